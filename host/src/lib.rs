@@ -1,0 +1,3 @@
+//! plugnode runs Socket.IO applications as WebAssembly components.
+
+pub mod message;

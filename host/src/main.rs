@@ -1,0 +1,3 @@
+//! The `plugnode` command.
+
+fn main() {}

@@ -1,0 +1,411 @@
+//! What travels: events from io-nodes to app-nodes, commands the other way, and the effects that one event has.
+//!
+//! Every other module speaks in these words; this one imports none of them. Texts and payloads are shared bytes, so
+//! that a message passes from socket to handler, and to many sockets, without being copied or parsed on its way.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+pub use bytestring::ByteString as Text;
+
+/// Declares a name that is cheap to clone and cannot be taken for another kind of name.
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl From<&str> for $name {
+            fn from(name: &str) -> Self {
+                Self(name.into())
+            }
+        }
+
+        impl From<String> for $name {
+            fn from(name: String) -> Self {
+                Self(name.into())
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:?}", &self.0)
+            }
+        }
+    };
+}
+
+name! {
+    /// A client within its namespace: the Socket.IO session id.
+    SessionId
+}
+name! {
+    /// A channel (a Socket.IO room) of one namespace.
+    Channel
+}
+name! {
+    /// A Socket.IO namespace, such as `/` or `/chat`.
+    Namespace
+}
+name! {
+    /// A node of the cluster, by the name under which it joined.
+    NodeId
+}
+
+/// One ordered log of events. A client's events are all in one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Partition(pub u16);
+
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Names an event for ever: its partition and its place in that partition's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EventId {
+    /// The partition that the event is in.
+    pub partition: Partition,
+    /// Grows with every event of the partition.
+    pub sequence: u64,
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.partition, self.sequence)
+    }
+}
+
+/// The arguments of a Socket.IO event or acknowledgement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Payload {
+    /// A JSON array; binary arguments stand in it as `{"_placeholder":true,"num":N}`.
+    pub json: Text,
+    /// Binary argument N.
+    pub attachments: Vec<Bytes>,
+}
+
+impl Payload {
+    /// Size in bytes, for limits.
+    pub fn size(&self) -> usize {
+        self.json.len() + self.attachments.iter().map(Bytes::len).sum::<usize>()
+    }
+}
+
+/// Who an event comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Client {
+    /// The session id.
+    pub id: SessionId,
+    /// The io-node that holds the connection.
+    pub io_node: NodeId,
+    /// A JSON object that the io-node keeps for the client.
+    pub attributes: Text,
+}
+
+/// How a client connected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handshake {
+    /// What the client gave as `auth`, as JSON.
+    pub auth: Option<Text>,
+    /// The query string of the connecting request, without the `?`.
+    pub query: String,
+    /// Its headers, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// The peer's address and port.
+    pub remote_addr: Option<String>,
+    /// `websocket` or `polling`.
+    pub transport: &'static str,
+    /// Whether connection state recovery restored the session.
+    pub recovered: bool,
+}
+
+/// Why a client is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DisconnectReason {
+    /// The client left the namespace.
+    Client,
+    /// A handler or the server ended it.
+    Server,
+    /// The connection was closed.
+    TransportClose,
+    /// The connection failed.
+    TransportError,
+    /// A ping was not answered in time.
+    PingTimeout,
+    /// What the client sent was not Socket.IO.
+    ParseError,
+    /// The io-node is stopping.
+    ServerShutdown,
+    /// The io-node that held the connection died.
+    NodeLost,
+    /// Anything else, in words.
+    Other(String),
+}
+
+/// Names one acknowledgement that a client waits for. As text it is what handlers see as `ack-id`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct AckId {
+    /// The namespace of the client.
+    pub namespace: Namespace,
+    /// The client that waits.
+    pub client: SessionId,
+    /// The client's own number for it.
+    pub number: i64,
+}
+
+impl fmt::Display for AckId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.number, self.client, self.namespace)
+    }
+}
+
+impl std::str::FromStr for AckId {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut parts = text.splitn(3, '.');
+        let (Some(number), Some(client), Some(namespace)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err("not an ack-id of this host");
+        };
+        Ok(Self {
+            namespace: namespace.into(),
+            client: client.into(),
+            number: number.parse().map_err(|_| "not an ack-id of this host")?,
+        })
+    }
+}
+
+/// One thing that happened to, or was done by, a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// The namespace, which tells the app.
+    pub namespace: Namespace,
+    /// Who it comes from. Only custom events may come from nobody.
+    pub client: Option<Client>,
+    /// When the io-node took it in, in milliseconds since the Unix epoch.
+    pub received_at_ms: u64,
+    /// What it is.
+    pub kind: EventKind,
+}
+
+/// What an event is. A handler is also told `no-client`; its pool makes that up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EventKind {
+    /// The client's first event.
+    Connection(Box<Handshake>),
+    /// The client emitted something.
+    Message {
+        /// The name it emitted.
+        event: Text,
+        /// The arguments.
+        args: Payload,
+        /// Present when the client waits for an acknowledgement.
+        ack: Option<AckId>,
+    },
+    /// The client's last event.
+    Disconnect(DisconnectReason),
+    /// The client's answer to a request.
+    Reply {
+        /// What the handler gave with the request.
+        token: Bytes,
+        /// None when no answer came in time.
+        answer: Option<Payload>,
+    },
+    /// From the code that embeds an io-node, or from the host.
+    Custom {
+        /// What it is, with a version at the end.
+        kind: Text,
+        /// Its content.
+        data: Bytes,
+        /// The media type of the content.
+        content_type: Option<Text>,
+    },
+}
+
+impl EventKind {
+    /// The word for this kind, for logs and reports.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Connection(_) => "connection",
+            Self::Message { .. } => "message",
+            Self::Disconnect(_) => "disconnect",
+            Self::Reply { .. } => "reply",
+            Self::Custom { .. } => "custom",
+        }
+    }
+}
+
+impl Event {
+    /// Size in bytes, for limits.
+    pub fn size(&self) -> usize {
+        const FIXED: usize = 128;
+        FIXED
+            + match &self.kind {
+                EventKind::Connection(handshake) => {
+                    handshake.query.len()
+                        + handshake
+                            .headers
+                            .iter()
+                            .map(|(name, value)| name.len() + value.len())
+                            .sum::<usize>()
+                        + handshake.auth.as_ref().map_or(0, |auth| auth.len())
+                }
+                EventKind::Message { event, args, .. } => event.len() + args.size(),
+                EventKind::Disconnect(_) => 0,
+                EventKind::Reply { token, answer } => token.len() + answer.as_ref().map_or(0, Payload::size),
+                EventKind::Custom { data, .. } => data.len(),
+            }
+    }
+}
+
+/// Clients and channels of one namespace.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// These clients,
+    pub clients: Vec<SessionId>,
+    /// and all clients of these channels.
+    pub channels: Vec<Channel>,
+}
+
+/// Which clients of a namespace, before exceptions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// Every one of them.
+    All,
+    /// Those selected.
+    Only(Selection),
+}
+
+/// The clients that a command is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audience {
+    /// The namespace they are in.
+    pub namespace: Namespace,
+    /// Which of them.
+    pub to: Scope,
+    /// Who of these is left out.
+    pub except: Selection,
+}
+
+impl Audience {
+    /// The clients this is for, when it names clients alone: then only their io-nodes need to hear of it.
+    pub fn clients_only(&self) -> Option<&[SessionId]> {
+        match &self.to {
+            Scope::Only(selection) if selection.channels.is_empty() => Some(&selection.clients),
+            _ => None,
+        }
+    }
+}
+
+/// What an app-node asks of io-nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Emit an event.
+    Publish {
+        /// To whom.
+        to: Audience,
+        /// The event's name.
+        event: Text,
+        /// Its arguments.
+        args: Payload,
+        /// Whether clients that are not ready may miss it.
+        volatile: bool,
+        /// Whether only clients on the io-node of the event's own client are meant.
+        local: bool,
+    },
+    /// Put clients into channels.
+    Subscribe {
+        /// Which clients.
+        who: Audience,
+        /// Which channels.
+        channels: Vec<Channel>,
+    },
+    /// Take clients out of channels.
+    Unsubscribe {
+        /// Which clients.
+        who: Audience,
+        /// Which channels.
+        channels: Vec<Channel>,
+    },
+    /// Answer an acknowledgement.
+    Ack {
+        /// Which one.
+        id: AckId,
+        /// The answer.
+        args: Payload,
+    },
+    /// Emit an event and report each client's acknowledgement as a reply event.
+    Request {
+        /// To whom.
+        to: Audience,
+        /// The event's name.
+        event: Text,
+        /// Its arguments.
+        args: Payload,
+        /// How long to wait for each answer.
+        timeout_ms: u32,
+        /// Comes back with each answer.
+        token: Bytes,
+    },
+    /// Disconnect clients.
+    Disconnect {
+        /// Which clients.
+        who: Audience,
+        /// Close their connections, and not only the namespace.
+        close_transport: bool,
+    },
+    /// Change a client's attributes by a JSON merge patch.
+    PatchAttributes {
+        /// The namespace of the client.
+        namespace: Namespace,
+        /// The client.
+        client: SessionId,
+        /// The patch, a JSON object.
+        patch: Text,
+    },
+    /// A message to the code that embeds io-nodes.
+    Custom {
+        /// One io-node, or all of them.
+        io_node: Option<NodeId>,
+        /// What it is.
+        kind: Text,
+        /// Its content.
+        data: Bytes,
+    },
+}
+
+/// A write to a key-value bucket; none deletes the key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    /// The bucket.
+    pub bucket: Text,
+    /// The key.
+    pub key: Text,
+    /// The new value.
+    pub value: Option<Bytes>,
+}
+
+/// All that the handling of one event does. Committed whole or not at all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// In the order of the handler's calls.
+    pub commands: Vec<Command>,
+    /// In the order of the handler's calls; the last write to a key stands.
+    pub writes: Vec<Write>,
+}
