@@ -1,3 +1,4 @@
 //! plugnode runs Socket.IO applications as WebAssembly components.
 
 pub mod message;
+pub mod shutdown;

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 pub use bytestring::ByteString as Text;
 
@@ -409,3 +410,18 @@ pub struct Effects {
     /// In the order of the handler's calls; the last write to a key stands.
     pub writes: Vec<Write>,
 }
+
+/// How a handler's reads reach the key-value store, as of the last commit.
+#[async_trait]
+pub trait KeyValue: Send + Sync {
+    /// The values of these keys, in their order.
+    async fn get(&self, bucket: &str, keys: &[Text]) -> Result<Vec<Option<Bytes>>, KeyValueError>;
+
+    /// A page of keys from a cursor, 0 at first, and the cursor of the next page.
+    async fn keys(&self, bucket: &str, cursor: u64) -> Result<(Vec<Text>, Option<u64>), KeyValueError>;
+}
+
+/// A key-value store that could not answer.
+#[derive(Debug, thiserror::Error)]
+#[error("key-value store: {0}")]
+pub struct KeyValueError(pub String);
