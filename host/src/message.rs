@@ -425,3 +425,9 @@ pub trait KeyValue: Send + Sync {
 #[derive(Debug, thiserror::Error)]
 #[error("key-value store: {0}")]
 pub struct KeyValueError(pub String);
+
+/// Now, in milliseconds since the Unix epoch.
+pub fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
+}

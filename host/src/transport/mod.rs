@@ -1,0 +1,168 @@
+//! The seam between io-nodes and app-nodes, by what it promises.
+//!
+//! An io-node joins, hands in events and takes commands from its outbox. An app-node joins, is leased partitions, reads
+//! their events and commits what handling them did. Between the two a transport keeps the promises: an accepted event
+//! is handed out until it is committed, and committed once; a client's events are in one partition, in order; an outbox
+//! carries the commands of an event together, and those of one client's events in the order of the events.
+//!
+//! This module knows neither Socket.IO nor WebAssembly.
+
+mod memory;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+use crate::message::{Command, Effects, Event, EventId, KeyValue, NodeId, Partition, SessionId};
+
+pub use memory::{Memory, MemorySettings};
+
+/// What can go wrong with a transport.
+#[derive(Debug, thiserror::Error)]
+pub enum TransportError {
+    /// The cluster took this member for dead and has given its work to others. Drop what is in hand and join anew.
+    #[error("this member was fenced: it was taken for dead, and its work was given to others")]
+    Fenced,
+}
+
+/// Result with a [`TransportError`].
+pub type Result<T> = std::result::Result<T, TransportError>;
+
+/// An io-node as others see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IoNode {
+    /// Its name, unique in the cluster.
+    pub id: NodeId,
+    /// The host that clients reach it by; empty when that is the host they reached the frontend by.
+    pub host: String,
+    /// The port that clients reach it by.
+    pub port: u16,
+}
+
+/// An event that could not be handled, and why.
+#[derive(Debug, Clone)]
+pub struct DeadLetter {
+    /// The event's name.
+    pub id: EventId,
+    /// The event.
+    pub event: Arc<Event>,
+    /// Why it was given up.
+    pub reason: String,
+}
+
+/// A way for io-nodes and app-nodes to reach each other. Dropping what a join returned leaves the cluster.
+#[async_trait]
+pub trait Transport: Send + Sync {
+    /// Joins as an io-node, under a fresh incarnation: an earlier session under that name is fenced.
+    async fn join_io(&self, node: IoNode) -> Result<IoSession>;
+
+    /// Joins as an app-node. Partitions are dealt out evenly over all that have joined.
+    async fn join_app(&self, node: NodeId) -> Result<Box<dyn Leases>>;
+
+    /// The io-nodes that are there.
+    async fn io_nodes(&self) -> Result<Vec<IoNode>>;
+
+    /// The key-value store, as of the last commit.
+    fn key_value(&self) -> Arc<dyn KeyValue>;
+
+    /// The latest dead letters, oldest first.
+    async fn dead_letters(&self) -> Result<Vec<DeadLetter>>;
+}
+
+/// An io-node's two ends of the transport.
+pub struct IoSession {
+    /// Where its clients' events go.
+    pub inbox: Arc<dyn Inbox>,
+    /// Where its clients' commands come from.
+    pub outbox: Box<dyn Outbox>,
+}
+
+/// Takes events in.
+#[async_trait]
+pub trait Inbox: Send + Sync {
+    /// Takes in events, each client's in the order given, and returns those that were refused because too much is
+    /// waiting already. When one of a client's events is refused, so are all that follow it here. An event that is not
+    /// returned is accepted: it will be handled.
+    async fn ingest(&self, events: Vec<Event>) -> Result<Vec<Event>>;
+}
+
+/// Gives commands out.
+#[async_trait]
+pub trait Outbox: Send {
+    /// The next commands, at least one, in order. Cancel safe. A command may name clients that this io-node does not
+    /// hold.
+    async fn next(&mut self) -> Result<Vec<Command>>;
+}
+
+/// An app-node's membership.
+#[async_trait]
+pub trait Leases: Send {
+    /// The next partition that this app-node is to own. Cancel safe.
+    async fn next(&mut self) -> Result<Lease>;
+}
+
+/// The right to handle one partition's events, until it is revoked. Dropping both halves gives it back.
+pub struct Lease {
+    /// The partition.
+    pub partition: Partition,
+    /// Where its events come from.
+    pub log: Box<dyn Log>,
+    /// Where their effects go.
+    pub commits: Arc<dyn Commits>,
+}
+
+/// Reads one partition.
+#[async_trait]
+pub trait Log: Send {
+    /// The next events, at least one, after those already read by this lease, beginning with the oldest that is not
+    /// committed. None once the lease is revoked: finish what is running, commit it, and drop the lease. Cancel safe.
+    async fn next(&mut self) -> Result<Option<Vec<Delivery>>>;
+}
+
+/// An event handed out under a lease.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// The event's name.
+    pub id: EventId,
+    /// The event.
+    pub event: Arc<Event>,
+}
+
+/// Commits one partition's events.
+#[async_trait]
+pub trait Commits: Send + Sync {
+    /// Makes these outcomes take effect, each as a whole, in order. An outcome that was committed before is passed
+    /// over. [`TransportError::Fenced`] when the lease has gone to another: then nothing has been done.
+    async fn commit(&self, outcomes: Vec<Outcome>) -> Result<()>;
+}
+
+/// How the handling of an event ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The event.
+    pub id: EventId,
+    /// What becomes of it.
+    pub verdict: Verdict,
+}
+
+/// What becomes of an event.
+#[derive(Debug)]
+pub enum Verdict {
+    /// It was handled, with these effects.
+    Done(Effects),
+    /// It could not be handled and is put aside, for this reason.
+    Dead(String),
+}
+
+/// The partition of a client, out of `count`.
+pub fn partition_of(client: &SessionId, count: u16) -> Partition {
+    Partition((xxh3_64(client.as_str().as_bytes()) % u64::from(count)) as u16)
+}
+
+/// Which of the members should own a partition, by rendezvous hashing: a member that comes or goes moves no more than
+/// its share. None when there are no members.
+pub fn owner_of<'a>(partition: Partition, members: impl Iterator<Item = &'a NodeId>) -> Option<&'a NodeId> {
+    let weight = |member: &NodeId| xxh3_64_with_seed(member.as_str().as_bytes(), u64::from(partition.0));
+    members.max_by_key(|member| (weight(member), member.as_str()))
+}
