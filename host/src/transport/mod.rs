@@ -7,6 +7,8 @@
 //!
 //! This module knows neither Socket.IO nor WebAssembly.
 
+#[cfg(test)]
+mod conformance;
 mod memory;
 
 use std::sync::Arc;

@@ -1,0 +1,492 @@
+//! What every transport must do, as tests that know none of them.
+//!
+//! To hold a new transport to the list, add a module with a function that makes one, and name it in `conforms!`.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::message::{
+    Audience, Client, DisconnectReason, EventKind, Handshake, Namespace, Payload, Scope, Selection, SessionId, Text,
+    Write, now_ms,
+};
+
+/// What a transport under test is made with.
+pub(super) const PARTITIONS: u16 = 8;
+pub(super) const BACKLOG: usize = 20;
+pub(super) const CLIENT_BACKLOG: usize = 5;
+
+macro_rules! conforms {
+    ($($transport:ident),*) => {$(
+        mod $transport {
+            conforms!(@tests $transport:
+                an_event_is_handed_out_in_order_and_committed_once,
+                what_is_not_committed_goes_to_the_next_owner,
+                a_full_backlog_refuses_and_keeps_order,
+                one_client_cannot_fill_a_partition,
+                every_outbox_has_one_order,
+                a_command_for_one_client_reaches_its_io_node_alone,
+                a_lost_io_node_leaves_one_disconnect_for_each_client,
+                a_newer_session_fences_the_older,
+                partitions_are_dealt_out_and_move,
+                writes_are_seen_after_the_commit_and_not_from_dead_letters,
+            );
+        }
+    )*};
+    (@tests $transport:ident: $($test:ident),* $(,)?) => {$(
+        #[tokio::test]
+        async fn $test() {
+            let transport = super::super::$transport::for_conformance();
+            let limit = std::time::Duration::from_secs(20);
+            tokio::time::timeout(limit, super::$test(transport)).await.expect("the test must not hang");
+        }
+    )*};
+}
+
+conforms!(memory);
+
+type Shared = Arc<dyn Transport>;
+
+async fn an_event_is_handed_out_in_order_and_committed_once(transport: Shared) {
+    let io = join_io(&transport, "io").await;
+    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut lease = lease_of("alice", &mut *leases).await;
+    accept(&io, (0..5).map(|n| message("alice", n)).collect()).await;
+
+    let deliveries = read(&mut lease, 5).await;
+    assert_eq!(numbers(&deliveries), [0, 1, 2, 3, 4]);
+    assert_eq!(
+        deliveries
+            .iter()
+            .map(|delivery| delivery.id)
+            .collect::<HashSet<_>>()
+            .len(),
+        5
+    );
+
+    let mut outbox = io.outbox;
+    let id = deliveries[2].id;
+    lease
+        .commits
+        .commit(vec![done(id, vec![to_all("first")])])
+        .await
+        .unwrap();
+    lease
+        .commits
+        .commit(vec![done(id, vec![to_all("again")])])
+        .await
+        .unwrap();
+    lease
+        .commits
+        .commit(vec![done(deliveries[0].id, vec![to_all("second")])])
+        .await
+        .unwrap();
+    assert_eq!(hear(&mut *outbox, 2).await, ["first", "second"]);
+}
+
+async fn what_is_not_committed_goes_to_the_next_owner(transport: Shared) {
+    let io = join_io(&transport, "io").await;
+    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut lease = lease_of("alice", &mut *leases).await;
+    accept(&io, (0..4).map(|n| message("alice", n)).collect()).await;
+    let deliveries = read(&mut lease, 4).await;
+    // The third is done and the others are not.
+    lease
+        .commits
+        .commit(vec![done(deliveries[2].id, Vec::new())])
+        .await
+        .unwrap();
+    drop(lease);
+
+    let mut lease = lease_of("alice", &mut *leases).await;
+    let again = read(&mut lease, 3).await;
+    assert_eq!(numbers(&again), [0, 1, 3]);
+    assert_eq!(again[0].id, deliveries[0].id, "an event keeps its name");
+}
+
+async fn a_full_backlog_refuses_and_keeps_order(transport: Shared) {
+    let io = join_io(&transport, "io").await;
+    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut lease = lease_of("client-0", &mut *leases).await;
+    // Many clients of one partition.
+    let clients: Vec<String> = (0..)
+        .map(|n| format!("client-{n}"))
+        .filter(|id| partition_of(&id.as_str().into(), PARTITIONS) == lease.partition)
+        .take(BACKLOG + 2)
+        .collect();
+    let refused = io
+        .inbox
+        .ingest(clients.iter().map(|id| message(id, 0)).collect())
+        .await
+        .unwrap();
+    assert_eq!(refused.len(), 2);
+    let refused = io.inbox.ingest(refused).await.unwrap();
+    assert_eq!(refused.len(), 2, "it is still full");
+
+    let deliveries = read(&mut lease, BACKLOG).await;
+    lease
+        .commits
+        .commit(vec![done(deliveries[7].id, Vec::new())])
+        .await
+        .unwrap();
+    let refused = io.inbox.ingest(refused).await.unwrap();
+    assert_eq!(
+        refused.len(),
+        1,
+        "a committed event makes room for one, though older ones are open"
+    );
+}
+
+async fn one_client_cannot_fill_a_partition(transport: Shared) {
+    let io = join_io(&transport, "io").await;
+    let refused = io
+        .inbox
+        .ingest((0..8).map(|n| message("alice", n)).collect())
+        .await
+        .unwrap();
+    let refused: Vec<u64> = refused.iter().map(number).collect();
+    assert_eq!(
+        refused,
+        (CLIENT_BACKLOG as u64..8).collect::<Vec<_>>(),
+        "what is refused is the end, in order"
+    );
+}
+
+async fn every_outbox_has_one_order(transport: Shared) {
+    let mut one = join_io(&transport, "one").await;
+    let mut two = join_io(&transport, "two").await;
+    accept(&one, vec![connection("alice", "one")]).await;
+    accept(&two, vec![connection("bob", "two")]).await;
+    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut lease = lease_of("alice", &mut *leases).await;
+    accept(&one, vec![message("alice", 1)]).await;
+    let deliveries = read(&mut lease, 2).await;
+    let commands = vec![to_all("a"), to_client("bob", "b"), to_all("c"), to_client("alice", "d")];
+    lease
+        .commits
+        .commit(vec![done(deliveries[0].id, commands)])
+        .await
+        .unwrap();
+    lease
+        .commits
+        .commit(vec![done(deliveries[1].id, vec![to_client("bob", "e"), to_all("f")])])
+        .await
+        .unwrap();
+    assert_eq!(hear(&mut *two.outbox, 5).await, ["a", "b", "c", "e", "f"]);
+    assert_eq!(hear(&mut *one.outbox, 4).await, ["a", "c", "d", "f"]);
+}
+
+async fn a_command_for_one_client_reaches_its_io_node_alone(transport: Shared) {
+    let one = join_io(&transport, "one").await;
+    let mut two = join_io(&transport, "two").await;
+    accept(&one, vec![connection("alice", "one")]).await;
+    accept(&two, vec![connection("bob", "two")]).await;
+    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut lease = lease_of("alice", &mut *leases).await;
+    let deliveries = read(&mut lease, 1).await;
+    let commands = vec![
+        to_client("alice", "hers"),
+        to_client("nobody", "lost"),
+        to_client("bob", "his"),
+    ];
+    lease
+        .commits
+        .commit(vec![done(deliveries[0].id, commands)])
+        .await
+        .unwrap();
+    assert_eq!(hear(&mut *two.outbox, 1).await, ["his"]);
+}
+
+async fn a_lost_io_node_leaves_one_disconnect_for_each_client(transport: Shared) {
+    let io = join_io(&transport, "io").await;
+    let disconnect = event("bob", EventKind::Disconnect(DisconnectReason::Client));
+    accept(
+        &io,
+        vec![
+            connection("alice", "io"),
+            connection("bob", "io"),
+            message("alice", 1),
+            disconnect,
+        ],
+    )
+    .await;
+    drop(io);
+    assert!(transport.io_nodes().await.unwrap().is_empty());
+
+    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut seen: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut held = Vec::new();
+    for _ in 0..PARTITIONS {
+        let mut lease = leases.next().await.unwrap();
+        let expected = ["alice", "bob"]
+            .iter()
+            .filter(|id| partition_of(&(**id).into(), PARTITIONS) == lease.partition)
+            .map(|id| if *id == "alice" { 3 } else { 2 })
+            .sum();
+        for delivery in read(&mut lease, expected).await {
+            let client = delivery.event.client.as_ref().unwrap().id.to_string();
+            seen.entry(client).or_default().push(match &delivery.event.kind {
+                EventKind::Disconnect(reason) => format!("{reason:?}"),
+                kind => kind.word().to_owned(),
+            });
+        }
+        held.push(lease);
+    }
+    assert_eq!(seen["alice"], ["connection", "message", "NodeLost"]);
+    assert_eq!(seen["bob"], ["connection", "Client"]);
+}
+
+async fn a_newer_session_fences_the_older(transport: Shared) {
+    let mut old = join_io(&transport, "io").await;
+    let new = join_io(&transport, "io").await;
+    assert!(matches!(
+        old.inbox.ingest(vec![message("alice", 1)]).await,
+        Err(TransportError::Fenced)
+    ));
+    assert!(matches!(old.outbox.next().await, Err(TransportError::Fenced)));
+    drop(old);
+    accept(&new, vec![message("alice", 1)]).await;
+    assert_eq!(transport.io_nodes().await.unwrap().len(), 1);
+}
+
+async fn partitions_are_dealt_out_and_move(transport: Shared) {
+    let mut first = transport.join_app("first".into()).await.unwrap();
+    let mut held = BTreeMap::new();
+    for _ in 0..PARTITIONS {
+        let lease = first.next().await.unwrap();
+        held.insert(lease.partition, lease);
+    }
+    let mut second = transport.join_app("second".into()).await.unwrap();
+    let members = [NodeId::from("first"), NodeId::from("second")];
+    let moving: Vec<Partition> = (0..PARTITIONS)
+        .map(Partition)
+        .filter(|partition| owner_of(*partition, members.iter()) == Some(&members[1]))
+        .collect();
+    assert!(
+        !moving.is_empty() && moving.len() < usize::from(PARTITIONS),
+        "{moving:?}"
+    );
+    for partition in &moving {
+        let mut lease = held.remove(partition).unwrap();
+        assert!(
+            lease.log.next().await.unwrap().is_none(),
+            "it is told to give the partition up"
+        );
+    }
+    let mut moved: Vec<Partition> = Vec::new();
+    let mut kept = Vec::new();
+    for _ in &moving {
+        let lease = second.next().await.unwrap();
+        moved.push(lease.partition);
+        kept.push(lease);
+    }
+    moved.sort();
+    assert_eq!(moved, moving);
+
+    drop((second, kept));
+    for _ in &moving {
+        assert!(
+            moving.contains(&first.next().await.unwrap().partition),
+            "it comes back when the other leaves"
+        );
+    }
+}
+
+async fn writes_are_seen_after_the_commit_and_not_from_dead_letters(transport: Shared) {
+    let io = join_io(&transport, "io").await;
+    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut lease = lease_of("alice", &mut *leases).await;
+    accept(&io, (0..2).map(|n| message("alice", n)).collect()).await;
+    let deliveries = read(&mut lease, 2).await;
+
+    let write = |key: &str, value: Option<&'static str>| Write {
+        bucket: "b".into(),
+        key: key.into(),
+        value: value.map(|value| Bytes::from_static(value.as_bytes())),
+    };
+    let writes = vec![
+        write("k", Some("1")),
+        write("gone", Some("1")),
+        write("k", Some("2")),
+        write("gone", None),
+    ];
+    let verdict = Verdict::Done(Effects {
+        commands: Vec::new(),
+        writes,
+    });
+    lease
+        .commits
+        .commit(vec![Outcome {
+            id: deliveries[0].id,
+            verdict,
+        }])
+        .await
+        .unwrap();
+    let verdict = Verdict::Dead("broken".into());
+    lease
+        .commits
+        .commit(vec![Outcome {
+            id: deliveries[1].id,
+            verdict,
+        }])
+        .await
+        .unwrap();
+
+    let store = transport.key_value();
+    let values = store.get("b", &["k".into(), "gone".into()]).await.unwrap();
+    assert_eq!(values, [Some(Bytes::from_static(b"2")), None]);
+    assert_eq!(store.keys("b", 0).await.unwrap(), (vec![Text::from("k")], None));
+    assert_eq!(store.get("other", &["k".into()]).await.unwrap(), [None]);
+    let dead = transport.dead_letters().await.unwrap();
+    assert_eq!(
+        (dead.len(), dead[0].reason.as_str(), dead[0].id),
+        (1, "broken", deliveries[1].id)
+    );
+}
+
+async fn join_io(transport: &Shared, id: &str) -> IoSession {
+    transport
+        .join_io(IoNode {
+            id: id.into(),
+            host: "localhost".into(),
+            port: 1,
+        })
+        .await
+        .unwrap()
+}
+
+async fn accept(io: &IoSession, events: Vec<Event>) {
+    assert!(io.inbox.ingest(events).await.unwrap().is_empty(), "nothing is refused");
+}
+
+/// The lease of the partition that a client is in; other leases are kept from coming back.
+async fn lease_of(client: &str, leases: &mut dyn Leases) -> Lease {
+    let partition = partition_of(&client.into(), PARTITIONS);
+    loop {
+        let lease = leases.next().await.unwrap();
+        if lease.partition == partition {
+            return lease;
+        }
+        std::mem::forget(lease);
+    }
+}
+
+async fn read(lease: &mut Lease, count: usize) -> Vec<Delivery> {
+    let mut deliveries = Vec::new();
+    while deliveries.len() < count {
+        deliveries.extend(lease.log.next().await.unwrap().expect("the lease holds"));
+    }
+    assert_eq!(deliveries.len(), count);
+    deliveries
+}
+
+/// The names of the next events published.
+async fn hear(outbox: &mut dyn Outbox, count: usize) -> Vec<String> {
+    let mut heard = Vec::new();
+    while heard.len() < count {
+        for command in outbox.next().await.unwrap() {
+            let Command::Publish { event, .. } = command else {
+                panic!("{command:?} was not expected")
+            };
+            heard.push(event.to_string());
+        }
+    }
+    heard
+}
+
+fn event(client: &str, kind: EventKind) -> Event {
+    let client = Client {
+        id: client.into(),
+        io_node: "io".into(),
+        attributes: Text::from_static("{}"),
+    };
+    Event {
+        namespace: "/".into(),
+        client: Some(client),
+        received_at_ms: now_ms(),
+        kind,
+    }
+}
+
+fn connection(client: &str, io_node: &str) -> Event {
+    let handshake = Handshake {
+        auth: None,
+        query: String::new(),
+        headers: Vec::new(),
+        remote_addr: None,
+        transport: "websocket",
+        recovered: false,
+    };
+    let mut event = event(client, EventKind::Connection(Box::new(handshake)));
+    event.client.as_mut().unwrap().io_node = io_node.into();
+    event
+}
+
+fn message(client: &str, number: u64) -> Event {
+    let args = Payload {
+        json: format!("[{number}]").into(),
+        attachments: Vec::new(),
+    };
+    event(
+        client,
+        EventKind::Message {
+            event: "n".into(),
+            args,
+            ack: None,
+        },
+    )
+}
+
+fn number(event: &Event) -> u64 {
+    let EventKind::Message { args, .. } = &event.kind else {
+        panic!("not a message")
+    };
+    args.json.trim_matches(['[', ']']).parse().unwrap()
+}
+
+fn numbers(deliveries: &[Delivery]) -> Vec<u64> {
+    deliveries.iter().map(|delivery| number(&delivery.event)).collect()
+}
+
+fn done(id: EventId, commands: Vec<Command>) -> Outcome {
+    Outcome {
+        id,
+        verdict: Verdict::Done(Effects {
+            commands,
+            writes: Vec::new(),
+        }),
+    }
+}
+
+fn to_all(event: &str) -> Command {
+    publish(Scope::All, event)
+}
+
+fn to_client(client: &str, event: &str) -> Command {
+    publish(
+        Scope::Only(Selection {
+            clients: vec![SessionId::from(client)],
+            channels: Vec::new(),
+        }),
+        event,
+    )
+}
+
+fn publish(to: Scope, event: &str) -> Command {
+    Command::Publish {
+        to: Audience {
+            namespace: Namespace::from("/"),
+            to,
+            except: Selection::default(),
+        },
+        event: event.into(),
+        args: Payload {
+            json: Text::from_static("[]"),
+            attachments: Vec::new(),
+        },
+        volatile: false,
+        local: false,
+    }
+}

@@ -1,0 +1,108 @@
+//! What an io-node holds of the embedded transport: its inbox and its outbox.
+
+use std::collections::HashSet;
+use std::sync::{Arc, MutexGuard};
+
+use async_trait::async_trait;
+use tokio::sync::Notify;
+
+use super::Memory;
+use super::state::State;
+use crate::message::{Command, Event, NodeId, Partition};
+use crate::transport::{Inbox, IoNode, IoSession, Outbox, Result, TransportError, partition_of};
+
+/// Joins as an io-node.
+pub(super) fn join(memory: &Memory, node: IoNode) -> IoSession {
+    let news = Arc::<Notify>::default();
+    let id = node.id.clone();
+    let incarnation = memory.state().join_io(node, news.clone());
+    let membership = Arc::new(IoMembership {
+        memory: memory.clone(),
+        node: id,
+        incarnation,
+    });
+    IoSession {
+        inbox: Arc::new(MemoryInbox {
+            membership: membership.clone(),
+        }),
+        outbox: Box::new(MemoryOutbox { membership, news }),
+    }
+}
+
+/// An io-node's place in the cluster, which ends when both halves of its session are dropped.
+struct IoMembership {
+    memory: Memory,
+    node: NodeId,
+    incarnation: u64,
+}
+
+impl IoMembership {
+    /// The state, unless this session was fenced.
+    fn state(&self) -> Result<MutexGuard<'_, State>> {
+        let state = self.memory.state();
+        match state.io_nodes.get(&self.node) {
+            Some(io) if io.incarnation == self.incarnation => Ok(state),
+            _ => Err(TransportError::Fenced),
+        }
+    }
+}
+
+impl Drop for IoMembership {
+    fn drop(&mut self) {
+        self.memory.state().leave_io(&self.node, Some(self.incarnation));
+        self.memory.space.notify_waiters();
+    }
+}
+
+struct MemoryInbox {
+    membership: Arc<IoMembership>,
+}
+
+#[async_trait]
+impl Inbox for MemoryInbox {
+    async fn ingest(&self, events: Vec<Event>) -> Result<Vec<Event>> {
+        let settings = &self.membership.memory.settings;
+        let mut state = self.membership.state()?;
+        let mut refused = Vec::new();
+        let mut refused_clients = HashSet::new();
+        for event in events {
+            let client = event.client.as_ref().map(|client| client.id.clone());
+            if client.as_ref().is_some_and(|client| refused_clients.contains(client)) {
+                refused.push(event);
+                continue;
+            }
+            let partition = client
+                .as_ref()
+                .map_or(Partition(0), |client| partition_of(client, settings.partitions));
+            if state.partitions[usize::from(partition.0)].is_full(client.as_ref(), settings) {
+                refused_clients.extend(client);
+                refused.push(event);
+                continue;
+            }
+            state.track(&event, &self.membership.node);
+            state.partitions[usize::from(partition.0)].append(event);
+        }
+        Ok(refused)
+    }
+}
+
+struct MemoryOutbox {
+    membership: Arc<IoMembership>,
+    news: Arc<Notify>,
+}
+
+#[async_trait]
+impl Outbox for MemoryOutbox {
+    async fn next(&mut self) -> Result<Vec<Command>> {
+        loop {
+            if let Some(io) = self.membership.state()?.io_nodes.get_mut(&self.membership.node)
+                && !io.commands.is_empty()
+            {
+                let commands = std::mem::take(&mut io.commands);
+                self.membership.memory.space.notify_waiters();
+                return Ok(commands.into());
+            }
+            self.news.notified().await;
+        }
+    }
+}

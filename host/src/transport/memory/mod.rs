@@ -1,0 +1,130 @@
+//! The embedded transport: everything in one process, behind one lock, with nothing to install.
+//!
+//! It keeps every promise of the seam while the process lives and nothing beyond. One lock makes a commit atomic and
+//! gives all outboxes one order without further thought; it is held for moments and never across an await.
+
+mod app_side;
+mod io_side;
+mod partition;
+mod state;
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use self::state::State;
+use super::{DeadLetter, IoNode, IoSession, Leases, Result, Transport};
+use crate::message::{KeyValue, KeyValueError, NodeId, Text};
+
+/// At most so many keys are in one page.
+const PAGE: usize = 1_000;
+
+/// Limits of the embedded transport.
+#[derive(Debug, Clone)]
+pub struct MemorySettings {
+    /// Number of partitions.
+    pub partitions: u16,
+    /// How many events that are not committed yet a partition holds before it refuses more.
+    pub backlog: usize,
+    /// How many of these may be of one client.
+    pub client_backlog: usize,
+    /// How many commands may wait for an io-node before commits wait for it.
+    pub outbox: usize,
+}
+
+impl Default for MemorySettings {
+    fn default() -> Self {
+        Self {
+            partitions: 64,
+            backlog: 10_000,
+            client_backlog: 256,
+            outbox: 100_000,
+        }
+    }
+}
+
+/// The embedded transport. Clones are the same one.
+#[derive(Clone)]
+pub struct Memory {
+    settings: MemorySettings,
+    state: Arc<Mutex<State>>,
+    /// Told when an outbox was emptied.
+    space: Arc<Notify>,
+}
+
+impl Memory {
+    /// An empty transport that nobody has joined.
+    pub fn new(settings: MemorySettings) -> Self {
+        let state = State::new(settings.partitions);
+        Self {
+            settings,
+            state: Arc::new(Mutex::new(state)),
+            space: Arc::default(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nothing panics while it holds this lock")
+    }
+}
+
+#[async_trait]
+impl Transport for Memory {
+    async fn join_io(&self, node: IoNode) -> Result<IoSession> {
+        Ok(io_side::join(self, node))
+    }
+
+    async fn join_app(&self, node: NodeId) -> Result<Box<dyn Leases>> {
+        Ok(Box::new(app_side::join(self, node)))
+    }
+
+    async fn io_nodes(&self) -> Result<Vec<IoNode>> {
+        let mut nodes: Vec<IoNode> = self.state().io_nodes.values().map(|io| io.node.clone()).collect();
+        nodes.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(nodes)
+    }
+
+    fn key_value(&self) -> Arc<dyn KeyValue> {
+        Arc::new(self.clone())
+    }
+
+    async fn dead_letters(&self) -> Result<Vec<DeadLetter>> {
+        Ok(self.state().dead.iter().cloned().collect())
+    }
+}
+
+#[async_trait]
+impl KeyValue for Memory {
+    async fn get(&self, bucket: &str, keys: &[Text]) -> std::result::Result<Vec<Option<Bytes>>, KeyValueError> {
+        let state = self.state();
+        let Some(bucket) = state.buckets.get(bucket) else {
+            return Ok(vec![None; keys.len()]);
+        };
+        Ok(keys.iter().map(|key| bucket.get(key).cloned()).collect())
+    }
+
+    async fn keys(&self, bucket: &str, cursor: u64) -> std::result::Result<(Vec<Text>, Option<u64>), KeyValueError> {
+        let state = self.state();
+        let Some(bucket) = state.buckets.get(bucket) else {
+            return Ok((Vec::new(), None));
+        };
+        let keys: Vec<Text> = bucket.keys().skip(cursor as usize).take(PAGE).cloned().collect();
+        let next = cursor + keys.len() as u64;
+        Ok((keys, (next < bucket.len() as u64).then_some(next)))
+    }
+}
+
+/// One with the bounds that the list of what transports must do asks for.
+#[cfg(test)]
+pub(super) fn for_conformance() -> Arc<dyn Transport> {
+    use super::conformance::{BACKLOG, CLIENT_BACKLOG, PARTITIONS};
+    let (partitions, backlog, client_backlog) = (PARTITIONS, BACKLOG, CLIENT_BACKLOG);
+    Arc::new(Memory::new(MemorySettings {
+        partitions,
+        backlog,
+        client_backlog,
+        ..Default::default()
+    }))
+}

@@ -1,0 +1,256 @@
+//! All that the embedded transport knows, and what a commit does to it.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use super::partition::PartitionState;
+use crate::message::{
+    Client, Command, DisconnectReason, Event, EventKind, Namespace, NodeId, Partition, SessionId, Text, Write, now_ms,
+};
+use crate::transport::{DeadLetter, IoNode, Outcome, Verdict, owner_of, partition_of};
+
+/// At most so many dead letters are kept; older ones go.
+const DEAD_LETTERS: usize = 1_000;
+
+pub(super) struct State {
+    pub(super) partitions: Vec<PartitionState>,
+    pub(super) io_nodes: HashMap<NodeId, IoState>,
+    pub(super) app_nodes: HashMap<NodeId, AppState>,
+    /// Which io-node holds a client.
+    pub(super) live: HashMap<(Namespace, SessionId), NodeId>,
+    pub(super) buckets: HashMap<Text, BTreeMap<Text, Bytes>>,
+    pub(super) dead: VecDeque<DeadLetter>,
+    /// Counts joins, so that each has a number of its own.
+    pub(super) incarnations: u64,
+}
+
+pub(super) struct IoState {
+    pub(super) node: IoNode,
+    pub(super) incarnation: u64,
+    pub(super) commands: VecDeque<Command>,
+    pub(super) news: Arc<Notify>,
+}
+
+pub(super) struct AppState {
+    pub(super) incarnation: u64,
+    pub(super) granted: VecDeque<Partition>,
+    pub(super) news: Arc<Notify>,
+}
+
+impl State {
+    pub(super) fn new(partitions: u16) -> Self {
+        Self {
+            partitions: (0..partitions).map(|_| PartitionState::new()).collect(),
+            io_nodes: HashMap::new(),
+            app_nodes: HashMap::new(),
+            live: HashMap::new(),
+            buckets: HashMap::new(),
+            dead: VecDeque::new(),
+            incarnations: 0,
+        }
+    }
+
+    /// Puts an io-node in, in the place of an earlier one of that name, and returns its incarnation.
+    pub(super) fn join_io(&mut self, node: IoNode, news: Arc<Notify>) -> u64 {
+        self.leave_io(&node.id, None);
+        self.incarnations += 1;
+        let id = node.id.clone();
+        let io = IoState {
+            node,
+            incarnation: self.incarnations,
+            commands: VecDeque::new(),
+            news,
+        };
+        self.io_nodes.insert(id, io);
+        self.incarnations
+    }
+
+    /// Puts an app-node in and deals the partitions out anew; returns its incarnation.
+    pub(super) fn join_app(&mut self, node: NodeId, news: Arc<Notify>) -> u64 {
+        self.incarnations += 1;
+        self.app_nodes.insert(
+            node,
+            AppState {
+                incarnation: self.incarnations,
+                granted: VecDeque::new(),
+                news,
+            },
+        );
+        self.rebalance();
+        self.incarnations
+    }
+
+    /// Removes an app-node, unless a later one has taken its name, and deals the partitions out anew.
+    pub(super) fn leave_app(&mut self, node: &NodeId, incarnation: u64) {
+        let Some(app) = self.app_nodes.remove(node) else { return };
+        if app.incarnation != incarnation {
+            self.app_nodes.insert(node.clone(), app);
+            return;
+        }
+        for partition in app.granted {
+            self.partition(partition).owner = None;
+        }
+        self.rebalance();
+    }
+
+    /// One partition's state.
+    pub(super) fn partition(&mut self, partition: Partition) -> &mut PartitionState {
+        &mut self.partitions[usize::from(partition.0)]
+    }
+
+    /// Remembers who holds a client, from its connection to its disconnect.
+    pub(super) fn track(&mut self, event: &Event, io_node: &NodeId) {
+        let Some(client) = &event.client else { return };
+        let key = || (event.namespace.clone(), client.id.clone());
+        match event.kind {
+            EventKind::Connection(_) => drop(self.live.insert(key(), io_node.clone())),
+            EventKind::Disconnect(_) => drop(self.live.remove(&key())),
+            _ => {}
+        }
+    }
+
+    /// Removes an io-node, of this incarnation or of whatever, and tells the apps that its clients are gone.
+    pub(super) fn leave_io(&mut self, node: &NodeId, incarnation: Option<u64>) {
+        match self.io_nodes.get(node) {
+            Some(io) if incarnation.is_none_or(|incarnation| incarnation == io.incarnation) => {}
+            _ => return,
+        }
+        let io = self.io_nodes.remove(node).expect("it was just seen");
+        io.news.notify_one();
+        let count = self.partitions.len() as u16;
+        let lost: Vec<_> = self
+            .live
+            .iter()
+            .filter(|(_, holder)| *holder == node)
+            .map(|(key, _)| key.clone())
+            .collect();
+        for (namespace, id) in lost {
+            self.live.remove(&(namespace.clone(), id.clone()));
+            let partition = partition_of(&id, count);
+            let client = Client {
+                id,
+                io_node: node.clone(),
+                attributes: Text::from_static("{}"),
+            };
+            self.partitions[usize::from(partition.0)].append(Event {
+                namespace,
+                client: Some(client),
+                received_at_ms: now_ms(),
+                kind: EventKind::Disconnect(DisconnectReason::NodeLost),
+            });
+        }
+    }
+
+    /// Grants what nobody owns to whom it belongs, and revokes what belongs to another.
+    pub(super) fn rebalance(&mut self) {
+        for (number, partition) in self.partitions.iter_mut().enumerate() {
+            let number = Partition(number as u16);
+            let wanted = owner_of(number, self.app_nodes.keys()).cloned();
+            if partition.owner == wanted {
+                continue;
+            }
+            if partition.owner.is_some() {
+                partition.revoked = true;
+                partition.news.notify_one();
+                continue;
+            }
+            let Some(app) = wanted.as_ref().and_then(|node| self.app_nodes.get_mut(node)) else {
+                continue;
+            };
+            partition.epoch += 1;
+            partition.revoked = false;
+            partition.owner = wanted;
+            app.granted.push_back(number);
+            app.news.notify_one();
+        }
+    }
+
+    pub(super) fn commit(&mut self, outcome: Outcome) {
+        let Some(event) = self.partitions[usize::from(outcome.id.partition.0)].close(outcome.id.sequence) else {
+            return;
+        };
+        match outcome.verdict {
+            Verdict::Done(effects) => {
+                for write in effects.writes {
+                    self.write(write);
+                }
+                for command in effects.commands {
+                    self.route(command, &event);
+                }
+            }
+            Verdict::Dead(reason) => {
+                self.dead.push_back(DeadLetter {
+                    id: outcome.id,
+                    event,
+                    reason,
+                });
+                if self.dead.len() > DEAD_LETTERS {
+                    self.dead.pop_front();
+                }
+            }
+        }
+    }
+
+    pub(super) fn write(&mut self, write: Write) {
+        match write.value {
+            Some(value) => drop(self.buckets.entry(write.bucket).or_default().insert(write.key, value)),
+            None => {
+                if let Some(bucket) = self.buckets.get_mut(&write.bucket) {
+                    bucket.remove(&write.key);
+                }
+            }
+        }
+    }
+
+    /// Appends a command to the outboxes of the io-nodes that it concerns.
+    pub(super) fn route(&mut self, command: Command, event: &Event) {
+        if self.io_nodes.len() == 1 {
+            self.io_nodes.values_mut().for_each(|io| io.push(command.clone()));
+            return;
+        }
+        for node in self.concerned(&command, event) {
+            if let Some(io) = self.io_nodes.get_mut(&node) {
+                io.push(command.clone());
+            }
+        }
+    }
+
+    pub(super) fn concerned(&self, command: &Command, event: &Event) -> HashSet<NodeId> {
+        let holder = |namespace: &Namespace, client: &SessionId| {
+            self.live.get(&(namespace.clone(), client.clone())).cloned().into_iter()
+        };
+        let audience = match command {
+            Command::Publish { local: true, .. } => {
+                return event.client.iter().map(|client| client.io_node.clone()).collect();
+            }
+            Command::Publish { to: audience, .. }
+            | Command::Request { to: audience, .. }
+            | Command::Subscribe { who: audience, .. }
+            | Command::Unsubscribe { who: audience, .. }
+            | Command::Disconnect { who: audience, .. } => audience,
+            Command::Ack { id, .. } => return holder(&id.namespace, &id.client).collect(),
+            Command::PatchAttributes { namespace, client, .. } => return holder(namespace, client).collect(),
+            Command::Custom {
+                io_node: Some(node), ..
+            } => return HashSet::from([node.clone()]),
+            Command::Custom { io_node: None, .. } => return self.io_nodes.keys().cloned().collect(),
+        };
+        match audience.clients_only() {
+            Some(clients) => clients
+                .iter()
+                .flat_map(|client| holder(&audience.namespace, client))
+                .collect(),
+            None => self.io_nodes.keys().cloned().collect(),
+        }
+    }
+}
+
+impl IoState {
+    fn push(&mut self, command: Command) {
+        self.commands.push_back(command);
+        self.news.notify_one();
+    }
+}
