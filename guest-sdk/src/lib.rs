@@ -1,1 +1,117 @@
-//! x
+//! Write Socket.IO applications for plugnode.
+//!
+//! An application is a [`Handler`]: a type with a method for each kind of event. plugnode holds the clients'
+//! connections and calls the handler, which is a WebAssembly component of its own and so can be stopped, crashed,
+//! replaced and multiplied while no client notices.
+//!
+//! ```
+//! use plugnode_sdk::prelude::*;
+//!
+//! #[derive(Default)]
+//! struct Lobby;
+//!
+//! impl Handler for Lobby {
+//!     fn on_connection(&mut self, client: &Client, _: &Handshake) -> Result {
+//!         client.join("lobby")?;
+//!         client.broadcast("joined", client.id())?;
+//!         Ok(())
+//!     }
+//!
+//!     fn on_message(&mut self, client: &Client, message: &Incoming) -> Result {
+//!         match message.event.as_str() {
+//!             "say" => client.to("lobby").emit("said", (client.id(), message.arg::<String>(0)?))?,
+//!             other => message.ack(format!("there is no `{other}` here"))?,
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//!
+//! plugnode_sdk::export!(Lobby);
+//! ```
+//!
+//! # The crate of a handler
+//!
+//! A library of two kinds: the component, and what unit tests link.
+//!
+//! ```toml
+//! [lib]
+//! crate-type = ["cdylib", "rlib"]
+//!
+//! [dependencies]
+//! plugnode-sdk = "0.1"
+//! ```
+//!
+//! `cargo build --release --target wasm32-wasip2` makes the component, as does `cargo component build --release`.
+//! `plugnode dev .` builds and runs it, and takes each change into use as it is saved.
+//!
+//! # What a handler can do
+//!
+//! - **Answer**: [`Client::emit`], [`Client::broadcast`], [`Incoming::ack`]. Arguments are Rust values by way of serde
+//!   ([`Args`] says how), with [`Binary`] for bytes; what is only passed on is never parsed ([`Incoming::payload`]).
+//! - **Address**: [`to`], [`client`], [`all`] and [`Client::to`] make an [`Audience`], as in
+//!   `to("news").to("sport").except("muted").emit("goal", "1:0")`; [`Message`] is the builder of socket.io-cluster.
+//! - **Group**: [`Client::join`] and [`Client::leave`] for channels, which Socket.IO calls rooms.
+//! - **Ask**: [`Client::request`], answered in [`Handler::on_reply`].
+//! - **Remember**: [`Client::patch_attributes`] for what belongs to a client, [`kv`] for what belongs to all.
+//! - **Know**: [`context`] for the call, [`config`] for the app's configuration, [`log`] for the host's log.
+//!
+//! All of it is buffered, and carried out as a whole once the method returns `Ok`. When it returns an [`Error`],
+//! panics, or runs out of its limits, none of it is; what the panic says goes to the host's log. Memory is another
+//! matter: what an instance keeps in `self` is not taken back by an error, and is lost by a panic.
+//!
+//! # Tests
+//!
+//! Handlers run natively under `cargo test`, by the kit in [`test`](crate::test).
+
+#[allow(missing_docs, unsafe_code, unreachable_pub, rust_2018_idioms, clippy::all)]
+#[doc(hidden)]
+pub mod bindings;
+
+mod audience;
+mod binary;
+mod client;
+pub mod config;
+mod context;
+mod error;
+mod handler;
+mod incoming;
+pub mod kv;
+pub mod log;
+mod message;
+mod outbox;
+mod payload;
+#[cfg(not(target_family = "wasm"))]
+pub mod test;
+
+pub use audience::{Audience, all, client, to};
+pub use binary::Binary;
+pub use client::Client;
+pub use context::{Context, context};
+pub use error::{Error, Result};
+pub use handler::Handler;
+#[doc(hidden)]
+pub use handler::handle;
+pub use incoming::{Custom, DisconnectReason, Handshake, Incoming, Reply};
+pub use message::Message;
+pub use outbox::{AckId, CommandError, send_custom};
+pub use payload::{Args, ArgsError, Payload};
+
+/// What most handlers name.
+pub mod prelude {
+    pub use crate::{
+        Audience, Binary, Client, Custom, DisconnectReason, Error, Handler, Handshake, Incoming, Message, Reply, Result,
+    };
+}
+
+/// The one seam to the host: the contract's imports on wasm, the test kit's stand-ins elsewhere.
+mod host {
+    #[cfg(target_family = "wasm")]
+    pub(crate) use crate::bindings::{
+        plugnode::app::outbox,
+        wasi::config::store as config,
+        wasi::keyvalue::{batch, store},
+        wasi::logging::logging,
+    };
+    #[cfg(not(target_family = "wasm"))]
+    pub(crate) use crate::test::imports::{batch, config, logging, outbox, store};
+}

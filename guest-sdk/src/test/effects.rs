@@ -1,0 +1,133 @@
+//! What a handler did, as tests look at it.
+
+use std::fmt;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::Audience;
+use crate::error::Error;
+use crate::payload::{Args, ArgsError, Payload};
+
+/// All that the handling of one event did.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Effects {
+    /// In the order of the handler's calls.
+    pub commands: Vec<Command>,
+    /// In the order of the handler's calls.
+    pub writes: Vec<Write>,
+}
+
+/// One command of a handler.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(
+    missing_docs,
+    reason = "the fields are those of the functions of `outbox` in the contract"
+)]
+pub enum Command {
+    /// An event for clients.
+    Publish {
+        to: Audience,
+        event: String,
+        args: Payload,
+        volatile: bool,
+        local: bool,
+    },
+    /// Clients join channels.
+    Subscribe { who: Audience, channels: Vec<String> },
+    /// Clients leave channels.
+    Unsubscribe { who: Audience, channels: Vec<String> },
+    /// An acknowledgement is answered.
+    Ack { id: String, args: Payload },
+    /// An event for clients, who are asked for an acknowledgement.
+    Request {
+        to: Audience,
+        event: String,
+        args: Payload,
+        timeout_ms: u32,
+        token: Vec<u8>,
+    },
+    /// Clients are disconnected.
+    Disconnect { who: Audience, close_transport: bool },
+    /// A client's attributes change.
+    PatchAttributes { id: String, patch: String },
+    /// A message to the code that embeds io-nodes.
+    Custom {
+        io_node: Option<String>,
+        kind: String,
+        data: Vec<u8>,
+    },
+}
+
+/// A write to a bucket; without a value, the key is deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    /// The bucket.
+    pub bucket: String,
+    /// The key.
+    pub key: String,
+    /// The new value.
+    pub value: Option<Vec<u8>>,
+}
+
+/// Why an event had no effects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// The handler returned an error.
+    Error(Error),
+    /// The handler panicked, and its instance was replaced by a new one.
+    Panic(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Error(error) => error.fmt(f),
+            Self::Panic(message) => write!(f, "the handler panicked: {message}"),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// What a client received. Two are equal when their JSON is, however it is written.
+#[derive(Debug, Clone)]
+pub struct Sent {
+    /// The name of the event.
+    pub event: String,
+    /// The arguments.
+    pub payload: Payload,
+}
+
+impl Sent {
+    /// An event with these arguments.
+    ///
+    /// # Panics
+    ///
+    /// When the arguments cannot be written as JSON.
+    pub fn new(event: impl Into<String>, args: impl Args) -> Self {
+        Self {
+            event: event.into(),
+            payload: Payload::new(args).expect("a test's arguments can be written as JSON"),
+        }
+    }
+
+    /// All arguments, as [`Payload::args`] reads them.
+    pub fn args<T: DeserializeOwned>(&self) -> Result<T, ArgsError> {
+        self.payload.args()
+    }
+
+    /// One argument, as [`Payload::arg`] reads it.
+    pub fn arg<T: DeserializeOwned>(&self, index: usize) -> Result<T, ArgsError> {
+        self.payload.arg(index)
+    }
+}
+
+impl PartialEq for Sent {
+    fn eq(&self, other: &Self) -> bool {
+        let json = |sent: &Self| serde_json::from_str::<Value>(&sent.payload.json).ok();
+        self.event == other.event
+            && self.payload.attachments == other.payload.attachments
+            && (self.payload.json == other.payload.json || json(self).is_some() && json(self) == json(other))
+    }
+}

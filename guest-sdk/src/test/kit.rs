@@ -1,0 +1,450 @@
+//! A plugnode that is one value in memory, with one handler.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::effects::{Command, Effects, Failure, Sent};
+use super::imports::{self, Buckets, Call, Line};
+use super::{Audience, Scope, Selection};
+use crate::bindings::plugnode::app::types::{self, Event};
+use crate::client::merge;
+use crate::handler::{Handler, dispatch};
+use crate::incoming::{Custom, DisconnectReason, Handshake};
+use crate::payload::{Args, Payload};
+
+/// The handshake of a client that gave nothing of its own, to be changed at will:
+/// `Handshake { auth: Some("{}".into()), ..handshake() }`.
+pub fn handshake() -> Handshake {
+    Handshake {
+        auth: None,
+        query: "EIO=4&transport=websocket".into(),
+        headers: Vec::new(),
+        remote_addr: Some("127.0.0.1:50000".into()),
+        transport: "websocket".into(),
+        recovered: false,
+    }
+}
+
+/// A client of a [`Kit`], by its id. A `&str` does as well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TestClient(String);
+
+impl AsRef<str> for TestClient {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A plugnode in memory: instances of one handler, clients, buckets. See the [module](super) for an example.
+///
+/// Events come from here one at a time, and go to the instances in turn. The methods without `try_` panic when the
+/// handler fails, since that is what most tests want.
+#[derive(Debug)]
+pub struct Kit<H> {
+    instances: Vec<Instance<H>>,
+    events: usize,
+    sticky: bool,
+    namespace: String,
+    clients: BTreeMap<String, Connected>,
+    buckets: Buckets,
+    config: BTreeMap<String, String>,
+    log: Vec<Line>,
+    acks: BTreeMap<String, Payload>,
+    gone: VecDeque<String>,
+    now_ms: u64,
+}
+
+#[derive(Debug)]
+struct Instance<H> {
+    handler: H,
+    seen: BTreeSet<String>,
+}
+
+#[derive(Debug)]
+struct Connected {
+    home: usize,
+    live: bool,
+    attributes: Value,
+    channels: BTreeSet<String>,
+    inbox: Vec<Sent>,
+}
+
+impl<H: Handler> Default for Kit<H> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<H: Handler> Kit<H> {
+    /// With one instance of the handler.
+    pub fn new() -> Self {
+        Self::with_instances(1)
+    }
+
+    /// With several instances, which take events in turn.
+    pub fn with_instances(count: usize) -> Self {
+        assert!(count > 0, "a kit needs an instance");
+        Self {
+            instances: (0..count).map(|_| Instance::new()).collect(),
+            events: 0,
+            sticky: false,
+            namespace: "/".into(),
+            clients: BTreeMap::new(),
+            buckets: Buckets::new(),
+            config: BTreeMap::new(),
+            log: Vec::new(),
+            acks: BTreeMap::new(),
+            gone: VecDeque::new(),
+            now_ms: 1_800_000_000_000,
+        }
+    }
+
+    /// Each client keeps to one instance, as with `dispatch = "sticky"`.
+    pub fn sticky(mut self) -> Self {
+        self.sticky = true;
+        self
+    }
+
+    /// The app is bound to this namespace, instead of `/`.
+    pub fn in_namespace(mut self, namespace: &str) -> Self {
+        self.namespace = namespace.into();
+        self
+    }
+
+    /// The app's configuration has this in its `config` table.
+    pub fn with_config(mut self, key: &str, value: &str) -> Self {
+        self.config.insert(key.into(), value.into());
+        self
+    }
+
+    /// This is in a bucket, as JSON.
+    pub fn with_value(mut self, bucket: &str, key: &str, value: impl Serialize) -> Self {
+        let value = serde_json::to_vec(&value).expect("a test's value can be written as JSON");
+        self.buckets.entry(bucket.into()).or_default().insert(key.into(), value);
+        self
+    }
+
+    /// A client connects.
+    #[track_caller]
+    pub fn connect(&mut self, id: &str) -> TestClient {
+        self.connect_with(id, handshake())
+    }
+
+    /// A client connects in a certain way.
+    #[track_caller]
+    pub fn connect_with(&mut self, id: &str, handshake: Handshake) -> TestClient {
+        let connected = self.try_connect(id, handshake);
+        succeeded("connection", connected).0
+    }
+
+    /// A client connects, and the handler may fail.
+    pub fn try_connect(&mut self, id: &str, handshake: Handshake) -> Result<(TestClient, Effects), Failure> {
+        let home = self.clients.len() % self.instances.len();
+        let known = self.clients.insert(id.into(), Connected::new(home));
+        assert!(
+            known.is_none(),
+            "client ids are never used again, and `{id}` was used before"
+        );
+        let effects = self.feed(Some(id), |client| Event::Connection((client, handshake)))?;
+        Ok((TestClient(id.into()), effects))
+    }
+
+    /// A client emits an event.
+    #[track_caller]
+    pub fn message(&mut self, client: impl AsRef<str>, event: &str, args: impl Args) -> Effects {
+        let handled = self.try_message(client, event, args);
+        succeeded(event, handled)
+    }
+
+    /// A client emits an event, and the handler may fail.
+    pub fn try_message(&mut self, client: impl AsRef<str>, event: &str, args: impl Args) -> Result<Effects, Failure> {
+        self.emit(client.as_ref(), event, args, None)
+    }
+
+    /// A client emits an event and waits for its acknowledgement. None when the handler gave none.
+    #[track_caller]
+    pub fn ask(&mut self, client: impl AsRef<str>, event: &str, args: impl Args) -> Option<Payload> {
+        let ack = format!("{}.{}.{}", self.events, client.as_ref(), self.namespace);
+        let handled = self.emit(client.as_ref(), event, args, Some(ack.clone()));
+        succeeded(event, handled);
+        self.acks.get(&ack).cloned()
+    }
+
+    /// A client is gone.
+    #[track_caller]
+    pub fn disconnect(&mut self, client: impl AsRef<str>, reason: DisconnectReason) -> Effects {
+        let handled = self.feed(Some(client.as_ref()), |client| Event::Disconnect((client, reason)));
+        self.forget(client.as_ref());
+        succeeded("disconnect", handled)
+    }
+
+    /// A client answers a request, or with none did not in time.
+    #[track_caller]
+    pub fn reply(&mut self, client: impl AsRef<str>, token: impl AsRef<[u8]>, answer: Option<Payload>) -> Effects {
+        let reply = types::Reply {
+            token: token.as_ref().into(),
+            answer,
+        };
+        let handled = self.feed(Some(client.as_ref()), |client| Event::Reply((client, reply)));
+        succeeded("reply", handled)
+    }
+
+    /// Something happens that no client sent.
+    #[track_caller]
+    pub fn custom(&mut self, custom: Custom) -> Effects {
+        self.events += 1;
+        let handled = self.call(0, vec![Event::Custom(custom)]);
+        let handled = handled.map(|effects| self.commit(effects));
+        succeeded("custom", handled)
+    }
+
+    /// Time passes.
+    pub fn advance(&mut self, time: Duration) {
+        self.now_ms += time.as_millis() as u64;
+    }
+
+    /// All that a client has received so far.
+    pub fn sent_to(&self, client: impl AsRef<str>) -> &[Sent] {
+        &self.client(client.as_ref()).inbox
+    }
+
+    /// All that a client has received since it was last asked here.
+    pub fn take_sent_to(&mut self, client: impl AsRef<str>) -> Vec<Sent> {
+        std::mem::take(&mut self.client_mut(client.as_ref()).inbox)
+    }
+
+    /// The channels that a client is subscribed to.
+    pub fn channels_of(&self, client: impl AsRef<str>) -> Vec<&str> {
+        self.client(client.as_ref())
+            .channels
+            .iter()
+            .map(String::as_str)
+            .collect()
+    }
+
+    /// A client's attributes.
+    pub fn attributes_of(&self, client: impl AsRef<str>) -> &Value {
+        &self.client(client.as_ref()).attributes
+    }
+
+    /// Whether a client is still connected.
+    pub fn is_connected(&self, client: impl AsRef<str>) -> bool {
+        self.client(client.as_ref()).live
+    }
+
+    /// What a bucket holds under a key, from JSON.
+    pub fn value<T: DeserializeOwned>(&self, bucket: &str, key: &str) -> Option<T> {
+        let bytes = self.buckets.get(bucket)?.get(key)?;
+        Some(serde_json::from_slice(bytes).expect("the value is JSON of the type that the test asked for"))
+    }
+
+    /// The keys of a bucket, sorted.
+    pub fn keys(&self, bucket: &str) -> Vec<&str> {
+        self.buckets
+            .get(bucket)
+            .into_iter()
+            .flat_map(|bucket| bucket.keys())
+            .map(String::as_str)
+            .collect()
+    }
+
+    /// The lines that the handler wrote to the log.
+    pub fn log(&self) -> &[Line] {
+        &self.log
+    }
+
+    fn emit(&mut self, client: &str, event: &str, args: impl Args, ack: Option<String>) -> Result<Effects, Failure> {
+        let args = Payload::new(args).expect("a test's arguments can be written as JSON");
+        let message = types::Message {
+            event: event.into(),
+            args,
+            ack,
+        };
+        self.feed(Some(client), |client| Event::Message((client, message)))
+    }
+
+    /// Gives an event to the instance whose turn it is, with a `no-client` before it where that is due.
+    fn feed(&mut self, id: Option<&str>, event: impl FnOnce(types::Client) -> Event) -> Result<Effects, Failure> {
+        let id = id.unwrap_or_default();
+        let connected = self.client(id);
+        assert!(connected.live, "client `{id}` is gone");
+        let turn = if self.sticky {
+            connected.home
+        } else {
+            self.events % self.instances.len()
+        };
+        let client = types::Client {
+            id: id.into(),
+            io_node: "test".into(),
+            namespace: self.namespace.clone(),
+            attributes: connected.attributes.to_string(),
+        };
+        let mut events = vec![event(client.clone())];
+        if !matches!(events[0], Event::Connection(_)) && !self.instances[turn].seen.contains(id) {
+            events.insert(0, Event::NoClient(client));
+        }
+        self.events += 1;
+        let effects = self.call(turn, events)?;
+        self.instances[turn].seen.insert(id.into());
+        Ok(self.commit(effects))
+    }
+
+    fn call(&mut self, turn: usize, events: Vec<Event>) -> Result<Effects, Failure> {
+        self.now_ms += 1;
+        let context = imports::context(self.events as u64, self.now_ms, turn);
+        let call = Call {
+            buckets: std::mem::take(&mut self.buckets),
+            config: self.config.clone(),
+            ..Call::default()
+        };
+        let handler = &mut self.instances[turn].handler;
+        let (answer, call) = imports::during(call, || {
+            catch_unwind(AssertUnwindSafe(|| {
+                events
+                    .into_iter()
+                    .try_for_each(|event| dispatch(handler, event, context.clone()))
+            }))
+        });
+        self.buckets = call.buckets;
+        self.log.extend(call.log);
+        match answer {
+            Ok(Ok(())) => Ok(call.effects),
+            Ok(Err(error)) => Err(Failure::Error(error)),
+            Err(panic) => {
+                self.instances[turn] = Instance::new();
+                let message = panic.downcast_ref::<String>().cloned();
+                let message = message.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string()));
+                Err(Failure::Panic(message.unwrap_or_default()))
+            }
+        }
+    }
+
+    fn commit(&mut self, effects: Effects) -> Effects {
+        for write in &effects.writes {
+            let bucket = self.buckets.entry(write.bucket.clone()).or_default();
+            match &write.value {
+                Some(value) => bucket.insert(write.key.clone(), value.clone()),
+                None => bucket.remove(&write.key),
+            };
+        }
+        for command in &effects.commands {
+            self.apply(command);
+        }
+        while let Some(id) = self.gone.pop_front() {
+            if self.client(&id).live {
+                self.disconnect(&id, DisconnectReason::ServerDisconnect);
+            }
+        }
+        effects
+    }
+
+    fn apply(&mut self, command: &Command) {
+        match command {
+            Command::Publish { to, event, args, .. } | Command::Request { to, event, args, .. } => {
+                for (_, client) in self.audience(to) {
+                    client.inbox.push(Sent {
+                        event: event.clone(),
+                        payload: args.clone(),
+                    });
+                }
+            }
+            Command::Subscribe { who, channels } => {
+                for (_, client) in self.audience(who) {
+                    client.channels.extend(channels.iter().cloned());
+                }
+            }
+            Command::Unsubscribe { who, channels } => {
+                for (_, client) in self.audience(who) {
+                    client.channels.retain(|channel| !channels.contains(channel));
+                }
+            }
+            Command::Ack { id, args } => {
+                self.acks.entry(id.clone()).or_insert_with(|| args.clone());
+            }
+            Command::Disconnect { who, .. } => {
+                let ids = self.audience(who).map(|(id, _)| id.clone()).collect::<Vec<_>>();
+                self.gone.extend(ids);
+            }
+            Command::PatchAttributes { id, patch } => {
+                let patch = serde_json::from_str(patch).expect("the SDK writes patches as JSON");
+                if let Some(client) = self.clients.get_mut(id) {
+                    merge(&mut client.attributes, patch);
+                }
+            }
+            Command::Custom { .. } => {}
+        }
+    }
+
+    fn audience(&mut self, audience: &Audience) -> impl Iterator<Item = (&String, &mut Connected)> {
+        let here = audience
+            .namespace
+            .as_ref()
+            .is_none_or(|namespace| *namespace == self.namespace);
+        self.clients.iter_mut().filter(move |(id, client)| {
+            let among = |selection: &Selection| {
+                selection.clients.contains(id)
+                    || selection
+                        .channels
+                        .iter()
+                        .any(|channel| client.channels.contains(channel))
+            };
+            let meant = match &audience.to {
+                Scope::All => true,
+                Scope::Only(selection) => among(selection),
+            };
+            here && client.live && meant && !among(&audience.except)
+        })
+    }
+
+    fn forget(&mut self, id: &str) {
+        let client = self.client_mut(id);
+        client.live = false;
+        client.channels.clear();
+        for instance in &mut self.instances {
+            instance.seen.remove(id);
+        }
+    }
+
+    fn client(&self, id: &str) -> &Connected {
+        self.clients
+            .get(id)
+            .unwrap_or_else(|| panic!("client `{id}` never connected"))
+    }
+
+    fn client_mut(&mut self, id: &str) -> &mut Connected {
+        self.clients
+            .get_mut(id)
+            .unwrap_or_else(|| panic!("client `{id}` never connected"))
+    }
+}
+
+impl<H: Handler> Instance<H> {
+    fn new() -> Self {
+        Self {
+            handler: H::default(),
+            seen: BTreeSet::new(),
+        }
+    }
+}
+
+impl Connected {
+    fn new(home: usize) -> Self {
+        Self {
+            home,
+            live: true,
+            attributes: Value::Object(serde_json::Map::new()),
+            channels: BTreeSet::new(),
+            inbox: Vec::new(),
+        }
+    }
+}
+
+#[track_caller]
+fn succeeded<T>(event: &str, handled: Result<T, Failure>) -> T {
+    handled.unwrap_or_else(|failure| panic!("event `{event}` failed: {failure}"))
+}

@@ -1,0 +1,271 @@
+//! The SDK as a handler's author meets it: handlers, driven by the test kit.
+
+use std::time::Duration;
+
+use plugnode_sdk::prelude::*;
+use plugnode_sdk::test::{Command, Failure, Kit, Sent, handshake};
+use plugnode_sdk::{AckId, all, context, kv, log, to};
+use serde_json::{Value, json};
+
+/// Does what its messages say.
+#[derive(Default)]
+struct Puppet {
+    handled: u32,
+    without_connection: u32,
+}
+
+impl Handler for Puppet {
+    fn on_connection(&mut self, client: &Client, handshake: &Handshake) -> Result {
+        if let Some(auth) = handshake.auth::<Value>() {
+            client.set_attributes(&auth)?;
+        }
+        Ok(())
+    }
+
+    fn on_message(&mut self, client: &Client, message: &Incoming) -> Result {
+        self.handled += 1;
+        let bucket = kv::open("default")?;
+        match message.event.as_str() {
+            "broadcast" => client.broadcast("heard", &message.payload)?,
+            "join" => client.join(message.arg::<String>(0)?)?,
+            "leave" => client.leave(message.arg::<String>(0)?)?,
+            "news" => to("news").to("sport").except("muted").emit("news", ())?,
+            "others" => client.to("news").emit("news", ())?,
+            "elsewhere" => all().in_namespace("/elsewhere").volatile().local().emit("far", ())?,
+            "builder" => {
+                let message = Message::new(("a", 1)).set_type("built");
+                message
+                    .for_client("ada")
+                    .for_channel("news")
+                    .except_client("bob")
+                    .send()?;
+            }
+            "nobody" => Message::new(()).send()?,
+            "everybody" => Message::new(json!({"id": 7})).for_client("ada").for_all().send()?,
+            "name" => client.patch_attributes(&json!({"name": message.arg::<String>(0)?, "old": null}))?,
+            "who" => message.ack(client.attributes::<Value>()?)?,
+            "where" => message.ack((context().instance, self.handled, self.without_connection))?,
+            "later" => bucket.set("ack", &message.ack_id())?,
+            "now" => {
+                let ack: Option<AckId> = bucket.get("ack")?;
+                ack.ok_or(Error::reject("no ack was kept"))?.answer("at last")?;
+            }
+            "remember" => {
+                bucket.set_many(&(0..25).map(|n| (format!("k{n:02}"), n)).collect::<Vec<_>>())?;
+                bucket.delete_many(&["k00", "k01"])?;
+                message.ack((bucket.keys()?.len(), bucket.get_many::<u32>(&["k00", "k02"])?))?;
+            }
+            "half" => {
+                bucket.set("half", "done")?;
+                client.emit("half", ())?;
+                panic!("the other half is missing");
+            }
+            "retry" => return Err(Error::retry("not yet")),
+            "kick" => client.disconnect()?,
+            "ask" => client.request("question", ("?",), Duration::from_secs(1), "t1")?,
+            "log" => log::warn!("{} says {}", client.id(), message.arg::<String>(0)?),
+            "reserved" => client.emit("disconnect", ())?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn on_disconnect(&mut self, client: &Client, reason: &DisconnectReason) -> Result {
+        all().emit("left", (client.id(), format!("{reason:?}")))?;
+        Ok(())
+    }
+
+    fn on_no_client(&mut self, _: &Client) -> Result {
+        self.without_connection += 1;
+        Ok(())
+    }
+
+    fn on_reply(&mut self, client: &Client, reply: &Reply) -> Result {
+        let answer = reply
+            .answer
+            .as_ref()
+            .map(|answer| answer.arg::<String>(0))
+            .transpose()?;
+        client.emit("replied", (String::from_utf8_lossy(&reply.token), answer))?;
+        Ok(())
+    }
+}
+
+fn app() -> Kit<Puppet> {
+    let mut app = Kit::new();
+    for id in ["ada", "bob", "cyd"] {
+        app.connect(id);
+    }
+    app
+}
+
+fn names(sent: &[Sent]) -> Vec<&str> {
+    sent.iter().map(|sent| sent.event.as_str()).collect()
+}
+
+#[test]
+fn a_broadcast_reaches_everybody_else() {
+    let mut app = app();
+    app.message("ada", "broadcast", ("hello", Binary(vec![1])));
+    assert_eq!(app.sent_to("bob"), [Sent::new("heard", ("hello", Binary(vec![1])))]);
+    assert_eq!(app.sent_to("cyd").len(), 1);
+    assert!(app.sent_to("ada").is_empty());
+}
+
+#[test]
+fn channels_reach_their_clients_once_and_spare_the_excepted() {
+    let mut app = app();
+    app.message("ada", "join", "news");
+    app.message("ada", "join", "sport");
+    app.message("bob", "join", "news");
+    app.message("bob", "join", "muted");
+    app.message("cyd", "news", ());
+    assert_eq!(names(app.sent_to("ada")), ["news"]);
+    assert!(app.sent_to("bob").is_empty());
+    app.message("ada", "leave", "news");
+    assert_eq!(app.channels_of("ada"), ["sport"]);
+    app.message("bob", "others", ());
+    assert!(app.sent_to("bob").is_empty(), "`client.to` leaves the client out");
+}
+
+#[test]
+fn the_builder_of_the_original_addresses_and_sends() {
+    let mut app = app();
+    app.message("bob", "join", "news");
+    app.message("cyd", "join", "news");
+    app.message("bob", "builder", ());
+    assert_eq!(app.sent_to("ada"), [Sent::new("built", ("a", 1))]);
+    assert_eq!(names(app.sent_to("cyd")), ["built"]);
+    assert!(app.sent_to("bob").is_empty());
+    app.message("bob", "everybody", ());
+    assert_eq!(app.sent_to("bob"), [Sent::new("message", json!({"id": 7}))]);
+    let failure = app.try_message("bob", "nobody", ()).unwrap_err().to_string();
+    assert!(failure.contains("for_channel"), "{failure}");
+}
+
+#[test]
+fn another_namespace_and_delivery_are_in_the_effects() {
+    let mut app = app();
+    let effects = app.message("ada", "elsewhere", ());
+    let [
+        Command::Publish {
+            to,
+            volatile: true,
+            local: true,
+            ..
+        },
+    ] = effects.commands.as_slice()
+    else {
+        panic!("{effects:?}");
+    };
+    assert_eq!(to.namespace.as_deref(), Some("/elsewhere"));
+    assert!(app.sent_to("bob").is_empty());
+}
+
+#[test]
+fn attributes_come_with_every_event_and_are_seen_at_once() {
+    let mut app = app();
+    app.connect_with(
+        "dee",
+        Handshake {
+            auth: Some(r#"{"old":1,"kept":2}"#.into()),
+            ..handshake()
+        },
+    );
+    app.message("dee", "name", "Dee");
+    assert_eq!(app.attributes_of("dee"), &json!({"name": "Dee", "kept": 2}));
+    let answer = app.ask("dee", "who", ()).unwrap();
+    assert_eq!(answer.arg::<Value>(0).unwrap(), json!({"name": "Dee", "kept": 2}));
+}
+
+#[test]
+fn acks_may_be_answered_by_a_later_event() {
+    let mut app = app();
+    assert!(app.ask("ada", "later", ()).is_none());
+    let effects = app.message("bob", "now", ());
+    assert!(matches!(&effects.commands[..], [Command::Ack { id, .. }] if id.contains("ada")));
+}
+
+#[test]
+fn a_bucket_shows_its_writes_at_once_and_pages_are_joined() {
+    let mut app = app();
+    let answer = app.ask("ada", "remember", ()).unwrap();
+    let (keys, values): (usize, Vec<Option<u32>>) = answer.args().unwrap();
+    assert_eq!((keys, values), (23, vec![None, Some(2)]));
+    assert_eq!(app.keys("default").len(), 23);
+    assert_eq!(app.value::<u32>("default", "k24"), Some(24));
+}
+
+#[test]
+fn nothing_of_a_failed_event_is_seen() {
+    let mut app = app();
+    let failure = app.try_message("ada", "half", ()).unwrap_err();
+    assert_eq!(failure, Failure::Panic("the other half is missing".into()));
+    assert!(app.sent_to("ada").is_empty() && app.keys("default").is_empty());
+    assert_eq!(
+        app.try_message("ada", "retry", ()),
+        Err(Failure::Error(Error::retry("not yet")))
+    );
+    let reserved = app.try_message("ada", "reserved", ()).unwrap_err().to_string();
+    assert!(reserved.contains("Socket.IO keeps"), "{reserved}");
+    let missing = app.try_message("ada", "join", ()).unwrap_err().to_string();
+    assert_eq!(missing, "rejected: event `join`: argument 0 is missing");
+}
+
+#[test]
+fn instances_take_turns_and_meet_clients_by_no_client() {
+    let mut app = Kit::<Puppet>::with_instances(2);
+    app.connect("ada");
+    let mut answers = Vec::new();
+    for _ in 0..4 {
+        answers.push(app.ask("ada", "where", ()).unwrap().args::<(u32, u32, u32)>().unwrap());
+    }
+    assert_eq!(answers, [(1, 1, 1), (0, 1, 0), (1, 2, 1), (0, 2, 0)]);
+}
+
+#[test]
+fn sticky_keeps_each_client_on_one_instance() {
+    let mut app = Kit::<Puppet>::with_instances(2).sticky();
+    app.connect("ada");
+    app.connect("bob");
+    for turn in 1..4 {
+        let ada = app.ask("ada", "where", ()).unwrap().args::<(u32, u32, u32)>().unwrap();
+        let bob = app.ask("bob", "where", ()).unwrap().args::<(u32, u32, u32)>().unwrap();
+        assert_eq!((ada, bob), ((0, turn, 0), (1, turn, 0)));
+    }
+}
+
+#[test]
+fn a_client_that_is_disconnected_has_its_disconnect_event() {
+    let mut app = app();
+    app.message("ada", "kick", ());
+    assert!(!app.is_connected("ada"));
+    assert_eq!(names(app.sent_to("bob")), ["left"]);
+    app.disconnect("bob", DisconnectReason::PingTimeout);
+    assert_eq!(
+        app.take_sent_to("cyd")[1],
+        Sent::new("left", ("bob", "DisconnectReason::PingTimeout"))
+    );
+    assert!(app.sent_to("cyd").is_empty());
+}
+
+#[test]
+fn replies_come_with_their_token() {
+    let mut app = app();
+    app.message("ada", "ask", ());
+    assert_eq!(app.take_sent_to("ada"), [Sent::new("question", "?")]);
+    app.reply("ada", "t1", Some(plugnode_sdk::Payload::new("yes").unwrap()));
+    app.reply("ada", "t1", None);
+    let replies = [
+        Sent::new("replied", ("t1", "yes")),
+        Sent::new("replied", ("t1", None::<String>)),
+    ];
+    assert_eq!(app.sent_to("ada"), replies);
+}
+
+#[test]
+fn lines_go_to_the_log() {
+    let mut app = app();
+    app.message("ada", "log", "hi");
+    assert_eq!(app.log()[0].message, "ada says hi");
+}
