@@ -1,0 +1,82 @@
+# Sourced by every script in this folder: where things are, how a script speaks, how it installs a package.
+#
+# A script says one short line a step. What a step prints itself is kept in target/logs/ and shown only when it fails,
+# and every failure names what is missing and the command that would bring it.
+# shellcheck shell=bash
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+cd "$ROOT"
+
+# What outlives a clone: tools that we build, and in CI the target folder.
+CACHE=${PLUGNODE_CACHE:-${HOME:-$ROOT/target}/.cache/plugnode}
+TOOLS=$CACHE/tools
+LOGS=$ROOT/target/logs
+
+# Every path that is printed, tested or documented begins with target/, whatever the caller's environment says. In CI that is a link, and
+# cargo is told what it leads to: what it built stays good for the next clone that has the same link.
+CARGO_TARGET_DIR=$(readlink -f "$ROOT/target")
+export CARGO_TARGET_DIR
+# The cargo that builds handlers; .ci/setup-wasm writes it.
+export PLUGNODE_GUEST_CARGO=$ROOT/target/guest-cargo
+
+say() { printf '\033[1m==\033[0m %s\n' "$*"; }
+[[ -t 1 ]] || say() { printf '== %s\n' "$*"; }
+
+# die MESSAGE [REMEDY]
+die() {
+  printf 'error: %s\n' "$1" >&2
+  [[ $# -lt 2 ]] || printf '   do: %s\n' "$2" >&2
+  exit 1
+}
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# quietly NAME COMMAND…: runs the command, its output in target/logs/NAME.log; shows the end of it on failure.
+quietly() {
+  local log=$LOGS/$1.log
+  shift
+  mkdir -p "$LOGS"
+  "$@" >"$log" 2>&1 </dev/null && return
+  local status=$?
+  tail -n 25 "$log" >&2
+  printf '(the whole of it: %s)\n' "${log#"$ROOT"/}" >&2
+  return $status
+}
+
+# as_root COMMAND…: as it is for root, by sudo otherwise; without a terminal, sudo must not need a password.
+as_root() {
+  if [[ $(id -u) == 0 ]]; then
+    "$@"
+  elif [[ -t 0 ]]; then
+    sudo "$@"
+  else
+    sudo -n "$@"
+  fi
+}
+
+can_be_root() {
+  [[ $(id -u) == 0 ]] || { have sudo && { [[ -t 0 ]] || sudo -n true 2>/dev/null; }; }
+}
+
+# install_packages FOR PACKAGE…: Debian packages, without questions.
+install_packages() {
+  local purpose=$1
+  shift
+  local remedy="sudo apt-get update && sudo apt-get install -y --no-install-recommends $*"
+  have apt-get || die "$purpose needs $*, and this machine has no apt-get" \
+    "install them with this system's own package manager, then run this again (on Debian: $remedy)"
+  can_be_root || die "$purpose needs the packages $*, and only root can install them" "$remedy"
+  # sudo may answer on the terminal before the output goes to a file.
+  as_root true || die "$purpose needs the packages $*, and sudo refused" "$remedy"
+  local install=(as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends
+    -o DPkg::Lock::Timeout=300 "$@")
+  # A machine's package lists may be old or not there at all: the second try brings new ones.
+  quietly apt-install "${install[@]}" 2>/dev/null && return
+  quietly apt-update as_root apt-get update -o DPkg::Lock::Timeout=300 ||
+    die "$purpose needs the packages $*, and apt-get cannot update its lists" "check the network and /etc/apt, then: $remedy"
+  quietly apt-install "${install[@]}" || die "$purpose needs the packages $*, and apt-get could not install them" "$remedy"
+}
+
+need_cargo() {
+  have cargo || die "cargo is missing" "install Rust 1.95 or newer with rustup (https://rustup.rs), then open a new shell"
+}

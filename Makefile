@@ -1,0 +1,52 @@
+# The few commands a person needs. Each brings what it needs first, says what it does, and is quick the second time.
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test bench lint clean
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+# Written paths begin with target/, whatever the caller's environment says; handlers are built by a cargo that .ci/setup-wasm finds.
+export CARGO_TARGET_DIR := $(or $(realpath target),$(CURDIR)/target)
+export PLUGNODE_GUEST_CARGO := $(CURDIR)/target/guest-cargo
+PORT ?= 8080
+
+help: ## Say what there is
+	@echo "plugnode: Socket.IO applications as hot-swappable WebAssembly components"
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
+
+build: ## target/release/plugnode, and every example as target/components/NAME.wasm
+	@.ci/setup-wasm
+	@.ci/build-host release
+	@.ci/build-guests
+	@echo "== ready: target/release/plugnode and target/components/"
+
+demo: ## The chat in a browser, from nothing (PORT=8080)
+	@.ci/setup-wasm
+	@.ci/build-host release
+	@.ci/build-guests chat
+	@exec target/release/plugnode dev examples/chat --port $(PORT)
+
+test: ## All tests, from nothing: tools, Redis, Chromium, npm packages
+	@.ci/setup-wasm
+	@.ci/setup-tests
+	@.ci/build-guests
+	@.ci/build-component-guest chat
+	@.ci/build-host dev
+	@.ci/test
+
+bench: ## Measure the host (cargo bench)
+	@.ci/setup-wasm
+	@.ci/build-guests
+	@echo "== benchmarks (the first time builds the host optimised: some minutes)"
+	@cargo bench -p plugnode
+
+lint: ## Formatting, and clippy without a warning
+	@echo "== formatting"
+	@cargo fmt --all --check
+	@echo "== clippy"
+	@cargo clippy --quiet --workspace --all-targets -- -D warnings
+
+clean: ## Remove what was built here
+	@echo "== removing target/ and tests/node_modules/"
+	@rm -rf target tests/node_modules

@@ -1,0 +1,111 @@
+// node chat-tabs.mjs URL SCREENSHOT: people at the page of the example `chat`, each in a tab of a real browser that shares nothing with the
+// others. Two chat with each other, a third comes later and finds what was said. SCREENSHOT (a .png) shows the first one's page at the end.
+
+import assert from 'node:assert/strict';
+import { chromium } from 'playwright-core';
+import { argumentsOf, run } from './suite.mjs';
+
+const [url, screenshot] = argumentsOf('chat-tabs.mjs', 'URL', 'SCREENSHOT');
+
+// The browser is to speak with the tested server only.
+const ARGUMENTS = [
+  '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+  '--disable-component-update', '--disable-sync',
+];
+const SECONDS = 10_000;
+
+const browser = await chromium
+  .launch({ executablePath: process.env.PLUGNODE_CHROMIUM ?? '/usr/bin/chromium', args: ARGUMENTS, timeout: 60_000 })
+  .catch((error) => {
+    console.error(`Chromium does not start (sudo apt-get install chromium, or set PLUGNODE_CHROMIUM): ${error.message}`);
+    process.exit(1);
+  });
+const wrong = [];
+let ada, bob;
+
+await run({
+  'two people chat': async () => {
+    [ada, bob] = await Promise.all([visit('Ada'), visit('Bob')]);
+    await say(ada, 'Hello, is anybody there?');
+    await sees(bob, 'Ada', 'Hello, is anybody there?');
+    await say(bob, 'I am! Grüße 🦀');
+    await sees(ada, 'Bob', 'I am! Grüße 🦀');
+  },
+
+  'one sees what one says once, as delivered': async () => {
+    const own = message(ada, 'Ada', 'Hello, is anybody there?');
+    await own.and(ada.locator(':not(.pending):not(.failed)')).waitFor({ timeout: SECONDS });
+    assert.equal(await own.count(), 1);
+    assert.equal(await ada.locator('.message').count(), 2);
+  },
+
+  'what people type is text, never markup': async () => {
+    const markup = '<img src=x onerror="document.title=\'taken over\'"> <b>bold</b> & "quotes"';
+    await say(bob, markup);
+    await sees(ada, 'Bob', markup);
+    assert.equal(await ada.locator('.message .body img, .message .body b').count(), 0);
+    assert.notEqual(await ada.title(), 'taken over');
+  },
+
+  'lines are sent by Enter, and kept': async () => {
+    await ada.locator('#text').fill('first line');
+    await ada.locator('#text').press('Shift+Enter');
+    await ada.locator('#text').pressSequentially('second line');
+    await ada.locator('#text').press('Enter');
+    await sees(bob, 'Ada', 'first line\nsecond line');
+    assert.equal(await ada.locator('#text').inputValue(), '');
+  },
+
+  'who comes later finds what was said': async () => {
+    const spoken = await ada.locator('.message').evaluateAll(words);
+    const cleo = await visit('Cleo', { viewport: { width: 390, height: 780 } });
+    await cleo.locator('.message').nth(spoken.length - 1).waitFor({ timeout: SECONDS });
+    assert.deepEqual(await cleo.locator('.message').evaluateAll(words), spoken);
+    const [wide, seen] = await cleo.evaluate(() => [document.documentElement.scrollWidth, window.innerWidth]);
+    assert.ok(wide <= seen, `on a phone the page is ${wide} px wide where ${seen} px are seen`);
+    await say(cleo, 'I read it all.');
+    await Promise.all([sees(ada, 'Cleo', 'I read it all.'), sees(bob, 'Cleo', 'I read it all.')]);
+    await ada.screenshot({ path: screenshot });
+  },
+
+  'who goes is seen to go': async () => {
+    const left = ada.locator('.notice', { hasText: 'Bob left' });
+    await bob.context().close();
+    await left.waitFor({ timeout: SECONDS });
+  },
+
+  'no page met an error': async () => assert.deepEqual(wrong, []),
+});
+
+/** A person with a name who is connected, in a tab of their own. */
+async function visit(name, { viewport = { width: 1100, height: 760 } } = {}) {
+  const page = await (await browser.newContext({ viewport })).newPage();
+  page.on('pageerror', (error) => wrong.push(`${name}: ${error.stack ?? error}`));
+  page.on('console', (line) => line.type() === 'error' && wrong.push(`${name}: ${line.text()} (${line.location().url})`));
+  page.on('response', (response) => response.status() >= 400 && wrong.push(`${name}: ${response.status()} ${response.url()}`));
+  await page.goto(url, { timeout: SECONDS });
+  await page.locator('#status[data-state="online"]').waitFor({ timeout: SECONDS });
+  await page.locator('#name').fill(name);
+  return page;
+}
+
+async function say(page, text) {
+  await page.locator('#text').fill(text);
+  await page.locator('#send').click({ timeout: SECONDS });
+}
+
+async function sees(page, author, text) {
+  await message(page, author, text).waitFor({ timeout: SECONDS });
+}
+
+/** The message of `author` that is exactly `text`. */
+function message(page, author, text) {
+  const by = page.locator('.author').and(page.getByText(author, { exact: true }));
+  const what = new RegExp(`^${text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')}$`);
+  return page.locator('.message', { has: by }).filter({ has: page.locator('.body', { hasText: what }) });
+}
+
+/** In the page: author and text of each message. */
+function words(messages) {
+  return messages.map((message) => [message.querySelector('.author').textContent, message.querySelector('.body').textContent]);
+}
