@@ -1,4 +1,5 @@
 //! plugnode runs Socket.IO applications as WebAssembly components.
 
+pub mod config;
 pub mod message;
 pub mod shutdown;
