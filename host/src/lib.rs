@@ -3,4 +3,5 @@
 pub mod config;
 pub mod http;
 pub mod message;
+pub mod roles;
 pub mod shutdown;
