@@ -1,5 +1,8 @@
 //! plugnode runs Socket.IO applications as WebAssembly components.
 
+pub mod config;
+pub mod http;
 pub mod message;
+pub mod roles;
 pub mod shutdown;
 pub mod transport;

@@ -1,0 +1,236 @@
+//! What must hold of a configuration beyond the type of each value. All problems are told at once.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use super::place::Places;
+use super::{App, Config, ConfigError, IoServer, Role};
+
+const MOST_INSTANCES: usize = 64;
+/// A wasm page; no instance can have less.
+const LEAST_MEMORY: u64 = 65_536;
+
+pub(super) fn check(config: &Config, places: &Places) -> Result<(), ConfigError> {
+    let mut check = Check {
+        places,
+        problems: Vec::new(),
+    };
+    check.roles(config);
+    check.http(config);
+    check.frontend(config);
+    check.io_node(config);
+    check.transport(config);
+    check.app_node(config);
+    check.apps(config);
+    if check.problems.is_empty() {
+        Ok(())
+    } else {
+        Err(ConfigError(check.problems))
+    }
+}
+
+struct Check<'a> {
+    places: &'a Places,
+    problems: Vec<String>,
+}
+
+impl Check<'_> {
+    fn refuse(&mut self, path: &[&str], problem: impl AsRef<str>) {
+        // A key that is not there is missing from its file, if there is one.
+        let place = self
+            .places
+            .of(path)
+            .or_else(|| self.places.of(&path[..path.len() - 1]))
+            .or(self.places.file());
+        let place = place.map(|place| format!("{place}: ")).unwrap_or_default();
+        self.problems
+            .push(format!("{place}{}: {}", path.join("."), problem.as_ref()));
+    }
+
+    fn require(&mut self, holds: bool, path: &[&str], problem: &str) {
+        if !holds {
+            self.refuse(path, problem);
+        }
+    }
+
+    fn address(&mut self, text: &str, path: &[&str]) {
+        if let Err(problem) = text.parse::<IoServer>() {
+            self.refuse(path, problem);
+        }
+    }
+
+    fn roles(&mut self, config: &Config) {
+        self.require(
+            !config.roles.is_empty(),
+            &["roles"],
+            "names no role; there are frontend, io-node and app-node",
+        );
+        if config.transport.url == "memory:" && config.has(Role::IoNode) != config.has(Role::AppNode) {
+            let problem = "the transport `memory:` joins io-node and app-node within one process only; name both";
+            self.refuse(&["roles"], problem);
+        }
+    }
+
+    fn http(&mut self, config: &Config) {
+        self.address(&config.http.listen, &["http", "listen"]);
+        self.require(
+            config.http.max_connections > 0,
+            &["http", "max-connections"],
+            "must be 1 or more",
+        );
+        self.require(
+            config.http.header_timeout_ms > 0,
+            &["http", "header-timeout-ms"],
+            "must be 1 or more",
+        );
+    }
+
+    fn frontend(&mut self, config: &Config) {
+        let frontend = &config.frontend;
+        let url = &frontend.client_config_url;
+        let plain = url.starts_with('/') && url.len() > 1 && !url.contains(['?', '#', ' ']) && !url.ends_with(".json");
+        let problem = format!("`{url}` is not a path such as `/config.js`");
+        self.require(plain, &["frontend", "client-config-url"], &problem);
+        if let Some(listen) = &frontend.flash_policy_listen {
+            self.address(listen, &["frontend", "flash-policy-listen"]);
+        }
+        let path = ["frontend", "static-dir"];
+        let named = self.places.of(&path).is_some();
+        if config.has(Role::Frontend) && named && !frontend.static_dir.is_dir() {
+            self.refuse(&path, format!("there is no folder {}", frontend.static_dir.display()));
+        }
+    }
+
+    fn io_node(&mut self, config: &Config) {
+        let io_node = &config.io_node;
+        if let Some(advertise) = &io_node.advertise {
+            self.address(advertise, &["io-node", "advertise"]);
+        }
+        self.name(io_node.name.as_deref(), &["io-node", "name"]);
+        let path = &io_node.path;
+        let plain = path.starts_with('/') && path.len() > 1 && !path.contains(['?', '#', ' ']);
+        self.require(
+            plain,
+            &["io-node", "path"],
+            &format!("`{path}` is not a path such as `/socket.io`"),
+        );
+        for (key, number) in [
+            ("ping-interval-ms", io_node.ping_interval_ms),
+            ("ping-timeout-ms", io_node.ping_timeout_ms),
+            ("connect-timeout-ms", io_node.connect_timeout_ms),
+            ("upgrade-timeout-ms", io_node.upgrade_timeout_ms),
+            ("max-payload", io_node.max_payload.0),
+            ("send-queue", io_node.send_queue as u64),
+        ] {
+            self.require(number > 0, &["io-node", key], "must be 1 or more");
+        }
+        let problem = "names no transport; there are polling and websocket";
+        self.require(!io_node.transports.is_empty(), &["io-node", "transports"], problem);
+    }
+
+    fn name(&mut self, name: Option<&str>, path: &[&str]) {
+        let Some(name) = name else { return };
+        let fits = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
+        let problem = format!("`{name}` is not a name; letters, digits, `-`, `_`, `.` and `:` are");
+        self.require(
+            !name.is_empty() && name.len() <= 128 && name.chars().all(fits),
+            path,
+            &problem,
+        );
+    }
+
+    fn transport(&mut self, config: &Config) {
+        let transport = &config.transport;
+        let url = transport.url.as_str();
+        // A URL may hold a password: only its scheme is shown.
+        let scheme = url.split_once(':').map_or(url, |(scheme, _)| scheme);
+        match scheme {
+            "memory" if url == "memory:" => {}
+            "memory" => self.refuse(&["transport", "url"], "`memory:` takes nothing after the colon"),
+            "redis" | "rediss" | "redis+sentinel" | "redis+cluster" => {
+                let problem = format!("a `{scheme}:` transport is not built yet; write url = \"memory:\"");
+                self.refuse(&["transport", "url"], problem);
+            }
+            _ => self.refuse(
+                &["transport", "url"],
+                format!("`{scheme}` is no transport; write url = \"memory:\""),
+            ),
+        }
+        self.require(
+            transport.partitions > 0,
+            &["transport", "partitions"],
+            "must be 1 or more",
+        );
+        self.require(transport.backlog > 0, &["transport", "backlog"], "must be 1 or more");
+    }
+
+    fn app_node(&mut self, config: &Config) {
+        let app_node = &config.app_node;
+        self.name(app_node.name.as_deref(), &["app-node", "name"]);
+        self.require(app_node.attempts > 0, &["app-node", "attempts"], "must be 1 or more");
+        let wanted: usize = config.apps.iter().fold(0, |sum, app| sum.saturating_add(app.instances));
+        let path = ["app-node", "max-instances"];
+        self.require(app_node.max_instances > 0, &path, "must be 1 or more");
+        if config.has(Role::AppNode) && wanted > app_node.max_instances && app_node.max_instances > 0 {
+            let problem = format!(
+                "{} are fewer than the {wanted} that the apps want",
+                app_node.max_instances
+            );
+            self.refuse(&path, problem);
+        }
+    }
+
+    fn apps(&mut self, config: &Config) {
+        if config.apps.is_empty() && (config.has(Role::IoNode) || config.has(Role::AppNode)) {
+            self.refuse(
+                &["app"],
+                "there is none, so nothing would answer clients; add [[app]] component = \"APP.wasm\"",
+            );
+        }
+        let mut seen = HashMap::new();
+        for (i, app) in config.apps.iter().enumerate() {
+            let index = i.to_string();
+            self.app(app, &index, config.has(Role::AppNode));
+            if let Some(first) = seen.insert(app.namespace.as_str(), i) {
+                let problem = format!("`{}` is the namespace of app {first} already", app.namespace);
+                self.refuse(&["app", &index, "namespace"], problem);
+            }
+        }
+    }
+
+    fn app(&mut self, app: &App, index: &str, runs_here: bool) {
+        let name = &app.namespace;
+        let problem = format!("`{name}` is not a namespace; one begins with `/` and holds no `,`, `?` or spaces");
+        let plain = name.starts_with('/') && !name.contains([',', '?', ' ']);
+        self.require(plain, &["app", index, "namespace"], &problem);
+        let instances = (1..=MOST_INSTANCES).contains(&app.instances);
+        let problem = format!("must be 1 to {MOST_INSTANCES}");
+        self.require(instances, &["app", index, "instances"], &problem);
+        let limits = &app.limits;
+        let problem = "must be 64KiB or more";
+        self.require(
+            limits.memory.0 >= LEAST_MEMORY,
+            &["app", index, "limits", "memory"],
+            problem,
+        );
+        for (key, number) in [
+            ("time-ms", limits.time_ms),
+            ("commands", limits.commands as u64),
+            ("bytes", limits.bytes.0),
+            ("payload", limits.payload.0),
+        ] {
+            self.require(number > 0, &["app", index, "limits", key], "must be 1 or more");
+        }
+        if runs_here {
+            self.component(&app.component, &["app", index, "component"]);
+        }
+    }
+
+    fn component(&mut self, file: &Path, path: &[&str]) {
+        if file.as_os_str().is_empty() {
+            self.refuse(path, "is missing; name the app's .wasm file");
+        } else if !file.is_file() {
+            self.refuse(path, format!("there is no file {}", file.display()));
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The value of each key that is given nowhere. The fields say the same in words, and the example file in its own.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::{
+    App, AppNode, ClientTransport, Config, Dispatch, Frontend, Grants, Http, IoNode, Limits, Log, LogFormat, LogLevel,
+    Role, Shutdown, Size, Transport,
+};
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            roles: vec![Role::Frontend, Role::IoNode, Role::AppNode],
+            http: Http::default(),
+            frontend: Frontend::default(),
+            io_node: IoNode::default(),
+            app_node: AppNode::default(),
+            transport: Transport::default(),
+            shutdown: Shutdown::default(),
+            log: Log::default(),
+            apps: Vec::new(),
+        }
+    }
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            listen: "0.0.0.0:8080".into(),
+            max_connections: 50_000,
+            header_timeout_ms: 10_000,
+        }
+    }
+}
+
+impl Default for Frontend {
+    fn default() -> Self {
+        Self {
+            static_dir: "public".into(),
+            client_config_url: "/config.js".into(),
+            flash_policy_listen: None,
+            io_servers: Vec::new(),
+        }
+    }
+}
+
+impl Default for IoNode {
+    fn default() -> Self {
+        Self {
+            name: None,
+            advertise: None,
+            path: "/socket.io".into(),
+            ping_interval_ms: 25_000,
+            ping_timeout_ms: 20_000,
+            connect_timeout_ms: 45_000,
+            upgrade_timeout_ms: 10_000,
+            max_payload: Size(1_000_000),
+            send_queue: 4096,
+            transports: vec![ClientTransport::Polling, ClientTransport::Websocket],
+        }
+    }
+}
+
+impl Default for AppNode {
+    fn default() -> Self {
+        Self {
+            name: None,
+            cache_dir: None,
+            max_instances: 256,
+            attempts: 3,
+            retry_delay_ms: 100,
+        }
+    }
+}
+
+impl Default for Transport {
+    fn default() -> Self {
+        Self {
+            url: "memory:".into(),
+            partitions: 64,
+            backlog: 10_000,
+        }
+    }
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self { deadline_ms: 10_000 }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::Text,
+            level: LogLevel::Info,
+        }
+    }
+}
+
+impl Default for App {
+    fn default() -> Self {
+        Self {
+            namespace: "/".into(),
+            component: PathBuf::new(),
+            instances: 4,
+            dispatch: Dispatch::RoundRobin,
+            limits: Limits::default(),
+            grants: Grants::default(),
+            config: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory: Size(64_000_000),
+            time_ms: 1_000,
+            commands: 10_000,
+            bytes: Size(16_000_000),
+            payload: Size(1_000_000),
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Settings from the environment: `PLUGNODE_SECTION__KEY` over the file, and below it the names that socket.io-cluster
+//! had.
+//!
+//! A variable's text is taken as a TOML value where the key takes one (`8`, `["a", "b"]`), else as text, else as a
+//! list with commas; so `PLUGNODE_ROLES=frontend,io-node` and `PLUGNODE_IO_NODE__MAX_PAYLOAD=1MB` read naturally.
+
+use std::collections::BTreeMap;
+
+use toml::{Table, Value};
+
+use super::place::{KeyPath, Places};
+use super::{Config, ConfigError, IoServer};
+
+const PREFIX: &str = "PLUGNODE_";
+/// The one key that stands in no section.
+const ROLES: &str = "PLUGNODE_ROLES";
+const MOST_APPS: usize = 1024;
+
+/// Puts an environment over what the file says, and the old names under it.
+pub(super) fn overlay(
+    mut table: Table,
+    variables: impl IntoIterator<Item = (String, String)>,
+    places: &mut Places,
+) -> Result<Table, ConfigError> {
+    let variables: BTreeMap<String, String> = variables.into_iter().collect();
+    let mut problems = Vec::new();
+
+    for (path, variable, value) in old_names(&variables, &mut problems) {
+        let path: KeyPath = path.iter().map(|part| part.to_string()).collect();
+        if get(&table, &path).is_none() {
+            match with(&table, &path, value) {
+                Ok(changed) => table = changed,
+                Err(problem) => problems.push(format!("variable {variable}: {problem}")),
+            }
+            places.add_variable(path, variable);
+        }
+    }
+
+    let mut own: Vec<_> = variables.iter().filter(|(name, _)| is_own(name)).collect();
+    // App 2 before app 10, so that apps are added in their order.
+    own.sort_by_key(|(name, _)| {
+        key_parts(name)
+            .into_iter()
+            .map(|part| (part.parse().unwrap_or(0), part))
+            .collect::<Vec<(usize, String)>>()
+    });
+    for (variable, text) in own {
+        let path = key_path(&table, key_parts(variable));
+        match set_text(&table, &path, text) {
+            Ok(changed) => {
+                table = changed;
+                places.add_variable(path, variable);
+            }
+            Err(problem) => problems.push(format!("variable {variable}: {}: {problem}", path.join("."))),
+        }
+    }
+
+    if problems.is_empty() {
+        Ok(table)
+    } else {
+        Err(ConfigError(problems))
+    }
+}
+
+/// Names with one underscore are left alone: Kubernetes sets `PLUGNODE_PORT` and the like by itself.
+fn is_own(name: &str) -> bool {
+    name == ROLES || name.strip_prefix(PREFIX).is_some_and(|key| key.contains("__"))
+}
+
+fn key_parts(variable: &str) -> Vec<String> {
+    let key = variable.strip_prefix(PREFIX).unwrap_or(variable);
+    key.split("__")
+        .map(|part| part.to_lowercase().replace('_', "-"))
+        .collect()
+}
+
+/// Keys of an app's `config` table are the app's own; one that the file has is meant whatever its case and dashes.
+fn key_path(table: &Table, mut path: KeyPath) -> KeyPath {
+    if let [app, index, config, key] = &mut path[..]
+        && app == "app"
+        && config == "config"
+        && let Some(Value::Table(config)) = get(table, &[app.clone(), index.clone(), config.clone()])
+        && let Some(known) = config
+            .keys()
+            .find(|known| known.to_lowercase().replace('_', "-") == *key)
+    {
+        *key = known.clone();
+    }
+    path
+}
+
+fn set_text(table: &Table, path: &[String], text: &str) -> Result<Table, String> {
+    let as_toml = format!("value = {text}")
+        .parse::<Table>()
+        .ok()
+        .filter(|table| table.len() == 1);
+    let as_toml = as_toml.and_then(|mut table| table.remove("value"));
+    let as_list = text.split(',').map(|item| Value::String(item.trim().into())).collect();
+    let readings = as_toml
+        .into_iter()
+        .chain([Value::String(text.into()), Value::Array(as_list)]);
+    let mut first_problem = None;
+    for reading in readings {
+        match with(table, path, reading) {
+            Ok(changed) => return Ok(changed),
+            Err(problem) => _ = first_problem.get_or_insert(problem),
+        }
+    }
+    Err(first_problem.expect("text is always one of the readings"))
+}
+
+/// The table with one value changed, if that still is a configuration.
+fn with(table: &Table, path: &[String], value: Value) -> Result<Table, String> {
+    let mut changed = table.clone();
+    set(&mut changed, path, value)?;
+    match changed.clone().try_into::<Config>() {
+        Ok(_) => Ok(changed),
+        Err(error) => Err(error.message().to_owned()),
+    }
+}
+
+fn get<'a>(table: &'a Table, path: &[String]) -> Option<&'a Value> {
+    let (first, rest) = path.split_first()?;
+    rest.iter().try_fold(table.get(first)?, |value, key| match value {
+        Value::Table(table) => table.get(key),
+        Value::Array(items) => items.get(key.parse::<usize>().ok()?),
+        _ => None,
+    })
+}
+
+fn set(table: &mut Table, path: &[String], value: Value) -> Result<(), String> {
+    match path {
+        [] => Ok(()),
+        [key] => {
+            table.insert(key.clone(), value);
+            Ok(())
+        }
+        [app, index, rest @ ..] if app == "app" => {
+            let apps = table.entry(app).or_insert_with(|| Value::Array(Vec::new()));
+            let Value::Array(apps) = apps else {
+                return Err("is not a list of apps".into());
+            };
+            let number = index.parse::<usize>().ok().filter(|number| *number < MOST_APPS);
+            let Some(number) = number else {
+                return Err(format!(
+                    "`{index}` is not the number of an app; the first [[app]] is PLUGNODE_APP__0__…"
+                ));
+            };
+            if number > apps.len() {
+                return Err(format!("there is no app {} to come before it", number - 1));
+            }
+            if number == apps.len() {
+                apps.push(Value::Table(Table::new()));
+            }
+            match &mut apps[number] {
+                Value::Table(app) if !rest.is_empty() => set(app, rest, value),
+                _ => Err("names no key of the app".into()),
+            }
+        }
+        [key, rest @ ..] => match table.entry(key).or_insert_with(|| Value::Table(Table::new())) {
+            Value::Table(inner) => set(inner, rest, value),
+            _ => Err(format!("`{key}` is not a section")),
+        },
+    }
+}
+
+/// What the names of socket.io-cluster say, as keys of today.
+fn old_names(
+    variables: &BTreeMap<String, String>,
+    problems: &mut Vec<String>,
+) -> Vec<(&'static [&'static str], &'static str, Value)> {
+    let text = |name: &str| variables.get(name).filter(|text| !text.is_empty()).map(String::as_str);
+    let mut found: Vec<(&'static [&'static str], &'static str, Value)> = Vec::new();
+
+    match (text("HTTP_HOST"), text("HTTP_PORT")) {
+        (None, None) => {}
+        (host, port) => {
+            let name = if port.is_some() { "HTTP_PORT" } else { "HTTP_HOST" };
+            let (host, port) = (host.unwrap_or("0.0.0.0"), port.unwrap_or("8080"));
+            let host = if host.contains(':') && !host.starts_with('[') {
+                format!("[{host}]")
+            } else {
+                host.into()
+            };
+            found.push((&["http", "listen"], name, format!("{host}:{port}").into()));
+        }
+    }
+    if let Some(url) = text("CLIENT_CONFIG_URL") {
+        found.push((&["frontend", "client-config-url"], "CLIENT_CONFIG_URL", url.into()));
+    }
+    if let Some(servers) = text("IO_SERVERS") {
+        match io_servers(servers) {
+            Ok(value) => found.push((&["frontend", "io-servers"], "IO_SERVERS", value)),
+            Err(problem) => problems.push(format!("variable IO_SERVERS: {problem}")),
+        }
+    }
+    if let Some(host) = text("REDIS_HOST") {
+        let password = text("REDIS_PASSWORD")
+            .map(|password| format!(":{password}@"))
+            .unwrap_or_default();
+        let port = text("REDIS_PORT").unwrap_or("6379");
+        let database = text("REDIS_DB").map(|number| format!("/{number}")).unwrap_or_default();
+        let url = format!("redis://{password}{host}:{port}{database}");
+        found.push((&["transport", "url"], "REDIS_HOST", url.into()));
+    }
+    found
+}
+
+/// A JSON list of `{"host":…,"port":…}`, or `host:port,host:port`.
+fn io_servers(text: &str) -> Result<Value, String> {
+    let servers: Vec<IoServer> = if text.trim_start().starts_with('[') && text.contains('{') {
+        serde_json::from_str(text).map_err(|error| format!("not a JSON list of {{\"host\", \"port\"}}: {error}"))?
+    } else {
+        text.split(',').map(str::parse).collect::<Result<_, _>>()?
+    };
+    Value::try_from(servers).map_err(|error| error.to_string())
+}

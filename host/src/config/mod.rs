@@ -1,0 +1,315 @@
+//! The configuration: plain structs, read once at the start and passed down by part.
+//!
+//! Each key is a field here, with its default; `plugnode.example.toml` explains them to whoever writes the file. A key
+//! comes from the environment (`PLUGNODE_SECTION__KEY`), else from the file, else from one of the variables that
+//! socket.io-cluster knew, else from the default. What is wrong is said with its key and the place it came from.
+
+mod check;
+mod default;
+mod environment;
+mod io_server;
+mod place;
+mod size;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use io_server::IoServer;
+pub use size::Size;
+
+use place::Places;
+
+/// All settings of a process.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Config {
+    /// What this process does. Default: everything.
+    pub roles: Vec<Role>,
+    /// The port that pages, Socket.IO and health checks share.
+    pub http: Http,
+    /// Settings of the role frontend.
+    pub frontend: Frontend,
+    /// Settings of the role io-node.
+    pub io_node: IoNode,
+    /// Settings of the role app-node.
+    pub app_node: AppNode,
+    /// What joins io-nodes and app-nodes.
+    pub transport: Transport,
+    /// How the process ends.
+    pub shutdown: Shutdown,
+    /// What it writes to standard error.
+    pub log: Log,
+    /// The apps, one a namespace.
+    #[serde(rename = "app")]
+    pub apps: Vec<App>,
+}
+
+/// One of the things that a process can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Serves pages and the list of io-nodes.
+    Frontend,
+    /// Holds the Socket.IO connections.
+    IoNode,
+    /// Runs the handlers.
+    AppNode,
+}
+
+/// `[http]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Http {
+    /// Address and port to listen on. Default: `0.0.0.0:8080`.
+    pub listen: String,
+    /// Connections held at once; who comes beyond it is told 503. Default: 50,000.
+    pub max_connections: usize,
+    /// How long a client may take to send the headers of a request, and to begin the next one. Default: 10,000.
+    pub header_timeout_ms: u64,
+}
+
+/// `[frontend]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Frontend {
+    /// The folder of pages. Default: `public`; when that is not there, no pages are served.
+    pub static_dir: PathBuf,
+    /// Where clients find the list of io-nodes as JavaScript; as JSON it is beside it. Default: `/config.js`.
+    pub client_config_url: String,
+    /// Address and port of the Flash policy server. Default: none.
+    pub flash_policy_listen: Option<String>,
+    /// Io-nodes to tell clients besides those that are running. Default: none.
+    pub io_servers: Vec<IoServer>,
+}
+
+/// `[io-node]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct IoNode {
+    /// The name under which it joins. Default: made from the host's name and the process.
+    pub name: Option<String>,
+    /// Host and port that clients are told. Default: where it listens.
+    pub advertise: Option<String>,
+    /// The path of Socket.IO requests. Default: `/socket.io`.
+    pub path: String,
+    /// Time between two pings to a client. Default: 25,000.
+    pub ping_interval_ms: u64,
+    /// Time a client has to answer a ping. Default: 20,000.
+    pub ping_timeout_ms: u64,
+    /// Time a client has, once connected, to enter a namespace. Default: 45,000.
+    pub connect_timeout_ms: u64,
+    /// Time that a change from polling to websocket may take. Default: 10,000.
+    pub upgrade_timeout_ms: u64,
+    /// Largest message taken from a client. Default: 1 MB.
+    pub max_payload: Size,
+    /// Packets that wait for a client to read them; a client further behind is disconnected. Default: 4,096.
+    pub send_queue: usize,
+    /// What clients may connect by. Default: polling and websocket.
+    pub transports: Vec<ClientTransport>,
+}
+
+/// How a client may connect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClientTransport {
+    /// HTTP long polling.
+    Polling,
+    /// WebSocket.
+    Websocket,
+}
+
+/// `[app-node]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct AppNode {
+    /// The name under which it joins. Default: made from the host's name and the process.
+    pub name: Option<String>,
+    /// Where compiled components are kept; empty keeps none. Default: `plugnode` in the user's cache folder.
+    pub cache_dir: Option<PathBuf>,
+    /// Instances of all apps together. Default: 256.
+    pub max_instances: usize,
+    /// How often an event is tried before it is put aside. Default: 3.
+    pub attempts: u32,
+    /// Pause before an event is tried again. Default: 100.
+    pub retry_delay_ms: u64,
+}
+
+/// `[transport]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Transport {
+    /// Which transport. Default: `memory:`, which joins the roles of one process.
+    pub url: String,
+    /// Partitions that clients are spread over. Default: 64.
+    pub partitions: u16,
+    /// Events that may wait in one partition; beyond it clients are slowed. Default: 10,000.
+    pub backlog: usize,
+}
+
+/// `[shutdown]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Shutdown {
+    /// How long work in hand may take to finish. Default: 10,000.
+    pub deadline_ms: u64,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Log {
+    /// Lines for people or for machines. Default: text.
+    pub format: LogFormat,
+    /// The least important lines that are written; `RUST_LOG` wins over it. Default: info.
+    pub level: LogLevel,
+}
+
+/// How a log line is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How important a log line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// `[[app]]`: a namespace bound to a component.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct App {
+    /// The Socket.IO namespace. Default: `/`.
+    pub namespace: String,
+    /// The `.wasm` file. Must be given.
+    pub component: PathBuf,
+    /// Instances on each app-node, 1 to 64. Default: 4.
+    pub instances: usize,
+    /// How events are spread over the instances. Default: round-robin.
+    pub dispatch: Dispatch,
+    /// What a handler may use.
+    pub limits: Limits,
+    /// What a handler may reach.
+    pub grants: Grants,
+    /// What a handler reads by `wasi:config`. Default: nothing.
+    pub config: BTreeMap<String, String>,
+}
+
+/// How the events of an app are spread over its instances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Dispatch {
+    /// Each event to the next instance in turn.
+    RoundRobin,
+    /// All events of a client to one instance.
+    Sticky,
+}
+
+/// `limits` of an app.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Limits {
+    /// Memory of one instance. Default: 64 MB.
+    pub memory: Size,
+    /// Time to handle one event. Default: 1,000.
+    pub time_ms: u64,
+    /// Commands that one event may have. Default: 10,000.
+    pub commands: usize,
+    /// Bytes of all commands and writes of one event. Default: 16 MB.
+    pub bytes: Size,
+    /// Bytes of one command's payload. Default: 1 MB.
+    pub payload: Size,
+}
+
+/// `grants` of an app. Nothing by default.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Grants {
+    /// Hosts that it may send HTTP requests to.
+    pub http: Vec<String>,
+    /// Key-value buckets that it may open.
+    pub keyvalue: Vec<String>,
+}
+
+/// A configuration that cannot be used: each problem with its key and the place it came from, one a line.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct ConfigError(pub Vec<String>);
+
+impl Config {
+    /// Reads a file, or none, and the variables of an environment; lets the caller put the command line over it; then
+    /// checks all of it. Relative paths in the file are taken from the file's folder.
+    pub fn load(
+        file: Option<&Path>,
+        variables: impl IntoIterator<Item = (String, String)>,
+        overrides: impl FnOnce(&mut Config),
+    ) -> Result<Config, ConfigError> {
+        let mut places = Places::of_file(file)?;
+        let table = environment::overlay(places.table()?, variables, &mut places)?;
+        let mut config: Config = table
+            .try_into()
+            .map_err(|error: toml::de::Error| ConfigError(vec![error.to_string()]))?;
+        config.resolve(&places);
+        overrides(&mut config);
+        check::check(&config, &places)?;
+        Ok(config)
+    }
+
+    /// Whether this process has a role.
+    pub fn has(&self, role: Role) -> bool {
+        self.roles.contains(&role)
+    }
+
+    fn resolve(&mut self, places: &Places) {
+        places.resolve(&mut self.frontend.static_dir, &["frontend", "static-dir"]);
+        if let Some(folder) = self
+            .app_node
+            .cache_dir
+            .as_mut()
+            .filter(|folder| !folder.as_os_str().is_empty())
+        {
+            places.resolve(folder, &["app-node", "cache-dir"]);
+        }
+        for (i, app) in self.apps.iter_mut().enumerate() {
+            if !app.component.as_os_str().is_empty() {
+                places.resolve(&mut app.component, &["app", &i.to_string(), "component"]);
+            }
+        }
+    }
+}
+
+impl AppNode {
+    /// The folder to keep compiled components in, if they are to be kept.
+    pub fn cache_folder(&self) -> Option<PathBuf> {
+        match &self.cache_dir {
+            Some(folder) if folder.as_os_str().is_empty() => None,
+            Some(folder) => Some(folder.clone()),
+            None => user_cache_folder().map(|folder| folder.join("plugnode")),
+        }
+    }
+}
+
+fn user_cache_folder() -> Option<PathBuf> {
+    let absolute = |name| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,143 @@
+//! Where each value of a configuration came from, so that what is wrong with it can be said where it can be put right.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::{Config, ConfigError};
+
+/// The path of a key: section, key, and for apps the index between them.
+pub(super) type KeyPath = Vec<String>;
+
+/// Where the values of one configuration came from.
+pub(super) struct Places {
+    file: Option<File>,
+    variables: Vec<(KeyPath, String)>,
+}
+
+struct File {
+    path: PathBuf,
+    text: String,
+    lines: Vec<(KeyPath, Range<usize>, usize)>,
+}
+
+impl Places {
+    /// Reads the file, if there is one, and checks it by itself, while lines are known.
+    pub(super) fn of_file(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let file = path.map(File::read).transpose()?;
+        Ok(Self {
+            file,
+            variables: Vec::new(),
+        })
+    }
+
+    /// What the file says; nothing without one.
+    pub(super) fn table(&self) -> Result<toml::Table, ConfigError> {
+        let Some(file) = &self.file else {
+            return Ok(toml::Table::new());
+        };
+        toml::from_str(&file.text).map_err(|error| file.problem(&error))
+    }
+
+    /// Notes that a value came from a variable.
+    pub(super) fn add_variable(&mut self, path: KeyPath, variable: &str) {
+        self.variables.push((path, variable.into()));
+    }
+
+    /// The place of a key, for people; none when its value is the default.
+    pub(super) fn of(&self, path: &[&str]) -> Option<String> {
+        if let Some((_, variable)) = self.variables.iter().rev().find(|(of, _)| of == path) {
+            return Some(format!("variable {variable}"));
+        }
+        let file = self.file.as_ref()?;
+        let (_, _, line) = file.lines.iter().find(|(of, _, _)| of == path)?;
+        Some(format!("{}:{line}", file.path.display()))
+    }
+
+    /// The file, for people, if there is one.
+    pub(super) fn file(&self) -> Option<String> {
+        self.file.as_ref().map(|file| file.path.display().to_string())
+    }
+
+    /// Makes a path that the file gave relative to the file's folder. One from a variable or the command line is
+    /// relative to where the process was started.
+    pub(super) fn resolve(&self, value: &mut PathBuf, path: &[&str]) {
+        if self.variables.iter().any(|(of, _)| of == path) {
+            return;
+        }
+        if let Some(folder) = self.file.as_ref().and_then(|file| file.path.parent()) {
+            *value = folder.join(&*value);
+        }
+    }
+}
+
+impl File {
+    fn read(path: &Path) -> Result<Self, ConfigError> {
+        let refuse = |message: String| ConfigError(vec![message]);
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| refuse(format!("{}: cannot read the config file: {error}", path.display())))?;
+        let mut file = Self {
+            path: path.into(),
+            text,
+            lines: Vec::new(),
+        };
+        let tree = DeTable::parse(&file.text).map_err(|error| file.problem(&error))?;
+        let mut spans = Vec::new();
+        visit_table(tree.get_ref(), &mut Vec::new(), &mut spans);
+        file.lines = spans
+            .into_iter()
+            .map(|(path, span, at)| (path, span, file.line(at)))
+            .collect();
+        toml::from_str::<Config>(&file.text).map_err(|error| file.problem(&error))?;
+        Ok(file)
+    }
+
+    fn line(&self, at: usize) -> usize {
+        1 + self.text.bytes().take(at).filter(|byte| *byte == b'\n').count()
+    }
+
+    /// `file:line: section.key: what is wrong`
+    fn problem(&self, error: &toml::de::Error) -> ConfigError {
+        let path = self.path.display();
+        let message = error.message();
+        let Some(span) = error.span() else {
+            return ConfigError(vec![format!("{path}: {message}")]);
+        };
+        let line = self.line(span.start);
+        // The innermost key is the last that holds the span.
+        let key = self
+            .lines
+            .iter()
+            .rfind(|(_, of, _)| of.contains(&span.start))
+            .map(|(key, _, _)| key.join("."));
+        let key = key.map(|key| format!("{key}: ")).unwrap_or_default();
+        ConfigError(vec![format!("{path}:{line}: {key}{message}")])
+    }
+}
+
+fn visit_table(table: &DeTable<'_>, path: &mut KeyPath, found: &mut Vec<(KeyPath, Range<usize>, usize)>) {
+    for (key, value) in table {
+        path.push(key.get_ref().to_string());
+        found.push((path.clone(), key.span(), key.span().start));
+        visit_value(value, path, found);
+        path.pop();
+    }
+}
+
+fn visit_value(value: &Spanned<DeValue<'_>>, path: &mut KeyPath, found: &mut Vec<(KeyPath, Range<usize>, usize)>) {
+    match value.get_ref() {
+        DeValue::Table(table) => visit_table(table, path, found),
+        DeValue::Array(items) => {
+            found.push((path.clone(), value.span(), value.span().start));
+            for (i, item) in items.iter().enumerate() {
+                path.push(i.to_string());
+                found.push((path.clone(), item.span(), item.span().start));
+                visit_value(item, path, found);
+                path.pop();
+            }
+        }
+        _ => found.push((path.clone(), value.span(), value.span().start)),
+    }
+}

@@ -1,0 +1,275 @@
+//! The example file against the structs, the order of sources, and what is said of what is wrong.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use super::*;
+
+const EXAMPLE: &str = include_str!("../../plugnode.example.toml");
+
+/// A folder with a config file, a component and a folder of pages.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn with(config: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("plugnode.toml"), config).unwrap();
+        std::fs::write(folder.path().join("chat.wasm"), "").unwrap();
+        std::fs::create_dir(folder.path().join("public")).unwrap();
+        Self(folder)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.path().join("plugnode.toml")
+    }
+
+    fn load(&self, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let variables = variables
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_string()));
+        Config::load(Some(&self.file()), variables, |_| ())
+    }
+
+    /// Problems, without the folder's own name.
+    fn problems(&self, variables: &[(&str, &str)]) -> String {
+        let error = self.load(variables).expect_err("this configuration should be refused");
+        error.to_string().replace(&format!("{}/", self.0.path().display()), "")
+    }
+}
+
+const APP: &str = "[[app]]\ncomponent = \"chat.wasm\"\n";
+
+fn uncommented() -> String {
+    let off = |line: &str| {
+        line.strip_prefix('#')
+            .filter(|rest| rest.starts_with(char::is_alphabetic))
+            .map(String::from)
+    };
+    EXAMPLE
+        .lines()
+        .map(|line| off(line).unwrap_or_else(|| line.into()) + "\n")
+        .collect()
+}
+
+#[test]
+fn the_example_is_a_valid_config_of_defaults() {
+    let folder = Folder::with(EXAMPLE);
+    let mut config = folder.load(&[]).unwrap();
+    assert_eq!(config.apps.len(), 1);
+    assert_eq!(config.apps[0].component, folder.0.path().join("chat.wasm"));
+    config.apps[0].component = PathBuf::new();
+    assert_eq!(config.frontend.static_dir, folder.0.path().join("public"));
+    config.frontend.static_dir = "public".into();
+    assert_eq!(
+        config,
+        Config {
+            apps: vec![App::default()],
+            ..Config::default()
+        }
+    );
+    Folder::with(&uncommented()).load(&[]).unwrap();
+}
+
+#[test]
+fn the_example_has_every_key_and_no_other() {
+    fn keys(value: &serde_json::Value, path: String, found: &mut BTreeSet<String>) {
+        let free = path.ends_with(".config");
+        match value {
+            serde_json::Value::Object(table) if !free => {
+                for (key, value) in table {
+                    keys(value, format!("{path}.{key}"), found);
+                }
+            }
+            _ => _ = found.insert(path),
+        }
+    }
+    let json = |config: &Config| {
+        let mut json = serde_json::to_value(config).unwrap();
+        json["app"] = json["app"][0].take();
+        let mut found = BTreeSet::new();
+        keys(&json, String::new(), &mut found);
+        found
+    };
+    let known = json(&Config {
+        apps: vec![App::default()],
+        ..Config::default()
+    });
+
+    let example: toml::Table = uncommented().parse().unwrap();
+    let mut example = serde_json::to_value(example).unwrap();
+    example["app"] = example["app"][0].take();
+    let mut documented = BTreeSet::new();
+    keys(&example, String::new(), &mut documented);
+
+    assert_eq!(documented, known);
+    assert!(known.len() > 35, "{known:?}");
+}
+
+#[test]
+fn environment_wins_over_file_and_file_over_old_names() {
+    let folder = Folder::with(&format!(
+        "[http]\nlisten = \"127.0.0.1:1\"\n{APP}config = {{ Max_Users = \"3\" }}\n"
+    ));
+    let old = [
+        ("HTTP_PORT", "2"),
+        ("CLIENT_CONFIG_URL", "/where.js"),
+        ("IO_SERVERS", r#"[{"host":"a","port":1},{"host":"::1","port":2}]"#),
+    ];
+    let config = folder.load(&old).unwrap();
+    assert_eq!(config.http.listen, "127.0.0.1:1");
+    assert_eq!(config.frontend.client_config_url, "/where.js");
+    let servers: Vec<_> = config.frontend.io_servers.iter().map(IoServer::to_string).collect();
+    assert_eq!(servers, ["a:1", "[::1]:2"]);
+
+    let own = [
+        ("PLUGNODE_HTTP__LISTEN", "127.0.0.1:3"),
+        ("PLUGNODE_IO_NODE__PING_INTERVAL_MS", "7"),
+        ("PLUGNODE_IO_NODE__MAX_PAYLOAD", "2MiB"),
+        ("PLUGNODE_IO_NODE__NAME", "12"),
+        ("PLUGNODE_ROLES", "io-node, app-node"),
+        ("PLUGNODE_FRONTEND__IO_SERVERS", "b:5,c:6"),
+        ("PLUGNODE_APP__0__CONFIG__MAX_USERS", "9"),
+        ("PLUGNODE_APP__0__LIMITS__TIME_MS", "50"),
+        ("PLUGNODE_APP__0__GRANTS", r#"{ keyvalue = ["default"] }"#),
+        ("PLUGNODE_APP__1__NAMESPACE", "/b"),
+        ("PLUGNODE_APP__1__COMPONENT", "/bin/sh"),
+        ("PLUGNODE_PORT", "tcp://10.0.0.1:80"),
+        ("IO_SERVERS", "d:7"),
+    ];
+    let config = folder.load(&own).unwrap();
+    assert_eq!(config.http.listen, "127.0.0.1:3");
+    assert_eq!(config.io_node.ping_interval_ms, 7);
+    assert_eq!(config.io_node.max_payload, Size(2 * 1024 * 1024));
+    assert_eq!(config.io_node.name.as_deref(), Some("12"));
+    assert_eq!(config.roles, [Role::IoNode, Role::AppNode]);
+    assert_eq!(config.frontend.io_servers.len(), 2);
+    assert_eq!(config.apps[0].config["Max_Users"], "9");
+    assert_eq!(config.apps[0].limits.time_ms, 50);
+    assert_eq!(config.apps[0].grants.keyvalue, ["default"]);
+    assert_eq!(config.apps[1].namespace, "/b");
+}
+
+#[test]
+fn what_is_wrong_in_the_file_is_named_with_key_file_and_line() {
+    for (config, expected) in [
+        (
+            "\n[http]\nlistn = \"x\"\n",
+            "plugnode.toml:3: http.listn: unknown field `listn`, expected one of",
+        ),
+        (
+            "[io-node]\nmax-payload = \"1XB\"\n",
+            "plugnode.toml:2: io-node.max-payload: invalid value: string \"1XB\"",
+        ),
+        (
+            "[http]\nmax-connections = -1\n",
+            "plugnode.toml:2: http.max-connections: invalid value: integer `-1`",
+        ),
+        (
+            "roles = [\"frontend\", \"cook\"]\n",
+            "plugnode.toml:1: roles.1: unknown variant `cook`",
+        ),
+        ("[http\n", "plugnode.toml:1: "),
+        (
+            "[[app]]\nlimits = { memory = true }\n",
+            "plugnode.toml:2: app.0.limits.memory: invalid type: boolean",
+        ),
+        (
+            "[http]\nlisten = \"8080\"\n[[app]]\ncomponent=\"chat.wasm\"",
+            "plugnode.toml:2: http.listen: `8080` is not a host and a port",
+        ),
+        (
+            "[[app]]\ncomponent = \"chap.wasm\"\n",
+            "plugnode.toml:2: app.0.component: there is no file chap.wasm",
+        ),
+        (
+            "[[app]]\ninstances = 4\n",
+            "plugnode.toml:1: app.0.component: is missing",
+        ),
+        (
+            "[[app]]\ncomponent = \"chat.wasm\"\ninstances = 65\n",
+            "plugnode.toml:3: app.0.instances: must be 1 to 64",
+        ),
+        (
+            "[frontend]\nstatic-dir = \"pages\"\n",
+            "plugnode.toml:2: frontend.static-dir: there is no folder pages",
+        ),
+        (
+            "[transport]\nurl = \"redis://:secret@h:1/0\"\n",
+            "plugnode.toml:2: transport.url: a `redis:` transport is not built yet",
+        ),
+        (
+            "roles = [\"io-node\"]\n",
+            "plugnode.toml:1: roles: the transport `memory:` joins",
+        ),
+        ("\n", "plugnode.toml: app: there is none"),
+        (
+            "[[app]]\ncomponent = \"chat.wasm\"\n[[app]]\ncomponent = \"chat.wasm\"\nnamespace = \"/\"",
+            "plugnode.toml:5: app.1.namespace: `/` is the namespace of app 0 already",
+        ),
+    ] {
+        let problems = Folder::with(config).problems(&[]);
+        assert!(problems.contains(expected), "{problems}\nshould say\n{expected}");
+        assert!(!problems.contains("secret"), "{problems}");
+    }
+    let missing = Config::load(Some(Path::new("no/such.toml")), [], |_| ()).unwrap_err();
+    assert!(
+        missing
+            .to_string()
+            .starts_with("no/such.toml: cannot read the config file: "),
+        "{missing}"
+    );
+}
+
+#[test]
+fn what_is_wrong_in_the_environment_is_named_with_its_variable() {
+    for (name, value, expected) in [
+        (
+            "PLUGNODE_HTTP__LISTN",
+            "x",
+            "variable PLUGNODE_HTTP__LISTN: http.listn: unknown field `listn`",
+        ),
+        (
+            "PLUGNODE_HTTP__MAX_CONNECTIONS",
+            "many",
+            "variable PLUGNODE_HTTP__MAX_CONNECTIONS: http.max-connections: invalid type",
+        ),
+        (
+            "PLUGNODE_APP__2__COMPONENT",
+            "x",
+            "variable PLUGNODE_APP__2__COMPONENT: app.2.component: there is no app 1",
+        ),
+        ("PLUGNODE_APP__X__COMPONENT", "x", "`x` is not the number of an app"),
+        (
+            "PLUGNODE_APP__0__COMPONENT",
+            "gone.wasm",
+            "variable PLUGNODE_APP__0__COMPONENT: app.0.component: there is no file gone.wasm",
+        ),
+        (
+            "PLUGNODE_LOG__LEVEL",
+            "loud",
+            "variable PLUGNODE_LOG__LEVEL: log.level: unknown variant `loud`",
+        ),
+        (
+            "HTTP_PORT",
+            "http",
+            "variable HTTP_PORT: http.listen: `0.0.0.0:http` is not",
+        ),
+        ("IO_SERVERS", "nowhere", "variable IO_SERVERS: `nowhere` is not"),
+        (
+            "REDIS_HOST",
+            "db",
+            "variable REDIS_HOST: transport.url: a `redis:` transport is not built yet",
+        ),
+    ] {
+        let problems = Folder::with(APP).problems(&[(name, value)]);
+        assert!(problems.contains(expected), "{problems}\nshould say\n{expected}");
+    }
+}
+
+#[test]
+fn the_command_line_wins_and_an_empty_cache_folder_keeps_none() {
+    let variables = [("PLUGNODE_APP_NODE__CACHE_DIR".to_string(), String::new())];
+    let config = Config::load(None, variables, |config| config.roles = vec![Role::Frontend]).unwrap();
+    assert_eq!(config.roles, [Role::Frontend]);
+    assert_eq!(config.app_node.cache_folder(), None);
+}

@@ -1,0 +1,220 @@
+//! The HTTP side of a process: takes connections, speaks HTTP/1.1 on them, and ends them when the process ends.
+//!
+//! One port carries pages, Socket.IO and health checks. This module knows none of them: it is given a hyper service,
+//! and gives each request the [`Connection`] it came on, by which an io-node slows or ends a client.
+
+mod connection;
+mod health;
+
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use bytes::Bytes;
+use hyper::body::{Body, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Semaphore;
+
+pub use connection::Connection;
+pub use health::Health;
+
+use connection::Stream;
+
+use crate::shutdown::Shutdown;
+
+/// An error of any kind.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Limits of what a peer may do.
+#[derive(Debug, Clone)]
+pub struct HttpSettings {
+    /// Connections held at once. One beyond it is told 503 and closed: its client can try another node at once, and
+    /// a health check sees that this one is full.
+    pub max_connections: usize,
+    /// How long a peer may take to send the headers of a request, from the accept or from the end of the last
+    /// response: silent connections end by it too.
+    pub header_timeout: Duration,
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        Self {
+            max_connections: 50_000,
+            header_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Connections that the kernel may hold until they are accepted.
+const ACCEPT_QUEUE: u32 = 4096;
+/// Request line and headers in bytes; more is answered by 431.
+const MAX_HEADER_SIZE: usize = 32 * 1024;
+/// hyper's buffers for each direction.
+const MAX_BUFFER: usize = 64 * 1024;
+/// How long to wait when there is no file handle or memory for a connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// The least time between two warnings about that.
+const WARNING_PAUSE: Duration = Duration::from_secs(5);
+
+/// Listens on `host:port`; port 0 takes a free one.
+pub async fn bind(address: &str) -> anyhow::Result<TcpListener> {
+    let mut addresses = tokio::net::lookup_host(address)
+        .await
+        .with_context(|| format!("cannot find the address {address}"))?;
+    let address = addresses
+        .next()
+        .with_context(|| format!("cannot find the address {address}"))?;
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
+    socket.set_reuseaddr(true)?;
+    socket
+        .bind(address)
+        .and_then(|()| socket.listen(ACCEPT_QUEUE))
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                anyhow::anyhow!(
+                    "cannot listen on {address}: something else does already; stop it or choose another port"
+                )
+            }
+            io::ErrorKind::PermissionDenied => {
+                anyhow::anyhow!("cannot listen on {address}: not permitted; ports below 1024 need a privilege")
+            }
+            _ => anyhow::Error::new(error).context(format!("cannot listen on {address}")),
+        })
+}
+
+/// Serves connections until shutdown begins, then takes no more and returns. Those that are open answer the requests
+/// in hand and close; they are tasks of `shutdown`, whose drain waits for them. An upgraded connection is its owner's
+/// to end.
+pub async fn serve<S, B>(listener: TcpListener, service: S, settings: &HttpSettings, shutdown: Shutdown)
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let room = Arc::new(Semaphore::new(settings.max_connections.min(Semaphore::MAX_PERMITS)));
+    let mut warnings = Warnings::default();
+    let http = http1(settings);
+    let mut begun = pin!(shutdown.begun());
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = &mut begun => return,
+            accepted = listener.accept() => accepted,
+        };
+        let (tcp, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) if is_of_the_peer(&error) => continue,
+            Err(error) => {
+                warnings.warn(|| tracing::warn!(%error, "cannot take connections; trying again"));
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(permit) = room.clone().try_acquire_owned() else {
+            warnings.warn(|| {
+                tracing::warn!(
+                    limit = settings.max_connections,
+                    "connections refused: the limit is reached"
+                )
+            });
+            refuse(tcp);
+            continue;
+        };
+        // Messages are small and wanted now.
+        let _ = tcp.set_nodelay(true);
+        let connection = Connection::new(peer);
+        let stream = Stream::new(tcp, connection.clone(), permit);
+        shutdown.spawn(hold(
+            http.clone(),
+            stream,
+            connection,
+            service.clone(),
+            shutdown.clone(),
+        ));
+    }
+}
+
+/// Speaks HTTP on one connection until it ends or is upgraded.
+async fn hold<S, B>(http: http1::Builder, stream: Stream, connection: Arc<Connection>, service: S, shutdown: Shutdown)
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let peer = connection.peer();
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(connection.clone());
+        service.call(request)
+    });
+    let mut serving = pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
+    let ended = tokio::select! {
+        ended = &mut serving => ended,
+        () = shutdown.begun() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "connection ended");
+    }
+}
+
+fn http1(settings: &HttpSettings) -> http1::Builder {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(settings.header_timeout)
+        .max_header_size(MAX_HEADER_SIZE)
+        .max_buf_size(MAX_BUFFER);
+    http
+}
+
+/// Says 503 if the socket takes it at once; nothing waits for it.
+fn refuse(tcp: TcpStream) {
+    const FULL: &[u8] =
+        b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n";
+    if let Ok(mut tcp) = tcp.into_std() {
+        let _ = io::Write::write(&mut tcp, FULL);
+        let _ = tcp.shutdown(std::net::Shutdown::Write);
+    }
+}
+
+/// Whether an accept failed by the doing of that one peer.
+fn is_of_the_peer(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
+    )
+}
+
+/// Keeps a storm from filling the log.
+#[derive(Default)]
+struct Warnings {
+    last: Option<Instant>,
+}
+
+impl Warnings {
+    fn warn(&mut self, warn: impl FnOnce()) {
+        if self.last.is_none_or(|last| last.elapsed() >= WARNING_PAUSE) {
+            self.last = Some(Instant::now());
+            warn();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,271 @@
+//! Connections as a peer sees them, over real sockets.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+
+use futures_util::StreamExt;
+use http_body_util::{BodyExt, Empty, Full, StreamBody};
+use hyper::StatusCode;
+use hyper::body::Frame;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::*;
+
+const SOON: Duration = Duration::from_secs(10);
+
+async fn start<S, B>(service: S, settings: HttpSettings) -> (SocketAddr, Shutdown)
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    let listener = bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let shutdown = Shutdown::new();
+    let ours = shutdown.clone();
+    shutdown.spawn(async move { serve(listener, service, &settings, ours).await });
+    (address, shutdown)
+}
+
+fn text(text: &str) -> Response<Full<Bytes>> {
+    Response::new(Full::from(text.to_owned()))
+}
+
+fn connection(request: &Request<Incoming>) -> Arc<Connection> {
+    request
+        .extensions()
+        .get::<Arc<Connection>>()
+        .expect("each request has its connection")
+        .clone()
+}
+
+async fn ask(address: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    read_to_end(&mut stream).await
+}
+
+async fn read_to_end(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    let read = timeout(SOON, stream.read_to_end(&mut answer))
+        .await
+        .expect("the connection should end");
+    assert!(read.is_ok() || !answer.is_empty(), "{read:?}");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+const GET: &str = "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+
+#[tokio::test]
+async fn a_pause_stops_reading_until_each_is_taken_back() {
+    let (paused, mut pauses) = mpsc::channel(1);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let paused = paused.clone();
+        async move {
+            let connection = connection(&request);
+            connection.pause();
+            connection.pause();
+            paused.send(connection).await.unwrap();
+            let body = request.into_body().collect().await.unwrap().to_bytes();
+            Ok::<_, Infallible>(text(&format!("got {}", body.len())))
+        }
+    });
+    let (address, _shutdown) = start(service, HttpSettings::default()).await;
+    let mut client = TcpStream::connect(address).await.unwrap();
+    client
+        .write_all(b"POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 5\r\n\r\n")
+        .await
+        .unwrap();
+    let connection = timeout(SOON, pauses.recv()).await.unwrap().unwrap();
+    assert_eq!(connection.peer(), client.local_addr().unwrap());
+    client.write_all(b"hello").await.unwrap();
+
+    let mut answer = [0; 1];
+    assert!(
+        timeout(Duration::from_millis(100), client.read(&mut answer))
+            .await
+            .is_err(),
+        "read while paused"
+    );
+    connection.resume();
+    assert!(
+        timeout(Duration::from_millis(100), client.read(&mut answer))
+            .await
+            .is_err(),
+        "read while paused once"
+    );
+    connection.resume();
+    assert!(read_to_end(&mut client).await.ends_with("got 5"));
+    assert!(connection.written() > 0);
+}
+
+#[tokio::test]
+async fn close_ends_a_connection_that_waits_for_an_answer() {
+    let (asked, mut questions) = mpsc::channel(1);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let asked = asked.clone();
+        async move {
+            asked.send(connection(&request)).await.unwrap();
+            std::future::pending::<Result<Response<Full<Bytes>>, Infallible>>().await
+        }
+    });
+    let (address, shutdown) = start(service, HttpSettings::default()).await;
+    let mut client = TcpStream::connect(address).await.unwrap();
+    client.write_all(GET.as_bytes()).await.unwrap();
+    timeout(SOON, questions.recv()).await.unwrap().unwrap().close();
+    assert_eq!(read_to_end(&mut client).await, "");
+    shutdown.begin();
+    assert!(shutdown.drained(SOON).await);
+}
+
+#[tokio::test]
+async fn close_ends_a_connection_whose_peer_does_not_read() {
+    let (asked, mut questions) = mpsc::channel(1);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let asked = asked.clone();
+        async move {
+            asked.send(connection(&request)).await.unwrap();
+            let endless = futures_util::stream::repeat(Bytes::from(vec![7; 64 * 1024]));
+            Ok::<_, Infallible>(Response::new(StreamBody::new(
+                endless.map(|data| Ok::<_, Infallible>(Frame::data(data))),
+            )))
+        }
+    });
+    let (address, shutdown) = start(service, HttpSettings::default()).await;
+    let mut client = TcpStream::connect(address).await.unwrap();
+    client.write_all(GET.as_bytes()).await.unwrap();
+    let connection = timeout(SOON, questions.recv()).await.unwrap().unwrap();
+    // It stalls when the buffers on the way are full.
+    timeout(SOON, async {
+        let mut before = 0;
+        while before == 0 || before != connection.written() {
+            before = connection.written();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await
+    .expect("the server should stall");
+    connection.close();
+    shutdown.begin();
+    assert!(shutdown.drained(SOON).await, "the connection should have ended");
+}
+
+#[tokio::test]
+async fn a_peer_that_is_slow_with_its_headers_is_closed() {
+    let service = service_fn(|_| async { Ok::<_, Infallible>(text("hello")) });
+    let settings = HttpSettings {
+        header_timeout: Duration::from_millis(100),
+        ..HttpSettings::default()
+    };
+    let (address, _shutdown) = start(service, settings).await;
+    for sent in ["", "GET / HTTP/1.1\r\nhost: a\r\n"] {
+        let answer = ask(address, sent).await;
+        assert!(!answer.contains("200"), "{answer}");
+    }
+    assert!(ask(address, GET).await.ends_with("hello"));
+}
+
+#[tokio::test]
+async fn headers_are_limited() {
+    let service = service_fn(|_| async { Ok::<_, Infallible>(text("hello")) });
+    let (address, _shutdown) = start(service, HttpSettings::default()).await;
+    let long = format!(
+        "GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n",
+        "y".repeat(MAX_HEADER_SIZE)
+    );
+    assert!(ask(address, &long).await.starts_with("HTTP/1.1 431"));
+    let many = format!("GET / HTTP/1.1\r\nhost: a\r\n{}\r\n", "x: y\r\n".repeat(200));
+    assert!(ask(address, &many).await.starts_with("HTTP/1.1 431"));
+}
+
+#[tokio::test]
+async fn connections_over_the_limit_are_refused_until_there_is_room() {
+    let service = service_fn(|_| async { Ok::<_, Infallible>(text("hello")) });
+    let (address, _shutdown) = start(
+        service,
+        HttpSettings {
+            max_connections: 1,
+            ..HttpSettings::default()
+        },
+    )
+    .await;
+    let mut first = TcpStream::connect(address).await.unwrap();
+    first.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    first.read_exact(&mut [0; 4]).await.unwrap();
+
+    let mut second = TcpStream::connect(address).await.unwrap();
+    assert!(read_to_end(&mut second).await.starts_with("HTTP/1.1 503"));
+
+    drop(first);
+    let third = async {
+        loop {
+            let mut third = TcpStream::connect(address).await.unwrap();
+            // A refusal may come before, and then reset, the request.
+            let _ = third.write_all(GET.as_bytes()).await;
+            let mut answer = String::new();
+            let _ = third.read_to_string(&mut answer).await;
+            if answer.ends_with("hello") {
+                return;
+            }
+        }
+    };
+    timeout(SOON, third)
+        .await
+        .expect("the place of the first should be free");
+}
+
+#[tokio::test]
+async fn shutdown_finishes_requests_in_hand_and_closes_the_rest() {
+    let (asked, mut questions) = mpsc::channel(1);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let asked = asked.clone();
+        async move {
+            if request.uri().path() == "/slow" {
+                let (answer, wait) = tokio::sync::oneshot::channel::<()>();
+                asked.send(answer).await.unwrap();
+                wait.await.unwrap();
+            }
+            Ok::<_, Infallible>(text("hello"))
+        }
+    });
+    let (address, shutdown) = start(service, HttpSettings::default()).await;
+    let mut silent = TcpStream::connect(address).await.unwrap();
+    let mut idle = TcpStream::connect(address).await.unwrap();
+    idle.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    idle.read_exact(&mut [0; 4]).await.unwrap();
+    let mut slow = TcpStream::connect(address).await.unwrap();
+    slow.write_all(b"GET /slow HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    let answer = timeout(SOON, questions.recv()).await.unwrap().unwrap();
+
+    shutdown.begin();
+    read_to_end(&mut silent).await;
+    assert!(read_to_end(&mut idle).await.ends_with("hello"));
+    assert!(!shutdown.drained(Duration::from_millis(50)).await);
+    answer.send(()).unwrap();
+    assert!(read_to_end(&mut slow).await.ends_with("hello"));
+    assert!(shutdown.drained(SOON).await);
+    assert!(TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn health_is_answered_first_and_readiness_ends_with_shutdown() {
+    let inner = service_fn(|_: Request<Empty<Bytes>>| async { Ok::<_, Infallible>(text("inner")) });
+    let shutdown = Shutdown::new();
+    let health = Health::new(inner, shutdown.clone());
+    let ask = async |path: &str| {
+        let response = health
+            .call(Request::get(path).body(Empty::new()).unwrap())
+            .await
+            .unwrap();
+        let status = response.status();
+        (status, response.into_body().collect().await.unwrap().to_bytes())
+    };
+    assert_eq!(ask("/healthz").await, (StatusCode::OK, "ok\n".into()));
+    assert_eq!(ask("/readyz").await, (StatusCode::OK, "ok\n".into()));
+    assert_eq!(ask("/readyz/x").await, (StatusCode::OK, "inner".into()));
+    shutdown.begin();
+    assert_eq!(ask("/healthz").await.0, StatusCode::OK);
+    assert_eq!(ask("/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
+}

@@ -1,0 +1,3 @@
+//! What a process can be: one module a role. Roles never know each other; they meet in the transport.
+
+pub mod frontend;
