@@ -1,0 +1,298 @@
+//! The clients of one namespace: who is there, what is kept for each, and where its events go.
+//!
+//! A client is opened and closed here exactly once, so that its first event is its connection, its last its disconnect,
+//! and what the network delivers a moment too early or too late finds its place or none.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock, Weak};
+use std::time::Duration;
+
+use socketioxide::TransportType;
+use socketioxide::socket::Socket;
+use socketioxide_core::Sid;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::time::{Instant, sleep};
+
+use super::door::Door;
+use super::session::{Excess, Session};
+use crate::message::{AckId, Client, DisconnectReason, Event, EventKind, Namespace, NodeId, SessionId, Text, now_ms};
+use crate::shutdown::Shutdown;
+
+/// How many acknowledgements a client may wait for at once; of older ones nothing is known any more.
+const ACKS: usize = 1_024;
+/// How many bytes of attributes are kept for a client.
+const ATTRIBUTES: usize = 16 * 1_024;
+/// How long a client that is to be disconnected may take to read what was sent to it.
+const FLUSH: Duration = Duration::from_secs(1);
+
+/// An event on its way to the transport, and the session that it counts against. The session bounds how many there are.
+pub(super) type Intake = UnboundedSender<(Event, Arc<Session>)>;
+
+/// Ends a session that polls: closing a connection of it would not, for the next poll opens another.
+pub(super) type EndPolling = Arc<dyn Fn(Sid) + Send + Sync>;
+
+/// The clients of one namespace on this io-node.
+pub(super) struct Clients {
+    pub(super) namespace: Namespace,
+    pub(super) io_node: NodeId,
+    door: OnceLock<Arc<Door>>,
+    intake: Intake,
+    end_polling: EndPolling,
+    members: RwLock<HashMap<Sid, Arc<Member>>>,
+}
+
+/// One client.
+pub(super) struct Member {
+    pub(super) sid: Sid,
+    pub(super) id: SessionId,
+    pub(super) session: Arc<Session>,
+    /// The socket holds the handlers, which hold the member.
+    pub(super) socket: Weak<Socket<Door>>,
+    clients: Arc<Clients>,
+    state: Mutex<State>,
+}
+
+struct State {
+    stage: Stage,
+    attributes: Text,
+    /// Acknowledgements that the client waits for.
+    acks: HashSet<i64>,
+    /// Why this io-node ends the client, when it does.
+    verdict: Option<DisconnectReason>,
+}
+
+enum Stage {
+    /// The connection event is not out yet; these wait behind it.
+    Opening(Vec<Event>),
+    Open,
+    Gone,
+}
+
+impl Clients {
+    pub(super) fn new(namespace: Namespace, io_node: NodeId, intake: Intake, end_polling: EndPolling) -> Arc<Self> {
+        let (door, members) = Default::default();
+        Arc::new(Self {
+            namespace,
+            io_node,
+            door,
+            intake,
+            end_polling,
+            members,
+        })
+    }
+
+    /// Gives the namespace its door, which socketioxide makes when it is told of the namespace.
+    pub(super) fn attach(&self, door: Arc<Door>) {
+        assert!(self.door.set(door).is_ok(), "a namespace is made once");
+    }
+
+    pub(super) fn door(&self) -> &Door {
+        self.door
+            .get()
+            .expect("a namespace has its door before its first client")
+    }
+
+    pub(super) fn get(&self, sid: Sid) -> Option<Arc<Member>> {
+        self.members
+            .read()
+            .expect("nothing panics while it holds this lock")
+            .get(&sid)
+            .cloned()
+    }
+
+    pub(super) fn find(&self, id: &SessionId) -> Option<Arc<Member>> {
+        self.get(id.as_str().parse().ok()?)
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.members
+            .read()
+            .expect("nothing panics while it holds this lock")
+            .len()
+    }
+}
+
+impl Member {
+    /// A client that is connecting.
+    pub(super) fn new(clients: &Arc<Clients>, socket: &Arc<Socket<Door>>, session: Arc<Session>) -> Arc<Self> {
+        let state = State {
+            stage: Stage::Opening(Vec::new()),
+            attributes: Text::from_static("{}"),
+            acks: HashSet::new(),
+            verdict: None,
+        };
+        Arc::new(Self {
+            sid: socket.id,
+            id: SessionId::from(socket.id.as_str()),
+            session,
+            socket: Arc::downgrade(socket),
+            clients: clients.clone(),
+            state: Mutex::new(state),
+        })
+    }
+
+    /// The client is connected: this is its first event, and what came meanwhile follows.
+    pub(super) fn open(self: &Arc<Self>, connection: EventKind) {
+        let mut state = self.state();
+        let connection = self.event(&state, connection);
+        let Stage::Opening(early) = std::mem::replace(&mut state.stage, Stage::Open) else {
+            return;
+        };
+        let gone = early
+            .last()
+            .is_some_and(|event| matches!(event.kind, EventKind::Disconnect(_)));
+        self.send(connection);
+        early.into_iter().for_each(|event| self.send(event));
+        if gone {
+            state.stage = Stage::Gone;
+            return;
+        }
+        self.clients
+            .members
+            .write()
+            .expect("nothing panics while it holds this lock")
+            .insert(self.sid, self.clone());
+    }
+
+    /// Takes in an event of the client; none after its last.
+    pub(super) fn take_in(&self, kind: EventKind) {
+        let mut state = self.state();
+        if let EventKind::Message { ack: Some(ack), .. } = &kind {
+            if state.acks.len() >= ACKS {
+                state.acks.clear();
+            }
+            state.acks.insert(ack.number);
+        }
+        let event = self.event(&state, kind);
+        match &mut state.stage {
+            Stage::Opening(early) => early.push(event),
+            Stage::Open => self.send(event),
+            Stage::Gone => {}
+        }
+    }
+
+    /// The client is gone: this is its last event.
+    pub(super) fn close(&self, reason: DisconnectReason) {
+        let mut state = self.state();
+        let reason = state.verdict.take().unwrap_or(reason);
+        let event = self.event(&state, EventKind::Disconnect(reason));
+        match &mut state.stage {
+            Stage::Opening(early) => early.push(event),
+            Stage::Open => {
+                state.stage = Stage::Gone;
+                self.send(event);
+                self.clients
+                    .members
+                    .write()
+                    .expect("nothing panics while it holds this lock")
+                    .remove(&self.sid);
+            }
+            Stage::Gone => {}
+        }
+    }
+
+    /// Ends the client's connection at once, for this reason.
+    pub(super) fn expel(&self, reason: DisconnectReason) {
+        self.state().verdict.get_or_insert(reason);
+        self.hang_up();
+    }
+
+    /// Ends the client's connection when what was sent to it is written, or after a while.
+    pub(super) fn see_off(self: &Arc<Self>, reason: DisconnectReason, shutdown: &Shutdown) {
+        self.state().verdict.get_or_insert(reason);
+        let member = self.clone();
+        shutdown.spawn(async move {
+            let deadline = Instant::now() + FLUSH;
+            while !member.session.is_flushed() && Instant::now() < deadline {
+                sleep(Duration::from_millis(5)).await;
+            }
+            member.hang_up();
+        });
+    }
+
+    fn hang_up(&self) {
+        match self.socket.upgrade().map(|socket| socket.transport_type()) {
+            Some(TransportType::Polling) => (self.clients.end_polling)(self.sid),
+            _ => self.session.close(),
+        }
+    }
+
+    /// Does something to the socket's rooms, unless the client is gone and they have been cleared.
+    pub(super) fn while_here(&self, act: impl FnOnce(&Door)) {
+        let state = self.state();
+        if let Stage::Open = state.stage {
+            act(self.clients.door());
+        }
+    }
+
+    /// Whether the client still waits for this acknowledgement, which from now on it does not.
+    pub(super) fn settle(&self, ack: i64) -> bool {
+        self.state().acks.remove(&ack)
+    }
+
+    /// Changes the attributes that go with the client's events, by a JSON merge patch.
+    pub(super) fn patch(&self, patch: &str) -> Result<(), String> {
+        let patch = serde_json::from_str(patch).map_err(|error| format!("the patch is not JSON: {error}"))?;
+        let mut state = self.state();
+        let mut attributes = serde_json::from_str(&state.attributes).unwrap_or_default();
+        json_patch::merge(&mut attributes, &patch);
+        let attributes = attributes.to_string();
+        if attributes.len() > ATTRIBUTES {
+            return Err(format!(
+                "attributes of {} bytes are over the limit of {ATTRIBUTES}",
+                attributes.len()
+            ));
+        }
+        state.attributes = attributes.into();
+        Ok(())
+    }
+
+    pub(super) fn namespace(&self) -> &Namespace {
+        &self.clients.namespace
+    }
+
+    pub(super) fn ack_id(&self, number: i64) -> AckId {
+        AckId {
+            namespace: self.clients.namespace.clone(),
+            client: self.id.clone(),
+            number,
+        }
+    }
+
+    /// Counts bytes that go out to this client, and expels it when it does not read them.
+    pub(super) fn charge(&self, bytes: usize) {
+        if self.session.went_out(bytes) == Err(Excess::SlowReader) {
+            self.expel(DisconnectReason::Other(
+                "slow reader: what was sent to it was not read".into(),
+            ));
+        }
+    }
+
+    fn event(&self, state: &State, kind: EventKind) -> Event {
+        let client = Client {
+            id: self.id.clone(),
+            io_node: self.clients.io_node.clone(),
+            attributes: state.attributes.clone(),
+        };
+        Event {
+            namespace: self.clients.namespace.clone(),
+            client: Some(client),
+            received_at_ms: now_ms(),
+            kind,
+        }
+    }
+
+    fn send(&self, event: Event) {
+        let last = matches!(event.kind, EventKind::Disconnect(_));
+        let excess = self.session.came_in(event.size());
+        // Only a stopping io-node takes nothing in any more.
+        let _ = self.clients.intake.send((event, self.session.clone()));
+        if excess == Err(Excess::Flood) && !last {
+            self.hang_up();
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nothing panics while it holds this lock")
+    }
+}

@@ -1,0 +1,193 @@
+//! The io-node: holds the Socket.IO connections, turns what clients do into events, and applies commands to them.
+//!
+//! A message comes in by `intake` and leaves to the transport; a command comes from the transport and goes out by
+//! `delivery`. `clients` and `session` keep what is known of each client and each connection, `args` checks what
+//! crosses, and `door` is the one place where socketioxide is reached behind its front.
+
+mod args;
+mod clients;
+mod delivery;
+mod door;
+mod intake;
+mod service;
+mod session;
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use http::{Request, Response};
+use http_body::Body;
+use hyper::service::Service;
+use socketioxide::{ParserConfig, SocketIo, SocketIoBuilder};
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use self::clients::Clients;
+use self::delivery::Delivery;
+use self::door::{Door, Doors};
+use self::intake::Connect;
+use self::session::{Bounds, Sessions};
+use crate::message::Namespace;
+use crate::shutdown::Shutdown;
+use crate::transport::{self, Transport};
+
+pub use self::service::{IoService, RequestBody};
+
+/// How long to wait, when stopping, for sockets to be closed.
+const CLOSING: Duration = Duration::from_secs(5);
+/// Bytes read from a websocket at once. Small, because each connection keeps as much.
+const READ_BUFFER: usize = 4 * 1_024;
+/// Packets in a socket's send queue. Never the limit that counts: that is in bytes, and kept by the session.
+const SEND_QUEUE: usize = 1 << 20;
+
+/// What an io-node is told.
+#[derive(Debug, Clone)]
+pub struct IoNodeSettings {
+    /// Its name and where clients reach it.
+    pub node: transport::IoNode,
+    /// The namespaces that apps are bound to; any other is refused.
+    pub namespaces: Vec<Namespace>,
+    /// The path of Engine.IO, such as `/socket.io`.
+    pub path: String,
+    /// How often clients are pinged.
+    pub ping_interval: Duration,
+    /// How long they may take to answer.
+    pub ping_timeout: Duration,
+    /// How long a connection may take to join a namespace.
+    pub connect_timeout: Duration,
+    /// How long an upgrade from polling to websocket may take.
+    pub upgrade_timeout: Duration,
+    /// The largest message a client may send, in bytes.
+    pub max_payload: usize,
+    /// How many bytes may wait to be sent to a client before it is disconnected.
+    pub send_buffer: u64,
+}
+
+/// Joins the transport and gives the service that answers Engine.IO requests; all other requests go to `inner`. When
+/// `shutdown` begins, clients are disconnected with `server-shutdown`, and their last events are handed in.
+///
+/// # Errors
+/// When the transport cannot be joined.
+pub async fn start<S, B>(
+    settings: IoNodeSettings,
+    transport: Arc<dyn Transport>,
+    inner: S,
+    shutdown: &Shutdown,
+) -> Result<IoService<S>>
+where
+    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+    S::Error: Send,
+    B: Body + Send + 'static,
+{
+    let doors = Doors::default();
+    let (engine, io) = builder(&settings)
+        .with_adapter::<Door>(doors.clone())
+        .build_with_inner_svc(inner);
+    let session = transport
+        .join_io(settings.node.clone())
+        .await
+        .context("cannot join the transport")?;
+
+    let (intake, events) = mpsc::unbounded_channel();
+    let sessions = Sessions::new(Bounds {
+        waiting: settings.max_payload,
+        unsent: settings.send_buffer,
+    });
+    let service = IoService::new(engine, settings.path.clone(), sessions.clone());
+    let end_polling = service.end_polling(shutdown.clone());
+    let mut namespaces = HashMap::new();
+    for namespace in settings.namespaces {
+        let clients = Clients::new(
+            namespace.clone(),
+            settings.node.id.clone(),
+            intake.clone(),
+            end_polling.clone(),
+        );
+        io.ns(
+            namespace.to_string(),
+            Connect {
+                clients: clients.clone(),
+                sessions: sessions.clone(),
+            },
+        );
+        let door = doors
+            .lock()
+            .expect("nothing panics while it holds this lock")
+            .remove(namespace.as_str());
+        clients.attach(door.expect("socketioxide makes the door with the namespace"));
+        namespaces.insert(namespace, clients);
+    }
+
+    let closing = CancellationToken::new();
+    shutdown.spawn(close(io, namespaces.clone(), shutdown.clone(), closing.clone()));
+    let delivery = Delivery {
+        namespaces,
+        shutdown: shutdown.clone(),
+    };
+    shutdown.spawn(until_fenced(
+        delivery.run(session.outbox),
+        shutdown.clone(),
+        closing.clone(),
+    ));
+    shutdown.spawn(until_fenced(
+        intake::run(events, session.inbox, closing),
+        shutdown.clone(),
+        CancellationToken::new(),
+    ));
+    info!(io_node = %settings.node.id, path = settings.path, "io-node started");
+    Ok(service)
+}
+
+fn builder(settings: &IoNodeSettings) -> SocketIoBuilder {
+    let parser = ParserConfig::common().max_incoming_binary_buf_size(settings.max_payload);
+    SocketIo::builder()
+        .req_path(settings.path.clone())
+        .ping_interval(settings.ping_interval)
+        .ping_timeout(settings.ping_timeout)
+        .connect_timeout(settings.connect_timeout)
+        .upgrade_timeout(settings.upgrade_timeout)
+        .max_payload(settings.max_payload as u64)
+        .ws_max_message_size(settings.max_payload)
+        .ws_max_frame_size(settings.max_payload)
+        .ws_read_buffer_size(READ_BUFFER)
+        .max_buffer_size(SEND_QUEUE)
+        .with_parser(parser)
+}
+
+/// Waits for the end, closes every socket, and lets the intake go when their last events are in.
+async fn close(
+    io: SocketIo<Door>,
+    namespaces: HashMap<Namespace, Arc<Clients>>,
+    shutdown: Shutdown,
+    closing: CancellationToken,
+) {
+    shutdown.begun().await;
+    let gone = async {
+        io.close().await;
+        while namespaces.values().any(|clients| clients.count() > 0) {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    if timeout(CLOSING, gone).await.is_err() {
+        warn!("some sockets are still open and are cut off");
+    }
+    closing.cancel();
+}
+
+/// Runs one side of the io-node; one that was fenced cannot go on, so the process ends and may be started anew.
+async fn until_fenced(side: impl Future<Output = Result<()>>, shutdown: Shutdown, closing: CancellationToken) {
+    let ended = tokio::select! {
+        ended = side => ended,
+        () = closing.cancelled() => return,
+    };
+    if let Err(error) = ended {
+        error!("this io-node cannot go on: {error:#}");
+        shutdown.begin();
+    }
+}

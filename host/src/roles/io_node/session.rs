@@ -1,0 +1,230 @@
+//! One Engine.IO session: the connection that all its clients share, and how far it is ahead or behind.
+//!
+//! Two bounds are kept here. What came in and is not accepted yet makes the connection pause: the client is slowed by
+//! its own connection and nobody else notices. What went out and is not written yet may grow to a limit, and beyond it
+//! the connection is closed: a client that will not read is disconnected, and never given a gap.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+
+use socketioxide_core::Sid;
+
+use crate::http::Connection;
+
+/// Reading pauses when so many events wait to be accepted,
+const PAUSE_AT: usize = 64;
+/// and goes on when so few do.
+const RESUME_AT: usize = 16;
+/// Polling sessions cannot be paused for sure: when so many events wait, the session is closed.
+const CLOSE_AT: usize = 8_192;
+
+/// The bounds of a session.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// Bytes of events that may wait to be accepted before reading pauses.
+    pub(super) waiting: usize,
+    /// Bytes that may wait to be written.
+    pub(super) unsent: u64,
+}
+
+/// All sessions of this io-node, by Engine.IO session id.
+pub(super) struct Sessions {
+    bounds: Bounds,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    sessions: HashMap<Sid, Weak<Session>>,
+    /// Connections to which a session was upgraded before any of its clients was there.
+    upgraded: HashMap<Sid, Weak<Connection>>,
+}
+
+/// One session. It lives as long as one of its clients.
+pub(super) struct Session {
+    pub(super) id: Sid,
+    bounds: Bounds,
+    flow: Mutex<Flow>,
+    sessions: Weak<Sessions>,
+}
+
+struct Flow {
+    connection: Option<Arc<Connection>>,
+    waiting: usize,
+    waiting_bytes: usize,
+    paused: bool,
+    /// Bytes given to be sent, on the scale of what the connection has written.
+    sent: u64,
+}
+
+/// A session that has to be closed, and why.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Excess {
+    /// It sends events faster than they are accepted, and does not wait.
+    Flood,
+    /// It does not read what it is sent.
+    SlowReader,
+}
+
+impl Sessions {
+    pub(super) fn new(bounds: Bounds) -> Arc<Self> {
+        Arc::new(Self {
+            bounds,
+            known: Mutex::default(),
+        })
+    }
+
+    /// The session of that id, made when this is the first of its clients.
+    pub(super) fn of(self: &Arc<Self>, id: Sid, connection: Option<Arc<Connection>>) -> Arc<Session> {
+        let mut known = self.known();
+        if let Some(session) = known.sessions.get(&id).and_then(Weak::upgrade) {
+            return session;
+        }
+        let connection = known
+            .upgraded
+            .remove(&id)
+            .and_then(|connection| connection.upgrade())
+            .or(connection);
+        let sent = connection.as_ref().map_or(0, |connection| connection.written());
+        let flow = Flow {
+            connection,
+            waiting: 0,
+            waiting_bytes: 0,
+            paused: false,
+            sent,
+        };
+        let session = Arc::new(Session {
+            id,
+            bounds: self.bounds,
+            flow: Mutex::new(flow),
+            sessions: Arc::downgrade(self),
+        });
+        known.sessions.insert(id, Arc::downgrade(&session));
+        session
+    }
+
+    /// Notes that a session now goes over this connection: it was upgraded to it, or polls on it.
+    pub(super) fn moved(&self, id: Sid, connection: Arc<Connection>) {
+        let mut known = self.known();
+        if let Some(session) = known.sessions.get(&id).and_then(Weak::upgrade) {
+            drop(known);
+            session.move_to(connection);
+            return;
+        }
+        if known.upgraded.len() >= 1_024 {
+            known.upgraded.retain(|_, connection| connection.strong_count() > 0);
+        }
+        known.upgraded.insert(id, Arc::downgrade(&connection));
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().expect("nothing panics while it holds this lock")
+    }
+}
+
+impl Session {
+    /// Counts an event that came in, and pauses reading when there are too many.
+    pub(super) fn came_in(&self, bytes: usize) -> Result<(), Excess> {
+        let mut flow = self.flow();
+        flow.waiting += 1;
+        flow.waiting_bytes += bytes;
+        if !flow.paused && (flow.waiting >= PAUSE_AT || flow.waiting_bytes >= self.bounds.waiting) {
+            flow.paused = true;
+            flow.connection.iter().for_each(|connection| connection.pause());
+        }
+        if flow.waiting >= CLOSE_AT {
+            Err(Excess::Flood)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Counts an event that was accepted, and resumes reading when there are few left.
+    pub(super) fn accepted(&self, bytes: usize) {
+        let mut flow = self.flow();
+        flow.waiting -= 1;
+        flow.waiting_bytes -= bytes;
+        if flow.paused && flow.waiting <= RESUME_AT && flow.waiting_bytes <= self.bounds.waiting / 2 {
+            flow.paused = false;
+            flow.connection.iter().for_each(|connection| connection.resume());
+        }
+    }
+
+    /// Counts bytes given to be sent, and finds a client that does not read.
+    pub(super) fn went_out(&self, bytes: usize) -> Result<(), Excess> {
+        let mut flow = self.flow();
+        let Some(written) = flow.connection.as_ref().map(|connection| connection.written()) else {
+            return Ok(());
+        };
+        // Frames and headers are written on top of what is counted here, so a connection that keeps up runs ahead.
+        flow.sent = flow.sent.max(written) + bytes as u64;
+        if flow.sent - written > self.bounds.unsent {
+            Err(Excess::SlowReader)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Whether everything given to be sent is written.
+    pub(super) fn is_flushed(&self) -> bool {
+        let flow = self.flow();
+        flow.connection
+            .as_ref()
+            .is_none_or(|connection| connection.written() >= flow.sent)
+    }
+
+    /// Ends the TCP connection at once.
+    pub(super) fn close(&self) {
+        self.flow().connection.iter().for_each(|connection| connection.close());
+    }
+
+    /// The peer's address.
+    pub(super) fn peer(&self) -> Option<String> {
+        self.flow()
+            .connection
+            .as_ref()
+            .map(|connection| connection.peer().to_string())
+    }
+
+    fn move_to(&self, connection: Arc<Connection>) {
+        let mut flow = self.flow();
+        if flow
+            .connection
+            .as_ref()
+            .is_some_and(|current| Arc::ptr_eq(current, &connection))
+        {
+            flow.sent = connection.written();
+            return;
+        }
+        if flow.paused {
+            flow.connection.iter().for_each(|connection| connection.resume());
+            connection.pause();
+        }
+        flow.sent = connection.written();
+        flow.connection = Some(connection);
+    }
+
+    fn flow(&self) -> MutexGuard<'_, Flow> {
+        self.flow.lock().expect("nothing panics while it holds this lock")
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if self.flow().paused {
+            self.flow().connection.iter().for_each(|connection| connection.resume());
+        }
+        let Some(sessions) = self.sessions.upgrade() else {
+            return;
+        };
+        let mut known = sessions.known();
+        // A new session of that id would have found this one alive, or has taken its place already.
+        if known
+            .sessions
+            .get(&self.id)
+            .is_some_and(|session| session.strong_count() == 0)
+        {
+            known.sessions.remove(&self.id);
+        }
+    }
+}
