@@ -6,3 +6,4 @@ pub mod message;
 pub mod roles;
 pub mod shutdown;
 pub mod transport;
+pub mod wasm;

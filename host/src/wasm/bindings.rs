@@ -1,0 +1,27 @@
+//! The contract in `wit/`, as Rust types that the macro of wasmtime writes.
+//!
+//! What goes to a handler is borrowed, so that a message is copied once, into the handler's memory; what comes from it
+//! is owned. Only reads of the key-value store wait for anything, and so only they are async.
+
+#![allow(missing_docs, unreachable_pub, unused_variables, dead_code)]
+#![allow(
+    unsafe_code,
+    reason = "wasmtime's macro makes typed functions of types that it has checked"
+)]
+
+wasmtime::component::bindgen!({
+    path: "../wit",
+    world: "app-node",
+    imports: {
+        "wasi:keyvalue/store.[method]bucket.get": async | trappable,
+        "wasi:keyvalue/store.[method]bucket.exists": async | trappable,
+        "wasi:keyvalue/store.[method]bucket.list-keys": async | trappable,
+        "wasi:keyvalue/batch.get-many": async | trappable,
+        default: trappable,
+    },
+    exports: { default: async },
+    ownership: Borrowing { duplicate_if_necessary: true },
+    with: {
+        "wasi:keyvalue/store.bucket": super::capability::Bucket,
+    },
+});

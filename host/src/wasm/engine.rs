@@ -1,0 +1,218 @@
+//! The one wasmtime engine of a process: compiles components, keeps time for all instances, and bounds how many live.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
+use wasmtime::component::Linker;
+use wasmtime::{
+    Cache, CacheConfig, Config, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails,
+};
+
+use super::bindings::AppNodePre;
+use super::load_error::LoadError;
+use super::memory::{PARTS, TABLE_ELEMENTS};
+use super::settings::{EngineSettings, Grants};
+use super::state::State;
+use super::{capability, inspect};
+
+/// How often running handlers are looked after: a handler that loops holds a thread no longer than this.
+pub(super) const TICK: Duration = Duration::from_millis(10);
+
+/// Compiles components and owns what their instances live in. One for a process; clones are the same engine.
+#[derive(Clone)]
+pub struct Engine {
+    wasmtime: wasmtime::Engine,
+    room: Arc<Semaphore>,
+    most: usize,
+}
+
+impl Engine {
+    /// Sets up WebAssembly. Where the memory for all instances cannot be set aside at once, each takes its own later.
+    pub fn new(settings: EngineSettings) -> Result<Self, LoadError> {
+        let cache = settings.cache.as_deref().map(open_cache).transpose()?;
+        // While a pool is replaced, the old instances and the new ones live at the same time.
+        let most = settings.max_instances.max(1).saturating_mul(2);
+        let mut config = config(cache);
+        config.allocation_strategy(pooling(most, settings.max_memory));
+        let wasmtime = match wasmtime::Engine::new(&config) {
+            Ok(engine) => engine,
+            Err(error) => {
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "cannot set memory aside for all instances; each takes its own as it is made"
+                );
+                config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
+                wasmtime::Engine::new(&config).map_err(|error| LoadError::Engine {
+                    cause: format!("{error:#}"),
+                })?
+            }
+        };
+        tick(wasmtime.weak())?;
+        let most = most as usize;
+        Ok(Self {
+            wasmtime,
+            room: Arc::new(Semaphore::new(most)),
+            most,
+        })
+    }
+
+    /// Checks that these bytes are a handler which can run with these grants, and compiles it, off the async threads.
+    pub async fn load(&self, bytes: Bytes, grants: &Grants) -> Result<Component, LoadError> {
+        let (engine, grants) = (self.wasmtime.clone(), grants.clone());
+        let compiled = tokio::task::spawn_blocking(move || compile(&engine, &bytes, &grants)).await;
+        compiled.map_err(|error| LoadError::Engine {
+            cause: format!("compiling failed: {error}"),
+        })?
+    }
+
+    pub(super) fn room(&self) -> Room {
+        Room {
+            semaphore: self.room.clone(),
+            most: self.most,
+        }
+    }
+}
+
+/// A compiled handler, ready to be instantiated. Clones are the same component.
+#[derive(Clone)]
+pub struct Component {
+    pre: AppNodePre<State>,
+    digest: Arc<str>,
+}
+
+impl Component {
+    /// The name of this build: the first 12 hexadecimal digits of its SHA-256.
+    pub fn release(&self) -> &str {
+        &self.digest[..12]
+    }
+
+    /// Its whole SHA-256, in hexadecimal.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    pub(super) fn pre(&self) -> &AppNodePre<State> {
+        &self.pre
+    }
+}
+
+/// Where instances find their place among all that the engine allows.
+#[derive(Debug, Clone)]
+pub(super) struct Room {
+    semaphore: Arc<Semaphore>,
+    most: usize,
+}
+
+/// A place for one instance, free again when this is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    _permit: tokio::sync::OwnedSemaphorePermit,
+}
+
+impl Room {
+    pub(super) fn take(&self) -> Result<Place, LoadError> {
+        let permit = self
+            .semaphore
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| LoadError::Full { most: self.most })?;
+        Ok(Place { _permit: permit })
+    }
+}
+
+fn compile(engine: &wasmtime::Engine, bytes: &[u8], grants: &Grants) -> Result<Component, LoadError> {
+    inspect::check(bytes, grants)?;
+    let component = wasmtime::component::Component::from_binary(engine, bytes).map_err(|error| LoadError::Invalid {
+        cause: format!("{error:#}"),
+    })?;
+    let mut linker = Linker::new(engine);
+    capability::link(&mut linker, grants).map_err(|error| LoadError::Engine {
+        cause: format!("{error:#}"),
+    })?;
+    let mismatch = |error: wasmtime::Error| LoadError::Mismatch {
+        cause: format!("{error:#}"),
+        remedy: inspect::remedy_for_mismatch(bytes),
+    };
+    let pre = linker.instantiate_pre(&component).map_err(mismatch)?;
+    let pre = AppNodePre::new(pre).map_err(mismatch)?;
+    Ok(Component {
+        pre,
+        digest: hexadecimal(&Sha256::digest(bytes)).into(),
+    })
+}
+
+fn config(cache: Option<Cache>) -> Config {
+    let mut config = Config::new();
+    config
+        .wasm_component_model(true)
+        .concurrency_support(false)
+        .epoch_interruption(true)
+        .wasm_backtrace_details(WasmBacktraceDetails::Enable)
+        .cache(cache);
+    config
+}
+
+fn pooling(instances: u32, memory: usize) -> PoolingAllocationConfig {
+    const PAGE: usize = 64 << 10;
+    const STRUCTURES: usize = 4 << 20;
+    const MEMORIES: u32 = 4;
+    const TABLES: u32 = 8;
+    let parts = PARTS as u32;
+    let mut pooling = PoolingAllocationConfig::new();
+    pooling
+        .total_component_instances(instances)
+        .total_core_instances(instances.saturating_mul(parts))
+        .total_memories(instances.saturating_mul(MEMORIES))
+        .total_tables(instances.saturating_mul(TABLES))
+        .total_stacks(instances)
+        .max_core_instances_per_component(parts)
+        .max_memories_per_component(parts)
+        .max_tables_per_component(parts)
+        .max_tables_per_module(parts)
+        .max_component_instance_size(STRUCTURES)
+        .max_core_instance_size(STRUCTURES)
+        .table_elements(TABLE_ELEMENTS)
+        .max_memory_size(memory.next_multiple_of(PAGE).max(PAGE));
+    pooling
+}
+
+fn open_cache(path: &Path) -> Result<Cache, LoadError> {
+    let refused = |cause: String| LoadError::Cache {
+        path: path.to_owned(),
+        cause,
+    };
+    let absolute = std::path::absolute(path).map_err(|error| refused(error.to_string()))?;
+    let mut config = CacheConfig::new();
+    config.with_directory(absolute);
+    Cache::new(config).map_err(|error| refused(format!("{error:#}")))
+}
+
+/// Moves the engine's clock on, for as long as there is an engine.
+fn tick(engine: EngineWeak) -> Result<(), LoadError> {
+    let ticker = thread::Builder::new().name("wasm-clock".to_owned());
+    let ticking = ticker.spawn(move || {
+        loop {
+            thread::sleep(TICK);
+            let Some(engine) = engine.upgrade() else { return };
+            engine.increment_epoch();
+        }
+    });
+    ticking.map(drop).map_err(|error| LoadError::Engine {
+        cause: format!("cannot start the clock: {error}"),
+    })
+}
+
+fn hexadecimal(digest: &[u8]) -> String {
+    digest
+        .iter()
+        .fold(String::with_capacity(digest.len() * 2), |mut text, byte| {
+            write!(text, "{byte:02x}").expect("a String takes all that is written");
+            text
+        })
+}

@@ -1,0 +1,130 @@
+//! An event as the handler is given it: borrowed from the host's, so that a payload is copied but once, into the
+//! handler's memory.
+
+use super::bindings::plugnode::app::types as wit;
+use crate::message::{Client, DisconnectReason, Event, EventKind, Payload};
+
+/// What an event in WIT's shape has to borrow and the host's does not have: lists of slices, and names as text.
+#[derive(Debug)]
+pub(super) struct Lowered<'e> {
+    event: &'e Event,
+    attachments: Vec<&'e [u8]>,
+    headers: Vec<(&'e str, &'e str)>,
+    ack: Option<String>,
+}
+
+impl<'e> Lowered<'e> {
+    pub(super) fn new(event: &'e Event) -> Self {
+        let mut lowered = Self {
+            event,
+            attachments: Vec::new(),
+            headers: Vec::new(),
+            ack: None,
+        };
+        match &event.kind {
+            EventKind::Connection(handshake) => {
+                lowered.headers = handshake
+                    .headers
+                    .iter()
+                    .map(|(name, value)| (&**name, &**value))
+                    .collect();
+            }
+            EventKind::Message { args, ack, .. } => {
+                lowered.attachments = slices(args);
+                lowered.ack = ack.as_ref().map(ToString::to_string);
+            }
+            EventKind::Reply {
+                answer: Some(answer), ..
+            } => lowered.attachments = slices(answer),
+            EventKind::Reply { answer: None, .. } | EventKind::Disconnect(_) | EventKind::Custom { .. } => {}
+        }
+        lowered
+    }
+
+    /// The `no-client` that comes before the event. None when the event has no client.
+    pub(super) fn introduction(&self) -> Option<wit::Event<'_>> {
+        self.client().map(wit::Event::NoClient)
+    }
+
+    /// The event. None when it lacks the client that its kind must have.
+    pub(super) fn event(&self) -> Option<wit::Event<'_>> {
+        Some(match &self.event.kind {
+            EventKind::Connection(handshake) => wit::Event::Connection((
+                self.client()?,
+                wit::Handshake {
+                    auth: handshake.auth.as_deref(),
+                    query: &handshake.query,
+                    headers: &self.headers,
+                    remote_addr: handshake.remote_addr.as_deref(),
+                    transport: handshake.transport,
+                    recovered: handshake.recovered,
+                },
+            )),
+            EventKind::Message { event, args, .. } => wit::Event::Message((
+                self.client()?,
+                wit::Message {
+                    event,
+                    args: self.payload(args),
+                    ack: self.ack.as_deref(),
+                },
+            )),
+            EventKind::Disconnect(reason) => wit::Event::Disconnect((self.client()?, lower_reason(reason))),
+            EventKind::Reply { token, answer } => wit::Event::Reply((
+                self.client()?,
+                wit::Reply {
+                    token,
+                    answer: answer.as_ref().map(|answer| self.payload(answer)),
+                },
+            )),
+            EventKind::Custom {
+                kind,
+                data,
+                content_type,
+            } => wit::Event::Custom(wit::Custom {
+                kind,
+                client: self.client(),
+                data,
+                content_type: content_type.as_deref(),
+            }),
+        })
+    }
+
+    fn client(&self) -> Option<wit::Client<'_>> {
+        let Client {
+            id,
+            io_node,
+            attributes,
+        } = self.event.client.as_ref()?;
+        Some(wit::Client {
+            id: id.as_str(),
+            io_node: io_node.as_str(),
+            namespace: self.event.namespace.as_str(),
+            attributes,
+        })
+    }
+
+    fn payload<'a>(&'a self, payload: &'a Payload) -> wit::PayloadParam<'a> {
+        wit::PayloadParam {
+            json: &payload.json,
+            attachments: &self.attachments,
+        }
+    }
+}
+
+fn slices(payload: &Payload) -> Vec<&[u8]> {
+    payload.attachments.iter().map(|attachment| &**attachment).collect()
+}
+
+fn lower_reason(reason: &DisconnectReason) -> wit::DisconnectReason<'_> {
+    match reason {
+        DisconnectReason::Client => wit::DisconnectReason::ClientDisconnect,
+        DisconnectReason::Server => wit::DisconnectReason::ServerDisconnect,
+        DisconnectReason::TransportClose => wit::DisconnectReason::TransportClose,
+        DisconnectReason::TransportError => wit::DisconnectReason::TransportError,
+        DisconnectReason::PingTimeout => wit::DisconnectReason::PingTimeout,
+        DisconnectReason::ParseError => wit::DisconnectReason::ParseError,
+        DisconnectReason::ServerShutdown => wit::DisconnectReason::ServerShutdown,
+        DisconnectReason::NodeLost => wit::DisconnectReason::NodeLost,
+        DisconnectReason::Other(words) => wit::DisconnectReason::Other(words),
+    }
+}

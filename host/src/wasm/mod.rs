@@ -1,0 +1,34 @@
+//! Handlers: WebAssembly components, loaded, multiplied and fed with events.
+//!
+//! An [`Engine`] compiles a file to a [`Component`], and refuses what could not run here with words on what to do. A
+//! [`Pool`] runs instances of one component for one app: it takes [`Job`]s and gives back the [`Effects`] of each
+//! event, or why there are none. What a handler does wrong costs the event it was handling, and nobody else's.
+//!
+//! This module knows no transport, no Socket.IO and no HTTP server; what effects lead to is not decided here.
+//!
+//! [`Effects`]: crate::message::Effects
+
+mod bindings;
+mod capability;
+mod engine;
+mod failure;
+mod inspect;
+mod instance;
+mod json;
+mod load_error;
+mod lower;
+mod memory;
+mod output;
+mod pool;
+mod queue;
+mod seen;
+mod settings;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use engine::{Component, Engine};
+pub use failure::{Failure, Report};
+pub use load_error::LoadError;
+pub use pool::{Handled, Job, Pool};
+pub use settings::{AppSettings, Dispatch, EngineSettings, Grants, Limits};

@@ -1,0 +1,130 @@
+//! What an instance's Store holds: what is the app's, what is the instance's, and what is the present event's.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::WasiCtx;
+use wasmtime_wasi_config::WasiConfigVariables;
+
+use super::capability::{OutgoingHttp, Overlay, closed_wasi};
+use super::memory::MemoryLimit;
+use super::output::Output;
+use super::settings::AppSettings;
+use crate::message::{Command, Effects, EventId, Namespace, Write};
+
+/// What all instances of a pool share.
+pub(super) struct App {
+    pub(super) settings: AppSettings,
+    pub(super) config: WasiConfigVariables,
+    pub(super) release: String,
+    pub(super) digest: String,
+}
+
+/// The data of a Store.
+pub(super) struct State {
+    pub(super) app: Arc<App>,
+    pub(super) instance: u32,
+    pub(super) call: Call,
+    pub(super) memory: MemoryLimit,
+    pub(super) output: Output,
+    pub(super) table: ResourceTable,
+    pub(super) wasi: WasiCtx,
+    pub(super) http: OutgoingHttp,
+}
+
+/// What is the present event's, and begins anew with each.
+pub(super) struct Call {
+    /// What it has asked for so far.
+    pub(super) effects: Effects,
+    /// Its own writes, where its reads find them.
+    pub(super) overlay: Overlay,
+    /// When its time is used up.
+    pub(super) deadline: Instant,
+    /// The namespace of its client.
+    pub(super) namespace: Namespace,
+    /// Whether it has a client.
+    pub(super) has_client: bool,
+    commands_left: usize,
+    bytes_left: usize,
+}
+
+/// An event that has used up its commands or bytes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct QuotaExceeded;
+
+/// Objects of the host that an instance may hold. Enough for any handler, and too few to hurt.
+const RESOURCES: usize = 10_000;
+
+impl State {
+    pub(super) fn new(app: Arc<App>, instance: u32) -> Self {
+        let output = Output::new(app.settings.namespace.clone(), instance);
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(RESOURCES);
+        Self {
+            instance,
+            call: Call::new(&app),
+            memory: MemoryLimit::new(app.settings.limits.memory),
+            wasi: closed_wasi(&output),
+            output,
+            table,
+            http: OutgoingHttp::new(&app),
+            app,
+        }
+    }
+
+    /// Begins an event, which ends at the deadline.
+    pub(super) fn begin(&mut self, id: EventId, namespace: &Namespace, has_client: bool, deadline: Instant) {
+        self.call = Call {
+            namespace: namespace.clone(),
+            has_client,
+            ..Call::new(&self.app)
+        };
+        self.set_deadline(deadline);
+        self.output.begin(id);
+    }
+
+    pub(super) fn set_deadline(&mut self, deadline: Instant) {
+        self.call.deadline = deadline;
+        self.http.set_deadline(deadline);
+    }
+}
+
+impl Call {
+    fn new(app: &App) -> Self {
+        let settings = &app.settings;
+        Self {
+            effects: Effects::default(),
+            overlay: Overlay::default(),
+            deadline: Instant::now(),
+            namespace: settings.namespace.clone(),
+            has_client: false,
+            commands_left: settings.limits.commands,
+            bytes_left: settings.limits.bytes,
+        }
+    }
+
+    /// Notes a command of that size.
+    pub(super) fn command(&mut self, command: Command, size: usize) -> Result<(), QuotaExceeded> {
+        self.charge(size)?;
+        self.effects.commands.push(command);
+        Ok(())
+    }
+
+    /// Notes a write to a key-value bucket.
+    pub(super) fn write(&mut self, write: Write) -> Result<(), QuotaExceeded> {
+        self.charge(write.bucket.len() + write.key.len() + write.value.as_ref().map_or(0, |value| value.len()))?;
+        self.overlay.note(&write);
+        self.effects.writes.push(write);
+        Ok(())
+    }
+
+    fn charge(&mut self, size: usize) -> Result<(), QuotaExceeded> {
+        if self.commands_left == 0 || self.bytes_left < size {
+            return Err(QuotaExceeded);
+        }
+        self.commands_left -= 1;
+        self.bytes_left -= size;
+        Ok(())
+    }
+}
