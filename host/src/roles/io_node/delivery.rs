@@ -38,7 +38,7 @@ pub(super) struct Delivery {
 /// The sockets that an audience comes to here.
 enum Sockets {
     /// Whatever socketioxide finds in its rooms, at one stroke.
-    Chosen(BroadcastOptions),
+    Chosen(Box<BroadcastOptions>),
     /// These.
     Listed(Vec<Sid>),
 }
@@ -117,11 +117,11 @@ impl Delivery {
                 if volatile {
                     options.add_flag(BroadcastFlags::Volatile);
                 } else {
-                    for sid in clients.door().sockets(options.clone()) {
+                    for sid in clients.door().sockets((*options).clone()) {
                         clients.get(sid).inspect(|member| member.charge(weight));
                     }
                 }
-                clients.door().send(packet, options);
+                clients.door().send(packet, *options);
             }
             Sockets::Listed(sids) => {
                 for sid in sids {
@@ -195,7 +195,7 @@ impl Delivery {
             return;
         };
         let sids = match sockets(clients, who) {
-            Sockets::Chosen(options) => clients.door().sockets(options),
+            Sockets::Chosen(options) => clients.door().sockets(*options),
             Sockets::Listed(sids) => sids,
         };
         sids.into_iter()
@@ -214,11 +214,11 @@ fn sockets(clients: &Clients, audience: &Audience) -> Sockets {
     };
     let nobody_by_channel = channels.is_some_and(<[Channel]>::is_empty);
     if named.is_empty() && except.len() <= 1 && !nobody_by_channel {
-        return Sockets::Chosen(in_channels(
+        return Sockets::Chosen(Box::new(in_channels(
             channels.unwrap_or_default(),
             &audience.except.channels,
             except.first(),
-        ));
+        )));
     }
     let mut listed = match nobody_by_channel {
         true => Vec::new(),

@@ -1,0 +1,241 @@
+//! The work on one partition: reads its log, keeps each client's events in order, commits outcomes in batches.
+//!
+//! A client has at most one event with the pool; its next one starts when that one is committed. Clients do not wait
+//! for each other.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, warn};
+
+use super::{Apps, Retries};
+use crate::message::{EventId, EventKind, Namespace, SessionId};
+use crate::shutdown::Shutdown;
+use crate::transport::{Commits, Delivery, Lease, Outcome, Result, Verdict};
+use crate::wasm::{Failure, Handled, Job};
+
+/// How many events of a partition may be read and not yet committed.
+const IN_HAND: usize = 4_096;
+/// How many outcomes are committed at once.
+const BATCH: usize = 256;
+
+type ClientKey = (Namespace, SessionId);
+
+/// Works on a partition until its lease ends or the node stops.
+pub(super) async fn run(lease: Lease, apps: Arc<Apps>, retries: Retries, shutdown: Shutdown) {
+    let Lease {
+        partition,
+        mut log,
+        commits,
+    } = lease;
+    debug!(%partition, "partition taken");
+    let (done, mut handled) = mpsc::channel(IN_HAND);
+    let mut work = Work::new(apps, retries, done);
+    let mut reading = true;
+    let mut batch = Vec::with_capacity(BATCH);
+    while reading || !work.running.is_empty() {
+        let room = work.in_hand() < IN_HAND;
+        let retry = work.next_retry();
+        tokio::select! {
+            biased;
+            _ = handled.recv_many(&mut batch, BATCH), if !work.running.is_empty() => {
+                let outcomes = work.judge(batch.drain(..));
+                if let Err(error) = commit(&*commits, &mut work, outcomes, reading).await {
+                    warn!(%partition, %error, "partition lost with work in hand");
+                    return;
+                }
+            }
+            () = async { sleep_until(retry.expect("guarded")).await }, if retry.is_some() => work.retry_due(),
+            () = shutdown.begun(), if reading => reading = work.stop(),
+            deliveries = log.next(), if reading && room => match deliveries {
+                Ok(Some(deliveries)) => {
+                    let outcomes = deliveries.into_iter().filter_map(|delivery| work.take(delivery)).collect();
+                    if commit(&*commits, &mut work, outcomes, reading).await.is_err() {
+                        return;
+                    }
+                }
+                Ok(None) => reading = work.stop(),
+                Err(error) => {
+                    warn!(%partition, %error, "partition lost");
+                    return;
+                }
+            },
+        }
+    }
+    debug!(%partition, "partition given back");
+}
+
+/// Commits, and then lets each client whose event is done go on.
+async fn commit(commits: &dyn Commits, work: &mut Work, outcomes: Vec<Outcome>, go_on: bool) -> Result<()> {
+    if outcomes.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<EventId> = outcomes.iter().map(|outcome| outcome.id).collect();
+    commits.commit(outcomes).await?;
+    // What a client's next event needs nothing of the pool for, such as an event of no app, is an outcome at once.
+    let mut more = Vec::new();
+    for id in ids {
+        more.extend(work.finish(id, go_on));
+    }
+    match more.is_empty() {
+        true => Ok(()),
+        false => Box::pin(commit(commits, work, more, go_on)).await,
+    }
+}
+
+/// The events in hand.
+struct Work {
+    apps: Arc<Apps>,
+    retries: Retries,
+    done: mpsc::Sender<Handled>,
+    /// With the pool, or waiting to be tried again.
+    running: HashMap<u64, Running>,
+    /// Behind a client's running event. A client with a running event has an entry.
+    waiting: HashMap<ClientKey, VecDeque<Delivery>>,
+    /// How many there are in all of these queues.
+    queued: usize,
+    /// When to try failed ones again.
+    retry_at: BTreeSet<(Instant, u64)>,
+}
+
+struct Running {
+    delivery: Delivery,
+    attempt: u32,
+}
+
+impl Work {
+    fn new(apps: Arc<Apps>, retries: Retries, done: mpsc::Sender<Handled>) -> Self {
+        let (running, waiting, retry_at) = Default::default();
+        Self {
+            apps,
+            retries,
+            done,
+            running,
+            waiting,
+            queued: 0,
+            retry_at,
+        }
+    }
+
+    fn in_hand(&self) -> usize {
+        self.running.len() + self.queued
+    }
+
+    /// Takes an event in: starts it, or queues it behind its client's running one.
+    fn take(&mut self, delivery: Delivery) -> Option<Outcome> {
+        if let Some(key) = key(&delivery) {
+            if let Some(queue) = self.waiting.get_mut(&key) {
+                queue.push_back(delivery);
+                self.queued += 1;
+                return None;
+            }
+            self.waiting.insert(key, VecDeque::new());
+        }
+        self.start(delivery)
+    }
+
+    /// Starts an event, unless no app is there for it: then that is its outcome.
+    fn start(&mut self, delivery: Delivery) -> Option<Outcome> {
+        let id = delivery.id;
+        self.running.insert(id.sequence, Running { delivery, attempt: 0 });
+        self.attempt(id.sequence)
+    }
+
+    fn attempt(&mut self, sequence: u64) -> Option<Outcome> {
+        let running = self.running.get_mut(&sequence)?;
+        running.attempt += 1;
+        let Delivery { id, event } = running.delivery.clone();
+        debug!(messaging.message.id = %id, kind = event.kind.word(), attempt = running.attempt, "handling");
+        let job = Job {
+            id,
+            attempt: running.attempt,
+            event,
+            done: self.done.clone(),
+        };
+        let Err(job) = self.apps.submit(job) else { return None };
+        let reason = format!("no app is bound to namespace {:?}", job.event.namespace);
+        Some(Outcome {
+            id,
+            verdict: Verdict::Dead(reason),
+        })
+    }
+
+    /// What becomes of handled events. Those to be tried again are put by for that.
+    fn judge(&mut self, handled: impl Iterator<Item = Handled>) -> Vec<Outcome> {
+        let mut outcomes = Vec::new();
+        for Handled { id, result } in handled {
+            let Some(running) = self.running.get(&id.sequence) else {
+                continue;
+            };
+            let failure = match result {
+                Ok(effects) => {
+                    outcomes.push(Outcome {
+                        id,
+                        verdict: Verdict::Done(effects),
+                    });
+                    continue;
+                }
+                Err(failure) => failure,
+            };
+            let last = matches!(failure, Failure::Reject(_)) || running.attempt >= self.retries.attempts;
+            warn!(messaging.message.id = %id, attempt = running.attempt, dead = last, "event failed: {failure}");
+            if last {
+                outcomes.push(Outcome {
+                    id,
+                    verdict: Verdict::Dead(failure.to_string()),
+                });
+                continue;
+            }
+            let delay = self.retries.delay.saturating_mul(1 << (running.attempt - 1).min(16));
+            self.retry_at.insert((Instant::now() + delay, id.sequence));
+        }
+        outcomes
+    }
+
+    fn next_retry(&self) -> Option<Instant> {
+        self.retry_at.first().map(|(at, _)| *at)
+    }
+
+    fn retry_due(&mut self) {
+        let now = Instant::now();
+        while let Some((at, sequence)) = self.retry_at.first().copied()
+            && at <= now
+        {
+            self.retry_at.pop_first();
+            // Its app was there at the first attempt, and apps do not go.
+            self.attempt(sequence);
+        }
+    }
+
+    /// Ends a committed event and starts its client's next.
+    fn finish(&mut self, id: EventId, go_on: bool) -> Option<Outcome> {
+        let running = self.running.remove(&id.sequence)?;
+        let key = key(&running.delivery)?;
+        if let EventKind::Disconnect(_) = running.delivery.event.kind {
+            self.apps.forget(&key.0, &key.1);
+        }
+        let Some(next) = self.waiting.get_mut(&key)?.pop_front().filter(|_| go_on) else {
+            self.waiting.remove(&key);
+            return None;
+        };
+        self.queued -= 1;
+        self.start(next)
+    }
+
+    /// Drops what was not begun or waits to be tried again: it is not committed, and so the next owner gets it.
+    fn stop(&mut self) -> bool {
+        for (_, sequence) in std::mem::take(&mut self.retry_at) {
+            self.running.remove(&sequence);
+        }
+        self.waiting.clear();
+        self.queued = 0;
+        false
+    }
+}
+
+fn key(delivery: &Delivery) -> Option<ClientKey> {
+    let client = delivery.event.client.as_ref()?;
+    Some((delivery.event.namespace.clone(), client.id.clone()))
+}
