@@ -1,5 +1,6 @@
 //! plugnode runs Socket.IO applications as WebAssembly components.
 
+pub mod cli;
 pub mod config;
 pub mod http;
 pub mod message;

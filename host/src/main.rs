@@ -1,3 +1,19 @@
-//! The `plugnode` command.
+//! The `plugnode` command: arguments → config → run → drain.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use plugnode::cli::{Arguments, Verb, check, dev, new, run};
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().verb {
+        Verb::Dev(arguments) => dev::dev(&arguments),
+        Verb::Run(arguments) => run::run(&arguments),
+        Verb::Check(arguments) => check::check(&arguments),
+        Verb::New(arguments) => new::new(&arguments),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("plugnode: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -77,7 +77,8 @@ impl fmt::Display for Partition {
     }
 }
 
-/// Names an event for ever: its partition and its place in that partition's log.
+/// Names an event for ever: its partition and its place in that partition's log. As text, later events of a partition
+/// have greater ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EventId {
     /// The partition that the event is in.
@@ -88,7 +89,7 @@ pub struct EventId {
 
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.partition, self.sequence)
+        write!(f, "{:04x}-{:012x}", self.partition.0, self.sequence)
     }
 }
 

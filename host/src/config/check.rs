@@ -120,7 +120,7 @@ impl Check<'_> {
             ("connect-timeout-ms", io_node.connect_timeout_ms),
             ("upgrade-timeout-ms", io_node.upgrade_timeout_ms),
             ("max-payload", io_node.max_payload.0),
-            ("send-queue", io_node.send_queue as u64),
+            ("send-buffer", io_node.send_buffer.0),
         ] {
             self.require(number > 0, &["io-node", key], "must be 1 or more");
         }

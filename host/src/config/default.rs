@@ -28,7 +28,7 @@ impl Default for Http {
     fn default() -> Self {
         Self {
             listen: "0.0.0.0:8080".into(),
-            max_connections: 50_000,
+            max_connections: 10_000,
             header_timeout_ms: 10_000,
         }
     }
@@ -56,7 +56,7 @@ impl Default for IoNode {
             connect_timeout_ms: 45_000,
             upgrade_timeout_ms: 10_000,
             max_payload: Size(1_000_000),
-            send_queue: 4096,
+            send_buffer: Size(4_000_000),
             transports: vec![ClientTransport::Polling, ClientTransport::Websocket],
         }
     }

@@ -64,7 +64,7 @@ pub enum Role {
 pub struct Http {
     /// Address and port to listen on. Default: `0.0.0.0:8080`.
     pub listen: String,
-    /// Connections held at once; who comes beyond it is told 503. Default: 50,000.
+    /// Connections held at once; who comes beyond it is told 503. Default: 10,000.
     pub max_connections: usize,
     /// How long a client may take to send the headers of a request, and to begin the next one. Default: 10,000.
     pub header_timeout_ms: u64,
@@ -104,8 +104,8 @@ pub struct IoNode {
     pub upgrade_timeout_ms: u64,
     /// Largest message taken from a client. Default: 1 MB.
     pub max_payload: Size,
-    /// Packets that wait for a client to read them; a client further behind is disconnected. Default: 4,096.
-    pub send_queue: usize,
+    /// Bytes that wait for a client to read them; a client further behind is disconnected. Default: 4 MB.
+    pub send_buffer: Size,
     /// What clients may connect by. Default: polling and websocket.
     pub transports: Vec<ClientTransport>,
 }

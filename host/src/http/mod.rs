@@ -45,7 +45,7 @@ pub struct HttpSettings {
 impl Default for HttpSettings {
     fn default() -> Self {
         Self {
-            max_connections: 50_000,
+            max_connections: 10_000,
             header_timeout: Duration::from_secs(10),
         }
     }

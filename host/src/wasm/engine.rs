@@ -1,6 +1,7 @@
 //! The one wasmtime engine of a process: compiles components, keeps time for all instances, and bounds how many live.
 
 use std::fmt::Write as _;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -22,7 +23,9 @@ use super::state::State;
 use super::{capability, inspect};
 
 /// How often running handlers are looked after: a handler that loops holds a thread no longer than this.
-pub(super) const TICK: Duration = Duration::from_millis(10);
+const TICK: Duration = Duration::from_millis(10);
+/// Functions of a backtrace. A panic's own take the first ten.
+const FRAMES: usize = 32;
 
 /// Compiles components and owns what their instances live in. One for a process; clones are the same engine.
 #[derive(Clone)]
@@ -153,7 +156,10 @@ fn config(cache: Option<Cache>) -> Config {
         .wasm_component_model(true)
         .concurrency_support(false)
         .epoch_interruption(true)
-        .wasm_backtrace_details(WasmBacktraceDetails::Enable)
+        .wasm_backtrace_max_frames(NonZeroUsize::new(FRAMES))
+        // Names come from the component's name section. Lines would come from its DWARF, which wasmtime reads anew for
+        // each frame of each trap, on the thread of the trap: 50 ms for one event that a client can send at will.
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
         .cache(cache);
     config
 }

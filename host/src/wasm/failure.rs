@@ -119,13 +119,77 @@ impl fmt::Display for Ruin {
     }
 }
 
-/// The functions of a backtrace, demangled, with their places in the source where the component has them.
+/// The functions of a backtrace and their places in the component, as `faults::spin (0x1d734)`.
 fn lines(backtrace: &WasmBacktrace) -> Vec<String> {
-    // The first line of wasmtime's text is a heading.
-    backtrace
-        .to_string()
-        .lines()
-        .skip(1)
-        .map(|line| line.trim().to_owned())
-        .collect()
+    // Only wasmtime's own text has demangled names in it: a heading, and lines like `0: 0x1d734 - module!function`.
+    backtrace.to_string().lines().skip(1).map(tidy).collect()
+}
+
+fn tidy(line: &str) -> String {
+    let line = line.trim();
+    let Some((place, function)) = line.split_once(" - ") else {
+        return line.to_owned();
+    };
+    let place = place.rsplit(' ').next().unwrap_or(place);
+    let function = function
+        .split_once('!')
+        .map_or(function, |(_module, function)| function);
+    format!("{} ({place})", without_hashes(function))
+}
+
+/// A function's name without what the Rust compiler adds to tell builds apart: `::h` or brackets, with 16 digits.
+fn without_hashes(function: &str) -> String {
+    const DIGITS: usize = 16;
+    let is_hash = |text: &str| text.len() == DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let function = match function.rsplit_once("::h") {
+        Some((function, hash)) if is_hash(hash) => function,
+        _ => function,
+    };
+    let mut parts = function.split('[');
+    let mut name = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once(']') {
+            Some((hash, rest)) if is_hash(hash) => name.push_str(rest),
+            _ => {
+                name.push('[');
+                name.push_str(part);
+            }
+        }
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_a_backtrace_is_a_name_that_a_person_knows() {
+        let tidied = [
+            (
+                "    0:  0x1d734 - faulty.wasm!faulty::faults::spin::h26c5d0d808d4653d",
+                "faulty::faults::spin (0x1d734)",
+            ),
+            (
+                "   11:  0x3df4c - app.wasm!std[390ecf3ee8bcda14]::process::abort",
+                "std::process::abort (0x3df4c)",
+            ),
+            (
+                "    2:   0x15e9f - <unknown>!<wasm function 3>",
+                "<wasm function 3> (0x15e9f)",
+            ),
+            (
+                "    3:   0x1 - m!plugnode:app/handler@0.1.0#handle",
+                "plugnode:app/handler@0.1.0#handle (0x1)",
+            ),
+            (
+                "    4:   0x2 - m!core::slice::<impl [T]>::get",
+                "core::slice::<impl [T]>::get (0x2)",
+            ),
+            ("something else", "something else"),
+        ];
+        for (line, expected) in tidied {
+            assert_eq!(tidy(line), expected);
+        }
+    }
 }

@@ -38,13 +38,17 @@ pub(super) fn remedy_for_mismatch(bytes: &[u8]) -> String {
 }
 
 /// The names at the outermost level of a component.
-struct Outline {
-    imports: Vec<String>,
-    exports: Vec<String>,
+#[derive(Debug, Clone)]
+pub struct Outline {
+    /// What it asks for.
+    pub imports: Vec<String>,
+    /// What it gives.
+    pub exports: Vec<String>,
 }
 
 impl Outline {
-    fn read(bytes: &[u8]) -> Result<Self, LoadError> {
+    /// Reads them. Whether it could run here is another matter.
+    pub fn read(bytes: &[u8]) -> Result<Self, LoadError> {
         Self::parse(bytes).map_err(|error| LoadError::Invalid {
             cause: error.to_string(),
         })

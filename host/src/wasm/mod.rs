@@ -29,6 +29,7 @@ mod tests;
 
 pub use engine::{Component, Engine};
 pub use failure::{Failure, Report};
+pub use inspect::Outline;
 pub use load_error::LoadError;
 pub use pool::{Handled, Job, Pool};
 pub use settings::{AppSettings, Dispatch, EngineSettings, Grants, Limits};

@@ -94,9 +94,7 @@ impl Output {
     /// The end of standard error since the event began.
     pub(super) fn stderr_tail(&self) -> String {
         let mut lines = self.lock();
-        String::from_utf8_lossy(lines.tail.make_contiguous())
-            .trim_end()
-            .to_owned()
+        String::from_utf8_lossy(lines.tail.make_contiguous()).trim().to_owned()
     }
 
     /// Takes bytes for the log out of what this event may use, and says whether there were enough.

@@ -203,11 +203,6 @@ async fn replace(shared: &Shared, number: usize) -> Option<Instance> {
 }
 
 fn finish(job: &Job, result: Result<Effects, Failure>) {
-    match &result {
-        Ok(_) => {}
-        Err(Failure::Broken(report)) => tracing::warn!(messaging.message.id = %job.id, "{report}"),
-        Err(failure) => tracing::debug!(messaging.message.id = %job.id, %failure, "not handled"),
-    }
     // Whoever does not listen any more does not want to know.
     let _ = job.done.try_send(Handled { id: job.id, result });
 }

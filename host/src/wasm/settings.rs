@@ -109,7 +109,7 @@ pub(super) fn in_words(bytes: usize) -> String {
     ];
     for (unit, binary, decimal) in UNITS {
         for size in [binary, decimal] {
-            if bytes >= size && bytes % size == 0 {
+            if bytes >= size && bytes.is_multiple_of(size) {
                 return format!("{}{unit}", bytes / size);
             }
         }

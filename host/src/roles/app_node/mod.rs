@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use tokio::sync::Mutex;
+use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::message::{Namespace, NodeId, SessionId};
@@ -177,19 +178,24 @@ impl App {
     }
 }
 
-/// Takes each partition that is leased to this node and works on it in a task of its own.
+/// Takes each partition that is leased to this node and works on it in a task of its own; at the end waits for all of
+/// them, and then lets the instances go.
 async fn own_partitions(mut leases: Box<dyn Leases>, apps: Arc<Apps>, retries: Retries, shutdown: Shutdown) {
+    let partitions = TaskTracker::new();
     loop {
         let lease = tokio::select! {
-            () = shutdown.begun() => return,
+            () = shutdown.begun() => break,
             lease = leases.next() => lease,
         };
         match lease {
-            Ok(lease) => drop(shutdown.spawn(partition::run(lease, apps.clone(), retries, shutdown.clone()))),
+            Ok(lease) => drop(partitions.spawn(partition::run(lease, apps.clone(), retries, shutdown.clone()))),
             Err(error) => {
                 warn!(%error, "this app-node has left the cluster");
-                return;
+                break;
             }
         }
     }
+    partitions.close();
+    partitions.wait().await;
+    apps.apps.values().for_each(|app| drop(app.pool().retire()));
 }

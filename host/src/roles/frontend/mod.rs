@@ -7,11 +7,13 @@ mod io_list;
 mod pages;
 
 use std::convert::Infallible;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http_body_util::{Either, Full};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
 use hyper::body::Body;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::service::Service;
@@ -26,7 +28,7 @@ use io_list::IoList;
 use pages::Pages;
 
 /// The body of an answer: a few words, or a file.
-pub type PageBody = Either<Full<Bytes>, hyper_staticfile::Body>;
+pub type PageBody = UnsyncBoxBody<Bytes, io::Error>;
 
 /// The frontend as a hyper service. Clones are the same frontend.
 #[derive(Clone)]
@@ -65,7 +67,7 @@ impl Frontend {
                 response
             }
             Some(parts) => match parts.io_list.answer(&request) {
-                Some(response) => response.map(Either::Left),
+                Some(response) => response.map(in_memory),
                 None => parts.pages.answer(&request).await,
             },
         };
@@ -89,9 +91,13 @@ impl<B: Body + Send + 'static> Service<Request<B>> for Frontend {
     }
 }
 
+fn in_memory(body: Full<Bytes>) -> PageBody {
+    body.map_err(|never| match never {}).boxed_unsync()
+}
+
 /// A plain answer, never to be kept.
 fn words(status: StatusCode, text: &'static str) -> Response<PageBody> {
-    let mut response = Response::new(Either::Left(Full::from(format!("{text}\n"))));
+    let mut response = Response::new(in_memory(Full::from(format!("{text}\n"))));
     *response.status_mut() = status;
     response
         .headers_mut()

@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, TryFutureExt};
-use http_body_util::Either;
+use http_body_util::{BodyExt, Empty};
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, LOCATION, RANGE};
 use hyper::{Request, Response, StatusCode};
 use hyper_staticfile::util::FileResponseBuilder;
@@ -71,10 +71,10 @@ fn file_response<B>(request: &Request<B>, file: ResolvedFile) -> Option<Response
         builder.range = None;
     }
     let media_type = file.content_type.as_deref().map(with_charset);
-    let mut response = builder.build(file).ok()?.map(Either::Right);
+    let mut response = builder.build(file).ok()?.map(BodyExt::boxed_unsync);
     if let Some(etag) = response.headers().get(ETAG).filter(|etag| matches(headers, etag)) {
         let etag = etag.clone();
-        response = Response::new(PageBody::Left(Default::default()));
+        response = Response::new(Empty::new().map_err(|never| match never {}).boxed_unsync());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response.headers_mut().insert(ETAG, etag);
     }

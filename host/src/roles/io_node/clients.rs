@@ -4,7 +4,7 @@
 //! and what the network delivers a moment too early or too late finds its place or none.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 use std::time::Duration;
 
 use socketioxide::TransportType;
@@ -38,8 +38,10 @@ pub(super) struct Clients {
     door: OnceLock<Arc<Door>>,
     intake: Intake,
     end_polling: EndPolling,
-    members: RwLock<HashMap<Sid, Arc<Member>>>,
+    members: RwLock<Members>,
 }
+
+type Members = HashMap<Sid, Arc<Member>>;
 
 /// One client.
 pub(super) struct Member {
@@ -93,22 +95,27 @@ impl Clients {
     }
 
     pub(super) fn get(&self, sid: Sid) -> Option<Arc<Member>> {
-        self.members
-            .read()
-            .expect("nothing panics while it holds this lock")
-            .get(&sid)
-            .cloned()
+        self.members().get(&sid).cloned()
+    }
+
+    pub(super) fn all(&self) -> Vec<Arc<Member>> {
+        self.members().values().cloned().collect()
+    }
+
+    pub(super) fn are_gone(&self) -> bool {
+        self.members().is_empty()
     }
 
     pub(super) fn find(&self, id: &SessionId) -> Option<Arc<Member>> {
         self.get(id.as_str().parse().ok()?)
     }
 
-    pub(super) fn count(&self) -> usize {
-        self.members
-            .read()
-            .expect("nothing panics while it holds this lock")
-            .len()
+    fn members(&self) -> RwLockReadGuard<'_, Members> {
+        self.members.read().expect("nothing panics while it holds this lock")
+    }
+
+    fn members_mut(&self) -> RwLockWriteGuard<'_, Members> {
+        self.members.write().expect("nothing panics while it holds this lock")
     }
 }
 
@@ -138,20 +145,17 @@ impl Member {
         let Stage::Opening(early) = std::mem::replace(&mut state.stage, Stage::Open) else {
             return;
         };
-        let gone = early
+        if early
             .last()
-            .is_some_and(|event| matches!(event.kind, EventKind::Disconnect(_)));
+            .is_some_and(|event| matches!(event.kind, EventKind::Disconnect(_)))
+        {
+            state.stage = Stage::Gone;
+        } else {
+            // Before its first event is out, for the answer to that may be quick.
+            self.clients.members_mut().insert(self.sid, self.clone());
+        }
         self.send(connection);
         early.into_iter().for_each(|event| self.send(event));
-        if gone {
-            state.stage = Stage::Gone;
-            return;
-        }
-        self.clients
-            .members
-            .write()
-            .expect("nothing panics while it holds this lock")
-            .insert(self.sid, self.clone());
     }
 
     /// Takes in an event of the client; none after its last.
@@ -181,11 +185,7 @@ impl Member {
             Stage::Open => {
                 state.stage = Stage::Gone;
                 self.send(event);
-                self.clients
-                    .members
-                    .write()
-                    .expect("nothing panics while it holds this lock")
-                    .remove(&self.sid);
+                self.clients.members_mut().remove(&self.sid);
             }
             Stage::Gone => {}
         }

@@ -21,7 +21,7 @@ use anyhow::{Context, Result};
 use http::{Request, Response};
 use http_body::Body;
 use hyper::service::Service;
-use socketioxide::{ParserConfig, SocketIo, SocketIoBuilder};
+use socketioxide::{ParserConfig, SocketIo, SocketIoBuilder, TransportType};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -32,7 +32,7 @@ use self::delivery::Delivery;
 use self::door::{Door, Doors};
 use self::intake::Connect;
 use self::session::{Bounds, Sessions};
-use crate::message::Namespace;
+use crate::message::{DisconnectReason, Namespace};
 use crate::shutdown::Shutdown;
 use crate::transport::{self, Transport};
 
@@ -66,6 +66,10 @@ pub struct IoNodeSettings {
     pub max_payload: usize,
     /// How many bytes may wait to be sent to a client before it is disconnected.
     pub send_buffer: u64,
+    /// Whether clients may connect by long polling.
+    pub polling: bool,
+    /// Whether they may connect by websocket.
+    pub websocket: bool,
 }
 
 /// Joins the transport and gives the service that answers Engine.IO requests; all other requests go to `inner`. When
@@ -146,7 +150,7 @@ where
 
 fn builder(settings: &IoNodeSettings) -> SocketIoBuilder {
     let parser = ParserConfig::common().max_incoming_binary_buf_size(settings.max_payload);
-    SocketIo::builder()
+    let builder = SocketIo::builder()
         .req_path(settings.path.clone())
         .ping_interval(settings.ping_interval)
         .ping_timeout(settings.ping_timeout)
@@ -157,10 +161,16 @@ fn builder(settings: &IoNodeSettings) -> SocketIoBuilder {
         .ws_max_frame_size(settings.max_payload)
         .ws_read_buffer_size(READ_BUFFER)
         .max_buffer_size(SEND_QUEUE)
-        .with_parser(parser)
+        .with_parser(parser);
+    match (settings.polling, settings.websocket) {
+        (true, false) => builder.transports([TransportType::Polling]),
+        (false, true) => builder.transports([TransportType::Websocket]),
+        _ => builder,
+    }
 }
 
-/// Waits for the end, closes every socket, and lets the intake go when their last events are in.
+/// Waits for the end, closes every connection, and lets the intake go when the last events are in. Connections and not
+/// namespaces are closed, so that clients come back by themselves to wherever they find a node.
 async fn close(
     io: SocketIo<Door>,
     namespaces: HashMap<Namespace, Arc<Clients>>,
@@ -168,15 +178,19 @@ async fn close(
     closing: CancellationToken,
 ) {
     shutdown.begun().await;
+    for member in namespaces.values().flat_map(|clients| clients.all()) {
+        member.see_off(DisconnectReason::ServerShutdown, &shutdown);
+    }
     let gone = async {
-        io.close().await;
-        while namespaces.values().any(|clients| clients.count() > 0) {
+        while !namespaces.values().all(|clients| clients.are_gone()) {
             sleep(Duration::from_millis(5)).await;
         }
     };
     if timeout(CLOSING, gone).await.is_err() {
         warn!("some sockets are still open and are cut off");
     }
+    // What is left has joined no namespace.
+    io.close().await;
     closing.cancel();
 }
 

@@ -1,0 +1,221 @@
+//! `plugnode dev`: one handler in one process with all roles, taken into use anew each time it changes.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+
+use super::build::build;
+use super::node::Node;
+use super::progress::say;
+use super::sources::Sources;
+use super::{log, progress, runtime, signals};
+use crate::config::{App, Config, Grants, Role};
+use crate::message::Namespace;
+use crate::roles::app_node::AppNode;
+use crate::shutdown::Shutdown;
+
+/// Arguments of `plugnode dev`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+A plugnode.toml beside PATH is used for settings; without one, the handler may use the key-value bucket \"default\".
+Its first [[app]] is the one that PATH is; the transport is always memory:.
+PLUGNODE_GUEST_CARGO names the cargo that builds the handler, when it is not `cargo`.")]
+pub struct Arguments {
+    /// A .wasm file, or the folder of a handler crate
+    #[arg(default_value = ".")]
+    pub path: PathBuf,
+    /// Port to listen on [default: 8080, or that of plugnode.toml]
+    #[arg(short, long)]
+    pub port: Option<u16>,
+    /// Folder of pages [default: public beside PATH]
+    #[arg(long, value_name = "DIR")]
+    pub public: Option<PathBuf>,
+    /// Instances of the handler [default: 4, or those of plugnode.toml]
+    #[arg(long, value_name = "N")]
+    pub instances: Option<usize>,
+}
+
+/// Runs until the process is told to end.
+pub fn dev(arguments: &Arguments) -> Result<ExitCode> {
+    let project = Project::at(&arguments.path)?;
+    runtime::block_on(async {
+        let shutdown = Shutdown::new();
+        signals::begin_shutdown_by_signal(&shutdown)?;
+        let (component, sources) = tokio::select! {
+            () = shutdown.begun() => return Ok(ExitCode::SUCCESS),
+            made = project.make() => made?,
+        };
+        let config = configuration(arguments, &project, &component)?;
+        log::init(&config.log)?;
+        runtime::raise_open_files(config.http.max_connections);
+        let node = Node::start(&config, &shutdown).await?;
+        if !config.frontend.static_dir.is_dir() {
+            say(&format!(
+                "there are no pages: no folder {}",
+                config.frontend.static_dir.display()
+            ));
+        }
+        say(&format!(
+            "{} runs at http://localhost:{}",
+            project.path.display(),
+            node.address.port()
+        ));
+        let app_node = node.app_node.context("dev has all roles")?;
+        let namespace = Namespace::from(config.apps[0].namespace.as_str());
+        let running = tokio::fs::read(&component).await.ok().map(Bytes::from);
+        let project = Running {
+            project,
+            app_node,
+            namespace,
+            bytes: running,
+        };
+        shutdown.spawn(project.follow(sources, shutdown.clone()));
+        Ok(runtime::drain(&shutdown, Duration::from_millis(config.shutdown.deadline_ms)).await)
+    })
+}
+
+/// What PATH is.
+struct Project {
+    path: PathBuf,
+    is_crate: bool,
+}
+
+impl Project {
+    fn at(path: &Path) -> Result<Self> {
+        let is_crate = path.join("Cargo.toml").is_file();
+        if !path.exists() {
+            bail!(
+                "there is no {}; name a .wasm file or the folder of a handler crate",
+                path.display()
+            );
+        }
+        if path.is_dir() && !is_crate {
+            bail!(
+                "{} has no Cargo.toml; name a .wasm file or the folder of a handler crate",
+                path.display()
+            );
+        }
+        Ok(Self {
+            path: path.into(),
+            is_crate,
+        })
+    }
+
+    /// Where its pages and its plugnode.toml are.
+    fn folder(&self) -> &Path {
+        match self.path.parent() {
+            _ if self.is_crate => &self.path,
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        }
+    }
+
+    /// The component, built if need be, and what to watch for its next version.
+    async fn make(&self) -> Result<(PathBuf, Sources)> {
+        if !self.is_crate {
+            return Ok((self.path.clone(), Sources::of_file(&self.path)?));
+        }
+        let built = build(&self.path).await?;
+        Ok((built.component, Sources::of_crates(&built.crates)?))
+    }
+
+    async fn make_again(&self) -> Result<Bytes> {
+        let file = if self.is_crate {
+            build(&self.path).await?.component
+        } else {
+            self.path.clone()
+        };
+        let bytes = tokio::fs::read(&file)
+            .await
+            .with_context(|| format!("cannot read {}", file.display()))?;
+        Ok(bytes.into())
+    }
+}
+
+/// The settings: of the plugnode.toml beside the project if there is one, and what dev and its arguments say over it.
+fn configuration(arguments: &Arguments, project: &Project, component: &Path) -> Result<Config> {
+    if let Some(public) = arguments.public.as_deref().filter(|public| !public.is_dir()) {
+        bail!("there is no folder {} to serve", public.display());
+    }
+    let file = Some(project.folder().join("plugnode.toml")).filter(|file| file.is_file());
+    // Names that other programs use as well are meant for `run`.
+    let own = runtime::variables().filter(|(name, _)| name.starts_with("PLUGNODE_"));
+    let config = Config::load(file.as_deref(), own, |config| {
+        config.roles = vec![Role::Frontend, Role::IoNode, Role::AppNode];
+        config.transport.url = "memory:".into();
+        if let Some(public) = &arguments.public {
+            config.frontend.static_dir.clone_from(public);
+        } else if config.frontend.static_dir == Path::new("public") {
+            config.frontend.static_dir = project.folder().join("public");
+        }
+        if let (Some(port), Some((host, _))) = (arguments.port, config.http.listen.rsplit_once(':')) {
+            config.http.listen = format!("{host}:{port}");
+        }
+        if config.apps.is_empty() {
+            let grants = Grants {
+                keyvalue: vec!["default".into()],
+                ..Grants::default()
+            };
+            config.apps.push(App {
+                grants,
+                ..App::default()
+            });
+        }
+        let app = &mut config.apps[0];
+        app.component = component.into();
+        app.instances = arguments.instances.unwrap_or(app.instances);
+    })?;
+    Ok(config)
+}
+
+/// What runs, and what it is made from.
+struct Running {
+    project: Project,
+    app_node: AppNode,
+    namespace: Namespace,
+    /// The component; none when it could not be read again.
+    bytes: Option<Bytes>,
+}
+
+impl Running {
+    /// Takes each new version into use until shutdown begins.
+    async fn follow(mut self, mut sources: Sources, shutdown: Shutdown) {
+        let following = async {
+            loop {
+                sources.changed().await?;
+                let began = Instant::now();
+                match self.take_anew().await {
+                    Ok(None) => {}
+                    Ok(Some(release)) => {
+                        let seconds = began.elapsed().as_secs_f32();
+                        say(&format!("release {release} runs, {seconds:.1} s after the change"));
+                    }
+                    Err(error) => say(&format!("{error:#}\nplugnode: the running one stays")),
+                }
+            }
+        };
+        let ended: Result<()> = tokio::select! {
+            () = shutdown.begun() => return,
+            ended = following => ended,
+        };
+        if let Err(error) = ended {
+            say(&format!("changes are not seen any more: {error:#}"));
+        }
+    }
+
+    /// Makes the component and puts it in the place of the running one, unless it is the same again.
+    async fn take_anew(&mut self) -> Result<Option<String>> {
+        let bytes = self.project.make_again().await?;
+        if self.bytes.as_ref() == Some(&bytes) {
+            return Ok(None);
+        }
+        let replace = self.app_node.replace(&self.namespace, bytes.clone());
+        let replaced = progress::during(|| "compiling".into(), say, replace).await;
+        let release = replaced.with_context(|| format!("{} cannot run", self.project.path.display()))?;
+        self.bytes = Some(bytes);
+        Ok(Some(release))
+    }
+}

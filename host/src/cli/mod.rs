@@ -1,0 +1,57 @@
+//! The command line: one file a verb, and beside them what the verbs share.
+//!
+//! A verb reads its arguments, makes settings of them and of the configuration, and starts what they say. Nothing below
+//! knows that there is a command line.
+
+pub mod check;
+pub mod dev;
+pub mod new;
+pub mod run;
+
+mod build;
+mod log;
+mod node;
+mod progress;
+mod runtime;
+mod settings;
+mod signals;
+mod sources;
+
+use clap::{Parser, Subcommand};
+
+/// What a person types.
+#[derive(Debug, Parser)]
+#[command(name = "plugnode", version, arg_required_else_help = true, after_help = EXAMPLES)]
+#[command(about = "Runs Socket.IO applications as hot-swappable WebAssembly components")]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What `plugnode` can do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Build and run a handler here, and take each change into use as it is saved
+    Dev(dev::Arguments),
+    /// Run the roles that a config file names
+    Run(run::Arguments),
+    /// Say whether a component can run here, and what it asks for
+    Check(check::Arguments),
+    /// Make the project of a new handler
+    New(new::Arguments),
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  plugnode new hello && plugnode dev hello     a handler and its page, at http://localhost:8080
+  plugnode dev chat.wasm --port 9000           a component that is built already
+  plugnode run -c plugnode.toml                all roles, in one process
+  plugnode run -c plugnode.toml --role frontend
+  plugnode check chat.wasm --grant-keyvalue default
+
+Every key of the config file can be set in the environment too: PLUGNODE_HTTP__LISTEN=0.0.0.0:9000.
+RUST_LOG=debug says more.";
+
+#[cfg(test)]
+mod tests;

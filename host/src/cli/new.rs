@@ -1,0 +1,145 @@
+//! `plugnode new`: the project of a new handler, with a page to try it by.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+
+/// Arguments of `plugnode new`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The folder to make; its last part names the handler
+    pub name: PathBuf,
+    /// What the handler is written in
+    #[arg(long, value_enum, default_value = "rust")]
+    pub lang: Language,
+    /// A checkout of plugnode's guest-sdk to depend on, instead of the released one [Rust only]
+    #[arg(long, value_name = "DIR")]
+    pub sdk: Option<PathBuf>,
+}
+
+/// What a handler can be written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Language {
+    /// Rust, with plugnode-sdk
+    Rust,
+    /// JavaScript, with componentize-js
+    Js,
+    /// Python, with componentize-py
+    Python,
+}
+
+/// A file of a template. `{{name}}`, `{{module}}` and `{{sdk}}` in it are filled in.
+type File = (&'static str, &'static str);
+
+macro_rules! template {
+    ($($path:literal from $source:literal),* $(,)?) => { &[$(($path, include_str!(concat!("templates/", $source)))),*] };
+}
+
+const RUST: &[File] = template! {
+    "Cargo.toml" from "rust/Cargo.toml.in",
+    "src/lib.rs" from "rust/lib.rs.in",
+    "README.md" from "rust/README.md.in",
+    ".gitignore" from "rust/gitignore.in",
+};
+const JS: &[File] = template! {
+    "package.json" from "js/package.json.in",
+    "build.mjs" from "js/build.mjs.in",
+    "app.js" from "js/app.js.in",
+    "README.md" from "js/README.md.in",
+    ".gitignore" from "js/gitignore.in",
+};
+const PYTHON: &[File] = template! {
+    "app.py" from "python/app.py.in",
+    "README.md" from "python/README.md.in",
+    ".gitignore" from "python/gitignore.in",
+};
+const PAGE: &[File] = template! {
+    "public/index.html" from "public/index.html.in",
+};
+/// The page's client, so that it works without a network.
+const CLIENT: File = (
+    "public/vendor/socket.io.min.js",
+    include_str!("../../../examples/chat/public/vendor/socket.io.min.js"),
+);
+/// The contract, for languages whose tools read it.
+const WIT: &[File] = &[
+    ("wit/app.wit", include_str!("../../../wit/app.wit")),
+    ("wit/deps/config.wit", include_str!("../../../wit/deps/config.wit")),
+    ("wit/deps/keyvalue.wit", include_str!("../../../wit/deps/keyvalue.wit")),
+    ("wit/deps/logging.wit", include_str!("../../../wit/deps/logging.wit")),
+];
+
+/// Writes the project, and says how to go on.
+pub fn new(arguments: &Arguments) -> Result<ExitCode> {
+    let folder = &arguments.name;
+    let name = name_of(folder)?;
+    if folder.exists() {
+        bail!(
+            "{} is there already; choose another name, or remove it",
+            folder.display()
+        );
+    }
+    let sdk = sdk(arguments.sdk.as_deref())?;
+    let fill = |text: &str| {
+        text.replace("{{name}}", name)
+            .replace("{{module}}", &name.replace('-', "_"))
+            .replace("{{sdk}}", &sdk)
+    };
+    let (files, needs_contract, build) = match arguments.lang {
+        Language::Rust => (RUST, false, None),
+        Language::Js => (JS, true, Some("npm install && npm run build")),
+        Language::Python => (
+            PYTHON,
+            true,
+            Some("pip install componentize-py && componentize-py -d wit -w app-node componentize app -o app.wasm"),
+        ),
+    };
+    for (path, text) in files.iter().chain(PAGE) {
+        write(&folder.join(path), &fill(text))?;
+    }
+    write(&folder.join(CLIENT.0), CLIENT.1)?;
+    for (path, text) in WIT.iter().filter(|_| needs_contract) {
+        write(&folder.join(path), text)?;
+    }
+    let folder = folder.display();
+    println!("made {folder}; go on with:");
+    match build {
+        None => println!("  plugnode dev {folder}"),
+        Some(build) => println!("  cd {folder}\n  {build}\n  plugnode dev app.wasm"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A name that is one for a crate, a package and a module alike.
+fn name_of(folder: &Path) -> Result<&str> {
+    let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+    if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(fits) {
+        bail!("`{name}` cannot name a handler; use lower-case letters, digits, `-` and `_`, and begin with a letter");
+    }
+    Ok(name)
+}
+
+fn sdk(checkout: Option<&Path>) -> Result<String> {
+    let Some(folder) = checkout else {
+        return Ok(format!("\"{}\"", env!("CARGO_PKG_VERSION")));
+    };
+    let folder = folder
+        .canonicalize()
+        .with_context(|| format!("cannot find {}", folder.display()))?;
+    if !folder.join("Cargo.toml").is_file() {
+        bail!(
+            "{} has no Cargo.toml; name the folder guest-sdk of plugnode's sources",
+            folder.display()
+        );
+    }
+    let path = toml::Value::String(folder.to_string_lossy().into_owned());
+    Ok(format!("{{ path = {path} }}"))
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    let folder = path.parent().context("a file is in a folder")?;
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}

@@ -1,0 +1,126 @@
+//! One process of the cluster: binds its ports and starts the roles it has, each joined to the transport.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::sync::watch;
+
+use super::{progress, settings};
+use crate::config::{App, Config, IoServer, Role};
+use crate::http::{self, Health};
+use crate::roles::app_node::{AppNode, AppNodeSettings};
+use crate::roles::frontend::{Frontend, serve_flash_policy};
+use crate::roles::io_node;
+use crate::shutdown::Shutdown;
+use crate::transport::{Memory, Transport};
+use crate::wasm::Engine;
+
+/// How often the frontend asks who is running.
+const IO_LIST_PAUSE: Duration = Duration::from_secs(1);
+
+/// A running process.
+pub(super) struct Node {
+    /// Where it listens for HTTP.
+    pub(super) address: SocketAddr,
+    /// The app-node, if it is one.
+    pub(super) app_node: Option<AppNode>,
+}
+
+impl Node {
+    /// Starts what the configuration says. All of it ends with `shutdown`.
+    pub(super) async fn start(config: &Config, shutdown: &Shutdown) -> Result<Self> {
+        // First the ports: most likely not to be had, and soon known.
+        let listener = http::bind(&config.http.listen).await.context("[http] listen")?;
+        let address = listener.local_addr()?;
+        if let Some(listen) = config
+            .frontend
+            .flash_policy_listen
+            .as_deref()
+            .filter(|_| config.has(Role::Frontend))
+        {
+            let listener = http::bind(listen).await.context("[frontend] flash-policy-listen")?;
+            shutdown.spawn(serve_flash_policy(listener, shutdown.clone()));
+        }
+
+        let transport: Arc<dyn Transport> = Arc::new(Memory::new(settings::memory(&config.transport)));
+        let app_node = match config.has(Role::AppNode) {
+            true => Some(start_app_node(config, transport.clone(), shutdown).await?),
+            false => None,
+        };
+        let (list, running) = watch::channel(Vec::new());
+        let frontend = match config.has(Role::Frontend) {
+            true => Frontend::new(&config.frontend, running),
+            false => Frontend::absent(),
+        };
+
+        let http = settings::http(&config.http);
+        let ending = shutdown.clone();
+        if config.has(Role::IoNode) {
+            let io_node = settings::io_node(config, address);
+            let service = io_node::start(io_node, transport.clone(), frontend, shutdown).await?;
+            let service = Health::new(service, shutdown.clone());
+            shutdown.spawn(async move { http::serve(listener, service, &http, ending).await });
+        } else {
+            let service = Health::new(frontend, shutdown.clone());
+            shutdown.spawn(async move { http::serve(listener, service, &http, ending).await });
+        }
+        shutdown.spawn(keep_io_list(list, transport, shutdown.clone()));
+        tracing::info!(roles = ?config.roles, "listening on http://{address}");
+        Ok(Self { address, app_node })
+    }
+}
+
+async fn start_app_node(config: &Config, transport: Arc<dyn Transport>, shutdown: &Shutdown) -> Result<AppNode> {
+    let name = settings::app_node_name(&config.app_node);
+    let mut apps = Vec::new();
+    for app in &config.apps {
+        let settings = settings::app(app, &name, transport.key_value());
+        apps.push((settings, read_component(app).await?));
+    }
+    let app_node = AppNodeSettings {
+        name,
+        apps,
+        retries: settings::retries(&config.app_node),
+    };
+    let engine = Engine::new(settings::engine(config)).context("cannot set WebAssembly up")?;
+    let say = |line: &str| tracing::info!("{line}");
+    let start = AppNode::start(app_node, engine, transport, shutdown);
+    let started = progress::during(|| "compiling".into(), say, start).await;
+    started.with_context(|| {
+        let components: Vec<_> = config
+            .apps
+            .iter()
+            .map(|app| app.component.display().to_string())
+            .collect();
+        format!("cannot run {}", components.join(", "))
+    })
+}
+
+async fn read_component(app: &App) -> Result<bytes::Bytes> {
+    let read = tokio::fs::read(&app.component).await;
+    let bytes = read.with_context(|| format!("cannot read the component {}", app.component.display()))?;
+    Ok(bytes.into())
+}
+
+/// Keeps the frontend's list of io-nodes no older than a moment.
+async fn keep_io_list(list: watch::Sender<Vec<IoServer>>, transport: Arc<dyn Transport>, shutdown: Shutdown) {
+    loop {
+        match transport.io_nodes().await {
+            Ok(nodes) => {
+                let servers = nodes.into_iter().map(|node| IoServer {
+                    host: node.host,
+                    port: node.port,
+                });
+                list.send_replace(servers.collect());
+            }
+            // The last that was heard is better than none.
+            Err(error) => tracing::warn!(%error, "cannot ask which io-nodes are running"),
+        }
+        tokio::select! {
+            () = shutdown.begun() => return,
+            () = tokio::time::sleep(IO_LIST_PAUSE) => {}
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! `plugnode run`: the roles that a config file names, until a signal ends them.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use super::node::Node;
+use super::{log, runtime, signals};
+use crate::config::{Config, Role};
+use crate::shutdown::Shutdown;
+
+/// Arguments of `plugnode run`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The config file; plugnode.example.toml explains every key
+    #[arg(short, long, value_name = "FILE", default_value = "plugnode.toml")]
+    pub config: PathBuf,
+    /// Only this role, whatever the file says; may be given more than once
+    #[arg(long = "role", value_name = "ROLE", value_enum)]
+    pub roles: Vec<Role>,
+}
+
+/// Runs until the process is told to end.
+pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let file = &arguments.config;
+    if !file.exists() {
+        bail!(
+            "there is no {}; name the config file by -c (plugnode.example.toml explains every key)",
+            file.display()
+        );
+    }
+    let config = Config::load(Some(file), runtime::variables(), |config| {
+        if !arguments.roles.is_empty() {
+            config.roles.clone_from(&arguments.roles);
+        }
+    })?;
+    log::init(&config.log)?;
+    runtime::raise_open_files(config.http.max_connections);
+    runtime::block_on(async {
+        let shutdown = Shutdown::new();
+        signals::begin_shutdown_by_signal(&shutdown)?;
+        // Nothing asks anything of it: it runs until the shutdown.
+        drop(Node::start(&config, &shutdown).await?);
+        Ok(runtime::drain(&shutdown, Duration::from_millis(config.shutdown.deadline_ms)).await)
+    })
+}

@@ -1,0 +1,56 @@
+//! What surrounds every long-running verb: the environment, the threads, open files, and the drain.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::shutdown::Shutdown;
+
+/// Files that are open besides connections: components, pages, logs.
+const OTHER_FILES: u64 = 256;
+
+/// The environment, without what is not text: no setting is.
+pub(super) fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+/// Runs to the end, on a thread for each processor. What still blocks a thread then is left behind.
+pub(super) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("plugnode")
+        .build()
+        .context("cannot start threads")?;
+    let result = runtime.block_on(work);
+    runtime.shutdown_background();
+    result
+}
+
+/// Raises the limit of open files as far as may be: each connection is one.
+pub(super) fn raise_open_files(connections: usize) {
+    let wanted = connections as u64 + OTHER_FILES;
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) if limit < wanted => tracing::warn!(
+            limit,
+            wanted,
+            "fewer files may be open than [http] max-connections wants; raise the hard limit (ulimit -Hn) or lower it"
+        ),
+        Ok(limit) => tracing::debug!(limit, "open files"),
+        Err(error) => tracing::warn!(%error, "cannot raise the limit of open files"),
+    }
+}
+
+/// Waits for the end to begin, and then for work in hand, until the deadline. Success is that all of it was finished.
+pub(super) async fn drain(shutdown: &Shutdown, deadline: Duration) -> ExitCode {
+    shutdown.begun().await;
+    if shutdown.drained(deadline).await {
+        tracing::info!("ended");
+        return ExitCode::SUCCESS;
+    }
+    tracing::warn!(
+        ?deadline,
+        "work was still in hand at the deadline and is cut off; see [shutdown] deadline-ms"
+    );
+    ExitCode::FAILURE
+}

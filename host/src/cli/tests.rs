@@ -1,0 +1,76 @@
+//! The command line as it is typed, and the projects it makes.
+
+use std::path::Path;
+
+use clap::{CommandFactory, Parser};
+
+use super::*;
+use crate::config::IoServer;
+
+#[test]
+fn the_command_line_is_consistent() {
+    Arguments::command().debug_assert();
+    let arguments = Arguments::parse_from(["plugnode", "run", "--role", "frontend", "--role", "io-node"]);
+    let Verb::Run(run) = arguments.verb else {
+        panic!("{arguments:?}")
+    };
+    assert_eq!(run.config, Path::new("plugnode.toml"));
+    assert_eq!(run.roles.len(), 2);
+    let said = Arguments::try_parse_from(["plugnode", "run", "--role", "cook"])
+        .unwrap_err()
+        .to_string();
+    assert!(said.contains("frontend, io-node, app-node"), "{said}");
+}
+
+#[test]
+fn an_io_node_that_listens_everywhere_is_found_by_the_name_it_was_asked_by() {
+    let advertised = |advertise, listen: &str| settings::advertised(advertise, listen.parse().unwrap());
+    let anywhere = IoServer {
+        host: String::new(),
+        port: 80,
+    };
+    for listen in ["0.0.0.0:80", "[::]:80", "127.0.0.1:80"] {
+        assert_eq!(advertised(None, listen), anywhere, "{listen}");
+    }
+    assert_eq!(advertised(None, "10.0.0.7:80").to_string(), "10.0.0.7:80");
+    assert_eq!(
+        advertised(Some("chat.example:443"), "0.0.0.0:80").to_string(),
+        "chat.example:443"
+    );
+}
+
+#[test]
+fn a_new_project_has_all_its_files_and_replaces_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    for (lang, files) in [
+        (new::Language::Rust, ["Cargo.toml", "src/lib.rs"]),
+        (new::Language::Js, ["app.js", "wit/deps/keyvalue.wit"]),
+        (new::Language::Python, ["app.py", "wit/app.wit"]),
+    ] {
+        let name = folder.path().join(format!("my-{lang:?}").to_lowercase());
+        let arguments = new::Arguments {
+            name: name.clone(),
+            lang,
+            sdk: None,
+        };
+        new::new(&arguments).unwrap();
+        for file in files
+            .into_iter()
+            .chain(["README.md", ".gitignore", "public/index.html"])
+        {
+            let text = std::fs::read_to_string(name.join(file)).unwrap();
+            assert!(!text.contains("{{"), "{file}: {text}");
+        }
+        let again = new::new(&arguments).unwrap_err().to_string();
+        assert!(again.contains("is there already"), "{again}");
+    }
+    for name in ["Hello", "1st", "a b", "a/.."] {
+        let arguments = new::Arguments {
+            name: folder.path().join("x").join(name),
+            lang: new::Language::Rust,
+            sdk: None,
+        };
+        assert!(new::new(&arguments).is_err(), "{name:?}");
+    }
+    assert!(!folder.path().join("x").exists());
+}
