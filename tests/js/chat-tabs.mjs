@@ -13,6 +13,11 @@ const ARGUMENTS = [
   '--disable-component-update', '--disable-sync',
 ];
 const SECONDS = 10_000;
+const KEPT = 15;
+
+// The room may have a history; what is said here is told from it by this.
+const now = `(${Date.now()})`;
+const HELLO = `Hello, is anybody there? ${now}`;
 
 const browser = await chromium
   .launch({ executablePath: process.env.PLUGNODE_CHROMIUM ?? '/usr/bin/chromium', args: ARGUMENTS, timeout: 60_000 })
@@ -26,21 +31,20 @@ let ada, bob;
 await run({
   'two people chat': async () => {
     [ada, bob] = await Promise.all([visit('Ada'), visit('Bob')]);
-    await say(ada, 'Hello, is anybody there?');
-    await sees(bob, 'Ada', 'Hello, is anybody there?');
-    await say(bob, 'I am! Grüße 🦀');
-    await sees(ada, 'Bob', 'I am! Grüße 🦀');
+    await say(ada, HELLO);
+    await sees(bob, 'Ada', HELLO);
+    await say(bob, `I am! Grüße 🦀 ${now}`);
+    await sees(ada, 'Bob', `I am! Grüße 🦀 ${now}`);
   },
 
   'one sees what one says once, as delivered': async () => {
-    const own = message(ada, 'Ada', 'Hello, is anybody there?');
+    const own = message(ada, 'Ada', HELLO);
     await own.and(ada.locator(':not(.pending):not(.failed)')).waitFor({ timeout: SECONDS });
     assert.equal(await own.count(), 1);
-    assert.equal(await ada.locator('.message').count(), 2);
   },
 
   'what people type is text, never markup': async () => {
-    const markup = '<img src=x onerror="document.title=\'taken over\'"> <b>bold</b> & "quotes"';
+    const markup = `<img src=x onerror="document.title='taken over'"> <b>bold</b> & "quotes" ${now}`;
     await say(bob, markup);
     await sees(ada, 'Bob', markup);
     assert.equal(await ada.locator('.message .body img, .message .body b').count(), 0);
@@ -50,22 +54,23 @@ await run({
   'lines are sent by Enter, and kept': async () => {
     await ada.locator('#text').fill('first line');
     await ada.locator('#text').press('Shift+Enter');
-    await ada.locator('#text').pressSequentially('second line');
+    await ada.locator('#text').pressSequentially(`second line ${now}`);
     await ada.locator('#text').press('Enter');
-    await sees(bob, 'Ada', 'first line\nsecond line');
+    await sees(bob, 'Ada', `first line\nsecond line ${now}`);
     assert.equal(await ada.locator('#text').inputValue(), '');
   },
 
   'who comes later finds what was said': async () => {
-    const spoken = await ada.locator('.message').evaluateAll(words);
+    const spoken = (await ada.locator('.message').evaluateAll(words)).slice(-KEPT);
     const cleo = await visit('Cleo', { viewport: { width: 390, height: 780 } });
     await cleo.locator('.message').nth(spoken.length - 1).waitFor({ timeout: SECONDS });
     assert.deepEqual(await cleo.locator('.message').evaluateAll(words), spoken);
     const [wide, seen] = await cleo.evaluate(() => [document.documentElement.scrollWidth, window.innerWidth]);
     assert.ok(wide <= seen, `on a phone the page is ${wide} px wide where ${seen} px are seen`);
-    await say(cleo, 'I read it all.');
-    await Promise.all([sees(ada, 'Cleo', 'I read it all.'), sees(bob, 'Cleo', 'I read it all.')]);
-    await ada.screenshot({ path: screenshot });
+    const read = `I read it all. ${now}`;
+    await say(cleo, read);
+    await Promise.all([sees(ada, 'Cleo', read), sees(bob, 'Cleo', read)]);
+    await ada.screenshot({ path: screenshot, animations: 'disabled' });
   },
 
   'who goes is seen to go': async () => {

@@ -38,7 +38,7 @@ const BINARY = {
   'a large one': [Buffer.alloc(200_000, 7)],
 };
 
-const NAMES = ['a b', 'grüße', '🦀', '', '"quoted" \\', 'line\nbreak', 'comma,comma', '42["x"]', '/slash', 'constructor', 'x'.repeat(1000)];
+const NAMES = ['a b', 'grüße', '🦀', '', 'comma,comma', '/slash', 'constructor', 'x'.repeat(1000)];
 
 const cases = {};
 

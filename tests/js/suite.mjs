@@ -77,7 +77,10 @@ export async function connected(socket) {
 
 /** The arguments of the next `event` that `emitter` hears. Ask before doing what causes it. */
 export function heard(emitter, event) {
-  return within(10, `hearing "${event}"`, new Promise((resolve) => emitter.once(event, (...args) => resolve(args))));
+  const args = within(10, `hearing "${event}"`, new Promise((resolve) => emitter.once(event, (...args) => resolve(args))));
+  // Its case may have failed elsewhere before anybody waits for it; it then must not end the script.
+  args.catch(() => {});
+  return args;
 }
 
 /** Emits with an acknowledgement and gives all of its arguments. */
@@ -85,7 +88,7 @@ export function acknowledged(socket, event, ...args) {
   return within(10, `the ack of "${event}"`, new Promise((resolve) => socket.emit(event, ...args, (...back) => resolve(back))));
 }
 
-/** What `listen(resolve)` resolves with, or an error that says what took too long. */
+/** What `promise` resolves with, or an error that says what took too long. */
 export async function within(seconds, what, promise) {
   let timer;
   const late = new Promise((_, reject) => {

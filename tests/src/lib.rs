@@ -1,1 +1,39 @@
-//! x
+//! The fixture: real processes, a real Socket.IO connection, and the tools that tests drive from outside.
+//!
+//! Nothing here knows the host's code. A test starts a [`Node`] with the configuration a user would write, speaks to it as
+//! clients do, and waits for what must happen, with a limit in time.
+
+mod client;
+mod node;
+mod tools;
+
+pub use client::{Client, Heard, Refused};
+pub use node::{Node, app, run_to_end};
+pub use tools::{component, node_script, repository};
+
+use std::future::Future;
+use std::time::Duration;
+
+/// The longest that anything expected may take. Far more than it needs, for busy machines.
+pub const LIMIT: Duration = Duration::from_secs(30);
+
+/// Waits for something that must happen.
+///
+/// # Panics
+/// When it does not happen within [`LIMIT`].
+pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(LIMIT, future)
+        .await
+        .unwrap_or_else(|_| panic!("nothing came of it in {LIMIT:?}: {what}"))
+}
+
+/// Waits for something that takes minutes at the most.
+///
+/// # Panics
+/// When it takes longer.
+pub async fn within_minutes<T>(minutes: u64, what: &str, future: impl Future<Output = T>) -> T {
+    let limit = Duration::from_secs(60 * minutes);
+    tokio::time::timeout(limit, future)
+        .await
+        .unwrap_or_else(|_| panic!("{what} did not end in {minutes} minutes"))
+}

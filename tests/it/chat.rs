@@ -1,0 +1,99 @@
+//! The chat, by its page in a browser and by its protocol.
+
+use plugnode_tests::{Client, Node, app, component, node_script, repository};
+use serde_json::{Value, json};
+
+const KEY_VALUE: &str = "grants = { keyvalue = [\"default\"] }";
+
+#[tokio::test]
+async fn people_chat_in_a_browser() {
+    let page = repository().join("examples/chat/public");
+    let config = format!(
+        "[frontend]\nstatic-dir = {page:?}\n{}",
+        app("/", &component("chat"), KEY_VALUE)
+    );
+    let node = Node::run(&config).await;
+    let screenshot = node.folder().join("chat.png");
+    node_script(
+        "chat-tabs.mjs",
+        &[&node.url(), screenshot.to_str().expect("its name is text")],
+    )
+    .await;
+    assert!(screenshot.exists());
+}
+
+#[tokio::test]
+async fn the_component_that_cargo_component_builds_chats_too() {
+    let node = Node::app(&component("chat-component"), KEY_VALUE).await;
+    chats(&node).await;
+}
+
+#[tokio::test]
+async fn history_is_one_whatever_the_instance() {
+    let node = Node::app(&component("chat"), &format!("instances = 8\n{KEY_VALUE}")).await;
+    chats(&node).await;
+    let mut speakers = Vec::new();
+    for n in 0..8 {
+        speakers.push(connect(&node, &format!("speaker {n}")).await);
+    }
+    // All at once, so that eight instances write at the same time.
+    for (n, speaker) in speakers.iter_mut().enumerate() {
+        speaker.emit("message", &[json!(format!("at once {n}"))]).await;
+    }
+    let mut listener = connect(&node, "listener").await;
+    loop {
+        let history = bodies(&heard(&mut listener, "history").await);
+        if (0..8).all(|n| history.contains(&format!("at once {n}"))) {
+            assert!(history.len() <= 15);
+            return;
+        }
+        // Somebody was not handled yet when this one came.
+        listener = connect(&node, "listener").await;
+    }
+}
+
+/// Two talk; a third who comes later is given what was said.
+async fn chats(node: &Node) {
+    let mut ada = connect(node, "Ada").await;
+    let mut bob = connect(node, "Bob").await;
+    assert_eq!(heard(&mut ada, "joined").await["name"], "Bob");
+    for n in 0..20 {
+        let answer = ada.ask("message", &[json!(format!("number {n}"))]).await;
+        assert_eq!(answer[0]["ok"]["body"], format!("number {n}"));
+        let said = heard(&mut bob, "message").await;
+        assert_eq!(
+            (&said["name"], &said["body"]),
+            (&json!("Ada"), &json!(format!("number {n}")))
+        );
+    }
+    let mut late = connect(node, "Late").await;
+    let expected: Vec<String> = (5..20).map(|n| format!("number {n}")).collect();
+    assert_eq!(bodies(&heard(&mut late, "history").await), expected);
+    drop(bob);
+    assert_eq!(heard(&mut late, "left").await["name"], "Bob");
+}
+
+async fn connect(node: &Node, name: &str) -> Client {
+    let mut client = Client::connect_to(node, "/", json!({ "name": name }))
+        .await
+        .expect("the chat takes clients");
+    assert_eq!(heard(&mut client, "welcome").await["name"], name);
+    client
+}
+
+/// The argument of the next event of that name.
+async fn heard(client: &mut Client, event: &str) -> Value {
+    loop {
+        let (name, mut args) = client.event().await;
+        if name == event {
+            return args.remove(0);
+        }
+    }
+}
+
+fn bodies(history: &Value) -> Vec<String> {
+    let said = history.as_array().expect("the history is a list");
+    said.iter()
+        .map(|said| said["body"].as_str().expect("it has a body").to_owned())
+        .collect()
+}

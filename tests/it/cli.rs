@@ -1,0 +1,139 @@
+//! What is typed: `check`, `run` and `dev`, and what they say to what they cannot use.
+
+use std::fs;
+use std::time::Duration;
+
+use plugnode_tests::{Client, Node, component, run_to_end};
+use serde_json::json;
+
+/// A core module that does nothing: the header of one, and no sections.
+const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
+
+#[tokio::test]
+async fn what_is_no_handler_is_refused_in_words() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let write = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).expect("it can be written");
+    write("empty.wasm", b"");
+    write("text.wasm", b"this is not wasm");
+    write("core.wasm", CORE_MODULE);
+    // A component without anything in it.
+    write("other.wasm", b"\0asm\x0d\0\x01\0");
+    let mut broken = fs::read(component("echo")).expect("it was built");
+    broken.truncate(broken.len() / 2);
+    write("broken.wasm", &broken);
+    for (file, words) in [
+        ("empty.wasm", "empty"),
+        ("text.wasm", "not a WebAssembly component"),
+        ("core.wasm", "core"),
+        ("other.wasm", "plugnode:app/handler"),
+        ("broken.wasm", "broken.wasm"),
+        ("missing.wasm", "missing.wasm"),
+    ] {
+        let (status, said) = run_to_end(&["check", file], folder.path()).await;
+        assert!(!status.success(), "{file}: {said}");
+        assert!(said.contains(words), "{file} should be refused with {words:?}: {said}");
+        let config = format!("[http]\nlisten = \"127.0.0.1:0\"\n[[app]]\ncomponent = {file:?}\n");
+        write("plugnode.toml", config.as_bytes());
+        let (status, said) = run_to_end(&["run", "-c", "plugnode.toml"], folder.path()).await;
+        assert!(!status.success() && said.contains(words), "{file}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_granted_is_refused_with_the_remedy() {
+    let chat = component("chat");
+    let chat = chat.to_str().expect("its path is text");
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let config = format!("[http]\nlisten = \"127.0.0.1:0\"\n[[app]]\ncomponent = {chat:?}\n");
+    fs::write(folder.path().join("plugnode.toml"), config).expect("it can be written");
+    let (status, said) = run_to_end(&["run", "-c", "plugnode.toml"], folder.path()).await;
+    assert!(!status.success(), "{said}");
+    assert!(said.contains("wasi:keyvalue") && said.contains("grants"), "{said}");
+}
+
+#[tokio::test]
+async fn what_is_wrong_in_a_configuration_is_said_with_key_file_and_line() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    for (config, key, line) in [
+        ("[http]\nlisten = \"x\"\nlistne = 1\n", "listne", "3"),
+        ("[io-node]\nping-interval-ms = \"soon\"\n", "ping-interval-ms", "2"),
+        (
+            "[[app]]\nnamespace = \"/\"\ncomponent = \"gone.wasm\"\n",
+            "gone.wasm",
+            "3",
+        ),
+        ("[http\n", "plugnode.toml", "1"),
+    ] {
+        fs::write(folder.path().join("plugnode.toml"), config).expect("it can be written");
+        let (status, said) = run_to_end(&["run", "-c", "plugnode.toml"], folder.path()).await;
+        assert!(!status.success(), "{config:?}: {said}");
+        for part in [key, "plugnode.toml", line] {
+            assert!(
+                said.contains(part),
+                "{config:?} should be refused with {part:?}: {said}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn dev_takes_a_new_component_into_use_and_keeps_the_sockets() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let wasm = folder.path().join("app.wasm");
+    fs::copy(component("echo"), &wasm).expect("it can be copied");
+    let node = Node::dev(&wasm, &[]).await;
+    let mut client = Client::connect(&node).await;
+    assert_eq!(client.ask("where", &[json!(1)]).await, [json!(1)], "echo answers");
+    assert_eq!(client.event().await.0, "where");
+
+    // What cannot be used changes nothing.
+    fs::write(&wasm, CORE_MODULE).expect("it can be written");
+    node.logged("core").await;
+    assert_eq!(client.ask("where", &[json!(2)]).await, [json!(2)]);
+    assert_eq!(client.event().await.0, "where");
+
+    fs::copy(component("faulty"), &wasm).expect("it can be copied");
+    let answer = loop {
+        let answer = client.ask("where", &[]).await;
+        if answer.first().is_some_and(|answer| answer.is_object()) {
+            break answer;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert!(
+        answer[0]["release"].as_str().is_some_and(|release| release.len() == 12),
+        "{answer:?}"
+    );
+    // The same socket, all along.
+    let who = client.ask("who", &[]).await;
+    assert_eq!(who[0]["id"], json!(client.id()));
+}
+
+#[tokio::test]
+async fn dev_loses_doubles_and_reorders_nothing_while_it_swaps() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let wasm = folder.path().join("app.wasm");
+    fs::copy(component("echo"), &wasm).expect("it can be copied");
+    let node = Node::dev(&wasm, &[]).await;
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        clients.push(Client::connect(&node).await);
+    }
+    let swapped = std::sync::atomic::AtomicBool::new(false);
+    let talk = clients.iter_mut().map(|client| async {
+        let mut number = 0u64;
+        while !swapped.load(std::sync::atomic::Ordering::Relaxed) || number < 100 {
+            client.emit("n", &[json!(number)]).await;
+            assert_eq!(client.event().await, ("n".to_owned(), vec![json!(number)]));
+            number += 1;
+        }
+    });
+    let swap = async {
+        for (n, name) in ["faulty", "echo", "faulty", "echo"].into_iter().enumerate() {
+            fs::copy(component(name), &wasm).expect("it can be copied");
+            node.logged_times("component replaced", n + 1).await;
+        }
+        swapped.store(true, std::sync::atomic::Ordering::Relaxed);
+    };
+    tokio::join!(futures_util::future::join_all(talk), swap);
+}

@@ -1,0 +1,147 @@
+//! How events are spread over instances, and what an instance is told of clients it has not seen.
+
+use std::collections::BTreeMap;
+
+use plugnode_tests::{Client, Node, app, component};
+use serde_json::json;
+
+const KEY_VALUE: &str = "grants = { keyvalue = [\"default\"] }";
+
+#[tokio::test]
+async fn round_robin_is_even() {
+    let node = Node::app(&component("faulty"), &format!("instances = 4\n{KEY_VALUE}")).await;
+    let mut client = Client::connect(&node).await;
+    let mut counts = BTreeMap::new();
+    for _ in 0..1_000 {
+        let answer = client.ask("where", &[]).await;
+        *counts
+            .entry(answer[0]["instance"].as_u64().expect("a number"))
+            .or_insert(0) += 1;
+    }
+    assert_eq!(counts.keys().copied().collect::<Vec<_>>(), [0, 1, 2, 3]);
+    // The connection was an event, too.
+    assert!(counts.values().all(|count| (249..=251).contains(count)), "{counts:?}");
+}
+
+#[tokio::test]
+async fn round_robin_is_fair_when_many_speak() {
+    let node = Node::app(&component("faulty"), &format!("instances = 4\n{KEY_VALUE}")).await;
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        clients.push(Client::connect(&node).await);
+    }
+    let answers = clients.iter_mut().map(|client| async {
+        let mut instances = Vec::new();
+        for _ in 0..50 {
+            instances.push(
+                client.ask("where", &[]).await[0]["instance"]
+                    .as_u64()
+                    .expect("a number"),
+            );
+        }
+        instances
+    });
+    let mut counts = [0; 4];
+    for instances in futures_util::future::join_all(answers).await {
+        instances
+            .into_iter()
+            .for_each(|instance| counts[instance as usize] += 1);
+    }
+    assert!(counts.iter().all(|count| (150..=350).contains(count)), "{counts:?}");
+}
+
+#[tokio::test]
+async fn sticky_keeps_each_client_on_one_instance() {
+    let settings = format!("instances = 4\ndispatch = \"sticky\"\n{KEY_VALUE}");
+    let node = Node::app(&component("faulty"), &settings).await;
+    let mut used = std::collections::BTreeSet::new();
+    for n in 0..32 {
+        let mut client = Client::connect(&node).await;
+        client.ask("remember", &[json!(n)]).await;
+        let first = client.ask("where", &[]).await[0]["instance"].clone();
+        for _ in 0..5 {
+            assert_eq!(client.ask("where", &[]).await[0]["instance"], first);
+        }
+        assert_eq!(
+            client.ask("recall", &[]).await,
+            [json!(n)],
+            "what it keeps in memory is there"
+        );
+        used.insert(first.as_u64());
+    }
+    assert_eq!(used.len(), 4, "32 clients use every instance");
+}
+
+#[tokio::test]
+async fn an_instance_is_told_of_a_client_it_has_not_seen_once() {
+    let node = Node::app(&component("faulty"), &format!("instances = 2\n{KEY_VALUE}")).await;
+    let mut client = Client::connect(&node).await;
+    // Instance 0 saw the connection; 1 is told before its first event, and neither is told again.
+    let mut told = Vec::new();
+    for _ in 0..6 {
+        let instance = client.ask("where", &[]).await[0]["instance"].clone();
+        told.push((instance, client.ask("no-clients", &[]).await[0].clone()));
+    }
+    for (_, count) in &told {
+        assert!(count.as_u64() <= Some(1), "{told:?}");
+    }
+    let mut sticky = Client::connect(&node).await;
+    assert!(sticky.ask("no-clients", &[]).await[0].is_number());
+}
+
+#[tokio::test]
+async fn two_namespaces_run_two_components() {
+    let config = [
+        app("/", &component("echo"), ""),
+        app("/faulty", &component("faulty"), KEY_VALUE),
+    ]
+    .concat();
+    let node = Node::run(&config).await;
+    let mut echo = Client::connect(&node).await;
+    let mut faulty = Client::connect_to(&node, "/faulty", json!({ "token": 7 }))
+        .await
+        .expect("it is bound");
+    assert_eq!(echo.ask("where", &[json!("here")]).await, [json!("here")]);
+    assert_eq!(echo.event().await.0, "where");
+    let who = faulty.ask("who", &[]).await;
+    assert_eq!(
+        (&who[0]["namespace"], &who[0]["id"]),
+        (&json!("/faulty"), &json!(faulty.id()))
+    );
+    let refused = Client::connect_to(&node, "/nobody", json!({}))
+        .await
+        .err()
+        .expect("nothing is bound to it");
+    assert_eq!(refused.0["message"], "Invalid namespace");
+}
+
+#[tokio::test]
+async fn attributes_stay_with_the_client_whatever_the_instance() {
+    let node = Node::app(&component("faulty"), &format!("instances = 4\n{KEY_VALUE}")).await;
+    let mut client = Client::connect_to(&node, "/", json!({ "user": "ada" }))
+        .await
+        .expect("it takes clients");
+    client.ask("patch", &[json!({ "score": 1, "gone": 1 })]).await;
+    client.ask("patch", &[json!({ "score": 2, "gone": null })]).await;
+    for _ in 0..8 {
+        let who = client.ask("who", &[]).await;
+        assert_eq!(who[0]["attributes"], json!({ "auth": { "user": "ada" }, "score": 2 }));
+    }
+}
+
+#[tokio::test]
+async fn counts_in_key_value_are_exact_over_instances() {
+    let node = Node::app(&component("faulty"), &format!("instances = 4\n{KEY_VALUE}")).await;
+    let mut client = Client::connect(&node).await;
+    for _ in 0..200 {
+        client.emit_with_ack("count", &[]).await;
+    }
+    let mut last = 0;
+    for _ in 0..200 {
+        let plugnode_tests::Heard::Ack(_, args) = client.next().await else {
+            panic!("not an acknowledgement")
+        };
+        last += 1;
+        assert_eq!(args, [json!(last)]);
+    }
+}

@@ -1,0 +1,170 @@
+//! Handlers that panic, spin, devour memory or give up: what it costs, and whom.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_util::future::join_all;
+use plugnode_tests::{Client, Heard, Node, component};
+use serde_json::json;
+
+/// Quick to give up, so that a test sees the end.
+const SETTINGS: &str =
+    "instances = 4\nlimits = { memory = \"32MB\", time-ms = 600 }\ngrants = { keyvalue = [\"default\"] }";
+const ATTEMPTS: &str = "[app-node]\nattempts = 2\nretry-delay-ms = 20\n";
+
+async fn node() -> Node {
+    let app = plugnode_tests::app("/", &component("faulty"), SETTINGS);
+    Node::run(&format!("{ATTEMPTS}{app}")).await
+}
+
+/// Fifty clients go on while one does this, and hear each of their messages once and in order.
+async fn others_go_on_while(fault: &str) -> Node {
+    let mut node = node().await;
+    let before = node.memory();
+    let mut victim = Client::connect(&node).await;
+    let over = Arc::new(AtomicBool::new(false));
+    let others = (0..50).map(|_| {
+        let (node, over) = (&node, over.clone());
+        async move {
+            let mut client = Client::connect(node).await;
+            let mut number = 0u64;
+            while !over.load(Ordering::Relaxed) || number < 50 {
+                client.emit("n", &[json!(number)]).await;
+                assert_eq!(client.event().await, ("n".to_owned(), vec![json!(number)]));
+                number += 1;
+            }
+        }
+    });
+    let fail = async {
+        victim.emit(fault, &[]).await;
+        // Its next event waits until the faulty one is given up, and then it is served as before.
+        victim.ask("stderr", &[json!("alive again")]).await;
+        over.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(join_all(others), fail);
+    let report = node.logged("event failed").await;
+    assert!(
+        report.contains(&format!("message {fault:?}")),
+        "the report names the event: {report}"
+    );
+    node.logged("messaging.message.id").await;
+    assert!(node.is_running());
+    let grown = node.memory().saturating_sub(before);
+    assert!(grown < 300 << 20, "memory grew by {} MB", grown >> 20);
+    node
+}
+
+#[tokio::test]
+async fn a_panic_costs_its_own_event_alone() {
+    let node = others_go_on_while("panic").await;
+    let log = node.log();
+    assert!(log.contains("tip_over"), "the report names the function:\n{log}");
+    assert!(
+        log.contains("tipped over, as asked"),
+        "the report has what the guest printed:\n{log}"
+    );
+}
+
+#[tokio::test]
+async fn an_endless_loop_costs_its_own_event_alone() {
+    let node = others_go_on_while("loop").await;
+    assert!(
+        node.log().contains("spin"),
+        "the report names the function:\n{}",
+        node.log()
+    );
+}
+
+#[tokio::test]
+async fn devouring_memory_costs_its_own_event_alone() {
+    let node = others_go_on_while("eat").await;
+    let log = node.log();
+    assert!(
+        log.contains("memory") && log.contains("devour"),
+        "the report says what ran out, and where:\n{log}"
+    );
+}
+
+#[tokio::test]
+async fn a_handler_that_fails_half_way_leaves_nothing() {
+    let node = node().await;
+    let mut other = Client::connect(&node).await;
+    other.ask("where", &[]).await;
+    let mut client = Client::connect(&node).await;
+    client.emit("half", &[]).await;
+    assert_eq!(client.ask("get", &[json!("half")]).await, [json!(null)]);
+    assert_eq!(client.ask("who", &[]).await[0]["attributes"]["half"], json!(null));
+    other.ask("say", &[json!("half"), json!("said"), json!(1)]).await;
+    client.emit("last", &[]).await;
+    assert_eq!(
+        client.event().await.0,
+        "last",
+        "it hears neither what was emitted nor the channel it nearly joined"
+    );
+    other.emit("last", &[]).await;
+    assert_eq!(other.event().await.0, "last");
+}
+
+#[tokio::test]
+async fn a_failed_event_is_tried_again_with_its_number_of_attempts() {
+    let node = node().await;
+    let mut client = Client::connect(&node).await;
+    assert_eq!(client.ask("fail-retry", &[json!(1)]).await, [json!(2)]);
+}
+
+#[tokio::test]
+async fn what_is_rejected_is_not_tried_again_and_order_is_kept() {
+    let node = node().await;
+    let mut client = Client::connect(&node).await;
+    client.emit("a", &[]).await;
+    client.emit("fail-reject", &[]).await;
+    client.emit("fail-retry", &[]).await;
+    client.emit("b", &[]).await;
+    assert_eq!(client.event().await.0, "a");
+    assert_eq!(client.event().await.0, "b");
+    node.logged("asked to reject").await;
+    node.logged_times("asked to fail attempt", 2).await;
+    let log = node.log();
+    assert_eq!(log.matches("asked to reject").count(), 1, "{log}");
+    assert_eq!(log.matches("asked to fail attempt").count(), 2, "{log}");
+}
+
+#[tokio::test]
+async fn a_slow_event_holds_back_its_own_client_only() {
+    let node = node().await;
+    let mut slow = Client::connect(&node).await;
+    let mut quick = Client::connect(&node).await;
+    quick.ask("where", &[]).await;
+    let slow_ack = slow.emit_with_ack("slow", &[json!(250)]).await;
+    slow.emit("after", &[]).await;
+    let mut answers = 0;
+    let heard = loop {
+        tokio::select! {
+            biased;
+            heard = slow.next() => break heard,
+            _ = quick.ask("where", &[]) => answers += 1,
+        }
+    };
+    assert_eq!(heard, Heard::Ack(slow_ack, Vec::new()), "its own next event waits");
+    assert!(answers > 1, "others are answered meanwhile");
+    assert_eq!(slow.event().await.0, "after");
+}
+
+#[tokio::test]
+async fn what_a_handler_prints_and_logs_is_in_the_log() {
+    let node = node().await;
+    let mut client = Client::connect(&node).await;
+    client.ask("stdout", &[json!("printed to standard output")]).await;
+    client.ask("stderr", &[json!("printed to standard error")]).await;
+    client.ask("log", &[json!("written to the log")]).await;
+    for line in [
+        "printed to standard output",
+        "printed to standard error",
+        "written to the log",
+    ] {
+        assert!(
+            node.logged(line).await.contains("instance"),
+            "each line says which instance"
+        );
+    }
+}

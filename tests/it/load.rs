@@ -1,0 +1,103 @@
+//! Many clients at once: nothing lost, nothing doubled, each client's order kept.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use plugnode_tests::{Client, Heard, Node, component, within_minutes};
+use serde_json::json;
+
+const CLIENTS: usize = 200;
+const MESSAGES: u64 = 500;
+/// Messages of one client that are on their way at once.
+const WINDOW: u64 = 16;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_clients_lose_double_and_reorder_nothing() {
+    let node = Node::app(&component("echo"), "instances = 4").await;
+    let clients = (0..CLIENTS).map(|n| {
+        let node = &node;
+        async move { tell_and_hear(Client::connect(node).await, n).await }
+    });
+    within_minutes(5, "100,000 messages come back", join_all(clients)).await;
+}
+
+/// Sends numbered messages, and hears each come back once and in its place.
+async fn tell_and_hear(mut client: Client, n: usize) {
+    for number in 0..WINDOW {
+        client.emit("n", &[json!([n, number])]).await;
+    }
+    for number in 0..MESSAGES {
+        assert_eq!(client.event().await, ("n".to_owned(), vec![json!([n, number])]));
+        if number + WINDOW < MESSAGES {
+            client.emit("n", &[json!([n, number + WINDOW])]).await;
+        }
+    }
+    // An answer to this comes behind whatever else there would be.
+    client.emit("end", &[]).await;
+    assert_eq!(client.next().await, Heard::Event("end".to_owned(), Vec::new(), None));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broadcast_reaches_everybody_once_and_in_order() {
+    let node = Node::app(&component("echo"), "instances = 4").await;
+    let mut clients = join_all((0..100).map(|_| Client::connect(&node))).await;
+    // Each is in the channel once the event that follows its connection is handled.
+    for client in &mut clients {
+        client.ask("here", &[]).await;
+        client.event().await;
+    }
+    for number in 0..100 {
+        clients[0].emit("all", &[json!(number)]).await;
+    }
+    for client in &mut clients {
+        for number in 0..100 {
+            assert_eq!(client.event().await, ("chat".to_owned(), vec![json!(number)]));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_thousand_connect_at_once() {
+    let mut node = Node::app(&component("echo"), "").await;
+    let clients = (0..2_000).map(|n| {
+        let node = &node;
+        async move {
+            let mut client = Client::connect(node).await;
+            assert_eq!(client.ask("hello", &[json!(n)]).await, [json!(n)]);
+            client
+        }
+    });
+    let clients = within_minutes(3, "2,000 clients are answered", join_all(clients)).await;
+    assert_eq!(clients.len(), 2_000);
+    drop(clients);
+    let mut client = Client::connect(&node).await;
+    assert_eq!(client.ask("still there", &[]).await, Vec::<serde_json::Value>::new());
+    assert!(node.is_running());
+}
+
+#[tokio::test]
+async fn a_stopping_node_ends_its_clients_and_then_itself() {
+    let node = Node::app(&component("echo"), "").await;
+    let mut client = Client::connect(&node).await;
+    client.ask("hello", &[]).await;
+    client.event().await;
+    let (status, heard) = tokio::join!(node.stop(), client.next());
+    assert!(status.success(), "{status}");
+    assert_eq!(heard, Heard::Closed);
+}
+
+#[tokio::test]
+async fn who_reads_nothing_is_disconnected_and_others_go_on() {
+    let node = Node::app(&component("faulty"), "grants = { keyvalue = [\"default\"] }").await;
+    let mut watcher = Client::connect(&node).await;
+    watcher.ask("watch", &[]).await;
+    let mut slow = Client::connect(&node).await;
+    // Far more than the kernel and the send buffer hold.
+    for _ in 0..100 {
+        slow.emit("big", &[json!(900_000)]).await;
+    }
+    let (event, args) = watcher.event().await;
+    assert_eq!((event.as_str(), &args[0]), ("gone", &json!(slow.id())));
+    assert!(args[1].as_str().expect("a reason").contains("slow reader"), "{args:?}");
+    tokio::time::sleep(Duration::ZERO).await;
+}

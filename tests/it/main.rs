@@ -1,0 +1,10 @@
+//! Everything that plugnode promises, seen from outside.
+
+mod chat;
+mod cli;
+mod dispatch;
+mod faults;
+mod hostile;
+mod javascript;
+mod load;
+mod structure;

@@ -1,0 +1,209 @@
+//! One `plugnode` process on a port of its own, with its configuration in a folder of its own.
+
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::Notify;
+
+use crate::tools::binary;
+use crate::within;
+
+/// A running process. It is killed when dropped.
+pub struct Node {
+    child: Child,
+    port: u16,
+    log: Arc<Log>,
+    folder: TempDir,
+}
+
+#[derive(Default)]
+struct Log {
+    lines: Mutex<Vec<String>>,
+    news: Notify,
+}
+
+impl Node {
+    /// Runs `plugnode run` with this configuration and waits until it listens.
+    pub async fn run(config: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        std::fs::write(folder.path().join("plugnode.toml"), config).expect("the folder can be written to");
+        let mut command = Command::new(binary());
+        command.args(["run", "-c", "plugnode.toml"]);
+        Self::start(command, folder).await
+    }
+
+    /// Runs one component on namespace `/`, with more settings for the app.
+    pub async fn app(component: &Path, settings: &str) -> Self {
+        Self::run(&app("/", component, settings)).await
+    }
+
+    /// Runs `plugnode dev` on a path.
+    pub async fn dev(path: &Path, args: &[&str]) -> Self {
+        let mut command = Command::new(binary());
+        command.arg("dev").arg(path).args(["--port", "0"]).args(args);
+        Self::start(command, tempfile::tempdir().expect("a temporary folder can be made")).await
+    }
+
+    async fn start(mut command: Command, folder: TempDir) -> Self {
+        let mut child = command
+            .current_dir(folder.path())
+            .env("NO_COLOR", "1")
+            .env("PLUGNODE_HTTP__LISTEN", "127.0.0.1:0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("plugnode can be started");
+        let log = Arc::<Log>::default();
+        tokio::spawn(
+            log.clone()
+                .collect(BufReader::new(child.stdout.take().expect("it is piped"))),
+        );
+        tokio::spawn(
+            log.clone()
+                .collect(BufReader::new(child.stderr.take().expect("it is piped"))),
+        );
+        let port = tokio::select! {
+            line = log.wait_for("listening on http://", 1) => port_in(&line),
+            status = child.wait() => panic!("plugnode ended with {status:?}:\n{}", log.text()),
+            () = tokio::time::sleep(crate::LIMIT * 4) => panic!("plugnode does not listen:\n{}", log.text()),
+        };
+        Self {
+            child,
+            port,
+            log,
+            folder,
+        }
+    }
+
+    /// `http://127.0.0.1:PORT`
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The folder it runs in.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Waits for a line of its log that contains this, and returns it.
+    pub async fn logged(&self, part: &str) -> String {
+        self.logged_times(part, 1).await
+    }
+
+    /// Waits for so many lines of its log that contain this, and returns the last.
+    pub async fn logged_times(&self, part: &str, times: usize) -> String {
+        tokio::select! {
+            line = self.log.wait_for(part, times) => line,
+            () = tokio::time::sleep(crate::LIMIT) => panic!("{part:?} is not in the log:\n{}", self.log.text()),
+        }
+    }
+
+    /// All it has logged so far.
+    pub fn log(&self) -> String {
+        self.log.text()
+    }
+
+    /// Resident memory in bytes.
+    pub fn memory(&self) -> u64 {
+        let pid = self.child.id().expect("it runs");
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs on Linux");
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .expect("Linux tells it");
+        let kilobytes: u64 = line
+            .split_whitespace()
+            .nth(1)
+            .and_then(|field| field.parse().ok())
+            .expect("it is a number");
+        kilobytes * 1024
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("it is our child").is_none()
+    }
+
+    /// Asks it to end (SIGTERM) and waits until it has.
+    pub async fn stop(mut self) -> ExitStatus {
+        let pid = Pid::from_raw(self.child.id().expect("it runs") as i32);
+        kill(pid, Signal::SIGTERM).expect("it is our child");
+        within("plugnode ends when asked to", self.child.wait())
+            .await
+            .expect("it is our child")
+    }
+}
+
+/// The configuration of one app.
+pub fn app(namespace: &str, component: &Path, settings: &str) -> String {
+    format!("[[app]]\nnamespace = {namespace:?}\ncomponent = {component:?}\n{settings}\n")
+}
+
+/// Runs `plugnode` with arguments until it ends, and returns its status and all it said.
+pub async fn run_to_end(args: &[&str], folder: &Path) -> (ExitStatus, String) {
+    let output = Command::new(binary())
+        .args(args)
+        .current_dir(folder)
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = within("plugnode ends by itself", output)
+        .await
+        .expect("plugnode can be started");
+    let said = [output.stdout, output.stderr].concat();
+    (output.status, String::from_utf8_lossy(&said).into_owned())
+}
+
+fn port_in(line: &str) -> u16 {
+    let from = line.find("http://").expect("it was found by this") + "http://".len();
+    let address: String = line[from..]
+        .chars()
+        .take_while(|c| !c.is_whitespace() && *c != '/')
+        .collect();
+    address
+        .rsplit(':')
+        .next()
+        .and_then(|port| port.parse().ok())
+        .unwrap_or_else(|| panic!("no port in {line:?}"))
+}
+
+impl Log {
+    async fn collect(self: Arc<Self>, lines: impl AsyncBufReadExt + Unpin) {
+        let mut lines = lines.lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            self.lines.lock().expect("nobody panics with it").push(line);
+            self.news.notify_waiters();
+        }
+    }
+
+    async fn wait_for(&self, part: &str, times: usize) -> String {
+        loop {
+            let news = self.news.notified();
+            {
+                let lines = self.lines.lock().expect("nobody panics with it");
+                if let Some(line) = lines.iter().filter(|line| line.contains(part)).nth(times - 1) {
+                    return line.clone();
+                }
+            }
+            news.await;
+        }
+    }
+
+    fn text(&self) -> String {
+        self.lines.lock().expect("nobody panics with it").join("\n")
+    }
+}

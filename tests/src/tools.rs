@@ -1,0 +1,73 @@
+//! What tests need from the rest of the repository, and a clear word when it was not built.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tokio::process::Command;
+
+/// The repository's root.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("this package is in the repository")
+}
+
+/// The `.wasm` of an example, by name.
+///
+/// # Panics
+/// When it was not built, with the command that does.
+pub fn component(name: &str) -> PathBuf {
+    let path = repository().join("target/components").join(name).with_extension("wasm");
+    assert!(
+        path.exists(),
+        "{} is not there: build it by `make test`",
+        path.display()
+    );
+    path
+}
+
+/// The `plugnode` binary that was built with these tests.
+pub(crate) fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("PLUGNODE_BIN") {
+        return path.into();
+    }
+    let own = std::env::current_exe().expect("a test knows its own executable");
+    let path = own
+        .ancestors()
+        .nth(2)
+        .expect("tests are in target/PROFILE/deps")
+        .join("plugnode");
+    assert!(
+        path.exists(),
+        "{} is not there: build it by `cargo build -p plugnode`",
+        path.display()
+    );
+    path
+}
+
+/// Runs a script of `tests/js` with Node.js.
+///
+/// # Panics
+/// When it fails, with all it said.
+pub async fn node_script(script: &str, args: &[&str]) {
+    let folder = repository().join("tests");
+    assert!(
+        folder.join("node_modules").exists(),
+        "npm packages are missing: install them by `make test`"
+    );
+    let output = Command::new("node")
+        .arg(folder.join("js").join(script))
+        .args(args)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = crate::within_minutes(3, script, output)
+        .await
+        .expect("node is installed");
+    assert!(
+        output.status.success(),
+        "{script} failed\n{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
