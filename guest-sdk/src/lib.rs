@@ -61,7 +61,7 @@
 //!
 //! # Tests
 //!
-//! Handlers run natively under `cargo test`, by the kit in [`test`](crate::test).
+//! Handlers run natively under `cargo test`, by the kit in [`mod@test`].
 
 #[allow(missing_docs, unsafe_code, unreachable_pub, rust_2018_idioms, clippy::all)]
 #[doc(hidden)]

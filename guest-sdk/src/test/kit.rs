@@ -1,6 +1,6 @@
 //! A plugnode that is one value in memory, with one handler.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -8,11 +8,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::effects::{Command, Effects, Failure, Sent};
+use super::clients::Clients;
+use super::effects::{Effects, Failure, Sent};
 use super::imports::{self, Buckets, Call, Line};
-use super::{Audience, Scope, Selection};
 use crate::bindings::plugnode::app::types::{self, Event};
-use crate::client::merge;
 use crate::handler::{Handler, dispatch};
 use crate::incoming::{Custom, DisconnectReason, Handshake};
 use crate::payload::{Args, Payload};
@@ -49,13 +48,10 @@ pub struct Kit<H> {
     instances: Vec<Instance<H>>,
     events: usize,
     sticky: bool,
-    namespace: String,
-    clients: BTreeMap<String, Connected>,
+    clients: Clients,
     buckets: Buckets,
     config: BTreeMap<String, String>,
     log: Vec<Line>,
-    acks: BTreeMap<String, Payload>,
-    gone: VecDeque<String>,
     now_ms: u64,
 }
 
@@ -63,15 +59,6 @@ pub struct Kit<H> {
 struct Instance<H> {
     handler: H,
     seen: BTreeSet<String>,
-}
-
-#[derive(Debug)]
-struct Connected {
-    home: usize,
-    live: bool,
-    attributes: Value,
-    channels: BTreeSet<String>,
-    inbox: Vec<Sent>,
 }
 
 impl<H: Handler> Default for Kit<H> {
@@ -93,13 +80,10 @@ impl<H: Handler> Kit<H> {
             instances: (0..count).map(|_| Instance::new()).collect(),
             events: 0,
             sticky: false,
-            namespace: "/".into(),
-            clients: BTreeMap::new(),
+            clients: Clients::new(),
             buckets: Buckets::new(),
             config: BTreeMap::new(),
             log: Vec::new(),
-            acks: BTreeMap::new(),
-            gone: VecDeque::new(),
             now_ms: 1_800_000_000_000,
         }
     }
@@ -112,7 +96,7 @@ impl<H: Handler> Kit<H> {
 
     /// The app is bound to this namespace, instead of `/`.
     pub fn in_namespace(mut self, namespace: &str) -> Self {
-        self.namespace = namespace.into();
+        self.clients.namespace = namespace.into();
         self
     }
 
@@ -144,13 +128,8 @@ impl<H: Handler> Kit<H> {
 
     /// A client connects, and the handler may fail.
     pub fn try_connect(&mut self, id: &str, handshake: Handshake) -> Result<(TestClient, Effects), Failure> {
-        let home = self.clients.len() % self.instances.len();
-        let known = self.clients.insert(id.into(), Connected::new(home));
-        assert!(
-            known.is_none(),
-            "client ids are never used again, and `{id}` was used before"
-        );
-        let effects = self.feed(Some(id), |client| Event::Connection((client, handshake)))?;
+        self.clients.add(id);
+        let effects = self.feed(id, |client| Event::Connection((client, handshake)))?;
         Ok((TestClient(id.into()), effects))
     }
 
@@ -169,16 +148,16 @@ impl<H: Handler> Kit<H> {
     /// A client emits an event and waits for its acknowledgement. None when the handler gave none.
     #[track_caller]
     pub fn ask(&mut self, client: impl AsRef<str>, event: &str, args: impl Args) -> Option<Payload> {
-        let ack = format!("{}.{}.{}", self.events, client.as_ref(), self.namespace);
+        let ack = format!("{}.{}.{}", self.events, client.as_ref(), self.clients.namespace);
         let handled = self.emit(client.as_ref(), event, args, Some(ack.clone()));
         succeeded(event, handled);
-        self.acks.get(&ack).cloned()
+        self.clients.acks.get(&ack).cloned()
     }
 
     /// A client is gone.
     #[track_caller]
     pub fn disconnect(&mut self, client: impl AsRef<str>, reason: DisconnectReason) -> Effects {
-        let handled = self.feed(Some(client.as_ref()), |client| Event::Disconnect((client, reason)));
+        let handled = self.feed(client.as_ref(), |client| Event::Disconnect((client, reason)));
         self.forget(client.as_ref());
         succeeded("disconnect", handled)
     }
@@ -190,7 +169,7 @@ impl<H: Handler> Kit<H> {
             token: token.as_ref().into(),
             answer,
         };
-        let handled = self.feed(Some(client.as_ref()), |client| Event::Reply((client, reply)));
+        let handled = self.feed(client.as_ref(), |client| Event::Reply((client, reply)));
         succeeded("reply", handled)
     }
 
@@ -210,17 +189,18 @@ impl<H: Handler> Kit<H> {
 
     /// All that a client has received so far.
     pub fn sent_to(&self, client: impl AsRef<str>) -> &[Sent] {
-        &self.client(client.as_ref()).inbox
+        &self.clients.get(client.as_ref()).inbox
     }
 
     /// All that a client has received since it was last asked here.
     pub fn take_sent_to(&mut self, client: impl AsRef<str>) -> Vec<Sent> {
-        std::mem::take(&mut self.client_mut(client.as_ref()).inbox)
+        std::mem::take(&mut self.clients.get_mut(client.as_ref()).inbox)
     }
 
     /// The channels that a client is subscribed to.
     pub fn channels_of(&self, client: impl AsRef<str>) -> Vec<&str> {
-        self.client(client.as_ref())
+        self.clients
+            .get(client.as_ref())
             .channels
             .iter()
             .map(String::as_str)
@@ -229,12 +209,12 @@ impl<H: Handler> Kit<H> {
 
     /// A client's attributes.
     pub fn attributes_of(&self, client: impl AsRef<str>) -> &Value {
-        &self.client(client.as_ref()).attributes
+        &self.clients.get(client.as_ref()).attributes
     }
 
     /// Whether a client is still connected.
     pub fn is_connected(&self, client: impl AsRef<str>) -> bool {
-        self.client(client.as_ref()).live
+        self.clients.get(client.as_ref()).live
     }
 
     /// What a bucket holds under a key, from JSON.
@@ -265,23 +245,19 @@ impl<H: Handler> Kit<H> {
             args,
             ack,
         };
-        self.feed(Some(client), |client| Event::Message((client, message)))
+        self.feed(client, |client| Event::Message((client, message)))
     }
 
     /// Gives an event to the instance whose turn it is, with a `no-client` before it where that is due.
-    fn feed(&mut self, id: Option<&str>, event: impl FnOnce(types::Client) -> Event) -> Result<Effects, Failure> {
-        let id = id.unwrap_or_default();
-        let connected = self.client(id);
+    fn feed(&mut self, id: &str, event: impl FnOnce(types::Client) -> Event) -> Result<Effects, Failure> {
+        let connected = self.clients.get(id);
         assert!(connected.live, "client `{id}` is gone");
-        let turn = if self.sticky {
-            connected.home
-        } else {
-            self.events % self.instances.len()
-        };
+        let turn = if self.sticky { connected.number } else { self.events };
+        let turn = turn % self.instances.len();
         let client = types::Client {
             id: id.into(),
             io_node: "test".into(),
-            namespace: self.namespace.clone(),
+            namespace: self.clients.namespace.clone(),
             attributes: connected.attributes.to_string(),
         };
         let mut events = vec![event(client.clone())];
@@ -333,93 +309,21 @@ impl<H: Handler> Kit<H> {
             };
         }
         for command in &effects.commands {
-            self.apply(command);
+            self.clients.apply(command);
         }
-        while let Some(id) = self.gone.pop_front() {
-            if self.client(&id).live {
+        while let Some(id) = self.clients.gone.pop_front() {
+            if self.clients.get(&id).live {
                 self.disconnect(&id, DisconnectReason::ServerDisconnect);
             }
         }
         effects
     }
 
-    fn apply(&mut self, command: &Command) {
-        match command {
-            Command::Publish { to, event, args, .. } | Command::Request { to, event, args, .. } => {
-                for (_, client) in self.audience(to) {
-                    client.inbox.push(Sent {
-                        event: event.clone(),
-                        payload: args.clone(),
-                    });
-                }
-            }
-            Command::Subscribe { who, channels } => {
-                for (_, client) in self.audience(who) {
-                    client.channels.extend(channels.iter().cloned());
-                }
-            }
-            Command::Unsubscribe { who, channels } => {
-                for (_, client) in self.audience(who) {
-                    client.channels.retain(|channel| !channels.contains(channel));
-                }
-            }
-            Command::Ack { id, args } => {
-                self.acks.entry(id.clone()).or_insert_with(|| args.clone());
-            }
-            Command::Disconnect { who, .. } => {
-                let ids = self.audience(who).map(|(id, _)| id.clone()).collect::<Vec<_>>();
-                self.gone.extend(ids);
-            }
-            Command::PatchAttributes { id, patch } => {
-                let patch = serde_json::from_str(patch).expect("the SDK writes patches as JSON");
-                if let Some(client) = self.clients.get_mut(id) {
-                    merge(&mut client.attributes, patch);
-                }
-            }
-            Command::Custom { .. } => {}
-        }
-    }
-
-    fn audience(&mut self, audience: &Audience) -> impl Iterator<Item = (&String, &mut Connected)> {
-        let here = audience
-            .namespace
-            .as_ref()
-            .is_none_or(|namespace| *namespace == self.namespace);
-        self.clients.iter_mut().filter(move |(id, client)| {
-            let among = |selection: &Selection| {
-                selection.clients.contains(id)
-                    || selection
-                        .channels
-                        .iter()
-                        .any(|channel| client.channels.contains(channel))
-            };
-            let meant = match &audience.to {
-                Scope::All => true,
-                Scope::Only(selection) => among(selection),
-            };
-            here && client.live && meant && !among(&audience.except)
-        })
-    }
-
     fn forget(&mut self, id: &str) {
-        let client = self.client_mut(id);
-        client.live = false;
-        client.channels.clear();
+        self.clients.remove(id);
         for instance in &mut self.instances {
             instance.seen.remove(id);
         }
-    }
-
-    fn client(&self, id: &str) -> &Connected {
-        self.clients
-            .get(id)
-            .unwrap_or_else(|| panic!("client `{id}` never connected"))
-    }
-
-    fn client_mut(&mut self, id: &str) -> &mut Connected {
-        self.clients
-            .get_mut(id)
-            .unwrap_or_else(|| panic!("client `{id}` never connected"))
     }
 }
 
@@ -428,18 +332,6 @@ impl<H: Handler> Instance<H> {
         Self {
             handler: H::default(),
             seen: BTreeSet::new(),
-        }
-    }
-}
-
-impl Connected {
-    fn new(home: usize) -> Self {
-        Self {
-            home,
-            live: true,
-            attributes: Value::Object(serde_json::Map::new()),
-            channels: BTreeSet::new(),
-            inbox: Vec::new(),
         }
     }
 }

@@ -25,6 +25,7 @@
 //! assert!(app.sent_to(&ada).is_empty());
 //! ```
 
+mod clients;
 mod effects;
 pub(crate) mod imports;
 mod kit;
