@@ -35,11 +35,13 @@ test: ## All tests, from nothing: tools, Redis, Chromium, npm packages
 	@.ci/build-host dev
 	@.ci/test
 
-bench: ## Measure the host (cargo bench)
+bench: ## Measure: a call into a handler, a fresh instance, echo beside a bare socketioxide
 	@.ci/setup-wasm
-	@.ci/build-guests
-	@echo "== benchmarks (the first time builds the host optimised: some minutes)"
-	@cargo bench -p plugnode
+	@.ci/build-guests echo
+	@.ci/build-host release
+	@echo "== benchmarks (the first time builds them optimised: some minutes)"
+	@cargo bench -p plugnode --bench handler
+	@cargo bench -p plugnode-tests --bench echo
 
 lint: ## Formatting, and clippy without a warning
 	@echo "== formatting"

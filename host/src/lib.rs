@@ -1,4 +1,21 @@
 //! plugnode runs Socket.IO applications as WebAssembly components.
+//!
+//! The guided tour, along the way of a message. What travels is in [`message`], the centre that everything else speaks
+//! in and that knows nothing of ours.
+//!
+//! 1. A connection comes in by [`http`], which can pause and end it from outside.
+//! 2. The [io-node](roles::io_node) answers its Socket.IO side, and makes an event of what the client did.
+//! 3. The [`transport`] takes the event in, and hands it to the app-node that owns the client's partition.
+//! 4. The [app-node](roles::app_node) gives it to the pool of its namespace's app, one event of a client at a time.
+//! 5. An instance in the [pool](wasm::Pool) runs the handler, and notes what it asks for.
+//! 6. The app-node commits that, and the transport puts the commands into the outboxes of io-nodes.
+//! 7. The io-node applies them, in order, and the clients hear.
+//!
+//! The [frontend](roles::frontend) serves pages beside all this. [`cli`] is what a person types: it reads the [`config`],
+//! starts roles, and waits for the end, which [`shutdown`] brings about.
+//!
+//! Arrows point down: `cli` → `roles` → `transport`, `wasm`, `http` → `message`. To add a transport, a capability, a
+//! command or a role is to add one file and to name it in one place.
 
 pub mod cli;
 pub mod config;

@@ -145,3 +145,25 @@ async fn counts_in_key_value_are_exact_over_instances() {
         assert_eq!(args, [json!(last)]);
     }
 }
+
+#[tokio::test]
+async fn an_answer_is_handled_before_what_its_client_sends_next() {
+    let node = Node::app(&component("faulty"), &format!("instances = 4\n{KEY_VALUE}")).await;
+    let mut client = Client::connect(&node).await;
+    for number in 0..300 {
+        client
+            .emit("request", &[json!("question"), json!(number), json!(10_000)])
+            .await;
+        let plugnode_tests::Heard::Event(_, args, Some(ack)) = client.next().await else {
+            panic!("not a request")
+        };
+        assert_eq!(args, [json!(number)]);
+        client.acknowledge(ack, &[json!(number)]).await;
+        client.emit("after", &[json!(number)]).await;
+        assert_eq!(
+            client.event().await,
+            ("replied".to_owned(), vec![json!("question"), json!(number)])
+        );
+        assert_eq!(client.event().await, ("after".to_owned(), vec![json!(number)]));
+    }
+}

@@ -12,7 +12,7 @@ use super::node::Node;
 use super::progress::say;
 use super::sources::Sources;
 use super::{log, progress, runtime, signals};
-use crate::config::{App, Config, Grants, Role};
+use crate::config::{App, Config, Grants, Http, Role};
 use crate::message::Namespace;
 use crate::roles::app_node::AppNode;
 use crate::shutdown::Shutdown;
@@ -150,6 +150,10 @@ fn configuration(arguments: &Arguments, project: &Project, component: &Path) -> 
             config.frontend.static_dir.clone_from(public);
         } else if config.frontend.static_dir == Path::new("public") {
             config.frontend.static_dir = project.folder().join("public");
+        }
+        // What is being written is for who writes it, unless the file says otherwise.
+        if config.http.listen == Http::default().listen {
+            config.http.listen = "127.0.0.1:8080".into();
         }
         if let (Some(port), Some((host, _))) = (arguments.port, config.http.listen.rsplit_once(':')) {
             config.http.listen = format!("{host}:{port}");

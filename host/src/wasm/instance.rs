@@ -12,9 +12,9 @@ use super::bindings::AppNode;
 use super::bindings::plugnode::app::types as wit;
 use super::engine::{Component, Place, Room};
 use super::failure::{Failure, Report, Ruin};
+use super::job::Job;
 use super::load_error::LoadError;
 use super::lower::Lowered;
-use super::pool::Job;
 use super::state::{App, State};
 use crate::message::{Effects, EventKind};
 

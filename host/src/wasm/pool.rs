@@ -5,45 +5,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::sync::mpsc::Sender;
 
 use super::engine::{Component, Engine, Room};
 use super::failure::Failure;
 use super::instance::Instance;
+use super::job::{Handled, Job};
 use super::load_error::LoadError;
 use super::queue::{Next, Queue};
 use super::seen;
 use super::settings::AppSettings;
 use super::state::App;
-use crate::message::{Effects, Event, EventId, Namespace, SessionId};
+use crate::message::{Effects, Namespace, SessionId};
 use crate::shutdown::Shutdown;
 
 /// How long to wait before the second attempt at making an instance; each wait after it is twice as long,
 const FIRST_WAIT: Duration = Duration::from_millis(10);
 /// up to this.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
-
-/// An event to be handled, and where to say what came of it.
-#[derive(Debug)]
-pub struct Job {
-    /// The event's id.
-    pub id: EventId,
-    /// 1 at first, and one more each time the event is tried again.
-    pub attempt: u32,
-    /// The event.
-    pub event: Arc<Event>,
-    /// Where its outcome goes. Has to have room for it: an outcome for which there is none is dropped.
-    pub done: Sender<Handled>,
-}
-
-/// What came of a job.
-#[derive(Debug)]
-pub struct Handled {
-    /// The event's id.
-    pub id: EventId,
-    /// What the event leads to, or why to nothing.
-    pub result: Result<Effects, Failure>,
-}
 
 /// The instances of one component for one app. Dropping it retires it.
 pub struct Pool {

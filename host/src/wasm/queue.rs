@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::pool::Job;
+use super::job::Job;
 use super::seen::{Key, Seen};
 use super::settings::Dispatch;
 use crate::message::{Event, EventKind};

@@ -12,8 +12,11 @@ use socketioxide::socket::Socket;
 use socketioxide_core::Sid;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{Instant, sleep};
+use tracing::debug;
 
+use super::args;
 use super::door::Door;
+use super::requests::{Answered, Requests};
 use super::session::{Excess, Session};
 use crate::message::{AckId, Client, DisconnectReason, Event, EventKind, Namespace, NodeId, SessionId, Text, now_ms};
 use crate::shutdown::Shutdown;
@@ -50,6 +53,7 @@ pub(super) struct Member {
     pub(super) session: Arc<Session>,
     /// The socket holds the handlers, which hold the member.
     pub(super) socket: Weak<Socket<Door>>,
+    pub(super) requests: Requests,
     clients: Arc<Clients>,
     state: Mutex<State>,
 }
@@ -133,6 +137,7 @@ impl Member {
             id: SessionId::from(socket.id.as_str()),
             session,
             socket: Arc::downgrade(socket),
+            requests: Requests::default(),
             clients: clients.clone(),
             state: Mutex::new(state),
         })
@@ -158,8 +163,25 @@ impl Member {
         early.into_iter().for_each(|event| self.send(event));
     }
 
-    /// Takes in an event of the client; none after its last.
+    /// Takes in an event that the client sent, after the answers that it sent before.
     pub(super) fn take_in(&self, kind: EventKind) {
+        self.requests.settle(|answered| self.answered(answered));
+        self.enqueue(kind);
+    }
+
+    /// Takes in an answer, or that there was none.
+    pub(super) fn answered(&self, (token, answer): Answered) {
+        match answer.map(args::read_answer).transpose() {
+            Ok(answer) => self.enqueue(EventKind::Reply { token, answer }),
+            Err(malformed) => {
+                debug!(client = %self.id, "closing the connection: malformed acknowledgement: {malformed}");
+                self.expel(DisconnectReason::ParseError);
+            }
+        }
+    }
+
+    /// Puts an event behind the client's earlier ones; none after its last.
+    fn enqueue(&self, kind: EventKind) {
         let mut state = self.state();
         if let EventKind::Message { ack: Some(ack), .. } = &kind {
             if state.acks.len() >= ACKS {
@@ -177,6 +199,7 @@ impl Member {
 
     /// The client is gone: this is its last event.
     pub(super) fn close(&self, reason: DisconnectReason) {
+        self.requests.settle(|answered| self.answered(answered));
         let mut state = self.state();
         let reason = state.verdict.take().unwrap_or(reason);
         let event = self.event(&state, EventKind::Disconnect(reason));

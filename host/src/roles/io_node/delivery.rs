@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use anyhow::Result;
 use bytes::Bytes;
-use futures_util::StreamExt;
 use socketioxide_core::Sid;
 use socketioxide_core::adapter::{BroadcastFlags, BroadcastOptions};
 use socketioxide_core::packet::Packet;
@@ -18,9 +17,7 @@ use tracing::{debug, warn};
 use super::args;
 use super::clients::{Clients, Member};
 use super::door::all_but;
-use crate::message::{
-    Audience, Channel, Command, DisconnectReason, EventKind, Namespace, Payload, Scope, Selection, SessionId,
-};
+use crate::message::{Audience, Channel, Command, DisconnectReason, Namespace, Payload, Scope, Selection, SessionId};
 use crate::shutdown::Shutdown;
 use crate::transport::Outbox;
 
@@ -156,21 +153,15 @@ impl Delivery {
         };
         member.charge(event.len() + args.size() + FRAME);
         let packet = Packet::event(member.namespace().as_str().to_owned(), args::write_event(event, args));
-        let mut answers = Box::pin(clients.door().request(packet, member.sid, timeout));
-        let member = member.clone();
-        let shutdown = self.shutdown.clone();
+        let answers = clients.door().request(packet, member.sid, timeout);
+        if !member.requests.add(token, answers) {
+            return;
+        }
+        let (member, shutdown) = (member.clone(), self.shutdown.clone());
         self.shutdown.spawn(async move {
-            let answer = tokio::select! {
-                answer = answers.next() => answer,
-                () = shutdown.begun() => return,
-            };
-            let answer = answer.and_then(|(_, answer)| answer.ok());
-            match answer.map(args::read_answer).transpose() {
-                Ok(answer) => member.take_in(EventKind::Reply { token, answer }),
-                Err(malformed) => {
-                    debug!(client = %member.id, "closing the connection: malformed acknowledgement: {malformed}");
-                    member.expel(DisconnectReason::ParseError);
-                }
+            tokio::select! {
+                () = member.requests.wait(|answered| member.answered(answered)) => {}
+                () = shutdown.begun() => {}
             }
         });
     }

@@ -9,6 +9,7 @@ mod clients;
 mod delivery;
 mod door;
 mod intake;
+mod requests;
 mod service;
 mod session;
 
