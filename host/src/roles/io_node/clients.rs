@@ -3,7 +3,7 @@
 //! A client is opened and closed here exactly once, so that its first event is its connection, its last its disconnect,
 //! and what the network delivers a moment too early or too late finds its place or none.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ struct State {
     stage: Stage,
     attributes: Text,
     /// Acknowledgements that the client waits for.
-    acks: HashSet<i64>,
+    acks: BTreeSet<i64>,
     /// Why this io-node ends the client, when it does.
     verdict: Option<DisconnectReason>,
 }
@@ -129,7 +129,7 @@ impl Member {
         let state = State {
             stage: Stage::Opening(Vec::new()),
             attributes: Text::from_static("{}"),
-            acks: HashSet::new(),
+            acks: BTreeSet::new(),
             verdict: None,
         };
         Arc::new(Self {
@@ -184,10 +184,11 @@ impl Member {
     fn enqueue(&self, kind: EventKind) {
         let mut state = self.state();
         if let EventKind::Message { ack: Some(ack), .. } = &kind {
-            if state.acks.len() >= ACKS {
-                state.acks.clear();
-            }
             state.acks.insert(ack.number);
+            if state.acks.len() > ACKS {
+                // Clients count upwards.
+                state.acks.pop_first();
+            }
         }
         let event = self.event(&state, kind);
         match &mut state.stage {
