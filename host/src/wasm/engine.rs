@@ -35,6 +35,9 @@ pub struct Engine {
     most: usize,
 }
 
+/// The folder within the cache folder that is wasmtime's alone.
+const COMPILED: &str = "compiled";
+
 impl Engine {
     /// Sets up WebAssembly. Where the memory for all instances cannot be set aside at once, each takes its own later.
     pub fn new(settings: EngineSettings) -> Result<Self, LoadError> {
@@ -188,6 +191,8 @@ fn pooling(instances: u32, memory: usize) -> PoolingAllocationConfig {
     pooling
 }
 
+/// Opens the cache in a folder of its own within `path`: wasmtime cleans its folder up, and takes away whatever it does
+/// not know in there, other people's files included.
 fn open_cache(path: &Path) -> Result<Cache, LoadError> {
     let refused = |cause: String| LoadError::Cache {
         path: path.to_owned(),
@@ -195,7 +200,7 @@ fn open_cache(path: &Path) -> Result<Cache, LoadError> {
     };
     let absolute = std::path::absolute(path).map_err(|error| refused(error.to_string()))?;
     let mut config = CacheConfig::new();
-    config.with_directory(absolute);
+    config.with_directory(absolute.join(COMPILED));
     Cache::new(config).map_err(|error| refused(format!("{error:#}")))
 }
 

@@ -235,3 +235,21 @@ fn what_is_not_granted_is_not_linked() {
             .any(|import| import.starts_with("wasi:http") || import.starts_with("wasi:keyvalue"))
     );
 }
+
+#[test]
+fn wasmtime_is_given_no_folder_that_is_not_its_own() {
+    // It clears away what it does not know, and once took the neighbours' files.
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    std::fs::write(folder.path().join("of somebody else"), "kept").expect("it can be written");
+    let cache = Some(folder.path().to_owned());
+    let settings = EngineSettings {
+        max_instances: 4,
+        max_memory: 16 << 20,
+        cache,
+    };
+    Engine::new(settings).expect("an engine");
+    let entries = std::fs::read_dir(folder.path()).expect("it can be listed");
+    let mut names: Vec<_> = entries.map(|entry| entry.expect("an entry").file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["compiled", "of somebody else"]);
+}
