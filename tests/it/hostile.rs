@@ -20,6 +20,7 @@ async fn malformed_packets_end_their_connection_alone() {
     let mut node = node("").await;
     let mut bystander = Client::connect(&node).await;
     let deep = format!("42[\"deep\",{}1{}]", "[".repeat(100), "]".repeat(100));
+    let bottomless = format!("42[\"deep\",{}", "[".repeat(100_000));
     for packet in [
         "42",
         "42[",
@@ -45,6 +46,7 @@ async fn malformed_packets_end_their_connection_alone() {
         "44{}",
         "47",
         &deep,
+        &bottomless,
     ] {
         let mut client = Client::connect(&node).await;
         client.send(packet.to_owned()).await;
