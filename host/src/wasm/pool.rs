@@ -128,23 +128,29 @@ impl Shared {
 
 /// The life of one place in the pool: an instance, and after it broke the next.
 async fn run(shared: Arc<Shared>, number: usize, mut instance: Instance) {
+    let mut next = shared.queue().next(number);
     loop {
-        let next = shared.queue().next(number);
         let (job, introduce) = match next {
             Next::Handle(job, introduce) => (job, introduce),
             Next::Wait => {
                 shared.wake[number].notified().await;
+                next = shared.queue().next(number);
                 continue;
             }
             Next::End => return,
         };
         let (result, kept) = instance.handle(&job, introduce).await;
+        // What becomes of this instance is settled before the outcome is known: whoever sends again on hearing it finds
+        // the instance idle and the client remembered, and a client is never forgotten first and remembered then.
         match kept {
             Some(kept) => {
-                if result.is_ok() {
-                    // Before the outcome is known, so that a client is never forgotten first and remembered then.
-                    shared.queue().saw(number, &job.event);
-                }
+                next = {
+                    let mut queue = shared.queue();
+                    if result.is_ok() {
+                        queue.saw(number, &job.event);
+                    }
+                    queue.next(number)
+                };
                 finish(&job, result);
                 instance = kept;
             }
@@ -155,6 +161,7 @@ async fn run(shared: Arc<Shared>, number: usize, mut instance: Instance) {
                     return;
                 };
                 instance = fresh;
+                next = shared.queue().next(number);
             }
         }
         // Events that come one after the other would otherwise keep this task on its thread for ever.

@@ -40,7 +40,8 @@ impl Queue {
             dispatch,
             retired: false,
             turn: 0,
-            idle: 0,
+            // Each will ask for a job as soon as its task runs, and what it is given until then waits for it.
+            idle: u64::MAX >> (64 - instances),
             waiting: VecDeque::new(),
             own: (0..instances).map(|_| VecDeque::new()).collect(),
             seen: Seen::new(instances),
@@ -186,15 +187,6 @@ mod tests {
         job(sequence, event(Some(client), message()))
     }
 
-    /// A queue all of whose instances wait.
-    fn idle(dispatch: Dispatch, instances: usize) -> Queue {
-        let mut queue = Queue::new(dispatch, instances);
-        for instance in 0..instances {
-            assert!(matches!(queue.next(instance), Next::Wait));
-        }
-        queue
-    }
-
     fn taken(queue: &mut Queue, instance: usize) -> (u64, bool) {
         match queue.next(instance) {
             Next::Handle(job, introduce) => (job.id.sequence, introduce),
@@ -208,7 +200,7 @@ mod tests {
 
     #[test]
     fn idle_instances_take_turns() {
-        let mut queue = idle(Dispatch::RoundRobin, 3);
+        let mut queue = Queue::new(Dispatch::RoundRobin, 3);
         for sequence in 0..7 {
             let instance = submit(&mut queue, from("a", sequence)).expect("one is idle");
             assert_eq!(instance, sequence as usize % 3);
@@ -219,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_busy_instance_is_passed_over_and_what_waits_goes_to_the_first_that_is_free() {
-        let mut queue = idle(Dispatch::RoundRobin, 2);
+        let mut queue = Queue::new(Dispatch::RoundRobin, 2);
         assert_eq!(submit(&mut queue, from("a", 1)), Some(0));
         assert_eq!(submit(&mut queue, from("b", 2)), Some(1));
         assert_eq!(submit(&mut queue, from("c", 3)), None);
@@ -234,7 +226,7 @@ mod tests {
 
     #[test]
     fn sticky_keeps_a_client_on_its_instance_even_while_that_is_busy() {
-        let mut queue = idle(Dispatch::Sticky, 4);
+        let mut queue = Queue::new(Dispatch::Sticky, 4);
         let instance = submit(&mut queue, from("a", 1)).expect("all are idle");
         assert_eq!(submit(&mut queue, from("a", 2)), None);
         assert_eq!(taken(&mut queue, instance).0, 1);
@@ -246,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_client_is_introduced_once_to_each_instance_that_missed_its_connection() {
-        let mut queue = idle(Dispatch::RoundRobin, 2);
+        let mut queue = Queue::new(Dispatch::RoundRobin, 2);
         let connection = EventKind::Connection(Box::new(crate::message::Handshake {
             auth: None,
             query: String::new(),
@@ -279,7 +271,7 @@ mod tests {
 
     #[test]
     fn nothing_is_remembered_of_a_client_after_its_disconnect() {
-        let mut queue = idle(Dispatch::RoundRobin, 1);
+        let mut queue = Queue::new(Dispatch::RoundRobin, 1);
         let disconnect = event(Some("a"), EventKind::Disconnect(DisconnectReason::Client));
         submit(&mut queue, job(1, disconnect.clone()));
         assert!(taken(&mut queue, 0).1);
@@ -290,7 +282,7 @@ mod tests {
 
     #[test]
     fn an_event_without_a_client_introduces_nobody() {
-        let mut queue = idle(Dispatch::Sticky, 2);
+        let mut queue = Queue::new(Dispatch::Sticky, 2);
         let custom = EventKind::Custom {
             kind: "x/1".into(),
             data: Default::default(),
@@ -303,7 +295,7 @@ mod tests {
     #[test]
     fn a_retired_queue_gives_back_what_has_not_begun_and_takes_no_more() {
         for dispatch in [Dispatch::RoundRobin, Dispatch::Sticky] {
-            let mut queue = idle(dispatch, 1);
+            let mut queue = Queue::new(dispatch, 1);
             for sequence in 1..=3 {
                 submit(&mut queue, from("a", sequence));
             }
