@@ -32,13 +32,14 @@ macro_rules! conforms {
                 a_newer_session_fences_the_older,
                 partitions_are_dealt_out_and_move,
                 writes_are_seen_after_the_commit_and_not_from_dead_letters,
+                a_dead_letter_is_kept_until_it_is_revived_or_buried,
             );
         }
     )*};
     (@tests $transport:ident: $($test:ident),* $(,)?) => {$(
         #[tokio::test]
         async fn $test() {
-            let transport = super::super::$transport::for_conformance();
+            let (transport, _server) = super::super::$transport::for_conformance().await;
             let limit = std::time::Duration::from_secs(20);
             tokio::time::timeout(limit, super::$test(transport)).await.expect("the test must not hang");
         }
@@ -201,7 +202,7 @@ async fn a_command_for_one_client_reaches_its_io_node_alone(transport: Shared) {
 
 async fn a_lost_io_node_leaves_one_disconnect_for_each_client(transport: Shared) {
     let io = join_io(&transport, "io").await;
-    let disconnect = event("bob", EventKind::Disconnect(DisconnectReason::Client));
+    let disconnect = event_of_its_end("bob");
     accept(
         &io,
         vec![
@@ -213,7 +214,9 @@ async fn a_lost_io_node_leaves_one_disconnect_for_each_client(transport: Shared)
     )
     .await;
     drop(io);
-    assert!(transport.io_nodes().await.unwrap().is_empty());
+    while !transport.io_nodes().await.unwrap().is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
 
     let mut leases = transport.join_app("app".into()).await.unwrap();
     let mut seen: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -324,7 +327,7 @@ async fn writes_are_seen_after_the_commit_and_not_from_dead_letters(transport: S
         }])
         .await
         .unwrap();
-    let verdict = Verdict::Dead("broken".into());
+    let verdict = Verdict::Dead(death("broken"));
     lease
         .commits
         .commit(vec![Outcome {
@@ -337,13 +340,56 @@ async fn writes_are_seen_after_the_commit_and_not_from_dead_letters(transport: S
     let store = transport.key_value();
     let values = store.get("b", &["k".into(), "gone".into()]).await.unwrap();
     assert_eq!(values, [Some(Bytes::from_static(b"2")), None]);
-    assert_eq!(store.keys("b", 0).await.unwrap(), (vec![Text::from("k")], None));
+    assert_eq!(all_keys(&*store, "b").await, [Text::from("k")]);
     assert_eq!(store.get("other", &["k".into()]).await.unwrap(), [None]);
-    let dead = transport.dead_letters().await.unwrap();
+    let dead = transport.dead_letters(10).await.unwrap();
+    assert_eq!((dead.len(), dead[0].id), (1, deliveries[1].id));
+}
+
+async fn a_dead_letter_is_kept_until_it_is_revived_or_buried(transport: Shared) {
+    let io = join_io(&transport, "io").await;
+    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut lease = lease_of("alice", &mut *leases).await;
+    accept(
+        &io,
+        vec![connection("alice", "io"), message("alice", 1), message("alice", 2)],
+    )
+    .await;
+    let deliveries = read(&mut lease, 3).await;
+    let outcomes = deliveries[1..].iter().map(|delivery| Outcome {
+        id: delivery.id,
+        verdict: Verdict::Dead(death("broken")),
+    });
+    lease.commits.commit(outcomes.collect()).await.unwrap();
+
+    let dead = transport.dead_letters(10).await.unwrap();
     assert_eq!(
-        (dead.len(), dead[0].reason.as_str(), dead[0].id),
-        (1, "broken", deliveries[1].id)
+        dead.iter().map(|letter| letter.id).collect::<Vec<_>>(),
+        [deliveries[1].id, deliveries[2].id]
     );
+    assert_eq!(dead[0].death, death("broken"));
+    let DeadContent::Event(event) = &dead[0].content else {
+        panic!("{dead:?}")
+    };
+    assert_eq!(number(event), 1);
+    assert_eq!(
+        transport.dead_letters(1).await.unwrap()[0].id,
+        deliveries[2].id,
+        "the latest"
+    );
+
+    assert_eq!(transport.revive(deliveries[1].id).await.unwrap(), Revival::Queued);
+    assert_eq!(transport.revive(deliveries[1].id).await.unwrap(), Revival::Unknown);
+    let again = read(&mut lease, 1).await;
+    assert_eq!(numbers(&again), [1]);
+    assert!(again[0].id > deliveries[2].id, "it has a new name");
+    lease.commits.commit(vec![done(again[0].id, Vec::new())]).await.unwrap();
+
+    accept(&io, vec![event_of_its_end("alice")]).await;
+    assert_eq!(transport.revive(deliveries[2].id).await.unwrap(), Revival::ClientGone);
+    assert!(transport.bury(deliveries[2].id).await.unwrap());
+    assert!(!transport.bury(deliveries[2].id).await.unwrap());
+    assert!(transport.dead_letters(10).await.unwrap().is_empty());
 }
 
 async fn join_io(transport: &Shared, id: &str) -> IoSession {
@@ -422,6 +468,28 @@ fn connection(client: &str, io_node: &str) -> Event {
     let mut event = event(client, EventKind::Connection(Box::new(handshake)));
     event.client.as_mut().unwrap().io_node = io_node.into();
     event
+}
+
+fn event_of_its_end(client: &str) -> Event {
+    event(client, EventKind::Disconnect(DisconnectReason::Client))
+}
+
+fn death(reason: &str) -> Death {
+    Death {
+        reason: reason.into(),
+        attempts: 3,
+        release: Some("app-1".into()),
+    }
+}
+
+async fn all_keys(store: &dyn KeyValue, bucket: &str) -> Vec<Text> {
+    let (mut keys, mut cursor) = (Vec::new(), Some(0));
+    while let Some(from) = cursor {
+        let page = store.keys(bucket, from).await.unwrap();
+        keys.extend(page.0);
+        cursor = page.1;
+    }
+    keys
 }
 
 fn message(client: &str, number: u64) -> Event {

@@ -10,10 +10,12 @@
 #[cfg(test)]
 mod conformance;
 mod memory;
+mod redis;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::message::{Command, Effects, Event, EventId, KeyValue, NodeId, Partition, SessionId};
@@ -26,6 +28,9 @@ pub enum TransportError {
     /// The cluster took this member for dead and has given its work to others. Drop what is in hand and join anew.
     #[error("this member was fenced: it was taken for dead, and its work was given to others")]
     Fenced,
+    /// The transport cannot be used, for this reason. What can be overcome by waiting is waited for instead.
+    #[error("{0}")]
+    Unusable(String),
 }
 
 /// Result with a [`TransportError`].
@@ -42,18 +47,54 @@ pub struct IoNode {
     pub port: u16,
 }
 
-/// An event that could not be handled, and why.
+/// An event that was put aside, and why.
 #[derive(Debug, Clone)]
 pub struct DeadLetter {
     /// The event's name.
     pub id: EventId,
-    /// The event.
-    pub event: Arc<Event>,
-    /// Why it was given up.
-    pub reason: String,
+    /// What was put aside.
+    pub content: DeadContent,
+    /// Why.
+    pub death: Death,
+    /// When, in milliseconds since the Unix epoch.
+    pub died_at_ms: u64,
 }
 
-/// A way for io-nodes and app-nodes to reach each other. Dropping what a join returned leaves the cluster.
+/// What was put aside.
+#[derive(Debug, Clone)]
+pub enum DeadContent {
+    /// An event.
+    Event(Arc<Event>),
+    /// Something in a log that is no event this version knows.
+    Foreign(Bytes),
+}
+
+/// Why an event was given up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Death {
+    /// The reason, for a person.
+    pub reason: String,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// The release of the component that tried it last, if any did.
+    pub release: Option<String>,
+}
+
+/// What came of trying a dead letter again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Revival {
+    /// It is at the end of its partition's log, under a new id.
+    Queued,
+    /// There is no such dead letter.
+    Unknown,
+    /// Its client is gone, and after a client's disconnect no event of it may come.
+    ClientGone,
+    /// It is no event that this version knows.
+    Foreign,
+}
+
+/// A way for io-nodes and app-nodes to reach each other. Dropping what a join returned leaves the cluster. Where others
+/// have to be reached for a promise, and cannot be, calls wait until they can.
 #[async_trait]
 pub trait Transport: Send + Sync {
     /// Joins as an io-node, under a fresh incarnation: an earlier session under that name is fenced.
@@ -68,8 +109,14 @@ pub trait Transport: Send + Sync {
     /// The key-value store, as of the last commit.
     fn key_value(&self) -> Arc<dyn KeyValue>;
 
-    /// The latest dead letters, oldest first.
-    async fn dead_letters(&self) -> Result<Vec<DeadLetter>>;
+    /// The latest dead letters, at most so many, oldest first.
+    async fn dead_letters(&self, most: usize) -> Result<Vec<DeadLetter>>;
+
+    /// Puts a dead letter's event at the end of its log again, behind what its client sent since.
+    async fn revive(&self, dead: EventId) -> Result<Revival>;
+
+    /// Forgets a dead letter, and says whether there was one.
+    async fn bury(&self, dead: EventId) -> Result<bool>;
 }
 
 /// An io-node's two ends of the transport.
@@ -153,8 +200,8 @@ pub struct Outcome {
 pub enum Verdict {
     /// It was handled, with these effects.
     Done(Effects),
-    /// It could not be handled and is put aside, for this reason.
-    Dead(String),
+    /// It could not be handled and is put aside.
+    Dead(Death),
 }
 
 /// The partition of a client, out of `count`.

@@ -121,6 +121,12 @@ impl Apps {
         }
     }
 
+    /// The release in use.
+    fn release(&self, namespace: &Namespace) -> Option<String> {
+        let app = self.apps.get(namespace)?;
+        Some(app.pool().release().to_owned())
+    }
+
     fn forget(&self, namespace: &Namespace, client: &SessionId) {
         if let Some(app) = self.apps.get(namespace) {
             app.pool().forget(namespace, client);

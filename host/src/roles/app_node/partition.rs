@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 use super::{Apps, Retries};
 use crate::message::{EventId, EventKind, Namespace, SessionId};
 use crate::shutdown::Shutdown;
-use crate::transport::{Commits, Delivery, Lease, Outcome, Result, Verdict};
+use crate::transport::{Commits, Death, Delivery, Lease, Outcome, Result, Verdict};
 use crate::wasm::{Failure, Handled, Job};
 
 /// How many events of a partition may be read and not yet committed.
@@ -155,10 +155,14 @@ impl Work {
             done: self.done.clone(),
         };
         let Err(job) = self.apps.submit(job) else { return None };
-        let reason = format!("no app is bound to namespace {:?}", job.event.namespace);
+        let death = Death {
+            reason: format!("no app is bound to namespace {:?}", job.event.namespace),
+            attempts: 0,
+            release: None,
+        };
         Some(Outcome {
             id,
-            verdict: Verdict::Dead(reason),
+            verdict: Verdict::Dead(death),
         })
     }
 
@@ -182,9 +186,14 @@ impl Work {
             let last = matches!(failure, Failure::Reject(_)) || running.attempt >= self.retries.attempts;
             warn!(messaging.message.id = %id, attempt = running.attempt, dead = last, "event failed: {failure}");
             if last {
+                let death = Death {
+                    reason: failure.to_string(),
+                    attempts: running.attempt,
+                    release: self.apps.release(&running.delivery.event.namespace),
+                };
                 outcomes.push(Outcome {
                     id,
-                    verdict: Verdict::Dead(failure.to_string()),
+                    verdict: Verdict::Dead(death),
                 });
                 continue;
             }

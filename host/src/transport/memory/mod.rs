@@ -15,8 +15,8 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use self::state::State;
-use super::{DeadLetter, IoNode, IoSession, Leases, Result, Transport};
-use crate::message::{KeyValue, KeyValueError, NodeId, Text};
+use super::{DeadLetter, IoNode, IoSession, Leases, Result, Revival, Transport};
+use crate::message::{EventId, KeyValue, KeyValueError, NodeId, Text};
 
 /// At most so many keys are in one page.
 const PAGE: usize = 1_000;
@@ -90,8 +90,18 @@ impl Transport for Memory {
         Arc::new(self.clone())
     }
 
-    async fn dead_letters(&self) -> Result<Vec<DeadLetter>> {
-        Ok(self.state().dead.iter().cloned().collect())
+    async fn dead_letters(&self, most: usize) -> Result<Vec<DeadLetter>> {
+        let state = self.state();
+        let older = state.dead.len().saturating_sub(most);
+        Ok(state.dead.iter().skip(older).cloned().collect())
+    }
+
+    async fn revive(&self, dead: EventId) -> Result<Revival> {
+        Ok(self.state().revive(dead))
+    }
+
+    async fn bury(&self, dead: EventId) -> Result<bool> {
+        Ok(self.state().bury(dead))
     }
 }
 
@@ -118,13 +128,14 @@ impl KeyValue for Memory {
 
 /// One with the bounds that the list of what transports must do asks for.
 #[cfg(test)]
-pub(super) fn for_conformance() -> Arc<dyn Transport> {
+pub(super) async fn for_conformance() -> (Arc<dyn Transport>, ()) {
     use super::conformance::{BACKLOG, CLIENT_BACKLOG, PARTITIONS};
     let (partitions, backlog, client_backlog) = (PARTITIONS, BACKLOG, CLIENT_BACKLOG);
-    Arc::new(Memory::new(MemorySettings {
+    let memory = Memory::new(MemorySettings {
         partitions,
         backlog,
         client_backlog,
         ..Default::default()
-    }))
+    });
+    (Arc::new(memory), ())
 }

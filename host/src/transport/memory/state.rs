@@ -8,9 +8,10 @@ use tokio::sync::Notify;
 
 use super::partition::PartitionState;
 use crate::message::{
-    Client, Command, DisconnectReason, Event, EventKind, Namespace, NodeId, Partition, SessionId, Text, Write, now_ms,
+    Client, Command, DisconnectReason, Event, EventId, EventKind, Namespace, NodeId, Partition, SessionId, Text, Write,
+    now_ms,
 };
-use crate::transport::{DeadLetter, IoNode, Outcome, Verdict, owner_of, partition_of};
+use crate::transport::{DeadContent, DeadLetter, IoNode, Outcome, Revival, Verdict, owner_of, partition_of};
 
 /// At most so many dead letters are kept; older ones go.
 const DEAD_LETTERS: usize = 1_000;
@@ -112,6 +113,31 @@ impl State {
         }
     }
 
+    /// Puts a dead letter's event at the end of its log again.
+    pub(super) fn revive(&mut self, dead: EventId) -> Revival {
+        let Some(place) = self.dead.iter().position(|letter| letter.id == dead) else {
+            return Revival::Unknown;
+        };
+        let DeadContent::Event(event) = &self.dead[place].content else {
+            return Revival::Foreign;
+        };
+        let event = Event::clone(event);
+        let is_gone = |client: &Client| !self.live.contains_key(&(event.namespace.clone(), client.id.clone()));
+        if event.client.as_ref().is_some_and(is_gone) {
+            return Revival::ClientGone;
+        }
+        self.dead.remove(place);
+        self.partition(dead.partition).append(event);
+        Revival::Queued
+    }
+
+    /// Forgets a dead letter, and says whether there was one.
+    pub(super) fn bury(&mut self, dead: EventId) -> bool {
+        let before = self.dead.len();
+        self.dead.retain(|letter| letter.id != dead);
+        self.dead.len() < before
+    }
+
     /// Removes an io-node, of this incarnation or of whatever, and tells the apps that its clients are gone.
     pub(super) fn leave_io(&mut self, node: &NodeId, incarnation: Option<u64>) {
         match self.io_nodes.get(node) {
@@ -181,11 +207,12 @@ impl State {
                     self.route(command, &event);
                 }
             }
-            Verdict::Dead(reason) => {
+            Verdict::Dead(death) => {
                 self.dead.push_back(DeadLetter {
                     id: outcome.id,
-                    event,
-                    reason,
+                    content: DeadContent::Event(event),
+                    death,
+                    died_at_ms: now_ms(),
                 });
                 if self.dead.len() > DEAD_LETTERS {
                     self.dead.pop_front();
