@@ -21,6 +21,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use crate::message::{Command, Effects, Event, EventId, KeyValue, NodeId, Partition, SessionId};
 
 pub use memory::{Memory, MemorySettings};
+pub use redis::{RedisSettings, TlsFiles};
 
 /// What can go wrong with a transport.
 #[derive(Debug, thiserror::Error)]
