@@ -3,6 +3,7 @@
 //! Nothing here knows the host's code. A test starts a [`Node`] with the configuration a user would write, speaks to it as
 //! clients do, and waits for what must happen, with a limit in time.
 
+pub mod check;
 mod client;
 mod node;
 mod tools;
