@@ -178,7 +178,7 @@ impl Node {
 
     /// Stops its clock (SIGSTOP): it does nothing, and does not know it.
     pub fn pause(&self) {
-        signals::send(&self.child, Signal::SIGSTOP);
+        signals::pause(&self.child);
     }
 
     /// Lets it go on (SIGCONT).

@@ -84,13 +84,12 @@ impl RedisServer {
 
     /// `redis://127.0.0.1:PORT` or, with TLS, `rediss://…`, with the password if there is one.
     pub fn url(&self) -> String {
-        let password = self.setup.password.as_ref();
-        let login = password.map(|password| format!(":{password}@")).unwrap_or_default();
-        format!("{}://{login}{}", self.scheme(), self.address())
+        format!("{}://{}{}", self.scheme(), self.login_in_url(), self.address())
     }
 
     /// The same for one of its users.
     pub fn url_for(&self, user: &str, password: &str) -> String {
+        let (user, password) = (in_url(user), in_url(password));
         format!("{}://{user}:{password}@{}", self.scheme(), self.address())
     }
 
@@ -140,7 +139,7 @@ impl RedisServer {
 
     /// Stops its clock (SIGSTOP): connections stay, and nothing answers.
     pub fn pause(&self) {
-        signals::send(&self.child, Signal::SIGSTOP);
+        signals::pause(&self.child);
     }
 
     /// Lets it go on (SIGCONT).
@@ -188,6 +187,14 @@ impl RedisServer {
         log(self.folder.path())
     }
 
+    /// `:PASSWORD@`, if there is one.
+    pub(crate) fn login_in_url(&self) -> String {
+        let password = self.setup.password.as_ref();
+        password
+            .map(|password| format!(":{}@", in_url(password)))
+            .unwrap_or_default()
+    }
+
     fn scheme(&self) -> &str {
         if self.tls_port.is_some() { "rediss" } else { "redis" }
     }
@@ -210,7 +217,7 @@ fn config(setup: &Redis, port: u16, tls_port: Option<u16>) -> String {
     if setup.acl().is_some() {
         lines.push("aclfile users.acl".into());
     } else if let Some(password) = &setup.password {
-        lines.push(format!("requirepass {password}"));
+        lines.push(format!("requirepass \"{password}\""));
     }
     lines.join("\n") + "\n"
 }
@@ -249,6 +256,20 @@ async fn ready(child: &mut Child, port: u16, login: Option<&Login>, folder: &Pat
     tokio::time::timeout(crate::LIMIT, answers)
         .await
         .unwrap_or_else(|_| Err(log(folder)))
+}
+
+/// As it may stand in a URL.
+fn in_url(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric();
+    text.bytes()
+        .map(|byte| {
+            if plain(byte) {
+                char::from(byte).to_string()
+            } else {
+                format!("%{byte:02X}")
+            }
+        })
+        .collect()
 }
 
 fn log(folder: &Path) -> String {

@@ -62,9 +62,7 @@ impl RedisCluster {
     /// `redis+cluster://127.0.0.1:…,127.0.0.1:…,127.0.0.1:…`
     pub fn url(&self) -> String {
         let addresses: Vec<_> = self.servers.iter().map(RedisServer::address).collect();
-        let own = self.servers[0].url();
-        let login = own.strip_prefix("redis://").and_then(|rest| rest.split_once('@'));
-        let login = login.map(|(login, _)| format!("{login}@")).unwrap_or_default();
+        let login = self.servers[0].login_in_url();
         format!("redis+cluster://{login}{}", addresses.join(","))
     }
 

@@ -27,7 +27,7 @@ impl Sentinels {
     pub async fn of(setup: Redis) -> Self {
         // Each is replica or master in turn, so each knows what to say to the other.
         let setup = match setup.password.clone() {
-            Some(password) => setup.setting(&format!("masterauth {password}")),
+            Some(password) => setup.setting(&format!("masterauth \"{password}\"")),
             None => setup,
         };
         let servers = [setup.clone().start().await, setup.clone().start().await];
@@ -48,9 +48,7 @@ impl Sentinels {
     /// `redis+sentinel://127.0.0.1:…,127.0.0.1:…,127.0.0.1:…/plugnode`
     pub fn url(&self) -> String {
         let addresses: Vec<_> = self.sentinels.iter().map(RedisServer::address).collect();
-        let password = self.servers[0].url();
-        let login = password.strip_prefix("redis://").and_then(|rest| rest.split_once('@'));
-        let login = login.map(|(login, _)| format!("{login}@")).unwrap_or_default();
+        let login = self.servers[0].login_in_url();
         format!("redis+sentinel://{login}{}/{NAME}", addresses.join(","))
     }
 
@@ -129,7 +127,7 @@ async fn sentinel(master: &RedisServer, password: Option<&str>) -> RedisServer {
         .setting(&format!("sentinel down-after-milliseconds {NAME} 1000"))
         .setting(&format!("sentinel failover-timeout {NAME} 5000"));
     if let Some(password) = password {
-        setup = setup.setting(&format!("sentinel auth-pass {NAME} {password}"));
+        setup = setup.setting(&format!("sentinel auth-pass {NAME} \"{password}\""));
     }
     setup.start().await
 }
