@@ -144,7 +144,7 @@ impl History {
     fn recount(&mut self, from: u32) {
         let heard = self.stories.iter_mut().flat_map(|story| &mut story.heard);
         heard
-            .filter(|heard| heard.number > from)
+            .filter(|heard| heard.number > from && heard.what != What::Refused)
             .for_each(|heard| heard.count -= 1);
     }
 }
