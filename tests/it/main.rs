@@ -1,6 +1,7 @@
 //! Everything that plugnode promises, seen from outside.
 
 mod chat;
+mod check;
 mod cli;
 mod dispatch;
 mod faults;

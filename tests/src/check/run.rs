@@ -204,7 +204,8 @@ impl Check {
                 break;
             }
             sleep(LOOK * 4).await;
-            records.extend(self.inspector.records(&missing, deadline).await?);
+            let limit = Instant::now() + self.fleet.settings.patience;
+            records.extend(self.inspector.records(&missing, limit).await?);
         }
         // One disconnect is there; what would be too many may come a moment later.
         let (progress, quiet) = (self.fleet.progress.clone(), self.fleet.settings.quiet);

@@ -151,19 +151,16 @@ impl<'a> Stream<'a> {
 
 /// Tells an event of which nothing at all was heard from one of which a part is missing.
 fn report_missing(history: &History, evidence: &[Vec<bool>], missing: Vec<Missing>, findings: &mut Findings<'_>) {
+    let mut halves = HashSet::new();
     let unheard = |missing: &Missing| {
         let known = &evidence[missing.sender as usize];
         missing.number > 0 && !known[missing.number as usize - 1]
     };
-    let halves: HashSet<(u32, u32)> = missing
-        .iter()
-        .filter(|missing| missing.what == What::Direct && unheard(missing))
-        .map(|missing| (missing.sender, missing.number))
-        .collect();
     for missing in missing {
-        let (kind, what) = match halves.contains(&(missing.sender, missing.number)) {
+        let (kind, what) = match unheard(&missing) {
             false => (Kind::Lost, lost(missing.what)),
-            true if missing.what == What::Direct => (
+            // Said once, and not for each who should have heard.
+            true if halves.insert((missing.sender, missing.number)) => (
                 Kind::HalfEffects,
                 "a message is in key-value, and nobody heard anything of it",
             ),
