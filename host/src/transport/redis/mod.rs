@@ -1,5 +1,8 @@
 //! The Redis transport: io-nodes and app-nodes of many processes, on one machine or many, joined by Redis or Valkey.
 
+#[cfg(test)]
+mod testing;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
