@@ -1,7 +1,19 @@
 //! The Redis transport: io-nodes and app-nodes of many processes, on one machine or many, joined by Redis or Valkey.
 
+// Until the transport is there that uses them.
+#![allow(dead_code)]
+
+mod link;
+mod outage;
+mod pace;
+mod request;
+mod script;
+mod server;
+mod startup;
 #[cfg(test)]
 mod testing;
+mod trouble;
+mod url;
 
 use std::path::PathBuf;
 use std::time::Duration;
