@@ -156,6 +156,9 @@ impl Link {
             };
             failures += 1;
             let in_cluster = matches!(live.connection, Connection::Cluster(_));
+            if trouble.kind == Kind::Replica {
+                self.0.server.is_not_led_so(live.change);
+            }
             if trouble.needs_new_connection() && (!in_cluster || failures % CLUSTER_TRIES == 0) {
                 self.discard(live.number);
             }
@@ -224,6 +227,7 @@ impl Link {
     }
 
     async fn connect(&self, pace: &mut Pace) -> Result<Live, Trouble> {
+        self.0.server.watch();
         // Before connecting: a change during it means that it may lead to the old master.
         let change = self.0.server.changes();
         let connection = match self.0.server.connect(self.0.answer).await {

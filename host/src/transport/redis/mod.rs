@@ -8,12 +8,14 @@ mod outage;
 mod pace;
 mod request;
 mod script;
+mod sentinel;
 mod server;
 mod startup;
 #[cfg(test)]
 mod testing;
 mod trouble;
 mod url;
+mod watch;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -3,8 +3,8 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -15,11 +15,13 @@ use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Pipeline,
     RedisConnectionInfo, RedisError, RedisResult, TlsCertificates, Value,
 };
+use tokio_util::task::AbortOnDropHandle;
 
 use super::outage::Outages;
+use super::sentinel::Sentinels;
 use super::trouble::{Kind, Trouble};
 use super::url::{Host, Location, Login, Place};
-use super::{RedisSettings, TlsFiles, startup};
+use super::{RedisSettings, TlsFiles, startup, watch};
 use crate::transport::{Result, TransportError};
 
 /// A connection that takes longer is given up.
@@ -34,10 +36,11 @@ pub(super) struct Server {
     location: Location,
     certificates: Option<TlsCertificates>,
     outages: Outages,
-    /// The master that was found last, where Sentinels are asked for it.
-    master: Mutex<Option<Host>>,
-    /// How often another master was found.
+    /// Who the masters are, as was seen last; empty before that.
+    masters: Mutex<String>,
+    /// How often they were others than before.
     changes: AtomicU64,
+    watch: OnceLock<AbortOnDropHandle<()>>,
 }
 
 /// A connection, which is lost some day.
@@ -66,8 +69,9 @@ impl Server {
             outages: Outages::new(location.to_string()),
             location,
             certificates,
-            master: Mutex::new(None),
+            masters: Mutex::default(),
             changes: AtomicU64::new(0),
+            watch: OnceLock::new(),
         })
     }
 
@@ -90,7 +94,7 @@ impl Server {
         &self.outages
     }
 
-    /// Grows whenever Sentinels name another master: a connection made before leads to the wrong one.
+    /// Grows whenever there are other masters: a connection made before may lead to one that is none any more.
     pub(super) fn changes(&self) -> u64 {
         self.changes.load(Ordering::Acquire)
     }
@@ -107,14 +111,7 @@ impl Server {
                 let address = ConnectionAddr::Unix(path.clone());
                 self.connect_node(&address, response).await.map(Connection::Node)
             }
-            Place::Sentinel {
-                sentinels,
-                master,
-                login,
-            } => {
-                let connection = self.connect_master(sentinels, master, login, response).await;
-                connection.map(Connection::Node)
-            }
+            Place::Sentinel { .. } => self.connect_master(response).await.map(Connection::Node),
         }
     }
 
@@ -164,7 +161,7 @@ impl Server {
                 .set_connection_timeout(Some(within))
                 .set_response_timeout(Some(response))
                 .set_pipeline_buffer_size(QUEUE);
-            let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+            let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
             let mut hello = Pipeline::new();
             if let Some(password) = &login.password {
                 hello.cmd("AUTH").arg(login.user.as_deref()).arg(password);
@@ -174,7 +171,7 @@ impl Server {
             }
             // What asks nothing else shows whether it is let in.
             hello.cmd("PING");
-            hello.exec_async(&mut connection).await?;
+            Connection::Node(connection.clone()).ask_all(&hello).await?;
             Ok(connection)
         };
         match tokio::time::timeout(within, connect).await {
@@ -220,75 +217,74 @@ impl Server {
         }
     }
 
-    /// Asks one Sentinel after the other, until one names a server that says itself that it is the master.
-    async fn connect_master(
-        &self,
-        sentinels: &[Host],
-        name: &str,
-        login: &Login,
-        response: Duration,
-    ) -> std::result::Result<MultiplexedConnection, Trouble> {
-        let mut trouble = Trouble::new(Kind::Sentinel, "there is no Sentinel");
-        for sentinel in sentinels {
-            let found = match self.ask_sentinel(sentinel, name, login).await {
-                Ok(master) => self.connect_if_master(&master, response).await,
-                Err(trouble) => Err(trouble),
-            };
-            match found {
-                Ok(connection) => return Ok(connection),
-                Err(found) => trouble = found,
-            }
-        }
-        Err(trouble)
-    }
-
-    async fn ask_sentinel(&self, sentinel: &Host, name: &str, login: &Login) -> std::result::Result<Host, Trouble> {
-        let failed =
-            |trouble: Trouble| Trouble::new(Kind::Sentinel, format!("Sentinel {sentinel}: {}", trouble.detail));
-        let connection = self.log_in(&self.address(sentinel), login, 0, SENTINEL, SENTINEL).await;
-        let mut connection = connection.map_err(failed)?;
-        let mut question = redis::cmd("SENTINEL");
-        question.arg("GET-MASTER-ADDR-BY-NAME").arg(name);
-        let answer: RedisResult<Option<(String, u16)>> = question.query_async(&mut connection).await;
-        match answer {
-            Ok(Some((name, port))) => Ok(Host { name, port }),
-            Ok(None) => Err(failed(Trouble::new(
-                Kind::Sentinel,
-                format!("it knows no master `{name}`"),
-            ))),
-            Err(error) => Err(failed(Trouble::of(&error))),
-        }
-    }
-
-    async fn connect_if_master(
-        &self,
-        master: &Host,
-        response: Duration,
-    ) -> std::result::Result<MultiplexedConnection, Trouble> {
-        let mut connection = self
-            .connect_node(&self.address(master), response)
-            .await
-            .map_err(|mut trouble| {
-                trouble.detail = format!("{master}: {}", trouble.detail);
-                trouble
-            })?;
+    /// Asks the Sentinels, and connects to whom they name if that server agrees.
+    async fn connect_master(&self, response: Duration) -> std::result::Result<MultiplexedConnection, Trouble> {
+        let master = self.find_master().await?;
+        let connection = self.connect_node(&self.address(&master), response).await;
+        let mut connection = connection.map_err(|mut trouble| {
+            trouble.detail = format!("{master}: {}", trouble.detail);
+            trouble
+        })?;
         let role: RedisResult<Vec<Value>> = redis::cmd("ROLE").query_async(&mut connection).await;
         match role.as_deref() {
             Ok([Value::BulkString(role), ..]) if role != b"master" => {
                 let problem = format!("{master} is named as the master and does not know it yet");
-                return Err(Trouble::new(Kind::Sentinel, problem));
+                Err(Trouble::new(Kind::Sentinel, problem))
             }
             // A user may lack the right to ask; a replica will say so to whoever writes.
-            _ => {}
+            _ => Ok(connection),
         }
-        let mut known = self.master.lock().expect("nothing panics while it holds this lock");
-        if known.as_ref() != Some(master) {
-            if let Some(old) = known.replace(master.clone()) {
-                tracing::warn!("Redis has another master: {master} instead of {old}");
-                self.changes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The master that Sentinels name.
+    pub(super) async fn find_master(&self) -> std::result::Result<Host, Trouble> {
+        match &self.location.place {
+            Place::Sentinel {
+                sentinels,
+                master,
+                login,
+            } => {
+                let (hosts, master) = (sentinels, master.as_str());
+                Sentinels { hosts, master, login }.find(self).await
             }
+            _ => Err(Trouble::new(Kind::Sentinel, "there is none")),
         }
-        Ok(connection)
+    }
+
+    pub(super) async fn connect_sentinel(
+        &self,
+        sentinel: &Host,
+        login: &Login,
+    ) -> std::result::Result<MultiplexedConnection, Trouble> {
+        self.log_in(&self.address(sentinel), login, 0, SENTINEL, SENTINEL).await
+    }
+
+    /// Watches who the masters are from now on, where that can change.
+    pub(super) fn watch(self: &Arc<Self>) {
+        if matches!(self.location.place, Place::Sentinel { .. } | Place::Cluster(_)) {
+            self.watch.get_or_init(|| watch::watch(self));
+        }
+    }
+
+    /// Notes who the masters are. When they are others than before, links connect anew.
+    pub(super) fn is_led_by(&self, masters: impl ToString) {
+        let masters = masters.to_string();
+        let mut known = self.masters.lock().expect("nothing panics while it holds this lock");
+        if *known == masters {
+            return;
+        }
+        let old = std::mem::replace(&mut *known, masters);
+        if !old.is_empty() {
+            self.changes.fetch_add(1, Ordering::AcqRel);
+            tracing::warn!("Redis at {self} has another master: {} instead of {old}", *known);
+        }
+    }
+
+    /// Notes that one who connected after so many changes did not get to a master: all connect anew.
+    pub(super) fn is_not_led_so(&self, change: u64) {
+        let _ = self
+            .changes
+            .compare_exchange(change, change + 1, Ordering::AcqRel, Ordering::Acquire);
     }
 }
 

@@ -21,6 +21,8 @@ pub(super) enum Kind {
     Tls,
     /// User or password are wrong.
     Login,
+    /// There is no database of this number.
+    Database,
     /// The user may not do this.
     Rights,
     /// It reads its files first.
@@ -89,6 +91,7 @@ impl Trouble {
             Kind::Silent => ("does not answer", ""),
             Kind::Tls => ("cannot be spoken to by TLS", tls_remedy(&self.detail)),
             Kind::Login => ("refuses the login", "; correct user and password in [transport] url"),
+            Kind::Database => ("has no such database", "; correct the number in [transport] url"),
             Kind::Rights => (
                 "denies its user a command or key",
                 "; give the user of [transport] url the right",
@@ -151,7 +154,12 @@ impl Kind {
             ServerErrorKind::NoPerm => Self::Rights,
             // Redis 7.0 has no code of its own for these.
             ServerErrorKind::ResponseError if detail.contains("max number of clients") => Self::Crowded,
-            ServerErrorKind::ResponseError if detail.contains("user executing the script can't") => Self::Rights,
+            ServerErrorKind::ResponseError
+                if detail.contains("user executing the script can't") || detail.contains("ACL failure") =>
+            {
+                Self::Rights
+            }
+            ServerErrorKind::ResponseError if detail.contains("DB index") => Self::Database,
             ServerErrorKind::ResponseError if detail.contains("Password") || detail.contains("AUTH") => Self::Login,
             _ => Self::Unexpected,
         }
