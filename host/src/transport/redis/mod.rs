@@ -59,3 +59,8 @@ pub struct TlsFiles {
     /// Its key.
     pub key: Option<PathBuf>,
 }
+
+/// Whether this is a URL of Redis, and else why not.
+pub(super) fn check_url(url: &str) -> Result<(), String> {
+    url::Location::parse(url).map(|_| ())
+}
