@@ -7,6 +7,7 @@ mod certificates;
 pub mod check;
 mod client;
 mod cluster;
+pub mod faults;
 mod node;
 mod ports;
 mod proxy;

@@ -13,7 +13,7 @@ use super::history::{Ended, EventName, Heard, Sent, Story, What};
 use super::progress::Progress;
 use super::random::Random;
 use super::run::Settings;
-use super::socket::{Packet, Socket, Target};
+use super::socket::{Packet, Socket, Targets};
 
 /// How long to wait before connecting again.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -27,7 +27,7 @@ const WITH_BYTES: f64 = 0.05;
 /// What the clients of a run share.
 pub(super) struct Fleet {
     pub(super) settings: Settings,
-    pub(super) targets: Vec<Target>,
+    pub(super) targets: Targets,
     pub(super) progress: Arc<Progress>,
     /// Part of the names of channels, so that two runs do not hear each other.
     pub(super) run: String,
@@ -56,11 +56,11 @@ pub(super) async fn run(fleet: Arc<Fleet>, number: usize, mut phases: watch::Rec
     let mut random = Random::new(fleet.settings.seed.wrapping_add(number as u64 + 1));
     let mut turn = number;
     while *phases.borrow_and_update() == Phase::Sending {
-        let target = &fleet.targets[turn % fleet.targets.len()];
+        let target = fleet.targets.at(turn);
         let channel = format!("{}:{}", fleet.run, number / fleet.settings.channel.max(1));
         let auth = json!({ "channel": channel });
         let connected = tokio::select! {
-            connected = Socket::connect(target, &auth) => connected,
+            connected = Socket::connect(&target, &auth) => connected,
             _ = phases.changed() => return,
         };
         match connected {
@@ -270,7 +270,7 @@ impl<'a> Client<'a> {
 }
 
 impl Fleet {
-    pub(super) fn new(settings: Settings, targets: Vec<Target>, progress: Arc<Progress>, run: String) -> Self {
+    pub(super) fn new(settings: Settings, targets: Targets, progress: Arc<Progress>, run: String) -> Self {
         let (names, peers, stories, refusal) = Default::default();
         Self {
             settings,

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::history::Record;
-use super::socket::{Packet, Socket, Target};
+use super::socket::{Packet, Socket, Targets};
 
 /// At most so many clients are asked for at once.
 const BATCH: usize = 200;
@@ -18,14 +18,14 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Asks for records.
 pub(super) struct Inspector {
-    targets: Vec<Target>,
+    targets: Targets,
     turn: usize,
     socket: Option<Socket>,
     questions: u64,
 }
 
 impl Inspector {
-    pub(super) fn new(targets: Vec<Target>) -> Self {
+    pub(super) fn new(targets: Targets) -> Self {
         Self {
             targets,
             turn: 0,
@@ -87,8 +87,8 @@ impl Inspector {
 
     async fn ask_once(&mut self, event: &str, args: &Value) -> Result<Value> {
         if self.socket.is_none() {
-            let target = &self.targets[self.turn % self.targets.len()];
-            self.socket = Some(Socket::connect(target, &json!({})).await?);
+            let target = self.targets.at(self.turn);
+            self.socket = Some(Socket::connect(&target, &json!({})).await?);
         }
         let socket = self.socket.as_mut().expect("it was put there just now");
         self.questions += 1;

@@ -12,7 +12,7 @@ mod history;
 mod inspector;
 mod judge;
 mod progress;
-mod random;
+pub(crate) mod random;
 mod report;
 mod run;
 mod socket;

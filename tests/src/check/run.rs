@@ -14,7 +14,7 @@ use super::history::{History, Record, Watch};
 use super::inspector::Inspector;
 use super::progress::Progress;
 use super::report::Report;
-use super::socket::Target;
+use super::socket::{Target, Targets};
 use super::watcher;
 
 /// How often it is looked whether something is so by now.
@@ -84,11 +84,10 @@ impl Check {
         if settings.urls.is_empty() {
             bail!("no io-node was named");
         }
-        let targets = settings
-            .urls
-            .iter()
-            .map(|url| Target::new(url, &settings.path, &settings.namespace));
-        let targets = targets.collect::<Result<Vec<_>>>()?;
+        let targets = Targets::default();
+        for url in &settings.urls {
+            targets.add(Target::new(url, &settings.path, &settings.namespace)?);
+        }
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let run = format!("check-{:x}-{:x}", since.as_micros(), std::process::id());
         let progress = Arc::new(Progress::new());
@@ -102,8 +101,8 @@ impl Check {
         // Before all others, so that nobody goes unseen.
         let (watching, watch_phases) = watch::channel(Phase::Sending);
         let mut watchers = JoinSet::new();
-        for (number, target) in targets.iter().enumerate() {
-            let (socket, first) = watcher::begin(target, &fleet).await?;
+        for number in 0..fleet.settings.urls.len() {
+            let (socket, first) = watcher::begin(&targets.at(number), &fleet).await?;
             watchers.spawn(watcher::run(fleet.clone(), socket, first, number, watch_phases.clone()));
         }
         let (phases, following) = watch::channel(Phase::Sending);
@@ -130,6 +129,18 @@ impl Check {
             );
         }
         Ok(check)
+    }
+
+    /// Tells clients of one more io-node, that they may find when they connect again.
+    ///
+    /// # Errors
+    /// When it is no URL that can be connected to.
+    pub fn add_url(&self, url: &str) -> Result<()> {
+        let settings = &self.fleet.settings;
+        self.fleet
+            .targets
+            .add(Target::new(url, &settings.path, &settings.namespace)?);
+        Ok(())
     }
 
     /// Its counters.

@@ -1,6 +1,7 @@
 //! One Socket.IO client over a websocket, as an observer needs it: it never panics, notices a silent server, and passes
 //! bytes on.
 
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -66,6 +67,22 @@ impl Target {
             url: format!("ws://{authority}/{path}/?EIO=4&transport=websocket"),
             namespace: namespace.to_owned(),
         })
+    }
+}
+
+/// Everywhere one can connect. Clones are the same list.
+#[derive(Clone, Default)]
+pub(super) struct Targets(Arc<RwLock<Vec<Target>>>);
+
+impl Targets {
+    pub(super) fn add(&self, target: Target) {
+        self.0.write().expect("nobody panics with it").push(target);
+    }
+
+    /// One after the other, as turns go by. There must be one.
+    pub(super) fn at(&self, turn: usize) -> Target {
+        let targets = self.0.read().expect("nobody panics with it");
+        targets[turn % targets.len()].clone()
     }
 }
 

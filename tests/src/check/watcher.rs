@@ -59,9 +59,9 @@ pub(super) async fn run(
         // Lost: begins anew, wherever there is a node.
         loop {
             turn += 1;
-            let target = &fleet.targets[turn % fleet.targets.len()];
+            let target = fleet.targets.at(turn);
             tokio::select! {
-                begun = begin(target, &fleet) => if let Ok((again, watch)) = begun {
+                begun = begin(&target, &fleet) => if let Ok((again, watch)) = begun {
                     socket = again;
                     watches.push(watch);
                     break;

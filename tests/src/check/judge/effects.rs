@@ -9,8 +9,6 @@ pub(super) struct Effects {
     pub(super) known: bool,
     /// It took effect, as a record says or somebody heard.
     pub(super) done: Vec<bool>,
-    /// Messages that are taken for refused although no word of it came.
-    pub(super) presumed_refused: usize,
     /// Messages of which nobody knows anything.
     pub(super) unknown: usize,
 }
@@ -34,7 +32,6 @@ pub(super) fn judge(client: u32, story: &Story, heard: &[bool], findings: &mut F
     let mut effects = Effects {
         known: false,
         done: heard.to_vec(),
-        presumed_refused: 0,
         unknown: 0,
     };
     for number in &story.garbled {
@@ -123,7 +120,7 @@ pub(super) fn judge(client: u32, story: &Story, heard: &[bool], findings: &mut F
     effects
 }
 
-/// Judges the messages that took no effect, each run of them as one.
+/// Judges the messages that took no effect.
 fn undone(client: u32, story: &Story, forgotten_to: u64, effects: &mut Effects, findings: &mut Findings<'_>) {
     let mut refused = vec![false; story.sent.len()];
     let refusals = story.heard.iter().filter(|heard| heard.what == What::Refused);
@@ -141,35 +138,25 @@ fn undone(client: u32, story: &Story, forgotten_to: u64, effects: &mut Effects, 
                 .number(number as u64);
         }
     }
-    let any_refused = refused.contains(&true);
     let left = story.record.as_ref().and_then(|record| record.reason.as_deref()) == Some("client-disconnect");
     // Everything before what was accepted was accepted, too: a connection is read in order.
     let accepted = match story.stayed() || left {
         true => story.sent.len(),
         false => effects.done.iter().rposition(|done| *done).map_or(0, |last| last + 1),
     };
-    let mut place = 0;
-    while place < effects.done.len() {
-        if effects.done[place] {
-            place += 1;
+    for (number, sent) in (1..).zip(&story.sent) {
+        let place = number as usize - 1;
+        if effects.done[place] || refused[place] {
             continue;
         }
-        let run = effects.done[place..].iter().take_while(|done| !**done).count();
-        let numbers = place..place + run;
-        // What follows a refused message is refused with it.
-        let in_refusal = refused[numbers.clone()].contains(&true);
-        for number in numbers {
-            match () {
-                () if refused[number] => {}
-                () if in_refusal || (any_refused && !story.sent[number].asks) => effects.presumed_refused += 1,
-                () if number < accepted && number as u64 >= forgotten_to => {
-                    findings
-                        .add(Kind::Lost, client, "a message took no effect")
-                        .number(number as u64 + 1);
-                }
-                () => effects.unknown += 1,
-            }
+        // Who goes does not hear any more that a message was refused; only those that ask are.
+        let may_be_refused = findings.refusals && sent.asks && !story.stayed();
+        if place < accepted && number > forgotten_to && !may_be_refused {
+            findings
+                .add(Kind::Lost, client, "a message took no effect")
+                .number(number);
+        } else {
+            effects.unknown += 1;
         }
-        place += run;
     }
 }

@@ -94,7 +94,6 @@ pub fn judge(history: &History) -> Verdict {
     disconnects::judge(history, &mut findings);
     let mut tally = Tally::of(history);
     for effects in &effects {
-        tally.refused += effects.presumed_refused;
         tally.unknown += effects.unknown;
         tally.effects += effects.done.iter().filter(|done| **done).count();
     }
@@ -186,13 +185,17 @@ fn texts(list: &[impl fmt::Display]) -> Vec<String> {
 /// Gathers violations: one for each client, kind and wording.
 struct Findings<'a> {
     history: &'a History,
+    /// Whether any message of any client was refused.
+    refusals: bool,
     found: BTreeMap<(Kind, u32, &'static str), Violation>,
 }
 
 impl<'a> Findings<'a> {
     fn new(history: &'a History) -> Self {
+        let mut heard = history.stories.iter().flat_map(|story| &story.heard);
         Self {
             history,
+            refusals: heard.any(|heard| heard.what == What::Refused),
             found: BTreeMap::new(),
         }
     }

@@ -450,11 +450,29 @@ fn a_refused_message_has_no_effect() {
     };
     history.ada().heard.push(refusal);
     assert_eq!(clean(&history).tally.refused, 1);
-    // One that did not ask cannot be told.
+    // Only those that ask are refused.
     history.unwrite(4);
     history.silence(4);
     history.recount(4);
-    assert_eq!(clean(&history).tally.refused, 2);
+    assert_eq!(only(Kind::Lost, &history).violations[0].numbers, [4]);
+    // Who has gone cannot hear that a message is refused.
+    let mut history = self::history();
+    history.ada().ended = Ended::Left;
+    history.unwrite(5);
+    history.silence(5);
+    history.recount(5);
+    only(Kind::Lost, &history);
+    history.bob().sent.push(Sent {
+        at: 500,
+        asks: true,
+        ..Default::default()
+    });
+    history.bob().heard.push(Heard {
+        from: BOB,
+        number: 1,
+        ..refusal
+    });
+    assert_eq!(clean(&history).tally.unknown, 1);
     let mut history = self::history();
     history.ada().heard.push(refusal);
     only(Kind::Unexpected, &history);
