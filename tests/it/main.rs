@@ -9,4 +9,5 @@ mod fixture;
 mod hostile;
 mod javascript;
 mod load;
+mod redis_faults;
 mod structure;
