@@ -480,7 +480,7 @@ async fn a_client_whose_connection_is_not_accepted_is_turned_away_and_nobody_hea
 async fn a_websocket_that_is_paused_for_long_stays_and_nothing_of_it_is_lost() {
     let fixture = Fixture::pinging(Duration::from_millis(300), MemorySettings::default()).await;
     let mut app = fixture.app().await;
-    let mut client = Client::connect(fixture.address).await;
+    let client = Client::connect(fixture.address).await;
     app.read().await;
     fixture.transport.ingest.send_replace(false);
     let long = "x".repeat(10_000);
