@@ -20,7 +20,7 @@ pub(super) const BATCH: usize = 512;
 /// and how many of these may be of clients that were refused, while others wait.
 const OFFERED_AGAIN: usize = BATCH / 2;
 /// How many events of one refused client are offered at once.
-const OF_ONE: usize = 16;
+const OF_ONE: usize = 64;
 /// How long a refused client waits before it is offered again, at first
 const PATIENCE: Duration = Duration::from_millis(5);
 /// and at most.
@@ -41,8 +41,8 @@ pub(super) struct Waiting {
     held: HashMap<Key, Held>,
     /// When held clients are offered again, soonest first.
     again: VecDeque<(Instant, Key)>,
-    /// The held clients of whom events are being offered.
-    offered: Vec<Key>,
+    /// The held clients of whom events are being offered, and how many.
+    offered: Vec<(Key, usize)>,
 }
 
 /// The events of a client that was refused.
@@ -102,8 +102,9 @@ impl Waiting {
             && let Some((_, key)) = self.again.pop_front_if(|(at, _)| *at <= now)
         {
             if let Some(held) = self.held.get_mut(&key) {
-                batch.extend(held.events.drain(..held.events.len().min(OF_ONE)));
-                self.offered.push(key);
+                let count = held.events.len().min(OF_ONE);
+                batch.extend(held.events.drain(..count));
+                self.offered.push((key, count));
             }
         }
         let room = (BATCH - batch.len().min(BATCH)).min(self.fresh.len());
@@ -119,8 +120,11 @@ impl Waiting {
         for taken in refused {
             behind.entry(taken.key()).or_default().push_back(taken);
         }
-        let mut offered: HashMap<Key, bool> = self.offered.drain(..).map(|key| (key, false)).collect();
+        // Of each held client, how many events were offered and how many came back.
+        let mut offered: HashMap<Key, (usize, usize)> =
+            self.offered.drain(..).map(|(key, count)| (key, (count, 0))).collect();
         for (key, mut events) in behind {
+            let count = events.len();
             match self.held.get_mut(&key) {
                 Some(held) => {
                     events.append(&mut held.events);
@@ -132,24 +136,23 @@ impl Waiting {
                     self.held.insert(key.clone(), Held { events, patience });
                 }
             }
-            offered.insert(key, true);
+            offered.entry(key).or_default().1 = count;
         }
         if !newly.is_empty() {
             self.hold(&newly);
         }
         let now = Instant::now();
-        for (key, was_refused) in offered {
+        for (key, (count, came_back)) in offered {
             let Some(held) = self.held.get_mut(&key) else { continue };
             if held.events.is_empty() {
                 self.held.remove(&key);
                 continue;
             }
-            let at = if was_refused {
-                now + held.patience.take()
-            } else {
+            if came_back < count {
+                // There is some room again.
                 held.patience.reset();
-                now
-            };
+            }
+            let at = if came_back > 0 { now + held.patience.take() } else { now };
             let place = self.again.partition_point(|(other, _)| *other <= at);
             self.again.insert(place, (at, key));
         }
@@ -197,7 +200,7 @@ impl Waiting {
         self.held.retain(|key, held| {
             held.events.retain_mut(refuse);
             // Of whom events are being offered, later ones still have to wait.
-            !held.events.is_empty() || self.offered.contains(key)
+            !held.events.is_empty() || self.offered.iter().any(|(offered, _)| offered == key)
         });
         if self.again.len() + self.offered.len() > self.held.len() {
             self.again.retain(|(_, key)| self.held.contains_key(key));
