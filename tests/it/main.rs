@@ -7,4 +7,5 @@ mod faults;
 mod hostile;
 mod javascript;
 mod load;
+mod pressure;
 mod structure;

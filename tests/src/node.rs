@@ -138,9 +138,25 @@ impl Node {
     }
 
     /// Asks it to end (SIGTERM) and waits until it has.
-    pub async fn stop(mut self) -> ExitStatus {
+    pub async fn stop(self) -> ExitStatus {
+        self.terminate();
+        self.ended().await
+    }
+
+    /// Asks it to end, waits until it has, and returns also what it logged.
+    pub async fn stop_with_log(self) -> (ExitStatus, String) {
+        self.terminate();
+        self.logged("ended").await;
+        let log = self.log.clone();
+        (self.ended().await, log.text())
+    }
+
+    fn terminate(&self) {
         let pid = Pid::from_raw(self.child.id().expect("it runs") as i32);
         kill(pid, Signal::SIGTERM).expect("it is our child");
+    }
+
+    async fn ended(mut self) -> ExitStatus {
         within("plugnode ends when asked to", self.child.wait())
             .await
             .expect("it is our child")
