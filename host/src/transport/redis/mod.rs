@@ -3,6 +3,8 @@
 // Until the transport is there that uses them.
 #![allow(dead_code)]
 
+#[cfg(test)]
+mod faults;
 mod link;
 mod outage;
 mod pace;
@@ -13,6 +15,7 @@ mod server;
 mod startup;
 #[cfg(test)]
 mod testing;
+mod tls;
 mod trouble;
 mod url;
 mod watch;

@@ -1,7 +1,7 @@
 //! What can be sent to Redis and sent again: a command, several, or a script.
 
 use bytes::Bytes;
-use redis::{Cmd, Pipeline, RedisResult, Value};
+use redis::{Cmd, Pipeline, RedisResult, ServerError, Value};
 
 use super::script::Script;
 use super::server::Connection;
@@ -11,6 +11,8 @@ use super::trouble::{Kind, Trouble};
 pub(super) enum Request<'a> {
     /// A command.
     One(&'a Cmd),
+    /// A command, which an error may answer.
+    OneOrError(&'a Cmd),
     /// Several of one slot, in one round trip.
     All(&'a Pipeline),
     /// A script.
@@ -32,6 +34,13 @@ impl Request<'_> {
     pub(super) async fn send(&self, connection: &mut Connection) -> RedisResult<Vec<Value>> {
         match self {
             Self::One(command) => connection.ask(command).await.map(|answer| vec![answer]),
+            Self::OneOrError(command) => match connection.ask(command).await {
+                Err(error) if Trouble::of(&error).kind == Kind::Unexpected => {
+                    let error = ServerError::try_from(error)?;
+                    Ok(vec![Value::ServerError(error)])
+                }
+                answer => answer.map(|answer| vec![answer]),
+            },
             Self::All(commands) => connection.ask_all(commands).await,
             Self::Run(call) => {
                 let mut answer = connection.ask(&call.by_sha1()).await;
