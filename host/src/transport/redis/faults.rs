@@ -1,6 +1,7 @@
 //! Redis as people run it, and as it fails, seen over a link: every test starts its own.
 
 use std::io;
+use std::panic::Location;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -35,18 +36,23 @@ fn command(words: &[&str]) -> Cmd {
     command
 }
 
-async fn soon<T>(future: impl Future<Output = T>) -> T {
-    let patience = tokio::time::timeout(SOON, future).await;
-    patience.expect("it does not take that long")
+/// What comes of something that does not take long, else the line that waits for it.
+#[track_caller]
+fn soon<T>(future: impl Future<Output = T>) -> impl Future<Output = T> {
+    let line = Location::caller().line();
+    async move {
+        let answer = tokio::time::timeout(SOON, future).await;
+        answer.unwrap_or_else(|_| panic!("what line {line} waits for does not come"))
+    }
 }
 
-async fn until(holds: impl AsyncFn() -> bool) {
-    soon(async {
+#[track_caller]
+fn until(holds: impl AsyncFn() -> bool) -> impl Future<Output = ()> {
+    soon(async move {
         while !holds().await {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     })
-    .await;
 }
 
 /// What is logged by this thread.

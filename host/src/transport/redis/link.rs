@@ -241,10 +241,8 @@ impl Link {
 
     async fn connect(&self, pace: &mut Pace) -> Result<Live, Trouble> {
         self.0.server.watch();
-        // Before connecting: a change during it means that it may lead to the old master.
-        let change = self.0.server.changes();
-        let connection = match self.0.server.connect(self.0.answer).await {
-            Ok(connection) => connection,
+        let (connection, change) = match self.0.server.connect_as_of(self.0.answer).await {
+            Ok(made) => made,
             Err(trouble) => {
                 pace.failed();
                 return Err(trouble);

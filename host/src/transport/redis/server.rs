@@ -103,18 +103,29 @@ impl Server {
 
     /// Connects and logs in. `response` is how long an answer may take.
     pub(super) async fn connect(&self, response: Duration) -> std::result::Result<Connection, Trouble> {
-        match &self.location.place {
-            Place::Cluster(hosts) => self.connect_cluster(hosts, response).await.map(Connection::Cluster),
-            Place::Node(host) => self
-                .connect_node(&self.address(host), response)
-                .await
-                .map(Connection::Node),
-            Place::Socket(path) => {
-                let address = ConnectionAddr::Unix(path.clone());
-                self.connect_node(&address, response).await.map(Connection::Node)
+        let (connection, _) = self.connect_as_of(response).await?;
+        Ok(connection)
+    }
+
+    /// The same, with the number of changes as of which this leads to a master.
+    pub(super) async fn connect_as_of(&self, response: Duration) -> std::result::Result<(Connection, u64), Trouble> {
+        let change = self.changes();
+        let node = match &self.location.place {
+            Place::Cluster(hosts) => {
+                let cluster = self.connect_cluster(hosts, response).await?;
+                return Ok((Connection::Cluster(cluster), change));
             }
-            Place::Sentinel { .. } => self.connect_master(response).await.map(Connection::Node),
-        }
+            Place::Sentinel { .. } => {
+                let master = self.find_master().await?;
+                // From here on: should it be another one again before this is connected, that counts.
+                let change = self.is_led_by(&master);
+                let node = self.connect_master(&master, response).await?;
+                return Ok((Connection::Node(node), change));
+            }
+            Place::Node(host) => self.connect_node(&self.address(host), response).await?,
+            Place::Socket(path) => self.connect_node(&ConnectionAddr::Unix(path.clone()), response).await?,
+        };
+        Ok((Connection::Node(node), change))
     }
 
     /// Connects to one server of which it is known that it is meant.
@@ -250,10 +261,13 @@ impl Server {
         }
     }
 
-    /// Asks the Sentinels, and connects to whom they name if that server agrees.
-    async fn connect_master(&self, response: Duration) -> std::result::Result<MultiplexedConnection, Trouble> {
-        let master = self.find_master().await?;
-        let connection = self.connect_node(&self.address(&master), response).await;
+    /// Connects to whom Sentinels name, if that server agrees.
+    async fn connect_master(
+        &self,
+        master: &Host,
+        response: Duration,
+    ) -> std::result::Result<MultiplexedConnection, Trouble> {
+        let connection = self.connect_node(&self.address(master), response).await;
         let mut connection = connection.map_err(|mut trouble| {
             trouble.detail = format!("{master}: {}", trouble.detail);
             trouble
@@ -299,18 +313,18 @@ impl Server {
         }
     }
 
-    /// Notes who the masters are. When they are others than before, links connect anew.
-    pub(super) fn is_led_by(&self, masters: impl ToString) {
+    /// Notes who the masters are. When they are others than before, links connect anew. Returns how often that was.
+    pub(super) fn is_led_by(&self, masters: impl ToString) -> u64 {
         let masters = masters.to_string();
         let mut known = self.masters.lock().expect("nothing panics while it holds this lock");
-        if *known == masters {
-            return;
+        if *known != masters {
+            let old = std::mem::replace(&mut *known, masters);
+            if !old.is_empty() {
+                self.changes.fetch_add(1, Ordering::AcqRel);
+                tracing::warn!("Redis at {self} has another master: {} instead of {old}", *known);
+            }
         }
-        let old = std::mem::replace(&mut *known, masters);
-        if !old.is_empty() {
-            self.changes.fetch_add(1, Ordering::AcqRel);
-            tracing::warn!("Redis at {self} has another master: {} instead of {old}", *known);
-        }
+        self.changes()
     }
 
     /// Notes that one who connected after so many changes did not get to a master: all connect anew.

@@ -113,7 +113,7 @@ impl TestServer {
         let mut command = Command::new("redis-server");
         match &self.config {
             Some(config) => command.arg(config),
-            None => command.args(["--port", "0", "--save", ""]),
+            None => command.args(["--port", "0", "--save", "", "--repl-diskless-sync-delay", "0"]),
         };
         let started = command
             .arg("--unixsocket")
@@ -150,6 +150,10 @@ impl TestServer {
 
 impl Drop for TestServer {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // A failed test is easier to understand with what its servers saw.
+            eprintln!("{}", std::fs::read_to_string(self.log()).unwrap_or_default());
+        }
         self.kill();
     }
 }
