@@ -5,6 +5,8 @@
 
 #[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod kinds;
 mod link;
 mod outage;
 mod pace;

@@ -41,7 +41,13 @@ impl Request<'_> {
                 }
                 answer => answer.map(|answer| vec![answer]),
             },
-            Self::All(commands) => connection.ask_all(commands).await,
+            Self::All(commands) => {
+                let answers = connection.ask_all(commands).await;
+                match &answers {
+                    Err(error) if Trouble::of(error).kind == Kind::Cluster => one_by_one(connection, commands).await,
+                    _ => answers,
+                }
+            }
             Self::Run(call) => {
                 let mut answer = connection.ask(&call.by_sha1()).await;
                 if matches!(&answer, Err(error) if Trouble::of(error).kind == Kind::NoScript) {
@@ -69,6 +75,15 @@ impl Call<'_> {
     fn by_code(&self) -> Cmd {
         self.script.by_code(self.keys, self.arguments)
     }
+}
+
+/// While a slot moves, its new node serves each command by itself only.
+async fn one_by_one(connection: &mut Connection, commands: &Pipeline) -> RedisResult<Vec<Value>> {
+    let mut answers = Vec::with_capacity(commands.len());
+    for command in commands.cmd_iter() {
+        answers.push(connection.ask(command).await?);
+    }
+    Ok(answers)
 }
 
 fn pipeline(first: Cmd, following: &[Cmd]) -> Pipeline {

@@ -3,13 +3,16 @@
 //! It listens on a Unix socket, which is in nobody's way; where a test needs TCP (Cluster, Sentinel, TLS), it gives a
 //! port by arguments.
 
+use std::io;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use redis::{ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo};
 use tempfile::TempDir;
+use tracing::subscriber::DefaultGuard;
 
 /// The time that starting may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -155,6 +158,40 @@ impl Drop for TestServer {
             eprintln!("{}", std::fs::read_to_string(self.log()).unwrap_or_default());
         }
         self.kill();
+    }
+}
+
+/// What is logged by this thread.
+#[derive(Clone, Default)]
+pub(in crate::transport) struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Lines {
+    /// Listens from now on, until the guard is dropped.
+    pub(in crate::transport) fn heard() -> (Self, DefaultGuard) {
+        let lines = Self::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        (lines, tracing::subscriber::set_default(subscriber))
+    }
+
+    /// How many lines of a level have these words.
+    pub(in crate::transport) fn with(&self, level: &str, words: &str) -> usize {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        let found = text.lines().filter(|line| line.contains(level) && line.contains(words));
+        found.count()
+    }
+}
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
