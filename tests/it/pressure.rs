@@ -50,36 +50,41 @@ async fn a_client_that_is_paused_for_long_stays_and_loses_nothing() {
 #[tokio::test]
 async fn what_waits_for_too_long_is_refused_to_its_acknowledgement_and_counted() {
     let node = node("refuse-after-ms = 300").await;
-    let mut busy = Client::connect(&node).await;
-    let mut other = Client::connect(&node).await;
-    other.ask("where", &[]).await;
-    fill(&mut busy, Duration::from_secs(2)).await;
-    // More than the backlog holds, whoever comes first.
-    let mut last = 0;
+    let mut client = Client::connect(&node).await;
+    client.ask("where", &[]).await;
+    let busy = client.emit_with_ack("slow", &[json!(2_000)]).await;
+    // More than the backlog holds.
+    let mut last = busy;
     for _ in 0..10 {
-        last = other.emit_with_ack("refused", &[]).await;
+        last = client.emit_with_ack("said", &[]).await;
     }
-    other.emit("waits", &[]).await;
+    client.emit("waits", &[]).await;
+    let mut refused = 0;
     loop {
-        let heard = other.next().await;
+        let heard = client.next().await;
         let Heard::Ack(number, args) = heard else {
-            panic!("{heard:?} is heard before the refusals, while the instance is busy")
+            panic!("{heard:?} is heard while the instance is busy")
         };
         assert_eq!(args[0]["error"]["code"], json!("overloaded"));
         assert!(args[0]["error"]["message"].is_string());
+        refused += 1;
         if number == last {
             break;
         }
     }
-    // What asks for nothing waits for its turn, behind what was taken in before it.
+    assert_eq!(client.next().await, Heard::Ack(busy, Vec::new()));
+    // What was taken in is handled, and behind it what asks for nothing and has waited.
+    let mut said = 0;
     loop {
-        match other.next().await {
+        match client.next().await {
             Heard::Event(event, ..) if event == "waits" => break,
-            Heard::Event(..) | Heard::Ack(..) => {}
+            Heard::Event(..) => said += 1,
+            Heard::Ack(_, args) => assert_eq!(args, Vec::<serde_json::Value>::new()),
             ended => panic!("{ended:?}"),
         }
     }
-    assert_eq!(other.ask("then", &[]).await, Vec::<serde_json::Value>::new());
+    assert_eq!((said, refused), (3, 7));
+    client.ask("then", &[]).await;
 
     let (status, log) = node.stop_with_log().await;
     assert!(status.success(), "{log}");
@@ -87,7 +92,7 @@ async fn what_waits_for_too_long_is_refused_to_its_acknowledgement_and_counted()
         .lines()
         .rfind(|line| line.contains("counts "))
         .expect("counts are logged");
-    for count in ["events_overloaded=", "events_put_off=", "events_accepted="] {
+    for count in ["events_overloaded=7", "events_put_off=", "events_accepted="] {
         assert!(counts.contains(count), "{count}: {counts}");
     }
 }
