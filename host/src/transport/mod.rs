@@ -205,6 +205,15 @@ pub enum Verdict {
     Dead(Death),
 }
 
+/// Whether this is the URL of a transport; an error says in words what is wrong with it, and shows nothing secret.
+pub fn check_url(url: &str) -> std::result::Result<(), String> {
+    match url.strip_prefix("memory:") {
+        Some("") => Ok(()),
+        Some(_) => Err("`memory:` takes nothing after the colon".into()),
+        None => redis::check_url(url),
+    }
+}
+
 /// The partition of a client, out of `count`.
 pub fn partition_of(client: &SessionId, count: u16) -> Partition {
     Partition((xxh3_64(client.as_str().as_bytes()) % u64::from(count)) as u16)

@@ -1,5 +1,22 @@
 //! The Redis transport: io-nodes and app-nodes of many processes, on one machine or many, joined by Redis or Valkey.
 
+// Until the transport is there that uses them.
+#![allow(dead_code)]
+
+mod link;
+mod outage;
+mod pace;
+mod request;
+mod script;
+mod sentinel;
+mod server;
+mod startup;
+#[cfg(test)]
+mod testing;
+mod trouble;
+mod url;
+mod watch;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -41,4 +58,9 @@ pub struct TlsFiles {
     pub cert: Option<PathBuf>,
     /// Its key.
     pub key: Option<PathBuf>,
+}
+
+/// Whether this is a URL of Redis, and else why not.
+pub(super) fn check_url(url: &str) -> Result<(), String> {
+    url::Location::parse(url).map(|_| ())
 }
