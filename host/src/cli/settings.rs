@@ -28,7 +28,6 @@ pub(super) fn memory(transport: &Transport) -> MemorySettings {
     }
 }
 
-#[allow(dead_code, reason = "the choice of the transport will use it")]
 pub(super) fn redis(transport: &Transport) -> RedisSettings {
     RedisSettings {
         url: transport.url.clone(),

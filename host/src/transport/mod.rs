@@ -10,18 +10,20 @@
 #[cfg(test)]
 mod conformance;
 mod memory;
+mod reach;
 mod redis;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::message::{Command, Effects, Event, EventId, KeyValue, NodeId, Partition, SessionId};
 
 pub use memory::{Memory, MemorySettings};
-pub use redis::{RedisSettings, TlsFiles};
+pub use redis::{Redis, RedisSettings, TlsFiles};
 
 /// What can go wrong with a transport.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +73,7 @@ pub enum DeadContent {
 }
 
 /// Why an event was given up.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Death {
     /// The reason, for a person.
     pub reason: String,
