@@ -4,6 +4,7 @@ mod chat;
 mod cli;
 mod dispatch;
 mod faults;
+mod fixture;
 mod hostile;
 mod javascript;
 mod load;
