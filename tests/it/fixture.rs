@@ -211,6 +211,7 @@ async fn sentinels_promote_when_the_master_is_killed() {
     assert_ne!(sentinels.master().port(), first);
     sentinels.master().command(&["SET", "key", "two"]).await;
     sentinels.restart_old_master().await;
+    sentinels.await_replica().await;
     assert_eq!(sentinels.replica().command(&["GET", "key"]).await, "two");
 }
 

@@ -9,5 +9,6 @@ mod fixture;
 mod hostile;
 mod javascript;
 mod load;
+mod pressure;
 mod redis_faults;
 mod structure;

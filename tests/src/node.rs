@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::sync::Notify;
 
@@ -117,6 +118,19 @@ impl Node {
         self.port
     }
 
+    /// What it answers to a GET, head and body.
+    pub async fn get(&self, path: &str) -> String {
+        let asked = async {
+            let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
+            let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await?;
+            std::io::Result::Ok(answer)
+        };
+        within("plugnode answers a GET", asked).await.expect("it listens")
+    }
+
     /// The folder it runs in.
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -165,6 +179,13 @@ impl Node {
     pub async fn stop(mut self) -> ExitStatus {
         self.terminate();
         self.ended().await
+    }
+
+    /// Asks it to end, waits until it has, and returns also what it logged.
+    pub async fn stop_with_log(mut self) -> (ExitStatus, String) {
+        self.terminate();
+        self.logged("ended").await;
+        (self.ended().await, self.log.text())
     }
 
     /// Asks it to end (SIGTERM), and does not wait.

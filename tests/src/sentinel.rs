@@ -80,16 +80,15 @@ impl Sentinels {
         self.master = new;
     }
 
-    /// Starts the server that was the master before, and waits until it follows the new one.
+    /// Starts the server that was the master before. It takes itself for a master for some ten seconds, until the
+    /// Sentinels tell it otherwise: see [`Sentinels::await_replica`].
     pub async fn restart_old_master(&mut self) {
-        let old = 1 - self.master;
-        self.servers[old].restart().await;
-        self.servers[old]
-            .until(&["INFO", "replication"], "master_link_status:up")
-            .await;
+        self.servers[1 - self.master].restart().await;
     }
 
-    /// Lets the Sentinels make the replica the master while both are well, and waits until they have.
+    /// Lets the Sentinels make the replica the master while both are well, and waits until they have. The old one is
+    /// not stopped, and goes on taking writes from whoever still asks it, which are lost when it becomes a replica, some
+    /// ten seconds later: see [`Sentinels::await_replica`].
     pub async fn promote(&mut self) {
         self.acquainted().await;
         let asked = async {
@@ -104,7 +103,12 @@ impl Sentinels {
         };
         within("Sentinels take the order to promote the replica", asked).await;
         self.await_promotion().await;
-        // The one that was the master follows.
+    }
+
+    /// Waits until the server that was the master before follows the new one.
+    pub async fn await_replica(&self) {
+        let port = format!("master_port:{}\r", self.master().port());
+        self.replica().until(&["INFO", "replication"], &port).await;
         self.replica()
             .until(&["INFO", "replication"], "master_link_status:up")
             .await;
