@@ -83,7 +83,7 @@ async fn the_dead_are_replaced_when_their_lease_is_over() {
     report.assert_clean();
 
     let moved = waited_after(&report, app_killed_at, io_killed_at);
-    println!("a killed app-node's partitions: answered again after {moved:.0?} (lease {LEASE:?})");
+    println!("a killed app-node's partitions: answered again after {moved:.2?} (lease {LEASE:?})");
     let told = report.history.watches.iter().flat_map(|watch| &watch.gone);
     let told: Vec<u64> = told
         .filter(|gone| gone.reason == "node-lost")
@@ -92,13 +92,13 @@ async fn the_dead_are_replaced_when_their_lease_is_over() {
     let (first, last) = (told.iter().min(), told.iter().max());
     let time = |at: Option<&u64>| Duration::from_micros(*at.expect("its clients are told to be lost"));
     println!(
-        "a killed io-node's clients: told to be lost after {:.0?} to {:.0?} (lease {LEASE:?})",
+        "a killed io-node's clients: told to be lost after {:.2?} to {:.2?} (lease {LEASE:?})",
         time(first),
         time(last)
     );
     // Far more than promised, for busy machines.
-    assert!(moved < LEASE * 3, "{moved:?}");
-    assert!(time(last) < LEASE * 4, "{:?}", time(last));
+    assert!(moved < LEASE * 10, "{moved:?}");
+    assert!(time(last) < LEASE * 10, "{:?}", time(last));
 }
 
 /// The longest that anybody who sent before `until` waited for an answer after `from`.
