@@ -8,4 +8,5 @@ mod fixture;
 mod hostile;
 mod javascript;
 mod load;
+mod redis;
 mod structure;
