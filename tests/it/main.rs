@@ -8,5 +8,6 @@ mod fixture;
 mod hostile;
 mod javascript;
 mod load;
+mod pressure;
 mod redis;
 mod structure;

@@ -174,6 +174,13 @@ impl Node {
         self.ended().await
     }
 
+    /// Asks it to end, waits until it has, and returns also what it logged.
+    pub async fn stop_with_log(mut self) -> (ExitStatus, String) {
+        self.terminate();
+        self.logged("ended").await;
+        (self.ended().await, self.log.text())
+    }
+
     /// Asks it to end (SIGTERM), and does not wait.
     pub fn terminate(&self) {
         signals::send(&self.child, Signal::SIGTERM);
