@@ -10,4 +10,5 @@ mod javascript;
 mod load;
 mod pressure;
 mod redis;
+mod redis_start;
 mod structure;

@@ -41,8 +41,12 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     runtime::block_on(async {
         let shutdown = Shutdown::new();
         signals::begin_shutdown_by_signal(&shutdown)?;
-        // Nothing asks anything of it: it runs until the shutdown.
-        drop(Node::start(&config, &shutdown).await?);
+        tokio::select! {
+            // Nothing asks anything of it: it runs until the shutdown.
+            node = Node::start(&config, &shutdown) => drop(node?),
+            // A start may wait for Redis, and so has nothing in hand yet.
+            () = shutdown.begun() => {}
+        }
         Ok(runtime::drain(&shutdown, Duration::from_millis(config.shutdown.deadline_ms)).await)
     })
 }
