@@ -3,7 +3,7 @@
 //! The peer is socket.io 4, whose clients' messages go by ioredis into a stream, and a worker of a consumer group that
 //! answers through the streams adapter (`bench/peer`). Each side has its two processes and a redis-server of its own, with
 //! the same settings. What a message costs is the CPU time of all three.
-//! `cargo bench -p plugnode-tests --bench redis`, after `make build` and with the npm packages of `make test`.
+//! `cargo bench -p plugnode-tests --bench redis`, after `make build` and `.ci/setup-tests redis npm`.
 
 mod load;
 mod race;
@@ -28,7 +28,7 @@ async fn node(folder: &Path) -> Server {
     let tests = repository().join("tests");
     assert!(
         tests.join("node_modules/ioredis").exists(),
-        "npm packages are missing: install them by `make test`"
+        "npm packages are missing: install them by `make bench`"
     );
     let (redis, url) = redis(folder).await;
     let start = |name, script| {

@@ -7,14 +7,14 @@ import { Redis } from "ioredis";
 import { Server } from "socket.io";
 import { createAdapter } from "@socket.io/redis-streams-adapter";
 
-const BATCH = 100;
+const BATCH = 500;
 
-// What one turn of the event loop sends to Redis shares one write.
-const redis = new Redis(process.argv[2], { enableAutoPipelining: true });
+// Commands do not wait for each other's answers.
+const redis = new Redis(process.argv[2]);
 // A blocking read keeps its connection to itself.
-const reader = redis.duplicate({ enableAutoPipelining: false });
+const reader = redis.duplicate();
 // There is no emitter for the streams adapter on its own: a server that never listens is how a worker emits.
-const io = new Server({ adapter: createAdapter(redis) });
+const io = new Server({ adapter: createAdapter(redis, { readCount: BATCH, onlyPlaintext: true }) });
 
 await redis.xgroup("CREATE", "inbox", "workers", "0", "MKSTREAM").catch((error) => {
   if (!error.message.startsWith("BUSYGROUP")) throw error;
