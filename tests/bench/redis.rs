@@ -43,6 +43,7 @@ async fn node(folder: &Path) -> Server {
     Server {
         name: "socket.io, ioredis streams",
         port,
+        in_order: true,
         processes: vec![io, app, redis],
     }
 }
@@ -64,6 +65,7 @@ async fn plugnode(folder: &Path) -> Server {
     Server {
         name: "plugnode, redis",
         port: io.port().await,
+        in_order: true,
         processes: vec![io, app, redis],
     }
 }

@@ -14,6 +14,8 @@ use tokio::process::{Child, Command};
 pub(crate) struct Server {
     pub(crate) name: &'static str,
     pub(crate) port: u16,
+    /// Whether it means to echo one client's messages in the order in which they were sent.
+    pub(crate) in_order: bool,
     pub(crate) processes: Vec<Process>,
 }
 
