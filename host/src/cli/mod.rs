@@ -16,6 +16,7 @@ mod runtime;
 mod settings;
 mod signals;
 mod sources;
+mod transport;
 
 use clap::{Parser, Subcommand};
 

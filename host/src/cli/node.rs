@@ -7,14 +7,14 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio::sync::watch;
 
-use super::{progress, settings};
+use super::{progress, settings, transport};
 use crate::config::{App, Config, IoServer, Role};
 use crate::http::{self, Health};
 use crate::roles::app_node::{AppNode, AppNodeSettings};
 use crate::roles::frontend::{Frontend, serve_flash_policy};
 use crate::roles::io_node;
 use crate::shutdown::Shutdown;
-use crate::transport::{Memory, Transport};
+use crate::transport::Transport;
 use crate::wasm::Engine;
 
 /// How often the frontend asks who is running.
@@ -44,7 +44,7 @@ impl Node {
             shutdown.spawn(serve_flash_policy(listener, shutdown.clone()));
         }
 
-        let transport: Arc<dyn Transport> = Arc::new(Memory::new(settings::memory(&config.transport)));
+        let transport = transport::open(config, shutdown).await?;
         let app_node = match config.has(Role::AppNode) {
             true => Some(start_app_node(config, transport.clone(), shutdown).await?),
             false => None,
