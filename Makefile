@@ -27,7 +27,7 @@ demo: ## The chat in a browser, from nothing (PORT=8080)
 	@.ci/build-guests chat
 	@exec target/release/plugnode dev examples/chat --port $(PORT)
 
-test: ## All tests, from nothing: tools, Redis, Chromium, npm packages
+test: ## All tests, from nothing: tools, Redis, Valkey, Chromium, npm packages
 	@.ci/setup-wasm
 	@.ci/setup-tests
 	@.ci/build-guests

@@ -18,6 +18,7 @@ use plugnode::shutdown::Shutdown;
 use plugnode::wasm::{AppSettings, Component, Dispatch, Engine, EngineSettings, Grants, Job, Limits, Pool};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
 
 criterion_group!(benches, message, instance);
 criterion_main!(benches);
@@ -29,6 +30,7 @@ fn message(criterion: &mut Criterion) {
     let shutdown = Shutdown::new();
     let pool = runtime.block_on(start(&engine, &component, 1, &shutdown));
     let (done, mut handled) = mpsc::channel(1);
+    let tasks = TaskTracker::new();
     let message = event(EventKind::Message {
         event: "echo".into(),
         args: Payload {
@@ -49,6 +51,7 @@ fn message(criterion: &mut Criterion) {
             attempt: 1,
             event: event.clone(),
             done: done.clone(),
+            token: tasks.token(),
         }
     };
     runtime.block_on(async {

@@ -94,6 +94,23 @@ impl fmt::Display for EventId {
     }
 }
 
+impl std::str::FromStr for EventId {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const WORDS: &str = "not an event's id, such as 002a-0000000001f4";
+        let (partition, sequence) = text.split_once('-').ok_or(WORDS)?;
+        let is_hex = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !is_hex(partition) || !is_hex(sequence) {
+            return Err(WORDS);
+        }
+        Ok(Self {
+            partition: Partition(u16::from_str_radix(partition, 16).map_err(|_| WORDS)?),
+            sequence: u64::from_str_radix(sequence, 16).map_err(|_| WORDS)?,
+        })
+    }
+}
+
 /// The arguments of a Socket.IO event or acknowledgement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Payload {
@@ -432,4 +449,33 @@ pub struct KeyValueError(pub String);
 pub fn now_ms() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| since.as_millis() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_id_is_read_as_it_is_written() {
+        for (partition, sequence) in [(0, 0), (42, 500), (u16::MAX, u64::MAX)] {
+            let partition = Partition(partition);
+            let id = EventId { partition, sequence };
+            assert_eq!(id.to_string().parse(), Ok(id));
+        }
+        for text in [
+            "",
+            "-",
+            "1",
+            "1-",
+            "-1",
+            "10000-1",
+            "+1-1",
+            "1-+1",
+            "x-1",
+            "1-1-1",
+            "1-10000000000000000",
+        ] {
+            assert!(text.parse::<EventId>().is_err(), "{text:?}");
+        }
+    }
 }

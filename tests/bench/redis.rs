@@ -12,7 +12,7 @@ mod server;
 use std::path::Path;
 use std::process::ExitCode;
 
-use plugnode_tests::{app, component, repository};
+use plugnode_tests::{app, component, free_port, repository};
 use server::{Process, Server};
 use tokio::process::Command;
 
@@ -72,10 +72,7 @@ async fn plugnode(folder: &Path) -> Server {
 
 /// A redis-server that keeps nothing, and its URL.
 async fn redis(folder: &Path) -> (Process, String) {
-    // It takes no port 0. Nobody else takes this one in the moment until it does.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    let port = free.local_addr().expect("it listens").port();
-    drop(free);
+    let port = free_port();
     let mut command = Command::new("redis-server");
     command
         .args(["--bind", "127.0.0.1", "--port", &port.to_string()])

@@ -11,16 +11,33 @@ fn arrows_point_down() {
     let allowed: &[(&str, &[&str])] = &[
         ("message.rs", &[]),
         ("shutdown.rs", &[]),
+        ("counts.rs", &[]),
+        ("pause.rs", &[]),
         ("config", &[]),
-        ("http", &["shutdown"]),
-        ("transport", &["message"]),
+        ("http", &["counts", "shutdown"]),
+        ("transport", &["counts", "message", "pause"]),
         ("wasm", &["message", "shutdown"]),
         ("roles/frontend", &["config", "http", "shutdown"]),
-        ("roles/io_node", &["message", "shutdown", "http", "transport"]),
-        ("roles/app_node", &["message", "shutdown", "transport", "wasm"]),
+        (
+            "roles/io_node",
+            &["counts", "http", "message", "pause", "shutdown", "transport"],
+        ),
+        (
+            "roles/app_node",
+            &["counts", "message", "pause", "shutdown", "transport", "wasm"],
+        ),
         (
             "cli",
-            &["config", "http", "message", "roles", "shutdown", "transport", "wasm"],
+            &[
+                "config",
+                "counts",
+                "http",
+                "message",
+                "roles",
+                "shutdown",
+                "transport",
+                "wasm",
+            ],
         ),
     ];
     let source = repository().join("host/src");

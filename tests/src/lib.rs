@@ -3,12 +3,30 @@
 //! Nothing here knows the host's code. A test starts a [`Node`] with the configuration a user would write, speaks to it as
 //! clients do, and waits for what must happen, with a limit in time.
 
+mod certificates;
 mod client;
+mod cluster;
 mod node;
+mod ports;
+mod proxy;
+mod random;
+mod redis;
+mod redis_cluster;
+mod redis_setup;
+mod resp;
+mod sentinel;
+mod signals;
 mod tools;
 
 pub use client::{Client, Heard, Refused};
+pub use cluster::Cluster;
 pub use node::{Node, app, run_to_end};
+pub use ports::free_port;
+pub use proxy::Proxy;
+pub use redis::RedisServer;
+pub use redis_cluster::RedisCluster;
+pub use redis_setup::Redis;
+pub use sentinel::Sentinels;
 pub use tools::{component, node_script, repository};
 
 use std::future::Future;

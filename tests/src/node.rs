@@ -4,15 +4,15 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::sync::Notify;
 
 use crate::tools::binary;
-use crate::within;
+use crate::{signals, within};
 
 /// A running process. It is killed when dropped.
 pub struct Node {
@@ -31,11 +31,16 @@ struct Log {
 impl Node {
     /// Runs `plugnode run` with this configuration and waits until it listens.
     pub async fn run(config: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        std::fs::write(folder.path().join("plugnode.toml"), config).expect("the folder can be written to");
+        Self::start_run(Command::new(binary()), config).await
+    }
+
+    /// The same under this name, whatever its role.
+    pub(crate) async fn run_as(name: &str, config: &str) -> Self {
         let mut command = Command::new(binary());
-        command.args(["run", "-c", "plugnode.toml"]);
-        Self::start(command, folder).await
+        // Not in the file, where a section that a test writes would be there twice.
+        command.env("PLUGNODE_IO_NODE__NAME", name);
+        command.env("PLUGNODE_APP_NODE__NAME", name);
+        Self::start_run(command, config).await
     }
 
     /// Runs one component on namespace `/`, with more settings for the app.
@@ -47,7 +52,15 @@ impl Node {
     pub async fn dev(path: &Path, args: &[&str]) -> Self {
         let mut command = Command::new(binary());
         command.arg("dev").arg(path).args(["--port", "0"]).args(args);
-        Self::start(command, tempfile::tempdir().expect("a temporary folder can be made")).await
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        Self::start(command, folder).await
+    }
+
+    async fn start_run(mut command: Command, config: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        std::fs::write(folder.path().join("plugnode.toml"), config).expect("the folder can be written to");
+        command.args(["run", "-c", "plugnode.toml"]);
+        Self::start(command, folder).await
     }
 
     async fn start(mut command: Command, folder: TempDir) -> Self {
@@ -88,9 +101,27 @@ impl Node {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
     /// Its port.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// What it answers to a GET, head and body.
+    pub async fn get(&self, path: &str) -> String {
+        let asked = async {
+            let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
+            let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await?;
+            std::io::Result::Ok(answer)
+        };
+        within("plugnode answers a GET", asked).await.expect("it listens")
     }
 
     /// The folder it runs in.
@@ -139,11 +170,41 @@ impl Node {
 
     /// Asks it to end (SIGTERM) and waits until it has.
     pub async fn stop(mut self) -> ExitStatus {
-        let pid = Pid::from_raw(self.child.id().expect("it runs") as i32);
-        kill(pid, Signal::SIGTERM).expect("it is our child");
-        within("plugnode ends when asked to", self.child.wait())
-            .await
-            .expect("it is our child")
+        self.terminate();
+        self.ended().await
+    }
+
+    /// Asks it to end, waits until it has, and returns also what it logged.
+    pub async fn stop_with_log(mut self) -> (ExitStatus, String) {
+        self.terminate();
+        self.logged("ended").await;
+        (self.ended().await, self.log.text())
+    }
+
+    /// Asks it to end (SIGTERM), and does not wait.
+    pub fn terminate(&self) {
+        signals::send(&self.child, Signal::SIGTERM);
+    }
+
+    /// Waits until it has ended.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let ended = within("plugnode ends", self.child.wait()).await;
+        ended.expect("it is our child")
+    }
+
+    /// Kills it (SIGKILL), also while it is paused.
+    pub async fn kill9(&mut self) {
+        self.child.kill().await.expect("it is our child");
+    }
+
+    /// Stops its clock (SIGSTOP): it does nothing, and does not know it.
+    pub fn pause(&self) {
+        signals::pause(&self.child);
+    }
+
+    /// Lets it go on (SIGCONT).
+    pub fn resume(&self) {
+        signals::send(&self.child, Signal::SIGCONT);
     }
 }
 

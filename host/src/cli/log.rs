@@ -25,14 +25,15 @@ pub(super) fn init(settings: &Log) -> Result<()> {
     set.map_err(|error| anyhow!("cannot set up the log: {error}"))
 }
 
-/// The level for ourselves and for handlers. What we stand on talks of itself below info; `RUST_LOG` shows that.
+/// The level for ourselves and for handlers. What we stand on talks of itself below info, but for the client of Redis:
+/// its every attempt would be told, where the transport tells of an outage once. `RUST_LOG` shows all of it.
 fn directives(level: LogLevel) -> String {
     let ours = match level {
-        LogLevel::Error => return "error".into(),
-        LogLevel::Warn => return "warn".into(),
-        LogLevel::Info => return "info".into(),
+        LogLevel::Error => return "error,redis=off".into(),
+        LogLevel::Warn => return "warn,redis=off".into(),
+        LogLevel::Info => return "info,redis=off".into(),
         LogLevel::Debug => "debug",
         LogLevel::Trace => "trace",
     };
-    format!("info,plugnode={ours}")
+    format!("info,redis=off,plugnode={ours}")
 }

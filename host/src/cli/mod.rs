@@ -4,6 +4,7 @@
 //! knows that there is a command line.
 
 pub mod check;
+pub mod dead;
 pub mod dev;
 pub mod new;
 pub mod run;
@@ -41,6 +42,8 @@ pub enum Verb {
     Check(check::Arguments),
     /// Make the project of a new handler
     New(new::Arguments),
+    /// List, show, retry or drop events that were put aside
+    Dead(dead::Arguments),
 }
 
 const EXAMPLES: &str = "\
@@ -50,6 +53,7 @@ Examples:
   plugnode run -c plugnode.toml                all roles, in one process
   plugnode run -c plugnode.toml --role frontend
   plugnode check chat.wasm --grant-keyvalue default
+  plugnode dead list                           events that could not be handled, and why
 
 Every key of the config file can be set in the environment too: PLUGNODE_HTTP__LISTEN=0.0.0.0:9000.
 RUST_LOG=debug says more.";

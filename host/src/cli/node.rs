@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::{progress, settings, transport};
 use crate::config::{App, Config, IoServer, Role};
+use crate::counts;
 use crate::http::{self, Health};
 use crate::roles::app_node::{AppNode, AppNodeSettings};
 use crate::roles::frontend::{Frontend, serve_flash_policy};
@@ -60,12 +61,20 @@ impl Node {
         if config.has(Role::IoNode) {
             let io_node = settings::io_node(config, address);
             let service = io_node::start(io_node, transport.clone(), frontend, shutdown).await?;
-            let service = Health::new(service, shutdown.clone());
+            let joined = service.joined();
+            let service = Health::new(service, joined, shutdown.clone());
             shutdown.spawn(async move { http::serve(listener, service, &http, ending).await });
         } else {
-            let service = Health::new(frontend, shutdown.clone());
+            let service = Health::new(frontend, Arc::new(|| true), shutdown.clone());
             shutdown.spawn(async move { http::serve(listener, service, &http, ending).await });
         }
+        let ending = shutdown.clone();
+        shutdown.spawn(async move {
+            tokio::select! {
+                () = ending.begun() => {}
+                () = counts::keep_log() => {}
+            }
+        });
         shutdown.spawn(keep_io_list(list, transport, shutdown.clone()));
         tracing::info!(roles = ?config.roles, "listening on http://{address}");
         Ok(Self { address, app_node })

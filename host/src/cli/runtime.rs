@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use crate::counts;
 use crate::shutdown::Shutdown;
 
 /// Files that are open besides connections: components, pages, logs.
@@ -44,7 +45,9 @@ pub(super) fn raise_open_files(connections: usize) {
 /// Waits for the end to begin, and then for work in hand, until the deadline. Success is that all of it was finished.
 pub(super) async fn drain(shutdown: &Shutdown, deadline: Duration) -> ExitCode {
     shutdown.begun().await;
-    if shutdown.drained(deadline).await {
+    let drained = shutdown.drained(deadline).await;
+    counts::log();
+    if drained {
         tracing::info!("ended");
         return ExitCode::SUCCESS;
     }

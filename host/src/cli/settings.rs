@@ -80,6 +80,7 @@ pub(super) fn io_node(config: &Config, address: SocketAddr) -> IoNodeSettings {
         upgrade_timeout: Duration::from_millis(io_node.upgrade_timeout_ms),
         max_payload: io_node.max_payload.in_memory(),
         send_buffer: io_node.send_buffer.0,
+        refuse_after: Duration::from_millis(io_node.refuse_after_ms),
         polling: io_node.transports.contains(&ClientTransport::Polling),
         websocket: io_node.transports.contains(&ClientTransport::Websocket),
     }

@@ -1,4 +1,4 @@
-//! Opens the transport that a configuration names.
+//! The transport that a configuration names, for every verb that needs one.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::shutdown::Shutdown;
 use crate::transport::{Memory, Redis, Transport};
 
-/// Opens it. What works for its members ends with `shutdown`, after they have left.
+/// Opens the transport. What works for its members ends after they have left, and `shutdown` waits for that.
 pub(super) async fn open(config: &Config, shutdown: &Shutdown) -> Result<Arc<dyn Transport>> {
     if config.transport.url == "memory:" {
         return Ok(Arc::new(Memory::new(settings::memory(&config.transport))));

@@ -125,6 +125,7 @@ impl Check<'_> {
             ("upgrade-timeout-ms", io_node.upgrade_timeout_ms),
             ("max-payload", io_node.max_payload.0),
             ("send-buffer", io_node.send_buffer.0),
+            ("refuse-after-ms", io_node.refuse_after_ms),
         ] {
             self.require(number > 0, &["io-node", key], "must be 1 or more");
         }

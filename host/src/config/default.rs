@@ -57,6 +57,7 @@ impl Default for IoNode {
             upgrade_timeout_ms: 10_000,
             max_payload: Size(1_000_000),
             send_buffer: Size(4_000_000),
+            refuse_after_ms: 10_000,
             transports: vec![ClientTransport::Polling, ClientTransport::Websocket],
         }
     }

@@ -106,6 +106,8 @@ pub struct IoNode {
     pub max_payload: Size,
     /// Bytes that wait for a client to read them; a client further behind is disconnected. Default: 4 MB.
     pub send_buffer: Size,
+    /// Time that an event may wait to be taken in before it is refused to its client. Default: 10,000.
+    pub refuse_after_ms: u64,
     /// What clients may connect by. Default: polling and websocket.
     pub transports: Vec<ClientTransport>,
 }

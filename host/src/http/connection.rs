@@ -2,21 +2,30 @@
 //!
 //! socketioxide and hyper own the stream, and neither of them can hold back a client that sends too much or end one
 //! that does not read. So the stream they are given asks its [`Connection`] before each read and write.
+//!
+//! Whoever reads a WebSocket expects signs of life from the peer, which wait unread behind the pause. So a pause of a
+//! WebSocket takes hold between two messages, and the reader is given a [`SignOfLife`] from time to time instead.
 
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::frames::Frames;
 
 /// Set in the state of a connection that was closed; the other bits count the pauses.
 const CLOSED: u32 = 1 << 31;
+/// How much is read at once of a message that has to come to its end before a pause.
+const PIECE: usize = 1_024;
 
 /// The handle of a TCP connection. Each request that comes on it has an `Arc<Connection>` among its extensions, and
 /// the handle goes on working when the connection is upgraded.
@@ -27,6 +36,18 @@ pub struct Connection {
     written: AtomicU64,
     reader: AtomicWaker,
     writer: AtomicWaker,
+    websocket: OnceLock<SignOfLife>,
+}
+
+/// What the reader of a paused WebSocket gets in the place of what the peer may have sent.
+#[derive(Debug, Clone, Copy)]
+pub struct SignOfLife {
+    /// A whole frame, masked as a client's are.
+    pub frame: &'static [u8],
+    /// The time between two of them.
+    pub every: Duration,
+    /// How many of the peer's messages come through before a pause takes hold.
+    pub first: u32,
 }
 
 impl Connection {
@@ -37,7 +58,14 @@ impl Connection {
             written: AtomicU64::new(0),
             reader: AtomicWaker::new(),
             writer: AtomicWaker::new(),
+            websocket: OnceLock::new(),
         })
+    }
+
+    /// What comes after the present request is a WebSocket. To be said before that request is answered, once.
+    pub fn becomes_websocket(&self, sign_of_life: SignOfLife) {
+        // A second handshake on a connection means that the first was refused: then these are no frames, and seen to be.
+        let _ = self.websocket.set(sign_of_life);
     }
 
     /// The other end.
@@ -45,8 +73,9 @@ impl Connection {
         self.peer
     }
 
-    /// Stops reading, so that the peer's own sending stalls. Pauses are counted: reading goes on after as many calls
-    /// of [`resume`](Self::resume). While paused, it is not noticed that the peer closes.
+    /// Stops reading, so that the peer's own sending stalls; on a WebSocket, at the end of a message. Pauses are counted:
+    /// reading goes on after as many calls of [`resume`](Self::resume). While paused, it is not noticed that the peer
+    /// closes.
     pub fn pause(&self) {
         self.state.fetch_add(1, Ordering::AcqRel);
     }
@@ -88,6 +117,14 @@ impl Connection {
 pub(super) struct Stream {
     tcp: TcpStream,
     connection: Arc<Connection>,
+    /// Where in the WebSocket the reader is, when it is one.
+    frames: Option<Frames>,
+    /// What is left of a sign of life,
+    owed: &'static [u8],
+    /// when the last was given,
+    given_at: Option<Instant>,
+    /// and what wakes for the next.
+    next: Option<Pin<Box<Sleep>>>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -96,8 +133,57 @@ impl Stream {
         Self {
             tcp,
             connection,
+            frames: None,
+            owed: &[],
+            given_at: None,
+            next: None,
             _permit: permit,
         }
+    }
+
+    fn poll_reading(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = ready!(Pin::new(&mut self.tcp).poll_read(cx, buffer));
+        if let Some(frames) = &mut self.frames {
+            frames.saw(&buffer.filled()[before..]);
+        }
+        Poll::Ready(read)
+    }
+
+    /// Reads while paused: to the end of the message that has begun, and from then on signs of life.
+    fn poll_paused(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Some(frames) = self.frames.as_ref().filter(|frames| !frames.is_broken()) else {
+            return Poll::Pending;
+        };
+        if let Some(rest) = frames.rest() {
+            let mut piece = [0; PIECE];
+            let mut piece = ReadBuf::new(&mut piece[..rest.min(PIECE).min(buffer.remaining())]);
+            let read = ready!(self.poll_reading(cx, &mut piece));
+            buffer.put_slice(piece.filled());
+            return Poll::Ready(read);
+        }
+        let Some(sign) = self.connection.websocket.get() else {
+            return Poll::Pending;
+        };
+        let due = self.given_at.map_or_else(Instant::now, |given| given + sign.every);
+        if Instant::now() < due {
+            let next = self.next.get_or_insert_with(|| Box::pin(sleep_until(due)));
+            if next.deadline() != due {
+                next.as_mut().reset(due);
+            }
+            ready!(next.as_mut().poll(cx));
+        }
+        self.given_at = Some(Instant::now());
+        self.owed = sign.frame;
+        self.pay(buffer);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Gives the reader what is left of a sign of life.
+    fn pay(&mut self, buffer: &mut ReadBuf<'_>) {
+        let (now, later) = self.owed.split_at(self.owed.len().min(buffer.remaining()));
+        buffer.put_slice(now);
+        self.owed = later;
     }
 
     /// Makes one kind of write, unless the connection was closed, and notes who waits.
@@ -131,10 +217,21 @@ impl AsyncRead for Stream {
         if state & CLOSED != 0 {
             return Poll::Ready(Ok(()));
         }
-        if state == 0
-            && let Poll::Ready(read) = Pin::new(&mut this.tcp).poll_read(cx, buffer)
+        if this.frames.is_none()
+            && let Some(sign) = this.connection.websocket.get()
         {
-            return Poll::Ready(read);
+            this.frames = Some(Frames::new(sign.first));
+        }
+        if !this.owed.is_empty() {
+            this.pay(buffer);
+            return Poll::Ready(Ok(()));
+        }
+        let polled = match state {
+            0 => this.poll_reading(cx, buffer),
+            _ => this.poll_paused(cx, buffer),
+        };
+        if polled.is_ready() {
+            return polled;
         }
         this.connection.reader.register(cx.waker());
         // A change between the look and the registration would wake nobody.

@@ -4,6 +4,7 @@
 //! and gives each request the [`Connection`] it came on, by which an io-node slows or ends a client.
 
 mod connection;
+mod frames;
 mod health;
 
 use std::io;
@@ -21,11 +22,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 
-pub use connection::Connection;
-pub use health::Health;
+pub use connection::{Connection, SignOfLife};
+pub use health::{Health, Ready};
 
 use connection::Stream;
 
+use crate::counts;
 use crate::shutdown::Shutdown;
 
 /// An error of any kind.
@@ -129,6 +131,7 @@ where
                     "connections refused: the limit is reached"
                 )
             });
+            counts::CONNECTIONS_REFUSED.one();
             refuse(tcp);
             continue;
         };

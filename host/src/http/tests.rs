@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::StreamExt;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
@@ -253,7 +254,9 @@ async fn shutdown_finishes_requests_in_hand_and_closes_the_rest() {
 async fn health_is_answered_first_and_readiness_ends_with_shutdown() {
     let inner = service_fn(|_: Request<Empty<Bytes>>| async { Ok::<_, Infallible>(text("inner")) });
     let shutdown = Shutdown::new();
-    let health = Health::new(inner, shutdown.clone());
+    let joined = Arc::new(AtomicBool::new(true));
+    let ready = joined.clone();
+    let health = Health::new(inner, Arc::new(move || ready.load(Ordering::Relaxed)), shutdown.clone());
     let ask = async |path: &str| {
         let response = health
             .call(Request::get(path).body(Empty::new()).unwrap())
@@ -265,6 +268,9 @@ async fn health_is_answered_first_and_readiness_ends_with_shutdown() {
     assert_eq!(ask("/healthz").await, (StatusCode::OK, "ok\n".into()));
     assert_eq!(ask("/readyz").await, (StatusCode::OK, "ok\n".into()));
     assert_eq!(ask("/readyz/x").await, (StatusCode::OK, "inner".into()));
+    joined.store(false, Ordering::Relaxed);
+    assert_eq!(ask("/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
+    joined.store(true, Ordering::Relaxed);
     shutdown.begin();
     assert_eq!(ask("/healthz").await.0, StatusCode::OK);
     assert_eq!(ask("/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);

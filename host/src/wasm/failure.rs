@@ -16,6 +16,10 @@ pub enum Failure {
     /// The handler will never take this event, for this reason.
     #[error("the handler rejects the event: {0}")]
     Reject(String),
+    /// The host could not give the handler what it is entitled to. It is no fault of the event, and another attempt will
+    /// go better when that is over.
+    #[error("not to be had for now: {0}")]
+    Unavailable(String),
     /// The handler trapped, looped, or used too much; another attempt may go better.
     #[error("{0}")]
     Broken(Box<Report>),
@@ -69,6 +73,8 @@ pub(super) struct Ruin {
     pub(super) cause: String,
     pub(super) backtrace: Vec<String>,
     pub(super) stderr: String,
+    /// What the host could not give before, when that may be why.
+    pub(super) unavailable: Option<String>,
 }
 
 impl Ruin {
@@ -83,6 +89,7 @@ impl Ruin {
             cause,
             backtrace,
             stderr,
+            unavailable: None,
         }
     }
 
@@ -92,6 +99,7 @@ impl Ruin {
             cause,
             backtrace: Vec::new(),
             stderr,
+            unavailable: None,
         }
     }
 

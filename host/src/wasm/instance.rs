@@ -15,14 +15,11 @@ use super::failure::{Failure, Report, Ruin};
 use super::job::Job;
 use super::load_error::LoadError;
 use super::lower::Lowered;
-use super::state::{App, State};
+use super::state::{App, GRACE, State};
 use crate::message::{Effects, EventKind};
 
 /// How long the making of an instance may take: interpreters do a lot before their first event.
 const START: Duration = Duration::from_secs(10);
-/// How much later than the clock within WebAssembly the one around the whole call ends it. The former knows where the
-/// handler was, so it comes first; the latter ends a handler that waits within a call to the host.
-const GRACE: Duration = Duration::from_millis(50);
 
 /// A component at work.
 pub(super) struct Instance {
@@ -103,6 +100,9 @@ impl Instance {
             Ok(Err(ruin)) => ruin,
             Err(panic) => Ruin::without_trace(format!("the host panicked: {}", words_of(&*panic)), String::new()),
         };
+        if let Some(words) = ruin.unavailable {
+            return (Err(Failure::Unavailable(words)), None);
+        }
         (Err(Failure::Broken(Box::new(report(&app, number, job, ruin)))), None)
     }
 
@@ -160,6 +160,9 @@ impl Instance {
         let state = self.store.data_mut();
         state.output.end();
         let effects = std::mem::take(&mut state.call.effects);
+        if let Some(words) = state.call.unavailable.take() {
+            return Ok((self, Err(Failure::Unavailable(words))));
+        }
         let result = match answer {
             Ok(()) => Ok(effects),
             Err(wit::HandlerError::Reject(reason)) => Err(Failure::Reject(reason)),
@@ -169,9 +172,12 @@ impl Instance {
     }
 
     fn ruin(&self, ruin: impl FnOnce(String) -> Ruin) -> Ruin {
-        let output = &self.store.data().output;
-        output.end();
-        ruin(output.stderr_tail())
+        let state = self.store.data();
+        state.output.end();
+        Ruin {
+            unavailable: state.call.unavailable.clone(),
+            ..ruin(state.output.stderr_tail())
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::mpsc::Sender;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::failure::Failure;
 use crate::message::{Effects, Event, EventId};
@@ -16,8 +17,11 @@ pub struct Job {
     pub attempt: u32,
     /// The event.
     pub event: Arc<Event>,
-    /// Where its outcome goes. Has to have room for it: an outcome for which there is none is dropped.
+    /// Where its outcome goes. Has to have room for it: an outcome for which there is none is dropped. Once it is closed,
+    /// an event that has not begun is passed over.
     pub done: Sender<Handled>,
+    /// Dropped when the event is not, and will not be, handled any more, so that who asked for it can wait for that.
+    pub token: TaskTrackerToken,
 }
 
 /// What came of a job.

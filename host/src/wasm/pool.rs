@@ -139,6 +139,11 @@ async fn run(shared: Arc<Shared>, number: usize, mut instance: Instance) {
             }
             Next::End => return,
         };
+        if job.done.is_closed() {
+            drop(job);
+            next = shared.queue().next(number);
+            continue;
+        }
         let (result, kept) = instance.handle(&job, introduce).await;
         // What becomes of this instance is settled before the outcome is known: whoever sends again on hearing it finds
         // the instance idle and the client remembered, and a client is never forgotten first and remembered then.
@@ -157,6 +162,7 @@ async fn run(shared: Arc<Shared>, number: usize, mut instance: Instance) {
             None => {
                 shared.queue().replaced(number);
                 finish(&job, result);
+                drop(job);
                 let Some(fresh) = replace(&shared, number).await else {
                     return;
                 };

@@ -142,6 +142,7 @@ mod tests {
     use std::sync::Arc;
 
     use tokio::sync::mpsc;
+    use tokio_util::task::TaskTracker;
 
     use super::*;
     use crate::message::{Client, DisconnectReason, EventId, Partition, Payload};
@@ -180,6 +181,7 @@ mod tests {
             attempt: 1,
             event,
             done: mpsc::channel(1).0,
+            token: TaskTracker::new().token(),
         }
     }
 

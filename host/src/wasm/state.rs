@@ -1,7 +1,7 @@
 //! What an instance's Store holds: what is the app's, what is the instance's, and what is the present event's.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::WasiCtx;
@@ -45,6 +45,8 @@ pub(super) struct Call {
     pub(super) namespace: Namespace,
     /// Whether it has a client.
     pub(super) has_client: bool,
+    /// What the host could not give it, when there was such a thing: then nothing that it did counts.
+    pub(super) unavailable: Option<String>,
     commands_left: usize,
     bytes_left: usize,
 }
@@ -53,6 +55,9 @@ pub(super) struct Call {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct QuotaExceeded;
 
+/// How much later than the clock within WebAssembly the one around the whole call ends it. The former knows where the
+/// handler was, so it comes first; the latter ends a handler that waits within a call to the host.
+pub(super) const GRACE: Duration = Duration::from_millis(50);
 /// Objects of the host that an instance may hold. Enough for any handler, and too few to hurt.
 const RESOURCES: usize = 10_000;
 
@@ -99,6 +104,7 @@ impl Call {
             deadline: Instant::now(),
             namespace: settings.namespace.clone(),
             has_client: false,
+            unavailable: None,
             commands_left: settings.limits.commands,
             bytes_left: settings.limits.bytes,
         }

@@ -4,21 +4,25 @@
 //! what the instance did is committed under the same lease. It knows transports by their promises and handlers by their
 //! pools; of sockets it knows nothing.
 
+mod ownership;
 mod partition;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use tokio::sync::Mutex;
-use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use self::ownership::Ownership;
 use crate::message::{Namespace, NodeId, SessionId};
 use crate::shutdown::Shutdown;
-use crate::transport::{Leases, Transport};
+use crate::transport::Transport;
 use crate::wasm::{AppSettings, Engine, Job, Pool};
 
 /// What an app-node is told.
@@ -57,7 +61,8 @@ pub struct AppNode {
 }
 
 impl AppNode {
-    /// Loads every app, joins the transport and begins to handle events; stops when `shutdown` begins.
+    /// Loads every app, joins the transport and begins to handle events; stops when `shutdown` begins. An app-node that
+    /// loses its place in the cluster joins anew, and its apps stay.
     ///
     /// # Errors
     /// When a component cannot be loaded or started, with the reason, and when the transport cannot be joined.
@@ -76,12 +81,20 @@ impl AppNode {
             info!(app = %namespace, release = app.pool().release(), "app started");
             apps.insert(namespace, app);
         }
-        let apps = Arc::new(Apps { apps });
+        let store_away = AtomicBool::new(false);
+        let apps = Arc::new(Apps { apps, store_away });
         let leases = transport
             .join_app(settings.name.clone())
             .await
             .context("cannot join the transport")?;
-        shutdown.spawn(own_partitions(leases, apps.clone(), settings.retries, shutdown.clone()));
+        let ownership = Ownership {
+            name: settings.name,
+            transport,
+            apps: apps.clone(),
+            retries: settings.retries,
+            shutdown: shutdown.clone(),
+        };
+        shutdown.spawn(ownership.run(leases));
         Ok(Self {
             apps,
             engine,
@@ -107,6 +120,8 @@ impl AppNode {
 /// Every app of this node, by its namespace.
 struct Apps {
     apps: HashMap<Namespace, App>,
+    /// Whether events wait for the key-value store.
+    store_away: AtomicBool,
 }
 
 impl Apps {
@@ -125,6 +140,25 @@ impl Apps {
     fn release(&self, namespace: &Namespace) -> Option<String> {
         let app = self.apps.get(namespace)?;
         Some(app.pool().release().to_owned())
+    }
+
+    /// Takes note of an event that waits for the key-value store.
+    fn store_is_away(&self, reason: &str) {
+        if !self.store_away.swap(true, Ordering::Relaxed) {
+            warn!("events wait until the key-value store can be read again: {reason}");
+        }
+    }
+
+    /// Takes note of one that waited and has gone on.
+    fn store_is_back(&self) {
+        if self.store_away.swap(false, Ordering::Relaxed) {
+            info!("the key-value store can be read again");
+        }
+    }
+
+    /// Lets all instances go.
+    fn retire(&self) {
+        self.apps.values().for_each(|app| drop(app.pool().retire()));
     }
 
     fn forget(&self, namespace: &Namespace, client: &SessionId) {
@@ -182,26 +216,4 @@ impl App {
         }
         Ok(release)
     }
-}
-
-/// Takes each partition that is leased to this node and works on it in a task of its own; at the end waits for all of
-/// them, and then lets the instances go.
-async fn own_partitions(mut leases: Box<dyn Leases>, apps: Arc<Apps>, retries: Retries, shutdown: Shutdown) {
-    let partitions = TaskTracker::new();
-    loop {
-        let lease = tokio::select! {
-            () = shutdown.begun() => break,
-            lease = leases.next() => lease,
-        };
-        match lease {
-            Ok(lease) => drop(partitions.spawn(partition::run(lease, apps.clone(), retries, shutdown.clone()))),
-            Err(error) => {
-                warn!(%error, "this app-node has left the cluster");
-                break;
-            }
-        }
-    }
-    partitions.close();
-    partitions.wait().await;
-    apps.apps.values().for_each(|app| drop(app.pool().retire()));
 }

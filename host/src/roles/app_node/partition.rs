@@ -5,34 +5,73 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::{Apps, Retries};
+use crate::counts;
 use crate::message::{EventId, EventKind, Namespace, SessionId};
-use crate::shutdown::Shutdown;
-use crate::transport::{Commits, Death, Delivery, Lease, Outcome, Result, Verdict};
+use crate::pause::Pause;
+use crate::transport::{Commits, Death, Delivery, Lease, Log, Outcome, Result, TransportError, Verdict};
 use crate::wasm::{Failure, Handled, Job};
 
 /// How many events of a partition may be read and not yet committed.
 const IN_HAND: usize = 4_096;
 /// How many outcomes are committed at once.
 const BATCH: usize = 256;
+/// How long to wait before an event is tried again for which the host lacked something, at first
+const FIRST_AWAY: Duration = Duration::from_millis(50);
+/// and at most.
+const LONGEST_AWAY: Duration = Duration::from_secs(1);
+/// How long a partition is kept that cannot be worked on, before it is given back.
+const GIVEN_UP: Duration = Duration::from_secs(1);
 
 type ClientKey = (Namespace, SessionId);
 
-/// Works on a partition until its lease ends or the node stops.
-pub(super) async fn run(lease: Lease, apps: Arc<Apps>, retries: Retries, shutdown: Shutdown) {
+/// Works on a partition until its lease ends or `stopping`. When it returns, no event of it is being handled here.
+pub(super) async fn run(lease: Lease, apps: Arc<Apps>, retries: Retries, stopping: CancellationToken) {
     let Lease {
         partition,
         mut log,
         commits,
     } = lease;
     debug!(%partition, "partition taken");
+    let handling = TaskTracker::new();
+    let ended = work_on(&mut *log, &*commits, apps, retries, &stopping, &handling).await;
+    // What a lost partition had in hand goes on in the pool for a while, and goes nowhere. It is waited for: the next
+    // lease may be this node's again, and then it begins with the same events.
+    handling.close();
+    handling.wait().await;
+    match ended {
+        Ok(()) => debug!(%partition, "partition given back"),
+        Err(error) if stopping.is_cancelled() => debug!(%partition, %error, "partition lost"),
+        Err(TransportError::Fenced) => warn!(%partition, "partition lost: it was given to another"),
+        Err(error) => {
+            warn!(%partition, %error, "partition given up");
+            // Whoever has it next may be no better off.
+            tokio::select! {
+                () = sleep(GIVEN_UP) => {}
+                () = stopping.cancelled() => {}
+            }
+        }
+    }
+}
+
+async fn work_on(
+    log: &mut dyn Log,
+    commits: &dyn Commits,
+    apps: Arc<Apps>,
+    retries: Retries,
+    stopping: &CancellationToken,
+    handling: &TaskTracker,
+) -> Result<()> {
     let (done, mut handled) = mpsc::channel(IN_HAND);
-    let mut work = Work::new(apps, retries, done);
+    let mut work = Work::new(apps, retries, done, handling.clone());
     let mut reading = true;
     let mut batch = Vec::with_capacity(BATCH);
     while reading || !work.running.is_empty() {
@@ -42,29 +81,23 @@ pub(super) async fn run(lease: Lease, apps: Arc<Apps>, retries: Retries, shutdow
             biased;
             _ = handled.recv_many(&mut batch, BATCH), if !work.running.is_empty() => {
                 let outcomes = work.judge(batch.drain(..));
-                if let Err(error) = commit(&*commits, &mut work, outcomes, reading).await {
-                    warn!(%partition, %error, "partition lost with work in hand");
-                    return;
+                if !reading {
+                    work.stop();
                 }
+                commit(commits, &mut work, outcomes, reading).await?;
             }
             () = async { sleep_until(retry.expect("guarded")).await }, if retry.is_some() => work.retry_due(),
-            () = shutdown.begun(), if reading => reading = work.stop(),
-            deliveries = log.next(), if reading && room => match deliveries {
-                Ok(Some(deliveries)) => {
+            () = stopping.cancelled(), if reading => reading = work.stop(),
+            deliveries = log.next(), if reading && room => match deliveries? {
+                Some(deliveries) => {
                     let outcomes = deliveries.into_iter().filter_map(|delivery| work.take(delivery)).collect();
-                    if commit(&*commits, &mut work, outcomes, reading).await.is_err() {
-                        return;
-                    }
+                    commit(commits, &mut work, outcomes, reading).await?;
                 }
-                Ok(None) => reading = work.stop(),
-                Err(error) => {
-                    warn!(%partition, %error, "partition lost");
-                    return;
-                }
+                None => reading = work.stop(),
             },
         }
     }
-    debug!(%partition, "partition given back");
+    Ok(())
 }
 
 /// Commits, and then lets each client whose event is done go on.
@@ -73,7 +106,10 @@ async fn commit(commits: &dyn Commits, work: &mut Work, outcomes: Vec<Outcome>, 
         return Ok(());
     }
     let ids: Vec<EventId> = outcomes.iter().map(|outcome| outcome.id).collect();
+    let is_dead = |outcome: &&Outcome| matches!(outcome.verdict, Verdict::Dead(_));
+    let dead = outcomes.iter().filter(is_dead).count();
     commits.commit(outcomes).await?;
+    counts::DEAD_LETTERS.add(dead);
     // What a client's next event needs nothing of the pool for, such as an event of no app, is an outcome at once.
     let mut more = Vec::new();
     for id in ids {
@@ -98,15 +134,18 @@ struct Work {
     queued: usize,
     /// When to try failed ones again.
     retry_at: BTreeSet<(Instant, u64)>,
+    handling: TaskTracker,
 }
 
 struct Running {
     delivery: Delivery,
     attempt: u32,
+    /// The pause before the next attempt while the host cannot give the handler what it needs.
+    away: Option<Pause>,
 }
 
 impl Work {
-    fn new(apps: Arc<Apps>, retries: Retries, done: mpsc::Sender<Handled>) -> Self {
+    fn new(apps: Arc<Apps>, retries: Retries, done: mpsc::Sender<Handled>, handling: TaskTracker) -> Self {
         let (running, waiting, retry_at) = Default::default();
         Self {
             apps,
@@ -116,6 +155,7 @@ impl Work {
             waiting,
             queued: 0,
             retry_at,
+            handling,
         }
     }
 
@@ -139,7 +179,12 @@ impl Work {
     /// Starts an event, unless no app is there for it: then that is its outcome.
     fn start(&mut self, delivery: Delivery) -> Option<Outcome> {
         let id = delivery.id;
-        self.running.insert(id.sequence, Running { delivery, attempt: 0 });
+        let running = Running {
+            delivery,
+            attempt: 0,
+            away: None,
+        };
+        self.running.insert(id.sequence, running);
         self.attempt(id.sequence)
     }
 
@@ -153,6 +198,7 @@ impl Work {
             attempt: running.attempt,
             event,
             done: self.done.clone(),
+            token: self.handling.token(),
         };
         let Err(job) = self.apps.submit(job) else { return None };
         let death = Death {
@@ -170,15 +216,28 @@ impl Work {
     fn judge(&mut self, handled: impl Iterator<Item = Handled>) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         for Handled { id, result } in handled {
-            let Some(running) = self.running.get(&id.sequence) else {
+            let Some(running) = self.running.get_mut(&id.sequence) else {
                 continue;
             };
             let failure = match result {
                 Ok(effects) => {
+                    if running.away.is_some() {
+                        self.apps.store_is_back();
+                    }
                     outcomes.push(Outcome {
                         id,
                         verdict: Verdict::Done(effects),
                     });
+                    continue;
+                }
+                Err(Failure::Unavailable(reason)) => {
+                    // It counts for no attempt: the event has done nothing wrong.
+                    running.attempt -= 1;
+                    let away = running.away.get_or_insert_with(|| Pause::new(FIRST_AWAY, LONGEST_AWAY));
+                    self.retry_at.insert((Instant::now() + away.take(), id.sequence));
+                    counts::STORE_UNAVAILABLE.one();
+                    debug!(messaging.message.id = %id, "event waits: {reason}");
+                    self.apps.store_is_away(&reason);
                     continue;
                 }
                 Err(failure) => failure,

@@ -10,26 +10,34 @@ use std::time::Duration;
 use socketioxide::TransportType;
 use socketioxide::socket::Socket;
 use socketioxide_core::Sid;
-use tokio::sync::mpsc::UnboundedSender;
+use socketioxide_core::adapter::BroadcastOptions;
+use socketioxide_core::packet::Packet;
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
 use super::args;
 use super::door::Door;
+use super::incarnation::{Gate, Incarnation};
 use super::requests::{Answered, Requests};
 use super::session::{Excess, Session};
-use crate::message::{AckId, Client, DisconnectReason, Event, EventKind, Namespace, NodeId, SessionId, Text, now_ms};
+use super::waiting::Taken;
+use crate::counts;
+use crate::message::{
+    AckId, Client, DisconnectReason, Event, EventKind, Namespace, NodeId, Payload, SessionId, Text, now_ms,
+};
 use crate::shutdown::Shutdown;
 
 /// How many acknowledgements a client may wait for at once; of older ones nothing is known any more.
 const ACKS: usize = 1_024;
 /// How many bytes of attributes are kept for a client.
 const ATTRIBUTES: usize = 16 * 1_024;
+/// What a packet weighs beside its payload: its type and frame.
+pub(super) const FRAME: usize = 8;
 /// How long a client that is to be disconnected may take to read what was sent to it.
 const FLUSH: Duration = Duration::from_secs(1);
 
-/// An event on its way to the transport, and the session that it counts against. The session bounds how many there are.
-pub(super) type Intake = UnboundedSender<(Event, Arc<Session>)>;
+/// What the acknowledgement of an event says that was refused.
+const OVERLOADED: &str = r#"[{"error":{"code":"overloaded","message":"the server has too much to do and did not take this in; try again later"}}]"#;
 
 /// Ends a session that polls: closing a connection of it would not, for the next poll opens another.
 pub(super) type EndPolling = Arc<dyn Fn(Sid) + Send + Sync>;
@@ -39,7 +47,7 @@ pub(super) struct Clients {
     pub(super) namespace: Namespace,
     pub(super) io_node: NodeId,
     door: OnceLock<Arc<Door>>,
-    intake: Intake,
+    gate: Arc<Gate>,
     end_polling: EndPolling,
     members: RwLock<Members>,
 }
@@ -55,6 +63,8 @@ pub(super) struct Member {
     pub(super) socket: Weak<Socket<Door>>,
     pub(super) requests: Requests,
     clients: Arc<Clients>,
+    /// The one that it connected in.
+    incarnation: Arc<Incarnation>,
     state: Mutex<State>,
 }
 
@@ -72,16 +82,18 @@ enum Stage {
     Opening(Vec<Event>),
     Open,
     Gone,
+    /// Gone without ever having been heard of: its connection was not accepted.
+    TurnedAway,
 }
 
 impl Clients {
-    pub(super) fn new(namespace: Namespace, io_node: NodeId, intake: Intake, end_polling: EndPolling) -> Arc<Self> {
+    pub(super) fn new(namespace: Namespace, io_node: NodeId, gate: Arc<Gate>, end_polling: EndPolling) -> Arc<Self> {
         let (door, members) = Default::default();
         Arc::new(Self {
             namespace,
             io_node,
             door,
-            intake,
+            gate,
             end_polling,
             members,
         })
@@ -125,7 +137,12 @@ impl Clients {
 
 impl Member {
     /// A client that is connecting.
-    pub(super) fn new(clients: &Arc<Clients>, socket: &Arc<Socket<Door>>, session: Arc<Session>) -> Arc<Self> {
+    pub(super) fn new(
+        clients: &Arc<Clients>,
+        sid: Sid,
+        socket: Weak<Socket<Door>>,
+        session: Arc<Session>,
+    ) -> Arc<Self> {
         let state = State {
             stage: Stage::Opening(Vec::new()),
             attributes: Text::from_static("{}"),
@@ -133,17 +150,19 @@ impl Member {
             verdict: None,
         };
         Arc::new(Self {
-            sid: socket.id,
-            id: SessionId::from(socket.id.as_str()),
+            sid,
+            id: SessionId::from(sid.as_str()),
             session,
-            socket: Arc::downgrade(socket),
+            socket,
             requests: Requests::default(),
             clients: clients.clone(),
+            incarnation: clients.gate.present(),
             state: Mutex::new(state),
         })
     }
 
-    /// The client is connected: this is its first event, and what came meanwhile follows.
+    /// The client is connected: this is its first event, and what came meanwhile follows. When its incarnation is over,
+    /// nobody hears of it, and its connection is ended, so that it comes again.
     pub(super) fn open(self: &Arc<Self>, connection: EventKind) {
         let mut state = self.state();
         let connection = self.event(&state, connection);
@@ -161,45 +180,51 @@ impl Member {
         }
         self.send(connection);
         early.into_iter().for_each(|event| self.send(event));
+        drop(state);
+        // After it can be found among the clients: whoever ended the incarnation looks there afterwards.
+        if self.incarnation.is_over() {
+            self.hang_up();
+        }
     }
 
     /// Takes in an event that the client sent, after the answers that it sent before.
-    pub(super) fn take_in(&self, kind: EventKind) {
+    pub(super) fn take_in(self: &Arc<Self>, kind: EventKind) {
         self.requests.settle(|answered| self.answered(answered));
         self.enqueue(kind);
     }
 
     /// Takes in an answer, or that there was none.
-    pub(super) fn answered(&self, (token, answer): Answered) {
+    pub(super) fn answered(self: &Arc<Self>, (token, answer): Answered) {
         match answer.map(args::read_answer).transpose() {
             Ok(answer) => self.enqueue(EventKind::Reply { token, answer }),
             Err(malformed) => {
                 debug!(client = %self.id, "closing the connection: malformed acknowledgement: {malformed}");
-                self.expel(DisconnectReason::ParseError);
+                self.expel_malformed();
             }
         }
     }
 
     /// Puts an event behind the client's earlier ones; none after its last.
-    fn enqueue(&self, kind: EventKind) {
+    fn enqueue(self: &Arc<Self>, kind: EventKind) {
         let mut state = self.state();
         if let EventKind::Message { ack: Some(ack), .. } = &kind {
             state.acks.insert(ack.number);
             if state.acks.len() > ACKS {
                 // Clients count upwards.
                 state.acks.pop_first();
+                counts::ACKS_FORGOTTEN.one();
             }
         }
         let event = self.event(&state, kind);
         match &mut state.stage {
             Stage::Opening(early) => early.push(event),
             Stage::Open => self.send(event),
-            Stage::Gone => {}
+            Stage::Gone | Stage::TurnedAway => {}
         }
     }
 
     /// The client is gone: this is its last event.
-    pub(super) fn close(&self, reason: DisconnectReason) {
+    pub(super) fn close(self: &Arc<Self>, reason: DisconnectReason) {
         self.requests.settle(|answered| self.answered(answered));
         let mut state = self.state();
         let reason = state.verdict.take().unwrap_or(reason);
@@ -211,14 +236,68 @@ impl Member {
                 self.send(event);
                 self.clients.members_mut().remove(&self.sid);
             }
-            Stage::Gone => {}
+            Stage::Gone | Stage::TurnedAway => {}
         }
     }
 
-    /// Ends the client's connection at once, for this reason.
-    pub(super) fn expel(&self, reason: DisconnectReason) {
-        self.state().verdict.get_or_insert(reason);
+    /// Ends a client whose connection was not accepted, and of whom nobody will hear: it can come back, here or
+    /// elsewhere. Events of it that are still on their way are to be dropped.
+    pub(super) fn turn_away(&self) {
+        let was_open = {
+            let mut state = self.state();
+            matches!(std::mem::replace(&mut state.stage, Stage::TurnedAway), Stage::Open)
+        };
+        if was_open {
+            self.clients.members_mut().remove(&self.sid);
+            self.hang_up();
+        }
+    }
+
+    /// Whether the client was turned away.
+    pub(super) fn was_turned_away(&self) -> bool {
+        matches!(self.state().stage, Stage::TurnedAway)
+    }
+
+    /// Answers the acknowledgement that an event asks for: that it was not taken in.
+    pub(super) fn refuse(&self, event: &Event) {
+        let EventKind::Message { ack: Some(ack), .. } = &event.kind else {
+            return;
+        };
+        debug!(client = %self.id, "an event is refused: it waited too long to be accepted");
+        if self.settle(ack.number) {
+            let error = Payload {
+                json: Text::from_static(OVERLOADED),
+                attachments: Vec::new(),
+            };
+            self.answer(ack.number, &error);
+        }
+    }
+
+    /// Sends the answer to an acknowledgement.
+    pub(super) fn answer(&self, number: i64, args: &Payload) {
+        self.charge(args.size() + FRAME);
+        let namespace = self.clients.namespace.as_str().to_owned();
+        let packet = Packet::ack(namespace, args::write_answer(args), number);
+        self.clients.door().send(packet, BroadcastOptions::new(self.sid));
+    }
+
+    /// Ends the client's connection at once, for this reason, and says whether that is news.
+    pub(super) fn expel(&self, reason: DisconnectReason) -> bool {
+        let first = {
+            let mut state = self.state();
+            let first = state.verdict.is_none();
+            state.verdict.get_or_insert(reason);
+            first
+        };
         self.hang_up();
+        first
+    }
+
+    /// Ends the client's connection because of something malformed that it sent.
+    pub(super) fn expel_malformed(&self) {
+        if self.expel(DisconnectReason::ParseError) {
+            counts::PACKETS_MALFORMED.one();
+        }
     }
 
     /// Ends the client's connection when what was sent to it is written, or after a while.
@@ -234,7 +313,8 @@ impl Member {
         });
     }
 
-    fn hang_up(&self) {
+    /// Ends the client's connection at once.
+    pub(super) fn hang_up(&self) {
         match self.socket.upgrade().map(|socket| socket.transport_type()) {
             Some(TransportType::Polling) => (self.clients.end_polling)(self.sid),
             _ => self.session.close(),
@@ -286,9 +366,10 @@ impl Member {
     /// Counts bytes that go out to this client, and expels it when it does not read them.
     pub(super) fn charge(&self, bytes: usize) {
         if self.session.went_out(bytes) == Err(Excess::SlowReader) {
-            self.expel(DisconnectReason::Other(
-                "slow reader: what was sent to it was not read".into(),
-            ));
+            let reason = "slow reader: what was sent to it was not read";
+            if self.expel(DisconnectReason::Other(reason.into())) {
+                counts::CLIENTS_SLOW.one();
+            }
         }
     }
 
@@ -306,12 +387,16 @@ impl Member {
         }
     }
 
-    fn send(&self, event: Event) {
+    fn send(self: &Arc<Self>, event: Event) {
         let last = matches!(event.kind, EventKind::Disconnect(_));
         let excess = self.session.came_in(event.size());
-        // Only a stopping io-node takes nothing in any more.
-        let _ = self.clients.intake.send((event, self.session.clone()));
+        self.incarnation.take_in(Taken {
+            event,
+            member: self.clone(),
+            since: Instant::now(),
+        });
         if excess == Err(Excess::Flood) && !last {
+            counts::SESSIONS_FLOODING.one();
             self.hang_up();
         }
     }

@@ -4,10 +4,10 @@
 //! past the limit is disconnected by its session.
 
 use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
 use bytes::Bytes;
 use socketioxide_core::Sid;
 use socketioxide_core::adapter::{BroadcastFlags, BroadcastOptions};
@@ -15,14 +15,13 @@ use socketioxide_core::packet::Packet;
 use tracing::{debug, warn};
 
 use super::args;
-use super::clients::{Clients, Member};
+use super::clients::{Clients, FRAME, Member};
 use super::door::all_but;
+use crate::counts;
 use crate::message::{Audience, Channel, Command, DisconnectReason, Namespace, Payload, Scope, Selection, SessionId};
 use crate::shutdown::Shutdown;
-use crate::transport::Outbox;
+use crate::transport::{Outbox, Result};
 
-/// What a packet weighs beside its payload: its type and frame.
-const FRAME: usize = 8;
 /// The longest that a handler may wait for an acknowledgement.
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
@@ -41,11 +40,11 @@ enum Sockets {
 }
 
 impl Delivery {
-    /// Applies what comes until this io-node leaves the cluster.
+    /// Applies what comes until this io-node leaves the cluster. Cancel safe.
     ///
     /// # Errors
-    /// When this io-node was fenced.
-    pub(super) async fn run(self, mut outbox: Box<dyn Outbox>) -> Result<()> {
+    /// When this io-node was fenced, or the transport cannot go on.
+    pub(super) async fn run(&self, mut outbox: Box<dyn Outbox>) -> Result<Infallible> {
         loop {
             for command in outbox.next().await? {
                 self.apply(command);
@@ -95,11 +94,15 @@ impl Delivery {
                     return;
                 };
                 if let Err(reason) = member.patch(&patch) {
+                    counts::PATCHES_REFUSED.one();
                     warn!(%client, %namespace, "attributes stay as they were: {reason}");
                 }
             }
             // Nothing embeds this io-node that could be told.
-            Command::Custom { kind, .. } => debug!(%kind, "custom command without a taker"),
+            Command::Custom { kind, .. } => {
+                counts::COMMANDS_DROPPED.one();
+                debug!(%kind, "custom command without a taker");
+            }
         }
     }
 
@@ -135,15 +138,9 @@ impl Delivery {
     }
 
     fn acknowledge(&self, namespace: &Namespace, client: &SessionId, number: i64, args: &Payload) {
-        let Some(clients) = self.namespaces.get(namespace) else {
-            return;
-        };
-        let Some(member) = clients.find(client).filter(|member| member.settle(number)) else {
-            return;
-        };
-        member.charge(args.size() + FRAME);
-        let packet = Packet::ack(namespace.as_str().to_owned(), args::write_answer(args), number);
-        clients.door().send(packet, BroadcastOptions::new(member.sid));
+        if let Some(member) = self.find(namespace, client).filter(|member| member.settle(number)) {
+            member.answer(number, args);
+        }
     }
 
     /// Asks one client, and takes its answer in as an event of that client.

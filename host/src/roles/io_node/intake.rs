@@ -3,20 +3,18 @@
 //! socketioxide runs handlers that are async closures in tasks of their own, which reorders one client's events. So its
 //! handler traits are implemented here directly: everything happens in the task that reads the connection.
 
-use std::collections::HashSet;
 use std::fmt::Display;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
 use socketioxide::TransportType;
 use socketioxide::handler::{ConnectHandler, DisconnectHandler, MessageHandler};
 use socketioxide::socket::{DisconnectReason as SocketReason, Socket};
 use socketioxide_core::Value;
-use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -24,18 +22,20 @@ use tracing::debug;
 use super::args;
 use super::clients::{Clients, Member};
 use super::door::Door;
-use super::session::{Session, Sessions};
+use super::incarnation::{Events, Incarnation};
+use super::session::Sessions;
+use super::waiting::{BATCH, Taken, Waiting};
+use crate::counts;
 use crate::http::Connection;
 use crate::message::{DisconnectReason, Event, EventKind, Handshake, SessionId, Text};
-use crate::transport::Inbox;
+use crate::transport::{Inbox, Result};
 
-/// How many events are handed to the transport at once.
-const BATCH: usize = 512;
-/// How long refused events wait before they are offered again.
-const PATIENCE: Duration = Duration::from_millis(5);
+/// How long between two looks at what waits for too long: a tenth of what is too long, and within these.
+const LEAST_LOOK: Duration = Duration::from_millis(5);
+const MOST_LOOK: Duration = Duration::from_millis(500);
 
-/// What comes from the sockets.
-pub(super) type Events = UnboundedReceiver<(Event, Arc<Session>)>;
+/// Whether a client may connect, and if not, why.
+type Accepted = std::result::Result<(), Box<dyn Display + Send>>;
 
 /// Tells our handlers from socketioxide's closures.
 pub(super) struct Direct;
@@ -53,10 +53,11 @@ impl ConnectHandler<Door, Direct> for Connect {
         &'a self,
         socket: Arc<Socket<Door>>,
         _auth: &'a Option<Value>,
-    ) -> Pin<Box<dyn Future<Output = Result<(), Box<dyn Display + Send>>> + Send + 'a>> {
+    ) -> Pin<Box<dyn Future<Output = Accepted> + Send + 'a>> {
         let connection = socket.req_parts().extensions.get::<Arc<Connection>>().cloned();
-        let session = self.sessions.of(socket.id, connection);
-        let member = Member::new(&self.clients, &socket, session);
+        let websocket = matches!(socket.transport_type(), TransportType::Websocket);
+        let session = self.sessions.of(socket.id, connection, websocket);
+        let member = Member::new(&self.clients, socket.id, Arc::downgrade(&socket), session);
         socket.on_fallback(Messages { member: member.clone() });
         socket.on_disconnect(Leave { member: member.clone() });
         socket.extensions.insert(member);
@@ -86,7 +87,7 @@ impl MessageHandler<Door, Direct> for Messages {
             }
             Err(malformed) => {
                 debug!(client = %self.member.id, "closing the connection: malformed event: {malformed}");
-                self.member.expel(DisconnectReason::ParseError);
+                self.member.expel_malformed();
             }
         }
     }
@@ -102,7 +103,10 @@ impl DisconnectHandler<Door, Direct> for Leave {
         self.member.close(match reason {
             SocketReason::TransportClose => DisconnectReason::TransportClose,
             SocketReason::TransportError | SocketReason::MultipleHttpPollingError => DisconnectReason::TransportError,
-            SocketReason::PacketParsingError => DisconnectReason::ParseError,
+            SocketReason::PacketParsingError => {
+                counts::PACKETS_MALFORMED.one();
+                DisconnectReason::ParseError
+            }
             SocketReason::HeartbeatTimeout => DisconnectReason::PingTimeout,
             SocketReason::ClientNSDisconnect => DisconnectReason::Client,
             SocketReason::ServerNSDisconnect => DisconnectReason::Server,
@@ -112,61 +116,74 @@ impl DisconnectHandler<Door, Direct> for Leave {
     }
 }
 
-/// Hands events to the transport until `closing`, and then those that are left. What the transport refuses for now is
-/// offered again, and each client's later events wait behind.
+/// Hands events to the transport until `closing`, and then those that are left. What waits to be accepted for longer
+/// than `refuse_after` is refused to its client where that can be told.
+///
+/// One call of the transport is under way at a time and is heard to its end, also when the incarnation is over by then:
+/// what becomes of events that were offered is not known before.
 ///
 /// # Errors
-/// When this io-node was fenced.
-pub(super) async fn run(mut events: Events, inbox: Arc<dyn Inbox>, closing: CancellationToken) -> Result<()> {
+/// When this io-node was fenced, or the transport cannot go on.
+pub(super) async fn run(
+    mut events: Events,
+    inbox: Arc<dyn Inbox>,
+    refuse_after: Duration,
+    incarnation: &Incarnation,
+    closing: CancellationToken,
+) -> Result<()> {
+    let look = (refuse_after / 10).clamp(LEAST_LOOK, MOST_LOOK);
+    let mut look_at = Instant::now() + look;
     let mut fresh = Vec::with_capacity(BATCH);
-    let mut held: Vec<(Event, Arc<Session>)> = Vec::new();
-    let mut held_clients = HashSet::new();
-    let mut offer_again = Instant::now();
+    let mut waiting = Waiting::default();
+    let mut offering: Option<BoxFuture<'static, Result<Vec<Taken>>>> = None;
     let mut open = true;
-    while open || !held.is_empty() {
+    while open || !waiting.is_empty() || offering.is_some() {
+        let next_offer = waiting.next_offer().filter(|_| offering.is_none());
         tokio::select! {
+            () = incarnation.over() => break,
             () = closing.cancelled(), if !events.is_closed() => events.close(),
-            count = events.recv_many(&mut fresh, BATCH), if open => open = count > 0,
-            () = sleep_until(offer_again), if !held.is_empty() => {
-                held_clients.clear();
-                fresh.append(&mut held);
+            count = events.recv_many(&mut fresh, BATCH), if open => {
+                open = count > 0;
+                fresh.drain(..).for_each(|taken| waiting.push(taken));
+            }
+            refused = async { offering.as_mut().expect("guarded").await }, if offering.is_some() => {
+                offering = None;
+                waiting.offered(refused?);
+            }
+            () = async { sleep_until(next_offer.expect("guarded")).await }, if next_offer.is_some() => {
+                let batch = waiting.offer();
+                if !batch.is_empty() {
+                    offering = Some(Box::pin(offer(batch, inbox.clone())));
+                }
+            }
+            () = sleep_until(look_at), if !waiting.is_empty() => {
+                waiting.refuse(refuse_after);
+                look_at = Instant::now() + look;
             }
         }
-        let mut batch = Vec::with_capacity(fresh.len());
-        for (event, session) in fresh.drain(..) {
-            match client(&event).is_some_and(|client| held_clients.contains(client)) {
-                true => held.push((event, session)),
-                false => batch.push((event, session)),
-            }
-        }
-        let refused = offer(batch, &*inbox).await?;
-        if !refused.is_empty() {
-            offer_again = Instant::now() + PATIENCE;
-            held_clients.extend(refused.iter().filter_map(|(event, _)| client(event).cloned()));
-            held.extend(refused);
-        }
+    }
+    if let Some(offering) = offering {
+        offering.await?;
     }
     Ok(())
 }
 
 /// Offers events to the transport, lets the sessions of accepted ones know, and returns the refused ones.
-async fn offer(batch: Vec<(Event, Arc<Session>)>, inbox: &dyn Inbox) -> Result<Vec<(Event, Arc<Session>)>> {
-    if batch.is_empty() {
-        return Ok(Vec::new());
-    }
+async fn offer(batch: Vec<Taken>, inbox: Arc<dyn Inbox>) -> Result<Vec<Taken>> {
     let mut events = Vec::with_capacity(batch.len());
     let mut offered = Vec::with_capacity(batch.len());
-    for (event, session) in batch {
-        offered.push((client(&event).cloned(), event.size(), session));
+    for Taken { event, member, since } in batch {
+        offered.push((client(&event).cloned(), event.size(), member, since));
         events.push(event);
     }
     let mut refused = inbox.ingest(events).await?;
+    counts::EVENTS_ACCEPTED.add(offered.len() - refused.len());
     let mut again = Vec::with_capacity(refused.len());
     // Refused events keep their order and are the last of their clients, so from the end they are met one by one.
-    for (id, size, session) in offered.into_iter().rev() {
+    for (id, size, member, since) in offered.into_iter().rev() {
         match refused.pop_if(|event| client(event) == id.as_ref()) {
-            Some(event) => again.push((event, session)),
-            None => session.accepted(size),
+            Some(event) => again.push(Taken { event, member, since }),
+            None => member.session.went_on(size),
         }
     }
     again.reverse();

@@ -1,20 +1,24 @@
 //! The io-node: holds the Socket.IO connections, turns what clients do into events, and applies commands to them.
 //!
-//! A message comes in by `intake` and leaves to the transport; a command comes from the transport and goes out by
-//! `delivery`. `clients` and `session` keep what is known of each client and each connection, `args` checks what
+//! A message comes in by `intake`, may have to be in `waiting`, and leaves to the transport; a command comes from the
+//! transport and goes out by `delivery`. `membership` keeps the io-node in the cluster, one `incarnation` after the other. `clients` and `session` keep what is known of each client and each connection, `args` checks what
 //! crosses, and `door` is the one place where socketioxide is reached behind its front.
 
 mod args;
 mod clients;
 mod delivery;
 mod door;
+mod incarnation;
 mod intake;
+mod membership;
 mod requests;
 mod service;
 mod session;
+#[cfg(test)]
+mod tests;
+mod waiting;
 
 use std::collections::HashMap;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,24 +27,21 @@ use http::{Request, Response};
 use http_body::Body;
 use hyper::service::Service;
 use socketioxide::{ParserConfig, SocketIo, SocketIoBuilder, TransportType};
-use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::info;
 
 use self::clients::Clients;
-use self::delivery::Delivery;
 use self::door::{Door, Doors};
+use self::incarnation::Gate;
 use self::intake::Connect;
+use self::membership::{Joined, Membership};
+use self::service::SignsOfLife;
 use self::session::{Bounds, Sessions};
-use crate::message::{DisconnectReason, Namespace};
+use crate::message::Namespace;
 use crate::shutdown::Shutdown;
 use crate::transport::{self, Transport};
 
 pub use self::service::{IoService, RequestBody};
 
-/// How long to wait, when stopping, for sockets to be closed.
-const CLOSING: Duration = Duration::from_secs(5);
 /// Bytes read from a websocket at once. Small, because each connection keeps as much.
 const READ_BUFFER: usize = 4 * 1_024;
 /// Packets in a socket's send queue. Never the limit that counts: that is in bytes, and kept by the session.
@@ -67,14 +68,17 @@ pub struct IoNodeSettings {
     pub max_payload: usize,
     /// How many bytes may wait to be sent to a client before it is disconnected.
     pub send_buffer: u64,
+    /// How long an event may wait to be accepted before it is refused to its client.
+    pub refuse_after: Duration,
     /// Whether clients may connect by long polling.
     pub polling: bool,
     /// Whether they may connect by websocket.
     pub websocket: bool,
 }
 
-/// Joins the transport and gives the service that answers Engine.IO requests; all other requests go to `inner`. When
-/// `shutdown` begins, clients are disconnected with `server-shutdown`, and their last events are handed in.
+/// Joins the transport and gives the service that answers Engine.IO requests; all other requests go to `inner`. An
+/// io-node that loses its place in the cluster ends its connections and joins anew. When `shutdown` begins, clients are
+/// disconnected with `server-shutdown`, and their last events are handed in.
 ///
 /// # Errors
 /// When the transport cannot be joined.
@@ -99,19 +103,28 @@ where
         .await
         .context("cannot join the transport")?;
 
-    let (intake, events) = mpsc::unbounded_channel();
     let sessions = Sessions::new(Bounds {
         waiting: settings.max_payload,
         unsent: settings.send_buffer,
     });
-    let service = IoService::new(engine, settings.path.clone(), sessions.clone());
+    let gate = Gate::new();
+    let signs_of_life = SignsOfLife {
+        every: settings.ping_timeout / 3,
+    };
+    let service = IoService::new(
+        engine,
+        settings.path.clone(),
+        sessions.clone(),
+        gate.clone(),
+        signs_of_life,
+    );
     let end_polling = service.end_polling(shutdown.clone());
     let mut namespaces = HashMap::new();
     for namespace in settings.namespaces {
         let clients = Clients::new(
             namespace.clone(),
             settings.node.id.clone(),
-            intake.clone(),
+            gate.clone(),
             end_polling.clone(),
         );
         io.ns(
@@ -129,23 +142,22 @@ where
         namespaces.insert(namespace, clients);
     }
 
-    let closing = CancellationToken::new();
-    shutdown.spawn(close(io, namespaces.clone(), shutdown.clone(), closing.clone()));
-    let delivery = Delivery {
+    info!(io_node = %settings.node.id, path = settings.path, "io-node started");
+    let (incarnation, events) = gate.open();
+    let membership = Membership {
+        node: settings.node,
+        transport,
+        io,
         namespaces,
+        gate,
+        refuse_after: settings.refuse_after,
         shutdown: shutdown.clone(),
     };
-    shutdown.spawn(until_fenced(
-        delivery.run(session.outbox),
-        shutdown.clone(),
-        closing.clone(),
-    ));
-    shutdown.spawn(until_fenced(
-        intake::run(events, session.inbox, closing),
-        shutdown.clone(),
-        CancellationToken::new(),
-    ));
-    info!(io_node = %settings.node.id, path = settings.path, "io-node started");
+    shutdown.spawn(membership.run(Joined {
+        session,
+        incarnation,
+        events,
+    }));
     Ok(service)
 }
 
@@ -167,42 +179,5 @@ fn builder(settings: &IoNodeSettings) -> SocketIoBuilder {
         (true, false) => builder.transports([TransportType::Polling]),
         (false, true) => builder.transports([TransportType::Websocket]),
         _ => builder,
-    }
-}
-
-/// Waits for the end, closes every connection, and lets the intake go when the last events are in. Connections and not
-/// namespaces are closed, so that clients come back by themselves to wherever they find a node.
-async fn close(
-    io: SocketIo<Door>,
-    namespaces: HashMap<Namespace, Arc<Clients>>,
-    shutdown: Shutdown,
-    closing: CancellationToken,
-) {
-    shutdown.begun().await;
-    for member in namespaces.values().flat_map(|clients| clients.all()) {
-        member.see_off(DisconnectReason::ServerShutdown, &shutdown);
-    }
-    let gone = async {
-        while !namespaces.values().all(|clients| clients.are_gone()) {
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    if timeout(CLOSING, gone).await.is_err() {
-        warn!("some sockets are still open and are cut off");
-    }
-    // What is left has joined no namespace.
-    io.close().await;
-    closing.cancel();
-}
-
-/// Runs one side of the io-node; one that was fenced cannot go on, so the process ends and may be started anew.
-async fn until_fenced(side: impl Future<Output = Result<()>>, shutdown: Shutdown, closing: CancellationToken) {
-    let ended = tokio::select! {
-        ended = side => ended,
-        () = closing.cancelled() => return,
-    };
-    if let Err(error) = ended {
-        error!("this io-node cannot go on: {error:#}");
-        shutdown.begin();
     }
 }

@@ -1,13 +1,15 @@
 //! One Engine.IO session: the connection that all its clients share, and how far it is ahead or behind.
 //!
-//! Two bounds are kept here. What came in and is not accepted yet makes the connection pause: the client is slowed by
-//! its own connection and nobody else notices. What went out and is not written yet may grow to a limit, and beyond it
+//! Two bounds are kept here. What came in and waits to be accepted makes the session pause: the client is slowed by its
+//! own connection and nobody else notices. A websocket is not read meanwhile; of a session that polls, the requests that
+//! bring messages are held back where they come in. What went out and is not written yet may grow to a limit, and beyond it
 //! the connection is closed: a client that will not read is disconnected, and never given a gap.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use socketioxide_core::Sid;
+use tokio::sync::Notify;
 
 use crate::http::Connection;
 
@@ -15,7 +17,7 @@ use crate::http::Connection;
 const PAUSE_AT: usize = 64;
 /// and goes on when so few do.
 const RESUME_AT: usize = 16;
-/// Polling sessions cannot be paused for sure: when so many events wait, the session is closed.
+/// One request of a session that polls may bring many: when so many events wait, the session is closed.
 const CLOSE_AT: usize = 8_192;
 
 /// The bounds of a session.
@@ -36,8 +38,8 @@ pub(super) struct Sessions {
 #[derive(Default)]
 struct Known {
     sessions: HashMap<Sid, Weak<Session>>,
-    /// Connections to which a session was upgraded before any of its clients was there.
-    upgraded: HashMap<Sid, Weak<Connection>>,
+    /// Connections to which a session was moved before any of its clients was there, and whether to a websocket.
+    upgraded: HashMap<Sid, (Weak<Connection>, bool)>,
 }
 
 /// One session. It lives as long as one of its clients.
@@ -45,11 +47,15 @@ pub(super) struct Session {
     pub(super) id: Sid,
     bounds: Bounds,
     flow: Mutex<Flow>,
+    /// Told when a pause is over.
+    resumed: Arc<Notify>,
     sessions: Weak<Sessions>,
 }
 
 struct Flow {
     connection: Option<Arc<Connection>>,
+    /// Whether the connection is the session's own, and not one that it polls on.
+    websocket: bool,
     waiting: usize,
     waiting_bytes: usize,
     paused: bool,
@@ -74,20 +80,30 @@ impl Sessions {
         })
     }
 
-    /// The session of that id, made when this is the first of its clients.
-    pub(super) fn of(self: &Arc<Self>, id: Sid, connection: Option<Arc<Connection>>) -> Arc<Session> {
+    /// The session of that id, if one of its clients is there.
+    pub(super) fn find(&self, id: Sid) -> Option<Arc<Session>> {
+        self.known().sessions.get(&id).and_then(Weak::upgrade)
+    }
+
+    /// The session of that id, made when this is the first of its clients: on this connection, a websocket or not, unless
+    /// it has moved already.
+    pub(super) fn of(self: &Arc<Self>, id: Sid, connection: Option<Arc<Connection>>, websocket: bool) -> Arc<Session> {
         let mut known = self.known();
         if let Some(session) = known.sessions.get(&id).and_then(Weak::upgrade) {
             return session;
         }
-        let connection = known
+        let moved = known
             .upgraded
             .remove(&id)
-            .and_then(|connection| connection.upgrade())
-            .or(connection);
+            .and_then(|(connection, websocket)| Some((connection.upgrade()?, websocket)));
+        let (connection, websocket) = match moved {
+            Some((connection, websocket)) => (Some(connection), websocket),
+            None => (connection, websocket),
+        };
         let sent = connection.as_ref().map_or(0, |connection| connection.written());
         let flow = Flow {
             connection,
+            websocket,
             waiting: 0,
             waiting_bytes: 0,
             paused: false,
@@ -97,24 +113,27 @@ impl Sessions {
             id,
             bounds: self.bounds,
             flow: Mutex::new(flow),
+            resumed: Arc::default(),
             sessions: Arc::downgrade(self),
         });
         known.sessions.insert(id, Arc::downgrade(&session));
         session
     }
 
-    /// Notes that a session now goes over this connection: it was upgraded to it, or polls on it.
-    pub(super) fn moved(&self, id: Sid, connection: Arc<Connection>) {
+    /// Notes that a session now goes over this connection: it was upgraded to this websocket, or polls on it.
+    pub(super) fn moved(&self, id: Sid, connection: Arc<Connection>, websocket: bool) {
         let mut known = self.known();
         if let Some(session) = known.sessions.get(&id).and_then(Weak::upgrade) {
             drop(known);
-            session.move_to(connection);
+            session.move_to(connection, websocket);
             return;
         }
         if known.upgraded.len() >= 1_024 {
-            known.upgraded.retain(|_, connection| connection.strong_count() > 0);
+            known
+                .upgraded
+                .retain(|_, (connection, _)| connection.strong_count() > 0);
         }
-        known.upgraded.insert(id, Arc::downgrade(&connection));
+        known.upgraded.insert(id, (Arc::downgrade(&connection), websocket));
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -130,7 +149,7 @@ impl Session {
         flow.waiting_bytes += bytes;
         if !flow.paused && (flow.waiting >= PAUSE_AT || flow.waiting_bytes >= self.bounds.waiting) {
             flow.paused = true;
-            flow.connection.iter().for_each(|connection| connection.pause());
+            flow.websocket().inspect(|connection| connection.pause());
         }
         if flow.waiting >= CLOSE_AT {
             Err(Excess::Flood)
@@ -139,15 +158,26 @@ impl Session {
         }
     }
 
-    /// Counts an event that was accepted, and resumes reading when there are few left.
-    pub(super) fn accepted(&self, bytes: usize) {
+    /// Counts an event that does not wait any more, and resumes reading when there are few left.
+    pub(super) fn went_on(&self, bytes: usize) {
         let mut flow = self.flow();
         flow.waiting -= 1;
         flow.waiting_bytes -= bytes;
         if flow.paused && flow.waiting <= RESUME_AT && flow.waiting_bytes <= self.bounds.waiting / 2 {
             flow.paused = false;
-            flow.connection.iter().for_each(|connection| connection.resume());
+            flow.websocket().inspect(|connection| connection.resume());
+            self.resumed.notify_waiters();
         }
+    }
+
+    /// Whether too much waits to be accepted.
+    pub(super) fn is_paused(&self) -> bool {
+        self.flow().paused
+    }
+
+    /// Told when a pause is over, and when the session is.
+    pub(super) fn resumed(&self) -> Arc<Notify> {
+        self.resumed.clone()
     }
 
     /// Counts bytes given to be sent, and finds a client that does not read.
@@ -186,7 +216,7 @@ impl Session {
             .map(|connection| connection.peer().to_string())
     }
 
-    fn move_to(&self, connection: Arc<Connection>) {
+    fn move_to(&self, connection: Arc<Connection>, websocket: bool) {
         let mut flow = self.flow();
         if flow
             .connection
@@ -197,11 +227,14 @@ impl Session {
             return;
         }
         if flow.paused {
-            flow.connection.iter().for_each(|connection| connection.resume());
-            connection.pause();
+            flow.websocket().inspect(|connection| connection.resume());
         }
         flow.sent = connection.written();
         flow.connection = Some(connection);
+        flow.websocket = websocket;
+        if flow.paused {
+            flow.websocket().inspect(|connection| connection.pause());
+        }
     }
 
     fn flow(&self) -> MutexGuard<'_, Flow> {
@@ -209,11 +242,21 @@ impl Session {
     }
 }
 
+impl Flow {
+    fn websocket(&self) -> Option<&Arc<Connection>> {
+        self.connection.as_ref().filter(|_| self.websocket)
+    }
+}
+
 impl Drop for Session {
     fn drop(&mut self) {
-        if self.flow().paused {
-            self.flow().connection.iter().for_each(|connection| connection.resume());
+        {
+            let flow = self.flow();
+            if flow.paused {
+                flow.websocket().inspect(|connection| connection.resume());
+            }
         }
+        self.resumed.notify_waiters();
         let Some(sessions) = self.sessions.upgrade() else {
             return;
         };

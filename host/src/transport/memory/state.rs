@@ -73,14 +73,17 @@ impl State {
     /// Puts an app-node in and deals the partitions out anew; returns its incarnation.
     pub(super) fn join_app(&mut self, node: NodeId, news: Arc<Notify>) -> u64 {
         self.incarnations += 1;
-        self.app_nodes.insert(
-            node,
-            AppState {
-                incarnation: self.incarnations,
-                granted: VecDeque::new(),
-                news,
-            },
-        );
+        let app = AppState {
+            incarnation: self.incarnations,
+            granted: VecDeque::new(),
+            news,
+        };
+        if let Some(fenced) = self.app_nodes.insert(node, app) {
+            for partition in fenced.granted {
+                self.partition(partition).owner = None;
+            }
+            fenced.news.notify_one();
+        }
         self.rebalance();
         self.incarnations
     }

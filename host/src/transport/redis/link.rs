@@ -79,6 +79,19 @@ impl Link {
         self.until_answered(Request::One(command), only).await
     }
 
+    /// Sends a command until it is answered, if only by an error that no waiting changes, such as that there is no such
+    /// key.
+    pub(super) async fn ask_or_error<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, String> {
+        let read = |answers: Vec<Value>| {
+            let answer = answers.into_iter().next().unwrap_or(Value::Nil);
+            match answer {
+                Value::ServerError(error) => Ok(Err(error.details().unwrap_or(error.code()).to_owned())),
+                answer => T::from_redis_value(answer).map(Ok),
+            }
+        };
+        self.until_answered(Request::OneOrError(command), read).await
+    }
+
     /// Sends several commands of one slot in one round trip, all of them again until all are answered.
     pub(super) async fn ask_all(&self, commands: &Pipeline) -> Vec<Value> {
         self.until_answered(Request::All(commands), Ok).await
@@ -228,10 +241,8 @@ impl Link {
 
     async fn connect(&self, pace: &mut Pace) -> Result<Live, Trouble> {
         self.0.server.watch();
-        // Before connecting: a change during it means that it may lead to the old master.
-        let change = self.0.server.changes();
-        let connection = match self.0.server.connect(self.0.answer).await {
-            Ok(connection) => connection,
+        let (connection, change) = match self.0.server.connect_as_of(self.0.answer).await {
+            Ok(made) => made,
             Err(trouble) => {
                 pace.failed();
                 return Err(trouble);

@@ -10,9 +10,13 @@ mod app_side;
 mod committer;
 mod dead;
 mod durability;
+#[cfg(test)]
+mod faults;
 mod io_side;
 mod key_value;
 mod keys;
+#[cfg(test)]
+mod kinds;
 mod link;
 mod membership;
 mod outage;
@@ -29,6 +33,7 @@ mod startup;
 mod stream;
 #[cfg(test)]
 mod testing;
+mod tls;
 mod trouble;
 mod url;
 mod watch;

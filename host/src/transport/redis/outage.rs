@@ -4,9 +4,12 @@
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::trouble::{Kind, Trouble};
+
+/// Without a refusal for so long, an outage that nobody waits for is over.
+const QUIET: Duration = Duration::from_secs(10);
 
 /// The present outage of a server, if there is one.
 #[derive(Debug)]
@@ -28,6 +31,7 @@ struct Outage {
     /// Whether any answer at all is proof of its end, or only that to one who was refused.
     concerns_all: bool,
     last: String,
+    last_at: Instant,
 }
 
 impl Outages {
@@ -53,7 +57,9 @@ impl Outages {
     /// Notes an answer to somebody who was not refused before.
     pub(super) fn answered(&self) {
         if self.present.load(Ordering::Acquire) {
-            self.end_if(|outage| outage.waiting == 0 && outage.concerns_all);
+            // Whoever was refused may have given up; when nobody was for a while, it is over.
+            let ends = |outage: &Outage| outage.concerns_all || outage.last_at.elapsed() > QUIET;
+            self.end_if(|outage| outage.waiting == 0 && ends(outage));
         }
     }
 
@@ -65,9 +71,11 @@ impl Outages {
             told: BTreeSet::new(),
             concerns_all: true,
             last: String::new(),
+            last_at: Instant::now(),
         });
         outage.waiting += usize::from(joins);
         outage.concerns_all &= trouble.concerns_all();
+        outage.last_at = Instant::now();
         outage.last = trouble.words(&self.server);
         if outage.told.insert(trouble.kind) {
             let meaning = match trouble.kind {

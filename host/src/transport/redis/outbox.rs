@@ -17,6 +17,7 @@ use super::link::Link;
 use super::membership::Member;
 use super::stream::{Entry, EntryId, read, read_safe};
 use super::wire::decode;
+use crate::counts;
 use crate::message::Command;
 use crate::transport::{Outbox, Result, TransportError};
 
@@ -135,6 +136,7 @@ fn commands(entry: &Entry) -> Vec<Command> {
         match decode::<Vec<Command>>(value) {
             Ok(read) => commands.extend(read),
             Err(reason) => {
+                counts::COMMANDS_DROPPED.one();
                 warn!(entry = %entry.id, "commands were refused: {reason}; run the same version of plugnode everywhere");
             }
         }

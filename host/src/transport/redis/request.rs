@@ -1,7 +1,7 @@
 //! What can be sent to Redis and sent again: a command, several, or a script.
 
 use bytes::Bytes;
-use redis::{Cmd, Pipeline, RedisResult, Value};
+use redis::{Cmd, Pipeline, RedisResult, ServerError, Value};
 
 use super::script::Script;
 use super::server::Connection;
@@ -11,6 +11,8 @@ use super::trouble::{Kind, Trouble};
 pub(super) enum Request<'a> {
     /// A command.
     One(&'a Cmd),
+    /// A command, which an error may answer.
+    OneOrError(&'a Cmd),
     /// Several of one slot, in one round trip.
     All(&'a Pipeline),
     /// A script.
@@ -32,7 +34,20 @@ impl Request<'_> {
     pub(super) async fn send(&self, connection: &mut Connection) -> RedisResult<Vec<Value>> {
         match self {
             Self::One(command) => connection.ask(command).await.map(|answer| vec![answer]),
-            Self::All(commands) => connection.ask_all(commands).await,
+            Self::OneOrError(command) => match connection.ask(command).await {
+                Err(error) if Trouble::of(&error).kind == Kind::Unexpected => {
+                    let error = ServerError::try_from(error)?;
+                    Ok(vec![Value::ServerError(error)])
+                }
+                answer => answer.map(|answer| vec![answer]),
+            },
+            Self::All(commands) => {
+                let answers = connection.ask_all(commands).await;
+                match &answers {
+                    Err(error) if Trouble::of(error).kind == Kind::Cluster => one_by_one(connection, commands).await,
+                    _ => answers,
+                }
+            }
             Self::Run(call) => {
                 let mut answer = connection.ask(&call.by_sha1()).await;
                 if matches!(&answer, Err(error) if Trouble::of(error).kind == Kind::NoScript) {
@@ -60,6 +75,15 @@ impl Call<'_> {
     fn by_code(&self) -> Cmd {
         self.script.by_code(self.keys, self.arguments)
     }
+}
+
+/// While a slot moves, its new node serves each command by itself only.
+async fn one_by_one(connection: &mut Connection, commands: &Pipeline) -> RedisResult<Vec<Value>> {
+    let mut answers = Vec::with_capacity(commands.len());
+    for command in commands.cmd_iter() {
+        answers.push(connection.ask(command).await?);
+    }
+    Ok(answers)
 }
 
 fn pipeline(first: Cmd, following: &[Cmd]) -> Pipeline {

@@ -2,8 +2,7 @@
 //! in, and keeps what the process as a whole knows of Redis: whether it answers, and which server is the master.
 
 use std::fmt;
-use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -12,8 +11,8 @@ use redis::cluster::ClusterClientBuilder;
 use redis::cluster_async::ClusterConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{
-    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Pipeline,
-    RedisConnectionInfo, RedisError, RedisResult, TlsCertificates, Value,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Pipeline,
+    RedisConnectionInfo, RedisResult, TlsCertificates, Value,
 };
 use tokio_util::task::AbortOnDropHandle;
 
@@ -21,7 +20,7 @@ use super::outage::Outages;
 use super::sentinel::Sentinels;
 use super::trouble::{Kind, Trouble};
 use super::url::{Host, Location, Login, Place};
-use super::{RedisSettings, TlsFiles, startup, watch};
+use super::{RedisSettings, TlsFiles, startup, tls, watch};
 use crate::transport::{Result, TransportError};
 
 /// A connection that takes longer is given up.
@@ -40,6 +39,8 @@ pub(super) struct Server {
     masters: Mutex<String>,
     /// How often they were others than before.
     changes: AtomicU64,
+    /// Whether anybody ever got through to it.
+    reached: AtomicBool,
     watch: OnceLock<AbortOnDropHandle<()>>,
 }
 
@@ -57,7 +58,7 @@ impl Server {
     pub(super) fn new(url: &str, tls: &TlsFiles) -> Result<Self> {
         let location = Location::parse(url).map_err(|problem| unusable(format!("[transport] url: {problem}")))?;
         let certificates = match location.tls {
-            true => Some(certificates(tls)?),
+            true => Some(tls::certificates(tls)?),
             false => None,
         };
         if !location.tls && (tls.ca.is_some() || tls.cert.is_some() || tls.key.is_some()) {
@@ -71,6 +72,7 @@ impl Server {
             certificates,
             masters: Mutex::default(),
             changes: AtomicU64::new(0),
+            reached: AtomicBool::new(false),
             watch: OnceLock::new(),
         })
     }
@@ -101,18 +103,29 @@ impl Server {
 
     /// Connects and logs in. `response` is how long an answer may take.
     pub(super) async fn connect(&self, response: Duration) -> std::result::Result<Connection, Trouble> {
-        match &self.location.place {
-            Place::Cluster(hosts) => self.connect_cluster(hosts, response).await.map(Connection::Cluster),
-            Place::Node(host) => self
-                .connect_node(&self.address(host), response)
-                .await
-                .map(Connection::Node),
-            Place::Socket(path) => {
-                let address = ConnectionAddr::Unix(path.clone());
-                self.connect_node(&address, response).await.map(Connection::Node)
+        let (connection, _) = self.connect_as_of(response).await?;
+        Ok(connection)
+    }
+
+    /// The same, with the number of changes as of which this leads to a master.
+    pub(super) async fn connect_as_of(&self, response: Duration) -> std::result::Result<(Connection, u64), Trouble> {
+        let change = self.changes();
+        let node = match &self.location.place {
+            Place::Cluster(hosts) => {
+                let cluster = self.connect_cluster(hosts, response).await?;
+                return Ok((Connection::Cluster(cluster), change));
             }
-            Place::Sentinel { .. } => self.connect_master(response).await.map(Connection::Node),
-        }
+            Place::Sentinel { .. } => {
+                let master = self.find_master().await?;
+                // From here on: should it be another one again before this is connected, that counts.
+                let change = self.is_led_by(&master);
+                let node = self.connect_master(&master, response).await?;
+                return Ok((Connection::Node(node), change));
+            }
+            Place::Node(host) => self.connect_node(&self.address(host), response).await?,
+            Place::Socket(path) => self.connect_node(&ConnectionAddr::Unix(path.clone()), response).await?,
+        };
+        Ok((Connection::Node(node), change))
     }
 
     /// Connects to one server of which it is known that it is meant.
@@ -148,20 +161,9 @@ impl Server {
         within: Duration,
         response: Duration,
     ) -> std::result::Result<MultiplexedConnection, Trouble> {
-        let settings = RedisConnectionInfo::default().set_skip_set_lib_name();
         let connect = async {
-            let info = to_info(address.clone())?.set_redis_settings(settings);
-            let client = match (&self.certificates, address) {
-                (Some(certificates), ConnectionAddr::TcpTls { .. }) => {
-                    Client::build_with_tls(info, certificates.clone())?
-                }
-                _ => Client::open(info)?,
-            };
-            let config = AsyncConnectionConfig::new()
-                .set_connection_timeout(Some(within))
-                .set_response_timeout(Some(response))
-                .set_pipeline_buffer_size(QUEUE);
-            let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+            let opened = self.open(address, within, response).await;
+            let connection = opened.map_err(|error| self.explained(address, Trouble::of(&error)))?;
             let mut hello = Pipeline::new();
             if let Some(password) = &login.password {
                 hello.cmd("AUTH").arg(login.user.as_deref()).arg(password);
@@ -171,14 +173,56 @@ impl Server {
             }
             // What asks nothing else shows whether it is let in.
             hello.cmd("PING");
-            Connection::Node(connection.clone()).ask_all(&hello).await?;
+            let said = Connection::Node(connection.clone()).ask_all(&hello).await;
+            said.map_err(|error| self.explained(address, Trouble::of(&error)))?;
+            self.reached.store(true, Ordering::Release);
             Ok(connection)
         };
-        match tokio::time::timeout(within, connect).await {
-            Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => Err(Trouble::of(&error)),
-            Err(_) => Err(Trouble::new(Kind::Unreachable, "connecting takes too long")),
+        let late = |_| Err(Trouble::new(Kind::Unreachable, "connecting takes too long"));
+        tokio::time::timeout(within, connect).await.unwrap_or_else(late)
+    }
+
+    async fn open(
+        &self,
+        address: &ConnectionAddr,
+        within: Duration,
+        response: Duration,
+    ) -> RedisResult<MultiplexedConnection> {
+        let settings = RedisConnectionInfo::default().set_skip_set_lib_name();
+        let info = to_info(address.clone())?.set_redis_settings(settings);
+        let client = match (&self.certificates, address) {
+            (Some(certificates), ConnectionAddr::TcpTls { .. }) => Client::build_with_tls(info, certificates.clone())?,
+            _ => Client::open(info)?,
+        };
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(within))
+            .set_response_timeout(Some(response))
+            .set_pipeline_buffer_size(QUEUE);
+        client.get_multiplexed_async_connection_with_config(&config).await
+    }
+
+    /// A server that wants TLS, or a certificate, or that knows nothing of TLS, often says no more than that it closes
+    /// the connection, or nothing at all. When it was never reached, that is worth a hint.
+    fn explained(&self, address: &ConnectionAddr, mut trouble: Trouble) -> Trouble {
+        if self.reached.load(Ordering::Acquire) {
+            return trouble;
         }
+        let hint = match (trouble.kind, address, &self.certificates) {
+            (Kind::Silent, ConnectionAddr::TcpTls { .. }, _) => {
+                "if it speaks no TLS there, write redis:// for rediss://"
+            }
+            (Kind::Unreachable, ConnectionAddr::TcpTls { .. }, Some(certificates))
+                if certificates.client_tls.is_none() && trouble.is_closed() =>
+            {
+                "if it wants a certificate, name one in [transport] tls-cert and tls-key"
+            }
+            (Kind::Unreachable, ConnectionAddr::Tcp(..), _) if trouble.is_closed() => {
+                "if it speaks TLS there, write rediss:// for redis://"
+            }
+            _ => return trouble,
+        };
+        trouble.detail = format!("{}; {hint}", trouble.detail);
+        trouble
     }
 
     async fn connect_cluster(
@@ -217,10 +261,13 @@ impl Server {
         }
     }
 
-    /// Asks the Sentinels, and connects to whom they name if that server agrees.
-    async fn connect_master(&self, response: Duration) -> std::result::Result<MultiplexedConnection, Trouble> {
-        let master = self.find_master().await?;
-        let connection = self.connect_node(&self.address(&master), response).await;
+    /// Connects to whom Sentinels name, if that server agrees.
+    async fn connect_master(
+        &self,
+        master: &Host,
+        response: Duration,
+    ) -> std::result::Result<MultiplexedConnection, Trouble> {
+        let connection = self.connect_node(&self.address(master), response).await;
         let mut connection = connection.map_err(|mut trouble| {
             trouble.detail = format!("{master}: {}", trouble.detail);
             trouble
@@ -266,18 +313,18 @@ impl Server {
         }
     }
 
-    /// Notes who the masters are. When they are others than before, links connect anew.
-    pub(super) fn is_led_by(&self, masters: impl ToString) {
+    /// Notes who the masters are. When they are others than before, links connect anew. Returns how often that was.
+    pub(super) fn is_led_by(&self, masters: impl ToString) -> u64 {
         let masters = masters.to_string();
         let mut known = self.masters.lock().expect("nothing panics while it holds this lock");
-        if *known == masters {
-            return;
+        if *known != masters {
+            let old = std::mem::replace(&mut *known, masters);
+            if !old.is_empty() {
+                self.changes.fetch_add(1, Ordering::AcqRel);
+                tracing::warn!("Redis at {self} has another master: {} instead of {old}", *known);
+            }
         }
-        let old = std::mem::replace(&mut *known, masters);
-        if !old.is_empty() {
-            self.changes.fetch_add(1, Ordering::AcqRel);
-            tracing::warn!("Redis at {self} has another master: {} instead of {old}", *known);
-        }
+        self.changes()
     }
 
     /// Notes that one who connected after so many changes did not get to a master: all connect anew.
@@ -322,43 +369,13 @@ impl fmt::Debug for Server {
     }
 }
 
-fn to_info(address: ConnectionAddr) -> RedisResult<ConnectionInfo> {
+pub(super) fn to_info(address: ConnectionAddr) -> RedisResult<ConnectionInfo> {
     Ok(address.into_connection_info()?.set_tcp_settings(tcp()))
 }
 
 /// Commands are small and somebody waits for each.
 fn tcp() -> TcpSettings {
     TcpSettings::default().set_nodelay(true)
-}
-
-fn certificates(files: &TlsFiles) -> Result<TlsCertificates> {
-    // An error means that it was chosen before.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let read = |path: &Path, key: &str| {
-        let problem = |error| unusable(format!("[transport] {key}: cannot read {}: {error}", path.display()));
-        std::fs::read(path).map_err(problem)
-    };
-    let client_tls = match (&files.cert, &files.key) {
-        (None, None) => None,
-        (Some(cert), Some(key)) => Some(ClientTlsConfig {
-            client_cert: read(cert, "tls-cert")?,
-            client_key: read(key, "tls-key")?,
-        }),
-        _ => return Err(unusable("[transport] tls-cert and tls-key go together: name both")),
-    };
-    let root_cert = files.ca.as_ref().map(|path| read(path, "tls-ca")).transpose()?;
-    let certificates = TlsCertificates { client_tls, root_cert };
-    // What is in the files is looked at when a client is made of them.
-    let address = ConnectionAddr::TcpTls {
-        host: "localhost".into(),
-        port: 1,
-        insecure: false,
-        tls_params: None,
-    };
-    let made = to_info(address).and_then(|info| Client::build_with_tls(info, certificates.clone()));
-    let problem = |error: RedisError| unusable(format!("[transport] tls-ca, tls-cert, tls-key: {error}"));
-    made.map_err(problem)?;
-    Ok(certificates)
 }
 
 pub(super) fn unusable(problem: impl Into<String>) -> TransportError {

@@ -119,7 +119,7 @@ pub(super) async fn newest(link: &Link, key: &[u8]) -> EntryId {
     let mut command = redis::cmd("XINFO");
     command.arg("STREAM").arg(key);
     // There is no stream until it has had an entry.
-    let Ok(Value::Array(info)) = link.try_ask::<Value>(&command).await else {
+    let Ok(Value::Array(info)) = link.ask_or_error::<Value>(&command).await else {
         return EntryId::default();
     };
     let field = info

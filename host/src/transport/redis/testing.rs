@@ -3,12 +3,16 @@
 //! It listens on a Unix socket, which is in nobody's way; where a test needs TCP (Cluster, Sentinel, TLS), it gives a
 //! port by arguments.
 
+use std::io;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use redis::{ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo};
 use tempfile::TempDir;
+use tracing::subscriber::DefaultGuard;
 
 /// The time that starting may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -16,6 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A `redis-server`.
 pub(in crate::transport) struct TestServer {
     folder: TempDir,
+    /// A config file that it writes to itself, if it is to have one.
+    config: Option<PathBuf>,
     arguments: Vec<String>,
     process: Option<Child>,
     /// The password for the test's own questions, if the server asks for one.
@@ -30,18 +36,36 @@ impl TestServer {
 
     /// One with arguments as on the command line, such as `["--appendonly", "yes"]`.
     pub(in crate::transport) async fn start_with(arguments: &[&str]) -> Self {
-        let mut server = Self {
-            folder: tempfile::tempdir().expect("a test can write to the temporary folder"),
-            arguments: arguments.iter().map(|argument| argument.to_string()).collect(),
-            process: None,
-            password: None,
-        };
-        let password = arguments.iter().position(|argument| *argument == "--requirepass");
-        server.password = password
-            .and_then(|at| arguments.get(at + 1))
-            .map(|word| word.to_string());
+        let mut server = Self::new(arguments);
         server.restart().await;
         server
+    }
+
+    /// A Sentinel at this port, that watches one master under the name `main`.
+    pub(in crate::transport) async fn start_sentinel(port: u16, master: u16) -> Self {
+        let mut server = Self::new(&["--sentinel"]);
+        let config = server.folder.path().join("sentinel.conf");
+        let text = format!(
+            "port {port}\nsentinel monitor main 127.0.0.1 {master} 1\nsentinel down-after-milliseconds main 300\n\
+             sentinel failover-timeout main 1000\n"
+        );
+        std::fs::write(&config, text).expect("a test can write to its folder");
+        server.config = Some(config);
+        server.restart().await;
+        server
+    }
+
+    fn new(arguments: &[&str]) -> Self {
+        let password = arguments.iter().position(|argument| *argument == "--requirepass");
+        Self {
+            folder: tempfile::tempdir().expect("a test can write to the temporary folder"),
+            config: None,
+            arguments: arguments.iter().map(|argument| argument.to_string()).collect(),
+            process: None,
+            password: password
+                .and_then(|at| arguments.get(at + 1))
+                .map(|word| word.to_string()),
+        }
     }
 
     /// Where it is, as a user writes it.
@@ -56,11 +80,13 @@ impl TestServer {
 
     /// Asks it something over a connection of the test's own.
     pub(in crate::transport) async fn ask(&self, words: &[&str]) -> redis::RedisResult<redis::Value> {
-        let mut url = format!("unix://{}", self.socket().display());
+        let address = ConnectionAddr::Unix(self.socket());
+        let mut login = RedisConnectionInfo::default();
         if let Some(password) = &self.password {
-            url.push_str(&format!("?pass={password}"));
+            login = login.set_password(password);
         }
-        let mut connection = redis::Client::open(url)?.get_multiplexed_async_connection().await?;
+        let info = address.into_connection_info()?.set_redis_settings(login);
+        let mut connection = redis::Client::open(info)?.get_multiplexed_async_connection().await?;
         let mut command = redis::cmd(words[0]);
         command.arg(&words[1..]).query_async(&mut connection).await
     }
@@ -87,8 +113,13 @@ impl TestServer {
         self.kill();
         let _ = std::fs::remove_file(self.socket());
         let log = std::fs::File::create(self.log()).expect("a test can write to its folder");
-        let started = Command::new("redis-server")
-            .args(["--port", "0", "--save", "", "--unixsocket"])
+        let mut command = Command::new("redis-server");
+        match &self.config {
+            Some(config) => command.arg(config),
+            None => command.args(["--port", "0", "--save", "", "--repl-diskless-sync-delay", "0"]),
+        };
+        let started = command
+            .arg("--unixsocket")
             .arg(self.socket())
             .args(&self.arguments)
             .current_dir(self.folder.path())
@@ -122,7 +153,45 @@ impl TestServer {
 
 impl Drop for TestServer {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // A failed test is easier to understand with what its servers saw.
+            eprintln!("{}", std::fs::read_to_string(self.log()).unwrap_or_default());
+        }
         self.kill();
+    }
+}
+
+/// What is logged by this thread.
+#[derive(Clone, Default)]
+pub(in crate::transport) struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Lines {
+    /// Listens from now on, until the guard is dropped.
+    pub(in crate::transport) fn heard() -> (Self, DefaultGuard) {
+        let lines = Self::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        (lines, tracing::subscriber::set_default(subscriber))
+    }
+
+    /// How many lines of a level have these words.
+    pub(in crate::transport) fn with(&self, level: &str, words: &str) -> usize {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        let found = text.lines().filter(|line| line.contains(level) && line.contains(words));
+        found.count()
+    }
+}
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -79,6 +79,14 @@ impl Trouble {
         )
     }
 
+    /// Whether the other end closed the connection.
+    pub(super) fn is_closed(&self) -> bool {
+        let detail = self.detail.to_lowercase();
+        ["broken pipe", "reset", "closed", "eof"]
+            .iter()
+            .any(|sign| detail.contains(sign))
+    }
+
     /// Whether whoever is answered has proof that it is over for all.
     pub(super) fn concerns_all(&self) -> bool {
         self.needs_new_connection() && !matches!(self.kind, Kind::Replica | Kind::Lonely) || self.kind == Kind::Loading

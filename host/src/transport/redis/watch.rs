@@ -45,7 +45,7 @@ async fn look_at_cluster(server: &Server, connection: &mut Option<Connection>) {
     let answer = cluster.route_command(question, anywhere).await;
     let nodes: RedisResult<String> = answer.and_then(|answer| Ok(redis::from_redis_value(answer)?));
     match nodes {
-        Ok(nodes) => server.is_led_by(masters(&nodes)),
+        Ok(nodes) => _ = server.is_led_by(masters(&nodes)),
         Err(_) => *connection = None,
     }
 }

@@ -2,15 +2,17 @@
 //! effects of the event and reach the others when it is committed.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Instant;
 
 use bytes::Bytes;
+use tokio::time::timeout_at;
 use wasmtime::component::{HasSelf, Resource};
 
 use super::{Capability, Grant, Package};
 use crate::message::{KeyValueError, Text, Write};
 use crate::wasm::bindings::wasi::keyvalue::store::{Error, KeyResponse};
 use crate::wasm::bindings::wasi::keyvalue::{batch, store};
-use crate::wasm::state::{QuotaExceeded, State};
+use crate::wasm::state::{GRACE, QuotaExceeded, State};
 
 pub(super) const CAPABILITY: Capability = Capability {
     serves: &[Package {
@@ -182,7 +184,7 @@ impl State {
     /// A page of keys as the present event sees them. Those that it has added come with the last page.
     async fn page(&mut self, bucket: &Text, cursor: u64) -> Result<KeyResponse, Error> {
         let store = self.app.settings.key_value.clone();
-        let (mut keys, next) = store.keys(bucket, cursor).await.map_err(unanswered)?;
+        let (mut keys, next) = self.answered(store.keys(bucket, cursor)).await?;
         keys.retain(|key| !matches!(self.call.overlay.get(bucket, key), Some(None)));
         if next.is_none() {
             let written = self.call.overlay.set_keys(bucket);
@@ -206,16 +208,34 @@ impl State {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        self.app
-            .settings
-            .key_value
-            .clone()
-            .get(bucket, keys)
-            .await
-            .map_err(unanswered)
+        let store = self.app.settings.key_value.clone();
+        self.answered(store.get(bucket, keys)).await
     }
-}
 
-fn unanswered(error: KeyValueError) -> Error {
-    Error::Other(error.to_string())
+    /// Waits for the store as long as the event has time. A store that fails, or takes most of that time for one answer,
+    /// is away: that is no fault of the event, whatever its handler makes of it.
+    async fn answered<T>(&mut self, answer: impl Future<Output = Result<T, KeyValueError>>) -> Result<T, Error> {
+        if let Some(words) = &self.call.unavailable {
+            return Err(Error::Other(words.clone()));
+        }
+        let (asked, limit) = (Instant::now(), self.app.settings.limits.time);
+        let words = match timeout_at(self.call.deadline.into(), answer).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) if asked.elapsed() >= limit / 2 => {
+                // Some time to take it well, rather than to be broken off for it.
+                let deadline = self.call.deadline + GRACE / 2;
+                self.set_deadline(deadline);
+                "key-value store: it does not answer".to_owned()
+            }
+            // The handler had used up its time by itself.
+            Err(_) => {
+                return Err(Error::Other(
+                    "key-value store: no time is left to wait for it".to_owned(),
+                ));
+            }
+        };
+        self.call.unavailable = Some(words.clone());
+        Err(Error::Other(words))
+    }
 }

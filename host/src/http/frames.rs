@@ -1,0 +1,202 @@
+//! Where in a stream of WebSocket frames a reader is, so that reading can be stopped between two messages.
+//!
+//! It looks at the frames' headers as they pass and keeps nothing of their content. RFC 6455, section 5.2.
+
+/// The longest header: two bytes, eight of length, four of mask.
+const LONGEST_HEADER: usize = 14;
+
+/// The place in a stream of frames from a client.
+#[derive(Debug)]
+pub(super) struct Frames {
+    header: [u8; LONGEST_HEADER],
+    /// How many bytes of the present header were seen.
+    seen: usize,
+    /// How many bytes of the present frame's content are to come.
+    content: u64,
+    /// Whether the present frame belongs to a message that goes on after it.
+    unfinished: bool,
+    /// How many messages have to pass before a stop.
+    first: u32,
+    /// Whether this is no stream of frames.
+    broken: bool,
+}
+
+impl Frames {
+    /// At the beginning of a stream that cannot be stopped before the first so many messages.
+    pub(super) fn new(first: u32) -> Self {
+        Self {
+            header: [0; LONGEST_HEADER],
+            seen: 0,
+            content: 0,
+            unfinished: false,
+            first,
+            broken: false,
+        }
+    }
+
+    /// Whether the stream is none of frames, and so its place is not known.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// How many bytes can be read without reading past the end of a message. None between two messages.
+    pub(super) fn rest(&self) -> Option<usize> {
+        if self.content > 0 {
+            return Some(usize::try_from(self.content).unwrap_or(usize::MAX));
+        }
+        if self.seen > 0 {
+            return Some(self.header_length() - self.seen);
+        }
+        (self.unfinished || self.first > 0).then_some(2)
+    }
+
+    /// Takes note of bytes that were read.
+    pub(super) fn saw(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() && !self.broken {
+            if self.content > 0 {
+                let skipped = usize::try_from(self.content).map_or(bytes.len(), |content| content.min(bytes.len()));
+                self.content -= skipped as u64;
+                bytes = &bytes[skipped..];
+                if self.content == 0 {
+                    self.end_frame();
+                }
+                continue;
+            }
+            self.header[self.seen] = bytes[0];
+            self.seen += 1;
+            bytes = &bytes[1..];
+            if self.seen == 2 && !self.is_plausible() {
+                self.broken = true;
+            } else if self.seen >= 2 && self.seen == self.header_length() {
+                self.end_header();
+            }
+        }
+    }
+
+    /// The length of the present header, as far as can be said: at least two bytes.
+    fn header_length(&self) -> usize {
+        const MASK: usize = 4;
+        if self.seen < 2 {
+            return 2;
+        }
+        match self.header[1] & 0x7f {
+            126 => 4 + MASK,
+            127 => 10 + MASK,
+            _ => 2 + MASK,
+        }
+    }
+
+    /// Whether the header's first two bytes can be those of a client's frame: a known kind, without extensions, masked.
+    fn is_plausible(&self) -> bool {
+        let kind = self.header[0] & 0x0f;
+        self.header[0] & 0x70 == 0 && matches!(kind, 0..=2 | 8..=10) && self.header[1] & 0x80 != 0
+    }
+
+    fn end_header(&mut self) {
+        self.content = match self.header[1] & 0x7f {
+            126 => self.header[2..4]
+                .iter()
+                .fold(0, |length, byte| length << 8 | u64::from(*byte)),
+            127 => self.header[2..10]
+                .iter()
+                .fold(0, |length, byte| length << 8 | u64::from(*byte)),
+            short => u64::from(short),
+        };
+        self.seen = 0;
+        if self.content == 0 {
+            self.end_frame();
+        }
+    }
+
+    fn end_frame(&mut self) {
+        let is_control = self.header[0] & 0x08 != 0;
+        if is_control {
+            return;
+        }
+        self.unfinished = self.header[0] & 0x80 == 0;
+        if !self.unfinished {
+            self.first = self.first.saturating_sub(1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(first: u8, length: usize) -> Vec<u8> {
+        let mut frame = vec![first];
+        match length {
+            0..126 => frame.push(0x80 | length as u8),
+            126..65_536 => {
+                frame.push(0x80 | 126);
+                frame.extend((length as u16).to_be_bytes());
+            }
+            _ => {
+                frame.push(0x80 | 127);
+                frame.extend((length as u64).to_be_bytes());
+            }
+        }
+        frame.extend([7; 4]);
+        frame.extend(vec![b'x'; length]);
+        frame
+    }
+
+    /// Reads as a stopped reader does, and says how much that was.
+    fn read_to_a_stop(frames: &mut Frames, bytes: &[u8]) -> usize {
+        let mut read = 0;
+        while let Some(rest) = frames.rest() {
+            let until = (read + rest).min(bytes.len());
+            assert!(read < until, "it wants to read on after the end");
+            frames.saw(&bytes[read..until]);
+            read = until;
+        }
+        read
+    }
+
+    #[test]
+    fn a_stop_is_at_the_end_of_a_message_whatever_its_length() {
+        for length in [0, 1, 125, 126, 65_535, 65_536, 200_000] {
+            let bytes = [frame(0x81, length), frame(0x81, 3)].concat();
+            for begun in [1, 2, 3, 5, 9, 12] {
+                let mut frames = Frames::new(0);
+                assert_eq!(frames.rest(), None);
+                let begun = begun.min(frame(0x81, length).len());
+                frames.saw(&bytes[..begun]);
+                let end = begun + read_to_a_stop(&mut frames, &bytes[begun..]);
+                assert_eq!(end, frame(0x81, length).len(), "length {length}, begun {begun}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_of_several_frames_is_read_to_its_end_with_what_is_between() {
+        let bytes = [
+            frame(0x01, 10),
+            frame(0x8a, 0),
+            frame(0x00, 5),
+            frame(0x89, 2),
+            frame(0x80, 1),
+        ]
+        .concat();
+        let mut frames = Frames::new(0);
+        frames.saw(&bytes[..1]);
+        assert_eq!(1 + read_to_a_stop(&mut frames, &bytes[1..]), bytes.len());
+    }
+
+    #[test]
+    fn the_first_messages_pass_before_a_stop() {
+        let bytes = [frame(0x81, 6), frame(0x89, 0), frame(0x82, 1), frame(0x81, 1)].concat();
+        let mut frames = Frames::new(2);
+        assert_eq!(read_to_a_stop(&mut frames, &bytes), bytes.len() - frame(0x81, 1).len());
+    }
+
+    #[test]
+    fn what_is_no_frame_is_seen() {
+        for bytes in [&b"GET / HTTP/1.1\r\n"[..], b"\x81\x01x", b"\x83\x80", b"\xc1\x80"] {
+            let mut frames = Frames::new(0);
+            frames.saw(bytes);
+            assert!(frames.is_broken(), "{bytes:?}");
+        }
+    }
+}

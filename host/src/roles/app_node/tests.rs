@@ -1,0 +1,446 @@
+//! An app-node whose transport takes its partitions away, takes it for dead, or cannot read its key-value store.
+//!
+//! Runs the example `faulty`: `target/components/faulty.wasm`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Mutex as StdMutex;
+use std::sync::atomic::AtomicUsize;
+
+use async_trait::async_trait;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{sleep, timeout};
+
+use super::*;
+use crate::message::{
+    AckId, Client, Command, Event, EventId, EventKind, Handshake, KeyValue, KeyValueError, Partition, Payload, Text,
+};
+use crate::transport::{
+    Commits, DeadLetter, Delivery, IoNode, IoSession, Lease, Leases, Log, Memory, MemorySettings, Outcome,
+    Result as Answer, Revival, TransportError, Verdict,
+};
+use crate::wasm::{Dispatch, EngineSettings, Grants, Limits};
+
+const SOON: Duration = Duration::from_secs(20);
+const TIME: Duration = Duration::from_millis(400);
+
+/// What the store does at present.
+#[derive(Clone, Copy, PartialEq)]
+enum Mood {
+    Well,
+    Slow,
+    Failing,
+    Hanging,
+}
+
+/// The key-value store of the memory transport with moods, which counts how many ask it at once.
+struct Store {
+    memory: Memory,
+    mood: StdMutex<Mood>,
+    changed: Notify,
+    asking: AtomicUsize,
+    most: AtomicUsize,
+    asked: AtomicUsize,
+}
+
+impl Store {
+    fn new(memory: &Memory, mood: Mood) -> Arc<Self> {
+        Arc::new(Self {
+            memory: memory.clone(),
+            mood: StdMutex::new(mood),
+            changed: Notify::new(),
+            asking: AtomicUsize::new(0),
+            most: AtomicUsize::new(0),
+            asked: AtomicUsize::new(0),
+        })
+    }
+
+    fn mood(&self) -> Mood {
+        *self.mood.lock().unwrap()
+    }
+
+    fn set(&self, mood: Mood) {
+        *self.mood.lock().unwrap() = mood;
+        self.changed.notify_waiters();
+    }
+
+    async fn asked(&self, times: usize) {
+        let asked = async {
+            while self.asked.load(Ordering::SeqCst) < times {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(SOON, asked).await.expect("the store is asked");
+    }
+}
+
+/// Ends with the question, also with one that is given up.
+struct Asking<'a>(&'a Store);
+
+impl<'a> Asking<'a> {
+    fn begin(store: &'a Store) -> Self {
+        let asking = store.asking.fetch_add(1, Ordering::SeqCst) + 1;
+        store.most.fetch_max(asking, Ordering::SeqCst);
+        store.asked.fetch_add(1, Ordering::SeqCst);
+        Self(store)
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.0.asking.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[async_trait]
+impl KeyValue for Store {
+    async fn get(&self, bucket: &str, keys: &[Text]) -> Result<Vec<Option<Bytes>>, KeyValueError> {
+        let _asking = Asking::begin(self);
+        match self.mood() {
+            Mood::Well => {}
+            Mood::Slow => sleep(TIME / 4).await,
+            Mood::Failing => return Err(KeyValueError("it is away".into())),
+            Mood::Hanging => loop {
+                let changed = self.changed.notified();
+                if self.mood() != Mood::Hanging {
+                    break;
+                }
+                changed.await;
+            },
+        }
+        self.memory.get(bucket, keys).await
+    }
+
+    async fn keys(&self, bucket: &str, cursor: u64) -> Result<(Vec<Text>, Option<u64>), KeyValueError> {
+        self.memory.keys(bucket, cursor).await
+    }
+}
+
+async fn start(transport: Arc<dyn Transport>, store: Arc<Store>, shutdown: &Shutdown) -> AppNode {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/components/faulty.wasm");
+    let component =
+        std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}; build it by `make test`", path.display()));
+    let app = AppSettings {
+        namespace: "/".into(),
+        node: "app".into(),
+        instances: 4,
+        dispatch: Dispatch::RoundRobin,
+        limits: Limits {
+            time: TIME,
+            ..Limits::default()
+        },
+        grants: Grants {
+            keyvalue: vec!["default".into()],
+            http: Vec::new(),
+        },
+        config: BTreeMap::new(),
+        key_value: store,
+    };
+    let engine = Engine::new(EngineSettings {
+        max_instances: 8,
+        max_memory: 64 << 20,
+        cache: None,
+    });
+    let settings = AppNodeSettings {
+        name: "app".into(),
+        apps: vec![(app, component.into())],
+        // Whatever counts as a failure is the end of an event.
+        retries: Retries {
+            attempts: 1,
+            delay: Duration::ZERO,
+        },
+    };
+    AppNode::start(settings, engine.unwrap(), transport, shutdown)
+        .await
+        .unwrap()
+}
+
+fn memory() -> Memory {
+    Memory::new(MemorySettings {
+        partitions: 1,
+        ..MemorySettings::default()
+    })
+}
+
+async fn join_io(memory: &Memory) -> IoSession {
+    let (id, host) = ("io".into(), String::new());
+    memory.join_io(IoNode { id, host, port: 1 }).await.unwrap()
+}
+
+fn event(client: &str, kind: EventKind) -> Event {
+    Event {
+        namespace: "/".into(),
+        client: Some(Client {
+            id: client.into(),
+            io_node: "io".into(),
+            attributes: "{}".into(),
+        }),
+        received_at_ms: 0,
+        kind,
+    }
+}
+
+fn connection(client: &str) -> Event {
+    let handshake = Handshake {
+        auth: None,
+        query: String::new(),
+        headers: Vec::new(),
+        remote_addr: None,
+        transport: "websocket",
+        recovered: false,
+    };
+    event(client, EventKind::Connection(Box::new(handshake)))
+}
+
+fn message(client: &str, name: &str, number: i64) -> Event {
+    let ack = AckId {
+        namespace: "/".into(),
+        client: client.into(),
+        number,
+    };
+    let args = Payload {
+        json: "[]".into(),
+        attachments: Vec::new(),
+    };
+    event(
+        client,
+        EventKind::Message {
+            event: name.into(),
+            args,
+            ack: Some(ack),
+        },
+    )
+}
+
+/// The next acknowledgements, as number and arguments.
+async fn acks(session: &mut IoSession, count: usize) -> Vec<(i64, String)> {
+    let mut acks = Vec::new();
+    while acks.len() < count {
+        let commands = timeout(SOON, session.outbox.next())
+            .await
+            .expect("commands come")
+            .unwrap();
+        acks.extend(commands.into_iter().filter_map(|command| match command {
+            Command::Ack { id, args } => Some((id.number, args.json.to_string())),
+            _ => None,
+        }));
+    }
+    acks
+}
+
+async fn end(shutdown: Shutdown) {
+    shutdown.begin();
+    assert!(shutdown.drained(SOON).await, "everything ends");
+}
+
+#[tokio::test]
+async fn a_fenced_app_node_joins_anew_and_goes_on() {
+    let memory = memory();
+    let mut io = join_io(&memory).await;
+    let shutdown = Shutdown::new();
+    let store = Store::new(&memory, Mood::Well);
+    let _app_node = start(Arc::new(memory.clone()), store, &shutdown).await;
+    io.inbox
+        .ingest(vec![connection("a"), message("a", "count", 1)])
+        .await
+        .unwrap();
+    assert_eq!(acks(&mut io, 1).await, [(1, "[1]".into())]);
+    for number in 2..5 {
+        // Another under its name takes its place, and leaves.
+        drop(memory.join_app("app".into()).await.unwrap());
+        io.inbox.ingest(vec![message("a", "count", number)]).await.unwrap();
+        assert_eq!(acks(&mut io, 1).await, [(number, format!("[{number}]"))]);
+    }
+    end(shutdown).await;
+}
+
+#[tokio::test]
+async fn events_wait_for_a_store_that_is_away_and_none_is_given_up_for_it() {
+    let memory = memory();
+    let mut io = join_io(&memory).await;
+    let shutdown = Shutdown::new();
+    let store = Store::new(&memory, Mood::Well);
+    let _app_node = start(Arc::new(memory.clone()), store.clone(), &shutdown).await;
+    io.inbox.ingest(vec![connection("a")]).await.unwrap();
+    let mut number = 0;
+    for mood in [Mood::Failing, Mood::Hanging, Mood::Failing] {
+        store.set(mood);
+        let asked = store.asked.load(Ordering::SeqCst);
+        let events = (number + 1..=number + 3).map(|number| message("a", "count", number));
+        io.inbox.ingest(events.collect()).await.unwrap();
+        store.asked(asked + 3).await;
+        store.set(Mood::Well);
+        let expected: Vec<_> = (number + 1..=number + 3)
+            .map(|number| (number, format!("[{number}]")))
+            .collect();
+        assert_eq!(acks(&mut io, 3).await, expected, "in order, each once");
+        number += 3;
+    }
+    assert!(memory.dead_letters(10).await.unwrap().is_empty());
+    // What the handler does wrong is still its own fault.
+    io.inbox
+        .ingest(vec![message("a", "loop", 100), message("a", "where", 101)])
+        .await
+        .unwrap();
+    let (number, answer) = acks(&mut io, 1).await.remove(0);
+    assert_eq!(number, 101);
+    assert!(answer.contains(r#""attempt":1"#), "{answer}");
+    let dead = memory.dead_letters(10).await.unwrap();
+    assert_eq!(dead.len(), 1);
+    assert!(dead[0].death.reason.contains("time limit"), "{:?}", dead[0].death);
+    end(shutdown).await;
+}
+
+#[tokio::test]
+async fn a_stopping_app_node_does_not_wait_for_a_store_that_is_away() {
+    let memory = memory();
+    let io = join_io(&memory).await;
+    let shutdown = Shutdown::new();
+    let store = Store::new(&memory, Mood::Hanging);
+    let _app_node = start(Arc::new(memory.clone()), store.clone(), &shutdown).await;
+    io.inbox
+        .ingest(vec![connection("a"), message("a", "count", 1)])
+        .await
+        .unwrap();
+    store.asked(2).await;
+    end(shutdown).await;
+    // The event is the next owner's.
+    let mut leases = memory.join_app("other".into()).await.unwrap();
+    let mut lease = leases.next().await.unwrap();
+    let left = lease.log.next().await.unwrap().unwrap();
+    assert_eq!(left.len(), 1);
+}
+
+/// A transport that leases what it is told to.
+struct Scripted {
+    memory: Memory,
+    leases: StdMutex<Option<mpsc::UnboundedReceiver<Lease>>>,
+}
+
+#[async_trait]
+impl Transport for Scripted {
+    async fn join_io(&self, node: IoNode) -> Answer<IoSession> {
+        self.memory.join_io(node).await
+    }
+
+    async fn join_app(&self, _: NodeId) -> Answer<Box<dyn Leases>> {
+        let leases = self.leases.lock().unwrap().take();
+        Ok(Box::new(ScriptedLeases(leases.expect("it joins once"))))
+    }
+
+    async fn io_nodes(&self) -> Answer<Vec<IoNode>> {
+        self.memory.io_nodes().await
+    }
+
+    fn key_value(&self) -> Arc<dyn KeyValue> {
+        self.memory.key_value()
+    }
+
+    async fn dead_letters(&self, most: usize) -> Answer<Vec<DeadLetter>> {
+        self.memory.dead_letters(most).await
+    }
+
+    async fn revive(&self, dead: EventId) -> Answer<Revival> {
+        self.memory.revive(dead).await
+    }
+
+    async fn bury(&self, dead: EventId) -> Answer<bool> {
+        self.memory.bury(dead).await
+    }
+}
+
+struct ScriptedLeases(mpsc::UnboundedReceiver<Lease>);
+
+#[async_trait]
+impl Leases for ScriptedLeases {
+    async fn next(&mut self) -> Answer<Lease> {
+        match self.0.recv().await {
+            Some(lease) => Ok(lease),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Gives these events once.
+struct ScriptedLog(Option<Vec<Delivery>>);
+
+#[async_trait]
+impl Log for ScriptedLog {
+    async fn next(&mut self) -> Answer<Option<Vec<Delivery>>> {
+        match self.0.take() {
+            Some(deliveries) => Ok(Some(deliveries)),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Tells what is committed, or that the lease is another's.
+struct ScriptedCommits {
+    fenced: bool,
+    committed: mpsc::UnboundedSender<Outcome>,
+}
+
+#[async_trait]
+impl Commits for ScriptedCommits {
+    async fn commit(&self, outcomes: Vec<Outcome>) -> Answer<()> {
+        if self.fenced {
+            return Err(TransportError::Fenced);
+        }
+        outcomes
+            .into_iter()
+            .for_each(|outcome| self.committed.send(outcome).unwrap());
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_partition_that_comes_back_waits_for_what_is_still_running_of_it() {
+    let memory = memory();
+    let (leases, next) = mpsc::unbounded_channel();
+    let transport = Arc::new(Scripted {
+        memory: memory.clone(),
+        leases: StdMutex::new(Some(next)),
+    });
+    let shutdown = Shutdown::new();
+    let store = Store::new(&memory, Mood::Slow);
+    let _app_node = start(transport, store.clone(), &shutdown).await;
+    let (committed, mut outcomes) = mpsc::unbounded_channel();
+    let lease = |fenced, events: Vec<(u64, Event)>| {
+        let partition = Partition(0);
+        let deliver = |(sequence, event)| Delivery {
+            id: EventId { partition, sequence },
+            event: Arc::new(event),
+        };
+        Lease {
+            partition,
+            log: Box::new(ScriptedLog(Some(events.into_iter().map(deliver).collect()))),
+            commits: Arc::new(ScriptedCommits {
+                fenced,
+                committed: committed.clone(),
+            }),
+        }
+    };
+    // While the count of `a` is under way, the commit of `b` finds that the lease is another's.
+    let counts = |from: u64| {
+        (from..from + 3)
+            .map(|n| (n, message("a", "count", n as i64)))
+            .collect::<Vec<_>>()
+    };
+    let mut events = counts(1);
+    events.push((9, message("b", "who", 9)));
+    leases.send(lease(true, events)).unwrap();
+    store.asked(1).await;
+    leases.send(lease(false, counts(1))).unwrap();
+    for sequence in 1..=3 {
+        let outcome = timeout(SOON, outcomes.recv()).await.expect("it is committed").unwrap();
+        assert_eq!(outcome.id.sequence, sequence);
+        assert!(matches!(outcome.verdict, Verdict::Done(_)), "{outcome:?}");
+    }
+    assert_eq!(store.most.load(Ordering::SeqCst), 1, "one event of a client at a time");
+    assert_eq!(
+        store.asked.load(Ordering::SeqCst),
+        4,
+        "and what had not begun was passed over"
+    );
+    end(shutdown).await;
+}

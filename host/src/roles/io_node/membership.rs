@@ -1,0 +1,168 @@
+//! The io-node's place in the cluster: it serves in one incarnation after the other until the process ends.
+//!
+//! An io-node that was taken for dead has nothing left to give: the apps were told that its clients are gone. So it ends
+//! their connections, which makes them come back by themselves, and joins anew; until then it takes no clients.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socketioxide::SocketIo;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::clients::Clients;
+use super::delivery::Delivery;
+use super::door::Door;
+use super::incarnation::{Events, Gate, Incarnation};
+use super::intake;
+use crate::counts;
+use crate::message::{DisconnectReason, Namespace};
+use crate::pause::Pause;
+use crate::shutdown::Shutdown;
+use crate::transport::{IoNode, IoSession, Result, Transport};
+
+/// How long to wait for sockets to be closed.
+const CLOSING: Duration = Duration::from_secs(5);
+/// How long to wait before joining again, at first
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// and at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Who stayed for so long is not in a hurry to be fenced again.
+const SETTLED: Duration = Duration::from_secs(30);
+
+/// An io-node that has joined once.
+pub(super) struct Membership {
+    pub(super) node: IoNode,
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) io: SocketIo<Door>,
+    pub(super) namespaces: HashMap<Namespace, Arc<Clients>>,
+    pub(super) gate: Arc<Gate>,
+    pub(super) refuse_after: Duration,
+    pub(super) shutdown: Shutdown,
+}
+
+/// A session of the transport, and what is joined by it.
+pub(super) struct Joined {
+    pub(super) session: IoSession,
+    pub(super) incarnation: Arc<Incarnation>,
+    pub(super) events: Events,
+}
+
+impl Membership {
+    /// Serves until the process ends, and joins anew each time that it lost its place.
+    pub(super) async fn run(self, mut joined: Joined) {
+        let mut pause = Pause::new(FIRST_PAUSE, LONGEST_PAUSE);
+        loop {
+            let began = Instant::now();
+            let Err(error) = self.serve(joined).await else { return };
+            warn!(
+                io_node = %self.node.id, %error,
+                "this io-node lost its place in the cluster; ending its connections and joining anew"
+            );
+            counts::PLACES_LOST.one();
+            self.cut_off().await;
+            if began.elapsed() >= SETTLED {
+                pause.reset();
+            }
+            let Some(session) = self.join_again(&mut pause).await else {
+                self.io.close().await;
+                return;
+            };
+            let (incarnation, events) = self.gate.open();
+            joined = Joined {
+                session,
+                incarnation,
+                events,
+            };
+            info!(io_node = %self.node.id, "io-node joined anew and takes clients again");
+        }
+    }
+
+    /// Serves in one incarnation. Ok when the process ends; an error is the end of the incarnation.
+    async fn serve(&self, joined: Joined) -> Result<()> {
+        let Joined {
+            session: IoSession { inbox, outbox },
+            incarnation,
+            events,
+        } = joined;
+        let closing = CancellationToken::new();
+        let delivery = Delivery {
+            namespaces: self.namespaces.clone(),
+            shutdown: self.shutdown.clone(),
+        };
+        let delivering = async {
+            let lost = tokio::select! {
+                Err(error) = delivery.run(outbox) => error,
+                () = incarnation.over() => return Ok(()),
+                () = closing.cancelled() => return Ok(()),
+            };
+            incarnation.end();
+            Err(lost)
+        };
+        let taking_in = async {
+            let taken_in = intake::run(events, inbox, self.refuse_after, &incarnation, closing.clone()).await;
+            if taken_in.is_err() {
+                incarnation.end();
+            }
+            taken_in
+        };
+        let ending = async {
+            tokio::select! {
+                () = self.shutdown.begun() => self.close().await,
+                () = incarnation.over() => {}
+            }
+            closing.cancel();
+        };
+        let (delivered, taken_in, ()) = tokio::join!(delivering, taking_in, ending);
+        delivered.and(taken_in)
+    }
+
+    /// Closes every connection, after what was sent to it is written. Connections and not namespaces are closed, so that
+    /// clients come back by themselves to wherever they find a node.
+    async fn close(&self) {
+        for member in self.namespaces.values().flat_map(|clients| clients.all()) {
+            member.see_off(DisconnectReason::ServerShutdown, &self.shutdown);
+        }
+        if timeout(CLOSING, self.all_gone()).await.is_err() {
+            warn!("some sockets are still open and are cut off");
+        }
+        // What is left has joined no namespace.
+        self.io.close().await;
+    }
+
+    /// Ends the clients of an incarnation that is over, so that none of them is there when the next one begins.
+    async fn cut_off(&self) {
+        let all = || self.namespaces.values().flat_map(|clients| clients.all());
+        all().for_each(|member| member.hang_up());
+        if timeout(CLOSING, self.all_gone()).await.is_err() {
+            warn!("some sockets are still open; nothing that they do is heard any more");
+            all().for_each(|member| member.close(DisconnectReason::NodeLost));
+        }
+    }
+
+    async fn all_gone(&self) {
+        while !self.namespaces.values().all(|clients| clients.are_gone()) {
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Joins, however often it takes. None when the process is to end.
+    async fn join_again(&self, pause: &mut Pause) -> Option<IoSession> {
+        loop {
+            let joining = async {
+                sleep(pause.take()).await;
+                self.transport.join_io(self.node.clone()).await
+            };
+            let joined = tokio::select! {
+                () = self.shutdown.begun() => return None,
+                joined = joining => joined,
+            };
+            match joined {
+                Ok(session) => return Some(session),
+                Err(error) => warn!(io_node = %self.node.id, %error, "cannot join the cluster; trying again"),
+            }
+        }
+    }
+}

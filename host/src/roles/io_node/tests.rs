@@ -1,0 +1,568 @@
+//! An io-node between real sockets and a transport that is full, away, or has given it up.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::future::join_all;
+use futures_util::{SinkExt, StreamExt};
+use http_body_util::Full;
+use hyper::service::service_fn;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+
+use super::*;
+use crate::http::{self as server, HttpSettings, Ready};
+use crate::message::{DisconnectReason, Effects, Event, EventKind, KeyValue, NodeId, SessionId};
+use crate::transport::{
+    DeadLetter, Inbox, IoNode, IoSession, Leases, Memory, MemorySettings, Outcome, Result as Answer, Revival, Verdict,
+};
+
+const SOON: Duration = Duration::from_secs(20);
+/// Longer than anything that does happen takes.
+const MOMENT: Duration = Duration::from_millis(200);
+
+/// The memory transport behind two valves: one for joining and one for taking events in.
+struct Valves {
+    memory: Memory,
+    join: watch::Sender<bool>,
+    ingest: watch::Sender<bool>,
+}
+
+#[async_trait]
+impl Transport for Valves {
+    async fn join_io(&self, node: IoNode) -> Answer<IoSession> {
+        opened(self.join.subscribe()).await;
+        let session = self.memory.join_io(node).await?;
+        Ok(IoSession {
+            inbox: Arc::new(Valve {
+                inbox: session.inbox,
+                open: self.ingest.subscribe(),
+                busy: AtomicBool::new(false),
+            }),
+            outbox: session.outbox,
+        })
+    }
+
+    async fn join_app(&self, node: NodeId) -> Answer<Box<dyn Leases>> {
+        self.memory.join_app(node).await
+    }
+
+    async fn io_nodes(&self) -> Answer<Vec<IoNode>> {
+        self.memory.io_nodes().await
+    }
+
+    fn key_value(&self) -> Arc<dyn KeyValue> {
+        self.memory.key_value()
+    }
+
+    async fn dead_letters(&self, most: usize) -> Answer<Vec<DeadLetter>> {
+        self.memory.dead_letters(most).await
+    }
+
+    async fn revive(&self, dead: crate::message::EventId) -> Answer<Revival> {
+        self.memory.revive(dead).await
+    }
+
+    async fn bury(&self, dead: crate::message::EventId) -> Answer<bool> {
+        self.memory.bury(dead).await
+    }
+}
+
+struct Valve {
+    inbox: Arc<dyn Inbox>,
+    open: watch::Receiver<bool>,
+    busy: AtomicBool,
+}
+
+#[async_trait]
+impl Inbox for Valve {
+    async fn ingest(&self, events: Vec<Event>) -> Answer<Vec<Event>> {
+        assert!(
+            !self.busy.swap(true, Ordering::SeqCst),
+            "one call at a time, none given up"
+        );
+        opened(self.open.clone()).await;
+        let refused = self.inbox.ingest(events).await;
+        self.busy.store(false, Ordering::SeqCst);
+        refused
+    }
+}
+
+async fn opened(mut valve: watch::Receiver<bool>) {
+    valve.wait_for(|open| *open).await.expect("the test outlives it");
+}
+
+struct Fixture {
+    transport: Arc<Valves>,
+    address: SocketAddr,
+    joined: Ready,
+    shutdown: Shutdown,
+}
+
+impl Fixture {
+    async fn start(memory: MemorySettings) -> Self {
+        Self::pinging(SOON, memory).await
+    }
+
+    /// One that asks for signs of life so often, and waits as long for them.
+    async fn pinging(every: Duration, memory: MemorySettings) -> Self {
+        let partitions = 1;
+        let memory = Memory::new(MemorySettings { partitions, ..memory });
+        let transport = Arc::new(Valves {
+            memory,
+            join: watch::Sender::new(true),
+            ingest: watch::Sender::new(true),
+        });
+        let settings = IoNodeSettings {
+            node: Self::node(),
+            namespaces: vec!["/".into()],
+            path: "/socket.io".into(),
+            ping_interval: every,
+            ping_timeout: every,
+            connect_timeout: SOON,
+            upgrade_timeout: SOON,
+            max_payload: 100_000,
+            send_buffer: 1_000_000,
+            refuse_after: Duration::from_millis(150),
+            polling: true,
+            websocket: true,
+        };
+        let shutdown = Shutdown::new();
+        let inner = service_fn(async |_| Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())));
+        let service = start(settings, transport.clone(), inner, &shutdown).await.unwrap();
+        let joined = service.joined();
+        let listener = server::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let ending = shutdown.clone();
+        shutdown.spawn(async move { server::serve(listener, service, &HttpSettings::default(), ending).await });
+        Self {
+            transport,
+            address,
+            joined,
+            shutdown,
+        }
+    }
+
+    fn node() -> IoNode {
+        IoNode {
+            id: "io".into(),
+            host: String::new(),
+            port: 0,
+        }
+    }
+
+    /// Joins under the io-node's own name, which fences it, and leaves.
+    async fn fence(&self) {
+        drop(self.transport.memory.join_io(Self::node()).await.unwrap());
+    }
+
+    async fn app(&self) -> App {
+        let mut leases = self.transport.join_app("app".into()).await.unwrap();
+        let lease = leases.next().await.unwrap();
+        App { _leases: leases, lease }
+    }
+
+    async fn stop(self) {
+        self.shutdown.begin();
+        assert!(self.shutdown.drained(SOON).await, "everything ends");
+    }
+
+    /// Asks as a client that polls does.
+    async fn http(&self, request: &str, body: &str) -> String {
+        let length = body.len();
+        let request =
+            format!("{request} HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}");
+        let mut tcp = TcpStream::connect(self.address).await.unwrap();
+        tcp.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        let read = timeout(SOON, tcp.read_to_string(&mut answer)).await;
+        read.expect("an answer comes").unwrap();
+        answer
+    }
+}
+
+/// Commits what it reads, and keeps it in words.
+struct App {
+    _leases: Box<dyn Leases>,
+    lease: crate::transport::Lease,
+}
+
+impl App {
+    /// What the next events are, as `client word`.
+    async fn read(&mut self) -> Vec<String> {
+        let deliveries = timeout(SOON, self.lease.log.next()).await.expect("events come");
+        let deliveries = deliveries.unwrap().unwrap();
+        let done = |id| Outcome {
+            id,
+            verdict: Verdict::Done(Effects::default()),
+        };
+        let outcomes = deliveries.iter().map(|delivery| done(delivery.id)).collect();
+        self.lease.commits.commit(outcomes).await.unwrap();
+        deliveries.iter().map(|delivery| in_words(&delivery.event)).collect()
+    }
+
+    async fn read_some(&mut self, count: usize) -> Vec<String> {
+        let mut words = Vec::new();
+        while words.len() < count {
+            words.append(&mut self.read().await);
+        }
+        words
+    }
+
+    async fn reads_nothing(&mut self) {
+        let read = timeout(MOMENT, self.lease.log.next()).await;
+        assert!(read.is_err(), "{read:?}");
+    }
+}
+
+fn in_words(event: &Event) -> String {
+    let client: &SessionId = &event.client.as_ref().unwrap().id;
+    match &event.kind {
+        EventKind::Connection(_) => format!("{client} connection"),
+        EventKind::Message { event, .. } => format!("{client} {event}"),
+        EventKind::Disconnect(DisconnectReason::NodeLost) => format!("{client} lost"),
+        EventKind::Disconnect(_) => format!("{client} disconnect"),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A client by websocket.
+struct Client {
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    id: String,
+}
+
+impl Client {
+    async fn connect(address: SocketAddr) -> Self {
+        Self::try_connect(address).await.expect("it connects")
+    }
+
+    async fn try_connect(address: SocketAddr) -> Option<Self> {
+        let url = format!("ws://{address}/socket.io/?EIO=4&transport=websocket");
+        let (socket, _) = connect_async(url).await.ok()?;
+        let id = String::new();
+        let mut client = Self { socket, id };
+        assert!(client.hear().await?.starts_with('0'));
+        client.say("40").await;
+        let connected = client.hear().await?;
+        let connected = connected.strip_prefix("40")?;
+        let connected: serde_json::Value = serde_json::from_str(connected).unwrap();
+        client.id = connected["sid"].as_str().unwrap().to_owned();
+        Some(client)
+    }
+
+    async fn say(&mut self, packet: &str) {
+        // A connection that is gone shows when it is next listened to.
+        let _ = self.socket.send(Message::text(packet.to_owned())).await;
+    }
+
+    /// The next packet that is no ping; none when the connection is closed.
+    async fn hear(&mut self) -> Option<String> {
+        loop {
+            match timeout(SOON, self.socket.next())
+                .await
+                .expect("something comes")?
+                .ok()?
+            {
+                Message::Text(ping) if ping.as_str() == "2" => self.say("3").await,
+                Message::Text(packet) => return Some(packet.to_string()),
+                Message::Close(_) => return None,
+                _ => {}
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_fenced_io_node_ends_its_clients_joins_anew_and_takes_clients_again() {
+    let fixture = Fixture::start(MemorySettings::default()).await;
+    let mut app = fixture.app().await;
+    let mut old = Client::connect(fixture.address).await;
+    assert_eq!(app.read().await, [format!("{} connection", old.id)]);
+    // It has a session and is in no namespace yet.
+    let late = fixture.http("GET /socket.io/?EIO=4&transport=polling", "").await;
+    let late = late
+        .split("\"sid\":\"")
+        .nth(1)
+        .unwrap()
+        .split('"')
+        .next()
+        .unwrap()
+        .to_owned();
+
+    fixture.transport.join.send_replace(false);
+    fixture.fence().await;
+    old.say("42[\"zombie\"]").await;
+    assert_eq!(old.hear().await, None, "its connection is ended");
+    assert_eq!(app.read().await, [format!("{} lost", old.id)]);
+    timeout(SOON, async {
+        while (fixture.joined)() {
+            sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await
+    .expect("it is not ready");
+    let refused = fixture.http("GET /socket.io/?EIO=4&transport=polling", "").await;
+    assert!(
+        refused.starts_with("HTTP/1.1 503") && refused.contains("retry-after"),
+        "{refused}"
+    );
+    assert!(Client::try_connect(fixture.address).await.is_none());
+    // One that connects in the middle is ended, and nobody hears of it.
+    fixture
+        .http(
+            &format!("POST /socket.io/?EIO=4&transport=polling&sid={late}"),
+            "40\u{1e}42[\"early\"]",
+        )
+        .await;
+    timeout(SOON, async {
+        let poll = format!("GET /socket.io/?EIO=4&transport=polling&sid={late}");
+        while fixture.http(&poll, "").await.starts_with("HTTP/1.1 200") {}
+    })
+    .await
+    .expect("its session is ended");
+
+    fixture.transport.join.send_replace(true);
+    timeout(SOON, async {
+        while !(fixture.joined)() {
+            sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await
+    .expect("it joins anew");
+    let mut new = Client::connect(fixture.address).await;
+    new.say("42[\"hello\"]").await;
+    let heard = app.read_some(2).await;
+    assert_eq!(heard, [format!("{} connection", new.id), format!("{} hello", new.id)]);
+    app.reads_nothing().await;
+    fixture.stop().await;
+    assert_eq!(app.read().await, [format!("{} disconnect", new.id)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_client_has_one_connection_and_one_disconnect_however_often_its_io_node_is_fenced() {
+    let fixture = Fixture::start(MemorySettings::default()).await;
+    let mut app = fixture.app().await;
+    let over = AtomicBool::new(false);
+    let clients = (0..20).map(async |n| {
+        let mut ids = Vec::new();
+        while !over.load(Ordering::Relaxed) {
+            let Some(mut client) = Client::try_connect(fixture.address).await else {
+                sleep(Duration::from_millis(5)).await;
+                continue;
+            };
+            ids.push(client.id.clone());
+            for number in 0..n {
+                client.say(&format!("42[\"{number}\"]")).await;
+            }
+            if n % 3 == 0 {
+                client.say("1").await;
+            }
+            sleep(Duration::from_millis(n)).await;
+        }
+        ids
+    });
+    let fences = async {
+        for pause in 0..12 {
+            sleep(Duration::from_millis(20 * pause)).await;
+            fixture.fence().await;
+        }
+        over.store(true, Ordering::Relaxed);
+    };
+    let (ids, ()) = tokio::join!(join_all(clients), fences);
+    let address = fixture.address;
+    fixture.stop().await;
+    assert!(TcpStream::connect(address).await.is_err());
+
+    let mut histories: HashMap<String, Vec<String>> = HashMap::new();
+    while let Ok(words) = timeout(MOMENT, app.read()).await {
+        for word in words {
+            let (client, word) = word.split_once(' ').unwrap();
+            histories.entry(client.to_owned()).or_default().push(word.to_owned());
+        }
+    }
+    assert!(ids.iter().flatten().count() > 20, "clients come back");
+    assert!(!histories.is_empty());
+    let mut lost = 0;
+    for (client, history) in histories {
+        let (first, last) = (history.first().unwrap(), history.last().unwrap());
+        assert_eq!(first, "connection", "{client}: {history:?}");
+        assert!(["lost", "disconnect"].contains(&last.as_str()), "{client}: {history:?}");
+        lost += usize::from(last == "lost");
+        let messages: Vec<String> = (0..history.len() - 2).map(|number| number.to_string()).collect();
+        assert_eq!(history[1..history.len() - 1], messages, "{client}");
+    }
+    assert!(lost > 0, "some were lost with their io-node");
+}
+
+#[tokio::test]
+async fn what_waits_for_too_long_is_refused_where_that_can_be_said_and_the_rest_keeps_its_order() {
+    let fixture = Fixture::start(MemorySettings::default()).await;
+    let mut app = fixture.app().await;
+    let mut client = Client::connect(fixture.address).await;
+    app.read().await;
+    fixture.transport.ingest.send_replace(false);
+    client.say("420[\"offered\"]").await;
+    sleep(MOMENT).await;
+    for packet in ["421[\"late\"]", "42[\"waits\"]", "422[\"late\"]", "42[\"waits too\"]"] {
+        client.say(packet).await;
+    }
+    for number in [1, 2] {
+        let answer = client.hear().await.unwrap();
+        let (ack, error) = answer.split_at("431".len());
+        assert_eq!(ack, format!("43{number}"));
+        let error: serde_json::Value = serde_json::from_str(error).unwrap();
+        assert_eq!(error[0]["error"]["code"], "overloaded");
+        assert!(error[0]["error"]["message"].as_str().unwrap().contains("try again"));
+    }
+    fixture.transport.ingest.send_replace(true);
+    let heard = app.read_some(3).await;
+    assert_eq!(
+        heard,
+        ["offered", "waits", "waits too"].map(|word| format!("{} {word}", client.id))
+    );
+    app.reads_nothing().await;
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_full_backlog_refuses_is_refused_in_the_end_or_goes_on_when_there_is_room() {
+    let fixture = Fixture::start(MemorySettings {
+        client_backlog: 2,
+        ..MemorySettings::default()
+    })
+    .await;
+    let mut client = Client::connect(fixture.address).await;
+    for packet in ["420[\"fits\"]", "421[\"late\"]", "42[\"waits\"]"] {
+        client.say(packet).await;
+    }
+    assert!(client.hear().await.unwrap().starts_with("431[{\"error\""));
+    client.say("422[\"in time\"]").await;
+    let mut app = fixture.app().await;
+    let heard = app.read_some(4).await;
+    assert_eq!(
+        heard,
+        ["connection", "fits", "waits", "in time"].map(|word| format!("{} {word}", client.id))
+    );
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_whose_connection_is_not_accepted_is_turned_away_and_nobody_hears_of_it() {
+    let fixture = Fixture::start(MemorySettings::default()).await;
+    let mut app = fixture.app().await;
+    fixture.transport.ingest.send_replace(false);
+    let mut offered = Client::connect(fixture.address).await;
+    sleep(MOMENT / 4).await;
+    let mut waits = Client::connect(fixture.address).await;
+    waits.say("42[\"hello\"]").await;
+    assert_eq!(waits.hear().await, None, "it is turned away");
+    fixture.transport.ingest.send_replace(true);
+    offered.say("42[\"hello\"]").await;
+    let heard = app.read_some(2).await;
+    assert_eq!(
+        heard,
+        ["connection", "hello"].map(|word| format!("{} {word}", offered.id))
+    );
+    app.reads_nothing().await;
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn a_websocket_that_is_paused_for_long_stays_and_nothing_of_it_is_lost() {
+    let fixture = Fixture::pinging(Duration::from_millis(300), MemorySettings::default()).await;
+    let mut app = fixture.app().await;
+    let client = Client::connect(fixture.address).await;
+    app.read().await;
+    fixture.transport.ingest.send_replace(false);
+    let long = "x".repeat(10_000);
+    let count = 500;
+    // It sends far more than is read, and still answers pings, behind all that.
+    let (mut sending, mut listening) = client.socket.split();
+    let send = async {
+        for number in 0..count {
+            let packet = format!("42[\"{number}\",\"{long}\"]");
+            sending.send(Message::text(packet)).await.expect("the connection stays");
+        }
+        sending
+    };
+    let listen = async {
+        let mut pings = 0;
+        while let Some(Ok(_)) = listening.next().await {
+            pings += 1;
+        }
+        panic!("the connection ended after {pings} pings");
+    };
+    let paused = sleep(Duration::from_secs(3));
+    let rest = async {
+        paused.await;
+        fixture.transport.ingest.send_replace(true);
+        let heard = app.read_some(count).await;
+        let expected: Vec<_> = (0..count).map(|number| format!("{} {number}", client.id)).collect();
+        assert_eq!(heard, expected);
+    };
+    tokio::select! {
+        _ = async { tokio::join!(send, rest) } => {}
+        () = listen => {}
+    }
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_polls_is_held_back_for_long_and_stays() {
+    let fixture = Fixture::pinging(Duration::from_millis(300), MemorySettings::default()).await;
+    let mut app = fixture.app().await;
+    let opened = fixture.http("GET /socket.io/?EIO=4&transport=polling", "").await;
+    let sid = opened
+        .split("\"sid\":\"")
+        .nth(1)
+        .unwrap()
+        .split('"')
+        .next()
+        .unwrap()
+        .to_owned();
+    let post = format!("POST /socket.io/?EIO=4&transport=polling&sid={sid}");
+    let poll = format!("GET /socket.io/?EIO=4&transport=polling&sid={sid}");
+    fixture.http(&post, "40").await;
+    app.read().await;
+    fixture.transport.ingest.send_replace(false);
+    let many = |from: usize| {
+        (from..from + 100)
+            .map(|n| format!("42[\"{n}\"]"))
+            .collect::<Vec<_>>()
+            .join("\u{1e}")
+    };
+    assert!(fixture.http(&post, &many(0)).await.starts_with("HTTP/1.1 200"));
+    let late = many(100);
+    let held = fixture.http(&post, &late);
+    let polling = async {
+        loop {
+            let answer = fixture.http(&poll, "").await;
+            assert!(
+                answer.starts_with("HTTP/1.1 200") && !answer.ends_with("\r\n1"),
+                "{answer}"
+            );
+        }
+    };
+    let rest = async {
+        sleep(Duration::from_secs(2)).await;
+        fixture.transport.ingest.send_replace(true);
+        app.read_some(200).await
+    };
+    tokio::select! {
+        (heard, held) = async { tokio::join!(rest, held) } => {
+            assert!(held.starts_with("HTTP/1.1 200"), "{held}");
+            assert_eq!(heard, (0..200).map(|n| format!("{sid} {n}")).collect::<Vec<_>>());
+        }
+        () = polling => {}
+    }
+    fixture.stop().await;
+}

@@ -1,0 +1,263 @@
+//! The fixture itself, where it is not obvious that it does what its tests rely on.
+
+use std::time::{Duration, Instant};
+
+use plugnode_tests::{Client, Node, Proxy, Redis, RedisCluster, RedisServer, Sentinels, component, within};
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Long enough for anything that does come, on a quiet path through this machine.
+const SILENCE: Duration = Duration::from_millis(300);
+
+/// What writes back all that it reads.
+async fn echo() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("there are free ports");
+    let address = listener.local_addr().expect("it is bound").to_string();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let (mut reads, mut writes) = stream.split();
+                let _ = tokio::io::copy(&mut reads, &mut writes).await;
+            });
+        }
+    });
+    address
+}
+
+async fn connect(proxy: &Proxy) -> TcpStream {
+    TcpStream::connect(("127.0.0.1", proxy.port()))
+        .await
+        .expect("the proxy listens")
+}
+
+async fn says(stream: &mut TcpStream, text: &str) {
+    stream.write_all(text.as_bytes()).await.expect("it is open");
+}
+
+async fn hears(stream: &mut TcpStream, text: &str) {
+    let mut heard = vec![0; text.len()];
+    let all = stream.read_exact(&mut heard);
+    within("the echo comes", all).await.expect("it is open");
+    assert_eq!(String::from_utf8_lossy(&heard), text);
+}
+
+async fn hears_the_end(stream: &mut TcpStream) {
+    let mut heard = Vec::new();
+    // An end is an end, by a reset too.
+    let _ = within("the connection ends", stream.read_to_end(&mut heard)).await;
+    assert!(heard.is_empty(), "{heard:?}");
+}
+
+async fn hears_nothing(stream: &mut TcpStream) {
+    let mut byte = [0];
+    let heard = tokio::time::timeout(SILENCE, stream.read(&mut byte)).await;
+    assert!(heard.is_err(), "{heard:?}");
+}
+
+#[tokio::test]
+async fn a_cut_proxy_ends_connections_and_takes_none() {
+    let proxy = Proxy::to(echo().await).await;
+    let mut stream = connect(&proxy).await;
+    says(&mut stream, "one").await;
+    hears(&mut stream, "one").await;
+    proxy.cut();
+    hears_the_end(&mut stream).await;
+    hears_the_end(&mut connect(&proxy).await).await;
+    proxy.mend();
+    let mut stream = connect(&proxy).await;
+    says(&mut stream, "two").await;
+    hears(&mut stream, "two").await;
+    proxy.reset();
+    hears_the_end(&mut stream).await;
+    let mut stream = connect(&proxy).await;
+    says(&mut stream, "three").await;
+    hears(&mut stream, "three").await;
+}
+
+#[tokio::test]
+async fn a_delay_costs_time_each_way_and_no_throughput() {
+    let proxy = Proxy::to(echo().await).await;
+    let mut stream = connect(&proxy).await;
+    proxy.delay(Duration::from_millis(100));
+    let begin = Instant::now();
+    for _ in 0..100 {
+        says(&mut stream, "some").await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    hears(&mut stream, &"some".repeat(100)).await;
+    let took = begin.elapsed();
+    assert!(took >= Duration::from_millis(200), "{took:?}");
+    assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_blackhole_keeps_connections_and_swallows_everything() {
+    let proxy = Proxy::to(echo().await).await;
+    let mut old = connect(&proxy).await;
+    says(&mut old, "before").await;
+    hears(&mut old, "before").await;
+    proxy.blackhole();
+    let mut new = connect(&proxy).await;
+    for stream in [&mut old, &mut new] {
+        says(stream, "lost").await;
+        hears_nothing(stream).await;
+    }
+    proxy.mend();
+    hears_the_end(&mut old).await;
+    hears_the_end(&mut new).await;
+    let mut stream = connect(&proxy).await;
+    says(&mut stream, "after").await;
+    hears(&mut stream, "after").await;
+}
+
+#[tokio::test]
+async fn what_is_held_comes_late() {
+    let proxy = Proxy::to(echo().await).await;
+    let mut stream = connect(&proxy).await;
+    says(&mut stream, "before").await;
+    hears(&mut stream, "before").await;
+    proxy.hold();
+    says(&mut stream, "late").await;
+    hears_nothing(&mut stream).await;
+    proxy.mend();
+    hears(&mut stream, "late").await;
+}
+
+#[tokio::test]
+async fn a_flaky_proxy_cuts_in_the_middle() {
+    let proxy = Proxy::to(echo().await).await;
+    proxy.flaky(Duration::from_millis(20));
+    let mut cut_in_the_middle = 0;
+    for _ in 0..20 {
+        let mut stream = connect(&proxy).await;
+        let (mut reads, mut writes) = stream.split();
+        let talk = async { while writes.write_all(b"0123456789").await.is_ok() {} };
+        let mut heard = Vec::new();
+        let listen = reads.read_to_end(&mut heard);
+        let (_, _) = within("the connection is cut", async { tokio::join!(talk, listen) }).await;
+        cut_in_the_middle += usize::from(heard.len() % 10 > 0);
+    }
+    assert!(cut_in_the_middle > 5, "{cut_in_the_middle} of 20");
+    proxy.mend();
+    let mut stream = connect(&proxy).await;
+    tokio::time::sleep(SILENCE).await;
+    says(&mut stream, "still here").await;
+    hears(&mut stream, "still here").await;
+}
+
+#[tokio::test]
+async fn a_redis_with_aof_keeps_all_it_acknowledged_when_killed() {
+    let mut redis = Redis::new().aof("always").start().await;
+    for number in 0..100 {
+        redis.command(&["RPUSH", "list", &number.to_string()]).await;
+    }
+    let (pid, port) = (redis.pid(), redis.port());
+    redis.kill().await;
+    assert!(!redis.is_running());
+    assert!(redis.try_command(&["PING"]).await.is_err());
+    redis.restart().await;
+    assert_eq!((redis.pid() != pid, redis.port()), (true, port));
+    assert_eq!(redis.command(&["LLEN", "list"]).await, "100");
+    redis.pause();
+    let silence = tokio::time::timeout(SILENCE, redis.try_command(&["PING"])).await;
+    assert!(silence.is_err(), "{silence:?}");
+    redis.resume();
+    assert_eq!(redis.command(&["PING"]).await, "PONG");
+}
+
+#[tokio::test]
+async fn a_redis_lets_in_whom_it_is_told_to() {
+    let redis = Redis::new()
+        .user("limited", "secret", "~plugnode* +@read")
+        .start()
+        .await;
+    assert_eq!(redis.command(&["GET", "other"]).await, "");
+    assert!(redis.url_for("limited", "secret").contains("limited:secret@"));
+    let users = redis.command(&["ACL", "LIST"]).await;
+    assert!(
+        users.contains("user limited on") && users.contains("user default off"),
+        "{users}"
+    );
+    let redis = Redis::new().password("open sesame").start().await;
+    assert_eq!(redis.command(&["PING"]).await, "PONG");
+    assert!(redis.url().starts_with("redis://:open%20sesame@"), "{}", redis.url());
+}
+
+#[tokio::test]
+async fn valkey_answers() {
+    let valkey = RedisServer::valkey().await;
+    assert!(valkey.command(&["INFO", "server"]).await.contains("server_name:valkey"));
+}
+
+#[tokio::test]
+async fn sentinels_promote_by_order() {
+    let mut sentinels = Sentinels::start().await;
+    let first = sentinels.master().port();
+    sentinels.master().command(&["SET", "key", "one"]).await;
+    sentinels.master().command(&["WAIT", "1", "1000"]).await;
+    sentinels.promote().await;
+    assert_ne!(sentinels.master().port(), first);
+    assert_eq!(sentinels.master().command(&["GET", "key"]).await, "one");
+    assert_eq!(sentinels.replica().port(), first);
+}
+
+#[tokio::test]
+async fn sentinels_promote_when_the_master_is_killed() {
+    let mut sentinels = Sentinels::of(Redis::new().password("open sesame")).await;
+    let first = sentinels.master().port();
+    sentinels.kill_master().await;
+    sentinels.await_promotion().await;
+    assert_ne!(sentinels.master().port(), first);
+    sentinels.master().command(&["SET", "key", "two"]).await;
+    sentinels.restart_old_master().await;
+    sentinels.await_replica().await;
+    assert_eq!(sentinels.replica().command(&["GET", "key"]).await, "two");
+}
+
+#[tokio::test]
+async fn a_slot_moves_while_its_keys_are_written() {
+    let cluster = RedisCluster::start().await;
+    let key = |number: usize| format!("{{plugnode:0}}:{number}");
+    let slot = cluster.slot_of(&key(0)).await;
+    let from = cluster.owner_of(slot).await;
+    for number in 0..50 {
+        cluster.servers()[from].command(&["SET", &key(number), "0"]).await;
+    }
+    let mut sent_on = 0;
+    let write = async {
+        // As long as this one is the owner, it writes what it still has and sends on for the rest.
+        for round in 0.. {
+            for number in 0..50 {
+                match cluster.servers()[from].try_command(&["INCR", &key(number)]).await {
+                    Ok(_) => {}
+                    Err(error) if error.to_string().starts_with("ASK") => sent_on += 1,
+                    Err(error) if error.to_string().starts_with("MOVED") => return round,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+        unreachable!("it moves at last")
+    };
+    let (rounds, ()) = tokio::join!(write, cluster.move_slots_of_prefix("plugnode", 1));
+    let to = cluster.owner_of(slot).await;
+    assert_ne!(to, from);
+    assert!(sent_on > 0, "the slot was not met half moved");
+    assert_eq!(cluster.servers()[to].command(&["DBSIZE"]).await, "50");
+    let written = cluster.servers()[to].command(&["GET", &key(0)]).await;
+    assert!(written.parse::<usize>().expect("it is a number") <= rounds + 1);
+}
+
+#[tokio::test]
+async fn a_paused_node_answers_when_it_goes_on_and_a_killed_one_never() {
+    let mut node = Node::app(&component("echo"), "").await;
+    let mut client = Client::connect(&node).await;
+    node.pause();
+    client.emit("n", &[json!(1)]).await;
+    assert!(tokio::time::timeout(SILENCE, client.next()).await.is_err());
+    node.resume();
+    assert_eq!(client.event().await.0, "n");
+    node.pause();
+    node.kill9().await;
+    assert!(!node.is_running());
+}

@@ -1,0 +1,104 @@
+//! A backlog that is full for a while: who waits, who is told, and that nobody's connection ends for it.
+
+use std::time::Duration;
+
+use plugnode_tests::{Client, Heard, Node, app, component, node_script};
+use serde_json::json;
+
+/// One instance, which one event can keep busy, and a backlog that is soon full.
+async fn node(io_node: &str) -> Node {
+    let settings = "instances = 1\nlimits = { time-ms = 10000 }\ngrants = { keyvalue = [\"default\"] }";
+    let app = app("/", &component("faulty"), settings);
+    Node::run(&format!(
+        "[io-node]\n{io_node}\n[transport]\npartitions = 1\nbacklog = 4\n{app}"
+    ))
+    .await
+}
+
+/// Keeps the instance busy for so long, and the backlog full behind that.
+async fn fill(client: &mut Client, busy: Duration) -> u64 {
+    let number = client.emit_with_ack("slow", &[json!(busy.as_millis() as u64)]).await;
+    for _ in 0..3 {
+        client.emit("behind", &[]).await;
+    }
+    number
+}
+
+#[tokio::test]
+async fn a_client_that_is_paused_for_long_stays_and_loses_nothing() {
+    const MESSAGES: u64 = 300;
+    let node = node("ping-interval-ms = 300\nping-timeout-ms = 300").await;
+    let mut busy = Client::connect(&node).await;
+    let mut paused = Client::connect(&node).await;
+    paused.ask("where", &[]).await;
+    let number = fill(&mut busy, Duration::from_secs(3)).await;
+    let padding = "x".repeat(2_000);
+    for number in 0..MESSAGES {
+        paused.emit("n", &[json!(number), json!(padding)]).await;
+    }
+    let hear_all = async {
+        for number in 0..MESSAGES {
+            let (event, args) = paused.event().await;
+            assert_eq!((event.as_str(), &args[0]), ("n", &json!(number)));
+        }
+    };
+    let (heard, ()) = tokio::join!(busy.next(), hear_all);
+    assert_eq!(heard, Heard::Ack(number, Vec::new()));
+    assert_eq!(paused.ask("where", &[]).await[0]["attempt"], json!(1));
+}
+
+#[tokio::test]
+async fn what_waits_for_too_long_is_refused_to_its_acknowledgement_and_counted() {
+    let node = node("refuse-after-ms = 300").await;
+    let mut client = Client::connect(&node).await;
+    client.ask("where", &[]).await;
+    let busy = client.emit_with_ack("slow", &[json!(2_000)]).await;
+    // More than the backlog holds.
+    let mut last = busy;
+    for _ in 0..10 {
+        last = client.emit_with_ack("said", &[]).await;
+    }
+    client.emit("waits", &[]).await;
+    let mut refused = 0;
+    loop {
+        let heard = client.next().await;
+        let Heard::Ack(number, args) = heard else {
+            panic!("{heard:?} is heard while the instance is busy")
+        };
+        assert_eq!(args[0]["error"]["code"], json!("overloaded"));
+        assert!(args[0]["error"]["message"].is_string());
+        refused += 1;
+        if number == last {
+            break;
+        }
+    }
+    assert_eq!(client.next().await, Heard::Ack(busy, Vec::new()));
+    // What was taken in is handled, and behind it what asks for nothing and has waited.
+    let mut said = 0;
+    loop {
+        match client.next().await {
+            Heard::Event(event, ..) if event == "waits" => break,
+            Heard::Event(..) => said += 1,
+            Heard::Ack(_, args) => assert_eq!(args, Vec::<serde_json::Value>::new()),
+            ended => panic!("{ended:?}"),
+        }
+    }
+    assert_eq!((said, refused), (3, 7));
+    client.ask("then", &[]).await;
+
+    let (status, log) = node.stop_with_log().await;
+    assert!(status.success(), "{log}");
+    let counts = log
+        .lines()
+        .rfind(|line| line.contains("counts "))
+        .expect("counts are logged");
+    for count in ["events_overloaded=7", "events_put_off=", "events_accepted="] {
+        assert!(counts.contains(count), "{count}: {counts}");
+    }
+}
+
+#[tokio::test]
+async fn the_official_client_stays_by_every_transport_while_nothing_is_taken_in() {
+    let node = node("ping-interval-ms = 300\nping-timeout-ms = 300").await;
+    node_script("paused.mjs", &[&node.url()]).await;
+}

@@ -1,0 +1,150 @@
+//! A Redis Cluster of three masters, whose slots can be moved while it works.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use crate::{Redis, RedisServer, within};
+
+/// Slots of every Redis Cluster.
+const SLOTS: u32 = 16_384;
+const MASTERS: u32 = 3;
+/// Keys that go at once when a slot moves, and the pause after them: slow enough that traffic meets a slot half moved.
+const KEYS: &str = "1";
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Three servers. All are killed when dropped.
+pub struct RedisCluster {
+    servers: Vec<RedisServer>,
+    ids: Vec<String>,
+}
+
+impl RedisCluster {
+    /// Starts it, with AOF, and waits until every server says that all is well.
+    pub async fn start() -> Self {
+        Self::of(Redis::new().aof("everysec")).await
+    }
+
+    /// The same with servers that are set up like this.
+    pub async fn of(setup: Redis) -> Self {
+        let setup = setup
+            .setting("cluster-enabled yes")
+            .setting("cluster-node-timeout 2000");
+        let servers = join_all((0..MASTERS).map(|_| setup.clone().start())).await;
+        for (n, server) in (0..MASTERS).zip(&servers) {
+            let (first, end) = (SLOTS * n / MASTERS, SLOTS * (n + 1) / MASTERS);
+            let range = [first.to_string(), (end - 1).to_string()];
+            server
+                .command(&["CLUSTER", "ADDSLOTSRANGE", &range[0], &range[1]])
+                .await;
+            // Else they would quarrel about it for a while.
+            server
+                .command(&["CLUSTER", "SET-CONFIG-EPOCH", &(n + 1).to_string()])
+                .await;
+        }
+        for other in &servers[1..] {
+            let bus = other.command(&["CONFIG", "GET", "cluster-port"]).await;
+            let bus = bus.lines().last().expect("it answers name and value");
+            let port = other.port().to_string();
+            servers[0].command(&["CLUSTER", "MEET", "127.0.0.1", &port, bus]).await;
+        }
+        let mut ids = Vec::new();
+        for server in &servers {
+            server
+                .until(&["CLUSTER", "INFO"], &format!("cluster_known_nodes:{MASTERS}"))
+                .await;
+            server.until(&["CLUSTER", "INFO"], "cluster_state:ok").await;
+            ids.push(server.command(&["CLUSTER", "MYID"]).await);
+        }
+        Self { servers, ids }
+    }
+
+    /// `redis+cluster://127.0.0.1:…,127.0.0.1:…,127.0.0.1:…`
+    pub fn url(&self) -> String {
+        let addresses: Vec<_> = self.servers.iter().map(RedisServer::address).collect();
+        let login = self.servers[0].login_in_url();
+        format!("redis+cluster://{login}{}", addresses.join(","))
+    }
+
+    /// The servers.
+    pub fn servers(&self) -> &[RedisServer] {
+        &self.servers
+    }
+
+    /// The same, to kill and restart one.
+    pub fn servers_mut(&mut self) -> &mut [RedisServer] {
+        &mut self.servers
+    }
+
+    /// The slot of a key.
+    pub async fn slot_of(&self, key: &str) -> u32 {
+        let slot = self.servers[0].command(&["CLUSTER", "KEYSLOT", key]).await;
+        slot.parse().expect("it is a number")
+    }
+
+    /// Which server has a slot, by its own word.
+    pub async fn owner_of(&self, slot: u32) -> usize {
+        for (n, server) in self.servers.iter().enumerate() {
+            let nodes = server.command(&["CLUSTER", "NODES"]).await;
+            let own = nodes.lines().find(|line| line.contains("myself"));
+            if own.is_some_and(|own| own.split(' ').skip(8).any(|range| holds(range, slot))) {
+                return n;
+            }
+        }
+        panic!("nobody has slot {slot}");
+    }
+
+    /// Moves a slot to a server, live: what it holds goes key by key, and who asks meanwhile is sent on.
+    pub async fn move_slot(&self, slot: u32, to: usize) {
+        let from = self.owner_of(slot).await;
+        if from == to {
+            return;
+        }
+        let (source, target) = (&self.servers[from], &self.servers[to]);
+        let (number, port) = (slot.to_string(), target.port().to_string());
+        let set = ["CLUSTER", "SETSLOT", &number];
+        target
+            .command(&[&set[..], &["IMPORTING", &self.ids[from]]].concat())
+            .await;
+        source
+            .command(&[&set[..], &["MIGRATING", &self.ids[to]]].concat())
+            .await;
+        let moved = async {
+            loop {
+                let keys = source.command(&["CLUSTER", "GETKEYSINSLOT", &number, KEYS]).await;
+                let keys: Vec<_> = keys.lines().collect();
+                if keys.is_empty() {
+                    return;
+                }
+                let address = ["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
+                source.command(&[&address[..], &keys].concat()).await;
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        within(&format!("slot {slot} is emptied"), moved).await;
+        // First the new owner, so that there is one at any time.
+        let mut servers: Vec<_> = self.servers.iter().collect();
+        servers.swap(0, to);
+        for server in servers {
+            server.command(&[&set[..], &["NODE", &self.ids[to]]].concat()).await;
+        }
+    }
+
+    /// Moves the slot of every shard of a plugnode cluster, one after the other, to the next server.
+    pub async fn move_slots_of_prefix(&self, prefix: &str, shards: u16) {
+        for shard in 0..shards {
+            let slot = self.slot_of(&format!("{{{prefix}:{shard}}}")).await;
+            let from = self.owner_of(slot).await;
+            self.move_slot(slot, (from + 1) % self.servers.len()).await;
+        }
+    }
+}
+
+/// Whether a word of `CLUSTER NODES`, as `5` or `0-5460`, holds a slot. What is on its way is in brackets, and skipped.
+fn holds(range: &str, slot: u32) -> bool {
+    let (first, last) = range.split_once('-').unwrap_or((range, range));
+    match (first.parse::<u32>(), last.parse::<u32>()) {
+        (Ok(first), Ok(last)) => (first..=last).contains(&slot),
+        _ => false,
+    }
+}

@@ -1,0 +1,36 @@
+//! What is done to processes that this fixture started, and to no others.
+
+use std::fs;
+use std::time::Duration;
+
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
+use tokio::process::Child;
+
+/// Sends a signal.
+///
+/// # Panics
+/// When the process has ended and been waited for: its id may be another's by now.
+pub(crate) fn send(child: &Child, signal: Signal) {
+    let pid = child.id().expect("it was not waited for yet");
+    signal::kill(Pid::from_raw(pid as i32), signal).expect("it is our child");
+}
+
+/// Stops its clock (SIGSTOP), and waits until every thread of it stands still.
+pub(crate) fn pause(child: &Child) {
+    send(child, Signal::SIGSTOP);
+    let threads = format!("/proc/{}/task", child.id().expect("it was just sent a signal"));
+    while !all_stopped(&threads) {
+        // A moment, of which no runtime notices.
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A thread that is gone meanwhile stands still too.
+fn all_stopped(threads: &str) -> bool {
+    let threads = fs::read_dir(threads).expect("it runs on Linux");
+    threads.flatten().all(|thread| {
+        let status = fs::read_to_string(thread.path().join("status")).unwrap_or_default();
+        status.is_empty() || status.contains("State:\tT") || status.contains("State:\tZ")
+    })
+}
