@@ -35,13 +35,15 @@ test: ## All tests, from nothing: tools, Redis, Valkey, Chromium, npm packages
 	@.ci/build-host dev
 	@.ci/test
 
-bench: ## Measure: a call into a handler, a fresh instance, echo beside a bare socketioxide
+bench: ## Measure: a call into a handler, a fresh instance, echo beside a bare socketioxide, and over Redis beside Node
 	@.ci/setup-wasm
+	@.ci/setup-tests redis npm
 	@.ci/build-guests echo
 	@.ci/build-host release
 	@echo "== benchmarks (the first time builds them optimised: some minutes)"
 	@cargo bench -p plugnode --bench handler
 	@cargo bench -p plugnode-tests --bench echo
+	@cargo bench -p plugnode-tests --bench redis
 
 lint: ## Formatting, and clippy without a warning
 	@echo "== formatting"
