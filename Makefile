@@ -42,13 +42,15 @@ soak: ## Faults under load, in random order, for SOAK_MINUTES (30); stops at the
 	@.ci/build-host dev
 	@PLUGNODE_BIN=$(CURDIR)/target/debug/plugnode exec target/debug/plugnode-soak
 
-bench: ## Measure: a call into a handler, a fresh instance, echo beside a bare socketioxide
+bench: ## Measure: a call into a handler, a fresh instance, echo beside a bare socketioxide, and over Redis beside Node
 	@.ci/setup-wasm
+	@.ci/setup-tests redis npm
 	@.ci/build-guests echo
 	@.ci/build-host release
 	@echo "== benchmarks (the first time builds them optimised: some minutes)"
 	@cargo bench -p plugnode --bench handler
 	@cargo bench -p plugnode-tests --bench echo
+	@cargo bench -p plugnode-tests --bench redis
 
 lint: ## Formatting, and clippy without a warning
 	@echo "== formatting"

@@ -10,5 +10,7 @@ mod hostile;
 mod javascript;
 mod load;
 mod pressure;
+mod redis;
 mod redis_faults;
+mod redis_start;
 mod structure;

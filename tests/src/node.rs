@@ -31,7 +31,8 @@ struct Log {
 impl Node {
     /// Runs `plugnode run` with this configuration and waits until it listens.
     pub async fn run(config: &str) -> Self {
-        Self::start_run(Command::new(binary()), config).await
+        let (command, folder) = run_command(Command::new(binary()), config);
+        Self::start(command, folder).await
     }
 
     /// The same with the deliberately broken build, that breaks this promise.
@@ -47,7 +48,8 @@ impl Node {
         // Not in the file, where a section that a test writes would be there twice.
         command.env("PLUGNODE_IO_NODE__NAME", name);
         command.env("PLUGNODE_APP_NODE__NAME", name);
-        Self::start_run(command, config).await
+        let (command, folder) = run_command(command, config);
+        Self::start(command, folder).await
     }
 
     /// Runs one component on namespace `/`, with more settings for the app.
@@ -63,14 +65,23 @@ impl Node {
         Self::start(command, folder).await
     }
 
-    async fn start_run(mut command: Command, config: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        std::fs::write(folder.path().join("plugnode.toml"), config).expect("the folder can be written to");
-        command.args(["run", "-c", "plugnode.toml"]);
-        Self::start(command, folder).await
+    /// Runs `plugnode run` with this configuration and does not wait until it listens; its port is not known.
+    pub fn begin(config: &str) -> Self {
+        let (command, folder) = run_command(Command::new(binary()), config);
+        Self::spawn(command, folder)
     }
 
-    async fn start(mut command: Command, folder: TempDir) -> Self {
+    async fn start(command: Command, folder: TempDir) -> Self {
+        let mut node = Self::spawn(command, folder);
+        node.port = tokio::select! {
+            line = node.log.wait_for("listening on http://", 1) => port_in(&line),
+            status = node.child.wait() => panic!("plugnode ended with {status:?}:\n{}", node.log.text()),
+            () = tokio::time::sleep(crate::LIMIT * 4) => panic!("plugnode does not listen:\n{}", node.log.text()),
+        };
+        node
+    }
+
+    fn spawn(mut command: Command, folder: TempDir) -> Self {
         let mut child = command
             .current_dir(folder.path())
             .env("NO_COLOR", "1")
@@ -90,14 +101,9 @@ impl Node {
             log.clone()
                 .collect(BufReader::new(child.stderr.take().expect("it is piped"))),
         );
-        let port = tokio::select! {
-            line = log.wait_for("listening on http://", 1) => port_in(&line),
-            status = child.wait() => panic!("plugnode ended with {status:?}:\n{}", log.text()),
-            () = tokio::time::sleep(crate::LIMIT * 4) => panic!("plugnode does not listen:\n{}", log.text()),
-        };
         Self {
             child,
-            port,
+            port: 0,
             log,
             folder,
         }
@@ -213,6 +219,14 @@ impl Node {
     pub fn resume(&self) {
         signals::send(&self.child, Signal::SIGCONT);
     }
+}
+
+/// `plugnode run` in a folder with this configuration.
+fn run_command(mut command: Command, config: &str) -> (Command, TempDir) {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    std::fs::write(folder.path().join("plugnode.toml"), config).expect("the folder can be written to");
+    command.args(["run", "-c", "plugnode.toml"]);
+    (command, folder)
 }
 
 /// The configuration of one app.

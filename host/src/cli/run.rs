@@ -51,8 +51,12 @@ pub fn run_over(
     runtime::block_on(async {
         let shutdown = Shutdown::new();
         signals::begin_shutdown_by_signal(&shutdown)?;
-        // Nothing asks anything of it: it runs until the shutdown.
-        drop(Node::start_over(&config, &shutdown, over).await?);
+        tokio::select! {
+            // Nothing asks anything of it: it runs until the shutdown.
+            node = Node::start_over(&config, &shutdown, over) => drop(node?),
+            // A start may wait for Redis, and so has nothing in hand yet.
+            () = shutdown.begun() => {}
+        }
         Ok(runtime::drain(&shutdown, Duration::from_millis(config.shutdown.deadline_ms)).await)
     })
 }

@@ -154,12 +154,13 @@ impl Redis {
         let shard = self.layout.shard(0);
         let mine = [FORMAT, self.layout.partitions.into(), self.layout.shards.into()];
         let arguments = mine.map(bytes_of);
-        let settled: Vec<Option<u32>> = self
+        // Texts, for whatever may stand there.
+        let settled: Vec<Option<String>> = self
             .change(&shard, &scripts::META, &[shard.key("meta")], &arguments)
             .await;
         let names = ["the format of its keys", "partitions", "shards"];
         for ((name, mine), settled) in names.into_iter().zip(mine).zip(settled) {
-            let settled = settled.map_or("unknown".into(), |settled| settled.to_string());
+            let settled = settled.unwrap_or("something unknown".into());
             if settled != mine.to_string() {
                 return Err(unusable(format!(
                     "the cluster {:?} at {} has {settled} for {name}, and this node has {mine}: start every node with the same, or \

@@ -16,11 +16,13 @@ local owner, io, open, dead = unpack(KEYS, 1, 4)
 local out, most_out, most_dead, partitions = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
 
 -- Look.
-local held, next_argument = {}, 5
+local held, next_argument = {}, 5 + 2 * partitions
 for i = 1, partitions do
-  held[i] = redis.call('HGET', owner, ARGV[next_argument]) == ARGV[next_argument + 1] and 1 or 0
+  held[i] = ARGV[3 + 2 * i]
   redis.call('XLEN', KEYS[4 + i])
-  next_argument = next_argument + 2
+end
+for i, lease in ipairs(redis.call('HMGET', owner, unpack(held))) do
+  held[i] = lease == ARGV[4 + 2 * i] and 1 or 0
 end
 for i = 5 + partitions, #KEYS do redis.call('EXISTS', KEYS[i]) end
 redis.call('HLEN', open)
@@ -49,11 +51,13 @@ local function append(key, commands)
   if #waiting[key] >= 1000 then flush(key) end
 end
 local sets, deletes = {}, {}
+local done, gone = {}, {}
 while next_argument <= #ARGV do
   local partition, number, client, is_last, letter = tonumber(argument()), argument(), argument(), argument(), argument()
   local takes_effect = held[partition] == 1 and redis.call('XDEL', KEYS[4 + partition], number .. '-0') == 1
   if takes_effect and client ~= '' then
-    if is_last == '1' or redis.call('HINCRBY', open, client, -1) < 0 then redis.call('HDEL', open, client) end
+    done[client] = (done[client] or 0) + 1
+    gone[client] = gone[client] or is_last == '1'
   end
   if takes_effect and letter ~= '' then
     redis.call('XADD', dead, 'MAXLEN', '~', most_dead, '*', 'd', letter)
@@ -79,6 +83,22 @@ while next_argument <= #ARGV do
   end
 end
 for i = 1, #nodes, 2 do flush(outbox[nodes[i]]) end
+local clients = {}
+for client in pairs(done) do table.insert(clients, client) end
+if #clients > 0 then
+  local opens, ends = {}, {}
+  for i, count in ipairs(redis.call('HMGET', open, unpack(clients))) do
+    local client = clients[i]
+    if gone[client] then
+      table.insert(ends, client)
+    else
+      table.insert(opens, client)
+      table.insert(opens, math.max(0, tonumber(count or 0) - done[client]))
+    end
+  end
+  if #opens > 0 then redis.call('HSET', open, unpack(opens)) end
+  if #ends > 0 then redis.call('HDEL', open, unpack(ends)) end
+end
 for key, fields in pairs(sets) do
   for field, value in pairs(fields) do redis.call('HSET', key, field, value) end
 end

@@ -17,13 +17,24 @@ local last, answer = string.match(redis.call('HGET', live, '') or '0 ', '^(%d+) 
 if call <= tonumber(last) then return answer end
 
 -- Look: what there is in each log, and of each client.
-local length, number = {}, {}
+local length, number = {}, redis.call('HMGET', tail, unpack(ARGV, 7, 6 + logs))
 for i = 1, logs do
   length[i] = redis.call('XLEN', KEYS[5 + i])
-  number[i] = tonumber(redis.call('HGET', tail, ARGV[6 + i]) or 0)
+  number[i] = tonumber(number[i] or 0)
+end
+local clients, count, stuck, changed = {}, {}, {}, {}
+for i = 9 + logs, #ARGV, 5 do
+  if not count[ARGV[i]] and ARGV[i] ~= '' then
+    count[ARGV[i]] = 0
+    table.insert(clients, ARGV[i])
+  end
+end
+if #clients > 0 then
+  for i, waiting in ipairs(redis.call('HMGET', open, unpack(clients))) do
+    count[clients[i]] = tonumber(waiting or 0)
+  end
 end
 redis.call('HLEN', who)
-local count, stuck = {}, {}
 
 -- Write.
 local refused = {}
@@ -31,7 +42,7 @@ local place = 0
 for i = 7 + logs, #ARGV, 5 do
   place = place + 1
   local log, kind, client = tonumber(ARGV[i]), ARGV[i + 1], ARGV[i + 2]
-  local waiting = client ~= '' and (count[client] or tonumber(redis.call('HGET', open, client) or 0)) or 0
+  local waiting = count[client] or 0
   local id
   if not stuck[client] and length[log] < backlog and waiting < client_backlog then
     id = number[log] + 1
@@ -51,6 +62,7 @@ for i = 7 + logs, #ARGV, 5 do
     length[log] = length[log] + 1
     if client ~= '' then
       count[client] = waiting + 1
+      changed[client] = true
       if kind == 'c' then
         redis.call('HSET', who, client, name)
         redis.call('HSET', live, client, ARGV[6 + log] .. ':' .. ARGV[i + 4])
@@ -64,8 +76,17 @@ for i = 7 + logs, #ARGV, 5 do
     table.insert(refused, place .. ' ')
   end
 end
-for i = 1, logs do redis.call('HSET', tail, ARGV[6 + i], string.format('%.0f', number[i])) end
-for client, now in pairs(count) do redis.call('HSET', open, client, now) end
+local tails, opens = {}, {}
+for i = 1, logs do
+  table.insert(tails, ARGV[6 + i])
+  table.insert(tails, string.format('%.0f', number[i]))
+end
+for client in pairs(changed) do
+  table.insert(opens, client)
+  table.insert(opens, count[client])
+end
+redis.call('HSET', tail, unpack(tails))
+if #opens > 0 then redis.call('HSET', open, unpack(opens)) end
 answer = table.concat(refused)
 redis.call('HSET', live, '', ARGV[3] .. ' ' .. answer)
 return answer

@@ -1,0 +1,175 @@
+//! A Redis that cannot be used, or hardly: what is said at the start, to whoever has to put it right.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use plugnode_tests::{Cluster, Node, Redis, RedisCluster, RedisServer, Sentinels, component, free_port, run_to_end};
+
+fn echo(url: &str) -> Cluster {
+    Cluster::new(url).app("/", &component("echo"), "")
+}
+
+/// Every role refuses to start, with all these words and none of the secrets.
+async fn refused(cluster: &Cluster, words: &[&str]) {
+    let refused = ["io-node", "app-node", "frontend"].map(|role| async move {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let cluster = cluster.clone().settings("[http]\nlisten = \"127.0.0.1:0\"");
+        std::fs::write(folder.path().join("plugnode.toml"), cluster.config(role)).expect("it can be written");
+        let (status, said) = run_to_end(&["run", "-c", "plugnode.toml"], folder.path()).await;
+        assert!(!status.success(), "{role} started: {said}");
+        for word in words {
+            assert!(said.contains(word), "{role} should be refused with {word:?}: {said}");
+        }
+        assert!(!said.contains("secret"), "{said}");
+    });
+    join_all(refused).await;
+}
+
+#[tokio::test]
+async fn a_redis_that_is_not_there() {
+    let port = free_port();
+    let address = format!("127.0.0.1:{port}");
+    let urls = [
+        format!("redis://{address}"),
+        format!("rediss://:secret@{address}"),
+        format!("redis+sentinel://:secret@{address}/plugnode"),
+        format!("redis+cluster://:secret@{address}"),
+    ];
+    let refusals = urls.iter().map(|url| async { refused(&echo(url), &[&address]).await });
+    join_all(refusals).await;
+}
+
+#[tokio::test]
+async fn a_redis_that_does_not_answer() {
+    let redis = RedisServer::start().await;
+    redis.pause();
+    refused(&echo(&redis.url()), &[&redis.address(), "does not answer"]).await;
+    redis.resume();
+}
+
+#[tokio::test]
+async fn a_wrong_password_or_none() {
+    let redis = Redis::new().password("right").start().await;
+    for login in ["", ":secret@", "nobody:secret@"] {
+        let url = format!("redis://{login}{}", redis.address());
+        refused(&echo(&url), &[&redis.address(), "refuses the login", "[transport] url"]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_user_who_may_too_little_and_then_what_it_was_told() {
+    let rights = "~{plugnode:* +@read +@connection +eval";
+    let redis = Redis::new().user("plugnode", "secret", rights).start().await;
+    let cluster = echo(&redis.url_for("plugnode", "secret"));
+    refused(&cluster, &[&redis.address(), "[transport] url", "HSET", "ACL SETUSER"]).await;
+    redis
+        .command(&["ACL", "SETUSER", "plugnode", "resetkeys", "~other:*", "+@all"])
+        .await;
+    refused(&cluster, &[&redis.address(), "~{plugnode:*"]).await;
+}
+
+#[tokio::test]
+async fn a_replica() {
+    let (master, replica) = tokio::join!(RedisServer::start(), RedisServer::start());
+    replica.replica_of(&master).await;
+    refused(
+        &echo(&replica.url()),
+        &[&replica.address(), "is a replica of", &master.address()],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_nobody_vouches_for() {
+    let redis = Redis::new().tls().start().await;
+    refused(&echo(&redis.url()), &[&redis.address(), "certificate"]).await;
+}
+
+#[tokio::test]
+async fn a_cluster_by_the_url_of_a_single_redis_and_the_other_way_round() {
+    let (cluster, single) = tokio::join!(RedisCluster::start(), RedisServer::start());
+    let one = cluster.servers()[0].url();
+    refused(&echo(&one), &["redis+cluster://"]).await;
+    let as_cluster = single.url().replace("redis://", "redis+cluster://");
+    refused(&echo(&as_cluster), &[&single.address(), "redis://"]).await;
+}
+
+#[tokio::test]
+async fn a_master_that_the_sentinels_do_not_know() {
+    let sentinels = Sentinels::start().await;
+    let url = sentinels.url().replace("/plugnode", "/other");
+    refused(&echo(&url), &["`other`"]).await;
+}
+
+#[tokio::test]
+async fn another_number_of_partitions_or_shards_than_the_cluster_has() {
+    let redis = RedisServer::start().await;
+    let app_node = echo(&redis.url()).transport("partitions = 16").start_app().await;
+    for line in ["partitions = 32", "partitions = 16\nshards = 2"] {
+        let key = if line.contains("shards") {
+            "shards"
+        } else {
+            "partitions"
+        };
+        refused(&echo(&redis.url()).transport(line), &[key, "prefix", "{plugnode:"]).await;
+    }
+    // Stopped and started again it finds what it had settled.
+    assert!(app_node.stop().await.success());
+    refused(&echo(&redis.url()), &["partitions"]).await;
+    echo(&redis.url()).transport("partitions = 16").start_app().await;
+}
+
+#[tokio::test]
+async fn keys_that_are_somebody_elses() {
+    let redis = RedisServer::start().await;
+    let words = ["something unknown", "[transport] prefix", "{plugnode:"];
+    redis.command(&["SET", "{plugnode:0}:meta", "mine"]).await;
+    refused(&echo(&redis.url()), &words).await;
+    redis.command(&["DEL", "{plugnode:0}:meta"]).await;
+    redis.command(&["HSET", "{plugnode:0}:meta", "mine", "too"]).await;
+    refused(&echo(&redis.url()), &words).await;
+    redis
+        .command(&["HSET", "{plugnode:0}:meta", "format", "my format"])
+        .await;
+    refused(&echo(&redis.url()), &["my format"]).await;
+    assert_eq!(
+        redis.command(&["HLEN", "{plugnode:0}:meta"]).await,
+        "2",
+        "it is left as it was"
+    );
+}
+
+#[tokio::test]
+async fn a_start_that_waits_for_redis_ends_when_told_to() {
+    let redis = RedisServer::start().await;
+    redis.pause();
+    let mut node = Node::begin(&echo(&redis.url()).config("io-node"));
+    node.logged("trying again").await;
+    node.terminate();
+    let begun = Instant::now();
+    node.ended().await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn an_eviction_policy_that_would_lose_data_is_warned_of() {
+    let redis = Redis::new()
+        .setting("maxmemory 100mb")
+        .setting("maxmemory-policy allkeys-lru")
+        .start()
+        .await;
+    let app_node = echo(&redis.url()).start_app().await;
+    let line = app_node.logged("allkeys-lru").await;
+    assert!(line.contains("WARN") && line.contains("noeviction"), "{line}");
+}
+
+#[tokio::test]
+async fn a_redis_that_keeps_nothing_on_disk_is_told_and_one_with_aof_is_not() {
+    let redis = RedisServer::start().await;
+    let app_node = echo(&redis.url()).start_app().await;
+    let line = app_node.logged("keeps nothing on disk").await;
+    assert!(line.contains("INFO"), "{line}");
+    let redis = Redis::new().aof("always").start().await;
+    let app_node = echo(&redis.url()).start_app().await;
+    assert!(!app_node.log().contains("on disk"), "{}", app_node.log());
+}
