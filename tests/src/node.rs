@@ -39,7 +39,8 @@ impl Node {
     pub async fn run_broken(fault: &str, config: &str) -> Self {
         let mut command = Command::new(broken_binary());
         command.env("PLUGNODE_BREAK", fault);
-        Self::start_run(command, config).await
+        let (command, folder) = run_command(command, config);
+        Self::start(command, folder).await
     }
 
     /// Runs `plugnode run` under this name, whatever its role.
