@@ -167,7 +167,7 @@ fn handshake() -> Handshake {
         query: "EIO=4&transport=websocket".to_owned(),
         headers: Vec::new(),
         remote_addr: None,
-        transport: "websocket",
+        transport: "websocket".into(),
         recovered: false,
     }
 }

@@ -9,12 +9,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 pub use bytestring::ByteString as Text;
+use serde::{Deserialize, Serialize};
 
 /// Declares a name that is cheap to clone and cannot be taken for another kind of name.
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         pub struct $name(Arc<str>);
 
         impl $name {
@@ -68,7 +69,7 @@ name! {
 }
 
 /// One ordered log of events. A client's events are all in one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Partition(pub u16);
 
 impl fmt::Display for Partition {
@@ -79,7 +80,7 @@ impl fmt::Display for Partition {
 
 /// Names an event for ever: its partition and its place in that partition's log. As text, later events of a partition
 /// have greater ids.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct EventId {
     /// The partition that the event is in.
     pub partition: Partition,
@@ -111,7 +112,7 @@ impl std::str::FromStr for EventId {
 }
 
 /// The arguments of a Socket.IO event or acknowledgement.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Payload {
     /// A JSON array; binary arguments stand in it as `{"_placeholder":true,"num":N}`.
     pub json: Text,
@@ -127,7 +128,7 @@ impl Payload {
 }
 
 /// Who an event comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Client {
     /// The session id.
     pub id: SessionId,
@@ -138,7 +139,7 @@ pub struct Client {
 }
 
 /// How a client connected.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Handshake {
     /// What the client gave as `auth`, as JSON.
     pub auth: Option<Text>,
@@ -149,13 +150,13 @@ pub struct Handshake {
     /// The peer's address and port.
     pub remote_addr: Option<String>,
     /// `websocket` or `polling`.
-    pub transport: &'static str,
+    pub transport: Text,
     /// Whether connection state recovery restored the session.
     pub recovered: bool,
 }
 
 /// Why a client is gone.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DisconnectReason {
     /// The client left the namespace.
     Client,
@@ -178,7 +179,7 @@ pub enum DisconnectReason {
 }
 
 /// Names one acknowledgement that a client waits for. As text it is what handlers see as `ack-id`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct AckId {
     /// The namespace of the client.
     pub namespace: Namespace,
@@ -211,7 +212,7 @@ impl std::str::FromStr for AckId {
 }
 
 /// One thing that happened to, or was done by, a client.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     /// The namespace, which tells the app.
     pub namespace: Namespace,
@@ -224,7 +225,7 @@ pub struct Event {
 }
 
 /// What an event is. A handler is also told `no-client`; its pool makes that up.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EventKind {
     /// The client's first event.
     Connection(Box<Handshake>),
@@ -294,7 +295,7 @@ impl Event {
 }
 
 /// Clients and channels of one namespace.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Selection {
     /// These clients,
     pub clients: Vec<SessionId>,
@@ -303,7 +304,7 @@ pub struct Selection {
 }
 
 /// Which clients of a namespace, before exceptions.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Scope {
     /// Every one of them.
     All,
@@ -312,7 +313,7 @@ pub enum Scope {
 }
 
 /// The clients that a command is for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Audience {
     /// The namespace they are in.
     pub namespace: Namespace,
@@ -333,7 +334,7 @@ impl Audience {
 }
 
 /// What an app-node asks of io-nodes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
     /// Emit an event.
     Publish {
@@ -410,7 +411,7 @@ pub enum Command {
 }
 
 /// A write to a key-value bucket; none deletes the key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Write {
     /// The bucket.
     pub bucket: Text,

@@ -9,7 +9,7 @@ use crate::http::HttpSettings;
 use crate::message::{KeyValue, Namespace, NodeId};
 use crate::roles::app_node::Retries;
 use crate::roles::io_node::IoNodeSettings;
-use crate::transport::{self, MemorySettings};
+use crate::transport::{self, MemorySettings, RedisSettings, TlsFiles};
 use crate::wasm::{self, AppSettings, EngineSettings, Grants, Limits};
 
 pub(super) fn http(http: &Http) -> HttpSettings {
@@ -23,7 +23,29 @@ pub(super) fn memory(transport: &Transport) -> MemorySettings {
     MemorySettings {
         partitions: transport.partitions,
         backlog: transport.backlog,
-        ..MemorySettings::default()
+        client_backlog: transport.client_backlog,
+        outbox: transport.outbox,
+    }
+}
+
+pub(super) fn redis(transport: &Transport) -> RedisSettings {
+    RedisSettings {
+        url: transport.url.clone(),
+        tls: TlsFiles {
+            ca: transport.tls_ca.clone(),
+            cert: transport.tls_cert.clone(),
+            key: transport.tls_key.clone(),
+        },
+        prefix: transport.prefix.clone(),
+        partitions: transport.partitions,
+        shards: transport.shards,
+        backlog: transport.backlog,
+        client_backlog: transport.client_backlog,
+        outbox: transport.outbox,
+        dead_letters: transport.dead_letters,
+        lease: Duration::from_millis(transport.lease_ms),
+        wait_replicas: transport.wait_replicas,
+        wait_aof: transport.wait_aof,
     }
 }
 

@@ -1,22 +1,19 @@
-//! The transport that a configuration names, for every verb that needs one.
+//! Opens the transport that a configuration names.
 
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result};
 
 use super::settings;
 use crate::config::Config;
 use crate::shutdown::Shutdown;
-use crate::transport::{Memory, Transport};
+use crate::transport::{Memory, Redis, Transport};
 
-/// Opens the transport. What it does in the background ends with `shutdown`.
-pub(super) async fn open(config: &Config, _shutdown: &Shutdown) -> Result<Arc<dyn Transport>> {
-    match config.transport.url.as_str() {
-        "memory:" => Ok(Arc::new(Memory::new(settings::memory(&config.transport)))),
-        // A URL may hold a password: only its scheme is shown.
-        url => bail!(
-            "there is no transport for `{}:`; write [transport] url = \"memory:\"",
-            url.split(':').next().unwrap_or_default()
-        ),
+/// Opens it. What works for its members ends with `shutdown`, after they have left.
+pub(super) async fn open(config: &Config, shutdown: &Shutdown) -> Result<Arc<dyn Transport>> {
+    if config.transport.url == "memory:" {
+        return Ok(Arc::new(Memory::new(settings::memory(&config.transport))));
     }
+    let redis = Redis::connect(settings::redis(&config.transport), shutdown).await;
+    Ok(Arc::new(redis.context("[transport] url")?))
 }

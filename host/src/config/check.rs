@@ -9,6 +9,10 @@ use super::{App, Config, ConfigError, IoServer, Role};
 const MOST_INSTANCES: usize = 64;
 /// A wasm page; no instance can have less.
 const LEAST_MEMORY: u64 = 65_536;
+/// More make Redis slower and nothing better.
+const MOST_PARTITIONS: u16 = 4096;
+/// A pause of the machine must not cost a node its work.
+const LEAST_LEASE_MS: u64 = 500;
 
 pub(super) fn check(config: &Config, places: &Places) -> Result<(), ConfigError> {
     let mut check = Check {
@@ -142,27 +146,53 @@ impl Check<'_> {
 
     fn transport(&mut self, config: &Config) {
         let transport = &config.transport;
-        let url = transport.url.as_str();
-        // A URL may hold a password: only its scheme is shown.
-        let scheme = url.split_once(':').map_or(url, |(scheme, _)| scheme);
-        match scheme {
-            "memory" if url == "memory:" => {}
-            "memory" => self.refuse(&["transport", "url"], "`memory:` takes nothing after the colon"),
-            "redis" | "rediss" | "redis+sentinel" | "redis+cluster" => {
-                let problem = format!("a `{scheme}:` transport is not built yet; write url = \"memory:\"");
-                self.refuse(&["transport", "url"], problem);
-            }
-            _ => self.refuse(
-                &["transport", "url"],
-                format!("`{scheme}` is no transport; write url = \"memory:\""),
-            ),
+        // A URL may hold a password: what is said of it never shows it.
+        if let Err(problem) = crate::transport::check_url(&transport.url) {
+            self.refuse(&["transport", "url"], problem);
         }
+        let prefix = &transport.prefix;
+        let plain = !prefix.is_empty() && !prefix.contains(|c: char| c.is_control() || "{}".contains(c));
+        let problem = "must be a text without `{`, `}` and control characters";
+        self.require(plain, &["transport", "prefix"], problem);
+        let partitions = (1..=MOST_PARTITIONS).contains(&transport.partitions);
+        let problem = format!("must be 1 to {MOST_PARTITIONS}");
+        self.require(partitions, &["transport", "partitions"], &problem);
+        let shards = transport.shards > 0 && (transport.shards <= transport.partitions || !partitions);
+        let problem = "must be 1 or more, and no more than there are partitions";
+        self.require(shards, &["transport", "shards"], problem);
+        for (key, number) in [
+            ("backlog", transport.backlog),
+            ("client-backlog", transport.client_backlog),
+            ("outbox", transport.outbox),
+            ("dead-letters", transport.dead_letters),
+        ] {
+            self.require(number > 0, &["transport", key], "must be 1 or more");
+        }
+        let problem = format!("must be {LEAST_LEASE_MS} or more");
         self.require(
-            transport.partitions > 0,
-            &["transport", "partitions"],
-            "must be 1 or more",
+            transport.lease_ms >= LEAST_LEASE_MS,
+            &["transport", "lease-ms"],
+            &problem,
         );
-        self.require(transport.backlog > 0, &["transport", "backlog"], "must be 1 or more");
+        if transport.tls_cert.is_some() != transport.tls_key.is_some() {
+            let (given, missing) = match transport.tls_cert {
+                Some(_) => ("tls-cert", "tls-key"),
+                None => ("tls-key", "tls-cert"),
+            };
+            self.refuse(
+                &["transport", given],
+                format!("goes together with {missing}; name both"),
+            );
+        }
+        for (key, file) in [
+            ("tls-ca", &transport.tls_ca),
+            ("tls-cert", &transport.tls_cert),
+            ("tls-key", &transport.tls_key),
+        ] {
+            if let Some(file) = file.as_ref().filter(|file| !file.is_file()) {
+                self.refuse(&["transport", key], format!("there is no file {}", file.display()));
+            }
+        }
     }
 
     fn app_node(&mut self, config: &Config) {

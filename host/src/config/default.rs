@@ -79,8 +79,19 @@ impl Default for Transport {
     fn default() -> Self {
         Self {
             url: "memory:".into(),
+            prefix: "plugnode".into(),
             partitions: 64,
+            shards: 1,
             backlog: 10_000,
+            client_backlog: 256,
+            outbox: 100_000,
+            dead_letters: 10_000,
+            lease_ms: 3_000,
+            wait_replicas: 0,
+            wait_aof: false,
+            tls_ca: None,
+            tls_cert: None,
+            tls_key: None,
         }
     }
 }

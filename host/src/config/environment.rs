@@ -177,11 +177,7 @@ fn old_names(
         (host, port) => {
             let name = if port.is_some() { "HTTP_PORT" } else { "HTTP_HOST" };
             let (host, port) = (host.unwrap_or("0.0.0.0"), port.unwrap_or("8080"));
-            let host = if host.contains(':') && !host.starts_with('[') {
-                format!("[{host}]")
-            } else {
-                host.into()
-            };
+            let host = bracketed(host);
             found.push((&["http", "listen"], name, format!("{host}:{port}").into()));
         }
     }
@@ -196,14 +192,32 @@ fn old_names(
     }
     if let Some(host) = text("REDIS_HOST") {
         let password = text("REDIS_PASSWORD")
-            .map(|password| format!(":{password}@"))
+            .map(|password| format!(":{}@", escaped(password)))
             .unwrap_or_default();
         let port = text("REDIS_PORT").unwrap_or("6379");
         let database = text("REDIS_DB").map(|number| format!("/{number}")).unwrap_or_default();
+        let host = bracketed(host);
         let url = format!("redis://{password}{host}:{port}{database}");
         found.push((&["transport", "url"], "REDIS_HOST", url.into()));
     }
     found
+}
+
+/// An address of IPv6 as it stands before a port.
+fn bracketed(host: &str) -> String {
+    match host.contains(':') && !host.starts_with('[') {
+        true => format!("[{host}]"),
+        false => host.into(),
+    }
+}
+
+/// A password as it stands in a URL.
+fn escaped(password: &str) -> String {
+    let escape = |byte: u8| match byte.is_ascii_alphanumeric() {
+        true => char::from(byte).to_string(),
+        false => format!("%{byte:02X}"),
+    };
+    password.bytes().map(escape).collect()
 }
 
 /// A JSON list of `{"host":…,"port":…}`, or `host:port,host:port`.

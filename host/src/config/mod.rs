@@ -144,10 +144,32 @@ pub struct AppNode {
 pub struct Transport {
     /// Which transport. Default: `memory:`, which joins the roles of one process.
     pub url: String,
+    /// What every key in Redis begins with. Default: `plugnode`.
+    pub prefix: String,
     /// Partitions that clients are spread over. Default: 64.
     pub partitions: u16,
+    /// Parts of Redis that the partitions are spread over. Default: 1.
+    pub shards: u16,
     /// Events that may wait in one partition; beyond it clients are slowed. Default: 10,000.
     pub backlog: usize,
+    /// How many of these may be of one client. Default: 256.
+    pub client_backlog: usize,
+    /// What may wait for one io-node before handlers wait for it. Default: 100,000.
+    pub outbox: usize,
+    /// Dead letters that a shard keeps. Default: 10,000.
+    pub dead_letters: usize,
+    /// How long a node that is not heard of keeps what it holds. Default: 3,000.
+    pub lease_ms: u64,
+    /// Replicas that must have a change before it counts. Default: 0.
+    pub wait_replicas: u32,
+    /// Whether a change counts only when it is on disk. Default: false.
+    pub wait_aof: bool,
+    /// Certificates to trust. Default: those that browsers trust.
+    pub tls_ca: Option<PathBuf>,
+    /// The certificate to show to Redis. Default: none.
+    pub tls_cert: Option<PathBuf>,
+    /// Its key. Default: none.
+    pub tls_key: Option<PathBuf>,
 }
 
 /// `[shutdown]`
@@ -284,6 +306,16 @@ impl Config {
             .filter(|folder| !folder.as_os_str().is_empty())
         {
             places.resolve(folder, &["app-node", "cache-dir"]);
+        }
+        let transport = &mut self.transport;
+        for (key, file) in [
+            ("tls-ca", &mut transport.tls_ca),
+            ("tls-cert", &mut transport.tls_cert),
+            ("tls-key", &mut transport.tls_key),
+        ] {
+            if let Some(file) = file {
+                places.resolve(file, &["transport", key]);
+            }
         }
         for (i, app) in self.apps.iter_mut().enumerate() {
             if !app.component.as_os_str().is_empty() {

@@ -67,7 +67,11 @@ fn the_example_is_a_valid_config_of_defaults() {
             ..Config::default()
         }
     );
-    Folder::with(&uncommented()).load(&[]).unwrap();
+    let folder = Folder::with(&uncommented());
+    for file in ["ca.pem", "plugnode.pem", "plugnode.key"] {
+        std::fs::write(folder.0.path().join(file), "").unwrap();
+    }
+    folder.load(&[]).unwrap();
 }
 
 #[test]
@@ -194,8 +198,36 @@ fn what_is_wrong_in_the_file_is_named_with_key_file_and_line() {
             "plugnode.toml:2: frontend.static-dir: there is no folder pages",
         ),
         (
-            "[transport]\nurl = \"redis://:secret@h:1/0\"\n",
-            "plugnode.toml:2: transport.url: a `redis:` transport is not built yet",
+            "[transport]\nurl = \"redis://:secret@h:1/x\"\n",
+            "plugnode.toml:2: transport.url: what comes after the host is the number of a database, such as /0",
+        ),
+        (
+            "[transport]\nurl = \"http://:secret@h\"\n",
+            "plugnode.toml:2: transport.url: `http` is no transport; there are memory: and redis://, rediss://",
+        ),
+        (
+            "[transport]\nprefix = \"a{b\"\n",
+            "plugnode.toml:2: transport.prefix: must be a text without `{`, `}`",
+        ),
+        (
+            "[transport]\npartitions = 5000\n",
+            "plugnode.toml:2: transport.partitions: must be 1 to 4096",
+        ),
+        (
+            "[transport]\nshards = 65\n",
+            "plugnode.toml:2: transport.shards: must be 1 or more, and no more than there are partitions",
+        ),
+        (
+            "[transport]\nlease-ms = 100\n",
+            "plugnode.toml:2: transport.lease-ms: must be 500 or more",
+        ),
+        (
+            "[transport]\ntls-cert = \"chat.wasm\"\n",
+            "plugnode.toml:2: transport.tls-cert: goes together with tls-key; name both",
+        ),
+        (
+            "[transport]\ntls-ca = \"ca.pem\"\n",
+            "plugnode.toml:2: transport.tls-ca: there is no file ca.pem",
         ),
         (
             "roles = [\"io-node\"]\n",
@@ -257,8 +289,8 @@ fn what_is_wrong_in_the_environment_is_named_with_its_variable() {
         ("IO_SERVERS", "nowhere", "variable IO_SERVERS: `nowhere` is not"),
         (
             "REDIS_HOST",
-            "db",
-            "variable REDIS_HOST: transport.url: a `redis:` transport is not built yet",
+            "db,db",
+            "variable REDIS_HOST: transport.url: several hosts need redis+sentinel:// or redis+cluster://",
         ),
     ] {
         let problems = Folder::with(APP).problems(&[(name, value)]);
@@ -272,4 +304,31 @@ fn the_command_line_wins_and_an_empty_cache_folder_keeps_none() {
     let config = Config::load(None, variables, |config| config.roles = vec![Role::Frontend]).unwrap();
     assert_eq!(config.roles, [Role::Frontend]);
     assert_eq!(config.app_node.cache_folder(), None);
+}
+
+#[test]
+fn redis_is_named_by_a_url_or_by_the_old_names() {
+    let folder = Folder::with(&format!("{APP}[transport]\ntls-ca = \"public/../chat.wasm\"\n"));
+    let old = [
+        ("REDIS_HOST", "::1"),
+        ("REDIS_PORT", "7000"),
+        ("REDIS_PASSWORD", "p/@:%?"),
+        ("REDIS_DB", "2"),
+    ];
+    let config = folder.load(&old).unwrap();
+    assert_eq!(config.transport.url, "redis://:p%2F%40%3A%25%3F@[::1]:7000/2");
+    assert_eq!(
+        config.transport.tls_ca,
+        Some(folder.0.path().join("public/../chat.wasm"))
+    );
+
+    let own = [
+        ("PLUGNODE_TRANSPORT__URL", "rediss+cluster://u:p@a,b:1"),
+        ("PLUGNODE_TRANSPORT__SHARDS", "8"),
+        ("PLUGNODE_TRANSPORT__WAIT_AOF", "true"),
+        ("PLUGNODE_ROLES", "io-node"),
+    ];
+    let config = folder.load(&own).unwrap();
+    assert_eq!(config.transport.url, "rediss+cluster://u:p@a,b:1");
+    assert_eq!((config.transport.shards, config.transport.wait_aof), (8, true));
 }

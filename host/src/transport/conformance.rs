@@ -1,6 +1,6 @@
 //! What every transport must do, as tests that know none of them.
 //!
-//! To hold a new transport to the list, add a module with a function that makes one, and name it in `conforms!`.
+//! To hold a new transport to the list, name it in `conforms!` with what makes one, and what that needs to live.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -19,9 +19,11 @@ pub(super) const BACKLOG: usize = 20;
 pub(super) const CLIENT_BACKLOG: usize = 5;
 
 macro_rules! conforms {
-    ($($transport:ident),*) => {$(
+    ($($transport:ident: $make:expr),* $(,)?) => {$(
         mod $transport {
-            conforms!(@tests $transport:
+            use super::super::*;
+
+            conforms!(@tests $make;
                 an_event_is_handed_out_in_order_and_committed_once,
                 what_is_not_committed_goes_to_the_next_owner,
                 a_full_backlog_refuses_and_keeps_order,
@@ -36,17 +38,21 @@ macro_rules! conforms {
             );
         }
     )*};
-    (@tests $transport:ident: $($test:ident),* $(,)?) => {$(
+    (@tests $make:expr; $($test:ident),* $(,)?) => {$(
         #[tokio::test]
         async fn $test() {
-            let (transport, _server) = super::super::$transport::for_conformance().await;
+            let (transport, _server) = $make.await;
             let limit = std::time::Duration::from_secs(20);
             tokio::time::timeout(limit, super::$test(transport)).await.expect("the test must not hang");
         }
     )*};
 }
 
-conforms!(memory);
+conforms! {
+    in_memory: memory::for_conformance(),
+    on_redis: redis::for_conformance(1),
+    on_redis_in_shards: redis::for_conformance(3),
+}
 
 type Shared = Arc<dyn Transport>;
 
@@ -462,7 +468,7 @@ fn connection(client: &str, io_node: &str) -> Event {
         query: String::new(),
         headers: Vec::new(),
         remote_addr: None,
-        transport: "websocket",
+        transport: "websocket".into(),
         recovered: false,
     };
     let mut event = event(client, EventKind::Connection(Box::new(handshake)));

@@ -10,18 +10,20 @@
 #[cfg(test)]
 mod conformance;
 mod memory;
+mod reach;
 mod redis;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::message::{Command, Effects, Event, EventId, KeyValue, NodeId, Partition, SessionId};
 
 pub use memory::{Memory, MemorySettings};
-pub use redis::{RedisSettings, TlsFiles};
+pub use redis::{Redis, RedisSettings, TlsFiles};
 
 /// What can go wrong with a transport.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +73,7 @@ pub enum DeadContent {
 }
 
 /// Why an event was given up.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Death {
     /// The reason, for a person.
     pub reason: String,
@@ -203,6 +205,15 @@ pub enum Verdict {
     Done(Effects),
     /// It could not be handled and is put aside.
     Dead(Death),
+}
+
+/// Whether this is the URL of a transport; an error says in words what is wrong with it, and shows nothing secret.
+pub fn check_url(url: &str) -> std::result::Result<(), String> {
+    match url.strip_prefix("memory:") {
+        Some("") => Ok(()),
+        Some(_) => Err("`memory:` takes nothing after the colon".into()),
+        None => redis::check_url(url),
+    }
 }
 
 /// The partition of a client, out of `count`.

@@ -56,7 +56,7 @@ impl<'e> Lowered<'e> {
                     query: &handshake.query,
                     headers: &self.headers,
                     remote_addr: handshake.remote_addr.as_deref(),
-                    transport: handshake.transport,
+                    transport: &handshake.transport,
                     recovered: handshake.recovered,
                 },
             )),

@@ -246,7 +246,7 @@ mod tests {
             query: String::new(),
             headers: Vec::new(),
             remote_addr: None,
-            transport: "websocket",
+            transport: "websocket".into(),
             recovered: false,
         }));
         let connection = event(Some("a"), connection);

@@ -53,7 +53,7 @@ impl Fixture {
             query: String::new(),
             headers: Vec::new(),
             remote_addr: None,
-            transport: "websocket",
+            transport: "websocket".into(),
             recovered: false,
         };
         let message = EventKind::Message {

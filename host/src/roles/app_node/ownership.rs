@@ -74,6 +74,8 @@ impl Ownership {
             let work = self.work(lease, latest.remove(&partition), stopping.clone());
             latest.insert(partition, tasks.spawn(work));
         };
+        // It takes no more before it gives back: otherwise what it gives back might fall to it again.
+        drop(leases);
         stopping.cancel();
         tasks.close();
         tasks.wait().await;

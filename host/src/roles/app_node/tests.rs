@@ -186,7 +186,7 @@ fn connection(client: &str) -> Event {
         query: String::new(),
         headers: Vec::new(),
         remote_addr: None,
-        transport: "websocket",
+        transport: "websocket".into(),
         recovered: false,
     };
     event(client, EventKind::Connection(Box::new(handshake)))

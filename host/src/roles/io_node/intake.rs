@@ -208,8 +208,8 @@ fn handshake(socket: &Socket<Door>, member: &Member, auth: Option<Value>) -> Han
         headers: request.headers.iter().map(header).collect(),
         remote_addr: member.session.peer(),
         transport: match socket.transport_type() {
-            TransportType::Polling => "polling",
-            TransportType::Websocket => "websocket",
+            TransportType::Polling => Text::from_static("polling"),
+            TransportType::Websocket => Text::from_static("websocket"),
         },
         recovered: false,
     }

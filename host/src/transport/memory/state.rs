@@ -11,6 +11,7 @@ use crate::message::{
     Client, Command, DisconnectReason, Event, EventId, EventKind, Namespace, NodeId, Partition, SessionId, Text, Write,
     now_ms,
 };
+use crate::transport::reach::Reach;
 use crate::transport::{DeadContent, DeadLetter, IoNode, Outcome, Revival, Verdict, owner_of, partition_of};
 
 /// At most so many dead letters are kept; older ones go.
@@ -248,32 +249,14 @@ impl State {
         }
     }
 
-    pub(super) fn concerned(&self, command: &Command, event: &Event) -> HashSet<NodeId> {
-        let holder = |namespace: &Namespace, client: &SessionId| {
-            self.live.get(&(namespace.clone(), client.clone())).cloned().into_iter()
-        };
-        let audience = match command {
-            Command::Publish { local: true, .. } => {
-                return event.client.iter().map(|client| client.io_node.clone()).collect();
-            }
-            Command::Publish { to: audience, .. }
-            | Command::Request { to: audience, .. }
-            | Command::Subscribe { who: audience, .. }
-            | Command::Unsubscribe { who: audience, .. }
-            | Command::Disconnect { who: audience, .. } => audience,
-            Command::Ack { id, .. } => return holder(&id.namespace, &id.client).collect(),
-            Command::PatchAttributes { namespace, client, .. } => return holder(namespace, client).collect(),
-            Command::Custom {
-                io_node: Some(node), ..
-            } => return HashSet::from([node.clone()]),
-            Command::Custom { io_node: None, .. } => return self.io_nodes.keys().cloned().collect(),
-        };
-        match audience.clients_only() {
-            Some(clients) => clients
+    fn concerned(&self, command: &Command, event: &Event) -> HashSet<NodeId> {
+        match Reach::of(command, event) {
+            Reach::Everyone => self.io_nodes.keys().cloned().collect(),
+            Reach::Node(node) => node.into_iter().cloned().collect(),
+            Reach::Holders(namespace, clients) => clients
                 .iter()
-                .flat_map(|client| holder(&audience.namespace, client))
+                .filter_map(|client| self.live.get(&(namespace.clone(), client.clone())).cloned())
                 .collect(),
-            None => self.io_nodes.keys().cloned().collect(),
         }
     }
 }

@@ -1,7 +1,63 @@
 //! The Redis transport: io-nodes and app-nodes of many processes, on one machine or many, joined by Redis or Valkey.
+//!
+//! An event goes `io_side` → a partition's log → `reader` → `app_side`; what handling it did goes `app_side` →
+//! `committer` → the `outbox` of each io-node concerned. Whatever must happen together happens in one script
+//! (`scripts/`), on keys of one shard (`keys`). Every call may be made again, and is, until it is answered (`link`):
+//! events are taken in once by the number of the call, and take effect once because their entry leaves the log in the
+//! moment that they do. Who may write is said by incarnations and leases (`membership`), which the scripts check.
 
+mod app_side;
+mod committer;
+mod dead;
+mod durability;
+mod io_side;
+mod key_value;
+mod keys;
+mod link;
+mod membership;
+mod outage;
+mod outbox;
+mod pace;
+mod reader;
+mod request;
+mod routes;
+mod script;
+mod scripts;
+mod sentinel;
+mod server;
+mod startup;
+mod stream;
+#[cfg(test)]
+mod testing;
+mod trouble;
+mod url;
+mod watch;
+mod wire;
+
+use std::fmt::Display;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use ::redis::FromRedisValue;
+use async_trait::async_trait;
+use bytes::Bytes;
+use tracing::warn;
+
+use self::durability::{Durability, Waiting};
+use self::keys::{Layout, Shard};
+use self::link::Link;
+use self::script::Script;
+use self::server::Server;
+use self::stream::{EntryId, entries, page};
+use super::{DeadLetter, IoNode, IoSession, Leases, Result, Revival, Transport, TransportError};
+use crate::message::{Event, EventId, KeyValue, Namespace, NodeId, SessionId, Write};
+use crate::shutdown::Shutdown;
+
+/// What the keys of this version look like. Nodes of another do not share a cluster with it.
+const FORMAT: u32 = 1;
+/// How many writes for another shard are applied at once.
+const WRITES: usize = 500;
 
 /// How the Redis transport is reached, and its limits. Every node of a cluster has the same, but for files and names.
 #[derive(Clone)]
@@ -41,4 +97,245 @@ pub struct TlsFiles {
     pub cert: Option<PathBuf>,
     /// Its key.
     pub key: Option<PathBuf>,
+}
+
+/// Whether this is a URL of Redis, and else why not.
+pub(super) fn check_url(url: &str) -> std::result::Result<(), String> {
+    url::Location::parse(url).map(|_| ())
+}
+
+impl RedisSettings {
+    /// How often a node gives a sign of life.
+    fn beat(&self) -> Duration {
+        (self.lease / 30).clamp(Duration::from_millis(20), Duration::from_secs(1))
+    }
+}
+
+/// The Redis transport. Clones are the same one.
+#[derive(Clone)]
+pub struct Redis {
+    settings: Arc<RedisSettings>,
+    layout: Arc<Layout>,
+    server: Arc<Server>,
+    link: Link,
+    /// What must hold of a change before it counts, if anything beyond its being made.
+    durability: Option<Durability>,
+    /// Knows the tasks that work for members, which end after these have left.
+    shutdown: Shutdown,
+}
+
+impl Redis {
+    /// Looks whether Redis is there and fit for its task, and whether this cluster is as its other nodes know it.
+    ///
+    /// # Errors
+    /// When it is not, in words that tell what to do.
+    pub async fn connect(settings: RedisSettings, shutdown: &Shutdown) -> Result<Self> {
+        let server = Arc::new(Server::new(&settings.url, &settings.tls)?);
+        server.examine(&settings).await?;
+        let redis = Self {
+            layout: Arc::new(Layout::new(&settings)),
+            link: Link::new(server.clone()),
+            durability: Durability::of(&settings),
+            server,
+            settings: Arc::new(settings),
+            shutdown: shutdown.clone(),
+        };
+        redis.agree().await?;
+        Ok(redis)
+    }
+
+    /// Sees to it that all nodes agree on where things are.
+    async fn agree(&self) -> Result<()> {
+        let shard = self.layout.shard(0);
+        let mine = [FORMAT, self.layout.partitions.into(), self.layout.shards.into()];
+        let arguments = mine.map(bytes_of);
+        let settled: Vec<Option<u32>> = self
+            .change(&shard, &scripts::META, &[shard.key("meta")], &arguments)
+            .await;
+        let names = ["the format of its keys", "partitions", "shards"];
+        for ((name, mine), settled) in names.into_iter().zip(mine).zip(settled) {
+            let settled = settled.map_or("unknown".into(), |settled| settled.to_string());
+            if settled != mine.to_string() {
+                return Err(unusable(format!(
+                    "the cluster {:?} at {} has {settled} for {name}, and this node has {mine}: start every node with the same, or \
+                     choose another [transport] prefix; to change it, stop all nodes and delete the keys that begin with \
+                     {{{}:",
+                    self.settings.prefix, self.server, self.settings.prefix,
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs a script whose change counts when it is as safe as the settings ask for.
+    async fn change<T: FromRedisValue>(
+        &self,
+        shard: &Shard,
+        script: &Script,
+        keys: &[Bytes],
+        arguments: &[Bytes],
+    ) -> T {
+        let Some(durability) = &self.durability else {
+            return self.link.run(script, keys, arguments).await;
+        };
+        let following = durability.commands(shard);
+        let mut waiting = Waiting::default();
+        loop {
+            // All of it again if it is not safe yet: a script that comes twice takes effect once.
+            let (answer, safe) = self.link.run_then(script, keys, arguments, &following).await;
+            if durability.is_met(&safe) {
+                return answer;
+            }
+            waiting.told(durability).await;
+        }
+    }
+
+    /// Applies the writes that were committed in a shard and belong to another.
+    async fn forward(&self, from: &Shard, to: u16) {
+        let (target, key) = (self.layout.shard(to), from.writes_to(to));
+        loop {
+            let found = entries(self.link.ask(&page(&key, EntryId::default(), WRITES)).await);
+            let Some(last) = found.last().map(|entry| entry.id) else {
+                return;
+            };
+            let mut keys = vec![target.key("from")];
+            let mut arguments = vec![bytes_of(from.number)];
+            for entry in &found {
+                let write = match entry
+                    .get("w")
+                    .ok_or("it has no field `w`".into())
+                    .and_then(|write| wire::decode::<Write>(write))
+                {
+                    Ok(write) => write,
+                    Err(reason) => {
+                        warn!(entry = %entry.id, "a write for another shard was left out: {reason}");
+                        continue;
+                    }
+                };
+                let bucket = target.bucket(&write.bucket);
+                let place = keys.iter().position(|key| *key == bucket);
+                let place = place.unwrap_or_else(|| {
+                    keys.push(bucket);
+                    keys.len() - 1
+                });
+                let how: &[u8] = if write.value.is_some() { b"s" } else { b"d" };
+                arguments.extend([
+                    bytes_of(entry.id.major),
+                    bytes_of(entry.id.minor),
+                    bytes_of(place + 1),
+                    Bytes::from_static(how),
+                    write.key.into_bytes(),
+                    write.value.unwrap_or_default(),
+                ]);
+            }
+            self.change::<()>(&target, &scripts::APPLY, &keys, &arguments).await;
+            let mut trim = ::redis::cmd("XTRIM");
+            trim.arg(&key[..]).arg("MINID").arg(last.next().to_string());
+            self.link.ask::<()>(&trim).await;
+        }
+    }
+}
+
+#[async_trait]
+impl Transport for Redis {
+    async fn join_io(&self, node: IoNode) -> Result<IoSession> {
+        io_side::join(self, node).await
+    }
+
+    async fn join_app(&self, node: NodeId) -> Result<Box<dyn Leases>> {
+        Ok(Box::new(app_side::join(self, node)))
+    }
+
+    async fn io_nodes(&self) -> Result<Vec<IoNode>> {
+        #[derive(serde::Deserialize)]
+        struct Place {
+            host: String,
+            port: u16,
+        }
+        let shard = self.layout.shard(0);
+        let mut names = ::redis::cmd("HKEYS");
+        let names: Vec<String> = self
+            .link
+            .try_ask(names.arg(&shard.key("io")[..]))
+            .await
+            .map_err(unusable)?;
+        let mut places = ::redis::cmd("HGETALL");
+        let places: Vec<(String, String)> = self
+            .link
+            .try_ask(places.arg(&shard.key("info")[..]))
+            .await
+            .map_err(unusable)?;
+        let there = places.into_iter().filter(|(name, _)| names.contains(name));
+        let mut nodes: Vec<IoNode> = there
+            .filter_map(|(name, place)| {
+                let place: Place = serde_json::from_str(&place).ok()?;
+                Some(IoNode {
+                    id: name.into(),
+                    host: place.host,
+                    port: place.port,
+                })
+            })
+            .collect();
+        nodes.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(nodes)
+    }
+
+    fn key_value(&self) -> Arc<dyn KeyValue> {
+        Arc::new(self.clone())
+    }
+
+    async fn dead_letters(&self, most: usize) -> Result<Vec<DeadLetter>> {
+        dead::latest(self, most).await
+    }
+
+    async fn revive(&self, dead: EventId) -> Result<Revival> {
+        dead::revive(self, dead).await
+    }
+
+    async fn bury(&self, dead: EventId) -> Result<bool> {
+        dead::bury(self, dead).await
+    }
+}
+
+fn unusable(reason: String) -> TransportError {
+    TransportError::Unusable(reason)
+}
+
+fn bytes_of(value: impl Display) -> Bytes {
+    value.to_string().into()
+}
+
+/// The key of an event's client in the sets of a shard; empty for none.
+fn client_key(event: &Event) -> Bytes {
+    match &event.client {
+        Some(client) => bytes_of_client(&event.namespace, &client.id),
+        None => Bytes::new(),
+    }
+}
+
+fn bytes_of_client(namespace: &Namespace, id: &SessionId) -> Bytes {
+    [namespace.as_str(), id.as_str()].join("\0").into()
+}
+
+/// One with the bounds that the list of what transports must do asks for, on a Redis of its own.
+#[cfg(test)]
+pub(super) async fn for_conformance(shards: u16) -> (Arc<dyn Transport>, testing::TestServer) {
+    use super::conformance::{BACKLOG, CLIENT_BACKLOG, PARTITIONS};
+    let server = testing::TestServer::start().await;
+    let settings = RedisSettings {
+        url: server.url(),
+        tls: TlsFiles::default(),
+        prefix: "test".into(),
+        partitions: PARTITIONS,
+        shards,
+        backlog: BACKLOG,
+        client_backlog: CLIENT_BACKLOG,
+        outbox: 1_000,
+        dead_letters: 1_000,
+        lease: Duration::from_secs(1),
+        wait_replicas: 0,
+        wait_aof: false,
+    };
+    let redis = Redis::connect(settings, &Shutdown::new()).await.unwrap();
+    (Arc::new(redis), server)
 }

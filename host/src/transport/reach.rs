@@ -1,0 +1,42 @@
+//! Which io-nodes a command concerns.
+
+use crate::message::{Command, Event, Namespace, NodeId, SessionId};
+
+/// The io-nodes that a command has to reach.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Reach<'a> {
+    /// All of them.
+    Everyone,
+    /// One, by name; none when there is no name.
+    Node(Option<&'a NodeId>),
+    /// Those that hold these clients.
+    Holders(&'a Namespace, &'a [SessionId]),
+}
+
+impl<'a> Reach<'a> {
+    /// Of a command that handling an event had.
+    pub(super) fn of(command: &'a Command, event: &'a Event) -> Self {
+        let audience = match command {
+            Command::Publish { local: true, .. } => {
+                return Self::Node(event.client.as_ref().map(|client| &client.io_node));
+            }
+            Command::Publish { to: audience, .. }
+            | Command::Request { to: audience, .. }
+            | Command::Subscribe { who: audience, .. }
+            | Command::Unsubscribe { who: audience, .. }
+            | Command::Disconnect { who: audience, .. } => audience,
+            Command::Ack { id, .. } => return Self::Holders(&id.namespace, std::slice::from_ref(&id.client)),
+            Command::PatchAttributes { namespace, client, .. } => {
+                return Self::Holders(namespace, std::slice::from_ref(client));
+            }
+            Command::Custom {
+                io_node: Some(node), ..
+            } => return Self::Node(Some(node)),
+            Command::Custom { io_node: None, .. } => return Self::Everyone,
+        };
+        match audience.clients_only() {
+            Some(clients) => Self::Holders(&audience.namespace, clients),
+            None => Self::Everyone,
+        }
+    }
+}

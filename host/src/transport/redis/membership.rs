@@ -1,0 +1,130 @@
+//! Being a member of the cluster: signs of life, and what they tell of the others.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+use bytes::Bytes;
+use tracing::{info, warn};
+
+use super::keys::Shard;
+use super::{Redis, bytes_of, scripts};
+use crate::message::{NodeId, Partition};
+
+/// How many clients of a lost io-node are buried at once.
+const CLIENTS: usize = 500;
+
+/// What a member is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// An io-node.
+    Io,
+    /// An app-node that takes the place of any other of its name.
+    Joining,
+    /// An app-node.
+    App,
+    /// An app-node that finishes what it has and takes no more.
+    Leaving,
+}
+
+/// A node under one incarnation.
+#[derive(Debug, Clone)]
+pub(super) struct Member {
+    pub(super) role: Role,
+    pub(super) name: NodeId,
+    pub(super) incarnation: String,
+    /// Both together: unlike any other's, ever.
+    pub(super) id: String,
+}
+
+/// What a sign of life tells.
+pub(super) struct Beat {
+    /// Incarnations of io-nodes that were lost.
+    pub(super) lost: Vec<String>,
+    /// The app-nodes that take partitions, by name.
+    pub(super) apps: Vec<NodeId>,
+    /// The leases of partitions.
+    pub(super) leases: HashMap<Partition, String>,
+}
+
+impl Member {
+    /// Under a fresh incarnation.
+    pub(super) fn new(role: Role, name: NodeId) -> Self {
+        // Each hasher is seeded by the operating system's randomness.
+        let incarnation = format!("{:016x}", RandomState::new().build_hasher().finish());
+        let id = format!("{incarnation}@{name}");
+        Self {
+            role,
+            name,
+            incarnation,
+            id,
+        }
+    }
+
+    /// Gives a sign of life. None when the node was fenced.
+    pub(super) async fn beat(&self, redis: &Redis, shard: &Shard) -> Option<Beat> {
+        let keys = ["io", "io:until", "lost", "app", "app:until", "owner", "clock"].map(|name| shard.key(name));
+        let what = match self.role {
+            Role::Io => "io",
+            Role::Joining => "join",
+            Role::App => "app",
+            Role::Leaving => "leaving",
+        };
+        let arguments = [
+            bytes_of(what),
+            bytes_of(self.name.as_str()),
+            bytes_of(&self.incarnation),
+            bytes_of(redis.settings.lease.as_millis()),
+        ];
+        type Answer = (u8, Vec<String>, Vec<(String, String)>, Vec<(u16, String)>);
+        let (alive, lost, apps, leases): Answer = redis.link.run(&scripts::BEAT, &keys, &arguments).await;
+        let working = apps.into_iter().filter(|(_, incarnation)| !incarnation.ends_with('-'));
+        (alive == 1).then(|| Beat {
+            lost,
+            apps: working.map(|(name, _)| NodeId::from(name)).collect(),
+            leases: leases
+                .into_iter()
+                .map(|(partition, lease)| (Partition(partition), lease))
+                .collect(),
+        })
+    }
+}
+
+/// Tells the apps that the clients of lost io-nodes are gone. Several nodes may do it at once: each takes some.
+pub(super) async fn bury(redis: &Redis, shard: &Shard, lost: &[String]) {
+    for member in lost {
+        let mut keys = vec![
+            shard.key("lost"),
+            shard.live(member),
+            shard.outbox(member),
+            shard.key("open"),
+            shard.key("who"),
+            shard.key("tail"),
+        ];
+        let mut arguments: Vec<Bytes> = vec![bytes_of(member), bytes_of(CLIENTS)];
+        for partition in redis.layout.partitions_of(shard.number) {
+            keys.push(shard.log(partition));
+            arguments.push(bytes_of(partition));
+        }
+        while redis.change::<u8>(shard, &scripts::BURY, &keys, &arguments).await == 1 {}
+        info!(
+            io_node = member,
+            shard = shard.number,
+            "its clients are gone, and their apps have been told"
+        );
+        forget_place(redis, member).await;
+    }
+}
+
+/// Removes what frontends tell of an io-node that is gone, unless it is back under the same name.
+async fn forget_place(redis: &Redis, member: &str) {
+    let shard = redis.layout.shard(0);
+    let Some((_, name)) = member.split_once('@') else {
+        warn!(member, "a foreign member stands in the list of those lost");
+        return;
+    };
+    let mut known = ::redis::cmd("HEXISTS");
+    if !redis.link.ask::<bool>(known.arg(&shard.key("io")[..]).arg(name)).await {
+        let mut forget = ::redis::cmd("HDEL");
+        redis.link.ask::<()>(forget.arg(&shard.key("info")[..]).arg(name)).await;
+    }
+}

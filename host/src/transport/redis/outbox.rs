@@ -1,0 +1,143 @@
+//! An io-node's outboxes: a stream in each shard, read by a task of its own from the last entry that it has.
+//!
+//! An entry that was read stays in this process until it is applied, so it can be trimmed at once: if the process dies,
+//! so do the connections that it was for.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tracing::{error, warn};
+
+use super::Redis;
+use super::io_side::Place;
+use super::keys::Shard;
+use super::link::Link;
+use super::membership::Member;
+use super::stream::{Entry, EntryId, read, read_safe};
+use super::wire::decode;
+use crate::message::Command;
+use crate::transport::{Outbox, Result, TransportError};
+
+/// How many entries are read at once.
+const ENTRIES: usize = 256;
+/// How many such reads may wait to be applied.
+const WAITING: usize = 4;
+
+pub(super) struct RedisOutbox {
+    place: Arc<Place>,
+    commands: mpsc::Receiver<Vec<Command>>,
+}
+
+impl RedisOutbox {
+    pub(super) fn new(redis: &Redis, member: &Member, place: Arc<Place>) -> Self {
+        let (sender, commands) = mpsc::channel(WAITING);
+        for shard in redis.layout.all() {
+            let reader = Reader {
+                redis: redis.clone(),
+                link: Link::for_waiting(redis.server.clone()),
+                key: shard.outbox(&member.id),
+                shard,
+                commands: sender.clone(),
+            };
+            redis.shutdown.spawn(reader.run());
+        }
+        Self { place, commands }
+    }
+}
+
+#[async_trait]
+impl Outbox for RedisOutbox {
+    async fn next(&mut self) -> Result<Vec<Command>> {
+        tokio::select! {
+            biased;
+            () = self.place.fenced.cancelled() => Err(TransportError::Fenced),
+            // The readers end after this does.
+            commands = self.commands.recv() => commands.ok_or(TransportError::Fenced),
+        }
+    }
+}
+
+struct Reader {
+    redis: Redis,
+    link: Link,
+    shard: Shard,
+    key: Bytes,
+    commands: mpsc::Sender<Vec<Command>>,
+}
+
+impl Reader {
+    /// Reads until nobody listens any more.
+    async fn run(self) {
+        let mut last = EntryId::default();
+        let mut connections = self.link.connections();
+        loop {
+            let entries = tokio::select! {
+                () = self.commands.closed() => return,
+                entries = self.next(last) => entries,
+            };
+            if self.link.connections() != connections {
+                connections = self.link.connections();
+                last = self.not_beyond(last).await;
+            }
+            let Some(newest) = entries.last().map(|entry| entry.id) else {
+                continue;
+            };
+            if newest <= last {
+                continue;
+            }
+            let commands = entries.iter().flat_map(commands).collect();
+            if self.commands.send(commands).await.is_err() {
+                return;
+            }
+            last = newest;
+            let mut trim = ::redis::cmd("XTRIM");
+            trim.arg(&self.key[..]).arg("MINID").arg(last.next().to_string());
+            self.redis.link.ask::<()>(&trim).await;
+        }
+    }
+
+    async fn next(&self, last: EntryId) -> Vec<Entry> {
+        let streams = [(self.key.clone(), last)];
+        let found = match &self.redis.durability {
+            None => read(&self.link, ENTRIES, &streams).await,
+            // A command that was heard cannot be taken back when the server that alone knew of it is gone.
+            Some(durability) => {
+                let following = durability.commands(&self.shard);
+                read_safe(&self.link, ENTRIES, &streams, &following, |safe| {
+                    durability.is_met(safe)
+                })
+                .await
+            }
+        };
+        found.into_iter().flat_map(|(_, entries)| entries).collect()
+    }
+
+    /// Where to go on after another connection: where this reader was, unless the server has lost what it had.
+    async fn not_beyond(&self, last: EntryId) -> EntryId {
+        let newest = super::stream::newest(&self.redis.link, &self.key).await;
+        if newest < last {
+            error!(
+                outbox = %String::from_utf8_lossy(&self.key),
+                "Redis has lost writes that it had acknowledged: it knows {newest} where it had {last}; see wait-replicas"
+            );
+            return newest;
+        }
+        last
+    }
+}
+
+/// The commands of an entry. One that cannot be read is told and left out: another version of plugnode wrote it.
+fn commands(entry: &Entry) -> Vec<Command> {
+    let mut commands = Vec::new();
+    for (_, value) in entry.fields.iter().filter(|(name, _)| &name[..] == b"c") {
+        match decode::<Vec<Command>>(value) {
+            Ok(read) => commands.extend(read),
+            Err(reason) => {
+                warn!(entry = %entry.id, "commands were refused: {reason}; run the same version of plugnode everywhere");
+            }
+        }
+    }
+    commands
+}

@@ -1,0 +1,114 @@
+//! Which io-node holds a client, for commands to other clients than the event's own.
+//!
+//! A session stays on its io-node for as long as it lives, so what was learnt once stays true.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bytes::Bytes;
+
+use super::{Redis, bytes_of_client};
+use crate::message::{Command, Event, Namespace, NodeId, SessionId};
+use crate::transport::partition_of;
+use crate::transport::reach::Reach;
+
+/// At most so many clients are remembered; then all are forgotten, and learnt again.
+const REMEMBERED: usize = 100_000;
+
+/// What is known of who holds whom. Clones are the same.
+#[derive(Clone, Default)]
+pub(super) struct Routes {
+    known: Arc<Mutex<HashMap<Bytes, NodeId>>>,
+}
+
+/// Where a run of commands goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Target {
+    All,
+    Node(NodeId),
+}
+
+impl Routes {
+    /// Sorts an event's commands by where they go. What goes to one place in one go is together, and each place gets
+    /// its commands in their order.
+    pub(super) async fn sort(
+        &self,
+        redis: &Redis,
+        event: &Event,
+        commands: Vec<Command>,
+    ) -> Vec<(Target, Vec<Command>)> {
+        let mut runs: Vec<(Target, Vec<Command>)> = Vec::new();
+        for command in commands {
+            for target in self.targets(redis, event, &command).await {
+                match runs.last_mut().filter(|(last, _)| *last == target) {
+                    Some((_, run)) => run.push(command.clone()),
+                    None => runs.push((target, vec![command.clone()])),
+                }
+            }
+        }
+        runs
+    }
+
+    async fn targets(&self, redis: &Redis, event: &Event, command: &Command) -> Vec<Target> {
+        match Reach::of(command, event) {
+            Reach::Everyone => vec![Target::All],
+            Reach::Node(node) => node.cloned().map(Target::Node).into_iter().collect(),
+            Reach::Holders(namespace, clients) => {
+                let mut nodes = Vec::new();
+                for node in self.holders(redis, event, namespace, clients).await {
+                    let target = Target::Node(node);
+                    if !nodes.contains(&target) {
+                        nodes.push(target);
+                    }
+                }
+                nodes
+            }
+        }
+    }
+
+    /// The io-nodes that hold these clients; nobody holds one that is gone.
+    async fn holders(&self, redis: &Redis, event: &Event, namespace: &Namespace, clients: &[SessionId]) -> Vec<NodeId> {
+        let mut found = Vec::with_capacity(clients.len());
+        let mut unknown: HashMap<u16, Vec<Bytes>> = HashMap::new();
+        for id in clients {
+            let own = event
+                .client
+                .as_ref()
+                .filter(|own| own.id == *id && event.namespace == *namespace);
+            if let Some(own) = own {
+                found.push(own.io_node.clone());
+                continue;
+            }
+            let client = bytes_of_client(namespace, id);
+            if let Some(node) = self.known().get(&client) {
+                found.push(node.clone());
+                continue;
+            }
+            let shard = redis.layout.shard_of(partition_of(id, redis.layout.partitions));
+            unknown.entry(shard).or_default().push(client);
+        }
+        for (shard, clients) in unknown {
+            let who = redis.layout.shard(shard).key("who");
+            let mut ask = ::redis::cmd("HMGET");
+            ask.arg(&who[..]);
+            for client in &clients {
+                ask.arg(&client[..]);
+            }
+            let nodes: Vec<Option<String>> = redis.link.ask(&ask).await;
+            let mut known = self.known();
+            if known.len() > REMEMBERED {
+                known.clear();
+            }
+            for (client, node) in clients.into_iter().zip(nodes) {
+                let Some(node) = node.map(NodeId::from) else { continue };
+                known.insert(client, node.clone());
+                found.push(node);
+            }
+        }
+        found
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<Bytes, NodeId>> {
+        self.known.lock().expect("nothing panics while it holds this lock")
+    }
+}

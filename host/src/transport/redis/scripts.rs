@@ -1,0 +1,25 @@
+//! The scripts that change things. Each is a file that tells its keys, arguments, answers and invariant.
+
+use super::script::Script;
+
+macro_rules! scripts {
+    ($($name:ident = $file:literal),* $(,)?) => {$(
+        pub(super) static $name: Script = Script::new($file, include_str!(concat!("scripts/", $file, ".lua")));
+    )*};
+}
+
+scripts! {
+    META = "meta",
+    JOIN_IO = "join_io",
+    LEAVE_IO = "leave_io",
+    LEAVE_APP = "leave_app",
+    BEAT = "beat",
+    CLAIM = "claim",
+    RELEASE = "release",
+    INGEST = "ingest",
+    COMMIT = "commit",
+    APPLY = "apply",
+    BURY = "bury",
+    CONDEMN = "condemn",
+    REVIVE = "revive",
+}

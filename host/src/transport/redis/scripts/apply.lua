@@ -1,0 +1,29 @@
+#!lua flags=allow-oom
+-- Applies key-value writes that were committed in another shard.
+-- keys: from (hash shard -> id of the last write applied), then the buckets
+-- arguments: the other shard; then for each write, in order: its id there in two parts, which key, 's' set 'd' delete,
+--            key, value
+-- answers: nothing
+-- invariant: a write is applied once, in the order in which its shard committed it.
+local from, shard = KEYS[1], ARGV[1]
+local last_ms, last_n = string.match(redis.call('HGET', from, shard) or '0-0', '^(%d+)-(%d+)$')
+last_ms, last_n = tonumber(last_ms), tonumber(last_n)
+for i = 2, #KEYS do redis.call('EXISTS', KEYS[i]) end
+local sets, deletes = {}, {}
+for i = 2, #ARGV, 6 do
+  local ms, n = tonumber(ARGV[i]), tonumber(ARGV[i + 1])
+  if ms > last_ms or (ms == last_ms and n > last_n) then
+    last_ms, last_n = ms, n
+    local key, how, field, value = KEYS[tonumber(ARGV[i + 2])], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5]
+    sets[key], deletes[key] = sets[key] or {}, deletes[key] or {}
+    sets[key][field] = how == 's' and value or nil
+    deletes[key][field] = how == 'd' or nil
+  end
+end
+redis.call('HSET', from, shard, string.format('%.0f-%.0f', last_ms, last_n))
+for key, fields in pairs(sets) do
+  for field, value in pairs(fields) do redis.call('HSET', key, field, value) end
+end
+for key, fields in pairs(deletes) do
+  for field in pairs(fields) do redis.call('HDEL', key, field) end
+end

@@ -1,0 +1,28 @@
+#!lua flags=allow-oom
+-- Leases partitions that nobody holds to an app-node.
+-- keys: app (hash name -> incarnation), owner (hash partition -> lease, which is 'epoch:' or 'epoch:incarnation@name')
+-- arguments: name, incarnation, partitions
+-- answers: pairs of partition and lease, for those that the node holds now
+-- invariant: every lease of a partition has an epoch of its own, and later ones a greater.
+local me = ARGV[2] .. '@' .. ARGV[1]
+local held = {}
+for i = 3, #ARGV do
+  local partition = ARGV[i]
+  local lease = redis.call('HGET', KEYS[2], partition) or '0:'
+  local epoch, member = string.match(lease, '^(%d+):(.*)$')
+  if member ~= me then
+    local incarnation, name = string.match(member, '^([^@]*)@(.*)$')
+    local known = name and redis.call('HGET', KEYS[1], name)
+    if known and (known == incarnation or known == incarnation .. '-') then
+      lease = nil
+    else
+      lease = string.format('%d:%s', epoch + 1, me)
+      redis.call('HSET', KEYS[2], partition, lease)
+    end
+  end
+  if lease then
+    table.insert(held, partition)
+    table.insert(held, lease)
+  end
+end
+return held

@@ -1,0 +1,26 @@
+#!lua
+-- Finds out which commands the user of the connection may not run, by running each once.
+-- KEYS[1]: a key that nothing else uses; it is gone at the end.
+-- Answers the names of the commands that were denied.
+-- Invariant: nothing but KEYS[1] changes.
+local key = KEYS[1]
+local calls = {
+    { 'TIME' }, { 'EXISTS', key }, { 'DEL', key },
+    { 'HSET', key, 'f', '1' }, { 'HGET', key, 'f' }, { 'HMGET', key, 'f' }, { 'HGETALL', key }, { 'HKEYS', key },
+    { 'HLEN', key }, { 'HINCRBY', key, 'f', '1' }, { 'HRANDFIELD', key }, { 'HSCAN', key, '0' }, { 'HDEL', key, 'f' },
+    { 'SADD', key, 'm' }, { 'SISMEMBER', key, 'm' }, { 'SMEMBERS', key }, { 'SREM', key, 'm' },
+    { 'ZADD', key, '1', 'm' }, { 'ZRANGEBYSCORE', key, '0', '1' }, { 'ZREM', key, 'm' },
+    { 'XADD', key, '1-0', 'f', 'v' }, { 'XLEN', key }, { 'XRANGE', key, '-', '+' }, { 'XINFO', 'STREAM', key },
+    { 'XREAD', 'COUNT', '1', 'STREAMS', key, '0' }, { 'XDEL', key, '1-0' }, { 'XTRIM', key, 'MAXLEN', '0' },
+    { 'XSETID', key, '2-0' }, { 'EXPIRE', key, '1' }, { 'DEL', key },
+}
+local denied = {}
+for _, call in ipairs(calls) do
+    local answer = redis.pcall(unpack(call))
+    local problem = type(answer) == 'table' and answer.err or ''
+    if problem:find("can't run this command", 1, true) or problem:find('ACL failure', 1, true)
+        or problem:find('NOPERM', 1, true) then
+        denied[#denied + 1] = call[1]
+    end
+end
+return denied

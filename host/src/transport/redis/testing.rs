@@ -1,0 +1,146 @@
+//! A Redis of a test's own: started in a fresh folder, killed when dropped.
+//!
+//! It listens on a Unix socket, which is in nobody's way; where a test needs TCP (Cluster, Sentinel, TLS), it gives a
+//! port by arguments.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// The time that starting may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A `redis-server`.
+pub(in crate::transport) struct TestServer {
+    folder: TempDir,
+    arguments: Vec<String>,
+    process: Option<Child>,
+    /// The password for the test's own questions, if the server asks for one.
+    password: Option<String>,
+}
+
+impl TestServer {
+    /// One that keeps nothing on disk.
+    pub(in crate::transport) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// One with arguments as on the command line, such as `["--appendonly", "yes"]`.
+    pub(in crate::transport) async fn start_with(arguments: &[&str]) -> Self {
+        let mut server = Self {
+            folder: tempfile::tempdir().expect("a test can write to the temporary folder"),
+            arguments: arguments.iter().map(|argument| argument.to_string()).collect(),
+            process: None,
+            password: None,
+        };
+        let password = arguments.iter().position(|argument| *argument == "--requirepass");
+        server.password = password
+            .and_then(|at| arguments.get(at + 1))
+            .map(|word| word.to_string());
+        server.restart().await;
+        server
+    }
+
+    /// Where it is, as a user writes it.
+    pub(in crate::transport) fn url(&self) -> String {
+        format!("redis+unix://{}", self.socket().display())
+    }
+
+    /// Its folder, for files beside it.
+    pub(in crate::transport) fn folder(&self) -> PathBuf {
+        self.folder.path().into()
+    }
+
+    /// Asks it something over a connection of the test's own.
+    pub(in crate::transport) async fn ask(&self, words: &[&str]) -> redis::RedisResult<redis::Value> {
+        let mut url = format!("unix://{}", self.socket().display());
+        if let Some(password) = &self.password {
+            url.push_str(&format!("?pass={password}"));
+        }
+        let mut connection = redis::Client::open(url)?.get_multiplexed_async_connection().await?;
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]).query_async(&mut connection).await
+    }
+
+    /// Kills it as `kill -9` does.
+    pub(in crate::transport) fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+
+    /// Stops it in its tracks, or lets it go on: `STOP` or `CONT`.
+    pub(in crate::transport) fn signal(&self, signal: &str) {
+        let process = self.process.as_ref().expect("it was not killed");
+        let sent = Command::new("kill")
+            .args([format!("-{signal}"), process.id().to_string()])
+            .status();
+        assert!(sent.expect("there is a kill command").success());
+    }
+
+    /// Starts it again with the files and arguments that it had, after killing it if it runs.
+    pub(in crate::transport) async fn restart(&mut self) {
+        self.kill();
+        let _ = std::fs::remove_file(self.socket());
+        let log = std::fs::File::create(self.log()).expect("a test can write to its folder");
+        let started = Command::new("redis-server")
+            .args(["--port", "0", "--save", "", "--unixsocket"])
+            .arg(self.socket())
+            .args(&self.arguments)
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(Stdio::null())
+            .spawn();
+        self.process = Some(started.expect("redis-server can be started; install the package redis-server"));
+        let begun = Instant::now();
+        while let Err(error) = self.ask(&["PING"]).await {
+            let process = self.process.as_mut().expect("it was just started");
+            let ended = process.try_wait().expect("it is our child").is_some();
+            let log = || std::fs::read_to_string(self.log()).unwrap_or_default();
+            assert!(
+                !ended && begun.elapsed() < PATIENCE,
+                "redis-server does not start: {error}\n{}",
+                log()
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("redis.sock")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A port that nobody listens on just now.
+pub(in crate::transport) fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    listener.local_addr().expect("it is bound").port()
+}
+
+#[tokio::test]
+async fn a_test_server_starts_and_starts_again() {
+    let mut server = TestServer::start().await;
+    server.ask(&["SET", "a", "1"]).await.unwrap();
+    assert!(server.url().starts_with("redis+unix:///"));
+    server.restart().await;
+    assert_eq!(server.ask(&["GET", "a"]).await.unwrap(), redis::Value::Nil);
+    assert!(server.folder().is_dir() && free_port() > 0);
+    server.signal("STOP");
+    server.signal("CONT");
+    server.ask(&["PING"]).await.unwrap();
+}
