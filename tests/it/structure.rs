@@ -13,7 +13,7 @@ fn arrows_point_down() {
         ("shutdown.rs", &[]),
         ("counts.rs", &[]),
         ("pause.rs", &[]),
-        ("config", &[]),
+        ("config", &["transport"]),
         ("http", &["counts", "shutdown"]),
         ("transport", &["counts", "message", "pause"]),
         ("wasm", &["message", "shutdown"]),
