@@ -15,7 +15,7 @@ fn arrows_point_down() {
         ("pause.rs", &[]),
         ("config", &["transport"]),
         ("http", &["counts", "shutdown"]),
-        ("transport", &["counts", "message", "pause"]),
+        ("transport", &["counts", "message", "pause", "shutdown"]),
         ("wasm", &["message", "shutdown"]),
         ("roles/frontend", &["config", "http", "shutdown"]),
         (
