@@ -1,7 +1,7 @@
 # The few commands a person needs. Each brings what it needs first, says what it does, and is quick the second time.
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test bench lint clean
+.PHONY: help build demo test soak bench lint clean
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 
 SHELL := bash
@@ -34,6 +34,13 @@ test: ## All tests, from nothing: tools, Redis, Valkey, Chromium, npm packages
 	@.ci/build-component-guest chat
 	@.ci/build-host dev
 	@.ci/test
+
+soak: ## Faults under load, in random order, for SOAK_MINUTES (30); stops at the first violation and says its seed
+	@.ci/setup-wasm
+	@.ci/setup-tests
+	@.ci/build-guests conformance
+	@.ci/build-host dev
+	@PLUGNODE_BIN=$(CURDIR)/target/debug/plugnode exec target/debug/plugnode-soak
 
 bench: ## Measure: a call into a handler, a fresh instance, echo beside a bare socketioxide, and over Redis beside Node
 	@.ci/setup-wasm

@@ -1,6 +1,7 @@
 //! Everything that plugnode promises, seen from outside.
 
 mod chat;
+mod check;
 mod cli;
 mod dispatch;
 mod faults;
@@ -10,5 +11,6 @@ mod javascript;
 mod load;
 mod pressure;
 mod redis;
+mod redis_faults;
 mod redis_start;
 mod structure;

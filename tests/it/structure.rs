@@ -13,7 +13,7 @@ fn arrows_point_down() {
         ("shutdown.rs", &[]),
         ("counts.rs", &[]),
         ("pause.rs", &[]),
-        ("config", &[]),
+        ("config", &["transport"]),
         ("http", &["counts", "shutdown"]),
         ("transport", &["counts", "message", "pause"]),
         ("wasm", &["message", "shutdown"]),
@@ -82,7 +82,8 @@ fn each_library_is_named_in_its_own_place() {
     ] {
         for file in rust_files(&source) {
             let place = file.strip_prefix(&source).expect("it was found there");
-            let code = code(&file);
+            // The module of that name is another thing.
+            let code = code(&file).replace("self::redis::", "").replace("super::redis::", "");
             assert!(
                 place.starts_with(home) || !code.contains(library),
                 "{} names {library}",

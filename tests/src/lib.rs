@@ -4,8 +4,10 @@
 //! clients do, and waits for what must happen, with a limit in time.
 
 mod certificates;
+pub mod check;
 mod client;
 mod cluster;
+pub mod faults;
 mod node;
 mod ports;
 mod proxy;

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::sync::Notify;
 
-use crate::tools::binary;
+use crate::tools::{binary, broken_binary};
 use crate::{signals, within};
 
 /// A running process. It is killed when dropped.
@@ -35,7 +35,14 @@ impl Node {
         Self::start(command, folder).await
     }
 
-    /// The same under this name, whatever its role.
+    /// The same with the deliberately broken build, that breaks this promise.
+    pub async fn run_broken(fault: &str, config: &str) -> Self {
+        let mut command = Command::new(broken_binary());
+        command.env("PLUGNODE_BREAK", fault);
+        Self::start_run(command, config).await
+    }
+
+    /// Runs `plugnode run` under this name, whatever its role.
     pub(crate) async fn run_as(name: &str, config: &str) -> Self {
         let mut command = Command::new(binary());
         // Not in the file, where a section that a test writes would be there twice.

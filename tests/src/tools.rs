@@ -45,6 +45,19 @@ pub(crate) fn binary() -> PathBuf {
     path
 }
 
+/// The deliberately broken build of it.
+pub(crate) fn broken_binary() -> PathBuf {
+    let own = std::env::current_exe().expect("a test knows its own executable");
+    let profile = own.ancestors().nth(2).expect("tests are in target/PROFILE/deps");
+    let path = profile.join("examples/plugnode-broken");
+    assert!(
+        path.exists(),
+        "{} is not there: build it by `cargo build -p plugnode --example plugnode-broken`",
+        path.display()
+    );
+    path
+}
+
 /// Runs a script of `tests/js` with Node.js.
 ///
 /// # Panics

@@ -32,6 +32,15 @@ pub(super) struct Node {
 impl Node {
     /// Starts what the configuration says. All of it ends with `shutdown`.
     pub(super) async fn start(config: &Config, shutdown: &Shutdown) -> Result<Self> {
+        Self::start_over(config, shutdown, |transport| transport).await
+    }
+
+    /// The same, over what is made of the configured transport.
+    pub(super) async fn start_over(
+        config: &Config,
+        shutdown: &Shutdown,
+        over: impl FnOnce(Arc<dyn Transport>) -> Arc<dyn Transport>,
+    ) -> Result<Self> {
         // First the ports: most likely not to be had, and soon known.
         let listener = http::bind(&config.http.listen).await.context("[http] listen")?;
         let address = listener.local_addr()?;
@@ -45,7 +54,7 @@ impl Node {
             shutdown.spawn(serve_flash_policy(listener, shutdown.clone()));
         }
 
-        let transport = transport::open(config, shutdown).await?;
+        let transport = over(transport::open(config, shutdown).await?);
         let app_node = match config.has(Role::AppNode) {
             true => Some(start_app_node(config, transport.clone(), shutdown).await?),
             false => None,

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -10,6 +11,7 @@ use super::node::Node;
 use super::{log, runtime, signals};
 use crate::config::{Config, Role};
 use crate::shutdown::Shutdown;
+use crate::transport::Transport;
 
 /// Arguments of `plugnode run`.
 #[derive(Debug, clap::Args)]
@@ -24,6 +26,14 @@ pub struct Arguments {
 
 /// Runs until the process is told to end.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    run_over(arguments, |transport| transport)
+}
+
+/// The same, over what is made of the configured transport: one that observes it, or breaks it for a test.
+pub fn run_over(
+    arguments: &Arguments,
+    over: impl FnOnce(Arc<dyn Transport>) -> Arc<dyn Transport>,
+) -> Result<ExitCode> {
     let file = &arguments.config;
     if !file.exists() {
         bail!(
@@ -43,7 +53,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         signals::begin_shutdown_by_signal(&shutdown)?;
         tokio::select! {
             // Nothing asks anything of it: it runs until the shutdown.
-            node = Node::start(&config, &shutdown) => drop(node?),
+            node = Node::start_over(&config, &shutdown, over) => drop(node?),
             // A start may wait for Redis, and so has nothing in hand yet.
             () = shutdown.begun() => {}
         }

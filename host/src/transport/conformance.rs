@@ -50,8 +50,8 @@ macro_rules! conforms {
 
 conforms! {
     in_memory: memory::for_conformance(),
-    on_redis: redis::for_conformance(1),
-    on_redis_in_shards: redis::for_conformance(3),
+    on_redis: super::super::redis::for_conformance(1),
+    on_redis_in_shards: super::super::redis::for_conformance(3),
 }
 
 type Shared = Arc<dyn Transport>;

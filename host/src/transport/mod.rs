@@ -22,8 +22,8 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::message::{Command, Effects, Event, EventId, KeyValue, NodeId, Partition, SessionId};
 
+pub use self::redis::{Redis, RedisSettings, TlsFiles};
 pub use memory::{Memory, MemorySettings};
-pub use redis::{Redis, RedisSettings, TlsFiles};
 
 /// What can go wrong with a transport.
 #[derive(Debug, thiserror::Error)]
@@ -212,7 +212,7 @@ pub fn check_url(url: &str) -> std::result::Result<(), String> {
     match url.strip_prefix("memory:") {
         Some("") => Ok(()),
         Some(_) => Err("`memory:` takes nothing after the colon".into()),
-        None => redis::check_url(url),
+        None => self::redis::check_url(url),
     }
 }
 

@@ -1,0 +1,197 @@
+//! The checker itself: it finds nothing wrong with a healthy build, and each fault of a deliberately broken one.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use plugnode_tests::check::{Check, Kind, Report, Settings, io_nodes};
+use plugnode_tests::{Node, app, component, within};
+use tokio::process::Command;
+
+/// How long clients send.
+const SENDING: Duration = Duration::from_millis(2_500);
+
+fn config() -> String {
+    app(
+        "/",
+        &component("conformance"),
+        "instances = 2\ngrants = { keyvalue = [\"default\"] }",
+    )
+}
+
+async fn check(node: &Node) -> Report {
+    let check = Check::start(Settings {
+        urls: vec![node.url()],
+        clients: 16,
+        channel: 4,
+        lifetime: Some(Duration::from_millis(800)),
+        patience: Duration::from_secs(2),
+        quiet: Duration::from_millis(300),
+        ..Default::default()
+    });
+    let check = check.await.expect("the cluster can be checked");
+    tokio::time::sleep(SENDING).await;
+    check.finish().await
+}
+
+#[tokio::test]
+async fn a_healthy_build_is_found_healthy() {
+    let node = Node::run(&config()).await;
+    let report = check(&node).await;
+    report.assert_clean();
+    let tally = &report.verdict.tally;
+    assert!(report.settled && report.reconnects == 0, "{report}");
+    assert!(
+        tally.acked > 200 && tally.clients > 20 && tally.effects > 300,
+        "{report}"
+    );
+}
+
+/// Every kind that was found is among these, and the first of them was.
+async fn finds(fault: &str, kinds: &[Kind]) {
+    let node = Node::run_broken(fault, &config()).await;
+    let report = check(&node).await;
+    let found: Vec<Kind> = Kind::ALL
+        .into_iter()
+        .filter(|kind| report.verdict.times(*kind) > 0)
+        .collect();
+    assert!(report.incomplete.is_none(), "{fault}: {report}");
+    assert!(found.contains(&kinds[0]), "{fault} was not found:\n{report}");
+    assert!(found.iter().all(|kind| kinds.contains(kind)), "{fault}:\n{report}");
+}
+
+#[tokio::test]
+async fn a_lost_event_is_found() {
+    finds("lose-event", &[Kind::Lost]).await;
+}
+
+#[tokio::test]
+async fn a_doubled_event_is_found() {
+    finds("double-event", &[Kind::Doubled]).await;
+}
+
+#[tokio::test]
+async fn swapped_events_are_found() {
+    // One that waits for a next message until its client leaves comes when nobody listens any more.
+    finds("swap-events", &[Kind::OutOfOrder, Kind::HalfEffects, Kind::Lost]).await;
+}
+
+#[tokio::test]
+async fn an_event_after_the_disconnect_is_found() {
+    // Until then it is missing among its client's messages, and nobody may be left to hear it.
+    let kinds = [Kind::Disconnects, Kind::OutOfOrder, Kind::Lost, Kind::HalfEffects];
+    finds("late-event", &kinds).await;
+}
+
+#[tokio::test]
+async fn an_event_without_effects_is_found() {
+    finds("lose-effects", &[Kind::Lost]).await;
+}
+
+#[tokio::test]
+async fn a_lost_command_is_found() {
+    finds("lose-command", &[Kind::Lost]).await;
+}
+
+#[tokio::test]
+async fn a_doubled_command_is_found() {
+    finds("double-command", &[Kind::Doubled]).await;
+}
+
+#[tokio::test]
+async fn swapped_commands_are_found() {
+    finds("swap-commands", &[Kind::OutOfOrder]).await;
+}
+
+#[tokio::test]
+async fn a_command_for_another_is_found() {
+    finds("misdirect-command", &[Kind::Unexpected]).await;
+}
+
+#[tokio::test]
+async fn writes_without_commands_are_found() {
+    finds("writes-alone", &[Kind::HalfEffects]).await;
+}
+
+#[tokio::test]
+async fn commands_without_writes_are_found() {
+    // Where nobody was left to hear them, they are lost as well.
+    finds("commands-alone", &[Kind::HalfEffects, Kind::Lost]).await;
+}
+
+#[tokio::test]
+async fn a_lost_connection_event_is_found() {
+    finds("lose-connection", &[Kind::Disconnects]).await;
+}
+
+#[tokio::test]
+async fn a_doubled_connection_event_is_found() {
+    finds("double-connection", &[Kind::Disconnects]).await;
+}
+
+#[tokio::test]
+async fn a_lost_disconnect_is_found() {
+    finds("lose-disconnect", &[Kind::Disconnects]).await;
+}
+
+#[tokio::test]
+async fn a_doubled_disconnect_is_found() {
+    finds("double-disconnect", &[Kind::Disconnects]).await;
+}
+
+/// The program: its words, its JSON and its exit codes.
+async fn plugnode_check(args: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_plugnode-check"))
+        .args(args)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = within("plugnode-check ends", output).await.expect("it can be run");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it writes text");
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[tokio::test]
+async fn the_program_says_what_it_found() {
+    let short = [
+        "--clients",
+        "10",
+        "--seconds",
+        "1.5",
+        "--lifetime",
+        "1",
+        "--patience",
+        "2",
+    ];
+    let node = Node::run(&config()).await;
+    let url = node.url();
+    let (code, said, _) = plugnode_check(&[&["--url", &url], &short[..]].concat()).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("lost          0"), "{said}");
+    assert_eq!(io_nodes(&url).await.expect("it is a frontend, too"), [url.clone()]);
+    let (code, said, _) = plugnode_check(&[&["--frontend", &url, "--json", "--quiet"], &short[..]].concat()).await;
+    let report: serde_json::Value = serde_json::from_str(&said).expect("it is JSON");
+    assert_eq!(
+        (code, &report["ok"], &report["found"]["lost"]),
+        (Some(0), &true.into(), &0.into()),
+        "{said}"
+    );
+
+    let node = Node::run_broken("lose-event", &config()).await;
+    let (code, said, _) = plugnode_check(&[&["--url", &node.url()], &short[..]].concat()).await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("a message took no effect; numbers "), "{said}");
+}
+
+#[tokio::test]
+async fn the_program_says_why_it_cannot_tell() {
+    let (code, _, said) = plugnode_check(&["--url", "http://127.0.0.1:1", "--patience", "0.5"]).await;
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("cannot connect to ws://127.0.0.1:1"), "{said}");
+    let (code, _, said) = plugnode_check(&["--url", "https://127.0.0.1:1"]).await;
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("no TLS"), "{said}");
+    let node = Node::app(&component("echo"), "").await;
+    let (code, _, said) = plugnode_check(&["--url", &node.url(), "--patience", "1"]).await;
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("conformance handler"), "{said}");
+}

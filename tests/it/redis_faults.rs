@@ -1,0 +1,112 @@
+//! Every scene of faults, under the checker's eyes: lost 0, doubled 0, out of order 0, disconnects exactly one each.
+//!
+//! Two at a time at most, since each is a dozen processes that have to keep up with a lease of a second.
+
+use std::time::Duration;
+
+use plugnode_tests::check::{Check, Report, Settings};
+use plugnode_tests::faults::{Plan, Scene};
+use plugnode_tests::{Cluster, Node, Redis, component};
+use tokio::sync::Semaphore;
+
+static STAGES: Semaphore = Semaphore::const_new(2);
+
+async fn play(name: &str) {
+    let _stage = STAGES.acquire().await.expect("it is never closed");
+    let report = Scene::named(name).play(Plan::default()).await;
+    report.assert_clean();
+    assert!(
+        report.verdict.tally.acked > 500,
+        "too little happened to tell: {report}"
+    );
+}
+
+macro_rules! scenes {
+    ($($test:ident: $name:literal;)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                play($name).await;
+            }
+        )*
+    };
+}
+
+scenes! {
+    app_nodes_are_killed: "app-nodes-killed";
+    an_app_node_rises_from_the_dead: "app-node-zombie";
+    app_nodes_are_restarted_in_order: "app-nodes-restarted";
+    app_nodes_come_and_go_every_second: "app-nodes-come-and-go";
+    io_nodes_are_killed: "io-nodes-killed";
+    an_io_node_rises_from_the_dead: "io-node-zombie";
+    io_nodes_are_restarted_in_order: "io-nodes-restarted";
+    redis_is_restarted: "redis-restarted";
+    redis_is_killed: "redis-killed";
+    redis_is_paused: "redis-paused";
+    a_replica_is_promoted: "replica-promoted";
+    the_master_is_killed_and_its_replica_promoted: "master-killed";
+    slots_move: "slots-moved";
+    links_to_redis_are_cut: "links-cut";
+    links_to_redis_are_slow: "links-delayed";
+    links_to_redis_swallow_everything: "links-blackholed";
+    links_to_redis_fail_all_the_time: "links-flaky";
+}
+
+/// How long it takes until the dead are replaced: of app-nodes, and of io-nodes whose clients are to be told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_dead_are_replaced_when_their_lease_is_over() {
+    let _stage = STAGES.acquire().await.expect("it is never closed");
+    const LEASE: Duration = Duration::from_secs(1);
+    let redis = Redis::new().start().await;
+    let settings = "instances = 2\ngrants = { keyvalue = [\"default\"] }";
+    let cluster = Cluster::new(redis.url())
+        .app("/", &component("conformance"), settings)
+        .transport(&format!("lease-ms = {}", LEASE.as_millis()));
+    let mut apps = [cluster.start_app().await, cluster.start_app().await];
+    let mut ios = [cluster.start_io().await, cluster.start_io().await];
+    let check = Check::start(Settings {
+        urls: ios.iter().map(Node::url).collect(),
+        clients: 32,
+        lifetime: None,
+        ..Default::default()
+    });
+    let check = check.await.expect("the cluster can be checked");
+    let progress = check.progress();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let app_killed_at = progress.now();
+    apps[0].kill9().await;
+    tokio::time::sleep(LEASE * 3).await;
+    let io_killed_at = progress.now();
+    ios[0].kill9().await;
+    tokio::time::sleep(LEASE * 3).await;
+    let report = check.finish().await;
+    report.assert_clean();
+
+    let moved = waited_after(&report, app_killed_at, io_killed_at);
+    println!("a killed app-node's partitions: answered again after {moved:.2?} (lease {LEASE:?})");
+    let told = report.history.watches.iter().flat_map(|watch| &watch.gone);
+    let told: Vec<u64> = told
+        .filter(|gone| gone.reason == "node-lost")
+        .map(|gone| gone.at - io_killed_at)
+        .collect();
+    let (first, last) = (told.iter().min(), told.iter().max());
+    let time = |at: Option<&u64>| Duration::from_micros(*at.expect("its clients are told to be lost"));
+    println!(
+        "a killed io-node's clients: told to be lost after {:.2?} to {:.2?} (lease {LEASE:?})",
+        time(first),
+        time(last)
+    );
+    // Far more than promised, for busy machines.
+    assert!(moved < LEASE * 10, "{moved:?}");
+    assert!(time(last) < LEASE * 10, "{:?}", time(last));
+}
+
+/// The longest that anybody who sent before `until` waited for an answer after `from`.
+fn waited_after(report: &Report, from: u64, until: u64) -> Duration {
+    let sent = report.history.stories.iter().flat_map(|story| &story.sent);
+    let waits = sent.filter(|sent| sent.at < until).filter_map(|sent| {
+        let acked_at = sent.acked_at.filter(|at| *at > from)?;
+        Some(acked_at - sent.at.max(from))
+    });
+    Duration::from_micros(waits.max().expect("somebody was answered"))
+}

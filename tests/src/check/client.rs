@@ -1,0 +1,348 @@
+//! A client of the run: sends numbered messages, notes all it hears, and begins anew as another when its connection ends.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::history::{Ended, EventName, Heard, Sent, Story, What};
+use super::progress::Progress;
+use super::random::Random;
+use super::run::Settings;
+use super::socket::{Packet, Socket, Targets};
+
+/// How long to wait before connecting again.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Of all messages, so many ask for an acknowledgement,
+const ASKING: f64 = 0.8;
+/// name another client,
+const TO_PEER: f64 = 0.25;
+/// and carry bytes.
+const WITH_BYTES: f64 = 0.05;
+
+/// What the clients of a run share.
+pub(super) struct Fleet {
+    pub(super) settings: Settings,
+    pub(super) targets: Targets,
+    pub(super) progress: Arc<Progress>,
+    /// Part of the names of channels, so that two runs do not hear each other.
+    pub(super) run: String,
+    /// Every client's place in the history, by its session id.
+    names: RwLock<HashMap<String, u32>>,
+    /// Connected clients that were welcomed: these can be sent to.
+    peers: RwLock<Vec<(u32, String)>>,
+    stories: Mutex<Vec<(u32, Story)>>,
+    /// Why a client could not connect the last time.
+    pub(super) refusal: Mutex<Option<String>>,
+}
+
+/// What the run is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Clients send.
+    Sending,
+    /// They send one last message, and listen.
+    Listening,
+    /// They leave.
+    Leaving,
+}
+
+/// Runs a client until the run is over; it may be several, one after the other.
+pub(super) async fn run(fleet: Arc<Fleet>, number: usize, mut phases: watch::Receiver<Phase>) {
+    let mut random = Random::new(fleet.settings.seed.wrapping_add(number as u64 + 1));
+    let mut turn = number;
+    while *phases.borrow_and_update() == Phase::Sending {
+        let target = fleet.targets.at(turn);
+        let channel = format!("{}:{}", fleet.run, number / fleet.settings.channel.max(1));
+        let auth = json!({ "channel": channel });
+        let connected = tokio::select! {
+            connected = Socket::connect(&target, &auth) => connected,
+            _ = phases.changed() => return,
+        };
+        match connected {
+            Ok(socket) => {
+                let stayed = Client::new(&fleet, socket, channel, &mut random)
+                    .tell(&mut phases)
+                    .await;
+                if stayed {
+                    return;
+                }
+            }
+            Err(error) => {
+                *lock(&fleet.refusal) = Some(format!("{error:#}"));
+                tokio::select! {
+                    () = sleep(PAUSE.mul_f64(random.about_one())) => {}
+                    _ = phases.changed() => return,
+                }
+            }
+        }
+        turn += 1;
+    }
+}
+
+/// One connection of a client.
+struct Client<'a> {
+    fleet: &'a Fleet,
+    random: &'a mut Random,
+    socket: Socket,
+    index: u32,
+    story: Story,
+    /// The greatest number that was handled or refused.
+    settled: usize,
+}
+
+impl<'a> Client<'a> {
+    fn new(fleet: &'a Fleet, socket: Socket, channel: String, random: &'a mut Random) -> Self {
+        fleet.progress.has_connected();
+        let story = Story {
+            id: socket.id().to_owned(),
+            channel,
+            connected_at: fleet.progress.now(),
+            ..Default::default()
+        };
+        Self {
+            fleet,
+            random,
+            index: fleet.register(socket.id()),
+            socket,
+            story,
+            settled: 0,
+        }
+    }
+
+    /// Goes on until something ends it, hands its story in, and says whether it stayed to the end.
+    async fn tell(mut self, phases: &mut watch::Receiver<Phase>) -> bool {
+        let ended = match self.talk(phases).await {
+            Ok(ended) => ended,
+            Err(error) => Ended::Lost(format!("{error:#}")),
+        };
+        let Self {
+            fleet,
+            index,
+            socket,
+            mut story,
+            settled,
+            ..
+        } = self;
+        fleet.forget_peer(index);
+        story.ended_at = fleet.progress.now();
+        let outstanding = story.sent.len() - settled;
+        fleet
+            .progress
+            .has_ended(outstanding as i64, matches!(ended, Ended::Lost(_)));
+        if matches!(ended, Ended::Stayed | Ended::Left) {
+            socket.leave().await;
+        }
+        let stayed = ended == Ended::Stayed;
+        story.ended = ended;
+        lock(&fleet.stories).push((index, story));
+        stayed
+    }
+
+    async fn talk(&mut self, phases: &mut watch::Receiver<Phase>) -> Result<Ended> {
+        let settings = &self.fleet.settings;
+        let pause = Duration::from_secs_f64(1.0 / settings.rate.max(0.001));
+        let lifetime = settings.lifetime.unwrap_or(Duration::from_secs(86_400));
+        let end_at = Instant::now() + lifetime.mul_f64(self.random.about_one());
+        let mut send_at = Instant::now() + pause.mul_f64(self.random.about_one() - 0.5);
+        let mut sending = true;
+        loop {
+            let room = self.story.sent.len() - self.settled < settings.window;
+            tokio::select! {
+                packet = self.socket.next() => match packet? {
+                    Packet::Disconnect => return Ok(Ended::Lost("the server disconnected it".into())),
+                    packet => self.hear(packet),
+                },
+                () = sleep_until(send_at), if sending && room => {
+                    self.send().await?;
+                    send_at = Instant::now().max(send_at + pause.mul_f64(self.random.about_one()));
+                }
+                () = sleep_until(end_at), if sending => {
+                    return Ok(if self.random.chance(0.5) { Ended::Left } else { Ended::Dropped });
+                }
+                // The run cannot be gone before its clients: it waits for them.
+                _ = phases.changed() => {
+                    let phase = *phases.borrow_and_update();
+                    match phase {
+                        Phase::Sending => {}
+                        Phase::Listening => {
+                            sending = false;
+                            self.send().await?;
+                        }
+                        Phase::Leaving => return Ok(Ended::Stayed),
+                    }
+                }
+            }
+        }
+    }
+
+    async fn send(&mut self) -> Result<()> {
+        let number = self.story.sent.len() as u64 + 1;
+        let asks = self.random.chance(ASKING);
+        let peer = match self.random.chance(TO_PEER) {
+            true => self.fleet.peer(self.random, self.index),
+            false => None,
+        };
+        let bytes = self.random.chance(WITH_BYTES).then(|| bytes_of(number));
+        self.story.sent.push(Sent {
+            at: self.fleet.progress.now(),
+            acked_at: None,
+            asks,
+            peer: peer.as_ref().map(|(index, _)| *index),
+        });
+        self.fleet.progress.has_sent();
+        let args = json!([number, peer.map(|(_, id)| id)]);
+        self.socket
+            .emit("n", &args, asks.then_some(number), bytes.as_deref())
+            .await
+    }
+
+    fn hear(&mut self, packet: Packet) {
+        self.fleet.progress.has_heard();
+        match packet {
+            Packet::Event(event, args, bytes) => self.hear_event(&event, &args, &bytes),
+            Packet::Ack(number, args) => self.hear_ack(number, args.first().unwrap_or(&Value::Null)),
+            Packet::Disconnect => {}
+        }
+    }
+
+    fn hear_event<B: AsRef<[u8]>>(&mut self, event: &str, args: &[Value], bytes: &[B]) {
+        if event == "welcome" {
+            self.story.welcomed_at.get_or_insert(self.fleet.progress.now());
+            self.fleet.add_peer(self.index, self.socket.id());
+            return self.note(self.index, 0, 0, What::Welcome, event_name(args.get(2)));
+        }
+        let what = match event {
+            "direct" => What::Direct,
+            "peer" => What::Peer,
+            "broadcast" => What::Broadcast,
+            _ => return,
+        };
+        let from = args.first().and_then(Value::as_str).unwrap_or_default();
+        // Clients of other runs and of other handlers are no part of this history.
+        let Some(from) = self.fleet.place(from) else { return };
+        let number = |place: usize| args.get(place).and_then(Value::as_u64).unwrap_or_default();
+        self.note(from, number(1), number(2), what, event_name(args.get(3)));
+        if what == What::Direct {
+            self.settle(number(1));
+            if bytes.iter().any(|bytes| bytes.as_ref() != bytes_of(number(1))) {
+                self.story.garbled.push(number(1));
+            }
+        }
+    }
+
+    fn hear_ack(&mut self, number: u64, answer: &Value) {
+        if answer["error"]["code"] == "overloaded" {
+            self.fleet.progress.has_been_refused();
+            self.settle(number);
+            return self.note(self.index, number, 0, What::Refused, EventName::default());
+        }
+        self.fleet.progress.has_been_acked();
+        let now = self.fleet.progress.now();
+        if let Some(sent) = self.story.sent.get_mut((number as usize).wrapping_sub(1)) {
+            sent.acked_at.get_or_insert(now);
+        }
+        let count = answer["count"].as_u64().unwrap_or_default();
+        self.note(self.index, number, count, What::Ack, event_name(answer.get("event")));
+    }
+
+    fn note(&mut self, from: u32, number: u64, count: u64, what: What, event: EventName) {
+        self.story.heard.push(Heard {
+            from,
+            number: number as u32,
+            count: count as u32,
+            what,
+            event,
+        });
+    }
+
+    fn settle(&mut self, number: u64) {
+        let number = (number as usize).min(self.story.sent.len());
+        if number > self.settled {
+            self.fleet.progress.has_settled((number - self.settled) as i64);
+            self.settled = number;
+        }
+    }
+}
+
+impl Fleet {
+    pub(super) fn new(settings: Settings, targets: Targets, progress: Arc<Progress>, run: String) -> Self {
+        let (names, peers, stories, refusal) = Default::default();
+        Self {
+            settings,
+            targets,
+            progress,
+            run,
+            names,
+            peers,
+            stories,
+            refusal,
+        }
+    }
+
+    /// The place of a client in the history.
+    pub(super) fn place(&self, id: &str) -> Option<u32> {
+        self.names.read().expect(LOCK).get(id).copied()
+    }
+
+    /// The session ids of those who are connected and were welcomed, and of all there ever were.
+    pub(super) fn ids(&self) -> (Vec<String>, Vec<String>) {
+        let peers = self.peers.read().expect(LOCK);
+        let welcomed = peers.iter().map(|(_, id)| id.clone()).collect();
+        (welcomed, self.names.read().expect(LOCK).keys().cloned().collect())
+    }
+
+    /// All stories, in their places. Only when every client has ended.
+    pub(super) fn take_stories(&self) -> Vec<Story> {
+        let mut stories = std::mem::take(&mut *lock(&self.stories));
+        stories.sort_by_key(|(index, _)| *index);
+        stories.into_iter().map(|(_, story)| story).collect()
+    }
+
+    fn register(&self, id: &str) -> u32 {
+        let mut names = self.names.write().expect(LOCK);
+        let next = names.len() as u32;
+        *names.entry(id.to_owned()).or_insert(next)
+    }
+
+    fn add_peer(&self, index: u32, id: &str) {
+        let mut peers = self.peers.write().expect(LOCK);
+        if peers.iter().all(|(known, _)| *known != index) {
+            peers.push((index, id.to_owned()));
+        }
+    }
+
+    fn forget_peer(&self, index: u32) {
+        self.peers.write().expect(LOCK).retain(|(known, _)| *known != index);
+    }
+
+    fn peer(&self, random: &mut Random, but: u32) -> Option<(u32, String)> {
+        let peers = self.peers.read().expect(LOCK);
+        if peers.is_empty() {
+            return None;
+        }
+        let peer = &peers[random.below(peers.len())];
+        (peer.0 != but).then(|| peer.clone())
+    }
+}
+
+const LOCK: &str = "nothing panics while it holds this lock";
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect(LOCK)
+}
+
+fn event_name(text: Option<&Value>) -> EventName {
+    let name = text.and_then(Value::as_str).and_then(EventName::read);
+    name.unwrap_or_default()
+}
+
+/// The bytes that go with a message, and have to come back.
+fn bytes_of(number: u64) -> Vec<u8> {
+    let length = (number % 300) as usize + 1;
+    number.to_le_bytes().iter().copied().cycle().take(length).collect()
+}

@@ -1,0 +1,114 @@
+//! Asks the cluster what it keeps of clients. It connects again, to whatever io-node answers, until it has the answer.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::history::Record;
+use super::socket::{Packet, Socket, Targets};
+
+/// At most so many clients are asked for at once.
+const BATCH: usize = 200;
+/// How long one answer may take before another io-node is asked.
+const ANSWER: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Asks for records.
+pub(super) struct Inspector {
+    targets: Targets,
+    turn: usize,
+    socket: Option<Socket>,
+    questions: u64,
+}
+
+impl Inspector {
+    pub(super) fn new(targets: Targets) -> Self {
+        Self {
+            targets,
+            turn: 0,
+            socket: None,
+            questions: 0,
+        }
+    }
+
+    /// What is kept of these clients.
+    ///
+    /// # Errors
+    /// When the cluster does not answer before the deadline.
+    pub(super) async fn records(&mut self, ids: &[String], deadline: Instant) -> Result<HashMap<String, Record>> {
+        let mut records = HashMap::new();
+        for batch in ids.chunks(BATCH) {
+            let answer = self.ask("records", &json!([batch]), deadline).await?;
+            let answer: Vec<Option<Record>> = serde_json::from_value(answer)
+                .context("the answer to `records` is not that of the conformance handler")?;
+            let pairs = batch.iter().cloned().zip(answer);
+            records.extend(pairs.filter_map(|(id, record)| Some((id, record?))));
+        }
+        Ok(records)
+    }
+
+    /// Deletes what is kept of these clients.
+    pub(super) async fn forget(&mut self, ids: &[String], deadline: Instant) -> Result<()> {
+        for batch in ids.chunks(BATCH) {
+            self.ask("forget", &json!([batch]), deadline).await?;
+        }
+        Ok(())
+    }
+
+    /// Leaves.
+    pub(super) async fn end(self) {
+        if let Some(socket) = self.socket {
+            socket.leave().await;
+        }
+    }
+
+    /// Asks until there is an answer; asking twice does no harm.
+    async fn ask(&mut self, event: &str, args: &Value, deadline: Instant) -> Result<Value> {
+        loop {
+            let asked = match timeout_at(deadline, timeout(ANSWER, self.ask_once(event, args))).await {
+                Ok(Ok(asked)) => asked,
+                Ok(Err(_)) => Err(anyhow::anyhow!("the cluster does not answer `{event}`")),
+                Err(_) => bail!("the cluster did not answer `{event}` in time"),
+            };
+            match asked {
+                Ok(answer) => return Ok(answer),
+                Err(error) if Instant::now() + PAUSE >= deadline => return Err(error),
+                Err(_) => {
+                    self.socket = None;
+                    self.turn += 1;
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn ask_once(&mut self, event: &str, args: &Value) -> Result<Value> {
+        if self.socket.is_none() {
+            let target = self.targets.at(self.turn);
+            self.socket = Some(Socket::connect(&target, &json!({})).await?);
+        }
+        let socket = self.socket.as_mut().expect("it was put there just now");
+        self.questions += 1;
+        socket.emit(event, args, Some(self.questions), None).await?;
+        loop {
+            match socket.next().await? {
+                Packet::Ack(number, mut answer) if number == self.questions => {
+                    let answer = if answer.is_empty() {
+                        Value::Null
+                    } else {
+                        answer.remove(0)
+                    };
+                    if answer["error"].is_object() {
+                        bail!("the cluster answers `{event}` with {answer}");
+                    }
+                    return Ok(answer);
+                }
+                Packet::Disconnect => bail!("the server disconnected it"),
+                _ => {}
+            }
+        }
+    }
+}

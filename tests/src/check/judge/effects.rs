@@ -1,0 +1,162 @@
+//! Which messages of a client took effect, by its record and by what anybody heard of them, and whether these should.
+
+use super::super::history::{History, Story, What};
+use super::{Findings, Kind};
+
+/// What became of a client's messages; message N is at N - 1.
+pub(super) struct Effects {
+    /// Whether the cluster knows of the client, so that more can be judged.
+    pub(super) known: bool,
+    /// It took effect, as a record says or somebody heard.
+    pub(super) done: Vec<bool>,
+    /// Messages of which nobody knows anything.
+    pub(super) unknown: usize,
+}
+
+/// Which messages of each client somebody heard anything of.
+pub(super) fn evidence(history: &History) -> Vec<Vec<bool>> {
+    let stories = history.stories.iter();
+    let mut evidence: Vec<Vec<bool>> = stories.map(|story| vec![false; story.sent.len()]).collect();
+    let heard = history.stories.iter().flat_map(|story| &story.heard);
+    for heard in heard.filter(|heard| heard.number > 0 && heard.what != What::Refused) {
+        let known = evidence.get_mut(heard.from as usize);
+        if let Some(known) = known.and_then(|of| of.get_mut(heard.number as usize - 1)) {
+            *known = true;
+        }
+    }
+    evidence
+}
+
+/// Judges one client's messages by its record.
+pub(super) fn judge(client: u32, story: &Story, heard: &[bool], findings: &mut Findings<'_>) -> Effects {
+    let mut effects = Effects {
+        known: false,
+        done: heard.to_vec(),
+        unknown: 0,
+    };
+    for number in &story.garbled {
+        findings
+            .add(Kind::Unexpected, client, "its bytes came back as others")
+            .number(*number);
+    }
+    let Some(record) = &story.record else {
+        if !story.heard.is_empty() {
+            findings.add(
+                Kind::HalfEffects,
+                client,
+                "it was answered, and nothing of it is in key-value",
+            );
+        } else if story.stayed() {
+            findings.add(Kind::Disconnects, client, "its connection was never handled");
+        }
+        effects.unknown = story.sent.len();
+        return effects;
+    };
+    if record.connections == 0 {
+        findings.add(Kind::Disconnects, client, "its connection was never handled");
+        return effects;
+    }
+    effects.known = true;
+
+    let sent = story.sent.len() as u64;
+    let mut written = vec![false; story.sent.len()];
+    written[..record.last.min(sent) as usize].fill(true);
+    for (from, to) in &record.gaps {
+        let (from, to) = (from.saturating_sub(1).min(sent), (*to).min(sent));
+        written[from as usize..to.max(from) as usize].fill(false);
+    }
+    let unsent = record.last.saturating_sub(sent) as u32;
+    findings.add_times(
+        Kind::Unexpected,
+        client,
+        "messages were handled that it never sent",
+        unsent,
+    );
+
+    for (kind, what, numbers) in [
+        (Kind::Doubled, "a message took effect again", &record.repeated),
+        (
+            Kind::OutOfOrder,
+            "a message took effect after a later one",
+            &record.reordered,
+        ),
+    ] {
+        if let Some(violation) = findings.add_times(kind, client, what, numbers.count) {
+            for number in &numbers.first {
+                violation.number(*number);
+            }
+        }
+    }
+    if record.forgotten_to == 0 && unsent == 0 {
+        let count = written.iter().filter(|written| **written).count() as u64 + u64::from(record.repeated.count);
+        let sum: u64 = (1..)
+            .zip(&written)
+            .filter(|(_, written)| **written)
+            .map(|(number, _)| number)
+            .sum();
+        if (count, sum) != (record.count, record.sum) {
+            findings.add(
+                Kind::HalfEffects,
+                client,
+                "count, sum and numbers in key-value disagree",
+            );
+        }
+    }
+    for (number, (written, heard)) in (1..).zip(written.iter().zip(heard)) {
+        if *heard && !written && number > record.forgotten_to {
+            findings
+                .add(
+                    Kind::HalfEffects,
+                    client,
+                    "a message was answered, and is not in key-value",
+                )
+                .number(number);
+        }
+    }
+    for (done, written) in effects.done.iter_mut().zip(&written) {
+        *done |= written;
+    }
+    undone(client, story, record.forgotten_to, &mut effects, findings);
+    effects
+}
+
+/// Judges the messages that took no effect.
+fn undone(client: u32, story: &Story, forgotten_to: u64, effects: &mut Effects, findings: &mut Findings<'_>) {
+    let mut refused = vec![false; story.sent.len()];
+    let refusals = story.heard.iter().filter(|heard| heard.what == What::Refused);
+    for number in refusals.map(|heard| heard.number as usize) {
+        if let Some(refused) = refused.get_mut(number.wrapping_sub(1)) {
+            *refused = true;
+        }
+        if effects.done.get(number.wrapping_sub(1)) == Some(&true) {
+            findings
+                .add(
+                    Kind::Unexpected,
+                    client,
+                    "a message was refused, and took effect all the same",
+                )
+                .number(number as u64);
+        }
+    }
+    let left = story.record.as_ref().and_then(|record| record.reason.as_deref()) == Some("client-disconnect");
+    // Everything before what was accepted was accepted, too: a connection is read in order.
+    let accepted = match story.stayed() || left {
+        true => story.sent.len(),
+        false => effects.done.iter().rposition(|done| *done).map_or(0, |last| last + 1),
+    };
+    for (number, sent) in (1..).zip(&story.sent) {
+        let place = number as usize - 1;
+        if effects.done[place] || refused[place] {
+            continue;
+        }
+        // Who goes does not hear any more that a message was refused; only those that ask are.
+        let may_be_refused = findings.refusals && sent.asks && !story.stayed();
+        if place < accepted && number > forgotten_to && !may_be_refused {
+            findings
+                .add(Kind::Lost, client, "a message took no effect")
+                .number(number);
+        } else {
+            effects.unknown += 1;
+        }
+    }
+}

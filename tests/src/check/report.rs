@@ -1,0 +1,220 @@
+//! What a run comes to: the judgement, and how fast and with what interruptions it went.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::history::{Ended, History};
+use super::judge::{Kind, Tally, Verdict, judge};
+
+/// So many violations of a kind are written out.
+const WRITTEN: usize = 12;
+
+/// What a run comes to.
+#[derive(Debug)]
+pub struct Report {
+    /// The judgement.
+    pub verdict: Verdict,
+    /// All that was observed.
+    pub history: History,
+    /// How it went in time.
+    pub timing: Timing,
+    /// Connections that were lost, rather than ended by their clients.
+    pub reconnects: usize,
+    /// Whether everything that connected clients sent was handled before patience ended.
+    pub settled: bool,
+    /// Why no judgement can be made, when the cluster did not answer at the end.
+    pub incomplete: Option<String>,
+}
+
+/// How a run went in time.
+#[derive(Debug, Clone, Default)]
+pub struct Timing {
+    /// How long clients sent.
+    pub sending: Duration,
+    /// How long it took after that until all was quiet.
+    pub settling: Duration,
+    /// From sending to acknowledgement: half were quicker,
+    pub median: Duration,
+    /// and of a hundred 99 were.
+    pub p99: Duration,
+    /// The slowest.
+    pub slowest: Duration,
+    /// The longest time in which nobody was acknowledged anything while clients were sending.
+    pub longest_silence: Duration,
+}
+
+impl Report {
+    pub(super) fn new(
+        history: History,
+        incomplete: Option<String>,
+        settled: bool,
+        stopped_at: u64,
+        settled_at: u64,
+    ) -> Self {
+        let verdict = match incomplete {
+            None => judge(&history),
+            Some(_) => Verdict {
+                tally: Tally::of(&history),
+                ..Default::default()
+            },
+        };
+        let lost = |ended: &Ended| matches!(ended, Ended::Lost(_));
+        Self {
+            verdict,
+            timing: Timing::of(&history, stopped_at, settled_at),
+            reconnects: history.stories.iter().filter(|story| lost(&story.ended)).count(),
+            history,
+            settled,
+            incomplete,
+        }
+    }
+
+    /// Whether every promise was kept, as far as could be seen.
+    pub fn is_clean(&self) -> bool {
+        self.incomplete.is_none() && self.verdict.violations.is_empty()
+    }
+
+    /// Fails unless every promise was kept.
+    ///
+    /// # Panics
+    /// With the whole report, when one was not.
+    pub fn assert_clean(&self) {
+        assert!(self.is_clean(), "{self}");
+    }
+
+    /// The longest time between two acknowledgements, whoever got them, from one time to another of the history's clock.
+    pub fn longest_silence(&self, from: u64, to: u64) -> Duration {
+        longest_silence(&self.history, from, to)
+    }
+
+    /// For programs.
+    pub fn to_json(&self) -> Value {
+        let milliseconds = |time: Duration| time.as_secs_f64() * 1_000.0;
+        let (tally, timing) = (&self.verdict.tally, &self.timing);
+        let violations = self.verdict.violations.iter().map(|violation| {
+            json!({
+                "kind": violation.kind.word(),
+                "client": violation.client,
+                "what": violation.what,
+                "times": violation.times,
+                "numbers": violation.numbers,
+                "events": violation.events.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            })
+        });
+        let found = Kind::ALL.map(|kind| (kind.word().replace(' ', "-"), json!(self.verdict.times(kind))));
+        let found = found.into_iter();
+        json!({
+            "ok": self.is_clean(),
+            "incomplete": self.incomplete,
+            "settled": self.settled,
+            "clients": tally.clients,
+            "reconnects": self.reconnects,
+            "sent": tally.sent,
+            "acked": tally.acked,
+            "refused": tally.refused,
+            "unknown": tally.unknown,
+            "effects": tally.effects,
+            "heard": tally.heard,
+            "found": found.collect::<Map<_, _>>(),
+            "violations": violations.collect::<Vec<_>>(),
+            "milliseconds": {
+                "sending": milliseconds(timing.sending),
+                "settling": milliseconds(timing.settling),
+                "median": milliseconds(timing.median),
+                "p99": milliseconds(timing.p99),
+                "slowest": milliseconds(timing.slowest),
+                "longest-silence": milliseconds(timing.longest_silence),
+            },
+        })
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (tally, timing) = (&self.verdict.tally, &self.timing);
+        if let Some(reason) = &self.incomplete {
+            writeln!(f, "no judgement: {reason}")?;
+        }
+        writeln!(
+            f,
+            "clients       {} in all, {} lost their connection",
+            tally.clients, self.reconnects
+        )?;
+        writeln!(
+            f,
+            "messages      {} sent, {} acknowledged, {} refused, {} unknown (in flight when their client went)",
+            tally.sent, tally.acked, tally.refused, tally.unknown
+        )?;
+        writeln!(f, "effects       {}, heard {} times", tally.effects, tally.heard)?;
+        writeln!(
+            f,
+            "time          {:.1?} sending, {:.1?} until quiet; to an acknowledgement {:.1?} (median), {:.1?} (99 of 100), \
+             {:.1?} (slowest); longest silence {:.1?}",
+            timing.sending, timing.settling, timing.median, timing.p99, timing.slowest, timing.longest_silence
+        )?;
+        if !self.settled {
+            writeln!(
+                f,
+                "unsettled     messages of connected clients were still unhandled at the end"
+            )?;
+        }
+        for kind in Kind::ALL {
+            writeln!(f, "{:<14}{}", kind.word(), self.verdict.times(kind))?;
+        }
+        for kind in Kind::ALL {
+            let of_kind = self
+                .verdict
+                .violations
+                .iter()
+                .filter(|violation| violation.kind == kind);
+            let all = of_kind.clone().count();
+            for violation in of_kind.take(WRITTEN) {
+                writeln!(f, "  {violation}")?;
+            }
+            if all > WRITTEN {
+                writeln!(f, "  {}: {} clients more", kind.word(), all - WRITTEN)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Timing {
+    fn of(history: &History, stopped_at: u64, settled_at: u64) -> Self {
+        let sent = history.stories.iter().flat_map(|story| &story.sent);
+        let mut waits: Vec<u64> = sent.filter_map(|sent| Some(sent.acked_at? - sent.at)).collect();
+        waits.sort_unstable();
+        let part = |part: usize| {
+            let place = (waits.len() * part / 100).min(waits.len().saturating_sub(1));
+            Duration::from_micros(waits.get(place).copied().unwrap_or_default())
+        };
+        let begun_at = history
+            .stories
+            .iter()
+            .map(|story| story.connected_at)
+            .min()
+            .unwrap_or_default();
+        Self {
+            sending: Duration::from_micros(stopped_at.saturating_sub(begun_at)),
+            settling: Duration::from_micros(settled_at.saturating_sub(stopped_at)),
+            median: part(50),
+            p99: part(99),
+            slowest: part(100),
+            longest_silence: longest_silence(history, begun_at, stopped_at),
+        }
+    }
+}
+
+fn longest_silence(history: &History, from: u64, to: u64) -> Duration {
+    let sent = history.stories.iter().flat_map(|story| &story.sent);
+    let mut acks: Vec<u64> = sent
+        .filter_map(|sent| sent.acked_at)
+        .filter(|at| (from..to).contains(at))
+        .collect();
+    acks.extend([from, to]);
+    acks.sort_unstable();
+    let longest = acks.windows(2).map(|pair| pair[1] - pair[0]).max();
+    Duration::from_micros(longest.unwrap_or_default())
+}

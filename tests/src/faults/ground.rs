@@ -1,0 +1,154 @@
+//! What every scene stands on: a cluster of processes, the checker's clients, and a feeling for whether work goes on.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::Plan;
+use crate::check::random::Random;
+use crate::check::{Check, Report, Settings};
+use crate::{Cluster, LIMIT, Node, component};
+
+/// How often it is looked whether work goes on.
+const LOOK: Duration = Duration::from_millis(20);
+/// So many of the last lines of each process are shown when something was found.
+const LINES: usize = 40;
+
+/// A cluster under load.
+pub(super) struct Ground {
+    pub(super) cluster: Cluster,
+    pub(super) ios: Vec<Node>,
+    pub(super) apps: Vec<Node>,
+    pub(super) check: Check,
+    pub(super) random: Random,
+    /// Logs of processes that are gone.
+    past: Vec<String>,
+}
+
+/// A cluster that runs the conformance handler, whose nodes are taken for dead after so long.
+pub(super) fn cluster(url: impl Into<String>, lease: Duration) -> Cluster {
+    let settings = "instances = 2\ngrants = { keyvalue = [\"default\"] }";
+    Cluster::new(url)
+        .app("/", &component("conformance"), settings)
+        .transport(&format!("lease-ms = {}", lease.as_millis()))
+}
+
+impl Ground {
+    /// So many nodes of each role, and clients that speak to them.
+    pub(super) async fn of(cluster: Cluster, plan: Plan, ios: usize, apps: usize) -> Self {
+        let (mut io_nodes, mut app_nodes) = (Vec::new(), Vec::new());
+        for _ in 0..apps {
+            app_nodes.push(cluster.start_app().await);
+        }
+        for _ in 0..ios {
+            io_nodes.push(cluster.start_io().await);
+        }
+        Self::with(cluster, plan, io_nodes, app_nodes).await
+    }
+
+    /// With nodes that run already.
+    pub(super) async fn with(cluster: Cluster, plan: Plan, ios: Vec<Node>, apps: Vec<Node>) -> Self {
+        let check = Check::start(Settings {
+            urls: ios.iter().map(Node::url).collect(),
+            clients: plan.clients,
+            rate: plan.rate,
+            lifetime: Some(Duration::from_secs(8)),
+            seed: plan.seed,
+            ..Default::default()
+        });
+        let check = check.await.unwrap_or_else(|error| {
+            let logs: Vec<String> = ios.iter().chain(&apps).map(|node| tail(&node.log())).collect();
+            panic!("the cluster cannot be checked: {error:#}\n{}", logs.join("\n\n"))
+        });
+        Self {
+            cluster,
+            ios,
+            apps,
+            check,
+            random: Random::new(plan.seed),
+            past: Vec::new(),
+        }
+    }
+
+    /// Lets time pass, in milliseconds.
+    pub(super) async fn wait(&mut self, milliseconds: Range<u64>) {
+        let length = (milliseconds.end - milliseconds.start) as usize;
+        let time = milliseconds.start + self.random.below(length) as u64;
+        sleep(Duration::from_millis(time)).await;
+    }
+
+    /// Waits until clients are answered again: as many answers as there are clients.
+    ///
+    /// # Panics
+    /// When they are not.
+    pub(super) async fn work_goes_on(&self) {
+        let progress = self.check.progress();
+        let enough = progress.acked() + progress.connected().max(10);
+        let deadline = Instant::now() + LIMIT;
+        while progress.acked() < enough {
+            assert!(
+                Instant::now() < deadline,
+                "work does not go on: {progress:?}\n{}",
+                self.logs()
+            );
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Puts a node in the place of one that has ended.
+    pub(super) fn replace_app(&mut self, place: usize, node: Node) {
+        let ended = std::mem::replace(&mut self.apps[place], node);
+        self.past.push(ended.log());
+    }
+
+    /// The same for an io-node; clients may find it.
+    pub(super) fn replace_io(&mut self, place: usize, node: Node) {
+        self.check.add_url(&node.url()).expect("it is a URL");
+        let ended = std::mem::replace(&mut self.ios[place], node);
+        self.past.push(ended.log());
+    }
+
+    /// Lets the clients come to an end, and judges.
+    pub(super) async fn finish(mut self, scene: &str) -> Report {
+        self.work_goes_on().await;
+        let (ios, apps, past) = (
+            std::mem::take(&mut self.ios),
+            std::mem::take(&mut self.apps),
+            std::mem::take(&mut self.past),
+        );
+        let report = self.check.finish().await;
+        println!("{scene}:\n{report}");
+        if !report.is_clean() {
+            println!("{}", logs(&ios, &apps, &past));
+        }
+        report
+    }
+
+    /// The same where no client may have lost its connection.
+    pub(super) async fn finish_undisturbed(self, scene: &str) -> Report {
+        let report = self.finish(scene).await;
+        let lost = report.history.stories.iter().filter_map(|story| match &story.ended {
+            crate::check::Ended::Lost(reason) => Some((&story.id, reason)),
+            _ => None,
+        });
+        let lost: Vec<_> = lost.collect();
+        assert!(lost.is_empty(), "{scene}: clients lost their connection: {lost:?}");
+        report
+    }
+
+    fn logs(&self) -> String {
+        logs(&self.ios, &self.apps, &self.past)
+    }
+}
+
+fn logs(ios: &[Node], apps: &[Node], past: &[String]) -> String {
+    let present = ios.iter().chain(apps).map(Node::log);
+    let all = present.chain(past.iter().cloned()).map(|log| tail(&log));
+    all.collect::<Vec<_>>().join("\n\n")
+}
+
+fn tail(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(LINES)..].join("\n")
+}

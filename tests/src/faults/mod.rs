@@ -1,0 +1,95 @@
+//! Faults for real, under load: each scene starts a cluster of processes over a Redis of its own, lets the checker's
+//! clients speak to it, breaks something again and again, and returns the checker's report.
+//!
+//! A scene sees to it that work goes on after each fault, and that no client loses its connection where none may. Whether
+//! anything was lost, doubled or reordered is in the report.
+
+mod ground;
+mod network;
+mod nodes;
+mod storage;
+
+use std::pin::Pin;
+
+use crate::check::Report;
+
+/// How a scene is played.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// Which random numbers to take: for times, for victims.
+    pub seed: u64,
+    /// How many clients there are.
+    pub clients: usize,
+    /// How many messages each sends in a second.
+    pub rate: f64,
+    /// How often something is broken.
+    pub rounds: usize,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            clients: 24,
+            rate: 10.0,
+            rounds: 3,
+        }
+    }
+}
+
+/// A scene that is being played.
+pub type Playing = Pin<Box<dyn Future<Output = Report> + Send>>;
+
+/// A scene.
+#[derive(Clone, Copy)]
+pub struct Scene {
+    /// Its name.
+    pub name: &'static str,
+    play: fn(Plan) -> Playing,
+}
+
+impl Scene {
+    /// Plays it.
+    ///
+    /// # Panics
+    /// When work does not go on after a fault, or clients were disconnected by one that is none of theirs.
+    pub fn play(self, plan: Plan) -> Playing {
+        (self.play)(plan)
+    }
+
+    /// The scene of that name.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn named(name: &str) -> Self {
+        let scene = SCENES.into_iter().find(|scene| scene.name == name);
+        scene.unwrap_or_else(|| panic!("there is no scene {name:?}: {:?}", SCENES.map(|scene| scene.name)))
+    }
+}
+
+macro_rules! scenes {
+    ($($name:literal => $scene:path,)*) => {
+        [$(Scene { name: $name, play: |plan| Box::pin($scene(plan)) }),*]
+    };
+}
+
+/// Every scene.
+pub const SCENES: [Scene; 17] = scenes! {
+    "app-nodes-killed" => nodes::app_nodes_killed,
+    "app-node-zombie" => nodes::app_node_zombie,
+    "app-nodes-restarted" => nodes::app_nodes_restarted,
+    "app-nodes-come-and-go" => nodes::app_nodes_come_and_go,
+    "io-nodes-killed" => nodes::io_nodes_killed,
+    "io-node-zombie" => nodes::io_node_zombie,
+    "io-nodes-restarted" => nodes::io_nodes_restarted,
+    "redis-restarted" => storage::redis_restarted,
+    "redis-killed" => storage::redis_killed,
+    "redis-paused" => storage::redis_paused,
+    "replica-promoted" => storage::replica_promoted,
+    "master-killed" => storage::master_killed,
+    "slots-moved" => storage::slots_moved,
+    "links-cut" => network::links_cut,
+    "links-delayed" => network::links_delayed,
+    "links-blackholed" => network::links_blackholed,
+    "links-flaky" => network::links_flaky,
+};

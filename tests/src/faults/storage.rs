@@ -1,0 +1,96 @@
+//! A Redis that restarts, dies, sleeps, hands over to its replica, or moves the slots of a cluster.
+
+use std::time::Duration;
+
+use super::Plan;
+use super::ground::{Ground, cluster};
+use crate::check::Report;
+use crate::{Redis, RedisCluster, Sentinels};
+
+const LEASE: Duration = Duration::from_secs(1);
+
+/// Redis is asked to end, and comes back after a while with all that it had.
+pub(super) async fn redis_restarted(plan: Plan) -> Report {
+    let mut redis = Redis::new().aof("everysec").start().await;
+    let mut ground = Ground::of(cluster(redis.url(), LEASE), plan, 2, 2).await;
+    for _ in 0..plan.rounds {
+        ground.wait(500..1_500).await;
+        redis.stop().await;
+        // Also longer than a lease: when Redis is away, nobody is dead.
+        ground.wait(100..2_500).await;
+        redis.restart().await;
+        ground.work_goes_on().await;
+    }
+    ground.finish_undisturbed("redis-restarted").await
+}
+
+/// Redis is killed, and has on disk all that it ever answered.
+pub(super) async fn redis_killed(plan: Plan) -> Report {
+    let mut redis = Redis::new().aof("always").start().await;
+    let mut ground = Ground::of(cluster(redis.url(), LEASE), plan, 2, 2).await;
+    for _ in 0..plan.rounds {
+        ground.wait(500..1_500).await;
+        redis.kill().await;
+        ground.wait(0..2_000).await;
+        redis.restart().await;
+        ground.work_goes_on().await;
+    }
+    ground.finish_undisturbed("redis-killed").await
+}
+
+/// Redis answers nobody for a while, and then all at once.
+pub(super) async fn redis_paused(plan: Plan) -> Report {
+    let redis = Redis::new().start().await;
+    let mut ground = Ground::of(cluster(redis.url(), LEASE), plan, 2, 2).await;
+    for _ in 0..plan.rounds {
+        ground.wait(500..1_500).await;
+        redis.pause();
+        ground.wait(500..3_000).await;
+        redis.resume();
+        ground.work_goes_on().await;
+    }
+    ground.finish_undisturbed("redis-paused").await
+}
+
+/// Sentinels make the replica the master while both are well, as for maintenance.
+pub(super) async fn replica_promoted(plan: Plan) -> Report {
+    let mut sentinels = Sentinels::start().await;
+    let cluster = cluster(sentinels.url(), LEASE).transport("wait-replicas = 1");
+    let mut ground = Ground::of(cluster, plan, 2, 2).await;
+    for _ in 0..plan.rounds.div_ceil(2) {
+        ground.wait(500..1_500).await;
+        sentinels.promote().await;
+        ground.work_goes_on().await;
+    }
+    ground.finish_undisturbed("replica-promoted").await
+}
+
+/// The master is killed, Sentinels promote its replica, and the old one comes back as the replica of the new.
+pub(super) async fn master_killed(plan: Plan) -> Report {
+    let mut sentinels = Sentinels::start().await;
+    let cluster = cluster(sentinels.url(), LEASE).transport("wait-replicas = 1");
+    let mut ground = Ground::of(cluster, plan, 2, 2).await;
+    for _ in 0..plan.rounds.div_ceil(2) {
+        ground.wait(500..1_500).await;
+        sentinels.kill_master().await;
+        sentinels.await_promotion().await;
+        ground.wait(0..1_000).await;
+        // With one replica to wait for, nothing counts until there is one again.
+        sentinels.restart_old_master().await;
+        ground.work_goes_on().await;
+    }
+    ground.finish_undisturbed("master-killed").await
+}
+
+/// The slots of all shards move from server to server.
+pub(super) async fn slots_moved(plan: Plan) -> Report {
+    let redis = RedisCluster::start().await;
+    let cluster = cluster(redis.url(), LEASE).transport("shards = 3");
+    let mut ground = Ground::of(cluster, plan, 2, 2).await;
+    for _ in 0..plan.rounds.div_ceil(2) {
+        ground.wait(500..1_500).await;
+        redis.move_slots_of_prefix("plugnode", 3).await;
+        ground.work_goes_on().await;
+    }
+    ground.finish_undisturbed("slots-moved").await
+}
