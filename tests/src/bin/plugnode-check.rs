@@ -48,6 +48,9 @@ struct Arguments {
     /// How many seconds to wait at the end for what is still on its way
     #[arg(long, default_value_t = 30.0)]
     patience: f64,
+    /// What refuse-after-ms under [io-node] says, in seconds
+    #[arg(long, default_value_t = 10.0)]
+    refuse_after: f64,
     /// Which random numbers to take
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -106,6 +109,7 @@ async fn run(arguments: &Arguments) -> Result<Report> {
         channel: arguments.channel,
         lifetime: (arguments.lifetime > 0.0).then(|| seconds(arguments.lifetime)),
         patience: seconds(arguments.patience),
+        refuse_after: seconds(arguments.refuse_after),
         quiet: Duration::from_secs(1),
         seed: arguments.seed,
     })

@@ -10,6 +10,8 @@ use serde::Deserialize;
 /// All that was observed in one run.
 #[derive(Debug, Default)]
 pub struct History {
+    /// How long a message that asks has to wait before the cluster refuses it. Who has gone meanwhile does not hear of it.
+    pub refuse_after: u64,
     /// One for each connection that was made.
     pub stories: Vec<Story>,
     /// Those who were told of disconnects.

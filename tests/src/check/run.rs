@@ -41,6 +41,8 @@ pub struct Settings {
     pub lifetime: Option<Duration>,
     /// How long to wait at the end for what is still on its way, for disconnects, and for an answer of the cluster.
     pub patience: Duration,
+    /// The cluster's `refuse-after-ms`: how long a message waits at least before it is refused.
+    pub refuse_after: Duration,
     /// How long nobody may hear anything before all is taken for quiet.
     pub quiet: Duration,
     /// Which random numbers to take.
@@ -59,6 +61,7 @@ impl Default for Settings {
             channel: 8,
             lifetime: Some(Duration::from_secs(10)),
             patience: Duration::from_secs(30),
+            refuse_after: Duration::from_secs(10),
             quiet: Duration::from_secs(1),
             seed: 1,
         }
@@ -162,6 +165,8 @@ impl Check {
         self.enter(Phase::Leaving);
         while self.clients.join_next().await.is_some() {}
         let mut history = History {
+            // Clocks and the way there are not exact.
+            refuse_after: self.fleet.settings.refuse_after.mul_f64(0.9).as_micros() as u64,
             stories: self.fleet.take_stories(),
             watches: Vec::new(),
         };

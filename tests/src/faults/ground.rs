@@ -12,6 +12,8 @@ use crate::{Cluster, LIMIT, Node, component};
 
 /// How often it is looked whether work goes on.
 const LOOK: Duration = Duration::from_millis(20);
+/// Longer than anything is broken: what waits is to be handled, and not to be refused.
+const REFUSE_AFTER: Duration = Duration::from_secs(30);
 /// So many of the last lines of each process are shown when something was found.
 const LINES: usize = 40;
 
@@ -28,10 +30,11 @@ pub(super) struct Ground {
 
 /// A cluster that runs the conformance handler, whose nodes are taken for dead after so long.
 pub(super) fn cluster(url: impl Into<String>, lease: Duration) -> Cluster {
-    let settings = "instances = 2\ngrants = { keyvalue = [\"default\"] }";
+    let settings = "instances = 8\ngrants = { keyvalue = [\"default\"] }";
     Cluster::new(url)
         .app("/", &component("conformance"), settings)
         .transport(&format!("lease-ms = {}", lease.as_millis()))
+        .settings(&format!("[io-node]\nrefuse-after-ms = {}", REFUSE_AFTER.as_millis()))
 }
 
 impl Ground {
@@ -54,6 +57,7 @@ impl Ground {
             clients: plan.clients,
             rate: plan.rate,
             lifetime: Some(Duration::from_secs(8)),
+            refuse_after: REFUSE_AFTER,
             seed: plan.seed,
             ..Default::default()
         });

@@ -60,13 +60,15 @@ pub(super) async fn links_cut(plan: Plan) -> Report {
     links.ground.finish("links-cut").await
 }
 
-/// Everything takes a fifth of a second, each way.
+/// Every answer takes a fifth of a second. There are fewer messages, for each waits for several of them.
 pub(super) async fn links_delayed(plan: Plan) -> Report {
+    let rate = plan.rate.min(2.0);
+    let plan = Plan { rate, ..plan };
     let mut links = Links::new(plan, Duration::from_secs(3)).await;
     for _ in 0..plan.rounds {
         links.ground.wait(300..800).await;
         for proxy in links.all() {
-            proxy.delay(Duration::from_millis(200));
+            proxy.delay(Duration::from_millis(100));
         }
         links.ground.wait(2_000..3_000).await;
         links.ground.work_goes_on().await;

@@ -144,13 +144,16 @@ fn undone(client: u32, story: &Story, forgotten_to: u64, effects: &mut Effects, 
         true => story.sent.len(),
         false => effects.done.iter().rposition(|done| *done).map_or(0, |last| last + 1),
     };
+    let gone = findings.history.watches.iter().flat_map(|watch| &watch.gone);
+    let gone_at = gone.filter(|gone| gone.who == client).map(|gone| gone.at).min();
     for (number, sent) in (1..).zip(&story.sent) {
         let place = number as usize - 1;
         if effects.done[place] || refused[place] {
             continue;
         }
-        // Who goes does not hear any more that a message was refused; only those that ask are.
-        let may_be_refused = findings.refusals && sent.asks && !story.stayed();
+        // Only those that ask are refused. Its disconnect came behind whatever had to wait.
+        let waited = gone_at.is_none_or(|gone| gone.saturating_sub(sent.at) >= findings.history.refuse_after);
+        let may_be_refused = sent.asks && waited && !story.stayed();
         if place < accepted && number > forgotten_to && !may_be_refused {
             findings
                 .add(Kind::Lost, client, "a message took no effect")

@@ -185,17 +185,13 @@ fn texts(list: &[impl fmt::Display]) -> Vec<String> {
 /// Gathers violations: one for each client, kind and wording.
 struct Findings<'a> {
     history: &'a History,
-    /// Whether any message of any client was refused.
-    refusals: bool,
     found: BTreeMap<(Kind, u32, &'static str), Violation>,
 }
 
 impl<'a> Findings<'a> {
     fn new(history: &'a History) -> Self {
-        let mut heard = history.stories.iter().flat_map(|story| &story.heard);
         Self {
             history,
-            refusals: heard.any(|heard| heard.what == What::Refused),
             found: BTreeMap::new(),
         }
     }

@@ -56,6 +56,7 @@ fn history() -> History {
         gone: gone.into(),
     };
     History {
+        refuse_after: 10_000,
         stories: vec![ada, bob],
         watches: vec![watch],
     }
@@ -462,16 +463,8 @@ fn a_refused_message_has_no_effect() {
     history.silence(5);
     history.recount(5);
     only(Kind::Lost, &history);
-    history.bob().sent.push(Sent {
-        at: 500,
-        asks: true,
-        ..Default::default()
-    });
-    history.bob().heard.push(Heard {
-        from: BOB,
-        number: 1,
-        ..refusal
-    });
+    // It was told to be gone at 1,100 and had sent this at 105.
+    history.refuse_after = 900;
     assert_eq!(clean(&history).tally.unknown, 1);
     let mut history = self::history();
     history.ada().heard.push(refusal);
