@@ -43,7 +43,7 @@ async fn a_redis_that_is_not_there() {
 async fn a_redis_that_does_not_answer() {
     let redis = RedisServer::start().await;
     redis.pause();
-    refused(&echo(&redis.url()), &[&redis.address(), "does not answer"]).await;
+    refused(&echo(&redis.url()), &[&redis.address(), "trying again"]).await;
     redis.resume();
 }
 

@@ -124,9 +124,11 @@ async fn read_component(app: &App) -> Result<bytes::Bytes> {
 
 /// Keeps the frontend's list of io-nodes no older than a moment.
 async fn keep_io_list(list: watch::Sender<Vec<IoServer>>, transport: Arc<dyn Transport>, shutdown: Shutdown) {
+    let mut known = true;
     loop {
         match transport.io_nodes().await {
             Ok(nodes) => {
+                known = true;
                 let servers = nodes.into_iter().map(|node| IoServer {
                     host: node.host,
                     port: node.port,
@@ -134,7 +136,10 @@ async fn keep_io_list(list: watch::Sender<Vec<IoServer>>, transport: Arc<dyn Tra
                 list.send_replace(servers.collect());
             }
             // The last that was heard is better than none.
-            Err(error) => tracing::warn!(%error, "cannot ask which io-nodes are running"),
+            Err(error) if std::mem::take(&mut known) => {
+                tracing::warn!(%error, "cannot ask which io-nodes are running; the list stays as it is until that is known");
+            }
+            Err(error) => tracing::debug!(%error, "still cannot ask which io-nodes are running"),
         }
         tokio::select! {
             () = shutdown.begun() => return,

@@ -21,8 +21,6 @@ pub(super) const CLIENT_BACKLOG: usize = 5;
 macro_rules! conforms {
     ($($transport:ident: $make:expr),* $(,)?) => {$(
         mod $transport {
-            use super::super::*;
-
             conforms!(@tests $make;
                 an_event_is_handed_out_in_order_and_committed_once,
                 what_is_not_committed_goes_to_the_next_owner,
@@ -49,7 +47,7 @@ macro_rules! conforms {
 }
 
 conforms! {
-    in_memory: memory::for_conformance(),
+    in_memory: super::super::memory::for_conformance(),
     on_redis: super::super::redis::for_conformance(1),
     on_redis_in_shards: super::super::redis::for_conformance(3),
 }

@@ -151,7 +151,8 @@ impl Dealer {
     /// Compares what this node holds in a shard with what it should.
     async fn deal(&mut self, number: usize, beat: &Beat) {
         let shard = self.shards[number].shard.clone();
-        let mut wanted = Vec::new();
+        let own = format!(":{}", self.member.id);
+        let (mut wanted, mut ghosts) = (Vec::new(), Vec::new());
         for partition in self.redis.layout.partitions_of(shard.number) {
             let lease = beat.leases.get(&partition);
             let is_mine = self.member.role != Role::Leaving
@@ -164,8 +165,16 @@ impl Dealer {
                 Some(held) if !is_mine => held.over.revoked.cancel(),
                 Some(_) => {}
                 None if is_mine => wanted.push(partition),
-                None => {}
+                // Claimed by a call that reached Redis after this node had given up on it.
+                None => ghosts.extend(
+                    lease
+                        .filter(|lease| lease.ends_with(&own))
+                        .map(|lease| (partition, lease)),
+                ),
             }
+        }
+        for (partition, lease) in ghosts {
+            self.release(&shard, partition, lease).await;
         }
         if wanted.is_empty() {
             return;
@@ -225,10 +234,14 @@ impl Dealer {
         if self.held.get(&partition).is_none_or(|held| held.lease != lease) {
             return;
         }
-        let shard = usize::from(self.redis.layout.shard_of(partition));
-        self.shards[shard].reader.remove(partition);
+        let shard = &self.shards[usize::from(self.redis.layout.shard_of(partition))];
+        shard.reader.remove(partition);
         self.held.remove(&partition);
-        let keys = [self.shards[shard].shard.key("owner")];
+        self.release(&shard.shard, partition, &lease).await;
+    }
+
+    async fn release(&self, shard: &Shard, partition: Partition, lease: &str) {
+        let keys = [shard.key("owner")];
         let arguments = [bytes_of(partition), bytes_of(lease)];
         self.redis.link.run::<()>(&scripts::RELEASE, &keys, &arguments).await;
     }

@@ -123,6 +123,8 @@ pub struct Redis {
     layout: Arc<Layout>,
     server: Arc<Server>,
     link: Link,
+    /// For changes that are waited for: whatever is asked behind such a wait on the same connection waits, too.
+    changes: Link,
     /// What must hold of a change before it counts, if anything beyond its being made.
     durability: Option<Durability>,
     /// Knows the tasks that work for members, which end after these have left.
@@ -140,6 +142,7 @@ impl Redis {
         let redis = Self {
             layout: Arc::new(Layout::new(&settings)),
             link: Link::new(server.clone()),
+            changes: Link::new(server.clone()),
             durability: Durability::of(&settings),
             server,
             settings: Arc::new(settings),
@@ -188,7 +191,7 @@ impl Redis {
         let mut waiting = Waiting::default();
         loop {
             // All of it again if it is not safe yet: a script that comes twice takes effect once.
-            let (answer, safe) = self.link.run_then(script, keys, arguments, &following).await;
+            let (answer, safe) = self.changes.run_then(script, keys, arguments, &following).await;
             if durability.is_met(&safe) {
                 return answer;
             }
