@@ -11,9 +11,13 @@ use tokio::sync::Semaphore;
 
 static STAGES: Semaphore = Semaphore::const_new(2);
 
-async fn play(name: &str) {
+async fn play(name: &str, shards: u16) {
     let _stage = STAGES.acquire().await.expect("it is never closed");
-    let report = Scene::named(name).play(Plan::default()).await;
+    let plan = Plan {
+        shards,
+        ..Default::default()
+    };
+    let report = Scene::named(name).play(plan).await;
     report.assert_clean();
     assert!(
         report.verdict.tally.acked > 200,
@@ -22,34 +26,37 @@ async fn play(name: &str) {
 }
 
 macro_rules! scenes {
-    ($($test:ident: $name:literal;)*) => {
+    ($($test:ident: $name:literal in $shards:literal;)*) => {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
-                play($name).await;
+                play($name, $shards).await;
             }
         )*
     };
 }
 
 scenes! {
-    app_nodes_are_killed: "app-nodes-killed";
-    an_app_node_rises_from_the_dead: "app-node-zombie";
-    app_nodes_are_restarted_in_order: "app-nodes-restarted";
-    app_nodes_come_and_go_every_second: "app-nodes-come-and-go";
-    io_nodes_are_killed: "io-nodes-killed";
-    an_io_node_rises_from_the_dead: "io-node-zombie";
-    io_nodes_are_restarted_in_order: "io-nodes-restarted";
-    redis_is_restarted: "redis-restarted";
-    redis_is_killed: "redis-killed";
-    redis_is_paused: "redis-paused";
-    a_replica_is_promoted: "replica-promoted";
-    the_master_is_killed_and_its_replica_promoted: "master-killed";
-    slots_move: "slots-moved";
-    links_to_redis_are_cut: "links-cut";
-    links_to_redis_are_slow: "links-delayed";
-    links_to_redis_swallow_everything: "links-blackholed";
-    links_to_redis_fail_all_the_time: "links-flaky";
+    app_nodes_are_killed: "app-nodes-killed" in 1;
+    an_app_node_rises_from_the_dead: "app-node-zombie" in 1;
+    app_nodes_are_restarted_in_order: "app-nodes-restarted" in 1;
+    app_nodes_come_and_go_every_second: "app-nodes-come-and-go" in 3;
+    io_nodes_are_killed: "io-nodes-killed" in 1;
+    an_io_node_rises_from_the_dead: "io-node-zombie" in 1;
+    io_nodes_are_restarted_in_order: "io-nodes-restarted" in 1;
+    redis_is_restarted: "redis-restarted" in 1;
+    redis_is_killed: "redis-killed" in 3;
+    redis_is_paused: "redis-paused" in 1;
+    a_replica_is_promoted: "replica-promoted" in 1;
+    the_master_is_killed_and_its_replica_promoted: "master-killed" in 1;
+    slots_move: "slots-moved" in 3;
+    links_to_redis_are_cut: "links-cut" in 1;
+    links_to_redis_are_slow: "links-delayed" in 1;
+    links_to_redis_swallow_everything: "links-blackholed" in 1;
+    app_nodes_are_killed_with_shards: "app-nodes-killed" in 3;
+    io_nodes_are_killed_with_shards: "io-nodes-killed" in 3;
+    everything_fails_at_once: "everything-at-once" in 1;
+    links_to_redis_fail_all_the_time: "links-flaky" in 1;
 }
 
 /// How long it takes until the dead are replaced: of app-nodes, and of io-nodes whose clients are to be told.

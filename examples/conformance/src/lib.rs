@@ -81,8 +81,9 @@ impl Handler for Conformance {
 
 plugnode_sdk::export!(Conformance);
 
-/// Message `n` (number, id of another client or null, and perhaps bytes): to the sender with the bytes, to the other
-/// client, to the channel, and to whoever waits for an acknowledgement, in this order.
+/// Message `n` (number, id of another client or null, bytes or null, and perhaps trouble): to the sender with the bytes, to
+/// the other client, to the channel, and to whoever waits for an acknowledgement, in this order. Trouble comes when half
+/// of it is done.
 fn count(client: &Client, message: &Incoming) -> Result {
     let number: u64 = message.arg(0)?;
     let peer: Option<String> = message.arg(1)?;
@@ -96,6 +97,15 @@ fn count(client: &Client, message: &Incoming) -> Result {
     }
     if let Some(peer) = peer {
         client_of(peer).emit("peer", (id, number, count, &context.id))?;
+    }
+    match message
+        .arg::<Option<String>>(3)?
+        .filter(|_| context.attempt == 1)
+        .as_deref()
+    {
+        None => {}
+        Some("panic") => panic!("asked to panic"),
+        Some(trouble) => return Err(Error::retry(format!("asked for {trouble}"))),
     }
     if let Some(channel) = record.channel {
         to(channel).emit("broadcast", (id, number, count, &context.id))?;
@@ -213,6 +223,16 @@ mod tests {
         );
         app.ask("watcher", "forget", (vec!["ada"],)).expect("it acks");
         assert_eq!(record(&mut app, "ada"), None);
+    }
+
+    #[test]
+    fn trouble_leaves_nothing() {
+        let mut app = app(&["ada", "watcher"]);
+        for trouble in ["retry", "panic"] {
+            assert!(app.try_message("ada", "n", (1, (), (), trouble)).is_err());
+        }
+        assert!(app.sent_to("ada").is_empty());
+        assert_eq!(record(&mut app, "ada").expect("it was seen").count, 0);
     }
 
     #[test]

@@ -45,6 +45,9 @@ struct Arguments {
     /// How many seconds a client stays, more or less, before another takes its place; 0 for all the time
     #[arg(long, default_value_t = 10.0)]
     lifetime: f64,
+    /// Of all messages, the part that asks the handler to fail at the first attempt, such as 0.01; its log tells of each
+    #[arg(long, default_value_t = 0.0)]
+    trouble: f64,
     /// How many seconds to wait at the end for what is still on its way
     #[arg(long, default_value_t = 30.0)]
     patience: f64,
@@ -108,6 +111,7 @@ async fn run(arguments: &Arguments) -> Result<Report> {
         window: arguments.window.max(1),
         channel: arguments.channel,
         lifetime: (arguments.lifetime > 0.0).then(|| seconds(arguments.lifetime)),
+        trouble: arguments.trouble,
         patience: seconds(arguments.patience),
         refuse_after: seconds(arguments.refuse_after),
         quiet: Duration::from_secs(1),

@@ -31,13 +31,14 @@ async fn main() -> ExitCode {
         let scene = scenes[(mixed(seed) % scenes.len() as u64) as usize];
         let plan = plan(seed);
         println!(
-            "== {:.0?}: {} (SOAK_SEED={seed} SOAK_SCENE={}), {} clients, {:.0} messages/s each, {} rounds",
+            "== {:.0?}: {} (SOAK_SEED={seed} SOAK_SCENE={}), {} clients, {:.0} messages/s each, {} rounds, {} shards",
             begun.elapsed(),
             scene.name,
             scene.name,
             plan.clients,
             plan.rate,
-            plan.rounds
+            plan.rounds,
+            plan.shards
         );
         // A panic says what is wrong as well; it ends this program with another code than success.
         let report = scene.play(plan).await;
@@ -60,6 +61,7 @@ fn plan(seed: u64) -> Plan {
         clients: 8 + (random % 40) as usize,
         rate: 3.0 + (random >> 8 & 15) as f64,
         rounds: 2 + (random >> 16) as usize % 5,
+        shards: if random >> 24 & 1 == 1 { 3 } else { 1 },
     }
 }
 

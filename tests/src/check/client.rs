@@ -23,6 +23,8 @@ const ASKING: f64 = 0.8;
 const TO_PEER: f64 = 0.25;
 /// and carry bytes.
 const WITH_BYTES: f64 = 0.05;
+/// Of those that ask for trouble, so many ask for a panic.
+const PANIC: f64 = 0.2;
 
 /// What the clients of a run share.
 pub(super) struct Fleet {
@@ -195,7 +197,11 @@ impl<'a> Client<'a> {
             peer: peer.as_ref().map(|(index, _)| *index),
         });
         self.fleet.progress.has_sent();
-        let args = json!([number, peer.map(|(_, id)| id)]);
+        let mut args = json!([number, peer.map(|(_, id)| id)]);
+        if bytes.is_none() && self.random.chance(self.fleet.settings.trouble) {
+            let trouble = if self.random.chance(PANIC) { "panic" } else { "retry" };
+            args = json!([args[0], args[1], null, trouble]);
+        }
         self.socket
             .emit("n", &args, asks.then_some(number), bytes.as_deref())
             .await
@@ -215,6 +221,13 @@ impl<'a> Client<'a> {
             self.story.welcomed_at.get_or_insert(self.fleet.progress.now());
             self.fleet.add_peer(self.index, self.socket.id());
             return self.note(self.index, 0, 0, What::Welcome, event_name(args.get(2)));
+        }
+        if event == "gone" {
+            let who = args.first().and_then(Value::as_str).and_then(|id| self.fleet.place(id));
+            if let Some(who) = who {
+                self.note(who, Heard::LAST.into(), 0, What::Gone, event_name(args.get(3)));
+            }
+            return;
         }
         let what = match event {
             "direct" => What::Direct,

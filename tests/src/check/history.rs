@@ -88,6 +88,18 @@ pub enum What {
     Ack,
     /// Acknowledged with a refusal: the cluster had too much to do.
     Refused,
+    /// Not of a message: one of the channel went. Its number is [`Heard::LAST`].
+    Gone,
+}
+
+impl Heard {
+    /// Greater than every message's number.
+    pub const LAST: u32 = u32::MAX;
+
+    /// Whether it shows that a message took effect.
+    pub fn is_of_effect(&self) -> bool {
+        matches!(self.what, What::Direct | What::Peer | What::Broadcast | What::Ack)
+    }
 }
 
 /// The id of an event; its text is rebuilt for reports.
@@ -196,6 +208,7 @@ impl What {
             Self::Broadcast => "broadcast",
             Self::Ack => "acknowledgement",
             Self::Refused => "refusal",
+            Self::Gone => "disconnect",
         }
     }
 }

@@ -39,6 +39,8 @@ pub struct Settings {
     pub channel: usize,
     /// How long a client stays, more or less, before it goes and another comes. None: until the end.
     pub lifetime: Option<Duration>,
+    /// Of all messages, the part that asks the handler to fail at the first attempt. Its log tells of each.
+    pub trouble: f64,
     /// How long to wait at the end for what is still on its way, for disconnects, and for an answer of the cluster.
     pub patience: Duration,
     /// The cluster's `refuse-after-ms`: how long a message waits at least before it is refused.
@@ -60,6 +62,7 @@ impl Default for Settings {
             window: 32,
             channel: 8,
             lifetime: Some(Duration::from_secs(10)),
+            trouble: 0.0,
             patience: Duration::from_secs(30),
             refuse_after: Duration::from_secs(10),
             quiet: Duration::from_secs(1),

@@ -14,6 +14,8 @@ use crate::{Cluster, LIMIT, Node, component};
 const LOOK: Duration = Duration::from_millis(20);
 /// Longer than anything is broken: what waits is to be handled, and not to be refused.
 const REFUSE_AFTER: Duration = Duration::from_secs(30);
+/// Of all messages, so many fail at the first attempt.
+const TROUBLE: f64 = 0.01;
 /// So many of the last lines of each process are shown when something was found.
 const LINES: usize = 40;
 
@@ -29,11 +31,11 @@ pub(super) struct Ground {
 }
 
 /// A cluster that runs the conformance handler, whose nodes are taken for dead after so long.
-pub(super) fn cluster(url: impl Into<String>, lease: Duration) -> Cluster {
+pub(super) fn cluster(url: impl Into<String>, plan: Plan, lease: Duration) -> Cluster {
     let settings = "instances = 8\ngrants = { keyvalue = [\"default\"] }";
     Cluster::new(url)
         .app("/", &component("conformance"), settings)
-        .transport(&format!("lease-ms = {}", lease.as_millis()))
+        .transport(&format!("lease-ms = {}\nshards = {}", lease.as_millis(), plan.shards))
         .settings(&format!("[io-node]\nrefuse-after-ms = {}", REFUSE_AFTER.as_millis()))
 }
 
@@ -57,6 +59,7 @@ impl Ground {
             clients: plan.clients,
             rate: plan.rate,
             lifetime: Some(Duration::from_secs(8)),
+            trouble: TROUBLE,
             refuse_after: REFUSE_AFTER,
             seed: plan.seed,
             ..Default::default()

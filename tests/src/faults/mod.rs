@@ -4,6 +4,7 @@
 //! A scene sees to it that work goes on after each fault, and that no client loses its connection where none may. Whether
 //! anything was lost, doubled or reordered is in the report.
 
+mod everything;
 mod ground;
 mod network;
 mod nodes;
@@ -24,6 +25,8 @@ pub struct Plan {
     pub rate: f64,
     /// How often something is broken.
     pub rounds: usize,
+    /// Parts that partitions and keys are spread over.
+    pub shards: u16,
 }
 
 impl Default for Plan {
@@ -33,6 +36,7 @@ impl Default for Plan {
             clients: 24,
             rate: 10.0,
             rounds: 3,
+            shards: 1,
         }
     }
 }
@@ -74,7 +78,7 @@ macro_rules! scenes {
 }
 
 /// Every scene.
-pub const SCENES: [Scene; 17] = scenes! {
+pub const SCENES: [Scene; 18] = scenes! {
     "app-nodes-killed" => nodes::app_nodes_killed,
     "app-node-zombie" => nodes::app_node_zombie,
     "app-nodes-restarted" => nodes::app_nodes_restarted,
@@ -92,4 +96,5 @@ pub const SCENES: [Scene; 17] = scenes! {
     "links-delayed" => network::links_delayed,
     "links-blackholed" => network::links_blackholed,
     "links-flaky" => network::links_flaky,
+    "everything-at-once" => everything::at_once,
 };

@@ -21,7 +21,7 @@ impl Links {
     async fn new(plan: Plan, lease: Duration) -> Self {
         let redis = Redis::new().start().await;
         let (first, others) = (Proxy::to(redis.address()).await, Proxy::to(redis.address()).await);
-        let cluster = cluster(others.url(&redis), lease);
+        let cluster = cluster(others.url(&redis), plan, lease);
         let by_first = cluster.by(first.url(&redis));
         let apps = vec![by_first.start_app().await, cluster.start_app().await];
         let ios = vec![by_first.start_io().await, cluster.start_io().await];

@@ -14,7 +14,7 @@ const ZOMBIE: std::ops::Range<u64> = 2_000..2_400;
 
 async fn ground(plan: Plan, ios: usize, apps: usize) -> (RedisServer, Ground) {
     let redis = Redis::new().start().await;
-    let ground = Ground::of(cluster(redis.url(), LEASE), plan, ios, apps).await;
+    let ground = Ground::of(cluster(redis.url(), plan, LEASE), plan, ios, apps).await;
     (redis, ground)
 }
 

@@ -12,7 +12,7 @@ const LEASE: Duration = Duration::from_secs(1);
 /// Redis is asked to end, and comes back after a while with all that it had.
 pub(super) async fn redis_restarted(plan: Plan) -> Report {
     let mut redis = Redis::new().aof("everysec").start().await;
-    let mut ground = Ground::of(cluster(redis.url(), LEASE), plan, 2, 2).await;
+    let mut ground = Ground::of(cluster(redis.url(), plan, LEASE), plan, 2, 2).await;
     for _ in 0..plan.rounds {
         ground.wait(500..1_500).await;
         redis.stop().await;
@@ -27,7 +27,7 @@ pub(super) async fn redis_restarted(plan: Plan) -> Report {
 /// Redis is killed, and has on disk all that it ever answered.
 pub(super) async fn redis_killed(plan: Plan) -> Report {
     let mut redis = Redis::new().aof("always").start().await;
-    let mut ground = Ground::of(cluster(redis.url(), LEASE), plan, 2, 2).await;
+    let mut ground = Ground::of(cluster(redis.url(), plan, LEASE), plan, 2, 2).await;
     for _ in 0..plan.rounds {
         ground.wait(500..1_500).await;
         redis.kill().await;
@@ -41,7 +41,7 @@ pub(super) async fn redis_killed(plan: Plan) -> Report {
 /// Redis answers nobody for a while, and then all at once.
 pub(super) async fn redis_paused(plan: Plan) -> Report {
     let redis = Redis::new().start().await;
-    let mut ground = Ground::of(cluster(redis.url(), LEASE), plan, 2, 2).await;
+    let mut ground = Ground::of(cluster(redis.url(), plan, LEASE), plan, 2, 2).await;
     for _ in 0..plan.rounds {
         ground.wait(500..1_500).await;
         redis.pause();
@@ -55,7 +55,7 @@ pub(super) async fn redis_paused(plan: Plan) -> Report {
 /// Sentinels make the replica the master while both are well, as for maintenance.
 pub(super) async fn replica_promoted(plan: Plan) -> Report {
     let mut sentinels = Sentinels::start().await;
-    let cluster = cluster(sentinels.url(), LEASE).transport("wait-replicas = 1");
+    let cluster = cluster(sentinels.url(), plan, LEASE).transport("wait-replicas = 1");
     let mut ground = Ground::of(cluster, plan, 2, 2).await;
     for _ in 0..plan.rounds.div_ceil(2) {
         ground.wait(500..1_500).await;
@@ -68,7 +68,7 @@ pub(super) async fn replica_promoted(plan: Plan) -> Report {
 /// The master is killed, Sentinels promote its replica, and the old one comes back as the replica of the new.
 pub(super) async fn master_killed(plan: Plan) -> Report {
     let mut sentinels = Sentinels::start().await;
-    let cluster = cluster(sentinels.url(), LEASE).transport("wait-replicas = 1");
+    let cluster = cluster(sentinels.url(), plan, LEASE).transport("wait-replicas = 1");
     let mut ground = Ground::of(cluster, plan, 2, 2).await;
     for _ in 0..plan.rounds.div_ceil(2) {
         ground.wait(500..1_500).await;
@@ -85,11 +85,12 @@ pub(super) async fn master_killed(plan: Plan) -> Report {
 /// The slots of all shards move from server to server.
 pub(super) async fn slots_moved(plan: Plan) -> Report {
     let redis = RedisCluster::start().await;
-    let cluster = cluster(redis.url(), LEASE).transport("shards = 3");
+    let shards = plan.shards.max(3);
+    let cluster = cluster(redis.url(), Plan { shards, ..plan }, LEASE);
     let mut ground = Ground::of(cluster, plan, 2, 2).await;
     for _ in 0..plan.rounds.div_ceil(2) {
         ground.wait(500..1_500).await;
-        redis.move_slots_of_prefix("plugnode", 3).await;
+        redis.move_slots_of_prefix("plugnode", shards).await;
         ground.work_goes_on().await;
     }
     ground.finish_undisturbed("slots-moved").await

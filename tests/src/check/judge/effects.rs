@@ -18,7 +18,7 @@ pub(super) fn evidence(history: &History) -> Vec<Vec<bool>> {
     let stories = history.stories.iter();
     let mut evidence: Vec<Vec<bool>> = stories.map(|story| vec![false; story.sent.len()]).collect();
     let heard = history.stories.iter().flat_map(|story| &story.heard);
-    for heard in heard.filter(|heard| heard.number > 0 && heard.what != What::Refused) {
+    for heard in heard.filter(|heard| heard.is_of_effect()) {
         let known = evidence.get_mut(heard.from as usize);
         if let Some(known) = known.and_then(|of| of.get_mut(heard.number as usize - 1)) {
             *known = true;

@@ -83,6 +83,9 @@ impl<'a> Stream<'a> {
             let parts = parts.into_iter().filter(|(there, _)| *done && *there);
             expected.extend(parts.map(|(_, what)| (number, what)));
         }
+        if in_channel && !own {
+            expected.push((Heard::LAST, What::Gone));
+        }
         Self {
             sender,
             recipient,
@@ -95,7 +98,7 @@ impl<'a> Stream<'a> {
     fn judge(&self, heard: &[Heard], findings: &mut Findings<'_>, missing: &mut Vec<Missing>) {
         let places: HashMap<(u32, What), usize> = self.expected.iter().copied().zip(0..).collect();
         let mut seen = vec![false; self.expected.len()];
-        let (mut first, mut next) = (usize::MAX, 0);
+        let (mut first, mut next, mut gone) = (usize::MAX, 0, false);
         for heard in heard {
             let Some(place) = places.get(&(heard.number, heard.what)).copied() else {
                 self.found(
@@ -107,19 +110,24 @@ impl<'a> Stream<'a> {
                 continue;
             };
             if std::mem::replace(&mut seen[place], true) {
-                if heard.what != What::Welcome {
+                // Connections and disconnects that come again are judged by the record.
+                if heard.what != What::Welcome && !(heard.what == What::Gone && self.goes_again()) {
                     self.found(findings, Kind::Doubled, twice(heard.what), heard);
                 }
                 continue;
             }
-            if place < next {
+            if gone {
+                self.found(findings, Kind::OutOfOrder, "something was heard after it went", heard);
+            } else if place < next {
                 self.found(findings, Kind::OutOfOrder, late(heard.what), heard);
             }
+            gone |= heard.what == What::Gone;
             first = first.min(place);
             next = next.max(place + 1);
         }
         for (place, (number, what)) in self.expected.iter().enumerate() {
-            let until = self.to.stayed() || place < next;
+            // Who is told of disconnects without fail are the watchers.
+            let until = (self.to.stayed() || place < next) && *what != What::Gone;
             if !seen[place] && until && (place > first || self.was_due(*number)) {
                 missing.push(Missing {
                     sender: self.sender,
@@ -129,6 +137,10 @@ impl<'a> Stream<'a> {
                 });
             }
         }
+    }
+
+    fn goes_again(&self) -> bool {
+        self.from.record.as_ref().is_some_and(|record| record.disconnects > 1)
     }
 
     /// Whether the recipient was surely there when this was sent.
@@ -216,6 +228,7 @@ fn lost(what: What) -> &'static str {
         What::Peer => "a message to another client never came",
         What::Broadcast => "a broadcast was not heard by one who was there",
         What::Ack | What::Refused => "an acknowledgement never came",
+        What::Gone => "its channel was not told that it went",
     }
 }
 
@@ -226,6 +239,7 @@ fn twice(what: What) -> &'static str {
         What::Peer => "a message to another client came twice",
         What::Broadcast => "a broadcast was heard twice",
         What::Ack | What::Refused => "an acknowledgement came twice",
+        What::Gone => "its channel was told twice that it went",
     }
 }
 
@@ -236,5 +250,6 @@ fn late(what: What) -> &'static str {
         What::Peer => "a message to another client came after a later one",
         What::Broadcast => "a broadcast was heard after a later message",
         What::Ack | What::Refused => "an acknowledgement came after a later message",
+        What::Gone => "its channel was told too late that it went",
     }
 }

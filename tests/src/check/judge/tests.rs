@@ -326,6 +326,22 @@ fn whatever_comes_after_a_later_one_is_out_of_order() {
 }
 
 #[test]
+fn nothing_is_heard_of_one_who_went() {
+    let gone = heard(ADA, Heard::LAST, What::Gone);
+    let mut history = history();
+    history.ada().ended = Ended::Left;
+    history.bob().heard.push(gone);
+    clean(&history);
+    history.bob().heard.push(gone);
+    only(Kind::Doubled, &history);
+    history.bob().heard.pop();
+    let last = history.place(BOB, 6, What::Broadcast);
+    let gone = history.place(BOB, Heard::LAST, What::Gone);
+    history.bob().heard.swap(last, gone);
+    only(Kind::OutOfOrder, &history);
+}
+
+#[test]
 fn effects_out_of_order_are_told_by_the_record() {
     let mut history = history();
     history.ada_record().reordered = Numbers {
