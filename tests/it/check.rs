@@ -167,8 +167,10 @@ async fn the_program_says_what_it_found() {
     let (code, said, _) = plugnode_check(&[&["--url", &url], &short[..]].concat()).await;
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("lost          0"), "{said}");
-    let listed = io_nodes(&url).await.expect("it is a frontend, too");
-    assert_eq!(listed, std::slice::from_ref(&url));
+    assert_eq!(
+        io_nodes(&url).await.expect("it is a frontend, too"),
+        std::slice::from_ref(&url)
+    );
     let (code, said, _) = plugnode_check(&[&["--frontend", &url, "--json", "--quiet"], &short[..]].concat()).await;
     let report: serde_json::Value = serde_json::from_str(&said).expect("it is JSON");
     assert_eq!(

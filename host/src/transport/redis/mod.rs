@@ -2,41 +2,24 @@
 //!
 //! An event goes `io_side` → a partition's log → `reader` → `app_side`; what handling it did goes `app_side` →
 //! `committer` → the `outbox` of each io-node concerned. Whatever must happen together happens in one script
-//! (`scripts/`), on keys of one shard (`keys`). Every call may be made again, and is, until it is answered (`link`):
+//! (`scripts/`), on keys of one shard (`keys`). Every call may be made again, and is, until it is answered (`connection`):
 //! events are taken in once by the number of the call, and take effect once because their entry leaves the log in the
 //! moment that they do. Who may write is said by incarnations and leases (`membership`), which the scripts check.
 
 mod app_side;
 mod committer;
+mod connection;
 mod dead;
 mod durability;
-#[cfg(test)]
-mod faults;
 mod io_side;
 mod key_value;
 mod keys;
-#[cfg(test)]
-mod kinds;
-mod link;
 mod membership;
-mod outage;
 mod outbox;
-mod pace;
 mod reader;
-mod request;
 mod routes;
-mod script;
 mod scripts;
-mod sentinel;
-mod server;
-mod startup;
 mod stream;
-#[cfg(test)]
-mod testing;
-mod tls;
-mod trouble;
-mod url;
-mod watch;
 mod wire;
 
 use std::fmt::Display;
@@ -49,13 +32,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tracing::warn;
 
+pub(super) use self::connection::check_url;
+use self::connection::{Link, Script, Server};
 use self::durability::{Durability, Waiting};
 use self::keys::{Layout, Shard};
-use self::link::Link;
-use self::script::Script;
-use self::server::Server;
 use self::stream::{EntryId, entries, page};
 use super::{DeadLetter, IoNode, IoSession, Leases, Result, Revival, Transport, TransportError};
+use crate::counts;
 use crate::message::{Event, EventId, KeyValue, Namespace, NodeId, SessionId, Write};
 use crate::shutdown::Shutdown;
 
@@ -102,11 +85,6 @@ pub struct TlsFiles {
     pub cert: Option<PathBuf>,
     /// Its key.
     pub key: Option<PathBuf>,
-}
-
-/// Whether this is a URL of Redis, and else why not.
-pub(super) fn check_url(url: &str) -> std::result::Result<(), String> {
-    url::Location::parse(url).map(|_| ())
 }
 
 impl RedisSettings {
@@ -217,6 +195,7 @@ impl Redis {
                 {
                     Ok(write) => write,
                     Err(reason) => {
+                        counts::COMMANDS_DROPPED.one();
                         warn!(entry = %entry.id, "a write for another shard was left out: {reason}");
                         continue;
                     }
@@ -328,9 +307,9 @@ fn bytes_of_client(namespace: &Namespace, id: &SessionId) -> Bytes {
 
 /// One with the bounds that the list of what transports must do asks for, on a Redis of its own.
 #[cfg(test)]
-pub(super) async fn for_conformance(shards: u16) -> (Arc<dyn Transport>, testing::TestServer) {
+pub(super) async fn for_conformance(shards: u16) -> (Arc<dyn Transport>, connection::testing::TestServer) {
     use super::conformance::{BACKLOG, CLIENT_BACKLOG, PARTITIONS};
-    let server = testing::TestServer::start().await;
+    let server = connection::testing::TestServer::start().await;
     let settings = RedisSettings {
         url: server.url(),
         tls: TlsFiles::default(),

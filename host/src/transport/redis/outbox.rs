@@ -11,9 +11,9 @@ use tokio::sync::mpsc;
 use tracing::{error, warn};
 
 use super::Redis;
+use super::connection::Link;
 use super::io_side::Place;
 use super::keys::Shard;
-use super::link::Link;
 use super::membership::Member;
 use super::stream::{Entry, EntryId, read, read_safe};
 use super::wire::decode;

@@ -12,11 +12,12 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use super::connection::Link;
 use super::keys::Shard;
-use super::link::Link;
 use super::stream::{Entry, EntryId, read};
 use super::wire::{Content, Letter, decode, encode};
 use super::{Redis, bytes_of, scripts};
+use crate::counts;
 use crate::message::{Event, EventId, Partition, now_ms};
 use crate::transport::{Death, Delivery};
 
@@ -166,6 +167,7 @@ impl Reader {
             sequence: entry.id.major,
         };
         warn!(messaging.message.id = %id, entry = %entry.id, "put aside: {reason}");
+        counts::DEAD_LETTERS.one();
         let content = entry.get("e").or(entry.fields.first().map(|(_, value)| value));
         let letter = Letter {
             id,

@@ -1,6 +1,6 @@
 //! The scripts that change things. Each is a file that tells its keys, arguments, answers and invariant.
 
-use super::script::Script;
+use super::connection::Script;
 
 macro_rules! scripts {
     ($($name:ident = $file:literal),* $(,)?) => {$(

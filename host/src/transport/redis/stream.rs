@@ -6,7 +6,7 @@ use std::str::FromStr;
 use bytes::Bytes;
 use redis::{Cmd, Value};
 
-use super::link::Link;
+use super::connection::Link;
 
 /// How long a read waits for news, in milliseconds.
 const WAIT_MS: u64 = 1_000;

@@ -31,7 +31,7 @@ const CLUSTER_TRIES: u32 = 3;
 
 /// A link to Redis. Clones share it.
 #[derive(Clone)]
-pub(super) struct Link(Arc<Shared>);
+pub(in crate::transport::redis) struct Link(Arc<Shared>);
 
 struct Shared {
     server: Arc<Server>,
@@ -55,12 +55,12 @@ struct Live {
 
 impl Link {
     /// For commands that are answered at once.
-    pub(super) fn new(server: Arc<Server>) -> Self {
+    pub(in crate::transport::redis) fn new(server: Arc<Server>) -> Self {
         Self::with(server, ANSWER)
     }
 
     /// With a connection of its own for those that wait for up to a second until there is something to answer.
-    pub(super) fn for_waiting(server: Arc<Server>) -> Self {
+    pub(in crate::transport::redis) fn for_waiting(server: Arc<Server>) -> Self {
         Self::with(server, LATE_ANSWER)
     }
 
@@ -75,13 +75,16 @@ impl Link {
     }
 
     /// Sends a command until it is answered, however long that takes.
-    pub(super) async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> T {
+    pub(in crate::transport::redis) async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> T {
         self.until_answered(Request::One(command), only).await
     }
 
     /// Sends a command until it is answered, if only by an error that no waiting changes, such as that there is no such
     /// key.
-    pub(super) async fn ask_or_error<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, String> {
+    pub(in crate::transport::redis) async fn ask_or_error<T: FromRedisValue>(
+        &self,
+        command: &Cmd,
+    ) -> Result<T, String> {
         let read = |answers: Vec<Value>| {
             let answer = answers.into_iter().next().unwrap_or(Value::Nil);
             match answer {
@@ -93,12 +96,17 @@ impl Link {
     }
 
     /// Sends several commands of one slot in one round trip, all of them again until all are answered.
-    pub(super) async fn ask_all(&self, commands: &Pipeline) -> Vec<Value> {
+    pub(in crate::transport::redis) async fn ask_all(&self, commands: &Pipeline) -> Vec<Value> {
         self.until_answered(Request::All(commands), Ok).await
     }
 
     /// Runs a script, again until it is answered. All keys are of one slot.
-    pub(super) async fn run<T: FromRedisValue>(&self, script: &Script, keys: &[Bytes], arguments: &[Bytes]) -> T {
+    pub(in crate::transport::redis) async fn run<T: FromRedisValue>(
+        &self,
+        script: &Script,
+        keys: &[Bytes],
+        arguments: &[Bytes],
+    ) -> T {
         let call = Call {
             script,
             keys,
@@ -109,7 +117,7 @@ impl Link {
 
     /// Runs a script and, right behind it on the same connection, the commands that follow, such as `WAIT`; all of it
     /// again until all is answered.
-    pub(super) async fn run_then<T: FromRedisValue>(
+    pub(in crate::transport::redis) async fn run_then<T: FromRedisValue>(
         &self,
         script: &Script,
         keys: &[Bytes],
@@ -129,7 +137,7 @@ impl Link {
     }
 
     /// Sends a command once, for somebody who waits: what hinders the answer is told at once.
-    pub(super) async fn try_ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, String> {
+    pub(in crate::transport::redis) async fn try_ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, String> {
         let server = &self.0.server;
         let words = |trouble: Trouble| trouble.words(&server.to_string());
         let mut live = self.live_or_not().await?;
@@ -147,7 +155,7 @@ impl Link {
     }
 
     /// Counts the connections made so far: whoever sees it change may have lost what it had not asked again.
-    pub(super) fn connections(&self) -> u64 {
+    pub(in crate::transport::redis) fn connections(&self) -> u64 {
         self.0.made.load(Ordering::Acquire)
     }
 

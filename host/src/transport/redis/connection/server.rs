@@ -31,7 +31,7 @@ const SENTINEL: Duration = Duration::from_millis(500);
 const QUEUE: usize = 1_000;
 
 /// Where Redis is and how to log in. Neither `Debug` nor `Display` shows what is secret.
-pub(super) struct Server {
+pub(in crate::transport::redis) struct Server {
     location: Location,
     certificates: Option<TlsCertificates>,
     outages: Outages,
@@ -55,7 +55,7 @@ pub(super) enum Connection {
 
 impl Server {
     /// Reads a URL and the files for TLS. Connects to nothing.
-    pub(super) fn new(url: &str, tls: &TlsFiles) -> Result<Self> {
+    pub(in crate::transport::redis) fn new(url: &str, tls: &TlsFiles) -> Result<Self> {
         let location = Location::parse(url).map_err(|problem| unusable(format!("[transport] url: {problem}")))?;
         let certificates = match location.tls {
             true => Some(tls::certificates(tls)?),
@@ -79,7 +79,7 @@ impl Server {
 
     /// Connects and looks around before anything else is done: whether this Redis can be used is told by an error with
     /// a remedy, and whether it is set up well by warnings in the log.
-    pub(super) async fn examine(&self, settings: &RedisSettings) -> Result<()> {
+    pub(in crate::transport::redis) async fn examine(&self, settings: &RedisSettings) -> Result<()> {
         startup::examine(self, settings).await
     }
 

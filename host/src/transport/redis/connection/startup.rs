@@ -25,7 +25,7 @@ const ANSWER: Duration = Duration::from_secs(2);
 const RIGHTS: &str = "+@connection +@hash +@set +@sortedset +@stream +del +exists +expire +eval +evalsha +time +info \
     +role +cluster|slots +cluster|nodes +config|get";
 
-static PROBE: Script = Script::new("probe", include_str!("scripts/probe.lua"));
+static PROBE: Script = Script::new("probe", include_str!("probe.lua"));
 
 /// Why Redis cannot be used.
 enum Refusal {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use redis::Cmd;
 
 /// A script: its name for people, and its code.
-pub(super) struct Script {
+pub(in crate::transport::redis) struct Script {
     name: &'static str,
     code: &'static str,
     /// By which Redis knows a script that it has run before.
@@ -16,7 +16,7 @@ pub(super) struct Script {
 
 impl Script {
     /// A script of this code; no work is done yet.
-    pub(super) const fn new(name: &'static str, code: &'static str) -> Self {
+    pub(in crate::transport::redis) const fn new(name: &'static str, code: &'static str) -> Self {
         let sha1 = OnceLock::new();
         Self { name, code, sha1 }
     }
