@@ -308,22 +308,29 @@ fn bytes_of_client(namespace: &Namespace, id: &SessionId) -> Bytes {
 /// One with the bounds that the list of what transports must do asks for, on a Redis of its own.
 #[cfg(test)]
 pub(super) async fn for_conformance(shards: u16) -> (Arc<dyn Transport>, connection::testing::TestServer) {
-    use super::conformance::{BACKLOG, CLIENT_BACKLOG, PARTITIONS};
-    let server = connection::testing::TestServer::start().await;
-    let settings = RedisSettings {
-        url: server.url(),
-        tls: TlsFiles::default(),
-        prefix: "test".into(),
-        partitions: PARTITIONS,
-        shards,
-        backlog: BACKLOG,
-        client_backlog: CLIENT_BACKLOG,
-        outbox: 1_000,
-        dead_letters: 1_000,
-        lease: Duration::from_secs(1),
-        wait_replicas: 0,
-        wait_aof: false,
-    };
-    let redis = Redis::connect(settings, &Shutdown::new()).await.unwrap();
+    let (redis, server) = Redis::for_test(shards).await;
     (Arc::new(redis), server)
+}
+
+#[cfg(test)]
+impl Redis {
+    async fn for_test(shards: u16) -> (Self, connection::testing::TestServer) {
+        use super::conformance::{BACKLOG, CLIENT_BACKLOG, PARTITIONS};
+        let server = connection::testing::TestServer::start().await;
+        let settings = RedisSettings {
+            url: server.url(),
+            tls: TlsFiles::default(),
+            prefix: "test".into(),
+            partitions: PARTITIONS,
+            shards,
+            backlog: BACKLOG,
+            client_backlog: CLIENT_BACKLOG,
+            outbox: 1_000,
+            dead_letters: 1_000,
+            lease: Duration::from_secs(1),
+            wait_replicas: 0,
+            wait_aof: false,
+        };
+        (Self::connect(settings, &Shutdown::new()).await.unwrap(), server)
+    }
 }

@@ -75,6 +75,12 @@ impl Reader {
 
     /// Begins to read a partition, from its oldest open event on.
     pub(super) async fn add(&self, partition: Partition) -> Tap {
+        let tap = self.put_in(partition);
+        self.wake().await;
+        tap
+    }
+
+    fn put_in(&self, partition: Partition) -> Tap {
         let (sender, deliveries) = mpsc::unbounded_channel();
         let stock = Arc::<Stock>::default();
         let source = Source {
@@ -83,7 +89,6 @@ impl Reader {
             stock: stock.clone(),
         };
         self.sources().insert(partition, source);
-        self.wake().await;
         Tap {
             reader: self.clone(),
             deliveries,
@@ -121,7 +126,7 @@ impl Reader {
             let mut partitions = HashMap::new();
             for (partition, source) in self.sources().iter().filter(|(_, source)| source.stock.wants_more()) {
                 let log = self.shard.log(*partition);
-                partitions.insert(log.clone(), *partition);
+                partitions.insert(log.clone(), (*partition, source.stock.clone()));
                 streams.push((log, source.last));
             }
             let news = tokio::select! {
@@ -130,7 +135,7 @@ impl Reader {
             };
             for (key, entries) in news {
                 match partitions.get(&key) {
-                    Some(partition) => self.take(*partition, entries).await,
+                    Some((partition, stock)) => self.take(*partition, stock, entries).await,
                     None => woken = entries.last().map_or(woken, |entry| entry.id),
                 }
             }
@@ -138,7 +143,7 @@ impl Reader {
     }
 
     /// Gives what was read to whoever has the partition, and puts aside what is no event.
-    async fn take(&self, partition: Partition, entries: Vec<Entry>) {
+    async fn take(&self, partition: Partition, stock: &Arc<Stock>, entries: Vec<Entry>) {
         let mut foreign = Vec::new();
         let mut deliveries = Vec::with_capacity(entries.len());
         let newest = entries.last().map(|entry| entry.id);
@@ -148,7 +153,10 @@ impl Reader {
                 Err(reason) => foreign.push((entry, reason)),
             }
         }
-        if let (Some(newest), Some(source)) = (newest, self.sources().get_mut(&partition)) {
+        // A partition that went and came back while this was read is read anew: what is open of it from before is not here.
+        if let (Some(newest), Some(source)) = (newest, self.sources().get_mut(&partition))
+            && Arc::ptr_eq(&source.stock, stock)
+        {
             source.last = newest;
             if !deliveries.is_empty() {
                 source.stock.events.fetch_add(deliveries.len(), Ordering::AcqRel);
@@ -232,4 +240,59 @@ fn delivery(partition: Partition, entry: &Entry) -> Result<Delivery, String> {
         },
         event: Arc::new(event),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::EventKind;
+
+    #[tokio::test]
+    async fn what_is_read_for_a_lease_is_not_taken_for_the_next() {
+        let (redis, server) = Redis::for_test(1).await;
+        let (shard, partition) = (redis.layout.shard(0), Partition(0));
+        let write = async |number: u64| {
+            let event = Event {
+                namespace: "/".into(),
+                client: None,
+                received_at_ms: number,
+                kind: EventKind::Custom {
+                    kind: "test/1".into(),
+                    data: Bytes::new(),
+                    content_type: None,
+                },
+            };
+            let mut add = ::redis::cmd("XADD");
+            add.arg(&shard.log(partition)[..])
+                .arg(format!("{number}-0"))
+                .arg("e")
+                .arg(&encode(&event)[..]);
+            redis.link.ask::<()>(&add).await;
+        };
+        let reader = Reader::start(&redis, shard.clone(), "test", CancellationToken::new());
+        let mut tap = reader.add(partition).await;
+        write(1).await;
+        assert_eq!(numbers(&mut tap, 1).await, [1]);
+        // The read that waits for what is behind it goes on while the partition goes and comes back.
+        loop {
+            let clients = server.ask(&["INFO", "clients"]).await.unwrap();
+            if format!("{clients:?}").contains("blocked_clients:1") {
+                break;
+            }
+        }
+        reader.remove(partition);
+        let mut tap = reader.put_in(partition);
+        write(2).await;
+        assert_eq!(numbers(&mut tap, 2).await, [1, 2]);
+    }
+
+    async fn numbers(tap: &mut Tap, count: usize) -> Vec<u64> {
+        let mut numbers = Vec::new();
+        while numbers.len() < count {
+            let next = tokio::time::timeout(std::time::Duration::from_secs(10), tap.next());
+            let deliveries = next.await.expect("more is open than came").unwrap();
+            numbers.extend(deliveries.iter().map(|delivery| delivery.id.sequence));
+        }
+        numbers
+    }
 }
