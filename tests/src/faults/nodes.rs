@@ -10,7 +10,7 @@ use crate::{Redis, RedisServer};
 /// How long a node that is not heard of keeps what it holds.
 const LEASE: Duration = Duration::from_secs(1);
 /// The same where nobody may have to wait for it, on a machine that is busy.
-const LONG_LEASE: Duration = Duration::from_secs(3);
+const LONG_LEASE: Duration = Duration::from_secs(10);
 /// Long enough to be taken for dead, and to wake up as one who does not know.
 const ZOMBIE: std::ops::Range<u64> = 2_000..2_400;
 
