@@ -64,6 +64,11 @@ impl Sentinels {
 
     /// Kills the master (SIGKILL); after a second the Sentinels begin to promote the replica.
     pub async fn kill_master(&mut self) {
+        // They promote none of which they last heard that it does not follow, and ask only every ten seconds.
+        for sentinel in &self.sentinels {
+            let line = "master-link-status\nok";
+            sentinel.until(&["SENTINEL", "REPLICAS", NAME], line).await;
+        }
         self.servers[self.master].kill().await;
     }
 
