@@ -178,7 +178,17 @@ impl Server {
             self.reached.store(true, Ordering::Release);
             Ok(connection)
         };
-        let late = |_| Err(Trouble::new(Kind::Unreachable, "connecting takes too long"));
+        // Redis waits for the end of a line, which not every greeting of TLS happens to have in it.
+        let hint = match address {
+            ConnectionAddr::TcpTls { .. } => {
+                "; it may speak no TLS there: write redis:// for rediss://, or its TLS port"
+            }
+            _ => "",
+        };
+        let late = |_| {
+            let words = format!("connecting takes too long{hint}");
+            Err(Trouble::new(Kind::Unreachable, words))
+        };
         tokio::time::timeout(within, connect).await.unwrap_or_else(late)
     }
 
