@@ -23,6 +23,7 @@ pub mod counts;
 pub mod http;
 pub mod message;
 pub mod pause;
+pub mod release;
 pub mod roles;
 pub mod shutdown;
 pub mod transport;

@@ -13,10 +13,11 @@ fn arrows_point_down() {
         ("shutdown.rs", &[]),
         ("counts.rs", &[]),
         ("pause.rs", &[]),
+        ("release", &["message"]),
         ("config", &["transport"]),
         ("http", &["counts", "shutdown"]),
-        ("transport", &["counts", "message", "pause", "shutdown"]),
-        ("wasm", &["message", "shutdown"]),
+        ("transport", &["counts", "message", "pause", "release", "shutdown"]),
+        ("wasm", &["message", "release", "shutdown"]),
         ("roles/frontend", &["config", "http", "shutdown"]),
         (
             "roles/io_node",
@@ -24,7 +25,7 @@ fn arrows_point_down() {
         ),
         (
             "roles/app_node",
-            &["counts", "message", "pause", "shutdown", "transport", "wasm"],
+            &["counts", "message", "pause", "release", "shutdown", "transport", "wasm"],
         ),
         (
             "cli",
@@ -33,6 +34,7 @@ fn arrows_point_down() {
                 "counts",
                 "http",
                 "message",
+                "release",
                 "roles",
                 "shutdown",
                 "transport",

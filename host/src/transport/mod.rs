@@ -12,6 +12,7 @@ mod conformance;
 mod memory;
 mod reach;
 mod redis;
+mod registry;
 
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use crate::message::{Command, Effects, Event, EventId, KeyValue, NodeId, Partition, SessionId};
 
 pub use self::redis::{Redis, RedisSettings, TlsFiles};
+pub use self::registry::Registry;
 pub use memory::{Memory, MemorySettings};
 
 /// What can go wrong with a transport.

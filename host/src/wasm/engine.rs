@@ -1,19 +1,14 @@
 //! The one wasmtime engine of a process: compiles components, keeps time for all instances, and bounds how many live.
 
-use std::fmt::Write as _;
 use std::num::NonZeroUsize;
-use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use wasmtime::component::Linker;
-use wasmtime::{
-    Cache, CacheConfig, Config, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails,
-};
+use wasmtime::{Config, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
 
 use super::bindings::AppNodePre;
 use super::load_error::LoadError;
@@ -21,6 +16,7 @@ use super::memory::{PARTS, TABLE_ELEMENTS};
 use super::settings::{EngineSettings, Grants};
 use super::state::State;
 use super::{capability, inspect};
+use crate::release::Digest;
 
 /// How often running handlers are looked after: a handler that loops holds a thread no longer than this.
 const TICK: Duration = Duration::from_millis(10);
@@ -35,16 +31,12 @@ pub struct Engine {
     most: usize,
 }
 
-/// The folder within the cache folder that is wasmtime's alone.
-const COMPILED: &str = "compiled";
-
 impl Engine {
     /// Sets up WebAssembly. Where the memory for all instances cannot be set aside at once, each takes its own later.
     pub fn new(settings: EngineSettings) -> Result<Self, LoadError> {
-        let cache = settings.cache.as_deref().map(open_cache).transpose()?;
         // While a pool is replaced, the old instances and the new ones live at the same time.
         let most = settings.max_instances.max(1).saturating_mul(2);
-        let mut config = config(cache);
+        let mut config = config();
         config.allocation_strategy(pooling(most, settings.max_memory));
         let wasmtime = match wasmtime::Engine::new(&config) {
             Ok(engine) => engine,
@@ -89,17 +81,17 @@ impl Engine {
 #[derive(Clone)]
 pub struct Component {
     pre: AppNodePre<State>,
-    digest: Arc<str>,
+    digest: Digest,
 }
 
 impl Component {
     /// The name of this build: the first 12 hexadecimal digits of its SHA-256.
     pub fn release(&self) -> &str {
-        &self.digest[..12]
+        self.digest.short()
     }
 
     /// Its whole SHA-256, in hexadecimal.
-    pub fn digest(&self) -> &str {
+    pub fn digest(&self) -> &Digest {
         &self.digest
     }
 
@@ -149,11 +141,11 @@ fn compile(engine: &wasmtime::Engine, bytes: &[u8], grants: &Grants) -> Result<C
     let pre = AppNodePre::new(pre).map_err(mismatch)?;
     Ok(Component {
         pre,
-        digest: hexadecimal(&Sha256::digest(bytes)).into(),
+        digest: Digest::of(bytes),
     })
 }
 
-fn config(cache: Option<Cache>) -> Config {
+fn config() -> Config {
     let mut config = Config::new();
     config
         .wasm_component_model(true)
@@ -162,8 +154,7 @@ fn config(cache: Option<Cache>) -> Config {
         .wasm_backtrace_max_frames(NonZeroUsize::new(FRAMES))
         // Names come from the component's name section. Lines would come from its DWARF, which wasmtime reads anew for
         // each frame of each trap, on the thread of the trap: 50 ms for one event that a client can send at will.
-        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
-        .cache(cache);
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable);
     config
 }
 
@@ -191,19 +182,6 @@ fn pooling(instances: u32, memory: usize) -> PoolingAllocationConfig {
     pooling
 }
 
-/// Opens the cache in a folder of its own within `path`: wasmtime cleans its folder up, and takes away whatever it does
-/// not know in there, other people's files included.
-fn open_cache(path: &Path) -> Result<Cache, LoadError> {
-    let refused = |cause: String| LoadError::Cache {
-        path: path.to_owned(),
-        cause,
-    };
-    let absolute = std::path::absolute(path).map_err(|error| refused(error.to_string()))?;
-    let mut config = CacheConfig::new();
-    config.with_directory(absolute.join(COMPILED));
-    Cache::new(config).map_err(|error| refused(format!("{error:#}")))
-}
-
 /// Moves the engine's clock on, for as long as there is an engine.
 fn tick(engine: EngineWeak) -> Result<(), LoadError> {
     let ticker = thread::Builder::new().name("wasm-clock".to_owned());
@@ -217,13 +195,4 @@ fn tick(engine: EngineWeak) -> Result<(), LoadError> {
     ticking.map(drop).map_err(|error| LoadError::Engine {
         cause: format!("cannot start the clock: {error}"),
     })
-}
-
-fn hexadecimal(digest: &[u8]) -> String {
-    digest
-        .iter()
-        .fold(String::with_capacity(digest.len() * 2), |mut text, byte| {
-            write!(text, "{byte:02x}").expect("a String takes all that is written");
-            text
-        })
 }

@@ -60,7 +60,7 @@ impl Pool {
                 .map(|(key, value)| (key.clone(), value.clone()))
                 .collect(),
             release: component.release().to_owned(),
-            digest: component.digest().to_owned(),
+            digest: component.digest().as_str().to_owned(),
             settings,
         });
         let room = engine.room();

@@ -1,0 +1,261 @@
+//! A share of the partitions on a new release, and how it compares with the one in use.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::report::Counts;
+use super::rollout::Peer;
+use crate::message::Partition;
+
+/// From so many events on, a share of failures says something
+const ENOUGH: u64 = 20;
+/// and so many failures do, of however few events.
+const MANY_FAILURES: u64 = 5;
+/// From so many events on each side, the slowest of a hundred say something.
+const ENOUGH_TIMES: u64 = 200;
+/// Less of a difference is noise, however the ratio looks.
+const NOISE_US: u64 = 1_000;
+
+/// How a new release is compared with the one in use before it takes its place.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Canary {
+    /// The share of the partitions that it gets, in percent. A client is in one partition, and so stays on one side.
+    pub percent: f64,
+    /// For how long, in milliseconds.
+    pub for_ms: u64,
+    /// By how many percentage points more of its events may fail.
+    pub failure_margin: f64,
+    /// By how many percent longer the slowest of a hundred events may take.
+    pub p99_margin: f64,
+}
+
+/// What can be said of a canary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Opinion {
+    /// Nothing yet.
+    None,
+    /// It is not to be used, for this reason.
+    Worse(String),
+    /// It can be used.
+    AsGood,
+}
+
+impl Default for Canary {
+    /// A tenth for two minutes; one percentage point more failures, and half as long again for the slowest.
+    fn default() -> Self {
+        Self {
+            percent: 10.0,
+            for_ms: 120_000,
+            failure_margin: 1.0,
+            p99_margin: 50.0,
+        }
+    }
+}
+
+impl Canary {
+    /// Whether the new release has this partition, out of `count`. At least one partition is among its share, and at least one
+    /// is not; which ones, differs from release to release.
+    pub fn has(&self, partition: Partition, release: u64, count: u16) -> bool {
+        let rank = |partition: u16| (xxh3_64_with_seed(&partition.to_le_bytes(), release), partition);
+        let own = rank(partition.0);
+        let before = (0..count).filter(|other| rank(*other) < own).count();
+        let share = (f64::from(count) * self.percent / 100.0).round() as usize;
+        before < share.clamp(1, usize::from(count).saturating_sub(1).max(1))
+    }
+
+    /// Compares the release with the one in use, by what the nodes tell after `age`.
+    pub(super) fn opinion(&self, release: u64, peers: &[Peer<'_>], age: Duration) -> Opinion {
+        let reports = || peers.iter().filter_map(|peer| peer.app);
+        let progress = reports().filter_map(|app| app.progress.as_ref());
+        let new = Sum::of(
+            progress
+                .filter(|progress| progress.release == release)
+                .map(|progress| &progress.counts),
+        );
+        let old = Sum::of(reports().map(|app| &app.counts));
+        let is_over = age >= Duration::from_millis(self.for_ms);
+        if let Some(reason) = self.too_many_failures(&new, &old) {
+            return Opinion::Worse(reason);
+        }
+        if !is_over {
+            return Opinion::None;
+        }
+        if new.events == 0 {
+            let time = Duration::from_millis(self.for_ms);
+            return Opinion::Worse(format!(
+                "its partitions had no event in {time:?}, so nothing is known of it"
+            ));
+        }
+        match self.too_slow(&new, &old) {
+            Some(reason) => Opinion::Worse(reason),
+            None => Opinion::AsGood,
+        }
+    }
+
+    fn too_many_failures(&self, new: &Sum, old: &Sum) -> Option<String> {
+        let says_something = new.events >= ENOUGH || new.failures >= MANY_FAILURES;
+        let (new_rate, old_rate) = (new.failure_rate(), old.failure_rate());
+        (says_something && new_rate > old_rate + self.failure_margin).then(|| {
+            format!(
+                "{new_rate:.1} % of its {} events failed, {old_rate:.1} % of the {} of the one in use",
+                new.events, old.events
+            )
+        })
+    }
+
+    fn too_slow(&self, new: &Sum, old: &Sum) -> Option<String> {
+        if new.events.min(old.events) < ENOUGH_TIMES {
+            return None;
+        }
+        let (slow, usual) = (new.p99_us(), old.p99_us());
+        let most = usual as f64 * (1.0 + self.p99_margin / 100.0) + NOISE_US as f64;
+        (slow as f64 > most)
+            .then(|| format!("99 of 100 of its events take up to {slow} µs, those of the one in use {usual} µs"))
+    }
+}
+
+/// What several nodes tell, together.
+#[derive(Debug, Default)]
+struct Sum {
+    events: u64,
+    failures: u64,
+    times: Vec<(u64, u64)>,
+}
+
+impl Sum {
+    fn of<'a>(counts: impl Iterator<Item = &'a Counts>) -> Self {
+        let mut sum = Self::default();
+        for counts in counts {
+            sum.events += counts.events;
+            sum.failures += counts.failures;
+            sum.times.extend(&counts.times);
+        }
+        sum.times.sort_unstable();
+        sum
+    }
+
+    fn failure_rate(&self) -> f64 {
+        100.0 * self.failures as f64 / self.events.max(1) as f64
+    }
+
+    fn p99_us(&self) -> u64 {
+        let all: u64 = self.times.iter().map(|(_, count)| count).sum();
+        let mut left = all.saturating_mul(99).div_ceil(100);
+        for (time, count) in &self.times {
+            left = left.saturating_sub(*count);
+            if left == 0 {
+                return *time;
+            }
+        }
+        0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{AppReport, Digest, Progress, Stage};
+    use super::*;
+    use crate::message::NodeId;
+
+    fn counts(events: u64, failures: u64, usual_us: u64, slow_us: u64) -> Counts {
+        Counts {
+            events,
+            failures,
+            times: vec![(usual_us, events - events / 20), (slow_us, events / 20)],
+            ..Counts::default()
+        }
+    }
+
+    fn opinion(old: Counts, new: Counts, over: bool) -> Opinion {
+        let canary = Canary::default();
+        let report = AppReport {
+            release: 1,
+            digest: Digest::of(b""),
+            instances: 1,
+            in_hand: 0,
+            counts: old,
+            progress: Some(Progress {
+                release: 2,
+                stage: Stage::Proven,
+                counts: new,
+            }),
+            states_refused: Vec::new(),
+        };
+        let peer = Peer {
+            node: &NodeId::from("app-1"),
+            app: Some(&report),
+        };
+        let age = Duration::from_millis(if over { canary.for_ms } else { 0 });
+        canary.opinion(2, &[peer], age)
+    }
+
+    #[test]
+    fn a_share_of_the_partitions_is_that_share() {
+        for (percent, count, wanted) in [
+            (10.0, 64, 6),
+            (50.0, 64, 32),
+            (1.0, 8, 1),
+            (100.0, 64, 63),
+            (10.0, 1, 1),
+        ] {
+            let canary = Canary {
+                percent,
+                ..Canary::default()
+            };
+            for release in 1..4 {
+                let share = (0..count)
+                    .filter(|number| canary.has(Partition(*number), release, count))
+                    .count();
+                assert_eq!(share, wanted, "{percent} % of {count}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_fails_more_often_is_given_up_at_once() {
+        let good = counts(10_000, 10, 100, 200);
+        assert_eq!(
+            opinion(good.clone(), counts(19, 4, 100, 200), false),
+            Opinion::None,
+            "too few"
+        );
+        assert!(matches!(
+            opinion(good.clone(), counts(8, 5, 100, 200), false),
+            Opinion::Worse(_)
+        ));
+        assert!(matches!(
+            opinion(good.clone(), counts(500, 8, 100, 200), false),
+            Opinion::Worse(_)
+        ));
+        assert_eq!(
+            opinion(good, counts(500, 5, 100, 200), false),
+            Opinion::None,
+            "within the margin"
+        );
+    }
+
+    #[test]
+    fn what_does_as_well_is_taken_when_the_time_is_over() {
+        let good = counts(10_000, 10, 100, 200);
+        assert_eq!(opinion(good.clone(), good.clone(), false), Opinion::None);
+        assert_eq!(opinion(good.clone(), good.clone(), true), Opinion::AsGood);
+        assert_eq!(
+            opinion(good.clone(), counts(3, 0, 100, 90_000), true),
+            Opinion::AsGood,
+            "too few"
+        );
+        assert!(matches!(opinion(good, Counts::default(), true), Opinion::Worse(_)));
+    }
+
+    #[test]
+    fn what_is_slower_is_not_taken() {
+        let good = counts(10_000, 10, 1_000, 2_000);
+        assert!(matches!(
+            opinion(good.clone(), counts(1_000, 0, 1_000, 4_100), true),
+            Opinion::Worse(_)
+        ));
+        assert_eq!(opinion(good, counts(1_000, 0, 1_000, 3_900), true), Opinion::AsGood);
+    }
+}

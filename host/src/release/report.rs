@@ -1,0 +1,88 @@
+//! What an app-node tells of itself: what it runs, how that goes, and how far it is with a rollout.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::Digest;
+use crate::message::{Namespace, NodeId};
+
+/// A node's latest words.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeReport {
+    /// Who tells it.
+    pub node: NodeId,
+    /// When, in milliseconds since the Unix epoch, by its own clock.
+    pub at_ms: u64,
+    /// Its apps.
+    pub apps: BTreeMap<Namespace, AppReport>,
+}
+
+/// One app on one node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AppReport {
+    /// The number of the release in use.
+    pub release: u64,
+    /// Its component.
+    pub digest: Digest,
+    /// Its instances.
+    pub instances: usize,
+    /// Events that were read and are not committed.
+    pub in_hand: u64,
+    /// How the release in use does.
+    pub counts: Counts,
+    /// How far the node is with a release that is to be taken into use.
+    pub progress: Option<Progress>,
+    /// Instances that began without the state of those before them, since the last swap, and why.
+    #[serde(default)]
+    pub states_refused: Vec<String>,
+}
+
+/// How far a node is with a release.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The release.
+    pub release: u64,
+    /// How far.
+    pub stage: Stage,
+    /// How it does, once it is given events.
+    pub counts: Counts,
+}
+
+/// How far a node is with a release that is to be taken into use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// It asks for the component.
+    Fetching,
+    /// It compiles it.
+    Compiling,
+    /// It makes instances.
+    Starting,
+    /// Instances wait for their first events.
+    Ready,
+    /// They have answered their first events.
+    Proven,
+    /// It cannot be used here, for this reason: the rollout is over.
+    Failed(String),
+    /// The cluster uses it already and this node cannot yet, for this reason. It goes on trying.
+    Behind(String),
+}
+
+/// How a release does on a node.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Events handled since it was given any.
+    pub events: u64,
+    /// How many of these failed.
+    pub failures: u64,
+    /// Events a second, of late.
+    pub per_second: f64,
+    /// Time in the handler of late, in microseconds: half of the events took no longer.
+    pub p50_us: u64,
+    /// 99 of 100 took no longer.
+    pub p99_us: u64,
+    /// All times since it was given events, in microseconds, with how many took so long. Told of a rollout alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub times: Vec<(u64, u64)>,
+}

@@ -1,0 +1,243 @@
+//! A release on its way into use, and the step that it takes next.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::canary::{Canary, Opinion};
+use super::report::{AppReport, Stage};
+use super::track::{Origin, State, Track};
+use crate::message::NodeId;
+
+/// How long nodes may take to get ready. Compilers of large components take half a minute.
+const PREPARATION: Duration = Duration::from_secs(300);
+/// How long a rollout waits for nodes to get their first events. A node that has none by then takes the release into use with
+/// its first events, and still takes it back should these fail.
+const TRIAL: Duration = Duration::from_secs(2);
+
+/// A release on its way into use.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Rollout {
+    /// The release.
+    pub release: u64,
+    /// How far the cluster is with it.
+    pub phase: Phase,
+    /// Whether it is to be compared with the one in use, and how.
+    pub canary: Option<Canary>,
+}
+
+/// How far the cluster is with a rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Every node fetches, compiles and starts it.
+    Preparing,
+    /// Every node gives it its first events, one at a time.
+    Trying,
+    /// It has a share of the partitions.
+    Canary,
+}
+
+/// An app-node that is there, as far as one app goes.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer<'a> {
+    /// Its name.
+    pub node: &'a NodeId,
+    /// What it tells of the app. None when it has told nothing yet.
+    pub app: Option<&'a AppReport>,
+}
+
+impl Peer<'_> {
+    /// How far it is with a release.
+    fn stage(&self, release: u64) -> Option<&Stage> {
+        let progress = self.app?.progress.as_ref()?;
+        (progress.release == release).then_some(&progress.stage)
+    }
+}
+
+impl Track {
+    /// Takes the rollout a step further, if what the nodes that run the app tell allows or demands it, and says whether
+    /// anything changed. `age` is for how long the present phase has lasted.
+    pub fn step(&mut self, peers: &[Peer<'_>], age: Duration) -> bool {
+        let Some(rollout) = &self.rollout else {
+            return self.give_up_current(peers);
+        };
+        let release = rollout.release;
+        if let Some(reason) = failure(peers, release) {
+            self.end_rollout(State::Failed(reason));
+            return true;
+        }
+        let all = |is: fn(&Stage) -> bool| peers.iter().all(|peer| peer.stage(release).is_some_and(is));
+        match rollout.phase {
+            Phase::Preparing if !peers.is_empty() && all(|stage| matches!(stage, Stage::Ready | Stage::Proven)) => {
+                // What goes back to where it was needs no trial.
+                match self.release(release).map(|release| &release.origin) {
+                    Some(Origin::Rollback(_)) => self.promote(),
+                    _ => self.enter(Phase::Trying),
+                }
+            }
+            Phase::Preparing if age > PREPARATION => {
+                let late = peers
+                    .iter()
+                    .find(|peer| !matches!(peer.stage(release), Some(Stage::Ready | Stage::Proven)));
+                let reason = match late {
+                    Some(peer) => format!("{} did not get ready within {PREPARATION:?}", peer.node),
+                    None => format!("no app-node was there to take it up within {PREPARATION:?}"),
+                };
+                self.end_rollout(State::Failed(reason));
+            }
+            Phase::Trying if all(|stage| *stage == Stage::Proven) || age > TRIAL => match rollout.canary {
+                Some(_) => self.enter(Phase::Canary),
+                None => self.promote(),
+            },
+            Phase::Canary => {
+                let canary = rollout.canary.clone().unwrap_or_default();
+                match canary.opinion(release, peers, age) {
+                    Opinion::None => return false,
+                    Opinion::Worse(reason) => self.end_rollout(State::Failed(reason)),
+                    Opinion::AsGood => self.promote(),
+                }
+            }
+            Phase::Preparing | Phase::Trying => return false,
+        }
+        true
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        if let Some(rollout) = &mut self.rollout {
+            rollout.phase = phase;
+        }
+    }
+
+    /// A release that was taken into use before some node had events for it, and then fails there.
+    fn give_up_current(&mut self, peers: &[Peer<'_>]) -> bool {
+        match failure(peers, self.current) {
+            Some(reason) => self.revert(reason),
+            None => false,
+        }
+    }
+}
+
+/// Why a release cannot be used, when some node says so.
+fn failure(peers: &[Peer<'_>], release: u64) -> Option<String> {
+    peers.iter().find_map(|peer| match peer.stage(release) {
+        Some(Stage::Failed(reason)) => Some(format!("on {}: {reason}", peer.node)),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Counts, Digest, Progress, Target};
+    use super::*;
+
+    const MOMENT: Duration = Duration::ZERO;
+
+    fn target(name: &str) -> Target {
+        Target {
+            digest: Digest::of(name.as_bytes()),
+            file: name.into(),
+            bytes: 1,
+        }
+    }
+
+    fn rolling_out() -> Track {
+        let mut track = Track::first(target("a"), 0, 10);
+        track.deploy(target("b"), None, 0).unwrap();
+        track
+    }
+
+    fn report(release: u64, stage: Stage) -> AppReport {
+        AppReport {
+            release: 1,
+            digest: Digest::of(b"a"),
+            instances: 4,
+            in_hand: 0,
+            counts: Counts::default(),
+            progress: Some(Progress {
+                release,
+                stage,
+                counts: Counts::default(),
+            }),
+            states_refused: Vec::new(),
+        }
+    }
+
+    fn step(track: &mut Track, stages: &[Option<Stage>], age: Duration) -> bool {
+        let reports: Vec<_> = stages
+            .iter()
+            .map(|stage| stage.clone().map(|stage| report(2, stage)))
+            .collect();
+        let node = NodeId::from("app-1");
+        let peers: Vec<_> = reports
+            .iter()
+            .map(|report| Peer {
+                node: &node,
+                app: report.as_ref(),
+            })
+            .collect();
+        track.step(&peers, age)
+    }
+
+    #[test]
+    fn a_release_is_taken_into_use_when_every_node_has_tried_it() {
+        let mut track = rolling_out();
+        assert!(!step(&mut track, &[Some(Stage::Ready), None], MOMENT));
+        assert!(!step(&mut track, &[Some(Stage::Ready), Some(Stage::Compiling)], MOMENT));
+        assert!(step(&mut track, &[Some(Stage::Ready), Some(Stage::Ready)], MOMENT));
+        assert!(!step(&mut track, &[Some(Stage::Ready), Some(Stage::Proven)], MOMENT));
+        assert!(step(&mut track, &[Some(Stage::Proven), Some(Stage::Proven)], MOMENT));
+        assert_eq!((track.current, &track.rollout), (2, &None));
+    }
+
+    #[test]
+    fn a_node_without_events_holds_up_nobody_for_long() {
+        let mut track = rolling_out();
+        step(&mut track, &[Some(Stage::Ready)], MOMENT);
+        assert!(!step(&mut track, &[Some(Stage::Ready)], TRIAL));
+        assert!(step(&mut track, &[Some(Stage::Ready)], TRIAL * 2));
+        assert_eq!(track.current, 2);
+    }
+
+    #[test]
+    fn one_node_that_cannot_run_it_ends_it_for_all() {
+        let mut track = rolling_out();
+        let broken = Stage::Failed("it does not compile".into());
+        assert!(step(&mut track, &[Some(Stage::Ready), Some(broken)], MOMENT));
+        assert_eq!((track.current, &track.rollout), (1, &None));
+        let reason = "on app-1: it does not compile".to_owned();
+        assert_eq!(track.release(2).unwrap().state, State::Failed(reason));
+    }
+
+    #[test]
+    fn what_fails_with_its_first_events_after_its_promotion_is_taken_back() {
+        let mut track = rolling_out();
+        track.promote();
+        assert!(!step(&mut track, &[Some(Stage::Behind("it is slow".into()))], MOMENT));
+        assert!(step(&mut track, &[Some(Stage::Failed("it broke".into()))], MOMENT));
+        assert_eq!(track.current, 1);
+    }
+
+    #[test]
+    fn nodes_that_never_get_ready_end_it() {
+        let mut track = rolling_out();
+        assert!(!step(&mut track, &[None], PREPARATION));
+        assert!(step(&mut track, &[None], PREPARATION * 2));
+        assert!(matches!(track.release(2).unwrap().state, State::Failed(_)));
+    }
+
+    #[test]
+    fn a_rollback_needs_no_trial() {
+        let mut track = rolling_out();
+        track.promote();
+        track.rollback(None, 0).unwrap();
+        let ready = report(3, Stage::Ready);
+        let node = NodeId::from("app-1");
+        let peer = Peer {
+            node: &node,
+            app: Some(&ready),
+        };
+        assert!(track.step(&[peer], MOMENT));
+        assert_eq!((track.current, track.in_use().file.as_str()), (3, "a"));
+    }
+}

@@ -1,0 +1,419 @@
+//! The releases of one app, and the ways to add one.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Canary, Digest, Phase, Rollout};
+
+/// The releases of one app.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Track {
+    /// The number of the release in use.
+    pub current: u64,
+    /// Oldest first. The one in use and the one being rolled out are among them.
+    pub releases: Vec<Release>,
+    /// The release that is being taken into use, if one is.
+    pub rollout: Option<Rollout>,
+    /// How many releases are remembered.
+    pub kept: usize,
+}
+
+/// A component that was to be run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Release {
+    /// 1 for the app's first, and one more for each.
+    pub number: u64,
+    /// The component.
+    pub digest: Digest,
+    /// The file it came from, for people.
+    pub file: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// When it was asked for, in milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// What asked for it.
+    pub origin: Origin,
+    /// What became of it.
+    pub state: State,
+}
+
+/// What asked for a release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// The file in a node's configuration, when the app had no release.
+    Config,
+    /// A deploy.
+    Deploy,
+    /// A rollback to the component of this release.
+    Rollback(u64),
+}
+
+/// What became of a release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// It is being taken into use.
+    RollingOut,
+    /// It is in use.
+    Current,
+    /// It was in use.
+    Retired,
+    /// It was not taken into use, or was taken out of use by itself, for this reason.
+    Failed(String),
+    /// It was not taken into use, since this release was asked for meanwhile.
+    Superseded(u64),
+    /// Its rollout was ended by a rollback.
+    Cancelled,
+}
+
+/// A component that is asked for.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The component.
+    pub digest: Digest,
+    /// The file it came from, for people.
+    pub file: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+}
+
+/// Why a release cannot be asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// That component is in use, and nothing else is being rolled out.
+    #[error("release {0} is in use already, and has the same component")]
+    InUse(u64),
+    /// That component is being rolled out.
+    #[error("release {0}, which has the same component, is being rolled out already")]
+    RollingOut(u64),
+    /// There is none to go back to.
+    #[error("there is no release before {0} to go back to; plugnode releases lists all")]
+    NothingBefore(u64),
+    /// No such release.
+    #[error("there is no release {0}; plugnode releases lists all")]
+    Unknown(String),
+    /// A release that never was in use.
+    #[error("release {number} never was in use: it {what}; deploy its component to try it again")]
+    NeverInUse {
+        /// The release.
+        number: u64,
+        /// What became of it.
+        what: String,
+    },
+}
+
+impl Track {
+    /// An app's first release, in use from the start.
+    pub fn first(target: Target, now_ms: u64, kept: usize) -> Self {
+        Self {
+            current: 1,
+            releases: vec![target.release(1, now_ms, Origin::Config, State::Current)],
+            rollout: None,
+            kept,
+        }
+    }
+
+    /// The release of this number, if it is remembered.
+    pub fn release(&self, number: u64) -> Option<&Release> {
+        self.releases.iter().find(|release| release.number == number)
+    }
+
+    /// The release in use.
+    pub fn in_use(&self) -> &Release {
+        self.release(self.current).expect("the release in use is remembered")
+    }
+
+    /// The release being rolled out, if one is.
+    pub fn rolling_out(&self) -> Option<&Release> {
+        self.release(self.rollout.as_ref()?.release)
+    }
+
+    /// Asks for a component: it is rolled out from now on, and whatever was being rolled out is not any more. Returns the
+    /// number of its release.
+    pub fn deploy(&mut self, target: Target, canary: Option<Canary>, now_ms: u64) -> Result<u64, Refused> {
+        if let Some(release) = self.rolling_out() {
+            if release.digest == target.digest {
+                return Err(Refused::RollingOut(release.number));
+            }
+        } else if self.in_use().digest == target.digest {
+            return Err(Refused::InUse(self.current));
+        }
+        let number = self.next_number();
+        self.end_rollout(State::Superseded(number));
+        self.releases
+            .push(target.release(number, now_ms, Origin::Deploy, State::RollingOut));
+        self.rollout = Some(Rollout {
+            release: number,
+            phase: Phase::Preparing,
+            canary,
+        });
+        self.forget_oldest();
+        Ok(number)
+    }
+
+    /// Asks for a release that was in use, by its number or the beginning of its digest; without one, for the release in use
+    /// before the present one. A rollout in progress ends; ending it is all that is done when no release is named. Returns the
+    /// number of the new release, or none when only the rollout was ended.
+    pub fn rollback(&mut self, to: Option<&str>, now_ms: u64) -> Result<Option<u64>, Refused> {
+        let target = match to {
+            None if self.rollout.is_some() => {
+                self.end_rollout(State::Cancelled);
+                return Ok(None);
+            }
+            None => self.before_current()?,
+            Some(name) => self.named(name)?,
+        };
+        let (to, digest) = (target.number, target.digest.clone());
+        if digest == self.in_use().digest {
+            // Whoever names the release in use while another is rolled out wants that to end.
+            return match self.rollout {
+                Some(_) => {
+                    self.end_rollout(State::Cancelled);
+                    Ok(None)
+                }
+                None => Err(Refused::InUse(self.current)),
+            };
+        }
+        if let Some(release) = self.rolling_out()
+            && release.digest == digest
+        {
+            return Err(Refused::RollingOut(release.number));
+        }
+        let target = Target {
+            digest,
+            file: target.file.clone(),
+            bytes: target.bytes,
+        };
+        let number = self.next_number();
+        self.end_rollout(State::Superseded(number));
+        self.releases
+            .push(target.release(number, now_ms, Origin::Rollback(to), State::RollingOut));
+        self.rollout = Some(Rollout {
+            release: number,
+            phase: Phase::Preparing,
+            canary: None,
+        });
+        self.forget_oldest();
+        Ok(Some(number))
+    }
+
+    /// Takes the release being rolled out into use.
+    pub(super) fn promote(&mut self) {
+        let Some(rollout) = self.rollout.take() else { return };
+        let before = self.current;
+        self.set_state(before, State::Retired);
+        self.set_state(rollout.release, State::Current);
+        self.current = rollout.release;
+    }
+
+    /// Ends the rollout in progress, if there is one.
+    pub(super) fn end_rollout(&mut self, state: State) {
+        if let Some(rollout) = self.rollout.take() {
+            self.set_state(rollout.release, state);
+        }
+    }
+
+    /// Takes the release in use out of use and the one before it back, when there is one.
+    pub(super) fn revert(&mut self, reason: String) -> bool {
+        let Ok(before) = self.before_current().map(|release| release.number) else {
+            return false;
+        };
+        let failed = self.current;
+        self.set_state(failed, State::Failed(reason));
+        self.set_state(before, State::Current);
+        self.current = before;
+        true
+    }
+
+    /// The release in use before the present one. Going back again leads further back.
+    fn before_current(&self) -> Result<&Release, Refused> {
+        let mut base = self.in_use();
+        while let Origin::Rollback(to) = base.origin {
+            let Some(release) = self.release(to) else { break };
+            base = release;
+        }
+        let digest = &self.in_use().digest;
+        let before = self.releases.iter().rev().find(|release| {
+            release.number < base.number && release.state == State::Retired && release.digest != *digest
+        });
+        before.ok_or(Refused::NothingBefore(self.current))
+    }
+
+    fn named(&self, name: &str) -> Result<&Release, Refused> {
+        let unknown = || Refused::Unknown(name.to_owned());
+        let is_named = |release: &&Release| {
+            name.parse() == Ok(release.number) || (name.len() >= 6 && release.digest.as_str().starts_with(name))
+        };
+        let mut newest_first = self.releases.iter().rev().filter(is_named);
+        let first = newest_first.next().ok_or_else(unknown)?;
+        let was_in_use = |release: &&Release| matches!(release.state, State::Current | State::Retired);
+        let used = Some(first).into_iter().chain(newest_first).find(was_in_use);
+        used.ok_or_else(|| Refused::NeverInUse {
+            number: first.number,
+            what: first.state.to_string(),
+        })
+    }
+
+    fn next_number(&self) -> u64 {
+        self.releases.last().map_or(1, |release| release.number + 1)
+    }
+
+    fn set_state(&mut self, number: u64, state: State) {
+        let release = self.releases.iter_mut().find(|release| release.number == number);
+        if let Some(release) = release {
+            release.state = state;
+        }
+    }
+
+    /// Keeps the latest. The one in use and the one before it are kept in any case.
+    fn forget_oldest(&mut self) {
+        while self.releases.len() > self.kept.max(2) {
+            let before = self.before_current().map(|release| release.number).ok();
+            let is_free = |release: &Release| {
+                release.number != self.current && Some(release.number) != before && release.state != State::RollingOut
+            };
+            let Some(place) = self.releases.iter().position(is_free) else {
+                return;
+            };
+            self.releases.remove(place);
+        }
+    }
+}
+
+impl Target {
+    fn release(self, number: u64, at_ms: u64, origin: Origin, state: State) -> Release {
+        Release {
+            number,
+            digest: self.digest,
+            file: self.file,
+            bytes: self.bytes,
+            at_ms,
+            origin,
+            state,
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RollingOut => f.write_str("is being rolled out"),
+            Self::Current => f.write_str("is in use"),
+            Self::Retired => f.write_str("was in use"),
+            Self::Failed(reason) => write!(f, "failed: {reason}"),
+            Self::Superseded(by) => write!(f, "was superseded by release {by}"),
+            Self::Cancelled => f.write_str("was cancelled"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(name: &str) -> Target {
+        Target {
+            digest: Digest::of(name.as_bytes()),
+            file: name.into(),
+            bytes: 1,
+        }
+    }
+
+    /// A track on which each of these was deployed and promoted, after `a`.
+    fn track(names: &[&str]) -> Track {
+        let mut track = Track::first(target("a"), 0, 10);
+        for name in names {
+            track.deploy(target(name), None, 0).unwrap();
+            track.promote();
+        }
+        track
+    }
+
+    fn states(track: &Track) -> Vec<(u64, State)> {
+        let states = track
+            .releases
+            .iter()
+            .map(|release| (release.number, release.state.clone()));
+        states.collect()
+    }
+
+    #[test]
+    fn a_deploy_during_a_rollout_supersedes_it() {
+        let mut track = track(&[]);
+        assert_eq!(track.deploy(target("b"), None, 0), Ok(2));
+        assert_eq!(track.deploy(target("b"), None, 0), Err(Refused::RollingOut(2)));
+        assert_eq!(track.deploy(target("c"), None, 0), Ok(3));
+        track.promote();
+        assert_eq!(
+            states(&track),
+            [(1, State::Retired), (2, State::Superseded(3)), (3, State::Current)]
+        );
+        assert_eq!(track.deploy(target("c"), None, 0), Err(Refused::InUse(3)));
+    }
+
+    #[test]
+    fn the_release_in_use_can_be_deployed_over_a_rollout() {
+        let mut track = track(&[]);
+        track.deploy(target("b"), None, 0).unwrap();
+        assert_eq!(track.deploy(target("a"), None, 0), Ok(3));
+        track.promote();
+        assert_eq!(track.in_use().file, "a");
+    }
+
+    #[test]
+    fn a_rollback_goes_back_and_the_next_further_back() {
+        let mut track = track(&["b", "c"]);
+        assert_eq!(track.rollback(None, 0), Ok(Some(4)));
+        track.promote();
+        assert_eq!(track.in_use().file, "b");
+        assert_eq!(track.rollback(None, 0), Ok(Some(5)));
+        track.promote();
+        assert_eq!(track.in_use().file, "a");
+        assert_eq!(track.rollback(None, 0), Err(Refused::NothingBefore(5)));
+        assert_eq!(track.rollback(Some("3"), 0), Ok(Some(6)));
+        track.promote();
+        assert_eq!(track.in_use().file, "c");
+        let digest = Digest::of(b"a");
+        assert_eq!(track.rollback(Some(digest.short()), 0), Ok(Some(7)));
+    }
+
+    #[test]
+    fn a_rollback_during_a_rollout_ends_it() {
+        let mut track = track(&["b"]);
+        track.deploy(target("c"), None, 0).unwrap();
+        assert_eq!(track.rollback(None, 0), Ok(None));
+        assert_eq!(track.release(3).unwrap().state, State::Cancelled);
+        assert_eq!((track.current, &track.rollout), (2, &None));
+        assert!(matches!(
+            track.rollback(Some("3"), 0),
+            Err(Refused::NeverInUse { number: 3, .. })
+        ));
+        assert_eq!(track.rollback(Some("99"), 0), Err(Refused::Unknown("99".into())));
+    }
+
+    #[test]
+    fn what_fails_after_its_promotion_gives_way_to_the_one_before() {
+        let mut track = track(&["b"]);
+        assert!(track.revert("it broke".into()));
+        assert_eq!(
+            states(&track),
+            [(1, State::Current), (2, State::Failed("it broke".into()))]
+        );
+        assert!(!track.revert("it broke".into()), "there is none before the first");
+    }
+
+    #[test]
+    fn the_oldest_are_forgotten_and_never_the_one_to_go_back_to() {
+        let mut track = track(&["b"]);
+        track.kept = 3;
+        for name in ["c", "d", "e", "f"] {
+            track.deploy(target(name), None, 0).unwrap();
+            track.end_rollout(State::Failed("no".into()));
+        }
+        let numbers: Vec<_> = track.releases.iter().map(|release| release.number).collect();
+        assert_eq!(numbers, [1, 2, 6]);
+        assert_eq!(track.rollback(None, 0), Ok(Some(7)));
+    }
+}
