@@ -14,7 +14,7 @@ fn arrows_point_down() {
         ("counts.rs", &[]),
         ("pause.rs", &[]),
         ("release", &["message"]),
-        ("config", &["transport"]),
+        ("config", &["release", "transport"]),
         ("http", &["counts", "shutdown"]),
         ("transport", &["counts", "message", "pause", "release", "shutdown"]),
         ("wasm", &["message", "release", "shutdown"]),

@@ -71,6 +71,7 @@ impl Default for AppNode {
             max_instances: 256,
             attempts: 3,
             retry_delay_ms: 100,
+            kept_releases: crate::release::KEPT,
         }
     }
 }

@@ -136,6 +136,8 @@ pub struct AppNode {
     pub attempts: u32,
     /// Pause before an event is tried again. Default: 100.
     pub retry_delay_ms: u64,
+    /// Releases of an app that are remembered, and can be gone back to. Default: 10.
+    pub kept_releases: usize,
 }
 
 /// `[transport]`
