@@ -105,7 +105,11 @@ impl App {
     /// An event was handled by this release.
     pub(super) fn handled(&self, release: &str, took: Duration, fallen: Option<Fallen>) {
         let generations = self.generations();
-        if let Some(candidate) = generations.candidate.as_ref().filter(|it| it.digest().short() == release) {
+        if let Some(candidate) = generations
+            .candidate
+            .as_ref()
+            .filter(|it| it.digest().short() == release)
+        {
             candidate.tally.count(took, true);
             if candidate.answered() {
                 self.changes.notify_one();
@@ -130,7 +134,11 @@ impl App {
             generations.in_use.tally.count(took, false);
             return None;
         }
-        if let Some(candidate) = generations.candidate.as_ref().filter(|it| it.digest().short() == &**release) {
+        if let Some(candidate) = generations
+            .candidate
+            .as_ref()
+            .filter(|it| it.digest().short() == &**release)
+        {
             candidate.tally.count(took, false);
         }
         Some(Fallen {
@@ -212,7 +220,11 @@ impl App {
             let generations = self.generations();
             (generations.in_use.clone(), generations.candidate.clone())
         };
-        let stage = self.stage.lock().expect("nothing panics while it holds this lock").clone();
+        let stage = self
+            .stage
+            .lock()
+            .expect("nothing panics while it holds this lock")
+            .clone();
         let progress = stage.map(|(release, stage)| {
             let candidate = candidate.as_ref().filter(|candidate| candidate.number == release);
             let counts = candidate.map(|candidate| candidate.tally.counts(true));
@@ -261,16 +273,24 @@ impl App {
     pub(super) fn loaded(&self, digest: &Digest) -> Option<Component> {
         let generations = self.generations();
         let candidate = generations.candidate.as_ref().map(|candidate| &candidate.component);
-        let loaded = [Some(&generations.in_use.component), generations.before.as_ref(), candidate];
+        let loaded = [
+            Some(&generations.in_use.component),
+            generations.before.as_ref(),
+            candidate,
+        ];
         let mut loaded = loaded.into_iter().flatten();
         loaded.find(|component| component.digest() == digest).cloned()
     }
 
     fn generations(&self) -> RwLockReadGuard<'_, Generations> {
-        self.generations.read().expect("nothing panics while it holds this lock")
+        self.generations
+            .read()
+            .expect("nothing panics while it holds this lock")
     }
 
     fn generations_mut(&self) -> RwLockWriteGuard<'_, Generations> {
-        self.generations.write().expect("nothing panics while it holds this lock")
+        self.generations
+            .write()
+            .expect("nothing panics while it holds this lock")
     }
 }

@@ -76,7 +76,9 @@ async fn bytes(source: &AppSource, release: &Release, transport: &dyn Transport)
 
 fn configured(source: &AppSource) -> Result<&Bytes> {
     let component = source.component.as_ref();
-    component.map_err(|error| anyhow!("{error}")).context("it has no release yet")
+    component
+        .map_err(|error| anyhow!("{error}"))
+        .context("it has no release yet")
 }
 
 /// A configured component that is not what runs is nothing wrong, and still worth a word.

@@ -234,7 +234,12 @@ impl Work {
     fn judge(&mut self, handled: impl Iterator<Item = Handled>) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         for handled in handled {
-            let Handled { id, result, release, took } = handled;
+            let Handled {
+                id,
+                result,
+                release,
+                took,
+            } = handled;
             let Some(running) = self.running.get_mut(&id.sequence) else {
                 continue;
             };

@@ -82,7 +82,9 @@ impl Rollouts {
         let mut told: Option<(NodeReport, Instant)> = None;
         loop {
             let report = self.report();
-            let is_due = told.as_ref().is_none_or(|(told, at)| at.elapsed() >= REPORT || differs(told, &report));
+            let is_due = told
+                .as_ref()
+                .is_none_or(|(told, at)| at.elapsed() >= REPORT || differs(told, &report));
             if is_due {
                 match self.transport.report(&report).await {
                     Ok(()) => told = Some((report, Instant::now())),
@@ -148,10 +150,14 @@ impl Rollouts {
 
     fn age(&mut self, namespace: &Namespace, track: &Track) -> Duration {
         let rollout = track.rollout.as_ref();
-        let present = (rollout.map_or(track.current, |it| it.release), rollout.map(|it| it.phase));
+        let present = (
+            rollout.map_or(track.current, |it| it.release),
+            rollout.map(|it| it.phase),
+        );
         let known = self.phases.get(namespace);
         if known.is_none_or(|(release, phase, _)| (*release, *phase) != present) {
-            self.phases.insert(namespace.clone(), (present.0, present.1, Instant::now()));
+            self.phases
+                .insert(namespace.clone(), (present.0, present.1, Instant::now()));
         }
         self.phases[namespace].2.elapsed()
     }
@@ -162,7 +168,10 @@ fn differs(told: &NodeReport, report: &NodeReport) -> bool {
     let words = |report: &NodeReport| -> Vec<_> {
         let apps = report.apps.values();
         apps.map(|app| {
-            let progress = app.progress.as_ref().map(|progress| (progress.release, progress.stage.clone()));
+            let progress = app
+                .progress
+                .as_ref()
+                .map(|progress| (progress.release, progress.stage.clone()));
             (app.release, progress, app.states_refused.len())
         })
         .collect()
@@ -188,7 +197,12 @@ fn tell(namespace: &Namespace, before: Option<&Track>, track: &Track) {
 }
 
 /// Keeps the board at hand for as long as the process serves.
-async fn keep_board(sender: watch::Sender<Arc<Board>>, mut version: u64, transport: Arc<dyn Transport>, shutdown: Shutdown) {
+async fn keep_board(
+    sender: watch::Sender<Arc<Board>>,
+    mut version: u64,
+    transport: Arc<dyn Transport>,
+    shutdown: Shutdown,
+) {
     loop {
         let read = tokio::select! {
             () = shutdown.begun() => return,

@@ -63,7 +63,10 @@ impl Tally {
         late.add(&counted.recent).expect("both have the same range");
         let lasted = counted.before_lasted + counted.window_began.elapsed();
         let times = match with_times {
-            true => counted.all.iter_recorded().map(|step| (step.value_iterated_to(), step.count_at_value())),
+            true => counted
+                .all
+                .iter_recorded()
+                .map(|step| (step.value_iterated_to(), step.count_at_value())),
             false => return counted.told(&late, lasted, Vec::new()),
         };
         let times = times.collect();
