@@ -25,6 +25,7 @@ pub(super) fn memory(transport: &Transport) -> MemorySettings {
         backlog: transport.backlog,
         client_backlog: transport.client_backlog,
         outbox: transport.outbox,
+        max_component: transport.max_component.in_memory(),
     }
 }
 
@@ -46,6 +47,7 @@ pub(super) fn redis(transport: &Transport) -> RedisSettings {
         lease: Duration::from_millis(transport.lease_ms),
         wait_replicas: transport.wait_replicas,
         wait_aof: transport.wait_aof,
+        max_component: transport.max_component.in_memory(),
     }
 }
 

@@ -170,6 +170,8 @@ impl Check<'_> {
         ] {
             self.require(number > 0, &["transport", key], "must be 1 or more");
         }
+        let problem = "must be 1 or more";
+        self.require(transport.max_component.0 > 0, &["transport", "max-component"], problem);
         let problem = format!("must be {LEAST_LEASE_MS} or more");
         self.require(
             transport.lease_ms >= LEAST_LEASE_MS,

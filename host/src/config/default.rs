@@ -87,6 +87,7 @@ impl Default for Transport {
             client_backlog: 256,
             outbox: 100_000,
             dead_letters: 10_000,
+            max_component: Size(64_000_000),
             lease_ms: 3_000,
             wait_replicas: 0,
             wait_aof: false,

@@ -160,6 +160,8 @@ pub struct Transport {
     pub outbox: usize,
     /// Dead letters that a shard keeps. Default: 10,000.
     pub dead_letters: usize,
+    /// Largest component that can be deployed. Default: 64 MB.
+    pub max_component: Size,
     /// How long a node that is not heard of keeps what it holds. Default: 3,000.
     pub lease_ms: u64,
     /// Replicas that must have a change before it counts. Default: 0.

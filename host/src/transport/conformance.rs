@@ -17,6 +17,7 @@ use crate::message::{
 pub(super) const PARTITIONS: u16 = 8;
 pub(super) const BACKLOG: usize = 20;
 pub(super) const CLIENT_BACKLOG: usize = 5;
+pub(super) const MAX_COMPONENT: usize = 1_000_000;
 
 macro_rules! conforms {
     ($($transport:ident: $make:expr),* $(,)?) => {$(

@@ -317,6 +317,8 @@ struct Scripted {
     leases: StdMutex<Option<mpsc::UnboundedReceiver<Lease>>>,
 }
 
+crate::forward_registry!(Scripted: memory);
+
 #[async_trait]
 impl Transport for Scripted {
     async fn join_io(&self, node: IoNode) -> Answer<IoSession> {

@@ -8,6 +8,7 @@
 
 mod app_side;
 mod committer;
+mod components;
 mod connection;
 mod dead;
 mod durability;
@@ -17,6 +18,7 @@ mod keys;
 mod membership;
 mod outbox;
 mod reader;
+mod registry;
 mod routes;
 mod scripts;
 mod stream;
@@ -74,6 +76,8 @@ pub struct RedisSettings {
     pub wait_replicas: u32,
     /// Whether a change counts only when it is synced to disk, on this Redis and on those replicas.
     pub wait_aof: bool,
+    /// The most bytes that a component may have.
+    pub max_component: usize,
 }
 
 /// PEM files for TLS; without them, the usual roots are trusted and no certificate is shown.
@@ -315,7 +319,7 @@ pub(super) async fn for_conformance(shards: u16) -> (Arc<dyn Transport>, connect
 #[cfg(test)]
 impl Redis {
     async fn for_test(shards: u16) -> (Self, connection::testing::TestServer) {
-        use super::conformance::{BACKLOG, CLIENT_BACKLOG, PARTITIONS};
+        use super::conformance::{BACKLOG, CLIENT_BACKLOG, MAX_COMPONENT, PARTITIONS};
         let server = connection::testing::TestServer::start().await;
         let settings = RedisSettings {
             url: server.url(),
@@ -330,6 +334,7 @@ impl Redis {
             lease: Duration::from_secs(1),
             wait_replicas: 0,
             wait_aof: false,
+            max_component: MAX_COMPONENT,
         };
         (Self::connect(settings, &Shutdown::new()).await.unwrap(), server)
     }
