@@ -215,7 +215,7 @@ impl Work {
     /// What becomes of handled events. Those to be tried again are put by for that.
     fn judge(&mut self, handled: impl Iterator<Item = Handled>) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
-        for Handled { id, result } in handled {
+        for Handled { id, result, .. } in handled {
             let Some(running) = self.running.get_mut(&id.sequence) else {
                 continue;
             };
