@@ -260,6 +260,8 @@ pub struct Limits {
     pub bytes: Size,
     /// Bytes of one command's payload. Default: 1 MB.
     pub payload: Size,
+    /// Bytes of the state that an instance hands to the one that replaces it. Default: 16 MB.
+    pub snapshot: Size,
 }
 
 /// `grants` of an app. Nothing by default.

@@ -10,11 +10,10 @@ use tokio::sync::Semaphore;
 use wasmtime::component::Linker;
 use wasmtime::{Config, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
 
-use super::bindings::AppNodePre;
+use super::exports::HandlerPre;
 use super::load_error::LoadError;
 use super::memory::{PARTS, TABLE_ELEMENTS};
 use super::settings::{EngineSettings, Grants};
-use super::state::State;
 use super::{capability, inspect};
 use crate::release::Digest;
 
@@ -34,8 +33,8 @@ pub struct Engine {
 impl Engine {
     /// Sets up WebAssembly. Where the memory for all instances cannot be set aside at once, each takes its own later.
     pub fn new(settings: EngineSettings) -> Result<Self, LoadError> {
-        // While a pool is replaced, the old instances and the new ones live at the same time.
-        let most = settings.max_instances.max(1).saturating_mul(2);
+        // While a pool is replaced, the old instances, the new ones and those on trial live at the same time.
+        let most = settings.max_instances.max(1).saturating_mul(3).saturating_add(16);
         let mut config = config();
         config.allocation_strategy(pooling(most, settings.max_memory));
         let wasmtime = match wasmtime::Engine::new(&config) {
@@ -80,7 +79,7 @@ impl Engine {
 /// A compiled handler, ready to be instantiated. Clones are the same component.
 #[derive(Clone)]
 pub struct Component {
-    pre: AppNodePre<State>,
+    pre: HandlerPre,
     digest: Digest,
 }
 
@@ -95,7 +94,7 @@ impl Component {
         &self.digest
     }
 
-    pub(super) fn pre(&self) -> &AppNodePre<State> {
+    pub(super) fn pre(&self) -> &HandlerPre {
         &self.pre
     }
 }
@@ -138,7 +137,7 @@ fn compile(engine: &wasmtime::Engine, bytes: &[u8], grants: &Grants) -> Result<C
         remedy: inspect::remedy_for_mismatch(bytes),
     };
     let pre = linker.instantiate_pre(&component).map_err(mismatch)?;
-    let pre = AppNodePre::new(pre).map_err(mismatch)?;
+    let pre = HandlerPre::new(pre).map_err(mismatch)?;
     Ok(Component {
         pre,
         digest: Digest::of(bytes),

@@ -9,8 +9,12 @@ use super::settings::Grants;
 
 /// What every handler exports.
 pub(super) const HANDLER: &str = "plugnode:app/handler";
+/// What a handler may export besides.
+pub(super) const LIFECYCLE: &str = "plugnode:app/lifecycle";
+/// What a handler may export besides.
+pub(super) const SNAPSHOT: &str = "plugnode:app/snapshot";
 /// The package of the contract, and the version of it that is served.
-const CONTRACT: (&str, &str) = ("plugnode:app", "0.1.0");
+pub(super) const CONTRACT: (&str, &str) = ("plugnode:app", "0.1.1");
 
 /// Refuses what is not a handler, or asks for what it will not be given.
 pub(super) fn check(bytes: &[u8], grants: &Grants) -> Result<(), LoadError> {

@@ -74,7 +74,7 @@ async fn a_damaged_component_is_refused() {
 async fn a_component_of_another_world_is_told_what_it_lacks() {
     let error = refusal_of("(component)").await;
     assert!(
-        error.contains("exports nothing") && error.contains("plugnode:app/handler@0.1.0"),
+        error.contains("exports nothing") && error.contains("plugnode:app/handler@0.1.1"),
         "{error}"
     );
     let error = refusal_of(r#"(component (instance $run) (export "wasi:cli/run@0.2.0" (instance $run)))"#).await;
@@ -87,7 +87,7 @@ async fn a_handler_of_another_version_is_told_which_is_served() {
         refusal_of(r#"(component (instance $handler) (export "plugnode:app/handler@0.2.0" (instance $handler)))"#)
             .await;
     assert!(
-        error.contains("exports plugnode:app/handler@0.2.0, this host serves plugnode:app@0.1.0"),
+        error.contains("exports plugnode:app/handler@0.2.0, this host serves plugnode:app@0.1.1"),
         "{error}"
     );
     assert!(error.contains("plugnode-sdk 0.1"), "{error}");
@@ -97,7 +97,7 @@ async fn a_handler_of_another_version_is_told_which_is_served() {
 async fn an_import_of_another_version_is_told_which_is_served() {
     let error = refusal_of(&importing("plugnode:app/outbox@0.2.0")).await;
     assert!(
-        error.contains("imports plugnode:app/outbox@0.2.0, this host serves plugnode:app@0.1.0"),
+        error.contains("imports plugnode:app/outbox@0.2.0, this host serves plugnode:app@0.1.1"),
         "{error}"
     );
     let error = refusal_of(&importing("wasi:cli/stdout@0.3.0")).await;
