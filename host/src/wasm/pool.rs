@@ -132,6 +132,15 @@ impl Pool {
         }
     }
 
+    /// Has an event handled if an instance is idle, and gives it back otherwise.
+    pub fn submit_if_idle(&self, job: Job) -> Result<(), Job> {
+        let instance = self.shared.queue().submit_if_idle(job)?;
+        if let Some(instance) = instance {
+            self.shared.wake[instance].notify_one();
+        }
+        Ok(())
+    }
+
     /// Takes no more events and gives back those that have not begun, each client's in their order. Instances end after
     /// the event that they have in hand, whose outcome still comes.
     pub fn retire(&self) -> Vec<Job> {

@@ -91,6 +91,14 @@ impl Queue {
         Ok(was_idle.then_some(instance))
     }
 
+    /// Takes a job in if an instance can begin it at once, and says which has to be woken for it.
+    pub(super) fn submit_if_idle(&mut self, job: Job) -> Result<Option<usize>, Job> {
+        match self.idle {
+            0 => Err(job),
+            _ => self.submit(job),
+        }
+    }
+
     /// What this instance does next. One that is told to wait counts as idle from here on.
     pub(super) fn next(&mut self, instance: usize) -> Next {
         let job = self.own[instance].pop_front().or_else(|| self.waiting.pop_front());

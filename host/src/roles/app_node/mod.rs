@@ -31,7 +31,7 @@ use self::rollouts::Rollouts;
 use crate::message::{Namespace, NodeId, SessionId};
 use crate::shutdown::Shutdown;
 use crate::transport::Transport;
-use crate::wasm::{AppSettings, Engine, Job};
+use crate::wasm::{AppSettings, Engine};
 
 /// What an app-node is told.
 pub struct AppNodeSettings {
