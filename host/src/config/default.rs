@@ -118,6 +118,7 @@ impl Default for App {
         Self {
             namespace: "/".into(),
             component: PathBuf::new(),
+            watch: false,
             instances: 4,
             dispatch: Dispatch::RoundRobin,
             limits: Limits::default(),

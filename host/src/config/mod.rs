@@ -224,6 +224,8 @@ pub struct App {
     pub namespace: String,
     /// The `.wasm` file. Must be given.
     pub component: PathBuf,
+    /// Whether the file is watched and deployed each time it changes. Default: false.
+    pub watch: bool,
     /// Instances on each app-node, 1 to 64. Default: 4.
     pub instances: usize,
     /// How events are spread over the instances. Default: round-robin.

@@ -18,9 +18,7 @@ pub(super) const CONTRACT: (&str, &str) = ("plugnode:app", "0.1.1");
 
 /// Refuses what is not a handler, or asks for what it will not be given.
 pub(super) fn check(bytes: &[u8], grants: &Grants) -> Result<(), LoadError> {
-    check_header(bytes)?;
-    let outline = Outline::read(bytes)?;
-    check_exports(&outline.exports)?;
+    let outline = Outline::of_handler(bytes)?;
     outline
         .imports
         .iter()
@@ -51,6 +49,14 @@ pub struct Outline {
 }
 
 impl Outline {
+    /// Reads those of a handler, and refuses what is none, whatever it might be granted.
+    pub fn of_handler(bytes: &[u8]) -> Result<Self, LoadError> {
+        check_header(bytes)?;
+        let outline = Self::read(bytes)?;
+        check_exports(&outline.exports)?;
+        Ok(outline)
+    }
+
     /// Reads them. Whether it could run here is another matter.
     pub fn read(bytes: &[u8]) -> Result<Self, LoadError> {
         Self::parse(bytes).map_err(|error| LoadError::Invalid {
