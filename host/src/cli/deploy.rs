@@ -64,9 +64,11 @@ pub fn deploy(arguments: &Arguments) -> Result<ExitCode> {
         verb: "deploy",
         json: arguments.json,
     };
-    asking.run(|| component(arguments), &arguments.cluster, async |registry, component| {
-        deploy_to(registry, arguments, component, &asking).await
-    })
+    asking.run(
+        || component(arguments),
+        &arguments.cluster,
+        async |registry, component| deploy_to(registry, arguments, component, &asking).await,
+    )
 }
 
 async fn deploy_to(registry: &dyn Registry, arguments: &Arguments, component: Bytes, asking: &Ask) -> Result<ExitCode> {
@@ -77,12 +79,16 @@ async fn deploy_to(registry: &dyn Registry, arguments: &Arguments, component: By
     let canary = canary(arguments);
     let number = match rollout::ask(registry, &app, component, &file, canary.as_ref()).await? {
         Asked::InUse(number) => {
-            say(&format!("release {number} of app {app} is in use already, and has the same component"));
+            say(&format!(
+                "release {number} of app {app} is in use already, and has the same component"
+            ));
             asking.print(&json!({ "app": app.as_str(), "release": number, "outcome": "in-use", "unchanged": true }))?;
             return Ok(ExitCode::SUCCESS);
         }
         Asked::RollingOut(number) => {
-            say(&format!("release {number} of app {app} has the same component and is being rolled out already"));
+            say(&format!(
+                "release {number} of app {app} has the same component and is being rolled out already"
+            ));
             number
         }
         Asked::Release(number) => {
@@ -105,7 +111,9 @@ fn canary(arguments: &Arguments) -> Option<Canary> {
     let usual = Canary::default();
     Some(Canary {
         percent: arguments.canary?,
-        for_ms: arguments.time.map_or(usual.for_ms, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+        for_ms: arguments
+            .time
+            .map_or(usual.for_ms, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
         failure_margin: arguments.failure_margin.unwrap_or(usual.failure_margin),
         p99_margin: arguments.p99_margin.unwrap_or(usual.p99_margin),
     })

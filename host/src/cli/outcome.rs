@@ -91,7 +91,11 @@ fn sentence(followed: &Followed, verb: &str) -> String {
     match &followed.outcome {
         Outcome::InUse => {
             let all = followed.nodes.len();
-            let late: Vec<_> = followed.nodes.iter().filter(|(_, member)| member.in_use_after.is_none()).collect();
+            let late: Vec<_> = followed
+                .nodes
+                .iter()
+                .filter(|(_, member)| member.in_use_after.is_none())
+                .collect();
             let nodes = match all - late.len() {
                 there if there < all => format!("{there} of {all} nodes"),
                 1 => "1 node".to_owned(),
@@ -104,7 +108,9 @@ fn sentence(followed: &Followed, verb: &str) -> String {
             }
             sentence
         }
-        Outcome::Replaced(by) => format!("release {number} ({digest}) was in use, and release {by} has taken its place"),
+        Outcome::Replaced(by) => {
+            format!("release {number} ({digest}) was in use, and release {by} has taken its place")
+        }
         Outcome::Failed(reason) => format!("release {number} failed: {reason}; {stays}"),
         Outcome::Superseded(by) => format!(
             "release {number} was superseded by release {by} before it was in use; plugnode status shows how that does"

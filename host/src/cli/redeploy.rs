@@ -3,13 +3,12 @@
 //! It goes by the board, as `plugnode deploy` does, so several processes may watch copies of one file: the first to see a
 //! change asks for the release, and for the others there is nothing left to do.
 
-use std::convert::Infallible;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, Error, Result};
+use anyhow::{Context, Error, Result, anyhow};
 use bytes::Bytes;
 use tracing::{info, warn};
 
@@ -25,7 +24,7 @@ use crate::wasm::Outline;
 /// What came of a change.
 pub(super) enum Told {
     /// A release was asked for, and this became of it.
-    Followed(Followed),
+    Followed(Box<Followed>),
     /// No release was asked for, for this reason.
     Refused(Error),
 }
@@ -41,14 +40,24 @@ pub(super) struct Redeploy {
 }
 
 impl Redeploy {
-    /// Deploys what `make` gives at each change, and tells what came of it. A change that comes while a release is followed
+    /// Deploys what `make` gives at each change, and tells what came of it, until changes cannot be seen any more. A change that comes while a release is followed
     /// begins the next one.
     pub(super) async fn at_each_change(
         mut self,
+        sources: Sources,
+        make: impl AsyncFnMut() -> Result<Bytes>,
+        tell: impl Fn(Told),
+    ) -> Error {
+        let ended = self.go_on(sources, make, tell).await;
+        ended.err().unwrap_or_else(|| anyhow!("nothing is watched any more"))
+    }
+
+    async fn go_on(
+        &mut self,
         mut sources: Sources,
         mut make: impl AsyncFnMut() -> Result<Bytes>,
         tell: impl Fn(Told),
-    ) -> Result<Infallible> {
+    ) -> Result<()> {
         sources.changed().await?;
         loop {
             let began = Instant::now();
@@ -67,7 +76,7 @@ impl Redeploy {
                         continue;
                     }
                     followed = rollout::follow(&*self.registry, &self.app, number, began, |_| {}) => {
-                        tell(followed.map_or_else(Told::Refused, Told::Followed));
+                        tell(followed.map_or_else(Told::Refused, |followed| Told::Followed(Box::new(followed))));
                     }
                 }
             }
@@ -96,18 +105,25 @@ impl Redeploy {
 pub(super) fn watched(config: &Config) -> Result<Vec<(Namespace, &Path, Sources)>> {
     let apps = config.apps.iter().filter(|app| app.watch);
     let watched = apps.map(|app| {
-        let sources = Sources::of_file(&app.component)
-            .with_context(|| format!("cannot watch {}", app.component.display()))?;
+        let sources =
+            Sources::of_file(&app.component).with_context(|| format!("cannot watch {}", app.component.display()))?;
         Ok((app.namespace.as_str().into(), app.component.as_path(), sources))
     });
     watched.collect()
 }
 
 /// Deploys the file of an app each time it changes, until shutdown begins.
-pub(super) async fn watch(registry: Arc<dyn Registry>, app: Namespace, file: &Path, sources: Sources, shutdown: Shutdown) {
+pub(super) async fn watch(
+    registry: Arc<dyn Registry>,
+    app: Namespace,
+    file: &Path,
+    sources: Sources,
+    shutdown: Shutdown,
+) {
     let read = async || {
         let read = tokio::fs::read(file).await;
-        read.map(Bytes::from).with_context(|| format!("cannot read {}", file.display()))
+        read.map(Bytes::from)
+            .with_context(|| format!("cannot read {}", file.display()))
     };
     let redeploy = Redeploy {
         registry,
@@ -127,11 +143,10 @@ pub(super) async fn watch(registry: Arc<dyn Registry>, app: Namespace, file: &Pa
         }
         Told::Refused(error) => warn!(%app, file = %file.display(), "the changed file was not deployed: {error:#}"),
     };
-    let ended = tokio::select! {
-        () = shutdown.begun() => return,
-        ended = redeploy.at_each_change(sources, read, tell) => ended,
-    };
-    if let Err(error) = ended {
-        warn!(%app, file = %file.display(), "changes are not seen any more: {error:#}");
+    tokio::select! {
+        () = shutdown.begun() => {}
+        error = redeploy.at_each_change(sources, read, tell) => {
+            warn!(%app, file = %file.display(), "changes are not seen any more: {error:#}");
+        }
     }
 }

@@ -50,7 +50,10 @@ pub fn releases(arguments: &Arguments) -> Result<ExitCode> {
 }
 
 fn row(track: &Track, release: &Release) -> [String; TITLES.len()] {
-    let rollout = track.rollout.as_ref().filter(|rollout| rollout.release == release.number);
+    let rollout = track
+        .rollout
+        .as_ref()
+        .filter(|rollout| rollout.release == release.number);
     let state = match (&release.state, rollout) {
         (State::RollingOut, Some(rollout)) => format!("{} ({})", word(&release.state), in_word(rollout.phase)),
         (State::Failed(reason), _) => format!("failed: {}", first_line(reason)),

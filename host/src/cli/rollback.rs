@@ -47,9 +47,11 @@ pub fn rollback(arguments: &Arguments) -> Result<ExitCode> {
         verb: "rollback",
         json: arguments.json,
     };
-    asking.run(|| Ok(()), &arguments.cluster, async |registry, ()| {
-        rollback_at(registry, arguments, &asking).await
-    })
+    asking.run(
+        || Ok(()),
+        &arguments.cluster,
+        async |registry, ()| rollback_at(registry, arguments, &asking).await,
+    )
 }
 
 async fn rollback_at(registry: &dyn Registry, arguments: &Arguments, asking: &Ask) -> Result<ExitCode> {
@@ -67,7 +69,10 @@ async fn rollback_at(registry: &dyn Registry, arguments: &Arguments, asking: &As
             outcome::follow(registry, &app, number, began, asking).await
         }
         Ok((None, ended, in_use)) => {
-            let ended_words = ended.map_or_else(|| "the rollout".to_owned(), |number| format!("the rollout of release {number}"));
+            let ended_words = ended.map_or_else(
+                || "the rollout".to_owned(),
+                |number| format!("the rollout of release {number}"),
+            );
             say(&format!("{ended_words} is ended; release {in_use} stays in use"));
             asking.print(&json!({
                 "app": app.as_str(), "release": in_use, "outcome": "rollout-ended", "ended": ended, "in_use": in_use,
@@ -75,12 +80,16 @@ async fn rollback_at(registry: &dyn Registry, arguments: &Arguments, asking: &As
             Ok(ExitCode::SUCCESS)
         }
         Err(Refused::InUse(number)) => {
-            say(&format!("release {number} of app {app} is in use already, and has that component"));
+            say(&format!(
+                "release {number} of app {app} is in use already, and has that component"
+            ));
             asking.print(&json!({ "app": app.as_str(), "release": number, "outcome": "in-use", "unchanged": true }))?;
             Ok(ExitCode::SUCCESS)
         }
         Err(Refused::RollingOut(number)) => {
-            say(&format!("release {number} of app {app} has that component and is being rolled out already"));
+            say(&format!(
+                "release {number} of app {app} has that component and is being rolled out already"
+            ));
             outcome::follow(registry, &app, number, began, asking).await
         }
         Err(refused) => Err(refused.into()),

@@ -73,7 +73,11 @@ pub(super) async fn change<T>(
             Err(refused) => return Ok(Err(refused)),
         };
         // Somebody else may have been faster: then it is decided anew.
-        if registry.post_board(version, &board).await.context("cannot ask for the release")? {
+        if registry
+            .post_board(version, &board)
+            .await
+            .context("cannot ask for the release")?
+        {
             return Ok(Ok(done));
         }
     }
@@ -117,7 +121,8 @@ pub(super) fn app_of(board: &Board, named: Option<&str>) -> Result<Namespace> {
 }
 
 /// What to do where no app is.
-pub(super) const NONE: &str = "no app runs here yet: start an app-node (plugnode run), whose config file names the app's first component";
+pub(super) const NONE: &str =
+    "no app runs here yet: start an app-node (plugnode run), whose config file names the app's first component";
 
 fn unknown(app: &Namespace, board: &Board) -> String {
     match board.apps.is_empty() {
@@ -139,7 +144,8 @@ async fn is_somewhere(registry: &dyn Registry, app: &Namespace) -> Result<()> {
     }
     let nodes = registry.app_nodes().await.context("cannot ask which app-nodes run")?;
     // One that has told nothing yet has just come, and may have it.
-    let may_run = |report: Option<&crate::release::NodeReport>| report.is_none_or(|report| report.apps.contains_key(app));
+    let may_run =
+        |report: Option<&crate::release::NodeReport>| report.is_none_or(|report| report.apps.contains_key(app));
     if !nodes.iter().any(|(_, report)| may_run(report.as_ref())) {
         bail!("no app-node runs app {app}: start one, and deploy again");
     }

@@ -136,7 +136,13 @@ mod tests {
 
     #[test]
     fn spans_and_shares_are_read_as_people_write_them() {
-        for (text, ms) in [("500ms", 500), ("90s", 90_000), ("2m", 120_000), ("2min", 120_000), ("1h", 3_600_000)] {
+        for (text, ms) in [
+            ("500ms", 500),
+            ("90s", 90_000),
+            ("2m", 120_000),
+            ("2min", 120_000),
+            ("1h", 3_600_000),
+        ] {
             assert_eq!(parse_span(text), Ok(Duration::from_millis(ms)), "{text}");
         }
         for text in ["", "5", "m", "0s", "-1s", "1.5m", "2 m", "99999999999999999999h"] {
@@ -151,7 +157,12 @@ mod tests {
 
     #[test]
     fn what_was_long_ago_is_said_in_larger_units() {
-        for (seconds, words) in [(5, "5 s ago"), (200, "3 min ago"), (7_300, "2 h ago"), (200_000, "2 days ago")] {
+        for (seconds, words) in [
+            (5, "5 s ago"),
+            (200, "3 min ago"),
+            (7_300, "2 h ago"),
+            (200_000, "2 days ago"),
+        ] {
             assert_eq!(ago(1_000, 1_000 + seconds * 1_000), words);
         }
         assert_eq!(ago(5_000, 1_000), "0 s ago");

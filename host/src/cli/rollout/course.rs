@@ -132,7 +132,9 @@ impl Course {
                 let time = Duration::from_millis(canary.for_ms);
                 format!("{} % of the partitions go to it for {time:?}", canary.percent)
             }
-            (Phase::Trying | Phase::Canary, _) => "every node is ready; first events go to it, one at a time".to_owned(),
+            (Phase::Trying | Phase::Canary, _) => {
+                "every node is ready; first events go to it, one at a time".to_owned()
+            }
         };
         tell(&format!("{words} ({})", seconds(now)));
     }
@@ -161,23 +163,38 @@ impl Course {
     /// Keeps the latest of how the two sides of a canary do.
     fn compare(&mut self, track: &Track, nodes: &[(NodeId, Option<NodeReport>)]) {
         let rollout = track.rollout.as_ref().filter(|rollout| rollout.release == self.number);
-        let Some(canary) = rollout.filter(|rollout| rollout.phase == Phase::Canary).and_then(|it| it.canary.as_ref()) else {
+        let Some(canary) = rollout
+            .filter(|rollout| rollout.phase == Phase::Canary)
+            .and_then(|it| it.canary.as_ref())
+        else {
             return;
         };
-        let apps = || nodes.iter().filter_map(|(_, report)| report.as_ref()?.apps.get(&self.app));
+        let apps = || {
+            nodes
+                .iter()
+                .filter_map(|(_, report)| report.as_ref()?.apps.get(&self.app))
+        };
         let new = apps().filter_map(|app| app.progress.as_ref());
-        let new = new.filter(|progress| progress.release == self.number).map(|progress| &progress.counts);
-        self.canary = Some((canary.clone(), Counts::sum(apps().map(|app| &app.counts)), Counts::sum(new)));
+        let new = new
+            .filter(|progress| progress.release == self.number)
+            .map(|progress| &progress.counts);
+        self.canary = Some((
+            canary.clone(),
+            Counts::sum(apps().map(|app| &app.counts)),
+            Counts::sum(new),
+        ));
     }
 
     /// Whether every node has taken up what is in use, or has been waited for long enough.
     fn has_arrived(&mut self, now: Duration) -> bool {
         let since = now.saturating_sub(*self.current_after.get_or_insert(now));
-        self.nodes.values().all(|member| match (member.in_use_after, &member.stage) {
-            (Some(_), _) => true,
-            (None, Some(Stage::Ready | Stage::Proven)) => since >= QUIET,
-            (None, _) => since >= BEHIND,
-        })
+        self.nodes
+            .values()
+            .all(|member| match (member.in_use_after, &member.stage) {
+                (Some(_), _) => true,
+                (None, Some(Stage::Ready | Stage::Proven)) => since >= QUIET,
+                (None, _) => since >= BEHIND,
+            })
     }
 }
 
@@ -296,7 +313,10 @@ mod tests {
         let trying = board(|track| track.rollout.as_mut().unwrap().phase = Phase::Trying);
         let ready = [node("app-1", 1, Some(Stage::Ready))];
         assert_eq!(seen.look(&trying, &ready, 3), None);
-        assert_eq!(seen.look(&board(in_use), &[node("app-1", 2, None)], 4), Some(Outcome::InUse));
+        assert_eq!(
+            seen.look(&board(in_use), &[node("app-1", 2, None)], 4),
+            Some(Outcome::InUse)
+        );
         assert_eq!(
             seen.told,
             [

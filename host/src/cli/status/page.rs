@@ -90,7 +90,13 @@ impl Cut {
                 let _ = write!(page, "    {node} {}", in_words(&progress.stage));
                 let counts = &progress.counts;
                 if counts.events > 0 {
-                    let _ = write!(page, ": {} events, {} failed, p99 {}", counts.events, counts.failures, milliseconds(counts.p99_us));
+                    let _ = write!(
+                        page,
+                        ": {} events, {} failed, p99 {}",
+                        counts.events,
+                        counts.failures,
+                        milliseconds(counts.p99_us)
+                    );
                 }
                 page.push('\n');
             }
@@ -102,9 +108,10 @@ impl Cut {
 
     pub(super) fn in_json(&self) -> Value {
         let apps = self.board.apps.iter().map(|(app, track)| {
-            let rollout = track.rollout.as_ref().map(|rollout| {
-                json!({ "release": rollout.release, "phase": rollout.phase, "canary": rollout.canary })
-            });
+            let rollout = track
+                .rollout
+                .as_ref()
+                .map(|rollout| json!({ "release": rollout.release, "phase": rollout.phase, "canary": rollout.canary }));
             let nodes = self.nodes_of(app).map(|(node, report)| {
                 let mut object = counts_in_json(&report.counts);
                 object["node"] = json!(node.as_str());
@@ -128,9 +135,9 @@ impl Cut {
                 "nodes": nodes.collect::<Vec<_>>(),
             })
         });
-        let nodes = self.nodes.iter().map(|(node, report)| {
-            json!({ "node": node.as_str(), "told_at_ms": report.as_ref().map(|report| report.at_ms) })
-        });
+        let nodes = self.nodes.iter().map(
+            |(node, report)| json!({ "node": node.as_str(), "told_at_ms": report.as_ref().map(|report| report.at_ms) }),
+        );
         json!({
             "apps": apps.collect::<Vec<_>>(),
             "app_nodes": nodes.collect::<Vec<_>>(),
@@ -146,7 +153,13 @@ impl Cut {
 }
 
 fn row(node: &NodeId, report: &AppReport) -> [String; TITLES.len()] {
-    let Counts { per_second, failures, p50_us, p99_us, .. } = report.counts;
+    let Counts {
+        per_second,
+        failures,
+        p50_us,
+        p99_us,
+        ..
+    } = report.counts;
     [
         node.to_string(),
         report.release.to_string(),
