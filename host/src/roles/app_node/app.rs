@@ -234,9 +234,14 @@ impl App {
                 counts: counts.unwrap_or_default(),
             }
         });
+        let has_everything = candidate.as_ref().filter(|candidate| candidate.has_everything());
+        let (release, component) = match has_everything {
+            Some(candidate) => (candidate.number, &candidate.component),
+            None => (in_use.number, &in_use.component),
+        };
         AppReport {
-            release: in_use.number,
-            digest: in_use.component.digest().clone(),
+            release,
+            digest: component.digest().clone(),
             instances: self.settings.instances,
             in_hand: self.in_hand.load(Ordering::Relaxed),
             counts: in_use.tally.counts(progress.is_some()),

@@ -82,6 +82,12 @@ impl Candidate {
         }
     }
 
+    /// Whether it has all events already, and only has to prove itself.
+    pub(super) fn has_everything(&self) -> bool {
+        let share = self.share.read().expect("nothing panics while it holds this lock");
+        *share == Share::Everything
+    }
+
     /// Whether single failures are weighed, and not each taken for the end.
     fn is_compared(&self) -> bool {
         let share = self.share.read().expect("nothing panics while it holds this lock");

@@ -20,7 +20,9 @@ use crate::wasm::Engine;
 
 /// How often the node tells of itself when nothing happens
 const REPORT: Duration = Duration::from_secs(1);
-/// and how often it looks at what the others tell during a rollout.
+/// and during a rollout,
+const REPORT_SOON: Duration = Duration::from_millis(250);
+/// and how often it then looks at what the others tell.
 const LOOK: Duration = Duration::from_millis(50);
 /// How long to wait when the transport cannot be asked.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -82,9 +84,12 @@ impl Rollouts {
         let mut told: Option<(NodeReport, Instant)> = None;
         loop {
             let report = self.report();
+            let mut is_rolling_out = report.apps.values().any(|app| app.progress.is_some());
+            is_rolling_out |= board.borrow().apps.values().any(|track| track.rollout.is_some());
+            let due = if is_rolling_out { REPORT_SOON } else { REPORT };
             let is_due = told
                 .as_ref()
-                .is_none_or(|(told, at)| at.elapsed() >= REPORT || differs(told, &report));
+                .is_none_or(|(told, at)| at.elapsed() >= due || differs(told, &report));
             if is_due {
                 match self.transport.report(&report).await {
                     Ok(()) => told = Some((report, Instant::now())),
@@ -94,8 +99,6 @@ impl Rollouts {
                     }
                 }
             }
-            let mut is_rolling_out = board.borrow().apps.values().any(|track| track.rollout.is_some());
-            is_rolling_out |= self.apps.all().any(|app| app.report().progress.is_some());
             if is_rolling_out && let Err(error) = self.step().await {
                 warn!(%error, "cannot take a rollout further");
                 sleep(PAUSE).await;

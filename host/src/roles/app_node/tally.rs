@@ -42,7 +42,7 @@ impl Tally {
     /// One more event.
     pub(super) fn count(&self, took: Duration, is_ok: bool) {
         let mut counted = self.counted();
-        counted.turn();
+        counted.turn(Instant::now());
         counted.events += 1;
         counted.failures += u64::from(!is_ok);
         let took = u64::try_from(took.as_micros()).unwrap_or(LONGEST_US);
@@ -57,20 +57,30 @@ impl Tally {
 
     /// What there is to tell; all times only where they are asked for.
     pub(super) fn counts(&self, with_times: bool) -> Counts {
+        self.counts_at(Instant::now(), with_times)
+    }
+
+    fn counts_at(&self, now: Instant, with_times: bool) -> Counts {
         let mut counted = self.counted();
-        counted.turn();
+        counted.turn(now);
         let mut late = counted.before.clone();
         late.add(&counted.recent).expect("both have the same range");
-        let lasted = counted.before_lasted + counted.window_began.elapsed();
-        let times = match with_times {
-            true => counted
-                .all
-                .iter_recorded()
-                .map(|step| (step.value_iterated_to(), step.count_at_value())),
-            false => return counted.told(&late, lasted, Vec::new()),
-        };
-        let times = times.collect();
-        counted.told(&late, lasted, times)
+        let lasted = counted.before_lasted + now.duration_since(counted.window_began);
+        let times = counted.all.iter_recorded();
+        Counts {
+            events: counted.events,
+            failures: counted.failures,
+            // Less than a second says little of what happens in one.
+            per_second: late.len() as f64 / lasted.as_secs_f64().max(1.0),
+            p50_us: late.value_at_quantile(0.5),
+            p99_us: late.value_at_quantile(0.99),
+            times: match with_times {
+                true => times
+                    .map(|step| (step.value_iterated_to(), step.count_at_value()))
+                    .collect(),
+                false => Vec::new(),
+            },
+        }
     }
 
     fn counted(&self) -> MutexGuard<'_, Counted> {
@@ -93,8 +103,8 @@ impl Counted {
     }
 
     /// Begins the next window when the present one is over.
-    fn turn(&mut self) {
-        let lasted = self.window_began.elapsed();
+    fn turn(&mut self, now: Instant) {
+        let lasted = now.duration_since(self.window_began);
         if lasted < WINDOW {
             return;
         }
@@ -104,20 +114,7 @@ impl Counted {
             self.before.reset();
         }
         self.before_lasted = lasted.min(WINDOW);
-        self.window_began = Instant::now();
-    }
-
-    fn told(&self, late: &Histogram<u64>, lasted: Duration, times: Vec<(u64, u64)>) -> Counts {
-        // Less than a second says little of what happens in one.
-        let seconds = lasted.as_secs_f64().max(1.0);
-        Counts {
-            events: self.events,
-            failures: self.failures,
-            per_second: late.len() as f64 / seconds,
-            p50_us: late.value_at_quantile(0.5),
-            p99_us: late.value_at_quantile(0.99),
-            times,
-        }
+        self.window_began = now;
     }
 }
 
@@ -125,19 +122,18 @@ impl Counted {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn what_is_told_of_late_is_forgotten_and_what_is_told_of_all_is_not() {
+    #[test]
+    fn what_is_told_of_late_is_forgotten_and_what_is_told_of_all_is_not() {
         let tally = Tally::new();
+        let began = tally.counted().window_began;
         for took in 1..=100 {
             tally.count(Duration::from_micros(took), took != 7);
         }
-        tokio::time::advance(Duration::from_secs(4)).await;
-        let counts = tally.counts(true);
+        let counts = tally.counts_at(began + Duration::from_secs(4), true);
         assert_eq!((counts.events, counts.failures), (100, 1));
         assert_eq!((counts.p50_us, counts.p99_us, counts.per_second), (50, 99, 25.0));
         assert_eq!(counts.times.len(), 100);
-        tokio::time::advance(4 * WINDOW).await;
-        let counts = tally.counts(false);
+        let counts = tally.counts_at(began + 4 * WINDOW, false);
         assert_eq!((counts.events, counts.p50_us, counts.per_second), (100, 0, 0.0));
         assert!(counts.times.is_empty());
         tally.reset();

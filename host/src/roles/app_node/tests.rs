@@ -143,7 +143,13 @@ async fn start(transport: Arc<dyn Transport>, store: Arc<Store>, shutdown: &Shut
     });
     let settings = AppNodeSettings {
         name: "app".into(),
-        apps: vec![(app, component.into())],
+        apps: vec![AppSource {
+            settings: app,
+            file: "faulty.wasm".into(),
+            component: Ok(component.into()),
+        }],
+        partitions: 4,
+        kept_releases: 10,
         // Whatever counts as a failure is the end of an event.
         retries: Retries {
             attempts: 1,
