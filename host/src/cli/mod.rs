@@ -4,6 +4,7 @@
 //! knows that there is a command line.
 
 pub mod check;
+pub mod compile;
 pub mod dead;
 pub mod dev;
 pub mod new;
@@ -44,6 +45,9 @@ pub enum Verb {
     New(new::Arguments),
     /// List, show, retry or drop events that were put aside
     Dead(dead::Arguments),
+    /// Compile a component, for a node
+    #[command(hide = true)]
+    Compile(compile::Arguments),
 }
 
 const EXAMPLES: &str = "\
