@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use plugnode::cli::{Arguments, Verb, check, dead, deploy, dev, new, releases, rollback, run, status};
+use plugnode::cli::{Arguments, Verb, check, compile, dead, deploy, dev, new, releases, rollback, run, status};
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
@@ -16,6 +16,7 @@ fn main() -> ExitCode {
         Verb::Check(arguments) => check::check(&arguments),
         Verb::New(arguments) => new::new(&arguments),
         Verb::Dead(arguments) => dead::dead(&arguments),
+        Verb::Compile(arguments) => compile::compile(&arguments),
     };
     done.unwrap_or_else(|error| {
         eprintln!("plugnode: {error:#}");

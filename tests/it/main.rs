@@ -3,6 +3,7 @@
 mod chat;
 mod check;
 mod cli;
+mod compiler;
 mod dispatch;
 mod faults;
 mod fixture;

@@ -5,6 +5,7 @@
 
 pub mod check;
 pub mod cluster;
+pub mod compile;
 pub mod dead;
 pub mod deploy;
 pub mod dev;
@@ -61,6 +62,9 @@ pub enum Verb {
     New(new::Arguments),
     /// List, show, retry or drop events that were put aside
     Dead(dead::Arguments),
+    /// Compile a component, for a node
+    #[command(hide = true)]
+    Compile(compile::Arguments),
 }
 
 const EXAMPLES: &str = "\

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::compiler::Compiler;
 use crate::message::{KeyValue, Namespace, NodeId};
 
 /// What an [`Engine`](super::Engine) needs to know.
@@ -15,8 +16,10 @@ pub struct EngineSettings {
     pub max_instances: u32,
     /// The largest memory limit of any app, in bytes.
     pub max_memory: usize,
-    /// A folder for compiled code, which only this user should be able to write. None compiles anew at each start.
+    /// Where compiled code is kept, in a folder `compiled` that only this user may write. None compiles anew at each start.
     pub cache: Option<PathBuf>,
+    /// By whom components are compiled.
+    pub compiler: Compiler,
 }
 
 /// How events are dealt out to the instances of a pool.

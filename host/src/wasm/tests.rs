@@ -10,6 +10,7 @@ fn engine() -> Engine {
         max_instances: 4,
         max_memory: 16 << 20,
         cache: None,
+        compiler: Compiler::Here,
     })
     .expect("an engine")
 }
@@ -246,6 +247,7 @@ fn wasmtime_is_given_no_folder_that_is_not_its_own() {
         max_instances: 4,
         max_memory: 16 << 20,
         cache,
+        compiler: Compiler::Here,
     };
     Engine::new(settings).expect("an engine");
     let entries = std::fs::read_dir(folder.path()).expect("it can be listed");
