@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use tokio::sync::watch;
 
 use super::{progress, settings, transport};
+use crate::admin;
 use crate::config::{App, Config, IoServer, Role};
 use crate::counts;
 use crate::http::{self, Health};
@@ -15,7 +16,7 @@ use crate::roles::app_node::{AppNode, AppNodeSettings, AppSource};
 use crate::roles::frontend::{Frontend, serve_flash_policy};
 use crate::roles::io_node;
 use crate::shutdown::Shutdown;
-use crate::transport::Transport;
+use crate::transport::{Registry, Transport};
 use crate::wasm::Engine;
 
 /// How often the frontend asks who is running.
@@ -58,6 +59,9 @@ impl Node {
         if config.has(Role::AppNode) {
             start_app_node(config, transport.clone(), shutdown).await?;
         }
+        if config.has(Role::AppNode) && config.transport.url == "memory:" {
+            serve_verbs(config, address, transport.clone(), shutdown)?;
+        }
         let (list, running) = watch::channel(Vec::new());
         let frontend = match config.has(Role::Frontend) {
             true => Frontend::new(&config.frontend, running),
@@ -87,6 +91,25 @@ impl Node {
         tracing::info!(roles = ?config.roles, "listening on http://{address}");
         Ok(Self { address, transport })
     }
+}
+
+/// Lets verbs of other processes reach the registry. Without it nothing is missing but them.
+fn serve_verbs(config: &Config, address: SocketAddr, registry: Arc<dyn Registry>, shutdown: &Shutdown) -> Result<()> {
+    let configured = config.admin.socket.as_deref();
+    let Some(path) = admin::path(configured, address.port()) else {
+        return Ok(());
+    };
+    match admin::Socket::bind(&path) {
+        Ok(socket) => {
+            let serving = socket.serve(registry, config.transport.max_component.in_memory(), shutdown.clone());
+            shutdown.spawn(serving);
+        }
+        Err(error) if configured.is_some() => return Err(error.context("[admin] socket")),
+        Err(error) => {
+            tracing::warn!("plugnode deploy, rollback, status and releases cannot reach this process: {error:#}")
+        }
+    }
+    Ok(())
 }
 
 async fn start_app_node(config: &Config, transport: Arc<dyn Transport>, shutdown: &Shutdown) -> Result<()> {

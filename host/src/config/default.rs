@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::{
-    App, AppNode, ClientTransport, Config, Dispatch, Frontend, Grants, Http, IoNode, Limits, Log, LogFormat, LogLevel,
-    Role, Shutdown, Size, Transport,
+    Admin, App, AppNode, ClientTransport, Config, Dispatch, Frontend, Grants, Http, IoNode, Limits, Log, LogFormat,
+    LogLevel, Role, Shutdown, Size, Transport,
 };
 
 impl Default for Config {
@@ -17,6 +17,7 @@ impl Default for Config {
             io_node: IoNode::default(),
             app_node: AppNode::default(),
             transport: Transport::default(),
+            admin: Admin::default(),
             shutdown: Shutdown::default(),
             log: Log::default(),
             apps: Vec::new(),

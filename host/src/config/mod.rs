@@ -37,6 +37,8 @@ pub struct Config {
     pub app_node: AppNode,
     /// What joins io-nodes and app-nodes.
     pub transport: Transport,
+    /// How verbs reach the process.
+    pub admin: Admin,
     /// How the process ends.
     pub shutdown: Shutdown,
     /// What it writes to standard error.
@@ -174,6 +176,15 @@ pub struct Transport {
     pub tls_cert: Option<PathBuf>,
     /// Its key. Default: none.
     pub tls_key: Option<PathBuf>,
+}
+
+/// `[admin]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Admin {
+    /// Where verbs such as `plugnode deploy` reach a process on the transport `memory:`; empty is nowhere. Default: the port with
+    /// `.sock` in `plugnode` in the user's runtime folder.
+    pub socket: Option<PathBuf>,
 }
 
 /// `[shutdown]`
@@ -314,6 +325,14 @@ impl Config {
             .filter(|folder| !folder.as_os_str().is_empty())
         {
             places.resolve(folder, &["app-node", "cache-dir"]);
+        }
+        if let Some(socket) = self
+            .admin
+            .socket
+            .as_mut()
+            .filter(|socket| !socket.as_os_str().is_empty())
+        {
+            places.resolve(socket, &["admin", "socket"]);
         }
         let transport = &mut self.transport;
         for (key, file) in [

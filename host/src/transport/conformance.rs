@@ -17,7 +17,6 @@ use crate::message::{
 pub(super) const PARTITIONS: u16 = 8;
 pub(super) const BACKLOG: usize = 20;
 pub(super) const CLIENT_BACKLOG: usize = 5;
-pub(super) const MAX_COMPONENT: usize = 1_000_000;
 
 macro_rules! conforms {
     ($($transport:ident: $make:expr),* $(,)?) => {$(
@@ -51,6 +50,12 @@ conforms! {
     in_memory: super::super::memory::for_conformance(),
     on_redis: super::super::redis::for_conformance(1),
     on_redis_in_shards: super::super::redis::for_conformance(3),
+}
+
+crate::transport::registry_conforms! {
+    registry_in_memory: crate::transport::memory::for_conformance(),
+    registry_on_redis: crate::transport::redis::for_conformance(1),
+    registry_on_redis_in_shards: crate::transport::redis::for_conformance(3),
 }
 
 type Shared = Arc<dyn Transport>;

@@ -25,6 +25,10 @@ use crate::message::{Command, Effects, Event, EventId, KeyValue, NodeId, Partiti
 
 pub use self::redis::{Redis, RedisSettings, TlsFiles};
 pub use self::registry::Registry;
+#[cfg(test)]
+pub(crate) use self::registry::conformance as registry_conformance;
+#[cfg(test)]
+pub(crate) use self::registry::conformance::registry_conforms;
 pub use memory::{Memory, MemorySettings};
 
 /// What can go wrong with a transport.

@@ -1,6 +1,9 @@
 //! What the nodes of a cluster share besides events: components, the board of releases, and what each app-node tells of
 //! itself.
 
+#[cfg(test)]
+pub(crate) mod conformance;
+
 use std::time::Duration;
 
 use async_trait::async_trait;

@@ -136,13 +136,13 @@ impl KeyValue for Memory {
 /// One with the bounds that the list of what transports must do asks for.
 #[cfg(test)]
 pub(super) async fn for_conformance() -> (Arc<dyn Transport>, ()) {
-    use super::conformance::{BACKLOG, CLIENT_BACKLOG, MAX_COMPONENT, PARTITIONS};
+    use super::conformance::{BACKLOG, CLIENT_BACKLOG, PARTITIONS};
     let (partitions, backlog, client_backlog) = (PARTITIONS, BACKLOG, CLIENT_BACKLOG);
     let memory = Memory::new(MemorySettings {
         partitions,
         backlog,
         client_backlog,
-        max_component: MAX_COMPONENT,
+        max_component: super::registry::conformance::MAX_COMPONENT,
         ..Default::default()
     });
     (Arc::new(memory), ())

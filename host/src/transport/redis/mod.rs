@@ -319,8 +319,12 @@ pub(super) async fn for_conformance(shards: u16) -> (Arc<dyn Transport>, connect
 #[cfg(test)]
 impl Redis {
     async fn for_test(shards: u16) -> (Self, connection::testing::TestServer) {
-        use super::conformance::{BACKLOG, CLIENT_BACKLOG, MAX_COMPONENT, PARTITIONS};
         let server = connection::testing::TestServer::start().await;
+        (Self::for_test_on(&server, shards).await, server)
+    }
+
+    async fn for_test_on(server: &connection::testing::TestServer, shards: u16) -> Self {
+        use super::conformance::{BACKLOG, CLIENT_BACKLOG, PARTITIONS};
         let settings = RedisSettings {
             url: server.url(),
             tls: TlsFiles::default(),
@@ -334,8 +338,8 @@ impl Redis {
             lease: Duration::from_secs(1),
             wait_replicas: 0,
             wait_aof: false,
-            max_component: MAX_COMPONENT,
+            max_component: super::registry::conformance::MAX_COMPONENT,
         };
-        (Self::connect(settings, &Shutdown::new()).await.unwrap(), server)
+        Self::connect(settings, &Shutdown::new()).await.unwrap()
     }
 }

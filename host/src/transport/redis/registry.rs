@@ -163,3 +163,6 @@ fn number(answer: &Value) -> u64 {
         _ => 0,
     }
 }
+
+#[cfg(test)]
+mod tests;
