@@ -4,6 +4,7 @@ mod chat;
 mod check;
 mod cli;
 mod dispatch;
+mod evolution;
 mod faults;
 mod fixture;
 mod hostile;

@@ -13,6 +13,8 @@ mod capability;
 mod engine;
 mod exports;
 mod failure;
+#[cfg(test)]
+mod hand_over_tests;
 mod inspect;
 mod instance;
 mod job;
