@@ -61,7 +61,7 @@ async fn a_handler_of_another_track_is_told_to_be_rebuilt() {
         let output = said_of(&[(&format!("{name}0.1.0"), &format!("{name}{version}"))]).await;
         assert!(
             output.contains(&format!(
-                "plugnode:app/{interface}@{version}, this host serves plugnode:app@0.1.1"
+                "plugnode:app/{interface}@{version}, this host serves plugnode:app@0.1."
             )) && output.contains("rebuild the handler with plugnode-sdk 0.1, or update the host"),
             "{output}"
         );
