@@ -5,6 +5,7 @@ mod check;
 mod cli;
 mod compiler;
 mod dispatch;
+mod evolution;
 mod faults;
 mod fixture;
 mod hostile;

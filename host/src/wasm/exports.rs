@@ -29,7 +29,6 @@ pub(super) struct Guest {
 impl HandlerPre {
     /// Looks them up. An error says which function is missing or of another type.
     pub(super) fn new(pre: InstancePre<State>) -> wasmtime::Result<Self> {
-        check::<(&Event<'_>, &Context<'_>), (Result<(), HandlerError>,)>(&pre, HANDLER, "handle")?;
         let lifecycle = has(&pre, LIFECYCLE).then(|| {
             check::<(&[(&str, &str)],), (Result<(), String>,)>(&pre, LIFECYCLE, "start")?;
             check::<(), ()>(&pre, LIFECYCLE, "stop")?;
@@ -40,10 +39,12 @@ impl HandlerPre {
             check::<(snapshot::StateParam<'_>,), (Result<(), String>,)>(&pre, SNAPSHOT, "load")?;
             snapshot::GuestIndices::new(&pre)
         });
+        let (lifecycle, snapshot) = (lifecycle.transpose()?, snapshot.transpose()?);
+        check::<(&Event<'_>, &Context<'_>), (Result<(), HandlerError>,)>(&pre, HANDLER, "handle")?;
         Ok(Self {
             handler: handler::GuestIndices::new(&pre)?,
-            lifecycle: lifecycle.transpose()?,
-            snapshot: snapshot.transpose()?,
+            lifecycle,
+            snapshot,
             pre,
         })
     }

@@ -15,6 +15,8 @@ mod compiler;
 mod engine;
 mod exports;
 mod failure;
+#[cfg(test)]
+mod hand_over_tests;
 mod inspect;
 mod instance;
 mod job;

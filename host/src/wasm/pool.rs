@@ -188,6 +188,11 @@ impl Pool {
         self.shared.queue().forget(&(namespace.clone(), client.clone()));
     }
 
+    /// How many events have not begun.
+    pub fn backlog(&self) -> usize {
+        self.shared.queue().backlog()
+    }
+
     /// The release of the component that runs here.
     pub fn release(&self) -> &str {
         self.shared.component.release()

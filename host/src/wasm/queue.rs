@@ -140,6 +140,11 @@ impl Queue {
         }
     }
 
+    /// How many jobs have not begun.
+    pub(super) fn backlog(&self) -> usize {
+        self.waiting.len() + self.own.iter().map(VecDeque::len).sum::<usize>()
+    }
+
     pub(super) fn is_retired(&self) -> bool {
         self.retired
     }

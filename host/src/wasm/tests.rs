@@ -255,3 +255,42 @@ fn wasmtime_is_given_no_folder_that_is_not_its_own() {
     names.sort();
     assert_eq!(names, ["compiled", "of somebody else"]);
 }
+
+#[test]
+fn the_contract_that_is_served_is_the_one_that_is_given_out() {
+    let contract = include_str!("../../../wit/app.wit");
+    let (package, version) = inspect::CONTRACT;
+    assert!(contract.contains(&format!("\npackage {package}@{version};\n")));
+}
+
+#[tokio::test]
+async fn optional_exports_of_another_type_are_a_mismatch() {
+    // A handler that does nothing, and something under the name of an optional export.
+    let with = |name: &str, export: &str| {
+        format!(
+            r#"(component
+                (core module $m (func (export "f")))
+                (core instance $m (instantiate $m))
+                (func $f (canon lift (core func $m "f")))
+                (instance $more (export "{export}" (func $f)))
+                (export "{name}" (instance $more))
+                (instance $handler)
+                (export "plugnode:app/handler@0.1.0" (instance $handler)))"#
+        )
+    };
+    let error = refusal_of(&with("plugnode:app/lifecycle@0.2.0", "stop")).await;
+    assert!(
+        error.contains("exports plugnode:app/lifecycle@0.2.0, this host serves"),
+        "{error}"
+    );
+    let error = refusal_of(&with("plugnode:app/snapshot@0.1.1", "save")).await;
+    assert!(
+        error.contains("`save` of plugnode:app/snapshot@0.1.1 has another type"),
+        "{error}"
+    );
+    let error = refusal_of(&with("plugnode:app/lifecycle@0.1.0", "stop")).await;
+    assert!(
+        error.contains("plugnode:app/lifecycle@0.1.1 has no function `start`"),
+        "{error}"
+    );
+}
