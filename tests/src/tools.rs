@@ -36,7 +36,10 @@ pub fn rebuilt(component: &Path, number: u64) -> Vec<u8> {
     let number = number.to_le_bytes();
     // A custom section, which may stand anywhere and means nothing: its id, its size, the length of its name, its name.
     let size = 1 + NAME.len() + number.len();
-    bytes.extend([0, u8::try_from(size).expect("one byte of LEB128 is enough for less than 128")]);
+    bytes.extend([
+        0,
+        u8::try_from(size).expect("one byte of LEB128 is enough for less than 128"),
+    ]);
     bytes.push(NAME.len() as u8);
     bytes.extend(NAME);
     bytes.extend(number);
