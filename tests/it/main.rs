@@ -15,4 +15,5 @@ mod pressure;
 mod redis;
 mod redis_faults;
 mod redis_start;
+mod storm;
 mod structure;

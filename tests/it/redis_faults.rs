@@ -9,7 +9,8 @@ use plugnode_tests::faults::{Plan, Scene};
 use plugnode_tests::{Cluster, Node, Redis, component};
 use tokio::sync::Semaphore;
 
-static STAGES: Semaphore = Semaphore::const_new(2);
+/// What scenes of this and other files are played on.
+pub(crate) static STAGES: Semaphore = Semaphore::const_new(2);
 
 async fn play(name: &str, shards: u16) {
     let _stage = STAGES.acquire().await.expect("it is never closed");

@@ -7,7 +7,9 @@ mod certificates;
 pub mod check;
 mod client;
 mod cluster;
+mod console;
 pub mod faults;
+mod flaw;
 mod node;
 mod ports;
 mod proxy;
@@ -22,6 +24,8 @@ mod tools;
 
 pub use client::{Client, Heard, Refused};
 pub use cluster::Cluster;
+pub use console::{Answer, Console};
+pub use flaw::Flaw;
 pub use node::{Node, app, run_to_end};
 pub use ports::free_port;
 pub use proxy::Proxy;
@@ -29,7 +33,7 @@ pub use redis::RedisServer;
 pub use redis_cluster::RedisCluster;
 pub use redis_setup::Redis;
 pub use sentinel::Sentinels;
-pub use tools::{component, node_script, repository};
+pub use tools::{binary, component, node_script, patched, rebuilt, repository};
 
 use std::future::Future;
 use std::time::Duration;

@@ -26,8 +26,48 @@ pub fn component(name: &str) -> PathBuf {
     path
 }
 
-/// The `plugnode` binary that was built with these tests.
-pub(crate) fn binary() -> PathBuf {
+/// Another build of a component, as far as anybody can tell: it does the same, and its digest is another for each number.
+///
+/// # Panics
+/// When the component cannot be read.
+pub fn rebuilt(component: &Path, number: u64) -> Vec<u8> {
+    const NAME: &[u8] = b"test-build";
+    let mut bytes = std::fs::read(component).expect("the component can be read");
+    let number = number.to_le_bytes();
+    // A custom section, which may stand anywhere and means nothing: its id, its size, the length of its name, its name.
+    let size = 1 + NAME.len() + number.len();
+    bytes.extend([
+        0,
+        u8::try_from(size).expect("one byte of LEB128 is enough for less than 128"),
+    ]);
+    bytes.push(NAME.len() as u8);
+    bytes.extend(NAME);
+    bytes.extend(number);
+    bytes
+}
+
+/// A component in whose file another text of the same length stands wherever this one did.
+///
+/// # Panics
+/// When it stands nowhere, or their lengths differ.
+pub fn patched(mut component: Vec<u8>, from: &str, to: &str) -> Vec<u8> {
+    assert_eq!(from.len(), to.len(), "everything else has to stay where it is");
+    let place = |bytes: &[u8]| bytes.windows(from.len()).position(|window| window == from.as_bytes());
+    let mut at = 0;
+    while let Some(place) = place(&component[at..]) {
+        at += place;
+        component[at..at + to.len()].copy_from_slice(to.as_bytes());
+        at += to.len();
+    }
+    assert_ne!(at, 0, "{from:?} is not in the component");
+    component
+}
+
+/// The `plugnode` binary that was built with these tests, or the one that `PLUGNODE_BIN` names.
+///
+/// # Panics
+/// When it was not built, with the command that does.
+pub fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("PLUGNODE_BIN") {
         return path.into();
     }

@@ -4,12 +4,15 @@
 //! once it is in its channel. Of each message `n` with a number, the sender hears `direct`, another client that the
 //! message names hears `peer`, and the channel hears `broadcast`; at last comes the acknowledgement. All of them carry
 //! the sender, the number, the count so far and the id of the event. The same event writes the client's [`Record`], which
-//! `records` reads, also when the client is long gone, and `forget` deletes.
+//! `records` reads, also when the client is long gone, and `forget` deletes. `slow` takes as long as it is told.
 //!
 //! Everything is in bucket `default`, and each key belongs to one client, so that any number of instances on any number
 //! of app-nodes may serve it.
 
+mod fault;
 mod record;
+
+use std::time::Duration;
 
 use plugnode_sdk::kv::{self, Bucket};
 use plugnode_sdk::prelude::*;
@@ -22,9 +25,11 @@ pub use record::{Numbers, Record};
 /// The channel of those who want to know who went.
 const WATCHERS: &str = "watchers";
 
-/// The handler. It remembers nothing.
-#[derive(Default)]
-pub struct Conformance;
+/// The handler. It remembers nothing of its clients.
+pub struct Conformance {
+    /// How many events this instance was given.
+    events: u32,
+}
 
 /// What a client gives when it connects.
 #[derive(Default, Deserialize)]
@@ -34,8 +39,16 @@ struct Auth {
     watch: bool,
 }
 
+impl Default for Conformance {
+    fn default() -> Self {
+        fault::when_it_starts();
+        Self { events: 0 }
+    }
+}
+
 impl Handler for Conformance {
     fn on_connection(&mut self, client: &Client, handshake: &Handshake) -> Result {
+        self.begin();
         let Auth { channel, watch } = handshake.auth().unwrap_or_default();
         let record = change(client, |record| {
             record.connections += 1;
@@ -52,6 +65,7 @@ impl Handler for Conformance {
     }
 
     fn on_message(&mut self, client: &Client, message: &Incoming) -> Result {
+        self.begin();
         match message.event.as_str() {
             "n" => count(client, message),
             // ([id, …]): acks with the record of each, or null for who was never seen.
@@ -65,17 +79,31 @@ impl Handler for Conformance {
                 message.ack(())?;
                 Ok(())
             }
+            // (ms): takes so long, and then acks with who answers.
+            "slow" => {
+                std::thread::sleep(Duration::from_millis(message.arg(0)?));
+                message.ack(json!({ "node": context().node, "release": context().release }))?;
+                Ok(())
+            }
             other => Err(Error::reject(format!("there is no event `{other}` here"))),
         }
     }
 
     fn on_disconnect(&mut self, client: &Client, reason: &DisconnectReason) -> Result {
+        self.begin();
         let record = change(client, |record| {
             record.disconnects += 1;
             record.reason = Some(word(reason).into());
         })?;
         to(WATCHERS).emit("gone", (client.id(), word(reason), record.disconnects, &context().id))?;
         Ok(())
+    }
+}
+
+impl Conformance {
+    fn begin(&mut self) {
+        self.events += 1;
+        fault::when_it_handles(self.events);
     }
 }
 

@@ -29,9 +29,9 @@ async fn main() -> ExitCode {
     let mut played = 0;
     while begun.elapsed() < Duration::from_secs(60 * minutes) {
         let scene = scenes[(mixed(seed) % scenes.len() as u64) as usize];
-        let plan = plan(seed);
+        let plan = plan(seed, scene);
         println!(
-            "== {:.0?}: {} (SOAK_SEED={seed} SOAK_SCENE={}), {} clients, {:.0} messages/s each, {} rounds, {} shards",
+            "== {:.0?}: {} (SOAK_SEED={seed} SOAK_SCENE={}), {} clients, {} messages/s each, {} rounds, {} shards",
             begun.elapsed(),
             scene.name,
             scene.name,
@@ -54,14 +54,25 @@ async fn main() -> ExitCode {
 }
 
 /// What a seed makes of a scene.
-fn plan(seed: u64) -> Plan {
+fn plan(seed: u64, scene: Scene) -> Plan {
     let random = mixed(seed ^ 0x5eed);
-    Plan {
+    let plan = Plan {
         seed,
         clients: 8 + (random % 40) as usize,
         rate: 3.0 + (random >> 8 & 15) as f64,
         rounds: 2 + (random >> 16) as usize % 5,
         shards: if random >> 24 & 1 == 1 { 3 } else { 1 },
+        ..Default::default()
+    };
+    match scene.name {
+        // Many who say little, for ten minutes of a deploy each second.
+        "swap-storm" => Plan {
+            clients: 2_000,
+            rate: 0.1,
+            rounds: 60,
+            ..plan
+        },
+        _ => plan,
     }
 }
 

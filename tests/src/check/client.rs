@@ -1,6 +1,6 @@
 //! A client of the run: sends numbered messages, notes all it hears, and begins anew as another when its connection ends.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::history::{Ended, EventName, Heard, Sent, Story, What};
+use super::history::{Answers, Ended, EventName, Heard, Sent, Story, What};
 use super::progress::Progress;
 use super::random::Random;
 use super::run::Settings;
@@ -38,6 +38,7 @@ pub(super) struct Fleet {
     /// Connected clients that were welcomed: these can be sent to.
     peers: RwLock<Vec<(u32, String)>>,
     stories: Mutex<Vec<(u32, Story)>>,
+    releases: Mutex<BTreeMap<String, Answers>>,
     /// Why a client could not connect the last time.
     pub(super) refusal: Mutex<Option<String>>,
 }
@@ -260,6 +261,9 @@ impl<'a> Client<'a> {
             sent.acked_at.get_or_insert(now);
         }
         let count = answer["count"].as_u64().unwrap_or_default();
+        if let Some(release) = answer["release"].as_str() {
+            self.fleet.note_release(release, now);
+        }
         self.note(self.index, number, count, What::Ack, event_name(answer.get("event")));
     }
 
@@ -284,7 +288,7 @@ impl<'a> Client<'a> {
 
 impl Fleet {
     pub(super) fn new(settings: Settings, targets: Targets, progress: Arc<Progress>, run: String) -> Self {
-        let (names, peers, stories, refusal) = Default::default();
+        let (names, peers, stories, releases, refusal) = Default::default();
         Self {
             settings,
             targets,
@@ -293,6 +297,7 @@ impl Fleet {
             names,
             peers,
             stories,
+            releases,
             refusal,
         }
     }
@@ -314,6 +319,26 @@ impl Fleet {
         let mut stories = std::mem::take(&mut *lock(&self.stories));
         stories.sort_by_key(|(index, _)| *index);
         stories.into_iter().map(|(_, story)| story).collect()
+    }
+
+    /// The releases that acknowledgements named. Only when every client has ended.
+    pub(super) fn take_releases(&self) -> BTreeMap<String, Answers> {
+        std::mem::take(&mut *lock(&self.releases))
+    }
+
+    fn note_release(&self, release: &str, now: u64) {
+        let mut releases = lock(&self.releases);
+        if let Some(answers) = releases.get_mut(release) {
+            answers.last_at = answers.last_at.max(now);
+            answers.times += 1;
+            return;
+        }
+        let answers = Answers {
+            first_at: now,
+            last_at: now,
+            times: 1,
+        };
+        releases.insert(release.to_owned(), answers);
     }
 
     fn register(&self, id: &str) -> u32 {

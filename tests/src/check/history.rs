@@ -3,6 +3,7 @@
 //! Times are in microseconds since the beginning of the run, all of one clock. Clients are named by their place in the
 //! history, messages by their numbers, which begin with 1.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize;
@@ -16,6 +17,19 @@ pub struct History {
     pub stories: Vec<Story>,
     /// Those who were told of disconnects.
     pub watches: Vec<Watch>,
+    /// The releases that acknowledgements named.
+    pub releases: BTreeMap<String, Answers>,
+}
+
+/// The acknowledgements that named one release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answers {
+    /// When the first came,
+    pub first_at: u64,
+    /// and the last.
+    pub last_at: u64,
+    /// How many came.
+    pub times: u64,
 }
 
 /// One client, from its connection to its end.

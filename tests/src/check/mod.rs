@@ -19,7 +19,7 @@ mod socket;
 mod watcher;
 
 pub use frontend::io_nodes;
-pub use history::{Ended, EventName, Gone, Heard, History, Numbers, Record, Sent, Story, Watch, What};
+pub use history::{Answers, Ended, EventName, Gone, Heard, History, Numbers, Record, Sent, Story, Watch, What};
 pub use judge::{Kind, Tally, Verdict, Violation, judge};
 pub use progress::Progress;
 pub use report::{Report, Timing};

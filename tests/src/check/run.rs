@@ -172,6 +172,7 @@ impl Check {
             refuse_after: self.fleet.settings.refuse_after.mul_f64(0.9).as_micros() as u64,
             stories: self.fleet.take_stories(),
             watches: Vec::new(),
+            releases: self.fleet.take_releases(),
         };
         let records = self.last_records(&history).await;
         self.watching.send_replace(Phase::Leaving);

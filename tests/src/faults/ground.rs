@@ -8,14 +8,14 @@ use tokio::time::{Instant, sleep};
 use super::Plan;
 use crate::check::random::Random;
 use crate::check::{Check, Report, Settings};
-use crate::{Cluster, LIMIT, Node, component};
+use crate::{Cluster, LIMIT, Node, app, component};
 
 /// How often it is looked whether work goes on.
 const LOOK: Duration = Duration::from_millis(20);
 /// Longer than anything is broken: what waits is to be handled, and not to be refused.
 const REFUSE_AFTER: Duration = Duration::from_secs(30);
-/// Of all messages, so many fail at the first attempt.
-const TROUBLE: f64 = 0.01;
+/// The handler's app.
+const APP: &str = "instances = 8\ngrants = { keyvalue = [\"default\"] }";
 /// So many of the last lines of each process are shown when something was found.
 const LINES: usize = 40;
 
@@ -32,9 +32,8 @@ pub(super) struct Ground {
 
 /// A cluster that runs the conformance handler, whose nodes are taken for dead after so long.
 pub(super) fn cluster(url: impl Into<String>, plan: Plan, lease: Duration) -> Cluster {
-    let settings = "instances = 8\ngrants = { keyvalue = [\"default\"] }";
     Cluster::new(url)
-        .app("/", &component("conformance"), settings)
+        .app("/", &component("conformance"), APP)
         .transport(&format!("lease-ms = {}\nshards = {}", lease.as_millis(), plan.shards))
         .settings(&format!("[io-node]\nrefuse-after-ms = {}", REFUSE_AFTER.as_millis()))
 }
@@ -52,14 +51,23 @@ impl Ground {
         Self::with(cluster, plan, io_nodes, app_nodes).await
     }
 
-    /// With nodes that run already.
+    /// One process on the memory transport that has all roles; it is among the app-nodes.
+    pub(super) async fn alone(plan: Plan) -> Self {
+        let settings = format!("[io-node]\nrefuse-after-ms = {}", REFUSE_AFTER.as_millis());
+        let app = app("/", &component("conformance"), APP);
+        let node = Node::run(&format!("{settings}\n{app}")).await;
+        Self::with(Cluster::new("memory:"), plan, Vec::new(), vec![node]).await
+    }
+
+    /// With nodes that run already. Clients go to the io-nodes, or, where there is none, to those that have all roles.
     pub(super) async fn with(cluster: Cluster, plan: Plan, ios: Vec<Node>, apps: Vec<Node>) -> Self {
+        let doors = if ios.is_empty() { &apps } else { &ios };
         let check = Check::start(Settings {
-            urls: ios.iter().map(Node::url).collect(),
+            urls: doors.iter().map(Node::url).collect(),
             clients: plan.clients,
             rate: plan.rate,
             lifetime: Some(Duration::from_secs(8)),
-            trouble: TROUBLE,
+            trouble: plan.trouble,
             refuse_after: REFUSE_AFTER,
             seed: plan.seed,
             ..Default::default()
@@ -103,6 +111,11 @@ impl Ground {
         }
     }
 
+    /// Resident memory of each app-node, in bytes.
+    pub(super) fn memory(&self) -> Vec<u64> {
+        self.apps.iter().map(Node::memory).collect()
+    }
+
     /// Puts a node in the place of one that has ended.
     pub(super) fn replace_app(&mut self, place: usize, node: Node) {
         let ended = std::mem::replace(&mut self.apps[place], node);
@@ -144,7 +157,7 @@ impl Ground {
         report
     }
 
-    fn logs(&self) -> String {
+    pub(super) fn logs(&self) -> String {
         logs(&self.ios, &self.apps, &self.past)
     }
 }

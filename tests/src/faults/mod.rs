@@ -4,11 +4,15 @@
 //! A scene sees to it that work goes on after each fault, and that no client loses its connection where none may. Whether
 //! anything was lost, doubled or reordered is in the report.
 
+mod deploys;
 mod everything;
 mod ground;
 mod network;
 mod nodes;
+mod rollouts;
 mod storage;
+
+pub use deploys::Deploys;
 
 use std::pin::Pin;
 
@@ -27,6 +31,8 @@ pub struct Plan {
     pub rounds: usize,
     /// Parts that partitions and keys are spread over.
     pub shards: u16,
+    /// Of all messages, the part that the handler fails at the first attempt.
+    pub trouble: f64,
 }
 
 impl Default for Plan {
@@ -37,6 +43,7 @@ impl Default for Plan {
             rate: 10.0,
             rounds: 3,
             shards: 1,
+            trouble: 0.01,
         }
     }
 }
@@ -78,7 +85,7 @@ macro_rules! scenes {
 }
 
 /// Every scene.
-pub const SCENES: [Scene; 18] = scenes! {
+pub const SCENES: [Scene; 26] = scenes! {
     "app-nodes-killed" => nodes::app_nodes_killed,
     "app-node-zombie" => nodes::app_node_zombie,
     "app-nodes-restarted" => nodes::app_nodes_restarted,
@@ -96,5 +103,13 @@ pub const SCENES: [Scene; 18] = scenes! {
     "links-delayed" => network::links_delayed,
     "links-blackholed" => network::links_blackholed,
     "links-flaky" => network::links_flaky,
+    "swap-storm" => deploys::swap_storm,
+    "swap-storm-in-memory" => deploys::swap_storm_in_memory,
+    "deploys-at-once" => rollouts::deploys_at_once,
+    "deploys-while-app-nodes-die" => rollouts::app_nodes_killed,
+    "deploys-while-redis-dies" => rollouts::redis_killed,
+    "deploys-while-app-nodes-sleep" => rollouts::app_nodes_paused,
+    "rollbacks-in-rollouts" => rollouts::rolled_back,
+    "canaries-of-flawed-builds" => rollouts::canaries_fail,
     "everything-at-once" => everything::at_once,
 };

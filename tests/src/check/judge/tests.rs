@@ -59,6 +59,7 @@ fn history() -> History {
         refuse_after: 10_000,
         stories: vec![ada, bob],
         watches: vec![watch],
+        ..Default::default()
     }
 }
 
