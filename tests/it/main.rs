@@ -4,6 +4,7 @@ mod chat;
 mod check;
 mod cli;
 mod compiler;
+mod deploy;
 mod dispatch;
 mod evolution;
 mod faults;

@@ -21,6 +21,7 @@ mod resp;
 mod sentinel;
 mod signals;
 mod tools;
+mod verb;
 
 pub use client::{Client, Heard, Refused};
 pub use cluster::Cluster;
@@ -33,7 +34,8 @@ pub use redis::RedisServer;
 pub use redis_cluster::RedisCluster;
 pub use redis_setup::Redis;
 pub use sentinel::Sentinels;
-pub use tools::{binary, component, node_script, patched, rebuilt, repository};
+pub use tools::{binary, component, node_script, patched, rebuilt, rebuilt_file, repository};
+pub use verb::{Running, Said, verb};
 
 use std::future::Future;
 use std::time::Duration;
