@@ -1,11 +1,11 @@
 //! `deploy`, `rollback`, `releases` and `status`, as they are typed, against processes that serve clients meanwhile.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use plugnode_tests::{Client, Cluster, Node, RedisServer, Running, Said, component, rebuilt_file, verb, within};
+use plugnode_tests::{Client, Cluster, Node, RedisServer, Running, Said, component, rebuilt, verb, within};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -89,6 +89,13 @@ async fn release(client: &mut Client) -> String {
     answer[0]["release"].as_str().expect("faulty tells it").to_owned()
 }
 
+/// Another build of a component, in a file.
+fn build(folder: &TempDir, component: &Path, number: u64) -> PathBuf {
+    let path = folder.path().join(format!("build-{number}.wasm"));
+    fs::write(&path, rebuilt(component, number)).expect("it can be written");
+    path
+}
+
 fn short(digest: &Value) -> &str {
     &digest.as_str().expect("a digest is text")[..12]
 }
@@ -100,7 +107,7 @@ async fn a_deploy_is_in_use_on_all_nodes_and_can_be_taken_back() {
     let mut client = Client::connect(&setup.io_node).await;
     let first = release(&mut client).await;
 
-    let second = rebuilt_file(&faulty, 1);
+    let second = build(&setup.folder, &faulty, 1);
     let said = setup.while_asking("where", setup.deploy(&second, &["--json"])).await;
     assert!(said.status.success(), "{said:?}");
     let told = said.json();
@@ -240,7 +247,7 @@ async fn what_cannot_be_used_replaces_nothing_and_the_reason_is_shown() {
 #[tokio::test]
 async fn where_nobody_runs_the_app_nothing_is_deployed() {
     let setup = Setup::new(&component("echo"), 1).await;
-    let new = rebuilt_file(&component("echo"), 1);
+    let new = build(&setup.folder, &component("echo"), 1);
     let said = setup.deploy(&new, &["--app", "/nowhere"]).await;
     assert!(
         !said.status.success() && said.err.contains("there is no app /nowhere; there are /"),
@@ -288,7 +295,7 @@ async fn where_nobody_runs_the_app_nothing_is_deployed() {
 #[tokio::test]
 async fn a_canary_that_does_as_well_is_promoted() {
     let setup = Setup::new(&component("faulty"), 2).await;
-    let new = rebuilt_file(&component("faulty"), 2);
+    let new = build(&setup.folder, &component("faulty"), 2);
     let args = ["--canary", "50%", "--for", "3s", "--p99-margin", "10000%", "--json"];
     let said = setup.while_asking("where", setup.deploy(&new, &args)).await;
     assert!(said.status.success(), "{said:?}");
@@ -336,6 +343,8 @@ async fn a_canary_that_does_worse_is_taken_back_by_itself() {
         loop {
             let status = setup.verb(&["status", "--json"]).await.json();
             if status["apps"][0]["rollout"]["phase"] == "canary" {
+                // Until every node has seen it, one failure is as bad as many.
+                tokio::time::sleep(Duration::from_secs(1)).await;
                 return is_canary.store(true, Ordering::Relaxed);
             }
         }
@@ -366,7 +375,7 @@ async fn a_canary_that_does_worse_is_taken_back_by_itself() {
 async fn a_rollback_ends_a_rollout() {
     let setup = Setup::new(&component("faulty"), 1).await;
     let first = setup.answers().await;
-    let new = rebuilt_file(&component("faulty"), 3);
+    let new = build(&setup.folder, &component("faulty"), 3);
     let args = [
         "deploy",
         new.to_str().expect("its path is text"),
@@ -403,7 +412,7 @@ async fn a_rollback_ends_a_rollout() {
 #[tokio::test]
 async fn ctrl_c_ends_the_following_alone_and_a_later_deploy_supersedes() {
     let setup = Setup::new(&component("faulty"), 1).await;
-    let (two, three) = (rebuilt_file(&component("faulty"), 4), rebuilt_file(&component("faulty"), 5));
+    let (two, three) = (build(&setup.folder, &component("faulty"), 4), build(&setup.folder, &component("faulty"), 5));
     let canary = |path: &Path| {
         let path = path.to_str().expect("its path is text").to_owned();
         Running::begin(
@@ -439,7 +448,7 @@ async fn ctrl_c_ends_the_following_alone_and_a_later_deploy_supersedes() {
 async fn a_node_that_starts_later_runs_what_was_deployed() {
     let faulty = component("faulty");
     let mut setup = Setup::new(&faulty, 1).await;
-    let said = setup.deploy(&rebuilt_file(&faulty, 6), &["--json"]).await;
+    let said = setup.deploy(&build(&setup.folder, &faulty, 6), &["--json"]).await;
     assert!(said.status.success(), "{said:?}");
     let deployed = short(&said.json()["digest"]).to_owned();
     let late = setup.cluster.start_app().await;
@@ -466,7 +475,7 @@ async fn a_watched_file_is_deployed_each_time_it_changes() {
     assert_eq!(release(&mut client).await, first);
 
     let new = folder.path().join("new");
-    fs::copy(rebuilt_file(&faulty, 7), &new).expect("it can be copied");
+    fs::write(&new, rebuilt(&faulty, 7)).expect("it can be written");
     fs::rename(&new, &file).expect("it can be renamed");
     let changed = async {
         while release(&mut client).await == first {

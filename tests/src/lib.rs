@@ -34,7 +34,7 @@ pub use redis::RedisServer;
 pub use redis_cluster::RedisCluster;
 pub use redis_setup::Redis;
 pub use sentinel::Sentinels;
-pub use tools::{binary, component, node_script, patched, rebuilt, rebuilt_file, repository};
+pub use tools::{binary, component, node_script, patched, rebuilt, repository};
 pub use verb::{Running, Said, verb};
 
 use std::future::Future;

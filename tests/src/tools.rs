@@ -1,6 +1,5 @@
 //! What tests need from the rest of the repository, and a clear word when it was not built.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -45,22 +44,6 @@ pub fn rebuilt(component: &Path, number: u64) -> Vec<u8> {
     bytes.extend(NAME);
     bytes.extend(number);
     bytes
-}
-
-/// The same as a file of its own, in the target folder.
-///
-/// # Panics
-/// When the component cannot be read, or the file not be written.
-pub fn rebuilt_file(component: &Path, number: u64) -> PathBuf {
-    let folder = repository().join("target/rebuilt");
-    fs::create_dir_all(&folder).expect("the target folder can be written to");
-    let name = component.file_stem().expect("a component has a name").to_string_lossy();
-    let path = folder.join(format!("{name}-{number}.wasm"));
-    // Other tests may want the same, and never see half of it.
-    let new = tempfile::NamedTempFile::new_in(&folder).expect("a file can be made");
-    fs::write(new.path(), rebuilt(component, number)).expect("it can be written");
-    new.persist(&path).expect("it can be renamed");
-    path
 }
 
 /// A component in whose file another text of the same length stands wherever this one did.

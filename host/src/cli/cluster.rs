@@ -65,6 +65,13 @@ impl Cluster {
             config.roles = vec![Role::Frontend];
             config.frontend.static_dir = ".".into();
             config.log.level = LogLevel::Warn;
+            if self.socket.is_some() || self.port.is_some() {
+                config.transport.url = "memory:".into();
+                config.admin.socket.clone_from(&self.socket);
+            }
+            if let Some(port) = self.port {
+                config.http.listen = format!("127.0.0.1:{port}");
+            }
         })?;
         Ok(config)
     }

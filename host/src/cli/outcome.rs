@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::cluster::Cluster;
 use super::progress::say;
 use super::rollout::{self, Followed, Member, Outcome};
-use super::words::{milliseconds, seconds};
+use super::words::{first_line, milliseconds, plain, seconds};
 use crate::message::Namespace;
 use crate::release::{Counts, Stage};
 use crate::transport::Registry;
@@ -75,6 +75,10 @@ pub(super) async fn follow(
         say(&format!("release in use: {}", counts(old)));
         say(&format!("release {number}: {}", counts(new)));
     }
+    if let Outcome::Failed(reason) = &followed.outcome {
+        // What the handler said, and where it broke.
+        reason.lines().skip(1).for_each(|line| eprintln!("  {}", plain(line)));
+    }
     say(&sentence(&followed, asking.verb));
     asking.print(&in_json(app, &followed))?;
     Ok(match followed.outcome {
@@ -87,7 +91,10 @@ pub(super) async fn follow(
 fn sentence(followed: &Followed, verb: &str) -> String {
     let Followed { release, in_use, .. } = followed;
     let (number, digest) = (release.number, release.digest.short());
-    let stays = format!("release {in_use} is in use");
+    let stays = match followed.was_in_use {
+        true => format!("release {in_use} is in use again"),
+        false => format!("release {in_use} stays in use"),
+    };
     match &followed.outcome {
         Outcome::InUse => {
             let all = followed.nodes.len();
@@ -111,7 +118,7 @@ fn sentence(followed: &Followed, verb: &str) -> String {
         Outcome::Replaced(by) => {
             format!("release {number} ({digest}) was in use, and release {by} has taken its place")
         }
-        Outcome::Failed(reason) => format!("release {number} failed: {reason}; {stays}"),
+        Outcome::Failed(reason) => format!("release {number} failed: {}; {stays}", first_line(reason)),
         Outcome::Superseded(by) => format!(
             "release {number} was superseded by release {by} before it was in use; plugnode status shows how that does"
         ),

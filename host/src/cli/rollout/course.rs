@@ -38,6 +38,8 @@ pub(in crate::cli) struct Followed {
     pub(in crate::cli) outcome: Outcome,
     /// The number of the release in use at the end.
     pub(in crate::cli) in_use: u64,
+    /// Whether the followed one was seen to be in use on the way.
+    pub(in crate::cli) was_in_use: bool,
     pub(in crate::cli) took: Duration,
     /// The nodes that are there at the end.
     pub(in crate::cli) nodes: BTreeMap<NodeId, Member>,
@@ -111,6 +113,7 @@ impl Course {
             release: release.clone(),
             outcome,
             in_use: track.current,
+            was_in_use: self.current_after.is_some(),
             took: now,
             nodes: self.nodes.clone(),
             canary: self.canary.clone(),
