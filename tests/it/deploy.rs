@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use plugnode_tests::{Client, Cluster, Node, RedisServer, Running, Said, component, rebuilt, verb, within};
+use plugnode_tests::{Client, Cluster, Flaw, Node, RedisServer, Running, Said, app, component, rebuilt, verb, within};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -220,6 +220,22 @@ async fn what_cannot_be_used_replaces_nothing_and_the_reason_is_shown() {
     let releases = setup.verb(&["releases", "--json"]).await.json();
     assert_eq!(releases.as_array().expect("an array").len(), 1, "{releases}");
 
+    // Seen only where it is to run: its instances break as they start.
+    let conformance = fs::read(component("conformance")).expect("it was built");
+    let start = write("start.wasm", &Flaw::Start.of(conformance));
+    let said = setup.while_asking("hello", setup.deploy(&start, &["--json"])).await;
+    assert_eq!(said.status.code(), Some(1), "{said:?}");
+    let told = said.json();
+    assert_eq!(
+        (&told["outcome"], &told["in_use"]),
+        (&json!("failed"), &json!(1)),
+        "{told}"
+    );
+    assert!(
+        said.err.contains("does not start") && said.err.contains("release 1 stays in use"),
+        "{said:?}"
+    );
+
     // Its handler breaks at first events that echo answers: nobody notices, and it is not taken.
     let said = setup
         .while_asking("panic", setup.deploy(&component("faulty"), &["--json"]))
@@ -237,11 +253,13 @@ async fn what_cannot_be_used_replaces_nothing_and_the_reason_is_shown() {
     );
 
     let releases = setup.verb(&["releases", "--json"]).await.json();
-    assert_eq!(
-        (&releases[0]["state"], &releases[1]["state"]),
-        (&json!("failed"), &json!("in-use")),
-        "{releases}"
-    );
+    let states: Vec<_> = releases
+        .as_array()
+        .expect("an array")
+        .iter()
+        .map(|release| &release["state"])
+        .collect();
+    assert_eq!(states, ["failed", "failed", "in-use"], "{releases}");
 }
 
 #[tokio::test]
@@ -412,7 +430,10 @@ async fn a_rollback_ends_a_rollout() {
 #[tokio::test]
 async fn ctrl_c_ends_the_following_alone_and_a_later_deploy_supersedes() {
     let setup = Setup::new(&component("faulty"), 1).await;
-    let (two, three) = (build(&setup.folder, &component("faulty"), 4), build(&setup.folder, &component("faulty"), 5));
+    let (two, three) = (
+        build(&setup.folder, &component("faulty"), 4),
+        build(&setup.folder, &component("faulty"), 5),
+    );
     let canary = |path: &Path| {
         let path = path.to_str().expect("its path is text").to_owned();
         Running::begin(
@@ -484,4 +505,49 @@ async fn a_watched_file_is_deployed_each_time_it_changes() {
     };
     within("the new file is in use", changed).await;
     node.logged("the changed file is in use").await;
+}
+
+#[tokio::test]
+async fn what_runs_in_one_process_is_reached_by_its_port_or_its_socket() {
+    let faulty = component("faulty");
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let file = |number| {
+        build(&folder, &faulty, number)
+            .to_str()
+            .expect("its path is text")
+            .to_owned()
+    };
+    let config = format!("[admin]\nsocket = \"own.sock\"\n{}", app("/", &faulty, KEY_VALUE));
+    let usual = Node::app(&faulty, KEY_VALUE).await;
+    let own = Node::run(&config).await;
+    let dev = Node::dev(&PathBuf::from(file(8)), &[]).await;
+    let port = |node: &Node| vec!["--port".to_owned(), node.port().to_string()];
+    let at = |node: &Node, name: &str| node.folder().join(name).to_str().expect("its path is text").to_owned();
+    for (node, place) in [
+        (&usual, port(&usual)),
+        (&own, vec!["--socket".to_owned(), at(&own, "own.sock")]),
+        (&own, vec!["-c".to_owned(), at(&own, "plugnode.toml")]),
+        (&dev, port(&dev)),
+    ] {
+        let run = async |args: &[&str]| {
+            let place: Vec<_> = place.iter().map(String::as_str).collect();
+            verb(&[args, &place].concat(), folder.path()).await
+        };
+        let mut client = Client::connect(node).await;
+        let first = release(&mut client).await;
+        let said = run(&["deploy", &file(9), "--json"]).await;
+        assert!(said.status.success(), "{place:?}: {said:?}");
+        assert_eq!(release(&mut client).await, short(&said.json()["digest"]), "{place:?}");
+        let said = run(&["status"]).await;
+        assert!(said.out.contains("app /: release"), "{place:?}: {said:?}");
+        let said = run(&["rollback"]).await;
+        assert!(said.status.success(), "{place:?}: {said:?}");
+        assert_eq!(release(&mut client).await, first, "{place:?}");
+        let releases = run(&["releases", "--json"]).await.json();
+        assert_eq!(releases[0]["origin"], "rollback", "{place:?}: {releases}");
+    }
+    let place = port(&dev);
+    dev.stop().await;
+    let said = verb(&["status", &place[0], &place[1]], folder.path()).await;
+    assert!(!said.status.success() && said.err.contains(&place[1]), "{said:?}");
 }

@@ -97,13 +97,12 @@ fn sentence(followed: &Followed, verb: &str) -> String {
     };
     match &followed.outcome {
         Outcome::InUse => {
+            let late = followed.nodes.iter().filter(|(_, member)| member.in_use_after.is_none());
+            let late: Vec<_> = late.collect();
+            // Where it has had no events, the next one goes to it all the same.
+            let has_it = |member: &Member| matches!(member.stage, None | Some(Stage::Ready | Stage::Proven));
             let all = followed.nodes.len();
-            let late: Vec<_> = followed
-                .nodes
-                .iter()
-                .filter(|(_, member)| member.in_use_after.is_none())
-                .collect();
-            let nodes = match all - late.len() {
+            let nodes = match followed.nodes.values().filter(|member| has_it(member)).count() {
                 there if there < all => format!("{there} of {all} nodes"),
                 1 => "1 node".to_owned(),
                 there => format!("{there} nodes"),
@@ -129,7 +128,7 @@ fn sentence(followed: &Followed, verb: &str) -> String {
 fn lateness(member: &Member) -> String {
     match &member.stage {
         Some(Stage::Behind(reason)) => format!("is behind and goes on trying: {reason}"),
-        Some(Stage::Ready | Stage::Proven) => "has had no events for it yet: its next go there".to_owned(),
+        Some(Stage::Ready | Stage::Proven) => "has had no event for it yet".to_owned(),
         _ => "is not there yet, and goes on".to_owned(),
     }
 }
