@@ -97,7 +97,10 @@ fn sentence(followed: &Followed, verb: &str) -> String {
     };
     match &followed.outcome {
         Outcome::InUse => {
-            let late = followed.nodes.iter().filter(|(_, member)| member.in_use_after.is_none());
+            let late = followed
+                .nodes
+                .iter()
+                .filter(|(_, member)| member.in_use_after.is_none());
             let late: Vec<_> = late.collect();
             // Where it has had no events, the next one goes to it all the same.
             let has_it = |member: &Member| matches!(member.stage, None | Some(Stage::Ready | Stage::Proven));

@@ -37,6 +37,7 @@ async fn releases() -> &'static Releases {
                 max_instances: 40,
                 max_memory: 64 << 20,
                 cache: None,
+                compiler: Compiler::Here,
             })
             .expect("an engine");
             let counter = read("target/components/counter.wasm");
