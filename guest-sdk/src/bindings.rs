@@ -5,7 +5,7 @@
 
 wit_bindgen::generate!({
     path: "../wit",
-    world: "app-node",
+    world: "app-node-stateful",
     generate_all,
     additional_derives: [PartialEq],
     pub_export_macro: true,

@@ -1,13 +1,15 @@
-//! The trait that a handler implements, and the way from the contract's one function to its methods.
+//! The trait that a handler implements, and the way from the contract's functions to its methods.
 
 use std::cell::RefCell;
 use std::thread::LocalKey;
 
+use crate::bindings::exports::plugnode::app::snapshot::State;
 use crate::bindings::plugnode::app::types::{Context, Event, HandlerError};
 use crate::client::Client;
 use crate::context;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::incoming::{Custom, DisconnectReason, Handshake, Incoming, Reply};
+use crate::snapshot::Snapshot;
 
 /// A Socket.IO application.
 ///
@@ -15,7 +17,8 @@ use crate::incoming::{Custom, DisconnectReason, Handshake, Incoming, Reply};
 /// returns an error or panics, none of it is. Events of one client come in order and one at a time; those of different
 /// clients are handled at the same time by several instances, each with a value of this type of its own, made by
 /// `Default`. So what belongs to more than one call is kept in a bucket ([`kv`](crate::kv)) or in the client's
-/// attributes, and memory is for what can be found again.
+/// attributes, and memory is for what can be found again, or handed to the instance that takes this one's place when a
+/// new release is deployed: [`replace`](crate::replace) says how.
 ///
 /// The methods do nothing unless they are written.
 #[allow(unused_variables)]
@@ -50,6 +53,32 @@ pub trait Handler: Default + 'static {
     fn on_custom(&mut self, custom: &Custom) -> Result {
         Ok(())
     }
+
+    /// This instance begins: called once, before anything else. With an error the component cannot be used, and what it
+    /// was to replace stays in use. There is no event: commands and writes are denied, and there is no
+    /// [`context`](crate::context); [`config`](crate::config) is there.
+    fn on_start(&mut self) -> Result {
+        Ok(())
+    }
+
+    /// No event will come any more. Called on a best effort, and outside of an event as [`on_start`](Self::on_start).
+    fn on_stop(&mut self) {}
+
+    /// What the instance that takes this one's place is to [`load`](Self::load); called after
+    /// [`on_stop`](Self::on_stop), outside of an event. With an error nothing is handed over, and the host reports it.
+    fn save(&self) -> Result<Option<Snapshot>> {
+        Ok(None)
+    }
+
+    /// What the instance before this one saved: called before the first event and after [`on_start`](Self::on_start),
+    /// outside of an event, unless nothing was saved. With an error the host makes another instance, which begins with
+    /// nothing, and reports it. A handler that does not write this refuses, so that nothing is left behind in silence.
+    fn load(&mut self, snapshot: Snapshot) -> Result {
+        let schema = snapshot.schema;
+        Err(Error::reject(format!(
+            "this release takes over no state, and was given `{schema}`"
+        )))
+    }
 }
 
 /// Makes a [`Handler`] the handler of this component. Once in a crate, which is a `cdylib`.
@@ -75,6 +104,33 @@ macro_rules! export {
                 }
             }
 
+            impl $crate::bindings::exports::plugnode::app::lifecycle::Guest for Component {
+                fn start(
+                    _: ::std::vec::Vec<(::std::string::String, ::std::string::String)>,
+                ) -> ::core::result::Result<(), ::std::string::String> {
+                    $crate::start(&HANDLER)
+                }
+
+                fn stop() {
+                    $crate::stop(&HANDLER)
+                }
+            }
+
+            impl $crate::bindings::exports::plugnode::app::snapshot::Guest for Component {
+                fn save() -> ::core::result::Result<
+                    $crate::bindings::exports::plugnode::app::snapshot::State,
+                    ::std::string::String,
+                > {
+                    $crate::save(&HANDLER)
+                }
+
+                fn load(
+                    state: $crate::bindings::exports::plugnode::app::snapshot::State,
+                ) -> ::core::result::Result<(), ::std::string::String> {
+                    $crate::load(&HANDLER, state)
+                }
+            }
+
     $crate::bindings::export_component!(Component with_types_in $crate::bindings);
         };
     };
@@ -90,6 +146,46 @@ pub fn handle<H: Handler>(
     handler
         .with_borrow_mut(|handler| dispatch(handler, event, context))
         .map_err(HandlerError::from)
+}
+
+/// Begins. What `export!` calls; the configuration is read by [`config`](crate::config).
+#[doc(hidden)]
+pub fn start<H: Handler>(handler: &'static LocalKey<RefCell<H>>) -> std::result::Result<(), String> {
+    handler.with_borrow_mut(H::on_start).map_err(reason)
+}
+
+/// Ends. What `export!` calls.
+#[doc(hidden)]
+pub fn stop<H: Handler>(handler: &'static LocalKey<RefCell<H>>) {
+    handler.with_borrow_mut(H::on_stop);
+}
+
+/// Hands over. What `export!` calls.
+#[doc(hidden)]
+pub fn save<H: Handler>(handler: &'static LocalKey<RefCell<H>>) -> std::result::Result<State, String> {
+    let snapshot = handler.with_borrow(H::save).map_err(reason)?;
+    // In the contract, a state with nothing in it is none.
+    let (schema, data) = snapshot
+        .map(|snapshot| (snapshot.schema, snapshot.data))
+        .unwrap_or_default();
+    Ok(State { schema, data })
+}
+
+/// Takes over. What `export!` calls.
+#[doc(hidden)]
+pub fn load<H: Handler>(handler: &'static LocalKey<RefCell<H>>, state: State) -> std::result::Result<(), String> {
+    let State { schema, data } = state;
+    let snapshot = Snapshot { schema, data };
+    handler
+        .with_borrow_mut(|handler| handler.load(snapshot))
+        .map_err(reason)
+}
+
+/// The error's own words: outside of an event there is no other attempt, and so no kinds of errors.
+pub(crate) fn reason(error: Error) -> String {
+    match error {
+        Error::Retry(reason) | Error::Reject(reason) => reason,
+    }
 }
 
 pub(crate) fn dispatch(handler: &mut impl Handler, event: Event, context: Context) -> Result {

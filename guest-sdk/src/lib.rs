@@ -57,7 +57,8 @@
 //!
 //! All of it is buffered, and carried out as a whole once the method returns `Ok`. When it returns an [`Error`],
 //! panics, or runs out of its limits, none of it is; what the panic says goes to the host's log. Memory is another
-//! matter: what an instance keeps in `self` is not taken back by an error, and is lost by a panic.
+//! matter: what an instance keeps in `self` is not taken back by an error, and is lost by a panic. How it outlives the
+//! replacement of the component by a new release, and what does not need to, says [`replace`].
 //!
 //! # Tests
 //!
@@ -80,6 +81,8 @@ pub mod log;
 mod message;
 mod outbox;
 mod payload;
+pub mod replace;
+mod snapshot;
 #[cfg(not(target_family = "wasm"))]
 pub mod test;
 
@@ -90,16 +93,18 @@ pub use context::{Context, context};
 pub use error::{Error, Result};
 pub use handler::Handler;
 #[doc(hidden)]
-pub use handler::handle;
+pub use handler::{handle, load, save, start, stop};
 pub use incoming::{Custom, DisconnectReason, Handshake, Incoming, Reply};
 pub use message::Message;
 pub use outbox::{AckId, CommandError, send_custom};
 pub use payload::{Args, ArgsError, Payload};
+pub use snapshot::Snapshot;
 
 /// What most handlers name.
 pub mod prelude {
     pub use crate::{
-        Audience, Binary, Client, Custom, DisconnectReason, Error, Handler, Handshake, Incoming, Message, Reply, Result,
+        Audience, Binary, Client, Custom, DisconnectReason, Error, Handler, Handshake, Incoming, Message, Reply,
+        Result, Snapshot,
     };
 }
 

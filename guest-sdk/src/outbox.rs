@@ -10,7 +10,7 @@ use crate::payload::{Args, ArgsError};
 /// Why a command was not taken. The handler may go on: the commands before it stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommandError {
-    /// The app's configuration does not grant this.
+    /// The app's configuration does not grant this, or there is no event that it could belong to.
     Denied(String),
     /// This event has used up its commands or bytes.
     QuotaExceeded,
@@ -25,7 +25,7 @@ pub enum CommandError {
 impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Denied(reason) => write!(f, "not granted by the app's configuration: {reason}"),
+            Self::Denied(reason) => write!(f, "denied: {reason}"),
             Self::QuotaExceeded => {
                 f.write_str("this event has used up its commands or bytes; the app's `limits` set how many it has")
             }

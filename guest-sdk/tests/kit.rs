@@ -269,3 +269,116 @@ fn lines_go_to_the_log() {
     app.message("ada", "log", "hi");
     assert_eq!(app.log()[0].message, "ada says hi");
 }
+
+/// Has what it was told in memory, and says so.
+#[derive(Default)]
+struct Keeper {
+    kept: Vec<String>,
+    greeting: String,
+    met: u32,
+}
+
+impl Handler for Keeper {
+    fn on_start(&mut self) -> Result {
+        self.greeting = plugnode_sdk::config::get("greeting")?.unwrap_or_default();
+        if self.greeting == "none" {
+            return Err(Error::reject("no greeting"));
+        }
+        Ok(())
+    }
+
+    fn on_message(&mut self, _: &Client, message: &Incoming) -> Result {
+        match message.event.as_str() {
+            "keep" => self.kept.push(message.arg(0)?),
+            _ => message.ack((&self.kept, &self.greeting, self.met))?,
+        }
+        Ok(())
+    }
+
+    fn on_no_client(&mut self, _: &Client) -> Result {
+        self.met += 1;
+        Ok(())
+    }
+
+    fn on_stop(&mut self) {
+        self.kept.push("stopped".into());
+    }
+
+    fn save(&self) -> Result<Option<Snapshot>> {
+        match self.kept[0].as_str() {
+            "nothing" => return Ok(None),
+            "command" => all().emit("saved", ())?,
+            "write" => kv::open("default")?.set("saved", &true)?,
+            "context" => drop(context()),
+            _ => {}
+        }
+        Ok(Some(Snapshot::json("keeper/1", &self.kept)?))
+    }
+
+    fn load(&mut self, snapshot: Snapshot) -> Result {
+        self.kept = snapshot.parse()?;
+        match self.kept[0].as_str() {
+            "refuse" => Err(Error::reject("it refuses")),
+            _ => Ok(()),
+        }
+    }
+}
+
+type Known = (Vec<String>, String, u32);
+
+fn keep(text: &str) -> Kit<Keeper> {
+    let mut app = Kit::<Keeper>::new().with_config("greeting", "hello");
+    app.connect("ada");
+    app.message("ada", "keep", text);
+    app
+}
+
+fn known(app: &mut Kit<Keeper>) -> Known {
+    app.ask("ada", "known", ()).unwrap().args().unwrap()
+}
+
+#[test]
+fn what_was_in_memory_is_carried_to_the_next_release() {
+    let mut app = keep("a");
+    app.swap();
+    assert_eq!(known(&mut app), (vec!["a".into(), "stopped".into()], "hello".into(), 0));
+    assert!(app.states_refused().is_empty());
+}
+
+#[test]
+fn a_state_that_is_refused_is_reported_and_the_client_is_introduced() {
+    for (text, reason) in [
+        ("refuse", "load: it refuses"),
+        ("command", "save: denied: there is no event"),
+        ("write", "save: bucket"),
+        ("context", "save: the handler panicked: there is a context only while"),
+    ] {
+        let mut app = keep(text);
+        app.swap();
+        let refused = app.states_refused().to_vec();
+        let expected = format!("instance 0: {reason}");
+        assert!(
+            matches!(&refused[..], [only] if only.starts_with(&expected)),
+            "{text}: {refused:?}"
+        );
+        assert_eq!(known(&mut app), (vec![], "hello".into(), 1));
+    }
+    let mut app = keep("nothing");
+    app.swap();
+    assert!(app.states_refused().is_empty());
+    assert_eq!(known(&mut app).2, 1);
+}
+
+#[test]
+fn another_handler_that_takes_nothing_over_says_so() {
+    let app = keep("a").swap_to::<Puppet>();
+    let expected = "instance 0: load: this release takes over no state, and was given `keeper/1`";
+    assert_eq!(app.states_refused(), [expected]);
+    assert!(app.is_connected("ada"));
+}
+
+#[test]
+fn a_handler_that_does_not_start_says_why() {
+    let mut app = Kit::<Keeper>::new().with_config("greeting", "none");
+    assert_eq!(app.try_start(), Err(Failure::Error(Error::reject("no greeting"))));
+}

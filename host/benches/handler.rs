@@ -15,7 +15,7 @@ use plugnode::message::{
     Client, Event, EventId, EventKind, Handshake, KeyValue, KeyValueError, Partition, Payload, Text,
 };
 use plugnode::shutdown::Shutdown;
-use plugnode::wasm::{AppSettings, Component, Dispatch, Engine, EngineSettings, Grants, Job, Limits, Pool};
+use plugnode::wasm::{AppSettings, Compiler, Component, Dispatch, Engine, EngineSettings, Grants, Job, Limits, Pool};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
@@ -122,6 +122,7 @@ async fn load() -> (Engine, Component) {
         max_instances: 64,
         max_memory: Limits::default().memory,
         cache: None,
+        compiler: Compiler::Here,
     };
     let engine = Engine::new(settings).expect("an engine");
     let component = engine.load(bytes.into(), &Grants::default()).await.expect("a handler");

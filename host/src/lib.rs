@@ -12,11 +12,12 @@
 //! 7. The io-node applies them, in order, and the clients hear.
 //!
 //! The [frontend](roles::frontend) serves pages beside all this. [`cli`] is what a person types: it reads the [`config`],
-//! starts roles, and waits for the end, which [`shutdown`] brings about. What is refused anywhere is in the [`counts`].
+//! starts roles, and waits for the end, which [`shutdown`] brings about. By [`admin`], its verbs reach a process that runs. What is refused anywhere is in the [`counts`].
 //!
 //! Arrows point down: `cli` → `roles` → `transport`, `wasm`, `http` → `message`. To add a transport, a capability, a
 //! command or a role is to add one file and to name it in one place.
 
+pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod counts;

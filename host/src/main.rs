@@ -3,15 +3,20 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use plugnode::cli::{Arguments, Verb, check, dead, dev, new, run};
+use plugnode::cli::{Arguments, Verb, check, compile, dead, deploy, dev, new, releases, rollback, run, status};
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
         Verb::Dev(arguments) => dev::dev(&arguments),
         Verb::Run(arguments) => run::run(&arguments),
+        Verb::Deploy(arguments) => deploy::deploy(&arguments),
+        Verb::Rollback(arguments) => rollback::rollback(&arguments),
+        Verb::Releases(arguments) => releases::releases(&arguments),
+        Verb::Status(arguments) => status::status(&arguments),
         Verb::Check(arguments) => check::check(&arguments),
         Verb::New(arguments) => new::new(&arguments),
         Verb::Dead(arguments) => dead::dead(&arguments),
+        Verb::Compile(arguments) => compile::compile(&arguments),
     };
     done.unwrap_or_else(|error| {
         eprintln!("plugnode: {error:#}");

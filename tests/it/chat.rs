@@ -74,7 +74,7 @@ async fn history_is_one_whatever_the_instance() {
 }
 
 /// Two talk; a third who comes later is given what was said.
-async fn chats(node: &Node) {
+pub(crate) async fn chats(node: &Node) {
     let mut ada = connect(node, "Ada").await;
     let mut bob = connect(node, "Bob").await;
     assert_eq!(heard(&mut ada, "joined").await["name"], "Bob");

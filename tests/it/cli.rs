@@ -131,7 +131,7 @@ async fn dev_loses_doubles_and_reorders_nothing_while_it_swaps() {
     let swap = async {
         for (n, name) in ["faulty", "echo", "faulty", "echo"].into_iter().enumerate() {
             fs::copy(component(name), &wasm).expect("it can be copied");
-            node.logged_times("component replaced", n + 1).await;
+            node.logged_times("release taken into use", n + 1).await;
         }
         swapped.store(true, std::sync::atomic::Ordering::Relaxed);
     };

@@ -3,7 +3,10 @@
 mod chat;
 mod check;
 mod cli;
+mod compiler;
+mod deploy;
 mod dispatch;
+mod evolution;
 mod faults;
 mod fixture;
 mod hostile;

@@ -14,7 +14,8 @@ fn arrows_point_down() {
         ("counts.rs", &[]),
         ("pause.rs", &[]),
         ("release", &["message"]),
-        ("config", &["transport"]),
+        ("admin", &["message", "release", "shutdown", "transport"]),
+        ("config", &["release", "transport"]),
         ("http", &["counts", "shutdown"]),
         ("transport", &["counts", "message", "pause", "release", "shutdown"]),
         ("wasm", &["message", "release", "shutdown"]),
@@ -30,6 +31,7 @@ fn arrows_point_down() {
         (
             "cli",
             &[
+                "admin",
                 "config",
                 "counts",
                 "http",

@@ -21,6 +21,7 @@ mod resp;
 mod sentinel;
 mod signals;
 mod tools;
+mod verb;
 
 pub use client::{Client, Heard, Refused};
 pub use cluster::Cluster;
@@ -34,6 +35,7 @@ pub use redis_cluster::RedisCluster;
 pub use redis_setup::Redis;
 pub use sentinel::Sentinels;
 pub use tools::{binary, component, node_script, patched, rebuilt, repository};
+pub use verb::{Running, Said, verb};
 
 use std::future::Future;
 use std::time::Duration;

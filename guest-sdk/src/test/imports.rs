@@ -35,6 +35,8 @@ pub(crate) struct Call {
     pub(crate) config: BTreeMap<String, String>,
     pub(crate) log: Vec<Line>,
     pub(crate) effects: Effects,
+    /// Whether there is no event: then nothing can be asked for or written.
+    pub(crate) is_outside: bool,
 }
 
 thread_local! {
@@ -86,8 +88,14 @@ pub(crate) mod outbox {
     use crate::payload::Payload;
 
     fn note(command: Command) -> Result<(), Error> {
-        call(|call| call.effects.commands.push(command));
-        Ok(())
+        call(|call| {
+            if call.is_outside {
+                let words = "there is no event that this could belong to: ask for it while one is handled";
+                return Err(Error::Denied(words.into()));
+            }
+            call.effects.commands.push(command);
+            Ok(())
+        })
     }
 
     pub(crate) fn publish(to: &Audience, event: &str, args: &Payload, how: Delivery) -> Result<(), Error> {
@@ -237,13 +245,17 @@ pub(crate) mod store {
 
         fn write(&self, key: &str, value: Option<Vec<u8>>) -> Result<(), Error> {
             call(|call| {
+                if call.is_outside {
+                    let words = "there is no event that this write could belong to: write while one is handled";
+                    return Err(Error::Other(words.into()));
+                }
                 call.effects.writes.push(Write {
                     bucket: self.name.clone(),
                     key: key.into(),
                     value,
-                })
-            });
-            Ok(())
+                });
+                Ok(())
+            })
         }
 
         fn writes<'a>(&'a self, call: &'a Call) -> impl Iterator<Item = &'a Write> {

@@ -12,7 +12,7 @@ use super::clients::Clients;
 use super::effects::{Effects, Failure, Sent};
 use super::imports::{self, Buckets, Call, Line};
 use crate::bindings::plugnode::app::types::{self, Event};
-use crate::handler::{Handler, dispatch};
+use crate::handler::{Handler, dispatch, reason};
 use crate::incoming::{Custom, DisconnectReason, Handshake};
 use crate::payload::{Args, Payload};
 
@@ -53,11 +53,13 @@ pub struct Kit<H> {
     config: BTreeMap<String, String>,
     log: Vec<Line>,
     now_ms: u64,
+    states_refused: Vec<String>,
 }
 
 #[derive(Debug)]
 struct Instance<H> {
     handler: H,
+    has_started: bool,
     seen: BTreeSet<String>,
 }
 
@@ -85,6 +87,7 @@ impl<H: Handler> Kit<H> {
             config: BTreeMap::new(),
             log: Vec::new(),
             now_ms: 1_800_000_000_000,
+            states_refused: Vec::new(),
         }
     }
 
@@ -182,6 +185,50 @@ impl<H: Handler> Kit<H> {
         succeeded("custom", handled)
     }
 
+    /// Has all instances start, which they otherwise do before their first event.
+    pub fn try_start(&mut self) -> Result<(), Failure> {
+        (0..self.instances.len()).try_for_each(|number| self.start(number))
+    }
+
+    /// Another release of the same handler takes this one's place, as it does on a deploy: each instance is stopped and
+    /// saves what it has in memory, and the new one in its place starts and loads that.
+    #[track_caller]
+    pub fn swap(&mut self) {
+        let kit = std::mem::take(self);
+        *self = kit.swap_to();
+    }
+
+    /// Another handler takes this one's place.
+    #[track_caller]
+    pub fn swap_to<N: Handler>(self) -> Kit<N> {
+        let mut kit = Kit::<N> {
+            instances: (0..self.instances.len()).map(|_| Instance::new()).collect(),
+            events: self.events,
+            sticky: self.sticky,
+            clients: self.clients,
+            buckets: self.buckets,
+            config: self.config,
+            log: self.log,
+            now_ms: self.now_ms,
+            states_refused: Vec::new(),
+        };
+        if let Err(failure) = kit.try_start() {
+            panic!("the new release does not start: {failure}");
+        }
+        for (number, mut old) in self.instances.into_iter().enumerate() {
+            if let Err(reason) = kit.hand_over(number, &mut old) {
+                kit.states_refused.push(format!("instance {number}: {reason}"));
+            }
+        }
+        kit
+    }
+
+    /// Why instances of this release began with nothing although those before them had something in memory, such as
+    /// `instance 0: load: …`.
+    pub fn states_refused(&self) -> &[String] {
+        &self.states_refused
+    }
+
     /// Time passes.
     pub fn advance(&mut self, time: Duration) {
         self.now_ms += time.as_millis() as u64;
@@ -270,34 +317,95 @@ impl<H: Handler> Kit<H> {
         Ok(self.commit(effects))
     }
 
+    /// Gives an instance of this release what the one before it saves.
+    fn hand_over<O: Handler>(&mut self, number: usize, old: &mut Instance<O>) -> Result<(), String> {
+        if !old.has_started {
+            return Ok(());
+        }
+        let saved = self.outside("save", || {
+            old.handler.on_stop();
+            old.handler.save()
+        })?;
+        let Some(snapshot) = saved.filter(|saved| !saved.schema.is_empty() || !saved.data.is_empty()) else {
+            return Ok(());
+        };
+        let mut new = std::mem::replace(&mut self.instances[number], Instance::new());
+        match self.outside("load", || new.handler.load(snapshot)) {
+            Ok(()) => {
+                new.seen = std::mem::take(&mut old.seen);
+                self.instances[number] = new;
+                Ok(())
+            }
+            Err(reason) => Err(reason),
+        }
+    }
+
+    fn start(&mut self, number: usize) -> Result<(), Failure> {
+        if self.instances[number].has_started {
+            return Ok(());
+        }
+        let mut instance = std::mem::replace(&mut self.instances[number], Instance::new());
+        let started = self.call_outside(|| instance.handler.on_start());
+        instance.has_started = started.is_ok();
+        self.instances[number] = instance;
+        started
+    }
+
+    /// A call outside of an event, by the words that the host has for its end.
+    fn outside<T>(&mut self, function: &str, call: impl FnOnce() -> crate::Result<T>) -> Result<T, String> {
+        self.call_outside(call).map_err(|failure| match failure {
+            Failure::Error(error) => format!("{function}: {}", reason(error)),
+            Failure::Panic(_) => format!("{function}: {failure}"),
+        })
+    }
+
+    fn call_outside<T>(&mut self, call: impl FnOnce() -> crate::Result<T>) -> Result<T, Failure> {
+        let (answer, _) = self.within(true, call);
+        answer
+    }
+
     fn call(&mut self, turn: usize, events: Vec<Event>) -> Result<Effects, Failure> {
+        if let Err(failure) = self.start(turn) {
+            panic!("the handler does not start: {failure}");
+        }
         self.now_ms += 1;
         let context = imports::context(self.events as u64, self.now_ms, turn);
+        let mut instance = std::mem::replace(&mut self.instances[turn], Instance::new());
+        let (answer, effects) = self.within(false, || {
+            events
+                .into_iter()
+                .try_for_each(|event| dispatch(&mut instance.handler, event, context.clone()))
+        });
+        if !matches!(answer, Err(Failure::Panic(_))) {
+            self.instances[turn] = instance;
+        }
+        answer.map(|()| effects)
+    }
+
+    /// Runs a part of a handler, which can see what this app has.
+    fn within<T>(
+        &mut self,
+        is_outside: bool,
+        part: impl FnOnce() -> crate::Result<T>,
+    ) -> (Result<T, Failure>, Effects) {
         let call = Call {
             buckets: std::mem::take(&mut self.buckets),
             config: self.config.clone(),
+            is_outside,
             ..Call::default()
         };
-        let handler = &mut self.instances[turn].handler;
-        let (answer, call) = imports::during(call, || {
-            catch_unwind(AssertUnwindSafe(|| {
-                events
-                    .into_iter()
-                    .try_for_each(|event| dispatch(handler, event, context.clone()))
-            }))
-        });
+        let (answer, call) = imports::during(call, || catch_unwind(AssertUnwindSafe(part)));
         self.buckets = call.buckets;
         self.log.extend(call.log);
-        match answer {
-            Ok(Ok(())) => Ok(call.effects),
-            Ok(Err(error)) => Err(Failure::Error(error)),
+        let answer = match answer {
+            Ok(answer) => answer.map_err(Failure::Error),
             Err(panic) => {
-                self.instances[turn] = Instance::new();
                 let message = panic.downcast_ref::<String>().cloned();
                 let message = message.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string()));
                 Err(Failure::Panic(message.unwrap_or_default()))
             }
-        }
+        };
+        (answer, call.effects)
     }
 
     fn commit(&mut self, effects: Effects) -> Effects {
@@ -331,6 +439,7 @@ impl<H: Handler> Instance<H> {
     fn new() -> Self {
         Self {
             handler: H::default(),
+            has_started: false,
             seen: BTreeSet::new(),
         }
     }

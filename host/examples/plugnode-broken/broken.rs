@@ -29,6 +29,8 @@ impl Broken {
     }
 }
 
+plugnode::forward_registry!(Broken: whole);
+
 #[async_trait]
 impl Transport for Broken {
     async fn join_io(&self, node: IoNode) -> Result<IoSession> {

@@ -9,23 +9,32 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use plugnode::cli::{Arguments, Verb, run};
+use plugnode::cli::{Arguments, Verb, compile, run};
 
 use crate::broken::Broken;
 use crate::fault::Fault;
 
 fn main() -> ExitCode {
+    let verb = Arguments::parse().verb;
+    if let Verb::Compile(arguments) = verb {
+        return ended(compile::compile(&arguments));
+    }
     let fault = std::env::var("PLUGNODE_BREAK").unwrap_or_default();
     let Some(fault) = Fault::named(&fault) else {
         let names = Fault::ALL.map(|(name, _)| name).join(", ");
         eprintln!("plugnode-broken: set PLUGNODE_BREAK to one of {names}");
         return ExitCode::FAILURE;
     };
-    let Verb::Run(arguments) = Arguments::parse().verb else {
+    let Verb::Run(arguments) = verb else {
         eprintln!("plugnode-broken: only `run` can be broken");
         return ExitCode::FAILURE;
     };
-    let done = run::run_over(&arguments, |transport| Arc::new(Broken::new(transport, fault)));
+    ended(run::run_over(&arguments, |transport| {
+        Arc::new(Broken::new(transport, fault))
+    }))
+}
+
+fn ended(done: anyhow::Result<ExitCode>) -> ExitCode {
     done.unwrap_or_else(|error| {
         eprintln!("plugnode-broken: {error:#}");
         ExitCode::FAILURE

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 
 use super::progress::{during, say};
-use super::runtime;
+use super::{runtime, settings};
 use crate::wasm::{Engine, EngineSettings, Grants, Outline};
 
 /// The least that an engine is made for; check makes no instance.
@@ -40,6 +40,7 @@ pub fn check(arguments: &Arguments) -> Result<ExitCode> {
             max_instances: 1,
             max_memory: MEMORY,
             cache: None,
+            compiler: settings::compiler(),
         })?;
         let loaded = during(|| format!("compiling {file}"), say, engine.load(bytes.clone(), &grants)).await;
         let outline = Outline::read(&bytes).ok();

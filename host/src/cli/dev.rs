@@ -2,19 +2,23 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::build::build;
 use super::node::Node;
 use super::progress::say;
+use super::redeploy::{Origin, Redeploy, Told};
+use super::rollout::Outcome;
 use super::sources::Sources;
-use super::{log, progress, runtime, signals};
+use super::words::seconds;
+use super::{log, runtime, signals};
 use crate::config::{App, Config, Grants, Http, Role};
 use crate::message::Namespace;
-use crate::roles::app_node::AppNode;
+use crate::release::Digest;
 use crate::shutdown::Shutdown;
 
 /// Arguments of `plugnode dev`.
@@ -51,7 +55,11 @@ pub fn dev(arguments: &Arguments) -> Result<ExitCode> {
         let config = configuration(arguments, &project, &component)?;
         log::init(&config.log)?;
         runtime::raise_open_files(config.http.max_connections);
-        let node = Node::start(&config, &shutdown).await?;
+        let first = tokio::fs::read(&component).await.ok().map(|bytes| Digest::of(&bytes));
+        let node = tokio::select! {
+            () = shutdown.begun() => return Ok(runtime::drain(&shutdown, deadline(&config)).await),
+            node = Node::start(&config, &shutdown) => node?,
+        };
         if !config.frontend.static_dir.is_dir() {
             say(&format!(
                 "there are no pages: no folder {}",
@@ -63,18 +71,52 @@ pub fn dev(arguments: &Arguments) -> Result<ExitCode> {
             project.path.display(),
             node.address.port()
         ));
-        let app_node = node.app_node.context("dev has all roles")?;
-        let namespace = Namespace::from(config.apps[0].namespace.as_str());
-        let running = tokio::fs::read(&component).await.ok().map(Bytes::from);
-        let project = Running {
-            project,
-            app_node,
-            namespace,
-            bytes: running,
+        let redeploy = Redeploy {
+            registry: node.transport,
+            app: Namespace::from(config.apps[0].namespace.as_str()),
+            file: project.path.display().to_string(),
+            last: first,
         };
-        shutdown.spawn(project.follow(sources, shutdown.clone()));
-        Ok(runtime::drain(&shutdown, Duration::from_millis(config.shutdown.deadline_ms)).await)
+        shutdown.spawn(follow(redeploy, project, sources, shutdown.clone()));
+        Ok(runtime::drain(&shutdown, deadline(&config)).await)
     })
+}
+
+fn deadline(config: &Config) -> Duration {
+    Duration::from_millis(config.shutdown.deadline_ms)
+}
+
+/// Takes each new version into use until shutdown begins.
+async fn follow(redeploy: Redeploy, project: Project, sources: Sources, shutdown: Shutdown) {
+    let path = project.path.display();
+    let tell = |told: Told| {
+        let refused = match told {
+            Told::Followed(followed) => {
+                let (number, digest) = (followed.release.number, followed.release.digest.short());
+                match followed.outcome {
+                    Outcome::InUse => {
+                        let after = seconds(followed.took);
+                        return say(&format!("release {number} ({digest}) runs, {after} after the change"));
+                    }
+                    Outcome::Failed(reason) => format!("{path} cannot run: {reason}"),
+                    Outcome::Superseded(by) | Outcome::Replaced(by) => {
+                        return say(&format!(
+                            "release {by} has taken the place of release {number} ({digest})"
+                        ));
+                    }
+                    Outcome::Cancelled => format!("release {number} ({digest}) was cancelled by a rollback"),
+                }
+            }
+            Told::Refused(error) => format!("{error:#}"),
+        };
+        say(&format!("{refused}\nplugnode: the running one stays"));
+    };
+    tokio::select! {
+        () = shutdown.begun() => {}
+        error = redeploy.at_each_change(sources, &project, tell) => {
+            say(&format!("changes are not seen any more: {error:#}"));
+        }
+    }
 }
 
 /// What PATH is.
@@ -121,8 +163,11 @@ impl Project {
         let built = build(&self.path).await?;
         Ok((built.component, Sources::of_crates(&built.crates)?))
     }
+}
 
-    async fn make_again(&self) -> Result<Bytes> {
+#[async_trait]
+impl Origin for Project {
+    async fn component(&self) -> Result<Bytes> {
         let file = if self.is_crate {
             build(&self.path).await?.component
         } else {
@@ -173,53 +218,4 @@ fn configuration(arguments: &Arguments, project: &Project, component: &Path) -> 
         app.instances = arguments.instances.unwrap_or(app.instances);
     })?;
     Ok(config)
-}
-
-/// What runs, and what it is made from.
-struct Running {
-    project: Project,
-    app_node: AppNode,
-    namespace: Namespace,
-    /// The component; none when it could not be read again.
-    bytes: Option<Bytes>,
-}
-
-impl Running {
-    /// Takes each new version into use until shutdown begins.
-    async fn follow(mut self, mut sources: Sources, shutdown: Shutdown) {
-        let following = async {
-            loop {
-                sources.changed().await?;
-                let began = Instant::now();
-                match self.take_anew().await {
-                    Ok(None) => {}
-                    Ok(Some(release)) => {
-                        let seconds = began.elapsed().as_secs_f32();
-                        say(&format!("release {release} runs, {seconds:.1} s after the change"));
-                    }
-                    Err(error) => say(&format!("{error:#}\nplugnode: the running one stays")),
-                }
-            }
-        };
-        let ended: Result<()> = tokio::select! {
-            () = shutdown.begun() => return,
-            ended = following => ended,
-        };
-        if let Err(error) = ended {
-            say(&format!("changes are not seen any more: {error:#}"));
-        }
-    }
-
-    /// Makes the component and puts it in the place of the running one, unless it is the same again.
-    async fn take_anew(&mut self) -> Result<Option<String>> {
-        let bytes = self.project.make_again().await?;
-        if self.bytes.as_ref() == Some(&bytes) {
-            return Ok(None);
-        }
-        let replace = self.app_node.replace(&self.namespace, bytes.clone());
-        let replaced = progress::during(|| "compiling".into(), say, replace).await;
-        let release = replaced.with_context(|| format!("{} cannot run", self.project.path.display()))?;
-        self.bytes = Some(bytes);
-        Ok(Some(release))
-    }
 }

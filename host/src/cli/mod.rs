@@ -4,20 +4,30 @@
 //! knows that there is a command line.
 
 pub mod check;
+pub mod cluster;
+pub mod compile;
 pub mod dead;
+pub mod deploy;
 pub mod dev;
 pub mod new;
+pub mod releases;
+pub mod rollback;
 pub mod run;
+pub mod status;
 
 mod build;
 mod log;
 mod node;
+mod outcome;
 mod progress;
+mod redeploy;
+mod rollout;
 mod runtime;
 mod settings;
 mod signals;
 mod sources;
 mod transport;
+mod words;
 
 use clap::{Parser, Subcommand};
 
@@ -38,12 +48,23 @@ pub enum Verb {
     Dev(dev::Arguments),
     /// Run the roles that a config file names
     Run(run::Arguments),
+    /// Take a component into use on all nodes of an app, with nobody noticing
+    Deploy(deploy::Arguments),
+    /// Go back to a release that was in use, or end a rollout
+    Rollback(rollback::Arguments),
+    /// List the releases of an app, and what became of each
+    Releases(releases::Arguments),
+    /// Show what each app-node runs, and how that does
+    Status(status::Arguments),
     /// Say whether a component can run here, and what it asks for
     Check(check::Arguments),
     /// Make the project of a new handler
     New(new::Arguments),
     /// List, show, retry or drop events that were put aside
     Dead(dead::Arguments),
+    /// Compile a component, for a node
+    #[command(hide = true)]
+    Compile(compile::Arguments),
 }
 
 const EXAMPLES: &str = "\
@@ -52,6 +73,9 @@ Examples:
   plugnode dev chat.wasm --port 9000           a component that is built already
   plugnode run -c plugnode.toml                all roles, in one process
   plugnode run -c plugnode.toml --role frontend
+  plugnode deploy chat.wasm --canary 10% --for 2m
+  plugnode status --watch                      which release runs where, and how it does
+  plugnode rollback                            to the release before
   plugnode check chat.wasm --grant-keyvalue default
   plugnode dead list                           events that could not be handled, and why
 

@@ -29,7 +29,7 @@ pub enum Language {
     Python,
 }
 
-/// A file of a template. `{{name}}`, `{{module}}` and `{{sdk}}` in it are filled in.
+/// A file of a template. `{{name}}`, `{{module}}`, `{{sdk}}` and `{{contract}}` in it are filled in.
 type File = (&'static str, &'static str);
 
 macro_rules! template {
@@ -85,6 +85,7 @@ pub fn new(arguments: &Arguments) -> Result<ExitCode> {
         text.replace("{{name}}", name)
             .replace("{{module}}", &name.replace('-', "_"))
             .replace("{{sdk}}", &sdk)
+            .replace("{{contract}}", contract_version())
     };
     let (files, needs_contract, build) = match arguments.lang {
         Language::Rust => (RUST, false, None),
@@ -119,6 +120,15 @@ fn name_of(folder: &Path) -> Result<&str> {
         bail!("`{name}` cannot name a handler; use lower-case letters, digits, `-` and `_`, and begin with a letter");
     }
     Ok(name)
+}
+
+/// The version of the contract, from its own words.
+fn contract_version() -> &'static str {
+    let (_, contract) = WIT[0];
+    let version = contract
+        .split_once("\npackage plugnode:app@")
+        .and_then(|(_, rest)| rest.split_once(';'));
+    version.expect("the contract names its version").0
 }
 
 fn sdk(checkout: Option<&Path>) -> Result<String> {

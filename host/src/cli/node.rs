@@ -8,14 +8,15 @@ use anyhow::{Context, Result};
 use tokio::sync::watch;
 
 use super::{progress, settings, transport};
+use crate::admin;
 use crate::config::{App, Config, IoServer, Role};
 use crate::counts;
 use crate::http::{self, Health};
-use crate::roles::app_node::{AppNode, AppNodeSettings};
+use crate::roles::app_node::{AppNode, AppNodeSettings, AppSource};
 use crate::roles::frontend::{Frontend, serve_flash_policy};
 use crate::roles::io_node;
 use crate::shutdown::Shutdown;
-use crate::transport::Transport;
+use crate::transport::{Registry, Transport};
 use crate::wasm::Engine;
 
 /// How often the frontend asks who is running.
@@ -25,8 +26,8 @@ const IO_LIST_PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Node {
     /// Where it listens for HTTP.
     pub(super) address: SocketAddr,
-    /// The app-node, if it is one.
-    pub(super) app_node: Option<AppNode>,
+    /// What it shares with the other nodes.
+    pub(super) transport: Arc<dyn Transport>,
 }
 
 impl Node {
@@ -55,10 +56,12 @@ impl Node {
         }
 
         let transport = over(transport::open(config, shutdown).await?);
-        let app_node = match config.has(Role::AppNode) {
-            true => Some(start_app_node(config, transport.clone(), shutdown).await?),
-            false => None,
-        };
+        if config.has(Role::AppNode) {
+            start_app_node(config, transport.clone(), shutdown).await?;
+        }
+        if config.has(Role::AppNode) && config.transport.url == "memory:" {
+            serve_verbs(config, address, transport.clone(), shutdown)?;
+        }
         let (list, running) = watch::channel(Vec::new());
         let frontend = match config.has(Role::Frontend) {
             true => Frontend::new(&config.frontend, running),
@@ -84,29 +87,53 @@ impl Node {
                 () = counts::keep_log() => {}
             }
         });
-        shutdown.spawn(keep_io_list(list, transport, shutdown.clone()));
+        shutdown.spawn(keep_io_list(list, transport.clone(), shutdown.clone()));
         tracing::info!(roles = ?config.roles, "listening on http://{address}");
-        Ok(Self { address, app_node })
+        Ok(Self { address, transport })
     }
 }
 
-async fn start_app_node(config: &Config, transport: Arc<dyn Transport>, shutdown: &Shutdown) -> Result<AppNode> {
+/// Lets verbs of other processes reach the registry. Without it nothing is missing but them.
+fn serve_verbs(config: &Config, address: SocketAddr, registry: Arc<dyn Registry>, shutdown: &Shutdown) -> Result<()> {
+    let configured = config.admin.socket.as_deref();
+    let Some(path) = admin::path(configured, address.port()) else {
+        return Ok(());
+    };
+    match admin::Socket::bind(&path) {
+        Ok(socket) => {
+            let serving = socket.serve(registry, config.transport.max_component.in_memory(), shutdown.clone());
+            shutdown.spawn(serving);
+        }
+        Err(error) if configured.is_some() => return Err(error.context("[admin] socket")),
+        Err(error) => {
+            tracing::warn!("plugnode deploy, rollback, status and releases cannot reach this process: {error:#}")
+        }
+    }
+    Ok(())
+}
+
+async fn start_app_node(config: &Config, transport: Arc<dyn Transport>, shutdown: &Shutdown) -> Result<()> {
     let name = settings::app_node_name(&config.app_node);
     let mut apps = Vec::new();
     for app in &config.apps {
-        let settings = settings::app(app, &name, transport.key_value());
-        apps.push((settings, read_component(app).await?));
+        apps.push(AppSource {
+            settings: settings::app(app, &name, transport.key_value()),
+            file: app.component.display().to_string(),
+            component: read_component(app).await,
+        });
     }
     let app_node = AppNodeSettings {
         name,
         apps,
         retries: settings::retries(&config.app_node),
+        partitions: config.transport.partitions,
+        kept_releases: config.app_node.kept_releases,
     };
     let engine = Engine::new(settings::engine(config)).context("cannot set WebAssembly up")?;
     let say = |line: &str| tracing::info!("{line}");
     let start = AppNode::start(app_node, engine, transport, shutdown);
     let started = progress::during(|| "compiling".into(), say, start).await;
-    started.with_context(|| {
+    started.map(drop).with_context(|| {
         let components: Vec<_> = config
             .apps
             .iter()
@@ -116,10 +143,11 @@ async fn start_app_node(config: &Config, transport: Arc<dyn Transport>, shutdown
     })
 }
 
-async fn read_component(app: &App) -> Result<bytes::Bytes> {
+/// The component of an app. Where the app has a release already, it may do without.
+async fn read_component(app: &App) -> Result<bytes::Bytes, String> {
     let read = tokio::fs::read(&app.component).await;
-    let bytes = read.with_context(|| format!("cannot read the component {}", app.component.display()))?;
-    Ok(bytes.into())
+    let refused = |error| format!("cannot read the component {}: {error}", app.component.display());
+    read.map(bytes::Bytes::from).map_err(refused)
 }
 
 /// Keeps the frontend's list of io-nodes no older than a moment.

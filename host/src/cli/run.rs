@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use super::node::Node;
+use super::redeploy::Watched;
 use super::{log, runtime, signals};
 use crate::config::{Config, Role};
 use crate::shutdown::Shutdown;
@@ -51,9 +52,14 @@ pub fn run_over(
     runtime::block_on(async {
         let shutdown = Shutdown::new();
         signals::begin_shutdown_by_signal(&shutdown)?;
+        let watched = Watched::all(&config)?;
         tokio::select! {
-            // Nothing asks anything of it: it runs until the shutdown.
-            node = Node::start_over(&config, &shutdown, over) => drop(node?),
+            node = Node::start_over(&config, &shutdown, over) => {
+                let node = node?;
+                for file in watched {
+                    shutdown.spawn(file.deploy(node.transport.clone(), shutdown.clone()));
+                }
+            }
             // A start may wait for Redis, and so has nothing in hand yet.
             () = shutdown.begun() => {}
         }

@@ -1,6 +1,7 @@
 //! From the words of the configuration to those of each part. The parts know no configuration, and it knows no part.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use crate::message::{KeyValue, Namespace, NodeId};
 use crate::roles::app_node::Retries;
 use crate::roles::io_node::IoNodeSettings;
 use crate::transport::{self, MemorySettings, RedisSettings, TlsFiles};
-use crate::wasm::{self, AppSettings, EngineSettings, Grants, Limits};
+use crate::wasm::{self, AppSettings, Compiler, EngineSettings, Grants, Limits};
 
 pub(super) fn http(http: &Http) -> HttpSettings {
     HttpSettings {
@@ -25,6 +26,7 @@ pub(super) fn memory(transport: &Transport) -> MemorySettings {
         backlog: transport.backlog,
         client_backlog: transport.client_backlog,
         outbox: transport.outbox,
+        max_component: transport.max_component.in_memory(),
     }
 }
 
@@ -46,6 +48,7 @@ pub(super) fn redis(transport: &Transport) -> RedisSettings {
         lease: Duration::from_millis(transport.lease_ms),
         wait_replicas: transport.wait_replicas,
         wait_aof: transport.wait_aof,
+        max_component: transport.max_component.in_memory(),
     }
 }
 
@@ -54,8 +57,30 @@ pub(super) fn engine(config: &Config) -> EngineSettings {
     EngineSettings {
         max_instances: u32::try_from(config.app_node.max_instances).unwrap_or(u32::MAX),
         max_memory: memories.max().unwrap_or_default(),
-        cache: config.app_node.cache_folder(),
+        cache: cache(&config.app_node),
+        compiler: compiler(),
     }
+}
+
+/// This executable, also when another was put in its place meanwhile.
+pub(super) fn compiler() -> Compiler {
+    let own = Path::new("/proc/self/exe");
+    if own.exists() {
+        return Compiler::Child(own.into());
+    }
+    std::env::current_exe().map_or(Compiler::Here, Compiler::Child)
+}
+
+/// The configured folder must be usable; the one that nobody asked for need not be.
+fn cache(app_node: &AppNode) -> Option<PathBuf> {
+    let folder = app_node.cache_folder()?;
+    if app_node.cache_dir.is_none()
+        && let Err(error) = wasm::check_cache(&folder)
+    {
+        tracing::warn!("compiled components are not kept: {error}");
+        return None;
+    }
+    Some(folder)
 }
 
 /// An io-node that listens at `address`.
@@ -113,6 +138,7 @@ pub(super) fn app(app: &App, node: &NodeId, key_value: Arc<dyn KeyValue>) -> App
             commands: app.limits.commands,
             bytes: app.limits.bytes.in_memory(),
             payload: app.limits.payload.in_memory(),
+            snapshot: app.limits.snapshot.in_memory(),
         },
         grants: Grants {
             keyvalue: app.grants.keyvalue.clone(),

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::settings;
-use crate::config::Config;
+use crate::admin::{self, Remote};
+use crate::config::{Config, IoServer};
 use crate::shutdown::Shutdown;
-use crate::transport::{Memory, Redis, Transport};
+use crate::transport::{Memory, Redis, Registry, Transport};
 
 /// Opens the transport. What works for its members ends after they have left, and `shutdown` waits for that.
 pub(super) async fn open(config: &Config, shutdown: &Shutdown) -> Result<Arc<dyn Transport>> {
@@ -16,4 +17,21 @@ pub(super) async fn open(config: &Config, shutdown: &Shutdown) -> Result<Arc<dyn
     }
     let redis = Redis::connect(settings::redis(&config.transport), shutdown).await;
     Ok(Arc::new(redis.context("[transport] url")?))
+}
+
+/// The registry of the cluster that a configuration is of, for a verb: what runs on the transport `memory:` is reached by its
+/// socket.
+///
+/// # Errors
+/// When it cannot be reached, with what to do.
+pub(super) async fn registry(config: &Config, shutdown: &Shutdown) -> Result<Arc<dyn Registry>> {
+    if config.transport.url != "memory:" {
+        return Ok(open(config, shutdown).await?);
+    }
+    let listen: IoServer = config.http.listen.parse().map_err(anyhow::Error::msg)?;
+    let Some(socket) = admin::reachable(config.admin.socket.as_deref(), listen.port) else {
+        bail!("a running plugnode cannot be reached: [admin] socket is \"\", which is nowhere");
+    };
+    let remote = Remote::connect(&socket, config.transport.max_component.in_memory()).await?;
+    Ok(Arc::new(remote))
 }

@@ -11,6 +11,8 @@ const MOST_INSTANCES: usize = 64;
 const LEAST_MEMORY: u64 = 65_536;
 /// More make Redis slower and nothing better.
 const MOST_PARTITIONS: u16 = 4096;
+/// Every change of one is a change of a list of all.
+const MOST_RELEASES: usize = 1000;
 /// A pause of the machine must not cost a node its work.
 const LEAST_LEASE_MS: u64 = 500;
 
@@ -168,6 +170,8 @@ impl Check<'_> {
         ] {
             self.require(number > 0, &["transport", key], "must be 1 or more");
         }
+        let problem = "must be 1 or more";
+        self.require(transport.max_component.0 > 0, &["transport", "max-component"], problem);
         let problem = format!("must be {LEAST_LEASE_MS} or more");
         self.require(
             transport.lease_ms >= LEAST_LEASE_MS,
@@ -199,6 +203,11 @@ impl Check<'_> {
         let app_node = &config.app_node;
         self.name(app_node.name.as_deref(), &["app-node", "name"]);
         self.require(app_node.attempts > 0, &["app-node", "attempts"], "must be 1 or more");
+        self.require(
+            (2..=MOST_RELEASES).contains(&app_node.kept_releases),
+            &["app-node", "kept-releases"],
+            "must be 2 to 1000: the release in use, and one to go back to",
+        );
         let wanted: usize = config.apps.iter().fold(0, |sum, app| sum.saturating_add(app.instances));
         let path = ["app-node", "max-instances"];
         self.require(app_node.max_instances > 0, &path, "must be 1 or more");
@@ -249,6 +258,7 @@ impl Check<'_> {
             ("commands", limits.commands as u64),
             ("bytes", limits.bytes.0),
             ("payload", limits.payload.0),
+            ("snapshot", limits.snapshot.0),
         ] {
             self.require(number > 0, &["app", index, "limits", key], "must be 1 or more");
         }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::{
-    App, AppNode, ClientTransport, Config, Dispatch, Frontend, Grants, Http, IoNode, Limits, Log, LogFormat, LogLevel,
-    Role, Shutdown, Size, Transport,
+    Admin, App, AppNode, ClientTransport, Config, Dispatch, Frontend, Grants, Http, IoNode, Limits, Log, LogFormat,
+    LogLevel, Role, Shutdown, Size, Transport,
 };
 
 impl Default for Config {
@@ -17,6 +17,7 @@ impl Default for Config {
             io_node: IoNode::default(),
             app_node: AppNode::default(),
             transport: Transport::default(),
+            admin: Admin::default(),
             shutdown: Shutdown::default(),
             log: Log::default(),
             apps: Vec::new(),
@@ -71,6 +72,7 @@ impl Default for AppNode {
             max_instances: 256,
             attempts: 3,
             retry_delay_ms: 100,
+            kept_releases: crate::release::KEPT,
         }
     }
 }
@@ -86,6 +88,7 @@ impl Default for Transport {
             client_backlog: 256,
             outbox: 100_000,
             dead_letters: 10_000,
+            max_component: Size(64_000_000),
             lease_ms: 3_000,
             wait_replicas: 0,
             wait_aof: false,
@@ -116,6 +119,7 @@ impl Default for App {
         Self {
             namespace: "/".into(),
             component: PathBuf::new(),
+            watch: false,
             instances: 4,
             dispatch: Dispatch::RoundRobin,
             limits: Limits::default(),
@@ -133,6 +137,7 @@ impl Default for Limits {
             commands: 10_000,
             bytes: Size(16_000_000),
             payload: Size(1_000_000),
+            snapshot: Size(16_000_000),
         }
     }
 }

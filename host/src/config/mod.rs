@@ -37,6 +37,8 @@ pub struct Config {
     pub app_node: AppNode,
     /// What joins io-nodes and app-nodes.
     pub transport: Transport,
+    /// How verbs reach the process.
+    pub admin: Admin,
     /// How the process ends.
     pub shutdown: Shutdown,
     /// What it writes to standard error.
@@ -136,6 +138,8 @@ pub struct AppNode {
     pub attempts: u32,
     /// Pause before an event is tried again. Default: 100.
     pub retry_delay_ms: u64,
+    /// Releases of an app that are remembered, and can be gone back to. Default: 10.
+    pub kept_releases: usize,
 }
 
 /// `[transport]`
@@ -158,6 +162,8 @@ pub struct Transport {
     pub outbox: usize,
     /// Dead letters that a shard keeps. Default: 10,000.
     pub dead_letters: usize,
+    /// Largest component that can be deployed. Default: 64 MB.
+    pub max_component: Size,
     /// How long a node that is not heard of keeps what it holds. Default: 3,000.
     pub lease_ms: u64,
     /// Replicas that must have a change before it counts. Default: 0.
@@ -170,6 +176,15 @@ pub struct Transport {
     pub tls_cert: Option<PathBuf>,
     /// Its key. Default: none.
     pub tls_key: Option<PathBuf>,
+}
+
+/// `[admin]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Admin {
+    /// Where verbs such as `plugnode deploy` reach a process on the transport `memory:`; empty is nowhere. Default: the port with
+    /// `.sock` in `plugnode` in the user's runtime folder.
+    pub socket: Option<PathBuf>,
 }
 
 /// `[shutdown]`
@@ -220,6 +235,8 @@ pub struct App {
     pub namespace: String,
     /// The `.wasm` file. Must be given.
     pub component: PathBuf,
+    /// Whether the file is watched and deployed each time it changes. Default: false.
+    pub watch: bool,
     /// Instances on each app-node, 1 to 64. Default: 4.
     pub instances: usize,
     /// How events are spread over the instances. Default: round-robin.
@@ -256,6 +273,8 @@ pub struct Limits {
     pub bytes: Size,
     /// Bytes of one command's payload. Default: 1 MB.
     pub payload: Size,
+    /// Bytes of the state that an instance hands to the one that replaces it. Default: 16 MB.
+    pub snapshot: Size,
 }
 
 /// `grants` of an app. Nothing by default.
@@ -306,6 +325,14 @@ impl Config {
             .filter(|folder| !folder.as_os_str().is_empty())
         {
             places.resolve(folder, &["app-node", "cache-dir"]);
+        }
+        if let Some(socket) = self
+            .admin
+            .socket
+            .as_mut()
+            .filter(|socket| !socket.as_os_str().is_empty())
+        {
+            places.resolve(socket, &["admin", "socket"]);
         }
         let transport = &mut self.transport;
         for (key, file) in [

@@ -69,12 +69,12 @@ impl Canary {
     pub(super) fn opinion(&self, release: u64, peers: &[Peer<'_>], age: Duration) -> Opinion {
         let reports = || peers.iter().filter_map(|peer| peer.app);
         let progress = reports().filter_map(|app| app.progress.as_ref());
-        let new = Sum::of(
+        let new = Counts::sum(
             progress
                 .filter(|progress| progress.release == release)
                 .map(|progress| &progress.counts),
         );
-        let old = Sum::of(reports().map(|app| &app.counts));
+        let old = Counts::sum(reports().map(|app| &app.counts));
         let is_over = age >= Duration::from_millis(self.for_ms);
         if let Some(reason) = self.too_many_failures(&new, &old) {
             return Opinion::Worse(reason);
@@ -94,7 +94,7 @@ impl Canary {
         }
     }
 
-    fn too_many_failures(&self, new: &Sum, old: &Sum) -> Option<String> {
+    fn too_many_failures(&self, new: &Counts, old: &Counts) -> Option<String> {
         let says_something = new.events >= ENOUGH || new.failures >= MANY_FAILURES;
         let (new_rate, old_rate) = (new.failure_rate(), old.failure_rate());
         (says_something && new_rate > old_rate + self.failure_margin).then(|| {
@@ -105,51 +105,14 @@ impl Canary {
         })
     }
 
-    fn too_slow(&self, new: &Sum, old: &Sum) -> Option<String> {
+    fn too_slow(&self, new: &Counts, old: &Counts) -> Option<String> {
         if new.events.min(old.events) < ENOUGH_TIMES {
             return None;
         }
-        let (slow, usual) = (new.p99_us(), old.p99_us());
+        let (slow, usual) = (new.p99_us, old.p99_us);
         let most = usual as f64 * (1.0 + self.p99_margin / 100.0) + NOISE_US as f64;
         (slow as f64 > most)
             .then(|| format!("99 of 100 of its events take up to {slow} µs, those of the one in use {usual} µs"))
-    }
-}
-
-/// What several nodes tell, together.
-#[derive(Debug, Default)]
-struct Sum {
-    events: u64,
-    failures: u64,
-    times: Vec<(u64, u64)>,
-}
-
-impl Sum {
-    fn of<'a>(counts: impl Iterator<Item = &'a Counts>) -> Self {
-        let mut sum = Self::default();
-        for counts in counts {
-            sum.events += counts.events;
-            sum.failures += counts.failures;
-            sum.times.extend(&counts.times);
-        }
-        sum.times.sort_unstable();
-        sum
-    }
-
-    fn failure_rate(&self) -> f64 {
-        100.0 * self.failures as f64 / self.events.max(1) as f64
-    }
-
-    fn p99_us(&self) -> u64 {
-        let all: u64 = self.times.iter().map(|(_, count)| count).sum();
-        let mut left = all.saturating_mul(99).div_ceil(100);
-        for (time, count) in &self.times {
-            left = left.saturating_sub(*count);
-            if left == 0 {
-                return *time;
-            }
-        }
-        0
     }
 }
 

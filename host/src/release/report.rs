@@ -86,3 +86,38 @@ pub struct Counts {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub times: Vec<(u64, u64)>,
 }
+
+impl Counts {
+    /// What several nodes tell, together. The times are all of those, and not only those of late.
+    pub fn sum<'a>(counts: impl IntoIterator<Item = &'a Self>) -> Self {
+        let mut sum = Self::default();
+        for counts in counts {
+            sum.events += counts.events;
+            sum.failures += counts.failures;
+            sum.per_second += counts.per_second;
+            sum.times.extend(&counts.times);
+        }
+        sum.times.sort_unstable();
+        sum.p50_us = sum.percentile(50);
+        sum.p99_us = sum.percentile(99);
+        sum
+    }
+
+    /// How many of a hundred events failed.
+    pub fn failure_rate(&self) -> f64 {
+        100.0 * self.failures as f64 / self.events.max(1) as f64
+    }
+
+    /// The time that so many of a hundred events did not exceed, by all times, which are in order.
+    fn percentile(&self, percent: u64) -> u64 {
+        let all: u64 = self.times.iter().map(|(_, count)| count).sum();
+        let mut left = all.saturating_mul(percent).div_ceil(100);
+        for (time, count) in &self.times {
+            left = left.saturating_sub(*count);
+            if left == 0 {
+                return *time;
+            }
+        }
+        0
+    }
+}

@@ -14,6 +14,8 @@ const PREPARATION: Duration = Duration::from_secs(300);
 /// How long a rollout waits for nodes to get their first events. A node that has none by then takes the release into use with
 /// its first events, and still takes it back should these fail.
 const TRIAL: Duration = Duration::from_secs(2);
+/// The same where a node has no events at all.
+const QUIET: Duration = Duration::from_millis(700);
 
 /// A release on its way into use.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -48,6 +50,15 @@ pub struct Peer<'a> {
 }
 
 impl Peer<'_> {
+    /// Whether the release has answered its first events there, or nothing there could tell.
+    fn has_tried(&self, release: u64, age: Duration) -> bool {
+        let is_quiet = |app: &AppReport| {
+            let on_trial = app.progress.as_ref().map_or(0, |progress| progress.counts.events);
+            app.in_hand + app.counts.events + on_trial == 0
+        };
+        self.stage(release) == Some(&Stage::Proven) || (age > QUIET && self.app.is_some_and(is_quiet))
+    }
+
     /// How far it is with a release.
     fn stage(&self, release: u64) -> Option<&Stage> {
         let progress = self.app?.progress.as_ref()?;
@@ -86,10 +97,12 @@ impl Track {
                 };
                 self.end_rollout(State::Failed(reason));
             }
-            Phase::Trying if all(|stage| *stage == Stage::Proven) || age > TRIAL => match rollout.canary {
-                Some(_) => self.enter(Phase::Canary),
-                None => self.promote(),
-            },
+            Phase::Trying if age > TRIAL || peers.iter().all(|peer| peer.has_tried(release, age)) => {
+                match rollout.canary {
+                    Some(_) => self.enter(Phase::Canary),
+                    None => self.promote(),
+                }
+            }
             Phase::Canary => {
                 let canary = rollout.canary.clone().unwrap_or_default();
                 match canary.opinion(release, peers, age) {
@@ -194,9 +207,24 @@ mod tests {
     fn a_node_without_events_holds_up_nobody_for_long() {
         let mut track = rolling_out();
         step(&mut track, &[Some(Stage::Ready)], MOMENT);
-        assert!(!step(&mut track, &[Some(Stage::Ready)], TRIAL));
-        assert!(step(&mut track, &[Some(Stage::Ready)], TRIAL * 2));
+        assert!(!step(&mut track, &[Some(Stage::Ready)], QUIET));
+        assert!(step(&mut track, &[Some(Stage::Ready)], QUIET * 2));
         assert_eq!(track.current, 2);
+    }
+
+    #[test]
+    fn a_busy_node_is_waited_for_a_little_longer() {
+        let mut track = rolling_out();
+        step(&mut track, &[Some(Stage::Ready)], MOMENT);
+        let mut busy = report(2, Stage::Ready);
+        busy.counts.events = 1;
+        let node = NodeId::from("app-1");
+        let peer = Peer {
+            node: &node,
+            app: Some(&busy),
+        };
+        assert!(!track.step(&[peer], TRIAL));
+        assert!(track.step(&[peer], TRIAL * 2));
     }
 
     #[test]

@@ -52,6 +52,12 @@ conforms! {
     on_redis_in_shards: super::super::redis::for_conformance(3),
 }
 
+crate::transport::registry_conforms! {
+    registry_in_memory: crate::transport::memory::for_conformance(),
+    registry_on_redis: crate::transport::redis::for_conformance(1),
+    registry_on_redis_in_shards: crate::transport::redis::for_conformance(3),
+}
+
 type Shared = Arc<dyn Transport>;
 
 async fn an_event_is_handed_out_in_order_and_committed_once(transport: Shared) {

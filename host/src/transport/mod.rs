@@ -25,6 +25,10 @@ use crate::message::{Command, Effects, Event, EventId, KeyValue, NodeId, Partiti
 
 pub use self::redis::{Redis, RedisSettings, TlsFiles};
 pub use self::registry::Registry;
+#[cfg(test)]
+pub(crate) use self::registry::conformance as registry_conformance;
+#[cfg(test)]
+pub(crate) use self::registry::conformance::registry_conforms;
 pub use memory::{Memory, MemorySettings};
 
 /// What can go wrong with a transport.
@@ -101,7 +105,7 @@ pub enum Revival {
 /// A way for io-nodes and app-nodes to reach each other. Dropping what a join returned leaves the cluster. Where others
 /// have to be reached for a promise, and cannot be, calls wait until they can.
 #[async_trait]
-pub trait Transport: Send + Sync {
+pub trait Transport: Registry + Send + Sync {
     /// Joins as an io-node, under a fresh incarnation: an earlier session under that name is fenced.
     async fn join_io(&self, node: IoNode) -> Result<IoSession>;
 

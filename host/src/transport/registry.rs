@@ -1,12 +1,21 @@
 //! What the nodes of a cluster share besides events: components, the board of releases, and what each app-node tells of
 //! itself.
 
+#[cfg(test)]
+pub(crate) mod conformance;
+
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::task::spawn_blocking;
 
-use super::Result;
+use super::{Result, TransportError};
 use crate::message::NodeId;
 use crate::release::{Board, Digest, NodeReport};
+
+/// The least time that a component which no board names is kept, for whoever is about to name it.
+pub(super) const KEPT: Duration = Duration::from_secs(3600);
 
 /// The shared part of a transport that releases rest on. What cannot be reached is waited for.
 #[async_trait]
@@ -41,4 +50,79 @@ pub trait Registry: Send + Sync {
 
     /// How many events were accepted and are not committed.
     async fn backlog(&self) -> Result<u64>;
+}
+
+/// Implements [`Registry`] for a transport that wraps another, which is in its field of this name: by the other's.
+#[macro_export]
+macro_rules! forward_registry {
+    ($wrapper:ty: $whole:ident) => {
+        #[::async_trait::async_trait]
+        impl $crate::transport::Registry for $wrapper {
+            async fn put_component(&self, bytes: ::bytes::Bytes) -> $crate::transport::Result<$crate::release::Digest> {
+                self.$whole.put_component(bytes).await
+            }
+
+            async fn component(
+                &self,
+                digest: &$crate::release::Digest,
+            ) -> $crate::transport::Result<Option<::bytes::Bytes>> {
+                self.$whole.component(digest).await
+            }
+
+            async fn prune_components(&self) -> $crate::transport::Result<()> {
+                self.$whole.prune_components().await
+            }
+
+            async fn board(&self) -> $crate::transport::Result<(u64, $crate::release::Board)> {
+                self.$whole.board().await
+            }
+
+            async fn board_after(&self, version: u64) -> $crate::transport::Result<(u64, $crate::release::Board)> {
+                self.$whole.board_after(version).await
+            }
+
+            async fn post_board(
+                &self,
+                version: u64,
+                board: &$crate::release::Board,
+            ) -> $crate::transport::Result<bool> {
+                self.$whole.post_board(version, board).await
+            }
+
+            async fn report(&self, report: &$crate::release::NodeReport) -> $crate::transport::Result<()> {
+                self.$whole.report(report).await
+            }
+
+            async fn app_nodes(
+                &self,
+            ) -> $crate::transport::Result<Vec<($crate::message::NodeId, Option<$crate::release::NodeReport>)>> {
+                self.$whole.app_nodes().await
+            }
+
+            async fn backlog(&self) -> $crate::transport::Result<u64> {
+                self.$whole.backlog().await
+            }
+        }
+    };
+}
+
+/// Refuses a component that is larger than the settings allow.
+pub(super) fn check_size(bytes: u64, most: usize) -> Result<()> {
+    if bytes <= most as u64 {
+        return Ok(());
+    }
+    Err(TransportError::Unusable(format!(
+        "the component has {bytes} bytes, and [transport] max-component allows {most}: make it smaller (strip it of its \
+         debug sections), or allow more on every node"
+    )))
+}
+
+/// The digest of what may be large.
+pub(super) async fn digest_of(bytes: Bytes) -> Digest {
+    let hashed = bytes.clone();
+    match spawn_blocking(move || Digest::of(&hashed)).await {
+        Ok(digest) => digest,
+        // The process ends, and takes no more such work.
+        Err(_) => Digest::of(&bytes),
+    }
 }

@@ -1,7 +1,8 @@
 //! The contract in `wit/`, as Rust types that the macro of wasmtime writes.
 //!
 //! What goes to a handler is borrowed, so that a message is copied once, into the handler's memory; what comes from it
-//! is owned. Only reads of the key-value store wait for anything, and so only they are async.
+//! is owned. Only reads of the key-value store wait for anything, and so only they are async. The world is the largest
+//! that there is; which of its exports a component has is looked up in `exports`.
 
 #![allow(missing_docs, unreachable_pub, unused_variables, dead_code)]
 #![allow(
@@ -11,7 +12,7 @@
 
 wasmtime::component::bindgen!({
     path: "../wit",
-    world: "app-node",
+    world: "app-node-stateful",
     imports: {
         "wasi:keyvalue/store.[method]bucket.get": async | trappable,
         "wasi:keyvalue/store.[method]bucket.exists": async | trappable,

@@ -1,4 +1,4 @@
-//! The one wasmtime engine of a process: compiles components, keeps time for all instances, and bounds how many live.
+//! The one wasmtime engine of a process: loads components, keeps time for all instances, and bounds how many live.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use tokio::sync::Semaphore;
 use wasmtime::component::Linker;
 use wasmtime::{Config, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
 
-use super::bindings::AppNodePre;
+use super::artifacts::Artifacts;
+use super::exports::HandlerPre;
 use super::load_error::LoadError;
 use super::memory::{PARTS, TABLE_ELEMENTS};
 use super::settings::{EngineSettings, Grants};
-use super::state::State;
 use super::{capability, inspect};
 use crate::release::Digest;
 
@@ -23,10 +23,11 @@ const TICK: Duration = Duration::from_millis(10);
 /// Functions of a backtrace. A panic's own take the first ten.
 const FRAMES: usize = 32;
 
-/// Compiles components and owns what their instances live in. One for a process; clones are the same engine.
+/// Loads components and owns what their instances live in. One for a process; clones are the same engine.
 #[derive(Clone)]
 pub struct Engine {
     wasmtime: wasmtime::Engine,
+    artifacts: Arc<Artifacts>,
     room: Arc<Semaphore>,
     most: usize,
 }
@@ -34,8 +35,8 @@ pub struct Engine {
 impl Engine {
     /// Sets up WebAssembly. Where the memory for all instances cannot be set aside at once, each takes its own later.
     pub fn new(settings: EngineSettings) -> Result<Self, LoadError> {
-        // While a pool is replaced, the old instances and the new ones live at the same time.
-        let most = settings.max_instances.max(1).saturating_mul(2);
+        // While a pool is replaced, the old instances, the new ones and those on trial live at the same time.
+        let most = settings.max_instances.max(1).saturating_mul(3).saturating_add(16);
         let mut config = config();
         config.allocation_strategy(pooling(most, settings.max_memory));
         let wasmtime = match wasmtime::Engine::new(&config) {
@@ -52,21 +53,28 @@ impl Engine {
             }
         };
         tick(wasmtime.weak())?;
+        let artifacts = Artifacts::open(wasmtime.clone(), settings.cache.as_deref(), settings.compiler)?;
         let most = most as usize;
         Ok(Self {
             wasmtime,
+            artifacts: Arc::new(artifacts),
             room: Arc::new(Semaphore::new(most)),
             most,
         })
     }
 
-    /// Checks that these bytes are a handler which can run with these grants, and compiles it, off the async threads.
+    /// Checks that these bytes are a handler which can run with these grants, and compiles it if it never was. All of it
+    /// is off the async threads. Dropped before it is done, it ends the compiler that it has started.
     pub async fn load(&self, bytes: Bytes, grants: &Grants) -> Result<Component, LoadError> {
+        let (checked, granted) = (bytes.clone(), grants.clone());
+        let digest = off_thread(move || {
+            inspect::check(&checked, &granted)?;
+            Ok(Digest::of(&checked))
+        });
+        let digest = digest.await?;
+        let compiled = self.artifacts.get(&digest, &bytes).await?;
         let (engine, grants) = (self.wasmtime.clone(), grants.clone());
-        let compiled = tokio::task::spawn_blocking(move || compile(&engine, &bytes, &grants)).await;
-        compiled.map_err(|error| LoadError::Engine {
-            cause: format!("compiling failed: {error}"),
-        })?
+        off_thread(move || link(&engine, &compiled, digest, &bytes, &grants)).await
     }
 
     pub(super) fn room(&self) -> Room {
@@ -80,7 +88,7 @@ impl Engine {
 /// A compiled handler, ready to be instantiated. Clones are the same component.
 #[derive(Clone)]
 pub struct Component {
-    pre: AppNodePre<State>,
+    pre: HandlerPre,
     digest: Digest,
 }
 
@@ -95,7 +103,7 @@ impl Component {
         &self.digest
     }
 
-    pub(super) fn pre(&self) -> &AppNodePre<State> {
+    pub(super) fn pre(&self) -> &HandlerPre {
         &self.pre
     }
 }
@@ -124,11 +132,22 @@ impl Room {
     }
 }
 
-fn compile(engine: &wasmtime::Engine, bytes: &[u8], grants: &Grants) -> Result<Component, LoadError> {
-    inspect::check(bytes, grants)?;
-    let component = wasmtime::component::Component::from_binary(engine, bytes).map_err(|error| LoadError::Invalid {
-        cause: format!("{error:#}"),
-    })?;
+async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, LoadError> + Send + 'static,
+) -> Result<T, LoadError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| LoadError::Engine {
+        cause: format!("loading failed: {error}"),
+    })?
+}
+
+fn link(
+    engine: &wasmtime::Engine,
+    component: &wasmtime::component::Component,
+    digest: Digest,
+    bytes: &[u8],
+    grants: &Grants,
+) -> Result<Component, LoadError> {
     let mut linker = Linker::new(engine);
     capability::link(&mut linker, grants).map_err(|error| LoadError::Engine {
         cause: format!("{error:#}"),
@@ -137,15 +156,14 @@ fn compile(engine: &wasmtime::Engine, bytes: &[u8], grants: &Grants) -> Result<C
         cause: format!("{error:#}"),
         remedy: inspect::remedy_for_mismatch(bytes),
     };
-    let pre = linker.instantiate_pre(&component).map_err(mismatch)?;
-    let pre = AppNodePre::new(pre).map_err(mismatch)?;
-    Ok(Component {
-        pre,
-        digest: Digest::of(bytes),
-    })
+    let pre = linker.instantiate_pre(component).map_err(mismatch)?;
+    let pre = HandlerPre::new(pre).map_err(mismatch)?;
+    Ok(Component { pre, digest })
 }
 
-fn config() -> Config {
+/// What machine code depends on. Whoever compiles and whoever runs must have it alike; how instances find their memory is
+/// added for those who run.
+pub(super) fn config() -> Config {
     let mut config = Config::new();
     config
         .wasm_component_model(true)

@@ -9,14 +9,16 @@ use super::settings::Grants;
 
 /// What every handler exports.
 pub(super) const HANDLER: &str = "plugnode:app/handler";
+/// What a handler may export besides.
+pub(super) const LIFECYCLE: &str = "plugnode:app/lifecycle";
+/// What a handler may export besides.
+pub(super) const SNAPSHOT: &str = "plugnode:app/snapshot";
 /// The package of the contract, and the version of it that is served.
-const CONTRACT: (&str, &str) = ("plugnode:app", "0.1.0");
+pub(super) const CONTRACT: (&str, &str) = ("plugnode:app", "0.1.1");
 
 /// Refuses what is not a handler, or asks for what it will not be given.
 pub(super) fn check(bytes: &[u8], grants: &Grants) -> Result<(), LoadError> {
-    check_header(bytes)?;
-    let outline = Outline::read(bytes)?;
-    check_exports(&outline.exports)?;
+    let outline = Outline::of_handler(bytes)?;
     outline
         .imports
         .iter()
@@ -26,7 +28,7 @@ pub(super) fn check(bytes: &[u8], grants: &Grants) -> Result<(), LoadError> {
 /// What to do about a component that names what is served, and expects something else behind the name.
 pub(super) fn remedy_for_mismatch(bytes: &[u8]) -> String {
     let newer = Outline::read(bytes).ok().and_then(|outline| {
-        outline.imports.into_iter().find(|import| {
+        outline.imports.into_iter().chain(outline.exports).find(|import| {
             let Some(name) = Name::parse(import) else { return false };
             packages().any(|package| package.name == name.package && is_newer(name.version, package.version))
         })
@@ -47,6 +49,14 @@ pub struct Outline {
 }
 
 impl Outline {
+    /// Reads those of a handler, and refuses what is none, whatever it might be granted.
+    pub fn of_handler(bytes: &[u8]) -> Result<Self, LoadError> {
+        check_header(bytes)?;
+        let outline = Self::read(bytes)?;
+        check_exports(&outline.exports)?;
+        Ok(outline)
+    }
+
     /// Reads them. Whether it could run here is another matter.
     pub fn read(bytes: &[u8]) -> Result<Self, LoadError> {
         Self::parse(bytes).map_err(|error| LoadError::Invalid {
@@ -122,28 +132,30 @@ fn describe(bytes: &[u8]) -> &'static str {
 
 fn check_exports(exports: &[String]) -> Result<(), LoadError> {
     let (package, served) = CONTRACT;
-    let handler = exports
-        .iter()
-        .filter_map(|export| Name::parse(export))
-        .find(|name| name.full == HANDLER);
-    match handler {
-        Some(name) if is_compatible(name.version, served) => Ok(()),
-        Some(name) => Err(LoadError::OtherVersion {
+    let names: Vec<_> = exports.iter().filter_map(|export| Name::parse(export)).collect();
+    // What else it exports is not called here, whoever it is for.
+    let ours = |name: &&Name<'_>| [HANDLER, LIFECYCLE, SNAPSHOT].contains(&name.full);
+    let other = |name: &&Name<'_>| !is_compatible(name.version, served);
+    if let Some(name) = names.iter().filter(ours).find(other) {
+        return Err(LoadError::OtherVersion {
             verb: "exports",
             found: format!("{}@{}", name.full, name.version),
             package,
             served,
             remedy: remedy_for_version(package, served),
-        }),
-        None => Err(LoadError::NoHandler {
-            wanted: format!("{HANDLER}@{served}"),
-            exports: if exports.is_empty() {
-                "nothing".to_owned()
-            } else {
-                exports.join(", ")
-            },
-        }),
+        });
     }
+    if names.iter().any(|name| name.full == HANDLER) {
+        return Ok(());
+    }
+    Err(LoadError::NoHandler {
+        wanted: format!("{HANDLER}@{served}"),
+        exports: if exports.is_empty() {
+            "nothing".to_owned()
+        } else {
+            exports.join(", ")
+        },
+    })
 }
 
 fn check_import(import: &str, grants: &Grants) -> Result<(), LoadError> {
@@ -172,7 +184,16 @@ fn check_import(import: &str, grants: &Grants) -> Result<(), LoadError> {
     let capability = capability::ALL
         .iter()
         .find(|capability| capability.serves.iter().any(serves))
-        .ok_or_else(unknown)?;
+        .ok_or_else(|| match is_newer(name.version, package.version) {
+            true => LoadError::OtherVersion {
+                verb: "imports",
+                found: import.to_owned(),
+                package: package.name,
+                served: package.version,
+                remedy: "it needs something newer, so update the host".to_owned(),
+            },
+            false => unknown(),
+        })?;
     match &capability.grant {
         Some(grant) if !(grant.is_given)(grants) => Err(LoadError::NotGranted {
             import: import.to_owned(),

@@ -1,4 +1,5 @@
-//! A live instance of a component: owns its Store, and handles one event at a time.
+//! A live instance of a component: owns its Store, and handles one event at a time. Before the first and after the last
+//! there are the calls by which it begins, ends, and hands over what it has in memory.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -8,30 +9,36 @@ use futures_util::FutureExt;
 use tracing::Instrument;
 use wasmtime::{Store, UpdateDeadline};
 
-use super::bindings::AppNode;
+use super::bindings::exports::plugnode::app::snapshot::StateParam;
 use super::bindings::plugnode::app::types as wit;
 use super::engine::{Component, Place, Room};
+use super::exports::Guest;
 use super::failure::{Failure, Report, Ruin};
 use super::job::Job;
+use super::legacy::Snapshot;
 use super::load_error::LoadError;
 use super::lower::Lowered;
+use super::settings::in_words;
 use super::state::{App, GRACE, State};
 use crate::message::{Effects, EventKind};
 
 /// How long the making of an instance may take: interpreters do a lot before their first event.
 const START: Duration = Duration::from_secs(10);
 
+/// Bytes that a handler may give to one call of the host at least.
+const LEAST_FUEL: usize = 1 << 20;
+
 /// A component at work.
 pub(super) struct Instance {
     store: Store<State>,
-    guest: AppNode,
+    guest: Guest,
     app: Arc<App>,
     number: u32,
     _place: Place,
 }
 
 impl Instance {
-    /// Makes an instance. What its component does to start counts against its memory limit.
+    /// Makes an instance and has it start. What its component does to start counts against its memory limit.
     pub(super) async fn start(
         component: &Component,
         app: &Arc<App>,
@@ -44,38 +51,121 @@ impl Instance {
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(hostcall_fuel(app));
         store.epoch_deadline_callback(|store| {
-            if Instant::now() >= store.data().call.deadline {
-                let limit = store.data().app.settings.limits.time;
-                return Err(wasmtime::Error::msg(format!("time limit of {limit:?} reached")));
+            let call = &store.data().call;
+            if Instant::now() >= call.deadline {
+                return Err(wasmtime::Error::msg(format!("time limit of {:?} reached", call.limit)));
             }
             Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
         });
-        store.data_mut().set_deadline(Instant::now() + START);
+        let deadline = store.data_mut().begin_outside(START);
         store.set_epoch_deadline(1);
-        let made = tokio::time::timeout(START + GRACE, pre.instantiate_async(&mut store)).await;
         let output = store.data().output.clone();
-        output.end();
-        let guest = match made {
-            Ok(Ok(guest)) => guest,
-            Ok(Err(error)) => {
-                let ruin = Ruin::of(&error, output.stderr_tail());
-                return Err(LoadError::Start {
-                    cause: ruin.to_string(),
-                });
-            }
-            Err(_) => {
-                return Err(LoadError::Start {
-                    cause: format!("it took more than {START:?}"),
-                });
-            }
+        let refused = |cause| {
+            output.end();
+            LoadError::Start { cause }
         };
-        Ok(Self {
+        let making = tokio::time::timeout_at((deadline + GRACE).into(), pre.instantiate_async(&mut store)).await;
+        let guest = match making {
+            Ok(Ok(guest)) => guest,
+            Ok(Err(error)) => return Err(refused(Ruin::of(&error, output.stderr_tail()).to_string())),
+            Err(_) => return Err(refused(format!("it took more than {START:?}"))),
+        };
+        let mut instance = Self {
             store,
             guest,
             app: app.clone(),
             number,
             _place: place,
-        })
+        };
+        if let Some(lifecycle) = instance.guest.lifecycle.clone() {
+            let config = &app.settings.config;
+            let config: Vec<_> = config.iter().map(|(key, value)| (&**key, &**value)).collect();
+            let starting = lifecycle.call_start(&mut instance.store, &config);
+            match tokio::time::timeout_at((deadline + GRACE).into(), starting).await {
+                Ok(Ok(Ok(()))) => {}
+                Ok(Ok(Err(reason))) => return Err(refused(format!("its start function refused: {reason}"))),
+                Ok(Err(error)) => {
+                    let ruin = Ruin::of(&error, output.stderr_tail());
+                    return Err(refused(format!("its start function broke: {ruin}")));
+                }
+                Err(_) => return Err(refused(format!("it took more than {START:?}"))),
+            }
+        }
+        output.end();
+        Ok(instance)
+    }
+
+    /// Tells it that no event will come any more.
+    pub(super) async fn stop(self) -> Result<Self, String> {
+        let Some(lifecycle) = self.guest.lifecycle.clone() else {
+            return Ok(self);
+        };
+        let call = async move |store: &mut Store<State>| lifecycle.call_stop(store).await;
+        let ((), instance) = self.outside("stop", call).await?;
+        Ok(instance)
+    }
+
+    /// What it hands to its successor. None when there is nothing.
+    pub(super) async fn save(mut self) -> Result<Option<Snapshot>, String> {
+        let Some(snapshot) = self.guest.snapshot.clone() else {
+            return Ok(None);
+        };
+        let most = self.app.settings.limits.snapshot;
+        // What is somewhat too large is measured, and what is far too large not even taken in.
+        self.store.set_hostcall_fuel(most.saturating_mul(2).max(LEAST_FUEL));
+        let call = async move |store: &mut Store<State>| snapshot.call_save(store).await;
+        let (saved, _) = self.outside("save", call).await?;
+        let saved = saved.map_err(|reason| format!("save: {reason}"))?;
+        let size = saved.schema.len() + saved.data.len();
+        if size > most {
+            let most = in_words(most);
+            return Err(format!(
+                "save: a state of {size} bytes is larger than the limit of {most}: save less, or raise limits.snapshot"
+            ));
+        }
+        Ok((size > 0).then_some(Snapshot {
+            schema: saved.schema,
+            data: saved.data,
+        }))
+    }
+
+    /// Gives it what its predecessor saved.
+    pub(super) async fn load(self, state: &Snapshot) -> Result<Self, String> {
+        let Some(snapshot) = self.guest.snapshot.clone() else {
+            return Err("load: it is not exported".to_owned());
+        };
+        let call = async move |store: &mut Store<State>| {
+            let state = StateParam {
+                schema: &state.schema,
+                data: &state.data,
+            };
+            snapshot.call_load(store, state).await
+        };
+        let (loaded, instance) = self.outside("load", call).await?;
+        loaded.map_err(|reason| format!("load: {reason}"))?;
+        Ok(instance)
+    }
+
+    /// A call outside of an event, with an event's time. An instance that broke in it is gone.
+    async fn outside<T>(
+        mut self,
+        function: &str,
+        call: impl AsyncFnOnce(&mut Store<State>) -> wasmtime::Result<T>,
+    ) -> Result<(T, Self), String> {
+        let limit = self.app.settings.limits.time;
+        let deadline = self.store.data_mut().begin_outside(limit);
+        self.store.set_epoch_deadline(1);
+        let calling = AssertUnwindSafe(call(&mut self.store)).catch_unwind();
+        let answer = tokio::time::timeout_at((deadline + GRACE).into(), calling).await;
+        let output = &self.store.data().output;
+        output.end();
+        let reason = match answer {
+            Ok(Ok(Ok(answer))) => return Ok((answer, self)),
+            Ok(Ok(Err(error))) => Ruin::of(&error, output.stderr_tail()).to_string(),
+            Ok(Err(panic)) => format!("the host panicked: {}", words_of(&*panic)),
+            Err(_) => format!("time limit of {limit:?} reached while it waited for the host"),
+        };
+        Err(format!("{function}: {reason}"))
     }
 
     /// Handles an event, and the introduction of its client before it if there has to be one. An instance that broke is
@@ -109,10 +199,8 @@ impl Instance {
     async fn try_handle(mut self, job: &Job, introduce: bool) -> Result<(Self, Result<Effects, Failure>), Ruin> {
         let event = &*job.event;
         let limit = self.app.settings.limits.time;
-        let deadline = Instant::now() + limit;
-        self.store
-            .data_mut()
-            .begin(job.id, &event.namespace, event.client.is_some(), deadline);
+        let state = self.store.data_mut();
+        let deadline = state.begin(job.id, &event.namespace, event.client.is_some());
         let lowered = Lowered::new(event);
         let id = job.id.to_string();
         let calls = introduce
@@ -144,10 +232,7 @@ impl Instance {
                 extra: &[],
             };
             self.store.set_epoch_deadline(1);
-            let calling = self
-                .guest
-                .plugnode_app_handler()
-                .call_handle(&mut self.store, call, context);
+            let calling = self.guest.handler.call_handle(&mut self.store, call, context);
             answer = match tokio::time::timeout_at((deadline + GRACE).into(), calling).await {
                 Ok(Ok(answer)) => answer,
                 Ok(Err(error)) => return Err(self.ruin(|stderr| Ruin::of(&error, stderr))),
@@ -183,10 +268,9 @@ impl Instance {
 
 /// How much a handler may give to one call of the host, before anything is checked.
 fn hostcall_fuel(app: &App) -> usize {
-    const LEAST: usize = 1 << 20;
     let limits = &app.settings.limits;
     // What arrives is counted with its lists and headers, so a payload at its limit is a little more than that.
-    limits.bytes.max(limits.payload).saturating_mul(2).max(LEAST)
+    limits.bytes.max(limits.payload).saturating_mul(2).max(LEAST_FUEL)
 }
 
 fn report(app: &App, number: u32, job: &Job, ruin: Ruin) -> Report {
@@ -196,7 +280,7 @@ fn report(app: &App, number: u32, job: &Job, ruin: Ruin) -> Report {
     };
     Report {
         app: app.settings.namespace.clone(),
-        release: app.release.clone(),
+        release: app.release.to_string(),
         digest: app.digest.clone(),
         instance: number,
         event: job.id,

@@ -1,6 +1,7 @@
 //! What a pool is given and what it gives back.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc::Sender;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -31,4 +32,8 @@ pub struct Handled {
     pub id: EventId,
     /// What the event leads to, or why to nothing.
     pub result: Result<Effects, Failure>,
+    /// The release that handled it: the first 12 hexadecimal digits of the component's SHA-256.
+    pub release: Arc<str>,
+    /// The time it spent in the handler; none at all when the pool was retired before its turn.
+    pub took: Duration,
 }

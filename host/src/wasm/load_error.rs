@@ -29,6 +29,12 @@ pub enum LoadError {
         /// What is wrong with it.
         cause: String,
     },
+    /// The compiler came to no end, whatever the component is like.
+    #[error("the compiler did not finish: {cause}")]
+    Compiler {
+        /// What became of it, and what to do.
+        cause: String,
+    },
     /// A component that answers no events.
     #[error(
         "the component does not export {wanted}, it exports {exports}: implement the handler of plugnode-sdk and \

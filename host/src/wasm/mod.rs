@@ -1,6 +1,6 @@
 //! Handlers: WebAssembly components, loaded, multiplied and fed with events.
 //!
-//! An [`Engine`] compiles a file to a [`Component`], and refuses what could not run here with words on what to do. A
+//! An [`Engine`] makes a [`Component`] of a file, has it compiled by another process, and refuses what could not run here with words on what to do. A
 //! [`Pool`] runs instances of one component for one app: it takes [`Job`]s and gives back the [`Effects`] of each
 //! event, or why there are none. What a handler does wrong costs the event it was handling, and nobody else's.
 //!
@@ -8,26 +8,37 @@
 //!
 //! [`Effects`]: crate::message::Effects
 
+mod artifacts;
 mod bindings;
 mod capability;
+mod compiler;
 mod engine;
+mod exports;
 mod failure;
+#[cfg(test)]
+mod hand_over_tests;
 mod inspect;
 mod instance;
 mod job;
 mod json;
+mod legacy;
 mod load_error;
 mod lower;
 mod memory;
 mod output;
+mod place;
 mod pool;
 mod queue;
 mod seen;
 mod settings;
 mod state;
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
 
+pub use artifacts::check_cache;
+pub use compiler::{Compiler, compile};
 pub use engine::{Component, Engine};
 pub use failure::{Failure, Report};
 pub use inspect::Outline;

@@ -77,10 +77,10 @@ impl Output {
         }
     }
 
-    /// From here on, what is written belongs to this event.
-    pub(super) fn begin(&self, event: EventId) {
+    /// From here on, what is written belongs to this event, or to a call outside of one.
+    pub(super) fn begin(&self, event: Option<EventId>) {
         let mut lines = self.lock();
-        lines.event = Some(event);
+        lines.event = event;
         lines.left = EVENT;
         lines.cut = false;
         lines.tail.clear();

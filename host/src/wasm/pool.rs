@@ -1,41 +1,48 @@
-//! An app's instances on this node. Each is a task that owns its instance and asks the pool's queue for the next event;
-//! they share nothing else, so one that is slow, broken or being replaced holds up nobody but the client it serves.
+//! An app's instances on this node, each at a place of its own (see `place`). Places share a queue and nothing else, so
+//! one that is slow, broken or being replaced holds up nobody but the client it serves.
+//!
+//! A pool can be made ahead of its time and wait until another hands its work over. That goes place by place: each of
+//! the heir's begins when the one of the same number has ended its event and given what it had in memory.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use super::engine::{Component, Engine, Room};
 use super::failure::Failure;
 use super::instance::Instance;
 use super::job::{Handled, Job};
+use super::legacy::{Estate, Legacy};
 use super::load_error::LoadError;
-use super::queue::{Next, Queue};
+use super::place::Place;
+use super::queue::Queue;
 use super::seen;
 use super::settings::AppSettings;
 use super::state::App;
 use crate::message::{Effects, Namespace, SessionId};
 use crate::shutdown::Shutdown;
 
-/// How long to wait before the second attempt at making an instance; each wait after it is twice as long,
-const FIRST_WAIT: Duration = Duration::from_millis(10);
-/// up to this.
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
-
 /// The instances of one component for one app. Dropping it retires it.
 pub struct Pool {
     shared: Arc<Shared>,
 }
 
-/// What the instances' tasks and the pool have in common.
-struct Shared {
-    app: Arc<App>,
-    component: Component,
-    room: Room,
+/// What the places and the pool have in common.
+pub(super) struct Shared {
+    pub(super) app: Arc<App>,
+    pub(super) component: Component,
+    pub(super) room: Room,
     queue: Mutex<Queue>,
-    /// Wakes one instance each.
-    wake: Vec<Notify>,
+    /// Wakes one place each.
+    pub(super) wake: Vec<Notify>,
+    /// What is left to each place and by it.
+    pub(super) estates: Vec<Estate>,
+    /// Whether every place has begun.
+    begun: CancellationToken,
+    /// Why some places did not get what was in memory before them.
+    refused: Mutex<Vec<String>>,
 }
 
 impl Pool {
@@ -45,6 +52,27 @@ impl Pool {
         component: Component,
         settings: AppSettings,
         shutdown: &Shutdown,
+    ) -> Result<Arc<Self>, LoadError> {
+        Self::make(engine, component, settings, shutdown, false).await
+    }
+
+    /// Makes all instances, which then wait: what is submitted is not handled before another pool has handed its work
+    /// over to this one. A component that cannot start is refused here.
+    pub async fn prepare(
+        engine: &Engine,
+        component: Component,
+        settings: AppSettings,
+        shutdown: &Shutdown,
+    ) -> Result<Arc<Self>, LoadError> {
+        Self::make(engine, component, settings, shutdown, true).await
+    }
+
+    async fn make(
+        engine: &Engine,
+        component: Component,
+        settings: AppSettings,
+        shutdown: &Shutdown,
+        waits: bool,
     ) -> Result<Arc<Self>, LoadError> {
         let wanted = settings.instances;
         if wanted == 0 || wanted > seen::MOST {
@@ -59,7 +87,7 @@ impl Pool {
                 .iter()
                 .map(|(key, value)| (key.clone(), value.clone()))
                 .collect(),
-            release: component.release().to_owned(),
+            release: component.release().into(),
             digest: component.digest().as_str().to_owned(),
             settings,
         });
@@ -68,15 +96,24 @@ impl Pool {
         for number in 0..wanted {
             instances.push(Instance::start(&component, &app, number as u32, &room).await?);
         }
+        let (begin, begins): (Vec<_>, Vec<_>) = (0..wanted)
+            .map(|_| waits.then(oneshot::channel::<Legacy>).unzip())
+            .unzip();
         let shared = Arc::new(Shared {
-            queue: Mutex::new(Queue::new(app.settings.dispatch, wanted)),
+            queue: Mutex::new(Queue::new(app.settings.dispatch, wanted, !waits)),
             wake: (0..wanted).map(|_| Notify::new()).collect(),
+            estates: begin.into_iter().map(Estate::new).collect(),
+            begun: CancellationToken::new(),
+            refused: Mutex::default(),
             app,
             component,
             room,
         });
-        for (number, instance) in instances.into_iter().enumerate() {
-            shutdown.spawn(run(shared.clone(), number, instance));
+        if !waits {
+            shared.begun.cancel();
+        }
+        for (number, (instance, begins)) in instances.into_iter().zip(begins).enumerate() {
+            shutdown.spawn(Place::new(shared.clone(), number).live(instance, begins));
         }
         Ok(Arc::new(Self { shared }))
     }
@@ -90,9 +127,18 @@ impl Pool {
             Ok(None) => {}
             Err(job) => {
                 let reason = "this pool is retired, another has taken its place".to_owned();
-                finish(&job, Err(Failure::Retry(reason)));
+                self.shared.finish(&job, Err(Failure::Retry(reason)), Duration::ZERO);
             }
         }
+    }
+
+    /// Has an event handled if an instance is idle, and gives it back otherwise.
+    pub fn submit_if_idle(&self, job: Job) -> Result<(), Job> {
+        let instance = self.shared.queue().submit_if_idle(job)?;
+        if let Some(instance) = instance {
+            self.shared.wake[instance].notify_one();
+        }
+        Ok(())
     }
 
     /// Takes no more events and gives back those that have not begun, each client's in their order. Instances end after
@@ -100,7 +146,41 @@ impl Pool {
     pub fn retire(&self) -> Vec<Job> {
         let jobs = self.shared.queue().retire();
         self.shared.wake.iter().for_each(Notify::notify_one);
+        // Places that have waited in vain.
+        self.shared.estates.iter().for_each(|estate| drop(estate.take_begin()));
         jobs
+    }
+
+    /// Retires this pool in favour of one that was prepared, and gives back the events that have not begun, each client's
+    /// in their order: they are to be submitted to the heir. Each of its places begins at once or, where both components
+    /// carry state, when the place of the same number here has ended its event and saved what it had in memory.
+    pub fn hand_over(&self, heir: &Pool) -> Vec<Job> {
+        let carries = self.carries_state() && heir.carries_state();
+        for (number, estate) in heir.shared.estates.iter().enumerate() {
+            let Some(begin) = estate.take_begin() else {
+                if carries {
+                    heir.shared.refuse(number, "load: it had begun before");
+                }
+                continue;
+            };
+            match self.shared.estates.get(number).filter(|_| carries) {
+                Some(own) => own.set_heir(begin),
+                // It may have been retired meanwhile, and then does not want to know.
+                None => drop(begin.send(Legacy::Nothing)),
+            }
+        }
+        self.retire()
+    }
+
+    /// Completes when every place has begun: from then on no more states are refused.
+    pub async fn begun(&self) {
+        self.shared.begun.cancelled().await;
+    }
+
+    /// Why instances of this pool began with nothing although those before them had something in memory, such as
+    /// `instance 2: load: …`. One for each such instance that has begun so far.
+    pub fn states_refused(&self) -> Vec<String> {
+        self.shared.refused().clone()
     }
 
     /// Forgets a client, whose disconnect has been committed.
@@ -108,9 +188,18 @@ impl Pool {
         self.shared.queue().forget(&(namespace.clone(), client.clone()));
     }
 
+    /// How many events have not begun.
+    pub fn backlog(&self) -> usize {
+        self.shared.queue().backlog()
+    }
+
     /// The release of the component that runs here.
     pub fn release(&self) -> &str {
         self.shared.component.release()
+    }
+
+    fn carries_state(&self) -> bool {
+        self.shared.component.pre().carries_state()
     }
 }
 
@@ -121,79 +210,35 @@ impl Drop for Pool {
 }
 
 impl Shared {
-    fn queue(&self) -> MutexGuard<'_, Queue> {
+    pub(super) fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-/// The life of one place in the pool: an instance, and after it broke the next.
-async fn run(shared: Arc<Shared>, number: usize, mut instance: Instance) {
-    let mut next = shared.queue().next(number);
-    loop {
-        let (job, introduce) = match next {
-            Next::Handle(job, introduce) => (job, introduce),
-            Next::Wait => {
-                shared.wake[number].notified().await;
-                next = shared.queue().next(number);
-                continue;
-            }
-            Next::End => return,
-        };
-        if job.done.is_closed() {
-            drop(job);
-            next = shared.queue().next(number);
-            continue;
+    /// A place begins, and will not ask for what was before it any more.
+    pub(super) fn begin(&self, number: usize, seen: Vec<seen::Key>) {
+        if self.queue().begin(number, seen) {
+            self.begun.cancel();
         }
-        let (result, kept) = instance.handle(&job, introduce).await;
-        // What becomes of this instance is settled before the outcome is known: whoever sends again on hearing it finds
-        // the instance idle and the client remembered, and a client is never forgotten first and remembered then.
-        match kept {
-            Some(kept) => {
-                next = {
-                    let mut queue = shared.queue();
-                    if result.is_ok() {
-                        queue.saw(number, &job.event);
-                    }
-                    queue.next(number)
-                };
-                finish(&job, result);
-                instance = kept;
-            }
-            None => {
-                shared.queue().replaced(number);
-                finish(&job, result);
-                drop(job);
-                let Some(fresh) = replace(&shared, number).await else {
-                    return;
-                };
-                instance = fresh;
-                next = shared.queue().next(number);
-            }
-        }
-        // Events that come one after the other would otherwise keep this task on its thread for ever.
-        tokio::task::consume_budget().await;
     }
-}
 
-/// Makes an instance, however often it takes. None when the pool was retired meanwhile.
-async fn replace(shared: &Shared, number: usize) -> Option<Instance> {
-    let mut wait = FIRST_WAIT;
-    loop {
-        let error = match Instance::start(&shared.component, &shared.app, number as u32, &shared.room).await {
-            Ok(instance) => return Some(instance),
-            Err(error) => error,
-        };
-        tracing::warn!(app = %shared.app.settings.namespace, instance = number, %error, "cannot make a fresh instance");
-        // A wake-up while there is no instance can only be the pool's retirement.
-        let _ = tokio::time::timeout(wait, shared.wake[number].notified()).await;
-        if shared.queue().is_retired() {
-            return None;
-        }
-        wait = (wait * 2).min(LONGEST_WAIT);
+    /// A place begins with nothing, although there was something.
+    pub(super) fn refuse(&self, number: usize, reason: &str) {
+        let app = &self.app.settings.namespace;
+        tracing::warn!(%app, release = &*self.app.release, instance = number, "state is not carried over: {reason}");
+        self.refused().push(format!("instance {number}: {reason}"));
     }
-}
 
-fn finish(job: &Job, result: Result<Effects, Failure>) {
-    // Whoever does not listen any more does not want to know.
-    let _ = job.done.try_send(Handled { id: job.id, result });
+    fn refused(&self) -> MutexGuard<'_, Vec<String>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn finish(&self, job: &Job, result: Result<Effects, Failure>, took: Duration) {
+        // Whoever does not listen any more does not want to know.
+        let _ = job.done.try_send(Handled {
+            id: job.id,
+            result,
+            release: self.app.release.clone(),
+            took,
+        });
+    }
 }

@@ -1,6 +1,6 @@
 //! Which instance gets which event next. Plain data behind the pool's lock: it waits for nothing and wakes nobody.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -22,6 +22,10 @@ pub(super) struct Queue {
     /// Jobs that are meant for one instance.
     own: Vec<VecDeque<Job>>,
     seen: Seen,
+    /// The instances that have not begun, a bit each,
+    waits: u64,
+    /// and the clients that were forgotten meanwhile: what these instances inherit may be older than that.
+    forgotten: HashSet<Key>,
 }
 
 /// What an instance is to do.
@@ -35,17 +39,41 @@ pub(super) enum Next {
 }
 
 impl Queue {
-    pub(super) fn new(dispatch: Dispatch, instances: usize) -> Self {
+    /// With instances that have begun, or are yet to be told to.
+    pub(super) fn new(dispatch: Dispatch, instances: usize, have_begun: bool) -> Self {
+        let all = u64::MAX >> (64 - instances);
+        // One that has begun will ask for a job as soon as its task runs, and what it is given until then waits for it.
+        let (idle, waits) = if have_begun { (all, 0) } else { (0, all) };
         Self {
             dispatch,
             retired: false,
             turn: 0,
-            // Each will ask for a job as soon as its task runs, and what it is given until then waits for it.
-            idle: u64::MAX >> (64 - instances),
+            idle,
             waiting: VecDeque::new(),
             own: (0..instances).map(|_| VecDeque::new()).collect(),
             seen: Seen::new(instances),
+            waits,
+            forgotten: HashSet::new(),
         }
+    }
+
+    /// This instance begins, and has seen these clients. Says whether it is the last to do so.
+    pub(super) fn begin(&mut self, instance: usize, seen: Vec<Key>) -> bool {
+        for client in seen {
+            if !self.forgotten.contains(&client) {
+                self.seen.mark(instance, client);
+            }
+        }
+        self.waits &= !(1 << instance);
+        if self.waits == 0 {
+            self.forgotten = HashSet::new();
+        }
+        self.waits == 0
+    }
+
+    /// The clients that this instance has seen.
+    pub(super) fn seen_by(&self, instance: usize) -> Vec<Key> {
+        self.seen.by(instance)
     }
 
     /// Takes a job in, and says which idle instance has to be woken for it. A retired queue gives it back.
@@ -61,6 +89,14 @@ impl Queue {
         let was_idle = self.idle & (1 << instance) != 0;
         self.idle &= !(1 << instance);
         Ok(was_idle.then_some(instance))
+    }
+
+    /// Takes a job in if an instance can begin it at once, and says which has to be woken for it.
+    pub(super) fn submit_if_idle(&mut self, job: Job) -> Result<Option<usize>, Job> {
+        match self.idle {
+            0 => Err(job),
+            _ => self.submit(job),
+        }
     }
 
     /// What this instance does next. One that is told to wait counts as idle from here on.
@@ -99,6 +135,14 @@ impl Queue {
 
     pub(super) fn forget(&mut self, client: &Key) {
         self.seen.forget(client);
+        if self.waits != 0 {
+            self.forgotten.insert(client.clone());
+        }
+    }
+
+    /// How many jobs have not begun.
+    pub(super) fn backlog(&self) -> usize {
+        self.waiting.len() + self.own.iter().map(VecDeque::len).sum::<usize>()
     }
 
     pub(super) fn is_retired(&self) -> bool {
@@ -202,7 +246,7 @@ mod tests {
 
     #[test]
     fn idle_instances_take_turns() {
-        let mut queue = Queue::new(Dispatch::RoundRobin, 3);
+        let mut queue = Queue::new(Dispatch::RoundRobin, 3, true);
         for sequence in 0..7 {
             let instance = submit(&mut queue, from("a", sequence)).expect("one is idle");
             assert_eq!(instance, sequence as usize % 3);
@@ -213,7 +257,7 @@ mod tests {
 
     #[test]
     fn a_busy_instance_is_passed_over_and_what_waits_goes_to_the_first_that_is_free() {
-        let mut queue = Queue::new(Dispatch::RoundRobin, 2);
+        let mut queue = Queue::new(Dispatch::RoundRobin, 2, true);
         assert_eq!(submit(&mut queue, from("a", 1)), Some(0));
         assert_eq!(submit(&mut queue, from("b", 2)), Some(1));
         assert_eq!(submit(&mut queue, from("c", 3)), None);
@@ -228,7 +272,7 @@ mod tests {
 
     #[test]
     fn sticky_keeps_a_client_on_its_instance_even_while_that_is_busy() {
-        let mut queue = Queue::new(Dispatch::Sticky, 4);
+        let mut queue = Queue::new(Dispatch::Sticky, 4, true);
         let instance = submit(&mut queue, from("a", 1)).expect("all are idle");
         assert_eq!(submit(&mut queue, from("a", 2)), None);
         assert_eq!(taken(&mut queue, instance).0, 1);
@@ -240,7 +284,7 @@ mod tests {
 
     #[test]
     fn a_client_is_introduced_once_to_each_instance_that_missed_its_connection() {
-        let mut queue = Queue::new(Dispatch::RoundRobin, 2);
+        let mut queue = Queue::new(Dispatch::RoundRobin, 2, true);
         let connection = EventKind::Connection(Box::new(crate::message::Handshake {
             auth: None,
             query: String::new(),
@@ -273,7 +317,7 @@ mod tests {
 
     #[test]
     fn nothing_is_remembered_of_a_client_after_its_disconnect() {
-        let mut queue = Queue::new(Dispatch::RoundRobin, 1);
+        let mut queue = Queue::new(Dispatch::RoundRobin, 1, true);
         let disconnect = event(Some("a"), EventKind::Disconnect(DisconnectReason::Client));
         submit(&mut queue, job(1, disconnect.clone()));
         assert!(taken(&mut queue, 0).1);
@@ -284,7 +328,7 @@ mod tests {
 
     #[test]
     fn an_event_without_a_client_introduces_nobody() {
-        let mut queue = Queue::new(Dispatch::Sticky, 2);
+        let mut queue = Queue::new(Dispatch::Sticky, 2, true);
         let custom = EventKind::Custom {
             kind: "x/1".into(),
             data: Default::default(),
@@ -297,7 +341,7 @@ mod tests {
     #[test]
     fn a_retired_queue_gives_back_what_has_not_begun_and_takes_no_more() {
         for dispatch in [Dispatch::RoundRobin, Dispatch::Sticky] {
-            let mut queue = Queue::new(dispatch, 1);
+            let mut queue = Queue::new(dispatch, 1, true);
             for sequence in 1..=3 {
                 submit(&mut queue, from("a", sequence));
             }

@@ -54,6 +54,15 @@ impl Seen {
         sighting.by |= 1 << instance;
     }
 
+    /// Whom this instance has seen.
+    pub(super) fn by(&self, instance: usize) -> Vec<Key> {
+        let seen = self
+            .clients
+            .iter()
+            .filter(|(_, sighting)| self.is_present(instance, sighting));
+        seen.map(|(client, _)| client.clone()).collect()
+    }
+
     /// This instance is a new one.
     pub(super) fn replace(&mut self, instance: usize) {
         self.turn += 1;

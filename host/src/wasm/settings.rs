@@ -6,17 +6,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::compiler::Compiler;
 use crate::message::{KeyValue, Namespace, NodeId};
 
 /// What an [`Engine`](super::Engine) needs to know.
 #[derive(Debug, Clone)]
 pub struct EngineSettings {
-    /// Instances of all apps together. As many again may live for the time that pools are replaced by their successors.
+    /// Instances of all apps together. Twice as many again may live while pools are tried and replaced by their heirs.
     pub max_instances: u32,
     /// The largest memory limit of any app, in bytes.
     pub max_memory: usize,
-    /// A folder for compiled code, which only this user should be able to write. None compiles anew at each start.
+    /// Where compiled code is kept, in a folder `compiled` that only this user may write. None compiles anew at each start.
     pub cache: Option<PathBuf>,
+    /// By whom components are compiled.
+    pub compiler: Compiler,
 }
 
 /// How events are dealt out to the instances of a pool.
@@ -29,7 +32,7 @@ pub enum Dispatch {
     Sticky,
 }
 
-/// What the handling of one event may use. An event that would need more fails, and its effects are dropped.
+/// What a handler may use. An event that would need more fails, and its effects are dropped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of memory of one instance; it keeps them between events.
@@ -42,10 +45,12 @@ pub struct Limits {
     pub bytes: usize,
     /// Bytes of one payload.
     pub payload: usize,
+    /// Bytes of the state that an instance hands to the one that follows it.
+    pub snapshot: usize,
 }
 
 impl Default for Limits {
-    /// 64 MB, 1 s, 10,000 commands, 16 MB of them, and 1 MB for one payload.
+    /// 64 MB, 1 s, 10,000 commands, 16 MB of them, 1 MB for one payload, and 16 MB for a state that is handed over.
     fn default() -> Self {
         Self {
             memory: 64 << 20,
@@ -53,6 +58,7 @@ impl Default for Limits {
             commands: 10_000,
             bytes: 16 << 20,
             payload: 1 << 20,
+            snapshot: 16 << 20,
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::message::{Command, Effects, EventId, Namespace, Write};
 pub(super) struct App {
     pub(super) settings: AppSettings,
     pub(super) config: WasiConfigVariables,
-    pub(super) release: String,
+    pub(super) release: Arc<str>,
     pub(super) digest: String,
 }
 
@@ -33,13 +33,17 @@ pub(super) struct State {
     pub(super) http: OutgoingHttp,
 }
 
-/// What is the present event's, and begins anew with each.
+/// What is the present event's, or the present call's outside of one, and begins anew with each.
 pub(super) struct Call {
     /// What it has asked for so far.
     pub(super) effects: Effects,
     /// Its own writes, where its reads find them.
     pub(super) overlay: Overlay,
-    /// When its time is used up.
+    /// Whether there is an event: outside of one nothing can be asked for or written.
+    pub(super) in_event: bool,
+    /// The time it has,
+    pub(super) limit: Duration,
+    /// and when that is used up.
     pub(super) deadline: Instant,
     /// The namespace of its client.
     pub(super) namespace: Namespace,
@@ -78,15 +82,31 @@ impl State {
         }
     }
 
-    /// Begins an event, which ends at the deadline.
-    pub(super) fn begin(&mut self, id: EventId, namespace: &Namespace, has_client: bool, deadline: Instant) {
+    /// Begins an event, and says when it has to have ended.
+    pub(super) fn begin(&mut self, id: EventId, namespace: &Namespace, has_client: bool) -> Instant {
+        let limit = self.app.settings.limits.time;
         self.call = Call {
             namespace: namespace.clone(),
             has_client,
+            in_event: true,
             ..Call::new(&self.app)
         };
+        self.output.begin(Some(id));
+        self.give(limit)
+    }
+
+    /// Begins a call outside of an event, and says when it has to have ended.
+    pub(super) fn begin_outside(&mut self, limit: Duration) -> Instant {
+        self.call = Call::new(&self.app);
+        self.output.begin(None);
+        self.give(limit)
+    }
+
+    fn give(&mut self, limit: Duration) -> Instant {
+        let deadline = Instant::now() + limit;
+        self.call.limit = limit;
         self.set_deadline(deadline);
-        self.output.begin(id);
+        deadline
     }
 
     pub(super) fn set_deadline(&mut self, deadline: Instant) {
@@ -101,6 +121,8 @@ impl Call {
         Self {
             effects: Effects::default(),
             overlay: Overlay::default(),
+            in_event: false,
+            limit: Duration::ZERO,
             deadline: Instant::now(),
             namespace: settings.namespace.clone(),
             has_client: false,

@@ -10,6 +10,7 @@ fn engine() -> Engine {
         max_instances: 4,
         max_memory: 16 << 20,
         cache: None,
+        compiler: Compiler::Here,
     })
     .expect("an engine")
 }
@@ -74,7 +75,7 @@ async fn a_damaged_component_is_refused() {
 async fn a_component_of_another_world_is_told_what_it_lacks() {
     let error = refusal_of("(component)").await;
     assert!(
-        error.contains("exports nothing") && error.contains("plugnode:app/handler@0.1.0"),
+        error.contains("exports nothing") && error.contains("plugnode:app/handler@0.1.1"),
         "{error}"
     );
     let error = refusal_of(r#"(component (instance $run) (export "wasi:cli/run@0.2.0" (instance $run)))"#).await;
@@ -87,7 +88,7 @@ async fn a_handler_of_another_version_is_told_which_is_served() {
         refusal_of(r#"(component (instance $handler) (export "plugnode:app/handler@0.2.0" (instance $handler)))"#)
             .await;
     assert!(
-        error.contains("exports plugnode:app/handler@0.2.0, this host serves plugnode:app@0.1.0"),
+        error.contains("exports plugnode:app/handler@0.2.0, this host serves plugnode:app@0.1.1"),
         "{error}"
     );
     assert!(error.contains("plugnode-sdk 0.1"), "{error}");
@@ -97,7 +98,7 @@ async fn a_handler_of_another_version_is_told_which_is_served() {
 async fn an_import_of_another_version_is_told_which_is_served() {
     let error = refusal_of(&importing("plugnode:app/outbox@0.2.0")).await;
     assert!(
-        error.contains("imports plugnode:app/outbox@0.2.0, this host serves plugnode:app@0.1.0"),
+        error.contains("imports plugnode:app/outbox@0.2.0, this host serves plugnode:app@0.1.1"),
         "{error}"
     );
     let error = refusal_of(&importing("wasi:cli/stdout@0.3.0")).await;
@@ -246,10 +247,50 @@ fn wasmtime_is_given_no_folder_that_is_not_its_own() {
         max_instances: 4,
         max_memory: 16 << 20,
         cache,
+        compiler: Compiler::Here,
     };
     Engine::new(settings).expect("an engine");
     let entries = std::fs::read_dir(folder.path()).expect("it can be listed");
     let mut names: Vec<_> = entries.map(|entry| entry.expect("an entry").file_name()).collect();
     names.sort();
     assert_eq!(names, ["compiled", "of somebody else"]);
+}
+
+#[test]
+fn the_contract_that_is_served_is_the_one_that_is_given_out() {
+    let contract = include_str!("../../../wit/app.wit");
+    let (package, version) = inspect::CONTRACT;
+    assert!(contract.contains(&format!("\npackage {package}@{version};\n")));
+}
+
+#[tokio::test]
+async fn optional_exports_of_another_type_are_a_mismatch() {
+    // A handler that does nothing, and something under the name of an optional export.
+    let with = |name: &str, export: &str| {
+        format!(
+            r#"(component
+                (core module $m (func (export "f")))
+                (core instance $m (instantiate $m))
+                (func $f (canon lift (core func $m "f")))
+                (instance $more (export "{export}" (func $f)))
+                (export "{name}" (instance $more))
+                (instance $handler)
+                (export "plugnode:app/handler@0.1.0" (instance $handler)))"#
+        )
+    };
+    let error = refusal_of(&with("plugnode:app/lifecycle@0.2.0", "stop")).await;
+    assert!(
+        error.contains("exports plugnode:app/lifecycle@0.2.0, this host serves"),
+        "{error}"
+    );
+    let error = refusal_of(&with("plugnode:app/snapshot@0.1.1", "save")).await;
+    assert!(
+        error.contains("`save` of plugnode:app/snapshot@0.1.1 has another type"),
+        "{error}"
+    );
+    let error = refusal_of(&with("plugnode:app/lifecycle@0.1.0", "stop")).await;
+    assert!(
+        error.contains("plugnode:app/lifecycle@0.1.1 has no function `start`"),
+        "{error}"
+    );
 }

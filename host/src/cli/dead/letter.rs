@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use super::super::words::{self, plain, time};
 use crate::message::{Event, EventKind, Handshake, Payload};
 use crate::transport::{DeadContent, DeadLetter};
 
@@ -23,20 +24,7 @@ const COLUMNS: [&str; 8] = [
 
 /// Some letters, a line each.
 pub(super) fn table(letters: &[DeadLetter]) -> String {
-    let mut rows = vec![COLUMNS.map(str::to_owned)];
-    rows.extend(letters.iter().map(row));
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; COLUMNS.len()] = std::array::from_fn(width);
-    let mut table = String::new();
-    for row in &rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(widths) {
-            let _ = write!(line, "{cell:width$}  ");
-        }
-        table.push_str(line.trim_end());
-        table.push('\n');
-    }
-    table
+    words::table(&COLUMNS, letters.iter().map(row))
 }
 
 fn row(letter: &DeadLetter) -> [String; COLUMNS.len()] {
@@ -209,60 +197,4 @@ fn what(letter: &DeadLetter) -> String {
 /// JSON as such, and what is none as a text.
 fn parsed(json: &str) -> Value {
     serde_json::from_str(json).unwrap_or_else(|_| json.into())
-}
-
-/// A text on one line, without what a terminal would obey.
-fn plain(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
-    for char in text.chars() {
-        match char.is_control() {
-            true => plain.extend(char.escape_default()),
-            false => plain.push(char),
-        }
-    }
-    plain
-}
-
-/// A time in UTC, as 2026-11-05T09:30:00Z.
-fn time(ms: u64) -> String {
-    let (days, seconds) = (ms / 86_400_000, ms / 1_000 % 86_400);
-    // Years that begin in March, in eras of 400 years: leap days are then at their ends.
-    let from_march_0000 = days + 719_468;
-    let (era, day_of_era) = (from_march_0000 / 146_097, from_march_0000 % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    let (hour, minute, second) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_those_of_the_calendar() {
-        for (seconds, expected) in [
-            (0, "1970-01-01T00:00:00Z"),
-            (951_782_399, "2000-02-28T23:59:59Z"),
-            (951_782_400, "2000-02-29T00:00:00Z"),
-            (1_709_251_200, "2024-03-01T00:00:00Z"),
-            (1_798_761_599, "2026-12-31T23:59:59Z"),
-            (4_107_542_400, "2100-03-01T00:00:00Z"),
-        ] {
-            assert_eq!(time(seconds * 1_000), expected);
-        }
-    }
-
-    #[test]
-    fn a_terminal_is_told_nothing() {
-        assert_eq!(plain("ä\u{1b}[2J\n\u{9b}x"), "ä\\u{1b}[2J\\n\\u{9b}x");
-    }
 }

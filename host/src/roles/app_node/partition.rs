@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use super::app::{App, Fallen, InHand};
 use super::{Apps, Retries};
 use crate::counts;
 use crate::message::{EventId, EventKind, Namespace, SessionId};
@@ -129,7 +130,7 @@ struct Work {
     /// With the pool, or waiting to be tried again.
     running: HashMap<u64, Running>,
     /// Behind a client's running event. A client with a running event has an entry.
-    waiting: HashMap<ClientKey, VecDeque<Delivery>>,
+    waiting: HashMap<ClientKey, VecDeque<Taken>>,
     /// How many there are in all of these queues.
     queued: usize,
     /// When to try failed ones again.
@@ -137,11 +138,19 @@ struct Work {
     handling: TaskTracker,
 }
 
-struct Running {
+/// An event in hand.
+struct Taken {
     delivery: Delivery,
+    _in_hand: Option<InHand>,
+}
+
+struct Running {
+    taken: Taken,
     attempt: u32,
     /// The pause before the next attempt while the host cannot give the handler what it needs.
     away: Option<Pause>,
+    /// Set once a release on trial has failed it: it is for the release in use then.
+    fallen: Option<Fallen>,
 }
 
 impl Work {
@@ -165,24 +174,30 @@ impl Work {
 
     /// Takes an event in: starts it, or queues it behind its client's running one.
     fn take(&mut self, delivery: Delivery) -> Option<Outcome> {
-        if let Some(key) = key(&delivery) {
+        let app = self.apps.get(&delivery.event.namespace);
+        let taken = Taken {
+            _in_hand: app.map(App::take_in_hand),
+            delivery,
+        };
+        if let Some(key) = key(&taken.delivery) {
             if let Some(queue) = self.waiting.get_mut(&key) {
-                queue.push_back(delivery);
+                queue.push_back(taken);
                 self.queued += 1;
                 return None;
             }
             self.waiting.insert(key, VecDeque::new());
         }
-        self.start(delivery)
+        self.start(taken)
     }
 
     /// Starts an event, unless no app is there for it: then that is its outcome.
-    fn start(&mut self, delivery: Delivery) -> Option<Outcome> {
-        let id = delivery.id;
+    fn start(&mut self, taken: Taken) -> Option<Outcome> {
+        let id = taken.delivery.id;
         let running = Running {
-            delivery,
+            taken,
             attempt: 0,
             away: None,
+            fallen: None,
         };
         self.running.insert(id.sequence, running);
         self.attempt(id.sequence)
@@ -191,7 +206,7 @@ impl Work {
     fn attempt(&mut self, sequence: u64) -> Option<Outcome> {
         let running = self.running.get_mut(&sequence)?;
         running.attempt += 1;
-        let Delivery { id, event } = running.delivery.clone();
+        let Delivery { id, event } = running.taken.delivery.clone();
         debug!(messaging.message.id = %id, kind = event.kind.word(), attempt = running.attempt, "handling");
         let job = Job {
             id,
@@ -200,7 +215,10 @@ impl Work {
             done: self.done.clone(),
             token: self.handling.token(),
         };
-        let Err(job) = self.apps.submit(job) else { return None };
+        if let Some(app) = self.apps.get(&job.event.namespace) {
+            app.submit(job, running.fallen.is_some());
+            return None;
+        }
         let death = Death {
             reason: format!("no app is bound to namespace {:?}", job.event.namespace),
             attempts: 0,
@@ -215,8 +233,18 @@ impl Work {
     /// What becomes of handled events. Those to be tried again are put by for that.
     fn judge(&mut self, handled: impl Iterator<Item = Handled>) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
-        for Handled { id, result } in handled {
+        for handled in handled {
+            let Handled {
+                id,
+                result,
+                release,
+                took,
+            } = handled;
             let Some(running) = self.running.get_mut(&id.sequence) else {
+                continue;
+            };
+            // Its app was there at the first attempt, and apps do not go.
+            let Some(app) = self.apps.get(&running.taken.delivery.event.namespace) else {
                 continue;
             };
             let failure = match result {
@@ -224,6 +252,7 @@ impl Work {
                     if running.away.is_some() {
                         self.apps.store_is_back();
                     }
+                    app.handled(&release, took, running.fallen.take());
                     outcomes.push(Outcome {
                         id,
                         verdict: Verdict::Done(effects),
@@ -242,13 +271,21 @@ impl Work {
                 }
                 Err(failure) => failure,
             };
+            if let Some(fallen) = app.failed(&release, took, &failure) {
+                // As above: it may well be the release that has done wrong.
+                running.attempt -= 1;
+                running.fallen = Some(fallen);
+                self.retry_at.insert((Instant::now(), id.sequence));
+                warn!(messaging.message.id = %id, "event failed, and the release in use tries it next: {failure}");
+                continue;
+            }
             let last = matches!(failure, Failure::Reject(_)) || running.attempt >= self.retries.attempts;
             warn!(messaging.message.id = %id, attempt = running.attempt, dead = last, "event failed: {failure}");
             if last {
                 let death = Death {
                     reason: failure.to_string(),
                     attempts: running.attempt,
-                    release: self.apps.release(&running.delivery.event.namespace),
+                    release: Some(release.to_string()),
                 };
                 outcomes.push(Outcome {
                     id,
@@ -280,8 +317,8 @@ impl Work {
     /// Ends a committed event and starts its client's next.
     fn finish(&mut self, id: EventId, go_on: bool) -> Option<Outcome> {
         let running = self.running.remove(&id.sequence)?;
-        let key = key(&running.delivery)?;
-        if let EventKind::Disconnect(_) = running.delivery.event.kind {
+        let key = key(&running.taken.delivery)?;
+        if let EventKind::Disconnect(_) = running.taken.delivery.event.kind {
             self.apps.forget(&key.0, &key.1);
         }
         let Some(next) = self.waiting.get_mut(&key)?.pop_front().filter(|_| go_on) else {

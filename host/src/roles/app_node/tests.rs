@@ -19,7 +19,7 @@ use crate::transport::{
     Commits, DeadLetter, Delivery, IoNode, IoSession, Lease, Leases, Log, Memory, MemorySettings, Outcome,
     Result as Answer, Revival, TransportError, Verdict,
 };
-use crate::wasm::{Dispatch, EngineSettings, Grants, Limits};
+use crate::wasm::{Compiler, Dispatch, EngineSettings, Grants, Limits};
 
 const SOON: Duration = Duration::from_secs(20);
 const TIME: Duration = Duration::from_millis(400);
@@ -140,10 +140,17 @@ async fn start(transport: Arc<dyn Transport>, store: Arc<Store>, shutdown: &Shut
         max_instances: 8,
         max_memory: 64 << 20,
         cache: None,
+        compiler: Compiler::Here,
     });
     let settings = AppNodeSettings {
         name: "app".into(),
-        apps: vec![(app, component.into())],
+        apps: vec![AppSource {
+            settings: app,
+            file: "faulty.wasm".into(),
+            component: Ok(component.into()),
+        }],
+        partitions: 4,
+        kept_releases: 10,
         // Whatever counts as a failure is the end of an event.
         retries: Retries {
             attempts: 1,
@@ -316,6 +323,8 @@ struct Scripted {
     memory: Memory,
     leases: StdMutex<Option<mpsc::UnboundedReceiver<Lease>>>,
 }
+
+crate::forward_registry!(Scripted: memory);
 
 #[async_trait]
 impl Transport for Scripted {

@@ -36,6 +36,8 @@ struct Valves {
     ingest: watch::Sender<bool>,
 }
 
+crate::forward_registry!(Valves: memory);
+
 #[async_trait]
 impl Transport for Valves {
     async fn join_io(&self, node: IoNode) -> Answer<IoSession> {

@@ -6,13 +6,14 @@
 mod app_side;
 mod io_side;
 mod partition;
+mod registry;
 mod state;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use self::state::State;
 use super::{DeadLetter, IoNode, IoSession, Leases, Result, Revival, Transport};
@@ -32,6 +33,8 @@ pub struct MemorySettings {
     pub client_backlog: usize,
     /// How many commands may wait for an io-node before commits wait for it.
     pub outbox: usize,
+    /// The most bytes that a component may have.
+    pub max_component: usize,
 }
 
 impl Default for MemorySettings {
@@ -41,6 +44,7 @@ impl Default for MemorySettings {
             backlog: 10_000,
             client_backlog: 256,
             outbox: 100_000,
+            max_component: 64_000_000,
         }
     }
 }
@@ -52,6 +56,8 @@ pub struct Memory {
     state: Arc<Mutex<State>>,
     /// Told when an outbox was emptied.
     space: Arc<Notify>,
+    /// The version of the board.
+    version: Arc<watch::Sender<u64>>,
 }
 
 impl Memory {
@@ -62,6 +68,7 @@ impl Memory {
             settings,
             state: Arc::new(Mutex::new(state)),
             space: Arc::default(),
+            version: Arc::default(),
         }
     }
 
@@ -135,6 +142,7 @@ pub(super) async fn for_conformance() -> (Arc<dyn Transport>, ()) {
         partitions,
         backlog,
         client_backlog,
+        max_component: super::registry::conformance::MAX_COMPONENT,
         ..Default::default()
     });
     (Arc::new(memory), ())

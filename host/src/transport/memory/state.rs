@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::partition::PartitionState;
+use super::registry::RegistryState;
 use crate::message::{
     Client, Command, DisconnectReason, Event, EventId, EventKind, Namespace, NodeId, Partition, SessionId, Text, Write,
     now_ms,
@@ -27,6 +28,7 @@ pub(super) struct State {
     pub(super) dead: VecDeque<DeadLetter>,
     /// Counts joins, so that each has a number of its own.
     pub(super) incarnations: u64,
+    pub(super) registry: RegistryState,
 }
 
 pub(super) struct IoState {
@@ -52,6 +54,7 @@ impl State {
             buckets: HashMap::new(),
             dead: VecDeque::new(),
             incarnations: 0,
+            registry: RegistryState::new(),
         }
     }
 
@@ -95,6 +98,7 @@ impl State {
             self.app_nodes.insert(node.clone(), app);
             return;
         }
+        self.registry.forget(node);
         for partition in app.granted {
             self.partition(partition).owner = None;
         }

@@ -6,6 +6,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::RedisSettings;
 use crate::message::Partition;
+use crate::release::Digest;
 
 /// Where partitions and key-value keys are, and what their keys are called.
 #[derive(Clone)]
@@ -90,6 +91,11 @@ impl Shard {
     /// Writes that belong to another shard.
     pub(super) fn writes_to(&self, shard: u16) -> Bytes {
         self.key(&format!("to:{shard}"))
+    }
+
+    /// A component.
+    pub(super) fn component(&self, digest: &Digest) -> Bytes {
+        self.key(&format!("component:{digest}"))
     }
 
     /// What wakes an app-node's reader.

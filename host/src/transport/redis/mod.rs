@@ -8,6 +8,7 @@
 
 mod app_side;
 mod committer;
+mod components;
 mod connection;
 mod dead;
 mod durability;
@@ -17,6 +18,7 @@ mod keys;
 mod membership;
 mod outbox;
 mod reader;
+mod registry;
 mod routes;
 mod scripts;
 mod stream;
@@ -74,6 +76,8 @@ pub struct RedisSettings {
     pub wait_replicas: u32,
     /// Whether a change counts only when it is synced to disk, on this Redis and on those replicas.
     pub wait_aof: bool,
+    /// The most bytes that a component may have.
+    pub max_component: usize,
 }
 
 /// PEM files for TLS; without them, the usual roots are trusted and no certificate is shown.
@@ -315,8 +319,12 @@ pub(super) async fn for_conformance(shards: u16) -> (Arc<dyn Transport>, connect
 #[cfg(test)]
 impl Redis {
     async fn for_test(shards: u16) -> (Self, connection::testing::TestServer) {
-        use super::conformance::{BACKLOG, CLIENT_BACKLOG, PARTITIONS};
         let server = connection::testing::TestServer::start().await;
+        (Self::for_test_on(&server, shards).await, server)
+    }
+
+    async fn for_test_on(server: &connection::testing::TestServer, shards: u16) -> Self {
+        use super::conformance::{BACKLOG, CLIENT_BACKLOG, PARTITIONS};
         let settings = RedisSettings {
             url: server.url(),
             tls: TlsFiles::default(),
@@ -330,7 +338,8 @@ impl Redis {
             lease: Duration::from_secs(1),
             wait_replicas: 0,
             wait_aof: false,
+            max_component: super::registry::conformance::MAX_COMPONENT,
         };
-        (Self::connect(settings, &Shutdown::new()).await.unwrap(), server)
+        Self::connect(settings, &Shutdown::new()).await.unwrap()
     }
 }

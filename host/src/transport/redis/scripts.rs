@@ -22,4 +22,8 @@ scripts! {
     BURY = "bury",
     CONDEMN = "condemn",
     REVIVE = "revive",
+    POST_BOARD = "post_board",
+    PUT_COMPONENT = "put_component",
+    PRUNE_COMPONENT = "prune_component",
+    FORGET_REPORT = "forget_report",
 }

@@ -148,6 +148,10 @@ impl State {
         pairs: impl IntoIterator<Item = (String, Option<Vec<u8>>)>,
     ) -> Answer<()> {
         let bucket = self.bucket(bucket)?;
+        if !self.call.in_event {
+            let words = "there is no event that this write could belong to: write while one is handled";
+            return Ok(Err(Error::Other(words.to_owned())));
+        }
         for (key, value) in pairs {
             let write = Write {
                 bucket: bucket.clone(),
@@ -218,7 +222,7 @@ impl State {
         if let Some(words) = &self.call.unavailable {
             return Err(Error::Other(words.clone()));
         }
-        let (asked, limit) = (Instant::now(), self.app.settings.limits.time);
+        let (asked, limit) = (Instant::now(), self.call.limit);
         let words = match timeout_at(self.call.deadline.into(), answer).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) => error.to_string(),

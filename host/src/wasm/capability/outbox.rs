@@ -7,13 +7,14 @@ use super::{Capability, Package};
 use crate::message::{AckId, Audience, Channel, Command, Namespace, NodeId, Payload, Scope, Selection, SessionId};
 use crate::wasm::bindings::plugnode::app::outbox::{self as wit, Delivery, Error};
 use crate::wasm::bindings::plugnode::app::types;
+use crate::wasm::inspect::CONTRACT;
 use crate::wasm::json;
 use crate::wasm::state::{QuotaExceeded, State};
 
 pub(super) const CAPABILITY: Capability = Capability {
     serves: &[Package {
-        name: "plugnode:app",
-        version: "0.1.0",
+        name: CONTRACT.0,
+        version: CONTRACT.1,
         interfaces: &["types", "outbox"],
     }],
     grant: None,
@@ -186,6 +187,10 @@ impl State {
     }
 
     fn note_command(&mut self, command: Command, size: usize) -> Result<(), Error> {
+        if !self.call.in_event {
+            let words = "there is no event that this could belong to: ask for it while one is handled";
+            return Err(Error::Denied(words.to_owned()));
+        }
         self.call
             .command(command, size)
             .map_err(|QuotaExceeded| Error::QuotaExceeded)

@@ -19,6 +19,7 @@ fn settings(url: &str) -> RedisSettings {
         lease: Duration::from_secs(1),
         wait_replicas: 0,
         wait_aof: false,
+        max_component: 1_000_000,
     }
 }
 

@@ -1,0 +1,84 @@
+//! The cluster that a verb is about, and how it is reached from outside: by the transport that the config file names, or by the
+//! socket of a process whose transport is in its memory.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use super::{log, runtime, transport};
+use crate::config::{Config, LogLevel, Role};
+use crate::shutdown::Shutdown;
+use crate::transport::Registry;
+
+/// What is read when nothing else is named.
+const USUAL: &str = "plugnode.toml";
+/// How long the transport may take to end its work in the background.
+const ENDING: Duration = Duration::from_secs(2);
+
+/// Which cluster.
+#[derive(Debug, Default, clap::Args)]
+pub struct Cluster {
+    /// The config file of the cluster, for its [transport] and [admin] [default: plugnode.toml, if there is one]
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The socket of a process on the memory transport, as its log names it
+    #[arg(long, value_name = "PATH", conflicts_with = "port")]
+    pub socket: Option<PathBuf>,
+    /// The port of a process on the memory transport of this machine, such as plugnode dev
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<u16>,
+}
+
+impl Cluster {
+    /// Reaches the cluster, and does something there.
+    pub(super) fn visit(&self, work: impl AsyncFnOnce(&dyn Registry) -> Result<ExitCode>) -> Result<ExitCode> {
+        let config = self.configuration()?;
+        log::init(&config.log)?;
+        runtime::block_on(async {
+            let shutdown = Shutdown::new();
+            let registry = transport::registry(&config, &shutdown).await?;
+            let done = work(&*registry).await;
+            drop(registry);
+            shutdown.begin();
+            shutdown.drained(ENDING).await;
+            match done {
+                // Whoever reads has read enough.
+                Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
+                done => done,
+            }
+        })
+    }
+
+    fn configuration(&self) -> Result<Config> {
+        let file = match &self.config {
+            Some(file) if !file.exists() => {
+                bail!("there is no {}; name the cluster's config file by -c", file.display())
+            }
+            Some(file) => Some(file.as_path()),
+            None => Some(Path::new(USUAL)).filter(|file| file.exists()),
+        };
+        let config = Config::load(file, runtime::variables(), |config| {
+            // No role is played here, so neither components nor pages have to be at hand.
+            config.roles = vec![Role::Frontend];
+            config.frontend.static_dir = ".".into();
+            config.log.level = LogLevel::Warn;
+            if self.socket.is_some() || self.port.is_some() {
+                config.transport.url = "memory:".into();
+                config.admin.socket.clone_from(&self.socket);
+            }
+            if let Some(port) = self.port {
+                config.http.listen = format!("127.0.0.1:{port}");
+            }
+        })?;
+        Ok(config)
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,66 @@
+//! `plugnode compile`: what a node starts to have a component compiled. Not meant for people, and not shown to them.
+//!
+//! Reads so many bytes from standard input and writes machine code to standard output. The input stays open for as long as
+//! somebody wants the result; when it ends, so does this.
+
+use std::io::{Read, Write};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+
+use crate::wasm::{self, Compiler, LoadError};
+
+/// Given up of our share of the processors: events of the node come first.
+const NICE: i32 = 10;
+
+/// Arguments of `plugnode compile`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Length of the component
+    #[arg(long)]
+    pub bytes: usize,
+    /// Bytes of address space that may be used
+    #[arg(long)]
+    pub memory: u64,
+    /// The name of the configuration to compile for
+    #[arg(long = "for", value_name = "NAME")]
+    pub configuration: String,
+}
+
+/// Compiles. The exit code tells a component that cannot be compiled from all else that can go wrong.
+pub fn compile(arguments: &Arguments) -> Result<ExitCode> {
+    step_back(arguments.memory);
+    let mut bytes = vec![0; arguments.bytes];
+    std::io::stdin()
+        .read_exact(&mut bytes)
+        .context("cannot read the component")?;
+    std::thread::Builder::new()
+        .spawn(end_with_input)
+        .context("cannot start a thread")?;
+    match wasm::compile(&bytes, &arguments.configuration) {
+        Ok(code) => {
+            let written = std::io::stdout().write_all(&code);
+            written.context("cannot write what was compiled; is the disk full?")?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(LoadError::Invalid { cause }) => {
+            eprintln!("{cause}");
+            Ok(ExitCode::from(Compiler::REFUSED))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Limits this process, and lets others go first. Where the system knows no such thing, it goes without.
+fn step_back(memory: u64) {
+    let _ = rlimit::setrlimit(rlimit::Resource::AS, memory, memory);
+    let _ = rlimit::setrlimit(rlimit::Resource::CORE, 0, 0);
+    let _ = rustix::process::nice(NICE);
+    // When the machine runs out of memory, this is what it can do without.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+}
+
+fn end_with_input() {
+    let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+    std::process::exit(1);
+}

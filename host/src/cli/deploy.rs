@@ -1,0 +1,129 @@
+//! `plugnode deploy`: a component becomes the next release of an app, on all its nodes, with nobody noticing.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use serde_json::json;
+
+use super::cluster::Cluster;
+use super::outcome::{self, Ask};
+use super::progress::say;
+use super::rollout::{self, Asked};
+use super::words::{parse_percent, parse_span};
+use crate::release::Canary;
+use crate::transport::Registry;
+use crate::wasm::Outline;
+
+/// Arguments of `plugnode deploy`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Every app-node of the app fetches, compiles and starts the component, and gives it first events, one at a time; an event
+that fails there is handled by the release in use. When all nodes are content, each takes it into use between two events.
+What cannot be compiled, started or given events on any node replaces nothing anywhere.
+
+Examples:
+  plugnode deploy chat.wasm                         the only app of the cluster that plugnode.toml names
+  plugnode deploy chat.wasm --app /chat -c prod.toml
+  plugnode deploy chat.wasm --canary 10% --for 2m   a tenth of the clients first; taken back by itself if it does worse
+  plugnode deploy chat.wasm --port 8080             to the plugnode dev at http://localhost:8080
+
+The exit code is 0 when the component is in use at the end.")]
+pub struct Arguments {
+    /// The component
+    #[arg(value_name = "APP.wasm")]
+    pub component: PathBuf,
+    /// The namespace of the app; may be left out when there is one app only
+    #[arg(long, value_name = "NAMESPACE")]
+    pub app: Option<String>,
+    /// Where it is to be deployed.
+    #[command(flatten)]
+    pub cluster: Cluster,
+    /// Give it this share of the partitions first, and compare it with the release in use
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    pub canary: Option<f64>,
+    /// For how long [default: 2m]
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_span, requires = "canary")]
+    pub time: Option<Duration>,
+    /// By how many percentage points more of its events may fail [default: 1%]
+    #[arg(long, value_name = "SHARE", value_parser = parse_percent, requires = "canary")]
+    pub failure_margin: Option<f64>,
+    /// By how many percent longer the slowest of a hundred events may take [default: 50%]
+    #[arg(long, value_name = "SHARE", value_parser = parse_percent, requires = "canary")]
+    pub p99_margin: Option<f64>,
+    /// Say at the end what happened as a JSON object, on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Deploys, and follows that to its end. The exit code says whether the component is in use.
+pub fn deploy(arguments: &Arguments) -> Result<ExitCode> {
+    let asking = Ask {
+        verb: "deploy",
+        json: arguments.json,
+    };
+    asking.run(
+        || component(arguments),
+        &arguments.cluster,
+        async |registry, component| deploy_to(registry, arguments, component, &asking).await,
+    )
+}
+
+async fn deploy_to(registry: &dyn Registry, arguments: &Arguments, component: Bytes, asking: &Ask) -> Result<ExitCode> {
+    let began = Instant::now();
+    let (_, board) = registry.board().await.context("cannot read the board of releases")?;
+    let app = rollout::app_of(&board, arguments.app.as_deref())?;
+    let file = arguments.component.display().to_string();
+    let canary = canary(arguments);
+    let number = match rollout::ask(registry, &app, component, &file, canary.as_ref()).await? {
+        Asked::InUse(number) => {
+            say(&format!(
+                "release {number} of app {app} is in use already, and has the same component"
+            ));
+            asking.print(&json!({ "app": app.as_str(), "release": number, "outcome": "in-use", "unchanged": true }))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Asked::RollingOut(number) => {
+            say(&format!(
+                "release {number} of app {app} has the same component and is being rolled out already"
+            ));
+            number
+        }
+        Asked::Release(number) => {
+            say(&format!("{file} is release {number} of app {app}"));
+            number
+        }
+    };
+    outcome::follow(registry, &app, number, began, asking).await
+}
+
+/// The component, once it is clear that it is a handler's.
+fn component(arguments: &Arguments) -> Result<Bytes> {
+    let file = arguments.component.display();
+    let bytes = std::fs::read(&arguments.component).with_context(|| format!("cannot read {file}"))?;
+    Outline::of_handler(&bytes).with_context(|| format!("{file} cannot be deployed"))?;
+    Ok(bytes.into())
+}
+
+fn canary(arguments: &Arguments) -> Option<Canary> {
+    let usual = Canary::default();
+    Some(Canary {
+        percent: arguments.canary?,
+        for_ms: arguments
+            .time
+            .map_or(usual.for_ms, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+        failure_margin: arguments.failure_margin.unwrap_or(usual.failure_margin),
+        p99_margin: arguments.p99_margin.unwrap_or(usual.p99_margin),
+    })
+}
+
+/// A share of the partitions: some, and not all.
+fn share(text: &str) -> Result<f64, String> {
+    let share = parse_percent(text)?;
+    match share > 0.0 && share < 100.0 {
+        true => Ok(share),
+        false => Err("is no part of the partitions: more than 0% and less than 100% is one".to_owned()),
+    }
+}

@@ -1,0 +1,153 @@
+//! Asks for a release, and follows it until it is clear what has become of it: what `deploy`, `rollback`, `dev` and watched
+//! files have in common.
+//!
+//! The app-nodes do the work and decide. Here the board is changed once, and from then on only read.
+
+mod course;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+
+use self::course::Course;
+pub(super) use self::course::{Followed, Member, Outcome, in_words};
+use crate::message::{Namespace, now_ms};
+use crate::release::{Board, Canary, Refused, Target, Track};
+use crate::transport::Registry;
+
+/// How often the board and the nodes are looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What came of asking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// A release of this number is on its way.
+    Release(u64),
+    /// The release of this number has the same component, and is in use.
+    InUse(u64),
+    /// The release of this number has the same component, and is on its way already.
+    RollingOut(u64),
+}
+
+/// Puts a component into the store and asks for a release of it.
+pub(super) async fn ask(
+    registry: &dyn Registry,
+    app: &Namespace,
+    component: Bytes,
+    file: &str,
+    canary: Option<&Canary>,
+) -> Result<Asked> {
+    is_somewhere(registry, app).await?;
+    let bytes = component.len() as u64;
+    let digest = registry.put_component(component).await;
+    let target = Target {
+        digest: digest.context("cannot store the component")?,
+        file: file.to_owned(),
+        bytes,
+    };
+    let asked = change(registry, app, |track| {
+        track.deploy(target.clone(), canary.cloned(), now_ms())
+    });
+    match asked.await? {
+        Ok(number) => Ok(Asked::Release(number)),
+        Err(Refused::InUse(number)) => Ok(Asked::InUse(number)),
+        Err(Refused::RollingOut(number)) => Ok(Asked::RollingOut(number)),
+        Err(refused) => Err(refused.into()),
+    }
+}
+
+/// Changes an app's track, as it is when nobody else changes it. What is refused changes nothing.
+pub(super) async fn change<T>(
+    registry: &dyn Registry,
+    app: &Namespace,
+    mut change: impl FnMut(&mut Track) -> Result<T, Refused>,
+) -> Result<Result<T, Refused>> {
+    loop {
+        let (version, mut board) = registry.board().await.context("cannot read the board of releases")?;
+        let Some(track) = board.apps.get_mut(app) else {
+            bail!("{}", unknown(app, &board));
+        };
+        let done = match change(track) {
+            Ok(done) => done,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        // Somebody else may have been faster: then it is decided anew.
+        if registry
+            .post_board(version, &board)
+            .await
+            .context("cannot ask for the release")?
+        {
+            return Ok(Ok(done));
+        }
+    }
+}
+
+/// Follows a release and tells of each step, until it is clear what has become of it. What has to be waited for is waited for.
+pub(super) async fn follow(
+    registry: &dyn Registry,
+    app: &Namespace,
+    number: u64,
+    began: Instant,
+    mut tell: impl FnMut(&str),
+) -> Result<Followed> {
+    let mut course = Course::new(app.clone(), number);
+    let lost = || format!("cannot see how release {number} does; plugnode status shows it");
+    loop {
+        let (_, board) = registry.board().await.with_context(lost)?;
+        let nodes = registry.app_nodes().await.with_context(lost)?;
+        if let Some(followed) = course.look(&board, &nodes, began.elapsed(), &mut tell)? {
+            return Ok(followed);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// The app that is meant: the one that is named, or the only one.
+pub(super) fn app_of(board: &Board, named: Option<&str>) -> Result<Namespace> {
+    if let Some(name) = named {
+        let app = Namespace::from(name);
+        if !board.apps.contains_key(&app) {
+            bail!("{}", unknown(&app, board));
+        }
+        return Ok(app);
+    }
+    let mut apps = board.apps.keys();
+    match (apps.next(), apps.next()) {
+        (Some(app), None) => Ok(app.clone()),
+        (Some(_), Some(_)) => bail!("there are several apps, {}: name one by --app", listed(board)),
+        (None, _) => bail!(NONE),
+    }
+}
+
+/// What to do where no app is.
+pub(super) const NONE: &str =
+    "no app runs here yet: start an app-node (plugnode run), whose config file names the app's first component";
+
+fn unknown(app: &Namespace, board: &Board) -> String {
+    match board.apps.is_empty() {
+        true => format!("there is no app {app}: {NONE}"),
+        false => format!("there is no app {app}; there are {}", listed(board)),
+    }
+}
+
+fn listed(board: &Board) -> String {
+    let apps: Vec<_> = board.apps.keys().map(Namespace::as_str).collect();
+    apps.join(", ")
+}
+
+/// An app that nobody runs gets no release: nobody would say what became of it.
+async fn is_somewhere(registry: &dyn Registry, app: &Namespace) -> Result<()> {
+    let (_, board) = registry.board().await.context("cannot read the board of releases")?;
+    if !board.apps.contains_key(app) {
+        bail!("{}", unknown(app, &board));
+    }
+    let nodes = registry.app_nodes().await.context("cannot ask which app-nodes run")?;
+    // One that has told nothing yet has just come, and may have it.
+    let may_run =
+        |report: Option<&crate::release::NodeReport>| report.is_none_or(|report| report.apps.contains_key(app));
+    if !nodes.iter().any(|(_, report)| may_run(report.as_ref())) {
+        bail!("no app-node runs app {app}: start one, and deploy again");
+    }
+    Ok(())
+}

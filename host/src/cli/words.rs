@@ -1,0 +1,170 @@
+//! Times, shares and tables as people write and read them. It knows no plugnode.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// Rows under their titles, in columns.
+pub(super) fn table<const N: usize>(titles: &[&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    let rows: Vec<_> = std::iter::once(titles.map(str::to_owned)).chain(rows).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    let mut table = String::new();
+    for row in &rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(widths) {
+            let _ = write!(line, "{cell:width$}  ");
+        }
+        table.push_str(line.trim_end());
+        table.push('\n');
+    }
+    table
+}
+
+/// A text on one line, without what a terminal would obey.
+pub(super) fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char.is_control() {
+            true => plain.extend(char.escape_default()),
+            false => plain.push(char),
+        }
+    }
+    plain
+}
+
+/// The first line of a text, so that a terminal does nothing with it.
+pub(super) fn first_line(text: &str) -> String {
+    plain(text.lines().next().unwrap_or_default())
+}
+
+/// A time in UTC, as 2026-11-05T09:30:00Z.
+pub(super) fn time(ms: u64) -> String {
+    let (days, seconds) = (ms / 86_400_000, ms / 1_000 % 86_400);
+    // Years that begin in March, in eras of 400 years: leap days are then at their ends.
+    let from_march_0000 = days + 719_468;
+    let (era, day_of_era) = (from_march_0000 / 146_097, from_march_0000 % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute, second) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// How long ago a time was, as `3 min ago`.
+pub(super) fn ago(at_ms: u64, now_ms: u64) -> String {
+    // Clocks of two machines differ.
+    let seconds = now_ms.saturating_sub(at_ms) / 1_000;
+    match seconds {
+        0..60 => format!("{seconds} s ago"),
+        60..3_600 => format!("{} min ago", seconds / 60),
+        3_600..172_800 => format!("{} h ago", seconds / 3_600),
+        _ => format!("{} days ago", seconds / 86_400),
+    }
+}
+
+/// Seconds, as `1.2 s`.
+pub(super) fn seconds(time: Duration) -> String {
+    format!("{:.1} s", time.as_secs_f64())
+}
+
+/// A time in a handler, as `0.2 ms`.
+pub(super) fn milliseconds(us: u64) -> String {
+    format!("{:.1} ms", us as f64 / 1_000.0)
+}
+
+/// A size, as `2.4 MB`.
+pub(super) fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        _ => format!("{:.1} MB", bytes as f64 / 1e6),
+    }
+}
+
+/// A span of time as people write it: `2m`, `90s`, `500ms`.
+pub(super) fn parse_span(text: &str) -> Result<Duration, String> {
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let number: u64 = text[..text.len() - unit.len()].parse().unwrap_or(0);
+    let ms = match unit {
+        "ms" => Some(number),
+        "s" => number.checked_mul(1_000),
+        "m" | "min" => number.checked_mul(60_000),
+        "h" => number.checked_mul(3_600_000),
+        _ => None,
+    };
+    let ms = ms.filter(|ms| *ms > 0);
+    ms.map(Duration::from_millis)
+        .ok_or_else(|| "is no span of time such as 2m, 90s or 500ms".to_owned())
+}
+
+/// A share as people write it: `10%` or `10`.
+pub(super) fn parse_percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).trim().parse::<f64>();
+    let number = number.ok().filter(|number| number.is_finite() && *number >= 0.0);
+    number.ok_or_else(|| "is no share such as 10%".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_those_of_the_calendar() {
+        for (seconds, expected) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_709_251_200, "2024-03-01T00:00:00Z"),
+            (1_798_761_599, "2026-12-31T23:59:59Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(time(seconds * 1_000), expected);
+        }
+    }
+
+    #[test]
+    fn a_terminal_is_told_nothing() {
+        assert_eq!(plain("ä\u{1b}[2J\n\u{9b}x"), "ä\\u{1b}[2J\\n\\u{9b}x");
+    }
+
+    #[test]
+    fn spans_and_shares_are_read_as_people_write_them() {
+        for (text, ms) in [
+            ("500ms", 500),
+            ("90s", 90_000),
+            ("2m", 120_000),
+            ("2min", 120_000),
+            ("1h", 3_600_000),
+        ] {
+            assert_eq!(parse_span(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+        for text in ["", "5", "m", "0s", "-1s", "1.5m", "2 m", "99999999999999999999h"] {
+            assert!(parse_span(text).is_err(), "{text}");
+        }
+        assert_eq!(parse_percent("10%"), Ok(10.0));
+        assert_eq!(parse_percent("0.5"), Ok(0.5));
+        for text in ["", "%", "ten", "-1%", "NaN", "inf"] {
+            assert!(parse_percent(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_was_long_ago_is_said_in_larger_units() {
+        for (seconds, words) in [
+            (5, "5 s ago"),
+            (200, "3 min ago"),
+            (7_300, "2 h ago"),
+            (200_000, "2 days ago"),
+        ] {
+            assert_eq!(ago(1_000, 1_000 + seconds * 1_000), words);
+        }
+        assert_eq!(ago(5_000, 1_000), "0 s ago");
+    }
+}

@@ -1,0 +1,301 @@
+//! An app on this node: the release in use, perhaps another on trial, and which of them an event goes to.
+//!
+//! An event that fails on trial is tried again by the release in use, at once and without that counting as an attempt: a
+//! release that is no good costs nobody an event.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tracing::info;
+
+use super::candidate::Candidate;
+use super::tally::Tally;
+use crate::message::{Namespace, SessionId};
+use crate::release::{AppReport, Digest, Progress, Stage};
+use crate::wasm::{AppSettings, Component, Job, Pool};
+
+/// An app on this node.
+pub(super) struct App {
+    pub(super) settings: AppSettings,
+    generations: RwLock<Generations>,
+    /// How far the node is with a release that is to be taken into use.
+    stage: Mutex<Option<(u64, Stage)>>,
+    /// Told when the candidate is proven or has failed.
+    pub(super) changes: Notify,
+    /// Told when there is something new to report.
+    pub(super) reports: Notify,
+    in_hand: AtomicU64,
+}
+
+struct Generations {
+    in_use: Arc<Generation>,
+    candidate: Option<Arc<Candidate>>,
+    /// The component that was in use before, compiled as it is, so that going back to it takes no time.
+    before: Option<Component>,
+}
+
+/// A loaded release that is, or was, in use.
+pub(super) struct Generation {
+    pub(super) number: u64,
+    pub(super) component: Component,
+    pub(super) pool: Arc<Pool>,
+    pub(super) tally: Tally,
+}
+
+impl Generation {
+    pub(super) fn new(number: u64, component: Component, pool: Arc<Pool>) -> Self {
+        Self {
+            number,
+            component,
+            pool,
+            tally: Tally::new(),
+        }
+    }
+}
+
+/// An event that was read and is not committed.
+pub(super) struct InHand(Arc<App>);
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        self.0.in_hand.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// An event that a candidate could not handle, and the release in use is to try.
+#[derive(Debug, Clone)]
+pub(super) struct Fallen {
+    /// The short digest of the candidate.
+    release: Arc<str>,
+    reason: String,
+}
+
+impl App {
+    pub(super) fn new(settings: AppSettings, in_use: Generation) -> Self {
+        Self {
+            settings,
+            generations: RwLock::new(Generations {
+                in_use: Arc::new(in_use),
+                candidate: None,
+                before: None,
+            }),
+            stage: Mutex::default(),
+            changes: Notify::new(),
+            reports: Notify::new(),
+            in_hand: AtomicU64::new(0),
+        }
+    }
+
+    /// Hands an event to the candidate, if that is to have it and it has not fallen there, or to the release in use. The
+    /// lock is held meanwhile, so that no event reaches a pool that retired.
+    pub(super) fn submit(&self, job: Job, fallen: bool) {
+        let generations = self.generations();
+        let job = match &generations.candidate {
+            Some(candidate) if !fallen => match candidate.take(job) {
+                Ok(()) => return,
+                Err(job) => job,
+            },
+            _ => job,
+        };
+        generations.in_use.pool.submit(job);
+    }
+
+    /// An event was handled by this release.
+    pub(super) fn handled(&self, release: &str, took: Duration, fallen: Option<Fallen>) {
+        let generations = self.generations();
+        if let Some(candidate) = generations
+            .candidate
+            .as_ref()
+            .filter(|it| it.digest().short() == release)
+        {
+            candidate.tally.count(took, true);
+            if candidate.answered() {
+                self.changes.notify_one();
+            }
+        } else if generations.in_use.component.digest().short() == release {
+            generations.in_use.tally.count(took, true);
+        }
+        let blamed = fallen.zip(generations.candidate.as_ref());
+        let blamed = blamed.filter(|(fallen, candidate)| *candidate.digest().short() == *fallen.release);
+        if let Some((fallen, candidate)) = blamed
+            && candidate.blame(fallen.reason)
+        {
+            self.changes.notify_one();
+        }
+    }
+
+    /// An event failed with this release. Returned is what it failed of when that was not the release in use: then it is that
+    /// one's turn.
+    pub(super) fn failed(&self, release: &Arc<str>, took: Duration, reason: impl ToString) -> Option<Fallen> {
+        let generations = self.generations();
+        if generations.in_use.component.digest().short() == &**release {
+            generations.in_use.tally.count(took, false);
+            return None;
+        }
+        if let Some(candidate) = generations
+            .candidate
+            .as_ref()
+            .filter(|it| it.digest().short() == &**release)
+        {
+            candidate.tally.count(took, false);
+        }
+        Some(Fallen {
+            release: release.clone(),
+            reason: reason.to_string(),
+        })
+    }
+
+    /// The release in use.
+    pub(super) fn in_use(&self) -> Arc<Generation> {
+        self.generations().in_use.clone()
+    }
+
+    /// The release on trial.
+    pub(super) fn candidate(&self) -> Option<Arc<Candidate>> {
+        self.generations().candidate.clone()
+    }
+
+    /// Puts a release on trial. It is given nothing yet.
+    pub(super) fn try_out(&self, candidate: Candidate) {
+        self.dismiss();
+        let mut generations = self.generations_mut();
+        generations.in_use.tally.reset();
+        generations.candidate = Some(Arc::new(candidate));
+    }
+
+    /// Ends a trial: what the candidate has not begun goes to the release in use.
+    pub(super) fn dismiss(&self) {
+        let mut generations = self.generations_mut();
+        let Some(candidate) = generations.candidate.take() else {
+            return;
+        };
+        for job in candidate.trial.retire() {
+            generations.in_use.pool.submit(job);
+        }
+    }
+
+    /// Puts another generation in the place of the one in use, between events, and ends the trial if there is one. Events
+    /// being handled are finished where they are; all others go to the new generation.
+    pub(super) fn swap(&self, new: Generation) {
+        let mut generations = self.generations_mut();
+        let new = Arc::new(new);
+        let old = std::mem::replace(&mut generations.in_use, new.clone());
+        generations.before = Some(old.component.clone());
+        let tried = generations.candidate.take().map(|candidate| candidate.trial.retire());
+        let waiting = old.pool.hand_over(&new.pool);
+        for job in waiting.into_iter().chain(tried.into_iter().flatten()) {
+            new.pool.submit(job);
+        }
+        drop(generations);
+        info!(
+            app = %self.settings.namespace,
+            release = new.number,
+            component = new.component.release(),
+            before = old.number,
+            "release taken into use"
+        );
+    }
+
+    /// Another number for the component in use.
+    pub(super) fn renumber(&self, number: u64) {
+        let mut generations = self.generations_mut();
+        let (component, pool) = (generations.in_use.component.clone(), generations.in_use.pool.clone());
+        generations.in_use = Arc::new(Generation::new(number, component, pool));
+    }
+
+    /// Says how far this node is with a release.
+    pub(super) fn set_stage(&self, stage: Option<(u64, Stage)>) {
+        let mut present = self.stage.lock().expect("nothing panics while it holds this lock");
+        if *present != stage {
+            *present = stage;
+            self.reports.notify_one();
+        }
+    }
+
+    /// What this node tells of the app.
+    pub(super) fn report(&self) -> AppReport {
+        let (in_use, candidate) = {
+            let generations = self.generations();
+            (generations.in_use.clone(), generations.candidate.clone())
+        };
+        let stage = self
+            .stage
+            .lock()
+            .expect("nothing panics while it holds this lock")
+            .clone();
+        let progress = stage.map(|(release, stage)| {
+            let candidate = candidate.as_ref().filter(|candidate| candidate.number == release);
+            let counts = candidate.map(|candidate| candidate.tally.counts(true));
+            Progress {
+                release,
+                stage,
+                counts: counts.unwrap_or_default(),
+            }
+        });
+        let has_everything = candidate.as_ref().filter(|candidate| candidate.has_everything());
+        let (release, component) = match has_everything {
+            Some(candidate) => (candidate.number, &candidate.component),
+            None => (in_use.number, &in_use.component),
+        };
+        AppReport {
+            release,
+            digest: component.digest().clone(),
+            instances: self.settings.instances,
+            in_hand: self.in_hand.load(Ordering::Relaxed),
+            counts: in_use.tally.counts(progress.is_some()),
+            progress,
+            states_refused: in_use.pool.states_refused(),
+        }
+    }
+
+    /// Lets all instances go.
+    pub(super) fn retire(&self) {
+        let generations = self.generations();
+        drop(generations.in_use.pool.retire());
+        if let Some(candidate) = &generations.candidate {
+            drop(candidate.trial.retire());
+        }
+    }
+
+    /// Forgets a client, whose disconnect has been committed.
+    pub(super) fn forget(&self, namespace: &Namespace, client: &SessionId) {
+        let generations = self.generations();
+        generations.in_use.pool.forget(namespace, client);
+        if let Some(candidate) = &generations.candidate {
+            candidate.trial.forget(namespace, client);
+        }
+    }
+
+    /// Counts an event as in hand until what is returned is dropped.
+    pub(super) fn take_in_hand(self: &Arc<Self>) -> InHand {
+        self.in_hand.fetch_add(1, Ordering::Relaxed);
+        InHand(self.clone())
+    }
+
+    /// The component of this digest, if it is loaded.
+    pub(super) fn loaded(&self, digest: &Digest) -> Option<Component> {
+        let generations = self.generations();
+        let candidate = generations.candidate.as_ref().map(|candidate| &candidate.component);
+        let loaded = [
+            Some(&generations.in_use.component),
+            generations.before.as_ref(),
+            candidate,
+        ];
+        let mut loaded = loaded.into_iter().flatten();
+        loaded.find(|component| component.digest() == digest).cloned()
+    }
+
+    fn generations(&self) -> RwLockReadGuard<'_, Generations> {
+        self.generations
+            .read()
+            .expect("nothing panics while it holds this lock")
+    }
+
+    fn generations_mut(&self) -> RwLockWriteGuard<'_, Generations> {
+        self.generations
+            .write()
+            .expect("nothing panics while it holds this lock")
+    }
+}

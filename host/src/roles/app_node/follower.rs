@@ -1,0 +1,304 @@
+//! Brings one app of this node to where the board says that it should be: fetches, compiles and starts what is to be tried,
+//! gives it the events that its phase allows, and swaps.
+//!
+//! It decides nothing for the cluster. It does what the board says, and says how far it is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use super::app::{App, Generation};
+use super::candidate::{Candidate, Share};
+use crate::message::Namespace;
+use crate::pause::Pause;
+use crate::release::{Board, Digest, Origin, Phase, Stage, Track};
+use crate::shutdown::Shutdown;
+use crate::transport::Transport;
+use crate::wasm::{AppSettings, Component, Engine, Pool};
+
+/// How long to wait before a release that is in use elsewhere is tried again here, at first
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// and at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Follows the board for one app.
+pub(super) struct Follower {
+    pub(super) app: Arc<App>,
+    pub(super) partitions: u16,
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) engine: Engine,
+    pub(super) board: watch::Receiver<Arc<Board>>,
+    pub(super) shutdown: Shutdown,
+    /// A release that could not be used here, so that it is not tried again and again.
+    pub(super) failed: Option<u64>,
+    pub(super) pause: Pause,
+}
+
+/// What is to be done next.
+#[derive(Debug, PartialEq)]
+enum Task {
+    /// Nothing, until there is news.
+    Wait,
+    /// Get a release ready for its trial.
+    Prepare(Wanted),
+    /// Take into use at once what the cluster uses already.
+    CatchUp(Wanted),
+    /// Put the candidate in the place of what is in use.
+    Swap,
+    /// The component in use has another number by now.
+    Renumber(u64),
+    /// End the trial of a release that nobody asks for any more.
+    Dismiss,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Wanted {
+    number: u64,
+    digest: Digest,
+    /// Whether it is to have a share of the partitions.
+    is_canary: bool,
+}
+
+impl Follower {
+    pub(super) fn new(
+        app: Arc<App>,
+        partitions: u16,
+        transport: Arc<dyn Transport>,
+        engine: Engine,
+        board: watch::Receiver<Arc<Board>>,
+        shutdown: Shutdown,
+    ) -> Self {
+        Self {
+            app,
+            partitions,
+            transport,
+            engine,
+            board,
+            shutdown,
+            failed: None,
+            pause: Pause::new(FIRST_PAUSE, LONGEST_PAUSE),
+        }
+    }
+
+    /// Follows until shutdown begins.
+    pub(super) async fn run(mut self) {
+        let shutdown = self.shutdown.clone();
+        tokio::select! {
+            () = shutdown.begun() => {}
+            () = self.follow() => {}
+        }
+    }
+
+    async fn follow(&mut self) {
+        loop {
+            let task = self.next();
+            match task {
+                Task::Wait => self.news().await,
+                Task::Prepare(wanted) => self.prepare(wanted).await,
+                Task::CatchUp(wanted) => self.catch_up(wanted).await,
+                Task::Swap => self.swap(),
+                Task::Renumber(number) => self.app.renumber(number),
+                Task::Dismiss => {
+                    self.app.dismiss();
+                    self.app.set_stage(None);
+                }
+            }
+        }
+    }
+
+    /// Waits for a change of the board, or of how the candidate does.
+    async fn news(&mut self) {
+        tokio::select! {
+            // The sender lives as long as the process serves.
+            _ = self.board.changed() => {}
+            () = self.app.changes.notified() => {}
+        }
+    }
+
+    /// What to do next, once the candidate has been given the events that are its due.
+    fn next(&mut self) -> Task {
+        let board = self.board.borrow_and_update().clone();
+        let Some(track) = board.apps.get(&self.app.settings.namespace) else {
+            return Task::Wait;
+        };
+        let (in_use, candidate) = (self.app.in_use(), self.app.candidate());
+        let Some(wanted) = wanted(track).filter(|wanted| wanted.number != in_use.number) else {
+            return self.settle(track, candidate.is_some());
+        };
+        let is_current = wanted.number == track.current;
+        let Some(candidate) = candidate.filter(|candidate| candidate.number == wanted.number) else {
+            return match is_current {
+                _ if self.failed == Some(wanted.number) => Task::Wait,
+                true if wanted.digest == *in_use.component.digest() => Task::Renumber(wanted.number),
+                true => Task::CatchUp(wanted),
+                false => Task::Prepare(wanted),
+            };
+        };
+        if let Some(reason) = candidate.failure() {
+            let reason = reason.to_owned();
+            return self.give_up(wanted.number, reason);
+        }
+        if is_current && (candidate.is_proven() || needs_no_trial(track, wanted.number)) {
+            return Task::Swap;
+        }
+        let phase = track.rollout.as_ref().map(|rollout| (rollout.phase, &rollout.canary));
+        let share = match phase {
+            // Nobody had an event for it, and still it is in use now: its first ones will show.
+            None => Share::Everything,
+            Some((Phase::Preparing, _)) => Share::Nothing,
+            Some((Phase::Canary, Some(canary))) => Share::Partitions(canary.clone(), self.partitions),
+            Some((Phase::Trying | Phase::Canary, _)) => Share::First,
+        };
+        if candidate.give(share.clone()) && matches!(share, Share::Partitions(..)) {
+            // From here on the two are compared.
+            candidate.tally.reset();
+            self.app.in_use().tally.reset();
+        }
+        let stage = match candidate.is_proven() {
+            true => Stage::Proven,
+            false => Stage::Ready,
+        };
+        self.app.set_stage(Some((wanted.number, stage)));
+        Task::Wait
+    }
+
+    /// Nothing is asked for but what is in use.
+    fn settle(&mut self, track: &Track, has_candidate: bool) -> Task {
+        if has_candidate {
+            return Task::Dismiss;
+        }
+        // A failure stays to be seen until the cluster has drawn its conclusion.
+        if self.failed != Some(track.current) {
+            self.failed = None;
+            self.app.set_stage(None);
+        }
+        Task::Wait
+    }
+
+    /// Ends the trial here, and tells the cluster why.
+    fn give_up(&mut self, number: u64, reason: String) -> Task {
+        warn!(app = %self.app.settings.namespace, release = number, "release cannot be used: {reason}");
+        self.failed = Some(number);
+        self.app.dismiss();
+        self.app.set_stage(Some((number, Stage::Failed(reason))));
+        Task::Wait
+    }
+
+    async fn prepare(&mut self, wanted: Wanted) {
+        self.app.dismiss();
+        let (app, number) = (self.app.clone(), wanted.number);
+        let preparing = async {
+            let component = self.component(&wanted).await?;
+            app.set_stage(Some((number, Stage::Starting)));
+            let heir = Pool::prepare(&self.engine, component.clone(), app.settings.clone(), &self.shutdown).await?;
+            let instances = if wanted.is_canary { app.settings.instances } else { 1 };
+            let on_trial = AppSettings {
+                instances,
+                ..app.settings.clone()
+            };
+            let trial = Pool::start(&self.engine, component.clone(), on_trial, &self.shutdown).await?;
+            Ok(Candidate::new(number, component, trial, heir))
+        };
+        let superseded = superseded(self.board.clone(), app.settings.namespace.clone(), number);
+        let prepared: Result<Candidate> = tokio::select! {
+            prepared = preparing => prepared,
+            // What was begun is dropped, and a compiler of it ends.
+            () = superseded => return,
+        };
+        match prepared {
+            Ok(candidate) => {
+                app.try_out(candidate);
+                app.set_stage(Some((number, Stage::Ready)));
+            }
+            Err(error) => drop(self.give_up(number, format!("{error:#}"))),
+        }
+    }
+
+    /// Takes what the rest of the cluster uses already, however often it takes.
+    async fn catch_up(&mut self, wanted: Wanted) {
+        self.app.dismiss();
+        let (app, number) = (self.app.clone(), wanted.number);
+        let catching_up = async {
+            let component = self.component(&wanted).await?;
+            let pool = Pool::prepare(&self.engine, component.clone(), app.settings.clone(), &self.shutdown).await?;
+            Ok(Generation::new(number, component, pool))
+        };
+        let superseded = superseded(self.board.clone(), app.settings.namespace.clone(), number);
+        let made: Result<Generation> = tokio::select! {
+            made = catching_up => made,
+            () = superseded => return,
+        };
+        match made {
+            Ok(generation) => {
+                app.swap(generation);
+                app.set_stage(None);
+                self.pause.reset();
+            }
+            Err(error) => {
+                let reason = format!("{error:#}");
+                warn!(app = %app.settings.namespace, release = number, "cannot take the release in use yet: {reason}");
+                app.set_stage(Some((number, Stage::Behind(reason))));
+                let pause = self.pause.take();
+                tokio::select! {
+                    () = sleep(pause) => {}
+                    _ = self.board.changed() => self.board.mark_changed(),
+                }
+            }
+        }
+    }
+
+    fn swap(&mut self) {
+        let Some(candidate) = self.app.candidate() else { return };
+        let (component, heir) = (candidate.component.clone(), candidate.heir.clone());
+        self.app.swap(Generation::new(candidate.number, component, heir));
+        self.failed = None;
+        self.app.set_stage(None);
+    }
+
+    /// The component, as it is loaded already or from the store.
+    async fn component(&self, wanted: &Wanted) -> Result<Component> {
+        if let Some(component) = self.app.loaded(&wanted.digest) {
+            return Ok(component);
+        }
+        let app = &self.app;
+        app.set_stage(Some((wanted.number, Stage::Fetching)));
+        let bytes = self.transport.component(&wanted.digest).await?;
+        let bytes = bytes.context("its component is not in the store any more: deploy it again")?;
+        app.set_stage(Some((wanted.number, Stage::Compiling)));
+        let component = self.engine.load(bytes, &app.settings.grants).await?;
+        info!(app = %app.settings.namespace, release = wanted.number, component = component.release(), "release loaded");
+        Ok(component)
+    }
+}
+
+/// The release that the app is to get to: the one being rolled out, else the one in use.
+fn wanted(track: &Track) -> Option<Wanted> {
+    let release = track.rolling_out().or_else(|| track.release(track.current))?;
+    let canary = track.rollout.as_ref().and_then(|rollout| rollout.canary.as_ref());
+    Some(Wanted {
+        number: release.number,
+        digest: release.digest.clone(),
+        is_canary: canary.is_some(),
+    })
+}
+
+/// Whether it was in use before, or has been compared with what is.
+fn needs_no_trial(track: &Track, number: u64) -> bool {
+    let origin = track.release(number).map(|release| &release.origin);
+    matches!(origin, Some(Origin::Rollback(_)))
+}
+
+/// Completes when this release is not the wanted one any more.
+async fn superseded(mut board: watch::Receiver<Arc<Board>>, app: Namespace, number: u64) {
+    let is_other = |board: &Arc<Board>| {
+        let wanted = board.apps.get(&app).and_then(wanted);
+        wanted.is_none_or(|wanted| wanted.number != number)
+    };
+    if board.wait_for(is_other).await.is_err() {
+        std::future::pending().await
+    }
+}

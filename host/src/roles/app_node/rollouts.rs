@@ -1,0 +1,225 @@
+//! This node's part in the releases of the cluster: keeps the board at hand, tells of the node, and takes rollouts further.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::select_all;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+use tracing::{info, warn};
+
+use super::Apps;
+use super::app::App;
+use super::follower::Follower;
+use crate::message::{Namespace, NodeId, now_ms};
+use crate::release::{Board, NodeReport, Peer, Phase, Track};
+use crate::shutdown::Shutdown;
+use crate::transport::{Result, Transport};
+use crate::wasm::Engine;
+
+/// How often the node tells of itself when nothing happens
+const REPORT: Duration = Duration::from_secs(1);
+/// and during a rollout,
+const REPORT_SOON: Duration = Duration::from_millis(250);
+/// and how often it then looks at what the others tell.
+const LOOK: Duration = Duration::from_millis(50);
+/// How long to wait when the transport cannot be asked.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The node's part in releases.
+pub(super) struct Rollouts {
+    pub(super) node: NodeId,
+    pub(super) apps: Arc<Apps>,
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) shutdown: Shutdown,
+    /// Since when each app's rollout is in its phase, as this node has seen it.
+    phases: HashMap<Namespace, (u64, Option<Phase>, Instant)>,
+}
+
+impl Rollouts {
+    /// Begins to follow the board, from what is known of it.
+    pub(super) fn start(
+        node: NodeId,
+        apps: Arc<Apps>,
+        transport: Arc<dyn Transport>,
+        engine: &Engine,
+        partitions: u16,
+        board: (u64, Board),
+        shutdown: &Shutdown,
+    ) {
+        let (version, board) = board;
+        let (sender, receiver) = watch::channel(Arc::new(board));
+        for app in apps.all() {
+            let follower = Follower::new(
+                app.clone(),
+                partitions,
+                transport.clone(),
+                engine.clone(),
+                receiver.clone(),
+                shutdown.clone(),
+            );
+            shutdown.spawn(follower.run());
+        }
+        shutdown.spawn(keep_board(sender, version, transport.clone(), shutdown.clone()));
+        let rollouts = Self {
+            node,
+            apps,
+            transport,
+            shutdown: shutdown.clone(),
+            phases: HashMap::new(),
+        };
+        shutdown.spawn(rollouts.run(receiver));
+    }
+
+    async fn run(mut self, board: watch::Receiver<Arc<Board>>) {
+        let shutdown = self.shutdown.clone();
+        tokio::select! {
+            () = shutdown.begun() => {}
+            () = self.go_on(board) => {}
+        }
+    }
+
+    async fn go_on(&mut self, board: watch::Receiver<Arc<Board>>) {
+        let mut told: Option<(NodeReport, Instant)> = None;
+        loop {
+            let report = self.report();
+            let mut is_rolling_out = report.apps.values().any(|app| app.progress.is_some());
+            is_rolling_out |= board.borrow().apps.values().any(|track| track.rollout.is_some());
+            let due = if is_rolling_out { REPORT_SOON } else { REPORT };
+            let is_due = told
+                .as_ref()
+                .is_none_or(|(told, at)| at.elapsed() >= due || differs(told, &report));
+            if is_due {
+                match self.transport.report(&report).await {
+                    Ok(()) => told = Some((report, Instant::now())),
+                    Err(error) => {
+                        warn!(%error, "cannot tell how the releases do");
+                        sleep(PAUSE).await;
+                    }
+                }
+            }
+            if is_rolling_out && let Err(error) = self.step().await {
+                warn!(%error, "cannot take a rollout further");
+                sleep(PAUSE).await;
+            }
+            let pause = if is_rolling_out { LOOK } else { REPORT };
+            let news = select_all(self.apps.all().map(|app| Box::pin(app.reports.notified())));
+            tokio::select! {
+                () = sleep(pause) => {}
+                _ = news => {}
+            }
+        }
+    }
+
+    fn report(&self) -> NodeReport {
+        let app = |app: &Arc<App>| (app.settings.namespace.clone(), app.report());
+        NodeReport {
+            node: self.node.clone(),
+            at_ms: now_ms(),
+            apps: self.apps.all().map(app).collect::<BTreeMap<_, _>>(),
+        }
+    }
+
+    /// Takes each app's rollout a step further, if what the nodes tell allows it. Whichever node is first does it.
+    async fn step(&mut self) -> Result<()> {
+        let (version, before) = self.transport.board().await?;
+        let nodes = self.transport.app_nodes().await?;
+        let mut board = before.clone();
+        let mut has_changed = false;
+        for (namespace, track) in &mut board.apps {
+            let age = self.age(namespace, track);
+            let peers: Vec<_> = nodes
+                .iter()
+                .filter_map(|(node, report)| {
+                    let Some(report) = report else {
+                        return Some(Peer { node, app: None });
+                    };
+                    // A node that has not got the app has no say in it.
+                    let app = report.apps.get(namespace)?;
+                    Some(Peer { node, app: Some(app) })
+                })
+                .collect();
+            has_changed |= track.step(&peers, age);
+        }
+        if !has_changed || !self.transport.post_board(version, &board).await? {
+            return Ok(());
+        }
+        for (namespace, track) in &board.apps {
+            tell(namespace, before.apps.get(namespace), track);
+        }
+        self.transport.prune_components().await
+    }
+
+    fn age(&mut self, namespace: &Namespace, track: &Track) -> Duration {
+        let rollout = track.rollout.as_ref();
+        let present = (
+            rollout.map_or(track.current, |it| it.release),
+            rollout.map(|it| it.phase),
+        );
+        let known = self.phases.get(namespace);
+        if known.is_none_or(|(release, phase, _)| (*release, *phase) != present) {
+            self.phases
+                .insert(namespace.clone(), (present.0, present.1, Instant::now()));
+        }
+        self.phases[namespace].2.elapsed()
+    }
+}
+
+/// Whether there is more to tell than how many events there were.
+fn differs(told: &NodeReport, report: &NodeReport) -> bool {
+    let words = |report: &NodeReport| -> Vec<_> {
+        let apps = report.apps.values();
+        apps.map(|app| {
+            let progress = app
+                .progress
+                .as_ref()
+                .map(|progress| (progress.release, progress.stage.clone()));
+            (app.release, progress, app.states_refused.len())
+        })
+        .collect()
+    };
+    words(told) != words(report)
+}
+
+fn tell(namespace: &Namespace, before: Option<&Track>, track: &Track) {
+    let was_rolling_out = before.and_then(|before| before.rolling_out());
+    let Some(release) = was_rolling_out.and_then(|release| track.release(release.number)) else {
+        if let Some(before) = before.filter(|before| before.current != track.current) {
+            warn!(app = %namespace, release = before.current, back_to = track.current, "release was taken back");
+        }
+        return;
+    };
+    match track.rollout.as_ref().map(|rollout| rollout.phase) {
+        Some(phase) if before.and_then(|before| before.rollout.as_ref()).map(|it| it.phase) != Some(phase) => {
+            info!(app = %namespace, release = release.number, ?phase, "rollout goes on");
+        }
+        Some(_) => {}
+        None => info!(app = %namespace, release = release.number, "rollout ended: release {}", release.state),
+    }
+}
+
+/// Keeps the board at hand for as long as the process serves.
+async fn keep_board(
+    sender: watch::Sender<Arc<Board>>,
+    mut version: u64,
+    transport: Arc<dyn Transport>,
+    shutdown: Shutdown,
+) {
+    loop {
+        let read = tokio::select! {
+            () = shutdown.begun() => return,
+            read = transport.board_after(version) => read,
+        };
+        match read {
+            Ok((next, board)) => {
+                version = next;
+                sender.send_replace(Arc::new(board));
+            }
+            Err(error) => {
+                warn!(%error, "cannot read which releases are to run; what runs goes on");
+                sleep(PAUSE).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! What the embedded transport knows of releases: components, the board, and what app-nodes have told.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::Memory;
+use crate::message::NodeId;
+use crate::release::{Board, Digest, NodeReport};
+use crate::transport::registry::{KEPT, check_size, digest_of};
+use crate::transport::{Registry, Result};
+
+/// How many boards are remembered, to know a call that is made again.
+const BOARDS: usize = 50;
+
+pub(super) struct RegistryState {
+    components: HashMap<Digest, Component>,
+    /// The number of the board that is last here; the ones before it have those before.
+    version: u64,
+    boards: VecDeque<Board>,
+    reports: HashMap<NodeId, NodeReport>,
+}
+
+struct Component {
+    bytes: Bytes,
+    put_at: Instant,
+}
+
+impl RegistryState {
+    pub(super) fn new() -> Self {
+        Self {
+            components: HashMap::new(),
+            version: 0,
+            boards: VecDeque::from([Board::default()]),
+            reports: HashMap::new(),
+        }
+    }
+
+    /// Forgets what a node told that has left.
+    pub(super) fn forget(&mut self, node: &NodeId) {
+        self.reports.remove(node);
+    }
+
+    fn board(&self) -> (u64, Board) {
+        let board = self.boards.back().expect("there is one from the start");
+        (self.version, board.clone())
+    }
+
+    fn post(&mut self, version: u64, board: &Board) -> bool {
+        if version != self.version {
+            return self.has_taken(version, board);
+        }
+        self.version += 1;
+        self.boards.push_back(board.clone());
+        if self.boards.len() > BOARDS {
+            self.boards.pop_front();
+        }
+        true
+    }
+
+    /// Whether it was this board that took the place of the one of that version.
+    fn has_taken(&self, version: u64, board: &Board) -> bool {
+        let later = self.version.checked_sub(version).and_then(|n| usize::try_from(n).ok());
+        let place = later.and_then(|later| self.boards.len().checked_sub(later));
+        place.and_then(|place| self.boards.get(place)) == Some(board)
+    }
+
+    fn prune(&mut self, kept: Duration) {
+        let (_, board) = self.board();
+        self.components.retain(|digest, component| {
+            component.put_at.elapsed() < kept || board.digests().any(|named| named == digest)
+        });
+    }
+}
+
+#[async_trait]
+impl Registry for Memory {
+    async fn put_component(&self, bytes: Bytes) -> Result<Digest> {
+        check_size(bytes.len() as u64, self.settings.max_component)?;
+        let digest = digest_of(bytes.clone()).await;
+        let put_at = Instant::now();
+        let component = Component { bytes, put_at };
+        self.state().registry.components.insert(digest.clone(), component);
+        Ok(digest)
+    }
+
+    async fn component(&self, digest: &Digest) -> Result<Option<Bytes>> {
+        let state = self.state();
+        let component = state.registry.components.get(digest);
+        Ok(component.map(|component| component.bytes.clone()))
+    }
+
+    async fn prune_components(&self) -> Result<()> {
+        self.state().registry.prune(KEPT);
+        Ok(())
+    }
+
+    async fn board(&self) -> Result<(u64, Board)> {
+        Ok(self.state().registry.board())
+    }
+
+    async fn board_after(&self, version: u64) -> Result<(u64, Board)> {
+        let mut present = self.version.subscribe();
+        drop(present.wait_for(|present| *present != version).await);
+        self.board().await
+    }
+
+    async fn post_board(&self, version: u64, board: &Board) -> Result<bool> {
+        let mut state = self.state();
+        let posted = state.registry.post(version, board);
+        self.version.send_replace(state.registry.version);
+        Ok(posted)
+    }
+
+    async fn report(&self, report: &NodeReport) -> Result<()> {
+        let mut state = self.state();
+        state.registry.reports.insert(report.node.clone(), report.clone());
+        Ok(())
+    }
+
+    async fn app_nodes(&self) -> Result<Vec<(NodeId, Option<NodeReport>)>> {
+        let state = self.state();
+        let told = |node: &NodeId| (node.clone(), state.registry.reports.get(node).cloned());
+        let mut nodes: Vec<_> = state.app_nodes.keys().map(told).collect();
+        nodes.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(nodes)
+    }
+
+    async fn backlog(&self) -> Result<u64> {
+        let state = self.state();
+        Ok(state.partitions.iter().map(|partition| partition.open as u64).sum())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::release::{Target, Track};
+    use crate::transport::MemorySettings;
+
+    #[tokio::test]
+    async fn pruning_keeps_what_the_board_names_and_what_is_young() {
+        let memory = Memory::new(MemorySettings::default());
+        let named = memory.put_component(Bytes::from("named")).await.unwrap();
+        let other = memory.put_component(Bytes::from("other")).await.unwrap();
+        let target = Target {
+            digest: named.clone(),
+            file: "named.wasm".into(),
+            bytes: 5,
+        };
+        let mut board = Board::default();
+        board.apps.insert("/".into(), Track::first(target, 0, 10));
+        assert!(memory.post_board(0, &board).await.unwrap());
+        memory.prune_components().await.unwrap();
+        assert!(memory.component(&other).await.unwrap().is_some());
+        memory.state().registry.prune(Duration::ZERO);
+        assert!(memory.component(&other).await.unwrap().is_none());
+        assert!(memory.component(&named).await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn the_latest_boards_alone_are_remembered() {
+        let memory = Memory::new(MemorySettings::default());
+        for version in 0..2 * BOARDS as u64 {
+            assert!(memory.post_board(version, &Board::default()).await.unwrap());
+        }
+        let last = 2 * BOARDS as u64 - 1;
+        assert!(
+            memory.post_board(last, &Board::default()).await.unwrap(),
+            "it comes again"
+        );
+        assert!(!memory.post_board(0, &Board::default()).await.unwrap());
+        assert!(!memory.post_board(last + 5, &Board::default()).await.unwrap());
+    }
+}

@@ -1,0 +1,134 @@
+//! Compiled components, kept as files: made once, loaded by whoever needs them next.
+//!
+//! A file's name says which component it is of and which engine it is for. Processes of one machine share a folder: of two
+//! that want the same file at once, one makes it and the other waits. What handlers import and export is not known here.
+
+mod folder;
+mod lock;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use wasmtime::component::Component;
+
+use self::folder::Folder;
+use super::compiler::{Compiler, configuration};
+use super::load_error::LoadError;
+use crate::release::Digest;
+
+/// Compilers at work at the same time. Each takes as many processors as it can get, and much memory.
+const AT_ONCE: usize = 2;
+
+/// The compiled components of one engine.
+#[derive(Debug)]
+pub(super) struct Artifacts {
+    folder: Folder,
+    compiler: Compiler,
+    engine: wasmtime::Engine,
+    configuration: String,
+    turns: Semaphore,
+}
+
+/// What is there under a name.
+enum Found {
+    Loaded(Component),
+    Broken(String),
+    Nothing,
+}
+
+/// Whether an [`Engine`](super::Engine) can keep compiled components in this folder. Makes it when it is not there.
+pub fn check_cache(folder: &Path) -> Result<(), LoadError> {
+    Folder::open(Some(folder)).map(drop)
+}
+
+impl Artifacts {
+    /// Opens the folder `compiled` in this one, and makes it when it is not there. None is a folder of its own, which
+    /// goes with this.
+    pub(super) fn open(engine: wasmtime::Engine, cache: Option<&Path>, compiler: Compiler) -> Result<Self, LoadError> {
+        Ok(Self {
+            folder: Folder::open(cache)?,
+            compiler,
+            configuration: configuration(&engine),
+            engine,
+            turns: Semaphore::new(AT_ONCE),
+        })
+    }
+
+    /// The component of these bytes and this digest, compiled now if it never was. Dropped before it is done, it stops
+    /// the compiler.
+    pub(super) async fn get(&self, digest: &Digest, bytes: &Bytes) -> Result<Component, LoadError> {
+        let name = format!("{digest}-{}", self.configuration);
+        let release = digest.short();
+        if let Found::Loaded(component) = self.find(&name).await? {
+            tracing::info!(release, "component was compiled before");
+            return Ok(component);
+        }
+        let _lock = self.folder.lock(&name).await?;
+        // Another may have been at it meanwhile.
+        match self.find(&name).await? {
+            Found::Loaded(component) => {
+                tracing::info!(release, "component was compiled by another process meanwhile");
+                return Ok(component);
+            }
+            Found::Broken(cause) => tracing::warn!(release, cause, "compiled component is damaged; it is made anew"),
+            Found::Nothing => {}
+        }
+        let began = Instant::now();
+        self.compile(&name, bytes).await?;
+        let took = began.elapsed();
+        let cause = match self.find(&name).await? {
+            Found::Loaded(component) => {
+                tracing::info!(release, ?took, "component compiled");
+                return Ok(component);
+            }
+            Found::Broken(cause) => format!("what it made cannot be loaded: {cause}"),
+            Found::Nothing => "what it made was removed by another process; try again".to_owned(),
+        };
+        Err(LoadError::Compiler { cause })
+    }
+
+    async fn compile(&self, name: &str, bytes: &Bytes) -> Result<(), LoadError> {
+        let _turn = self.turns.acquire().await.expect("it is never closed");
+        let (file, writer) = self.folder.begin()?;
+        let (engine, configuration) = (&self.engine, &self.configuration);
+        self.compiler.compile(engine, configuration, bytes, writer).await?;
+        let (folder, name) = (self.folder.clone(), name.to_owned());
+        let kept = spawn_blocking(move || folder.keep(file, &name)).await;
+        kept.map_err(|error| self.folder.unusable(&error.into()))?
+    }
+
+    async fn find(&self, name: &str) -> Result<Found, LoadError> {
+        let (folder, engine, name) = (self.folder.clone(), self.engine.clone(), name.to_owned());
+        let found = spawn_blocking(move || {
+            let Some(file) = folder.find(&name)? else {
+                return Ok(Found::Nothing);
+            };
+            Ok(match load(&engine, &file) {
+                Ok(component) => Found::Loaded(component),
+                Err(error) => Found::Broken(format!("{error:#}")),
+            })
+        });
+        found.await.map_err(|error| self.folder.unusable(&error.into()))?
+    }
+}
+
+/// Maps compiled code into memory, where instances run it.
+///
+/// # Soundness
+/// wasmtime trusts the file: it must hold what wasmtime made for this very configuration, and must never change. Only
+/// [`Folder::find`] names files to this function, and it names those alone that this user owns and nobody else may write,
+/// in a folder of which the same is true, so whoever could change them could as well change this process. What is in them
+/// was written by our own compiler into another file, and came there whole, by one rename, after the compiler had said that
+/// it was done and all of it was on the disk; no file is ever written to in its place. The name tells the version of
+/// wasmtime, the processor and every setting that code depends on, and wasmtime compares them with its own once more. The
+/// file may be removed while it is mapped: what is mapped stays until it is dropped.
+#[allow(unsafe_code, reason = "compiled code is machine code, which wasmtime cannot check")]
+fn load(engine: &wasmtime::Engine, file: &Path) -> wasmtime::Result<Component> {
+    // SAFETY: see above.
+    unsafe { Component::deserialize_file(engine, file) }
+}

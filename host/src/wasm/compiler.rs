@@ -1,0 +1,197 @@
+//! From a component's bytes to machine code, by a process that ends when it is done.
+//!
+//! wasmtime keeps memory of what it compiled for as long as the process lives, and a component can be made so that the
+//! compiler crashes, or never ends. None of it may happen to a node: it starts its own executable once more, with another
+//! verb, which reads the component, writes machine code, and is gone. This knows neither where the result is kept nor
+//! what handlers are.
+
+use std::fs::File;
+use std::hash::{Hash, Hasher};
+use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::Command;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+use xxhash_rust::xxh3::Xxh3Default;
+
+use super::engine::config;
+use super::load_error::LoadError;
+use super::settings::in_words;
+
+/// Time and memory for one component. An interpreter of 12 MB takes a minute of a slow machine, and 400 MB.
+const LIMITS: Limits = Limits {
+    time: Duration::from_secs(300),
+    memory: 4 << 30,
+};
+/// Threads of one compiler, at most: each sets address space aside, and the events of the node come first.
+const THREADS: usize = 4;
+/// What of a compiler's last words is kept.
+const WORDS: u64 = 4 << 10;
+
+/// By whom components are compiled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Compiler {
+    /// By this process, which keeps some of the memory that it takes. For tests and benchmarks, whose executables have no
+    /// verbs.
+    Here,
+    /// By a process of this executable, started with the verb [`Compiler::VERB`].
+    Child(PathBuf),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    time: Duration,
+    memory: usize,
+}
+
+impl Compiler {
+    /// The verb of the executable that reads a component from standard input and writes machine code to standard output.
+    pub const VERB: &str = "compile";
+    /// With which the process ends when the component cannot be compiled; why not is on standard error. Ended in any other
+    /// way, the compiler is to blame.
+    pub const REFUSED: u8 = 65;
+
+    /// Compiles for this engine, whose configuration has this name, and writes the result to the file.
+    pub(super) async fn compile(
+        &self,
+        engine: &wasmtime::Engine,
+        configuration: &str,
+        bytes: &Bytes,
+        result: File,
+    ) -> Result<(), LoadError> {
+        match self {
+            Self::Here => compile_here(engine.clone(), bytes.clone(), result).await,
+            Self::Child(executable) => compile_in_child(executable, configuration, bytes, result, LIMITS).await,
+        }
+    }
+}
+
+/// Compiles a component for the engine whose configuration has this name: what the verb does.
+pub fn compile(bytes: &[u8], configuration: &str) -> Result<Vec<u8>, LoadError> {
+    let engine = wasmtime::Engine::new(&config()).map_err(|error| LoadError::Engine {
+        cause: format!("{error:#}"),
+    })?;
+    if self::configuration(&engine) != configuration {
+        return Err(LoadError::Compiler {
+            cause: "it is of another build than what asks for it: start the node again".to_owned(),
+        });
+    }
+    precompile(&engine, bytes)
+}
+
+/// The name of all that machine code depends on: wasmtime's version, the processor, and how the engine is set up. How
+/// instances find their memory is no part of it.
+pub(super) fn configuration(engine: &wasmtime::Engine) -> String {
+    let mut hasher = Xxh3Default::new();
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
+}
+
+fn precompile(engine: &wasmtime::Engine, bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
+    engine.precompile_component(bytes).map_err(|error| LoadError::Invalid {
+        cause: format!("{error:#}"),
+    })
+}
+
+async fn compile_here(engine: wasmtime::Engine, bytes: Bytes, mut result: File) -> Result<(), LoadError> {
+    let compiled = spawn_blocking(move || {
+        let code = precompile(&engine, &bytes)?;
+        result.write_all(&code).map_err(|error| LoadError::Compiler {
+            cause: format!("cannot write what was compiled: {error}"),
+        })
+    });
+    compiled.await.map_err(|error| LoadError::Compiler {
+        cause: format!("it crashed: {error}"),
+    })?
+}
+
+/// The child ends by itself when what it reads from does, so that it does not outlive a node that is killed.
+async fn compile_in_child(
+    executable: &Path,
+    configuration: &str,
+    bytes: &Bytes,
+    result: File,
+    limits: Limits,
+) -> Result<(), LoadError> {
+    let failed = |cause| LoadError::Compiler { cause };
+    let threads = available_parallelism().map_or(1, |threads| threads.get().min(THREADS));
+    let mut child = Command::new(executable)
+        .arg0("plugnode")
+        .arg(Compiler::VERB)
+        .args(["--bytes", &bytes.len().to_string()])
+        .args(["--memory", &limits.memory.to_string()])
+        .args(["--for", configuration])
+        // What it has to do is all said; nothing of the node's secrets is any of its business.
+        .env_clear()
+        .env("RAYON_NUM_THREADS", threads.to_string())
+        .stdin(Stdio::piped())
+        .stdout(result)
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| failed(format!("cannot start {}: {error}", executable.display())))?;
+    let mut stdin = child.stdin.take().expect("it is piped");
+    let mut stderr = child.stderr.take().expect("it is piped").take(WORDS);
+    let mut said = Vec::new();
+    let work = async {
+        // One that ends early says why.
+        let feed = async { drop(stdin.write_all(bytes).await) };
+        let listen = async { drop(stderr.read_to_end(&mut said).await) };
+        let (status, (), ()) = tokio::join!(child.wait(), feed, listen);
+        status
+    };
+    let status = timeout(limits.time, work).await;
+    // Not before: its end would be the child's.
+    drop(stdin);
+    let Ok(status) = status else {
+        let seconds = limits.time.as_secs_f32();
+        return Err(failed(format!(
+            "it was still at work after {seconds} s and was stopped; make the component smaller"
+        )));
+    };
+    let status = status.map_err(|error| failed(format!("cannot wait for it: {error}")))?;
+    judge(status, words(&said), limits)
+}
+
+fn judge(status: ExitStatus, said: String, limits: Limits) -> Result<(), LoadError> {
+    const SIGKILL: i32 = 9;
+    if status.success() {
+        return Ok(());
+    }
+    if status.code() == Some(i32::from(Compiler::REFUSED)) {
+        return Err(LoadError::Invalid { cause: said });
+    }
+    let cause = if said.contains("memory allocation of") {
+        let memory = in_words(limits.memory);
+        format!("it needed more than the {memory} of memory that it may have; make the component smaller")
+    } else if status.signal() == Some(SIGKILL) {
+        format!(
+            "it was killed ({status}), as happens when the machine runs out of memory; try again when there is some"
+        )
+    } else if status.signal().is_some() {
+        format!("it crashed ({status}), so build the component in another way: {said}")
+    } else {
+        format!("it ended with {status}: {said}")
+    };
+    Err(LoadError::Compiler { cause })
+}
+
+/// What a process said, in one line, without what Rust advises after a panic.
+fn words(said: &[u8]) -> String {
+    let said = String::from_utf8_lossy(said);
+    let lines = said.lines().map(str::trim);
+    let lines: Vec<_> = lines
+        .filter(|line| !line.is_empty() && !line.starts_with("note: "))
+        .collect();
+    lines.join(" ")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,232 @@
+//! How components are compiled: by another process, once, and at nobody's expense.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use plugnode_tests::{Client, Node, app, component, within};
+use serde_json::json;
+
+/// How often a component is replaced, and how often before memory is looked at first.
+const SWAPS: usize = 40;
+const WARM: usize = 20;
+
+/// A folder with a component that `plugnode dev` runs, and a cache that is its own.
+fn project(bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let settings = "[app-node]\ncache-dir = \"cache\"\n";
+    fs::write(folder.path().join("plugnode.toml"), settings).expect("it can be written");
+    let wasm = folder.path().join("app.wasm");
+    fs::write(&wasm, bytes).expect("it can be written");
+    (folder, wasm)
+}
+
+fn echo() -> Vec<u8> {
+    fs::read(component("echo")).expect("it was built")
+}
+
+/// The same component as another build: with a custom section that says so.
+fn build(component: &[u8], number: usize) -> Vec<u8> {
+    let text = format!("\x05build{number}");
+    [component, &section(0, text.as_bytes())].concat()
+}
+
+/// The same component with a module that it has no use for, and that takes a compiler many seconds.
+fn slow(component: &[u8]) -> Vec<u8> {
+    const FUNCTIONS: usize = 8_000;
+    // x = x * 5 + x, many times.
+    let step = [0x20, 0, 0x41, 5, 0x6c, 0x20, 0, 0x6a, 0x21, 0];
+    let body = [&[0][..], &step.repeat(300), &[0x20, 0, 0x0b]].concat();
+    let body = [leb(body.len()), body].concat();
+    let functions = |each: &[u8]| [leb(FUNCTIONS), each.repeat(FUNCTIONS)].concat();
+    let module = [
+        b"\0asm\x01\0\0\0".to_vec(),
+        section(1, &[1, 0x60, 1, 0x7f, 1, 0x7f]),
+        section(3, &functions(&[0])),
+        section(10, &functions(&body)),
+    ];
+    [component, &section(1, &module.concat())].concat()
+}
+
+fn section(id: u8, content: &[u8]) -> Vec<u8> {
+    [&[id][..], &leb(content.len()), content].concat()
+}
+
+fn leb(mut number: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while number > 0x7f {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+    bytes
+}
+
+fn compiled(cache: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(cache.join("compiled")).expect("it was made");
+    entries.map(|entry| entry.expect("it can be listed").path()).collect()
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).expect("it is there").permissions().mode() & 0o7777
+}
+
+/// The compiler that a node has started, as soon as there is one.
+async fn compiler_of(node: &Node) -> Pid {
+    let found = async {
+        loop {
+            if let Some(pid) = child_of(node.pid()) {
+                return Pid::from_raw(pid as i32);
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    within("a compiler is started", found).await
+}
+
+fn child_of(parent: u32) -> Option<u32> {
+    let processes = fs::read_dir("/proc").expect("it runs on Linux").flatten();
+    let pids = processes.filter_map(|process| process.file_name().to_str()?.parse().ok());
+    let is_child = |pid: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // After the name, which may have anything in it: the state, and the parent.
+        let (_, rest) = stat.rsplit_once(')').unwrap_or_default();
+        let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        rest.split_whitespace().nth(1) == Some(&parent.to_string())
+            && arguments
+                .split(|byte| *byte == 0)
+                .any(|argument| argument == b"compile")
+    };
+    pids.into_iter().find(is_child)
+}
+
+async fn gone(pid: Pid) {
+    let gone = async {
+        while is_alive(pid) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    within("the compiler ends", gone).await;
+}
+
+/// One that ended and that nobody has waited for is no more.
+fn is_alive(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')')
+        .is_some_and(|(_, rest)| !rest.trim().starts_with('Z'))
+}
+
+#[tokio::test]
+async fn a_component_is_compiled_once_for_all_nodes_of_a_machine() {
+    let cache = tempfile::tempdir().expect("a temporary folder can be made");
+    let cache = cache.path().join("of/plugnode");
+    let config = format!(
+        "[app-node]\ncache-dir = {cache:?}\n{}",
+        app("/", &component("echo"), "")
+    );
+    let first = Node::run(&config).await;
+    first.logged("component compiled").await;
+    let [file] = &*compiled(&cache) else {
+        panic!("{:?}", compiled(&cache))
+    };
+    assert_eq!((mode(file), mode(&cache.join("compiled"))), (0o600, 0o700));
+    let made = fs::metadata(file).expect("it is there").len();
+
+    let second = Node::run(&config).await;
+    second.logged("component was compiled before").await;
+    assert!(!second.log().contains("component compiled"), "{}", second.log());
+    assert_eq!(compiled(&cache), std::slice::from_ref(file));
+    assert_eq!(fs::metadata(file).expect("it is there").len(), made);
+    for node in [&first, &second] {
+        let mut client = Client::connect(node).await;
+        assert_eq!(client.ask("here", &[json!(1)]).await, [json!(1)]);
+    }
+}
+
+#[tokio::test]
+async fn a_folder_that_others_may_write_to_is_refused() {
+    let cache = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = cache.path().join("compiled");
+    fs::create_dir(&folder).expect("it can be made");
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).expect("it is ours");
+    let settings = format!("[app-node]\ncache-dir = {:?}\n", cache.path());
+    let mut node = Node::begin(&[settings, app("/", &component("echo"), "")].concat());
+    assert!(!node.ended().await.success());
+    node.logged("chmod go-w").await;
+}
+
+#[tokio::test]
+async fn a_compiler_that_is_killed_costs_one_deploy() {
+    let (_folder, wasm) = project(&echo());
+    let node = Node::dev(&wasm, &[]).await;
+    let mut client = Client::connect(&node).await;
+    fs::write(&wasm, slow(&echo())).expect("it can be written");
+    let compiler = compiler_of(&node).await;
+    assert_eq!(client.ask("meanwhile", &[json!(1)]).await, [json!(1)]);
+    kill(compiler, Signal::SIGKILL).expect("it is the node's child");
+    let line = node.logged("the compiler did not finish").await;
+    assert!(line.contains("SIGKILL"), "{line}");
+    assert_eq!(client.event().await.0, "meanwhile");
+    assert_eq!(client.ask("still", &[json!(2)]).await, [json!(2)]);
+    assert_eq!(client.event().await.0, "still");
+    fs::write(&wasm, build(&echo(), 1)).expect("it can be written");
+    node.logged("component replaced").await;
+    assert_eq!(client.ask("after", &[json!(3)]).await, [json!(3)]);
+}
+
+#[tokio::test]
+async fn a_compiler_that_never_ends_keeps_no_node_from_ending() {
+    let (_folder, wasm) = project(&echo());
+    let node = Node::dev(&wasm, &[]).await;
+    let mut client = Client::connect(&node).await;
+    fs::write(&wasm, slow(&echo())).expect("it can be written");
+    let compiler = compiler_of(&node).await;
+    kill(compiler, Signal::SIGSTOP).expect("it is the node's child");
+    assert_eq!(client.ask("meanwhile", &[json!(1)]).await, [json!(1)]);
+    drop(client);
+    assert!(node.stop().await.success());
+    gone(compiler).await;
+}
+
+#[tokio::test]
+async fn a_compiler_does_not_outlive_its_node() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let wasm = folder.path().join("slow.wasm");
+    fs::write(&wasm, slow(&echo())).expect("it can be written");
+    let settings = format!("[app-node]\ncache-dir = {:?}\n", folder.path());
+    let mut node = Node::begin(&[settings, app("/", &wasm, "")].concat());
+    let compiler = compiler_of(&node).await;
+    node.kill9().await;
+    gone(compiler).await;
+}
+
+/// The environment variable SWAPS makes it more.
+#[tokio::test]
+async fn hundreds_of_swaps_take_no_memory() {
+    let swaps = std::env::var("SWAPS").map_or(SWAPS, |swaps| swaps.parse().expect("SWAPS is a number"));
+    let (_folder, wasm) = project(&echo());
+    let node = Node::dev(&wasm, &["--instances", "2"]).await;
+    let mut client = Client::connect(&node).await;
+    let mut before = 0;
+    let began = Instant::now();
+    for swap in 1..=swaps {
+        fs::write(&wasm, build(&echo(), swap)).expect("it can be written");
+        node.logged_times("component replaced", swap).await;
+        assert_eq!(client.ask("swap", &[json!(swap)]).await, [json!(swap)]);
+        assert_eq!(client.event().await.0, "swap");
+        if swap == WARM {
+            before = node.memory();
+        }
+        if swap % WARM == 0 {
+            println!("{swap} swaps in {:?}: {} MB", began.elapsed(), node.memory() >> 20);
+        }
+    }
+    let grown = node.memory().saturating_sub(before);
+    assert!(
+        grown < 50 << 20,
+        "{grown} bytes more after {swaps} swaps than after {WARM}"
+    );
+}

@@ -1,0 +1,553 @@
+//! `deploy`, `rollback`, `releases` and `status`, as they are typed, against processes that serve clients meanwhile.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use plugnode_tests::{Client, Cluster, Flaw, Node, RedisServer, Running, Said, app, component, rebuilt, verb, within};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const KEY_VALUE: &str = "instances = 2\ngrants = { keyvalue = [\"default\"] }";
+/// A core module that does nothing.
+const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
+
+/// An io-node and some app-nodes over Redis, and a folder with the configuration that verbs read.
+struct Setup {
+    _redis: RedisServer,
+    cluster: Cluster,
+    io_node: Node,
+    app_nodes: Vec<Node>,
+    folder: TempDir,
+}
+
+impl Setup {
+    /// With this component in namespace `/`, on so many app-nodes.
+    async fn new(first: &Path, app_nodes: usize) -> Self {
+        let redis = RedisServer::start().await;
+        let cluster = Cluster::new(redis.url()).app("/", first, KEY_VALUE);
+        let io_node = cluster.start_io().await;
+        let mut running = Vec::new();
+        for _ in 0..app_nodes {
+            running.push(cluster.start_app().await);
+        }
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        // Only how the cluster is reached: no app has to be named.
+        let config = format!("[transport]\nurl = {:?}\n", redis.url());
+        fs::write(folder.path().join("plugnode.toml"), config).expect("it can be written");
+        Self {
+            _redis: redis,
+            cluster,
+            io_node,
+            app_nodes: running,
+            folder,
+        }
+    }
+
+    async fn verb(&self, args: &[&str]) -> Said {
+        verb(args, self.folder.path()).await
+    }
+
+    async fn deploy(&self, component: &Path, args: &[&str]) -> Said {
+        let component = component.to_str().expect("its path is text");
+        self.verb(&[&["deploy", component], args].concat()).await
+    }
+
+    /// Does something while a client asks again and again, so that there are events for a new release, and no answer may be
+    /// missing.
+    async fn while_asking<T>(&self, event: &str, work: impl Future<Output = T>) -> T {
+        let is_over = AtomicBool::new(false);
+        let mut clients = Vec::new();
+        for _ in 0..8 {
+            clients.push(Client::connect(&self.io_node).await);
+        }
+        let ask = clients.iter_mut().map(|client| async {
+            while !is_over.load(Ordering::Relaxed) {
+                client.ask(event, &[json!(1)]).await;
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        let work = async {
+            let done = work.await;
+            is_over.store(true, Ordering::Relaxed);
+            done
+        };
+        tokio::join!(futures_util::future::join_all(ask), work).1
+    }
+
+    /// The short digest of the release that answers.
+    async fn answers(&self) -> String {
+        let mut client = Client::connect(&self.io_node).await;
+        release(&mut client).await
+    }
+}
+
+/// The release that `faulty` says it is.
+async fn release(client: &mut Client) -> String {
+    let answer = client.ask("where", &[]).await;
+    answer[0]["release"].as_str().expect("faulty tells it").to_owned()
+}
+
+/// Another build of a component, in a file.
+fn build(folder: &TempDir, component: &Path, number: u64) -> PathBuf {
+    let path = folder.path().join(format!("build-{number}.wasm"));
+    fs::write(&path, rebuilt(component, number)).expect("it can be written");
+    path
+}
+
+fn short(digest: &Value) -> &str {
+    &digest.as_str().expect("a digest is text")[..12]
+}
+
+#[tokio::test]
+async fn a_deploy_is_in_use_on_all_nodes_and_can_be_taken_back() {
+    let faulty = component("faulty");
+    let setup = Setup::new(&faulty, 2).await;
+    let mut client = Client::connect(&setup.io_node).await;
+    let first = release(&mut client).await;
+
+    let second = build(&setup.folder, &faulty, 1);
+    let said = setup.while_asking("where", setup.deploy(&second, &["--json"])).await;
+    assert!(said.status.success(), "{said:?}");
+    let told = said.json();
+    assert_eq!(
+        (&told["outcome"], &told["release"]),
+        (&json!("in-use"), &json!(2)),
+        "{told}"
+    );
+    assert_eq!(told["nodes"].as_array().expect("an array").len(), 2, "{told}");
+    assert!(
+        told["nodes"]
+            .as_array()
+            .expect("an array")
+            .iter()
+            .all(|node| node["ms"].is_u64()),
+        "{told}"
+    );
+    for words in ["app-1 uses it", "app-2 uses it", "is in use on 2 nodes", "after deploy"] {
+        assert!(said.err.contains(words), "{words:?} is missing: {}", said.err);
+    }
+    let deployed = short(&told["digest"]).to_owned();
+    assert_ne!(deployed, first);
+    assert_eq!(
+        release(&mut client).await,
+        deployed,
+        "the same socket hears the new release"
+    );
+
+    // The same again is no news.
+    let said = setup.deploy(&second, &[]).await;
+    assert!(said.status.success() && said.err.contains("in use already"), "{said:?}");
+
+    let releases = setup.verb(&["releases", "--json"]).await.json();
+    assert_eq!(
+        (&releases[0]["state"], &releases[1]["state"]),
+        (&json!("in-use"), &json!("was-in-use"))
+    );
+    assert_eq!(
+        (&releases[0]["origin"], &releases[1]["origin"]),
+        (&json!("deploy"), &json!("config"))
+    );
+    assert_eq!(short(&releases[1]["digest"]), first);
+    let said = setup.verb(&["releases"]).await;
+    assert!(said.out.contains("RELEASE") && said.out.contains(&deployed), "{said:?}");
+
+    let status = setup.verb(&["status", "--json"]).await.json();
+    let app = &status["apps"][0];
+    assert_eq!(
+        (&app["app"], &app["release"]["release"]),
+        (&json!("/"), &json!(2)),
+        "{status}"
+    );
+    let nodes = app["nodes"].as_array().expect("an array");
+    assert_eq!(nodes.len(), 2, "{status}");
+    for key in [
+        "node",
+        "release",
+        "digest",
+        "instances",
+        "events",
+        "events_per_second",
+        "failures",
+        "p50_us",
+        "p99_us",
+    ] {
+        assert!(nodes.iter().all(|node| !node[key].is_null()), "{key}: {status}");
+    }
+    assert!(status["backlog"].is_u64(), "{status}");
+    let said = setup.verb(&["status"]).await;
+    for words in ["app /: release 2", "app-1", "app-2", "EVENTS/S", "P99"] {
+        assert!(said.out.contains(words), "{words:?} is missing: {}", said.out);
+    }
+
+    let said = setup.verb(&["rollback", "--json"]).await;
+    assert!(said.status.success() && said.err.contains("after rollback"), "{said:?}");
+    assert_eq!(short(&said.json()["digest"]), first);
+    assert_eq!(release(&mut client).await, first);
+    let said = setup.verb(&["rollback", "2"]).await;
+    assert!(said.status.success(), "{said:?}");
+    assert_eq!(release(&mut client).await, deployed);
+    for (args, words) in [
+        (["rollback", "99"], "no release 99"),
+        (["rollback", "4"], "in use already"),
+    ] {
+        let said = setup.verb(&args).await;
+        assert!(said.err.contains(words), "{said:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_used_replaces_nothing_and_the_reason_is_shown() {
+    // Echo answers what faulty breaks at.
+    let setup = Setup::new(&component("echo"), 2).await;
+    let write = |name: &str, bytes: &[u8]| {
+        let path = setup.folder.path().join(name);
+        fs::write(&path, bytes).expect("it can be written");
+        path
+    };
+    // Seen before anybody is asked for anything.
+    for (name, bytes, words) in [
+        ("empty.wasm", &b""[..], "empty"),
+        ("text.wasm", b"this is not wasm", "not a WebAssembly component"),
+        ("core.wasm", CORE_MODULE, "core WebAssembly module"),
+        ("other.wasm", b"\0asm\x0d\0\x01\0", "plugnode:app/handler"),
+    ] {
+        let said = setup.deploy(&write(name, bytes), &["--json"]).await;
+        assert!(!said.status.success() && said.err.contains(words), "{name}: {said:?}");
+        assert_eq!(said.json()["outcome"], "refused", "{said:?}");
+    }
+    let releases = setup.verb(&["releases", "--json"]).await.json();
+    assert_eq!(releases.as_array().expect("an array").len(), 1, "{releases}");
+
+    // Seen only where it is to run: its instances break as they start.
+    let conformance = fs::read(component("conformance")).expect("it was built");
+    let start = write("start.wasm", &Flaw::Start.of(conformance));
+    let said = setup.while_asking("hello", setup.deploy(&start, &["--json"])).await;
+    assert_eq!(said.status.code(), Some(1), "{said:?}");
+    let told = said.json();
+    assert_eq!(
+        (&told["outcome"], &told["in_use"]),
+        (&json!("failed"), &json!(1)),
+        "{told}"
+    );
+    assert!(
+        said.err.contains("does not start") && said.err.contains("release 1 stays in use"),
+        "{said:?}"
+    );
+
+    // Its handler breaks at first events that echo answers: nobody notices, and it is not taken.
+    let said = setup
+        .while_asking("panic", setup.deploy(&component("faulty"), &["--json"]))
+        .await;
+    assert_eq!(said.status.code(), Some(1), "{said:?}");
+    let told = said.json();
+    assert_eq!(
+        (&told["outcome"], &told["in_use"]),
+        (&json!("failed"), &json!(1)),
+        "{told}"
+    );
+    assert!(
+        said.err.contains("tipped over") && said.err.contains("release 1 is in use"),
+        "{said:?}"
+    );
+
+    let releases = setup.verb(&["releases", "--json"]).await.json();
+    let states: Vec<_> = releases
+        .as_array()
+        .expect("an array")
+        .iter()
+        .map(|release| &release["state"])
+        .collect();
+    assert_eq!(states, ["failed", "failed", "in-use"], "{releases}");
+}
+
+#[tokio::test]
+async fn where_nobody_runs_the_app_nothing_is_deployed() {
+    let setup = Setup::new(&component("echo"), 1).await;
+    let new = build(&setup.folder, &component("echo"), 1);
+    let said = setup.deploy(&new, &["--app", "/nowhere"]).await;
+    assert!(
+        !said.status.success() && said.err.contains("there is no app /nowhere; there are /"),
+        "{said:?}"
+    );
+
+    let Setup {
+        app_nodes,
+        folder,
+        _redis,
+        ..
+    } = setup;
+    for node in app_nodes {
+        node.stop().await;
+    }
+    let new = new.to_str().expect("its path is text");
+    let said = verb(&["deploy", new], folder.path()).await;
+    assert!(
+        !said.status.success() && said.err.contains("no app-node runs app /"),
+        "{said:?}"
+    );
+    let said = verb(&["status"], folder.path()).await;
+    assert!(
+        said.status.success() && said.out.contains("no app-node runs it"),
+        "{said:?}"
+    );
+
+    let empty = RedisServer::start().await;
+    fs::write(
+        folder.path().join("plugnode.toml"),
+        format!("[transport]\nurl = {:?}\n", empty.url()),
+    )
+    .expect("it can be written");
+    for args in [&["deploy", new][..], &["status"], &["releases"], &["rollback"]] {
+        let said = verb(args, folder.path()).await;
+        assert!(
+            !said.status.success() && said.err.contains("no app runs here yet"),
+            "{args:?}: {said:?}"
+        );
+    }
+    let said = verb(&["status", "-c", "gone.toml"], folder.path()).await;
+    assert!(!said.status.success() && said.err.contains("gone.toml"), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_canary_that_does_as_well_is_promoted() {
+    let setup = Setup::new(&component("faulty"), 2).await;
+    let new = build(&setup.folder, &component("faulty"), 2);
+    let args = ["--canary", "50%", "--for", "3s", "--p99-margin", "10000%", "--json"];
+    let said = setup.while_asking("where", setup.deploy(&new, &args)).await;
+    assert!(said.status.success(), "{said:?}");
+    let told = said.json();
+    assert_eq!(told["outcome"], "in-use", "{told}");
+    for side in ["in_use", "new"] {
+        assert!(told["canary"][side]["events"].as_u64().expect("a number") > 0, "{told}");
+    }
+    assert!(
+        said.err.contains("50 % of the partitions") && said.err.contains("p99"),
+        "{said:?}"
+    );
+    assert_eq!(setup.answers().await, short(&told["digest"]));
+}
+
+#[tokio::test]
+async fn a_canary_that_does_worse_is_taken_back_by_itself() {
+    let setup = Setup::new(&component("echo"), 2).await;
+    // What faulty breaks at comes only once its first events are answered.
+    let mut clients = Vec::new();
+    for _ in 0..16 {
+        clients.push(Client::connect(&setup.io_node).await);
+    }
+    let is_over = AtomicBool::new(false);
+    let is_canary = AtomicBool::new(false);
+    let ask = clients.iter_mut().map(|client| async {
+        while !is_over.load(Ordering::Relaxed) {
+            let event = if is_canary.load(Ordering::Relaxed) {
+                "panic"
+            } else {
+                "hello"
+            };
+            client.ask(event, &[]).await;
+        }
+    });
+    let faulty = component("faulty");
+    let deploy = async {
+        let said = setup
+            .deploy(&faulty, &["--canary", "50%", "--for", "60s", "--json"])
+            .await;
+        is_over.store(true, Ordering::Relaxed);
+        said
+    };
+    let watch = async {
+        loop {
+            let status = setup.verb(&["status", "--json"]).await.json();
+            if status["apps"][0]["rollout"]["phase"] == "canary" {
+                // Until every node has seen it, one failure is as bad as many.
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                return is_canary.store(true, Ordering::Relaxed);
+            }
+        }
+    };
+    let (_, said, ()) = tokio::join!(
+        futures_util::future::join_all(ask),
+        deploy,
+        within("it is a canary", watch)
+    );
+    assert_eq!(said.status.code(), Some(1), "{said:?}");
+    let told = said.json();
+    assert_eq!(
+        (&told["outcome"], &told["in_use"]),
+        (&json!("failed"), &json!(1)),
+        "{told}"
+    );
+    assert!(
+        told["reason"].as_str().expect("a reason").contains("events failed"),
+        "{told}"
+    );
+    assert!(
+        told["canary"]["new"]["failures"].as_u64().expect("a number") > 0,
+        "{told}"
+    );
+}
+
+#[tokio::test]
+async fn a_rollback_ends_a_rollout() {
+    let setup = Setup::new(&component("faulty"), 1).await;
+    let first = setup.answers().await;
+    let new = build(&setup.folder, &component("faulty"), 3);
+    let args = [
+        "deploy",
+        new.to_str().expect("its path is text"),
+        "--canary",
+        "10%",
+        "--for",
+        "1h",
+    ];
+    let deploy = Running::begin(&args, setup.folder.path());
+    let rollback = async {
+        loop {
+            let status = setup.verb(&["status", "--json"]).await.json();
+            if status["apps"][0]["rollout"]["release"] == 2 {
+                return setup.verb(&["rollback"]).await;
+            }
+        }
+    };
+    let (deployed, rolled_back) = tokio::join!(deploy.end(), within("there is a rollout to end", rollback));
+    assert!(rolled_back.status.success(), "{rolled_back:?}");
+    assert!(
+        rolled_back
+            .err
+            .contains("the rollout of release 2 is ended; release 1 stays in use"),
+        "{rolled_back:?}"
+    );
+    assert_eq!(deployed.status.code(), Some(1), "{deployed:?}");
+    assert!(
+        deployed.err.contains("release 2 was cancelled by a rollback"),
+        "{deployed:?}"
+    );
+    assert_eq!(setup.answers().await, first);
+}
+
+#[tokio::test]
+async fn ctrl_c_ends_the_following_alone_and_a_later_deploy_supersedes() {
+    let setup = Setup::new(&component("faulty"), 1).await;
+    let (two, three) = (
+        build(&setup.folder, &component("faulty"), 4),
+        build(&setup.folder, &component("faulty"), 5),
+    );
+    let canary = |path: &Path| {
+        let path = path.to_str().expect("its path is text").to_owned();
+        Running::begin(
+            &["deploy", &path, "--canary", "10%", "--for", "1h"],
+            setup.folder.path(),
+        )
+    };
+    let until_rolling_out = async || loop {
+        let status = setup.verb(&["status", "--json"]).await.json();
+        if status["apps"][0]["rollout"]["release"] == 2 {
+            return;
+        }
+    };
+    let interrupted = canary(&two);
+    within("the release is on its way", until_rolling_out()).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    interrupted.interrupt();
+    let said = interrupted.end().await;
+    assert!(
+        said.status.code() == Some(130) && said.err.contains("the rollout goes on"),
+        "{said:?}"
+    );
+    // The same component again only follows.
+    let again = canary(&two);
+    let said = setup.while_asking("where", setup.deploy(&three, &[])).await;
+    assert!(said.status.success(), "{said:?}");
+    let superseded = again.end().await;
+    assert_eq!(superseded.status.code(), Some(1), "{superseded:?}");
+    assert!(superseded.err.contains("superseded by release 3"), "{superseded:?}");
+}
+
+#[tokio::test]
+async fn a_node_that_starts_later_runs_what_was_deployed() {
+    let faulty = component("faulty");
+    let mut setup = Setup::new(&faulty, 1).await;
+    let said = setup.deploy(&build(&setup.folder, &faulty, 6), &["--json"]).await;
+    assert!(said.status.success(), "{said:?}");
+    let deployed = short(&said.json()["digest"]).to_owned();
+    let late = setup.cluster.start_app().await;
+    // Its file is another, and it says so.
+    late.logged("is not the configured component").await;
+    for node in setup.app_nodes.drain(..) {
+        node.stop().await;
+    }
+    assert_eq!(setup.answers().await, deployed);
+}
+
+#[tokio::test]
+async fn a_watched_file_is_deployed_each_time_it_changes() {
+    let faulty = component("faulty");
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let file = folder.path().join("app.wasm");
+    fs::copy(&faulty, &file).expect("it can be copied");
+    let node = Node::app(&file, &format!("{KEY_VALUE}\nwatch = true")).await;
+    let mut client = Client::connect(&node).await;
+    let first = release(&mut client).await;
+
+    fs::write(&file, CORE_MODULE).expect("it can be written");
+    node.logged("core WebAssembly module").await;
+    assert_eq!(release(&mut client).await, first);
+
+    let new = folder.path().join("new");
+    fs::write(&new, rebuilt(&faulty, 7)).expect("it can be written");
+    fs::rename(&new, &file).expect("it can be renamed");
+    let changed = async {
+        while release(&mut client).await == first {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within("the new file is in use", changed).await;
+    node.logged("the changed file is in use").await;
+}
+
+#[tokio::test]
+async fn what_runs_in_one_process_is_reached_by_its_port_or_its_socket() {
+    let faulty = component("faulty");
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let file = |number| {
+        build(&folder, &faulty, number)
+            .to_str()
+            .expect("its path is text")
+            .to_owned()
+    };
+    let config = format!("[admin]\nsocket = \"own.sock\"\n{}", app("/", &faulty, KEY_VALUE));
+    let usual = Node::app(&faulty, KEY_VALUE).await;
+    let own = Node::run(&config).await;
+    let dev = Node::dev(&PathBuf::from(file(8)), &[]).await;
+    let port = |node: &Node| vec!["--port".to_owned(), node.port().to_string()];
+    let at = |node: &Node, name: &str| node.folder().join(name).to_str().expect("its path is text").to_owned();
+    for (node, place) in [
+        (&usual, port(&usual)),
+        (&own, vec!["--socket".to_owned(), at(&own, "own.sock")]),
+        (&own, vec!["-c".to_owned(), at(&own, "plugnode.toml")]),
+        (&dev, port(&dev)),
+    ] {
+        let run = async |args: &[&str]| {
+            let place: Vec<_> = place.iter().map(String::as_str).collect();
+            verb(&[args, &place].concat(), folder.path()).await
+        };
+        let mut client = Client::connect(node).await;
+        let first = release(&mut client).await;
+        let said = run(&["deploy", &file(9), "--json"]).await;
+        assert!(said.status.success(), "{place:?}: {said:?}");
+        assert_eq!(release(&mut client).await, short(&said.json()["digest"]), "{place:?}");
+        let said = run(&["status"]).await;
+        assert!(said.out.contains("app /: release"), "{place:?}: {said:?}");
+        let said = run(&["rollback"]).await;
+        assert!(said.status.success(), "{place:?}: {said:?}");
+        assert_eq!(release(&mut client).await, first, "{place:?}");
+        let releases = run(&["releases", "--json"]).await.json();
+        assert_eq!(releases[0]["origin"], "rollback", "{place:?}: {releases}");
+    }
+    let place = port(&dev);
+    dev.stop().await;
+    let said = verb(&["status", &place[0], &place[1]], folder.path()).await;
+    assert!(!said.status.success() && said.err.contains(&place[1]), "{said:?}");
+}

@@ -1,0 +1,88 @@
+//! Handlers that were built for earlier releases of the contract go on working, and those that want another one are told
+//! what to do.
+
+use std::path::PathBuf;
+
+use plugnode_tests::{Client, Node, app, repository, run_to_end};
+use serde_json::json;
+
+/// The releases of the contract whose handlers are kept.
+const RELEASES: [&str; 1] = ["0.1.0"];
+const KEY_VALUE: &str = "grants = { keyvalue = [\"default\"] }";
+
+fn fixture(release: &str, name: &str) -> PathBuf {
+    repository().join(format!("tests/fixtures/contract-{release}/{name}.wasm"))
+}
+
+#[tokio::test]
+async fn an_echo_of_each_release_echoes() {
+    for release in RELEASES {
+        let node = Node::app(&fixture(release, "echo"), "").await;
+        let mut client = Client::connect(&node).await;
+        assert_eq!(client.ask("hi", &[json!("a"), json!(1)]).await, [json!("a"), json!(1)]);
+        client.emit("all", &[json!("x")]).await;
+        while client.event().await != ("chat".to_owned(), vec![json!("x")]) {}
+    }
+}
+
+#[tokio::test]
+async fn a_chat_of_each_release_chats() {
+    for release in RELEASES {
+        let node = Node::app(&fixture(release, "chat"), KEY_VALUE).await;
+        crate::chat::chats(&node).await;
+    }
+}
+
+/// What `plugnode run` says about the echo of 0.1.0 with these versions in the place of its own.
+async fn said_of(replace: &[(&str, &str)]) -> String {
+    let mut bytes = std::fs::read(fixture("0.1.0", "echo")).expect("the fixture is there");
+    for (old, new) in replace {
+        assert_eq!(old.len(), new.len(), "a component is patched in place");
+        let mut from = 0;
+        while let Some(at) = bytes[from..].windows(old.len()).position(|part| part == old.as_bytes()) {
+            bytes[from + at..][..new.len()].copy_from_slice(new.as_bytes());
+            from += at + new.len();
+        }
+        assert!(from > 0, "{old} is not in it");
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let component = folder.path().join("app.wasm");
+    std::fs::write(&component, bytes).expect("it can be written");
+    std::fs::write(folder.path().join("plugnode.toml"), app("/", &component, "")).expect("it can be written");
+    let (status, output) = run_to_end(&["run", "-c", "plugnode.toml"], folder.path()).await;
+    assert!(!status.success(), "it runs:\n{output}");
+    output
+}
+
+#[tokio::test]
+async fn a_handler_of_another_track_is_told_to_be_rebuilt() {
+    for (version, interface) in [("0.2.0", "handler"), ("0.0.9", "handler"), ("0.2.0", "outbox")] {
+        let name = format!("plugnode:app/{interface}@");
+        let output = said_of(&[(&format!("{name}0.1.0"), &format!("{name}{version}"))]).await;
+        assert!(
+            output.contains(&format!(
+                "plugnode:app/{interface}@{version}, this host serves plugnode:app@0.1."
+            )) && output.contains("rebuild the handler with plugnode-sdk 0.1, or update the host"),
+            "{output}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_handler_that_wants_what_is_not_there_yet_is_told_to_update_the_host() {
+    // A function that a later outbox has, and an interface that a later release has.
+    let output = said_of(&[
+        ("plugnode:app/outbox@0.1.0", "plugnode:app/outbox@0.1.9"),
+        ("publish", "publicy"),
+    ])
+    .await;
+    assert!(
+        output.contains("publicy") && output.contains("update the host"),
+        "{output}"
+    );
+    let output = said_of(&[("plugnode:app/outbox@0.1.0", "plugnode:app/outboy@0.1.9")]).await;
+    assert!(
+        output.contains("plugnode:app/outboy@0.1.9") && output.contains("update the host"),
+        "{output}"
+    );
+}
