@@ -42,7 +42,7 @@ soak: ## Faults under load, in random order, for SOAK_MINUTES (30); stops at the
 	@.ci/build-host dev
 	@PLUGNODE_BIN=$(CURDIR)/target/debug/plugnode exec target/debug/plugnode-soak
 
-bench: ## Measure: a call into a handler, a fresh instance, echo beside a bare socketioxide, and over Redis beside Node
+bench: ## Measure: a call into a handler, a fresh instance, echo beside a bare socketioxide and over Redis beside Node, deploys under load
 	@.ci/setup-wasm
 	@.ci/setup-tests redis npm
 	@.ci/build-guests echo
@@ -51,6 +51,7 @@ bench: ## Measure: a call into a handler, a fresh instance, echo beside a bare s
 	@cargo bench -p plugnode --bench handler
 	@cargo bench -p plugnode-tests --bench echo
 	@cargo bench -p plugnode-tests --bench redis
+	@cargo bench -p plugnode-tests --bench swap
 
 lint: ## Formatting, and clippy without a warning
 	@echo "== formatting"

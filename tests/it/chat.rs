@@ -1,18 +1,20 @@
 //! The chat, by its page in a browser and by its protocol.
 
-use plugnode_tests::{Client, Node, app, component, node_script, repository};
+use plugnode_tests::{Client, Console, Node, app, binary, component, node_script, patched, repository};
 use serde_json::{Value, json};
 
 const KEY_VALUE: &str = "grants = { keyvalue = [\"default\"] }";
 
+/// The chat and its page.
+async fn chat() -> Node {
+    let page = repository().join("examples/chat/public");
+    let app = app("/", &component("chat"), KEY_VALUE);
+    Node::run(&format!("[frontend]\nstatic-dir = {page:?}\n{app}")).await
+}
+
 #[tokio::test]
 async fn people_chat_in_a_browser() {
-    let page = repository().join("examples/chat/public");
-    let config = format!(
-        "[frontend]\nstatic-dir = {page:?}\n{}",
-        app("/", &component("chat"), KEY_VALUE)
-    );
-    let node = Node::run(&config).await;
+    let node = chat().await;
     let screenshot = node.folder().join("chat.png");
     node_script(
         "chat-tabs.mjs",
@@ -20,6 +22,25 @@ async fn people_chat_in_a_browser() {
     )
     .await;
     assert!(screenshot.exists());
+}
+
+#[tokio::test]
+async fn another_chat_is_deployed_and_no_tab_notices_but_by_its_answers() {
+    let node = chat().await;
+    let console = Console::of_node(&node);
+    let (before, after) = (
+        "a message is a text of 1 to 2000 characters",
+        "a message is a word or two, or two thousand",
+    );
+    let chat = std::fs::read(component("chat")).expect("it can be read");
+    let changed = console.build(&patched(chat, before, after));
+    let binary = binary();
+    let mut deploy = vec![binary.to_str(), Some("deploy"), changed.to_str()];
+    deploy.extend(console.cluster().iter().map(|argument| Some(argument.as_str())));
+    let screenshot = node.folder().join("swap.png");
+    let screenshot = screenshot.to_str().expect("its name is text");
+    let deploy = json!(deploy).to_string();
+    node_script("chat-swap.mjs", &[&node.url(), screenshot, &deploy, before, after]).await;
 }
 
 #[tokio::test]

@@ -2,29 +2,17 @@
 // others. Two chat with each other, a third comes later and finds what was said. SCREENSHOT (a .png) shows the first one's page at the end.
 
 import assert from 'node:assert/strict';
-import { chromium } from 'playwright-core';
+import { SECONDS, browse, message, say, sees, visit as visitBy, words } from './chat-page.mjs';
 import { argumentsOf, run } from './suite.mjs';
 
 const [url, screenshot] = argumentsOf('chat-tabs.mjs', 'URL', 'SCREENSHOT');
-
-// The browser is to speak with the tested server only.
-const ARGUMENTS = [
-  '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-  '--disable-component-update', '--disable-sync',
-];
-const SECONDS = 10_000;
 const KEPT = 15;
 
 // The room may have a history; what is said here is told from it by this.
 const now = `(${Date.now()})`;
 const HELLO = `Hello, is anybody there? ${now}`;
 
-const browser = await chromium
-  .launch({ executablePath: process.env.PLUGNODE_CHROMIUM ?? '/usr/bin/chromium', args: ARGUMENTS, timeout: 60_000 })
-  .catch((error) => {
-    console.error(`Chromium does not start (sudo apt-get install chromium, or set PLUGNODE_CHROMIUM): ${error.message}`);
-    process.exit(1);
-  });
+const browser = await browse();
 const wrong = [];
 let ada, bob;
 
@@ -82,35 +70,6 @@ await run({
   'no page met an error': async () => assert.deepEqual(wrong, []),
 });
 
-/** A person with a name who is connected, in a tab of their own. */
-async function visit(name, { viewport = { width: 1100, height: 760 } } = {}) {
-  const page = await (await browser.newContext({ viewport })).newPage();
-  page.on('pageerror', (error) => wrong.push(`${name}: ${error.stack ?? error}`));
-  page.on('console', (line) => line.type() === 'error' && wrong.push(`${name}: ${line.text()} (${line.location().url})`));
-  page.on('response', (response) => response.status() >= 400 && wrong.push(`${name}: ${response.status()} ${response.url()}`));
-  await page.goto(url, { timeout: SECONDS });
-  await page.locator('#status[data-state="online"]').waitFor({ timeout: SECONDS });
-  await page.locator('#name').fill(name);
-  return page;
-}
-
-async function say(page, text) {
-  await page.locator('#text').fill(text);
-  await page.locator('#send').click({ timeout: SECONDS });
-}
-
-async function sees(page, author, text) {
-  await message(page, author, text).waitFor({ timeout: SECONDS });
-}
-
-/** The message of `author` that is exactly `text`. */
-function message(page, author, text) {
-  const by = page.locator('.author').and(page.getByText(author, { exact: true }));
-  const what = new RegExp(`^${text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')}$`);
-  return page.locator('.message', { has: by }).filter({ has: page.locator('.body', { hasText: what }) });
-}
-
-/** In the page: author and text of each message. */
-function words(messages) {
-  return messages.map((message) => [message.querySelector('.author').textContent, message.querySelector('.body').textContent]);
+function visit(name, options) {
+  return visitBy(browser, url, name, wrong, options);
 }

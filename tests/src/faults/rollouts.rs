@@ -242,7 +242,7 @@ pub(super) async fn canaries_fail(plan: Plan) -> Report {
         let answer = deploy.await;
         assert_eq!((answer.outcome(), answer.code), ("failed", Some(1)), "{answer:#?}");
         assert!(
-            answer.reason().contains("failed"),
+            answer.reason().contains("events failed"),
             "it says how it compares: {answer:#?}"
         );
         assert!(
