@@ -232,7 +232,7 @@ async fn what_cannot_be_used_replaces_nothing_and_the_reason_is_shown() {
         "{told}"
     );
     assert!(
-        said.err.contains("does not start") && said.err.contains("release 1 stays in use"),
+        said.err.contains("this build fails when it starts") && said.err.contains("release 1 stays in use"),
         "{said:?}"
     );
 
