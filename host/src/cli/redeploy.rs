@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tracing::{info, warn};
 
+use super::progress;
 use super::rollout::{self, Asked, Followed, Outcome};
 use super::sources::Sources;
 use crate::config::{Config, Role};
@@ -45,6 +46,8 @@ pub(super) struct Redeploy {
     pub(super) file: String,
     /// What was made last: the same again is no change.
     pub(super) last: Option<Digest>,
+    /// Takes a word for who waits long.
+    pub(super) say: fn(&str),
 }
 
 impl Redeploy {
@@ -73,13 +76,19 @@ impl Redeploy {
                         changed?;
                         continue;
                     }
-                    followed = rollout::follow(&*self.registry, &self.app, number, began, |_| {}) => {
+                    followed = self.follow(number, began) => {
                         tell(followed.map_or_else(Told::Refused, |followed| Told::Followed(Box::new(followed))));
                     }
                 }
             }
             change.await?;
         }
+    }
+
+    async fn follow(&self, number: u64, began: Instant) -> Result<Followed> {
+        let what = || format!("release {number} is on its way");
+        let follow = rollout::follow(&*self.registry, &self.app, number, began, |_| {});
+        progress::during(what, self.say, follow).await
     }
 
     /// Asks for what there is now, unless it is the same again. What another process has asked for is followed there.
@@ -136,6 +145,7 @@ impl Watched {
             app: app.clone(),
             file: file.display().to_string(),
             last: self.first,
+            say: |line| info!("{line}"),
         };
         let origin = File(file.clone());
         tokio::select! {
