@@ -248,7 +248,7 @@ async fn what_cannot_be_used_replaces_nothing_and_the_reason_is_shown() {
         "{told}"
     );
     assert!(
-        said.err.contains("tipped over") && said.err.contains("release 1 is in use"),
+        said.err.contains("tipped over") && said.err.contains("release 1 stays in use"),
         "{said:?}"
     );
 
@@ -384,7 +384,7 @@ async fn a_canary_that_does_worse_is_taken_back_by_itself() {
         "{told}"
     );
     assert!(
-        told["canary"]["new"]["failures"].as_u64().expect("a number") > 0,
+        told["canary"]["new"]["events"].as_u64().expect("a number") > 0,
         "{told}"
     );
 }

@@ -163,29 +163,31 @@ impl Course {
         }
     }
 
-    /// Keeps the latest of how the two sides of a canary do.
+    /// Keeps the latest of how the two sides of a canary do. When it has just ended, the nodes may still tell of it.
     fn compare(&mut self, track: &Track, nodes: &[(NodeId, Option<NodeReport>)]) {
         let rollout = track.rollout.as_ref().filter(|rollout| rollout.release == self.number);
-        let Some(canary) = rollout
-            .filter(|rollout| rollout.phase == Phase::Canary)
-            .and_then(|it| it.canary.as_ref())
-        else {
+        let begun = rollout.filter(|rollout| rollout.phase == Phase::Canary);
+        let begun = begun.and_then(|rollout| rollout.canary.clone());
+        let known = self.canary.as_ref();
+        let Some(canary) = begun.or_else(|| known.map(|(canary, ..)| canary.clone())) else {
             return;
         };
-        let apps = || {
-            nodes
-                .iter()
-                .filter_map(|(_, report)| report.as_ref()?.apps.get(&self.app))
-        };
-        let new = apps().filter_map(|app| app.progress.as_ref());
-        let new = new
-            .filter(|progress| progress.release == self.number)
-            .map(|progress| &progress.counts);
-        self.canary = Some((
-            canary.clone(),
-            Counts::sum(apps().map(|app| &app.counts)),
-            Counts::sum(new),
-        ));
+        let apps = nodes
+            .iter()
+            .filter_map(|(_, report)| report.as_ref()?.apps.get(&self.app));
+        let sides = apps.filter_map(|app| {
+            let progress = app
+                .progress
+                .as_ref()
+                .filter(|progress| progress.release == self.number)?;
+            Some((&app.counts, &progress.counts))
+        });
+        let (old, new): (Vec<_>, Vec<_>) = sides.unzip();
+        let (old, new) = (Counts::sum(old), Counts::sum(new));
+        // Those that tell of it no more are missing in the sum.
+        if known.is_none_or(|(.., latest)| new.events >= latest.events) || rollout.is_some() {
+            self.canary = Some((canary, old, new));
+        }
     }
 
     /// Whether every node has taken up what is in use, or has been waited for long enough.
