@@ -173,7 +173,7 @@ async fn a_compiler_that_is_killed_costs_one_deploy() {
     assert_eq!(client.ask("still", &[json!(2)]).await, [json!(2)]);
     assert_eq!(client.event().await.0, "still");
     fs::write(&wasm, build(&echo(), 1)).expect("it can be written");
-    node.logged("component replaced").await;
+    node.logged("rollout ended: release is in use").await;
     assert_eq!(client.ask("after", &[json!(3)]).await, [json!(3)]);
 }
 
@@ -214,7 +214,7 @@ async fn hundreds_of_swaps_take_no_memory() {
     let began = Instant::now();
     for swap in 1..=swaps {
         fs::write(&wasm, build(&echo(), swap)).expect("it can be written");
-        node.logged_times("component replaced", swap).await;
+        node.logged_times("rollout ended: release is in use", swap).await;
         assert_eq!(client.ask("swap", &[json!(swap)]).await, [json!(swap)]);
         assert_eq!(client.event().await.0, "swap");
         if swap == WARM {

@@ -54,8 +54,8 @@ conforms! {
 
 crate::transport::registry_conforms! {
     registry_in_memory: crate::transport::memory::for_conformance(),
-    registry_on_redis: crate::transport::redis::for_conformance(1),
-    registry_on_redis_in_shards: crate::transport::redis::for_conformance(3),
+    registry_on_redis: super::super::redis::for_conformance(1),
+    registry_on_redis_in_shards: super::super::redis::for_conformance(3),
 }
 
 type Shared = Arc<dyn Transport>;

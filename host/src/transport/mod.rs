@@ -29,6 +29,7 @@ pub use self::registry::Registry;
 pub(crate) use self::registry::conformance as registry_conformance;
 #[cfg(test)]
 pub(crate) use self::registry::conformance::registry_conforms;
+pub use crate::forward_registry;
 pub use memory::{Memory, MemorySettings};
 
 /// What can go wrong with a transport.

@@ -130,6 +130,10 @@ impl Follower {
             return self.settle(track, candidate.is_some());
         };
         let is_current = wanted.number == track.current;
+        if candidate.as_ref().is_some_and(|it| it.number == track.current) && !is_current {
+            // It had no first events here, and by now it is the one to fall back on.
+            return Task::Swap;
+        }
         let Some(candidate) = candidate.filter(|candidate| candidate.number == wanted.number) else {
             return match is_current {
                 _ if self.failed == Some(wanted.number) => Task::Wait,

@@ -324,7 +324,7 @@ struct Scripted {
     leases: StdMutex<Option<mpsc::UnboundedReceiver<Lease>>>,
 }
 
-crate::forward_registry!(Scripted: memory);
+crate::transport::forward_registry!(Scripted: memory);
 
 #[async_trait]
 impl Transport for Scripted {

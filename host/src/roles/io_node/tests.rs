@@ -36,7 +36,7 @@ struct Valves {
     ingest: watch::Sender<bool>,
 }
 
-crate::forward_registry!(Valves: memory);
+crate::transport::forward_registry!(Valves: memory);
 
 #[async_trait]
 impl Transport for Valves {
