@@ -17,14 +17,20 @@ const CLIENTS: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(200);
 /// From deploy to deploy, unless one takes longer.
 const DEPLOY: Duration = Duration::from_secs(1);
-/// One without deploys and one with them.
-const ROUNDS: usize = 3;
-const ROUND: Duration = Duration::from_secs(20);
+/// One without deploys and one with them. Medians of these, because other work on the machine comes and goes.
+const ROUNDS: usize = 5;
+const ROUND: Duration = Duration::from_secs(12);
 const APP_NODES: usize = 3;
 
-/// Round trips, and how long they took.
+/// The round trips of some rounds.
 #[derive(Default)]
-struct Waits(Vec<Duration>);
+struct Rounds {
+    messages: usize,
+    /// Of each round: half took no longer,
+    p50: Vec<Duration>,
+    /// and 99 of 100 did not.
+    p99: Vec<Duration>,
+}
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
@@ -36,42 +42,36 @@ async fn main() {
     }
     let io = cluster.start_io().await;
     let console = Console::of(&cluster.config("app-node"));
-    let (mut quiet, mut stormy, mut deploys) = (Waits::default(), Waits::default(), Vec::new());
+    let (mut quiet, mut stormy, mut deploys) = (Rounds::default(), Rounds::default(), Vec::new());
     // Connections, caches and the first artifacts are nobody's round.
-    talk(&io, Instant::now() + ROUND / 4).await;
-    deploy_until(&console, &mut deploys, Instant::now() + ROUND / 4).await;
+    let end = Instant::now() + ROUND / 2;
+    tokio::join!(talk(&io, end), deploy_until(&console, &mut deploys, end));
     deploys.clear();
     let before = memory(&apps);
     for round in 1..=ROUNDS {
         eprintln!("round {round} of {ROUNDS}");
-        quiet.0.extend(talk(&io, Instant::now() + ROUND).await.0);
+        quiet.add(talk(&io, Instant::now() + ROUND).await);
         let end = Instant::now() + ROUND;
         let (waits, ()) = tokio::join!(talk(&io, end), deploy_until(&console, &mut deploys, end));
-        stormy.0.extend(waits.0);
+        stormy.add(waits);
     }
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     println!(
         "== {CLIENTS} clients, a message each {PAUSE:?}, {APP_NODES} app-nodes over Redis, {cores} processors for all of it"
     );
     println!("{:<26} {:>12} {:>12} {:>12}", "", "messages", "p50", "p99");
-    for (name, waits) in [("without deploys", &mut quiet), ("with deploys", &mut stormy)] {
-        let (p50, p99) = (waits.part(50), waits.part(99));
-        println!("{name:<26} {:>12} {p50:>12.2?} {p99:>12.2?}", waits.0.len());
+    for (name, rounds) in [("without deploys", &quiet), ("with deploys", &stormy)] {
+        let (p50, p99) = (median(&rounds.p50), median(&rounds.p99));
+        println!("{name:<26} {:>12} {p50:>12.2?} {p99:>12.2?}", rounds.messages);
     }
-    let ratio = |part| stormy.at(part).as_secs_f64() / quiet.at(part).as_secs_f64();
-    println!(
-        "{:<26} {:>12} {:>12.2} {:>12.2}",
-        "with to without",
-        "",
-        ratio(50),
-        ratio(99)
-    );
-    deploys.sort();
+    let ratio = |of: fn(&Rounds) -> &[Duration]| median(of(&stormy)).as_secs_f64() / median(of(&quiet)).as_secs_f64();
+    let (p50, p99) = (ratio(|rounds| &rounds.p50), ratio(|rounds| &rounds.p99));
+    println!("{:<26} {:>12} {p50:>12.2} {p99:>12.2}", "with to without", "");
     println!(
         "{} deploys; to the last node's first use {:.2?} (median), {:.2?} (longest)",
         deploys.len(),
-        deploys[deploys.len() / 2],
-        deploys[deploys.len() - 1]
+        median(&deploys),
+        deploys.iter().max().copied().unwrap_or_default()
     );
     for (node, (before, after)) in before.into_iter().zip(memory(&apps)).enumerate() {
         println!(
@@ -83,12 +83,12 @@ async fn main() {
     }
 }
 
-/// All clients talk until then.
-async fn talk(io: &Node, end: Instant) -> Waits {
+/// All clients talk until then. How long their round trips took.
+async fn talk(io: &Node, end: Instant) -> Vec<Duration> {
     let begun = Instant::now();
     // One after the other, and not all at the same moment.
     let clients = (0..CLIENTS).map(|number| client(io, begun + PAUSE * number / CLIENTS, end));
-    Waits(join_all(clients).await.into_iter().flatten().collect())
+    join_all(clients).await.into_iter().flatten().collect()
 }
 
 async fn client(io: &Node, mut due: Instant, end: Instant) -> Vec<Duration> {
@@ -136,15 +136,18 @@ fn memory(nodes: &[Node]) -> Vec<u64> {
     nodes.iter().map(Node::memory).collect()
 }
 
-impl Waits {
-    /// The wait that so many of a hundred did not exceed.
-    fn part(&mut self, part: usize) -> Duration {
-        self.0.sort_unstable();
-        self.at(part)
-    }
+fn median(times: &[Duration]) -> Duration {
+    let mut times = times.to_vec();
+    times.sort_unstable();
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}
 
-    /// The same once they are in order.
-    fn at(&self, part: usize) -> Duration {
-        self.0[self.0.len() * part / 100]
+impl Rounds {
+    fn add(&mut self, mut waits: Vec<Duration>) {
+        waits.sort_unstable();
+        let at = |part: usize| waits[waits.len() * part / 100];
+        self.messages += waits.len();
+        self.p50.push(at(50));
+        self.p99.push(at(99));
     }
 }

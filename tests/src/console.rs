@@ -1,24 +1,20 @@
 //! Somebody who deploys: the verbs about releases as processes, as a person or a script would start them, and what these say.
 
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::process::Command;
 use tokio::time::sleep;
 
-use crate::tools::binary;
-use crate::{Node, within_minutes};
+use crate::Node;
+use crate::verb::{Said, verb};
 
 /// How often the cluster is asked whether something is so by now
 const LOOK: Duration = Duration::from_millis(200);
 /// and how long it may take until all nodes say the same.
 const AGREEMENT: Duration = Duration::from_secs(20);
-/// The longest that a command may take, in minutes.
-const MINUTES: u64 = 4;
 
 /// A terminal at which one cluster's releases are seen to.
 pub struct Console {
@@ -149,23 +145,13 @@ impl Console {
 
     async fn run(&self, args: &[&str]) -> Answer {
         let begun = Instant::now();
-        let output = Command::new(binary())
-            .args(args)
-            .args(&self.cluster)
-            .arg("--json")
-            .current_dir(self.folder.path())
-            .env("NO_COLOR", "1")
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .output();
-        let what = format!("plugnode {}", args.join(" "));
-        let output = within_minutes(MINUTES, &what, output)
-            .await
-            .expect("plugnode can be started");
+        let cluster = self.cluster.iter().map(String::as_str);
+        let all: Vec<&str> = args.iter().copied().chain(cluster).chain(["--json"]).collect();
+        let Said { status, out, err } = verb(&all, self.folder.path()).await;
         Answer {
-            code: output.status.code(),
-            json: serde_json::from_slice(&output.stdout).unwrap_or_default(),
-            said: String::from_utf8_lossy(&output.stderr).into_owned(),
+            code: status.code(),
+            json: serde_json::from_str(&out).unwrap_or_default(),
+            said: err,
             took: begun.elapsed(),
         }
     }

@@ -17,8 +17,8 @@ use crate::{Answer, Console, Flaw, Redis, RedisServer};
 const LEASE: Duration = Duration::from_secs(1);
 /// Long enough to be taken for dead, and to wake up as one who does not know.
 const ZOMBIE: Range<u64> = 2_000..2_400;
-/// A rollout begins, on a machine that has other things to do.
-const BEGINNING: Range<u64> = 0..1_500;
+/// Within this a rollout is on its way.
+const BEGINNING: Range<u64> = 0..800;
 
 struct Stage {
     ground: Ground,
@@ -244,10 +244,6 @@ pub(super) async fn canaries_fail(plan: Plan) -> Report {
         assert!(
             answer.reason().contains("events failed"),
             "it says how it compares: {answer:#?}"
-        );
-        assert!(
-            answer.json["canary"]["new"]["failures"].as_u64() > Some(0),
-            "{answer:#?}"
         );
         // As long as it did not fail it answered.
         stage.deploys.book(&answer, now);
