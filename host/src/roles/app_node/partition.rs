@@ -279,6 +279,8 @@ impl Work {
                 warn!(messaging.message.id = %id, "event failed, and the release in use tries it next: {failure}");
                 continue;
             }
+            // The release in use has failed it as well, so it is the event that is wrong.
+            running.fallen = None;
             let last = matches!(failure, Failure::Reject(_)) || running.attempt >= self.retries.attempts;
             warn!(messaging.message.id = %id, attempt = running.attempt, dead = last, "event failed: {failure}");
             if last {
