@@ -1,5 +1,6 @@
 //! A share of the partitions on a new release, and how it compares with the one in use.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -9,10 +10,10 @@ use super::report::Counts;
 use super::rollout::Peer;
 use crate::message::Partition;
 
-/// From so many events on, a share of failures says something
-const ENOUGH: u64 = 20;
-/// and so many failures do, of however few events.
+/// From so many failures on, their share says something before the time is over
 const MANY_FAILURES: u64 = 5;
+/// and then.
+const SEVERAL_FAILURES: u64 = 2;
 /// From so many events on each side, the slowest of a hundred say something.
 const ENOUGH_TIMES: u64 = 200;
 /// Less of a difference is noise, however the ratio looks.
@@ -55,14 +56,14 @@ impl Default for Canary {
 }
 
 impl Canary {
-    /// Whether the new release has this partition, out of `count`. At least one partition is among its share, and at least one
-    /// is not; which ones, differs from release to release.
-    pub fn has(&self, partition: Partition, release: u64, count: u16) -> bool {
-        let rank = |partition: u16| (xxh3_64_with_seed(&partition.to_le_bytes(), release), partition);
-        let own = rank(partition.0);
-        let before = (0..count).filter(|other| rank(*other) < own).count();
+    /// The partitions that the new release has, out of `count`: at least one, and not all. Which ones they are differs from
+    /// release to release.
+    pub fn partitions(&self, release: u64, count: u16) -> BTreeSet<Partition> {
+        let mut all: Vec<u16> = (0..count).collect();
+        all.sort_unstable_by_key(|partition| (xxh3_64_with_seed(&partition.to_le_bytes(), release), *partition));
         let share = (f64::from(count) * self.percent / 100.0).round() as usize;
-        before < share.clamp(1, usize::from(count).saturating_sub(1).max(1))
+        let share = share.clamp(1, usize::from(count).saturating_sub(1).max(1));
+        all.into_iter().take(share).map(Partition).collect()
     }
 
     /// Compares the release with the one in use, by what the nodes tell after `age`.
@@ -76,7 +77,10 @@ impl Canary {
         );
         let old = Counts::sum(reports().map(|app| &app.counts));
         let is_over = age >= Duration::from_millis(self.for_ms);
-        if let Some(reason) = self.too_many_failures(&new, &old) {
+        let enough = if is_over { SEVERAL_FAILURES } else { MANY_FAILURES };
+        if new.failures >= enough
+            && let Some(reason) = self.too_many_failures(&new, &old)
+        {
             return Opinion::Worse(reason);
         }
         if !is_over {
@@ -95,9 +99,8 @@ impl Canary {
     }
 
     fn too_many_failures(&self, new: &Counts, old: &Counts) -> Option<String> {
-        let says_something = new.events >= ENOUGH || new.failures >= MANY_FAILURES;
         let (new_rate, old_rate) = (new.failure_rate(), old.failure_rate());
-        (says_something && new_rate > old_rate + self.failure_margin).then(|| {
+        (new_rate > old_rate + self.failure_margin).then(|| {
             format!(
                 "{new_rate:.1} % of its {} events failed, {old_rate:.1} % of the {} of the one in use",
                 new.events, old.events
@@ -168,9 +171,7 @@ mod tests {
                 ..Canary::default()
             };
             for release in 1..4 {
-                let share = (0..count)
-                    .filter(|number| canary.has(Partition(*number), release, count))
-                    .count();
+                let share = canary.partitions(release, count).len();
                 assert_eq!(share, wanted, "{percent} % of {count}");
             }
         }
@@ -184,6 +185,11 @@ mod tests {
             Opinion::None,
             "too few"
         );
+        assert!(matches!(
+            opinion(good.clone(), counts(19, 4, 100, 200), true),
+            Opinion::Worse(_)
+        ));
+        assert_eq!(opinion(good.clone(), counts(19, 1, 100, 200), true), Opinion::AsGood);
         assert!(matches!(
             opinion(good.clone(), counts(8, 5, 100, 200), false),
             Opinion::Worse(_)

@@ -74,7 +74,8 @@ pub enum Stage {
 pub struct Counts {
     /// Events handled since it was given any.
     pub events: u64,
-    /// How many of these failed.
+    /// How many of these failed. For a release on trial, those that the one in use has handled then: what fails with both is the
+    /// event's own fault.
     pub failures: u64,
     /// Events a second, of late.
     pub per_second: f64,

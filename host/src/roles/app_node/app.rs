@@ -119,9 +119,9 @@ impl App {
         }
         let blamed = fallen.zip(generations.candidate.as_ref());
         let blamed = blamed.filter(|(fallen, candidate)| *candidate.digest().short() == *fallen.release);
-        if let Some((fallen, candidate)) = blamed
-            && candidate.blame(fallen.reason)
-        {
+        let Some((fallen, candidate)) = blamed else { return };
+        candidate.tally.has_failed();
+        if candidate.blame(fallen.reason) {
             self.changes.notify_one();
         }
     }
@@ -139,7 +139,8 @@ impl App {
             .as_ref()
             .filter(|it| it.digest().short() == &**release)
         {
-            candidate.tally.count(took, false);
+            // Whether that is its own fault is said by the release in use.
+            candidate.tally.count(took, true);
         }
         Some(Fallen {
             release: release.clone(),

@@ -1,10 +1,12 @@
 //! A release that is to take the place of the one in use, and which events it is given until then.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
 
 use super::tally::Tally;
-use crate::release::{Canary, Digest};
+use crate::message::Partition;
+use crate::release::Digest;
 use crate::wasm::{Component, Job, Pool};
 
 /// So many first events have to be answered.
@@ -32,8 +34,8 @@ pub(super) enum Share {
     Nothing,
     /// One at a time.
     First,
-    /// Those of some partitions, out of so many.
-    Partitions(Canary, u16),
+    /// Those of some partitions.
+    Partitions(BTreeSet<Partition>),
     /// All.
     Everything,
 }
@@ -74,7 +76,7 @@ impl Candidate {
         match &*share {
             Share::Nothing => Err(job),
             Share::First => self.trial.submit_if_idle(job),
-            Share::Partitions(canary, count) if !canary.has(job.id.partition, self.number, *count) => Err(job),
+            Share::Partitions(own) if !own.contains(&job.id.partition) => Err(job),
             Share::Partitions(..) | Share::Everything => {
                 self.trial.submit(job);
                 Ok(())

@@ -154,7 +154,7 @@ impl Follower {
             // Nobody had an event for it, and still it is in use now: its first ones will show.
             None => Share::Everything,
             Some((Phase::Preparing, _)) => Share::Nothing,
-            Some((Phase::Canary, Some(canary))) => Share::Partitions(canary.clone(), self.partitions),
+            Some((Phase::Canary, Some(canary))) => Share::Partitions(canary.partitions(wanted.number, self.partitions)),
             Some((Phase::Trying | Phase::Canary, _)) => Share::First,
         };
         if candidate.give(share.clone()) && matches!(share, Share::Partitions(..)) {

@@ -50,6 +50,11 @@ impl Tally {
         counted.recent.saturating_record(took);
     }
 
+    /// One of the events counted as handled has turned out to have failed.
+    pub(super) fn has_failed(&self) {
+        self.counted().failures += 1;
+    }
+
     /// Begins anew, so that two releases are compared by what they did at the same time. What is told of late stays.
     pub(super) fn reset(&self) {
         let mut counted = self.counted();
