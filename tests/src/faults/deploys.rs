@@ -20,6 +20,8 @@ const LEASE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long a round of the storm is.
 const ROUND: Duration = Duration::from_secs(10);
+/// Who stays so long lives through many deploys.
+const LIFETIME: Duration = Duration::from_secs(40);
 /// One of so many builds has a flaw.
 const FLAWED: u64 = 5;
 /// At least so many deploys, so that each flaw has its turn however slow the machine is.
@@ -194,6 +196,8 @@ impl Deploys {
 /// Every second a build is deployed over three app-nodes, every fifth of them with a flaw, for ten seconds a round and for
 /// twenty deploys at least.
 pub(super) async fn swap_storm(plan: Plan) -> Report {
+    let lifetime = LIFETIME;
+    let plan = Plan { lifetime, ..plan };
     let redis = Redis::new().start().await;
     let ground = Ground::of(cluster(redis.url(), plan, LEASE), plan, 2, 3).await;
     let mut deploys = Deploys::of(&ground).await;

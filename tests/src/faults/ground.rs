@@ -66,7 +66,7 @@ impl Ground {
             urls: doors.iter().map(Node::url).collect(),
             clients: plan.clients,
             rate: plan.rate,
-            lifetime: Some(Duration::from_secs(8)),
+            lifetime: Some(plan.lifetime),
             trouble: plan.trouble,
             refuse_after: REFUSE_AFTER,
             seed: plan.seed,
@@ -130,7 +130,23 @@ impl Ground {
     }
 
     /// Lets the clients come to an end, and judges.
-    pub(super) async fn finish(mut self, scene: &str) -> Report {
+    pub(super) async fn finish(self, scene: &str) -> Report {
+        self.end(scene, true).await
+    }
+
+    /// The same where no client may have lost its connection.
+    pub(super) async fn finish_undisturbed(self, scene: &str) -> Report {
+        let report = self.end(scene, false).await;
+        let lost = report.history.stories.iter().filter_map(|story| match &story.ended {
+            crate::check::Ended::Lost(reason) => Some((&story.id, reason)),
+            _ => None,
+        });
+        let lost: Vec<_> = lost.collect();
+        assert!(lost.is_empty(), "{scene}: clients lost their connection: {lost:?}");
+        report
+    }
+
+    async fn end(mut self, scene: &str, may_lose_connections: bool) -> Report {
         self.work_goes_on().await;
         let (ios, apps, past) = (
             std::mem::take(&mut self.ios),
@@ -139,21 +155,9 @@ impl Ground {
         );
         let report = self.check.finish().await;
         println!("{scene}:\n{report}");
-        if !report.is_clean() {
+        if !report.is_clean() || report.reconnects > 0 && !may_lose_connections {
             println!("{}", logs(&ios, &apps, &past));
         }
-        report
-    }
-
-    /// The same where no client may have lost its connection.
-    pub(super) async fn finish_undisturbed(self, scene: &str) -> Report {
-        let report = self.finish(scene).await;
-        let lost = report.history.stories.iter().filter_map(|story| match &story.ended {
-            crate::check::Ended::Lost(reason) => Some((&story.id, reason)),
-            _ => None,
-        });
-        let lost: Vec<_> = lost.collect();
-        assert!(lost.is_empty(), "{scene}: clients lost their connection: {lost:?}");
         report
     }
 

@@ -15,6 +15,7 @@ mod storage;
 pub use deploys::Deploys;
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use crate::check::Report;
 
@@ -33,6 +34,8 @@ pub struct Plan {
     pub shards: u16,
     /// Of all messages, the part that the handler fails at the first attempt.
     pub trouble: f64,
+    /// How long a client stays, more or less, before another takes its place.
+    pub lifetime: Duration,
 }
 
 impl Default for Plan {
@@ -44,6 +47,7 @@ impl Default for Plan {
             rounds: 3,
             shards: 1,
             trouble: 0.01,
+            lifetime: Duration::from_secs(8),
         }
     }
 }
