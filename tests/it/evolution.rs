@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use plugnode_tests::{Client, Node, app, repository, run_to_end};
+use plugnode_tests::{Client, Node, app, patched, repository, run_to_end};
 use serde_json::json;
 
 /// The releases of the contract whose handlers are kept.
@@ -37,18 +37,13 @@ async fn a_chat_of_each_release_chats() {
 async fn said_of(replace: &[(&str, &str)]) -> String {
     let mut bytes = std::fs::read(fixture("0.1.0", "echo")).expect("the fixture is there");
     for (old, new) in replace {
-        assert_eq!(old.len(), new.len(), "a component is patched in place");
-        let mut from = 0;
-        while let Some(at) = bytes[from..].windows(old.len()).position(|part| part == old.as_bytes()) {
-            bytes[from + at..][..new.len()].copy_from_slice(new.as_bytes());
-            from += at + new.len();
-        }
-        assert!(from > 0, "{old} is not in it");
+        bytes = patched(bytes, old, new);
     }
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let component = folder.path().join("app.wasm");
     std::fs::write(&component, bytes).expect("it can be written");
-    std::fs::write(folder.path().join("plugnode.toml"), app("/", &component, "")).expect("it can be written");
+    let config = format!("[http]\nlisten = \"127.0.0.1:0\"\n{}", app("/", &component, ""));
+    std::fs::write(folder.path().join("plugnode.toml"), config).expect("it can be written");
     let (status, output) = run_to_end(&["run", "-c", "plugnode.toml"], folder.path()).await;
     assert!(!status.success(), "it runs:\n{output}");
     output

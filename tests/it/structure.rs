@@ -17,7 +17,11 @@ fn arrows_point_down() {
         ("admin", &["message", "release", "shutdown", "transport"]),
         ("config", &["release", "transport"]),
         ("http", &["counts", "shutdown"]),
-        ("transport", &["counts", "message", "pause", "release", "shutdown"]),
+        (
+            "transport",
+            // A macro's place is the crate, wherever it is written.
+            &["counts", "forward_registry", "message", "pause", "release", "shutdown"],
+        ),
         ("wasm", &["message", "release", "shutdown"]),
         ("roles/frontend", &["config", "http", "shutdown"]),
         (

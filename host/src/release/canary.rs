@@ -6,8 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::report::Counts;
-use super::rollout::Peer;
+use super::report::{Counts, Peer};
 use crate::message::Partition;
 
 /// From so many failures on, their share says something before the time is over

@@ -88,6 +88,32 @@ pub struct Counts {
     pub times: Vec<(u64, u64)>,
 }
 
+/// An app-node that is there, as far as one app goes.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer<'a> {
+    /// Its name.
+    pub node: &'a NodeId,
+    /// What it tells of the app. None when it has told nothing yet.
+    pub app: Option<&'a AppReport>,
+}
+
+impl Peer<'_> {
+    /// Whether the release has answered its first events there, or there were none of late that it could have got.
+    pub(super) fn has_tried(&self, release: u64) -> bool {
+        let is_quiet = |app: &AppReport| {
+            let on_trial = app.progress.as_ref().map_or(0, |progress| progress.counts.events);
+            app.in_hand + on_trial == 0 && app.counts.per_second == 0.0
+        };
+        self.stage(release) == Some(&Stage::Proven) || self.app.is_some_and(is_quiet)
+    }
+
+    /// How far it is with a release.
+    pub(super) fn stage(&self, release: u64) -> Option<&Stage> {
+        let progress = self.app?.progress.as_ref()?;
+        (progress.release == release).then_some(&progress.stage)
+    }
+}
+
 impl Counts {
     /// What several nodes tell, together. The times are all of those, and not only those of late.
     pub fn sum<'a>(counts: impl IntoIterator<Item = &'a Self>) -> Self {

@@ -5,9 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::canary::{Canary, Opinion};
-use super::report::{AppReport, Stage};
+use super::report::{Peer, Stage};
 use super::track::{Origin, State, Track};
-use crate::message::NodeId;
 
 /// How long nodes may take to get ready. Compilers of large components take half a minute.
 const PREPARATION: Duration = Duration::from_secs(300);
@@ -36,32 +35,6 @@ pub enum Phase {
     Trying,
     /// It has a share of the partitions.
     Canary,
-}
-
-/// An app-node that is there, as far as one app goes.
-#[derive(Debug, Clone, Copy)]
-pub struct Peer<'a> {
-    /// Its name.
-    pub node: &'a NodeId,
-    /// What it tells of the app. None when it has told nothing yet.
-    pub app: Option<&'a AppReport>,
-}
-
-impl Peer<'_> {
-    /// Whether the release has answered its first events there, or there were none of late that it could have got.
-    fn has_tried(&self, release: u64) -> bool {
-        let is_quiet = |app: &AppReport| {
-            let on_trial = app.progress.as_ref().map_or(0, |progress| progress.counts.events);
-            app.in_hand + on_trial == 0 && app.counts.per_second == 0.0
-        };
-        self.stage(release) == Some(&Stage::Proven) || self.app.is_some_and(is_quiet)
-    }
-
-    /// How far it is with a release.
-    fn stage(&self, release: u64) -> Option<&Stage> {
-        let progress = self.app?.progress.as_ref()?;
-        (progress.release == release).then_some(&progress.stage)
-    }
 }
 
 impl Track {
@@ -137,8 +110,9 @@ fn failure(peers: &[Peer<'_>], release: u64) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Counts, Digest, Progress, Target};
+    use super::super::{AppReport, Counts, Digest, Progress, Target};
     use super::*;
+    use crate::message::NodeId;
 
     const MOMENT: Duration = Duration::ZERO;
 

@@ -77,6 +77,15 @@ impl Engine {
         off_thread(move || link(&engine, &compiled, digest, &bytes, &grants)).await
     }
 
+    /// The component of this digest, if it was compiled before, which needs no bytes of it, and can run with these grants. Why
+    /// it cannot is told by [`load`](Self::load).
+    pub async fn load_kept(&self, digest: &Digest, grants: &Grants) -> Option<Component> {
+        let kept = self.artifacts.kept(digest).await?;
+        let (engine, grants, digest) = (self.wasmtime.clone(), grants.clone(), digest.clone());
+        let linked = off_thread(move || link(&engine, &kept, digest, &[], &grants));
+        linked.await.ok()
+    }
+
     pub(super) fn room(&self) -> Room {
         Room {
             semaphore: self.room.clone(),

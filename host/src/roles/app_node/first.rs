@@ -21,9 +21,14 @@ pub(super) async fn start(
     shutdown: &Shutdown,
 ) -> Result<App> {
     let release = in_use(&source, kept, transport).await?;
-    let bytes = bytes(&source, &release, transport).await?;
-    let settings = source.settings;
-    let component = engine.load(bytes, &settings.grants).await?;
+    let settings = source.settings.clone();
+    let component = match engine.load_kept(&release.digest, &settings.grants).await {
+        Some(component) => component,
+        None => {
+            let bytes = bytes(&source, &release, transport).await?;
+            engine.load(bytes, &settings.grants).await?
+        }
+    };
     let pool = Pool::start(engine, component.clone(), settings.clone(), shutdown).await?;
     Ok(App::new(settings, Generation::new(release.number, component, pool)))
 }

@@ -13,7 +13,6 @@ use tracing::{info, warn};
 
 use super::app::{App, Generation};
 use super::candidate::{Candidate, Share};
-use crate::message::Namespace;
 use crate::pause::Pause;
 use crate::release::{Board, Digest, Origin, Phase, Stage, Track};
 use crate::shutdown::Shutdown;
@@ -207,11 +206,8 @@ impl Follower {
             let trial = Pool::start(&self.engine, component.clone(), on_trial, &self.shutdown).await?;
             Ok(Candidate::new(number, component, trial, heir))
         };
-        let superseded = superseded(self.board.clone(), app.settings.namespace.clone(), number);
-        let prepared: Result<Candidate> = tokio::select! {
-            prepared = preparing => prepared,
-            // What was begun is dropped, and a compiler of it ends.
-            () = superseded => return,
+        let Some(prepared) = self.unless_superseded(number, preparing).await else {
+            return;
         };
         match prepared {
             Ok(candidate) => {
@@ -231,10 +227,8 @@ impl Follower {
             let pool = Pool::prepare(&self.engine, component.clone(), app.settings.clone(), &self.shutdown).await?;
             Ok(Generation::new(number, component, pool))
         };
-        let superseded = superseded(self.board.clone(), app.settings.namespace.clone(), number);
-        let made: Result<Generation> = tokio::select! {
-            made = catching_up => made,
-            () = superseded => return,
+        let Some(made) = self.unless_superseded(number, catching_up).await else {
+            return;
         };
         match made {
             Ok(generation) => {
@@ -255,6 +249,19 @@ impl Follower {
         }
     }
 
+    /// Does some work on a release, or drops it, and with it a compiler that it has started, as soon as another is wanted.
+    async fn unless_superseded<T>(&self, number: u64, work: impl Future<Output = Result<T>>) -> Option<Result<T>> {
+        let mut board = self.board.clone();
+        let is_other = |board: &Arc<Board>| {
+            let wanted = board.apps.get(&self.app.settings.namespace).and_then(wanted);
+            wanted.is_none_or(|wanted| wanted.number != number)
+        };
+        tokio::select! {
+            done = work => Some(done),
+            Ok(_) = board.wait_for(is_other) => None,
+        }
+    }
+
     fn swap(&mut self) {
         let Some(candidate) = self.app.candidate() else { return };
         let (component, heir) = (candidate.component.clone(), candidate.heir.clone());
@@ -269,6 +276,9 @@ impl Follower {
             return Ok(component);
         }
         let app = &self.app;
+        if let Some(component) = self.engine.load_kept(&wanted.digest, &app.settings.grants).await {
+            return Ok(component);
+        }
         app.set_stage(Some((wanted.number, Stage::Fetching)));
         let bytes = self.transport.component(&wanted.digest).await?;
         let bytes = bytes.context("its component is not in the store any more: deploy it again")?;
@@ -294,15 +304,4 @@ fn wanted(track: &Track) -> Option<Wanted> {
 fn needs_no_trial(track: &Track, number: u64) -> bool {
     let origin = track.release(number).map(|release| &release.origin);
     matches!(origin, Some(Origin::Rollback(_)))
-}
-
-/// Completes when this release is not the wanted one any more.
-async fn superseded(mut board: watch::Receiver<Arc<Board>>, app: Namespace, number: u64) {
-    let is_other = |board: &Arc<Board>| {
-        let wanted = board.apps.get(&app).and_then(wanted);
-        wanted.is_none_or(|wanted| wanted.number != number)
-    };
-    if board.wait_for(is_other).await.is_err() {
-        std::future::pending().await
-    }
 }

@@ -59,10 +59,21 @@ impl Artifacts {
         })
     }
 
+    /// The component of this digest, if it was compiled before.
+    pub(super) async fn kept(&self, digest: &Digest) -> Option<Component> {
+        match self.find(&self.name_of(digest)).await {
+            Ok(Found::Loaded(component)) => {
+                tracing::info!(release = digest.short(), "component was compiled before");
+                Some(component)
+            }
+            _ => None,
+        }
+    }
+
     /// The component of these bytes and this digest, compiled now if it never was. Dropped before it is done, it stops
     /// the compiler.
     pub(super) async fn get(&self, digest: &Digest, bytes: &Bytes) -> Result<Component, LoadError> {
-        let name = format!("{digest}-{}", self.configuration);
+        let name = self.name_of(digest);
         let release = digest.short();
         if let Found::Loaded(component) = self.find(&name).await? {
             tracing::info!(release, "component was compiled before");
@@ -90,6 +101,10 @@ impl Artifacts {
             Found::Nothing => "what it made was removed by another process; try again".to_owned(),
         };
         Err(LoadError::Compiler { cause })
+    }
+
+    fn name_of(&self, digest: &Digest) -> String {
+        format!("{digest}-{}", self.configuration)
     }
 
     async fn compile(&self, name: &str, bytes: &Bytes) -> Result<(), LoadError> {
