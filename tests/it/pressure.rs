@@ -27,7 +27,7 @@ async fn fill(client: &mut Client, busy: Duration) -> u64 {
 #[tokio::test]
 async fn a_client_that_is_paused_for_long_stays_and_loses_nothing() {
     const MESSAGES: u64 = 300;
-    let node = node("ping-interval-ms = 300\nping-timeout-ms = 300").await;
+    let node = node("ping-interval-ms = 300\nping-timeout-ms = 1000").await;
     let mut busy = Client::connect(&node).await;
     let mut paused = Client::connect(&node).await;
     paused.ask("where", &[]).await;
@@ -99,6 +99,6 @@ async fn what_waits_for_too_long_is_refused_to_its_acknowledgement_and_counted()
 
 #[tokio::test]
 async fn the_official_client_stays_by_every_transport_while_nothing_is_taken_in() {
-    let node = node("ping-interval-ms = 300\nping-timeout-ms = 300").await;
+    let node = node("ping-interval-ms = 300\nping-timeout-ms = 1000").await;
     node_script("paused.mjs", &[&node.url()]).await;
 }
