@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::Plan;
-use super::ground::{Ground, cluster};
+use super::ground::{Ground, ShownOnPanic, cluster};
 use crate::check::Report;
 use crate::console::short;
 use crate::{Answer, Console, Flaw, Redis, component, rebuilt};
@@ -156,6 +156,7 @@ impl Deploys {
     }
 
     async fn storm(&mut self, ground: &Ground, rounds: usize) {
+        let _shown = ShownOnPanic(ground);
         let end = Instant::now() + ROUND * u32::try_from(rounds).expect("it ends some day");
         let progress = ground.check.progress();
         let (mut warm, mut number) = (Vec::new(), 0);

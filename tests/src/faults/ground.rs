@@ -30,6 +30,17 @@ pub(super) struct Ground {
     past: Vec<String>,
 }
 
+/// Shows what the processes of a cluster said last, if a panic ends its life.
+pub(super) struct ShownOnPanic<'a>(pub(super) &'a Ground);
+
+impl Drop for ShownOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("{}", self.0.logs());
+        }
+    }
+}
+
 /// A cluster that runs the conformance handler, whose nodes are taken for dead after so long.
 pub(super) fn cluster(url: impl Into<String>, plan: Plan, lease: Duration) -> Cluster {
     Cluster::new(url)
