@@ -15,12 +15,12 @@ use crate::message::NodeId;
 use crate::release::{Board, Digest, NodeReport};
 
 /// The least time that a component which no board names is kept, for whoever is about to name it.
-pub(super) const KEPT: Duration = Duration::from_secs(3600);
+pub(super) const KEPT: Duration = Duration::from_secs(60);
 
 /// The shared part of a transport that releases rest on. What cannot be reached is waited for.
 #[async_trait]
 pub trait Registry: Send + Sync {
-    /// Keeps a component under its digest. It stays for at least an hour, and for as long as the board names it.
+    /// Keeps a component under its digest. It stays for at least a minute, and for as long as the board names it.
     ///
     /// # Errors
     /// [`Unusable`](super::TransportError::Unusable) when it is larger than the settings allow.
@@ -29,7 +29,7 @@ pub trait Registry: Send + Sync {
     /// A component, if all of it is there: the bytes have this digest.
     async fn component(&self, digest: &Digest) -> Result<Option<Bytes>>;
 
-    /// Forgets the components that the board does not name and that were put more than an hour ago.
+    /// Forgets the components that the board does not name and that were put more than a minute ago.
     async fn prune_components(&self) -> Result<()>;
 
     /// The board, and its version.
