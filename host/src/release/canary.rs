@@ -146,6 +146,7 @@ mod tests {
                 stage: Stage::Proven,
                 counts: new,
             }),
+            have_begun: true,
             states_refused: Vec::new(),
         };
         let peer = Peer {

@@ -35,6 +35,17 @@ pub struct Board {
 }
 
 impl Board {
+    /// Reads one as it was written, in JSON. What no version would have written is refused, in words.
+    pub fn read(json: &[u8]) -> Result<Self, String> {
+        let board: Self = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+        match board.apps.iter().find(|(_, track)| !track.is_sound()) {
+            Some((app, _)) => Err(format!(
+                "the releases of app {app} lack the one in use, or the one that is rolled out"
+            )),
+            None => Ok(board),
+        }
+    }
+
     /// The components that any remembered release is made of.
     pub fn digests(&self) -> impl Iterator<Item = &Digest> {
         let releases = self.apps.values().flat_map(|track| &track.releases);

@@ -33,6 +33,9 @@ pub struct AppReport {
     pub counts: Counts,
     /// How far the node is with a release that is to be taken into use.
     pub progress: Option<Progress>,
+    /// Whether all instances of the release have begun, and so have got the state of those before them, or not.
+    #[serde(default)]
+    pub have_begun: bool,
     /// Instances that began without the state of those before them, since the last swap, and why.
     #[serde(default)]
     pub states_refused: Vec<String>,

@@ -10,9 +10,9 @@ use super::track::{Origin, State, Track};
 
 /// How long nodes may take to get ready. Compilers of large components take half a minute.
 const PREPARATION: Duration = Duration::from_secs(300);
-/// How long a rollout waits for nodes to get their first events. A node that has none by then takes the release into use with
-/// its first events, and still takes it back should these fail.
-const TRIAL: Duration = Duration::from_secs(2);
+/// How long a rollout waits for nodes that have events to see the first ones answered. One that has not by then takes the
+/// release into use all the same, and still takes it back should these fail.
+const TRIAL: Duration = Duration::from_secs(15);
 
 /// A release on its way into use.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,9 +41,10 @@ impl Track {
     /// Takes the rollout a step further, if what the nodes that run the app tell allows or demands it, and says whether
     /// anything changed. `age` is for how long the present phase has lasted.
     pub fn step(&mut self, peers: &[Peer<'_>], age: Duration) -> bool {
-        let Some(rollout) = &self.rollout else {
-            return self.give_up_current(peers);
-        };
+        if self.give_up_current(peers) {
+            return true;
+        }
+        let Some(rollout) = &self.rollout else { return false };
         let release = rollout.release;
         if let Some(reason) = failure(peers, release) {
             self.end_rollout(State::Failed(reason));
@@ -68,6 +69,11 @@ impl Track {
                 };
                 self.end_rollout(State::Failed(reason));
             }
+            // Somebody has come, or has begun anew.
+            Phase::Trying if !all(|stage| matches!(stage, Stage::Ready | Stage::Proven)) => {
+                self.enter(Phase::Preparing)
+            }
+            Phase::Trying if peers.is_empty() => return false,
             Phase::Trying if age > TRIAL || peers.iter().all(|peer| peer.has_tried(release)) => match rollout.canary {
                 Some(_) => self.enter(Phase::Canary),
                 None => self.promote(),
@@ -142,6 +148,7 @@ mod tests {
                 stage,
                 counts: Counts::default(),
             }),
+            have_begun: true,
             states_refused: Vec::new(),
         }
     }
@@ -194,6 +201,32 @@ mod tests {
         };
         assert!(!track.step(&[peer], TRIAL));
         assert!(track.step(&[peer], TRIAL * 2));
+    }
+
+    #[test]
+    fn a_node_that_comes_during_the_trial_gets_ready_first() {
+        let mut track = rolling_out();
+        step(&mut track, &[Some(Stage::Ready)], MOMENT);
+        assert!(!step(&mut track, &[], TRIAL * 2), "nobody is there to say anything");
+        assert!(step(&mut track, &[Some(Stage::Proven), None], TRIAL * 2));
+        assert!(!step(
+            &mut track,
+            &[Some(Stage::Proven), Some(Stage::Compiling)],
+            MOMENT
+        ));
+        assert!(step(&mut track, &[Some(Stage::Proven), Some(Stage::Ready)], MOMENT));
+        assert!(step(&mut track, &[Some(Stage::Proven), Some(Stage::Ready)], MOMENT));
+        assert_eq!(track.current, 2);
+    }
+
+    #[test]
+    fn what_fails_after_its_promotion_is_taken_back_during_the_next_rollout_too() {
+        let mut track = rolling_out();
+        track.promote();
+        track.deploy(target("c"), None, 0).unwrap();
+        assert!(step(&mut track, &[Some(Stage::Failed("it broke".into()))], MOMENT));
+        assert_eq!(track.current, 1);
+        assert_eq!(track.rolling_out().map(|release| release.number), Some(3));
     }
 
     #[test]

@@ -115,6 +115,12 @@ impl Track {
         }
     }
 
+    /// Whether what was read can be worked with.
+    pub(super) fn is_sound(&self) -> bool {
+        let is_known = |number: u64| self.release(number).is_some();
+        is_known(self.current) && self.rollout.as_ref().is_none_or(|rollout| is_known(rollout.release))
+    }
+
     /// The release of this number, if it is remembered.
     pub fn release(&self, number: u64) -> Option<&Release> {
         self.releases.iter().find(|release| release.number == number)
@@ -229,15 +235,18 @@ impl Track {
 
     /// The release in use before the present one. Going back again leads further back.
     fn before_current(&self) -> Result<&Release, Refused> {
-        let mut base = self.in_use();
-        while let Origin::Rollback(to) = base.origin {
-            let Some(release) = self.release(to) else { break };
-            base = release;
+        let (mut base, mut origin) = (self.current, &self.in_use().origin);
+        while let Origin::Rollback(to) = origin {
+            base = *to;
+            let Some(release) = self.release(base) else { break };
+            origin = &release.origin;
         }
         let digest = &self.in_use().digest;
-        let before = self.releases.iter().rev().find(|release| {
-            release.number < base.number && release.state == State::Retired && release.digest != *digest
-        });
+        let before = self
+            .releases
+            .iter()
+            .rev()
+            .find(|release| release.number < base && release.state == State::Retired && release.digest != *digest);
         before.ok_or(Refused::NothingBefore(self.current))
     }
 

@@ -177,6 +177,11 @@ impl Pool {
         self.shared.begun.cancelled().await;
     }
 
+    /// Whether that is so by now.
+    pub fn have_begun(&self) -> bool {
+        self.shared.begun.is_cancelled()
+    }
+
     /// Why instances of this pool began with nothing although those before them had something in memory, such as
     /// `instance 2: load: …`. One for each such instance that has begun so far.
     pub fn states_refused(&self) -> Vec<String> {

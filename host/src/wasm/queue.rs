@@ -91,12 +91,13 @@ impl Queue {
         Ok(was_idle.then_some(instance))
     }
 
-    /// Takes a job in if an instance can begin it at once, and says which has to be woken for it.
+    /// Takes a job in if the instance that is to have it can begin it at once, and says which has to be woken for it.
     pub(super) fn submit_if_idle(&mut self, job: Job) -> Result<Option<usize>, Job> {
-        match self.idle {
-            0 => Err(job),
-            _ => self.submit(job),
-        }
+        let can_begin = match self.own_instance(&job.event) {
+            Some(own) => self.idle & (1 << own) != 0,
+            None => self.idle != 0,
+        };
+        if can_begin { self.submit(job) } else { Err(job) }
     }
 
     /// What this instance does next. One that is told to wait counts as idle from here on.
@@ -158,19 +159,21 @@ impl Queue {
 
     /// The instance that a job is for. None when any will do and none is idle.
     fn choose(&mut self, event: &Event) -> Option<usize> {
-        let instances = self.own.len();
-        match (self.dispatch, &event.client) {
-            (Dispatch::Sticky, Some(client)) => {
-                Some((xxh3_64(client.id.as_str().as_bytes()) % instances as u64) as usize)
-            }
-            _ => {
-                let instance = (self.turn..instances)
-                    .chain(0..self.turn)
-                    .find(|i| self.idle & (1 << i) != 0)?;
-                self.turn = (instance + 1) % instances;
-                Some(instance)
-            }
-        }
+        let own = self.own_instance(event);
+        own.or_else(|| {
+            let instances = self.own.len();
+            let instance = (self.turn..instances)
+                .chain(0..self.turn)
+                .find(|i| self.idle & (1 << i) != 0)?;
+            self.turn = (instance + 1) % instances;
+            Some(instance)
+        })
+    }
+
+    /// The one instance that has all events of this client, where that is so.
+    fn own_instance(&self, event: &Event) -> Option<usize> {
+        let client = event.client.as_ref().filter(|_| self.dispatch == Dispatch::Sticky)?;
+        Some((xxh3_64(client.id.as_str().as_bytes()) % self.own.len() as u64) as usize)
     }
 }
 

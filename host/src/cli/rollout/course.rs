@@ -52,6 +52,8 @@ pub(in crate::cli) struct Followed {
 pub(in crate::cli) struct Member {
     /// When it was seen to be in use there.
     pub(in crate::cli) in_use_after: Option<Duration>,
+    /// Whether it uses it and cannot say yet how that goes.
+    pub(in crate::cli) is_on_trial: bool,
     /// What was told last of its way there.
     pub(in crate::cli) stage: Option<Stage>,
     /// Instances that began without the state of those before them, and why.
@@ -196,6 +198,7 @@ impl Course {
         self.nodes
             .values()
             .all(|member| match (member.in_use_after, &member.stage) {
+                _ if member.is_on_trial => since >= BEHIND,
                 (Some(_), _) => true,
                 (None, Some(Stage::Ready | Stage::Proven)) => since >= QUIET,
                 (None, _) => since >= BEHIND,
@@ -206,7 +209,16 @@ impl Course {
 impl Member {
     /// Takes note of what a node tells, and returns what is new in it, in words.
     fn see(&mut self, app: &AppReport, number: u64, now: Duration) -> Option<String> {
+        let progress = app.progress.as_ref().filter(|progress| progress.release == number);
         if app.release == number {
+            // It has events, and has not seen the first of them answered: it may well be taken back. Or its instances still get
+            // the state of those before them.
+            let late = [
+                &app.counts.per_second,
+                &progress.map_or(0.0, |progress| progress.counts.per_second),
+            ];
+            let has_events = app.in_hand > 0 || late.into_iter().any(|late| *late > 0.0);
+            self.is_on_trial = !app.have_begun || (progress.is_some() && has_events);
             self.states_refused.clone_from(&app.states_refused);
             self.stage = None;
             return match self.in_use_after.replace(self.in_use_after.unwrap_or(now)) {
@@ -216,7 +228,7 @@ impl Member {
         }
         // It was taken back there.
         self.in_use_after = None;
-        let progress = app.progress.as_ref().filter(|progress| progress.release == number)?;
+        let progress = progress?;
         if self.stage.as_ref() == Some(&progress.stage) {
             return None;
         }
@@ -278,6 +290,7 @@ mod tests {
                 stage,
                 counts: Counts::default(),
             }),
+            have_begun: true,
             states_refused: Vec::new(),
         };
         let report = NodeReport {

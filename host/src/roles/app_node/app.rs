@@ -14,7 +14,7 @@ use super::candidate::Candidate;
 use super::tally::Tally;
 use crate::message::{Namespace, SessionId};
 use crate::release::{AppReport, Digest, Progress, Stage};
-use crate::wasm::{AppSettings, Component, Job, Pool};
+use crate::wasm::{AppSettings, Component, Dispatch, Job, Pool};
 
 /// An app on this node.
 pub(super) struct App {
@@ -34,6 +34,16 @@ struct Generations {
     candidate: Option<Arc<Candidate>>,
     /// The component that was in use before, compiled as it is, so that going back to it takes no time.
     before: Option<Component>,
+}
+
+impl Generations {
+    /// The candidate, if it is of this short digest, and the release in use is not.
+    fn candidate_of(&self, release: &str) -> Option<&Arc<Candidate>> {
+        let is_in_use = self.in_use.component.digest().short() == release;
+        self.candidate
+            .as_ref()
+            .filter(|it| !is_in_use && it.digest().short() == release)
+    }
 }
 
 /// A loaded release that is, or was, in use.
@@ -64,12 +74,13 @@ impl Drop for InHand {
     }
 }
 
-/// An event that a candidate could not handle, and the release in use is to try.
+/// An event that is for the release in use, since another has had it.
 #[derive(Debug, Clone)]
-pub(super) struct Fallen {
-    /// The short digest of the candidate.
-    release: Arc<str>,
-    reason: String,
+pub(super) struct Tried {
+    /// The candidate that had it. None when that was a release on its way out.
+    candidate: Option<u64>,
+    /// Why that one could not handle it. None when it could, and what it did was for trial alone.
+    failure: Option<String>,
 }
 
 impl App {
@@ -88,12 +99,12 @@ impl App {
         }
     }
 
-    /// Hands an event to the candidate, if that is to have it and it has not fallen there, or to the release in use. The
-    /// lock is held meanwhile, so that no event reaches a pool that retired.
-    pub(super) fn submit(&self, job: Job, fallen: bool) {
+    /// Hands an event to the candidate, if that is to have it and nobody has tried it, or to the release in use. The lock is
+    /// held meanwhile, so that no event reaches a pool that retired.
+    pub(super) fn submit(&self, job: Job, was_tried: bool) {
         let generations = self.generations();
         let job = match &generations.candidate {
-            Some(candidate) if !fallen => match candidate.take(job) {
+            Some(candidate) if !was_tried => match candidate.take(job) {
                 Ok(()) => return,
                 Err(job) => job,
             },
@@ -102,50 +113,55 @@ impl App {
         generations.in_use.pool.submit(job);
     }
 
-    /// An event was handled by this release.
-    pub(super) fn handled(&self, release: &str, took: Duration, fallen: Option<Fallen>) {
+    /// An event was handled by this release, after `tried`. When that does not count, it is the turn of the release in use.
+    pub(super) fn handled(&self, release: &str, took: Duration, tried: Option<Tried>) -> Option<Tried> {
         let generations = self.generations();
-        if let Some(candidate) = generations
-            .candidate
-            .as_ref()
-            .filter(|it| it.digest().short() == release)
-        {
+        if let Some(candidate) = generations.candidate_of(release) {
             candidate.tally.count(took, true);
             if candidate.answered() {
                 self.changes.notify_one();
             }
-        } else if generations.in_use.component.digest().short() == release {
+            return self.is_rehearsed().then_some(Tried {
+                candidate: Some(candidate.number),
+                failure: None,
+            });
+        }
+        if generations.in_use.component.digest().short() == release {
             generations.in_use.tally.count(took, true);
         }
-        let blamed = fallen.zip(generations.candidate.as_ref());
-        let blamed = blamed.filter(|(fallen, candidate)| *candidate.digest().short() == *fallen.release);
-        let Some((fallen, candidate)) = blamed else { return };
-        candidate.tally.has_failed();
-        if candidate.blame(fallen.reason) {
-            self.changes.notify_one();
+        let Tried { candidate, failure } = tried?;
+        let tried = generations.candidate.as_ref().filter(|it| candidate == Some(it.number));
+        if let (Some(candidate), Some(failure)) = (tried, failure) {
+            candidate.tally.has_failed();
+            if candidate.blame(failure) {
+                self.changes.notify_one();
+            }
         }
+        None
     }
 
-    /// An event failed with this release. Returned is what it failed of when that was not the release in use: then it is that
-    /// one's turn.
-    pub(super) fn failed(&self, release: &Arc<str>, took: Duration, reason: impl ToString) -> Option<Fallen> {
+    /// An event failed with this release. Unless that is the release in use, it is that one's turn.
+    pub(super) fn failed(&self, release: &str, took: Duration, reason: impl ToString) -> Option<Tried> {
         let generations = self.generations();
-        if generations.in_use.component.digest().short() == &**release {
+        if generations.in_use.component.digest().short() == release {
             generations.in_use.tally.count(took, false);
             return None;
         }
-        if let Some(candidate) = generations
-            .candidate
-            .as_ref()
-            .filter(|it| it.digest().short() == &**release)
-        {
+        let candidate = generations.candidate_of(release);
+        if let Some(candidate) = candidate {
             // Whether that is its own fault is said by the release in use.
             candidate.tally.count(took, true);
         }
-        Some(Fallen {
-            release: release.clone(),
-            reason: reason.to_string(),
+        Some(Tried {
+            candidate: candidate.map(|candidate| candidate.number),
+            failure: Some(reason.to_string()),
         })
+    }
+
+    /// Whether what a candidate does with its first events is for trial alone. Instances that keep what they know of their
+    /// clients would otherwise miss these.
+    fn is_rehearsed(&self) -> bool {
+        self.settings.dispatch == Dispatch::Sticky
     }
 
     /// The release in use.
@@ -236,9 +252,9 @@ impl App {
             }
         });
         let has_everything = candidate.as_ref().filter(|candidate| candidate.has_everything());
-        let (release, component) = match has_everything {
-            Some(candidate) => (candidate.number, &candidate.component),
-            None => (in_use.number, &in_use.component),
+        let (release, component, pool) = match has_everything {
+            Some(candidate) => (candidate.number, &candidate.component, None),
+            None => (in_use.number, &in_use.component, Some(&in_use.pool)),
         };
         AppReport {
             release,
@@ -247,7 +263,8 @@ impl App {
             in_hand: self.in_hand.load(Ordering::Relaxed),
             counts: in_use.tally.counts(progress.is_some()),
             progress,
-            states_refused: in_use.pool.states_refused(),
+            have_begun: pool.is_none_or(|pool| pool.have_begun()),
+            states_refused: pool.map(|pool| pool.states_refused()).unwrap_or_default(),
         }
     }
 

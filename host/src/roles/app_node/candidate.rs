@@ -36,7 +36,7 @@ pub(super) enum Share {
     First,
     /// Those of some partitions.
     Partitions(BTreeSet<Partition>),
-    /// All.
+    /// All that it can take at once.
     Everything,
 }
 
@@ -75,9 +75,10 @@ impl Candidate {
         let share = self.share.read().expect("nothing panics while it holds this lock");
         match &*share {
             Share::Nothing => Err(job),
-            Share::First => self.trial.submit_if_idle(job),
+            // As long as it is not proven, nobody waits for it.
+            Share::First | Share::Everything => self.trial.submit_if_idle(job),
             Share::Partitions(own) if !own.contains(&job.id.partition) => Err(job),
-            Share::Partitions(..) | Share::Everything => {
+            Share::Partitions(..) => {
                 self.trial.submit(job);
                 Ok(())
             }

@@ -38,9 +38,14 @@ async fn in_use(source: &AppSource, kept: usize, transport: &dyn Transport) -> R
     let namespace = &source.settings.namespace;
     loop {
         let (version, mut board) = transport.board().await?;
-        if let Some(track) = board.apps.get(namespace) {
+        if let Some(track) = board.apps.get_mut(namespace) {
             let release = track.in_use().clone();
             tell_of_other(source, &release);
+            if track.kept != kept {
+                track.kept = kept;
+                // Whoever was faster may have it otherwise, and then it stays so.
+                transport.post_board(version, &board).await?;
+            }
             return Ok(release);
         }
         let component = configured(source)?;

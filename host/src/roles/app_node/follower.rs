@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::app::{App, Generation};
@@ -17,12 +17,20 @@ use crate::pause::Pause;
 use crate::release::{Board, Digest, Origin, Phase, Stage, Track};
 use crate::shutdown::Shutdown;
 use crate::transport::Transport;
-use crate::wasm::{AppSettings, Component, Engine, Pool};
+use crate::wasm::{AppSettings, Component, Dispatch, Engine, Pool};
 
 /// How long to wait before a release that is in use elsewhere is tried again here, at first
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// and at most.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Why an app is no canary whose instances know their clients.
+const NO_CANARY: &str = "this app has dispatch = \"sticky\", and what its instances know of their clients cannot go to a canary and \
+                         back: deploy without --canary";
+/// After so long, a release that could not be used here is tried once more, if it is asked for still.
+const RECONSIDERED: Duration = Duration::from_secs(10);
+/// How long instances that get the state of others may take to begin, before that is told as it is.
+const BEGINNING: Duration = Duration::from_secs(30);
 
 /// Follows the board for one app.
 pub(super) struct Follower {
@@ -60,6 +68,12 @@ struct Wanted {
     digest: Digest,
     /// Whether it is to have a share of the partitions.
     is_canary: bool,
+}
+
+impl Wanted {
+    fn is(&self, number: u64, digest: &Digest) -> bool {
+        self.number == number && self.digest == *digest
+    }
 }
 
 impl Follower {
@@ -112,9 +126,11 @@ impl Follower {
     /// Waits for a change of the board, or of how the candidate does.
     async fn news(&mut self) {
         tokio::select! {
-            // The sender lives as long as the process serves.
-            _ = self.board.changed() => {}
+            Ok(()) = self.board.changed() => {}
             () = self.app.changes.notified() => {}
+            // Where there was nothing to go back to, the cluster stays with a release that failed here.
+            () = sleep(RECONSIDERED), if self.failed.is_some() => self.failed = None,
+            else => std::future::pending().await,
         }
     }
 
@@ -125,15 +141,26 @@ impl Follower {
             return Task::Wait;
         };
         let (in_use, candidate) = (self.app.in_use(), self.app.candidate());
-        let Some(wanted) = wanted(track).filter(|wanted| wanted.number != in_use.number) else {
+        let is_in_use = |wanted: &Wanted| wanted.is(in_use.number, in_use.component.digest());
+        let Some(wanted) = wanted(track).filter(|wanted| !is_in_use(wanted)) else {
             return self.settle(track, candidate.is_some());
         };
         let is_current = wanted.number == track.current;
-        if candidate.as_ref().is_some_and(|it| it.number == track.current) && !is_current {
+        let promoted = candidate
+            .as_ref()
+            .filter(|it| it.number == track.current && !is_current);
+        if let Some(candidate) = promoted {
             // It had no first events here, and by now it is the one to fall back on.
-            return Task::Swap;
+            return match candidate.failure() {
+                Some(reason) => self.give_up(candidate.number, reason.to_owned()),
+                None => Task::Swap,
+            };
         }
-        let Some(candidate) = candidate.filter(|candidate| candidate.number == wanted.number) else {
+        if self.failed == Some(track.current) && in_use.number != track.current {
+            // The cluster is about to take it back: that it failed here must be seen until then.
+            return Task::Wait;
+        }
+        let Some(candidate) = candidate.filter(|it| wanted.is(it.number, it.digest())) else {
             return match is_current {
                 _ if self.failed == Some(wanted.number) => Task::Wait,
                 true if wanted.digest == *in_use.component.digest() => Task::Renumber(wanted.number),
@@ -193,6 +220,10 @@ impl Follower {
 
     async fn prepare(&mut self, wanted: Wanted) {
         self.app.dismiss();
+        if wanted.is_canary && self.app.settings.dispatch == Dispatch::Sticky {
+            self.give_up(wanted.number, NO_CANARY.to_owned());
+            return;
+        }
         let (app, number) = (self.app.clone(), wanted.number);
         let preparing = async {
             let component = self.component(&wanted).await?;
@@ -214,6 +245,8 @@ impl Follower {
                 app.try_out(candidate);
                 app.set_stage(Some((number, Stage::Ready)));
             }
+            // The others use it by now: it is for this node to come along, and not for them to go back.
+            Err(_) if self.is_current(number) => {}
             Err(error) => drop(self.give_up(number, format!("{error:#}"))),
         }
     }
@@ -233,7 +266,7 @@ impl Follower {
         match made {
             Ok(generation) => {
                 app.swap(generation);
-                app.set_stage(None);
+                self.has_swapped();
                 self.pause.reset();
             }
             Err(error) => {
@@ -267,7 +300,23 @@ impl Follower {
         let (component, heir) = (candidate.component.clone(), candidate.heir.clone());
         self.app.swap(Generation::new(candidate.number, component, heir));
         self.failed = None;
+        self.has_swapped();
+    }
+
+    /// Tells of a swap at once, and again when all instances have begun.
+    fn has_swapped(&self) {
         self.app.set_stage(None);
+        let (app, pool) = (self.app.clone(), self.app.in_use().pool.clone());
+        self.shutdown.spawn(async move {
+            let _ = timeout(BEGINNING, pool.begun()).await;
+            app.reports.notify_one();
+        });
+    }
+
+    fn is_current(&self, number: u64) -> bool {
+        let board = self.board.borrow();
+        let track = board.apps.get(&self.app.settings.namespace);
+        track.is_some_and(|track| track.current == number)
     }
 
     /// The component, as it is loaded already or from the store.

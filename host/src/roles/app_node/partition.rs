@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use super::app::{App, Fallen, InHand};
+use super::app::{App, InHand, Tried};
 use super::{Apps, Retries};
 use crate::counts;
 use crate::message::{EventId, EventKind, Namespace, SessionId};
@@ -149,8 +149,16 @@ struct Running {
     attempt: u32,
     /// The pause before the next attempt while the host cannot give the handler what it needs.
     away: Option<Pause>,
-    /// Set once a release on trial has failed it: it is for the release in use then.
-    fallen: Option<Fallen>,
+    /// Set once a release on trial has had it: it is for the release in use then.
+    tried: Option<Tried>,
+}
+
+impl Running {
+    /// It counts for no attempt that another release has had it: if anything was wrong, it may well have been that one.
+    fn turn_to_release_in_use(&mut self, tried: Tried) {
+        self.attempt -= 1;
+        self.tried = Some(tried);
+    }
 }
 
 impl Work {
@@ -197,7 +205,7 @@ impl Work {
             taken,
             attempt: 0,
             away: None,
-            fallen: None,
+            tried: None,
         };
         self.running.insert(id.sequence, running);
         self.attempt(id.sequence)
@@ -216,7 +224,7 @@ impl Work {
             token: self.handling.token(),
         };
         if let Some(app) = self.apps.get(&job.event.namespace) {
-            app.submit(job, running.fallen.is_some());
+            app.submit(job, running.tried.is_some());
             return None;
         }
         let death = Death {
@@ -252,7 +260,11 @@ impl Work {
                     if running.away.is_some() {
                         self.apps.store_is_back();
                     }
-                    app.handled(&release, took, running.fallen.take());
+                    if let Some(tried) = app.handled(&release, took, running.tried.take()) {
+                        running.turn_to_release_in_use(tried);
+                        self.retry_at.insert((Instant::now(), id.sequence));
+                        continue;
+                    }
                     outcomes.push(Outcome {
                         id,
                         verdict: Verdict::Done(effects),
@@ -271,16 +283,14 @@ impl Work {
                 }
                 Err(failure) => failure,
             };
-            if let Some(fallen) = app.failed(&release, took, &failure) {
-                // As above: it may well be the release that has done wrong.
-                running.attempt -= 1;
-                running.fallen = Some(fallen);
+            if let Some(tried) = app.failed(&release, took, &failure) {
+                running.turn_to_release_in_use(tried);
                 self.retry_at.insert((Instant::now(), id.sequence));
                 warn!(messaging.message.id = %id, "event failed, and the release in use tries it next: {failure}");
                 continue;
             }
             // The release in use has failed it as well, so it is the event that is wrong.
-            running.fallen = None;
+            running.tried = None;
             let last = matches!(failure, Failure::Reject(_)) || running.attempt >= self.retries.attempts;
             warn!(messaging.message.id = %id, attempt = running.attempt, dead = last, "event failed: {failure}");
             if last {

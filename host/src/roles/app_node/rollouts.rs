@@ -13,7 +13,7 @@ use super::Apps;
 use super::app::App;
 use super::follower::Follower;
 use crate::message::{Namespace, NodeId, now_ms};
-use crate::release::{Board, NodeReport, Peer, Phase, Track};
+use crate::release::{Board, NodeReport, Peer, Phase, Stage, Track};
 use crate::shutdown::Shutdown;
 use crate::transport::{Result, Transport};
 use crate::wasm::Engine;
@@ -22,8 +22,10 @@ use crate::wasm::Engine;
 const REPORT: Duration = Duration::from_secs(1);
 /// and during a rollout,
 const REPORT_SOON: Duration = Duration::from_millis(250);
-/// and how often it then looks at what the others tell.
+/// and how often it then looks at what the others tell,
 const LOOK: Duration = Duration::from_millis(50);
+/// or while two releases are compared, which takes long.
+const LOOK_AT_CANARY: Duration = Duration::from_millis(500);
 /// How long to wait when the transport cannot be asked.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -48,6 +50,9 @@ impl Rollouts {
         board: (u64, Board),
         shutdown: &Shutdown,
     ) {
+        if apps.all().next().is_none() {
+            return;
+        }
         let (version, board) = board;
         let (sender, receiver) = watch::channel(Arc::new(board));
         for app in apps.all() {
@@ -84,9 +89,8 @@ impl Rollouts {
         let mut told: Option<(NodeReport, Instant)> = None;
         loop {
             let report = self.report();
-            let mut is_rolling_out = report.apps.values().any(|app| app.progress.is_some());
-            is_rolling_out |= board.borrow().apps.values().any(|track| track.rollout.is_some());
-            let due = if is_rolling_out { REPORT_SOON } else { REPORT };
+            let look = look(&board.borrow(), &report);
+            let due = look.map_or(REPORT, |_| REPORT_SOON);
             let is_due = told
                 .as_ref()
                 .is_none_or(|(told, at)| at.elapsed() >= due || differs(told, &report));
@@ -99,11 +103,13 @@ impl Rollouts {
                     }
                 }
             }
-            if is_rolling_out && let Err(error) = self.step().await {
+            if look.is_some()
+                && let Err(error) = self.step().await
+            {
                 warn!(%error, "cannot take a rollout further");
                 sleep(PAUSE).await;
             }
-            let pause = if is_rolling_out { LOOK } else { REPORT };
+            let pause = look.unwrap_or(REPORT);
             let news = select_all(self.apps.all().map(|app| Box::pin(app.reports.notified())));
             tokio::select! {
                 () = sleep(pause) => {}
@@ -166,6 +172,20 @@ impl Rollouts {
     }
 }
 
+/// How often to look at what the others tell. None when nothing of what this node runs is on its way.
+fn look(board: &Board, report: &NodeReport) -> Option<Duration> {
+    let looks = report.apps.iter().filter_map(|(namespace, app)| {
+        let stage = app.progress.as_ref().map(|progress| &progress.stage);
+        let rollout = board.apps.get(namespace).and_then(|track| track.rollout.as_ref());
+        match (rollout.map(|rollout| rollout.phase), stage) {
+            (Some(Phase::Canary), _) => Some(LOOK_AT_CANARY),
+            (Some(_), _) | (None, Some(Stage::Failed(_))) => Some(LOOK),
+            (None, _) => None,
+        }
+    });
+    looks.min()
+}
+
 /// Whether there is more to tell than how many events there were.
 fn differs(told: &NodeReport, report: &NodeReport) -> bool {
     let words = |report: &NodeReport| -> Vec<_> {
@@ -175,7 +195,7 @@ fn differs(told: &NodeReport, report: &NodeReport) -> bool {
                 .progress
                 .as_ref()
                 .map(|progress| (progress.release, progress.stage.clone()));
-            (app.release, progress, app.states_refused.len())
+            (app.release, app.have_begun, progress, app.states_refused.len())
         })
         .collect()
     };

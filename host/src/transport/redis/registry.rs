@@ -44,14 +44,12 @@ impl Registry for Redis {
         let mut question = ::redis::cmd("HMGET");
         question.arg(&key[..]).arg("version").arg("content");
         let (version, content): (Option<String>, Option<Bytes>) = self.link.ask(&question).await;
-        let (Some(version), Some(content)) = (version, content) else {
+        let Some(version) = version else {
             return Ok((0, Board::default()));
         };
+        let content = content.unwrap_or_default();
         let read = version.parse().map_err(|_| format!("`{version}` is no version"));
-        let read = read.and_then(|version| {
-            let board = serde_json::from_slice(&content).map_err(|error| error.to_string())?;
-            Ok((version, board))
-        });
+        let read = read.and_then(|version| Ok((version, Board::read(&content)?)));
         read.map_err(|problem: String| {
             let key = String::from_utf8_lossy(&key);
             unusable(format!(

@@ -239,6 +239,7 @@ pub(crate) fn report(node: &str, release: u64) -> NodeReport {
             stage: HowFar::Failed("it traps".into()),
             counts,
         }),
+        have_begun: true,
         states_refused: vec!["instance 2: load: no".into()],
     };
     NodeReport {
