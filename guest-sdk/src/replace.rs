@@ -26,6 +26,13 @@
 //! So a snapshot makes a deployment go unnoticed and is no storage. A handler that hands something over must still be
 //! able to begin with nothing, and is told when to: by `no-client`.
 //!
+//! # On trial
+//!
+//! Before a release takes the place of another, an instance of it is given first events, one at a time. Where no instance
+//! sees all events of a client, with `round-robin` and several instances, what it does with them counts; what it has in
+//! memory by then goes with the trial. With `sticky`, or a single instance, what it does is dropped, and the release in use
+//! handles the event as well: nothing is missing from what that one hands over. A request by HTTP is sent by both of them.
+//!
 //! # `no-client`
 //!
 //! Before an event of a client whose connection this very instance has not seen, there is

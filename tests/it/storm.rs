@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use futures_util::future::join_all;
 use plugnode_tests::faults::{Deploys, Plan, Scene};
-use plugnode_tests::{Client, Cluster, Console, Flaw, Node, Redis, component};
+use plugnode_tests::{Client, Cluster, Console, Flaw, Node, Redis, component, rebuilt};
 use serde_json::json;
 
 use crate::redis_faults::STAGES;
@@ -170,5 +170,43 @@ async fn what_has_a_flaw_replaces_nothing_and_the_reason_is_told() {
         assert!(answer.reason().contains(words), "{flaw:?}: {answer:#?}");
         let told = answer.said.lines().any(|line| line.contains(words));
         assert!(told, "{flaw:?}: people are told as well: {}", answer.said);
+    }
+}
+
+/// The handler counts in memory alone what each client says.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_instances_know_of_their_clients_goes_through_every_deploy() {
+    const CLIENTS: usize = 8;
+    const DEPLOYS: u64 = 5;
+    for settings in ["dispatch = \"sticky\"", "instances = 1"] {
+        let node = Node::app(&component("counter"), settings).await;
+        let console = Console::of_node(&node);
+        let over = AtomicBool::new(false);
+        let count_on = join_all((0..CLIENTS).map(|_| async {
+            let mut client = Client::connect(&node).await;
+            let mut count = 0;
+            while !over.load(Ordering::Relaxed) {
+                count += 1;
+                assert_eq!(client.ask("hi", &[]).await, [json!(count)], "{settings}");
+            }
+            count
+        }));
+        let deploys = async {
+            for number in 0..DEPLOYS {
+                let answer = console.deploy(&rebuilt(&component("counter"), number), &[]).await;
+                assert_eq!(answer.outcome(), "in-use", "{answer:#?}");
+                assert!(
+                    !answer.said.contains("instance 0"),
+                    "no state was refused: {}",
+                    answer.said
+                );
+            }
+            over.store(true, Ordering::Relaxed);
+        };
+        let (counts, ()) = tokio::join!(count_on, deploys);
+        assert!(
+            counts.iter().all(|count| *count > 100),
+            "too little happened to tell: {counts:?}"
+        );
     }
 }

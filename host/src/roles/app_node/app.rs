@@ -161,7 +161,7 @@ impl App {
     /// Whether what a candidate does with its first events is for trial alone. Instances that keep what they know of their
     /// clients would otherwise miss these.
     fn is_rehearsed(&self) -> bool {
-        self.settings.dispatch == Dispatch::Sticky
+        self.settings.dispatch == Dispatch::Sticky || self.settings.instances == 1
     }
 
     /// The release in use.
