@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use crate::wasm::{self, Compiler, LoadError};
 
 /// Given up of our share of the processors: events of the node come first.
-const NICE: i32 = 10;
+const NICE: i32 = 19;
 
 /// Arguments of `plugnode compile`.
 #[derive(Debug, clap::Args)]

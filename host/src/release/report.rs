@@ -86,7 +86,8 @@ pub struct Counts {
     pub p50_us: u64,
     /// 99 of 100 took no longer.
     pub p99_us: u64,
-    /// All times since it was given events, in microseconds, with how many took so long. Told of a rollout alone.
+    /// All times since it was given events, in microseconds, with how many took so long. Told only while two
+    /// releases are compared.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub times: Vec<(u64, u64)>,
 }

@@ -244,7 +244,7 @@ impl App {
             .clone();
         let progress = stage.map(|(release, stage)| {
             let candidate = candidate.as_ref().filter(|candidate| candidate.number == release);
-            let counts = candidate.map(|candidate| candidate.tally.counts(true));
+            let counts = candidate.map(|candidate| candidate.tally.counts(candidate.is_compared()));
             Progress {
                 release,
                 stage,
@@ -261,7 +261,9 @@ impl App {
             digest: component.digest().clone(),
             instances: self.settings.instances,
             in_hand: self.in_hand.load(Ordering::Relaxed),
-            counts: in_use.tally.counts(progress.is_some()),
+            counts: in_use
+                .tally
+                .counts(candidate.is_some_and(|candidate| candidate.is_compared())),
             progress,
             have_begun: pool.is_none_or(|pool| pool.have_begun()),
             states_refused: pool.map(|pool| pool.states_refused()).unwrap_or_default(),

@@ -92,7 +92,7 @@ impl Candidate {
     }
 
     /// Whether single failures are weighed, and not each taken for the end.
-    fn is_compared(&self) -> bool {
+    pub(super) fn is_compared(&self) -> bool {
         let share = self.share.read().expect("nothing panics while it holds this lock");
         matches!(*share, Share::Partitions(..))
     }
