@@ -187,7 +187,8 @@ async fn what_instances_know_of_their_clients_goes_through_every_deploy() {
             let mut count = 0;
             while !over.load(Ordering::Relaxed) {
                 count += 1;
-                assert_eq!(client.ask("hi", &[]).await, [json!(count)], "{settings}");
+                let answer = client.ask("hi", &[]).await;
+                assert_eq!(answer, [json!(count)], "{settings}\n{}", node.log());
             }
             count
         }));

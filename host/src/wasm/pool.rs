@@ -198,9 +198,10 @@ impl Pool {
         self.shared.queue().backlog()
     }
 
-    /// The release of the component that runs here.
-    pub fn release(&self) -> &str {
-        self.shared.component.release()
+    /// The release of the component that runs here, as outcomes tell it: the same text for every pool of that component, and
+    /// another allocation for each.
+    pub fn release(&self) -> &Arc<str> {
+        &self.shared.app.release
     }
 
     fn carries_state(&self) -> bool {

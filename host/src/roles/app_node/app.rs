@@ -3,6 +3,7 @@
 //! An event that fails on trial is tried again by the release in use, at once and without that counting as an attempt: a
 //! release that is no good costs nobody an event.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
@@ -15,6 +16,9 @@ use super::tally::Tally;
 use crate::message::{Namespace, SessionId};
 use crate::release::{AppReport, Digest, Progress, Stage};
 use crate::wasm::{AppSettings, Component, Dispatch, Job, Pool};
+
+/// So many trials that have ended are remembered; a handler's last event takes no longer than these.
+const ENDED_TRIALS: usize = 16;
 
 /// An app on this node.
 pub(super) struct App {
@@ -34,9 +38,30 @@ struct Generations {
     candidate: Option<Arc<Candidate>>,
     /// The component that was in use before, compiled as it is, so that going back to it takes no time.
     before: Option<Component>,
+    /// The pools whose trials have ended, the latest: an event may still be on its way from them.
+    ended_trials: VecDeque<Arc<str>>,
 }
 
 impl Generations {
+    /// Whether an outcome of this release is from a pool on trial, also one whose trial has ended by now.
+    fn is_from_trial(&self, release: &Arc<str>) -> bool {
+        let present = self.candidate.as_ref().map(|candidate| candidate.trial.release());
+        let mut trials = self.ended_trials.iter().chain(present);
+        trials.any(|trial| Arc::ptr_eq(trial, release))
+    }
+
+    /// Ends the trial, and returns what the candidate has not begun.
+    fn end_trial(&mut self) -> Vec<Job> {
+        let Some(candidate) = self.candidate.take() else {
+            return Vec::new();
+        };
+        self.ended_trials.push_back(candidate.trial.release().clone());
+        if self.ended_trials.len() > ENDED_TRIALS {
+            self.ended_trials.pop_front();
+        }
+        candidate.trial.retire()
+    }
+
     /// The candidate, if it is of this short digest, and the release in use is not.
     fn candidate_of(&self, release: &str) -> Option<&Arc<Candidate>> {
         let is_in_use = self.in_use.component.digest().short() == release;
@@ -91,6 +116,7 @@ impl App {
                 in_use: Arc::new(in_use),
                 candidate: None,
                 before: None,
+                ended_trials: VecDeque::new(),
             }),
             stage: Mutex::default(),
             changes: Notify::new(),
@@ -114,19 +140,22 @@ impl App {
     }
 
     /// An event was handled by this release, after `tried`. When that does not count, it is the turn of the release in use.
-    pub(super) fn handled(&self, release: &str, took: Duration, tried: Option<Tried>) -> Option<Tried> {
+    pub(super) fn handled(&self, release: &Arc<str>, took: Duration, tried: Option<Tried>) -> Option<Tried> {
         let generations = self.generations();
-        if let Some(candidate) = generations.candidate_of(release) {
-            candidate.tally.count(took, true);
-            if candidate.answered() {
-                self.changes.notify_one();
+        if generations.is_from_trial(release) {
+            let candidate = generations.candidate_of(release);
+            if let Some(candidate) = candidate {
+                candidate.tally.count(took, true);
+                if candidate.answered() {
+                    self.changes.notify_one();
+                }
             }
-            return self.is_rehearsed().then_some(Tried {
-                candidate: Some(candidate.number),
+            return self.is_rehearsed().then(|| Tried {
+                candidate: candidate.map(|candidate| candidate.number),
                 failure: None,
             });
         }
-        if generations.in_use.component.digest().short() == release {
+        if generations.in_use.component.digest().short() == &**release {
             generations.in_use.tally.count(took, true);
         }
         let Tried { candidate, failure } = tried?;
@@ -185,10 +214,7 @@ impl App {
     /// Ends a trial: what the candidate has not begun goes to the release in use.
     pub(super) fn dismiss(&self) {
         let mut generations = self.generations_mut();
-        let Some(candidate) = generations.candidate.take() else {
-            return;
-        };
-        for job in candidate.trial.retire() {
+        for job in generations.end_trial() {
             generations.in_use.pool.submit(job);
         }
     }
@@ -200,9 +226,9 @@ impl App {
         let new = Arc::new(new);
         let old = std::mem::replace(&mut generations.in_use, new.clone());
         generations.before = Some(old.component.clone());
-        let tried = generations.candidate.take().map(|candidate| candidate.trial.retire());
+        let tried = generations.end_trial();
         let waiting = old.pool.hand_over(&new.pool);
-        for job in waiting.into_iter().chain(tried.into_iter().flatten()) {
+        for job in waiting.into_iter().chain(tried) {
             new.pool.submit(job);
         }
         drop(generations);
