@@ -206,7 +206,7 @@ async fn what_instances_know_of_their_clients_goes_through_every_deploy() {
         };
         let (counts, ()) = tokio::join!(count_on, deploys);
         assert!(
-            counts.iter().all(|count| *count > 100),
+            counts.iter().all(|count| *count > 20),
             "too little happened to tell: {counts:?}"
         );
     }
