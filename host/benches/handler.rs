@@ -50,6 +50,7 @@ fn message(criterion: &mut Criterion) {
             id,
             attempt: 1,
             event: event.clone(),
+            on_trial: None,
             done: done.clone(),
             token: tasks.token(),
         }

@@ -176,38 +176,53 @@ async fn what_has_a_flaw_replaces_nothing_and_the_reason_is_told() {
 /// The handler counts in memory alone what each client says.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_instances_know_of_their_clients_goes_through_every_deploy() {
-    const CLIENTS: usize = 8;
-    const DEPLOYS: u64 = 5;
     for settings in ["dispatch = \"sticky\"", "instances = 1"] {
-        let node = Node::app(&component("counter"), settings).await;
-        let console = Console::of_node(&node);
-        let over = AtomicBool::new(false);
-        let count_on = join_all((0..CLIENTS).map(|_| async {
-            let mut client = Client::connect(&node).await;
-            let mut count = 0;
-            while !over.load(Ordering::Relaxed) {
-                count += 1;
-                let answer = client.ask("hi", &[]).await;
-                assert_eq!(answer, [json!(count)], "{settings}\n{}", node.log());
-            }
-            count
-        }));
-        let deploys = async {
-            for number in 0..DEPLOYS {
-                let answer = console.deploy(&rebuilt(&component("counter"), number), &[]).await;
-                assert_eq!(answer.outcome(), "in-use", "{answer:#?}");
-                assert!(
-                    !answer.said.contains("instance 0"),
-                    "no state was refused: {}",
-                    answer.said
-                );
-            }
-            over.store(true, Ordering::Relaxed);
-        };
-        let (counts, ()) = tokio::join!(count_on, deploys);
+        let counts = counted_through_deploys(settings, 0, 5).await;
         assert!(
             counts.iter().all(|count| *count > 20),
             "too little happened to tell: {counts:?}"
         );
     }
+}
+
+/// Events so slow that the new release has one on trial at any time, also when it is taken into use.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_on_trial_as_it_ends_is_a_rehearsal_too() {
+    let counts = counted_through_deploys("dispatch = \"sticky\"", 100, 3).await;
+    assert!(
+        counts.iter().all(|count| *count > 3),
+        "too little happened to tell: {counts:?}"
+    );
+}
+
+/// Clients speak again and again, and each answer takes so long, while so many builds are deployed: the counts never jump.
+async fn counted_through_deploys(settings: &str, ms: u64, deploys: u64) -> Vec<u64> {
+    const CLIENTS: usize = 8;
+    let node = Node::app(&component("counter"), settings).await;
+    let console = Console::of_node(&node);
+    let over = AtomicBool::new(false);
+    let count_on = join_all((0..CLIENTS).map(|_| async {
+        let mut client = Client::connect(&node).await;
+        let mut count = 0;
+        while !over.load(Ordering::Relaxed) {
+            count += 1;
+            let answer = client.ask("slow", &[json!(ms)]).await;
+            assert_eq!(answer, [json!(count)], "{settings}\n{}", node.log());
+        }
+        count
+    }));
+    let deploys = async {
+        for number in 0..deploys {
+            let answer = console.deploy(&rebuilt(&component("counter"), number), &[]).await;
+            assert_eq!(answer.outcome(), "in-use", "{answer:#?}");
+            assert!(
+                !answer.said.contains("instance 0"),
+                "no state was refused: {}",
+                answer.said
+            );
+        }
+        over.store(true, Ordering::Relaxed);
+    };
+    let (counts, ()) = tokio::join!(count_on, deploys);
+    counts
 }

@@ -102,6 +102,11 @@ pub struct Peer<'a> {
 }
 
 impl Peer<'_> {
+    /// Whether it can give the release its first events, or has.
+    pub(super) fn is_ready(&self, release: u64) -> bool {
+        matches!(self.stage(release), Some(Stage::Ready | Stage::Proven))
+    }
+
     /// Whether the release has answered its first events there, or there were none of late that it could have got.
     pub(super) fn has_tried(&self, release: u64) -> bool {
         let is_quiet = |app: &AppReport| {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::canary::{Canary, Opinion};
 use super::report::{Peer, Stage};
-use super::track::{Origin, State, Track};
+use super::track::{State, Track};
 
 /// How long nodes may take to get ready. Compilers of large components take half a minute.
 const PREPARATION: Duration = Duration::from_secs(300);
@@ -50,19 +50,13 @@ impl Track {
             self.end_rollout(State::Failed(reason));
             return true;
         }
-        let all = |is: fn(&Stage) -> bool| peers.iter().all(|peer| peer.stage(release).is_some_and(is));
+        let late = peers.iter().find(|peer| !peer.is_ready(release));
         match rollout.phase {
-            Phase::Preparing if !peers.is_empty() && all(|stage| matches!(stage, Stage::Ready | Stage::Proven)) => {
-                // What goes back to where it was needs no trial.
-                match self.release(release).map(|release| &release.origin) {
-                    Some(Origin::Rollback(_)) => self.promote(),
-                    _ => self.enter(Phase::Trying),
-                }
-            }
+            Phase::Preparing if !peers.is_empty() && late.is_none() => match self.needs_trial(release) {
+                true => self.enter(Phase::Trying),
+                false => self.promote(),
+            },
             Phase::Preparing if age > PREPARATION => {
-                let late = peers
-                    .iter()
-                    .find(|peer| !matches!(peer.stage(release), Some(Stage::Ready | Stage::Proven)));
                 let reason = match late {
                     Some(peer) => format!("{} did not get ready within {PREPARATION:?}", peer.node),
                     None => format!("no app-node was there to take it up within {PREPARATION:?}"),
@@ -70,9 +64,7 @@ impl Track {
                 self.end_rollout(State::Failed(reason));
             }
             // Somebody has come, or has begun anew.
-            Phase::Trying if !all(|stage| matches!(stage, Stage::Ready | Stage::Proven)) => {
-                self.enter(Phase::Preparing)
-            }
+            Phase::Trying if late.is_some() => self.enter(Phase::Preparing),
             Phase::Trying if peers.is_empty() => return false,
             Phase::Trying if age > TRIAL || peers.iter().all(|peer| peer.has_tried(release)) => match rollout.canary {
                 Some(_) => self.enter(Phase::Canary),

@@ -146,17 +146,7 @@ impl Track {
         } else if self.in_use().digest == target.digest {
             return Err(Refused::InUse(self.current));
         }
-        let number = self.next_number();
-        self.end_rollout(State::Superseded(number));
-        self.releases
-            .push(target.release(number, now_ms, Origin::Deploy, State::RollingOut));
-        self.rollout = Some(Rollout {
-            release: number,
-            phase: Phase::Preparing,
-            canary,
-        });
-        self.forget_oldest();
-        Ok(number)
+        Ok(self.roll_out(target, Origin::Deploy, canary, now_ms))
     }
 
     /// Asks for a release that was in use, by its number or the beginning of its digest; without one, for the release in use
@@ -192,17 +182,28 @@ impl Track {
             file: target.file.clone(),
             bytes: target.bytes,
         };
+        Ok(Some(self.roll_out(target, Origin::Rollback(to), None, now_ms)))
+    }
+
+    /// Whether a release has to be tried before it is used. What goes back to where it was has been.
+    pub fn needs_trial(&self, number: u64) -> bool {
+        let origin = self.release(number).map(|release| &release.origin);
+        !matches!(origin, Some(Origin::Rollback(_)))
+    }
+
+    /// Begins a rollout in the place of any other, and returns the number of its release.
+    fn roll_out(&mut self, target: Target, origin: Origin, canary: Option<Canary>, now_ms: u64) -> u64 {
         let number = self.next_number();
         self.end_rollout(State::Superseded(number));
         self.releases
-            .push(target.release(number, now_ms, Origin::Rollback(to), State::RollingOut));
+            .push(target.release(number, now_ms, origin, State::RollingOut));
         self.rollout = Some(Rollout {
             release: number,
             phase: Phase::Preparing,
-            canary: None,
+            canary,
         });
         self.forget_oldest();
-        Ok(Some(number))
+        number
     }
 
     /// Takes the release being rolled out into use.

@@ -200,6 +200,7 @@ fn job(sequence: u64, client: &str, kind: EventKind, done: &Sender<Handled>) -> 
             received_at_ms: 0,
             kind,
         }),
+        on_trial: None,
         done: done.clone(),
         token: TaskTracker::new().token(),
     }

@@ -18,6 +18,8 @@ pub struct Job {
     pub attempt: u32,
     /// The event.
     pub event: Arc<Event>,
+    /// The number of the release that has it on trial, if one has. Nothing to the pool, and told again with the outcome.
+    pub on_trial: Option<u64>,
     /// Where its outcome goes. Has to have room for it: an outcome for which there is none is dropped. Once it is closed,
     /// an event that has not begun is passed over.
     pub done: Sender<Handled>,
@@ -34,6 +36,8 @@ pub struct Handled {
     pub result: Result<Effects, Failure>,
     /// The release that handled it: the first 12 hexadecimal digits of the component's SHA-256.
     pub release: Arc<str>,
+    /// What the job said of itself.
+    pub on_trial: Option<u64>,
     /// The time it spent in the handler; none at all when the pool was retired before its turn.
     pub took: Duration,
 }

@@ -198,12 +198,6 @@ impl Pool {
         self.shared.queue().backlog()
     }
 
-    /// The release of the component that runs here, as outcomes tell it: the same text for every pool of that component, and
-    /// another allocation for each.
-    pub fn release(&self) -> &Arc<str> {
-        &self.shared.app.release
-    }
-
     fn carries_state(&self) -> bool {
         self.shared.component.pre().carries_state()
     }
@@ -244,6 +238,7 @@ impl Shared {
             id: job.id,
             result,
             release: self.app.release.clone(),
+            on_trial: job.on_trial,
             took,
         });
     }

@@ -227,6 +227,7 @@ mod tests {
             },
             attempt: 1,
             event,
+            on_trial: None,
             done: mpsc::channel(1).0,
             token: TaskTracker::new().token(),
         }

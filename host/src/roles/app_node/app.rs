@@ -3,7 +3,6 @@
 //! An event that fails on trial is tried again by the release in use, at once and without that counting as an attempt: a
 //! release that is no good costs nobody an event.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
@@ -16,9 +15,6 @@ use super::tally::Tally;
 use crate::message::{Namespace, SessionId};
 use crate::release::{AppReport, Digest, Progress, Stage};
 use crate::wasm::{AppSettings, Component, Dispatch, Job, Pool};
-
-/// So many trials that have ended are remembered; a handler's last event takes no longer than these.
-const ENDED_TRIALS: usize = 16;
 
 /// An app on this node.
 pub(super) struct App {
@@ -38,36 +34,23 @@ struct Generations {
     candidate: Option<Arc<Candidate>>,
     /// The component that was in use before, compiled as it is, so that going back to it takes no time.
     before: Option<Component>,
-    /// The pools whose trials have ended, the latest: an event may still be on its way from them.
-    ended_trials: VecDeque<Arc<str>>,
 }
 
 impl Generations {
-    /// Whether an outcome of this release is from a pool on trial, also one whose trial has ended by now.
-    fn is_from_trial(&self, release: &Arc<str>) -> bool {
-        let present = self.candidate.as_ref().map(|candidate| candidate.trial.release());
-        let mut trials = self.ended_trials.iter().chain(present);
-        trials.any(|trial| Arc::ptr_eq(trial, release))
-    }
-
     /// Ends the trial, and returns what the candidate has not begun.
-    fn end_trial(&mut self) -> Vec<Job> {
-        let Some(candidate) = self.candidate.take() else {
-            return Vec::new();
-        };
-        self.ended_trials.push_back(candidate.trial.release().clone());
-        if self.ended_trials.len() > ENDED_TRIALS {
-            self.ended_trials.pop_front();
-        }
-        candidate.trial.retire()
+    fn end_trial(&mut self) -> impl Iterator<Item = Job> + use<> {
+        let waiting = self.candidate.take().map(|candidate| candidate.trial.retire());
+        let on_trial_no_more = |job| Job { on_trial: None, ..job };
+        waiting.into_iter().flatten().map(on_trial_no_more)
     }
 
-    /// The candidate, if it is of this short digest, and the release in use is not.
-    fn candidate_of(&self, release: &str) -> Option<&Arc<Candidate>> {
-        let is_in_use = self.in_use.component.digest().short() == release;
-        self.candidate
-            .as_ref()
-            .filter(|it| !is_in_use && it.digest().short() == release)
+    /// The candidate, if it is of this number.
+    fn candidate(&self, number: u64) -> Option<&Candidate> {
+        self.candidate.as_deref().filter(|candidate| candidate.number == number)
+    }
+
+    fn is_in_use(&self, release: &str) -> bool {
+        self.in_use.component.digest().short() == release
     }
 }
 
@@ -99,6 +82,15 @@ impl Drop for InHand {
     }
 }
 
+/// What had an event, and for how long.
+pub(super) struct By {
+    /// The release, by its short digest.
+    pub(super) release: Arc<str>,
+    /// Its number, if it had the event on trial.
+    pub(super) on_trial: Option<u64>,
+    pub(super) took: Duration,
+}
+
 /// An event that is for the release in use, since another has had it.
 #[derive(Debug, Clone)]
 pub(super) struct Tried {
@@ -116,7 +108,6 @@ impl App {
                 in_use: Arc::new(in_use),
                 candidate: None,
                 before: None,
-                ended_trials: VecDeque::new(),
             }),
             stage: Mutex::default(),
             changes: Notify::new(),
@@ -139,28 +130,25 @@ impl App {
         generations.in_use.pool.submit(job);
     }
 
-    /// An event was handled by this release, after `tried`. When that does not count, it is the turn of the release in use.
-    pub(super) fn handled(&self, release: &Arc<str>, took: Duration, tried: Option<Tried>) -> Option<Tried> {
+    /// An event was handled, after `tried`. When that does not count, it is the turn of the release in use.
+    pub(super) fn handled(&self, by: &By, tried: Option<Tried>) -> Option<Tried> {
         let generations = self.generations();
-        if generations.is_from_trial(release) {
-            let candidate = generations.candidate_of(release);
-            if let Some(candidate) = candidate {
-                candidate.tally.count(took, true);
+        if let Some(number) = by.on_trial {
+            if let Some(candidate) = generations.candidate(number) {
+                candidate.tally.count(by.took, true);
                 if candidate.answered() {
                     self.changes.notify_one();
                 }
             }
-            return self.is_rehearsed().then(|| Tried {
-                candidate: candidate.map(|candidate| candidate.number),
-                failure: None,
-            });
+            let failure = None;
+            let candidate = Some(number);
+            return self.is_rehearsed().then_some(Tried { candidate, failure });
         }
-        if generations.in_use.component.digest().short() == &**release {
-            generations.in_use.tally.count(took, true);
+        if generations.is_in_use(&by.release) {
+            generations.in_use.tally.count(by.took, true);
         }
         let Tried { candidate, failure } = tried?;
-        let tried = generations.candidate.as_ref().filter(|it| candidate == Some(it.number));
-        if let (Some(candidate), Some(failure)) = (tried, failure) {
+        if let (Some(candidate), Some(failure)) = (generations.candidate(candidate?), failure) {
             candidate.tally.has_failed();
             if candidate.blame(failure) {
                 self.changes.notify_one();
@@ -169,20 +157,24 @@ impl App {
         None
     }
 
-    /// An event failed with this release. Unless that is the release in use, it is that one's turn.
-    pub(super) fn failed(&self, release: &str, took: Duration, reason: impl ToString) -> Option<Tried> {
+    /// An event failed. Unless that was with the release in use, it is that one's turn.
+    pub(super) fn failed(&self, by: &By, reason: impl ToString) -> Option<Tried> {
         let generations = self.generations();
-        if generations.in_use.component.digest().short() == release {
-            generations.in_use.tally.count(took, false);
-            return None;
-        }
-        let candidate = generations.candidate_of(release);
-        if let Some(candidate) = candidate {
-            // Whether that is its own fault is said by the release in use.
-            candidate.tally.count(took, true);
+        match by.on_trial {
+            Some(number) => {
+                if let Some(candidate) = generations.candidate(number) {
+                    // Whether that is its own fault is said by the release in use.
+                    candidate.tally.count(by.took, true);
+                }
+            }
+            None if generations.is_in_use(&by.release) => {
+                generations.in_use.tally.count(by.took, false);
+                return None;
+            }
+            None => {}
         }
         Some(Tried {
-            candidate: candidate.map(|candidate| candidate.number),
+            candidate: by.on_trial,
             failure: Some(reason.to_string()),
         })
     }

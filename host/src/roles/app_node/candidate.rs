@@ -72,14 +72,21 @@ impl Candidate {
         if self.failure.get().is_some() {
             return Err(job);
         }
+        let on_trial = |job| Job {
+            on_trial: Some(self.number),
+            ..job
+        };
         let share = self.share.read().expect("nothing panics while it holds this lock");
         match &*share {
             Share::Nothing => Err(job),
             // As long as it is not proven, nobody waits for it.
-            Share::First | Share::Everything => self.trial.submit_if_idle(job),
+            Share::First | Share::Everything => {
+                let taken = self.trial.submit_if_idle(on_trial(job));
+                taken.map_err(|job| Job { on_trial: None, ..job })
+            }
             Share::Partitions(own) if !own.contains(&job.id.partition) => Err(job),
             Share::Partitions(..) => {
-                self.trial.submit(job);
+                self.trial.submit(on_trial(job));
                 Ok(())
             }
         }

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use super::app::{App, Generation};
 use super::candidate::{Candidate, Share};
 use crate::pause::Pause;
-use crate::release::{Board, Digest, Origin, Phase, Stage, Track};
+use crate::release::{Board, Digest, Phase, Stage, Track};
 use crate::shutdown::Shutdown;
 use crate::transport::Transport;
 use crate::wasm::{AppSettings, Component, Dispatch, Engine, Pool};
@@ -34,15 +34,15 @@ const BEGINNING: Duration = Duration::from_secs(30);
 
 /// Follows the board for one app.
 pub(super) struct Follower {
-    pub(super) app: Arc<App>,
-    pub(super) partitions: u16,
-    pub(super) transport: Arc<dyn Transport>,
-    pub(super) engine: Engine,
-    pub(super) board: watch::Receiver<Arc<Board>>,
-    pub(super) shutdown: Shutdown,
+    app: Arc<App>,
+    partitions: u16,
+    transport: Arc<dyn Transport>,
+    engine: Engine,
+    board: watch::Receiver<Arc<Board>>,
+    shutdown: Shutdown,
     /// A release that could not be used here, so that it is not tried again and again.
-    pub(super) failed: Option<u64>,
-    pub(super) pause: Pause,
+    failed: Option<u64>,
+    pause: Pause,
 }
 
 /// What is to be done next.
@@ -130,7 +130,6 @@ impl Follower {
             () = self.app.changes.notified() => {}
             // Where there was nothing to go back to, the cluster stays with a release that failed here.
             () = sleep(RECONSIDERED), if self.failed.is_some() => self.failed = None,
-            else => std::future::pending().await,
         }
     }
 
@@ -172,7 +171,7 @@ impl Follower {
             let reason = reason.to_owned();
             return self.give_up(wanted.number, reason);
         }
-        if is_current && (candidate.is_proven() || needs_no_trial(track, wanted.number)) {
+        if is_current && (candidate.is_proven() || !track.needs_trial(wanted.number)) {
             return Task::Swap;
         }
         let phase = track.rollout.as_ref().map(|rollout| (rollout.phase, &rollout.canary));
@@ -347,10 +346,4 @@ fn wanted(track: &Track) -> Option<Wanted> {
         digest: release.digest.clone(),
         is_canary: canary.is_some(),
     })
-}
-
-/// Whether it was in use before, or has been compared with what is.
-fn needs_no_trial(track: &Track, number: u64) -> bool {
-    let origin = track.release(number).map(|release| &release.origin);
-    matches!(origin, Some(Origin::Rollback(_)))
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use super::app::{App, InHand, Tried};
+use super::app::{App, By, InHand, Tried};
 use super::{Apps, Retries};
 use crate::counts;
 use crate::message::{EventId, EventKind, Namespace, SessionId};
@@ -220,6 +220,7 @@ impl Work {
             id,
             attempt: running.attempt,
             event,
+            on_trial: None,
             done: self.done.clone(),
             token: self.handling.token(),
         };
@@ -246,8 +247,14 @@ impl Work {
                 id,
                 result,
                 release,
+                on_trial,
                 took,
             } = handled;
+            let by = By {
+                release,
+                on_trial,
+                took,
+            };
             let Some(running) = self.running.get_mut(&id.sequence) else {
                 continue;
             };
@@ -260,7 +267,7 @@ impl Work {
                     if running.away.is_some() {
                         self.apps.store_is_back();
                     }
-                    if let Some(tried) = app.handled(&release, took, running.tried.take()) {
+                    if let Some(tried) = app.handled(&by, running.tried.take()) {
                         running.turn_to_release_in_use(tried);
                         self.retry_at.insert((Instant::now(), id.sequence));
                         continue;
@@ -283,7 +290,7 @@ impl Work {
                 }
                 Err(failure) => failure,
             };
-            if let Some(tried) = app.failed(&release, took, &failure) {
+            if let Some(tried) = app.failed(&by, &failure) {
                 running.turn_to_release_in_use(tried);
                 self.retry_at.insert((Instant::now(), id.sequence));
                 warn!(messaging.message.id = %id, "event failed, and the release in use tries it next: {failure}");
@@ -297,7 +304,7 @@ impl Work {
                 let death = Death {
                     reason: failure.to_string(),
                     attempts: running.attempt,
-                    release: Some(release.to_string()),
+                    release: Some(by.release.to_string()),
                 };
                 outcomes.push(Outcome {
                     id,

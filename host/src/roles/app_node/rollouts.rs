@@ -31,10 +31,10 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// The node's part in releases.
 pub(super) struct Rollouts {
-    pub(super) node: NodeId,
-    pub(super) apps: Arc<Apps>,
-    pub(super) transport: Arc<dyn Transport>,
-    pub(super) shutdown: Shutdown,
+    node: NodeId,
+    apps: Arc<Apps>,
+    transport: Arc<dyn Transport>,
+    shutdown: Shutdown,
     /// Since when each app's rollout is in its phase, as this node has seen it.
     phases: HashMap<Namespace, (u64, Option<Phase>, Instant)>,
 }
