@@ -408,6 +408,126 @@ pub enum Command {
         /// Its content.
         data: Bytes,
     },
+    /// The verdict on a client that waits to be admitted. The first command of its connection's effects.
+    Admit {
+        /// The namespace of the client.
+        namespace: Namespace,
+        /// The client.
+        client: SessionId,
+        /// None when it may come in.
+        refusal: Option<Refusal>,
+    },
+    /// Ask every io-node. Their answers are put together on the asker's, and come as one reply event of the asker.
+    Ask {
+        /// Who asks.
+        asker: Asker,
+        /// What.
+        question: Question,
+        /// How long to wait for all answers.
+        timeout_ms: u32,
+        /// Comes back with the answer.
+        token: Bytes,
+    },
+    /// What one io-node has to say to an [`Ask`](Self::Ask). Goes from io-node to io-node.
+    Answer {
+        /// Who asked.
+        asker: Asker,
+        /// The io-node that answers.
+        from: NodeId,
+        /// Its part of the answer.
+        part: Part,
+    },
+}
+
+/// Why a client may not come in, as it is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// For people.
+    pub message: Text,
+    /// For programs: a JSON value.
+    pub data: Option<Text>,
+}
+
+/// Who asks all io-nodes something.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Asker {
+    /// Names the question for ever: the event whose handling asked it, and which of its commands this is.
+    pub id: Text,
+    /// The namespace of the client whose event that was.
+    pub namespace: Namespace,
+    /// The client.
+    pub client: SessionId,
+    /// The io-node that holds it.
+    pub io_node: NodeId,
+}
+
+/// What io-nodes can be asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Question {
+    /// Whether it has carried out all commands before this one.
+    Settled,
+    /// What these clients answer to an event.
+    Acks {
+        /// Who is asked.
+        to: Audience,
+        /// The event's name.
+        event: Text,
+        /// Its arguments.
+        args: Payload,
+    },
+    /// Who of these is there.
+    Clients {
+        /// Who is looked for.
+        who: Audience,
+        /// How many are described; all are counted.
+        most: u32,
+    },
+    /// Which channels of a namespace have clients.
+    Channels {
+        /// The namespace.
+        namespace: Namespace,
+        /// How many are named.
+        most: u32,
+    },
+}
+
+/// One io-node's part of an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Part {
+    /// To [`Question::Settled`].
+    Settled,
+    /// To [`Question::Acks`].
+    Acks {
+        /// The clients that answered, and what.
+        answers: Vec<(SessionId, Payload)>,
+        /// Those that did not.
+        missing: Vec<SessionId>,
+    },
+    /// To [`Question::Clients`].
+    Clients {
+        /// How many there are.
+        count: u32,
+        /// As many of them as were asked for.
+        clients: Vec<Present>,
+    },
+    /// To [`Question::Channels`].
+    Channels {
+        /// How many there are.
+        count: u32,
+        /// As many of them as were asked for, and how many clients each has here.
+        channels: Vec<(Channel, u32)>,
+    },
+}
+
+/// A client that is there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Present {
+    /// The session id.
+    pub id: SessionId,
+    /// What its io-node keeps for it.
+    pub attributes: Text,
+    /// The channels it is subscribed to.
+    pub channels: Vec<Channel>,
 }
 
 /// A write to a key-value bucket; none deletes the key.

@@ -32,7 +32,11 @@ impl<'a> Reach<'a> {
             Command::Custom {
                 io_node: Some(node), ..
             } => return Self::Node(Some(node)),
-            Command::Custom { io_node: None, .. } => return Self::Everyone,
+            Command::Custom { io_node: None, .. } | Command::Ask { .. } => return Self::Everyone,
+            Command::Admit { namespace, client, .. } => {
+                return Self::Holders(namespace, std::slice::from_ref(client));
+            }
+            Command::Answer { asker, .. } => return Self::Node(Some(&asker.io_node)),
         };
         match audience.clients_only() {
             Some(clients) => Self::Holders(&audience.namespace, clients),

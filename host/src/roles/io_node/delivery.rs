@@ -103,6 +103,7 @@ impl Delivery {
                 counts::COMMANDS_DROPPED.one();
                 debug!(%kind, "custom command without a taker");
             }
+            Command::Admit { .. } | Command::Ask { .. } | Command::Answer { .. } => counts::COMMANDS_DROPPED.one(),
         }
     }
 
