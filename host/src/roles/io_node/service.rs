@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use engineioxide::service::EngineIoService;
+use engineioxide::sid::Sid;
 use futures_util::future::{self, BoxFuture};
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -15,17 +17,13 @@ use http_body::Body;
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::service::Service;
-use socketioxide::service::SocketIoService;
-use socketioxide_core::Sid;
 use tokio::time::timeout;
 
-use super::clients::EndPolling;
-use super::door::Door;
 use super::incarnation::Gate;
+use super::protocol::Protocol;
 use super::session::Sessions;
 use crate::counts;
 use crate::http::{Connection, Ready, SignOfLife};
-use crate::shutdown::Shutdown;
 
 /// What comes with a request: from the network, or from the io-node itself.
 pub type RequestBody = Either<Incoming, Full<Bytes>>;
@@ -62,7 +60,7 @@ struct Question {
 
 impl<S: Clone> IoService<S> {
     pub(super) fn new(
-        engine: SocketIoService<S, Door>,
+        engine: EngineIoService<Protocol, S>,
         path: String,
         sessions: Arc<Sessions>,
         gate: Arc<Gate>,
@@ -123,16 +121,6 @@ where
     S::Error: Send,
     B: Body + Send + 'static,
 {
-    /// Ends a polling session the way its client would: by a close packet of Engine.IO.
-    pub(super) fn end_polling(&self, shutdown: Shutdown) -> EndPolling {
-        const CLOSE: &[u8] = b"1";
-        let service = self.clone();
-        Arc::new(move |sid| {
-            let answer = service.say(sid, CLOSE);
-            shutdown.spawn(async move { drop(answer.await) });
-        })
-    }
-
     /// Sends something to the engine in the place of a client that polls.
     fn say(&self, sid: Sid, packet: &'static [u8]) -> Answering<S> {
         let path = self.path.trim_end_matches('/');
@@ -158,7 +146,7 @@ where
     }
 }
 
-type Engine<S> = SocketIoService<S, Door>;
+type Engine<S> = EngineIoService<Protocol, S>;
 type Answer<S> = <Engine<S> as Service<Request<RequestBody>>>::Response;
 type Answering<S> = <Engine<S> as Service<Request<RequestBody>>>::Future;
 type Mistake<S> = <Engine<S> as Service<Request<RequestBody>>>::Error;
