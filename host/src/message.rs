@@ -550,6 +550,14 @@ pub struct Effects {
     pub writes: Vec<Write>,
 }
 
+impl Effects {
+    /// Whether they begin with the refusal of a client. Such a client is forgotten with the commit, and no disconnect of it
+    /// follows.
+    pub fn refuse(&self) -> bool {
+        matches!(self.commands.first(), Some(Command::Admit { refusal: Some(_), .. }))
+    }
+}
+
 /// How a handler's reads reach the key-value store, as of the last commit.
 #[async_trait]
 pub trait KeyValue: Send + Sync {

@@ -107,7 +107,7 @@ async fn commit(commits: &dyn Commits, work: &mut Work, outcomes: Vec<Outcome>, 
         return Ok(());
     }
     let ids: Vec<EventId> = outcomes.iter().map(|outcome| outcome.id).collect();
-    let is_dead = |outcome: &&Outcome| matches!(outcome.verdict, Verdict::Dead(_));
+    let is_dead = |outcome: &&Outcome| matches!(outcome.verdict, Verdict::Dead(..));
     let dead = outcomes.iter().filter(is_dead).count();
     commits.commit(outcomes).await?;
     counts::DEAD_LETTERS.add(dead);
@@ -235,7 +235,7 @@ impl Work {
         };
         Some(Outcome {
             id,
-            verdict: Verdict::Dead(death),
+            verdict: Verdict::Dead(death, Vec::new()),
         })
     }
 
@@ -308,7 +308,7 @@ impl Work {
                 };
                 outcomes.push(Outcome {
                     id,
-                    verdict: Verdict::Dead(death),
+                    verdict: Verdict::Dead(death, Vec::new()),
                 });
                 continue;
             }
