@@ -439,6 +439,13 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// Whether it refuses a client.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Admit { refusal: Some(_), .. })
+    }
+}
+
 /// Why a client may not come in, as it is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
@@ -548,14 +555,6 @@ pub struct Effects {
     pub commands: Vec<Command>,
     /// In the order of the handler's calls; the last write to a key stands.
     pub writes: Vec<Write>,
-}
-
-impl Effects {
-    /// Whether they begin with the refusal of a client. Such a client is forgotten with the commit, and no disconnect of it
-    /// follows.
-    pub fn refuse(&self) -> bool {
-        matches!(self.commands.first(), Some(Command::Admit { refusal: Some(_), .. }))
-    }
 }
 
 /// How a handler's reads reach the key-value store, as of the last commit.

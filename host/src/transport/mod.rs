@@ -198,7 +198,7 @@ pub trait Commits: Send + Sync {
     /// Makes these outcomes take effect, each as a whole, in order. An outcome that was committed before is passed
     /// over. [`TransportError::Fenced`] when the lease has gone to another: then nothing has been done.
     ///
-    /// With effects that [refuse](Effects::refuse) a client, it is forgotten in the same step, as if it had had its
+    /// A client that a verdict [refuses](Verdict::refuses) is forgotten in the same step, as if it had had its
     /// disconnect: none comes of it any more, neither from its io-node nor for the death of that one, and one that is in
     /// the log already leaves it.
     async fn commit(&self, outcomes: Vec<Outcome>) -> Result<()>;
@@ -220,6 +220,14 @@ pub enum Verdict {
     Done(Effects),
     /// It could not be handled and is put aside. These commands are carried out for it nonetheless.
     Dead(Death, Vec<Command>),
+}
+
+impl Verdict {
+    /// Whether the event's client is refused, which is said by the first command.
+    pub fn refuses(&self) -> bool {
+        let (Self::Done(Effects { commands, .. }) | Self::Dead(_, commands)) = self;
+        commands.first().is_some_and(Command::is_refusal)
+    }
 }
 
 /// Whether this is the URL of a transport; an error says in words what is wrong with it, and shows nothing secret.

@@ -208,6 +208,7 @@ impl State {
         let Some(event) = self.partitions[usize::from(outcome.id.partition.0)].close(outcome.id.sequence) else {
             return;
         };
+        let is_refused = outcome.verdict.refuses();
         let effects = match outcome.verdict {
             Verdict::Done(effects) => effects,
             Verdict::Dead(death, commands) => {
@@ -224,7 +225,6 @@ impl State {
                 Effects { commands, writes }
             }
         };
-        let is_refused = effects.refuse();
         for write in effects.writes {
             self.write(write);
         }

@@ -347,6 +347,11 @@ impl Commits for RedisCommits {
 
 impl RedisCommits {
     async fn settle(&self, id: EventId, event: &Event, verdict: Verdict) -> Settled {
+        let end = match event.kind {
+            _ if verdict.refuses() => End::Refused,
+            EventKind::Disconnect(_) => End::Disconnected,
+            _ => End::None,
+        };
         let (effects, letter) = match verdict {
             Verdict::Done(effects) => (effects, Bytes::new()),
             Verdict::Dead(death, commands) => {
@@ -359,11 +364,6 @@ impl RedisCommits {
                 let writes = Vec::new();
                 (Effects { commands, writes }, encode(&letter))
             }
-        };
-        let end = match event.kind {
-            _ if effects.refuse() => End::Refused,
-            EventKind::Disconnect(_) => End::Disconnected,
-            _ => End::None,
         };
         Settled {
             sequence: id.sequence,
