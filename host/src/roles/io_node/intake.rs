@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
-use socketioxide::TransportType;
 use socketioxide::handler::{ConnectHandler, DisconnectHandler, MessageHandler};
 use socketioxide::socket::{DisconnectReason as SocketReason, Socket};
 use socketioxide_core::Value;
@@ -23,10 +22,10 @@ use super::args;
 use super::clients::{Clients, Member};
 use super::door::Door;
 use super::incarnation::{Events, Incarnation};
+use super::opening::Opening;
 use super::session::Sessions;
 use super::waiting::{BATCH, Taken, Waiting};
 use crate::counts;
-use crate::http::Connection;
 use crate::message::{DisconnectReason, Event, EventKind, Handshake, SessionId, Text};
 use crate::transport::{Inbox, Result};
 
@@ -54,9 +53,10 @@ impl ConnectHandler<Door, Direct> for Connect {
         socket: Arc<Socket<Door>>,
         _auth: &'a Option<Value>,
     ) -> Pin<Box<dyn Future<Output = Accepted> + Send + 'a>> {
-        let connection = socket.req_parts().extensions.get::<Arc<Connection>>().cloned();
-        let websocket = matches!(socket.transport_type(), TransportType::Websocket);
-        let session = self.sessions.of(socket.id, connection, websocket);
+        let opening = opening(&socket);
+        let session = self
+            .sessions
+            .of(socket.id, opening.connection(), opening.is_websocket());
         let member = Member::new(&self.clients, socket.id, Arc::downgrade(&socket), session);
         socket.on_fallback(Messages { member: member.clone() });
         socket.on_disconnect(Leave { member: member.clone() });
@@ -70,7 +70,7 @@ impl ConnectHandler<Door, Direct> for Connect {
             .get::<Arc<Member>>()
             .expect("the middleware put it there");
         debug!(client = %member.id, namespace = %self.clients.namespace, "connected");
-        member.open(EventKind::Connection(Box::new(handshake(&socket, &member, auth))));
+        member.open(EventKind::Connection(Box::new(handshake(&socket, auth))));
     }
 }
 
@@ -194,25 +194,14 @@ fn client(event: &Event) -> Option<&SessionId> {
     event.client.as_ref().map(|client| &client.id)
 }
 
-fn handshake(socket: &Socket<Door>, member: &Member, auth: Option<Value>) -> Handshake {
-    let request = socket.req_parts();
-    let header = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
-        (
-            name.as_str().to_owned(),
-            String::from_utf8_lossy(value.as_bytes()).into_owned(),
-        )
-    };
-    Handshake {
-        auth: auth.and_then(|auth| valid_json(auth.as_str()?)),
-        query: request.uri.query().unwrap_or_default().to_owned(),
-        headers: request.headers.iter().map(header).collect(),
-        remote_addr: member.session.peer(),
-        transport: match socket.transport_type() {
-            TransportType::Polling => Text::from_static("polling"),
-            TransportType::Websocket => Text::from_static("websocket"),
-        },
-        recovered: false,
-    }
+fn handshake(socket: &Socket<Door>, auth: Option<Value>) -> Handshake {
+    let auth = auth.and_then(|auth| valid_json(auth.as_str()?));
+    opening(socket).handshake(auth)
+}
+
+fn opening(socket: &Socket<Door>) -> &Arc<Opening> {
+    let opening = socket.req_parts().extensions.get();
+    opening.expect("the service puts it into each request that opens a session")
 }
 
 fn valid_json(text: &str) -> Option<Text> {

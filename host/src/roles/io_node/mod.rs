@@ -11,6 +11,7 @@ mod door;
 mod incarnation;
 mod intake;
 mod membership;
+mod opening;
 mod requests;
 mod service;
 mod session;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::service::Service;
@@ -34,16 +36,16 @@ use self::door::{Door, Doors};
 use self::incarnation::Gate;
 use self::intake::Connect;
 use self::membership::{Joined, Membership};
-use self::service::SignsOfLife;
+use self::service::Terms;
 use self::session::{Bounds, Sessions};
 use crate::message::Namespace;
 use crate::shutdown::Shutdown;
 use crate::transport::{self, Transport};
 
-pub use self::service::{IoService, RequestBody};
+pub use self::service::{AnswerBody, IoService, RequestBody};
 
 /// Bytes read from a websocket at once. Small, because each connection keeps as much.
-const READ_BUFFER: usize = 4 * 1_024;
+const READ_BUFFER: usize = 256;
 /// Packets in a socket's send queue. Never the limit that counts: that is in bytes, and kept by the session.
 const SEND_QUEUE: usize = 1 << 20;
 
@@ -92,7 +94,8 @@ where
     S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
     S::Future: Send,
     S::Error: Send,
-    B: Body + Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: std::error::Error + Send + Sync + 'static,
 {
     let doors = Doors::default();
     let (engine, io) = builder(&settings)
@@ -108,16 +111,12 @@ where
         unsent: settings.send_buffer,
     });
     let gate = Gate::new();
-    let signs_of_life = SignsOfLife {
-        every: settings.ping_timeout / 3,
+    let terms = Terms {
+        signs_of_life: settings.ping_timeout / 3,
+        max_payload: settings.max_payload,
+        websocket: settings.websocket,
     };
-    let service = IoService::new(
-        engine,
-        settings.path.clone(),
-        sessions.clone(),
-        gate.clone(),
-        signs_of_life,
-    );
+    let service = IoService::new(engine, settings.path.clone(), sessions.clone(), gate.clone(), terms);
     let end_polling = service.end_polling(shutdown.clone());
     let mut namespaces = HashMap::new();
     for namespace in settings.namespaces {

@@ -208,14 +208,6 @@ impl Session {
         self.flow().connection.iter().for_each(|connection| connection.close());
     }
 
-    /// The peer's address.
-    pub(super) fn peer(&self) -> Option<String> {
-        self.flow()
-            .connection
-            .as_ref()
-            .map(|connection| connection.peer().to_string())
-    }
-
     fn move_to(&self, connection: Arc<Connection>, websocket: bool) {
         let mut flow = self.flow();
         if flow
