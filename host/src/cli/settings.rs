@@ -17,6 +17,7 @@ pub(super) fn http(http: &Http) -> HttpSettings {
     HttpSettings {
         max_connections: http.max_connections,
         header_timeout: Duration::from_millis(http.header_timeout_ms),
+        ..HttpSettings::default()
     }
 }
 

@@ -10,7 +10,7 @@ use super::member::Member;
 use crate::message::{Audience, Channel, Namespace, NodeId, Scope, SessionId};
 
 /// What all clients of this io-node have in common.
-pub(super) struct Terms {
+pub(super) struct Common {
     pub(super) io_node: NodeId,
     pub(super) codec: Codec,
     pub(super) gate: Arc<Gate>,
@@ -21,7 +21,7 @@ pub(super) struct Terms {
 /// The clients of one namespace on this io-node.
 pub(super) struct Clients {
     pub(super) namespace: Namespace,
-    pub(super) terms: Arc<Terms>,
+    pub(super) common: Arc<Common>,
     /// How long a handler may take to admit a client; none when it is not asked.
     pub(super) admission: Option<Duration>,
     present: RwLock<Present>,
@@ -40,10 +40,10 @@ struct Present {
 pub(super) struct TooManyChannels;
 
 impl Clients {
-    pub(super) fn new(namespace: Namespace, admission: Option<Duration>, terms: Arc<Terms>) -> Arc<Self> {
+    pub(super) fn new(namespace: Namespace, admission: Option<Duration>, common: Arc<Common>) -> Arc<Self> {
         Arc::new(Self {
             namespace,
-            terms,
+            common,
             admission,
             present: RwLock::default(),
         })
@@ -136,7 +136,7 @@ impl Clients {
             .iter()
             .filter(|channel| !subscriptions.contains(*channel))
             .count();
-        if subscriptions.len() + new > self.terms.max_channels {
+        if subscriptions.len() + new > self.common.max_channels {
             return Err(TooManyChannels);
         }
         for channel in channels {

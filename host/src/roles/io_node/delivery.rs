@@ -130,7 +130,7 @@ impl Delivery {
         if audience.is_empty() {
             return;
         }
-        let packet = clients.terms.codec.event(&to.namespace, event, args, None);
+        let packet = clients.common.codec.event(&to.namespace, event, args, None);
         for member in audience {
             match volatile {
                 true => member.push_volatile(packet.clone()),

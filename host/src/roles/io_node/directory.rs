@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::AppDoor;
-use super::clients::{Clients, Terms};
+use super::clients::{Clients, Common};
 use super::member::Member;
 use crate::message::{Audience, Namespace, SessionId};
 use crate::namespaces::Namespaces;
@@ -15,17 +15,17 @@ use crate::namespaces::Namespaces;
 /// All namespaces.
 pub(super) struct Directory {
     apps: Namespaces<AppDoor>,
-    terms: Arc<Terms>,
+    common: Arc<Common>,
     present: RwLock<HashMap<Namespace, Arc<Clients>>>,
 }
 
 impl Directory {
     /// # Errors
     /// When a namespace is no valid pattern, or two are the same.
-    pub(super) fn new(apps: Vec<AppDoor>, terms: Arc<Terms>) -> Result<Arc<Self>, String> {
+    pub(super) fn new(apps: Vec<AppDoor>, common: Arc<Common>) -> Result<Arc<Self>, String> {
         let mut directory = Self {
             apps: Namespaces::default(),
-            terms,
+            common,
             present: RwLock::default(),
         };
         for app in apps {
@@ -50,7 +50,7 @@ impl Directory {
         let namespace = Namespace::from(namespace);
         let clients = present
             .entry(namespace.clone())
-            .or_insert_with(|| Clients::new(namespace, app.admission, self.terms.clone()));
+            .or_insert_with(|| Clients::new(namespace, app.admission, self.common.clone()));
         let member = member(clients);
         clients.wait_at_door(&member);
         Some(member)

@@ -90,7 +90,7 @@ impl Member {
             requests: Requests::default(),
             sid,
             directory: directory.clone(),
-            incarnation: clients.terms.gate.present(),
+            incarnation: clients.common.gate.present(),
             verdict: OnceLock::new(),
             state: Mutex::new(state),
         })
@@ -134,8 +134,12 @@ impl Member {
     /// Tells the client that it is connected, before it can hear anything else.
     fn let_in(self: &Arc<Self>, state: &mut State) {
         state.stage = Stage::Open;
-        let terms = &self.clients.terms;
-        self.push(terms.codec.connected(self.namespace(), self.sid, self.session.revision));
+        let common = &self.clients.common;
+        self.push(
+            common
+                .codec
+                .connected(self.namespace(), self.sid, self.session.revision),
+        );
         self.clients.let_in(self);
     }
 
@@ -183,7 +187,7 @@ impl Member {
         let namespace = self.namespace().as_str();
         self.push(
             self.clients
-                .terms
+                .common
                 .codec
                 .refused(namespace, refusal, self.session.revision),
         );
@@ -219,7 +223,7 @@ impl Member {
         let number = self.requests.add(asked);
         self.push(
             self.clients
-                .terms
+                .common
                 .codec
                 .event(self.namespace(), event, args, Some(number)),
         );
@@ -305,7 +309,7 @@ impl Member {
     pub(super) fn acknowledge(&self, number: i64, args: &Payload) {
         let is_awaited = self.state().acks.remove(&number);
         if is_awaited {
-            self.push(self.clients.terms.codec.answer(self.namespace(), args, number));
+            self.push(self.clients.common.codec.answer(self.namespace(), args, number));
         }
     }
 
@@ -340,7 +344,7 @@ impl Member {
 
     /// Disconnects the client from its namespace.
     pub(super) fn disconnect(self: &Arc<Self>) {
-        self.push(self.clients.terms.codec.disconnected(self.namespace()));
+        self.push(self.clients.common.codec.disconnected(self.namespace()));
         self.session.leave(self.namespace());
         self.close(DisconnectReason::Server);
     }
@@ -383,7 +387,7 @@ impl Member {
     fn event(&self, state: &State, kind: EventKind) -> Event {
         let client = Client {
             id: self.id.clone(),
-            io_node: self.clients.terms.io_node.clone(),
+            io_node: self.clients.common.io_node.clone(),
             attributes: state.attributes.clone(),
         };
         Event {

@@ -31,6 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use bytes::Bytes;
 use engineioxide::TransportType;
 use engineioxide::config::EngineIoConfig;
 use engineioxide::service::EngineIoService;
@@ -39,23 +40,23 @@ use http_body::Body;
 use hyper::service::Service;
 use tracing::info;
 
-use self::clients::Terms;
+use self::clients::Common;
 use self::codec::Codec;
 use self::directory::Directory;
 use self::incarnation::Gate;
 use self::membership::{Joined, Membership};
 use self::protocol::Protocol;
-use self::service::SignsOfLife;
+use self::service::Terms;
 use self::session::{Bounds, Sessions};
 use crate::message::Namespace;
 use crate::shutdown::Shutdown;
 use crate::transport::{self, Transport};
 
 pub use self::codec::Encoding;
-pub use self::service::{IoService, RequestBody};
+pub use self::service::{AnswerBody, IoService, RequestBody};
 
 /// Bytes read from a websocket at once. Small, because each connection keeps as much.
-const READ_BUFFER: usize = 4 * 1_024;
+const READ_BUFFER: usize = 256;
 /// Packets in a socket's send queue. Never the limit that counts: that is in bytes, and kept by the session.
 const SEND_QUEUE: usize = 1 << 20;
 
@@ -121,10 +122,11 @@ where
     S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
     S::Future: Send,
     S::Error: Send,
-    B: Body + Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: std::error::Error + Send + Sync + 'static,
 {
     let gate = Gate::new();
-    let terms = Arc::new(Terms {
+    let common = Arc::new(Common {
         io_node: settings.node.id.clone(),
         codec: Codec::new(settings.encoding, settings.max_payload),
         gate: gate.clone(),
@@ -134,9 +136,9 @@ where
         waiting: settings.max_payload,
         unsent: settings.send_buffer,
     });
-    let directory = Directory::new(settings.apps.clone(), terms.clone()).map_err(anyhow::Error::msg)?;
+    let directory = Directory::new(settings.apps.clone(), common.clone()).map_err(anyhow::Error::msg)?;
     let protocol = Arc::new(Protocol {
-        terms,
+        common,
         sessions: sessions.clone(),
         directory: directory.clone(),
         connect_timeout: settings.connect_timeout,
@@ -147,16 +149,12 @@ where
         .join_io(settings.node.clone())
         .await
         .context("cannot join the transport")?;
-    let signs_of_life = SignsOfLife {
-        every: settings.ping_timeout / 3,
+    let terms = Terms {
+        signs_of_life: settings.ping_timeout / 3,
+        max_payload: settings.max_payload,
+        websocket: settings.websocket,
     };
-    let service = IoService::new(
-        engine,
-        settings.path.clone(),
-        sessions.clone(),
-        gate.clone(),
-        signs_of_life,
-    );
+    let service = IoService::new(engine, settings.path.clone(), sessions.clone(), gate.clone(), terms);
 
     info!(io_node = %settings.node.id, path = settings.path, "io-node started");
     let (incarnation, events) = gate.open();

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 use tracing::debug;
 
 use super::args::{self, Malformed};
-use super::clients::Terms;
+use super::clients::Common;
 use super::codec::{Content, Incoming, Revision};
 use super::directory::Directory;
 use super::member::Member;
@@ -28,7 +28,7 @@ const UNKNOWN_NAMESPACE: &str = "Invalid namespace";
 
 /// Answers what clients send.
 pub struct Protocol {
-    pub(super) terms: Arc<Terms>,
+    pub(super) common: Arc<Common>,
     pub(super) sessions: Arc<Sessions>,
     pub(super) directory: Arc<Directory>,
     /// How long a session has to enter a namespace.
@@ -47,12 +47,9 @@ impl EngineIoHandler for Protocol {
     type Data = Seat;
 
     fn on_connect(self: Arc<Self>, socket: Arc<Socket<Seat>>) {
-        let parts = &socket.req_parts;
-        let opening = match parts.extensions.get::<Arc<Opening>>() {
-            Some(opening) => opening.clone(),
-            None => Opening::of_parts(parts),
-        };
-        let session = self.sessions.begin(&socket, opening);
+        let opening = socket.req_parts.extensions.get::<Arc<Opening>>();
+        let opening = opening.expect("the service puts it into each request that opens a session");
+        let session = self.sessions.begin(&socket, opening.clone());
         socket.data.take(session.clone());
         match session.revision {
             Revision::V5 => self.expect_entry(&session),
@@ -82,13 +79,13 @@ impl EngineIoHandler for Protocol {
 
     fn on_message(self: &Arc<Self>, text: Str, socket: Arc<Socket<Seat>>) {
         let Some(session) = socket.data.session() else { return };
-        let read = self.terms.codec.read_text(&session.unfinished, text);
+        let read = self.common.codec.read_text(&session.unfinished, text);
         self.take_in(session, read);
     }
 
     fn on_binary(self: &Arc<Self>, data: Bytes, socket: Arc<Socket<Seat>>) {
         let Some(session) = socket.data.session() else { return };
-        let read = self.terms.codec.read_binary(&session.unfinished, data);
+        let read = self.common.codec.read_binary(&session.unfinished, data);
         self.take_in(session, read);
     }
 }
@@ -185,9 +182,9 @@ impl Protocol {
             // Without which these would go nowhere else.
             (Revision::V4, "/") => {
                 let main = "/".into();
-                self.terms.codec.connected(&main, session.id, session.revision)
+                self.common.codec.connected(&main, session.id, session.revision)
             }
-            (revision, _) => self.terms.codec.refused(namespace, &refusal, revision),
+            (revision, _) => self.common.codec.refused(namespace, &refusal, revision),
         };
         // Nothing was sent to it before that it could not read.
         let _ = session.send(packet);

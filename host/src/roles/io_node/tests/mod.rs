@@ -167,7 +167,11 @@ impl Fixture {
         let listener = server::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let ending = shutdown.clone();
-        shutdown.spawn(async move { server::serve(listener, service, &HttpSettings::default(), ending).await });
+        let websockets: Arc<dyn server::WebSockets> = Arc::new(service.clone());
+        shutdown.spawn(async move {
+            let settings = HttpSettings::default();
+            server::serve_with_websockets(listener, service, websockets, &settings, ending).await;
+        });
         Self {
             transport,
             address,
