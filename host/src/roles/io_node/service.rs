@@ -15,7 +15,7 @@ use bytes::Bytes;
 use engineioxide::service::EngineIoService;
 use engineioxide::sid::Sid;
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{self, BoxFuture};
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_KEY};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::Body;
@@ -268,42 +268,31 @@ where
         }
     }
 
-    async fn answer(self, mut request: Request<Incoming>) -> Result<Response<AnswerBody>, Mistake<S>> {
+    /// Each kind of answer is a future of its own: most requests that wait are polls, and hold no more than they need.
+    fn answer(&self, mut request: Request<Incoming>) -> BoxFuture<'static, Answered<Mistake<S>>> {
         let Some(question) = self.question(request.uri()) else {
-            return self.ask(request.map(Either::Left)).await;
+            return Box::pin(to_ours(self.engine.call(request.map(Either::Left))));
         };
         if let Some(refusal) = self.refusal(&question) {
-            return Ok(refusal);
+            return Box::pin(future::ready(Ok(refusal)));
         }
         match (question.sid, request.method()) {
-            (Some(sid), &Method::POST) => {
-                self.hold(sid).await;
-                match whole_body(request, self.terms.max_payload).await {
-                    Ok(request) => self.ask(request.map(|body| Either::Right(body.into()))).await,
-                    Err(status) => {
-                        let mut answer = answer(status);
-                        answer
-                            .headers_mut()
-                            .insert(CONNECTION, HeaderValue::from_static("close"));
-                        Ok(answer)
-                    }
-                }
-            }
+            (Some(sid), &Method::POST) => Box::pin(self.clone().take_in(sid, request)),
             (Some(sid), &Method::GET) if !question.websocket => {
                 if let Some(connection) = request.extensions().get::<Arc<Connection>>() {
                     self.sessions.moved(sid, connection.clone(), false);
                 }
-                let unanswered = Unanswered(Some(|| self.end_session(sid)));
-                let answer = self.ask(request.map(Either::Left)).await;
-                unanswered.is_answered();
-                answer
+                let answer = to_ours(self.engine.call(request.map(Either::Left)));
+                let service = self.clone();
+                let unanswered = Unanswered(Some(move || service.end_session(sid)));
+                Box::pin(answer.inspect(move |_| unanswered.is_answered()))
             }
             (None, &Method::GET) if !question.websocket => {
                 self.strip(&mut request, &question);
-                let opened = self.ask(request.map(Either::Left)).await?;
+                let opened = to_ours(self.engine.call(request.map(Either::Left)));
                 match question.version {
-                    Version::V3 => Ok(opened),
-                    Version::V4 => Ok(self.spare_first_ping(opened).await),
+                    Version::V3 => Box::pin(opened),
+                    Version::V4 => Box::pin(self.clone().spare_first_ping(opened)),
                 }
             }
             (_, &Method::GET) => {
@@ -314,28 +303,38 @@ where
                 if let Some(key) = key {
                     request.headers_mut().insert(SEC_WEBSOCKET_KEY, key);
                 }
-                self.ask(request.map(Either::Left)).await
+                Box::pin(to_ours(self.engine.call(request.map(Either::Left))))
             }
-            _ => self.ask(request.map(Either::Left)).await,
+            _ => Box::pin(to_ours(self.engine.call(request.map(Either::Left)))),
         }
     }
 
-    async fn ask(&self, request: Request<RequestBody>) -> Result<Response<AnswerBody>, Mistake<S>> {
-        let answer = self.engine.call(request).await?;
-        Ok(answer.map(|body| body.map_err(Into::into).boxed_unsync()))
+    /// Gives the engine what a client that polls sends, when it has come as a whole.
+    async fn take_in(self, sid: Sid, request: Request<Incoming>) -> Answered<Mistake<S>> {
+        self.hold(sid).await;
+        match whole_body(request, self.terms.max_payload).await {
+            Ok(request) => to_ours(self.engine.call(request.map(|body| Either::Right(body.into())))).await,
+            Err(status) => {
+                let mut answer = answer(status);
+                answer
+                    .headers_mut()
+                    .insert(CONNECTION, HeaderValue::from_static("close"));
+                Ok(answer)
+            }
+        }
     }
 
     /// Takes the ping that the engine sends as soon as a session is open, before the client can, and answers it. What else
     /// is there by then goes with the answer that opens the session.
-    async fn spare_first_ping(&self, opened: Response<AnswerBody>) -> Response<AnswerBody> {
-        let (mut parts, body) = opened.into_parts();
+    async fn spare_first_ping(self, opened: impl Future<Output = Answered<Mistake<S>>>) -> Answered<Mistake<S>> {
+        let (mut parts, body) = opened.await?.into_parts();
         let Ok(body) = body.collect().await else {
-            return answer(StatusCode::INTERNAL_SERVER_ERROR);
+            return Ok(answer(StatusCode::INTERNAL_SERVER_ERROR));
         };
         let mut body = body.to_bytes();
         if let Some(sid) = sid_of(&body) {
             let unanswered = Unanswered(Some(|| self.end_session(sid)));
-            let polled = self.ask(self.of_client(sid, Method::GET, b"")).await;
+            let polled = to_ours(self.engine.call(self.of_client(sid, Method::GET, b""))).await;
             let packets = match polled {
                 Ok(polled) if polled.status() == StatusCode::OK => polled.into_body().collect().await.ok(),
                 _ => None,
@@ -354,7 +353,7 @@ where
             unanswered.is_answered();
         }
         parts.headers.insert(CONTENT_LENGTH, body.len().into());
-        Response::from_parts(parts, whole(body))
+        Ok(Response::from_parts(parts, whole(body)))
     }
 }
 
@@ -397,6 +396,7 @@ where
     }
 }
 
+type Answered<E> = Result<Response<AnswerBody>, E>;
 type Engine<S> = EngineIoService<Protocol, S>;
 type Answering<S> = <Engine<S> as Service<Request<RequestBody>>>::Future;
 type Mistake<S> = <Engine<S> as Service<Request<RequestBody>>>::Error;
@@ -414,7 +414,7 @@ where
     type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        Box::pin(self.clone().answer(request))
+        self.answer(request)
     }
 }
 
@@ -433,6 +433,15 @@ impl<F: FnOnce()> Drop for Unanswered<F> {
             gone();
         }
     }
+}
+
+/// An answer of the engine as one of ours.
+async fn to_ours<B, E>(answer: impl Future<Output = Result<Response<B>, E>>) -> Answered<E>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    Ok(answer.await?.map(|body| body.map_err(Into::into).boxed_unsync()))
 }
 
 fn answer(status: StatusCode) -> Response<AnswerBody> {
