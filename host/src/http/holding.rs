@@ -166,8 +166,8 @@ where
     fn answer(&self, mut request: Request<Incoming>) -> Answered<S::Future, B, S::Error> {
         request.extensions_mut().insert(self.connection.clone());
         let mut request = match self.answer_handshake(request) {
-            Ok(answer) => return Either::Left(future::ready(Ok(answer.map(EitherBody::Left)))),
-            Err(request) => request,
+            Either::Left(answer) => return Either::Left(future::ready(Ok(answer.map(EitherBody::Left)))),
+            Either::Right(request) => request,
         };
         if !request.body().is_end_stream() {
             request.extensions_mut().insert(BodyTimeout(self.holding.body_timeout));
@@ -181,21 +181,21 @@ where
     }
 
     /// Answers a request that is to become a WebSocket, or gives it back when nobody takes it.
-    fn answer_handshake(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Request<Incoming>> {
+    fn answer_handshake(&self, request: Request<Incoming>) -> Either<Response<Full<Bytes>>, Request<Incoming>> {
         let Some(websockets) = self
             .holding
             .websockets
             .as_ref()
             .filter(|_| request.method() == Method::GET)
         else {
-            return Err(request);
+            return Either::Right(request);
         };
         let (parts, body) = request.into_parts();
         let mut request = Request::from_parts(parts, ());
         if !websockets.takes(&request) {
-            return Err(request.map(|()| body));
+            return Either::Right(request.map(|()| body));
         }
-        Ok(match handshake::accept(&request) {
+        Either::Left(match handshake::accept(&request) {
             Ok(accept) => {
                 let upgraded = hyper::upgrade::on(&mut request);
                 let mut upgrading = self.upgrading.lock().expect("nothing panics while it holds this lock");

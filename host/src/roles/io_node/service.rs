@@ -285,7 +285,7 @@ where
                 let answer = to_ours(self.engine.call(request.map(Either::Left)));
                 let service = self.clone();
                 let unanswered = Unanswered(Some(move || service.end_session(sid)));
-                Box::pin(answer.inspect(move |_| unanswered.is_answered()))
+                Box::pin(answer.inspect(move |_| unanswered.answered()))
             }
             (None, &Method::GET) if !question.websocket => {
                 self.strip(&mut request, &question);
@@ -350,7 +350,7 @@ where
             let mut all = String::from_utf8_lossy(&body).into_owned();
             others.for_each(|packet| all.extend([&SEPARATOR.to_string(), packet]));
             body = all.into();
-            unanswered.is_answered();
+            unanswered.answered();
         }
         parts.headers.insert(CONTENT_LENGTH, body.len().into());
         Ok(Response::from_parts(parts, whole(body)))
@@ -422,7 +422,7 @@ where
 struct Unanswered<F: FnOnce()>(Option<F>);
 
 impl<F: FnOnce()> Unanswered<F> {
-    fn is_answered(mut self) {
+    fn answered(mut self) {
         self.0 = None;
     }
 }
