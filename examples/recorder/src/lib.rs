@@ -26,7 +26,7 @@ pub use record::{Numbers, Record};
 const WATCHERS: &str = "watchers";
 
 /// The handler. It remembers nothing of its clients.
-pub struct Conformance {
+pub struct Recorder {
     /// How many events this instance was given.
     events: u32,
 }
@@ -39,14 +39,14 @@ struct Auth {
     watch: bool,
 }
 
-impl Default for Conformance {
+impl Default for Recorder {
     fn default() -> Self {
         fault::when_it_starts();
         Self { events: 0 }
     }
 }
 
-impl Handler for Conformance {
+impl Handler for Recorder {
     fn on_connection(&mut self, client: &Client, handshake: &Handshake) -> Result {
         self.begin();
         let Auth { channel, watch } = handshake.auth().unwrap_or_default();
@@ -100,14 +100,14 @@ impl Handler for Conformance {
     }
 }
 
-impl Conformance {
+impl Recorder {
     fn begin(&mut self) {
         self.events += 1;
         fault::when_it_handles(self.events);
     }
 }
 
-plugnode_sdk::export!(Conformance);
+plugnode_sdk::export!(Recorder);
 
 /// Message `n` (number, id of another client or null, bytes or null, and perhaps trouble): to the sender with the bytes, to
 /// the other client, to the channel, and to whoever waits for an acknowledgement, in this order. Trouble comes when half
@@ -170,7 +170,7 @@ fn keys(message: &Incoming) -> Result<Vec<String>> {
 }
 
 fn key(id: &str) -> String {
-    format!("conformance:{id}")
+    format!("record:{id}")
 }
 
 /// A word for each reason, as the contract spells it.
@@ -193,7 +193,7 @@ mod tests {
     use super::*;
     use plugnode_sdk::test::{Kit, handshake};
 
-    fn app(clients: &[&str]) -> Kit<Conformance> {
+    fn app(clients: &[&str]) -> Kit<Recorder> {
         let mut app = Kit::with_instances(3);
         for id in clients {
             let auth = Some(json!({ "channel": "c", "watch": *id == "watcher" }).to_string());
@@ -203,12 +203,12 @@ mod tests {
         app
     }
 
-    fn record(app: &mut Kit<Conformance>, of: &str) -> Option<Record> {
+    fn record(app: &mut Kit<Recorder>, of: &str) -> Option<Record> {
         let answer = app.ask("watcher", "records", (vec![of],)).expect("it acks");
         answer.arg::<Vec<Option<Record>>>(0).expect("records").remove(0)
     }
 
-    fn names(app: &mut Kit<Conformance>, of: &str) -> Vec<String> {
+    fn names(app: &mut Kit<Recorder>, of: &str) -> Vec<String> {
         app.take_sent_to(of).into_iter().map(|sent| sent.event).collect()
     }
 
