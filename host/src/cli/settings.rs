@@ -132,6 +132,7 @@ pub(super) fn app(app: &App, node: &NodeId, key_value: Arc<dyn KeyValue>) -> App
             Dispatch::RoundRobin => wasm::Dispatch::RoundRobin,
             Dispatch::Sticky => wasm::Dispatch::Sticky,
         },
+        admission: false,
         limits: Limits {
             memory: app.limits.memory.in_memory(),
             time: Duration::from_millis(app.limits.time_ms),

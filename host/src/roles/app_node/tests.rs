@@ -125,6 +125,7 @@ async fn start(transport: Arc<dyn Transport>, store: Arc<Store>, shutdown: &Shut
         node: "app".into(),
         instances: 4,
         dispatch: Dispatch::RoundRobin,
+        admission: false,
         limits: Limits {
             time: TIME,
             ..Limits::default()

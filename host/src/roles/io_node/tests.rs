@@ -96,6 +96,10 @@ impl Inbox for Valve {
         self.busy.store(false, Ordering::SeqCst);
         refused
     }
+
+    async fn tell(&self, node: &NodeId, command: crate::message::Command) -> Answer<()> {
+        self.inbox.tell(node, command).await
+    }
 }
 
 async fn opened(mut valve: watch::Receiver<bool>) {
