@@ -61,7 +61,9 @@ pub(crate) fn answer(client: &Client, message: &Incoming) -> Result {
         "emit_from_remote_sock" => settled(message, one()?.emit("emit", hello))?,
         "emit_with_ack_from_remote_sock" => {
             let one = one()?;
-            ask(message, With::Answer, |token| one.request("emit", hello, PATIENCE, token))?;
+            ask(message, With::Answer, |token| {
+                one.request("emit", hello, PATIENCE, token)
+            })?;
         }
         "join_room_from_remote_sock" => settled(message, one()?.join(hello))?,
         "leave_room_from_remote_sock" => settled(message, one()?.leave("room4"))?,
@@ -129,7 +131,9 @@ fn flat(collected: &Payload) -> Result<Payload> {
         args: Vec<&'a RawValue>,
     }
     let (Collected { answers },) = serde_json::from_str(&collected.json)?;
-    let firsts = answers.iter().map(|answer| answer.args.first().map_or("null", |argument| argument.get()));
+    let firsts = answers
+        .iter()
+        .map(|answer| answer.args.first().map_or("null", |argument| argument.get()));
     Ok(Payload {
         json: format!("[[{}]]", Vec::from_iter(firsts).join(",")),
         attachments: collected.attachments.clone(),

@@ -72,7 +72,10 @@ mod tests {
         app.message("ada", "message", args());
         assert_eq!(app.sent_to("ada")[1..], [Sent::new("message-back", args())]);
         let answer = app.ask("ada", "message-with-ack", args()).unwrap();
-        assert_eq!(answer.args::<(u32, String, Vec<Binary>)>().unwrap().2, [Binary(vec![3])]);
+        assert_eq!(
+            answer.args::<(u32, String, Vec<Binary>)>().unwrap().2,
+            [Binary(vec![3])]
+        );
         app.message("ada", "kick-me", ());
         assert!(app.is_connected("ada"), "rooms and the rest are in / alone");
     }
@@ -91,7 +94,10 @@ mod tests {
         app.message("ada", "shout", "all");
         assert!(app.sent_to("ada").is_empty());
         let shouted = Sent::new("shouted", "all");
-        assert_eq!(app.sent_to("bob"), [Sent::new("said", Binary(vec![7])), shouted.clone()]);
+        assert_eq!(
+            app.sent_to("bob"),
+            [Sent::new("said", Binary(vec![7])), shouted.clone()]
+        );
         assert_eq!(app.sent_to("cyd"), [shouted]);
         app.ask("bob", "leave", "room");
         app.message("ada", "say", ("room", "nobody"));
