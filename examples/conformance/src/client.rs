@@ -134,3 +134,112 @@ fn note(client: &Client, change: impl FnOnce(&mut Notes)) -> Result {
     change(&mut notes);
     Ok(bucket()?.set(client.id(), &notes)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Conformance;
+    use plugnode_sdk::test::{Kit, Sent, handshake};
+
+    fn app(namespace: &str) -> Kit<Conformance> {
+        // Several instances: what is known of a client does not depend on who handles its events.
+        Kit::with_instances(3)
+            .with_admission()
+            .in_namespace(namespace)
+            .with_config("configuration", "client")
+    }
+
+    fn asking(query: &str, auth: Option<&str>) -> Handshake {
+        Handshake {
+            query: query.into(),
+            auth: auth.map(Into::into),
+            ..handshake()
+        }
+    }
+
+    #[test]
+    fn who_fails_is_refused() {
+        let mut main = app("/");
+        main.connect_with("ada", asking("EIO=4&fail=true", None));
+        main.connect_with("bob", asking("EIO=4&fail=", None));
+        let refusal = main.refusal_of("ada").expect("the query says so");
+        assert_eq!(
+            (refusal.message.as_str(), &refusal.data),
+            ("Auth failed (main namespace)", &None)
+        );
+        assert!(main.refusal_of("bob").is_none());
+        assert!(main.sent_to("bob").is_empty());
+        let mut no = app("/no");
+        no.connect("ada");
+        let refusal = no.refusal_of("ada").expect("nobody may come here");
+        assert_eq!(refusal.message, "Auth failed (custom namespace)");
+    }
+
+    #[test]
+    fn the_handshake_is_decoded_and_kept_while_the_client_is_there() {
+        let decoded = serde_json::json!({ "query": { "&a": "&=?a", "b": "c d" }, "auth": { "e": "f" } });
+        let sent = || asking("%26a=%26%3D%3Fa&b=c+d", Some(r#"{"e": "f"}"#));
+        let mut main = app("/");
+        main.connect_with("ada", sent());
+        let answer = main.ask("ada", "getHandshake", ()).unwrap();
+        assert_eq!(answer.arg::<Value>(0).unwrap(), decoded);
+        main.disconnect("ada", DisconnectReason::ClientDisconnect);
+        assert!(main.keys("default").is_empty());
+        let mut abc = app("/abc");
+        abc.connect_with("ada", sent());
+        assert_eq!(abc.sent_to("ada"), [Sent::new("handshake", &decoded)]);
+    }
+
+    #[test]
+    fn binary_is_told_from_what_is_like_it() {
+        let mut main = app("/");
+        main.connect("ada");
+        let jsonbuff = |message: Binary| (serde_json::json!("lol"), message);
+        main.message("ada", "buffa", (vec![1, 2],));
+        main.message("ada", "buffa", "text");
+        main.message("ada", "jsonbuff", jsonbuff(Binary(vec![1])));
+        assert!(main.sent_to("ada").is_empty());
+        main.message("ada", "abuff2", "too early");
+        main.message("ada", "buffa", Binary(vec![1]));
+        main.message("ada", "abuff1", Binary(vec![1]));
+        main.message("ada", "abuff2", "in time");
+        main.message("ada", "doge", ());
+        let doge = Sent::new("doge", Binary(b"asdfasdf".into()));
+        let expected = [Sent::new("buffack", ()), Sent::new("abuff2-ack", ()), doge];
+        assert_eq!(main.sent_to("ada"), expected);
+    }
+
+    #[test]
+    fn only_the_right_acknowledgement_is_got() {
+        let mut main = app("/");
+        main.connect("ada");
+        assert!(main.ask("ada", "ack", ()).is_none());
+        assert_eq!(main.take_sent_to("ada"), [Sent::new("ack", ())]);
+        for wrong in [r#"[5,{"test":false}]"#, r#"[4,{"test":true}]"#, "[5]", "[]"] {
+            main.reply("ada", "ack", Some(payload(wrong)));
+        }
+        main.reply("ada", "ack", None);
+        assert!(main.sent_to("ada").is_empty());
+        main.reply("ada", "ack", Some(payload(r#"[5,{"test":true}]"#)));
+        assert_eq!(main.sent_to("ada"), [Sent::new("got it", ())]);
+    }
+
+    #[test]
+    fn what_has_no_handler_is_dropped() {
+        for namespace in ["/", "/foo", "/valid"] {
+            let mut app = app(namespace);
+            app.connect("ada");
+            assert!(app.ask("ada", "unknown", 1).is_none());
+            let id = app.ask("ada", "getId", ()).map(|answer| answer.json);
+            assert_eq!(id, (namespace != "/valid").then(|| r#"["ada"]"#.into()));
+            assert!(app.sent_to("ada").is_empty());
+        }
+    }
+
+    fn payload(json: &str) -> Payload {
+        Payload {
+            json: json.into(),
+            attachments: Vec::new(),
+        }
+    }
+}

@@ -139,3 +139,75 @@ fn flat(collected: &Payload) -> Result<Payload> {
         attachments: collected.attachments.clone(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Conformance;
+    use plugnode_sdk::test::{Kit, Sent};
+    use serde_json::Value;
+
+    fn app() -> Kit<Conformance> {
+        let mut app = Kit::with_instances(2)
+            .with_admission()
+            .with_config("configuration", "cluster");
+        app.connect("ada");
+        app.connect("bob");
+        app
+    }
+
+    fn ask(app: &mut Kit<Conformance>, event: &str, args: impl plugnode_sdk::Args) -> Value {
+        let answer = app.ask("ada", event, args).expect("it is acknowledged");
+        serde_json::from_str(&answer.json).unwrap()
+    }
+
+    #[test]
+    fn all_are_told_who_there_is() {
+        let mut app = app();
+        let rooms = json!([["ada", "bob", "room1", "room2", "room4", "room5"]]);
+        assert_eq!(ask(&mut app, "rooms", ()), rooms);
+        let clients = json!([[{ "id": "ada", "ns": "/" }, { "id": "bob", "ns": "/" }]]);
+        assert_eq!(ask(&mut app, "fetch_sockets", ()), clients);
+        let rooms = json!([["bob", "room1", "room2", "room4", "room5"]]);
+        assert_eq!(ask(&mut app, "get_rooms_remote_sock", "bob"), rooms);
+    }
+
+    #[test]
+    fn rooms_are_joined_and_left() {
+        let mut app = app();
+        assert_eq!(ask(&mut app, "join_room", ()), json!([]));
+        assert_eq!(ask(&mut app, "leave_room_from_remote_sock", "bob"), json!([]));
+        assert_eq!(ask(&mut app, "join_room_from_remote_sock", "bob"), json!([]));
+        assert_eq!(
+            app.channels_of("ada"),
+            ["ada", "room1", "room2", "room4", "room5", "room7"]
+        );
+        let of_bob = ["bob", "hello from ada", "room1", "room2", "room5", "room7"];
+        assert_eq!(app.channels_of("bob"), of_bob);
+        assert_eq!(ask(&mut app, "leave_room", ()), json!([]));
+        assert_eq!(app.channels_of("ada"), ["ada", "room1", "room2", "room5", "room7"]);
+    }
+
+    #[test]
+    fn answers_are_gathered_in_one_list() {
+        let mut app = app();
+        app.will_answer("ada", "broadcast_with_ack", (Binary(vec![1]), "more"));
+        app.will_answer("bob", "broadcast_with_ack", Binary(vec![2]));
+        let answer = app.ask("ada", "broadcast_with_ack", ()).unwrap();
+        let (gathered,): (Vec<Binary>,) = answer.args().unwrap();
+        assert_eq!(gathered, [Binary(vec![1]), Binary(vec![2])]);
+        assert_eq!(app.sent_to("bob"), [Sent::new("broadcast_with_ack", ((),))]);
+    }
+
+    #[test]
+    fn one_is_reached_wherever_it_is() {
+        let mut app = app();
+        assert_eq!(ask(&mut app, "emit_from_remote_sock", "bob"), json!([]));
+        assert_eq!(app.take_sent_to("bob"), [Sent::new("emit", "hello from ada")]);
+        assert!(app.sent_to("ada").is_empty());
+        assert_eq!(ask(&mut app, "disconnect_remote_sock", "bob"), json!([]));
+        assert!(!app.is_connected("bob"));
+        app.message("ada", "disconnect_socket", ());
+        assert!(!app.is_connected("ada"));
+    }
+}
