@@ -5,17 +5,25 @@
 //! crosses, and `door` is the one place where socketioxide is reached behind its front.
 
 mod args;
+#[allow(dead_code, reason = "the way in does not ask it yet")]
+mod attributes;
 mod clients;
 mod delivery;
 mod door;
 mod incarnation;
 mod intake;
+#[allow(dead_code, reason = "the way in does not ask it yet")]
+mod limits;
 mod membership;
+#[allow(dead_code, reason = "the way in does not ask it yet")]
+mod origin;
 mod requests;
 mod service;
 mod session;
 #[cfg(test)]
 mod tests;
+#[allow(dead_code, reason = "the way in does not ask it yet")]
+mod token;
 mod waiting;
 
 use std::collections::HashMap;
@@ -40,7 +48,10 @@ use crate::message::Namespace;
 use crate::shutdown::Shutdown;
 use crate::transport::{self, Transport};
 
+pub use self::attributes::Field;
+pub use self::limits::PerAddress;
 pub use self::service::{IoService, RequestBody};
+pub use self::token::{Algorithm, JwksPlace, KeySource, Secret, TokenSettings};
 
 /// Bytes read from a websocket at once. Small, because each connection keeps as much.
 const READ_BUFFER: usize = 4 * 1_024;
@@ -52,8 +63,8 @@ const SEND_QUEUE: usize = 1 << 20;
 pub struct IoNodeSettings {
     /// Its name and where clients reach it.
     pub node: transport::IoNode,
-    /// The namespaces that apps are bound to; any other is refused.
-    pub namespaces: Vec<Namespace>,
+    /// What apps there are to connect to; any other namespace is refused.
+    pub apps: Vec<AppDoor>,
     /// The path of Engine.IO, such as `/socket.io`.
     pub path: String,
     /// How often clients are pinged.
@@ -74,6 +85,45 @@ pub struct IoNodeSettings {
     pub polling: bool,
     /// Whether they may connect by websocket.
     pub websocket: bool,
+    /// Time over which connections are closed when the process ends.
+    pub drain: Duration,
+    /// How packets are written.
+    pub parser: Parser,
+    /// Whether clients of Socket.IO 2 may connect.
+    pub socket_io_2: bool,
+    /// Origins whose pages may connect, besides those of the host that the request goes to: `*`, or such as
+    /// `https://example.com`.
+    pub allowed_origins: Vec<String>,
+    /// What one address may have.
+    pub per_address: PerAddress,
+    /// Events a second of one client; none is any number.
+    pub events_per_second: Option<u32>,
+    /// Channels that one client may be in.
+    pub channels_per_client: usize,
+    /// Names of the attributes that clients have from the beginning, and where in the handshake each is found.
+    pub attributes: Vec<(String, Field)>,
+    /// Time that the answer to a new session is held back.
+    pub handshake_delay: Duration,
+    /// The tokens that clients have to show, if they have to.
+    pub token: Option<TokenSettings>,
+}
+
+/// The way into one app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppDoor {
+    /// Its namespace, or a pattern of namespaces.
+    pub namespace: Namespace,
+    /// When its handler decides who may connect: how long it may take.
+    pub admission: Option<Duration>,
+}
+
+/// How packets are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parser {
+    /// As JSON, with attachments.
+    Json,
+    /// As MessagePack.
+    Msgpack,
 }
 
 /// Joins the transport and gives the service that answers Engine.IO requests; all other requests go to `inner`. An
@@ -120,7 +170,7 @@ where
     );
     let end_polling = service.end_polling(shutdown.clone());
     let mut namespaces = HashMap::new();
-    for namespace in settings.namespaces {
+    for AppDoor { namespace, .. } in settings.apps {
         let clients = Clients::new(
             namespace.clone(),
             settings.node.id.clone(),

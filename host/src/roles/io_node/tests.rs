@@ -125,7 +125,10 @@ impl Fixture {
         });
         let settings = IoNodeSettings {
             node: Self::node(),
-            namespaces: vec!["/".into()],
+            apps: vec![AppDoor {
+                namespace: "/".into(),
+                admission: None,
+            }],
             path: "/socket.io".into(),
             ping_interval: every,
             ping_timeout: every,
@@ -136,6 +139,16 @@ impl Fixture {
             refuse_after: Duration::from_millis(150),
             polling: true,
             websocket: true,
+            drain: SOON,
+            parser: Parser::Json,
+            socket_io_2: false,
+            allowed_origins: Vec::new(),
+            per_address: PerAddress::default(),
+            events_per_second: None,
+            channels_per_client: 1_000,
+            attributes: Vec::new(),
+            handshake_delay: Duration::ZERO,
+            token: None,
         };
         let shutdown = Shutdown::new();
         let inner = service_fn(async |_| Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())));
