@@ -54,7 +54,6 @@ use self::directory::Directory;
 use self::incarnation::Gate;
 use self::membership::{Joined, Membership};
 use self::protocol::Protocol;
-use self::service::Terms;
 use self::session::{Bounds, Sessions};
 use crate::message::Namespace;
 use crate::shutdown::Shutdown;
@@ -173,12 +172,7 @@ where
         .join_io(settings.node.clone())
         .await
         .context("cannot join the transport")?;
-    let terms = Terms {
-        signs_of_life: settings.ping_timeout / 3,
-        max_payload: settings.max_payload,
-        websocket: settings.websocket,
-    };
-    let service = IoService::new(engine, settings.path.clone(), sessions.clone(), gate.clone(), terms);
+    let service = IoService::new(engine, &settings, sessions.clone(), gate.clone());
 
     info!(io_node = %settings.node.id, path = settings.path, "io-node started");
     let (incarnation, events) = gate.open();
