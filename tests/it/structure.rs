@@ -12,10 +12,11 @@ fn arrows_point_down() {
         ("message.rs", &[]),
         ("shutdown.rs", &[]),
         ("counts.rs", &[]),
+        ("namespaces.rs", &[]),
         ("pause.rs", &[]),
         ("release", &["message"]),
         ("admin", &["message", "release", "shutdown", "transport"]),
-        ("config", &["release", "transport"]),
+        ("config", &["namespaces", "release", "transport"]),
         ("http", &["counts", "shutdown"]),
         (
             "transport",
@@ -26,11 +27,28 @@ fn arrows_point_down() {
         ("roles/frontend", &["config", "http", "shutdown"]),
         (
             "roles/io_node",
-            &["counts", "http", "message", "pause", "shutdown", "transport"],
+            &[
+                "counts",
+                "http",
+                "message",
+                "namespaces",
+                "pause",
+                "shutdown",
+                "transport",
+            ],
         ),
         (
             "roles/app_node",
-            &["counts", "message", "pause", "release", "shutdown", "transport", "wasm"],
+            &[
+                "counts",
+                "message",
+                "namespaces",
+                "pause",
+                "release",
+                "shutdown",
+                "transport",
+                "wasm",
+            ],
         ),
         (
             "cli",
@@ -40,6 +58,7 @@ fn arrows_point_down() {
                 "counts",
                 "http",
                 "message",
+                "namespaces",
                 "release",
                 "roles",
                 "shutdown",
@@ -88,6 +107,7 @@ fn each_library_is_named_in_its_own_place() {
         ("redis::", "transport"),
         ("::redis::", "transport/redis"),
         ("wasmtime", "wasm"),
+        ("matchit", "namespaces.rs"),
         ("socketioxide", "roles/io_node"),
     ] {
         for file in rust_files(&source) {
