@@ -148,8 +148,7 @@ impl Three {
                     ("PLUGNODE_IO_NODE__NAME", &name),
                     ("PLUGNODE_APP_NODE__NAME", &name),
                 ];
-                let node = Node::configured(&file(configuration), &[&own, variables].concat());
-                nodes.push(node.await);
+                nodes.push(Node::configured(&file(configuration), &[&own, variables].concat()).await);
             }
         }
         Self {
