@@ -63,6 +63,10 @@ counts! {
     EVENTS_OVERLOADED as events_overloaded,
     /// Clients that were turned away because their connection could not be accepted in time.
     CLIENTS_TURNED_AWAY as clients_turned_away,
+    /// Clients that were refused by a handler, or for want of its verdict.
+    CLIENTS_REFUSED as clients_refused,
+    /// Subscriptions that were refused because a client had too many.
+    SUBSCRIPTIONS_REFUSED as subscriptions_refused,
     /// Clients that were disconnected because they did not read what was sent to them.
     CLIENTS_SLOW as clients_slow,
     /// Sessions that were closed because they sent far more than was accepted.

@@ -14,6 +14,7 @@ fn arrows_point_down() {
         ("counts.rs", &[]),
         ("namespaces.rs", &[]),
         ("pause.rs", &[]),
+        ("namespaces.rs", &[]),
         ("release", &["message"]),
         ("admin", &["message", "release", "shutdown", "transport"]),
         ("config", &["namespaces", "release", "transport"]),

@@ -9,7 +9,7 @@ use crate::config::{App, AppNode, ClientTransport, Config, Dispatch, Http, IoSer
 use crate::http::HttpSettings;
 use crate::message::{KeyValue, Namespace, NodeId};
 use crate::roles::app_node::Retries;
-use crate::roles::io_node::IoNodeSettings;
+use crate::roles::io_node::{AppDoor, Encoding, IoNodeSettings};
 use crate::transport::{self, MemorySettings, RedisSettings, TlsFiles};
 use crate::wasm::{self, AppSettings, Compiler, EngineSettings, Grants, Limits};
 
@@ -17,6 +17,7 @@ pub(super) fn http(http: &Http) -> HttpSettings {
     HttpSettings {
         max_connections: http.max_connections,
         header_timeout: Duration::from_millis(http.header_timeout_ms),
+        ..HttpSettings::default()
     }
 }
 
@@ -93,10 +94,13 @@ pub(super) fn io_node(config: &Config, address: SocketAddr) -> IoNodeSettings {
             host: reached.host,
             port: reached.port,
         },
-        namespaces: config
+        apps: config
             .apps
             .iter()
-            .map(|app| Namespace::from(app.namespace.as_str()))
+            .map(|app| AppDoor {
+                namespace: Namespace::from(app.namespace.as_str()),
+                admission: None,
+            })
             .collect(),
         path: io_node.path.clone(),
         ping_interval: Duration::from_millis(io_node.ping_interval_ms),
@@ -108,6 +112,10 @@ pub(super) fn io_node(config: &Config, address: SocketAddr) -> IoNodeSettings {
         refuse_after: Duration::from_millis(io_node.refuse_after_ms),
         polling: io_node.transports.contains(&ClientTransport::Polling),
         websocket: io_node.transports.contains(&ClientTransport::Websocket),
+        encoding: Encoding::Json,
+        socket_io_2: false,
+        channels_per_client: 10_000,
+        drain: Duration::from_millis(1_000),
     }
 }
 
