@@ -47,6 +47,7 @@ async fn who_is_admitted_is_connected_and_not_before() {
     let mut app = fixture.app().await;
     let mut client = knock(&fixture).await;
     client.say("42[\"too early\"]").await;
+    sleep(MOMENT / 4).await;
     app.handle(|event| verdict(event, None)).await;
     assert!(client.hear().await.unwrap().starts_with("40{\"sid\":"));
     client.say("42[\"hello\"]").await;

@@ -160,6 +160,12 @@ impl Fixture {
             encoding: Encoding::Json,
             socket_io_2: false,
             channels_per_client: 100,
+            allowed_origins: Vec::new(),
+            per_address: PerAddress::default(),
+            events_per_second: None,
+            attributes: Vec::new(),
+            handshake_delay: Duration::ZERO,
+            token: None,
             drain: Duration::ZERO,
         };
         change(&mut settings);
