@@ -5,20 +5,27 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{App, AppNode, ClientTransport, Config, Dispatch, Http, IoServer, Transport};
-use crate::http::HttpSettings;
-use crate::message::{KeyValue, Namespace, NodeId};
+use anyhow::Result;
+
+use crate::config::{self, App, AppNode, ClientTransport, Config, Dispatch, Http, IoServer, Jwks, Token, Transport};
+use crate::http::{HttpSettings, Tls};
+use crate::message::{KeyValue, NodeId};
 use crate::roles::app_node::Retries;
-use crate::roles::io_node::{AppDoor, Encoding, IoNodeSettings};
+use crate::roles::io_node::{self, AppDoor, Encoding, IoNodeSettings, JwksPlace, KeySource, PerAddress, TokenSettings};
 use crate::transport::{self, MemorySettings, RedisSettings, TlsFiles};
 use crate::wasm::{self, AppSettings, Compiler, EngineSettings, Grants, Limits};
 
-pub(super) fn http(http: &Http) -> HttpSettings {
-    HttpSettings {
+pub(super) fn http(http: &Http) -> Result<HttpSettings> {
+    let tls = match (&http.tls_cert, &http.tls_key) {
+        (Some(certificate), Some(key)) => Some(Tls::read(certificate, key)?),
+        _ => None,
+    };
+    Ok(HttpSettings {
         max_connections: http.max_connections,
         header_timeout: Duration::from_millis(http.header_timeout_ms),
-        ..HttpSettings::default()
-    }
+        body_timeout: Duration::from_millis(http.body_timeout_ms),
+        tls,
+    })
 }
 
 pub(super) fn memory(transport: &Transport) -> MemorySettings {
@@ -94,14 +101,7 @@ pub(super) fn io_node(config: &Config, address: SocketAddr) -> IoNodeSettings {
             host: reached.host,
             port: reached.port,
         },
-        apps: config
-            .apps
-            .iter()
-            .map(|app| AppDoor {
-                namespace: Namespace::from(app.namespace.as_str()),
-                admission: None,
-            })
-            .collect(),
+        apps: config.apps.iter().map(app_door).collect(),
         path: io_node.path.clone(),
         ping_interval: Duration::from_millis(io_node.ping_interval_ms),
         ping_timeout: Duration::from_millis(io_node.ping_timeout_ms),
@@ -112,10 +112,81 @@ pub(super) fn io_node(config: &Config, address: SocketAddr) -> IoNodeSettings {
         refuse_after: Duration::from_millis(io_node.refuse_after_ms),
         polling: io_node.transports.contains(&ClientTransport::Polling),
         websocket: io_node.transports.contains(&ClientTransport::Websocket),
-        encoding: Encoding::Json,
-        socket_io_2: false,
-        channels_per_client: 10_000,
-        drain: Duration::from_millis(1_000),
+        // What is closed has to end by the deadline, too.
+        drain: Duration::from_millis(match io_node.drain_ms {
+            drain if drain < config.shutdown.deadline_ms => drain,
+            _ => config.shutdown.deadline_ms / 2,
+        }),
+        encoding: match io_node.parser {
+            config::Parser::Json => Encoding::Json,
+            config::Parser::Msgpack => Encoding::MessagePack,
+        },
+        socket_io_2: io_node.socket_io_2,
+        allowed_origins: io_node.allowed_origins.clone(),
+        per_address: PerAddress {
+            clients: io_node.max_clients_per_address,
+            connects_per_second: io_node.connects_per_second,
+        },
+        events_per_second: io_node.events_per_second,
+        channels_per_client: io_node.channels_per_client,
+        attributes: io_node
+            .attributes
+            .iter()
+            .map(|(name, place)| (name.clone(), field(place)))
+            .collect(),
+        handshake_delay: Duration::from_millis(io_node.handshake_delay_ms),
+        token: io_node.token.has_key().then(|| token(&io_node.token)),
+    }
+}
+
+fn app_door(app: &App) -> AppDoor {
+    AppDoor {
+        namespace: app.namespace.as_str().into(),
+        admission: app.admission.then(|| Duration::from_millis(app.admission_timeout_ms)),
+    }
+}
+
+fn field(field: &config::Field) -> io_node::Field {
+    match field.clone() {
+        config::Field::Auth(keys) => io_node::Field::Auth(keys),
+        config::Field::Query(name) => io_node::Field::Query(name),
+        config::Field::Header(name) => io_node::Field::Header(name),
+    }
+}
+
+fn token(token: &Token) -> TokenSettings {
+    let secret = token
+        .secret
+        .as_ref()
+        .map(|secret| KeySource::Secret(secret.expose().into()));
+    let secret_file = token.secret_file.clone().map(KeySource::SecretFile);
+    let public_key = token.public_key.clone().map(KeySource::PublicKey);
+    let jwks = token.jwks.clone().map(|jwks| match jwks {
+        Jwks::File(file) => KeySource::Jwks(JwksPlace::File(file)),
+        Jwks::Url(url) => KeySource::Jwks(JwksPlace::Url(url)),
+    });
+    TokenSettings {
+        from: field(&token.from),
+        required: token.required,
+        keys: [secret, secret_file, public_key, jwks].into_iter().flatten().collect(),
+        algorithms: token.algorithms.iter().map(algorithm).collect(),
+        issuers: token.issuers.clone(),
+        audiences: token.audiences.clone(),
+        leeway: Duration::from_millis(token.leeway_ms),
+        expiry_required: token.expiry_required,
+        claims: token.claims.clone(),
+        ca: token.jwks_ca.clone(),
+        refresh: Duration::from_millis(token.jwks_refresh_ms),
+        pause: Duration::from_millis(token.jwks_pause_ms),
+        timeout: Duration::from_millis(token.jwks_timeout_ms),
+    }
+}
+
+fn algorithm(algorithm: &config::Algorithm) -> io_node::Algorithm {
+    match algorithm {
+        config::Algorithm::HS256 => io_node::Algorithm::HS256,
+        config::Algorithm::RS256 => io_node::Algorithm::RS256,
+        config::Algorithm::ES256 => io_node::Algorithm::ES256,
     }
 }
 
@@ -133,6 +204,7 @@ pub(super) fn retries(app_node: &AppNode) -> Retries {
 /// An app on the app-node of this name.
 pub(super) fn app(app: &App, node: &NodeId, key_value: Arc<dyn KeyValue>) -> AppSettings {
     AppSettings {
+        admission: app.admission,
         namespace: app.namespace.as_str().into(),
         node: node.clone(),
         instances: app.instances,
@@ -140,7 +212,6 @@ pub(super) fn app(app: &App, node: &NodeId, key_value: Arc<dyn KeyValue>) -> App
             Dispatch::RoundRobin => wasm::Dispatch::RoundRobin,
             Dispatch::Sticky => wasm::Dispatch::Sticky,
         },
-        admission: false,
         limits: Limits {
             memory: app.limits.memory.in_memory(),
             time: Duration::from_millis(app.limits.time_ms),

@@ -1,7 +1,9 @@
 //! What must hold of a configuration beyond the type of each value. All problems are told at once.
 
+mod io_node;
+
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::place::Places;
 use super::{App, Config, ConfigError, IoServer, Role};
@@ -84,11 +86,33 @@ impl Check<'_> {
             &["http", "max-connections"],
             "must be 1 or more",
         );
-        self.require(
-            config.http.header_timeout_ms > 0,
-            &["http", "header-timeout-ms"],
-            "must be 1 or more",
-        );
+        for (key, number) in [
+            ("header-timeout-ms", config.http.header_timeout_ms),
+            ("body-timeout-ms", config.http.body_timeout_ms),
+        ] {
+            self.require(number > 0, &["http", key], "must be 1 or more");
+        }
+        self.certificate("http", &config.http.tls_cert, &config.http.tls_key);
+    }
+
+    /// A certificate and its key are named both or not at all, and are there.
+    fn certificate(&mut self, section: &str, cert: &Option<PathBuf>, key: &Option<PathBuf>) {
+        if cert.is_some() != key.is_some() {
+            let (given, missing) = match cert {
+                Some(_) => ("tls-cert", "tls-key"),
+                None => ("tls-key", "tls-cert"),
+            };
+            let problem = format!("goes together with {missing}; name both");
+            self.refuse(&[section, given], problem);
+        }
+        self.file(&[section, "tls-cert"], cert);
+        self.file(&[section, "tls-key"], key);
+    }
+
+    fn file(&mut self, path: &[&str], file: &Option<PathBuf>) {
+        if let Some(file) = file.as_ref().filter(|file| !file.is_file()) {
+            self.refuse(path, format!("there is no file {}", file.display()));
+        }
     }
 
     fn frontend(&mut self, config: &Config) {
@@ -105,34 +129,6 @@ impl Check<'_> {
         if config.has(Role::Frontend) && named && !frontend.static_dir.is_dir() {
             self.refuse(&path, format!("there is no folder {}", frontend.static_dir.display()));
         }
-    }
-
-    fn io_node(&mut self, config: &Config) {
-        let io_node = &config.io_node;
-        if let Some(advertise) = &io_node.advertise {
-            self.address(advertise, &["io-node", "advertise"]);
-        }
-        self.name(io_node.name.as_deref(), &["io-node", "name"]);
-        let path = &io_node.path;
-        let plain = path.starts_with('/') && path.len() > 1 && !path.contains(['?', '#', ' ']);
-        self.require(
-            plain,
-            &["io-node", "path"],
-            &format!("`{path}` is not a path such as `/socket.io`"),
-        );
-        for (key, number) in [
-            ("ping-interval-ms", io_node.ping_interval_ms),
-            ("ping-timeout-ms", io_node.ping_timeout_ms),
-            ("connect-timeout-ms", io_node.connect_timeout_ms),
-            ("upgrade-timeout-ms", io_node.upgrade_timeout_ms),
-            ("max-payload", io_node.max_payload.0),
-            ("send-buffer", io_node.send_buffer.0),
-            ("refuse-after-ms", io_node.refuse_after_ms),
-        ] {
-            self.require(number > 0, &["io-node", key], "must be 1 or more");
-        }
-        let problem = "names no transport; there are polling and websocket";
-        self.require(!io_node.transports.is_empty(), &["io-node", "transports"], problem);
     }
 
     fn name(&mut self, name: Option<&str>, path: &[&str]) {
@@ -178,25 +174,8 @@ impl Check<'_> {
             &["transport", "lease-ms"],
             &problem,
         );
-        if transport.tls_cert.is_some() != transport.tls_key.is_some() {
-            let (given, missing) = match transport.tls_cert {
-                Some(_) => ("tls-cert", "tls-key"),
-                None => ("tls-key", "tls-cert"),
-            };
-            self.refuse(
-                &["transport", given],
-                format!("goes together with {missing}; name both"),
-            );
-        }
-        for (key, file) in [
-            ("tls-ca", &transport.tls_ca),
-            ("tls-cert", &transport.tls_cert),
-            ("tls-key", &transport.tls_key),
-        ] {
-            if let Some(file) = file.as_ref().filter(|file| !file.is_file()) {
-                self.refuse(&["transport", key], format!("there is no file {}", file.display()));
-            }
-        }
+        self.file(&["transport", "tls-ca"], &transport.tls_ca);
+        self.certificate("transport", &transport.tls_cert, &transport.tls_key);
     }
 
     fn app_node(&mut self, config: &Config) {
@@ -228,11 +207,17 @@ impl Check<'_> {
             );
         }
         let mut seen = HashMap::new();
+        let mut patterns = matchit::Router::new();
         for (i, app) in config.apps.iter().enumerate() {
             let index = i.to_string();
             self.app(app, &index, config.has(Role::AppNode));
             if let Some(first) = seen.insert(app.namespace.as_str(), i) {
                 let problem = format!("`{}` is the namespace of app {first} already", app.namespace);
+                self.refuse(&["app", &index, "namespace"], problem);
+            } else if is_pattern(&app.namespace)
+                && let Err(error) = patterns.insert(&app.namespace, i)
+            {
+                let problem = pattern_problem(&app.namespace, &error);
                 self.refuse(&["app", &index, "namespace"], problem);
             }
         }
@@ -243,6 +228,11 @@ impl Check<'_> {
         let problem = format!("`{name}` is not a namespace; one begins with `/` and holds no `,`, `?` or spaces");
         let plain = name.starts_with('/') && !name.contains([',', '?', ' ']);
         self.require(plain, &["app", index, "namespace"], &problem);
+        self.require(
+            app.admission_timeout_ms > 0,
+            &["app", index, "admission-timeout-ms"],
+            "must be 1 or more",
+        );
         let instances = (1..=MOST_INSTANCES).contains(&app.instances);
         let problem = format!("must be 1 to {MOST_INSTANCES}");
         self.require(instances, &["app", index, "instances"], &problem);
@@ -273,5 +263,25 @@ impl Check<'_> {
         } else if !file.is_file() {
             self.refuse(path, format!("there is no file {}", file.display()));
         }
+    }
+}
+
+/// Whether a namespace stands for many.
+fn is_pattern(namespace: &str) -> bool {
+    namespace.contains(['{', '}'])
+}
+
+fn pattern_problem(pattern: &str, error: &matchit::InsertError) -> String {
+    match error {
+        matchit::InsertError::Conflict { with } => {
+            format!("`{pattern}` is for namespaces that `{with}` of another app is for as well; make them differ")
+        }
+        matchit::InsertError::InvalidCatchAll => {
+            format!("in `{pattern}`, what is in `{{*…}}` stands for all the rest, so nothing may follow it")
+        }
+        matchit::InsertError::InvalidParamSegment => {
+            format!("`{pattern}` has more than one `{{…}}` between two `/`; one is possible")
+        }
+        _ => format!("`{pattern}` is not a pattern such as `/shop/{{id}}`, `/team-{{name}}` or `/files/{{*rest}}`"),
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::{
-    Admin, App, AppNode, ClientTransport, Config, Dispatch, Frontend, Grants, Http, IoNode, Limits, Log, LogFormat,
-    LogLevel, Role, Shutdown, Size, Transport,
+    Admin, App, AppNode, Config, Dispatch, Frontend, Grants, Http, IoNode, Limits, Log, LogFormat, LogLevel, Role,
+    Shutdown, Size, Transport,
 };
 
 impl Default for Config {
@@ -31,6 +31,9 @@ impl Default for Http {
             listen: "0.0.0.0:8080".into(),
             max_connections: 10_000,
             header_timeout_ms: 10_000,
+            body_timeout_ms: 10_000,
+            tls_cert: None,
+            tls_key: None,
         }
     }
 }
@@ -42,24 +45,6 @@ impl Default for Frontend {
             client_config_url: "/config.js".into(),
             flash_policy_listen: None,
             io_servers: Vec::new(),
-        }
-    }
-}
-
-impl Default for IoNode {
-    fn default() -> Self {
-        Self {
-            name: None,
-            advertise: None,
-            path: "/socket.io".into(),
-            ping_interval_ms: 25_000,
-            ping_timeout_ms: 20_000,
-            connect_timeout_ms: 45_000,
-            upgrade_timeout_ms: 10_000,
-            max_payload: Size(1_000_000),
-            send_buffer: Size(4_000_000),
-            refuse_after_ms: 10_000,
-            transports: vec![ClientTransport::Polling, ClientTransport::Websocket],
         }
     }
 }
@@ -122,6 +107,8 @@ impl Default for App {
             watch: false,
             instances: 4,
             dispatch: Dispatch::RoundRobin,
+            admission: false,
+            admission_timeout_ms: 5_000,
             limits: Limits::default(),
             grants: Grants::default(),
             config: BTreeMap::new(),

@@ -74,15 +74,19 @@ fn key_parts(variable: &str) -> Vec<String> {
         .collect()
 }
 
-/// Keys of an app's `config` table are the app's own; one that the file has is meant whatever its case and dashes.
+/// In some tables the keys are the user's own; one that the file has is meant whatever its case and dashes.
 fn key_path(table: &Table, mut path: KeyPath) -> KeyPath {
-    if let [app, index, config, key] = &mut path[..]
-        && app == "app"
-        && config == "config"
-        && let Some(Value::Table(config)) = get(table, &[app.clone(), index.clone(), config.clone()])
-        && let Some(known) = config
-            .keys()
-            .find(|known| known.to_lowercase().replace('_', "-") == *key)
+    let Some((key, place)) = path.split_last_mut() else {
+        return path;
+    };
+    let free = match place {
+        [app, _, config] => app == "app" && config == "config",
+        [io_node, attributes] => io_node == "io-node" && attributes == "attributes",
+        _ => false,
+    };
+    if free
+        && let Some(Value::Table(own)) = get(table, place)
+        && let Some(known) = own.keys().find(|known| known.to_lowercase().replace('_', "-") == *key)
     {
         *key = known.clone();
     }

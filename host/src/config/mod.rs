@@ -7,17 +7,25 @@
 mod check;
 mod default;
 mod environment;
+mod field;
+mod io_node;
 mod io_server;
 mod place;
+mod secret;
 mod size;
+mod token;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use field::Field;
+pub use io_node::{ClientTransport, IoNode, Parser};
 pub use io_server::IoServer;
+pub use secret::Secret;
 pub use size::Size;
+pub use token::{Algorithm, Jwks, Token};
 
 use place::Places;
 
@@ -70,6 +78,12 @@ pub struct Http {
     pub max_connections: usize,
     /// How long a client may take to send the headers of a request, and to begin the next one. Default: 10,000.
     pub header_timeout_ms: u64,
+    /// How long it may take to send the body of one. Default: 10,000.
+    pub body_timeout_ms: u64,
+    /// PEM file of certificates; with it and its key the port speaks TLS and nothing else. Default: none.
+    pub tls_cert: Option<PathBuf>,
+    /// PEM file of the certificate's private key. Default: none.
+    pub tls_key: Option<PathBuf>,
 }
 
 /// `[frontend]`
@@ -84,44 +98,6 @@ pub struct Frontend {
     pub flash_policy_listen: Option<String>,
     /// Io-nodes to tell clients besides those that are running. Default: none.
     pub io_servers: Vec<IoServer>,
-}
-
-/// `[io-node]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
-pub struct IoNode {
-    /// The name under which it joins. Default: made from the host's name and the process.
-    pub name: Option<String>,
-    /// Host and port that clients are told. Default: where it listens.
-    pub advertise: Option<String>,
-    /// The path of Socket.IO requests. Default: `/socket.io`.
-    pub path: String,
-    /// Time between two pings to a client. Default: 25,000.
-    pub ping_interval_ms: u64,
-    /// Time a client has to answer a ping. Default: 20,000.
-    pub ping_timeout_ms: u64,
-    /// Time a client has, once connected, to enter a namespace. Default: 45,000.
-    pub connect_timeout_ms: u64,
-    /// Time that a change from polling to websocket may take. Default: 10,000.
-    pub upgrade_timeout_ms: u64,
-    /// Largest message taken from a client. Default: 1 MB.
-    pub max_payload: Size,
-    /// Bytes that wait for a client to read them; a client further behind is disconnected. Default: 4 MB.
-    pub send_buffer: Size,
-    /// Time that an event may wait to be taken in before it is refused to its client. Default: 10,000.
-    pub refuse_after_ms: u64,
-    /// What clients may connect by. Default: polling and websocket.
-    pub transports: Vec<ClientTransport>,
-}
-
-/// How a client may connect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ClientTransport {
-    /// HTTP long polling.
-    Polling,
-    /// WebSocket.
-    Websocket,
 }
 
 /// `[app-node]`
@@ -231,7 +207,7 @@ pub enum LogLevel {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct App {
-    /// The Socket.IO namespace. Default: `/`.
+    /// The Socket.IO namespace, or a pattern of namespaces such as `/shop/{id}`. Default: `/`.
     pub namespace: String,
     /// The `.wasm` file. Must be given.
     pub component: PathBuf,
@@ -241,6 +217,10 @@ pub struct App {
     pub instances: usize,
     /// How events are spread over the instances. Default: round-robin.
     pub dispatch: Dispatch,
+    /// Whether the handler decides who may connect. Default: false.
+    pub admission: bool,
+    /// Time it has to decide, before the client is refused. Default: 5,000.
+    pub admission_timeout_ms: u64,
     /// What a handler may use.
     pub limits: Limits,
     /// What a handler may reach.
@@ -334,6 +314,12 @@ impl Config {
         {
             places.resolve(socket, &["admin", "socket"]);
         }
+        let http = &mut self.http;
+        for (key, file) in [("tls-cert", &mut http.tls_cert), ("tls-key", &mut http.tls_key)] {
+            if let Some(file) = file {
+                places.resolve(file, &["http", key]);
+            }
+        }
         let transport = &mut self.transport;
         for (key, file) in [
             ("tls-ca", &mut transport.tls_ca),
@@ -343,6 +329,9 @@ impl Config {
             if let Some(file) = file {
                 places.resolve(file, &["transport", key]);
             }
+        }
+        for (key, file) in self.io_node.token.files_mut() {
+            places.resolve(file, &["io-node", "token", key]);
         }
         for (i, app) in self.apps.iter_mut().enumerate() {
             if !app.component.as_os_str().is_empty() {

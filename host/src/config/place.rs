@@ -56,6 +56,16 @@ impl Places {
         Some(format!("{}:{line}", file.path.display()))
     }
 
+    /// A key of this section that somebody gave a value, if there is one.
+    pub(super) fn first_in(&self, section: &[&str]) -> Option<String> {
+        let variables = self.variables.iter().map(|(path, _)| path);
+        let lines = self.file.iter().flat_map(|file| &file.lines).map(|(path, _, _)| path);
+        variables
+            .chain(lines)
+            .find(|path| path.len() > section.len() && path.iter().zip(section).all(|(a, b)| a == b))
+            .map(|path| path[section.len()].clone())
+    }
+
     /// The file, for people, if there is one.
     pub(super) fn file(&self) -> Option<String> {
         self.file.as_ref().map(|file| file.path.display().to_string())

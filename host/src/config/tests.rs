@@ -68,7 +68,16 @@ fn the_example_is_a_valid_config_of_defaults() {
         }
     );
     let folder = Folder::with(&uncommented());
-    for file in ["ca.pem", "plugnode.pem", "plugnode.key"] {
+    for file in [
+        "ca.pem",
+        "plugnode.pem",
+        "plugnode.key",
+        "token.secret",
+        "token.pem",
+        "token-ca.pem",
+        "https.pem",
+        "https.key",
+    ] {
         std::fs::write(folder.0.path().join(file), "").unwrap();
     }
     folder.load(&[]).unwrap();
@@ -77,7 +86,7 @@ fn the_example_is_a_valid_config_of_defaults() {
 #[test]
 fn the_example_has_every_key_and_no_other() {
     fn keys(value: &serde_json::Value, path: String, found: &mut BTreeSet<String>) {
-        let free = path.ends_with(".config");
+        let free = path.ends_with(".config") || path.ends_with(".attributes");
         match value {
             serde_json::Value::Object(table) if !free => {
                 for (key, value) in table {
@@ -137,6 +146,14 @@ fn environment_wins_over_file_and_file_over_old_names() {
         ("PLUGNODE_APP__0__GRANTS", r#"{ keyvalue = ["default"] }"#),
         ("PLUGNODE_APP__1__NAMESPACE", "/b"),
         ("PLUGNODE_APP__1__COMPONENT", "/bin/sh"),
+        ("PLUGNODE_IO_NODE__ATTRIBUTES__PAGE", "query.page"),
+        ("PLUGNODE_IO_NODE__ALLOWED_ORIGINS", "https://a.example,http://b:3000"),
+        ("PLUGNODE_IO_NODE__EVENTS_PER_SECOND", "5"),
+        ("PLUGNODE_IO_NODE__SOCKET_IO_2", "true"),
+        ("PLUGNODE_IO_NODE__TOKEN__SECRET", "01234567890123456789012345678901"),
+        ("PLUGNODE_IO_NODE__TOKEN__FROM", "header.Authorization"),
+        ("PLUGNODE_IO_NODE__TOKEN__AUDIENCES", "chat,shop"),
+        ("PLUGNODE_APP__0__ADMISSION", "true"),
         ("PLUGNODE_PORT", "tcp://10.0.0.1:80"),
         ("IO_SERVERS", "d:7"),
     ];
@@ -151,6 +168,19 @@ fn environment_wins_over_file_and_file_over_old_names() {
     assert_eq!(config.apps[0].limits.time_ms, 50);
     assert_eq!(config.apps[0].grants.keyvalue, ["default"]);
     assert_eq!(config.apps[1].namespace, "/b");
+    let io_node = &config.io_node;
+    assert_eq!(io_node.attributes["page"], Field::Query("page".into()));
+    assert_eq!(io_node.allowed_origins, ["https://a.example", "http://b:3000"]);
+    assert_eq!(
+        (io_node.events_per_second, io_node.connects_per_second),
+        (Some(5), None)
+    );
+    assert!(io_node.socket_io_2 && config.apps[0].admission);
+    assert_eq!(io_node.token.from, Field::Header("authorization".into()));
+    assert_eq!(io_node.token.audiences, ["chat", "shop"]);
+    // A number, and text all the same.
+    let secret = io_node.token.secret.as_ref().unwrap();
+    assert_eq!(secret.expose(), "01234567890123456789012345678901");
 }
 
 #[test]
@@ -222,6 +252,18 @@ fn what_is_wrong_in_the_file_is_named_with_key_file_and_line() {
             "plugnode.toml:2: transport.lease-ms: must be 500 or more",
         ),
         (
+            "[http]\nbody-timeout-ms = 0\n",
+            "plugnode.toml:2: http.body-timeout-ms: must be 1 or more",
+        ),
+        (
+            "[http]\ntls-key = \"chat.wasm\"\n",
+            "plugnode.toml:2: http.tls-key: goes together with tls-cert; name both",
+        ),
+        (
+            "[http]\ntls-key = \"chat.wasm\"\ntls-cert = \"no.pem\"\n",
+            "plugnode.toml:3: http.tls-cert: there is no file no.pem",
+        ),
+        (
             "[transport]\ntls-cert = \"chat.wasm\"\n",
             "plugnode.toml:2: transport.tls-cert: goes together with tls-key; name both",
         ),
@@ -237,6 +279,19 @@ fn what_is_wrong_in_the_file_is_named_with_key_file_and_line() {
         (
             "[[app]]\ncomponent = \"chat.wasm\"\n[[app]]\ncomponent = \"chat.wasm\"\nnamespace = \"/\"",
             "plugnode.toml:5: app.1.namespace: `/` is the namespace of app 0 already",
+        ),
+        (
+            "[[app]]\ncomponent = \"chat.wasm\"\nnamespace = \"/shop/{}\"",
+            "plugnode.toml:3: app.0.namespace: `/shop/{}` is not a pattern such as `/shop/{id}`",
+        ),
+        (
+            "[[app]]\ncomponent = \"chat.wasm\"\nnamespace = \"/a/{id}\"\n\
+             [[app]]\ncomponent = \"chat.wasm\"\nnamespace = \"/a/{name}\"",
+            "plugnode.toml:6: app.1.namespace: `/a/{name}` is for namespaces that `/a/{id}` of another app is for as well",
+        ),
+        (
+            "[[app]]\nadmission-timeout-ms = 0\n",
+            "plugnode.toml:2: app.0.admission-timeout-ms: must be 1 or more",
         ),
     ] {
         let problems = Folder::with(config).problems(&[]);
@@ -331,4 +386,107 @@ fn redis_is_named_by_a_url_or_by_the_old_names() {
     let config = folder.load(&own).unwrap();
     assert_eq!(config.transport.url, "rediss+cluster://u:p@a,b:1");
     assert_eq!((config.transport.shards, config.transport.wait_aof), (8, true));
+}
+
+#[test]
+fn what_is_wrong_with_an_io_node_is_named_with_what_to_do() {
+    for (config, expected) in [
+        (
+            "allowed-origins = [\"*\", \"example.com\"]",
+            "plugnode.toml:2: io-node.allowed-origins.1: `example.com` is not an origin such as \"https://example.com\"",
+        ),
+        (
+            "allowed-origins = [\"https://example.com/\"]",
+            "`https://example.com/` is not an origin",
+        ),
+        (
+            "allowed-origins = [\"https://*.example.com\"]",
+            "`https://*.example.com` is not an origin",
+        ),
+        (
+            "connects-per-second = 0",
+            "plugnode.toml:2: io-node.connects-per-second: must be 1 or more; leave it out for no limit",
+        ),
+        ("max-clients-per-address = 0", "leave it out for no limit"),
+        (
+            "channels-per-client = 0",
+            "io-node.channels-per-client: must be 1 or more",
+        ),
+        (
+            "drain-ms = 10000",
+            "plugnode.toml:2: io-node.drain-ms: must be less than shutdown.deadline-ms, 10000",
+        ),
+        (
+            "parser = \"xml\"",
+            "plugnode.toml:2: io-node.parser: unknown variant `xml`, expected `json` or `msgpack`",
+        ),
+        (
+            "attributes = { user = \"cookie.user\" }",
+            "plugnode.toml:2: io-node.attributes.user: `cookie.user` is not a field of the handshake, such as \"auth.user\"",
+        ),
+        ("attributes = { user = \"auth.a..b\" }", "`auth.a..b` is not a field"),
+        ("attributes = { user = \"header.a b\" }", "`header.a b` is not a field"),
+        (
+            "attributes = { sub = \"auth.sub\" }\ntoken = { secret-file = \"chat.wasm\" }",
+            "plugnode.toml:2: io-node.attributes.sub: `sub` is the attribute of a claim already, see io-node.token.claims",
+        ),
+        (
+            "token = { required = true }",
+            "plugnode.toml:2: io-node.token.required: counts for nothing without a key",
+        ),
+        (
+            "token = { secret = \"hunter2\" }",
+            "plugnode.toml:2: io-node.token.secret: must be 32 bytes or more, such as `openssl rand -base64 32` makes",
+        ),
+        (
+            "token = { secret = 7777777 }",
+            "plugnode.toml:2: io-node.token.secret: must be a text, in quotes",
+        ),
+        (
+            "token = { public-key = \"key.pem\" }",
+            "plugnode.toml:2: io-node.token.public-key: there is no file key.pem",
+        ),
+        (
+            "token = { jwks = \"keys.json\" }",
+            "io-node.token.jwks: there is no file keys.json",
+        ),
+        (
+            "token = { jwks = \"ftp://keys.example.com/\" }",
+            "io-node.token.jwks: is not a file, nor a URL such as https://",
+        ),
+        (
+            "token = { jwks = \"https://me:hunter2@keys.example.com/\" }",
+            "io-node.token.jwks: is not a file, nor a URL such as https://",
+        ),
+        (
+            "token = { secret-file = \"chat.wasm\", algorithms = [\"RS256\"] }",
+            "io-node.token.algorithms: leaves out HS256, which a secret is for",
+        ),
+        (
+            "token = { secret-file = \"chat.wasm\", algorithms = [\"none\"] }",
+            "io-node.token.algorithms.0: unknown variant `none`, expected one of `HS256`, `RS256`, `ES256`",
+        ),
+    ] {
+        let problems = Folder::with(&format!("[io-node]\n{config}\n{APP}")).problems(&[]);
+        assert!(problems.contains(expected), "{problems}\nshould say\n{expected}");
+        assert!(
+            !problems.contains("hunter2") && !problems.contains("7777777"),
+            "{problems}"
+        );
+    }
+    let token = Folder::with(APP).problems(&[("PLUGNODE_IO_NODE__TOKEN__ISSUERS", "me")]);
+    assert!(token.starts_with("variable PLUGNODE_IO_NODE__TOKEN__ISSUERS: io-node.token.issuers: counts for nothing"));
+}
+
+#[test]
+fn a_secret_is_shown_to_nobody() {
+    let folder = Folder::with(APP);
+    let variables = [(
+        "PLUGNODE_IO_NODE__TOKEN__SECRET",
+        "hunter2-hunter2-hunter2-hunter2-hunter2",
+    )];
+    let config = folder.load(&variables).unwrap();
+    assert!(config.io_node.token.has_key());
+    assert!(!format!("{config:?}").contains("hunter2"));
+    assert!(!serde_json::to_string(&config).unwrap().contains("hunter2"));
 }

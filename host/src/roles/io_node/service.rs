@@ -16,7 +16,7 @@ use engineioxide::service::EngineIoService;
 use engineioxide::sid::Sid;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use http::header::{CONNECTION, CONTENT_LENGTH, RETRY_AFTER, SEC_WEBSOCKET_KEY};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_KEY};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::Body;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -28,6 +28,7 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tracing::debug;
 
+use super::IoNodeSettings;
 use super::incarnation::Gate;
 use super::opening::Opening;
 use super::protocol::Protocol;
@@ -66,13 +67,15 @@ pub struct IoService<S: Clone> {
 
 /// What sessions are held to.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Terms {
+struct Terms {
     /// The time between two answers to pings that are given in a paused client's place.
-    pub(super) signs_of_life: Duration,
+    signs_of_life: Duration,
     /// The most bytes that a request may bring.
-    pub(super) max_payload: usize,
+    max_payload: usize,
     /// Whether there are websockets.
-    pub(super) websocket: bool,
+    websocket: bool,
+    /// Whether clients of Socket.IO 2 are taken, who speak version 3 of Engine.IO.
+    version_3: bool,
 }
 
 /// What a request asks of Engine.IO.
@@ -94,7 +97,13 @@ enum Version {
 }
 
 impl<S: Clone> IoService<S> {
-    pub(super) fn new(engine: Engine<S>, path: String, sessions: Arc<Sessions>, gate: Arc<Gate>, terms: Terms) -> Self {
+    pub(super) fn new(engine: Engine<S>, settings: &IoNodeSettings, sessions: Arc<Sessions>, gate: Arc<Gate>) -> Self {
+        let terms = Terms {
+            signs_of_life: settings.ping_timeout / 3,
+            max_payload: settings.max_payload,
+            websocket: settings.websocket,
+            version_3: settings.socket_io_2,
+        };
         let heartbeat = |first, spared| {
             Arc::new(Heartbeat {
                 sign_of_life: PONG_FRAME,
@@ -111,7 +120,7 @@ impl<S: Clone> IoService<S> {
         ];
         Self {
             engine,
-            path: path.into(),
+            path: settings.path.as_str().into(),
             sessions,
             gate,
             terms,
@@ -137,17 +146,19 @@ impl<S: Clone> IoService<S> {
         }
         let pairs = || uri.query().unwrap_or_default().split('&');
         let value = |key: &str| pairs().find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
+        // The engine reads these up to another `=`, and what it reads has to be what is read here.
+        let word = |key: &str| value(key)?.split('=').next();
         Some(Question {
             sid: match value("sid") {
                 Some(sid) => Some(sid.parse().ok()?),
                 None => None,
             },
-            version: match value("EIO")? {
+            version: match word("EIO")? {
                 "3" => Version::V3,
                 "4" => Version::V4,
                 _ => return None,
             },
-            websocket: match value("transport")? {
+            websocket: match word("transport")? {
                 "websocket" => true,
                 "polling" => false,
                 _ => return None,
@@ -158,14 +169,23 @@ impl<S: Clone> IoService<S> {
 
     /// What a request is told that is not to reach the engine.
     fn refusal(&self, question: &Question) -> Option<Response<AnswerBody>> {
-        if question.sid.is_some() || self.gate.is_open() {
-            return None;
+        match question.sid {
+            None if question.version == Version::V3 && !self.terms.version_3 => {
+                Some(mistaken(r#"{"code":5,"message":"Unsupported protocol version"}"#))
+            }
+            None if !self.gate.is_open() => {
+                counts::SESSIONS_REFUSED.one();
+                // Come again: what the io-node cannot do now, it or another soon can.
+                let mut refusal = answer(StatusCode::SERVICE_UNAVAILABLE);
+                refusal.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+                Some(refusal)
+            }
+            // Of this the engine would take the websocket first.
+            Some(sid) if question.websocket && self.sessions.find(sid).is_none() => {
+                Some(mistaken(r#"{"code":1,"message":"Session ID unknown"}"#))
+            }
+            _ => None,
         }
-        counts::SESSIONS_REFUSED.one();
-        // Come again: what the io-node cannot do now, it or another soon can.
-        let mut refusal = answer(StatusCode::SERVICE_UNAVAILABLE);
-        refusal.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-        Some(refusal)
     }
 
     /// Takes from a request what the engine does not need: it keeps all of it for as long as the session lives, and by
@@ -208,7 +228,7 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: std::error::Error + Send + Sync + 'static,
 {
-    /// Ends a polling session, at once and from wherever something is let go, the way its client would: by a close packet.
+    /// Ends a session that polls the way its client would: by a close packet of Engine.IO.
     fn end_session(&self, sid: Sid) {
         // Where nothing runs any more, nothing needs an end; and what is said in one piece is heard in one.
         if Handle::try_current().is_ok() {
@@ -418,6 +438,15 @@ impl<F: FnOnce()> Drop for Unanswered<F> {
 fn answer(status: StatusCode) -> Response<AnswerBody> {
     let mut answer = Response::new(whole(Bytes::new()));
     *answer.status_mut() = status;
+    answer
+}
+
+/// Says what is wrong with a request, in the words of Engine.IO.
+fn mistaken(json: &'static str) -> Response<AnswerBody> {
+    let mut answer = Response::new(whole(Bytes::from_static(json.as_bytes())));
+    *answer.status_mut() = StatusCode::BAD_REQUEST;
+    let json = HeaderValue::from_static("application/json");
+    answer.headers_mut().insert(CONTENT_TYPE, json);
     answer
 }
 

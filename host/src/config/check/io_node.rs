@@ -1,0 +1,163 @@
+//! What must hold of the settings of an io-node.
+
+use super::Check;
+use crate::config::{Algorithm, Config, IoNode, Jwks, Role, Token};
+
+/// RFC 7518 asks of a key of HS256 that it be as long as what it makes.
+const LEAST_SECRET: usize = 32;
+const NUMBER: &str = "must be 1 or more";
+
+impl Check<'_> {
+    pub(super) fn io_node(&mut self, config: &Config) {
+        let io_node = &config.io_node;
+        if let Some(advertise) = &io_node.advertise {
+            self.address(advertise, &["io-node", "advertise"]);
+        }
+        self.name(io_node.name.as_deref(), &["io-node", "name"]);
+        let path = &io_node.path;
+        let plain = path.starts_with('/') && path.len() > 1 && !path.contains(['?', '#', ' ']);
+        self.require(
+            plain,
+            &["io-node", "path"],
+            &format!("`{path}` is not a path such as `/socket.io`"),
+        );
+        for (key, number) in [
+            ("ping-interval-ms", io_node.ping_interval_ms),
+            ("ping-timeout-ms", io_node.ping_timeout_ms),
+            ("connect-timeout-ms", io_node.connect_timeout_ms),
+            ("upgrade-timeout-ms", io_node.upgrade_timeout_ms),
+            ("max-payload", io_node.max_payload.0),
+            ("send-buffer", io_node.send_buffer.0),
+            ("refuse-after-ms", io_node.refuse_after_ms),
+            ("channels-per-client", io_node.channels_per_client as u64),
+        ] {
+            self.require(number > 0, &["io-node", key], NUMBER);
+        }
+        let problem = "names no transport; there are polling and websocket";
+        self.require(!io_node.transports.is_empty(), &["io-node", "transports"], problem);
+        self.limits_of_clients(io_node);
+        self.drain(config);
+        for (i, origin) in io_node.allowed_origins.iter().enumerate() {
+            let problem = format!(
+                "`{origin}` is not an origin such as \"https://example.com\" or \"http://localhost:3000\"; \"*\" is any"
+            );
+            let path = ["io-node", "allowed-origins", &i.to_string()];
+            self.require(is_origin(origin), &path, &problem);
+        }
+        self.token(&io_node.token, config.has(Role::IoNode));
+        self.attributes(io_node);
+    }
+
+    fn limits_of_clients(&mut self, io_node: &IoNode) {
+        for (key, number) in [
+            (
+                "max-clients-per-address",
+                io_node.max_clients_per_address.map(|number| number as u64),
+            ),
+            ("connects-per-second", io_node.connects_per_second.map(u64::from)),
+            ("events-per-second", io_node.events_per_second.map(u64::from)),
+        ] {
+            let problem = "must be 1 or more; leave it out for no limit";
+            self.require(number != Some(0), &["io-node", key], problem);
+        }
+    }
+
+    /// Only when somebody asked for it: a deadline that is below the default leaves time for what it can.
+    fn drain(&mut self, config: &Config) {
+        let path = ["io-node", "drain-ms"];
+        let (drain, deadline) = (config.io_node.drain_ms, config.shutdown.deadline_ms);
+        if self.places.of(&path).is_some() && drain >= deadline {
+            let problem = format!("must be less than shutdown.deadline-ms, {deadline}, by which the process has ended");
+            self.refuse(&path, problem);
+        }
+    }
+
+    fn attributes(&mut self, io_node: &IoNode) {
+        let claims = io_node.token.has_key().then_some(&io_node.token.claims);
+        for name in io_node.attributes.keys() {
+            if claims.is_some_and(|claims| claims.contains(name)) {
+                let problem = format!(
+                    "`{name}` is the attribute of a claim already, see io-node.token.claims; give this one another name"
+                );
+                self.refuse(&["io-node", "attributes", name], problem);
+            }
+        }
+    }
+
+    fn token(&mut self, token: &Token, runs_here: bool) {
+        let named = self.places.first_in(&["io-node", "token"]);
+        if let Some(named) = named.filter(|_| !token.has_key()) {
+            // Whoever sets anything of tokens takes them to be looked at.
+            let problem =
+                "counts for nothing without a key to look at tokens with; add secret, secret-file, public-key or jwks";
+            self.refuse(&["io-node", "token", &named], problem);
+            return;
+        }
+        for (key, number) in [
+            ("jwks-refresh-ms", token.jwks_refresh_ms),
+            ("jwks-pause-ms", token.jwks_pause_ms),
+            ("jwks-timeout-ms", token.jwks_timeout_ms),
+        ] {
+            self.require(number > 0, &["io-node", "token", key], NUMBER);
+        }
+        if let Some(secret) = &token.secret {
+            let problem = format!("must be {LEAST_SECRET} bytes or more, such as `openssl rand -base64 32` makes");
+            let long = secret.expose().len() >= LEAST_SECRET;
+            self.require(long, &["io-node", "token", "secret"], &problem);
+        }
+        if let Some(Jwks::Url(url)) = &token.jwks {
+            let problem = "is not a file, nor a URL such as https://login.example.com/.well-known/jwks.json";
+            self.require(is_url(url), &["io-node", "token", "jwks"], problem);
+        }
+        for (key, file) in token.files() {
+            if runs_here && !file.is_file() {
+                self.refuse(
+                    &["io-node", "token", key],
+                    format!("there is no file {}", file.display()),
+                );
+            }
+        }
+        let path = ["io-node", "token", "algorithms"];
+        let problem = "names no algorithm; there are HS256, RS256 and ES256";
+        self.require(!token.algorithms.is_empty(), &path, problem);
+        let secrets = token.secret.is_some() || token.secret_file.is_some();
+        if secrets && !token.algorithms.is_empty() && !token.algorithms.contains(&Algorithm::HS256) {
+            self.refuse(
+                &path,
+                "leaves out HS256, which a secret is for; add it, or take the secret away",
+            );
+        }
+        let path = ["io-node", "token", "claims"];
+        self.require(
+            !token.claims.iter().any(String::is_empty),
+            &path,
+            "a claim's name is empty",
+        );
+    }
+}
+
+fn is_origin(text: &str) -> bool {
+    if text == "*" {
+        return true;
+    }
+    let Some((scheme, host)) = text.split_once("://") else {
+        return false;
+    };
+    let plain = |text: &str| !text.contains(|c: char| c.is_whitespace() || c.is_control() || "*/?#@,".contains(c));
+    let authority = host.parse::<http::uri::Authority>();
+    !scheme.is_empty()
+        && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+        && plain(host)
+        && authority.is_ok_and(|authority| !authority.host().is_empty())
+}
+
+fn is_url(text: &str) -> bool {
+    let Ok(uri) = text.parse::<http::Uri>() else {
+        return false;
+    };
+    let known = matches!(uri.scheme_str(), Some("http" | "https"));
+    known
+        && uri
+            .authority()
+            .is_some_and(|authority| !authority.host().is_empty() && !authority.as_str().contains('@'))
+}

@@ -1,0 +1,106 @@
+//! The settings of the role io-node.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Field, Size, Token};
+
+/// `[io-node]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct IoNode {
+    /// The name under which it joins. Default: made from the host's name and the process.
+    pub name: Option<String>,
+    /// Host and port that clients are told. Default: where it listens.
+    pub advertise: Option<String>,
+    /// The path of Socket.IO requests. Default: `/socket.io`.
+    pub path: String,
+    /// Time between two pings to a client. Default: 25,000.
+    pub ping_interval_ms: u64,
+    /// Time a client has to answer a ping. Default: 20,000.
+    pub ping_timeout_ms: u64,
+    /// Time a client has, once connected, to enter a namespace. Default: 45,000.
+    pub connect_timeout_ms: u64,
+    /// Time that a change from polling to websocket may take. Default: 10,000.
+    pub upgrade_timeout_ms: u64,
+    /// Largest message taken from a client. Default: 1 MB.
+    pub max_payload: Size,
+    /// Bytes that wait for a client to read them; a client further behind is disconnected. Default: 4 MB.
+    pub send_buffer: Size,
+    /// Time that an event may wait to be taken in before it is refused to its client. Default: 10,000.
+    pub refuse_after_ms: u64,
+    /// Time over which connections are closed when the process ends. Default: 1,000.
+    pub drain_ms: u64,
+    /// What clients may connect by. Default: polling and websocket.
+    pub transports: Vec<ClientTransport>,
+    /// How packets are written. Default: json.
+    pub parser: Parser,
+    /// Whether clients of Socket.IO 2 may connect. Default: false.
+    pub socket_io_2: bool,
+    /// Pages of which sites may connect, besides those of the same. Default: none.
+    pub allowed_origins: Vec<String>,
+    /// Connections held at once from one address. Default: as many as there may be.
+    pub max_clients_per_address: Option<usize>,
+    /// New sessions a second from one address. Default: any number.
+    pub connects_per_second: Option<u32>,
+    /// Events a second of one client. Default: any number.
+    pub events_per_second: Option<u32>,
+    /// Channels that one client may be in. Default: 1,000.
+    pub channels_per_client: usize,
+    /// Attributes that clients have from the beginning, and where in the handshake each is found. Default: none.
+    pub attributes: BTreeMap<String, Field>,
+    /// Time that the answer to a new session is held back, for tests of clients. Default: 0.
+    pub handshake_delay_ms: u64,
+    /// Which tokens clients have to show. Default: none.
+    pub token: Token,
+}
+
+/// How a client may connect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClientTransport {
+    /// HTTP long polling.
+    Polling,
+    /// WebSocket.
+    Websocket,
+}
+
+/// How packets are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Parser {
+    /// As JSON, with attachments: what clients use unless they are told otherwise.
+    Json,
+    /// As MessagePack, of `socket.io-msgpack-parser`.
+    Msgpack,
+}
+
+impl Default for IoNode {
+    fn default() -> Self {
+        Self {
+            name: None,
+            advertise: None,
+            path: "/socket.io".into(),
+            ping_interval_ms: 25_000,
+            ping_timeout_ms: 20_000,
+            connect_timeout_ms: 45_000,
+            upgrade_timeout_ms: 10_000,
+            max_payload: Size(1_000_000),
+            send_buffer: Size(4_000_000),
+            refuse_after_ms: 10_000,
+            drain_ms: 1_000,
+            transports: vec![ClientTransport::Polling, ClientTransport::Websocket],
+            parser: Parser::Json,
+            socket_io_2: false,
+            allowed_origins: Vec::new(),
+            max_clients_per_address: None,
+            connects_per_second: None,
+            events_per_second: None,
+            channels_per_client: 1_000,
+            attributes: BTreeMap::new(),
+            handshake_delay_ms: 0,
+            token: Token::default(),
+        }
+    }
+}

@@ -1,0 +1,386 @@
+//! How much one address and one client may do.
+//!
+//! Rates are kept as one moment each: when all that was done would be done had it been done at the rate allowed. What lies
+//! ahead of now is what was done too early, and so much of it is let pass. Memory is bounded: an address of which nothing
+//! is held and nothing was done lately is forgotten, and no more than a number of the others are kept. Whoever asks says what time it is.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+/// Connects of so many seconds may come at once,
+const CONNECTS_AT_ONCE: u32 = 10;
+/// and events of so many.
+const EVENTS_AT_ONCE: u32 = 2;
+/// A client that wants more than its rate for so long is not let go on.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Addresses that hold nothing and are remembered for what they did lately.
+const REMEMBERED: usize = 16_384;
+/// Addresses that are always kept without a look at whether they can be forgotten.
+const LEAST_LOOK: usize = 1_024;
+
+/// What one address may have; none is any number. An address of IPv6 counts by its first 64 bits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PerAddress {
+    /// Connections held at once.
+    pub clients: Option<usize>,
+    /// New sessions a second.
+    pub connects_per_second: Option<u32>,
+}
+
+/// What the addresses have of what they may have.
+#[derive(Debug)]
+pub(super) struct Addresses {
+    limits: PerAddress,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    addresses: HashMap<IpAddr, Address>,
+    /// At how many addresses it is looked for some to forget.
+    look_at: usize,
+}
+
+#[derive(Debug, Default)]
+struct Address {
+    held: usize,
+    connects: Option<Instant>,
+}
+
+/// What an address has of its connections. It is given back when this is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    address: IpAddr,
+    addresses: Arc<Addresses>,
+}
+
+/// Why an address may not connect once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum TooMany {
+    /// It holds as many connections as it may.
+    #[error("this address has as many connections as [io-node] max-clients-per-address lets it have")]
+    Clients,
+    /// It connects faster than it may.
+    #[error("this address connects more often than [io-node] connects-per-second lets it; after {0:?} it may again")]
+    Connects(Duration),
+}
+
+impl Addresses {
+    pub(super) fn new(limits: PerAddress) -> Arc<Self> {
+        Arc::new(Self {
+            limits,
+            known: Mutex::default(),
+        })
+    }
+
+    /// Takes a place for one more connection from this address. Without limits there is none to take.
+    pub(super) fn connect(self: &Arc<Self>, address: IpAddr, now: Instant) -> Result<Option<Place>, TooMany> {
+        if self.limits == PerAddress::default() {
+            return Ok(None);
+        }
+        let address = network(address);
+        let mut known = self.known();
+        known.forget_some(now);
+        let entry = known.addresses.entry(address).or_default();
+        if self.limits.clients.is_some_and(|most| entry.held >= most) {
+            return Err(TooMany::Clients);
+        }
+        if let Some(rate) = self.limits.connects_per_second {
+            let pace = Pace::new(rate, CONNECTS_AT_ONCE);
+            let ahead = pace.take(&mut entry.connects, now);
+            if let Some(wait) = pace.excess(ahead) {
+                // What is refused is not done.
+                entry.connects = entry.connects.map(|due| due - pace.each);
+                return Err(TooMany::Connects(wait));
+            }
+        }
+        entry.held += 1;
+        Ok(Some(Place {
+            address,
+            addresses: self.clone(),
+        }))
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().expect("nothing panics while it holds this lock")
+    }
+}
+
+impl Known {
+    fn forget_some(&mut self, now: Instant) {
+        if self.addresses.len() < self.look_at.max(LEAST_LOOK) {
+            return;
+        }
+        self.addresses
+            .retain(|_, address| address.held > 0 || address.connects.is_some_and(|due| due > now));
+        let idle = self.addresses.values().filter(|address| address.held == 0).count();
+        if idle >= REMEMBERED {
+            // So many come from somebody whom no limit of an address holds back; the limit of all connections does.
+            self.addresses.retain(|_, address| address.held > 0);
+        }
+        self.look_at = self.addresses.len() * 2;
+        self.addresses.shrink_to(self.look_at.max(LEAST_LOOK));
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut known = self.addresses.known();
+        if let Entry::Occupied(mut entry) = known.addresses.entry(self.address) {
+            entry.get_mut().held -= 1;
+            if entry.get().held == 0 && entry.get().connects.is_none() {
+                entry.remove();
+            }
+        }
+    }
+}
+
+/// What all of one customer share: an address of IPv4, or 64 bits of one of IPv6.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),
+        v4 => v4,
+    }
+}
+
+/// How fast a client sends events. It may send a number a second, and those of two seconds at once. One that sends more
+/// has to be read no faster; one that goes on to want more for 30 seconds, or is so far ahead, is to be disconnected.
+#[derive(Debug)]
+pub(super) struct EventRate {
+    pace: Pace,
+    due: Option<Instant>,
+    pressing: Option<Instant>,
+}
+
+/// What to do after an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Go on.
+    Go,
+    /// Take this event, and read no other for so long.
+    Pause(Duration),
+    /// Disconnect the client, for the reason [`FLOOD`].
+    Disconnect,
+}
+
+/// Why a client that sends too much is disconnected.
+pub(super) const FLOOD: &str = "too many events: it sent more than it may for too long";
+
+impl EventRate {
+    /// So many events a second, 1 or more.
+    pub(super) fn new(per_second: u32) -> Self {
+        Self {
+            pace: Pace::new(per_second, EVENTS_AT_ONCE),
+            due: None,
+            pressing: None,
+        }
+    }
+
+    /// Counts an event that came in.
+    pub(super) fn event(&mut self, now: Instant) -> Verdict {
+        let ahead = self.pace.take(&mut self.due, now);
+        let Some(wait) = self.pace.excess(ahead) else {
+            // It kept below its rate for a while: what was before does not count any more.
+            if ahead <= self.pace.slack / 2 {
+                self.pressing = None;
+            }
+            return Verdict::Go;
+        };
+        let since = *self.pressing.get_or_insert(now);
+        if now - since >= PATIENCE || wait >= PATIENCE {
+            return Verdict::Disconnect;
+        }
+        Verdict::Pause(wait)
+    }
+}
+
+/// A rate, and how far ahead of it one may be.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    each: Duration,
+    slack: Duration,
+}
+
+impl Pace {
+    fn new(per_second: u32, seconds_at_once: u32) -> Self {
+        let each = Duration::from_secs(1) / per_second.max(1);
+        Self {
+            each,
+            slack: each * per_second.max(1) * seconds_at_once,
+        }
+    }
+
+    /// Counts one, and says how far ahead of the rate that is.
+    fn take(self, due: &mut Option<Instant>, now: Instant) -> Duration {
+        let next = due.map_or(now, |due| due.max(now)) + self.each;
+        *due = Some(next);
+        next - now
+    }
+
+    /// By how much that is too far ahead.
+    fn excess(self, ahead: Duration) -> Option<Duration> {
+        ahead.checked_sub(self.slack).filter(|wait| !wait.is_zero())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn addresses(clients: Option<usize>, connects_per_second: Option<u32>) -> Arc<Addresses> {
+        Addresses::new(PerAddress {
+            clients,
+            connects_per_second,
+        })
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn without_limits_nothing_is_kept() {
+        let addresses = addresses(None, None);
+        for _ in 0..10_000 {
+            assert!(addresses.connect(ip("10.0.0.1"), Instant::now()).unwrap().is_none());
+        }
+        assert!(addresses.known().addresses.is_empty());
+    }
+
+    #[test]
+    fn an_address_holds_no_more_than_it_may() {
+        let now = Instant::now();
+        let addresses = addresses(Some(2), None);
+        let first = addresses.connect(ip("10.0.0.1"), now).unwrap();
+        let _second = addresses.connect(ip("::ffff:10.0.0.1"), now).unwrap();
+        assert_eq!(addresses.connect(ip("10.0.0.1"), now).unwrap_err(), TooMany::Clients);
+        assert!(addresses.connect(ip("10.0.0.2"), now).is_ok());
+        drop(first);
+        let _third = addresses.connect(ip("10.0.0.1"), now).unwrap();
+        assert_eq!(addresses.connect(ip("10.0.0.1"), now).unwrap_err(), TooMany::Clients);
+    }
+
+    #[test]
+    fn addresses_of_ipv6_count_by_their_network() {
+        let now = Instant::now();
+        let addresses = addresses(Some(1), None);
+        let _one = addresses.connect(ip("2001:db8:0:1::1"), now).unwrap();
+        assert!(addresses.connect(ip("2001:db8:0:1:ffff::9"), now).is_err());
+        assert!(addresses.connect(ip("2001:db8:0:2::1"), now).is_ok());
+    }
+
+    #[test]
+    fn an_address_connects_no_faster_than_it_may() {
+        let mut now = Instant::now();
+        let addresses = addresses(None, Some(4));
+        let connect = |now| addresses.connect(ip("10.0.0.1"), now).map(drop);
+        // Those of ten seconds come at once.
+        let burst = (0..100).take_while(|_| connect(now).is_ok()).count();
+        assert_eq!(burst, 40);
+        let Err(TooMany::Connects(wait)) = connect(now) else {
+            panic!("it should be refused");
+        };
+        assert!(wait <= SECOND / 4, "{wait:?}");
+        assert!(addresses.connect(ip("10.0.0.2"), now).is_ok());
+        // Being refused does not make it worse.
+        (0..1_000).for_each(|_| assert!(connect(now).is_err()));
+        now += SECOND + SECOND / 100;
+        assert_eq!((0..100).take_while(|_| connect(now).is_ok()).count(), 4);
+        now += 100 * SECOND;
+        assert_eq!((0..100).take_while(|_| connect(now).is_ok()).count(), burst);
+    }
+
+    #[test]
+    fn many_addresses_do_not_make_it_grow() {
+        let mut now = Instant::now();
+        let addresses = addresses(Some(10), Some(1));
+        let held: Vec<_> = (0..5_000_u32)
+            .map(|i| addresses.connect(IpAddr::V4(i.into()), now).unwrap())
+            .collect();
+        for i in 0..300_000_u32 {
+            drop(addresses.connect(IpAddr::V4(((1 << 30) + i).into()), now).unwrap());
+        }
+        let kept = addresses.known().addresses.len();
+        assert!(kept <= 2 * (REMEMBERED + 5_000), "{kept}");
+        // Those that hold something were not forgotten.
+        assert_eq!(addresses.known().addresses[&IpAddr::V4(7.into())].held, 1);
+        drop(held);
+        now += 100 * SECOND;
+        for i in 0..100_000_u32 {
+            drop(addresses.connect(IpAddr::V4(((1 << 30) + i).into()), now).unwrap());
+        }
+        let kept = addresses.known().addresses.len();
+        assert!(kept <= 2 * REMEMBERED, "{kept}");
+    }
+
+    #[test]
+    fn a_client_that_sends_no_more_than_it_may_is_let_go_on() {
+        let mut now = Instant::now();
+        let mut rate = EventRate::new(100);
+        for _ in 0..10_000 {
+            assert_eq!(rate.event(now), Verdict::Go);
+            now += SECOND / 100;
+        }
+        // Two seconds' worth, from time to time.
+        for _ in 0..100 {
+            (0..200).for_each(|_| assert_eq!(rate.event(now), Verdict::Go));
+            now += 2 * SECOND;
+        }
+    }
+
+    #[test]
+    fn a_client_that_sends_more_is_paused_and_then_disconnected() {
+        let start = Instant::now();
+        let mut now = start;
+        let mut rate = EventRate::new(10);
+        let mut sent = 0;
+        loop {
+            match rate.event(now) {
+                Verdict::Go => sent += 1,
+                Verdict::Pause(wait) => {
+                    sent += 1;
+                    now += wait;
+                }
+                Verdict::Disconnect => break,
+            }
+        }
+        assert!((PATIENCE..PATIENCE + SECOND).contains(&(now - start)));
+        // Two seconds' worth at once, and then ten a second.
+        assert!((310..=330).contains(&sent), "{sent}");
+    }
+
+    #[test]
+    fn a_client_that_holds_back_begins_anew() {
+        let mut now = Instant::now();
+        let mut rate = EventRate::new(10);
+        for _ in 0..20 {
+            let mut paused = false;
+            while !paused {
+                match rate.event(now) {
+                    Verdict::Go => {}
+                    Verdict::Pause(wait) => {
+                        now += wait;
+                        paused = true;
+                    }
+                    Verdict::Disconnect => panic!("it paused in between"),
+                }
+            }
+            now += 3 * SECOND;
+        }
+    }
+
+    #[test]
+    fn many_events_that_come_at_once_are_a_flood() {
+        let now = Instant::now();
+        let mut rate = EventRate::new(10);
+        let taken = (0..10_000)
+            .take_while(|_| rate.event(now) != Verdict::Disconnect)
+            .count();
+        assert!((310..=330).contains(&taken), "{taken}");
+    }
+}

@@ -1,0 +1,329 @@
+//! Whose pages may connect, and what browsers are told about it (CORS).
+//!
+//! A browser says in `Origin` which site a page is from, and no page can change that. The check comes before a session is
+//! made, for a WebSocket knows no CORS: its page would read what it gets. Who sends no `Origin` is no page of another
+//! site; tokens, and not origins, tell such clients apart.
+
+use std::collections::HashSet;
+
+use anyhow::{Result, bail};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD,
+    HOST, ORIGIN, VARY,
+};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+
+/// Seconds that a browser may remember that it may ask.
+const REMEMBERED: HeaderValue = HeaderValue::from_static("600");
+/// What requests of Socket.IO are made with.
+const METHODS: HeaderValue = HeaderValue::from_static("GET, POST");
+
+/// Whose pages may connect.
+#[derive(Debug, Clone)]
+pub(super) struct Origins {
+    any: bool,
+    /// As browsers write them.
+    named: HashSet<String>,
+}
+
+/// What to add to the answer of a request that may be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct CorsHeaders {
+    origin: Option<HeaderValue>,
+}
+
+/// A page of a site that may not connect.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("pages from `{origin}` may not connect: they are of another site, and not among [io-node] allowed-origins")]
+pub(super) struct Forbidden {
+    origin: String,
+}
+
+impl Origins {
+    /// Those named, such as `https://example.com`, or `*` for all; and always those of the host that a request is for.
+    ///
+    /// # Errors
+    /// When one of them is not an origin.
+    pub(super) fn new(named: &[String]) -> Result<Self> {
+        let mut origins = Self {
+            any: false,
+            named: HashSet::new(),
+        };
+        for name in named {
+            match Site::of(name) {
+                _ if name == "*" => origins.any = true,
+                Some(site) => _ = origins.named.insert(site.to_string()),
+                None => {
+                    bail!("[io-node] allowed-origins: `{name}` is not an origin such as `https://example.com`, nor `*`")
+                }
+            }
+        }
+        Ok(origins)
+    }
+
+    /// Whether a request with these headers may be made, and what its answer says of that.
+    pub(super) fn check(&self, headers: &HeaderMap) -> Result<CorsHeaders, Forbidden> {
+        let mut given = headers.get_all(ORIGIN).iter();
+        let Some(origin) = given.next() else {
+            return Ok(CorsHeaders { origin: None });
+        };
+        if given.next().is_none() && self.allows(origin, headers) {
+            return Ok(CorsHeaders {
+                origin: Some(origin.clone()),
+            });
+        }
+        let shown = String::from_utf8_lossy(origin.as_bytes());
+        Err(Forbidden {
+            origin: shown.chars().take(200).collect(),
+        })
+    }
+
+    /// The answer to a browser that asks whether its page may make a request, when this is such a question.
+    pub(super) fn preflight<B: Default>(&self, method: &Method, headers: &HeaderMap) -> Option<Response<B>> {
+        if method != Method::OPTIONS || !headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
+            return None;
+        }
+        let cors = match self.check(headers) {
+            Ok(cors) => cors,
+            Err(forbidden) => return Some(forbidden.answer()),
+        };
+        let mut answer = Response::<B>::default();
+        *answer.status_mut() = StatusCode::NO_CONTENT;
+        let answered = answer.headers_mut();
+        cors.add_to(answered);
+        answered.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
+        answered.insert(ACCESS_CONTROL_MAX_AGE, REMEMBERED);
+        answered.append(VARY, HeaderValue::from_name(ACCESS_CONTROL_REQUEST_HEADERS));
+        if let Some(wanted) = headers.get(ACCESS_CONTROL_REQUEST_HEADERS) {
+            answered.insert(ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
+        }
+        Some(answer)
+    }
+
+    fn allows(&self, origin: &HeaderValue, headers: &HeaderMap) -> bool {
+        if self.any {
+            return true;
+        }
+        let Some(site) = origin.to_str().ok().and_then(Site::of) else {
+            return false;
+        };
+        let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+        host.is_some_and(|host| site.is_of(host)) || self.named.contains(&site.to_string())
+    }
+}
+
+impl CorsHeaders {
+    /// Adds them to those of an answer.
+    pub(super) fn add_to(&self, headers: &mut HeaderMap) {
+        headers.append(VARY, HeaderValue::from_name(ORIGIN));
+        if let Some(origin) = &self.origin {
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        }
+    }
+}
+
+impl Forbidden {
+    /// What the browser is told.
+    pub(super) fn answer<B: Default>(&self) -> Response<B> {
+        let mut answer = Response::<B>::default();
+        *answer.status_mut() = StatusCode::FORBIDDEN;
+        answer.headers_mut().append(VARY, HeaderValue::from_name(ORIGIN));
+        answer
+    }
+}
+
+/// An origin in its parts, in lower case and without a port that its scheme implies.
+#[derive(Debug, PartialEq, Eq)]
+struct Site {
+    scheme: String,
+    host: String,
+}
+
+impl Site {
+    fn of(origin: &str) -> Option<Self> {
+        let (scheme, host) = origin.split_once("://")?;
+        let plain = |c: char| c.is_ascii_graphic() && !"/?#@,*\\".contains(c);
+        if scheme.is_empty() || host.is_empty() || !host.chars().all(plain) {
+            return None;
+        }
+        let scheme = scheme.to_ascii_lowercase();
+        let host = without_port(&scheme, host);
+        Some(Self { scheme, host })
+    }
+
+    /// Whether it is the host that a request is for. Behind a proxy that ends TLS, the scheme is not known.
+    fn is_of(&self, host: &str) -> bool {
+        without_port(&self.scheme, host) == self.host
+    }
+}
+
+impl std::fmt::Display for Site {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}://{}", self.scheme, self.host)
+    }
+}
+
+fn without_port(scheme: &str, host: &str) -> String {
+    let implied = match scheme {
+        "https" | "wss" => ":443",
+        "http" | "ws" => ":80",
+        _ => "",
+    };
+    let host = host.to_ascii_lowercase();
+    match host.strip_suffix(implied) {
+        Some(short) => short.into(),
+        None => host,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origins(named: &[&str]) -> Origins {
+        let named: Vec<String> = named.iter().map(|name| name.to_string()).collect();
+        Origins::new(&named).unwrap()
+    }
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let pairs = pairs
+            .iter()
+            .map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap()));
+        HeaderMap::from_iter(pairs)
+    }
+
+    fn takes(origins: &Origins, origin: &str, host: &str) -> bool {
+        origins.check(&headers(&[("origin", origin), ("host", host)])).is_ok()
+    }
+
+    #[test]
+    fn by_default_pages_of_the_same_host_and_clients_without_origin_may() {
+        let default = origins(&[]);
+        assert!(default.check(&headers(&[("host", "a.example")])).is_ok());
+        for (origin, host, taken) in [
+            ("http://localhost:8080", "localhost:8080", true),
+            ("https://a.example", "a.example", true),
+            ("https://A.example", "a.EXAMPLE:443", true),
+            ("http://a.example", "a.example:80", true),
+            ("http://[::1]:8080", "[::1]:8080", true),
+            ("https://a.example", "a.example:80", false),
+            ("http://localhost:3000", "localhost:8080", false),
+            ("https://evil.example", "a.example", false),
+            ("https://a.example.evil.example", "a.example", false),
+            ("https://evil.example/a.example", "a.example", false),
+            ("https://evil@a.example", "a.example", false),
+            ("null", "a.example", false),
+            ("a.example", "a.example", false),
+            ("", "", false),
+            ("file://", "", false),
+        ] {
+            assert_eq!(takes(&default, origin, host), taken, "{origin} to {host}");
+        }
+        assert!(default.check(&headers(&[("origin", "http://a.example")])).is_err());
+    }
+
+    #[test]
+    fn named_origins_may_besides_exactly_as_they_are() {
+        let named = origins(&["https://example.com", "HTTP://Dev:3000", "https://b.example:443"]);
+        for (origin, taken) in [
+            ("https://example.com", true),
+            ("http://dev:3000", true),
+            ("https://b.example", true),
+            ("https://own", true),
+            ("http://example.com", false),
+            ("https://example.com:8443", false),
+            ("https://www.example.com", false),
+            ("http://dev", false),
+            ("null", false),
+        ] {
+            assert_eq!(takes(&named, origin, "own"), taken, "{origin}");
+        }
+    }
+
+    #[test]
+    fn a_star_is_for_all() {
+        let any = origins(&["*"]);
+        for origin in ["https://anywhere.example", "null", "file://"] {
+            assert!(takes(&any, origin, "own"), "{origin}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_origin_is_not_taken_for_one() {
+        for wrong in [
+            "example.com",
+            "https://",
+            "https://a/",
+            "https://a b",
+            "https://*.a",
+            "://a",
+        ] {
+            let error = Origins::new(&[wrong.into()]).unwrap_err().to_string();
+            assert!(error.contains(wrong) && error.contains("allowed-origins"), "{error}");
+        }
+    }
+
+    #[test]
+    fn two_origins_are_none() {
+        let mut headers = headers(&[("origin", "http://a"), ("host", "a")]);
+        headers.append(ORIGIN, HeaderValue::from_static("http://a"));
+        assert!(origins(&[]).check(&headers).is_err());
+    }
+
+    #[test]
+    fn answers_name_the_origin_only_when_it_may() {
+        let named = origins(&["https://example.com"]);
+        let mut answered = HeaderMap::new();
+        let cors = named
+            .check(&headers(&[("origin", "https://example.com"), ("host", "own")]))
+            .unwrap();
+        cors.add_to(&mut answered);
+        assert_eq!(answered[ACCESS_CONTROL_ALLOW_ORIGIN], "https://example.com");
+        assert_eq!(answered[ACCESS_CONTROL_ALLOW_CREDENTIALS], "true");
+        assert_eq!(answered[VARY], "origin");
+
+        let mut answered = HeaderMap::new();
+        named.check(&HeaderMap::new()).unwrap().add_to(&mut answered);
+        assert!(!answered.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN));
+        assert_eq!(answered[VARY], "origin");
+
+        let forbidden = named
+            .check(&headers(&[("origin", "https://evil.example"), ("host", "own")]))
+            .unwrap_err();
+        assert!(forbidden.to_string().contains("`https://evil.example`"));
+        let answer: Response<String> = forbidden.answer();
+        assert_eq!(answer.status(), StatusCode::FORBIDDEN);
+        assert!(!answer.headers().contains_key(ACCESS_CONTROL_ALLOW_ORIGIN));
+    }
+
+    #[test]
+    fn browsers_are_told_what_they_may_ask() {
+        let named = origins(&["https://example.com"]);
+        let question = headers(&[
+            ("origin", "https://example.com"),
+            ("host", "own"),
+            ("access-control-request-method", "POST"),
+            ("access-control-request-headers", "content-type,x-token"),
+        ]);
+        let answer: Response<String> = named.preflight(&Method::OPTIONS, &question).unwrap();
+        assert_eq!(answer.status(), StatusCode::NO_CONTENT);
+        let answered = answer.headers();
+        assert_eq!(answered[ACCESS_CONTROL_ALLOW_ORIGIN], "https://example.com");
+        assert_eq!(answered[ACCESS_CONTROL_ALLOW_METHODS], "GET, POST");
+        assert_eq!(answered[ACCESS_CONTROL_ALLOW_HEADERS], "content-type,x-token");
+        let vary: Vec<_> = answered.get_all(VARY).iter().collect();
+        assert_eq!(vary, ["origin", "access-control-request-headers"]);
+
+        let evil = headers(&[
+            ("origin", "https://evil.example"),
+            ("host", "own"),
+            ("access-control-request-method", "POST"),
+        ]);
+        let answer: Response<String> = named.preflight(&Method::OPTIONS, &evil).unwrap();
+        assert_eq!(answer.status(), StatusCode::FORBIDDEN);
+        assert!(named.preflight::<String>(&Method::GET, &question).is_none());
+        assert!(named.preflight::<String>(&Method::OPTIONS, &HeaderMap::new()).is_none());
+    }
+}
