@@ -38,7 +38,7 @@ test: ## All tests, from nothing: tools, Redis, Valkey, Chromium, npm packages
 soak: ## Faults under load, in random order, for SOAK_MINUTES (30); stops at the first violation and says its seed
 	@.ci/setup-wasm
 	@.ci/setup-tests
-	@.ci/build-guests conformance
+	@.ci/build-guests recorder
 	@.ci/build-host dev
 	@PLUGNODE_BIN=$(CURDIR)/target/debug/plugnode exec target/debug/plugnode-soak
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::host::outbox::{self as wire, Delivery};
-use crate::outbox::CommandError;
+use crate::outbox::{CommandError, millis};
 use crate::payload::Args;
 
 /// The clients of one namespace that a command is for, and the commands.
@@ -102,9 +102,43 @@ impl Audience {
         timeout: Duration,
         token: impl AsRef<[u8]>,
     ) -> Result<(), CommandError> {
-        let timeout_ms = timeout.as_millis().try_into().unwrap_or(u32::MAX);
         let args = args.to_payload()?;
-        Ok(wire::request(&self.wire, event, &args, timeout_ms, token.as_ref())?)
+        Ok(wire::request(
+            &self.wire,
+            event,
+            &args,
+            millis(timeout),
+            token.as_ref(),
+        )?)
+    }
+
+    /// Emits an event, asks each client for an acknowledgement, and collects these, on all io-nodes. All of them together
+    /// come as one reply, to [`Handler::on_reply`](crate::Handler::on_reply) with `token`, which
+    /// [`Reply::collected`](crate::Reply::collected) reads: when everybody has answered, or after `timeout`, of which more
+    /// than a minute counts as a minute. The event goes to whole audiences, without the niceties of
+    /// [`volatile`](Self::volatile) and [`local`](Self::local).
+    pub fn collect(
+        &self,
+        event: &str,
+        args: impl Args,
+        timeout: Duration,
+        token: impl AsRef<[u8]>,
+    ) -> Result<(), CommandError> {
+        let args = args.to_payload()?;
+        Ok(wire::collect(
+            &self.wire,
+            event,
+            &args,
+            millis(timeout),
+            token.as_ref(),
+        )?)
+    }
+
+    /// Looks for the clients on all io-nodes. How many there are, and who `most` of them are, comes as one reply with
+    /// `token`, within `timeout` as with [`collect`](Self::collect): [`Reply::found`](crate::Reply::found) reads it. At most
+    /// 10,000 are named; with a `most` of 0 they are counted alone.
+    pub fn find_clients(&self, most: u32, timeout: Duration, token: impl AsRef<[u8]>) -> Result<(), CommandError> {
+        Ok(wire::find_clients(&self.wire, most, millis(timeout), token.as_ref())?)
     }
 
     /// Subscribes the clients to a channel.

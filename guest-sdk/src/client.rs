@@ -108,6 +108,38 @@ impl Client {
         self.this().leave(channel)
     }
 
+    /// Refuses this client, while its connection is handled: it is told `connect_error` with this message, was never
+    /// connected, and has no disconnect. The last call counts, and whatever else the event asks for is dropped; writes to
+    /// buckets are not.
+    ///
+    /// Only for an app with `admission = true` in its configuration, whose clients wait until their connection has been
+    /// handled. To refuse everybody whom the handler fails to look at, nothing is needed: a connection that ends in an error
+    /// for good, or takes too long, is refused.
+    ///
+    /// ```
+    /// # use plugnode_sdk::prelude::*;
+    /// # #[derive(Default)] struct Club;
+    /// # impl Handler for Club {
+    /// fn on_connection(&mut self, client: &Client, handshake: &Handshake) -> Result {
+    ///     match handshake.auth::<String>() {
+    ///         Some(password) if password == "swordfish" => client.join("members")?,
+    ///         _ => client.refuse("members only")?,
+    ///     }
+    ///     Ok(())
+    /// }
+    /// # }
+    /// ```
+    pub fn refuse(&self, message: &str) -> Result<(), CommandError> {
+        Ok(outbox::refuse(message, None)?)
+    }
+
+    /// Refuses this client as [`refuse`](Self::refuse) does, and gives its error this `data`.
+    pub fn refuse_with(&self, message: &str, data: &impl Serialize) -> Result<(), CommandError> {
+        let data = serde_json::to_string(data)
+            .map_err(|error| CommandError::Invalid(format!("the data cannot be written as JSON: {error}")))?;
+        Ok(outbox::refuse(message, Some(&data))?)
+    }
+
     /// Disconnects this client from the namespace. A JavaScript client does not come back by itself.
     pub fn disconnect(&self) -> Result<(), CommandError> {
         self.this().disconnect()

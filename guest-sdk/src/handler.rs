@@ -23,7 +23,8 @@ use crate::snapshot::Snapshot;
 /// The methods do nothing unless they are written.
 #[allow(unused_variables)]
 pub trait Handler: Default + 'static {
-    /// A client has connected. The first event of every client.
+    /// A client has connected. The first event of every client. In an app with `admission = true`, it is about to, and comes
+    /// in unless it is [refused](Client::refuse).
     fn on_connection(&mut self, client: &Client, handshake: &Handshake) -> Result {
         Ok(())
     }
@@ -44,7 +45,8 @@ pub trait Handler: Default + 'static {
         Ok(())
     }
 
-    /// A client answered a request, or did not in time.
+    /// A client answered a request, or did not in time. Or io-nodes have answered a question of this client's event, which
+    /// [`answers`](crate::answers) reads.
     fn on_reply(&mut self, client: &Client, reply: &Reply) -> Result {
         Ok(())
     }

@@ -56,7 +56,7 @@ impl From<types::Message> for Incoming {
     }
 }
 
-/// The answer of a client to a request.
+/// The answer of a client to a request, or what came of asking all io-nodes: see [`answers`](crate::answers).
 #[derive(Debug, Clone)]
 pub struct Reply {
     /// What was given as token with the request.

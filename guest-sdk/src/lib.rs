@@ -51,7 +51,9 @@
 //! - **Address**: [`to`], [`client`], [`all`] and [`Client::to`] make an [`Audience`], as in
 //!   `to("news").to("sport").except("muted").emit("goal", "1:0")`; [`Message`] is the builder of socket.io-cluster.
 //! - **Group**: [`Client::join`] and [`Client::leave`] for channels, which Socket.IO calls rooms.
-//! - **Ask**: [`Client::request`], answered in [`Handler::on_reply`].
+//! - **Ask**: [`Client::request`], answered in [`Handler::on_reply`]; [`Audience::collect`] for the answers of many at once.
+//! - **Look around**: [`Audience::find_clients`], [`list_channels`] and [`settle`] ask all io-nodes: see [`answers`].
+//! - **Admit**: [`Client::refuse`], where the app's configuration has clients wait at the door.
 //! - **Remember**: [`Client::patch_attributes`] for what belongs to a client, [`kv`] for what belongs to all.
 //! - **Know**: [`context`] for the call, [`config`] for the app's configuration, [`log`] for the host's log.
 //!
@@ -68,6 +70,7 @@
 #[doc(hidden)]
 pub mod bindings;
 
+pub mod answers;
 mod audience;
 mod binary;
 mod client;
@@ -96,7 +99,7 @@ pub use handler::Handler;
 pub use handler::{handle, load, save, start, stop};
 pub use incoming::{Custom, DisconnectReason, Handshake, Incoming, Reply};
 pub use message::Message;
-pub use outbox::{AckId, CommandError, send_custom};
+pub use outbox::{AckId, CommandError, list_channels, list_channels_of, send_custom, settle};
 pub use payload::{Args, ArgsError, Payload};
 pub use snapshot::Snapshot;
 

@@ -1,6 +1,7 @@
 //! What every command has in common: how it can be refused, and the commands that concern no audience.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -68,6 +69,70 @@ impl AckId {
         let args = args.to_payload()?;
         Ok(wire::ack(&self.0, &args)?)
     }
+}
+
+/// Looks for the channels that have clients, of the namespace of the client whose event is being handled, on all io-nodes.
+/// How many there are, and how many clients `most` of them have, comes as one reply to
+/// [`Handler::on_reply`](crate::Handler::on_reply) with `token`, when all io-nodes have answered or after `timeout`, of
+/// which more than a minute counts as a minute: [`Reply::channels`](crate::Reply::channels) reads it. At most 10,000 are
+/// named.
+pub fn list_channels(most: u32, timeout: Duration, token: impl AsRef<[u8]>) -> Result<(), CommandError> {
+    Ok(wire::list_channels(None, most, millis(timeout), token.as_ref())?)
+}
+
+/// The same of another namespace.
+pub fn list_channels_of(
+    namespace: &str,
+    most: u32,
+    timeout: Duration,
+    token: impl AsRef<[u8]>,
+) -> Result<(), CommandError> {
+    Ok(wire::list_channels(
+        Some(namespace),
+        most,
+        millis(timeout),
+        token.as_ref(),
+    )?)
+}
+
+/// Asks to be told when all commands before this one, of this event and of the client's events before it, have been carried
+/// out on every io-node. That comes as one reply to [`Handler::on_reply`](crate::Handler::on_reply) with `token`, within
+/// `timeout` as with [`list_channels`]: [`Reply::settled`](crate::Reply::settled) reads it.
+///
+/// To answer an acknowledgement only then, its id can be the token:
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use plugnode_sdk::prelude::*;
+/// use plugnode_sdk::{AckId, all, settle};
+///
+/// #[derive(Default)]
+/// struct Gate;
+///
+/// impl Handler for Gate {
+///     fn on_message(&mut self, _: &Client, message: &Incoming) -> Result {
+///         all().join("everybody")?;
+///         settle(Duration::from_secs(1), serde_json::to_vec(&message.ack_id())?)?;
+///         Ok(())
+///     }
+///
+///     fn on_reply(&mut self, _: &Client, reply: &Reply) -> Result {
+///         let ack: Option<AckId> = serde_json::from_slice(&reply.token)?;
+///         if let Some(ack) = ack {
+///             ack.answer(reply.settled()?.silent.is_empty())?;
+///         }
+///         Ok(())
+///     }
+/// }
+/// ```
+pub fn settle(timeout: Duration, token: impl AsRef<[u8]>) -> Result<(), CommandError> {
+    Ok(wire::settle(millis(timeout), token.as_ref())?)
+}
+
+/// A time as it travels.
+pub(crate) fn millis(timeout: Duration) -> u32 {
+    timeout.as_millis().try_into().unwrap_or(u32::MAX)
 }
 
 /// Sends a message to the Rust code that embeds one io-node, or all of them. `kind` says what it is, with a version at

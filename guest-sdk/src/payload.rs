@@ -86,7 +86,9 @@ impl fmt::Display for ArgsError {
 impl std::error::Error for ArgsError {}
 
 fn write<T: Serialize + ?Sized>(value: &T) -> serde_json::Result<String> {
-    match value.serialize(ShapeOf) {
+    // Binary values are met here too, and must not be collected twice.
+    let (shape, _) = binary::collecting(|| value.serialize(ShapeOf));
+    match shape {
         Err(Shape::Unit) => Ok("[]".into()),
         Err(Shape::Tuple) => serde_json::to_string(value),
         Err(Shape::Single) | Ok(()) => serde_json::to_string(&(value,)),
@@ -280,6 +282,13 @@ mod tests {
         let (first, files): (Binary, Vec<File>) = payload.args().unwrap();
         assert_eq!((first, files), (Binary(vec![9]), vec![file()]));
         assert_eq!(payload.arg::<Vec<File>>(1).unwrap(), [file()]);
+    }
+
+    #[test]
+    fn one_binary_argument_is_one_attachment() {
+        let payload = Payload::new(Binary(vec![7])).unwrap();
+        assert_eq!(payload.json, r#"[{"_placeholder":true,"num":0}]"#);
+        assert_eq!(payload.attachments, [vec![7]]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use plugnode_sdk::prelude::*;
 use plugnode_sdk::test::{Command, Failure, Kit, Sent, handshake};
-use plugnode_sdk::{AckId, all, context, kv, log, to};
+use plugnode_sdk::{AckId, all, context, kv, list_channels, log, settle, to};
 use serde_json::{Value, json};
 
 /// Does what its messages say.
@@ -381,4 +381,152 @@ fn another_handler_that_takes_nothing_over_says_so() {
 fn a_handler_that_does_not_start_says_why() {
     let mut app = Kit::<Keeper>::new().with_config("greeting", "none");
     assert_eq!(app.try_start(), Err(Failure::Error(Error::reject("no greeting"))));
+}
+
+/// Lets in who says so, and asks around.
+#[derive(Default)]
+struct Host;
+
+impl Handler for Host {
+    fn on_connection(&mut self, client: &Client, handshake: &Handshake) -> Result {
+        match handshake.auth::<String>().as_deref() {
+            Some("please") => client.join("guests")?,
+            Some("break") => return Err(Error::reject("it is broken")),
+            Some("long") => client.refuse(&"x".repeat(1025))?,
+            _ => {
+                kv::open("default")?.set("refused", client.id())?;
+                client.emit("lost", ())?;
+                client.refuse("at first")?;
+                client.refuse_with("not today", &json!({"code": 7}))?;
+                client.join("guests")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn on_message(&mut self, client: &Client, message: &Incoming) -> Result {
+        let soon = Duration::from_secs(1);
+        match message.event.as_str() {
+            "collect" => to("guests").collect("guess", Binary(vec![9]), soon, "collect")?,
+            "reserved" => to("guests").collect("newListener", (), soon, "reserved")?,
+            "find" => client.others().find_clients(1, soon, "find")?,
+            "channels" => list_channels(10, soon, "channels")?,
+            "settle" => settle(soon, "settle")?,
+            _ => client.refuse("too late")?,
+        }
+        Ok(())
+    }
+
+    fn on_reply(&mut self, client: &Client, reply: &Reply) -> Result {
+        match reply.token.as_slice() {
+            b"collect" => {
+                let collected = reply.collected()?;
+                for answer in &collected.answers {
+                    client.emit("guessed", (&answer.id, answer.payload.arg::<Binary>(0)?))?;
+                }
+                client.emit("missing", (collected.missing,))?;
+            }
+            b"find" => {
+                let found = reply.found()?;
+                let first = &found.clients[0];
+                client.emit("found", (found.count, &first.id, first.attributes::<Value>()?))?;
+            }
+            b"channels" => client.emit("channels", (reply.channels()?.channels,))?,
+            _ => client.emit("settled", (reply.settled()?.nodes,))?,
+        }
+        Ok(())
+    }
+
+    fn on_custom(&mut self, _: &plugnode_sdk::Custom) -> Result {
+        settle(Duration::ZERO, "")?;
+        Ok(())
+    }
+}
+
+fn asking(auth: &str) -> Handshake {
+    Handshake {
+        auth: Some(json!(auth).to_string()),
+        ..handshake()
+    }
+}
+
+fn party() -> Kit<Host> {
+    let mut app = Kit::new().with_admission();
+    for id in ["ada", "bob", "cyd"] {
+        app.connect_with(id, asking("please"));
+        assert_eq!(app.refusal_of(id), None);
+    }
+    app
+}
+
+#[test]
+fn a_refused_client_hears_why_and_leaves_nothing_but_writes() {
+    let mut app = party();
+    let eve = app.connect("eve");
+    let refusal = app.refusal_of(&eve).expect("it is refused");
+    assert_eq!(
+        (refusal.message.as_str(), refusal.data.as_deref()),
+        ("not today", Some(r#"{"code":7}"#))
+    );
+    assert!(!app.is_connected(&eve));
+    assert!(app.sent_to(&eve).is_empty() && app.channels_of(&eve).is_empty());
+    assert_eq!(app.value::<String>("default", "refused").as_deref(), Some("eve"));
+    assert!(app.try_connect("fay", asking("break")).is_err());
+    assert_eq!(app.refusal_of("fay").unwrap().message, "the server could not decide");
+}
+
+#[test]
+fn clients_are_refused_at_the_door_alone_and_in_few_words() {
+    let mut app = party();
+    let failure = app.try_message("ada", "refuse", ()).unwrap_err().to_string();
+    assert!(failure.contains("only while its connection"), "{failure}");
+    let failure = app.try_connect("eve", asking("long")).unwrap_err().to_string();
+    assert!(failure.contains("payload is larger"), "{failure}");
+    let mut app = Kit::<Host>::new();
+    let failure = app.try_connect("ada", handshake()).unwrap_err().to_string();
+    assert!(failure.contains("takes every client in"), "{failure}");
+}
+
+#[test]
+fn acknowledgements_are_collected() {
+    let mut app = party();
+    app.will_answer("ada", "guess", Binary(vec![1]));
+    app.will_answer("cyd", "guess", Binary(vec![2, 3]));
+    app.message("ada", "collect", ());
+    assert_eq!(app.sent_to("bob"), [Sent::new("guess", Binary(vec![9]))]);
+    let expected = [
+        Sent::new("guess", Binary(vec![9])),
+        Sent::new("guessed", ("ada", Binary(vec![1]))),
+        Sent::new("guessed", ("cyd", Binary(vec![2, 3]))),
+        Sent::new("missing", (["bob"],)),
+    ];
+    assert_eq!(app.sent_to("ada"), expected);
+    let failure = app.try_message("ada", "reserved", ()).unwrap_err().to_string();
+    assert!(failure.contains("`newListener`"), "{failure}");
+}
+
+#[test]
+fn clients_and_channels_are_found() {
+    let mut app = party();
+    for event in ["find", "channels", "settle"] {
+        app.message("cyd", event, ());
+    }
+    let expected = [
+        Sent::new("found", (2, "ada", json!({}))),
+        Sent::new("channels", (json!({"guests": 3}),)),
+        Sent::new("settled", (["test"],)),
+    ];
+    assert_eq!(app.sent_to("cyd"), expected);
+}
+
+#[test]
+#[should_panic(expected = "no client that the answer could come to")]
+fn nobody_is_told_what_nobody_asked() {
+    let (kind, client, data, content_type) = ("acme.tick/1".into(), None, Vec::new(), None);
+    party().custom(plugnode_sdk::Custom {
+        kind,
+        client,
+        data,
+        content_type,
+    });
 }

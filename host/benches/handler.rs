@@ -136,6 +136,7 @@ async fn start(engine: &Engine, component: &Component, instances: usize, shutdow
         node: "bench".into(),
         instances,
         dispatch: Dispatch::RoundRobin,
+        admission: false,
         limits: Limits {
             time: Duration::from_secs(10),
             ..Limits::default()

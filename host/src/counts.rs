@@ -63,6 +63,10 @@ counts! {
     EVENTS_OVERLOADED as events_overloaded,
     /// Clients that were turned away because their connection could not be accepted in time.
     CLIENTS_TURNED_AWAY as clients_turned_away,
+    /// Clients that were refused by a handler, or for want of its verdict.
+    CLIENTS_REFUSED as clients_refused,
+    /// Subscriptions that were refused because a client had too many.
+    SUBSCRIPTIONS_REFUSED as subscriptions_refused,
     /// Clients that were disconnected because they did not read what was sent to them.
     CLIENTS_SLOW as clients_slow,
     /// Sessions that were closed because they sent far more than was accepted.
@@ -77,6 +81,12 @@ counts! {
     COMMANDS_DROPPED as commands_dropped,
     /// Connections over `max-connections`.
     CONNECTIONS_REFUSED as connections_refused,
+    /// Requests that were refused because they came from pages of other sites.
+    PAGES_REFUSED as pages_refused,
+    /// Sessions that were refused because their address had or opened too many.
+    ADDRESSES_REFUSED as addresses_refused,
+    /// Clients that were refused because of their token, or for want of one.
+    TOKENS_REFUSED as tokens_refused,
     /// Sessions that were refused while this io-node had not joined the cluster.
     SESSIONS_REFUSED as sessions_refused,
     /// Times that this process lost its place in the cluster and joined anew.

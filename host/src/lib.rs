@@ -23,6 +23,7 @@ pub mod config;
 pub mod counts;
 pub mod http;
 pub mod message;
+pub mod namespaces;
 pub mod pause;
 pub mod release;
 pub mod roles;

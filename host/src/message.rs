@@ -439,6 +439,13 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// Whether it refuses a client.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Admit { refusal: Some(_), .. })
+    }
+}
+
 /// Why a client may not come in, as it is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {

@@ -13,7 +13,7 @@ const SENDING: Duration = Duration::from_millis(2_500);
 fn config() -> String {
     app(
         "/",
-        &component("conformance"),
+        &component("recorder"),
         "instances = 2\ngrants = { keyvalue = [\"default\"] }",
     )
 }
@@ -196,5 +196,5 @@ async fn the_program_says_why_it_cannot_tell() {
     let node = Node::app(&component("echo"), "").await;
     let (code, _, said) = plugnode_check(&["--url", &node.url(), "--patience", "1"]).await;
     assert_eq!(code, Some(2), "{said}");
-    assert!(said.contains("conformance handler"), "{said}");
+    assert!(said.contains("handler `recorder`"), "{said}");
 }

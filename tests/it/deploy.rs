@@ -221,8 +221,8 @@ async fn what_cannot_be_used_replaces_nothing_and_the_reason_is_shown() {
     assert_eq!(releases.as_array().expect("an array").len(), 1, "{releases}");
 
     // Seen only where it is to run: its instances break as they start.
-    let conformance = fs::read(component("conformance")).expect("it was built");
-    let start = write("start.wasm", &Flaw::Start.of(conformance));
+    let recorder = fs::read(component("recorder")).expect("it was built");
+    let start = write("start.wasm", &Flaw::Start.of(recorder));
     let said = setup.while_asking("hello", setup.deploy(&start, &["--json"])).await;
     assert_eq!(said.status.code(), Some(1), "{said:?}");
     let told = said.json();

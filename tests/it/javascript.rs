@@ -7,7 +7,7 @@ const KEY_VALUE: &str = "grants = { keyvalue = [\"default\"] }";
 #[tokio::test]
 async fn the_official_client_is_echoed_by_every_transport() {
     let node = Node::app(&component("echo"), "").await;
-    node_script("client.mjs", &[&node.url()]).await;
+    node_script("echo.mjs", &[&node.url()]).await;
 }
 
 #[tokio::test]

@@ -68,7 +68,7 @@ async fn the_dead_are_replaced_when_their_lease_is_over() {
     let redis = Redis::new().start().await;
     let settings = "instances = 2\ngrants = { keyvalue = [\"default\"] }";
     let cluster = Cluster::new(redis.url())
-        .app("/", &component("conformance"), settings)
+        .app("/", &component("recorder"), settings)
         .transport(&format!("lease-ms = {}", LEASE.as_millis()));
     let mut apps = [cluster.start_app().await, cluster.start_app().await];
     let mut ios = [cluster.start_io().await, cluster.start_io().await];

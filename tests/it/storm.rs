@@ -81,14 +81,14 @@ const SLOW_APP: &str = "instances = 8\nlimits = { time-ms = 10000 }\ngrants = { 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_event_finishes_on_the_code_that_began_it() {
-    let node = Node::app(&component("conformance"), SLOW_APP).await;
+    let node = Node::app(&component("recorder"), SLOW_APP).await;
     old_code_finishes(Console::of_node(&node), &node).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_event_finishes_on_the_code_that_began_it_over_redis() {
     let redis = Redis::new().start().await;
-    let cluster = Cluster::new(redis.url()).app("/", &component("conformance"), SLOW_APP);
+    let cluster = Cluster::new(redis.url()).app("/", &component("recorder"), SLOW_APP);
     let _app = cluster.start_app().await;
     let io = cluster.start_io().await;
     old_code_finishes(Console::of(&cluster.config("app-node")), &io).await;
@@ -145,7 +145,7 @@ async fn ask_on(door: &Node, ms: u64, over: &AtomicBool) -> Vec<(Instant, String
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_has_a_flaw_replaces_nothing_and_the_reason_is_told() {
-    let node = Node::app(&component("conformance"), "grants = { keyvalue = [\"default\"] }").await;
+    let node = Node::app(&component("recorder"), "grants = { keyvalue = [\"default\"] }").await;
     let mut deploys = Deploys::at(Console::of_node(&node)).await;
     let mut client = Client::connect(&node).await;
     let before = client.ask("slow", &[json!(0)]).await[0]["release"].clone();

@@ -13,6 +13,7 @@ fn arrows_point_down() {
         ("shutdown.rs", &[]),
         ("counts.rs", &[]),
         ("pause.rs", &[]),
+        ("namespaces.rs", &[]),
         ("release", &["message"]),
         ("admin", &["message", "release", "shutdown", "transport"]),
         ("config", &["release", "transport"]),
@@ -26,7 +27,15 @@ fn arrows_point_down() {
         ("roles/frontend", &["config", "http", "shutdown"]),
         (
             "roles/io_node",
-            &["counts", "http", "message", "pause", "shutdown", "transport"],
+            &[
+                "counts",
+                "http",
+                "message",
+                "namespaces",
+                "pause",
+                "shutdown",
+                "transport",
+            ],
         ),
         (
             "roles/app_node",

@@ -1,4 +1,4 @@
-//! What can be wrong with a build, and how the conformance handler's file is made into one that has it.
+//! What can be wrong with a build, and how the handler `recorder`'s file is made into one that has it.
 
 use crate::tools::patched;
 
@@ -24,7 +24,7 @@ impl Flaw {
     /// What a deploy finds out before the release is in use.
     pub const FOUND_AT_ONCE: [Self; 4] = [Self::Start, Self::First, Self::Loops, Self::World];
 
-    /// A build of the conformance handler with this flaw.
+    /// A build of the handler `recorder` with this flaw.
     ///
     /// # Panics
     /// When it is no build of that handler.

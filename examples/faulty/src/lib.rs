@@ -8,8 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use plugnode_sdk::prelude::*;
-use plugnode_sdk::{context, kv, to};
+use plugnode_sdk::{all, context, kv, list_channels, settle, to};
 use serde_json::{Value, json};
+
+/// How long io-nodes are waited for.
+const SOON: Duration = Duration::from_secs(2);
 
 /// The handler, with what this instance remembers.
 #[derive(Default)]
@@ -25,11 +28,19 @@ pub struct Faulty {
 }
 
 impl Handler for Faulty {
-    /// Keeps what the client gave as `auth` in its attributes, under `auth`.
+    /// Keeps what the client gave as `auth` in its attributes, under `auth`. With `refuse` in it, refuses the client with that
+    /// as message and with `data`; with `break`, panics.
     fn on_connection(&mut self, client: &Client, handshake: &Handshake) -> Result {
         self.met.insert(client.id().into());
         if let Some(auth) = handshake.auth::<Value>() {
             client.patch_attributes(&json!({ "auth": auth }))?;
+            if auth["break"] == true {
+                faults::tip_over();
+            }
+            if let Some(message) = auth["refuse"].as_str() {
+                kv::open("default")?.set("refused", message)?;
+                client.refuse_with(message, &auth["data"])?;
+            }
         }
         Ok(())
     }
@@ -132,6 +143,20 @@ impl Handler for Faulty {
             "request" => {
                 let (event, argument, timeout): (String, Value, u64) = message.args()?;
                 client.request(&event, (argument,), Duration::from_millis(timeout), &event)?;
+            }
+            // Questions to all io-nodes; the answer comes to the client as `replied`.
+            // (channel, event, argument, ms): what the clients of a channel answer to an event.
+            "collect" => {
+                let (channel, event, argument, timeout): (String, String, Value, u64) = message.args()?;
+                to(channel).collect(&event, (argument,), Duration::from_millis(timeout), "collect")?;
+            }
+            // (most), (most): clients, and channels.
+            "find" => all().find_clients(message.arg(0)?, SOON, "find")?,
+            "channels" => list_channels(message.arg(0)?, SOON, "channels")?,
+            // (channel): everybody joins it, and that has been done everywhere when the answer comes.
+            "gather" => {
+                all().join(message.arg::<String>(0)?)?;
+                settle(SOON, "gather")?;
             }
             // (close): disconnects the client, or closes its connection.
             "kick" if message.arg::<Option<bool>>(0)? == Some(true) => client.close()?,
@@ -242,6 +267,24 @@ mod tests {
         assert_eq!(ask(&mut app, "get", "half"), Value::Null);
         assert!(app.sent_to("ada").is_empty());
         assert_eq!(ask(&mut app, "count", ()), 2);
+    }
+
+    #[test]
+    fn it_refuses_whom_it_is_asked_to() {
+        let mut app = Kit::<Faulty>::new().with_admission();
+        for (id, auth) in [
+            ("ada", r#"{"name":"ada"}"#),
+            ("bob", r#"{"refuse":"full","data":7}"#),
+            ("cyd", r#"{"break":true}"#),
+        ] {
+            let auth = Some(auth.into());
+            let _ = app.try_connect(id, Handshake { auth, ..handshake() });
+        }
+        assert!(app.is_connected("ada") && !app.is_connected("bob") && !app.is_connected("cyd"));
+        let refusal = app.refusal_of("bob").unwrap();
+        assert_eq!((refusal.message.as_str(), refusal.data.as_deref()), ("full", Some("7")));
+        app.message("ada", "gather", "all");
+        assert_eq!(app.sent_to("ada")[0].arg::<String>(0).unwrap(), "gather");
     }
 
     #[test]

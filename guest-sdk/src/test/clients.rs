@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde_json::{Map, Value};
 
-use super::effects::{Command, Sent};
+use super::effects::{Command, Refusal, Sent};
 use super::{Audience, Scope, Selection};
 use crate::client::merge;
 use crate::payload::Payload;
@@ -29,6 +29,10 @@ pub(super) struct Connected {
     pub(super) attributes: Value,
     pub(super) channels: BTreeSet<String>,
     pub(super) inbox: Vec<Sent>,
+    /// What it acknowledges events with that ask for it.
+    pub(super) answers: BTreeMap<String, Payload>,
+    /// How it was refused, if it was.
+    pub(super) refusal: Option<Refusal>,
 }
 
 impl Clients {
@@ -48,6 +52,8 @@ impl Clients {
             attributes: Value::Object(Map::new()),
             channels: BTreeSet::new(),
             inbox: Vec::new(),
+            answers: BTreeMap::new(),
+            refusal: None,
         };
         let known = self.by_id.insert(id.into(), connected);
         assert!(
@@ -77,7 +83,9 @@ impl Clients {
     /// Carries out one command.
     pub(super) fn apply(&mut self, command: &Command) {
         match command {
-            Command::Publish { to, event, args, .. } | Command::Request { to, event, args, .. } => {
+            Command::Publish { to, event, args, .. }
+            | Command::Request { to, event, args, .. }
+            | Command::Collect { to, event, args, .. } => {
                 for (_, client) in self.audience(to) {
                     client.inbox.push(Sent {
                         event: event.clone(),
@@ -108,11 +116,20 @@ impl Clients {
                     merge(&mut client.attributes, patch);
                 }
             }
-            Command::Custom { .. } => {}
+            Command::Custom { .. }
+            | Command::Refuse { .. }
+            | Command::FindClients { .. }
+            | Command::ListChannels { .. }
+            | Command::Settle { .. } => {}
         }
     }
 
-    fn audience(&mut self, audience: &Audience) -> impl Iterator<Item = (&String, &mut Connected)> {
+    /// Those who are there.
+    pub(super) fn live(&self) -> impl Iterator<Item = &Connected> {
+        self.by_id.values().filter(|client| client.live)
+    }
+
+    pub(super) fn audience(&mut self, audience: &Audience) -> impl Iterator<Item = (&String, &mut Connected)> {
         let here = audience
             .namespace
             .as_ref()

@@ -57,6 +57,32 @@ pub enum Command {
         kind: String,
         data: Vec<u8>,
     },
+    /// The client that connects is refused. Then this is the only command.
+    Refuse { message: String, data: Option<String> },
+    /// An event for clients, whose acknowledgements are collected.
+    Collect {
+        to: Audience,
+        event: String,
+        args: Payload,
+        timeout_ms: u32,
+        token: Vec<u8>,
+    },
+    /// Clients are looked for.
+    FindClients {
+        who: Audience,
+        most: u32,
+        timeout_ms: u32,
+        token: Vec<u8>,
+    },
+    /// Channels are looked for.
+    ListChannels {
+        namespace: Option<String>,
+        most: u32,
+        timeout_ms: u32,
+        token: Vec<u8>,
+    },
+    /// To be told when everything has been carried out.
+    Settle { timeout_ms: u32, token: Vec<u8> },
 }
 
 /// A write to a bucket; without a value, the key is deleted.
@@ -68,6 +94,15 @@ pub struct Write {
     pub key: String,
     /// The new value.
     pub value: Option<Vec<u8>>,
+}
+
+/// How a client was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The message of the error that it is told.
+    pub message: String,
+    /// The data of that error, as JSON.
+    pub data: Option<String>,
 }
 
 /// Why an event had no effects.

@@ -37,6 +37,11 @@ pub(crate) struct Call {
     pub(crate) effects: Effects,
     /// Whether there is no event: then nothing can be asked for or written.
     pub(crate) is_outside: bool,
+    /// Whether the event has no client.
+    pub(crate) is_nobodys: bool,
+    /// Whether there is a door, and the event's client is at it.
+    pub(crate) admission: bool,
+    pub(crate) is_connection: bool,
 }
 
 thread_local! {
@@ -83,9 +88,14 @@ fn call<T>(with: impl FnOnce(&mut Call) -> T) -> T {
 }
 
 pub(crate) mod outbox {
-    use super::{Command, call};
+    use super::{Call, Command, call};
     pub(crate) use crate::bindings::plugnode::app::outbox::{Audience, Delivery, Error, Scope, Selection};
     use crate::payload::Payload;
+
+    /// The most bytes of a refusal's message,
+    const MESSAGE: usize = 1 << 10;
+    /// and of its data.
+    const DATA: usize = 16 << 10;
 
     fn note(command: Command) -> Result<(), Error> {
         call(|call| {
@@ -168,6 +178,84 @@ pub(crate) mod outbox {
             kind: kind.into(),
             data: data.into(),
         })
+    }
+
+    pub(crate) fn refuse(message: &str, data: Option<&str>) -> Result<(), Error> {
+        call(|call| match call {
+            Call { is_outside: true, .. } => Ok(()),
+            Call { admission: false, .. } => Err(Error::Denied(
+                "this app takes every client in: have the kit made `with_admission`".into(),
+            )),
+            Call {
+                is_connection: false, ..
+            } => Err(Error::Denied(
+                "a client can be refused only while its connection is handled: disconnect it instead".into(),
+            )),
+            _ => Ok(()),
+        })?;
+        if message.len() > MESSAGE || data.is_some_and(|data| data.len() > DATA) {
+            return Err(Error::PayloadTooLarge);
+        }
+        note(Command::Refuse {
+            message: message.into(),
+            data: data.map(Into::into),
+        })
+    }
+
+    pub(crate) fn collect(
+        to: &Audience,
+        event: &str,
+        args: &Payload,
+        timeout_ms: u32,
+        token: &[u8],
+    ) -> Result<(), Error> {
+        allowed(event)?;
+        let (to, event, args, token) = (to.clone(), event.into(), args.clone(), token.into());
+        ask(Command::Collect {
+            to,
+            event,
+            args,
+            timeout_ms,
+            token,
+        })
+    }
+
+    pub(crate) fn find_clients(who: &Audience, most: u32, timeout_ms: u32, token: &[u8]) -> Result<(), Error> {
+        let (who, token) = (who.clone(), token.into());
+        ask(Command::FindClients {
+            who,
+            most,
+            timeout_ms,
+            token,
+        })
+    }
+
+    pub(crate) fn list_channels(
+        namespace: Option<&str>,
+        most: u32,
+        timeout_ms: u32,
+        token: &[u8],
+    ) -> Result<(), Error> {
+        let (namespace, token) = (namespace.map(Into::into), token.into());
+        ask(Command::ListChannels {
+            namespace,
+            most,
+            timeout_ms,
+            token,
+        })
+    }
+
+    pub(crate) fn settle(timeout_ms: u32, token: &[u8]) -> Result<(), Error> {
+        let token = token.into();
+        ask(Command::Settle { timeout_ms, token })
+    }
+
+    fn ask(question: Command) -> Result<(), Error> {
+        if call(|call| call.is_nobodys && !call.is_outside) {
+            let words = "this event has no client that the answer could come to";
+            return Err(Error::Denied(words.into()));
+        }
+        note(question)
     }
 
     /// Socket.IO keeps these names for itself.

@@ -8,13 +8,17 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::answering::{self, NODE};
 use super::clients::Clients;
-use super::effects::{Effects, Failure, Sent};
+use super::effects::{Command, Effects, Failure, Refusal, Sent};
 use super::imports::{self, Buckets, Call, Line};
 use crate::bindings::plugnode::app::types::{self, Event};
 use crate::handler::{Handler, dispatch, reason};
 use crate::incoming::{Custom, DisconnectReason, Handshake};
 use crate::payload::{Args, Payload};
+
+/// What a client is told whose connection could not be handled.
+const UNDECIDED: &str = "the server could not decide";
 
 /// The handshake of a client that gave nothing of its own, to be changed at will:
 /// `Handshake { auth: Some("{}".into()), ..handshake() }`.
@@ -48,6 +52,7 @@ pub struct Kit<H> {
     instances: Vec<Instance<H>>,
     events: usize,
     sticky: bool,
+    admission: bool,
     clients: Clients,
     buckets: Buckets,
     config: BTreeMap<String, String>,
@@ -82,6 +87,7 @@ impl<H: Handler> Kit<H> {
             instances: (0..count).map(|_| Instance::new()).collect(),
             events: 0,
             sticky: false,
+            admission: false,
             clients: Clients::new(),
             buckets: Buckets::new(),
             config: BTreeMap::new(),
@@ -94,6 +100,13 @@ impl<H: Handler> Kit<H> {
     /// Each client keeps to one instance, as with `dispatch = "sticky"`.
     pub fn sticky(mut self) -> Self {
         self.sticky = true;
+        self
+    }
+
+    /// The app's configuration says `admission = true`: its handler may refuse clients, and one whose connection it fails
+    /// to handle is refused.
+    pub fn with_admission(mut self) -> Self {
+        self.admission = true;
         self
     }
 
@@ -116,7 +129,7 @@ impl<H: Handler> Kit<H> {
         self
     }
 
-    /// A client connects.
+    /// A client connects. With admission it may be [refused](Self::refusal_of).
     #[track_caller]
     pub fn connect(&mut self, id: &str) -> TestClient {
         self.connect_with(id, handshake())
@@ -132,8 +145,24 @@ impl<H: Handler> Kit<H> {
     /// A client connects, and the handler may fail.
     pub fn try_connect(&mut self, id: &str, handshake: Handshake) -> Result<(TestClient, Effects), Failure> {
         self.clients.add(id);
-        let effects = self.feed(id, |client| Event::Connection((client, handshake)))?;
-        Ok((TestClient(id.into()), effects))
+        let handled = self.feed(id, |client| Event::Connection((client, handshake)));
+        let refusal = match &handled {
+            Ok(effects) => effects.commands.iter().find_map(|command| match command {
+                Command::Refuse { message, data } => Some((message.clone(), data.clone())),
+                _ => None,
+            }),
+            Err(_) => self.admission.then(|| (UNDECIDED.into(), None)),
+        };
+        if let Some((message, data)) = refusal {
+            self.forget(id);
+            self.clients.get_mut(id).refusal = Some(Refusal { message, data });
+        }
+        Ok((TestClient(id.into()), handled?))
+    }
+
+    /// How a client was refused. None when it came in.
+    pub fn refusal_of(&self, client: impl AsRef<str>) -> Option<&Refusal> {
+        self.clients.get(client.as_ref()).refusal.as_ref()
     }
 
     /// A client emits an event.
@@ -176,12 +205,21 @@ impl<H: Handler> Kit<H> {
         succeeded("reply", handled)
     }
 
+    /// From now on, a client acknowledges this event with these arguments when [`collect`](crate::Audience::collect) asks
+    /// for it. Without that, it does not answer.
+    pub fn will_answer(&mut self, client: impl AsRef<str>, event: &str, args: impl Args) {
+        let answer = Payload::new(args).expect("a test's arguments can be written as JSON");
+        let client = self.clients.get_mut(client.as_ref());
+        client.answers.insert(event.into(), answer);
+    }
+
     /// Something happens that no client sent.
     #[track_caller]
     pub fn custom(&mut self, custom: Custom) -> Effects {
         self.events += 1;
+        let client = custom.client.as_ref().map(|client| client.id.clone());
         let handled = self.call(0, vec![Event::Custom(custom)]);
-        let handled = handled.map(|effects| self.commit(effects));
+        let handled = handled.map(|effects| self.commit(effects, client.as_deref()));
         succeeded("custom", handled)
     }
 
@@ -205,6 +243,7 @@ impl<H: Handler> Kit<H> {
             instances: (0..self.instances.len()).map(|_| Instance::new()).collect(),
             events: self.events,
             sticky: self.sticky,
+            admission: self.admission,
             clients: self.clients,
             buckets: self.buckets,
             config: self.config,
@@ -298,12 +337,13 @@ impl<H: Handler> Kit<H> {
     /// Gives an event to the instance whose turn it is, with a `no-client` before it where that is due.
     fn feed(&mut self, id: &str, event: impl FnOnce(types::Client) -> Event) -> Result<Effects, Failure> {
         let connected = self.clients.get(id);
+        assert!(connected.refusal.is_none(), "client `{id}` was refused");
         assert!(connected.live, "client `{id}` is gone");
         let turn = if self.sticky { connected.number } else { self.events };
         let turn = turn % self.instances.len();
         let client = types::Client {
             id: id.into(),
-            io_node: "test".into(),
+            io_node: NODE.into(),
             namespace: self.clients.namespace.clone(),
             attributes: connected.attributes.to_string(),
         };
@@ -314,7 +354,7 @@ impl<H: Handler> Kit<H> {
         self.events += 1;
         let effects = self.call(turn, events)?;
         self.instances[turn].seen.insert(id.into());
-        Ok(self.commit(effects))
+        Ok(self.commit(effects, Some(id)))
     }
 
     /// Gives an instance of this release what the one before it saves.
@@ -360,7 +400,11 @@ impl<H: Handler> Kit<H> {
     }
 
     fn call_outside<T>(&mut self, call: impl FnOnce() -> crate::Result<T>) -> Result<T, Failure> {
-        let (answer, _) = self.within(true, call);
+        let outside = Call {
+            is_outside: true,
+            ..Call::default()
+        };
+        let (answer, _) = self.within(outside, call);
         answer
     }
 
@@ -371,7 +415,15 @@ impl<H: Handler> Kit<H> {
         self.now_ms += 1;
         let context = imports::context(self.events as u64, self.now_ms, turn);
         let mut instance = std::mem::replace(&mut self.instances[turn], Instance::new());
-        let (answer, effects) = self.within(false, || {
+        // A client is introduced before the event, so what that is, the last one says.
+        let event = events.last();
+        let about = Call {
+            admission: self.admission,
+            is_connection: matches!(event, Some(Event::Connection(_))),
+            is_nobodys: matches!(event, Some(Event::Custom(custom)) if custom.client.is_none()),
+            ..Call::default()
+        };
+        let (answer, mut effects) = self.within(about, || {
             events
                 .into_iter()
                 .try_for_each(|event| dispatch(&mut instance.handler, event, context.clone()))
@@ -379,20 +431,19 @@ impl<H: Handler> Kit<H> {
         if !matches!(answer, Err(Failure::Panic(_))) {
             self.instances[turn] = instance;
         }
+        let is_refusal = |command: &Command| matches!(command, Command::Refuse { .. });
+        if let Some(last) = effects.commands.iter().rposition(is_refusal) {
+            effects.commands = vec![effects.commands.swap_remove(last)];
+        }
         answer.map(|()| effects)
     }
 
     /// Runs a part of a handler, which can see what this app has.
-    fn within<T>(
-        &mut self,
-        is_outside: bool,
-        part: impl FnOnce() -> crate::Result<T>,
-    ) -> (Result<T, Failure>, Effects) {
+    fn within<T>(&mut self, about: Call, part: impl FnOnce() -> crate::Result<T>) -> (Result<T, Failure>, Effects) {
         let call = Call {
             buckets: std::mem::take(&mut self.buckets),
             config: self.config.clone(),
-            is_outside,
-            ..Call::default()
+            ..about
         };
         let (answer, call) = imports::during(call, || catch_unwind(AssertUnwindSafe(part)));
         self.buckets = call.buckets;
@@ -408,7 +459,8 @@ impl<H: Handler> Kit<H> {
         (answer, call.effects)
     }
 
-    fn commit(&mut self, effects: Effects) -> Effects {
+    /// Carries out what the handling of an event of this client did.
+    fn commit(&mut self, effects: Effects, client: Option<&str>) -> Effects {
         for write in &effects.writes {
             let bucket = self.buckets.entry(write.bucket.clone()).or_default();
             match &write.value {
@@ -416,12 +468,19 @@ impl<H: Handler> Kit<H> {
                 None => bucket.remove(&write.key),
             };
         }
+        let mut answers = Vec::new();
         for command in &effects.commands {
             self.clients.apply(command);
+            answers.extend(answering::answer(command, &mut self.clients));
         }
         while let Some(id) = self.clients.gone.pop_front() {
             if self.clients.get(&id).live {
                 self.disconnect(&id, DisconnectReason::ServerDisconnect);
+            }
+        }
+        for (token, answer) in answers {
+            if let Some(client) = client.filter(|client| self.clients.get(client).live) {
+                self.reply(client, token, Some(answer));
             }
         }
         effects

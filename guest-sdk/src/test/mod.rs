@@ -24,13 +24,17 @@
 //! assert_eq!(app.sent_to(&bob), [Sent::new("chat", ("hello", 1))]);
 //! assert!(app.sent_to(&ada).is_empty());
 //! ```
+//!
+//! What a handler asks of all io-nodes the kit answers at once, as a cluster of one io-node named `test`: about clients and
+//! channels from what it knows, and for those whose acknowledgements are collected as [`Kit::will_answer`] says.
 
+mod answering;
 mod clients;
 mod effects;
 pub(crate) mod imports;
 mod kit;
 
-pub use effects::{Command, Effects, Failure, Sent, Write};
+pub use effects::{Command, Effects, Failure, Refusal, Sent, Write};
 pub use imports::{Line, recorded};
 pub use kit::{Kit, TestClient, handshake};
 

@@ -87,6 +87,10 @@ impl Inbox for BrokenInbox {
         let events = events.into_iter().flat_map(|event| self.pass(event)).collect();
         self.whole.ingest(events).await
     }
+
+    async fn tell(&self, node: &NodeId, command: Command) -> Result<()> {
+        self.whole.tell(node, command).await
+    }
 }
 
 impl BrokenInbox {

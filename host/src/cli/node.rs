@@ -11,7 +11,7 @@ use super::{progress, settings, transport};
 use crate::admin;
 use crate::config::{App, Config, IoServer, Role};
 use crate::counts;
-use crate::http::{self, Health};
+use crate::http::{self, Health, WebSockets};
 use crate::roles::app_node::{AppNode, AppNodeSettings, AppSource};
 use crate::roles::frontend::{Frontend, serve_flash_policy};
 use crate::roles::io_node;
@@ -74,8 +74,11 @@ impl Node {
             let io_node = settings::io_node(config, address);
             let service = io_node::start(io_node, transport.clone(), frontend, shutdown).await?;
             let joined = service.joined();
+            let websockets: Arc<dyn WebSockets> = Arc::new(service.clone());
             let service = Health::new(service, joined, shutdown.clone());
-            shutdown.spawn(async move { http::serve(listener, service, &http, ending).await });
+            shutdown.spawn(async move {
+                http::serve_with_websockets(listener, service, websockets, &http, ending).await;
+            });
         } else {
             let service = Health::new(frontend, Arc::new(|| true), shutdown.clone());
             shutdown.spawn(async move { http::serve(listener, service, &http, ending).await });

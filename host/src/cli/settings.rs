@@ -9,7 +9,7 @@ use crate::config::{self, App, AppNode, ClientTransport, Config, Dispatch, Http,
 use crate::http::HttpSettings;
 use crate::message::{KeyValue, NodeId};
 use crate::roles::app_node::Retries;
-use crate::roles::io_node::{self, AppDoor, IoNodeSettings, JwksPlace, KeySource, PerAddress, TokenSettings};
+use crate::roles::io_node::{self, AppDoor, Encoding, IoNodeSettings, JwksPlace, KeySource, PerAddress, TokenSettings};
 use crate::transport::{self, MemorySettings, RedisSettings, TlsFiles};
 use crate::wasm::{self, AppSettings, Compiler, EngineSettings, Grants, Limits};
 
@@ -17,6 +17,7 @@ pub(super) fn http(http: &Http) -> HttpSettings {
     HttpSettings {
         max_connections: http.max_connections,
         header_timeout: Duration::from_millis(http.header_timeout_ms),
+        ..HttpSettings::default()
     }
 }
 
@@ -109,9 +110,9 @@ pub(super) fn io_node(config: &Config, address: SocketAddr) -> IoNodeSettings {
             drain if drain < config.shutdown.deadline_ms => drain,
             _ => config.shutdown.deadline_ms / 2,
         }),
-        parser: match io_node.parser {
-            config::Parser::Json => io_node::Parser::Json,
-            config::Parser::Msgpack => io_node::Parser::Msgpack,
+        encoding: match io_node.parser {
+            config::Parser::Json => Encoding::Json,
+            config::Parser::Msgpack => Encoding::MessagePack,
         },
         socket_io_2: io_node.socket_io_2,
         allowed_origins: io_node.allowed_origins.clone(),
@@ -203,6 +204,7 @@ pub(super) fn app(app: &App, node: &NodeId, key_value: Arc<dyn KeyValue>) -> App
             Dispatch::RoundRobin => wasm::Dispatch::RoundRobin,
             Dispatch::Sticky => wasm::Dispatch::Sticky,
         },
+        admission: app.admission,
         limits: Limits {
             memory: app.limits.memory.in_memory(),
             time: Duration::from_millis(app.limits.time_ms),

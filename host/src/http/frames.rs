@@ -5,12 +5,14 @@
 /// The longest header: two bytes, eight of length, four of mask.
 const LONGEST_HEADER: usize = 14;
 
-/// The place in a stream of frames from a client.
-#[derive(Debug)]
+/// The place in a stream of frames.
+#[derive(Debug, Clone)]
 pub(super) struct Frames {
     header: [u8; LONGEST_HEADER],
     /// How many bytes of the present header were seen.
-    seen: usize,
+    seen: u8,
+    /// Whether they are masked, as those of a client are.
+    masked: bool,
     /// How many bytes of the present frame's content are to come.
     content: u64,
     /// Whether the present frame belongs to a message that goes on after it.
@@ -22,11 +24,21 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    /// At the beginning of a stream that cannot be stopped before the first so many messages.
+    /// At the beginning of a client's stream that cannot be stopped before the first so many messages.
     pub(super) fn new(first: u32) -> Self {
+        Self::starting(true, first)
+    }
+
+    /// At the beginning of a server's stream.
+    pub(super) fn of_server() -> Self {
+        Self::starting(false, 0)
+    }
+
+    fn starting(masked: bool, first: u32) -> Self {
         Self {
             header: [0; LONGEST_HEADER],
             seen: 0,
+            masked,
             content: 0,
             unfinished: false,
             first,
@@ -41,13 +53,32 @@ impl Frames {
 
     /// How many bytes can be read without reading past the end of a message. None between two messages.
     pub(super) fn rest(&self) -> Option<usize> {
-        if self.content > 0 {
-            return Some(usize::try_from(self.content).unwrap_or(usize::MAX));
+        let is_between = self.is_between_frames() && !self.unfinished && self.first == 0;
+        (!is_between).then(|| self.step())
+    }
+
+    /// How many of these bytes, which come next, are before the first frame that is this one.
+    pub(super) fn before(&self, frame: &[u8], bytes: &[u8]) -> usize {
+        let mut place = self.clone();
+        let mut at = 0;
+        while at < bytes.len() && !(place.is_between_frames() && bytes[at..].starts_with(frame)) {
+            let until = bytes.len().min(at.saturating_add(place.step()));
+            place.saw(&bytes[at..until]);
+            at = until;
         }
-        if self.seen > 0 {
-            return Some(self.header_length() - self.seen);
+        at
+    }
+
+    fn is_between_frames(&self) -> bool {
+        self.content == 0 && self.seen == 0
+    }
+
+    /// How many bytes can be read without reading past the end of a frame.
+    fn step(&self) -> usize {
+        match self.content {
+            0 => self.header_length() - usize::from(self.seen),
+            content => usize::try_from(content).unwrap_or(usize::MAX),
         }
-        (self.unfinished || self.first > 0).then_some(2)
     }
 
     /// Takes note of bytes that were read.
@@ -62,12 +93,12 @@ impl Frames {
                 }
                 continue;
             }
-            self.header[self.seen] = bytes[0];
+            self.header[usize::from(self.seen)] = bytes[0];
             self.seen += 1;
             bytes = &bytes[1..];
             if self.seen == 2 && !self.is_plausible() {
                 self.broken = true;
-            } else if self.seen >= 2 && self.seen == self.header_length() {
+            } else if self.seen >= 2 && usize::from(self.seen) == self.header_length() {
                 self.end_header();
             }
         }
@@ -75,21 +106,21 @@ impl Frames {
 
     /// The length of the present header, as far as can be said: at least two bytes.
     fn header_length(&self) -> usize {
-        const MASK: usize = 4;
         if self.seen < 2 {
             return 2;
         }
+        let mask = if self.masked { 4 } else { 0 };
         match self.header[1] & 0x7f {
-            126 => 4 + MASK,
-            127 => 10 + MASK,
-            _ => 2 + MASK,
+            126 => 4 + mask,
+            127 => 10 + mask,
+            _ => 2 + mask,
         }
     }
 
-    /// Whether the header's first two bytes can be those of a client's frame: a known kind, without extensions, masked.
+    /// Whether the header's first two bytes can be those of a frame: a known kind, without extensions, masked or not.
     fn is_plausible(&self) -> bool {
         let kind = self.header[0] & 0x0f;
-        self.header[0] & 0x70 == 0 && matches!(kind, 0..=2 | 8..=10) && self.header[1] & 0x80 != 0
+        self.header[0] & 0x70 == 0 && matches!(kind, 0..=2 | 8..=10) && (self.header[1] & 0x80 != 0) == self.masked
     }
 
     fn end_header(&mut self) {
@@ -189,6 +220,27 @@ mod tests {
         let bytes = [frame(0x81, 6), frame(0x89, 0), frame(0x82, 1), frame(0x81, 1)].concat();
         let mut frames = Frames::new(2);
         assert_eq!(read_to_a_stop(&mut frames, &bytes), bytes.len() - frame(0x81, 1).len());
+    }
+
+    #[test]
+    fn a_frame_is_found_between_others_and_not_within_them() {
+        const PING: &[u8] = b"\x81\x012";
+        let short = b"\x82\x03\x81\x012";
+        let long = [&b"\x81\x7e\x01\x00"[..], &[b'x'; 256]].concat();
+        let bytes = [&short[..], &long, PING, PING].concat();
+        let found = short.len() + long.len();
+        for written in 0..found {
+            let mut frames = Frames::of_server();
+            frames.saw(&bytes[..written]);
+            assert_eq!(
+                frames.before(PING, &bytes[written..]),
+                found - written,
+                "{written} were written"
+            );
+        }
+        let frames = Frames::of_server();
+        assert_eq!(frames.before(PING, &bytes[..found]), found);
+        assert_eq!(frames.before(PING, b""), 0);
     }
 
     #[test]

@@ -1,11 +1,18 @@
 //! The HTTP side of a process: takes connections, speaks HTTP/1.1 on them, and ends them when the process ends.
 //!
 //! One port carries pages, Socket.IO and health checks. This module knows none of them: it is given a hyper service,
-//! and gives each request the [`Connection`] it came on, by which an io-node slows or ends a client.
+//! and gives each request the [`Connection`] it came on, by which an io-node slows or ends a client. A WebSocket is
+//! given, as the [`Stream`] of its frames, to whom it may concern.
 
+mod body;
 mod connection;
 mod frames;
+mod handshake;
+mod head;
 mod health;
+mod holding;
+mod stream;
+mod tls;
 
 use std::io;
 use std::pin::pin;
@@ -16,16 +23,20 @@ use anyhow::Context;
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
-use hyper::service::{Service, service_fn};
+use hyper::service::Service;
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 
-pub use connection::{Connection, SignOfLife};
+pub use body::whole_body;
+pub use connection::Connection;
+pub use handshake::WebSockets;
 pub use health::{Health, Ready};
+pub use stream::{Heartbeat, Stream};
+pub use tls::Tls;
 
-use connection::Stream;
+use holding::Holding;
 
 use crate::counts;
 use crate::shutdown::Shutdown;
@@ -42,6 +53,10 @@ pub struct HttpSettings {
     /// How long a peer may take to send the headers of a request, from the accept or from the end of the last
     /// response: silent connections end by it too.
     pub header_timeout: Duration,
+    /// How long it may take to send the body of one.
+    pub body_timeout: Duration,
+    /// Speaks TLS, and nothing else, when there is one.
+    pub tls: Option<Tls>,
 }
 
 impl Default for HttpSettings {
@@ -49,6 +64,8 @@ impl Default for HttpSettings {
         Self {
             max_connections: 10_000,
             header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(10),
+            tls: None,
         }
     }
 }
@@ -101,13 +118,38 @@ pub async fn serve<S, B>(listener: TcpListener, service: S, settings: &HttpSetti
 where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
     S::Future: Send,
-    S::Error: Into<BoxError>,
+    S::Error: Into<BoxError> + Send,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    serve_with_websockets(listener, service, None, settings, shutdown).await;
+}
+
+/// The same, with somebody to take WebSockets.
+pub async fn serve_with_websockets<S, B>(
+    listener: TcpListener,
+    service: S,
+    websockets: impl Into<Option<Arc<dyn WebSockets>>>,
+    settings: &HttpSettings,
+    shutdown: Shutdown,
+) where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError> + Send,
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
     let room = Arc::new(Semaphore::new(settings.max_connections.min(Semaphore::MAX_PERMITS)));
     let mut warnings = Warnings::default();
-    let http = http1(settings);
+    let holding = Holding {
+        http: http1(settings),
+        service,
+        websockets: websockets.into(),
+        tls: settings.tls.clone(),
+        header_timeout: settings.header_timeout,
+        body_timeout: settings.body_timeout,
+        shutdown: shutdown.clone(),
+    };
     let mut begun = pin!(shutdown.begun());
     loop {
         let accepted = tokio::select! {
@@ -132,47 +174,14 @@ where
                 )
             });
             counts::CONNECTIONS_REFUSED.one();
-            refuse(tcp);
+            if settings.tls.is_none() {
+                refuse(tcp);
+            }
             continue;
         };
         // Messages are small and wanted now.
         let _ = tcp.set_nodelay(true);
-        let connection = Connection::new(peer);
-        let stream = Stream::new(tcp, connection.clone(), permit);
-        shutdown.spawn(hold(
-            http.clone(),
-            stream,
-            connection,
-            service.clone(),
-            shutdown.clone(),
-        ));
-    }
-}
-
-/// Speaks HTTP on one connection until it ends or is upgraded.
-async fn hold<S, B>(http: http1::Builder, stream: Stream, connection: Arc<Connection>, service: S, shutdown: Shutdown)
-where
-    S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
-    S::Future: Send,
-    S::Error: Into<BoxError>,
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
-    let peer = connection.peer();
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(connection.clone());
-        service.call(request)
-    });
-    let mut serving = pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
-    let ended = tokio::select! {
-        ended = &mut serving => ended,
-        () = shutdown.begun() => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%peer, %error, "connection ended");
+        shutdown.spawn(holding.clone().hold(tcp, peer, permit));
     }
 }
 

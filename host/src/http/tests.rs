@@ -8,6 +8,7 @@ use futures_util::StreamExt;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use hyper::StatusCode;
 use hyper::body::Frame;
+use hyper::service::service_fn;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::timeout;

@@ -9,8 +9,8 @@ use bytes::Bytes;
 
 use super::*;
 use crate::message::{
-    Audience, Client, DisconnectReason, EventKind, Handshake, Namespace, Payload, Scope, Selection, SessionId, Text,
-    Write, now_ms,
+    Audience, Client, DisconnectReason, EventKind, Handshake, Namespace, Payload, Refusal, Scope, Selection, SessionId,
+    Text, Write, now_ms,
 };
 
 /// What a transport under test is made with.
@@ -29,6 +29,8 @@ macro_rules! conforms {
                 every_outbox_has_one_order,
                 a_command_for_one_client_reaches_its_io_node_alone,
                 a_lost_io_node_leaves_one_disconnect_for_each_client,
+                a_refused_client_is_forgotten,
+                what_an_io_node_tells_another_reaches_it_alone,
                 a_newer_session_fences_the_older,
                 partitions_are_dealt_out_and_move,
                 writes_are_seen_after_the_commit_and_not_from_dead_letters,
@@ -251,6 +253,78 @@ async fn a_lost_io_node_leaves_one_disconnect_for_each_client(transport: Shared)
     assert_eq!(seen["bob"], ["connection", "Client"]);
 }
 
+async fn a_refused_client_is_forgotten(transport: Shared) {
+    let one = join_io(&transport, "one").await;
+    let mut two = join_io(&transport, "two").await;
+    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut lease = lease_of("alice", &mut *leases).await;
+    // All in one partition.
+    let mut names = (0..)
+        .map(|n| format!("client-{n}"))
+        .filter(|id| partition_of(&id.as_str().into(), PARTITIONS) == lease.partition);
+    let [stays, leaves, late, dead, lives] = [(); 5].map(|()| names.next().unwrap());
+
+    // All but the last are refused; of the second the disconnect is in the log already, of the third it comes too late.
+    let connections = [&stays, &leaves, &late, &dead, &lives].map(|id| connection(id, "two"));
+    accept(&two, connections.into()).await;
+    accept(&two, vec![event_of_its_end(&leaves)]).await;
+    let deliveries = read(&mut lease, 6).await;
+    let refused = |id: &String| Effects {
+        commands: vec![refusal(id)],
+        writes: Vec::new(),
+    };
+    let verdicts = [
+        Verdict::Done(refused(&stays)),
+        Verdict::Done(refused(&leaves)),
+        Verdict::Done(refused(&late)),
+        Verdict::Dead(death("broken"), vec![refusal(&dead)]),
+        Verdict::Done(Effects::default()),
+    ];
+    let outcomes = deliveries.iter().zip(verdicts);
+    let outcomes = outcomes.map(|(delivery, verdict)| Outcome {
+        id: delivery.id,
+        verdict,
+    });
+    lease.commits.commit(outcomes.collect()).await.unwrap();
+    let told = commands(&mut *two.outbox, 4).await;
+    assert_eq!(told, [&stays, &leaves, &late, &dead].map(|id| refusal(id)));
+    let revived = transport.revive(deliveries[3].id).await.unwrap();
+    assert_eq!(revived, Revival::ClientGone, "it was refused for good");
+
+    // What its io-node had not heard yet is accepted, and nothing comes of it.
+    accept(&two, vec![event_of_its_end(&late), message("alice", 7)]).await;
+    assert_eq!(numbers(&read(&mut lease, 1).await), [7]);
+
+    // Their io-node dies, and only the one who came in has an end. The next owner finds no other.
+    drop(two);
+    let lost = read(&mut lease, 1).await.remove(0);
+    let client = lost.event.client.as_ref().unwrap();
+    assert_eq!(client.id.as_str(), lives);
+    assert_eq!(lost.event.kind, EventKind::Disconnect(DisconnectReason::NodeLost));
+    drop(lease);
+    let mut lease = lease_of("alice", &mut *leases).await;
+    accept(&one, vec![message("alice", 8)]).await;
+    let left = read(&mut lease, 3).await;
+    assert_eq!([number(&left[0].event), number(&left[2].event)], [7, 8]);
+    assert_eq!(left[1].id, lost.id);
+}
+
+async fn what_an_io_node_tells_another_reaches_it_alone(transport: Shared) {
+    let mut one = join_io(&transport, "one").await;
+    let mut two = join_io(&transport, "two").await;
+    one.inbox.tell(&"two".into(), to_all("a")).await.unwrap();
+    one.inbox.tell(&"nobody".into(), to_all("lost")).await.unwrap();
+    one.inbox.tell(&"two".into(), to_all("b")).await.unwrap();
+    two.inbox.tell(&"two".into(), to_all("c")).await.unwrap();
+    two.inbox.tell(&"one".into(), to_all("d")).await.unwrap();
+    assert_eq!(hear(&mut *two.outbox, 3).await, ["a", "b", "c"]);
+    assert_eq!(hear(&mut *one.outbox, 1).await, ["d"]);
+    let old = one;
+    let _new = join_io(&transport, "one").await;
+    let told = old.inbox.tell(&"two".into(), to_all("late")).await;
+    assert!(told.is_ok() || matches!(told, Err(TransportError::Fenced)), "{told:?}");
+}
+
 async fn a_newer_session_fences_the_older(transport: Shared) {
     let mut old = join_io(&transport, "io").await;
     let new = join_io(&transport, "io").await;
@@ -337,7 +411,7 @@ async fn writes_are_seen_after_the_commit_and_not_from_dead_letters(transport: S
         }])
         .await
         .unwrap();
-    let verdict = Verdict::Dead(death("broken"));
+    let verdict = Verdict::Dead(death("broken"), Vec::new());
     lease
         .commits
         .commit(vec![Outcome {
@@ -368,7 +442,7 @@ async fn a_dead_letter_is_kept_until_it_is_revived_or_buried(transport: Shared) 
     let deliveries = read(&mut lease, 3).await;
     let outcomes = deliveries[1..].iter().map(|delivery| Outcome {
         id: delivery.id,
-        verdict: Verdict::Dead(death("broken")),
+        verdict: Verdict::Dead(death("broken"), Vec::new()),
     });
     lease.commits.commit(outcomes.collect()).await.unwrap();
 
@@ -440,16 +514,31 @@ async fn read(lease: &mut Lease, count: usize) -> Vec<Delivery> {
 
 /// The names of the next events published.
 async fn hear(outbox: &mut dyn Outbox, count: usize) -> Vec<String> {
-    let mut heard = Vec::new();
-    while heard.len() < count {
-        for command in outbox.next().await.unwrap() {
-            let Command::Publish { event, .. } = command else {
-                panic!("{command:?} was not expected")
-            };
-            heard.push(event.to_string());
-        }
+    let name = |command| match command {
+        Command::Publish { event, .. } => event.to_string(),
+        other => panic!("{other:?} was not expected"),
+    };
+    commands(outbox, count).await.into_iter().map(name).collect()
+}
+
+/// The next commands.
+async fn commands(outbox: &mut dyn Outbox, count: usize) -> Vec<Command> {
+    let mut commands = Vec::new();
+    while commands.len() < count {
+        commands.extend(outbox.next().await.unwrap());
     }
-    heard
+    commands
+}
+
+fn refusal(client: &str) -> Command {
+    Command::Admit {
+        namespace: "/".into(),
+        client: client.into(),
+        refusal: Some(Refusal {
+            message: "no".into(),
+            data: Some("{\"code\":7}".into()),
+        }),
+    }
 }
 
 fn event(client: &str, kind: EventKind) -> Event {

@@ -142,8 +142,12 @@ pub struct IoSession {
 pub trait Inbox: Send + Sync {
     /// Takes in events, each client's in the order given, and returns those that were refused because too much is
     /// waiting already. When one of a client's events is refused, so are all that follow it here. An event that is not
-    /// returned is accepted: it will be handled.
+    /// returned is accepted: it will be handled, but for the disconnect of a client that was refused meanwhile.
     async fn ingest(&self, events: Vec<Event>) -> Result<Vec<Event>>;
+
+    /// Puts a command at the end of another io-node's outbox, or of this one's own, in no promised order to what commits
+    /// put there. It may come twice, and is lost when that io-node is gone or its outbox is full.
+    async fn tell(&self, node: &NodeId, command: Command) -> Result<()>;
 }
 
 /// Gives commands out.
@@ -193,6 +197,10 @@ pub struct Delivery {
 pub trait Commits: Send + Sync {
     /// Makes these outcomes take effect, each as a whole, in order. An outcome that was committed before is passed
     /// over. [`TransportError::Fenced`] when the lease has gone to another: then nothing has been done.
+    ///
+    /// A client that a verdict [refuses](Verdict::refuses) is forgotten in the same step, as if it had had its
+    /// disconnect: none comes of it any more, neither from its io-node nor for the death of that one, and one that is in
+    /// the log already leaves it.
     async fn commit(&self, outcomes: Vec<Outcome>) -> Result<()>;
 }
 
@@ -210,8 +218,16 @@ pub struct Outcome {
 pub enum Verdict {
     /// It was handled, with these effects.
     Done(Effects),
-    /// It could not be handled and is put aside.
-    Dead(Death),
+    /// It could not be handled and is put aside. These commands are carried out for it nonetheless.
+    Dead(Death, Vec<Command>),
+}
+
+impl Verdict {
+    /// Whether the event's client is refused, which is said by the first command.
+    pub fn refuses(&self) -> bool {
+        let (Self::Done(Effects { commands, .. }) | Self::Dead(_, commands)) = self;
+        commands.first().is_some_and(Command::is_refusal)
+    }
 }
 
 /// Whether this is the URL of a transport; an error says in words what is wrong with it, and shows nothing secret.

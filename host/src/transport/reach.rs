@@ -17,7 +17,8 @@ impl<'a> Reach<'a> {
     /// Of a command that handling an event had.
     pub(super) fn of(command: &'a Command, event: &'a Event) -> Self {
         let audience = match command {
-            Command::Publish { local: true, .. } => {
+            // The verdict is on the event's own client, which may have gone away meanwhile.
+            Command::Publish { local: true, .. } | Command::Admit { .. } => {
                 return Self::Node(event.client.as_ref().map(|client| &client.io_node));
             }
             Command::Publish { to: audience, .. }
@@ -33,9 +34,6 @@ impl<'a> Reach<'a> {
                 io_node: Some(node), ..
             } => return Self::Node(Some(node)),
             Command::Custom { io_node: None, .. } | Command::Ask { .. } => return Self::Everyone,
-            Command::Admit { namespace, client, .. } => {
-                return Self::Holders(namespace, std::slice::from_ref(client));
-            }
             Command::Answer { asker, .. } => return Self::Node(Some(&asker.io_node)),
         };
         match audience.clients_only() {

@@ -79,6 +79,7 @@ fn settings(instances: usize, dispatch: Dispatch, config: &[(&str, &str)]) -> Ap
         node: "app".into(),
         instances,
         dispatch,
+        admission: false,
         limits: Limits {
             time: SLOW * 2,
             ..Limits::default()

@@ -200,7 +200,7 @@ impl Instance {
         let event = &*job.event;
         let limit = self.app.settings.limits.time;
         let state = self.store.data_mut();
-        let deadline = state.begin(job.id, &event.namespace, event.client.is_some());
+        let deadline = state.begin(job.id, event);
         let lowered = Lowered::new(event);
         let id = job.id.to_string();
         let calls = introduce
@@ -244,7 +244,7 @@ impl Instance {
         }
         let state = self.store.data_mut();
         state.output.end();
-        let effects = std::mem::take(&mut state.call.effects);
+        let effects = state.call.take_effects();
         if let Some(words) = state.call.unavailable.take() {
             return Ok((self, Err(Failure::Unavailable(words))));
         }

@@ -27,6 +27,13 @@ pub(super) fn check_object(json: &str) -> Result<(), String> {
         .map_err(|error| format!("is not a JSON object: {error}"))
 }
 
+/// Whether this is a value. Else what is wrong with it.
+pub(super) fn check_value(json: &str) -> Result<(), String> {
+    serde_json::from_str::<IgnoredAny>(json)
+        .map(|IgnoredAny| ())
+        .map_err(|error| format!("is not JSON: {error}"))
+}
+
 fn highest_placeholder(value: &serde_json::Value) -> Option<u64> {
     match value {
         serde_json::Value::Array(values) => values.iter().filter_map(highest_placeholder).max(),

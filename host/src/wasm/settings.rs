@@ -83,6 +83,8 @@ pub struct AppSettings {
     pub instances: usize,
     /// How events are dealt out to them.
     pub dispatch: Dispatch,
+    /// Whether its clients wait until their connection has been handled, and may be refused.
+    pub admission: bool,
     /// What one event may use.
     pub limits: Limits,
     /// What the app may use. The component must have been loaded with the same.
@@ -100,6 +102,7 @@ impl fmt::Debug for AppSettings {
             .field("node", &self.node)
             .field("instances", &self.instances)
             .field("dispatch", &self.dispatch)
+            .field("admission", &self.admission)
             .field("limits", &self.limits)
             .field("grants", &self.grants)
             .finish_non_exhaustive()

@@ -11,7 +11,7 @@ use super::capability::{OutgoingHttp, Overlay, closed_wasi};
 use super::memory::MemoryLimit;
 use super::output::Output;
 use super::settings::AppSettings;
-use crate::message::{Command, Effects, EventId, Namespace, Write};
+use crate::message::{Client, Command, Effects, Event, EventId, EventKind, Namespace, Refusal, Write};
 
 /// What all instances of a pool share.
 pub(super) struct App {
@@ -39,16 +39,20 @@ pub(super) struct Call {
     pub(super) effects: Effects,
     /// Its own writes, where its reads find them.
     pub(super) overlay: Overlay,
-    /// Whether there is an event: outside of one nothing can be asked for or written.
-    pub(super) in_event: bool,
+    /// The event: outside of one nothing can be asked for or written.
+    pub(super) event: Option<EventId>,
     /// The time it has,
     pub(super) limit: Duration,
     /// and when that is used up.
     pub(super) deadline: Instant,
     /// The namespace of its client.
     pub(super) namespace: Namespace,
-    /// Whether it has a client.
-    pub(super) has_client: bool,
+    /// Its client, if it has one.
+    pub(super) client: Option<Client>,
+    /// Whether its client waits to be admitted,
+    pub(super) is_at_the_door: bool,
+    /// and is not.
+    pub(super) refusal: Option<Refusal>,
     /// What the host could not give it, when there was such a thing: then nothing that it did counts.
     pub(super) unavailable: Option<String>,
     commands_left: usize,
@@ -83,12 +87,13 @@ impl State {
     }
 
     /// Begins an event, and says when it has to have ended.
-    pub(super) fn begin(&mut self, id: EventId, namespace: &Namespace, has_client: bool) -> Instant {
+    pub(super) fn begin(&mut self, id: EventId, event: &Event) -> Instant {
         let limit = self.app.settings.limits.time;
         self.call = Call {
-            namespace: namespace.clone(),
-            has_client,
-            in_event: true,
+            namespace: event.namespace.clone(),
+            client: event.client.clone(),
+            is_at_the_door: self.app.settings.admission && matches!(event.kind, EventKind::Connection(_)),
+            event: Some(id),
             ..Call::new(&self.app)
         };
         self.output.begin(Some(id));
@@ -121,11 +126,13 @@ impl Call {
         Self {
             effects: Effects::default(),
             overlay: Overlay::default(),
-            in_event: false,
+            event: None,
             limit: Duration::ZERO,
             deadline: Instant::now(),
             namespace: settings.namespace.clone(),
-            has_client: false,
+            client: None,
+            is_at_the_door: false,
+            refusal: None,
             unavailable: None,
             commands_left: settings.limits.commands,
             bytes_left: settings.limits.bytes,
@@ -145,6 +152,31 @@ impl Call {
         self.overlay.note(&write);
         self.effects.writes.push(write);
         Ok(())
+    }
+
+    /// Refuses the client, instead of whatever was asked for otherwise.
+    pub(super) fn refuse(&mut self, refusal: Refusal, size: usize) -> Result<(), QuotaExceeded> {
+        self.charge(size)?;
+        self.refusal = Some(refusal);
+        Ok(())
+    }
+
+    /// What it leads to. The verdict on a client that waits for one comes first.
+    pub(super) fn take_effects(&mut self) -> Effects {
+        let mut effects = std::mem::take(&mut self.effects);
+        let Some(client) = self.client.as_ref().filter(|_| self.is_at_the_door) else {
+            return effects;
+        };
+        let admit = Command::Admit {
+            namespace: self.namespace.clone(),
+            client: client.id.clone(),
+            refusal: self.refusal.take(),
+        };
+        if admit.is_refusal() {
+            effects.commands.clear();
+        }
+        effects.commands.insert(0, admit);
+        effects
     }
 
     fn charge(&mut self, size: usize) -> Result<(), QuotaExceeded> {

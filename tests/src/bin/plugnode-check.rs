@@ -11,7 +11,7 @@ use anyhow::Result;
 use clap::Parser;
 use plugnode_tests::check::{Check, Progress, Report, Settings, io_nodes};
 
-/// Checks a cluster that runs the conformance handler: is anything lost, doubled, reordered or done by half?
+/// Checks a cluster that runs the handler `recorder`: is anything lost, doubled, reordered or done by half?
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXAMPLES)]
 struct Arguments {
@@ -21,7 +21,7 @@ struct Arguments {
     /// A frontend that lists the io-nodes in its /config.json
     #[arg(long, value_name = "URL", required_unless_present = "urls")]
     frontend: Option<String>,
-    /// The namespace that the conformance handler is bound to
+    /// The namespace that the handler `recorder` is bound to
     #[arg(long, default_value = "/")]
     namespace: String,
     /// The path of Engine.IO
@@ -66,11 +66,11 @@ struct Arguments {
 }
 
 const EXAMPLES: &str = "\
-The handler is examples/conformance; its app needs a grant: grants = { keyvalue = [\"default\"] }.
+The handler is examples/recorder; its app needs a grant: grants = { keyvalue = [\"default\"] }.
 
 Examples:
   plugnode-check --url http://127.0.0.1:8080
-  plugnode-check --url http://10.0.0.1:8081 --url http://10.0.0.2:8081 --namespace /conformance
+  plugnode-check --url http://10.0.0.1:8081 --url http://10.0.0.2:8081 --namespace /recorder
   plugnode-check --frontend http://127.0.0.1:8080 --clients 500 --rate 2 --seconds 600 --json";
 
 fn main() -> ExitCode {

@@ -43,7 +43,7 @@ impl Inspector {
         for batch in ids.chunks(BATCH) {
             let answer = self.ask("records", &json!([batch]), deadline).await?;
             let answer: Vec<Option<Record>> = serde_json::from_value(answer)
-                .context("the answer to `records` is not that of the conformance handler")?;
+                .context("the answer to `records` is not that of the handler `recorder`")?;
             let pairs = batch.iter().cloned().zip(answer);
             records.extend(pairs.filter_map(|(id, record)| Some((id, record?))));
         }

@@ -1,6 +1,6 @@
 //! The history checker: clients that send numbered messages to a cluster, and a judgement of all they saw.
 //!
-//! [`Check`] speaks to clusters that run the conformance handler. Its clients send, listen, come and go, while whoever
+//! [`Check`] speaks to clusters that run the handler `recorder`. Its clients send, listen, come and go, while whoever
 //! started it breaks what is to be broken. At the end the cluster is asked for what it kept of each client, and what was
 //! observed becomes a [`History`]. [`judge`] compares every side of it, and needs no network for that: what was lost, what
 //! came twice or in a wrong order, whose connection and disconnect were not exactly one each, and which events were done

@@ -27,7 +27,7 @@ pub struct Settings {
     pub urls: Vec<String>,
     /// The path of Engine.IO.
     pub path: String,
-    /// The namespace that the conformance handler is bound to.
+    /// The namespace that the handler `recorder` is bound to.
     pub namespace: String,
     /// How many clients there are at any time.
     pub clients: usize,
@@ -85,7 +85,7 @@ impl Check {
     /// Connects everybody and begins to send.
     ///
     /// # Errors
-    /// When the cluster cannot be reached, or does not run the conformance handler.
+    /// When the cluster cannot be reached, or does not run the handler `recorder`.
     pub async fn start(settings: Settings) -> Result<Self> {
         if settings.urls.is_empty() {
             bail!("no io-node was named");
@@ -102,7 +102,7 @@ impl Check {
         let mut inspector = Inspector::new(targets.clone());
         let deadline = Instant::now() + fleet.settings.patience;
         let nobody = inspector.records(&["nobody".to_owned()], deadline).await;
-        nobody.context("the cluster cannot be checked: is the conformance handler bound to this namespace?")?;
+        nobody.context("the cluster cannot be checked: is the handler `recorder` bound to this namespace?")?;
 
         // Before all others, so that nobody goes unseen.
         let (watching, watch_phases) = watch::channel(Phase::Sending);

@@ -30,7 +30,7 @@ pub(super) async fn begin(target: &Target, fleet: &Fleet) -> Result<(Socket, Wat
     match welcomed.await {
         Ok(welcomed) => welcomed?,
         Err(_) => {
-            bail!("no welcome comes: is the conformance handler bound to this namespace, and does an app-node run?")
+            bail!("no welcome comes: is the handler `recorder` bound to this namespace, and does an app-node run?")
         }
     }
     let watch = Watch {

@@ -70,7 +70,7 @@ impl Deploys {
         self.next += 1;
         // Not those of an earlier run, which would be compiled already.
         rebuilt(
-            &component("conformance"),
+            &component("recorder"),
             self.next + u64::from(std::process::id()) * 1_000_000,
         )
     }

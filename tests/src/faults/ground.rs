@@ -41,10 +41,10 @@ impl Drop for ShownOnPanic<'_> {
     }
 }
 
-/// A cluster that runs the conformance handler, whose nodes are taken for dead after so long.
+/// A cluster that runs the handler `recorder`, whose nodes are taken for dead after so long.
 pub(super) fn cluster(url: impl Into<String>, plan: Plan, lease: Duration) -> Cluster {
     Cluster::new(url)
-        .app("/", &component("conformance"), APP)
+        .app("/", &component("recorder"), APP)
         .transport(&format!("lease-ms = {}\nshards = {}", lease.as_millis(), plan.shards))
         .settings(&format!("[io-node]\nrefuse-after-ms = {}", REFUSE_AFTER.as_millis()))
 }
@@ -65,7 +65,7 @@ impl Ground {
     /// One process on the memory transport that has all roles; it is among the app-nodes.
     pub(super) async fn alone(plan: Plan) -> Self {
         let settings = format!("[io-node]\nrefuse-after-ms = {}", REFUSE_AFTER.as_millis());
-        let app = app("/", &component("conformance"), APP);
+        let app = app("/", &component("recorder"), APP);
         let node = Node::run(&format!("{settings}\n{app}")).await;
         Self::with(Cluster::new("memory:"), plan, Vec::new(), vec![node]).await
     }

@@ -73,7 +73,7 @@ impl Fixture {
             attempts: 3,
             release: Some("game-1a2b".into()),
         };
-        let verdicts = [Verdict::Done(Default::default()), Verdict::Dead(death)];
+        let verdicts = [Verdict::Done(Default::default()), Verdict::Dead(death, Vec::new())];
         let ids: Vec<EventId> = deliveries.iter().map(|delivery| delivery.id).collect();
         let outcomes = ids
             .iter()

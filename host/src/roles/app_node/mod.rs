@@ -11,6 +11,7 @@ mod first;
 mod follower;
 mod ownership;
 mod partition;
+mod refused;
 mod rollouts;
 mod tally;
 #[cfg(test)]

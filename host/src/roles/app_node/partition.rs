@@ -14,9 +14,10 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::app::{App, By, InHand, Tried};
+use super::refused::{ClientKey, Refused, last_words};
 use super::{Apps, Retries};
 use crate::counts;
-use crate::message::{EventId, EventKind, Namespace, SessionId};
+use crate::message::{Effects, EventId, EventKind};
 use crate::pause::Pause;
 use crate::transport::{Commits, Death, Delivery, Lease, Log, Outcome, Result, TransportError, Verdict};
 use crate::wasm::{Failure, Handled, Job};
@@ -31,8 +32,6 @@ const FIRST_AWAY: Duration = Duration::from_millis(50);
 const LONGEST_AWAY: Duration = Duration::from_secs(1);
 /// How long a partition is kept that cannot be worked on, before it is given back.
 const GIVEN_UP: Duration = Duration::from_secs(1);
-
-type ClientKey = (Namespace, SessionId);
 
 /// Works on a partition until its lease ends or `stopping`. When it returns, no event of it is being handled here.
 pub(super) async fn run(lease: Lease, apps: Arc<Apps>, retries: Retries, stopping: CancellationToken) {
@@ -106,15 +105,20 @@ async fn commit(commits: &dyn Commits, work: &mut Work, outcomes: Vec<Outcome>, 
     if outcomes.is_empty() {
         return Ok(());
     }
-    let ids: Vec<EventId> = outcomes.iter().map(|outcome| outcome.id).collect();
-    let is_dead = |outcome: &&Outcome| matches!(outcome.verdict, Verdict::Dead(_));
+    let ended = |outcome: &Outcome| (outcome.id, outcome.verdict.refuses());
+    let ended: Vec<(EventId, bool)> = outcomes.iter().map(ended).collect();
+    let is_dead = |outcome: &&Outcome| matches!(outcome.verdict, Verdict::Dead(..));
     let dead = outcomes.iter().filter(is_dead).count();
     commits.commit(outcomes).await?;
     counts::DEAD_LETTERS.add(dead);
     // What a client's next event needs nothing of the pool for, such as an event of no app, is an outcome at once.
     let mut more = Vec::new();
-    for id in ids {
-        more.extend(work.finish(id, go_on));
+    for (id, is_refused) in ended {
+        more.extend(if is_refused {
+            work.refuse(id)
+        } else {
+            work.finish(id, go_on).into_iter().collect()
+        });
     }
     match more.is_empty() {
         true => Ok(()),
@@ -133,6 +137,7 @@ struct Work {
     waiting: HashMap<ClientKey, VecDeque<Taken>>,
     /// How many there are in all of these queues.
     queued: usize,
+    refused: Refused,
     /// When to try failed ones again.
     retry_at: BTreeSet<(Instant, u64)>,
     handling: TaskTracker,
@@ -163,7 +168,7 @@ impl Running {
 
 impl Work {
     fn new(apps: Arc<Apps>, retries: Retries, done: mpsc::Sender<Handled>, handling: TaskTracker) -> Self {
-        let (running, waiting, retry_at) = Default::default();
+        let (running, waiting, refused, retry_at) = Default::default();
         Self {
             apps,
             retries,
@@ -171,6 +176,7 @@ impl Work {
             running,
             waiting,
             queued: 0,
+            refused,
             retry_at,
             handling,
         }
@@ -188,6 +194,9 @@ impl Work {
             delivery,
         };
         if let Some(key) = key(&taken.delivery) {
+            if self.refused.has_end(&key, &taken.delivery.event) {
+                return Some(nothing(taken.delivery.id));
+            }
             if let Some(queue) = self.waiting.get_mut(&key) {
                 queue.push_back(taken);
                 self.queued += 1;
@@ -235,7 +244,7 @@ impl Work {
         };
         Some(Outcome {
             id,
-            verdict: Verdict::Dead(death),
+            verdict: Verdict::Dead(death, Vec::new()),
         })
     }
 
@@ -306,9 +315,10 @@ impl Work {
                     attempts: running.attempt,
                     release: Some(by.release.to_string()),
                 };
+                let commands = last_words(app, &running.taken.delivery.event);
                 outcomes.push(Outcome {
                     id,
-                    verdict: Verdict::Dead(death),
+                    verdict: Verdict::Dead(death, commands),
                 });
                 continue;
             }
@@ -348,6 +358,22 @@ impl Work {
         self.start(next)
     }
 
+    /// Ends the connection of a client that was refused: no instance is to hear of it again. What came of it meanwhile, which
+    /// can be its disconnect alone, comes to nothing.
+    fn refuse(&mut self, id: EventId) -> Vec<Outcome> {
+        let Some(running) = self.running.remove(&id.sequence) else {
+            return Vec::new();
+        };
+        let Some(key) = key(&running.taken.delivery) else {
+            return Vec::new();
+        };
+        self.apps.forget(&key.0, &key.1);
+        let waiting = self.waiting.remove(&key).unwrap_or_default();
+        self.queued -= waiting.len();
+        self.refused.remember(key);
+        waiting.iter().map(|taken| nothing(taken.delivery.id)).collect()
+    }
+
     /// Drops what was not begun or waits to be tried again: it is not committed, and so the next owner gets it.
     fn stop(&mut self) -> bool {
         for (_, sequence) in std::mem::take(&mut self.retry_at) {
@@ -357,6 +383,12 @@ impl Work {
         self.queued = 0;
         false
     }
+}
+
+/// An event that nobody is to hear of.
+fn nothing(id: EventId) -> Outcome {
+    let verdict = Verdict::Done(Effects::default());
+    Outcome { id, verdict }
 }
 
 fn key(delivery: &Delivery) -> Option<ClientKey> {

@@ -2,6 +2,8 @@
 //!
 //! Runs the example `faulty`: `target/components/faulty.wasm`.
 
+mod asking;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex as StdMutex;
@@ -117,14 +119,26 @@ impl KeyValue for Store {
 }
 
 async fn start(transport: Arc<dyn Transport>, store: Arc<Store>, shutdown: &Shutdown) -> AppNode {
+    start_in("/", false, transport, store, shutdown).await
+}
+
+/// With an app of this namespace or pattern.
+async fn start_in(
+    namespace: &str,
+    admission: bool,
+    transport: Arc<dyn Transport>,
+    store: Arc<Store>,
+    shutdown: &Shutdown,
+) -> AppNode {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/components/faulty.wasm");
     let component =
         std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}; build it by `make test`", path.display()));
     let app = AppSettings {
-        namespace: "/".into(),
+        namespace: namespace.into(),
         node: "app".into(),
         instances: 4,
         dispatch: Dispatch::RoundRobin,
+        admission,
         limits: Limits {
             time: TIME,
             ..Limits::default()

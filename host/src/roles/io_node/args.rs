@@ -4,14 +4,22 @@
 //! JSON, and that its placeholders name attachments that are there. A payload that another client's parser would choke
 //! on goes no further. The protocol: <https://socket.io/docs/v4/socket-io-protocol/>.
 
-use std::borrow::Cow;
-use std::collections::VecDeque;
-
 use bytes::Bytes;
+use serde_json::Value;
 use serde_json::value::RawValue;
-use socketioxide_core::{Str, Value};
 
 use crate::message::{Payload, Text};
+
+/// Names that Socket.IO emits by itself on the receiving side, so that nobody may send them:
+/// <https://socket.io/docs/v4/emit-cheatsheet/#reserved-events>.
+const RESERVED: [&str; 6] = [
+    "connect",
+    "connect_error",
+    "disconnect",
+    "disconnecting",
+    "newListener",
+    "removeListener",
+];
 
 /// What is wrong with what a client sent.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,18 +28,29 @@ pub(super) enum Malformed {
     NotAnArray,
     #[error("it does not begin with the event's name")]
     NoName,
+    #[error("{0:?} is reserved by Socket.IO")]
+    Reserved(String),
     #[error("a placeholder names an attachment that is not there")]
     NoAttachment,
-    #[error("its encoding is not the one configured")]
-    Encoding,
+    #[error("what it connects with is no JSON object")]
+    Auth,
+    #[error("it is no packet: {0}")]
+    Packet(String),
 }
 
 /// Takes an event apart into its name and its arguments.
-pub(super) fn read_event(value: Value) -> Result<(Text, Payload), Malformed> {
-    let (text, attachments) = parts(value)?;
-    let items = items(&text)?;
+pub(super) fn read_event(text: &str, attachments: Vec<Bytes>) -> Result<(Text, Payload), Malformed> {
+    let items = items(text)?;
     let name = items.first().ok_or(Malformed::NoName)?;
-    let name: Cow<'_, str> = serde_json::from_str(name.get()).map_err(|_| Malformed::NoName)?;
+    let name = match serde_json::from_str(name.get()) {
+        Ok(Value::String(name)) => name,
+        // As in JavaScript, where every name is a string in the end.
+        Ok(Value::Number(name)) => name.to_string(),
+        _ => return Err(Malformed::NoName),
+    };
+    if RESERVED.contains(&name.as_str()) {
+        return Err(Malformed::Reserved(name));
+    }
     let json = match items.get(1) {
         Some(first) => {
             let from = first.get().as_ptr() as usize - text.as_ptr() as usize;
@@ -39,24 +58,30 @@ pub(super) fn read_event(value: Value) -> Result<(Text, Payload), Malformed> {
         }
         None => Text::from_static("[]"),
     };
-    let name = Text::from(name.as_ref());
     check_placeholders(&json, attachments.len())?;
-    Ok((name, Payload { json, attachments }))
+    Ok((name.into(), Payload { json, attachments }))
 }
 
 /// Reads the arguments of an acknowledgement.
-pub(super) fn read_answer(value: Value) -> Result<Payload, Malformed> {
-    let (text, attachments) = parts(value)?;
-    items(&text)?;
-    check_placeholders(&text, attachments.len())?;
-    Ok(Payload {
-        json: Text::from(text.as_str()),
-        attachments,
-    })
+pub(super) fn read_answer(text: &str, attachments: Vec<Bytes>) -> Result<Payload, Malformed> {
+    items(text)?;
+    check_placeholders(text, attachments.len())?;
+    let json = Text::from(text);
+    Ok(Payload { json, attachments })
+}
+
+/// Reads what a client connects with, which is nothing or an object.
+pub(super) fn read_auth(text: Option<&str>) -> Result<Option<Text>, Malformed> {
+    let Some(text) = text else { return Ok(None) };
+    match serde_json::from_str::<&RawValue>(text) {
+        Ok(auth) if auth.get().starts_with('{') => Ok(Some(auth.get().into())),
+        Ok(auth) if auth.get() == "null" => Ok(None),
+        _ => Err(Malformed::Auth),
+    }
 }
 
 /// Puts an event together. `args` must be a payload that was checked to be a JSON array.
-pub(super) fn write_event(name: &str, args: &Payload) -> Value {
+pub(super) fn write_event(name: &str, args: &Payload) -> String {
     let name = serde_json::to_string(name).expect("a string is always JSON");
     let items = args
         .json
@@ -65,24 +90,7 @@ pub(super) fn write_event(name: &str, args: &Payload) -> Value {
         .unwrap_or("]")
         .trim_ascii_start();
     let comma = if items == "]" { "" } else { "," };
-    value(["[", &name, comma, items].concat(), args)
-}
-
-/// Puts the arguments of an acknowledgement together.
-pub(super) fn write_answer(args: &Payload) -> Value {
-    value(args.json.to_string(), args)
-}
-
-fn value(json: String, args: &Payload) -> Value {
-    let attachments = (!args.attachments.is_empty()).then(|| VecDeque::from(args.attachments.clone()));
-    Value::Str(Str::from(json), attachments)
-}
-
-fn parts(value: Value) -> Result<(Str, Vec<Bytes>), Malformed> {
-    match value {
-        Value::Str(text, attachments) => Ok((text, attachments.unwrap_or_default().into())),
-        Value::Bytes(_) => Err(Malformed::Encoding),
-    }
+    ["[", &name, comma, items].concat()
 }
 
 fn items(text: &str) -> Result<Vec<&RawValue>, Malformed> {
@@ -94,14 +102,14 @@ fn check_placeholders(json: &str, attachments: usize) -> Result<(), Malformed> {
     if attachments == 0 {
         return Ok(());
     }
-    let value: serde_json::Value = serde_json::from_str(json).map_err(|_| Malformed::NotAnArray)?;
+    let value: Value = serde_json::from_str(json).map_err(|_| Malformed::NotAnArray)?;
     let mut open = vec![&value];
     while let Some(value) = open.pop() {
         match value {
-            serde_json::Value::Array(items) => open.extend(items),
-            serde_json::Value::Object(fields) => {
-                if fields.get("_placeholder") == Some(&serde_json::Value::Bool(true)) {
-                    let number = fields.get("num").and_then(serde_json::Value::as_u64);
+            Value::Array(items) => open.extend(items),
+            Value::Object(fields) => {
+                if fields.get("_placeholder") == Some(&Value::Bool(true)) {
+                    let number = fields.get("num").and_then(Value::as_u64);
                     if number.is_none_or(|number| number >= attachments as u64) {
                         return Err(Malformed::NoAttachment);
                     }
@@ -118,15 +126,8 @@ fn check_placeholders(json: &str, attachments: usize) -> Result<(), Malformed> {
 mod tests {
     use super::*;
 
-    fn text(json: &str) -> Value {
-        Value::Str(Str::from(json.to_owned()), None)
-    }
-
-    fn binary(json: &str, attachments: usize) -> Value {
-        Value::Str(
-            Str::from(json.to_owned()),
-            Some(vec![Bytes::from_static(b"x"); attachments].into()),
-        )
+    fn read(text: &str) -> Result<(Text, Payload), Malformed> {
+        read_event(text, Vec::new())
     }
 
     #[test]
@@ -136,44 +137,60 @@ mod tests {
             (r#"["chat","a",{"b":[1,2]},null]"#, "chat", r#"["a",{"b":[1,2]},null]"#),
             (r#"["a",[[1],2],[]]"#, "a", "[[[1],2],[]]"),
             (r#"["say \"ä\"\n",""]"#, "say \"ä\"\n", r#"[""]"#),
+            (r#"["",1]"#, "", "[1]"),
         ] {
-            let (event, payload) = read_event(text(wire)).expect("it is well formed");
+            let (event, payload) = read(wire).expect("it is well formed");
             assert_eq!((&*event, &*payload.json), (name, args));
-            assert_eq!(write_event(&event, &payload), text(wire));
+            assert_eq!(write_event(&event, &payload), wire);
         }
     }
 
     #[test]
     fn white_space_does_no_harm() {
-        let (event, payload) = read_event(text(" [ \"a\" , 1 ] ")).expect("it is JSON");
+        let (event, payload) = read(" [ \"a\" , 1 ] ").expect("it is JSON");
         assert_eq!((&*event, payload.json.trim()), ("a", "[1 ]"));
         let spaced = Payload {
             json: Text::from_static(" [ ] "),
             attachments: Vec::new(),
         };
-        assert_eq!(write_event("a", &spaced), text(r#"["a"]"#));
+        assert_eq!(write_event("a", &spaced), r#"["a"]"#);
     }
 
     #[test]
     fn what_is_malformed_is_told_apart() {
-        assert_eq!(read_event(text("[\"a\",")), Err(Malformed::NotAnArray));
-        assert_eq!(read_event(text("{}")), Err(Malformed::NotAnArray));
-        assert_eq!(read_event(text("[]")), Err(Malformed::NoName));
-        assert_eq!(read_event(text("[1]")), Err(Malformed::NoName));
-        assert_eq!(read_answer(text("1")), Err(Malformed::NotAnArray));
+        assert_eq!(read("[\"a\","), Err(Malformed::NotAnArray));
+        assert_eq!(read("{}"), Err(Malformed::NotAnArray));
+        assert_eq!(read("[]"), Err(Malformed::NoName));
+        assert_eq!(read("[null]"), Err(Malformed::NoName));
+        assert_eq!(read("[12]").expect("a number is a name").0, "12");
+        assert_eq!(read(r#"["disconnect"]"#), Err(Malformed::Reserved("disconnect".into())));
+        assert_eq!(read_answer("1", Vec::new()), Err(Malformed::NotAnArray));
+    }
+
+    #[test]
+    fn a_client_connects_with_an_object_or_nothing() {
+        assert_eq!(read_auth(None), Ok(None));
+        assert_eq!(
+            read_auth(Some(r#" {"a":1} "#)),
+            Ok(Some(Text::from_static(r#"{"a":1}"#)))
+        );
+        for text in ["1", "[]", "abc", "\"a\"", "{"] {
+            assert_eq!(read_auth(Some(text)), Err(Malformed::Auth), "{text}");
+        }
     }
 
     #[test]
     fn placeholders_must_have_their_attachments() {
         let nested = r#"["a",{"b":[{"_placeholder":true,"num":1}]}]"#;
-        assert!(read_event(binary(nested, 2)).is_ok());
-        assert_eq!(read_event(binary(nested, 1)), Err(Malformed::NoAttachment));
+        let binary = |json: &str, attachments| read_event(json, vec![Bytes::from_static(b"x"); attachments]);
+        assert!(binary(nested, 2).is_ok());
+        assert_eq!(binary(nested, 1), Err(Malformed::NoAttachment));
         assert_eq!(
-            read_event(binary(r#"["a",{"_placeholder":true}]"#, 1)),
+            binary(r#"["a",{"_placeholder":true}]"#, 1),
             Err(Malformed::NoAttachment)
         );
         assert!(
-            read_event(text(nested)).is_ok(),
+            binary(nested, 0).is_ok(),
             "without attachments it is an object like any other"
         );
     }

@@ -1,407 +1,198 @@
-//! The clients of one namespace: who is there, what is kept for each, and where its events go.
-//!
-//! A client is opened and closed here exactly once, so that its first event is its connection, its last its disconnect,
-//! and what the network delivers a moment too early or too late finds its place or none.
+//! The clients of one namespace: who is there, and who is subscribed to what.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use socketioxide::TransportType;
-use socketioxide::socket::Socket;
-use socketioxide_core::Sid;
-use socketioxide_core::adapter::BroadcastOptions;
-use socketioxide_core::packet::Packet;
-use tokio::time::{Instant, sleep};
-use tracing::debug;
+use super::codec::Codec;
+use super::incarnation::Gate;
+use super::member::Member;
+use crate::message::{Audience, Channel, Namespace, NodeId, Scope, SessionId};
 
-use super::args;
-use super::door::Door;
-use super::incarnation::{Gate, Incarnation};
-use super::requests::{Answered, Requests};
-use super::session::{Excess, Session};
-use super::waiting::Taken;
-use crate::counts;
-use crate::message::{
-    AckId, Client, DisconnectReason, Event, EventKind, Namespace, NodeId, Payload, SessionId, Text, now_ms,
-};
-use crate::shutdown::Shutdown;
-
-/// How many acknowledgements a client may wait for at once; of older ones nothing is known any more.
-const ACKS: usize = 1_024;
-/// How many bytes of attributes are kept for a client.
-const ATTRIBUTES: usize = 16 * 1_024;
-/// What a packet weighs beside its payload: its type and frame.
-pub(super) const FRAME: usize = 8;
-/// How long a client that is to be disconnected may take to read what was sent to it.
-const FLUSH: Duration = Duration::from_secs(1);
-
-/// What the acknowledgement of an event says that was refused.
-const OVERLOADED: &str = r#"[{"error":{"code":"overloaded","message":"the server has too much to do and did not take this in; try again later"}}]"#;
-
-/// Ends a session that polls: closing a connection of it would not, for the next poll opens another.
-pub(super) type EndPolling = Arc<dyn Fn(Sid) + Send + Sync>;
+/// What all clients of this io-node have in common.
+pub(super) struct Common {
+    pub(super) io_node: NodeId,
+    pub(super) codec: Codec,
+    pub(super) gate: Arc<Gate>,
+    /// How many channels a client may be subscribed to.
+    pub(super) max_channels: usize,
+}
 
 /// The clients of one namespace on this io-node.
 pub(super) struct Clients {
     pub(super) namespace: Namespace,
-    pub(super) io_node: NodeId,
-    door: OnceLock<Arc<Door>>,
-    gate: Arc<Gate>,
-    end_polling: EndPolling,
-    members: RwLock<Members>,
+    pub(super) common: Arc<Common>,
+    /// How long a handler may take to admit a client; none when it is not asked.
+    pub(super) admission: Option<Duration>,
+    present: RwLock<Present>,
 }
 
-type Members = HashMap<Sid, Arc<Member>>;
-
-/// One client.
-pub(super) struct Member {
-    pub(super) sid: Sid,
-    pub(super) id: SessionId,
-    pub(super) session: Arc<Session>,
-    /// The socket holds the handlers, which hold the member.
-    pub(super) socket: Weak<Socket<Door>>,
-    pub(super) requests: Requests,
-    clients: Arc<Clients>,
-    /// The one that it connected in.
-    incarnation: Arc<Incarnation>,
-    state: Mutex<State>,
+#[derive(Default)]
+struct Present {
+    /// They wait to be admitted, or left before they were.
+    at_door: HashMap<SessionId, Arc<Member>>,
+    members: HashMap<SessionId, Arc<Member>>,
+    channels: HashMap<Channel, HashSet<SessionId>>,
+    subscriptions: HashMap<SessionId, HashSet<Channel>>,
 }
 
-struct State {
-    stage: Stage,
-    attributes: Text,
-    /// Acknowledgements that the client waits for.
-    acks: BTreeSet<i64>,
-    /// Why this io-node ends the client, when it does.
-    verdict: Option<DisconnectReason>,
-}
-
-enum Stage {
-    /// The connection event is not out yet; these wait behind it.
-    Opening(Vec<Event>),
-    Open,
-    Gone,
-    /// Gone without ever having been heard of: its connection was not accepted.
-    TurnedAway,
-}
+/// A client cannot be subscribed to so many channels.
+pub(super) struct TooManyChannels;
 
 impl Clients {
-    pub(super) fn new(namespace: Namespace, io_node: NodeId, gate: Arc<Gate>, end_polling: EndPolling) -> Arc<Self> {
-        let (door, members) = Default::default();
+    pub(super) fn new(namespace: Namespace, admission: Option<Duration>, common: Arc<Common>) -> Arc<Self> {
         Arc::new(Self {
             namespace,
-            io_node,
-            door,
-            gate,
-            end_polling,
-            members,
+            common,
+            admission,
+            present: RwLock::default(),
         })
     }
 
-    /// Gives the namespace its door, which socketioxide makes when it is told of the namespace.
-    pub(super) fn attach(&self, door: Arc<Door>) {
-        assert!(self.door.set(door).is_ok(), "a namespace is made once");
+    /// Notes a client that waits to be admitted.
+    pub(super) fn wait_at_door(&self, member: &Arc<Member>) {
+        self.present_mut().at_door.insert(member.id.clone(), member.clone());
     }
 
-    pub(super) fn door(&self) -> &Door {
-        self.door
-            .get()
-            .expect("a namespace has its door before its first client")
+    /// Notes a client that is connected.
+    pub(super) fn let_in(&self, member: &Arc<Member>) {
+        let mut present = self.present_mut();
+        present.at_door.remove(&member.id);
+        present.members.insert(member.id.clone(), member.clone());
     }
 
-    pub(super) fn get(&self, sid: Sid) -> Option<Arc<Member>> {
-        self.members().get(&sid).cloned()
+    /// Forgets a client.
+    pub(super) fn remove(&self, id: &SessionId) {
+        let mut present = self.present_mut();
+        present.at_door.remove(id);
+        present.members.remove(id);
+        for channel in present.subscriptions.remove(id).into_iter().flatten() {
+            present.leave(&channel, id);
+        }
     }
 
+    /// A client that is connected.
+    pub(super) fn find(&self, id: &SessionId) -> Option<Arc<Member>> {
+        self.present().members.get(id).cloned()
+    }
+
+    /// A client that is connected or at the door.
+    pub(super) fn find_at_door(&self, id: &SessionId) -> Option<Arc<Member>> {
+        let present = self.present();
+        present.at_door.get(id).or_else(|| present.members.get(id)).cloned()
+    }
+
+    /// All of them, also those at the door.
     pub(super) fn all(&self) -> Vec<Arc<Member>> {
-        self.members().values().cloned().collect()
+        let present = self.present();
+        present
+            .members
+            .values()
+            .chain(present.at_door.values())
+            .cloned()
+            .collect()
     }
 
     pub(super) fn are_gone(&self) -> bool {
-        self.members().is_empty()
+        let present = self.present();
+        present.members.is_empty() && present.at_door.is_empty()
     }
 
-    pub(super) fn find(&self, id: &SessionId) -> Option<Arc<Member>> {
-        self.get(id.as_str().parse().ok()?)
-    }
-
-    fn members(&self) -> RwLockReadGuard<'_, Members> {
-        self.members.read().expect("nothing panics while it holds this lock")
-    }
-
-    fn members_mut(&self) -> RwLockWriteGuard<'_, Members> {
-        self.members.write().expect("nothing panics while it holds this lock")
-    }
-}
-
-impl Member {
-    /// A client that is connecting.
-    pub(super) fn new(
-        clients: &Arc<Clients>,
-        sid: Sid,
-        socket: Weak<Socket<Door>>,
-        session: Arc<Session>,
-    ) -> Arc<Self> {
-        let state = State {
-            stage: Stage::Opening(Vec::new()),
-            attributes: Text::from_static("{}"),
-            acks: BTreeSet::new(),
-            verdict: None,
-        };
-        Arc::new(Self {
-            sid,
-            id: SessionId::from(sid.as_str()),
-            session,
-            socket,
-            requests: Requests::default(),
-            clients: clients.clone(),
-            incarnation: clients.gate.present(),
-            state: Mutex::new(state),
-        })
-    }
-
-    /// The client is connected: this is its first event, and what came meanwhile follows. When its incarnation is over,
-    /// nobody hears of it, and its connection is ended, so that it comes again.
-    pub(super) fn open(self: &Arc<Self>, connection: EventKind) {
-        let mut state = self.state();
-        let connection = self.event(&state, connection);
-        let Stage::Opening(early) = std::mem::replace(&mut state.stage, Stage::Open) else {
-            return;
-        };
-        if early
-            .last()
-            .is_some_and(|event| matches!(event.kind, EventKind::Disconnect(_)))
-        {
-            state.stage = Stage::Gone;
-        } else {
-            // Before its first event is out, for the answer to that may be quick.
-            self.clients.members_mut().insert(self.sid, self.clone());
+    /// Those of an audience that are here, each once.
+    pub(super) fn audience(&self, audience: &Audience) -> Vec<Arc<Member>> {
+        let present = self.present();
+        let mut left_out: HashSet<&SessionId> = audience.except.clients.iter().collect();
+        for channel in &audience.except.channels {
+            left_out.extend(present.channels.get(channel).into_iter().flatten());
         }
-        self.send(connection);
-        early.into_iter().for_each(|event| self.send(event));
-        drop(state);
-        // After it can be found among the clients: whoever ended the incarnation looks there afterwards.
-        if self.incarnation.is_over() {
-            self.hang_up();
+        let is_meant = |id: &SessionId| left_out.is_empty() || !left_out.contains(id);
+        let selection = match &audience.to {
+            Scope::All => {
+                let members = present.members.values();
+                return members.filter(|member| is_meant(&member.id)).cloned().collect();
+            }
+            Scope::Only(selection) => selection,
+        };
+        let of_channels = selection
+            .channels
+            .iter()
+            .filter_map(|channel| present.channels.get(channel));
+        let ids = selection.clients.iter().chain(of_channels.flatten());
+        let mut seen = HashSet::new();
+        let is_once = selection.channels.len() + selection.clients.len() == 1;
+        ids.filter(|id| is_meant(id) && (is_once || seen.insert(*id)))
+            .filter_map(|id| present.members.get(id).cloned())
+            .collect()
+    }
+
+    /// Subscribes a client that is here to channels; to none of them when they are too many.
+    pub(super) fn subscribe(&self, id: &SessionId, channels: &[Channel]) -> Result<(), TooManyChannels> {
+        let present = &mut *self.present_mut();
+        if !present.members.contains_key(id) {
+            return Ok(());
         }
-    }
-
-    /// Takes in an event that the client sent, after the answers that it sent before.
-    pub(super) fn take_in(self: &Arc<Self>, kind: EventKind) {
-        self.requests.settle(|answered| self.answered(answered));
-        self.enqueue(kind);
-    }
-
-    /// Takes in an answer, or that there was none.
-    pub(super) fn answered(self: &Arc<Self>, (token, answer): Answered) {
-        match answer.map(args::read_answer).transpose() {
-            Ok(answer) => self.enqueue(EventKind::Reply { token, answer }),
-            Err(malformed) => {
-                debug!(client = %self.id, "closing the connection: malformed acknowledgement: {malformed}");
-                self.expel_malformed();
+        let subscriptions = present.subscriptions.entry(id.clone()).or_default();
+        let new = channels
+            .iter()
+            .filter(|channel| !subscriptions.contains(*channel))
+            .count();
+        if subscriptions.len() + new > self.common.max_channels {
+            return Err(TooManyChannels);
+        }
+        for channel in channels {
+            if subscriptions.insert(channel.clone()) {
+                present.channels.entry(channel.clone()).or_default().insert(id.clone());
             }
         }
-    }
-
-    /// Puts an event behind the client's earlier ones; none after its last.
-    fn enqueue(self: &Arc<Self>, kind: EventKind) {
-        let mut state = self.state();
-        if let EventKind::Message { ack: Some(ack), .. } = &kind {
-            state.acks.insert(ack.number);
-            if state.acks.len() > ACKS {
-                // Clients count upwards.
-                state.acks.pop_first();
-                counts::ACKS_FORGOTTEN.one();
-            }
-        }
-        let event = self.event(&state, kind);
-        match &mut state.stage {
-            Stage::Opening(early) => early.push(event),
-            Stage::Open => self.send(event),
-            Stage::Gone | Stage::TurnedAway => {}
-        }
-    }
-
-    /// The client is gone: this is its last event.
-    pub(super) fn close(self: &Arc<Self>, reason: DisconnectReason) {
-        self.requests.settle(|answered| self.answered(answered));
-        let mut state = self.state();
-        let reason = state.verdict.take().unwrap_or(reason);
-        let event = self.event(&state, EventKind::Disconnect(reason));
-        match &mut state.stage {
-            Stage::Opening(early) => early.push(event),
-            Stage::Open => {
-                state.stage = Stage::Gone;
-                self.send(event);
-                self.clients.members_mut().remove(&self.sid);
-            }
-            Stage::Gone | Stage::TurnedAway => {}
-        }
-    }
-
-    /// Ends a client whose connection was not accepted, and of whom nobody will hear: it can come back, here or
-    /// elsewhere. Events of it that are still on their way are to be dropped.
-    pub(super) fn turn_away(&self) {
-        let was_open = {
-            let mut state = self.state();
-            matches!(std::mem::replace(&mut state.stage, Stage::TurnedAway), Stage::Open)
-        };
-        if was_open {
-            self.clients.members_mut().remove(&self.sid);
-            self.hang_up();
-        }
-    }
-
-    /// Whether the client was turned away.
-    pub(super) fn was_turned_away(&self) -> bool {
-        matches!(self.state().stage, Stage::TurnedAway)
-    }
-
-    /// Answers the acknowledgement that an event asks for: that it was not taken in.
-    pub(super) fn refuse(&self, event: &Event) {
-        let EventKind::Message { ack: Some(ack), .. } = &event.kind else {
-            return;
-        };
-        debug!(client = %self.id, "an event is refused: it waited too long to be accepted");
-        if self.settle(ack.number) {
-            let error = Payload {
-                json: Text::from_static(OVERLOADED),
-                attachments: Vec::new(),
-            };
-            self.answer(ack.number, &error);
-        }
-    }
-
-    /// Sends the answer to an acknowledgement.
-    pub(super) fn answer(&self, number: i64, args: &Payload) {
-        self.charge(args.size() + FRAME);
-        let namespace = self.clients.namespace.as_str().to_owned();
-        let packet = Packet::ack(namespace, args::write_answer(args), number);
-        self.clients.door().send(packet, BroadcastOptions::new(self.sid));
-    }
-
-    /// Ends the client's connection at once, for this reason, and says whether that is news.
-    pub(super) fn expel(&self, reason: DisconnectReason) -> bool {
-        let first = {
-            let mut state = self.state();
-            let first = state.verdict.is_none();
-            state.verdict.get_or_insert(reason);
-            first
-        };
-        self.hang_up();
-        first
-    }
-
-    /// Ends the client's connection because of something malformed that it sent.
-    pub(super) fn expel_malformed(&self) {
-        if self.expel(DisconnectReason::ParseError) {
-            counts::PACKETS_MALFORMED.one();
-        }
-    }
-
-    /// Ends the client's connection when what was sent to it is written, or after a while.
-    pub(super) fn see_off(self: &Arc<Self>, reason: DisconnectReason, shutdown: &Shutdown) {
-        self.state().verdict.get_or_insert(reason);
-        let member = self.clone();
-        shutdown.spawn(async move {
-            let deadline = Instant::now() + FLUSH;
-            while !member.session.is_flushed() && Instant::now() < deadline {
-                sleep(Duration::from_millis(5)).await;
-            }
-            member.hang_up();
-        });
-    }
-
-    /// Ends the client's connection at once.
-    pub(super) fn hang_up(&self) {
-        match self.socket.upgrade().map(|socket| socket.transport_type()) {
-            Some(TransportType::Polling) => (self.clients.end_polling)(self.sid),
-            _ => self.session.close(),
-        }
-    }
-
-    /// Does something to the socket's rooms, unless the client is gone and they have been cleared.
-    pub(super) fn while_here(&self, act: impl FnOnce(&Door)) {
-        let state = self.state();
-        if let Stage::Open = state.stage {
-            act(self.clients.door());
-        }
-    }
-
-    /// Whether the client still waits for this acknowledgement, which from now on it does not.
-    pub(super) fn settle(&self, ack: i64) -> bool {
-        self.state().acks.remove(&ack)
-    }
-
-    /// Changes the attributes that go with the client's events, by a JSON merge patch.
-    pub(super) fn patch(&self, patch: &str) -> Result<(), String> {
-        let patch = serde_json::from_str(patch).map_err(|error| format!("the patch is not JSON: {error}"))?;
-        let mut state = self.state();
-        let mut attributes = serde_json::from_str(&state.attributes).unwrap_or_default();
-        json_patch::merge(&mut attributes, &patch);
-        let attributes = attributes.to_string();
-        if attributes.len() > ATTRIBUTES {
-            return Err(format!(
-                "attributes of {} bytes are over the limit of {ATTRIBUTES}",
-                attributes.len()
-            ));
-        }
-        state.attributes = attributes.into();
         Ok(())
     }
 
-    pub(super) fn namespace(&self) -> &Namespace {
-        &self.clients.namespace
-    }
-
-    pub(super) fn ack_id(&self, number: i64) -> AckId {
-        AckId {
-            namespace: self.clients.namespace.clone(),
-            client: self.id.clone(),
-            number,
+    /// Ends subscriptions of a client.
+    pub(super) fn unsubscribe(&self, id: &SessionId, channels: &[Channel]) {
+        let present = &mut *self.present_mut();
+        let Some(subscriptions) = present.subscriptions.get_mut(id) else {
+            return;
+        };
+        let ended: Vec<_> = channels
+            .iter()
+            .filter(|channel| subscriptions.remove(channel))
+            .collect();
+        if subscriptions.is_empty() {
+            present.subscriptions.remove(id);
         }
+        ended.into_iter().for_each(|channel| present.leave(channel, id));
     }
 
-    /// Counts bytes that go out to this client, and expels it when it does not read them.
-    pub(super) fn charge(&self, bytes: usize) {
-        if self.session.went_out(bytes) == Err(Excess::SlowReader) {
-            let reason = "slow reader: what was sent to it was not read";
-            if self.expel(DisconnectReason::Other(reason.into())) {
-                counts::CLIENTS_SLOW.one();
+    /// The channels of a client.
+    pub(super) fn subscriptions(&self, id: &SessionId) -> Vec<Channel> {
+        let present = self.present();
+        present.subscriptions.get(id).into_iter().flatten().cloned().collect()
+    }
+
+    /// How many channels have clients here, and as many as asked for, with how many clients they have.
+    pub(super) fn channels(&self, most: usize) -> (usize, Vec<(Channel, u32)>) {
+        let channels = &self.present().channels;
+        let some = channels.iter().take(most);
+        let named = some.map(|(channel, clients)| (channel.clone(), clients.len() as u32));
+        (channels.len(), named.collect())
+    }
+
+    fn present(&self) -> RwLockReadGuard<'_, Present> {
+        self.present.read().expect("nothing panics while it holds this lock")
+    }
+
+    fn present_mut(&self) -> RwLockWriteGuard<'_, Present> {
+        self.present.write().expect("nothing panics while it holds this lock")
+    }
+}
+
+impl Present {
+    fn leave(&mut self, channel: &Channel, id: &SessionId) {
+        if let Some(clients) = self.channels.get_mut(channel) {
+            clients.remove(id);
+            if clients.is_empty() {
+                self.channels.remove(channel);
             }
         }
-    }
-
-    fn event(&self, state: &State, kind: EventKind) -> Event {
-        let client = Client {
-            id: self.id.clone(),
-            io_node: self.clients.io_node.clone(),
-            attributes: state.attributes.clone(),
-        };
-        Event {
-            namespace: self.clients.namespace.clone(),
-            client: Some(client),
-            received_at_ms: now_ms(),
-            kind,
-        }
-    }
-
-    fn send(self: &Arc<Self>, event: Event) {
-        let last = matches!(event.kind, EventKind::Disconnect(_));
-        let excess = self.session.came_in(event.size());
-        self.incarnation.take_in(Taken {
-            event,
-            member: self.clone(),
-            since: Instant::now(),
-        });
-        if excess == Err(Excess::Flood) && !last {
-            counts::SESSIONS_FLOODING.one();
-            self.hang_up();
-        }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("nothing panics while it holds this lock")
     }
 }

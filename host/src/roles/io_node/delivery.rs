@@ -3,22 +3,20 @@
 //! Nothing here waits for a client. A packet goes into the socket's send queue, and a client that lets its queue grow
 //! past the limit is disconnected by its session.
 
-use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use socketioxide_core::Sid;
-use socketioxide_core::adapter::{BroadcastFlags, BroadcastOptions};
-use socketioxide_core::packet::Packet;
+use tokio::time::sleep;
 use tracing::{debug, warn};
 
-use super::args;
-use super::clients::{Clients, FRAME, Member};
-use super::door::all_but;
+use super::directory::Directory;
+use super::member::Member;
+use super::questions::Questions;
+use super::requests::Asked;
 use crate::counts;
-use crate::message::{Audience, Channel, Command, DisconnectReason, Namespace, Payload, Scope, Selection, SessionId};
+use crate::message::{Audience, Command, DisconnectReason, EventKind, Payload};
 use crate::shutdown::Shutdown;
 use crate::transport::{Outbox, Result};
 
@@ -27,16 +25,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
 /// Applies commands to the clients of this node.
 pub(super) struct Delivery {
-    pub(super) namespaces: HashMap<Namespace, Arc<Clients>>,
+    pub(super) directory: Arc<Directory>,
+    pub(super) questions: Arc<Questions>,
     pub(super) shutdown: Shutdown,
-}
-
-/// The sockets that an audience comes to here.
-enum Sockets {
-    /// Whatever socketioxide finds in its rooms, at one stroke.
-    Chosen(Box<BroadcastOptions>),
-    /// These.
-    Listed(Vec<Sid>),
 }
 
 impl Delivery {
@@ -64,12 +55,19 @@ impl Delivery {
                 ..
             } => self.publish(&to, &event, &args, volatile),
             Command::Subscribe { who, channels } => self.for_each(&who, |member| {
-                member.while_here(|door| door.join(member.sid, rooms(&channels)));
+                if member.clients.subscribe(&member.id, &channels).is_err() {
+                    counts::SUBSCRIPTIONS_REFUSED.one();
+                    warn!(client = %member.id, namespace = %member.namespace(), "not subscribed: it has too many channels");
+                }
             }),
-            Command::Unsubscribe { who, channels } => self.for_each(&who, |member| {
-                member.while_here(|door| door.leave(member.sid, rooms(&channels)));
-            }),
-            Command::Ack { id, args } => self.acknowledge(&id.namespace, &id.client, id.number, &args),
+            Command::Unsubscribe { who, channels } => {
+                self.for_each(&who, |member| member.clients.unsubscribe(&member.id, &channels));
+            }
+            Command::Ack { id, args } => {
+                if let Some(member) = self.directory.find(&id.namespace, &id.client) {
+                    member.acknowledge(id.number, &args);
+                }
+            }
             Command::Request {
                 to,
                 event,
@@ -82,15 +80,16 @@ impl Delivery {
                     self.request(member, &event, &args, timeout, token.clone())
                 });
             }
-            Command::Disconnect { who, close_transport } => {
-                self.for_each(&who, |member| self.disconnect(member, close_transport));
-            }
+            Command::Disconnect { who, close_transport } => self.for_each(&who, |member| match close_transport {
+                true => member.see_off(DisconnectReason::Server, &self.shutdown),
+                false => member.disconnect(),
+            }),
             Command::PatchAttributes {
                 namespace,
                 client,
                 patch,
             } => {
-                let Some(member) = self.find(&namespace, &client) else {
+                let Some(member) = self.directory.find(&namespace, &client) else {
                     return;
                 };
                 if let Err(reason) = member.patch(&patch) {
@@ -103,154 +102,61 @@ impl Delivery {
                 counts::COMMANDS_DROPPED.one();
                 debug!(%kind, "custom command without a taker");
             }
-            Command::Admit { .. } | Command::Ask { .. } | Command::Answer { .. } => counts::COMMANDS_DROPPED.one(),
+            Command::Admit {
+                namespace,
+                client,
+                refusal,
+            } => {
+                let clients = self.directory.clients(&namespace);
+                if let Some(member) = clients.and_then(|clients| clients.find_at_door(&client)) {
+                    member.decided(refusal.as_ref());
+                }
+            }
+            Command::Ask {
+                asker,
+                question,
+                timeout_ms,
+                token,
+            } => self.questions.asked(asker, question, timeout_ms, token),
+            Command::Answer { asker, from, part } => self.questions.answered(&asker, from, part),
         }
     }
 
     fn publish(&self, to: &Audience, event: &str, args: &Payload, volatile: bool) {
-        let Some(clients) = self.namespaces.get(&to.namespace) else {
+        let Some(clients) = self.directory.clients(&to.namespace) else {
             return;
         };
-        let packet = Packet::event(to.namespace.as_str().to_owned(), args::write_event(event, args));
-        let weight = event.len() + args.size() + FRAME;
-        match sockets(clients, to) {
-            Sockets::Chosen(mut options) => {
-                if volatile {
-                    options.add_flag(BroadcastFlags::Volatile);
-                } else {
-                    for sid in clients.door().sockets((*options).clone()) {
-                        clients.get(sid).inspect(|member| member.charge(weight));
-                    }
-                }
-                clients.door().send(packet, *options);
-            }
-            Sockets::Listed(sids) => {
-                for sid in sids {
-                    let mut options = BroadcastOptions::new(sid);
-                    if volatile {
-                        options.add_flag(BroadcastFlags::Volatile);
-                    } else {
-                        clients.get(sid).inspect(|member| member.charge(weight));
-                    }
-                    clients.door().send(packet.clone(), options);
-                }
+        let audience = clients.audience(to);
+        if audience.is_empty() {
+            return;
+        }
+        let packet = clients.common.codec.event(&to.namespace, event, args, None);
+        for member in audience {
+            match volatile {
+                true => member.push_volatile(packet.clone()),
+                false => member.push(packet.clone()),
             }
         }
     }
 
-    fn acknowledge(&self, namespace: &Namespace, client: &SessionId, number: i64, args: &Payload) {
-        if let Some(member) = self.find(namespace, client).filter(|member| member.settle(number)) {
-            member.answer(number, args);
-        }
-    }
-
-    /// Asks one client, and takes its answer in as an event of that client.
+    /// Asks one client, and takes its answer, or that there was none, in as an event of that client.
     fn request(&self, member: &Arc<Member>, event: &str, args: &Payload, timeout: Duration, token: Bytes) {
-        let Some(clients) = self.namespaces.get(member.namespace()) else {
-            return;
-        };
-        member.charge(event.len() + args.size() + FRAME);
-        let packet = Packet::event(member.namespace().as_str().to_owned(), args::write_event(event, args));
-        let answers = clients.door().request(packet, member.sid, timeout);
-        if !member.requests.add(token, answers) {
-            return;
-        }
-        let (member, shutdown) = (member.clone(), self.shutdown.clone());
+        let number = member.request(event, args, Asked::Reply(token));
+        let (asked, shutdown) = (Arc::downgrade(member), self.shutdown.clone());
         self.shutdown.spawn(async move {
             tokio::select! {
-                () = member.requests.wait(|answered| member.answered(answered)) => {}
-                () = shutdown.begun() => {}
+                () = sleep(timeout) => {}
+                () = shutdown.begun() => return,
+            }
+            let Some(member) = asked.upgrade() else { return };
+            if let Some(Asked::Reply(token)) = member.requests.take(number) {
+                let answer = None;
+                member.enqueue(EventKind::Reply { token, answer });
             }
         });
     }
 
-    fn disconnect(&self, member: &Arc<Member>, close_transport: bool) {
-        if close_transport {
-            member.see_off(DisconnectReason::Server, &self.shutdown);
-            return;
-        }
-        if let Some(socket) = member.socket.upgrade() {
-            // Fails only when the connection is being ended already.
-            let _ = socket.disconnect();
-        }
-    }
-
-    fn find(&self, namespace: &Namespace, client: &SessionId) -> Option<Arc<Member>> {
-        self.namespaces.get(namespace)?.find(client)
-    }
-
     fn for_each(&self, who: &Audience, act: impl Fn(&Arc<Member>)) {
-        let Some(clients) = self.namespaces.get(&who.namespace) else {
-            return;
-        };
-        let sids = match sockets(clients, who) {
-            Sockets::Chosen(options) => clients.door().sockets(*options),
-            Sockets::Listed(sids) => sids,
-        };
-        sids.into_iter()
-            .filter_map(|sid| clients.get(sid))
-            .for_each(|member| act(&member));
+        self.directory.audience(who).iter().for_each(act);
     }
-}
-
-/// Finds an audience. socketioxide can leave out rooms and one socket beside; where more is asked, the sockets are
-/// listed here.
-fn sockets(clients: &Clients, audience: &Audience) -> Sockets {
-    let except: Vec<Sid> = audience.except.clients.iter().filter_map(sid).collect();
-    let (named, channels) = match &audience.to {
-        Scope::All => (&[][..], None),
-        Scope::Only(Selection { clients, channels }) => (&clients[..], Some(&channels[..])),
-    };
-    let nobody_by_channel = channels.is_some_and(<[Channel]>::is_empty);
-    if named.is_empty() && except.len() <= 1 && !nobody_by_channel {
-        return Sockets::Chosen(Box::new(in_channels(
-            channels.unwrap_or_default(),
-            &audience.except.channels,
-            except.first(),
-        )));
-    }
-    let mut listed = match nobody_by_channel {
-        true => Vec::new(),
-        false => clients.door().sockets(in_channels(
-            channels.unwrap_or_default(),
-            &audience.except.channels,
-            None,
-        )),
-    };
-    let mut seen: HashSet<Sid> = listed.iter().chain(&except).copied().collect();
-    if !audience.except.channels.is_empty() {
-        seen.extend(
-            clients
-                .door()
-                .sockets(in_channels(&audience.except.channels, &[], None)),
-        );
-    }
-    listed.retain(|sid| !except.contains(sid));
-    listed.extend(
-        named
-            .iter()
-            .filter_map(sid)
-            .filter(|sid| seen.insert(*sid) && clients.get(*sid).is_some()),
-    );
-    Sockets::Listed(listed)
-}
-
-/// The sockets in these channels, or in the namespace when there are none.
-fn in_channels(channels: &[Channel], except: &[Channel], but: Option<&Sid>) -> BroadcastOptions {
-    let mut options = all_but(but.copied());
-    options
-        .rooms
-        .extend(channels.iter().map(|channel| channel.to_string().into()));
-    options
-        .except
-        .extend(except.iter().map(|channel| channel.to_string().into()));
-    options
-}
-
-fn rooms(channels: &[Channel]) -> Vec<String> {
-    channels.iter().map(Channel::to_string).collect()
-}
-
-fn sid(client: &SessionId) -> Option<Sid> {
-    client.as_str().parse().ok()
 }

@@ -1,120 +1,21 @@
-//! From socket to event, and from there to the transport.
-//!
-//! socketioxide runs handlers that are async closures in tasks of their own, which reorders one client's events. So its
-//! handler traits are implemented here directly: everything happens in the task that reads the connection.
+//! Events on their way from the clients to the transport.
 
-use std::fmt::Display;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use serde_json::value::RawValue;
-use socketioxide::TransportType;
-use socketioxide::handler::{ConnectHandler, DisconnectHandler, MessageHandler};
-use socketioxide::socket::{DisconnectReason as SocketReason, Socket};
-use socketioxide_core::Value;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
 
-use super::args;
-use super::clients::{Clients, Member};
-use super::door::Door;
 use super::incarnation::{Events, Incarnation};
-use super::session::Sessions;
 use super::waiting::{BATCH, Taken, Waiting};
 use crate::counts;
-use crate::http::Connection;
-use crate::message::{DisconnectReason, Event, EventKind, Handshake, SessionId, Text};
+use crate::message::{Event, SessionId};
 use crate::transport::{Inbox, Result};
 
 /// How long between two looks at what waits for too long: a tenth of what is too long, and within these.
 const LEAST_LOOK: Duration = Duration::from_millis(5);
 const MOST_LOOK: Duration = Duration::from_millis(500);
-
-/// Whether a client may connect, and if not, why.
-type Accepted = std::result::Result<(), Box<dyn Display + Send>>;
-
-/// Tells our handlers from socketioxide's closures.
-pub(super) struct Direct;
-
-/// Answers the connections to one namespace.
-#[derive(Clone)]
-pub(super) struct Connect {
-    pub(super) clients: Arc<Clients>,
-    pub(super) sessions: Arc<Sessions>,
-}
-
-impl ConnectHandler<Door, Direct> for Connect {
-    /// Before the client hears that it is connected, its handlers are in place: it may speak at once.
-    fn call_middleware<'a>(
-        &'a self,
-        socket: Arc<Socket<Door>>,
-        _auth: &'a Option<Value>,
-    ) -> Pin<Box<dyn Future<Output = Accepted> + Send + 'a>> {
-        let connection = socket.req_parts().extensions.get::<Arc<Connection>>().cloned();
-        let websocket = matches!(socket.transport_type(), TransportType::Websocket);
-        let session = self.sessions.of(socket.id, connection, websocket);
-        let member = Member::new(&self.clients, socket.id, Arc::downgrade(&socket), session);
-        socket.on_fallback(Messages { member: member.clone() });
-        socket.on_disconnect(Leave { member: member.clone() });
-        socket.extensions.insert(member);
-        Box::pin(std::future::ready(Ok(())))
-    }
-
-    fn call(&self, socket: Arc<Socket<Door>>, auth: Option<Value>) {
-        let member = socket
-            .extensions
-            .get::<Arc<Member>>()
-            .expect("the middleware put it there");
-        debug!(client = %member.id, namespace = %self.clients.namespace, "connected");
-        member.open(EventKind::Connection(Box::new(handshake(&socket, &member, auth))));
-    }
-}
-
-struct Messages {
-    member: Arc<Member>,
-}
-
-impl MessageHandler<Door, Direct> for Messages {
-    fn call(&self, _socket: Arc<Socket<Door>>, value: Value, ack: Option<i64>) {
-        match args::read_event(value) {
-            Ok((event, args)) => {
-                let ack = ack.map(|number| self.member.ack_id(number));
-                self.member.take_in(EventKind::Message { event, args, ack });
-            }
-            Err(malformed) => {
-                debug!(client = %self.member.id, "closing the connection: malformed event: {malformed}");
-                self.member.expel_malformed();
-            }
-        }
-    }
-}
-
-struct Leave {
-    member: Arc<Member>,
-}
-
-impl DisconnectHandler<Door, Direct> for Leave {
-    fn call_with_defer(&self, socket: Arc<Socket<Door>>, reason: SocketReason, defer: fn(Arc<Socket<Door>>)) {
-        debug!(client = %self.member.id, ?reason, "disconnected");
-        self.member.close(match reason {
-            SocketReason::TransportClose => DisconnectReason::TransportClose,
-            SocketReason::TransportError | SocketReason::MultipleHttpPollingError => DisconnectReason::TransportError,
-            SocketReason::PacketParsingError => {
-                counts::PACKETS_MALFORMED.one();
-                DisconnectReason::ParseError
-            }
-            SocketReason::HeartbeatTimeout => DisconnectReason::PingTimeout,
-            SocketReason::ClientNSDisconnect => DisconnectReason::Client,
-            SocketReason::ServerNSDisconnect => DisconnectReason::Server,
-            SocketReason::ClosingServer => DisconnectReason::ServerShutdown,
-        });
-        defer(socket);
-    }
-}
 
 /// Hands events to the transport until `closing`, and then those that are left. What waits to be accepted for longer
 /// than `refuse_after` is refused to its client where that can be told.
@@ -192,31 +93,4 @@ async fn offer(batch: Vec<Taken>, inbox: Arc<dyn Inbox>) -> Result<Vec<Taken>> {
 
 fn client(event: &Event) -> Option<&SessionId> {
     event.client.as_ref().map(|client| &client.id)
-}
-
-fn handshake(socket: &Socket<Door>, member: &Member, auth: Option<Value>) -> Handshake {
-    let request = socket.req_parts();
-    let header = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
-        (
-            name.as_str().to_owned(),
-            String::from_utf8_lossy(value.as_bytes()).into_owned(),
-        )
-    };
-    Handshake {
-        auth: auth.and_then(|auth| valid_json(auth.as_str()?)),
-        query: request.uri.query().unwrap_or_default().to_owned(),
-        headers: request.headers.iter().map(header).collect(),
-        remote_addr: member.session.peer(),
-        transport: match socket.transport_type() {
-            TransportType::Polling => Text::from_static("polling"),
-            TransportType::Websocket => Text::from_static("websocket"),
-        },
-        recovered: false,
-    }
-}
-
-fn valid_json(text: &str) -> Option<Text> {
-    serde_json::from_str::<&RawValue>(text)
-        .ok()
-        .map(|json| Text::from(json.get()))
 }

@@ -3,22 +3,21 @@
 //! An io-node that was taken for dead has nothing left to give: the apps were told that its clients are gone. So it ends
 //! their connections, which makes them come back by themselves, and joins anew; until then it takes no clients.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use socketioxide::SocketIo;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::clients::Clients;
 use super::delivery::Delivery;
-use super::door::Door;
+use super::directory::Directory;
 use super::incarnation::{Events, Gate, Incarnation};
 use super::intake;
+use super::questions::Questions;
+use super::session::Sessions;
 use crate::counts;
-use crate::message::{DisconnectReason, Namespace};
+use crate::message::DisconnectReason;
 use crate::pause::Pause;
 use crate::shutdown::Shutdown;
 use crate::transport::{IoNode, IoSession, Result, Transport};
@@ -36,9 +35,11 @@ const SETTLED: Duration = Duration::from_secs(30);
 pub(super) struct Membership {
     pub(super) node: IoNode,
     pub(super) transport: Arc<dyn Transport>,
-    pub(super) io: SocketIo<Door>,
-    pub(super) namespaces: HashMap<Namespace, Arc<Clients>>,
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) directory: Arc<Directory>,
     pub(super) gate: Arc<Gate>,
+    /// Over how long connections are ended when the process ends.
+    pub(super) drain: Duration,
     pub(super) refuse_after: Duration,
     pub(super) shutdown: Shutdown,
 }
@@ -67,7 +68,7 @@ impl Membership {
                 pause.reset();
             }
             let Some(session) = self.join_again(&mut pause).await else {
-                self.io.close().await;
+                self.sessions.all().iter().for_each(|session| session.hang_up());
                 return;
             };
             let (incarnation, events) = self.gate.open();
@@ -89,7 +90,14 @@ impl Membership {
         } = joined;
         let closing = CancellationToken::new();
         let delivery = Delivery {
-            namespaces: self.namespaces.clone(),
+            directory: self.directory.clone(),
+            questions: Questions::new(
+                self.node.id.clone(),
+                self.directory.clone(),
+                self.transport.clone(),
+                inbox.clone(),
+                self.shutdown.clone(),
+            ),
             shutdown: self.shutdown.clone(),
         };
         let delivering = async {
@@ -119,31 +127,46 @@ impl Membership {
         delivered.and(taken_in)
     }
 
-    /// Closes every connection, after what was sent to it is written. Connections and not namespaces are closed, so that
-    /// clients come back by themselves to wherever they find a node.
+    /// Closes every connection, after what was sent to it is written, one after the other over the time of the drain, so
+    /// that clients do not all come back at once. Connections and not namespaces are closed, so that clients come back by
+    /// themselves to wherever they find a node.
     async fn close(&self) {
-        for member in self.namespaces.values().flat_map(|clients| clients.all()) {
-            member.see_off(DisconnectReason::ServerShutdown, &self.shutdown);
+        let sessions = self.sessions.all();
+        let began = Instant::now();
+        let count = sessions.len().max(1) as u32;
+        for (place, session) in (0..).zip(sessions) {
+            sleep_until(began + self.drain * place / count).await;
+            match session.all() {
+                members if members.is_empty() => session.hang_up(),
+                members => {
+                    for member in members {
+                        member.see_off(DisconnectReason::ServerShutdown, &self.shutdown);
+                    }
+                }
+            }
         }
         if timeout(CLOSING, self.all_gone()).await.is_err() {
             warn!("some sockets are still open and are cut off");
+            self.sessions.all().iter().for_each(|session| session.hang_up());
+            self.directory.all().iter().for_each(|member| member.stop_waiting());
         }
-        // What is left has joined no namespace.
-        self.io.close().await;
     }
 
     /// Ends the clients of an incarnation that is over, so that none of them is there when the next one begins.
     async fn cut_off(&self) {
-        let all = || self.namespaces.values().flat_map(|clients| clients.all());
-        all().for_each(|member| member.hang_up());
+        for member in self.directory.all() {
+            member.stop_waiting();
+            member.session.hang_up();
+        }
         if timeout(CLOSING, self.all_gone()).await.is_err() {
             warn!("some sockets are still open; nothing that they do is heard any more");
-            all().for_each(|member| member.close(DisconnectReason::NodeLost));
+            let all = self.directory.all();
+            all.iter().for_each(|member| member.close(DisconnectReason::NodeLost));
         }
     }
 
     async fn all_gone(&self) {
-        while !self.namespaces.values().all(|clients| clients.are_gone()) {
+        while !self.directory.is_empty() {
             sleep(Duration::from_millis(5)).await;
         }
     }

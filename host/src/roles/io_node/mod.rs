@@ -1,60 +1,73 @@
 //! The io-node: holds the Socket.IO connections, turns what clients do into events, and applies commands to them.
 //!
-//! A message comes in by `intake`, may have to be in `waiting`, and leaves to the transport; a command comes from the
-//! transport and goes out by `delivery`. `membership` keeps the io-node in the cluster, one `incarnation` after the other. `clients` and `session` keep what is known of each client and each connection, `args` checks what
-//! crosses, and `door` is the one place where socketioxide is reached behind its front.
+//! Engine.IO and the packets are socketioxide's: `service` answers the requests of sessions, and `protocol` takes in what they
+//! send, by way of `codec`. Who may come in is asked by `entrance` (`origin`, `limits`) and `token`, and `attributes` says what
+//! is known of a client from the beginning. Between them and the transport stands what is known of each connection (`session`), of each
+//! client (`member`), and of each namespace (`directory`, `clients`). An event goes out by `intake`, and may have to be in
+//! `waiting`; a command comes in by `delivery`, a question to all io-nodes by `questions`. `membership` keeps the io-node in
+//! the cluster, one `incarnation` after the other.
 
 mod args;
-#[allow(dead_code, reason = "the way in does not ask it yet")]
 mod attributes;
 mod clients;
+mod codec;
 mod delivery;
-mod door;
+mod directory;
+mod entrance;
 mod incarnation;
 mod intake;
-#[allow(dead_code, reason = "the way in does not ask it yet")]
 mod limits;
+mod member;
 mod membership;
-#[allow(dead_code, reason = "the way in does not ask it yet")]
+mod msgpack;
+mod opening;
 mod origin;
+mod protocol;
+mod questions;
 mod requests;
 mod service;
 mod session;
+mod summary;
 #[cfg(test)]
 mod tests;
-#[allow(dead_code, reason = "the way in does not ask it yet")]
 mod token;
 mod waiting;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use bytes::Bytes;
+use engineioxide::TransportType;
+use engineioxide::config::EngineIoConfig;
+use engineioxide::service::EngineIoService;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::service::Service;
-use socketioxide::{ParserConfig, SocketIo, SocketIoBuilder, TransportType};
 use tracing::info;
 
-use self::clients::Clients;
-use self::door::{Door, Doors};
+use self::clients::Common;
+use self::codec::Codec;
+use self::directory::Directory;
+use self::entrance::Entrance;
 use self::incarnation::Gate;
-use self::intake::Connect;
 use self::membership::{Joined, Membership};
-use self::service::SignsOfLife;
+use self::protocol::Protocol;
+use self::service::Terms;
 use self::session::{Bounds, Sessions};
+use self::token::Tokens;
 use crate::message::Namespace;
 use crate::shutdown::Shutdown;
 use crate::transport::{self, Transport};
 
 pub use self::attributes::Field;
+pub use self::codec::Encoding;
 pub use self::limits::PerAddress;
-pub use self::service::{IoService, RequestBody};
+pub use self::service::{AnswerBody, IoService, RequestBody};
 pub use self::token::{Algorithm, JwksPlace, KeySource, Secret, TokenSettings};
 
 /// Bytes read from a websocket at once. Small, because each connection keeps as much.
-const READ_BUFFER: usize = 4 * 1_024;
+const READ_BUFFER: usize = 256;
 /// Packets in a socket's send queue. Never the limit that counts: that is in bytes, and kept by the session.
 const SEND_QUEUE: usize = 1 << 20;
 
@@ -63,7 +76,7 @@ const SEND_QUEUE: usize = 1 << 20;
 pub struct IoNodeSettings {
     /// Its name and where clients reach it.
     pub node: transport::IoNode,
-    /// What apps there are to connect to; any other namespace is refused.
+    /// Where clients find apps; any other namespace is refused.
     pub apps: Vec<AppDoor>,
     /// The path of Engine.IO, such as `/socket.io`.
     pub path: String,
@@ -85,12 +98,14 @@ pub struct IoNodeSettings {
     pub polling: bool,
     /// Whether they may connect by websocket.
     pub websocket: bool,
-    /// Time over which connections are closed when the process ends.
-    pub drain: Duration,
-    /// How packets are written.
-    pub parser: Parser,
-    /// Whether clients of Socket.IO 2 may connect.
+    /// How packets are encoded.
+    pub encoding: Encoding,
+    /// Whether clients of Socket.IO 2 are taken.
     pub socket_io_2: bool,
+    /// How many channels a client may be subscribed to.
+    pub channels_per_client: usize,
+    /// Over how long connections are ended when the process ends.
+    pub drain: Duration,
     /// Origins whose pages may connect, besides those of the host that the request goes to: `*`, or such as
     /// `https://example.com`.
     pub allowed_origins: Vec<String>,
@@ -98,8 +113,6 @@ pub struct IoNodeSettings {
     pub per_address: PerAddress,
     /// Events a second of one client; none is any number.
     pub events_per_second: Option<u32>,
-    /// Channels that one client may be in.
-    pub channels_per_client: usize,
     /// Names of the attributes that clients have from the beginning, and where in the handshake each is found.
     pub attributes: Vec<(String, Field)>,
     /// Time that the answer to a new session is held back.
@@ -108,22 +121,13 @@ pub struct IoNodeSettings {
     pub token: Option<TokenSettings>,
 }
 
-/// The way into one app.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where clients come to an app.
+#[derive(Debug, Clone)]
 pub struct AppDoor {
     /// Its namespace, or a pattern of namespaces.
     pub namespace: Namespace,
-    /// When its handler decides who may connect: how long it may take.
+    /// How long its handler may take to admit a client; none when it is not asked.
     pub admission: Option<Duration>,
-}
-
-/// How packets are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Parser {
-    /// As JSON, with attachments.
-    Json,
-    /// As MessagePack.
-    Msgpack,
 }
 
 /// Joins the transport and gives the service that answers Engine.IO requests; all other requests go to `inner`. An
@@ -131,7 +135,7 @@ pub enum Parser {
 /// disconnected with `server-shutdown`, and their last events are handed in.
 ///
 /// # Errors
-/// When the transport cannot be joined.
+/// When the transport cannot be joined, or a key of tokens cannot be used.
 pub async fn start<S, B>(
     settings: IoNodeSettings,
     transport: Arc<dyn Transport>,
@@ -142,64 +146,64 @@ where
     S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
     S::Future: Send,
     S::Error: Send,
-    B: Body + Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: std::error::Error + Send + Sync + 'static,
 {
-    let doors = Doors::default();
-    let (engine, io) = builder(&settings)
-        .with_adapter::<Door>(doors.clone())
-        .build_with_inner_svc(inner);
+    let entrance = Entrance::new(&settings)?;
+    let tokens = match settings.token.clone() {
+        Some(token) => Some(Tokens::start(token, shutdown).await?),
+        None => None,
+    };
+    let gate = Gate::new();
+    let common = Arc::new(Common {
+        io_node: settings.node.id.clone(),
+        codec: Codec::new(settings.encoding, settings.max_payload),
+        gate: gate.clone(),
+        max_channels: settings.channels_per_client,
+    });
+    let sessions = Sessions::new(Bounds {
+        waiting: settings.max_payload,
+        unsent: settings.send_buffer,
+        events_per_second: settings.events_per_second,
+    });
+    let directory = Directory::new(settings.apps.clone(), common.clone()).map_err(anyhow::Error::msg)?;
+    let protocol = Arc::new(Protocol {
+        common,
+        sessions: sessions.clone(),
+        directory: directory.clone(),
+        connect_timeout: settings.connect_timeout,
+        takes_v4: settings.socket_io_2,
+        tokens,
+        attributes: settings.attributes.clone(),
+    });
+    let engine = EngineIoService::with_config_inner(inner, protocol, engine(&settings));
     let session = transport
         .join_io(settings.node.clone())
         .await
         .context("cannot join the transport")?;
-
-    let sessions = Sessions::new(Bounds {
-        waiting: settings.max_payload,
-        unsent: settings.send_buffer,
-    });
-    let gate = Gate::new();
-    let signs_of_life = SignsOfLife {
-        every: settings.ping_timeout / 3,
+    let terms = Terms {
+        signs_of_life: settings.ping_timeout / 3,
+        max_payload: settings.max_payload,
+        websocket: settings.websocket,
     };
     let service = IoService::new(
         engine,
         settings.path.clone(),
         sessions.clone(),
         gate.clone(),
-        signs_of_life,
+        entrance,
+        terms,
     );
-    let end_polling = service.end_polling(shutdown.clone());
-    let mut namespaces = HashMap::new();
-    for AppDoor { namespace, .. } in settings.apps {
-        let clients = Clients::new(
-            namespace.clone(),
-            settings.node.id.clone(),
-            gate.clone(),
-            end_polling.clone(),
-        );
-        io.ns(
-            namespace.to_string(),
-            Connect {
-                clients: clients.clone(),
-                sessions: sessions.clone(),
-            },
-        );
-        let door = doors
-            .lock()
-            .expect("nothing panics while it holds this lock")
-            .remove(namespace.as_str());
-        clients.attach(door.expect("socketioxide makes the door with the namespace"));
-        namespaces.insert(namespace, clients);
-    }
 
     info!(io_node = %settings.node.id, path = settings.path, "io-node started");
     let (incarnation, events) = gate.open();
     let membership = Membership {
         node: settings.node,
         transport,
-        io,
-        namespaces,
+        sessions,
+        directory,
         gate,
+        drain: settings.drain,
         refuse_after: settings.refuse_after,
         shutdown: shutdown.clone(),
     };
@@ -211,23 +215,21 @@ where
     Ok(service)
 }
 
-fn builder(settings: &IoNodeSettings) -> SocketIoBuilder {
-    let parser = ParserConfig::common().max_incoming_binary_buf_size(settings.max_payload);
-    let builder = SocketIo::builder()
+fn engine(settings: &IoNodeSettings) -> EngineIoConfig {
+    let engine = EngineIoConfig::builder()
         .req_path(settings.path.clone())
         .ping_interval(settings.ping_interval)
         .ping_timeout(settings.ping_timeout)
-        .connect_timeout(settings.connect_timeout)
         .upgrade_timeout(settings.upgrade_timeout)
         .max_payload(settings.max_payload as u64)
         .ws_max_message_size(settings.max_payload)
         .ws_max_frame_size(settings.max_payload)
         .ws_read_buffer_size(READ_BUFFER)
-        .max_buffer_size(SEND_QUEUE)
-        .with_parser(parser);
-    match (settings.polling, settings.websocket) {
-        (true, false) => builder.transports([TransportType::Polling]),
-        (false, true) => builder.transports([TransportType::Websocket]),
-        _ => builder,
-    }
+        .max_buffer_size(SEND_QUEUE);
+    let engine = match (settings.polling, settings.websocket) {
+        (true, false) => engine.transports([TransportType::Polling]),
+        (false, true) => engine.transports([TransportType::Websocket]),
+        _ => engine,
+    };
+    engine.build()
 }

@@ -1,21 +1,18 @@
 //! What a client was asked and has not answered.
-//!
-//! socketioxide gives an answer to whoever waits for it, in a task of its own, and so what the client sends next could
-//! overtake it. Whoever takes a client's next event in looks here first: an answer that came before it is taken in
-//! before it.
 
-use std::future::poll_fn;
-use std::pin::Pin;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
-use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use futures_util::Stream;
-use socketioxide_core::Value;
+use tokio::sync::mpsc::UnboundedSender;
 
-use super::door::Answers;
+use crate::counts;
+use crate::message::{Payload, SessionId};
 
-/// The open requests of one client.
+/// How many requests may be open to one client; of older ones nothing is known any more.
+const OPEN: usize = 1_024;
+
+/// The open requests of one client, by the numbers they were given.
 #[derive(Default)]
 pub(super) struct Requests {
     state: Mutex<State>,
@@ -23,58 +20,49 @@ pub(super) struct Requests {
 
 #[derive(Default)]
 struct State {
-    open: Vec<Open>,
-    /// Whether a task waits for answers, or is about to,
-    awaited: bool,
-    /// and what wakes it.
-    waiting: Option<Waker>,
+    last: i64,
+    open: BTreeMap<i64, Asked>,
 }
 
-struct Open {
-    token: Bytes,
-    answers: Pin<Box<Answers>>,
+/// What becomes of an answer.
+pub(super) enum Asked {
+    /// It goes to the handler, with this token.
+    Reply(Bytes),
+    /// It is put together with those of others.
+    Collect(UnboundedSender<(SessionId, Payload)>),
 }
 
-/// What came of a request: its token, and the answer unless there was none in time.
-pub(super) type Answered = (Bytes, Option<Value>);
+impl Asked {
+    fn is_given_up(&self) -> bool {
+        matches!(self, Self::Collect(answers) if answers.is_closed())
+    }
+}
 
 impl Requests {
-    /// Adds a request. True when nobody waits for answers yet: then the caller sees to it that somebody does.
-    pub(super) fn add(&self, token: Bytes, answers: Answers) -> bool {
+    /// Adds a request and gives its number.
+    pub(super) fn add(&self, asked: Asked) -> i64 {
         let mut state = self.state();
-        let answers = Box::pin(answers);
-        state.open.push(Open { token, answers });
-        state.wake();
-        !std::mem::replace(&mut state.awaited, true)
+        if state.open.len() >= OPEN {
+            state.open.retain(|_, asked| !asked.is_given_up());
+        }
+        if state.open.len() >= OPEN {
+            state.open.pop_first();
+            counts::ACKS_FORGOTTEN.one();
+        }
+        state.last += 1;
+        let number = state.last;
+        state.open.insert(number, asked);
+        number
     }
 
-    /// Gives what was answered so far to `take`, in the order of the requests.
-    pub(super) fn settle(&self, take: impl FnMut(Answered)) {
-        let mut state = self.state();
-        if state.open.is_empty() {
-            return;
-        }
-        // Where nobody waits yet, whoever is about to will look for itself.
-        let waiting = state.waiting.clone();
-        state.settle(waiting.as_ref().unwrap_or(Waker::noop()), take);
-        if state.open.is_empty() {
-            state.wake();
-        }
+    /// The request of that number, if it is open; from now on it is not.
+    pub(super) fn take(&self, number: i64) -> Option<Asked> {
+        self.state().open.remove(&number)
     }
 
-    /// Gives each answer to `take` until none is open.
-    pub(super) async fn wait(&self, mut take: impl FnMut(Answered)) {
-        poll_fn(|cx| {
-            let mut state = self.state();
-            state.settle(cx.waker(), &mut take);
-            if state.open.is_empty() {
-                state.awaited = false;
-                return Poll::Ready(());
-            }
-            state.waiting = Some(cx.waker().clone());
-            Poll::Pending
-        })
-        .await;
+    /// Gives up all of them.
+    pub(super) fn clear(&self) {
+        self.state().open.clear();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -82,20 +70,20 @@ impl Requests {
     }
 }
 
-impl State {
-    fn wake(&mut self) {
-        self.waiting.take().into_iter().for_each(Waker::wake);
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    fn settle(&mut self, waker: &Waker, mut take: impl FnMut(Answered)) {
-        let mut cx = Context::from_waker(waker);
-        self.open
-            .retain_mut(|open| match open.answers.as_mut().poll_next(&mut cx) {
-                Poll::Ready(answer) => {
-                    take((open.token.clone(), answer.and_then(|(_, answer)| answer.ok())));
-                    false
-                }
-                Poll::Pending => true,
-            });
+    #[test]
+    fn a_request_is_answered_once_and_the_oldest_are_forgotten_when_there_are_too_many() {
+        let requests = Requests::default();
+        let reply = || Asked::Reply(Bytes::new());
+        let first = requests.add(reply());
+        assert!(requests.take(first).is_some());
+        assert!(requests.take(first).is_none());
+        let oldest = requests.add(reply());
+        let numbers: Vec<_> = (0..OPEN).map(|_| requests.add(reply())).collect();
+        assert!(requests.take(oldest).is_none());
+        assert!(numbers.iter().all(|number| requests.take(*number).is_some()));
     }
 }

@@ -1,38 +1,58 @@
-//! The HTTP face of an io-node: socketioxide's service, watched for which connection a session is on.
+//! The HTTP face of an io-node: the engine's service, watched for which connection a session is on.
 //!
 //! Two kinds of requests do not go through at once. New sessions are refused while the io-node has not joined the
 //! cluster; and what a polling client of a paused session sends waits, unread, until the pause is over. Neither kind of
 //! pause may cost a client its heartbeat, for its answers to pings wait, too: so they are given in its place.
+//!
+//! Where the engine does not do as Engine.IO says, it is mended here. It pings a client as soon as it is there instead
+//! of after an interval, so that first ping is answered in the client's place. It does not notice when a client's poll
+//! goes away unanswered, or its upgrade to a websocket fails, so such a session is closed.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::{self, BoxFuture};
-use http::header::RETRY_AFTER;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use engineioxide::service::EngineIoService;
+use engineioxide::sid::Sid;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_KEY, VARY};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::Body;
-use http_body_util::{Either, Full};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Either, Full};
 use hyper::body::Incoming;
 use hyper::service::Service;
-use socketioxide::service::SocketIoService;
-use socketioxide_core::Sid;
-use tokio::time::timeout;
+use serde::Deserialize;
+use tokio::runtime::Handle;
+use tokio::time::{sleep, timeout};
+use tracing::debug;
 
-use super::clients::EndPolling;
-use super::door::Door;
+use super::entrance::Entrance;
 use super::incarnation::Gate;
+use super::limits::{Place, TooMany};
+use super::opening::Opening;
+use super::origin::Origins;
+use super::protocol::Protocol;
 use super::session::Sessions;
 use crate::counts;
-use crate::http::{Connection, Ready, SignOfLife};
-use crate::shutdown::Shutdown;
+use crate::http::{BoxError, Connection, Heartbeat, Ready, Stream, WebSockets, whole_body};
 
 /// What comes with a request: from the network, or from the io-node itself.
 pub type RequestBody = Either<Incoming, Full<Bytes>>;
+/// What goes out with an answer.
+pub type AnswerBody = UnsyncBoxBody<Bytes, BoxError>;
 
-/// An answer to a ping as Engine.IO has it: alone, and as the frame of a WebSocket that comes from a client.
+/// Packets of Engine.IO.
+const CLOSE: &[u8] = b"1";
+const PING: &str = "2";
 const PONG: &[u8] = b"3";
+/// Those of heartbeats as frames of a WebSocket, from the server and from a client.
+const PING_FRAME: &[u8] = b"\x81\x012";
 const PONG_FRAME: &[u8] = b"\x81\x81\0\0\0\x003";
+/// What is between two packets that come at once.
+const SEPARATOR: char = '\x1e';
 /// Messages of Engine.IO's handshake by which a session moves from polling to a websocket.
 const UPGRADE_MESSAGES: u32 = 2;
 
@@ -43,37 +63,72 @@ pub struct IoService<S: Clone> {
     path: Arc<str>,
     sessions: Arc<Sessions>,
     gate: Arc<Gate>,
-    signs_of_life: SignsOfLife,
+    entrance: Arc<Entrance>,
+    terms: Terms,
+    /// The heartbeats of clients that began as a websocket, by their version of Engine.IO, and of those that moved to one.
+    heartbeats: Arc<[Arc<Heartbeat>; 3]>,
 }
 
-/// What keeps a paused client's heartbeat going.
+/// What sessions are held to.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct SignsOfLife {
-    /// The time between two answers to pings that are given in the client's place.
-    pub(super) every: Duration,
+pub(super) struct Terms {
+    /// The time between two answers to pings that are given in a paused client's place.
+    pub(super) signs_of_life: Duration,
+    /// The most bytes that a request may bring.
+    pub(super) max_payload: usize,
+    /// Whether there are websockets.
+    pub(super) websocket: bool,
 }
 
-/// What a request of Engine.IO is for.
-#[derive(Debug, PartialEq, Eq)]
+/// What a request asks of Engine.IO.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Question {
+    /// The session it names, or none to open one.
     sid: Option<Sid>,
+    version: Version,
     websocket: bool,
+    /// Whether the client cannot take binary answers.
+    base64: bool,
+}
+
+/// A version of Engine.IO.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Version {
+    V3,
+    V4,
 }
 
 impl<S: Clone> IoService<S> {
     pub(super) fn new(
-        engine: SocketIoService<S, Door>,
+        engine: Engine<S>,
         path: String,
         sessions: Arc<Sessions>,
         gate: Arc<Gate>,
-        signs_of_life: SignsOfLife,
+        entrance: Entrance,
+        terms: Terms,
     ) -> Self {
+        let heartbeat = |first, spared| {
+            Arc::new(Heartbeat {
+                sign_of_life: PONG_FRAME,
+                every: terms.signs_of_life,
+                first,
+                spared,
+            })
+        };
+        // In version 3 it is the client that pings.
+        let heartbeats = [
+            heartbeat(0, None),
+            heartbeat(0, Some(PING_FRAME)),
+            heartbeat(UPGRADE_MESSAGES, None),
+        ];
         Self {
             engine,
             path: path.into(),
             sessions,
             gate,
-            signs_of_life,
+            entrance: Arc::new(entrance),
+            terms,
+            heartbeats: Arc::new(heartbeats),
         }
     }
 
@@ -83,36 +138,78 @@ impl<S: Clone> IoService<S> {
         Arc::new(move || gate.is_open())
     }
 
-    /// What a request asks of Engine.IO, if it does.
-    fn question<B>(&self, request: &Request<B>) -> Option<Question> {
-        let rest = request.uri().path().strip_prefix(&*self.path)?;
-        if !(rest.is_empty() || rest.starts_with('/') || self.path.ends_with('/')) {
+    fn is_of_engine(&self, uri: &Uri) -> bool {
+        let rest = uri.path().strip_prefix(&*self.path);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || self.path.ends_with('/'))
+    }
+
+    /// What a request asks of Engine.IO, if it does. What is asked wrongly the engine refuses.
+    fn question(&self, uri: &Uri) -> Option<Question> {
+        if !self.is_of_engine(uri) {
             return None;
         }
-        let pairs = || request.uri().query().unwrap_or_default().split('&');
+        let pairs = || uri.query().unwrap_or_default().split('&');
+        let value = |key: &str| pairs().find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
         Some(Question {
-            sid: pairs()
-                .find_map(|pair| pair.strip_prefix("sid="))
-                .and_then(|sid| sid.parse().ok()),
-            websocket: pairs().any(|pair| pair == "transport=websocket"),
+            sid: match value("sid") {
+                Some(sid) => Some(sid.parse().ok()?),
+                None => None,
+            },
+            version: match value("EIO")? {
+                "3" => Version::V3,
+                "4" => Version::V4,
+                _ => return None,
+            },
+            websocket: match value("transport")? {
+                "websocket" => true,
+                "polling" => false,
+                _ => return None,
+            },
+            base64: matches!(value("b64"), Some("1" | "true")),
         })
     }
 
-    /// Notes on which connection a session goes on: the websocket it is upgraded to, or the one of its latest poll.
-    fn note<B>(&self, request: &Request<B>, question: &Question) {
-        let Some(connection) = request.extensions().get::<Arc<Connection>>() else {
-            return;
+    /// What a request is told that is not to reach the engine.
+    fn refusal(&self, question: &Question) -> Option<Response<AnswerBody>> {
+        if question.sid.is_some() || self.gate.is_open() {
+            return None;
+        }
+        counts::SESSIONS_REFUSED.one();
+        // Come again: what the io-node cannot do now, it or another soon can.
+        let mut refusal = answer(StatusCode::SERVICE_UNAVAILABLE);
+        refusal.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        Some(refusal)
+    }
+
+    /// Takes from a request what the engine does not need: it keeps all of it for as long as the session lives, and by
+    /// each header the buffer that this came in. What clients will be asked for stays, as an [`Opening`].
+    fn strip<B>(&self, request: &mut Request<B>, question: &Question, place: Option<Place>) {
+        let opening = question.sid.is_none().then(|| Opening::of(request, place));
+        *request.headers_mut() = HeaderMap::new();
+        *request.uri_mut() = match (question.websocket, question.sid, question.version) {
+            // What is static takes no memory.
+            (true, None, Version::V3) => Uri::from_static("/?EIO=3&transport=websocket"),
+            (true, None, Version::V4) => Uri::from_static("/?EIO=4&transport=websocket"),
+            _ => self.address(question),
         };
-        if question.websocket {
-            connection.becomes_websocket(SignOfLife {
-                frame: PONG_FRAME,
-                every: self.signs_of_life.every,
-                first: if question.sid.is_some() { UPGRADE_MESSAGES } else { 0 },
-            });
+        request.extensions_mut().remove::<Arc<Connection>>();
+        if let Some(opening) = opening {
+            request.extensions_mut().insert(opening);
         }
-        if let Some(sid) = question.sid {
-            self.sessions.moved(sid, connection.clone(), question.websocket);
-        }
+    }
+
+    /// The address that asks this.
+    fn address(&self, question: &Question) -> Uri {
+        let version = match question.version {
+            Version::V3 => 3,
+            Version::V4 => 4,
+        };
+        let transport = if question.websocket { "websocket" } else { "polling" };
+        let sid = question.sid.map(|sid| format!("&sid={sid}")).unwrap_or_default();
+        let base64 = if question.base64 { "&b64=1" } else { "" };
+        let path = self.path.trim_end_matches('/');
+        let address = format!("{path}/?EIO={version}&transport={transport}{sid}{base64}");
+        address.parse().expect("a path and a session id make a valid address")
     }
 }
 
@@ -121,25 +218,32 @@ where
     S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
     S::Future: Send,
     S::Error: Send,
-    B: Body + Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: std::error::Error + Send + Sync + 'static,
 {
-    /// Ends a polling session the way its client would: by a close packet of Engine.IO.
-    pub(super) fn end_polling(&self, shutdown: Shutdown) -> EndPolling {
-        const CLOSE: &[u8] = b"1";
-        let service = self.clone();
-        Arc::new(move |sid| {
-            let answer = service.say(sid, CLOSE);
-            shutdown.spawn(async move { drop(answer.await) });
-        })
+    /// Ends a polling session, at once and from wherever something is let go, the way its client would: by a close packet.
+    fn end_session(&self, sid: Sid) {
+        // Where nothing runs any more, nothing needs an end; and what is said in one piece is heard in one.
+        if Handle::try_current().is_ok() {
+            let _ = self.say(sid, CLOSE).now_or_never();
+        }
     }
 
     /// Sends something to the engine in the place of a client that polls.
     fn say(&self, sid: Sid, packet: &'static [u8]) -> Answering<S> {
-        let path = self.path.trim_end_matches('/');
-        let request = Request::post(format!("{path}/?EIO=4&transport=polling&sid={sid}"))
-            .body(Either::Right(Full::from(packet)))
-            .expect("a path and a session id make a valid address");
-        self.engine.call(request)
+        self.engine.call(self.of_client(sid, Method::POST, packet))
+    }
+
+    fn of_client(&self, sid: Sid, method: Method, packet: &'static [u8]) -> Request<RequestBody> {
+        let mut request = Request::new(Either::Right(Full::from(packet)));
+        *request.method_mut() = method;
+        *request.uri_mut() = self.address(&Question {
+            sid: Some(sid),
+            version: Version::V4,
+            websocket: false,
+            base64: false,
+        });
+        request
     }
 
     /// Waits while a session is paused, and answers pings in its client's place.
@@ -153,13 +257,191 @@ where
             }
             drop(session);
             drop(self.say(sid, PONG).await);
-            let _ = timeout(self.signs_of_life.every, resumed).await;
+            let _ = timeout(self.terms.signs_of_life, resumed).await;
         }
+    }
+
+    async fn answer(self, request: Request<Incoming>) -> Result<Response<AnswerBody>, Mistake<S>> {
+        if !self.is_of_engine(request.uri()) {
+            return self.ask(request.map(Either::Left)).await;
+        }
+        let cors = match self.entrance.check(request.headers()) {
+            Ok(cors) => cors,
+            Err(forbidden) => {
+                debug!("a request is refused: {forbidden}");
+                counts::PAGES_REFUSED.one();
+                return Ok(told(StatusCode::FORBIDDEN, &forbidden));
+            }
+        };
+        if Origins::is_preflight(request.method(), request.headers()) {
+            let mut answer = answer(StatusCode::NO_CONTENT);
+            cors.add_permission_to(answer.headers_mut(), request.headers());
+            return Ok(answer);
+        }
+        let mut answer = self.answer_question(request).await?;
+        cors.add_to(answer.headers_mut());
+        Ok(answer)
+    }
+
+    async fn answer_question(&self, mut request: Request<Incoming>) -> Result<Response<AnswerBody>, Mistake<S>> {
+        let Some(question) = self.question(request.uri()) else {
+            return self.ask(request.map(Either::Left)).await;
+        };
+        if let Some(refusal) = self.refusal(&question) {
+            return Ok(refusal);
+        }
+        let opens = question.sid.is_none() && request.method() == Method::GET;
+        let place = match opens.then(|| self.entrance.take_place(&request)).transpose() {
+            Ok(place) => place.flatten(),
+            Err(too_many) => return Ok(too_many_answer(too_many)),
+        };
+        if opens && !self.entrance.delay.is_zero() {
+            sleep(self.entrance.delay).await;
+        }
+        match (question.sid, request.method()) {
+            (Some(sid), &Method::POST) => {
+                self.hold(sid).await;
+                match whole_body(request, self.terms.max_payload).await {
+                    Ok(request) => self.ask(request.map(|body| Either::Right(body.into()))).await,
+                    Err(status) => {
+                        let mut answer = answer(status);
+                        answer
+                            .headers_mut()
+                            .insert(CONNECTION, HeaderValue::from_static("close"));
+                        Ok(answer)
+                    }
+                }
+            }
+            (Some(sid), &Method::GET) if !question.websocket => {
+                if let Some(connection) = request.extensions().get::<Arc<Connection>>() {
+                    self.sessions.moved(sid, connection.clone(), false);
+                }
+                let unanswered = Unanswered(Some(|| self.end_session(sid)));
+                let answer = self.ask(request.map(Either::Left)).await;
+                unanswered.is_answered();
+                answer
+            }
+            (None, &Method::GET) if !question.websocket => {
+                self.strip(&mut request, &question, place);
+                let opened = self.ask(request.map(Either::Left)).await?;
+                match question.version {
+                    Version::V3 => Ok(opened),
+                    Version::V4 => Ok(self.spare_first_ping(opened).await),
+                }
+            }
+            (_, &Method::GET) => {
+                // A websocket by a server that is not ours: the engine shakes hands itself, and needs the key.
+                let key = request.headers().get(SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes);
+                let key = key.and_then(|key| HeaderValue::from_bytes(key).ok());
+                self.strip(&mut request, &question, place);
+                if let Some(key) = key {
+                    request.headers_mut().insert(SEC_WEBSOCKET_KEY, key);
+                }
+                self.ask(request.map(Either::Left)).await
+            }
+            _ => self.ask(request.map(Either::Left)).await,
+        }
+    }
+
+    async fn ask(&self, request: Request<RequestBody>) -> Result<Response<AnswerBody>, Mistake<S>> {
+        let answer = self.engine.call(request).await?;
+        Ok(answer.map(|body| body.map_err(Into::into).boxed_unsync()))
+    }
+
+    /// Takes the ping that the engine sends as soon as a session is open, before the client can, and answers it. What else
+    /// is there by then goes with the answer that opens the session.
+    async fn spare_first_ping(&self, opened: Response<AnswerBody>) -> Response<AnswerBody> {
+        let (mut parts, body) = opened.into_parts();
+        let Ok(body) = body.collect().await else {
+            return answer(StatusCode::INTERNAL_SERVER_ERROR);
+        };
+        let mut body = body.to_bytes();
+        if let Some(sid) = sid_of(&body) {
+            let unanswered = Unanswered(Some(|| self.end_session(sid)));
+            let polled = self.ask(self.of_client(sid, Method::GET, b"")).await;
+            let packets = match polled {
+                Ok(polled) if polled.status() == StatusCode::OK => polled.into_body().collect().await.ok(),
+                _ => None,
+            };
+            let packets = packets.map(|packets| packets.to_bytes()).unwrap_or_default();
+            let packets = String::from_utf8_lossy(&packets);
+            if packets.split(SEPARATOR).any(|packet| packet == PING) {
+                drop(self.say(sid, PONG).await);
+            }
+            let others = packets
+                .split(SEPARATOR)
+                .filter(|packet| !packet.is_empty() && *packet != PING);
+            let mut all = String::from_utf8_lossy(&body).into_owned();
+            others.for_each(|packet| all.extend([&SEPARATOR.to_string(), packet]));
+            body = all.into();
+            unanswered.is_answered();
+        }
+        parts.headers.insert(CONTENT_LENGTH, body.len().into());
+        Response::from_parts(parts, whole(body))
     }
 }
 
-type Engine<S> = SocketIoService<S, Door>;
-type Answer<S> = <Engine<S> as Service<Request<RequestBody>>>::Response;
+impl<S, B> WebSockets for IoService<S>
+where
+    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+    S::Error: Send,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    fn takes(&self, request: &Request<()>) -> bool {
+        self.terms.websocket
+            && self.question(request.uri()).is_some_and(|question| {
+                question.websocket
+                    && self.refusal(&question).is_none()
+                    && self.entrance.would_take(request, question.sid.is_none())
+            })
+    }
+
+    fn open(&self, mut stream: Stream, mut request: Request<()>) {
+        let Some(question) = self.question(request.uri()) else {
+            return;
+        };
+        // There was room for it, and the last of it may have been taken meanwhile: then this ends here.
+        let Ok(place) = question
+            .sid
+            .map_or_else(|| self.entrance.take_place(&request), |_| Ok(None))
+        else {
+            counts::ADDRESSES_REFUSED.one();
+            return;
+        };
+        let [v3, v4, upgraded] = &*self.heartbeats;
+        stream.becomes_websocket(match (question.sid, question.version) {
+            (Some(_), _) => upgraded.clone(),
+            (None, Version::V3) => v3.clone(),
+            (None, Version::V4) => v4.clone(),
+        });
+        if let Some(sid) = question.sid {
+            self.sessions.moved(sid, stream.connection().clone(), true);
+            // A session whose upgrade failed would be half on its way for ever. Of one that is a websocket the engine knows
+            // the end, and takes no packet but from there.
+            let service = self.clone();
+            stream.when_let_go(move || service.end_session(sid));
+        }
+        self.strip(&mut request, &question, place);
+        let engine = self.engine.clone();
+        let hand_over = move || {
+            if let Err(error) = engine.call((stream, request)).into_inner() {
+                debug!(%error, "a websocket was not taken by the engine");
+            }
+        };
+        let delay = self.entrance.delay;
+        if question.sid.is_some() || delay.is_zero() {
+            return hand_over();
+        }
+        tokio::spawn(async move {
+            sleep(delay).await;
+            hand_over();
+        });
+    }
+}
+
+type Engine<S> = EngineIoService<Protocol, S>;
 type Answering<S> = <Engine<S> as Service<Request<RequestBody>>>::Future;
 type Mistake<S> = <Engine<S> as Service<Request<RequestBody>>>::Error;
 
@@ -168,43 +450,71 @@ where
     S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
     S::Future: Send,
     S::Error: Send,
-    B: Body + Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: std::error::Error + Send + Sync + 'static,
 {
-    type Response = Answer<S>;
+    type Response = Response<AnswerBody>;
     type Error = Mistake<S>;
-    type Future = future::Either<Answering<S>, BoxFuture<'static, Result<Answer<S>, Mistake<S>>>>;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let question = self.question(&request);
-        let request = request.map(Either::Left);
-        let Some(question) = question else {
-            return future::Either::Left(self.engine.call(request));
-        };
-        if question.sid.is_none() && !self.gate.is_open() {
-            counts::SESSIONS_REFUSED.one();
-            return future::Either::Right(Box::pin(future::ready(Ok(refusal()))));
-        }
-        match question.sid.filter(|_| request.method() == Method::POST) {
-            Some(sid) if self.sessions.find(sid).is_some_and(|session| session.is_paused()) => {
-                let service = self.clone();
-                future::Either::Right(Box::pin(async move {
-                    service.hold(sid).await;
-                    service.engine.call(request).await
-                }))
-            }
-            Some(_) => future::Either::Left(self.engine.call(request)),
-            None => {
-                self.note(&request, &question);
-                future::Either::Left(self.engine.call(request))
-            }
+        Box::pin(self.clone().answer(request))
+    }
+}
+
+/// A request that is not answered yet, and what is done when its client goes away meanwhile.
+struct Unanswered<F: FnOnce()>(Option<F>);
+
+impl<F: FnOnce()> Unanswered<F> {
+    fn is_answered(mut self) {
+        self.0 = None;
+    }
+}
+
+impl<F: FnOnce()> Drop for Unanswered<F> {
+    fn drop(&mut self) {
+        if let Some(gone) = self.0.take() {
+            gone();
         }
     }
 }
 
-/// Says to come again: what the io-node cannot do now, it or another soon can.
-fn refusal<B: Default>() -> Response<B> {
-    let mut refusal = Response::<B>::default();
-    *refusal.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-    refusal.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    refusal
+fn answer(status: StatusCode) -> Response<AnswerBody> {
+    let mut answer = Response::new(whole(Bytes::new()));
+    *answer.status_mut() = status;
+    answer
+}
+
+/// The answer that says what is wrong.
+fn told(status: StatusCode, wrong: &impl Display) -> Response<AnswerBody> {
+    let mut answer = Response::new(whole(format!("{wrong}\n").into()));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    headers.insert(VARY, HeaderValue::from_static("origin"));
+    answer
+}
+
+fn too_many_answer(too_many: TooMany) -> Response<AnswerBody> {
+    debug!("a session is refused: {too_many}");
+    counts::ADDRESSES_REFUSED.one();
+    let mut answer = told(StatusCode::TOO_MANY_REQUESTS, &too_many);
+    if let TooMany::Connects(wait) = too_many {
+        answer.headers_mut().insert(RETRY_AFTER, (wait.as_secs() + 1).into());
+    }
+    answer
+}
+
+fn whole(body: Bytes) -> AnswerBody {
+    Full::from(body).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// The session that an open packet of Engine.IO tells of.
+fn sid_of(packet: &[u8]) -> Option<Sid> {
+    #[derive(Deserialize)]
+    struct Open<'a> {
+        sid: &'a str,
+    }
+    let open: Open<'_> = serde_json::from_slice(packet.strip_prefix(b"0")?).ok()?;
+    open.sid.parse().ok()
 }

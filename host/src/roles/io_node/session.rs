@@ -6,12 +6,21 @@
 //! the connection is closed: a client that will not read is disconnected, and never given a gap.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
+use std::time::Instant;
 
-use socketioxide_core::Sid;
+use engineioxide::{DisconnectReason as EngineReason, ProtocolVersion, Socket};
+use socketioxide_core::{Sid, Value};
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+use tokio::time::sleep_until;
 
+use super::codec::{Encoded, Revision, Unfinished};
+use super::limits::{EventRate, Verdict};
+use super::member::Member;
+use super::opening::Opening;
 use crate::http::Connection;
+use crate::message::Namespace;
 
 /// Reading pauses when so many events wait to be accepted,
 const PAUSE_AT: usize = 64;
@@ -19,6 +28,10 @@ const PAUSE_AT: usize = 64;
 const RESUME_AT: usize = 16;
 /// One request of a session that polls may bring many: when so many events wait, the session is closed.
 const CLOSE_AT: usize = 8_192;
+/// Tokens of a session that may wait for a key at the same time.
+const CHECKS: usize = 16;
+/// What a packet weighs beside its content: the frames it is in.
+const FRAME: usize = 8;
 
 /// The bounds of a session.
 #[derive(Debug, Clone, Copy)]
@@ -27,29 +40,46 @@ pub(super) struct Bounds {
     pub(super) waiting: usize,
     /// Bytes that may wait to be written.
     pub(super) unsent: u64,
+    /// Events a second that may come in.
+    pub(super) events_per_second: Option<u32>,
 }
 
 /// All sessions of this io-node, by Engine.IO session id.
 pub(super) struct Sessions {
     bounds: Bounds,
-    known: Mutex<Known>,
+    known: Mutex<HashMap<Sid, Weak<Session>>>,
 }
 
+/// Where the engine keeps our session.
 #[derive(Default)]
-struct Known {
-    sessions: HashMap<Sid, Weak<Session>>,
-    /// Connections to which a session was moved before any of its clients was there, and whether to a websocket.
-    upgraded: HashMap<Sid, (Weak<Connection>, bool)>,
-}
+pub struct Seat(OnceLock<Arc<Session>>);
 
-/// One session. It lives as long as one of its clients.
+/// One session.
 pub(super) struct Session {
     pub(super) id: Sid,
+    pub(super) revision: Revision,
+    pub(super) opening: Arc<Opening>,
+    pub(super) unfinished: Unfinished,
     bounds: Bounds,
+    socket: Weak<Socket<Seat>>,
+    members: Mutex<Members>,
     flow: Mutex<Flow>,
     /// Told when a pause is over.
     resumed: Arc<Notify>,
     sessions: Weak<Sessions>,
+}
+
+#[derive(Default)]
+struct Members {
+    /// Seldom more than one.
+    present: Vec<Arc<Member>>,
+    /// Ends the session if nobody enters a namespace in time.
+    deadline: Option<AbortHandle>,
+    has_entered: bool,
+    /// The session is over: nobody enters any more.
+    is_over: bool,
+    /// Namespaces whose client waits for its token to be looked at.
+    checking: Vec<Box<str>>,
 }
 
 struct Flow {
@@ -61,6 +91,14 @@ struct Flow {
     paused: bool,
     /// Bytes given to be sent, on the scale of what the connection has written.
     sent: u64,
+    pacing: Option<Box<Pacing>>,
+}
+
+/// How fast a session sends events, when there is a limit to that.
+struct Pacing {
+    rate: EventRate,
+    /// Until when it is paused because it sent too many.
+    held_until: Option<Instant>,
 }
 
 /// A session that has to be closed, and why.
@@ -80,68 +118,178 @@ impl Sessions {
         })
     }
 
-    /// The session of that id, if one of its clients is there.
-    pub(super) fn find(&self, id: Sid) -> Option<Arc<Session>> {
-        self.known().sessions.get(&id).and_then(Weak::upgrade)
-    }
-
-    /// The session of that id, made when this is the first of its clients: on this connection, a websocket or not, unless
-    /// it has moved already.
-    pub(super) fn of(self: &Arc<Self>, id: Sid, connection: Option<Arc<Connection>>, websocket: bool) -> Arc<Session> {
-        let mut known = self.known();
-        if let Some(session) = known.sessions.get(&id).and_then(Weak::upgrade) {
-            return session;
-        }
-        let moved = known
-            .upgraded
-            .remove(&id)
-            .and_then(|(connection, websocket)| Some((connection.upgrade()?, websocket)));
-        let (connection, websocket) = match moved {
-            Some((connection, websocket)) => (Some(connection), websocket),
-            None => (connection, websocket),
-        };
-        let sent = connection.as_ref().map_or(0, |connection| connection.written());
+    /// Begins the session of a socket that has just been opened.
+    pub(super) fn begin(self: &Arc<Self>, socket: &Arc<Socket<Seat>>, opening: Arc<Opening>) -> Arc<Session> {
+        let connection = opening.connection();
         let flow = Flow {
-            connection,
-            websocket,
+            websocket: opening.is_websocket(),
             waiting: 0,
             waiting_bytes: 0,
             paused: false,
-            sent,
+            sent: connection.as_ref().map_or(0, |connection| connection.written()),
+            connection,
+            pacing: self.bounds.events_per_second.map(Pacing::new),
         };
         let session = Arc::new(Session {
-            id,
+            id: socket.id,
+            revision: match socket.protocol {
+                ProtocolVersion::V3 => Revision::V4,
+                ProtocolVersion::V4 => Revision::V5,
+            },
+            opening,
+            unfinished: Unfinished::default(),
             bounds: self.bounds,
+            socket: Arc::downgrade(socket),
+            members: Mutex::default(),
             flow: Mutex::new(flow),
             resumed: Arc::default(),
             sessions: Arc::downgrade(self),
         });
-        known.sessions.insert(id, Arc::downgrade(&session));
+        self.known().insert(session.id, Arc::downgrade(&session));
         session
+    }
+
+    /// The session of that id, if there is one.
+    pub(super) fn find(&self, id: Sid) -> Option<Arc<Session>> {
+        self.known().get(&id).and_then(Weak::upgrade)
     }
 
     /// Notes that a session now goes over this connection: it was upgraded to this websocket, or polls on it.
     pub(super) fn moved(&self, id: Sid, connection: Arc<Connection>, websocket: bool) {
-        let mut known = self.known();
-        if let Some(session) = known.sessions.get(&id).and_then(Weak::upgrade) {
-            drop(known);
+        if let Some(session) = self.find(id) {
             session.move_to(connection, websocket);
-            return;
         }
-        if known.upgraded.len() >= 1_024 {
-            known
-                .upgraded
-                .retain(|_, (connection, _)| connection.strong_count() > 0);
-        }
-        known.upgraded.insert(id, (Arc::downgrade(&connection), websocket));
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    /// All sessions.
+    pub(super) fn all(&self) -> Vec<Arc<Session>> {
+        self.known().values().filter_map(Weak::upgrade).collect()
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<Sid, Weak<Session>>> {
         self.known.lock().expect("nothing panics while it holds this lock")
     }
 }
 
+impl Seat {
+    pub(super) fn take(&self, session: Arc<Session>) {
+        assert!(self.0.set(session).is_ok(), "a session begins once");
+    }
+
+    pub(super) fn session(&self) -> Option<&Arc<Session>> {
+        self.0.get()
+    }
+}
+
 impl Session {
+    /// Notes a client of this session.
+    pub(super) fn enter(&self, member: &Arc<Member>) {
+        let mut members = self.members();
+        members.present.push(member.clone());
+        members.has_entered = true;
+        if let Some(deadline) = members.deadline.take() {
+            deadline.abort();
+        }
+    }
+
+    /// Forgets the client of this session in a namespace.
+    pub(super) fn leave(&self, namespace: &Namespace) {
+        self.members().present.retain(|member| member.namespace() != namespace);
+    }
+
+    /// The session is over: gives its clients out. Those that enter at the same time see to their end themselves.
+    pub(super) fn end(&self) -> Vec<Arc<Member>> {
+        let mut members = self.members();
+        members.is_over = true;
+        if let Some(deadline) = members.deadline.take() {
+            deadline.abort();
+        }
+        std::mem::take(&mut members.present)
+    }
+
+    /// Whether it is over.
+    pub(super) fn is_over(&self) -> bool {
+        self.members().is_over
+    }
+
+    /// The client of this session in a namespace.
+    pub(super) fn member(&self, namespace: &str) -> Option<Arc<Member>> {
+        let members = self.members();
+        let mut present = members.present.iter();
+        present.find(|member| member.namespace().as_str() == namespace).cloned()
+    }
+
+    /// All clients of this session.
+    pub(super) fn all(&self) -> Vec<Arc<Member>> {
+        self.members().present.clone()
+    }
+
+    /// Whether a client of this session has entered a namespace.
+    pub(super) fn has_entered(&self) -> bool {
+        self.members().has_entered
+    }
+
+    /// Whether the token of a client for this namespace is being looked at.
+    pub(super) fn is_checked_for(&self, namespace: &str) -> bool {
+        self.members().checking.iter().any(|other| **other == *namespace)
+    }
+
+    /// Notes that it is; not when too many are.
+    pub(super) fn begin_check(&self, namespace: &str) -> bool {
+        let checking = &mut self.members().checking;
+        let fits = checking.len() < CHECKS;
+        if fits {
+            checking.push(namespace.into());
+        }
+        fits
+    }
+
+    /// That was done.
+    pub(super) fn end_check(&self, namespace: &str) {
+        self.members().checking.retain(|other| **other != *namespace);
+    }
+
+    /// Takes what ends this session if nobody enters.
+    pub(super) fn expect_entry(&self, deadline: AbortHandle) {
+        let mut members = self.members();
+        if members.has_entered || members.is_over {
+            deadline.abort();
+        } else {
+            members.deadline = Some(deadline);
+        }
+    }
+
+    /// Gives a packet to be sent, and finds a client that does not read. What is given to a session that is over goes
+    /// nowhere.
+    pub(super) fn send(&self, packet: Encoded) -> Result<(), Excess> {
+        let Some(socket) = self.socket.upgrade() else {
+            return Ok(());
+        };
+        let Ok(permit) = socket.reserve() else {
+            return Ok(());
+        };
+        let kept = self.went_out(weight(&packet));
+        match packet {
+            Value::Str(text, None) => permit.emit(text),
+            Value::Str(text, Some(attachments)) => permit.emit_many(text, attachments),
+            Value::Bytes(data) => permit.emit_binary(data),
+        }
+        kept
+    }
+
+    /// Ends the session at once.
+    pub(super) fn hang_up(&self) {
+        let websocket = self.flow().websocket().cloned();
+        match websocket {
+            Some(connection) => connection.close(),
+            None => {
+                if let Some(socket) = self.socket.upgrade() {
+                    socket.close(EngineReason::TransportClose);
+                }
+            }
+        }
+    }
+
     /// Counts an event that came in, and pauses reading when there are too many.
     pub(super) fn came_in(&self, bytes: usize) -> Result<(), Excess> {
         let mut flow = self.flow();
@@ -170,9 +318,42 @@ impl Session {
         }
     }
 
-    /// Whether too much waits to be accepted.
+    /// Whether too much waits to be accepted, or too much came at once.
     pub(super) fn is_paused(&self) -> bool {
-        self.flow().paused
+        self.flow().pauses() > 0
+    }
+
+    /// Counts an event on its way in, and pauses reading when they come too fast.
+    pub(super) fn keep_pace(self: &Arc<Self>) -> Result<(), Excess> {
+        let mut flow = self.flow();
+        let Some(pacing) = &mut flow.pacing else {
+            return Ok(());
+        };
+        let wait = match pacing.rate.event(Instant::now()) {
+            Verdict::Go => return Ok(()),
+            Verdict::Pause(wait) => wait,
+            Verdict::Disconnect => return Err(Excess::Flood),
+        };
+        if pacing.held_until.replace(Instant::now() + wait).is_none() {
+            flow.websocket().inspect(|connection| connection.pause());
+            tokio::spawn(let_go_in_time(Arc::downgrade(self)));
+        }
+        Ok(())
+    }
+
+    /// Ends the pause of a session that sent too fast, if it is over. Until then, says when it will be.
+    fn let_go(&self) -> Option<Instant> {
+        let mut flow = self.flow();
+        let until = flow.pacing.as_ref()?.held_until?;
+        if Instant::now() < until {
+            return Some(until);
+        }
+        if let Some(pacing) = &mut flow.pacing {
+            pacing.held_until = None;
+        }
+        flow.websocket().inspect(|connection| connection.resume());
+        self.resumed.notify_waiters();
+        None
     }
 
     /// Told when a pause is over, and when the session is.
@@ -180,8 +361,15 @@ impl Session {
         self.resumed.clone()
     }
 
-    /// Counts bytes given to be sent, and finds a client that does not read.
-    pub(super) fn went_out(&self, bytes: usize) -> Result<(), Excess> {
+    /// Whether everything given to be sent is written.
+    pub(super) fn is_flushed(&self) -> bool {
+        let flow = self.flow();
+        flow.connection
+            .as_ref()
+            .is_none_or(|connection| connection.written() >= flow.sent)
+    }
+
+    fn went_out(&self, bytes: usize) -> Result<(), Excess> {
         let mut flow = self.flow();
         let Some(written) = flow.connection.as_ref().map(|connection| connection.written()) else {
             return Ok(());
@@ -195,27 +383,6 @@ impl Session {
         }
     }
 
-    /// Whether everything given to be sent is written.
-    pub(super) fn is_flushed(&self) -> bool {
-        let flow = self.flow();
-        flow.connection
-            .as_ref()
-            .is_none_or(|connection| connection.written() >= flow.sent)
-    }
-
-    /// Ends the TCP connection at once.
-    pub(super) fn close(&self) {
-        self.flow().connection.iter().for_each(|connection| connection.close());
-    }
-
-    /// The peer's address.
-    pub(super) fn peer(&self) -> Option<String> {
-        self.flow()
-            .connection
-            .as_ref()
-            .map(|connection| connection.peer().to_string())
-    }
-
     fn move_to(&self, connection: Arc<Connection>, websocket: bool) {
         let mut flow = self.flow();
         if flow
@@ -226,15 +393,17 @@ impl Session {
             flow.sent = connection.written();
             return;
         }
-        if flow.paused {
-            flow.websocket().inspect(|connection| connection.resume());
-        }
+        flow.resume_all();
         flow.sent = connection.written();
         flow.connection = Some(connection);
         flow.websocket = websocket;
-        if flow.paused {
+        for _ in 0..flow.pauses() {
             flow.websocket().inspect(|connection| connection.pause());
         }
+    }
+
+    fn members(&self) -> MutexGuard<'_, Members> {
+        self.members.lock().expect("nothing panics while it holds this lock")
     }
 
     fn flow(&self) -> MutexGuard<'_, Flow> {
@@ -246,28 +415,54 @@ impl Flow {
     fn websocket(&self) -> Option<&Arc<Connection>> {
         self.connection.as_ref().filter(|_| self.websocket)
     }
+
+    /// For how many reasons it is paused.
+    fn pauses(&self) -> u32 {
+        let held = self.pacing.as_ref().is_some_and(|pacing| pacing.held_until.is_some());
+        u32::from(self.paused) + u32::from(held)
+    }
+
+    /// Lets go of the connection, for whatever reason it is paused.
+    fn resume_all(&self) {
+        for _ in 0..self.pauses() {
+            self.websocket().inspect(|connection| connection.resume());
+        }
+    }
+}
+
+impl Pacing {
+    fn new(events_per_second: u32) -> Box<Self> {
+        Box::new(Self {
+            rate: EventRate::new(events_per_second),
+            held_until: None,
+        })
+    }
+}
+
+/// Ends a pause when its time is over, which may be put off meanwhile.
+async fn let_go_in_time(session: Weak<Session>) {
+    while let Some(until) = session.upgrade().and_then(|session| session.let_go()) {
+        sleep_until(until.into()).await;
+    }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        {
-            let flow = self.flow();
-            if flow.paused {
-                flow.websocket().inspect(|connection| connection.resume());
-            }
-        }
+        self.flow().resume_all();
         self.resumed.notify_waiters();
-        let Some(sessions) = self.sessions.upgrade() else {
-            return;
-        };
-        let mut known = sessions.known();
-        // A new session of that id would have found this one alive, or has taken its place already.
-        if known
-            .sessions
-            .get(&self.id)
-            .is_some_and(|session| session.strong_count() == 0)
-        {
-            known.sessions.remove(&self.id);
+        if let Some(sessions) = self.sessions.upgrade() {
+            sessions.known().remove(&self.id);
         }
     }
+}
+
+fn weight(packet: &Encoded) -> usize {
+    let content = match packet {
+        Value::Str(text, attachments) => {
+            let attachments = attachments.iter().flatten();
+            text.len() + attachments.map(bytes::Bytes::len).sum::<usize>()
+        }
+        Value::Bytes(data) => data.len(),
+    };
+    FRAME + content
 }

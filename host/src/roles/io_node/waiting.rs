@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::clients::Member;
+use super::member::Member;
 use crate::counts;
 use crate::message::{Event, EventKind, SessionId};
 use crate::pause::Pause;
@@ -51,7 +51,7 @@ struct Held {
     patience: Pause,
 }
 
-/// Whose events must stay in order: those of a session in all its namespaces.
+/// Whose events must stay in order.
 type Key = Option<SessionId>;
 
 impl Taken {

@@ -79,10 +79,20 @@ impl Inbox for MemoryInbox {
                 refused.push(event);
                 continue;
             }
-            state.track(&event, &self.membership.node);
-            state.partitions[usize::from(partition.0)].append(event);
+            if state.track(&event, &self.membership.node) {
+                state.partitions[usize::from(partition.0)].append(event);
+            }
         }
         Ok(refused)
+    }
+
+    async fn tell(&self, node: &NodeId, command: Command) -> Result<()> {
+        let most = self.membership.memory.settings.outbox;
+        let mut state = self.membership.state()?;
+        if let Some(io) = state.io_nodes.get_mut(node).filter(|io| io.commands.len() < most) {
+            io.push(command);
+        }
+        Ok(())
     }
 }
 

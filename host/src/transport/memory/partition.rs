@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use super::MemorySettings;
-use crate::message::{Event, EventId, NodeId, Partition, SessionId};
+use crate::message::{Event, EventId, EventKind, Namespace, NodeId, Partition, SessionId};
 use crate::transport::Delivery;
 
 /// At most so many events are handed out at once.
@@ -88,6 +88,26 @@ impl PartitionState {
     pub(super) fn close(&mut self, sequence: u64) -> Option<Arc<Event>> {
         let place = sequence.checked_sub(self.first)?;
         let event = self.log.get_mut(place as usize)?.take()?;
+        self.closed(&event);
+        Some(event)
+    }
+
+    /// Takes a client's disconnect out of the log, if it is there.
+    pub(super) fn forget(&mut self, namespace: &Namespace, client: &SessionId) {
+        if !self.open_by_client.contains_key(client) {
+            return;
+        }
+        let is_its_end = |event: &mut Arc<Event>| {
+            let is_its = event.client.as_ref().is_some_and(|from| from.id == *client);
+            is_its && event.namespace == *namespace && matches!(event.kind, EventKind::Disconnect(_))
+        };
+        if let Some(event) = self.log.iter_mut().find_map(|entry| entry.take_if(is_its_end)) {
+            self.closed(&event);
+        }
+    }
+
+    /// An event was taken out of the log.
+    fn closed(&mut self, event: &Event) {
         while let Some(None) = self.log.front() {
             self.log.pop_front();
             self.first += 1;
@@ -101,6 +121,5 @@ impl PartitionState {
                 self.open_by_client.remove(&client.id);
             }
         }
-        Some(event)
     }
 }

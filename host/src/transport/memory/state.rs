@@ -9,8 +9,8 @@ use tokio::sync::Notify;
 use super::partition::PartitionState;
 use super::registry::RegistryState;
 use crate::message::{
-    Client, Command, DisconnectReason, Event, EventId, EventKind, Namespace, NodeId, Partition, SessionId, Text, Write,
-    now_ms,
+    Client, Command, DisconnectReason, Effects, Event, EventId, EventKind, Namespace, NodeId, Partition, SessionId,
+    Text, Write, now_ms,
 };
 use crate::transport::reach::Reach;
 use crate::transport::{DeadContent, DeadLetter, IoNode, Outcome, Revival, Verdict, owner_of, partition_of};
@@ -110,15 +110,17 @@ impl State {
         &mut self.partitions[usize::from(partition.0)]
     }
 
-    /// Remembers who holds a client, from its connection to its disconnect.
-    pub(super) fn track(&mut self, event: &Event, io_node: &NodeId) {
-        let Some(client) = &event.client else { return };
+    /// Remembers who holds a client, from its connection to its disconnect. Says whether the event is still of interest:
+    /// the disconnect of a client that is forgotten is not.
+    pub(super) fn track(&mut self, event: &Event, io_node: &NodeId) -> bool {
+        let Some(client) = &event.client else { return true };
         let key = || (event.namespace.clone(), client.id.clone());
         match event.kind {
             EventKind::Connection(_) => drop(self.live.insert(key(), io_node.clone())),
-            EventKind::Disconnect(_) => drop(self.live.remove(&key())),
+            EventKind::Disconnect(_) => return self.live.remove(&key()).is_some(),
             _ => {}
         }
+        true
     }
 
     /// Puts a dead letter's event at the end of its log again.
@@ -206,26 +208,34 @@ impl State {
         let Some(event) = self.partitions[usize::from(outcome.id.partition.0)].close(outcome.id.sequence) else {
             return;
         };
-        match outcome.verdict {
-            Verdict::Done(effects) => {
-                for write in effects.writes {
-                    self.write(write);
-                }
-                for command in effects.commands {
-                    self.route(command, &event);
-                }
-            }
-            Verdict::Dead(death) => {
+        let is_refused = outcome.verdict.refuses();
+        let effects = match outcome.verdict {
+            Verdict::Done(effects) => effects,
+            Verdict::Dead(death, commands) => {
                 self.dead.push_back(DeadLetter {
                     id: outcome.id,
-                    content: DeadContent::Event(event),
+                    content: DeadContent::Event(event.clone()),
                     death,
                     died_at_ms: now_ms(),
                 });
                 if self.dead.len() > DEAD_LETTERS {
                     self.dead.pop_front();
                 }
+                let writes = Vec::new();
+                Effects { commands, writes }
             }
+        };
+        for write in effects.writes {
+            self.write(write);
+        }
+        for command in effects.commands {
+            self.route(command, &event);
+        }
+        // Behind the commands, for these are routed by who holds the client.
+        if let Some(client) = event.client.as_ref().filter(|_| is_refused) {
+            self.live.remove(&(event.namespace.clone(), client.id.clone()));
+            self.partition(outcome.id.partition)
+                .forget(&event.namespace, &client.id);
         }
     }
 
@@ -266,7 +276,7 @@ impl State {
 }
 
 impl IoState {
-    fn push(&mut self, command: Command) {
+    pub(super) fn push(&mut self, command: Command) {
         self.commands.push_back(command);
         self.news.notify_one();
     }

@@ -13,7 +13,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::committer::{self, Commit, Settled};
+use super::committer::{self, Commit, End, Settled};
 use super::keys::Shard;
 use super::membership::{Beat, Member, Role, bury};
 use super::reader::{Reader, Tap};
@@ -347,22 +347,28 @@ impl Commits for RedisCommits {
 
 impl RedisCommits {
     async fn settle(&self, id: EventId, event: &Event, verdict: Verdict) -> Settled {
+        let end = match event.kind {
+            _ if verdict.refuses() => End::Refused,
+            EventKind::Disconnect(_) => End::Disconnected,
+            _ => End::None,
+        };
         let (effects, letter) = match verdict {
             Verdict::Done(effects) => (effects, Bytes::new()),
-            Verdict::Dead(death) => {
+            Verdict::Dead(death, commands) => {
                 let letter = Letter {
                     id,
                     death,
                     died_at_ms: now_ms(),
                     content: Content::Event(event.clone()),
                 };
-                (Effects::default(), encode(&letter))
+                let writes = Vec::new();
+                (Effects { commands, writes }, encode(&letter))
             }
         };
         Settled {
             sequence: id.sequence,
             client: client_key(event),
-            is_last: matches!(event.kind, EventKind::Disconnect(_)),
+            end,
             letter,
             writes: effects.writes,
             commands: self.routes.sort(&self.redis, event, effects.commands).await,

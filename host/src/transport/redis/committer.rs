@@ -13,7 +13,7 @@ use super::keys::Shard;
 use super::routes::Target;
 use super::wire::encode;
 use super::{Redis, bytes_of, scripts};
-use crate::message::{Command, Partition, Write};
+use crate::message::{Command, Partition, Question, Write};
 use crate::transport::{Result, TransportError};
 
 /// How many outcomes go together at the most,
@@ -37,11 +37,22 @@ pub(super) struct Settled {
     pub(super) sequence: u64,
     /// The client's key; empty for none.
     pub(super) client: Bytes,
-    pub(super) is_last: bool,
+    pub(super) end: End,
     /// What to put aside; empty for nothing.
     pub(super) letter: Bytes,
     pub(super) writes: Vec<Write>,
     pub(super) commands: Vec<(Target, Vec<Command>)>,
+}
+
+/// What an outcome means to the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// It goes on.
+    None,
+    /// That was its last event.
+    Disconnected,
+    /// It was refused, and there is to be no other event of it.
+    Refused,
 }
 
 /// Commits what comes until nobody is left who could send.
@@ -88,6 +99,10 @@ fn weight(command: &Command) -> usize {
     const REST: usize = 64;
     REST + match command {
         Command::Publish { args, .. } | Command::Ack { args, .. } | Command::Request { args, .. } => args.size(),
+        Command::Ask {
+            question: Question::Acks { args, .. },
+            ..
+        } => args.size(),
         _ => 0,
     }
 }
@@ -141,11 +156,15 @@ struct CommitCall<'a> {
 
 impl<'a> CommitCall<'a> {
     fn new(redis: &'a Redis, shard: &'a Shard, batch: &[Commit]) -> Self {
-        let mut keys = ["owner", "io", "open", "dead"].map(|name| shard.key(name)).to_vec();
+        let names = ["owner", "io", "open", "dead", "who", "lost"];
+        let mut keys = names.map(|name| shard.key(name)).to_vec();
+        let mut outcomes = batch.iter().flat_map(|commit| &commit.outcomes);
+        let is_one_refused = outcomes.any(|outcome| outcome.end == End::Refused);
         let mut arguments = vec![
             shard.outbox(""),
             bytes_of(redis.settings.outbox),
             bytes_of(redis.settings.dead_letters),
+            if is_one_refused { shard.live("") } else { Bytes::new() },
             bytes_of(batch.len()),
         ];
         for commit in batch {
@@ -168,7 +187,11 @@ impl<'a> CommitCall<'a> {
             bytes_of(place + 1),
             bytes_of(outcome.sequence),
             outcome.client.clone(),
-            Bytes::from_static(if outcome.is_last { b"1" } else { b"0" }),
+            Bytes::from_static(match outcome.end {
+                End::None => b"m",
+                End::Disconnected => b"d",
+                End::Refused => b"r",
+            }),
             outcome.letter.clone(),
             bytes_of(outcome.writes.len()),
         ]);

@@ -20,7 +20,7 @@ use super::outbox::RedisOutbox;
 use super::scripts;
 use super::wire::encode;
 use super::{Redis, bytes_of, client_key};
-use crate::message::{Client, DisconnectReason, Event, EventKind, Partition, now_ms};
+use crate::message::{Client, Command, DisconnectReason, Event, EventKind, NodeId, Partition, now_ms};
 use crate::transport::{Inbox, IoNode, IoSession, Result, TransportError, partition_of};
 
 /// At most so many events go in one call,
@@ -154,6 +154,24 @@ impl Inbox for RedisInbox {
             }
         }
         Ok(returned)
+    }
+
+    async fn tell(&self, node: &NodeId, command: Command) -> Result<()> {
+        let shard = self.redis.layout.shard(0);
+        let keys = [shard.key("io")];
+        let arguments = [
+            shard.outbox(""),
+            bytes_of(self.redis.settings.outbox),
+            bytes_of(node),
+            encode(&vec![command]),
+        ];
+        // What is told binds nobody, so it is not waited for until replicas have it.
+        let telling = self.redis.link.run::<()>(&scripts::TELL, &keys, &arguments);
+        tokio::select! {
+            biased;
+            () = self.place.fenced.cancelled() => Err(TransportError::Fenced),
+            () = telling => Ok(()),
+        }
     }
 }
 

@@ -18,6 +18,7 @@ scripts! {
     RELEASE = "release",
     INGEST = "ingest",
     COMMIT = "commit",
+    TELL = "tell",
     APPLY = "apply",
     BURY = "bury",
     CONDEMN = "condemn",

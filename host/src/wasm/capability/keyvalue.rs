@@ -148,7 +148,7 @@ impl State {
         pairs: impl IntoIterator<Item = (String, Option<Vec<u8>>)>,
     ) -> Answer<()> {
         let bucket = self.bucket(bucket)?;
-        if !self.call.in_event {
+        if self.call.event.is_none() {
             let words = "there is no event that this write could belong to: write while one is handled";
             return Ok(Err(Error::Other(words.to_owned())));
         }

@@ -1,10 +1,14 @@
 //! `plugnode:app/outbox`: what a handler can have done for clients. Each call is checked and noted; nothing leaves
 //! before the event's effects are committed.
 
+mod asking;
+mod lift;
+
 use wasmtime::component::HasSelf;
 
+use self::lift::{check_name, lift_channels};
 use super::{Capability, Package};
-use crate::message::{AckId, Audience, Channel, Command, Namespace, NodeId, Payload, Scope, Selection, SessionId};
+use crate::message::{AckId, Command, NodeId, Question, Refusal};
 use crate::wasm::bindings::plugnode::app::outbox::{self as wit, Delivery, Error};
 use crate::wasm::bindings::plugnode::app::types;
 use crate::wasm::inspect::CONTRACT;
@@ -24,15 +28,10 @@ pub(super) const CAPABILITY: Capability = Capability {
     },
 };
 
-/// Names that Socket.IO keeps for itself, on one side of a connection or on the other.
-const RESERVED: [&str; 6] = [
-    "connect",
-    "connect_error",
-    "disconnect",
-    "disconnecting",
-    "newListener",
-    "removeListener",
-];
+/// The most bytes of a refusal's message,
+const MESSAGE: usize = 1 << 10;
+/// and of its data.
+const DATA: usize = 16 << 10;
 
 type Answer = wasmtime::Result<Result<(), Error>>;
 
@@ -85,6 +84,33 @@ impl wit::Host for State {
     fn custom(&mut self, io_node: Option<String>, kind: String, data: Vec<u8>) -> Answer {
         Ok(self.try_custom(io_node, kind, data))
     }
+
+    fn refuse(&mut self, message: String, data: Option<String>) -> Answer {
+        Ok(self.try_refuse(message, data))
+    }
+
+    fn collect(
+        &mut self,
+        to: wit::Audience,
+        event: String,
+        args: wit::Payload,
+        timeout_ms: u32,
+        token: Vec<u8>,
+    ) -> Answer {
+        Ok(self.try_collect(to, event, args, timeout_ms, token))
+    }
+
+    fn find_clients(&mut self, who: wit::Audience, most: u32, timeout_ms: u32, token: Vec<u8>) -> Answer {
+        Ok(self.try_find_clients(who, most, timeout_ms, token))
+    }
+
+    fn list_channels(&mut self, namespace: Option<String>, most: u32, timeout_ms: u32, token: Vec<u8>) -> Answer {
+        Ok(self.try_list_channels(namespace, most, timeout_ms, token))
+    }
+
+    fn settle(&mut self, timeout_ms: u32, token: Vec<u8>) -> Answer {
+        Ok(self.ask(Question::Settled, 0, timeout_ms, token))
+    }
 }
 
 impl State {
@@ -97,7 +123,7 @@ impl State {
     ) -> Result<(), Error> {
         check_name(&event)?;
         let local = how.contains(Delivery::LOCAL);
-        if local && !self.call.has_client {
+        if local && self.call.client.is_none() {
             return Err(Error::Invalid(
                 "delivery is local, and this event has no client to be local to".to_owned(),
             ));
@@ -186,74 +212,45 @@ impl State {
         )
     }
 
-    fn note_command(&mut self, command: Command, size: usize) -> Result<(), Error> {
-        if !self.call.in_event {
-            let words = "there is no event that this could belong to: ask for it while one is handled";
+    fn try_refuse(&mut self, message: String, data: Option<String>) -> Result<(), Error> {
+        self.check_in_event()?;
+        if !self.app.settings.admission {
+            let words = "this app takes every client in: set admission = true in its [[app]] to have it asked";
             return Err(Error::Denied(words.to_owned()));
         }
+        if !self.call.is_at_the_door {
+            let words = "a client can be refused only while its connection is handled: disconnect it instead";
+            return Err(Error::Denied(words.to_owned()));
+        }
+        let data_len = data.as_ref().map_or(0, String::len);
+        if message.len() > MESSAGE || data_len > DATA {
+            return Err(Error::PayloadTooLarge);
+        }
+        if let Some(data) = &data {
+            json::check_value(data).map_err(|words| Error::Invalid(format!("the data {words}")))?;
+        }
+        let size = message.len() + data_len;
+        let refusal = Refusal {
+            message: message.into(),
+            data: data.map(Into::into),
+        };
         self.call
-            .command(command, size)
+            .refuse(refusal, size)
             .map_err(|QuotaExceeded| Error::QuotaExceeded)
     }
 
-    fn check_size(&self, size: usize) -> Result<(), Error> {
-        if size > self.app.settings.limits.payload {
-            return Err(Error::PayloadTooLarge);
+    fn check_in_event(&self) -> Result<(), Error> {
+        if self.call.event.is_none() {
+            let words = "there is no event that this could belong to: ask for it while one is handled";
+            return Err(Error::Denied(words.to_owned()));
         }
         Ok(())
     }
 
-    fn payload(&self, payload: wit::Payload) -> Result<Payload, Error> {
-        let payload = Payload {
-            json: payload.json.into(),
-            attachments: payload.attachments.into_iter().map(Into::into).collect(),
-        };
-        self.check_size(payload.size())?;
-        json::check_args(&payload.json, payload.attachments.len())
-            .map_err(|words| Error::Invalid(format!("args.json {words}")))?;
-        Ok(payload)
+    fn note_command(&mut self, command: Command, size: usize) -> Result<(), Error> {
+        self.check_in_event()?;
+        self.call
+            .command(command, size)
+            .map_err(|QuotaExceeded| Error::QuotaExceeded)
     }
-
-    /// The audience, and how many bytes it counts for.
-    fn audience(&self, audience: wit::Audience) -> Result<(Audience, usize), Error> {
-        let namespace = match audience.namespace {
-            None => self.call.namespace.clone(),
-            Some(name) if name.starts_with('/') => Namespace::from(name),
-            Some(name) => {
-                return Err(Error::Invalid(format!(
-                    "the namespace {name:?} does not begin with a slash"
-                )));
-            }
-        };
-        let (except, size) = lift_selection(audience.except);
-        let (to, more) = match audience.to {
-            wit::Scope::All => (Scope::All, 0),
-            wit::Scope::Only(selection) => {
-                let (selection, size) = lift_selection(selection);
-                (Scope::Only(selection), size)
-            }
-        };
-        Ok((Audience { namespace, to, except }, size + more))
-    }
-}
-
-fn check_name(event: &str) -> Result<(), Error> {
-    if RESERVED.contains(&event) {
-        return Err(Error::Invalid(format!(
-            "{event:?} is an event of Socket.IO itself and cannot be emitted"
-        )));
-    }
-    Ok(())
-}
-
-fn lift_selection(selection: wit::Selection) -> (Selection, usize) {
-    let size = selection.clients.iter().map(String::len).sum::<usize>();
-    let clients = selection.clients.into_iter().map(SessionId::from).collect();
-    let (channels, more) = lift_channels(selection.channels);
-    (Selection { clients, channels }, size + more)
-}
-
-fn lift_channels(channels: Vec<String>) -> (Vec<Channel>, usize) {
-    let size = channels.iter().map(String::len).sum();
-    (channels.into_iter().map(Channel::from).collect(), size)
 }

@@ -25,7 +25,7 @@ for i = 1, #sessions, 2 do
   else
     local partition, will = string.match(sessions[i + 1], '^(%d+):(.*)$')
     local id = tonumber(redis.call('HGET', tail, partition) or 0) + 1
-    local added = redis.pcall('XADD', log[partition], string.format('%.0f-0', id), 'e', will)
+    local added = redis.pcall('XADD', log[partition], string.format('%.0f-0', id), 'e', will, 'd', client)
     if type(added) ~= 'table' then
       redis.call('HSET', tail, partition, string.format('%.0f', id))
       redis.call('HINCRBY', open, client, 1)

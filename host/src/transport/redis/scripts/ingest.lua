@@ -6,6 +6,7 @@
 -- arguments: name, incarnation, number of this call, backlog of a partition, backlog of a client,
 --            number of logs, the partition of each; then for each event: which log, 'c' connection 'd' disconnect
 --            'm' other, client (may be empty), the event, its client's last will (for 'c')
+--            The disconnect of a client that is not in the live set any more is accepted and left out.
 -- answers: 'fenced', or the places of the events that were refused, from 1, each followed by a blank
 -- invariant: a call that comes twice is answered twice and takes effect once. When an event of a client is refused, so
 --            are all of it that follow here.
@@ -44,16 +45,20 @@ for i = 7 + logs, #ARGV, 5 do
   local log, kind, client = tonumber(ARGV[i]), ARGV[i + 1], ARGV[i + 2]
   local waiting = count[client] or 0
   local id
-  if not stuck[client] and length[log] < backlog and waiting < client_backlog then
+  -- A client that was refused has been forgotten, and nobody is to hear of its end.
+  local is_over = kind == 'd' and not stuck[client] and redis.call('HEXISTS', live, client) == 0
+  if not is_over and not stuck[client] and length[log] < backlog and waiting < client_backlog then
     id = number[log] + 1
-    local added = redis.pcall('XADD', KEYS[5 + log], string.format('%.0f-0', id), 'e', ARGV[i + 3])
+    -- The end of a client can be found again without reading the event.
+    local fields = kind == 'd' and {'e', ARGV[i + 3], 'd', client} or {'e', ARGV[i + 3]}
+    local added = redis.pcall('XADD', KEYS[5 + log], string.format('%.0f-0', id), unpack(fields))
     if type(added) == 'table' and added.err then
       -- Something foreign stands there with a greater id.
       local info = redis.call('XINFO', 'STREAM', KEYS[5 + log])
       for field = 1, #info, 2 do
         if info[field] == 'last-generated-id' then id = tonumber(string.match(info[field + 1], '^%d+')) + 1 end
       end
-      added = redis.pcall('XADD', KEYS[5 + log], string.format('%.0f-0', id), 'e', ARGV[i + 3])
+      added = redis.pcall('XADD', KEYS[5 + log], string.format('%.0f-0', id), unpack(fields))
       if type(added) == 'table' and added.err then id = nil end
     end
   end
@@ -71,7 +76,7 @@ for i = 7 + logs, #ARGV, 5 do
         redis.call('HDEL', live, client)
       end
     end
-  else
+  elseif not is_over then
     if client ~= '' then stuck[client] = true end
     table.insert(refused, place .. ' ')
   end

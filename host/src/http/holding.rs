@@ -1,0 +1,203 @@
+//! One connection from its accept to its end, or to the moment when it is a WebSocket and somebody else's.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use futures_util::TryFutureExt;
+use futures_util::future::{self, Either, MapOk, Ready};
+use http_body_util::{Either as EitherBody, Full};
+use hyper::body::{Body, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+
+use super::BoxError;
+use super::body::BodyTimeout;
+use super::connection::Connection;
+use super::handshake::{self, WebSockets};
+use super::head::{self, First};
+use super::stream::{Io, Stream};
+use super::tls::Tls;
+use crate::shutdown::Shutdown;
+
+/// What every connection of a port is held with.
+#[derive(Clone)]
+pub(super) struct Holding<S> {
+    pub(super) http: http1::Builder,
+    pub(super) service: S,
+    pub(super) websockets: Option<Arc<dyn WebSockets>>,
+    pub(super) tls: Option<Tls>,
+    pub(super) header_timeout: Duration,
+    pub(super) body_timeout: Duration,
+    pub(super) shutdown: Shutdown,
+}
+
+/// A handshake that came by hyper and was answered, until hyper lets go of the stream.
+type Upgrading = Mutex<Option<(OnUpgrade, Request<()>)>>;
+
+impl<S, B> Holding<S>
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError> + Send,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    /// Holds a connection to its end.
+    pub(super) async fn hold(self, tcp: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
+        if let Err(error) = self.serve(tcp, peer, permit).await {
+            tracing::debug!(%peer, error, "connection ended");
+        }
+    }
+
+    async fn serve(self, tcp: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) -> Result<(), BoxError> {
+        let io = match &self.tls {
+            None => Io::Plain(tcp),
+            Some(tls) => match in_time(tls.accept(tcp), self.header_timeout, &self.shutdown).await? {
+                Some(tls) => Io::Tls(Box::new(tls)),
+                None => return Ok(()),
+            },
+        };
+        let mut stream = Stream::new(io, Connection::new(peer), permit);
+        if let Some(websockets) = self.websockets.clone() {
+            let first = in_time(head::read(&mut stream), self.header_timeout, &self.shutdown);
+            let Some(First { mut bytes, request }) = first.await? else {
+                return Ok(());
+            };
+            if let Some((mut request, length)) = request {
+                request.extensions_mut().insert(stream.connection().clone());
+                if websockets.takes(&request)
+                    && let Ok(accept) = handshake::accept(&request)
+                {
+                    bytes.advance(length);
+                    stream.put_back(bytes);
+                    stream.write_all(&handshake::answer_bytes(&accept)).await?;
+                    stream.flush().await?;
+                    websockets.open(stream, request);
+                    return Ok(());
+                }
+            }
+            stream.put_back(bytes);
+        }
+        // Boxed, so that a connection that is a WebSocket from the start needs no room for it.
+        Box::pin(self.speak_http(stream)).await
+    }
+
+    /// Speaks HTTP until the connection ends or is upgraded.
+    async fn speak_http(self, stream: Stream) -> Result<(), BoxError> {
+        let upgrading = Arc::new(Upgrading::default());
+        let answering = Answering {
+            connection: stream.connection().clone(),
+            websockets: self.websockets.clone(),
+            body_timeout: self.body_timeout,
+            upgrading: upgrading.clone(),
+            service: self.service,
+        };
+        let service = service_fn(move |request| answering.answer(request));
+        let serving = self.http.serve_connection(TokioIo::new(stream), service);
+        {
+            let mut serving = pin!(serving.with_upgrades());
+            tokio::select! {
+                ended = &mut serving => ended?,
+                () = self.shutdown.begun() => {
+                    serving.as_mut().graceful_shutdown();
+                    serving.await?;
+                }
+            }
+        }
+        let upgraded = upgrading
+            .lock()
+            .expect("nothing panics while it holds this lock")
+            .take();
+        if let (Some((upgraded, request)), Some(websockets)) = (upgraded, self.websockets) {
+            websockets.open(taken_back(upgraded.await?), request);
+        }
+        Ok(())
+    }
+}
+
+/// Waits for the peer for as long as it may take. None when the process is to end.
+async fn in_time<T>(
+    waiting: impl Future<Output = io::Result<T>>,
+    limit: Duration,
+    shutdown: &Shutdown,
+) -> Result<Option<T>, BoxError> {
+    tokio::select! {
+        done = timeout(limit, waiting) => Ok(Some(done.map_err(|_| "the peer sent no request in time")??)),
+        () = shutdown.begun() => Ok(None),
+    }
+}
+
+/// What answers the requests of one connection.
+struct Answering<S> {
+    connection: Arc<Connection>,
+    websockets: Option<Arc<dyn WebSockets>>,
+    body_timeout: Duration,
+    upgrading: Arc<Upgrading>,
+    service: S,
+}
+
+type Answer<B> = Response<EitherBody<Full<Bytes>, B>>;
+
+type Answered<F, B, E> = Either<Ready<Result<Answer<B>, E>>, MapOk<F, fn(Response<B>) -> Answer<B>>>;
+
+impl<S, B> Answering<S>
+where
+    S: Service<Request<Incoming>, Response = Response<B>>,
+{
+    fn answer(&self, mut request: Request<Incoming>) -> Answered<S::Future, B, S::Error> {
+        request.extensions_mut().insert(self.connection.clone());
+        let mut request = match self.answer_handshake(request) {
+            Ok(answer) => return Either::Left(future::ready(Ok(answer.map(EitherBody::Left)))),
+            Err(request) => request,
+        };
+        if !request.body().is_end_stream() {
+            request.extensions_mut().insert(BodyTimeout(self.body_timeout));
+        }
+        Either::Right(
+            self.service
+                .call(request)
+                .map_ok(|answer| answer.map(EitherBody::Right)),
+        )
+    }
+
+    /// Answers a request that is to become a WebSocket, or gives it back when nobody takes it.
+    fn answer_handshake(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Request<Incoming>> {
+        let Some(websockets) = self.websockets.as_ref().filter(|_| request.method() == Method::GET) else {
+            return Err(request);
+        };
+        let (parts, body) = request.into_parts();
+        let mut request = Request::from_parts(parts, ());
+        if !websockets.takes(&request) {
+            return Err(request.map(|()| body));
+        }
+        Ok(match handshake::accept(&request) {
+            Ok(accept) => {
+                let upgraded = hyper::upgrade::on(&mut request);
+                let mut upgrading = self.upgrading.lock().expect("nothing panics while it holds this lock");
+                *upgrading = Some((upgraded, request));
+                handshake::answer(accept)
+            }
+            Err(wrong) => wrong.answer(),
+        })
+    }
+}
+
+/// The stream that hyper was given, with what it has read too far.
+fn taken_back(upgraded: Upgraded) -> Stream {
+    let parts = upgraded.downcast::<TokioIo<Stream>>();
+    let parts = parts.unwrap_or_else(|_| unreachable!("it was given no other stream"));
+    let mut stream = parts.io.into_inner();
+    stream.put_back(parts.read_buf);
+    stream
+}

@@ -1,0 +1,275 @@
+//! Packets of Socket.IO, to and from what goes over Engine.IO.
+//!
+//! The parsers are socketioxide's. Whatever the encoding, a payload is JSON with attachments on our side of it. Clients of
+//! Socket.IO 2 speak the protocol's revision 4, which differs from the present one in how connecting is answered:
+//! <https://socket.io/docs/v4/socket-io-protocol/#difference-between-v5-and-v4>.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use socketioxide_core::packet::{ConnectPacket, Packet, PacketData};
+use socketioxide_core::parser::{Parse, ParseConfig, ParseError, ParserState};
+use socketioxide_core::{Sid, Str, Value};
+use socketioxide_parser_common::CommonParser;
+use socketioxide_parser_msgpack::MsgPackParser;
+
+use super::args::{self, Malformed};
+use super::msgpack;
+use crate::message::{Namespace, Payload, Refusal};
+
+/// How packets are encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// As text with binary attachments, which every client speaks.
+    Json,
+    /// As MessagePack, for clients with `socket.io-msgpack-parser`.
+    MessagePack,
+}
+
+/// Which Socket.IO a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Revision {
+    /// Socket.IO 3 and 4.
+    V5,
+    /// Socket.IO 2.
+    V4,
+}
+
+/// Encodes and decodes packets.
+#[derive(Debug)]
+pub(super) struct Codec {
+    encoding: Encoding,
+    limits: ParseConfig,
+}
+
+/// What a client has sent of a packet that is not complete.
+pub(super) type Unfinished = ParserState;
+
+/// A packet as it goes out: once encoded, for any number of clients.
+pub(super) type Encoded = Value;
+
+/// JSON and its attachments.
+pub(super) type Parts = (Str, Vec<Bytes>);
+
+/// What a client wants.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    /// The namespace as it was sent.
+    pub(super) namespace: Str,
+    pub(super) content: Content,
+}
+
+/// What a packet is.
+#[derive(Debug)]
+pub(super) enum Content {
+    Connect(Option<Parts>),
+    Disconnect,
+    Event(Parts, Option<i64>),
+    Ack(Parts, i64),
+}
+
+impl Codec {
+    /// Takes packets with attachments of at most so many bytes.
+    pub(super) fn new(encoding: Encoding, max_attachments: usize) -> Self {
+        let limits = ParseConfig {
+            max_incoming_binary_buf_size: max_attachments,
+            ..ParseConfig::default()
+        };
+        Self { encoding, limits }
+    }
+
+    /// Reads a text. None when attachments are to follow.
+    pub(super) fn read_text(&self, unfinished: &Unfinished, text: Str) -> Result<Option<Incoming>, Malformed> {
+        self.read(match self.encoding {
+            Encoding::Json => CommonParser.decode_str(&self.limits, unfinished, text),
+            Encoding::MessagePack => MsgPackParser.decode_str(&self.limits, unfinished, text),
+        })
+    }
+
+    /// Reads binary data. None when more is to follow.
+    pub(super) fn read_binary(&self, unfinished: &Unfinished, data: Bytes) -> Result<Option<Incoming>, Malformed> {
+        self.read(match self.encoding {
+            Encoding::Json => CommonParser.decode_bin(&self.limits, unfinished, data),
+            Encoding::MessagePack => MsgPackParser.decode_bin(&self.limits, unfinished, data),
+        })
+    }
+
+    fn read(&self, read: Result<Packet, ParseError>) -> Result<Option<Incoming>, Malformed> {
+        let packet = match read {
+            Ok(packet) => packet,
+            Err(ParseError::NeedsMoreBinaryData) => return Ok(None),
+            Err(error) => return Err(Malformed::Packet(error.to_string())),
+        };
+        let content = match packet.inner {
+            PacketData::Connect(auth) => Content::Connect(auth.map(|auth| self.parts(auth)).transpose()?),
+            PacketData::Disconnect => Content::Disconnect,
+            PacketData::Event(args, ack) | PacketData::BinaryEvent(args, ack) => Content::Event(self.parts(args)?, ack),
+            PacketData::EventAck(args, ack) | PacketData::BinaryAck(args, ack) => Content::Ack(self.parts(args)?, ack),
+            PacketData::ConnectError(_) => return Err(Malformed::Packet("only a server refuses connections".into())),
+        };
+        let namespace = packet.ns;
+        Ok(Some(Incoming { namespace, content }))
+    }
+
+    /// An event, that may ask for an acknowledgement.
+    pub(super) fn event(&self, namespace: &Namespace, name: &str, args: &Payload, ack: Option<i64>) -> Encoded {
+        let value = self.value(args::write_event(name, args), &args.attachments);
+        let mut packet = Packet::event(str(namespace), value);
+        if let Some(ack) = ack {
+            packet.inner.set_ack_id(ack);
+        }
+        self.encode(packet)
+    }
+
+    /// The answer to an acknowledgement.
+    pub(super) fn answer(&self, namespace: &Namespace, args: &Payload, number: i64) -> Encoded {
+        let value = self.value(args.json.to_string(), &args.attachments);
+        self.encode(Packet::ack(str(namespace), value, number))
+    }
+
+    /// That a client is connected.
+    pub(super) fn connected(&self, namespace: &Namespace, sid: Sid, revision: Revision) -> Encoded {
+        let sid = match (revision, self.encoding) {
+            (Revision::V4, _) => None,
+            (Revision::V5, Encoding::Json) => CommonParser.encode_default(&ConnectPacket { sid }).ok(),
+            (Revision::V5, Encoding::MessagePack) => MsgPackParser.encode_default(&ConnectPacket { sid }).ok(),
+        };
+        self.encode(Packet::connect(str(namespace), sid))
+    }
+
+    /// That a client may not connect.
+    pub(super) fn refused(&self, namespace: &str, refusal: &Refusal, revision: Revision) -> Encoded {
+        let message = serde_json::to_string(&*refusal.message).expect("a string is always JSON");
+        let error = match (&refusal.data, revision) {
+            // In revision 4 an error is any one value.
+            (Some(data), Revision::V4) => data.to_string(),
+            (None, Revision::V4) => message,
+            (Some(data), Revision::V5) => format!(r#"{{"message":{message},"data":{data}}}"#),
+            (None, Revision::V5) => format!(r#"{{"message":{message}}}"#),
+        };
+        match self.encoding {
+            Encoding::Json => {
+                let place = if namespace == "/" {
+                    String::new()
+                } else {
+                    format!("{namespace},")
+                };
+                Value::Str(Str::from(format!("4{place}{error}")), None)
+            }
+            Encoding::MessagePack => Value::Bytes(msgpack::refusal(namespace, &error)),
+        }
+    }
+
+    /// That a client is disconnected from a namespace.
+    pub(super) fn disconnected(&self, namespace: &Namespace) -> Encoded {
+        self.encode(Packet::disconnect(str(namespace)))
+    }
+
+    fn encode(&self, packet: Packet) -> Encoded {
+        match self.encoding {
+            Encoding::Json => CommonParser.encode(packet),
+            Encoding::MessagePack => MsgPackParser.encode(packet),
+        }
+    }
+
+    fn value(&self, json: String, attachments: &[Bytes]) -> Value {
+        match self.encoding {
+            Encoding::Json => {
+                let attachments = (!attachments.is_empty()).then(|| VecDeque::from(attachments.to_vec()));
+                Value::Str(Str::from(json), attachments)
+            }
+            Encoding::MessagePack => Value::Bytes(msgpack::from_json(&json, attachments)),
+        }
+    }
+
+    fn parts(&self, value: Value) -> Result<Parts, Malformed> {
+        match value {
+            Value::Str(text, attachments) => Ok((text, attachments.unwrap_or_default().into())),
+            Value::Bytes(data) => msgpack::to_json(&data),
+        }
+    }
+}
+
+fn str(namespace: &Namespace) -> Str {
+    Str::copy_from_slice(namespace.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Text;
+
+    fn text(encoded: Encoded) -> String {
+        match encoded {
+            Value::Str(text, _) => text.to_string(),
+            Value::Bytes(_) => panic!("it is text"),
+        }
+    }
+
+    #[test]
+    fn what_was_written_in_either_encoding_is_read_as_it_was() {
+        let args = Payload {
+            json: Text::from_static(
+                r#"[{"file":{"_placeholder":true,"num":1},"more":[null,-1.5,"ä",{"_placeholder":true,"num":0}]}]"#,
+            ),
+            attachments: vec![Bytes::from_static(b"zero"), Bytes::from_static(b"one")],
+        };
+        let namespace = Namespace::from("/chat");
+        for encoding in [Encoding::Json, Encoding::MessagePack] {
+            let codec = Codec::new(encoding, 100);
+            let unfinished = Unfinished::default();
+            let read = match codec.event(&namespace, "say \"it\"", &args, Some(7)) {
+                Value::Str(text, attachments) => {
+                    assert!(codec.read_text(&unfinished, text).expect("well formed").is_none());
+                    let mut read = None;
+                    for attachment in attachments.expect("it has some") {
+                        read = codec.read_binary(&unfinished, attachment).expect("well formed");
+                    }
+                    read
+                }
+                Value::Bytes(data) => codec.read_binary(&unfinished, data).expect("well formed"),
+            };
+            let Incoming { namespace, content } = read.expect("it is complete");
+            assert_eq!(&*namespace, "/chat");
+            let Content::Event((text, attachments), Some(7)) = content else {
+                panic!("an event: {content:?}")
+            };
+            let (name, read) = args::read_event(&text, attachments).expect("well formed");
+            assert_eq!(&*name, "say \"it\"");
+            let value = |payload: &Payload| serde_json::from_str::<serde_json::Value>(&payload.json).unwrap();
+            // MessagePack numbers attachments as it meets them.
+            let attachment = |payload: &Payload, path: &str| {
+                let number = value(payload).pointer(path).unwrap()["num"].as_u64().unwrap();
+                payload.attachments[number as usize].clone()
+            };
+            assert_eq!(attachment(&read, "/0/file"), "one");
+            assert_eq!(attachment(&read, "/0/more/3"), "zero");
+            assert_eq!(value(&read)[0]["more"][1], value(&args)[0]["more"][1]);
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_what_it_is_told_to_clients_old_and_new() {
+        let codec = Codec::new(Encoding::Json, 100);
+        let mut refusal = Refusal {
+            message: "not \"you\"".into(),
+            data: Some("[1]".into()),
+        };
+        assert_eq!(
+            text(codec.refused("/", &refusal, Revision::V5)),
+            r#"4{"message":"not \"you\"","data":[1]}"#
+        );
+        assert_eq!(text(codec.refused("/chat", &refusal, Revision::V4)), "4/chat,[1]");
+        refusal.data = None;
+        assert_eq!(text(codec.refused("/", &refusal, Revision::V4)), r#"4"not \"you\"""#);
+    }
+
+    #[test]
+    fn nothing_that_a_client_sends_is_a_refusal_or_a_panic() {
+        let codec = Codec::new(Encoding::Json, 100);
+        for text in ["", "4{}", "9", "52-[\"a\"]", "3[]", "2", "é", "51-", "6[", "0/\u{0},{"] {
+            let _ = codec.read_text(&Unfinished::default(), Str::from(text.to_owned()));
+        }
+        assert!(codec.read_text(&Unfinished::default(), Str::from("4{}")).is_err());
+    }
+}

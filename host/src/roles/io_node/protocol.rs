@@ -1,0 +1,300 @@
+//! The protocol of Socket.IO over the sessions of Engine.IO: who connects to which namespace, and what comes from whom.
+//!
+//! Everything happens in the task that reads the connection, so that what a client sends keeps its order. The protocol:
+//! <https://socket.io/docs/v4/socket-io-protocol/>.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use engineioxide::handler::EngineIoHandler;
+use engineioxide::{DisconnectReason as EngineReason, Socket, Str};
+use futures_util::FutureExt;
+use serde_json::{Map, Value};
+use tokio::time::sleep;
+use tracing::debug;
+
+use super::args::{self, Malformed};
+use super::attributes::{self, Field, Fields};
+use super::clients::Common;
+use super::codec::{Content, Incoming, Revision};
+use super::directory::Directory;
+use super::limits::FLOOD;
+use super::member::Member;
+use super::opening::Opening;
+use super::session::{Excess, Seat, Session, Sessions};
+use super::token::Tokens;
+use crate::counts;
+use crate::message::{DisconnectReason, EventKind, Handshake, Refusal, Text};
+
+/// What socketioxide and Node's server say, too.
+const UNKNOWN_NAMESPACE: &str = "Invalid namespace";
+
+/// Answers what clients send.
+pub struct Protocol {
+    pub(super) common: Arc<Common>,
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) directory: Arc<Directory>,
+    /// How long a session has to enter a namespace.
+    pub(super) connect_timeout: Duration,
+    /// Whether clients of Socket.IO 2 are taken.
+    pub(super) takes_v4: bool,
+    /// Looks at the tokens of clients, if they have to have any.
+    pub(super) tokens: Option<Arc<Tokens>>,
+    /// What clients have as attributes from the beginning, and where in the handshake it is found.
+    pub(super) attributes: Vec<(String, Field)>,
+}
+
+impl fmt::Debug for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Protocol").finish_non_exhaustive()
+    }
+}
+
+impl EngineIoHandler for Protocol {
+    type Data = Seat;
+
+    fn on_connect(self: Arc<Self>, socket: Arc<Socket<Seat>>) {
+        let opening = socket.req_parts.extensions.get::<Arc<Opening>>();
+        let opening = opening.expect("the service puts it into each request that opens a session");
+        let session = self.sessions.begin(&socket, opening.clone());
+        socket.data.take(session.clone());
+        match session.revision {
+            Revision::V5 => self.expect_entry(&session),
+            Revision::V4 if !self.takes_v4 => session.hang_up(),
+            // Of these every client is in the main namespace.
+            Revision::V4 => {
+                self.expect_entry(&session);
+                self.enter(&session, "/", None);
+            }
+        }
+    }
+
+    fn on_disconnect(&self, socket: Arc<Socket<Seat>>, reason: EngineReason) {
+        let Some(session) = socket.data.session() else { return };
+        debug!(session = %session.id, ?reason, "disconnected");
+        if reason == EngineReason::PacketParsingError {
+            counts::PACKETS_MALFORMED.one();
+        }
+        let reason = match reason {
+            EngineReason::TransportClose => DisconnectReason::TransportClose,
+            EngineReason::TransportError | EngineReason::MultipleHttpPollingError => DisconnectReason::TransportError,
+            EngineReason::PacketParsingError => DisconnectReason::ParseError,
+            EngineReason::HeartbeatTimeout => DisconnectReason::PingTimeout,
+            EngineReason::ClosingServer => DisconnectReason::ServerShutdown,
+        };
+        for member in session.end() {
+            member.close(reason.clone());
+        }
+    }
+
+    fn on_message(self: &Arc<Self>, text: Str, socket: Arc<Socket<Seat>>) {
+        let Some(session) = socket.data.session() else { return };
+        let read = self.common.codec.read_text(&session.unfinished, text);
+        self.take_in(session, read);
+    }
+
+    fn on_binary(self: &Arc<Self>, data: Bytes, socket: Arc<Socket<Seat>>) {
+        let Some(session) = socket.data.session() else { return };
+        let read = self.common.codec.read_binary(&session.unfinished, data);
+        self.take_in(session, read);
+    }
+}
+
+impl Protocol {
+    fn take_in(self: &Arc<Self>, session: &Arc<Session>, read: Result<Option<Incoming>, Malformed>) {
+        let done = match read {
+            Ok(None) => Ok(()),
+            Ok(Some(incoming)) => self.act(session, incoming),
+            Err(malformed) => Err(malformed),
+        };
+        if let Err(malformed) = done {
+            debug!(session = %session.id, "closing the connection: {malformed}");
+            counts::PACKETS_MALFORMED.one();
+            for member in session.all() {
+                member.judge(DisconnectReason::ParseError);
+            }
+            session.hang_up();
+        }
+    }
+
+    fn act(self: &Arc<Self>, session: &Arc<Session>, incoming: Incoming) -> Result<(), Malformed> {
+        let (namespace, query) = match session.revision {
+            Revision::V5 => (&*incoming.namespace, None),
+            // These give what they connect with as a query.
+            Revision::V4 => match incoming.namespace.split_once('?') {
+                Some((namespace, query)) => (namespace, Some(query)),
+                None => (&*incoming.namespace, None),
+            },
+        };
+        if matches!(incoming.content, Content::Connect(_) | Content::Event(..))
+            && session.keep_pace() == Err(Excess::Flood)
+        {
+            debug!(session = %session.id, "closing the connection: {FLOOD}");
+            counts::SESSIONS_FLOODING.one();
+            for member in session.all() {
+                member.judge(DisconnectReason::Other(FLOOD.into()));
+            }
+            session.hang_up();
+            return Ok(());
+        }
+        if let Content::Connect(auth) = incoming.content {
+            let auth = match query {
+                Some(query) => Some(from_query(query)),
+                None => args::read_auth(auth.as_ref().map(|(text, _)| text.as_str()))?,
+            };
+            self.enter(session, namespace, auth);
+            return Ok(());
+        }
+        let Some(member) = session.member(namespace) else {
+            return match session.has_entered() {
+                // It may have sent this before it heard that it is disconnected.
+                true => Ok(()),
+                false => Err(Malformed::Packet("it is in no namespace".into())),
+            };
+        };
+        match incoming.content {
+            Content::Connect(_) => {}
+            Content::Disconnect => {
+                session.leave(member.namespace());
+                member.close(DisconnectReason::Client);
+            }
+            Content::Event((text, attachments), ack) => {
+                let (event, args) = args::read_event(&text, attachments)?;
+                member.take_in(event, args, ack);
+            }
+            Content::Ack((text, attachments), number) => {
+                member.answered(number, args::read_answer(&text, attachments)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// A session enters a namespace, unless it is there already.
+    fn enter(self: &Arc<Self>, session: &Arc<Session>, namespace: &str, auth: Option<Text>) {
+        if session.member(namespace).is_some() || session.is_checked_for(namespace) {
+            return;
+        }
+        if !self.directory.knows(namespace) {
+            self.refuse_unknown(session, namespace);
+            return;
+        }
+        let handshake = session.opening.handshake(auth);
+        let Some(tokens) = self.tokens.clone() else {
+            self.let_in(session, namespace, handshake, Map::new());
+            return;
+        };
+        let token = tokens.of(&Fields::of(&handshake));
+        let mut checking = Box::pin(async move { tokens.check(token.as_deref()).await });
+        if let Some(checked) = (&mut checking).now_or_never() {
+            self.checked(session, namespace, handshake, checked);
+            return;
+        }
+        // It waits for a key. What else the client sends is not held up by that.
+        if !session.begin_check(namespace) {
+            let busy = Refusal {
+                message: Text::from_static("too many namespaces at once"),
+                data: None,
+            };
+            self.refuse(session, namespace, &busy);
+            return;
+        }
+        let (protocol, session, namespace) = (self.clone(), session.clone(), namespace.to_owned());
+        tokio::spawn(async move {
+            let checked = checking.await;
+            if !session.is_over() {
+                protocol.checked(&session, &namespace, handshake, checked);
+            }
+            session.end_check(&namespace);
+        });
+    }
+
+    /// A client's token was looked at.
+    fn checked(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        namespace: &str,
+        handshake: Handshake,
+        checked: Result<Map<String, Value>, Refusal>,
+    ) {
+        match checked {
+            Ok(claims) => self.let_in(session, namespace, handshake, claims),
+            Err(refusal) => {
+                counts::TOKENS_REFUSED.one();
+                self.refuse(session, namespace, &refusal);
+            }
+        }
+    }
+
+    /// A client comes as far as to the door of a namespace, with these claims.
+    fn let_in(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        namespace: &str,
+        handshake: Handshake,
+        claims: Map<String, Value>,
+    ) {
+        let attributes = match attributes::first(&self.attributes, &Fields::of(&handshake), claims) {
+            Ok(attributes) => attributes,
+            Err(refusal) => return self.refuse(session, namespace, &refusal),
+        };
+        let entered = self.directory.enter(namespace, |clients| {
+            let member = Member::new(clients, &self.directory, session, attributes);
+            session.enter(&member);
+            member
+        });
+        if let Some(member) = entered {
+            debug!(client = %member.id, session = %session.id, namespace, "connecting");
+            member.enter(EventKind::Connection(Box::new(handshake)));
+            if session.is_over() {
+                member.close(DisconnectReason::TransportClose);
+            }
+        }
+    }
+
+    fn refuse_unknown(&self, session: &Session, namespace: &str) {
+        let refusal = Refusal {
+            message: Text::from_static(UNKNOWN_NAMESPACE),
+            data: None,
+        };
+        let packet = match (session.revision, namespace) {
+            // Without which these would go nowhere else.
+            (Revision::V4, "/") => {
+                let main = "/".into();
+                self.common.codec.connected(&main, session.id, session.revision)
+            }
+            _ => return self.refuse(session, namespace, &refusal),
+        };
+        // Nothing was sent to it before that it could not read.
+        let _ = session.send(packet);
+    }
+
+    fn refuse(&self, session: &Session, namespace: &str, refusal: &Refusal) {
+        let packet = self.common.codec.refused(namespace, refusal, session.revision);
+        // Nothing was sent to it before that it could not read.
+        let _ = session.send(packet);
+    }
+
+    /// Ends a session that enters no namespace in time.
+    fn expect_entry(&self, session: &Arc<Session>) {
+        let (timeout, late) = (self.connect_timeout, Arc::downgrade(session));
+        let deadline = tokio::spawn(async move {
+            sleep(timeout).await;
+            if let Some(session) = late.upgrade() {
+                debug!(session = %session.id, "closing the connection: it entered no namespace in time");
+                session.hang_up();
+            }
+        });
+        session.expect_entry(deadline.abort_handle());
+    }
+}
+
+/// The fields of a query string, as the JSON object that newer clients would send.
+fn from_query(query: &str) -> Text {
+    let fields = form_urlencoded::parse(query.as_bytes());
+    let fields: Map<_, _> = fields
+        .map(|(name, value)| (name.into_owned(), value.into_owned().into()))
+        .collect();
+    Value::Object(fields).to_string().into()
+}

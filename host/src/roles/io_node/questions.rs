@@ -1,0 +1,228 @@
+//! Questions to all io-nodes, and what they say to them.
+//!
+//! A question is in every io-node's outbox, behind the commands of the handler that asked. Each io-node answers when it
+//! comes to it, and so when it has carried those out. The answers come together on the io-node that holds the client in whose
+//! name it was asked, and become one reply event of that client; who has not answered in time is named in it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tracing::debug;
+
+use super::directory::Directory;
+use super::requests::Asked;
+use super::summary;
+use crate::message::{
+    Asker, Audience, Command, EventKind, Namespace, NodeId, Part, Payload, Present, Question, SessionId, Text,
+};
+use crate::shutdown::Shutdown;
+use crate::transport::{Inbox, Transport};
+
+/// The longest that a handler may wait for all answers.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// How much longer answers may be on their way than clients may take.
+const ON_THE_WAY: Duration = Duration::from_millis(500);
+/// How many bytes one io-node says at most; of clients beyond that it says only that they are there.
+const MOST_BYTES: usize = 1 << 20;
+/// How many questions may be open on one io-node.
+const OPEN: usize = 10_000;
+
+/// What this io-node is asked, and what it has asked others for its clients.
+pub(super) struct Questions {
+    node: NodeId,
+    directory: Arc<Directory>,
+    transport: Arc<dyn Transport>,
+    inbox: Arc<dyn Inbox>,
+    shutdown: Shutdown,
+    open: Mutex<HashMap<Text, UnboundedSender<(NodeId, Part)>>>,
+}
+
+impl Questions {
+    pub(super) fn new(
+        node: NodeId,
+        directory: Arc<Directory>,
+        transport: Arc<dyn Transport>,
+        inbox: Arc<dyn Inbox>,
+        shutdown: Shutdown,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            node,
+            directory,
+            transport,
+            inbox,
+            shutdown,
+            open: Mutex::default(),
+        })
+    }
+
+    /// Answers a question and, when the client who asks is here, sees to it that all answers come together.
+    pub(super) fn asked(self: &Arc<Self>, asker: Asker, question: Question, timeout_ms: u32, token: Bytes) {
+        let patience = Duration::from_millis(timeout_ms.into()).min(LONGEST_WAIT);
+        if asker.io_node == self.node {
+            self.gather(&asker, patience, token);
+        }
+        let part = match question {
+            Question::Settled => Part::Settled,
+            Question::Acks { to, event, args } => {
+                let questions = self.clone();
+                let answers = self.ask(&to, &event, &args);
+                self.shutdown.spawn(async move {
+                    let part = answers.within(patience).await;
+                    questions.answer(asker, part);
+                });
+                return;
+            }
+            Question::Clients { who, most } => self.clients(&who, most),
+            Question::Channels { namespace, most } => self.channels(&namespace, most),
+        };
+        self.answer(asker, part);
+    }
+
+    /// Takes in what an io-node says to a question of a client that is here.
+    pub(super) fn answered(&self, asker: &Asker, from: NodeId, part: Part) {
+        // The question may have been given up by now.
+        if let Some(answers) = self.open().get(&asker.id) {
+            let _ = answers.send((from, part));
+        }
+    }
+
+    fn answer(self: &Arc<Self>, asker: Asker, part: Part) {
+        let from = self.node.clone();
+        if asker.io_node == self.node {
+            self.answered(&asker, from, part);
+            return;
+        }
+        let (questions, node) = (self.clone(), asker.io_node.clone());
+        self.shutdown.spawn(async move {
+            let told = questions.inbox.tell(&node, Command::Answer { asker, from, part });
+            if let Err(error) = told.await {
+                debug!(%node, %error, "cannot tell an answer");
+            }
+        });
+    }
+
+    fn gather(self: &Arc<Self>, asker: &Asker, patience: Duration, token: Bytes) {
+        let (answers, said) = mpsc::unbounded_channel();
+        {
+            let mut open = self.open();
+            if open.len() >= OPEN {
+                debug!(client = %asker.client, "a question is not heard: too many are open");
+                return;
+            }
+            open.insert(asker.id.clone(), answers);
+        }
+        let (questions, asker) = (self.clone(), asker.clone());
+        self.shutdown.spawn(async move {
+            let deadline = Instant::now() + patience + ON_THE_WAY;
+            let answer = tokio::select! {
+                answer = questions.hear(said, deadline) => Some(answer),
+                () = questions.shutdown.begun() => None,
+            };
+            questions.open().remove(&asker.id);
+            let member = questions.directory.find(&asker.namespace, &asker.client);
+            if let (Some(member), Some(_)) = (member, &answer) {
+                member.enqueue(EventKind::Reply { token, answer });
+            }
+        });
+    }
+
+    /// Hears from all io-nodes that are there, or those that answer in time.
+    async fn hear(&self, mut said: UnboundedReceiver<(NodeId, Part)>, deadline: Instant) -> Payload {
+        let there = match timeout_at(deadline, self.transport.io_nodes()).await {
+            Ok(Ok(nodes)) => nodes.into_iter().map(|node| node.id).collect(),
+            _ => vec![self.node.clone()],
+        };
+        let mut heard = BTreeMap::new();
+        while !there.iter().all(|node| heard.contains_key(node)) {
+            tokio::select! {
+                next = said.recv() => match next {
+                    Some((node, part)) => heard.insert(node, part),
+                    None => break,
+                },
+                () = sleep_until(deadline) => break,
+            };
+        }
+        let silent = there.into_iter().filter(|node| !heard.contains_key(node)).collect();
+        summary::of(heard, silent)
+    }
+
+    /// Emits an event to clients that are here and asks each for an acknowledgement.
+    fn ask(&self, to: &Audience, event: &str, args: &Payload) -> Answers {
+        let (answers, said) = mpsc::unbounded_channel();
+        let mut asked = Vec::new();
+        for member in self.directory.audience(to) {
+            member.request(event, args, Asked::Collect(answers.clone()));
+            asked.push(member.id.clone());
+        }
+        Answers { asked, said }
+    }
+
+    fn clients(&self, who: &Audience, most: u32) -> Part {
+        let there = self.directory.audience(who);
+        let mut bytes = 0;
+        let describe = there.iter().take(most as usize).map(|member| Present {
+            id: member.id.clone(),
+            attributes: member.attributes(),
+            channels: member.clients.subscriptions(&member.id),
+        });
+        let fits = |present: &Present| {
+            let channels = present.channels.iter().map(|channel| channel.as_str().len());
+            bytes += present.attributes.len() + channels.sum::<usize>();
+            bytes <= MOST_BYTES
+        };
+        Part::Clients {
+            clients: describe.take_while(fits).collect(),
+            count: there.len() as u32,
+        }
+    }
+
+    fn channels(&self, namespace: &Namespace, most: u32) -> Part {
+        let clients = self.directory.clients(namespace);
+        let (count, mut channels) = clients
+            .map(|clients| clients.channels(most as usize))
+            .unwrap_or_default();
+        let mut bytes = 0;
+        channels.retain(|(channel, _)| {
+            bytes += channel.as_str().len();
+            bytes <= MOST_BYTES
+        });
+        Part::Channels {
+            count: count as u32,
+            channels,
+        }
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<Text, UnboundedSender<(NodeId, Part)>>> {
+        self.open.lock().expect("nothing panics while it holds this lock")
+    }
+}
+
+/// What clients say that were asked.
+struct Answers {
+    asked: Vec<SessionId>,
+    said: UnboundedReceiver<(SessionId, Payload)>,
+}
+
+impl Answers {
+    /// Waits until all have answered or are gone, but no longer than this.
+    async fn within(mut self, patience: Duration) -> Part {
+        let deadline = Instant::now() + patience;
+        let mut answers = BTreeMap::new();
+        let mut bytes = 0;
+        while let Ok(Some((client, answer))) = timeout_at(deadline, self.said.recv()).await {
+            bytes += answer.size();
+            if bytes <= MOST_BYTES {
+                answers.insert(client, answer);
+            }
+        }
+        let missing = self.asked.into_iter().filter(|id| !answers.contains_key(id)).collect();
+        Part::Acks {
+            answers: answers.into_iter().collect(),
+            missing,
+        }
+    }
+}

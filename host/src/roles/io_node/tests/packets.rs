@@ -1,0 +1,275 @@
+//! What clients say and hear, packet by packet.
+
+use super::*;
+use crate::message::{Asker, Audience, Payload, Question, Scope, Selection};
+
+async fn raw(fixture: &Fixture, query: &str) -> Client {
+    let url = format!("ws://{}/socket.io/?transport=websocket&{query}", fixture.address);
+    let (socket, _) = connect_async(url).await.unwrap();
+    let id = String::new();
+    let mut client = Client { socket, id };
+    assert!(client.hear().await.unwrap().starts_with('0'));
+    client
+}
+
+async fn more_apps() -> Fixture {
+    Fixture::with(MemorySettings::default(), |settings| {
+        for namespace in ["/chat", "/shop/{id}"] {
+            settings.apps.push(AppDoor {
+                namespace: namespace.into(),
+                admission: None,
+            });
+        }
+        settings.socket_io_2 = true;
+    })
+    .await
+}
+
+fn message(event: &Event) -> (&str, &Payload) {
+    match &event.kind {
+        EventKind::Message { event, args, .. } => (event, args),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_session_is_another_client_in_each_namespace_and_unknown_ones_are_refused() {
+    let fixture = more_apps().await;
+    let mut app = fixture.app().await;
+    let mut client = Client::connect(fixture.address).await;
+    let mut ids = vec![client.id.clone()];
+    for namespace in ["/chat", "/shop/7", "/shop/8"] {
+        client.say(&format!("40{namespace},")).await;
+        let answer = client.hear().await.unwrap();
+        let connected = answer.strip_prefix(&format!("40{namespace},")).unwrap();
+        let connected: serde_json::Value = serde_json::from_str(connected).unwrap();
+        ids.push(connected["sid"].as_str().unwrap().to_owned());
+    }
+    client.say("40/nowhere,{}").await;
+    assert_eq!(
+        client.hear().await.unwrap(),
+        r#"44/nowhere,{"message":"Invalid namespace"}"#
+    );
+    let connections = app.read_some(4).await;
+    let expected: Vec<_> = ids.iter().map(|id| format!("{id} connection")).collect();
+    assert_eq!(connections, expected);
+    ids.dedup();
+    assert_eq!(ids.len(), 4, "each has an id of its own");
+    // Leaving one leaves the others.
+    client.say("41/chat,").await;
+    client.say("42/shop/8,[\"still\"]").await;
+    let heard = app.read_some(2).await;
+    assert_eq!(heard, [format!("{} disconnect", ids[1]), format!("{} still", ids[3])]);
+    fixture.stop().await;
+    assert_eq!(app.read_some(3).await.len(), 3);
+}
+
+#[tokio::test]
+async fn names_of_events_hold_anything() {
+    let fixture = more_apps().await;
+    let mut app = fixture.app().await;
+    let mut client = Client::connect(fixture.address).await;
+    app.read().await;
+    for name in ["we\"ird\n\\", "", "é😀", "\u{1}", "12"] {
+        let packet = format!("42{}", serde_json::json!([name, {"a": [null]}]));
+        client.say(&packet).await;
+        let events = app
+            .handle(|event| {
+                let (name, args) = message(event);
+                vec![Command::Publish {
+                    to: Audience {
+                        namespace: event.namespace.clone(),
+                        to: Scope::All,
+                        except: Selection::default(),
+                    },
+                    event: name.into(),
+                    args: args.clone(),
+                    volatile: false,
+                    local: false,
+                }]
+            })
+            .await;
+        assert_eq!(message(&events[0]).0, name);
+        assert_eq!(client.hear().await.unwrap(), packet);
+    }
+    client.say("42[12]").await;
+    assert_eq!(message(&app.handle(|_| Vec::new()).await[0]).0, "12");
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_malformed_ends_the_connection() {
+    let fixture = more_apps().await;
+    let mut app = fixture.app().await;
+    for packet in [
+        "4abc",
+        "42{}",
+        "42[]",
+        "42abc[\"a\"]",
+        "42[\"disconnect\"]",
+        "44{}",
+        "43[]",
+        "9",
+    ] {
+        let mut client = Client::connect(fixture.address).await;
+        client.say(packet).await;
+        assert_eq!(client.hear().await, None, "{packet}");
+        let heard = app.read_some(2).await;
+        assert_eq!(
+            heard,
+            ["connection", "disconnect"].map(|word| format!("{} {word}", client.id))
+        );
+    }
+    let mut early = raw(&fixture, "EIO=4").await;
+    early.say("42[\"in no namespace\"]").await;
+    assert_eq!(early.hear().await, None);
+    let mut wrong = raw(&fixture, "EIO=4").await;
+    wrong.say("40[]").await;
+    assert_eq!(wrong.hear().await, None);
+    app.reads_nothing().await;
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn who_enters_no_namespace_in_time_is_let_go() {
+    let fixture = Fixture::with(MemorySettings::default(), |settings| {
+        settings.connect_timeout = Duration::from_millis(100);
+    })
+    .await;
+    let mut idle = raw(&fixture, "EIO=4").await;
+    let mut client = Client::connect(fixture.address).await;
+    assert_eq!(idle.hear().await, None);
+    let mut app = fixture.app().await;
+    client.say("42[\"still\"]").await;
+    assert!(app.read_some(2).await[1].ends_with("still"));
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn clients_of_socket_io_2_are_in_the_main_namespace_at_once_and_give_queries_for_auth() {
+    let fixture = more_apps().await;
+    let mut app = fixture.app().await;
+    let mut old = raw(&fixture, "EIO=3").await;
+    assert_eq!(old.hear().await.unwrap(), "40");
+    app.read().await;
+    old.say("40/chat?token=a%20b").await;
+    assert!(old.hear().await.unwrap().starts_with("40/chat"));
+    let events = app.handle(|_| Vec::new()).await;
+    let EventKind::Connection(handshake) = &events[0].kind else {
+        panic!("{events:?}")
+    };
+    assert_eq!(handshake.auth.as_deref(), Some(r#"{"token":"a b"}"#));
+    old.say("40/nowhere").await;
+    assert_eq!(old.hear().await.unwrap(), "44/nowhere,\"Invalid namespace\"");
+    fixture.stop().await;
+    assert_eq!(app.read_some(2).await.len(), 2);
+
+    let fixture = Fixture::start(MemorySettings::default()).await;
+    let url = format!("ws://{}/socket.io/?transport=websocket&EIO=3", fixture.address);
+    let (socket, _) = connect_async(url).await.unwrap();
+    let id = String::new();
+    let mut unwanted = Client { socket, id };
+    while unwanted.hear().await.is_some() {}
+    fixture.app().await.reads_nothing().await;
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn a_question_is_answered_behind_the_commands_before_it() {
+    let fixture = more_apps().await;
+    let mut app = fixture.app().await;
+    let mut asking = Client::connect(fixture.address).await;
+    let mut other = Client::connect(fixture.address).await;
+    app.read_some(2).await;
+    let everybody = || Audience {
+        namespace: "/".into(),
+        to: Scope::All,
+        except: Selection::default(),
+    };
+    let question = |event: &Event, question| {
+        let client = event.client.as_ref().unwrap();
+        Command::Ask {
+            asker: Asker {
+                id: "1-1.0".into(),
+                namespace: event.namespace.clone(),
+                client: client.id.clone(),
+                io_node: client.io_node.clone(),
+            },
+            question,
+            timeout_ms: 5_000,
+            token: Bytes::from_static(b"token"),
+        }
+    };
+    let reply = async |app: &mut App| loop {
+        for event in app.handle(|_| Vec::new()).await {
+            if let EventKind::Reply { token, answer } = &event.kind {
+                assert_eq!(token, "token");
+                return serde_json::from_str::<serde_json::Value>(&answer.as_ref().unwrap().json).unwrap();
+            }
+        }
+    };
+
+    asking.say("42[\"join\"]").await;
+    app.handle(|event| {
+        let who = everybody();
+        let channels = vec!["room".into()];
+        vec![
+            Command::Subscribe { who, channels },
+            question(
+                event,
+                Question::Clients {
+                    who: everybody(),
+                    most: 1,
+                },
+            ),
+        ]
+    })
+    .await;
+    let answer = reply(&mut app).await;
+    assert_eq!(answer[0]["count"], 2);
+    assert_eq!(answer[0]["clients"][0]["channels"], serde_json::json!(["room"]));
+    assert_eq!(answer[0]["nodes"], serde_json::json!(["io"]));
+
+    asking.say("42[\"ask\"]").await;
+    app.handle(|event| {
+        let args = Payload {
+            json: "[1]".into(),
+            attachments: Vec::new(),
+        };
+        let (to, event_name) = (everybody(), "question".into());
+        vec![question(
+            event,
+            Question::Acks {
+                to,
+                event: event_name,
+                args,
+            },
+        )]
+    })
+    .await;
+    assert_eq!(asking.hear().await.unwrap(), "421[\"question\",1]");
+    assert_eq!(other.hear().await.unwrap(), "421[\"question\",1]");
+    asking.say("431[\"yes\"]").await;
+    // Who goes away is not waited for.
+    other.socket.close(None).await.unwrap();
+    let answer = reply(&mut app).await;
+    assert_eq!(
+        answer[0]["answers"],
+        serde_json::json!([{"id": asking.id, "args": ["yes"]}])
+    );
+    assert_eq!(answer[0]["missing"], serde_json::json!([other.id]));
+
+    let channels = |event: &Event| {
+        let namespace = "/".into();
+        vec![question(event, Question::Channels { namespace, most: 10 })]
+    };
+    asking.say("42[\"channels\"]").await;
+    app.handle(channels).await;
+    let answer = reply(&mut app).await;
+    assert_eq!(
+        answer[0]["channels"],
+        serde_json::json!({"room": 1}),
+        "who left is gone from it"
+    );
+    fixture.stop().await;
+}

@@ -1,0 +1,82 @@
+//! From the contract's words to the host's: payloads, audiences and names, checked, and counted in bytes.
+
+use super::wit::{self, Error};
+use crate::message::{Audience, Channel, Namespace, Payload, Scope, Selection, SessionId};
+use crate::wasm::json;
+use crate::wasm::state::State;
+
+/// Names that Socket.IO keeps for itself, on one side of a connection or on the other.
+const RESERVED: [&str; 6] = [
+    "connect",
+    "connect_error",
+    "disconnect",
+    "disconnecting",
+    "newListener",
+    "removeListener",
+];
+
+impl State {
+    pub(super) fn check_size(&self, size: usize) -> Result<(), Error> {
+        if size > self.app.settings.limits.payload {
+            return Err(Error::PayloadTooLarge);
+        }
+        Ok(())
+    }
+
+    pub(super) fn payload(&self, payload: wit::Payload) -> Result<Payload, Error> {
+        let payload = Payload {
+            json: payload.json.into(),
+            attachments: payload.attachments.into_iter().map(Into::into).collect(),
+        };
+        self.check_size(payload.size())?;
+        json::check_args(&payload.json, payload.attachments.len())
+            .map_err(|words| Error::Invalid(format!("args.json {words}")))?;
+        Ok(payload)
+    }
+
+    /// The namespace of that name, or of the event.
+    pub(super) fn namespace(&self, name: Option<String>) -> Result<Namespace, Error> {
+        match name {
+            None => Ok(self.call.namespace.clone()),
+            Some(name) if name.starts_with('/') => Ok(Namespace::from(name)),
+            Some(name) => Err(Error::Invalid(format!(
+                "the namespace {name:?} does not begin with a slash"
+            ))),
+        }
+    }
+
+    /// The audience, and how many bytes it counts for.
+    pub(super) fn audience(&self, audience: wit::Audience) -> Result<(Audience, usize), Error> {
+        let namespace = self.namespace(audience.namespace)?;
+        let (except, size) = lift_selection(audience.except);
+        let (to, more) = match audience.to {
+            wit::Scope::All => (Scope::All, 0),
+            wit::Scope::Only(selection) => {
+                let (selection, size) = lift_selection(selection);
+                (Scope::Only(selection), size)
+            }
+        };
+        Ok((Audience { namespace, to, except }, size + more))
+    }
+}
+
+pub(super) fn check_name(event: &str) -> Result<(), Error> {
+    if RESERVED.contains(&event) {
+        return Err(Error::Invalid(format!(
+            "{event:?} is an event of Socket.IO itself and cannot be emitted"
+        )));
+    }
+    Ok(())
+}
+
+fn lift_selection(selection: wit::Selection) -> (Selection, usize) {
+    let size = selection.clients.iter().map(String::len).sum::<usize>();
+    let clients = selection.clients.into_iter().map(SessionId::from).collect();
+    let (channels, more) = lift_channels(selection.channels);
+    (Selection { clients, channels }, size + more)
+}
+
+pub(super) fn lift_channels(channels: Vec<String>) -> (Vec<Channel>, usize) {
+    let size = channels.iter().map(String::len).sum();
+    (channels.into_iter().map(Channel::from).collect(), size)
+}
