@@ -27,7 +27,7 @@ demo: ## The chat in a browser, from nothing (PORT=8080)
 	@.ci/build-guests chat
 	@exec target/release/plugnode dev examples/chat --port $(PORT)
 
-test: ## All tests, from nothing: tools, Redis, Valkey, Chromium, npm packages
+test: ## All tests, from nothing: tools, Redis, Valkey, Chromium, packages of npm and PyPI
 	@.ci/setup-wasm
 	@.ci/setup-tests
 	@.ci/build-guests
@@ -56,6 +56,7 @@ bench: ## Measure: a call into a handler, a fresh instance, echo beside a bare s
 lint: ## Formatting, and clippy without a warning
 	@echo "== formatting"
 	@cargo fmt --all --check
+	@cargo fmt --manifest-path tests/rust/Cargo.toml --check
 	@echo "== clippy"
 	@cargo clippy --quiet --workspace --all-targets -- -D warnings
 

@@ -12,7 +12,8 @@
 //! 7. The io-node applies them, in order, and the clients hear.
 //!
 //! The [frontend](roles::frontend) serves pages beside all this. [`cli`] is what a person types: it reads the [`config`],
-//! starts roles, and waits for the end, which [`shutdown`] brings about. By [`admin`], its verbs reach a process that runs. What is refused anywhere is in the [`counts`].
+//! starts roles, and waits for the end, which [`shutdown`] brings about. By [`admin`], its verbs reach a process that runs. What is refused anywhere is in the [`counts`]. Which app a
+//! namespace means, its own or one of a pattern, is looked up in [`namespaces`].
 //!
 //! Arrows point down: `cli` → `roles` → `transport`, `wasm`, `http` → `message`. To add a transport, a capability, a
 //! command or a role is to add one file and to name it in one place.

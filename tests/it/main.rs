@@ -16,5 +16,6 @@ mod pressure;
 mod redis;
 mod redis_faults;
 mod redis_start;
+mod socketio;
 mod storm;
 mod structure;

@@ -12,11 +12,12 @@ fn arrows_point_down() {
         ("message.rs", &[]),
         ("shutdown.rs", &[]),
         ("counts.rs", &[]),
+        ("namespaces.rs", &[]),
         ("pause.rs", &[]),
         ("namespaces.rs", &[]),
         ("release", &["message"]),
         ("admin", &["message", "release", "shutdown", "transport"]),
-        ("config", &["release", "transport"]),
+        ("config", &["namespaces", "release", "transport"]),
         ("http", &["counts", "shutdown"]),
         (
             "transport",
@@ -39,7 +40,16 @@ fn arrows_point_down() {
         ),
         (
             "roles/app_node",
-            &["counts", "message", "pause", "release", "shutdown", "transport", "wasm"],
+            &[
+                "counts",
+                "message",
+                "namespaces",
+                "pause",
+                "release",
+                "shutdown",
+                "transport",
+                "wasm",
+            ],
         ),
         (
             "cli",
@@ -49,6 +59,7 @@ fn arrows_point_down() {
                 "counts",
                 "http",
                 "message",
+                "namespaces",
                 "release",
                 "roles",
                 "shutdown",
@@ -97,6 +108,7 @@ fn each_library_is_named_in_its_own_place() {
         ("redis::", "transport"),
         ("::redis::", "transport/redis"),
         ("wasmtime", "wasm"),
+        ("matchit", "namespaces.rs"),
         ("socketioxide", "roles/io_node"),
     ] {
         for file in rust_files(&source) {

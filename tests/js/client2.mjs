@@ -1,4 +1,4 @@
-// node client2.mjs URL MAIN_URL: the official client of Socket.IO 2 (Engine.IO 3, Socket.IO protocol 4) against the configurations `client`
+// node client2.mjs URL MAIN_URL[,MAIN_URL…]: the official client of Socket.IO 2 (Engine.IO 3, Socket.IO protocol 4) against the configurations `client`
 // and `main` of the handler `conformance`, whose io-node was told to take such clients; and the client of Socket.IO 4 beside it.
 
 import assert from 'node:assert/strict';
@@ -7,7 +7,8 @@ import { io as io4 } from 'socket.io-client';
 import { acknowledged, argumentsOf, heard, keep, run, same, within } from './suite.mjs';
 
 const { Manager, connect: io } = createRequire(import.meta.url)('socket.io-client-2');
-const [url, mainUrl] = argumentsOf('client2.mjs', 'URL', 'MAIN_URL');
+const [url, list] = argumentsOf('client2.mjs', 'URL', 'MAIN_URL,MAIN_URL');
+const mainUrls = list.split(',');
 
 const PING_INTERVAL = 2000;
 
@@ -199,7 +200,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
   // ---- in the configuration `main`, beside a client of Socket.IO 4
 
   has('it and the client of Socket.IO 4 hear each other in a room', async () => {
-    const [old, young] = [start(mainUrl, by), keep(io4(mainUrl, { forceNew: true, reconnection: false, ...by }))];
+    const [old, young] = [start(mainUrls[0], by), keep(io4(mainUrls.at(-1), { forceNew: true, reconnection: false, ...by }))];
     for (const socket of [old, young]) same(await acknowledged(socket, 'join', 'room'), [true]);
     for (const [from, to] of [[old, young], [young, old]]) {
       for (const words of ['text', { file: Buffer.from('bytes') }, null]) {
@@ -222,7 +223,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
   });
 
   has('its arguments come back, and it is greeted', async () => {
-    const socket = start(mainUrl, by);
+    const socket = start(mainUrls[0], by);
     same(await heard(socket, 'auth'), [{}]);
     const back = heard(socket, 'message-back');
     socket.emit('message', 1, '2', { 3: [true, Buffer.from('deep')] });

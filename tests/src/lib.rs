@@ -17,6 +17,7 @@ mod random;
 mod redis;
 mod redis_cluster;
 mod redis_setup;
+mod reference;
 mod resp;
 mod sentinel;
 mod signals;
@@ -33,8 +34,9 @@ pub use proxy::Proxy;
 pub use redis::RedisServer;
 pub use redis_cluster::RedisCluster;
 pub use redis_setup::Redis;
+pub use reference::Reference;
 pub use sentinel::Sentinels;
-pub use tools::{binary, component, node_script, patched, rebuilt, repository};
+pub use tools::{binary, component, node_script, patched, python_client, rebuilt, repository, rust_client};
 pub use verb::{Running, Said, verb};
 
 use std::future::Future;

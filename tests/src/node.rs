@@ -53,6 +53,14 @@ impl Node {
         Self::start(command, folder).await
     }
 
+    /// Runs `plugnode run` with a configuration of the repository as it is, and with variables over it.
+    pub async fn configured(file: &Path, variables: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(binary());
+        command.arg("run").arg("-c").arg(file).envs(variables.iter().copied());
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        Self::start(command, folder).await
+    }
+
     /// Runs one component on namespace `/`, with more settings for the app.
     pub async fn app(component: &Path, settings: &str) -> Self {
         Self::run(&app("/", component, settings)).await

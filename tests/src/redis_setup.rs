@@ -1,9 +1,10 @@
 //! How a Redis is to be set up before it starts: durability, who may come in, TLS.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::RedisServer;
 use crate::resp::Login;
+use crate::tools::brought;
 
 /// The one who may do everything, where there are users: the fixture itself.
 const FIXTURE: &str = "fixture";
@@ -35,7 +36,8 @@ impl Redis {
     /// # Panics
     /// When there is neither, with what to do.
     pub fn valkey() -> Self {
-        let program = on_path("valkey-server").or_else(|| Some(brought("valkey-server")).filter(|path| path.exists()));
+        let program = on_path("valkey-server")
+            .or_else(|| Some(brought("valkey/usr/bin/valkey-server")).filter(|path| path.exists()));
         Self::of(program.expect("there is no valkey-server: install valkey-server, or run .ci/setup-tests"))
     }
 
@@ -127,16 +129,4 @@ fn on_path(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&path)
         .map(|folder| folder.join(program))
         .find(|program| program.is_file())
-}
-
-/// Where `.ci/setup-tests` puts what it does not install; `.ci/prelude.sh` says the same.
-fn brought(program: &str) -> PathBuf {
-    let cache = std::env::var_os("PLUGNODE_CACHE")
-        .map(PathBuf::from)
-        .unwrap_or_else(|| {
-            let home = std::env::var_os("HOME").map(PathBuf::from);
-            home.unwrap_or_else(|| crate::repository().join("target"))
-                .join(".cache/plugnode")
-        });
-    cache.join("tools/valkey/usr/bin").join(Path::new(program))
 }

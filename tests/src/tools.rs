@@ -103,23 +103,75 @@ pub(crate) fn broken_binary() -> PathBuf {
 /// # Panics
 /// When it fails, with all it said.
 pub async fn node_script(script: &str, args: &[&str]) {
+    let mut command = node_command(script);
+    command.args(args);
+    succeeds(script, command).await;
+}
+
+/// Runs `tests/py/client.py` with the Python that `.ci/setup-tests` made for it.
+///
+/// # Panics
+/// When it fails, with all it said.
+pub async fn python_client(args: &[&str]) {
+    let python = brought("python/bin/python");
+    assert!(
+        python.exists(),
+        "{} is not there: make it by `.ci/setup-tests python`",
+        python.display()
+    );
+    let mut command = Command::new(python);
+    command.arg(repository().join("tests/py/client.py")).args(args);
+    succeeds("client.py", command).await;
+}
+
+/// Runs the client of `tests/rust`, which is a package of its own.
+///
+/// # Panics
+/// When it fails, with all it said.
+pub async fn rust_client(args: &[&str]) {
+    let program = repository().join("target/rust-client/debug/rust-client");
+    assert!(
+        program.exists(),
+        "{} is not there: build it by `.ci/setup-tests rust_client`",
+        program.display()
+    );
+    let mut command = Command::new(program);
+    command.args(args);
+    succeeds("rust-client", command).await;
+}
+
+/// A script of `tests/js`, to be run with Node.js.
+pub(crate) fn node_command(script: &str) -> Command {
     let folder = repository().join("tests");
     assert!(
         folder.join("node_modules").exists(),
         "npm packages are missing: install them by `make test`"
     );
-    let output = Command::new("node")
-        .arg(folder.join("js").join(script))
-        .args(args)
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    let output = crate::within_minutes(3, script, output)
+    let mut command = Command::new("node");
+    command.arg(folder.join("js").join(script));
+    command
+}
+
+/// Where `.ci/setup-tests` puts what it does not install; `.ci/prelude.sh` says the same.
+pub(crate) fn brought(path: &str) -> PathBuf {
+    let cache = std::env::var_os("PLUGNODE_CACHE")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| {
+            let home = std::env::var_os("HOME").map(PathBuf::from);
+            home.unwrap_or_else(|| repository().join("target"))
+                .join(".cache/plugnode")
+        });
+    cache.join("tools").join(path)
+}
+
+async fn succeeds(what: &str, mut command: Command) {
+    let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
+    let output = crate::within_minutes(5, what, output)
         .await
-        .expect("node is installed");
+        .unwrap_or_else(|error| panic!("{what} cannot be run: {error}"));
     assert!(
         output.status.success(),
-        "{script} failed\n{}{}",
+        "{what} failed\n{}{}",
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );

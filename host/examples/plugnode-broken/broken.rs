@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use plugnode::message::{Command, Effects, Event, EventId, EventKind, KeyValue, NodeId, Scope, SessionId};
+use plugnode::message::{Command, Effects, Event, EventId, EventKind, Handshake, KeyValue, NodeId, Scope, SessionId};
 use plugnode::transport::{
-    Commits, DeadLetter, Inbox, IoNode, IoSession, Lease, Leases, Outcome, Result, Revival, Transport, Verdict,
+    Commits, DeadLetter, Delivery, Inbox, IoNode, IoSession, Lease, Leases, Log, Outcome, Result, Revival, Transport,
+    Verdict,
 };
 
 use crate::fault::{Fault, Turns};
@@ -14,6 +15,9 @@ use crate::fault::{Fault, Turns};
 /// The event that `plugnode-check` counts. It asks its other questions until they are answered, and learns nothing from
 /// their loss.
 const COUNTED: &str = "n";
+
+/// By what a ghost is known.
+const GHOST: &str = "ghost";
 
 /// Breaks a promise of the transport in it.
 pub(crate) struct Broken {
@@ -112,6 +116,8 @@ impl BrokenInbox {
                 self.held.lock().expect("nobody panics with it").insert(client, event);
                 Vec::new()
             }
+            // The disconnect of a client that is not there is not taken in, so it is back for a moment.
+            Fault::DoubleDisconnect => vec![event.clone(), ghost(&event), event],
             _ => vec![event.clone(), event],
         }
     }
@@ -153,8 +159,47 @@ impl Leases for BrokenLeases {
             fault: self.fault,
             turns: self.turns.clone(),
         });
-        Ok(Lease { commits, ..lease })
+        let log = Box::new(BrokenLog { whole: lease.log });
+        Ok(Lease { commits, log, ..lease })
     }
+}
+
+/// Loses the connections of ghosts.
+struct BrokenLog {
+    whole: Box<dyn Log>,
+}
+
+#[async_trait]
+impl Log for BrokenLog {
+    async fn next(&mut self) -> Result<Option<Vec<Delivery>>> {
+        loop {
+            let Some(mut deliveries) = self.whole.next().await? else {
+                return Ok(None);
+            };
+            deliveries.retain(|delivery| !is_ghost(&delivery.event));
+            if !deliveries.is_empty() {
+                return Ok(Some(deliveries));
+            }
+        }
+    }
+}
+
+/// The connection of a client that is gone, for the transport alone.
+fn ghost(event: &Event) -> Event {
+    let handshake = Handshake {
+        auth: None,
+        query: String::new(),
+        headers: Vec::new(),
+        remote_addr: None,
+        transport: GHOST.into(),
+        recovered: false,
+    };
+    let kind = EventKind::Connection(Box::new(handshake));
+    Event { kind, ..event.clone() }
+}
+
+fn is_ghost(event: &Event) -> bool {
+    matches!(&event.kind, EventKind::Connection(handshake) if handshake.transport.as_ref() as &str == GHOST)
 }
 
 struct BrokenCommits {

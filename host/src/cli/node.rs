@@ -42,7 +42,9 @@ impl Node {
         shutdown: &Shutdown,
         over: impl FnOnce(Arc<dyn Transport>) -> Arc<dyn Transport>,
     ) -> Result<Self> {
-        // First the ports: most likely not to be had, and soon known.
+        // First what is most likely not to be had, and soon known.
+        let http = settings::http(&config.http).context("[http] tls-cert, tls-key")?;
+        let scheme = if http.tls.is_some() { "https" } else { "http" };
         let listener = http::bind(&config.http.listen).await.context("[http] listen")?;
         let address = listener.local_addr()?;
         if let Some(listen) = config
@@ -68,7 +70,6 @@ impl Node {
             false => Frontend::absent(),
         };
 
-        let http = settings::http(&config.http);
         let ending = shutdown.clone();
         if config.has(Role::IoNode) {
             let io_node = settings::io_node(config, address);
@@ -91,7 +92,7 @@ impl Node {
             }
         });
         shutdown.spawn(keep_io_list(list, transport.clone(), shutdown.clone()));
-        tracing::info!(roles = ?config.roles, "listening on http://{address}");
+        tracing::info!(roles = ?config.roles, "listening on {scheme}://{address}");
         Ok(Self { address, transport })
     }
 }

@@ -5,20 +5,27 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Result;
+
 use crate::config::{self, App, AppNode, ClientTransport, Config, Dispatch, Http, IoServer, Jwks, Token, Transport};
-use crate::http::HttpSettings;
+use crate::http::{HttpSettings, Tls};
 use crate::message::{KeyValue, NodeId};
 use crate::roles::app_node::Retries;
 use crate::roles::io_node::{self, AppDoor, Encoding, IoNodeSettings, JwksPlace, KeySource, PerAddress, TokenSettings};
 use crate::transport::{self, MemorySettings, RedisSettings, TlsFiles};
 use crate::wasm::{self, AppSettings, Compiler, EngineSettings, Grants, Limits};
 
-pub(super) fn http(http: &Http) -> HttpSettings {
-    HttpSettings {
+pub(super) fn http(http: &Http) -> Result<HttpSettings> {
+    let tls = match (&http.tls_cert, &http.tls_key) {
+        (Some(certificate), Some(key)) => Some(Tls::read(certificate, key)?),
+        _ => None,
+    };
+    Ok(HttpSettings {
         max_connections: http.max_connections,
         header_timeout: Duration::from_millis(http.header_timeout_ms),
-        ..HttpSettings::default()
-    }
+        body_timeout: Duration::from_millis(http.body_timeout_ms),
+        tls,
+    })
 }
 
 pub(super) fn memory(transport: &Transport) -> MemorySettings {
@@ -197,6 +204,7 @@ pub(super) fn retries(app_node: &AppNode) -> Retries {
 /// An app on the app-node of this name.
 pub(super) fn app(app: &App, node: &NodeId, key_value: Arc<dyn KeyValue>) -> AppSettings {
     AppSettings {
+        admission: app.admission,
         namespace: app.namespace.as_str().into(),
         node: node.clone(),
         instances: app.instances,
@@ -204,7 +212,6 @@ pub(super) fn app(app: &App, node: &NodeId, key_value: Arc<dyn KeyValue>) -> App
             Dispatch::RoundRobin => wasm::Dispatch::RoundRobin,
             Dispatch::Sticky => wasm::Dispatch::Sticky,
         },
-        admission: app.admission,
         limits: Limits {
             memory: app.limits.memory.in_memory(),
             time: Duration::from_millis(app.limits.time_ms),

@@ -3,7 +3,7 @@
 mod io_node;
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::place::Places;
 use super::{App, Config, ConfigError, IoServer, Role};
@@ -86,11 +86,33 @@ impl Check<'_> {
             &["http", "max-connections"],
             "must be 1 or more",
         );
-        self.require(
-            config.http.header_timeout_ms > 0,
-            &["http", "header-timeout-ms"],
-            "must be 1 or more",
-        );
+        for (key, number) in [
+            ("header-timeout-ms", config.http.header_timeout_ms),
+            ("body-timeout-ms", config.http.body_timeout_ms),
+        ] {
+            self.require(number > 0, &["http", key], "must be 1 or more");
+        }
+        self.certificate("http", &config.http.tls_cert, &config.http.tls_key);
+    }
+
+    /// A certificate and its key are named both or not at all, and are there.
+    fn certificate(&mut self, section: &str, cert: &Option<PathBuf>, key: &Option<PathBuf>) {
+        if cert.is_some() != key.is_some() {
+            let (given, missing) = match cert {
+                Some(_) => ("tls-cert", "tls-key"),
+                None => ("tls-key", "tls-cert"),
+            };
+            let problem = format!("goes together with {missing}; name both");
+            self.refuse(&[section, given], problem);
+        }
+        self.file(&[section, "tls-cert"], cert);
+        self.file(&[section, "tls-key"], key);
+    }
+
+    fn file(&mut self, path: &[&str], file: &Option<PathBuf>) {
+        if let Some(file) = file.as_ref().filter(|file| !file.is_file()) {
+            self.refuse(path, format!("there is no file {}", file.display()));
+        }
     }
 
     fn frontend(&mut self, config: &Config) {
@@ -152,25 +174,8 @@ impl Check<'_> {
             &["transport", "lease-ms"],
             &problem,
         );
-        if transport.tls_cert.is_some() != transport.tls_key.is_some() {
-            let (given, missing) = match transport.tls_cert {
-                Some(_) => ("tls-cert", "tls-key"),
-                None => ("tls-key", "tls-cert"),
-            };
-            self.refuse(
-                &["transport", given],
-                format!("goes together with {missing}; name both"),
-            );
-        }
-        for (key, file) in [
-            ("tls-ca", &transport.tls_ca),
-            ("tls-cert", &transport.tls_cert),
-            ("tls-key", &transport.tls_key),
-        ] {
-            if let Some(file) = file.as_ref().filter(|file| !file.is_file()) {
-                self.refuse(&["transport", key], format!("there is no file {}", file.display()));
-            }
-        }
+        self.file(&["transport", "tls-ca"], &transport.tls_ca);
+        self.certificate("transport", &transport.tls_cert, &transport.tls_key);
     }
 
     fn app_node(&mut self, config: &Config) {

@@ -31,6 +31,9 @@ impl Default for Http {
             listen: "0.0.0.0:8080".into(),
             max_connections: 10_000,
             header_timeout_ms: 10_000,
+            body_timeout_ms: 10_000,
+            tls_cert: None,
+            tls_key: None,
         }
     }
 }

@@ -30,7 +30,7 @@ pub struct IoNode {
     pub send_buffer: Size,
     /// Time that an event may wait to be taken in before it is refused to its client. Default: 10,000.
     pub refuse_after_ms: u64,
-    /// Time over which connections are closed when the process ends. Default: 5,000.
+    /// Time over which connections are closed when the process ends. Default: 1,000.
     pub drain_ms: u64,
     /// What clients may connect by. Default: polling and websocket.
     pub transports: Vec<ClientTransport>,
@@ -89,7 +89,7 @@ impl Default for IoNode {
             max_payload: Size(1_000_000),
             send_buffer: Size(4_000_000),
             refuse_after_ms: 10_000,
-            drain_ms: 5_000,
+            drain_ms: 1_000,
             transports: vec![ClientTransport::Polling, ClientTransport::Websocket],
             parser: Parser::Json,
             socket_io_2: false,

@@ -78,6 +78,12 @@ pub struct Http {
     pub max_connections: usize,
     /// How long a client may take to send the headers of a request, and to begin the next one. Default: 10,000.
     pub header_timeout_ms: u64,
+    /// How long it may take to send the body of one. Default: 10,000.
+    pub body_timeout_ms: u64,
+    /// PEM file of certificates; with it and its key the port speaks TLS and nothing else. Default: none.
+    pub tls_cert: Option<PathBuf>,
+    /// PEM file of the certificate's private key. Default: none.
+    pub tls_key: Option<PathBuf>,
 }
 
 /// `[frontend]`
@@ -307,6 +313,12 @@ impl Config {
             .filter(|socket| !socket.as_os_str().is_empty())
         {
             places.resolve(socket, &["admin", "socket"]);
+        }
+        let http = &mut self.http;
+        for (key, file) in [("tls-cert", &mut http.tls_cert), ("tls-key", &mut http.tls_key)] {
+            if let Some(file) = file {
+                places.resolve(file, &["http", key]);
+            }
         }
         let transport = &mut self.transport;
         for (key, file) in [

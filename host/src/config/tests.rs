@@ -75,6 +75,8 @@ fn the_example_is_a_valid_config_of_defaults() {
         "token.secret",
         "token.pem",
         "token-ca.pem",
+        "https.pem",
+        "https.key",
     ] {
         std::fs::write(folder.0.path().join(file), "").unwrap();
     }
@@ -248,6 +250,18 @@ fn what_is_wrong_in_the_file_is_named_with_key_file_and_line() {
         (
             "[transport]\nlease-ms = 100\n",
             "plugnode.toml:2: transport.lease-ms: must be 500 or more",
+        ),
+        (
+            "[http]\nbody-timeout-ms = 0\n",
+            "plugnode.toml:2: http.body-timeout-ms: must be 1 or more",
+        ),
+        (
+            "[http]\ntls-key = \"chat.wasm\"\n",
+            "plugnode.toml:2: http.tls-key: goes together with tls-cert; name both",
+        ),
+        (
+            "[http]\ntls-key = \"chat.wasm\"\ntls-cert = \"no.pem\"\n",
+            "plugnode.toml:3: http.tls-cert: there is no file no.pem",
         ),
         (
             "[transport]\ntls-cert = \"chat.wasm\"\n",

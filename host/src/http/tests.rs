@@ -15,9 +15,24 @@ use tokio::time::timeout;
 
 use super::*;
 
+mod websockets;
+
 const SOON: Duration = Duration::from_secs(10);
 
 async fn start<S, B>(service: S, settings: HttpSettings) -> (SocketAddr, Shutdown)
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    start_with(service, None, settings).await
+}
+
+async fn start_with<S, B>(
+    service: S,
+    websockets: Option<Arc<dyn WebSockets>>,
+    settings: HttpSettings,
+) -> (SocketAddr, Shutdown)
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send,
@@ -27,7 +42,7 @@ where
     let address = listener.local_addr().unwrap();
     let shutdown = Shutdown::new();
     let ours = shutdown.clone();
-    shutdown.spawn(async move { serve(listener, service, &settings, ours).await });
+    shutdown.spawn(async move { serve_with_websockets(listener, service, websockets, &settings, ours).await });
     (address, shutdown)
 }
 

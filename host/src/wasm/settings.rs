@@ -75,7 +75,7 @@ pub struct Grants {
 /// What a [`Pool`](super::Pool) needs to know about its app.
 #[derive(Clone)]
 pub struct AppSettings {
-    /// The namespace that the app is bound to.
+    /// The namespace that the app is bound to, or the pattern of several, which is then its name.
     pub namespace: Namespace,
     /// The node that the pool is on.
     pub node: NodeId,

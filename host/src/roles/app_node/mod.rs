@@ -17,7 +17,6 @@ mod tally;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -30,6 +29,7 @@ use self::app::App;
 use self::ownership::Ownership;
 use self::rollouts::Rollouts;
 use crate::message::{Namespace, NodeId, SessionId};
+use crate::namespaces::Namespaces;
 use crate::shutdown::Shutdown;
 use crate::transport::Transport;
 use crate::wasm::{AppSettings, Engine};
@@ -92,7 +92,7 @@ impl AppNode {
         transport: Arc<dyn Transport>,
         shutdown: &Shutdown,
     ) -> Result<Self> {
-        let mut apps = HashMap::new();
+        let mut apps = Apps::default();
         for source in settings.apps {
             let namespace = source.settings.namespace.clone();
             let app = first::start(source, settings.kept_releases, &*transport, &engine, shutdown)
@@ -100,10 +100,9 @@ impl AppNode {
                 .with_context(|| format!("app {namespace:?} cannot start"))?;
             let in_use = app.in_use();
             info!(app = %namespace, release = in_use.number, component = in_use.component.release(), "app started");
-            apps.insert(namespace, Arc::new(app));
+            apps.insert(app)?;
         }
-        let store_away = AtomicBool::new(false);
-        let apps = Arc::new(Apps { apps, store_away });
+        let apps = Arc::new(apps);
         let board = transport.board().await.context("cannot read the board of releases")?;
         let leases = transport
             .join_app(settings.name.clone())
@@ -130,20 +129,31 @@ impl AppNode {
     }
 }
 
-/// Every app of this node, by its namespace.
+/// Every app of this node, and which one a namespace means.
+#[derive(Default)]
 struct Apps {
-    apps: HashMap<Namespace, Arc<App>>,
+    apps: Vec<Arc<App>>,
+    by_namespace: Namespaces<Arc<App>>,
     /// Whether events wait for the key-value store.
     store_away: AtomicBool,
 }
 
 impl Apps {
+    fn insert(&mut self, app: App) -> Result<()> {
+        let app = Arc::new(app);
+        self.by_namespace
+            .insert(app.settings.namespace.as_str(), app.clone())
+            .map_err(anyhow::Error::msg)?;
+        self.apps.push(app);
+        Ok(())
+    }
+
     fn get(&self, namespace: &Namespace) -> Option<&Arc<App>> {
-        self.apps.get(namespace)
+        self.by_namespace.find(namespace.as_str())
     }
 
     fn all(&self) -> impl Iterator<Item = &Arc<App>> {
-        self.apps.values()
+        self.apps.iter()
     }
 
     /// Takes note of an event that waits for the key-value store.
@@ -162,11 +172,11 @@ impl Apps {
 
     /// Lets all instances go.
     fn retire(&self) {
-        self.apps.values().for_each(|app| app.retire());
+        self.apps.iter().for_each(|app| app.retire());
     }
 
     fn forget(&self, namespace: &Namespace, client: &SessionId) {
-        if let Some(app) = self.apps.get(namespace) {
+        if let Some(app) = self.get(namespace) {
             app.forget(namespace, client);
         }
     }

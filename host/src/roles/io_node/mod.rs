@@ -53,7 +53,6 @@ use self::entrance::Entrance;
 use self::incarnation::Gate;
 use self::membership::{Joined, Membership};
 use self::protocol::Protocol;
-use self::service::Terms;
 use self::session::{Bounds, Sessions};
 use self::token::Tokens;
 use crate::message::Namespace;
@@ -104,8 +103,6 @@ pub struct IoNodeSettings {
     pub socket_io_2: bool,
     /// How many channels a client may be subscribed to.
     pub channels_per_client: usize,
-    /// Over how long connections are ended when the process ends.
-    pub drain: Duration,
     /// Origins whose pages may connect, besides those of the host that the request goes to: `*`, or such as
     /// `https://example.com`.
     pub allowed_origins: Vec<String>,
@@ -119,6 +116,8 @@ pub struct IoNodeSettings {
     pub handshake_delay: Duration,
     /// The tokens that clients have to show, if they have to.
     pub token: Option<TokenSettings>,
+    /// Over how long connections are ended when the process ends.
+    pub drain: Duration,
 }
 
 /// Where clients come to an app.
@@ -181,19 +180,7 @@ where
         .join_io(settings.node.clone())
         .await
         .context("cannot join the transport")?;
-    let terms = Terms {
-        signs_of_life: settings.ping_timeout / 3,
-        max_payload: settings.max_payload,
-        websocket: settings.websocket,
-    };
-    let service = IoService::new(
-        engine,
-        settings.path.clone(),
-        sessions.clone(),
-        gate.clone(),
-        entrance,
-        terms,
-    );
+    let service = IoService::new(engine, &settings, sessions.clone(), gate.clone(), entrance);
 
     info!(io_node = %settings.node.id, path = settings.path, "io-node started");
     let (incarnation, events) = gate.open();

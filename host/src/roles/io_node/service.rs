@@ -29,6 +29,7 @@ use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
+use super::IoNodeSettings;
 use super::entrance::Entrance;
 use super::incarnation::Gate;
 use super::limits::{Place, TooMany};
@@ -71,13 +72,15 @@ pub struct IoService<S: Clone> {
 
 /// What sessions are held to.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Terms {
+struct Terms {
     /// The time between two answers to pings that are given in a paused client's place.
-    pub(super) signs_of_life: Duration,
+    signs_of_life: Duration,
     /// The most bytes that a request may bring.
-    pub(super) max_payload: usize,
+    max_payload: usize,
     /// Whether there are websockets.
-    pub(super) websocket: bool,
+    websocket: bool,
+    /// Whether clients of Socket.IO 2 are taken, who speak version 3 of Engine.IO.
+    version_3: bool,
 }
 
 /// What a request asks of Engine.IO.
@@ -101,12 +104,17 @@ enum Version {
 impl<S: Clone> IoService<S> {
     pub(super) fn new(
         engine: Engine<S>,
-        path: String,
+        settings: &IoNodeSettings,
         sessions: Arc<Sessions>,
         gate: Arc<Gate>,
         entrance: Entrance,
-        terms: Terms,
     ) -> Self {
+        let terms = Terms {
+            signs_of_life: settings.ping_timeout / 3,
+            max_payload: settings.max_payload,
+            websocket: settings.websocket,
+            version_3: settings.socket_io_2,
+        };
         let heartbeat = |first, spared| {
             Arc::new(Heartbeat {
                 sign_of_life: PONG_FRAME,
@@ -123,7 +131,7 @@ impl<S: Clone> IoService<S> {
         ];
         Self {
             engine,
-            path: path.into(),
+            path: settings.path.as_str().into(),
             sessions,
             gate,
             entrance: Arc::new(entrance),
@@ -150,17 +158,19 @@ impl<S: Clone> IoService<S> {
         }
         let pairs = || uri.query().unwrap_or_default().split('&');
         let value = |key: &str| pairs().find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
+        // The engine reads these up to another `=`, and what it reads has to be what is read here.
+        let word = |key: &str| value(key)?.split('=').next();
         Some(Question {
             sid: match value("sid") {
                 Some(sid) => Some(sid.parse().ok()?),
                 None => None,
             },
-            version: match value("EIO")? {
+            version: match word("EIO")? {
                 "3" => Version::V3,
                 "4" => Version::V4,
                 _ => return None,
             },
-            websocket: match value("transport")? {
+            websocket: match word("transport")? {
                 "websocket" => true,
                 "polling" => false,
                 _ => return None,
@@ -171,14 +181,23 @@ impl<S: Clone> IoService<S> {
 
     /// What a request is told that is not to reach the engine.
     fn refusal(&self, question: &Question) -> Option<Response<AnswerBody>> {
-        if question.sid.is_some() || self.gate.is_open() {
-            return None;
+        match question.sid {
+            None if question.version == Version::V3 && !self.terms.version_3 => {
+                Some(mistaken(r#"{"code":5,"message":"Unsupported protocol version"}"#))
+            }
+            None if !self.gate.is_open() => {
+                counts::SESSIONS_REFUSED.one();
+                // Come again: what the io-node cannot do now, it or another soon can.
+                let mut refusal = answer(StatusCode::SERVICE_UNAVAILABLE);
+                refusal.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+                Some(refusal)
+            }
+            // Of this the engine would take the websocket first.
+            Some(sid) if question.websocket && self.sessions.find(sid).is_none() => {
+                Some(mistaken(r#"{"code":1,"message":"Session ID unknown"}"#))
+            }
+            _ => None,
         }
-        counts::SESSIONS_REFUSED.one();
-        // Come again: what the io-node cannot do now, it or another soon can.
-        let mut refusal = answer(StatusCode::SERVICE_UNAVAILABLE);
-        refusal.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-        Some(refusal)
     }
 
     /// Takes from a request what the engine does not need: it keeps all of it for as long as the session lives, and by
@@ -221,7 +240,7 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: std::error::Error + Send + Sync + 'static,
 {
-    /// Ends a polling session, at once and from wherever something is let go, the way its client would: by a close packet.
+    /// Ends a session that polls the way its client would: by a close packet of Engine.IO.
     fn end_session(&self, sid: Sid) {
         // Where nothing runs any more, nothing needs an end; and what is said in one piece is heard in one.
         if Handle::try_current().is_ok() {
@@ -270,7 +289,9 @@ where
             Err(forbidden) => {
                 debug!("a request is refused: {forbidden}");
                 counts::PAGES_REFUSED.one();
-                return Ok(told(StatusCode::FORBIDDEN, &forbidden));
+                let mut answer = told(StatusCode::FORBIDDEN, &forbidden);
+                answer.headers_mut().insert(VARY, HeaderValue::from_static("origin"));
+                return Ok(answer);
             }
         };
         if Origins::is_preflight(request.method(), request.headers()) {
@@ -489,9 +510,8 @@ fn answer(status: StatusCode) -> Response<AnswerBody> {
 fn told(status: StatusCode, wrong: &impl Display) -> Response<AnswerBody> {
     let mut answer = Response::new(whole(format!("{wrong}\n").into()));
     *answer.status_mut() = status;
-    let headers = answer.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    headers.insert(VARY, HeaderValue::from_static("origin"));
+    let text = HeaderValue::from_static("text/plain; charset=utf-8");
+    answer.headers_mut().insert(CONTENT_TYPE, text);
     answer
 }
 
@@ -502,6 +522,15 @@ fn too_many_answer(too_many: TooMany) -> Response<AnswerBody> {
     if let TooMany::Connects(wait) = too_many {
         answer.headers_mut().insert(RETRY_AFTER, (wait.as_secs() + 1).into());
     }
+    answer
+}
+
+/// Says what is wrong with a request, in the words of Engine.IO.
+fn mistaken(json: &'static str) -> Response<AnswerBody> {
+    let mut answer = Response::new(whole(Bytes::from_static(json.as_bytes())));
+    *answer.status_mut() = StatusCode::BAD_REQUEST;
+    let json = HeaderValue::from_static("application/json");
+    answer.headers_mut().insert(CONTENT_TYPE, json);
     answer
 }
 

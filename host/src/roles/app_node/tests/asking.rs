@@ -139,6 +139,36 @@ async fn without_admission_everybody_comes_in_and_refusing_is_an_error() {
 }
 
 #[tokio::test]
+async fn an_app_of_a_pattern_has_the_events_of_every_namespace_that_it_matches() {
+    let mut app = Fixture::start("/shop/{id}", false).await;
+    let in_namespace = |namespace: &str, event: Event| Event {
+        namespace: namespace.into(),
+        ..event
+    };
+    let events = vec![
+        in_namespace("/shop/7", connection("a")),
+        in_namespace("/shop/8", connection("a")),
+        in_namespace("/shop/7", saying("a", "say", r#"["news","hi",1]"#)),
+        in_namespace("/shop/8", saying("a", "say", r#"["news","hi",1]"#)),
+        in_namespace("/shop", connection("a")),
+    ];
+    let commands = app.commands(events, 4).await;
+    let mut spoken: Vec<&str> = commands.iter().filter_map(spoken_in).collect();
+    spoken.sort_unstable();
+    assert_eq!(spoken, ["/shop/7", "/shop/8"]);
+    let dead = app.memory.dead_letters(10).await.unwrap();
+    assert!(dead[0].death.reason.contains(r#"no app is bound to namespace "/shop""#));
+    end(app.shutdown).await;
+}
+
+fn spoken_in(command: &Command) -> Option<&str> {
+    match command {
+        Command::Publish { to, .. } => Some(to.namespace.as_str()),
+        _ => None,
+    }
+}
+
+#[tokio::test]
 async fn questions_go_to_every_io_node_under_a_name_of_their_own() {
     let mut app = Fixture::start("/", false).await;
     let events = vec![

@@ -24,6 +24,7 @@ use crate::transport::{
 };
 
 mod admission;
+mod engine;
 mod entrance;
 mod faults;
 mod packets;
@@ -31,6 +32,8 @@ mod packets;
 const SOON: Duration = Duration::from_secs(20);
 /// Longer than anything that does happen takes.
 const MOMENT: Duration = Duration::from_millis(200);
+
+const BODY_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The memory transport behind two valves: one for joining and one for taking events in.
 struct Valves {
@@ -158,15 +161,19 @@ impl Fixture {
             encoding: Encoding::Json,
             socket_io_2: false,
             channels_per_client: 100,
-            drain: Duration::ZERO,
             allowed_origins: Vec::new(),
             per_address: PerAddress::default(),
             events_per_second: None,
             attributes: Vec::new(),
             handshake_delay: Duration::ZERO,
             token: None,
+            drain: Duration::ZERO,
         };
         change(&mut settings);
+        let http = HttpSettings {
+            body_timeout: BODY_TIMEOUT,
+            ..HttpSettings::default()
+        };
         let shutdown = Shutdown::new();
         let inner = service_fn(async |_| Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())));
         let service = start(settings, transport.clone(), inner, &shutdown).await.unwrap();
@@ -176,8 +183,7 @@ impl Fixture {
         let ending = shutdown.clone();
         let websockets: Arc<dyn server::WebSockets> = Arc::new(service.clone());
         shutdown.spawn(async move {
-            let settings = HttpSettings::default();
-            server::serve_with_websockets(listener, service, websockets, &settings, ending).await;
+            server::serve_with_websockets(listener, service, websockets, &http, ending).await;
         });
         Self {
             transport,

@@ -1,0 +1,230 @@
+//! What is mended of the engine, and what is asked of it wrongly, as clients see it.
+
+use super::*;
+
+const OPEN: &str = "GET /socket.io/?EIO=4&transport=polling";
+
+/// A client that polls.
+struct Polling<'a> {
+    fixture: &'a Fixture,
+    sid: String,
+}
+
+impl<'a> Polling<'a> {
+    async fn open(fixture: &'a Fixture) -> Self {
+        let opened = fixture.http(OPEN, "").await;
+        let (head, body) = opened.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("content-length: {}", body.len())), "{opened}");
+        let open: serde_json::Value = serde_json::from_str(body.strip_prefix('0').unwrap()).unwrap();
+        let sid = open["sid"].as_str().unwrap().to_owned();
+        Self { fixture, sid }
+    }
+
+    fn address(&self) -> String {
+        format!("/socket.io/?EIO=4&transport=polling&sid={}", self.sid)
+    }
+
+    async fn post(&self, body: &str) -> String {
+        self.fixture.http(&format!("POST {}", self.address()), body).await
+    }
+
+    async fn poll(&self) -> String {
+        let answer = self.fixture.http(&format!("GET {}", self.address()), "").await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        match head.starts_with("HTTP/1.1 200") {
+            true => body.to_owned(),
+            false => format!("refused {body}"),
+        }
+    }
+
+    /// Waits until the session is no more.
+    async fn is_gone(&self) {
+        let gone = async {
+            while !self.post("3").await.starts_with("HTTP/1.1 400") {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(SOON, gone).await.expect("its session should end");
+    }
+}
+
+/// Begins a request, and leaves the rest to the caller.
+async fn begin(fixture: &Fixture, bytes: &str) -> TcpStream {
+    let mut tcp = TcpStream::connect(fixture.address).await.unwrap();
+    tcp.write_all(bytes.as_bytes()).await.unwrap();
+    tcp
+}
+
+async fn read_to_end(tcp: &mut TcpStream) -> String {
+    let mut answer = String::new();
+    timeout(SOON, tcp.read_to_string(&mut answer))
+        .await
+        .expect("it ends")
+        .unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn the_first_ping_comes_after_the_interval_on_both_transports() {
+    let every = Duration::from_millis(600);
+    let fixture = Fixture::pinging(every, MemorySettings::default()).await;
+    let began = std::time::Instant::now();
+    let url = format!("ws://{}/socket.io/?EIO=4&transport=websocket", fixture.address);
+    let (mut socket, _) = connect_async(url).await.unwrap();
+    let next = async |socket: &mut WebSocketStream<_>| {
+        timeout(SOON, socket.next())
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap()
+            .into_text()
+            .unwrap()
+    };
+    assert!(next(&mut socket).await.starts_with('0'));
+    let polling = Polling::open(&fixture).await;
+    for _ in 0..2 {
+        assert_eq!(next(&mut socket).await, "2");
+        assert!(began.elapsed() >= every, "it came after {:?}", began.elapsed());
+        socket.send(Message::text("3")).await.unwrap();
+        assert_eq!(polling.poll().await, "2");
+        assert!(began.elapsed() >= every, "it came after {:?}", began.elapsed());
+        polling.post("3").await;
+    }
+    assert!(began.elapsed() < every * 5);
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn a_session_whose_poll_is_abandoned_ends() {
+    let fixture = Fixture::start(MemorySettings::default()).await;
+    let mut app = fixture.app().await;
+    let polling = Polling::open(&fixture).await;
+    polling.post("40").await;
+    let connected = app.read().await;
+    assert!(polling.poll().await.starts_with("40"));
+    let poll = format!("GET {} HTTP/1.1\r\nhost: a\r\n\r\n", polling.address());
+    let waiting = begin(&fixture, &poll).await;
+    sleep(MOMENT).await;
+    drop(waiting);
+    polling.is_gone().await;
+    let client = connected[0].split(' ').next().unwrap();
+    assert_eq!(app.read().await, [format!("{client} disconnect")]);
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn a_second_poll_at_the_same_time_ends_the_session() {
+    let fixture = Fixture::start(MemorySettings::default()).await;
+    let polling = Polling::open(&fixture).await;
+    let (first, second) = tokio::join!(polling.poll(), async {
+        sleep(MOMENT).await;
+        polling.poll().await
+    });
+    assert!(!first.starts_with("refused"), "{first}");
+    assert!(second.starts_with("refused"), "{second}");
+    polling.is_gone().await;
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn a_session_moves_to_a_websocket_with_what_was_sent_meanwhile() {
+    let fixture = Fixture::start(MemorySettings::default()).await;
+    let mut app = fixture.app().await;
+    let polling = Polling::open(&fixture).await;
+    polling.post("40").await;
+    assert_eq!(app.read().await.len(), 1);
+    assert!(polling.poll().await.starts_with("40"));
+    let url = format!(
+        "ws://{}/socket.io/?EIO=4&transport=websocket&sid={}",
+        fixture.address, polling.sid
+    );
+    let waiting = polling.poll();
+    let upgrading = async {
+        let (mut socket, _) = connect_async(url).await.unwrap();
+        socket.send(Message::text("2probe")).await.unwrap();
+        let probed = timeout(SOON, socket.next()).await.unwrap().unwrap().unwrap();
+        assert_eq!(probed, Message::text("3probe"));
+        socket.send(Message::text("5")).await.unwrap();
+        socket
+    };
+    let (last, mut socket) = tokio::join!(waiting, upgrading);
+    assert_eq!(last, "6");
+    socket.send(Message::text("42[\"moved\"]")).await.unwrap();
+    assert!(app.read().await[0].ends_with(" moved"));
+    drop(socket);
+    assert!(app.read().await[0].ends_with(" disconnect"));
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn a_session_whose_upgrade_fails_ends() {
+    let fixture = Fixture::start(MemorySettings::default()).await;
+    let polling = Polling::open(&fixture).await;
+    let url = format!(
+        "ws://{}/socket.io/?EIO=4&transport=websocket&sid={}",
+        fixture.address, polling.sid
+    );
+    let (mut socket, _) = connect_async(url).await.unwrap();
+    socket.send(Message::text("nonsense")).await.unwrap();
+    polling.is_gone().await;
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn bodies_are_limited_in_size_and_time() {
+    let fixture = Fixture::start(MemorySettings::default()).await;
+    let polling = Polling::open(&fixture).await;
+    let post = format!("POST {} HTTP/1.1\r\nhost: a\r\n", polling.address());
+    let long = "4".repeat(100_001);
+    let declared = format!("{post}content-length: {}\r\n\r\n", long.len());
+    let answer = read_to_end(&mut begin(&fixture, &declared).await).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 413 ") && answer.contains("connection: close"),
+        "{answer}"
+    );
+    let mut chunked = begin(&fixture, &format!("{post}transfer-encoding: chunked\r\n\r\n")).await;
+    let chunk = format!("{:x}\r\n{long}\r\n", long.len());
+    chunked.write_all(chunk.as_bytes()).await.unwrap();
+    let mut answer = [0; 13];
+    timeout(SOON, chunked.read_exact(&mut answer)).await.unwrap().unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 413 ");
+
+    let mut slow = begin(&fixture, &format!("{post}content-length: 2\r\n\r\n4")).await;
+    let answer = read_to_end(&mut slow).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 408 ") && answer.contains("connection: close"),
+        "{answer}"
+    );
+    assert!(
+        polling.post("3").await.starts_with("HTTP/1.1 200"),
+        "the session is still there"
+    );
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_asked_wrongly_is_refused_in_the_words_of_engine_io() {
+    let fixture = Fixture::start(MemorySettings::default()).await;
+    let upgrade = "connection: close, upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+                   sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    for (query, code) in [
+        ("EIO=3&transport=polling", 5),
+        ("EIO=3&transport=websocket", 5),
+        ("EIO=9&transport=websocket", 5),
+        ("EIO=4&transport=pigeon", 0),
+        ("EIO=4&transport=polling&sid=AAAAAAAAAAAAAAHs", 1),
+        ("EIO=4&transport=websocket&sid=AAAAAAAAAAAAAAHs", 1),
+        ("EIO=4&transport=websocket&sid=none", 1),
+    ] {
+        let request = format!("GET /socket.io/?{query} HTTP/1.1\r\nhost: a\r\n{upgrade}\r\n");
+        let answer = read_to_end(&mut begin(&fixture, &request).await).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{query}: {answer}");
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        let told: serde_json::Value = serde_json::from_str(body).unwrap();
+        let told = told["code"]
+            .as_str()
+            .map_or_else(|| told["code"].to_string(), str::to_owned);
+        assert_eq!(told, code.to_string(), "{query}: {answer}");
+    }
+    fixture.stop().await;
+}

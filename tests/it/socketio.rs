@@ -1,0 +1,176 @@
+//! Socket.IO as others speak it: drivers made of official clients, and of bare packets, against the handler `conformance` as it
+//! is configured for them. Each in one process, over three io-nodes and Redis, and against Node's own server, which tells
+//! whether the driver is right.
+
+use std::path::PathBuf;
+
+use plugnode_tests::{Node, RedisServer, Reference, component, node_script, python_client, repository, rust_client};
+
+const SOCKET_IO_2: (&str, &str) = ("PLUGNODE_IO_NODE__SOCKET_IO_2", "true");
+const MSGPACK: (&str, &str) = ("PLUGNODE_IO_NODE__PARSER", "msgpack");
+
+#[tokio::test]
+async fn one_process_speaks_the_protocols() {
+    let node = alone("main", &[]).await;
+    node_script("protocol.mjs", &[&node.url()]).await;
+}
+
+#[tokio::test]
+async fn one_process_serves_the_client_of_socket_io_4() {
+    let node = alone("client", &[]).await;
+    node_script("client.mjs", &[&node.url()]).await;
+}
+
+#[tokio::test]
+async fn one_process_serves_the_client_of_socket_io_4_by_msgpack() {
+    let node = alone("client", &[MSGPACK]).await;
+    node_script("client.mjs", &[&node.url(), "msgpack"]).await;
+}
+
+#[tokio::test]
+async fn one_process_serves_the_client_of_socket_io_2() {
+    let client = alone("client", &[SOCKET_IO_2]).await;
+    let main = alone("main", &[SOCKET_IO_2]).await;
+    node_script("client2.mjs", &[&client.url(), &main.url()]).await;
+}
+
+#[tokio::test]
+async fn one_process_serves_many_clients() {
+    let node = alone("cluster", &[]).await;
+    node_script("cluster.mjs", &[&node.url()]).await;
+}
+
+#[tokio::test]
+async fn one_process_serves_a_client_in_python() {
+    let node = alone("main", &[]).await;
+    python_client(&[&node.url()]).await;
+}
+
+#[tokio::test]
+async fn one_process_serves_a_client_in_rust() {
+    let node = alone("main", &[]).await;
+    rust_client(&[&node.url()]).await;
+}
+
+#[tokio::test]
+async fn a_node_of_three_speaks_the_protocols() {
+    let three = Three::start("main", &[]).await;
+    node_script("protocol.mjs", &[&three.first()]).await;
+}
+
+#[tokio::test]
+async fn a_node_of_three_serves_the_client_of_socket_io_4() {
+    let three = Three::start("client", &[]).await;
+    node_script("client.mjs", &[&three.first()]).await;
+}
+
+#[tokio::test]
+async fn three_nodes_serve_the_client_of_socket_io_2() {
+    let client = Three::start("client", &[SOCKET_IO_2]).await;
+    let main = Three::start("main", &[SOCKET_IO_2]).await;
+    node_script("client2.mjs", &[&client.first(), &main.urls()]).await;
+}
+
+#[tokio::test]
+async fn three_nodes_are_one_server() {
+    let three = Three::start("cluster", &[]).await;
+    node_script("cluster.mjs", &[&three.urls()]).await;
+}
+
+#[tokio::test]
+async fn three_nodes_are_one_server_by_msgpack() {
+    let three = Three::start("cluster", &[MSGPACK]).await;
+    node_script("cluster.mjs", &[&three.urls(), "msgpack"]).await;
+}
+
+#[tokio::test]
+async fn three_nodes_serve_clients_in_python() {
+    let three = Three::start("main", &[]).await;
+    python_client(&[&three.urls()]).await;
+}
+
+#[tokio::test]
+async fn three_nodes_serve_clients_in_rust() {
+    let three = Three::start("main", &[]).await;
+    rust_client(&[&three.urls()]).await;
+}
+
+#[tokio::test]
+async fn nodes_own_server_is_what_the_drivers_describe() {
+    let main = Reference::start(&["main"]).await;
+    node_script("protocol.mjs", &[main.urls()]).await;
+    python_client(&[main.urls()]).await;
+    rust_client(&[main.urls()]).await;
+
+    let client = Reference::start(&["client"]).await;
+    node_script("client.mjs", &[client.urls()]).await;
+    let cluster = Reference::start(&["cluster"]).await;
+    node_script("cluster.mjs", &[cluster.urls()]).await;
+}
+
+#[tokio::test]
+async fn nodes_own_server_is_what_the_drivers_describe_when_it_speaks_otherwise() {
+    let (client, main) = (
+        Reference::start(&["client", "v2"]).await,
+        Reference::start(&["main", "v2"]).await,
+    );
+    node_script("client2.mjs", &[client.urls(), main.urls()]).await;
+
+    let client = Reference::start(&["client", "msgpack"]).await;
+    node_script("client.mjs", &[client.urls(), "msgpack"]).await;
+    let cluster = Reference::start(&["cluster", "msgpack"]).await;
+    node_script("cluster.mjs", &[cluster.urls(), "msgpack"]).await;
+}
+
+/// All roles in one process, on the memory transport.
+async fn alone(configuration: &str, variables: &[(&str, &str)]) -> Node {
+    Node::configured(&file(configuration), variables).await
+}
+
+/// Three io-nodes and two app-nodes, over Redis.
+struct Three {
+    io_nodes: Vec<Node>,
+    _app_nodes: Vec<Node>,
+    _redis: RedisServer,
+}
+
+impl Three {
+    async fn start(configuration: &str, variables: &[(&str, &str)]) -> Self {
+        let redis = RedisServer::start().await;
+        let url = redis.url();
+        let (mut io_nodes, mut app_nodes) = (Vec::new(), Vec::new());
+        for (role, count, nodes) in [("app-node", 2, &mut app_nodes), ("io-node", 3, &mut io_nodes)] {
+            for number in 1..=count {
+                let name = format!("{role}-{number}");
+                let own = [
+                    ("PLUGNODE_ROLES", role),
+                    ("PLUGNODE_TRANSPORT__URL", &url),
+                    ("PLUGNODE_IO_NODE__NAME", &name),
+                    ("PLUGNODE_APP_NODE__NAME", &name),
+                ];
+                nodes.push(Node::configured(&file(configuration), &[&own, variables].concat()).await);
+            }
+        }
+        Self {
+            io_nodes,
+            _app_nodes: app_nodes,
+            _redis: redis,
+        }
+    }
+
+    fn first(&self) -> String {
+        self.io_nodes[0].url()
+    }
+
+    /// The URLs of the io-nodes, with commas between.
+    fn urls(&self) -> String {
+        let urls: Vec<String> = self.io_nodes.iter().map(Node::url).collect();
+        urls.join(",")
+    }
+}
+
+/// A configuration of the handler, which names the component where it is built to.
+fn file(configuration: &str) -> PathBuf {
+    component("conformance");
+    repository().join(format!("examples/conformance/plugnode-{configuration}.toml"))
+}
