@@ -57,18 +57,15 @@ impl Summary {
                 self.list("clients");
             }
             Part::Channels { count, channels } => {
-                let is_whole = channels.len() == count as usize;
                 let known = self.channels();
-                let mut new = 0;
                 for (channel, clients) in channels {
-                    let sum = known.entry(channel.as_str()).or_insert_with(|| {
-                        new += 1;
-                        0.into()
-                    });
+                    let sum = known.entry(channel.as_str()).or_insert_with(|| 0.into());
                     *sum = (sum.as_u64().unwrap_or_default() + u64::from(clients)).into();
                 }
-                // Of names that were cut off it is not known whether another io-node has them, too.
-                self.count(if is_whole { new } else { count });
+                // Of names that were cut off it is not known whether other io-nodes have them, too.
+                let (named, most) = (known.len() as u64, u64::from(count));
+                let before = self.fields.get("count").and_then(Value::as_u64).unwrap_or_default();
+                self.fields.insert("count".into(), before.max(named).max(most).into());
             }
         }
     }

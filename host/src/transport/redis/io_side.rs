@@ -157,7 +157,13 @@ impl Inbox for RedisInbox {
     }
 
     async fn tell(&self, node: &NodeId, command: Command) -> Result<()> {
-        let shard = self.redis.layout.shard(0);
+        let layout = &self.redis.layout;
+        // The question is in the outbox of its asker's shard, and may not be overtaken.
+        let shard = match &command {
+            Command::Answer { asker, .. } => layout.shard_of(partition_of(&asker.client, layout.partitions)),
+            _ => 0,
+        };
+        let shard = layout.shard(shard);
         let keys = [shard.key("io")];
         let arguments = [
             shard.outbox(""),
