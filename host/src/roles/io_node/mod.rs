@@ -23,6 +23,7 @@ mod msgpack;
 mod opening;
 #[allow(dead_code, reason = "the way in does not ask it yet")]
 mod origin;
+mod placeholders;
 mod protocol;
 mod questions;
 mod requests;
