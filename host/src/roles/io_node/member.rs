@@ -12,8 +12,9 @@ use socketioxide_core::Sid;
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
+use super::attributes::MOST as ATTRIBUTES;
 use super::clients::Clients;
-use super::codec::Encoded;
+use super::codec::{Encoded, Revision};
 use super::directory::Directory;
 use super::incarnation::Incarnation;
 use super::requests::{Asked, Requests};
@@ -27,8 +28,6 @@ use crate::shutdown::Shutdown;
 
 /// How many acknowledgements a client may wait for at once; of older ones nothing is known any more.
 const ACKS: usize = 1_024;
-/// How many bytes of attributes are kept for a client.
-const ATTRIBUTES: usize = 16 * 1_024;
 /// How long a client that is to be disconnected may take to read what was sent to it.
 const FLUSH: Duration = Duration::from_secs(1);
 
@@ -84,7 +83,12 @@ impl Member {
             acks: BTreeSet::new(),
         };
         Arc::new(Self {
-            id: SessionId::from(sid.as_str()),
+            id: match (session.revision, clients.namespace.as_str()) {
+                (Revision::V5, _) => SessionId::from(sid.as_str()),
+                // These make up their id themselves, by that of the session.
+                (Revision::V4, "/") => SessionId::from(session.id.as_str()),
+                (Revision::V4, namespace) => SessionId::from(format!("{namespace}#{}", session.id)),
+            },
             session: session.clone(),
             clients: clients.clone(),
             requests: Requests::default(),
