@@ -19,6 +19,8 @@
 //! command or a role is to add one file and to name it in one place.
 
 pub mod admin;
+#[cfg(test)]
+mod arbitrary;
 pub mod cli;
 pub mod config;
 pub mod counts;

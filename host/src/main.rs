@@ -4,6 +4,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use plugnode::cli::{Arguments, Verb, check, compile, dead, deploy, dev, new, releases, rollback, run, status};
+use tikv_jemallocator::Jemalloc;
+
+/// Gives back to the system what clients who left had, by a thread of its own; glibc keeps most of it for good.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().verb {

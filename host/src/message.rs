@@ -622,4 +622,37 @@ mod tests {
             assert!(text.parse::<EventId>().is_err(), "{text:?}");
         }
     }
+
+    mod arbitrary {
+        use proptest::prelude::*;
+
+        use super::*;
+        use crate::arbitrary::{nearly_text, one_of, text};
+
+        proptest! {
+            #[test]
+            fn ids_are_read_as_they_are_written(
+                partition in any::<u16>(),
+                sequence in any::<u64>(),
+                number in any::<i64>(),
+                client in "[a-zA-Z0-9_-]{0,20}",
+                namespace in text(),
+            ) {
+                let id = EventId { partition: Partition(partition), sequence };
+                prop_assert_eq!(id.to_string().parse(), Ok(id));
+                let id = AckId { namespace: namespace.into(), client: client.into(), number };
+                prop_assert_eq!(id.to_string().parse(), Ok(id));
+            }
+
+            #[test]
+            fn what_is_no_id_is_refused(given in nearly_text(one_of(&["002a-0000000001f4", "7.abc./chat", "-1.a.b.c", "é-é"]))) {
+                if let Ok(id) = given.parse::<EventId>() {
+                    prop_assert_eq!(id.to_string().parse(), Ok(id));
+                }
+                if let Ok(id) = given.parse::<AckId>() {
+                    prop_assert_eq!(id.to_string().parse(), Ok(id));
+                }
+            }
+        }
+    }
 }

@@ -131,4 +131,54 @@ mod tests {
             assert!(error.contains(reason) && error.contains(second), "{error}");
         }
     }
+
+    mod arbitrary {
+        use proptest::collection::vec;
+        use proptest::prelude::*;
+
+        use super::*;
+        use crate::arbitrary::{nearly_text, one_of, text};
+
+        fn name() -> impl Strategy<Value = String> {
+            let known = one_of(&[
+                "/",
+                "/shop/{id}",
+                "/shop/new",
+                "/team-{name}",
+                "/{*rest}",
+                "/a/{b}/c",
+                "/{{x}}",
+                "/{a}-{b}",
+            ]);
+            prop_oneof![3 => nearly_text(known), 1 => text().prop_map(|name| format!("/{name}"))]
+        }
+
+        proptest! {
+            #[test]
+            fn any_name_is_refused_or_bound_and_any_is_looked_up(names in vec(name(), 0..8), asked in vec(name(), 0..8)) {
+                let mut namespaces = Namespaces::default();
+                let mut bound = Vec::new();
+                for name in names {
+                    match namespaces.insert(&name, name.clone()) {
+                        Ok(()) => bound.push(name),
+                        Err(reason) => {
+                            let shown = format!("{name:?}");
+                            prop_assert!(reason.contains(&shown), "{reason}");
+                        }
+                    }
+                }
+                for name in &bound {
+                    if !name.contains(['{', '}']) {
+                        prop_assert_eq!(namespaces.find(name), Some(name), "its own name comes first");
+                    }
+                }
+                for name in asked {
+                    if let Some(found) = namespaces.find(&name) {
+                        let is_pattern = found.contains('{');
+                        prop_assert!(bound.contains(found) && (is_pattern || *found == name));
+                    }
+                }
+            }
+        }
+    }
 }

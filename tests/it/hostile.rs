@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use plugnode_tests::{Client, Heard, Node, component, within};
+use plugnode_tests::{Client, Heard, Hostility, Node, component, within};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -181,6 +181,30 @@ async fn a_flood_is_slowed_and_loses_nothing() {
     assert!(node.is_running());
     let grown = node.memory().saturating_sub(before);
     assert!(grown < 100 << 20, "memory grew by {} MB", grown >> 20);
+}
+
+/// PLUGNODE_FUZZ_SEED has the same input again, PLUGNODE_FUZZ_INPUTS more of it.
+fn hostility() -> Hostility {
+    let number = |name: &str| {
+        std::env::var(name)
+            .ok()
+            .map(|text| text.parse().expect("it is a whole number"))
+    };
+    let clock = std::time::UNIX_EPOCH.elapsed().map_or(1, |since| since.as_secs());
+    Hostility {
+        seed: number("PLUGNODE_FUZZ_SEED").unwrap_or(clock),
+        inputs: number("PLUGNODE_FUZZ_INPUTS").unwrap_or(3_000) as usize,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thousands_of_odd_inputs_disturb_nobody_and_leave_nothing() {
+    hostility().play("").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nor_do_they_in_messagepack() {
+    hostility().play("parser = \"msgpack\"").await;
 }
 
 const POLLING: &str = "/socket.io/?EIO=4&transport=polling";

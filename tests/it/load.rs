@@ -1,6 +1,7 @@
 //! Many clients at once: nothing lost, nothing doubled, each client's order kept.
 
 use futures_util::future::join_all;
+use plugnode_tests::crowd::{ComingAndGoing, LargeMessages};
 use plugnode_tests::{Client, Heard, Node, component, within_minutes};
 use serde_json::json;
 
@@ -97,4 +98,14 @@ async fn who_reads_nothing_is_disconnected_and_others_go_on() {
     let (event, args) = watcher.event().await;
     assert_eq!((event.as_str(), &args[0]), ("gone", &json!(slow.id())));
     assert!(args[1].as_str().expect("a reason").contains("slow reader"), "{args:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_clients_that_come_and_go_nothing_is_left() {
+    ComingAndGoing::SHORT.play().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_large_messages_and_many_who_left_the_memory_comes_back() {
+    LargeMessages::SHORT.play().await;
 }

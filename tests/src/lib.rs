@@ -3,13 +3,16 @@
 //! Nothing here knows the host's code. A test starts a [`Node`] with the configuration a user would write, speaks to it as
 //! clients do, and waits for what must happen, with a limit in time.
 
+pub mod bare;
 mod certificates;
 pub mod check;
 mod client;
 mod cluster;
 mod console;
+pub mod crowd;
 pub mod faults;
 mod flaw;
+mod hostility;
 mod node;
 mod ports;
 mod proxy;
@@ -28,6 +31,7 @@ pub use client::{Client, Heard, Refused};
 pub use cluster::Cluster;
 pub use console::{Answer, Console};
 pub use flaw::Flaw;
+pub use hostility::Hostility;
 pub use node::{Node, app, run_to_end};
 pub use ports::free_port;
 pub use proxy::Proxy;

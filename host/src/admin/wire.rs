@@ -87,3 +87,60 @@ pub(super) async fn read<T: DeserializeOwned>(from: &mut (impl AsyncRead + Unpin
 fn invalid(reason: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, reason)
 }
+
+#[cfg(test)]
+mod tests {
+    mod arbitrary {
+        use proptest::prelude::*;
+
+        use super::super::*;
+        use crate::arbitrary::{bytes, nearly, peak, text};
+
+        fn run<T>(work: impl Future<Output = T>) -> T {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .build()
+                .expect("a runtime can be made");
+            runtime.block_on(work)
+        }
+
+        fn frame(message: &impl Serialize) -> Vec<u8> {
+            let mut frame = Vec::new();
+            run(write(&mut frame, message)).expect("memory takes what is written to it");
+            frame
+        }
+
+        fn message() -> impl Strategy<Value = Vec<u8>> {
+            prop_oneof![
+                bytes(40).prop_map(|component| frame(&Request::PutComponent(component.into()))),
+                (any::<u64>(), text()).prop_map(|(version, board)| frame(&Request::PostBoard(version, board))),
+                text().prop_map(|report| frame(&Request::Report(report))),
+                (any::<u64>(), text()).prop_map(|(version, board)| frame(&Answer::Board(version, board))),
+                (text(), proptest::option::of(text()))
+                    .prop_map(|(node, report)| frame(&Answer::AppNodes(vec![(NodeId::from(node), report)]))),
+                Just(frame(&Request::Backlog)),
+            ]
+        }
+
+        proptest! {
+            #[test]
+            fn whatever_comes_over_the_socket_is_read_or_refused(
+                sent in prop_oneof![3 => nearly(message()), 1 => bytes(100)],
+                most in prop_oneof![Just(1_000_usize), Just(usize::MAX)],
+            ) {
+                let (_, peak) = peak(|| run(async {
+                    let _ = read::<Request>(&mut &sent[..], most).await;
+                    read::<Answer>(&mut &sent[..], most).await.is_ok()
+                }));
+                prop_assert!(peak <= 64 * sent.len() as u64 + (64 << 10), "{peak} bytes for {}", sent.len());
+            }
+
+            #[test]
+            fn what_is_written_is_read(version in any::<u64>(), board in text()) {
+                let sent = frame(&Request::PostBoard(version, board.clone()));
+                let read = run(read::<Request>(&mut &sent[..], sent.len())).expect("it is well formed");
+                prop_assert!(matches!(read, Request::PostBoard(same, text) if same == version && text == board));
+                prop_assert!(run(super::super::read::<Request>(&mut &sent[..sent.len() - 1], sent.len())).is_err());
+            }
+        }
+    }
+}

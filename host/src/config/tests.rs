@@ -490,3 +490,51 @@ fn a_secret_is_shown_to_nobody() {
     assert!(!format!("{config:?}").contains("hunter2"));
     assert!(!serde_json::to_string(&config).unwrap().contains("hunter2"));
 }
+
+mod arbitrary {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::arbitrary::{nearly_text, one_of, text};
+
+    fn variable() -> impl Strategy<Value = (String, String)> {
+        let name = nearly_text(one_of(&[
+            "PLUGNODE_ROLES",
+            "PLUGNODE_IO_NODE__MAX_PAYLOAD",
+            "PLUGNODE_IO_NODE__ATTRIBUTES__USER",
+            "PLUGNODE_TRANSPORT__URL",
+            "PLUGNODE_APP__0__NAMESPACE",
+            "PLUGNODE_APP__1__COMPONENT",
+            "PLUGNODE_APP__99999999999__COMPONENT",
+            "PLUGNODE_HTTP__LISTEN",
+            "PORT",
+        ]));
+        let value = nearly_text(one_of(&[
+            "8",
+            "[\"a\", \"b\"]",
+            "1MB",
+            "frontend,io-node",
+            "redis://h",
+            "99999999999999999999TB",
+        ]));
+        (name, prop_oneof![3 => value, 1 => text()])
+    }
+
+    proptest! {
+        // Each writes a file, and reads all there is to configure.
+        #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases / 4, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_file_and_any_variables_are_read_or_refused_in_words(
+            file in nearly_text(prop_oneof![Just(uncommented()), Just(APP.to_owned()), Just(EXAMPLE.to_owned())]),
+            variables in vec(variable(), 0..4),
+        ) {
+            let folder = Folder::with(&file);
+            let variables: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (&**name, &**value)).collect();
+            if let Err(problems) = folder.load(&variables) {
+                prop_assert!(!problems.to_string().is_empty());
+            }
+        }
+    }
+}

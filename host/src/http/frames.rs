@@ -62,6 +62,9 @@ impl Frames {
         let mut place = self.clone();
         let mut at = 0;
         while at < bytes.len() && !(place.is_between_frames() && bytes[at..].starts_with(frame)) {
+            if place.broken {
+                return bytes.len();
+            }
             let until = bytes.len().min(at.saturating_add(place.step()));
             place.saw(&bytes[at..until]);
             at = until;
@@ -249,6 +252,124 @@ mod tests {
             let mut frames = Frames::new(0);
             frames.saw(bytes);
             assert!(frames.is_broken(), "{bytes:?}");
+        }
+    }
+
+    mod arbitrary {
+        use proptest::collection::vec;
+        use proptest::prelude::*;
+
+        use super::*;
+        use crate::arbitrary::{bytes, cuts, pieces};
+
+        const PING: &[u8] = b"\x81\x012";
+
+        /// A frame's first byte, and its content.
+        fn part() -> impl Strategy<Value = (u8, Vec<u8>)> {
+            let first = proptest::sample::select(vec![0x81_u8, 0x01, 0x80, 0x00, 0x82, 0x02, 0x88, 0x89, 0x8a]);
+            let length = prop_oneof![0_usize..10, 120_usize..135, 0_usize..2_000, 65_530_usize..65_541];
+            // Content that looks like frames.
+            let content = (length, bytes(8)).prop_map(|(length, some)| {
+                let some = [PING, &some, b"\x81\x80"].concat();
+                some.into_iter().cycle().take(length).collect::<Vec<_>>()
+            });
+            prop_oneof![4 => (first, content), 1 => Just((0x81, b"2".to_vec()))]
+        }
+
+        fn frame(first: u8, content: &[u8], is_masked: bool) -> Vec<u8> {
+            let mut frame = super::frame(first, content.len());
+            let head = frame.len() - content.len();
+            frame.truncate(head);
+            if !is_masked {
+                frame.truncate(head - 4);
+                frame[1] &= 0x7f;
+            }
+            [frame, content.to_vec()].concat()
+        }
+
+        /// Where frames end, and where a reader may stop.
+        fn ends(parts: &[(u8, Vec<u8>)], is_masked: bool, mut first: u32) -> (Vec<usize>, Vec<usize>) {
+            let (mut at, mut unfinished) = (0, false);
+            let (mut frames, mut stops) = (vec![0], Vec::new());
+            if first == 0 {
+                stops.push(0);
+            }
+            for (kind, content) in parts {
+                at += frame(*kind, content, is_masked).len();
+                frames.push(at);
+                if kind & 8 == 0 {
+                    unfinished = kind & 0x80 == 0;
+                    first = first.saturating_sub(u32::from(!unfinished));
+                }
+                if !unfinished && first == 0 {
+                    stops.push(at);
+                }
+            }
+            (frames, stops)
+        }
+
+        fn joined(parts: &[(u8, Vec<u8>)], is_masked: bool) -> Vec<u8> {
+            parts
+                .iter()
+                .flat_map(|(first, content)| frame(*first, content, is_masked))
+                .collect()
+        }
+
+        proptest! {
+            #[test]
+            fn a_reader_can_stop_where_messages_end_and_nowhere_else(
+                parts in vec(part(), 0..8),
+                first in 0_u32..3,
+                cuts in cuts(),
+            ) {
+                let bytes = joined(&parts, true);
+                let (_, stops) = ends(&parts, true, first);
+                let mut frames = Frames::new(first);
+                let mut at = 0;
+                prop_assert_eq!(frames.rest().is_none(), stops.contains(&0));
+                for piece in pieces(&bytes, &cuts) {
+                    frames.saw(piece);
+                    at += piece.len();
+                    prop_assert!(!frames.is_broken());
+                    match frames.rest() {
+                        None => prop_assert!(stops.contains(&at), "it stops at {at}, and not at {stops:?}"),
+                        Some(rest) => {
+                            let next = stops.iter().find(|stop| **stop >= at);
+                            prop_assert!(rest > 0 && next.is_none_or(|stop| at < *stop && at + rest <= *stop),
+                                "at {at} it reads {rest} on, and may stop at {next:?}");
+                        }
+                    }
+                }
+            }
+
+            #[test]
+            fn a_frame_is_found_where_one_begins_and_nowhere_else(
+                parts in vec(part(), 0..8),
+                seen in any::<proptest::sample::Index>(),
+                shown in any::<proptest::sample::Index>(),
+            ) {
+                let bytes = joined(&parts, false);
+                let seen = seen.index(bytes.len() + 1);
+                let until = seen + shown.index(bytes.len() - seen + 1);
+                let mut frames = Frames::of_server();
+                frames.saw(&bytes[..seen]);
+                let (begins, _) = ends(&parts, false, 0);
+                let found = begins.iter().find(|at| **at >= seen && bytes[**at..until.max(**at)].starts_with(PING));
+                prop_assert_eq!(frames.before(PING, &bytes[seen..until]), found.unwrap_or(&until) - seen);
+            }
+
+            #[test]
+            fn how_bytes_come_does_not_matter(bytes in bytes(300), cuts in cuts(), is_client in any::<bool>()) {
+                let new = || if is_client { Frames::new(1) } else { Frames::of_server() };
+                let (mut at_once, mut in_pieces) = (new(), new());
+                at_once.saw(&bytes);
+                for piece in pieces(&bytes, &cuts) {
+                    in_pieces.saw(piece);
+                }
+                prop_assert_eq!(at_once.is_broken(), in_pieces.is_broken());
+                prop_assert!(at_once.is_broken() || at_once.rest() == in_pieces.rest());
+                prop_assert!(new().before(PING, &bytes) <= bytes.len());
+            }
         }
     }
 }

@@ -81,3 +81,69 @@ fn parse(bytes: &[u8]) -> Option<(Request<()>, usize)> {
     *request.headers_mut() = map;
     Some((request, length))
 }
+
+#[cfg(test)]
+mod tests {
+    mod arbitrary {
+        use proptest::collection::vec;
+        use proptest::prelude::*;
+
+        use super::super::*;
+        use crate::arbitrary::{bytes, nearly, one_of, peak, text};
+
+        fn head() -> impl Strategy<Value = Vec<u8>> {
+            let method = one_of(&["GET", "POST", "OPTIONS", "get"]);
+            let target = one_of(&[
+                "/socket.io/?EIO=4&transport=websocket",
+                "/",
+                "*",
+                "http://x/",
+                "//",
+                "/?%",
+                "/\u{e9}",
+            ]);
+            let version = one_of(&["HTTP/1.1", "HTTP/1.0", "HTTP/2.0"]);
+            let known = one_of(&[
+                "Host: x",
+                "connection: keep-alive, Upgrade",
+                "Upgrade: WebSocket",
+                "Sec-WebSocket-Version: 13",
+                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZ===",
+                "Content-Length: 0",
+                "Content-Length: 18446744073709551616",
+                "Transfer-Encoding: chunked",
+            ]);
+            let line =
+                prop_oneof![4 => known, 1 => (text(), text()).prop_map(|(name, value)| format!("{name}: {value}"))];
+            let end = one_of(&["\r\n", "\r\n", "\n"]);
+            let asks = any::<bool>();
+            (method, target, version, vec(line, 0..12), end, asks, bytes(20)).prop_map(
+                |(method, target, version, mut lines, end, asks, behind)| {
+                    if asks {
+                        lines.extend(["Connection: Upgrade".into(), "Upgrade: websocket".into()]);
+                    }
+                    let head = format!("{method} {target} {version}{end}{}{end}{end}", lines.join(&end));
+                    [head.into_bytes(), behind].concat()
+                },
+            )
+        }
+
+        proptest! {
+            #[test]
+            fn whatever_comes_is_left_to_hyper_or_is_a_handshake(sent in prop_oneof![3 => nearly(head()), 1 => bytes(300)]) {
+                let (parsed, peak) = peak(|| parse(&sent));
+                prop_assert!(peak <= 64 * sent.len() as u64 + 4_096, "{peak} bytes for {}", sent.len());
+                let Some((request, length)) = parsed else { return Ok(()) };
+                prop_assert!(length <= sent.len());
+                prop_assert!(holds_an_end(&sent[..length]), "{:?}", &sent[..length]);
+                prop_assert!(!holds_an_end(&sent[..length - 1]), "it goes on behind the head's end");
+                prop_assert!(handshake::is_asked_for(request.method(), request.headers()));
+                match handshake::accept(&request) {
+                    Ok(accept) => prop_assert!(handshake::answer_bytes(&accept).ends_with(b"=\r\n\r\n")),
+                    Err(wrong) => prop_assert!(wrong.answer().status().is_client_error()),
+                }
+            }
+        }
+    }
+}

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::*;
 
+mod arbitrary;
 mod websockets;
 
 const SOON: Duration = Duration::from_secs(10);

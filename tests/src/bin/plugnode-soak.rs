@@ -1,10 +1,12 @@
 //! `make soak`: plays scenes of faults in random order and length until the time is over or something is found.
 //!
 //! SOAK_MINUTES says how long, SOAK_SEED and SOAK_SCENE play one thing again. Every scene says its seed before it begins.
+//! `SOAK_SCENE=coming-and-going` and `SOAK_SCENE=large-messages` are crowds of clients, which are played once and alone.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use plugnode_tests::crowd::{ComingAndGoing, LargeMessages};
 use plugnode_tests::faults::{Plan, SCENES, Scene};
 
 /// How long to go on when nothing else is said.
@@ -21,6 +23,14 @@ async fn main() -> ExitCode {
         }
     };
     let scenes = match std::env::var("SOAK_SCENE") {
+        Ok(name) if name == "coming-and-going" => {
+            ComingAndGoing::LONG.play().await;
+            return ExitCode::SUCCESS;
+        }
+        Ok(name) if name == "large-messages" => {
+            LargeMessages::LONG.play().await;
+            return ExitCode::SUCCESS;
+        }
         Ok(name) => vec![Scene::named(&name)],
         Err(_) => SCENES.to_vec(),
     };

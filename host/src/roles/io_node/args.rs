@@ -4,10 +4,14 @@
 //! JSON, and that its placeholders name attachments that are there. A payload that another client's parser would choke
 //! on goes no further. The protocol: <https://socket.io/docs/v4/socket-io-protocol/>.
 
+use std::fmt;
+
 use bytes::Bytes;
-use serde_json::Value;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde_json::Number;
 use serde_json::value::RawValue;
 
+use super::placeholders;
 use crate::message::{Payload, Text};
 
 /// Names that Socket.IO emits by itself on the receiving side, so that nobody may send them:
@@ -20,6 +24,9 @@ const RESERVED: [&str; 6] = [
     "newListener",
     "removeListener",
 ];
+
+/// How deep values may be nested: as deep as `serde_json` reads them.
+pub(super) const DEPTH: usize = 127;
 
 /// What is wrong with what a client sent.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,38 +41,40 @@ pub(super) enum Malformed {
     NoAttachment,
     #[error("what it connects with is no JSON object")]
     Auth,
+    #[error("it is nested deeper than {DEPTH} times")]
+    Deep,
     #[error("it is no packet: {0}")]
     Packet(String),
 }
 
 /// Takes an event apart into its name and its arguments.
 pub(super) fn read_event(text: &str, attachments: Vec<Bytes>) -> Result<(Text, Payload), Malformed> {
-    let items = items(text)?;
-    let name = items.first().ok_or(Malformed::NoName)?;
-    let name = match serde_json::from_str(name.get()) {
-        Ok(Value::String(name)) => name,
-        // As in JavaScript, where every name is a string in the end.
-        Ok(Value::Number(name)) => name.to_string(),
-        _ => return Err(Malformed::NoName),
+    let [name, first] = items(text)?;
+    let name = name.ok_or(Malformed::NoName)?;
+    // As in JavaScript, where every name is a string in the end.
+    let name = match name.get().starts_with('"') {
+        true => serde_json::from_str::<String>(name.get()),
+        false => serde_json::from_str::<Number>(name.get()).map(|name| name.to_string()),
     };
+    let name = name.map_err(|_| Malformed::NoName)?;
     if RESERVED.contains(&name.as_str()) {
         return Err(Malformed::Reserved(name));
     }
-    let json = match items.get(1) {
+    let json = match first {
         Some(first) => {
             let from = first.get().as_ptr() as usize - text.as_ptr() as usize;
             Text::from(["[", &text[from..]].concat())
         }
         None => Text::from_static("[]"),
     };
-    check_placeholders(&json, attachments.len())?;
+    placeholders::check(&json, attachments.len())?;
     Ok((name.into(), Payload { json, attachments }))
 }
 
 /// Reads the arguments of an acknowledgement.
 pub(super) fn read_answer(text: &str, attachments: Vec<Bytes>) -> Result<Payload, Malformed> {
     items(text)?;
-    check_placeholders(text, attachments.len())?;
+    placeholders::check(text, attachments.len())?;
     let json = Text::from(text);
     Ok(Payload { json, attachments })
 }
@@ -74,7 +83,7 @@ pub(super) fn read_answer(text: &str, attachments: Vec<Bytes>) -> Result<Payload
 pub(super) fn read_auth(text: Option<&str>) -> Result<Option<Text>, Malformed> {
     let Some(text) = text else { return Ok(None) };
     match serde_json::from_str::<&RawValue>(text) {
-        Ok(auth) if auth.get().starts_with('{') => Ok(Some(auth.get().into())),
+        Ok(auth) if auth.get().starts_with('{') => check_depth(text).map(|()| Some(auth.get().into())),
         Ok(auth) if auth.get() == "null" => Ok(None),
         _ => Err(Malformed::Auth),
     }
@@ -93,30 +102,54 @@ pub(super) fn write_event(name: &str, args: &Payload) -> String {
     ["[", &name, comma, items].concat()
 }
 
-fn items(text: &str) -> Result<Vec<&RawValue>, Malformed> {
-    serde_json::from_str(text).map_err(|_| Malformed::NotAnArray)
+/// The first two items of an array, and that the others are JSON, too.
+fn items(text: &str) -> Result<[Option<&RawValue>; 2], Malformed> {
+    let Items(first) = serde_json::from_str(text).map_err(|_| Malformed::NotAnArray)?;
+    check_depth(text)?;
+    Ok(first)
 }
 
-/// Without attachments a placeholder is an object like any other.
-fn check_placeholders(json: &str, attachments: usize) -> Result<(), Malformed> {
-    if attachments == 0 {
+struct Items<'a>([Option<&'a RawValue>; 2]);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Items<'a> {
+    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
+        struct Array;
+        impl<'de> Visitor<'de> for Array {
+            type Value = Items<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Items<'de>, A::Error> {
+                let first = [items.next_element()?, items.next_element()?];
+                while items.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Items(first))
+            }
+        }
+        json.deserialize_seq(Array)
+    }
+}
+
+/// Whoever reads JSON into values gives up at some depth: handlers, and other clients that are sent the same.
+fn check_depth(json: &str) -> Result<(), Malformed> {
+    let opens = |byte: &u8| matches!(byte, b'[' | b'{');
+    if json.as_bytes().iter().filter(|byte| opens(byte)).count() <= DEPTH {
         return Ok(());
     }
-    let value: Value = serde_json::from_str(json).map_err(|_| Malformed::NotAnArray)?;
-    let mut open = vec![&value];
-    while let Some(value) = open.pop() {
-        match value {
-            Value::Array(items) => open.extend(items),
-            Value::Object(fields) => {
-                if fields.get("_placeholder") == Some(&Value::Bool(true)) {
-                    let number = fields.get("num").and_then(Value::as_u64);
-                    if number.is_none_or(|number| number >= attachments as u64) {
-                        return Err(Malformed::NoAttachment);
-                    }
-                }
-                open.extend(fields.values());
-            }
+    let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
+    for byte in json.as_bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            _ if in_text => {}
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            byte if opens(byte) => depth += 1,
             _ => {}
+        }
+        if depth > DEPTH {
+            return Err(Malformed::Deep);
         }
     }
     Ok(())
@@ -193,5 +226,19 @@ mod tests {
             binary(nested, 0).is_ok(),
             "without attachments it is an object like any other"
         );
+    }
+
+    #[test]
+    fn nobody_is_sent_what_is_nested_deeper_than_they_read() {
+        let nested = |depth: usize| format!("[\"[[[[{{\\\"\",{}1{}]", "[".repeat(depth), "]".repeat(depth));
+        for attachments in [0, 1] {
+            let read = |depth| read_event(&nested(depth), vec![Bytes::new(); attachments]);
+            assert!(read(DEPTH - 1).is_ok(), "{attachments}");
+            assert_eq!(read(DEPTH), Err(Malformed::Deep), "{attachments}");
+        }
+        assert_eq!(read_answer(&nested(100_000), Vec::new()), Err(Malformed::Deep));
+        let auth = |depth| format!("{{\"a\":{}1{}}}", "[".repeat(depth), "]".repeat(depth));
+        assert!(read_auth(Some(&auth(DEPTH - 1))).is_ok());
+        assert_eq!(read_auth(Some(&auth(DEPTH))), Err(Malformed::Deep));
     }
 }

@@ -161,4 +161,41 @@ mod tests {
             assert_eq!(attributes.is_ok(), taken, "{length}");
         }
     }
+
+    mod arbitrary {
+        use proptest::collection::vec;
+        use proptest::prelude::*;
+
+        use super::*;
+        use crate::arbitrary::{json_text, nearly_text, peak, text};
+
+        proptest! {
+            #[test]
+            fn whatever_a_handshake_holds_attributes_are_an_object_and_no_larger_than_they_may_be(
+                auth in proptest::option::of(nearly_text(json_text())),
+                query in nearly_text((text(), text()).prop_map(|(name, value)| format!("{name}={value}&a=b"))),
+                headers in vec((text(), text()), 0..4),
+                wanted in vec((text(), vec(text(), 1..3), 0_u8..3), 0..4),
+            ) {
+                let mut handshake = handshake();
+                handshake.auth = auth.map(Text::from);
+                handshake.query = query;
+                handshake.headers = headers;
+                let wanted: Vec<(String, Field)> = wanted.into_iter().map(|(name, keys, kind)| {
+                    let field = match kind {
+                        0 => Field::Auth(keys),
+                        1 => Field::Query(keys[0].clone()),
+                        _ => Field::Header(keys[0].clone()),
+                    };
+                    (name, field)
+                }).collect();
+                let size = handshake.query.len() + handshake.auth.as_ref().map_or(0, |auth| auth.len());
+                let (attributes, peak) = peak(|| first(&wanted, &Fields::of(&handshake), Map::new()));
+                prop_assert!(peak <= 400 * size as u64 + (64 << 10), "{peak} bytes for {size}");
+                let attributes = attributes.expect("it is small");
+                let read: Map<String, Value> = serde_json::from_str(&attributes).expect("it is an object");
+                prop_assert!(read.keys().all(|name| wanted.iter().any(|(wanted, _)| wanted == name)));
+            }
+        }
+    }
 }

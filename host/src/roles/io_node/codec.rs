@@ -210,6 +210,8 @@ fn str(namespace: &Namespace) -> Str {
 
 #[cfg(test)]
 mod tests {
+    mod arbitrary;
+
     use super::*;
     use crate::message::Text;
 

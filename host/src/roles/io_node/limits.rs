@@ -399,4 +399,87 @@ mod tests {
             .count();
         assert!((310..=330).contains(&taken), "{taken}");
     }
+
+    mod arbitrary {
+        use proptest::collection::vec;
+        use proptest::prelude::*;
+
+        use super::*;
+
+        /// What an address does: it connects after so many milliseconds, or lets the oldest of its places go.
+        fn deeds() -> impl Strategy<Value = Vec<(u8, u64, bool)>> {
+            vec((0_u8..4, prop_oneof![0_u64..50, 0_u64..5_000], any::<bool>()), 0..200)
+        }
+
+        proptest! {
+            #[test]
+            fn nobody_holds_or_connects_more_than_allowed(
+                deeds in deeds(),
+                most in proptest::option::of(1_usize..6),
+                rate in proptest::option::of(1_u32..5),
+            ) {
+                let addresses = addresses(most, rate);
+                let start = Instant::now();
+                let mut now = start;
+                let mut places: HashMap<u8, Vec<Option<Place>>> = HashMap::new();
+                let mut taken: HashMap<u8, u64> = HashMap::new();
+                for (who, later, connects) in deeds {
+                    now += Duration::from_millis(later);
+                    let held = places.entry(who).or_default();
+                    if !connects {
+                        if !held.is_empty() {
+                            held.remove(0);
+                        }
+                        continue;
+                    }
+                    let full = most.is_some_and(|most| held.len() >= most);
+                    match addresses.connect(IpAddr::V4(u32::from(who).into()), now) {
+                        Ok(place) => {
+                            prop_assert!(!full);
+                            held.push(place);
+                            let taken = taken.entry(who).or_default();
+                            *taken += 1;
+                            if let Some(rate) = rate {
+                                let allowed = u64::from(rate * CONNECTS_AT_ONCE) + (now - start).as_millis() as u64 * u64::from(rate) / 1_000;
+                                prop_assert!(*taken <= allowed + 1, "{taken} of {allowed}");
+                            }
+                        }
+                        Err(TooMany::Clients) => prop_assert!(full),
+                        Err(TooMany::Connects(wait)) => {
+                            prop_assert!(rate.is_some() && wait > Duration::ZERO);
+                            prop_assert!(wait <= SECOND, "{wait:?}");
+                        }
+                    }
+                }
+                drop(places);
+                let left: usize = addresses.known().addresses.values().map(|address| address.held).sum();
+                prop_assert_eq!(left, 0);
+            }
+
+            #[test]
+            fn a_client_is_never_let_go_faster_than_its_rate(
+                rate in 1_u32..1_000,
+                events in vec((0_u64..200, any::<bool>()), 0..400),
+            ) {
+                let start = Instant::now();
+                let (mut now, mut taken) = (start, 0_u64);
+                let mut limit = EventRate::new(rate);
+                for (later, is_patient) in events {
+                    now += Duration::from_millis(later);
+                    taken += 1;
+                    match limit.event(now) {
+                        Verdict::Go => {
+                            let allowed = u64::from(rate * EVENTS_AT_ONCE) + (now - start).as_millis() as u64 * u64::from(rate) / 1_000;
+                            prop_assert!(taken <= allowed + 1, "{taken} of {allowed}");
+                        }
+                        Verdict::Pause(wait) => {
+                            prop_assert!(wait > Duration::ZERO && wait < PATIENCE);
+                            now += if is_patient { wait } else { Duration::ZERO };
+                        }
+                        Verdict::Disconnect => break,
+                    }
+                }
+            }
+        }
+    }
 }

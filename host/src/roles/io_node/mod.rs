@@ -22,6 +22,7 @@ mod membership;
 mod msgpack;
 mod opening;
 mod origin;
+mod placeholders;
 mod protocol;
 mod questions;
 mod requests;

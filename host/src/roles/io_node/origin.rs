@@ -313,4 +313,48 @@ mod tests {
         let vary: Vec<_> = answered.get_all(VARY).iter().collect();
         assert_eq!(vary, ["origin", "access-control-request-headers"]);
     }
+
+    mod arbitrary {
+        use proptest::prelude::*;
+
+        use super::*;
+        use crate::arbitrary::{bytes, nearly, one_of};
+
+        fn origin() -> impl Strategy<Value = Vec<u8>> {
+            let valid = one_of(&[
+                "https://a.example",
+                "http://A.example:80",
+                "https://[::1]:8443",
+                "null",
+                "*",
+                "file://",
+            ]);
+            prop_oneof![4 => nearly(valid.prop_map(String::into_bytes)), 1 => bytes(40)]
+        }
+
+        proptest! {
+            #[test]
+            fn only_the_same_host_or_a_named_site_is_let_in(origin in origin(), host in origin()) {
+                let (Ok(origin), Ok(host)) = (HeaderValue::from_bytes(&origin), HeaderValue::from_bytes(&host)) else {
+                    return Ok(());
+                };
+                let headers = HeaderMap::from_iter([(ORIGIN, origin.clone()), (HOST, host.clone())]);
+                let lower = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).to_lowercase();
+                let (text, host) = (lower(&origin), lower(&host));
+                let site = text.split_once("://").map_or("", |(_, site)| site);
+                let bare = |text: &str| text.trim_end_matches(":80").trim_end_matches(":443").to_owned();
+                if origins(&[]).check(&headers).is_ok() {
+                    prop_assert!(!site.is_empty() && bare(site) == bare(&host), "{origin:?} to {host:?}");
+                }
+                match origins(&["https://named.example"]).check(&headers) {
+                    Ok(cors) => {
+                        prop_assert!(bare(site) == bare(&host) || bare(&text) == "https://named.example", "{origin:?}");
+                        prop_assert_eq!(cors.origin, Some(origin));
+                    }
+                    Err(forbidden) => prop_assert_eq!(forbidden.answer::<String>().status(), StatusCode::FORBIDDEN),
+                }
+                let _ = Origins::new(&[text]);
+            }
+        }
+    }
 }

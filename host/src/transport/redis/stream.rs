@@ -185,3 +185,85 @@ fn text(value: &Value) -> Option<&str> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    mod arbitrary {
+        use proptest::collection::vec;
+        use proptest::prelude::*;
+
+        use super::super::*;
+        use crate::arbitrary::{bytes as some_bytes, nearly_text, one_of, peak};
+
+        /// What a server, or something in its place, may answer.
+        fn answer() -> impl Strategy<Value = Value> {
+            let id = nearly_text(one_of(&[
+                "1-2",
+                "0-0",
+                "18446744073709551615-18446744073709551615",
+                "7",
+                "-",
+            ]));
+            let leaf = prop_oneof![
+                Just(Value::Nil),
+                Just(Value::Okay),
+                any::<i64>().prop_map(Value::Int),
+                any::<f64>().prop_map(Value::Double),
+                some_bytes(12).prop_map(Value::BulkString),
+                id.prop_map(|id| Value::BulkString(id.into_bytes())),
+                any::<String>().prop_map(Value::SimpleString),
+            ];
+            leaf.prop_recursive(5, 40, 4, |inner| {
+                prop_oneof![
+                    3 => vec(inner.clone(), 0..4).prop_map(Value::Array),
+                    1 => vec(inner.clone(), 2..=2).prop_map(Value::Array),
+                    1 => vec((inner.clone(), inner), 0..3).prop_map(Value::Map),
+                ]
+            })
+        }
+
+        fn text_of(id: EntryId, fields: &[(Vec<u8>, Vec<u8>)]) -> Value {
+            let fields = fields
+                .iter()
+                .flat_map(|(name, value)| [name, value].map(|part| Value::BulkString(part.clone())));
+            Value::Array(vec![
+                Value::BulkString(id.to_string().into()),
+                Value::Array(fields.collect()),
+            ])
+        }
+
+        proptest! {
+            #[test]
+            fn whatever_is_answered_is_entries_or_nothing(answer in answer()) {
+                let (_, peak) = peak(|| {
+                    let _ = by_stream(answer.clone());
+                    entries(answer.clone())
+                });
+                prop_assert!(peak <= 64 << 10, "{peak}");
+            }
+
+            #[test]
+            fn entries_are_read_as_they_are(
+                major in any::<u64>(),
+                minor in any::<u64>(),
+                fields in vec((some_bytes(9), some_bytes(9)), 0..4),
+            ) {
+                let id = EntryId { major, minor };
+                let found = entries(Value::Array(vec![text_of(id, &fields)]));
+                prop_assert_eq!(found.len(), 1);
+                prop_assert_eq!(found[0].id, id);
+                prop_assert!(id.next() > id || id.next().major == u64::MAX);
+                let expected: Vec<(Bytes, Bytes)> = fields.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+                prop_assert_eq!(&found[0].fields, &expected);
+                prop_assert_eq!(id.to_string().parse(), Ok(id));
+            }
+
+            #[test]
+            fn an_entry_s_id_is_read_or_refused(text in nearly_text(one_of(&["1-2", "0", "99999999999999999999-1", "1-1-1"]))) {
+                if let Ok(id) = text.parse::<EntryId>() {
+                    prop_assert_eq!(id.to_string().parse(), Ok(id));
+                }
+            }
+        }
+    }
+}

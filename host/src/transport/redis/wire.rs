@@ -116,4 +116,129 @@ mod tests {
             let _ = decode::<Vec<Command>>(&[&[VERSION][..], &bytes].concat());
         }
     }
+
+    mod arbitrary {
+        use proptest::collection::vec;
+        use proptest::prelude::*;
+
+        use super::*;
+        use crate::arbitrary::{bytes, json, nearly, peak, text};
+        use crate::message::{AckId, Audience, Payload, Scope, Selection};
+        use crate::release::Digest;
+
+        fn payload() -> impl Strategy<Value = Payload> {
+            (vec(json(), 0..3), vec(bytes(30), 0..3)).prop_map(|(items, attachments)| Payload {
+                json: serde_json::Value::from(items).to_string().into(),
+                attachments: attachments.into_iter().map(Bytes::from).collect(),
+            })
+        }
+
+        fn some_event() -> impl Strategy<Value = Event> {
+            let message =
+                (text(), payload(), proptest::option::of((text(), any::<i64>()))).prop_map(|(name, args, ack)| {
+                    let ack = ack.map(|(client, number)| AckId {
+                        namespace: "/".into(),
+                        client: client.into(),
+                        number,
+                    });
+                    EventKind::Message {
+                        event: name.into(),
+                        args,
+                        ack,
+                    }
+                });
+            let reply = (bytes(20), proptest::option::of(payload())).prop_map(|(token, answer)| EventKind::Reply {
+                token: token.into(),
+                answer,
+            });
+            let gone = text().prop_map(|reason| EventKind::Disconnect(DisconnectReason::Other(reason)));
+            let custom = (text(), bytes(30)).prop_map(|(kind, data)| EventKind::Custom {
+                kind: kind.into(),
+                data: data.into(),
+                content_type: None,
+            });
+            prop_oneof![message, reply, gone, custom].prop_map(event)
+        }
+
+        fn command() -> impl Strategy<Value = Command> {
+            (vec(text(), 0..3), vec(text(), 0..3), text(), payload(), any::<u32>()).prop_map(
+                |(clients, channels, event, args, timeout_ms)| {
+                    let selection = Selection {
+                        clients: clients.into_iter().map(Into::into).collect(),
+                        channels: channels.into_iter().map(Into::into).collect(),
+                    };
+                    let to = Audience {
+                        namespace: "/".into(),
+                        to: Scope::Only(selection),
+                        except: Selection::default(),
+                    };
+                    Command::Request {
+                        to,
+                        event: event.into(),
+                        args,
+                        timeout_ms,
+                        token: Bytes::new(),
+                    }
+                },
+            )
+        }
+
+        /// Decoding takes no more memory than what is decoded could, whatever lengths it says it has.
+        fn decoded<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+            let (decoded, peak) = peak(|| decode::<T>(bytes));
+            assert!(
+                peak <= 256 * bytes.len() as u64 + (64 << 10),
+                "{peak} bytes for {}",
+                bytes.len()
+            );
+            decoded.ok()
+        }
+
+        fn framed(rest: Vec<u8>) -> Vec<u8> {
+            [vec![VERSION], rest].concat()
+        }
+
+        proptest! {
+            #[test]
+            fn what_is_written_is_read_as_it_was(event in some_event(), commands in vec(command(), 0..3)) {
+                prop_assert_eq!(decode::<Event>(&encode(&event)), Ok(event));
+                prop_assert_eq!(decode::<Vec<Command>>(&encode(&commands)), Ok(commands));
+            }
+
+            #[test]
+            fn whatever_is_in_redis_is_read_or_refused(
+                one in prop_oneof![
+                    nearly(some_event().prop_map(|event| encode(&event).into())),
+                    nearly(vec(command(), 0..3).prop_map(|commands| encode(&commands).into())),
+                    bytes(200).prop_map(framed),
+                    bytes(200),
+                ],
+            ) {
+                if let Some(event) = decoded::<Event>(&one) {
+                    let _ = event.size();
+                    // A number can be written at more length than needed, so the bytes may be others.
+                    prop_assert_eq!(decode::<Event>(&encode(&event)), Ok(event));
+                }
+                if let Some(commands) = decoded::<Vec<Command>>(&one) {
+                    prop_assert_eq!(decode::<Vec<Command>>(&encode(&commands)), Ok(commands));
+                }
+                let _ = decoded::<Letter>(&one);
+                let _ = decoded::<Death>(&one);
+                let _ = decoded::<Vec<Digest>>(&one);
+            }
+        }
+
+        #[test]
+        fn lengths_that_are_only_said_take_no_memory() {
+            let endless = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
+            for behind in 0..64 {
+                for first in 0..16 {
+                    let bytes = framed([vec![first; behind], endless.to_vec(), vec![0; 64]].concat());
+                    let _ = decoded::<Event>(&bytes);
+                    let _ = decoded::<Vec<Command>>(&bytes);
+                    let _ = decoded::<Letter>(&bytes);
+                }
+            }
+        }
+    }
 }

@@ -657,3 +657,62 @@ async fn keys_of_a_set_that_are_for_something_else_are_passed_over() {
     let none = key::of_set(keys.to_string().as_bytes(), &[Algorithm::RS256], true).unwrap_err();
     assert!(none.to_string().contains("none of the 9 keys"), "{none}");
 }
+
+mod arbitrary {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::arbitrary::{bytes, json, nearly_text, peak, text};
+
+    /// Of which no part is signed by a key of ours.
+    fn forged() -> impl Strategy<Value = String> {
+        let header = prop_oneof![
+            Just(json!({ "alg": "HS256", "typ": "JWT" })),
+            Just(json!({ "alg": "none" })),
+            Just(json!({ "alg": "RS256", "kid": "one" })),
+            Just(json!({ "alg": "ES256", "crit": ["b64"], "b64": false })),
+            json(),
+        ];
+        let all_claims = prop_oneof![Just(claims()), json()];
+        let made = (header, all_claims, bytes(64))
+            .prop_map(|(header, claims, signature)| made_by_hand(&header, &claims, &signature));
+        let good = hs256(&claims(), SECRET.as_bytes());
+        prop_oneof![
+            3 => nearly_text(Just(good.clone())),
+            3 => nearly_text(made),
+            1 => any::<String>(),
+            1 => (text(), text(), text()).prop_map(|(header, claims, signature)| format!("{header}.{claims}.{signature}")),
+            1 => Just("a.".repeat(10_000)),
+            1 => Just(good.repeat(200)),
+        ]
+        .prop_filter("it is not the good one", move |forged| *forged != good)
+    }
+
+    #[test]
+    fn whatever_is_no_token_of_ours_is_refused() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let (rsa, ec) = (file(RSA_PUBLIC), file(EC_PUBLIC));
+        let settings = settings(vec![
+            KeySource::Secret(SECRET.into()),
+            KeySource::PublicKey(rsa.path().into()),
+            KeySource::PublicKey(ec.path().into()),
+        ]);
+        let tokens = runtime.block_on(tokens(settings));
+        let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::default());
+        let tried = runner.run(&forged(), |forged| {
+            let (taken, peak) = peak(|| runtime.block_on(tokens.check(Some(&forged))));
+            let refusal = taken.expect_err("it should be refused");
+            prop_assert_eq!(&*refusal.message, "invalid token");
+            prop_assert!(
+                peak <= 64 * forged.len() as u64 + (256 << 10),
+                "{peak} bytes for {}",
+                forged.len()
+            );
+            Ok(())
+        });
+        tried.unwrap_or_else(|failure| panic!("{failure}"));
+    }
+}

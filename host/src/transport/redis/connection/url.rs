@@ -408,4 +408,57 @@ mod tests {
             );
         }
     }
+
+    mod arbitrary {
+        use proptest::prelude::*;
+
+        use super::*;
+        use crate::arbitrary::{nearly_text, one_of, text};
+
+        fn url() -> impl Strategy<Value = String> {
+            let known = one_of(&[
+                "redis://h",
+                "rediss://:p%40%2f%25s@h:1/3",
+                "redis://me:a@b@[::1]:7",
+                "redis+unix://me:pw@/run/s?db=2",
+                "valkeys+cluster://u:pw@a,b:2",
+                "redis+sentinel://a,b:2/main/4?sentinel-user=su&sentinel-password=s%26p",
+                "redis+unix:///run/a%20b.sock",
+            ]);
+            prop_oneof![3 => nearly_text(known), 1 => text().prop_map(|rest| format!("redis://{rest}")), 1 => any::<String>()]
+        }
+
+        fn escaped(text: &str) -> String {
+            text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+        }
+
+        proptest! {
+            #[test]
+            fn any_url_is_read_or_refused(url in url()) {
+                if let Ok(location) = Location::parse(&url) {
+                    prop_assert!(!location.to_string().is_empty());
+                }
+            }
+
+            #[test]
+            fn any_user_and_password_can_be_written_and_neither_is_shown(
+                user in text(),
+                password in "[secret\u{e9}@:/?#&%]{8,12}",
+                port in 1_u16..,
+            ) {
+                prop_assume!(!user.is_empty());
+                let url = format!("redis://{}:{}@h:{port}/2", escaped(&user), escaped(&password));
+                let location = Location::parse(&url).expect("it is well formed");
+                prop_assert_eq!(location.login.user.as_deref(), Some(&*user));
+                prop_assert_eq!(location.login.password.as_deref(), Some(&*password));
+                let shown = format!("{location:?} {location}");
+                prop_assert!(!shown.contains(&password), "{shown}");
+                for broken in [url.replacen('/', "", 1), url.replace(":h", "::"), format!("{url}#"), format!("{url}x")] {
+                    if let Err(error) = Location::parse(&broken) {
+                        prop_assert!(!error.contains(&password) && !error.contains(&escaped(&password)), "{error}");
+                    }
+                }
+            }
+        }
+    }
 }

@@ -181,3 +181,69 @@ async fn old_reports_of_nodes_that_are_gone_are_forgotten() {
     names.sort();
     assert_eq!(names, ["about to join", "there"]);
 }
+
+mod arbitrary {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::arbitrary::{bytes, json_text, nearly, nearly_text, one_of, peak};
+
+    /// A board with a rollout, some of whose numbers are others.
+    fn board() -> impl Strategy<Value = Vec<u8>> {
+        let mut board = board_of("one");
+        let track = board.apps.get_mut(&"/".into()).unwrap();
+        track.deploy(target("two"), None, 5).unwrap();
+        let valid = serde_json::to_string(&board).unwrap();
+        let number = one_of(&["0", "2", "18446744073709551615", "18446744073709551616", "-1", "1e9"]);
+        let key = one_of(&[
+            "\"current\":1",
+            "\"number\":1",
+            "\"number\":2",
+            "\"release\":2",
+            "\"kept\":10",
+        ]);
+        let changed = (key, number).prop_map(move |(key, number)| {
+            let (name, _) = key.split_once(':').expect("it has a value");
+            valid.replace(&key, &format!("{name}:{number}"))
+        });
+        changed.prop_map(String::into_bytes)
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_board_or_report_is_in_redis_is_read_or_refused(
+            content in prop_oneof![3 => board(), 3 => nearly(board()), 1 => json_text().prop_map(String::into_bytes), 1 => bytes(200)],
+        ) {
+            let (board, peak) = peak(|| Board::read(&content));
+            prop_assert!(peak <= 64 * content.len() as u64 + (64 << 10), "{peak} bytes for {}", content.len());
+            let _ = (read("node", &content), is_old(&content));
+            let Ok(mut board) = board else { return Ok(()) };
+            let again = Board::read(&serde_json::to_vec(&board).unwrap());
+            prop_assert_eq!(again.as_ref(), Ok(&board));
+            for track in board.apps.values_mut() {
+                let _ = (track.in_use(), track.rolling_out());
+                let _ = track.deploy(target("three"), None, 6);
+                prop_assert!(Board::read(&serde_json::to_vec(track).unwrap()).is_err(), "a track is no board");
+                let _ = track.in_use();
+            }
+            prop_assert!(Board::read(&serde_json::to_vec(&board).unwrap()).is_ok());
+        }
+
+        #[test]
+        fn a_digest_is_read_as_it_is_written_or_refused(text in nearly_text(Just(Digest::of(b"one").to_string()))) {
+            if let Ok(digest) = text.parse::<Digest>() {
+                prop_assert_eq!(digest.to_string(), text);
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_node_tells_is_read_as_it_was_written() {
+        let told = report("node", 7);
+        let written = serde_json::to_vec(&told).unwrap();
+        assert_eq!(read("node", &written), Some(told));
+        for length in 0..written.len() {
+            assert_eq!(read("node", &written[..length]), None);
+        }
+    }
+}
