@@ -81,6 +81,12 @@ counts! {
     COMMANDS_DROPPED as commands_dropped,
     /// Connections over `max-connections`.
     CONNECTIONS_REFUSED as connections_refused,
+    /// Requests that were refused because they came from pages of other sites.
+    PAGES_REFUSED as pages_refused,
+    /// Sessions that were refused because their address had or opened too many.
+    ADDRESSES_REFUSED as addresses_refused,
+    /// Clients that were refused because of their token, or for want of one.
+    TOKENS_REFUSED as tokens_refused,
     /// Sessions that were refused while this io-node had not joined the cluster.
     SESSIONS_REFUSED as sessions_refused,
     /// Times that this process lost its place in the cluster and joined anew.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::place::Places;
 use super::{App, Config, ConfigError, IoServer, Role};
+use crate::namespaces::Namespaces;
 
 const MOST_INSTANCES: usize = 64;
 /// A wasm page; no instance can have less.
@@ -207,7 +208,7 @@ impl Check<'_> {
             );
         }
         let mut seen = HashMap::new();
-        let mut patterns = matchit::Router::new();
+        let mut patterns = Namespaces::default();
         for (i, app) in config.apps.iter().enumerate() {
             let index = i.to_string();
             self.app(app, &index, config.has(Role::AppNode));
@@ -215,9 +216,8 @@ impl Check<'_> {
                 let problem = format!("`{}` is the namespace of app {first} already", app.namespace);
                 self.refuse(&["app", &index, "namespace"], problem);
             } else if is_pattern(&app.namespace)
-                && let Err(error) = patterns.insert(&app.namespace, i)
+                && let Err(problem) = patterns.insert(&app.namespace, i)
             {
-                let problem = pattern_problem(&app.namespace, &error);
                 self.refuse(&["app", &index, "namespace"], problem);
             }
         }
@@ -269,19 +269,4 @@ impl Check<'_> {
 /// Whether a namespace stands for many.
 fn is_pattern(namespace: &str) -> bool {
     namespace.contains(['{', '}'])
-}
-
-fn pattern_problem(pattern: &str, error: &matchit::InsertError) -> String {
-    match error {
-        matchit::InsertError::Conflict { with } => {
-            format!("`{pattern}` is for namespaces that `{with}` of another app is for as well; make them differ")
-        }
-        matchit::InsertError::InvalidCatchAll => {
-            format!("in `{pattern}`, what is in `{{*…}}` stands for all the rest, so nothing may follow it")
-        }
-        matchit::InsertError::InvalidParamSegment => {
-            format!("`{pattern}` has more than one `{{…}}` between two `/`; one is possible")
-        }
-        _ => format!("`{pattern}` is not a pattern such as `/shop/{{id}}`, `/team-{{name}}` or `/files/{{*rest}}`"),
-    }
 }

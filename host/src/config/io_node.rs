@@ -38,15 +38,15 @@ pub struct IoNode {
     pub parser: Parser,
     /// Whether clients of Socket.IO 2 may connect. Default: false.
     pub socket_io_2: bool,
-    /// Pages of which sites may connect, besides those of the same. Default: none.
+    /// Pages of which sites may connect, besides those of the same host. Default: none.
     pub allowed_origins: Vec<String>,
-    /// Connections held at once from one address. Default: as many as there may be.
+    /// Sessions held at once from one address. Default: any number.
     pub max_clients_per_address: Option<usize>,
     /// New sessions a second from one address. Default: any number.
     pub connects_per_second: Option<u32>,
     /// Events a second of one client. Default: any number.
     pub events_per_second: Option<u32>,
-    /// Channels that one client may be in. Default: 1,000.
+    /// Channels that one client may be in. Default: 10,000.
     pub channels_per_client: usize,
     /// Attributes that clients have from the beginning, and where in the handshake each is found. Default: none.
     pub attributes: BTreeMap<String, Field>,
@@ -97,7 +97,7 @@ impl Default for IoNode {
             max_clients_per_address: None,
             connects_per_second: None,
             events_per_second: None,
-            channels_per_client: 1_000,
+            channels_per_client: 10_000,
             attributes: BTreeMap::new(),
             handshake_delay_ms: 0,
             token: Token::default(),

@@ -282,12 +282,12 @@ fn what_is_wrong_in_the_file_is_named_with_key_file_and_line() {
         ),
         (
             "[[app]]\ncomponent = \"chat.wasm\"\nnamespace = \"/shop/{}\"",
-            "plugnode.toml:3: app.0.namespace: `/shop/{}` is not a pattern such as `/shop/{id}`",
+            "plugnode.toml:3: app.0.namespace: the namespace \"/shop/{}\" is not a pattern",
         ),
         (
             "[[app]]\ncomponent = \"chat.wasm\"\nnamespace = \"/a/{id}\"\n\
              [[app]]\ncomponent = \"chat.wasm\"\nnamespace = \"/a/{name}\"",
-            "plugnode.toml:6: app.1.namespace: `/a/{name}` is for namespaces that `/a/{id}` of another app is for as well",
+            "plugnode.toml:6: app.1.namespace: the namespaces \"/a/{name}\" and \"/a/{id}\" cannot be told apart",
         ),
         (
             "[[app]]\nadmission-timeout-ms = 0\n",

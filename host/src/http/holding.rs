@@ -31,7 +31,6 @@ use super::tls::Tls;
 use crate::shutdown::Shutdown;
 
 /// What every connection of a port is held with.
-#[derive(Clone)]
 pub(super) struct Holding<S> {
     pub(super) http: http1::Builder,
     pub(super) service: S,
@@ -47,61 +46,72 @@ type Upgrading = Mutex<Option<(OnUpgrade, Request<()>)>>;
 
 impl<S, B> Holding<S>
 where
-    S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>> + Send + Sync + 'static,
     S::Future: Send,
     S::Error: Into<BoxError> + Send,
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
     /// Holds a connection to its end.
-    pub(super) async fn hold(self, tcp: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
-        if let Err(error) = self.serve(tcp, peer, permit).await {
+    pub(super) async fn hold(self: Arc<Self>, tcp: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
+        // Each part in a box of its own, so that a connection takes no more room than what it is at.
+        let begun = Box::pin(self.clone().begin(tcp, peer, permit)).await;
+        let ended = match begun {
+            Ok(Some(stream)) => Box::pin(self.speak_http(stream)).await,
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = ended {
             tracing::debug!(%peer, error, "connection ended");
         }
     }
 
-    async fn serve(self, tcp: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) -> Result<(), BoxError> {
+    /// Gives the stream of a connection that is to speak HTTP. One that is a WebSocket from the start is given away.
+    async fn begin(
+        self: Arc<Self>,
+        tcp: TcpStream,
+        peer: SocketAddr,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Option<Stream>, BoxError> {
         let io = match &self.tls {
             None => Io::Plain(tcp),
             Some(tls) => match in_time(tls.accept(tcp), self.header_timeout, &self.shutdown).await? {
                 Some(tls) => Io::Tls(Box::new(tls)),
-                None => return Ok(()),
+                None => return Ok(None),
             },
         };
         let mut stream = Stream::new(io, Connection::new(peer), permit);
-        if let Some(websockets) = self.websockets.clone() {
-            let first = in_time(head::read(&mut stream), self.header_timeout, &self.shutdown);
-            let Some(First { mut bytes, request }) = first.await? else {
-                return Ok(());
-            };
-            if let Some((mut request, length)) = request {
-                request.extensions_mut().insert(stream.connection().clone());
-                if websockets.takes(&request)
-                    && let Ok(accept) = handshake::accept(&request)
-                {
-                    bytes.advance(length);
-                    stream.put_back(bytes);
-                    stream.write_all(&handshake::answer_bytes(&accept)).await?;
-                    stream.flush().await?;
-                    websockets.open(stream, request);
-                    return Ok(());
-                }
+        let Some(websockets) = &self.websockets else {
+            return Ok(Some(stream));
+        };
+        let first = in_time(head::read(&mut stream), self.header_timeout, &self.shutdown);
+        let Some(First { mut bytes, request }) = first.await? else {
+            return Ok(None);
+        };
+        if let Some((mut request, length)) = request {
+            request.extensions_mut().insert(stream.connection().clone());
+            if websockets.takes(&request)
+                && let Ok(accept) = handshake::accept(&request)
+            {
+                bytes.advance(length);
+                stream.put_back(bytes);
+                stream.write_all(&handshake::answer_bytes(&accept)).await?;
+                stream.flush().await?;
+                websockets.open(stream, request);
+                return Ok(None);
             }
-            stream.put_back(bytes);
         }
-        // Boxed, so that a connection that is a WebSocket from the start needs no room for it.
-        Box::pin(self.speak_http(stream)).await
+        stream.put_back(bytes);
+        Ok(Some(stream))
     }
 
     /// Speaks HTTP until the connection ends or is upgraded.
-    async fn speak_http(self, stream: Stream) -> Result<(), BoxError> {
+    async fn speak_http(self: Arc<Self>, stream: Stream) -> Result<(), BoxError> {
         let upgrading = Arc::new(Upgrading::default());
         let answering = Answering {
             connection: stream.connection().clone(),
-            websockets: self.websockets.clone(),
-            body_timeout: self.body_timeout,
             upgrading: upgrading.clone(),
-            service: self.service,
+            holding: self.clone(),
         };
         let service = service_fn(move |request| answering.answer(request));
         let serving = self.http.serve_connection(TokioIo::new(stream), service);
@@ -119,7 +129,7 @@ where
             .lock()
             .expect("nothing panics while it holds this lock")
             .take();
-        if let (Some((upgraded, request)), Some(websockets)) = (upgraded, self.websockets) {
+        if let (Some((upgraded, request)), Some(websockets)) = (upgraded, &self.websockets) {
             websockets.open(taken_back(upgraded.await?), request);
         }
         Ok(())
@@ -141,10 +151,8 @@ async fn in_time<T>(
 /// What answers the requests of one connection.
 struct Answering<S> {
     connection: Arc<Connection>,
-    websockets: Option<Arc<dyn WebSockets>>,
-    body_timeout: Duration,
     upgrading: Arc<Upgrading>,
-    service: S,
+    holding: Arc<Holding<S>>,
 }
 
 type Answer<B> = Response<EitherBody<Full<Bytes>, B>>;
@@ -158,30 +166,36 @@ where
     fn answer(&self, mut request: Request<Incoming>) -> Answered<S::Future, B, S::Error> {
         request.extensions_mut().insert(self.connection.clone());
         let mut request = match self.answer_handshake(request) {
-            Ok(answer) => return Either::Left(future::ready(Ok(answer.map(EitherBody::Left)))),
-            Err(request) => request,
+            Either::Left(answer) => return Either::Left(future::ready(Ok(answer.map(EitherBody::Left)))),
+            Either::Right(request) => request,
         };
         if !request.body().is_end_stream() {
-            request.extensions_mut().insert(BodyTimeout(self.body_timeout));
+            request.extensions_mut().insert(BodyTimeout(self.holding.body_timeout));
         }
         Either::Right(
-            self.service
+            self.holding
+                .service
                 .call(request)
                 .map_ok(|answer| answer.map(EitherBody::Right)),
         )
     }
 
     /// Answers a request that is to become a WebSocket, or gives it back when nobody takes it.
-    fn answer_handshake(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Request<Incoming>> {
-        let Some(websockets) = self.websockets.as_ref().filter(|_| request.method() == Method::GET) else {
-            return Err(request);
+    fn answer_handshake(&self, request: Request<Incoming>) -> Either<Response<Full<Bytes>>, Request<Incoming>> {
+        let Some(websockets) = self
+            .holding
+            .websockets
+            .as_ref()
+            .filter(|_| request.method() == Method::GET)
+        else {
+            return Either::Right(request);
         };
         let (parts, body) = request.into_parts();
         let mut request = Request::from_parts(parts, ());
         if !websockets.takes(&request) {
-            return Err(request.map(|()| body));
+            return Either::Right(request.map(|()| body));
         }
-        Ok(match handshake::accept(&request) {
+        Either::Left(match handshake::accept(&request) {
             Ok(accept) => {
                 let upgraded = hyper::upgrade::on(&mut request);
                 let mut upgrading = self.upgrading.lock().expect("nothing panics while it holds this lock");

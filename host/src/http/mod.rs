@@ -116,7 +116,7 @@ pub async fn bind(address: &str) -> anyhow::Result<TcpListener> {
 /// to end.
 pub async fn serve<S, B>(listener: TcpListener, service: S, settings: &HttpSettings, shutdown: Shutdown)
 where
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>> + Send + Sync + 'static,
     S::Future: Send,
     S::Error: Into<BoxError> + Send,
     B: Body<Data = Bytes> + Send + 'static,
@@ -133,7 +133,7 @@ pub async fn serve_with_websockets<S, B>(
     settings: &HttpSettings,
     shutdown: Shutdown,
 ) where
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>> + Send + Sync + 'static,
     S::Future: Send,
     S::Error: Into<BoxError> + Send,
     B: Body<Data = Bytes> + Send + 'static,
@@ -141,7 +141,7 @@ pub async fn serve_with_websockets<S, B>(
 {
     let room = Arc::new(Semaphore::new(settings.max_connections.min(Semaphore::MAX_PERMITS)));
     let mut warnings = Warnings::default();
-    let holding = Holding {
+    let holding = Arc::new(Holding {
         http: http1(settings),
         service,
         websockets: websockets.into(),
@@ -149,7 +149,7 @@ pub async fn serve_with_websockets<S, B>(
         header_timeout: settings.header_timeout,
         body_timeout: settings.body_timeout,
         shutdown: shutdown.clone(),
-    };
+    });
     let mut begun = pin!(shutdown.begun());
     loop {
         let accepted = tokio::select! {

@@ -24,7 +24,7 @@ const LEAST_LOOK: usize = 1_024;
 /// What one address may have; none is any number. An address of IPv6 counts by its first 64 bits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PerAddress {
-    /// Connections held at once.
+    /// Sessions held at once.
     pub clients: Option<usize>,
     /// New sessions a second.
     pub connects_per_second: Option<u32>,
@@ -50,21 +50,21 @@ struct Address {
     connects: Option<Instant>,
 }
 
-/// What an address has of its connections. It is given back when this is dropped.
+/// What an address has of its sessions. It is given back when this is dropped.
 #[derive(Debug)]
 pub(super) struct Place {
     address: IpAddr,
     addresses: Arc<Addresses>,
 }
 
-/// Why an address may not connect once more.
+/// Why an address may not open one more session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum TooMany {
-    /// It holds as many connections as it may.
-    #[error("this address has as many connections as [io-node] max-clients-per-address lets it have")]
+    /// It has as many as it may.
+    #[error("this address has as many sessions as it may have at once")]
     Clients,
-    /// It connects faster than it may.
-    #[error("this address connects more often than [io-node] connects-per-second lets it; after {0:?} it may again")]
+    /// It opens them faster than it may, and may open the next after this time.
+    #[error("this address opens sessions faster than it may")]
     Connects(Duration),
 }
 
@@ -76,7 +76,15 @@ impl Addresses {
         })
     }
 
-    /// Takes a place for one more connection from this address. Without limits there is none to take.
+    /// Whether an address may open one more session.
+    pub(super) fn look(&self, address: IpAddr, now: Instant) -> Result<(), TooMany> {
+        match self.known().addresses.get(&network(address)) {
+            Some(entry) => self.limits.allow(entry, now),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes a place for one more session of this address. Without limits there is none to take.
     pub(super) fn connect(self: &Arc<Self>, address: IpAddr, now: Instant) -> Result<Option<Place>, TooMany> {
         if self.limits == PerAddress::default() {
             return Ok(None);
@@ -85,17 +93,9 @@ impl Addresses {
         let mut known = self.known();
         known.forget_some(now);
         let entry = known.addresses.entry(address).or_default();
-        if self.limits.clients.is_some_and(|most| entry.held >= most) {
-            return Err(TooMany::Clients);
-        }
+        self.limits.allow(entry, now)?;
         if let Some(rate) = self.limits.connects_per_second {
-            let pace = Pace::new(rate, CONNECTS_AT_ONCE);
-            let ahead = pace.take(&mut entry.connects, now);
-            if let Some(wait) = pace.excess(ahead) {
-                // What is refused is not done.
-                entry.connects = entry.connects.map(|due| due - pace.each);
-                return Err(TooMany::Connects(wait));
-            }
+            Pace::new(rate, CONNECTS_AT_ONCE).take(&mut entry.connects, now);
         }
         entry.held += 1;
         Ok(Some(Place {
@@ -106,6 +106,21 @@ impl Addresses {
 
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().expect("nothing panics while it holds this lock")
+    }
+}
+
+impl PerAddress {
+    fn allow(&self, address: &Address, now: Instant) -> Result<(), TooMany> {
+        if self.clients.is_some_and(|most| address.held >= most) {
+            return Err(TooMany::Clients);
+        }
+        let Some(rate) = self.connects_per_second else {
+            return Ok(());
+        };
+        // What is refused is not done.
+        let pace = Pace::new(rate, CONNECTS_AT_ONCE);
+        let ahead = pace.take(&mut { address.connects }, now);
+        pace.excess(ahead).map_or(Ok(()), |wait| Err(TooMany::Connects(wait)))
     }
 }
 
@@ -282,6 +297,7 @@ mod tests {
         // Those of ten seconds come at once.
         let burst = (0..100).take_while(|_| connect(now).is_ok()).count();
         assert_eq!(burst, 40);
+        assert!(addresses.look(ip("10.0.0.1"), now).is_err() && addresses.look(ip("10.0.0.3"), now).is_ok());
         let Err(TooMany::Connects(wait)) = connect(now) else {
             panic!("it should be refused");
         };

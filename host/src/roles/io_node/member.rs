@@ -12,6 +12,7 @@ use socketioxide_core::Sid;
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
+use super::attributes::MOST as ATTRIBUTES;
 use super::clients::Clients;
 use super::codec::Encoded;
 use super::directory::Directory;
@@ -27,8 +28,6 @@ use crate::shutdown::Shutdown;
 
 /// How many acknowledgements a client may wait for at once; of older ones nothing is known any more.
 const ACKS: usize = 1_024;
-/// How many bytes of attributes are kept for a client.
-const ATTRIBUTES: usize = 16 * 1_024;
 /// How long a client that is to be disconnected may take to read what was sent to it.
 const FLUSH: Duration = Duration::from_secs(1);
 

@@ -1,27 +1,26 @@
 //! The io-node: holds the Socket.IO connections, turns what clients do into events, and applies commands to them.
 //!
 //! Engine.IO and the packets are socketioxide's: `service` answers the requests of sessions, and `protocol` takes in what they
-//! send, by way of `codec`. Between them and the transport stands what is known of each connection (`session`), of each
+//! send, by way of `codec`. Who may come in is asked by `entrance` (`origin`, `limits`) and `token`, and `attributes` says what
+//! is known of a client from the beginning. Between them and the transport stands what is known of each connection (`session`), of each
 //! client (`member`), and of each namespace (`directory`, `clients`). An event goes out by `intake`, and may have to be in
 //! `waiting`; a command comes in by `delivery`, a question to all io-nodes by `questions`. `membership` keeps the io-node in
 //! the cluster, one `incarnation` after the other.
 
 mod args;
-#[allow(dead_code, reason = "the way in does not ask it yet")]
 mod attributes;
 mod clients;
 mod codec;
 mod delivery;
 mod directory;
+mod entrance;
 mod incarnation;
 mod intake;
-#[allow(dead_code, reason = "the way in does not ask it yet")]
 mod limits;
 mod member;
 mod membership;
 mod msgpack;
 mod opening;
-#[allow(dead_code, reason = "the way in does not ask it yet")]
 mod origin;
 mod protocol;
 mod questions;
@@ -31,7 +30,6 @@ mod session;
 mod summary;
 #[cfg(test)]
 mod tests;
-#[allow(dead_code, reason = "the way in does not ask it yet")]
 mod token;
 mod waiting;
 
@@ -51,10 +49,12 @@ use tracing::info;
 use self::clients::Common;
 use self::codec::Codec;
 use self::directory::Directory;
+use self::entrance::Entrance;
 use self::incarnation::Gate;
 use self::membership::{Joined, Membership};
 use self::protocol::Protocol;
 use self::session::{Bounds, Sessions};
+use self::token::Tokens;
 use crate::message::Namespace;
 use crate::shutdown::Shutdown;
 use crate::transport::{self, Transport};
@@ -134,7 +134,7 @@ pub struct AppDoor {
 /// disconnected with `server-shutdown`, and their last events are handed in.
 ///
 /// # Errors
-/// When the transport cannot be joined.
+/// When the transport cannot be joined, or a key of tokens cannot be used.
 pub async fn start<S, B>(
     settings: IoNodeSettings,
     transport: Arc<dyn Transport>,
@@ -148,6 +148,11 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: std::error::Error + Send + Sync + 'static,
 {
+    let entrance = Entrance::new(&settings)?;
+    let tokens = match settings.token.clone() {
+        Some(token) => Some(Tokens::start(token, shutdown).await?),
+        None => None,
+    };
     let gate = Gate::new();
     let common = Arc::new(Common {
         io_node: settings.node.id.clone(),
@@ -158,6 +163,7 @@ where
     let sessions = Sessions::new(Bounds {
         waiting: settings.max_payload,
         unsent: settings.send_buffer,
+        events_per_second: settings.events_per_second,
     });
     let directory = Directory::new(settings.apps.clone(), common.clone()).map_err(anyhow::Error::msg)?;
     let protocol = Arc::new(Protocol {
@@ -166,13 +172,15 @@ where
         directory: directory.clone(),
         connect_timeout: settings.connect_timeout,
         takes_v4: settings.socket_io_2,
+        tokens,
+        attributes: settings.attributes.clone(),
     });
     let engine = EngineIoService::with_config_inner(inner, protocol, engine(&settings));
     let session = transport
         .join_io(settings.node.clone())
         .await
         .context("cannot join the transport")?;
-    let service = IoService::new(engine, &settings, sessions.clone(), gate.clone());
+    let service = IoService::new(engine, &settings, sessions.clone(), gate.clone(), entrance);
 
     info!(io_node = %settings.node.id, path = settings.path, "io-node started");
     let (incarnation, events) = gate.open();

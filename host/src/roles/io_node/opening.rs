@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::Request;
 
+use super::limits::Place;
 use crate::http::Connection;
 use crate::message::{Handshake, Text};
 
@@ -14,11 +15,13 @@ pub(super) struct Opening {
     text: Box<str>,
     websocket: bool,
     connection: Option<Arc<Connection>>,
+    /// What its address has of what it may have.
+    _place: Option<Place>,
 }
 
 impl Opening {
     /// What is to be kept of a request that opens a session.
-    pub(super) fn of<B>(request: &Request<B>) -> Arc<Self> {
+    pub(super) fn of<B>(request: &Request<B>, place: Option<Place>) -> Arc<Self> {
         let query = request.uri().query().unwrap_or_default();
         let headers = || {
             let headers = request.headers().iter();
@@ -34,6 +37,7 @@ impl Opening {
             text: text.into(),
             websocket: query.split('&').any(|pair| pair == "transport=websocket"),
             connection: request.extensions().get().cloned(),
+            _place: place,
         })
     }
 
@@ -81,7 +85,7 @@ mod tests {
             .header("cookie", "b=2")
             .body(())
             .unwrap();
-        let opening = Opening::of(&request);
+        let opening = Opening::of(&request, None);
         assert!(opening.is_websocket() && opening.connection().is_none());
         let handshake = opening.handshake(Some("{}".into()));
         assert_eq!(handshake.auth.as_deref(), Some("{}"));
@@ -98,7 +102,7 @@ mod tests {
         );
         assert_eq!(handshake.transport, "websocket");
         let request = Request::get("/socket.io").body(()).unwrap();
-        let handshake = Opening::of(&request).handshake(None);
+        let handshake = Opening::of(&request, None).handshake(None);
         assert_eq!((handshake.query.as_str(), handshake.headers.len()), ("", 0));
         assert_eq!(handshake.transport, "polling");
     }

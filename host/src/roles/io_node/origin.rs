@@ -2,7 +2,8 @@
 //!
 //! A browser says in `Origin` which site a page is from, and no page can change that. The check comes before a session is
 //! made, for a WebSocket knows no CORS: its page would read what it gets. Who sends no `Origin` is no page of another
-//! site; tokens, and not origins, tell such clients apart.
+//! site; tokens, and not origins, tell such clients apart. Pages of the same host may connect whatever their port is, as
+//! they share its cookies: a frontend and an io-node of one machine have different ones.
 
 use std::collections::HashSet;
 
@@ -12,7 +13,7 @@ use http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD,
     HOST, ORIGIN, VARY,
 };
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method};
 
 /// Seconds that a browser may remember that it may ask.
 const REMEMBERED: HeaderValue = HeaderValue::from_static("600");
@@ -79,26 +80,9 @@ impl Origins {
         })
     }
 
-    /// The answer to a browser that asks whether its page may make a request, when this is such a question.
-    pub(super) fn preflight<B: Default>(&self, method: &Method, headers: &HeaderMap) -> Option<Response<B>> {
-        if method != Method::OPTIONS || !headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
-            return None;
-        }
-        let cors = match self.check(headers) {
-            Ok(cors) => cors,
-            Err(forbidden) => return Some(forbidden.answer()),
-        };
-        let mut answer = Response::<B>::default();
-        *answer.status_mut() = StatusCode::NO_CONTENT;
-        let answered = answer.headers_mut();
-        cors.add_to(answered);
-        answered.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
-        answered.insert(ACCESS_CONTROL_MAX_AGE, REMEMBERED);
-        answered.append(VARY, HeaderValue::from_name(ACCESS_CONTROL_REQUEST_HEADERS));
-        if let Some(wanted) = headers.get(ACCESS_CONTROL_REQUEST_HEADERS) {
-            answered.insert(ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
-        }
-        Some(answer)
+    /// Whether this is a browser that asks whether its page may make a request.
+    pub(super) fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
+        method == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
     }
 
     fn allows(&self, origin: &HeaderValue, headers: &HeaderMap) -> bool {
@@ -122,15 +106,16 @@ impl CorsHeaders {
             headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
         }
     }
-}
 
-impl Forbidden {
-    /// What the browser is told.
-    pub(super) fn answer<B: Default>(&self) -> Response<B> {
-        let mut answer = Response::<B>::default();
-        *answer.status_mut() = StatusCode::FORBIDDEN;
-        answer.headers_mut().append(VARY, HeaderValue::from_name(ORIGIN));
-        answer
+    /// Adds to the headers of an answer that the page may make the request that it asks about.
+    pub(super) fn add_permission_to(&self, headers: &mut HeaderMap, asked: &HeaderMap) {
+        self.add_to(headers);
+        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
+        headers.insert(ACCESS_CONTROL_MAX_AGE, REMEMBERED);
+        headers.append(VARY, HeaderValue::from_name(ACCESS_CONTROL_REQUEST_HEADERS));
+        if let Some(wanted) = asked.get(ACCESS_CONTROL_REQUEST_HEADERS) {
+            headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
+        }
     }
 }
 
@@ -145,7 +130,7 @@ impl Site {
     fn of(origin: &str) -> Option<Self> {
         let (scheme, host) = origin.split_once("://")?;
         let plain = |c: char| c.is_ascii_graphic() && !"/?#@,*\\".contains(c);
-        if scheme.is_empty() || host.is_empty() || !host.chars().all(plain) {
+        if scheme.is_empty() || name_of(host).is_empty() || !host.chars().all(plain) {
             return None;
         }
         let scheme = scheme.to_ascii_lowercase();
@@ -155,7 +140,7 @@ impl Site {
 
     /// Whether it is the host that a request is for. Behind a proxy that ends TLS, the scheme is not known.
     fn is_of(&self, host: &str) -> bool {
-        without_port(&self.scheme, host) == self.host
+        name_of(host).eq_ignore_ascii_case(name_of(&self.host))
     }
 }
 
@@ -176,6 +161,15 @@ fn without_port(scheme: &str, host: &str) -> String {
         Some(short) => short.into(),
         None => host,
     }
+}
+
+/// A host without its port.
+fn name_of(host: &str) -> &str {
+    let end = match host.starts_with('[') {
+        true => host.find(']').map(|end| end + 1),
+        false => host.find(':'),
+    };
+    &host[..end.unwrap_or(host.len())]
 }
 
 #[cfg(test)]
@@ -208,8 +202,11 @@ mod tests {
             ("https://A.example", "a.EXAMPLE:443", true),
             ("http://a.example", "a.example:80", true),
             ("http://[::1]:8080", "[::1]:8080", true),
-            ("https://a.example", "a.example:80", false),
-            ("http://localhost:3000", "localhost:8080", false),
+            ("http://localhost:3000", "localhost:8080", true),
+            ("http://[::1]:3000", "[::1]:8080", true),
+            ("http://[::1]:8080", "[::2]:8080", false),
+            ("http://localhost:8080", "127.0.0.1:8080", false),
+            ("http://:80", ":80", false),
             ("https://evil.example", "a.example", false),
             ("https://a.example.evil.example", "a.example", false),
             ("https://evil.example/a.example", "a.example", false),
@@ -293,9 +290,6 @@ mod tests {
             .check(&headers(&[("origin", "https://evil.example"), ("host", "own")]))
             .unwrap_err();
         assert!(forbidden.to_string().contains("`https://evil.example`"));
-        let answer: Response<String> = forbidden.answer();
-        assert_eq!(answer.status(), StatusCode::FORBIDDEN);
-        assert!(!answer.headers().contains_key(ACCESS_CONTROL_ALLOW_ORIGIN));
     }
 
     #[test]
@@ -307,23 +301,16 @@ mod tests {
             ("access-control-request-method", "POST"),
             ("access-control-request-headers", "content-type,x-token"),
         ]);
-        let answer: Response<String> = named.preflight(&Method::OPTIONS, &question).unwrap();
-        assert_eq!(answer.status(), StatusCode::NO_CONTENT);
-        let answered = answer.headers();
+        assert!(Origins::is_preflight(&Method::OPTIONS, &question));
+        assert!(!Origins::is_preflight(&Method::GET, &question));
+        assert!(!Origins::is_preflight(&Method::OPTIONS, &HeaderMap::new()));
+        let mut answered = HeaderMap::new();
+        let cors = named.check(&question).unwrap();
+        cors.add_permission_to(&mut answered, &question);
         assert_eq!(answered[ACCESS_CONTROL_ALLOW_ORIGIN], "https://example.com");
         assert_eq!(answered[ACCESS_CONTROL_ALLOW_METHODS], "GET, POST");
         assert_eq!(answered[ACCESS_CONTROL_ALLOW_HEADERS], "content-type,x-token");
         let vary: Vec<_> = answered.get_all(VARY).iter().collect();
         assert_eq!(vary, ["origin", "access-control-request-headers"]);
-
-        let evil = headers(&[
-            ("origin", "https://evil.example"),
-            ("host", "own"),
-            ("access-control-request-method", "POST"),
-        ]);
-        let answer: Response<String> = named.preflight(&Method::OPTIONS, &evil).unwrap();
-        assert_eq!(answer.status(), StatusCode::FORBIDDEN);
-        assert!(named.preflight::<String>(&Method::GET, &question).is_none());
-        assert!(named.preflight::<String>(&Method::OPTIONS, &HeaderMap::new()).is_none());
     }
 }

@@ -10,18 +10,23 @@ use std::time::Duration;
 use bytes::Bytes;
 use engineioxide::handler::EngineIoHandler;
 use engineioxide::{DisconnectReason as EngineReason, Socket, Str};
+use futures_util::FutureExt;
+use serde_json::{Map, Value};
 use tokio::time::sleep;
 use tracing::debug;
 
 use super::args::{self, Malformed};
+use super::attributes::{self, Field, Fields};
 use super::clients::Common;
 use super::codec::{Content, Incoming, Revision};
 use super::directory::Directory;
+use super::limits::FLOOD;
 use super::member::Member;
 use super::opening::Opening;
-use super::session::{Seat, Session, Sessions};
+use super::session::{Excess, Seat, Session, Sessions};
+use super::token::Tokens;
 use crate::counts;
-use crate::message::{DisconnectReason, EventKind, Refusal, Text};
+use crate::message::{DisconnectReason, EventKind, Handshake, Refusal, Text};
 
 /// What socketioxide and Node's server say, too.
 const UNKNOWN_NAMESPACE: &str = "Invalid namespace";
@@ -35,6 +40,10 @@ pub struct Protocol {
     pub(super) connect_timeout: Duration,
     /// Whether clients of Socket.IO 2 are taken.
     pub(super) takes_v4: bool,
+    /// Looks at the tokens of clients, if they have to have any.
+    pub(super) tokens: Option<Arc<Tokens>>,
+    /// What clients have as attributes from the beginning, and where in the handshake it is found.
+    pub(super) attributes: Vec<(String, Field)>,
 }
 
 impl fmt::Debug for Protocol {
@@ -55,7 +64,10 @@ impl EngineIoHandler for Protocol {
             Revision::V5 => self.expect_entry(&session),
             Revision::V4 if !self.takes_v4 => session.hang_up(),
             // Of these every client is in the main namespace.
-            Revision::V4 => self.enter(&session, "/", None),
+            Revision::V4 => {
+                self.expect_entry(&session);
+                self.enter(&session, "/", None);
+            }
         }
     }
 
@@ -116,6 +128,17 @@ impl Protocol {
                 None => (&*incoming.namespace, None),
             },
         };
+        if matches!(incoming.content, Content::Connect(_) | Content::Event(..))
+            && session.keep_pace() == Err(Excess::Flood)
+        {
+            debug!(session = %session.id, "closing the connection: {FLOOD}");
+            counts::SESSIONS_FLOODING.one();
+            for member in session.all() {
+                member.judge(DisconnectReason::Other(FLOOD.into()));
+            }
+            session.hang_up();
+            return Ok(());
+        }
         if let Content::Connect(auth) = incoming.content {
             let auth = match query {
                 Some(query) => Some(from_query(query)),
@@ -150,7 +173,7 @@ impl Protocol {
 
     /// A session enters a namespace, unless it is there already.
     fn enter(self: &Arc<Self>, session: &Arc<Session>, namespace: &str, auth: Option<Text>) {
-        if session.member(namespace).is_some() {
+        if session.member(namespace).is_some() || session.is_checked_for(namespace) {
             return;
         }
         if !self.directory.knows(namespace) {
@@ -158,7 +181,64 @@ impl Protocol {
             return;
         }
         let handshake = session.opening.handshake(auth);
-        let attributes = Text::from_static("{}");
+        let Some(tokens) = self.tokens.clone() else {
+            self.let_in(session, namespace, handshake, Map::new());
+            return;
+        };
+        let token = tokens.of(&Fields::of(&handshake));
+        let mut checking = Box::pin(async move { tokens.check(token.as_deref()).await });
+        if let Some(checked) = (&mut checking).now_or_never() {
+            self.checked(session, namespace, handshake, checked);
+            return;
+        }
+        // It waits for a key. What else the client sends is not held up by that.
+        if !session.begin_check(namespace) {
+            let busy = Refusal {
+                message: Text::from_static("too many namespaces at once"),
+                data: None,
+            };
+            self.refuse(session, namespace, &busy);
+            return;
+        }
+        let (protocol, session, namespace) = (self.clone(), session.clone(), namespace.to_owned());
+        tokio::spawn(async move {
+            let checked = checking.await;
+            if !session.is_over() {
+                protocol.checked(&session, &namespace, handshake, checked);
+            }
+            session.end_check(&namespace);
+        });
+    }
+
+    /// A client's token was looked at.
+    fn checked(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        namespace: &str,
+        handshake: Handshake,
+        checked: Result<Map<String, Value>, Refusal>,
+    ) {
+        match checked {
+            Ok(claims) => self.let_in(session, namespace, handshake, claims),
+            Err(refusal) => {
+                counts::TOKENS_REFUSED.one();
+                self.refuse(session, namespace, &refusal);
+            }
+        }
+    }
+
+    /// A client comes as far as to the door of a namespace, with these claims.
+    fn let_in(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        namespace: &str,
+        handshake: Handshake,
+        claims: Map<String, Value>,
+    ) {
+        let attributes = match attributes::first(&self.attributes, &Fields::of(&handshake), claims) {
+            Ok(attributes) => attributes,
+            Err(refusal) => return self.refuse(session, namespace, &refusal),
+        };
         let entered = self.directory.enter(namespace, |clients| {
             let member = Member::new(clients, &self.directory, session, attributes);
             session.enter(&member);
@@ -184,8 +264,14 @@ impl Protocol {
                 let main = "/".into();
                 self.common.codec.connected(&main, session.id, session.revision)
             }
-            (revision, _) => self.common.codec.refused(namespace, &refusal, revision),
+            _ => return self.refuse(session, namespace, &refusal),
         };
+        // Nothing was sent to it before that it could not read.
+        let _ = session.send(packet);
+    }
+
+    fn refuse(&self, session: &Session, namespace: &str, refusal: &Refusal) {
+        let packet = self.common.codec.refused(namespace, refusal, session.revision);
         // Nothing was sent to it before that it could not read.
         let _ = session.send(packet);
     }
@@ -207,8 +293,8 @@ impl Protocol {
 /// The fields of a query string, as the JSON object that newer clients would send.
 fn from_query(query: &str) -> Text {
     let fields = form_urlencoded::parse(query.as_bytes());
-    let fields: serde_json::Map<_, _> = fields
+    let fields: Map<_, _> = fields
         .map(|(name, value)| (name.into_owned(), value.into_owned().into()))
         .collect();
-    serde_json::Value::Object(fields).to_string().into()
+    Value::Object(fields).to_string().into()
 }

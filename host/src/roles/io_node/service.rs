@@ -8,15 +8,16 @@
 //! of after an interval, so that first ping is answered in the client's place. It does not notice when a client's poll
 //! goes away unanswered, or its upgrade to a websocket fails, so such a session is closed.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use engineioxide::service::EngineIoService;
 use engineioxide::sid::Sid;
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_KEY};
+use futures_util::future::{self, BoxFuture};
+use futures_util::{FutureExt, TryFutureExt};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_KEY, VARY};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::Body;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -25,12 +26,15 @@ use hyper::body::Incoming;
 use hyper::service::Service;
 use serde::Deserialize;
 use tokio::runtime::Handle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 use super::IoNodeSettings;
+use super::entrance::Entrance;
 use super::incarnation::Gate;
+use super::limits::{Place, TooMany};
 use super::opening::Opening;
+use super::origin::Origins;
 use super::protocol::Protocol;
 use super::session::Sessions;
 use crate::counts;
@@ -60,6 +64,7 @@ pub struct IoService<S: Clone> {
     path: Arc<str>,
     sessions: Arc<Sessions>,
     gate: Arc<Gate>,
+    entrance: Arc<Entrance>,
     terms: Terms,
     /// The heartbeats of clients that began as a websocket, by their version of Engine.IO, and of those that moved to one.
     heartbeats: Arc<[Arc<Heartbeat>; 3]>,
@@ -97,7 +102,13 @@ enum Version {
 }
 
 impl<S: Clone> IoService<S> {
-    pub(super) fn new(engine: Engine<S>, settings: &IoNodeSettings, sessions: Arc<Sessions>, gate: Arc<Gate>) -> Self {
+    pub(super) fn new(
+        engine: Engine<S>,
+        settings: &IoNodeSettings,
+        sessions: Arc<Sessions>,
+        gate: Arc<Gate>,
+        entrance: Entrance,
+    ) -> Self {
         let terms = Terms {
             signs_of_life: settings.ping_timeout / 3,
             max_payload: settings.max_payload,
@@ -123,6 +134,7 @@ impl<S: Clone> IoService<S> {
             path: settings.path.as_str().into(),
             sessions,
             gate,
+            entrance: Arc::new(entrance),
             terms,
             heartbeats: Arc::new(heartbeats),
         }
@@ -190,8 +202,8 @@ impl<S: Clone> IoService<S> {
 
     /// Takes from a request what the engine does not need: it keeps all of it for as long as the session lives, and by
     /// each header the buffer that this came in. What clients will be asked for stays, as an [`Opening`].
-    fn strip<B>(&self, request: &mut Request<B>, question: &Question) {
-        let opening = question.sid.is_none().then(|| Opening::of(request));
+    fn strip<B>(&self, request: &mut Request<B>, question: &Question, place: Option<Place>) {
+        let opening = question.sid.is_none().then(|| Opening::of(request, place));
         *request.headers_mut() = HeaderMap::new();
         *request.uri_mut() = match (question.websocket, question.sid, question.version) {
             // What is static takes no memory.
@@ -268,74 +280,122 @@ where
         }
     }
 
-    async fn answer(self, mut request: Request<Incoming>) -> Result<Response<AnswerBody>, Mistake<S>> {
+    fn answer(&self, request: Request<Incoming>) -> BoxFuture<'static, Answered<Mistake<S>>> {
+        if !self.is_of_engine(request.uri()) {
+            return Box::pin(to_ours(self.engine.call(request.map(Either::Left))));
+        }
+        let cors = match self.entrance.check(request.headers()) {
+            Ok(cors) => cors,
+            Err(forbidden) => {
+                debug!("a request is refused: {forbidden}");
+                counts::PAGES_REFUSED.one();
+                let mut answer = told(StatusCode::FORBIDDEN, &forbidden);
+                answer.headers_mut().insert(VARY, HeaderValue::from_static("origin"));
+                return Box::pin(future::ready(Ok(answer)));
+            }
+        };
+        if Origins::is_preflight(request.method(), request.headers()) {
+            let mut answer = answer(StatusCode::NO_CONTENT);
+            cors.add_permission_to(answer.headers_mut(), request.headers());
+            return Box::pin(future::ready(Ok(answer)));
+        }
+        Box::pin(self.answer_question(request).map_ok(move |mut answer| {
+            cors.add_to(answer.headers_mut());
+            answer
+        }))
+    }
+
+    fn answer_question(&self, request: Request<Incoming>) -> BoxFuture<'static, Answered<Mistake<S>>> {
         let Some(question) = self.question(request.uri()) else {
-            return self.ask(request.map(Either::Left)).await;
+            return Box::pin(to_ours(self.engine.call(request.map(Either::Left))));
         };
         if let Some(refusal) = self.refusal(&question) {
-            return Ok(refusal);
+            return Box::pin(future::ready(Ok(refusal)));
         }
+        if question.sid.is_some() || request.method() != Method::GET {
+            return self.pass_on(question, request, None);
+        }
+        let place = match self.entrance.take_place(&request) {
+            Ok(place) => place,
+            Err(too_many) => return Box::pin(future::ready(Ok(too_many_answer(too_many)))),
+        };
+        let delay = self.entrance.delay;
+        if delay.is_zero() {
+            return self.pass_on(question, request, place);
+        }
+        let service = self.clone();
+        Box::pin(async move {
+            sleep(delay).await;
+            service.pass_on(question, request, place).await
+        })
+    }
+
+    /// Each kind of answer is a future of its own: most requests that wait are polls, and hold no more than they need.
+    fn pass_on(
+        &self,
+        question: Question,
+        mut request: Request<Incoming>,
+        place: Option<Place>,
+    ) -> BoxFuture<'static, Answered<Mistake<S>>> {
         match (question.sid, request.method()) {
-            (Some(sid), &Method::POST) => {
-                self.hold(sid).await;
-                match whole_body(request, self.terms.max_payload).await {
-                    Ok(request) => self.ask(request.map(|body| Either::Right(body.into()))).await,
-                    Err(status) => {
-                        let mut answer = answer(status);
-                        answer
-                            .headers_mut()
-                            .insert(CONNECTION, HeaderValue::from_static("close"));
-                        Ok(answer)
-                    }
-                }
-            }
+            (Some(sid), &Method::POST) => Box::pin(self.clone().take_in(sid, request)),
             (Some(sid), &Method::GET) if !question.websocket => {
                 if let Some(connection) = request.extensions().get::<Arc<Connection>>() {
                     self.sessions.moved(sid, connection.clone(), false);
                 }
-                let unanswered = Unanswered(Some(|| self.end_session(sid)));
-                let answer = self.ask(request.map(Either::Left)).await;
-                unanswered.is_answered();
-                answer
+                let answer = to_ours(self.engine.call(request.map(Either::Left)));
+                let service = self.clone();
+                let unanswered = Unanswered(Some(move || service.end_session(sid)));
+                Box::pin(answer.inspect(move |_| unanswered.answered()))
             }
             (None, &Method::GET) if !question.websocket => {
-                self.strip(&mut request, &question);
-                let opened = self.ask(request.map(Either::Left)).await?;
+                self.strip(&mut request, &question, place);
+                let opened = to_ours(self.engine.call(request.map(Either::Left)));
                 match question.version {
-                    Version::V3 => Ok(opened),
-                    Version::V4 => Ok(self.spare_first_ping(opened).await),
+                    Version::V3 => Box::pin(opened),
+                    Version::V4 => Box::pin(self.clone().spare_first_ping(opened)),
                 }
             }
             (_, &Method::GET) => {
                 // A websocket by a server that is not ours: the engine shakes hands itself, and needs the key.
                 let key = request.headers().get(SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes);
                 let key = key.and_then(|key| HeaderValue::from_bytes(key).ok());
-                self.strip(&mut request, &question);
+                self.strip(&mut request, &question, place);
                 if let Some(key) = key {
                     request.headers_mut().insert(SEC_WEBSOCKET_KEY, key);
                 }
-                self.ask(request.map(Either::Left)).await
+                Box::pin(to_ours(self.engine.call(request.map(Either::Left))))
             }
-            _ => self.ask(request.map(Either::Left)).await,
+            _ => Box::pin(to_ours(self.engine.call(request.map(Either::Left)))),
         }
     }
 
-    async fn ask(&self, request: Request<RequestBody>) -> Result<Response<AnswerBody>, Mistake<S>> {
-        let answer = self.engine.call(request).await?;
-        Ok(answer.map(|body| body.map_err(Into::into).boxed_unsync()))
+    /// Gives the engine what a client that polls sends, when it has come as a whole.
+    async fn take_in(self, sid: Sid, request: Request<Incoming>) -> Answered<Mistake<S>> {
+        self.hold(sid).await;
+        match whole_body(request, self.terms.max_payload).await {
+            Ok(request) => to_ours(self.engine.call(request.map(|body| Either::Right(body.into())))).await,
+            Err(status) => {
+                let mut answer = answer(status);
+                answer
+                    .headers_mut()
+                    .insert(CONNECTION, HeaderValue::from_static("close"));
+                Ok(answer)
+            }
+        }
     }
 
     /// Takes the ping that the engine sends as soon as a session is open, before the client can, and answers it. What else
     /// is there by then goes with the answer that opens the session.
-    async fn spare_first_ping(&self, opened: Response<AnswerBody>) -> Response<AnswerBody> {
-        let (mut parts, body) = opened.into_parts();
+    async fn spare_first_ping(self, opened: impl Future<Output = Answered<Mistake<S>>>) -> Answered<Mistake<S>> {
+        let (mut parts, body) = opened.await?.into_parts();
         let Ok(body) = body.collect().await else {
-            return answer(StatusCode::INTERNAL_SERVER_ERROR);
+            return Ok(answer(StatusCode::INTERNAL_SERVER_ERROR));
         };
         let mut body = body.to_bytes();
         if let Some(sid) = sid_of(&body) {
             let unanswered = Unanswered(Some(|| self.end_session(sid)));
-            let polled = self.ask(self.of_client(sid, Method::GET, b"")).await;
+            let polled = to_ours(self.engine.call(self.of_client(sid, Method::GET, b""))).await;
             let packets = match polled {
                 Ok(polled) if polled.status() == StatusCode::OK => polled.into_body().collect().await.ok(),
                 _ => None,
@@ -351,10 +411,10 @@ where
             let mut all = String::from_utf8_lossy(&body).into_owned();
             others.for_each(|packet| all.extend([&SEPARATOR.to_string(), packet]));
             body = all.into();
-            unanswered.is_answered();
+            unanswered.answered();
         }
         parts.headers.insert(CONTENT_LENGTH, body.len().into());
-        Response::from_parts(parts, whole(body))
+        Ok(Response::from_parts(parts, whole(body)))
     }
 }
 
@@ -368,13 +428,23 @@ where
 {
     fn takes(&self, request: &Request<()>) -> bool {
         self.terms.websocket
-            && self
-                .question(request.uri())
-                .is_some_and(|question| question.websocket && self.refusal(&question).is_none())
+            && self.question(request.uri()).is_some_and(|question| {
+                question.websocket
+                    && self.refusal(&question).is_none()
+                    && self.entrance.would_take(request, question.sid.is_none())
+            })
     }
 
     fn open(&self, mut stream: Stream, mut request: Request<()>) {
         let Some(question) = self.question(request.uri()) else {
+            return;
+        };
+        // There was room for it, and the last of it may have been taken meanwhile: then this ends here.
+        let Ok(place) = question
+            .sid
+            .map_or_else(|| self.entrance.take_place(&request), |_| Ok(None))
+        else {
+            counts::ADDRESSES_REFUSED.one();
             return;
         };
         let [v3, v4, upgraded] = &*self.heartbeats;
@@ -390,13 +460,25 @@ where
             let service = self.clone();
             stream.when_let_go(move || service.end_session(sid));
         }
-        self.strip(&mut request, &question);
-        if let Err(error) = self.engine.call((stream, request)).into_inner() {
-            debug!(%error, "a websocket was not taken by the engine");
+        self.strip(&mut request, &question, place);
+        let engine = self.engine.clone();
+        let hand_over = move || {
+            if let Err(error) = engine.call((stream, request)).into_inner() {
+                debug!(%error, "a websocket was not taken by the engine");
+            }
+        };
+        let delay = self.entrance.delay;
+        if question.sid.is_some() || delay.is_zero() {
+            return hand_over();
         }
+        tokio::spawn(async move {
+            sleep(delay).await;
+            hand_over();
+        });
     }
 }
 
+type Answered<E> = Result<Response<AnswerBody>, E>;
 type Engine<S> = EngineIoService<Protocol, S>;
 type Answering<S> = <Engine<S> as Service<Request<RequestBody>>>::Future;
 type Mistake<S> = <Engine<S> as Service<Request<RequestBody>>>::Error;
@@ -414,7 +496,7 @@ where
     type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        Box::pin(self.clone().answer(request))
+        self.answer(request)
     }
 }
 
@@ -422,7 +504,7 @@ where
 struct Unanswered<F: FnOnce()>(Option<F>);
 
 impl<F: FnOnce()> Unanswered<F> {
-    fn is_answered(mut self) {
+    fn answered(mut self) {
         self.0 = None;
     }
 }
@@ -435,9 +517,37 @@ impl<F: FnOnce()> Drop for Unanswered<F> {
     }
 }
 
+/// An answer of the engine as one of ours.
+async fn to_ours<B, E>(answer: impl Future<Output = Result<Response<B>, E>>) -> Answered<E>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    Ok(answer.await?.map(|body| body.map_err(Into::into).boxed_unsync()))
+}
+
 fn answer(status: StatusCode) -> Response<AnswerBody> {
     let mut answer = Response::new(whole(Bytes::new()));
     *answer.status_mut() = status;
+    answer
+}
+
+/// The answer that says what is wrong.
+fn told(status: StatusCode, wrong: &impl Display) -> Response<AnswerBody> {
+    let mut answer = Response::new(whole(format!("{wrong}\n").into()));
+    *answer.status_mut() = status;
+    let text = HeaderValue::from_static("text/plain; charset=utf-8");
+    answer.headers_mut().insert(CONTENT_TYPE, text);
+    answer
+}
+
+fn too_many_answer(too_many: TooMany) -> Response<AnswerBody> {
+    debug!("a session is refused: {too_many}");
+    counts::ADDRESSES_REFUSED.one();
+    let mut answer = told(StatusCode::TOO_MANY_REQUESTS, &too_many);
+    if let TooMany::Connects(wait) = too_many {
+        answer.headers_mut().insert(RETRY_AFTER, (wait.as_secs() + 1).into());
+    }
     answer
 }
 

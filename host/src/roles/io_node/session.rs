@@ -7,13 +7,16 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
+use std::time::Instant;
 
 use engineioxide::{DisconnectReason as EngineReason, ProtocolVersion, Socket};
 use socketioxide_core::{Sid, Value};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
+use tokio::time::sleep_until;
 
 use super::codec::{Encoded, Revision, Unfinished};
+use super::limits::{EventRate, Verdict};
 use super::member::Member;
 use super::opening::Opening;
 use crate::http::Connection;
@@ -25,6 +28,8 @@ const PAUSE_AT: usize = 64;
 const RESUME_AT: usize = 16;
 /// One request of a session that polls may bring many: when so many events wait, the session is closed.
 const CLOSE_AT: usize = 8_192;
+/// Tokens of a session that may wait for a key at the same time.
+const CHECKS: usize = 16;
 /// What a packet weighs beside its content: the frames it is in.
 const FRAME: usize = 8;
 
@@ -35,6 +40,8 @@ pub(super) struct Bounds {
     pub(super) waiting: usize,
     /// Bytes that may wait to be written.
     pub(super) unsent: u64,
+    /// Events a second that may come in.
+    pub(super) events_per_second: Option<u32>,
 }
 
 /// All sessions of this io-node, by Engine.IO session id.
@@ -71,6 +78,8 @@ struct Members {
     has_entered: bool,
     /// The session is over: nobody enters any more.
     is_over: bool,
+    /// Namespaces whose client waits for its token to be looked at.
+    checking: Vec<Box<str>>,
 }
 
 struct Flow {
@@ -82,6 +91,14 @@ struct Flow {
     paused: bool,
     /// Bytes given to be sent, on the scale of what the connection has written.
     sent: u64,
+    pacing: Option<Box<Pacing>>,
+}
+
+/// How fast a session sends events, when there is a limit to that.
+struct Pacing {
+    rate: EventRate,
+    /// Until when it is paused because it sent too many.
+    held_until: Option<Instant>,
 }
 
 /// A session that has to be closed, and why.
@@ -111,6 +128,7 @@ impl Sessions {
             paused: false,
             sent: connection.as_ref().map_or(0, |connection| connection.written()),
             connection,
+            pacing: self.bounds.events_per_second.map(Pacing::new),
         };
         let session = Arc::new(Session {
             id: socket.id,
@@ -211,6 +229,26 @@ impl Session {
         self.members().has_entered
     }
 
+    /// Whether the token of a client for this namespace is being looked at.
+    pub(super) fn is_checked_for(&self, namespace: &str) -> bool {
+        self.members().checking.iter().any(|other| **other == *namespace)
+    }
+
+    /// Notes that it is; not when too many are.
+    pub(super) fn begin_check(&self, namespace: &str) -> bool {
+        let checking = &mut self.members().checking;
+        let fits = checking.len() < CHECKS;
+        if fits {
+            checking.push(namespace.into());
+        }
+        fits
+    }
+
+    /// That was done.
+    pub(super) fn end_check(&self, namespace: &str) {
+        self.members().checking.retain(|other| **other != *namespace);
+    }
+
     /// Takes what ends this session if nobody enters.
     pub(super) fn expect_entry(&self, deadline: AbortHandle) {
         let mut members = self.members();
@@ -280,9 +318,42 @@ impl Session {
         }
     }
 
-    /// Whether too much waits to be accepted.
+    /// Whether too much waits to be accepted, or too much came at once.
     pub(super) fn is_paused(&self) -> bool {
-        self.flow().paused
+        self.flow().pauses() > 0
+    }
+
+    /// Counts an event on its way in, and pauses reading when they come too fast.
+    pub(super) fn keep_pace(self: &Arc<Self>) -> Result<(), Excess> {
+        let mut flow = self.flow();
+        let Some(pacing) = &mut flow.pacing else {
+            return Ok(());
+        };
+        let wait = match pacing.rate.event(Instant::now()) {
+            Verdict::Go => return Ok(()),
+            Verdict::Pause(wait) => wait,
+            Verdict::Disconnect => return Err(Excess::Flood),
+        };
+        if pacing.held_until.replace(Instant::now() + wait).is_none() {
+            flow.websocket().inspect(|connection| connection.pause());
+            tokio::spawn(let_go_in_time(Arc::downgrade(self)));
+        }
+        Ok(())
+    }
+
+    /// Ends the pause of a session that sent too fast, if it is over. Until then, says when it will be.
+    fn let_go(&self) -> Option<Instant> {
+        let mut flow = self.flow();
+        let until = flow.pacing.as_ref()?.held_until?;
+        if Instant::now() < until {
+            return Some(until);
+        }
+        if let Some(pacing) = &mut flow.pacing {
+            pacing.held_until = None;
+        }
+        flow.websocket().inspect(|connection| connection.resume());
+        self.resumed.notify_waiters();
+        None
     }
 
     /// Told when a pause is over, and when the session is.
@@ -322,13 +393,11 @@ impl Session {
             flow.sent = connection.written();
             return;
         }
-        if flow.paused {
-            flow.websocket().inspect(|connection| connection.resume());
-        }
+        flow.resume_all();
         flow.sent = connection.written();
         flow.connection = Some(connection);
         flow.websocket = websocket;
-        if flow.paused {
+        for _ in 0..flow.pauses() {
             flow.websocket().inspect(|connection| connection.pause());
         }
     }
@@ -346,16 +415,40 @@ impl Flow {
     fn websocket(&self) -> Option<&Arc<Connection>> {
         self.connection.as_ref().filter(|_| self.websocket)
     }
+
+    /// For how many reasons it is paused.
+    fn pauses(&self) -> u32 {
+        let held = self.pacing.as_ref().is_some_and(|pacing| pacing.held_until.is_some());
+        u32::from(self.paused) + u32::from(held)
+    }
+
+    /// Lets go of the connection, for whatever reason it is paused.
+    fn resume_all(&self) {
+        for _ in 0..self.pauses() {
+            self.websocket().inspect(|connection| connection.resume());
+        }
+    }
+}
+
+impl Pacing {
+    fn new(events_per_second: u32) -> Box<Self> {
+        Box::new(Self {
+            rate: EventRate::new(events_per_second),
+            held_until: None,
+        })
+    }
+}
+
+/// Ends a pause when its time is over, which may be put off meanwhile.
+async fn let_go_in_time(session: Weak<Session>) {
+    while let Some(until) = session.upgrade().and_then(|session| session.let_go()) {
+        sleep_until(until.into()).await;
+    }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        {
-            let flow = self.flow();
-            if flow.paused {
-                flow.websocket().inspect(|connection| connection.resume());
-            }
-        }
+        self.flow().resume_all();
         self.resumed.notify_waiters();
         if let Some(sessions) = self.sessions.upgrade() {
             sessions.known().remove(&self.id);

@@ -25,6 +25,7 @@ use crate::transport::{
 
 mod admission;
 mod engine;
+mod entrance;
 mod faults;
 mod packets;
 
@@ -218,9 +219,15 @@ impl Fixture {
 
     /// Asks as a client that polls does.
     async fn http(&self, request: &str, body: &str) -> String {
+        self.http_with(request, "", body).await
+    }
+
+    /// The same with more headers, each with its line's end.
+    async fn http_with(&self, request: &str, headers: &str, body: &str) -> String {
         let length = body.len();
-        let request =
-            format!("{request} HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}");
+        let request = format!(
+            "{request} HTTP/1.1\r\nhost: a\r\n{headers}connection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+        );
         let mut tcp = TcpStream::connect(self.address).await.unwrap();
         tcp.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
