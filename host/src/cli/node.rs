@@ -129,6 +129,7 @@ async fn start_app_node(config: &Config, transport: Arc<dyn Transport>, shutdown
     let app_node = AppNodeSettings {
         name,
         apps,
+        native: Vec::new(),
         retries: settings::retries(&config.app_node),
         partitions: config.transport.partitions,
         kept_releases: config.app_node.kept_releases,
