@@ -59,7 +59,9 @@ impl Body {
     pub(super) fn too_late(&self, limit: Duration) -> String {
         match self {
             Self::Wasm(_) => format!("time limit of {limit:?} reached while it waited for the host"),
-            Self::Native(_) => format!("time limit of {limit:?} reached; its thread cannot be stopped, and ends when it returns"),
+            Self::Native(_) => {
+                format!("time limit of {limit:?} reached; its thread cannot be stopped, and ends when it returns")
+            }
         }
     }
 

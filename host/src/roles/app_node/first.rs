@@ -4,8 +4,8 @@ use anyhow::{Context, Result, anyhow};
 use bytes::Bytes;
 use tracing::{info, warn};
 
-use super::{AppSource, NativeApp};
 use super::app::{App, Generation};
+use super::{AppSource, NativeApp};
 use crate::message::now_ms;
 use crate::release::{Digest, Release, Target, Track};
 use crate::shutdown::Shutdown;

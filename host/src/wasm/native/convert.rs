@@ -1,8 +1,8 @@
 //! Between the contract's words as the host has them and as the SDK does: two sets of types made of the same file.
 
 use plugnode_sdk::native::{
-    Audience, Client, Context, Custom, DisconnectReason, Error, Event, HandlerError, Handshake, Message, Payload, Reply,
-    Scope, Selection, StoreError,
+    Audience, Client, Context, Custom, DisconnectReason, Error, Event, HandlerError, Handshake, Message, Payload,
+    Reply, Scope, Selection, StoreError,
 };
 
 use crate::wasm::bindings::plugnode::app::{outbox, types as wit};
