@@ -63,3 +63,6 @@ pub use crate::roles::io_node::{
     AttributesError, ConnectedClient, CustomCommand, IoHandle, Newcomer, OwnEvent, SendError,
 };
 pub use crate::wasm::Native;
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,8 @@
 
 mod convert;
 mod host;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 use std::any::type_name;
