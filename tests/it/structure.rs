@@ -136,8 +136,10 @@ fn each_library_is_named_in_its_own_place() {
             let place = file.strip_prefix(&source).expect("it was found there");
             // The module of that name is another thing.
             let code = code(&file).replace("self::redis::", "").replace("super::redis::", "");
+            // Whoever embeds the host writes handlers, and so do the tests of that.
+            let is_user = library == "plugnode_sdk" && place.starts_with("embed/tests.rs");
             assert!(
-                place.starts_with(home) || !code.contains(library),
+                place.starts_with(home) || is_user || !code.contains(library),
                 "{} names {library}",
                 place.display()
             );

@@ -373,6 +373,7 @@ where
                 let key = request.headers().get(SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes);
                 let key = key.and_then(|key| HeaderValue::from_bytes(key).ok());
                 self.strip(&mut request, &question, place);
+                *request.uri_mut() = self.address(&question);
                 if let Some(key) = key {
                     request.headers_mut().insert(SEC_WEBSOCKET_KEY, key);
                 }
