@@ -191,7 +191,9 @@ pub struct AckId {
 
 impl fmt::Display for AckId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", self.number, self.client, self.namespace)
+        // What is between the dots has none.
+        let client = self.client.as_str().replace('%', "%25").replace('.', "%2E");
+        write!(f, "{}.{client}.{}", self.number, self.namespace)
     }
 }
 
@@ -205,7 +207,7 @@ impl std::str::FromStr for AckId {
         };
         Ok(Self {
             namespace: namespace.into(),
-            client: client.into(),
+            client: client.replace("%2E", ".").replace("%25", "%").into(),
             number: number.parse().map_err(|_| "not an ack-id of this host")?,
         })
     }
@@ -581,6 +583,21 @@ pub fn now_ms() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_ack_id_is_read_as_it_is_written() {
+        for (client, namespace) in [("abc_-9", "/"), ("/a.b%2E#abc", "/a.b%2E"), ("/#.%", "/.x")] {
+            let id = AckId {
+                namespace: namespace.into(),
+                client: client.into(),
+                number: -7,
+            };
+            assert_eq!(id.to_string().parse(), Ok(id));
+        }
+        for text in ["", "1", "1.a", "x.a./", "."] {
+            assert!(text.parse::<AckId>().is_err(), "{text:?}");
+        }
+    }
 
     #[test]
     fn an_event_id_is_read_as_it_is_written() {

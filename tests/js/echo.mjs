@@ -38,7 +38,10 @@ const BINARY = {
   'a large one': [Buffer.alloc(200_000, 7)],
 };
 
-const NAMES = ['a b', 'grüße', '🦀', '', 'comma,comma', '/slash', 'constructor', 'x'.repeat(1000)];
+const NAMES = [
+  'a b', 'grüße', '🦀', '', 'comma,comma', '/slash', 'constructor', 'x'.repeat(1000), 'we"ird\n', 'back\\slash', '\\', '"', '"]', '\u0000\t\u001e',
+  '\u2028', '["x"]', '42["x"]', 'message', 'ping', 'error', 'open',
+];
 
 const cases = {};
 

@@ -10,6 +10,9 @@ const CASE_SECONDS = 20;
 const SUITE_SECONDS = 150;
 
 const opened = new Set();
+// What a library throws where nobody can catch it belongs to the case that runs.
+let thrown = () => {};
+process.on('uncaughtException', (error) => thrown(error));
 
 /** The script's arguments by position; ends the script with a usage line when a required one is missing. */
 export function argumentsOf(script, ...names) {
@@ -45,8 +48,10 @@ export async function run(cases, { tries = 1, seconds = SUITE_SECONDS } = {}) {
 async function attempt(name, act, tries) {
   for (let n = 1; ; n++) {
     const start = performance.now();
+    const uncaught = new Promise((_, reject) => (thrown = reject));
     try {
-      const result = await within(CASE_SECONDS, `the case "${name}"`, Promise.resolve().then(act));
+      const acted = Promise.race([Promise.resolve().then(act), uncaught]);
+      const result = await within(CASE_SECONDS, `the case "${name}"`, acted);
       const time = `${Math.round(performance.now() - start)} ms${n > 1 ? `, at try ${n}` : ''}`;
       console.log(`ok      ${name} (${time})${result ? ` ${JSON.stringify(result)}` : ''}`);
       return undefined;

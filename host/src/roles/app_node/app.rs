@@ -142,7 +142,12 @@ impl App {
             }
             let failure = None;
             let candidate = Some(number);
-            return self.is_rehearsed().then_some(Tried { candidate, failure });
+            // What a canary does counts.
+            let is_canary = generations
+                .candidate(number)
+                .is_some_and(|candidate| candidate.is_compared());
+            let is_rehearsal = self.is_rehearsed() && !is_canary;
+            return is_rehearsal.then_some(Tried { candidate, failure });
         }
         if generations.is_in_use(&by.release) {
             generations.in_use.tally.count(by.took, true);

@@ -137,16 +137,26 @@ impl Codec {
         self.encode(Packet::connect(str(namespace), sid))
     }
 
-    /// That a client may not connect.
+    /// That a client may not connect, as the handler says.
     pub(super) fn refused(&self, namespace: &str, refusal: &Refusal, revision: Revision) -> Encoded {
-        let message = serde_json::to_string(&*refusal.message).expect("a string is always JSON");
-        let error = match (&refusal.data, revision) {
+        match (&refusal.data, revision) {
+            (Some(data), Revision::V4) => self.error(namespace, data),
             // In revision 4 an error is any one value.
-            (Some(data), Revision::V4) => data.to_string(),
-            (None, Revision::V4) => message,
-            (Some(data), Revision::V5) => format!(r#"{{"message":{message},"data":{data}}}"#),
-            (None, Revision::V5) => format!(r#"{{"message":{message}}}"#),
-        };
+            (None, Revision::V4) => self.error(namespace, &text(&refusal.message)),
+            (Some(data), Revision::V5) => {
+                let error = format!(r#"{{"message":{},"data":{data}}}"#, text(&refusal.message));
+                self.error(namespace, &error)
+            }
+            (None, Revision::V5) => self.unknown(namespace, &refusal.message),
+        }
+    }
+
+    /// That a client may not connect, in words that are the same for all.
+    pub(super) fn unknown(&self, namespace: &str, message: &str) -> Encoded {
+        self.error(namespace, &format!(r#"{{"message":{}}}"#, text(message)))
+    }
+
+    fn error(&self, namespace: &str, error: &str) -> Encoded {
         match self.encoding {
             Encoding::Json => {
                 let place = if namespace == "/" {
@@ -156,7 +166,7 @@ impl Codec {
                 };
                 Value::Str(Str::from(format!("4{place}{error}")), None)
             }
-            Encoding::MessagePack => Value::Bytes(msgpack::refusal(namespace, &error)),
+            Encoding::MessagePack => Value::Bytes(msgpack::refusal(namespace, error)),
         }
     }
 
@@ -190,6 +200,10 @@ impl Codec {
     }
 }
 
+fn text(words: &str) -> String {
+    serde_json::to_string(words).expect("a string is always JSON")
+}
+
 fn str(namespace: &Namespace) -> Str {
     Str::copy_from_slice(namespace.as_str())
 }
@@ -199,7 +213,7 @@ mod tests {
     use super::*;
     use crate::message::Text;
 
-    fn text(encoded: Encoded) -> String {
+    fn written(encoded: Encoded) -> String {
         match encoded {
             Value::Str(text, _) => text.to_string(),
             Value::Bytes(_) => panic!("it is text"),
@@ -256,12 +270,12 @@ mod tests {
             data: Some("[1]".into()),
         };
         assert_eq!(
-            text(codec.refused("/", &refusal, Revision::V5)),
+            written(codec.refused("/", &refusal, Revision::V5)),
             r#"4{"message":"not \"you\"","data":[1]}"#
         );
-        assert_eq!(text(codec.refused("/chat", &refusal, Revision::V4)), "4/chat,[1]");
+        assert_eq!(written(codec.refused("/chat", &refusal, Revision::V4)), "4/chat,[1]");
         refusal.data = None;
-        assert_eq!(text(codec.refused("/", &refusal, Revision::V4)), r#"4"not \"you\"""#);
+        assert_eq!(written(codec.refused("/", &refusal, Revision::V4)), r#"4"not \"you\"""#);
     }
 
     #[test]

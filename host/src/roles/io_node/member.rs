@@ -14,7 +14,7 @@ use tracing::debug;
 
 use super::attributes::MOST as ATTRIBUTES;
 use super::clients::Clients;
-use super::codec::Encoded;
+use super::codec::{Encoded, Revision};
 use super::directory::Directory;
 use super::incarnation::Incarnation;
 use super::requests::{Asked, Requests};
@@ -83,7 +83,12 @@ impl Member {
             acks: BTreeSet::new(),
         };
         Arc::new(Self {
-            id: SessionId::from(sid.as_str()),
+            id: match (session.revision, clients.namespace.as_str()) {
+                (Revision::V5, _) => SessionId::from(sid.as_str()),
+                // These make up their id themselves, by that of the session.
+                (Revision::V4, "/") => SessionId::from(session.id.as_str()),
+                (Revision::V4, namespace) => SessionId::from(format!("{namespace}#{}", session.id)),
+            },
             session: session.clone(),
             clients: clients.clone(),
             requests: Requests::default(),

@@ -259,17 +259,11 @@ impl Protocol {
     }
 
     fn refuse_unknown(&self, session: &Session, namespace: &str) {
-        let refusal = Refusal {
-            message: Text::from_static(UNKNOWN_NAMESPACE),
-            data: None,
-        };
+        let codec = &self.common.codec;
         let packet = match (session.revision, namespace) {
             // Without which these would go nowhere else.
-            (Revision::V4, "/") => {
-                let main = "/".into();
-                self.common.codec.connected(&main, session.id, session.revision)
-            }
-            _ => return self.refuse(session, namespace, &refusal),
+            (Revision::V4, "/") => codec.connected(&"/".into(), session.id, session.revision),
+            _ => codec.unknown(namespace, UNKNOWN_NAMESPACE),
         };
         // Nothing was sent to it before that it could not read.
         let _ = session.send(packet);

@@ -70,7 +70,7 @@ impl Questions {
             Question::Acks { to, event, args } => {
                 let questions = self.clone();
                 let answers = self.ask(&to, &event, &args);
-                self.shutdown.spawn(async move {
+                self.until_the_end(async move {
                     let part = answers.within(patience).await;
                     questions.answer(asker, part);
                 });
@@ -97,7 +97,7 @@ impl Questions {
             return;
         }
         let (questions, node) = (self.clone(), asker.io_node.clone());
-        self.shutdown.spawn(async move {
+        self.until_the_end(async move {
             let told = questions.inbox.tell(&node, Command::Answer { asker, from, part });
             if let Err(error) = told.await {
                 debug!(%node, %error, "cannot tell an answer");
@@ -116,16 +116,24 @@ impl Questions {
             open.insert(asker.id.clone(), answers);
         }
         let (questions, asker) = (self.clone(), asker.clone());
-        self.shutdown.spawn(async move {
+        self.until_the_end(async move {
             let deadline = Instant::now() + patience + ON_THE_WAY;
-            let answer = tokio::select! {
-                answer = questions.hear(said, deadline) => Some(answer),
-                () = questions.shutdown.begun() => None,
-            };
+            let answer = questions.hear(said, deadline).await;
             questions.open().remove(&asker.id);
-            let member = questions.directory.find(&asker.namespace, &asker.client);
-            if let (Some(member), Some(_)) = (member, &answer) {
+            if let Some(member) = questions.directory.find(&asker.namespace, &asker.client) {
+                let answer = Some(answer);
                 member.enqueue(EventKind::Reply { token, answer });
+            }
+        });
+    }
+
+    /// Does something that nobody waits for once the process ends.
+    fn until_the_end(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let shutdown = self.shutdown.clone();
+        self.shutdown.spawn(async move {
+            tokio::select! {
+                () = task => {}
+                () = shutdown.begun() => {}
             }
         });
     }

@@ -30,8 +30,6 @@ const RESUME_AT: usize = 16;
 const CLOSE_AT: usize = 8_192;
 /// Tokens of a session that may wait for a key at the same time.
 const CHECKS: usize = 16;
-/// What a packet weighs beside its content: the frames it is in.
-const FRAME: usize = 8;
 
 /// The bounds of a session.
 #[derive(Debug, Clone, Copy)]
@@ -265,14 +263,27 @@ impl Session {
         let Some(socket) = self.socket.upgrade() else {
             return Ok(());
         };
+        // The frames of a packet stay together.
+        let mut flow = self.flow();
         let Ok(permit) = socket.reserve() else {
             return Ok(());
         };
-        let kept = self.went_out(weight(&packet));
-        match packet {
-            Value::Str(text, None) => permit.emit(text),
-            Value::Str(text, Some(attachments)) => permit.emit_many(text, attachments),
-            Value::Bytes(data) => permit.emit_binary(data),
+        let kept = flow.went_out(weight(&packet), self.bounds.unsent);
+        match (packet, self.revision) {
+            (Value::Str(text, None), _) => permit.emit(text),
+            (Value::Str(text, Some(attachments)), Revision::V5) => permit.emit_many(text, attachments),
+            (Value::Bytes(data), Revision::V5) => permit.emit_binary(data),
+            // Only by itself does the engine encode binary data for old clients.
+            (Value::Str(text, Some(attachments)), Revision::V4) => {
+                permit.emit(text);
+                for data in attachments {
+                    // Fails only when the session is over.
+                    let _ = socket.emit_binary(data);
+                }
+            }
+            (Value::Bytes(data), Revision::V4) => {
+                let _ = socket.emit_binary(data);
+            }
         }
         kept
     }
@@ -369,20 +380,6 @@ impl Session {
             .is_none_or(|connection| connection.written() >= flow.sent)
     }
 
-    fn went_out(&self, bytes: usize) -> Result<(), Excess> {
-        let mut flow = self.flow();
-        let Some(written) = flow.connection.as_ref().map(|connection| connection.written()) else {
-            return Ok(());
-        };
-        // Frames and headers are written on top of what is counted here, so a connection that keeps up runs ahead.
-        flow.sent = flow.sent.max(written) + bytes as u64;
-        if flow.sent - written > self.bounds.unsent {
-            Err(Excess::SlowReader)
-        } else {
-            Ok(())
-        }
-    }
-
     fn move_to(&self, connection: Arc<Connection>, websocket: bool) {
         let mut flow = self.flow();
         if flow
@@ -412,6 +409,19 @@ impl Session {
 }
 
 impl Flow {
+    fn went_out(&mut self, bytes: usize, most: u64) -> Result<(), Excess> {
+        let Some(written) = self.connection.as_ref().map(|connection| connection.written()) else {
+            return Ok(());
+        };
+        // Frames and headers are written on top of what is counted here, so a connection that keeps up runs ahead.
+        self.sent = self.sent.max(written) + bytes as u64;
+        if self.sent - written > most {
+            Err(Excess::SlowReader)
+        } else {
+            Ok(())
+        }
+    }
+
     fn websocket(&self) -> Option<&Arc<Connection>> {
         self.connection.as_ref().filter(|_| self.websocket)
     }
@@ -456,13 +466,13 @@ impl Drop for Session {
     }
 }
 
+/// What a packet weighs: no more than what is written of it.
 fn weight(packet: &Encoded) -> usize {
-    let content = match packet {
+    match packet {
         Value::Str(text, attachments) => {
             let attachments = attachments.iter().flatten();
             text.len() + attachments.map(bytes::Bytes::len).sum::<usize>()
         }
         Value::Bytes(data) => data.len(),
-    };
-    FRAME + content
+    }
 }

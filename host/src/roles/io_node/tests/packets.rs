@@ -160,7 +160,10 @@ async fn clients_of_socket_io_2_are_in_the_main_namespace_at_once_and_give_queri
     };
     assert_eq!(handshake.auth.as_deref(), Some(r#"{"token":"a b"}"#));
     old.say("40/nowhere").await;
-    assert_eq!(old.hear().await.unwrap(), "44/nowhere,\"Invalid namespace\"");
+    assert_eq!(
+        old.hear().await.unwrap(),
+        r#"44/nowhere,{"message":"Invalid namespace"}"#
+    );
     fixture.stop().await;
     assert_eq!(app.read_some(2).await.len(), 2);
 
