@@ -64,7 +64,8 @@
 //!
 //! # Tests
 //!
-//! Handlers run natively under `cargo test`, by the kit in [`mod@test`].
+//! Handlers run natively under `cargo test`, by the kit in [`mod@test`]. A Rust program that embeds plugnode can run them
+//! natively as well: see [`mod@native`].
 
 #[allow(missing_docs, unsafe_code, unreachable_pub, rust_2018_idioms, clippy::all)]
 #[doc(hidden)]
@@ -82,6 +83,8 @@ mod incoming;
 pub mod kv;
 pub mod log;
 mod message;
+#[cfg(not(target_family = "wasm"))]
+pub mod native;
 mod outbox;
 mod payload;
 pub mod replace;
@@ -111,7 +114,7 @@ pub mod prelude {
     };
 }
 
-/// The one seam to the host: the contract's imports on wasm, the test kit's stand-ins elsewhere.
+/// The one seam to the host: the contract's imports on wasm, and elsewhere what stands in for them.
 mod host {
     #[cfg(target_family = "wasm")]
     pub(crate) use crate::bindings::{
@@ -121,5 +124,5 @@ mod host {
         wasi::logging::logging,
     };
     #[cfg(not(target_family = "wasm"))]
-    pub(crate) use crate::test::imports::{batch, config, logging, outbox, store};
+    pub(crate) use crate::native::imports::{batch, config, logging, outbox, store};
 }

@@ -15,7 +15,9 @@
 //! starts roles, and waits for the end, which [`shutdown`] brings about. By [`admin`], its verbs reach a process that runs. What is refused anywhere is in the [`counts`]. Which app a
 //! namespace means, its own or one of a pattern, is looked up in [`namespaces`].
 //!
-//! Arrows point down: `cli` → `roles` → `transport`, `wasm`, `http` → `message`. To add a transport, a capability, a
+//! A Rust program that wants all of this, or a part, within itself begins at [`embed`].
+//!
+//! Arrows point down: `cli` and `embed` → `roles` → `transport`, `wasm`, `http` → `message`. To add a transport, a capability, a
 //! command or a role is to add one file and to name it in one place.
 
 pub mod admin;
@@ -24,12 +26,14 @@ mod arbitrary;
 pub mod cli;
 pub mod config;
 pub mod counts;
+pub mod embed;
 pub mod http;
 pub mod message;
 pub mod namespaces;
 pub mod pause;
 pub mod release;
 pub mod roles;
+mod settings;
 pub mod shutdown;
 pub mod transport;
 pub mod wasm;

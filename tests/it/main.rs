@@ -6,6 +6,7 @@ mod cli;
 mod compiler;
 mod deploy;
 mod dispatch;
+mod embedded;
 mod evolution;
 mod faults;
 mod fixture;

@@ -54,7 +54,17 @@ impl Client {
 
     /// Connects, and says why when it cannot.
     pub async fn open(port: u16, namespace: &str, auth: Value) -> anyhow::Result<Result<Self, Refused>> {
-        let url = format!("ws://127.0.0.1:{port}/socket.io/?EIO=4&transport=websocket");
+        Self::open_with(port, "", namespace, auth).await
+    }
+
+    /// The same with a query.
+    pub async fn open_with(
+        port: u16,
+        query: &str,
+        namespace: &str,
+        auth: Value,
+    ) -> anyhow::Result<Result<Self, Refused>> {
+        let url = format!("ws://127.0.0.1:{port}/socket.io/?EIO=4&transport=websocket&{query}");
         let (mut socket, _) = connect_async(url).await.context("the websocket does not open")?;
         let open = text(&mut socket).await?;
         if !open.starts_with('0') {

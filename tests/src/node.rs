@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::sync::Notify;
 
-use crate::tools::{binary, broken_binary};
+use crate::tools::{binary, broken_binary, built};
 use crate::{signals, within};
 
 /// A running process. It is killed when dropped.
@@ -64,6 +64,14 @@ impl Node {
     /// Runs one component on namespace `/`, with more settings for the app.
     pub async fn app(component: &Path, settings: &str) -> Self {
         Self::run(&app("/", component, settings)).await
+    }
+
+    /// Runs a program of the examples, that embeds plugnode.
+    pub async fn program(name: &str, args: &[&str]) -> Self {
+        let mut command = Command::new(built(name));
+        command.args(args);
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        Self::start(command, folder).await
     }
 
     /// Runs `plugnode dev` on a path.

@@ -71,15 +71,20 @@ pub fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("PLUGNODE_BIN") {
         return path.into();
     }
+    built("plugnode")
+}
+
+/// A binary that was built with these tests.
+pub(crate) fn built(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("a test knows its own executable");
     let path = own
         .ancestors()
         .nth(2)
         .expect("tests are in target/PROFILE/deps")
-        .join("plugnode");
+        .join(name);
     assert!(
         path.exists(),
-        "{} is not there: build it by `cargo build -p plugnode`",
+        "{} is not there: build it by `cargo build -p {name}`",
         path.display()
     );
     path

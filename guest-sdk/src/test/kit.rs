@@ -1,7 +1,6 @@
 //! A plugnode that is one value in memory, with one handler.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -11,10 +10,11 @@ use serde_json::Value;
 use super::answering::{self, NODE};
 use super::clients::Clients;
 use super::effects::{Command, Effects, Failure, Refusal, Sent};
-use super::imports::{self, Buckets, Call, Line};
+use super::host::{self, Buckets, Call, Line};
 use crate::bindings::plugnode::app::types::{self, Event};
 use crate::handler::{Handler, dispatch, reason};
 use crate::incoming::{Custom, DisconnectReason, Handshake};
+use crate::native::{self, words_of};
 use crate::payload::{Args, Payload};
 
 /// What a client is told whose connection could not be handled.
@@ -413,7 +413,7 @@ impl<H: Handler> Kit<H> {
             panic!("the handler does not start: {failure}");
         }
         self.now_ms += 1;
-        let context = imports::context(self.events as u64, self.now_ms, turn);
+        let context = host::context(self.events as u64, self.now_ms, turn);
         let mut instance = std::mem::replace(&mut self.instances[turn], Instance::new());
         // A client is introduced before the event, so what that is, the last one says.
         let event = events.last();
@@ -445,16 +445,12 @@ impl<H: Handler> Kit<H> {
             config: self.config.clone(),
             ..about
         };
-        let (answer, call) = imports::during(call, || catch_unwind(AssertUnwindSafe(part)));
+        let (answer, call) = native::within(call, part);
         self.buckets = call.buckets;
         self.log.extend(call.log);
         let answer = match answer {
             Ok(answer) => answer.map_err(Failure::Error),
-            Err(panic) => {
-                let message = panic.downcast_ref::<String>().cloned();
-                let message = message.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string()));
-                Err(Failure::Panic(message.unwrap_or_default()))
-            }
+            Err(panic) => Err(Failure::Panic(words_of(&*panic).to_owned())),
         };
         (answer, call.effects)
     }

@@ -31,11 +31,11 @@
 mod answering;
 mod clients;
 mod effects;
-pub(crate) mod imports;
+mod host;
 mod kit;
 
 pub use effects::{Command, Effects, Failure, Refusal, Sent, Write};
-pub use imports::{Line, recorded};
+pub use host::{Line, recorded};
 pub use kit::{Kit, TestClient, handshake};
 
 pub use crate::bindings::plugnode::app::outbox::{Audience, Scope, Selection};

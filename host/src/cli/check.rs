@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 
 use super::progress::{during, say};
-use super::{runtime, settings};
+use super::runtime;
+use crate::settings;
 use crate::wasm::{Engine, EngineSettings, Grants, Outline};
 
 /// The least that an engine is made for; check makes no instance.

@@ -74,7 +74,7 @@ pub fn deploy(arguments: &Arguments) -> Result<ExitCode> {
 async fn deploy_to(registry: &dyn Registry, arguments: &Arguments, component: Bytes, asking: &Ask) -> Result<ExitCode> {
     let began = Instant::now();
     let (_, board) = registry.board().await.context("cannot read the board of releases")?;
-    let app = rollout::app_of(&board, arguments.app.as_deref())?;
+    let app = rollout::app_of(registry, &board, arguments.app.as_deref()).await?;
     let file = arguments.component.display().to_string();
     let canary = canary(arguments);
     let number = match rollout::ask(registry, &app, component, &file, canary.as_ref()).await? {

@@ -23,7 +23,6 @@ mod progress;
 mod redeploy;
 mod rollout;
 mod runtime;
-mod settings;
 mod signals;
 mod sources;
 mod transport;

@@ -2,25 +2,23 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::sync::watch;
 
-use super::{progress, settings, transport};
+use super::{progress, transport};
 use crate::admin;
-use crate::config::{App, Config, IoServer, Role};
+use crate::config::{Config, Role};
 use crate::counts;
+use crate::embed;
 use crate::http::{self, Health, WebSockets};
 use crate::roles::app_node::{AppNode, AppNodeSettings, AppSource};
 use crate::roles::frontend::{Frontend, serve_flash_policy};
 use crate::roles::io_node;
+use crate::settings;
 use crate::shutdown::Shutdown;
 use crate::transport::{Registry, Transport};
 use crate::wasm::Engine;
-
-/// How often the frontend asks who is running.
-const IO_LIST_PAUSE: Duration = Duration::from_secs(1);
 
 /// A running process.
 pub(super) struct Node {
@@ -91,7 +89,7 @@ impl Node {
                 () = counts::keep_log() => {}
             }
         });
-        shutdown.spawn(keep_io_list(list, transport.clone(), shutdown.clone()));
+        shutdown.spawn(embed::keep_io_list(list, transport.clone(), shutdown.clone()));
         tracing::info!(roles = ?config.roles, "listening on {scheme}://{address}");
         Ok(Self { address, transport })
     }
@@ -123,12 +121,13 @@ async fn start_app_node(config: &Config, transport: Arc<dyn Transport>, shutdown
         apps.push(AppSource {
             settings: settings::app(app, &name, transport.key_value()),
             file: app.component.display().to_string(),
-            component: read_component(app).await,
+            component: embed::read_component(app).await,
         });
     }
     let app_node = AppNodeSettings {
         name,
         apps,
+        native: Vec::new(),
         retries: settings::retries(&config.app_node),
         partitions: config.transport.partitions,
         kept_releases: config.app_node.kept_releases,
@@ -145,37 +144,4 @@ async fn start_app_node(config: &Config, transport: Arc<dyn Transport>, shutdown
             .collect();
         format!("cannot run {}", components.join(", "))
     })
-}
-
-/// The component of an app. Where the app has a release already, it may do without.
-async fn read_component(app: &App) -> Result<bytes::Bytes, String> {
-    let read = tokio::fs::read(&app.component).await;
-    let refused = |error| format!("cannot read the component {}: {error}", app.component.display());
-    read.map(bytes::Bytes::from).map_err(refused)
-}
-
-/// Keeps the frontend's list of io-nodes no older than a moment.
-async fn keep_io_list(list: watch::Sender<Vec<IoServer>>, transport: Arc<dyn Transport>, shutdown: Shutdown) {
-    let mut known = true;
-    loop {
-        match transport.io_nodes().await {
-            Ok(nodes) => {
-                known = true;
-                let servers = nodes.into_iter().map(|node| IoServer {
-                    host: node.host,
-                    port: node.port,
-                });
-                list.send_replace(servers.collect());
-            }
-            // The last that was heard is better than none.
-            Err(error) if std::mem::take(&mut known) => {
-                tracing::warn!(%error, "cannot ask which io-nodes are running; the list stays as it is until that is known");
-            }
-            Err(error) => tracing::debug!(%error, "still cannot ask which io-nodes are running"),
-        }
-        tokio::select! {
-            () = shutdown.begun() => return,
-            () = tokio::time::sleep(IO_LIST_PAUSE) => {}
-        }
-    }
 }

@@ -32,7 +32,7 @@ pub struct Arguments {
 pub fn releases(arguments: &Arguments) -> Result<ExitCode> {
     arguments.cluster.visit(async |registry| {
         let (_, board) = registry.board().await.context("cannot read the board of releases")?;
-        let app = rollout::app_of(&board, arguments.app.as_deref())?;
+        let app = rollout::app_of(registry, &board, arguments.app.as_deref()).await?;
         let track = &board.apps[&app];
         let newest_first = track.releases.iter().rev();
         match arguments.json {

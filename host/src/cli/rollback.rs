@@ -57,7 +57,7 @@ pub fn rollback(arguments: &Arguments) -> Result<ExitCode> {
 async fn rollback_at(registry: &dyn Registry, arguments: &Arguments, asking: &Ask) -> Result<ExitCode> {
     let began = Instant::now();
     let (_, board) = registry.board().await.context("cannot read the board of releases")?;
-    let app = rollout::app_of(&board, arguments.app.as_deref())?;
+    let app = rollout::app_of(registry, &board, arguments.app.as_deref()).await?;
     let asked = rollout::change(registry, &app, |track| {
         let ended = track.rollout.as_ref().map(|rollout| rollout.release);
         let to = track.rollback(arguments.release.as_deref(), now_ms())?;

@@ -104,10 +104,11 @@ pub(super) async fn follow(
 }
 
 /// The app that is meant: the one that is named, or the only one.
-pub(super) fn app_of(board: &Board, named: Option<&str>) -> Result<Namespace> {
+pub(super) async fn app_of(registry: &dyn Registry, board: &Board, named: Option<&str>) -> Result<Namespace> {
     if let Some(name) = named {
         let app = Namespace::from(name);
         if !board.apps.contains_key(&app) {
+            check_native(registry, &app).await?;
             bail!("{}", unknown(&app, board));
         }
         return Ok(app);
@@ -116,8 +117,31 @@ pub(super) fn app_of(board: &Board, named: Option<&str>) -> Result<Namespace> {
     match (apps.next(), apps.next()) {
         (Some(app), None) => Ok(app.clone()),
         (Some(_), Some(_)) => bail!("there are several apps, {}: name one by --app", listed(board)),
-        (None, _) => bail!(NONE),
+        (None, _) => {
+            for app in native(registry).await? {
+                check_native(registry, &app).await?;
+            }
+            bail!(NONE)
+        }
     }
+}
+
+/// An app of native Rust has no releases.
+async fn check_native(registry: &dyn Registry, app: &Namespace) -> Result<()> {
+    if native(registry).await?.contains(app) {
+        bail!(
+            "app {app} is native Rust in the program that embeds its app-node, and has no component to replace: build and \
+             restart that program"
+        );
+    }
+    Ok(())
+}
+
+/// The apps that some node runs as native Rust.
+async fn native(registry: &dyn Registry) -> Result<Vec<Namespace>> {
+    let nodes = registry.app_nodes().await.context("cannot ask which app-nodes run")?;
+    let reports = nodes.into_iter().filter_map(|(_, report)| report);
+    Ok(reports.flat_map(|report| report.native).collect())
 }
 
 /// What to do where no app is.

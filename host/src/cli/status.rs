@@ -75,7 +75,7 @@ async fn watch(registry: &dyn Registry, arguments: &Arguments) -> Result<ExitCod
 async fn look(registry: &dyn Registry, app: Option<&str>) -> Result<Cut> {
     let (_, mut board) = registry.board().await.context("cannot read the board of releases")?;
     if let Some(app) = app {
-        let app: Namespace = rollout::app_of(&board, Some(app))?;
+        let app: Namespace = rollout::app_of(registry, &board, Some(app)).await?;
         board.apps.retain(|namespace, _| *namespace == app);
     }
     if board.apps.is_empty() {

@@ -6,6 +6,7 @@ use clap::{CommandFactory, Parser};
 
 use super::*;
 use crate::config::IoServer;
+use crate::settings;
 
 #[test]
 fn the_command_line_is_consistent() {

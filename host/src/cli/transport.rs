@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 
-use super::settings;
 use crate::admin::{self, Remote};
 use crate::config::{Config, IoServer};
+use crate::settings;
 use crate::shutdown::Shutdown;
 use crate::transport::{Memory, Redis, Registry, Transport};
 

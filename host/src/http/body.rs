@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use hyper::{Request, StatusCode};
 use tokio::time::timeout;
+
+use super::BoxError;
 
 /// How long a peer may take to send a body, among the extensions of each request that has one.
 #[derive(Debug, Clone, Copy)]
@@ -17,7 +19,11 @@ pub(super) struct BodyTimeout(pub(super) Duration);
 /// # Errors
 /// The status to answer with, and to close the connection after: 413 for what is too long, 408 for what is too slow, and
 /// 400 for what ended before its end.
-pub async fn whole_body(request: Request<Incoming>, most: usize) -> Result<Request<Bytes>, StatusCode> {
+pub async fn whole_body<B>(request: Request<B>, most: usize) -> Result<Request<Bytes>, StatusCode>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
     let (parts, body) = request.into_parts();
     if body.size_hint().lower() > most as u64 {
         return Err(StatusCode::PAYLOAD_TOO_LARGE);

@@ -16,6 +16,9 @@ pub struct NodeReport {
     pub at_ms: u64,
     /// Its apps.
     pub apps: BTreeMap<Namespace, AppReport>,
+    /// Those of its apps whose handlers are native Rust, which have no releases.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub native: Vec<Namespace>,
 }
 
 /// One app on one node.

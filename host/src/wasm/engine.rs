@@ -14,6 +14,7 @@ use super::artifacts::Artifacts;
 use super::exports::HandlerPre;
 use super::load_error::LoadError;
 use super::memory::{PARTS, TABLE_ELEMENTS};
+use super::native::Native;
 use super::settings::{EngineSettings, Grants};
 use super::{capability, inspect};
 use crate::release::Digest;
@@ -94,15 +95,35 @@ impl Engine {
     }
 }
 
-/// A compiled handler, ready to be instantiated. Clones are the same component.
+/// A handler, ready to be instantiated: a compiled component, or native Rust in the place of one. Clones are the same.
 #[derive(Clone)]
 pub struct Component {
-    pre: HandlerPre,
+    code: Code,
     digest: Digest,
 }
 
+/// What a handler is made of.
+#[derive(Clone)]
+pub(super) enum Code {
+    Wasm(HandlerPre),
+    Native(Native),
+}
+
 impl Component {
-    /// The name of this build: the first 12 hexadecimal digits of its SHA-256.
+    /// A handler in native Rust, which needs no engine to be loaded.
+    pub fn native(native: Native) -> Self {
+        Self {
+            digest: Digest::of(native.name().as_bytes()),
+            code: Code::Native(native),
+        }
+    }
+
+    /// Whether it is native Rust.
+    pub fn is_native(&self) -> bool {
+        matches!(self.code, Code::Native(_))
+    }
+
+    /// The name of this build: the first 12 hexadecimal digits of its SHA-256. Of native Rust, that of its type's name.
     pub fn release(&self) -> &str {
         self.digest.short()
     }
@@ -112,8 +133,16 @@ impl Component {
         &self.digest
     }
 
-    pub(super) fn pre(&self) -> &HandlerPre {
-        &self.pre
+    pub(super) fn code(&self) -> &Code {
+        &self.code
+    }
+
+    /// Whether its instances can save what they have in memory, and load it. Native Rust is replaced by another program only.
+    pub(super) fn carries_state(&self) -> bool {
+        match &self.code {
+            Code::Wasm(pre) => pre.carries_state(),
+            Code::Native(_) => false,
+        }
     }
 }
 
@@ -167,7 +196,10 @@ fn link(
     };
     let pre = linker.instantiate_pre(component).map_err(mismatch)?;
     let pre = HandlerPre::new(pre).map_err(mismatch)?;
-    Ok(Component { pre, digest })
+    Ok(Component {
+        code: Code::Wasm(pre),
+        digest,
+    })
 }
 
 /// What machine code depends on. Whoever compiles and whoever runs must have it alike; how instances find their memory is

@@ -1,5 +1,5 @@
-//! A live instance of a component: owns its Store, and handles one event at a time. Before the first and after the last
-//! there are the calls by which it begins, ends, and hands over what it has in memory.
+//! A live instance of a handler, which handles one event at a time. Before the first and after the last there are the calls
+//! by which it begins, ends, and hands over what it has in memory. What runs its code is its `body`.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -7,17 +7,16 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use tracing::Instrument;
-use wasmtime::{Store, UpdateDeadline};
 
-use super::bindings::exports::plugnode::app::snapshot::StateParam;
 use super::bindings::plugnode::app::types as wit;
-use super::engine::{Component, Place, Room};
-use super::exports::Guest;
+use super::body::Body;
+use super::engine::{Component, Room};
 use super::failure::{Failure, Report, Ruin};
 use super::job::Job;
 use super::legacy::Snapshot;
 use super::load_error::LoadError;
 use super::lower::Lowered;
+use super::output::Output;
 use super::settings::in_words;
 use super::state::{App, GRACE, State};
 use crate::message::{Effects, EventKind};
@@ -25,16 +24,12 @@ use crate::message::{Effects, EventKind};
 /// How long the making of an instance may take: interpreters do a lot before their first event.
 const START: Duration = Duration::from_secs(10);
 
-/// Bytes that a handler may give to one call of the host at least.
-const LEAST_FUEL: usize = 1 << 20;
-
-/// A component at work.
+/// A handler at work.
 pub(super) struct Instance {
-    store: Store<State>,
-    guest: Guest,
+    body: Body,
+    output: Output,
     app: Arc<App>,
     number: u32,
-    _place: Place,
 }
 
 impl Instance {
@@ -46,75 +41,46 @@ impl Instance {
         room: &Room,
     ) -> Result<Self, LoadError> {
         let place = room.take()?;
-        let pre = component.pre();
-        let mut store = Store::new(pre.engine(), State::new(app.clone(), number));
-        store.limiter(|state| &mut state.memory);
-        store.set_hostcall_fuel(hostcall_fuel(app));
-        store.epoch_deadline_callback(|store| {
-            let call = &store.data().call;
-            if Instant::now() >= call.deadline {
-                return Err(wasmtime::Error::msg(format!("time limit of {:?} reached", call.limit)));
-            }
-            Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
-        });
-        let deadline = store.data_mut().begin_outside(START);
-        store.set_epoch_deadline(1);
-        let output = store.data().output.clone();
-        let refused = |cause| {
-            output.end();
-            LoadError::Start { cause }
-        };
-        let making = tokio::time::timeout_at((deadline + GRACE).into(), pre.instantiate_async(&mut store)).await;
-        let guest = match making {
-            Ok(Ok(guest)) => guest,
-            Ok(Err(error)) => return Err(refused(Ruin::of(&error, output.stderr_tail()).to_string())),
-            Err(_) => return Err(refused(format!("it took more than {START:?}"))),
-        };
-        let mut instance = Self {
-            store,
-            guest,
-            app: app.clone(),
-            number,
-            _place: place,
-        };
-        if let Some(lifecycle) = instance.guest.lifecycle.clone() {
-            let config = &app.settings.config;
-            let config: Vec<_> = config.iter().map(|(key, value)| (&**key, &**value)).collect();
-            let starting = lifecycle.call_start(&mut instance.store, &config);
-            match tokio::time::timeout_at((deadline + GRACE).into(), starting).await {
-                Ok(Ok(Ok(()))) => {}
-                Ok(Ok(Err(reason))) => return Err(refused(format!("its start function refused: {reason}"))),
-                Ok(Err(error)) => {
-                    let ruin = Ruin::of(&error, output.stderr_tail());
-                    return Err(refused(format!("its start function broke: {ruin}")));
-                }
-                Err(_) => return Err(refused(format!("it took more than {START:?}"))),
-            }
-        }
+        let mut state = State::new(app.clone(), number);
+        let deadline = state.begin_outside(START);
+        let output = state.output.clone();
+        let starting = Body::start(component.code(), state, place);
+        let started = tokio::time::timeout_at((deadline + GRACE).into(), starting).await;
         output.end();
-        Ok(instance)
+        let cause = match started {
+            Ok(Ok(body)) => {
+                return Ok(Self {
+                    body,
+                    output,
+                    app: app.clone(),
+                    number,
+                });
+            }
+            Ok(Err(cause)) => cause,
+            Err(_) => format!("it took more than {START:?}"),
+        };
+        Err(match component.is_native() {
+            true => LoadError::StartNative { cause },
+            false => LoadError::Start { cause },
+        })
     }
 
     /// Tells it that no event will come any more.
     pub(super) async fn stop(self) -> Result<Self, String> {
-        let Some(lifecycle) = self.guest.lifecycle.clone() else {
+        if !self.body.has_lifecycle() {
             return Ok(self);
-        };
-        let call = async move |store: &mut Store<State>| lifecycle.call_stop(store).await;
-        let ((), instance) = self.outside("stop", call).await?;
+        }
+        let ((), instance) = self.outside("stop", async |body| body.stop().await).await?;
         Ok(instance)
     }
 
     /// What it hands to its successor. None when there is nothing.
-    pub(super) async fn save(mut self) -> Result<Option<Snapshot>, String> {
-        let Some(snapshot) = self.guest.snapshot.clone() else {
+    pub(super) async fn save(self) -> Result<Option<Snapshot>, String> {
+        if !self.body.has_snapshot() {
             return Ok(None);
-        };
+        }
         let most = self.app.settings.limits.snapshot;
-        // What is somewhat too large is measured, and what is far too large not even taken in.
-        self.store.set_hostcall_fuel(most.saturating_mul(2).max(LEAST_FUEL));
-        let call = async move |store: &mut Store<State>| snapshot.call_save(store).await;
-        let (saved, _) = self.outside("save", call).await?;
+        let (saved, _) = self.outside("save", async move |body| body.save(most).await).await?;
         let saved = saved.map_err(|reason| format!("save: {reason}"))?;
         let size = saved.schema.len() + saved.data.len();
         if size > most {
@@ -123,25 +89,15 @@ impl Instance {
                 "save: a state of {size} bytes is larger than the limit of {most}: save less, or raise limits.snapshot"
             ));
         }
-        Ok((size > 0).then_some(Snapshot {
-            schema: saved.schema,
-            data: saved.data,
-        }))
+        Ok((size > 0).then_some(saved))
     }
 
     /// Gives it what its predecessor saved.
     pub(super) async fn load(self, state: &Snapshot) -> Result<Self, String> {
-        let Some(snapshot) = self.guest.snapshot.clone() else {
+        if !self.body.has_snapshot() {
             return Err("load: it is not exported".to_owned());
-        };
-        let call = async move |store: &mut Store<State>| {
-            let state = StateParam {
-                schema: &state.schema,
-                data: &state.data,
-            };
-            snapshot.call_load(store, state).await
-        };
-        let (loaded, instance) = self.outside("load", call).await?;
+        }
+        let (loaded, instance) = self.outside("load", async |body| body.load(state).await).await?;
         loaded.map_err(|reason| format!("load: {reason}"))?;
         Ok(instance)
     }
@@ -150,20 +106,18 @@ impl Instance {
     async fn outside<T>(
         mut self,
         function: &str,
-        call: impl AsyncFnOnce(&mut Store<State>) -> wasmtime::Result<T>,
+        call: impl AsyncFnOnce(&mut Body) -> Result<T, Ruin>,
     ) -> Result<(T, Self), String> {
         let limit = self.app.settings.limits.time;
-        let deadline = self.store.data_mut().begin_outside(limit);
-        self.store.set_epoch_deadline(1);
-        let calling = AssertUnwindSafe(call(&mut self.store)).catch_unwind();
+        let deadline = self.body.state().begin_outside(limit);
+        let calling = AssertUnwindSafe(call(&mut self.body)).catch_unwind();
         let answer = tokio::time::timeout_at((deadline + GRACE).into(), calling).await;
-        let output = &self.store.data().output;
-        output.end();
+        self.output.end();
         let reason = match answer {
             Ok(Ok(Ok(answer))) => return Ok((answer, self)),
-            Ok(Ok(Err(error))) => Ruin::of(&error, output.stderr_tail()).to_string(),
+            Ok(Ok(Err(ruin))) => ruin.to_string(),
             Ok(Err(panic)) => format!("the host panicked: {}", words_of(&*panic)),
-            Err(_) => format!("time limit of {limit:?} reached while it waited for the host"),
+            Err(_) => self.body.too_late(limit),
         };
         Err(format!("{function}: {reason}"))
     }
@@ -199,8 +153,7 @@ impl Instance {
     async fn try_handle(mut self, job: &Job, introduce: bool) -> Result<(Self, Result<Effects, Failure>), Ruin> {
         let event = &*job.event;
         let limit = self.app.settings.limits.time;
-        let state = self.store.data_mut();
-        let deadline = state.begin(job.id, event);
+        let deadline = self.body.state().begin(job.id, event);
         let lowered = Lowered::new(event);
         let id = job.id.to_string();
         let calls = introduce
@@ -231,19 +184,18 @@ impl Instance {
                 traceparent: None,
                 extra: &[],
             };
-            self.store.set_epoch_deadline(1);
-            let calling = self.guest.handler.call_handle(&mut self.store, call, context);
+            let calling = self.body.handle(call, context);
             answer = match tokio::time::timeout_at((deadline + GRACE).into(), calling).await {
                 Ok(Ok(answer)) => answer,
-                Ok(Err(error)) => return Err(self.ruin(|stderr| Ruin::of(&error, stderr))),
+                Ok(Err(ruin)) => return Err(self.ruined(ruin)),
                 Err(_) => {
-                    let cause = format!("time limit of {limit:?} reached while it waited for the host");
-                    return Err(self.ruin(|stderr| Ruin::without_trace(cause, stderr)));
+                    let ruin = Ruin::without_trace(self.body.too_late(limit), self.output.stderr_tail());
+                    return Err(self.ruined(ruin));
                 }
             };
         }
-        let state = self.store.data_mut();
-        state.output.end();
+        self.output.end();
+        let state = self.body.state();
         let effects = state.call.take_effects();
         if let Some(words) = state.call.unavailable.take() {
             return Ok((self, Err(Failure::Unavailable(words))));
@@ -256,21 +208,13 @@ impl Instance {
         Ok((self, result))
     }
 
-    fn ruin(&self, ruin: impl FnOnce(String) -> Ruin) -> Ruin {
-        let state = self.store.data();
-        state.output.end();
+    fn ruined(&self, ruin: Ruin) -> Ruin {
+        self.output.end();
         Ruin {
-            unavailable: state.call.unavailable.clone(),
-            ..ruin(state.output.stderr_tail())
+            unavailable: self.body.unavailable(),
+            ..ruin
         }
     }
-}
-
-/// How much a handler may give to one call of the host, before anything is checked.
-fn hostcall_fuel(app: &App) -> usize {
-    let limits = &app.settings.limits;
-    // What arrives is counted with its lists and headers, so a payload at its limit is a little more than that.
-    limits.bytes.max(limits.payload).saturating_mul(2).max(LEAST_FUEL)
 }
 
 fn report(app: &App, number: u32, job: &Job, ruin: Ruin) -> Report {

@@ -107,6 +107,12 @@ pub enum LoadError {
         /// What happened, with the backtrace and what the component wrote to standard error.
         cause: String,
     },
+    /// An instance of native Rust could not be made.
+    #[error("the native handler does not start: {cause}")]
+    StartNative {
+        /// What happened.
+        cause: String,
+    },
     /// The folder for compiled code cannot be used.
     #[error("cannot use {} as the cache of compiled components: {cause}", path.display())]
     Cache {

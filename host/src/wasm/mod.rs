@@ -1,4 +1,4 @@
-//! Handlers: WebAssembly components, loaded, multiplied and fed with events.
+//! Handlers: WebAssembly components, or native Rust in the place of one, loaded, multiplied and fed with events.
 //!
 //! An [`Engine`] makes a [`Component`] of a file, has it compiled by another process, and refuses what could not run here with words on what to do. A
 //! [`Pool`] runs instances of one component for one app: it takes [`Job`]s and gives back the [`Effects`] of each
@@ -10,6 +10,7 @@
 
 mod artifacts;
 mod bindings;
+mod body;
 mod capability;
 mod compiler;
 mod engine;
@@ -25,6 +26,7 @@ mod legacy;
 mod load_error;
 mod lower;
 mod memory;
+mod native;
 mod output;
 mod place;
 mod pool;
@@ -44,5 +46,6 @@ pub use failure::{Failure, Report};
 pub use inspect::Outline;
 pub use job::{Handled, Job};
 pub use load_error::LoadError;
+pub use native::Native;
 pub use pool::Pool;
 pub use settings::{AppSettings, Dispatch, EngineSettings, Grants, Limits};

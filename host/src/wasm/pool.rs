@@ -199,7 +199,7 @@ impl Pool {
     }
 
     fn carries_state(&self) -> bool {
-        self.shared.component.pre().carries_state()
+        self.shared.component.carries_state()
     }
 }
 

@@ -297,6 +297,7 @@ mod tests {
             node: name.into(),
             at_ms: 0,
             apps: [(APP.into(), app)].into(),
+            native: Vec::new(),
         };
         (name.into(), Some(report))
     }

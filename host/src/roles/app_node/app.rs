@@ -190,6 +190,11 @@ impl App {
         self.settings.dispatch == Dispatch::Sticky || self.settings.instances == 1
     }
 
+    /// Whether its handler is native Rust, which has no releases.
+    pub(super) fn is_native(&self) -> bool {
+        self.generations().in_use.component.is_native()
+    }
+
     /// The release in use.
     pub(super) fn in_use(&self) -> Arc<Generation> {
         self.generations().in_use.clone()

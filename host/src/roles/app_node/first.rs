@@ -4,13 +4,13 @@ use anyhow::{Context, Result, anyhow};
 use bytes::Bytes;
 use tracing::{info, warn};
 
-use super::AppSource;
 use super::app::{App, Generation};
+use super::{AppSource, NativeApp};
 use crate::message::now_ms;
 use crate::release::{Digest, Release, Target, Track};
 use crate::shutdown::Shutdown;
 use crate::transport::Transport;
-use crate::wasm::{Engine, Pool};
+use crate::wasm::{Component, Engine, Pool};
 
 /// Loads and starts the release of an app that is in use.
 pub(super) async fn start(
@@ -31,6 +31,13 @@ pub(super) async fn start(
     };
     let pool = Pool::start(engine, component.clone(), settings.clone(), shutdown).await?;
     Ok(App::new(settings, Generation::new(release.number, component, pool)))
+}
+
+/// Starts an app of native code. The board of releases has no part in it.
+pub(super) async fn start_native(app: NativeApp, engine: &Engine, shutdown: &Shutdown) -> Result<App> {
+    let component = Component::native(app.handler);
+    let pool = Pool::start(engine, component.clone(), app.settings.clone(), shutdown).await?;
+    Ok(App::new(app.settings, Generation::new(0, component, pool)))
 }
 
 /// The release in use, which is made of the configured component where the app has none.

@@ -32,7 +32,7 @@ use crate::message::{Namespace, NodeId, SessionId};
 use crate::namespaces::Namespaces;
 use crate::shutdown::Shutdown;
 use crate::transport::Transport;
-use crate::wasm::{AppSettings, Engine};
+use crate::wasm::{AppSettings, Engine, Native};
 
 /// What an app-node is told.
 pub struct AppNodeSettings {
@@ -40,6 +40,8 @@ pub struct AppNodeSettings {
     pub name: NodeId,
     /// The apps it runs.
     pub apps: Vec<AppSource>,
+    /// The apps it runs whose handlers are native Rust.
+    pub native: Vec<NativeApp>,
     /// How events are tried.
     pub retries: Retries,
     /// The transport's partitions.
@@ -56,6 +58,14 @@ pub struct AppSource {
     pub file: String,
     /// The component, or why it could not be read.
     pub component: std::result::Result<Bytes, String>,
+}
+
+/// An app whose handler is native Rust. It has no component, and so no releases: it is replaced with the program.
+pub struct NativeApp {
+    /// The app.
+    pub settings: AppSettings,
+    /// The handler.
+    pub handler: Native,
 }
 
 /// How an event that fails is tried again.
@@ -100,6 +110,15 @@ impl AppNode {
                 .with_context(|| format!("app {namespace:?} cannot start"))?;
             let in_use = app.in_use();
             info!(app = %namespace, release = in_use.number, component = in_use.component.release(), "app started");
+            apps.insert(app)?;
+        }
+        for app in settings.native {
+            let namespace = app.settings.namespace.clone();
+            let name = app.handler.name();
+            let app = first::start_native(app, &engine, shutdown)
+                .await
+                .with_context(|| format!("app {namespace:?} cannot start"))?;
+            info!(app = %namespace, handler = name, "app of native code started");
             apps.insert(app)?;
         }
         let apps = Arc::new(apps);

@@ -55,7 +55,7 @@ impl Rollouts {
         }
         let (version, board) = board;
         let (sender, receiver) = watch::channel(Arc::new(board));
-        for app in apps.all() {
+        for app in apps.all().filter(|app| !app.is_native()) {
             let follower = Follower::new(
                 app.clone(),
                 partitions,
@@ -119,11 +119,13 @@ impl Rollouts {
     }
 
     fn report(&self) -> NodeReport {
-        let app = |app: &Arc<App>| (app.settings.namespace.clone(), app.report());
+        let (native, apps): (Vec<_>, Vec<_>) = self.apps.all().partition(|app| app.is_native());
+        let report = |app: &Arc<App>| (app.settings.namespace.clone(), app.report());
         NodeReport {
             node: self.node.clone(),
             at_ms: now_ms(),
-            apps: self.apps.all().map(app).collect::<BTreeMap<_, _>>(),
+            apps: apps.into_iter().map(report).collect::<BTreeMap<_, _>>(),
+            native: native.iter().map(|app| app.settings.namespace.clone()).collect(),
         }
     }
 

@@ -163,6 +163,7 @@ async fn start_in(
             file: "faulty.wasm".into(),
             component: Ok(component.into()),
         }],
+        native: Vec::new(),
         partitions: 4,
         kept_releases: 10,
         // Whatever counts as a failure is the end of an event.

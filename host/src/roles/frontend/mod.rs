@@ -10,6 +10,7 @@ use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -88,6 +89,21 @@ impl<B: Body + Send + 'static> Service<Request<B>> for Frontend {
         // The pages need no body, and a future that holds one would have to be of its kind.
         let request = request.map(drop);
         Box::pin(async move { Ok(frontend.answer(request).await) })
+    }
+}
+
+/// The same for servers of tower, such as axum, as a route or as the fallback of one's own.
+impl<B: Body + Send + 'static> tower_service::Service<Request<B>> for Frontend {
+    type Response = Response<PageBody>;
+    type Error = Infallible;
+    type Future = <Self as Service<Request<B>>>::Future;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        Service::call(self, request)
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use super::codec::Codec;
+use super::hooks::Hooks;
 use super::incarnation::Gate;
 use super::member::Member;
 use crate::message::{Audience, Channel, Namespace, NodeId, Scope, SessionId};
@@ -16,6 +17,7 @@ pub(super) struct Common {
     pub(super) gate: Arc<Gate>,
     /// How many channels a client may be subscribed to.
     pub(super) max_channels: usize,
+    pub(super) hooks: Hooks,
 }
 
 /// The clients of one namespace on this io-node.
@@ -80,6 +82,11 @@ impl Clients {
     pub(super) fn find_at_door(&self, id: &SessionId) -> Option<Arc<Member>> {
         let present = self.present();
         present.at_door.get(id).or_else(|| present.members.get(id)).cloned()
+    }
+
+    /// All that are connected.
+    pub(super) fn connected(&self) -> Vec<Arc<Member>> {
+        self.present().members.values().cloned().collect()
     }
 
     /// All of them, also those at the door.

@@ -12,6 +12,8 @@ use tokio::time::sleep;
 use tracing::{debug, warn};
 
 use super::directory::Directory;
+use super::handle::IoHandle;
+use super::hooks::{CustomCommand, Hooks};
 use super::member::Member;
 use super::questions::Questions;
 use super::requests::Asked;
@@ -27,6 +29,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(600);
 pub(super) struct Delivery {
     pub(super) directory: Arc<Directory>,
     pub(super) questions: Arc<Questions>,
+    pub(super) hooks: Hooks,
+    pub(super) handle: IoHandle,
     pub(super) shutdown: Shutdown,
 }
 
@@ -46,6 +50,7 @@ impl Delivery {
     }
 
     fn apply(&self, command: Command) {
+        self.hooks.command(&self.handle, &command);
         match command {
             Command::Publish {
                 to,
@@ -97,10 +102,12 @@ impl Delivery {
                     warn!(%client, %namespace, "attributes stay as they were: {reason}");
                 }
             }
-            // Nothing embeds this io-node that could be told.
-            Command::Custom { kind, .. } => {
-                counts::COMMANDS_DROPPED.one();
-                debug!(%kind, "custom command without a taker");
+            Command::Custom { io_node, kind, data } => {
+                let custom = CustomCommand { kind, data, io_node };
+                if !self.hooks.custom(&self.handle, custom) {
+                    counts::COMMANDS_DROPPED.one();
+                    debug!("custom command without a taker");
+                }
             }
             Command::Admit {
                 namespace,

@@ -18,7 +18,7 @@ const LEAST_LOOK: Duration = Duration::from_millis(5);
 const MOST_LOOK: Duration = Duration::from_millis(500);
 
 /// Hands events to the transport until `closing`, and then those that are left. What waits to be accepted for longer
-/// than `refuse_after` is refused to its client where that can be told.
+/// than `refuse_after` is refused to its client where that can be told. Each is heard of once before that.
 ///
 /// One call of the transport is under way at a time and is heard to its end, also when the incarnation is over by then:
 /// what becomes of events that were offered is not known before.
@@ -31,6 +31,7 @@ pub(super) async fn run(
     refuse_after: Duration,
     incarnation: &Incarnation,
     closing: CancellationToken,
+    hear: impl Fn(&Event),
 ) -> Result<()> {
     let look = (refuse_after / 10).clamp(LEAST_LOOK, MOST_LOOK);
     let mut look_at = Instant::now() + look;
@@ -45,7 +46,10 @@ pub(super) async fn run(
             () = closing.cancelled(), if !events.is_closed() => events.close(),
             count = events.recv_many(&mut fresh, BATCH), if open => {
                 open = count > 0;
-                fresh.drain(..).for_each(|taken| waiting.push(taken));
+                for taken in fresh.drain(..) {
+                    hear(&taken.event);
+                    waiting.push(taken);
+                }
             }
             refused = async { offering.as_mut().expect("guarded").await }, if offering.is_some() => {
                 offering = None;
@@ -73,18 +77,18 @@ pub(super) async fn run(
 async fn offer(batch: Vec<Taken>, inbox: Arc<dyn Inbox>) -> Result<Vec<Taken>> {
     let mut events = Vec::with_capacity(batch.len());
     let mut offered = Vec::with_capacity(batch.len());
-    for Taken { event, member, since } in batch {
-        offered.push((client(&event).cloned(), event.size(), member, since));
+    for Taken { event, source, since } in batch {
+        offered.push((client(&event).cloned(), event.size(), source, since));
         events.push(event);
     }
     let mut refused = inbox.ingest(events).await?;
     counts::EVENTS_ACCEPTED.add(offered.len() - refused.len());
     let mut again = Vec::with_capacity(refused.len());
     // Refused events keep their order and are the last of their clients, so from the end they are met one by one.
-    for (id, size, member, since) in offered.into_iter().rev() {
+    for (id, size, source, since) in offered.into_iter().rev() {
         match refused.pop_if(|event| client(event) == id.as_ref()) {
-            Some(event) => again.push(Taken { event, member, since }),
-            None => member.session.went_on(size),
+            Some(event) => again.push(Taken { event, source, since }),
+            None => source.went_on(size),
         }
     }
     again.reverse();

@@ -19,7 +19,7 @@ use super::directory::Directory;
 use super::incarnation::Incarnation;
 use super::requests::{Asked, Requests};
 use super::session::{Excess, Session};
-use super::waiting::Taken;
+use super::waiting::{Source, Taken};
 use crate::counts;
 use crate::message::{
     AckId, Client, DisconnectReason, Event, EventKind, Namespace, Payload, Refusal, SessionId, Text, now_ms,
@@ -210,10 +210,10 @@ impl Member {
     /// Takes in the answer to a request.
     pub(super) fn answered(self: &Arc<Self>, number: i64, answer: Payload) {
         match self.requests.take(number) {
-            Some(Asked::Reply(token)) => self.enqueue(EventKind::Reply {
-                token,
-                answer: Some(answer),
-            }),
+            Some(Asked::Reply(token)) => {
+                let answer = Some(answer);
+                self.enqueue(EventKind::Reply { token, answer });
+            }
             Some(Asked::Collect(answers)) => {
                 // Who collected may have stopped waiting.
                 let _ = answers.send((self.id.clone(), answer));
@@ -234,11 +234,11 @@ impl Member {
         number
     }
 
-    /// Puts an event behind the client's earlier ones; none before its first or after its last.
-    pub(super) fn enqueue(self: &Arc<Self>, kind: EventKind) {
+    /// Puts an event behind the client's earlier ones; none before its first or after its last. Says whether it did.
+    pub(super) fn enqueue(self: &Arc<Self>, kind: EventKind) -> bool {
         let mut state = self.state();
         if state.stage != Stage::Open {
-            return;
+            return false;
         }
         if let EventKind::Message { ack: Some(ack), .. } = &kind {
             state.acks.insert(ack.number);
@@ -250,6 +250,7 @@ impl Member {
         }
         let event = self.event(&state, kind);
         self.send(event);
+        true
     }
 
     /// The client is gone: this is its last event.
@@ -407,7 +408,7 @@ impl Member {
         let excess = self.session.came_in(event.size());
         self.incarnation.take_in(Taken {
             event,
-            member: self.clone(),
+            source: Source::Client(self.clone()),
             since: Instant::now(),
         });
         if excess == Err(Excess::Flood) && !last {

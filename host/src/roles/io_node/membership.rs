@@ -12,12 +12,14 @@ use tracing::{info, warn};
 
 use super::delivery::Delivery;
 use super::directory::Directory;
+use super::handle::IoHandle;
+use super::hooks::Hooks;
 use super::incarnation::{Events, Gate, Incarnation};
 use super::intake;
 use super::questions::Questions;
 use super::session::Sessions;
 use crate::counts;
-use crate::message::DisconnectReason;
+use crate::message::{DisconnectReason, Event};
 use crate::pause::Pause;
 use crate::shutdown::Shutdown;
 use crate::transport::{IoNode, IoSession, Result, Transport};
@@ -38,6 +40,8 @@ pub(super) struct Membership {
     pub(super) sessions: Arc<Sessions>,
     pub(super) directory: Arc<Directory>,
     pub(super) gate: Arc<Gate>,
+    pub(super) hooks: Hooks,
+    pub(super) handle: IoHandle,
     /// Over how long connections are ended when the process ends.
     pub(super) drain: Duration,
     pub(super) refuse_after: Duration,
@@ -98,6 +102,8 @@ impl Membership {
                 inbox.clone(),
                 self.shutdown.clone(),
             ),
+            hooks: self.hooks.clone(),
+            handle: self.handle.clone(),
             shutdown: self.shutdown.clone(),
         };
         let delivering = async {
@@ -110,7 +116,8 @@ impl Membership {
             Err(lost)
         };
         let taking_in = async {
-            let taken_in = intake::run(events, inbox, self.refuse_after, &incarnation, closing.clone()).await;
+            let hear = |event: &Event| self.hooks.event(&self.handle, event);
+            let taken_in = intake::run(events, inbox, self.refuse_after, &incarnation, closing.clone(), hear).await;
             if taken_in.is_err() {
                 incarnation.end();
             }

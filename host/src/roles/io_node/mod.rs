@@ -14,11 +14,14 @@ mod codec;
 mod delivery;
 mod directory;
 mod entrance;
+mod handle;
+mod hooks;
 mod incarnation;
 mod intake;
 mod limits;
 mod member;
 mod membership;
+mod mounted;
 mod msgpack;
 mod opening;
 mod origin;
@@ -51,6 +54,7 @@ use self::clients::Common;
 use self::codec::Codec;
 use self::directory::Directory;
 use self::entrance::Entrance;
+use self::handle::Parts;
 use self::incarnation::Gate;
 use self::membership::{Joined, Membership};
 use self::protocol::Protocol;
@@ -62,6 +66,9 @@ use crate::transport::{self, Transport};
 
 pub use self::attributes::Field;
 pub use self::codec::Encoding;
+pub use self::handle::{AttributesError, ConnectedClient, IoHandle, OwnEvent, SendError};
+pub(crate) use self::hooks::undecided;
+pub use self::hooks::{CustomCommand, Hooks, Newcomer};
 pub use self::limits::PerAddress;
 pub use self::service::{AnswerBody, IoService, RequestBody};
 pub use self::token::{Algorithm, JwksPlace, KeySource, Secret, TokenSettings};
@@ -149,6 +156,28 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: std::error::Error + Send + Sync + 'static,
 {
+    let (service, _) = start_embedded(settings, Hooks::default(), transport, inner, shutdown).await?;
+    Ok(service)
+}
+
+/// The same for a program that has something to say in it.
+///
+/// # Errors
+/// As with [`start`].
+pub async fn start_embedded<S, B>(
+    settings: IoNodeSettings,
+    hooks: Hooks,
+    transport: Arc<dyn Transport>,
+    inner: S,
+    shutdown: &Shutdown,
+) -> Result<(IoService<S>, IoHandle)>
+where
+    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+    S::Error: Send,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
     let entrance = Entrance::new(&settings)?;
     let tokens = match settings.token.clone() {
         Some(token) => Some(Tokens::start(token, shutdown).await?),
@@ -160,6 +189,7 @@ where
         codec: Codec::new(settings.encoding, settings.max_payload),
         gate: gate.clone(),
         max_channels: settings.channels_per_client,
+        hooks: hooks.clone(),
     });
     let sessions = Sessions::new(Bounds {
         waiting: settings.max_payload,
@@ -184,6 +214,15 @@ where
     let service = IoService::new(engine, &settings, sessions.clone(), gate.clone(), entrance);
 
     info!(io_node = %settings.node.id, path = settings.path, "io-node started");
+    let handle = IoHandle {
+        parts: Arc::new(Parts {
+            io_node: settings.node.id.clone(),
+            directory: directory.clone(),
+            gate: gate.clone(),
+            max_payload: settings.max_payload,
+            waiting: Arc::default(),
+        }),
+    };
     let (incarnation, events) = gate.open();
     let membership = Membership {
         node: settings.node,
@@ -191,6 +230,8 @@ where
         sessions,
         directory,
         gate,
+        hooks,
+        handle: handle.clone(),
         drain: settings.drain,
         refuse_after: settings.refuse_after,
         shutdown: shutdown.clone(),
@@ -200,7 +241,7 @@ where
         incarnation,
         events,
     }));
-    Ok(service)
+    Ok((service, handle))
 }
 
 fn engine(settings: &IoNodeSettings) -> EngineIoConfig {

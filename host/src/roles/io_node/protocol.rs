@@ -239,6 +239,11 @@ impl Protocol {
             Ok(attributes) => attributes,
             Err(refusal) => return self.refuse(session, namespace, &refusal),
         };
+        let hooks = &self.common.hooks;
+        let attributes = match hooks.first_attributes(namespace, &handshake, attributes) {
+            Ok(attributes) => attributes,
+            Err(refusal) => return self.refuse(session, namespace, &refusal),
+        };
         let entered = self.directory.enter(namespace, |clients| {
             let member = Member::new(clients, &self.directory, session, attributes);
             session.enter(&member);

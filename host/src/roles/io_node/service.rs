@@ -265,6 +265,18 @@ where
         request
     }
 
+    /// Waits while the session that such a request is of is paused.
+    pub(super) async fn hold_back(&self, uri: &Uri) {
+        if let Some(sid) = self.question(uri).and_then(|question| question.sid) {
+            self.hold(sid).await;
+        }
+    }
+
+    /// The most bytes that a request may bring.
+    pub(super) fn most(&self) -> usize {
+        self.terms.max_payload
+    }
+
     /// Waits while a session is paused, and answers pings in its client's place.
     async fn hold(&self, sid: Sid) {
         while let Some(session) = self.sessions.find(sid) {
@@ -280,9 +292,9 @@ where
         }
     }
 
-    fn answer(&self, request: Request<Incoming>) -> BoxFuture<'static, Answered<Mistake<S>>> {
+    pub(super) fn answer(&self, request: Request<RequestBody>) -> BoxFuture<'static, Answered<Mistake<S>>> {
         if !self.is_of_engine(request.uri()) {
-            return Box::pin(to_ours(self.engine.call(request.map(Either::Left))));
+            return Box::pin(to_ours(self.engine.call(request)));
         }
         let cors = match self.entrance.check(request.headers()) {
             Ok(cors) => cors,
@@ -305,9 +317,9 @@ where
         }))
     }
 
-    fn answer_question(&self, request: Request<Incoming>) -> BoxFuture<'static, Answered<Mistake<S>>> {
+    fn answer_question(&self, request: Request<RequestBody>) -> BoxFuture<'static, Answered<Mistake<S>>> {
         let Some(question) = self.question(request.uri()) else {
-            return Box::pin(to_ours(self.engine.call(request.map(Either::Left))));
+            return Box::pin(to_ours(self.engine.call(request)));
         };
         if let Some(refusal) = self.refusal(&question) {
             return Box::pin(future::ready(Ok(refusal)));
@@ -334,7 +346,7 @@ where
     fn pass_on(
         &self,
         question: Question,
-        mut request: Request<Incoming>,
+        mut request: Request<RequestBody>,
         place: Option<Place>,
     ) -> BoxFuture<'static, Answered<Mistake<S>>> {
         match (question.sid, request.method()) {
@@ -343,14 +355,14 @@ where
                 if let Some(connection) = request.extensions().get::<Arc<Connection>>() {
                     self.sessions.moved(sid, connection.clone(), false);
                 }
-                let answer = to_ours(self.engine.call(request.map(Either::Left)));
+                let answer = to_ours(self.engine.call(request));
                 let service = self.clone();
                 let unanswered = Unanswered(Some(move || service.end_session(sid)));
                 Box::pin(answer.inspect(move |_| unanswered.answered()))
             }
             (None, &Method::GET) if !question.websocket => {
                 self.strip(&mut request, &question, place);
-                let opened = to_ours(self.engine.call(request.map(Either::Left)));
+                let opened = to_ours(self.engine.call(request));
                 match question.version {
                     Version::V3 => Box::pin(opened),
                     Version::V4 => Box::pin(self.clone().spare_first_ping(opened)),
@@ -361,17 +373,18 @@ where
                 let key = request.headers().get(SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes);
                 let key = key.and_then(|key| HeaderValue::from_bytes(key).ok());
                 self.strip(&mut request, &question, place);
+                *request.uri_mut() = self.address(&question);
                 if let Some(key) = key {
                     request.headers_mut().insert(SEC_WEBSOCKET_KEY, key);
                 }
-                Box::pin(to_ours(self.engine.call(request.map(Either::Left))))
+                Box::pin(to_ours(self.engine.call(request)))
             }
-            _ => Box::pin(to_ours(self.engine.call(request.map(Either::Left)))),
+            _ => Box::pin(to_ours(self.engine.call(request))),
         }
     }
 
     /// Gives the engine what a client that polls sends, when it has come as a whole.
-    async fn take_in(self, sid: Sid, request: Request<Incoming>) -> Answered<Mistake<S>> {
+    async fn take_in(self, sid: Sid, request: Request<RequestBody>) -> Answered<Mistake<S>> {
         self.hold(sid).await;
         match whole_body(request, self.terms.max_payload).await {
             Ok(request) => to_ours(self.engine.call(request.map(|body| Either::Right(body.into())))).await,
@@ -481,7 +494,7 @@ where
 type Answered<E> = Result<Response<AnswerBody>, E>;
 type Engine<S> = EngineIoService<Protocol, S>;
 type Answering<S> = <Engine<S> as Service<Request<RequestBody>>>::Future;
-type Mistake<S> = <Engine<S> as Service<Request<RequestBody>>>::Error;
+pub(super) type Mistake<S> = <Engine<S> as Service<Request<RequestBody>>>::Error;
 
 impl<S, B> Service<Request<Incoming>> for IoService<S>
 where
@@ -496,7 +509,7 @@ where
     type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        self.answer(request)
+        self.answer(request.map(Either::Left))
     }
 }
 

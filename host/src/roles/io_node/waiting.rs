@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::handle::Share;
 use super::member::Member;
 use crate::counts;
 use crate::message::{Event, EventKind, SessionId};
@@ -29,8 +30,36 @@ const MOST_PATIENCE: Duration = Duration::from_millis(100);
 /// An event that came from a socket.
 pub(super) struct Taken {
     pub(super) event: Event,
-    pub(super) member: Arc<Member>,
+    pub(super) source: Source,
     pub(super) since: Instant,
+}
+
+/// Who it came from.
+pub(super) enum Source {
+    Client(Arc<Member>),
+    /// Nobody: the program that embeds this io-node. Its share of what may wait is free once this is dropped.
+    Program(#[allow(dead_code, reason = "it is held")] Share),
+}
+
+impl Source {
+    /// The client, if it was one.
+    pub(super) fn member(&self) -> Option<&Arc<Member>> {
+        match self {
+            Self::Client(member) => Some(member),
+            Self::Program(_) => None,
+        }
+    }
+
+    fn was_turned_away(&self) -> bool {
+        self.member().is_some_and(|member| member.was_turned_away())
+    }
+
+    /// An event of so many bytes does not wait any more.
+    pub(super) fn went_on(&self, bytes: usize) {
+        if let Some(member) = self.member() {
+            member.session.went_on(bytes);
+        }
+    }
 }
 
 /// What waits.
@@ -71,7 +100,7 @@ impl Taken {
 impl Waiting {
     /// Takes in the latest event of its client.
     pub(super) fn push(&mut self, taken: Taken) {
-        if taken.member.was_turned_away() {
+        if taken.source.was_turned_away() {
             taken.let_go();
             return;
         }
@@ -177,19 +206,21 @@ impl Waiting {
         let turned_away: Vec<Arc<Member>> = queues()
             .flatten()
             .filter(|taken| taken.is_connection() && is_late(taken))
-            .map(|taken| taken.member.clone())
+            .filter_map(|taken| taken.source.member().cloned())
             .collect();
         for member in &turned_away {
             member.turn_away();
             counts::CLIENTS_TURNED_AWAY.one();
         }
         let refuse = |taken: &mut Taken| {
-            if taken.member.was_turned_away() {
+            if taken.source.was_turned_away() {
                 taken.let_go();
                 return false;
             }
             if taken.asks_for_an_answer() && is_late(taken) {
-                taken.member.refuse(&taken.event);
+                if let Some(member) = taken.source.member() {
+                    member.refuse(&taken.event);
+                }
                 counts::EVENTS_OVERLOADED.one();
                 taken.let_go();
                 return false;
@@ -211,6 +242,6 @@ impl Waiting {
 impl Taken {
     /// The event does not wait any more, and was not accepted.
     fn let_go(&self) {
-        self.member.session.went_on(self.event.size());
+        self.source.went_on(self.event.size());
     }
 }

@@ -246,6 +246,7 @@ pub(crate) fn report(node: &str, release: u64) -> NodeReport {
         node: node.into(),
         at_ms: now_ms(),
         apps: [("/".into(), app)].into(),
+        native: vec!["/native".into()],
     }
 }
 

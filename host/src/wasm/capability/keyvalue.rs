@@ -69,8 +69,8 @@ type Answer<T> = wasmtime::Result<Result<T, Error>>;
 
 impl store::Host for State {
     fn open(&mut self, identifier: String) -> Answer<Resource<Bucket>> {
-        if !self.app.settings.grants.keyvalue.contains(&identifier) {
-            return Ok(Err(Error::AccessDenied));
+        if let Err(error) = self.check_bucket(&identifier) {
+            return Ok(Err(error));
         }
         Ok(Ok(self.table.push(Bucket {
             name: identifier.into(),
@@ -86,11 +86,13 @@ impl store::HostBucket for State {
     }
 
     fn set(&mut self, bucket: Resource<Bucket>, key: String, value: Vec<u8>) -> Answer<()> {
-        self.note_writes(&bucket, [(key, Some(value))])
+        let bucket = self.bucket(&bucket)?;
+        Ok(self.note_writes(&bucket, [(key, Some(value))]))
     }
 
     fn delete(&mut self, bucket: Resource<Bucket>, key: String) -> Answer<()> {
-        self.note_writes(&bucket, [(key, None)])
+        let bucket = self.bucket(&bucket)?;
+        Ok(self.note_writes(&bucket, [(key, None)]))
     }
 
     async fn exists(&mut self, bucket: Resource<Bucket>, key: String) -> Answer<bool> {
@@ -129,11 +131,13 @@ impl batch::Host for State {
     }
 
     fn set_many(&mut self, bucket: Resource<Bucket>, pairs: Vec<(String, Vec<u8>)>) -> Answer<()> {
-        self.note_writes(&bucket, pairs.into_iter().map(|(key, value)| (key, Some(value))))
+        let bucket = self.bucket(&bucket)?;
+        Ok(self.note_writes(&bucket, pairs.into_iter().map(|(key, value)| (key, Some(value)))))
     }
 
     fn delete_many(&mut self, bucket: Resource<Bucket>, keys: Vec<String>) -> Answer<()> {
-        self.note_writes(&bucket, keys.into_iter().map(|key| (key, None)))
+        let bucket = self.bucket(&bucket)?;
+        Ok(self.note_writes(&bucket, keys.into_iter().map(|key| (key, None))))
     }
 }
 
@@ -142,15 +146,23 @@ impl State {
         Ok(self.table.get(bucket)?.name.clone())
     }
 
-    fn note_writes(
+    /// Whether the app has this bucket.
+    pub(in crate::wasm) fn check_bucket(&self, name: &str) -> Result<(), Error> {
+        let granted = &self.app.settings.grants.keyvalue;
+        match granted.iter().any(|granted| granted == name) {
+            true => Ok(()),
+            false => Err(Error::AccessDenied),
+        }
+    }
+
+    pub(in crate::wasm) fn note_writes(
         &mut self,
-        bucket: &Resource<Bucket>,
+        bucket: &Text,
         pairs: impl IntoIterator<Item = (String, Option<Vec<u8>>)>,
-    ) -> Answer<()> {
-        let bucket = self.bucket(bucket)?;
+    ) -> Result<(), Error> {
         if self.call.event.is_none() {
             let words = "there is no event that this write could belong to: write while one is handled";
-            return Ok(Err(Error::Other(words.to_owned())));
+            return Err(Error::Other(words.to_owned()));
         }
         for (key, value) in pairs {
             let write = Write {
@@ -160,14 +172,14 @@ impl State {
             };
             if let Err(QuotaExceeded) = self.call.write(write) {
                 let words = "this event has used up the writes or bytes that the app's limits allow";
-                return Ok(Err(Error::Other(words.to_owned())));
+                return Err(Error::Other(words.to_owned()));
             }
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
     /// The values of these keys as the present event sees them.
-    async fn values(&mut self, bucket: &Text, keys: &[Text]) -> Result<Vec<Option<Bytes>>, Error> {
+    pub(in crate::wasm) async fn values(&mut self, bucket: &Text, keys: &[Text]) -> Result<Vec<Option<Bytes>>, Error> {
         let mut values: Vec<Option<Option<Bytes>>> = keys
             .iter()
             .map(|key| self.call.overlay.get(bucket, key).cloned())
@@ -186,7 +198,7 @@ impl State {
     }
 
     /// A page of keys as the present event sees them. Those that it has added come with the last page.
-    async fn page(&mut self, bucket: &Text, cursor: u64) -> Result<KeyResponse, Error> {
+    pub(in crate::wasm) async fn page(&mut self, bucket: &Text, cursor: u64) -> Result<KeyResponse, Error> {
         let store = self.app.settings.key_value.clone();
         let (mut keys, next) = self.answered(store.keys(bucket, cursor)).await?;
         keys.retain(|key| !matches!(self.call.overlay.get(bucket, key), Some(None)));

@@ -15,7 +15,7 @@ use crate::roles::io_node::{self, AppDoor, Encoding, IoNodeSettings, JwksPlace, 
 use crate::transport::{self, MemorySettings, RedisSettings, TlsFiles};
 use crate::wasm::{self, AppSettings, Compiler, EngineSettings, Grants, Limits};
 
-pub(super) fn http(http: &Http) -> Result<HttpSettings> {
+pub(crate) fn http(http: &Http) -> Result<HttpSettings> {
     let tls = match (&http.tls_cert, &http.tls_key) {
         (Some(certificate), Some(key)) => Some(Tls::read(certificate, key)?),
         _ => None,
@@ -28,7 +28,7 @@ pub(super) fn http(http: &Http) -> Result<HttpSettings> {
     })
 }
 
-pub(super) fn memory(transport: &Transport) -> MemorySettings {
+pub(crate) fn memory(transport: &Transport) -> MemorySettings {
     MemorySettings {
         partitions: transport.partitions,
         backlog: transport.backlog,
@@ -38,7 +38,7 @@ pub(super) fn memory(transport: &Transport) -> MemorySettings {
     }
 }
 
-pub(super) fn redis(transport: &Transport) -> RedisSettings {
+pub(crate) fn redis(transport: &Transport) -> RedisSettings {
     RedisSettings {
         url: transport.url.clone(),
         tls: TlsFiles {
@@ -60,7 +60,7 @@ pub(super) fn redis(transport: &Transport) -> RedisSettings {
     }
 }
 
-pub(super) fn engine(config: &Config) -> EngineSettings {
+pub(crate) fn engine(config: &Config) -> EngineSettings {
     let memories = config.apps.iter().map(|app| app.limits.memory.in_memory());
     EngineSettings {
         max_instances: u32::try_from(config.app_node.max_instances).unwrap_or(u32::MAX),
@@ -71,7 +71,7 @@ pub(super) fn engine(config: &Config) -> EngineSettings {
 }
 
 /// This executable, also when another was put in its place meanwhile.
-pub(super) fn compiler() -> Compiler {
+pub(crate) fn compiler() -> Compiler {
     let own = Path::new("/proc/self/exe");
     if own.exists() {
         return Compiler::Child(own.into());
@@ -92,7 +92,7 @@ fn cache(app_node: &AppNode) -> Option<PathBuf> {
 }
 
 /// An io-node that listens at `address`.
-pub(super) fn io_node(config: &Config, address: SocketAddr) -> IoNodeSettings {
+pub(crate) fn io_node(config: &Config, address: SocketAddr) -> IoNodeSettings {
     let io_node = &config.io_node;
     let reached = advertised(io_node.advertise.as_deref(), address);
     IoNodeSettings {
@@ -190,11 +190,11 @@ fn algorithm(algorithm: &config::Algorithm) -> io_node::Algorithm {
     }
 }
 
-pub(super) fn app_node_name(app_node: &AppNode) -> NodeId {
+pub(crate) fn app_node_name(app_node: &AppNode) -> NodeId {
     name(app_node.name.as_deref(), "app")
 }
 
-pub(super) fn retries(app_node: &AppNode) -> Retries {
+pub(crate) fn retries(app_node: &AppNode) -> Retries {
     Retries {
         attempts: app_node.attempts,
         delay: Duration::from_millis(app_node.retry_delay_ms),
@@ -202,7 +202,7 @@ pub(super) fn retries(app_node: &AppNode) -> Retries {
 }
 
 /// An app on the app-node of this name.
-pub(super) fn app(app: &App, node: &NodeId, key_value: Arc<dyn KeyValue>) -> AppSettings {
+pub(crate) fn app(app: &App, node: &NodeId, key_value: Arc<dyn KeyValue>) -> AppSettings {
     AppSettings {
         admission: app.admission,
         namespace: app.namespace.as_str().into(),
@@ -231,7 +231,7 @@ pub(super) fn app(app: &App, node: &NodeId, key_value: Arc<dyn KeyValue>) -> App
 
 /// What clients are told. One that listens everywhere has no one name, and one on loopback has several: to those who
 /// reached the frontend, the name that they used for it.
-pub(super) fn advertised(advertise: Option<&str>, address: SocketAddr) -> IoServer {
+pub(crate) fn advertised(advertise: Option<&str>, address: SocketAddr) -> IoServer {
     if let Some(server) = advertise.and_then(|text| text.parse().ok()) {
         return server;
     }

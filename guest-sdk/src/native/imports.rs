@@ -1,0 +1,226 @@
+//! What stands in for the contract's imports on targets other than wasm: the same functions, which ask the host of the
+//! call that is going on.
+
+pub(crate) mod outbox {
+    use super::super::Command;
+    use super::super::host::ask;
+    pub(crate) use crate::bindings::plugnode::app::outbox::{Audience, Delivery, Error, Scope, Selection};
+    use crate::payload::Payload;
+
+    fn note(command: Command) -> Result<(), Error> {
+        ask(|host| host.command(command))
+    }
+
+    pub(crate) fn publish(to: &Audience, event: &str, args: &Payload, how: Delivery) -> Result<(), Error> {
+        note(Command::Publish {
+            to: to.clone(),
+            event: event.into(),
+            args: args.clone(),
+            volatile: (how & Delivery::VOLATILE).bits() != 0,
+            local: (how & Delivery::LOCAL).bits() != 0,
+        })
+    }
+
+    pub(crate) fn subscribe(who: &Audience, channels: &[String]) -> Result<(), Error> {
+        note(Command::Subscribe {
+            who: who.clone(),
+            channels: channels.into(),
+        })
+    }
+
+    pub(crate) fn unsubscribe(who: &Audience, channels: &[String]) -> Result<(), Error> {
+        note(Command::Unsubscribe {
+            who: who.clone(),
+            channels: channels.into(),
+        })
+    }
+
+    pub(crate) fn ack(id: &str, args: &Payload) -> Result<(), Error> {
+        note(Command::Ack {
+            id: id.into(),
+            args: args.clone(),
+        })
+    }
+
+    pub(crate) fn request(
+        to: &Audience,
+        event: &str,
+        args: &Payload,
+        timeout_ms: u32,
+        token: &[u8],
+    ) -> Result<(), Error> {
+        let (to, event, args, token) = (to.clone(), event.into(), args.clone(), token.into());
+        note(Command::Request {
+            to,
+            event,
+            args,
+            timeout_ms,
+            token,
+        })
+    }
+
+    pub(crate) fn disconnect(who: &Audience, close_transport: bool) -> Result<(), Error> {
+        note(Command::Disconnect {
+            who: who.clone(),
+            close_transport,
+        })
+    }
+
+    pub(crate) fn patch_attributes(id: &str, patch: &str) -> Result<(), Error> {
+        note(Command::PatchAttributes {
+            id: id.into(),
+            patch: patch.into(),
+        })
+    }
+
+    pub(crate) fn custom(io_node: Option<&str>, kind: &str, data: &[u8]) -> Result<(), Error> {
+        note(Command::Custom {
+            io_node: io_node.map(Into::into),
+            kind: kind.into(),
+            data: data.into(),
+        })
+    }
+
+    pub(crate) fn refuse(message: &str, data: Option<&str>) -> Result<(), Error> {
+        note(Command::Refuse {
+            message: message.into(),
+            data: data.map(Into::into),
+        })
+    }
+
+    pub(crate) fn collect(
+        to: &Audience,
+        event: &str,
+        args: &Payload,
+        timeout_ms: u32,
+        token: &[u8],
+    ) -> Result<(), Error> {
+        let (to, event, args, token) = (to.clone(), event.into(), args.clone(), token.into());
+        note(Command::Collect {
+            to,
+            event,
+            args,
+            timeout_ms,
+            token,
+        })
+    }
+
+    pub(crate) fn find_clients(who: &Audience, most: u32, timeout_ms: u32, token: &[u8]) -> Result<(), Error> {
+        let (who, token) = (who.clone(), token.into());
+        note(Command::FindClients {
+            who,
+            most,
+            timeout_ms,
+            token,
+        })
+    }
+
+    pub(crate) fn list_channels(
+        namespace: Option<&str>,
+        most: u32,
+        timeout_ms: u32,
+        token: &[u8],
+    ) -> Result<(), Error> {
+        let (namespace, token) = (namespace.map(Into::into), token.into());
+        note(Command::ListChannels {
+            namespace,
+            most,
+            timeout_ms,
+            token,
+        })
+    }
+
+    pub(crate) fn settle(timeout_ms: u32, token: &[u8]) -> Result<(), Error> {
+        let token = token.into();
+        note(Command::Settle { timeout_ms, token })
+    }
+}
+
+pub(crate) mod store {
+    use super::super::host::ask;
+    pub(crate) use crate::bindings::wasi::keyvalue::store::{Error, KeyResponse};
+
+    #[derive(Debug)]
+    pub(crate) struct Bucket {
+        pub(super) name: String,
+    }
+
+    pub(crate) fn open(name: &str) -> Result<Bucket, Error> {
+        ask(|host| host.open(name))?;
+        Ok(Bucket { name: name.into() })
+    }
+
+    impl Bucket {
+        pub(crate) fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
+            let values = ask(|host| host.get(&self.name, &[key.into()]))?;
+            Ok(values.into_iter().next().flatten())
+        }
+
+        pub(crate) fn set(&self, key: &str, value: &[u8]) -> Result<(), Error> {
+            self.write(vec![(key.into(), Some(value.into()))])
+        }
+
+        pub(crate) fn delete(&self, key: &str) -> Result<(), Error> {
+            self.write(vec![(key.into(), None)])
+        }
+
+        pub(crate) fn exists(&self, key: &str) -> Result<bool, Error> {
+            Ok(self.get(key)?.is_some())
+        }
+
+        pub(crate) fn list_keys(&self, cursor: Option<u64>) -> Result<KeyResponse, Error> {
+            ask(|host| host.keys(&self.name, cursor))
+        }
+
+        pub(super) fn write(&self, pairs: Vec<(String, Option<Vec<u8>>)>) -> Result<(), Error> {
+            ask(|host| host.write(&self.name, pairs))
+        }
+    }
+}
+
+pub(crate) mod batch {
+    use super::super::host::ask;
+    use super::store::{Bucket, Error};
+
+    type Pair = (String, Vec<u8>);
+
+    pub(crate) fn get_many(bucket: &Bucket, keys: &[String]) -> Result<Vec<Option<Pair>>, Error> {
+        let values = ask(|host| host.get(&bucket.name, keys))?;
+        let pairs = keys.iter().zip(values);
+        Ok(pairs
+            .map(|(key, value)| value.map(|value| (key.clone(), value)))
+            .collect())
+    }
+
+    pub(crate) fn set_many(bucket: &Bucket, pairs: &[Pair]) -> Result<(), Error> {
+        let pairs = pairs.iter().cloned();
+        bucket.write(pairs.map(|(key, value)| (key, Some(value))).collect())
+    }
+
+    pub(crate) fn delete_many(bucket: &Bucket, keys: &[String]) -> Result<(), Error> {
+        bucket.write(keys.iter().map(|key| (key.clone(), None)).collect())
+    }
+}
+
+pub(crate) mod config {
+    use super::super::host::ask;
+    pub(crate) use crate::bindings::wasi::config::store::Error;
+
+    pub(crate) fn get(key: &str) -> Result<Option<String>, Error> {
+        let mut all = get_all()?.into_iter();
+        Ok(all.find(|(found, _)| found == key).map(|(_, value)| value))
+    }
+
+    pub(crate) fn get_all() -> Result<Vec<(String, String)>, Error> {
+        Ok(ask(|host| host.config()))
+    }
+}
+
+pub(crate) mod logging {
+    use super::super::Level;
+    use super::super::host::ask;
+
+    pub(crate) fn log(level: Level, context: &str, message: &str) {
+        ask(|host| host.log(level, context, message));
+    }
+}

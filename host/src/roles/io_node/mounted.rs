@@ -1,0 +1,67 @@
+//! The io-node as a service of tower, for a program that has an HTTP server of its own, such as axum.
+//!
+//! It answers as it does behind [`crate::http`], and gives up what only that can give. Of a WebSocket it neither reads less
+//! when its client floods, nor sees that it does not read: a flood ends the connection where it would only be slowed, and
+//! what a client does not read is kept in memory until the client answers no ping any more. Polling clients are slowed as
+//! ever. Addresses of peers are not known, so there are no limits for one address, and limits in time are the server's own.
+//!
+//! Who can turn it around, and give the program's pages as the io-node's inner service to [`crate::http`], loses nothing.
+
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{Method, Request, Response, StatusCode};
+use http_body::Body;
+use http_body_util::{Either, Full};
+use hyper::service::Service;
+
+use super::service::{AnswerBody, IoService, Mistake, RequestBody};
+use crate::http::{BoxError, whole_body};
+
+impl<S, B, R> tower_service::Service<Request<R>> for IoService<S>
+where
+    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+    S::Error: Send,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: std::error::Error + Send + Sync + 'static,
+    R: Body<Data = Bytes> + Send + 'static,
+    R::Error: Into<BoxError>,
+{
+    type Response = Response<AnswerBody>;
+    type Error = Mistake<S>;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<R>) -> Self::Future {
+        let service = self.clone();
+        Box::pin(async move {
+            if request.method() == Method::GET || request.method() == Method::HEAD {
+                let request = request.map(|_| Either::Right(Full::default()));
+                return service.answer(request).await;
+            }
+            // The body of a foreign request is of another type, so it is read here. Until then it waits where it came from.
+            service.hold_back(request.uri()).await;
+            match whole_body(request, service.most()).await {
+                Ok(request) => {
+                    service
+                        .answer(request.map(|body| Either::Right(Full::from(body))))
+                        .await
+                }
+                Err(status) => Ok(refused(status)),
+            }
+        })
+    }
+}
+
+fn refused(status: StatusCode) -> Response<AnswerBody> {
+    use http_body_util::BodyExt;
+    let body = Full::<Bytes>::default().map_err(|never| match never {});
+    let mut answer = Response::new(body.boxed_unsync());
+    *answer.status_mut() = status;
+    answer
+}

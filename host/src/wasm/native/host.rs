@@ -1,0 +1,123 @@
+//! What a native handler's calls reach: the very functions that components import, so that there is one set of rules.
+
+use plugnode_sdk::native::{Command, Error, Host, KeyPage, Level, StoreError};
+use tokio::runtime::Handle;
+
+use super::convert::{audience, error, payload, store_error};
+use crate::message::Text;
+use crate::wasm::bindings::plugnode::app::outbox::{Delivery, Host as Outbox};
+use crate::wasm::bindings::wasi::logging::logging::{self, Host as Logging};
+use crate::wasm::state::State;
+
+/// A call that goes on, on the thread of its instance.
+pub(super) struct Within {
+    pub(super) state: Box<State>,
+    /// Where reads of the key-value store are waited for.
+    pub(super) runtime: Handle,
+}
+
+impl Host for Within {
+    fn command(&mut self, command: Command) -> Result<(), Error> {
+        let state = &mut *self.state;
+        let answer = match command {
+            Command::Publish {
+                to,
+                event,
+                args,
+                volatile,
+                local,
+            } => {
+                let mut how = Delivery::empty();
+                if volatile {
+                    how |= Delivery::VOLATILE;
+                }
+                if local {
+                    how |= Delivery::LOCAL;
+                }
+                state.publish(audience(to), event, payload(args), how)
+            }
+            Command::Subscribe { who, channels } => Outbox::subscribe(state, audience(who), channels),
+            Command::Unsubscribe { who, channels } => Outbox::unsubscribe(state, audience(who), channels),
+            Command::Ack { id, args } => Outbox::ack(state, id, payload(args)),
+            Command::Request {
+                to,
+                event,
+                args,
+                timeout_ms,
+                token,
+            } => Outbox::request(state, audience(to), event, payload(args), timeout_ms, token),
+            Command::Disconnect { who, close_transport } => Outbox::disconnect(state, audience(who), close_transport),
+            Command::PatchAttributes { id, patch } => Outbox::patch_attributes(state, id, patch),
+            Command::Custom { io_node, kind, data } => Outbox::custom(state, io_node, kind, data),
+            Command::Refuse { message, data } => Outbox::refuse(state, message, data),
+            Command::Collect {
+                to,
+                event,
+                args,
+                timeout_ms,
+                token,
+            } => Outbox::collect(state, audience(to), event, payload(args), timeout_ms, token),
+            Command::FindClients {
+                who,
+                most,
+                timeout_ms,
+                token,
+            } => Outbox::find_clients(state, audience(who), most, timeout_ms, token),
+            Command::ListChannels {
+                namespace,
+                most,
+                timeout_ms,
+                token,
+            } => Outbox::list_channels(state, namespace, most, timeout_ms, token),
+            Command::Settle { timeout_ms, token } => Outbox::settle(state, timeout_ms, token),
+        };
+        match answer {
+            Ok(taken) => taken.map_err(error),
+            // None of these functions traps as yet.
+            Err(trap) => Err(Error::Other(trap.to_string())),
+        }
+    }
+
+    fn open(&mut self, bucket: &str) -> Result<(), StoreError> {
+        self.state.check_bucket(bucket).map_err(store_error)
+    }
+
+    fn get(&mut self, bucket: &str, keys: &[String]) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+        let keys: Vec<Text> = keys.iter().map(|key| key.as_str().into()).collect();
+        let bucket = bucket.into();
+        let reading = self.state.values(&bucket, &keys);
+        let values = self.runtime.block_on(reading).map_err(store_error)?;
+        Ok(values.into_iter().map(|value| value.map(Vec::from)).collect())
+    }
+
+    fn keys(&mut self, bucket: &str, cursor: Option<u64>) -> Result<KeyPage, StoreError> {
+        let bucket = bucket.into();
+        let reading = self.state.page(&bucket, cursor.unwrap_or(0));
+        let page = self.runtime.block_on(reading).map_err(store_error)?;
+        Ok(KeyPage {
+            keys: page.keys,
+            cursor: page.cursor,
+        })
+    }
+
+    fn write(&mut self, bucket: &str, pairs: Vec<(String, Option<Vec<u8>>)>) -> Result<(), StoreError> {
+        self.state.note_writes(&bucket.into(), pairs).map_err(store_error)
+    }
+
+    fn config(&mut self) -> Vec<(String, String)> {
+        self.state.app.settings.config.clone().into_iter().collect()
+    }
+
+    fn log(&mut self, level: Level, context: &str, message: &str) {
+        let level = match level {
+            Level::Trace => logging::Level::Trace,
+            Level::Debug => logging::Level::Debug,
+            Level::Info => logging::Level::Info,
+            Level::Warn => logging::Level::Warn,
+            Level::Error => logging::Level::Error,
+            Level::Critical => logging::Level::Critical,
+        };
+        // It never traps, and a log is no reason to fail.
+        let _ = Logging::log(&mut *self.state, level, context.to_owned(), message.to_owned());
+    }
+}
