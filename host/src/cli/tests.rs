@@ -6,7 +6,9 @@ use clap::{CommandFactory, Parser};
 
 use super::*;
 use crate::config::IoServer;
+use crate::release::{Board, NodeReport};
 use crate::settings;
+use crate::transport::{Memory, MemorySettings, Registry, Transport};
 
 #[test]
 fn the_command_line_is_consistent() {
@@ -74,4 +76,30 @@ fn a_new_project_has_all_its_files_and_replaces_nothing() {
         assert!(new::new(&arguments).is_err(), "{name:?}");
     }
     assert!(!folder.path().join("x").exists());
+}
+
+#[tokio::test]
+async fn what_is_native_has_no_releases_and_it_is_said_why() {
+    let memory = Memory::new(MemorySettings::default());
+    let _leases = memory.join_app("app".into()).await.unwrap();
+    let report = NodeReport {
+        node: "app".into(),
+        at_ms: 0,
+        apps: Default::default(),
+        native: vec!["/".into()],
+    };
+    memory.report(&report).await.unwrap();
+    let board = Board::default();
+    for named in [Some("/"), None] {
+        let refused = rollout::app_of(&memory, &board, named).await.unwrap_err().to_string();
+        assert!(
+            refused.contains("app / is native Rust") && refused.contains("restart that program"),
+            "{refused}"
+        );
+    }
+    let unknown = rollout::app_of(&memory, &board, Some("/other"))
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(unknown.contains("there is no app /other"), "{unknown}");
 }
