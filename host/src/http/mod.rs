@@ -33,7 +33,7 @@ pub use body::whole_body;
 pub use connection::Connection;
 pub use handshake::WebSockets;
 pub use health::{Health, Ready};
-pub use stream::{Heartbeat, Stream};
+pub use stream::{Heartbeat, Spared, Stream};
 pub use tls::Tls;
 
 use holding::Holding;

@@ -39,9 +39,17 @@ pub struct Heartbeat {
     pub every: Duration,
     /// How many of the peer's messages come through before a pause takes hold.
     pub first: u32,
-    /// A whole frame that the peer is spared when it is written for the first time. The writer gets a sign of life as the
-    /// answer.
-    pub spared: Option<&'static [u8]>,
+    /// What the peer is spared.
+    pub spared: Option<Spared>,
+}
+
+/// What the peer of a WebSocket is spared when it is written for the first time.
+#[derive(Debug, Clone, Copy)]
+pub struct Spared {
+    /// A whole frame.
+    pub frame: &'static [u8],
+    /// Whether the writer gets a sign of life as the answer.
+    pub is_answered: bool,
 }
 
 struct Inner {
@@ -114,7 +122,7 @@ impl Stream {
     }
 
     /// Puts back what was read, in front of all that was not.
-    pub(super) fn put_back(&mut self, read: Bytes) {
+    pub fn put_back(&mut self, read: Bytes) {
         // An empty rest would keep all of what it is the rest of.
         self.0.early = match (read.is_empty(), self.0.early.is_empty()) {
             (true, true) => Bytes::new(),
@@ -225,17 +233,19 @@ impl Inner {
     fn poll_sparing(
         &mut self,
         mut sparing: Box<Frames>,
-        spared: &'static [u8],
+        spared: Spared,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let before = sparing.before(spared, bytes);
+        let before = sparing.before(spared.frame, bytes);
         if before == 0 && !bytes.is_empty() {
-            if let Some(websocket) = &mut self.websocket {
+            if let Some(websocket) = &mut self.websocket
+                && spared.is_answered
+            {
                 websocket.answering = true;
+                self.connection.wake_reader();
             }
-            self.connection.wake_reader();
-            return Poll::Ready(Ok(spared.len()));
+            return Poll::Ready(Ok(spared.frame.len()));
         }
         let written = self.poll_writing(cx, |io, cx| io.poll_write(cx, &bytes[..before]));
         if let Poll::Ready(Ok(written)) = &written {
@@ -248,7 +258,7 @@ impl Inner {
     }
 
     /// What is spared, while something is.
-    fn sparing(&mut self) -> Option<(Box<Frames>, &'static [u8])> {
+    fn sparing(&mut self) -> Option<(Box<Frames>, Spared)> {
         let websocket = self.websocket.as_mut()?;
         Some((websocket.sparing.take()?, websocket.heartbeat.spared?))
     }

@@ -27,7 +27,10 @@ fn heartbeat(first: u32) -> Arc<Heartbeat> {
         sign_of_life: SIGN,
         every: Duration::from_millis(1),
         first,
-        spared: Some(SPARED),
+        spared: Some(Spared {
+            frame: SPARED,
+            is_answered: true,
+        }),
     })
 }
 

@@ -45,7 +45,10 @@ impl WebSockets for Echo {
             sign_of_life: PONG,
             every: Duration::from_millis(50),
             first: 0,
-            spared: pings.then_some(PING),
+            spared: pings.then_some(Spared {
+                frame: PING,
+                is_answered: true,
+            }),
         }));
         let _ = self.opened.send(stream.connection().clone());
         self.tasks.spawn(async move {

@@ -211,7 +211,14 @@ where
         .join_io(settings.node.clone())
         .await
         .context("cannot join the transport")?;
-    let service = IoService::new(engine, &settings, sessions.clone(), gate.clone(), entrance);
+    let service = IoService::new(
+        engine,
+        &settings,
+        sessions.clone(),
+        gate.clone(),
+        entrance,
+        shutdown.clone(),
+    );
 
     info!(io_node = %settings.node.id, path = settings.path, "io-node started");
     let handle = IoHandle {

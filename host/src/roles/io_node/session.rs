@@ -152,13 +152,6 @@ impl Sessions {
         self.known().get(&id).and_then(Weak::upgrade)
     }
 
-    /// Notes that a session now goes over this connection: it was upgraded to this websocket, or polls on it.
-    pub(super) fn moved(&self, id: Sid, connection: Arc<Connection>, websocket: bool) {
-        if let Some(session) = self.find(id) {
-            session.move_to(connection, websocket);
-        }
-    }
-
     /// All sessions.
     pub(super) fn all(&self) -> Vec<Arc<Session>> {
         self.known().values().filter_map(Weak::upgrade).collect()
@@ -367,6 +360,22 @@ impl Session {
         None
     }
 
+    /// Notes that the session now goes over this connection: it was upgraded to this websocket, or polls on it. Not when it
+    /// is a websocket's already, for it stays with that.
+    pub(super) fn moved(&self, connection: Arc<Connection>, websocket: bool) -> bool {
+        let mut flow = self.flow();
+        if flow.websocket {
+            return false;
+        }
+        flow.sent = connection.written();
+        flow.connection = Some(connection);
+        flow.websocket = websocket;
+        for _ in 0..flow.pauses() {
+            flow.websocket().inspect(|connection| connection.pause());
+        }
+        true
+    }
+
     /// Told when a pause is over, and when the session is.
     pub(super) fn resumed(&self) -> Arc<Notify> {
         self.resumed.clone()
@@ -378,25 +387,6 @@ impl Session {
         flow.connection
             .as_ref()
             .is_none_or(|connection| connection.written() >= flow.sent)
-    }
-
-    fn move_to(&self, connection: Arc<Connection>, websocket: bool) {
-        let mut flow = self.flow();
-        if flow
-            .connection
-            .as_ref()
-            .is_some_and(|current| Arc::ptr_eq(current, &connection))
-        {
-            flow.sent = connection.written();
-            return;
-        }
-        flow.resume_all();
-        flow.sent = connection.written();
-        flow.connection = Some(connection);
-        flow.websocket = websocket;
-        for _ in 0..flow.pauses() {
-            flow.websocket().inspect(|connection| connection.pause());
-        }
     }
 
     fn members(&self) -> MutexGuard<'_, Members> {

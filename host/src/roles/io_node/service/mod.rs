@@ -1,0 +1,291 @@
+//! The HTTP face of an io-node: the engine's service, and who may reach it with what.
+//!
+//! New sessions are refused while the io-node has not joined the cluster, and those that [`Entrance`] does not let in. What
+//! becomes of the others is in `polling` and `websocket`, each of which mends where the engine does not do as Engine.IO
+//! says; `exchanges` and `probe` are what they need for that. The engine itself takes care of heartbeats, of packets on
+//! their way out, and of the ends of sessions.
+
+mod answer;
+mod exchanges;
+mod polling;
+mod probe;
+mod question;
+mod websocket;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use engineioxide::service::EngineIoService;
+use futures_util::TryFutureExt;
+use futures_util::future::{self, BoxFuture};
+use http::header::{RETRY_AFTER, SEC_WEBSOCKET_KEY, VARY};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http_body::Body;
+use http_body_util::{Either, Full};
+use hyper::body::Incoming;
+use hyper::service::Service;
+use tokio::time::sleep;
+use tracing::debug;
+
+use self::answer::{answer, mistaken, to_ours, told, too_many_answer};
+use self::exchanges::Exchanges;
+use self::question::{Question, Version};
+use self::websocket::Heartbeats;
+use super::IoNodeSettings;
+use super::entrance::Entrance;
+use super::incarnation::Gate;
+use super::limits::Place;
+use super::opening::Opening;
+use super::origin::Origins;
+use super::protocol::Protocol;
+use super::session::Sessions;
+use crate::counts;
+use crate::http::{Connection, Ready};
+use crate::shutdown::Shutdown;
+
+pub use self::answer::AnswerBody;
+pub(super) use self::answer::Answered;
+
+/// What comes with a request: from the network, or from the io-node itself.
+pub type RequestBody = Either<Incoming, Full<Bytes>>;
+
+type Engine<S> = EngineIoService<Protocol, S>;
+type Answering<S> = <Engine<S> as Service<Request<RequestBody>>>::Future;
+pub(super) type Mistake<S> = <Engine<S> as Service<Request<RequestBody>>>::Error;
+
+/// What is between two packets that come at once.
+const SEPARATOR: char = '\x1e';
+
+/// Answers Engine.IO requests, and gives all others to `S`.
+#[derive(Clone)]
+pub struct IoService<S: Clone> {
+    engine: Engine<S>,
+    path: Arc<str>,
+    sessions: Arc<Sessions>,
+    gate: Arc<Gate>,
+    entrance: Arc<Entrance>,
+    terms: Terms,
+    exchanges: Arc<Exchanges>,
+    heartbeats: Arc<Heartbeats>,
+    shutdown: Shutdown,
+}
+
+/// What sessions are held to.
+#[derive(Debug, Clone, Copy)]
+struct Terms {
+    /// The time between two answers to pings that are given in a paused client's place.
+    signs_of_life: Duration,
+    /// How long a client may take to move to a websocket.
+    upgrade_timeout: Duration,
+    /// The most bytes that a request may bring.
+    max_payload: usize,
+    /// Whether there are websockets.
+    websocket: bool,
+    /// Whether clients of Socket.IO 2 are taken, who speak version 3 of Engine.IO.
+    version_3: bool,
+}
+
+impl<S: Clone> IoService<S> {
+    pub(super) fn new(
+        engine: Engine<S>,
+        settings: &IoNodeSettings,
+        sessions: Arc<Sessions>,
+        gate: Arc<Gate>,
+        entrance: Entrance,
+        shutdown: Shutdown,
+    ) -> Self {
+        let terms = Terms {
+            signs_of_life: settings.ping_timeout / 3,
+            upgrade_timeout: settings.upgrade_timeout,
+            max_payload: settings.max_payload,
+            websocket: settings.websocket,
+            version_3: settings.socket_io_2,
+        };
+        Self {
+            engine,
+            path: settings.path.as_str().into(),
+            sessions,
+            gate,
+            entrance: Arc::new(entrance),
+            terms,
+            exchanges: Arc::default(),
+            heartbeats: Arc::new(Heartbeats::new(terms.signs_of_life)),
+            shutdown,
+        }
+    }
+
+    /// Tells whether this io-node has joined the cluster, and so takes clients.
+    pub fn joined(&self) -> Ready {
+        let gate = self.gate.clone();
+        Arc::new(move || gate.is_open())
+    }
+
+    fn is_of_engine(&self, uri: &Uri) -> bool {
+        let rest = uri.path().strip_prefix(&*self.path);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || self.path.ends_with('/'))
+    }
+
+    /// What a request asks of Engine.IO, if it does. What is asked wrongly the engine refuses.
+    fn question(&self, uri: &Uri) -> Option<Question> {
+        if self.is_of_engine(uri) {
+            Question::of(uri)
+        } else {
+            None
+        }
+    }
+
+    /// The most bytes that a request may bring.
+    pub(super) fn most(&self) -> usize {
+        self.terms.max_payload
+    }
+
+    /// What a request is told that is not to reach the engine.
+    fn refusal(&self, question: &Question) -> Option<Response<AnswerBody>> {
+        match question.sid {
+            None if question.version == Version::V3 && !self.terms.version_3 => {
+                Some(mistaken(r#"{"code":5,"message":"Unsupported protocol version"}"#))
+            }
+            None if !self.gate.is_open() => {
+                counts::SESSIONS_REFUSED.one();
+                // Come again: what the io-node cannot do now, it or another soon can.
+                let mut refusal = answer(StatusCode::SERVICE_UNAVAILABLE);
+                refusal.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+                Some(refusal)
+            }
+            // Of this the engine would take the websocket first.
+            Some(sid) if question.websocket && self.sessions.find(sid).is_none() => {
+                Some(mistaken(r#"{"code":1,"message":"Session ID unknown"}"#))
+            }
+            _ => None,
+        }
+    }
+
+    /// Takes from a request what the engine does not need: it keeps all of it for as long as the session lives, and by
+    /// each header the buffer that this came in. What clients will be asked for stays, as an [`Opening`].
+    fn strip<B>(&self, request: &mut Request<B>, question: &Question, place: Option<Place>) {
+        let opening = question.sid.is_none().then(|| Opening::of(request, place));
+        *request.headers_mut() = HeaderMap::new();
+        *request.uri_mut() = match (question.websocket, question.sid, question.version) {
+            // What is static takes no memory.
+            (true, None, Version::V3) => Uri::from_static("/?EIO=3&transport=websocket"),
+            (true, None, Version::V4) => Uri::from_static("/?EIO=4&transport=websocket"),
+            _ => question.address(&self.path),
+        };
+        request.extensions_mut().remove::<Arc<Connection>>();
+        if let Some(opening) = opening {
+            request.extensions_mut().insert(opening);
+        }
+    }
+}
+
+impl<S, B> IoService<S>
+where
+    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+    S::Error: Send,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    pub(super) fn answer(&self, request: Request<RequestBody>) -> BoxFuture<'static, Answered<Mistake<S>>> {
+        if !self.is_of_engine(request.uri()) {
+            return Box::pin(to_ours(self.engine.call(request)));
+        }
+        let cors = match self.entrance.check(request.headers()) {
+            Ok(cors) => cors,
+            Err(forbidden) => {
+                debug!("a request is refused: {forbidden}");
+                counts::PAGES_REFUSED.one();
+                let mut answer = told(StatusCode::FORBIDDEN, &forbidden);
+                answer.headers_mut().insert(VARY, HeaderValue::from_static("origin"));
+                return Box::pin(future::ready(Ok(answer)));
+            }
+        };
+        if Origins::is_preflight(request.method(), request.headers()) {
+            let mut answer = answer(StatusCode::NO_CONTENT);
+            cors.add_permission_to(answer.headers_mut(), request.headers());
+            return Box::pin(future::ready(Ok(answer)));
+        }
+        Box::pin(self.answer_question(request).map_ok(move |mut answer| {
+            cors.add_to(answer.headers_mut());
+            answer
+        }))
+    }
+
+    fn answer_question(&self, request: Request<RequestBody>) -> BoxFuture<'static, Answered<Mistake<S>>> {
+        let Some(question) = self.question(request.uri()) else {
+            return Box::pin(to_ours(self.engine.call(request)));
+        };
+        if let Some(refusal) = self.refusal(&question) {
+            return Box::pin(future::ready(Ok(refusal)));
+        }
+        if question.sid.is_some() || request.method() != Method::GET {
+            return self.pass_on(question, request, None);
+        }
+        let place = match self.entrance.take_place(&request) {
+            Ok(place) => place,
+            Err(too_many) => return Box::pin(future::ready(Ok(too_many_answer(too_many)))),
+        };
+        let delay = self.entrance.delay;
+        if delay.is_zero() {
+            return self.pass_on(question, request, place);
+        }
+        let service = self.clone();
+        Box::pin(async move {
+            sleep(delay).await;
+            service.pass_on(question, request, place).await
+        })
+    }
+
+    /// Each kind of answer is a future of its own: most requests that wait are polls, and hold no more than they need.
+    fn pass_on(
+        &self,
+        question: Question,
+        mut request: Request<RequestBody>,
+        place: Option<Place>,
+    ) -> BoxFuture<'static, Answered<Mistake<S>>> {
+        match (question.sid, request.method()) {
+            (Some(sid), &Method::POST) => Box::pin(self.clone().take_in(sid, request)),
+            (Some(sid), &Method::GET) if !question.websocket => {
+                Box::pin(self.clone().poll(sid, question.version, request))
+            }
+            (None, &Method::GET) if !question.websocket => {
+                self.strip(&mut request, &question, place);
+                let opened = to_ours(self.engine.call(request));
+                match question.version {
+                    Version::V3 => Box::pin(opened),
+                    Version::V4 => Box::pin(self.clone().spare_first_ping(opened)),
+                }
+            }
+            (_, &Method::GET) => {
+                // A websocket by a server that is not ours: the engine shakes hands itself, and needs the key.
+                let key = request.headers().get(SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes);
+                let key = key.and_then(|key| HeaderValue::from_bytes(key).ok());
+                self.strip(&mut request, &question, place);
+                *request.uri_mut() = question.address(&self.path);
+                if let Some(key) = key {
+                    request.headers_mut().insert(SEC_WEBSOCKET_KEY, key);
+                }
+                Box::pin(to_ours(self.engine.call(request)))
+            }
+            _ => Box::pin(to_ours(self.engine.call(request))),
+        }
+    }
+}
+
+impl<S, B> Service<Request<Incoming>> for IoService<S>
+where
+    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+    S::Error: Send,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    type Response = Response<AnswerBody>;
+    type Error = Mistake<S>;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        self.answer(request.map(Either::Left))
+    }
+}
