@@ -195,6 +195,7 @@ impl Session {
         if let Some(deadline) = members.deadline.take() {
             deadline.abort();
         }
+        self.resumed.notify_waiters();
         std::mem::take(&mut members.present)
     }
 

@@ -72,7 +72,7 @@ where
             // Made before the look, so that no news is missed between the look and the wait.
             let resumed = session.resumed();
             let resumed = resumed.notified();
-            if !session.is_paused() {
+            if !session.is_paused() || session.is_over() {
                 return;
             }
             drop(session);
