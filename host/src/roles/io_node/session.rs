@@ -377,6 +377,11 @@ impl Session {
         true
     }
 
+    /// Whether it is a websocket's, and not one that polls.
+    pub(super) fn is_websocket(&self) -> bool {
+        self.flow().websocket
+    }
+
     /// Told when a pause is over, and when the session is.
     pub(super) fn resumed(&self) -> Arc<Notify> {
         self.resumed.clone()

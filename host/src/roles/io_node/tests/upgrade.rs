@@ -91,9 +91,11 @@ async fn a_session_moves_with_what_was_sent_meanwhile() {
     }
     // It stays there: neither a poll nor another websocket takes it away.
     assert!(polling.poll().await.starts_with("refused"));
-    let mut late = polling.probed().await;
-    late.say("5").await;
-    assert_eq!(late.hear().await, None);
+    let url = format!(
+        "ws://{}/socket.io/?EIO=4&transport=websocket&sid={}",
+        fixture.address, polling.sid
+    );
+    assert!(connect_async(url).await.is_err());
     client.say("42[\"still\"]").await;
     assert!(app.echo().await[0].ends_with(" still"));
     assert_eq!(client.hear().await.unwrap(), "42[\"still\"]");
@@ -176,6 +178,7 @@ async fn of_two_probes_the_first_that_is_ready_is_taken() {
     let polling = Polling::connected(&fixture, &mut app).await;
     let mut first = polling.probed().await;
     let mut second = polling.probed().await;
+    let mut third = polling.probed().await;
     second.say("5").await;
     second.say("42[\"second\"]").await;
     assert!(app.echo().await[0].ends_with(" second"));
@@ -183,6 +186,7 @@ async fn of_two_probes_the_first_that_is_ready_is_taken() {
     first.say("5").await;
     first.say("42[\"first\"]").await;
     assert_eq!(first.hear().await, None);
+    assert_eq!(third.hear().await, None, "it need not even be ready");
     second.say("42[\"still\"]").await;
     assert!(app.echo().await[0].ends_with(" still"));
     assert_eq!(second.hear().await.unwrap(), "42[\"still\"]");
