@@ -195,6 +195,7 @@ impl Session {
         if let Some(deadline) = members.deadline.take() {
             deadline.abort();
         }
+        self.resumed.notify_waiters();
         std::mem::take(&mut members.present)
     }
 
@@ -374,6 +375,11 @@ impl Session {
             flow.websocket().inspect(|connection| connection.pause());
         }
         true
+    }
+
+    /// Whether it is a websocket's, and not one that polls.
+    pub(super) fn is_websocket(&self) -> bool {
+        self.flow().websocket
     }
 
     /// Told when a pause is over, and when the session is.

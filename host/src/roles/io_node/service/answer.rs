@@ -63,6 +63,11 @@ pub(super) fn mistaken(json: &'static str) -> Response<AnswerBody> {
     answer
 }
 
+/// Says that a session goes another way than the one it is asked on.
+pub(super) fn bad_request() -> Response<AnswerBody> {
+    mistaken(r#"{"code":3,"message":"Bad request"}"#)
+}
+
 pub(super) fn whole(body: Bytes) -> AnswerBody {
     Full::from(body).map_err(|never| match never {}).boxed_unsync()
 }

@@ -28,7 +28,7 @@ use hyper::service::Service;
 use tokio::time::sleep;
 use tracing::debug;
 
-use self::answer::{answer, mistaken, to_ours, told, too_many_answer};
+use self::answer::{answer, bad_request, mistaken, to_ours, told, too_many_answer};
 use self::exchanges::Exchanges;
 use self::question::{Question, Version};
 use self::websocket::Heartbeats;
@@ -153,10 +153,12 @@ impl<S: Clone> IoService<S> {
                 refusal.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
                 Some(refusal)
             }
-            // Of this the engine would take the websocket first.
-            Some(sid) if question.websocket && self.sessions.find(sid).is_none() => {
-                Some(mistaken(r#"{"code":1,"message":"Session ID unknown"}"#))
-            }
+            // Of these a websocket would be taken first.
+            Some(sid) if question.websocket => match self.sessions.find(sid) {
+                None => Some(mistaken(r#"{"code":1,"message":"Session ID unknown"}"#)),
+                Some(session) if session.is_websocket() => Some(bad_request()),
+                Some(_) => None,
+            },
             _ => None,
         }
     }

@@ -21,7 +21,7 @@ use serde::Deserialize;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use super::answer::{AnswerBody, Answered, answer, mistaken, nothing, to_ours, whole};
+use super::answer::{AnswerBody, Answered, answer, bad_request, nothing, to_ours, whole};
 use super::question::{Question, Version};
 use super::{Answering, IoService, Mistake, RequestBody, SEPARATOR};
 use crate::http::{Connection, whole_body};
@@ -78,7 +78,7 @@ where
             // Made before the look, so that no news is missed between the look and the wait.
             let resumed = session.resumed();
             let resumed = resumed.notified();
-            if !session.is_paused() {
+            if !session.is_paused() || session.is_over() {
                 return;
             }
             drop(session);
@@ -97,7 +97,7 @@ where
             && !session.moved(connection.clone(), false)
         {
             unanswered.answered();
-            return Ok(mistaken(r#"{"code":3,"message":"Bad request"}"#));
+            return Ok(bad_request());
         }
         // The engine takes packets only when it has an answer, so one that it is not asked for any more loses none.
         let answer = tokio::select! {

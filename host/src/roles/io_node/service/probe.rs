@@ -40,7 +40,7 @@ pub(super) enum GivenUp {
     Closed,
     #[error("the client sent what is no part of a probe")]
     Nonsense,
-    #[error("it has ended")]
+    #[error("it has ended or moved to another websocket")]
     Over,
 }
 

@@ -163,10 +163,12 @@ where
                 if let Some(revision) = moved {
                     return self.go_over(sid, revision, question, stream, request).await;
                 }
-                debug!(%sid, "a websocket is closed: its session has ended or moved to another");
+                debug!(%sid, "a websocket is closed: {}", GivenUp::Over);
             }
-            Ok(Err(given_up)) => debug!(%sid, "a session goes on polling: {given_up}"),
-            Err(_) => debug!(%sid, "a session goes on polling: its client did not move in time"),
+            Ok(Err(given_up)) => debug!(%sid, "a websocket is closed, its session stays as it is: {given_up}"),
+            Err(_) => {
+                debug!(%sid, "a websocket is closed, its session stays as it is: the client did not move in time")
+            }
         }
         let closing = async {
             stream.write_all(CLOSE_FRAME).await?;
@@ -186,7 +188,12 @@ where
         let releasing = async {
             let mut times = interval(PATIENCE);
             times.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            while self.sessions.find(sid).is_some_and(|session| !session.is_over()) {
+            let polls = |sid| {
+                self.sessions
+                    .find(sid)
+                    .filter(|session| !session.is_over() && !session.is_websocket())
+            };
+            while polls(sid).is_some() {
                 if is_answered.load(Ordering::Relaxed) {
                     self.exchanges.release(sid);
                 }

@@ -5,13 +5,13 @@ use super::*;
 const OPEN: &str = "GET /socket.io/?EIO=4&transport=polling";
 
 /// A client that polls.
-struct Polling<'a> {
-    fixture: &'a Fixture,
-    sid: String,
+pub(super) struct Polling<'a> {
+    pub(super) fixture: &'a Fixture,
+    pub(super) sid: String,
 }
 
 impl<'a> Polling<'a> {
-    async fn open(fixture: &'a Fixture) -> Self {
+    pub(super) async fn open(fixture: &'a Fixture) -> Self {
         let opened = fixture.http(OPEN, "").await;
         let (head, body) = opened.split_once("\r\n\r\n").unwrap();
         assert!(head.contains(&format!("content-length: {}", body.len())), "{opened}");
@@ -20,15 +20,15 @@ impl<'a> Polling<'a> {
         Self { fixture, sid }
     }
 
-    fn address(&self) -> String {
+    pub(super) fn address(&self) -> String {
         format!("/socket.io/?EIO=4&transport=polling&sid={}", self.sid)
     }
 
-    async fn post(&self, body: &str) -> String {
+    pub(super) async fn post(&self, body: &str) -> String {
         self.fixture.http(&format!("POST {}", self.address()), body).await
     }
 
-    async fn poll(&self) -> String {
+    pub(super) async fn poll(&self) -> String {
         let answer = self.fixture.http(&format!("GET {}", self.address()), "").await;
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         match head.starts_with("HTTP/1.1 200") {
@@ -38,7 +38,7 @@ impl<'a> Polling<'a> {
     }
 
     /// Waits until the session is no more.
-    async fn is_gone(&self) {
+    pub(super) async fn is_gone(&self) {
         let gone = async {
             while !self.post("3").await.starts_with("HTTP/1.1 400") {
                 sleep(Duration::from_millis(5)).await;
@@ -49,13 +49,13 @@ impl<'a> Polling<'a> {
 }
 
 /// Begins a request, and leaves the rest to the caller.
-async fn begin(fixture: &Fixture, bytes: &str) -> TcpStream {
+pub(super) async fn begin(fixture: &Fixture, bytes: &str) -> TcpStream {
     let mut tcp = TcpStream::connect(fixture.address).await.unwrap();
     tcp.write_all(bytes.as_bytes()).await.unwrap();
     tcp
 }
 
-async fn read_to_end(tcp: &mut TcpStream) -> String {
+pub(super) async fn read_to_end(tcp: &mut TcpStream) -> String {
     let mut answer = String::new();
     timeout(SOON, tcp.read_to_string(&mut answer))
         .await
@@ -127,46 +127,40 @@ async fn a_second_poll_at_the_same_time_ends_the_session() {
 }
 
 #[tokio::test]
-async fn a_session_moves_to_a_websocket_with_what_was_sent_meanwhile() {
+async fn a_second_message_at_the_same_time_ends_the_session() {
     let fixture = Fixture::start(MemorySettings::default()).await;
-    let mut app = fixture.app().await;
     let polling = Polling::open(&fixture).await;
-    polling.post("40").await;
-    assert_eq!(app.read().await.len(), 1);
-    assert!(polling.poll().await.starts_with("40"));
-    let url = format!(
-        "ws://{}/socket.io/?EIO=4&transport=websocket&sid={}",
-        fixture.address, polling.sid
+    let slow = format!(
+        "POST {} HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n4",
+        polling.address()
     );
-    let waiting = polling.poll();
-    let upgrading = async {
-        let (mut socket, _) = connect_async(url).await.unwrap();
-        socket.send(Message::text("2probe")).await.unwrap();
-        let probed = timeout(SOON, socket.next()).await.unwrap().unwrap().unwrap();
-        assert_eq!(probed, Message::text("3probe"));
-        socket.send(Message::text("5")).await.unwrap();
-        socket
-    };
-    let (last, mut socket) = tokio::join!(waiting, upgrading);
-    assert_eq!(last, "6");
-    socket.send(Message::text("42[\"moved\"]")).await.unwrap();
-    assert!(app.read().await[0].ends_with(" moved"));
-    drop(socket);
-    assert!(app.read().await[0].ends_with(" disconnect"));
-    fixture.stop().await;
-}
+    let slow = begin(&fixture, &slow).await;
+    sleep(MOMENT).await;
+    let second = polling.post("40").await;
+    assert!(second.starts_with("HTTP/1.1 400 "), "{second}");
+    assert!(polling.poll().await.starts_with("refused"), "the session is over");
+    drop(slow);
 
-#[tokio::test]
-async fn a_session_whose_upgrade_fails_ends() {
-    let fixture = Fixture::start(MemorySettings::default()).await;
     let polling = Polling::open(&fixture).await;
-    let url = format!(
-        "ws://{}/socket.io/?EIO=4&transport=websocket&sid={}",
-        fixture.address, polling.sid
-    );
-    let (mut socket, _) = connect_async(url).await.unwrap();
-    socket.send(Message::text("nonsense")).await.unwrap();
-    polling.is_gone().await;
+    for _ in 0..3 {
+        assert!(
+            polling.post("3").await.starts_with("HTTP/1.1 200 "),
+            "one after the other"
+        );
+    }
+    // One that waits for the end of a pause is being taken in.
+    polling.post("40").await;
+    fixture.transport.ingest.send_replace(false);
+    let many = vec!["42[\"many\"]"; 100].join("\x1e");
+    assert!(polling.post(&many).await.starts_with("HTTP/1.1 200 "));
+    let held = polling.post("42[\"held\"]");
+    let (held, second) = tokio::join!(held, async {
+        sleep(MOMENT).await;
+        polling.post("42[\"second\"]").await
+    });
+    assert!(second.starts_with("HTTP/1.1 400 "), "{second}");
+    assert!(held.starts_with("HTTP/1.1 400 "), "{held}");
+    fixture.transport.ingest.send_replace(true);
     fixture.stop().await;
 }
 

@@ -28,6 +28,7 @@ mod engine;
 mod entrance;
 mod faults;
 mod packets;
+mod upgrade;
 
 const SOON: Duration = Duration::from_secs(20);
 /// Longer than anything that does happen takes.
