@@ -10,15 +10,15 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use tracing::debug;
 
+use super::super::limits::TooMany;
 use super::question::Version;
 use crate::counts;
 use crate::http::BoxError;
-use crate::roles::io_node::limits::TooMany;
 
 /// What goes out with an answer.
 pub type AnswerBody = UnsyncBoxBody<Bytes, BoxError>;
 
-pub(in crate::roles::io_node) type Answered<E> = Result<Response<AnswerBody>, E>;
+pub(in super::super) type Answered<E> = Result<Response<AnswerBody>, E>;
 
 /// An answer of the engine as one of ours.
 pub(super) async fn to_ours<B, E>(answer: impl Future<Output = Result<Response<B>, E>>) -> Answered<E>

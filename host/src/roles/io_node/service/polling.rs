@@ -66,7 +66,7 @@ where
     }
 
     /// Waits while the session that such a request is of is paused.
-    pub(in crate::roles::io_node) async fn hold_back(&self, uri: &Uri) {
+    pub(in super::super) async fn hold_back(&self, uri: &Uri) {
         if let Some(sid) = self.question(uri).and_then(|question| question.sid) {
             self.hold(sid).await;
         }

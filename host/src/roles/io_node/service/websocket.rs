@@ -21,12 +21,12 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tracing::debug;
 
+use super::super::codec::Revision;
 use super::probe::{self, GivenUp};
 use super::question::{Question, Version};
 use super::{IoService, RequestBody, SEPARATOR};
 use crate::counts;
 use crate::http::{Heartbeat, Spared, Stream, WebSockets};
-use crate::roles::io_node::codec::Revision;
 
 /// What heartbeats are as frames, from the server and from a client.
 const PING_FRAME: &[u8] = b"\x81\x012";
