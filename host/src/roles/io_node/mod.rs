@@ -5,7 +5,8 @@
 //! is known of a client from the beginning. Between them and the transport stands what is known of each connection (`session`), of each
 //! client (`member`), and of each namespace (`directory`, `clients`). An event goes out by `intake`, and may have to be in
 //! `waiting`; a command comes in by `delivery`, a question to all io-nodes by `questions`. `membership` keeps the io-node in
-//! the cluster, one `incarnation` after the other.
+//! the cluster, one `incarnation` after the other. A program that embeds the io-node reaches in by its `handle`, and is called by
+//! its `hooks`.
 
 mod args;
 mod attributes;
