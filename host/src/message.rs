@@ -11,6 +11,17 @@ use bytes::Bytes;
 pub use bytestring::ByteString as Text;
 use serde::{Deserialize, Serialize};
 
+/// Names of events that Socket.IO emits by itself on the receiving side, so that neither clients nor handlers may send them:
+/// <https://socket.io/docs/v4/emit-cheatsheet/#reserved-events>.
+pub const RESERVED_EVENTS: [&str; 6] = [
+    "connect",
+    "connect_error",
+    "disconnect",
+    "disconnecting",
+    "newListener",
+    "removeListener",
+];
+
 /// Declares a name that is cheap to clone and cannot be taken for another kind of name.
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {

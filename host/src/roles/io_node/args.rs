@@ -12,18 +12,7 @@ use serde_json::Number;
 use serde_json::value::RawValue;
 
 use super::placeholders;
-use crate::message::{Payload, Text};
-
-/// Names that Socket.IO emits by itself on the receiving side, so that nobody may send them:
-/// <https://socket.io/docs/v4/emit-cheatsheet/#reserved-events>.
-const RESERVED: [&str; 6] = [
-    "connect",
-    "connect_error",
-    "disconnect",
-    "disconnecting",
-    "newListener",
-    "removeListener",
-];
+use crate::message::{Payload, RESERVED_EVENTS, Text};
 
 /// How deep values may be nested: as deep as `serde_json` reads them.
 pub(super) const DEPTH: usize = 127;
@@ -57,7 +46,7 @@ pub(super) fn read_event(text: &str, attachments: Vec<Bytes>) -> Result<(Text, P
         false => serde_json::from_str::<Number>(name.get()).map(|name| name.to_string()),
     };
     let name = name.map_err(|_| Malformed::NoName)?;
-    if RESERVED.contains(&name.as_str()) {
+    if RESERVED_EVENTS.contains(&name.as_str()) {
         return Err(Malformed::Reserved(name));
     }
     let json = match first {

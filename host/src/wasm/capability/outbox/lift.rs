@@ -1,19 +1,9 @@
 //! From the contract's words to the host's: payloads, audiences and names, checked, and counted in bytes.
 
 use super::wit::{self, Error};
-use crate::message::{Audience, Channel, Namespace, Payload, Scope, Selection, SessionId};
+use crate::message::{Audience, Channel, Namespace, Payload, RESERVED_EVENTS, Scope, Selection, SessionId};
 use crate::wasm::json;
 use crate::wasm::state::State;
-
-/// Names that Socket.IO keeps for itself, on one side of a connection or on the other.
-const RESERVED: [&str; 6] = [
-    "connect",
-    "connect_error",
-    "disconnect",
-    "disconnecting",
-    "newListener",
-    "removeListener",
-];
 
 impl State {
     pub(super) fn check_size(&self, size: usize) -> Result<(), Error> {
@@ -61,7 +51,7 @@ impl State {
 }
 
 pub(super) fn check_name(event: &str) -> Result<(), Error> {
-    if RESERVED.contains(&event) {
+    if RESERVED_EVENTS.contains(&event) {
         return Err(Error::Invalid(format!(
             "{event:?} is an event of Socket.IO itself and cannot be emitted"
         )));
