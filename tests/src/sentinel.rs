@@ -110,10 +110,17 @@ impl Sentinels {
         self.await_promotion().await;
     }
 
-    /// Waits until the server that was the master before follows the new one.
+    /// Waits until the server that was the master before follows the new one. Sentinels look at it every ten seconds, and for eight
+    /// more they leave it to itself, so that half a minute may be too short.
     pub async fn await_replica(&self) {
         let port = format!("master_port:{}\r", self.master().port());
-        self.replica().until(&["INFO", "replication"], &port).await;
+        let told = async {
+            while !matches!(self.replica().try_command(&["INFO", "replication"]).await, Ok(info) if info.contains(&port))
+            {
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        crate::within_minutes(2, "the old master is told of the new one", told).await;
         self.replica()
             .until(&["INFO", "replication"], "master_link_status:up")
             .await;
