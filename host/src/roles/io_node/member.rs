@@ -184,7 +184,7 @@ impl Member {
             data: None,
         });
         drop(state);
-        self.session.leave(self.namespace());
+        self.session.leave(self);
     }
 
     fn tell_refusal(&self, refusal: &Refusal) {
@@ -260,6 +260,8 @@ impl Member {
         match state.stage {
             Stage::AtDoor if !self.incarnation.is_over() => {
                 state.stage = Stage::Undecided(reason);
+                drop(state);
+                self.session.leave(self);
                 return;
             }
             Stage::Open => {
@@ -350,7 +352,6 @@ impl Member {
     /// Disconnects the client from its namespace.
     pub(super) fn disconnect(self: &Arc<Self>) {
         self.push(self.clients.common.codec.disconnected(self.namespace()));
-        self.session.leave(self.namespace());
         self.close(DisconnectReason::Server);
     }
 
@@ -419,7 +420,7 @@ impl Member {
 
     fn forget(&self) {
         self.requests.clear();
-        self.session.leave(self.namespace());
+        self.session.leave(self);
         self.directory.leave(&self.clients, &self.id);
     }
 

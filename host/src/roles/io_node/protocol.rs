@@ -156,10 +156,7 @@ impl Protocol {
         };
         match incoming.content {
             Content::Connect(_) => {}
-            Content::Disconnect => {
-                session.leave(member.namespace());
-                member.close(DisconnectReason::Client);
-            }
+            Content::Disconnect => member.close(DisconnectReason::Client),
             Content::Event((text, attachments), ack) => {
                 let (event, args) = args::read_event(&text, attachments)?;
                 member.take_in(event, args, ack);

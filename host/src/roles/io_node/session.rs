@@ -20,7 +20,6 @@ use super::limits::{EventRate, Verdict};
 use super::member::Member;
 use super::opening::Opening;
 use crate::http::Connection;
-use crate::message::Namespace;
 
 /// Reading pauses when so many events wait to be accepted,
 const PAUSE_AT: usize = 64;
@@ -183,9 +182,9 @@ impl Session {
         }
     }
 
-    /// Forgets the client of this session in a namespace.
-    pub(super) fn leave(&self, namespace: &Namespace) {
-        self.members().present.retain(|member| member.namespace() != namespace);
+    /// Forgets a client of this session, and none that is in its namespace by now.
+    pub(super) fn leave(&self, gone: &Member) {
+        self.members().present.retain(|member| !std::ptr::eq(&**member, gone));
     }
 
     /// The session is over: gives its clients out. Those that enter at the same time see to their end themselves.

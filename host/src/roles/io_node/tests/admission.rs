@@ -109,3 +109,27 @@ async fn who_leaves_before_the_verdict_is_disconnected_by_it_if_at_all() {
     }
     fixture.stop().await;
 }
+
+#[tokio::test]
+async fn who_asks_again_before_a_late_verdict_is_not_ended_by_it() {
+    let fixture = fixture().await;
+    let mut app = fixture.app().await;
+    let mut client = knock(&fixture).await;
+    assert_eq!(client.hear().await.unwrap(), r#"44{"message":"timeout"}"#);
+    client.say("40").await;
+    sleep(MOMENT / 4).await;
+    // The verdict on the one that was let go comes first.
+    let mut connections = 0;
+    while connections < 2 {
+        connections += app.handle(|event| verdict(event, None)).await.len();
+    }
+    let connected = client.hear().await.unwrap();
+    assert!(connected.starts_with("40{\"sid\":"), "{connected}");
+    assert!(app.read().await[0].ends_with(" disconnect"), "of the first");
+    client.say("42[\"hello\"]").await;
+    assert!(app.read().await[0].ends_with(" hello"));
+    client.socket.close(None).await.unwrap();
+    assert!(app.read().await[0].ends_with(" disconnect"));
+    app.reads_nothing().await;
+    fixture.stop().await;
+}
