@@ -5,10 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body::Body;
-use hyper::service::Service;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -18,9 +14,7 @@ use crate::config::{self, Config};
 use crate::http::{self as server, Health, HttpSettings, WebSockets};
 use crate::message::{Command, Event, Refusal};
 use crate::roles::frontend::Frontend;
-use crate::roles::io_node::{
-    self, AppDoor, CustomCommand, Hooks, IoHandle, IoService, Newcomer, RequestBody, undecided,
-};
+use crate::roles::io_node::{self, AppDoor, CustomCommand, Hooks, Inner, IoHandle, IoService, Newcomer, undecided};
 use crate::settings;
 use crate::shutdown::Shutdown;
 use crate::transport::Transport;
@@ -140,14 +134,7 @@ impl IoNodeBuilder {
     ///
     /// # Errors
     /// When the settings cannot be used, or the transport cannot be joined.
-    pub async fn start_around<S, B>(self, inner: S, shutdown: &Shutdown) -> Result<IoNode<S>>
-    where
-        S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
-        S::Future: Send,
-        S::Error: Send,
-        B: Body<Data = Bytes> + Send + 'static,
-        B::Error: std::error::Error + Send + Sync + 'static,
-    {
+    pub async fn start_around<S: Inner>(self, inner: S, shutdown: &Shutdown) -> Result<IoNode<S>> {
         let config = Config {
             io_node: self.settings,
             ..Config::default()
@@ -186,13 +173,10 @@ impl<S: Clone> IoNode<S> {
     }
 }
 
-impl<S, B> IoNode<S>
+impl<S> IoNode<S>
 where
-    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
-    S::Future: Send,
-    S::Error: Into<server::BoxError> + Send,
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: std::error::Error + Send + Sync + 'static,
+    S: Inner,
+    S::Error: Into<server::BoxError>,
 {
     /// Serves what comes to the listener, health checks as well, until shutdown begins.
     pub async fn serve(&self, listener: TcpListener, settings: &HttpSettings) {

@@ -60,7 +60,7 @@ pub use crate::config;
 pub use crate::message::Refusal;
 pub use crate::roles::frontend::Frontend;
 pub use crate::roles::io_node::{
-    AttributesError, ConnectedClient, CustomCommand, IoHandle, Newcomer, OwnEvent, SendError,
+    AttributesError, ConnectedClient, CustomCommand, Inner, IoHandle, Newcomer, OwnEvent, SendError,
 };
 pub use crate::wasm::Native;
 

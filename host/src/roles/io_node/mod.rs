@@ -42,13 +42,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use bytes::Bytes;
 use engineioxide::TransportType;
 use engineioxide::config::EngineIoConfig;
 use engineioxide::service::EngineIoService;
-use http::{Request, Response};
-use http_body::Body;
-use hyper::service::Service;
 use tracing::info;
 
 use self::clients::Common;
@@ -71,7 +67,7 @@ pub use self::handle::{AttributesError, ConnectedClient, IoHandle, OwnEvent, Sen
 pub(crate) use self::hooks::undecided;
 pub use self::hooks::{CustomCommand, Hooks, Newcomer};
 pub use self::limits::PerAddress;
-pub use self::service::{AnswerBody, IoService, RequestBody};
+pub use self::service::{AnswerBody, Inner, IoService, RequestBody};
 pub use self::token::{Algorithm, JwksPlace, KeySource, Secret, TokenSettings};
 
 /// Bytes read from a websocket at once. Small, because each connection keeps as much.
@@ -144,19 +140,12 @@ pub struct AppDoor {
 ///
 /// # Errors
 /// When the transport cannot be joined, or a key of tokens cannot be used.
-pub async fn start<S, B>(
+pub async fn start<S: Inner>(
     settings: IoNodeSettings,
     transport: Arc<dyn Transport>,
     inner: S,
     shutdown: &Shutdown,
-) -> Result<IoService<S>>
-where
-    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
-    S::Future: Send,
-    S::Error: Send,
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: std::error::Error + Send + Sync + 'static,
-{
+) -> Result<IoService<S>> {
     let (service, _) = start_embedded(settings, Hooks::default(), transport, inner, shutdown).await?;
     Ok(service)
 }
@@ -165,20 +154,13 @@ where
 ///
 /// # Errors
 /// As with [`start`].
-pub async fn start_embedded<S, B>(
+pub async fn start_embedded<S: Inner>(
     settings: IoNodeSettings,
     hooks: Hooks,
     transport: Arc<dyn Transport>,
     inner: S,
     shutdown: &Shutdown,
-) -> Result<(IoService<S>, IoHandle)>
-where
-    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
-    S::Future: Send,
-    S::Error: Send,
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: std::error::Error + Send + Sync + 'static,
-{
+) -> Result<(IoService<S>, IoHandle)> {
     let entrance = Entrance::new(&settings)?;
     let tokens = match settings.token.clone() {
         Some(token) => Some(Tokens::start(token, shutdown).await?),
@@ -203,7 +185,6 @@ where
         sessions: sessions.clone(),
         directory: directory.clone(),
         connect_timeout: settings.connect_timeout,
-        takes_v4: settings.socket_io_2,
         tokens,
         attributes: settings.attributes.clone(),
     });

@@ -11,21 +11,16 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response};
 use http_body::Body;
 use http_body_util::{Either, Full};
-use hyper::service::Service;
 
-use super::service::{AnswerBody, IoService, Mistake, RequestBody};
+use super::service::{AnswerBody, Inner, IoService, Mistake, answer};
 use crate::http::{BoxError, whole_body};
 
-impl<S, B, R> tower_service::Service<Request<R>> for IoService<S>
+impl<S, R> tower_service::Service<Request<R>> for IoService<S>
 where
-    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
-    S::Future: Send,
-    S::Error: Send,
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: std::error::Error + Send + Sync + 'static,
+    S: Inner,
     R: Body<Data = Bytes> + Send + 'static,
     R::Error: Into<BoxError>,
 {
@@ -52,16 +47,8 @@ where
                         .answer(request.map(|body| Either::Right(Full::from(body))))
                         .await
                 }
-                Err(status) => Ok(refused(status)),
+                Err(status) => Ok(answer(status)),
             }
         })
     }
-}
-
-fn refused(status: StatusCode) -> Response<AnswerBody> {
-    use http_body_util::BodyExt;
-    let body = Full::<Bytes>::default().map_err(|never| match never {});
-    let mut answer = Response::new(body.boxed_unsync());
-    *answer.status_mut() = status;
-    answer
 }

@@ -38,8 +38,6 @@ pub struct Protocol {
     pub(super) directory: Arc<Directory>,
     /// How long a session has to enter a namespace.
     pub(super) connect_timeout: Duration,
-    /// Whether clients of Socket.IO 2 are taken.
-    pub(super) takes_v4: bool,
     /// Looks at the tokens of clients, if they have to have any.
     pub(super) tokens: Option<Arc<Tokens>>,
     /// What clients have as attributes from the beginning, and where in the handshake it is found.
@@ -62,7 +60,6 @@ impl EngineIoHandler for Protocol {
         socket.data.take(session.clone());
         match session.revision {
             Revision::V5 => self.expect_entry(&session),
-            Revision::V4 if !self.takes_v4 => session.hang_up(),
             // Of these every client is in the main namespace.
             Revision::V4 => {
                 self.expect_entry(&session);
@@ -112,10 +109,7 @@ impl Protocol {
         if let Err(malformed) = done {
             debug!(session = %session.id, "closing the connection: {malformed}");
             counts::PACKETS_MALFORMED.one();
-            for member in session.all() {
-                member.judge(DisconnectReason::ParseError);
-            }
-            session.hang_up();
+            session.expel(&DisconnectReason::ParseError);
         }
     }
 
@@ -133,10 +127,7 @@ impl Protocol {
         {
             debug!(session = %session.id, "closing the connection: {FLOOD}");
             counts::SESSIONS_FLOODING.one();
-            for member in session.all() {
-                member.judge(DisconnectReason::Other(FLOOD.into()));
-            }
-            session.hang_up();
+            session.expel(&DisconnectReason::Other(FLOOD.into()));
             return Ok(());
         }
         if let Content::Connect(auth) = incoming.content {

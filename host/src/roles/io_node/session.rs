@@ -20,6 +20,7 @@ use super::limits::{EventRate, Verdict};
 use super::member::Member;
 use super::opening::Opening;
 use crate::http::Connection;
+use crate::message::DisconnectReason;
 
 /// Reading pauses when so many events wait to be accepted,
 const PAUSE_AT: usize = 64;
@@ -279,6 +280,14 @@ impl Session {
             }
         }
         kept
+    }
+
+    /// Ends the session at once, and tells all of its clients' apps this reason.
+    pub(super) fn expel(&self, reason: &DisconnectReason) {
+        for member in self.all() {
+            member.judge(reason.clone());
+        }
+        self.hang_up();
     }
 
     /// Ends the session at once.

@@ -29,7 +29,7 @@ where
     Ok(answer.await?.map(|body| body.map_err(Into::into).boxed_unsync()))
 }
 
-pub(super) fn answer(status: StatusCode) -> Response<AnswerBody> {
+pub(in super::super) fn answer(status: StatusCode) -> Response<AnswerBody> {
     let mut answer = Response::new(whole(Bytes::new()));
     *answer.status_mut() = status;
     answer

@@ -28,7 +28,7 @@ use hyper::service::Service;
 use tokio::time::sleep;
 use tracing::debug;
 
-use self::answer::{answer, bad_request, mistaken, to_ours, told, too_many_answer};
+use self::answer::{bad_request, mistaken, to_ours, told, too_many_answer};
 use self::exchanges::Exchanges;
 use self::question::{Question, Version};
 use self::websocket::Heartbeats;
@@ -45,10 +45,30 @@ use crate::http::{Connection, Ready};
 use crate::shutdown::Shutdown;
 
 pub use self::answer::AnswerBody;
-pub(super) use self::answer::Answered;
+pub(super) use self::answer::{Answered, answer};
 
 /// What comes with a request: from the network, or from the io-node itself.
 pub type RequestBody = Either<Incoming, Full<Bytes>>;
+
+/// What answers the requests that are none of Socket.IO: a service of hyper, cheap to clone. Each that fits is one.
+pub trait Inner:
+    Service<Request<RequestBody>, Response = Response<<Self as Inner>::Answer>, Error: Send, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+    /// What it answers with.
+    type Answer: Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Send + 'static;
+}
+
+impl<S, B> Inner for S
+where
+    S: Service<Request<RequestBody>, Response = Response<B>, Error: Send, Future: Send> + Clone + Send + Sync + 'static,
+    B: Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Send + 'static,
+{
+    type Answer = B;
+}
 
 type Engine<S> = EngineIoService<Protocol, S>;
 type Answering<S> = <Engine<S> as Service<Request<RequestBody>>>::Future;
@@ -181,14 +201,7 @@ impl<S: Clone> IoService<S> {
     }
 }
 
-impl<S, B> IoService<S>
-where
-    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
-    S::Future: Send,
-    S::Error: Send,
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: std::error::Error + Send + Sync + 'static,
-{
+impl<S: Inner> IoService<S> {
     pub(super) fn answer(&self, request: Request<RequestBody>) -> BoxFuture<'static, Answered<Mistake<S>>> {
         if !self.is_of_engine(request.uri()) {
             return Box::pin(to_ours(self.engine.call(request)));
@@ -275,14 +288,7 @@ where
     }
 }
 
-impl<S, B> Service<Request<Incoming>> for IoService<S>
-where
-    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
-    S::Future: Send,
-    S::Error: Send,
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: std::error::Error + Send + Sync + 'static,
-{
+impl<S: Inner> Service<Request<Incoming>> for IoService<S> {
     type Response = Response<AnswerBody>;
     type Error = Mistake<S>;
     type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;

@@ -9,12 +9,10 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use engineioxide::sid::Sid;
 use futures_util::FutureExt;
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri};
-use http_body::Body;
 use http_body_util::{BodyExt, Either, Full};
 use hyper::service::Service;
 use serde::Deserialize;
@@ -23,7 +21,7 @@ use tokio::time::timeout;
 
 use super::answer::{AnswerBody, Answered, answer, bad_request, nothing, to_ours, whole};
 use super::question::{Question, Version};
-use super::{Answering, IoService, Mistake, RequestBody, SEPARATOR};
+use super::{Answering, Inner, IoService, Mistake, RequestBody, SEPARATOR};
 use crate::http::{Connection, whole_body};
 
 /// Packets of Engine.IO.
@@ -31,14 +29,7 @@ const CLOSE: &[u8] = b"1";
 const PING: &str = "2";
 const PONG: &[u8] = b"3";
 
-impl<S, B> IoService<S>
-where
-    S: Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
-    S::Future: Send,
-    S::Error: Send,
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: std::error::Error + Send + Sync + 'static,
-{
+impl<S: Inner> IoService<S> {
     /// Ends a session that polls the way its client would: by a close packet of Engine.IO.
     pub(super) fn end_session(&self, sid: Sid) {
         // Where nothing runs any more, nothing needs an end; and what is said in one piece is heard in one.

@@ -15,7 +15,6 @@ use bytes::Bytes;
 use engineioxide::sid::Sid;
 use futures_util::FutureExt;
 use http::Request;
-use http_body::Body;
 use hyper::service::Service;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -24,7 +23,7 @@ use tracing::debug;
 use super::super::codec::Revision;
 use super::probe::{self, GivenUp};
 use super::question::{Question, Version};
-use super::{IoService, RequestBody, SEPARATOR};
+use super::{Inner, IoService, SEPARATOR};
 use crate::counts;
 use crate::http::{Heartbeat, Spared, Stream, WebSockets};
 
@@ -83,14 +82,7 @@ impl Heartbeats {
     }
 }
 
-impl<S, B> WebSockets for IoService<S>
-where
-    S: Service<Request<RequestBody>, Response = http::Response<B>> + Clone + Send + Sync + 'static,
-    S::Future: Send,
-    S::Error: Send,
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: std::error::Error + Send + Sync + 'static,
-{
+impl<S: Inner> WebSockets for IoService<S> {
     fn takes(&self, request: &Request<()>) -> bool {
         self.terms.websocket
             && self.question(request.uri()).is_some_and(|question| {
@@ -114,14 +106,7 @@ where
     }
 }
 
-impl<S, B> IoService<S>
-where
-    S: Service<Request<RequestBody>, Response = http::Response<B>> + Clone + Send + Sync + 'static,
-    S::Future: Send,
-    S::Error: Send,
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: std::error::Error + Send + Sync + 'static,
-{
+impl<S: Inner> IoService<S> {
     /// Begins a session as a websocket.
     fn begin(&self, question: Question, mut stream: Stream, mut request: Request<()>) {
         // There was room for it, and the last of it may have been taken meanwhile: then this ends here.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use futures_util::future::join_all;
 
+use super::engine::Polling;
 use super::*;
 
 #[tokio::test]
@@ -13,15 +14,7 @@ async fn a_fenced_io_node_ends_its_clients_joins_anew_and_takes_clients_again() 
     let mut old = Client::connect(fixture.address).await;
     assert_eq!(app.read().await, [format!("{} connection", old.id)]);
     // It has a session and is in no namespace yet.
-    let late = fixture.http("GET /socket.io/?EIO=4&transport=polling", "").await;
-    let late = late
-        .split("\"sid\":\"")
-        .nth(1)
-        .unwrap()
-        .split('"')
-        .next()
-        .unwrap()
-        .to_owned();
+    let late = Polling::open(&fixture).await.sid;
 
     fixture.transport.join.send_replace(false);
     fixture.fence().await;
@@ -245,15 +238,7 @@ async fn a_websocket_that_is_paused_for_long_stays_and_nothing_of_it_is_lost() {
 async fn a_client_that_polls_is_held_back_for_long_and_stays() {
     let fixture = Fixture::pinging(Duration::from_millis(300), MemorySettings::default()).await;
     let mut app = fixture.app().await;
-    let opened = fixture.http("GET /socket.io/?EIO=4&transport=polling", "").await;
-    let sid = opened
-        .split("\"sid\":\"")
-        .nth(1)
-        .unwrap()
-        .split('"')
-        .next()
-        .unwrap()
-        .to_owned();
+    let sid = Polling::open(&fixture).await.sid;
     let post = format!("POST /socket.io/?EIO=4&transport=polling&sid={sid}");
     let poll = format!("GET /socket.io/?EIO=4&transport=polling&sid={sid}");
     fixture.http(&post, "40").await;
