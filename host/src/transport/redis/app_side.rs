@@ -3,7 +3,7 @@
 //! One task, the dealer, gives signs of life, sees by them which partitions fall to this node, claims and gives back. A
 //! lease's halves say so when it is over; that a lease has gone to another, the commit script finds out for itself.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
@@ -11,15 +11,17 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::committer::{self, Commit, End, Settled};
 use super::keys::Shard;
 use super::membership::{Beat, Member, Role, bury};
-use super::reader::{Reader, Tap};
+use super::progress::Progress;
+use super::reader::{Found, Reader, Tap, foreign};
 use super::routes::Routes;
 use super::wire::{Content, Letter, encode};
 use super::{Redis, bytes_of, client_key, scripts};
+use crate::counts;
 use crate::message::{Effects, Event, EventId, EventKind, NodeId, Partition, now_ms};
 use crate::transport::{Commits, Delivery, Lease, Leases, Log, Outcome, Result, TransportError, Verdict, owner_of};
 
@@ -139,6 +141,7 @@ impl Dealer {
                     return;
                 };
                 self.deal(number, &beat).await;
+                self.trim(&shard).await;
                 bury(&self.redis, &shard, &beat.lost).await;
             }
             if self.member.role == Role::Joining {
@@ -179,10 +182,11 @@ impl Dealer {
         if wanted.is_empty() {
             return;
         }
-        let keys = [shard.key("app"), shard.key("owner")];
+        let keys = ["app", "owner", "done", "over"].map(|name| shard.key(name));
         let mut arguments = vec![bytes_of(&self.member.name), bytes_of(&self.member.incarnation)];
         arguments.extend(wanted.iter().map(bytes_of));
-        let claimed: Vec<(u16, String)> = self.redis.change(&shard, &scripts::CLAIM, &keys, &arguments).await;
+        type Answer = (Vec<(u16, String, String)>, Vec<(Bytes, String)>);
+        let (claimed, over): Answer = self.redis.change(&shard, &scripts::CLAIM, &keys, &arguments).await;
         if claimed.is_empty() {
             return;
         }
@@ -190,12 +194,31 @@ impl Dealer {
         for other in (0..self.redis.layout.shards).filter(|other| *other != shard.number) {
             self.redis.forward(&shard, other).await;
         }
-        for (partition, lease) in claimed {
-            self.grant(number, Partition(partition), lease).await;
+        for (partition, lease, done) in claimed {
+            let progress = match done.parse::<Progress>() {
+                Ok(progress) => progress,
+                Err(reason) => {
+                    error!(
+                        partition,
+                        "what is committed of a partition cannot be read, so it is left alone: {reason}"
+                    );
+                    continue;
+                }
+            };
+            let ends = over.iter().filter(|(_, of)| *of == partition.to_string());
+            let ends = ends.map(|(client, _)| client.clone()).collect();
+            self.grant(number, Partition(partition), lease, progress, ends).await;
         }
     }
 
-    async fn grant(&mut self, number: usize, partition: Partition, lease: String) {
+    async fn grant(
+        &mut self,
+        number: usize,
+        partition: Partition,
+        lease: String,
+        progress: Progress,
+        ends: HashSet<Bytes>,
+    ) {
         let over = Arc::<Over>::default();
         let held = Held {
             lease: lease.clone(),
@@ -203,22 +226,24 @@ impl Dealer {
         };
         self.held.insert(partition, held);
         let shard = &self.shards[number];
+        let from = progress.up_to();
         let hold = Arc::new(Hold {
             partition,
             lease,
             over,
-            open: Mutex::default(),
+            progress: Mutex::new(progress),
             returns: self.returns.clone(),
         });
-        let log = RedisLog {
-            tap: shard.reader.add(partition).await,
-            hold: hold.clone(),
-        };
         let commits = RedisCommits {
             redis: self.redis.clone(),
             routes: self.routes.clone(),
             commits: shard.commits.clone(),
             hold,
+        };
+        let log = RedisLog {
+            tap: shard.reader.add(partition, from).await,
+            ends,
+            commits: commits.clone(),
         };
         let lease = Lease {
             partition,
@@ -240,6 +265,15 @@ impl Dealer {
         self.release(&shard.shard, partition, &lease).await;
     }
 
+    /// Takes what is committed out of a shard's log. One of the app-nodes does it, whoever has its first partition.
+    async fn trim(&self, shard: &Shard) {
+        let mut partitions = self.redis.layout.partitions_of(shard.number);
+        if partitions.next().is_some_and(|first| self.held.contains_key(&first)) {
+            let keys = ["log", "in", "done"].map(|name| shard.key(name));
+            self.redis.link.run::<()>(&scripts::TRIM, &keys, &[]).await;
+        }
+    }
+
     async fn release(&self, shard: &Shard, partition: Partition, lease: &str) {
         let keys = [shard.key("owner")];
         let arguments = [bytes_of(partition), bytes_of(lease)];
@@ -257,18 +291,19 @@ impl Dealer {
 }
 
 /// A held lease; dropping it gives the partition back.
-struct Hold {
-    partition: Partition,
-    lease: String,
+pub(super) struct Hold {
+    pub(super) partition: Partition,
+    /// The lease, as it was claimed.
+    pub(super) lease: String,
     over: Arc<Over>,
-    /// Events that were handed out and are not committed.
-    open: Mutex<HashMap<u64, Arc<Event>>>,
+    progress: Mutex<Progress>,
     returns: mpsc::UnboundedSender<Returned>,
 }
 
 impl Hold {
-    fn open(&self) -> MutexGuard<'_, HashMap<u64, Arc<Event>>> {
-        self.open.lock().expect("nothing panics while it holds this lock")
+    /// How far the partition's events are committed.
+    pub(super) fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().expect("nothing panics while it holds this lock")
     }
 }
 
@@ -284,27 +319,65 @@ impl Drop for Hold {
 }
 
 struct RedisLog {
-    hold: Arc<Hold>,
     tap: Tap,
+    /// Clients that were refused, whose disconnects nobody is to hear of.
+    ends: HashSet<Bytes>,
+    commits: RedisCommits,
 }
 
 #[async_trait]
 impl Log for RedisLog {
     async fn next(&mut self) -> Result<Option<Vec<Delivery>>> {
-        let deliveries = tokio::select! {
-            biased;
-            () = self.hold.over.lost.cancelled() => return Err(TransportError::Fenced),
-            () = self.hold.over.revoked.cancelled() => return Ok(None),
-            deliveries = self.tap.next() => deliveries.ok_or(TransportError::Fenced)?,
-        };
-        let mut open = self.hold.open();
-        for delivery in &deliveries {
-            open.insert(delivery.id.sequence, delivery.event.clone());
+        loop {
+            let hold = &self.commits.hold;
+            let found = tokio::select! {
+                biased;
+                () = hold.over.lost.cancelled() => return Err(TransportError::Fenced),
+                () = hold.over.revoked.cancelled() => return Ok(None),
+                found = self.tap.next() => found.ok_or(TransportError::Fenced)?,
+            };
+            let deliveries: Vec<Delivery> = found.into_iter().filter_map(|found| self.delivery(found)).collect();
+            if !deliveries.is_empty() {
+                return Ok(Some(deliveries));
+            }
         }
-        Ok(Some(deliveries))
     }
 }
 
+impl RedisLog {
+    /// An event that is to be handled. What is none, or for nobody, is passed over.
+    fn delivery(&self, found: Found) -> Option<Delivery> {
+        let Found { number, event } = found;
+        let hold = &self.commits.hold;
+        if !hold.progress().meet(number, event.as_ref().ok().cloned()) {
+            return None;
+        }
+        let id = EventId {
+            partition: hold.partition,
+            sequence: number,
+        };
+        let nothing = Settled::nothing(number);
+        match event {
+            Ok(event) if is_end(&event) && self.ends.contains(&client_key(&event)) => self.commits.pass_over(Settled {
+                client: client_key(&event),
+                end: End::Disconnected,
+                ..nothing
+            }),
+            Ok(event) => return Some(Delivery { id, event }),
+            Err((content, reason)) => {
+                warn!(messaging.message.id = %id, "put aside: {reason}");
+                counts::DEAD_LETTERS.one();
+                self.commits.pass_over(Settled {
+                    letter: encode(&foreign(id, content, &reason)),
+                    ..nothing
+                });
+            }
+        }
+        None
+    }
+}
+
+#[derive(Clone)]
 struct RedisCommits {
     redis: Redis,
     routes: Routes,
@@ -318,34 +391,42 @@ impl Commits for RedisCommits {
         let mut settled = Vec::with_capacity(outcomes.len());
         for outcome in outcomes {
             // What was committed before is open no longer.
-            let event = self.hold.open().get(&outcome.id.sequence).cloned();
+            let event = self.hold.progress().event(outcome.id.sequence);
             if let Some(event) = event {
                 settled.push(self.settle(outcome.id, &event, outcome.verdict).await);
             }
         }
-        if settled.is_empty() {
+        self.settled(settled).await
+    }
+}
+
+impl RedisCommits {
+    async fn settled(&self, outcomes: Vec<Settled>) -> Result<()> {
+        if outcomes.is_empty() {
             return Ok(());
         }
-        let sequences: Vec<u64> = settled.iter().map(|settled| settled.sequence).collect();
         let (done, answer) = oneshot::channel();
         let commit = Commit {
-            partition: self.hold.partition,
-            lease: self.hold.lease.clone(),
-            outcomes: settled,
+            hold: self.hold.clone(),
+            outcomes,
             done,
         };
         // The committer works for as long as there is anyone to send.
         if self.commits.send(commit).await.is_err() {
             return Err(TransportError::Fenced);
         }
-        answer.await.unwrap_or(Err(TransportError::Fenced))?;
-        let mut open = self.hold.open();
-        sequences.iter().for_each(|sequence| drop(open.remove(sequence)));
-        Ok(())
+        answer.await.unwrap_or(Err(TransportError::Fenced))
     }
-}
 
-impl RedisCommits {
+    /// Commits an event that nobody is to handle.
+    fn pass_over(&self, settled: Settled) {
+        let commits = self.clone();
+        // When the lease is lost, the next owner does it.
+        self.redis
+            .shutdown
+            .spawn(async move { drop(commits.settled(vec![settled]).await) });
+    }
+
     async fn settle(&self, id: EventId, event: &Event, verdict: Verdict) -> Settled {
         let end = match event.kind {
             _ if verdict.refuses() => End::Refused,
@@ -366,12 +447,17 @@ impl RedisCommits {
             }
         };
         Settled {
-            sequence: id.sequence,
+            number: id.sequence,
             client: client_key(event),
+            io_node: event.client.as_ref().map(|client| client.io_node.clone()),
             end,
             letter,
             writes: effects.writes,
             commands: self.routes.sort(&self.redis, event, effects.commands).await,
         }
     }
+}
+
+fn is_end(event: &Event) -> bool {
+    matches!(event.kind, EventKind::Disconnect(_))
 }

@@ -1,6 +1,7 @@
 //! Sends commits: those of all partitions of a shard that wait at the same moment go together, in one script.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,11 +10,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 use tracing::warn;
 
+use super::app_side::Hold;
 use super::keys::Shard;
+use super::outbox::{COMMANDS, SETTLED};
 use super::routes::Target;
 use super::wire::encode;
 use super::{Redis, bytes_of, scripts};
-use crate::message::{Command, Partition, Question, Write};
+use crate::message::{Command, NodeId, Question, Write};
 use crate::transport::{Result, TransportError};
 
 /// How many outcomes go together at the most,
@@ -25,23 +28,38 @@ const FULL: (Duration, Duration) = (Duration::from_millis(2), Duration::from_mil
 
 /// The outcomes of one partition that are to be committed.
 pub(super) struct Commit {
-    pub(super) partition: Partition,
-    /// The lease, as it was claimed.
-    pub(super) lease: String,
+    pub(super) hold: Arc<Hold>,
     pub(super) outcomes: Vec<Settled>,
     pub(super) done: oneshot::Sender<Result<()>>,
 }
 
 /// An outcome, ready to be written.
 pub(super) struct Settled {
-    pub(super) sequence: u64,
+    pub(super) number: u64,
     /// The client's key; empty for none.
     pub(super) client: Bytes,
+    /// The io-node that counts what is open of the client.
+    pub(super) io_node: Option<NodeId>,
     pub(super) end: End,
     /// What to put aside; empty for nothing.
     pub(super) letter: Bytes,
     pub(super) writes: Vec<Write>,
     pub(super) commands: Vec<(Target, Vec<Command>)>,
+}
+
+impl Settled {
+    /// The end of an event of nobody that did nothing.
+    pub(super) fn nothing(number: u64) -> Self {
+        Self {
+            number,
+            client: Bytes::new(),
+            io_node: None,
+            end: End::None,
+            letter: Bytes::new(),
+            writes: Vec::new(),
+            commands: Vec::new(),
+        }
+    }
 }
 
 /// What an outcome means to the client.
@@ -107,30 +125,59 @@ fn weight(command: &Command) -> usize {
     }
 }
 
+/// Commits a batch. Partitions of it that have gone to others are left out.
 async fn commit(redis: &Redis, shard: &Shard, batch: Vec<Commit>) {
-    let mut call = CommitCall::new(redis, shard, &batch);
-    for (place, commit) in batch.iter().enumerate() {
-        commit.outcomes.iter().for_each(|outcome| call.add(place, outcome));
+    let mut parts: Vec<Part> = Vec::new();
+    let mut waiting = Vec::with_capacity(batch.len());
+    for Commit { hold, outcomes, done } in batch {
+        let place = parts.iter().position(|part| Arc::ptr_eq(&part.hold, &hold));
+        let place = place.unwrap_or_else(|| {
+            parts.push(Part::new(hold));
+            parts.len() - 1
+        });
+        parts[place].add(outcomes);
+        waiting.push((place, done));
     }
-    let elsewhere = std::mem::take(&mut call.elsewhere);
-    let (keys, arguments) = call.finish();
-    let held = until_there_is_room(redis, shard, &keys, &arguments).await;
+    let mut elsewhere = BTreeSet::new();
+    while parts.iter().any(Part::is_to_be_done) {
+        let mut call = CommitCall::new(redis, shard);
+        parts
+            .iter()
+            .filter(|part| !part.is_lost)
+            .for_each(|part| call.add(part));
+        elsewhere = std::mem::take(&mut call.elsewhere);
+        let (keys, arguments) = call.finish();
+        let strange = until_there_is_room(redis, shard, &keys, &arguments).await;
+        if strange.is_empty() {
+            break;
+        }
+        for part in parts.iter_mut() {
+            part.is_lost |= strange.contains(&part.hold.partition.to_string());
+        }
+    }
     for other in elsewhere {
         redis.forward(shard, other).await;
     }
-    for (commit, held) in batch.into_iter().zip(held) {
+    for (place, done) in waiting {
+        let is_lost = parts[place].is_lost;
         // A partition that was given up meanwhile does not listen any more.
-        let _ = commit
-            .done
-            .send(if held { Ok(()) } else { Err(TransportError::Fenced) });
+        let _ = done.send(if is_lost { Err(TransportError::Fenced) } else { Ok(()) });
     }
 }
 
-async fn until_there_is_room(redis: &Redis, shard: &Shard, keys: &[Bytes], arguments: &[Bytes]) -> Vec<bool> {
+/// The partitions of a call that are not as was said; none when it was done.
+async fn until_there_is_room(redis: &Redis, shard: &Shard, keys: &[Bytes], arguments: &[Bytes]) -> Vec<String> {
     let (mut pause, longest) = FULL;
     loop {
-        if let Value::Array(held) = redis.change(shard, &scripts::COMMIT, keys, arguments).await {
-            return held.iter().map(|held| *held == Value::Int(1)).collect();
+        match redis.change(shard, &scripts::COMMIT, keys, arguments).await {
+            Value::Array(strange) => {
+                return strange
+                    .into_iter()
+                    .filter_map(|partition| redis::from_redis_value(partition).ok())
+                    .collect();
+            }
+            Value::BulkString(word) if word == b"done" => return Vec::new(),
+            _ => {}
         }
         if pause >= longest {
             warn!(
@@ -143,68 +190,103 @@ async fn until_there_is_room(redis: &Redis, shard: &Shard, keys: &[Bytes], argum
     }
 }
 
+/// What a call commits of one partition under one lease.
+struct Part {
+    hold: Arc<Hold>,
+    /// How many of its events were committed before,
+    before: u64,
+    /// and what is committed with this call.
+    after: Bytes,
+    outcomes: Vec<Settled>,
+    is_lost: bool,
+}
+
+impl Part {
+    fn new(hold: Arc<Hold>) -> Self {
+        let before = hold.progress().count();
+        Self {
+            hold,
+            before,
+            after: Bytes::new(),
+            outcomes: Vec::new(),
+            is_lost: false,
+        }
+    }
+
+    /// The count says whether a call was made before, so there must be something to count.
+    fn is_to_be_done(&self) -> bool {
+        !self.is_lost && !self.outcomes.is_empty()
+    }
+
+    fn add(&mut self, outcomes: Vec<Settled>) {
+        let mut progress = self.hold.progress();
+        let fresh = outcomes.into_iter().filter(|outcome| progress.commit(outcome.number));
+        self.outcomes.extend(fresh);
+        self.after = bytes_of(&*progress);
+    }
+}
+
 /// One call of the script that commits.
 struct CommitCall<'a> {
     redis: &'a Redis,
     shard: &'a Shard,
     keys: Vec<Bytes>,
     places: HashMap<Bytes, usize>,
-    arguments: Vec<Bytes>,
+    partitions: Vec<Bytes>,
+    entries: Outboxes<'a>,
+    letters: Vec<Bytes>,
+    writes: Vec<Bytes>,
+    ends: Vec<Bytes>,
+    is_one_refused: bool,
     /// The shards that writes of these outcomes belong to, other than this one.
     elsewhere: BTreeSet<u16>,
 }
 
 impl<'a> CommitCall<'a> {
-    fn new(redis: &'a Redis, shard: &'a Shard, batch: &[Commit]) -> Self {
-        let names = ["owner", "io", "open", "dead", "who", "lost"];
-        let mut keys = names.map(|name| shard.key(name)).to_vec();
-        let mut outcomes = batch.iter().flat_map(|commit| &commit.outcomes);
-        let is_one_refused = outcomes.any(|outcome| outcome.end == End::Refused);
-        let mut arguments = vec![
-            shard.outbox(""),
-            bytes_of(redis.settings.outbox),
-            bytes_of(redis.settings.dead_letters),
-            if is_one_refused { shard.live("") } else { Bytes::new() },
-            bytes_of(batch.len()),
-        ];
-        for commit in batch {
-            keys.push(shard.log(commit.partition));
-            arguments.push(bytes_of(commit.partition));
-            arguments.push(bytes_of(&commit.lease));
-        }
+    fn new(redis: &'a Redis, shard: &'a Shard) -> Self {
+        let names = ["owner", "io", "done", "dead", "who", "lost", "over"];
         Self {
             redis,
             shard,
-            keys,
+            keys: names.map(|name| shard.key(name)).to_vec(),
             places: HashMap::new(),
-            arguments,
+            partitions: Vec::new(),
+            entries: Outboxes::default(),
+            letters: Vec::new(),
+            writes: Vec::new(),
+            ends: Vec::new(),
+            is_one_refused: false,
             elsewhere: BTreeSet::new(),
         }
     }
 
-    fn add(&mut self, place: usize, outcome: &Settled) {
-        self.arguments.extend([
-            bytes_of(place + 1),
-            bytes_of(outcome.sequence),
-            outcome.client.clone(),
-            Bytes::from_static(match outcome.end {
-                End::None => b"m",
+    fn add(&mut self, part: &'a Part) {
+        let partition = bytes_of(part.hold.partition);
+        self.partitions.extend([
+            partition.clone(),
+            bytes_of(&part.hold.lease),
+            bytes_of(part.before),
+            part.after.clone(),
+        ]);
+        for outcome in &part.outcomes {
+            for (target, commands) in &outcome.commands {
+                self.entries.add(target, commands);
+            }
+            if let Some(io_node) = &outcome.io_node {
+                self.entries.settled(io_node, &outcome.client);
+            }
+            if !outcome.letter.is_empty() {
+                self.letters.push(outcome.letter.clone());
+            }
+            outcome.writes.iter().for_each(|write| self.add_write(write));
+            let end: &[u8] = match outcome.end {
+                End::None => continue,
                 End::Disconnected => b"d",
                 End::Refused => b"r",
-            }),
-            outcome.letter.clone(),
-            bytes_of(outcome.writes.len()),
-        ]);
-        for write in &outcome.writes {
-            self.add_write(write);
-        }
-        self.arguments.push(bytes_of(outcome.commands.len()));
-        for (target, commands) in &outcome.commands {
-            self.arguments.push(match target {
-                Target::All => Bytes::from_static(b"*"),
-                Target::Node(node) => bytes_of(node),
-            });
-            self.arguments.push(encode(commands));
+            };
+            self.is_one_refused |= outcome.end == End::Refused;
+            self.ends
+                .extend([Bytes::from_static(end), outcome.client.clone(), partition.clone()]);
         }
     }
 
@@ -221,7 +303,7 @@ impl<'a> CommitCall<'a> {
             self.keys.push(key);
             self.keys.len()
         });
-        self.arguments.extend([
+        self.writes.extend([
             bytes_of(place),
             Bytes::from_static(how.as_bytes()),
             write.key.clone().into_bytes(),
@@ -230,6 +312,79 @@ impl<'a> CommitCall<'a> {
     }
 
     fn finish(self) -> (Vec<Bytes>, Vec<Bytes>) {
-        (self.keys, self.arguments)
+        let settings = &self.redis.settings;
+        let mut arguments = vec![
+            self.shard.outbox(""),
+            bytes_of(settings.outbox),
+            bytes_of(settings.dead_letters),
+            match self.is_one_refused {
+                true => self.shard.live(""),
+                false => Bytes::new(),
+            },
+        ];
+        let mut add = |each: usize, values: Vec<Bytes>| {
+            arguments.push(bytes_of(values.len() / each));
+            arguments.extend(values);
+        };
+        add(4, self.partitions);
+        add(3, self.entries.finish());
+        add(1, self.letters);
+        add(4, self.writes);
+        arguments.extend(self.ends);
+        (self.keys, arguments)
+    }
+}
+
+/// What goes to outboxes: as few entries as keep, for each io-node, the order of what reaches it.
+#[derive(Default)]
+struct Outboxes<'a> {
+    runs: Vec<(&'a Target, Vec<&'a Command>)>,
+    /// The run of each io-node since the last that is for all.
+    open: HashMap<&'a NodeId, usize>,
+    settled: HashMap<&'a NodeId, HashMap<&'a Bytes, usize>>,
+}
+
+impl<'a> Outboxes<'a> {
+    fn add(&mut self, target: &'a Target, commands: &'a [Command]) {
+        let last = self.runs.len().checked_sub(1);
+        let open = match target {
+            Target::All => last.filter(|last| *self.runs[*last].0 == Target::All),
+            Target::Node(node) => self.open.get(node).copied(),
+        };
+        if let Some(run) = open {
+            self.runs[run].1.extend(commands);
+            return;
+        }
+        match target {
+            Target::All => self.open.clear(),
+            Target::Node(node) => drop(self.open.insert(node, self.runs.len())),
+        }
+        self.runs.push((target, commands.iter().collect()));
+    }
+
+    /// An event of this client is committed.
+    fn settled(&mut self, io_node: &'a NodeId, client: &'a Bytes) {
+        *self.settled.entry(io_node).or_default().entry(client).or_default() += 1;
+    }
+
+    /// For each entry its target, the name of the field, and the value.
+    fn finish(self) -> Vec<Bytes> {
+        let mut entries = Vec::with_capacity(3 * (self.runs.len() + self.settled.len()));
+        for (target, commands) in self.runs {
+            let target = match target {
+                Target::All => Bytes::from_static(b"*"),
+                Target::Node(node) => bytes_of(node),
+            };
+            entries.extend([target, Bytes::from_static(COMMANDS.as_bytes()), encode(&commands)]);
+        }
+        for (io_node, clients) in self.settled {
+            let clients: Vec<(&Bytes, usize)> = clients.into_iter().collect();
+            entries.extend([
+                bytes_of(io_node),
+                Bytes::from_static(SETTLED.as_bytes()),
+                encode(&clients),
+            ]);
+        }
+        entries
     }
 }

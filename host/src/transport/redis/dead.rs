@@ -3,7 +3,7 @@
 use super::keys::Shard;
 use super::stream::{Entry, EntryId, entries, page};
 use super::wire::{Content, Letter, decode, encode};
-use super::{Redis, bytes_of, client_key, scripts, unusable};
+use super::{Redis, batch, bytes_of, client_key, scripts, unusable};
 use crate::message::EventId;
 use crate::transport::{DeadContent, DeadLetter, Result, Revival};
 
@@ -29,7 +29,7 @@ pub(super) async fn latest(redis: &Redis, most: usize) -> Result<Vec<DeadLetter>
     Ok(letters.drain(older..).map(DeadLetter::from).collect())
 }
 
-/// Puts a dead letter's event at the end of its log again.
+/// Puts a dead letter's event at the end of the log again.
 pub(super) async fn revive(redis: &Redis, id: EventId) -> Result<Revival> {
     let Some((shard, entry, letter)) = find(redis, id).await? else {
         return Ok(Revival::Unknown);
@@ -37,18 +37,12 @@ pub(super) async fn revive(redis: &Redis, id: EventId) -> Result<Revival> {
     let Content::Event(event) = letter.content else {
         return Ok(Revival::Foreign);
     };
-    let keys = [
-        shard.key("dead"),
-        shard.log(id.partition),
-        shard.key("tail"),
-        shard.key("open"),
-        shard.key("who"),
-    ];
+    let keys = ["dead", "log", "in", "who"].map(|name| shard.key(name));
     let arguments = [
         bytes_of(entry),
         bytes_of(id.partition),
         client_key(&event),
-        encode(&event),
+        batch::write(std::iter::once((id.partition, &encode(&event)))),
     ];
     let answer: String = redis.change(&shard, &scripts::REVIVE, &keys, &arguments).await;
     Ok(match answer.as_str() {

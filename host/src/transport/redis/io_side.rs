@@ -3,7 +3,7 @@
 //! The place is renewed by a task that also takes notice of io-nodes that were lost, and buries them. When the place is
 //! lost, everything here says so.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -16,10 +16,11 @@ use tracing::{info, warn};
 
 use super::keys::Shard;
 use super::membership::{Member, Role};
+use super::open::Open;
 use super::outbox::RedisOutbox;
 use super::scripts;
 use super::wire::encode;
-use super::{Redis, bytes_of, client_key};
+use super::{Redis, batch, bytes_of, client_key};
 use crate::message::{Client, Command, DisconnectReason, Event, EventKind, NodeId, Partition, now_ms};
 use crate::transport::{Inbox, IoNode, IoSession, Result, TransportError, partition_of};
 
@@ -42,10 +43,11 @@ pub(super) async fn join(redis: &Redis, node: IoNode) -> Result<IoSession> {
             shard.key("io"),
             shard.key("io:until"),
             shard.key("lost"),
-            shard.key("open"),
+            shard.key("over"),
             shard.key("who"),
             shard.live(&member.id),
             shard.outbox(&member.id),
+            shard.key("log"),
         ];
         let arguments = [
             bytes_of(node.id.as_str()),
@@ -59,6 +61,7 @@ pub(super) async fn join(redis: &Redis, node: IoNode) -> Result<IoSession> {
     let left = CancellationToken::new();
     let place = Arc::new(Place {
         fenced: fenced.clone(),
+        open: Open::default(),
         _left: left.clone().drop_guard(),
     });
     let outbox = RedisOutbox::new(redis, &member, place.clone());
@@ -80,6 +83,8 @@ pub(super) async fn join(redis: &Redis, node: IoNode) -> Result<IoSession> {
 pub(super) struct Place {
     /// Set when the place is lost.
     pub(super) fenced: CancellationToken,
+    /// What of its clients is not committed.
+    pub(super) open: Open,
     _left: DropGuard,
 }
 
@@ -187,106 +192,181 @@ impl RedisInbox {
         let mut last = self.calls[usize::from(shard.number)].lock().await;
         let mut refused = Vec::new();
         let mut stuck = HashSet::new();
-        let mut rest = places;
-        while !rest.is_empty() {
+        let mut rest = places.iter();
+        while !rest.as_slice().is_empty() {
             let mut call = IngestCall::default();
-            let mut taken = Vec::new();
-            let mut count = 0;
-            for (place, partition) in rest {
-                if call.is_full() {
-                    break;
-                }
-                count += 1;
-                let event = &events[*place];
-                if event.client.as_ref().is_some_and(|client| stuck.contains(&client.id)) {
+            for (place, partition) in rest.by_ref() {
+                let entry = Entry::of(*place, *partition, &events[*place]);
+                let most = self.redis.settings.client_backlog;
+                let is_free = |client| !stuck.contains(client) && self.place.open.take(client, most);
+                // Only events of nobody have no client.
+                if !entry.client.is_empty() && !is_free(&entry.client) {
+                    stuck.insert(entry.client);
                     refused.push(*place);
                     continue;
                 }
-                call.add(*partition, event);
-                taken.push(*place);
+                call.add(entry);
+                if call.is_full() {
+                    break;
+                }
             }
-            rest = &rest[count..];
-            if taken.is_empty() {
-                continue;
+            for entry in self.hand_in(&shard, call, &mut last).await? {
+                refused.push(entry.place);
+                if !entry.client.is_empty() {
+                    self.place.open.give_back(&entry.client, 1);
+                    stuck.insert(entry.client);
+                }
             }
+        }
+        Ok(refused)
+    }
+
+    /// Hands in as much of a call as is taken, and returns the rest.
+    async fn hand_in(&self, shard: &Shard, mut call: IngestCall, last: &mut u64) -> Result<Vec<Entry>> {
+        let mut refused = Vec::new();
+        while !call.entries.is_empty() {
             *last += 1;
-            let (keys, arguments) = call.finish(&self.redis, &shard, &self.member, *last);
-            let answer: Bytes = self.redis.change(&shard, &scripts::INGEST, &keys, &arguments).await;
-            let answer = String::from_utf8_lossy(&answer);
-            if answer == "fenced" {
-                self.place.fenced.cancel();
-                return Err(TransportError::Fenced);
-            }
-            for number in answer.split_ascii_whitespace() {
-                let place = number
-                    .parse()
-                    .ok()
-                    .and_then(|number: usize| taken.get(number.checked_sub(1)?));
-                let place = *place.expect("the script names places that it was given");
-                stuck.extend(events[place].client.as_ref().map(|client| client.id.clone()));
-                refused.push(place);
+            let (keys, arguments) = call.written(&self.redis, shard, &self.member, *last);
+            let answer: Vec<String> = self.redis.change(shard, &scripts::INGEST, &keys, &arguments).await;
+            let (word, details) = answer
+                .split_first()
+                .map_or(("blocked", &[][..]), |(word, rest)| (word, rest));
+            match word {
+                "taken" => {
+                    let ends = call.entries.iter().filter(|entry| entry.kind == Kind::End);
+                    ends.for_each(|entry| self.place.open.forget(&entry.client));
+                    break;
+                }
+                "fenced" => {
+                    self.place.fenced.cancel();
+                    return Err(TransportError::Fenced);
+                }
+                "full" => refused.extend(call.keep_to(details)),
+                // It is accepted, and nothing comes of it.
+                "over" => call.drop_ends(details, &self.place.open),
+                _ => refused.append(&mut call.entries),
             }
         }
         Ok(refused)
     }
 }
 
+/// An event on its way into the log.
+struct Entry {
+    place: usize,
+    partition: Partition,
+    client: Bytes,
+    kind: Kind,
+    written: Bytes,
+    /// What the client's app is told if its io-node dies.
+    will: Bytes,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Connection,
+    End,
+    Other,
+}
+
+impl Entry {
+    fn of(place: usize, partition: Partition, event: &Event) -> Self {
+        let (kind, will) = match &event.kind {
+            EventKind::Connection(_) => (Kind::Connection, last_will(partition, event)),
+            EventKind::Disconnect(_) => (Kind::End, Bytes::new()),
+            _ => (Kind::Other, Bytes::new()),
+        };
+        Self {
+            place,
+            partition,
+            client: client_key(event),
+            kind,
+            written: encode(event),
+            will,
+        }
+    }
+}
+
 /// One call of the script that takes events in.
 #[derive(Default)]
 struct IngestCall {
-    logs: Vec<Partition>,
-    arguments: Vec<Bytes>,
-    count: usize,
+    entries: Vec<Entry>,
     bytes: usize,
 }
 
 impl IngestCall {
     fn is_full(&self) -> bool {
-        self.count >= EVENTS || self.bytes >= BYTES
+        self.entries.len() >= EVENTS || self.bytes >= BYTES
     }
 
-    fn add(&mut self, partition: Partition, event: &Event) {
-        let log = self.logs.iter().position(|log| *log == partition);
-        let log = log.unwrap_or_else(|| {
-            self.logs.push(partition);
-            self.logs.len() - 1
-        });
-        let (kind, will) = match &event.kind {
-            EventKind::Connection(_) => ("c", last_will(event)),
-            EventKind::Disconnect(_) => ("d", Bytes::new()),
-            _ => ("m", Bytes::new()),
+    fn add(&mut self, entry: Entry) {
+        self.bytes += entry.written.len() + entry.will.len();
+        self.entries.push(entry);
+    }
+
+    /// Leaves in what there is room for, said as pairs of partition and room, and returns the rest.
+    fn keep_to(&mut self, rooms: &[String]) -> Vec<Entry> {
+        let pairs = rooms.chunks_exact(2);
+        let mut rooms: HashMap<Partition, usize> = pairs
+            .filter_map(|pair| Some((Partition(pair[0].parse().ok()?), pair[1].parse().ok()?)))
+            .collect();
+        // Events of a client are of one partition, so what is behind a refused one of it is refused here, too.
+        let has_room = |entry: &mut Entry| match rooms.get_mut(&entry.partition) {
+            Some(0) => true,
+            Some(room) => {
+                *room -= 1;
+                false
+            }
+            None => false,
         };
-        let written = encode(event);
-        self.count += 1;
-        self.bytes += written.len() + will.len();
-        self.arguments.extend([
-            bytes_of(log + 1),
-            Bytes::from_static(kind.as_bytes()),
-            client_key(event),
-            written,
-            will,
-        ]);
+        self.entries.extract_if(.., has_room).collect()
     }
 
-    fn finish(self, redis: &Redis, shard: &Shard, member: &Member, call: u64) -> (Vec<Bytes>, Vec<Bytes>) {
-        let mut keys = vec![
+    /// Leaves out the disconnects of these clients.
+    fn drop_ends(&mut self, clients: &[String], open: &Open) {
+        self.entries.retain(|entry| {
+            let is_over =
+                entry.kind == Kind::End && clients.iter().any(|client| client.as_bytes() == &entry.client[..]);
+            if is_over {
+                open.forget(&entry.client);
+            }
+            !is_over
+        });
+    }
+
+    fn written(&self, redis: &Redis, shard: &Shard, member: &Member, call: u64) -> (Vec<Bytes>, Vec<Bytes>) {
+        let keys = vec![
             shard.key("io"),
             shard.live(&member.id),
-            shard.key("open"),
             shard.key("who"),
-            shard.key("tail"),
+            shard.key("log"),
+            shard.key("in"),
+            shard.key("done"),
         ];
-        keys.extend(self.logs.iter().map(|log| shard.log(*log)));
+        let mut partitions: BTreeMap<Partition, usize> = BTreeMap::new();
+        for entry in &self.entries {
+            *partitions.entry(entry.partition).or_default() += 1;
+        }
         let mut arguments = vec![
             bytes_of(member.name.as_str()),
             bytes_of(&member.incarnation),
             bytes_of(call),
             bytes_of(redis.settings.backlog),
-            bytes_of(redis.settings.client_backlog),
-            bytes_of(self.logs.len()),
+            bytes_of(self.entries.len()),
+            batch::write(self.entries.iter().map(|entry| (entry.partition, &entry.written))),
+            bytes_of(partitions.len()),
         ];
-        arguments.extend(self.logs.iter().map(bytes_of));
-        arguments.extend(self.arguments);
+        for (partition, events) in partitions {
+            arguments.extend([bytes_of(partition), bytes_of(events)]);
+        }
+        for entry in &self.entries {
+            let what: &[u8] = match entry.kind {
+                Kind::Connection => b"c",
+                Kind::End => b"d",
+                Kind::Other => continue,
+            };
+            arguments.extend([Bytes::from_static(what), entry.client.clone(), entry.will.clone()]);
+        }
         (keys, arguments)
     }
 }
@@ -299,15 +379,16 @@ fn partition_of_event(event: &Event, partitions: u16) -> Partition {
 }
 
 /// What a client's app is told if its io-node dies.
-fn last_will(connection: &Event) -> Bytes {
+fn last_will(partition: Partition, connection: &Event) -> Bytes {
     let client = connection.client.as_ref().map(|client| Client {
         attributes: "{}".into(),
         ..client.clone()
     });
-    encode(&Event {
+    let end = encode(&Event {
         namespace: connection.namespace.clone(),
         client,
         received_at_ms: now_ms(),
         kind: EventKind::Disconnect(DisconnectReason::NodeLost),
-    })
+    });
+    batch::write(std::iter::once((partition, &end)))
 }

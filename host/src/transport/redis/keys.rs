@@ -68,11 +68,6 @@ impl Shard {
         format!("{}:{name}", self.tag).into()
     }
 
-    /// The log of a partition.
-    pub(super) fn log(&self, partition: Partition) -> Bytes {
-        self.key(&format!("in:{partition}"))
-    }
-
     /// The sessions of an io-node's incarnation, and what was answered to its last call.
     pub(super) fn live(&self, member: &str) -> Bytes {
         self.key(&format!("live:{member}"))

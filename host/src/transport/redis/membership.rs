@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-use bytes::Bytes;
 use tracing::{info, warn};
 
 use super::keys::Shard;
@@ -92,19 +91,15 @@ impl Member {
 /// Tells the apps that the clients of lost io-nodes are gone. Several nodes may do it at once: each takes some.
 pub(super) async fn bury(redis: &Redis, shard: &Shard, lost: &[String]) {
     for member in lost {
-        let mut keys = vec![
+        let keys = [
             shard.key("lost"),
             shard.live(member),
             shard.outbox(member),
-            shard.key("open"),
             shard.key("who"),
-            shard.key("tail"),
+            shard.key("log"),
+            shard.key("in"),
         ];
-        let mut arguments: Vec<Bytes> = vec![bytes_of(member), bytes_of(CLIENTS)];
-        for partition in redis.layout.partitions_of(shard.number) {
-            keys.push(shard.log(partition));
-            arguments.push(bytes_of(partition));
-        }
+        let arguments = [bytes_of(member), bytes_of(CLIENTS)];
         while redis.change::<u8>(shard, &scripts::BURY, &keys, &arguments).await == 1 {}
         info!(
             io_node = member,

@@ -1,12 +1,13 @@
 //! The Redis transport: io-nodes and app-nodes of many processes, on one machine or many, joined by Redis or Valkey.
 //!
-//! An event goes `io_side` → a partition's log → `reader` → `app_side`; what handling it did goes `app_side` →
+//! An event goes `io_side` → in a `batch` into its shard's log → `reader` → `app_side`; what handling it did goes `app_side` →
 //! `committer` → the `outbox` of each io-node concerned. Whatever must happen together happens in one script
 //! (`scripts/`), on keys of one shard (`keys`). Every call may be made again, and is, until it is answered (`connection`):
-//! events are taken in once by the number of the call, and take effect once because their entry leaves the log in the
-//! moment that they do. Who may write is said by incarnations and leases (`membership`), which the scripts check.
+//! events are taken in once by the number of the call, and take effect once because what is committed of their partition
+//! (`progress`) changes in the moment that they do. Who may write is said by incarnations and leases (`membership`), which the scripts check.
 
 mod app_side;
+mod batch;
 mod committer;
 mod components;
 mod connection;
@@ -16,7 +17,9 @@ mod io_side;
 mod key_value;
 mod keys;
 mod membership;
+mod open;
 mod outbox;
+mod progress;
 mod reader;
 mod registry;
 mod routes;
@@ -45,7 +48,7 @@ use crate::message::{Event, EventId, KeyValue, Namespace, NodeId, SessionId, Wri
 use crate::shutdown::Shutdown;
 
 /// What the keys of this version look like. Nodes of another do not share a cluster with it.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// How many writes for another shard are applied at once.
 const WRITES: usize = 500;
 

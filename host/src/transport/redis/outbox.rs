@@ -3,7 +3,7 @@
 //! An entry that was read stays in this process until it is applied, so it can be trimmed at once: if the process dies,
 //! so do the connections that it was for.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -21,8 +21,13 @@ use crate::counts;
 use crate::message::Command;
 use crate::transport::{Outbox, Result, TransportError};
 
+/// The fields of an entry: commands,
+pub(super) const COMMANDS: &str = "c";
+/// and how many events of which clients are committed.
+pub(super) const SETTLED: &str = "s";
+
 /// How many entries are read at once.
-const ENTRIES: usize = 256;
+const ENTRIES: usize = 32;
 /// How many such reads may wait to be applied.
 const WAITING: usize = 4;
 
@@ -40,6 +45,7 @@ impl RedisOutbox {
                 link: Link::for_waiting(redis.server.clone()),
                 key: shard.outbox(&member.id),
                 shard,
+                place: Arc::downgrade(&place),
                 commands: sender.clone(),
             };
             redis.shutdown.spawn(reader.run());
@@ -65,6 +71,8 @@ struct Reader {
     link: Link,
     shard: Shard,
     key: Bytes,
+    /// Given up by whoever has it, not by this.
+    place: Weak<Place>,
     commands: mpsc::Sender<Vec<Command>>,
 }
 
@@ -88,8 +96,8 @@ impl Reader {
             if newest <= last {
                 continue;
             }
-            let commands = entries.iter().flat_map(commands).collect();
-            if self.commands.send(commands).await.is_err() {
+            let commands: Vec<Command> = entries.iter().flat_map(|entry| self.take(entry)).collect();
+            if !commands.is_empty() && self.commands.send(commands).await.is_err() {
                 return;
             }
             last = newest;
@@ -123,23 +131,37 @@ impl Reader {
                 outbox = %String::from_utf8_lossy(&self.key),
                 "Redis has lost writes that it had acknowledged: it knows {newest} where it had {last}; see wait-replicas"
             );
+            // What it had to say on commits may be lost as well, and a client with nothing open must not wait for it.
+            if let Some(place) = self.place.upgrade() {
+                place.open.forget_all();
+            }
             return newest;
         }
         last
     }
-}
 
-/// The commands of an entry. One that cannot be read is told and left out: another version of plugnode wrote it.
-fn commands(entry: &Entry) -> Vec<Command> {
-    let mut commands = Vec::new();
-    for (_, value) in entry.fields.iter().filter(|(name, _)| &name[..] == b"c") {
-        match decode::<Vec<Command>>(value) {
-            Ok(read) => commands.extend(read),
-            Err(reason) => {
+    /// The commands of an entry. What cannot be read is told and left out: another version of plugnode wrote it.
+    fn take(&self, entry: &Entry) -> Vec<Command> {
+        let mut commands = Vec::new();
+        for (name, value) in &entry.fields {
+            let read = match std::str::from_utf8(name) {
+                Ok(COMMANDS) => decode::<Vec<Command>>(value).map(|read| commands.extend(read)),
+                Ok(SETTLED) => decode::<Vec<(Bytes, usize)>>(value).map(|settled| self.settle(settled)),
+                _ => Ok(()),
+            };
+            if let Err(reason) = read {
                 counts::COMMANDS_DROPPED.one();
                 warn!(entry = %entry.id, "commands were refused: {reason}; run the same version of plugnode everywhere");
             }
         }
+        commands
     }
-    commands
+
+    fn settle(&self, settled: Vec<(Bytes, usize)>) {
+        if let Some(place) = self.place.upgrade() {
+            for (client, events) in settled {
+                place.open.give_back(&client, events);
+            }
+        }
+    }
 }

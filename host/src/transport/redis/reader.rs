@@ -1,7 +1,8 @@
-//! Reads the logs of all partitions of a shard that an app-node owns, by one connection that waits for news of any.
+//! Reads a shard's log for the partitions that an app-node owns, by one connection that waits for news.
 //!
-//! A partition that is behind with handling is left out until it has caught up. A stream of the node's own is among
-//! those read: an entry there ends the wait when other partitions are to be read.
+//! A partition that comes is caught up first: the log is read again for it, from where its owner before was. So is one that was
+//! left out because it was behind with handling. A stream of the node's own is read, too: an entry there ends the
+//! wait when there is something to catch up.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,19 +11,19 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::connection::Link;
 use super::keys::Shard;
-use super::stream::{Entry, EntryId, read};
+use super::stream::{Entry, EntryId, entries, newest, page, read};
 use super::wire::{Content, Letter, decode, encode};
-use super::{Redis, bytes_of, scripts};
+use super::{Redis, batch, bytes_of, scripts};
 use crate::counts;
 use crate::message::{Event, EventId, Partition, now_ms};
-use crate::transport::{Death, Delivery};
+use crate::transport::Death;
 
-/// How many entries are read of a partition at once.
-const ENTRIES: usize = 256;
+/// How many entries are read at once; each is a batch of events.
+const ENTRIES: usize = 16;
 /// A partition that has so many events read and not taken is left out,
 const BEHIND: usize = 2_048;
 /// until it has no more than this.
@@ -39,10 +40,20 @@ pub(super) struct Reader {
     sources: Arc<Mutex<HashMap<Partition, Source>>>,
 }
 
+/// An event as it was found in the log.
+pub(super) struct Found {
+    pub(super) number: u64,
+    /// The event, or what stands there instead and why it is none.
+    pub(super) event: Result<Arc<Event>, (Bytes, String)>,
+}
+
 /// A partition that is read.
 struct Source {
-    last: EntryId,
-    deliveries: mpsc::UnboundedSender<Vec<Delivery>>,
+    /// Its events up to this number were given or are not wanted.
+    from: u64,
+    /// Whether there are events of it in what was read already.
+    lags: bool,
+    found: mpsc::UnboundedSender<Vec<Found>>,
     stock: Arc<Stock>,
 }
 
@@ -56,7 +67,7 @@ struct Stock {
 /// The events of a partition, as they are read.
 pub(super) struct Tap {
     reader: Reader,
-    deliveries: mpsc::UnboundedReceiver<Vec<Delivery>>,
+    found: mpsc::UnboundedReceiver<Vec<Found>>,
     stock: Arc<Stock>,
 }
 
@@ -73,25 +84,26 @@ impl Reader {
         reader
     }
 
-    /// Begins to read a partition, from its oldest open event on.
-    pub(super) async fn add(&self, partition: Partition) -> Tap {
-        let tap = self.put_in(partition);
+    /// Begins to read a partition, behind this number.
+    pub(super) async fn add(&self, partition: Partition, from: u64) -> Tap {
+        let tap = self.put_in(partition, from);
         self.wake().await;
         tap
     }
 
-    fn put_in(&self, partition: Partition) -> Tap {
-        let (sender, deliveries) = mpsc::unbounded_channel();
+    fn put_in(&self, partition: Partition, from: u64) -> Tap {
+        let (sender, found) = mpsc::unbounded_channel();
         let stock = Arc::<Stock>::default();
         let source = Source {
-            last: EntryId::default(),
-            deliveries: sender,
+            from,
+            lags: true,
+            found: sender,
             stock: stock.clone(),
         };
         self.sources().insert(partition, source);
         Tap {
             reader: self.clone(),
-            deliveries,
+            found,
             stock,
         }
     }
@@ -120,83 +132,145 @@ impl Reader {
 
     async fn run(self, end: CancellationToken) {
         let link = Link::for_waiting(self.redis.server.clone());
+        let log = self.shard.key("log");
+        let mut connections = link.connections();
         let mut woken = EntryId::default();
+        // Where this reader is in the log, once there is anything to read it for.
+        let mut last = None;
         while !end.is_cancelled() {
+            self.catch_up(&log, &mut last).await;
             let mut streams = vec![(self.wake.clone(), woken)];
-            let mut partitions = HashMap::new();
-            for (partition, source) in self.sources().iter().filter(|(_, source)| source.stock.wants_more()) {
-                let log = self.shard.log(*partition);
-                partitions.insert(log.clone(), (*partition, source.stock.clone()));
-                streams.push((log, source.last));
-            }
+            streams.extend(last.map(|last| (log.clone(), last)));
             let news = tokio::select! {
                 () = end.cancelled() => return,
                 news = read(&link, ENTRIES, &streams) => news,
             };
+            if link.connections() != connections {
+                connections = link.connections();
+                self.not_beyond(&log, &mut last).await;
+                continue;
+            }
             for (key, entries) in news {
-                match partitions.get(&key) {
-                    Some((partition, stock)) => self.take(*partition, stock, entries).await,
-                    None => woken = entries.last().map_or(woken, |entry| entry.id),
+                let Some(newest) = entries.last().map(|entry| entry.id) else {
+                    continue;
+                };
+                if key == self.wake {
+                    woken = newest;
+                    continue;
+                }
+                last = Some(newest);
+                for entry in entries {
+                    self.take(&entry, |_, source| !source.lags).await;
                 }
             }
         }
     }
 
-    /// Gives what was read to whoever has the partition, and puts aside what is no event.
-    async fn take(&self, partition: Partition, stock: &Arc<Stock>, entries: Vec<Entry>) {
-        let mut foreign = Vec::new();
-        let mut deliveries = Vec::with_capacity(entries.len());
-        let newest = entries.last().map(|entry| entry.id);
-        for entry in entries {
-            match delivery(partition, &entry) {
-                Ok(delivery) => deliveries.push(delivery),
-                Err(reason) => foreign.push((entry, reason)),
+    /// Reads the log again for partitions that have not had all of what was read.
+    async fn catch_up(&self, log: &[u8], last: &mut Option<EntryId>) {
+        loop {
+            let (mut lagging, mut from) = (HashMap::new(), u64::MAX);
+            for (partition, source) in self.sources().iter() {
+                if source.lags && source.stock.wants_more() {
+                    lagging.insert(*partition, source.stock.clone());
+                    from = from.min(source.from);
+                }
             }
-        }
-        // A partition that went and came back while this was read is read anew: what is open of it from before is not here.
-        if let (Some(newest), Some(source)) = (newest, self.sources().get_mut(&partition))
-            && Arc::ptr_eq(&source.stock, stock)
-        {
-            source.last = newest;
-            if !deliveries.is_empty() {
-                source.stock.events.fetch_add(deliveries.len(), Ordering::AcqRel);
-                // Whoever has dropped the other end is about to have the partition removed.
-                let _ = source.deliveries.send(deliveries);
+            if lagging.is_empty() {
+                return;
             }
-        }
-        for (entry, reason) in foreign {
-            self.condemn(partition, entry, reason).await;
+            let up_to = *last.get_or_insert(EntryId { major: from, minor: 0 });
+            let mut next = EntryId { major: from, minor: 1 };
+            while next <= up_to && !lagging.is_empty() {
+                let found = entries(self.redis.link.ask(&page(log, next, ENTRIES)).await);
+                let Some(newest) = found.last().map(|entry| entry.id) else {
+                    break;
+                };
+                for entry in found.iter().filter(|entry| entry.id <= up_to) {
+                    self.take(entry, |partition, source| source.is_in(&lagging, partition))
+                        .await;
+                    // One that has enough for now is not to have what is behind without what is between.
+                    lagging.retain(|_, stock| !stock.is_full());
+                }
+                next = newest.next();
+            }
+            for (partition, source) in self.sources().iter_mut() {
+                source.lags &= !source.is_in(&lagging, *partition);
+            }
         }
     }
 
-    async fn condemn(&self, partition: Partition, entry: Entry, reason: String) {
+    /// Gives an entry's events to whoever has their partitions, of those meant, and puts aside what is no batch of events.
+    async fn take(&self, entry: &Entry, is_meant: impl Fn(Partition, &Source) -> bool) {
+        let batch = entry.get("b").ok_or("it has no field `b`".to_owned());
+        let events = match batch.and_then(batch::read) {
+            Ok(_) if entry.id.minor != 0 => Err(format!("its id {} was not given out by plugnode", entry.id)),
+            read => read,
+        };
+        match events {
+            Ok(events) => self.give(entry.id.major, events, is_meant),
+            Err(reason) => self.condemn(entry, reason).await,
+        }
+    }
+
+    /// Gives out a batch, whose last event has this number.
+    fn give(&self, last: u64, events: Vec<(Partition, Bytes)>, is_meant: impl Fn(Partition, &Source) -> bool) {
+        let first = (last + 1).saturating_sub(events.len() as u64);
+        let mut sources = self.sources();
+        // None for the partitions of others.
+        let mut given: HashMap<Partition, Option<Vec<Found>>> = HashMap::new();
+        for (number, (partition, event)) in (first..).zip(events) {
+            let found = given.entry(partition).or_insert_with(|| {
+                let source = sources.get(&partition)?;
+                is_meant(partition, source).then(Vec::new)
+            });
+            if let Some(found) = found {
+                let event = decode::<Event>(&event).map(Arc::new).map_err(|reason| (event, reason));
+                found.push(Found { number, event });
+            }
+        }
+        for (partition, found) in given {
+            let (Some(source), Some(mut found)) = (sources.get_mut(&partition), found) else {
+                continue;
+            };
+            found.retain(|found| found.number > source.from);
+            let Some(newest) = found.last() else { continue };
+            source.from = newest.number;
+            source.lags |= source.stock.add(found.len());
+            // Whoever has dropped the other end is about to have the partition removed.
+            let _ = source.found.send(found);
+        }
+    }
+
+    /// After another connection: when the server has lost what it had, nothing that was read here means anything any more.
+    async fn not_beyond(&self, log: &[u8], last: &mut Option<EntryId>) {
+        let Some(known) = *last else { return };
+        let newest = newest(&self.redis.link, log).await;
+        if newest < known {
+            error!(
+                shard = self.shard.number,
+                "Redis has lost events that it had acknowledged: it knows {newest} where it had {known}; see wait-replicas"
+            );
+            *last = None;
+            self.sources().clear();
+        }
+    }
+
+    async fn condemn(&self, entry: &Entry, reason: String) {
+        // Which partition it was meant for nobody knows.
         let id = EventId {
-            partition,
+            partition: Partition(self.shard.number),
             sequence: entry.id.major,
         };
         warn!(messaging.message.id = %id, entry = %entry.id, "put aside: {reason}");
         counts::DEAD_LETTERS.one();
-        let content = entry.get("e").or(entry.fields.first().map(|(_, value)| value));
-        let letter = Letter {
-            id,
-            death: Death {
-                reason: format!("not an event: {reason}"),
-                attempts: 0,
-                release: None,
-            },
-            died_at_ms: now_ms(),
-            content: Content::Foreign(content.cloned().unwrap_or_default()),
-        };
-        let keys = [
-            self.shard.log(partition),
-            self.shard.key("dead"),
-            self.shard.key("tail"),
-        ];
+        let content = entry.get("b").or(entry.fields.first().map(|(_, value)| value));
+        let letter = foreign(id, content.cloned().unwrap_or_default(), &reason);
+        let keys = ["log", "dead", "in"].map(|name| self.shard.key(name));
         let arguments = [
             bytes_of(entry.id),
             encode(&letter),
             bytes_of(self.redis.settings.dead_letters),
-            bytes_of(partition),
         ];
         self.redis.link.run::<()>(&scripts::CONDEMN, &keys, &arguments).await;
     }
@@ -204,21 +278,40 @@ impl Reader {
 
 impl Tap {
     /// The next events. Cancel safe. None when the partition is read no longer.
-    pub(super) async fn next(&mut self) -> Option<Vec<Delivery>> {
-        let deliveries = self.deliveries.recv().await?;
-        let left = self.stock.events.fetch_sub(deliveries.len(), Ordering::AcqRel) - deliveries.len();
+    pub(super) async fn next(&mut self) -> Option<Vec<Found>> {
+        let found = self.found.recv().await?;
+        let left = self.stock.events.fetch_sub(found.len(), Ordering::AcqRel) - found.len();
         if left <= CAUGHT_UP && self.stock.is_left_out.swap(false, Ordering::AcqRel) {
             let reader = self.reader.clone();
             self.reader.redis.shutdown.spawn(async move { reader.wake().await });
         }
-        Some(deliveries)
+        Some(found)
+    }
+}
+
+impl Source {
+    /// Whether it is among these: one that went and came back is another.
+    fn is_in(&self, these: &HashMap<Partition, Arc<Stock>>, partition: Partition) -> bool {
+        these
+            .get(&partition)
+            .is_some_and(|stock| Arc::ptr_eq(stock, &self.stock))
     }
 }
 
 impl Stock {
+    /// Puts events in, and says whether it is full.
+    fn add(&self, events: usize) -> bool {
+        self.events.fetch_add(events, Ordering::AcqRel);
+        self.is_full()
+    }
+
+    fn is_full(&self) -> bool {
+        self.events.load(Ordering::Acquire) >= BEHIND
+    }
+
     /// Whether more is to be read. If not, whoever takes of it sees to it that reading goes on.
     fn wants_more(&self) -> bool {
-        if self.events.load(Ordering::Acquire) < BEHIND {
+        if !self.is_full() {
             return true;
         }
         self.is_left_out.store(true, Ordering::Release);
@@ -227,19 +320,18 @@ impl Stock {
     }
 }
 
-fn delivery(partition: Partition, entry: &Entry) -> Result<Delivery, String> {
-    let written = entry.get("e").ok_or("it has no field `e`")?;
-    if entry.id.minor != 0 {
-        return Err(format!("its id {} was not given out by plugnode", entry.id));
-    }
-    let event = decode::<Event>(written)?;
-    Ok(Delivery {
-        id: EventId {
-            partition,
-            sequence: entry.id.major,
+/// A letter on what stands in place of an event.
+pub(super) fn foreign(id: EventId, content: Bytes, reason: &str) -> Letter {
+    Letter {
+        id,
+        death: Death {
+            reason: format!("not an event: {reason}"),
+            attempts: 0,
+            release: None,
         },
-        event: Arc::new(event),
-    })
+        died_at_ms: now_ms(),
+        content: Content::Foreign(content),
+    }
 }
 
 #[cfg(test)]
@@ -263,14 +355,15 @@ mod tests {
                 },
             };
             let mut add = ::redis::cmd("XADD");
-            add.arg(&shard.log(partition)[..])
+            let batch = batch::write(std::iter::once((partition, &encode(&event))));
+            add.arg(&shard.key("log")[..])
                 .arg(format!("{number}-0"))
-                .arg("e")
-                .arg(&encode(&event)[..]);
+                .arg("b")
+                .arg(&batch[..]);
             redis.link.ask::<()>(&add).await;
         };
         let reader = Reader::start(&redis, shard.clone(), "test", CancellationToken::new());
-        let mut tap = reader.add(partition).await;
+        let mut tap = reader.add(partition, 0).await;
         write(1).await;
         assert_eq!(numbers(&mut tap, 1).await, [1]);
         // The read that waits for what is behind it goes on while the partition goes and comes back.
@@ -281,7 +374,7 @@ mod tests {
             }
         }
         reader.remove(partition);
-        let mut tap = reader.put_in(partition);
+        let mut tap = reader.put_in(partition, 0);
         write(2).await;
         assert_eq!(numbers(&mut tap, 2).await, [1, 2]);
     }
@@ -290,8 +383,8 @@ mod tests {
         let mut numbers = Vec::new();
         while numbers.len() < count {
             let next = tokio::time::timeout(std::time::Duration::from_secs(10), tap.next());
-            let deliveries = next.await.expect("more is open than came").unwrap();
-            numbers.extend(deliveries.iter().map(|delivery| delivery.id.sequence));
+            let found = next.await.expect("more is open than came").unwrap();
+            numbers.extend(found.iter().map(|found| found.number));
         }
         numbers
     }

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use redis::{Pipeline, Value};
 use serde::Deserialize;
 use tokio::time::sleep;
 use tracing::debug;
@@ -124,12 +123,17 @@ impl Registry for Redis {
     async fn backlog(&self) -> Result<u64> {
         let mut backlog = 0;
         for shard in self.layout.all() {
-            let mut questions = Pipeline::new();
+            let all = |name: &str| ::redis::cmd("HGETALL").arg(&shard.key(name)[..]).take();
+            let taken: HashMap<String, u64> = self.link.ask(&all("in")).await;
+            let done: HashMap<String, String> = self.link.ask(&all("done")).await;
             for partition in self.layout.partitions_of(shard.number) {
-                questions.cmd("XLEN").arg(&shard.log(partition)[..]);
+                let partition = partition.to_string();
+                let committed = done
+                    .get(&partition)
+                    .and_then(|done| done.split(' ').next()?.parse().ok());
+                let taken = taken.get(&partition).copied().unwrap_or(0);
+                backlog += taken.saturating_sub(committed.unwrap_or(0));
             }
-            let lengths = self.link.ask_all(&questions).await;
-            backlog += lengths.iter().map(number).sum::<u64>();
         }
         Ok(backlog)
     }
@@ -153,13 +157,6 @@ fn is_old(report: &[u8]) -> bool {
     }
     let time = serde_json::from_slice::<Time>(report);
     time.map_or(true, |time| time.at_ms.abs_diff(now_ms()) > REPORT_KEPT_MS)
-}
-
-fn number(answer: &Value) -> u64 {
-    match answer {
-        Value::Int(number) => u64::try_from(*number).unwrap_or(0),
-        _ => 0,
-    }
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ scripts! {
     RELEASE = "release",
     INGEST = "ingest",
     COMMIT = "commit",
+    TRIM = "trim",
     TELL = "tell",
     APPLY = "apply",
     BURY = "bury",

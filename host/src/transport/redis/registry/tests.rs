@@ -247,3 +247,10 @@ mod arbitrary {
         }
     }
 }
+
+fn number(answer: &Value) -> u64 {
+    match answer {
+        Value::Int(number) => u64::try_from(*number).unwrap_or(0),
+        _ => 0,
+    }
+}

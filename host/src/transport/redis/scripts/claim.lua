@@ -1,8 +1,10 @@
 #!lua flags=allow-oom
 -- Leases partitions that nobody holds to an app-node.
--- keys: app (hash name -> incarnation), owner (hash partition -> lease, which is 'epoch:' or 'epoch:incarnation@name')
+-- keys: app (hash name -> incarnation), owner (hash partition -> lease, which is 'epoch:' or 'epoch:incarnation@name'),
+--       done (hash partition -> what of it is committed), over (hash client -> partition)
 -- arguments: name, incarnation, partitions
--- answers: pairs of partition and lease, for those that the node holds now
+-- answers: {partition, lease, what of it is committed, ...} for those that the node holds now;
+--          {client, partition, ...} of refused clients whose disconnects are in the log
 -- invariant: every lease of a partition has an epoch of its own, and later ones a greater.
 local me = ARGV[2] .. '@' .. ARGV[1]
 local held = {}
@@ -23,6 +25,7 @@ for i = 3, #ARGV do
   if lease then
     table.insert(held, partition)
     table.insert(held, lease)
+    table.insert(held, redis.call('HGET', KEYS[3], partition) or '0 0')
   end
 end
-return held
+return {held, redis.call('HGETALL', KEYS[4])}
