@@ -4,7 +4,7 @@
 //! lease's halves say so when it is over; that a lease has gone to another, the commit script finds out for itself.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use super::committer::{self, Commit, End, Settled};
 use super::keys::Shard;
 use super::membership::{Beat, Member, Role, bury};
 use super::progress::Progress;
-use super::reader::{Found, Reader, Tap, foreign};
+use super::reader::{Found, Read, Reader, Tap, foreign};
 use super::routes::Routes;
 use super::wire::{Content, Letter, encode};
 use super::{Redis, bytes_of, client_key, scripts};
@@ -92,6 +92,7 @@ struct DealtShard {
 struct Held {
     lease: String,
     over: Arc<Over>,
+    hold: Weak<Hold>,
 }
 
 /// How a lease is told that it is over.
@@ -141,6 +142,7 @@ impl Dealer {
                     return;
                 };
                 self.deal(number, &beat).await;
+                self.keep(number);
                 self.trim(&shard).await;
                 bury(&self.redis, &shard, &beat.lost).await;
             }
@@ -182,11 +184,11 @@ impl Dealer {
         if wanted.is_empty() {
             return;
         }
-        let keys = ["app", "owner", "done", "over"].map(|name| shard.key(name));
+        let keys = ["app", "owner", "done", "over", "kept"].map(|name| shard.key(name));
         let mut arguments = vec![bytes_of(&self.member.name), bytes_of(&self.member.incarnation)];
         arguments.extend(wanted.iter().map(bytes_of));
-        type Answer = (Vec<(u16, String, String)>, Vec<(Bytes, String)>);
-        let (claimed, over): Answer = self.redis.change(&shard, &scripts::CLAIM, &keys, &arguments).await;
+        type Answer = (Vec<(u16, String, String)>, Vec<(Bytes, String)>, Vec<(String, Bytes)>);
+        let (claimed, over, mut kept): Answer = self.redis.change(&shard, &scripts::CLAIM, &keys, &arguments).await;
         if claimed.is_empty() {
             return;
         }
@@ -195,7 +197,7 @@ impl Dealer {
             self.redis.forward(&shard, other).await;
         }
         for (partition, lease, done) in claimed {
-            let progress = match done.parse::<Progress>() {
+            let mut progress = match done.parse::<Progress>() {
                 Ok(progress) => progress,
                 Err(reason) => {
                     error!(
@@ -207,7 +209,12 @@ impl Dealer {
             };
             let ends = over.iter().filter(|(_, of)| *of == partition.to_string());
             let ends = ends.map(|(client, _)| client.clone()).collect();
-            self.grant(number, Partition(partition), lease, progress, ends).await;
+            let of_it = kept.extract_if(.., |(field, _)| field.split(':').next() == Some(&partition.to_string()));
+            let mut first: Vec<Found> = of_it.filter_map(|(field, event)| found(&field, event)).collect();
+            first.sort_unstable_by_key(|found| found.number);
+            first.iter().for_each(|found| progress.has_kept(found.number));
+            self.grant(number, Partition(partition), lease, progress, ends, first)
+                .await;
         }
     }
 
@@ -218,22 +225,24 @@ impl Dealer {
         lease: String,
         progress: Progress,
         ends: HashSet<Bytes>,
+        first: Vec<Found>,
     ) {
         let over = Arc::<Over>::default();
-        let held = Held {
-            lease: lease.clone(),
-            over: over.clone(),
-        };
-        self.held.insert(partition, held);
         let shard = &self.shards[number];
         let from = progress.up_to();
         let hold = Arc::new(Hold {
             partition,
-            lease,
-            over,
+            lease: lease.clone(),
+            over: over.clone(),
             progress: Mutex::new(progress),
             returns: self.returns.clone(),
         });
+        let held = Held {
+            lease,
+            over,
+            hold: Arc::downgrade(&hold),
+        };
+        self.held.insert(partition, held);
         let commits = RedisCommits {
             redis: self.redis.clone(),
             routes: self.routes.clone(),
@@ -242,6 +251,7 @@ impl Dealer {
         };
         let log = RedisLog {
             tap: shard.reader.add(partition, from).await,
+            first,
             ends,
             commits: commits.clone(),
         };
@@ -263,6 +273,26 @@ impl Dealer {
         shard.reader.remove(partition);
         self.held.remove(&partition);
         self.release(&shard.shard, partition, &lease).await;
+    }
+
+    /// Keeps what is open for long aside, so that it alone is kept and not all that came behind it.
+    fn keep(&self, number: usize) {
+        let DealtShard { shard, reader, commits } = &self.shards[number];
+        let long_ago = reader.at().saturating_sub(self.redis.settings.backlog as u64);
+        for partition in self.redis.layout.partitions_of(shard.number) {
+            let hold = self.held.get(&partition).and_then(|held| held.hold.upgrade());
+            if let Some(hold) = hold.filter(|hold| hold.progress().holds_log(long_ago)) {
+                reader.mark(partition);
+                let (done, _) = oneshot::channel();
+                // Where commits wait already, the next beat is early enough.
+                let _ = commits.try_send(Commit {
+                    hold,
+                    outcomes: Vec::new(),
+                    keep: Some(long_ago),
+                    done,
+                });
+            }
+        }
     }
 
     /// Takes what is committed out of a shard's log. One of the app-nodes does it, whoever has its first partition.
@@ -320,6 +350,8 @@ impl Drop for Hold {
 
 struct RedisLog {
     tap: Tap,
+    /// What an owner before has kept aside from the log.
+    first: Vec<Found>,
     /// Clients that were refused, whose disconnects nobody is to hear of.
     ends: HashSet<Bytes>,
     commits: RedisCommits,
@@ -330,13 +362,14 @@ impl Log for RedisLog {
     async fn next(&mut self) -> Result<Option<Vec<Delivery>>> {
         loop {
             let hold = &self.commits.hold;
-            let found = tokio::select! {
+            let Read { found, up_to } = tokio::select! {
                 biased;
                 () = hold.over.lost.cancelled() => return Err(TransportError::Fenced),
                 () = hold.over.revoked.cancelled() => return Ok(None),
-                found = self.tap.next() => found.ok_or(TransportError::Fenced)?,
+                read = next(&mut self.first, &mut self.tap) => read.ok_or(TransportError::Fenced)?,
             };
             let deliveries: Vec<Delivery> = found.into_iter().filter_map(|found| self.delivery(found)).collect();
+            self.commits.hold.progress().met(up_to);
             if !deliveries.is_empty() {
                 return Ok(Some(deliveries));
             }
@@ -409,6 +442,7 @@ impl RedisCommits {
         let commit = Commit {
             hold: self.hold.clone(),
             outcomes,
+            keep: None,
             done,
         };
         // The committer works for as long as there is anyone to send.
@@ -461,3 +495,21 @@ impl RedisCommits {
 fn is_end(event: &Event) -> bool {
     matches!(event.kind, EventKind::Disconnect(_))
 }
+
+/// What comes first, and then what is read.
+async fn next(first: &mut Vec<Found>, tap: &mut Tap) -> Option<Read> {
+    if first.is_empty() {
+        return tap.next().await;
+    }
+    let (found, up_to) = (std::mem::take(first), 0);
+    Some(Read { found, up_to })
+}
+
+/// An event that was kept aside, by its field.
+fn found(field: &str, event: Bytes) -> Option<Found> {
+    let number = field.split(':').nth(1)?.parse().ok()?;
+    Some(Found::new(number, event))
+}
+
+#[cfg(test)]
+mod tests;

@@ -7,16 +7,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::Value;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use super::app_side::Hold;
+use super::gather::gather;
 use super::keys::Shard;
 use super::outbox::{COMMANDS, SETTLED};
 use super::routes::Target;
 use super::wire::encode;
 use super::{Redis, bytes_of, scripts};
-use crate::message::{Command, NodeId, Question, Write};
+use crate::message::{Command, Event, NodeId, Question, Write};
 use crate::transport::{Result, TransportError};
 
 /// How many outcomes go together at the most,
@@ -30,6 +31,8 @@ const FULL: (Duration, Duration) = (Duration::from_millis(2), Duration::from_mil
 pub(super) struct Commit {
     pub(super) hold: Arc<Hold>,
     pub(super) outcomes: Vec<Settled>,
+    /// Events up to this number that are still open are kept aside from the log.
+    pub(super) keep: Option<u64>,
     pub(super) done: oneshot::Sender<Result<()>>,
 }
 
@@ -86,7 +89,9 @@ pub(super) async fn run(redis: Redis, shard: Shard, mut commits: mpsc::Receiver<
             size.add(&more);
             batch.push(more);
         }
+        let begun = Instant::now();
         commit(&redis, &shard, std::mem::take(&mut batch)).await;
+        gather(begun, size.outcomes).await;
     }
 }
 
@@ -129,13 +134,19 @@ fn weight(command: &Command) -> usize {
 async fn commit(redis: &Redis, shard: &Shard, batch: Vec<Commit>) {
     let mut parts: Vec<Part> = Vec::new();
     let mut waiting = Vec::with_capacity(batch.len());
-    for Commit { hold, outcomes, done } in batch {
+    for Commit {
+        hold,
+        outcomes,
+        keep,
+        done,
+    } in batch
+    {
         let place = parts.iter().position(|part| Arc::ptr_eq(&part.hold, &hold));
         let place = place.unwrap_or_else(|| {
             parts.push(Part::new(hold));
             parts.len() - 1
         });
-        parts[place].add(outcomes);
+        parts[place].add(outcomes, keep);
         waiting.push((place, done));
     }
     let mut elsewhere = BTreeSet::new();
@@ -193,35 +204,47 @@ async fn until_there_is_room(redis: &Redis, shard: &Shard, keys: &[Bytes], argum
 /// What a call commits of one partition under one lease.
 struct Part {
     hold: Arc<Hold>,
-    /// How many of its events were committed before,
-    before: u64,
-    /// and what is committed with this call.
+    /// What was committed of it before,
+    before: Bytes,
+    /// and what is with this call.
     after: Bytes,
     outcomes: Vec<Settled>,
+    /// Events that leave the log before they are committed,
+    kept: Vec<(u64, Arc<Event>)>,
+    /// and those of them that now are.
+    done_with: Vec<u64>,
     is_lost: bool,
 }
 
 impl Part {
     fn new(hold: Arc<Hold>) -> Self {
-        let before = hold.progress().count();
+        let before = bytes_of(&*hold.progress());
         Self {
             hold,
+            after: before.clone(),
             before,
-            after: Bytes::new(),
             outcomes: Vec::new(),
+            kept: Vec::new(),
+            done_with: Vec::new(),
             is_lost: false,
         }
     }
 
-    /// The count says whether a call was made before, so there must be something to count.
+    /// What stands there says whether a call was made before, so it must be changed by it.
     fn is_to_be_done(&self) -> bool {
-        !self.is_lost && !self.outcomes.is_empty()
+        !self.is_lost && self.after != self.before
     }
 
-    fn add(&mut self, outcomes: Vec<Settled>) {
+    fn add(&mut self, outcomes: Vec<Settled>, keep: Option<u64>) {
         let mut progress = self.hold.progress();
-        let fresh = outcomes.into_iter().filter(|outcome| progress.commit(outcome.number));
-        self.outcomes.extend(fresh);
+        for outcome in outcomes {
+            let Some(was_kept) = progress.commit(outcome.number) else {
+                continue;
+            };
+            self.done_with.extend(was_kept.then_some(outcome.number));
+            self.outcomes.push(outcome);
+        }
+        self.kept.extend(keep.into_iter().flat_map(|keep| progress.keep(keep)));
         self.after = bytes_of(&*progress);
     }
 }
@@ -236,6 +259,8 @@ struct CommitCall<'a> {
     entries: Outboxes<'a>,
     letters: Vec<Bytes>,
     writes: Vec<Bytes>,
+    kept: Vec<Bytes>,
+    done_with: Vec<Bytes>,
     ends: Vec<Bytes>,
     is_one_refused: bool,
     /// The shards that writes of these outcomes belong to, other than this one.
@@ -244,7 +269,7 @@ struct CommitCall<'a> {
 
 impl<'a> CommitCall<'a> {
     fn new(redis: &'a Redis, shard: &'a Shard) -> Self {
-        let names = ["owner", "io", "done", "dead", "who", "lost", "over"];
+        let names = ["owner", "io", "done", "dead", "who", "lost", "over", "kept"];
         Self {
             redis,
             shard,
@@ -254,6 +279,8 @@ impl<'a> CommitCall<'a> {
             entries: Outboxes::default(),
             letters: Vec::new(),
             writes: Vec::new(),
+            kept: Vec::new(),
+            done_with: Vec::new(),
             ends: Vec::new(),
             is_one_refused: false,
             elsewhere: BTreeSet::new(),
@@ -265,9 +292,14 @@ impl<'a> CommitCall<'a> {
         self.partitions.extend([
             partition.clone(),
             bytes_of(&part.hold.lease),
-            bytes_of(part.before),
+            part.before.clone(),
             part.after.clone(),
         ]);
+        let field = |number| bytes_of(format_args!("{}:{number}", part.hold.partition));
+        for (number, event) in &part.kept {
+            self.kept.extend([field(number), encode(&**event)]);
+        }
+        self.done_with.extend(part.done_with.iter().map(field));
         for outcome in &part.outcomes {
             for (target, commands) in &outcome.commands {
                 self.entries.add(target, commands);
@@ -330,6 +362,8 @@ impl<'a> CommitCall<'a> {
         add(3, self.entries.finish());
         add(1, self.letters);
         add(4, self.writes);
+        add(2, self.kept);
+        add(1, self.done_with);
         arguments.extend(self.ends);
         (self.keys, arguments)
     }

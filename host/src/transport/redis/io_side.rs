@@ -10,10 +10,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::sync::Mutex;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{info, warn};
 
+use super::gather::gather;
 use super::keys::Shard;
 use super::membership::{Member, Role};
 use super::open::Open;
@@ -48,6 +49,7 @@ pub(super) async fn join(redis: &Redis, node: IoNode) -> Result<IoSession> {
             shard.live(&member.id),
             shard.outbox(&member.id),
             shard.key("log"),
+            shard.key("kept"),
         ];
         let arguments = [
             bytes_of(node.id.as_str()),
@@ -130,35 +132,17 @@ struct RedisInbox {
 #[async_trait]
 impl Inbox for RedisInbox {
     async fn ingest(&self, events: Vec<Event>) -> Result<Vec<Event>> {
-        let layout = &self.redis.layout;
-        let mut by_shard = vec![Vec::new(); usize::from(layout.shards)];
-        for (place, event) in events.iter().enumerate() {
-            let partition = partition_of_event(event, layout.partitions);
-            by_shard[usize::from(layout.shard_of(partition))].push((place, partition));
-        }
-        let shards = by_shard
-            .iter()
-            .zip(layout.all())
-            .filter(|(places, _)| !places.is_empty());
-        let calls = shards.map(|(places, shard)| self.ingest_in(shard, places, &events));
-        let refused = tokio::select! {
-            biased;
-            () = self.place.fenced.cancelled() => return Err(TransportError::Fenced),
-            refused = join_all(calls) => refused.into_iter().collect::<Result<Vec<_>>>()?,
-        };
-        let mut refused: Vec<usize> = refused.into_iter().flatten().collect();
+        let begun = Instant::now();
+        let refused = self.hand_over(&events).await?;
+        // What was taken in goes its way meanwhile.
+        gather(begun, events.len() - refused.len()).await;
         if refused.is_empty() {
             return Ok(Vec::new());
         }
-        refused.sort_unstable();
         let mut refused = refused.into_iter().peekable();
-        let mut returned = Vec::with_capacity(refused.len());
-        for (place, event) in events.into_iter().enumerate() {
-            if refused.next_if_eq(&place).is_some() {
-                returned.push(event);
-            }
-        }
-        Ok(returned)
+        let places = events.into_iter().enumerate();
+        let refused = places.filter(|(place, _)| refused.next_if_eq(place).is_some());
+        Ok(refused.map(|(_, event)| event).collect())
     }
 
     async fn tell(&self, node: &NodeId, command: Command) -> Result<()> {
@@ -187,6 +171,29 @@ impl Inbox for RedisInbox {
 }
 
 impl RedisInbox {
+    /// Hands events in, and returns the places of those refused, in order.
+    async fn hand_over(&self, events: &[Event]) -> Result<Vec<usize>> {
+        let layout = &self.redis.layout;
+        let mut by_shard = vec![Vec::new(); usize::from(layout.shards)];
+        for (place, event) in events.iter().enumerate() {
+            let partition = partition_of_event(event, layout.partitions);
+            by_shard[usize::from(layout.shard_of(partition))].push((place, partition));
+        }
+        let shards = by_shard
+            .iter()
+            .zip(layout.all())
+            .filter(|(places, _)| !places.is_empty());
+        let calls = shards.map(|(places, shard)| self.ingest_in(shard, places, events));
+        let refused = tokio::select! {
+            biased;
+            () = self.place.fenced.cancelled() => return Err(TransportError::Fenced),
+            refused = join_all(calls) => refused.into_iter().collect::<Result<Vec<_>>>()?,
+        };
+        let mut refused: Vec<usize> = refused.into_iter().flatten().collect();
+        refused.sort_unstable();
+        Ok(refused)
+    }
+
     /// Hands one shard's events in, in as many calls as it takes, and returns the places of those refused.
     async fn ingest_in(&self, shard: Shard, places: &[(usize, Partition)], events: &[Event]) -> Result<Vec<usize>> {
         let mut last = self.calls[usize::from(shard.number)].lock().await;

@@ -13,6 +13,7 @@ mod components;
 mod connection;
 mod dead;
 mod durability;
+mod gather;
 mod io_side;
 mod key_value;
 mod keys;

@@ -1,7 +1,7 @@
 //! How far the events of a partition are committed: all up to a number, and some beyond it, as clients do not wait for each
 //! other. Its owner keeps it, and every commit writes it down for the next owner.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -13,77 +13,104 @@ use crate::message::Event;
 pub(super) struct Progress {
     /// How many events were ever committed.
     count: u64,
-    /// All events up to this number are committed.
+    /// All events up to this number are committed, or kept aside.
     up_to: u64,
     /// All events up to this number were met under this lease.
     met: u64,
-    /// The events behind `up_to` that were met, or are known to be committed.
-    beyond: BTreeMap<u64, State>,
-}
-
-#[derive(Debug)]
-enum State {
-    Open(Option<Arc<Event>>),
-    Committed,
+    /// The events in hand. None for one that could not be read.
+    open: BTreeMap<u64, Option<Arc<Event>>>,
+    /// Those behind `up_to` that are committed.
+    beyond: BTreeSet<u64>,
+    /// Those that were kept aside, and are not committed.
+    kept: BTreeSet<u64>,
 }
 
 impl Progress {
+    /// Notes an event that an owner before has kept aside.
+    pub(super) fn has_kept(&mut self, number: u64) {
+        self.kept.insert(number);
+    }
+
     /// Meets an event, and says whether it is still to be handled. None for one that cannot be read.
     pub(super) fn meet(&mut self, number: u64, event: Option<Arc<Event>>) -> bool {
-        self.met = self.met.max(number);
-        if number <= self.up_to || self.beyond.contains_key(&number) {
+        self.met(number);
+        let is_committed = match number > self.up_to {
+            true => self.beyond.contains(&number),
+            false => !self.kept.contains(&number),
+        };
+        if is_committed || self.open.contains_key(&number) {
             return false;
         }
-        self.beyond.insert(number, State::Open(event));
+        self.open.insert(number, event);
         true
     }
 
     /// An event in hand.
     pub(super) fn event(&self, number: u64) -> Option<Arc<Event>> {
-        match self.beyond.get(&number)? {
-            State::Open(event) => event.clone(),
-            State::Committed => None,
-        }
+        self.open.get(&number)?.clone()
     }
 
-    /// The number up to which all events are committed.
+    /// The number up to which nothing of the log is needed.
     pub(super) fn up_to(&self) -> u64 {
         self.up_to
     }
 
-    /// How many events were ever committed.
-    pub(super) fn count(&self) -> u64 {
-        self.count
+    /// Notes that an event is committed, and says whether it was kept aside; None when it is none in hand.
+    pub(super) fn commit(&mut self, number: u64) -> Option<bool> {
+        self.open.remove(&number)?;
+        self.count += 1;
+        let was_kept = self.kept.remove(&number);
+        if !was_kept {
+            self.beyond.insert(number);
+            self.go_on();
+        }
+        Some(was_kept)
     }
 
-    /// Notes that an event is committed; false when it is none in hand.
-    pub(super) fn commit(&mut self, number: u64) -> bool {
-        match self.beyond.get_mut(&number) {
-            Some(state @ State::Open(_)) => *state = State::Committed,
-            _ => return false,
-        }
-        self.count += 1;
-        // What an owner before has committed says nothing of what is before it and was not met yet.
-        while let Some(first) = self.beyond.first_entry()
-            && matches!(first.get(), State::Committed)
-            && *first.key() <= self.met
+    /// All events up to this number were met.
+    pub(super) fn met(&mut self, number: u64) {
+        self.met = self.met.max(number);
+    }
+
+    /// Whether the log is needed from before this number on, for open events.
+    pub(super) fn holds_log(&self, number: u64) -> bool {
+        self.up_to < number && !(self.open.is_empty() && self.kept.is_empty())
+    }
+
+    /// Keeps the open events up to this number aside, so that the log is not needed for them any more, and returns them.
+    pub(super) fn keep(&mut self, number: u64) -> Vec<(u64, Arc<Event>)> {
+        let mut kept = Vec::new();
+        for (number, event) in self
+            .open
+            .range(self.up_to + 1..)
+            .take_while(|(open, _)| **open <= number)
         {
-            self.up_to = first.remove_entry().0;
+            // One that cannot be read is about to be put aside for good.
+            let Some(event) = event else { break };
+            kept.push((*number, event.clone()));
         }
-        true
+        self.kept.extend(kept.iter().map(|(number, _)| *number));
+        self.go_on();
+        kept
+    }
+
+    /// What an owner before has committed says nothing of what is before it and was not met yet.
+    fn go_on(&mut self) {
+        let mut open = self.open.keys().filter(|number| !self.kept.contains(number));
+        let end = open.next().map_or(self.met, |number| self.met.min(number - 1));
+        if end > self.up_to {
+            self.up_to = end;
+            self.beyond = self.beyond.split_off(&(end + 1));
+        }
     }
 }
 
-/// The count, the number up to which all is committed, and how far behind each other those committed beyond it are.
+/// The count, the number up to which nothing is needed, and how far behind each other those committed beyond it are.
 impl fmt::Display for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.count, self.up_to)?;
         let mut last = self.up_to;
-        for (number, _) in self
-            .beyond
-            .iter()
-            .filter(|(_, state)| matches!(state, State::Committed))
-        {
+        for number in &self.beyond {
             write!(f, " {}", number - last)?;
             last = *number;
         }
@@ -103,16 +130,17 @@ impl FromStr for Progress {
         let mut next = || numbers.next().ok_or("it is too short")?;
         let (count, up_to) = (next()?, next()?);
         let mut last = up_to;
-        let mut beyond = BTreeMap::new();
+        let mut beyond = BTreeSet::new();
         for step in numbers {
             last = last.checked_add(step?).ok_or("its numbers are too large")?;
-            beyond.insert(last, State::Committed);
+            beyond.insert(last);
         }
         Ok(Self {
             count,
             up_to,
             met: up_to,
             beyond,
+            ..Self::default()
         })
     }
 }
@@ -120,6 +148,7 @@ impl FromStr for Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::{DisconnectReason, EventKind};
 
     #[test]
     fn what_is_committed_is_written_for_the_next_owner() {
@@ -128,12 +157,12 @@ mod tests {
             assert!(progress.meet(number, None));
         }
         assert!(!progress.meet(4, None), "it is in hand");
-        for (number, written) in [(9, "1 0 9"), (4, "2 0 4 5"), (3, "3 9"), (12, "4 12")] {
-            assert!(progress.commit(number));
-            assert!(!progress.commit(number), "once");
+        for (number, written) in [(9, "1 2 7"), (4, "2 2 2 5"), (3, "3 11"), (12, "4 12")] {
+            assert_eq!(progress.commit(number), Some(false));
+            assert_eq!(progress.commit(number), None, "once");
             assert_eq!(progress.to_string(), written);
         }
-        assert!(!progress.commit(77), "it was never met");
+        assert_eq!(progress.commit(77), None, "it was never met");
     }
 
     #[test]
@@ -141,17 +170,54 @@ mod tests {
         let mut progress: Progress = "20 10 3 2".parse().unwrap();
         assert!(!progress.meet(10, None));
         assert!(progress.meet(11, None));
-        assert!(progress.commit(11));
+        assert_eq!(progress.commit(11), Some(false));
         // There may be an event 12, which was not met yet.
         assert_eq!(progress.to_string(), "21 11 2 2");
         assert!(progress.meet(12, None));
         assert!(!progress.meet(13, None));
         assert!(progress.meet(14, None));
         assert!(!progress.meet(15, None));
-        assert!(progress.commit(14));
+        assert_eq!(progress.commit(14), Some(false));
         assert_eq!(progress.to_string(), "22 11 2 1 1");
-        assert!(progress.commit(12));
+        assert_eq!(progress.commit(12), Some(false));
         assert_eq!(progress.to_string(), "23 15");
+    }
+
+    #[test]
+    fn what_is_kept_aside_holds_nothing_up() {
+        let mut progress: Progress = "0 0".parse().unwrap();
+        for number in [2, 5, 6, 9] {
+            assert!(progress.meet(number, Some(event())));
+        }
+        assert_eq!(progress.commit(5), Some(false));
+        assert_eq!(progress.commit(9), Some(false));
+        assert!(progress.holds_log(2) && !progress.holds_log(1));
+        let kept: Vec<u64> = progress.keep(5).into_iter().map(|(number, _)| number).collect();
+        assert_eq!(kept, [2]);
+        assert_eq!(progress.to_string(), "2 5 4");
+        assert!(!progress.holds_log(5) && progress.holds_log(6));
+        assert!(progress.keep(5).is_empty());
+
+        let mut next: Progress = progress.to_string().parse().unwrap();
+        next.has_kept(2);
+        assert!(next.meet(2, Some(event())));
+        assert!(!next.meet(2, None), "it is in hand");
+        assert!(!next.meet(5, None) && next.meet(6, None) && !next.meet(9, None));
+        assert_eq!(next.commit(2), Some(true));
+        assert_eq!(next.commit(2), None);
+        assert!(!next.meet(2, None), "it is committed");
+        assert_eq!(next.commit(6), Some(false));
+        assert_eq!(next.to_string(), "4 9");
+        assert!(!next.holds_log(100), "nothing is open");
+    }
+
+    fn event() -> Arc<Event> {
+        Arc::new(Event {
+            namespace: "/".into(),
+            client: None,
+            received_at_ms: 0,
+            kind: EventKind::Disconnect(DisconnectReason::Client),
+        })
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! wait when there is something to catch up.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
@@ -37,6 +37,8 @@ pub(super) struct Reader {
     redis: Redis,
     shard: Shard,
     wake: Bytes,
+    /// The number up to which the log was read.
+    at: Arc<AtomicU64>,
     sources: Arc<Mutex<HashMap<Partition, Source>>>,
 }
 
@@ -47,13 +49,29 @@ pub(super) struct Found {
     pub(super) event: Result<Arc<Event>, (Bytes, String)>,
 }
 
+impl Found {
+    pub(super) fn new(number: u64, written: Bytes) -> Self {
+        let event = decode::<Event>(&written)
+            .map(Arc::new)
+            .map_err(|reason| (written, reason));
+        Self { number, event }
+    }
+}
+
+/// Some events of a partition.
+pub(super) struct Read {
+    pub(super) found: Vec<Found>,
+    /// There are no others that were not given before, up to this number.
+    pub(super) up_to: u64,
+}
+
 /// A partition that is read.
 struct Source {
     /// Its events up to this number were given or are not wanted.
     from: u64,
     /// Whether there are events of it in what was read already.
     lags: bool,
-    found: mpsc::UnboundedSender<Vec<Found>>,
+    given: mpsc::UnboundedSender<Read>,
     stock: Arc<Stock>,
 }
 
@@ -67,7 +85,7 @@ struct Stock {
 /// The events of a partition, as they are read.
 pub(super) struct Tap {
     reader: Reader,
-    found: mpsc::UnboundedReceiver<Vec<Found>>,
+    given: mpsc::UnboundedReceiver<Read>,
     stock: Arc<Stock>,
 }
 
@@ -78,6 +96,7 @@ impl Reader {
             redis: redis.clone(),
             wake: shard.wake(member),
             shard,
+            at: Arc::default(),
             sources: Arc::default(),
         };
         redis.shutdown.spawn(reader.clone().run(end));
@@ -92,20 +111,35 @@ impl Reader {
     }
 
     fn put_in(&self, partition: Partition, from: u64) -> Tap {
-        let (sender, found) = mpsc::unbounded_channel();
+        let (sender, given) = mpsc::unbounded_channel();
         let stock = Arc::<Stock>::default();
         let source = Source {
             from,
             lags: true,
-            found: sender,
+            given: sender,
             stock: stock.clone(),
         };
         self.sources().insert(partition, source);
         Tap {
             reader: self.clone(),
-            found,
+            given,
             stock,
         }
+    }
+
+    /// Tells a partition's tap how far the log was read, though there was nothing for it.
+    pub(super) fn mark(&self, partition: Partition) {
+        let sources = self.sources();
+        // What is read meanwhile is given under the same lock.
+        if let Some(source) = sources.get(&partition).filter(|source| !source.lags) {
+            let (found, up_to) = (Vec::new(), self.at());
+            let _ = source.given.send(Read { found, up_to });
+        }
+    }
+
+    /// The number up to which the log was read.
+    pub(super) fn at(&self) -> u64 {
+        self.at.load(Ordering::Relaxed)
     }
 
     /// Reads a partition no longer.
@@ -161,6 +195,7 @@ impl Reader {
                 last = Some(newest);
                 for entry in entries {
                     self.take(&entry, |_, source| !source.lags).await;
+                    self.at.store(entry.id.major, Ordering::Relaxed);
                 }
             }
         }
@@ -225,8 +260,7 @@ impl Reader {
                 is_meant(partition, source).then(Vec::new)
             });
             if let Some(found) = found {
-                let event = decode::<Event>(&event).map(Arc::new).map_err(|reason| (event, reason));
-                found.push(Found { number, event });
+                found.push(Found::new(number, event));
             }
         }
         for (partition, found) in given {
@@ -235,10 +269,11 @@ impl Reader {
             };
             found.retain(|found| found.number > source.from);
             let Some(newest) = found.last() else { continue };
-            source.from = newest.number;
+            let up_to = newest.number;
+            source.from = up_to;
             source.lags |= source.stock.add(found.len());
             // Whoever has dropped the other end is about to have the partition removed.
-            let _ = source.found.send(found);
+            let _ = source.given.send(Read { found, up_to });
         }
     }
 
@@ -252,6 +287,7 @@ impl Reader {
                 "Redis has lost events that it had acknowledged: it knows {newest} where it had {known}; see wait-replicas"
             );
             *last = None;
+            self.at.store(0, Ordering::Relaxed);
             self.sources().clear();
         }
     }
@@ -278,14 +314,15 @@ impl Reader {
 
 impl Tap {
     /// The next events. Cancel safe. None when the partition is read no longer.
-    pub(super) async fn next(&mut self) -> Option<Vec<Found>> {
-        let found = self.found.recv().await?;
+    pub(super) async fn next(&mut self) -> Option<Read> {
+        let read = self.given.recv().await?;
+        let found = &read.found;
         let left = self.stock.events.fetch_sub(found.len(), Ordering::AcqRel) - found.len();
         if left <= CAUGHT_UP && self.stock.is_left_out.swap(false, Ordering::AcqRel) {
             let reader = self.reader.clone();
             self.reader.redis.shutdown.spawn(async move { reader.wake().await });
         }
-        Some(found)
+        Some(read)
     }
 }
 
@@ -384,7 +421,7 @@ mod tests {
         while numbers.len() < count {
             let next = tokio::time::timeout(std::time::Duration::from_secs(10), tap.next());
             let found = next.await.expect("more is open than came").unwrap();
-            numbers.extend(found.iter().map(|found| found.number));
+            numbers.extend(found.found.iter().map(|found| found.number));
         }
         numbers
     }

@@ -1,10 +1,12 @@
 #!lua flags=allow-oom
 -- Leases partitions that nobody holds to an app-node.
 -- keys: app (hash name -> incarnation), owner (hash partition -> lease, which is 'epoch:' or 'epoch:incarnation@name'),
---       done (hash partition -> what of it is committed), over (hash client -> partition)
+--       done (hash partition -> what of it is committed), over (hash client -> partition), kept (hash 'partition:number'
+--       -> event)
 -- arguments: name, incarnation, partitions
 -- answers: {partition, lease, what of it is committed, ...} for those that the node holds now;
---          {client, partition, ...} of refused clients whose disconnects are in the log
+--          {client, partition, ...} of refused clients whose disconnects are in the log;
+--          {'partition:number', event, ...} of open events that are not in the log any more
 -- invariant: every lease of a partition has an epoch of its own, and later ones a greater.
 local me = ARGV[2] .. '@' .. ARGV[1]
 local held = {}
@@ -28,4 +30,4 @@ for i = 3, #ARGV do
     table.insert(held, redis.call('HGET', KEYS[3], partition) or '0 0')
   end
 end
-return {held, redis.call('HGETALL', KEYS[4])}
+return {held, redis.call('HGETALL', KEYS[4]), redis.call('HGETALL', KEYS[5])}

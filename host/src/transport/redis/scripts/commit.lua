@@ -2,21 +2,23 @@
 -- Makes outcomes take effect: what events of some partitions did, together with the note that they are done.
 -- keys: owner (hash partition -> lease), io (hash name -> incarnation), done (hash partition -> events committed so far,
 --       number up to which all are, and how far behind each other those done beyond it are), dead (stream), who (hash
---       client -> io-node), lost (set of members), over (hash client -> partition), then the buckets and the streams of
---       writes for other shards that are named below
+--       client -> io-node), lost (set of members), over (hash client -> partition), kept (hash 'partition:number' -> event),
+--       then the buckets and the streams of writes for other shards that are named below
 -- arguments: what outbox keys begin with, most entries in an outbox, most dead letters, what keys of live sets begin with
 --            (empty when nobody is refused);
---            number of partitions, for each its number, the lease it is held by, events committed before, and after this
---            as it is to stand in `done`;
+--            number of partitions, for each its number, the lease it is held by, and what stands for it in `done` before and
+--            after this;
 --            number of entries for outboxes, each as: io-node or '*' for all, field, value;
 --            number of dead letters, and these;
 --            number of writes, each as: which key, 's' set 'd' delete 'x' for another shard, key, value;
+--            number of open events that leave the log, each as: field of `kept`, event;
+--            number of those that were kept and are committed, each as: field of `kept`;
 --            then for each client that is gone: 'd' by its last event, or 'r' refused; client, partition
 -- answers: 'done', 'full' when an outbox is, or those partitions that are not as was said; then nothing was done
--- invariant: an event takes effect once: the count of its partition says whether it has. All of it does: nothing here can
+-- invariant: an event takes effect once: what stands in `done` says whether it has. All of it does: nothing here can
 --            fail after the first write, for every key has been looked at before. All outboxes have one order. A client that is
 --            refused has no disconnect: it leaves the live set, or stands in `over` until the one in the log was passed.
-local owner, io, done, dead, who, lost, over = unpack(KEYS, 1, 7)
+local owner, io, done, dead, who, lost, over, kept = unpack(KEYS, 1, 8)
 local out, most_out, most_dead, live = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local next_argument = 5
 local function argument()
@@ -32,23 +34,22 @@ for i = 1, partitions do
   changed[2 * i - 1] = fields[i]
   changed[2 * i] = ARGV[5 + 4 * i]
 end
-local leases, counts = redis.call('HMGET', owner, unpack(fields)), redis.call('HMGET', done, unpack(fields))
+local leases, before = redis.call('HMGET', owner, unpack(fields)), redis.call('HMGET', done, unpack(fields))
 local strange, is_done = {}, false
 for i = 1, partitions do
-  local count = string.match(counts[i] or '0', '^%d+')
-  if leases[i] ~= ARGV[3 + 4 * i] then
-    table.insert(strange, fields[i])
-  elseif count == string.match(changed[2 * i], '^%d+') then
+  local stands = before[i] or '0 0'
+  if leases[i] == ARGV[3 + 4 * i] and stands == changed[2 * i] then
     is_done = true
-  elseif count ~= ARGV[4 + 4 * i] then
+  elseif leases[i] ~= ARGV[3 + 4 * i] or stands ~= ARGV[4 + 4 * i] then
     table.insert(strange, fields[i])
   end
 end
 if #strange > 0 then return strange end
 if is_done then return 'done' end
 next_argument = next_argument + 4 * partitions
-for i = 8, #KEYS do redis.call('EXISTS', KEYS[i]) end
+for i = 9, #KEYS do redis.call('EXISTS', KEYS[i]) end
 redis.call('XLEN', dead)
+redis.call('HLEN', kept)
 local nodes, outbox, waiting = redis.call('HGETALL', io), {}, {}
 for i = 1, #nodes, 2 do
   local node = nodes[i]
@@ -111,6 +112,8 @@ end
 for key, gone in pairs(deletes) do
   for field in pairs(gone) do redis.call('HDEL', key, field) end
 end
+for _ = 1, tonumber(argument()) do redis.call('HSET', kept, argument(), argument()) end
+for _ = 1, tonumber(argument()) do redis.call('HDEL', kept, argument()) end
 while next_argument <= #ARGV do
   local how, client, partition = argument(), argument(), argument()
   local node = how == 'r' and redis.call('HGET', who, client)
