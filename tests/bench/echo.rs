@@ -1,80 +1,52 @@
-//! Echo: `plugnode` on the memory transport beside a bare socketioxide server, in one run.
+//! Echo: the servers of `peers` two by two, in one run.
 //!
 //! 100 clients with 8 messages in flight each, several rounds in turn, medians. The load shares the machine with the
 //! servers, so read the ratios, and CPU time of the server per message before messages per second.
-//! `cargo bench -p plugnode-tests --bench echo`, after `make build`.
+//! `cargo bench -p plugnode-tests --bench echo`, after `make build` and `.ci/setup-tests redis npm`.
 
 mod load;
+mod peers;
 mod race;
 mod server;
 
-use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use plugnode_tests::{app, component};
-use server::{Process, Server};
-use socketioxide::SocketIo;
-use socketioxide::extract::{Data, Event, SocketRef};
-use tokio::process::Command;
+use peers::Handler;
+use tempfile::tempdir;
 
-#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
-async fn main() -> ExitCode {
-    if std::env::args().any(|arg| arg == "--bare") {
-        bare().await;
-    }
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let config = format!(
-        "[http]\nlisten = \"127.0.0.1:0\"\n{}",
-        app("/", &component("echo"), "instances = 2")
-    );
-    std::fs::write(folder.path().join("plugnode.toml"), config).expect("it can be written");
-
-    let mut command = Command::new(std::env::current_exe().expect("a program knows itself"));
-    command.arg("--bare");
-    let mut bare = Process::start("bare", command, folder.path());
-    let mut command = Command::new(server::plugnode());
-    command.args(["run", "-c", "plugnode.toml"]);
-    let mut plugnode = Process::start("plugnode", command, folder.path());
-    let servers = [
-        Server {
-            name: "bare socketioxide",
-            port: bare.port().await,
-            // Its handlers are async, as is usual, and each runs in a task of its own.
-            in_order: false,
-            processes: vec![bare],
-        },
-        Server {
-            name: "plugnode, memory",
-            port: plugnode.port().await,
-            in_order: true,
-            processes: vec![plugnode],
-        },
-    ];
-    race::run("echo", &servers).await
+fn main() -> ExitCode {
+    peers::take_part().unwrap_or_else(|| {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build();
+        runtime.expect("threads can be started").block_on(races())
+    })
 }
 
-/// The floor: socketioxide alone, with a handler that emits what it gets.
-async fn bare() -> ! {
-    let (service, io) = SocketIo::new_svc();
-    io.ns("/", |socket: SocketRef| {
-        socket.on_fallback(
-            async |socket: SocketRef, Event(event): Event, Data(data): Data<serde_json::Value>| {
-                socket.emit(event, &data).expect("there is room in the queue");
-            },
-        );
-        // What is in an async closure runs later: a quick client's first events would find no handler and be dropped.
-        async {}
-    });
-    let listener = tokio::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))
-        .await
-        .expect("a port is free");
-    eprintln!("listening on http://{}", listener.local_addr().expect("it listens"));
-    loop {
-        let (tcp, _) = listener.accept().await.expect("connections can be taken");
-        tcp.set_nodelay(true).expect("it is TCP");
-        let connection = hyper::server::conn::http1::Builder::new()
-            .serve_connection(hyper_util::rt::TokioIo::new(tcp), service.clone())
-            .with_upgrades();
-        tokio::spawn(connection);
+async fn races() -> ExitCode {
+    let folders = [(); 6].map(|()| tempdir().expect("a temporary folder can be made"));
+    let [bare, native, wasm, alone, node, redis] = folders.each_ref().map(|folder| folder.path());
+    let on_one = [
+        peers::bare(bare).await,
+        peers::node_alone(alone).await,
+        peers::memory(native, Handler::Native).await,
+        peers::memory(wasm, Handler::Wasm).await,
+    ];
+    let first = race::run("echo", &on_one).await;
+    drop(on_one);
+    let over_redis = [peers::node(node, 1, 1).await, peers::redis(redis, 1, 1).await];
+    let second = race::run("echo over Redis, nothing kept on disk", &over_redis).await;
+    drop(over_redis);
+    for limit in peers::queue_limit(redis).await {
+        let peers::QueueLimit {
+            command,
+            pipeline,
+            per_second,
+            cpu_micros,
+        } = limit;
+        println!("{command:<24} {pipeline:>4} together {per_second:>12.0}/s {cpu_micros:>10.2} µs");
     }
+    println!("an order is {} bytes", peers::order(1_000_000).len());
+    if first == ExitCode::SUCCESS { second } else { first }
 }

@@ -25,7 +25,7 @@ const ROUND: Duration = Duration::from_secs(4);
 const GRACE: Duration = Duration::from_secs(10);
 
 // Names in the order of the alphabet, in which a server may put them that parses and writes anew.
-const HEAD: &str = r#"42["msg",{"id":"#;
+const HEAD: &str = r#"42["echo",{"id":"#;
 const TAIL: &str = r#","ok":true,"text":"the quick brown fox jumps over the lazy dog"}]"#;
 /// Every number has as many digits as this.
 const FIRST: u64 = 1_000_000;
@@ -66,7 +66,7 @@ pub(crate) async fn ready(server: &Server) {
     within(&format!("{} echoes a first message", server.name), async {
         let mut account = Account::new();
         let counted = AtomicU64::new(0);
-        exchange(server.port, 1, &mut account, &counted, &AtomicBool::new(true)).await;
+        exchange(server.ports[0], 1, &mut account, &counted, &AtomicBool::new(true)).await;
     })
     .await;
 }
@@ -76,7 +76,7 @@ pub(crate) async fn measure(server: &Server) -> Round {
     let counted = Arc::new(AtomicU64::new(0));
     let over = Arc::new(AtomicBool::new(false));
     let clients: Vec<_> = (0..CLIENTS)
-        .map(|_| tokio::spawn(client(server.port, counted.clone(), over.clone())))
+        .map(|_| tokio::spawn(client(server.ports[0], counted.clone(), over.clone())))
         .collect();
     tokio::time::sleep(WARM_UP).await;
     let (counted_before, cpu_before, start) = (counted.load(Ordering::Relaxed), cpu(server), Instant::now());

@@ -3,35 +3,23 @@
 //! A process writes its log to a file in the folder of the benchmark, where a start that fails can be read. Nothing here
 //! knows what is sent to a server.
 
+use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use plugnode_tests::{repository, within};
+use plugnode_tests::within;
 use tokio::process::{Child, Command};
 
 /// One who takes part in a race.
 pub(crate) struct Server {
     pub(crate) name: &'static str,
-    pub(crate) port: u16,
+    /// One of each process that holds connections.
+    pub(crate) ports: Vec<u16>,
     /// Whether it means to echo one client's messages in the order in which they were sent.
     pub(crate) in_order: bool,
     pub(crate) processes: Vec<Process>,
-}
-
-/// The `plugnode` of `make build`, or the one that `PLUGNODE_BIN` names.
-///
-/// # Panics
-/// When it was not built, with the command that does.
-pub(crate) fn plugnode() -> PathBuf {
-    let named = std::env::var_os("PLUGNODE_BIN").map(PathBuf::from);
-    let path = named.unwrap_or_else(|| repository().join("target/release/plugnode"));
-    assert!(
-        path.exists(),
-        "{} is not there: build it by `make build`",
-        path.display()
-    );
-    path
 }
 
 /// One process of a server. It is killed when dropped.
@@ -44,8 +32,7 @@ pub(crate) struct Process {
 impl Process {
     /// Starts a command in this folder.
     pub(crate) fn start(name: &'static str, mut command: Command, folder: &Path) -> Self {
-        let log = folder.join(name).with_extension("log");
-        let file = std::fs::File::create(&log).expect("the folder can be written to");
+        let (log, file) = log(name, folder);
         let child = command
             .current_dir(folder)
             .env("NO_COLOR", "1")
@@ -120,4 +107,17 @@ impl Process {
         // Linux shows programs a hundred ticks a second, whatever the kernel counts in.
         Duration::from_millis(ticks * 10)
     }
+}
+
+/// A file of its own, as several processes of a server may have one name.
+fn log(name: &str, folder: &Path) -> (PathBuf, File) {
+    for number in 1.. {
+        let path = folder.join(format!("{name}-{number}.log"));
+        match File::create_new(&path) {
+            Ok(file) => return (path, file),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => panic!("{} cannot be made: {error}", path.display()),
+        }
+    }
+    unreachable!("there are not so many processes")
 }
