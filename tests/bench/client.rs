@@ -17,7 +17,8 @@ use crate::text::frame;
 pub(crate) const AT_ONCE: usize = 100;
 /// Local addresses that connections come from in turn, as one has too few ports for round after round of them.
 const ADDRESSES: usize = 8;
-const UPGRADE: &[u8] = b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n\
+const UPGRADE: &[u8] =
+    b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n\
     Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 /// Room for what comes when a client connects; it grows with what comes later,
 const SMALLEST: usize = 512;

@@ -47,12 +47,24 @@ struct Listener {
 pub(crate) async fn everybody(server: &Server, clients: usize, window: u64) -> io::Result<Crowd> {
     let groups = vec![Group::new(Text::event("all", ""), clients as u64, window)];
     let clients = connect(server, clients).await?;
-    Ok(crowd(groups, clients.into_iter().map(|client| (client, vec![0])).collect()))
+    Ok(crowd(
+        groups,
+        clients.into_iter().map(|client| (client, vec![0])).collect(),
+    ))
 }
 
 /// So many rooms, each client in some of them, and in each room one that speaks.
-pub(crate) async fn rooms(server: &Server, clients: usize, rooms: usize, of_each: usize, window: u64) -> io::Result<Crowd> {
-    assert!(clients >= rooms && rooms <= 1_000 && (clients * of_each) % rooms == 0, "rooms of one size, and three digits");
+pub(crate) async fn rooms(
+    server: &Server,
+    clients: usize,
+    rooms: usize,
+    of_each: usize,
+    window: u64,
+) -> io::Result<Crowd> {
+    assert!(
+        clients >= rooms && rooms <= 1_000 && (clients * of_each) % rooms == 0,
+        "rooms of one size, and three digits"
+    );
     let size = (clients * of_each / rooms) as u64;
     let groups = (0..rooms)
         .map(|room| Group::new(Text::event("room", &format!("{},", name(room))), size, window))
@@ -60,7 +72,9 @@ pub(crate) async fn rooms(server: &Server, clients: usize, rooms: usize, of_each
     let connected = connect(server, clients).await?;
     let joined = stream::iter(connected.into_iter().enumerate())
         .map(|(client, connection)| {
-            let own = (0..of_each).map(|nth| (client + nth * (rooms / of_each)) % rooms).collect();
+            let own = (0..of_each)
+                .map(|nth| (client + nth * (rooms / of_each)) % rooms)
+                .collect();
             join(connection, own)
         })
         .buffered(AT_ONCE)
@@ -74,7 +88,10 @@ async fn join(mut client: Client, rooms: Vec<usize>) -> io::Result<(Client, Vec<
         client.send(&frame(format!(r#"420["join",{}]"#, name(*room)).as_bytes()))?;
         let answer = client.text().await?;
         if answer != br#"430["ok"]"# {
-            return Err(io::Error::other(format!("join is answered by {:?}", String::from_utf8_lossy(answer))));
+            return Err(io::Error::other(format!(
+                "join is answered by {:?}",
+                String::from_utf8_lossy(answer)
+            )));
         }
     }
     Ok((client, rooms))
@@ -105,7 +122,9 @@ fn crowd(groups: Vec<Group>, clients: Vec<(Client, Vec<usize>)>) -> Crowd {
             speaks: (number < groups.len()).then_some(number),
             groups: groups.clone(),
         };
-        crowd.tasks.spawn(async move { failed(listener.take_part(client).await) });
+        crowd
+            .tasks
+            .spawn(async move { failed(listener.take_part(client).await) });
     }
     crowd
 }

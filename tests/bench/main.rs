@@ -69,7 +69,10 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    match runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(run(arguments))) {
+    match runtime
+        .map_err(Into::into)
+        .and_then(|runtime| runtime.block_on(run(arguments)))
+    {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -94,7 +97,11 @@ async fn run(arguments: Arguments) -> anyhow::Result<bool> {
         },
     };
     let all = arguments.scenarios.is_empty();
-    let scenarios = if all { Scenario::value_variants() } else { &arguments.scenarios };
+    let scenarios = if all {
+        Scenario::value_variants()
+    } else {
+        &arguments.scenarios
+    };
     let mut report = Report {
         machine: Machine::look(),
         extent,

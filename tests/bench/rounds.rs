@@ -60,7 +60,11 @@ impl Extent {
 
     /// So many clients, unless it is to be quick.
     pub(crate) fn clients(self, clients: usize) -> usize {
-        if self.quick { (clients / 10).max(100).min(clients) } else { clients }
+        if self.quick {
+            (clients / 10).max(100).min(clients)
+        } else {
+            clients
+        }
     }
 
     /// With no more rounds than this, where one takes long.
@@ -90,7 +94,10 @@ pub(crate) async fn in_turn(
     entrants: &[Entrant],
     round: impl AsyncFn(usize, &Server) -> io::Result<Round>,
 ) -> anyhow::Result<Vec<Row>> {
-    let mut rows: Vec<Row> = entrants.iter().map(|entrant| Row::new(&entrant.key, &entrant.server)).collect();
+    let mut rows: Vec<Row> = entrants
+        .iter()
+        .map(|entrant| Row::new(&entrant.key, &entrant.server))
+        .collect();
     for number in 1..=extent.rounds {
         for (place, (entrant, row)) in entrants.iter().zip(&mut rows).enumerate() {
             eprintln!("   round {number} of {}: {} ({})", extent.rounds, row.server, row.key);

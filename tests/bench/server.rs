@@ -73,7 +73,11 @@ impl Server {
 
     fn by_part<T: std::iter::Sum>(&self, of: impl Fn(&Process) -> T) -> Vec<(Part, T)> {
         let sum = |part| {
-            let mut processes = self.processes.iter().filter(|process| process.part() == part).peekable();
+            let mut processes = self
+                .processes
+                .iter()
+                .filter(|process| process.part() == part)
+                .peekable();
             processes.peek()?;
             Some((part, processes.map(&of).sum()))
         };
@@ -182,7 +186,10 @@ impl Process {
 
     /// What the kernel says of it.
     fn asked(&self, what: &str) -> String {
-        let pid = self.child.id().expect("nobody has waited for it, so it still has its number");
+        let pid = self
+            .child
+            .id()
+            .expect("nobody has waited for it, so it still has its number");
         std::fs::read_to_string(format!("/proc/{pid}/{what}"))
             .unwrap_or_else(|error| panic!("{} cannot be asked for its {what}, on Linux: {error}", self.name))
     }

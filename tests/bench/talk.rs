@@ -70,7 +70,12 @@ pub(crate) async fn steady(server: &Server, clients: usize, in_flight: usize, ta
 
 /// So many clients that together send so many messages a second at fixed times, whatever comes back. `longest` of a client
 /// is the longest that it waited for an answer, in microseconds.
-pub(crate) async fn paced(server: &Server, clients: usize, rate: f64, talk: &Talk) -> io::Result<(Crowd, Vec<Arc<AtomicU64>>)> {
+pub(crate) async fn paced(
+    server: &Server,
+    clients: usize,
+    rate: f64,
+    talk: &Talk,
+) -> io::Result<(Crowd, Vec<Arc<AtomicU64>>)> {
     let mut crowd = Crowd {
         field: Field::new(),
         tasks: JoinSet::new(),
@@ -104,7 +109,10 @@ async fn keep_in_flight(mut client: Client, in_flight: usize, mut talk: Talk, bo
         let text = client.text().await?;
         let number = (talk.answer)(text);
         let Some(number) = books.settle(number) else { continue };
-        books.field.latency.record(begun[((number - FIRST) % places) as usize].elapsed());
+        books
+            .field
+            .latency
+            .record(begun[((number - FIRST) % places) as usize].elapsed());
         if !books.field.is_over() {
             begun[(books.sent() % places) as usize] = Instant::now();
             client.send(talk.text.numbered(books.send()))?;
@@ -180,5 +188,7 @@ impl Books {
 
 /// A client's task ends by an error alone.
 pub(crate) fn failed(ended: io::Result<()>) -> io::Error {
-    ended.err().unwrap_or_else(|| io::Error::other("a client left by itself"))
+    ended
+        .err()
+        .unwrap_or_else(|| io::Error::other("a client left by itself"))
 }

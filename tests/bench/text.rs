@@ -58,7 +58,8 @@ impl Text {
     /// The number in a text, if it is this one in all else.
     pub(crate) fn number_in(&self, text: &[u8]) -> Option<u64> {
         let Range { start, end } = self.number;
-        let same = text.len() == self.text.len() && text[..start] == self.text[..start] && text[end..] == self.text[end..];
+        let same =
+            text.len() == self.text.len() && text[..start] == self.text[..start] && text[end..] == self.text[end..];
         same.then(|| number(&text[start..end]))?
     }
 }

@@ -149,7 +149,11 @@ impl Figure {
         let Some(reached) = self.reached(report) else {
             return Verdict::Unknown;
         };
-        let worse = if self.aim > self.at_least { Ordering::Less } else { Ordering::Greater };
+        let worse = if self.aim > self.at_least {
+            Ordering::Less
+        } else {
+            Ordering::Greater
+        };
         match () {
             () if reached.total_cmp(&self.aim) != worse => Verdict::Aim,
             () if reached.total_cmp(&self.at_least) != worse => Verdict::Enough,

@@ -49,7 +49,11 @@ impl Machine {
     }
 
     pub(super) fn describe(&self) -> String {
-        let programs: Vec<String> = self.programs.iter().map(|(name, version)| format!("{name} {version}")).collect();
+        let programs: Vec<String> = self
+            .programs
+            .iter()
+            .map(|(name, version)| format!("{name} {version}"))
+            .collect();
         format!(
             "{} processors ({}), {} GB, Linux {}; {}. Load of the machine {} at the start and {} at the end of {} min.",
             self.cores,
@@ -84,7 +88,9 @@ fn load() -> String {
 
 fn memory_kb() -> u64 {
     let total = after(&read("/proc/meminfo"), "MemTotal");
-    total.and_then(|total| total.split(' ').next()?.parse().ok()).unwrap_or(0)
+    total
+        .and_then(|total| total.split(' ').next()?.parse().ok())
+        .unwrap_or(0)
 }
 
 fn read(file: &str) -> String {
@@ -99,10 +105,15 @@ fn after(text: &str, start: &str) -> Option<String> {
 
 /// The first thing that looks like a version in what a program says of itself.
 fn version(program: &str) -> String {
-    let said = Command::new(program).arg("--version").output().map(|output| output.stdout);
+    let said = Command::new(program)
+        .arg("--version")
+        .output()
+        .map(|output| output.stdout);
     let said = said.unwrap_or_default();
     let said = String::from_utf8_lossy(&said);
-    let words = said.split_whitespace().map(|word| word.trim_start_matches("v=").trim_start_matches('v'));
+    let words = said
+        .split_whitespace()
+        .map(|word| word.trim_start_matches("v=").trim_start_matches('v'));
     let mut versions = words.filter(|word| word.starts_with(|c: char| c.is_ascii_digit()));
     versions.next().unwrap_or("of unknown version").to_owned()
 }

@@ -55,7 +55,11 @@ impl Report {
             ("table.md".to_owned(), self.to_markdown()),
             ("figures.json".to_owned(), figures),
         ];
-        files.extend(pictures::of(self).into_iter().map(|(name, svg)| (format!("{name}.svg"), svg)));
+        files.extend(
+            pictures::of(self)
+                .into_iter()
+                .map(|(name, svg)| (format!("{name}.svg"), svg)),
+        );
         for (name, text) in files {
             std::fs::write(folder.join(&name), text).with_context(|| format!("{name} cannot be written"))?;
         }

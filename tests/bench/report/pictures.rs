@@ -15,7 +15,9 @@ pub(super) fn of(report: &Report) -> Vec<(&'static str, String)> {
         ("idle", idle(report)),
         ("growth", growth(report)),
     ];
-    let drawn = charts.into_iter().filter(|(_, chart)| chart.groups.iter().any(|group| !group.bars.is_empty()));
+    let drawn = charts
+        .into_iter()
+        .filter(|(_, chart)| chart.groups.iter().any(|group| !group.bars.is_empty()));
     drawn.map(|(name, chart)| (name, chart.to_svg())).collect()
 }
 
@@ -43,7 +45,9 @@ fn broadcast(report: &Report) -> Chart {
         title: "Broadcast to 500 clients".to_owned(),
         note: "deliveries a second, none missing and none doubled; more is better".to_owned(),
         parts: vec!["deliveries"],
-        groups: grouped(report, Scenario::Broadcast, |row| row.median("deliveries").into_iter().collect()),
+        groups: grouped(report, Scenario::Broadcast, |row| {
+            row.median("deliveries").into_iter().collect()
+        }),
     }
 }
 
@@ -60,8 +64,10 @@ fn idle(report: &Report) -> Chart {
 }
 
 fn growth(report: &Report) -> Chart {
-    let (clients, nodes): (Vec<&Row>, Vec<&Row>) =
-        report.rows(Scenario::Growth).iter().partition(|row| row.key.ends_with("clients"));
+    let (clients, nodes): (Vec<&Row>, Vec<&Row>) = report
+        .rows(Scenario::Growth)
+        .iter()
+        .partition(|row| row.key.ends_with("clients"));
     let group = |heading: &str, rows: Vec<&Row>| Group {
         heading: heading.to_owned(),
         bars: rows.into_iter().filter_map(|row| bar(row, parts(row))).collect(),
@@ -80,7 +86,10 @@ fn growth(report: &Report) -> Chart {
 /// Those of one process, and those over Redis.
 fn grouped(report: &Report, scenario: Scenario, values: fn(&Row) -> Vec<f64>) -> Vec<Group> {
     let group = |heading: &str, over_redis: bool| {
-        let rows = report.rows(scenario).iter().filter(|row| is_over_redis(row) == over_redis);
+        let rows = report
+            .rows(scenario)
+            .iter()
+            .filter(|row| is_over_redis(row) == over_redis);
         Group {
             heading: heading.to_owned(),
             bars: bars(rows, values),
@@ -118,5 +127,6 @@ fn of_parts(row: &Row, whole: &str) -> Vec<f64> {
     if is_over_redis(row) {
         return Part::ALL.into_iter().map(part).collect();
     }
-    row.median(whole).map_or_else(Vec::new, |whole| vec![0.0, 0.0, 0.0, whole])
+    row.median(whole)
+        .map_or_else(Vec::new, |whole| vec![0.0, 0.0, 0.0, whole])
 }

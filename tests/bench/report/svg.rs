@@ -47,7 +47,13 @@ impl Chart {
         let bars = || self.groups.iter().flat_map(|group| &group.bars);
         let scale = LONGEST / bars().map(Bar::whole).fold(f64::MIN_POSITIVE, f64::max);
         let mut body = String::new();
-        text(&mut body, 20.0, 32.0, "font-size=\"17\" font-weight=\"600\"", &self.title);
+        text(
+            &mut body,
+            20.0,
+            32.0,
+            "font-size=\"17\" font-weight=\"600\"",
+            &self.title,
+        );
         text(&mut body, 20.0, 54.0, "font-size=\"13\"", &self.note);
         let mut y = 72.0;
         if self.parts.len() > 1 {
@@ -57,7 +63,13 @@ impl Chart {
         for group in &self.groups {
             if !group.heading.is_empty() {
                 y += GAP;
-                text(&mut body, 20.0, y - 8.0, "font-size=\"13\" font-weight=\"600\"", &group.heading);
+                text(
+                    &mut body,
+                    20.0,
+                    y - 8.0,
+                    "font-size=\"13\" font-weight=\"600\"",
+                    &group.heading,
+                );
             }
             for bar in &group.bars {
                 self.bar(&mut body, bar, y, scale);
@@ -76,7 +88,10 @@ impl Chart {
         let mut x = LEFT;
         for (part, colour) in self.parts.iter().zip(COLOURS) {
             let top = y - 10.0;
-            let _ = writeln!(body, "<rect x=\"{x}\" y=\"{top}\" width=\"12\" height=\"12\" rx=\"2\" fill=\"{colour}\"/>");
+            let _ = writeln!(
+                body,
+                "<rect x=\"{x}\" y=\"{top}\" width=\"12\" height=\"12\" rx=\"2\" fill=\"{colour}\"/>"
+            );
             text(body, x + 18.0, y, "font-size=\"13\"", part);
             x += 46.0 + 7.5 * part.len() as f64;
         }

@@ -61,8 +61,13 @@ fn scenario(results: &Results) -> String {
         .chain(["account".to_owned()])
         .collect();
     let rows = results.rows.iter().map(|row| {
-        let values = columns.iter().map(|(name, _)| row.median(name).map_or_else(String::new, number));
-        std::iter::once(row.server.clone()).chain(values).chain([account(row)]).collect()
+        let values = columns
+            .iter()
+            .map(|(name, _)| row.median(name).map_or_else(String::new, number));
+        std::iter::once(row.server.clone())
+            .chain(values)
+            .chain([account(row)])
+            .collect()
     });
     table(&heads.iter().map(String::as_str).collect::<Vec<_>>(), rows)
 }
@@ -96,7 +101,9 @@ fn account(row: &Row) -> String {
         (broken, "connections ended"),
     ];
     let wrong = wrong.iter().filter(|(count, _)| *count > 0);
-    let wrong: Vec<String> = wrong.map(|(count, what)| format!("{} {what}", grouped(*count))).collect();
+    let wrong: Vec<String> = wrong
+        .map(|(count, what)| format!("{} {what}", grouped(*count)))
+        .collect();
     format!("**of {}: {}**", grouped(expected), wrong.join(", "))
 }
 
@@ -104,19 +111,34 @@ fn table(heads: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let rows: Vec<Vec<String>> = std::iter::once(heads.iter().map(|head| (*head).to_owned()).collect())
         .chain(rows)
         .collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0).max(3);
+    let width = |column: usize| {
+        rows.iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or(0)
+            .max(3)
+    };
     let widths: Vec<usize> = (0..heads.len()).map(width).collect();
     let mut text = String::new();
     for (number, row) in rows.iter().enumerate() {
         for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
             // Names to the left, numbers to the right.
-            let cell = if column == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") };
+            let cell = if column == 0 {
+                format!("{cell:<width$}")
+            } else {
+                format!("{cell:>width$}")
+            };
             let _ = write!(text, "| {cell} ");
         }
         text += "|\n";
         if number == 0 {
             for (column, width) in widths.iter().enumerate() {
-                let _ = write!(text, "|{}{}", "-".repeat(width + 1), if column == 0 { "-" } else { ":" });
+                let _ = write!(
+                    text,
+                    "|{}{}",
+                    "-".repeat(width + 1),
+                    if column == 0 { "-" } else { ":" }
+                );
             }
             text += "|\n";
         }

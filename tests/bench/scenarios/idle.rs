@@ -59,7 +59,12 @@ async fn measure(server: &Server, clients: usize) -> anyhow::Result<Round> {
         ..Tally::default()
     });
     let each = |bytes: f64| bytes / 1024.0 / clients as f64;
-    let grown = || after.iter().zip(&before).map(|((part, after), (_, before))| (*part, *after as f64 - *before as f64));
+    let grown = || {
+        after
+            .iter()
+            .zip(&before)
+            .map(|((part, after), (_, before))| (*part, *after as f64 - *before as f64))
+    };
     round.say("memory", "KB", each(grown().map(|(_, grown)| grown).sum()));
     if after.len() > 1 {
         grown().for_each(|(part, grown)| round.say(part.name(), "KB", each(grown)));

@@ -41,7 +41,9 @@ pub(super) async fn run(extent: Extent) -> anyhow::Result<Vec<Row>> {
         stays = other;
         sleep(AFTER).await;
         let mut round = Round::of(crowd.close().await);
-        let longest = longest.iter().map(|longest| Duration::from_micros(longest.load(Ordering::Relaxed)));
+        let longest = longest
+            .iter()
+            .map(|longest| Duration::from_micros(longest.load(Ordering::Relaxed)));
         let mut waited: Vec<Duration> = longest.filter(|longest| *longest > CONCERNED).collect();
         waited.sort_unstable();
         let at = |place: usize| waited.get(place).copied().unwrap_or_default().as_secs_f64();

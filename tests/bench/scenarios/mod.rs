@@ -52,14 +52,24 @@ impl Scenario {
         match self {
             Self::Echo => "100 clients with 8 messages in flight each; each message comes back to its sender",
             Self::Latency => "echo with one message in flight: by one client alone, and by each of 100",
-            Self::Broadcast => "500 clients hear what one says, who has 8 messages in flight; costs are of one delivery",
+            Self::Broadcast => {
+                "500 clients hear what one says, who has 8 messages in flight; costs are of one delivery"
+            }
             Self::Rooms => "200 rooms of 50, 2,000 clients in 5 each, one speaker a room; costs are of one delivery",
-            Self::Connect => "2,000 clients connect, 100 at a time, until each has its session id; costs are of one connection",
+            Self::Connect => {
+                "2,000 clients connect, 100 at a time, until each has its session id; costs are of one connection"
+            }
             Self::Idle => "5,000 clients connect and are silent: what memory grew by, for each",
             Self::Handler => "100 clients with 8 messages in flight each, the same handler as a component and natively",
-            Self::Swap => "100 clients, each a message every 200 ms at fixed times, 3 app-nodes over Redis, a deploy a second",
-            Self::Kill => "100 clients, 2,000 messages a second at fixed times, kill -9 of one of two app-nodes; lease of 1 s",
-            Self::Growth => "3,000 messages a second at fixed times over Redis, from few clients and many, with few nodes and more",
+            Self::Swap => {
+                "100 clients, each a message every 200 ms at fixed times, 3 app-nodes over Redis, a deploy a second"
+            }
+            Self::Kill => {
+                "100 clients, 2,000 messages a second at fixed times, kill -9 of one of two app-nodes; lease of 1 s"
+            }
+            Self::Growth => {
+                "3,000 messages a second at fixed times over Redis, from few clients and many, with few nodes and more"
+            }
         }
     }
 

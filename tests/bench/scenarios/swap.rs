@@ -68,7 +68,9 @@ async fn deploy_for(console: &Console, time: Duration) -> anyhow::Result<Vec<Dur
         let next = Instant::now() + DEPLOY;
         let releases = console.releases().await;
         let number = releases[0]["release"].as_u64().expect("a release has a number");
-        let answer = console.deploy(&rebuilt(&component("benchmark"), run + number), &[]).await;
+        let answer = console
+            .deploy(&rebuilt(&component("benchmark"), run + number), &[])
+            .await;
         anyhow::ensure!(answer.outcome() == "in-use", "a deploy failed: {answer:?}");
         deploys.extend(answer.until_last_node());
         sleep(next.min(end).saturating_duration_since(Instant::now())).await;

@@ -1,0 +1,144 @@
+//! The floor: socketioxide alone, without a queue, without wasm, with handlers in the program that holds the connections.
+//!
+//! Handlers are plain closures, which run where a message is read: none is overtaken and no task is spawned. Arguments that
+//! are only passed on stay text. Settings that differ from the defaults:
+//! - `max_buffer_size`: a broadcast drops nothing while a client reads slowly. It costs memory only when it is used.
+//! - `ws_read_buffer_size`, and the allocator, which is plugnode's: see [`READ_BUFFER`].
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use benchmark::Order;
+use futures_util::FutureExt;
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde::de::{Deserializer, SeqAccess, Visitor};
+use serde::ser::{SerializeTuple, Serializer};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use socketioxide::SocketIo;
+use socketioxide::extract::{AckSender, Data, SocketRef};
+use socketioxide::socket::Sid;
+use tokio::net::TcpSocket;
+
+use super::probe::answering;
+use super::{block_on, own_mode};
+use crate::server::Server;
+
+/// Packets that may wait for one client.
+const PACKETS: usize = 100_000;
+/// Of each websocket, in bytes.
+const READ_BUFFER: usize = 4 << 10;
+/// Connections that the kernel may hold until they are accepted, as in plugnode.
+const ACCEPT_QUEUE: u32 = 4_096;
+
+/// Arguments of any number, none of them parsed.
+struct Unparsed(Vec<Box<RawValue>>);
+
+/// Starts it in a process of its own.
+pub(crate) async fn bare(folder: &Path) -> Server {
+    let mut process = own_mode("bare", "--bare", folder);
+    answering(Server {
+        name: "bare socketioxide",
+        ports: vec![process.port().await],
+        in_order: true,
+        processes: vec![process],
+    })
+    .await
+}
+
+/// Is the server.
+pub(super) fn serve() {
+    block_on(async {
+        let (service, io) = SocketIo::builder()
+            .max_buffer_size(PACKETS)
+            .ws_read_buffer_size(READ_BUFFER)
+            .build_svc();
+        let counters = Arc::<Mutex<HashMap<Sid, u64>>>::default();
+        io.ns("/", move |socket: SocketRef| {
+            answer(&socket, counters.clone());
+            // What is in an async closure runs later: a quick client's first events would find no handler and be dropped.
+            async {}
+        });
+        let socket = TcpSocket::new_v4().expect("there are sockets");
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a port is free");
+        let listener = socket.listen(ACCEPT_QUEUE).expect("the port is ours");
+        eprintln!("listening on http://{}", listener.local_addr().expect("it listens"));
+        loop {
+            let (tcp, _) = listener.accept().await.expect("connections can be taken");
+            tcp.set_nodelay(true).expect("it is TCP");
+            let connection = http1::Builder::new()
+                .serve_connection(TokioIo::new(tcp), service.clone())
+                .with_upgrades();
+            tokio::spawn(connection);
+        }
+    });
+}
+
+/// The words. What cannot be sent because its client is gone is nobody's loss.
+fn answer(socket: &SocketRef, counters: Arc<Mutex<HashMap<Sid, u64>>>) {
+    socket.on("echo", |socket: SocketRef, Data(args): Data<Unparsed>| {
+        let _ = socket.emit("echo", &args);
+    });
+    socket.on("join", |socket: SocketRef, Data(room): Data<String>, ack: AckSender| {
+        socket.join(room);
+        let _ = ack.send("ok");
+    });
+    socket.on("all", |io: SocketIo, Data(args): Data<Unparsed>| {
+        // Nothing is waited for where all clients are here.
+        io.emit("all", &args).now_or_never();
+    });
+    socket.on("room", |socket: SocketRef, Data(args): Data<Unparsed>| {
+        let Some(Ok(room)) = args.0.first().map(|room| serde_json::from_str::<String>(room.get())) else {
+            return;
+        };
+        socket.within(room).emit("room", &args).now_or_never();
+    });
+    socket.on("json", |socket: SocketRef, Data(mut order): Data<Order>| {
+        order.count += 1;
+        let _ = socket.emit("json", &order);
+    });
+    socket.on("count", move |socket: SocketRef, Data(number): Data<u64>| {
+        let count = {
+            let mut counters = counters.lock().expect("nobody panics with it");
+            let counter = counters.entry(socket.id).or_default();
+            *counter += 1;
+            *counter
+        };
+        let _ = socket.emit("count", &(count, number));
+    });
+}
+
+impl<'de> Deserialize<'de> for Unparsed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Each;
+        impl<'de> Visitor<'de> for Each {
+            type Value = Unparsed;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("arguments")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Unparsed, A::Error> {
+                let mut args = Vec::with_capacity(2);
+                while let Some(arg) = items.next_element()? {
+                    args.push(arg);
+                }
+                Ok(Unparsed(args))
+            }
+        }
+        // To socketioxide, a tuple is all arguments and everything else is the first. Of JSON, any number comes.
+        deserializer.deserialize_tuple(2, Each)
+    }
+}
+
+impl Serialize for Unparsed {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut tuple = serializer.serialize_tuple(self.0.len())?;
+        self.0.iter().try_for_each(|arg| tuple.serialize_element(arg))?;
+        tuple.end()
+    }
+}
