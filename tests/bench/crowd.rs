@@ -129,9 +129,7 @@ impl Crowd {
         let latency = self.field.latency.percentiles();
         let mut round = Round::of(self.close().await);
         window.tell(&mut round, what);
-        if latency.longest > Duration::ZERO {
-            round.latency(latency);
-        }
+        round.latency(latency);
         round
     }
 }
@@ -160,7 +158,10 @@ impl Round {
         }
     }
 
-    pub(crate) fn latency(&mut self, Percentiles { p50, p99, .. }: Percentiles) {
+    pub(crate) fn latency(&mut self, percentiles: Option<Percentiles>) {
+        let Some(Percentiles { p50, p99 }) = percentiles else {
+            return;
+        };
         self.say("p50", "ms", p50.as_secs_f64() * 1e3);
         self.say("p99", "ms", p99.as_secs_f64() * 1e3);
     }

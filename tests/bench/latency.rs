@@ -15,12 +15,11 @@ const DIGITS: u8 = 3;
 /// Round trips, in nanoseconds.
 pub(crate) struct Latency(Mutex<Histogram<u64>>);
 
-/// What a round's latency was: half took no longer, 99 of 100 did not, and the longest.
+/// What a round's latency was: half took no longer, and 99 of 100 did not.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Percentiles {
     pub(crate) p50: Duration,
     pub(crate) p99: Duration,
-    pub(crate) longest: Duration,
 }
 
 impl Latency {
@@ -39,12 +38,12 @@ impl Latency {
     }
 
     /// As recorded.
-    pub(crate) fn percentiles(&self) -> Percentiles {
+    pub(crate) fn percentiles(&self) -> Option<Percentiles> {
         percentiles(&self.histogram())
     }
 
     /// As if messages had been due at the pace of the median, for those who send when an answer came.
-    pub(crate) fn corrected(&self) -> Percentiles {
+    pub(crate) fn corrected(&self) -> Option<Percentiles> {
         let histogram = self.histogram();
         percentiles(&histogram.clone_correct(histogram.value_at_quantile(0.5)))
     }
@@ -54,13 +53,13 @@ impl Latency {
     }
 }
 
-fn percentiles(histogram: &Histogram<u64>) -> Percentiles {
+/// Nothing when nothing was recorded.
+fn percentiles(histogram: &Histogram<u64>) -> Option<Percentiles> {
     let at = |quantile| Duration::from_nanos(histogram.value_at_quantile(quantile));
-    Percentiles {
+    (!histogram.is_empty()).then(|| Percentiles {
         p50: at(0.5),
         p99: at(0.99),
-        longest: Duration::from_nanos(histogram.max()),
-    }
+    })
 }
 
 fn nanos(wait: Duration) -> u64 {

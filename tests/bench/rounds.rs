@@ -32,7 +32,8 @@ pub(crate) struct Entrant {
 /// What one server did in one round.
 pub(crate) struct Round {
     values: Vec<(&'static str, &'static str, f64)>,
-    tally: Tally,
+    /// Nothing where nothing can be lost.
+    tally: Option<Tally>,
 }
 
 /// Something that was measured: a value each round.
@@ -50,7 +51,7 @@ pub(crate) struct Row {
     pub(crate) server: String,
     pub(crate) in_order: bool,
     pub(crate) measured: Vec<Measured>,
-    pub(crate) tally: Tally,
+    pub(crate) tally: Option<Tally>,
 }
 
 impl Extent {
@@ -111,8 +112,16 @@ pub(crate) async fn in_turn(
 impl Round {
     pub(crate) fn of(tally: Tally) -> Self {
         Self {
+            tally: Some(tally),
+            ..Self::unaccounted()
+        }
+    }
+
+    /// Of what sends no messages.
+    pub(crate) fn unaccounted() -> Self {
+        Self {
             values: Vec::new(),
-            tally,
+            tally: None,
         }
     }
 
@@ -124,16 +133,26 @@ impl Round {
 impl Row {
     pub(crate) fn new(key: &str, server: &Server) -> Self {
         Self {
-            key: key.to_owned(),
-            server: server.name.to_owned(),
             in_order: server.in_order,
+            ..Self::named(key, server.name)
+        }
+    }
+
+    /// Of what is no server: a name for us, and one for people.
+    pub(crate) fn named(key: &str, server: &str) -> Self {
+        Self {
+            key: key.to_owned(),
+            server: server.to_owned(),
+            in_order: true,
             measured: Vec::new(),
-            tally: Tally::default(),
+            tally: None,
         }
     }
 
     pub(crate) fn add(&mut self, round: Round) {
-        self.tally += round.tally;
+        if let Some(tally) = round.tally {
+            *self.tally.get_or_insert_default() += tally;
+        }
         for (name, unit, value) in round.values {
             match self.measured.iter_mut().find(|measured| measured.name == name) {
                 Some(measured) => measured.rounds.push(value),
@@ -160,10 +179,10 @@ impl Row {
         }
     }
 
-    /// By another name for people.
-    pub(crate) fn known_as(self, server: &str) -> Self {
+    /// The same name for people as for us.
+    pub(crate) fn known_by_key(self) -> Self {
         Self {
-            server: server.to_owned(),
+            server: self.key.clone(),
             ..self
         }
     }
@@ -175,7 +194,8 @@ impl Row {
     }
 
     pub(crate) fn is_clean(&self) -> bool {
-        self.tally.expected > 0 && self.tally.is_clean(self.in_order)
+        self.tally
+            .is_none_or(|tally| tally.expected > 0 && tally.is_clean(self.in_order))
     }
 }
 

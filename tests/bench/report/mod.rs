@@ -111,14 +111,14 @@ fn row(row: &Row) -> Value {
         "key": row.key,
         "server": row.server,
         "measured": measured.collect::<Vec<_>>(),
-        "account": {
-            "expected": row.tally.expected,
-            "lost": row.tally.lost,
-            "doubled": row.tally.doubled,
-            "out-of-order": row.tally.out_of_order,
-            "strange": row.tally.strange,
-            "broken": row.tally.broken,
+        "account": row.tally.map(|tally| json!({
+            "expected": tally.expected,
+            "lost": tally.lost,
+            "doubled": tally.doubled,
+            "out-of-order": tally.out_of_order,
+            "strange": tally.strange,
+            "broken": tally.broken,
             "clean": row.is_clean(),
-        },
+        })),
     })
 }

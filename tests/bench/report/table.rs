@@ -82,6 +82,9 @@ fn head(name: &str, unit: &str) -> String {
 }
 
 fn account(row: &Row) -> String {
+    let Some(tally) = row.tally else {
+        return String::new();
+    };
     let Tally {
         expected,
         lost,
@@ -89,7 +92,7 @@ fn account(row: &Row) -> String {
         out_of_order,
         strange,
         broken,
-    } = row.tally;
+    } = tally;
     if row.is_clean() {
         return format!("{} clean", grouped(expected));
     }

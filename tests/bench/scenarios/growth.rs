@@ -1,6 +1,8 @@
 //! How the cost of a message grows: the same messages a second over Redis, from a hundred clients and from ten thousand, and
 //! with more nodes to do it.
 
+use std::path::Path;
+
 use crate::peers;
 use crate::rounds::{Entrant, Extent, Row, in_turn};
 use crate::talk::{Talk, paced};
@@ -17,24 +19,18 @@ pub(super) async fn run(extent: Extent) -> anyhow::Result<Vec<Row>> {
     {
         let mut entrants = Vec::new();
         for clients in CLIENTS {
-            let start = async |folder: &std::path::Path| peers::redis(folder, 1, 1).await;
+            let start = async |folder: &Path| peers::redis(folder, 1, 1).await;
             entrants.push(Entrant::start(format!("{clients} clients"), start).await);
         }
-        rows.extend(with(extent, &entrants, |number| CLIENTS[number]).await?);
+        rows.extend(with(extent, &entrants, |place| CLIENTS[place]).await?);
     }
     let mut entrants = Vec::new();
     for (io, app) in NODES {
-        let start = async |folder: &std::path::Path| peers::redis(folder, io, app).await;
+        let start = async |folder: &Path| peers::redis(folder, io, app).await;
         entrants.push(Entrant::start(format!("{io} io, {app} app"), start).await);
     }
     rows.extend(with(extent, &entrants, |_| CLIENTS[1]).await?);
-    Ok(rows
-        .into_iter()
-        .map(|row| {
-            let key = row.key.clone();
-            row.known_as(&key)
-        })
-        .collect())
+    Ok(rows.into_iter().map(Row::known_by_key).collect())
 }
 
 async fn with(extent: Extent, entrants: &[Entrant], clients: impl Fn(usize) -> usize) -> anyhow::Result<Vec<Row>> {

@@ -8,6 +8,7 @@ mod handler;
 mod idle;
 mod kill;
 mod latency;
+mod limits;
 mod rooms;
 mod swap;
 
@@ -29,6 +30,7 @@ pub(crate) enum Scenario {
     Swap,
     Kill,
     Growth,
+    Limits,
 }
 
 impl Scenario {
@@ -44,6 +46,7 @@ impl Scenario {
             Self::Swap => "swap",
             Self::Kill => "kill",
             Self::Growth => "growth",
+            Self::Limits => "limits",
         }
     }
 
@@ -70,6 +73,7 @@ impl Scenario {
             Self::Growth => {
                 "3,000 messages a second at fixed times over Redis, from few clients and many, with few nodes and more"
             }
+            Self::Limits => "redis-benchmark: what Redis does of each, from 50 connections, with entries of 200 bytes",
         }
     }
 
@@ -89,6 +93,7 @@ impl Scenario {
             Self::Swap => swap::run(extent).await,
             Self::Kill => kill::run(extent).await,
             Self::Growth => growth::run(extent).await,
+            Self::Limits => limits::run(extent).await,
         }
     }
 }
