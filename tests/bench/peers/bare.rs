@@ -1,12 +1,12 @@
 //! The floor: socketioxide alone, without a queue, without wasm, with handlers in the program that holds the connections.
 //!
-//! Handlers are plain closures, which run where a message is read: none is overtaken and no task is spawned. Arguments that
-//! are only passed on stay text. Settings that differ from the defaults:
+//! Handlers run where a message is read: none is overtaken and no task is spawned. Arguments that are only passed on stay text. Settings that differ from the defaults:
 //! - `max_buffer_size`: a broadcast drops nothing while a client reads slowly. It costs memory only when it is used.
 //! - `ws_read_buffer_size`, and the allocator, which is plugnode's: see [`READ_BUFFER`].
 
 use std::collections::HashMap;
 use std::fmt;
+use std::marker::PhantomData;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -15,13 +15,15 @@ use benchmark::Order;
 use futures_util::FutureExt;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
-use serde::de::{Deserializer, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, Deserializer, SeqAccess, Visitor};
 use serde::ser::{SerializeTuple, Serializer};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use socketioxide::SocketIo;
+use socketioxide::adapter::LocalAdapter;
 use socketioxide::extract::{AckSender, Data, SocketRef};
-use socketioxide::socket::Sid;
+use socketioxide::handler::{FromMessageParts, MessageHandler, Value};
+use socketioxide::socket::{Sid, Socket};
 use tokio::net::TcpSocket;
 
 use super::probe::answering;
@@ -58,8 +60,9 @@ pub(super) fn serve() {
             .ws_read_buffer_size(READ_BUFFER)
             .build_svc();
         let counters = Arc::<Mutex<HashMap<Sid, u64>>>::default();
+        let own = io.clone();
         io.ns("/", move |socket: SocketRef| {
-            answer(&socket, counters.clone());
+            answer(&socket, own.clone(), counters.clone());
             // What is in an async closure runs later: a quick client's first events would find no handler and be dropped.
             async {}
         });
@@ -79,37 +82,81 @@ pub(super) fn serve() {
 }
 
 /// The words. What cannot be sent because its client is gone is nobody's loss.
-fn answer(socket: &SocketRef, counters: Arc<Mutex<HashMap<Sid, u64>>>) {
-    socket.on("echo", |socket: SocketRef, Data(args): Data<Unparsed>| {
-        let _ = socket.emit("echo", &args);
-    });
-    socket.on("join", |socket: SocketRef, Data(room): Data<String>, ack: AckSender| {
-        socket.join(room);
-        let _ = ack.send("ok");
-    });
-    socket.on("all", |io: SocketIo, Data(args): Data<Unparsed>| {
-        // Nothing is waited for where all clients are here.
-        io.emit("all", &args).now_or_never();
-    });
-    socket.on("room", |socket: SocketRef, Data(args): Data<Unparsed>| {
-        let Some(Ok(room)) = args.0.first().map(|room| serde_json::from_str::<String>(room.get())) else {
+fn answer(socket: &SocketRef, io: SocketIo, counters: Arc<Mutex<HashMap<Sid, u64>>>) {
+    socket.on(
+        "echo",
+        word(|socket, args: Unparsed, _| {
+            let _ = socket.emit("echo", &args);
+        }),
+    );
+    socket.on(
+        "join",
+        word(|socket, room: String, ack| {
+            socket.join(room);
+            let _ = ack.send("ok");
+        }),
+    );
+    socket.on(
+        "all",
+        word(move |_, args: Unparsed, _| {
+            // Nothing is waited for where all clients are here.
+            io.emit("all", &args).now_or_never();
+        }),
+    );
+    socket.on(
+        "room",
+        word(|socket, args: Unparsed, _| {
+            let Some(Ok(room)) = args.0.first().map(|room| serde_json::from_str::<String>(room.get())) else {
+                return;
+            };
+            socket.within(room).emit("room", &args).now_or_never();
+        }),
+    );
+    socket.on(
+        "json",
+        word(|socket, mut order: Order, _| {
+            order.count += 1;
+            let _ = socket.emit("json", &order);
+        }),
+    );
+    socket.on(
+        "count",
+        word(move |socket, number: u64, _| {
+            let count = {
+                let mut counters = counters.lock().expect("nobody panics with it");
+                let counter = counters.entry(socket.id).or_default();
+                *counter += 1;
+                *counter
+            };
+            let _ = socket.emit("count", &(count, number));
+        }),
+    );
+}
+
+/// A handler that runs where the message is read. An async one, as is usual, runs in a task of its own, and so may be
+/// overtaken.
+struct Word<F, T>(F, PhantomData<fn() -> T>);
+
+fn word<T, F: Fn(SocketRef, T, AckSender)>(work: F) -> Word<F, T> {
+    Word(work, PhantomData)
+}
+
+impl<F, T> MessageHandler<LocalAdapter, Word<F, T>> for Word<F, T>
+where
+    F: Fn(SocketRef, T, AckSender) + Send + Sync + 'static,
+    T: DeserializeOwned + 'static,
+{
+    fn call(&self, socket: Arc<Socket>, mut value: Value, ack: Option<i64>) {
+        // What is not as it should be is not answered.
+        let Ok(Data(args)) = Data::from_message_parts(&socket, &mut value, &ack) else {
             return;
         };
-        socket.within(room).emit("room", &args).now_or_never();
-    });
-    socket.on("json", |socket: SocketRef, Data(mut order): Data<Order>| {
-        order.count += 1;
-        let _ = socket.emit("json", &order);
-    });
-    socket.on("count", move |socket: SocketRef, Data(number): Data<u64>| {
-        let count = {
-            let mut counters = counters.lock().expect("nobody panics with it");
-            let counter = counters.entry(socket.id).or_default();
-            *counter += 1;
-            *counter
-        };
-        let _ = socket.emit("count", &(count, number));
-    });
+        let (Ok(sender), Ok(ack)) = (
+            SocketRef::from_message_parts(&socket, &mut value, &ack),
+            AckSender::from_message_parts(&socket, &mut value, &ack),
+        );
+        (self.0)(sender, args, ack);
+    }
 }
 
 impl<'de> Deserialize<'de> for Unparsed {
