@@ -124,7 +124,7 @@ pub(super) const FIGURES: [Figure; 12] = [
         at_least: 2.0,
         scenario: Scenario::Growth,
         measured: "CPU",
-        of: "10000 clients",
+        of: "10,000 clients",
         to: "100 clients",
     },
     Figure {
@@ -168,7 +168,7 @@ impl Verdict {
             Self::Aim => "aim",
             Self::Enough => "enough",
             Self::Short => "**short**",
-            Self::Unknown => "not measured",
+            Self::Unknown => "nothing to compare",
         }
     }
 }

@@ -66,9 +66,10 @@ impl Report {
         Ok(())
     }
 
-    /// The middle round's value of something that was measured.
+    /// The middle round's value of something that was measured, where nothing was lost, doubled or reordered meanwhile.
     fn median(&self, scenario: Scenario, key: &str, what: &str) -> Option<f64> {
-        self.rows(scenario).iter().find(|row| row.key == key)?.median(what)
+        let row = self.rows(scenario).iter().find(|row| row.key == key)?;
+        row.is_clean().then(|| row.median(what))?
     }
 
     /// What a scenario measured; nothing when it did not run.

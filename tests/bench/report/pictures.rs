@@ -83,19 +83,20 @@ fn growth(report: &Report) -> Chart {
     }
 }
 
-/// Those of one process, and those over Redis.
+/// Those of one process, and those over Redis; of the latter, those with another load by themselves.
 fn grouped(report: &Report, scenario: Scenario, values: fn(&Row) -> Vec<f64>) -> Vec<Group> {
-    let group = |heading: &str, over_redis: bool| {
-        let rows = report
-            .rows(scenario)
-            .iter()
-            .filter(|row| is_over_redis(row) == over_redis);
+    let group = |heading: &str, belongs: fn(&Row) -> bool| {
+        let rows = report.rows(scenario).iter().filter(|row| belongs(row));
         Group {
             heading: heading.to_owned(),
             bars: bars(rows, values),
         }
     };
-    let groups = [group("in one process", false), group("over Redis", true)];
+    let groups = [
+        group("in one process", |row| !is_over_redis(row)),
+        group("over Redis", |row| is_over_redis(row) && !row.server.contains(": ")),
+        group("over Redis, each of 100 clients", |row| row.server.contains(": ")),
+    ];
     groups.into_iter().filter(|group| !group.bars.is_empty()).collect()
 }
 
@@ -110,7 +111,8 @@ fn bars<'a>(rows: impl IntoIterator<Item = &'a Row>, values: impl Fn(&Row) -> Ve
 fn bar(row: &Row, values: Vec<f64>) -> Option<Bar> {
     let measured = !values.is_empty() && values.iter().all(|value| value.is_finite());
     measured.then(|| Bar {
-        label: row.server.clone(),
+        // What follows is in the heading.
+        label: row.server.split(": ").next().unwrap_or_default().to_owned(),
         values,
         ours: row.key.starts_with("memory") || row.key.starts_with("redis"),
     })

@@ -13,10 +13,10 @@ pub(super) fn report(report: &Report) -> String {
     let extent = report.extent;
     let _ = writeln!(
         text,
-        "One run of `make bench`: servers in turn under the same load, medians of {} rounds of {} s (3 rounds where one takes \
-         long).\n\n{}\nThe load shares the machine with the servers: read the ratios.\n",
-        extent.rounds,
+        "One run of `make bench`: servers in turn under the same load, medians of rounds of {} s each, {} of them (at most 3 \
+         where one takes long).\n\n{}\nThe load shares the machine with the servers: read the ratios.\n",
         extent.time.as_secs_f64(),
+        extent.rounds,
         report.machine.describe()
     );
     text += &figures(report);

@@ -9,27 +9,37 @@ use crate::talk::{Talk, paced};
 
 /// Messages a second, of all clients.
 const RATE: f64 = 3_000.0;
-const CLIENTS: [usize; 3] = [100, 1_000, 10_000];
-/// Nodes of each kind, io and app, with the clients in the middle.
-const NODES: [(usize, usize); 4] = [(1, 1), (1, 2), (1, 4), (3, 1)];
+const CLIENTS: [(usize, &str); 3] = [
+    (100, "100 clients"),
+    (1_000, "1,000 clients"),
+    (10_000, "10,000 clients"),
+];
+/// How many hold connections, and how many handle what comes by them.
+const NODES: [(usize, usize, &str); 4] = [
+    (1, 1, "1 io-node, 1 app-node"),
+    (1, 2, "1 io-node, 2 app-nodes"),
+    (1, 4, "1 io-node, 4 app-nodes"),
+    (3, 1, "3 io-nodes, 1 app-node"),
+];
+const CLIENTS_OF_NODES: usize = 1_000;
 
 pub(super) async fn run(extent: Extent) -> anyhow::Result<Vec<Row>> {
     let extent = extent.at_most(3);
     let mut rows = Vec::new();
     {
         let mut entrants = Vec::new();
-        for clients in CLIENTS {
+        for (_, name) in CLIENTS {
             let start = async |folder: &Path| peers::redis(folder, 1, 1).await;
-            entrants.push(Entrant::start(format!("{clients} clients"), start).await);
+            entrants.push(Entrant::start(name, start).await);
         }
-        rows.extend(with(extent, &entrants, |place| CLIENTS[place]).await?);
+        rows.extend(with(extent, &entrants, |place| CLIENTS[place].0).await?);
     }
     let mut entrants = Vec::new();
-    for (io, app) in NODES {
+    for (io, app, name) in NODES {
         let start = async |folder: &Path| peers::redis(folder, io, app).await;
-        entrants.push(Entrant::start(format!("{io} io, {app} app"), start).await);
+        entrants.push(Entrant::start(name, start).await);
     }
-    rows.extend(with(extent, &entrants, |_| CLIENTS[1]).await?);
+    rows.extend(with(extent, &entrants, |_| CLIENTS_OF_NODES).await?);
     Ok(rows.into_iter().map(Row::known_by_key).collect())
 }
 
