@@ -14,7 +14,9 @@ pub(super) fn report(report: &Report) -> String {
     let _ = writeln!(
         text,
         "One run of `make bench`: servers in turn under the same load, medians of rounds of {} s each, {} of them (at most 3 \
-         where one takes long).\n\n{}\nThe load shares the machine with the servers: read the ratios.\n",
+         where one takes long).\n\n{}\nCPU is what a server used for one message, `load` what the clients themselves used, who \
+         share the machine: read the ratios. An account is of all that should have come; it is clean when everything did, \
+         once, and in order.\n",
         extent.time.as_secs_f64(),
         extent.rounds,
         report.machine.describe()
