@@ -38,25 +38,29 @@ pub(super) async fn run(extent: Extent) -> anyhow::Result<Vec<Row>> {
         ..extent.at_most(3)
     };
     // Connections, caches and the first artifacts are nobody's round.
-    tokio::try_join!(talk(&quiet, extent), deploy_for(&console, extent.time / 2))?;
+    storm(&stormy, &console, extent).await?;
     for number in 1..=extent.rounds {
         eprintln!("   round {number} of {}", extent.rounds);
-        rows[0].add(talk(&quiet, extent).await?);
-        let (mut round, deploys) = tokio::try_join!(
-            talk(&stormy, extent),
-            deploy_for(&console, extent.warm_up() + extent.time)
-        )?;
-        let slowest = deploys.iter().max().copied().unwrap_or_default();
-        round.say("deploys", "", deploys.len() as f64);
-        round.say("slowest deploy", "s", slowest.as_secs_f64());
-        rows[1].add(round);
+        let (crowd, _) = paced(&quiet, CLIENTS, RATE, &Talk::echo()).await?;
+        rows[0].add(crowd.round(&quiet, extent, "messages").await);
+        rows[1].add(storm(&stormy, &console, extent).await?);
     }
     Ok(rows)
 }
 
-async fn talk(server: &Server, extent: Extent) -> anyhow::Result<Round> {
+/// A round with deploys. Clients talk until the last of them is through, as a node is there by its first use of it.
+async fn storm(server: &Server, console: &Console, extent: Extent) -> anyhow::Result<Round> {
     let (crowd, _) = paced(server, CLIENTS, RATE, &Talk::echo()).await?;
-    Ok(crowd.round(server, extent, "messages").await)
+    let deploys = deploy_for(console, extent.warm_up() + extent.time);
+    let (window, deploys) = tokio::join!(crowd.watch(server, extent), deploys);
+    let (latency, deploys) = (crowd.field.latency.percentiles(), deploys?);
+    let mut round = Round::of(crowd.close().await);
+    window.tell(&mut round, "messages");
+    round.latency(latency);
+    round.say("deploys", "", deploys.len() as f64);
+    let slowest = deploys.iter().max().copied().unwrap_or_default();
+    round.say("slowest deploy", "s", slowest.as_secs_f64());
+    Ok(round)
 }
 
 /// Another build each second, and how long it took until the last node used it.
