@@ -45,12 +45,11 @@ soak: ## Faults under load, in random order, for SOAK_MINUTES (30); stops at the
 bench: ## Measure: a call into a handler, a fresh instance, echo beside a bare socketioxide and over Redis beside Node, deploys under load
 	@.ci/setup-wasm
 	@.ci/setup-tests redis npm
-	@.ci/build-guests echo
+	@.ci/build-guests echo benchmark
 	@.ci/build-host release
 	@echo "== benchmarks (the first time builds them optimised: some minutes)"
 	@cargo bench -p plugnode --bench handler
 	@cargo bench -p plugnode-tests --bench echo
-	@cargo bench -p plugnode-tests --bench redis
 	@cargo bench -p plugnode-tests --bench swap
 
 lint: ## Formatting, and clippy without a warning
