@@ -99,7 +99,7 @@ impl Order {
             total: 345.95,
             paid: true,
             voucher: None,
-            note: "Please ring the bell twice, and leave everything with the porter if nobody comes to the door."
+            note: "Please ring the bell twice, and leave everything with the porter if nobody comes to the door. The lamp is for the second floor, where Mr Babbage works at night."
                 .into(),
         }
     }

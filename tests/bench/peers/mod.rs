@@ -46,7 +46,7 @@ pub(crate) fn take_part() -> Option<ExitCode> {
     Some(ExitCode::SUCCESS)
 }
 
-/// The name of a thing of `examples/benchmark` that `json` takes: about a kilobyte of JSON, by its number, with 1 in `count`.
+/// What `json` takes: an order of this number, a kilobyte of JSON that begins with `{"id":NUMBER,"count":1,`.
 pub(crate) fn order(id: u64) -> String {
     serde_json::to_string(&benchmark::Order::numbered(id)).expect("it can be written")
 }
