@@ -24,7 +24,7 @@ use tokio::process::Command;
 pub(crate) use self::plugnode::{Handler, memory, redis};
 pub(crate) use bare::bare;
 pub(crate) use node::{node, node_alone};
-pub(crate) use queue::{QueueLimit, queue_limit};
+pub(crate) use queue::queue_limit;
 
 use crate::server::Process;
 
