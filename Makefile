@@ -42,16 +42,14 @@ soak: ## Faults under load, in random order, for SOAK_MINUTES (30); stops at the
 	@.ci/build-host dev
 	@PLUGNODE_BIN=$(CURDIR)/target/debug/plugnode exec target/debug/plugnode-soak
 
-bench: ## Measure: a call into a handler, a fresh instance, echo beside a bare socketioxide and over Redis beside Node, deploys under load
+bench: ## Measure plugnode beside its peers, in one run of some 20 minutes: tests/bench/results (BENCH="echo idle" for a part)
 	@.ci/setup-wasm
 	@.ci/setup-tests redis npm
-	@.ci/build-guests echo
+	@.ci/build-guests benchmark echo
 	@.ci/build-host release
 	@echo "== benchmarks (the first time builds them optimised: some minutes)"
-	@cargo bench -p plugnode --bench handler
-	@cargo bench -p plugnode-tests --bench echo
-	@cargo bench -p plugnode-tests --bench redis
-	@cargo bench -p plugnode-tests --bench swap
+	@[[ -n "$(BENCH)" ]] || cargo bench --quiet -p plugnode --bench handler
+	@cargo bench --quiet -p plugnode-tests --bench bench -- $(BENCH)
 
 lint: ## Formatting, and clippy without a warning
 	@echo "== formatting"

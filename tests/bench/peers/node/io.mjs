@@ -1,19 +1,17 @@
 // Holds the connections: socket.io 4, whose clients' messages go into a Redis stream and whose answers come back by the
-// streams adapter. The io half of the same job as plugnode's echo, built the usual way; knows nothing of what app.mjs does.
+// streams adapter. The io half of the same job as plugnode's, built the usual way; knows nothing of what app.mjs does.
 //
 // node io.mjs REDIS_URL; says on stderr where it listens.
 
-import { createServer } from "node:http";
 import { Redis } from "ioredis";
-import { Server } from "socket.io";
 import { createAdapter } from "@socket.io/redis-streams-adapter";
+import { listen, serve } from "./options.mjs";
+import { ADAPTER, INBOX, STREAM_LENGTH } from "./streams.mjs";
 
-// Commands do not wait for each other's answers. Automatic pipelining was tried: it spares Redis a third and costs Node more.
+// Commands do not wait for each other's answers. Automatic pipelining was tried, here and in app.mjs, in four runs: it spares
+// Redis a third, and in three of them cost Node more than that and halved the messages a second.
 const redis = new Redis(process.argv[2]);
-const server = createServer();
-// Batches beyond the default of 100 and plain JSON are cheaper here; nothing binary is sent.
-const adapter = createAdapter(redis, { readCount: 500, onlyPlaintext: true });
-const io = new Server(server, { transports: ["websocket"], serveClient: false, adapter });
+const { io, server } = serve({ adapter: createAdapter(redis, ADAPTER) });
 
 // Acknowledgements that clients wait for. The worker answers by number, to all io processes; a foreign number is not here.
 const waiting = new Map();
@@ -28,7 +26,7 @@ io.on("connection", (socket) => {
       waiting.set(ack, args.pop());
     }
     redis
-      .xadd("inbox", "MAXLEN", "~", 100_000, "*", "client", socket.id, "event", event, "args", JSON.stringify(args), "ack", ack)
+      .xadd(INBOX, "MAXLEN", "~", STREAM_LENGTH, "*", "client", socket.id, "event", event, "args", JSON.stringify(args), "ack", ack)
       .catch((error) => {
         console.error(`a message was not taken: ${error.message}`);
         waiting.delete(ack);
@@ -42,4 +40,4 @@ io.on("ack", (ack, args) => {
   waiting.delete(ack);
 });
 
-server.listen(0, "127.0.0.1", () => console.error(`listening on http://127.0.0.1:${server.address().port}`));
+listen(server);

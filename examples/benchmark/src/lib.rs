@@ -1,0 +1,118 @@
+//! What is measured: the handler of `make bench`, as a component and natively in a program that embeds plugnode.
+//!
+//! Each word, that is, each event, asks for one kind of work, and every peer of the benchmark answers it with the same
+//! text; [`Benchmark::on_message`] is the list. What is only passed on is never parsed. `count` needs bucket `default`.
+
+mod order;
+
+use plugnode_sdk::prelude::*;
+use plugnode_sdk::{all, kv, to};
+
+pub use order::Order;
+
+/// Where clients' counters are.
+const BUCKET: &str = "default";
+
+/// The handler.
+#[derive(Default)]
+pub struct Benchmark;
+
+impl Handler for Benchmark {
+    fn on_message(&mut self, client: &Client, message: &Incoming) -> Result {
+        match message.event.as_str() {
+            // (…): comes back.
+            "echo" => client.emit("echo", &message.payload)?,
+            // (…): goes to every client.
+            "all" => all().emit("all", &message.payload)?,
+            // (room, …): goes to every client in that channel.
+            "room" => to(message.arg::<String>(0)?).emit("room", &message.payload)?,
+            // (room): joins the channel.
+            "join" => {
+                client.join(message.arg::<String>(0)?)?;
+                message.ack("ok")?;
+            }
+            // (order): comes back with one more in `count`.
+            "json" => {
+                let mut order: Order = message.arg(0)?;
+                order.count += 1;
+                client.emit("json", &order)?;
+            }
+            // (n): how often the client has asked, and n.
+            "count" => {
+                let bucket = kv::open(BUCKET)?;
+                let count = bucket.get::<u64>(client.id())?.unwrap_or_default() + 1;
+                bucket.set(client.id(), &count)?;
+                client.emit("count", (count, message.arg::<u64>(0)?))?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+plugnode_sdk::export!(Benchmark);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use plugnode_sdk::Payload;
+    use plugnode_sdk::test::{Kit, Sent};
+
+    fn kit() -> Kit<Benchmark> {
+        let mut app = Kit::new().with_value(BUCKET, "of nobody", 0);
+        app.connect("ada");
+        app.connect("bob");
+        app
+    }
+
+    #[test]
+    fn an_echo_comes_back_in_its_very_text() {
+        let mut app = kit();
+        let odd = Payload {
+            json: r#"[ 1.0e2, "\u0041" ]"#.into(),
+            attachments: Vec::new(),
+        };
+        app.message("ada", "echo", &odd);
+        assert_eq!(app.sent_to("ada")[0].event, "echo");
+        assert_eq!(app.sent_to("ada")[0].payload.json, odd.json);
+        assert!(app.sent_to("bob").is_empty());
+    }
+
+    #[test]
+    fn all_goes_to_all_and_a_room_to_those_in_it() {
+        let mut app = kit();
+        app.message("ada", "all", ("x", 1));
+        let answer = app.ask("bob", "join", "red").expect("a join is acknowledged");
+        assert_eq!(answer.json, r#"["ok"]"#);
+        app.message("ada", "room", ("red", 2));
+        assert_eq!(app.sent_to("ada"), [Sent::new("all", ("x", 1))]);
+        let both = [Sent::new("all", ("x", 1)), Sent::new("room", ("red", 2))];
+        assert_eq!(app.sent_to("bob"), both);
+    }
+
+    #[test]
+    fn an_order_comes_back_with_one_more() {
+        let mut app = kit();
+        let order = Order::numbered(7);
+        app.message("ada", "json", &order);
+        let text = app.sent_to("ada")[0].payload.json.clone();
+        assert_eq!(
+            text,
+            format!("[{}]", order.to_json().replace(r#""count":1,"#, r#""count":2,"#))
+        );
+    }
+
+    #[test]
+    fn each_client_has_a_counter() {
+        let mut app = kit();
+        for n in [10, 11] {
+            app.message("ada", "count", n);
+        }
+        app.message("bob", "count", 12);
+        assert_eq!(
+            app.sent_to("ada"),
+            [Sent::new("count", (1, 10)), Sent::new("count", (2, 11))]
+        );
+        assert_eq!(app.sent_to("bob"), [Sent::new("count", (1, 12))]);
+    }
+}
