@@ -55,7 +55,7 @@ pub(super) async fn run(
                 offering = None;
                 waiting.offered(refused?);
             }
-            () = async { sleep_until(next_offer.expect("guarded")).await }, if next_offer.is_some() => {
+            () = async { until(next_offer.expect("guarded")).await }, if next_offer.is_some() => {
                 let batch = waiting.offer();
                 if !batch.is_empty() {
                     offering = Some(Box::pin(offer(batch, inbox.clone())));
@@ -71,6 +71,13 @@ pub(super) async fn run(
         offering.await?;
     }
     Ok(())
+}
+
+/// Waits, and not at all for what is past: a timer would take that to the next millisecond.
+async fn until(moment: Instant) {
+    if moment > Instant::now() {
+        sleep_until(moment).await;
+    }
 }
 
 /// Offers events to the transport, lets the sessions of accepted ones know, and returns the refused ones.
