@@ -15,7 +15,7 @@ use super::connection::Link;
 use super::io_side::Place;
 use super::keys::Shard;
 use super::membership::Member;
-use super::stream::{Entry, EntryId, read, read_safe};
+use super::stream::{Entry, EntryId, read_between};
 use super::wire::decode;
 use crate::counts;
 use crate::message::Command;
@@ -80,12 +80,14 @@ impl Reader {
     /// Reads until nobody listens any more.
     async fn run(self) {
         let mut last = EntryId::default();
+        let mut trimmed = last;
         let mut connections = self.link.connections();
         loop {
             let entries = tokio::select! {
                 () = self.commands.closed() => return,
-                entries = self.next(last) => entries,
+                entries = self.next(last, trimmed) => entries,
             };
+            trimmed = last;
             if self.link.connections() != connections {
                 connections = self.link.connections();
                 last = self.not_beyond(last).await;
@@ -101,26 +103,28 @@ impl Reader {
                 return;
             }
             last = newest;
-            let mut trim = ::redis::cmd("XTRIM");
-            trim.arg(&self.key[..]).arg("MINID").arg(last.next().to_string());
-            self.redis.link.ask::<()>(&trim).await;
         }
     }
 
-    async fn next(&self, last: EntryId) -> Vec<Entry> {
-        let streams = [(self.key.clone(), last)];
-        let found = match &self.redis.durability {
-            None => read(&self.link, ENTRIES, &streams).await,
+    /// Reads on behind the last entry, and takes out what was read before, up to there.
+    async fn next(&self, last: EntryId, trimmed: EntryId) -> Vec<Entry> {
+        let trim = (trimmed < last).then(|| {
+            let mut trim = ::redis::cmd("XTRIM");
+            trim.arg(&self.key[..]).arg("MINID").arg(last.next().to_string());
+            trim
+        });
+        let stream = (self.key.clone(), last);
+        match &self.redis.durability {
+            None => read_between(&self.link, trim, ENTRIES, stream, &[], |_| true).await,
             // A command that was heard cannot be taken back when the server that alone knew of it is gone.
             Some(durability) => {
                 let following = durability.commands(&self.shard);
-                read_safe(&self.link, ENTRIES, &streams, &following, |safe| {
+                read_between(&self.link, trim, ENTRIES, stream, &following, |safe| {
                     durability.is_met(safe)
                 })
                 .await
             }
-        };
-        found.into_iter().flat_map(|(_, entries)| entries).collect()
+        }
     }
 
     /// Where to go on after another connection: where this reader was, unless the server has lost what it had.

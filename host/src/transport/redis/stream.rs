@@ -71,27 +71,31 @@ pub(super) async fn read(link: &Link, count: usize, streams: &[(Bytes, EntryId)]
     by_stream(link.ask(&command(count, streams)).await)
 }
 
-/// The same, of what is safe alone: what is not, is found again later. `following` asks behind the read whether it is.
-pub(super) async fn read_safe(
+/// The same of one stream, in one round trip with what is done before. `following` asks behind the read whether what was read
+/// is safe; what is not, is found again later.
+pub(super) async fn read_between(
     link: &Link,
+    before: Option<Cmd>,
     count: usize,
-    streams: &[(Bytes, EntryId)],
+    stream: (Bytes, EntryId),
     following: &[Cmd],
     is_safe: impl Fn(&[Value]) -> bool,
-) -> Vec<(Bytes, Vec<Entry>)> {
+) -> Vec<Entry> {
     let mut commands = redis::pipe();
-    commands.add_command(command(count, streams));
-    for command in following {
-        commands.add_command(command.clone());
+    let place = usize::from(before.is_some());
+    let reading = command(count, &[stream]);
+    for command in before.into_iter().chain([reading]).chain(following.iter().cloned()) {
+        commands.add_command(command);
     }
     let mut answers = link.ask_all(&commands).await;
-    if answers.is_empty() {
+    if answers.len() <= place {
         return Vec::new();
     }
-    let safe = answers.split_off(1);
-    match answers.pop().map(by_stream) {
-        Some(found) if !found.is_empty() && is_safe(&safe) => found,
-        _ => Vec::new(),
+    let safe = answers.split_off(place + 1);
+    let found = answers.pop().map(by_stream).unwrap_or_default();
+    match is_safe(&safe) {
+        true => found.into_iter().flat_map(|(_, entries)| entries).collect(),
+        false => Vec::new(),
     }
 }
 
