@@ -2,6 +2,7 @@
 //! by which it begins, ends, and hands over what it has in memory. What runs its code is its `body`.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -135,10 +136,9 @@ impl Instance {
             attempt = job.attempt,
         );
         // A panic is a bug of this host, and yet no reason to lose the event or the instance's task.
-        let handled = AssertUnwindSafe(self.try_handle(job, introduce))
-            .catch_unwind()
-            .instrument(span)
-            .await;
+        // In its place: a future that is handed on is copied each time, and this is a large one.
+        let handling = pin!(self.try_handle(job, introduce));
+        let handled = AssertUnwindSafe(handling).catch_unwind().instrument(span).await;
         let ruin = match handled {
             Ok(Ok((instance, result))) => return (result, Some(instance)),
             Ok(Err(ruin)) => ruin,
@@ -184,8 +184,11 @@ impl Instance {
                 traceparent: None,
                 extra: &[],
             };
-            let calling = self.body.handle(call, context);
-            answer = match tokio::time::timeout_at((deadline + GRACE).into(), calling).await {
+            let called = {
+                let calling = pin!(self.body.handle(call, context));
+                tokio::time::timeout_at((deadline + GRACE).into(), calling).await
+            };
+            answer = match called {
                 Ok(Ok(answer)) => answer,
                 Ok(Err(ruin)) => return Err(self.ruined(ruin)),
                 Err(_) => {

@@ -50,7 +50,8 @@ pub(crate) async fn memory(folder: &Path, handler: Handler) -> Server {
 pub(crate) async fn redis(folder: &Path, io: usize, app: usize) -> Server {
     let (redis, port) = redis_server(folder).await;
     configure(folder, &url(port));
-    let start = |role| move |_| run(role, &["--role", role], folder);
+    // Three processes or more share two processors: each has one thread for its work, as each process of Node has.
+    let start = |role| move |_| run_with(role, &["--role", role], folder, &[("TOKIO_WORKER_THREADS", "1")]);
     let mut io: Vec<Process> = (0..io).map(start("io-node")).collect();
     let mut app: Vec<Process> = (0..app).map(start("app-node")).collect();
     let mut ports = Vec::new();
@@ -83,8 +84,13 @@ fn configure(folder: &Path, transport: &str) {
 }
 
 fn run(name: &'static str, arguments: &[&str], folder: &Path) -> Process {
+    run_with(name, arguments, folder, &[])
+}
+
+fn run_with(name: &'static str, arguments: &[&str], folder: &Path, environment: &[(&str, &str)]) -> Process {
     let mut command = Command::new(binary());
     command.args(["run", "-c", "plugnode.toml"]).args(arguments);
+    command.envs(environment.iter().copied());
     Process::start(name, command, folder)
 }
 

@@ -4,6 +4,7 @@
 //! for each other.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,6 +75,8 @@ async fn work_on(
     let mut work = Work::new(apps, retries, done, handling.clone());
     let mut reading = true;
     let mut batch = Vec::with_capacity(BATCH);
+    // Waited for once and not once an event: all partitions of the node share what wakes it.
+    let mut stopped = pin!(stopping.cancelled());
     while reading || !work.running.is_empty() {
         let room = work.in_hand() < IN_HAND;
         let retry = work.next_retry();
@@ -87,7 +90,7 @@ async fn work_on(
                 commit(commits, &mut work, outcomes, reading).await?;
             }
             () = async { sleep_until(retry.expect("guarded")).await }, if retry.is_some() => work.retry_due(),
-            () = stopping.cancelled(), if reading => reading = work.stop(),
+            () = &mut stopped, if reading => reading = work.stop(),
             deliveries = log.next(), if reading && room => match deliveries? {
                 Some(deliveries) => {
                     let outcomes = deliveries.into_iter().filter_map(|delivery| work.take(delivery)).collect();
