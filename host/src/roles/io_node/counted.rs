@@ -108,10 +108,8 @@ fn events_that_clients_send() {
 #[inline(never)]
 fn counted_events_that_clients_send(events: &mut Events, member: &Arc<Member>, payloads: Vec<Payload>) -> usize {
     let mut waiting = Waiting::default();
-    let mut number = 0;
-    for args in payloads {
+    for (number, args) in (0..).zip(payloads) {
         member.take_in(Text::from_static("say"), args, Some(number));
-        number += 1;
     }
     while let Ok(taken) = events.try_recv() {
         waiting.push(taken);
