@@ -1,7 +1,7 @@
 # The few commands a person needs. Each brings what it needs first, says what it does, and is quick the second time.
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test soak bench lint clean
+.PHONY: help build demo test counts soak bench lint clean
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 
 SHELL := bash
@@ -34,6 +34,10 @@ test: ## All tests, from nothing: tools, Redis, Valkey, Chromium, packages of np
 	@.ci/build-component-guest chat
 	@.ci/build-host dev
 	@.ci/test
+
+counts: ## How many instructions hot functions take, beside what was recorded; a part of the tests
+	@.ci/setup-tests valgrind
+	@.ci/counts
 
 soak: ## Faults under load, in random order, for SOAK_MINUTES (30); stops at the first violation and says its seed
 	@.ci/setup-wasm

@@ -25,6 +25,8 @@ pub mod admin;
 mod arbitrary;
 pub mod cli;
 pub mod config;
+#[cfg(test)]
+mod counted;
 pub mod counts;
 pub mod embed;
 pub mod http;

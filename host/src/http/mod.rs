@@ -6,6 +6,8 @@
 
 mod body;
 mod connection;
+#[cfg(test)]
+mod counted;
 mod frames;
 mod handshake;
 mod head;

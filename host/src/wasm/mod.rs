@@ -13,6 +13,8 @@ mod bindings;
 mod body;
 mod capability;
 mod compiler;
+#[cfg(test)]
+mod counted;
 mod engine;
 mod exports;
 mod failure;

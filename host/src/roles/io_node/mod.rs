@@ -12,6 +12,8 @@ mod args;
 mod attributes;
 mod clients;
 mod codec;
+#[cfg(test)]
+mod counted;
 mod delivery;
 mod directory;
 mod entrance;

@@ -480,3 +480,6 @@ fn weight(packet: &Encoded) -> usize {
         Value::Bytes(data) => data.len(),
     }
 }
+
+#[cfg(test)]
+mod counted;

@@ -4,6 +4,8 @@
 //! gives all outboxes one order without further thought; it is held for moments and never across an await.
 
 mod app_side;
+#[cfg(test)]
+mod counted;
 mod io_side;
 mod partition;
 mod registry;

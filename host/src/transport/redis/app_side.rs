@@ -512,4 +512,6 @@ fn found(field: &str, event: Bytes) -> Option<Found> {
 }
 
 #[cfg(test)]
+mod counted;
+#[cfg(test)]
 mod tests;

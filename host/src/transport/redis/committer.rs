@@ -422,3 +422,6 @@ impl<'a> Outboxes<'a> {
         entries
     }
 }
+
+#[cfg(test)]
+mod counted;

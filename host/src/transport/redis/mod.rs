@@ -11,6 +11,8 @@ mod batch;
 mod committer;
 mod components;
 mod connection;
+#[cfg(test)]
+mod counted;
 mod dead;
 mod durability;
 mod gather;

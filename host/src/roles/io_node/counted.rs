@@ -1,0 +1,158 @@
+//! Counted: from what a client sent to an event, and from a command to what clients are sent. See `crate::counted`.
+
+use std::sync::Arc;
+
+use http::Request;
+use socketioxide_core::Str;
+
+use super::args;
+use super::clients::{Clients, Common};
+use super::codec::{Codec, Content, Encoding, Unfinished};
+use super::directory::Directory;
+use super::hooks::Hooks;
+use super::incarnation::{Events, Gate};
+use super::member::Member;
+use super::opening::Opening;
+use super::session::{Bounds, Session};
+use super::waiting::Waiting;
+use crate::counted::{io_node, payload};
+use crate::message::{Audience, Channel, EventKind, Payload, Scope, Selection, Text};
+
+/// How many clients hear a broadcast.
+const AUDIENCE: usize = 500;
+
+/// An io-node's inside without sockets and without a cluster.
+struct Inside {
+    clients: Arc<Clients>,
+    directory: Arc<Directory>,
+    events: Events,
+}
+
+impl Inside {
+    fn new() -> Self {
+        let gate = Gate::new();
+        let (_, events) = gate.open();
+        let common = Arc::new(Common {
+            io_node: io_node(),
+            codec: codec(),
+            gate,
+            max_channels: 10,
+            hooks: Hooks::default(),
+        });
+        Self {
+            clients: Clients::new("/chat".into(), None, common.clone()),
+            directory: Directory::new(Vec::new(), common).expect("no two are the same"),
+            events,
+        }
+    }
+
+    /// A client that is connected, and whose connection has been heard of.
+    fn member(&mut self) -> Arc<Member> {
+        let request = Request::get("/socket.io/?EIO=4&transport=websocket").body(());
+        let opening = Opening::of(&request.expect("it is a request"), None);
+        let bounds = Bounds {
+            waiting: 1 << 20,
+            unsent: 1 << 20,
+            events_per_second: None,
+        };
+        let session = Session::of_nobody(bounds, opening);
+        let connection = EventKind::Connection(Box::new(session.opening.handshake(None)));
+        let member = Member::new(&self.clients, &self.directory, &session, Text::from_static("{}"));
+        member.enter(connection);
+        let taken = self.events.try_recv().expect("it has connected");
+        taken.source.went_on(taken.event.size());
+        member
+    }
+}
+
+fn codec() -> Codec {
+    Codec::new(Encoding::Json, 1_000)
+}
+
+#[test]
+fn packets_that_clients_send() {
+    let packets: Vec<Str> = (0..256)
+        .map(|number| {
+            let args = payload(number).json;
+            Str::from(format!("2/chat,{number}[\"say\",{}", &args[1..]))
+        })
+        .collect();
+    let read = counted_packets_that_clients_send(&codec(), packets);
+    assert_eq!(read.len(), 256);
+    assert_eq!(read[7], (Text::from_static("say"), payload(7)));
+}
+
+#[inline(never)]
+fn counted_packets_that_clients_send(codec: &Codec, packets: Vec<Str>) -> Vec<(Text, Payload)> {
+    let unfinished = Unfinished::default();
+    let mut events = Vec::with_capacity(packets.len());
+    for packet in packets {
+        let read = codec.read_text(&unfinished, packet).expect("it is well formed");
+        let Content::Event((text, attachments), Some(_)) = read.expect("it is complete").content else {
+            panic!("it is an event that asks for an acknowledgement");
+        };
+        events.push(args::read_event(&text, attachments).expect("it is well formed"));
+    }
+    events
+}
+
+#[test]
+fn events_that_clients_send() {
+    let mut inside = Inside::new();
+    let member = inside.member();
+    let payloads: Vec<Payload> = (0..256).map(payload).collect();
+    let offered = counted_events_that_clients_send(&mut inside.events, &member, payloads);
+    assert_eq!(offered, 256);
+}
+
+#[inline(never)]
+fn counted_events_that_clients_send(events: &mut Events, member: &Arc<Member>, payloads: Vec<Payload>) -> usize {
+    let mut waiting = Waiting::default();
+    for (number, args) in (0..).zip(payloads) {
+        member.take_in(Text::from_static("say"), args, Some(number));
+    }
+    while let Ok(taken) = events.try_recv() {
+        waiting.push(taken);
+    }
+    let batch = waiting.offer();
+    for taken in &batch {
+        taken.source.went_on(taken.event.size());
+    }
+    waiting.offered(Vec::new());
+    batch.len()
+}
+
+#[test]
+fn a_broadcast_to_a_channel() {
+    let mut inside = Inside::new();
+    let lobby = Channel::from("lobby");
+    let members: Vec<Arc<Member>> = (0..AUDIENCE).map(|_| inside.member()).collect();
+    for member in &members {
+        let subscribed = inside.clients.subscribe(&member.id, std::slice::from_ref(&lobby));
+        assert!(subscribed.is_ok(), "it is the first channel");
+    }
+    let to = Audience {
+        namespace: "/chat".into(),
+        to: Scope::Only(Selection {
+            clients: Vec::new(),
+            channels: vec![lobby],
+        }),
+        except: Selection::default(),
+    };
+    let heard = counted_a_broadcast_to_a_channel(&inside.clients, &to, &payload(0));
+    assert_eq!(heard, 8 * AUDIENCE);
+}
+
+#[inline(never)]
+fn counted_a_broadcast_to_a_channel(clients: &Clients, to: &Audience, args: &Payload) -> usize {
+    let mut heard = 0;
+    for _ in 0..8 {
+        let audience = clients.audience(to);
+        let packet = clients.common.codec.event(&to.namespace, "said", args, None);
+        for member in audience {
+            member.push(packet.clone());
+            heard += 1;
+        }
+    }
+    heard
+}

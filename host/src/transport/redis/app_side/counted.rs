@@ -1,0 +1,20 @@
+//! For counted tests: a lease that nobody has given. See `crate::counted`.
+
+use super::*;
+
+impl Hold {
+    /// Of the first partition, of which nothing is committed.
+    pub(in crate::transport::redis) fn of_nobody() -> Arc<Self> {
+        let over = Over {
+            revoked: CancellationToken::new(),
+            lost: CancellationToken::new(),
+        };
+        Arc::new(Self {
+            partition: Partition(0),
+            lease: "app-1#1/1".into(),
+            over: Arc::new(over),
+            progress: Mutex::default(),
+            returns: mpsc::unbounded_channel().0,
+        })
+    }
+}

@@ -1,0 +1,80 @@
+//! Counted: putting a call together that commits. See `crate::counted`.
+
+use super::*;
+use crate::counted::{answer, io_node, message};
+use crate::shutdown::Shutdown;
+use crate::transport::redis::connection::{Link, Server};
+use crate::transport::redis::keys::Layout;
+use crate::transport::redis::{RedisSettings, TlsFiles, client_key};
+
+/// How many outcomes go together.
+const TOGETHER: usize = 64;
+
+#[test]
+fn a_call_that_commits() {
+    let redis = unconnected();
+    let hold = Hold::of_nobody();
+    let rounds: Vec<Vec<Settled>> = (0..8)
+        .map(|round| (round * TOGETHER..(round + 1) * TOGETHER).map(settled).collect())
+        .collect();
+    for outcome in rounds.iter().flatten() {
+        assert!(hold.progress().meet(outcome.number, None), "it is new");
+    }
+    let shard = redis.layout.shard(0);
+    let arguments = counted_a_call_that_commits(&redis, &shard, &hold, rounds);
+    assert!(arguments > 8 * 10, "{arguments}");
+    assert_eq!(hold.progress().to_string(), "512 512");
+}
+
+#[inline(never)]
+fn counted_a_call_that_commits(redis: &Redis, shard: &Shard, hold: &Arc<Hold>, rounds: Vec<Vec<Settled>>) -> usize {
+    let mut made = 0;
+    for outcomes in rounds {
+        let mut part = Part::new(hold.clone());
+        part.add(outcomes, None);
+        let mut call = CommitCall::new(redis, shard);
+        call.add(&part);
+        let (keys, arguments) = call.finish();
+        made += keys.len() + arguments.len();
+    }
+    made
+}
+
+/// The outcome of a message that was echoed.
+fn settled(number: usize) -> Settled {
+    Settled {
+        client: client_key(&message(number)),
+        io_node: Some(io_node()),
+        commands: vec![(Target::Node(io_node()), vec![answer(number)])],
+        ..Settled::nothing(1 + number as u64)
+    }
+}
+
+/// One that has never asked Redis anything.
+fn unconnected() -> Redis {
+    let settings = RedisSettings {
+        url: "redis://127.0.0.1:1".into(),
+        tls: TlsFiles::default(),
+        prefix: "test".into(),
+        partitions: 64,
+        shards: 1,
+        backlog: 10_000,
+        client_backlog: 256,
+        outbox: 1_000,
+        dead_letters: 1_000,
+        lease: Duration::from_secs(1),
+        wait_replicas: 0,
+        wait_aof: false,
+        max_component: 1_000,
+    };
+    let server = Arc::new(Server::new(&settings.url, &settings.tls).expect("it is a URL"));
+    Redis {
+        layout: Arc::new(Layout::new(&settings)),
+        link: Link::new(server.clone()),
+        changes: Link::new(server.clone()),
+        durability: None,
+        server,
+        settings: Arc::new(settings),
+        shutdown: Shutdown::new(),
+    }
+}
