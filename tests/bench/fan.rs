@@ -62,7 +62,7 @@ pub(crate) async fn rooms(
     window: u64,
 ) -> io::Result<Crowd> {
     assert!(
-        clients >= rooms && rooms <= 1_000 && (clients * of_each) % rooms == 0,
+        clients >= rooms && rooms <= 1_000 && (clients * of_each).is_multiple_of(rooms),
         "rooms of one size, and three digits"
     );
     let size = (clients * of_each / rooms) as u64;

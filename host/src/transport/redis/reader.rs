@@ -12,10 +12,11 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::connection::Link;
 use super::keys::Shard;
-use super::stream::{Entry, EntryId, entries, newest, page, read};
+use super::stream::{Entry, EntryId, entries, page, read};
 use super::wire::{Content, Letter, decode, encode};
 use super::{Redis, batch, bytes_of, scripts};
 use crate::counts;
@@ -169,8 +170,9 @@ impl Reader {
         let log = self.shard.key("log");
         let mut connections = link.connections();
         let mut woken = EntryId::default();
-        // Where this reader is in the log, once there is anything to read it for.
+        // Where this reader is in the log, once there is anything to read it for, and what it found there.
         let mut last = None;
+        let mut there = None;
         while !end.is_cancelled() {
             self.catch_up(&log, &mut last).await;
             let mut streams = vec![(self.wake.clone(), woken)];
@@ -181,8 +183,13 @@ impl Reader {
             };
             if link.connections() != connections {
                 connections = link.connections();
-                self.not_beyond(&log, &mut last).await;
-                continue;
+                if self.has_forgotten(&log, last, there).await {
+                    (last, there) = (None, None);
+                    self.at.store(0, Ordering::Relaxed);
+                    // Whoever has one of these is told that it is lost, and begins anew from what Redis knows.
+                    self.sources().clear();
+                    continue;
+                }
             }
             for (key, entries) in news {
                 let Some(newest) = entries.last().map(|entry| entry.id) else {
@@ -193,6 +200,7 @@ impl Reader {
                     continue;
                 }
                 last = Some(newest);
+                there = entries.last().map(print);
                 for entry in entries {
                     self.take(&entry, |_, source| !source.lags).await;
                     self.at.store(entry.id.major, Ordering::Relaxed);
@@ -277,19 +285,31 @@ impl Reader {
         }
     }
 
-    /// After another connection: when the server has lost what it had, nothing that was read here means anything any more.
-    async fn not_beyond(&self, log: &[u8], last: &mut Option<EntryId>) {
-        let Some(known) = *last else { return };
-        let newest = newest(&self.redis.link, log).await;
-        if newest < known {
-            error!(
-                shard = self.shard.number,
-                "Redis has lost events that it had acknowledged: it knows {newest} where it had {known}; see wait-replicas"
-            );
-            *last = None;
-            self.at.store(0, Ordering::Relaxed);
-            self.sources().clear();
+    /// Whether the server at the other end of a new connection has lost what was read: then other events have the same numbers by
+    /// now, or will have.
+    async fn has_forgotten(&self, log: &[u8], last: Option<EntryId>, there: Option<u64>) -> bool {
+        let (Some(last), Some(there)) = (last, there) else {
+            return false;
+        };
+        let found = entries(self.redis.link.ask(&page(log, last, 1)).await);
+        if found
+            .first()
+            .is_some_and(|entry| entry.id == last && print(entry) == there)
+        {
+            return false;
         }
+        // It may have been trimmed, which is done with no more than what everybody has read.
+        let mut floor = ::redis::cmd("HGET");
+        floor.arg(&self.shard.key("in")[..]).arg("floor");
+        let floor: Option<u64> = self.redis.link.ask(&floor).await;
+        if floor.is_some_and(|floor| floor >= last.major) {
+            return false;
+        }
+        error!(
+            shard = self.shard.number,
+            "Redis has lost events that it had acknowledged: what was number {last} is not there any more; see wait-replicas"
+        );
+        true
     }
 
     async fn condemn(&self, entry: &Entry, reason: String) {
@@ -324,6 +344,12 @@ impl Tap {
         }
         Some(read)
     }
+}
+
+/// Tells an entry from others of the same id.
+fn print(entry: &Entry) -> u64 {
+    let values = entry.fields.iter().map(|(_, value)| xxh3_64(value));
+    values.fold(0, |print, value| print.rotate_left(1) ^ value)
 }
 
 impl Source {
@@ -414,6 +440,54 @@ mod tests {
         let mut tap = reader.put_in(partition, 0);
         write(2).await;
         assert_eq!(numbers(&mut tap, 2).await, [1, 2]);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_has_forgotten_is_noticed_though_it_has_other_events() {
+        let (redis, server) = Redis::for_test(1).await;
+        let (shard, partition) = (redis.layout.shard(0), Partition(0));
+        let log = shard.key("log");
+        let write = async |number: u64, at: u64| {
+            let event = Event {
+                namespace: "/".into(),
+                client: None,
+                received_at_ms: at,
+                kind: EventKind::Disconnect(crate::message::DisconnectReason::Client),
+            };
+            let batch = batch::write(std::iter::once((partition, &encode(&event))));
+            let mut add = ::redis::cmd("XADD");
+            add.arg(&log[..]).arg(format!("{number}-0")).arg("b").arg(&batch[..]);
+            redis.link.ask::<()>(&add).await;
+        };
+        let reader = Reader::start(&redis, shard.clone(), "test", CancellationToken::new());
+        let last = Some(EntryId { major: 2, minor: 0 });
+        write(1, 1).await;
+        write(2, 2).await;
+        let there = entries(redis.link.ask(&page(&log, last.unwrap(), 1)).await)
+            .first()
+            .map(print);
+        assert!(!reader.has_forgotten(&log, last, there).await, "all is as it was");
+        write(3, 3).await;
+        assert!(!reader.has_forgotten(&log, last, there).await, "more has come");
+
+        server.ask(&["DEL", "{test:0}:log"]).await.unwrap();
+        assert!(reader.has_forgotten(&log, last, there).await, "nothing is there");
+        write(1, 1).await;
+        write(2, 7).await;
+        write(3, 8).await;
+        assert!(
+            reader.has_forgotten(&log, last, there).await,
+            "another event has its number"
+        );
+        server.ask(&["DEL", "{test:0}:log"]).await.unwrap();
+        write(3, 9).await;
+        assert!(
+            reader.has_forgotten(&log, last, there).await,
+            "its number is within another entry"
+        );
+
+        server.ask(&["HSET", "{test:0}:in", "floor", "2"]).await.unwrap();
+        assert!(!reader.has_forgotten(&log, last, there).await, "it was trimmed");
     }
 
     async fn numbers(tap: &mut Tap, count: usize) -> Vec<u64> {
