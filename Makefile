@@ -52,8 +52,8 @@ bench: ## Measure plugnode beside its peers, in one run of some 20 minutes: test
 	@.ci/build-guests benchmark echo
 	@.ci/build-host release
 	@echo "== benchmarks (the first time builds them optimised: some minutes)"
-	@[[ -n "$(BENCH)" ]] || cargo bench --quiet -p plugnode --bench handler
-	@cargo bench --quiet -p plugnode-tests --bench bench -- $(BENCH)
+	@[[ -n "$(BENCH)" ]] || cargo bench --quiet --bench handler
+	@cargo bench --quiet --bench bench -- $(BENCH)
 
 lint: ## Formatting, and clippy without a warning
 	@echo "== formatting"

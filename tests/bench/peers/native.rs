@@ -11,13 +11,17 @@ use ::plugnode::transport::{Memory, MemorySettings};
 use benchmark::Benchmark;
 
 use super::block_on;
-use super::plugnode::{BUCKET, CONNECTIONS, INSTANCES};
+use super::plugnode::{BUCKET, CONNECTIONS, INSTANCES, PARTITIONS};
 
 /// Is the server.
 pub(super) fn serve() {
     block_on(async {
         let shutdown = Shutdown::new();
-        let transport = Arc::new(Memory::new(MemorySettings::default()));
+        let settings = MemorySettings {
+            partitions: PARTITIONS,
+            ..MemorySettings::default()
+        };
+        let transport = Arc::new(Memory::new(settings));
         let app = config::App {
             instances: INSTANCES,
             grants: config::Grants {

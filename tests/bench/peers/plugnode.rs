@@ -11,6 +11,8 @@ use crate::server::{Process, Server};
 
 /// Instances of the handler in each process, one for each processor of the machine that the aims are set for.
 pub(super) const INSTANCES: usize = 2;
+/// Enough for four app-nodes, and fewer than the default: what a batch carries is shared by fewer.
+pub(super) const PARTITIONS: u16 = 16;
 /// Connections that a process takes: more than any scenario brings.
 pub(super) const CONNECTIONS: usize = 100_000;
 /// The bucket that the handler counts in.
@@ -73,7 +75,7 @@ pub(crate) async fn redis(folder: &Path, io: usize, app: usize) -> Server {
 
 fn configure(folder: &Path, transport: &str) {
     let config = format!(
-        "[http]\nlisten = \"127.0.0.1:0\"\nmax-connections = {CONNECTIONS}\n[transport]\nurl = {transport:?}\n{}",
+        "[http]\nlisten = \"127.0.0.1:0\"\nmax-connections = {CONNECTIONS}\n[transport]\nurl = {transport:?}\npartitions = {PARTITIONS}\n{}",
         app(
             "/",
             &component("benchmark"),
