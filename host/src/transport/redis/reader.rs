@@ -460,12 +460,11 @@ mod tests {
             redis.link.ask::<()>(&add).await;
         };
         let reader = Reader::start(&redis, shard.clone(), "test", CancellationToken::new());
-        let last = Some(EntryId { major: 2, minor: 0 });
+        let second = EntryId { major: 2, minor: 0 };
+        let last = Some(second);
         write(1, 1).await;
         write(2, 2).await;
-        let there = entries(redis.link.ask(&page(&log, last.unwrap(), 1)).await)
-            .first()
-            .map(print);
+        let there = entries(redis.link.ask(&page(&log, second, 1)).await).first().map(print);
         assert!(!reader.has_forgotten(&log, last, there).await, "all is as it was");
         write(3, 3).await;
         assert!(!reader.has_forgotten(&log, last, there).await, "more has come");
