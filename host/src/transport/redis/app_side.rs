@@ -1,10 +1,10 @@
-//! What an app-node holds of the Redis transport: its leases, and the two halves of each.
+//! What an app-node holds of the Redis transport: its leases.
 //!
-//! One task, the dealer, gives signs of life, sees by them which partitions fall to this node, claims and gives back. A
-//! lease's halves say so when it is over; that a lease has gone to another, the commit script finds out for itself.
+//! One task, the dealer, gives signs of life, sees by them which partitions fall to this node, claims and gives back. It sees to it
+//! that the log of a shard stays short, too.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,17 +13,16 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use super::committer::{self, Commit, End, Settled};
+use super::committer::{self, Commit};
 use super::keys::Shard;
+use super::lease::{Hold, Over, RedisCommits, RedisLog, Returned, found};
 use super::membership::{Beat, Member, Role, bury};
 use super::progress::Progress;
-use super::reader::{Found, Read, Reader, Tap, foreign};
+use super::reader::{Found, Reader};
 use super::routes::Routes;
-use super::wire::{Content, Letter, encode};
-use super::{Redis, bytes_of, client_key, scripts};
-use crate::counts;
-use crate::message::{Effects, Event, EventId, EventKind, NodeId, Partition, now_ms};
-use crate::transport::{Commits, Delivery, Lease, Leases, Log, Outcome, Result, TransportError, Verdict, owner_of};
+use super::{Redis, bytes_of, scripts};
+use crate::message::{NodeId, Partition};
+use crate::transport::{Lease, Leases, Result, TransportError, owner_of};
 
 /// How many commits of a shard may wait. Each partition waits for its own, so there are hardly more.
 const COMMITS: usize = 64;
@@ -93,21 +92,6 @@ struct Held {
     lease: String,
     over: Arc<Over>,
     hold: Weak<Hold>,
-}
-
-/// How a lease is told that it is over.
-#[derive(Default)]
-struct Over {
-    /// It is to be given back.
-    revoked: CancellationToken,
-    /// It has gone to another.
-    lost: CancellationToken,
-}
-
-/// A lease that was dropped.
-struct Returned {
-    partition: Partition,
-    lease: String,
 }
 
 impl Dealer {
@@ -320,198 +304,5 @@ impl Dealer {
     }
 }
 
-/// A held lease; dropping it gives the partition back.
-pub(super) struct Hold {
-    pub(super) partition: Partition,
-    /// The lease, as it was claimed.
-    pub(super) lease: String,
-    over: Arc<Over>,
-    progress: Mutex<Progress>,
-    returns: mpsc::UnboundedSender<Returned>,
-}
-
-impl Hold {
-    /// How far the partition's events are committed.
-    pub(super) fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().expect("nothing panics while it holds this lock")
-    }
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        let returned = Returned {
-            partition: self.partition,
-            lease: std::mem::take(&mut self.lease),
-        };
-        // The dealer is gone when the node was fenced; then there is nothing to give back.
-        let _ = self.returns.send(returned);
-    }
-}
-
-struct RedisLog {
-    tap: Tap,
-    /// What an owner before has kept aside from the log.
-    first: Vec<Found>,
-    /// Clients that were refused, whose disconnects nobody is to hear of.
-    ends: HashSet<Bytes>,
-    commits: RedisCommits,
-}
-
-#[async_trait]
-impl Log for RedisLog {
-    async fn next(&mut self) -> Result<Option<Vec<Delivery>>> {
-        loop {
-            let hold = &self.commits.hold;
-            let Read { found, up_to } = tokio::select! {
-                biased;
-                () = hold.over.lost.cancelled() => return Err(TransportError::Fenced),
-                () = hold.over.revoked.cancelled() => return Ok(None),
-                read = next(&mut self.first, &mut self.tap) => read.ok_or(TransportError::Fenced)?,
-            };
-            let deliveries: Vec<Delivery> = found.into_iter().filter_map(|found| self.delivery(found)).collect();
-            self.commits.hold.progress().met(up_to);
-            if !deliveries.is_empty() {
-                return Ok(Some(deliveries));
-            }
-        }
-    }
-}
-
-impl RedisLog {
-    /// An event that is to be handled. What is none, or for nobody, is passed over.
-    fn delivery(&self, found: Found) -> Option<Delivery> {
-        let Found { number, event } = found;
-        let hold = &self.commits.hold;
-        if !hold.progress().meet(number, event.as_ref().ok().cloned()) {
-            return None;
-        }
-        let id = EventId {
-            partition: hold.partition,
-            sequence: number,
-        };
-        let nothing = Settled::nothing(number);
-        match event {
-            Ok(event) if is_end(&event) && self.ends.contains(&client_key(&event)) => self.commits.pass_over(Settled {
-                client: client_key(&event),
-                end: End::Disconnected,
-                ..nothing
-            }),
-            Ok(event) => return Some(Delivery { id, event }),
-            Err((content, reason)) => {
-                warn!(messaging.message.id = %id, "put aside: {reason}");
-                counts::DEAD_LETTERS.one();
-                self.commits.pass_over(Settled {
-                    letter: encode(&foreign(id, content, &reason)),
-                    ..nothing
-                });
-            }
-        }
-        None
-    }
-}
-
-#[derive(Clone)]
-struct RedisCommits {
-    redis: Redis,
-    routes: Routes,
-    commits: mpsc::Sender<Commit>,
-    hold: Arc<Hold>,
-}
-
-#[async_trait]
-impl Commits for RedisCommits {
-    async fn commit(&self, outcomes: Vec<Outcome>) -> Result<()> {
-        let mut settled = Vec::with_capacity(outcomes.len());
-        for outcome in outcomes {
-            // What was committed before is open no longer.
-            let event = self.hold.progress().event(outcome.id.sequence);
-            if let Some(event) = event {
-                settled.push(self.settle(outcome.id, &event, outcome.verdict).await);
-            }
-        }
-        self.settled(settled).await
-    }
-}
-
-impl RedisCommits {
-    async fn settled(&self, outcomes: Vec<Settled>) -> Result<()> {
-        if outcomes.is_empty() {
-            return Ok(());
-        }
-        let (done, answer) = oneshot::channel();
-        let commit = Commit {
-            hold: self.hold.clone(),
-            outcomes,
-            keep: None,
-            done,
-        };
-        // The committer works for as long as there is anyone to send.
-        if self.commits.send(commit).await.is_err() {
-            return Err(TransportError::Fenced);
-        }
-        answer.await.unwrap_or(Err(TransportError::Fenced))
-    }
-
-    /// Commits an event that nobody is to handle.
-    fn pass_over(&self, settled: Settled) {
-        let commits = self.clone();
-        // When the lease is lost, the next owner does it.
-        self.redis
-            .shutdown
-            .spawn(async move { drop(commits.settled(vec![settled]).await) });
-    }
-
-    async fn settle(&self, id: EventId, event: &Event, verdict: Verdict) -> Settled {
-        let end = match event.kind {
-            _ if verdict.refuses() => End::Refused,
-            EventKind::Disconnect(_) => End::Disconnected,
-            _ => End::None,
-        };
-        let (effects, letter) = match verdict {
-            Verdict::Done(effects) => (effects, Bytes::new()),
-            Verdict::Dead(death, commands) => {
-                let letter = Letter {
-                    id,
-                    death,
-                    died_at_ms: now_ms(),
-                    content: Content::Event(event.clone()),
-                };
-                let writes = Vec::new();
-                (Effects { commands, writes }, encode(&letter))
-            }
-        };
-        Settled {
-            number: id.sequence,
-            client: client_key(event),
-            io_node: event.client.as_ref().map(|client| client.io_node.clone()),
-            end,
-            letter,
-            writes: effects.writes,
-            commands: self.routes.sort(&self.redis, event, effects.commands).await,
-        }
-    }
-}
-
-fn is_end(event: &Event) -> bool {
-    matches!(event.kind, EventKind::Disconnect(_))
-}
-
-/// What comes first, and then what is read.
-async fn next(first: &mut Vec<Found>, tap: &mut Tap) -> Option<Read> {
-    if first.is_empty() {
-        return tap.next().await;
-    }
-    let (found, up_to) = (std::mem::take(first), 0);
-    Some(Read { found, up_to })
-}
-
-/// An event that was kept aside, by its field.
-fn found(field: &str, event: Bytes) -> Option<Found> {
-    let number = field.split(':').nth(1)?.parse().ok()?;
-    Some(Found::new(number, event))
-}
-
-#[cfg(test)]
-mod counted;
 #[cfg(test)]
 mod tests;

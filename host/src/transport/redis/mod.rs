@@ -19,6 +19,7 @@ mod gather;
 mod io_side;
 mod key_value;
 mod keys;
+mod lease;
 mod membership;
 mod open;
 mod outbox;

@@ -7,9 +7,9 @@ use tokio::time::{sleep, timeout};
 
 use super::super::connection::testing::TestServer;
 use super::*;
-use crate::message::Client;
+use crate::message::{Client, Effects, Event, EventId, EventKind};
 use crate::transport::conformance::{BACKLOG, PARTITIONS};
-use crate::transport::{Inbox, IoNode, Transport, partition_of};
+use crate::transport::{Delivery, Inbox, IoNode, Outcome, Transport, Verdict, partition_of};
 
 const SOON: Duration = Duration::from_secs(20);
 

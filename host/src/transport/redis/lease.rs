@@ -1,0 +1,231 @@
+//! A lease of the Redis transport: the log of a partition and the way to commit, for as long as the partition is held.
+//!
+//! Its halves say so when it is over. That it has gone to another, the commit script finds out for itself.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::committer::{Commit, End, Settled};
+use super::progress::Progress;
+use super::reader::{Found, Read, Tap, foreign};
+use super::routes::Routes;
+use super::wire::{Content, Letter, encode};
+use super::{Redis, client_key};
+use crate::counts;
+use crate::message::{Effects, Event, EventId, EventKind, Partition, now_ms};
+use crate::transport::{Commits, Delivery, Log, Outcome, Result, TransportError, Verdict};
+
+/// How a lease is told that it is over.
+#[derive(Default)]
+pub(super) struct Over {
+    /// It is to be given back.
+    pub(super) revoked: CancellationToken,
+    /// It has gone to another.
+    pub(super) lost: CancellationToken,
+}
+
+/// A lease that was dropped.
+pub(super) struct Returned {
+    pub(super) partition: Partition,
+    pub(super) lease: String,
+}
+
+/// A held lease; dropping it gives the partition back.
+pub(super) struct Hold {
+    pub(super) partition: Partition,
+    /// The lease, as it was claimed.
+    pub(super) lease: String,
+    pub(super) over: Arc<Over>,
+    pub(super) progress: Mutex<Progress>,
+    pub(super) returns: mpsc::UnboundedSender<Returned>,
+}
+
+impl Hold {
+    /// How far the partition's events are committed.
+    pub(super) fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().expect("nothing panics while it holds this lock")
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let returned = Returned {
+            partition: self.partition,
+            lease: std::mem::take(&mut self.lease),
+        };
+        // The dealer is gone when the node was fenced; then there is nothing to give back.
+        let _ = self.returns.send(returned);
+    }
+}
+
+pub(super) struct RedisLog {
+    pub(super) tap: Tap,
+    /// What an owner before has kept aside from the log.
+    pub(super) first: Vec<Found>,
+    /// Clients that were refused, whose disconnects nobody is to hear of.
+    pub(super) ends: HashSet<Bytes>,
+    pub(super) commits: RedisCommits,
+}
+
+#[async_trait]
+impl Log for RedisLog {
+    async fn next(&mut self) -> Result<Option<Vec<Delivery>>> {
+        loop {
+            let hold = &self.commits.hold;
+            let Read { found, up_to } = tokio::select! {
+                biased;
+                () = hold.over.lost.cancelled() => return Err(TransportError::Fenced),
+                () = hold.over.revoked.cancelled() => return Ok(None),
+                read = next(&mut self.first, &mut self.tap) => read.ok_or(TransportError::Fenced)?,
+            };
+            let deliveries: Vec<Delivery> = found.into_iter().filter_map(|found| self.delivery(found)).collect();
+            self.commits.hold.progress().met(up_to);
+            if !deliveries.is_empty() {
+                return Ok(Some(deliveries));
+            }
+        }
+    }
+}
+
+impl RedisLog {
+    /// An event that is to be handled. What is none, or for nobody, is passed over.
+    fn delivery(&self, found: Found) -> Option<Delivery> {
+        let Found { number, event } = found;
+        let hold = &self.commits.hold;
+        if !hold.progress().meet(number, event.as_ref().ok().cloned()) {
+            return None;
+        }
+        let id = EventId {
+            partition: hold.partition,
+            sequence: number,
+        };
+        let nothing = Settled::nothing(number);
+        match event {
+            Ok(event) if is_end(&event) && self.ends.contains(&client_key(&event)) => self.commits.pass_over(Settled {
+                client: client_key(&event),
+                end: End::Disconnected,
+                ..nothing
+            }),
+            Ok(event) => return Some(Delivery { id, event }),
+            Err((content, reason)) => {
+                warn!(messaging.message.id = %id, "put aside: {reason}");
+                counts::DEAD_LETTERS.one();
+                self.commits.pass_over(Settled {
+                    letter: encode(&foreign(id, content, &reason)),
+                    ..nothing
+                });
+            }
+        }
+        None
+    }
+}
+
+#[derive(Clone)]
+pub(super) struct RedisCommits {
+    pub(super) redis: Redis,
+    pub(super) routes: Routes,
+    pub(super) commits: mpsc::Sender<Commit>,
+    pub(super) hold: Arc<Hold>,
+}
+
+#[async_trait]
+impl Commits for RedisCommits {
+    async fn commit(&self, outcomes: Vec<Outcome>) -> Result<()> {
+        let mut settled = Vec::with_capacity(outcomes.len());
+        for outcome in outcomes {
+            // What was committed before is open no longer.
+            let event = self.hold.progress().event(outcome.id.sequence);
+            if let Some(event) = event {
+                settled.push(self.settle(outcome.id, &event, outcome.verdict).await);
+            }
+        }
+        self.settled(settled).await
+    }
+}
+
+impl RedisCommits {
+    async fn settled(&self, outcomes: Vec<Settled>) -> Result<()> {
+        if outcomes.is_empty() {
+            return Ok(());
+        }
+        let (done, answer) = oneshot::channel();
+        let commit = Commit {
+            hold: self.hold.clone(),
+            outcomes,
+            keep: None,
+            done,
+        };
+        // The committer works for as long as there is anyone to send.
+        if self.commits.send(commit).await.is_err() {
+            return Err(TransportError::Fenced);
+        }
+        answer.await.unwrap_or(Err(TransportError::Fenced))
+    }
+
+    /// Commits an event that nobody is to handle.
+    fn pass_over(&self, settled: Settled) {
+        let commits = self.clone();
+        // When the lease is lost, the next owner does it.
+        self.redis
+            .shutdown
+            .spawn(async move { drop(commits.settled(vec![settled]).await) });
+    }
+
+    async fn settle(&self, id: EventId, event: &Event, verdict: Verdict) -> Settled {
+        let end = match event.kind {
+            _ if verdict.refuses() => End::Refused,
+            EventKind::Disconnect(_) => End::Disconnected,
+            _ => End::None,
+        };
+        let (effects, letter) = match verdict {
+            Verdict::Done(effects) => (effects, Bytes::new()),
+            Verdict::Dead(death, commands) => {
+                let letter = Letter {
+                    id,
+                    death,
+                    died_at_ms: now_ms(),
+                    content: Content::Event(event.clone()),
+                };
+                let writes = Vec::new();
+                (Effects { commands, writes }, encode(&letter))
+            }
+        };
+        Settled {
+            number: id.sequence,
+            client: client_key(event),
+            io_node: event.client.as_ref().map(|client| client.io_node.clone()),
+            end,
+            letter,
+            writes: effects.writes,
+            commands: self.routes.sort(&self.redis, event, effects.commands).await,
+        }
+    }
+}
+
+fn is_end(event: &Event) -> bool {
+    matches!(event.kind, EventKind::Disconnect(_))
+}
+
+/// What comes first, and then what is read.
+async fn next(first: &mut Vec<Found>, tap: &mut Tap) -> Option<Read> {
+    if first.is_empty() {
+        return tap.next().await;
+    }
+    let (found, up_to) = (std::mem::take(first), 0);
+    Some(Read { found, up_to })
+}
+
+/// An event that was kept aside, by its field.
+pub(super) fn found(field: &str, event: Bytes) -> Option<Found> {
+    let number = field.split(':').nth(1)?.parse().ok()?;
+    Some(Found::new(number, event))
+}
+
+#[cfg(test)]
+mod counted;
