@@ -4,7 +4,7 @@ use super::*;
 
 impl Session {
     /// What is sent to it goes nowhere.
-    pub(in crate::roles::io_node) fn of_nobody(bounds: Bounds, opening: Arc<Opening>) -> Arc<Self> {
+    pub(in super::super) fn of_nobody(bounds: Bounds, opening: Arc<Opening>) -> Arc<Self> {
         let flow = Flow {
             connection: None,
             websocket: true,
