@@ -113,18 +113,19 @@ impl Reader {
             trim.arg(&self.key[..]).arg("MINID").arg(last.next().to_string());
             trim
         });
-        let stream = (self.key.clone(), last);
-        match &self.redis.durability {
-            None => read_between(&self.link, trim, ENTRIES, stream, &[], |_| true).await,
+        let streams = [(self.key.clone(), last)];
+        let found = match &self.redis.durability {
+            None => read_between(&self.link, trim, ENTRIES, &streams, &[], |_| true).await,
             // A command that was heard cannot be taken back when the server that alone knew of it is gone.
             Some(durability) => {
                 let following = durability.commands(&self.shard);
-                read_between(&self.link, trim, ENTRIES, stream, &following, |safe| {
+                read_between(&self.link, trim, ENTRIES, &streams, &following, |safe| {
                     durability.is_met(safe)
                 })
                 .await
             }
-        }
+        };
+        found.into_iter().flat_map(|(_, entries)| entries).collect()
     }
 
     /// Where to go on after another connection: where this reader was, unless the server has lost what it had.

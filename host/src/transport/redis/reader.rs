@@ -16,7 +16,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::connection::Link;
 use super::keys::Shard;
-use super::stream::{Entry, EntryId, entries, page, read};
+use super::stream::{Entry, EntryId, entries, page, read, read_between};
 use super::wire::{Content, Letter, decode, encode};
 use super::{Redis, batch, bytes_of, scripts};
 use crate::counts;
@@ -179,7 +179,7 @@ impl Reader {
             streams.extend(last.map(|last| (log.clone(), last)));
             let news = tokio::select! {
                 () = end.cancelled() => return,
-                news = read(&link, ENTRIES, &streams) => news,
+                news = self.news(&link, &streams) => news,
             };
             if link.connections() != connections {
                 connections = link.connections();
@@ -207,6 +207,16 @@ impl Reader {
                 }
             }
         }
+    }
+
+    /// What came behind these places, as far as it is safe: an event whose number another may have after a failover is not handed
+    /// out, for what is committed of it would be said of that other.
+    async fn news(&self, link: &Link, streams: &[(Bytes, EntryId)]) -> Vec<(Bytes, Vec<Entry>)> {
+        let Some(durability) = &self.redis.durability else {
+            return read(link, ENTRIES, streams).await;
+        };
+        let following = durability.commands(&self.shard);
+        read_between(link, None, ENTRIES, streams, &following, |safe| durability.is_met(safe)).await
     }
 
     /// Reads the log again for partitions that have not had all of what was read.

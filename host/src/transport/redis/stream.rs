@@ -71,19 +71,19 @@ pub(super) async fn read(link: &Link, count: usize, streams: &[(Bytes, EntryId)]
     by_stream(link.ask(&command(count, streams)).await)
 }
 
-/// The same of one stream, in one round trip with what is done before. `following` asks behind the read whether what was read
+/// The same in one round trip with what is done before. `following` asks behind the read whether what was read
 /// is safe; what is not, is found again later.
 pub(super) async fn read_between(
     link: &Link,
     before: Option<Cmd>,
     count: usize,
-    stream: (Bytes, EntryId),
+    streams: &[(Bytes, EntryId)],
     following: &[Cmd],
     is_safe: impl Fn(&[Value]) -> bool,
-) -> Vec<Entry> {
+) -> Vec<(Bytes, Vec<Entry>)> {
     let mut commands = redis::pipe();
     let place = usize::from(before.is_some());
-    let reading = command(count, &[stream]);
+    let reading = command(count, streams);
     for command in before.into_iter().chain([reading]).chain(following.iter().cloned()) {
         commands.add_command(command);
     }
@@ -94,7 +94,7 @@ pub(super) async fn read_between(
     let safe = answers.split_off(place + 1);
     let found = answers.pop().map(by_stream).unwrap_or_default();
     match is_safe(&safe) {
-        true => found.into_iter().flat_map(|(_, entries)| entries).collect(),
+        true => found,
         false => Vec::new(),
     }
 }
