@@ -50,8 +50,8 @@ bench: ## Measure plugnode beside its peers, in one run of some 20 minutes: test
 	@.ci/setup-wasm
 	@.ci/setup-tests redis npm
 	@.ci/build-guests benchmark echo
-	@.ci/build-host release
-	@echo "== benchmarks (the first time builds them optimised: some minutes)"
+	@.ci/build-host bench
+	@echo "== benchmarks"
 	@[[ -n "$(BENCH)" ]] || cargo bench --quiet --bench handler
 	@cargo bench --quiet --bench bench -- $(BENCH)
 
