@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use futures_util::{StreamExt, stream};
 use tokio::time::sleep;
 
+use super::everyone;
 use crate::account::Tally;
 use crate::client::{AT_ONCE, Client};
 use crate::latency::Latency;
-use crate::peers::{self, Handler};
-use crate::rounds::{Entrant, Extent, Round, Row, in_turn};
+use crate::rounds::{Extent, Round, Row, in_turn};
 use crate::server::Server;
 
 const CLIENTS: usize = 2_000;
@@ -20,13 +20,7 @@ const LEFT: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(extent: Extent) -> anyhow::Result<Vec<Row>> {
     let extent = extent.at_most(3);
-    let entrants = [
-        Entrant::start("bare", peers::bare).await,
-        Entrant::start("node_alone", peers::node_alone).await,
-        Entrant::start("memory", async |folder| peers::memory(folder, Handler::Wasm).await).await,
-        Entrant::start("node", async |folder| peers::node(folder, 1, 1).await).await,
-        Entrant::start("redis", async |folder| peers::redis(folder, 1, 1).await).await,
-    ];
+    let entrants = everyone().await;
     let clients = extent.clients(CLIENTS);
     in_turn(extent, &entrants, async |_, server| Ok(storm(server, clients).await)).await
 }

@@ -12,10 +12,22 @@ mod limits;
 mod rooms;
 mod swap;
 
-use crate::rounds::{Extent, Row};
+use crate::peers::{self, Handler};
+use crate::rounds::{Entrant, Extent, Row};
 
 /// Settings of the handler that is measured, where a scenario starts its nodes itself.
 const APP: &str = "instances = 2\ngrants.keyvalue = [\"default\"]";
+
+/// Every kind of server, with as few processes as it can have.
+async fn everyone() -> [Entrant; 5] {
+    [
+        Entrant::start("bare", peers::bare).await,
+        Entrant::start("node_alone", peers::node_alone).await,
+        Entrant::start("memory", async |folder| peers::memory(folder, Handler::Wasm).await).await,
+        Entrant::start("node", async |folder| peers::node(folder, 1, 1).await).await,
+        Entrant::start("redis", async |folder| peers::redis(folder, 1, 1).await).await,
+    ]
+}
 
 /// What is measured, in the order in which it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
