@@ -94,6 +94,17 @@ struct Held {
     hold: Weak<Hold>,
 }
 
+/// A partition that was claimed, as the owners before have left it.
+struct Claimed {
+    partition: Partition,
+    lease: String,
+    progress: Progress,
+    /// Clients that were refused, whose disconnects nobody is to hear of.
+    ends: HashSet<Bytes>,
+    /// What was kept aside from the log.
+    first: Vec<Found>,
+}
+
 impl Dealer {
     /// Works until the node was fenced, or has left and given everything back.
     async fn run(mut self, mut returned: mpsc::UnboundedReceiver<Returned>) {
@@ -197,20 +208,25 @@ impl Dealer {
             let mut first: Vec<Found> = of_it.filter_map(|(field, event)| found(&field, event)).collect();
             first.sort_unstable_by_key(|found| found.number);
             first.iter().for_each(|found| progress.has_kept(found.number));
-            self.grant(number, Partition(partition), lease, progress, ends, first)
-                .await;
+            let claimed = Claimed {
+                partition: Partition(partition),
+                lease,
+                progress,
+                ends,
+                first,
+            };
+            self.grant(number, claimed).await;
         }
     }
 
-    async fn grant(
-        &mut self,
-        number: usize,
-        partition: Partition,
-        lease: String,
-        progress: Progress,
-        ends: HashSet<Bytes>,
-        first: Vec<Found>,
-    ) {
+    async fn grant(&mut self, number: usize, claimed: Claimed) {
+        let Claimed {
+            partition,
+            lease,
+            progress,
+            ends,
+            first,
+        } = claimed;
         let over = Arc::<Over>::default();
         let shard = &self.shards[number];
         let from = progress.up_to();
