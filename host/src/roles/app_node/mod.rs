@@ -7,6 +7,7 @@
 
 mod app;
 mod candidate;
+mod endings;
 mod first;
 mod follower;
 mod ownership;

@@ -1,31 +1,34 @@
 //! The work on one partition: reads its log, keeps each client's events in order, commits outcomes in batches.
 //!
-//! A client has at most one event with the pool; its next one starts when that one is committed. Clients do not wait
-//! for each other.
+//! A client has at most one event with the pool. Its next one starts when that one was handled, and is committed with or
+//! after it; what has to be there for the next one to see, such as a write to the key-value store, is committed before.
+//! Clients do not wait for each other.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use super::app::{App, By, InHand, Tried};
+use super::app::{App, By, Tried};
+use super::endings::{Ending, Endings, Taken, Then};
 use super::refused::{ClientKey, Refused, last_words};
 use super::{Apps, Retries};
 use crate::counts;
-use crate::message::{Effects, EventId, EventKind};
+use crate::message::{Effects, EventKind};
 use crate::pause::Pause;
-use crate::transport::{Commits, Death, Delivery, Lease, Log, Outcome, Result, TransportError, Verdict};
+use crate::transport::{Commits, Death, Delivery, Lease, Log, Result, TransportError, Verdict};
 use crate::wasm::{Failure, Handled, Job};
 
 /// How many events of a partition may be read and not yet committed.
 const IN_HAND: usize = 4_096;
-/// How many outcomes are committed at once.
+/// How many handled ones are looked at together.
 const BATCH: usize = 256;
 /// How long to wait before an event is tried again for which the host lacked something, at first
 const FIRST_AWAY: Duration = Duration::from_millis(50);
@@ -75,58 +78,38 @@ async fn work_on(
     let mut work = Work::new(apps, retries, done, handling.clone());
     let mut reading = true;
     let mut batch = Vec::with_capacity(BATCH);
+    // One call at a time, so that outcomes take effect in the order in which they came about.
+    let mut committing: Option<BoxFuture<'_, Result<()>>> = None;
     // Waited for once and not once an event: all partitions of the node share what wakes it.
     let mut stopped = pin!(stopping.cancelled());
-    while reading || !work.running.is_empty() {
+    while reading || work.in_hand() > 0 {
+        if committing.is_none() {
+            committing = work.endings.next_call().map(|outcomes| commits.commit(outcomes));
+        }
         let room = work.in_hand() < IN_HAND;
         let retry = work.next_retry();
         tokio::select! {
             biased;
+            committed = async { committing.as_mut().expect("guarded").await }, if committing.is_some() => {
+                committing = None;
+                committed?;
+                work.committed();
+            }
             _ = handled.recv_many(&mut batch, BATCH), if !work.running.is_empty() => {
-                let outcomes = work.judge(batch.drain(..));
+                work.judge(batch.drain(..));
                 if !reading {
                     work.stop();
                 }
-                commit(commits, &mut work, outcomes, reading).await?;
             }
             () = async { sleep_until(retry.expect("guarded")).await }, if retry.is_some() => work.retry_due(),
             () = &mut stopped, if reading => reading = work.stop(),
             deliveries = log.next(), if reading && room => match deliveries? {
-                Some(deliveries) => {
-                    let outcomes = deliveries.into_iter().filter_map(|delivery| work.take(delivery)).collect();
-                    commit(commits, &mut work, outcomes, reading).await?;
-                }
+                Some(deliveries) => deliveries.into_iter().for_each(|delivery| work.take(delivery)),
                 None => reading = work.stop(),
             },
         }
     }
     Ok(())
-}
-
-/// Commits, and then lets each client whose event is done go on.
-async fn commit(commits: &dyn Commits, work: &mut Work, outcomes: Vec<Outcome>, go_on: bool) -> Result<()> {
-    if outcomes.is_empty() {
-        return Ok(());
-    }
-    let ended = |outcome: &Outcome| (outcome.id, outcome.verdict.refuses());
-    let ended: Vec<(EventId, bool)> = outcomes.iter().map(ended).collect();
-    let is_dead = |outcome: &&Outcome| matches!(outcome.verdict, Verdict::Dead(..));
-    let dead = outcomes.iter().filter(is_dead).count();
-    commits.commit(outcomes).await?;
-    counts::DEAD_LETTERS.add(dead);
-    // What a client's next event needs nothing of the pool for, such as an event of no app, is an outcome at once.
-    let mut more = Vec::new();
-    for (id, is_refused) in ended {
-        more.extend(if is_refused {
-            work.refuse(id)
-        } else {
-            work.finish(id, go_on).into_iter().collect()
-        });
-    }
-    match more.is_empty() {
-        true => Ok(()),
-        false => Box::pin(commit(commits, work, more, go_on)).await,
-    }
 }
 
 /// The events in hand.
@@ -140,16 +123,12 @@ struct Work {
     waiting: HashMap<ClientKey, VecDeque<Taken>>,
     /// How many there are in all of these queues.
     queued: usize,
+    /// Handled, and to be committed.
+    endings: Endings,
     refused: Refused,
     /// When to try failed ones again.
     retry_at: BTreeSet<(Instant, u64)>,
     handling: TaskTracker,
-}
-
-/// An event in hand.
-struct Taken {
-    delivery: Delivery,
-    _in_hand: Option<InHand>,
 }
 
 struct Running {
@@ -171,7 +150,7 @@ impl Running {
 
 impl Work {
     fn new(apps: Arc<Apps>, retries: Retries, done: mpsc::Sender<Handled>, handling: TaskTracker) -> Self {
-        let (running, waiting, refused, retry_at) = Default::default();
+        let (running, waiting, endings, refused, retry_at) = Default::default();
         Self {
             apps,
             retries,
@@ -179,6 +158,7 @@ impl Work {
             running,
             waiting,
             queued: 0,
+            endings,
             refused,
             retry_at,
             handling,
@@ -186,11 +166,11 @@ impl Work {
     }
 
     fn in_hand(&self) -> usize {
-        self.running.len() + self.queued
+        self.running.len() + self.queued + self.endings.count()
     }
 
     /// Takes an event in: starts it, or queues it behind its client's running one.
-    fn take(&mut self, delivery: Delivery) -> Option<Outcome> {
+    fn take(&mut self, delivery: Delivery) {
         let app = self.apps.get(&delivery.event.namespace);
         let taken = Taken {
             _in_hand: app.map(App::take_in_hand),
@@ -198,33 +178,35 @@ impl Work {
         };
         if let Some(key) = key(&taken.delivery) {
             if self.refused.has_end(&key, &taken.delivery.event) {
-                return Some(nothing(taken.delivery.id));
+                return self.pass_over(taken);
             }
             if let Some(queue) = self.waiting.get_mut(&key) {
                 queue.push_back(taken);
                 self.queued += 1;
-                return None;
+                return;
             }
             self.waiting.insert(key, VecDeque::new());
         }
-        self.start(taken)
+        self.start(taken);
     }
 
-    /// Starts an event, unless no app is there for it: then that is its outcome.
-    fn start(&mut self, taken: Taken) -> Option<Outcome> {
-        let id = taken.delivery.id;
+    fn start(&mut self, taken: Taken) {
+        let sequence = taken.delivery.id.sequence;
         let running = Running {
             taken,
             attempt: 0,
             away: None,
             tried: None,
         };
-        self.running.insert(id.sequence, running);
-        self.attempt(id.sequence)
+        self.running.insert(sequence, running);
+        self.attempt(sequence);
     }
 
-    fn attempt(&mut self, sequence: u64) -> Option<Outcome> {
-        let running = self.running.get_mut(&sequence)?;
+    /// Hands an event to its app, unless there is none: then that is what becomes of it.
+    fn attempt(&mut self, sequence: u64) {
+        let Some(running) = self.running.get_mut(&sequence) else {
+            return;
+        };
         running.attempt += 1;
         let Delivery { id, event } = running.taken.delivery.clone();
         debug!(messaging.message.id = %id, kind = event.kind.word(), attempt = running.attempt, "handling");
@@ -237,23 +219,18 @@ impl Work {
             token: self.handling.token(),
         };
         if let Some(app) = self.apps.get(&job.event.namespace) {
-            app.submit(job, running.tried.is_some());
-            return None;
+            return app.submit(job, running.tried.is_some());
         }
         let death = Death {
             reason: format!("no app is bound to namespace {:?}", job.event.namespace),
             attempts: 0,
             release: None,
         };
-        Some(Outcome {
-            id,
-            verdict: Verdict::Dead(death, Vec::new()),
-        })
+        self.end(sequence, Verdict::Dead(death, Vec::new()));
     }
 
     /// What becomes of handled events. Those to be tried again are put by for that.
-    fn judge(&mut self, handled: impl Iterator<Item = Handled>) -> Vec<Outcome> {
-        let mut outcomes = Vec::new();
+    fn judge(&mut self, handled: impl Iterator<Item = Handled>) {
         for handled in handled {
             let Handled {
                 id,
@@ -284,10 +261,7 @@ impl Work {
                         self.retry_at.insert((Instant::now(), id.sequence));
                         continue;
                     }
-                    outcomes.push(Outcome {
-                        id,
-                        verdict: Verdict::Done(effects),
-                    });
+                    self.end(id.sequence, Verdict::Done(effects));
                     continue;
                 }
                 Err(Failure::Unavailable(reason)) => {
@@ -319,16 +293,12 @@ impl Work {
                     release: Some(by.release.to_string()),
                 };
                 let commands = last_words(app, &running.taken.delivery.event);
-                outcomes.push(Outcome {
-                    id,
-                    verdict: Verdict::Dead(death, commands),
-                });
+                self.end(id.sequence, Verdict::Dead(death, commands));
                 continue;
             }
             let delay = self.retries.delay.saturating_mul(1 << (running.attempt - 1).min(16));
             self.retry_at.insert((Instant::now() + delay, id.sequence));
         }
-        outcomes
     }
 
     fn next_retry(&self) -> Option<Instant> {
@@ -346,35 +316,65 @@ impl Work {
         }
     }
 
-    /// Ends a committed event and starts its client's next.
-    fn finish(&mut self, id: EventId, go_on: bool) -> Option<Outcome> {
-        let running = self.running.remove(&id.sequence)?;
-        let key = key(&running.taken.delivery)?;
-        if let EventKind::Disconnect(_) = running.taken.delivery.event.kind {
-            self.apps.forget(&key.0, &key.1);
-        }
-        let Some(next) = self.waiting.get_mut(&key)?.pop_front().filter(|_| go_on) else {
-            self.waiting.remove(&key);
-            return None;
+    /// An event has come to its end.
+    fn end(&mut self, sequence: u64, verdict: Verdict) {
+        let Some(Running { taken, .. }) = self.running.remove(&sequence) else {
+            return;
         };
-        self.queued -= 1;
-        self.start(next)
+        let key = key(&taken.delivery);
+        let then = Then::of(&verdict);
+        self.endings.add(taken, verdict, then);
+        if then == Then::Nothing {
+            self.next_of(key);
+        }
+    }
+
+    /// Nobody is to hear of an event.
+    fn pass_over(&mut self, taken: Taken) {
+        let nothing = Verdict::Done(Effects::default());
+        self.endings.add(taken, nothing, Then::Nothing);
+    }
+
+    /// What was with the call is committed.
+    fn committed(&mut self) {
+        for Ending { taken, then, .. } in self.endings.committed() {
+            let key = key(&taken.delivery);
+            if let (EventKind::Disconnect(_), Some((namespace, client))) = (&taken.delivery.event.kind, &key) {
+                self.apps.forget(namespace, client);
+            }
+            match then {
+                Then::Nothing => {}
+                Then::Next => self.next_of(key),
+                Then::Refused => self.refuse(key),
+            }
+        }
+    }
+
+    /// Starts a client's next event.
+    fn next_of(&mut self, client: Option<ClientKey>) {
+        let Some(client) = client else {
+            return;
+        };
+        match self.waiting.get_mut(&client).and_then(VecDeque::pop_front) {
+            Some(next) => {
+                self.queued -= 1;
+                self.start(next);
+            }
+            None => drop(self.waiting.remove(&client)),
+        }
     }
 
     /// Ends the connection of a client that was refused: no instance is to hear of it again. What came of it meanwhile, which
     /// can be its disconnect alone, comes to nothing.
-    fn refuse(&mut self, id: EventId) -> Vec<Outcome> {
-        let Some(running) = self.running.remove(&id.sequence) else {
-            return Vec::new();
+    fn refuse(&mut self, client: Option<ClientKey>) {
+        let Some(client) = client else {
+            return;
         };
-        let Some(key) = key(&running.taken.delivery) else {
-            return Vec::new();
-        };
-        self.apps.forget(&key.0, &key.1);
-        let waiting = self.waiting.remove(&key).unwrap_or_default();
+        self.apps.forget(&client.0, &client.1);
+        let waiting = self.waiting.remove(&client).unwrap_or_default();
         self.queued -= waiting.len();
-        self.refused.remember(key);
-        waiting.iter().map(|taken| nothing(taken.delivery.id)).collect()
+        self.refused.remember(client);
+        waiting.into_iter().for_each(|taken| self.pass_over(taken));
     }
 
     /// Drops what was not begun or waits to be tried again: it is not committed, and so the next owner gets it.
@@ -386,12 +386,6 @@ impl Work {
         self.queued = 0;
         false
     }
-}
-
-/// An event that nobody is to hear of.
-fn nothing(id: EventId) -> Outcome {
-    let verdict = Verdict::Done(Effects::default());
-    Outcome { id, verdict }
 }
 
 fn key(delivery: &Delivery) -> Option<ClientKey> {

@@ -10,7 +10,7 @@ use std::sync::Mutex as StdMutex;
 use std::sync::atomic::AtomicUsize;
 
 use async_trait::async_trait;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 
 use super::*;
@@ -398,10 +398,11 @@ impl Log for ScriptedLog {
     }
 }
 
-/// Tells what is committed, or that the lease is another's.
+/// Tells what is committed, or that the lease is another's. A call takes a permit, and waits for it.
 struct ScriptedCommits {
     fenced: bool,
     committed: mpsc::UnboundedSender<Outcome>,
+    permits: Arc<Semaphore>,
 }
 
 #[async_trait]
@@ -410,11 +411,68 @@ impl Commits for ScriptedCommits {
         if self.fenced {
             return Err(TransportError::Fenced);
         }
+        self.permits.acquire().await.unwrap().forget();
         outcomes
             .into_iter()
             .for_each(|outcome| self.committed.send(outcome).unwrap());
         Ok(())
     }
+}
+
+/// A lease of these events, whose commits take permits.
+fn lease(
+    fenced: bool,
+    events: Vec<(u64, Event)>,
+    committed: &mpsc::UnboundedSender<Outcome>,
+    permits: &Arc<Semaphore>,
+) -> Lease {
+    let partition = Partition(0);
+    let deliver = |(sequence, event)| Delivery {
+        id: EventId { partition, sequence },
+        event: Arc::new(event),
+    };
+    Lease {
+        partition,
+        log: Box::new(ScriptedLog(Some(events.into_iter().map(deliver).collect()))),
+        commits: Arc::new(ScriptedCommits {
+            fenced,
+            committed: committed.clone(),
+            permits: permits.clone(),
+        }),
+    }
+}
+
+#[tokio::test]
+async fn a_clients_next_event_waits_for_a_commit_only_when_something_was_written() {
+    let memory = memory();
+    let (leases, next) = mpsc::unbounded_channel();
+    let transport = Arc::new(Scripted {
+        memory: memory.clone(),
+        leases: StdMutex::new(Some(next)),
+    });
+    let shutdown = Shutdown::new();
+    let store = Store::new(&memory, Mood::Well);
+    let _app_node = start(transport, store.clone(), &shutdown).await;
+    let (committed, mut outcomes) = mpsc::unbounded_channel();
+    let permits = Arc::new(Semaphore::new(0));
+    let events = ["who", "who", "count", "count", "who"].into_iter().zip(1..);
+    let events = events.map(|(name, number)| (number, message("a", name, number as i64)));
+    leases
+        .send(lease(false, events.collect(), &committed, &permits))
+        .unwrap();
+    // Nothing is committed, and the third event is being handled.
+    store.asked(1).await;
+    let fourth = timeout(TIME, store.asked(2)).await;
+    assert!(fourth.is_err(), "the third has written, and that is not committed");
+    permits.add_permits(2);
+    store.asked(2).await;
+    permits.add_permits(10);
+    for sequence in 1..=5 {
+        let outcome = timeout(SOON, outcomes.recv()).await.expect("it is committed").unwrap();
+        assert_eq!(outcome.id.sequence, sequence);
+        assert!(matches!(outcome.verdict, Verdict::Done(_)), "{outcome:?}");
+    }
+    end(shutdown).await;
 }
 
 #[tokio::test]
@@ -429,21 +487,8 @@ async fn a_partition_that_comes_back_waits_for_what_is_still_running_of_it() {
     let store = Store::new(&memory, Mood::Slow);
     let _app_node = start(transport, store.clone(), &shutdown).await;
     let (committed, mut outcomes) = mpsc::unbounded_channel();
-    let lease = |fenced, events: Vec<(u64, Event)>| {
-        let partition = Partition(0);
-        let deliver = |(sequence, event)| Delivery {
-            id: EventId { partition, sequence },
-            event: Arc::new(event),
-        };
-        Lease {
-            partition,
-            log: Box::new(ScriptedLog(Some(events.into_iter().map(deliver).collect()))),
-            commits: Arc::new(ScriptedCommits {
-                fenced,
-                committed: committed.clone(),
-            }),
-        }
-    };
+    let permits = Arc::new(Semaphore::new(10));
+    let lease = |fenced, events| lease(fenced, events, &committed, &permits);
     // While the count of `a` is under way, the commit of `b` finds that the lease is another's.
     let counts = |from: u64| {
         (from..from + 3)
