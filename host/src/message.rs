@@ -9,7 +9,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 pub use bytestring::ByteString as Text;
-use serde::{Deserialize, Serialize};
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Names of events that Socket.IO emits by itself on the receiving side, so that neither clients nor handlers may send them:
 /// <https://socket.io/docs/v4/emit-cheatsheet/#reserved-events>.
@@ -26,7 +27,7 @@ pub const RESERVED_EVENTS: [&str; 6] = [
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
         pub struct $name(Arc<str>);
 
         impl $name {
@@ -48,6 +49,13 @@ macro_rules! name {
             }
         }
 
+        // Written out, as a name that is read is copied to its place at once.
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                from.deserialize_str(NameVisitor).map(Self)
+            }
+        }
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)
@@ -60,6 +68,20 @@ macro_rules! name {
             }
         }
     };
+}
+
+struct NameVisitor;
+
+impl Visitor<'_> for NameVisitor {
+    type Value = Arc<str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
+        Ok(name.into())
+    }
 }
 
 name! {
