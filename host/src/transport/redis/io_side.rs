@@ -3,17 +3,19 @@
 //! The place is renewed by a task that also takes notice of io-nodes that were lost, and buries them. When the place is
 //! lost, everything here says so.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod call;
+
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{info, warn};
 
+use self::call::{Entry, IngestCall, Kind};
 use super::gather::gather;
 use super::keys::Shard;
 use super::membership::{Member, Role};
@@ -21,14 +23,9 @@ use super::open::Open;
 use super::outbox::RedisOutbox;
 use super::scripts;
 use super::wire::encode;
-use super::{Redis, batch, bytes_of, client_key};
-use crate::message::{Client, Command, DisconnectReason, Event, EventKind, NodeId, Partition, now_ms};
+use super::{Redis, bytes_of};
+use crate::message::{Command, Event, NodeId, Partition};
 use crate::transport::{Inbox, IoNode, IoSession, Result, TransportError, partition_of};
-
-/// At most so many events go in one call,
-const EVENTS: usize = 512;
-/// and no more once they have so many bytes.
-const BYTES: usize = 1 << 20;
 
 /// Joins as an io-node, in every shard.
 pub(super) async fn join(redis: &Redis, node: IoNode) -> Result<IoSession> {
@@ -258,144 +255,9 @@ impl RedisInbox {
     }
 }
 
-/// An event on its way into the log.
-struct Entry {
-    place: usize,
-    partition: Partition,
-    client: Bytes,
-    kind: Kind,
-    written: Bytes,
-    /// What the client's app is told if its io-node dies.
-    will: Bytes,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Connection,
-    End,
-    Other,
-}
-
-impl Entry {
-    fn of(place: usize, partition: Partition, event: &Event) -> Self {
-        let (kind, will) = match &event.kind {
-            EventKind::Connection(_) => (Kind::Connection, last_will(partition, event)),
-            EventKind::Disconnect(_) => (Kind::End, Bytes::new()),
-            _ => (Kind::Other, Bytes::new()),
-        };
-        Self {
-            place,
-            partition,
-            client: client_key(event),
-            kind,
-            written: encode(event),
-            will,
-        }
-    }
-}
-
-/// One call of the script that takes events in.
-#[derive(Default)]
-struct IngestCall {
-    entries: Vec<Entry>,
-    bytes: usize,
-}
-
-impl IngestCall {
-    fn is_full(&self) -> bool {
-        self.entries.len() >= EVENTS || self.bytes >= BYTES
-    }
-
-    fn add(&mut self, entry: Entry) {
-        self.bytes += entry.written.len() + entry.will.len();
-        self.entries.push(entry);
-    }
-
-    /// Leaves in what there is room for, said as pairs of partition and room, and returns the rest.
-    fn keep_to(&mut self, rooms: &[String]) -> Vec<Entry> {
-        let pairs = rooms.chunks_exact(2);
-        let mut rooms: HashMap<Partition, usize> = pairs
-            .filter_map(|pair| Some((Partition(pair[0].parse().ok()?), pair[1].parse().ok()?)))
-            .collect();
-        // Events of a client are of one partition, so what is behind a refused one of it is refused here, too.
-        let has_room = |entry: &mut Entry| match rooms.get_mut(&entry.partition) {
-            Some(0) => true,
-            Some(room) => {
-                *room -= 1;
-                false
-            }
-            None => false,
-        };
-        self.entries.extract_if(.., has_room).collect()
-    }
-
-    /// Leaves out the disconnects of these clients.
-    fn drop_ends(&mut self, clients: &[String], open: &Open) {
-        self.entries.retain(|entry| {
-            let is_over =
-                entry.kind == Kind::End && clients.iter().any(|client| client.as_bytes() == &entry.client[..]);
-            if is_over {
-                open.forget(&entry.client);
-            }
-            !is_over
-        });
-    }
-
-    fn written(&self, redis: &Redis, shard: &Shard, member: &Member, call: u64) -> (Vec<Bytes>, Vec<Bytes>) {
-        let keys = vec![
-            shard.key("io"),
-            shard.live(&member.id),
-            shard.key("who"),
-            shard.key("log"),
-            shard.key("in"),
-            shard.key("done"),
-        ];
-        let mut partitions: BTreeMap<Partition, usize> = BTreeMap::new();
-        for entry in &self.entries {
-            *partitions.entry(entry.partition).or_default() += 1;
-        }
-        let mut arguments = vec![
-            bytes_of(member.name.as_str()),
-            bytes_of(&member.incarnation),
-            bytes_of(call),
-            bytes_of(redis.settings.backlog),
-            bytes_of(self.entries.len()),
-            batch::write(self.entries.iter().map(|entry| (entry.partition, &entry.written))),
-            bytes_of(partitions.len()),
-        ];
-        for (partition, events) in partitions {
-            arguments.extend([bytes_of(partition), bytes_of(events)]);
-        }
-        for entry in &self.entries {
-            let what: &[u8] = match entry.kind {
-                Kind::Connection => b"c",
-                Kind::End => b"d",
-                Kind::Other => continue,
-            };
-            arguments.extend([Bytes::from_static(what), entry.client.clone(), entry.will.clone()]);
-        }
-        (keys, arguments)
-    }
-}
-
 fn partition_of_event(event: &Event, partitions: u16) -> Partition {
     event
         .client
         .as_ref()
         .map_or(Partition(0), |client| partition_of(&client.id, partitions))
-}
-
-/// What a client's app is told if its io-node dies.
-fn last_will(partition: Partition, connection: &Event) -> Bytes {
-    let client = connection.client.as_ref().map(|client| Client {
-        attributes: "{}".into(),
-        ..client.clone()
-    });
-    let end = encode(&Event {
-        namespace: connection.namespace.clone(),
-        client,
-        received_at_ms: now_ms(),
-        kind: EventKind::Disconnect(DisconnectReason::NodeLost),
-    });
-    batch::write(std::iter::once((partition, &end)))
 }
