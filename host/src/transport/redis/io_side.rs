@@ -1,7 +1,7 @@
 //! What an io-node holds of the Redis transport: its place in the cluster, and its inbox.
 //!
-//! The place is renewed by a task that also takes notice of io-nodes that were lost, and buries them. When the place is
-//! lost, everything here says so.
+//! The place is renewed in each shard by itself, by whom those are buried, too, who were lost there. When it is lost in one, all of it
+//! is, and everything here says so.
 
 mod call;
 
@@ -9,18 +9,19 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures_util::future::join_all;
-use tokio::sync::Mutex;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use futures_util::future::{join_all, try_join_all};
+use tokio::sync::{Mutex, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{info, warn};
 
 use self::call::{Entry, IngestCall, Kind};
 use super::gather::gather;
 use super::keys::Shard;
-use super::membership::{Member, Role};
+use super::membership::{Member, Role, bury};
 use super::open::Open;
 use super::outbox::RedisOutbox;
+use super::pulse::Pulse;
 use super::scripts;
 use super::wire::encode;
 use super::{Redis, bytes_of};
@@ -29,33 +30,13 @@ use crate::transport::{Inbox, IoNode, IoSession, Result, TransportError, partiti
 
 /// Joins as an io-node, in every shard.
 pub(super) async fn join(redis: &Redis, node: IoNode) -> Result<IoSession> {
-    let member = Member::new(Role::Io, node.id.clone());
+    let member = Member::new(node.id.clone());
     let place = serde_json::json!({ "host": node.host, "port": node.port }).to_string();
     let info = redis.layout.shard(0).key("info");
     redis
         .link
         .ask::<()>(::redis::cmd("HSET").arg(&info[..]).arg(node.id.as_str()).arg(place))
         .await;
-    for shard in redis.layout.all() {
-        let keys = [
-            shard.key("io"),
-            shard.key("io:until"),
-            shard.key("lost"),
-            shard.key("over"),
-            shard.key("who"),
-            shard.live(&member.id),
-            shard.outbox(&member.id),
-            shard.key("log"),
-            shard.key("kept"),
-        ];
-        let arguments = [
-            bytes_of(node.id.as_str()),
-            bytes_of(&member.incarnation),
-            bytes_of(redis.settings.lease.as_millis()),
-        ];
-        redis.change::<()>(&shard, &scripts::JOIN_IO, &keys, &arguments).await;
-    }
-
     let fenced = CancellationToken::new();
     let left = CancellationToken::new();
     let place = Arc::new(Place {
@@ -63,15 +44,24 @@ pub(super) async fn join(redis: &Redis, node: IoNode) -> Result<IoSession> {
         open: Open::default(),
         _left: left.clone().drop_guard(),
     });
+    let (mut stays, mut joined) = (Vec::new(), Vec::new());
+    for shard in redis.layout.all() {
+        let (entered, has_entered) = oneshot::channel();
+        stays.push(stay_in(redis.clone(), shard, member.clone(), entered, left.clone()));
+        joined.push(has_entered);
+    }
+    redis.shutdown.spawn(stay(member.clone(), stays, fenced));
+    // One that was fenced before it was in everywhere has a session that says so.
+    let _ = try_join_all(joined).await;
+
     let outbox = RedisOutbox::new(redis, &member, place.clone());
     let calls = redis.layout.all().map(|_| Mutex::new(0)).collect();
     let inbox = RedisInbox {
         redis: redis.clone(),
-        member: member.clone(),
+        member,
         place,
         calls,
     };
-    redis.shutdown.spawn(stay(redis.clone(), member, fenced, left));
     Ok(IoSession {
         inbox: Arc::new(inbox),
         outbox: Box::new(outbox),
@@ -87,35 +77,64 @@ pub(super) struct Place {
     _left: DropGuard,
 }
 
-/// Renews the place until it is lost or given up.
-async fn stay(redis: Redis, member: Member, fenced: CancellationToken, left: CancellationToken) {
-    let mut beats = interval(redis.settings.beat());
-    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+/// Renews the place until it is lost in a shard or given up in all.
+async fn stay(member: Member, stays: Vec<impl Future<Output = Result<()>>>, fenced: CancellationToken) {
+    match try_join_all(stays).await {
+        Ok(_) => info!(io_node = %member.name, "left the cluster"),
+        Err(_) => {
+            warn!(io_node = %member.name, "this io-node was taken for dead, and its place was given away");
+            fenced.cancel();
+        }
+    }
+}
+
+/// Takes the place in one shard, tells so, and renews it until it is lost or given up.
+async fn stay_in(
+    redis: Redis,
+    shard: Shard,
+    member: Member,
+    entered: oneshot::Sender<()>,
+    left: CancellationToken,
+) -> Result<()> {
+    tokio::select! {
+        // Should it have come in, its lease runs out.
+        () = left.cancelled() => return Ok(()),
+        () = enter(&redis, &shard, &member) => {}
+    }
+    let _ = entered.send(());
+    let mut pulse = Pulse::new(&redis, &shard, &member, Role::Io);
     loop {
-        tokio::select! {
+        let beat = tokio::select! {
             () = left.cancelled() => break,
-            _ = beats.tick() => {}
-        }
-        for shard in redis.layout.all() {
-            let beat = tokio::select! {
-                () = left.cancelled() => break,
-                beat = member.beat(&redis, &shard) => beat,
-            };
-            let Some(beat) = beat else {
-                warn!(io_node = %member.name, "this io-node was taken for dead, and its place was given away");
-                fenced.cancel();
-                return;
-            };
-            super::membership::bury(&redis, &shard, &beat.lost).await;
-        }
+            beat = pulse.next() => beat?,
+        };
+        pulse.during(bury(&redis, &shard, &beat.lost)).await?;
     }
-    for shard in redis.layout.all() {
-        let keys = [shard.key("io"), shard.key("io:until"), shard.key("lost")];
-        let arguments = [bytes_of(member.name.as_str()), bytes_of(&member.incarnation)];
-        redis.change::<()>(&shard, &scripts::LEAVE_IO, &keys, &arguments).await;
-        super::membership::bury(&redis, &shard, std::slice::from_ref(&member.id)).await;
-    }
-    info!(io_node = %member.name, "left the cluster");
+    let keys = [shard.key("io"), shard.key("io:until"), shard.key("lost")];
+    let arguments = [bytes_of(member.name.as_str()), bytes_of(&member.incarnation)];
+    redis.change::<()>(&shard, &scripts::LEAVE_IO, &keys, &arguments).await;
+    bury(&redis, &shard, std::slice::from_ref(&member.id)).await;
+    Ok(())
+}
+
+async fn enter(redis: &Redis, shard: &Shard, member: &Member) {
+    let keys = [
+        shard.key("io"),
+        shard.key("io:until"),
+        shard.key("lost"),
+        shard.key("over"),
+        shard.key("who"),
+        shard.live(&member.id),
+        shard.outbox(&member.id),
+        shard.key("log"),
+        shard.key("kept"),
+    ];
+    let arguments = [
+        bytes_of(member.name.as_str()),
+        bytes_of(&member.incarnation),
+        bytes_of(redis.settings.lease.as_millis()),
+    ];
+    redis.change::<()>(shard, &scripts::JOIN_IO, &keys, &arguments).await;
 }
 
 struct RedisInbox {
