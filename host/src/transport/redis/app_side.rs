@@ -1,7 +1,8 @@
 //! What an app-node holds of the Redis transport: its leases.
 //!
-//! A dealer in each shard gives signs of life there, sees by them which partitions fall to this node, claims and gives back. It sees
-//! to it that the log of its shard stays short, too. No dealer waits for another. A node that is fenced in one shard is so in all.
+//! A dealer in each shard gives signs of life there, sees by them which partitions fall to this node, claims and gives
+//! back. It sees to it that the log of its shard stays short, too. No dealer waits for another, but a node that is fenced
+//! in one shard is fenced in all.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, Weak};

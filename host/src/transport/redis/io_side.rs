@@ -1,7 +1,7 @@
 //! What an io-node holds of the Redis transport: its place in the cluster, and its inbox.
 //!
-//! The place is renewed in each shard by itself, by whom those are buried, too, who were lost there. When it is lost in one, all of it
-//! is, and everything here says so.
+//! The place is renewed in each shard by itself, so that no shard waits for another; io-nodes that were lost there are
+//! buried meanwhile. When the place is lost in one shard, it is lost in all, and everything here says so.
 
 mod call;
 

@@ -1,7 +1,8 @@
-//! A member's signs of life in one shard. They go on whatever the member does there meanwhile, so that nobody is taken for dead who
-//! only waits, be it for replicas or for another shard.
+//! A member's signs of life in one shard. They go on whatever the member does there meanwhile, so that nobody is taken for
+//! dead who only waits, be it for replicas or for another shard.
 //!
-//! What a sign of life tells while something is done is not looked at: whoever acts by one has seen it after what was done before.
+//! What is told while something is done is not looked at: it may be older than what was done. Whoever acts by a sign of
+//! life has given it after all that.
 
 use std::future::Future;
 

@@ -140,8 +140,8 @@ impl Cluster {
         self.server.ask(&rights).await.unwrap();
     }
 
-    /// Looks for longer than a lease whether both are alive in these shards. Somebody is heard there all the time, so silence is no
-    /// excuse.
+    /// Looks for longer than a lease whether both are alive in these shards. Somebody is heard there all the time, so
+    /// nobody is excused by silence.
     async fn watch(&self, shards: &[u16]) {
         let watcher = Member::new("watcher".into());
         let begun = Instant::now();
