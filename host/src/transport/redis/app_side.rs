@@ -1,15 +1,16 @@
 //! What an app-node holds of the Redis transport: its leases.
 //!
-//! One task, the dealer, gives signs of life, sees by them which partitions fall to this node, claims and gives back. It sees to it
-//! that the log of a shard stays short, too.
+//! A dealer in each shard gives signs of life there, sees by them which partitions fall to this node, claims and gives
+//! back. It sees to it that the log of its shard stays short, too. No dealer waits for another, but a node that is fenced
+//! in one shard is fenced in all.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, Weak};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::future::try_join_all;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
@@ -18,6 +19,7 @@ use super::keys::Shard;
 use super::lease::{Hold, Over, RedisCommits, RedisLog, Returned, found};
 use super::membership::{Beat, Member, Role, bury};
 use super::progress::Progress;
+use super::pulse::Pulse;
 use super::reader::{Found, Reader};
 use super::routes::Routes;
 use super::{Redis, bytes_of, scripts};
@@ -30,30 +32,49 @@ const COMMITS: usize = 64;
 /// Joins as an app-node.
 pub(super) fn join(redis: &Redis, name: NodeId) -> RedisLeases {
     let (grants, granted) = mpsc::unbounded_channel();
-    let (returns, returned) = mpsc::unbounded_channel();
-    let member = Member::new(Role::Joining, name);
-    let end = CancellationToken::new();
+    let member = Member::new(name.clone());
+    let (fenced, end) = (CancellationToken::new(), CancellationToken::new());
     let routes = Routes::default();
-    let shards = redis.layout.all().map(|shard| {
+    let (mut dealers, mut joined) = (Vec::new(), Vec::new());
+    for shard in redis.layout.all() {
         let (commits, waiting) = mpsc::channel(COMMITS);
         redis
             .shutdown
             .spawn(committer::run(redis.clone(), shard.clone(), waiting));
-        let reader = Reader::start(redis, shard.clone(), &member.id, end.clone());
-        DealtShard { shard, reader, commits }
-    });
-    let dealer = Dealer {
-        shards: shards.collect(),
-        redis: redis.clone(),
-        member,
-        routes,
-        grants,
-        returns,
-        held: HashMap::new(),
-    };
+        let (returns, returned) = mpsc::unbounded_channel();
+        let (entered, has_entered) = oneshot::channel();
+        let dealer = Dealer {
+            reader: Reader::start(redis, shard.clone(), &member.id, end.clone()),
+            redis: redis.clone(),
+            member: member.clone(),
+            shard,
+            commits,
+            routes: routes.clone(),
+            grants: grants.clone(),
+            returns,
+            fenced: fenced.clone(),
+            held: HashMap::new(),
+        };
+        dealers.push(dealer.run(entered, returned));
+        joined.push(has_entered);
+    }
     redis.shutdown.spawn(async move {
-        dealer.run(returned).await;
-        end.cancel();
+        let _end = end.drop_guard();
+        let all_joined = async {
+            if try_join_all(joined).await.is_ok() {
+                info!(app_node = %name, "joined the cluster");
+            }
+        };
+        let all_left = async {
+            match try_join_all(dealers).await {
+                Ok(_) => info!(app_node = %name, "left the cluster"),
+                Err(_) => {
+                    warn!(app_node = %name, "this app-node's place was taken by another of its name");
+                    fenced.cancel();
+                }
+            }
+        };
+        tokio::join!(all_joined, all_left);
     });
     RedisLeases { granted }
 }
@@ -65,26 +86,24 @@ pub(super) struct RedisLeases {
 #[async_trait]
 impl Leases for RedisLeases {
     async fn next(&mut self) -> Result<Lease> {
-        // The dealer ends before this does only when the node was fenced.
+        // The dealers end before this does only when the node was fenced.
         self.granted.recv().await.ok_or(TransportError::Fenced)
     }
 }
 
-/// Deals with the partitions of one app-node.
+/// Deals with the partitions of one app-node in one shard.
 struct Dealer {
     redis: Redis,
     member: Member,
-    shards: Vec<DealtShard>,
-    routes: Routes,
-    grants: mpsc::UnboundedSender<Lease>,
-    returns: mpsc::UnboundedSender<Returned>,
-    held: HashMap<Partition, Held>,
-}
-
-struct DealtShard {
     shard: Shard,
     reader: Reader,
     commits: mpsc::Sender<Commit>,
+    routes: Routes,
+    grants: mpsc::UnboundedSender<Lease>,
+    returns: mpsc::UnboundedSender<Returned>,
+    /// Set when the node is fenced, in whichever shard.
+    fenced: CancellationToken,
+    held: HashMap<Partition, Held>,
 }
 
 /// A partition that this node holds.
@@ -106,56 +125,53 @@ struct Claimed {
 }
 
 impl Dealer {
-    /// Works until the node was fenced, or has left and given everything back.
-    async fn run(mut self, mut returned: mpsc::UnboundedReceiver<Returned>) {
-        let mut beats = interval(self.redis.settings.beat());
-        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    /// Works until the node was fenced, or has left and given everything back. Tells when it has joined.
+    async fn run(
+        mut self,
+        entered: oneshot::Sender<()>,
+        mut returned: mpsc::UnboundedReceiver<Returned>,
+    ) -> Result<()> {
+        let mut pulse = Pulse::new(&self.redis, &self.shard, &self.member, Role::Joining);
+        pulse.next().await?;
+        pulse.becomes(Role::App);
+        let _ = entered.send(());
         loop {
             tokio::select! {
                 biased;
                 Some(lease) = returned.recv() => {
-                    self.give_back(lease).await;
+                    pulse.during(self.give_back(lease)).await?;
                     // A node that leaves is waited for by others.
-                    if self.member.role != Role::Leaving || !self.held.is_empty() {
+                    if pulse.role() != Role::Leaving || !self.held.is_empty() {
                         continue;
                     }
                 }
-                () = self.grants.closed(), if self.member.role != Role::Leaving => {
-                    self.member.role = Role::Leaving;
-                    beats.reset_immediately();
-                }
-                _ = beats.tick() => {}
+                () = self.grants.closed(), if pulse.role() != Role::Leaving => pulse.becomes(Role::Leaving),
+                () = pulse.due() => {}
             }
-            if self.member.role == Role::Leaving && self.held.is_empty() && returned.is_empty() {
-                return self.leave().await;
+            if pulse.role() == Role::Leaving && self.held.is_empty() && returned.is_empty() {
+                self.leave().await;
+                return Ok(());
             }
-            for number in 0..self.shards.len() {
-                let shard = self.shards[number].shard.clone();
-                let Some(beat) = self.member.beat(&self.redis, &shard).await else {
-                    warn!(app_node = %self.member.name, "this app-node's place was taken by another of its name");
-                    self.held.values().for_each(|held| held.over.lost.cancel());
-                    return;
-                };
-                self.deal(number, &beat).await;
-                self.keep(number);
-                self.trim(&shard).await;
-                bury(&self.redis, &shard, &beat.lost).await;
-            }
-            if self.member.role == Role::Joining {
-                self.member.role = Role::App;
-                info!(app_node = %self.member.name, "joined the cluster");
-            }
+            let beat = pulse.beat().await?;
+            pulse.during(self.work(&beat)).await?;
         }
     }
 
-    /// Compares what this node holds in a shard with what it should.
-    async fn deal(&mut self, number: usize, beat: &Beat) {
-        let shard = self.shards[number].shard.clone();
+    /// Does what a sign of life tells is to be done.
+    async fn work(&mut self, beat: &Beat) {
+        self.deal(beat).await;
+        self.keep();
+        self.trim().await;
+        bury(&self.redis, &self.shard, &beat.lost).await;
+    }
+
+    /// Compares what this node holds with what it should.
+    async fn deal(&mut self, beat: &Beat) {
         let own = format!(":{}", self.member.id);
         let (mut wanted, mut ghosts) = (Vec::new(), Vec::new());
-        for partition in self.redis.layout.partitions_of(shard.number) {
+        for partition in self.redis.layout.partitions_of(self.shard.number) {
             let lease = beat.leases.get(&partition);
-            let is_mine = self.member.role != Role::Leaving
+            let is_mine = !self.grants.is_closed()
                 && owner_of(partition, beat.apps.iter()).is_some_and(|owner| *owner == self.member.name);
             match self.held.get(&partition) {
                 Some(held) if lease != Some(&held.lease) => {
@@ -174,22 +190,23 @@ impl Dealer {
             }
         }
         for (partition, lease) in ghosts {
-            self.release(&shard, partition, lease).await;
+            self.release(partition, lease).await;
         }
         if wanted.is_empty() {
             return;
         }
-        let keys = ["app", "owner", "done", "over", "kept"].map(|name| shard.key(name));
+        let keys = ["app", "owner", "done", "over", "kept"].map(|name| self.shard.key(name));
         let mut arguments = vec![bytes_of(&self.member.name), bytes_of(&self.member.incarnation)];
         arguments.extend(wanted.iter().map(bytes_of));
         type Answer = (Vec<(u16, String, String)>, Vec<(Bytes, String)>, Vec<(String, Bytes)>);
-        let (claimed, over, mut kept): Answer = self.redis.change(&shard, &scripts::CLAIM, &keys, &arguments).await;
+        let (claimed, over, mut kept): Answer =
+            self.redis.change(&self.shard, &scripts::CLAIM, &keys, &arguments).await;
         if claimed.is_empty() {
             return;
         }
         // What the owners before committed for other shards is there before their clients' next events are handled.
-        for other in (0..self.redis.layout.shards).filter(|other| *other != shard.number) {
-            self.redis.forward(&shard, other).await;
+        for other in (0..self.redis.layout.shards).filter(|other| *other != self.shard.number) {
+            self.redis.forward(&self.shard, other).await;
         }
         for (partition, lease, done) in claimed {
             let mut progress = match done.parse::<Progress>() {
@@ -215,11 +232,11 @@ impl Dealer {
                 ends,
                 first,
             };
-            self.grant(number, claimed).await;
+            self.grant(claimed).await;
         }
     }
 
-    async fn grant(&mut self, number: usize, claimed: Claimed) {
+    async fn grant(&mut self, claimed: Claimed) {
         let Claimed {
             partition,
             lease,
@@ -227,8 +244,10 @@ impl Dealer {
             ends,
             first,
         } = claimed;
-        let over = Arc::<Over>::default();
-        let shard = &self.shards[number];
+        let over = Arc::new(Over {
+            lost: self.fenced.child_token(),
+            ..Default::default()
+        });
         let from = progress.up_to();
         let hold = Arc::new(Hold {
             partition,
@@ -246,11 +265,11 @@ impl Dealer {
         let commits = RedisCommits {
             redis: self.redis.clone(),
             routes: self.routes.clone(),
-            commits: shard.commits.clone(),
+            commits: self.commits.clone(),
             hold,
         };
         let log = RedisLog {
-            tap: shard.reader.add(partition, from).await,
+            tap: self.reader.add(partition, from).await,
             first,
             ends,
             commits: commits.clone(),
@@ -269,23 +288,21 @@ impl Dealer {
         if self.held.get(&partition).is_none_or(|held| held.lease != lease) {
             return;
         }
-        let shard = &self.shards[usize::from(self.redis.layout.shard_of(partition))];
-        shard.reader.remove(partition);
+        self.reader.remove(partition);
         self.held.remove(&partition);
-        self.release(&shard.shard, partition, &lease).await;
+        self.release(partition, &lease).await;
     }
 
     /// Keeps what is open for long aside, so that it alone is kept and not all that came behind it.
-    fn keep(&self, number: usize) {
-        let DealtShard { shard, reader, commits } = &self.shards[number];
-        let long_ago = reader.at().saturating_sub(self.redis.settings.backlog as u64);
-        for partition in self.redis.layout.partitions_of(shard.number) {
+    fn keep(&self) {
+        let long_ago = self.reader.at().saturating_sub(self.redis.settings.backlog as u64);
+        for partition in self.redis.layout.partitions_of(self.shard.number) {
             let hold = self.held.get(&partition).and_then(|held| held.hold.upgrade());
             if let Some(hold) = hold.filter(|hold| hold.progress().holds_log(long_ago)) {
-                reader.mark(partition);
+                self.reader.mark(partition);
                 let (done, _) = oneshot::channel();
                 // Where commits wait already, the next beat is early enough.
-                let _ = commits.try_send(Commit {
+                let _ = self.commits.try_send(Commit {
                     hold,
                     outcomes: Vec::new(),
                     keep: Some(long_ago),
@@ -295,28 +312,25 @@ impl Dealer {
         }
     }
 
-    /// Takes what is committed out of a shard's log. One of the app-nodes does it, whoever has its first partition.
-    async fn trim(&self, shard: &Shard) {
-        let mut partitions = self.redis.layout.partitions_of(shard.number);
+    /// Takes what is committed out of the log. One of the app-nodes does it, whoever has its first partition.
+    async fn trim(&self) {
+        let mut partitions = self.redis.layout.partitions_of(self.shard.number);
         if partitions.next().is_some_and(|first| self.held.contains_key(&first)) {
-            let keys = ["log", "in", "done"].map(|name| shard.key(name));
+            let keys = ["log", "in", "done"].map(|name| self.shard.key(name));
             self.redis.link.run::<()>(&scripts::TRIM, &keys, &[]).await;
         }
     }
 
-    async fn release(&self, shard: &Shard, partition: Partition, lease: &str) {
-        let keys = [shard.key("owner")];
+    async fn release(&self, partition: Partition, lease: &str) {
+        let keys = [self.shard.key("owner")];
         let arguments = [bytes_of(partition), bytes_of(lease)];
         self.redis.link.run::<()>(&scripts::RELEASE, &keys, &arguments).await;
     }
 
     async fn leave(self) {
-        for DealtShard { shard, .. } in &self.shards {
-            let keys = [shard.key("app"), shard.key("app:until")];
-            let arguments = [bytes_of(&self.member.name), bytes_of(&self.member.incarnation)];
-            self.redis.link.run::<()>(&scripts::LEAVE_APP, &keys, &arguments).await;
-        }
-        info!(app_node = %self.member.name, "left the cluster");
+        let keys = [self.shard.key("app"), self.shard.key("app:until")];
+        let arguments = [bytes_of(&self.member.name), bytes_of(&self.member.incarnation)];
+        self.redis.link.run::<()>(&scripts::LEAVE_APP, &keys, &arguments).await;
     }
 }
 

@@ -1,64 +1,42 @@
 //! What an io-node holds of the Redis transport: its place in the cluster, and its inbox.
 //!
-//! The place is renewed by a task that also takes notice of io-nodes that were lost, and buries them. When the place is
-//! lost, everything here says so.
+//! The place is renewed in each shard by itself, so that no shard waits for another; io-nodes that were lost there are
+//! buried meanwhile. When the place is lost in one shard, it is lost in all, and everything here says so.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod call;
+
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use futures_util::future::join_all;
-use tokio::sync::Mutex;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use futures_util::future::{join_all, try_join_all};
+use tokio::sync::{Mutex, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{info, warn};
 
+use self::call::{Entry, IngestCall, Kind};
 use super::gather::gather;
 use super::keys::Shard;
-use super::membership::{Member, Role};
+use super::membership::{Member, Role, bury};
 use super::open::Open;
 use super::outbox::RedisOutbox;
+use super::pulse::Pulse;
 use super::scripts;
 use super::wire::encode;
-use super::{Redis, batch, bytes_of, client_key};
-use crate::message::{Client, Command, DisconnectReason, Event, EventKind, NodeId, Partition, now_ms};
+use super::{Redis, bytes_of};
+use crate::message::{Command, Event, NodeId, Partition};
 use crate::transport::{Inbox, IoNode, IoSession, Result, TransportError, partition_of};
-
-/// At most so many events go in one call,
-const EVENTS: usize = 512;
-/// and no more once they have so many bytes.
-const BYTES: usize = 1 << 20;
 
 /// Joins as an io-node, in every shard.
 pub(super) async fn join(redis: &Redis, node: IoNode) -> Result<IoSession> {
-    let member = Member::new(Role::Io, node.id.clone());
+    let member = Member::new(node.id.clone());
     let place = serde_json::json!({ "host": node.host, "port": node.port }).to_string();
     let info = redis.layout.shard(0).key("info");
     redis
         .link
         .ask::<()>(::redis::cmd("HSET").arg(&info[..]).arg(node.id.as_str()).arg(place))
         .await;
-    for shard in redis.layout.all() {
-        let keys = [
-            shard.key("io"),
-            shard.key("io:until"),
-            shard.key("lost"),
-            shard.key("over"),
-            shard.key("who"),
-            shard.live(&member.id),
-            shard.outbox(&member.id),
-            shard.key("log"),
-            shard.key("kept"),
-        ];
-        let arguments = [
-            bytes_of(node.id.as_str()),
-            bytes_of(&member.incarnation),
-            bytes_of(redis.settings.lease.as_millis()),
-        ];
-        redis.change::<()>(&shard, &scripts::JOIN_IO, &keys, &arguments).await;
-    }
-
     let fenced = CancellationToken::new();
     let left = CancellationToken::new();
     let place = Arc::new(Place {
@@ -66,15 +44,24 @@ pub(super) async fn join(redis: &Redis, node: IoNode) -> Result<IoSession> {
         open: Open::default(),
         _left: left.clone().drop_guard(),
     });
+    let (mut stays, mut joined) = (Vec::new(), Vec::new());
+    for shard in redis.layout.all() {
+        let (entered, has_entered) = oneshot::channel();
+        stays.push(stay_in(redis.clone(), shard, member.clone(), entered, left.clone()));
+        joined.push(has_entered);
+    }
+    redis.shutdown.spawn(stay(member.clone(), stays, fenced));
+    // One that was fenced before it was in everywhere has a session that says so.
+    let _ = try_join_all(joined).await;
+
     let outbox = RedisOutbox::new(redis, &member, place.clone());
     let calls = redis.layout.all().map(|_| Mutex::new(0)).collect();
     let inbox = RedisInbox {
         redis: redis.clone(),
-        member: member.clone(),
+        member,
         place,
         calls,
     };
-    redis.shutdown.spawn(stay(redis.clone(), member, fenced, left));
     Ok(IoSession {
         inbox: Arc::new(inbox),
         outbox: Box::new(outbox),
@@ -90,35 +77,64 @@ pub(super) struct Place {
     _left: DropGuard,
 }
 
-/// Renews the place until it is lost or given up.
-async fn stay(redis: Redis, member: Member, fenced: CancellationToken, left: CancellationToken) {
-    let mut beats = interval(redis.settings.beat());
-    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+/// Renews the place until it is lost in a shard or given up in all.
+async fn stay(member: Member, stays: Vec<impl Future<Output = Result<()>>>, fenced: CancellationToken) {
+    match try_join_all(stays).await {
+        Ok(_) => info!(io_node = %member.name, "left the cluster"),
+        Err(_) => {
+            warn!(io_node = %member.name, "this io-node was taken for dead, and its place was given away");
+            fenced.cancel();
+        }
+    }
+}
+
+/// Takes the place in one shard, tells so, and renews it until it is lost or given up.
+async fn stay_in(
+    redis: Redis,
+    shard: Shard,
+    member: Member,
+    entered: oneshot::Sender<()>,
+    left: CancellationToken,
+) -> Result<()> {
+    tokio::select! {
+        // Should it have come in, its lease runs out.
+        () = left.cancelled() => return Ok(()),
+        () = enter(&redis, &shard, &member) => {}
+    }
+    let _ = entered.send(());
+    let mut pulse = Pulse::new(&redis, &shard, &member, Role::Io);
     loop {
-        tokio::select! {
+        let beat = tokio::select! {
             () = left.cancelled() => break,
-            _ = beats.tick() => {}
-        }
-        for shard in redis.layout.all() {
-            let beat = tokio::select! {
-                () = left.cancelled() => break,
-                beat = member.beat(&redis, &shard) => beat,
-            };
-            let Some(beat) = beat else {
-                warn!(io_node = %member.name, "this io-node was taken for dead, and its place was given away");
-                fenced.cancel();
-                return;
-            };
-            super::membership::bury(&redis, &shard, &beat.lost).await;
-        }
+            beat = pulse.next() => beat?,
+        };
+        pulse.during(bury(&redis, &shard, &beat.lost)).await?;
     }
-    for shard in redis.layout.all() {
-        let keys = [shard.key("io"), shard.key("io:until"), shard.key("lost")];
-        let arguments = [bytes_of(member.name.as_str()), bytes_of(&member.incarnation)];
-        redis.change::<()>(&shard, &scripts::LEAVE_IO, &keys, &arguments).await;
-        super::membership::bury(&redis, &shard, std::slice::from_ref(&member.id)).await;
-    }
-    info!(io_node = %member.name, "left the cluster");
+    let keys = [shard.key("io"), shard.key("io:until"), shard.key("lost")];
+    let arguments = [bytes_of(member.name.as_str()), bytes_of(&member.incarnation)];
+    redis.change::<()>(&shard, &scripts::LEAVE_IO, &keys, &arguments).await;
+    bury(&redis, &shard, std::slice::from_ref(&member.id)).await;
+    Ok(())
+}
+
+async fn enter(redis: &Redis, shard: &Shard, member: &Member) {
+    let keys = [
+        shard.key("io"),
+        shard.key("io:until"),
+        shard.key("lost"),
+        shard.key("over"),
+        shard.key("who"),
+        shard.live(&member.id),
+        shard.outbox(&member.id),
+        shard.key("log"),
+        shard.key("kept"),
+    ];
+    let arguments = [
+        bytes_of(member.name.as_str()),
+        bytes_of(&member.incarnation),
+        bytes_of(redis.settings.lease.as_millis()),
+    ];
+    redis.change::<()>(shard, &scripts::JOIN_IO, &keys, &arguments).await;
 }
 
 struct RedisInbox {
@@ -258,144 +274,9 @@ impl RedisInbox {
     }
 }
 
-/// An event on its way into the log.
-struct Entry {
-    place: usize,
-    partition: Partition,
-    client: Bytes,
-    kind: Kind,
-    written: Bytes,
-    /// What the client's app is told if its io-node dies.
-    will: Bytes,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Connection,
-    End,
-    Other,
-}
-
-impl Entry {
-    fn of(place: usize, partition: Partition, event: &Event) -> Self {
-        let (kind, will) = match &event.kind {
-            EventKind::Connection(_) => (Kind::Connection, last_will(partition, event)),
-            EventKind::Disconnect(_) => (Kind::End, Bytes::new()),
-            _ => (Kind::Other, Bytes::new()),
-        };
-        Self {
-            place,
-            partition,
-            client: client_key(event),
-            kind,
-            written: encode(event),
-            will,
-        }
-    }
-}
-
-/// One call of the script that takes events in.
-#[derive(Default)]
-struct IngestCall {
-    entries: Vec<Entry>,
-    bytes: usize,
-}
-
-impl IngestCall {
-    fn is_full(&self) -> bool {
-        self.entries.len() >= EVENTS || self.bytes >= BYTES
-    }
-
-    fn add(&mut self, entry: Entry) {
-        self.bytes += entry.written.len() + entry.will.len();
-        self.entries.push(entry);
-    }
-
-    /// Leaves in what there is room for, said as pairs of partition and room, and returns the rest.
-    fn keep_to(&mut self, rooms: &[String]) -> Vec<Entry> {
-        let pairs = rooms.chunks_exact(2);
-        let mut rooms: HashMap<Partition, usize> = pairs
-            .filter_map(|pair| Some((Partition(pair[0].parse().ok()?), pair[1].parse().ok()?)))
-            .collect();
-        // Events of a client are of one partition, so what is behind a refused one of it is refused here, too.
-        let has_room = |entry: &mut Entry| match rooms.get_mut(&entry.partition) {
-            Some(0) => true,
-            Some(room) => {
-                *room -= 1;
-                false
-            }
-            None => false,
-        };
-        self.entries.extract_if(.., has_room).collect()
-    }
-
-    /// Leaves out the disconnects of these clients.
-    fn drop_ends(&mut self, clients: &[String], open: &Open) {
-        self.entries.retain(|entry| {
-            let is_over =
-                entry.kind == Kind::End && clients.iter().any(|client| client.as_bytes() == &entry.client[..]);
-            if is_over {
-                open.forget(&entry.client);
-            }
-            !is_over
-        });
-    }
-
-    fn written(&self, redis: &Redis, shard: &Shard, member: &Member, call: u64) -> (Vec<Bytes>, Vec<Bytes>) {
-        let keys = vec![
-            shard.key("io"),
-            shard.live(&member.id),
-            shard.key("who"),
-            shard.key("log"),
-            shard.key("in"),
-            shard.key("done"),
-        ];
-        let mut partitions: BTreeMap<Partition, usize> = BTreeMap::new();
-        for entry in &self.entries {
-            *partitions.entry(entry.partition).or_default() += 1;
-        }
-        let mut arguments = vec![
-            bytes_of(member.name.as_str()),
-            bytes_of(&member.incarnation),
-            bytes_of(call),
-            bytes_of(redis.settings.backlog),
-            bytes_of(self.entries.len()),
-            batch::write(self.entries.iter().map(|entry| (entry.partition, &entry.written))),
-            bytes_of(partitions.len()),
-        ];
-        for (partition, events) in partitions {
-            arguments.extend([bytes_of(partition), bytes_of(events)]);
-        }
-        for entry in &self.entries {
-            let what: &[u8] = match entry.kind {
-                Kind::Connection => b"c",
-                Kind::End => b"d",
-                Kind::Other => continue,
-            };
-            arguments.extend([Bytes::from_static(what), entry.client.clone(), entry.will.clone()]);
-        }
-        (keys, arguments)
-    }
-}
-
 fn partition_of_event(event: &Event, partitions: u16) -> Partition {
     event
         .client
         .as_ref()
         .map_or(Partition(0), |client| partition_of(&client.id, partitions))
-}
-
-/// What a client's app is told if its io-node dies.
-fn last_will(partition: Partition, connection: &Event) -> Bytes {
-    let client = connection.client.as_ref().map(|client| Client {
-        attributes: "{}".into(),
-        ..client.clone()
-    });
-    let end = encode(&Event {
-        namespace: connection.namespace.clone(),
-        client,
-        received_at_ms: now_ms(),
-        kind: EventKind::Disconnect(DisconnectReason::NodeLost),
-    });
-    batch::write(std::iter::once((partition, &end)))
 }

@@ -12,7 +12,7 @@ use crate::message::{NodeId, Partition};
 /// How many clients of a lost io-node are buried at once.
 const CLIENTS: usize = 500;
 
-/// What a member is.
+/// What a member is in a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
     /// An io-node.
@@ -28,7 +28,6 @@ pub(super) enum Role {
 /// A node under one incarnation.
 #[derive(Debug, Clone)]
 pub(super) struct Member {
-    pub(super) role: Role,
     pub(super) name: NodeId,
     pub(super) incarnation: String,
     /// Both together: unlike any other's, ever.
@@ -47,22 +46,17 @@ pub(super) struct Beat {
 
 impl Member {
     /// Under a fresh incarnation.
-    pub(super) fn new(role: Role, name: NodeId) -> Self {
+    pub(super) fn new(name: NodeId) -> Self {
         // Each hasher is seeded by the operating system's randomness.
         let incarnation = format!("{:016x}", RandomState::new().build_hasher().finish());
         let id = format!("{incarnation}@{name}");
-        Self {
-            role,
-            name,
-            incarnation,
-            id,
-        }
+        Self { name, incarnation, id }
     }
 
     /// Gives a sign of life. None when the node was fenced.
-    pub(super) async fn beat(&self, redis: &Redis, shard: &Shard) -> Option<Beat> {
+    pub(super) async fn beat(&self, redis: &Redis, shard: &Shard, role: Role) -> Option<Beat> {
         let keys = ["io", "io:until", "lost", "app", "app:until", "owner", "clock"].map(|name| shard.key(name));
-        let what = match self.role {
+        let what = match role {
             Role::Io => "io",
             Role::Joining => "join",
             Role::App => "app",
@@ -91,6 +85,10 @@ impl Member {
 /// Tells the apps that the clients of lost io-nodes are gone. Several nodes may do it at once: each takes some.
 pub(super) async fn bury(redis: &Redis, shard: &Shard, lost: &[String]) {
     for member in lost {
+        // Where they are reached stands in shard 0, which no burial in another waits for.
+        if shard.number == 0 {
+            forget_place(redis, shard, member).await;
+        }
         let keys = [
             shard.key("lost"),
             shard.live(member),
@@ -106,13 +104,11 @@ pub(super) async fn bury(redis: &Redis, shard: &Shard, lost: &[String]) {
             shard = shard.number,
             "its clients are gone, and their apps have been told"
         );
-        forget_place(redis, member).await;
     }
 }
 
 /// Removes what frontends tell of an io-node that is gone, unless it is back under the same name.
-async fn forget_place(redis: &Redis, member: &str) {
-    let shard = redis.layout.shard(0);
+async fn forget_place(redis: &Redis, shard: &Shard, member: &str) {
     let Some((_, name)) = member.split_once('@') else {
         warn!(member, "a foreign member stands in the list of those lost");
         return;
@@ -123,3 +119,6 @@ async fn forget_place(redis: &Redis, member: &str) {
         redis.link.ask::<()>(forget.arg(&shard.key("info")[..]).arg(name)).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

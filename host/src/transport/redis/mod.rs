@@ -24,6 +24,7 @@ mod membership;
 mod open;
 mod outbox;
 mod progress;
+mod pulse;
 mod reader;
 mod registry;
 mod routes;

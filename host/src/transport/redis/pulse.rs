@@ -1,0 +1,91 @@
+//! A member's signs of life in one shard. They go on whatever the member does there meanwhile, so that nobody is taken for
+//! dead who only waits, be it for replicas or for another shard.
+//!
+//! What is told while something is done is not looked at: it may be older than what was done. Whoever acts by a sign of
+//! life has given it after all that.
+
+use std::future::Future;
+
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use super::Redis;
+use super::keys::Shard;
+use super::membership::{Beat, Member, Role};
+use crate::transport::{Result, TransportError};
+
+/// A member's signs of life in one shard.
+pub(super) struct Pulse {
+    redis: Redis,
+    shard: Shard,
+    member: Member,
+    role: Role,
+    times: Interval,
+}
+
+impl Pulse {
+    /// Of a member that gives the first one at once.
+    pub(super) fn new(redis: &Redis, shard: &Shard, member: &Member, role: Role) -> Self {
+        let mut times = interval(redis.settings.beat());
+        times.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self {
+            redis: redis.clone(),
+            shard: shard.clone(),
+            member: member.clone(),
+            role,
+            times,
+        }
+    }
+
+    /// What the member is in this shard.
+    pub(super) fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Tells from now on that the member is something else here, and at once.
+    pub(super) fn becomes(&mut self, role: Role) {
+        self.role = role;
+        self.times.reset_immediately();
+    }
+
+    /// Waits until the next one is due. Cancel safe.
+    pub(super) async fn due(&mut self) {
+        self.times.tick().await;
+    }
+
+    /// Gives the next one when it is due.
+    ///
+    /// # Errors
+    /// When the node was fenced.
+    pub(super) async fn next(&mut self) -> Result<Beat> {
+        self.due().await;
+        self.beat().await
+    }
+
+    /// Gives one.
+    ///
+    /// # Errors
+    /// When the node was fenced.
+    pub(super) async fn beat(&self) -> Result<Beat> {
+        let beat = self.member.beat(&self.redis, &self.shard, self.role).await;
+        beat.ok_or(TransportError::Fenced)
+    }
+
+    /// Gives signs of life for as long as something is done.
+    ///
+    /// # Errors
+    /// When the node was fenced; then it is not done to its end.
+    pub(super) async fn during<T>(&mut self, work: impl Future<Output = T>) -> Result<T> {
+        let beating = async {
+            loop {
+                if let Err(fenced) = self.next().await {
+                    return fenced;
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            done = work => Ok(done),
+            fenced = beating => Err(fenced),
+        }
+    }
+}
