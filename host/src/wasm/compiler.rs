@@ -38,7 +38,7 @@ const WORDS: u64 = 4 << 10;
 /// How often a compiler that takes the time that nobody else wants is looked after,
 const LOOK: Duration = Duration::from_secs(1);
 /// and how much of a processor it has to have had by then, or it is not for it to wait any longer.
-const LEAST: f64 = 0.2;
+const LEAST: f64 = 0.1;
 /// In what the system counts the time of a process.
 const TICK: Duration = Duration::from_millis(10);
 
