@@ -6,19 +6,20 @@
 //! what handlers are.
 
 use std::fs::File;
+use std::future::pending;
 use std::hash::{Hash, Hasher};
-use std::io::Write;
+use std::io::{Seek, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::thread::available_parallelism;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::engine::config;
@@ -34,6 +35,12 @@ const LIMITS: Limits = Limits {
 const THREADS: usize = 4;
 /// What of a compiler's last words is kept.
 const WORDS: u64 = 4 << 10;
+/// How often a compiler that takes the time that nobody else wants is looked after,
+const LOOK: Duration = Duration::from_secs(1);
+/// and how much of a processor it has to have had by then, or it is not for it to wait any longer.
+const LEAST: f64 = 0.1;
+/// In what the system counts the time of a process.
+const TICK: Duration = Duration::from_millis(10);
 
 /// By whom components are compiled.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +56,15 @@ pub enum Compiler {
 struct Limits {
     time: Duration,
     memory: usize,
+}
+
+/// What a compiler gets of the processors.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Share {
+    /// What nobody else wants: no event waits for it.
+    Idle,
+    /// A little, whatever others want: a deploy may be what mends a node that has no time left.
+    Little,
 }
 
 impl Compiler {
@@ -112,22 +128,54 @@ async fn compile_here(engine: wasmtime::Engine, bytes: Bytes, mut result: File) 
     })?
 }
 
-/// The child ends by itself when what it reads from does, so that it does not outlive a node that is killed.
+/// Where nothing is left for a compiler that waits for idle processors, another is started that does not.
 async fn compile_in_child(
+    executable: &Path,
+    configuration: &str,
+    bytes: &Bytes,
+    mut result: File,
+    limits: Limits,
+) -> Result<(), LoadError> {
+    let failed = |cause| LoadError::Compiler { cause };
+    let unwritable = |error| failed(format!("what it makes cannot be written: {error}"));
+    let compiling = async {
+        let output = result.try_clone().map_err(unwritable)?;
+        if let Some(ended) = run(executable, configuration, bytes, output, limits, Share::Idle).await {
+            return ended;
+        }
+        tracing::info!("the processors are busy: the compiler does not wait for them any longer");
+        let emptied = result.set_len(0).and_then(|()| result.rewind());
+        emptied.map_err(unwritable)?;
+        let ended = run(executable, configuration, bytes, result, limits, Share::Little).await;
+        ended.expect("only one that waits gives up waiting")
+    };
+    timeout(limits.time, compiling).await.unwrap_or_else(|_| {
+        let seconds = limits.time.as_secs_f32();
+        Err(failed(format!(
+            "it was still at work after {seconds} s and was stopped; make the component smaller"
+        )))
+    })
+}
+
+/// How a child ended. None when it was stopped because it had too little of the processors. It ends by itself when what it
+/// reads from does, so that it does not outlive a node that is killed.
+async fn run(
     executable: &Path,
     configuration: &str,
     bytes: &Bytes,
     result: File,
     limits: Limits,
-) -> Result<(), LoadError> {
-    let failed = |cause| LoadError::Compiler { cause };
+    share: Share,
+) -> Option<Result<(), LoadError>> {
+    let failed = |cause| Some(Err(LoadError::Compiler { cause }));
     let threads = available_parallelism().map_or(1, |threads| threads.get().min(THREADS));
-    let mut child = Command::new(executable)
+    let spawned = Command::new(executable)
         .arg0("plugnode")
         .arg(Compiler::VERB)
         .args(["--bytes", &bytes.len().to_string()])
         .args(["--memory", &limits.memory.to_string()])
         .args(["--for", configuration])
+        .args((share == Share::Idle).then_some("--idle"))
         // What it has to do is all said; nothing of the node's secrets is any of its business.
         .env_clear()
         .env("RAYON_NUM_THREADS", threads.to_string())
@@ -135,8 +183,12 @@ async fn compile_in_child(
         .stdout(result)
         .stderr(Stdio::piped())
         .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| failed(format!("cannot start {}: {error}", executable.display())))?;
+        .spawn();
+    let mut child = match spawned {
+        Ok(child) => child,
+        Err(error) => return failed(format!("cannot start {}: {error}", executable.display())),
+    };
+    let starves = starves(child.id().filter(|_| share == Share::Idle));
     let mut stdin = child.stdin.take().expect("it is piped");
     let mut stderr = child.stderr.take().expect("it is piped").take(WORDS);
     let mut said = Vec::new();
@@ -147,17 +199,49 @@ async fn compile_in_child(
         let (status, (), ()) = tokio::join!(child.wait(), feed, listen);
         status
     };
-    let status = timeout(limits.time, work).await;
+    let status = tokio::select! {
+        status = work => Some(status),
+        () = starves => None,
+    };
     // Not before: its end would be the child's.
     drop(stdin);
-    let Ok(status) = status else {
-        let seconds = limits.time.as_secs_f32();
-        return Err(failed(format!(
-            "it was still at work after {seconds} s and was stopped; make the component smaller"
-        )));
-    };
-    let status = status.map_err(|error| failed(format!("cannot wait for it: {error}")))?;
-    judge(status, words(&said), limits)
+    match status {
+        Some(Ok(status)) => Some(judge(status, words(&said), limits)),
+        Some(Err(error)) => failed(format!("cannot wait for it: {error}")),
+        None => {
+            // It would go on writing to the file that the next one writes to.
+            let _ = child.kill().await;
+            None
+        }
+    }
+}
+
+/// Completes when a process has had much less of the processors than it could use. Never without one.
+async fn starves(process: Option<u32>) {
+    let Some(process) = process else { return pending().await };
+    let began = Instant::now();
+    loop {
+        sleep(LOOK).await;
+        // One that has ended is not waiting.
+        let Some(had) = time_of(process) else {
+            return pending().await;
+        };
+        if had < began.elapsed().mul_f64(LEAST) {
+            return;
+        }
+    }
+}
+
+/// How much of the processors a process has had. None where the system does not tell.
+fn time_of(process: u32) -> Option<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // After the name, which may have anything in it, comes the state. User's and system's time are eleven words further.
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let mut times = after_name
+        .split_whitespace()
+        .skip(11)
+        .map(|ticks| ticks.parse::<u32>().ok());
+    Some(TICK * (times.next()?? + times.next()??))
 }
 
 fn judge(status: ExitStatus, said: String, limits: Limits) -> Result<(), LoadError> {

@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use wasmtime::component::Linker;
 use wasmtime::{Config, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
 
-use super::artifacts::Artifacts;
+use super::artifacts::{Artifacts, Turn};
 use super::exports::HandlerPre;
 use super::load_error::LoadError;
 use super::memory::{PARTS, TABLE_ELEMENTS};
@@ -74,17 +74,45 @@ impl Engine {
         });
         let digest = digest.await?;
         let compiled = self.artifacts.get(&digest, &bytes).await?;
-        let (engine, grants) = (self.wasmtime.clone(), grants.clone());
-        off_thread(move || link(&engine, &compiled, digest, &bytes, &grants)).await
+        self.link(compiled, digest, bytes, grants).await
+    }
+
+    /// Waits until no other process of this machine is making the component of this digest. By then it may be there; else
+    /// [`load_in_turn`](Self::load_in_turn) makes it.
+    pub(crate) async fn turn(&self, digest: &Digest) -> Result<Turn, LoadError> {
+        self.artifacts.turn(digest).await
+    }
+
+    /// As [`load`](Self::load), of bytes whose digest is known, by who has the turn to make it.
+    pub(crate) async fn load_in_turn(
+        &self,
+        digest: Digest,
+        bytes: Bytes,
+        grants: &Grants,
+        turn: Turn,
+    ) -> Result<Component, LoadError> {
+        let (checked, granted) = (bytes.clone(), grants.clone());
+        off_thread(move || inspect::check(&checked, &granted)).await?;
+        let compiled = self.artifacts.make(&digest, &bytes, turn).await?;
+        self.link(compiled, digest, bytes, grants).await
     }
 
     /// The component of this digest, if it was compiled before, which needs no bytes of it, and can run with these grants. Why
     /// it cannot is told by [`load`](Self::load).
     pub async fn load_kept(&self, digest: &Digest, grants: &Grants) -> Option<Component> {
         let kept = self.artifacts.kept(digest).await?;
-        let (engine, grants, digest) = (self.wasmtime.clone(), grants.clone(), digest.clone());
-        let linked = off_thread(move || link(&engine, &kept, digest, &[], &grants));
-        linked.await.ok()
+        self.link(kept, digest.clone(), Bytes::new(), grants).await.ok()
+    }
+
+    async fn link(
+        &self,
+        compiled: wasmtime::component::Component,
+        digest: Digest,
+        bytes: Bytes,
+        grants: &Grants,
+    ) -> Result<Component, LoadError> {
+        let (engine, grants) = (self.wasmtime.clone(), grants.clone());
+        off_thread(move || link(&engine, &compiled, digest, &bytes, &grants)).await
     }
 
     pub(super) fn room(&self) -> Room {

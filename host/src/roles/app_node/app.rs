@@ -222,12 +222,12 @@ impl App {
     }
 
     /// Puts another generation in the place of the one in use, between events, and ends the trial if there is one. Events
-    /// being handled are finished where they are; all others go to the new generation.
-    pub(super) fn swap(&self, new: Generation) {
+    /// being handled are finished where they are; all others go to the new generation. Returns what is not kept any more.
+    pub(super) fn swap(&self, new: Generation) -> Option<Component> {
         let mut generations = self.generations_mut();
         let new = Arc::new(new);
         let old = std::mem::replace(&mut generations.in_use, new.clone());
-        generations.before = Some(old.component.clone());
+        let forgotten = generations.before.replace(old.component.clone());
         let tried = generations.end_trial();
         let waiting = old.pool.hand_over(&new.pool);
         for job in waiting.into_iter().chain(tried) {
@@ -241,6 +241,7 @@ impl App {
             before = old.number,
             "release taken into use"
         );
+        forgotten
     }
 
     /// Another number for the component in use.

@@ -3,11 +3,13 @@
 //!
 //! It decides nothing for the cluster. It does what the board says, and says how far it is.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
@@ -31,6 +33,8 @@ const NO_CANARY: &str = "this app has dispatch = \"sticky\", and what its instan
 const RECONSIDERED: Duration = Duration::from_secs(10);
 /// How long instances that get the state of others may take to begin, before that is told as it is.
 const BEGINNING: Duration = Duration::from_secs(30);
+/// For how long other nodes of the machine let this one fetch a component: they may reach the store when it does not.
+const FETCHING: Duration = Duration::from_secs(5);
 
 /// Follows the board for one app.
 pub(super) struct Follower {
@@ -264,8 +268,7 @@ impl Follower {
         };
         match made {
             Ok(generation) => {
-                app.swap(generation);
-                self.has_swapped();
+                self.take_into_use(generation);
                 self.pause.reset();
             }
             Err(error) => {
@@ -297,13 +300,15 @@ impl Follower {
     fn swap(&mut self) {
         let Some(candidate) = self.app.candidate() else { return };
         let (component, heir) = (candidate.component.clone(), candidate.heir.clone());
-        self.app.swap(Generation::new(candidate.number, component, heir));
         self.failed = None;
-        self.has_swapped();
+        self.take_into_use(Generation::new(candidate.number, component, heir));
     }
 
-    /// Tells of a swap at once, and again when all instances have begun.
-    fn has_swapped(&self) {
+    /// Swaps, and tells of it at once and again when all instances have begun.
+    fn take_into_use(&self, generation: Generation) {
+        let forgotten = self.app.swap(generation);
+        // Its code leaves the memory of the process, which takes a while.
+        spawn_blocking(move || drop(forgotten));
         self.app.set_stage(None);
         let (app, pool) = (self.app.clone(), self.app.in_use().pool.clone());
         self.shutdown.spawn(async move {
@@ -328,10 +333,25 @@ impl Follower {
             return Ok(component);
         }
         app.set_stage(Some((wanted.number, Stage::Fetching)));
-        let bytes = self.transport.component(&wanted.digest).await?;
+        // Of the nodes of a machine one fetches and compiles it; the others wait, and need no bytes then.
+        let turn = self.engine.turn(&wanted.digest).await?;
+        if let Some(component) = self.engine.load_kept(&wanted.digest, &app.settings.grants).await {
+            return Ok(component);
+        }
+        let mut fetching = pin!(self.transport.component(&wanted.digest));
+        let (bytes, turn) = match timeout(FETCHING, &mut fetching).await {
+            Ok(bytes) => (bytes?, turn),
+            Err(_) => {
+                drop(turn);
+                (fetching.await?, self.engine.turn(&wanted.digest).await?)
+            }
+        };
         let bytes = bytes.context("its component is not in the store any more: deploy it again")?;
         app.set_stage(Some((wanted.number, Stage::Compiling)));
-        let component = self.engine.load(bytes, &app.settings.grants).await?;
+        let loading = self
+            .engine
+            .load_in_turn(wanted.digest.clone(), bytes, &app.settings.grants, turn);
+        let component = loading.await?;
         info!(app = %app.settings.namespace, release = wanted.number, component = component.release(), "release loaded");
         Ok(component)
     }

@@ -17,6 +17,7 @@ use tokio::task::spawn_blocking;
 use wasmtime::component::Component;
 
 use self::folder::Folder;
+use self::lock::Lock;
 use super::compiler::{Compiler, configuration};
 use super::load_error::LoadError;
 use crate::release::Digest;
@@ -33,6 +34,10 @@ pub(super) struct Artifacts {
     configuration: String,
     turns: Semaphore,
 }
+
+/// The right to make the compiled component of one digest, which one process of a machine has at a time.
+#[derive(Debug)]
+pub(crate) struct Turn(#[expect(dead_code, reason = "it is held, and let go when this is dropped")] Lock);
 
 /// What is there under a name.
 enum Found {
@@ -73,14 +78,23 @@ impl Artifacts {
     /// The component of these bytes and this digest, compiled now if it never was. Dropped before it is done, it stops
     /// the compiler.
     pub(super) async fn get(&self, digest: &Digest, bytes: &Bytes) -> Result<Component, LoadError> {
-        let name = self.name_of(digest);
-        let release = digest.short();
-        if let Found::Loaded(component) = self.find(&name).await? {
-            tracing::info!(release, "component was compiled before");
+        if let Found::Loaded(component) = self.find(&self.name_of(digest)).await? {
+            tracing::info!(release = digest.short(), "component was compiled before");
             return Ok(component);
         }
-        let _lock = self.folder.lock(&name).await?;
-        // Another may have been at it meanwhile.
+        let turn = self.turn(digest).await?;
+        self.make(digest, bytes, turn).await
+    }
+
+    /// Waits until nobody else is making the component of this digest.
+    pub(super) async fn turn(&self, digest: &Digest) -> Result<Turn, LoadError> {
+        self.folder.lock(&self.name_of(digest)).await.map(Turn)
+    }
+
+    /// The component of these bytes and this digest, whose turn it is, compiled now unless somebody has done it by now.
+    pub(super) async fn make(&self, digest: &Digest, bytes: &Bytes, _turn: Turn) -> Result<Component, LoadError> {
+        let name = self.name_of(digest);
+        let release = digest.short();
         match self.find(&name).await? {
             Found::Loaded(component) => {
                 tracing::info!(release, "component was compiled by another process meanwhile");

@@ -1,5 +1,6 @@
 //! Compilers that come to no good end. Scripts stand in for them: what matters here is what becomes of a process.
 
+use std::io::Read;
 use std::path::Path;
 use std::time::Instant;
 
@@ -105,4 +106,28 @@ fn how_instances_find_their_memory_changes_no_code() {
     other.epoch_interruption(false);
     let other = wasmtime::Engine::new(&other).expect("an engine");
     assert_ne!(configuration(&compiles), configuration(&other));
+}
+
+#[tokio::test]
+async fn one_that_waits_for_processors_in_vain_is_replaced() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let lines = "case \"$*\" in *--idle*) echo something longer; exec sleep 1000;; *) echo code;; esac";
+    let mut result = tempfile::tempfile().expect("a temporary file can be made");
+    let output = result.try_clone().expect("there are handles left");
+    let bytes = Bytes::from_static(b"any");
+    let ended = compile_in_child(&script(&folder, lines), "any", &bytes, output, LIMITS).await;
+    ended.expect("the second one ends well");
+    let mut written = String::new();
+    result.rewind().expect("it is a file");
+    result.read_to_string(&mut written).expect("it is text");
+    assert_eq!(written, "code\n");
+}
+
+#[test]
+fn a_process_is_told_what_it_has_had() {
+    let began = Instant::now();
+    while time_of(std::process::id()).expect("it is alive") < Duration::from_millis(30) {
+        assert!(began.elapsed() < Duration::from_secs(60), "this loop takes time");
+    }
+    assert_eq!(time_of(u32::MAX), None);
 }
