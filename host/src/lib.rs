@@ -30,6 +30,7 @@ mod counted;
 pub mod counts;
 pub mod embed;
 pub mod http;
+mod ids;
 pub mod message;
 pub mod namespaces;
 pub mod pause;

@@ -366,6 +366,15 @@ impl Audience {
             _ => None,
         }
     }
+
+    /// The client this is for, when it names one and nothing else, which is what most answers do.
+    pub fn only_client(&self) -> Option<&SessionId> {
+        let Selection { clients, channels } = &self.except;
+        match self.clients_only() {
+            Some([client]) if clients.is_empty() && channels.is_empty() => Some(client),
+            _ => None,
+        }
+    }
 }
 
 /// What an app-node asks of io-nodes.

@@ -12,6 +12,7 @@ fn arrows_point_down() {
         ("message.rs", &[]),
         ("shutdown.rs", &[]),
         ("counts.rs", &[]),
+        ("ids.rs", &[]),
         ("namespaces.rs", &[]),
         ("pause.rs", &[]),
         ("namespaces.rs", &[]),
@@ -27,7 +28,15 @@ fn arrows_point_down() {
         (
             "transport",
             // A macro's place is the crate, wherever it is written.
-            &["counts", "forward_registry", "message", "pause", "release", "shutdown"],
+            &[
+                "counts",
+                "forward_registry",
+                "ids",
+                "message",
+                "pause",
+                "release",
+                "shutdown",
+            ],
         ),
         ("wasm", &["message", "release", "shutdown"]),
         ("roles/frontend", &["config", "http", "shutdown"]),
@@ -36,6 +45,7 @@ fn arrows_point_down() {
             &[
                 "counts",
                 "http",
+                "ids",
                 "message",
                 "namespaces",
                 "pause",

@@ -41,13 +41,9 @@ pub(super) fn read_event(text: &str, attachments: Vec<Bytes>) -> Result<(Text, P
     let [name, first] = items(text)?;
     let name = name.ok_or(Malformed::NoName)?;
     // As in JavaScript, where every name is a string in the end.
-    let name = match name.get().starts_with('"') {
-        true => serde_json::from_str::<String>(name.get()),
-        false => serde_json::from_str::<Number>(name.get()).map(|name| name.to_string()),
-    };
-    let name = name.map_err(|_| Malformed::NoName)?;
-    if RESERVED_EVENTS.contains(&name.as_str()) {
-        return Err(Malformed::Reserved(name));
+    let name = read_name(name.get())?;
+    if RESERVED_EVENTS.contains(&&*name) {
+        return Err(Malformed::Reserved(name.into()));
     }
     let json = match first {
         Some(first) => {
@@ -57,7 +53,18 @@ pub(super) fn read_event(text: &str, attachments: Vec<Bytes>) -> Result<(Text, P
         None => Text::from_static("[]"),
     };
     placeholders::check(&json, attachments.len())?;
-    Ok((name.into(), Payload { json, attachments }))
+    Ok((name, Payload { json, attachments }))
+}
+
+/// Reads a name that is known to be JSON.
+fn read_name(json: &str) -> Result<Text, Malformed> {
+    let inside = json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    let name = match inside {
+        Some(inside) if !inside.contains('\\') => return Ok(inside.into()),
+        Some(_) => serde_json::from_str::<String>(json),
+        None => serde_json::from_str::<Number>(json).map(|name| name.to_string()),
+    };
+    name.map(Text::from).map_err(|_| Malformed::NoName)
 }
 
 /// Reads the arguments of an acknowledgement.
@@ -80,7 +87,19 @@ pub(super) fn read_auth(text: Option<&str>) -> Result<Option<Text>, Malformed> {
 
 /// Puts an event together. `args` must be a payload that was checked to be a JSON array.
 pub(super) fn write_event(name: &str, args: &Payload) -> String {
-    let name = serde_json::to_string(name).expect("a string is always JSON");
+    write_event_after(&[""; 4], name, args)
+}
+
+/// The same, behind what goes before it. `args` must be a payload that was checked to be a JSON array.
+pub(super) fn write_event_after(head: &[&str; 4], name: &str, args: &Payload) -> String {
+    let escaped: String;
+    let (quote, name) = match is_itself_as_json(name) {
+        true => ("\"", name),
+        false => {
+            escaped = serde_json::to_string(name).expect("a string is always JSON");
+            ("", &*escaped)
+        }
+    };
     let items = args
         .json
         .trim_ascii()
@@ -88,7 +107,13 @@ pub(super) fn write_event(name: &str, args: &Payload) -> String {
         .unwrap_or("]")
         .trim_ascii_start();
     let comma = if items == "]" { "" } else { "," };
-    ["[", &name, comma, items].concat()
+    let [first, second, third, fourth] = *head;
+    [first, second, third, fourth, "[", quote, name, quote, comma, items].concat()
+}
+
+/// Whether a text stands in JSON as it is, between quotes.
+fn is_itself_as_json(text: &str) -> bool {
+    text.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\')
 }
 
 /// The first two items of an array, and that the others are JSON, too.

@@ -8,6 +8,7 @@ use super::codec::Codec;
 use super::hooks::Hooks;
 use super::incarnation::Gate;
 use super::member::Member;
+use crate::ids::{ById, Ids};
 use crate::message::{Audience, Channel, Namespace, NodeId, Scope, SessionId};
 
 /// What all clients of this io-node have in common.
@@ -32,10 +33,10 @@ pub(super) struct Clients {
 #[derive(Default)]
 struct Present {
     /// They wait to be admitted, or left before they were.
-    at_door: HashMap<SessionId, Arc<Member>>,
-    members: HashMap<SessionId, Arc<Member>>,
-    channels: HashMap<Channel, HashSet<SessionId>>,
-    subscriptions: HashMap<SessionId, HashSet<Channel>>,
+    at_door: ById<SessionId, Arc<Member>>,
+    members: ById<SessionId, Arc<Member>>,
+    channels: HashMap<Channel, Ids<SessionId>>,
+    subscriptions: ById<SessionId, HashSet<Channel>>,
 }
 
 /// A client cannot be subscribed to so many channels.
@@ -108,7 +109,10 @@ impl Clients {
     /// Those of an audience that are here, each once.
     pub(super) fn audience(&self, audience: &Audience) -> Vec<Arc<Member>> {
         let present = self.present();
-        let mut left_out: HashSet<&SessionId> = audience.except.clients.iter().collect();
+        if let Some(id) = audience.only_client() {
+            return present.members.get(id).cloned().into_iter().collect();
+        }
+        let mut left_out: Ids<&SessionId> = audience.except.clients.iter().collect();
         for channel in &audience.except.channels {
             left_out.extend(present.channels.get(channel).into_iter().flatten());
         }
@@ -125,7 +129,7 @@ impl Clients {
             .iter()
             .filter_map(|channel| present.channels.get(channel));
         let ids = selection.clients.iter().chain(of_channels.flatten());
-        let mut seen = HashSet::new();
+        let mut seen = Ids::default();
         let is_once = selection.channels.len() + selection.clients.len() == 1;
         ids.filter(|id| is_meant(id) && (is_once || seen.insert(*id)))
             .filter_map(|id| present.members.get(id).cloned())

@@ -113,6 +113,11 @@ impl Codec {
 
     /// An event, that may ask for an acknowledgement.
     pub(super) fn event(&self, namespace: &Namespace, name: &str, args: &Payload, ack: Option<i64>) -> Encoded {
+        if self.is_plain(args) {
+            let (place, comma) = place(namespace.as_str());
+            let number = ack.map(|ack| ack.to_string()).unwrap_or_default();
+            return plain(args::write_event_after(&["2", place, comma, &number], name, args));
+        }
         let value = self.value(args::write_event(name, args), &args.attachments);
         let mut packet = Packet::event(str(namespace), value);
         if let Some(ack) = ack {
@@ -123,6 +128,10 @@ impl Codec {
 
     /// The answer to an acknowledgement.
     pub(super) fn answer(&self, namespace: &Namespace, args: &Payload, number: i64) -> Encoded {
+        if self.is_plain(args) {
+            let (place, comma) = place(namespace.as_str());
+            return plain(["3", place, comma, &number.to_string(), &args.json].concat());
+        }
         let value = self.value(args.json.to_string(), &args.attachments);
         self.encode(Packet::ack(str(namespace), value, number))
     }
@@ -159,12 +168,8 @@ impl Codec {
     fn error(&self, namespace: &str, error: &str) -> Encoded {
         match self.encoding {
             Encoding::Json => {
-                let place = if namespace == "/" {
-                    String::new()
-                } else {
-                    format!("{namespace},")
-                };
-                Value::Str(Str::from(format!("4{place}{error}")), None)
+                let (place, comma) = place(namespace);
+                plain(["4", place, comma, error].concat())
             }
             Encoding::MessagePack => Value::Bytes(msgpack::refusal(namespace, error)),
         }
@@ -182,6 +187,11 @@ impl Codec {
         }
     }
 
+    /// Whether a payload goes out as one text, which is written here at once: the parser would have it copied twice.
+    fn is_plain(&self, args: &Payload) -> bool {
+        self.encoding == Encoding::Json && args.attachments.is_empty()
+    }
+
     fn value(&self, json: String, attachments: &[Bytes]) -> Value {
         match self.encoding {
             Encoding::Json => {
@@ -197,6 +207,18 @@ impl Codec {
             Value::Str(text, attachments) => Ok((text, attachments.unwrap_or_default().into())),
             Value::Bytes(data) => msgpack::to_json(&data),
         }
+    }
+}
+
+fn plain(text: String) -> Encoded {
+    Value::Str(Str::from(text), None)
+}
+
+/// What stands for a namespace, and what is behind that.
+fn place(namespace: &str) -> (&str, &'static str) {
+    match namespace {
+        "/" => ("", ""),
+        namespace => (namespace, ","),
     }
 }
 

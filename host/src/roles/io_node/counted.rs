@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::Request;
 use socketioxide_core::Str;
+use tokio::time::Instant;
 
 use super::args;
 use super::clients::{Clients, Common};
@@ -108,11 +109,12 @@ fn events_that_clients_send() {
 #[inline(never)]
 fn counted_events_that_clients_send(events: &mut Events, member: &Arc<Member>, payloads: Vec<Payload>) -> usize {
     let mut waiting = Waiting::default();
+    let since = Instant::now();
     for (number, args) in (0..).zip(payloads) {
         member.take_in(Text::from_static("say"), args, Some(number));
     }
     while let Ok(taken) = events.try_recv() {
-        waiting.push(taken);
+        waiting.push(taken, since);
     }
     let batch = waiting.offer();
     for taken in &batch {

@@ -138,12 +138,17 @@ impl Delivery {
             return;
         }
         let packet = clients.common.codec.event(&to.namespace, event, args, None);
-        for member in audience {
-            match volatile {
-                true => member.push_volatile(packet.clone()),
-                false => member.push(packet.clone()),
-            }
+        let push = |member: &Member, packet| match volatile {
+            true => member.push_volatile(packet),
+            false => member.push(packet),
+        };
+        let Some((last, others)) = audience.split_last() else {
+            return;
+        };
+        for member in others {
+            push(member, packet.clone());
         }
+        push(last, packet);
     }
 
     /// Asks one client, and takes its answer, or that there was none, in as an event of that client.

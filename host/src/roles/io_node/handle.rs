@@ -6,12 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Map, Value};
-use tokio::time::Instant;
 
 use super::directory::Directory;
 use super::incarnation::Gate;
 use super::member::Member;
-use super::waiting::{Source, Taken};
+use super::waiting::{Arrival, Source};
 use crate::message::{Channel, Event, EventKind, Namespace, NodeId, SessionId, Text, now_ms};
 
 /// Bytes of events from nobody that may wait to be accepted.
@@ -258,10 +257,9 @@ impl OwnEvent {
             return Err(SendError::NotJoined);
         }
         let share = Share::take(&parts.waiting, event.size()).ok_or(SendError::Backlog)?;
-        incarnation.take_in(Taken {
+        incarnation.take_in(Arrival {
             event,
             source: Source::Program(share),
-            since: Instant::now(),
         });
         Ok(())
     }

@@ -9,14 +9,14 @@ use std::sync::{Arc, RwLock};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 
-use super::waiting::Taken;
+use super::waiting::Arrival;
 
 /// What comes from the sockets.
-pub(super) type Events = UnboundedReceiver<Taken>;
+pub(super) type Events = UnboundedReceiver<Arrival>;
 
 /// One stay in the cluster.
 pub(super) struct Incarnation {
-    intake: UnboundedSender<Taken>,
+    intake: UnboundedSender<Arrival>,
     over: CancellationToken,
 }
 
@@ -33,8 +33,8 @@ impl Incarnation {
     }
 
     /// Sends an event on its way. The sessions bound how many there are; of an incarnation that is over it goes nowhere.
-    pub(super) fn take_in(&self, taken: Taken) {
-        let _ = self.intake.send(taken);
+    pub(super) fn take_in(&self, arrival: Arrival) {
+        let _ = self.intake.send(arrival);
     }
 
     /// Ends it: from here on it takes no client.

@@ -1,9 +1,12 @@
 //! Events on their way from the clients to the transport.
 
+use std::iter;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -34,50 +37,57 @@ pub(super) async fn run(
     hear: impl Fn(&Event),
 ) -> Result<()> {
     let look = (refuse_after / 10).clamp(LEAST_LOOK, MOST_LOOK);
-    let mut look_at = Instant::now() + look;
+    // What is waited for again and again is made once: it registers with who wakes it, and its end is a lock or two.
+    let mut late = pin!(sleep_until(Instant::now() + look));
+    let mut closed = pin!(closing.cancelled());
+    let mut over = pin!(incarnation.over());
     let mut fresh = Vec::with_capacity(BATCH);
     let mut waiting = Waiting::default();
     let mut offering: Option<BoxFuture<'static, Result<Vec<Taken>>>> = None;
     let mut open = true;
-    while open || !waiting.is_empty() || offering.is_some() {
-        let next_offer = waiting.next_offer().filter(|_| offering.is_none());
-        tokio::select! {
-            () = incarnation.over() => break,
-            () = closing.cancelled(), if !events.is_closed() => events.close(),
-            count = events.recv_many(&mut fresh, BATCH), if open => {
-                open = count > 0;
-                for taken in fresh.drain(..) {
-                    hear(&taken.event);
-                    waiting.push(taken);
-                }
+    while (open || !waiting.is_empty() || offering.is_some()) && !incarnation.is_over() {
+        if offering.is_none() && waiting.is_due() {
+            let batch = waiting.offer();
+            if !batch.is_empty() {
+                offering = Some(Box::pin(offer(batch, inbox.clone())));
             }
+        }
+        let next_offer = waiting.next_offer().filter(|_| offering.is_none());
+        // What most wake-ups are for is looked at first. None of it is always there: what is offered is the rest of what
+        // came, and of what comes there is an end to one turn of a task.
+        tokio::select! {
+            biased;
             refused = async { offering.as_mut().expect("guarded").await }, if offering.is_some() => {
                 offering = None;
                 waiting.offered(refused?);
             }
-            () = async { until(next_offer.expect("guarded")).await }, if next_offer.is_some() => {
-                let batch = waiting.offer();
-                if !batch.is_empty() {
-                    offering = Some(Box::pin(offer(batch, inbox.clone())));
+            count = events.recv_many(&mut fresh, BATCH), if open => {
+                open = count > 0;
+                if offering.is_none() && (1..BATCH).contains(&count) {
+                    // Sockets that have something by now are read first: what comes together is offered, handled and answered
+                    // together. Where nothing else is to be done, this takes no time.
+                    yield_now().await;
+                    fresh.extend(iter::from_fn(|| events.try_recv().ok()).take(BATCH - count));
+                }
+                let since = Instant::now();
+                for arrival in fresh.drain(..) {
+                    hear(&arrival.event);
+                    waiting.push(arrival, since);
                 }
             }
-            () = sleep_until(look_at), if !waiting.is_empty() => {
+            () = async { sleep_until(next_offer.expect("guarded")).await }, if next_offer.is_some() => {}
+            () = &mut late, if !waiting.is_empty() => {
                 waiting.refuse(refuse_after);
-                look_at = Instant::now() + look;
+                late.as_mut().reset(Instant::now() + look);
             }
+            () = &mut closed, if !events.is_closed() => events.close(),
+            () = &mut over => break,
         }
     }
     if let Some(offering) = offering {
         offering.await?;
     }
     Ok(())
-}
-
-/// Waits, and not at all for what is past: a timer would take that to the next millisecond.
-async fn until(moment: Instant) {
-    if moment > Instant::now() {
-        sleep_until(moment).await;
-    }
 }
 
 /// Offers events to the transport, lets the sessions of accepted ones know, and returns the refused ones.

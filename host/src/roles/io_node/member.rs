@@ -5,6 +5,7 @@
 //! it is refused nobody hears of it again. What it asks meanwhile is not heard.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use super::directory::Directory;
 use super::incarnation::Incarnation;
 use super::requests::{Asked, Requests};
 use super::session::{Excess, Session};
-use super::waiting::{Source, Taken};
+use super::waiting::{Arrival, Source};
 use crate::counts;
 use crate::message::{
     AckId, Client, DisconnectReason, Event, EventKind, Namespace, Payload, Refusal, SessionId, Text, now_ms,
@@ -47,6 +48,8 @@ pub(super) struct Member {
     /// Why this io-node ends the client, when it does.
     verdict: OnceLock<DisconnectReason>,
     state: Mutex<State>,
+    /// Whether its stage is [`Stage::TurnedAway`], for whoever asks of each event.
+    is_turned_away: AtomicBool,
 }
 
 struct State {
@@ -97,6 +100,7 @@ impl Member {
             incarnation: clients.common.gate.present(),
             verdict: OnceLock::new(),
             state: Mutex::new(state),
+            is_turned_away: AtomicBool::new(false),
         })
     }
 
@@ -153,7 +157,7 @@ impl Member {
         match (&state.stage, refusal) {
             (Stage::AtDoor, None) => return self.let_in(&mut state),
             (Stage::AtDoor, Some(refusal)) => {
-                state.stage = Stage::TurnedAway;
+                self.turn(&mut state);
                 counts::CLIENTS_REFUSED.one();
                 self.tell_refusal(refusal);
             }
@@ -162,7 +166,7 @@ impl Member {
                 state.stage = Stage::Gone;
                 self.send(event);
             }
-            (Stage::Undecided(_), Some(_)) => state.stage = Stage::TurnedAway,
+            (Stage::Undecided(_), Some(_)) => drop(self.turn(&mut state)),
             (Stage::Open | Stage::Gone | Stage::TurnedAway, _) => return,
         }
         drop(state);
@@ -287,16 +291,16 @@ impl Member {
     /// Ends a client whose connection was not accepted, and of whom nobody will hear: it can come back, here or
     /// elsewhere. Events of it that are still on their way are to be dropped.
     pub(super) fn turn_away(&self) {
-        let before = std::mem::replace(&mut self.state().stage, Stage::TurnedAway);
+        let before = self.turn(&mut self.state());
         if !matches!(before, Stage::Gone | Stage::TurnedAway) {
             self.forget();
             self.session.hang_up();
         }
     }
 
-    /// Whether the client was turned away.
+    /// Whether the client was turned away, or refused.
     pub(super) fn was_turned_away(&self) -> bool {
-        self.state().stage == Stage::TurnedAway
+        self.is_turned_away.load(Ordering::Acquire)
     }
 
     /// Answers the acknowledgement that an event asks for: that it was not taken in.
@@ -407,15 +411,20 @@ impl Member {
     fn send(self: &Arc<Self>, event: Event) {
         let last = matches!(event.kind, EventKind::Disconnect(_));
         let excess = self.session.came_in(event.size());
-        self.incarnation.take_in(Taken {
+        self.incarnation.take_in(Arrival {
             event,
             source: Source::Client(self.clone()),
-            since: Instant::now(),
         });
         if excess == Err(Excess::Flood) && !last {
             counts::SESSIONS_FLOODING.one();
             self.session.hang_up();
         }
+    }
+
+    /// Goes to the last stage without anybody hearing of it, and says in which one the client was.
+    fn turn(&self, state: &mut State) -> Stage {
+        self.is_turned_away.store(true, Ordering::Release);
+        std::mem::replace(&mut state.stage, Stage::TurnedAway)
     }
 
     fn forget(&self) {

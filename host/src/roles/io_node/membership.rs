@@ -3,11 +3,14 @@
 //! An io-node that was taken for dead has nothing left to give: the apps were told that its clients are gone. So it ends
 //! their connections, which makes them come back by themselves, and joins anew; until then it takes no clients.
 
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinError;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use super::delivery::Delivery;
@@ -106,18 +109,31 @@ impl Membership {
             handle: self.handle.clone(),
             shutdown: self.shutdown.clone(),
         };
+        // Each in a task of its own, so that what wakes one is no turn of the others.
+        let mut delivery = alone(async move { delivery.run(outbox).await });
+        let (hooks, handle, refuse_after) = (self.hooks.clone(), self.handle.clone(), self.refuse_after);
+        let (within, closed) = (incarnation.clone(), closing.clone());
+        let intake = alone(async move {
+            let hear = |event: &Event| hooks.event(&handle, event);
+            intake::run(events, inbox, refuse_after, &within, closed, hear).await
+        });
         let delivering = async {
             let lost = tokio::select! {
-                Err(error) = delivery.run(outbox) => error,
-                () = incarnation.over() => return Ok(()),
-                () = closing.cancelled() => return Ok(()),
+                ended = &mut delivery => Some(outcome(ended)),
+                () = incarnation.over() => None,
+                () = closing.cancelled() => None,
+            };
+            let Some(Err(lost)) = lost else {
+                delivery.abort();
+                // Nothing is delivered any more when it is gone.
+                let _ = delivery.await;
+                return Ok(());
             };
             incarnation.end();
             Err(lost)
         };
         let taking_in = async {
-            let hear = |event: &Event| self.hooks.event(&self.handle, event);
-            let taken_in = intake::run(events, inbox, self.refuse_after, &incarnation, closing.clone(), hear).await;
+            let taken_in = outcome(intake.await);
             if taken_in.is_err() {
                 incarnation.end();
             }
@@ -195,4 +211,14 @@ impl Membership {
             }
         }
     }
+}
+
+/// Runs in a task of its own, for as long as this is held.
+fn alone<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> AbortOnDropHandle<T> {
+    AbortOnDropHandle::new(tokio::spawn(work))
+}
+
+/// What came of it. It is not aborted while somebody waits for it, so that all else is its panic, which goes on here.
+fn outcome<T>(ended: std::result::Result<T, JoinError>) -> T {
+    ended.unwrap_or_else(|error| resume_unwind(error.into_panic()))
 }

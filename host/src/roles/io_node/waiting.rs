@@ -27,7 +27,13 @@ const PATIENCE: Duration = Duration::from_millis(5);
 /// and at most.
 const MOST_PATIENCE: Duration = Duration::from_millis(100);
 
-/// An event that came from a socket.
+/// An event that has just come.
+pub(super) struct Arrival {
+    pub(super) event: Event,
+    pub(super) source: Source,
+}
+
+/// One that waits to be accepted.
 pub(super) struct Taken {
     pub(super) event: Event,
     pub(super) source: Source,
@@ -98,20 +104,31 @@ impl Taken {
 }
 
 impl Waiting {
-    /// Takes in the latest event of its client.
-    pub(super) fn push(&mut self, taken: Taken) {
+    /// Takes in the latest event of its client, which came at this moment.
+    pub(super) fn push(&mut self, arrival: Arrival, since: Instant) {
+        let Arrival { event, source } = arrival;
+        let taken = Taken { event, source, since };
         if taken.source.was_turned_away() {
             taken.let_go();
             return;
         }
-        match self.held.get_mut(&taken.key()) {
-            Some(held) => held.events.push_back(taken),
-            None => self.fresh.push_back(taken),
+        // Most of the time nobody is held, and then nobody need be looked for.
+        match self.held.is_empty() {
+            true => self.fresh.push_back(taken),
+            false => match self.held.get_mut(&taken.key()) {
+                Some(held) => held.events.push_back(taken),
+                None => self.fresh.push_back(taken),
+            },
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.fresh.is_empty() && self.held.is_empty()
+    }
+
+    /// Whether something is to be offered now.
+    pub(super) fn is_due(&self) -> bool {
+        !self.fresh.is_empty() || self.again.front().is_some_and(|(at, _)| *at <= Instant::now())
     }
 
     /// When something is to be offered. None when nothing waits.
@@ -143,6 +160,9 @@ impl Waiting {
 
     /// Takes back what was refused of the batch, and lets clients go of whom all was accepted.
     pub(super) fn offered(&mut self, refused: Vec<Taken>) {
+        if refused.is_empty() && self.offered.is_empty() {
+            return;
+        }
         counts::EVENTS_PUT_OFF.add(refused.len());
         let mut newly: HashSet<Key> = HashSet::new();
         let mut behind: HashMap<Key, VecDeque<Taken>> = HashMap::new();

@@ -1,11 +1,12 @@
 //! One partition: its log, from the oldest event that is not committed, and who owns it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tokio::sync::Notify;
 
 use super::MemorySettings;
+use crate::ids::ById;
 use crate::message::{Event, EventId, EventKind, Namespace, NodeId, Partition, SessionId};
 use crate::transport::Delivery;
 
@@ -19,7 +20,7 @@ pub(super) struct PartitionState {
     pub(super) first: u64,
     /// How many in the log are not committed, in all and by client.
     pub(super) open: usize,
-    pub(super) open_by_client: HashMap<SessionId, usize>,
+    pub(super) open_by_client: ById<SessionId, usize>,
     /// Counts leases: what an earlier lease asks for is refused.
     pub(super) epoch: u64,
     pub(super) owner: Option<NodeId>,
@@ -33,7 +34,7 @@ impl PartitionState {
             log: VecDeque::new(),
             first: 1,
             open: 0,
-            open_by_client: HashMap::new(),
+            open_by_client: ById::default(),
             epoch: 0,
             owner: None,
             revoked: false,
@@ -50,6 +51,7 @@ impl PartitionState {
             })
     }
 
+    /// Puts an event at the end. Who reads is not told: [`news`](Self::news) is for that.
     pub(super) fn append(&mut self, event: Event) {
         if let Some(client) = &event.client {
             match self.open_by_client.get_mut(&client.id) {
@@ -59,7 +61,6 @@ impl PartitionState {
         }
         self.open += 1;
         self.log.push_back(Some(Arc::new(event)));
-        self.news.notify_one();
     }
 
     /// What is open from `next` on, and where to go on after that.

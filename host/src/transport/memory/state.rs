@@ -137,7 +137,9 @@ impl State {
             return Revival::ClientGone;
         }
         self.dead.remove(place);
-        self.partition(dead.partition).append(event);
+        let partition = self.partition(dead.partition);
+        partition.append(event);
+        partition.news.notify_one();
         Revival::Queued
     }
 
@@ -171,12 +173,14 @@ impl State {
                 io_node: node.clone(),
                 attributes: Text::from_static("{}"),
             };
-            self.partitions[usize::from(partition.0)].append(Event {
+            let partition = self.partition(partition);
+            partition.append(Event {
                 namespace,
                 client: Some(client),
                 received_at_ms: now_ms(),
                 kind: EventKind::Disconnect(DisconnectReason::NodeLost),
             });
+            partition.news.notify_one();
         }
     }
 
@@ -252,8 +256,10 @@ impl State {
 
     /// Appends a command to the outboxes of the io-nodes that it concerns.
     pub(super) fn route(&mut self, command: Command, event: &Event) {
-        if self.io_nodes.len() == 1 {
-            self.io_nodes.values_mut().for_each(|io| io.push(command.clone()));
+        if self.io_nodes.len() == 1
+            && let Some(io) = self.io_nodes.values_mut().next()
+        {
+            io.push(command);
             return;
         }
         for node in self.concerned(&command, event) {
@@ -278,6 +284,9 @@ impl State {
 impl IoState {
     pub(super) fn push(&mut self, command: Command) {
         self.commands.push_back(command);
-        self.news.notify_one();
+        // It takes all that is there, so of what comes behind something it was told.
+        if self.commands.len() == 1 {
+            self.news.notify_one();
+        }
     }
 }
