@@ -1,4 +1,4 @@
-//! Maps by names that the host itself gives, such as clients' ids.
+//! Maps by names that the host itself gives, such as clients' ids, or that have one in them.
 //!
 //! What clients may choose needs a hash that nobody can aim at, and the standard library's is that. Ids are random and
 //! come from here, so that theirs need only be quick; a seed of its own for each map keeps anybody from trying.

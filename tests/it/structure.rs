@@ -38,7 +38,7 @@ fn arrows_point_down() {
                 "shutdown",
             ],
         ),
-        ("wasm", &["message", "release", "shutdown"]),
+        ("wasm", &["ids", "message", "release", "shutdown"]),
         ("roles/frontend", &["config", "http", "shutdown"]),
         (
             "roles/io_node",
@@ -57,6 +57,7 @@ fn arrows_point_down() {
             "roles/app_node",
             &[
                 "counts",
+                "ids",
                 "message",
                 "namespaces",
                 "pause",

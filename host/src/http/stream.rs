@@ -5,6 +5,7 @@
 //! [`Heartbeat`]'s sign of life from time to time instead.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -20,6 +21,8 @@ use tokio_rustls::server::TlsStream;
 use super::connection::{CLOSED, Connection};
 use super::frames::Frames;
 
+/// How much is read at once of a WebSocket: its reader has little room, so that an idle one takes little memory.
+const AHEAD: usize = 4_096;
 /// How much is read at once of a message that has to come to its end before something else does.
 const PIECE: usize = 1_024;
 
@@ -55,7 +58,7 @@ pub struct Spared {
 struct Inner {
     io: Io,
     connection: Arc<Connection>,
-    /// What was read before the present reader came.
+    /// What was read and not asked for yet.
     early: Bytes,
     websocket: Option<WebSocket>,
     end: Option<End>,
@@ -147,10 +150,30 @@ impl Inner {
                 self.early = Bytes::new();
             }
         }
-        if let Some(websocket) = &mut self.websocket {
-            websocket.frames.saw(&buffer.filled()[before..]);
-        }
+        self.saw(&buffer.filled()[before..]);
         Poll::Ready(Ok(()))
+    }
+
+    /// Reads what comes next, and keeps what has come behind it.
+    fn poll_ahead(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.early.is_empty() || buffer.remaining() >= AHEAD {
+            return self.poll_next(cx, buffer);
+        }
+        let mut ahead = [MaybeUninit::uninit(); AHEAD];
+        let mut ahead = ReadBuf::uninit(&mut ahead);
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut ahead))?;
+        let (now, later) = ahead.filled().split_at(ahead.filled().len().min(buffer.remaining()));
+        buffer.put_slice(now);
+        self.early = Bytes::copy_from_slice(later);
+        self.saw(now);
+        Poll::Ready(Ok(()))
+    }
+
+    /// The reader is given this.
+    fn saw(&mut self, bytes: &[u8]) {
+        if let Some(websocket) = &mut self.websocket {
+            websocket.frames.saw(bytes);
+        }
     }
 
     /// Reads to the end of the message that has begun.
@@ -187,7 +210,7 @@ impl Inner {
             };
         }
         if !is_paused && !websocket.answering {
-            return self.poll_next(cx, buffer);
+            return self.poll_ahead(cx, buffer);
         }
         if let Some(rest) = websocket.frames.rest() {
             return self.poll_rest(rest, cx, buffer);

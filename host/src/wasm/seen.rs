@@ -1,7 +1,6 @@
 //! Which instances have seen which client, so that an instance that has not is given `no-client` first.
 
-use std::collections::HashMap;
-
+use crate::ids::ById;
 use crate::message::{Namespace, SessionId};
 
 /// How many instances this can tell apart.
@@ -14,7 +13,7 @@ pub(super) type Key = (Namespace, SessionId);
 /// the turn at which it was made, so that replacing one costs the same whatever the number of clients.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    clients: HashMap<Key, Sighting>,
+    clients: ById<Key, Sighting>,
     /// Grows with every replacement.
     turn: u64,
     /// The turn at which each instance was made.

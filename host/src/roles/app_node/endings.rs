@@ -69,6 +69,11 @@ impl Endings {
         self.endings.len()
     }
 
+    /// Whether there are outcomes that are not with a call.
+    pub(super) fn is_one_due(&self) -> bool {
+        !self.outcomes.is_empty()
+    }
+
     /// The outcomes that go with the next call, if there are any. The one before it has to be over.
     pub(super) fn next_call(&mut self) -> Option<Vec<Outcome>> {
         self.with_call = self.outcomes.len().min(BATCH);

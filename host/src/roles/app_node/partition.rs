@@ -5,12 +5,14 @@
 //! Clients do not wait for each other.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::iter;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,6 +23,7 @@ use super::endings::{Ending, Endings, Taken, Then};
 use super::refused::{ClientKey, Refused, last_words};
 use super::{Apps, Retries};
 use crate::counts;
+use crate::ids::ById;
 use crate::message::{Effects, EventKind};
 use crate::pause::Pause;
 use crate::transport::{Commits, Death, Delivery, Lease, Log, Result, TransportError, Verdict};
@@ -83,7 +86,12 @@ async fn work_on(
     // Waited for once and not once an event: all partitions of the node share what wakes it.
     let mut stopped = pin!(stopping.cancelled());
     while reading || work.in_hand() > 0 {
-        if committing.is_none() {
+        if committing.is_none() && work.endings.is_one_due() {
+            if !work.running.is_empty() {
+                // What is handled meanwhile goes with it.
+                yield_now().await;
+                work.judge(iter::from_fn(|| handled.try_recv().ok()), reading);
+            }
             committing = work.endings.next_call().map(|outcomes| commits.commit(outcomes));
         }
         let room = work.in_hand() < IN_HAND;
@@ -96,10 +104,7 @@ async fn work_on(
                 work.committed();
             }
             _ = handled.recv_many(&mut batch, BATCH), if !work.running.is_empty() => {
-                work.judge(batch.drain(..));
-                if !reading {
-                    work.stop();
-                }
+                work.judge(batch.drain(..), reading);
             }
             () = async { sleep_until(retry.expect("guarded")).await }, if retry.is_some() => work.retry_due(),
             () = &mut stopped, if reading => reading = work.stop(),
@@ -120,7 +125,7 @@ struct Work {
     /// With the pool, or waiting to be tried again.
     running: HashMap<u64, Running>,
     /// Behind a client's running event. A client with a running event has an entry.
-    waiting: HashMap<ClientKey, VecDeque<Taken>>,
+    waiting: ById<ClientKey, VecDeque<Taken>>,
     /// How many there are in all of these queues.
     queued: usize,
     /// Handled, and to be committed.
@@ -229,8 +234,8 @@ impl Work {
         self.end(sequence, Verdict::Dead(death, Vec::new()));
     }
 
-    /// What becomes of handled events. Those to be tried again are put by for that.
-    fn judge(&mut self, handled: impl Iterator<Item = Handled>) {
+    /// What becomes of handled events. Those to be tried again are put by for that, if this goes on.
+    fn judge(&mut self, handled: impl Iterator<Item = Handled>, goes_on: bool) {
         for handled in handled {
             let Handled {
                 id,
@@ -298,6 +303,9 @@ impl Work {
             }
             let delay = self.retries.delay.saturating_mul(1 << (running.attempt - 1).min(16));
             self.retry_at.insert((Instant::now() + delay, id.sequence));
+        }
+        if !goes_on {
+            self.stop();
         }
     }
 

@@ -1,14 +1,15 @@
 //! How many events of each client were taken in and are not committed yet, as its io-node counts them: it takes them in
 //! itself, and hears of commits by its outbox.
 
-use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
 
 use bytes::Bytes;
 
+use crate::ids::ById;
+
 /// The open events of an io-node's clients.
 #[derive(Default)]
-pub(super) struct Open(Mutex<HashMap<Bytes, usize>>);
+pub(super) struct Open(Mutex<ById<Bytes, usize>>);
 
 impl Open {
     /// Counts an event of a client, unless it has so many already.
@@ -44,7 +45,7 @@ impl Open {
         self.counts().clear();
     }
 
-    fn counts(&self) -> MutexGuard<'_, HashMap<Bytes, usize>> {
+    fn counts(&self) -> MutexGuard<'_, ById<Bytes, usize>> {
         self.0.lock().expect("nothing panics while it holds this lock")
     }
 }

@@ -28,6 +28,19 @@ pub(super) enum Target {
     Node(NodeId),
 }
 
+/// Commands by where they go, in their order.
+#[derive(Default)]
+struct Runs(Vec<(Target, Vec<Command>)>);
+
+impl Runs {
+    fn add(&mut self, target: Target, command: Command) {
+        match self.0.last_mut().filter(|(last, _)| *last == target) {
+            Some((_, run)) => run.push(command),
+            None => self.0.push((target, vec![command])),
+        }
+    }
+}
+
 impl Routes {
     /// Sorts an event's commands by where they go. What goes to one place in one go is together, and each place gets
     /// its commands in their order.
@@ -37,33 +50,27 @@ impl Routes {
         event: &Event,
         commands: Vec<Command>,
     ) -> Vec<(Target, Vec<Command>)> {
-        let mut runs: Vec<(Target, Vec<Command>)> = Vec::new();
+        let mut runs = Runs::default();
         for command in commands {
-            for target in self.targets(redis, event, &command).await {
-                match runs.last_mut().filter(|(last, _)| *last == target) {
-                    Some((_, run)) => run.push(command.clone()),
-                    None => runs.push((target, vec![command.clone()])),
-                }
-            }
-        }
-        runs
-    }
-
-    async fn targets(&self, redis: &Redis, event: &Event, command: &Command) -> Vec<Target> {
-        match Reach::of(command, event) {
-            Reach::Everyone => vec![Target::All],
-            Reach::Node(node) => node.cloned().map(Target::Node).into_iter().collect(),
-            Reach::Holders(namespace, clients) => {
-                let mut nodes = Vec::new();
-                for node in self.holders(redis, event, namespace, clients).await {
-                    let target = Target::Node(node);
-                    if !nodes.contains(&target) {
-                        nodes.push(target);
+            match Reach::of(&command, event) {
+                Reach::Everyone => runs.add(Target::All, command),
+                Reach::Node(None) => {}
+                Reach::Node(Some(node)) => runs.add(Target::Node(node.clone()), command),
+                Reach::Holders(namespace, clients) => {
+                    let mut nodes = self.holders(redis, event, namespace, clients).await;
+                    nodes.sort_unstable();
+                    nodes.dedup();
+                    let last = nodes.pop();
+                    for node in nodes {
+                        runs.add(Target::Node(node), command.clone());
+                    }
+                    if let Some(node) = last {
+                        runs.add(Target::Node(node), command);
                     }
                 }
-                nodes
             }
         }
+        runs.0
     }
 
     /// The io-nodes that hold these clients; nobody holds one that is gone.
