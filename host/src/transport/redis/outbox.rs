@@ -61,7 +61,14 @@ impl Outbox for RedisOutbox {
             biased;
             () = self.place.fenced.cancelled() => Err(TransportError::Fenced),
             // The readers end after this does.
-            commands = self.commands.recv() => commands.ok_or(TransportError::Fenced),
+            commands = self.commands.recv() => {
+                let mut commands = commands.ok_or(TransportError::Fenced)?;
+                // What is delivered together is written together.
+                while let Ok(more) = self.commands.try_recv() {
+                    commands.extend(more);
+                }
+                Ok(commands)
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::Bytes;
 
 use super::{Redis, bytes_of_client};
+use crate::ids::ById;
 use crate::message::{Command, Event, Namespace, NodeId, SessionId};
 use crate::transport::partition_of;
 use crate::transport::reach::Reach;
@@ -18,7 +19,7 @@ const REMEMBERED: usize = 100_000;
 /// What is known of who holds whom. Clones are the same.
 #[derive(Clone, Default)]
 pub(super) struct Routes {
-    known: Arc<Mutex<HashMap<Bytes, NodeId>>>,
+    known: Arc<Mutex<ById<Bytes, NodeId>>>,
 }
 
 /// Where a run of commands goes.
@@ -115,7 +116,7 @@ impl Routes {
         found
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<Bytes, NodeId>> {
+    fn known(&self) -> MutexGuard<'_, ById<Bytes, NodeId>> {
         self.known.lock().expect("nothing panics while it holds this lock")
     }
 }

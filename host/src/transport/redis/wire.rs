@@ -29,9 +29,14 @@ pub(super) enum Content {
     Foreign(Bytes),
 }
 
+/// Room for most of what is written.
+const USUAL: usize = 256;
+
 /// Writes a value.
 pub(super) fn encode(value: &impl Serialize) -> Bytes {
-    let written = postcard::to_extend(value, vec![VERSION]);
+    let mut written = Vec::with_capacity(USUAL);
+    written.push(VERSION);
+    let written = postcard::to_extend(value, written);
     written.expect("memory takes what is written to it").into()
 }
 

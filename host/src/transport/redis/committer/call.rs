@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use bytes::Bytes;
 
 use super::{End, Part};
+use crate::ids::ById;
 use crate::message::{Command, NodeId, Write};
 use crate::transport::redis::keys::Shard;
 use crate::transport::redis::outbox::{COMMANDS, SETTLED};
@@ -137,8 +138,8 @@ impl<'a> CommitCall<'a> {
 struct Outboxes<'a> {
     runs: Vec<(&'a Target, Vec<&'a Command>)>,
     /// The run of each io-node since the last that is for all.
-    open: HashMap<&'a NodeId, usize>,
-    settled: HashMap<&'a NodeId, HashMap<&'a Bytes, usize>>,
+    open: ById<&'a NodeId, usize>,
+    settled: ById<&'a NodeId, ById<&'a Bytes, usize>>,
 }
 
 impl<'a> Outboxes<'a> {
