@@ -99,7 +99,8 @@ async fn a_doubled_command_is_found() {
 
 #[tokio::test]
 async fn swapped_commands_are_found() {
-    finds("swap-commands", &[Kind::OutOfOrder]).await;
+    // One that comes behind another may come when its client has left.
+    finds("swap-commands", &[Kind::OutOfOrder, Kind::Lost]).await;
 }
 
 #[tokio::test]
