@@ -52,11 +52,10 @@ pub(crate) async fn memory(folder: &Path, handler: Handler) -> Server {
 pub(crate) async fn redis(folder: &Path, io: usize, app: usize) -> Server {
     let (redis, port) = redis_server(folder).await;
     configure(folder, &url(port));
-    // An app-node has one thread for its work, as a process of Node has: several processes share two processors.
-    let one_thread = [("TOKIO_WORKER_THREADS", "1")];
-    let start = |role, environment| run_with(role, &["--role", role], folder, environment);
-    let mut io: Vec<Process> = (0..io).map(|_| start("io-node", &[])).collect();
-    let mut app: Vec<Process> = (0..app).map(|_| start("app-node", &one_thread)).collect();
+    // Three processes or more share two processors: each has one thread for its work, as each process of Node has.
+    let start = |role| move |_| run_with(role, &["--role", role], folder, &[("TOKIO_WORKER_THREADS", "1")]);
+    let mut io: Vec<Process> = (0..io).map(start("io-node")).collect();
+    let mut app: Vec<Process> = (0..app).map(start("app-node")).collect();
     let mut ports = Vec::new();
     for process in &mut io {
         ports.push(process.port().await);
