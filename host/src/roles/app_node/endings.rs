@@ -35,7 +35,7 @@ pub(super) enum Then {
 
 impl Then {
     /// What a client's next event reads of the key-value store is to be there before it starts.
-    pub(super) fn of(verdict: &Verdict) -> Self {
+    fn of(verdict: &Verdict) -> Self {
         match verdict {
             _ if verdict.refuses() => Self::Refused,
             Verdict::Done(effects) if effects.writes.is_empty() => Self::Nothing,
@@ -54,14 +54,17 @@ pub(super) struct Endings {
 }
 
 impl Endings {
-    pub(super) fn add(&mut self, taken: Taken, verdict: Verdict, then: Then) {
+    /// Adds one, and says what follows its commit.
+    pub(super) fn add(&mut self, taken: Taken, verdict: Verdict) -> Then {
+        let id = taken.delivery.id;
+        let then = Then::of(&verdict);
         self.endings.push_back(Ending {
             is_dead: matches!(verdict, Verdict::Dead(..)),
             then,
             taken,
         });
-        let id = self.endings.back().expect("it was put there").taken.delivery.id;
         self.outcomes.push_back(Outcome { id, verdict });
+        then
     }
 
     /// How many events there are.

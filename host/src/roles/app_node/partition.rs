@@ -330,17 +330,14 @@ impl Work {
             return;
         };
         let key = key(&taken.delivery);
-        let then = Then::of(&verdict);
-        self.endings.add(taken, verdict, then);
-        if then == Then::Nothing {
+        if self.endings.add(taken, verdict) == Then::Nothing {
             self.next_of(key);
         }
     }
 
     /// Nobody is to hear of an event.
     fn pass_over(&mut self, taken: Taken) {
-        let nothing = Verdict::Done(Effects::default());
-        self.endings.add(taken, nothing, Then::Nothing);
+        self.endings.add(taken, Verdict::Done(Effects::default()));
     }
 
     /// What was with the call is committed.

@@ -419,6 +419,19 @@ impl Commits for ScriptedCommits {
     }
 }
 
+/// An app-node that is leased what is sent, and its store.
+async fn start_scripted(mood: Mood, shutdown: &Shutdown) -> (mpsc::UnboundedSender<Lease>, Arc<Store>) {
+    let memory = memory();
+    let (leases, next) = mpsc::unbounded_channel();
+    let transport = Arc::new(Scripted {
+        memory: memory.clone(),
+        leases: StdMutex::new(Some(next)),
+    });
+    let store = Store::new(&memory, mood);
+    start(transport, store.clone(), shutdown).await;
+    (leases, store)
+}
+
 /// A lease of these events, whose commits take permits.
 fn lease(
     fenced: bool,
@@ -444,15 +457,8 @@ fn lease(
 
 #[tokio::test]
 async fn a_clients_next_event_waits_for_a_commit_only_when_something_was_written() {
-    let memory = memory();
-    let (leases, next) = mpsc::unbounded_channel();
-    let transport = Arc::new(Scripted {
-        memory: memory.clone(),
-        leases: StdMutex::new(Some(next)),
-    });
     let shutdown = Shutdown::new();
-    let store = Store::new(&memory, Mood::Well);
-    let _app_node = start(transport, store.clone(), &shutdown).await;
+    let (leases, store) = start_scripted(Mood::Well, &shutdown).await;
     let (committed, mut outcomes) = mpsc::unbounded_channel();
     let permits = Arc::new(Semaphore::new(0));
     let events = ["who", "who", "count", "count", "who"].into_iter().zip(1..);
@@ -477,15 +483,8 @@ async fn a_clients_next_event_waits_for_a_commit_only_when_something_was_written
 
 #[tokio::test]
 async fn a_partition_that_comes_back_waits_for_what_is_still_running_of_it() {
-    let memory = memory();
-    let (leases, next) = mpsc::unbounded_channel();
-    let transport = Arc::new(Scripted {
-        memory: memory.clone(),
-        leases: StdMutex::new(Some(next)),
-    });
     let shutdown = Shutdown::new();
-    let store = Store::new(&memory, Mood::Slow);
-    let _app_node = start(transport, store.clone(), &shutdown).await;
+    let (leases, store) = start_scripted(Mood::Slow, &shutdown).await;
     let (committed, mut outcomes) = mpsc::unbounded_channel();
     let permits = Arc::new(Semaphore::new(10));
     let lease = |fenced, events| lease(fenced, events, &committed, &permits);
