@@ -16,9 +16,8 @@ local events, partitions = tonumber(ARGV[5]), tonumber(ARGV[7])
 if redis.call('HGET', io, ARGV[1]) ~= ARGV[2] then return {'fenced'} end
 if tonumber(ARGV[3]) <= tonumber(redis.call('HGET', live, '') or 0) then return {'taken'} end
 
--- Look.
-redis.call('HLEN', who)
-redis.call('XLEN', log)
+-- Look. The log is written to first, and may be refused then.
+if #ARGV > 7 + 2 * partitions then redis.call('HLEN', who) end
 local fields = {'tail', 'floor'}
 for i = 1, partitions do fields[i + 2] = ARGV[6 + 2 * i] end
 local counts = redis.call('HMGET', taken, unpack(fields))
