@@ -75,7 +75,9 @@ impl Scenario {
                 "2,000 clients connect, 100 at a time, until each has its session id; costs are of one connection"
             }
             Self::Idle => "5,000 clients connect and are silent: what memory grew by, for each",
-            Self::Handler => "100 clients with 8 messages in flight each, the same handler as a component and natively",
+            Self::Handler => {
+                "100 clients with 8 messages in flight each, the same handler as a component and natively, called in place"
+            }
             Self::Swap => {
                 "100 clients, each a message every 200 ms at fixed times, 3 app-nodes over Redis, a deploy a second"
             }
