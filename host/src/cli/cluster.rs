@@ -37,7 +37,7 @@ impl Cluster {
     pub(super) fn visit(&self, work: impl AsyncFnOnce(&dyn Registry) -> Result<ExitCode>) -> Result<ExitCode> {
         let config = self.configuration()?;
         log::init(&config.log)?;
-        runtime::block_on(async {
+        runtime::block_on_here(async {
             let shutdown = Shutdown::new();
             let registry = transport::registry(&config, &shutdown).await?;
             let done = work(&*registry).await;

@@ -94,8 +94,7 @@ pub(super) async fn follow(
     let mut course = Course::new(app.clone(), number);
     let lost = || format!("cannot see how release {number} does; plugnode status shows it");
     loop {
-        let (_, board) = registry.board().await.with_context(lost)?;
-        let nodes = registry.app_nodes().await.with_context(lost)?;
+        let ((_, board), nodes) = tokio::try_join!(registry.board(), registry.app_nodes()).with_context(lost)?;
         if let Some(followed) = course.look(&board, &nodes, began.elapsed(), &mut tell)? {
             return Ok(followed);
         }

@@ -28,6 +28,17 @@ pub(super) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     result
 }
 
+/// Runs to the end on this thread: for a command that asks and waits, and has nothing to do at the same time.
+pub(super) fn block_on_here<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot wait for input and output")?;
+    let result = runtime.block_on(work);
+    runtime.shutdown_background();
+    result
+}
+
 /// Raises the limit of open files as far as may be: each connection is one.
 pub(super) fn raise_open_files(connections: usize) {
     let wanted = connections as u64 + OTHER_FILES;

@@ -131,8 +131,7 @@ impl Rollouts {
 
     /// Takes each app's rollout a step further, if what the nodes tell allows it. Whichever node is first does it.
     async fn step(&mut self) -> Result<()> {
-        let (version, before) = self.transport.board().await?;
-        let nodes = self.transport.app_nodes().await?;
+        let ((version, before), nodes) = tokio::try_join!(self.transport.board(), self.transport.app_nodes())?;
         let mut board = before.clone();
         let mut has_changed = false;
         for (namespace, track) in &mut board.apps {

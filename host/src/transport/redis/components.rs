@@ -9,6 +9,7 @@ use tracing::warn;
 
 use super::connection::Link;
 use super::{Redis, bytes_of, scripts};
+use crate::message::now_ms;
 use crate::release::{Board, Digest};
 use crate::transport::Result;
 use crate::transport::registry::{KEPT, check_size, digest_of};
@@ -73,14 +74,16 @@ pub(super) async fn get(redis: &Redis, digest: &Digest) -> Result<Option<Bytes>>
     Ok(None)
 }
 
-/// Forgets what the board does not name and nobody has put of late.
+/// Forgets what the board does not name and nobody has put of late. What is too young by this clock is not asked about: after
+/// many deploys in a row that would be all of them, one by one.
 pub(super) async fn prune(redis: &Redis, board: &Board) {
     let shard = redis.layout.shard(0);
     let mut question = ::redis::cmd("ZRANGEBYSCORE");
-    question.arg(&shard.key("components")[..]).arg("-inf").arg("+inf");
-    let all: Vec<String> = redis.link.ask(&question).await;
+    let old = now_ms().saturating_sub(KEPT.as_millis() as u64);
+    question.arg(&shard.key("components")[..]).arg("-inf").arg(old);
+    let old: Vec<String> = redis.link.ask(&question).await;
     // What is no digest is not ours.
-    for digest in all.iter().filter_map(|digest| digest.parse::<Digest>().ok()) {
+    for digest in old.iter().filter_map(|digest| digest.parse::<Digest>().ok()) {
         if board.digests().any(|named| *named == digest) {
             continue;
         }

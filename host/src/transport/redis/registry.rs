@@ -100,8 +100,9 @@ impl Registry for Redis {
     async fn app_nodes(&self) -> Result<Vec<(NodeId, Option<NodeReport>)>> {
         let shard = self.layout.shard(0);
         let all = |name: &str| ::redis::cmd("HGETALL").arg(&shard.key(name)[..]).take();
-        let members: HashMap<String, String> = self.link.ask(&all("app")).await;
-        let mut reports: HashMap<String, Bytes> = self.link.ask(&all("reports")).await;
+        let (members, reports) = (all("app"), all("reports"));
+        let (members, mut reports): (HashMap<String, String>, HashMap<String, Bytes>) =
+            tokio::join!(self.link.ask(&members), self.link.ask(&reports));
         let mut nodes = Vec::new();
         for (name, incarnation) in members {
             let report = reports.remove(&name);
