@@ -1,10 +1,12 @@
 //! What WebAssembly costs: the same handler as a component and as native Rust in the same host, on the memory transport.
 
+use plugnode_tests::account::FIRST;
+
 use super::echo::{CLIENTS, IN_FLIGHT};
 use crate::peers::{self, Handler};
 use crate::rounds::{Entrant, Extent, Row, in_turn};
 use crate::talk::{Talk, steady};
-use crate::text::{FIRST, Text, number};
+use crate::text::{Text, number};
 
 const COUNT: &[u8] = br#"42["count","#;
 
