@@ -80,8 +80,8 @@ impl Scenario {
             Self::Idle => "5,000 clients connect and are silent: what memory grew by, for each",
             Self::Handler => "100 clients with 8 messages in flight each, the same handler as a component and natively",
             Self::Invocation => {
-                "100 clients with one request or message in flight each, which comes back: by HTTP, and by Socket.IO; what an \
-                 invocation costs is what a server takes beyond the bare one above it"
+                "100 clients with one request or message in flight each, which comes back, over HTTP and over Socket.IO; the bare \
+                 servers answer by themselves, the others invoke a component"
             }
             Self::Swap => {
                 "100 clients, each a message every 200 ms at fixed times, 3 app-nodes over Redis, a deploy a second"
