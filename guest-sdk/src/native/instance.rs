@@ -1,79 +1,48 @@
 //! A handler at work, whatever its type.
 
-use std::fmt;
-
 use super::{Context, Event, HandlerError};
 use crate::handler::{Handler, dispatch, reason};
 use crate::snapshot::Snapshot;
 
 /// One handler, to be called [`within`](super::within) a host: an event at a time, and no more once it has panicked.
-pub struct Instance(Box<dyn Calls>);
-
-impl fmt::Debug for Instance {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Instance").finish_non_exhaustive()
-    }
-}
-
-/// A handler without its type.
-trait Calls {
-    fn start(&mut self) -> crate::Result<()>;
-    fn handle(&mut self, event: Event, context: Context) -> crate::Result<()>;
-    fn stop(&mut self);
-    fn save(&self) -> crate::Result<Option<Snapshot>>;
-    fn load(&mut self, snapshot: Snapshot) -> crate::Result<()>;
-}
-
-impl Instance {
-    /// Of this handler, which has not begun.
-    pub fn new(handler: impl Handler) -> Self {
-        Self(Box::new(handler))
-    }
-
+///
+/// Every [`Handler`] is one. A `Box<dyn Instance>` stays on the thread that made it; a `Box<dyn Instance + Send>`, which a
+/// handler that is `Send` can be, may be called on any.
+pub trait Instance {
     /// Begins. An error is why it cannot.
-    pub fn start(&mut self) -> Result<(), String> {
-        self.0.start().map_err(reason)
-    }
+    fn start(&mut self) -> Result<(), String>;
 
     /// Handles an event.
-    pub fn handle(&mut self, event: Event, context: Context) -> Result<(), HandlerError> {
-        self.0.handle(event, context).map_err(HandlerError::from)
-    }
+    fn handle(&mut self, event: Event, context: Context) -> Result<(), HandlerError>;
 
     /// Ends.
-    pub fn stop(&mut self) {
-        self.0.stop();
-    }
+    fn stop(&mut self);
 
     /// What another is to take over.
-    pub fn save(&self) -> Result<Option<Snapshot>, String> {
-        self.0.save().map_err(reason)
-    }
+    fn save(&self) -> Result<Option<Snapshot>, String>;
 
     /// Takes that over.
-    pub fn load(&mut self, snapshot: Snapshot) -> Result<(), String> {
-        self.0.load(snapshot).map_err(reason)
-    }
+    fn load(&mut self, snapshot: Snapshot) -> Result<(), String>;
 }
 
-impl<H: Handler> Calls for H {
-    fn start(&mut self) -> crate::Result<()> {
-        self.on_start()
+impl<H: Handler> Instance for H {
+    fn start(&mut self) -> Result<(), String> {
+        self.on_start().map_err(reason)
     }
 
-    fn handle(&mut self, event: Event, context: Context) -> crate::Result<()> {
-        dispatch(self, event, context)
+    fn handle(&mut self, event: Event, context: Context) -> Result<(), HandlerError> {
+        dispatch(self, event, context).map_err(HandlerError::from)
     }
 
     fn stop(&mut self) {
         self.on_stop();
     }
 
-    fn save(&self) -> crate::Result<Option<Snapshot>> {
-        Handler::save(self)
+    fn save(&self) -> Result<Option<Snapshot>, String> {
+        Handler::save(self).map_err(reason)
     }
 
-    fn load(&mut self, snapshot: Snapshot) -> crate::Result<()> {
-        Handler::load(self, snapshot)
+    fn load(&mut self, snapshot: Snapshot) -> Result<(), String> {
+        Handler::load(self, snapshot).map_err(reason)
     }
 }

@@ -52,7 +52,7 @@
 //! # let client = plugnode_sdk::bindings::plugnode::app::types::Client {
 //! #     id: "ada".into(), io_node: "io".into(), namespace: "/".into(), attributes: "{}".into(),
 //! # };
-//! let mut greeter = Instance::new(Greeter);
+//! let mut greeter = Greeter;
 //! let (handled, outbox) = within(Outbox::default(), || greeter.handle(Event::NoClient(client), context));
 //! assert!(handled.is_ok_and(|answer| answer.is_ok()));
 //! assert_eq!(outbox.0.len(), 1);

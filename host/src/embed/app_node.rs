@@ -53,6 +53,8 @@ impl AppNodeBuilder {
 
     /// The app of this namespace, or of a pattern of namespaces, is this handler, with what `[[app]]` has by default: no
     /// key-value buckets, for one.
+    ///
+    /// Its [`Native`] says how it is called: on threads of its own, or in place, where it must not block.
     pub fn native(self, namespace: &str, handler: Native) -> Self {
         let app = App {
             namespace: namespace.into(),

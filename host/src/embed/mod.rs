@@ -43,6 +43,9 @@
 //! # }
 //! ```
 //!
+//! An instance of a native handler has a thread of its own, so that it may block. `Native::in_place` takes one that never does:
+//! it is called where its events are dealt out, with no switches between threads, which cost more than most handlers do.
+//!
 //! The nodes of a program are nodes like others: over Redis they work with those that `plugnode run` starts, and an app may
 //! have native handlers on some nodes and a component on others while it moves from the one to the other.
 

@@ -26,8 +26,9 @@ use super::body::BodyTimeout;
 use super::connection::Connection;
 use super::handshake::{self, WebSockets};
 use super::head::{self, First};
-use super::stream::{Io, Stream};
+use super::stream::Stream;
 use super::tls::Tls;
+use super::wire::Io;
 use crate::shutdown::Shutdown;
 
 /// What every connection of a port is held with.

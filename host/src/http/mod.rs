@@ -15,6 +15,7 @@ mod health;
 mod holding;
 mod stream;
 mod tls;
+mod wire;
 
 use std::io;
 use std::pin::pin;

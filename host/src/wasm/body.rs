@@ -1,4 +1,4 @@
-//! What runs the code of an instance: a Store of wasmtime, or a thread with native Rust. All that an instance is beside
+//! What runs the code of an instance: a Store of wasmtime, or native Rust. All that an instance is beside
 //! that, it is in either.
 
 use std::time::{Duration, Instant};
@@ -59,9 +59,7 @@ impl Body {
     pub(super) fn too_late(&self, limit: Duration) -> String {
         match self {
             Self::Wasm(_) => format!("time limit of {limit:?} reached while it waited for the host"),
-            Self::Native(_) => {
-                format!("time limit of {limit:?} reached; its thread cannot be stopped, and ends when it returns")
-            }
+            Self::Native(worker) => worker.too_late(limit),
         }
     }
 

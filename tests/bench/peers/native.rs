@@ -1,6 +1,7 @@
 //! plugnode with the same handler in native Rust: what is left of a figure when WebAssembly is taken away.
 //!
-//! All else is as `plugnode run` has it on the memory transport: allocator, threads, settings, and instances.
+//! It never blocks, so it is called in place, as the component is: on the task of its instance, with no thread of its own. All
+//! else is as `plugnode run` has it on the memory transport: allocator, threads, settings, and instances.
 
 use std::sync::Arc;
 
@@ -31,7 +32,7 @@ pub(super) fn serve() {
             ..config::App::default()
         };
         let _app_node = AppNode::builder(transport.clone())
-            .native_app(app, Native::of::<Benchmark>())
+            .native_app(app, Native::in_place::<Benchmark>())
             .start(&shutdown)
             .await
             .expect("a native handler can be started");

@@ -23,7 +23,7 @@ pub(super) const BUCKET: &str = "default";
 pub(crate) enum Handler {
     /// As a component.
     Wasm,
-    /// As native Rust, in a program that embeds plugnode.
+    /// As native Rust, called in place, in a program that embeds plugnode.
     Native,
 }
 

@@ -83,7 +83,7 @@ pub(super) const FIGURES: [Figure; 12] = [
         to: "bare",
     },
     Figure {
-        what: "wasm handler / native handler in our host, messages/s: echo",
+        what: "wasm handler / native handler in our host, both called in place, messages/s: echo",
         aim: 0.9,
         at_least: 0.8,
         scenario: Scenario::Handler,

@@ -78,7 +78,9 @@ impl Scenario {
                 "2,000 clients connect, 100 at a time, until each has its session id; costs are of one connection"
             }
             Self::Idle => "5,000 clients connect and are silent: what memory grew by, for each",
-            Self::Handler => "100 clients with 8 messages in flight each, the same handler as a component and natively",
+            Self::Handler => {
+                "100 clients with 8 messages in flight each, the same handler as a component and natively, called in place"
+            }
             Self::Invocation => {
                 "100 clients with one request or message in flight each, which comes back, over HTTP and over Socket.IO; the bare \
                  servers answer by themselves, the others invoke a component"

@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 use super::*;
 use crate::arbitrary::{bytes, cuts, pieces};
 use crate::http::head::First;
-use crate::http::stream::Io;
+use crate::http::wire::Io;
 
 const SIGN: &[u8] = b"\x8a\x84sign\x1a\x1a\x1a\x1a";
 const SPARED: &[u8] = b"\x81\x012";

@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::*;
 
@@ -28,7 +28,8 @@ const HELLO_BACK: &[u8] = b"\x81\x05hello";
 const PING: &[u8] = b"\x81\x012";
 const PONG: &[u8] = b"\x81\x81\0\0\0\x003";
 
-/// Says back what it hears. At `/ping`, what it hears first makes it send some messages before, pings among them.
+/// Says back what it hears. At `/ping`, what it hears first makes it send some messages before, pings among them. At
+/// `/ahead`, it has little room to read into, and pauses after the first.
 struct Echo {
     tasks: Shutdown,
     opened: mpsc::UnboundedSender<Arc<Connection>>,
@@ -36,11 +37,14 @@ struct Echo {
 
 impl WebSockets for Echo {
     fn takes(&self, request: &Request<()>) -> bool {
-        request.extensions().get::<Arc<Connection>>().is_some() && ["/echo", "/ping"].contains(&request.uri().path())
+        request.extensions().get::<Arc<Connection>>().is_some()
+            && ["/echo", "/ping", "/ahead"].contains(&request.uri().path())
     }
 
     fn open(&self, mut stream: Stream, request: Request<()>) {
         let pings = request.uri().path() == "/ping";
+        let ahead = request.uri().path() == "/ahead";
+        let config = ahead.then(|| WebSocketConfig::default().read_buffer_size(64));
         stream.becomes_websocket(Arc::new(Heartbeat {
             sign_of_life: PONG,
             every: Duration::from_millis(50),
@@ -50,9 +54,14 @@ impl WebSockets for Echo {
                 is_answered: true,
             }),
         }));
-        let _ = self.opened.send(stream.connection().clone());
+        let connection = stream.connection().clone();
+        let _ = self.opened.send(connection.clone());
         self.tasks.spawn(async move {
-            let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, None).await;
+            let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, config).await;
+            if ahead && let Some(first) = socket.next().await {
+                connection.pause();
+                socket.send(first?).await?;
+            }
             if pings {
                 socket.next().await;
                 for message in ["before", "2", "2", "after"] {
@@ -282,6 +291,51 @@ async fn a_websocket_is_paused_between_messages_and_gets_signs_of_life() {
     while !heard.ends_with(HELLO_BACK) {
         heard.push(timeout(SOON, client.read_u8()).await.unwrap().unwrap());
     }
+}
+
+#[tokio::test]
+async fn what_was_read_ahead_waits_out_a_pause_and_comes_in_order() {
+    let mut server = Server::start(HttpSettings::default()).await;
+    let mut client = server.connect().await;
+    let handshake = handshake("").replace("/echo", "/ahead");
+    client.write_all(handshake.as_bytes()).await.unwrap();
+    is_open(&mut client).await;
+    let connection = timeout(SOON, server.opened.recv()).await.unwrap().unwrap();
+    // More than the reader has room for, and more than is read at once.
+    let said: Vec<String> = (1000..3000).map(|number| number.to_string()).collect();
+    let masked = said.iter().map(|word| format!("\u{81}\u{84}\0\0\0\0{word}"));
+    let frames: Vec<u8> = masked
+        .flat_map(|frame| frame.chars().map(|c| c as u8).collect::<Vec<_>>())
+        .collect();
+    client.write_all(&frames).await.unwrap();
+    hears(&mut client, b"\x81\x041000").await;
+    let mut next = 1;
+    let mut signs_of_life = 0;
+    let mut is_paused = true;
+    while next < said.len() {
+        let mut head = [0; 2];
+        timeout(SOON, client.read_exact(&mut head))
+            .await
+            .expect("it speaks")
+            .unwrap();
+        let mut word = vec![0; usize::from(head[1])];
+        timeout(SOON, client.read_exact(&mut word))
+            .await
+            .expect("it speaks")
+            .unwrap();
+        if word == b"3" {
+            signs_of_life += 1;
+            if is_paused && signs_of_life == 3 {
+                assert!(next < said.len() / 2, "{next} came through a pause");
+                is_paused = false;
+                connection.resume();
+            }
+            continue;
+        }
+        assert_eq!(word, said[next].as_bytes());
+        next += 1;
+    }
+    assert!(!is_paused, "the pause took no hold");
 }
 
 #[tokio::test]

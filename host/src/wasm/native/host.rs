@@ -1,19 +1,18 @@
 //! What a native handler's calls reach: the very functions that components import, so that there is one set of rules.
 
 use plugnode_sdk::native::{Command, Error, Host, KeyPage, Level, StoreError};
-use tokio::runtime::Handle;
 
 use super::convert::{audience, error, payload, store_error};
+use super::reads::Reads;
 use crate::message::Text;
 use crate::wasm::bindings::plugnode::app::outbox::{Delivery, Host as Outbox};
 use crate::wasm::bindings::wasi::logging::logging::{self, Host as Logging};
 use crate::wasm::state::State;
 
-/// A call that goes on, on the thread of its instance.
+/// A call that goes on, on this thread.
 pub(super) struct Within {
     pub(super) state: Box<State>,
-    /// Where reads of the key-value store are waited for.
-    pub(super) runtime: Handle,
+    pub(super) reads: Reads,
 }
 
 impl Host for Within {
@@ -86,14 +85,14 @@ impl Host for Within {
         let keys: Vec<Text> = keys.iter().map(|key| key.as_str().into()).collect();
         let bucket = bucket.into();
         let reading = self.state.values(&bucket, &keys);
-        let values = self.runtime.block_on(reading).map_err(store_error)?;
+        let values = self.reads.wait(reading).map_err(store_error)?;
         Ok(values.into_iter().map(|value| value.map(Vec::from)).collect())
     }
 
     fn keys(&mut self, bucket: &str, cursor: Option<u64>) -> Result<KeyPage, StoreError> {
         let bucket = bucket.into();
         let reading = self.state.page(&bucket, cursor.unwrap_or(0));
-        let page = self.runtime.block_on(reading).map_err(store_error)?;
+        let page = self.reads.wait(reading).map_err(store_error)?;
         Ok(KeyPage {
             keys: page.keys,
             cursor: page.cursor,
