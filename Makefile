@@ -49,6 +49,7 @@ soak: ## Faults under load, in random order, for SOAK_MINUTES (30); stops at the
 bench: ## Measure plugnode beside its peers, in one run of some 20 minutes: tests/bench/results (BENCH="echo idle" for a part)
 	@.ci/setup-wasm
 	@.ci/setup-tests redis npm
+	@[[ -n "$(BENCH)" && " $(BENCH) " != *" invocation "* ]] || .ci/setup-bench
 	@.ci/build-guests benchmark echo
 	@.ci/build-host bench
 	@echo "== benchmarks"
@@ -59,6 +60,7 @@ lint: ## Formatting, and clippy without a warning
 	@echo "== formatting"
 	@cargo fmt --all --check
 	@cargo fmt --manifest-path tests/rust/Cargo.toml --check
+	@cargo fmt --manifest-path tests/bench/peers/http-echo/Cargo.toml --check
 	@echo "== clippy"
 	@cargo clippy --quiet --workspace --all-targets -- -D warnings
 

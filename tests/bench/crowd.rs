@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use plugnode_tests::account::{Account, Tally};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::account::{Account, Tally};
 use crate::latency::{Latency, Percentiles};
 use crate::rounds::{Extent, Round};
 use crate::server::{Part, Server, own_cpu};
@@ -51,7 +51,7 @@ pub(crate) struct Window {
 }
 
 impl Field {
-    pub(crate) fn new() -> Arc<Self> {
+    fn new() -> Arc<Self> {
         Arc::new(Self {
             due: AtomicU64::new(0),
             came: AtomicU64::new(0),
@@ -76,6 +76,15 @@ impl Field {
 }
 
 impl Crowd {
+    /// Nobody yet.
+    pub(crate) fn new() -> Self {
+        Self {
+            field: Field::new(),
+            tasks: JoinSet::new(),
+            accounts: Vec::new(),
+        }
+    }
+
     /// Lets it warm up, and watches what it does for some time.
     pub(crate) async fn watch(&self, server: &Server, extent: Extent) -> Window {
         sleep(extent.warm_up()).await;
@@ -121,6 +130,17 @@ impl Crowd {
         // The server has its own work with those who left, which is not for the next round to pay.
         sleep(Duration::from_millis(200) + Duration::from_micros(100) * clients as u32).await;
         tally
+    }
+
+    /// A round of those who have one message in flight each: how long it took, as if messages had been due at a pace, and
+    /// then what [`Self::round`] says, too.
+    pub(crate) async fn unhurried_round(self, server: &Server, extent: Extent, what: &'static str) -> Round {
+        let window = self.watch(server, extent).await;
+        let latency = self.field.latency.corrected();
+        let mut round = Round::of(self.close().await);
+        round.latency(latency);
+        window.tell(&mut round, what);
+        round
     }
 
     /// A round of those who send: messages a second, what each cost, and how long it took.

@@ -8,15 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
+use plugnode_tests::account::{Account, FIRST};
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
 
-use crate::account::Account;
 use crate::client::{AT_ONCE, Client, connect};
 use crate::crowd::{Crowd, Field};
 use crate::server::Server;
 use crate::talk::failed;
-use crate::text::{FIRST, Text, frame, number};
+use crate::text::{Text, frame, number};
 
 /// What the text of a room begins with; its three digits follow.
 const ROOM: &[u8] = br#"42["room",""#;
@@ -105,11 +104,7 @@ fn name(room: usize) -> String {
 /// The first client whose first group it is speaks in a group.
 fn crowd(groups: Vec<Group>, clients: Vec<(Client, Vec<usize>)>) -> Crowd {
     let groups = Arc::new(groups);
-    let mut crowd = Crowd {
-        field: Field::new(),
-        tasks: JoinSet::new(),
-        accounts: Vec::new(),
-    };
+    let mut crowd = Crowd::new();
     for (number, (client, own)) in clients.into_iter().enumerate() {
         let accounts = own.iter().map(|group| {
             let account = Arc::new(Mutex::new(Account::new(groups[*group].sent.clone())));

@@ -6,9 +6,9 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use plugnode_tests::account::Tally;
 use tempfile::TempDir;
 
-use crate::account::Tally;
 use crate::server::Server;
 
 /// How much of it all there is to be.

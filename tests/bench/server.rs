@@ -137,7 +137,12 @@ impl Process {
 
     /// The port on which it says to listen for HTTP.
     pub(crate) async fn port(&mut self) -> u16 {
-        let address = self.says("listening on http://").await;
+        self.port_in("listening on http://").await
+    }
+
+    /// The port of the address that follows these words.
+    pub(crate) async fn port_in(&mut self, words: &str) -> u16 {
+        let address = self.says(words).await;
         address
             .split(|c: char| c.is_whitespace() || c == '/')
             .next()

@@ -1,18 +1,18 @@
 //! Clients that each talk to the server alone: as fast as answers come, or at fixed times.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::task::JoinSet;
+use plugnode_tests::account::FIRST;
 use tokio::time::{Instant, sleep_until};
 
-use crate::account::Account;
+use crate::books::Books;
 use crate::client::{Client, connect};
-use crate::crowd::{Crowd, Field};
+use crate::crowd::Crowd;
 use crate::server::Server;
-use crate::text::{FIRST, Text};
+use crate::text::Text;
 
 /// What is said, and how the answer is read.
 #[derive(Clone)]
@@ -23,13 +23,6 @@ pub(crate) struct Talk {
 
 /// The number of the message that a text answers, if it does.
 type Answer = dyn Fn(&[u8]) -> Option<u64> + Send + Sync;
-
-/// One client's books.
-struct Books {
-    field: Arc<Field>,
-    sent: Arc<AtomicU64>,
-    account: Arc<Mutex<Account>>,
-}
 
 impl Talk {
     /// What comes back is this, and nothing else.
@@ -54,11 +47,7 @@ impl Talk {
 
 /// So many clients that keep so many messages in flight each.
 pub(crate) async fn steady(server: &Server, clients: usize, in_flight: usize, talk: &Talk) -> io::Result<Crowd> {
-    let mut crowd = Crowd {
-        field: Field::new(),
-        tasks: JoinSet::new(),
-        accounts: Vec::new(),
-    };
+    let mut crowd = Crowd::new();
     for client in connect(server, clients).await? {
         let (books, talk) = (Books::open(&mut crowd), talk.clone());
         crowd
@@ -76,11 +65,7 @@ pub(crate) async fn paced(
     rate: f64,
     talk: &Talk,
 ) -> io::Result<(Crowd, Vec<Arc<AtomicU64>>)> {
-    let mut crowd = Crowd {
-        field: Field::new(),
-        tasks: JoinSet::new(),
-        accounts: Vec::new(),
-    };
+    let mut crowd = Crowd::new();
     let pause = Duration::from_secs_f64(clients as f64 / rate);
     let connected = connect(server, clients).await?;
     let begun = Instant::now();
@@ -151,38 +136,6 @@ async fn keep_time(
                 next.as_mut().reset(due);
             }
         }
-    }
-}
-
-impl Books {
-    fn open(crowd: &mut Crowd) -> Self {
-        let sent = Arc::<AtomicU64>::default();
-        let account = Arc::new(Mutex::new(Account::new(sent.clone())));
-        crowd.accounts.push(account.clone());
-        Self {
-            field: crowd.field.clone(),
-            sent,
-            account,
-        }
-    }
-
-    fn sent(&self) -> u64 {
-        self.sent.load(Ordering::Relaxed)
-    }
-
-    /// Books one more message, and returns its number.
-    fn send(&self) -> u64 {
-        self.field.sends(1);
-        FIRST + self.sent.fetch_add(1, Ordering::Release)
-    }
-
-    /// Books an answer, and returns its number if it was still missing.
-    fn settle(&self, number: Option<u64>) -> Option<u64> {
-        let settled = self.account.lock().expect("nobody panics with it").settle(number);
-        if settled {
-            self.field.came();
-        }
-        number.filter(|_| settled)
     }
 }
 

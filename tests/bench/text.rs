@@ -5,11 +5,11 @@
 
 use std::ops::Range;
 
-/// The first number; all have as many digits as this.
-pub(crate) const FIRST: u64 = 1_000_000_000;
 const DIGITS: usize = 10;
 /// Browsers mask with anything but this; a server has the same work with it.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+/// Some 70 bytes, as people send. Names in the order of the alphabet, in which a server may put them that parses and writes anew.
+const OBJECT: &str = r#"{"n":##########,"ok":true,"text":"the quick brown fox jumps over the lazy dog"}"#;
 
 /// A text with a place for a number.
 #[derive(Clone)]
@@ -37,12 +37,14 @@ impl Text {
         }
     }
 
-    /// An event with an object of some 70 bytes, as people send; `before` are arguments before it, each with a comma.
+    /// An event with an object; `before` are arguments before it, each with a comma.
     pub(crate) fn event(name: &str, before: &str) -> Self {
-        // Names in the order of the alphabet, in which a server may put them that parses and writes anew.
-        Self::new(&format!(
-            r#"42["{name}",{before}{{"n":##########,"ok":true,"text":"the quick brown fox jumps over the lazy dog"}}]"#
-        ))
+        Self::new(&format!(r#"42["{name}",{before}{OBJECT}]"#))
+    }
+
+    /// The same object by itself.
+    pub(crate) fn object() -> Self {
+        Self::new(OBJECT)
     }
 
     /// The frame that carries this number.
@@ -53,6 +55,13 @@ impl Text {
             number /= 10;
         }
         &self.frame
+    }
+
+    /// The text with this number, in no frame.
+    pub(crate) fn bare(&self, number: u64) -> Vec<u8> {
+        let mut text = self.text.clone();
+        text[self.number.clone()].copy_from_slice(number.to_string().as_bytes());
+        text
     }
 
     /// The number in a text, if it is this one in all else.

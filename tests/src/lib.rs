@@ -3,6 +3,7 @@
 //! Nothing here knows the host's code. A test starts a [`Node`] with the configuration a user would write, speaks to it as
 //! clients do, and waits for what must happen, with a limit in time.
 
+pub mod account;
 pub mod bare;
 mod certificates;
 pub mod check;
@@ -40,7 +41,7 @@ pub use redis_cluster::RedisCluster;
 pub use redis_setup::Redis;
 pub use reference::Reference;
 pub use sentinel::Sentinels;
-pub use tools::{binary, component, node_script, patched, python_client, rebuilt, repository, rust_client};
+pub use tools::{binary, brought, component, node_script, patched, python_client, rebuilt, repository, rust_client};
 pub use verb::{Running, Said, verb};
 
 use std::future::Future;

@@ -157,8 +157,8 @@ pub(crate) fn node_command(script: &str) -> Command {
     command
 }
 
-/// Where `.ci/setup-tests` puts what it does not install; `.ci/prelude.sh` says the same.
-pub(crate) fn brought(path: &str) -> PathBuf {
+/// Where `.ci/setup-tests` and `.ci/setup-bench` put what they do not install; `.ci/prelude.sh` says the same.
+pub fn brought(path: &str) -> PathBuf {
     let cache = std::env::var_os("PLUGNODE_CACHE")
         .map(PathBuf::from)
         .unwrap_or_else(|| {

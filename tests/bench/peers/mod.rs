@@ -1,18 +1,20 @@
 //! Who is measured: plugnode in its several shapes, and those beside which its figures mean something.
 //!
 //! Each function starts the processes of one server, and returns once every port answers. All answer the words of
-//! `examples/benchmark` with the same text, which `--check` looks after. Servers over Redis have a redis-server of their own
+//! `examples/benchmark` with the same text, which `--check` looks after; those of HTTP answer a request with its body. Servers over Redis have a redis-server of their own
 //! each, with the same settings. Nothing here knows what is measured.
 //!
 //! What is no program of its own is this very executable in another mode, and so [`take_part`] comes first in `main`.
 
 mod bare;
 mod check;
+mod http;
 mod native;
 mod node;
 mod plugnode;
 mod probe;
 mod queue;
+mod serve;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -23,8 +25,10 @@ use tokio::process::Command;
 
 pub(crate) use self::plugnode::{Handler, memory, redis};
 pub(crate) use bare::bare;
+pub(crate) use http::http;
 pub(crate) use node::{node, node_alone};
 pub(crate) use queue::queue_limit;
+pub(crate) use serve::{Instances, Wasmtime};
 
 use crate::server::Process;
 
@@ -39,6 +43,7 @@ pub(crate) fn take_part() -> Option<ExitCode> {
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     match std::env::args().nth(1)?.as_str() {
         "--bare" => bare::serve(),
+        "--http" => http::serve(),
         "--native" => native::serve(),
         "--check" => return Some(check::run()),
         _ => return None,

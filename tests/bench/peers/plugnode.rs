@@ -108,5 +108,6 @@ fn binary() -> PathBuf {
         "{} is not there: build it by `make build`",
         path.display()
     );
-    path
+    // Its server starts in another folder.
+    std::path::absolute(path).expect("there is a folder that we are in")
 }

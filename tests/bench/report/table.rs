@@ -2,9 +2,10 @@
 
 use std::fmt::Write;
 
+use plugnode_tests::account::Tally;
+
 use super::figures::FIGURES;
 use super::{Report, Results};
-use crate::account::Tally;
 use crate::rounds::Row;
 
 /// All of them, and what the run ran on.

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
+use plugnode_tests::account::Tally;
 use tokio::time::sleep;
 
 use super::everyone;
-use crate::account::Tally;
 use crate::client::{AT_ONCE, Client};
 use crate::latency::Latency;
 use crate::rounds::{Extent, Round, Row, in_turn};

@@ -1,11 +1,13 @@
 //! What WebAssembly costs: the same handler as a component and as native Rust in the same host, on the memory transport. Both
 //! are called in place, so that what differs is what runs the code of the handler.
 
+use plugnode_tests::account::FIRST;
+
 use super::echo::{CLIENTS, IN_FLIGHT};
 use crate::peers::{self, Handler};
 use crate::rounds::{Entrant, Extent, Row, in_turn};
 use crate::talk::{Talk, steady};
-use crate::text::{FIRST, Text, number};
+use crate::text::{Text, number};
 
 const COUNT: &[u8] = br#"42["count","#;
 

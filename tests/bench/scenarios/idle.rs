@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
+use plugnode_tests::account::Tally;
 use tokio::time::sleep;
 
-use crate::account::Tally;
 use crate::client::connect;
 use crate::peers::{self, Handler};
 use crate::rounds::{Entrant, Extent, Round, Row};

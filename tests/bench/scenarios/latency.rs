@@ -1,7 +1,7 @@
 //! How long an answer takes when nobody hurries: one message in flight, by one client and by each of a hundred.
 
 use crate::peers::{self, Handler};
-use crate::rounds::{Entrant, Extent, Round, Row, in_turn};
+use crate::rounds::{Entrant, Extent, Row, in_turn};
 use crate::talk::{Talk, steady};
 
 const MANY: usize = 100;
@@ -26,12 +26,7 @@ pub(super) async fn run(extent: Extent) -> anyhow::Result<Vec<Row>> {
 async fn with(clients: usize, extent: Extent, entrants: &[Entrant]) -> anyhow::Result<Vec<Row>> {
     in_turn(extent, entrants, async |_, server| {
         let crowd = steady(server, clients, 1, &Talk::echo()).await?;
-        let window = crowd.watch(server, extent).await;
-        let latency = crowd.field.latency.corrected();
-        let mut round = Round::of(crowd.close().await);
-        round.latency(latency);
-        window.tell(&mut round, "messages");
-        Ok(round)
+        Ok(crowd.unhurried_round(server, extent, "messages").await)
     })
     .await
 }

@@ -6,6 +6,7 @@ mod echo;
 mod growth;
 mod handler;
 mod idle;
+mod invocation;
 mod kill;
 mod latency;
 mod limits;
@@ -39,6 +40,7 @@ pub(crate) enum Scenario {
     Connect,
     Idle,
     Handler,
+    Invocation,
     Swap,
     Kill,
     Growth,
@@ -55,6 +57,7 @@ impl Scenario {
             Self::Connect => "connect",
             Self::Idle => "idle",
             Self::Handler => "handler",
+            Self::Invocation => "invocation",
             Self::Swap => "swap",
             Self::Kill => "kill",
             Self::Growth => "growth",
@@ -77,6 +80,10 @@ impl Scenario {
             Self::Idle => "5,000 clients connect and are silent: what memory grew by, for each",
             Self::Handler => {
                 "100 clients with 8 messages in flight each, the same handler as a component and natively, called in place"
+            }
+            Self::Invocation => {
+                "100 clients with one request or message in flight each, which comes back, over HTTP and over Socket.IO; the bare \
+                 servers answer by themselves, the others invoke a component"
             }
             Self::Swap => {
                 "100 clients, each a message every 200 ms at fixed times, 3 app-nodes over Redis, a deploy a second"
@@ -104,6 +111,7 @@ impl Scenario {
             Self::Connect => connect::run(extent).await,
             Self::Idle => idle::run(extent).await,
             Self::Handler => handler::run(extent).await,
+            Self::Invocation => invocation::run(extent).await,
             Self::Swap => swap::run(extent).await,
             Self::Kill => kill::run(extent).await,
             Self::Growth => growth::run(extent).await,
