@@ -29,7 +29,6 @@ pub mod config;
 mod counted;
 pub mod counts;
 pub mod embed;
-mod gather;
 pub mod http;
 mod ids;
 pub mod message;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use tracing::{debug, warn};
 
 use super::directory::Directory;
@@ -18,16 +18,12 @@ use super::member::Member;
 use super::questions::Questions;
 use super::requests::Asked;
 use crate::counts;
-use crate::gather::gather;
 use crate::message::{Audience, Command, DisconnectReason, EventKind, Payload};
 use crate::shutdown::Shutdown;
 use crate::transport::{Outbox, Result};
 
 /// The longest that a handler may wait for an acknowledgement.
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
-
-/// From so many packets on, what is delivered at once is much.
-const MANY: usize = 256;
 
 /// Applies commands to the clients of this node.
 pub(super) struct Delivery {
@@ -45,18 +41,15 @@ impl Delivery {
     /// When this io-node was fenced, or the transport cannot go on.
     pub(super) async fn run(&self, mut outbox: Box<dyn Outbox>) -> Result<Infallible> {
         loop {
-            let commands = outbox.next().await?;
-            let begun = Instant::now();
-            let packets = commands.into_iter().map(|command| self.apply(command)).sum();
+            for command in outbox.next().await? {
+                self.apply(command);
+            }
             // Lets the sockets' own tasks write between batches.
             tokio::task::yield_now().await;
-            // What comes meanwhile leaves by one write to each socket.
-            gather(begun, packets, MANY).await;
         }
     }
 
-    /// Applies a command, and says how many packets it made, roughly.
-    fn apply(&self, command: Command) -> usize {
+    fn apply(&self, command: Command) {
         self.hooks.command(&self.handle, &command);
         match command {
             Command::Publish {
@@ -65,7 +58,7 @@ impl Delivery {
                 args,
                 volatile,
                 ..
-            } => return self.publish(&to, &event, &args, volatile),
+            } => self.publish(&to, &event, &args, volatile),
             Command::Subscribe { who, channels } => self.for_each(&who, |member| {
                 if member.clients.subscribe(&member.id, &channels).is_err() {
                     counts::SUBSCRIPTIONS_REFUSED.one();
@@ -101,9 +94,10 @@ impl Delivery {
                 client,
                 patch,
             } => {
-                if let Some(member) = self.directory.find(&namespace, &client)
-                    && let Err(reason) = member.patch(&patch)
-                {
+                let Some(member) = self.directory.find(&namespace, &client) else {
+                    return;
+                };
+                if let Err(reason) = member.patch(&patch) {
                     counts::PATCHES_REFUSED.one();
                     warn!(%client, %namespace, "attributes stay as they were: {reason}");
                 }
@@ -133,29 +127,28 @@ impl Delivery {
             } => self.questions.asked(asker, question, timeout_ms, token),
             Command::Answer { asker, from, part } => self.questions.answered(&asker, from, part),
         }
-        1
     }
 
-    fn publish(&self, to: &Audience, event: &str, args: &Payload, volatile: bool) -> usize {
+    fn publish(&self, to: &Audience, event: &str, args: &Payload, volatile: bool) {
         let Some(clients) = self.directory.clients(&to.namespace) else {
-            return 0;
+            return;
         };
         let audience = clients.audience(to);
         if audience.is_empty() {
-            return 0;
+            return;
         }
         let packet = clients.common.codec.event(&to.namespace, event, args, None);
         let push = |member: &Member, packet| match volatile {
             true => member.push_volatile(packet),
             false => member.push(packet),
         };
-        if let Some((last, others)) = audience.split_last() {
-            for member in others {
-                push(member, packet.clone());
-            }
-            push(last, packet);
+        let Some((last, others)) = audience.split_last() else {
+            return;
+        };
+        for member in others {
+            push(member, packet.clone());
         }
-        audience.len()
+        push(last, packet);
     }
 
     /// Asks one client, and takes its answer, or that there was none, in as an event of that client.

@@ -13,11 +13,11 @@ use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use self::call::CommitCall;
+use super::gather::gather;
 use super::keys::Shard;
 use super::lease::Hold;
 use super::routes::Target;
-use super::{MANY, Redis, bytes_of, scripts};
-use crate::gather::gather;
+use super::{Redis, bytes_of, scripts};
 use crate::message::{Command, Event, NodeId, Question, Write};
 use crate::transport::{Result, TransportError};
 
@@ -92,7 +92,7 @@ pub(super) async fn run(redis: Redis, shard: Shard, mut commits: mpsc::Receiver<
         }
         let begun = Instant::now();
         commit(&redis, &shard, std::mem::take(&mut batch)).await;
-        gather(begun, size.outcomes, MANY).await;
+        gather(begun, size.outcomes).await;
     }
 }
 

@@ -16,6 +16,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{info, warn};
 
 use self::call::{Entry, IngestCall, Kind};
+use super::gather::gather;
 use super::keys::Shard;
 use super::membership::{Member, Role, bury};
 use super::open::Open;
@@ -23,8 +24,7 @@ use super::outbox::RedisOutbox;
 use super::pulse::Pulse;
 use super::scripts;
 use super::wire::encode;
-use super::{MANY, Redis, bytes_of};
-use crate::gather::gather;
+use super::{Redis, bytes_of};
 use crate::message::{Command, Event, NodeId, Partition};
 use crate::transport::{Inbox, IoNode, IoSession, Result, TransportError, partition_of};
 
@@ -151,7 +151,7 @@ impl Inbox for RedisInbox {
         let begun = Instant::now();
         let refused = self.hand_over(&events).await?;
         // What was taken in goes its way meanwhile.
-        gather(begun, events.len() - refused.len(), MANY).await;
+        gather(begun, events.len() - refused.len()).await;
         if refused.is_empty() {
             return Ok(Vec::new());
         }

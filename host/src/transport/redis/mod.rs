@@ -15,6 +15,7 @@ mod connection;
 mod counted;
 mod dead;
 mod durability;
+mod gather;
 mod io_side;
 mod key_value;
 mod keys;
@@ -53,8 +54,6 @@ use crate::shutdown::Shutdown;
 
 /// What the keys of this version look like. Nodes of another do not share a cluster with it.
 const FORMAT: u32 = 2;
-/// From so many events on, a call carries much.
-const MANY: usize = 16;
 /// How many writes for another shard are applied at once.
 const WRITES: usize = 500;
 
