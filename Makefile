@@ -49,7 +49,7 @@ soak: ## Faults under load, in random order, for SOAK_MINUTES (30); stops at the
 bench: ## Measure plugnode beside its peers, in one run of some 20 minutes: tests/bench/results (BENCH="echo idle" for a part)
 	@.ci/setup-wasm
 	@.ci/setup-tests redis npm
-	@[[ -n "$(BENCH)" && " $(BENCH) " != *" invocation "* ]] || .ci/setup-bench
+	@[[ " $(BENCH)" =~ \ [a-z] && " $(BENCH) " != *" invocation "* ]] || .ci/setup-bench
 	@.ci/build-guests benchmark echo
 	@.ci/build-host bench
 	@echo "== benchmarks"
