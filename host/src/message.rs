@@ -129,12 +129,11 @@ impl fmt::Display for EventId {
         }
         // Every event is told its own, so this is quicker than the formatter's way.
         let number = u64::from(self.partition.0) << 48 | self.sequence;
-        let mut text = [b'-'; 17];
-        let places = text.iter_mut().enumerate().filter(|(place, _)| *place != 4);
-        for ((_, digit), shift) in places.zip((0..16).rev().map(|digit| 4 * digit)) {
-            *digit = DIGITS[(number >> shift & 0xf) as usize];
-        }
-        f.write_str(std::str::from_utf8(&text).expect("digits are ASCII"))
+        let digits: [u8; 16] = std::array::from_fn(|place| DIGITS[(number >> (60 - 4 * place) & 0xf) as usize]);
+        let (partition, sequence) = std::str::from_utf8(&digits).expect("digits are ASCII").split_at(4);
+        f.write_str(partition)?;
+        f.write_str("-")?;
+        f.write_str(sequence)
     }
 }
 

@@ -3,8 +3,8 @@
 //! `make bench` runs all of it and writes `tests/bench/results`. Of everything that is sent, each recipient keeps an account:
 //! where something was lost, doubled or reordered, the run fails, because then its figures compare nothing.
 //!
-//! Read it from here: [`scenarios`] say what is measured, on [`peers`], with clients that [`talk`], [`fan`] out, or make [`requests`]; [`rounds`]
-//! are what comes of it, and [`report`] is what is said about it.
+//! Read it from here: [`scenarios`] say what is measured, on [`peers`], with clients that [`talk`], [`fan`] out, or make
+//! [`requests`]; [`rounds`] are what comes of it, and [`report`] is what is said about it.
 
 mod books;
 mod client;

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use tokio::runtime::Builder;
 
 use crate::counts;
 use crate::shutdown::Shutdown;
@@ -18,22 +19,19 @@ pub(super) fn variables() -> impl Iterator<Item = (String, String)> {
 
 /// Runs to the end, on a thread for each processor. What still blocks a thread then is left behind.
 pub(super) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .thread_name("plugnode")
-        .build()
-        .context("cannot start threads")?;
-    let result = runtime.block_on(work);
-    runtime.shutdown_background();
-    result
+    block_on_by(Builder::new_multi_thread().thread_name("plugnode"), work)
 }
 
-/// Runs to the end on this thread: for a command that asks and waits, and has nothing to do at the same time.
+/// The same on this thread: for a command that asks and waits, and has nothing to do at the same time.
 pub(super) fn block_on_here<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    block_on_by(&mut Builder::new_current_thread(), work)
+}
+
+fn block_on_by<T>(runtime: &mut Builder, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = runtime
         .enable_all()
         .build()
-        .context("cannot wait for input and output")?;
+        .context("cannot start threads, or wait for input and output")?;
     let result = runtime.block_on(work);
     runtime.shutdown_background();
     result

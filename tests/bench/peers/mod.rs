@@ -1,8 +1,8 @@
 //! Who is measured: plugnode in its several shapes, and those beside which its figures mean something.
 //!
 //! Each function starts the processes of one server, and returns once every port answers. All answer the words of
-//! `examples/benchmark` with the same text, which `--check` looks after; those of HTTP answer a request with its body. Servers over Redis have a redis-server of their own
-//! each, with the same settings. Nothing here knows what is measured.
+//! `examples/benchmark` with the same text, which `--check` looks after; those of HTTP answer a request with its body.
+//! Servers over Redis have a redis-server of their own each, with the same settings. Nothing here knows what is measured.
 //!
 //! What is no program of its own is this very executable in another mode, and so [`take_part`] comes first in `main`.
 
