@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::task::Waker;
+use std::task::{Context, Poll, Waker};
 
 use futures_util::task::AtomicWaker;
 
@@ -40,9 +40,8 @@ impl Connection {
         self.peer
     }
 
-    /// Stops reading, so that the peer's own sending stalls; on a WebSocket, at the end of a message. Pauses are counted:
-    /// reading goes on after as many calls of [`resume`](Self::resume). While paused, it is not noticed that the peer
-    /// closes.
+    /// Stops reading, so that the peer's own sending stalls. Pauses are counted: reading goes on after as many calls of
+    /// [`resume`](Self::resume). While paused, it is not noticed that the peer closes.
     pub fn pause(&self) {
         self.state.fetch_add(1, Ordering::AcqRel);
     }
@@ -70,6 +69,26 @@ impl Connection {
         self.state() & CLOSED != 0
     }
 
+    /// Whether it is paused, and not closed.
+    pub fn is_paused(&self) -> bool {
+        let state = self.state();
+        state != 0 && state & CLOSED == 0
+    }
+
+    /// Waits out the pauses. A connection that was closed is not waited for.
+    pub fn poll_unpaused(&self, cx: &Context<'_>) -> Poll<()> {
+        if !self.is_paused() {
+            return Poll::Ready(());
+        }
+        self.reader_waits(cx.waker());
+        // A change between the look and the registration would wake nobody.
+        if self.is_paused() {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
+    }
+
     /// Bytes that the kernel took so far. It stands still while a peer does not read.
     pub fn written(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
@@ -82,11 +101,6 @@ impl Connection {
 
     pub(super) fn wrote(&self, bytes: usize) {
         self.written.fetch_add(bytes as u64, Ordering::Relaxed);
-    }
-
-    /// Has the reader look again.
-    pub(super) fn wake_reader(&self) {
-        self.reader.wake();
     }
 
     pub(super) fn reader_waits(&self, waker: &Waker) {

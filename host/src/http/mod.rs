@@ -6,14 +6,13 @@
 
 mod body;
 mod connection;
-#[cfg(test)]
-mod counted;
-mod frames;
 mod handshake;
 mod head;
 mod health;
 mod holding;
 mod stream;
+#[cfg(test)]
+pub(crate) mod testing;
 mod tls;
 mod wire;
 
@@ -36,7 +35,7 @@ pub use body::whole_body;
 pub use connection::Connection;
 pub use handshake::WebSockets;
 pub use health::{Health, Ready};
-pub use stream::{Heartbeat, Spared, Stream};
+pub use stream::Stream;
 pub use tls::Tls;
 
 use holding::Holding;

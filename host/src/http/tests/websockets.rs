@@ -7,8 +7,7 @@ use futures_util::SinkExt;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::*;
 
@@ -25,11 +24,7 @@ const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 const HELLO: &[u8] = b"\x81\x85\0\0\0\0hello";
 const HELLO_BACK: &[u8] = b"\x81\x05hello";
 
-const PING: &[u8] = b"\x81\x012";
-const PONG: &[u8] = b"\x81\x81\0\0\0\x003";
-
-/// Says back what it hears. At `/ping`, what it hears first makes it send some messages before, pings among them. At
-/// `/ahead`, it has little room to read into, and pauses after the first.
+/// Says back what it hears.
 struct Echo {
     tasks: Shutdown,
     opened: mpsc::UnboundedSender<Arc<Connection>>,
@@ -37,38 +32,13 @@ struct Echo {
 
 impl WebSockets for Echo {
     fn takes(&self, request: &Request<()>) -> bool {
-        request.extensions().get::<Arc<Connection>>().is_some()
-            && ["/echo", "/ping", "/ahead"].contains(&request.uri().path())
+        request.extensions().get::<Arc<Connection>>().is_some() && request.uri().path() == "/echo"
     }
 
-    fn open(&self, mut stream: Stream, request: Request<()>) {
-        let pings = request.uri().path() == "/ping";
-        let ahead = request.uri().path() == "/ahead";
-        let config = ahead.then(|| WebSocketConfig::default().read_buffer_size(64));
-        stream.becomes_websocket(Arc::new(Heartbeat {
-            sign_of_life: PONG,
-            every: Duration::from_millis(50),
-            first: 0,
-            spared: pings.then_some(Spared {
-                frame: PING,
-                is_answered: true,
-            }),
-        }));
-        let connection = stream.connection().clone();
-        let _ = self.opened.send(connection.clone());
+    fn open(&self, stream: Stream, _: Request<()>) {
+        let _ = self.opened.send(stream.connection().clone());
         self.tasks.spawn(async move {
-            let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, config).await;
-            if ahead && let Some(first) = socket.next().await {
-                connection.pause();
-                socket.send(first?).await?;
-            }
-            if pings {
-                socket.next().await;
-                for message in ["before", "2", "2", "after"] {
-                    socket.feed(Message::text(message)).await?;
-                }
-                socket.flush().await?;
-            }
+            let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, None).await;
             while let Some(message) = socket.next().await {
                 socket.send(message?).await?;
             }
@@ -255,90 +225,6 @@ async fn limits_hold_for_the_first_request_too() {
 }
 
 #[tokio::test]
-async fn the_first_ping_is_spared_and_answered_in_the_peers_place() {
-    let server = Server::start(HttpSettings::default()).await;
-    let mut client = server.connect().await;
-    // In the middle of a message no answer can be put in.
-    let bytes = [handshake("").replace("/echo", "/ping").as_bytes(), HELLO, &HELLO[..8]].concat();
-    client.write_all(&bytes).await.unwrap();
-    is_open(&mut client).await;
-    hears(&mut client, b"\x81\x06before\x81\x012\x81\x05after").await;
-    client.write_all(&HELLO[8..]).await.unwrap();
-    // What it says back it has heard from us.
-    hears(&mut client, HELLO_BACK).await;
-    hears(&mut client, b"\x81\x013").await;
-    client.write_all(HELLO).await.unwrap();
-    hears(&mut client, HELLO_BACK).await;
-}
-
-#[tokio::test]
-async fn a_websocket_is_paused_between_messages_and_gets_signs_of_life() {
-    let mut server = Server::start(HttpSettings::default()).await;
-    let mut client = server.connect().await;
-    client.write_all(handshake("").as_bytes()).await.unwrap();
-    is_open(&mut client).await;
-    let connection = timeout(SOON, server.opened.recv()).await.unwrap().unwrap();
-    client.write_all(&HELLO[..4]).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    connection.pause();
-    client.write_all(&[&HELLO[4..], HELLO].concat()).await.unwrap();
-    hears(&mut client, HELLO_BACK).await;
-    for _ in 0..3 {
-        hears(&mut client, b"\x81\x013").await;
-    }
-    connection.resume();
-    let mut heard = Vec::new();
-    while !heard.ends_with(HELLO_BACK) {
-        heard.push(timeout(SOON, client.read_u8()).await.unwrap().unwrap());
-    }
-}
-
-#[tokio::test]
-async fn what_was_read_ahead_waits_out_a_pause_and_comes_in_order() {
-    let mut server = Server::start(HttpSettings::default()).await;
-    let mut client = server.connect().await;
-    let handshake = handshake("").replace("/echo", "/ahead");
-    client.write_all(handshake.as_bytes()).await.unwrap();
-    is_open(&mut client).await;
-    let connection = timeout(SOON, server.opened.recv()).await.unwrap().unwrap();
-    // More than the reader has room for, and more than is read at once.
-    let said: Vec<String> = (1000..3000).map(|number| number.to_string()).collect();
-    let masked = said.iter().map(|word| format!("\u{81}\u{84}\0\0\0\0{word}"));
-    let frames: Vec<u8> = masked
-        .flat_map(|frame| frame.chars().map(|c| c as u8).collect::<Vec<_>>())
-        .collect();
-    client.write_all(&frames).await.unwrap();
-    hears(&mut client, b"\x81\x041000").await;
-    let mut next = 1;
-    let mut signs_of_life = 0;
-    let mut is_paused = true;
-    while next < said.len() {
-        let mut head = [0; 2];
-        timeout(SOON, client.read_exact(&mut head))
-            .await
-            .expect("it speaks")
-            .unwrap();
-        let mut word = vec![0; usize::from(head[1])];
-        timeout(SOON, client.read_exact(&mut word))
-            .await
-            .expect("it speaks")
-            .unwrap();
-        if word == b"3" {
-            signs_of_life += 1;
-            if is_paused && signs_of_life == 3 {
-                assert!(next < said.len() / 2, "{next} came through a pause");
-                is_paused = false;
-                connection.resume();
-            }
-            continue;
-        }
-        assert_eq!(word, said[next].as_bytes());
-        next += 1;
-    }
-    assert!(!is_paused, "the pause took no hold");
-}
-
-#[tokio::test]
 async fn pages_and_websockets_are_there_over_tls_and_nothing_else_is() {
     let folder = tempfile::tempdir().unwrap();
     let (certificate, key) = certificate(folder.path());
@@ -378,13 +264,6 @@ async fn pages_and_websockets_are_there_over_tls_and_nothing_else_is() {
         .unwrap();
     is_open(&mut websocket).await;
     hears(&mut websocket, HELLO_BACK).await;
-    let mut spared = connect().await;
-    spared
-        .write_all(&[handshake("").replace("/echo", "/ping").as_bytes(), HELLO].concat())
-        .await
-        .unwrap();
-    is_open(&mut spared).await;
-    hears(&mut spared, b"\x81\x06before\x81\x012\x81\x05after\x81\x013").await;
 
     assert!(!ask(server.address, GET).await.contains("HTTP"), "plain HTTP");
     assert!(!ask(server.address, "").await.contains("HTTP"), "silence");

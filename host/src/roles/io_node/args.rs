@@ -87,11 +87,11 @@ pub(super) fn read_auth(text: Option<&str>) -> Result<Option<Text>, Malformed> {
 
 /// Puts an event together. `args` must be a payload that was checked to be a JSON array.
 pub(super) fn write_event(name: &str, args: &Payload) -> String {
-    write_event_after(&[""; 4], name, args)
+    write_event_after(&[""; 5], name, args)
 }
 
 /// The same, behind what goes before it. `args` must be a payload that was checked to be a JSON array.
-pub(super) fn write_event_after(head: &[&str; 4], name: &str, args: &Payload) -> String {
+pub(super) fn write_event_after(head: &[&str; 5], name: &str, args: &Payload) -> String {
     let escaped: String;
     let (quote, name) = match is_itself_as_json(name) {
         true => ("\"", name),
@@ -107,8 +107,11 @@ pub(super) fn write_event_after(head: &[&str; 4], name: &str, args: &Payload) ->
         .unwrap_or("]")
         .trim_ascii_start();
     let comma = if items == "]" { "" } else { "," };
-    let [first, second, third, fourth] = *head;
-    [first, second, third, fourth, "[", quote, name, quote, comma, items].concat()
+    let [first, second, third, fourth, fifth] = *head;
+    [
+        first, second, third, fourth, fifth, "[", quote, name, quote, comma, items,
+    ]
+    .concat()
 }
 
 /// Whether a text stands in JSON as it is, between quotes.

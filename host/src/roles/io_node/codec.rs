@@ -14,6 +14,7 @@ use socketioxide_parser_common::CommonParser;
 use socketioxide_parser_msgpack::MsgPackParser;
 
 use super::args::{self, Malformed};
+use super::encoded::Encoded;
 use super::msgpack;
 use crate::message::{Namespace, Payload, Refusal};
 
@@ -44,9 +45,6 @@ pub(super) struct Codec {
 
 /// What a client has sent of a packet that is not complete.
 pub(super) type Unfinished = ParserState;
-
-/// A packet as it goes out: once encoded, for any number of clients.
-pub(super) type Encoded = Value;
 
 /// JSON and its attachments.
 pub(super) type Parts = (Str, Vec<Bytes>);
@@ -116,7 +114,8 @@ impl Codec {
         if self.is_plain(args) {
             let (place, comma) = place(namespace.as_str());
             let number = ack.map(|ack| ack.to_string()).unwrap_or_default();
-            return plain(args::write_event_after(&["2", place, comma, &number], name, args));
+            let write = |head: &str| args::write_event_after(&[head, "2", place, comma, &number], name, args);
+            return Encoded::plain(write);
         }
         let value = self.value(args::write_event(name, args), &args.attachments);
         let mut packet = Packet::event(str(namespace), value);
@@ -130,7 +129,7 @@ impl Codec {
     pub(super) fn answer(&self, namespace: &Namespace, args: &Payload, number: i64) -> Encoded {
         if self.is_plain(args) {
             let (place, comma) = place(namespace.as_str());
-            return plain(["3", place, comma, &number.to_string(), &args.json].concat());
+            return Encoded::plain(|head| [head, "3", place, comma, &number.to_string(), &args.json].concat());
         }
         let value = self.value(args.json.to_string(), &args.attachments);
         self.encode(Packet::ack(str(namespace), value, number))
@@ -169,9 +168,9 @@ impl Codec {
         match self.encoding {
             Encoding::Json => {
                 let (place, comma) = place(namespace);
-                plain(["4", place, comma, error].concat())
+                Encoded::plain(|head| [head, "4", place, comma, error].concat())
             }
-            Encoding::MessagePack => Value::Bytes(msgpack::refusal(namespace, error)),
+            Encoding::MessagePack => Value::Bytes(msgpack::refusal(namespace, error)).into(),
         }
     }
 
@@ -181,10 +180,11 @@ impl Codec {
     }
 
     fn encode(&self, packet: Packet) -> Encoded {
-        match self.encoding {
+        let packet = match self.encoding {
             Encoding::Json => CommonParser.encode(packet),
             Encoding::MessagePack => MsgPackParser.encode(packet),
-        }
+        };
+        packet.into()
     }
 
     /// Whether a payload goes out as one text, which is written here at once: the parser would have it copied twice.
@@ -208,10 +208,6 @@ impl Codec {
             Value::Bytes(data) => msgpack::to_json(&data),
         }
     }
-}
-
-fn plain(text: String) -> Encoded {
-    Value::Str(Str::from(text), None)
 }
 
 /// What stands for a namespace, and what is behind that.
@@ -238,10 +234,7 @@ mod tests {
     use crate::message::Text;
 
     fn written(encoded: Encoded) -> String {
-        match encoded {
-            Value::Str(text, _) => text.to_string(),
-            Value::Bytes(_) => panic!("it is text"),
-        }
+        encoded.text().expect("it is text").to_string()
     }
 
     #[test]
@@ -256,17 +249,14 @@ mod tests {
         for encoding in [Encoding::Json, Encoding::MessagePack] {
             let codec = Codec::new(encoding, 100);
             let unfinished = Unfinished::default();
-            let read = match codec.event(&namespace, "say \"it\"", &args, Some(7)) {
-                Value::Str(text, attachments) => {
-                    assert!(codec.read_text(&unfinished, text).expect("well formed").is_none());
-                    let mut read = None;
-                    for attachment in attachments.expect("it has some") {
-                        read = codec.read_binary(&unfinished, attachment).expect("well formed");
-                    }
-                    read
-                }
-                Value::Bytes(data) => codec.read_binary(&unfinished, data).expect("well formed"),
-            };
+            let packet = codec.event(&namespace, "say \"it\"", &args, Some(7));
+            let mut read = packet
+                .text()
+                .and_then(|text| codec.read_text(&unfinished, text).expect("well formed"));
+            for attachment in packet.attachments {
+                assert!(read.is_none(), "it is complete before its attachments");
+                read = codec.read_binary(&unfinished, attachment).expect("well formed");
+            }
             let Incoming { namespace, content } = read.expect("it is complete");
             assert_eq!(&*namespace, "/chat");
             let Content::Event((text, attachments), Some(7)) = content else {

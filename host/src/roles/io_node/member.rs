@@ -15,8 +15,9 @@ use tracing::debug;
 
 use super::attributes::MOST as ATTRIBUTES;
 use super::clients::Clients;
-use super::codec::{Encoded, Revision};
+use super::codec::Revision;
 use super::directory::Directory;
+use super::encoded::Encoded;
 use super::incarnation::Incarnation;
 use super::requests::{Asked, Requests};
 use super::session::{Excess, Session};

@@ -16,12 +16,14 @@ mod codec;
 mod counted;
 mod delivery;
 mod directory;
+mod encoded;
 mod entrance;
 mod handle;
 mod hooks;
 mod incarnation;
 mod intake;
 mod limits;
+mod line;
 mod member;
 mod membership;
 mod mounted;
@@ -39,6 +41,7 @@ mod summary;
 mod tests;
 mod token;
 mod waiting;
+mod websocket;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -190,19 +193,12 @@ pub async fn start_embedded<S: Inner>(
         tokens,
         attributes: settings.attributes.clone(),
     });
-    let engine = EngineIoService::with_config_inner(inner, protocol, engine(&settings));
+    let engine = EngineIoService::with_config_inner(inner, protocol.clone(), engine(&settings));
     let session = transport
         .join_io(settings.node.clone())
         .await
         .context("cannot join the transport")?;
-    let service = IoService::new(
-        engine,
-        &settings,
-        sessions.clone(),
-        gate.clone(),
-        entrance,
-        shutdown.clone(),
-    );
+    let service = IoService::new(engine, &settings, protocol, gate.clone(), entrance, shutdown.clone());
 
     info!(io_node = %settings.node.id, path = settings.path, "io-node started");
     let handle = IoHandle {

@@ -56,20 +56,17 @@ impl EngineIoHandler for Protocol {
     fn on_connect(self: Arc<Self>, socket: Arc<Socket<Seat>>) {
         let opening = socket.req_parts.extensions.get::<Arc<Opening>>();
         let opening = opening.expect("the service puts it into each request that opens a session");
-        let session = self.sessions.begin(&socket, opening.clone());
+        let session = self.sessions.begin_with(&socket, opening.clone());
         socket.data.take(session.clone());
-        match session.revision {
-            Revision::V5 => self.expect_entry(&session),
-            // Of these every client is in the main namespace.
-            Revision::V4 => {
-                self.expect_entry(&session);
-                self.enter(&session, "/", None);
-            }
-        }
+        self.begin(&session);
     }
 
     fn on_disconnect(&self, socket: Arc<Socket<Seat>>, reason: EngineReason) {
         let Some(session) = socket.data.session() else { return };
+        if !session.is_of_engine() {
+            // It has moved to a websocket, and that was the end of what it was before.
+            return;
+        }
         debug!(session = %session.id, ?reason, "disconnected");
         if reason == EngineReason::PacketParsingError {
             counts::PACKETS_MALFORMED.one();
@@ -81,25 +78,51 @@ impl EngineIoHandler for Protocol {
             EngineReason::HeartbeatTimeout => DisconnectReason::PingTimeout,
             EngineReason::ClosingServer => DisconnectReason::ServerShutdown,
         };
+        self.end(session, reason);
+    }
+
+    fn on_message(self: &Arc<Self>, text: Str, socket: Arc<Socket<Seat>>) {
+        if let Some(session) = socket.data.session() {
+            self.hear_text(session, text);
+        }
+    }
+
+    fn on_binary(self: &Arc<Self>, data: Bytes, socket: Arc<Socket<Seat>>) {
+        if let Some(session) = socket.data.session() {
+            self.hear_binary(session, data);
+        }
+    }
+}
+
+impl Protocol {
+    /// A session begins.
+    pub(super) fn begin(self: &Arc<Self>, session: &Arc<Session>) {
+        self.expect_entry(session);
+        if session.revision == Revision::V4 {
+            // Of these every client is in the main namespace.
+            self.enter(session, "/", None);
+        }
+    }
+
+    /// A session is over, for this reason if nobody knows better.
+    pub(super) fn end(&self, session: &Session, reason: DisconnectReason) {
         for member in session.end() {
             member.close(reason.clone());
         }
     }
 
-    fn on_message(self: &Arc<Self>, text: Str, socket: Arc<Socket<Seat>>) {
-        let Some(session) = socket.data.session() else { return };
+    /// Takes in a text of a session.
+    pub(super) fn hear_text(self: &Arc<Self>, session: &Arc<Session>, text: Str) {
         let read = self.common.codec.read_text(&session.unfinished, text);
         self.take_in(session, read);
     }
 
-    fn on_binary(self: &Arc<Self>, data: Bytes, socket: Arc<Socket<Seat>>) {
-        let Some(session) = socket.data.session() else { return };
+    /// Takes in binary data of a session.
+    pub(super) fn hear_binary(self: &Arc<Self>, session: &Arc<Session>, data: Bytes) {
         let read = self.common.codec.read_binary(&session.unfinished, data);
         self.take_in(session, read);
     }
-}
 
-impl Protocol {
     fn take_in(self: &Arc<Self>, session: &Arc<Session>, read: Result<Option<Incoming>, Malformed>) {
         let done = match read {
             Ok(None) => Ok(()),

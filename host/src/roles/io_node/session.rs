@@ -7,16 +7,20 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
+use std::task::Waker;
 use std::time::Instant;
 
-use engineioxide::{DisconnectReason as EngineReason, ProtocolVersion, Socket};
-use socketioxide_core::{Sid, Value};
+use bytes::Bytes;
+use engineioxide::{ProtocolVersion, Socket};
+use socketioxide_core::Sid;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::sleep_until;
 
-use super::codec::{Encoded, Revision, Unfinished};
+use super::codec::{Revision, Unfinished};
+use super::encoded::Encoded;
 use super::limits::{EventRate, Verdict};
+use super::line::{Line, Outgoing, close};
 use super::member::Member;
 use super::opening::Opening;
 use crate::http::Connection;
@@ -59,7 +63,6 @@ pub(super) struct Session {
     pub(super) opening: Arc<Opening>,
     pub(super) unfinished: Unfinished,
     bounds: Bounds,
-    socket: Weak<Socket<Seat>>,
     members: Mutex<Members>,
     flow: Mutex<Flow>,
     /// Told when a pause is over.
@@ -81,6 +84,7 @@ struct Members {
 }
 
 struct Flow {
+    line: Line,
     connection: Option<Arc<Connection>>,
     /// Whether the connection is the session's own, and not one that it polls on.
     websocket: bool,
@@ -116,10 +120,24 @@ impl Sessions {
         })
     }
 
-    /// Begins the session of a socket that has just been opened.
-    pub(super) fn begin(self: &Arc<Self>, socket: &Arc<Socket<Seat>>, opening: Arc<Opening>) -> Arc<Session> {
+    /// Begins the session of a socket that the engine has just opened.
+    pub(super) fn begin_with(self: &Arc<Self>, socket: &Arc<Socket<Seat>>, opening: Arc<Opening>) -> Arc<Session> {
+        let revision = match socket.protocol {
+            ProtocolVersion::V3 => Revision::V4,
+            ProtocolVersion::V4 => Revision::V5,
+        };
+        self.begin(socket.id, revision, opening, Line::Engine(Arc::downgrade(socket)))
+    }
+
+    /// Begins a session that opens as a websocket.
+    pub(super) fn begin_websocket(self: &Arc<Self>, revision: Revision, opening: Arc<Opening>) -> Arc<Session> {
+        self.begin(Sid::new(), revision, opening, Line::WebSocket(Outgoing::default()))
+    }
+
+    fn begin(self: &Arc<Self>, id: Sid, revision: Revision, opening: Arc<Opening>, line: Line) -> Arc<Session> {
         let connection = opening.connection();
         let flow = Flow {
+            line,
             websocket: opening.is_websocket(),
             waiting: 0,
             waiting_bytes: 0,
@@ -129,15 +147,11 @@ impl Sessions {
             pacing: self.bounds.events_per_second.map(Pacing::new),
         };
         let session = Arc::new(Session {
-            id: socket.id,
-            revision: match socket.protocol {
-                ProtocolVersion::V3 => Revision::V4,
-                ProtocolVersion::V4 => Revision::V5,
-            },
+            id,
+            revision,
             opening,
             unfinished: Unfinished::default(),
             bounds: self.bounds,
-            socket: Arc::downgrade(socket),
             members: Mutex::default(),
             flow: Mutex::new(flow),
             resumed: Arc::default(),
@@ -254,32 +268,30 @@ impl Session {
     /// Gives a packet to be sent, and finds a client that does not read. What is given to a session that is over goes
     /// nowhere.
     pub(super) fn send(&self, packet: Encoded) -> Result<(), Excess> {
-        let Some(socket) = self.socket.upgrade() else {
-            return Ok(());
-        };
         // The frames of a packet stay together.
         let mut flow = self.flow();
-        let Ok(permit) = socket.reserve() else {
-            return Ok(());
-        };
-        let kept = flow.went_out(weight(&packet), self.bounds.unsent);
-        match (packet, self.revision) {
-            (Value::Str(text, None), _) => permit.emit(text),
-            (Value::Str(text, Some(attachments)), Revision::V5) => permit.emit_many(text, attachments),
-            (Value::Bytes(data), Revision::V5) => permit.emit_binary(data),
-            // Only by itself does the engine encode binary data for old clients.
-            (Value::Str(text, Some(attachments)), Revision::V4) => {
-                permit.emit(text);
-                for data in attachments {
-                    // Fails only when the session is over.
-                    let _ = socket.emit_binary(data);
-                }
-            }
-            (Value::Bytes(data), Revision::V4) => {
-                let _ = socket.emit_binary(data);
-            }
+        let weight = packet.weight();
+        if flow.line.send(packet, self.revision) {
+            flow.went_out(weight, self.bounds.unsent)
+        } else {
+            Ok(())
         }
-        kept
+    }
+
+    /// Takes the frames that are to be written to its websocket.
+    pub(super) fn unsent(&self) -> Vec<Bytes> {
+        match &mut self.flow().line {
+            Line::WebSocket(outgoing) => std::mem::take(&mut outgoing.frames),
+            Line::Engine(_) => Vec::new(),
+        }
+    }
+
+    /// The same, and has the writer woken for the next.
+    pub(super) fn unsent_until(&self, writer: &Waker) -> Vec<Bytes> {
+        match &mut self.flow().line {
+            Line::WebSocket(outgoing) => outgoing.take_until(writer),
+            Line::Engine(_) => Vec::new(),
+        }
     }
 
     /// Ends the session at once, and tells all of its clients' apps this reason.
@@ -292,14 +304,14 @@ impl Session {
 
     /// Ends the session at once.
     pub(super) fn hang_up(&self) {
-        let websocket = self.flow().websocket().cloned();
-        match websocket {
-            Some(connection) => connection.close(),
-            None => {
-                if let Some(socket) = self.socket.upgrade() {
-                    socket.close(EngineReason::TransportClose);
-                }
-            }
+        let (connection, socket) = {
+            let flow = self.flow();
+            (flow.websocket().cloned(), flow.line.socket())
+        };
+        match (connection, socket) {
+            (Some(connection), _) => connection.close(),
+            (None, Some(socket)) => close(&socket),
+            (None, None) => {}
         }
     }
 
@@ -372,20 +384,36 @@ impl Session {
         None
     }
 
-    /// Notes that the session now goes over this connection: it was upgraded to this websocket, or polls on it. Not when it
-    /// is a websocket's already, for it stays with that.
-    pub(super) fn moved(&self, connection: Arc<Connection>, websocket: bool) -> bool {
+    /// Notes that the session now polls on this connection. Not when it is a websocket's, for it stays with that.
+    pub(super) fn polls_on(&self, connection: Arc<Connection>) -> bool {
+        let mut flow = self.flow();
+        let polls = !flow.websocket;
+        if polls {
+            flow.goes_over(connection);
+        }
+        polls
+    }
+
+    /// Notes that the session now has this websocket. What it is sent from here on goes there; what it was sent before has
+    /// the engine's socket, which is given out. None when it has a websocket already, or is over.
+    pub(super) fn move_to(&self, connection: Arc<Connection>) -> Option<Arc<Socket<Seat>>> {
         let mut flow = self.flow();
         if flow.websocket {
-            return false;
+            return None;
         }
-        flow.sent = connection.written();
-        flow.connection = Some(connection);
-        flow.websocket = websocket;
+        let socket = flow.line.socket()?;
+        flow.line = Line::WebSocket(Outgoing::default());
+        flow.websocket = true;
+        flow.goes_over(connection);
         for _ in 0..flow.pauses() {
             flow.websocket().inspect(|connection| connection.pause());
         }
-        true
+        Some(socket)
+    }
+
+    /// Whether the engine has it.
+    pub(super) fn is_of_engine(&self) -> bool {
+        matches!(self.flow().line, Line::Engine(_))
     }
 
     /// Whether it is a websocket's, and not one that polls.
@@ -416,6 +444,11 @@ impl Session {
 }
 
 impl Flow {
+    fn goes_over(&mut self, connection: Arc<Connection>) {
+        self.sent = connection.written();
+        self.connection = Some(connection);
+    }
+
     fn went_out(&mut self, bytes: usize, most: u64) -> Result<(), Excess> {
         let Some(written) = self.connection.as_ref().map(|connection| connection.written()) else {
             return Ok(());
@@ -470,17 +503,6 @@ impl Drop for Session {
         if let Some(sessions) = self.sessions.upgrade() {
             sessions.known().remove(&self.id);
         }
-    }
-}
-
-/// What a packet weighs: no more than what is written of it.
-fn weight(packet: &Encoded) -> usize {
-    match packet {
-        Value::Str(text, attachments) => {
-            let attachments = attachments.iter().flatten();
-            text.len() + attachments.map(bytes::Bytes::len).sum::<usize>()
-        }
-        Value::Bytes(data) => data.len(),
     }
 }
 

@@ -31,7 +31,6 @@ use tracing::debug;
 use self::answer::{bad_request, mistaken, to_ours, told, too_many_answer};
 use self::exchanges::Exchanges;
 use self::question::{Question, Version};
-use self::websocket::Heartbeats;
 use super::IoNodeSettings;
 use super::entrance::Entrance;
 use super::incarnation::Gate;
@@ -40,6 +39,7 @@ use super::opening::Opening;
 use super::origin::Origins;
 use super::protocol::Protocol;
 use super::session::Sessions;
+use super::websocket::Terms as TalkTerms;
 use crate::counts;
 use crate::http::{Connection, Ready};
 use crate::shutdown::Shutdown;
@@ -82,12 +82,12 @@ const SEPARATOR: char = '\x1e';
 pub struct IoService<S: Clone> {
     engine: Engine<S>,
     path: Arc<str>,
+    protocol: Arc<Protocol>,
     sessions: Arc<Sessions>,
     gate: Arc<Gate>,
     entrance: Arc<Entrance>,
     terms: Terms,
     exchanges: Arc<Exchanges>,
-    heartbeats: Arc<Heartbeats>,
     shutdown: Shutdown,
 }
 
@@ -100,6 +100,8 @@ struct Terms {
     upgrade_timeout: Duration,
     /// The most bytes that a request may bring.
     max_payload: usize,
+    /// What those with a websocket are told.
+    talk: TalkTerms,
     /// Whether there are websockets.
     websocket: bool,
     /// Whether clients of Socket.IO 2 are taken, who speak version 3 of Engine.IO.
@@ -110,7 +112,7 @@ impl<S: Clone> IoService<S> {
     pub(super) fn new(
         engine: Engine<S>,
         settings: &IoNodeSettings,
-        sessions: Arc<Sessions>,
+        protocol: Arc<Protocol>,
         gate: Arc<Gate>,
         entrance: Entrance,
         shutdown: Shutdown,
@@ -119,18 +121,23 @@ impl<S: Clone> IoService<S> {
             signs_of_life: settings.ping_timeout / 3,
             upgrade_timeout: settings.upgrade_timeout,
             max_payload: settings.max_payload,
+            talk: TalkTerms {
+                ping_interval: settings.ping_interval,
+                ping_timeout: settings.ping_timeout,
+                max_payload: settings.max_payload,
+            },
             websocket: settings.websocket,
             version_3: settings.socket_io_2,
         };
         Self {
             engine,
             path: settings.path.as_str().into(),
-            sessions,
+            sessions: protocol.sessions.clone(),
+            protocol,
             gate,
             entrance: Arc::new(entrance),
             terms,
             exchanges: Arc::default(),
-            heartbeats: Arc::new(Heartbeats::new(terms.signs_of_life)),
             shutdown,
         }
     }

@@ -85,7 +85,7 @@ impl<S: Inner> IoService<S> {
         let mut waiting = self.exchanges.begin_poll(sid);
         let connection = request.extensions().get::<Arc<Connection>>();
         if let (Some(session), Some(connection)) = (self.sessions.find(sid), connection)
-            && !session.moved(connection.clone(), false)
+            && !session.polls_on(connection.clone())
         {
             unanswered.answered();
             return Ok(bad_request());

@@ -1,8 +1,8 @@
 //! Sessions by websocket: those that begin as one, and those that move to one.
 //!
-//! A session that is to move polls on as if nothing had been until its client says that it is ready ([`probe`]). Only then is
-//! the websocket given to the engine, which is told the whole talk as if it had just been; what it says itself of it is
-//! spared the client. Of several websockets the first whose client is ready is taken.
+//! A session that is to move polls on as if nothing had been until its client says that it is ready ([`probe`]). Only then
+//! does the engine lose it: what that has not sent yet goes first by the websocket. Of several websockets the first whose
+//! client is ready is taken.
 
 use std::io;
 use std::sync::Arc;
@@ -12,75 +12,33 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use engineioxide::Socket;
 use engineioxide::sid::Sid;
 use futures_util::FutureExt;
 use http::Request;
-use hyper::service::Service;
-use tokio::io::AsyncWriteExt;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tracing::debug;
 
 use super::super::codec::Revision;
+use super::super::line;
+use super::super::opening::Opening;
+use super::super::session::{Seat, Session};
+use super::super::websocket::{Talk, WebSocket, frame};
 use super::probe::{self, GivenUp};
-use super::question::{Question, Version};
+use super::question::Version;
 use super::{Inner, IoService, SEPARATOR};
 use crate::counts;
-use crate::http::{Heartbeat, Spared, Stream, WebSockets};
+use crate::http::{Stream, WebSockets};
 
-/// What heartbeats are as frames, from the server and from a client.
-const PING_FRAME: &[u8] = b"\x81\x012";
-const PONG_FRAME: &[u8] = b"\x81\x81\0\0\0\x003";
-/// The end of a websocket that is not taken.
-const CLOSE_FRAME: &[u8] = b"\x88\0";
-/// How long that may take.
+/// How long the end of a websocket may take that is not taken.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// A client's messages before the engine takes a session as moved.
-const UPGRADE_MESSAGES: u32 = 2;
 /// How long a poll may wait while its session is about to move.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// Kinds of frames, each a whole message.
-const TEXT: u8 = 0x81;
-const BINARY: u8 = 0x82;
 /// The packet of Engine.IO that says nothing.
 const NOOP: &str = "6";
 /// What binary data begins with in version 3 of Engine.IO.
-const MESSAGE_V3: u8 = 4;
-
-/// The heartbeats of websockets.
-pub(super) struct Heartbeats {
-    v3: Arc<Heartbeat>,
-    v4: Arc<Heartbeat>,
-    moved: Arc<Heartbeat>,
-}
-
-impl Heartbeats {
-    /// With so much time between two signs of life of a client that is paused.
-    pub(super) fn new(every: Duration) -> Self {
-        let heartbeat = |first, spared| {
-            Arc::new(Heartbeat {
-                sign_of_life: PONG_FRAME,
-                every,
-                first,
-                spared,
-            })
-        };
-        let ping = Spared {
-            frame: PING_FRAME,
-            is_answered: true,
-        };
-        let told = Spared {
-            frame: probe::TOLD,
-            is_answered: false,
-        };
-        Self {
-            // In version 3 it is the client that pings.
-            v3: heartbeat(0, None),
-            v4: heartbeat(0, Some(ping)),
-            moved: heartbeat(UPGRADE_MESSAGES, Some(told)),
-        }
-    }
-}
+const MESSAGE_V3: &[u8] = &[4];
 
 impl<S: Inner> WebSockets for IoService<S> {
     fn takes(&self, request: &Request<()>) -> bool {
@@ -96,57 +54,52 @@ impl<S: Inner> WebSockets for IoService<S> {
         let Some(question) = self.question(request.uri()) else {
             return;
         };
+        let websocket = WebSocket::new(stream, self.terms.max_payload);
         match question.sid {
             Some(sid) => {
-                let moving = self.clone().upgrade(sid, question, stream, request);
+                let moving = self.clone().upgrade(sid, websocket);
                 self.shutdown.spawn(moving);
             }
-            None => self.begin(question, stream, request),
+            None => self.begin(question.version, websocket, request),
         }
     }
 }
 
 impl<S: Inner> IoService<S> {
     /// Begins a session as a websocket.
-    fn begin(&self, question: Question, mut stream: Stream, mut request: Request<()>) {
+    fn begin(&self, version: Version, mut websocket: WebSocket, request: Request<()>) {
         // There was room for it, and the last of it may have been taken meanwhile: then this ends here.
         let Ok(place) = self.entrance.take_place(&request) else {
             counts::ADDRESSES_REFUSED.one();
             return;
         };
-        stream.becomes_websocket(match question.version {
-            Version::V3 => self.heartbeats.v3.clone(),
-            Version::V4 => self.heartbeats.v4.clone(),
-        });
-        self.strip(&mut request, &question, place);
-        let delay = self.entrance.delay;
-        if delay.is_zero() {
-            return self.hand_over(stream, request);
-        }
-        let service = self.clone();
+        let opening = Opening::of(&request, place);
+        let revision = match version {
+            Version::V3 => Revision::V4,
+            Version::V4 => Revision::V5,
+        };
+        let (delay, terms) = (self.entrance.delay, self.terms.talk);
+        let (sessions, protocol) = (self.sessions.clone(), self.protocol.clone());
         self.shutdown.spawn(async move {
-            sleep(delay).await;
-            service.hand_over(stream, request);
+            if !delay.is_zero() {
+                sleep(delay).await;
+            }
+            let session = sessions.begin_websocket(revision, opening);
+            websocket.push(terms.open(session.id));
+            protocol.begin(&session);
+            Talk::new(session, websocket, protocol, &terms).run().await;
         });
-    }
-
-    fn hand_over(&self, stream: Stream, request: Request<()>) {
-        if let Err(error) = self.engine.call((stream, request)).into_inner() {
-            debug!(%error, "a websocket was not taken by the engine");
-        }
     }
 
     /// Moves a session to a websocket when its client is ready. Until then it costs the session nothing when this fails.
-    async fn upgrade(self, sid: Sid, question: Question, mut stream: Stream, request: Request<()>) {
-        let probing = timeout(self.terms.upgrade_timeout, self.probe(sid, &mut stream)).await;
+    async fn upgrade(self, sid: Sid, mut websocket: WebSocket) {
+        let probing = timeout(self.terms.upgrade_timeout, self.probe(sid, &mut websocket)).await;
         match probing {
             Ok(Ok(())) => {
-                let moved = self.sessions.find(sid).and_then(|session| {
-                    let has_moved = session.moved(stream.connection().clone(), true);
-                    has_moved.then_some(session.revision)
-                });
-                if let Some(revision) = moved {
-                    return self.go_over(sid, revision, question, stream, request).await;
+                if let Some(session) = self.sessions.find(sid)
+                    && let Some(socket) = session.move_to(websocket.connection().clone())
+                {
+                    return self.go_over(session, &socket, websocket).await;
                 }
                 debug!(%sid, "a websocket is closed: {}", GivenUp::Over);
             }
@@ -155,16 +108,12 @@ impl<S: Inner> IoService<S> {
                 debug!(%sid, "a websocket is closed, its session stays as it is: the client did not move in time")
             }
         }
-        let closing = async {
-            stream.write_all(CLOSE_FRAME).await?;
-            stream.shutdown().await
-        };
-        let _ = timeout(CLOSE_TIMEOUT, closing).await;
+        let _ = timeout(CLOSE_TIMEOUT, websocket.close()).await;
     }
 
     /// Waits until the client is ready to move. From its first word on, the session's polls do not wait for long, so that
     /// it can be.
-    async fn probe(&self, sid: Sid, stream: &mut Stream) -> Result<(), GivenUp> {
+    async fn probe(&self, sid: Sid, websocket: &mut WebSocket) -> Result<(), GivenUp> {
         let is_answered = AtomicBool::new(false);
         let answered = || {
             is_answered.store(true, Ordering::Relaxed);
@@ -186,85 +135,55 @@ impl<S: Inner> IoService<S> {
             }
         };
         tokio::select! {
-            ended = probe::talk(stream, answered) => ended,
+            ended = probe::talk(websocket, answered) => ended,
             () = releasing => Err(GivenUp::Over),
         }
     }
 
-    /// Gives the engine the websocket that a session has moved to. Who fails from here on ends the session.
-    async fn go_over(
-        &self,
-        sid: Sid,
-        revision: Revision,
-        question: Question,
-        mut stream: Stream,
-        mut request: Request<()>,
-    ) {
-        // The engine would be half on its way for ever. Of a websocket that it has taken it knows the end, and takes no
-        // packet but from there.
-        let service = self.clone();
-        stream.when_let_go(move || service.end_session(sid));
-        let bringing = timeout(
-            self.terms.upgrade_timeout,
-            self.bring_left_behind(sid, revision, &mut stream),
-        );
-        if !matches!(bringing.await, Ok(Ok(()))) {
-            debug!(%sid, "a session ends: it has moved to a websocket that does not take what it is sent");
-            return;
+    /// Takes a session that has moved from the engine, and holds it to its end.
+    async fn go_over(self, session: Arc<Session>, socket: &Socket<Seat>, mut websocket: WebSocket) {
+        let brought = timeout(self.terms.upgrade_timeout, self.left_behind(&session)).await;
+        line::close(socket);
+        match brought {
+            Ok(Ok(frames)) => websocket.push_all(frames),
+            // There would be a gap.
+            _ => {
+                debug!(session = %session.id, "a session ends: what it was sent before it moved cannot be brought");
+                session.hang_up();
+            }
         }
-        stream.becomes_websocket(self.heartbeats.moved.clone());
-        stream.put_back(Bytes::from_static(probe::SAID));
-        self.strip(&mut request, &question, None);
-        self.hand_over(stream, request);
+        Talk::new(session, websocket, self.protocol, &self.terms.talk)
+            .run()
+            .await;
     }
 
-    /// Brings what waits for a poll. The engine brings only what it has not yet looked at by the websocket, and loses the
-    /// packet that did not fit into the answer to the last poll.
-    async fn bring_left_behind(&self, sid: Sid, revision: Revision, stream: &mut Stream) -> io::Result<()> {
-        self.exchanges.end_polls(sid).await;
-        while let Some(packets) = self.poll_engine(sid).now_or_never().flatten() {
-            let mut frames = Vec::with_capacity(packets.len() + packets.len() / 8);
+    /// What waits for a poll, as frames.
+    async fn left_behind(&self, session: &Session) -> io::Result<Vec<Bytes>> {
+        self.exchanges.end_polls(session.id).await;
+        let mut frames = Vec::new();
+        while let Some(packets) = self.poll_engine(session.id).now_or_never().flatten() {
             for packet in packets.split(SEPARATOR).filter(|packet| *packet != NOOP) {
-                add_frame(&mut frames, packet, revision)?;
+                add_frame(&mut frames, packet, session.revision)?;
             }
-            stream.write_all(&frames).await?;
         }
-        stream.flush().await
+        Ok(frames)
     }
 }
 
 /// Adds a packet, written as it is for polls of Engine.IO 4, as it is by websocket.
-fn add_frame(frames: &mut Vec<u8>, packet: &str, revision: Revision) -> io::Result<()> {
+fn add_frame(frames: &mut Vec<Bytes>, packet: &str, revision: Revision) -> io::Result<()> {
     let Some(binary) = packet.strip_prefix('b') else {
-        add_message(frames, TEXT, packet.as_bytes());
+        frames.push(frame::text(packet));
         return Ok(());
     };
     let decode = |base64| STANDARD.decode(base64).map_err(io::Error::other);
-    match revision {
-        Revision::V4 => {
-            let mut content = vec![MESSAGE_V3];
-            content.extend(decode(binary.strip_prefix('4').unwrap_or(binary))?);
-            add_message(frames, BINARY, &content);
-        }
-        Revision::V5 => add_message(frames, BINARY, &decode(binary)?),
-    }
+    let (before, data) = match revision {
+        Revision::V4 => (MESSAGE_V3, decode(binary.strip_prefix('4').unwrap_or(binary))?),
+        Revision::V5 => (&[][..], decode(binary)?),
+    };
+    frames.push(frame::binary_before(before, data.len()));
+    frames.push(data.into());
     Ok(())
-}
-
-fn add_message(frames: &mut Vec<u8>, kind: u8, content: &[u8]) {
-    frames.push(kind);
-    match (u8::try_from(content.len()), u16::try_from(content.len())) {
-        (Ok(length), _) if length < 126 => frames.push(length),
-        (_, Ok(length)) => {
-            frames.push(126);
-            frames.extend(length.to_be_bytes());
-        }
-        _ => {
-            frames.push(127);
-            frames.extend((content.len() as u64).to_be_bytes());
-        }
-    }
-    frames.extend(content);
 }
 
 #[cfg(test)]
@@ -276,16 +195,11 @@ mod tests {
         let frames = |packet: &str, revision| {
             let mut frames = Vec::new();
             add_frame(&mut frames, packet, revision).unwrap();
-            frames
+            frames.concat()
         };
         assert_eq!(frames("42[\"ü\"]", Revision::V5), b"\x81\x0842[\"\xc3\xbc\"]");
         assert_eq!(frames("bAQID", Revision::V5), b"\x82\x03\x01\x02\x03");
         assert_eq!(frames("b4AQID", Revision::V4), b"\x82\x04\x04\x01\x02\x03");
-        assert_eq!(frames(&"4".repeat(126), Revision::V5)[..4], *b"\x81\x7e\0\x7e");
-        assert_eq!(
-            frames(&"4".repeat(65_536), Revision::V5)[..10],
-            *b"\x81\x7f\0\0\0\0\0\x01\0\0"
-        );
         let mut frames = Vec::new();
         assert!(add_frame(&mut frames, "b*", Revision::V5).is_err());
     }

@@ -6,6 +6,7 @@ impl Session {
     /// What is sent to it goes nowhere.
     pub(in super::super) fn of_nobody(bounds: Bounds, opening: Arc<Opening>) -> Arc<Self> {
         let flow = Flow {
+            line: Line::WebSocket(Outgoing::default()),
             connection: None,
             websocket: true,
             waiting: 0,
@@ -20,7 +21,6 @@ impl Session {
             opening,
             unfinished: Unfinished::default(),
             bounds,
-            socket: Weak::new(),
             members: Mutex::default(),
             flow: Mutex::new(flow),
             resumed: Arc::default(),

@@ -154,17 +154,13 @@ fn whole(text: &str, attachments: &[Bytes]) -> Option<Json> {
 /// What goes out, read as a client would.
 fn back(codec: &Codec, encoded: Encoded) -> Content {
     let unfinished = Unfinished::default();
-    let read = match encoded {
-        Value::Str(text, attachments) => {
-            let mut read = codec.read_text(&unfinished, text).expect("we wrote it");
-            for attachment in attachments.unwrap_or_default() {
-                assert!(read.is_none(), "it is complete before its attachments");
-                read = codec.read_binary(&unfinished, attachment).expect("we wrote it");
-            }
-            read
-        }
-        Value::Bytes(data) => codec.read_binary(&unfinished, data).expect("we wrote it"),
-    };
+    let mut read = encoded
+        .text()
+        .and_then(|text| codec.read_text(&unfinished, text).expect("we wrote it"));
+    for attachment in encoded.attachments {
+        assert!(read.is_none(), "it is complete before its attachments");
+        read = codec.read_binary(&unfinished, attachment).expect("we wrote it");
+    }
     read.expect("it is complete").content
 }
 
