@@ -81,7 +81,7 @@ async fn pings_are_answered_between_the_parts_of_a_message() {
 
 #[tokio::test]
 async fn who_floods_with_pings_and_does_not_read_takes_no_memory() {
-    let (mut websocket, mut peer) = websocket(100).await;
+    let (mut websocket, mut peer) = websocket(1_000).await;
     // More than the kernel takes for who does not read.
     let large = Bytes::from(vec![0x82; 1 << 20]);
     for _ in 0..32 {
