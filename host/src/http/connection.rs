@@ -17,7 +17,7 @@ pub(super) const CLOSED: u32 = 1 << 31;
 /// the handle goes on working when the connection is upgraded.
 #[derive(Debug)]
 pub struct Connection {
-    peer: SocketAddr,
+    peer: Option<SocketAddr>,
     state: AtomicU32,
     written: AtomicU64,
     reader: AtomicWaker,
@@ -25,7 +25,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(peer: SocketAddr) -> Arc<Self> {
+    pub(super) fn new(peer: Option<SocketAddr>) -> Arc<Self> {
         Arc::new(Self {
             peer,
             state: AtomicU32::new(0),
@@ -35,8 +35,8 @@ impl Connection {
         })
     }
 
-    /// The other end.
-    pub fn peer(&self) -> SocketAddr {
+    /// The other end. Of a connection that a server took which is not ours, it is not known.
+    pub fn peer(&self) -> Option<SocketAddr> {
         self.peer
     }
 

@@ -8,6 +8,7 @@ use hyper::header::{
     self, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
     SEC_WEBSOCKET_VERSION, UPGRADE,
 };
+use hyper::upgrade::OnUpgrade;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use tungstenite::handshake::derive_accept_key;
 
@@ -35,6 +36,14 @@ pub(super) enum Wrong {
     Body,
 }
 
+/// Answers a request that wants to become a WebSocket, and says what to wait for when it was right.
+pub fn shake(request: &mut Request<()>) -> (Response<Full<Bytes>>, Option<OnUpgrade>) {
+    match accept(request) {
+        Ok(accept) => (answer(accept), Some(hyper::upgrade::on(request))),
+        Err(wrong) => (wrong.answer(), None),
+    }
+}
+
 /// The value of `sec-websocket-accept` for a request, when it is a handshake as it should be.
 pub(super) fn accept<B>(request: &Request<B>) -> Result<HeaderValue, Wrong> {
     let headers = request.headers();
@@ -58,7 +67,7 @@ pub(super) fn is_asked_for(method: &Method, headers: &HeaderMap) -> bool {
 }
 
 /// The answer to a handshake, in HTTP.
-pub(super) fn answer(accept: HeaderValue) -> Response<Full<Bytes>> {
+fn answer(accept: HeaderValue) -> Response<Full<Bytes>> {
     let mut answer = Response::new(Full::default());
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = answer.headers_mut();

@@ -81,7 +81,7 @@ where
                 None => return Ok(None),
             },
         };
-        let mut stream = Stream::new(io, Connection::new(peer), permit);
+        let mut stream = Stream::new(io, Connection::new(Some(peer)), Some(permit));
         let Some(websockets) = &self.websockets else {
             return Ok(Some(stream));
         };
@@ -196,15 +196,12 @@ where
         if !websockets.takes(&request) {
             return Either::Right(request.map(|()| body));
         }
-        Either::Left(match handshake::accept(&request) {
-            Ok(accept) => {
-                let upgraded = hyper::upgrade::on(&mut request);
-                let mut upgrading = self.upgrading.lock().expect("nothing panics while it holds this lock");
-                *upgrading = Some((upgraded, request));
-                handshake::answer(accept)
-            }
-            Err(wrong) => wrong.answer(),
-        })
+        let (answer, upgraded) = handshake::shake(&mut request);
+        if let Some(upgraded) = upgraded {
+            let mut upgrading = self.upgrading.lock().expect("nothing panics while it holds this lock");
+            *upgrading = Some((upgraded, request));
+        }
+        Either::Left(answer)
     }
 }
 

@@ -33,7 +33,7 @@ use tokio::sync::Semaphore;
 
 pub use body::whole_body;
 pub use connection::Connection;
-pub use handshake::WebSockets;
+pub use handshake::{WebSockets, shake};
 pub use health::{Health, Ready};
 pub use stream::Stream;
 pub use tls::Tls;

@@ -55,5 +55,5 @@ impl Entrance {
 
 fn address<B>(request: &Request<B>) -> Option<IpAddr> {
     let connection = request.extensions().get::<Arc<Connection>>();
-    connection.map(|connection| connection.peer().ip())
+    Some(connection?.peer()?.ip())
 }

@@ -1,4 +1,4 @@
-//! The way to a client of what a session sends: its websocket, or the engine.
+//! The way to a client of what a session sends: its websocket, or the engine, where it waits for a poll.
 
 use std::sync::{Arc, Weak};
 use std::task::Waker;
@@ -9,43 +9,65 @@ use engineioxide::{DisconnectReason, Socket};
 use super::codec::Revision;
 use super::encoded::Encoded;
 use super::session::Seat;
+use crate::http::Connection;
 
 /// Where packets go.
 pub(super) enum Line {
-    /// To the engine: of a session that polls, or has its websocket by a server that is not ours.
-    Engine(Weak<Socket<Seat>>),
-    /// To a websocket of ours.
-    WebSocket(Outgoing),
+    Polling {
+        socket: Weak<Socket<Seat>>,
+        /// That the last poll came on. Behind a server that is not ours there is none to be seen.
+        connection: Option<Arc<Connection>>,
+    },
+    WebSocket {
+        connection: Arc<Connection>,
+        outgoing: Outgoing,
+    },
 }
 
 /// What is to be written to a websocket.
 #[derive(Default)]
 pub(super) struct Outgoing {
-    pub(super) frames: Vec<Bytes>,
+    frames: Vec<Bytes>,
     writer: Option<Waker>,
     /// Whether the writer has been woken since it last was here.
     is_woken: bool,
 }
 
 impl Line {
+    /// A websocket.
+    pub(super) fn websocket(connection: Arc<Connection>) -> Self {
+        Self::WebSocket {
+            connection,
+            outgoing: Outgoing::default(),
+        }
+    }
+
     /// Sends a packet, and says whether there is anybody to send it to.
     pub(super) fn send(&mut self, packet: Encoded, revision: Revision) -> bool {
         match self {
-            Self::Engine(socket) => socket
+            Self::Polling { socket, .. } => socket
                 .upgrade()
                 .is_some_and(|socket| send_by_engine(&socket, packet, revision)),
-            Self::WebSocket(outgoing) => {
+            Self::WebSocket { outgoing, .. } => {
                 outgoing.push(packet.frames(revision));
                 true
             }
         }
     }
 
-    /// The engine's socket, if there is one.
-    pub(super) fn socket(&self) -> Option<Arc<Socket<Seat>>> {
+    /// Takes the frames that are to be written, and has the writer woken for the next.
+    pub(super) fn unsent_until(&mut self, writer: &Waker) -> Vec<Bytes> {
         match self {
-            Self::Engine(socket) => socket.upgrade(),
-            Self::WebSocket(_) => None,
+            Self::Polling { .. } => Vec::new(),
+            Self::WebSocket { outgoing, .. } => outgoing.take_until(writer),
+        }
+    }
+
+    /// The connection that is there now.
+    pub(super) fn connection(&self) -> Option<&Arc<Connection>> {
+        match self {
+            Self::Polling { connection, .. } => connection.as_ref(),
+            Self::WebSocket { connection, .. } => Some(connection),
         }
     }
 }
@@ -61,8 +83,7 @@ impl Outgoing {
         }
     }
 
-    /// Gives what is to be written, and has the writer woken for the next.
-    pub(super) fn take_until(&mut self, writer: &Waker) -> Vec<Bytes> {
+    fn take_until(&mut self, writer: &Waker) -> Vec<Bytes> {
         match &mut self.writer {
             Some(known) => known.clone_from(writer),
             None => self.writer = Some(writer.clone()),

@@ -18,9 +18,10 @@ use super::clients::Clients;
 use super::codec::Revision;
 use super::directory::Directory;
 use super::encoded::Encoded;
+use super::flow::Excess;
 use super::incarnation::Incarnation;
 use super::requests::{Asked, Requests};
-use super::session::{Excess, Session};
+use super::session::Session;
 use super::waiting::{Arrival, Source};
 use crate::counts;
 use crate::message::{

@@ -1,12 +1,13 @@
 //! The io-node: holds the Socket.IO connections, turns what clients do into events, and applies commands to them.
 //!
-//! Engine.IO and the packets are socketioxide's: `service` answers the requests of sessions, and `protocol` takes in what they
-//! send, by way of `codec`. Who may come in is asked by `entrance` (`origin`, `limits`) and `token`, and `attributes` says what
-//! is known of a client from the beginning. Between them and the transport stands what is known of each connection (`session`), of each
-//! client (`member`), and of each namespace (`directory`, `clients`). An event goes out by `intake`, and may have to be in
-//! `waiting`; a command comes in by `delivery`, a question to all io-nodes by `questions`. `membership` keeps the io-node in
-//! the cluster, one `incarnation` after the other. A program that embeds the io-node reaches in by its `handle`, and is called by
-//! its `hooks`.
+//! `service` answers the requests of sessions: those of clients that poll are socketioxide's engine's, and a `websocket` is
+//! held by itself. What clients send is taken in by `protocol`, by way of `codec`; what they are sent is `encoded` once for
+//! all of them. Who may come in is asked by `entrance` (`origin`, `limits`) and `token`, and `attributes` says what is known of a
+//! client from the beginning. Between them and the transport stands what is known of each connection (`session`, its `line`
+//! and its `flow`), of each client (`member`), and of each namespace (`directory`, `clients`). An event goes out by `intake`,
+//! and may have to be in `waiting`; a command comes in by `delivery`, a question to all io-nodes by `questions`. `membership`
+//! keeps the io-node in the cluster, one `incarnation` after the other. A program that embeds the io-node reaches in by its
+//! `handle`, and is called by its `hooks`.
 
 mod args;
 mod attributes;
@@ -18,6 +19,7 @@ mod delivery;
 mod directory;
 mod encoded;
 mod entrance;
+mod flow;
 mod handle;
 mod hooks;
 mod incarnation;
@@ -56,11 +58,12 @@ use self::clients::Common;
 use self::codec::Codec;
 use self::directory::Directory;
 use self::entrance::Entrance;
+use self::flow::Bounds;
 use self::handle::Parts;
 use self::incarnation::Gate;
 use self::membership::{Joined, Membership};
 use self::protocol::Protocol;
-use self::session::{Bounds, Sessions};
+use self::session::Sessions;
 use self::token::Tokens;
 use crate::message::Namespace;
 use crate::shutdown::Shutdown;
@@ -75,8 +78,6 @@ pub use self::limits::PerAddress;
 pub use self::service::{AnswerBody, Inner, IoService, RequestBody};
 pub use self::token::{Algorithm, JwksPlace, KeySource, Secret, TokenSettings};
 
-/// Bytes read from a websocket at once. Small, because each connection keeps as much.
-const READ_BUFFER: usize = 256;
 /// Packets in a socket's send queue. Never the limit that counts: that is in bytes, and kept by the session.
 const SEND_QUEUE: usize = 1 << 20;
 
@@ -238,9 +239,6 @@ fn engine(settings: &IoNodeSettings) -> EngineIoConfig {
         .ping_timeout(settings.ping_timeout)
         .upgrade_timeout(settings.upgrade_timeout)
         .max_payload(settings.max_payload as u64)
-        .ws_max_message_size(settings.max_payload)
-        .ws_max_frame_size(settings.max_payload)
-        .ws_read_buffer_size(READ_BUFFER)
         .max_buffer_size(SEND_QUEUE);
     let engine = match (settings.polling, settings.websocket) {
         (true, false) => engine.transports([TransportType::Polling]),

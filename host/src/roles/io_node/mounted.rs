@@ -1,9 +1,7 @@
 //! The io-node as a service of tower, for a program that has an HTTP server of its own, such as axum.
 //!
-//! It answers as it does behind [`crate::http`], and gives up what only that can give. Of a WebSocket it neither reads less
-//! when its client floods, nor sees that it does not read: a flood ends the connection where it would only be slowed, and
-//! what a client does not read is kept in memory until the client answers no ping any more. Polling clients are slowed as
-//! ever. Addresses of peers are not known, so there are no limits for one address, and limits in time are the server's own.
+//! It answers as it does behind [`crate::http`], and gives up what only that can give: addresses of peers are not known, so
+//! there are no limits for one address, and limits in time are the server's own.
 //!
 //! Who can turn it around, and give the program's pages as the io-node's inner service to [`crate::http`], loses nothing.
 

@@ -52,7 +52,11 @@ impl Opening {
             headers: headers
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .collect(),
-            remote_addr: self.connection.as_ref().map(|connection| connection.peer().to_string()),
+            remote_addr: self
+                .connection
+                .as_ref()
+                .and_then(|connection| connection.peer())
+                .map(|peer| peer.to_string()),
             transport: match self.websocket {
                 true => Text::from_static("websocket"),
                 false => Text::from_static("polling"),
@@ -64,11 +68,6 @@ impl Opening {
     /// The connection that the request came on.
     pub(super) fn connection(&self) -> Option<Arc<Connection>> {
         self.connection.clone()
-    }
-
-    /// Whether the session began as a websocket.
-    pub(super) fn is_websocket(&self) -> bool {
-        self.websocket
     }
 }
 
@@ -86,7 +85,7 @@ mod tests {
             .body(())
             .unwrap();
         let opening = Opening::of(&request, None);
-        assert!(opening.is_websocket() && opening.connection().is_none());
+        assert!(opening.connection().is_none());
         let handshake = opening.handshake(Some("{}".into()));
         assert_eq!(handshake.auth.as_deref(), Some("{}"));
         assert_eq!(handshake.query, "EIO=4&transport=websocket&page=a%20b");

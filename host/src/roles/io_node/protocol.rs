@@ -20,10 +20,11 @@ use super::attributes::{self, Field, Fields};
 use super::clients::Common;
 use super::codec::{Content, Incoming, Revision};
 use super::directory::Directory;
+use super::flow::Excess;
 use super::limits::FLOOD;
 use super::member::Member;
 use super::opening::Opening;
-use super::session::{Excess, Seat, Session, Sessions};
+use super::session::{Seat, Session, Sessions};
 use super::token::Tokens;
 use crate::counts;
 use crate::message::{DisconnectReason, EventKind, Handshake, Refusal, Text};
@@ -56,14 +57,14 @@ impl EngineIoHandler for Protocol {
     fn on_connect(self: Arc<Self>, socket: Arc<Socket<Seat>>) {
         let opening = socket.req_parts.extensions.get::<Arc<Opening>>();
         let opening = opening.expect("the service puts it into each request that opens a session");
-        let session = self.sessions.begin_with(&socket, opening.clone());
+        let session = self.sessions.begin_polling(&socket, opening.clone());
         socket.data.take(session.clone());
         self.begin(&session);
     }
 
     fn on_disconnect(&self, socket: Arc<Socket<Seat>>, reason: EngineReason) {
         let Some(session) = socket.data.session() else { return };
-        if !session.is_of_engine() {
+        if session.is_websocket() {
             // It has moved to a websocket, and that was the end of what it was before.
             return;
         }

@@ -19,32 +19,15 @@ use tokio::time::sleep_until;
 
 use super::codec::{Revision, Unfinished};
 use super::encoded::Encoded;
-use super::limits::{EventRate, Verdict};
-use super::line::{Line, Outgoing, close};
+use super::flow::{Bounds, Excess, Flow};
+use super::line::{self, Line};
 use super::member::Member;
 use super::opening::Opening;
 use crate::http::Connection;
 use crate::message::DisconnectReason;
 
-/// Reading pauses when so many events wait to be accepted,
-const PAUSE_AT: usize = 64;
-/// and goes on when so few do.
-const RESUME_AT: usize = 16;
-/// One request of a session that polls may bring many: when so many events wait, the session is closed.
-const CLOSE_AT: usize = 8_192;
 /// Tokens of a session that may wait for a key at the same time.
 const CHECKS: usize = 16;
-
-/// The bounds of a session.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
-    /// Bytes of events that may wait to be accepted before reading pauses.
-    pub(super) waiting: usize,
-    /// Bytes that may wait to be written.
-    pub(super) unsent: u64,
-    /// Events a second that may come in.
-    pub(super) events_per_second: Option<u32>,
-}
 
 /// All sessions of this io-node, by Engine.IO session id.
 pub(super) struct Sessions {
@@ -62,7 +45,6 @@ pub(super) struct Session {
     pub(super) revision: Revision,
     pub(super) opening: Arc<Opening>,
     pub(super) unfinished: Unfinished,
-    bounds: Bounds,
     members: Mutex<Members>,
     flow: Mutex<Flow>,
     /// Told when a pause is over.
@@ -83,35 +65,6 @@ struct Members {
     checking: Vec<Box<str>>,
 }
 
-struct Flow {
-    line: Line,
-    connection: Option<Arc<Connection>>,
-    /// Whether the connection is the session's own, and not one that it polls on.
-    websocket: bool,
-    waiting: usize,
-    waiting_bytes: usize,
-    paused: bool,
-    /// Bytes given to be sent, on the scale of what the connection has written.
-    sent: u64,
-    pacing: Option<Box<Pacing>>,
-}
-
-/// How fast a session sends events, when there is a limit to that.
-struct Pacing {
-    rate: EventRate,
-    /// Until when it is paused because it sent too many.
-    held_until: Option<Instant>,
-}
-
-/// A session that has to be closed, and why.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Excess {
-    /// It sends events faster than they are accepted, and does not wait.
-    Flood,
-    /// It does not read what it is sent.
-    SlowReader,
-}
-
 impl Sessions {
     pub(super) fn new(bounds: Bounds) -> Arc<Self> {
         Arc::new(Self {
@@ -120,40 +73,37 @@ impl Sessions {
         })
     }
 
-    /// Begins the session of a socket that the engine has just opened.
-    pub(super) fn begin_with(self: &Arc<Self>, socket: &Arc<Socket<Seat>>, opening: Arc<Opening>) -> Arc<Session> {
+    /// Begins the session of a client that polls, for whom the engine has opened a socket.
+    pub(super) fn begin_polling(self: &Arc<Self>, socket: &Arc<Socket<Seat>>, opening: Arc<Opening>) -> Arc<Session> {
         let revision = match socket.protocol {
             ProtocolVersion::V3 => Revision::V4,
             ProtocolVersion::V4 => Revision::V5,
         };
-        self.begin(socket.id, revision, opening, Line::Engine(Arc::downgrade(socket)))
+        let line = Line::Polling {
+            socket: Arc::downgrade(socket),
+            connection: opening.connection(),
+        };
+        self.begin(socket.id, revision, opening, line)
     }
 
-    /// Begins a session that opens as a websocket.
-    pub(super) fn begin_websocket(self: &Arc<Self>, revision: Revision, opening: Arc<Opening>) -> Arc<Session> {
-        self.begin(Sid::new(), revision, opening, Line::WebSocket(Outgoing::default()))
+    /// Begins a session that opens as a websocket on this connection.
+    pub(super) fn begin_websocket(
+        self: &Arc<Self>,
+        revision: Revision,
+        opening: Arc<Opening>,
+        connection: Arc<Connection>,
+    ) -> Arc<Session> {
+        self.begin(Sid::new(), revision, opening, Line::websocket(connection))
     }
 
     fn begin(self: &Arc<Self>, id: Sid, revision: Revision, opening: Arc<Opening>, line: Line) -> Arc<Session> {
-        let connection = opening.connection();
-        let flow = Flow {
-            line,
-            websocket: opening.is_websocket(),
-            waiting: 0,
-            waiting_bytes: 0,
-            paused: false,
-            sent: connection.as_ref().map_or(0, |connection| connection.written()),
-            connection,
-            pacing: self.bounds.events_per_second.map(Pacing::new),
-        };
         let session = Arc::new(Session {
             id,
             revision,
             opening,
             unfinished: Unfinished::default(),
-            bounds: self.bounds,
             members: Mutex::default(),
-            flow: Mutex::new(flow),
+            flow: Mutex::new(Flow::new(line, self.bounds)),
             resumed: Arc::default(),
             sessions: Arc::downgrade(self),
         });
@@ -272,26 +222,15 @@ impl Session {
         let mut flow = self.flow();
         let weight = packet.weight();
         if flow.line.send(packet, self.revision) {
-            flow.went_out(weight, self.bounds.unsent)
+            flow.went_out(weight)
         } else {
             Ok(())
         }
     }
 
-    /// Takes the frames that are to be written to its websocket.
-    pub(super) fn unsent(&self) -> Vec<Bytes> {
-        match &mut self.flow().line {
-            Line::WebSocket(outgoing) => std::mem::take(&mut outgoing.frames),
-            Line::Engine(_) => Vec::new(),
-        }
-    }
-
-    /// The same, and has the writer woken for the next.
+    /// Takes the frames that are to be written to its websocket, and has the writer woken for the next.
     pub(super) fn unsent_until(&self, writer: &Waker) -> Vec<Bytes> {
-        match &mut self.flow().line {
-            Line::WebSocket(outgoing) => outgoing.take_until(writer),
-            Line::Engine(_) => Vec::new(),
-        }
+        self.flow().line.unsent_until(writer)
     }
 
     /// Ends the session at once, and tells all of its clients' apps this reason.
@@ -304,66 +243,39 @@ impl Session {
 
     /// Ends the session at once.
     pub(super) fn hang_up(&self) {
-        let (connection, socket) = {
+        // Whoever is told of its end by that may ask for what flows.
+        let socket = {
             let flow = self.flow();
-            (flow.websocket().cloned(), flow.line.socket())
+            match &flow.line {
+                Line::WebSocket { connection, .. } => return connection.close(),
+                Line::Polling { socket, .. } => socket.upgrade(),
+            }
         };
-        match (connection, socket) {
-            (Some(connection), _) => connection.close(),
-            (None, Some(socket)) => close(&socket),
-            (None, None) => {}
+        if let Some(socket) = socket {
+            line::close(&socket);
         }
     }
 
     /// Counts an event that came in, and pauses reading when there are too many.
     pub(super) fn came_in(&self, bytes: usize) -> Result<(), Excess> {
-        let mut flow = self.flow();
-        flow.waiting += 1;
-        flow.waiting_bytes += bytes;
-        if !flow.paused && (flow.waiting >= PAUSE_AT || flow.waiting_bytes >= self.bounds.waiting) {
-            flow.paused = true;
-            flow.websocket().inspect(|connection| connection.pause());
-        }
-        if flow.waiting >= CLOSE_AT {
-            Err(Excess::Flood)
-        } else {
-            Ok(())
-        }
+        self.flow().came_in(bytes)
     }
 
     /// Counts an event that does not wait any more, and resumes reading when there are few left.
     pub(super) fn went_on(&self, bytes: usize) {
-        let mut flow = self.flow();
-        flow.waiting -= 1;
-        flow.waiting_bytes -= bytes;
-        if flow.paused && flow.waiting <= RESUME_AT && flow.waiting_bytes <= self.bounds.waiting / 2 {
-            flow.paused = false;
-            flow.websocket().inspect(|connection| connection.resume());
+        if self.flow().went_on(bytes) {
             self.resumed.notify_waiters();
         }
     }
 
     /// Whether too much waits to be accepted, or too much came at once.
     pub(super) fn is_paused(&self) -> bool {
-        self.flow().pauses() > 0
+        self.flow().is_paused()
     }
 
     /// Counts an event on its way in, and pauses reading when they come too fast.
     pub(super) fn keep_pace(self: &Arc<Self>) -> Result<(), Excess> {
-        if self.bounds.events_per_second.is_none() {
-            return Ok(());
-        }
-        let mut flow = self.flow();
-        let Some(pacing) = &mut flow.pacing else {
-            return Ok(());
-        };
-        let wait = match pacing.rate.event(Instant::now()) {
-            Verdict::Go => return Ok(()),
-            Verdict::Pause(wait) => wait,
-            Verdict::Disconnect => return Err(Excess::Flood),
-        };
-        if pacing.held_until.replace(Instant::now() + wait).is_none() {
-            flow.websocket().inspect(|connection| connection.pause());
+        if self.flow().keep_pace()?.is_some() {
             tokio::spawn(let_go_in_time(Arc::downgrade(self)));
         }
         Ok(())
@@ -371,54 +283,42 @@ impl Session {
 
     /// Ends the pause of a session that sent too fast, if it is over. Until then, says when it will be.
     fn let_go(&self) -> Option<Instant> {
-        let mut flow = self.flow();
-        let until = flow.pacing.as_ref()?.held_until?;
-        if Instant::now() < until {
-            return Some(until);
+        let until = self.flow().let_go();
+        if until.is_none() {
+            self.resumed.notify_waiters();
         }
-        if let Some(pacing) = &mut flow.pacing {
-            pacing.held_until = None;
-        }
-        flow.websocket().inspect(|connection| connection.resume());
-        self.resumed.notify_waiters();
-        None
+        until
     }
 
     /// Notes that the session now polls on this connection. Not when it is a websocket's, for it stays with that.
-    pub(super) fn polls_on(&self, connection: Arc<Connection>) -> bool {
+    pub(super) fn polls_on(&self, poll: Arc<Connection>) -> bool {
         let mut flow = self.flow();
-        let polls = !flow.websocket;
-        if polls {
-            flow.goes_over(connection);
-        }
-        polls
+        let Line::Polling { socket, .. } = &flow.line else {
+            return false;
+        };
+        let line = Line::Polling {
+            socket: socket.clone(),
+            connection: Some(poll),
+        };
+        flow.go_by(line);
+        true
     }
 
     /// Notes that the session now has this websocket. What it is sent from here on goes there; what it was sent before has
     /// the engine's socket, which is given out. None when it has a websocket already, or is over.
-    pub(super) fn move_to(&self, connection: Arc<Connection>) -> Option<Arc<Socket<Seat>>> {
+    pub(super) fn move_to(&self, websocket: Arc<Connection>) -> Option<Arc<Socket<Seat>>> {
         let mut flow = self.flow();
-        if flow.websocket {
+        let Line::Polling { socket, .. } = &flow.line else {
             return None;
-        }
-        let socket = flow.line.socket()?;
-        flow.line = Line::WebSocket(Outgoing::default());
-        flow.websocket = true;
-        flow.goes_over(connection);
-        for _ in 0..flow.pauses() {
-            flow.websocket().inspect(|connection| connection.pause());
-        }
+        };
+        let socket = socket.upgrade()?;
+        flow.go_by(Line::websocket(websocket));
         Some(socket)
-    }
-
-    /// Whether the engine has it.
-    pub(super) fn is_of_engine(&self) -> bool {
-        matches!(self.flow().line, Line::Engine(_))
     }
 
     /// Whether it is a websocket's, and not one that polls.
     pub(super) fn is_websocket(&self) -> bool {
-        self.flow().websocket
+        matches!(self.flow().line, Line::WebSocket { .. })
     }
 
     /// Told when a pause is over, and when the session is.
@@ -428,10 +328,7 @@ impl Session {
 
     /// Whether everything given to be sent is written.
     pub(super) fn is_flushed(&self) -> bool {
-        let flow = self.flow();
-        flow.connection
-            .as_ref()
-            .is_none_or(|connection| connection.written() >= flow.sent)
+        self.flow().is_flushed()
     }
 
     fn members(&self) -> MutexGuard<'_, Members> {
@@ -440,52 +337,6 @@ impl Session {
 
     fn flow(&self) -> MutexGuard<'_, Flow> {
         self.flow.lock().expect("nothing panics while it holds this lock")
-    }
-}
-
-impl Flow {
-    fn goes_over(&mut self, connection: Arc<Connection>) {
-        self.sent = connection.written();
-        self.connection = Some(connection);
-    }
-
-    fn went_out(&mut self, bytes: usize, most: u64) -> Result<(), Excess> {
-        let Some(written) = self.connection.as_ref().map(|connection| connection.written()) else {
-            return Ok(());
-        };
-        // Frames and headers are written on top of what is counted here, so a connection that keeps up runs ahead.
-        self.sent = self.sent.max(written) + bytes as u64;
-        if self.sent - written > most {
-            Err(Excess::SlowReader)
-        } else {
-            Ok(())
-        }
-    }
-
-    fn websocket(&self) -> Option<&Arc<Connection>> {
-        self.connection.as_ref().filter(|_| self.websocket)
-    }
-
-    /// For how many reasons it is paused.
-    fn pauses(&self) -> u32 {
-        let held = self.pacing.as_ref().is_some_and(|pacing| pacing.held_until.is_some());
-        u32::from(self.paused) + u32::from(held)
-    }
-
-    /// Lets go of the connection, for whatever reason it is paused.
-    fn resume_all(&self) {
-        for _ in 0..self.pauses() {
-            self.websocket().inspect(|connection| connection.resume());
-        }
-    }
-}
-
-impl Pacing {
-    fn new(events_per_second: u32) -> Box<Self> {
-        Box::new(Self {
-            rate: EventRate::new(events_per_second),
-            held_until: None,
-        })
     }
 }
 

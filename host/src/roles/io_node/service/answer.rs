@@ -69,7 +69,12 @@ pub(super) fn bad_request() -> Response<AnswerBody> {
 }
 
 pub(super) fn whole(body: Bytes) -> AnswerBody {
-    Full::from(body).map_err(|never| match never {}).boxed_unsync()
+    ours(Full::from(body))
+}
+
+/// What is said all at once.
+pub(super) fn ours(body: Full<Bytes>) -> AnswerBody {
+    body.map_err(|never| match never {}).boxed_unsync()
 }
 
 /// The answer to a poll for which there is nothing.

@@ -1,9 +1,9 @@
 //! The HTTP face of an io-node: the engine's service, and who may reach it with what.
 //!
 //! New sessions are refused while the io-node has not joined the cluster, and those that [`Entrance`] does not let in. What
-//! becomes of the others is in `polling` and `websocket`, each of which mends where the engine does not do as Engine.IO
-//! says; `exchanges` and `probe` are what they need for that. The engine itself takes care of heartbeats, of packets on
-//! their way out, and of the ends of sessions.
+//! becomes of the others is in `polling`, which mends where the engine does not do as Engine.IO says, and in `websocket`,
+//! which the engine never sees; `exchanges` and `probe` are what they need for that. Of a client that polls the engine itself
+//! takes care of heartbeats, of packets on their way out, and of the session's end.
 
 mod answer;
 mod exchanges;
@@ -19,7 +19,7 @@ use bytes::Bytes;
 use engineioxide::service::EngineIoService;
 use futures_util::TryFutureExt;
 use futures_util::future::{self, BoxFuture};
-use http::header::{RETRY_AFTER, SEC_WEBSOCKET_KEY, VARY};
+use http::header::{RETRY_AFTER, VARY};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::Body;
 use http_body_util::{Either, Full};
@@ -190,21 +190,14 @@ impl<S: Clone> IoService<S> {
         }
     }
 
-    /// Takes from a request what the engine does not need: it keeps all of it for as long as the session lives, and by
-    /// each header the buffer that this came in. What clients will be asked for stays, as an [`Opening`].
+    /// Takes from a request that opens a session what the engine does not need: it keeps all of it for as long as the session
+    /// lives, and by each header the buffer that this came in. What clients will be asked for stays, as an [`Opening`].
     fn strip<B>(&self, request: &mut Request<B>, question: &Question, place: Option<Place>) {
-        let opening = question.sid.is_none().then(|| Opening::of(request, place));
+        let opening = Opening::of(request, place);
         *request.headers_mut() = HeaderMap::new();
-        *request.uri_mut() = match (question.websocket, question.sid, question.version) {
-            // What is static takes no memory.
-            (true, None, Version::V3) => Uri::from_static("/?EIO=3&transport=websocket"),
-            (true, None, Version::V4) => Uri::from_static("/?EIO=4&transport=websocket"),
-            _ => question.address(&self.path),
-        };
+        *request.uri_mut() = question.address(&self.path);
         request.extensions_mut().remove::<Arc<Connection>>();
-        if let Some(opening) = opening {
-            request.extensions_mut().insert(opening);
-        }
+        request.extensions_mut().insert(opening);
     }
 }
 
@@ -279,17 +272,7 @@ impl<S: Inner> IoService<S> {
                     Version::V4 => Box::pin(self.clone().spare_first_ping(opened)),
                 }
             }
-            (_, &Method::GET) => {
-                // A websocket by a server that is not ours: the engine shakes hands itself, and needs the key.
-                let key = request.headers().get(SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes);
-                let key = key.and_then(|key| HeaderValue::from_bytes(key).ok());
-                self.strip(&mut request, &question, place);
-                *request.uri_mut() = question.address(&self.path);
-                if let Some(key) = key {
-                    request.headers_mut().insert(SEC_WEBSOCKET_KEY, key);
-                }
-                Box::pin(to_ours(self.engine.call(request)))
-            }
+            (_, &Method::GET) if self.terms.websocket => Box::pin(future::ready(Ok(self.take_over(request)))),
             _ => Box::pin(to_ours(self.engine.call(request))),
         }
     }

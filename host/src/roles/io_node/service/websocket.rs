@@ -15,7 +15,7 @@ use bytes::Bytes;
 use engineioxide::Socket;
 use engineioxide::sid::Sid;
 use futures_util::FutureExt;
-use http::Request;
+use http::{Request, Response};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tracing::debug;
 
@@ -24,11 +24,12 @@ use super::super::line;
 use super::super::opening::Opening;
 use super::super::session::{Seat, Session};
 use super::super::websocket::{Talk, WebSocket, frame};
+use super::answer::{AnswerBody, ours};
 use super::probe::{self, GivenUp};
 use super::question::Version;
-use super::{Inner, IoService, SEPARATOR};
+use super::{Inner, IoService, RequestBody, SEPARATOR};
 use crate::counts;
-use crate::http::{Stream, WebSockets};
+use crate::http::{Stream, WebSockets, shake};
 
 /// How long the end of a websocket may take that is not taken.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -66,6 +67,23 @@ impl<S: Inner> WebSockets for IoService<S> {
 }
 
 impl<S: Inner> IoService<S> {
+    /// Takes a websocket from a server that is not ours.
+    pub(super) fn take_over(&self, request: Request<RequestBody>) -> Response<AnswerBody> {
+        let (parts, _) = request.into_parts();
+        let mut request = Request::from_parts(parts, ());
+        let (answer, upgraded) = shake(&mut request);
+        if let Some(upgraded) = upgraded {
+            let service = self.clone();
+            self.shutdown.spawn(async move {
+                match upgraded.await {
+                    Ok(upgraded) => service.open(Stream::foreign(upgraded), request),
+                    Err(error) => debug!(%error, "the server does not give its connection for a websocket"),
+                }
+            });
+        }
+        answer.map(ours)
+    }
+
     /// Begins a session as a websocket.
     fn begin(&self, version: Version, mut websocket: WebSocket, request: Request<()>) {
         // There was room for it, and the last of it may have been taken meanwhile: then this ends here.
@@ -84,7 +102,7 @@ impl<S: Inner> IoService<S> {
             if !delay.is_zero() {
                 sleep(delay).await;
             }
-            let session = sessions.begin_websocket(revision, opening);
+            let session = sessions.begin_websocket(revision, opening, websocket.connection().clone());
             websocket.push(terms.open(session.id));
             protocol.begin(&session);
             Talk::new(session, websocket, protocol, &terms).run().await;

@@ -3,7 +3,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -95,7 +95,7 @@ impl Talk {
         if matches!(end, End::Malformed) {
             counts::PACKETS_MALFORMED.one();
         }
-        self.websocket.push_all(self.session.unsent());
+        self.websocket.push_all(self.session.unsent_until(Waker::noop()));
         self.protocol.end(&self.session, end.reason());
         if is_worth_words {
             let _ = timeout(LAST_WORDS, self.websocket.close()).await;
