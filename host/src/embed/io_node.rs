@@ -166,8 +166,7 @@ impl<S: Clone> IoNode<S> {
     }
 
     /// What answers requests: a service of hyper, whose WebSockets [`http`](crate::http) takes over, and one of tower for a
-    /// server of the program's own. What is lost in that one is said in `roles/io_node/mounted.rs`: a client that floods is
-    /// disconnected instead of slowed, one that does not read is noticed late, and addresses of peers are not known.
+    /// server of the program's own, which does not know the addresses of peers: see `roles/io_node/mounted.rs`.
     pub fn service(&self) -> IoService<S> {
         self.service.clone()
     }

@@ -2,8 +2,6 @@
 //!
 //! Nearly all clients have websockets, so a text is kept as the frame of the message that it will be.
 
-use std::collections::VecDeque;
-
 use bytes::Bytes;
 use socketioxide_core::{Str, Value};
 
@@ -24,7 +22,7 @@ pub(super) struct Encoded {
     /// As a frame. Some encodings have none.
     text: Option<Bytes>,
     /// What follows the text, or is all.
-    pub(super) attachments: VecDeque<Bytes>,
+    pub(super) attachments: Vec<Bytes>,
 }
 
 impl Encoded {
@@ -32,32 +30,35 @@ impl Encoded {
     pub(super) fn plain(write: impl FnOnce(&str) -> String) -> Self {
         Self {
             text: Some(frame::text_behind_room(write(HEAD))),
-            attachments: VecDeque::new(),
+            attachments: Vec::new(),
         }
     }
 
     /// Its text, if it has one.
     pub(super) fn text(&self) -> Option<Str> {
-        let content = frame::content(self.text.as_ref()?);
-        let text = std::str::from_utf8(&content).expect("it was made of a text");
+        let frame = self.text.as_ref()?;
+        let text = std::str::from_utf8(&frame[frame::head_of(frame)..]).expect("it was made of a text");
         Some(Str::copy_from_slice(text.strip_prefix(MESSAGE).unwrap_or(text)))
     }
 
-    /// As frames, or parts of frames that follow each other.
-    pub(super) fn frames(self, revision: Revision) -> impl Iterator<Item = Bytes> {
-        let attachments = self.attachments.into_iter().flat_map(move |data| {
+    /// Adds it to what is to be written to a websocket, in whole frames and parts of frames that follow each other.
+    pub(super) fn add_to(self, frames: &mut Vec<Bytes>, revision: Revision) {
+        frames.extend(self.text);
+        for data in self.attachments {
             let before: &[u8] = match revision {
                 Revision::V5 => &[],
                 Revision::V4 => MESSAGE_V3,
             };
-            [frame::binary_before(before, data.len()), data]
-        });
-        self.text.into_iter().chain(attachments)
+            frames.extend([frame::binary_before(before, data.len()), data]);
+        }
     }
 
     /// How many bytes it is at least, in whatever way it is sent.
     pub(super) fn weight(&self) -> usize {
-        let text = self.text.as_ref().map_or(0, |frame| frame::content(frame).len());
+        let text = self
+            .text
+            .as_ref()
+            .map_or(0, |frame| frame.len() - frame::head_of(frame));
         text + self.attachments.iter().map(Bytes::len).sum::<usize>()
     }
 }
@@ -67,11 +68,11 @@ impl From<Value> for Encoded {
         match packet {
             Value::Str(text, attachments) => Self {
                 text: Some(frame::text(&[MESSAGE, &text].concat())),
-                attachments: attachments.unwrap_or_default(),
+                attachments: attachments.unwrap_or_default().into(),
             },
             Value::Bytes(data) => Self {
                 text: None,
-                attachments: VecDeque::from([data]),
+                attachments: vec![data],
             },
         }
     }

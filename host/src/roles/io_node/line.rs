@@ -49,7 +49,7 @@ impl Line {
                 .upgrade()
                 .is_some_and(|socket| send_by_engine(&socket, packet, revision)),
             Self::WebSocket { outgoing, .. } => {
-                outgoing.push(packet.frames(revision));
+                outgoing.push(packet, revision);
                 true
             }
         }
@@ -73,8 +73,8 @@ impl Line {
 }
 
 impl Outgoing {
-    fn push(&mut self, frames: impl Iterator<Item = Bytes>) {
-        self.frames.extend(frames);
+    fn push(&mut self, packet: Encoded, revision: Revision) {
+        packet.add_to(&mut self.frames, revision);
         if !self.is_woken
             && let Some(writer) = &self.writer
         {
@@ -101,12 +101,13 @@ pub(super) fn close(socket: &Socket<Seat>) {
 fn send_by_engine(socket: &Socket<Seat>, packet: Encoded, revision: Revision) -> bool {
     let Ok(permit) = socket.reserve() else { return false };
     let text = packet.text();
-    let mut attachments = packet.attachments;
+    let attachments = packet.attachments;
     match (text, revision) {
-        (Some(text), Revision::V5) => permit.emit_many(text, attachments),
+        (Some(text), Revision::V5) => permit.emit_many(text, attachments.into()),
         (None, Revision::V5) => {
-            if let Some(data) = attachments.pop_front() {
-                permit.emit_binary(data);
+            let mut attachments = attachments.into_iter();
+            if let Some(first) = attachments.next() {
+                permit.emit_many_binary(first, attachments.collect());
             }
         }
         // Only by itself does the engine encode binary data for old clients.
