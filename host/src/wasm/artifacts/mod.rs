@@ -18,7 +18,7 @@ use wasmtime::component::Component;
 
 use self::folder::Folder;
 use self::lock::Lock;
-use super::compiler::{Compiler, configuration};
+use super::compiler::{Compiler, Work, configuration};
 use super::load_error::LoadError;
 use crate::release::Digest;
 
@@ -124,8 +124,12 @@ impl Artifacts {
     async fn compile(&self, name: &str, bytes: &Bytes) -> Result<(), LoadError> {
         let _turn = self.turns.acquire().await.expect("it is never closed");
         let (file, writer) = self.folder.begin()?;
-        let (engine, configuration) = (&self.engine, &self.configuration);
-        self.compiler.compile(engine, configuration, bytes, writer).await?;
+        let work = Work {
+            bytes,
+            configuration: &self.configuration,
+            functions: &self.folder.functions(),
+        };
+        self.compiler.compile(&self.engine, work, writer).await?;
         let (folder, name) = (self.folder.clone(), name.to_owned());
         let kept = spawn_blocking(move || folder.keep(file, &name)).await;
         kept.map_err(|error| self.folder.unusable(&error.into()))?
