@@ -13,6 +13,7 @@ mod build;
 mod tests;
 
 use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -198,7 +199,7 @@ fn list(folder: &Path) -> io::Result<Vec<(PathBuf, u64, SystemTime)>> {
             remove(&path)?;
         }
     }
-    files.sort_by(|one, other| other.2.cmp(&one.2));
+    files.sort_by_key(|(_, _, used)| Reverse(*used));
     Ok(files)
 }
 
