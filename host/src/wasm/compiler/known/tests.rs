@@ -193,12 +193,15 @@ fn one_build_is_bounded() {
 fn compilers_at_work_at_once_do_each_other_no_harm() {
     let folder = folder();
     build(&folder, "a", 0..20);
-    let (one, other) = (open(&folder), open(&folder));
+    let (one, other, third) = (open(&folder), open(&folder), open(&folder));
     assert_eq!(ask(&one, 2..22), 2);
     one.keep("b").expect("it can be kept");
     assert!(!file(&folder, "a").exists());
     assert_eq!(ask(&other, 0..21), 1, "it has its file open");
     other.keep("c").expect("it can be kept");
+    assert_eq!(ask(&third, 0..20), 0);
+    third.keep("a").expect("it can be kept");
+    assert!(file(&folder, "a").exists(), "it was gone, and is there again");
     assert_eq!(build(&folder, "d", 0..22), 0);
 }
 
