@@ -37,16 +37,19 @@ fn build(component: &[u8], number: usize) -> Vec<u8> {
 /// The same component with a module that it has no use for, and that takes a compiler many seconds.
 fn slow(component: &[u8]) -> Vec<u8> {
     const FUNCTIONS: usize = 8_000;
-    // x = x * 5 + x, many times.
+    // x = x * 5 + x, many times, and first x = x + number: of functions that are alike only one would be compiled.
     let step = [0x20, 0, 0x41, 5, 0x6c, 0x20, 0, 0x6a, 0x21, 0];
-    let body = [&[0][..], &step.repeat(300), &[0x20, 0, 0x0b]].concat();
-    let body = [leb(body.len()), body].concat();
-    let functions = |each: &[u8]| [leb(FUNCTIONS), each.repeat(FUNCTIONS)].concat();
+    let body = |number: usize| {
+        let own = [&[0x20, 0, 0x41][..], &leb(number), &[0x6a, 0x21, 0]].concat();
+        let body = [&[0][..], &own, &step.repeat(300), &[0x20, 0, 0x0b]].concat();
+        [leb(body.len()), body].concat()
+    };
+    let bodies: Vec<_> = (0..FUNCTIONS).flat_map(body).collect();
     let module = [
         b"\0asm\x01\0\0\0".to_vec(),
         section(1, &[1, 0x60, 1, 0x7f, 1, 0x7f]),
-        section(3, &functions(&[0])),
-        section(10, &functions(&body)),
+        section(3, &[leb(FUNCTIONS), vec![0; FUNCTIONS]].concat()),
+        section(10, &[leb(FUNCTIONS), bodies].concat()),
     ];
     [component, &section(1, &module.concat())].concat()
 }
@@ -67,7 +70,8 @@ fn leb(mut number: usize) -> Vec<u8> {
 
 fn compiled(cache: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(cache.join("compiled")).expect("it was made");
-    entries.map(|entry| entry.expect("it can be listed").path()).collect()
+    let files = entries.map(|entry| entry.expect("it can be listed").path());
+    files.filter(|path| path.is_file()).collect()
 }
 
 fn mode(path: &Path) -> u32 {
@@ -144,6 +148,41 @@ async fn a_component_is_compiled_once_for_all_nodes_of_a_machine() {
         let mut client = Client::connect(node).await;
         assert_eq!(client.ask("here", &[json!(1)]).await, [json!(1)]);
     }
+}
+
+#[tokio::test]
+async fn functions_of_one_build_are_kept_for_the_next() {
+    let (folder, wasm) = project(&echo());
+    let node = Node::dev(&wasm, &[]).await;
+    let mut client = Client::connect(&node).await;
+    let functions = folder.path().join("cache/compiled/functions");
+    let kept = || {
+        let entries = fs::read_dir(&functions).expect("the compiler made it");
+        let files = entries.map(|entry| entry.expect("it can be listed").path());
+        files.collect::<Vec<_>>()
+    };
+    let [first] = &*kept() else { panic!("{:?}", kept()) };
+    assert_eq!((mode(first), mode(&functions)), (0o600, 0o700));
+    let damage = |path: &Path| fs::write(path, "of another program").expect("it is ours");
+    for number in 1..4 {
+        if number == 3 {
+            damage(&kept()[0]);
+        }
+        fs::write(&wasm, build(&echo(), number)).expect("it can be written");
+        node.logged_times("rollout ended: release is in use", number).await;
+        assert_eq!(client.ask("swap", &[json!(number)]).await, [json!(number)]);
+        assert_eq!(client.event().await.0, "swap");
+        assert_eq!(kept().len(), 1, "{:?}", kept());
+    }
+    assert!(
+        fs::metadata(&kept()[0]).expect("it is there").len() > 1000,
+        "it is whole again"
+    );
+    assert!(
+        !node.log().contains("not all is well with the compiler"),
+        "{}",
+        node.log()
+    );
 }
 
 #[tokio::test]

@@ -1,9 +1,11 @@
 //! `plugnode compile`: what a node starts to have a component compiled. Not meant for people, and not shown to them.
 //!
-//! Reads so many bytes from standard input and writes machine code to standard output. The input stays open for as long as
+//! Reads so many bytes from standard input and writes machine code to standard output, and to a folder, for the next of its
+//! kind, what of it may be used again. The input stays open for as long as
 //! somebody wants the result; when it ends, so does this.
 
 use std::io::{Read, Write};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result};
@@ -25,6 +27,9 @@ pub struct Arguments {
     /// The name of the configuration to compile for
     #[arg(long = "for", value_name = "NAME")]
     pub configuration: String,
+    /// The folder of functions that were compiled before
+    #[arg(long, value_name = "FOLDER")]
+    pub functions: Option<PathBuf>,
     /// Take only the processors' time that nobody else wants
     #[arg(long)]
     pub idle: bool,
@@ -40,10 +45,13 @@ pub fn compile(arguments: &Arguments) -> Result<ExitCode> {
     std::thread::Builder::new()
         .spawn(end_with_input)
         .context("cannot start a thread")?;
-    match wasm::compile(&bytes, &arguments.configuration) {
-        Ok(code) => {
-            let written = std::io::stdout().write_all(&code);
+    match wasm::compile(&bytes, &arguments.configuration, arguments.functions.as_deref()) {
+        Ok(compiled) => {
+            let written = std::io::stdout().write_all(&compiled.code);
             written.context("cannot write what was compiled; is the disk full?")?;
+            if let Err(error) = compiled.keep_functions() {
+                eprintln!("its functions cannot be kept for the next one: {error}");
+            }
             Ok(ExitCode::SUCCESS)
         }
         Err(LoadError::Invalid { cause }) => {

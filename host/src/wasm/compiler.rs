@@ -2,16 +2,19 @@
 //!
 //! wasmtime keeps memory of what it compiled for as long as the process lives, and a component can be made so that the
 //! compiler crashes, or never ends. None of it may happen to a node: it starts its own executable once more, with another
-//! verb, which reads the component, writes machine code, and is gone. This knows neither where the result is kept nor
-//! what handlers are.
+//! verb, which reads the component, writes machine code, and is gone. What that one may keep are the functions that it has
+//! compiled, as the next build has most of them as well. This knows neither where the result is kept nor what handlers are.
+
+mod known;
 
 use std::fs::File;
 use std::future::pending;
 use std::hash::{Hash, Hasher};
-use std::io::{Seek, Write};
+use std::io::{self, Seek, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
@@ -20,8 +23,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
-use xxhash_rust::xxh3::Xxh3Default;
+use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 
+use self::known::Known;
 use super::engine::config;
 use super::load_error::LoadError;
 use super::settings::in_words;
@@ -52,6 +56,36 @@ pub enum Compiler {
     Child(PathBuf),
 }
 
+/// What there is to compile.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Work<'a> {
+    /// The component.
+    pub(super) bytes: &'a Bytes,
+    /// The name of the engine's configuration.
+    pub(super) configuration: &'a str,
+    /// The folder for functions that a process which compiles has use for.
+    pub(super) functions: &'a Path,
+}
+
+/// The machine code of a component, and what was learned on the way.
+#[derive(Debug)]
+pub struct Compiled {
+    /// What wasmtime runs.
+    pub code: Vec<u8>,
+    known: Option<io::Result<Arc<Known>>>,
+    name: String,
+}
+
+impl Compiled {
+    /// Keeps its functions for whoever compiles next, where a folder for that was given.
+    pub fn keep_functions(self) -> io::Result<()> {
+        match self.known {
+            Some(known) => known?.keep(&self.name),
+            None => Ok(()),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Limits {
     time: Duration,
@@ -74,32 +108,42 @@ impl Compiler {
     /// way, the compiler is to blame.
     pub const REFUSED: u8 = 65;
 
-    /// Compiles for this engine, whose configuration has this name, and writes the result to the file.
+    /// Compiles for this engine, and writes the result to the file.
     pub(super) async fn compile(
         &self,
         engine: &wasmtime::Engine,
-        configuration: &str,
-        bytes: &Bytes,
+        work: Work<'_>,
         result: File,
     ) -> Result<(), LoadError> {
         match self {
-            Self::Here => compile_here(engine.clone(), bytes.clone(), result).await,
-            Self::Child(executable) => compile_in_child(executable, configuration, bytes, result, LIMITS).await,
+            Self::Here => compile_here(engine.clone(), work.bytes.clone(), result).await,
+            Self::Child(executable) => compile_in_child(executable, work, result, LIMITS).await,
         }
     }
 }
 
-/// Compiles a component for the engine whose configuration has this name: what the verb does.
-pub fn compile(bytes: &[u8], configuration: &str) -> Result<Vec<u8>, LoadError> {
-    let engine = wasmtime::Engine::new(&config()).map_err(|error| LoadError::Engine {
+/// Compiles a component for the engine whose configuration has this name: what the verb does. Functions that are known in
+/// this folder are not compiled again; without one, or where it cannot be used, all of them are.
+pub fn compile(bytes: &[u8], configuration: &str, functions: Option<&Path>) -> Result<Compiled, LoadError> {
+    let unusable = |error: wasmtime::Error| LoadError::Engine {
         cause: format!("{error:#}"),
-    })?;
+    };
+    let known = functions.map(|folder| Known::open(folder, configuration).map(Arc::new));
+    let mut config = config();
+    if let Some(Ok(known)) = &known {
+        config.enable_incremental_compilation(known.clone()).map_err(unusable)?;
+    }
+    let engine = wasmtime::Engine::new(&config).map_err(unusable)?;
     if self::configuration(&engine) != configuration {
         return Err(LoadError::Compiler {
             cause: "it is of another build than what asks for it: start the node again".to_owned(),
         });
     }
-    precompile(&engine, bytes)
+    Ok(Compiled {
+        code: precompile(&engine, bytes)?,
+        known,
+        name: format!("{:016x}", xxh3_64(bytes)),
+    })
 }
 
 /// The name of all that machine code depends on: wasmtime's version, the processor, and how the engine is set up. How
@@ -131,8 +175,7 @@ async fn compile_here(engine: wasmtime::Engine, bytes: Bytes, mut result: File) 
 /// Where nothing is left for a compiler that waits for idle processors, another is started that does not.
 async fn compile_in_child(
     executable: &Path,
-    configuration: &str,
-    bytes: &Bytes,
+    work: Work<'_>,
     mut result: File,
     limits: Limits,
 ) -> Result<(), LoadError> {
@@ -140,13 +183,13 @@ async fn compile_in_child(
     let unwritable = |error| failed(format!("what it makes cannot be written: {error}"));
     let compiling = async {
         let output = result.try_clone().map_err(unwritable)?;
-        if let Some(ended) = run(executable, configuration, bytes, output, limits, Share::Idle).await {
+        if let Some(ended) = run(executable, work, output, limits, Share::Idle).await {
             return ended;
         }
         tracing::info!("the processors are busy: the compiler does not wait for them any longer");
         let emptied = result.set_len(0).and_then(|()| result.rewind());
         emptied.map_err(unwritable)?;
-        let ended = run(executable, configuration, bytes, result, limits, Share::Little).await;
+        let ended = run(executable, work, result, limits, Share::Little).await;
         ended.expect("only one that waits gives up waiting")
     };
     timeout(limits.time, compiling).await.unwrap_or_else(|_| {
@@ -161,8 +204,7 @@ async fn compile_in_child(
 /// reads from does, so that it does not outlive a node that is killed.
 async fn run(
     executable: &Path,
-    configuration: &str,
-    bytes: &Bytes,
+    work: Work<'_>,
     result: File,
     limits: Limits,
     share: Share,
@@ -172,9 +214,11 @@ async fn run(
     let spawned = Command::new(executable)
         .arg0("plugnode")
         .arg(Compiler::VERB)
-        .args(["--bytes", &bytes.len().to_string()])
+        .args(["--bytes", &work.bytes.len().to_string()])
         .args(["--memory", &limits.memory.to_string()])
-        .args(["--for", configuration])
+        .args(["--for", work.configuration])
+        .arg("--functions")
+        .arg(work.functions)
         .args((share == Share::Idle).then_some("--idle"))
         // What it has to do is all said; nothing of the node's secrets is any of its business.
         .env_clear()
@@ -192,15 +236,15 @@ async fn run(
     let mut stdin = child.stdin.take().expect("it is piped");
     let mut stderr = child.stderr.take().expect("it is piped").take(WORDS);
     let mut said = Vec::new();
-    let work = async {
+    let working = async {
         // One that ends early says why.
-        let feed = async { drop(stdin.write_all(bytes).await) };
+        let feed = async { drop(stdin.write_all(work.bytes).await) };
         let listen = async { drop(stderr.read_to_end(&mut said).await) };
         let (status, (), ()) = tokio::join!(child.wait(), feed, listen);
         status
     };
     let status = tokio::select! {
-        status = work => Some(status),
+        status = working => Some(status),
         () = starves => None,
     };
     // Not before: its end would be the child's.
@@ -247,6 +291,9 @@ fn time_of(process: u32) -> Option<Duration> {
 fn judge(status: ExitStatus, said: String, limits: Limits) -> Result<(), LoadError> {
     const SIGKILL: i32 = 9;
     if status.success() {
+        if !said.is_empty() {
+            tracing::warn!(said, "a component was compiled, but not all is well with the compiler");
+        }
         return Ok(());
     }
     if status.code() == Some(i32::from(Compiler::REFUSED)) {

@@ -30,6 +30,7 @@ mod lower;
 mod memory;
 mod native;
 mod output;
+mod owner;
 mod place;
 mod pool;
 mod queue;
@@ -42,7 +43,7 @@ mod testing;
 mod tests;
 
 pub use artifacts::check_cache;
-pub use compiler::{Compiler, compile};
+pub use compiler::{Compiled, Compiler, compile};
 pub use engine::{Component, Engine};
 pub use failure::{Failure, Report};
 pub use inspect::Outline;

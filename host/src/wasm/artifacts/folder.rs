@@ -1,8 +1,8 @@
 //! The folder of compiled components: who may write to it, how a file gets into it, and how much it may hold.
 
-use std::fs::{self, DirBuilder, File, Metadata};
+use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -12,6 +12,7 @@ use tokio::task::spawn_blocking;
 
 use super::lock::Lock;
 use crate::wasm::load_error::LoadError;
+use crate::wasm::owner::foreign;
 
 /// What a folder may hold.
 const MOST_FILES: usize = 100;
@@ -19,6 +20,8 @@ const MOST_BYTES: u64 = 4 << 30;
 /// The folder in the configured one: others may have use for that too.
 const NAME: &str = "compiled";
 const EXTENSION: &str = "cwasm";
+/// The folder in it where compilers keep the functions that they know.
+const FUNCTIONS: &str = "functions";
 /// How files are called that are being written.
 const UNFINISHED: &str = "unfinished-";
 /// A file that was being written so long ago was left behind by a process that was killed. No compiler may take so long.
@@ -84,6 +87,11 @@ impl Folder {
             Ok((file, writer))
         });
         begun.map_err(|error| self.unusable(&error))
+    }
+
+    /// Where compilers may keep what spares them work, on the same terms. They make it.
+    pub(super) fn functions(&self) -> PathBuf {
+        self.path.join(FUNCTIONS)
     }
 
     /// Puts a finished file under this name, in the place of what is there, and makes room for it.
@@ -154,25 +162,6 @@ impl Folder {
             }),
         }
     }
-}
-
-/// Why others than this user could change what is in it, and what to do.
-fn foreign(metadata: &Metadata) -> Option<String> {
-    const OTHERS_WRITE: u32 = 0o022;
-    let (owner, user) = (metadata.uid(), rustix::process::geteuid().as_raw());
-    if owner != user {
-        return Some(format!(
-            "it belongs to user {owner}, and this process runs as user {user}; as it holds code that is run, set \
-             cache-dir to a folder of its own for each user"
-        ));
-    }
-    let mode = metadata.mode() & 0o7777;
-    (mode & OTHERS_WRITE != 0).then(|| {
-        format!(
-            "others may write to it (mode {mode:04o}), and it holds code that is run: take that away by chmod go-w, and \
-             remove what is in it"
-        )
-    })
 }
 
 fn remove(path: &Path) -> io::Result<()> {

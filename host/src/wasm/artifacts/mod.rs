@@ -18,7 +18,7 @@ use wasmtime::component::Component;
 
 use self::folder::Folder;
 use self::lock::Lock;
-use super::compiler::{Compiler, configuration};
+use super::compiler::{Compiler, Work, configuration};
 use super::load_error::LoadError;
 use crate::release::Digest;
 
@@ -124,8 +124,12 @@ impl Artifacts {
     async fn compile(&self, name: &str, bytes: &Bytes) -> Result<(), LoadError> {
         let _turn = self.turns.acquire().await.expect("it is never closed");
         let (file, writer) = self.folder.begin()?;
-        let (engine, configuration) = (&self.engine, &self.configuration);
-        self.compiler.compile(engine, configuration, bytes, writer).await?;
+        let work = Work {
+            bytes,
+            configuration: &self.configuration,
+            functions: &self.folder.functions(),
+        };
+        self.compiler.compile(&self.engine, work, writer).await?;
         let (folder, name) = (self.folder.clone(), name.to_owned());
         let kept = spawn_blocking(move || folder.keep(file, &name)).await;
         kept.map_err(|error| self.folder.unusable(&error.into()))?
@@ -154,7 +158,10 @@ impl Artifacts {
 /// in a folder of which the same is true, so whoever could change them could as well change this process. What is in them
 /// was written by our own compiler into another file, and came there whole, by one rename, after the compiler had said that
 /// it was done and all of it was on the disk; no file is ever written to in its place. The name tells the version of
-/// wasmtime, the processor and every setting that code depends on, and wasmtime compares them with its own once more. The
+/// wasmtime, the processor and every setting that code depends on, and wasmtime compares them with its own once more.
+/// Compilers take functions over from each other by files of the folder's own folder `functions`, which they trust on the
+/// same terms: they ask the same of the owner and the mode, and wasmtime's cache finds a function by a SHA-256 of all that
+/// it is compiled from. Checksums there find what is damaged; against whoever may write there they are no help. The
 /// file may be removed while it is mapped: what is mapped stays until it is dropped.
 #[allow(unsafe_code, reason = "compiled code is machine code, which wasmtime cannot check")]
 fn load(engine: &wasmtime::Engine, file: &Path) -> wasmtime::Result<Component> {

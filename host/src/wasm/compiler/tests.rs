@@ -14,10 +14,18 @@ const LIMITS: Limits = Limits {
     memory: 1 << 30,
 };
 
+fn any(bytes: &Bytes) -> Work<'_> {
+    Work {
+        bytes,
+        configuration: "any",
+        functions: Path::new("/not/there"),
+    }
+}
+
 async fn run(executable: &Path, limits: Limits) -> String {
     let result = tempfile::tempfile().expect("a temporary file can be made");
     let bytes = Bytes::from(vec![0; 1 << 20]);
-    let ended = compile_in_child(executable, "any", &bytes, result, limits).await;
+    let ended = compile_in_child(executable, any(&bytes), result, limits).await;
     ended.expect_err("nothing was compiled").to_string()
 }
 
@@ -115,7 +123,7 @@ async fn one_that_waits_for_processors_in_vain_is_replaced() {
     let mut result = tempfile::tempfile().expect("a temporary file can be made");
     let output = result.try_clone().expect("there are handles left");
     let bytes = Bytes::from_static(b"any");
-    let ended = compile_in_child(&script(&folder, lines), "any", &bytes, output, LIMITS).await;
+    let ended = compile_in_child(&script(&folder, lines), any(&bytes), output, LIMITS).await;
     ended.expect("the second one ends well");
     let mut written = String::new();
     result.rewind().expect("it is a file");
