@@ -53,9 +53,9 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Opens a bucket.
+/// Opens a bucket. In a component it stays open for the instance, and to open it again asks the host nothing.
 pub fn open(name: &str) -> Result<Bucket, Error> {
-    match store::open(name) {
+    match opened::open(name) {
         Ok(bucket) => Ok(Bucket {
             name: name.into(),
             bucket,
@@ -68,7 +68,7 @@ pub fn open(name: &str) -> Result<Bucket, Error> {
 #[derive(Debug)]
 pub struct Bucket {
     name: String,
-    bucket: store::Bucket,
+    bucket: opened::Bucket,
 }
 
 impl Bucket {
@@ -172,3 +172,34 @@ fn write(key: &str, value: &(impl Serialize + ?Sized)) -> Result<Vec<u8>, Error>
         reason: error.to_string(),
     })
 }
+
+/// The buckets of an instance. Each is an object of the host, and making and dropping one costs as much as a read. There are
+/// never more of them than the app is granted, and a grant holds for as long as the instance does.
+#[cfg(target_family = "wasm")]
+mod opened {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use super::store::{self, Error};
+
+    pub(super) type Bucket = Rc<store::Bucket>;
+
+    thread_local! {
+        static OPEN: RefCell<Vec<(String, Bucket)>> = const { RefCell::new(Vec::new()) };
+    }
+
+    pub(super) fn open(name: &str) -> Result<Bucket, Error> {
+        OPEN.with_borrow_mut(|open| {
+            if let Some((_, bucket)) = open.iter().find(|(known, _)| known == name) {
+                return Ok(bucket.clone());
+            }
+            let bucket = Rc::new(store::open(name)?);
+            open.push((name.into(), bucket.clone()));
+            Ok(bucket)
+        })
+    }
+}
+
+/// Natively a bucket is only its name.
+#[cfg(not(target_family = "wasm"))]
+use store as opened;
