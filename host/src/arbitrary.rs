@@ -3,11 +3,14 @@
 //! Tests stand beside the code they are about. `PROPTEST_CASES=100000 cargo test --lib arbitrary` tries a lot more than usual;
 //! what fails is made small and printed, and its seed is kept in `proptest-regressions/` to be tried first the next time.
 
+use std::time::Duration;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::strategy::Union;
 use serde_json::{Map, Value};
+use tokio::time::timeout;
 
 /// Bytes of any kind, no more than so many.
 pub(crate) fn bytes(most: usize) -> impl Strategy<Value = Vec<u8>> {
@@ -147,4 +150,12 @@ pub(crate) fn peak<T>(work: impl FnOnce() -> T) -> (T, u64) {
     let mut done = None;
     let allocated = allocation_counter::measure(|| done = Some(work()));
     (done.expect("it was done"), allocated.bytes_max)
+}
+
+/// Does what comes to its end soon.
+pub(crate) fn run<T>(work: impl Future<Output = T>) -> T {
+    const SOON: Duration = Duration::from_secs(10);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let work = async { timeout(SOON, work).await.expect("it comes to its end") };
+    runtime.expect("a runtime takes little").block_on(work)
 }

@@ -1,11 +1,16 @@
 //! For tests: streams without a server.
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::connection::Connection;
 use super::stream::Stream;
+use super::tls::Tls;
 use super::wire::Io;
 
 /// The handle of a connection that is none.
@@ -15,8 +20,54 @@ pub(crate) fn connection() -> Arc<Connection> {
 
 /// A stream, and its peer.
 pub(crate) async fn pair() -> (Stream, TcpStream) {
+    let (tcp, peer) = tcp_pair().await;
+    (Stream::new(Io::Plain(tcp), Connection::new(None), None), peer)
+}
+
+/// The same, with TLS between them.
+pub(crate) async fn tls_pair() -> (Stream, TlsStream<TcpStream>) {
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, key) = certificate(folder.path());
+    let tls = Tls::read(&certificate, &key).unwrap();
+    let (tcp, peer) = tcp_pair().await;
+    let connecting = trusting(&certificate);
+    let connecting = connecting.connect("localhost".try_into().unwrap(), peer);
+    let (tls, peer) = tokio::join!(tls.accept(tcp), connecting);
+    let io = Io::Tls(Box::new(tls.unwrap()));
+    (Stream::new(io, Connection::new(None), None), peer.unwrap())
+}
+
+async fn tcp_pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-    let (tcp, address) = listener.accept().await.unwrap();
-    (Stream::new(Io::Plain(tcp), Connection::new(Some(address)), None), peer)
+    (listener.accept().await.unwrap().0, peer)
+}
+
+/// A client that trusts this certificate and no other.
+pub(crate) fn trusting(certificate: &Path) -> TlsConnector {
+    let mut roots = rustls::RootCertStore::empty();
+    let trusted = rustls::pki_types::pem::PemObject::from_pem_file(certificate).unwrap();
+    roots.add(trusted).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    TlsConnector::from(Arc::new(config))
+}
+
+/// A certificate for this machine and its key.
+pub(crate) fn certificate(folder: &Path) -> (PathBuf, PathBuf) {
+    let arguments = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost \
+                     -addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:FALSE \
+                     -keyout server.key -out server.crt";
+    let output = Command::new("openssl")
+        .args(arguments.split_whitespace())
+        .current_dir(folder)
+        .output()
+        .expect("there is no openssl: install openssl, or run .ci/setup-tests");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "openssl failed:\n{said}");
+    (folder.join("server.crt"), folder.join("server.key"))
 }

@@ -1,15 +1,12 @@
 //! WebSockets as a peer sees them, from the first byte of a connection and later on it, and over TLS.
 
-use std::path::Path;
-use std::process::Command;
-
 use futures_util::SinkExt;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::TlsConnector;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::*;
+use crate::http::testing::{certificate, trusting};
 
 /// What a client sends to open a WebSocket; `more` is headers.
 fn handshake(more: &str) -> String {
@@ -235,21 +232,10 @@ async fn pages_and_websockets_are_there_over_tls_and_nothing_else_is() {
     };
     let mut server = Server::start(settings).await;
     let connect = async || {
-        let mut roots = rustls::RootCertStore::empty();
-        let trusted = rustls::pki_types::pem::PemObject::from_pem_file(&certificate).unwrap();
-        roots.add(trusted).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let connector = trusting(&certificate);
         let tcp = server.connect().await;
         let name = "localhost".try_into().unwrap();
-        timeout(SOON, TlsConnector::from(Arc::new(config)).connect(name, tcp))
-            .await
-            .unwrap()
-            .unwrap()
+        timeout(SOON, connector.connect(name, tcp)).await.unwrap().unwrap()
     };
     let mut page = connect().await;
     page.write_all(GET.as_bytes()).await.unwrap();
@@ -294,19 +280,4 @@ fn what_is_no_certificate_is_said() {
         let error = Tls::read(certificate, key).unwrap_err();
         assert!(error.to_string().contains(said), "{error:#}");
     }
-}
-
-/// A certificate for this machine and its key.
-fn certificate(folder: &Path) -> (std::path::PathBuf, std::path::PathBuf) {
-    let arguments = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost \
-                     -addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:FALSE \
-                     -keyout server.key -out server.crt";
-    let output = Command::new("openssl")
-        .args(arguments.split_whitespace())
-        .current_dir(folder)
-        .output()
-        .expect("there is no openssl: install openssl, or run .ci/setup-tests");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "openssl failed:\n{said}");
-    (folder.join("server.crt"), folder.join("server.key"))
 }

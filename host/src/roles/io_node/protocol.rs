@@ -80,6 +80,10 @@ impl EngineIoHandler for Protocol {
             EngineReason::ClosingServer => DisconnectReason::ServerShutdown,
         };
         self.end(session, reason);
+        if session.is_websocket() {
+            // It has moved just now, and nobody is left for whom it could go on.
+            session.hang_up();
+        }
     }
 
     fn on_message(self: &Arc<Self>, text: Str, socket: Arc<Socket<Seat>>) {

@@ -98,7 +98,8 @@ impl<S: Inner> IoService<S> {
         };
         let (delay, terms) = (self.entrance.delay, self.terms.talk);
         let (sessions, protocol) = (self.sessions.clone(), self.protocol.clone());
-        self.shutdown.spawn(async move {
+        // The end of the process ends the session, and does not wait for this.
+        tokio::spawn(async move {
             if !delay.is_zero() {
                 sleep(delay).await;
             }

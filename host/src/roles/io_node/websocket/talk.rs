@@ -116,7 +116,10 @@ impl Talk {
         }
         if let Poll::Ready(beat) = self.heartbeat.poll(cx, self.websocket.connection().is_paused()) {
             match beat {
-                Beat::Ping => self.say(PING),
+                Beat::Sign => self.say(match self.session.revision {
+                    Revision::V5 => PING,
+                    Revision::V4 => PONG,
+                }),
                 Beat::Lost => return Poll::Ready(End::Lost),
             }
             // The next is not to be missed.
@@ -141,10 +144,7 @@ impl Talk {
             Said::Text(text) => match (text.as_str(), self.session.revision) {
                 (CLOSE, _) => return Err(End::Goodbye),
                 (PONG, Revision::V5) => self.heartbeat.answered(),
-                (PING, Revision::V4) => {
-                    self.heartbeat.pinged();
-                    self.say(PONG);
-                }
+                (PING, Revision::V4) => self.say(PONG),
                 (text, _) => {
                     let message = text.strip_prefix(MESSAGE).ok_or(End::Malformed)?;
                     self.protocol.hear_text(&self.session, Str::copy_from_slice(message));

@@ -9,8 +9,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::*;
-use crate::arbitrary::{cuts, pieces};
-use crate::http::testing::pair;
+use crate::arbitrary::{cuts, pieces, run};
+use crate::http::testing::{pair, tls_pair};
 
 const SOON: Duration = Duration::from_secs(10);
 const MOMENT: Duration = Duration::from_millis(50);
@@ -152,6 +152,41 @@ async fn what_is_wrong_or_too_long_ends_it() {
 }
 
 #[tokio::test]
+async fn over_tls_everything_comes_and_at_once() {
+    let (stream, mut peer) = tls_pair().await;
+    let mut websocket = WebSocket::new(stream, 100);
+    for _ in 0..3 {
+        // Nothing more is written that could take it along.
+        websocket.push(frame::text("small"));
+        timeout(SOON, websocket.write()).await.expect("it is taken").unwrap();
+        let mut heard = [0; 7];
+        timeout(SOON, peer.read_exact(&mut heard))
+            .await
+            .expect("it comes")
+            .unwrap();
+        assert_eq!(&heard, b"\x81\x05small");
+        peer.write_all(&masked(0x81, b"said").repeat(2)).await.unwrap();
+        peer.flush().await.unwrap();
+        for _ in 0..2 {
+            assert_eq!(next(&mut websocket).await, Said::Text("said".into()));
+        }
+    }
+    let large = (0..40).map(|n| frame::text(&"x".repeat(n * 10_000)));
+    let large: Vec<Bytes> = large.collect();
+    websocket.push_all(large.clone());
+    let mut heard = vec![0; large.iter().map(Bytes::len).sum()];
+    let (written, read) = tokio::join!(websocket.write(), timeout(SOON, peer.read_exact(&mut heard)));
+    written.unwrap();
+    read.expect("all of it comes").unwrap();
+    assert!(heard == large.concat());
+    let mut rest = Vec::new();
+    let (closed, read) = tokio::join!(websocket.close(), timeout(SOON, peer.read_to_end(&mut rest)));
+    closed.unwrap();
+    read.expect("it ends").unwrap();
+    assert_eq!(rest, b"\x88\0");
+}
+
+#[tokio::test]
 async fn one_that_is_closed_says_nothing_any_more() {
     let (mut websocket, mut peer) = websocket(100).await;
     peer.write_all(&masked(0x81, b"one").repeat(2)).await.unwrap();
@@ -160,14 +195,6 @@ async fn one_that_is_closed_says_nothing_any_more() {
     assert!(timeout(SOON, websocket.next()).await.expect("it ends").is_err());
     websocket.push(frame::text("too late"));
     assert!(websocket.write().await.is_err());
-}
-
-fn run<T>(work: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async { timeout(SOON, work).await.expect("it comes to its end") })
 }
 
 proptest! {
