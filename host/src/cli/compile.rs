@@ -12,8 +12,9 @@ use anyhow::{Context, Result};
 
 use crate::wasm::{self, Compiler, LoadError};
 
-/// Given up of our share of the processors: events of the node come first.
-const NICE: i32 = 19;
+/// Given up of our share of the processors: events of the node come first. It leaves a tenth of one that others want as well; at
+/// the lowest priority it would be a seventieth, of which an interpreter of JavaScript is not compiled within its time.
+const NICE: i32 = 10;
 
 /// Arguments of `plugnode compile`.
 #[derive(Debug, clap::Args)]
