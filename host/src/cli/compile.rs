@@ -1,8 +1,8 @@
 //! `plugnode compile`: what a node starts to have a component compiled. Not meant for people, and not shown to them.
 //!
 //! Reads so many bytes from standard input and writes machine code to standard output, and to a folder, for the next of its
-//! kind, what of it may be used again. The input stays open for as long as
-//! somebody wants the result; when it ends, so does this.
+//! kind, what of it may be used again. The input stays open for as long as somebody wants the result; when it ends, so does
+//! this.
 
 use std::io::{Read, Write};
 use std::path::PathBuf;

@@ -24,6 +24,7 @@ mod inspect;
 mod instance;
 mod job;
 mod json;
+mod kept;
 mod legacy;
 mod load_error;
 mod lower;

@@ -5,28 +5,26 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use tempfile::{NamedTempFile, TempDir};
 use tokio::task::spawn_blocking;
 
 use super::lock::Lock;
+use crate::wasm::kept::{self, Bounds, UNFINISHED};
 use crate::wasm::load_error::LoadError;
 use crate::wasm::owner::foreign;
 
 /// What a folder may hold.
-const MOST_FILES: usize = 100;
-const MOST_BYTES: u64 = 4 << 30;
+const BOUNDS: Bounds = Bounds {
+    files: 100,
+    bytes: 4 << 30,
+};
 /// The folder in the configured one: others may have use for that too.
 const NAME: &str = "compiled";
 const EXTENSION: &str = "cwasm";
 /// The folder in it where compilers keep the functions that they know.
 const FUNCTIONS: &str = "functions";
-/// How files are called that are being written.
-const UNFINISHED: &str = "unfinished-";
-/// A file that was being written so long ago was left behind by a process that was killed. No compiler may take so long.
-const LEFT_BEHIND: Duration = Duration::from_secs(3600);
-
 /// A folder that only this user may write to. Clones are the same folder.
 #[derive(Debug, Clone)]
 pub(super) struct Folder {
@@ -101,41 +99,16 @@ impl Folder {
             Ok(())
         });
         kept.map_err(|error| self.unusable(&error))?;
-        if let Err(error) = self.tidy(MOST_FILES, MOST_BYTES) {
+        if let Err(error) = self.tidy(BOUNDS) {
             let folder = self.path.display();
             tracing::warn!(%error, "cannot remove old files from {folder}; it grows");
         }
         Ok(())
     }
 
-    /// Removes what was not used for longest, until the rest is within these limits. Any process may have any of them in
-    /// use: a file that is mapped into memory stays there when its name goes.
-    pub(super) fn tidy(&self, files: usize, bytes: u64) -> io::Result<()> {
-        let mut finished = Vec::new();
-        for entry in self.path.read_dir()? {
-            let entry = entry?;
-            // One that is gone was removed by another process.
-            let Ok(metadata) = entry.metadata() else { continue };
-            let path = entry.path();
-            let used = metadata.modified()?;
-            if path.extension().is_some_and(|extension| extension == EXTENSION) {
-                finished.push((used, metadata.len(), path));
-            } else if entry.file_name().to_string_lossy().starts_with(UNFINISHED)
-                && used.elapsed().is_ok_and(|age| age > LEFT_BEHIND)
-            {
-                remove(&path)?;
-            }
-        }
-        finished.sort_by(|one, other| other.cmp(one));
-        let mut held = 0;
-        for (place, (_, length, path)) in finished.into_iter().enumerate() {
-            held += length;
-            // The first is the one that was just made.
-            if place > 0 && (place >= files || held > bytes) {
-                remove(&path)?;
-            }
-        }
-        Ok(())
+    /// Removes what was not used for longest, until the rest is within these bounds.
+    pub(super) fn tidy(&self, bounds: Bounds) -> io::Result<()> {
+        kept::tidy(&self.path, EXTENSION, bounds)
     }
 
     /// An error that names this folder.
@@ -161,13 +134,6 @@ impl Folder {
                 cause,
             }),
         }
-    }
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 
 use super::*;
+use crate::wasm::kept::Bounds;
 use crate::wasm::testing::script;
 
 fn folder() -> TempDir {
@@ -169,7 +170,7 @@ fn what_was_not_used_for_longest_makes_room() {
         file.set_modified(SystemTime::now() - day * age).expect("it is ours");
     }
     let names = |compiled: &Folder, files: usize, bytes: u64| {
-        compiled.tidy(files, bytes).expect("it is ours");
+        compiled.tidy(Bounds { files, bytes }).expect("it is ours");
         let files = self::files(&cache);
         let names = files
             .iter()

@@ -13,18 +13,18 @@ mod build;
 mod tests;
 
 use std::borrow::Cow;
-use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use wasmtime::CacheStore;
 
 use self::build::{Build, Draft, Key};
+use crate::wasm::kept::{self, Bounds, UNFINISHED};
 use crate::wasm::owner::foreign;
 
 /// What a folder may hold.
@@ -35,9 +35,6 @@ const BOUNDS: Bounds = Bounds {
 /// What one build may leave. JavaScript's interpreter leaves 37 MB.
 const MOST_OF_ONE: usize = 128 << 20;
 const EXTENSION: &str = "functions";
-const UNFINISHED: &str = "unfinished-";
-/// A file that was being written so long ago was left behind by a compiler that was killed.
-const LEFT_BEHIND: Duration = Duration::from_secs(3600);
 
 /// What is known when a compiler begins, and what it learns.
 #[derive(Debug)]
@@ -55,12 +52,6 @@ struct Learned {
     new: HashMap<Key, Vec<u8>>,
     /// Of all that is new.
     bytes: usize,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Bounds {
-    files: usize,
-    bytes: u64,
 }
 
 impl Known {
@@ -82,7 +73,7 @@ impl Known {
         }
         let ours = format!("{configuration}-");
         let mut builds = Vec::new();
-        for (path, _, _) in list(folder)? {
+        for (path, _) in kept::list(folder, EXTENSION)? {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             if !name.starts_with(&ours) {
                 continue;
@@ -136,10 +127,10 @@ impl Known {
         file.persist(&path)?;
         for build in replaced {
             if build.path() != path {
-                remove(build.path())?;
+                kept::remove(build.path())?;
             }
         }
-        tidy(&self.folder, bounds)
+        kept::tidy(&self.folder, EXTENSION, bounds)
     }
 
     fn find(&self, key: &Key) -> Option<Vec<u8>> {
@@ -169,46 +160,5 @@ impl CacheStore for Known {
         learned.bytes += code.len();
         learned.new.insert(key, code);
         true
-    }
-}
-
-/// Removes what was not used for longest, until the rest is within bounds.
-fn tidy(folder: &Path, bounds: Bounds) -> io::Result<()> {
-    let mut held = 0;
-    for (place, (path, length, _)) in list(folder)?.into_iter().enumerate() {
-        held += length;
-        // The first is the one that was just made.
-        if place > 0 && (place >= bounds.files || held > bounds.bytes) {
-            remove(&path)?;
-        }
-    }
-    Ok(())
-}
-
-/// The finished files, with their lengths and when they were used: those used last come first. What compilers that were
-/// killed have left goes.
-fn list(folder: &Path) -> io::Result<Vec<(PathBuf, u64, SystemTime)>> {
-    let mut files = Vec::new();
-    for entry in folder.read_dir()? {
-        let entry = entry?;
-        // One that is gone was removed by another process.
-        let Ok(metadata) = entry.metadata() else { continue };
-        let (path, used) = (entry.path(), metadata.modified()?);
-        if path.extension().is_some_and(|extension| extension == EXTENSION) {
-            files.push((path, metadata.len(), used));
-        } else if entry.file_name().to_string_lossy().starts_with(UNFINISHED)
-            && used.elapsed().is_ok_and(|age| age > LEFT_BEHIND)
-        {
-            remove(&path)?;
-        }
-    }
-    files.sort_by_key(|(_, _, used)| Reverse(*used));
-    Ok(files)
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }

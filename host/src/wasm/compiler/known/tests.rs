@@ -3,6 +3,7 @@
 use std::fs::Permissions;
 use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -50,7 +51,9 @@ fn build(folder: &TempDir, name: &str, functions: Range<u8>) -> usize {
 
 /// The names of the files, those used last first.
 fn names(folder: &TempDir) -> String {
-    let files = list(folder.path()).expect("it can be listed").into_iter();
+    let files = kept::list(folder.path(), EXTENSION)
+        .expect("it can be listed")
+        .into_iter();
     let names = files.map(|(path, ..)| path.file_stem().expect("a name").to_string_lossy().into_owned());
     names.collect::<Vec<_>>().join(" ")
 }
@@ -167,7 +170,7 @@ fn the_folder_is_bounded() {
         age(&path, days);
     }
     let left = |files, bytes| {
-        tidy(folder.path(), Bounds { files, bytes }).expect("it is ours");
+        kept::tidy(folder.path(), EXTENSION, Bounds { files, bytes }).expect("it is ours");
         names(&folder)
     };
     assert_eq!(left(3, 100), "a c b");
@@ -264,7 +267,10 @@ fn machine_code_is_the_same_whatever_is_known() {
     // A few of the functions that were there before can look new to Cranelift.
     let (known, new) = compiled(&folder, &component(2000));
     assert!(known > FUNCTIONS / 2 && new > 0, "{known} {new}");
-    let file = list(folder.path()).expect("it can be listed").remove(0).0;
+    let file = kept::list(folder.path(), EXTENSION)
+        .expect("it can be listed")
+        .remove(0)
+        .0;
     fs::write(&file, "of another program").expect("it is ours");
     let (known, _) = compiled(&folder, &component(2000));
     assert_eq!(known, 0);
