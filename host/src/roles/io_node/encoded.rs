@@ -10,8 +10,8 @@ use super::websocket::frame;
 
 /// What makes a text a message of Engine.IO,
 const MESSAGE: &str = "4";
-/// and binary data, in version 3 of it.
-const MESSAGE_V3: &[u8] = &[4];
+/// and binary data by websocket, in version 3 of it.
+pub(super) const MESSAGE_V3: &[u8] = &[4];
 /// What stands before a packet: room for the head of a frame, and that it is a message.
 const HEAD: &str = "\0\0\0\0\0\0\0\0\0\x004";
 const _: () = assert!(HEAD.len() == frame::ROOM + MESSAGE.len());
@@ -45,11 +45,7 @@ impl Encoded {
     pub(super) fn add_to(self, frames: &mut Vec<Bytes>, revision: Revision) {
         frames.extend(self.text);
         for data in self.attachments {
-            let before: &[u8] = match revision {
-                Revision::V5 => &[],
-                Revision::V4 => MESSAGE_V3,
-            };
-            frames.extend([frame::binary_before(before, data.len()), data]);
+            add_binary(frames, data, revision);
         }
     }
 
@@ -61,6 +57,15 @@ impl Encoded {
             .map_or(0, |frame| frame.len() - frame::head_of(frame));
         text + self.attachments.iter().map(Bytes::len).sum::<usize>()
     }
+}
+
+/// Adds binary data to what is to be written to a websocket.
+pub(super) fn add_binary(frames: &mut Vec<Bytes>, data: Bytes, revision: Revision) {
+    let before = match revision {
+        Revision::V5 => &[],
+        Revision::V4 => MESSAGE_V3,
+    };
+    frames.extend([frame::binary_before(before, data.len()), data]);
 }
 
 impl From<Value> for Encoded {

@@ -1,7 +1,7 @@
 //! How far a session is ahead or behind: what came in and waits, what went out and is not written, and how fast it comes.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::limits::{EventRate, Verdict};
 use super::line::Line;
@@ -126,23 +126,22 @@ impl Flow {
         connection.is_none_or(|connection| connection.written() >= self.sent)
     }
 
-    /// Counts an event on its way in, and says for how long reading pauses when they come too fast. None when it does not,
-    /// or does already.
-    pub(super) fn keep_pace(&mut self) -> Result<Option<Duration>, Excess> {
+    /// Counts an event on its way in, pauses reading when they come too fast, and says whether that begins a pause.
+    pub(super) fn keep_pace(&mut self) -> Result<bool, Excess> {
         let Some(pacing) = &mut self.pacing else {
-            return Ok(None);
+            return Ok(false);
         };
         let now = Instant::now();
         let wait = match pacing.rate.event(now) {
-            Verdict::Go => return Ok(None),
+            Verdict::Go => return Ok(false),
             Verdict::Pause(wait) => wait,
             Verdict::Disconnect => return Err(Excess::Flood),
         };
-        if pacing.held_until.replace(now + wait).is_some() {
-            return Ok(None);
+        let begins = pacing.held_until.replace(now + wait).is_none();
+        if begins {
+            self.websocket().inspect(|connection| connection.pause());
         }
-        self.websocket().inspect(|connection| connection.pause());
-        Ok(Some(wait))
+        Ok(begins)
     }
 
     /// Ends the pause of a session that sent too fast, if it is over. Until then, says when it will be.

@@ -275,7 +275,7 @@ impl Session {
 
     /// Counts an event on its way in, and pauses reading when they come too fast.
     pub(super) fn keep_pace(self: &Arc<Self>) -> Result<(), Excess> {
-        if self.flow().keep_pace()?.is_some() {
+        if self.flow().keep_pace()? {
             tokio::spawn(let_go_in_time(Arc::downgrade(self)));
         }
         Ok(())

@@ -38,7 +38,6 @@ use super::limits::Place;
 use super::opening::Opening;
 use super::origin::Origins;
 use super::protocol::Protocol;
-use super::session::Sessions;
 use super::websocket::Terms as TalkTerms;
 use crate::counts;
 use crate::http::{Connection, Ready};
@@ -83,7 +82,6 @@ pub struct IoService<S: Clone> {
     engine: Engine<S>,
     path: Arc<str>,
     protocol: Arc<Protocol>,
-    sessions: Arc<Sessions>,
     gate: Arc<Gate>,
     entrance: Arc<Entrance>,
     terms: Terms,
@@ -98,8 +96,6 @@ struct Terms {
     signs_of_life: Duration,
     /// How long a client may take to move to a websocket.
     upgrade_timeout: Duration,
-    /// The most bytes that a request may bring.
-    max_payload: usize,
     /// What those with a websocket are told.
     talk: TalkTerms,
     /// Whether there are websockets.
@@ -120,7 +116,6 @@ impl<S: Clone> IoService<S> {
         let terms = Terms {
             signs_of_life: settings.ping_timeout / 3,
             upgrade_timeout: settings.upgrade_timeout,
-            max_payload: settings.max_payload,
             talk: TalkTerms {
                 ping_interval: settings.ping_interval,
                 ping_timeout: settings.ping_timeout,
@@ -132,7 +127,6 @@ impl<S: Clone> IoService<S> {
         Self {
             engine,
             path: settings.path.as_str().into(),
-            sessions: protocol.sessions.clone(),
             protocol,
             gate,
             entrance: Arc::new(entrance),
@@ -164,7 +158,7 @@ impl<S: Clone> IoService<S> {
 
     /// The most bytes that a request may bring.
     pub(super) fn most(&self) -> usize {
-        self.terms.max_payload
+        self.terms.talk.max_payload
     }
 
     /// What a request is told that is not to reach the engine.
@@ -181,7 +175,7 @@ impl<S: Clone> IoService<S> {
                 Some(refusal)
             }
             // Of these a websocket would be taken first.
-            Some(sid) if question.websocket => match self.sessions.find(sid) {
+            Some(sid) if question.websocket => match self.protocol.sessions.find(sid) {
                 None => Some(mistaken(r#"{"code":1,"message":"Session ID unknown"}"#)),
                 Some(session) if session.is_websocket() => Some(bad_request()),
                 Some(_) => None,
@@ -242,7 +236,8 @@ impl<S: Inner> IoService<S> {
             Err(too_many) => return Box::pin(future::ready(Ok(too_many_answer(too_many)))),
         };
         let delay = self.entrance.delay;
-        if delay.is_zero() {
+        // A websocket waits when it begins.
+        if delay.is_zero() || question.websocket {
             return self.pass_on(question, request, place);
         }
         let service = self.clone();

@@ -65,7 +65,7 @@ impl<S: Inner> IoService<S> {
 
     /// Waits while a session is paused, and answers pings in its client's place.
     async fn hold(&self, sid: Sid) {
-        while let Some(session) = self.sessions.find(sid) {
+        while let Some(session) = self.protocol.sessions.find(sid) {
             // Made before the look, so that no news is missed between the look and the wait.
             let resumed = session.resumed();
             let resumed = resumed.notified();
@@ -84,7 +84,7 @@ impl<S: Inner> IoService<S> {
         // Noted before the look: of a session that has moved, the engine is asked for nothing.
         let mut waiting = self.exchanges.begin_poll(sid);
         let connection = request.extensions().get::<Arc<Connection>>();
-        if let (Some(session), Some(connection)) = (self.sessions.find(sid), connection)
+        if let (Some(session), Some(connection)) = (self.protocol.sessions.find(sid), connection)
             && !session.polls_on(connection.clone())
         {
             unanswered.answered();
@@ -108,7 +108,7 @@ impl<S: Inner> IoService<S> {
             return Ok(last(StatusCode::BAD_REQUEST));
         };
         self.hold(sid).await;
-        match whole_body(request, self.terms.max_payload).await {
+        match whole_body(request, self.most()).await {
             Ok(request) => to_ours(self.engine.call(request.map(|body| Either::Right(body.into())))).await,
             Err(status) => Ok(last(status)),
         }

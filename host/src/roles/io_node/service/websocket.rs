@@ -20,6 +20,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tracing::debug;
 
 use super::super::codec::Revision;
+use super::super::encoded::add_binary;
 use super::super::line;
 use super::super::opening::Opening;
 use super::super::session::{Seat, Session};
@@ -38,8 +39,6 @@ const PATIENCE: Duration = Duration::from_millis(100);
 
 /// The packet of Engine.IO that says nothing.
 const NOOP: &str = "6";
-/// What binary data begins with in version 3 of Engine.IO.
-const MESSAGE_V3: &[u8] = &[4];
 
 impl<S: Inner> WebSockets for IoService<S> {
     fn takes(&self, request: &Request<()>) -> bool {
@@ -55,7 +54,7 @@ impl<S: Inner> WebSockets for IoService<S> {
         let Some(question) = self.question(request.uri()) else {
             return;
         };
-        let websocket = WebSocket::new(stream, self.terms.max_payload);
+        let websocket = WebSocket::new(stream, self.most());
         match question.sid {
             Some(sid) => {
                 let moving = self.clone().upgrade(sid, websocket);
@@ -97,13 +96,15 @@ impl<S: Inner> IoService<S> {
             Version::V4 => Revision::V5,
         };
         let (delay, terms) = (self.entrance.delay, self.terms.talk);
-        let (sessions, protocol) = (self.sessions.clone(), self.protocol.clone());
+        let protocol = self.protocol.clone();
         // The end of the process ends the session, and does not wait for this.
         tokio::spawn(async move {
             if !delay.is_zero() {
                 sleep(delay).await;
             }
-            let session = sessions.begin_websocket(revision, opening, websocket.connection().clone());
+            let session = protocol
+                .sessions
+                .begin_websocket(revision, opening, websocket.connection().clone());
             websocket.push(terms.open(session.id));
             protocol.begin(&session);
             Talk::new(session, websocket, protocol, &terms).run().await;
@@ -115,7 +116,7 @@ impl<S: Inner> IoService<S> {
         let probing = timeout(self.terms.upgrade_timeout, self.probe(sid, &mut websocket)).await;
         match probing {
             Ok(Ok(())) => {
-                if let Some(session) = self.sessions.find(sid)
+                if let Some(session) = self.protocol.sessions.find(sid)
                     && let Some(socket) = session.move_to(websocket.connection().clone())
                 {
                     return self.go_over(session, &socket, websocket).await;
@@ -142,7 +143,8 @@ impl<S: Inner> IoService<S> {
             let mut times = interval(PATIENCE);
             times.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let polls = |sid| {
-                self.sessions
+                self.protocol
+                    .sessions
                     .find(sid)
                     .filter(|session| !session.is_over() && !session.is_websocket())
             };
@@ -195,13 +197,12 @@ fn add_frame(frames: &mut Vec<Bytes>, packet: &str, revision: Revision) -> io::R
         frames.push(frame::text(packet));
         return Ok(());
     };
-    let decode = |base64| STANDARD.decode(base64).map_err(io::Error::other);
-    let (before, data) = match revision {
-        Revision::V4 => (MESSAGE_V3, decode(binary.strip_prefix('4').unwrap_or(binary))?),
-        Revision::V5 => (&[][..], decode(binary)?),
+    let base64 = match revision {
+        Revision::V4 => binary.strip_prefix('4').unwrap_or(binary),
+        Revision::V5 => binary,
     };
-    frames.push(frame::binary_before(before, data.len()));
-    frames.push(data.into());
+    let data = STANDARD.decode(base64).map_err(io::Error::other)?;
+    add_binary(frames, data.into(), revision);
     Ok(())
 }
 

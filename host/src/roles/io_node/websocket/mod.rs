@@ -163,22 +163,24 @@ impl WebSocket {
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Of a client that says goodbye, the answer is waiting to be written.
-        let mut wire = Wire {
-            stream: &mut self.stream,
-            unwritten: &mut self.unwritten,
-            cx,
-        };
-        let said = match self.frames.can_write() {
-            true => self.frames.close(&mut wire, None),
-            false => self.frames.flush(&mut wire),
-        };
-        let is_said = !matches!(said, Err(tungstenite::Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock);
-        ready!(self.poll_write(cx))?;
-        if !is_said {
-            return self.poll_close(cx);
+        loop {
+            // Of a client that says goodbye, the answer is waiting to be written.
+            let mut wire = Wire {
+                stream: &mut self.stream,
+                unwritten: &mut self.unwritten,
+                cx,
+            };
+            let said = match self.frames.can_write() {
+                true => self.frames.close(&mut wire, None),
+                false => self.frames.flush(&mut wire),
+            };
+            ready!(self.poll_write(cx))?;
+            match said {
+                // There was no room for it before what is now written.
+                Err(tungstenite::Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
+                _ => return Pin::new(&mut self.stream).poll_shutdown(cx),
+            }
         }
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 
     /// Forgets what was written.

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::super::codec::Revision;
+use super::super::encoded::MESSAGE_V3;
 use super::super::protocol::Protocol;
 use super::super::session::Session;
 use super::heartbeat::{Beat, Heartbeat};
@@ -25,8 +26,6 @@ const CLOSE: &str = "1";
 const PING: &str = "2";
 const PONG: &str = "3";
 const MESSAGE: &str = "4";
-/// What binary data begins with in version 3 of Engine.IO.
-const MESSAGE_V3: usize = 1;
 
 /// How long the client may take to read the last that it is sent.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -48,13 +47,15 @@ pub(in super::super) struct Talk {
 }
 
 /// Why a talk ends.
+#[derive(Debug, thiserror::Error)]
 enum End {
-    /// The client said so.
+    #[error("the client said goodbye")]
     Goodbye,
-    /// The client sent what is no packet.
+    #[error("what it sent is no packet of Engine.IO")]
     Malformed,
-    /// It has not been heard of for too long.
+    #[error("it answers no ping any more")]
     Lost,
+    #[error(transparent)]
     Broken(tungstenite::Error),
 }
 
@@ -90,7 +91,7 @@ impl Talk {
     /// Holds the session to its end.
     pub(in super::super) async fn run(mut self) {
         let end = poll_fn(|cx| self.poll(cx)).await;
-        debug!(session = %self.session.id, "disconnected: {}", end.in_words());
+        debug!(session = %self.session.id, "disconnected: {end}");
         let is_worth_words = matches!(end, End::Goodbye | End::Malformed);
         if matches!(end, End::Malformed) {
             counts::PACKETS_MALFORMED.one();
@@ -137,7 +138,7 @@ impl Talk {
             Said::Goodbye => return Err(End::Goodbye),
             Said::Binary(mut data) => {
                 if self.session.revision == Revision::V4 && !data.is_empty() {
-                    data = data.slice(MESSAGE_V3..);
+                    data = data.slice(MESSAGE_V3.len()..);
                 }
                 self.protocol.hear_binary(&self.session, data);
             }
@@ -166,15 +167,6 @@ impl End {
             Self::Malformed => DisconnectReason::ParseError,
             Self::Lost => DisconnectReason::PingTimeout,
             Self::Broken(_) => DisconnectReason::TransportError,
-        }
-    }
-
-    fn in_words(&self) -> String {
-        match self {
-            Self::Goodbye => "the client said goodbye".to_owned(),
-            Self::Malformed => "what it sent is no packet of Engine.IO".to_owned(),
-            Self::Lost => "it answers no ping any more".to_owned(),
-            Self::Broken(error) => error.to_string(),
         }
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::arbitrary::{cuts, pieces, run};
-use crate::http::testing::{pair, tls_pair};
+use crate::http::testing::{hears, pair, tls_pair};
 
 const SOON: Duration = Duration::from_secs(10);
 const MOMENT: Duration = Duration::from_millis(50);
@@ -40,15 +40,6 @@ async fn next(websocket: &mut WebSocket) -> Said {
         .await
         .expect("something comes")
         .expect("it is well formed")
-}
-
-async fn hears(peer: &mut TcpStream, expected: &[u8]) {
-    let mut heard = vec![0; expected.len()];
-    timeout(SOON, peer.read_exact(&mut heard))
-        .await
-        .expect("it speaks")
-        .unwrap();
-    assert_eq!(heard, expected);
 }
 
 #[tokio::test]
