@@ -1,7 +1,7 @@
 //! The handle of a TCP connection, by which it is slowed and ended from outside of the code that reads and writes it.
 //!
-//! The engine and hyper own the [`Stream`](super::Stream), and neither of them can hold back a client that sends too
-//! much or end one that does not read. So the stream asks its `Connection` before each read and write.
+//! Whoever reads and writes the [`Stream`](super::Stream), hyper among them, does not know who sends too much or does not
+//! read. So the stream asks its `Connection` before each read and write.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -3,8 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -12,6 +15,8 @@ use super::connection::Connection;
 use super::stream::Stream;
 use super::tls::Tls;
 use super::wire::Io;
+
+const SOON: Duration = Duration::from_secs(10);
 
 /// The handle of a connection that is none.
 pub(crate) fn connection() -> Arc<Connection> {
@@ -41,6 +46,16 @@ async fn tcp_pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     (listener.accept().await.unwrap().0, peer)
+}
+
+/// Reads these bytes next.
+pub(crate) async fn hears(peer: &mut (impl AsyncRead + Unpin), expected: &[u8]) {
+    let mut heard = vec![0; expected.len()];
+    timeout(SOON, peer.read_exact(&mut heard))
+        .await
+        .expect("it speaks")
+        .unwrap();
+    assert_eq!(heard, expected);
 }
 
 /// A client that trusts this certificate and no other.

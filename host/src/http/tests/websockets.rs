@@ -6,7 +6,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::*;
-use crate::http::testing::{certificate, trusting};
+use crate::http::testing::{certificate, hears, trusting};
 
 /// What a client sends to open a WebSocket; `more` is headers.
 fn handshake(more: &str) -> String {
@@ -79,15 +79,6 @@ async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> String {
         head.push(timeout(SOON, stream.read_u8()).await.expect("it answers").unwrap());
     }
     String::from_utf8(head).unwrap()
-}
-
-async fn hears(stream: &mut (impl AsyncRead + Unpin), expected: &[u8]) {
-    let mut heard = vec![0; expected.len()];
-    timeout(SOON, stream.read_exact(&mut heard))
-        .await
-        .expect("it speaks")
-        .unwrap();
-    assert_eq!(heard, expected);
 }
 
 async fn is_open(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {

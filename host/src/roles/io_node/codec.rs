@@ -237,6 +237,19 @@ mod tests {
         encoded.text().expect("it is text").to_string()
     }
 
+    /// What goes out, read as a client would.
+    fn back(codec: &Codec, encoded: Encoded) -> Incoming {
+        let unfinished = Unfinished::default();
+        let mut read = encoded
+            .text()
+            .and_then(|text| codec.read_text(&unfinished, text).expect("we wrote it"));
+        for attachment in encoded.attachments {
+            assert!(read.is_none(), "it is complete before its attachments");
+            read = codec.read_binary(&unfinished, attachment).expect("we wrote it");
+        }
+        read.expect("it is complete")
+    }
+
     #[test]
     fn what_was_written_in_either_encoding_is_read_as_it_was() {
         let args = Payload {
@@ -248,16 +261,8 @@ mod tests {
         let namespace = Namespace::from("/chat");
         for encoding in [Encoding::Json, Encoding::MessagePack] {
             let codec = Codec::new(encoding, 100);
-            let unfinished = Unfinished::default();
             let packet = codec.event(&namespace, "say \"it\"", &args, Some(7));
-            let mut read = packet
-                .text()
-                .and_then(|text| codec.read_text(&unfinished, text).expect("well formed"));
-            for attachment in packet.attachments {
-                assert!(read.is_none(), "it is complete before its attachments");
-                read = codec.read_binary(&unfinished, attachment).expect("well formed");
-            }
-            let Incoming { namespace, content } = read.expect("it is complete");
+            let Incoming { namespace, content } = back(&codec, packet);
             assert_eq!(&*namespace, "/chat");
             let Content::Event((text, attachments), Some(7)) = content else {
                 panic!("an event: {content:?}")
