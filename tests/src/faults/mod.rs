@@ -89,7 +89,7 @@ macro_rules! scenes {
 }
 
 /// Every scene.
-pub const SCENES: [Scene; 26] = scenes! {
+pub const SCENES: [Scene; 27] = scenes! {
     "app-nodes-killed" => nodes::app_nodes_killed,
     "app-node-zombie" => nodes::app_node_zombie,
     "app-nodes-restarted" => nodes::app_nodes_restarted,
@@ -100,6 +100,7 @@ pub const SCENES: [Scene; 26] = scenes! {
     "redis-restarted" => storage::redis_restarted,
     "redis-killed" => storage::redis_killed,
     "redis-paused" => storage::redis_paused,
+    "server-paused" => storage::server_paused,
     "replica-promoted" => storage::replica_promoted,
     "master-killed" => storage::master_killed,
     "slots-moved" => storage::slots_moved,

@@ -52,6 +52,24 @@ pub(super) async fn redis_paused(plan: Plan) -> Report {
     ground.finish_undisturbed("redis-paused").await
 }
 
+/// One server of a cluster answers nobody, for so long that connections to it are given up. The others do.
+pub(super) async fn server_paused(plan: Plan) -> Report {
+    let setup = Redis::new().aof("everysec").setting("cluster-require-full-coverage no");
+    let redis = RedisCluster::of(setup).await;
+    let shards = plan.shards.max(3);
+    let cluster = cluster(redis.url(), Plan { shards, ..plan }, LEASE);
+    let mut ground = Ground::of(cluster, plan, 2, 2).await;
+    for round in 0..plan.rounds.div_ceil(2) {
+        ground.wait(500..1_500).await;
+        let paused = &redis.servers()[round % redis.servers().len()];
+        paused.pause();
+        ground.wait(8_000..12_000).await;
+        paused.resume();
+        ground.work_goes_on().await;
+    }
+    ground.finish_undisturbed("server-paused").await
+}
+
 /// Sentinels make the replica the master while both are well, as for maintenance.
 pub(super) async fn replica_promoted(plan: Plan) -> Report {
     let mut sentinels = Sentinels::start().await;

@@ -26,7 +26,7 @@ const LATE_ANSWER: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(3);
 /// What is not expected is told again after so many tries, about once a minute.
 const UNEXPECTED: u32 = 120;
-/// A Cluster connection mends itself; after so many failures it is made anew.
+/// A Cluster connection mends itself; after so many failures of one request another is made.
 const CLUSTER_TRIES: u32 = 3;
 
 /// A link to Redis. Clones share it.
@@ -148,7 +148,7 @@ impl Link {
             }
             Err(error) => Trouble::of(&error),
         };
-        if trouble.needs_new_connection() {
+        if trouble.needs_new_connection() && !server.is_cluster() {
             self.discard(live.number);
         }
         Err(words(trouble))
@@ -176,12 +176,15 @@ impl Link {
                 Err(error) => Trouble::of(&error),
             };
             failures += 1;
-            let in_cluster = matches!(live.connection, Connection::Cluster(_));
             if trouble.kind == Kind::Replica {
                 self.0.server.is_not_led_so(live.change);
             }
-            if trouble.needs_new_connection() && (!in_cluster || failures % CLUSTER_TRIES == 0) {
-                self.discard(live.number);
+            if trouble.needs_new_connection() {
+                match self.0.server.is_cluster() {
+                    false => self.discard(live.number),
+                    true if failures % CLUSTER_TRIES == 0 => drop(tokio::spawn(self.clone().replace(live.number))),
+                    true => {}
+                }
             }
             if trouble.kind == Kind::Unexpected {
                 if failures % UNEXPECTED == 1 {
@@ -265,6 +268,18 @@ impl Link {
         };
         *self.0.live.write().expect("nothing panics while it holds this lock") = Some(live.clone());
         Ok(live)
+    }
+
+    /// Makes a connection in the place of the one of this number, unless somebody does so. Until there is one, that goes on
+    /// being used: it may be but one server of a Cluster that does not answer.
+    async fn replace(self, number: u64) {
+        let Ok(mut pace) = self.0.connecting.try_lock() else {
+            return;
+        };
+        if self.present().is_some_and(|live| live.number == number) {
+            // Whoever is not answered tells why.
+            let _ = self.connect(&mut pace).await;
+        }
     }
 
     fn present(&self) -> Option<Live> {

@@ -25,6 +25,8 @@ use crate::transport::{Result, TransportError};
 
 /// A connection that takes longer is given up.
 const CONNECT: Duration = Duration::from_secs(2);
+/// The same of a Cluster: its servers are connected to, and those that its slots are on and that were not reached once more.
+const CONNECT_CLUSTER: Duration = Duration::from_secs(6);
 /// The time for a Sentinel to answer, so that several that are dead cost less than a lease.
 const SENTINEL: Duration = Duration::from_millis(500);
 /// Requests that are handed over to a connection's task at once before their senders wait.
@@ -264,7 +266,7 @@ impl Server {
             }
             builder.build()?.get_async_connection().await
         };
-        match tokio::time::timeout(2 * CONNECT, connect).await {
+        match tokio::time::timeout(CONNECT_CLUSTER, connect).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(error)) => Err(Trouble::of(&error)),
             Err(_) => Err(Trouble::new(Kind::Unreachable, "connecting takes too long")),

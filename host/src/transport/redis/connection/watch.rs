@@ -50,12 +50,13 @@ async fn look_at_cluster(server: &Server, connection: &mut Option<Connection>) {
     }
 }
 
-/// The nodes that have slots: `<id> <address> <flags> <master> <ping> <pong> <epoch> <link> <slots…>` is a line.
+/// The nodes that have slots: `<id> <address> <flags> <master> <ping> <pong> <epoch> <link> <slots…>` is a line. One that
+/// fails has them until another takes them over.
 fn masters(nodes: &str) -> String {
     let nodes = nodes.lines().filter_map(|line| {
         let mut words = line.split(' ');
         let (address, flags) = (words.nth(1)?, words.next()?);
-        let is_master = flags.split(',').any(|flag| flag == "master") && !flags.contains("fail");
+        let is_master = flags.split(',').any(|flag| flag == "master");
         let address = address.split('@').next()?;
         (is_master && words.nth(5).is_some()).then_some(address)
     });
@@ -75,7 +76,8 @@ mod tests {
         let nodes = "b h:1@2 myself,master - 0 0 1 connected 0-16383\n\
                      a h:2@3 slave b 0 0 1 connected\n\
                      c h:3@4 master - 0 0 2 connected\n\
-                     d h:4@5 master,fail - 0 0 2 connected 5\n";
-        assert_eq!(masters(nodes), "h:1");
+                     d h:4@5 master,fail - 0 0 2 connected 5\n\
+                     e h:5@6 master,fail - 0 0 2 disconnected\n";
+        assert_eq!(masters(nodes), "h:1, h:4");
     }
 }
