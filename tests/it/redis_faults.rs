@@ -49,6 +49,7 @@ scenes! {
     redis_is_killed: "redis-killed" in 3;
     redis_is_paused: "redis-paused" in 1;
     a_server_of_a_cluster_is_paused: "server-paused" in 3;
+    a_server_of_a_cluster_is_replaced: "server-replaced" in 3;
     a_replica_is_promoted: "replica-promoted" in 1;
     the_master_is_killed_and_its_replica_promoted: "master-killed" in 1;
     slots_move: "slots-moved" in 3;

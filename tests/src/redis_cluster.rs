@@ -1,4 +1,4 @@
-//! A Redis Cluster of three masters, whose slots can be moved while it works.
+//! A Redis Cluster of three masters, whose slots can be moved while it works, with replicas or without.
 
 use std::time::Duration;
 
@@ -13,10 +13,11 @@ const MASTERS: u32 = 3;
 const KEYS: &str = "1";
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Three servers. All are killed when dropped.
+/// Three servers, and as many replicas if they have any. All are killed when dropped.
 pub struct RedisCluster {
     servers: Vec<RedisServer>,
     ids: Vec<String>,
+    replicas: Vec<RedisServer>,
 }
 
 impl RedisCluster {
@@ -27,10 +28,8 @@ impl RedisCluster {
 
     /// The same with servers that are set up like this.
     pub async fn of(setup: Redis) -> Self {
-        let setup = setup
-            .setting("cluster-enabled yes")
-            .setting("cluster-node-timeout 2000");
-        let servers = join_all((0..MASTERS).map(|_| setup.clone().start())).await;
+        let setup = in_cluster(setup);
+        let servers = start(&setup).await;
         for (n, server) in (0..MASTERS).zip(&servers) {
             let (first, end) = (SLOTS * n / MASTERS, SLOTS * (n + 1) / MASTERS);
             let range = [first.to_string(), (end - 1).to_string()];
@@ -42,21 +41,33 @@ impl RedisCluster {
                 .command(&["CLUSTER", "SET-CONFIG-EPOCH", &(n + 1).to_string()])
                 .await;
         }
-        for other in &servers[1..] {
-            let bus = other.command(&["CONFIG", "GET", "cluster-port"]).await;
-            let bus = bus.lines().last().expect("it answers name and value");
-            let port = other.port().to_string();
-            servers[0].command(&["CLUSTER", "MEET", "127.0.0.1", &port, bus]).await;
-        }
+        meet(&servers[0], &servers[1..]).await;
+        acquainted(servers.iter().collect()).await;
         let mut ids = Vec::new();
         for server in &servers {
-            server
-                .until(&["CLUSTER", "INFO"], &format!("cluster_known_nodes:{MASTERS}"))
-                .await;
             server.until(&["CLUSTER", "INFO"], "cluster_state:ok").await;
             ids.push(server.command(&["CLUSTER", "MYID"]).await);
         }
-        Self { servers, ids }
+        Self {
+            servers,
+            ids,
+            replicas: Vec::new(),
+        }
+    }
+
+    /// The same with a replica of each, which takes over when its master does not answer for two seconds and more.
+    pub async fn with_replicas(setup: Redis) -> Self {
+        let mut this = Self::of(setup.clone()).await;
+        this.replicas = start(&in_cluster(setup)).await;
+        meet(&this.servers[0], &this.replicas).await;
+        acquainted(this.servers.iter().chain(&this.replicas).collect()).await;
+        for (replica, master) in this.replicas.iter().zip(&this.ids) {
+            replica.command(&["CLUSTER", "REPLICATE", master]).await;
+        }
+        for replica in &this.replicas {
+            replica.until(&["INFO", "replication"], "master_link_status:up").await;
+        }
+        this
     }
 
     /// `redis+cluster://127.0.0.1:…,127.0.0.1:…,127.0.0.1:…`
@@ -69,6 +80,11 @@ impl RedisCluster {
     /// The servers.
     pub fn servers(&self) -> &[RedisServer] {
         &self.servers
+    }
+
+    /// The replicas, in the order of the servers that they were begun for.
+    pub fn replicas(&self) -> &[RedisServer] {
+        &self.replicas
     }
 
     /// The same, to kill and restart one.
@@ -137,6 +153,34 @@ impl RedisCluster {
             let from = self.owner_of(slot).await;
             self.move_slot(slot, (from + 1) % self.servers.len()).await;
         }
+    }
+}
+
+fn in_cluster(setup: Redis) -> Redis {
+    setup
+        .setting("cluster-enabled yes")
+        .setting("cluster-node-timeout 2000")
+}
+
+async fn start(setup: &Redis) -> Vec<RedisServer> {
+    join_all((0..MASTERS).map(|_| setup.clone().start())).await
+}
+
+/// Tells one of a cluster of others.
+async fn meet(one: &RedisServer, others: &[RedisServer]) {
+    for other in others {
+        let bus = other.command(&["CONFIG", "GET", "cluster-port"]).await;
+        let bus = bus.lines().last().expect("it answers name and value");
+        let port = other.port().to_string();
+        one.command(&["CLUSTER", "MEET", "127.0.0.1", &port, bus]).await;
+    }
+}
+
+/// Waits until all know each other.
+async fn acquainted(servers: Vec<&RedisServer>) {
+    let all = format!("cluster_known_nodes:{}\r", servers.len());
+    for server in servers {
+        server.until(&["CLUSTER", "INFO"], &all).await;
     }
 }
 

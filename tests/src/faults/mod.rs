@@ -89,7 +89,7 @@ macro_rules! scenes {
 }
 
 /// Every scene.
-pub const SCENES: [Scene; 27] = scenes! {
+pub const SCENES: [Scene; 28] = scenes! {
     "app-nodes-killed" => nodes::app_nodes_killed,
     "app-node-zombie" => nodes::app_node_zombie,
     "app-nodes-restarted" => nodes::app_nodes_restarted,
@@ -101,6 +101,7 @@ pub const SCENES: [Scene; 27] = scenes! {
     "redis-killed" => storage::redis_killed,
     "redis-paused" => storage::redis_paused,
     "server-paused" => storage::server_paused,
+    "server-replaced" => storage::server_replaced,
     "replica-promoted" => storage::replica_promoted,
     "master-killed" => storage::master_killed,
     "slots-moved" => storage::slots_moved,

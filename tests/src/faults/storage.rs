@@ -70,6 +70,25 @@ pub(super) async fn server_paused(plan: Plan) -> Report {
     ground.finish_undisturbed("server-paused").await
 }
 
+/// A server of a cluster hangs until its replica has taken over, and wakes up after that.
+pub(super) async fn server_replaced(plan: Plan) -> Report {
+    let redis = RedisCluster::with_replicas(Redis::new().aof("everysec")).await;
+    let shards = plan.shards.max(3);
+    let cluster = cluster(redis.url(), Plan { shards, ..plan }, LEASE).transport("wait-replicas = 1");
+    let mut ground = Ground::of(cluster, plan, 2, 2).await;
+    let pairs = redis.servers().iter().zip(redis.replicas());
+    for (server, replica) in pairs.take(plan.rounds.div_ceil(2)) {
+        ground.wait(500..1_500).await;
+        server.pause();
+        replica.until(&["ROLE"], "master").await;
+        ground.wait(0..3_000).await;
+        // With one replica to wait for, nothing counts until there is one again.
+        server.resume();
+        ground.work_goes_on().await;
+    }
+    ground.finish_undisturbed("server-replaced").await
+}
+
 /// Sentinels make the replica the master while both are well, as for maintenance.
 pub(super) async fn replica_promoted(plan: Plan) -> Report {
     let mut sentinels = Sentinels::start().await;

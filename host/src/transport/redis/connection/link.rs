@@ -182,7 +182,7 @@ impl Link {
             if trouble.needs_new_connection() {
                 match self.0.server.is_cluster() {
                     false => self.discard(live.number),
-                    true if failures % CLUSTER_TRIES == 0 => drop(tokio::spawn(self.clone().replace(live.number))),
+                    true if failures % CLUSTER_TRIES == 0 => self.replace(live.number),
                     true => {}
                 }
             }
@@ -270,30 +270,43 @@ impl Link {
         Ok(live)
     }
 
-    /// Makes a connection in the place of the one of this number, unless somebody does so. Until there is one, that goes on
-    /// being used: it may be but one server of a Cluster that does not answer.
-    async fn replace(self, number: u64) {
-        let Ok(mut pace) = self.0.connecting.try_lock() else {
+    /// Has a connection to a Cluster made in the place of the one of this number, unless somebody is at it. Until it is there
+    /// the old one is used: what it has to all servers but one may be well, and whoever does not get through to these for as
+    /// long as it takes is taken for dead.
+    fn replace(&self, number: u64) {
+        if self.0.connecting.try_lock().is_err() {
             return;
-        };
-        if self.present().is_some_and(|live| live.number == number) {
-            // Whoever is not answered tells why.
-            let _ = self.connect(&mut pace).await;
         }
+        let link = self.clone();
+        tokio::spawn(async move {
+            let Ok(mut pace) = link.0.connecting.try_lock() else {
+                return;
+            };
+            pace.wait().await;
+            if link.latest().is_some_and(|live| live.number == number) {
+                // Whoever is not answered tells why.
+                let _ = link.connect(&mut pace).await;
+            }
+        });
     }
 
+    /// The connection that is to be used, if there is one.
     fn present(&self) -> Option<Live> {
-        let live = self
-            .0
-            .live
-            .read()
-            .expect("nothing panics while it holds this lock")
-            .clone()?;
+        let live = self.latest()?;
         if live.change == self.0.server.changes() {
+            return Some(live);
+        }
+        if self.0.server.is_cluster() {
+            self.replace(live.number);
             return Some(live);
         }
         self.discard(live.number);
         None
+    }
+
+    fn latest(&self) -> Option<Live> {
+        let live = self.0.live.read().expect("nothing panics while it holds this lock");
+        live.clone()
     }
 
     /// Forgets the connection of this number, unless that has been done.
