@@ -123,9 +123,14 @@ impl Instance {
         Err(format!("{function}: {reason}"))
     }
 
-    /// Handles an event, and the introduction of its client before it if there has to be one. An instance that broke is
-    /// gone: nothing may enter it again.
-    pub(super) async fn handle(self, job: &Job, introduce: bool) -> (Result<Effects, Failure>, Option<Self>) {
+    /// Handles an event, whose time begins at `begun`, and the introduction of its client before it if there has to be one.
+    /// An instance that broke is gone: nothing may enter it again.
+    pub(super) async fn handle(
+        self,
+        job: &Job,
+        introduce: bool,
+        begun: Instant,
+    ) -> (Result<Effects, Failure>, Option<Self>) {
         let (app, number) = (self.app.clone(), self.number);
         let span = tracing::debug_span!(
             "handle",
@@ -137,7 +142,7 @@ impl Instance {
         );
         // A panic is a bug of this host, and yet no reason to lose the event or the instance's task.
         // In its place: a future that is handed on is copied each time, and this is a large one.
-        let handling = pin!(self.try_handle(job, introduce));
+        let handling = pin!(self.try_handle(job, introduce, begun));
         let handled = AssertUnwindSafe(handling).catch_unwind().instrument(span).await;
         let ruin = match handled {
             Ok(Ok((instance, result))) => return (result, Some(instance)),
@@ -150,10 +155,15 @@ impl Instance {
         (Err(Failure::Broken(Box::new(report(&app, number, job, ruin)))), None)
     }
 
-    async fn try_handle(mut self, job: &Job, introduce: bool) -> Result<(Self, Result<Effects, Failure>), Ruin> {
+    async fn try_handle(
+        mut self,
+        job: &Job,
+        introduce: bool,
+        begun: Instant,
+    ) -> Result<(Self, Result<Effects, Failure>), Ruin> {
         let event = &*job.event;
         let limit = self.app.settings.limits.time;
-        let deadline = self.body.state().begin(job.id, event);
+        let deadline = self.body.state().begin(job.id, event, begun);
         let lowered = Lowered::new(event);
         let id = job.id.to_string();
         let calls = introduce
@@ -169,15 +179,16 @@ impl Instance {
             ))),
         };
         let app = self.app.clone();
-        for call in calls {
+        for (number, call) in calls.enumerate() {
             if answer.is_err() {
                 break;
             }
+            let now = if number == 0 { begun } else { Instant::now() };
             let context = wit::Context {
                 id: &id,
                 attempt: job.attempt,
                 received_at_ms: event.received_at_ms,
-                budget_ms: millis(deadline.saturating_duration_since(Instant::now())),
+                budget_ms: millis(deadline.saturating_duration_since(now)),
                 node: app.settings.node.as_str(),
                 instance: self.number,
                 release: &app.release,

@@ -57,7 +57,7 @@ impl Place {
                 continue;
             }
             let begun = Instant::now();
-            let (result, kept) = instance.handle(&job, introduce).await;
+            let (result, kept) = instance.handle(&job, introduce, begun).await;
             let took = begun.elapsed();
             // What becomes of this instance is settled before the outcome is known: whoever sends again on hearing it
             // finds the instance idle and the client remembered, and a client is never forgotten first and remembered

@@ -76,7 +76,7 @@ impl State {
         table.set_max_capacity(RESOURCES);
         Self {
             instance,
-            call: Call::new(&app),
+            call: Call::new(&app, Instant::now()),
             memory: MemoryLimit::new(app.settings.limits.memory),
             wasi: closed_wasi(&output),
             output,
@@ -87,28 +87,29 @@ impl State {
     }
 
     /// Begins an event, and says when it has to have ended.
-    pub(super) fn begin(&mut self, id: EventId, event: &Event) -> Instant {
+    pub(super) fn begin(&mut self, id: EventId, event: &Event, now: Instant) -> Instant {
         let limit = self.app.settings.limits.time;
         self.call = Call {
             namespace: event.namespace.clone(),
             client: event.client.clone(),
             is_at_the_door: self.app.settings.admission && matches!(event.kind, EventKind::Connection(_)),
             event: Some(id),
-            ..Call::new(&self.app)
+            ..Call::new(&self.app, now)
         };
         self.output.begin(Some(id));
-        self.give(limit)
+        self.give(limit, now)
     }
 
     /// Begins a call outside of an event, and says when it has to have ended.
     pub(super) fn begin_outside(&mut self, limit: Duration) -> Instant {
-        self.call = Call::new(&self.app);
+        let now = Instant::now();
+        self.call = Call::new(&self.app, now);
         self.output.begin(None);
-        self.give(limit)
+        self.give(limit, now)
     }
 
-    fn give(&mut self, limit: Duration) -> Instant {
-        let deadline = Instant::now() + limit;
+    fn give(&mut self, limit: Duration, now: Instant) -> Instant {
+        let deadline = now + limit;
         self.call.limit = limit;
         self.set_deadline(deadline);
         deadline
@@ -121,14 +122,14 @@ impl State {
 }
 
 impl Call {
-    fn new(app: &App) -> Self {
+    fn new(app: &App, now: Instant) -> Self {
         let settings = &app.settings;
         Self {
             effects: Effects::default(),
             overlay: Overlay::default(),
             event: None,
             limit: Duration::ZERO,
-            deadline: Instant::now(),
+            deadline: now,
             namespace: settings.namespace.clone(),
             client: None,
             is_at_the_door: false,

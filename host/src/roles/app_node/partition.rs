@@ -4,7 +4,7 @@
 //! after it; what has to be there for the next one to see, such as a write to the key-value store, is committed before.
 //! Clients do not wait for each other.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::iter;
 use std::pin::pin;
 use std::sync::Arc;
@@ -123,7 +123,7 @@ struct Work {
     retries: Retries,
     done: mpsc::Sender<Handled>,
     /// With the pool, or waiting to be tried again.
-    running: HashMap<u64, Running>,
+    running: ById<u64, Running>,
     /// Behind a client's running event. A client with a running event has an entry.
     waiting: ById<ClientKey, VecDeque<Taken>>,
     /// How many there are in all of these queues.

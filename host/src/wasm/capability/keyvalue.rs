@@ -1,7 +1,7 @@
 //! `wasi:keyvalue`: reads see the last commit and, over it, what the present event has written itself; writes are
 //! effects of the event and reach the others when it is committed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -39,7 +39,7 @@ pub struct Bucket {
 
 /// What the present event has written: by bucket and key, the last value, or none for what it has deleted.
 #[derive(Debug, Default)]
-pub(in crate::wasm) struct Overlay(HashMap<Text, BTreeMap<Text, Option<Bytes>>>);
+pub(in crate::wasm) struct Overlay(BTreeMap<Text, BTreeMap<Text, Option<Bytes>>>);
 
 impl Overlay {
     /// Takes a write over those before it.
