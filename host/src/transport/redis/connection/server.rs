@@ -325,7 +325,8 @@ impl Server {
         }
     }
 
-    /// Notes who the masters are. When they are others than before, links connect anew, those to a Cluster at their leisure. Returns how often that was.
+    /// Notes who the masters are. When they are others than before, links connect anew, those to a Cluster at their
+    /// leisure. Returns how often that was.
     pub(super) fn is_led_by(&self, masters: impl ToString) -> u64 {
         let masters = masters.to_string();
         let mut known = self.masters.lock().expect("nothing panics while it holds this lock");
