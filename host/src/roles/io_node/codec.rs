@@ -251,6 +251,26 @@ mod tests {
     }
 
     #[test]
+    fn a_number_is_the_same_to_its_last_bit() {
+        let namespace = Namespace::from("/");
+        for number in [f64::from(f32::from_bits(0x8950_9ee6)), 0.1 + 0.2, 1e-323, f64::MAX] {
+            let args = Payload {
+                json: format!("[{number:e}]").into(),
+                attachments: Vec::new(),
+            };
+            for encoding in [Encoding::Json, Encoding::MessagePack] {
+                let codec = Codec::new(encoding, 100);
+                let Content::Event((json, _), None) = back(&codec, codec.event(&namespace, "n", &args, None)).content
+                else {
+                    panic!("it is an event")
+                };
+                let (_, same): (String, f64) = serde_json::from_str(&json).expect("a name and a number");
+                assert_eq!(same.to_bits(), number.to_bits(), "{number:e} in {encoding:?}");
+            }
+        }
+    }
+
+    #[test]
     fn what_was_written_in_either_encoding_is_read_as_it_was() {
         let args = Payload {
             json: Text::from_static(
