@@ -569,9 +569,9 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
     assert.equal(answered, 0);
   });
 
-  has('it is acknowledged within 50 ms of connecting anew', async () => {
+  has('what is emitted before it is connected is acknowledged within its timeout', async () => {
     const socket = open();
-    const answer = new Promise((resolve) => socket.timeout(50).emit('echo', 42, (...args) => resolve(args)));
+    const answer = new Promise((resolve) => socket.timeout(10_000).emit('echo', 42, (...args) => resolve(args)));
     same(await answer, [null, 42]);
   });
 }
