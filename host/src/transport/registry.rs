@@ -14,13 +14,14 @@ use super::{Result, TransportError};
 use crate::message::NodeId;
 use crate::release::{Board, Digest, NodeReport};
 
-/// The least time that a component which no board names is kept, for whoever is about to name it.
+/// The least time that a component which no board has named is kept, for whoever is about to name it.
 pub(super) const KEPT: Duration = Duration::from_secs(60);
 
 /// The shared part of a transport that releases rest on. What cannot be reached is waited for.
 #[async_trait]
 pub trait Registry: Send + Sync {
-    /// Keeps a component under its digest. It stays for at least a minute, and for as long as the board names it.
+    /// Keeps a component under its digest. It stays for at least a minute if no board comes to name it, and else for as
+    /// long as the board names it.
     ///
     /// # Errors
     /// [`Unusable`](super::TransportError::Unusable) when it is larger than the settings allow.
@@ -29,7 +30,8 @@ pub trait Registry: Send + Sync {
     /// A component, if all of it is there: the bytes have this digest.
     async fn component(&self, digest: &Digest) -> Result<Option<Bytes>>;
 
-    /// Forgets the components that the board does not name and that were put more than a minute ago.
+    /// Forgets the components that the board does not name and that nobody is about to name: some transports wait for a
+    /// minute to be over, others see that a board has named them before.
     async fn prune_components(&self) -> Result<()>;
 
     /// The board, and its version.

@@ -25,7 +25,8 @@ pub(super) struct RegistryState {
 
 struct Component {
     bytes: Bytes,
-    put_at: Instant,
+    /// When it was put, until a board is the first to name it.
+    put_at: Option<Instant>,
 }
 
 impl RegistryState {
@@ -52,6 +53,7 @@ impl RegistryState {
         if version != self.version {
             return self.has_taken(version, board);
         }
+        self.await_no_more(board);
         self.version += 1;
         self.boards.push_back(board.clone());
         if self.boards.len() > BOARDS {
@@ -67,10 +69,22 @@ impl RegistryState {
         place.and_then(|place| self.boards.get(place)) == Some(board)
     }
 
+    /// What a board names that the one before did not has been put for it. From now on it stays as long as it is named.
+    fn await_no_more(&mut self, board: &Board) {
+        let (_, before) = self.board();
+        for digest in board.digests() {
+            if let Some(component) = self.components.get_mut(digest)
+                && before.digests().all(|named| named != digest)
+            {
+                component.put_at = None;
+            }
+        }
+    }
+
     fn prune(&mut self, kept: Duration) {
         let (_, board) = self.board();
         self.components.retain(|digest, component| {
-            component.put_at.elapsed() < kept || board.digests().any(|named| named == digest)
+            component.put_at.is_some_and(|at| at.elapsed() < kept) || board.digests().any(|named| named == digest)
         });
     }
 }
@@ -80,7 +94,7 @@ impl Registry for Memory {
     async fn put_component(&self, bytes: Bytes) -> Result<Digest> {
         check_size(bytes.len() as u64, self.settings.max_component)?;
         let digest = digest_of(bytes.clone()).await;
-        let put_at = Instant::now();
+        let put_at = Some(Instant::now());
         let component = Component { bytes, put_at };
         self.state().registry.components.insert(digest.clone(), component);
         Ok(digest)
@@ -158,6 +172,31 @@ mod tests {
         memory.state().registry.prune(Duration::ZERO);
         assert!(memory.component(&other).await.unwrap().is_none());
         assert!(memory.component(&named).await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn what_the_board_names_no_more_is_pruned_at_once_unless_it_was_put_again() {
+        let memory = Memory::new(MemorySettings::default());
+        let digests = [
+            memory.put_component(Bytes::from("once")).await.unwrap(),
+            memory.put_component(Bytes::from("twice")).await.unwrap(),
+        ];
+        let mut board = Board::default();
+        for (namespace, digest) in ["/a", "/b"].into_iter().zip(&digests) {
+            let target = Target {
+                digest: digest.clone(),
+                file: "app.wasm".into(),
+                bytes: 5,
+            };
+            board.apps.insert(namespace.into(), Track::first(target, 0, 10));
+        }
+        assert!(memory.post_board(0, &board).await.unwrap());
+        memory.put_component(Bytes::from("twice")).await.unwrap();
+        assert!(memory.post_board(1, &board).await.unwrap());
+        assert!(memory.post_board(2, &Board::default()).await.unwrap());
+        memory.prune_components().await.unwrap();
+        assert!(memory.component(&digests[0]).await.unwrap().is_none());
+        assert!(memory.component(&digests[1]).await.unwrap().is_some());
     }
 
     #[tokio::test]
