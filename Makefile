@@ -23,9 +23,9 @@ build: ## target/release/plugnode, and every example as target/components/NAME.w
 
 demo: ## The chat in a browser, from nothing (PORT=8080)
 	@.ci/setup-wasm
-	@.ci/build-host release
+	@.ci/build-host program
 	@.ci/build-guests chat
-	@exec target/release/plugnode dev examples/chat --port $(PORT)
+	@exec target/debug/plugnode dev examples/chat --port $(PORT)
 
 test: ## All tests, from nothing: tools, Redis, Valkey, Chromium, packages of npm and PyPI
 	@.ci/setup-wasm
