@@ -22,14 +22,22 @@ fn config() -> String {
 
 /// With clients that leave and come as others after this time, or stay.
 async fn check(node: &Node, lifetime: Option<Duration>) -> Report {
+    let settings = Settings {
+        clients: 16,
+        lifetime,
+        ..Default::default()
+    };
+    check_with(node, settings).await
+}
+
+/// With other settings than the usual ones.
+async fn check_with(node: &Node, settings: Settings) -> Report {
     let check = Check::start(Settings {
         urls: vec![node.url()],
-        clients: 16,
         channel: 4,
-        lifetime,
         patience: Duration::from_secs(2),
         quiet: Duration::from_millis(300),
-        ..Default::default()
+        ..settings
     });
     let check = check.await.expect("the cluster can be checked");
     tokio::time::sleep(SENDING).await;
@@ -58,6 +66,10 @@ async fn finds(fault: &str, kinds: &[Kind]) {
 async fn finds_with(fault: &str, kinds: &[Kind], lifetime: Option<Duration>) {
     let node = Node::run_broken(fault, &config()).await;
     let report = check(&node, lifetime).await;
+    assert_found(fault, kinds, &report);
+}
+
+fn assert_found(fault: &str, kinds: &[Kind], report: &Report) {
     let found: Vec<Kind> = Kind::ALL
         .into_iter()
         .filter(|kind| report.verdict.times(*kind) > 0)
@@ -146,6 +158,50 @@ async fn a_lost_disconnect_is_found() {
 #[tokio::test]
 async fn a_doubled_disconnect_is_found() {
     finds("double-disconnect", &[Kind::Disconnects]).await;
+}
+
+#[tokio::test]
+async fn a_late_copy_of_a_refused_message_is_found() {
+    let refuse_after = Duration::from_millis(200);
+    let settings = format!("[io-node]\nrefuse-after-ms = {}\n", refuse_after.as_millis());
+    let node = Node::run_broken("take-refused", &format!("{settings}{}", config())).await;
+    let settings = Settings {
+        clients: 16,
+        lifetime: None,
+        refuse_after,
+        ..Default::default()
+    };
+    let report = check_with(&node, settings).await;
+    // It comes behind what its client sent after it, and its acknowledgement is used up.
+    let kinds = [Kind::Unexpected, Kind::OutOfOrder, Kind::Lost, Kind::HalfEffects];
+    assert_found("take-refused", &kinds, &report);
+}
+
+#[tokio::test]
+async fn a_doubled_increment_is_found() {
+    let node = Node::run_broken("double-increment", &config()).await;
+    let settings = Settings {
+        lifetime: LIFETIME,
+        clients: 16,
+        rate: 40.0,
+        counters: 2,
+        ..Default::default()
+    };
+    let report = check_with(&node, settings).await;
+    assert_found("double-increment", &[Kind::Increments], &report);
+}
+
+#[tokio::test]
+async fn a_lost_acknowledgement_of_a_failure_is_found() {
+    let node = Node::run_broken("lose-failure", &config()).await;
+    let settings = Settings {
+        clients: 16,
+        lifetime: None,
+        failures: 0.1,
+        ..Default::default()
+    };
+    let report = check_with(&node, settings).await;
+    assert_found("lose-failure", &[Kind::Lost], &report);
 }
 
 /// The program: its words, its JSON and its exit codes.

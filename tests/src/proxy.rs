@@ -1,9 +1,9 @@
 //! A small TCP proxy in front of a server: the network, with its faults at hand.
 //!
 //! It knows no protocol. Each direction of each connection is a reader and a writer with a queue between them, so that a
-//! delay costs time and not throughput.
+//! delay costs time and not throughput. A bandwidth is shared by all connections, each direction for itself.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -39,6 +39,12 @@ struct Network {
     age: u64,
     /// Cut everything each such time.
     flaky: Option<Duration>,
+    /// The generation of new connections.
+    generation: u64,
+    /// Connections of these generations carry nothing for now.
+    stalled: (u64, u64),
+    /// Bytes per second, each way.
+    bandwidth: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -63,6 +69,9 @@ impl Proxy {
             delay: Duration::ZERO,
             age: 0,
             flaky: None,
+            generation: 0,
+            stalled: (0, 0),
+            bandwidth: None,
         });
         let accepting = tokio::spawn(accept(listener, address.into().into(), seen));
         Self {
@@ -107,6 +116,29 @@ impl Proxy {
         self.network.send_modify(|network| network.state = State::Swallow);
     }
 
+    /// Stalls the connections that there are, as a network does that loses their packets for a while; new ones are served.
+    /// What is held up is delivered by [`Proxy::deliver_oldest`] or [`Proxy::mend`], also when its sender has given up the
+    /// connection long ago and goes on by another one.
+    pub fn stall(&self) {
+        self.network.send_modify(|network| {
+            network.generation += 1;
+            network.stalled.1 = network.generation;
+        });
+    }
+
+    /// Delivers what is held up on the connections that were stalled first, also while all others are held.
+    pub fn deliver_oldest(&self) {
+        self.network.send_modify(|network| {
+            network.stalled.0 = (network.stalled.0 + 1).min(network.stalled.1);
+        });
+    }
+
+    /// Carries no more than so many bytes per second each way, all connections together.
+    pub fn bandwidth(&self, bytes_per_second: u64) {
+        self.network
+            .send_modify(|network| network.bandwidth = Some(bytes_per_second));
+    }
+
     /// Lets everything take this long, each way.
     pub fn delay(&self, delay: Duration) {
         self.network.send_modify(|network| network.delay = delay);
@@ -117,7 +149,7 @@ impl Proxy {
         self.network.send_modify(|network| network.flaky = Some(every));
     }
 
-    /// All is well again: no cut, hold, blackhole, delay or flakiness.
+    /// All is well again: no cut, hold, stall, blackhole, delay, flakiness or limit of bandwidth.
     pub fn mend(&self) {
         self.network.send_modify(|network| {
             if network.state == State::Swallow {
@@ -127,7 +159,36 @@ impl Proxy {
             network.state = State::Open;
             network.delay = Duration::ZERO;
             network.flaky = None;
+            network.stalled.0 = network.stalled.1;
+            network.bandwidth = None;
         });
+    }
+}
+
+impl Network {
+    fn holds(&self, generation: u64) -> bool {
+        generation >= self.stalled.0 && (self.state == State::Hold || generation < self.stalled.1)
+    }
+}
+
+/// One direction of the link, which all connections share.
+#[derive(Default)]
+struct Lane {
+    /// When all that was let through is carried.
+    free_at: Mutex<Option<Instant>>,
+}
+
+impl Lane {
+    /// Waits until so many bytes are carried at this bandwidth.
+    async fn carry(&self, bytes: usize, bytes_per_second: u64) {
+        let done_at = {
+            let mut free_at = self.free_at.lock().expect("nobody panics with it");
+            let begun_at = free_at.unwrap_or_else(Instant::now).max(Instant::now());
+            let done_at = begun_at + Duration::from_secs_f64(bytes as f64 / bytes_per_second.max(1) as f64);
+            *free_at = Some(done_at);
+            done_at
+        };
+        tokio::time::sleep_until(done_at).await;
     }
 }
 
@@ -140,17 +201,18 @@ impl Drop for Proxy {
 async fn accept(listener: TcpListener, address: Arc<str>, network: watch::Receiver<Network>) {
     // Dropped with this task, and its connections with it.
     let mut connections = JoinSet::new();
+    let lanes = Arc::new([Lane::default(), Lane::default()]);
     loop {
         let Ok((client, _)) = listener.accept().await else {
             continue;
         };
-        connections.spawn(serve(client, address.clone(), network.clone()));
+        connections.spawn(serve(client, address.clone(), network.clone(), lanes.clone()));
         while connections.try_join_next().is_some() {}
     }
 }
 
 /// One connection, until one side ends it or the network does.
-async fn serve(client: TcpStream, address: Arc<str>, network: watch::Receiver<Network>) {
+async fn serve(client: TcpStream, address: Arc<str>, network: watch::Receiver<Network>, lanes: Arc<[Lane; 2]>) {
     let age = network.borrow().age;
     if network.borrow().state == State::Cut {
         return;
@@ -166,11 +228,16 @@ async fn serve(client: TcpStream, address: Arc<str>, network: watch::Receiver<Ne
     let (server_reads, server_writes) = server.into_split();
     let (doom, doomed) = watch::channel(false);
     let mut directions = JoinSet::new();
-    for (from, to) in [(client_reads, server_writes), (server_reads, client_writes)] {
-        directions.spawn(carry(from, to, network.clone(), doomed.clone()));
+    let generation = network.borrow().generation;
+    for (lane, from, to) in [(0, client_reads, server_writes), (1, server_reads, client_writes)] {
+        let (network, doomed, lanes) = (network.clone(), doomed.clone(), lanes.clone());
+        directions.spawn(async move { carry(from, to, network, doomed, generation, &lanes[lane]).await });
     }
     tokio::select! {
-        _ = directions.join_next() => {}
+        _ = directions.join_next() => {
+            // What the other direction has in hand is on its way already.
+            let _ = tokio::time::timeout(LAST_PIECE, directions.join_next()).await;
+        }
         () = outlived(network.clone(), age) => {}
         () = lifetime(network) => {
             // The next piece is written in part; where nothing is said, there is nothing to cut through.
@@ -212,12 +279,19 @@ async fn carry(
     mut to: OwnedWriteHalf,
     mut network: watch::Receiver<Network>,
     doomed: watch::Receiver<bool>,
+    generation: u64,
+    lane: &Lane,
 ) {
     let (queue, mut pieces) = mpsc::channel::<(Instant, Vec<u8>)>(QUEUE);
     let delays = network.clone();
     let read = async move {
         let mut buffer = vec![0; PIECE];
         while let Ok(length @ 1..) = from.read(&mut buffer).await {
+            let bandwidth = delays.borrow().bandwidth;
+            if let Some(bandwidth) = bandwidth {
+                // Nothing is read meanwhile, so that the sender is slowed as well.
+                lane.carry(length, bandwidth).await;
+            }
             let due = Instant::now() + delays.borrow().delay;
             if queue.send((due, buffer[..length].to_vec())).await.is_err() {
                 return;
@@ -228,7 +302,7 @@ async fn carry(
         while let Some((due, piece)) = pieces.recv().await {
             tokio::time::sleep_until(due).await;
             let Ok(state) = network
-                .wait_for(|network| network.state != State::Hold)
+                .wait_for(|network| !network.holds(generation))
                 .await
                 .map(|seen| seen.state)
             else {

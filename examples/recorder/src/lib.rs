@@ -6,8 +6,10 @@
 //! the sender, the number, the count so far and the id of the event. The same event writes the client's [`Record`], which
 //! `records` reads, also when the client is long gone, and `forget` deletes. `slow` takes as long as it is told.
 //!
-//! Everything is in bucket `default`, and each key belongs to one client, so that any number of instances on any number
-//! of app-nodes may serve it.
+//! A message can ask for more: to increment shared counters, each by a read, an addition and a write, which `counters` reads and
+//! `forget-counters` deletes; and to put its number into the attributes of its client, which the client's next event must see.
+//!
+//! Everything is in bucket `default`, for any number of instances on any number of app-nodes.
 
 mod fault;
 mod record;
@@ -79,6 +81,16 @@ impl Handler for Recorder {
                 message.ack(())?;
                 Ok(())
             }
+            // ([name, …]): acks with the value of each shared counter, or null for one that was never incremented.
+            "counters" => {
+                message.ack(bucket()?.get_many::<u64>(&counters(message)?)?)?;
+                Ok(())
+            }
+            "forget-counters" => {
+                bucket()?.delete_many(&counters(message)?)?;
+                message.ack(())?;
+                Ok(())
+            }
             // (ms): takes so long, and then acks with who answers.
             "slow" => {
                 std::thread::sleep(Duration::from_millis(message.arg(0)?));
@@ -91,7 +103,9 @@ impl Handler for Recorder {
 
     fn on_disconnect(&mut self, client: &Client, reason: &DisconnectReason) -> Result {
         self.begin();
+        let seen = attributes(client)?.number;
         let record = change(client, |record| {
+            record.check_attribute(0, seen);
             record.disconnects += 1;
             record.reason = Some(word(reason).into());
         })?;
@@ -109,31 +123,63 @@ impl Recorder {
 
 plugnode_sdk::export!(Recorder);
 
-/// Message `n` (number, id of another client or null, bytes or null, and perhaps trouble): to the sender with the bytes, to
-/// the other client, to the channel, and to whoever waits for an acknowledgement, in this order. Trouble comes when half
-/// of it is done.
+/// What a message `n` asks for beside being counted.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Requests {
+    /// The id of another client that is to hear of it.
+    peer: Option<String>,
+    /// `retry` and `panic` fail the first attempt, `fail` every attempt; `reject` makes it a dead letter at once.
+    trouble: Option<String>,
+    /// Shared counters to increment.
+    increment: Vec<String>,
+    /// Whether to put its number into the attributes of its client.
+    attribute: bool,
+    /// Bytes to add to the message to the sender.
+    padding: usize,
+}
+
+/// The attributes of a client.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Attributes {
+    /// The number of the message that changed them last.
+    number: u64,
+}
+
+/// Message `n` (number, [`Requests`] or null, bytes or none): to the sender with the bytes, to the other client, to the
+/// channel, and to whoever waits for an acknowledgement, in this order. Trouble comes when half of it is done.
 fn count(client: &Client, message: &Incoming) -> Result {
     let number: u64 = message.arg(0)?;
-    let peer: Option<String> = message.arg(1)?;
+    let requests: Requests = message.arg::<Option<Requests>>(1)?.unwrap_or_default();
     let bytes: Option<Binary> = message.arg(2)?;
-    let record = change(client, |record| record.add(number))?;
+    let seen = attributes(client)?.number;
+    let record = change(client, |record| {
+        record.add(number);
+        record.check_attribute(number, seen);
+        if requests.attribute {
+            record.attribute = number;
+        }
+    })?;
     let context = context();
     let (id, count) = (client.id(), record.count);
-    match bytes {
-        Some(bytes) => client.emit("direct", (id, number, count, &context.id, bytes))?,
-        None => client.emit("direct", (id, number, count, &context.id))?,
+    match (bytes, requests.padding) {
+        (Some(bytes), _) => client.emit("direct", (id, number, count, &context.id, bytes))?,
+        (None, 0) => client.emit("direct", (id, number, count, &context.id))?,
+        (None, padding) => client.emit("direct", (id, number, count, &context.id, " ".repeat(padding)))?,
     }
-    if let Some(peer) = peer {
+    if let Some(peer) = requests.peer {
         client_of(peer).emit("peer", (id, number, count, &context.id))?;
     }
-    match message
-        .arg::<Option<String>>(3)?
-        .filter(|_| context.attempt == 1)
-        .as_deref()
-    {
-        None => {}
-        Some("panic") => panic!("asked to panic"),
-        Some(trouble) => return Err(Error::retry(format!("asked for {trouble}"))),
+    for name in &requests.increment {
+        increment(name)?;
+    }
+    match requests.trouble.as_deref() {
+        Some("reject") => return Err(Error::reject("asked to reject")),
+        Some("fail") => return Err(Error::retry("asked to fail")),
+        Some("panic") if context.attempt == 1 => panic!("asked to panic"),
+        Some(trouble) if context.attempt == 1 => return Err(Error::retry(format!("asked for {trouble}"))),
+        _ => {}
     }
     if let Some(channel) = record.channel {
         to(channel).emit("broadcast", (id, number, count, &context.id))?;
@@ -147,7 +193,22 @@ fn count(client: &Client, message: &Incoming) -> Result {
         "instance": context.instance,
         "release": context.release,
     }))?;
+    if requests.attribute {
+        client.patch_attributes(&json!({ "number": number }))?;
+    }
     Ok(())
+}
+
+/// Increments a shared counter by a read, an addition and a write.
+fn increment(name: &str) -> Result {
+    let (bucket, key) = (bucket()?, counter(name));
+    let value: u64 = bucket.get(&key)?.unwrap_or_default();
+    bucket.set(&key, &(value + 1))?;
+    Ok(())
+}
+
+fn attributes(client: &Client) -> Result<Attributes> {
+    Ok(client.attributes()?)
 }
 
 /// Changes the record of a client, and returns what it is now.
@@ -171,6 +232,15 @@ fn keys(message: &Incoming) -> Result<Vec<String>> {
 
 fn key(id: &str) -> String {
     format!("record:{id}")
+}
+
+fn counters(message: &Incoming) -> Result<Vec<String>> {
+    let names: Vec<String> = message.arg(0)?;
+    Ok(names.iter().map(|name| counter(name)).collect())
+}
+
+fn counter(name: &str) -> String {
+    format!("counter:{name}")
 }
 
 /// A word for each reason, as the contract spells it.
@@ -208,6 +278,11 @@ mod tests {
         answer.arg::<Vec<Option<Record>>>(0).expect("records").remove(0)
     }
 
+    fn counters_of(app: &mut Kit<Recorder>, names: &[&str]) -> Vec<Option<u64>> {
+        let answer = app.ask("watcher", "counters", (names,)).expect("it acks");
+        answer.arg(0).expect("values")
+    }
+
     fn names(app: &mut Kit<Recorder>, of: &str) -> Vec<String> {
         app.take_sent_to(of).into_iter().map(|sent| sent.event).collect()
     }
@@ -216,7 +291,7 @@ mod tests {
     fn a_message_is_counted_and_heard_in_the_order_of_the_calls() {
         let mut app = app(&["ada", "bob", "watcher"]);
         let answer: Value = app
-            .ask("ada", "n", (1, "bob", Binary(vec![7])))
+            .ask("ada", "n", (1, json!({ "peer": "bob" }), Binary(vec![7])))
             .expect("it acks")
             .arg(0)
             .expect("a value");
@@ -256,11 +331,43 @@ mod tests {
     #[test]
     fn trouble_leaves_nothing() {
         let mut app = app(&["ada", "watcher"]);
-        for trouble in ["retry", "panic"] {
-            assert!(app.try_message("ada", "n", (1, (), (), trouble)).is_err());
+        for trouble in ["retry", "panic", "fail", "reject"] {
+            let requests = json!({ "trouble": trouble, "increment": ["hits"] });
+            assert!(app.try_message("ada", "n", (1, requests)).is_err());
         }
+        assert_eq!(counters_of(&mut app, &["hits"]), [None]);
         assert!(app.sent_to("ada").is_empty());
         assert_eq!(record(&mut app, "ada").expect("it was seen").count, 0);
+    }
+
+    #[test]
+    fn counters_are_shared() {
+        let mut app = app(&["ada", "bob", "watcher"]);
+        app.message("ada", "n", (1, json!({ "increment": ["hits", "ada"] })));
+        app.message("bob", "n", (1, json!({ "increment": ["hits"] })));
+        assert_eq!(counters_of(&mut app, &["hits", "ada", "bob"]), [Some(2), Some(1), None]);
+        app.ask("watcher", "forget-counters", (vec!["hits"],)).expect("it acks");
+        assert_eq!(counters_of(&mut app, &["hits", "ada"]), [None, Some(1)]);
+    }
+
+    #[test]
+    fn next_event_sees_the_attributes() {
+        let mut app = app(&["ada", "watcher"]);
+        for number in 1..=3 {
+            app.message("ada", "n", (number, json!({ "attribute": number != 2 })));
+        }
+        app.disconnect("ada", DisconnectReason::ClientDisconnect);
+        let record = record(&mut app, "ada").expect("it was seen");
+        assert_eq!((record.attribute, record.stale.count), (3, 0));
+    }
+
+    #[test]
+    fn padding_comes_to_the_sender_alone() {
+        let mut app = app(&["ada", "watcher"]);
+        app.message("ada", "n", (1, json!({ "padding": 1_000 })));
+        let direct = app.take_sent_to("ada").remove(0);
+        assert_eq!(direct.arg::<String>(4).expect("the padding").len(), 1_000);
+        assert!(app.take_sent_to("watcher")[0].arg::<String>(4).is_err());
     }
 
     #[test]

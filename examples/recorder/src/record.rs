@@ -40,6 +40,10 @@ pub struct Record {
     pub repeated: Numbers,
     /// Numbers that came after a greater one, for the first time.
     pub reordered: Numbers,
+    /// The number in the client's attributes, as the last message that set it left it; 0 when none did.
+    pub attribute: u64,
+    /// Messages that did not see that number in the client's attributes; 0 stands for the disconnect.
+    pub stale: Numbers,
     /// The event that changed this last.
     pub event: String,
 }
@@ -73,6 +77,13 @@ impl Record {
         self.sum += number;
         if self.gaps.len() > GAPS {
             self.forgotten_to = self.gaps.remove(0).1;
+        }
+    }
+
+    /// Compares the number in the client's attributes, as a message sees it, with the number that was set last.
+    pub fn check_attribute(&mut self, message: u64, seen: u64) {
+        if seen != self.attribute {
+            self.stale.add(message);
         }
     }
 
@@ -141,6 +152,17 @@ mod tests {
                 first: vec![2, 1]
             }
         );
+    }
+
+    #[test]
+    fn stale_attributes_are_named() {
+        let mut record = record(&[1]);
+        record.check_attribute(1, 0);
+        record.attribute = 1;
+        record.check_attribute(2, 1);
+        assert_eq!(record.stale.count, 0);
+        record.check_attribute(3, 0);
+        assert_eq!(record.stale.first, [3]);
     }
 
     #[test]

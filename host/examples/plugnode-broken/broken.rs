@@ -1,10 +1,13 @@
 //! A transport that breaks one promise of the one it wraps: on the way in, with events, or on the way out, with effects.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use plugnode::message::{Command, Effects, Event, EventId, EventKind, Handshake, KeyValue, NodeId, Scope, SessionId};
+use plugnode::message::{
+    AckId, Command, Effects, Event, EventId, EventKind, Handshake, KeyValue, NodeId, Scope, SessionId, Write,
+};
 use plugnode::transport::{
     Commits, DeadLetter, Delivery, Inbox, IoNode, IoSession, Lease, Leases, Log, Outcome, Result, Revival, Transport,
     Verdict,
@@ -15,6 +18,13 @@ use crate::fault::{Fault, Turns};
 /// The events that are counted: one of `plugnode-check`, which asks its other questions until they are answered and learns
 /// nothing from their loss, and one of the benchmark.
 const COUNTED: [&str; 2] = ["n", "echo"];
+
+/// Keys of shared counters.
+const COUNTER: &str = "counter:";
+
+/// How much later a copy of a refused message comes. Its client has been told of the refusal by then: tests set
+/// `refuse-after-ms` to less.
+const LATE: Duration = Duration::from_secs(1);
 
 /// By what a ghost is known.
 const GHOST: &str = "ghost";
@@ -44,6 +54,7 @@ impl Transport for Broken {
             fault: self.fault,
             turns: self.turns.clone(),
             held: Mutex::default(),
+            refused: Mutex::default(),
         });
         Ok(IoSession { inbox, outbox })
     }
@@ -83,11 +94,16 @@ struct BrokenInbox {
     turns: Arc<Turns>,
     /// Messages that wait for what their client does next.
     held: Mutex<HashMap<SessionId, Event>>,
+    /// Messages that are refused whenever they are offered.
+    refused: Mutex<HashSet<AckId>>,
 }
 
 #[async_trait]
 impl Inbox for BrokenInbox {
     async fn ingest(&self, events: Vec<Event>) -> Result<Vec<Event>> {
+        if self.fault == Fault::TakeRefused {
+            return self.refuse_some(events).await;
+        }
         let events = events.into_iter().flat_map(|event| self.pass(event)).collect();
         self.whole.ingest(events).await
     }
@@ -98,6 +114,50 @@ impl Inbox for BrokenInbox {
 }
 
 impl BrokenInbox {
+    /// Refuses some messages, with all that their clients sent after them, and takes a copy of each later.
+    async fn refuse_some(&self, events: Vec<Event>) -> Result<Vec<Event>> {
+        let mut refused_clients = HashSet::new();
+        let (mut passed, mut refused) = (Vec::new(), Vec::new());
+        for event in &events {
+            let client = event.client.as_ref().map(|client| client.id.clone());
+            if refused_clients.contains(&client) || self.refuses(event) {
+                refused_clients.insert(client);
+                refused.push(event.clone());
+            } else {
+                passed.push(event.clone());
+            }
+        }
+        refused.extend(self.whole.ingest(passed).await?);
+        // In the order in which they were offered.
+        Ok(events.into_iter().filter(|event| refused.contains(event)).collect())
+    }
+
+    fn refuses(&self, event: &Event) -> bool {
+        let EventKind::Message {
+            event: name,
+            ack: Some(ack),
+            ..
+        } = &event.kind
+        else {
+            return false;
+        };
+        let mut refused = self.refused.lock().expect("nobody panics with it");
+        if refused.contains(ack) {
+            return true;
+        }
+        let is_hit = COUNTED.contains(&name.as_ref()) && self.turns.of_messages();
+        if is_hit {
+            refused.insert(ack.clone());
+            let (whole, copy) = (self.whole.clone(), event.clone());
+            tokio::spawn(async move {
+                tokio::time::sleep(LATE).await;
+                // Whatever comes of it: the transport may have ended.
+                let _ = whole.ingest(vec![copy]).await;
+            });
+        }
+        is_hit
+    }
+
     /// What comes of an event: itself, mostly.
     fn pass(&self, event: Event) -> Vec<Event> {
         if let Some(held) = self.release(&event) {
@@ -211,14 +271,13 @@ struct BrokenCommits {
 #[async_trait]
 impl Commits for BrokenCommits {
     async fn commit(&self, mut outcomes: Vec<Outcome>) -> Result<()> {
-        for outcome in &mut outcomes {
-            if let Outcome {
-                id,
-                verdict: Verdict::Done(effects),
-            } = outcome
-                && is_counted(effects)
-            {
-                self.spoil(*id, effects);
+        for Outcome { id, verdict } in &mut outcomes {
+            match verdict {
+                Verdict::Done(effects) if is_counted(effects) => self.spoil(*id, effects),
+                Verdict::Dead(_, commands) if self.fault == Fault::LoseFailure && self.turns.of_clients() => {
+                    commands.clear();
+                }
+                _ => {}
             }
         }
         self.whole.commit(outcomes).await
@@ -257,8 +316,24 @@ impl BrokenCommits {
             }
             Fault::WritesAlone => commands.clear(),
             Fault::CommandsAlone => effects.writes.clear(),
+            Fault::DoubleIncrement => {
+                let mut counters = effects.writes.iter_mut().filter(|write| write.key.starts_with(COUNTER));
+                if let Some(counter) = counters.next()
+                    && self.turns.of_clients()
+                {
+                    increment_again(counter);
+                }
+            }
             _ => {}
         }
+    }
+}
+
+/// Adds one more to what is written to a shared counter.
+fn increment_again(write: &mut Write) {
+    if let Some(value) = &write.value {
+        let value: u64 = serde_json::from_slice(value).expect("counters are numbers");
+        write.value = Some((value + 1).to_string().into());
     }
 }
 

@@ -40,11 +40,17 @@ pub(crate) enum Fault {
     LoseDisconnect,
     /// A disconnect is handled twice.
     DoubleDisconnect,
+    /// A message is refused, and a copy of it that comes late is handled.
+    TakeRefused,
+    /// An increment of a shared counter is done twice.
+    DoubleIncrement,
+    /// The acknowledgement of an event that failed for good is not sent.
+    LoseFailure,
 }
 
 impl Fault {
     /// Every one, with its name.
-    pub(crate) const ALL: [(&str, Self); 15] = [
+    pub(crate) const ALL: [(&str, Self); 18] = [
         ("lose-event", Self::LoseEvent),
         ("double-event", Self::DoubleEvent),
         ("swap-events", Self::SwapEvents),
@@ -60,6 +66,9 @@ impl Fault {
         ("double-connection", Self::DoubleConnection),
         ("lose-disconnect", Self::LoseDisconnect),
         ("double-disconnect", Self::DoubleDisconnect),
+        ("take-refused", Self::TakeRefused),
+        ("double-increment", Self::DoubleIncrement),
+        ("lose-failure", Self::LoseFailure),
     ];
 
     pub(crate) fn named(name: &str) -> Option<Self> {

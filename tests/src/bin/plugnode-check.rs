@@ -48,6 +48,15 @@ struct Arguments {
     /// Of all messages, the part that asks the handler to fail at the first attempt, such as 0.01; its log tells of each
     #[arg(long, default_value_t = 0.0)]
     trouble: f64,
+    /// Of all messages, the part that asks the handler to fail at every attempt, such as 0.01; each leaves a dead letter
+    #[arg(long, default_value_t = 0.0)]
+    failures: f64,
+    /// How many shared counters messages increment by a read, an addition and a write
+    #[arg(long, default_value_t = 0)]
+    counters: usize,
+    /// Have each message set an attribute of its client, which the client's next event must see
+    #[arg(long)]
+    attributes: bool,
     /// How many seconds to wait at the end for what is still on its way
     #[arg(long, default_value_t = 30.0)]
     patience: f64,
@@ -112,6 +121,9 @@ async fn run(arguments: &Arguments) -> Result<Report> {
         channel: arguments.channel,
         lifetime: (arguments.lifetime > 0.0).then(|| seconds(arguments.lifetime)),
         trouble: arguments.trouble,
+        failures: arguments.failures,
+        counters: arguments.counters.min(usize::from(u16::MAX)),
+        attributes: arguments.attributes,
         patience: seconds(arguments.patience),
         refuse_after: seconds(arguments.refuse_after),
         quiet: Duration::from_secs(1),

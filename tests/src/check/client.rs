@@ -25,6 +25,12 @@ const TO_PEER: f64 = 0.25;
 const WITH_BYTES: f64 = 0.05;
 /// Of those that ask for trouble, so many ask for a panic.
 const PANIC: f64 = 0.2;
+/// Of those that are to fail, so many ask for every attempt; the others become dead letters at once.
+const EVERY_ATTEMPT: f64 = 0.3;
+/// Of all messages, so many increment a shared counter,
+const INCREMENTING: f64 = 0.2;
+/// half of them the first one, which is always contended; and so many of them another one as well.
+const TWO_COUNTERS: f64 = 0.2;
 
 /// What the clients of a run share.
 pub(super) struct Fleet {
@@ -39,6 +45,8 @@ pub(super) struct Fleet {
     peers: RwLock<Vec<(u32, String)>>,
     stories: Mutex<Vec<(u32, Story)>>,
     releases: Mutex<BTreeMap<String, Answers>>,
+    /// How many clients are connected to each io-node, by its host and port.
+    connected: Mutex<BTreeMap<String, usize>>,
     /// Why a client could not connect the last time.
     pub(super) refusal: Mutex<Option<String>>,
 }
@@ -68,9 +76,11 @@ pub(super) async fn run(fleet: Arc<Fleet>, number: usize, mut phases: watch::Rec
         };
         match connected {
             Ok(socket) => {
+                fleet.count_connected(&target.authority, |count| count + 1);
                 let stayed = Client::new(&fleet, socket, channel, &mut random)
                     .tell(&mut phases)
                     .await;
+                fleet.count_connected(&target.authority, |count| count - 1);
                 if stayed {
                     return;
                 }
@@ -191,21 +201,63 @@ impl<'a> Client<'a> {
             false => None,
         };
         let bytes = self.random.chance(WITH_BYTES).then(|| bytes_of(number));
+        let increments = self.increments();
+        let trouble = self.trouble();
+        let names: Vec<String> = increments.iter().map(|counter| self.fleet.counter(*counter)).collect();
         self.story.sent.push(Sent {
             at: self.fleet.progress.now(),
             acked_at: None,
             asks,
             peer: peer.as_ref().map(|(index, _)| *index),
+            increments,
+            fails: matches!(trouble, Some("fail" | "reject")),
         });
         self.fleet.progress.has_sent();
-        let mut args = json!([number, peer.map(|(_, id)| id)]);
-        if bytes.is_none() && self.random.chance(self.fleet.settings.trouble) {
-            let trouble = if self.random.chance(PANIC) { "panic" } else { "retry" };
-            args = json!([args[0], args[1], null, trouble]);
-        }
+        let requests = json!({
+            "peer": peer.map(|(_, id)| id),
+            "trouble": trouble,
+            "increment": names,
+            "attribute": self.fleet.settings.attributes,
+        });
         self.socket
-            .emit("n", &args, asks.then_some(number), bytes.as_deref())
+            .emit(
+                "n",
+                &json!([number, requests]),
+                asks.then_some(number),
+                bytes.as_deref(),
+            )
             .await
+    }
+
+    /// The shared counters that the next message increments.
+    fn increments(&mut self) -> Vec<u16> {
+        let count = self.fleet.settings.counters;
+        if count == 0 || !self.random.chance(INCREMENTING) {
+            return Vec::new();
+        }
+        let first = match self.random.chance(0.5) {
+            true => 0,
+            false => self.random.below(count),
+        };
+        let mut counters = vec![first as u16];
+        let other = self.random.below(count);
+        if self.random.chance(TWO_COUNTERS) && other != first {
+            counters.push(other as u16);
+        }
+        counters
+    }
+
+    /// The trouble that the next message asks for.
+    fn trouble(&mut self) -> Option<&'static str> {
+        let settings = &self.fleet.settings;
+        if self.random.chance(settings.trouble) {
+            return Some(if self.random.chance(PANIC) { "panic" } else { "retry" });
+        }
+        if self.random.chance(settings.failures) {
+            let fails = self.random.chance(EVERY_ATTEMPT);
+            return Some(if fails { "fail" } else { "reject" });
+        }
+        None
     }
 
     fn hear(&mut self, packet: Packet) {
@@ -255,6 +307,11 @@ impl<'a> Client<'a> {
             self.settle(number);
             return self.note(self.index, number, 0, What::Refused, EventName::default());
         }
+        if answer["error"]["code"] == "failed" {
+            self.settle(number);
+            let event = event_name(answer["error"].get("event"));
+            return self.note(self.index, number, 0, What::Failed, event);
+        }
         self.fleet.progress.has_been_acked();
         let now = self.fleet.progress.now();
         if let Some(sent) = self.story.sent.get_mut((number as usize).wrapping_sub(1)) {
@@ -288,7 +345,7 @@ impl<'a> Client<'a> {
 
 impl Fleet {
     pub(super) fn new(settings: Settings, targets: Targets, progress: Arc<Progress>, run: String) -> Self {
-        let (names, peers, stories, releases, refusal) = Default::default();
+        let (names, peers, stories, releases, connected, refusal) = Default::default();
         Self {
             settings,
             targets,
@@ -298,8 +355,21 @@ impl Fleet {
             peers,
             stories,
             releases,
+            connected,
             refusal,
         }
+    }
+
+    /// The name of a shared counter.
+    fn counter(&self, number: u16) -> String {
+        format!("{}:{number}", self.run)
+    }
+
+    /// The names of all shared counters.
+    pub(super) fn counters(&self) -> Vec<String> {
+        (0..self.settings.counters)
+            .map(|number| self.counter(number as u16))
+            .collect()
     }
 
     /// The place of a client in the history.
@@ -312,6 +382,17 @@ impl Fleet {
         let peers = self.peers.read().expect(LOCK);
         let welcomed = peers.iter().map(|(_, id)| id.clone()).collect();
         (welcomed, self.names.read().expect(LOCK).keys().cloned().collect())
+    }
+
+    /// How many clients are connected to the io-node of this host and port.
+    pub(super) fn connected_to(&self, authority: &str) -> usize {
+        lock(&self.connected).get(authority).copied().unwrap_or_default()
+    }
+
+    fn count_connected(&self, authority: &str, change: impl FnOnce(usize) -> usize) {
+        let mut connected = lock(&self.connected);
+        let count = connected.entry(authority.to_owned()).or_default();
+        *count = change(*count);
     }
 
     /// All stories, in their places. Only when every client has ended.

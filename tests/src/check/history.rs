@@ -19,6 +19,8 @@ pub struct History {
     pub watches: Vec<Watch>,
     /// The releases that acknowledgements named.
     pub releases: BTreeMap<String, Answers>,
+    /// The values of the shared counters at the end. Counter N is at N.
+    pub counters: Vec<u64>,
 }
 
 /// The acknowledgements that named one release.
@@ -70,6 +72,10 @@ pub struct Sent {
     pub asks: bool,
     /// The other client that it was for.
     pub peer: Option<u32>,
+    /// The shared counters that it increments.
+    pub increments: Vec<u16>,
+    /// Whether the handler was asked to fail it at every attempt.
+    pub fails: bool,
 }
 
 /// Something that a client heard.
@@ -102,6 +108,8 @@ pub enum What {
     Ack,
     /// Acknowledged with a refusal: the cluster had too much to do.
     Refused,
+    /// Acknowledged with an error: the handler failed, and the event is a dead letter.
+    Failed,
     /// Not of a message: one of the channel went. Its number is [`Heard::LAST`].
     Gone,
 }
@@ -113,6 +121,11 @@ impl Heard {
     /// Whether it shows that a message took effect.
     pub fn is_of_effect(&self) -> bool {
         matches!(self.what, What::Direct | What::Peer | What::Broadcast | What::Ack)
+    }
+
+    /// Whether it is an acknowledgement that says that a message took no effect.
+    pub fn is_error(&self) -> bool {
+        matches!(self.what, What::Refused | What::Failed)
     }
 }
 
@@ -167,6 +180,8 @@ pub struct Record {
     pub repeated: Numbers,
     /// Numbers that came after a greater one.
     pub reordered: Numbers,
+    /// Messages that did not see the attributes that an earlier one had set; 0 stands for the disconnect.
+    pub stale: Numbers,
     /// The event that changed this last.
     pub event: String,
 }
@@ -222,6 +237,7 @@ impl What {
             Self::Broadcast => "broadcast",
             Self::Ack => "acknowledgement",
             Self::Refused => "refusal",
+            Self::Failed => "failure",
             Self::Gone => "disconnect",
         }
     }

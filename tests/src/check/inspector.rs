@@ -50,6 +50,28 @@ impl Inspector {
         Ok(records)
     }
 
+    /// The values of shared counters.
+    ///
+    /// # Errors
+    /// When the cluster does not answer before the deadline.
+    pub(super) async fn counters(&mut self, names: &[String], deadline: Instant) -> Result<Vec<u64>> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let answer = self.ask("counters", &json!([names]), deadline).await?;
+        let values: Vec<Option<u64>> =
+            serde_json::from_value(answer).context("the answer to `counters` is not that of the handler `recorder`")?;
+        Ok(values.into_iter().map(Option::unwrap_or_default).collect())
+    }
+
+    /// Deletes shared counters.
+    pub(super) async fn forget_counters(&mut self, names: &[String], deadline: Instant) -> Result<()> {
+        if !names.is_empty() {
+            self.ask("forget-counters", &json!([names]), deadline).await?;
+        }
+        Ok(())
+    }
+
     /// Deletes what is kept of these clients.
     pub(super) async fn forget(&mut self, ids: &[String], deadline: Instant) -> Result<()> {
         for batch in ids.chunks(BATCH) {

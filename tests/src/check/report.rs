@@ -96,7 +96,7 @@ impl Report {
         let violations = self.verdict.violations.iter().map(|violation| {
             json!({
                 "kind": violation.kind.word(),
-                "client": violation.client,
+                "subject": violation.subject,
                 "what": violation.what,
                 "times": violation.times,
                 "numbers": violation.numbers,
@@ -116,6 +116,7 @@ impl Report {
             "refused": tally.refused,
             "unknown": tally.unknown,
             "effects": tally.effects,
+            "increments": tally.increments,
             "heard": tally.heard,
             "found": found.collect::<Map<_, _>>(),
             "violations": violations.collect::<Vec<_>>(),
@@ -147,7 +148,11 @@ impl fmt::Display for Report {
             "messages      {} sent, {} acknowledged, {} refused, {} unknown (in flight when their client went)",
             tally.sent, tally.acked, tally.refused, tally.unknown
         )?;
-        writeln!(f, "effects       {}, heard {} times", tally.effects, tally.heard)?;
+        writeln!(
+            f,
+            "effects       {}, heard {} times; {} increments of shared counters",
+            tally.effects, tally.heard, tally.increments
+        )?;
         writeln!(
             f,
             "time          {:.1?} sending, {:.1?} until quiet; to an acknowledgement {:.1?} (median), {:.1?} (99 of 100), \
@@ -174,7 +179,7 @@ impl fmt::Display for Report {
                 writeln!(f, "  {violation}")?;
             }
             if all > WRITTEN {
-                writeln!(f, "  {}: {} clients more", kind.word(), all - WRITTEN)?;
+                writeln!(f, "  {}: {} more", kind.word(), all - WRITTEN)?;
             }
         }
         Ok(())

@@ -41,6 +41,12 @@ pub struct Settings {
     pub lifetime: Option<Duration>,
     /// Of all messages, the part that asks the handler to fail at the first attempt. Its log tells of each.
     pub trouble: f64,
+    /// Of all messages, the part that asks the handler to fail at every attempt.
+    pub failures: f64,
+    /// How many shared counters messages increment, by a read, an addition and a write.
+    pub counters: usize,
+    /// Whether each message sets an attribute of its client, which the client's next event must see.
+    pub attributes: bool,
     /// How long to wait at the end for what is still on its way, for disconnects, and for an answer of the cluster.
     pub patience: Duration,
     /// The cluster's `refuse-after-ms`: how long a message waits at least before it is refused.
@@ -63,6 +69,9 @@ impl Default for Settings {
             channel: 8,
             lifetime: Some(Duration::from_secs(10)),
             trouble: 0.0,
+            failures: 0.0,
+            counters: 0,
+            attributes: false,
             patience: Duration::from_secs(30),
             refuse_after: Duration::from_secs(10),
             quiet: Duration::from_secs(1),
@@ -154,6 +163,27 @@ impl Check {
         self.fleet.progress.clone()
     }
 
+    /// How many clients are connected to the io-node at this URL.
+    pub fn connected_to(&self, url: &str) -> usize {
+        let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
+        self.fleet.connected_to(authority.trim_end_matches('/'))
+    }
+
+    /// Lets clients stop and leave without a judgement. Returns whether every message of those that are connected at the end
+    /// was handled or refused.
+    pub async fn abandon(mut self) -> bool {
+        self.enter(Phase::Listening);
+        sleep(LOOK * 2).await;
+        let progress = self.fleet.progress.clone();
+        let settled = wait_until(self.fleet.settings.patience, || progress.outstanding() == 0).await;
+        self.enter(Phase::Leaving);
+        while self.clients.join_next().await.is_some() {}
+        self.watching.send_replace(Phase::Leaving);
+        while self.watchers.join_next().await.is_some() {}
+        self.inspector.end().await;
+        settled
+    }
+
     /// Lets clients stop, waits until all is quiet, asks the cluster, and judges.
     pub async fn finish(mut self) -> Report {
         let stopped_at = self.fleet.progress.now();
@@ -173,22 +203,27 @@ impl Check {
             stories: self.fleet.take_stories(),
             watches: Vec::new(),
             releases: self.fleet.take_releases(),
+            counters: Vec::new(),
         };
         let records = self.last_records(&history).await;
+        // Once every client has gone: nothing increments them any more.
+        let deadline = Instant::now() + patience;
+        let counters = self.inspector.counters(&self.fleet.counters(), deadline).await;
         self.watching.send_replace(Phase::Leaving);
         while let Some(watches) = self.watchers.join_next().await {
             history.watches.extend(watches.unwrap_or_default());
         }
 
-        let incomplete = match (open, records) {
-            (Ok(mut open), Ok(mut records)) => {
+        let incomplete = match (open, records, counters) {
+            (Ok(mut open), Ok(mut records), Ok(counters)) => {
+                history.counters = counters;
                 for story in &mut history.stories {
                     story.open_record = open.remove(&story.id);
                     story.record = records.remove(&story.id);
                 }
                 None
             }
-            (Err(error), _) | (_, Err(error)) => Some(format!("{error:#}")),
+            (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => Some(format!("{error:#}")),
         };
         self.clean_up(&history).await;
         Report::new(history, incomplete, all_is_quiet, stopped_at, settled_at)
@@ -239,6 +274,7 @@ impl Check {
         let ids: Vec<String> = history.stories.iter().map(|story| story.id.clone()).collect();
         let deadline = Instant::now() + Duration::from_secs(5);
         let _ = self.inspector.forget(&ids, deadline).await;
+        let _ = self.inspector.forget_counters(&self.fleet.counters(), deadline).await;
         self.inspector.end().await;
     }
 }

@@ -50,6 +50,8 @@ pub(super) enum Packet {
 /// Where to connect.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
+    /// Host and port of the io-node.
+    pub(super) authority: String,
     url: String,
     namespace: String,
 }
@@ -64,6 +66,7 @@ impl Target {
         };
         let path = path.trim_matches('/');
         Ok(Self {
+            authority: authority.to_owned(),
             url: format!("ws://{authority}/{path}/?EIO=4&transport=websocket"),
             namespace: namespace.to_owned(),
         })

@@ -1,6 +1,6 @@
 //! Which messages of a client took effect, by its record and by what anybody heard of them, and whether these should.
 
-use super::super::history::{History, Story, What};
+use super::super::history::{Heard, History, Story, What};
 use super::{Findings, Kind};
 
 /// What became of a client's messages; message N is at N - 1.
@@ -11,6 +11,8 @@ pub(super) struct Effects {
     pub(super) done: Vec<bool>,
     /// Messages of which nobody knows anything.
     pub(super) unknown: usize,
+    /// Up to this number the record does not tell which messages took effect.
+    pub(super) forgotten_to: u64,
 }
 
 /// Which messages of each client somebody heard anything of.
@@ -33,6 +35,7 @@ pub(super) fn judge(client: u32, story: &Story, heard: &[bool], findings: &mut F
         known: false,
         done: heard.to_vec(),
         unknown: 0,
+        forgotten_to: 0,
     };
     for number in &story.garbled {
         findings
@@ -57,6 +60,7 @@ pub(super) fn judge(client: u32, story: &Story, heard: &[bool], findings: &mut F
         return effects;
     }
     effects.known = true;
+    effects.forgotten_to = record.forgotten_to;
 
     let sent = story.sent.len() as u64;
     let mut written = vec![false; story.sent.len()];
@@ -122,22 +126,21 @@ pub(super) fn judge(client: u32, story: &Story, heard: &[bool], findings: &mut F
 
 /// Judges the messages that took no effect.
 fn undone(client: u32, story: &Story, forgotten_to: u64, effects: &mut Effects, findings: &mut Findings<'_>) {
-    let mut refused = vec![false; story.sent.len()];
-    let refusals = story.heard.iter().filter(|heard| heard.what == What::Refused);
-    for number in refusals.map(|heard| heard.number as usize) {
-        if let Some(refused) = refused.get_mut(number.wrapping_sub(1)) {
-            *refused = true;
+    let mut errors = vec![0; story.sent.len()];
+    for heard in story.heard.iter().filter(|heard| heard.is_error()) {
+        let number = heard.number as usize;
+        if let Some(errors) = errors.get_mut(number.wrapping_sub(1)) {
+            *errors += 1;
         }
         if effects.done.get(number.wrapping_sub(1)) == Some(&true) {
-            findings
-                .add(
-                    Kind::Unexpected,
-                    client,
-                    "a message was refused, and took effect all the same",
-                )
-                .number(number as u64);
+            let what = match heard.what {
+                What::Refused => "a message was refused, and took effect all the same",
+                _ => "a message was acknowledged as failed, and took effect all the same",
+            };
+            findings.add(Kind::Unexpected, client, what).number(number as u64);
         }
     }
+    failed(client, story, &errors, effects, findings);
     let left = story.record.as_ref().and_then(|record| record.reason.as_deref()) == Some("client-disconnect");
     // Everything before what was accepted was accepted, too: a connection is read in order.
     let accepted = match story.stayed() || left {
@@ -146,9 +149,13 @@ fn undone(client: u32, story: &Story, forgotten_to: u64, effects: &mut Effects, 
     };
     let gone = findings.history.watches.iter().flat_map(|watch| &watch.gone);
     let gone_at = gone.filter(|gone| gone.who == client).map(|gone| gone.at).min();
+    let refused = |number: u64| {
+        let mut refusals = story.heard.iter().filter(|heard| heard.what == What::Refused);
+        refusals.any(|heard| u64::from(heard.number) == number)
+    };
     for (number, sent) in (1..).zip(&story.sent) {
         let place = number as usize - 1;
-        if effects.done[place] || refused[place] {
+        if effects.done[place] || sent.fails || errors[place] > 0 && refused(number) {
             continue;
         }
         // Only those that ask are refused. Its disconnect came behind whatever had to wait.
@@ -160,6 +167,37 @@ fn undone(client: u32, story: &Story, forgotten_to: u64, effects: &mut Effects, 
                 .number(number);
         } else {
             effects.unknown += 1;
+        }
+    }
+}
+
+/// Judges the messages that the handler was asked to fail at every attempt.
+fn failed(client: u32, story: &Story, errors: &[u32], effects: &Effects, findings: &mut Findings<'_>) {
+    // Acknowledgements come in the order of the events.
+    let answered = story
+        .heard
+        .iter()
+        .filter(|heard| heard.from == client && heard.number < Heard::LAST);
+    let answered_to = match story.stayed() {
+        true => u64::MAX,
+        false => answered.map(|heard| heard.number.into()).max().unwrap_or_default(),
+    };
+    for (number, sent) in (1..).zip(&story.sent) {
+        let place = number as usize - 1;
+        if errors[place] > 1 {
+            findings
+                .add(Kind::Doubled, client, "an error was acknowledged twice")
+                .number(number);
+        }
+        if !sent.fails {
+            continue;
+        }
+        if effects.done[place] {
+            let what = "a message took effect that the handler failed";
+            findings.add(Kind::Unexpected, client, what).number(number);
+        } else if sent.asks && errors[place] == 0 && number <= answered_to {
+            let what = "a failed message was never acknowledged";
+            findings.add(Kind::Lost, client, what).number(number);
         }
     }
 }

@@ -30,7 +30,7 @@ pub(super) fn judge(history: &History, effects: &[Effects], evidence: &[Vec<bool
         for sender in senders_to.get(&client).into_iter().flatten() {
             by_sender.entry(*sender).or_default();
         }
-        for heard in story.heard.iter().filter(|heard| heard.what != What::Refused) {
+        for heard in story.heard.iter().filter(|heard| !heard.is_error()) {
             by_sender.entry(heard.from).or_default().push(*heard);
         }
         for (sender, heard) in by_sender {
@@ -200,7 +200,7 @@ fn counts_and_events(client: u32, story: &Story, effects: &Effects, findings: &m
         .heard
         .iter()
         .filter(|heard| heard.from == client && heard.number > 0);
-    for heard in own.filter(|heard| heard.what != What::Refused) {
+    for heard in own.filter(|heard| !heard.is_error()) {
         if !forgotten && ranks.get(heard.number as usize - 1) != Some(&heard.count) {
             let violation = findings.add(
                 Kind::HalfEffects,
@@ -227,7 +227,7 @@ fn lost(what: What) -> &'static str {
         What::Direct => "a message to itself never came",
         What::Peer => "a message to another client never came",
         What::Broadcast => "a broadcast was not heard by one who was there",
-        What::Ack | What::Refused => "an acknowledgement never came",
+        What::Ack | What::Refused | What::Failed => "an acknowledgement never came",
         What::Gone => "its channel was not told that it went",
     }
 }
@@ -238,7 +238,7 @@ fn twice(what: What) -> &'static str {
         What::Direct => "a message to itself came twice",
         What::Peer => "a message to another client came twice",
         What::Broadcast => "a broadcast was heard twice",
-        What::Ack | What::Refused => "an acknowledgement came twice",
+        What::Ack | What::Refused | What::Failed => "an acknowledgement came twice",
         What::Gone => "its channel was told twice that it went",
     }
 }
@@ -249,7 +249,7 @@ fn late(what: What) -> &'static str {
         What::Direct => "a message to itself came after a later one",
         What::Peer => "a message to another client came after a later one",
         What::Broadcast => "a broadcast was heard after a later message",
-        What::Ack | What::Refused => "an acknowledgement came after a later message",
+        What::Ack | What::Refused | What::Failed => "an acknowledgement came after a later message",
         What::Gone => "its channel was told too late that it went",
     }
 }

@@ -7,6 +7,7 @@
 mod disconnects;
 mod effects;
 mod heard;
+mod state;
 #[cfg(test)]
 mod tests;
 
@@ -27,13 +28,13 @@ pub struct Verdict {
     pub tally: Tally,
 }
 
-/// A promise that was broken to one client, in one way.
+/// A promise that was broken in one way, to one client or by one shared counter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
     /// Which promise.
     pub kind: Kind,
-    /// The client whose messages or events these were.
-    pub client: String,
+    /// `client ID`, whose messages or events these were, or `counter N`.
+    pub subject: String,
     /// In words.
     pub what: &'static str,
     /// How often.
@@ -61,6 +62,10 @@ pub enum Kind {
     HalfEffects,
     /// Something came that nobody should have got.
     Unexpected,
+    /// A shared counter is not the number of messages that incremented it.
+    Increments,
+    /// An event did not see the attributes of its client as an earlier event had set them.
+    Attributes,
 }
 
 /// How much was looked at.
@@ -78,6 +83,8 @@ pub struct Tally {
     pub unknown: usize,
     /// Messages that took effect.
     pub effects: usize,
+    /// Increments of shared counters.
+    pub increments: u64,
     /// How often anything was heard.
     pub heard: usize,
 }
@@ -92,6 +99,7 @@ pub fn judge(history: &History) -> Verdict {
     }
     heard::judge(history, &effects, &evidence, &mut findings);
     disconnects::judge(history, &mut findings);
+    state::judge(history, &effects, &mut findings);
     let mut tally = Tally::of(history);
     for effects in &effects {
         tally.unknown += effects.unknown;
@@ -113,13 +121,15 @@ impl Verdict {
 
 impl Kind {
     /// Every one.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Lost,
         Self::Doubled,
         Self::OutOfOrder,
         Self::Disconnects,
         Self::HalfEffects,
         Self::Unexpected,
+        Self::Increments,
+        Self::Attributes,
     ];
 
     /// The word for reports.
@@ -131,6 +141,8 @@ impl Kind {
             Self::Disconnects => "disconnects",
             Self::HalfEffects => "half effects",
             Self::Unexpected => "unexpected",
+            Self::Increments => "increments",
+            Self::Attributes => "attributes",
         }
     }
 }
@@ -149,6 +161,7 @@ impl Tally {
             refused: count(What::Refused),
             unknown: 0,
             effects: 0,
+            increments: history.counters.iter().sum(),
             heard: history.stories.iter().map(|story| story.heard.len()).sum(),
         }
     }
@@ -156,7 +169,7 @@ impl Tally {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: client {}: {}", self.kind.word(), self.client, self.what)?;
+        write!(f, "{}: {}: {}", self.kind.word(), self.subject, self.what)?;
         if self.times > 1 {
             write!(f, ", {} times", self.times)?;
         }
@@ -182,10 +195,17 @@ fn texts(list: &[impl fmt::Display]) -> Vec<String> {
     list.iter().map(ToString::to_string).collect()
 }
 
-/// Gathers violations: one for each client, kind and wording.
+/// Gathers violations: one for each subject, kind and wording.
 struct Findings<'a> {
     history: &'a History,
-    found: BTreeMap<(Kind, u32, &'static str), Violation>,
+    found: BTreeMap<(Kind, Subject, &'static str), Violation>,
+}
+
+/// The subject of a violation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Subject {
+    Client(u32),
+    Counter(usize),
 }
 
 impl<'a> Findings<'a> {
@@ -201,17 +221,32 @@ impl<'a> Findings<'a> {
         if times == 0 {
             return None;
         }
-        let violation = self.found.entry((kind, client, what)).or_insert_with(|| Violation {
+        let violation = self.violation(kind, Subject::Client(client), what);
+        violation.times += times as usize;
+        Some(violation)
+    }
+
+    /// Adds to a violation by a shared counter.
+    fn add_to_counter(&mut self, counter: usize, what: &'static str, times: u64) {
+        if times > 0 {
+            self.violation(Kind::Increments, Subject::Counter(counter), what).times += times as usize;
+        }
+    }
+
+    fn violation(&mut self, kind: Kind, subject: Subject, what: &'static str) -> &mut Violation {
+        let history = self.history;
+        self.found.entry((kind, subject, what)).or_insert_with(|| Violation {
             kind,
-            client: self.history.stories[client as usize].id.clone(),
+            subject: match subject {
+                Subject::Client(client) => format!("client {}", history.stories[client as usize].id),
+                Subject::Counter(counter) => format!("counter {counter}"),
+            },
             what,
             times: 0,
             numbers: Vec::new(),
             events: Vec::new(),
             others: Vec::new(),
-        });
-        violation.times += times as usize;
-        Some(violation)
+        })
     }
 
     /// Adds to a violation.
@@ -221,7 +256,7 @@ impl<'a> Findings<'a> {
 
     /// Whether anything was found with this client's messages.
     fn any(&self, client: u32) -> bool {
-        self.found.keys().any(|(_, found, _)| *found == client)
+        self.found.keys().any(|(_, found, _)| *found == Subject::Client(client))
     }
 }
 
@@ -241,7 +276,8 @@ impl Violation {
     }
 
     fn other(&mut self, client: &str) -> &mut Self {
-        if client != self.client && self.others.len() < NAMED && !self.others.iter().any(|other| other == client) {
+        let is_subject = self.subject.strip_prefix("client ") == Some(client);
+        if !is_subject && self.others.len() < NAMED && !self.others.iter().any(|other| other == client) {
             self.others.push(client.to_owned());
         }
         self

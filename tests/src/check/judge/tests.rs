@@ -31,6 +31,7 @@ fn history() -> History {
             acked_at: asks.then_some(at + 50),
             asks,
             peer,
+            ..Default::default()
         });
         ada.heard.push(heard(ADA, number, What::Direct));
         if peer.is_some() {
@@ -500,4 +501,83 @@ fn what_was_for_others_is_unexpected() {
     let record = history.ada_record();
     (record.last, record.count, record.sum) = (7, 7, 28);
     only(Kind::Unexpected, &history);
+}
+
+#[test]
+fn lost_and_doubled_increments_are_told() {
+    let mut history = history();
+    for number in [2, 3, 5] {
+        history.ada().sent[number - 1].increments = vec![0, 1];
+    }
+    history.ada().sent[5].increments = vec![1];
+    history.counters = vec![3, 4];
+    assert_eq!(clean(&history).tally.increments, 7);
+    history.counters = vec![1, 4];
+    let verdict = only(Kind::Increments, &history);
+    let violation = &verdict.violations[0];
+    assert_eq!((violation.subject.as_str(), violation.times), ("counter 0", 2));
+    history.counters = vec![3, 5];
+    assert_eq!(only(Kind::Increments, &history).violations[0].subject, "counter 1");
+}
+
+#[test]
+fn messages_without_effect_increment_nothing() {
+    let mut history = history();
+    history.ada().ended = Ended::Lost("gone".into());
+    history.ada_record().reason = Some("transport-close".into());
+    history.ada().sent[5].increments = vec![0];
+    history.unwrite(6);
+    history.silence(6);
+    history.counters = vec![0];
+    clean(&history);
+    history.counters = vec![1];
+    only(Kind::Increments, &history);
+}
+
+#[test]
+fn stale_attributes_are_told() {
+    let mut history = history();
+    history.ada_record().stale = Numbers {
+        count: 2,
+        first: vec![3, 0],
+    };
+    let verdict = only(Kind::Attributes, &history);
+    assert_eq!(verdict.times(Kind::Attributes), 2);
+    assert_eq!(verdict.violations[0].numbers, [3, 0]);
+}
+
+#[test]
+fn failed_messages_are_acknowledged_once_without_effect() {
+    let mut history = history();
+    history.ada().sent[4].fails = true;
+    let took_effect = only(Kind::Unexpected, &history);
+    assert_eq!(took_effect.violations[0].numbers, [5]);
+    history.unwrite(5);
+    history.silence(5);
+    history.recount(5);
+    assert_eq!(only(Kind::Lost, &history).violations[0].numbers, [5]);
+    let failure = Heard {
+        count: 0,
+        ..heard(ADA, 5, What::Failed)
+    };
+    history.ada().heard.push(failure);
+    clean(&history);
+    history.ada().heard.push(failure);
+    only(Kind::Doubled, &history);
+    // One that was to succeed.
+    history.ada().heard.pop();
+    history.ada().sent[4].fails = false;
+    only(Kind::Lost, &history);
+}
+
+#[test]
+fn failures_need_not_be_heard_by_one_who_went() {
+    let mut history = history();
+    history.unwrite(6);
+    history.silence(6);
+    history.ada().sent[5].fails = true;
+    history.ada().ended = Ended::Lost("gone".into());
+    clean(&history);
+    history.ada().ended = Ended::Stayed;
+    only(Kind::Lost, &history);
 }

@@ -1,0 +1,43 @@
+//! The state that handlers remember: shared counters, and attributes of clients.
+
+use super::super::history::History;
+use super::effects::Effects;
+use super::{Findings, Kind};
+
+/// Judges counters and attributes.
+pub(super) fn judge(history: &History, effects: &[Effects], findings: &mut Findings<'_>) {
+    for (counter, value) in history.counters.iter().enumerate() {
+        let (least, most) = increments(history, effects, counter as u16);
+        let lost = least.saturating_sub(*value);
+        findings.add_to_counter(counter, "increments were lost", lost);
+        findings.add_to_counter(counter, "more increments than messages", value.saturating_sub(most));
+    }
+    for (client, story) in (0..).zip(&history.stories) {
+        let Some(record) = &story.record else { continue };
+        let what = "an event did not see the attributes that an earlier one had set (0 stands for the disconnect)";
+        if let Some(violation) = findings.add_times(Kind::Attributes, client, what, record.stale.count) {
+            for number in &record.stale.first {
+                violation.number(*number);
+            }
+        }
+    }
+}
+
+/// How often a counter was incremented, at the least and at the most.
+fn increments(history: &History, effects: &[Effects], counter: u16) -> (u64, u64) {
+    let (mut least, mut most) = (0, 0);
+    for (story, effects) in history.stories.iter().zip(effects) {
+        for (number, (sent, done)) in (1..).zip(story.sent.iter().zip(&effects.done)) {
+            if *done && sent.increments.contains(&counter) {
+                most += 1;
+                least += u64::from(number > effects.forgotten_to);
+            }
+        }
+        // Messages that took effect again are another matter, and told already.
+        most += story
+            .record
+            .as_ref()
+            .map_or(0, |record| u64::from(record.repeated.count));
+    }
+    (least, most)
+}
