@@ -1,0 +1,186 @@
+//! A packet that is to be sent: encoded once, for any number of sessions.
+//!
+//! Nearly all clients have websockets, so a text is kept as the frame that it will be there; the answer to a poll takes
+//! the text out of it.
+
+use bytes::{BufMut, Bytes};
+
+use crate::Version;
+use crate::frame;
+
+/// The type of a message, in front of its text.
+const MESSAGE: u8 = b'4';
+/// The type of a binary message of protocol 3.
+const BINARY_MESSAGE_V3: u8 = 4;
+/// Room in front of a text: for the header of its frame and its packet type.
+const HEAD: &str = "\0\0\0\0\0\0\0\0\0\x004";
+const _: () = assert!(HEAD.len() == frame::MAX_HEADER + 1);
+
+/// What a packet costs in a queue besides its bytes.
+pub(crate) const OVERHEAD: usize = 64;
+
+/// A packet, encoded. Clones share its bytes.
+#[derive(Debug, Clone)]
+pub struct Packet(Kind);
+
+#[derive(Debug, Clone)]
+enum Kind {
+    /// The websocket frame of a text; its payload begins with the packet type.
+    Text(Bytes),
+    /// The head of a binary frame of protocol 4, and the data that follow it.
+    Binary { head: Bytes, data: Bytes },
+}
+
+impl Packet {
+    pub(crate) const CLOSE: Self = Self::control(b"\x81\x011");
+    pub(crate) const PING: Self = Self::control(b"\x81\x012");
+    pub(crate) const PONG: Self = Self::control(b"\x81\x013");
+    pub(crate) const NOOP: Self = Self::control(b"\x81\x016");
+
+    /// A message that is a text.
+    pub fn text(text: &str) -> Self {
+        Self::write_text(|mut buffer| {
+            buffer.push_str(text);
+            buffer
+        })
+    }
+
+    /// A message that is a text, which is appended to what `write` is given. So it is copied nowhere.
+    ///
+    /// # Panics
+    /// When what `write` was given is not the beginning of what it returns.
+    pub fn write_text(write: impl FnOnce(String) -> String) -> Self {
+        let mut buffer = String::with_capacity(128);
+        buffer.push_str(HEAD);
+        let text = write(buffer);
+        assert!(text.starts_with(HEAD), "the text is appended to what was given");
+        Self(Kind::Text(frame::text_in_place(text.into_bytes())))
+    }
+
+    /// A message that is binary data.
+    pub fn binary(data: impl Into<Bytes>) -> Self {
+        let data = data.into();
+        let head = frame::binary_head(&[], data.len());
+        Self(Kind::Binary { head, data })
+    }
+
+    /// The packet that opens a session.
+    pub(crate) fn open(json: &str) -> Self {
+        Self(Kind::Text(frame::text(&[b"0", json.as_bytes()].concat())))
+    }
+
+    /// The answer to the probe of an upgrade.
+    pub(crate) fn probe_answer() -> Self {
+        Self(Kind::Text(Bytes::from_static(b"\x81\x063probe")))
+    }
+
+    const fn control(frame: &'static [u8]) -> Self {
+        Self(Kind::Text(Bytes::from_static(frame)))
+    }
+
+    /// Bytes of its content, without what a transport adds.
+    pub fn size(&self) -> usize {
+        match &self.0 {
+            Kind::Text(frame) => frame.len() - frame::header_length(frame) - 1,
+            Kind::Binary { data, .. } => data.len(),
+        }
+    }
+
+    /// What it costs in a queue.
+    pub(crate) fn cost(&self) -> usize {
+        OVERHEAD + self.size()
+    }
+
+    pub(crate) fn content(&self) -> Content<'_> {
+        match &self.0 {
+            Kind::Text(frame) => Content::Text(&frame[frame::header_length(frame)..]),
+            Kind::Binary { data, .. } => Content::Binary(data),
+        }
+    }
+
+    /// Gives the parts of its websocket frame, one after the other.
+    pub(crate) fn into_frames(self, version: Version, base64: bool, mut write: impl FnMut(Bytes)) {
+        match (self.0, version) {
+            (Kind::Text(frame), _) => write(frame),
+            (Kind::Binary { data, .. }, version) if base64 => {
+                let mut text = Vec::with_capacity(base64_length(version, data.len()));
+                put_base64(version, &data, &mut text);
+                write(frame::text(&text));
+            }
+            (Kind::Binary { head, data }, Version::V4) => {
+                write(head);
+                if !data.is_empty() {
+                    write(data);
+                }
+            }
+            (Kind::Binary { data, .. }, Version::V3) => {
+                write(frame::binary_head(&[BINARY_MESSAGE_V3], data.len()));
+                if !data.is_empty() {
+                    write(data);
+                }
+            }
+        }
+    }
+}
+
+/// A packet as a payload carries it.
+pub(crate) enum Content<'a> {
+    /// A text, behind its packet type.
+    Text(&'a [u8]),
+    /// The data of a binary message.
+    Binary(&'a [u8]),
+}
+
+/// Writes a binary message as text.
+pub(crate) fn put_base64(version: Version, data: &[u8], to: &mut Vec<u8>) {
+    use base64::Engine as _;
+    to.put_u8(b'b');
+    if version == Version::V3 {
+        to.put_u8(MESSAGE);
+    }
+    let start = to.len();
+    let length = data.len().div_ceil(3) * 4;
+    to.resize(start + length, 0);
+    base64::engine::general_purpose::STANDARD
+        .encode_slice(data, &mut to[start..])
+        .expect("there is room for it");
+}
+
+/// Bytes of a binary message as text.
+pub(crate) fn base64_length(version: Version, data: usize) -> usize {
+    let prefix = match version {
+        Version::V3 => 2,
+        Version::V4 => 1,
+    };
+    prefix + data.div_ceil(3) * 4
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frames(packet: &Packet, version: Version, base64: bool) -> Vec<u8> {
+        let mut written = Vec::new();
+        packet
+            .clone()
+            .into_frames(version, base64, |part| written.extend_from_slice(&part));
+        written
+    }
+
+    #[test]
+    fn packet_becomes_frame_of_each_protocol() {
+        let text = Packet::text("2[\"ü\"]");
+        let binary = Packet::binary(&b"\x01\x02\x03"[..]);
+        for version in [Version::V3, Version::V4] {
+            assert_eq!(frames(&text, version, false), b"\x81\x0842[\"\xc3\xbc\"]");
+        }
+        assert_eq!(text.size(), 7);
+        assert_eq!(frames(&binary, Version::V4, false), b"\x82\x03\x01\x02\x03");
+        assert_eq!(frames(&binary, Version::V3, false), b"\x82\x04\x04\x01\x02\x03");
+        assert_eq!(frames(&binary, Version::V4, true), b"\x81\x05bAQID");
+        assert_eq!(frames(&binary, Version::V3, true), b"\x81\x06b4AQID");
+        let empty = Packet::binary(Bytes::new());
+        assert_eq!(frames(&empty, Version::V4, false), b"\x82\0");
+        assert_eq!(frames(&empty, Version::V3, false), b"\x82\x01\x04");
+    }
+}

@@ -1,0 +1,457 @@
+//! Sessions that poll.
+
+use std::time::Duration;
+
+use engine_io::{CloseReason, Message, Packet, SendError, Settings};
+use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
+
+use crate::fixture::*;
+
+#[tokio::test]
+async fn session_opens_and_echoes() {
+    let fixture = Fixture::echo().await;
+    let reply = fixture.http("GET", "EIO=4&transport=polling", b"").await;
+    assert!(reply.head.contains("cache-control: no-store"), "{}", reply.head);
+    assert!(
+        reply.head.contains("content-type: text/plain; charset=utf-8"),
+        "{}",
+        reply.head
+    );
+    let open: serde_json::Value = serde_json::from_str(reply.text().strip_prefix('0').unwrap()).unwrap();
+    let expected = serde_json::json!({
+        "sid": open["sid"], "upgrades": ["websocket"], "pingInterval": 20_000, "pingTimeout": 20_000, "maxPayload": 100_000
+    });
+    assert_eq!(open, expected);
+    assert_eq!(open["sid"].as_str().unwrap().len(), 20);
+    let polling = Polling::open(&fixture).await;
+    let reply = polling.post("4a\x1ebAQID\x1e4ü").await;
+    assert_eq!((reply.status, reply.text().as_str()), (200, "ok"));
+    assert!(reply.head.contains("cache-control: no-store"), "{}", reply.head);
+    let reply = polling.poll().await;
+    assert!(reply.head.contains("cache-control: no-store"), "{}", reply.head);
+    assert_eq!(reply.text(), "4a\x1ebAQID\x1e4ü");
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn wrong_requests_get_codes_of_node() {
+    let fixture = Fixture::echo().await;
+    let polling = Polling::open(&fixture).await;
+    let websocket = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    for (method, query, headers, status, body) in [
+        ("GET", "EIO=4", "", 400, r#"{"code":0,"message":"Transport unknown"}"#),
+        (
+            "GET",
+            "EIO=4&transport=polling&sid=a",
+            "",
+            400,
+            r#"{"code":1,"message":"Session ID unknown"}"#,
+        ),
+        (
+            "POST",
+            "EIO=4&transport=polling&sid=a",
+            "",
+            400,
+            r#"{"code":1,"message":"Session ID unknown"}"#,
+        ),
+        (
+            "GET",
+            "EIO=4&transport=websocket&sid=a",
+            websocket,
+            400,
+            r#"{"code":1,"message":"Session ID unknown"}"#,
+        ),
+        (
+            "POST",
+            "EIO=4&transport=polling",
+            "",
+            400,
+            r#"{"code":2,"message":"Bad handshake method"}"#,
+        ),
+        (
+            "GET",
+            "EIO=4&transport=websocket",
+            "",
+            400,
+            r#"{"code":3,"message":"Bad request"}"#,
+        ),
+        (
+            "GET",
+            "EIO=5&transport=polling",
+            "",
+            400,
+            r#"{"code":5,"message":"Unsupported protocol version"}"#,
+        ),
+        (
+            "GET",
+            "transport=polling",
+            "",
+            400,
+            r#"{"code":5,"message":"Unsupported protocol version"}"#,
+        ),
+    ] {
+        let reply = fixture.http_with(method, query, headers, b"").await;
+        assert_eq!(
+            (reply.status, reply.text().as_str()),
+            (status, body),
+            "{method} {query}"
+        );
+        assert!(reply.head.contains("content-type: application/json"), "{}", reply.head);
+    }
+    let other = format!("EIO=3&transport=polling&sid={}", polling.sid);
+    assert_eq!(
+        fixture.http("GET", &other, b"").await.text(),
+        r#"{"code":3,"message":"Bad request"}"#
+    );
+    fixture.stop().await;
+    let ways = Ways {
+        refuses: true,
+        ..Ways::default()
+    };
+    let fixture = Fixture::start(ways, settings()).await;
+    let reply = fixture.http("GET", "EIO=4&transport=polling", b"").await;
+    assert_eq!(
+        (reply.status, reply.text().as_str()),
+        (403, r#"{"code":4,"message":"not you"}"#)
+    );
+    assert_eq!(
+        Client::try_connect(&fixture, "EIO=4&transport=websocket").await.err(),
+        Some(403)
+    );
+    assert!(fixture.engine.sessions().is_empty());
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn second_poll_closes_session() {
+    let mut fixture = Fixture::quiet(settings()).await;
+    let polling = Polling::open(&fixture).await;
+    let query = polling.query();
+    let mut first = fixture.begin("GET", &query, "", b"").await;
+    // It waits when the session can send it something at once.
+    let second = loop {
+        let reply = fixture.http("GET", &query, b"").await;
+        if reply.status == 400 {
+            break reply;
+        }
+    };
+    assert_eq!(second.text(), "");
+    let first = Fixture::reply(&mut first).await;
+    assert_eq!((first.status, first.text().as_str()), (200, "1"));
+    fixture.opened().await;
+    assert_eq!(fixture.closed().await, CloseReason::TransportError);
+    assert_eq!(
+        fixture.http("GET", &query, b"").await.text(),
+        r#"{"code":1,"message":"Session ID unknown"}"#
+    );
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn second_post_closes_session() {
+    let mut fixture = Fixture::quiet(settings()).await;
+    let query = Polling::open(&fixture).await.query();
+    let session = fixture.opened().await;
+    session.pause();
+    let mut first = fixture.begin("POST", &query, "", b"4a").await;
+    // Whichever comes second.
+    let second = fixture.http("POST", &query, b"4b").await;
+    assert_eq!(second.status, 400);
+    assert_eq!(Fixture::reply(&mut first).await.status, 400);
+    assert_eq!(fixture.closed().await, CloseReason::TransportError);
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn close_packet_answers_waiting_poll_by_noop() {
+    let mut fixture = Fixture::quiet(settings()).await;
+    let query = Polling::open(&fixture).await.query();
+    let mut poll = fixture.begin("GET", &query, "", b"").await;
+    fixture.opened().await;
+    waits(&fixture, &query).await;
+    assert_eq!(fixture.http("POST", &query, b"1").await.text(), "ok");
+    let poll = Fixture::reply(&mut poll).await;
+    assert_eq!((poll.status, poll.text().as_str()), (200, "6"));
+    assert_eq!(fixture.closed().await, CloseReason::Client);
+    assert_eq!(fixture.http("GET", &query, b"").await.status, 400);
+    fixture.stop().await;
+}
+
+/// Waits until the poll of a session waits: then it takes a volatile packet, which no other does.
+async fn waits(fixture: &Fixture, query: &str) {
+    let sid = query.split("sid=").nth(1).unwrap();
+    let session = fixture.engine.session(sid).unwrap();
+    let waiting = async {
+        while !session.send_volatile([]).unwrap() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(SOON, waiting).await.unwrap();
+}
+
+#[tokio::test]
+async fn application_closes_after_what_it_sent() {
+    let mut fixture = Fixture::quiet(settings()).await;
+    let query = Polling::open(&fixture).await.query();
+    let session = fixture.opened().await;
+    // More than one answer holds.
+    for text in ["a".repeat(60_000), "b".repeat(60_000)] {
+        session.send([Packet::text(&text)]).unwrap();
+    }
+    session.close();
+    assert_eq!(session.send([Packet::text("late")]), Err(SendError::Closed));
+    assert_eq!(fixture.closed().await, CloseReason::Server);
+    assert_eq!(fixture.http("GET", &query, b"").await.body.len(), 60_001);
+    let last = fixture.http("GET", &query, b"").await.text();
+    assert!(last.starts_with("4b") && last.ends_with("b\x1e1"), "{}", last.len());
+    fixture.stop().await;
+    // A poll that comes after the end, and one that waits for it.
+    let mut fixture = Fixture::quiet(settings()).await;
+    let query = Polling::open(&fixture).await.query();
+    fixture.opened().await.close();
+    fixture.closed().await;
+    assert_eq!(fixture.http("GET", &query, b"").await.text(), "6\x1e1");
+    let query = Polling::open(&fixture).await.query();
+    let session = fixture.opened().await;
+    let mut poll = fixture.begin("GET", &query, "", b"").await;
+    waits(&fixture, &query).await;
+    session.close();
+    assert_eq!(Fixture::reply(&mut poll).await.text(), "1");
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn broken_payload_closes_session() {
+    let mut fixture = Fixture::quiet(settings()).await;
+    for body in ["abc", "", "4a\x1e9", "2"] {
+        let query = Polling::open(&fixture).await.query();
+        fixture.opened().await;
+        assert_eq!(
+            fixture.http("POST", &query, body.as_bytes()).await.status,
+            400,
+            "{body}"
+        );
+        assert_eq!(fixture.closed().await, CloseReason::ParseError);
+        assert_eq!(fixture.http("GET", &query, b"").await.status, 400);
+    }
+    let query = Polling::open(&fixture).await.query();
+    let binary = "content-type: application/octet-stream\r\n";
+    assert_eq!(fixture.http_with("POST", &query, binary, b"4a").await.status, 400);
+    assert_eq!(fixture.closed().await, CloseReason::TransportError);
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn abandoned_poll_closes_session() {
+    let mut fixture = Fixture::quiet(settings()).await;
+    let query = Polling::open(&fixture).await.query();
+    fixture.opened().await;
+    let poll = fixture.begin("GET", &query, "", b"").await;
+    waits(&fixture, &query).await;
+    drop(poll);
+    assert_eq!(fixture.closed().await, CloseReason::TransportError);
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn cut_off_post_closes_session() {
+    let mut fixture = Fixture::quiet(settings()).await;
+    let query = Polling::open(&fixture).await.query();
+    fixture.opened().await;
+    let mut post = fixture.begin("POST", &query, "x-a: b\r\n", b"").await;
+    post.shutdown().await.unwrap();
+    drop(post);
+    // An empty body is no payload.
+    assert_eq!(fixture.closed().await, CloseReason::ParseError);
+    let query = Polling::open(&fixture).await.query();
+    fixture.opened().await;
+    let mut tcp = tokio::net::TcpStream::connect(fixture.address).await.unwrap();
+    let head = format!("POST /engine.io/?{query} HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\n4abc");
+    tcp.write_all(head.as_bytes()).await.unwrap();
+    drop(tcp);
+    assert_eq!(fixture.closed().await, CloseReason::TransportError);
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn large_post_is_taken_at_pace_of_application() {
+    let mut fixture = Fixture::quiet(settings()).await;
+    let query = Polling::open(&fixture).await.query();
+    let session = fixture.opened().await;
+    let body: Vec<String> = (0..10_000).map(|number| format!("4{number}")).collect();
+    session.pause();
+    let mut post = fixture.begin("POST", &query, "", body.join("\x1e").as_bytes()).await;
+    // While it waits, the session goes on otherwise.
+    session.send([Packet::text("hi")]).unwrap();
+    assert_eq!(fixture.http("GET", &query, b"").await.text(), "4hi");
+    fixture.heard_nothing();
+    session.resume();
+    for number in 0..10_000 {
+        assert_eq!(fixture.message().await, number.to_string());
+    }
+    assert_eq!(Fixture::reply(&mut post).await.status, 200);
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn post_is_taken_whole_when_its_connection_ends() {
+    let mut fixture = Fixture::quiet(settings()).await;
+    let query = Polling::open(&fixture).await.query();
+    let session = fixture.opened().await;
+    let post = fixture.begin("POST", &query, "", b"4pause\x1e4a\x1e4b").await;
+    assert_eq!(fixture.message().await, "pause");
+    drop(post);
+    session.resume();
+    assert_eq!(fixture.message().await, "a");
+    assert_eq!(fixture.message().await, "b");
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn burst_is_answered_in_bounded_polls() {
+    let fixture = Fixture::echo().await;
+    let polling = Polling::open(&fixture).await;
+    let bodies: Vec<Vec<String>> = (0..4)
+        .map(|part| (0..2_048).map(|number| format!("4{}", part * 2_048 + number)).collect())
+        .collect();
+    for body in &bodies {
+        assert_eq!(polling.post(body.join("\x1e")).await.status, 200);
+    }
+    assert_eq!(polling.poll_until("48191").await, bodies.concat());
+    let large: Vec<String> = ["x", "y", "z"].iter().map(|text| text.repeat(60_000)).collect();
+    for text in &large {
+        polling.post(format!("4{text}")).await;
+    }
+    for text in &large {
+        assert_eq!(polling.poll().await.text()[1..], *text);
+    }
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn body_over_max_payload_is_refused() {
+    let fixture = Fixture::echo().await;
+    let polling = Polling::open(&fixture).await;
+    assert_eq!(polling.post("4".repeat(100_001)).await.status, 413);
+    let chunked = format!(
+        "POST /engine.io/?{} HTTP/1.1\r\nhost: a\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n",
+        polling.query()
+    );
+    let mut tcp = tokio::net::TcpStream::connect(fixture.address).await.unwrap();
+    tcp.write_all(chunked.as_bytes()).await.unwrap();
+    for _ in 0..2 {
+        let _ = tcp
+            .write_all(format!("ffff\r\n{}\r\n", "4".repeat(0xffff)).as_bytes())
+            .await;
+    }
+    assert_eq!(Fixture::reply(&mut tcp).await.status, 413);
+    // As with Node's server, the session goes on.
+    assert_eq!(polling.post("4a").await.status, 200);
+    assert_eq!(polling.poll().await.text(), "4a");
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn slow_body_ends_and_steady_one_does_not() {
+    let settings = Settings {
+        body_timeout: Duration::from_millis(300),
+        ..settings()
+    };
+    let mut fixture = Fixture::quiet(settings).await;
+    let query = Polling::open(&fixture).await.query();
+    fixture.opened().await;
+    let begin = async |length: usize| {
+        let mut tcp = tokio::net::TcpStream::connect(fixture.address).await.unwrap();
+        let head = format!(
+            "POST /engine.io/?{query} HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
+        );
+        tcp.write_all(head.as_bytes()).await.unwrap();
+        tcp
+    };
+    let mut steady = begin(40_000).await;
+    for _ in 0..10 {
+        steady.write_all(&[b'4'; 4_000]).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(60)).await;
+    }
+    assert_eq!(Fixture::reply(&mut steady).await.status, 200);
+    let mut slow = begin(40_000).await;
+    slow.write_all(b"4").await.unwrap();
+    assert_eq!(Fixture::reply(&mut slow).await.status, 408);
+    assert_eq!(fixture.closed().await, CloseReason::TransportError);
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn silent_client_is_lost() {
+    let settings = Settings {
+        ping_interval: Duration::from_millis(200),
+        ping_timeout: Duration::from_millis(200),
+        ..settings()
+    };
+    let mut fixture = Fixture::quiet(settings).await;
+    {
+        let polling = Polling::open(&fixture).await;
+        for _ in 0..3 {
+            assert_eq!(polling.poll().await.text(), "2");
+            assert_eq!(polling.post("3").await.text(), "ok");
+        }
+        assert_eq!(polling.poll().await.text(), "2");
+        assert_eq!(polling.poll().await.text(), "1");
+    }
+    assert_eq!(fixture.closed().await, CloseReason::PingTimeout);
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn shutdown_answers_waiting_poll() {
+    let mut fixture = Fixture::quiet(settings()).await;
+    let query = Polling::open(&fixture).await.query();
+    fixture.opened().await;
+    let mut poll = fixture.begin("GET", &query, "", b"").await;
+    waits(&fixture, &query).await;
+    timeout(SOON, fixture.engine.shutdown()).await.unwrap();
+    assert_eq!(Fixture::reply(&mut poll).await.text(), "1");
+    assert_eq!(fixture.closed().await, CloseReason::Shutdown);
+    assert_eq!(fixture.http("GET", "EIO=4&transport=polling", b"").await.status, 403);
+}
+
+#[tokio::test]
+async fn volatile_packets_need_waiting_poll() {
+    let mut fixture = Fixture::quiet(settings()).await;
+    let query = Polling::open(&fixture).await.query();
+    let session = fixture.opened().await;
+    assert_eq!(session.send_volatile([Packet::text("lost")]), Ok(false));
+    let mut poll = fixture.begin("GET", &query, "", b"").await;
+    waits(&fixture, &query).await;
+    assert_eq!(session.send_volatile([Packet::text("heard")]), Ok(true));
+    assert_eq!(Fixture::reply(&mut poll).await.text(), "4heard");
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn opening_request_is_kept() {
+    let mut fixture = Fixture::quiet(settings()).await;
+    fixture
+        .http_with("GET", "EIO=4&transport=polling&a=b", "cookie: c\r\n", b"")
+        .await;
+    let session = fixture.opened().await;
+    let opening = session.opening();
+    assert_eq!(opening.query(), "EIO=4&transport=polling&a=b");
+    assert!(opening.headers().any(|header| header == ("cookie", "c")));
+    assert!(opening.peer().unwrap().ip().is_loopback());
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn binary_message_arrives_as_such() {
+    let mut fixture = Fixture::quiet(settings()).await;
+    let query = Polling::open(&fixture).await.query();
+    fixture.opened().await;
+    fixture.http("POST", &query, b"bAQIDBA==").await;
+    match fixture.hear().await {
+        Heard::Message(Message::Binary(data)) => assert_eq!(data, &[1, 2, 3, 4][..]),
+        other => panic!("{other:?}"),
+    }
+    fixture.stop().await;
+}
