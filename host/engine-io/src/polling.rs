@@ -52,6 +52,7 @@ pub(crate) async fn poll(session: Session, base64: bool) -> Response<Body> {
             answer::status(StatusCode::BAD_REQUEST)
         }
         Answer::Moved => Refusal::BadRequest.answer(),
+        Answer::Gone => Refusal::SessionUnknown.answer(),
     }
 }
 

@@ -147,6 +147,15 @@ pub(crate) enum Answer {
     Overlap,
     /// The session goes by a websocket.
     Moved,
+    /// The session has ended, and another poll was told.
+    Gone,
+}
+
+impl Phase {
+    /// Whether a poll is to be told of the end by what is in the queue.
+    fn leaves_to_poll(self) -> bool {
+        matches!(self, Self::Ended(CloseReason::Server | CloseReason::Client))
+    }
 }
 
 impl fmt::Debug for Session {
@@ -288,10 +297,12 @@ impl Session {
             return Poll::Ready(Answer::Overlap);
         }
         let end = match state.phase {
-            // Packets go first, and the close is the last of them.
-            Phase::Ended(CloseReason::Server) if state.outgoing.is_empty() => Some(Packet::CLOSE),
-            Phase::Ended(CloseReason::Client) => Some(Packet::NOOP),
-            Phase::Ended(reason) if reason != CloseReason::Server => Some(Packet::CLOSE),
+            // One has been told already.
+            _ if state.phase.leaves_to_poll() && state.outgoing.is_empty() => {
+                polling.poll = Waiting::Nobody;
+                return Poll::Ready(Answer::Gone);
+            }
+            Phase::Ended(_) if !state.phase.leaves_to_poll() => Some(Packet::CLOSE),
             _ => None,
         };
         if let Some(end) = end {
@@ -302,10 +313,15 @@ impl Session {
             polling.poll = Waiting::Poll(Some(cx.waker().clone()));
             return Poll::Pending;
         }
+        if state.is_websocket && !is_short {
+            // It came when its client was told to move, so it is not one that the move has overtaken.
+            polling.poll = Waiting::Nobody;
+            return Poll::Ready(Answer::Moved);
+        }
         if state.is_websocket || state.outgoing.is_empty() {
             return Poll::Ready(self.answer_one(state, Packet::NOOP, base64));
         }
-        if is_new && state.phase != Phase::Open && state.outgoing.len() == 1 {
+        if is_new && state.phase == Phase::Ended(CloseReason::Server) && state.outgoing.len() == 1 {
             // As Node's server answers a poll by which it can close at last.
             state.outgoing.push_front(Packet::NOOP);
             state.queued += Packet::NOOP.cost();
@@ -357,6 +373,9 @@ impl Session {
         let Some(polling) = state.polling.as_deref_mut().filter(|_| !state.is_websocket) else {
             return false;
         };
+        if state.phase == Phase::Ended(CloseReason::Client) {
+            return false;
+        }
         if !matches!(polling.post, Post::Nothing) {
             state.end(CloseReason::TransportError);
             return false;
@@ -558,7 +577,7 @@ impl State {
 
     /// Whether all that polls are to be told of the end is told.
     pub(crate) fn is_told(&self) -> bool {
-        let is_left = !self.outgoing.is_empty() && self.phase == Phase::Ended(CloseReason::Server);
+        let is_left = !self.outgoing.is_empty() && self.phase.leaves_to_poll();
         !self.is_answering() && !self.has_poll() && !is_left
     }
 
@@ -618,9 +637,17 @@ impl State {
     /// The application knows that the session has ended: so polls, and a websocket that would have taken over, are told.
     pub(crate) fn ended(&mut self, reason: CloseReason) {
         self.phase = Phase::Ended(reason);
-        if !self.is_websocket && reason == CloseReason::Server {
-            self.outgoing.push_back(Packet::CLOSE);
-            self.queued += Packet::CLOSE.cost();
+        if !self.is_websocket && self.phase.leaves_to_poll() {
+            let last = match reason {
+                CloseReason::Client => {
+                    self.outgoing.clear();
+                    self.queued = 0;
+                    Packet::NOOP
+                }
+                _ => Packet::CLOSE,
+            };
+            self.queued += last.cost();
+            self.outgoing.push_back(last);
         }
         let Some(polling) = &mut self.polling else { return };
         polling.wake_poll();

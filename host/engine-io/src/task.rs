@@ -24,6 +24,8 @@ use crate::{CloseReason, Handler, Version};
 
 /// How many packets are taken in before other tasks have their turn.
 const AT_ONCE: u32 = 64;
+/// How long a poll may come after the close that its client sent behind it.
+const OVERTAKEN: Duration = Duration::from_millis(100);
 /// How often the task looks again because something changed while it ran.
 const LOOKS: u32 = 8;
 
@@ -364,15 +366,20 @@ impl<H: Handler> Task<H> {
             _ => Taken::Refused,
         });
         self.session.0.state().ended(reason);
-        // A client that polls hears of this end by its next poll.
-        let is_awaited = self.websocket.is_none() && reason == CloseReason::Server;
-        let registered = is_awaited.then_some(self.registered);
-        self.handler.close(reason);
         let Some(mut websocket) = self.websocket else {
+            // A client that polls hears of this end by its next poll. One that closes has sent that before its close or never.
+            let (registered, patience) = match reason {
+                CloseReason::Server => (Some(self.registered), patience),
+                CloseReason::Client => (Some(self.registered), OVERTAKEN),
+                _ => (None, patience),
+            };
+            self.handler.close(reason);
             poll_told(&self.session, patience).await;
             drop(registered);
             return;
         };
+        drop(self.registered);
+        self.handler.close(reason);
         if !reason.is_told() {
             return;
         }

@@ -175,6 +175,13 @@ async fn close_packet_answers_waiting_poll_by_noop() {
     assert_eq!((poll.status, poll.text().as_str()), (200, "6"));
     assert_eq!(fixture.closed().await, CloseReason::Client);
     assert_eq!(fixture.http("GET", &query, b"").await.status, 400);
+    // A poll that its own close has overtaken.
+    let query = Polling::open(&fixture).await.query();
+    assert_eq!(fixture.http("POST", &query, b"1").await.text(), "ok");
+    assert_eq!(fixture.http("POST", &query, b"4late").await.status, 400);
+    let poll = fixture.http("GET", &query, b"").await;
+    assert!(poll.text() == "6" || poll.status == 400, "{poll:?}");
+    assert_eq!(fixture.http("GET", &query, b"").await.status, 400);
     fixture.stop().await;
 }
 
