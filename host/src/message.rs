@@ -494,6 +494,40 @@ pub enum Command {
 }
 
 impl Command {
+    /// Size in bytes, for limits. What is small in any command counts as a constant.
+    pub fn size(&self) -> usize {
+        const FIXED: usize = 64;
+        let audience = |who: &Audience| {
+            let listed = |some: &Selection| some.clients.len() + some.channels.len();
+            let to = match &who.to {
+                Scope::Only(some) => listed(some),
+                Scope::All => 0,
+            };
+            FIXED * (to + listed(&who.except))
+        };
+        FIXED
+            + match self {
+                Self::Publish { to, event, args, .. } => audience(to) + event.len() + args.size(),
+                Self::Request {
+                    to, event, args, token, ..
+                } => audience(to) + event.len() + args.size() + token.len(),
+                Self::Subscribe { who, channels } | Self::Unsubscribe { who, channels } => {
+                    audience(who) + FIXED * channels.len()
+                }
+                Self::Ack { args, .. } => args.size(),
+                Self::Disconnect { who, .. } => audience(who),
+                Self::PatchAttributes { patch, .. } => patch.len(),
+                Self::Custom { data, .. } => data.len(),
+                Self::Ask {
+                    question: Question::Acks { args, .. },
+                    token,
+                    ..
+                } => args.size() + token.len(),
+                Self::Ask { token, .. } => token.len(),
+                Self::Admit { .. } | Self::Answer { .. } => FIXED,
+            }
+    }
+
     /// Whether it refuses a client.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Admit { refusal: Some(_), .. })

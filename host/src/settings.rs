@@ -12,7 +12,7 @@ use crate::http::{HttpSettings, Tls};
 use crate::message::{KeyValue, NodeId};
 use crate::roles::app_node::Retries;
 use crate::roles::io_node::{self, AppDoor, Encoding, IoNodeSettings, JwksPlace, KeySource, PerAddress, TokenSettings};
-use crate::transport::{self, MemorySettings, RedisSettings, TlsFiles};
+use crate::transport::{self, Backlog, DeadLetterBudget, MemorySettings, OutboxBudget, RedisSettings, TlsFiles};
 use crate::wasm::{self, AppSettings, Compiler, EngineSettings, Grants, Limits};
 
 pub(crate) fn http(http: &Http) -> Result<HttpSettings> {
@@ -31,10 +31,33 @@ pub(crate) fn http(http: &Http) -> Result<HttpSettings> {
 pub(crate) fn memory(transport: &Transport) -> MemorySettings {
     MemorySettings {
         partitions: transport.partitions,
-        backlog: transport.backlog,
-        client_backlog: transport.client_backlog,
-        outbox: transport.outbox,
+        backlog: backlog(transport),
+        dead_letters: dead_letters(transport),
+        outbox: outbox(transport),
         max_component: transport.max_component.in_memory(),
+    }
+}
+
+fn dead_letters(transport: &Transport) -> DeadLetterBudget {
+    DeadLetterBudget {
+        letters: transport.dead_letters,
+        bytes: transport.dead_letters_bytes.in_memory(),
+    }
+}
+
+fn outbox(transport: &Transport) -> OutboxBudget {
+    OutboxBudget {
+        entries: transport.outbox,
+        bytes: transport.outbox_bytes.in_memory(),
+    }
+}
+
+fn backlog(transport: &Transport) -> Backlog {
+    Backlog {
+        events: transport.backlog,
+        bytes: transport.backlog_bytes.in_memory(),
+        client_events: transport.client_backlog,
+        client_bytes: transport.client_backlog_bytes.in_memory(),
     }
 }
 
@@ -49,10 +72,9 @@ pub(crate) fn redis(transport: &Transport) -> RedisSettings {
         prefix: transport.prefix.clone(),
         partitions: transport.partitions,
         shards: transport.shards,
-        backlog: transport.backlog,
-        client_backlog: transport.client_backlog,
-        outbox: transport.outbox,
-        dead_letters: transport.dead_letters,
+        backlog: backlog(transport),
+        outbox: outbox(transport),
+        dead_letters: dead_letters(transport),
         lease: Duration::from_millis(transport.lease_ms),
         wait_replicas: transport.wait_replicas,
         wait_aof: transport.wait_aof,

@@ -1,5 +1,6 @@
 //! Everything that plugnode promises, seen from outside.
 
+mod budgets;
 mod chat;
 mod check;
 mod cli;

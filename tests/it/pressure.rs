@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use plugnode_tests::{Client, Heard, Node, app, component, node_script};
+use futures_util::future::join_all;
+use plugnode_tests::{Client, Cluster, Heard, Node, Redis, RedisServer, app, component, node_script, within};
 use serde_json::json;
 
 /// One instance, which one event can keep busy, and a backlog that is soon full.
@@ -101,4 +102,41 @@ async fn what_waits_for_too_long_is_refused_to_its_acknowledgement_and_counted()
 async fn the_official_client_stays_by_every_transport_while_nothing_is_taken_in() {
     let node = node("ping-interval-ms = 300\nping-timeout-ms = 1000").await;
     node_script("paused.mjs", &[&node.url()]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newcomer_is_answered_while_sixty_clients_press() {
+    const GREEDY: usize = 60;
+    const EVENTS: usize = 300;
+    let redis = Redis::new().start().await;
+    let settings = "instances = 2\nlimits = { time-ms = 10000 }\ngrants = { keyvalue = [\"default\"] }";
+    let cluster = Cluster::new(redis.url())
+        .app("/", &component("faulty"), settings)
+        .transport("partitions = 1");
+    let (io, _app) = tokio::join!(cluster.start_io(), cluster.start_app());
+    let mut greedy = join_all((0..GREEDY).map(|_| Client::connect(&io))).await;
+    // Together they want three minutes of both instances, and more than the backlog.
+    for client in &mut greedy {
+        for _ in 0..EVENTS {
+            client.emit("slow", &[json!(20)]).await;
+        }
+    }
+    within("the partition is under pressure", async {
+        while open_events(&redis).await < 6_000 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let mut newcomer = Client::connect(&io).await;
+    newcomer.ask("where", &[]).await;
+    let open = open_events(&redis).await;
+    assert!(open >= 4_000, "they press no more: {open}");
+}
+
+/// Events of the only partition that are accepted and not committed.
+async fn open_events(redis: &RedisServer) -> u64 {
+    let taken = redis.command(&["HGET", "{plugnode:0}:in", "0"]).await;
+    let done = redis.command(&["HGET", "{plugnode:0}:done", "0"]).await;
+    let number = |text: &str| text.split(' ').next().unwrap_or_default().parse().unwrap_or(0u64);
+    number(&taken).saturating_sub(number(&done))
 }

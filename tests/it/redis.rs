@@ -7,7 +7,7 @@ use plugnode_tests::{Client, Cluster, Node, Redis, RedisCluster, RedisServer, Se
 use serde_json::{Value, json};
 
 /// What a user of Redis must be allowed to do for plugnode; a user who may less is told the same at the start.
-const RIGHTS: &str = "~{plugnode:* +@connection +@hash +@set +@sortedset +@stream +del +exists +expire +eval +evalsha \
+const RIGHTS: &str = "~{plugnode:* +@connection +@hash +@set +@sortedset +@stream +@string +del +exists +expire +eval +evalsha \
     +time +info +role +cluster|slots +cluster|nodes +config|get";
 
 /// Echo in namespace `/`.

@@ -167,8 +167,15 @@ impl Check<'_> {
         ] {
             self.require(number > 0, &["transport", key], "must be 1 or more");
         }
-        let problem = "must be 1 or more";
-        self.require(transport.max_component.0 > 0, &["transport", "max-component"], problem);
+        for (key, size) in [
+            ("backlog-bytes", transport.backlog_bytes),
+            ("client-backlog-bytes", transport.client_backlog_bytes),
+            ("outbox-bytes", transport.outbox_bytes),
+            ("dead-letters-bytes", transport.dead_letters_bytes),
+            ("max-component", transport.max_component),
+        ] {
+            self.require(size.0 > 0, &["transport", key], "must be 1 or more");
+        }
         let problem = format!("must be {LEAST_LEASE_MS} or more");
         self.require(
             transport.lease_ms >= LEAST_LEASE_MS,

@@ -132,12 +132,20 @@ pub struct Transport {
     pub shards: u16,
     /// Events that may wait in one partition; beyond it clients are slowed. Default: 10,000.
     pub backlog: usize,
+    /// Their bytes. Default: 64 MB.
+    pub backlog_bytes: Size,
     /// How many of these may be of one client. Default: 256.
     pub client_backlog: usize,
+    /// Bytes of these that may be of one client. Default: 4 MB.
+    pub client_backlog_bytes: Size,
     /// What may wait for one io-node before handlers wait for it. Default: 100,000.
     pub outbox: usize,
-    /// Dead letters that a shard keeps. Default: 10,000.
+    /// Its bytes. Default: 64 MB.
+    pub outbox_bytes: Size,
+    /// Dead letters of one app that a shard keeps. Default: 10,000.
     pub dead_letters: usize,
+    /// Their bytes. Default: 64 MB.
+    pub dead_letters_bytes: Size,
     /// Largest component that can be deployed. Default: 64 MB.
     pub max_component: Size,
     /// How long a node that is not heard of keeps what it holds. Default: 3,000.

@@ -17,6 +17,20 @@ use crate::message::{
 pub(super) const PARTITIONS: u16 = 8;
 pub(super) const BACKLOG: usize = 20;
 pub(super) const CLIENT_BACKLOG: usize = 5;
+pub(super) const BUDGETS: Backlog = Backlog {
+    events: BACKLOG,
+    bytes: 1_000_000,
+    client_events: CLIENT_BACKLOG,
+    client_bytes: 100_000,
+};
+pub(super) const OUTBOX: OutboxBudget = OutboxBudget {
+    entries: 1_000,
+    bytes: 1_000_000,
+};
+pub(super) const DEAD_LETTERS: DeadLetterBudget = DeadLetterBudget {
+    letters: 100,
+    bytes: 1_000_000,
+};
 
 macro_rules! conforms {
     ($($transport:ident: $make:expr),* $(,)?) => {$(
@@ -26,7 +40,10 @@ macro_rules! conforms {
                 what_is_not_committed_goes_to_the_next_owner,
                 a_full_backlog_refuses_and_keeps_order,
                 one_client_cannot_fill_a_partition,
+                greedy_clients_leave_room_for_a_newcomer,
+                open_events_are_bounded_in_bytes,
                 every_outbox_has_one_order,
+                an_outbox_is_bounded_in_bytes,
                 a_command_for_one_client_reaches_its_io_node_alone,
                 a_lost_io_node_leaves_one_disconnect_for_each_client,
                 a_refused_client_is_forgotten,
@@ -35,6 +52,7 @@ macro_rules! conforms {
                 partitions_are_dealt_out_and_move,
                 writes_are_seen_after_the_commit_and_not_from_dead_letters,
                 a_dead_letter_is_kept_until_it_is_revived_or_buried,
+                dead_letters_are_bounded_for_each_app_and_client,
             );
         }
     )*};
@@ -124,11 +142,7 @@ async fn a_full_backlog_refuses_and_keeps_order(transport: Shared) {
     let mut leases = transport.join_app("app".into()).await.unwrap();
     let mut lease = lease_of("client-0", &mut *leases).await;
     // Many clients of one partition.
-    let clients: Vec<String> = (0..)
-        .map(|n| format!("client-{n}"))
-        .filter(|id| partition_of(&id.as_str().into(), PARTITIONS) == lease.partition)
-        .take(BACKLOG + 2)
-        .collect();
+    let clients: Vec<String> = clients_in(lease.partition).take(BACKLOG + 2).collect();
     let refused = io
         .inbox
         .ingest(clients.iter().map(|id| message(id, 0)).collect())
@@ -167,6 +181,75 @@ async fn one_client_cannot_fill_a_partition(transport: Shared) {
     );
 }
 
+async fn greedy_clients_leave_room_for_a_newcomer(transport: Shared) {
+    let io = join_io(&transport, "io").await;
+    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut lease = lease_of("client-0", &mut *leases).await;
+    let mut clients = clients_in(lease.partition);
+    // Each offers more than it is let have, again and again, and nothing of it is done.
+    let greedy: Vec<String> = clients.by_ref().take(2 * BACKLOG / CLIENT_BACKLOG - 1).collect();
+    for round in 0..3 {
+        for id in &greedy {
+            let events = (0..8).map(|n| message(id, 100 * round + n));
+            io.inbox.ingest(events.collect()).await.unwrap();
+        }
+    }
+    let newcomer = clients.next().unwrap();
+    accept(&io, vec![message(&newcomer, 7)]).await;
+    let is_its = |delivery: &Delivery| delivery.event.client.as_ref().unwrap().id.as_str() == newcomer;
+    let mut heard = Vec::new();
+    while !heard.iter().any(is_its) {
+        heard.extend(lease.log.next().await.unwrap().expect("the lease holds"));
+    }
+    assert!(heard.len() <= BACKLOG, "{} events are open", heard.len());
+}
+
+async fn open_events_are_bounded_in_bytes(transport: Shared) {
+    let io = join_io(&transport, "io").await;
+    let refused = async |events: Vec<Event>| -> Vec<u64> {
+        let refused = io.inbox.ingest(events).await.unwrap();
+        refused.iter().map(number).collect()
+    };
+    let Backlog {
+        bytes, client_bytes, ..
+    } = BUDGETS;
+    let over_half = client_bytes * 3 / 5;
+    let events = vec![
+        large("alice", 0, over_half),
+        large("alice", 1, over_half),
+        message("alice", 2),
+    ];
+    assert_eq!(refused(events).await, [1, 2], "beyond her share");
+    let events = vec![large("bob", 0, 2 * client_bytes), message("bob", 1)];
+    assert_eq!(refused(events).await, [1], "larger than his share, it is alone");
+
+    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut lease = lease_of("client-0", &mut *leases).await;
+    let partition = lease.partition;
+    let large_of = |count: usize, size: usize| {
+        let clients = clients_in(partition).take(count).enumerate();
+        clients.map(|(n, id)| large(&id, n as u64, size)).collect()
+    };
+    let of_others = transport.backlog().await.unwrap() as usize;
+    let (size, count) = (bytes / 8, 12);
+    let left: Vec<u64> = refused(large_of(count, size)).await;
+    let taken = transport.backlog().await.unwrap() as usize - of_others;
+    assert_eq!(taken + left.len(), count);
+    assert!((5..=8).contains(&taken), "{taken} of {size} bytes are open in {bytes}");
+
+    let mut deliveries = Vec::new();
+    while deliveries.len() < taken {
+        let read = lease.log.next().await.unwrap().expect("the lease holds");
+        deliveries.extend(read.into_iter().filter(|delivery| size_of(&delivery.event) == size));
+    }
+    let outcomes = deliveries.iter().map(|delivery| done(delivery.id, Vec::new()));
+    lease.commits.commit(outcomes.collect()).await.unwrap();
+    while !refused(large_of(1, size)).await.is_empty() {
+        // Its io-node has not heard of the commit.
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
 async fn every_outbox_has_one_order(transport: Shared) {
     let mut one = join_io(&transport, "one").await;
     let mut two = join_io(&transport, "two").await;
@@ -189,6 +272,35 @@ async fn every_outbox_has_one_order(transport: Shared) {
         .unwrap();
     assert_eq!(hear(&mut *two.outbox, 5).await, ["a", "b", "c", "e", "f"]);
     assert_eq!(hear(&mut *one.outbox, 4).await, ["a", "c", "d", "f"]);
+}
+
+async fn an_outbox_is_bounded_in_bytes(transport: Shared) {
+    const EVENTS: usize = 18;
+    let mut io = join_io(&transport, "io").await;
+    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut lease = lease_of("client-0", &mut *leases).await;
+    let clients = clients_in(lease.partition).take(EVENTS);
+    accept(&io, clients.map(|id| message(&id, 1)).collect()).await;
+    let deliveries = read(&mut lease, EVENTS).await;
+    // Each event is answered with three quarters of what may wait.
+    let reply = |number: usize| {
+        let mut reply = to_all(&number.to_string());
+        if let Command::Publish { args, .. } = &mut reply {
+            args.attachments.push(vec![0; OUTBOX.bytes / 4].into());
+        }
+        reply
+    };
+    let mut commit_all = std::pin::pin!(async {
+        for (number, delivery) in deliveries.iter().enumerate() {
+            let outcome = done(delivery.id, (0..3).map(|_| reply(number)).collect());
+            lease.commits.commit(vec![outcome]).await.unwrap();
+        }
+    });
+    let early = tokio::time::timeout(std::time::Duration::from_millis(300), &mut commit_all);
+    assert!(early.await.is_err(), "commits do not wait until something is heard");
+    let ((), heard) = tokio::join!(commit_all, hear(&mut *io.outbox, 3 * EVENTS));
+    let sent = (0..3 * EVENTS).map(|number| (number / 3).to_string());
+    assert_eq!(heard, sent.collect::<Vec<_>>());
 }
 
 async fn a_command_for_one_client_reaches_its_io_node_alone(transport: Shared) {
@@ -476,6 +588,65 @@ async fn a_dead_letter_is_kept_until_it_is_revived_or_buried(transport: Shared) 
     assert!(transport.dead_letters(10).await.unwrap().is_empty());
 }
 
+async fn dead_letters_are_bounded_for_each_app_and_client(transport: Shared) {
+    let io = join_io(&transport, "io").await;
+    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut lease = lease_of("client-0", &mut *leases).await;
+    let mut clients = clients_in(lease.partition);
+    let mut put_aside = async |app: &str, client: &str, number: u64, bytes: usize| {
+        // There is room as soon as its io-node has heard of the commit before.
+        while !io
+            .inbox
+            .ingest(vec![large(client, number, bytes)])
+            .await
+            .unwrap()
+            .is_empty()
+        {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        let death = Death {
+            app: Some(app.into()),
+            ..death("broken")
+        };
+        let id = read(&mut lease, 1).await[0].id;
+        let verdict = Verdict::Dead(death, Vec::new());
+        lease.commits.commit(vec![Outcome { id, verdict }]).await.unwrap();
+    };
+    let kept = async |app: &str| -> Vec<u64> {
+        let letters = transport.dead_letters(1_000).await.unwrap();
+        let of_app = letters.iter().filter(|letter| letter.death.app == Some(app.into()));
+        let number = |letter: &DeadLetter| match &letter.content {
+            DeadContent::Event(event) => number(event),
+            DeadContent::Foreign(_) => panic!("{letter:?}"),
+        };
+        of_app.map(number).collect()
+    };
+    put_aside("/other", &clients.next().unwrap(), 7, 10).await;
+    let first = clients.next().unwrap();
+    put_aside("/", &first, 0, 10).await;
+
+    // A client has a tenth, in bytes and in letters; others keep theirs.
+    let greedy = clients.next().unwrap();
+    for number in 1..=12 {
+        put_aside("/", &greedy, number, DEAD_LETTERS.bytes / 50).await;
+    }
+    assert_eq!(kept("/").await, [0, 9, 10, 11, 12]);
+    let greedy = clients.next().unwrap();
+    for number in 13..=30 {
+        put_aside("/", &greedy, number, 10).await;
+    }
+    let left: Vec<u64> = [0].into_iter().chain(9..=12).chain(21..=30).collect();
+    assert_eq!(kept("/").await, left);
+
+    // One letter over the share is kept alone. What all have is bounded, and the oldest go first.
+    for (number, client) in clients.take(5).enumerate() {
+        put_aside("/", &client, 100, 10).await;
+        put_aside("/", &client, 101 + number as u64, DEAD_LETTERS.bytes / 4).await;
+    }
+    assert_eq!(kept("/").await, [103, 104, 105]);
+    assert_eq!(kept("/other").await, [7]);
+}
+
 async fn join_io(transport: &Shared, id: &str) -> IoSession {
     transport
         .join_io(IoNode {
@@ -578,6 +749,7 @@ fn death(reason: &str) -> Death {
         reason: reason.into(),
         attempts: 3,
         release: Some("app-1".into()),
+        app: Some("/".into()),
     }
 }
 
@@ -604,6 +776,30 @@ fn message(client: &str, number: u64) -> Event {
             ack: None,
         },
     )
+}
+
+/// A message with so many bytes of padding.
+fn large(client: &str, number: u64, bytes: usize) -> Event {
+    let mut event = message(client, number);
+    let EventKind::Message { args, .. } = &mut event.kind else {
+        unreachable!("it is a message")
+    };
+    args.attachments.push(vec![0; bytes].into());
+    event
+}
+
+/// The bytes of its padding.
+fn size_of(event: &Event) -> usize {
+    let EventKind::Message { args, .. } = &event.kind else {
+        panic!("not a message")
+    };
+    args.attachments.iter().map(Bytes::len).sum()
+}
+
+/// Names of clients in a partition.
+fn clients_in(partition: Partition) -> impl Iterator<Item = String> {
+    let clients = (0..).map(|n| format!("client-{n}"));
+    clients.filter(move |id| partition_of(&id.as_str().into(), PARTITIONS) == partition)
 }
 
 fn number(event: &Event) -> u64 {

@@ -7,8 +7,10 @@
 //!
 //! This module knows neither Socket.IO nor WebAssembly.
 
+mod backlog;
 #[cfg(test)]
 mod conformance;
+mod dead_letters;
 mod memory;
 mod reach;
 mod redis;
@@ -21,8 +23,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use crate::message::{Command, Effects, Event, EventId, KeyValue, NodeId, Partition, SessionId};
+use crate::message::{Command, Effects, Event, EventId, KeyValue, Namespace, NodeId, Partition, SessionId};
 
+pub use self::backlog::Backlog;
+pub use self::dead_letters::DeadLetterBudget;
 pub use self::redis::{Redis, RedisSettings, TlsFiles};
 pub use self::registry::Registry;
 #[cfg(test)]
@@ -31,6 +35,24 @@ pub(crate) use self::registry::conformance as registry_conformance;
 pub(crate) use self::registry::conformance::registry_conforms;
 pub use crate::forward_registry;
 pub use memory::{Memory, MemorySettings};
+
+/// Budget of what waits for one io-node: commits wait until there is room again.
+#[derive(Debug, Clone, Copy)]
+pub struct OutboxBudget {
+    /// Commands, or entries of several commands.
+    pub entries: usize,
+    /// Their bytes. The last that is added may go beyond.
+    pub bytes: usize,
+}
+
+impl Default for OutboxBudget {
+    fn default() -> Self {
+        Self {
+            entries: 100_000,
+            bytes: 64_000_000,
+        }
+    }
+}
 
 /// What can go wrong with a transport.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +110,8 @@ pub struct Death {
     pub attempts: u32,
     /// The release of the component that tried it last, if any did.
     pub release: Option<String>,
+    /// The app whose event it is, by its namespace or pattern; none when no app is bound to the event's namespace.
+    pub app: Option<Namespace>,
 }
 
 /// What came of trying a dead letter again.

@@ -69,6 +69,7 @@ impl Fixture {
         assert!(self.io.inbox.ingest(events).await.unwrap().is_empty());
         let deliveries = self.lease.log.next().await.unwrap().unwrap();
         let death = Death {
+            app: Some("/".into()),
             reason: "the handler broke\n  in\n    draw".into(),
             attempts: 3,
             release: Some("game-1a2b".into()),

@@ -2,7 +2,9 @@
 //!
 //! A client has at most one event with the pool. Its next one starts when that one was handled, and is committed with or
 //! after it; what has to be there for the next one to see, such as a write to the key-value store, is committed before.
-//! Clients do not wait for each other.
+//! Clients do not wait for each other, and what one client has waiting keeps no other's events in the log: the log is always
+//! read to its end. How much that can be is bounded by the transport, which accepts no more than its backlog, and of each
+//! client no more than its share.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::iter;
@@ -29,8 +31,8 @@ use crate::pause::Pause;
 use crate::transport::{Commits, Death, Delivery, Lease, Log, Result, TransportError, Verdict};
 use crate::wasm::{Failure, Handled, Job};
 
-/// How many events of a partition may be read and not yet committed.
-const IN_HAND: usize = 4_096;
+/// How many events of a partition may be with the pool or wait for their commit.
+const UNDER_WAY: usize = 4_096;
 /// How many handled ones are looked at together.
 const BATCH: usize = 256;
 /// How long to wait before an event is tried again for which the host lacked something, at first
@@ -77,7 +79,7 @@ async fn work_on(
     stopping: &CancellationToken,
     handling: &TaskTracker,
 ) -> Result<()> {
-    let (done, mut handled) = mpsc::channel(IN_HAND);
+    let (done, mut handled) = mpsc::channel(UNDER_WAY);
     let mut work = Work::new(apps, retries, done, handling.clone());
     let mut reading = true;
     let mut batch = Vec::with_capacity(BATCH);
@@ -94,7 +96,6 @@ async fn work_on(
             }
             committing = work.endings.next_call().map(|outcomes| commits.commit(outcomes));
         }
-        let room = work.in_hand() < IN_HAND;
         let retry = work.next_retry();
         tokio::select! {
             biased;
@@ -108,7 +109,7 @@ async fn work_on(
             }
             () = async { sleep_until(retry.expect("guarded")).await }, if retry.is_some() => work.retry_due(),
             () = &mut stopped, if reading => reading = work.stop(),
-            deliveries = log.next(), if reading && room => match deliveries? {
+            deliveries = log.next(), if reading => match deliveries? {
                 Some(deliveries) => deliveries.into_iter().for_each(|delivery| work.take(delivery)),
                 None => reading = work.stop(),
             },
@@ -128,6 +129,8 @@ struct Work {
     waiting: ById<ClientKey, VecDeque<Taken>>,
     /// How many there are in all of these queues.
     queued: usize,
+    /// Clients' next events that wait until fewer are under way, in the order they came.
+    ready: VecDeque<Taken>,
     /// Handled, and to be committed.
     endings: Endings,
     refused: Refused,
@@ -155,7 +158,7 @@ impl Running {
 
 impl Work {
     fn new(apps: Arc<Apps>, retries: Retries, done: mpsc::Sender<Handled>, handling: TaskTracker) -> Self {
-        let (running, waiting, endings, refused, retry_at) = Default::default();
+        let (running, waiting, ready, endings, refused, retry_at) = Default::default();
         Self {
             apps,
             retries,
@@ -163,6 +166,7 @@ impl Work {
             running,
             waiting,
             queued: 0,
+            ready,
             endings,
             refused,
             retry_at,
@@ -171,7 +175,11 @@ impl Work {
     }
 
     fn in_hand(&self) -> usize {
-        self.running.len() + self.queued + self.endings.count()
+        self.queued + self.ready.len() + self.under_way()
+    }
+
+    fn under_way(&self) -> usize {
+        self.running.len() + self.endings.count()
     }
 
     /// Takes an event in: starts it, or queues it behind its client's running one.
@@ -195,7 +203,21 @@ impl Work {
         self.start(taken);
     }
 
+    /// Starts an event, in its turn.
     fn start(&mut self, taken: Taken) {
+        self.ready.push_back(taken);
+        self.start_ready();
+    }
+
+    fn start_ready(&mut self) {
+        while self.under_way() < UNDER_WAY
+            && let Some(taken) = self.ready.pop_front()
+        {
+            self.run(taken);
+        }
+    }
+
+    fn run(&mut self, taken: Taken) {
         let sequence = taken.delivery.id.sequence;
         let running = Running {
             taken,
@@ -230,6 +252,7 @@ impl Work {
             reason: format!("no app is bound to namespace {:?}", job.event.namespace),
             attempts: 0,
             release: None,
+            app: None,
         };
         self.end(sequence, Verdict::Dead(death, Vec::new()));
     }
@@ -296,6 +319,7 @@ impl Work {
                     reason: failure.to_string(),
                     attempts: running.attempt,
                     release: Some(by.release.to_string()),
+                    app: Some(app.settings.namespace.clone()),
                 };
                 let commands = last_words(app, &running.taken.delivery.event);
                 self.end(id.sequence, Verdict::Dead(death, commands));
@@ -353,6 +377,7 @@ impl Work {
                 Then::Refused => self.refuse(key),
             }
         }
+        self.start_ready();
     }
 
     /// Starts a client's next event.
@@ -389,6 +414,7 @@ impl Work {
         }
         self.waiting.clear();
         self.queued = 0;
+        self.ready.clear();
         false
     }
 }

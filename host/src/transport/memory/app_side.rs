@@ -146,11 +146,7 @@ impl Commits for MemoryCommits {
             let space = memory.space.notified();
             {
                 let mut state = self.hold.state()?;
-                if state
-                    .io_nodes
-                    .values()
-                    .all(|io| io.commands.len() < memory.settings.outbox)
-                {
+                if state.io_nodes.values().all(|io| io.has_room(memory.settings.outbox)) {
                     for outcome in outcomes {
                         state.commit(outcome);
                     }

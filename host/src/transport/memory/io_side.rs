@@ -75,7 +75,10 @@ impl Inbox for MemoryInbox {
                 continue;
             }
             let partition = client.map_or(Partition(0), |client| partition_of(client, settings.partitions));
-            if state.partition(partition).is_full(client, settings) {
+            if !state
+                .partition(partition)
+                .has_room(client, event.size(), &settings.backlog)
+            {
                 refused_clients.extend(client.cloned());
                 refused.push(event);
                 continue;
@@ -96,7 +99,7 @@ impl Inbox for MemoryInbox {
     async fn tell(&self, node: &NodeId, command: Command) -> Result<()> {
         let most = self.membership.memory.settings.outbox;
         let mut state = self.membership.state()?;
-        if let Some(io) = state.io_nodes.get_mut(node).filter(|io| io.commands.len() < most) {
+        if let Some(io) = state.io_nodes.get_mut(node).filter(|io| io.has_room(most)) {
             io.push(command);
         }
         Ok(())
@@ -112,14 +115,15 @@ struct MemoryOutbox {
 impl Outbox for MemoryOutbox {
     async fn next(&mut self) -> Result<Vec<Command>> {
         loop {
-            if let Some(io) = self.membership.state()?.io_nodes.get_mut(&self.membership.node)
-                && !io.commands.is_empty()
-            {
-                let commands = std::mem::take(&mut io.commands);
-                if commands.len() >= self.membership.memory.settings.outbox {
+            if let Some(io) = self.membership.state()?.io_nodes.get_mut(&self.membership.node) {
+                let had_room = io.has_room(self.membership.memory.settings.outbox);
+                let commands = io.take();
+                if !had_room {
                     self.membership.memory.space.notify_waiters();
                 }
-                return Ok(commands.into());
+                if !commands.is_empty() {
+                    return Ok(commands);
+                }
             }
             self.news.notified().await;
             // Who has more to commit by now goes first: what is given out together is sent together, and sockets are written

@@ -6,6 +6,7 @@
 mod app_side;
 #[cfg(test)]
 mod counted;
+mod dead;
 mod io_side;
 mod partition;
 mod registry;
@@ -18,7 +19,9 @@ use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 
 use self::state::State;
-use super::{DeadLetter, IoNode, IoSession, Leases, Result, Revival, Transport};
+use super::{
+    Backlog, DeadLetter, DeadLetterBudget, IoNode, IoSession, Leases, OutboxBudget, Result, Revival, Transport,
+};
 use crate::message::{EventId, KeyValue, KeyValueError, NodeId, Text};
 
 /// At most so many keys are in one page.
@@ -29,12 +32,12 @@ const PAGE: usize = 1_000;
 pub struct MemorySettings {
     /// Number of partitions.
     pub partitions: u16,
-    /// How many events that are not committed yet a partition holds before it refuses more.
-    pub backlog: usize,
-    /// How many of these may be of one client.
-    pub client_backlog: usize,
-    /// How many commands may wait for an io-node before commits wait for it.
-    pub outbox: usize,
+    /// What of events that are not committed yet a partition holds before it refuses more.
+    pub backlog: Backlog,
+    /// What is kept of dead letters.
+    pub dead_letters: DeadLetterBudget,
+    /// What may wait for an io-node before commits wait for it.
+    pub outbox: OutboxBudget,
     /// The most bytes that a component may have.
     pub max_component: usize,
 }
@@ -43,9 +46,9 @@ impl Default for MemorySettings {
     fn default() -> Self {
         Self {
             partitions: 64,
-            backlog: 10_000,
-            client_backlog: 256,
-            outbox: 100_000,
+            backlog: Backlog::default(),
+            dead_letters: DeadLetterBudget::default(),
+            outbox: OutboxBudget::default(),
             max_component: 64_000_000,
         }
     }
@@ -65,7 +68,7 @@ pub struct Memory {
 impl Memory {
     /// An empty transport that nobody has joined.
     pub fn new(settings: MemorySettings) -> Self {
-        let state = State::new(settings.partitions);
+        let state = State::new(&settings);
         Self {
             settings,
             state: Arc::new(Mutex::new(state)),
@@ -101,7 +104,7 @@ impl Transport for Memory {
 
     async fn dead_letters(&self, most: usize) -> Result<Vec<DeadLetter>> {
         let state = self.state();
-        let older = state.dead.len().saturating_sub(most);
+        let older = state.dead.iter().len().saturating_sub(most);
         Ok(state.dead.iter().skip(older).cloned().collect())
     }
 
@@ -110,7 +113,7 @@ impl Transport for Memory {
     }
 
     async fn bury(&self, dead: EventId) -> Result<bool> {
-        Ok(self.state().bury(dead))
+        Ok(self.state().dead.remove(dead))
     }
 }
 
@@ -138,14 +141,12 @@ impl KeyValue for Memory {
 /// One with the bounds that the list of what transports must do asks for.
 #[cfg(test)]
 pub(super) async fn for_conformance() -> (Arc<dyn Transport>, ()) {
-    use super::conformance::{BACKLOG, CLIENT_BACKLOG, PARTITIONS};
-    let (partitions, backlog, client_backlog) = (PARTITIONS, BACKLOG, CLIENT_BACKLOG);
     let memory = Memory::new(MemorySettings {
-        partitions,
-        backlog,
-        client_backlog,
+        partitions: super::conformance::PARTITIONS,
+        backlog: super::conformance::BUDGETS,
+        dead_letters: super::conformance::DEAD_LETTERS,
+        outbox: super::conformance::OUTBOX,
         max_component: super::registry::conformance::MAX_COMPONENT,
-        ..Default::default()
     });
     (Arc::new(memory), ())
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-use super::MemorySettings;
 use crate::ids::ById;
 use crate::message::{Event, EventId, EventKind, Namespace, NodeId, Partition, SessionId};
 use crate::transport::Delivery;
+use crate::transport::backlog::{Backlog, Load};
 
 /// At most so many events are handed out at once.
 const BATCH: usize = 256;
@@ -18,9 +18,9 @@ pub(super) struct PartitionState {
     pub(super) log: VecDeque<Option<Arc<Event>>>,
     /// The sequence number of the first in the log.
     pub(super) first: u64,
-    /// How many in the log are not committed, in all and by client.
-    pub(super) open: usize,
-    pub(super) open_by_client: ById<SessionId, usize>,
+    /// What in the log is not committed, in all and by client.
+    pub(super) open: Load,
+    open_by_client: ById<SessionId, Load>,
     /// Counts leases: what an earlier lease asks for is refused.
     pub(super) epoch: u64,
     pub(super) owner: Option<NodeId>,
@@ -33,7 +33,7 @@ impl PartitionState {
         Self {
             log: VecDeque::new(),
             first: 1,
-            open: 0,
+            open: Load::default(),
             open_by_client: ById::default(),
             epoch: 0,
             owner: None,
@@ -42,24 +42,22 @@ impl PartitionState {
         }
     }
 
-    pub(super) fn is_full(&self, client: Option<&SessionId>, settings: &MemorySettings) -> bool {
-        self.open >= settings.backlog
-            || client.is_some_and(|client| {
-                self.open_by_client
-                    .get(client)
-                    .is_some_and(|open| *open >= settings.client_backlog)
-            })
+    /// Whether an event of so many bytes is to be accepted.
+    pub(super) fn has_room(&self, client: Option<&SessionId>, bytes: usize, backlog: &Backlog) -> bool {
+        let of_client = client.and_then(|client| self.open_by_client.get(client));
+        backlog.has_room(self.open, bytes) && of_client.is_none_or(|open| backlog.is_in_share(self.open, *open, bytes))
     }
 
     /// Puts an event at the end. Who reads is not told: [`news`](Self::news) is for that.
     pub(super) fn append(&mut self, event: Event) {
+        let bytes = event.size();
         if let Some(client) = &event.client {
             match self.open_by_client.get_mut(&client.id) {
-                Some(open) => *open += 1,
-                None => drop(self.open_by_client.insert(client.id.clone(), 1)),
+                Some(open) => open.add(bytes),
+                None => drop(self.open_by_client.insert(client.id.clone(), Load { events: 1, bytes })),
             }
         }
-        self.open += 1;
+        self.open.add(bytes);
         self.log.push_back(Some(Arc::new(event)));
     }
 
@@ -113,12 +111,13 @@ impl PartitionState {
             self.log.pop_front();
             self.first += 1;
         }
-        self.open -= 1;
+        let bytes = event.size();
+        self.open.take_off(1, bytes);
         if let Some(client) = &event.client
             && let Some(open) = self.open_by_client.get_mut(&client.id)
         {
-            *open -= 1;
-            if *open == 0 {
+            open.take_off(1, bytes);
+            if open.events == 0 {
                 self.open_by_client.remove(&client.id);
             }
         }

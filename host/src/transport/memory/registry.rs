@@ -144,7 +144,11 @@ impl Registry for Memory {
 
     async fn backlog(&self) -> Result<u64> {
         let state = self.state();
-        Ok(state.partitions.iter().map(|partition| partition.open as u64).sum())
+        Ok(state
+            .partitions
+            .iter()
+            .map(|partition| partition.open.events as u64)
+            .sum())
     }
 }
 

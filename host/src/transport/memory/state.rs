@@ -6,6 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::Notify;
 
+use super::MemorySettings;
+use super::dead::DeadLetters;
 use super::partition::PartitionState;
 use super::registry::RegistryState;
 use crate::message::{
@@ -13,10 +15,9 @@ use crate::message::{
     Text, Write, now_ms,
 };
 use crate::transport::reach::Reach;
-use crate::transport::{DeadContent, DeadLetter, IoNode, Outcome, Revival, Verdict, owner_of, partition_of};
-
-/// At most so many dead letters are kept; older ones go.
-const DEAD_LETTERS: usize = 1_000;
+use crate::transport::{
+    DeadContent, DeadLetter, IoNode, OutboxBudget, Outcome, Revival, Verdict, owner_of, partition_of,
+};
 
 pub(super) struct State {
     pub(super) partitions: Vec<PartitionState>,
@@ -25,7 +26,7 @@ pub(super) struct State {
     /// Which io-node holds a client.
     pub(super) live: HashMap<(Namespace, SessionId), NodeId>,
     pub(super) buckets: HashMap<Text, BTreeMap<Text, Bytes>>,
-    pub(super) dead: VecDeque<DeadLetter>,
+    pub(super) dead: DeadLetters,
     /// Counts joins, so that each has a number of its own.
     pub(super) incarnations: u64,
     pub(super) registry: RegistryState,
@@ -34,7 +35,9 @@ pub(super) struct State {
 pub(super) struct IoState {
     pub(super) node: IoNode,
     pub(super) incarnation: u64,
-    pub(super) commands: VecDeque<Command>,
+    commands: VecDeque<Command>,
+    /// Their bytes.
+    bytes: usize,
     pub(super) news: Arc<Notify>,
 }
 
@@ -45,14 +48,14 @@ pub(super) struct AppState {
 }
 
 impl State {
-    pub(super) fn new(partitions: u16) -> Self {
+    pub(super) fn new(settings: &MemorySettings) -> Self {
         Self {
-            partitions: (0..partitions).map(|_| PartitionState::new()).collect(),
+            partitions: (0..settings.partitions).map(|_| PartitionState::new()).collect(),
             io_nodes: HashMap::new(),
             app_nodes: HashMap::new(),
             live: HashMap::new(),
             buckets: HashMap::new(),
-            dead: VecDeque::new(),
+            dead: DeadLetters::new(settings.dead_letters),
             incarnations: 0,
             registry: RegistryState::new(),
         }
@@ -67,6 +70,7 @@ impl State {
             node,
             incarnation: self.incarnations,
             commands: VecDeque::new(),
+            bytes: 0,
             news,
         };
         self.io_nodes.insert(id, io);
@@ -125,10 +129,10 @@ impl State {
 
     /// Puts a dead letter's event at the end of its log again.
     pub(super) fn revive(&mut self, dead: EventId) -> Revival {
-        let Some(place) = self.dead.iter().position(|letter| letter.id == dead) else {
+        let Some(letter) = self.dead.find(dead) else {
             return Revival::Unknown;
         };
-        let DeadContent::Event(event) = &self.dead[place].content else {
+        let DeadContent::Event(event) = &letter.content else {
             return Revival::Foreign;
         };
         let event = Event::clone(event);
@@ -136,18 +140,11 @@ impl State {
         if event.client.as_ref().is_some_and(is_gone) {
             return Revival::ClientGone;
         }
-        self.dead.remove(place);
+        self.dead.remove(dead);
         let partition = self.partition(dead.partition);
         partition.append(event);
         partition.news.notify_one();
         Revival::Queued
-    }
-
-    /// Forgets a dead letter, and says whether there was one.
-    pub(super) fn bury(&mut self, dead: EventId) -> bool {
-        let before = self.dead.len();
-        self.dead.retain(|letter| letter.id != dead);
-        self.dead.len() < before
     }
 
     /// Removes an io-node, of this incarnation or of whatever, and tells the apps that its clients are gone.
@@ -216,15 +213,12 @@ impl State {
         let effects = match outcome.verdict {
             Verdict::Done(effects) => effects,
             Verdict::Dead(death, commands) => {
-                self.dead.push_back(DeadLetter {
+                self.dead.add(DeadLetter {
                     id: outcome.id,
                     content: DeadContent::Event(event.clone()),
                     death,
                     died_at_ms: now_ms(),
                 });
-                if self.dead.len() > DEAD_LETTERS {
-                    self.dead.pop_front();
-                }
                 let writes = Vec::new();
                 Effects { commands, writes }
             }
@@ -282,7 +276,19 @@ impl State {
 }
 
 impl IoState {
+    /// Whether its outbox takes more.
+    pub(super) fn has_room(&self, budget: OutboxBudget) -> bool {
+        self.commands.len() < budget.entries && self.bytes < budget.bytes
+    }
+
+    /// Takes all that is in its outbox.
+    pub(super) fn take(&mut self) -> Vec<Command> {
+        self.bytes = 0;
+        std::mem::take(&mut self.commands).into()
+    }
+
     pub(super) fn push(&mut self, command: Command) {
+        self.bytes += command.size();
         self.commands.push_back(command);
         // It takes all that is there, so of what comes behind something it was told.
         if self.commands.len() == 1 {

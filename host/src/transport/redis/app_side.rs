@@ -295,7 +295,10 @@ impl Dealer {
 
     /// Keeps what is open for long aside, so that it alone is kept and not all that came behind it.
     fn keep(&self) {
-        let long_ago = self.reader.at().saturating_sub(self.redis.settings.backlog as u64);
+        let long_ago = self
+            .reader
+            .at()
+            .saturating_sub(self.redis.settings.backlog.events as u64);
         for partition in self.redis.layout.partitions_of(self.shard.number) {
             let hold = self.held.get(&partition).and_then(|held| held.hold.upgrade());
             if let Some(hold) = hold.filter(|hold| hold.progress().holds_log(long_ago)) {
@@ -317,7 +320,8 @@ impl Dealer {
         let mut partitions = self.redis.layout.partitions_of(self.shard.number);
         if partitions.next().is_some_and(|first| self.held.contains_key(&first)) {
             let keys = ["log", "in", "done"].map(|name| self.shard.key(name));
-            self.redis.link.run::<()>(&scripts::TRIM, &keys, &[]).await;
+            let arguments = [bytes_of(self.redis.settings.backlog.bytes)];
+            self.redis.link.run::<()>(&scripts::TRIM, &keys, &arguments).await;
         }
     }
 

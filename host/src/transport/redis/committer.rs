@@ -17,7 +17,7 @@ use super::gather::gather;
 use super::keys::Shard;
 use super::lease::Hold;
 use super::routes::Target;
-use super::{Redis, bytes_of, scripts};
+use super::{Redis, bytes_of, dead, scripts};
 use crate::message::{Command, Event, NodeId, Question, Write};
 use crate::transport::{Result, TransportError};
 
@@ -40,6 +40,8 @@ pub(super) struct Commit {
 /// An outcome, ready to be written.
 pub(super) struct Settled {
     pub(super) number: u64,
+    /// The event's bytes in the log.
+    pub(super) bytes: usize,
     /// The client's key; empty for none.
     pub(super) client: Bytes,
     /// The io-node that counts what is open of the client.
@@ -47,6 +49,8 @@ pub(super) struct Settled {
     pub(super) end: End,
     /// What to put aside; empty for nothing.
     pub(super) letter: Bytes,
+    /// The app whose letter it is; empty for none.
+    pub(super) app: Bytes,
     pub(super) writes: Vec<Write>,
     pub(super) commands: Vec<(Target, Vec<Command>)>,
 }
@@ -56,10 +60,12 @@ impl Settled {
     pub(super) fn nothing(number: u64) -> Self {
         Self {
             number,
+            bytes: 0,
             client: Bytes::new(),
             io_node: None,
             end: End::None,
             letter: Bytes::new(),
+            app: Bytes::new(),
             writes: Vec::new(),
             commands: Vec::new(),
         }
@@ -170,6 +176,9 @@ async fn commit(redis: &Redis, shard: &Shard, batch: Vec<Commit>) {
     for other in elsewhere {
         redis.forward(shard, other).await;
     }
+    if parts.iter().any(Part::puts_aside) {
+        dead::trim(redis, shard).await;
+    }
     for (place, done) in waiting {
         let is_lost = parts[place].is_lost;
         // A partition that was given up meanwhile does not listen any more.
@@ -234,6 +243,10 @@ impl Part {
     /// What stands there says whether a call was made before, so it must be changed by it.
     fn is_to_be_done(&self) -> bool {
         !self.is_lost && self.after != self.before
+    }
+
+    fn puts_aside(&self) -> bool {
+        self.outcomes.iter().any(|outcome| !outcome.letter.is_empty())
     }
 
     fn add(&mut self, outcomes: Vec<Settled>, keep: Option<u64>) {

@@ -63,7 +63,7 @@ fn counted_batches_of_events(events: &[(Partition, Bytes)]) -> usize {
 #[test]
 fn progress_of_a_partition() {
     let mut progress = Progress::default();
-    assert_eq!(counted_progress_of_a_partition(&mut progress), "256 256");
+    assert_eq!(counted_progress_of_a_partition(&mut progress), "256 256 25600");
 }
 
 /// Clients do not wait for each other, so each event of four is committed before the three that came before it.
@@ -71,7 +71,7 @@ fn progress_of_a_partition() {
 fn counted_progress_of_a_partition(progress: &mut Progress) -> String {
     let mut written = String::new();
     for number in 1..=256 {
-        assert!(progress.meet(number, None), "it is new");
+        assert!(progress.meet(number, None, 100), "it is new");
     }
     for four in 0..64 {
         for number in (4 * four + 1..=4 * four + 4).rev() {

@@ -1,10 +1,13 @@
-//! Dead letters: a stream in each shard, of which the oldest go when it is full.
+//! Dead letters: a stream in each shard, kept within the budgets of apps and clients by a script that comes after each that
+//! adds or takes out.
+
+use bytes::Bytes;
 
 use super::keys::Shard;
 use super::stream::{Entry, EntryId, entries, page};
 use super::wire::{Content, Letter, decode, encode};
 use super::{Redis, batch, bytes_of, client_key, scripts, unusable};
-use crate::message::EventId;
+use crate::message::{EventId, Namespace};
 use crate::transport::{DeadContent, DeadLetter, Result, Revival};
 
 /// How many are looked through at once.
@@ -29,24 +32,48 @@ pub(super) async fn latest(redis: &Redis, most: usize) -> Result<Vec<DeadLetter>
     Ok(letters.drain(older..).map(DeadLetter::from).collect())
 }
 
+/// Takes out what is over the budgets of apps and clients.
+pub(super) async fn trim(redis: &Redis, shard: &Shard) {
+    trim_without(redis, shard, Vec::new()).await;
+}
+
+/// The same after a letter was taken out.
+async fn trim_without(redis: &Redis, shard: &Shard, taken_out: Vec<Bytes>) {
+    let keys = ["dead", "dead:order", "dead:kept"].map(|name| shard.key(name));
+    let budget = redis.settings.dead_letters;
+    let budgets = [budget, budget.of_client()];
+    let budgets = budgets.iter().flat_map(|budget| [budget.letters, budget.bytes]);
+    let arguments: Vec<Bytes> = budgets.map(bytes_of).chain(taken_out).collect();
+    redis.link.run::<()>(&scripts::TRIM_DEAD, &keys, &arguments).await;
+}
+
+/// What letters of an app are counted under; empty for those of none.
+pub(super) fn app_key(app: Option<&Namespace>) -> Bytes {
+    app.map_or_else(Bytes::new, |app| Bytes::copy_from_slice(app.as_str().as_bytes()))
+}
+
 /// Puts a dead letter's event at the end of the log again.
 pub(super) async fn revive(redis: &Redis, id: EventId) -> Result<Revival> {
     let Some((shard, entry, letter)) = find(redis, id).await? else {
         return Ok(Revival::Unknown);
     };
+    let taken_out = taken_out(&entry);
     let Content::Event(event) = letter.content else {
         return Ok(Revival::Foreign);
     };
     let keys = ["dead", "log", "in", "who"].map(|name| shard.key(name));
     let arguments = [
-        bytes_of(entry),
+        bytes_of(entry.id),
         bytes_of(id.partition),
         client_key(&event),
         batch::write(std::iter::once((id.partition, &encode(&event)))),
     ];
     let answer: String = redis.change(&shard, &scripts::REVIVE, &keys, &arguments).await;
     Ok(match answer.as_str() {
-        "queued" => Revival::Queued,
+        "queued" => {
+            trim_without(redis, &shard, taken_out).await;
+            Revival::Queued
+        }
         "gone" => Revival::ClientGone,
         _ => Revival::Unknown,
     })
@@ -58,11 +85,19 @@ pub(super) async fn bury(redis: &Redis, id: EventId) -> Result<bool> {
         return Ok(false);
     };
     let mut delete = ::redis::cmd("XDEL");
-    delete.arg(&shard.key("dead")[..]).arg(entry.to_string());
-    redis.link.try_ask(&delete).await.map_err(unusable)
+    delete.arg(&shard.key("dead")[..]).arg(entry.id.to_string());
+    let is_gone = redis.link.try_ask(&delete).await.map_err(unusable)?;
+    trim_without(redis, &shard, taken_out(&entry)).await;
+    Ok(is_gone)
 }
 
-async fn find(redis: &Redis, id: EventId) -> Result<Option<(Shard, EntryId, Letter)>> {
+/// A letter that was taken out, as the script is told of it.
+fn taken_out(entry: &Entry) -> Vec<Bytes> {
+    let field = |name| entry.get(name).cloned().unwrap_or_default();
+    vec![bytes_of(entry.id), field("a"), field("c"), bytes_of(field("d").len())]
+}
+
+async fn find(redis: &Redis, id: EventId) -> Result<Option<(Shard, Entry, Letter)>> {
     if id.partition.0 >= redis.layout.partitions {
         return Ok(None);
     }
@@ -73,9 +108,9 @@ async fn find(redis: &Redis, id: EventId) -> Result<Option<(Shard, EntryId, Lett
         let found = entries(redis.link.try_ask(&page(&key, from, PAGE)).await.map_err(unusable)?);
         let Some(last) = found.last() else { return Ok(None) };
         from = last.id.next();
-        let wanted = found.iter().find_map(|entry| {
-            let letter = letter(entry).filter(|letter| letter.id == id)?;
-            Some((entry.id, letter))
+        let wanted = found.into_iter().find_map(|entry| {
+            let letter = letter(&entry).filter(|letter| letter.id == id)?;
+            Some((entry, letter))
         });
         if let Some((entry, letter)) = wanted {
             return Ok(Some((shard, entry, letter)));

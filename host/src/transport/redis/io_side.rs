@@ -26,6 +26,7 @@ use super::scripts;
 use super::wire::encode;
 use super::{Redis, bytes_of};
 use crate::message::{Command, Event, NodeId, Partition};
+use crate::transport::backlog::Load;
 use crate::transport::{Inbox, IoNode, IoSession, Result, TransportError, partition_of};
 
 /// Joins as an io-node, in every shard.
@@ -128,6 +129,8 @@ async fn enter(redis: &Redis, shard: &Shard, member: &Member) {
         shard.outbox(&member.id),
         shard.key("log"),
         shard.key("kept"),
+        shard.outbox_in(&member.id),
+        shard.outbox_read(&member.id),
     ];
     let arguments = [
         bytes_of(member.name.as_str()),
@@ -172,7 +175,10 @@ impl Inbox for RedisInbox {
         let keys = [shard.key("io")];
         let arguments = [
             shard.outbox(""),
-            bytes_of(self.redis.settings.outbox),
+            shard.outbox_in(""),
+            shard.outbox_read(""),
+            bytes_of(self.redis.settings.outbox.entries),
+            bytes_of(self.redis.settings.outbox.bytes),
             bytes_of(node),
             encode(&vec![command]),
         ];
@@ -220,8 +226,9 @@ impl RedisInbox {
             let mut call = IngestCall::default();
             for (place, partition) in rest.by_ref() {
                 let entry = Entry::of(*place, *partition, &events[*place]);
-                let most = self.redis.settings.client_backlog;
-                let is_free = |client| !stuck.contains(client) && self.place.open.take(client, most);
+                let backlog = &self.redis.settings.backlog;
+                let open = &self.place.open;
+                let is_free = |client| !stuck.contains(client) && open.take(client, *partition, entry.bytes(), backlog);
                 // Only events of nobody have no client.
                 if !entry.client.is_empty() && !is_free(&entry.client) {
                     stuck.insert(entry.client);
@@ -236,7 +243,7 @@ impl RedisInbox {
             for entry in self.hand_in(&shard, call, &mut last).await? {
                 refused.push(entry.place);
                 if !entry.client.is_empty() {
-                    self.place.open.give_back(&entry.client, 1);
+                    self.place.open.give_back(&entry.client, 1, entry.bytes());
                     stuck.insert(entry.client);
                 }
             }
@@ -256,6 +263,7 @@ impl RedisInbox {
                 .map_or(("blocked", &[][..]), |(word, rest)| (word, rest));
             match word {
                 "taken" => {
+                    self.place.open.told(call.partitions(), &loads(details));
                     let ends = call.entries.iter().filter(|entry| entry.kind == Kind::End);
                     ends.for_each(|entry| self.place.open.forget(&entry.client));
                     break;
@@ -264,7 +272,7 @@ impl RedisInbox {
                     self.place.fenced.cancel();
                     return Err(TransportError::Fenced);
                 }
-                "full" => refused.extend(call.keep_to(details)),
+                "full" => refused.extend(call.keep_to(&loads(details), &self.redis.settings.backlog)),
                 // It is accepted, and nothing comes of it.
                 "over" => call.drop_ends(details, &self.place.open),
                 _ => refused.append(&mut call.entries),
@@ -272,6 +280,22 @@ impl RedisInbox {
         }
         Ok(refused)
     }
+}
+
+/// Reads loads of partitions, said as triples.
+fn loads(words: &[String]) -> Vec<(Partition, Load)> {
+    let triples = words.chunks_exact(3);
+    let load = |triple: &[String]| {
+        let [partition, events, bytes] = triple else {
+            return None;
+        };
+        let load = Load {
+            events: events.parse().ok()?,
+            bytes: bytes.parse().ok()?,
+        };
+        Some((Partition(partition.parse().ok()?), load))
+    };
+    triples.filter_map(load).collect()
 }
 
 fn partition_of_event(event: &Event, partitions: u16) -> Partition {

@@ -78,6 +78,16 @@ impl Shard {
         self.key(&format!("out:{member}"))
     }
 
+    /// How many bytes were ever put into an outbox.
+    pub(super) fn outbox_in(&self, member: &str) -> Bytes {
+        self.key(&format!("out-in:{member}"))
+    }
+
+    /// How many bytes of an outbox its io-node has read.
+    pub(super) fn outbox_read(&self, member: &str) -> Bytes {
+        self.key(&format!("out-read:{member}"))
+    }
+
     /// A bucket's part in this shard.
     pub(super) fn bucket(&self, bucket: &str) -> Bytes {
         self.key(&format!("kv:{bucket}"))

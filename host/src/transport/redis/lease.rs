@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::committer::{Commit, End, Settled};
+use super::dead::app_key;
 use super::progress::Progress;
 use super::reader::{Found, Read, Tap, foreign};
 use super::routes::Routes;
@@ -96,9 +97,9 @@ impl Log for RedisLog {
 impl RedisLog {
     /// An event that is to be handled. What is none, or for nobody, is passed over.
     fn delivery(&self, found: Found) -> Option<Delivery> {
-        let Found { number, event } = found;
+        let Found { number, bytes, event } = found;
         let hold = &self.commits.hold;
-        if !hold.progress().meet(number, event.as_ref().ok().cloned()) {
+        if !hold.progress().meet(number, event.as_ref().ok().cloned(), bytes) {
             return None;
         }
         let id = EventId {
@@ -141,8 +142,8 @@ impl Commits for RedisCommits {
         for outcome in outcomes {
             // What was committed before is open no longer.
             let event = self.hold.progress().event(outcome.id.sequence);
-            if let Some(event) = event {
-                settled.push(self.settle(outcome.id, &event, outcome.verdict).await);
+            if let Some((event, bytes)) = event {
+                settled.push(self.settle(outcome.id, &event, bytes, outcome.verdict).await);
             }
         }
         self.settled(settled).await
@@ -177,15 +178,16 @@ impl RedisCommits {
             .spawn(async move { drop(commits.settled(vec![settled]).await) });
     }
 
-    async fn settle(&self, id: EventId, event: &Event, verdict: Verdict) -> Settled {
+    async fn settle(&self, id: EventId, event: &Event, bytes: usize, verdict: Verdict) -> Settled {
         let end = match event.kind {
             _ if verdict.refuses() => End::Refused,
             EventKind::Disconnect(_) => End::Disconnected,
             _ => End::None,
         };
-        let (effects, letter) = match verdict {
-            Verdict::Done(effects) => (effects, Bytes::new()),
+        let (effects, letter, app) = match verdict {
+            Verdict::Done(effects) => (effects, Bytes::new(), Bytes::new()),
             Verdict::Dead(death, commands) => {
+                let app = app_key(death.app.as_ref());
                 let letter = Letter {
                     id,
                     death,
@@ -193,15 +195,17 @@ impl RedisCommits {
                     content: Content::Event(event.clone()),
                 };
                 let writes = Vec::new();
-                (Effects { commands, writes }, encode(&letter))
+                (Effects { commands, writes }, encode(&letter), app)
             }
         };
         Settled {
             number: id.sequence,
+            bytes,
             client: client_key(event),
             io_node: event.client.as_ref().map(|client| client.io_node.clone()),
             end,
             letter,
+            app,
             writes: effects.writes,
             commands: self.routes.sort(&self.redis, event, effects.commands).await,
         }

@@ -96,6 +96,8 @@ pub(super) async fn bury(redis: &Redis, shard: &Shard, lost: &[String]) {
             shard.key("who"),
             shard.key("log"),
             shard.key("in"),
+            shard.outbox_in(member),
+            shard.outbox_read(member),
         ];
         let arguments = [bytes_of(member), bytes_of(CLIENTS)];
         while redis.change::<u8>(shard, &scripts::BURY, &keys, &arguments).await == 1 {}

@@ -47,7 +47,10 @@ use self::connection::{Link, Script, Server};
 use self::durability::{Durability, Waiting};
 use self::keys::{Layout, Shard};
 use self::stream::{EntryId, entries, page};
-use super::{DeadLetter, IoNode, IoSession, Leases, Result, Revival, Transport, TransportError};
+use super::{
+    Backlog, DeadLetter, DeadLetterBudget, IoNode, IoSession, Leases, OutboxBudget, Result, Revival, Transport,
+    TransportError,
+};
 use crate::counts;
 use crate::message::{Event, EventId, KeyValue, Namespace, NodeId, SessionId, Write};
 use crate::shutdown::Shutdown;
@@ -70,14 +73,12 @@ pub struct RedisSettings {
     pub partitions: u16,
     /// Number of shards that the partitions are spread over.
     pub shards: u16,
-    /// How many events that are not committed yet a partition holds before it refuses more.
-    pub backlog: usize,
-    /// How many of these may be of one client.
-    pub client_backlog: usize,
-    /// How many entries may wait for an io-node before commits wait for it.
-    pub outbox: usize,
-    /// How many dead letters a shard keeps.
-    pub dead_letters: usize,
+    /// What of events that are not committed yet a partition holds before it refuses more.
+    pub backlog: Backlog,
+    /// What may wait for an io-node before commits wait for it.
+    pub outbox: OutboxBudget,
+    /// What a shard keeps of dead letters.
+    pub dead_letters: DeadLetterBudget,
     /// How long a node that is not heard of keeps what it holds.
     pub lease: Duration,
     /// How many replicas must have a change before it counts.
@@ -332,17 +333,16 @@ impl Redis {
     }
 
     async fn for_test_on(server: &connection::testing::TestServer, shards: u16) -> Self {
-        use super::conformance::{BACKLOG, CLIENT_BACKLOG, PARTITIONS};
+        use super::conformance::{BUDGETS, DEAD_LETTERS, OUTBOX, PARTITIONS};
         let settings = RedisSettings {
             url: server.url(),
             tls: TlsFiles::default(),
             prefix: "test".into(),
             partitions: PARTITIONS,
             shards,
-            backlog: BACKLOG,
-            client_backlog: CLIENT_BACKLOG,
-            outbox: 1_000,
-            dead_letters: 1_000,
+            backlog: BUDGETS,
+            outbox: OUTBOX,
+            dead_letters: DEAD_LETTERS,
             lease: Duration::from_secs(1),
             wait_replicas: 0,
             wait_aof: false,

@@ -23,7 +23,7 @@ use crate::transport::{Outbox, Result, TransportError};
 
 /// The fields of an entry: commands,
 pub(super) const COMMANDS: &str = "c";
-/// and how many events of which clients are committed.
+/// and for each client how many of its events are committed, and their bytes.
 pub(super) const SETTLED: &str = "s";
 
 /// How many entries are read at once.
@@ -44,9 +44,11 @@ impl RedisOutbox {
                 redis: redis.clone(),
                 link: Link::for_waiting(redis.server.clone()),
                 key: shard.outbox(&member.id),
-                shard,
                 place: Arc::downgrade(&place),
                 commands: sender.clone(),
+                read: shard.outbox_read(&member.id),
+                bytes: 0,
+                shard,
             };
             redis.shutdown.spawn(reader.run());
         }
@@ -78,14 +80,18 @@ struct Reader {
     link: Link,
     shard: Shard,
     key: Bytes,
+    /// The key that tells how much of it was read.
+    read: Bytes,
     /// Given up by whoever has it, not by this.
     place: Weak<Place>,
     commands: mpsc::Sender<Vec<Command>>,
+    /// How many bytes were read so far.
+    bytes: u64,
 }
 
 impl Reader {
     /// Reads until nobody listens any more.
-    async fn run(self) {
+    async fn run(mut self) {
         let mut last = EntryId::default();
         let mut trimmed = last;
         let mut connections = self.link.connections();
@@ -109,17 +115,23 @@ impl Reader {
             if !commands.is_empty() && self.commands.send(commands).await.is_err() {
                 return;
             }
+            let sizes = entries.iter().flat_map(|entry| &entry.fields);
+            self.bytes += sizes.map(|(_, value)| value.len() as u64).sum::<u64>();
             last = newest;
         }
     }
 
     /// Reads on behind the last entry, and takes out what was read before, up to there.
     async fn next(&self, last: EntryId, trimmed: EntryId) -> Vec<Entry> {
-        let trim = (trimmed < last).then(|| {
-            let mut trim = ::redis::cmd("XTRIM");
-            trim.arg(&self.key[..]).arg("MINID").arg(last.next().to_string());
-            trim
-        });
+        let mut trim = Vec::new();
+        if trimmed < last {
+            let mut entries = ::redis::cmd("XTRIM");
+            entries.arg(&self.key[..]).arg("MINID").arg(last.next().to_string());
+            // Nothing is left behind of an io-node that was fenced: its keys are gone then.
+            let mut bytes = ::redis::cmd("SET");
+            bytes.arg(&self.read[..]).arg(self.bytes).arg("XX");
+            trim.extend([entries, bytes]);
+        }
         let streams = [(self.key.clone(), last)];
         let found = match &self.redis.durability {
             None => read_between(&self.link, trim, ENTRIES, &streams, &[], |_| true).await,
@@ -158,7 +170,7 @@ impl Reader {
         for (name, value) in &entry.fields {
             let read = match std::str::from_utf8(name) {
                 Ok(COMMANDS) => decode::<Vec<Command>>(value).map(|read| commands.extend(read)),
-                Ok(SETTLED) => decode::<Vec<(Bytes, usize)>>(value).map(|settled| self.settle(settled)),
+                Ok(SETTLED) => decode::<Vec<(Bytes, usize, usize)>>(value).map(|settled| self.settle(settled)),
                 _ => Ok(()),
             };
             if let Err(reason) = read {
@@ -169,10 +181,10 @@ impl Reader {
         commands
     }
 
-    fn settle(&self, settled: Vec<(Bytes, usize)>) {
+    fn settle(&self, settled: Vec<(Bytes, usize, usize)>) {
         if let Some(place) = self.place.upgrade() {
-            for (client, events) in settled {
-                place.open.give_back(&client, events);
+            for (client, events, bytes) in settled {
+                place.open.give_back(&client, events, bytes);
             }
         }
     }

@@ -11,18 +11,27 @@ use crate::message::Event;
 /// What is committed of a partition, and what is in hand.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    /// How many events were ever committed.
+    /// How many events were ever committed,
     count: u64,
+    /// and their bytes.
+    bytes: u64,
     /// All events up to this number are committed, or kept aside.
     up_to: u64,
     /// All events up to this number were met under this lease.
     met: u64,
     /// The events in hand. None for one that could not be read.
-    open: BTreeMap<u64, Option<Arc<Event>>>,
+    open: BTreeMap<u64, Open>,
     /// Those behind `up_to` that are committed.
     beyond: BTreeSet<u64>,
     /// Those that were kept aside, and are not committed.
     kept: BTreeSet<u64>,
+}
+
+/// An event in hand.
+#[derive(Debug)]
+struct Open {
+    event: Option<Arc<Event>>,
+    bytes: usize,
 }
 
 impl Progress {
@@ -31,8 +40,8 @@ impl Progress {
         self.kept.insert(number);
     }
 
-    /// Meets an event, and says whether it is still to be handled. None for one that cannot be read.
-    pub(super) fn meet(&mut self, number: u64, event: Option<Arc<Event>>) -> bool {
+    /// Meets an event of so many bytes, and says whether it is still to be handled. None for one that cannot be read.
+    pub(super) fn meet(&mut self, number: u64, event: Option<Arc<Event>>, bytes: usize) -> bool {
         self.met(number);
         let is_committed = match number > self.up_to {
             true => self.beyond.contains(&number),
@@ -41,13 +50,14 @@ impl Progress {
         if is_committed || self.open.contains_key(&number) {
             return false;
         }
-        self.open.insert(number, event);
+        self.open.insert(number, Open { event, bytes });
         true
     }
 
-    /// An event in hand.
-    pub(super) fn event(&self, number: u64) -> Option<Arc<Event>> {
-        self.open.get(&number)?.clone()
+    /// An event in hand, and its bytes.
+    pub(super) fn event(&self, number: u64) -> Option<(Arc<Event>, usize)> {
+        let open = self.open.get(&number)?;
+        Some((open.event.clone()?, open.bytes))
     }
 
     /// The number up to which nothing of the log is needed.
@@ -57,7 +67,7 @@ impl Progress {
 
     /// Notes that an event is committed, and says whether it was kept aside; None when it is none in hand.
     pub(super) fn commit(&mut self, number: u64) -> Option<bool> {
-        self.open.remove(&number)?;
+        self.bytes += self.open.remove(&number)?.bytes as u64;
         self.count += 1;
         let was_kept = self.kept.remove(&number);
         if !was_kept {
@@ -80,7 +90,7 @@ impl Progress {
     /// Keeps the open events up to this number aside, so that the log is not needed for them any more, and returns them.
     pub(super) fn keep(&mut self, number: u64) -> Vec<(u64, Arc<Event>)> {
         let mut kept = Vec::new();
-        for (number, event) in self
+        for (number, Open { event, .. }) in self
             .open
             .range(self.up_to + 1..)
             .take_while(|(open, _)| **open <= number)
@@ -105,10 +115,10 @@ impl Progress {
     }
 }
 
-/// The count, the number up to which nothing is needed, and how far behind each other those committed beyond it are.
+/// The count, the number up to which nothing is needed, the bytes, and how far behind each other those committed beyond it are.
 impl fmt::Display for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.count, self.up_to)?;
+        write!(f, "{} {} {}", self.count, self.up_to, self.bytes)?;
         let mut last = self.up_to;
         for number in &self.beyond {
             write!(f, " {}", number - last)?;
@@ -128,7 +138,7 @@ impl FromStr for Progress {
                 .map_err(|error| format!("{number:?} is no number: {error}"))
         });
         let mut next = || numbers.next().ok_or("it is too short")?;
-        let (count, up_to) = (next()?, next()?);
+        let (count, up_to, bytes) = (next()?, next()?, next()?);
         let mut last = up_to;
         let mut beyond = BTreeSet::new();
         for step in numbers {
@@ -137,6 +147,7 @@ impl FromStr for Progress {
         }
         Ok(Self {
             count,
+            bytes,
             up_to,
             met: up_to,
             beyond,
@@ -152,12 +163,12 @@ mod tests {
 
     #[test]
     fn what_is_committed_is_written_for_the_next_owner() {
-        let mut progress: Progress = "0 0".parse().unwrap();
+        let mut progress: Progress = "0 0 0".parse().unwrap();
         for number in [3, 4, 9, 12] {
-            assert!(progress.meet(number, None));
+            assert!(progress.meet(number, None, 10));
         }
-        assert!(!progress.meet(4, None), "it is in hand");
-        for (number, written) in [(9, "1 2 7"), (4, "2 2 2 5"), (3, "3 11"), (12, "4 12")] {
+        assert!(!progress.meet(4, None, 10), "it is in hand");
+        for (number, written) in [(9, "1 2 10 7"), (4, "2 2 20 2 5"), (3, "3 11 30"), (12, "4 12 40")] {
             assert_eq!(progress.commit(number), Some(false));
             assert_eq!(progress.commit(number), None, "once");
             assert_eq!(progress.to_string(), written);
@@ -167,47 +178,47 @@ mod tests {
 
     #[test]
     fn the_next_owner_passes_over_what_is_committed_and_nothing_else() {
-        let mut progress: Progress = "20 10 3 2".parse().unwrap();
-        assert!(!progress.meet(10, None));
-        assert!(progress.meet(11, None));
+        let mut progress: Progress = "20 10 200 3 2".parse().unwrap();
+        assert!(!progress.meet(10, None, 10));
+        assert!(progress.meet(11, None, 10));
         assert_eq!(progress.commit(11), Some(false));
         // There may be an event 12, which was not met yet.
-        assert_eq!(progress.to_string(), "21 11 2 2");
-        assert!(progress.meet(12, None));
-        assert!(!progress.meet(13, None));
-        assert!(progress.meet(14, None));
-        assert!(!progress.meet(15, None));
+        assert_eq!(progress.to_string(), "21 11 210 2 2");
+        assert!(progress.meet(12, None, 10));
+        assert!(!progress.meet(13, None, 10));
+        assert!(progress.meet(14, None, 10));
+        assert!(!progress.meet(15, None, 10));
         assert_eq!(progress.commit(14), Some(false));
-        assert_eq!(progress.to_string(), "22 11 2 1 1");
+        assert_eq!(progress.to_string(), "22 11 220 2 1 1");
         assert_eq!(progress.commit(12), Some(false));
-        assert_eq!(progress.to_string(), "23 15");
+        assert_eq!(progress.to_string(), "23 15 230");
     }
 
     #[test]
     fn what_is_kept_aside_holds_nothing_up() {
-        let mut progress: Progress = "0 0".parse().unwrap();
+        let mut progress: Progress = "0 0 0".parse().unwrap();
         for number in [2, 5, 6, 9] {
-            assert!(progress.meet(number, Some(event())));
+            assert!(progress.meet(number, Some(event()), 10));
         }
         assert_eq!(progress.commit(5), Some(false));
         assert_eq!(progress.commit(9), Some(false));
         assert!(progress.holds_log(2) && !progress.holds_log(1));
         let kept: Vec<u64> = progress.keep(5).into_iter().map(|(number, _)| number).collect();
         assert_eq!(kept, [2]);
-        assert_eq!(progress.to_string(), "2 5 4");
+        assert_eq!(progress.to_string(), "2 5 20 4");
         assert!(!progress.holds_log(5) && progress.holds_log(6));
         assert!(progress.keep(5).is_empty());
 
         let mut next: Progress = progress.to_string().parse().unwrap();
         next.has_kept(2);
-        assert!(next.meet(2, Some(event())));
-        assert!(!next.meet(2, None), "it is in hand");
-        assert!(!next.meet(5, None) && next.meet(6, None) && !next.meet(9, None));
+        assert!(next.meet(2, Some(event()), 10));
+        assert!(!next.meet(2, None, 10), "it is in hand");
+        assert!(!next.meet(5, None, 10) && next.meet(6, None, 10) && !next.meet(9, None, 10));
         assert_eq!(next.commit(2), Some(true));
         assert_eq!(next.commit(2), None);
-        assert!(!next.meet(2, None), "it is committed");
+        assert!(!next.meet(2, None, 10), "it is committed");
         assert_eq!(next.commit(6), Some(false));
-        assert_eq!(next.to_string(), "4 9");
+        assert_eq!(next.to_string(), "4 9 40");
         assert!(!next.holds_log(100), "nothing is open");
     }
 
@@ -222,7 +233,15 @@ mod tests {
 
     #[test]
     fn what_is_no_progress_is_refused() {
-        for text in ["", "1", "x 1", "1 -1", "1 2 ", "1 18446744073709551615 1"] {
+        for text in [
+            "",
+            "1",
+            "1 2",
+            "x 1 1",
+            "1 -1 1",
+            "1 2 3 ",
+            "1 18446744073709551615 1 1",
+        ] {
             assert!(text.parse::<Progress>().is_err(), "{text:?}");
         }
     }

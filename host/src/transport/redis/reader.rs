@@ -18,7 +18,7 @@ use super::connection::Link;
 use super::keys::Shard;
 use super::stream::{Entry, EntryId, entries, page, read, read_between};
 use super::wire::{Content, Letter, decode, encode};
-use super::{Redis, batch, bytes_of, scripts};
+use super::{Redis, batch, bytes_of, dead, scripts};
 use crate::counts;
 use crate::message::{Event, EventId, Partition, now_ms};
 use crate::transport::Death;
@@ -46,16 +46,19 @@ pub(super) struct Reader {
 /// An event as it was found in the log.
 pub(super) struct Found {
     pub(super) number: u64,
+    /// Its bytes in the log.
+    pub(super) bytes: usize,
     /// The event, or what stands there instead and why it is none.
     pub(super) event: Result<Arc<Event>, (Bytes, String)>,
 }
 
 impl Found {
     pub(super) fn new(number: u64, written: Bytes) -> Self {
+        let bytes = written.len();
         let event = decode::<Event>(&written)
             .map(Arc::new)
             .map_err(|reason| (written, reason));
-        Self { number, event }
+        Self { number, bytes, event }
     }
 }
 
@@ -216,7 +219,10 @@ impl Reader {
             return read(link, ENTRIES, streams).await;
         };
         let following = durability.commands(&self.shard);
-        read_between(link, None, ENTRIES, streams, &following, |safe| durability.is_met(safe)).await
+        read_between(link, Vec::new(), ENTRIES, streams, &following, |safe| {
+            durability.is_met(safe)
+        })
+        .await
     }
 
     /// Reads the log again for partitions that have not had all of what was read.
@@ -333,12 +339,9 @@ impl Reader {
         let content = entry.get("b").or(entry.fields.first().map(|(_, value)| value));
         let letter = foreign(id, content.cloned().unwrap_or_default(), &reason);
         let keys = ["log", "dead", "in"].map(|name| self.shard.key(name));
-        let arguments = [
-            bytes_of(entry.id),
-            encode(&letter),
-            bytes_of(self.redis.settings.dead_letters),
-        ];
+        let arguments = [bytes_of(entry.id), encode(&letter)];
         self.redis.link.run::<()>(&scripts::CONDEMN, &keys, &arguments).await;
+        dead::trim(&self.redis, &self.shard).await;
     }
 }
 
@@ -401,6 +404,7 @@ pub(super) fn foreign(id: EventId, content: Bytes, reason: &str) -> Letter {
             reason: format!("not an event: {reason}"),
             attempts: 0,
             release: None,
+            app: None,
         },
         died_at_ms: now_ms(),
         content: Content::Foreign(content),

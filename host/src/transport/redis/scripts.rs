@@ -19,6 +19,7 @@ scripts! {
     INGEST = "ingest",
     COMMIT = "commit",
     TRIM = "trim",
+    TRIM_DEAD = "trim_dead",
     TELL = "tell",
     APPLY = "apply",
     BURY = "bury",

@@ -75,14 +75,14 @@ pub(super) async fn read(link: &Link, count: usize, streams: &[(Bytes, EntryId)]
 /// is safe; what is not, is found again later.
 pub(super) async fn read_between(
     link: &Link,
-    before: Option<Cmd>,
+    before: Vec<Cmd>,
     count: usize,
     streams: &[(Bytes, EntryId)],
     following: &[Cmd],
     is_safe: impl Fn(&[Value]) -> bool,
 ) -> Vec<(Bytes, Vec<Entry>)> {
     let mut commands = redis::pipe();
-    let place = usize::from(before.is_some());
+    let place = before.len();
     let reading = command(count, streams);
     for command in before.into_iter().chain([reading]).chain(following.iter().cloned()) {
         commands.add_command(command);

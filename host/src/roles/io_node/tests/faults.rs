@@ -154,7 +154,10 @@ async fn what_waits_for_too_long_is_refused_where_that_can_be_said_and_the_rest_
 #[tokio::test]
 async fn what_a_full_backlog_refuses_is_refused_in_the_end_or_goes_on_when_there_is_room() {
     let fixture = Fixture::start(MemorySettings {
-        client_backlog: 2,
+        backlog: Backlog {
+            client_events: 2,
+            ..Backlog::default()
+        },
         ..MemorySettings::default()
     })
     .await;

@@ -21,7 +21,8 @@ use super::*;
 use crate::http::{self as server, HttpSettings, Ready};
 use crate::message::{Command, DisconnectReason, Effects, Event, EventKind, KeyValue, NodeId, SessionId};
 use crate::transport::{
-    DeadLetter, Inbox, IoNode, IoSession, Leases, Memory, MemorySettings, Outcome, Result as Answer, Revival, Verdict,
+    Backlog, DeadLetter, Inbox, IoNode, IoSession, Leases, Memory, MemorySettings, Outcome, Result as Answer, Revival,
+    Verdict,
 };
 
 mod admission;

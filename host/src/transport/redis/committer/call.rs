@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::{End, Part};
 use crate::ids::ById;
 use crate::message::{Command, NodeId, Write};
+use crate::transport::backlog::Load;
 use crate::transport::redis::keys::Shard;
 use crate::transport::redis::outbox::{COMMANDS, SETTLED};
 use crate::transport::redis::routes::Target;
@@ -69,10 +70,11 @@ impl<'a> CommitCall<'a> {
                 self.entries.add(target, commands);
             }
             if let Some(io_node) = &outcome.io_node {
-                self.entries.settled(io_node, &outcome.client);
+                self.entries.settled(io_node, &outcome.client, outcome.bytes);
             }
             if !outcome.letter.is_empty() {
-                self.letters.push(outcome.letter.clone());
+                let (letter, app, client) = (&outcome.letter, &outcome.app, &outcome.client);
+                self.letters.extend([letter.clone(), app.clone(), client.clone()]);
             }
             outcome.writes.iter().for_each(|write| self.add_write(write));
             let end: &[u8] = match outcome.end {
@@ -111,8 +113,10 @@ impl<'a> CommitCall<'a> {
         let settings = &self.redis.settings;
         let mut arguments = vec![
             self.shard.outbox(""),
-            bytes_of(settings.outbox),
-            bytes_of(settings.dead_letters),
+            self.shard.outbox_in(""),
+            self.shard.outbox_read(""),
+            bytes_of(settings.outbox.entries),
+            bytes_of(settings.outbox.bytes),
             match self.is_one_refused {
                 true => self.shard.live(""),
                 false => Bytes::new(),
@@ -124,7 +128,7 @@ impl<'a> CommitCall<'a> {
         };
         add(4, self.partitions);
         add(3, self.entries.finish());
-        add(1, self.letters);
+        add(3, self.letters);
         add(4, self.writes);
         add(2, self.kept);
         add(1, self.done_with);
@@ -139,7 +143,7 @@ struct Outboxes<'a> {
     runs: Vec<(&'a Target, Vec<&'a Command>)>,
     /// The run of each io-node since the last that is for all.
     open: ById<&'a NodeId, usize>,
-    settled: ById<&'a NodeId, ById<&'a Bytes, usize>>,
+    settled: ById<&'a NodeId, ById<&'a Bytes, Load>>,
 }
 
 impl<'a> Outboxes<'a> {
@@ -161,8 +165,9 @@ impl<'a> Outboxes<'a> {
     }
 
     /// An event of this client is committed.
-    fn settled(&mut self, io_node: &'a NodeId, client: &'a Bytes) {
-        *self.settled.entry(io_node).or_default().entry(client).or_default() += 1;
+    fn settled(&mut self, io_node: &'a NodeId, client: &'a Bytes, bytes: usize) {
+        let clients = self.settled.entry(io_node).or_default();
+        clients.entry(client).or_default().add(bytes);
     }
 
     /// For each entry its target, the name of the field, and the value.
@@ -176,7 +181,10 @@ impl<'a> Outboxes<'a> {
             entries.extend([target, Bytes::from_static(COMMANDS.as_bytes()), encode(&commands)]);
         }
         for (io_node, clients) in self.settled {
-            let clients: Vec<(&Bytes, usize)> = clients.into_iter().collect();
+            let clients = clients.into_iter();
+            let clients: Vec<(&Bytes, usize, usize)> = clients
+                .map(|(client, load)| (client, load.events, load.bytes))
+                .collect();
             entries.extend([
                 bytes_of(io_node),
                 Bytes::from_static(SETTLED.as_bytes()),

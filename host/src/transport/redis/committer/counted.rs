@@ -18,12 +18,12 @@ fn a_call_that_commits() {
         .map(|round| (round * TOGETHER..(round + 1) * TOGETHER).map(settled).collect())
         .collect();
     for outcome in rounds.iter().flatten() {
-        assert!(hold.progress().meet(outcome.number, None), "it is new");
+        assert!(hold.progress().meet(outcome.number, None, 100), "it is new");
     }
     let shard = redis.layout.shard(0);
     let arguments = counted_a_call_that_commits(&redis, &shard, &hold, rounds);
     assert!(arguments > 8 * 10, "{arguments}");
-    assert_eq!(hold.progress().to_string(), "512 512");
+    assert_eq!(hold.progress().to_string(), "512 512 51200");
 }
 
 #[inline(never)]
@@ -58,10 +58,9 @@ fn unconnected() -> Redis {
         prefix: "test".into(),
         partitions: 64,
         shards: 1,
-        backlog: 10_000,
-        client_backlog: 256,
-        outbox: 1_000,
-        dead_letters: 1_000,
+        backlog: crate::transport::Backlog::default(),
+        outbox: crate::transport::OutboxBudget::default(),
+        dead_letters: crate::transport::DeadLetterBudget::default(),
         lease: Duration::from_secs(1),
         wait_replicas: 0,
         wait_aof: false,

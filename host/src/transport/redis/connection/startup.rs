@@ -22,7 +22,7 @@ const PROGRESS: Duration = Duration::from_secs(3);
 const ANSWER: Duration = Duration::from_secs(2);
 
 /// The categories that hold what plugnode needs, as few as can be.
-const RIGHTS: &str = "+@connection +@hash +@set +@sortedset +@stream +del +exists +expire +eval +evalsha +time +info \
+const RIGHTS: &str = "+@connection +@hash +@set +@sortedset +@stream +@string +del +exists +expire +eval +evalsha +time +info \
     +role +cluster|slots +cluster|nodes +config|get";
 
 static PROBE: Script = Script::new("probe", include_str!("probe.lua"));

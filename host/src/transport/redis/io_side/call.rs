@@ -10,6 +10,8 @@ use super::super::open::Open;
 use super::super::wire::encode;
 use super::super::{Redis, batch, bytes_of, client_key};
 use crate::message::{Client, DisconnectReason, Event, EventKind, Partition, now_ms};
+use crate::transport::Backlog;
+use crate::transport::backlog::Load;
 
 /// At most so many events go in one call,
 const EVENTS: usize = 512;
@@ -52,6 +54,13 @@ impl Entry {
     }
 }
 
+impl Entry {
+    /// Its event's bytes in the log.
+    pub(super) fn bytes(&self) -> usize {
+        self.written.len()
+    }
+}
+
 /// One call of the script that takes events in.
 #[derive(Default)]
 pub(super) struct IngestCall {
@@ -69,22 +78,32 @@ impl IngestCall {
         self.entries.push(entry);
     }
 
-    /// Leaves in what there is room for, said as pairs of partition and room, and returns the rest.
-    pub(super) fn keep_to(&mut self, rooms: &[String]) -> Vec<Entry> {
-        let pairs = rooms.chunks_exact(2);
-        let mut rooms: HashMap<Partition, usize> = pairs
-            .filter_map(|pair| Some((Partition(pair[0].parse().ok()?), pair[1].parse().ok()?)))
-            .collect();
-        // Events of a client are of one partition, so what is behind a refused one of it is refused here, too.
-        let has_room = |entry: &mut Entry| match rooms.get_mut(&entry.partition) {
-            Some(0) => true,
-            Some(room) => {
-                *room -= 1;
-                false
-            }
-            None => false,
+    /// The partitions of its events.
+    pub(super) fn partitions(&self) -> impl Iterator<Item = Partition> {
+        self.entries.iter().map(|entry| entry.partition)
+    }
+
+    /// Leaves in what there is room for in these partitions, and returns the rest. Where all the backlog is room, an event may
+    /// be larger than that.
+    pub(super) fn keep_to(&mut self, rooms: &[(Partition, Load)], backlog: &Backlog) -> Vec<Entry> {
+        let all = Load {
+            events: backlog.events,
+            bytes: backlog.bytes,
         };
-        self.entries.extract_if(.., has_room).collect()
+        let mut rooms: HashMap<Partition, Load> = rooms.iter().copied().collect();
+        // Once one is refused, so is all behind it in its partition: it may be of the same client.
+        let has_no_room = |entry: &mut Entry| {
+            let Some(room) = rooms.get_mut(&entry.partition) else {
+                return false;
+            };
+            let fits = *room == all || room.events > 0 && room.bytes >= entry.bytes();
+            match fits {
+                true => room.take_off(1, entry.bytes()),
+                false => *room = Load::default(),
+            }
+            !fits
+        };
+        self.entries.extract_if(.., has_no_room).collect()
     }
 
     /// Leaves out the disconnects of these clients.
@@ -108,21 +127,23 @@ impl IngestCall {
             shard.key("in"),
             shard.key("done"),
         ];
-        let mut partitions: BTreeMap<Partition, usize> = BTreeMap::new();
+        let backlog = &redis.settings.backlog;
+        let mut partitions: BTreeMap<Partition, Load> = BTreeMap::new();
         for entry in &self.entries {
-            *partitions.entry(entry.partition).or_default() += 1;
+            partitions.entry(entry.partition).or_default().add(entry.bytes());
         }
         let mut arguments = vec![
             bytes_of(member.name.as_str()),
             bytes_of(&member.incarnation),
             bytes_of(call),
-            bytes_of(redis.settings.backlog),
+            bytes_of(backlog.events),
+            bytes_of(backlog.bytes),
             bytes_of(self.entries.len()),
             batch::write(self.entries.iter().map(|entry| (entry.partition, &entry.written))),
             bytes_of(partitions.len()),
         ];
-        for (partition, events) in partitions {
-            arguments.extend([bytes_of(partition), bytes_of(events)]);
+        for (partition, Load { events, bytes }) in partitions {
+            arguments.extend([bytes_of(partition), bytes_of(events), bytes_of(bytes)]);
         }
         for entry in &self.entries {
             let what: &[u8] = match entry.kind {

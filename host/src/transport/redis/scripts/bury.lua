@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- Tells the apps that clients of a lost io-node are gone, some at a time, and at the end removes what is left of it.
 -- keys: lost (set of members), live of the member (hash client -> last will, a batch of one event), outbox of the member,
---       who (hash client -> io-node), log (stream), in (hash partition -> events taken in so far, 'tail')
+--       who (hash client -> io-node), log (stream), in (hash partition -> events taken in so far, 'b' and partition -> their bytes, 'bytes',
+--       'tail'), bytes put into that outbox and bytes read of it (strings)
 -- arguments: member, how many clients at most
 -- answers: 1 when there is more to do, else 0
 -- invariant: each session leaves the live set together with the entry of its one disconnect, behind all its events:
@@ -24,7 +25,10 @@ for i = 1, #sessions, 2 do
     if type(added) ~= 'table' then
       tail = tail + 1
       -- Behind the version of a batch stands the partition of its first event.
-      redis.call('HINCRBY', taken, string.byte(will, 2) + 256 * string.byte(will, 3), 1)
+      local partition, bytes = string.byte(will, 2) + 256 * string.byte(will, 3), #will - 7
+      redis.call('HINCRBY', taken, partition, 1)
+      redis.call('HINCRBY', taken, 'b' .. partition, bytes)
+      redis.call('HINCRBY', taken, 'bytes', bytes)
       redis.call('HSET', taken, 'tail', string.format('%.0f', tail))
       redis.call('HDEL', who, client)
       redis.call('HDEL', live, client)
@@ -33,6 +37,6 @@ for i = 1, #sessions, 2 do
   end
 end
 if left > 0 then return 1 end
-redis.call('DEL', live, outbox)
+redis.call('DEL', live, outbox, KEYS[7], KEYS[8])
 redis.call('SREM', lost, member)
 return 0

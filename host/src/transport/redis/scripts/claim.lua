@@ -27,7 +27,7 @@ for i = 3, #ARGV do
   if lease then
     table.insert(held, partition)
     table.insert(held, lease)
-    table.insert(held, redis.call('HGET', KEYS[3], partition) or '0 0')
+    table.insert(held, redis.call('HGET', KEYS[3], partition) or '0 0 0')
   end
 end
 return {held, redis.call('HGETALL', KEYS[4]), redis.call('HGETALL', KEYS[5])}

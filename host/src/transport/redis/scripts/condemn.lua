@@ -1,12 +1,12 @@
 #!lua flags=allow-oom
 -- Puts an entry of the log aside that is no batch of events of this version.
 -- keys: log (stream), dead (stream), in (hash partition -> events taken in so far, 'tail' -> number of the last event)
--- arguments: id of the entry, dead letter, most dead letters
+-- arguments: id of the entry, dead letter
 -- answers: nothing
 -- invariant: it is put aside once, by whoever is first. The log goes on with its own numbers, whatever the id of what was put aside.
 redis.call('XLEN', KEYS[2])
 local tail = redis.call('HGET', KEYS[3], 'tail') or '0'
 if redis.call('XDEL', KEYS[1], ARGV[1]) == 0 then return end
-redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], '*', 'd', ARGV[2])
+redis.call('XADD', KEYS[2], '*', 'd', ARGV[2])
 -- Refused while a greater id is in the log; then the last of those to be put aside sets it back.
 redis.pcall('XSETID', KEYS[1], tail .. '-0')

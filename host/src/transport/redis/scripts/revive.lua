@@ -1,6 +1,7 @@
 #!lua
 -- Puts a dead letter's event at the end of the log again.
--- keys: dead (stream), log (stream), in (hash partition -> events taken in so far, 'tail'), who (hash client -> io-node)
+-- keys: dead (stream), log (stream), in (hash partition -> events taken in so far, 'b' and partition -> their
+--       bytes, 'bytes', 'tail'), who (hash client -> io-node)
 -- arguments: id of the dead letter, partition, client (may be empty), a batch of the event
 -- answers: 'queued', 'unknown' or 'gone'
 -- invariant: a client has no event after its disconnect, and a dead letter is revived once.
@@ -12,5 +13,8 @@ local number = string.format('%.0f', tonumber(redis.call('HGET', taken, 'tail') 
 redis.call('XADD', log, number .. '-0', 'b', ARGV[4])
 redis.call('XDEL', dead, id)
 redis.call('HINCRBY', taken, partition, 1)
+-- A batch has 7 bytes around one event.
+redis.call('HINCRBY', taken, 'b' .. partition, #ARGV[4] - 7)
+redis.call('HINCRBY', taken, 'bytes', #ARGV[4] - 7)
 redis.call('HSET', taken, 'tail', number)
 return 'queued'
