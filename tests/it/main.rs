@@ -17,6 +17,7 @@ mod load;
 mod pressure;
 mod redis;
 mod redis_faults;
+mod redis_forgets;
 mod redis_start;
 mod socketio;
 mod storm;

@@ -46,9 +46,58 @@ impl Board {
         }
     }
 
+    /// This board with what `known` has of apps that it lacks, or that have begun anew: what is to be posted when this stands
+    /// where the data of `known` were lost. None when it lacks nothing.
+    pub fn recovered(&self, known: &Self) -> Option<Self> {
+        let mut recovered = self.clone();
+        for (app, track) in &known.apps {
+            let present = self.apps.get(app);
+            if present.is_none_or(|present| present != track && present.newest() <= track.newest()) {
+                recovered.apps.insert(app.clone(), track.clone());
+            }
+        }
+        (recovered != *self).then_some(recovered)
+    }
+
     /// The components that any remembered release is made of.
     pub fn digests(&self) -> impl Iterator<Item = &Digest> {
         let releases = self.apps.values().flat_map(|track| &track.releases);
         releases.map(|release| &release.digest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn track(file: &str, releases: u64) -> Track {
+        let target = |number: u64| Target {
+            digest: Digest::of(format!("{file} {number}").as_bytes()),
+            file: file.into(),
+            bytes: 1,
+        };
+        let mut track = Track::first(target(1), 0, KEPT);
+        for number in 2..=releases {
+            track.deploy(target(number), None, 0).unwrap();
+        }
+        track
+    }
+
+    fn board(tracks: &[(&str, &Track)]) -> Board {
+        let apps = tracks.iter().map(|(app, track)| ((*app).into(), (*track).clone()));
+        Board { apps: apps.collect() }
+    }
+
+    #[test]
+    fn lost_releases_take_the_place_of_first_ones() {
+        let (known, first, deployed) = (track("known", 3), track("configured", 1), track("new", 4));
+        let all = board(&[("/a", &known), ("/b", &known)]);
+        assert_eq!(Board::default().recovered(&all), Some(all.clone()));
+        let begun = board(&[("/b", &first), ("/c", &first)]);
+        let recovered = board(&[("/a", &known), ("/b", &known), ("/c", &first)]);
+        assert_eq!(begun.recovered(&all), Some(recovered), "what is of other apps stays");
+        assert_eq!(all.recovered(&all), None);
+        let ahead = board(&[("/a", &known), ("/b", &deployed)]);
+        assert_eq!(ahead.recovered(&all), None, "more was deployed since");
     }
 }

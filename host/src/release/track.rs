@@ -267,7 +267,12 @@ impl Track {
     }
 
     fn next_number(&self) -> u64 {
-        self.releases.last().map_or(1, |release| release.number + 1)
+        self.newest() + 1
+    }
+
+    /// The number of the newest release.
+    pub(super) fn newest(&self) -> u64 {
+        self.releases.last().map_or(0, |release| release.number)
     }
 
     fn set_state(&mut self, number: u64, state: State) {

@@ -60,6 +60,10 @@ pub enum TransportError {
     /// The cluster took this member for dead and has given its work to others. Drop what is in hand and join anew.
     #[error("this member was fenced: it was taken for dead, and its work was given to others")]
     Fenced,
+    /// The transport has lost data, and with them this member's place or what it had handed in. Drop what is in hand and join
+    /// anew.
+    #[error("the transport has lost data, and this member's place with them")]
+    DataLost,
     /// The transport cannot be used, for this reason. What can be overcome by waiting is waited for instead.
     #[error("{0}")]
     Unusable(String),

@@ -52,6 +52,12 @@ pub trait Registry: Send + Sync {
 
     /// How many events were accepted and are not committed.
     async fn backlog(&self) -> Result<u64>;
+
+    /// How often data were lost since the process started, as when Redis was emptied. None where nothing can be lost while the
+    /// process lives.
+    fn data_losses(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// Implements [`Registry`] for a transport that wraps another, which is in its field of this name: by the other's.
@@ -103,6 +109,10 @@ macro_rules! forward_registry {
 
             async fn backlog(&self) -> $crate::transport::Result<u64> {
                 self.$whole.backlog().await
+            }
+
+            fn data_losses(&self) -> Option<u64> {
+                self.$whole.data_losses()
             }
         }
     };

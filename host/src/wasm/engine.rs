@@ -104,6 +104,21 @@ impl Engine {
         self.link(kept, digest.clone(), Bytes::new(), grants).await.ok()
     }
 
+    /// Keeps the bytes of a component beside what was compiled of it, for as long as there is room.
+    pub(crate) async fn keep_bytes(&self, digest: &Digest, bytes: &Bytes) {
+        self.artifacts.keep_bytes(digest, bytes).await;
+    }
+
+    /// Whether the bytes of this component are kept.
+    pub(crate) async fn keeps_bytes(&self, digest: &Digest) -> bool {
+        self.artifacts.keeps_bytes(digest).await
+    }
+
+    /// The bytes of a component, if they are kept.
+    pub(crate) async fn kept_bytes(&self, digest: &Digest) -> Option<Bytes> {
+        self.artifacts.kept_bytes(digest).await
+    }
+
     async fn link(
         &self,
         compiled: wasmtime::component::Component,

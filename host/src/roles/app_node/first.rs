@@ -1,16 +1,24 @@
 //! How an app comes to run when its node starts: the release in use, or the configured component as the app's first.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, anyhow};
 use bytes::Bytes;
+use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use super::app::{App, Generation};
 use super::{AppSource, NativeApp};
-use crate::message::now_ms;
+use crate::message::{Namespace, now_ms};
 use crate::release::{Digest, Release, Target, Track};
 use crate::shutdown::Shutdown;
 use crate::transport::Transport;
 use crate::wasm::{Component, Engine, Pool};
+
+/// How long nodes that run an app have to post its releases again, should the board be lost,
+const POSTED_AGAIN: Duration = Duration::from_secs(5);
+/// and how often it is looked whether they have.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Loads and starts the release of an app that is in use.
 pub(super) async fn start(
@@ -26,6 +34,9 @@ pub(super) async fn start(
         Some(component) => component,
         None => {
             let bytes = bytes(&source, &release, transport).await?;
+            if transport.data_losses().is_some() {
+                engine.keep_bytes(&release.digest, &bytes).await;
+            }
             engine.load(bytes, &settings.grants).await?
         }
     };
@@ -43,6 +54,7 @@ pub(super) async fn start_native(app: NativeApp, engine: &Engine, shutdown: &Shu
 /// The release in use, which is made of the configured component where the app has none.
 async fn in_use(source: &AppSource, kept: usize, transport: &dyn Transport) -> Result<Release> {
     let namespace = &source.settings.namespace;
+    let patience = Instant::now() + POSTED_AGAIN;
     loop {
         let (version, mut board) = transport.board().await?;
         if let Some(track) = board.apps.get_mut(namespace) {
@@ -54,6 +66,11 @@ async fn in_use(source: &AppSource, kept: usize, transport: &dyn Transport) -> R
                 transport.post_board(version, &board).await?;
             }
             return Ok(release);
+        }
+        if Instant::now() < patience && is_run_elsewhere(namespace, transport).await? {
+            // The board was lost, and whoever runs the app is about to post it again.
+            sleep(LOOK).await;
+            continue;
         }
         let component = configured(source)?;
         let digest = transport.put_component(component.clone()).await?;
@@ -71,6 +88,13 @@ async fn in_use(source: &AppSource, kept: usize, transport: &dyn Transport) -> R
             return Ok(release);
         }
     }
+}
+
+/// Whether an app-node tells that it runs the app.
+async fn is_run_elsewhere(app: &Namespace, transport: &dyn Transport) -> Result<bool> {
+    let nodes = transport.app_nodes().await?;
+    let mut reports = nodes.iter().filter_map(|(_, report)| report.as_ref());
+    Ok(reports.any(|report| report.apps.contains_key(app)))
 }
 
 /// The component of a release: the configured one if it is that, else from the store.

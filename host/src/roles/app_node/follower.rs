@@ -347,6 +347,9 @@ impl Follower {
             }
         };
         let bytes = bytes.context("its component is not in the store any more: deploy it again")?;
+        if self.transport.data_losses().is_some() {
+            self.engine.keep_bytes(&wanted.digest, &bytes).await;
+        }
         app.set_stage(Some((wanted.number, Stage::Compiling)));
         let loading = self
             .engine

@@ -6,6 +6,7 @@
 //! handlers by their pools; of sockets it knows nothing.
 
 mod app;
+mod board_keeper;
 mod candidate;
 mod endings;
 mod first;

@@ -11,6 +11,7 @@ use tracing::{info, warn};
 
 use super::Apps;
 use super::app::App;
+use super::board_keeper::BoardKeeper;
 use super::follower::Follower;
 use crate::message::{Namespace, NodeId, now_ms};
 use crate::release::{Board, NodeReport, Peer, Phase, Stage, Track};
@@ -66,7 +67,16 @@ impl Rollouts {
             );
             shutdown.spawn(follower.run());
         }
-        shutdown.spawn(keep_board(sender, version, transport.clone(), shutdown.clone()));
+        let with_releases = apps.all().filter(|app| !app.is_native());
+        let keeper = BoardKeeper::new(
+            sender,
+            version,
+            with_releases.map(|app| app.settings.namespace.clone()).collect(),
+            transport.clone(),
+            engine.clone(),
+            shutdown.clone(),
+        );
+        shutdown.spawn(keeper.run());
         let rollouts = Self {
             node,
             apps,
@@ -217,30 +227,5 @@ fn tell(namespace: &Namespace, before: Option<&Track>, track: &Track) {
         }
         Some(_) => {}
         None => info!(app = %namespace, release = release.number, "rollout ended: release {}", release.state),
-    }
-}
-
-/// Keeps the board at hand for as long as the process serves.
-async fn keep_board(
-    sender: watch::Sender<Arc<Board>>,
-    mut version: u64,
-    transport: Arc<dyn Transport>,
-    shutdown: Shutdown,
-) {
-    loop {
-        let read = tokio::select! {
-            () = shutdown.begun() => return,
-            read = transport.board_after(version) => read,
-        };
-        match read {
-            Ok((next, board)) => {
-                version = next;
-                sender.send_replace(Arc::new(board));
-            }
-            Err(error) => {
-                warn!(%error, "cannot read which releases are to run; what runs goes on");
-                sleep(PAUSE).await;
-            }
-        }
     }
 }

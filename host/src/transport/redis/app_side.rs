@@ -5,6 +5,7 @@
 //! in one shard is fenced in all.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use async_trait::async_trait;
@@ -58,6 +59,11 @@ pub(super) fn join(redis: &Redis, name: NodeId) -> RedisLeases {
         dealers.push(dealer.run(entered, returned));
         joined.push(has_entered);
     }
+    let leases = RedisLeases {
+        granted,
+        has_lost_data: Arc::default(),
+    };
+    let has_lost_data = leases.has_lost_data.clone();
     redis.shutdown.spawn(async move {
         let _end = end.drop_guard();
         let all_joined = async {
@@ -68,26 +74,38 @@ pub(super) fn join(redis: &Redis, name: NodeId) -> RedisLeases {
         let all_left = async {
             match try_join_all(dealers).await {
                 Ok(_) => info!(app_node = %name, "left the cluster"),
-                Err(_) => {
-                    warn!(app_node = %name, "this app-node's place was taken by another of its name");
+                Err(error) => {
+                    warn!(app_node = %name, %error, "this app-node has lost its place");
+                    let is_data_lost = matches!(error, TransportError::DataLost);
+                    has_lost_data.store(is_data_lost, Ordering::Release);
+                    // What waits for more is to know the reason.
+                    drop(grants);
                     fenced.cancel();
                 }
             }
         };
         tokio::join!(all_joined, all_left);
     });
-    RedisLeases { granted }
+    leases
 }
 
 pub(super) struct RedisLeases {
     granted: mpsc::UnboundedReceiver<Lease>,
+    /// Set, when the node was fenced, if that was by a loss of data.
+    has_lost_data: Arc<AtomicBool>,
 }
 
 #[async_trait]
 impl Leases for RedisLeases {
     async fn next(&mut self) -> Result<Lease> {
         // The dealers end before this does only when the node was fenced.
-        self.granted.recv().await.ok_or(TransportError::Fenced)
+        self.granted
+            .recv()
+            .await
+            .ok_or_else(|| match self.has_lost_data.load(Ordering::Acquire) {
+                true => TransportError::DataLost,
+                false => TransportError::Fenced,
+            })
     }
 }
 

@@ -6,7 +6,8 @@
 mod call;
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use futures_util::future::{join_all, try_join_all};
@@ -42,16 +43,27 @@ pub(super) async fn join(redis: &Redis, node: IoNode) -> Result<IoSession> {
     let left = CancellationToken::new();
     let place = Arc::new(Place {
         fenced: fenced.clone(),
+        has_lost_data: AtomicBool::new(false),
         open: Open::default(),
+        taken: redis.layout.all().map(|_| AtomicU64::new(0)).collect(),
         _left: left.clone().drop_guard(),
     });
     let (mut stays, mut joined) = (Vec::new(), Vec::new());
     for shard in redis.layout.all() {
         let (entered, has_entered) = oneshot::channel();
-        stays.push(stay_in(redis.clone(), shard, member.clone(), entered, left.clone()));
+        let stay = Stay {
+            redis: redis.clone(),
+            shard,
+            member: member.clone(),
+            taken: place.taken.clone(),
+            left: left.clone(),
+        };
+        stays.push(stay.run(entered));
         joined.push(has_entered);
     }
-    redis.shutdown.spawn(stay(member.clone(), stays, fenced));
+    redis
+        .shutdown
+        .spawn(stay(member.clone(), stays, Arc::downgrade(&place), fenced));
     // One that was fenced before it was in everywhere has a session that says so.
     let _ = try_join_all(joined).await;
 
@@ -73,49 +85,90 @@ pub(super) async fn join(redis: &Redis, node: IoNode) -> Result<IoSession> {
 pub(super) struct Place {
     /// Set when the place is lost.
     pub(super) fenced: CancellationToken,
+    /// Set before that when it is lost together with data.
+    has_lost_data: AtomicBool,
     /// What of its clients is not committed.
     pub(super) open: Open,
+    /// For each shard, the number of the last call that took events in.
+    taken: Arc<[AtomicU64]>,
     _left: DropGuard,
 }
 
+impl Place {
+    /// Why it was lost.
+    pub(super) fn end(&self) -> TransportError {
+        match self.has_lost_data.load(Ordering::Acquire) {
+            true => TransportError::DataLost,
+            false => TransportError::Fenced,
+        }
+    }
+}
+
 /// Renews the place until it is lost in a shard or given up in all.
-async fn stay(member: Member, stays: Vec<impl Future<Output = Result<()>>>, fenced: CancellationToken) {
+async fn stay(
+    member: Member,
+    stays: Vec<impl Future<Output = Result<()>>>,
+    place: Weak<Place>,
+    fenced: CancellationToken,
+) {
     match try_join_all(stays).await {
         Ok(_) => info!(io_node = %member.name, "left the cluster"),
-        Err(_) => {
-            warn!(io_node = %member.name, "this io-node was taken for dead, and its place was given away");
+        Err(error) => {
+            warn!(io_node = %member.name, %error, "this io-node has lost its place");
+            if let (TransportError::DataLost, Some(place)) = (error, place.upgrade()) {
+                place.has_lost_data.store(true, Ordering::Release);
+            }
             fenced.cancel();
         }
     }
 }
 
-/// Takes the place in one shard, tells so, and renews it until it is lost or given up.
-async fn stay_in(
+/// The place in one shard.
+struct Stay {
     redis: Redis,
     shard: Shard,
     member: Member,
-    entered: oneshot::Sender<()>,
+    /// For each shard, the number of the last call that took events in.
+    taken: Arc<[AtomicU64]>,
     left: CancellationToken,
-) -> Result<()> {
-    tokio::select! {
-        // Should it have come in, its lease runs out.
-        () = left.cancelled() => return Ok(()),
-        () = enter(&redis, &shard, &member) => {}
+}
+
+impl Stay {
+    /// Takes the place, tells so, and renews it until it is lost or given up.
+    async fn run(self, entered: oneshot::Sender<()>) -> Result<()> {
+        let Self {
+            redis,
+            shard,
+            member,
+            left,
+            ..
+        } = &self;
+        tokio::select! {
+            // Should it have come in, its lease runs out.
+            () = left.cancelled() => return Ok(()),
+            () = enter(redis, shard, member) => {}
+        }
+        let _ = entered.send(());
+        let mut pulse = Pulse::new(redis, shard, member, Role::Io);
+        loop {
+            let taken = self.taken[usize::from(shard.number)].load(Ordering::Acquire);
+            let beat = tokio::select! {
+                () = left.cancelled() => break,
+                beat = pulse.next() => beat?,
+            };
+            if beat.last_call < taken {
+                // Events of this io-node's clients are gone, and the note that the clients are there may be.
+                redis.misses_writes(shard);
+                return Err(TransportError::DataLost);
+            }
+            pulse.during(bury(redis, shard, &beat.lost)).await?;
+        }
+        let keys = [shard.key("io"), shard.key("io:until"), shard.key("lost")];
+        let arguments = [bytes_of(member.name.as_str()), bytes_of(&member.incarnation)];
+        redis.change::<()>(shard, &scripts::LEAVE_IO, &keys, &arguments).await;
+        bury(redis, shard, std::slice::from_ref(&member.id)).await;
+        Ok(())
     }
-    let _ = entered.send(());
-    let mut pulse = Pulse::new(&redis, &shard, &member, Role::Io);
-    loop {
-        let beat = tokio::select! {
-            () = left.cancelled() => break,
-            beat = pulse.next() => beat?,
-        };
-        pulse.during(bury(&redis, &shard, &beat.lost)).await?;
-    }
-    let keys = [shard.key("io"), shard.key("io:until"), shard.key("lost")];
-    let arguments = [bytes_of(member.name.as_str()), bytes_of(&member.incarnation)];
-    redis.change::<()>(&shard, &scripts::LEAVE_IO, &keys, &arguments).await;
-    bury(&redis, &shard, std::slice::from_ref(&member.id)).await;
-    Ok(())
 }
 
 async fn enter(redis: &Redis, shard: &Shard, member: &Member) {
@@ -186,7 +239,7 @@ impl Inbox for RedisInbox {
         let telling = self.redis.link.run::<()>(&scripts::TELL, &keys, &arguments);
         tokio::select! {
             biased;
-            () = self.place.fenced.cancelled() => Err(TransportError::Fenced),
+            () = self.place.fenced.cancelled() => Err(self.place.end()),
             () = telling => Ok(()),
         }
     }
@@ -208,7 +261,7 @@ impl RedisInbox {
         let calls = shards.map(|(places, shard)| self.ingest_in(shard, places, events));
         let refused = tokio::select! {
             biased;
-            () = self.place.fenced.cancelled() => return Err(TransportError::Fenced),
+            () = self.place.fenced.cancelled() => return Err(self.place.end()),
             refused = join_all(calls) => refused.into_iter().collect::<Result<Vec<_>>>()?,
         };
         let mut refused: Vec<usize> = refused.into_iter().flatten().collect();
@@ -264,6 +317,7 @@ impl RedisInbox {
             match word {
                 "taken" => {
                     self.place.open.told(call.partitions(), &loads(details));
+                    self.place.taken[usize::from(shard.number)].store(*last, Ordering::Release);
                     let ends = call.entries.iter().filter(|entry| entry.kind == Kind::End);
                     ends.for_each(|entry| self.place.open.forget(&entry.client));
                     break;

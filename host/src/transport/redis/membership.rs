@@ -1,10 +1,11 @@
 //! Being a member of the cluster: signs of life, and what they tell of the others.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
 
+use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::data_watch::{DataSeen, random_id};
 use super::keys::Shard;
 use super::{Redis, bytes_of, scripts};
 use crate::message::{NodeId, Partition};
@@ -42,20 +43,25 @@ pub(super) struct Beat {
     pub(super) apps: Vec<NodeId>,
     /// The leases of partitions.
     pub(super) leases: HashMap<Partition, String>,
+    /// Of an io-node: the number of its last call that took events in.
+    pub(super) last_call: u64,
 }
 
 impl Member {
     /// Under a fresh incarnation.
     pub(super) fn new(name: NodeId) -> Self {
-        // Each hasher is seeded by the operating system's randomness.
-        let incarnation = format!("{:016x}", RandomState::new().build_hasher().finish());
+        let incarnation = random_id();
         let id = format!("{incarnation}@{name}");
         Self { name, incarnation, id }
     }
 
     /// Gives a sign of life. None when the node was fenced.
     pub(super) async fn beat(&self, redis: &Redis, shard: &Shard, role: Role) -> Option<Beat> {
-        let keys = ["io", "io:until", "lost", "app", "app:until", "owner", "clock"].map(|name| shard.key(name));
+        let keys = ["io", "io:until", "lost", "app", "app:until", "owner", "clock", "in"];
+        let mut keys: Vec<_> = keys.iter().map(|name| shard.key(name)).collect();
+        if role == Role::Io {
+            keys.push(shard.live(&self.id));
+        }
         let what = match role {
             Role::Io => "io",
             Role::Joining => "join",
@@ -67,9 +73,21 @@ impl Member {
             bytes_of(self.name.as_str()),
             bytes_of(&self.incarnation),
             bytes_of(redis.settings.lease.as_millis()),
+            random_id().into(),
         ];
-        type Answer = (u8, Vec<String>, Vec<(String, String)>, Vec<(u16, String)>);
-        let (alive, lost, apps, leases): Answer = redis.link.run(&scripts::BEAT, &keys, &arguments).await;
+        type Answer = (
+            u8,
+            Vec<String>,
+            Vec<(String, String)>,
+            Vec<(u16, String)>,
+            (String, u64, u64),
+        );
+        let sent = Instant::now();
+        let (alive, lost, apps, leases, (data_id, tail, last_call)): Answer =
+            redis.link.run(&scripts::BEAT, &keys, &arguments).await;
+        // What fewer replicas have than it takes may be gone after a failover, and was never acknowledged.
+        let tail = redis.durability.is_none().then_some(tail);
+        redis.hears_of_data(shard, sent, &DataSeen { data_id, tail });
         let working = apps.into_iter().filter(|(_, incarnation)| !incarnation.ends_with('-'));
         (alive == 1).then(|| Beat {
             lost,
@@ -78,6 +96,7 @@ impl Member {
                 .into_iter()
                 .map(|(partition, lease)| (Partition(partition), lease))
                 .collect(),
+            last_call,
         })
     }
 }

@@ -13,6 +13,7 @@ mod components;
 mod connection;
 #[cfg(test)]
 mod counted;
+mod data_watch;
 mod dead;
 mod durability;
 mod gather;
@@ -44,6 +45,7 @@ use tracing::warn;
 
 pub(super) use self::connection::check_url;
 use self::connection::{Link, Script, Server};
+use self::data_watch::DataWatch;
 use self::durability::{Durability, Waiting};
 use self::keys::{Layout, Shard};
 use self::stream::{EntryId, entries, page};
@@ -118,6 +120,8 @@ pub struct Redis {
     changes: Link,
     /// What must hold of a change before it counts, if anything beyond its being made.
     durability: Option<Durability>,
+    /// Notices that data were lost.
+    data_watch: Arc<DataWatch>,
     /// Knows the tasks that work for members, which end after these have left.
     shutdown: Shutdown,
 }
@@ -132,6 +136,7 @@ impl Redis {
         server.examine(&settings).await?;
         let redis = Self {
             layout: Arc::new(Layout::new(&settings)),
+            data_watch: Arc::new(DataWatch::new(settings.shards)),
             link: Link::new(server.clone()),
             changes: Link::new(server.clone()),
             durability: Durability::of(&settings),

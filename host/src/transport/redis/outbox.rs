@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use tracing::{error, warn};
+use tracing::warn;
 
 use super::Redis;
 use super::connection::Link;
@@ -61,7 +61,7 @@ impl Outbox for RedisOutbox {
     async fn next(&mut self) -> Result<Vec<Command>> {
         tokio::select! {
             biased;
-            () = self.place.fenced.cancelled() => Err(TransportError::Fenced),
+            () = self.place.fenced.cancelled() => Err(self.place.end()),
             // The readers end after this does.
             commands = self.commands.recv() => {
                 let mut commands = commands.ok_or(TransportError::Fenced)?;
@@ -151,10 +151,11 @@ impl Reader {
     async fn not_beyond(&self, last: EntryId) -> EntryId {
         let newest = super::stream::newest(&self.redis.link, &self.key).await;
         if newest < last {
-            error!(
+            warn!(
                 outbox = %String::from_utf8_lossy(&self.key),
-                "Redis has lost writes that it had acknowledged: it knows {newest} where it had {last}; see wait-replicas"
+                "commands are missing: Redis knows {newest} where it had {last}"
             );
+            self.redis.misses_writes(&self.shard);
             // What it had to say on commits may be lost as well, and a client with nothing open must not wait for it.
             if let Some(place) = self.place.upgrade() {
                 place.open.forget_all();

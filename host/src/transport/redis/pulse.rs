@@ -9,6 +9,7 @@ use std::future::Future;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::Redis;
+use super::data_watch::Losses;
 use super::keys::Shard;
 use super::membership::{Beat, Member, Role};
 use crate::transport::{Result, TransportError};
@@ -20,6 +21,8 @@ pub(super) struct Pulse {
     member: Member,
     role: Role,
     times: Interval,
+    /// What the shard had lost before the first one.
+    losses: Option<Losses>,
 }
 
 impl Pulse {
@@ -33,6 +36,7 @@ impl Pulse {
             member: member.clone(),
             role,
             times,
+            losses: None,
         }
     }
 
@@ -64,9 +68,15 @@ impl Pulse {
     /// Gives one.
     ///
     /// # Errors
-    /// When the node was fenced.
-    pub(super) async fn beat(&self) -> Result<Beat> {
+    /// When the node was fenced, or the shard has lost data on which the member's place rests.
+    pub(super) async fn beat(&mut self) -> Result<Beat> {
         let beat = self.member.beat(&self.redis, &self.shard, self.role).await;
+        let losses = self.redis.data_watch.losses(self.shard.number);
+        let before = *self.losses.get_or_insert(losses);
+        // What an io-node has handed in may be there although later writes are gone: it looks for itself.
+        if before.emptied != losses.emptied || self.role != Role::Io && before != losses {
+            return Err(TransportError::DataLost);
+        }
         beat.ok_or(TransportError::Fenced)
     }
 

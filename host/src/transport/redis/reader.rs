@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::warn;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::connection::Link;
@@ -321,10 +321,11 @@ impl Reader {
         if floor.is_some_and(|floor| floor >= last.major) {
             return false;
         }
-        error!(
+        warn!(
             shard = self.shard.number,
-            "Redis has lost events that it had acknowledged: what was number {last} is not there any more; see wait-replicas"
+            "events are missing: what was number {last} is not there any more"
         );
+        self.redis.misses_writes(&self.shard);
         true
     }
 

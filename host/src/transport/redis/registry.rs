@@ -12,6 +12,7 @@ use serde::Deserialize;
 use tokio::time::sleep;
 use tracing::debug;
 
+use super::data_watch::Losses;
 use super::{Redis, bytes_of, components, scripts, unusable};
 use crate::message::{NodeId, now_ms};
 use crate::release::{Board, Digest, NodeReport};
@@ -137,6 +138,12 @@ impl Registry for Redis {
             }
         }
         Ok(backlog)
+    }
+
+    fn data_losses(&self) -> Option<u64> {
+        // The board is in shard 0.
+        let Losses { emptied, set_back } = self.data_watch.losses(0);
+        Some(emptied + set_back)
     }
 }
 

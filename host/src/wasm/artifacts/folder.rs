@@ -11,6 +11,7 @@ use tempfile::{NamedTempFile, TempDir};
 use tokio::task::spawn_blocking;
 
 use super::lock::Lock;
+use crate::release::Digest;
 use crate::wasm::kept::{self, Bounds, UNFINISHED};
 use crate::wasm::load_error::LoadError;
 use crate::wasm::owner::foreign;
@@ -23,6 +24,13 @@ const BOUNDS: Bounds = Bounds {
 /// The folder in the configured one: others may have use for that too.
 const NAME: &str = "compiled";
 const EXTENSION: &str = "cwasm";
+/// What it may hold of the bytes that these were compiled from,
+const BYTES_BOUNDS: Bounds = Bounds {
+    files: 100,
+    bytes: 1 << 30,
+};
+/// which are in files of their own.
+const BYTES_EXTENSION: &str = "wasm";
 /// The folder in it where compilers keep the functions that they know.
 const FUNCTIONS: &str = "functions";
 /// A folder that only this user may write to. Clones are the same folder.
@@ -54,8 +62,16 @@ impl Folder {
 
     /// The file of this name, if it is there and may be trusted. It counts as used now.
     pub(super) fn find(&self, name: &str) -> Result<Option<PathBuf>, LoadError> {
+        self.find_file(self.file(name, EXTENSION))
+    }
+
+    /// The same for the bytes of a component.
+    pub(super) fn find_bytes(&self, digest: &Digest) -> Result<Option<PathBuf>, LoadError> {
+        self.find_file(self.file(digest.as_str(), BYTES_EXTENSION))
+    }
+
+    fn find_file(&self, path: PathBuf) -> Result<Option<PathBuf>, LoadError> {
         self.check()?;
-        let path = self.file(name);
         let metadata = match fs::symlink_metadata(&path) {
             Ok(metadata) => metadata,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -94,21 +110,30 @@ impl Folder {
 
     /// Puts a finished file under this name, in the place of what is there, and makes room for it.
     pub(super) fn keep(&self, file: NamedTempFile, name: &str) -> Result<(), LoadError> {
+        self.keep_file(file, name, EXTENSION, BOUNDS)
+    }
+
+    /// The same for the bytes of a component.
+    pub(super) fn keep_bytes(&self, file: NamedTempFile, digest: &Digest) -> Result<(), LoadError> {
+        self.keep_file(file, digest.as_str(), BYTES_EXTENSION, BYTES_BOUNDS)
+    }
+
+    fn keep_file(&self, file: NamedTempFile, name: &str, extension: &str, bounds: Bounds) -> Result<(), LoadError> {
         let kept = file.as_file().sync_all().and_then(|()| {
-            file.persist(self.file(name))?;
+            file.persist(self.file(name, extension))?;
             Ok(())
         });
         kept.map_err(|error| self.unusable(&error))?;
-        if let Err(error) = self.tidy(BOUNDS) {
+        if let Err(error) = self.tidy(extension, bounds) {
             let folder = self.path.display();
             tracing::warn!(%error, "cannot remove old files from {folder}; it grows");
         }
         Ok(())
     }
 
-    /// Removes what was not used for longest, until the rest is within these bounds.
-    pub(super) fn tidy(&self, bounds: Bounds) -> io::Result<()> {
-        kept::tidy(&self.path, EXTENSION, bounds)
+    /// Removes files of this extension: what was not used for longest, until the rest is within these bounds.
+    pub(super) fn tidy(&self, extension: &str, bounds: Bounds) -> io::Result<()> {
+        kept::tidy(&self.path, extension, bounds)
     }
 
     /// An error that names this folder.
@@ -116,8 +141,8 @@ impl Folder {
         unusable(&self.path, error)
     }
 
-    fn file(&self, name: &str) -> PathBuf {
-        self.path.join(format!("{name}.{EXTENSION}"))
+    fn file(&self, name: &str, extension: &str) -> PathBuf {
+        self.path.join(format!("{name}.{extension}"))
     }
 
     /// Refuses a folder that another user can put files into. Asked each time: it may have been changed.

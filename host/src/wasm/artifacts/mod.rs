@@ -8,6 +8,8 @@ mod lock;
 #[cfg(test)]
 mod tests;
 
+use std::fs;
+use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
@@ -115,6 +117,48 @@ impl Artifacts {
             Found::Nothing => "what it made was removed by another process; try again".to_owned(),
         };
         Err(LoadError::Compiler { cause })
+    }
+
+    /// Keeps the bytes of a component. What cannot be kept is told, and nothing else comes of it.
+    pub(super) async fn keep_bytes(&self, digest: &Digest, bytes: &Bytes) {
+        let (folder, digest, bytes) = (self.folder.clone(), digest.clone(), bytes.clone());
+        let kept = spawn_blocking(move || {
+            if folder.find_bytes(&digest)?.is_some() {
+                return Ok(());
+            }
+            let (file, mut writer) = folder.begin()?;
+            writer.write_all(&bytes).map_err(|error| folder.unusable(&error))?;
+            folder.keep_bytes(file, &digest)
+        });
+        let kept = kept
+            .await
+            .unwrap_or_else(|error| Err(self.folder.unusable(&error.into())));
+        if let Err(error) = kept {
+            tracing::warn!(%error, "the bytes of a component cannot be kept, for when the transport loses them");
+        }
+    }
+
+    /// Whether the bytes of this component are kept. From now on they count as used.
+    pub(super) async fn keeps_bytes(&self, digest: &Digest) -> bool {
+        let (folder, digest) = (self.folder.clone(), digest.clone());
+        let found = spawn_blocking(move || folder.find_bytes(&digest)).await;
+        matches!(found, Ok(Ok(Some(_))))
+    }
+
+    /// The bytes of a component, if they are kept and whole.
+    pub(super) async fn kept_bytes(&self, digest: &Digest) -> Option<Bytes> {
+        let (folder, digest) = (self.folder.clone(), digest.clone());
+        let read = spawn_blocking(move || {
+            let file = folder.find_bytes(&digest).ok()??;
+            let bytes = fs::read(&file).ok()?;
+            if Digest::of(&bytes) != digest {
+                // So that it is written anew.
+                let _ = fs::remove_file(&file);
+                return None;
+            }
+            Some(bytes.into())
+        });
+        read.await.ok()?
     }
 
     fn name_of(&self, digest: &Digest) -> String {

@@ -170,7 +170,7 @@ fn what_was_not_used_for_longest_makes_room() {
         file.set_modified(SystemTime::now() - day * age).expect("it is ours");
     }
     let names = |compiled: &Folder, files: usize, bytes: u64| {
-        compiled.tidy(Bounds { files, bytes }).expect("it is ours");
+        compiled.tidy("cwasm", Bounds { files, bytes }).expect("it is ours");
         let files = self::files(&cache);
         let names = files
             .iter()
@@ -183,4 +183,19 @@ fn what_was_not_used_for_longest_makes_room() {
     assert_eq!(names(&compiled, 3, 29), ["a.cwasm", "c.cwasm", "notes"]);
     assert_eq!(names(&compiled, 1, 100), ["a.cwasm", "notes"]);
     assert_eq!(names(&compiled, 0, 0), ["a.cwasm", "notes"], "the one just made stays");
+}
+
+#[tokio::test]
+async fn kept_bytes_are_found_while_they_are_whole() {
+    let cache = folder();
+    let artifacts = open(&cache, none());
+    let bytes = Bytes::from_static(b"a component");
+    let digest = Digest::of(&bytes);
+    assert_eq!(artifacts.kept_bytes(&digest).await, None);
+    artifacts.keep_bytes(&digest, &bytes).await;
+    artifacts.keep_bytes(&digest, &bytes).await;
+    assert!(artifacts.keeps_bytes(&digest).await);
+    assert_eq!(artifacts.kept_bytes(&digest).await, Some(bytes));
+    fs::write(&files(&cache)[0], b"damaged").expect("it is ours");
+    assert_eq!(artifacts.kept_bytes(&digest).await, None);
 }

@@ -4,6 +4,7 @@ use super::*;
 use crate::counted::{answer, io_node, message};
 use crate::shutdown::Shutdown;
 use crate::transport::redis::connection::{Link, Server};
+use crate::transport::redis::data_watch::DataWatch;
 use crate::transport::redis::keys::Layout;
 use crate::transport::redis::{RedisSettings, TlsFiles, client_key};
 
@@ -72,6 +73,7 @@ fn unconnected() -> Redis {
         link: Link::new(server.clone()),
         changes: Link::new(server.clone()),
         durability: None,
+        data_watch: Arc::new(DataWatch::new(1)),
         server,
         settings: Arc::new(settings),
         shutdown: Shutdown::new(),

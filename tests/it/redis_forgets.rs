@@ -1,0 +1,172 @@
+//! Redis that comes back empty: all nodes notice, say so once, and go on by themselves with the releases that were in use.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use plugnode_tests::{Client, Cluster, Heard, Node, Redis, RedisServer, component, rebuilt, verb, within};
+use serde_json::{Value, json};
+
+const LEASE: Duration = Duration::from_secs(1);
+const LOST: &str = "has lost its data";
+
+fn cluster(redis: &RedisServer, component: &Path, more: &str) -> Cluster {
+    Cluster::new(redis.url())
+        .app("/", component, "instances = 2\ngrants = { keyvalue = [\"default\"] }")
+        .transport(&format!("lease-ms = {}\n{more}", LEASE.as_millis()))
+}
+
+/// Clients that ask all the time, and reconnect whenever their connection ends, until this is dropped.
+struct Load(Vec<tokio::task::JoinHandle<()>>);
+
+impl Load {
+    fn on(nodes: &[&Node]) -> Self {
+        let ask = |node: &&Node| {
+            let port = node.port();
+            tokio::spawn(async move {
+                loop {
+                    if let Ok(Ok(mut client)) = Client::open(port, "/", json!({})).await {
+                        loop {
+                            client.emit_with_ack("where", &[]).await;
+                            if client.next().await == Heard::Closed {
+                                break;
+                            }
+                        }
+                    }
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            })
+        };
+        Self(nodes.iter().cycle().take(8).map(ask).collect())
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|task| task.abort());
+    }
+}
+
+/// Connects as soon as the node takes clients, and is answered.
+async fn is_served(node: &Node) -> Client {
+    let connected = async {
+        loop {
+            if let Ok(Ok(client)) = Client::open(node.port(), "/", json!({})).await {
+                return client;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let mut client = within("a client connects anew", connected).await;
+    client.ask("where", &[]).await;
+    client
+}
+
+/// So many clients that all partitions have some are answered.
+async fn serves_all_partitions(node: &Node) {
+    join_all((0..64).map(|_| is_served(node))).await;
+}
+
+async fn status(redis: &RedisServer) -> Value {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let config = format!("[transport]\nurl = {:?}\n", redis.url());
+    fs::write(folder.path().join("plugnode.toml"), config).expect("it can be written");
+    verb(&["status", "--json"], folder.path()).await.json()
+}
+
+/// Waits until the status tells that this release is in use.
+async fn is_in_use(redis: &RedisServer, number: u64) {
+    let told = async {
+        while status(redis).await["apps"][0]["release"]["release"] != json!(number) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    within("the status tells the release", told).await;
+}
+
+async fn told_once(nodes: &[&Node]) {
+    for node in nodes {
+        node.logged(LOST).await;
+    }
+    // Whoever tells it twice has done so by now.
+    tokio::time::sleep(LEASE).await;
+    for node in nodes {
+        let log = node.log();
+        assert_eq!(log.matches("ERROR").count(), 1, "{log}");
+        assert_eq!(log.matches(LOST).count(), 1, "{log}");
+    }
+}
+
+async fn flushall_is_survived(more: &str) {
+    let redis = RedisServer::start().await;
+    let cluster = cluster(&redis, &component("faulty"), more);
+    let (io_1, io_2) = (cluster.start_io().await, cluster.start_io().await);
+    let (app_1, app_2) = (cluster.start_app().await, cluster.start_app().await);
+    let nodes = [&io_1, &io_2, &app_1, &app_2];
+    let mut client = Client::connect(&io_1).await;
+    client.ask("where", &[]).await;
+    let load = Load::on(&[&io_1, &io_2]);
+    redis.command(&["FLUSHALL"]).await;
+    within("its connection ends", async {
+        while client.next().await != Heard::Closed {}
+    })
+    .await;
+    told_once(&nodes).await;
+    drop(load);
+    for io_node in [&io_1, &io_2] {
+        serves_all_partitions(io_node).await;
+    }
+    is_in_use(&redis, 1).await;
+    let format = redis.command(&["HGETALL", "{plugnode:0}:meta"]).await;
+    assert!(format.contains("partitions"), "it is settled again: {format}");
+    // Another that is configured otherwise does not start.
+    let other = cluster.transport("partitions = 3").config("app-node");
+    let other = Node::begin(&other);
+    other.logged("partitions").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn flushall_under_load_is_survived() {
+    flushall_is_survived("").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn flushall_of_several_shards_is_one_error() {
+    flushall_is_survived("shards = 3").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn releases_in_use_survive_a_redis_that_restarts_empty() {
+    let mut redis = Redis::new().start().await;
+    let faulty = component("faulty");
+    let cluster = cluster(&redis, &faulty, "");
+    let io_node = cluster.start_io().await;
+    let (app_1, app_2) = (cluster.start_app().await, cluster.start_app().await);
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let config = format!("[transport]\nurl = {:?}\n", redis.url());
+    fs::write(folder.path().join("plugnode.toml"), config).expect("it can be written");
+    let build = folder.path().join("second.wasm");
+    fs::write(&build, rebuilt(&faulty, 2)).expect("it can be written");
+    let load = Load::on(&[&io_node]);
+    let said = verb(&["deploy", "second.wasm", "--json"], folder.path()).await;
+    assert!(said.status.success(), "{said:?}");
+    let deployed = said.json()["digest"].as_str().expect("a digest is text")[..12].to_owned();
+
+    redis.kill().await;
+    redis.restart().await;
+    told_once(&[&io_node, &app_1, &app_2]).await;
+    drop(load);
+    serves_all_partitions(&io_node).await;
+    is_in_use(&redis, 2).await;
+    let said = verb(&["releases", "--json"], folder.path()).await;
+    assert!(said.out.contains(&deployed), "{said:?}");
+
+    // One that starts has its file as the first release, and gets the one in use.
+    let third = cluster.start_app().await;
+    drop((app_1, app_2));
+    let mut client = is_served(&io_node).await;
+    let answer = client.ask("where", &[]).await;
+    assert_eq!(answer[0]["release"], json!(deployed), "{}", third.log());
+    is_in_use(&redis, 2).await;
+}
