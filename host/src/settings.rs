@@ -122,6 +122,7 @@ pub(crate) fn io_node(config: &Config, address: SocketAddr) -> IoNodeSettings {
             id: name(io_node.name.as_deref(), "io"),
             host: reached.host,
             port: reached.port,
+            probes: probes(config, address),
         },
         apps: config.apps.iter().map(app_door).collect(),
         path: io_node.path.clone(),
@@ -139,6 +140,7 @@ pub(crate) fn io_node(config: &Config, address: SocketAddr) -> IoNodeSettings {
             drain if drain < config.shutdown.deadline_ms => drain,
             _ => config.shutdown.deadline_ms / 2,
         }),
+        cut_off: Duration::from_millis(io_node.cut_off_ms),
         encoding: match io_node.parser {
             config::Parser::Json => Encoding::Json,
             config::Parser::Msgpack => Encoding::MessagePack,
@@ -159,6 +161,23 @@ pub(crate) fn io_node(config: &Config, address: SocketAddr) -> IoNodeSettings {
         handshake_delay: Duration::from_millis(io_node.handshake_delay_ms),
         token: io_node.token.has_key().then(|| token(&io_node.token)),
     }
+}
+
+/// Where other nodes may find the health checks of one that listens at `address`.
+fn probes(config: &Config, address: SocketAddr) -> Vec<String> {
+    let scheme = if config.http.tls_cert.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    let advertised = config.io_node.advertise.as_deref();
+    let advertised = advertised.and_then(|text| text.parse::<IoServer>().ok());
+    let advertised = advertised.map(|IoServer { host, port }| match host.contains(':') {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
+    });
+    let places = [Some(address.to_string()), advertised].into_iter().flatten();
+    places.map(|place| format!("{scheme}://{place}/readyz")).collect()
 }
 
 fn app_door(app: &App) -> AppDoor {

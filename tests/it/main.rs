@@ -5,6 +5,7 @@ mod chat;
 mod check;
 mod cli;
 mod compiler;
+mod cut_off;
 mod deploy;
 mod dispatch;
 mod embedded;

@@ -68,17 +68,17 @@ async fn serves_all_partitions(node: &Node) {
     join_all((0..64).map(|_| is_served(node))).await;
 }
 
-async fn status(redis: &RedisServer) -> Value {
+async fn status(redis: &RedisServer, more: &str) -> Value {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let config = format!("[transport]\nurl = {:?}\n", redis.url());
+    let config = format!("[transport]\nurl = {:?}\n{more}\n", redis.url());
     fs::write(folder.path().join("plugnode.toml"), config).expect("it can be written");
     verb(&["status", "--json"], folder.path()).await.json()
 }
 
 /// Waits until the status tells that this release is in use.
-async fn is_in_use(redis: &RedisServer, number: u64) {
+async fn is_in_use(redis: &RedisServer, more: &str, number: u64) {
     let told = async {
-        while status(redis).await["apps"][0]["release"]["release"] != json!(number) {
+        while status(redis, more).await["apps"][0]["release"]["release"] != json!(number) {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
@@ -117,7 +117,7 @@ async fn flushall_is_survived(more: &str) {
     for io_node in [&io_1, &io_2] {
         serves_all_partitions(io_node).await;
     }
-    is_in_use(&redis, 1).await;
+    is_in_use(&redis, more, 1).await;
     let format = redis.command(&["HGETALL", "{plugnode:0}:meta"]).await;
     assert!(format.contains("partitions"), "it is settled again: {format}");
     // Another that is configured otherwise does not start.
@@ -158,7 +158,7 @@ async fn releases_in_use_survive_a_redis_that_restarts_empty() {
     told_once(&[&io_node, &app_1, &app_2]).await;
     drop(load);
     serves_all_partitions(&io_node).await;
-    is_in_use(&redis, 2).await;
+    is_in_use(&redis, "", 2).await;
     let said = verb(&["releases", "--json"], folder.path()).await;
     assert!(said.out.contains(&deployed), "{said:?}");
 
@@ -168,5 +168,5 @@ async fn releases_in_use_survive_a_redis_that_restarts_empty() {
     let mut client = is_served(&io_node).await;
     let answer = client.ask("where", &[]).await;
     assert_eq!(answer[0]["release"], json!(deployed), "{}", third.log());
-    is_in_use(&redis, 2).await;
+    is_in_use(&redis, "", 2).await;
 }

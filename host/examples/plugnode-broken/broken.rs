@@ -9,8 +9,8 @@ use plugnode::message::{
     AckId, Command, Effects, Event, EventId, EventKind, Handshake, KeyValue, NodeId, Scope, SessionId, Write,
 };
 use plugnode::transport::{
-    Commits, DeadLetter, Delivery, Inbox, IoNode, IoSession, Lease, Leases, Log, Outcome, Result, Revival, Transport,
-    Verdict,
+    Commits, DeadLetter, Delivery, Inbox, IoNode, IoSession, Lease, Leases, Log, Outcome, Result, Revival, Standing,
+    Transport, Verdict,
 };
 
 use crate::fault::{Fault, Turns};
@@ -69,6 +69,10 @@ impl Transport for Broken {
 
     async fn io_nodes(&self) -> Result<Vec<IoNode>> {
         self.whole.io_nodes().await
+    }
+
+    fn standing(&self) -> Standing {
+        self.whole.standing()
     }
 
     fn key_value(&self) -> Arc<dyn KeyValue> {

@@ -11,7 +11,7 @@ use crate::admin;
 use crate::config::{Config, Role};
 use crate::counts;
 use crate::embed;
-use crate::http::{self, Health, WebSockets};
+use crate::http::{self, Health, Readiness, WebSockets};
 use crate::roles::app_node::{AppNode, AppNodeSettings, AppSource};
 use crate::roles::frontend::{Frontend, serve_flash_policy};
 use crate::roles::io_node;
@@ -79,7 +79,12 @@ impl Node {
                 http::serve_with_websockets(listener, service, websockets, &http, ending).await;
             });
         } else {
-            let service = Health::new(frontend, Arc::new(|| true), shutdown.clone());
+            let standing = transport.standing();
+            let ready = move || Readiness {
+                problem: standing.problem(),
+                renewed: None,
+            };
+            let service = Health::new(frontend, Arc::new(ready), shutdown.clone());
             shutdown.spawn(async move { http::serve(listener, service, &http, ending).await });
         }
         let ending = shutdown.clone();

@@ -32,6 +32,8 @@ pub struct IoNode {
     pub refuse_after_ms: u64,
     /// Time over which connections are closed when the process ends. Default: 1,000.
     pub drain_ms: u64,
+    /// Time that Redis may be out of reach, with no evidence of the reason, before connections are closed. Default: 60,000.
+    pub cut_off_ms: u64,
     /// What clients may connect by. Default: polling and websocket.
     pub transports: Vec<ClientTransport>,
     /// How packets are written. Default: json.
@@ -89,6 +91,7 @@ impl Default for IoNode {
             max_payload: Size(1_000_000),
             send_buffer: Size(4_000_000),
             refuse_after_ms: 10_000,
+            cut_off_ms: 60_000,
             drain_ms: 1_000,
             transports: vec![ClientTransport::Polling, ClientTransport::Websocket],
             parser: Parser::Json,

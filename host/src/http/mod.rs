@@ -34,7 +34,8 @@ use tokio::sync::Semaphore;
 pub use body::whole_body;
 pub use connection::Connection;
 pub use handshake::{WebSockets, shake};
-pub use health::{Health, Ready};
+pub use health::{Health, Readiness, Ready};
+pub(crate) use health::{NODE_HEADER, RENEWED_HEADER};
 pub use stream::Stream;
 pub use tls::Tls;
 

@@ -273,20 +273,28 @@ async fn health_is_answered_first_and_readiness_ends_with_shutdown() {
     let shutdown = Shutdown::new();
     let joined = Arc::new(AtomicBool::new(true));
     let ready = joined.clone();
-    let health = Health::new(inner, Arc::new(move || ready.load(Ordering::Relaxed)), shutdown.clone());
+    let ready = Arc::new(move || Readiness {
+        problem: (!ready.load(Ordering::Relaxed)).then(|| "busy".into()),
+        renewed: Some(("io-1".into(), Duration::from_millis(35))),
+    });
+    let health = Health::new(inner, ready, shutdown.clone());
     let ask = async |path: &str| {
         let response = health
             .call(Request::get(path).body(Empty::new()).unwrap())
             .await
             .unwrap();
         let status = response.status();
+        if path == "/readyz" && !shutdown.has_begun() {
+            assert_eq!(response.headers()[NODE_HEADER], "io-1");
+            assert_eq!(response.headers()[RENEWED_HEADER], "35");
+        }
         (status, response.into_body().collect().await.unwrap().to_bytes())
     };
     assert_eq!(ask("/healthz").await, (StatusCode::OK, "ok\n".into()));
     assert_eq!(ask("/readyz").await, (StatusCode::OK, "ok\n".into()));
     assert_eq!(ask("/readyz/x").await, (StatusCode::OK, "inner".into()));
     joined.store(false, Ordering::Relaxed);
-    assert_eq!(ask("/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(ask("/readyz").await, (StatusCode::SERVICE_UNAVAILABLE, "busy\n".into()));
     joined.store(true, Ordering::Relaxed);
     shutdown.begin();
     assert_eq!(ask("/healthz").await.0, StatusCode::OK);

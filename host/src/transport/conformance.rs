@@ -653,6 +653,7 @@ async fn join_io(transport: &Shared, id: &str) -> IoSession {
             id: id.into(),
             host: "localhost".into(),
             port: 1,
+            probes: Vec::new(),
         })
         .await
         .unwrap()

@@ -15,6 +15,7 @@ mod memory;
 mod reach;
 mod redis;
 mod registry;
+mod standing;
 
 use std::sync::Arc;
 
@@ -33,6 +34,7 @@ pub use self::registry::Registry;
 pub(crate) use self::registry::conformance as registry_conformance;
 #[cfg(test)]
 pub(crate) use self::registry::conformance::registry_conforms;
+pub use self::standing::Standing;
 pub use crate::forward_registry;
 pub use memory::{Memory, MemorySettings};
 
@@ -64,6 +66,9 @@ pub enum TransportError {
     /// anew.
     #[error("the transport has lost data, and this member's place with them")]
     DataLost,
+    /// This member cannot reach a transport that lives for others, and gives its place up before these take it for dead.
+    #[error("this member is cut off from the cluster, which is about to take it for dead")]
+    CutOff,
     /// The transport cannot be used, for this reason. What can be overcome by waiting is waited for instead.
     #[error("{0}")]
     Unusable(String),
@@ -81,6 +86,9 @@ pub struct IoNode {
     pub host: String,
     /// The port that clients reach it by.
     pub port: u16,
+    /// URLs of its `/readyz`, for other nodes. A host that is no address, 0.0.0.0 or [::], stands for the address by which its
+    /// machine reaches the transport.
+    pub probes: Vec<String>,
 }
 
 /// An event that was put aside, and why.
@@ -143,6 +151,11 @@ pub trait Transport: Registry + Send + Sync {
 
     /// The io-nodes that are there.
     async fn io_nodes(&self) -> Result<Vec<IoNode>>;
+
+    /// Whether the members of this process can renew their places in the cluster.
+    fn standing(&self) -> Standing {
+        Standing::default()
+    }
 
     /// The key-value store, as of the last commit.
     fn key_value(&self) -> Arc<dyn KeyValue>;

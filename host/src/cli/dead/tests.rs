@@ -22,7 +22,15 @@ impl Fixture {
             ..MemorySettings::default()
         });
         let (id, host) = ("io".into(), String::new());
-        let io = memory.join_io(IoNode { id, host, port: 1 }).await.unwrap();
+        let io = memory
+            .join_io(IoNode {
+                id,
+                host,
+                port: 1,
+                probes: Vec::new(),
+            })
+            .await
+            .unwrap();
         let mut leases = memory.join_app("app".into()).await.unwrap();
         let lease = leases.next().await.unwrap();
         Self {

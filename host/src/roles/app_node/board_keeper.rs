@@ -92,6 +92,7 @@ impl BoardKeeper {
             return self.post_again(version, recovered).await;
         }
         self.version = version;
+        self.losses = self.transport.data_losses().unwrap_or_default();
         if board == *known {
             // Another node has posted it again, which may lack some components.
             self.put_components(&board).await;

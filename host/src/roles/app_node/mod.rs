@@ -33,7 +33,7 @@ use self::rollouts::Rollouts;
 use crate::message::{Namespace, NodeId, SessionId};
 use crate::namespaces::Namespaces;
 use crate::shutdown::Shutdown;
-use crate::transport::Transport;
+use crate::transport::{Standing, Transport};
 use crate::wasm::{AppSettings, Engine, Native};
 
 /// What an app-node is told.
@@ -104,7 +104,10 @@ impl AppNode {
         transport: Arc<dyn Transport>,
         shutdown: &Shutdown,
     ) -> Result<Self> {
-        let mut apps = Apps::default();
+        let mut apps = Apps {
+            standing: transport.standing(),
+            ..Apps::default()
+        };
         for source in settings.apps {
             let namespace = source.settings.namespace.clone();
             let app = first::start(source, settings.kept_releases, &*transport, &engine, shutdown)
@@ -157,6 +160,8 @@ struct Apps {
     by_namespace: Namespaces<Arc<App>>,
     /// Whether events wait for the key-value store.
     store_away: AtomicBool,
+    /// Whether this node can renew its place in the cluster.
+    standing: Standing,
 }
 
 impl Apps {

@@ -39,6 +39,8 @@ const BATCH: usize = 256;
 const FIRST_AWAY: Duration = Duration::from_millis(50);
 /// and at most.
 const LONGEST_AWAY: Duration = Duration::from_secs(1);
+/// How long to wait before an event is looked at again that is not begun, since the node cannot renew its place.
+const OVERDUE: Duration = Duration::from_millis(50);
 /// How long a partition is kept that cannot be worked on, before it is given back.
 const GIVEN_UP: Duration = Duration::from_secs(1);
 
@@ -231,6 +233,11 @@ impl Work {
 
     /// Hands an event to its app, unless there is none: then that is what becomes of it.
     fn attempt(&mut self, sequence: u64) {
+        if self.apps.standing.is_overdue() {
+            // Others may be about to have the partition.
+            self.retry_at.insert((Instant::now() + OVERDUE, sequence));
+            return;
+        }
         let Some(running) = self.running.get_mut(&sequence) else {
             return;
         };

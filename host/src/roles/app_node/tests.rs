@@ -186,7 +186,15 @@ fn memory() -> Memory {
 
 async fn join_io(memory: &Memory) -> IoSession {
     let (id, host) = ("io".into(), String::new());
-    memory.join_io(IoNode { id, host, port: 1 }).await.unwrap()
+    memory
+        .join_io(IoNode {
+            id,
+            host,
+            port: 1,
+            probes: Vec::new(),
+        })
+        .await
+        .unwrap()
 }
 
 fn event(client: &str, kind: EventKind) -> Event {

@@ -1,7 +1,8 @@
 //! The io-node's place in the cluster: it serves in one incarnation after the other until the process ends.
 //!
 //! An io-node that was taken for dead has nothing left to give: the apps were told that its clients are gone. So it ends
-//! their connections, which makes them come back by themselves, and joins anew; until then it takes no clients.
+//! their connections, which makes them come back by themselves, and joins anew; until then it takes no clients. One that is cut
+//! off from the cluster does so before it is taken for dead.
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
+use super::cut_off::Watch;
 use super::delivery::Delivery;
 use super::directory::Directory;
 use super::handle::IoHandle;
@@ -25,7 +27,7 @@ use crate::counts;
 use crate::message::{DisconnectReason, Event};
 use crate::pause::Pause;
 use crate::shutdown::Shutdown;
-use crate::transport::{IoNode, IoSession, Result, Transport};
+use crate::transport::{IoNode, IoSession, Result, Transport, TransportError};
 
 /// How long to wait for sockets to be closed.
 const CLOSING: Duration = Duration::from_secs(5);
@@ -47,6 +49,8 @@ pub(super) struct Membership {
     pub(super) handle: IoHandle,
     /// Over how long connections are ended when the process ends.
     pub(super) drain: Duration,
+    /// How long the transport may be out of reach, with no evidence of the reason.
+    pub(super) cut_off: Duration,
     pub(super) refuse_after: Duration,
     pub(super) shutdown: Shutdown,
 }
@@ -62,15 +66,18 @@ impl Membership {
     /// Serves until the process ends, and joins anew each time that it lost its place.
     pub(super) async fn run(self, mut joined: Joined) {
         let mut pause = Pause::new(FIRST_PAUSE, LONGEST_PAUSE);
+        let mut watch = Watch::new(self.node.id.clone(), self.transport.clone(), self.cut_off);
         loop {
             let began = Instant::now();
-            let Err(error) = self.serve(joined).await else { return };
+            let Err(error) = self.serve(joined, &mut watch).await else {
+                return;
+            };
             warn!(
                 io_node = %self.node.id, %error,
                 "this io-node lost its place in the cluster; ending its connections and joining anew"
             );
             counts::PLACES_LOST.one();
-            self.cut_off().await;
+            self.end_clients().await;
             if began.elapsed() >= SETTLED {
                 pause.reset();
             }
@@ -89,7 +96,7 @@ impl Membership {
     }
 
     /// Serves in one incarnation. Ok when the process ends; an error is the end of the incarnation.
-    async fn serve(&self, joined: Joined) -> Result<()> {
+    async fn serve(&self, joined: Joined, watch: &mut Watch) -> Result<()> {
         let Joined {
             session: IoSession { inbox, outbox },
             incarnation,
@@ -146,8 +153,43 @@ impl Membership {
             }
             closing.cancel();
         };
-        let (delivered, taken_in, ()) = tokio::join!(delivering, taking_in, ending);
-        delivered.and(taken_in)
+        let watching = async {
+            tokio::select! {
+                cut_off = self.end_when_cut_off(watch, &incarnation) => cut_off,
+                () = incarnation.over() => Ok(()),
+                () = closing.cancelled() => Ok(()),
+            }
+        };
+        let (delivered, taken_in, (), watched) = tokio::join!(delivering, taking_in, ending, watching);
+        watched.and(delivered).and(taken_in)
+    }
+
+    /// Ends the connections, and then the incarnation, when this io-node is cut off. What it cannot hand in any more is
+    /// refused: the apps are told that its clients are gone, by whoever takes it for dead or by itself when it joins anew.
+    async fn end_when_cut_off(&self, watch: &mut Watch, incarnation: &Incarnation) -> Result<()> {
+        loop {
+            let reason = watch.until_cut_off().await;
+            warn!(io_node = %self.node.id, "{reason}; ending connections, so that clients reconnect to other io-nodes");
+            if self.hang_up_while_cut_off(watch).await {
+                incarnation.end();
+                return Err(TransportError::CutOff);
+            }
+            info!(io_node = %self.node.id, "the place in the cluster is renewed; the other connections stay");
+        }
+    }
+
+    /// Ends connections spread over a part of the lease, and says whether that was done to the end.
+    async fn hang_up_while_cut_off(&self, watch: &Watch) -> bool {
+        let sessions = self.sessions.all();
+        let (began, count) = (Instant::now(), sessions.len().max(1) as u32);
+        for (place, session) in (0..).zip(sessions) {
+            sleep_until(began + watch.time_to_close() * place / count).await;
+            if watch.is_sound() {
+                return false;
+            }
+            session.hang_up();
+        }
+        true
     }
 
     /// Closes every connection, after what was sent to it is written, one after the other over the time of the drain, so
@@ -176,7 +218,7 @@ impl Membership {
     }
 
     /// Ends the clients of an incarnation that is over, so that none of them is there when the next one begins.
-    async fn cut_off(&self) {
+    async fn end_clients(&self) {
         for member in self.directory.all() {
             member.stop_waiting();
             member.session.hang_up();

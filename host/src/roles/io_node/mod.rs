@@ -6,7 +6,8 @@
 //! client from the beginning. Between them and the transport stands what is known of each connection (`session`, its `line`
 //! and its `flow`), of each client (`member`), and of each namespace (`directory`, `clients`). An event goes out by `intake`,
 //! and may have to be in `waiting`; a command comes in by `delivery`, a question to all io-nodes by `questions`. `membership`
-//! keeps the io-node in the cluster, one `incarnation` after the other. A program that embeds the io-node reaches in by its
+//! keeps the io-node in the cluster, one `incarnation` after the other, until it is
+//! `cut_off`. A program that embeds the io-node reaches in by its
 //! `handle`, and is called by its `hooks`.
 
 mod args;
@@ -15,6 +16,7 @@ mod clients;
 mod codec;
 #[cfg(test)]
 mod counted;
+mod cut_off;
 mod delivery;
 mod directory;
 mod encoded;
@@ -129,6 +131,8 @@ pub struct IoNodeSettings {
     pub token: Option<TokenSettings>,
     /// Over how long connections are ended when the process ends.
     pub drain: Duration,
+    /// How long the transport may be out of reach, with no evidence of the reason, before connections are ended.
+    pub cut_off: Duration,
 }
 
 /// Where clients come to an app.
@@ -199,7 +203,15 @@ pub async fn start_embedded<S: Inner>(
         .join_io(settings.node.clone())
         .await
         .context("cannot join the transport")?;
-    let service = IoService::new(engine, &settings, protocol, gate.clone(), entrance, shutdown.clone());
+    let service = IoService::new(
+        engine,
+        &settings,
+        protocol,
+        gate.clone(),
+        transport.standing(),
+        entrance,
+        shutdown.clone(),
+    );
 
     info!(io_node = %settings.node.id, path = settings.path, "io-node started");
     let handle = IoHandle {
@@ -221,6 +233,7 @@ pub async fn start_embedded<S: Inner>(
         hooks,
         handle: handle.clone(),
         drain: settings.drain,
+        cut_off: settings.cut_off,
         refuse_after: settings.refuse_after,
         shutdown: shutdown.clone(),
     };

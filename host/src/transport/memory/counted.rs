@@ -21,6 +21,7 @@ fn events_through_memory() {
         id: io_node(),
         host: "localhost".into(),
         port: 1,
+        probes: Vec::new(),
     };
     let mut io = memory.join_io(node).now_or_never().expect(AT_ONCE).expect("it may");
     let leases = memory.join_app("app-1".into()).now_or_never().expect(AT_ONCE);

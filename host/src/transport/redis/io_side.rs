@@ -6,6 +6,7 @@
 mod call;
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -33,7 +34,8 @@ use crate::transport::{Inbox, IoNode, IoSession, Result, TransportError, partiti
 /// Joins as an io-node, in every shard.
 pub(super) async fn join(redis: &Redis, node: IoNode) -> Result<IoSession> {
     let member = Member::new(node.id.clone());
-    let place = serde_json::json!({ "host": node.host, "port": node.port }).to_string();
+    let probes = probes(redis, &node).await;
+    let place = serde_json::json!({ "host": node.host, "port": node.port, "probes": probes }).to_string();
     let info = redis.layout.shard(0).key("info");
     redis
         .link
@@ -79,6 +81,24 @@ pub(super) async fn join(redis: &Redis, node: IoNode) -> Result<IoSession> {
         inbox: Arc::new(inbox),
         outbox: Box::new(outbox),
     })
+}
+
+/// Where other nodes can ask for the node's health.
+async fn probes(redis: &Redis, node: &IoNode) -> Vec<String> {
+    const ANY: [&str; 2] = ["://0.0.0.0:", "://[::]:"];
+    let mut probes = node.probes.clone();
+    if probes.iter().any(|probe| ANY.iter().any(|any| probe.contains(any))) {
+        let own = match redis.server.local_ip().await {
+            IpAddr::V4(own) => format!("://{own}:"),
+            IpAddr::V6(own) => format!("://[{own}]:"),
+        };
+        for probe in &mut probes {
+            *probe = ANY
+                .iter()
+                .fold(std::mem::take(probe), |probe, any| probe.replace(any, &own));
+        }
+    }
+    probes
 }
 
 /// An io-node's place in the cluster, given up when it is dropped.
@@ -163,6 +183,8 @@ impl Stay {
             }
             pulse.during(bury(redis, shard, &beat.lost)).await?;
         }
+        // A place that is being given up need not be renewed.
+        drop(pulse);
         let keys = [shard.key("io"), shard.key("io:until"), shard.key("lost")];
         let arguments = [bytes_of(member.name.as_str()), bytes_of(&member.incarnation)];
         redis.change::<()>(shard, &scripts::LEAVE_IO, &keys, &arguments).await;

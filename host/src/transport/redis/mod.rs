@@ -50,8 +50,8 @@ use self::durability::{Durability, Waiting};
 use self::keys::{Layout, Shard};
 use self::stream::{EntryId, entries, page};
 use super::{
-    Backlog, DeadLetter, DeadLetterBudget, IoNode, IoSession, Leases, OutboxBudget, Result, Revival, Transport,
-    TransportError,
+    Backlog, DeadLetter, DeadLetterBudget, IoNode, IoSession, Leases, OutboxBudget, Result, Revival, Standing,
+    Transport, TransportError,
 };
 use crate::counts;
 use crate::message::{Event, EventId, KeyValue, Namespace, NodeId, SessionId, Write};
@@ -122,6 +122,8 @@ pub struct Redis {
     durability: Option<Durability>,
     /// Notices that data were lost.
     data_watch: Arc<DataWatch>,
+    /// Whether members can renew their places.
+    standing: Standing,
     /// Knows the tasks that work for members, which end after these have left.
     shutdown: Shutdown,
 }
@@ -134,7 +136,17 @@ impl Redis {
     pub async fn connect(settings: RedisSettings, shutdown: &Shutdown) -> Result<Self> {
         let server = Arc::new(Server::new(&settings.url, &settings.tls)?);
         server.examine(&settings).await?;
+        let at_server = server.clone();
+        let standing = Standing::new(settings.lease, move || at_server.is_away());
+        let (watch, ending) = (standing.watch(), shutdown.clone());
+        shutdown.spawn(async move {
+            tokio::select! {
+                () = ending.begun() => {}
+                () = watch => {}
+            }
+        });
         let redis = Self {
+            standing,
             layout: Arc::new(Layout::new(&settings)),
             data_watch: Arc::new(DataWatch::new(settings.shards)),
             link: Link::new(server.clone()),
@@ -257,6 +269,8 @@ impl Transport for Redis {
         struct Place {
             host: String,
             port: u16,
+            #[serde(default)]
+            probes: Vec<String>,
         }
         let shard = self.layout.shard(0);
         let mut names = ::redis::cmd("HKEYS");
@@ -279,11 +293,16 @@ impl Transport for Redis {
                     id: name.into(),
                     host: place.host,
                     port: place.port,
+                    probes: place.probes,
                 })
             })
             .collect();
         nodes.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(nodes)
+    }
+
+    fn standing(&self) -> Standing {
+        self.standing.clone()
     }
 
     fn key_value(&self) -> Arc<dyn KeyValue> {

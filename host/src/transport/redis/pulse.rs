@@ -6,12 +6,13 @@
 
 use std::future::Future;
 
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::Redis;
 use super::data_watch::Losses;
 use super::keys::Shard;
 use super::membership::{Beat, Member, Role};
+use crate::transport::standing::Renewal;
 use crate::transport::{Result, TransportError};
 
 /// A member's signs of life in one shard.
@@ -23,6 +24,7 @@ pub(super) struct Pulse {
     times: Interval,
     /// What the shard had lost before the first one.
     losses: Option<Losses>,
+    renewal: Renewal,
 }
 
 impl Pulse {
@@ -37,6 +39,7 @@ impl Pulse {
             role,
             times,
             losses: None,
+            renewal: redis.standing.place(),
         }
     }
 
@@ -70,6 +73,7 @@ impl Pulse {
     /// # Errors
     /// When the node was fenced, or the shard has lost data on which the member's place rests.
     pub(super) async fn beat(&mut self) -> Result<Beat> {
+        let sent = Instant::now();
         let beat = self.member.beat(&self.redis, &self.shard, self.role).await;
         let losses = self.redis.data_watch.losses(self.shard.number);
         let before = *self.losses.get_or_insert(losses);
@@ -77,7 +81,9 @@ impl Pulse {
         if before.emptied != losses.emptied || self.role != Role::Io && before != losses {
             return Err(TransportError::DataLost);
         }
-        beat.ok_or(TransportError::Fenced)
+        let beat = beat.ok_or(TransportError::Fenced)?;
+        self.renewal.renewed(sent);
+        Ok(beat)
     }
 
     /// Gives signs of life for as long as something is done.

@@ -200,6 +200,7 @@ pub(crate) async fn the_backlog_is_what_was_accepted_and_is_not_committed(stage:
         id: "io".into(),
         host: String::new(),
         port: 1,
+        probes: Vec::new(),
     };
     let io = stage.transport.join_io(node).await.unwrap();
     let events = (0..12).map(|n| event(&format!("client-{n}"))).collect();

@@ -40,8 +40,10 @@ use super::origin::Origins;
 use super::protocol::Protocol;
 use super::websocket::Terms as TalkTerms;
 use crate::counts;
-use crate::http::{Connection, Ready};
+use crate::http::{Connection, Readiness, Ready};
+use crate::message::NodeId;
 use crate::shutdown::Shutdown;
+use crate::transport::Standing;
 
 pub use self::answer::AnswerBody;
 pub(super) use self::answer::{Answered, answer};
@@ -82,7 +84,9 @@ pub struct IoService<S: Clone> {
     engine: Engine<S>,
     path: Arc<str>,
     protocol: Arc<Protocol>,
+    name: NodeId,
     gate: Arc<Gate>,
+    standing: Standing,
     entrance: Arc<Entrance>,
     terms: Terms,
     exchanges: Arc<Exchanges>,
@@ -110,6 +114,7 @@ impl<S: Clone> IoService<S> {
         settings: &IoNodeSettings,
         protocol: Arc<Protocol>,
         gate: Arc<Gate>,
+        standing: Standing,
         entrance: Entrance,
         shutdown: Shutdown,
     ) -> Self {
@@ -128,7 +133,9 @@ impl<S: Clone> IoService<S> {
             engine,
             path: settings.path.as_str().into(),
             protocol,
+            name: settings.node.id.clone(),
             gate,
+            standing,
             entrance: Arc::new(entrance),
             terms,
             exchanges: Arc::default(),
@@ -136,10 +143,21 @@ impl<S: Clone> IoService<S> {
         }
     }
 
-    /// Tells whether this io-node has joined the cluster, and so takes clients.
+    /// Tells whether this io-node has joined the cluster and can renew its place there, and so takes clients.
     pub fn joined(&self) -> Ready {
-        let gate = self.gate.clone();
-        Arc::new(move || gate.is_open())
+        let (name, gate, standing) = (self.name.to_string(), self.gate.clone(), self.standing.clone());
+        Arc::new(move || Readiness {
+            problem: match gate.is_open() {
+                true => standing.problem(),
+                false => Some("not joined to the cluster".into()),
+            },
+            renewed: standing.silence().map(|silence| (name.clone(), silence)),
+        })
+    }
+
+    /// Whether new sessions are taken. What an io-node is about to lose it does not begin.
+    fn takes_sessions(&self) -> bool {
+        self.gate.is_open() && !self.standing.is_overdue()
     }
 
     fn is_of_engine(&self, uri: &Uri) -> bool {
@@ -167,7 +185,7 @@ impl<S: Clone> IoService<S> {
             None if question.version == Version::V3 && !self.terms.version_3 => {
                 Some(mistaken(r#"{"code":5,"message":"Unsupported protocol version"}"#))
             }
-            None if !self.gate.is_open() => {
+            None if !self.takes_sessions() => {
                 counts::SESSIONS_REFUSED.one();
                 // Come again: what the io-node cannot do now, it or another soon can.
                 let mut refusal = answer(StatusCode::SERVICE_UNAVAILABLE);

@@ -22,7 +22,7 @@ async fn a_fenced_io_node_ends_its_clients_joins_anew_and_takes_clients_again() 
     assert_eq!(old.hear().await, None, "its connection is ended");
     assert_eq!(app.read().await, [format!("{} lost", old.id)]);
     timeout(SOON, async {
-        while (fixture.joined)() {
+        while (fixture.joined)().is_ready() {
             sleep(Duration::from_millis(1)).await;
         }
     })
@@ -50,7 +50,7 @@ async fn a_fenced_io_node_ends_its_clients_joins_anew_and_takes_clients_again() 
 
     fixture.transport.join.send_replace(true);
     timeout(SOON, async {
-        while !(fixture.joined)() {
+        while !(fixture.joined)().is_ready() {
             sleep(Duration::from_millis(1)).await;
         }
     })

@@ -171,6 +171,7 @@ impl Fixture {
             handshake_delay: Duration::ZERO,
             token: None,
             drain: Duration::ZERO,
+            cut_off: SOON,
         };
         change(&mut settings);
         let http = HttpSettings {
@@ -201,6 +202,7 @@ impl Fixture {
             id: "io".into(),
             host: String::new(),
             port: 0,
+            probes: Vec::new(),
         }
     }
 

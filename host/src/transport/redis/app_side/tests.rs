@@ -20,6 +20,7 @@ async fn what_is_open_for_long_does_not_hold_the_log() {
         id: "io".into(),
         host: String::new(),
         port: 1,
+        probes: Vec::new(),
     };
     let io = redis.join_io(node).await.unwrap();
     let mut leases = redis.join_app("app".into()).await.unwrap();

@@ -3,6 +3,7 @@
 use super::*;
 use crate::counted::{answer, io_node, message};
 use crate::shutdown::Shutdown;
+use crate::transport::Standing;
 use crate::transport::redis::connection::{Link, Server};
 use crate::transport::redis::data_watch::DataWatch;
 use crate::transport::redis::keys::Layout;
@@ -74,6 +75,7 @@ fn unconnected() -> Redis {
         changes: Link::new(server.clone()),
         durability: None,
         data_watch: Arc::new(DataWatch::new(1)),
+        standing: Standing::default(),
         server,
         settings: Arc::new(settings),
         shutdown: Shutdown::new(),

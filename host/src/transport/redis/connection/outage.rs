@@ -11,6 +11,9 @@ use super::trouble::{Kind, Trouble};
 /// Without a refusal for so long, an outage that nobody waits for is over.
 const QUIET: Duration = Duration::from_secs(10);
 
+/// What was heard longer ago says nothing of the present.
+const FRESH: Duration = Duration::from_secs(5);
+
 /// The present outage of a server, if there is one.
 #[derive(Debug)]
 pub(super) struct Outages {
@@ -32,6 +35,8 @@ struct Outage {
     concerns_all: bool,
     last: String,
     last_at: Instant,
+    /// Whether what was heard last tells that Redis serves nobody.
+    is_away: bool,
 }
 
 impl Outages {
@@ -54,6 +59,14 @@ impl Outages {
             .flatten()
     }
 
+    /// Whether what was heard of late tells that Redis serves nobody, and not this node alone.
+    pub(super) fn is_away(&self) -> bool {
+        let outage = self.outage();
+        outage
+            .as_ref()
+            .is_some_and(|outage| outage.is_away && outage.last_at.elapsed() < FRESH)
+    }
+
     /// Notes an answer to somebody who was not refused before.
     pub(super) fn answered(&self) {
         if self.present.load(Ordering::Acquire) {
@@ -72,11 +85,13 @@ impl Outages {
             concerns_all: true,
             last: String::new(),
             last_at: Instant::now(),
+            is_away: false,
         });
         outage.waiting += usize::from(joins);
         outage.concerns_all &= trouble.concerns_all();
         outage.last_at = Instant::now();
         outage.last = trouble.words(&self.server);
+        outage.is_away = trouble.concerns_all_nodes();
         if outage.told.insert(trouble.kind) {
             let meaning = match trouble.kind {
                 Kind::Rights => "what needs it waits",

@@ -2,6 +2,7 @@
 //! in, and keeps what the process as a whole knows of Redis: whether it answers, and which server is the master.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Pipeline,
     RedisConnectionInfo, RedisResult, TlsCertificates, Value,
 };
+use tokio::net::UdpSocket;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::outage::Outages;
@@ -96,6 +98,34 @@ impl Server {
 
     pub(super) fn outages(&self) -> &Outages {
         &self.outages
+    }
+
+    /// Whether Redis itself is known to be away, and not only out of reach.
+    pub(in crate::transport::redis) fn is_away(&self) -> bool {
+        self.outages.is_away()
+    }
+
+    /// The address by which this machine reaches Redis, and by which other nodes are likely to reach it.
+    pub(in crate::transport::redis) async fn local_ip(&self) -> IpAddr {
+        let host = match &self.location.place {
+            Place::Node(host) => Some(host),
+            Place::Sentinel { sentinels: hosts, .. } | Place::Cluster(hosts) => hosts.first(),
+            // All nodes are on this machine.
+            Place::Socket(_) => None,
+        };
+        let find = async {
+            let host = host?;
+            for any in ["0.0.0.0:0", "[::]:0"] {
+                // Nothing is sent by this.
+                let socket = UdpSocket::bind(any).await.ok()?;
+                if socket.connect((host.name.as_str(), host.port)).await.is_ok() {
+                    return Some(socket.local_addr().ok()?.ip());
+                }
+            }
+            None
+        };
+        let found = tokio::time::timeout(CONNECT, find).await;
+        found.ok().flatten().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
     }
 
     /// Grows whenever there are other masters: a connection made before may lead to one that is none any more.

@@ -92,6 +92,17 @@ impl Trouble {
         self.needs_new_connection() && !matches!(self.kind, Kind::Replica | Kind::Lonely) || self.kind == Kind::Loading
     }
 
+    /// Whether Redis serves no node at all. What is silent or cannot be reached may be so for this node alone.
+    pub(super) fn concerns_all_nodes(&self) -> bool {
+        match self.kind {
+            Kind::Unreachable => self.detail.to_lowercase().contains("refused"),
+            Kind::Loading | Kind::Replica | Kind::Lonely | Kind::Cluster | Kind::Sentinel | Kind::Disk | Kind::Busy => {
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// What is wrong, what that means, and what to do.
     pub(super) fn words(&self, server: &str) -> String {
         let (problem, remedy) = match self.kind {

@@ -169,6 +169,7 @@ fn io_node() -> IoNode {
         id: "io".into(),
         host: String::new(),
         port: 1,
+        probes: Vec::new(),
     }
 }
 

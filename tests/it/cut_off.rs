@@ -1,0 +1,163 @@
+//! Nodes that cannot reach Redis: one alone, which gives its clients to others in time, and all of them, whose sockets stay.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use plugnode_tests::{Client, Cluster, Heard, Node, Proxy, RedisServer, component, within};
+use serde_json::json;
+
+const LEASE: Duration = Duration::from_secs(4);
+
+fn cluster(redis: &RedisServer) -> Cluster {
+    Cluster::new(redis.url())
+        .app("/", &component("echo"), "")
+        .transport(&format!("lease-ms = {}", LEASE.as_millis()))
+}
+
+async fn is_ready(node: &Node, status: &str, reason: &str) {
+    let told = async {
+        loop {
+            let answer = node.get("/readyz").await;
+            if answer.contains(status) && answer.contains(reason) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within(&format!("/readyz tells {status}"), told).await;
+}
+
+async fn hears_the_end(client: &mut Client) {
+    while client.next().await != Heard::Closed {}
+}
+
+/// Connects as soon as the node takes clients, and is answered.
+async fn serves(node: &Node) {
+    let served = async {
+        loop {
+            if let Ok(Ok(mut client)) = Client::open(node.port(), "/", json!({})).await {
+                assert_eq!(client.ask("last", &[json!(1)]).await, [json!(1)]);
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    within("a client is served", served).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_a_cut_off_io_node_are_closed_in_time() {
+    let redis = RedisServer::start().await;
+    let cluster = cluster(&redis);
+    let proxy = Proxy::to(redis.address()).await;
+    // First the one that is to be known to the other.
+    let (other, _app) = (cluster.start_as("io-node", "other").await, cluster.start_app().await);
+    let cut = cluster.by(proxy.url(&redis)).start_as("io-node", "cut").await;
+    is_ready(&cut, "200 OK", "plugnode-renewed-ms").await;
+    let mut clients = join_all((0..20).map(|_| Client::connect(&cut))).await;
+    let mut watcher = Client::connect(&other).await;
+    for client in &mut clients {
+        assert_eq!(client.ask("last", &[json!(1)]).await, [json!(1)]);
+    }
+
+    proxy.blackhole();
+    is_ready(&cut, "503", "cannot renew its place").await;
+    let refused = Client::open(cut.port(), "/", json!({})).await;
+    assert!(refused.is_err(), "it takes no new clients");
+    let polling = cut.get("/socket.io/?EIO=4&transport=polling").await;
+    assert!(polling.contains("503"), "{polling}");
+    join_all(clients.iter_mut().map(hears_the_end)).await;
+    // Nobody has taken it for dead yet.
+    assert_eq!(redis.command(&["HEXISTS", "{plugnode:0}:io", "cut"]).await, "1");
+    cut.logged("is cut off from Redis").await;
+    assert_eq!(watcher.ask("last", &[json!(2)]).await, [json!(2)], "the other goes on");
+    serves(&other).await;
+    is_ready(&cut, "503", "").await;
+
+    proxy.mend();
+    is_ready(&cut, "200 OK", "").await;
+    serves(&cut).await;
+    assert_eq!(watcher.ask("last", &[json!(3)]).await, [json!(3)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sockets_stay_while_redis_is_silent_for_all() {
+    let redis = RedisServer::start().await;
+    let cluster = cluster(&redis);
+    let nodes = [cluster.start_io().await, cluster.start_io().await];
+    let app = cluster.start_app().await;
+    let mut clients = join_all(nodes.iter().cycle().take(10).map(Client::connect)).await;
+    for client in &mut clients {
+        assert_eq!(client.ask("last", &[json!(1)]).await, [json!(1)]);
+    }
+    redis.pause();
+    for node in nodes.iter().chain([&app]) {
+        is_ready(node, "503", "cannot renew its place").await;
+    }
+    tokio::time::sleep(LEASE * 2).await;
+    redis.resume();
+    for client in &mut clients {
+        assert_eq!(
+            client.ask("last", &[json!(2)]).await,
+            [json!(2)],
+            "the same socket goes on"
+        );
+    }
+    for node in nodes.iter().chain([&app]) {
+        is_ready(node, "200 OK", "").await;
+        assert!(!node.log().contains("ending connections"), "{}", node.log());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sockets_stay_while_redis_is_down() {
+    let mut redis = plugnode_tests::Redis::new().aof("always").start().await;
+    let cluster = cluster(&redis).settings("[io-node]\ncut-off-ms = 1");
+    let node = cluster.start_io().await;
+    let _app = cluster.start_app().await;
+    let mut client = Client::connect(&node).await;
+    assert_eq!(client.ask("last", &[json!(1)]).await, [json!(1)]);
+    redis.kill().await;
+    is_ready(&node, "503", "cannot renew its place").await;
+    tokio::time::sleep(LEASE * 2).await;
+    redis.restart().await;
+    assert_eq!(
+        client.ask("last", &[json!(2)]).await,
+        [json!(2)],
+        "the same socket goes on"
+    );
+    is_ready(&node, "200 OK", "").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn io_node_without_witness_closes_clients_after_its_bound() {
+    let redis = RedisServer::start().await;
+    let cluster = cluster(&redis).settings("[io-node]\ncut-off-ms = 1");
+    let proxy = Proxy::to(redis.address()).await;
+    let node = cluster.by(proxy.url(&redis)).start_io().await;
+    let _app = cluster.start_app().await;
+    let mut client = Client::connect(&node).await;
+    assert_eq!(client.ask("last", &[json!(1)]).await, [json!(1)]);
+    proxy.blackhole();
+    hears_the_end(&mut client).await;
+    node.logged("cut-off-ms").await;
+    proxy.mend();
+    serves(&node).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cut_off_app_node_is_not_ready_and_resumes() {
+    let redis = RedisServer::start().await;
+    let cluster = cluster(&redis);
+    let proxy = Proxy::to(redis.address()).await;
+    let io_node = cluster.start_io().await;
+    let app = cluster.by(proxy.url(&redis)).start_app().await;
+    let mut client = Client::connect(&io_node).await;
+    assert_eq!(client.ask("last", &[json!(1)]).await, [json!(1)]);
+    proxy.blackhole();
+    is_ready(&app, "503", "cannot renew its place").await;
+    is_ready(&io_node, "200 OK", "").await;
+    proxy.mend();
+    is_ready(&app, "200 OK", "").await;
+    assert_eq!(client.ask("last", &[json!(2)]).await, [json!(2)]);
+}
