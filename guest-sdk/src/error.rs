@@ -17,7 +17,8 @@ pub enum Error {
     /// Try again a little later, until the attempts that the host allows are used up. Until then, the client's next
     /// events wait.
     Retry(String),
-    /// Never try again: the event is put aside as a dead letter, with this reason.
+    /// Never try again: the event is put aside as a dead letter, with this reason. An acknowledgement that its client waits
+    /// for is then `{"error":{"code":"failed","event":"ID"}}`, as it is when no attempt is left after [`Retry`](Self::Retry).
     Reject(String),
 }
 

@@ -137,6 +137,7 @@ async fn start(engine: &Engine, component: &Component, instances: usize, shutdow
         instances,
         dispatch: Dispatch::RoundRobin,
         admission: false,
+        failure_acks: true,
         limits: Limits {
             time: Duration::from_secs(10),
             ..Limits::default()

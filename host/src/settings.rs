@@ -246,6 +246,7 @@ pub(crate) fn retries(app_node: &AppNode) -> Retries {
 pub(crate) fn app(app: &App, node: &NodeId, key_value: Arc<dyn KeyValue>) -> AppSettings {
     AppSettings {
         admission: app.admission,
+        failure_acks: app.failure_acks,
         namespace: app.namespace.as_str().into(),
         node: node.clone(),
         instances: app.instances,

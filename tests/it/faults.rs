@@ -130,6 +130,18 @@ async fn what_is_rejected_is_not_tried_again_and_order_is_kept() {
 }
 
 #[tokio::test]
+async fn client_is_told_that_its_event_failed() {
+    let node = node().await;
+    let mut client = Client::connect(&node).await;
+    for fault in ["fail-reject", "fail-retry", "panic"] {
+        let answer = client.ask(fault, &[]).await;
+        let event = answer[0]["error"]["event"].as_str().unwrap_or_default();
+        assert_eq!(answer, [json!({"error": {"code": "failed", "event": event}})]);
+        node.logged(&format!("messaging.message.id={event}")).await;
+    }
+}
+
+#[tokio::test]
 async fn a_slow_event_holds_back_its_own_client_only() {
     let node = node().await;
     let mut slow = Client::connect(&node).await;

@@ -113,6 +113,7 @@ impl Default for App {
             dispatch: Dispatch::RoundRobin,
             admission: false,
             admission_timeout_ms: 5_000,
+            failure_acks: true,
             limits: Limits::default(),
             grants: Grants::default(),
             config: BTreeMap::new(),

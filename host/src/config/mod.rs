@@ -229,6 +229,8 @@ pub struct App {
     pub admission: bool,
     /// Time it has to decide, before the client is refused. Default: 5,000.
     pub admission_timeout_ms: u64,
+    /// Whether the acknowledgement of an event that becomes a dead letter is answered with an error. Default: true.
+    pub failure_acks: bool,
     /// What a handler may use.
     pub limits: Limits,
     /// What a handler may reach.

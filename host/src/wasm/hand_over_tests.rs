@@ -80,6 +80,7 @@ fn settings(instances: usize, dispatch: Dispatch, config: &[(&str, &str)]) -> Ap
         instances,
         dispatch,
         admission: false,
+        failure_acks: true,
         limits: Limits {
             time: SLOW * 2,
             ..Limits::default()

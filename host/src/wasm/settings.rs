@@ -85,6 +85,8 @@ pub struct AppSettings {
     pub dispatch: Dispatch,
     /// Whether its clients wait until their connection has been handled, and may be refused.
     pub admission: bool,
+    /// Whether the acknowledgement of an event that becomes a dead letter is answered with the error `failed`.
+    pub failure_acks: bool,
     /// What one event may use.
     pub limits: Limits,
     /// What the app may use. The component must have been loaded with the same.
@@ -103,6 +105,7 @@ impl fmt::Debug for AppSettings {
             .field("instances", &self.instances)
             .field("dispatch", &self.dispatch)
             .field("admission", &self.admission)
+            .field("failure_acks", &self.failure_acks)
             .field("limits", &self.limits)
             .field("grants", &self.grants)
             .finish_non_exhaustive()

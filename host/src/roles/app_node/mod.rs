@@ -11,6 +11,7 @@ mod candidate;
 mod endings;
 mod first;
 mod follower;
+mod last_words;
 mod ownership;
 mod partition;
 mod refused;

@@ -22,7 +22,8 @@ use tracing::{debug, warn};
 
 use super::app::{App, By, Tried};
 use super::endings::{Ending, Endings, Taken, Then};
-use super::refused::{ClientKey, Refused, last_words};
+use super::last_words::last_words;
+use super::refused::{ClientKey, Refused};
 use super::{Apps, Retries};
 use crate::counts;
 use crate::ids::ById;
@@ -261,7 +262,8 @@ impl Work {
             release: None,
             app: None,
         };
-        self.end(sequence, Verdict::Dead(death, Vec::new()));
+        let commands = last_words(None, id, &job.event);
+        self.end(sequence, Verdict::Dead(death, commands));
     }
 
     /// What becomes of handled events. Those to be tried again are put by for that, if this goes on.
@@ -328,7 +330,7 @@ impl Work {
                     release: Some(by.release.to_string()),
                     app: Some(app.settings.namespace.clone()),
                 };
-                let commands = last_words(app, &running.taken.delivery.event);
+                let commands = last_words(Some(&app.settings), id, &running.taken.delivery.event);
                 self.end(id.sequence, Verdict::Dead(death, commands));
                 continue;
             }

@@ -119,13 +119,12 @@ impl KeyValue for Store {
 }
 
 async fn start(transport: Arc<dyn Transport>, store: Arc<Store>, shutdown: &Shutdown) -> AppNode {
-    start_in("/", false, transport, store, shutdown).await
+    start_with(|_| {}, transport, store, shutdown).await
 }
 
-/// With an app of this namespace or pattern.
-async fn start_in(
-    namespace: &str,
-    admission: bool,
+/// With other settings of its app.
+async fn start_with(
+    set: impl FnOnce(&mut AppSettings),
     transport: Arc<dyn Transport>,
     store: Arc<Store>,
     shutdown: &Shutdown,
@@ -133,12 +132,13 @@ async fn start_in(
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/components/faulty.wasm");
     let component =
         std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}; build it by `make test`", path.display()));
-    let app = AppSettings {
-        namespace: namespace.into(),
+    let mut app = AppSettings {
+        namespace: "/".into(),
         node: "app".into(),
         instances: 4,
         dispatch: Dispatch::RoundRobin,
-        admission,
+        admission: false,
+        failure_acks: true,
         limits: Limits {
             time: TIME,
             ..Limits::default()
@@ -150,6 +150,7 @@ async fn start_in(
         config: BTreeMap::new(),
         key_value: store,
     };
+    set(&mut app);
     let engine = Engine::new(EngineSettings {
         max_instances: 8,
         max_memory: 64 << 20,
@@ -312,8 +313,11 @@ async fn events_wait_for_a_store_that_is_away_and_none_is_given_up_for_it() {
         .ingest(vec![message("a", "loop", 100), message("a", "where", 101)])
         .await
         .unwrap();
-    let (number, answer) = acks(&mut io, 1).await.remove(0);
-    assert_eq!(number, 101);
+    let [failed, (number, answer)] = &acks(&mut io, 2).await[..] else {
+        panic!("two are answered");
+    };
+    assert_eq!((failed.0, *number), (100, 101));
+    assert!(failed.1.contains(r#""code":"failed""#), "{failed:?}");
     assert!(answer.contains(r#""attempt":1"#), "{answer}");
     let dead = memory.dead_letters(10).await.unwrap();
     assert_eq!(dead.len(), 1);

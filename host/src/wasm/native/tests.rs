@@ -168,6 +168,7 @@ fn settings_with(instances: usize, store: Store) -> AppSettings {
         instances,
         dispatch: Dispatch::RoundRobin,
         admission: true,
+        failure_acks: true,
         limits: Limits {
             time: LIMIT,
             commands: 5,

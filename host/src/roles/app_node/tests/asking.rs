@@ -12,12 +12,20 @@ struct Fixture {
 
 impl Fixture {
     async fn start(namespace: &str, admission: bool) -> Self {
+        Self::start_with(|app| {
+            app.namespace = namespace.into();
+            app.admission = admission;
+        })
+        .await
+    }
+
+    async fn start_with(set: impl FnOnce(&mut AppSettings)) -> Self {
         let memory = memory();
         let io = join_io(&memory).await;
         let shutdown = Shutdown::new();
         let store = Store::new(&memory, Mood::Well);
         let transport = Arc::new(memory.clone());
-        let _app_node = start_in(namespace, admission, transport, store, &shutdown).await;
+        let _app_node = start_with(set, transport, store, &shutdown).await;
         Self {
             memory,
             io,
@@ -165,6 +173,55 @@ fn spoken_in(command: &Command) -> Option<&str> {
     match command {
         Command::Publish { to, .. } => Some(to.namespace.as_str()),
         _ => None,
+    }
+}
+
+#[tokio::test]
+async fn failed_event_answers_its_acknowledgement() {
+    let mut app = Fixture::start("/", false).await;
+    let elsewhere = Event {
+        namespace: "/elsewhere".into(),
+        ..saying("a", "where", "[]")
+    };
+    let events = vec![
+        connection("a"),
+        saying("a", "fail-reject", "[]"),
+        saying("a", "fail-retry", "[]"),
+        saying("a", "panic", "[]"),
+        elsewhere,
+    ];
+    let commands = app.commands(events, 4).await;
+    let dead = app.memory.dead_letters(10).await.unwrap();
+    let mut expected: Vec<_> = dead.iter().map(|letter| failed(letter.id)).collect();
+    let mut answers: Vec<_> = commands.iter().map(answer).collect();
+    expected.sort();
+    answers.sort();
+    assert_eq!(answers, expected);
+    end(app.shutdown).await;
+}
+
+#[tokio::test]
+async fn failed_event_stays_unanswered_if_so_configured() {
+    let mut app = Fixture::start_with(|app| app.failure_acks = false).await;
+    let events = vec![
+        connection("a"),
+        saying("a", "fail-reject", "[]"),
+        saying("a", "where", "[]"),
+    ];
+    let commands = app.commands(events, 1).await;
+    assert!(answer(&commands[0]).contains("attempt"), "{commands:?}");
+    assert_eq!(app.memory.dead_letters(10).await.unwrap().len(), 1);
+    end(app.shutdown).await;
+}
+
+fn failed(id: EventId) -> String {
+    format!(r#"[{{"error":{{"code":"failed","event":"{id}"}}}}]"#)
+}
+
+fn answer(command: &Command) -> String {
+    match command {
+        Command::Ack { args, .. } => args.json.to_string(),
+        other => panic!("{other:?} is no acknowledgement"),
     }
 }
 
