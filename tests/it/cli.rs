@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use plugnode_tests::{Client, Node, component, run_to_end};
+use plugnode_tests::{Client, Node, component, run_to_end, verb};
 use serde_json::json;
 
 /// A core module that does nothing: the header of one, and no sections.
@@ -136,4 +136,48 @@ async fn dev_loses_doubles_and_reorders_nothing_while_it_swaps() {
         swapped.store(true, std::sync::atomic::Ordering::Relaxed);
     };
     tokio::join!(futures_util::future::join_all(talk), swap);
+}
+
+#[tokio::test]
+async fn sigterm_has_every_disconnect_handled() {
+    let settings = "[log]\nlevel = \"debug\"\n";
+    let app = plugnode_tests::app("/", &component("faulty"), "grants = { keyvalue = [\"default\"] }");
+    let node = Node::run(&format!("{settings}{app}")).await;
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        clients.push(Client::connect(&node).await);
+    }
+    let (status, log) = node.stop_with_log().await;
+    assert!(status.success(), "{log}");
+    let is_disconnect = |line: &&str| line.contains("handling") && line.contains("kind=\"disconnect\"");
+    assert_eq!(log.lines().filter(is_disconnect).count(), 20, "{log}");
+}
+
+#[tokio::test]
+async fn dead_letters_of_a_running_process_are_reached() {
+    let node = Node::dev(&component("faulty"), &[]).await;
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let port = node.port().to_string();
+    let dead = async |args: &[&str]| verb(&[&["dead"], args, &["--port", &port]].concat(), folder.path()).await;
+    let mut client = Client::connect(&node).await;
+    let failed = client.ask("fail-reject", &[]).await;
+    let id = failed[0]["error"]["event"].as_str().expect("it is told which event");
+
+    let list = dead(&["list", "--json"]).await.json();
+    assert_eq!(list[0]["id"], id, "{list}");
+    let shown = dead(&["show", id, "--json"]).await.json();
+    assert_eq!(shown["event"], "fail-reject", "{shown}");
+    let retried = dead(&["retry", id]).await;
+    assert!(retried.status.success(), "{retried:?}");
+    // It fails again, under a new id.
+    loop {
+        let list = dead(&["list", "--json"]).await.json();
+        if list[0]["id"].as_str().is_some_and(|again| again != id) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let dropped = dead(&["drop", "--all"]).await;
+    assert!(dropped.status.success(), "{dropped:?}");
+    assert_eq!(dead(&["list", "--json"]).await.json(), json!([]));
 }

@@ -30,7 +30,7 @@ fn arrows_point_down() {
             // A macro's place is the crate, wherever it is written.
             &[
                 "counts",
-                "forward_registry",
+                "forward_operations",
                 "ids",
                 "message",
                 "pause",

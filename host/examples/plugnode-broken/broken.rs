@@ -9,8 +9,7 @@ use plugnode::message::{
     AckId, Command, Effects, Event, EventId, EventKind, Handshake, KeyValue, NodeId, Scope, SessionId, Write,
 };
 use plugnode::transport::{
-    Commits, DeadLetter, Delivery, Inbox, IoNode, IoSession, Lease, Leases, Log, Outcome, Result, Revival, Standing,
-    Transport, Verdict,
+    Commits, Delivery, Inbox, IoNode, IoSession, Lease, Leases, Log, Outcome, Result, Standing, Transport, Verdict,
 };
 
 use crate::fault::{Fault, Turns};
@@ -43,7 +42,7 @@ impl Broken {
     }
 }
 
-plugnode::forward_registry!(Broken: whole);
+plugnode::forward_operations!(Broken: whole);
 
 #[async_trait]
 impl Transport for Broken {
@@ -79,16 +78,8 @@ impl Transport for Broken {
         self.whole.key_value()
     }
 
-    async fn dead_letters(&self, most: usize) -> Result<Vec<DeadLetter>> {
-        self.whole.dead_letters(most).await
-    }
-
-    async fn revive(&self, dead: EventId) -> Result<Revival> {
-        self.whole.revive(dead).await
-    }
-
-    async fn bury(&self, dead: EventId) -> Result<bool> {
-        self.whole.bury(dead).await
+    fn outlives_process(&self) -> bool {
+        self.whole.outlives_process()
     }
 }
 

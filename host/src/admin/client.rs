@@ -1,4 +1,4 @@
-//! The side of the command line: a registry that is in another process.
+//! The side of the command line: what an operator does with a transport that is in another process.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,14 +13,14 @@ use tokio::time::timeout;
 
 use super::place::is_trusted;
 use super::wire::{self, Answer, Request};
-use crate::message::NodeId;
+use crate::message::{EventId, NodeId};
 use crate::release::{Board, Digest, NodeReport};
-use crate::transport::{Registry, Result, TransportError};
+use crate::transport::{DeadLetter, DeadLetters, Registry, Result, Revival, TransportError};
 
 /// The time for an answer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The registry of a process that listens at a socket. A process that cannot be reached is not waited for: what is asked then
+/// The transport of a process that listens at a socket. A process that cannot be reached is not waited for: what is asked then
 /// is an error that says so.
 #[derive(Debug, Clone)]
 pub struct Remote {
@@ -170,6 +170,44 @@ impl Registry for Remote {
     async fn backlog(&self) -> Result<u64> {
         match self.ask(&Request::Backlog).await? {
             Answer::Backlog(backlog) => Ok(backlog),
+            _ => Err(self.astray()),
+        }
+    }
+}
+
+#[async_trait]
+impl DeadLetters for Remote {
+    /// One by one, since all of them may be more than a message can be.
+    async fn dead_letters(&self, most: usize) -> Result<Vec<DeadLetter>> {
+        let ids = match self.ask(&Request::DeadLetters(most)).await? {
+            Answer::DeadLetters(ids) => ids,
+            _ => return Err(self.astray()),
+        };
+        let mut letters = Vec::with_capacity(ids.len());
+        for id in ids {
+            // One that has gone meanwhile is none of them any more.
+            letters.extend(self.dead_letter(id).await?);
+        }
+        Ok(letters)
+    }
+
+    async fn dead_letter(&self, id: EventId) -> Result<Option<DeadLetter>> {
+        match self.ask(&Request::DeadLetter(id)).await? {
+            Answer::DeadLetter(letter) => Ok(letter.map(|letter| (*letter).into())),
+            _ => Err(self.astray()),
+        }
+    }
+
+    async fn revive(&self, dead: EventId) -> Result<Revival> {
+        match self.ask(&Request::Revive(dead)).await? {
+            Answer::Revived(revival) => Ok(revival),
+            _ => Err(self.astray()),
+        }
+    }
+
+    async fn bury(&self, dead: EventId) -> Result<bool> {
+        match self.ask(&Request::Bury(dead)).await? {
+            Answer::Buried(was_there) => Ok(was_there),
             _ => Err(self.astray()),
         }
     }

@@ -17,7 +17,7 @@ use tracing::{debug, warn};
 use super::place::{is_trusted, prepare};
 use super::wire::{self, Answer, Request};
 use crate::shutdown::Shutdown;
-use crate::transport::{self, Registry};
+use crate::transport::{self, Operations};
 
 /// So many are served at once; the others wait, and not for long:
 const CONNECTIONS: usize = 16;
@@ -54,7 +54,7 @@ impl Socket {
     }
 
     /// Answers until shutdown begins. A component may have so many bytes.
-    pub async fn serve(self, registry: Arc<dyn Registry>, max_component: usize, shutdown: Shutdown) {
+    pub async fn serve(self, operations: Arc<dyn Operations>, max_component: usize, shutdown: Shutdown) {
         let most = wire::most(max_component);
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         let serving = async {
@@ -63,11 +63,11 @@ impl Socket {
                 let place = place.expect("nobody closes the semaphore");
                 match self.listener.accept().await {
                     Ok((stream, _)) => {
-                        let (registry, ending) = (registry.clone(), shutdown.clone());
+                        let (operations, ending) = (operations.clone(), shutdown.clone());
                         shutdown.spawn(async move {
                             tokio::select! {
                                 () = ending.begun() => {}
-                                () = converse(stream, &*registry, most) => {}
+                                () = converse(stream, &*operations, most) => {}
                             }
                             drop(place);
                         });
@@ -120,7 +120,7 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     Ok((found.dev(), found.ino()))
 }
 
-async fn converse(mut stream: UnixStream, registry: &dyn Registry, most: usize) {
+async fn converse(mut stream: UnixStream, operations: &dyn Operations, most: usize) {
     match stream.peer_cred() {
         Ok(peer) if is_trusted(peer.uid()) => {}
         Ok(peer) => {
@@ -141,7 +141,7 @@ async fn converse(mut stream: UnixStream, registry: &dyn Registry, most: usize) 
         Err(_) => return debug!("somebody said too little at the [admin] socket"),
     };
     let answer = tokio::select! {
-        answer = answer(request, registry) => answer,
+        answer = answer(request, operations) => answer,
         // Whoever has asked says nothing more: this is the end of the connection.
         _ = stream.read_u8() => return,
     };
@@ -156,38 +156,48 @@ async fn tell(stream: &mut UnixStream, answer: &Answer) {
     }
 }
 
-async fn answer(request: Request, registry: &dyn Registry) -> Answer {
+async fn answer(request: Request, operations: &dyn Operations) -> Answer {
     let answered = match request {
-        Request::PutComponent(bytes) => registry.put_component(bytes).await.map(Answer::Digest),
-        Request::Component(digest) => registry.component(&digest).await.map(Answer::Component),
-        Request::PruneComponents => registry.prune_components().await.map(|()| Answer::Done),
-        Request::Board => board(registry).await,
-        Request::BoardAfter(version) => match timeout(CHANGE, registry.board_after(version)).await {
+        Request::PutComponent(bytes) => operations.put_component(bytes).await.map(Answer::Digest),
+        Request::Component(digest) => operations.component(&digest).await.map(Answer::Component),
+        Request::PruneComponents => operations.prune_components().await.map(|()| Answer::Done),
+        Request::Board => board(operations).await,
+        Request::BoardAfter(version) => match timeout(CHANGE, operations.board_after(version)).await {
             Ok(Ok((version, board))) => Ok(Answer::Board(version, json(&board))),
             Ok(Err(error)) => Err(error),
-            Err(_) => board(registry).await,
+            Err(_) => board(operations).await,
         },
         Request::PostBoard(version, board) => match serde_json::from_str(&board) {
-            Ok(board) => registry.post_board(version, &board).await.map(Answer::Posted),
+            Ok(board) => operations.post_board(version, &board).await.map(Answer::Posted),
             Err(error) => Ok(Answer::Refused(format!("this is no board: {error}"))),
         },
         Request::Report(report) => match serde_json::from_str(&report) {
-            Ok(report) => registry.report(&report).await.map(|()| Answer::Done),
+            Ok(report) => operations.report(&report).await.map(|()| Answer::Done),
             Err(error) => Ok(Answer::Refused(format!("this is no report: {error}"))),
         },
-        Request::AppNodes => registry.app_nodes().await.map(|nodes| {
+        Request::AppNodes => operations.app_nodes().await.map(|nodes| {
             let nodes = nodes
                 .into_iter()
                 .map(|(node, report)| (node, report.as_ref().map(json)));
             Answer::AppNodes(nodes.collect())
         }),
-        Request::Backlog => registry.backlog().await.map(Answer::Backlog),
+        Request::Backlog => operations.backlog().await.map(Answer::Backlog),
+        Request::DeadLetters(most) => operations.dead_letters(most).await.map(|letters| {
+            let ids = letters.iter().map(|letter| letter.id);
+            Answer::DeadLetters(ids.collect())
+        }),
+        Request::DeadLetter(id) => {
+            let found = operations.dead_letter(id).await;
+            found.map(|letter| Answer::DeadLetter(letter.map(|letter| Box::new(letter.into()))))
+        }
+        Request::Revive(id) => operations.revive(id).await.map(Answer::Revived),
+        Request::Bury(id) => operations.bury(id).await.map(Answer::Buried),
     };
     answered.unwrap_or_else(|error| Answer::Refused(error.to_string()))
 }
 
-async fn board(registry: &dyn Registry) -> transport::Result<Answer> {
-    let (version, board) = registry.board().await?;
+async fn board(operations: &dyn Operations) -> transport::Result<Answer> {
+    let (version, board) = operations.board().await?;
     Ok(Answer::Board(version, json(&board)))
 }
 

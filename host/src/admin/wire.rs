@@ -3,14 +3,16 @@
 //! Boards and reports are JSON in it, as they are in Redis: of those of another version is read what is known.
 
 use std::io;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::message::NodeId;
+use crate::message::{Event, EventId, NodeId};
 use crate::release::Digest;
+use crate::transport::{DeadContent, DeadLetter, Death, Revival};
 
 /// The version that is spoken here.
 const VERSION: u8 = 1;
@@ -29,6 +31,11 @@ pub(super) enum Request {
     Report(String),
     AppNodes,
     Backlog,
+    /// The ids of the latest dead letters, at most so many.
+    DeadLetters(usize),
+    DeadLetter(EventId),
+    Revive(EventId),
+    Bury(EventId),
 }
 
 /// What is answered. A board comes with its version.
@@ -41,8 +48,55 @@ pub(super) enum Answer {
     Posted(bool),
     AppNodes(Vec<(NodeId, Option<String>)>),
     Backlog(u64),
+    DeadLetters(Vec<EventId>),
+    DeadLetter(Option<Box<Letter>>),
+    Revived(Revival),
+    Buried(bool),
     /// It cannot be done, for this reason.
     Refused(String),
+}
+
+/// A dead letter.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Letter {
+    id: EventId,
+    content: Content,
+    death: Death,
+    died_at_ms: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Content {
+    Event(Event),
+    Foreign(Bytes),
+}
+
+impl From<DeadLetter> for Letter {
+    fn from(letter: DeadLetter) -> Self {
+        Self {
+            id: letter.id,
+            content: match letter.content {
+                DeadContent::Event(event) => Content::Event(Arc::unwrap_or_clone(event)),
+                DeadContent::Foreign(bytes) => Content::Foreign(bytes),
+            },
+            death: letter.death,
+            died_at_ms: letter.died_at_ms,
+        }
+    }
+}
+
+impl From<Letter> for DeadLetter {
+    fn from(letter: Letter) -> Self {
+        Self {
+            id: letter.id,
+            content: match letter.content {
+                Content::Event(event) => DeadContent::Event(event.into()),
+                Content::Foreign(bytes) => DeadContent::Foreign(bytes),
+            },
+            death: letter.death,
+            died_at_ms: letter.died_at_ms,
+        }
+    }
 }
 
 /// The most bytes of a message where components may have so many.
@@ -118,6 +172,13 @@ mod tests {
                 (text(), proptest::option::of(text()))
                     .prop_map(|(node, report)| frame(&Answer::AppNodes(vec![(NodeId::from(node), report)]))),
                 Just(frame(&Request::Backlog)),
+                any::<u64>().prop_map(|sequence| {
+                    let id = EventId {
+                        partition: crate::message::Partition(7),
+                        sequence,
+                    };
+                    frame(&Answer::DeadLetters(vec![id]))
+                }),
             ]
         }
 

@@ -11,7 +11,7 @@ use anyhow::{Result, bail};
 use super::{log, runtime, transport};
 use crate::config::{Config, LogLevel, Role};
 use crate::shutdown::Shutdown;
-use crate::transport::Registry;
+use crate::transport::Operations;
 
 /// What is read when nothing else is named.
 const USUAL: &str = "plugnode.toml";
@@ -22,26 +22,26 @@ const ENDING: Duration = Duration::from_secs(2);
 #[derive(Debug, Default, clap::Args)]
 pub struct Cluster {
     /// The config file of the cluster, for its [transport] and [admin] [default: plugnode.toml, if there is one]
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
     /// The socket of a process on the memory transport, as its log names it
-    #[arg(long, value_name = "PATH", conflicts_with = "port")]
+    #[arg(long, value_name = "PATH", conflicts_with = "port", global = true)]
     pub socket: Option<PathBuf>,
     /// The port of a process on the memory transport of this machine, such as plugnode dev
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", global = true)]
     pub port: Option<u16>,
 }
 
 impl Cluster {
     /// Reaches the cluster, and does something there.
-    pub(super) fn visit(&self, work: impl AsyncFnOnce(&dyn Registry) -> Result<ExitCode>) -> Result<ExitCode> {
+    pub(super) fn visit(&self, work: impl AsyncFnOnce(&dyn Operations) -> Result<ExitCode>) -> Result<ExitCode> {
         let config = self.configuration()?;
         log::init(&config.log)?;
         runtime::block_on_here(async {
             let shutdown = Shutdown::new();
-            let registry = transport::registry(&config, &shutdown).await?;
-            let done = work(&*registry).await;
-            drop(registry);
+            let operations = transport::operations(&config, &shutdown).await?;
+            let done = work(&*operations).await;
+            drop(operations);
             shutdown.begin();
             shutdown.drained(ENDING).await;
             match done {

@@ -5,29 +5,23 @@ mod letter;
 mod tests;
 
 use std::io::{self, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-use super::{log, runtime, transport};
-use crate::config::{Config, LogLevel, Role};
+use super::cluster::Cluster;
 use crate::message::EventId;
-use crate::shutdown::Shutdown;
-use crate::transport::{DeadLetter, Revival, Transport};
+use crate::transport::{DeadLetter, DeadLetters, Revival};
 
 /// More than any transport keeps.
 const ALL: usize = 1_000_000;
-/// How long the transport may take to end its work in the background.
-const ENDING: Duration = Duration::from_secs(2);
 
 /// Arguments of `plugnode dead`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The config file of the cluster
-    #[arg(short, long, value_name = "FILE", default_value = "plugnode.toml", global = true)]
-    pub config: PathBuf,
+    /// Where.
+    #[command(flatten)]
+    pub cluster: Cluster,
     /// What to do
     #[command(subcommand)]
     pub verb: Verb,
@@ -74,47 +68,19 @@ pub struct Which {
 
 /// Does it. The exit code says whether all of it could be done.
 pub fn dead(arguments: &Arguments) -> Result<ExitCode> {
-    let file = &arguments.config;
-    if !file.exists() {
-        bail!("there is no {}; name the cluster's config file by -c", file.display());
-    }
-    let config = Config::load(Some(file), runtime::variables(), |config| {
-        // No role is played here, so neither components nor pages have to be at hand.
-        config.roles = vec![Role::Frontend];
-        config.frontend.static_dir = ".".into();
-        config.log.level = LogLevel::Warn;
-    })?;
-    if config.transport.url == "memory:" {
-        bail!(
-            "dead letters of the memory transport are in the running process alone; its log has the reason of each. \
-             With a Redis transport they are kept: [transport] url"
-        );
-    }
-    log::init(&config.log)?;
-    runtime::block_on(async {
-        let shutdown = Shutdown::new();
-        let transport = transport::open(&config, &shutdown).await?;
-        let done = run(&arguments.verb, &*transport, &mut io::stdout()).await;
-        drop(transport);
-        shutdown.begin();
-        shutdown.drained(ENDING).await;
-        match done {
-            Ok(true) => Ok(ExitCode::SUCCESS),
-            Ok(false) => Ok(ExitCode::FAILURE),
-            // Whoever reads has read enough.
-            Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
-            Err(error) => Err(error),
-        }
+    arguments.cluster.visit(async |cluster| {
+        let all_done = run(&arguments.verb, cluster, &mut io::stdout()).await?;
+        Ok(if all_done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     })
 }
 
 /// Does one verb, and says whether all of it could be done.
-async fn run(verb: &Verb, transport: &dyn Transport, out: &mut dyn Write) -> Result<bool> {
+async fn run(verb: &Verb, cluster: &dyn DeadLetters, out: &mut dyn Write) -> Result<bool> {
     match verb {
-        Verb::List { most, json } => list(&letters(transport, *most).await?, *json, out),
+        Verb::List { most, json } => list(&letters(cluster, *most).await?, *json, out),
         Verb::Show { id, json } => {
-            let letters = letters(transport, ALL).await?;
-            let Some(letter) = letters.iter().find(|letter| letter.id == *id) else {
+            let found = cluster.dead_letter(*id).await;
+            let Some(letter) = &found.with_context(|| format!("cannot read {id}"))? else {
                 writeln!(out, "{id}: {UNKNOWN}")?;
                 return Ok(false);
             };
@@ -126,11 +92,8 @@ async fn run(verb: &Verb, transport: &dyn Transport, out: &mut dyn Write) -> Res
         }
         Verb::Retry(which) => {
             let mut all_done = true;
-            for id in ids(which, transport, out).await? {
-                let revival = transport
-                    .revive(id)
-                    .await
-                    .with_context(|| format!("cannot retry {id}"))?;
+            for id in ids(which, cluster, out).await? {
+                let revival = cluster.revive(id).await.with_context(|| format!("cannot retry {id}"))?;
                 let words = match revival {
                     Revival::Queued => "will be tried again, under a new id",
                     Revival::Unknown => UNKNOWN,
@@ -144,8 +107,8 @@ async fn run(verb: &Verb, transport: &dyn Transport, out: &mut dyn Write) -> Res
         }
         Verb::Drop(which) => {
             let mut all_done = true;
-            for id in ids(which, transport, out).await? {
-                let was_there = transport.bury(id).await.with_context(|| format!("cannot drop {id}"))?;
+            for id in ids(which, cluster, out).await? {
+                let was_there = cluster.bury(id).await.with_context(|| format!("cannot drop {id}"))?;
                 all_done &= was_there;
                 writeln!(out, "{id}: {}", if was_there { "dropped" } else { UNKNOWN })?;
             }
@@ -173,27 +136,18 @@ fn list(letters: &[DeadLetter], json: bool, out: &mut dyn Write) -> Result<bool>
     Ok(true)
 }
 
-async fn letters(transport: &dyn Transport, most: usize) -> Result<Vec<DeadLetter>> {
-    transport
-        .dead_letters(most)
-        .await
-        .context("cannot read the dead letters")
+async fn letters(cluster: &dyn DeadLetters, most: usize) -> Result<Vec<DeadLetter>> {
+    cluster.dead_letters(most).await.context("cannot read the dead letters")
 }
 
 /// The ids that are meant: as they were typed, or of all that there are.
-async fn ids(which: &Which, transport: &dyn Transport, out: &mut dyn Write) -> Result<Vec<EventId>> {
+async fn ids(which: &Which, cluster: &dyn DeadLetters, out: &mut dyn Write) -> Result<Vec<EventId>> {
     if !which.all {
         return Ok(which.ids.clone());
     }
-    let letters = letters(transport, ALL).await?;
+    let letters = letters(cluster, ALL).await?;
     if letters.is_empty() {
         writeln!(out, "there are no dead letters")?;
     }
     Ok(letters.iter().map(|letter| letter.id).collect())
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<io::Error>()
-        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }

@@ -26,7 +26,7 @@ use crate::shutdown::Shutdown;
 #[command(after_help = "\
 A plugnode.toml beside PATH is used for settings; without one, the handler may use the key-value bucket \"default\".
 Its first [[app]] is the one that PATH is; the transport is always memory:.
-plugnode deploy, rollback, releases and status find it by --port, when that is not 8080.
+plugnode deploy, rollback, releases, status and dead find it by --port, when that is not 8080.
 PLUGNODE_GUEST_CARGO names the cargo that builds the handler, when it is not `cargo`.")]
 pub struct Arguments {
     /// A .wasm file, or the folder of a handler crate

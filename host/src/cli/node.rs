@@ -17,7 +17,7 @@ use crate::roles::frontend::{Frontend, serve_flash_policy};
 use crate::roles::io_node;
 use crate::settings;
 use crate::shutdown::Shutdown;
-use crate::transport::{Registry, Transport};
+use crate::transport::Transport;
 use crate::wasm::Engine;
 
 /// A running process.
@@ -100,20 +100,20 @@ impl Node {
     }
 }
 
-/// Lets verbs of other processes reach the registry. Without it nothing is missing but them.
-fn serve_verbs(config: &Config, address: SocketAddr, registry: Arc<dyn Registry>, shutdown: &Shutdown) -> Result<()> {
+/// Lets verbs of other processes reach the transport. Without it nothing is missing but them.
+fn serve_verbs(config: &Config, address: SocketAddr, transport: Arc<dyn Transport>, shutdown: &Shutdown) -> Result<()> {
     let configured = config.admin.socket.as_deref();
     let Some(path) = admin::path(configured, address.port()) else {
         return Ok(());
     };
     match admin::Socket::bind(&path) {
         Ok(socket) => {
-            let serving = socket.serve(registry, config.transport.max_component.in_memory(), shutdown.clone());
+            let serving = socket.serve(transport, config.transport.max_component.in_memory(), shutdown.clone());
             shutdown.spawn(serving);
         }
         Err(error) if configured.is_some() => return Err(error.context("[admin] socket")),
         Err(error) => {
-            tracing::warn!("plugnode deploy, rollback, status and releases cannot reach this process: {error:#}")
+            tracing::warn!("plugnode deploy, rollback, status, releases and dead cannot reach this process: {error:#}")
         }
     }
     Ok(())

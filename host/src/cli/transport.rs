@@ -8,7 +8,7 @@ use crate::admin::{self, Remote};
 use crate::config::{Config, IoServer};
 use crate::settings;
 use crate::shutdown::Shutdown;
-use crate::transport::{Memory, Redis, Registry, Transport};
+use crate::transport::{Memory, Operations, Redis, Transport};
 
 /// Opens the transport. What works for its members ends after they have left, and `shutdown` waits for that.
 pub(super) async fn open(config: &Config, shutdown: &Shutdown) -> Result<Arc<dyn Transport>> {
@@ -19,12 +19,11 @@ pub(super) async fn open(config: &Config, shutdown: &Shutdown) -> Result<Arc<dyn
     Ok(Arc::new(redis.context("[transport] url")?))
 }
 
-/// The registry of the cluster that a configuration is of, for a verb: what runs on the transport `memory:` is reached by its
-/// socket.
+/// What a verb can do with the cluster that a configuration is of: what runs on the transport `memory:` is reached by its socket.
 ///
 /// # Errors
 /// When it cannot be reached, with what to do.
-pub(super) async fn registry(config: &Config, shutdown: &Shutdown) -> Result<Arc<dyn Registry>> {
+pub(super) async fn operations(config: &Config, shutdown: &Shutdown) -> Result<Arc<dyn Operations>> {
     if config.transport.url != "memory:" {
         return Ok(open(config, shutdown).await?);
     }

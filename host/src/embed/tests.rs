@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -26,7 +27,7 @@ use super::*;
 use crate::http::{self as server, HttpSettings};
 
 use crate::shutdown::Shutdown;
-use crate::transport::{Memory, MemorySettings};
+use crate::transport::{Memory, MemorySettings, Registry};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -297,4 +298,46 @@ async fn a_program_has_its_say_in_its_io_node() {
     gone.await.expect("the connection's end is noticed");
     assert!(matches!(client.event("x/1").send(), Err(SendError::Gone(_))));
     while hears.recv().await.expect("it goes on") != "disconnect" {}
+}
+
+/// Counts the clients that it was told are gone.
+#[derive(Default)]
+struct Farewell(Arc<AtomicUsize>);
+
+impl Handler for Farewell {
+    fn on_message(&mut self, client: &Client, message: &Incoming) -> Result {
+        client.emit(&message.event, ())?;
+        Ok(())
+    }
+
+    fn on_disconnect(&mut self, _: &Client, _: &DisconnectReason) -> Result {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn shutdown_tells_handler_of_every_client() {
+    let (transport, shutdown) = (Arc::new(Memory::new(MemorySettings::default())), Shutdown::new());
+    let gone = Arc::<AtomicUsize>::default();
+    let counted = gone.clone();
+    let app_node = AppNode::builder(transport.clone()).native("/", Native::made_by(move || Farewell(counted.clone())));
+    app_node.start(&shutdown).await.expect("it starts");
+    let io_node = IoNode::builder(transport.clone())
+        .start(&shutdown)
+        .await
+        .expect("it starts");
+    let address = serve(Router::new().fallback_service(io_node.service())).await;
+    let mut sockets = Vec::new();
+    for _ in 0..20 {
+        sockets.push(Socket::connect(address, "").await);
+    }
+    // Their last words, of which nobody waits for the answer.
+    for socket in &mut sockets {
+        socket.say(r#"42["last"]"#).await;
+    }
+    shutdown.begin();
+    assert!(shutdown.drained(SOON).await, "it ends by the deadline");
+    assert_eq!(gone.load(Ordering::SeqCst), 20);
+    assert_eq!(transport.backlog().await.expect("it is here"), 0);
 }

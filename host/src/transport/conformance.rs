@@ -564,6 +564,10 @@ async fn a_dead_letter_is_kept_until_it_is_revived_or_buried(transport: Shared) 
         [deliveries[1].id, deliveries[2].id]
     );
     assert_eq!(dead[0].death, death("broken"));
+    let one = transport.dead_letter(deliveries[2].id).await.unwrap();
+    assert_eq!(one.map(|letter| letter.id), Some(deliveries[2].id));
+    let alive = transport.dead_letter(deliveries[0].id).await.unwrap();
+    assert!(alive.is_none(), "{alive:?}");
     let DeadContent::Event(event) = &dead[0].content else {
         panic!("{dead:?}")
     };

@@ -27,7 +27,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use crate::message::{Command, Effects, Event, EventId, KeyValue, Namespace, NodeId, Partition, SessionId};
 
 pub use self::backlog::Backlog;
-pub use self::dead_letters::DeadLetterBudget;
+pub use self::dead_letters::{DeadLetterBudget, DeadLetters};
 pub use self::redis::{Redis, RedisSettings, TlsFiles};
 pub use self::registry::Registry;
 #[cfg(test)]
@@ -35,7 +35,7 @@ pub(crate) use self::registry::conformance as registry_conformance;
 #[cfg(test)]
 pub(crate) use self::registry::conformance::registry_conforms;
 pub use self::standing::Standing;
-pub use crate::forward_registry;
+pub use crate::forward_operations;
 pub use memory::{Memory, MemorySettings};
 
 /// Budget of what waits for one io-node: commits wait until there is room again.
@@ -127,7 +127,7 @@ pub struct Death {
 }
 
 /// What came of trying a dead letter again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Revival {
     /// It is at the end of its partition's log, under a new id.
     Queued,
@@ -142,7 +142,7 @@ pub enum Revival {
 /// A way for io-nodes and app-nodes to reach each other. Dropping what a join returned leaves the cluster. Where others
 /// have to be reached for a promise, and cannot be, calls wait until they can.
 #[async_trait]
-pub trait Transport: Registry + Send + Sync {
+pub trait Transport: Operations {
     /// Joins as an io-node, under a fresh incarnation: an earlier session under that name is fenced.
     async fn join_io(&self, node: IoNode) -> Result<IoSession>;
 
@@ -157,18 +157,19 @@ pub trait Transport: Registry + Send + Sync {
         Standing::default()
     }
 
+    /// Whether what was accepted is there when this process has ended, for others to handle.
+    fn outlives_process(&self) -> bool {
+        true
+    }
+
     /// The key-value store, as of the last commit.
     fn key_value(&self) -> Arc<dyn KeyValue>;
-
-    /// The latest dead letters, at most so many, oldest first.
-    async fn dead_letters(&self, most: usize) -> Result<Vec<DeadLetter>>;
-
-    /// Puts a dead letter's event at the end of its log again, behind what its client sent since.
-    async fn revive(&self, dead: EventId) -> Result<Revival>;
-
-    /// Forgets a dead letter, and says whether there was one.
-    async fn bury(&self, dead: EventId) -> Result<bool>;
 }
+
+/// What an operator does with a running cluster from outside of its processes.
+pub trait Operations: Registry + DeadLetters {}
+
+impl<T: Registry + DeadLetters + ?Sized> Operations for T {}
 
 /// An io-node's two ends of the transport.
 pub struct IoSession {

@@ -60,10 +60,36 @@ pub trait Registry: Send + Sync {
     }
 }
 
-/// Implements [`Registry`] for a transport that wraps another, which is in its field of this name: by the other's.
+/// Implements [`Operations`](super::Operations) for a transport that wraps another, which is in its field of this name: by
+/// the other's.
 #[macro_export]
-macro_rules! forward_registry {
+macro_rules! forward_operations {
     ($wrapper:ty: $whole:ident) => {
+        #[::async_trait::async_trait]
+        impl $crate::transport::DeadLetters for $wrapper {
+            async fn dead_letters(&self, most: usize) -> $crate::transport::Result<Vec<$crate::transport::DeadLetter>> {
+                self.$whole.dead_letters(most).await
+            }
+
+            async fn dead_letter(
+                &self,
+                id: $crate::message::EventId,
+            ) -> $crate::transport::Result<Option<$crate::transport::DeadLetter>> {
+                self.$whole.dead_letter(id).await
+            }
+
+            async fn revive(
+                &self,
+                dead: $crate::message::EventId,
+            ) -> $crate::transport::Result<$crate::transport::Revival> {
+                self.$whole.revive(dead).await
+            }
+
+            async fn bury(&self, dead: $crate::message::EventId) -> $crate::transport::Result<bool> {
+                self.$whole.bury(dead).await
+            }
+        }
+
         #[::async_trait::async_trait]
         impl $crate::transport::Registry for $wrapper {
             async fn put_component(&self, bytes: ::bytes::Bytes) -> $crate::transport::Result<$crate::release::Digest> {

@@ -1,21 +1,47 @@
-//! What `plugnode dead` says and does, over the memory transport.
+//! What `plugnode dead` says and does: in the process of a memory transport, and by its socket.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use clap::Parser;
+use tempfile::TempDir;
 
 use super::*;
+use crate::admin::{Remote, Socket};
 use crate::cli;
 use crate::message::{Client, DisconnectReason, Event, EventKind, Payload};
-use crate::transport::{Death, IoNode, IoSession, Lease, Leases, Memory, MemorySettings, Outcome, Verdict};
+use crate::shutdown::Shutdown;
+use crate::transport::{Death, IoNode, IoSession, Lease, Leases, Memory, MemorySettings, Outcome, Transport, Verdict};
 
 struct Fixture {
-    memory: Memory,
+    memory: Arc<Memory>,
+    cluster: Box<dyn DeadLetters>,
     io: IoSession,
     _leases: Box<dyn Leases>,
     lease: Lease,
+    /// Removed at the end, and with it the socket.
+    folder: TempDir,
+    shutdown: Shutdown,
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        self.shutdown.begin();
+    }
 }
 
 impl Fixture {
+    /// One whose dead letters are in this process, and one that reaches them by the socket of the process.
+    async fn both() -> [Self; 2] {
+        let (here, mut there) = (Self::new().await, Self::new().await);
+        let path = there.folder.path().join("here/8080.sock");
+        let socket = Socket::bind(&path).unwrap();
+        let serving = socket.serve(there.memory.clone(), 1_000_000, there.shutdown.clone());
+        there.shutdown.spawn(serving);
+        there.cluster = Box::new(Remote::connect(&path, 1_000_000).await.unwrap());
+        [here, there]
+    }
+
     async fn new() -> Self {
         let memory = Memory::new(MemorySettings {
             partitions: 1,
@@ -34,10 +60,13 @@ impl Fixture {
         let mut leases = memory.join_app("app".into()).await.unwrap();
         let lease = leases.next().await.unwrap();
         Self {
-            memory,
+            cluster: Box::new(memory.clone()),
+            memory: Arc::new(memory),
             io,
             _leases: leases,
             lease,
+            folder: tempfile::tempdir().unwrap(),
+            shutdown: Shutdown::new(),
         }
     }
 
@@ -99,14 +128,19 @@ impl Fixture {
             panic!("it is `dead`")
         };
         let mut out = Vec::new();
-        let done = run(&arguments.verb, &self.memory, &mut out).await.unwrap();
+        let done = run(&arguments.verb, &*self.cluster, &mut out).await.unwrap();
         (String::from_utf8(out).unwrap(), done)
     }
 }
 
 #[tokio::test]
 async fn dead_letters_are_listed_and_shown() {
-    let mut fixture = Fixture::new().await;
+    for fixture in Fixture::both().await {
+        lists_and_shows(fixture).await;
+    }
+}
+
+async fn lists_and_shows(mut fixture: Fixture) {
     assert_eq!(fixture.say("list").await, ("there are no dead letters\n".into(), true));
     assert_eq!(fixture.say("list --json").await, ("[]\n".into(), true));
     let first = fixture.kill("a").await;
@@ -163,7 +197,12 @@ async fn dead_letters_are_listed_and_shown() {
 
 #[tokio::test]
 async fn they_are_tried_again_or_dropped_and_what_could_not_be_done_is_said() {
-    let mut fixture = Fixture::new().await;
+    for fixture in Fixture::both().await {
+        retries_and_drops(fixture).await;
+    }
+}
+
+async fn retries_and_drops(mut fixture: Fixture) {
     let (first, second, third) = (
         fixture.kill("a").await,
         fixture.kill("b").await,
@@ -212,16 +251,19 @@ fn a_command_line_names_letters_or_all_of_them() {
 }
 
 #[test]
-fn the_memory_transport_is_in_its_process_alone() {
+fn nobody_there_is_said() {
     let folder = tempfile::tempdir().unwrap();
-    let config = folder.path().join("plugnode.toml");
-    std::fs::write(&config, "[[app]]\ncomponent = \"not-here.wasm\"\n").unwrap();
-    let verb = Verb::List { most: 1, json: false };
-    let said = dead(&Arguments { config, verb }).unwrap_err().to_string();
-    assert!(said.contains("in the running process alone"), "{said}");
-    let arguments = Arguments {
-        config: folder.path().join("other.toml"),
-        verb: Verb::List { most: 1, json: false },
+    let verb = || Verb::List { most: 1, json: false };
+    let cluster = Cluster {
+        socket: Some(folder.path().join("none.sock")),
+        ..Cluster::default()
     };
-    assert!(dead(&arguments).unwrap_err().to_string().contains("-c"));
+    let said = dead(&Arguments { cluster, verb: verb() }).unwrap_err().to_string();
+    assert!(said.starts_with("no plugnode runs at "), "{said}");
+    let cluster = Cluster {
+        config: Some(folder.path().join("other.toml")),
+        ..Cluster::default()
+    };
+    let said = dead(&Arguments { cluster, verb: verb() }).unwrap_err().to_string();
+    assert!(said.contains("-c"), "{said}");
 }

@@ -2,6 +2,7 @@
 //! dead.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ use crate::transport::{Lease, Leases, Result, Transport};
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// and at most.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How often to look, at the end, whether all events are handled.
+const LOOK: Duration = Duration::from_millis(5);
 /// Who stayed for so long is not in a hurry to be fenced again.
 const SETTLED: Duration = Duration::from_secs(30);
 
@@ -55,15 +58,41 @@ impl Ownership {
         self.apps.retire();
     }
 
+    /// Completes when this app-node is to end: when the io-nodes of its process have, and what they took in is handled if
+    /// nobody else can do that.
+    async fn ending(&self) {
+        self.shutdown.begun().await;
+        tokio::select! {
+            () = self.finished() => {}
+            () = self.shutdown.is_urgent() => {
+                if !self.transport.outlives_process() {
+                    let events = self.transport.backlog().await.unwrap_or_default();
+                    warn!(events, "events are lost: they were not handled by the deadline; see [shutdown] deadline-ms");
+                }
+            }
+        }
+    }
+
+    async fn finished(&self) {
+        self.shutdown.intake_ended().await;
+        // An app-node that ends alone leaves what is there to others.
+        if self.shutdown.has_intake() && !self.transport.outlives_process() {
+            while self.transport.backlog().await.is_ok_and(|events| events > 0) {
+                sleep(LOOK).await;
+            }
+        }
+    }
+
     /// Works on each partition in a task of its own. Ok when the process ends; all tasks have ended then, and also when
     /// this app-node has lost its place.
     async fn own(&self, mut leases: Box<dyn Leases>) -> Result<()> {
         let tasks = TaskTracker::new();
         let stopping = CancellationToken::new();
         let mut latest: HashMap<Partition, JoinHandle<()>> = HashMap::new();
+        let mut ending = pin!(self.ending());
         let ended = loop {
             let lease = tokio::select! {
-                () = self.shutdown.begun() => break Ok(()),
+                () = &mut ending => break Ok(()),
                 lease = leases.next() => lease,
             };
             let lease = match lease {

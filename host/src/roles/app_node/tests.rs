@@ -351,7 +351,7 @@ struct Scripted {
     leases: StdMutex<Option<mpsc::UnboundedReceiver<Lease>>>,
 }
 
-crate::transport::forward_registry!(Scripted: memory);
+crate::transport::forward_operations!(Scripted: memory);
 
 #[async_trait]
 impl Transport for Scripted {
@@ -370,18 +370,6 @@ impl Transport for Scripted {
 
     fn key_value(&self) -> Arc<dyn KeyValue> {
         self.memory.key_value()
-    }
-
-    async fn dead_letters(&self, most: usize) -> Answer<Vec<DeadLetter>> {
-        self.memory.dead_letters(most).await
-    }
-
-    async fn revive(&self, dead: EventId) -> Answer<Revival> {
-        self.memory.revive(dead).await
-    }
-
-    async fn bury(&self, dead: EventId) -> Answer<bool> {
-        self.memory.bury(dead).await
     }
 }
 

@@ -237,7 +237,7 @@ pub async fn start_embedded<S: Inner>(
         refuse_after: settings.refuse_after,
         shutdown: shutdown.clone(),
     };
-    shutdown.spawn(membership.run(Joined {
+    shutdown.spawn_intake(membership.run(Joined {
         session,
         incarnation,
         events,

@@ -130,7 +130,7 @@ impl Questions {
     /// Does something that nobody waits for once the process ends.
     fn until_the_end(&self, task: impl Future<Output = ()> + Send + 'static) {
         let shutdown = self.shutdown.clone();
-        self.shutdown.spawn(async move {
+        self.shutdown.spawn_intake(async move {
             tokio::select! {
                 () = task => {}
                 () = shutdown.begun() => {}

@@ -20,7 +20,8 @@ use tokio::sync::{Notify, watch};
 
 use self::state::State;
 use super::{
-    Backlog, DeadLetter, DeadLetterBudget, IoNode, IoSession, Leases, OutboxBudget, Result, Revival, Transport,
+    Backlog, DeadLetter, DeadLetterBudget, DeadLetters, IoNode, IoSession, Leases, OutboxBudget, Result, Revival,
+    Transport,
 };
 use crate::message::{EventId, KeyValue, KeyValueError, NodeId, Text};
 
@@ -102,10 +103,21 @@ impl Transport for Memory {
         Arc::new(self.clone())
     }
 
+    fn outlives_process(&self) -> bool {
+        false
+    }
+}
+
+#[async_trait]
+impl DeadLetters for Memory {
     async fn dead_letters(&self, most: usize) -> Result<Vec<DeadLetter>> {
         let state = self.state();
         let older = state.dead.iter().len().saturating_sub(most);
         Ok(state.dead.iter().skip(older).cloned().collect())
+    }
+
+    async fn dead_letter(&self, id: EventId) -> Result<Option<DeadLetter>> {
+        Ok(self.state().dead.iter().find(|letter| letter.id == id).cloned())
     }
 
     async fn revive(&self, dead: EventId) -> Result<Revival> {

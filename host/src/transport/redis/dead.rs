@@ -52,6 +52,12 @@ pub(super) fn app_key(app: Option<&Namespace>) -> Bytes {
     app.map_or_else(Bytes::new, |app| Bytes::copy_from_slice(app.as_str().as_bytes()))
 }
 
+/// The one of this id.
+pub(super) async fn one(redis: &Redis, id: EventId) -> Result<Option<DeadLetter>> {
+    let found = find(redis, id).await?;
+    Ok(found.map(|(_, _, letter)| letter.into()))
+}
+
 /// Puts a dead letter's event at the end of the log again.
 pub(super) async fn revive(redis: &Redis, id: EventId) -> Result<Revival> {
     let Some((shard, entry, letter)) = find(redis, id).await? else {

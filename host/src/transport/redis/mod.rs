@@ -50,8 +50,8 @@ use self::durability::{Durability, Waiting};
 use self::keys::{Layout, Shard};
 use self::stream::{EntryId, entries, page};
 use super::{
-    Backlog, DeadLetter, DeadLetterBudget, IoNode, IoSession, Leases, OutboxBudget, Result, Revival, Standing,
-    Transport, TransportError,
+    Backlog, DeadLetter, DeadLetterBudget, DeadLetters, IoNode, IoSession, Leases, OutboxBudget, Result, Revival,
+    Standing, Transport, TransportError,
 };
 use crate::counts;
 use crate::message::{Event, EventId, KeyValue, Namespace, NodeId, SessionId, Write};
@@ -308,9 +308,16 @@ impl Transport for Redis {
     fn key_value(&self) -> Arc<dyn KeyValue> {
         Arc::new(self.clone())
     }
+}
 
+#[async_trait]
+impl DeadLetters for Redis {
     async fn dead_letters(&self, most: usize) -> Result<Vec<DeadLetter>> {
         dead::latest(self, most).await
+    }
+
+    async fn dead_letter(&self, id: EventId) -> Result<Option<DeadLetter>> {
+        dead::one(self, id).await
     }
 
     async fn revive(&self, dead: EventId) -> Result<Revival> {

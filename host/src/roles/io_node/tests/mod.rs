@@ -45,7 +45,7 @@ struct Valves {
     ingest: watch::Sender<bool>,
 }
 
-crate::transport::forward_registry!(Valves: memory);
+crate::transport::forward_operations!(Valves: memory);
 
 #[async_trait]
 impl Transport for Valves {
@@ -72,18 +72,6 @@ impl Transport for Valves {
 
     fn key_value(&self) -> Arc<dyn KeyValue> {
         self.memory.key_value()
-    }
-
-    async fn dead_letters(&self, most: usize) -> Answer<Vec<DeadLetter>> {
-        self.memory.dead_letters(most).await
-    }
-
-    async fn revive(&self, dead: crate::message::EventId) -> Answer<Revival> {
-        self.memory.revive(dead).await
-    }
-
-    async fn bury(&self, dead: crate::message::EventId) -> Answer<bool> {
-        self.memory.bury(dead).await
     }
 }
 
