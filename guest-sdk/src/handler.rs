@@ -9,6 +9,7 @@ use crate::client::Client;
 use crate::context;
 use crate::error::{Error, Result};
 use crate::incoming::{Custom, DisconnectReason, Handshake, Incoming, Reply};
+use crate::late_reply;
 use crate::snapshot::Snapshot;
 
 /// A Socket.IO application.
@@ -48,6 +49,13 @@ pub trait Handler: Default + 'static {
     /// A client answered a request, or did not in time. Or io-nodes have answered a question of this client's event, which
     /// [`answers`](crate::answers) reads.
     fn on_reply(&mut self, client: &Client, reply: &Reply) -> Result {
+        Ok(())
+    }
+
+    /// Io-nodes have answered a question that was asked for a client which is gone, by [`on_disconnect`](Self::on_disconnect) or
+    /// before that. It comes after the client's disconnect. A command for "the client of this event" has nobody to go to, so
+    /// what is asked of io-nodes here is denied.
+    fn on_late_reply(&mut self, client_id: &str, reply: &Reply) -> Result {
         Ok(())
     }
 
@@ -198,6 +206,9 @@ pub(crate) fn dispatch(handler: &mut impl Handler, event: Event, context: Contex
         Event::Disconnect((client, reason)) => handler.on_disconnect(&client.into(), &reason),
         Event::NoClient(client) => handler.on_no_client(&client.into()),
         Event::Reply((client, reply)) => handler.on_reply(&client.into(), &reply.into()),
-        Event::Custom(custom) => handler.on_custom(&custom),
+        Event::Custom(custom) => match late_reply::read(&custom) {
+            Some((client_id, reply)) => handler.on_late_reply(&client_id, &reply),
+            None => handler.on_custom(&custom),
+        },
     }
 }

@@ -81,6 +81,7 @@ mod error;
 mod handler;
 mod incoming;
 pub mod kv;
+mod late_reply;
 pub mod log;
 mod message;
 #[cfg(not(target_family = "wasm"))]

@@ -530,3 +530,45 @@ fn nobody_is_told_what_nobody_asked() {
         content_type,
     });
 }
+
+/// Asks all io-nodes when a client is gone, and keeps what comes of it.
+#[derive(Default)]
+struct Archivist;
+
+impl Handler for Archivist {
+    fn on_message(&mut self, client: &Client, _: &Incoming) -> Result {
+        client.disconnect()?;
+        settle(Duration::from_secs(1), client.id())?;
+        Ok(())
+    }
+
+    fn on_disconnect(&mut self, client: &Client, _: &DisconnectReason) -> Result {
+        all().find_clients(10, Duration::from_secs(1), client.id())?;
+        Ok(())
+    }
+
+    fn on_late_reply(&mut self, client_id: &str, reply: &Reply) -> Result {
+        assert_eq!(reply.token, client_id.as_bytes());
+        let kind = match reply.found() {
+            Ok(found) => format!("found {}", found.count),
+            Err(_) => format!("settled on {}", reply.settled()?.nodes.join(" ")),
+        };
+        kv::open("default")?.set(&format!("{client_id} {kind}"), &true)?;
+        Ok(())
+    }
+}
+
+#[test]
+fn replies_to_gone_clients_come_late() {
+    let mut app = Kit::<Archivist>::new();
+    for id in ["ada", "bob", "cyd"] {
+        app.connect(id);
+    }
+    app.disconnect("ada", DisconnectReason::TransportClose);
+    // Gone between question and answer.
+    app.message("bob", "leave", ());
+    assert_eq!(
+        app.keys("default"),
+        ["ada found 2", "bob found 1", "bob settled on test"]
+    );
+}

@@ -79,6 +79,8 @@ counts! {
     PATCHES_REFUSED as patches_refused,
     /// Commands that this version does not know or has no taker for.
     COMMANDS_DROPPED as commands_dropped,
+    /// Replies to clients that are gone, dropped because too much waited to be accepted.
+    REPLIES_DROPPED as replies_dropped,
     /// Connections over `max-connections`.
     CONNECTIONS_REFUSED as connections_refused,
     /// Requests that were refused because they came from pages of other sites.

@@ -23,6 +23,9 @@ pub const RESERVED_EVENTS: [&str; 6] = [
     "removeListener",
 ];
 
+/// The kind of the custom event by which a handler gets the reply to a question of a client that is gone.
+pub const LATE_REPLY: &str = "plugnode.reply/1";
+
 /// Declares a name that is cheap to clone and cannot be taken for another kind of name.
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
@@ -301,6 +304,16 @@ pub enum EventKind {
         /// The media type of the content.
         content_type: Option<Text>,
     },
+    /// What io-nodes answered to a question of a client that was gone by then. Handlers get it as a custom event of the kind
+    /// [`LATE_REPLY`], from nobody.
+    LateReply {
+        /// The client whose event asked.
+        client: SessionId,
+        /// What the handler gave with the question.
+        token: Bytes,
+        /// The answer.
+        answer: Payload,
+    },
 }
 
 impl EventKind {
@@ -311,12 +324,20 @@ impl EventKind {
             Self::Message { .. } => "message",
             Self::Disconnect(_) => "disconnect",
             Self::Reply { .. } => "reply",
-            Self::Custom { .. } => "custom",
+            Self::Custom { .. } | Self::LateReply { .. } => "custom",
         }
     }
 }
 
 impl Event {
+    /// The client with whose events it is in order, and so in one partition. None for an event from nobody.
+    pub fn in_order_with(&self) -> Option<&SessionId> {
+        match &self.kind {
+            EventKind::LateReply { client, .. } => Some(client),
+            _ => self.client.as_ref().map(|client| &client.id),
+        }
+    }
+
     /// Size in bytes, for limits.
     pub fn size(&self) -> usize {
         const FIXED: usize = 128;
@@ -335,6 +356,7 @@ impl Event {
                 EventKind::Disconnect(_) => 0,
                 EventKind::Reply { token, answer } => token.len() + answer.as_ref().map_or(0, Payload::size),
                 EventKind::Custom { data, .. } => data.len(),
+                EventKind::LateReply { token, answer, .. } => token.len() + answer.size(),
             }
     }
 }

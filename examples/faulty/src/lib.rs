@@ -178,6 +178,13 @@ impl Handler for Faulty {
     fn on_disconnect(&mut self, client: &Client, reason: &DisconnectReason) -> Result {
         self.met.remove(client.id());
         self.remembered.remove(client.id());
+        // Asks all io-nodes, if the client gave `ask` in its `auth`.
+        if client.attributes::<Value>()?["auth"]["ask"] == true {
+            all().collect("any", (), Duration::ZERO, "collect")?;
+            all().find_clients(0, SOON, "find")?;
+            list_channels(10, SOON, "channels")?;
+            settle(SOON, "settle")?;
+        }
         to("watchers").emit("gone", (client.id(), word(reason)))?;
         Ok(())
     }
@@ -191,6 +198,14 @@ impl Handler for Faulty {
     fn on_reply(&mut self, client: &Client, reply: &Reply) -> Result {
         let answer = reply.answer.as_ref().map(|answer| answer.arg::<Value>(0)).transpose()?;
         client.emit("replied", (String::from_utf8_lossy(&reply.token), answer))?;
+        Ok(())
+    }
+
+    /// Tells watchers, as `late` with the client's id, the token and the answer.
+    fn on_late_reply(&mut self, client_id: &str, reply: &Reply) -> Result {
+        let answer = reply.answer.as_ref().map(|answer| answer.arg::<Value>(0)).transpose()?;
+        let token = String::from_utf8_lossy(&reply.token);
+        to("watchers").emit("late", (client_id, token, answer))?;
         Ok(())
     }
 }

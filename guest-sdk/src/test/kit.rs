@@ -14,6 +14,7 @@ use super::host::{self, Buckets, Call, Line};
 use crate::bindings::plugnode::app::types::{self, Event};
 use crate::handler::{Handler, dispatch, reason};
 use crate::incoming::{Custom, DisconnectReason, Handshake};
+use crate::late_reply;
 use crate::native::{self, words_of};
 use crate::payload::{Args, Payload};
 
@@ -352,8 +353,13 @@ impl<H: Handler> Kit<H> {
             events.insert(0, Event::NoClient(client));
         }
         self.events += 1;
+        let is_end = matches!(events.last(), Some(Event::Disconnect(_)));
         let effects = self.call(turn, events)?;
-        self.instances[turn].seen.insert(id.into());
+        match is_end {
+            // By the time that its effects are carried out, the client is gone.
+            true => self.forget(id),
+            false => drop(self.instances[turn].seen.insert(id.into())),
+        }
         Ok(self.commit(effects, Some(id)))
     }
 
@@ -475,8 +481,10 @@ impl<H: Handler> Kit<H> {
             }
         }
         for (token, answer) in answers {
-            if let Some(client) = client.filter(|client| self.clients.get(client).live) {
-                self.reply(client, token, Some(answer));
+            let Some(client) = client else { continue };
+            match self.clients.get(client).live {
+                true => drop(self.reply(client, token, Some(answer))),
+                false => drop(self.custom(late_reply::write(client, &token, &answer))),
             }
         }
         effects

@@ -9,8 +9,8 @@ use bytes::Bytes;
 
 use super::*;
 use crate::message::{
-    Audience, Client, DisconnectReason, EventKind, Handshake, Namespace, Payload, Refusal, Scope, Selection, SessionId,
-    Text, Write, now_ms,
+    Asker, Audience, Client, DisconnectReason, EventKind, Handshake, Namespace, Payload, Question, Refusal, Scope,
+    Selection, SessionId, Text, Write, now_ms,
 };
 
 /// What a transport under test is made with.
@@ -48,6 +48,8 @@ macro_rules! conforms {
                 a_lost_io_node_leaves_one_disconnect_for_each_client,
                 a_refused_client_is_forgotten,
                 what_an_io_node_tells_another_reaches_it_alone,
+                late_reply_follows_last_event_of_its_client,
+                question_for_lost_client_has_another_asker,
                 a_newer_session_fences_the_older,
                 partitions_are_dealt_out_and_move,
                 writes_are_seen_after_the_commit_and_not_from_dead_letters,
@@ -435,6 +437,69 @@ async fn what_an_io_node_tells_another_reaches_it_alone(transport: Shared) {
     let _new = join_io(&transport, "one").await;
     let told = old.inbox.tell(&"two".into(), to_all("late")).await;
     assert!(told.is_ok() || matches!(told, Err(TransportError::Fenced)), "{told:?}");
+}
+
+async fn late_reply_follows_last_event_of_its_client(transport: Shared) {
+    let io = join_io(&transport, "io").await;
+    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut lease = lease_of("alice", &mut *leases).await;
+    accept(&io, vec![connection("alice", "io")]).await;
+    let kind = EventKind::LateReply {
+        client: "alice".into(),
+        token: Bytes::from_static(b"token"),
+        answer: Payload {
+            json: "[{}]".into(),
+            attachments: vec![Bytes::from_static(b"\0")],
+        },
+    };
+    let late = Event {
+        client: None,
+        ..event("alice", kind)
+    };
+    accept(&io, vec![event_of_its_end("alice"), late.clone()]).await;
+    let deliveries = read(&mut lease, 3).await;
+    assert!(matches!(deliveries[1].event.kind, EventKind::Disconnect(_)));
+    assert_eq!(*deliveries[2].event, late);
+    let outcomes = deliveries.iter().map(|delivery| done(delivery.id, Vec::new()));
+    lease.commits.commit(outcomes.collect()).await.unwrap();
+    // Where a client's event is refused, what is in order with it is, too.
+    let chatter = (0..CLIENT_BACKLOG as u64 + 1).map(|number| message("alice", number));
+    let refused = io.inbox.ingest(chatter.chain([late.clone()]).collect()).await.unwrap();
+    assert_eq!(refused.len(), 2);
+    assert_eq!(refused[1], late);
+}
+
+async fn question_for_lost_client_has_another_asker(transport: Shared) {
+    let mut one = join_io(&transport, "one").await;
+    let two = join_io(&transport, "two").await;
+    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut lease = lease_of("alice", &mut *leases).await;
+    let ask = |id: EventId| Command::Ask {
+        asker: Asker {
+            id: id.to_string().into(),
+            namespace: "/".into(),
+            client: "alice".into(),
+            io_node: "two".into(),
+        },
+        question: Question::Settled,
+        timeout_ms: 1_000,
+        token: Bytes::new(),
+    };
+    accept(&two, vec![connection("alice", "two")]).await;
+    let first = read(&mut lease, 1).await.remove(0);
+    drop(two);
+    let last = read(&mut lease, 1).await.remove(0);
+    assert_eq!(last.event.kind, EventKind::Disconnect(DisconnectReason::NodeLost));
+    let outcomes = [&first, &last].map(|delivery| done(delivery.id, vec![ask(delivery.id)]));
+    lease.commits.commit(outcomes.into()).await.unwrap();
+    let askers = commands(&mut *one.outbox, 2)
+        .await
+        .into_iter()
+        .map(|command| match command {
+            Command::Ask { asker, .. } => asker.io_node.to_string(),
+            other => panic!("{other:?} was not expected"),
+        });
+    assert_eq!(askers.collect::<Vec<_>>(), ["two", "one"]);
 }
 
 async fn a_newer_session_fences_the_older(transport: Shared) {

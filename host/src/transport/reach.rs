@@ -1,6 +1,6 @@
 //! Which io-nodes a command concerns.
 
-use crate::message::{Command, Event, Namespace, NodeId, SessionId};
+use crate::message::{Command, DisconnectReason, Event, EventKind, Namespace, NodeId, SessionId};
 
 /// The io-nodes that a command has to reach.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,5 +40,21 @@ impl<'a> Reach<'a> {
             Some(clients) => Self::Holders(&audience.namespace, clients),
             None => Self::Everyone,
         }
+    }
+}
+
+/// Whether the answers to a question cannot come together on the io-node of the client in whose name it is asked, since that
+/// one has ended or is about to.
+pub(super) fn needs_another_asker(command: &Command, event: &Event) -> bool {
+    use DisconnectReason::{NodeLost, ServerShutdown};
+    let is_leaving = matches!(event.kind, EventKind::Disconnect(NodeLost | ServerShutdown));
+    is_leaving && matches!(command, Command::Ask { .. })
+}
+
+/// Has the answers come together on the first of these io-nodes that is another. Without one, the question stays as it is.
+pub(super) fn ask_by_another<'a>(command: &mut Command, nodes: impl Iterator<Item = &'a NodeId>) {
+    let Command::Ask { asker, .. } = command else { return };
+    if let Some(other) = nodes.filter(|node| **node != asker.io_node).min() {
+        asker.io_node = other.clone();
     }
 }

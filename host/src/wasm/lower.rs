@@ -1,8 +1,12 @@
 //! An event as the handler is given it: borrowed from the host's, so that a payload is copied but once, into the
 //! handler's memory.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::{Value, json};
+
 use super::bindings::plugnode::app::types as wit;
-use crate::message::{Client, DisconnectReason, Event, EventKind, Payload};
+use crate::message::{Client, DisconnectReason, Event, EventKind, LATE_REPLY, Payload, SessionId};
 
 /// What an event in WIT's shape has to borrow and the host's does not have: lists of slices, and names as text.
 #[derive(Debug)]
@@ -11,6 +15,7 @@ pub(super) struct Lowered<'e> {
     attachments: Vec<&'e [u8]>,
     headers: Vec<(&'e str, &'e str)>,
     ack: Option<String>,
+    late_reply: Option<String>,
 }
 
 impl<'e> Lowered<'e> {
@@ -20,6 +25,7 @@ impl<'e> Lowered<'e> {
             attachments: Vec::new(),
             headers: Vec::new(),
             ack: None,
+            late_reply: None,
         };
         match &event.kind {
             EventKind::Connection(handshake) => {
@@ -36,6 +42,9 @@ impl<'e> Lowered<'e> {
             EventKind::Reply {
                 answer: Some(answer), ..
             } => lowered.attachments = slices(answer),
+            EventKind::LateReply { client, token, answer } => {
+                lowered.late_reply = Some(late_reply(client, token, answer));
+            }
             EventKind::Reply { answer: None, .. } | EventKind::Disconnect(_) | EventKind::Custom { .. } => {}
         }
         lowered
@@ -86,6 +95,12 @@ impl<'e> Lowered<'e> {
                 data,
                 content_type: content_type.as_deref(),
             }),
+            EventKind::LateReply { .. } => wit::Event::Custom(wit::Custom {
+                kind: LATE_REPLY,
+                client: None,
+                data: self.late_reply.as_deref()?.as_bytes(),
+                content_type: Some("application/json"),
+            }),
         })
     }
 
@@ -109,6 +124,18 @@ impl<'e> Lowered<'e> {
             attachments: &self.attachments,
         }
     }
+}
+
+/// The content of a [`LATE_REPLY`].
+fn late_reply(client: &SessionId, token: &[u8], answer: &Payload) -> String {
+    let attachments: Vec<_> = answer.attachments.iter().map(|bytes| BASE64.encode(bytes)).collect();
+    // A reply has one argument.
+    let answer: Option<[Value; 1]> = serde_json::from_str(&answer.json).ok();
+    let answer = answer.map(|[answer]| answer);
+    json!({
+        "client": client.as_str(), "token": BASE64.encode(token), "answer": answer, "attachments": attachments,
+    })
+    .to_string()
 }
 
 fn slices(payload: &Payload) -> Vec<&[u8]> {

@@ -172,8 +172,8 @@ impl Queue {
 
     /// The one instance that has all events of this client, where that is so.
     fn own_instance(&self, event: &Event) -> Option<usize> {
-        let client = event.client.as_ref().filter(|_| self.dispatch == Dispatch::Sticky)?;
-        Some((xxh3_64(client.id.as_str().as_bytes()) % self.own.len() as u64) as usize)
+        let client = event.in_order_with().filter(|_| self.dispatch == Dispatch::Sticky)?;
+        Some((xxh3_64(client.as_str().as_bytes()) % self.own.len() as u64) as usize)
     }
 }
 

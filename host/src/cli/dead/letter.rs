@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::super::words::{self, plain, time};
-use crate::message::{Event, EventKind, Handshake, Payload};
+use crate::message::{Event, EventKind, Handshake, LATE_REPLY, Payload};
 use crate::transport::{DeadContent, DeadLetter};
 
 const COLUMNS: [&str; 8] = [
@@ -144,6 +144,10 @@ fn content(event: &Event, show: impl Fn(&Bytes) -> Value) -> Value {
             let (answer, attachments) = answer.as_ref().map(payload).unwrap_or_default();
             json!({ "token": show(token), "answer": answer, "attachments": attachments })
         }
+        EventKind::LateReply { client, token, answer } => {
+            let (answer, attachments) = payload(answer);
+            json!({ "asked_by": client.as_str(), "token": show(token), "answer": answer, "attachments": attachments })
+        }
         EventKind::Custom { data, content_type, .. } => {
             let content_type = content_type.as_ref().map(|media| media.to_string());
             json!({ "data": show(data), "content_type": content_type })
@@ -179,6 +183,7 @@ fn name(event: &Event) -> Option<&str> {
     match &event.kind {
         EventKind::Message { event, .. } => Some(event),
         EventKind::Custom { kind, .. } => Some(kind),
+        EventKind::LateReply { .. } => Some(LATE_REPLY),
         _ => None,
     }
 }

@@ -429,6 +429,6 @@ impl Work {
 }
 
 fn key(delivery: &Delivery) -> Option<ClientKey> {
-    let client = delivery.event.client.as_ref()?;
-    Some((delivery.event.namespace.clone(), client.id.clone()))
+    let client = delivery.event.in_order_with()?;
+    Some((delivery.event.namespace.clone(), client.clone()))
 }

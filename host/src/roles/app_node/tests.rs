@@ -18,8 +18,8 @@ use crate::message::{
     AckId, Client, Command, Event, EventId, EventKind, Handshake, KeyValue, KeyValueError, Partition, Payload, Text,
 };
 use crate::transport::{
-    Commits, DeadLetter, Delivery, IoNode, IoSession, Lease, Leases, Log, Memory, MemorySettings, Outcome,
-    Result as Answer, Revival, TransportError, Verdict,
+    Commits, DeadLetters, Delivery, IoNode, IoSession, Lease, Leases, Log, Memory, MemorySettings, Outcome,
+    Result as Answer, TransportError, Verdict,
 };
 use crate::wasm::{Compiler, Dispatch, EngineSettings, Grants, Limits};
 

@@ -272,7 +272,7 @@ pub(super) struct Share {
 }
 
 impl Share {
-    fn take(waiting: &Arc<AtomicUsize>, bytes: usize) -> Option<Self> {
+    pub(super) fn take(waiting: &Arc<AtomicUsize>, bytes: usize) -> Option<Self> {
         let more = |waiting| (waiting < WAITING).then_some(waiting + bytes);
         waiting.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;
         Some(Self {

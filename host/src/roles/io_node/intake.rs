@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::incarnation::{Events, Incarnation};
 use super::waiting::{BATCH, Taken, Waiting};
 use crate::counts;
-use crate::message::{Event, SessionId};
+use crate::message::Event;
 use crate::transport::{Inbox, Result};
 
 /// How long between two looks at what waits for too long: a tenth of what is too long, and within these.
@@ -95,7 +95,7 @@ async fn offer(batch: Vec<Taken>, inbox: Arc<dyn Inbox>) -> Result<Vec<Taken>> {
     let mut events = Vec::with_capacity(batch.len());
     let mut offered = Vec::with_capacity(batch.len());
     for Taken { event, source, since } in batch {
-        offered.push((client(&event).cloned(), event.size(), source, since));
+        offered.push((event.in_order_with().cloned(), event.size(), source, since));
         events.push(event);
     }
     let mut refused = inbox.ingest(events).await?;
@@ -103,15 +103,11 @@ async fn offer(batch: Vec<Taken>, inbox: Arc<dyn Inbox>) -> Result<Vec<Taken>> {
     let mut again = Vec::with_capacity(refused.len());
     // Refused events keep their order and are the last of their clients, so from the end they are met one by one.
     for (id, size, source, since) in offered.into_iter().rev() {
-        match refused.pop_if(|event| client(event) == id.as_ref()) {
+        match refused.pop_if(|event| event.in_order_with() == id.as_ref()) {
             Some(event) => again.push(Taken { event, source, since }),
             None => source.went_on(size),
         }
     }
     again.reverse();
     Ok(again)
-}
-
-fn client(event: &Event) -> Option<&SessionId> {
-    event.client.as_ref().map(|client| &client.id)
 }

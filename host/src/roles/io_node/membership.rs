@@ -5,7 +5,7 @@
 //! off from the cluster does so before it is taken for dead.
 
 use std::panic::resume_unwind;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::task::JoinError;
@@ -105,13 +105,16 @@ impl Membership {
         let closing = CancellationToken::new();
         let delivery = Delivery {
             directory: self.directory.clone(),
-            questions: Questions::new(
-                self.node.id.clone(),
-                self.directory.clone(),
-                self.transport.clone(),
-                inbox.clone(),
-                self.shutdown.clone(),
-            ),
+            questions: Arc::new(Questions {
+                node: self.node.id.clone(),
+                directory: self.directory.clone(),
+                transport: self.transport.clone(),
+                inbox: inbox.clone(),
+                incarnation: incarnation.clone(),
+                waiting: self.handle.parts.waiting.clone(),
+                shutdown: self.shutdown.clone(),
+                open: Mutex::default(),
+            }),
             hooks: self.hooks.clone(),
             handle: self.handle.clone(),
             shutdown: self.shutdown.clone(),

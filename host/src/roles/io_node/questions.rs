@@ -2,9 +2,11 @@
 //!
 //! A question is in every io-node's outbox, behind the commands of the handler that asked. Each io-node answers when it
 //! comes to it, and so when it has carried those out. The answers come together on the io-node that holds the client in whose
-//! name it was asked, and become one reply event of that client; who has not answered in time is named in it.
+//! name it was asked, and become one reply event of that client, or of nobody when the client is gone; who has not answered in
+//! time, or before this io-node ends, is named in it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -14,10 +16,15 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::debug;
 
 use super::directory::Directory;
+use super::handle::Share;
+use super::incarnation::Incarnation;
 use super::requests::Asked;
 use super::summary;
+use super::waiting::{Arrival, Source};
+use crate::counts;
 use crate::message::{
-    Asker, Audience, Command, EventKind, Namespace, NodeId, Part, Payload, Present, Question, SessionId, Text,
+    Asker, Audience, Command, Event, EventKind, Namespace, NodeId, Part, Payload, Present, Question, SessionId, Text,
+    now_ms,
 };
 use crate::shutdown::Shutdown;
 use crate::transport::{Inbox, Transport};
@@ -33,32 +40,21 @@ const OPEN: usize = 10_000;
 
 /// What this io-node is asked, and what it has asked others for its clients.
 pub(super) struct Questions {
-    node: NodeId,
-    directory: Arc<Directory>,
-    transport: Arc<dyn Transport>,
-    inbox: Arc<dyn Inbox>,
-    shutdown: Shutdown,
-    open: Mutex<HashMap<Text, UnboundedSender<(NodeId, Part)>>>,
+    pub(super) node: NodeId,
+    pub(super) directory: Arc<Directory>,
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) inbox: Arc<dyn Inbox>,
+    pub(super) incarnation: Arc<Incarnation>,
+    /// Bytes of events from nobody that wait to be accepted.
+    pub(super) waiting: Arc<AtomicUsize>,
+    pub(super) shutdown: Shutdown,
+    pub(super) open: Open,
 }
 
-impl Questions {
-    pub(super) fn new(
-        node: NodeId,
-        directory: Arc<Directory>,
-        transport: Arc<dyn Transport>,
-        inbox: Arc<dyn Inbox>,
-        shutdown: Shutdown,
-    ) -> Arc<Self> {
-        Arc::new(Self {
-            node,
-            directory,
-            transport,
-            inbox,
-            shutdown,
-            open: Mutex::default(),
-        })
-    }
+/// The questions that answers are gathered for.
+type Open = Mutex<HashMap<Text, UnboundedSender<(NodeId, Part)>>>;
 
+impl Questions {
     /// Answers a question and, when the client who asks is here, sees to it that all answers come together.
     pub(super) fn asked(self: &Arc<Self>, asker: Asker, question: Question, timeout_ms: u32, token: Bytes) {
         let patience = Duration::from_millis(timeout_ms.into()).min(LONGEST_WAIT);
@@ -116,14 +112,38 @@ impl Questions {
             open.insert(asker.id.clone(), answers);
         }
         let (questions, asker) = (self.clone(), asker.clone());
-        self.until_the_end(async move {
+        self.shutdown.spawn_intake(async move {
             let deadline = Instant::now() + patience + ON_THE_WAY;
             let answer = questions.hear(said, deadline).await;
             questions.open().remove(&asker.id);
-            if let Some(member) = questions.directory.find(&asker.namespace, &asker.client) {
-                let answer = Some(answer);
-                member.enqueue(EventKind::Reply { token, answer });
-            }
+            questions.reply(asker, token, answer);
+        });
+    }
+
+    /// Takes an answer in as an event of the client that asked or, when that is gone, as one from nobody behind its last.
+    fn reply(&self, asker: Asker, token: Bytes, answer: Payload) {
+        let Asker { namespace, client, .. } = asker;
+        let member = self.directory.find(&namespace, &client);
+        let reply = EventKind::Reply {
+            token: token.clone(),
+            answer: Some(answer.clone()),
+        };
+        if member.is_some_and(|member| member.enqueue(reply)) {
+            return;
+        }
+        let event = Event {
+            namespace,
+            client: None,
+            received_at_ms: now_ms(),
+            kind: EventKind::LateReply { client, token, answer },
+        };
+        let Some(share) = Share::take(&self.waiting, event.size()) else {
+            counts::REPLIES_DROPPED.one();
+            return debug!("the reply to a client that is gone is dropped: too much waits to be accepted");
+        };
+        self.incarnation.take_in(Arrival {
+            event,
+            source: Source::Program(share),
         });
     }
 
@@ -138,20 +158,26 @@ impl Questions {
         });
     }
 
-    /// Hears from all io-nodes that are there, or those that answer in time.
+    /// Hears from all io-nodes that are there, or those that answer in time and before this one ends.
     async fn hear(&self, mut said: UnboundedReceiver<(NodeId, Part)>, deadline: Instant) -> Payload {
-        let there = match timeout_at(deadline, self.transport.io_nodes()).await {
-            Ok(Ok(nodes)) => nodes.into_iter().map(|node| node.id).collect(),
+        let nodes = tokio::select! {
+            nodes = timeout_at(deadline, self.transport.io_nodes()) => nodes.ok(),
+            () = self.shutdown.begun() => None,
+        };
+        let there = match nodes {
+            Some(Ok(nodes)) => nodes.into_iter().map(|node| node.id).collect(),
             _ => vec![self.node.clone()],
         };
         let mut heard = BTreeMap::new();
         while !there.iter().all(|node| heard.contains_key(node)) {
             tokio::select! {
+                biased;
                 next = said.recv() => match next {
                     Some((node, part)) => heard.insert(node, part),
                     None => break,
                 },
                 () = sleep_until(deadline) => break,
+                () = self.shutdown.begun() => break,
             };
         }
         let silent = there.into_iter().filter(|node| !heard.contains_key(node)).collect();

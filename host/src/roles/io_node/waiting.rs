@@ -91,7 +91,7 @@ type Key = Option<SessionId>;
 
 impl Taken {
     pub(super) fn key(&self) -> Key {
-        self.event.client.as_ref().map(|client| client.id.clone())
+        self.event.in_order_with().cloned()
     }
 
     fn is_connection(&self) -> bool {

@@ -69,7 +69,7 @@ impl Inbox for MemoryInbox {
         // What one client sends comes together, so that most are the same as the one before.
         let mut appended: Vec<Partition> = Vec::new();
         for event in events {
-            let client = event.client.as_ref().map(|client| &client.id);
+            let client = event.in_order_with();
             if client.is_some_and(|client| refused_clients.contains(client)) {
                 refused.push(event);
                 continue;

@@ -14,7 +14,7 @@ use crate::message::{
     Client, Command, DisconnectReason, Effects, Event, EventId, EventKind, Namespace, NodeId, Partition, SessionId,
     Text, Write, now_ms,
 };
-use crate::transport::reach::Reach;
+use crate::transport::reach::{Reach, ask_by_another, needs_another_asker};
 use crate::transport::{
     DeadContent, DeadLetter, IoNode, OutboxBudget, Outcome, Revival, Verdict, owner_of, partition_of,
 };
@@ -249,7 +249,10 @@ impl State {
     }
 
     /// Appends a command to the outboxes of the io-nodes that it concerns.
-    pub(super) fn route(&mut self, command: Command, event: &Event) {
+    pub(super) fn route(&mut self, mut command: Command, event: &Event) {
+        if needs_another_asker(&command, event) {
+            ask_by_another(&mut command, self.io_nodes.keys());
+        }
         if self.io_nodes.len() == 1
             && let Some(io) = self.io_nodes.values_mut().next()
         {

@@ -302,11 +302,11 @@ impl RedisInbox {
             for (place, partition) in rest.by_ref() {
                 let entry = Entry::of(*place, *partition, &events[*place]);
                 let backlog = &self.redis.settings.backlog;
-                let open = &self.place.open;
-                let is_free = |client| !stuck.contains(client) && open.take(client, *partition, entry.bytes(), backlog);
-                // Only events of nobody have no client.
-                if !entry.client.is_empty() && !is_free(&entry.client) {
-                    stuck.insert(entry.client);
+                let take = || self.place.open.take(&entry.client, *partition, entry.bytes(), backlog);
+                let has_room = || entry.client.is_empty() || take();
+                // Only events of nobody are in order with no client.
+                if !entry.order.is_empty() && (stuck.contains(&entry.order) || !has_room()) {
+                    stuck.insert(entry.order);
                     refused.push(*place);
                     continue;
                 }
@@ -319,7 +319,9 @@ impl RedisInbox {
                 refused.push(entry.place);
                 if !entry.client.is_empty() {
                     self.place.open.give_back(&entry.client, 1, entry.bytes());
-                    stuck.insert(entry.client);
+                }
+                if !entry.order.is_empty() {
+                    stuck.insert(entry.order);
                 }
             }
         }
@@ -376,7 +378,6 @@ fn loads(words: &[String]) -> Vec<(Partition, Load)> {
 
 fn partition_of_event(event: &Event, partitions: u16) -> Partition {
     event
-        .client
-        .as_ref()
-        .map_or(Partition(0), |client| partition_of(&client.id, partitions))
+        .in_order_with()
+        .map_or(Partition(0), |client| partition_of(client, partitions))
 }

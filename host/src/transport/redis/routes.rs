@@ -10,8 +10,8 @@ use bytes::Bytes;
 use super::{Redis, bytes_of_client};
 use crate::ids::ById;
 use crate::message::{Command, Event, Namespace, NodeId, SessionId};
-use crate::transport::partition_of;
-use crate::transport::reach::Reach;
+use crate::transport::reach::{Reach, ask_by_another, needs_another_asker};
+use crate::transport::{Transport, partition_of};
 
 /// At most so many clients are remembered; then all are forgotten, and learnt again.
 const REMEMBERED: usize = 100_000;
@@ -52,7 +52,11 @@ impl Routes {
         commands: Vec<Command>,
     ) -> Vec<(Target, Vec<Command>)> {
         let mut runs = Runs::default();
-        for command in commands {
+        for mut command in commands {
+            if needs_another_asker(&command, event) {
+                let nodes = redis.io_nodes().await.unwrap_or_default();
+                ask_by_another(&mut command, nodes.iter().map(|node| &node.id));
+            }
             match Reach::of(&command, event) {
                 Reach::Everyone => runs.add(Target::All, command),
                 Reach::Node(None) => {}

@@ -162,7 +162,12 @@ mod tests {
                 data: data.into(),
                 content_type: None,
             });
-            prop_oneof![message, reply, gone, custom].prop_map(event)
+            let late = (text(), bytes(20), payload()).prop_map(|(client, token, answer)| EventKind::LateReply {
+                client: client.into(),
+                token: token.into(),
+                answer,
+            });
+            prop_oneof![message, reply, gone, custom, late].prop_map(event)
         }
 
         fn command() -> impl Strategy<Value = Command> {

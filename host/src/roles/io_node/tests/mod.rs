@@ -21,8 +21,7 @@ use super::*;
 use crate::http::{self as server, HttpSettings, Ready};
 use crate::message::{Command, DisconnectReason, Effects, Event, EventKind, KeyValue, NodeId, SessionId};
 use crate::transport::{
-    Backlog, DeadLetter, Inbox, IoNode, IoSession, Leases, Memory, MemorySettings, Outcome, Result as Answer, Revival,
-    Verdict,
+    Backlog, Inbox, IoNode, IoSession, Leases, Memory, MemorySettings, Outcome, Result as Answer, Verdict,
 };
 
 mod admission;

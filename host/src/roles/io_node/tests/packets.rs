@@ -276,3 +276,38 @@ async fn a_question_is_answered_behind_the_commands_before_it() {
     );
     fixture.stop().await;
 }
+
+#[tokio::test]
+async fn gone_client_gets_its_reply_as_an_event_from_nobody() {
+    let fixture = more_apps().await;
+    let mut app = fixture.app().await;
+    let mut client = Client::connect(fixture.address).await;
+    app.read_some(1).await;
+    client.socket.close(None).await.unwrap();
+    let asked = app
+        .handle(|event| {
+            assert!(matches!(event.kind, EventKind::Disconnect(_)));
+            let client = event.client.as_ref().unwrap();
+            vec![Command::Ask {
+                asker: Asker {
+                    id: "1-1.0".into(),
+                    namespace: event.namespace.clone(),
+                    client: client.id.clone(),
+                    io_node: client.io_node.clone(),
+                },
+                question: Question::Settled,
+                timeout_ms: 5_000,
+                token: Bytes::from_static(b"token"),
+            }]
+        })
+        .await;
+    let reply = app.handle(|_| Vec::new()).await.remove(0);
+    assert_eq!(reply.client, None);
+    let EventKind::LateReply { client, token, answer } = &reply.kind else {
+        panic!("{reply:?}")
+    };
+    assert_eq!(Some(client), asked[0].in_order_with());
+    assert_eq!(token, "token");
+    assert_eq!(answer.json, r#"[{"nodes":["io"],"silent":[]}]"#);
+    fixture.stop().await;
+}

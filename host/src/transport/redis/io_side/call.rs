@@ -8,7 +8,7 @@ use super::super::keys::Shard;
 use super::super::membership::Member;
 use super::super::open::Open;
 use super::super::wire::encode;
-use super::super::{Redis, batch, bytes_of, client_key};
+use super::super::{Redis, batch, bytes_of, bytes_of_client, client_key};
 use crate::message::{Client, DisconnectReason, Event, EventKind, Partition, now_ms};
 use crate::transport::Backlog;
 use crate::transport::backlog::Load;
@@ -22,7 +22,10 @@ const BYTES: usize = 1 << 20;
 pub(super) struct Entry {
     pub(super) place: usize,
     partition: Partition,
+    /// The client that it is of; empty for nobody,
     pub(super) client: Bytes,
+    /// and the one with whose events it is in order.
+    pub(super) order: Bytes,
     pub(super) kind: Kind,
     written: Bytes,
     /// What the client's app is told if its io-node dies.
@@ -43,10 +46,16 @@ impl Entry {
             EventKind::Disconnect(_) => (Kind::End, Bytes::new()),
             _ => (Kind::Other, Bytes::new()),
         };
+        let client = client_key(event);
+        let order = match &event.kind {
+            EventKind::LateReply { client, .. } => bytes_of_client(&event.namespace, client),
+            _ => client.clone(),
+        };
         Self {
             place,
             partition,
-            client: client_key(event),
+            client,
+            order,
             kind,
             written: encode(event),
             will,

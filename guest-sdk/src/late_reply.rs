@@ -1,0 +1,54 @@
+//! Replies to questions of clients that are gone: custom events of the host, with the reply as JSON.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::incoming::{Custom, Reply};
+use crate::payload::Payload;
+
+/// The kind of these events.
+const KIND: &str = "plugnode.reply/1";
+
+#[derive(Serialize, Deserialize)]
+struct Content {
+    client: String,
+    token: String,
+    answer: Box<RawValue>,
+    attachments: Vec<String>,
+}
+
+/// The client that is gone, and the reply. None when the event is something else.
+pub(crate) fn read(custom: &Custom) -> Option<(String, Reply)> {
+    if custom.kind != KIND {
+        return None;
+    }
+    let content: Content = serde_json::from_slice(&custom.data).ok()?;
+    let attachments = content.attachments.iter().map(|bytes| BASE64.decode(bytes).ok());
+    let answer = Payload {
+        json: format!("[{}]", content.answer),
+        attachments: attachments.collect::<Option<_>>()?,
+    };
+    let reply = Reply {
+        token: BASE64.decode(&content.token).ok()?,
+        answer: Some(answer),
+    };
+    Some((content.client, reply))
+}
+
+/// The event by which the host gives a handler such a reply. The answer has one argument.
+pub(crate) fn write(client: &str, token: &[u8], answer: &Payload) -> Custom {
+    let content = Content {
+        client: client.into(),
+        token: BASE64.encode(token),
+        answer: answer.arg(0).expect("an answer has one argument"),
+        attachments: answer.attachments.iter().map(|bytes| BASE64.encode(bytes)).collect(),
+    };
+    Custom {
+        kind: KIND.into(),
+        client: None,
+        data: serde_json::to_vec(&content).expect("texts and JSON are JSON"),
+        content_type: Some("application/json".into()),
+    }
+}
