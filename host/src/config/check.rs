@@ -255,6 +255,7 @@ impl Check<'_> {
             ("commands", limits.commands as u64),
             ("bytes", limits.bytes.0),
             ("payload", limits.payload.0),
+            ("value", limits.value.0),
             ("snapshot", limits.snapshot.0),
         ] {
             self.require(number > 0, &["app", index, "limits", key], "must be 1 or more");

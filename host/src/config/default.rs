@@ -129,6 +129,7 @@ impl Default for Limits {
             commands: 10_000,
             bytes: Size(16_000_000),
             payload: Size(1_000_000),
+            value: Size(1_000_000),
             snapshot: Size(16_000_000),
         }
     }

@@ -263,6 +263,8 @@ pub struct Limits {
     pub bytes: Size,
     /// Bytes of one command's payload. Default: 1 MB.
     pub payload: Size,
+    /// Bytes of one value in a key-value bucket. Default: 1 MB.
+    pub value: Size,
     /// Bytes of the state that an instance hands to the one that replaces it. Default: 16 MB.
     pub snapshot: Size,
 }

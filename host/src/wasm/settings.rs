@@ -45,12 +45,14 @@ pub struct Limits {
     pub bytes: usize,
     /// Bytes of one payload.
     pub payload: usize,
+    /// Bytes of one value in a key-value bucket.
+    pub value: usize,
     /// Bytes of the state that an instance hands to the one that follows it.
     pub snapshot: usize,
 }
 
 impl Default for Limits {
-    /// 64 MB, 1 s, 10,000 commands, 16 MB of them, 1 MB for one payload, and 16 MB for a state that is handed over.
+    /// 64 MB, 1 s, 10,000 commands, 16 MB of them, 1 MB for one payload and for one value, and 16 MB for a state that is handed over.
     fn default() -> Self {
         Self {
             memory: 64 << 20,
@@ -58,6 +60,7 @@ impl Default for Limits {
             commands: 10_000,
             bytes: 16 << 20,
             payload: 1 << 20,
+            value: 1 << 20,
             snapshot: 16 << 20,
         }
     }

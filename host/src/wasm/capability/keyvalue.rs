@@ -164,7 +164,13 @@ impl State {
             let words = "there is no event that this write could belong to: write while one is handled";
             return Err(Error::Other(words.to_owned()));
         }
+        let most = self.app.settings.limits.value;
         for (key, value) in pairs {
+            if let Some(size) = value.as_ref().map(Vec::len).filter(|size| *size > most) {
+                return Err(Error::Other(format!(
+                    "a value of {size} bytes is over the app's limit of {most}: store less under one key, or raise limits.value"
+                )));
+            }
             let write = Write {
                 bucket: bucket.clone(),
                 key: key.into(),

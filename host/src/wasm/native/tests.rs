@@ -28,6 +28,8 @@ use crate::wasm::{
 
 const LIMIT: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Bytes of a value.
+const VALUE: usize = 100;
 
 /// Does as it is told. It counts in what can leave its thread, or in what cannot.
 struct Obedient<C> {
@@ -96,6 +98,9 @@ impl<C: Default + Borrow<Cell<u32>> + 'static> Handler for Obedient<C> {
                 let bucket = kv::open("mine")?;
                 (0..300).try_for_each(|_| bucket.get::<u32>("count").map(drop))?;
             }
+            // With its quotes it is as large as may be, or larger by one.
+            "fit" => kv::open("mine")?.set("count", &"x".repeat(VALUE - 2))?,
+            "swell" => kv::open("mine")?.set("count", &"x".repeat(VALUE - 1))?,
             "pry" => drop(kv::open("yours")?),
             "log" => log::info!("a line"),
             _ => return Err(Error::retry("again")),
@@ -172,6 +177,7 @@ fn settings_with(instances: usize, store: Store) -> AppSettings {
         limits: Limits {
             time: LIMIT,
             commands: 5,
+            value: VALUE,
             ..Limits::default()
         },
         grants: Grants {
@@ -339,6 +345,8 @@ async fn an_event_is_held_to_the_contract_and_to_its_limits() {
         let failure = |told: std::result::Result<Effects, Failure>| told.expect_err("it fails").to_string();
         assert!(failure(app.tell("ada", "reserved").await).contains("event of Socket.IO itself"));
         assert!(failure(app.tell("ada", "many").await).contains("used up its commands"));
+        assert_eq!(app.tell("ada", "fit").await.expect("it is stored").writes.len(), 1);
+        assert!(failure(app.tell("ada", "swell").await).contains("value of 101 bytes is over"));
         assert!(failure(app.tell("ada", "pry").await).contains("`yours` is not granted"));
         let again = app.tell("ada", "nothing").await.expect_err("it fails");
         assert!(matches!(again, Failure::Retry(words) if words == "again"));
