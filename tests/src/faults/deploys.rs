@@ -41,6 +41,8 @@ pub struct Deploys {
     good: BTreeMap<String, u64>,
     /// The release in use.
     in_use: u64,
+    /// The component of the last release that came into use here.
+    digest: Option<String>,
     /// How long it took until the last node used a release.
     took: Vec<Duration>,
     flawed: u64,
@@ -60,6 +62,7 @@ impl Deploys {
             next: 1,
             good: BTreeMap::from([(short(&first), 0)]),
             in_use: first["release"].as_u64().expect("a release has a number"),
+            digest: None,
             took: Vec::new(),
             flawed: 0,
         }
@@ -95,6 +98,7 @@ impl Deploys {
         }
         if answer.outcome() == "in-use" {
             self.in_use = answer.release();
+            self.digest = Some(answer.digest());
             self.took.extend(answer.until_last_node());
         }
     }
@@ -117,6 +121,20 @@ impl Deploys {
             "{flaw:?}: what was in use is not any more: {answer:#?} {status:#}"
         );
         answer
+    }
+
+    /// Sees to it that the release in use has the component that was last seen to come into use, whatever its number.
+    ///
+    /// # Panics
+    /// When it has another.
+    pub async fn assert_in_use(&self) {
+        let status = self.console.status().await;
+        let digest = short(&status["release"]);
+        assert_eq!(
+            Some(&digest),
+            self.digest.as_ref(),
+            "another release is in use: {status:#}"
+        );
     }
 
     /// The number of the release that was last seen to come into use.

@@ -16,6 +16,8 @@ const LOOK: Duration = Duration::from_millis(20);
 const REFUSE_AFTER: Duration = Duration::from_secs(30);
 /// The handler's app.
 const APP: &str = "instances = 8\ngrants = { keyvalue = [\"default\"] }";
+/// Shared counters, where they are incremented.
+const COUNTERS: usize = 8;
 /// So many of the last lines of each process are shown when something was found.
 const LINES: usize = 40;
 
@@ -26,6 +28,7 @@ pub(super) struct Ground {
     pub(super) apps: Vec<Node>,
     pub(super) check: Check,
     pub(super) random: Random,
+    plan: Plan,
     /// Logs of processes that are gone.
     past: Vec<String>,
 }
@@ -43,9 +46,13 @@ impl Drop for ShownOnPanic<'_> {
 
 /// A cluster that runs the handler `recorder`, whose nodes are taken for dead after so long.
 pub(super) fn cluster(url: impl Into<String>, plan: Plan, lease: Duration) -> Cluster {
+    cluster_of(url, APP).transport(&format!("lease-ms = {}\nshards = {}", lease.as_millis(), plan.shards))
+}
+
+/// The same with other settings of the app, and without any of the transport.
+pub(super) fn cluster_of(url: impl Into<String>, app: &str) -> Cluster {
     Cluster::new(url)
-        .app("/", &component("recorder"), APP)
-        .transport(&format!("lease-ms = {}\nshards = {}", lease.as_millis(), plan.shards))
+        .app("/", &component("recorder"), app)
         .settings(&format!("[io-node]\nrefuse-after-ms = {}", REFUSE_AFTER.as_millis()))
 }
 
@@ -72,28 +79,47 @@ impl Ground {
 
     /// With nodes that run already. Clients go to the io-nodes, or, where there is none, to those that have all roles.
     pub(super) async fn with(cluster: Cluster, plan: Plan, ios: Vec<Node>, apps: Vec<Node>) -> Self {
-        let doors = if ios.is_empty() { &apps } else { &ios };
-        let check = Check::start(Settings {
-            urls: doors.iter().map(Node::url).collect(),
-            clients: plan.clients,
-            rate: plan.rate,
-            lifetime: Some(plan.lifetime),
-            trouble: plan.trouble,
-            refuse_after: REFUSE_AFTER,
-            seed: plan.seed,
-            ..Default::default()
-        });
-        let check = check.await.unwrap_or_else(|error| {
-            let logs: Vec<String> = ios.iter().chain(&apps).map(|node| tail(&node.log())).collect();
-            panic!("the cluster cannot be checked: {error:#}\n{}", logs.join("\n\n"))
-        });
+        let check = check(plan, &ios, &apps).await;
         Self {
             cluster,
             ios,
             apps,
             check,
             random: Random::new(plan.seed),
+            plan,
             past: Vec::new(),
+        }
+    }
+
+    /// Ends the account of what happened so far without a judgement, and begins another with new clients. For faults that may
+    /// lose what was accepted.
+    ///
+    /// # Panics
+    /// When clients of the old account are connected and never hear of a message.
+    pub(super) async fn start_anew(&mut self) {
+        self.plan.seed += 1;
+        let next = check(self.plan, &self.ios, &self.apps).await;
+        let settled = std::mem::replace(&mut self.check, next).abandon().await;
+        assert!(
+            settled,
+            "clients are connected and do not hear of their messages:\n{}",
+            self.logs()
+        );
+    }
+
+    /// Waits until something is so.
+    ///
+    /// # Panics
+    /// When it does not come to be.
+    pub(super) async fn until(&self, what: &str, so: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + LIMIT;
+        while !so(self) {
+            assert!(
+                Instant::now() < deadline,
+                "{what}: not within {LIMIT:?}\n{}",
+                self.logs()
+            );
+            sleep(LOOK).await;
         }
     }
 
@@ -175,6 +201,26 @@ impl Ground {
     pub(super) fn logs(&self) -> String {
         logs(&self.ios, &self.apps, &self.past)
     }
+}
+
+async fn check(plan: Plan, ios: &[Node], apps: &[Node]) -> Check {
+    let doors = if ios.is_empty() { apps } else { ios };
+    let check = Check::start(Settings {
+        urls: doors.iter().map(Node::url).collect(),
+        clients: plan.clients,
+        rate: plan.rate,
+        lifetime: Some(plan.lifetime),
+        trouble: plan.trouble,
+        failures: plan.failures,
+        counters: if plan.counters { COUNTERS } else { 0 },
+        attributes: plan.attributes,
+        refuse_after: REFUSE_AFTER,
+        seed: plan.seed,
+        ..Default::default()
+    });
+    check
+        .await
+        .unwrap_or_else(|error| panic!("the cluster cannot be checked: {error:#}\n{}", logs(ios, apps, &[])))
 }
 
 fn logs(ios: &[Node], apps: &[Node], past: &[String]) -> String {

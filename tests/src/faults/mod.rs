@@ -4,12 +4,15 @@
 //! A scene sees to it that work goes on after each fault, and that no client loses its connection where none may. Whether
 //! anything was lost, doubled or reordered is in the report.
 
+mod amnesia;
 mod deploys;
 mod everything;
 mod ground;
+mod late;
 mod network;
 mod nodes;
 mod rollouts;
+mod shares;
 mod storage;
 
 pub use deploys::Deploys;
@@ -34,6 +37,12 @@ pub struct Plan {
     pub shards: u16,
     /// Of all messages, the part that the handler fails at the first attempt.
     pub trouble: f64,
+    /// Of all messages, the part that the handler fails at every attempt.
+    pub failures: f64,
+    /// Whether messages increment shared counters.
+    pub counters: bool,
+    /// Whether messages set attributes of their clients.
+    pub attributes: bool,
     /// How long a client stays, more or less, before another takes its place.
     pub lifetime: Duration,
 }
@@ -47,6 +56,9 @@ impl Default for Plan {
             rounds: 3,
             shards: 1,
             trouble: 0.01,
+            failures: 0.0,
+            counters: false,
+            attributes: false,
             lifetime: Duration::from_secs(8),
         }
     }
@@ -89,7 +101,7 @@ macro_rules! scenes {
 }
 
 /// Every scene.
-pub const SCENES: [Scene; 28] = scenes! {
+pub const SCENES: [Scene; 34] = scenes! {
     "app-nodes-killed" => nodes::app_nodes_killed,
     "app-node-zombie" => nodes::app_node_zombie,
     "app-nodes-restarted" => nodes::app_nodes_restarted,
@@ -109,6 +121,12 @@ pub const SCENES: [Scene; 28] = scenes! {
     "links-delayed" => network::links_delayed,
     "links-blackholed" => network::links_blackholed,
     "links-flaky" => network::links_flaky,
+    "links-narrow" => network::links_narrow,
+    "io-node-isolated" => network::io_node_isolated,
+    "late-copies" => late::late_copies,
+    "greedy-clients" => shares::greedy_clients,
+    "redis-flushed" => amnesia::redis_flushed,
+    "redis-restarted-without-aof" => amnesia::redis_restarted_without_aof,
     "swap-storm" => deploys::swap_storm,
     "swap-storm-in-memory" => deploys::swap_storm_in_memory,
     "deploys-at-once" => rollouts::deploys_at_once,

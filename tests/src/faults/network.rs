@@ -1,13 +1,21 @@
-//! The network between nodes and Redis: cut, slow, swallowing, or failing all the time.
+//! The network between nodes and Redis: cut, slow, narrow, swallowing, or failing all the time.
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::Plan;
 use super::ground::{Ground, cluster};
-use crate::check::Report;
-use crate::{Proxy, Redis, RedisServer};
+use crate::check::{Ended, Report};
+use crate::{Client, Node, Proxy, Redis, RedisServer};
 
 const LEASE: Duration = Duration::from_secs(1);
+/// What a narrow link carries in a second.
+const NARROW: u64 = 384 << 10;
+/// Answers that are asked for at once, and bytes of each: all together many times what a narrow link carries in the two seconds that
+/// a call may take.
+const ANSWERS: u64 = 80;
+const ANSWER: usize = 60_000;
 
 /// A cluster of which one io-node and one app-node reach Redis by one proxy, and the others by another.
 struct Links {
@@ -106,4 +114,96 @@ pub(super) async fn links_flaky(plan: Plan) -> Report {
         links.ground.work_goes_on().await;
     }
     links.ground.finish("links-flaky").await
+}
+
+/// Links carry little, and some clients ask for many large answers at once: these come, one after the other, and all others
+/// are served meanwhile.
+pub(super) async fn links_narrow(plan: Plan) -> Report {
+    let rate = plan.rate.min(1.0);
+    let plan = Plan { rate, ..plan };
+    let mut links = Links::new(plan, Duration::from_secs(3)).await;
+    for _ in 0..plan.rounds.div_ceil(3) {
+        links.ground.wait(300..800).await;
+        for proxy in links.all() {
+            proxy.bandwidth(NARROW);
+        }
+        let (_, ()) = tokio::join!(download(&links.ground.ios[0]), links.ground.work_goes_on());
+        links.mend();
+        links.ground.work_goes_on().await;
+    }
+    links.ground.finish_undisturbed("links-narrow").await
+}
+
+/// One client asks for many large answers at once and hears all of them.
+async fn download(node: &Node) {
+    let mut client = Client::connect(node).await;
+    for number in 1..=ANSWERS {
+        client.emit("n", &[json!(number), json!({ "padding": ANSWER })]).await;
+    }
+    for number in 1..=ANSWERS {
+        // Each within a limit of its own.
+        let (event, args) = loop {
+            let heard = client.event().await;
+            if heard.0 != "welcome" {
+                break heard;
+            }
+        };
+        assert_eq!((event.as_str(), &args[1]), ("direct", &json!(number)));
+        assert_eq!(args[4].as_str().map(str::len), Some(ANSWER));
+    }
+}
+
+/// One io-node reaches Redis no more, in any of the ways there are: it closes its clients by itself, before others take it for
+/// dead, takes no new ones, and is back when the link is.
+pub(super) async fn io_node_isolated(plan: Plan) -> Report {
+    let redis = Redis::new().start().await;
+    let link = Proxy::to(redis.address()).await;
+    let cluster = cluster(redis.url(), plan, Duration::from_secs(3));
+    let ios = vec![cluster.by(link.url(&redis)).start_io().await, cluster.start_io().await];
+    let apps = vec![cluster.start_app().await, cluster.start_app().await];
+    let mut ground = Ground::with(cluster, plan, ios, apps).await;
+    let url = ground.ios[0].url();
+    let connected = |ground: &Ground| ground.check.connected_to(&url);
+    for _ in 0..plan.rounds.div_ceil(2) {
+        ground
+            .until("the io-node has clients", |ground| connected(ground) > 0)
+            .await;
+        ground.wait(300..800).await;
+        match ground.random.below(3) {
+            0 => link.blackhole(),
+            1 => link.hold(),
+            _ => link.cut(),
+        }
+        let closed = "an io-node without Redis closes its clients and takes no new ones";
+        ground.until(closed, |ground| connected(ground) == 0).await;
+        let ready = ground.ios[0].get("/readyz").await;
+        assert!(ready.contains(" 503 "), "an io-node without Redis is ready: {ready}");
+        ground.work_goes_on().await;
+        ground.wait(0..3_000).await;
+        assert_eq!(connected(&ground), 0, "{closed}");
+        link.mend();
+        ground.work_goes_on().await;
+    }
+    ground
+        .until("the io-node has clients again", |ground| connected(ground) > 0)
+        .await;
+    let report = ground.finish("io-node-isolated").await;
+    assert_closed_before_declared_dead(&report);
+    report
+}
+
+/// Of the clients whose io-node was taken for dead, each was closed before that.
+fn assert_closed_before_declared_dead(report: &Report) {
+    let history = &report.history;
+    for gone in history.watches.iter().flat_map(|watch| &watch.gone) {
+        let story = &history.stories[gone.who as usize];
+        if gone.reason == "node-lost" && matches!(story.ended, Ended::Lost(_)) {
+            assert!(
+                story.ended_at <= gone.at,
+                "client {} was connected for {:?} after its io-node was declared dead",
+                story.id,
+                Duration::from_micros(story.ended_at - gone.at)
+            );
+        }
+    }
 }
