@@ -165,7 +165,64 @@ impl ServerCertVerifier for AnyCertificate {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use bytes::Bytes;
+    use http_body_util::Full;
+    use hyper::body::Incoming;
+    use hyper::service::service_fn;
+    use hyper::{Request, Response};
+
     use super::*;
+    use crate::http::testing::certificate;
+    use crate::http::{Health, HttpSettings, Readiness, Tls, bind, serve};
+    use crate::shutdown::Shutdown;
+
+    const SOON: Duration = Duration::from_secs(10);
+    const AGE: Duration = Duration::from_millis(35);
+
+    #[tokio::test]
+    async fn witness_is_asked_by_http_and_https() {
+        let folder = tempfile::tempdir().unwrap();
+        let (certificate, key) = certificate(folder.path());
+        for tls in [None, Some(Tls::read(&certificate, &key).unwrap())] {
+            let scheme = if tls.is_some() { "https" } else { "http" };
+            let shutdown = Shutdown::new();
+            let inner = service_fn(|_: Request<Incoming>| async {
+                Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+            });
+            let ready = || Readiness {
+                problem: None,
+                renewed: Some(("io-2".into(), AGE)),
+            };
+            let health = Health::new(inner, Arc::new(ready), shutdown.clone());
+            let listener = bind("127.0.0.1:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let (settings, ending) = (
+                HttpSettings {
+                    tls,
+                    ..Default::default()
+                },
+                shutdown.clone(),
+            );
+            shutdown.spawn(async move { serve(listener, health, &settings, ending).await });
+            let witness = Witness::of(&IoNode {
+                id: "io-2".into(),
+                host: String::new(),
+                port,
+                probes: vec![format!("{scheme}://127.0.0.1:{port}/readyz")],
+            });
+            let witness = witness.unwrap();
+            let asked = Instant::now();
+            let answer = witness.ask(&"io-1".into(), SOON).await;
+            assert!(
+                matches!(answer, Answer::Renewed(at) if at + AGE >= asked),
+                "{scheme}: {answer:?}"
+            );
+            assert_eq!(witness.ask(&"io-2".into(), SOON).await, Answer::None, "it is this node");
+            shutdown.begin();
+        }
+    }
 
     #[test]
     fn answer_of_another_node_tells_its_renewal() {

@@ -106,6 +106,37 @@ async fn who_is_fenced_in_one_shard_is_so_in_all() {
     assert_eq!(cluster.ask(&["HEXISTS", "{test:0}:app", "app"]).await, 1);
 }
 
+#[tokio::test]
+async fn members_give_up_when_a_shard_has_other_data() {
+    let cluster = Cluster::start().await;
+    let (mut io, mut leases) = cluster.join().await;
+    let _held = cluster.all(&mut *leases).await;
+    cluster.ask(&["HSET", "{test:1}:clock", "data", "another"]).await;
+    let told = timeout(SOON, io.outbox.next()).await.expect("it is told");
+    assert!(matches!(told, Err(TransportError::DataLost)), "{told:?}");
+    let told = timeout(SOON, leases.next()).await.expect("it is told");
+    assert!(matches!(told, Err(TransportError::DataLost)));
+}
+
+#[tokio::test]
+async fn older_data_end_an_io_node_only_without_its_events() {
+    let cluster = Cluster::start().await;
+    let (mut io, mut leases) = cluster.join().await;
+    let mut held = cluster.all(&mut *leases).await;
+    handle("in-shard-1", 1, &*io.inbox, &mut held).await;
+    // As another's last event would be missing.
+    cluster.ask(&["HSET", "{test:1}:in", "tail", "0"]).await;
+    let told = timeout(SOON, leases.next()).await.expect("it is told");
+    assert!(matches!(told, Err(TransportError::DataLost)));
+    assert!(timeout(cluster.redis.settings.lease, io.outbox.next()).await.is_err());
+
+    let live = cluster.server.ask(&["KEYS", "{test:1}:live:*"]).await.unwrap();
+    let live: Vec<String> = ::redis::from_redis_value(live).unwrap();
+    cluster.ask(&["HSET", &live[0], "", "0"]).await;
+    let told = timeout(SOON, io.outbox.next()).await.expect("it is told");
+    assert!(matches!(told, Err(TransportError::DataLost)), "{told:?}");
+}
+
 /// An io-node `io` and an app-node `app` over three shards of one server.
 struct Cluster {
     redis: Redis,
