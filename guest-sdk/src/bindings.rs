@@ -8,6 +8,8 @@ wit_bindgen::generate!({
     world: "app-node-stateful",
     generate_all,
     additional_derives: [PartialEq],
+    // It has a handle in it, and two handles are never the same.
+    additional_derives_ignore: ["cas-error"],
     pub_export_macro: true,
     export_macro_name: "export_component",
     default_bindings_module: "::plugnode_sdk::bindings",

@@ -1,16 +1,23 @@
 //! Key-value buckets that the app's configuration grants, over `wasi:keyvalue`.
 //!
 //! Writes belong to the event: the handler that made them sees them at once, everybody else once the event is
-//! committed, and nobody when it fails. Two events that are handled at the same time do not see each other's writes,
-//! and of two writes to one key the later commit stands. So what several clients add to is better kept as one key for
-//! each addition than as one list under one key.
+//! committed, and nobody when it fails.
+//!
+//! **What an event writes rests on what it has read.** When it is committed, every key that it has read is looked at again.
+//! If one has another value by then, because another event was committed in between, nothing of this event takes effect,
+//! and it is handled again, with what is there now. So a counter that is read and written counts right, whoever else
+//! counts: in effect, events that write come one after the other. An event that writes nothing is not looked at again, and
+//! neither is a list of keys. What an event has done in the memory of its instance, or elsewhere by HTTP, is not taken back.
+//!
+//! Where many events change one key at the same time, they hinder each other. [`Bucket::add`] does not read, and does so least; and a key for each client is better than one for all.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::host::{batch, store};
+use crate::host::{atomics, batch, kv, store};
 
 /// A bucket did not do what was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +33,7 @@ pub enum Error {
         /// What is wrong with the value.
         reason: String,
     },
-    /// The store could not answer.
+    /// The store could not answer, or did not take a write.
     Failed {
         /// The bucket.
         bucket: String,
@@ -92,6 +99,30 @@ impl Bucket {
         self.bucket.set(key, value).map_err(|error| self.failed(error))
     }
 
+    /// Sets the value of a key for a time, which begins with the commit of the event. Then the key is gone by itself, unless
+    /// it was set again: [`set`](Self::set) makes it stay, [`add`](Self::add) leaves the time as it is.
+    pub fn set_for(&self, key: &str, value: &(impl Serialize + ?Sized), time: Duration) -> Result<(), Error> {
+        self.set_bytes_for(key, &write(key, value)?, time)
+    }
+
+    /// Sets the bytes under a key for a time.
+    pub fn set_bytes_for(&self, key: &str, value: &[u8], time: Duration) -> Result<(), Error> {
+        let time = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        kv::set_with_ttl(&self.name, key, value, time).map_err(|error| self.refused(error))
+    }
+
+    /// Adds to the integer under a key, 0 when there is none, without reading it: that others add to it at the same moment is
+    /// no reason to handle the event again. It is added at the commit; if what is there then is no integer, the event fails.
+    pub fn add(&self, key: &str, delta: i64) -> Result<(), Error> {
+        kv::add(&self.name, key, delta).map_err(|error| self.refused(error))
+    }
+
+    /// Adds to the integer under a key, 0 when there is none, and returns the sum, as of the commit of this event. It reads
+    /// the key; where the sum is not needed, [`add`](Self::add) is better.
+    pub fn increment(&self, key: &str, delta: u64) -> Result<u64, Error> {
+        atomics::increment(&self.bucket, key, delta).map_err(|error| self.failed(error))
+    }
+
     /// Deletes a key; does nothing when there is none.
     pub fn delete(&self, key: &str) -> Result<(), Error> {
         self.bucket.delete(key).map_err(|error| self.failed(error))
@@ -114,6 +145,31 @@ impl Bucket {
                 return Ok(keys);
             }
         }
+    }
+
+    /// All keys that begin with `prefix`, in no promised order. Where there may be many, [`page`](Self::page) takes them a
+    /// part at a time.
+    pub fn keys_with(&self, prefix: &str) -> Result<Vec<String>, Error> {
+        let mut keys = Vec::new();
+        let mut cursor = None;
+        loop {
+            let page = self.page(prefix, cursor)?;
+            keys.extend(page.keys);
+            cursor = page.cursor;
+            if cursor.is_none() {
+                return Ok(keys);
+            }
+        }
+    }
+
+    /// Some of the keys that begin with `prefix`, in no promised order: from a cursor on, which is none at first. There may
+    /// be none before the last page.
+    pub fn page(&self, prefix: &str, cursor: Option<u64>) -> Result<Page, Error> {
+        let page = kv::list_keys(&self.name, prefix, cursor).map_err(|error| self.refused(error))?;
+        Ok(Page {
+            keys: page.keys,
+            cursor: page.cursor,
+        })
     }
 
     /// The values of these keys, in their order; none where there is no such key.
@@ -139,9 +195,30 @@ impl Bucket {
         batch::delete_many(&self.bucket, &owned(keys)).map_err(|error| self.failed(error))
     }
 
+    fn refused(&self, error: kv::Error) -> Error {
+        let reason = match error {
+            kv::Error::Denied(_) => return Error::Denied(self.name.clone()),
+            kv::Error::QuotaExceeded => "this event has used up the writes or bytes that the app's limits allow".into(),
+            kv::Error::Invalid(reason) | kv::Error::Other(reason) => reason,
+        };
+        Error::Failed {
+            bucket: self.name.clone(),
+            reason,
+        }
+    }
+
     fn failed(&self, error: store::Error) -> Error {
         named(&self.name, error)
     }
+}
+
+/// Some keys, and where to go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// The keys.
+    pub keys: Vec<String>,
+    /// For the next page; none when this was the last.
+    pub cursor: Option<u64>,
 }
 
 fn named(bucket: &str, error: store::Error) -> Error {

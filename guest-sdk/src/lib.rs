@@ -58,7 +58,8 @@
 //! - **Know**: [`context`] for the call, [`config`] for the app's configuration, [`log`] for the host's log.
 //!
 //! All of it is buffered, and carried out as a whole once the method returns `Ok`. When it returns an [`Error`],
-//! panics, or runs out of its limits, none of it is; what the panic says goes to the host's log. Memory is another
+//! panics, or runs out of its limits, none of it is; what the panic says goes to the host's log. The same goes for an
+//! event that writes to a bucket when what it has read there has changed by its commit: see [`mod@kv`]. Memory is another
 //! matter: what an instance keeps in `self` is not taken back by an error, and is lost by a panic. How it outlives the
 //! replacement of the component by a new release, and what does not need to, says [`replace`].
 //!
@@ -119,11 +120,11 @@ pub mod prelude {
 mod host {
     #[cfg(target_family = "wasm")]
     pub(crate) use crate::bindings::{
-        plugnode::app::outbox,
+        plugnode::app::{kv, outbox},
         wasi::config::store as config,
-        wasi::keyvalue::{batch, store},
+        wasi::keyvalue::{atomics, batch, store},
         wasi::logging::logging,
     };
     #[cfg(not(target_family = "wasm"))]
-    pub(crate) use crate::native::imports::{batch, config, logging, outbox, store};
+    pub(crate) use crate::native::imports::{atomics, batch, config, kv, logging, outbox, store};
 }

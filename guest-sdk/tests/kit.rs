@@ -55,6 +55,12 @@ impl Handler for Puppet {
                 bucket.delete_many(&["k00", "k01"])?;
                 message.ack((bucket.keys()?.len(), bucket.get_many::<u32>(&["k00", "k02"])?))?;
             }
+            "count" => {
+                bucket.add("count", message.arg(0)?)?;
+                let sum = bucket.increment("count", 2)?;
+                bucket.set_for("brief", &sum, Duration::from_secs(60))?;
+                message.ack((sum, bucket.keys_with("br")?))?;
+            }
             "half" => {
                 bucket.set("half", "done")?;
                 client.emit("half", ())?;
@@ -194,6 +200,29 @@ fn a_bucket_shows_its_writes_at_once_and_pages_are_joined() {
     assert_eq!((keys, values), (23, vec![None, Some(2)]));
     assert_eq!(app.keys("default").len(), 23);
     assert_eq!(app.value::<u32>("default", "k24"), Some(24));
+}
+
+#[test]
+fn counters_are_added_to_and_keys_live_for_a_time() {
+    let mut app = app();
+    for (delta, sum) in [(5, 7), (-2, 7)] {
+        let answer = app.ask("ada", "count", delta).unwrap();
+        assert_eq!(
+            answer.args::<(u64, Vec<String>)>().unwrap(),
+            (sum, vec!["brief".to_owned()])
+        );
+    }
+    assert_eq!(app.value::<i64>("default", "count"), Some(7));
+    app.advance(Duration::from_secs(59));
+    assert_eq!(app.value::<u64>("default", "brief"), Some(7));
+    app.advance(Duration::from_secs(1));
+    assert_eq!(app.keys("default"), ["count"]);
+    let mut app = app.with_value("default", "count", "many");
+    let failure = app.try_message("ada", "count", 1).unwrap_err().to_string();
+    assert!(
+        failure.contains("cannot add to key \"count\": its value is no integer"),
+        "{failure}"
+    );
 }
 
 #[test]

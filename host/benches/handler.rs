@@ -181,11 +181,21 @@ struct Empty;
 
 #[async_trait]
 impl KeyValue for Empty {
-    async fn get(&self, _bucket: &str, keys: &[Text]) -> Result<Vec<Option<Bytes>>, KeyValueError> {
+    async fn get(&self, _bucket: &str, keys: &[Text], _most: usize) -> Result<Vec<Option<Bytes>>, KeyValueError> {
         Ok(vec![None; keys.len()])
     }
 
-    async fn keys(&self, _bucket: &str, _cursor: u64) -> Result<(Vec<Text>, Option<u64>), KeyValueError> {
+    async fn keys(
+        &self,
+        _bucket: &str,
+        _prefix: &str,
+        _cursor: u64,
+        _most: usize,
+    ) -> Result<(Vec<Text>, Option<u64>), KeyValueError> {
         Ok((Vec::new(), None))
+    }
+
+    async fn answers(&self) -> bool {
+        true
     }
 }

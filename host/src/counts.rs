@@ -95,6 +95,9 @@ counts! {
     PLACES_LOST as places_lost,
     /// Attempts at events that came to nothing because the key-value store was away.
     STORE_UNAVAILABLE as store_unavailable,
+    /// Times that an event was handled again because something that it had read of the key-value store had changed before
+    /// its effects were committed.
+    EVENTS_HANDLED_AGAIN as events_handled_again,
     /// Events that were put aside.
     DEAD_LETTERS as dead_letters,
 }

@@ -647,7 +647,7 @@ pub struct Present {
     pub channels: Vec<Channel>,
 }
 
-/// A write to a key-value bucket; none deletes the key.
+/// A write to a key-value bucket as it is carried out; none deletes the key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Write {
     /// The bucket.
@@ -658,29 +658,167 @@ pub struct Write {
     pub value: Option<Bytes>,
 }
 
+/// What an event does to a key of a key-value bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyChange {
+    /// The bucket.
+    pub bucket: Text,
+    /// The key.
+    pub key: Text,
+    /// What becomes of it.
+    pub change: Change,
+}
+
+/// What becomes of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Sets the value.
+    Set {
+        /// The value.
+        value: Bytes,
+        /// How many milliseconds after the commit the key is gone by itself. None: it stays.
+        ttl_ms: Option<u64>,
+    },
+    /// Deletes the key.
+    Delete,
+    /// Adds to the integer that the key has at the commit; a key without a value counts as 0. A time to live stays.
+    Add(i64),
+}
+
+impl Change {
+    /// Sets a value that stays.
+    pub fn set(value: impl Into<Bytes>) -> Self {
+        Self::Set {
+            value: value.into(),
+            ttl_ms: None,
+        }
+    }
+
+    /// Size in bytes, for limits.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Set { value, .. } => value.len(),
+            Self::Delete => 0,
+            Self::Add(_) => size_of::<i64>(),
+        }
+    }
+}
+
+/// A sum that [`Change::Add`] leads to is nearer to zero than this, 9.2 × 10^18: a little less than what 64 bits hold, so that a
+/// script which counts in floating point can tell it, give or take a thousand.
+pub const MOST_SUM: i64 = 9_200_000_000_000_000_000;
+
+/// The integer that a stored value is, as decimal digits without leading zeros. None when it is none.
+pub fn integer_of(value: &[u8]) -> Option<i64> {
+    let text = std::str::from_utf8(value).ok()?;
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let is_plain = text == "0" || digits.starts_with(|first| matches!(first, '1'..='9'));
+    text.parse().ok().filter(|_| is_plain)
+}
+
+/// The sum of two integers of the key-value store. None when it is not within [`MOST_SUM`].
+pub fn sum_of(one: i64, other: i64) -> Option<i64> {
+    let sum = one.checked_add(other)?;
+    (sum.unsigned_abs() < MOST_SUM.unsigned_abs()).then_some(sum)
+}
+
+/// What an event saw of a key of a key-value bucket, as of some commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Read {
+    /// The bucket.
+    pub bucket: Text,
+    /// The key.
+    pub key: Text,
+    /// What was there.
+    pub seen: Seen,
+}
+
+/// What was seen under a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    /// No value.
+    Nothing,
+    /// This value.
+    Value(Bytes),
+    /// A long value, by its SHA-1.
+    Digest([u8; 20]),
+}
+
+/// Values up to this size are remembered as they are, longer ones by a digest.
+const LONGEST_SEEN: usize = 1_024;
+
+impl Seen {
+    /// Remembers what was there.
+    pub fn of(value: Option<&Bytes>) -> Self {
+        match value {
+            None => Self::Nothing,
+            Some(value) if value.len() <= LONGEST_SEEN => Self::Value(value.clone()),
+            Some(value) => Self::Digest(sha1_of(value)),
+        }
+    }
+
+    /// Whether what is there now is what was seen.
+    pub fn is(&self, value: Option<&Bytes>) -> bool {
+        match (self, value) {
+            (Self::Nothing, None) => true,
+            (Self::Value(seen), Some(value)) => seen == value,
+            (Self::Digest(seen), Some(value)) => value.len() > LONGEST_SEEN && *seen == sha1_of(value),
+            _ => false,
+        }
+    }
+}
+
+/// The SHA-1 of a value: what Redis can compute, too. It tells changes, and is no protection from those who forge them.
+pub fn sha1_of(value: &[u8]) -> [u8; 20] {
+    use sha1::{Digest, Sha1};
+    Sha1::digest(value).into()
+}
+
 /// All that the handling of one event does. Committed whole or not at all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Effects {
     /// In the order of the handler's calls.
     pub commands: Vec<Command>,
-    /// In the order of the handler's calls; the last write to a key stands.
-    pub writes: Vec<Write>,
+    /// At most one for each key.
+    pub writes: Vec<KeyChange>,
+    /// What the writes may rest on: what the event saw of the store before it wrote there itself. At most one for each
+    /// key. Without writes there are none.
+    pub reads: Vec<Read>,
 }
 
 /// How a handler's reads reach the key-value store, as of the last commit.
 #[async_trait]
 pub trait KeyValue: Send + Sync {
-    /// The values of these keys, in their order.
-    async fn get(&self, bucket: &str, keys: &[Text]) -> Result<Vec<Option<Bytes>>, KeyValueError>;
+    /// The values of these keys, in their order. When all of them together have more than `most` bytes, that is an error,
+    /// and no more than about so much was loaded.
+    async fn get(&self, bucket: &str, keys: &[Text], most: usize) -> Result<Vec<Option<Bytes>>, KeyValueError>;
 
-    /// A page of keys from a cursor, 0 at first, and the cursor of the next page.
-    async fn keys(&self, bucket: &str, cursor: u64) -> Result<(Vec<Text>, Option<u64>), KeyValueError>;
+    /// Some of the keys that begin with `prefix`, from a cursor on, 0 at first, and the cursor to go on from. There may be
+    /// none before the end. A key that is there all the while is met; one that comes or goes may be. The keys of a page
+    /// have no more than `most` bytes.
+    async fn keys(
+        &self,
+        bucket: &str,
+        prefix: &str,
+        cursor: u64,
+        most: usize,
+    ) -> Result<(Vec<Text>, Option<u64>), KeyValueError>;
+
+    /// Whether the store answers. Asked when a read has not been answered in time: where the store does answer, it was the
+    /// read that asked for too much.
+    async fn answers(&self) -> bool;
 }
 
-/// A key-value store that could not answer.
+/// A key-value store that did not give what was asked for.
 #[derive(Debug, thiserror::Error)]
-#[error("key-value store: {0}")]
-pub struct KeyValueError(pub String);
+pub enum KeyValueError {
+    /// It could not answer, for this reason: another time it may.
+    #[error("key-value store: {0}")]
+    Unavailable(String),
+    /// What was asked for has more bytes than may be read at once.
+    #[error("key-value store: the answer has more than {0} bytes: read less at once")]
+    TooLarge(usize),
+}
 
 /// Now, in milliseconds since the Unix epoch.
 pub fn now_ms() -> u64 {

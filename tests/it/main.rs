@@ -21,5 +21,6 @@ mod redis_faults;
 mod redis_forgets;
 mod redis_start;
 mod socketio;
+mod state;
 mod storm;
 mod structure;

@@ -3,6 +3,7 @@
 //! Each event is a request by its name; [`Faulty::on_message`] is the list. Needs bucket `default`.
 
 mod faults;
+mod swap;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -102,6 +103,52 @@ impl Handler for Faulty {
                 let (key, value): (String, Value) = message.args()?;
                 kv::open("default")?.set(&key, &value)?;
                 message.ack(())?;
+            }
+            // (key): counts under a key that all may share, by reading and writing it. Acks with the count.
+            "tally" => {
+                let (key, bucket) = (message.arg::<String>(0)?, kv::open("default")?);
+                let count = bucket.get::<u64>(&key)?.unwrap_or(0) + 1;
+                bucket.set(&key, &count)?;
+                message.ack(count)?;
+            }
+            // (key): the same by a handle that compares and swaps,
+            "swap" => message.ack(swap::swap(&message.arg::<String>(0)?)?)?,
+            // by an increment,
+            "increment" => message.ack(kv::open("default")?.increment(&message.arg::<String>(0)?, 1)?)?,
+            // and (key, number) by an addition, which does not know the count.
+            "add" => {
+                let (key, delta): (String, i64) = message.args()?;
+                kv::open("default")?.add(&key, delta)?;
+                message.ack(())?;
+            }
+            // (key, value, ms): for a time.
+            "set-for" => {
+                let (key, value, ms): (String, Value, u64) = message.args()?;
+                kv::open("default")?.set_for(&key, &value, Duration::from_millis(ms))?;
+                message.ack(())?;
+            }
+            // (key, bytes): a long text.
+            "fill" => {
+                let (key, bytes): (String, usize) = message.args()?;
+                kv::open("default")?.set(&key, &"x".repeat(bytes))?;
+                message.ack(())?;
+            }
+            // (keys): how many texts there are under these, and how many bytes they have; or why that cannot be read.
+            "get-many" => {
+                let keys: Vec<String> = message.arg(0)?;
+                match kv::open("default")?.get_many::<String>(&keys) {
+                    Ok(texts) => {
+                        let texts: Vec<String> = texts.into_iter().flatten().collect();
+                        message.ack((texts.len(), texts.iter().map(String::len).sum::<usize>()))?;
+                    }
+                    Err(error) => message.ack(error.to_string())?,
+                }
+            }
+            // (prefix)
+            "keys-with" => {
+                let mut keys = kv::open("default")?.keys_with(&message.arg::<String>(0)?)?;
+                keys.sort();
+                message.ack(keys)?;
             }
             "get" => message.ack((kv::open("default")?.get::<Value>(&message.arg::<String>(0)?)?,))?,
             "delete" => {

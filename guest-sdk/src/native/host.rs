@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
-use super::{Command, Error, KeyPage, Level, StoreError};
+use super::{Command, Error, KeyPage, KvError, Level, StoreError};
 
 /// What is behind the calls that a handler makes. The functions are those of the contract, with its rules: commands and
 /// writes are noted, and count once the handler has returned `Ok`.
@@ -19,11 +19,17 @@ pub trait Host: Any {
     /// The values of these keys, in their order, as this event sees them: with its own writes.
     fn get(&mut self, bucket: &str, keys: &[String]) -> Result<Vec<Option<Vec<u8>>>, StoreError>;
 
-    /// A page of keys from a cursor, which is none at first.
-    fn keys(&mut self, bucket: &str, cursor: Option<u64>) -> Result<KeyPage, StoreError>;
+    /// A page of the keys that begin with `prefix`, from a cursor on, which is none at first.
+    fn keys(&mut self, bucket: &str, prefix: &str, cursor: Option<u64>) -> Result<KeyPage, StoreError>;
 
     /// Takes writes; a key without a value is deleted.
     fn write(&mut self, bucket: &str, pairs: Vec<(String, Option<Vec<u8>>)>) -> Result<(), StoreError>;
+
+    /// Adds to the integer under a key.
+    fn add(&mut self, bucket: &str, key: &str, delta: i64) -> Result<(), KvError>;
+
+    /// Sets a value for a time.
+    fn set_with_ttl(&mut self, bucket: &str, key: &str, value: &[u8], ttl_ms: u64) -> Result<(), KvError>;
 
     /// The app's configuration.
     fn config(&mut self) -> Vec<(String, String)>;

@@ -169,7 +169,7 @@ pub(crate) mod store {
         }
 
         pub(crate) fn list_keys(&self, cursor: Option<u64>) -> Result<KeyResponse, Error> {
-            ask(|host| host.keys(&self.name, cursor))
+            ask(|host| host.keys(&self.name, "", cursor))
         }
 
         pub(super) fn write(&self, pairs: Vec<(String, Option<Vec<u8>>)>) -> Result<(), Error> {
@@ -199,6 +199,54 @@ pub(crate) mod batch {
 
     pub(crate) fn delete_many(bucket: &Bucket, keys: &[String]) -> Result<(), Error> {
         bucket.write(keys.iter().map(|key| (key.clone(), None)).collect())
+    }
+}
+
+pub(crate) mod atomics {
+    use super::super::host::ask;
+    use super::store::{Bucket, Error};
+
+    pub(crate) fn increment(bucket: &Bucket, key: &str, delta: u64) -> Result<u64, Error> {
+        let other = |reason: &str| Error::Other(format!("cannot increment key {key:?}: {reason}"));
+        let number: i64 = match bucket.get(key)? {
+            None => 0,
+            Some(value) => integer_of(&value).ok_or_else(|| other("its value is no integer"))?,
+        };
+        let delta = i64::try_from(delta).ok();
+        let sum = delta.and_then(|delta| number.checked_add(delta));
+        let sum = sum.ok_or_else(|| other("the sum is too large"))?;
+        let answer = u64::try_from(sum).map_err(|_| other("the sum is negative"))?;
+        ask(|host| host.add(&bucket.name, key, sum - number)).map_err(|error| other(&error.to_string()))?;
+        Ok(answer)
+    }
+
+    fn integer_of(value: &[u8]) -> Option<i64> {
+        std::str::from_utf8(value).ok()?.parse().ok()
+    }
+}
+
+pub(crate) mod kv {
+    use super::super::host::ask;
+    pub(crate) use crate::bindings::plugnode::app::kv::{Error, Page};
+    use crate::bindings::wasi::keyvalue::store;
+
+    pub(crate) fn add(bucket: &str, key: &str, delta: i64) -> Result<(), Error> {
+        ask(|host| host.add(bucket, key, delta))
+    }
+
+    pub(crate) fn set_with_ttl(bucket: &str, key: &str, value: &[u8], ttl_ms: u64) -> Result<(), Error> {
+        ask(|host| host.set_with_ttl(bucket, key, value, ttl_ms))
+    }
+
+    pub(crate) fn list_keys(bucket: &str, prefix: &str, cursor: Option<u64>) -> Result<Page, Error> {
+        let page = ask(|host| host.keys(bucket, prefix, cursor)).map_err(|error| match error {
+            store::Error::NoSuchStore | store::Error::AccessDenied => Error::Denied(format!("{bucket:?}")),
+            store::Error::Other(words) => Error::Other(words),
+        })?;
+        Ok(Page {
+            keys: page.keys,
+            cursor: page.cursor,
+        })
     }
 }
 

@@ -4,7 +4,9 @@
 //! handlers some other way gives them a [`Host`], which takes what they ask for, and calls an [`Instance`] within it:
 //!
 //! ```
-//! use plugnode_sdk::native::{Command, Context, Error, Event, Host, Instance, KeyPage, Level, StoreError, within};
+//! use plugnode_sdk::native::{
+//!     Command, Context, Error, Event, Host, Instance, KeyPage, KvError, Level, StoreError, within,
+//! };
 //! use plugnode_sdk::prelude::*;
 //!
 //! /// Lets handlers send, and nothing else.
@@ -22,11 +24,17 @@
 //!     fn get(&mut self, _: &str, _: &[String]) -> std::result::Result<Vec<Option<Vec<u8>>>, StoreError> {
 //!         Err(StoreError::NoSuchStore)
 //!     }
-//!     fn keys(&mut self, _: &str, _: Option<u64>) -> std::result::Result<KeyPage, StoreError> {
+//!     fn keys(&mut self, _: &str, _: &str, _: Option<u64>) -> std::result::Result<KeyPage, StoreError> {
 //!         Err(StoreError::NoSuchStore)
 //!     }
 //!     fn write(&mut self, _: &str, _: Vec<(String, Option<Vec<u8>>)>) -> std::result::Result<(), StoreError> {
 //!         Err(StoreError::NoSuchStore)
+//!     }
+//!     fn add(&mut self, _: &str, _: &str, _: i64) -> std::result::Result<(), KvError> {
+//!         Err(KvError::Denied("there are no buckets".into()))
+//!     }
+//!     fn set_with_ttl(&mut self, _: &str, _: &str, _: &[u8], _: u64) -> std::result::Result<(), KvError> {
+//!         Err(KvError::Denied("there are no buckets".into()))
 //!     }
 //!     fn config(&mut self) -> Vec<(String, String)> {
 //!         Vec::new()
@@ -67,6 +75,7 @@ pub use command::Command;
 pub use host::{Host, within, words_of};
 pub use instance::Instance;
 
+pub use crate::bindings::plugnode::app::kv::Error as KvError;
 pub use crate::bindings::plugnode::app::outbox::{Audience, Error, Scope, Selection};
 pub use crate::bindings::plugnode::app::types::{
     Client, Context, Custom, DisconnectReason, Event, HandlerError, Handshake, Message, Payload, Reply,

@@ -1,6 +1,7 @@
 //! What a handler did, as tests look at it.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -27,6 +28,19 @@ pub struct Write {
     pub key: String,
     /// The new value.
     pub value: Option<Vec<u8>>,
+    /// How it came about.
+    pub change: Change,
+}
+
+/// How a write came about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// The key was set, or deleted, for good.
+    Set,
+    /// The key was set for a time.
+    SetFor(Duration),
+    /// Something was added to it, which led to the value.
+    Added,
 }
 
 /// How a client was refused.

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::resume_unwind;
+use std::time::Duration;
 
-use super::effects::{Command, Effects, Write};
+use super::effects::{Change, Command, Effects, Write};
 use crate::bindings::plugnode::app::types::Context;
 use crate::error::Result;
-use crate::native::{Error, Host, KeyPage, Level, StoreError, within};
+use crate::native::{Error, Host, KeyPage, KvError, Level, StoreError, within};
 
 /// The buckets by name, each its keys and values.
 pub(crate) type Buckets = BTreeMap<String, BTreeMap<String, Vec<u8>>>;
@@ -18,6 +19,9 @@ const PAGE: usize = 10;
 const MESSAGE: usize = 1 << 10;
 /// and of its data.
 const DATA: usize = 16 << 10;
+
+/// Why a write outside of an event is refused.
+const NO_EVENT: &str = "there is no event that this write could belong to: write while one is handled";
 
 /// A line that a handler wrote to the log.
 #[derive(Clone, PartialEq)]
@@ -93,14 +97,14 @@ impl Host for Call {
         Ok(keys.iter().map(|key| self.read(bucket, key)).collect())
     }
 
-    fn keys(&mut self, bucket: &str, cursor: Option<u64>) -> std::result::Result<KeyPage, StoreError> {
+    fn keys(&mut self, bucket: &str, prefix: &str, cursor: Option<u64>) -> std::result::Result<KeyPage, StoreError> {
         let from = cursor.unwrap_or(0) as usize;
         let committed = self.buckets.get(bucket).into_iter().flat_map(|bucket| bucket.keys());
         let written = self.writes(bucket).map(|write| &write.key);
         let mut keys = committed.chain(written).cloned().collect::<Vec<_>>();
         keys.sort_unstable();
         keys.dedup();
-        keys.retain(|key| self.read(bucket, key).is_some());
+        keys.retain(|key| key.starts_with(prefix) && self.read(bucket, key).is_some());
         let cursor = (keys.len() > from + PAGE).then_some((from + PAGE) as u64);
         Ok(KeyPage {
             keys: keys.into_iter().skip(from).take(PAGE).collect(),
@@ -110,14 +114,37 @@ impl Host for Call {
 
     fn write(&mut self, bucket: &str, pairs: Vec<(String, Option<Vec<u8>>)>) -> std::result::Result<(), StoreError> {
         if self.is_outside {
-            let words = "there is no event that this write could belong to: write while one is handled";
-            return Err(StoreError::Other(words.into()));
+            return Err(StoreError::Other(NO_EVENT.into()));
         }
-        self.effects.writes.extend(pairs.into_iter().map(|(key, value)| Write {
-            bucket: bucket.into(),
-            key,
-            value,
-        }));
+        for (key, value) in pairs {
+            self.note(bucket, &key, value, Change::Set);
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, bucket: &str, key: &str, delta: i64) -> std::result::Result<(), KvError> {
+        if self.is_outside {
+            return Err(KvError::Denied(NO_EVENT.into()));
+        }
+        let number = match self.read(bucket, key) {
+            None => Some(0),
+            Some(value) => String::from_utf8(value).ok().and_then(|text| text.parse::<i64>().ok()),
+        };
+        let reason = |what| KvError::Invalid(format!("cannot add to key {key:?}: {what}"));
+        let number = number.ok_or_else(|| reason("its value is no integer"))?;
+        let sum = number
+            .checked_add(delta)
+            .ok_or_else(|| reason("the sum is too large"))?;
+        self.note(bucket, key, Some(sum.to_string().into()), Change::Added);
+        Ok(())
+    }
+
+    fn set_with_ttl(&mut self, bucket: &str, key: &str, value: &[u8], ttl_ms: u64) -> std::result::Result<(), KvError> {
+        if self.is_outside {
+            return Err(KvError::Denied(NO_EVENT.into()));
+        }
+        let time = Duration::from_millis(ttl_ms);
+        self.note(bucket, key, Some(value.into()), Change::SetFor(time));
         Ok(())
     }
 
@@ -134,6 +161,15 @@ impl Host for Call {
 }
 
 impl Call {
+    fn note(&mut self, bucket: &str, key: &str, value: Option<Vec<u8>>, change: Change) {
+        self.effects.writes.push(Write {
+            bucket: bucket.into(),
+            key: key.into(),
+            value,
+            change,
+        });
+    }
+
     fn check(&self, command: &Command) -> std::result::Result<(), Error> {
         match command {
             Command::Publish { event, .. } | Command::Request { event, .. } => allowed(event),

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::answering::{self, NODE};
 use super::clients::Clients;
-use super::effects::{Command, Effects, Failure, Refusal, Sent};
+use super::effects::{Change, Command, Effects, Failure, Refusal, Sent};
 use super::host::{self, Buckets, Call, Line};
 use crate::bindings::plugnode::app::types::{self, Event};
 use crate::handler::{Handler, dispatch, reason};
@@ -56,6 +56,8 @@ pub struct Kit<H> {
     admission: bool,
     clients: Clients,
     buckets: Buckets,
+    /// When keys are gone that were set for a time, by bucket and key.
+    ends: BTreeMap<(String, String), u64>,
     config: BTreeMap<String, String>,
     log: Vec<Line>,
     now_ms: u64,
@@ -91,6 +93,7 @@ impl<H: Handler> Kit<H> {
             admission: false,
             clients: Clients::new(),
             buckets: Buckets::new(),
+            ends: BTreeMap::new(),
             config: BTreeMap::new(),
             log: Vec::new(),
             now_ms: 1_800_000_000_000,
@@ -247,6 +250,7 @@ impl<H: Handler> Kit<H> {
             admission: self.admission,
             clients: self.clients,
             buckets: self.buckets,
+            ends: self.ends,
             config: self.config,
             log: self.log,
             now_ms: self.now_ms,
@@ -272,6 +276,14 @@ impl<H: Handler> Kit<H> {
     /// Time passes.
     pub fn advance(&mut self, time: Duration) {
         self.now_ms += time.as_millis() as u64;
+        let buckets = &mut self.buckets;
+        self.ends.retain(|(bucket, key), end| {
+            let is_over = *end <= self.now_ms;
+            if is_over && let Some(bucket) = buckets.get_mut(bucket) {
+                bucket.remove(key);
+            }
+            !is_over
+        });
     }
 
     /// All that a client has received so far.
@@ -469,6 +481,15 @@ impl<H: Handler> Kit<H> {
                 Some(value) => bucket.insert(write.key.clone(), value.clone()),
                 None => bucket.remove(&write.key),
             };
+            let place = (write.bucket.clone(), write.key.clone());
+            match write.change {
+                Change::Added => {}
+                Change::Set => drop(self.ends.remove(&place)),
+                Change::SetFor(time) => {
+                    let end = self.now_ms.saturating_add(time.as_millis() as u64);
+                    self.ends.insert(place, end);
+                }
+            }
         }
         let mut answers = Vec::new();
         for command in &effects.commands {

@@ -34,7 +34,7 @@ mod effects;
 mod host;
 mod kit;
 
-pub use effects::{Command, Effects, Failure, Refusal, Sent, Write};
+pub use effects::{Change, Command, Effects, Failure, Refusal, Sent, Write};
 pub use host::{Line, recorded};
 pub use kit::{Kit, TestClient, handshake};
 

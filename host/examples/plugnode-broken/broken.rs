@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use plugnode::message::{
-    AckId, Command, Effects, Event, EventId, EventKind, Handshake, KeyValue, NodeId, Scope, SessionId, Write,
+    AckId, Change, Command, Effects, Event, EventId, EventKind, Handshake, KeyChange, KeyValue, NodeId, Scope,
+    SessionId,
 };
 use plugnode::transport::{
-    Commits, Delivery, Inbox, IoNode, IoSession, Lease, Leases, Log, Outcome, Result, Standing, Transport, Verdict,
+    Commits, Delivery, Inbox, IoNode, IoSession, Lease, Leases, Log, Lost, Outcome, Result, Standing, Transport,
+    Verdict,
 };
 
 use crate::fault::{Fault, Turns};
@@ -265,8 +267,8 @@ struct BrokenCommits {
 
 #[async_trait]
 impl Commits for BrokenCommits {
-    async fn commit(&self, mut outcomes: Vec<Outcome>) -> Result<()> {
-        for Outcome { id, verdict } in &mut outcomes {
+    async fn commit(&self, mut outcomes: Vec<Outcome>) -> Result<Vec<Lost>> {
+        for Outcome { id, verdict, .. } in &mut outcomes {
             match verdict {
                 Verdict::Done(effects) if is_counted(effects) => self.spoil(*id, effects),
                 Verdict::Dead(_, commands) if self.fault == Fault::LoseFailure && self.turns.of_clients() => {
@@ -325,10 +327,10 @@ impl BrokenCommits {
 }
 
 /// Adds one more to what is written to a shared counter.
-fn increment_again(write: &mut Write) {
-    if let Some(value) = &write.value {
-        let value: u64 = serde_json::from_slice(value).expect("counters are numbers");
-        write.value = Some((value + 1).to_string().into());
+fn increment_again(counter: &mut KeyChange) {
+    if let Change::Set { value, .. } = &mut counter.change {
+        let number: u64 = serde_json::from_slice(value).expect("counters are numbers");
+        *value = (number + 1).to_string().into();
     }
 }
 

@@ -9,8 +9,8 @@ use bytes::Bytes;
 
 use super::*;
 use crate::message::{
-    Asker, Audience, Client, DisconnectReason, EventKind, Handshake, Namespace, Payload, Question, Refusal, Scope,
-    Selection, SessionId, Text, Write, now_ms,
+    Asker, Audience, Change, Client, DisconnectReason, EventKind, Handshake, KeyChange, KeyValueError, MOST_SUM,
+    Namespace, Payload, Question, Read, Refusal, Scope, Seen, Selection, SessionId, Text, now_ms,
 };
 
 /// What a transport under test is made with.
@@ -53,6 +53,15 @@ macro_rules! conforms {
                 a_newer_session_fences_the_older,
                 partitions_are_dealt_out_and_move,
                 writes_are_seen_after_the_commit_and_not_from_dead_letters,
+                writes_on_changed_reads_are_lost,
+                one_call_is_checked_event_by_event,
+                additions_need_no_reads,
+                a_kept_turn_keeps_younger_events_out,
+                a_key_is_gone_after_its_time,
+                answers_of_the_store_are_bounded,
+                keys_are_listed_by_prefix,
+                counters_of_many_clients_add_up,
+                cost_of_keys_is_told,
                 a_dead_letter_is_kept_until_it_is_revived_or_buried,
                 dead_letters_are_bounded_for_each_app_and_client,
             );
@@ -385,7 +394,7 @@ async fn a_refused_client_is_forgotten(transport: Shared) {
     let deliveries = read(&mut lease, 6).await;
     let refused = |id: &String| Effects {
         commands: vec![refusal(id)],
-        writes: Vec::new(),
+        ..Effects::default()
     };
     let verdicts = [
         Verdict::Done(refused(&stays)),
@@ -395,10 +404,7 @@ async fn a_refused_client_is_forgotten(transport: Shared) {
         Verdict::Done(Effects::default()),
     ];
     let outcomes = deliveries.iter().zip(verdicts);
-    let outcomes = outcomes.map(|(delivery, verdict)| Outcome {
-        id: delivery.id,
-        verdict,
-    });
+    let outcomes = outcomes.map(|(delivery, verdict)| outcome(delivery.id, verdict));
     lease.commits.commit(outcomes.collect()).await.unwrap();
     let told = commands(&mut *two.outbox, 4).await;
     assert_eq!(told, [&stays, &leaves, &late, &dead].map(|id| refusal(id)));
@@ -562,49 +568,464 @@ async fn writes_are_seen_after_the_commit_and_not_from_dead_letters(transport: S
     let io = join_io(&transport, "io").await;
     let mut leases = transport.join_app("app".into()).await.unwrap();
     let mut lease = lease_of("alice", &mut *leases).await;
-    accept(&io, (0..2).map(|n| message("alice", n)).collect()).await;
-    let deliveries = read(&mut lease, 2).await;
+    accept(&io, (0..3).map(|n| message("alice", n)).collect()).await;
+    let deliveries = read(&mut lease, 3).await;
 
-    let write = |key: &str, value: Option<&'static str>| Write {
-        bucket: "b".into(),
-        key: key.into(),
-        value: value.map(|value| Bytes::from_static(value.as_bytes())),
-    };
-    let writes = vec![
-        write("k", Some("1")),
-        write("gone", Some("1")),
-        write("k", Some("2")),
-        write("gone", None),
-    ];
-    let verdict = Verdict::Done(Effects {
-        commands: Vec::new(),
-        writes,
-    });
+    let writes = vec![write("k", Change::set("1")), write("gone", Change::set("1"))];
     lease
         .commits
-        .commit(vec![Outcome {
-            id: deliveries[0].id,
-            verdict,
-        }])
+        .commit(vec![wrote(deliveries[0].id, Vec::new(), writes)])
         .await
         .unwrap();
-    let verdict = Verdict::Dead(death("broken"), Vec::new());
+    let writes = vec![write("k", Change::set("2")), write("gone", Change::Delete)];
     lease
         .commits
-        .commit(vec![Outcome {
-            id: deliveries[1].id,
-            verdict,
-        }])
+        .commit(vec![wrote(deliveries[1].id, Vec::new(), writes)])
+        .await
+        .unwrap();
+    let dead = Verdict::Dead(death("broken"), Vec::new());
+    lease
+        .commits
+        .commit(vec![outcome(deliveries[2].id, dead)])
         .await
         .unwrap();
 
     let store = transport.key_value();
-    let values = store.get("b", &["k".into(), "gone".into()]).await.unwrap();
-    assert_eq!(values, [Some(Bytes::from_static(b"2")), None]);
-    assert_eq!(all_keys(&*store, "b").await, [Text::from("k")]);
-    assert_eq!(store.get("other", &["k".into()]).await.unwrap(), [None]);
+    assert_eq!(values(&*store, &["k", "gone"]).await, [Some("2".into()), None]);
+    assert_eq!(all_keys(&*store, "").await, ["k"]);
+    assert_eq!(store.get("other", &["k".into()], MOST).await.unwrap(), [None]);
     let dead = transport.dead_letters(10).await.unwrap();
-    assert_eq!((dead.len(), dead[0].id), (1, deliveries[1].id));
+    assert_eq!((dead.len(), dead[0].id), (1, deliveries[2].id));
+}
+
+/// Keys of every shard.
+const SPREAD: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
+/// More than is ever read.
+const MOST: usize = 10_000_000;
+
+async fn writes_on_changed_reads_are_lost(transport: Shared) {
+    let io = join_io(&transport, "io").await;
+    let mut outbox = io.outbox;
+    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut held = hold_all(&mut *leases).await;
+    let long = "long".repeat(1_000);
+    let store = transport.key_value();
+    let mut before: Option<String> = None;
+    for value in ["1", "12", &long, "x"] {
+        let of = |client: &str| partition_of(&client.into(), PARTITIONS);
+        io.inbox
+            .ingest(vec![message("alice", 0), message("bob", 0)])
+            .await
+            .unwrap();
+        let alice = read(held.get_mut(&of("alice")).unwrap(), 1).await[0].id;
+        let bob = read(held.get_mut(&of("bob")).unwrap(), 1).await[0].id;
+        let reads = || SPREAD.iter().map(|key| saw(key, before.as_deref())).collect::<Vec<_>>();
+        let writes = |value: &str| {
+            let change = Change::set(value.to_owned());
+            SPREAD.iter().map(|key| write(key, change.clone())).collect::<Vec<_>>()
+        };
+        let (first, second) = (&held[&of("alice")].commits, &held[&of("bob")].commits);
+        assert_eq!(
+            first.commit(vec![wrote(alice, reads(), writes(value))]).await.unwrap(),
+            []
+        );
+        assert_eq!(hear(&mut *outbox, 1).await, ["done"]);
+        // Each key alone is reason enough, and what is only written is none.
+        for key in ["a", "c", "h"] {
+            let outcome = wrote(
+                bob,
+                vec![saw(key, before.as_deref())],
+                vec![write("other", Change::set("bob"))],
+            );
+            assert_eq!(second.commit(vec![outcome]).await.unwrap(), [changed(bob)]);
+        }
+        assert_eq!(
+            values(&*store, &["a", "h", "other"]).await,
+            [Some(value.into()), Some(value.into()), None]
+        );
+        let outcome = wrote(
+            bob,
+            vec![saw("c", Some(value))],
+            vec![write("c", Change::set(value.to_owned()))],
+        );
+        assert_eq!(second.commit(vec![outcome]).await.unwrap(), []);
+        assert_eq!(hear(&mut *outbox, 1).await, ["done"], "nothing was sent before");
+        before = Some(value.to_owned());
+    }
+}
+
+async fn one_call_is_checked_event_by_event(transport: Shared) {
+    let io = join_io(&transport, "io").await;
+    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut lease = lease_of("alice", &mut *leases).await;
+    accept(&io, (0..5).map(|n| message("alice", n)).collect()).await;
+    let ids: Vec<EventId> = read(&mut lease, 5).await.iter().map(|delivery| delivery.id).collect();
+    for key in ["k", "l", "m"] {
+        let count = |id, seen: Option<&str>, value: &'static str| {
+            wrote(id, vec![saw(key, seen)], vec![write(key, Change::set(value))])
+        };
+        let nothing = |id| done(id, Vec::new());
+        let outcomes = match key {
+            "k" => vec![nothing(ids[0]), count(ids[1], None, "1"), count(ids[2], None, "1")],
+            "l" => vec![count(ids[2], None, "1"), count(ids[3], Some("1"), "2")],
+            _ => vec![count(ids[4], Some("never"), "1")],
+        };
+        let last = outcomes.last().unwrap().id;
+        let lost = lease.commits.commit(outcomes).await.unwrap();
+        // Across shards the second of two that touch a key comes with the next call.
+        match key {
+            "l" => assert!(lost.is_empty() || lost == [changed(last)], "{lost:?}"),
+            _ => assert_eq!(lost, [changed(last)]),
+        }
+    }
+    let store = transport.key_value();
+    assert_eq!(values(&*store, &["k", "m"]).await, [Some("1".into()), None]);
+}
+
+async fn additions_need_no_reads(transport: Shared) {
+    let io = join_io(&transport, "io").await;
+    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut lease = lease_of("alice", &mut *leases).await;
+    accept(&io, (0..5).map(|n| message("alice", n)).collect()).await;
+    let mut ids: Vec<EventId> = read(&mut lease, 5).await.iter().map(|delivery| delivery.id).collect();
+    let impossible = ids.pop().unwrap();
+    let add = |id, delta| wrote(id, Vec::new(), SPREAD.map(|key| write(key, Change::Add(delta))).into());
+    for (id, delta) in [(ids[0], 40), (ids[1], -5), (ids[2], 7)] {
+        assert_eq!(lease.commits.commit(vec![add(id, delta)]).await.unwrap(), []);
+    }
+    let store = transport.key_value();
+    assert_eq!(
+        values(&*store, &["a", "h"]).await,
+        [Some("42".into()), Some("42".into())]
+    );
+    let most = MOST_SUM.to_string();
+    let others = ["4 2", "", "01", "1e3", &most];
+    let writes = others
+        .iter()
+        .enumerate()
+        .map(|(number, value)| write(&format!("n{number}"), Change::set((*value).to_owned())));
+    let outcome = wrote(ids[3], Vec::new(), writes.collect());
+    assert_eq!(lease.commits.commit(vec![outcome]).await.unwrap(), []);
+    for (number, value) in others.into_iter().enumerate() {
+        let key = format!("n{number}");
+        let writes = vec![write("other", Change::set("1")), write(&key, Change::Add(1))];
+        let lost = lease
+            .commits
+            .commit(vec![wrote(impossible, Vec::new(), writes)])
+            .await
+            .unwrap();
+        let Conflict::Impossible(reason) = &lost[0].conflict else {
+            panic!("{lost:?}")
+        };
+        let why = if value == most { "too large" } else { "no integer" };
+        assert!(reason.contains(&format!("{key:?}")) && reason.contains(why), "{reason}");
+        assert_eq!(values(&*store, &[&key, "other"]).await, [Some(value.into()), None]);
+    }
+    let writes = vec![write("n4", Change::Add(-1_000_000))];
+    assert_eq!(
+        lease
+            .commits
+            .commit(vec![wrote(impossible, Vec::new(), writes)])
+            .await
+            .unwrap(),
+        []
+    );
+    assert_eq!(
+        values(&*store, &["n4"]).await,
+        [Some((MOST_SUM - 1_000_000).to_string())]
+    );
+}
+
+async fn a_kept_turn_keeps_younger_events_out(transport: Shared) {
+    let io = join_io(&transport, "io").await;
+    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut held = hold_all(&mut *leases).await;
+    let of = |client: &str| partition_of(&client.into(), PARTITIONS);
+    let mut older = message("alice", 0);
+    older.received_at_ms -= 1_000;
+    io.inbox
+        .ingest(vec![older, message("bob", 0), message("bob", 1)])
+        .await
+        .unwrap();
+    let alice = read(held.get_mut(&of("alice")).unwrap(), 1).await[0].id;
+    let bobs: Vec<EventId> = read(held.get_mut(&of("bob")).unwrap(), 2)
+        .await
+        .iter()
+        .map(|d| d.id)
+        .collect();
+    let (first, second) = (held[&of("alice")].commits.clone(), held[&of("bob")].commits.clone());
+    let reads = |seen: Option<&str>| SPREAD.iter().map(|key| saw(key, seen)).collect::<Vec<_>>();
+    let mut outcome = wrote(alice, reads(Some("never")), vec![write("c", Change::set("alice"))]);
+    outcome.keep_turn = Some(Duration::from_secs(60));
+    let lost = first.commit(vec![outcome]).await.unwrap();
+    assert_eq!(
+        lost,
+        [Lost {
+            has_turn: true,
+            ..changed(alice)
+        }]
+    );
+    for (key, change) in [("a", Change::Add(1)), ("h", Change::set("bob"))] {
+        let outcome = wrote(bobs[0], Vec::new(), vec![write(key, change)]);
+        assert_eq!(second.commit(vec![outcome]).await.unwrap(), [changed(bobs[0])]);
+    }
+    let outcome = wrote(bobs[0], Vec::new(), vec![write("free", Change::set("bob"))]);
+    assert_eq!(second.commit(vec![outcome]).await.unwrap(), []);
+    let outcome = wrote(alice, reads(None), vec![write("c", Change::set("alice"))]);
+    assert_eq!(first.commit(vec![outcome]).await.unwrap(), []);
+    let outcome = wrote(
+        bobs[1],
+        Vec::new(),
+        vec![write("a", Change::Add(1)), write("h", Change::set("bob"))],
+    );
+    assert_eq!(
+        second.commit(vec![outcome]).await.unwrap(),
+        [],
+        "its turn is over with its commit"
+    );
+}
+
+async fn a_key_is_gone_after_its_time(transport: Shared) {
+    let io = join_io(&transport, "io").await;
+    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut lease = lease_of("alice", &mut *leases).await;
+    accept(&io, (0..4).map(|n| message("alice", n)).collect()).await;
+    let ids: Vec<EventId> = read(&mut lease, 4).await.iter().map(|delivery| delivery.id).collect();
+    let for_ms = |value: &'static str, ttl_ms| Change::Set {
+        value: Bytes::from_static(value.as_bytes()),
+        ttl_ms: Some(ttl_ms),
+    };
+    let all = |change: Change| SPREAD.map(|key| write(key, change.clone())).to_vec();
+    let mut writes = all(for_ms("1", 300));
+    writes.push(write("stays", for_ms("1", 60_000)));
+    let outcome = wrote(ids[0], Vec::new(), writes);
+    let begun = std::time::Instant::now();
+    assert_eq!(lease.commits.commit(vec![outcome]).await.unwrap(), []);
+    // One is made to stay, and one is counted on.
+    let writes = vec![
+        write("a", Change::set("2")),
+        write("b", Change::Add(1)),
+        write("stays", Change::Add(1)),
+    ];
+    assert_eq!(
+        lease
+            .commits
+            .commit(vec![wrote(ids[1], Vec::new(), writes)])
+            .await
+            .unwrap(),
+        []
+    );
+    let store = transport.key_value();
+    let there = values(&*store, &["b", "c"]).await;
+    if begun.elapsed() < Duration::from_millis(250) {
+        assert_eq!(there, [Some("2".into()), Some("1".into())]);
+    }
+    while values(&*store, &SPREAD).await.iter().flatten().count() > 1 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(300), "not before");
+    assert_eq!(all_keys(&*store, "").await, ["a", "stays"]);
+    assert_eq!(
+        values(&*store, &["a", "stays"]).await,
+        [Some("2".into()), Some("2".into())]
+    );
+    // To a commit it is gone as well, and it begins anew.
+    let reads = vec![saw("c", None), saw("d", None)];
+    let outcome = wrote(
+        ids[2],
+        reads,
+        vec![write("b", Change::Add(5)), write("c", Change::Add(5))],
+    );
+    assert_eq!(lease.commits.commit(vec![outcome]).await.unwrap(), []);
+    let outcome = wrote(ids[3], vec![saw("d", Some("1"))], all(Change::Delete));
+    assert_eq!(lease.commits.commit(vec![outcome]).await.unwrap(), [changed(ids[3])]);
+    assert_eq!(values(&*store, &["b", "c"]).await, [Some("5".into()), Some("5".into())]);
+    let outcome = wrote(ids[3], Vec::new(), all(Change::Delete));
+    assert_eq!(lease.commits.commit(vec![outcome]).await.unwrap(), []);
+    assert_eq!(all_keys(&*store, "").await, ["stays"]);
+}
+
+async fn answers_of_the_store_are_bounded(transport: Shared) {
+    const LARGE: usize = 300_000;
+    let io = join_io(&transport, "io").await;
+    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut lease = lease_of("alice", &mut *leases).await;
+    accept(&io, vec![message("alice", 0)]).await;
+    let id = read(&mut lease, 1).await[0].id;
+    let large = Change::set(vec![b'x'; LARGE]);
+    let outcome = wrote(id, Vec::new(), SPREAD.map(|key| write(key, large.clone())).into());
+    assert_eq!(lease.commits.commit(vec![outcome]).await.unwrap(), []);
+    let store = transport.key_value();
+    let keys: Vec<Text> = SPREAD.into_iter().chain(["none"]).map(Text::from).collect();
+    let found = store.get("b", &keys, SPREAD.len() * LARGE).await.unwrap();
+    let sizes: Vec<_> = found.iter().map(|value| value.as_ref().map(Bytes::len)).collect();
+    assert_eq!(sizes[..SPREAD.len()], [Some(LARGE); SPREAD.len()]);
+    assert_eq!(sizes[SPREAD.len()], None);
+    for (count, most) in [(SPREAD.len(), SPREAD.len() * LARGE - 1), (1, LARGE - 1), (3, LARGE)] {
+        let error = store.get("b", &keys[..count], most).await.expect_err("it is too much");
+        assert!(
+            matches!(error, KeyValueError::TooLarge(bound) if bound == most),
+            "{error}"
+        );
+    }
+    assert!(store.answers().await);
+    let mut cursor = Some(0);
+    while let Some(from) = cursor {
+        match store.keys("b", "", from, 0).await {
+            // There is nothing in this shard.
+            Ok((keys, next)) => {
+                assert!(keys.is_empty());
+                cursor = next;
+            }
+            Err(error) => return assert!(matches!(error, KeyValueError::TooLarge(0)), "{error}"),
+        }
+    }
+    panic!("no key has no bytes");
+}
+
+async fn keys_are_listed_by_prefix(transport: Shared) {
+    let io = join_io(&transport, "io").await;
+    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut lease = lease_of("alice", &mut *leases).await;
+    accept(&io, vec![message("alice", 0)]).await;
+    let id = read(&mut lease, 1).await[0].id;
+    let names = (0..1_500).map(|number| format!("user:{number:04}"));
+    let mut names: Vec<String> = names.chain(["user".into(), "*[a".into(), "usex:1".into()]).collect();
+    let writes = names.iter().map(|name| write(name, Change::set("1"))).collect();
+    assert_eq!(
+        lease.commits.commit(vec![wrote(id, Vec::new(), writes)]).await.unwrap(),
+        []
+    );
+    let store = transport.key_value();
+    names.sort_unstable();
+    assert_eq!(all_keys(&*store, "").await, names);
+    let those = |prefix: &str| {
+        names
+            .iter()
+            .filter(|name| name.starts_with(prefix))
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    for prefix in ["user:", "user:07", "use", "*[", "nobody"] {
+        assert_eq!(all_keys(&*store, prefix).await, those(prefix), "{prefix}");
+    }
+}
+
+/// As an app-node does it: whoever loses reads again, and after a few losses has its turn kept.
+async fn counters_of_many_clients_add_up(transport: Shared) {
+    const CLIENTS: usize = 12;
+    let io = join_io(&transport, "io").await;
+    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let held = hold_all(&mut *leases).await;
+    let clients: Vec<String> = (0..CLIENTS).map(|number| format!("client-{number}")).collect();
+    io.inbox
+        .ingest(clients.iter().map(|id| message(id, 0)).collect())
+        .await
+        .unwrap();
+    let of = |client: &String| partition_of(&client.as_str().into(), PARTITIONS);
+    let store = transport.key_value();
+    let (mut counting, mut kept) = (Vec::new(), Vec::new());
+    for (partition, mut lease) in held {
+        let expected = clients.iter().filter(|client| of(client) == partition).count();
+        if expected == 0 {
+            continue;
+        }
+        let ids: Vec<EventId> = read(&mut lease, expected)
+            .await
+            .iter()
+            .map(|delivery| delivery.id)
+            .collect();
+        for id in ids {
+            let (store, commits) = (store.clone(), lease.commits.clone());
+            counting.push(async move {
+                for losses in 0.. {
+                    let before = values(&*store, &SPREAD).await;
+                    let next =
+                        |value: &Option<String>| value.as_ref().map_or(0, |text| text.parse::<u64>().unwrap()) + 1;
+                    let seen = SPREAD.iter().zip(&before);
+                    let reads = seen.clone().map(|(key, value)| saw(key, value.as_deref())).collect();
+                    let writes = seen.map(|(key, value)| write(key, Change::set(next(value).to_string())));
+                    let mut outcome = wrote(id, reads, writes.collect());
+                    outcome.keep_turn = (losses > 1).then_some(Duration::from_secs(60));
+                    if commits.commit(vec![outcome]).await.unwrap().is_empty() {
+                        return;
+                    }
+                    tokio::time::sleep(Duration::from_millis(losses)).await;
+                }
+            });
+        }
+        kept.push(lease);
+    }
+    let begun = std::time::Instant::now();
+    futures_util::future::join_all(counting).await;
+    let each = begun.elapsed().as_secs_f64() * 1e6 / CLIENTS as f64;
+    println!("{CLIENTS} clients at once on the same keys: {each:.1} µs an event");
+    assert_eq!(
+        values(&*store, &SPREAD).await,
+        vec![Some(CLIENTS.to_string()); SPREAD.len()]
+    );
+}
+
+/// Prints what an event costs that reads and writes so many keys of its own, from taking it in to its commit; `--nocapture`
+/// shows it. What it costs where many count under one key, the test above tells in the same way.
+async fn cost_of_keys_is_told(transport: Shared) {
+    const EVENTS: usize = 160;
+    let io = join_io(&transport, "io").await;
+    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut held = hold_all(&mut *leases).await;
+    let store = transport.key_value();
+    let mut outbox = io.outbox;
+    // Those that it has settled make room for the next.
+    let heard = tokio::spawn(async move { while outbox.next().await.is_ok() {} });
+    for keys in [0, 1, 10] {
+        let begun = std::time::Instant::now();
+        let mut handled = 0;
+        while handled < EVENTS {
+            let clients = (0..16).map(|number| format!("client-{}", handled + number));
+            let refused = io
+                .inbox
+                .ingest(clients.map(|id| message(&id, 0)).collect())
+                .await
+                .unwrap();
+            let mut left = 16 - refused.len();
+            while left > 0 {
+                let mut reading: Vec<_> = held.values_mut().map(|lease| lease.log.next()).collect();
+                let (deliveries, ..) = futures_util::future::select_all(&mut reading).await;
+                drop(reading);
+                let deliveries = deliveries.unwrap().unwrap();
+                left -= deliveries.len();
+                handled += deliveries.len();
+                let partition = deliveries[0].id.partition;
+                let mut outcomes = Vec::new();
+                for Delivery { id, .. } in deliveries {
+                    let names: Vec<String> = (0..keys).map(|number| format!("{id}-{number}")).collect();
+                    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                    if !names.is_empty() {
+                        values(&*store, &names).await;
+                    }
+                    let reads = names.iter().map(|name| saw(name, None)).collect();
+                    let writes = names.iter().map(|name| write(name, Change::set("1"))).collect();
+                    outcomes.push(wrote(id, reads, writes));
+                }
+                assert_eq!(held[&partition].commits.commit(outcomes).await.unwrap(), []);
+            }
+        }
+        println!(
+            "{keys} keys: {:.1} µs an event",
+            begun.elapsed().as_secs_f64() * 1e6 / handled as f64
+        );
+    }
+    heard.abort();
+}
+
+/// Leases of all partitions.
+async fn hold_all(leases: &mut dyn Leases) -> BTreeMap<Partition, Lease> {
+    let mut held = BTreeMap::new();
+    while held.len() < usize::from(PARTITIONS) {
+        let lease = leases.next().await.unwrap();
+        held.insert(lease.partition, lease);
+    }
+    held
 }
 
 async fn a_dead_letter_is_kept_until_it_is_revived_or_buried(transport: Shared) {
@@ -617,10 +1038,8 @@ async fn a_dead_letter_is_kept_until_it_is_revived_or_buried(transport: Shared) 
     )
     .await;
     let deliveries = read(&mut lease, 3).await;
-    let outcomes = deliveries[1..].iter().map(|delivery| Outcome {
-        id: delivery.id,
-        verdict: Verdict::Dead(death("broken"), Vec::new()),
-    });
+    let dead = |delivery: &Delivery| outcome(delivery.id, Verdict::Dead(death("broken"), Vec::new()));
+    let outcomes = deliveries[1..].iter().map(dead);
     lease.commits.commit(outcomes.collect()).await.unwrap();
 
     let dead = transport.dead_letters(10).await.unwrap();
@@ -679,7 +1098,7 @@ async fn dead_letters_are_bounded_for_each_app_and_client(transport: Shared) {
         };
         let id = read(&mut lease, 1).await[0].id;
         let verdict = Verdict::Dead(death, Vec::new());
-        lease.commits.commit(vec![Outcome { id, verdict }]).await.unwrap();
+        lease.commits.commit(vec![outcome(id, verdict)]).await.unwrap();
     };
     let kept = async |app: &str| -> Vec<u64> {
         let letters = transport.dead_letters(1_000).await.unwrap();
@@ -823,14 +1242,68 @@ fn death(reason: &str) -> Death {
     }
 }
 
-async fn all_keys(store: &dyn KeyValue, bucket: &str) -> Vec<Text> {
+/// The keys of bucket `b` that begin so, sorted.
+async fn all_keys(store: &dyn KeyValue, prefix: &str) -> Vec<String> {
     let (mut keys, mut cursor) = (Vec::new(), Some(0));
     while let Some(from) = cursor {
-        let page = store.keys(bucket, from).await.unwrap();
-        keys.extend(page.0);
+        let page = store.keys("b", prefix, from, MOST).await.unwrap();
+        keys.extend(page.0.into_iter().map(String::from));
         cursor = page.1;
     }
+    keys.sort_unstable();
     keys
+}
+
+/// What is stored in bucket `b`.
+async fn values(store: &dyn KeyValue, keys: &[&str]) -> Vec<Option<String>> {
+    let keys: Vec<Text> = keys.iter().map(|key| (*key).into()).collect();
+    let values = store.get("b", &keys, MOST).await.unwrap().into_iter();
+    values
+        .map(|value| value.map(|value| String::from_utf8(value.into()).unwrap()))
+        .collect()
+}
+
+fn write(key: &str, change: Change) -> KeyChange {
+    KeyChange {
+        bucket: "b".into(),
+        key: key.into(),
+        change,
+    }
+}
+
+/// That this was under a key of bucket `b`.
+fn saw(key: &str, value: Option<&str>) -> Read {
+    let value = value.map(|value| Bytes::copy_from_slice(value.as_bytes()));
+    Read {
+        bucket: "b".into(),
+        key: key.into(),
+        seen: Seen::of(value.as_ref()),
+    }
+}
+
+fn wrote(id: EventId, reads: Vec<Read>, writes: Vec<KeyChange>) -> Outcome {
+    let effects = Effects {
+        commands: vec![to_all("done")],
+        writes,
+        reads,
+    };
+    outcome(id, Verdict::Done(effects))
+}
+
+fn outcome(id: EventId, verdict: Verdict) -> Outcome {
+    Outcome {
+        id,
+        verdict,
+        keep_turn: None,
+    }
+}
+
+fn changed(id: EventId) -> Lost {
+    Lost {
+        id,
+        conflict: Conflict::Changed,
+        has_turn: false,
+    }
 }
 
 fn message(client: &str, number: u64) -> Event {
@@ -884,13 +1357,11 @@ fn numbers(deliveries: &[Delivery]) -> Vec<u64> {
 }
 
 fn done(id: EventId, commands: Vec<Command>) -> Outcome {
-    Outcome {
-        id,
-        verdict: Verdict::Done(Effects {
-            commands,
-            writes: Vec::new(),
-        }),
-    }
+    let effects = Effects {
+        commands,
+        ..Effects::default()
+    };
+    outcome(id, Verdict::Done(effects))
 }
 
 fn to_all(event: &str) -> Command {

@@ -17,7 +17,9 @@ mod redis;
 mod registry;
 mod standing;
 
+use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -240,10 +242,35 @@ pub trait Commits: Send + Sync {
     /// Makes these outcomes take effect, each as a whole, in order. An outcome that was committed before is passed
     /// over. [`TransportError::Fenced`] when the lease has gone to another: then nothing has been done.
     ///
+    /// An outcome that writes to the key-value store takes effect only if what its event has read there is still so, at the
+    /// very moment of its commit. Those for which it is not are returned: nothing of them has been done, and their events
+    /// are open as before.
+    ///
     /// A client that a verdict [refuses](Verdict::refuses) is forgotten in the same step, as if it had had its
     /// disconnect: none comes of it any more, neither from its io-node nor for the death of that one, and one that is in
     /// the log already leaves it.
-    async fn commit(&self, outcomes: Vec<Outcome>) -> Result<()>;
+    async fn commit(&self, outcomes: Vec<Outcome>) -> Result<Vec<Lost>>;
+}
+
+/// An outcome that was not committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lost {
+    /// The event.
+    pub id: EventId,
+    /// Why.
+    pub conflict: Conflict,
+    /// Whether its turn is kept: until the event is committed, or that time is over, no younger one writes to the keys that
+    /// it has read and written.
+    pub has_turn: bool,
+}
+
+/// Why an outcome could not be committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Conflict {
+    /// Something that the event has read has changed since, or another event has its turn to change it.
+    Changed,
+    /// A write cannot be done to the value that is there, for this reason.
+    Impossible(String),
 }
 
 /// How the handling of an event ended.
@@ -253,6 +280,29 @@ pub struct Outcome {
     pub id: EventId,
     /// What becomes of it.
     pub verdict: Verdict,
+    /// For how long the event's turn is kept if the outcome is [`Lost`]. None: it is not.
+    pub keep_turn: Option<Duration>,
+}
+
+/// Which of two events goes first where only one can: the one that was taken in earlier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    received_at_ms: u64,
+    id: EventId,
+}
+
+/// As text, ranks are in the same order.
+impl fmt::Display for Rank {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:015}-{}", self.received_at_ms, self.id)
+    }
+}
+
+impl Rank {
+    fn of(id: EventId, event: &Event) -> Self {
+        let received_at_ms = event.received_at_ms;
+        Self { received_at_ms, id }
+    }
 }
 
 /// What becomes of an event.

@@ -18,11 +18,16 @@ wasmtime::component::bindgen!({
         "wasi:keyvalue/store.[method]bucket.exists": async | trappable,
         "wasi:keyvalue/store.[method]bucket.list-keys": async | trappable,
         "wasi:keyvalue/batch.get-many": async | trappable,
+        "wasi:keyvalue/atomics.[static]cas.new": async | trappable,
+        "wasi:keyvalue/atomics.increment": async | trappable,
+        "wasi:keyvalue/atomics.swap": async | trappable,
+        "plugnode:app/kv.list-keys": async | trappable,
         default: trappable,
     },
     exports: { default: async },
     ownership: Borrowing { duplicate_if_necessary: true },
     with: {
         "wasi:keyvalue/store.bucket": super::capability::Bucket,
+        "wasi:keyvalue/atomics.cas": super::capability::Cas,
     },
 });

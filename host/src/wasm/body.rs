@@ -12,7 +12,7 @@ use super::exports::{Guest, HandlerPre};
 use super::failure::Ruin;
 use super::legacy::Snapshot;
 use super::native::Worker;
-use super::state::{App, State};
+use super::state::{Absence, App, State};
 
 /// Bytes that a handler may give to one call of the host at least.
 const LEAST_FUEL: usize = 1 << 20;
@@ -48,10 +48,10 @@ impl Body {
     }
 
     /// What the host could not give the present call, as far as that is known.
-    pub(super) fn unavailable(&self) -> Option<String> {
+    pub(super) fn absence(&self) -> Option<Absence> {
         match self {
-            Self::Wasm(wasm) => wasm.store.data().call.unavailable.clone(),
-            Self::Native(worker) => worker.unavailable(),
+            Self::Wasm(wasm) => wasm.store.data().call.absence.clone(),
+            Self::Native(worker) => worker.absence(),
         }
     }
 

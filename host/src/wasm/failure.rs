@@ -5,6 +5,7 @@ use std::fmt;
 use wasmtime::WasmBacktrace;
 use wasmtime_wasi::I32Exit;
 
+use super::state::Absence;
 use crate::message::{EventId, Namespace};
 
 /// Why the handling of an event came to nothing. None of its effects are kept.
@@ -20,6 +21,12 @@ pub enum Failure {
     /// go better when that is over.
     #[error("not to be had for now: {0}")]
     Unavailable(String),
+    /// The host gave the handler all that it has, and yet not in its time: it asked for too much.
+    #[error("{0}")]
+    TooMuch(String),
+    /// What the handler has written cannot be committed.
+    #[error("its effects cannot be committed: {0}")]
+    Uncommittable(String),
     /// The handler trapped, looped, or used too much; another attempt may go better.
     #[error("{0}")]
     Broken(Box<Report>),
@@ -74,7 +81,7 @@ pub(super) struct Ruin {
     pub(super) backtrace: Vec<String>,
     pub(super) stderr: String,
     /// What the host could not give before, when that may be why.
-    pub(super) unavailable: Option<String>,
+    pub(super) absence: Option<Absence>,
 }
 
 impl Ruin {
@@ -89,7 +96,7 @@ impl Ruin {
             cause,
             backtrace,
             stderr,
-            unavailable: None,
+            absence: None,
         }
     }
 
@@ -99,7 +106,7 @@ impl Ruin {
             cause,
             backtrace: Vec::new(),
             stderr,
-            unavailable: None,
+            absence: None,
         }
     }
 

@@ -64,12 +64,16 @@ struct NoStore;
 
 #[async_trait]
 impl KeyValue for NoStore {
-    async fn get(&self, _: &str, keys: &[Text]) -> Result<Vec<Option<Bytes>>, KeyValueError> {
+    async fn get(&self, _: &str, keys: &[Text], _: usize) -> Result<Vec<Option<Bytes>>, KeyValueError> {
         Ok(vec![None; keys.len()])
     }
 
-    async fn keys(&self, _: &str, _: u64) -> Result<(Vec<Text>, Option<u64>), KeyValueError> {
+    async fn keys(&self, _: &str, _: &str, _: u64, _: usize) -> Result<(Vec<Text>, Option<u64>), KeyValueError> {
         Ok((Vec::new(), None))
+    }
+
+    async fn answers(&self) -> bool {
+        true
     }
 }
 

@@ -14,7 +14,7 @@ pub(super) const LIFECYCLE: &str = "plugnode:app/lifecycle";
 /// What a handler may export besides.
 pub(super) const SNAPSHOT: &str = "plugnode:app/snapshot";
 /// The package of the contract, and the version of it that is served.
-pub(super) const CONTRACT: (&str, &str) = ("plugnode:app", "0.1.1");
+pub(super) const CONTRACT: (&str, &str) = ("plugnode:app", "0.1.2");
 
 /// Refuses what is not a handler, or asks for what it will not be given.
 pub(super) fn check(bytes: &[u8], grants: &Grants) -> Result<(), LoadError> {
@@ -208,9 +208,13 @@ fn packages() -> impl Iterator<Item = &'static Package> {
 }
 
 fn served_packages() -> String {
-    let served: Vec<_> = packages()
-        .map(|package| format!("{}@{}", package.name, package.version))
-        .collect();
+    let mut served = Vec::new();
+    for Package { name, version, .. } in packages() {
+        let package = format!("{name}@{version}");
+        if !served.contains(&package) {
+            served.push(package);
+        }
+    }
     served.join(", ")
 }
 

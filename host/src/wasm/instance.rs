@@ -19,7 +19,7 @@ use super::load_error::LoadError;
 use super::lower::Lowered;
 use super::output::Output;
 use super::settings::in_words;
-use super::state::{App, GRACE, State};
+use super::state::{Absence, App, GRACE, State};
 use crate::message::{Effects, EventKind};
 
 /// How long the making of an instance may take: interpreters do a lot before their first event.
@@ -149,8 +149,8 @@ impl Instance {
             Ok(Err(ruin)) => ruin,
             Err(panic) => Ruin::without_trace(format!("the host panicked: {}", words_of(&*panic)), String::new()),
         };
-        if let Some(words) = ruin.unavailable {
-            return (Err(Failure::Unavailable(words)), None);
+        if let Some(absence) = ruin.absence {
+            return (Err(found_out(&app, absence).await), None);
         }
         (Err(Failure::Broken(Box::new(report(&app, number, job, ruin)))), None)
     }
@@ -211,8 +211,8 @@ impl Instance {
         self.output.end();
         let state = self.body.state();
         let effects = state.call.take_effects();
-        if let Some(words) = state.call.unavailable.take() {
-            return Ok((self, Err(Failure::Unavailable(words))));
+        if let Some(absence) = state.call.absence.take() {
+            return Ok((self, Err(found_out(&app, absence).await)));
         }
         let result = match answer {
             Ok(()) => Ok(effects),
@@ -225,9 +225,21 @@ impl Instance {
     fn ruined(&self, ruin: Ruin) -> Ruin {
         self.output.end();
         Ruin {
-            unavailable: self.body.unavailable(),
+            absence: self.body.absence(),
             ..ruin
         }
+    }
+}
+
+/// Whether what an event was not given was not to be had, or was too much for its time.
+async fn found_out(app: &App, absence: Absence) -> Failure {
+    let Absence { words, is_late } = absence;
+    match is_late && app.settings.key_value.answers().await {
+        true => Failure::TooMuch(format!(
+            "{words}, though it answers others: the event reads too much for the {:?} that it has",
+            app.settings.limits.time
+        )),
+        false => Failure::Unavailable(words),
     }
 }
 

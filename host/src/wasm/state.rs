@@ -7,11 +7,11 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::WasiCtx;
 use wasmtime_wasi_config::WasiConfigVariables;
 
-use super::capability::{OutgoingHttp, Overlay, closed_wasi};
+use super::capability::{OutgoingHttp, View, closed_wasi};
 use super::memory::MemoryLimit;
 use super::output::Output;
 use super::settings::AppSettings;
-use crate::message::{Client, Command, Effects, Event, EventId, EventKind, Namespace, Refusal, Write};
+use crate::message::{Client, Command, Effects, Event, EventId, EventKind, KeyChange, Namespace, Refusal};
 
 /// What all instances of a pool share.
 pub(super) struct App {
@@ -37,8 +37,8 @@ pub(super) struct State {
 pub(super) struct Call {
     /// What it has asked for so far.
     pub(super) effects: Effects,
-    /// Its own writes, where its reads find them.
-    pub(super) overlay: Overlay,
+    /// What it has read of the key-value store and written to it.
+    pub(super) view: View,
     /// The event: outside of one nothing can be asked for or written.
     pub(super) event: Option<EventId>,
     /// The time it has,
@@ -54,7 +54,7 @@ pub(super) struct Call {
     /// and is not.
     pub(super) refusal: Option<Refusal>,
     /// What the host could not give it, when there was such a thing: then nothing that it did counts.
-    pub(super) unavailable: Option<String>,
+    pub(super) absence: Option<Absence>,
     commands_left: usize,
     bytes_left: usize,
 }
@@ -62,6 +62,37 @@ pub(super) struct Call {
 /// An event that has used up its commands or bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct QuotaExceeded;
+
+/// What the host could not give an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Absence {
+    /// What it was, and why.
+    pub(super) words: String,
+    /// Whether it only did not come in time: then the event may have asked for too much.
+    pub(super) is_late: bool,
+}
+
+/// Why a write was not taken.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Refused {
+    /// There is nothing that it could be committed with.
+    #[error("there is no event that this write could belong to: write while one is handled")]
+    NoEvent,
+    /// There are too many, or they are too large.
+    #[error("this event has used up the writes or bytes that the app's limits allow")]
+    QuotaExceeded,
+    /// The value is too large.
+    #[error(
+        "a value of {size} bytes is over the app's limit of {most}: store less under one key, or raise limits.value"
+    )]
+    TooLarge { size: usize, most: usize },
+    /// What it rests on cannot be checked.
+    #[error("this event has read more than {0} keys, and so cannot write: read less, or raise limits.commands")]
+    ReadTooMuch(usize),
+    /// It cannot be done to the value that is there.
+    #[error("{0}")]
+    Impossible(String),
+}
 
 /// How much later than the clock within WebAssembly the one around the whole call ends it. The former knows where the
 /// handler was, so it comes first; the latter ends a handler that waits within a call to the host.
@@ -126,7 +157,7 @@ impl Call {
         let settings = &app.settings;
         Self {
             effects: Effects::default(),
-            overlay: Overlay::default(),
+            view: View::default(),
             event: None,
             limit: Duration::ZERO,
             deadline: now,
@@ -134,7 +165,7 @@ impl Call {
             client: None,
             is_at_the_door: false,
             refusal: None,
-            unavailable: None,
+            absence: None,
             commands_left: settings.limits.commands,
             bytes_left: settings.limits.bytes,
         }
@@ -148,11 +179,10 @@ impl Call {
     }
 
     /// Notes a write to a key-value bucket.
-    pub(super) fn write(&mut self, write: Write) -> Result<(), QuotaExceeded> {
-        self.charge(write.bucket.len() + write.key.len() + write.value.as_ref().map_or(0, |value| value.len()))?;
-        self.overlay.note(&write);
-        self.effects.writes.push(write);
-        Ok(())
+    pub(super) fn write(&mut self, write: KeyChange) -> Result<(), Refused> {
+        self.charge(write.bucket.len() + write.key.len() + write.change.size())
+            .map_err(|QuotaExceeded| Refused::QuotaExceeded)?;
+        self.view.write(write).map_err(Refused::Impossible)
     }
 
     /// Refuses the client, instead of whatever was asked for otherwise.
@@ -165,6 +195,7 @@ impl Call {
     /// What it leads to. The verdict on a client that waits for one comes first.
     pub(super) fn take_effects(&mut self) -> Effects {
         let mut effects = std::mem::take(&mut self.effects);
+        (effects.writes, effects.reads) = self.view.take();
         let Some(client) = self.client.as_ref().filter(|_| self.is_at_the_door) else {
             return effects;
         };

@@ -75,7 +75,7 @@ async fn a_damaged_component_is_refused() {
 async fn a_component_of_another_world_is_told_what_it_lacks() {
     let error = refusal_of("(component)").await;
     assert!(
-        error.contains("exports nothing") && error.contains("plugnode:app/handler@0.1.1"),
+        error.contains("exports nothing") && error.contains("plugnode:app/handler@0.1.2"),
         "{error}"
     );
     let error = refusal_of(r#"(component (instance $run) (export "wasi:cli/run@0.2.0" (instance $run)))"#).await;
@@ -88,7 +88,7 @@ async fn a_handler_of_another_version_is_told_which_is_served() {
         refusal_of(r#"(component (instance $handler) (export "plugnode:app/handler@0.2.0" (instance $handler)))"#)
             .await;
     assert!(
-        error.contains("exports plugnode:app/handler@0.2.0, this host serves plugnode:app@0.1.1"),
+        error.contains("exports plugnode:app/handler@0.2.0, this host serves plugnode:app@0.1.2"),
         "{error}"
     );
     assert!(error.contains("plugnode-sdk 0.1"), "{error}");
@@ -98,7 +98,7 @@ async fn a_handler_of_another_version_is_told_which_is_served() {
 async fn an_import_of_another_version_is_told_which_is_served() {
     let error = refusal_of(&importing("plugnode:app/outbox@0.2.0")).await;
     assert!(
-        error.contains("imports plugnode:app/outbox@0.2.0, this host serves plugnode:app@0.1.1"),
+        error.contains("imports plugnode:app/outbox@0.2.0, this host serves plugnode:app@0.1.2"),
         "{error}"
     );
     let error = refusal_of(&importing("wasi:cli/stdout@0.3.0")).await;
@@ -120,7 +120,7 @@ async fn an_import_that_is_not_granted_names_the_grant() {
 async fn an_unknown_import_is_named() {
     for import in [
         "acme:db/sql@1.0.0",
-        "wasi:keyvalue/atomics@0.2.0-draft",
+        "wasi:keyvalue/watch@0.2.0-draft",
         "wasi:http/incoming-handler@0.2.0",
         "env",
     ] {
@@ -152,6 +152,8 @@ const CONTENTS: &[(&str, &str)] = &[
     ("plugnode:app/outbox", "publish"),
     ("wasi:keyvalue/store", "open"),
     ("wasi:keyvalue/batch", "get-many"),
+    ("wasi:keyvalue/atomics", "increment"),
+    ("plugnode:app/kv", "add"),
     ("wasi:config/store", "get"),
     ("wasi:logging/logging", "log"),
     ("wasi:http/types", "fields"),
@@ -285,12 +287,12 @@ async fn optional_exports_of_another_type_are_a_mismatch() {
     );
     let error = refusal_of(&with("plugnode:app/snapshot@0.1.1", "save")).await;
     assert!(
-        error.contains("`save` of plugnode:app/snapshot@0.1.1 has another type"),
+        error.contains("`save` of plugnode:app/snapshot@0.1.2 has another type"),
         "{error}"
     );
     let error = refusal_of(&with("plugnode:app/lifecycle@0.1.0", "stop")).await;
     assert!(
-        error.contains("plugnode:app/lifecycle@0.1.1 has no function `start`"),
+        error.contains("plugnode:app/lifecycle@0.1.2 has no function `start`"),
         "{error}"
     );
 }

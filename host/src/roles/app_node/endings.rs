@@ -1,18 +1,31 @@
 //! What became of events, in the order in which it is to be committed, and what follows once it is.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::app::InHand;
 use crate::counts;
-use crate::transport::{Delivery, Outcome, Verdict};
+use crate::transport::{Delivery, Lost, Outcome, Verdict};
 
 /// How many outcomes are committed at once.
 const BATCH: usize = 256;
+
+/// After so many commits that were lost, an event's turn is kept with the next one that is.
+const LOSSES: u32 = 2;
 
 /// An event in hand.
 pub(super) struct Taken {
     pub(super) delivery: Delivery,
     pub(super) _in_hand: Option<InHand>,
+    /// How often it was tried.
+    pub(super) attempts: u32,
+    /// The release that had it last.
+    pub(super) release: Option<Arc<str>>,
+    /// How often its outcome could not be committed, because what it had read had changed.
+    pub(super) losses: u32,
+    /// How long its turn is to be kept after too many of these.
+    pub(super) turn: Duration,
 }
 
 /// An event that has come to its end.
@@ -58,12 +71,13 @@ impl Endings {
     pub(super) fn add(&mut self, taken: Taken, verdict: Verdict) -> Then {
         let id = taken.delivery.id;
         let then = Then::of(&verdict);
+        let keep_turn = (taken.losses >= LOSSES).then_some(taken.turn);
         self.endings.push_back(Ending {
             is_dead: matches!(verdict, Verdict::Dead(..)),
             then,
             taken,
         });
-        self.outcomes.push_back(Outcome { id, verdict });
+        self.outcomes.push_back(Outcome { id, verdict, keep_turn });
         then
     }
 
@@ -83,10 +97,23 @@ impl Endings {
         (self.with_call > 0).then(|| self.outcomes.drain(..self.with_call).collect())
     }
 
-    /// The call has succeeded.
-    pub(super) fn committed(&mut self) -> Vec<Ending> {
-        let committed: Vec<_> = self.endings.drain(..std::mem::take(&mut self.with_call)).collect();
+    /// The call has succeeded, but for what is lost: returns what is committed, and the latter.
+    pub(super) fn committed(&mut self, lost: Vec<Lost>) -> (Vec<Ending>, Vec<(Taken, Lost)>) {
+        let with_call = self.endings.drain(..std::mem::take(&mut self.with_call));
+        let (mut committed, mut again) = (Vec::with_capacity(with_call.len()), Vec::new());
+        let mut lost: HashMap<u64, Lost> = lost.into_iter().map(|lost| (lost.id.sequence, lost)).collect();
+        for ending in with_call {
+            // Most often there are none.
+            let lost = match lost.is_empty() {
+                true => None,
+                false => lost.remove(&ending.taken.delivery.id.sequence),
+            };
+            match lost {
+                Some(lost) => again.push((ending.taken, lost)),
+                None => committed.push(ending),
+            }
+        }
         counts::DEAD_LETTERS.add(committed.iter().filter(|ending| ending.is_dead).count());
-        committed
+        (committed, again)
     }
 }

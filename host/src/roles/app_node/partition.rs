@@ -6,7 +6,9 @@
 //! read to its end. How much that can be is bounded by the transport, which accepts no more than its backlog, and of each
 //! client no more than its share.
 
+use std::collections::hash_map::RandomState;
 use std::collections::{BTreeSet, VecDeque};
+use std::hash::BuildHasher;
 use std::iter;
 use std::pin::pin;
 use std::sync::Arc;
@@ -27,9 +29,9 @@ use super::refused::{ClientKey, Refused};
 use super::{Apps, Retries};
 use crate::counts;
 use crate::ids::ById;
-use crate::message::{Effects, EventKind};
+use crate::message::{Effects, EventId, EventKind};
 use crate::pause::Pause;
-use crate::transport::{Commits, Death, Delivery, Lease, Log, Result, TransportError, Verdict};
+use crate::transport::{Commits, Conflict, Death, Delivery, Lease, Log, Lost, Result, TransportError, Verdict};
 use crate::wasm::{Failure, Handled, Job};
 
 /// How many events of a partition may be with the pool or wait for their commit.
@@ -42,6 +44,13 @@ const FIRST_AWAY: Duration = Duration::from_millis(50);
 const LONGEST_AWAY: Duration = Duration::from_secs(1);
 /// How long to wait before an event is looked at again that is not begun, since the node cannot renew its place.
 const OVERDUE: Duration = Duration::from_millis(50);
+/// How long an event waits at the most before it is handled again because something that it had read has changed: the second
+/// time, and then twice as long each time,
+const FIRST_LOST: Duration = Duration::from_millis(2);
+/// up to this. The first time it does not wait.
+const LONGEST_LOST: Duration = Duration::from_millis(64);
+/// How much longer than the time that a handler has the turn of its event is kept: for the way to the commit.
+const TURN: Duration = Duration::from_secs(1);
 /// How long a partition is kept that cannot be worked on, before it is given back.
 const GIVEN_UP: Duration = Duration::from_secs(1);
 
@@ -87,7 +96,7 @@ async fn work_on(
     let mut reading = true;
     let mut batch = Vec::with_capacity(BATCH);
     // One call at a time, so that outcomes take effect in the order in which they came about.
-    let mut committing: Option<BoxFuture<'_, Result<()>>> = None;
+    let mut committing: Option<BoxFuture<'_, Result<Vec<Lost>>>> = None;
     // Waited for once and not once an event: all partitions of the node share what wakes it.
     let mut stopped = pin!(stopping.cancelled());
     while reading || work.in_hand() > 0 {
@@ -104,8 +113,7 @@ async fn work_on(
             biased;
             committed = async { committing.as_mut().expect("guarded").await }, if committing.is_some() => {
                 committing = None;
-                committed?;
-                work.committed();
+                work.committed(committed?, reading);
             }
             _ = handled.recv_many(&mut batch, BATCH), if !work.running.is_empty() => {
                 work.judge(batch.drain(..), reading);
@@ -152,6 +160,15 @@ struct Running {
 }
 
 impl Running {
+    fn new(taken: Taken) -> Self {
+        Self {
+            attempt: taken.attempts,
+            taken,
+            away: None,
+            tried: None,
+        }
+    }
+
     /// It counts for no attempt that another release has had it: if anything was wrong, it may well have been that one.
     fn turn_to_release_in_use(&mut self, tried: Tried) {
         self.attempt -= 1;
@@ -189,8 +206,12 @@ impl Work {
     fn take(&mut self, delivery: Delivery) {
         let app = self.apps.get(&delivery.event.namespace);
         let taken = Taken {
+            turn: app.map_or(TURN, |app| app.settings.limits.time + TURN),
             _in_hand: app.map(App::take_in_hand),
             delivery,
+            attempts: 0,
+            release: None,
+            losses: 0,
         };
         if let Some(key) = key(&taken.delivery) {
             if self.refused.has_end(&key, &taken.delivery.event) {
@@ -222,13 +243,7 @@ impl Work {
 
     fn run(&mut self, taken: Taken) {
         let sequence = taken.delivery.id.sequence;
-        let running = Running {
-            taken,
-            attempt: 0,
-            away: None,
-            tried: None,
-        };
-        self.running.insert(sequence, running);
+        self.running.insert(sequence, Running::new(taken));
         self.attempt(sequence);
     }
 
@@ -298,6 +313,7 @@ impl Work {
                         self.retry_at.insert((Instant::now(), id.sequence));
                         continue;
                     }
+                    running.taken.release = Some(by.release);
                     self.end(id.sequence, Verdict::Done(effects));
                     continue;
                 }
@@ -321,24 +337,61 @@ impl Work {
             }
             // The release in use has failed it as well, so it is the event that is wrong.
             running.tried = None;
-            let last = matches!(failure, Failure::Reject(_)) || running.attempt >= self.retries.attempts;
-            warn!(messaging.message.id = %id, attempt = running.attempt, dead = last, "event failed: {failure}");
-            if last {
-                let death = Death {
-                    reason: failure.to_string(),
-                    attempts: running.attempt,
-                    release: Some(by.release.to_string()),
-                    app: Some(app.settings.namespace.clone()),
-                };
-                let commands = last_words(Some(&app.settings), id, &running.taken.delivery.event);
-                self.end(id.sequence, Verdict::Dead(death, commands));
-                continue;
-            }
-            let delay = self.retries.delay.saturating_mul(1 << (running.attempt - 1).min(16));
-            self.retry_at.insert((Instant::now() + delay, id.sequence));
+            self.failed(id, &failure, Some(&by.release));
         }
         if !goes_on {
             self.stop();
+        }
+    }
+
+    /// An attempt at an event has failed: there is another later, or it is put aside.
+    fn failed(&mut self, id: EventId, failure: &Failure, release: Option<&Arc<str>>) {
+        let Some(running) = self.running.get_mut(&id.sequence) else {
+            return;
+        };
+        let last = matches!(failure, Failure::Reject(_)) || running.attempt >= self.retries.attempts;
+        warn!(messaging.message.id = %id, attempt = running.attempt, dead = last, "event failed: {failure}");
+        if last {
+            let app = self.apps.get(&running.taken.delivery.event.namespace);
+            let death = Death {
+                reason: failure.to_string(),
+                attempts: running.attempt,
+                release: release.map(ToString::to_string),
+                app: app.map(|app| app.settings.namespace.clone()),
+            };
+            let commands = last_words(app.map(|app| &app.settings), id, &running.taken.delivery.event);
+            self.end(id.sequence, Verdict::Dead(death, commands));
+            return;
+        }
+        let delay = self.retries.delay.saturating_mul(1 << (running.attempt - 1).min(16));
+        self.retry_at.insert((Instant::now() + delay, id.sequence));
+    }
+
+    /// The outcome of an event could not be committed. That is no fault of the event when others were faster: then it is
+    /// handled again, and that counts for no attempt.
+    fn lost(&mut self, mut taken: Taken, lost: Lost) {
+        let Lost { id, conflict, has_turn } = lost;
+        let release = taken.release.clone();
+        taken.losses += 1;
+        let pause = if has_turn {
+            Duration::ZERO
+        } else {
+            pause_after(taken.losses)
+        };
+        self.running.insert(id.sequence, Running::new(taken));
+        match conflict {
+            Conflict::Changed => {
+                counts::EVENTS_HANDLED_AGAIN.one();
+                debug!(messaging.message.id = %id, has_turn, "handling again: what it had read has changed");
+                if let Some(running) = self.running.get_mut(&id.sequence) {
+                    running.attempt -= 1;
+                }
+                match pause.is_zero() {
+                    true => self.attempt(id.sequence),
+                    false => drop(self.retry_at.insert((Instant::now() + pause, id.sequence))),
+                }
+            }
+            Conflict::Impossible(reason) => self.failed(id, &Failure::Uncommittable(reason), release.as_ref()),
         }
     }
 
@@ -359,9 +412,10 @@ impl Work {
 
     /// An event has come to its end.
     fn end(&mut self, sequence: u64, verdict: Verdict) {
-        let Some(Running { taken, .. }) = self.running.remove(&sequence) else {
+        let Some(Running { mut taken, attempt, .. }) = self.running.remove(&sequence) else {
             return;
         };
+        taken.attempts = attempt;
         let key = key(&taken.delivery);
         if self.endings.add(taken, verdict) == Then::Nothing {
             self.next_of(key);
@@ -373,9 +427,10 @@ impl Work {
         self.endings.add(taken, Verdict::Done(Effects::default()));
     }
 
-    /// What was with the call is committed.
-    fn committed(&mut self) {
-        for Ending { taken, then, .. } in self.endings.committed() {
+    /// What was with the call is committed, but for what is lost. That is handled again, if this goes on.
+    fn committed(&mut self, lost: Vec<Lost>, goes_on: bool) {
+        let (committed, lost) = self.endings.committed(lost);
+        for Ending { taken, then, .. } in committed {
             let key = key(&taken.delivery);
             if let (EventKind::Disconnect(_), Some((namespace, client))) = (&taken.delivery.event.kind, &key) {
                 self.apps.forget(namespace, client);
@@ -385,6 +440,9 @@ impl Work {
                 Then::Next => self.next_of(key),
                 Then::Refused => self.refuse(key),
             }
+        }
+        if goes_on {
+            lost.into_iter().for_each(|(taken, lost)| self.lost(taken, lost));
         }
         self.start_ready();
     }
@@ -426,6 +484,20 @@ impl Work {
         self.ready.clear();
         false
     }
+}
+
+/// How long an event waits that has lost so often: by chance, so that those that met do not meet again.
+fn pause_after(losses: u32) -> Duration {
+    let Some(doubled) = losses.checked_sub(2) else {
+        return Duration::ZERO;
+    };
+    let most = FIRST_LOST.saturating_mul(1 << doubled.min(16)).min(LONGEST_LOST);
+    most.mul_f64(chance())
+}
+
+/// A number from 0 to 1, as good as any other for spreading things out.
+fn chance() -> f64 {
+    RandomState::new().hash_one(()) as f64 / u64::MAX as f64
 }
 
 fn key(delivery: &Delivery) -> Option<ClientKey> {

@@ -18,7 +18,7 @@ use crate::message::{
     AckId, Client, Command, Event, EventId, EventKind, Handshake, KeyValue, KeyValueError, Partition, Payload, Text,
 };
 use crate::transport::{
-    Commits, DeadLetters, Delivery, IoNode, IoSession, Lease, Leases, Log, Memory, MemorySettings, Outcome,
+    Commits, DeadLetters, Delivery, IoNode, IoSession, Lease, Leases, Log, Lost, Memory, MemorySettings, Outcome,
     Result as Answer, TransportError, Verdict,
 };
 use crate::wasm::{Compiler, Dispatch, EngineSettings, Grants, Limits};
@@ -33,6 +33,8 @@ enum Mood {
     Slow,
     Failing,
     Hanging,
+    /// It answers others.
+    Overloaded,
 }
 
 /// The key-value store of the memory transport with moods, which counts how many ask it at once.
@@ -96,25 +98,35 @@ impl Drop for Asking<'_> {
 
 #[async_trait]
 impl KeyValue for Store {
-    async fn get(&self, bucket: &str, keys: &[Text]) -> Result<Vec<Option<Bytes>>, KeyValueError> {
+    async fn get(&self, bucket: &str, keys: &[Text], most: usize) -> Result<Vec<Option<Bytes>>, KeyValueError> {
         let _asking = Asking::begin(self);
         match self.mood() {
             Mood::Well => {}
             Mood::Slow => sleep(TIME / 4).await,
-            Mood::Failing => return Err(KeyValueError("it is away".into())),
-            Mood::Hanging => loop {
+            Mood::Failing => return Err(KeyValueError::Unavailable("it is away".into())),
+            Mood::Hanging | Mood::Overloaded => loop {
                 let changed = self.changed.notified();
-                if self.mood() != Mood::Hanging {
+                if !matches!(self.mood(), Mood::Hanging | Mood::Overloaded) {
                     break;
                 }
                 changed.await;
             },
         }
-        self.memory.get(bucket, keys).await
+        self.memory.get(bucket, keys, most).await
     }
 
-    async fn keys(&self, bucket: &str, cursor: u64) -> Result<(Vec<Text>, Option<u64>), KeyValueError> {
-        self.memory.keys(bucket, cursor).await
+    async fn keys(
+        &self,
+        bucket: &str,
+        prefix: &str,
+        cursor: u64,
+        most: usize,
+    ) -> Result<(Vec<Text>, Option<u64>), KeyValueError> {
+        self.memory.keys(bucket, prefix, cursor, most).await
+    }
+
+    async fn answers(&self) -> bool {
+        !matches!(self.mood(), Mood::Failing | Mood::Hanging)
     }
 }
 
@@ -326,6 +338,75 @@ async fn events_wait_for_a_store_that_is_away_and_none_is_given_up_for_it() {
 }
 
 #[tokio::test]
+async fn an_event_that_reads_too_much_for_its_time_has_failed() {
+    let memory = memory();
+    let mut io = join_io(&memory).await;
+    let shutdown = Shutdown::new();
+    let store = Store::new(&memory, Mood::Overloaded);
+    let _app_node = start(Arc::new(memory.clone()), store, &shutdown).await;
+    io.inbox
+        .ingest(vec![
+            connection("a"),
+            message("a", "count", 1),
+            message("a", "where", 2),
+        ])
+        .await
+        .unwrap();
+    let answers = acks(&mut io, 2).await;
+    assert_eq!(answers.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 2]);
+    assert!(answers[0].1.contains("failed"), "{answers:?}");
+    let dead = memory.dead_letters(10).await.unwrap();
+    assert_eq!(dead.len(), 1);
+    let reason = &dead[0].death.reason;
+    assert!(reason.contains("the event reads too much for the"), "{reason}");
+    end(shutdown).await;
+}
+
+#[tokio::test]
+async fn an_event_whose_reads_have_changed_is_handled_again() {
+    const CLIENTS: i64 = 8;
+    let memory = Memory::new(MemorySettings {
+        partitions: 4,
+        ..MemorySettings::default()
+    });
+    let mut io = join_io(&memory).await;
+    let shutdown = Shutdown::new();
+    let store = Store::new(&memory, Mood::Slow);
+    let _app_node = start(Arc::new(memory.clone()), store.clone(), &shutdown).await;
+    let names: Vec<String> = (0..CLIENTS).map(|number| format!("client-{number}")).collect();
+    io.inbox
+        .ingest(names.iter().map(|name| connection(name)).collect())
+        .await
+        .unwrap();
+    let mut tallies: Vec<Event> = names
+        .iter()
+        .zip(0..)
+        .map(|(name, number)| message(name, "tally", number))
+        .collect();
+    for tally in &mut tallies {
+        let EventKind::Message { args, .. } = &mut tally.kind else {
+            unreachable!()
+        };
+        args.json = r#"["shared"]"#.into();
+    }
+    io.inbox.ingest(tallies).await.unwrap();
+    let mut told: Vec<String> = acks(&mut io, CLIENTS as usize)
+        .await
+        .into_iter()
+        .map(|(_, args)| args)
+        .collect();
+    told.sort_unstable();
+    let expected: Vec<String> = (1..=CLIENTS).map(|count| format!("[{count}]")).collect();
+    assert_eq!(told, expected);
+    assert!(
+        store.asked.load(Ordering::SeqCst) > CLIENTS as usize,
+        "somebody had to read again"
+    );
+    assert!(memory.dead_letters(10).await.unwrap().is_empty());
+    end(shutdown).await;
+}
+
+#[tokio::test]
 async fn a_stopping_app_node_does_not_wait_for_a_store_that_is_away() {
     let memory = memory();
     let io = join_io(&memory).await;
@@ -407,7 +488,7 @@ struct ScriptedCommits {
 
 #[async_trait]
 impl Commits for ScriptedCommits {
-    async fn commit(&self, outcomes: Vec<Outcome>) -> Answer<()> {
+    async fn commit(&self, outcomes: Vec<Outcome>) -> Answer<Vec<Lost>> {
         if self.fenced {
             return Err(TransportError::Fenced);
         }
@@ -415,7 +496,7 @@ impl Commits for ScriptedCommits {
         outcomes
             .into_iter()
             .for_each(|outcome| self.committed.send(outcome).unwrap());
-        Ok(())
+        Ok(Vec::new())
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use super::Memory;
 use super::state::State;
 use crate::message::{NodeId, Partition};
-use crate::transport::{Commits, Delivery, Lease, Leases, Log, Outcome, Result, TransportError};
+use crate::transport::{Commits, Delivery, Lease, Leases, Log, Lost, Outcome, Result, TransportError};
 
 /// Joins as an app-node.
 pub(super) fn join(memory: &Memory, node: NodeId) -> MemoryLeases {
@@ -139,7 +139,7 @@ struct MemoryCommits {
 
 #[async_trait]
 impl Commits for MemoryCommits {
-    async fn commit(&self, outcomes: Vec<Outcome>) -> Result<()> {
+    async fn commit(&self, outcomes: Vec<Outcome>) -> Result<Vec<Lost>> {
         let memory = &self.hold.memory;
         loop {
             // Made before the look, so that no news of space is missed between the look and the wait.
@@ -147,10 +147,8 @@ impl Commits for MemoryCommits {
             {
                 let mut state = self.hold.state()?;
                 if state.io_nodes.values().all(|io| io.has_room(memory.settings.outbox)) {
-                    for outcome in outcomes {
-                        state.commit(outcome);
-                    }
-                    return Ok(());
+                    let lost = outcomes.into_iter().filter_map(|outcome| state.commit(outcome));
+                    return Ok(lost.collect());
                 }
             }
             space.await;

@@ -52,11 +52,12 @@ fn counted_events_through_memory(
         for (delivery, answer) in deliveries.iter().zip(answers) {
             let effects = Effects {
                 commands: vec![answer],
-                writes: Vec::new(),
+                ..Effects::default()
             };
             outcomes.push(Outcome {
                 id: delivery.id,
                 verdict: Verdict::Done(effects),
+                keep_turn: None,
             });
         }
         let committed = lease.commits.commit(outcomes).now_or_never().expect(AT_ONCE);

@@ -4,6 +4,7 @@
 //! gives all outboxes one order without further thought; it is held for moments and never across an await.
 
 mod app_side;
+mod buckets;
 #[cfg(test)]
 mod counted;
 mod dead;
@@ -24,9 +25,6 @@ use super::{
     Transport,
 };
 use crate::message::{EventId, KeyValue, KeyValueError, NodeId, Text};
-
-/// At most so many keys are in one page.
-const PAGE: usize = 1_000;
 
 /// Limits of the embedded transport.
 #[derive(Debug, Clone)]
@@ -131,22 +129,27 @@ impl DeadLetters for Memory {
 
 #[async_trait]
 impl KeyValue for Memory {
-    async fn get(&self, bucket: &str, keys: &[Text]) -> std::result::Result<Vec<Option<Bytes>>, KeyValueError> {
-        let state = self.state();
-        let Some(bucket) = state.buckets.get(bucket) else {
-            return Ok(vec![None; keys.len()]);
-        };
-        Ok(keys.iter().map(|key| bucket.get(key).cloned()).collect())
+    async fn get(
+        &self,
+        bucket: &str,
+        keys: &[Text],
+        most: usize,
+    ) -> std::result::Result<Vec<Option<Bytes>>, KeyValueError> {
+        self.state().buckets.get(bucket, keys, most)
     }
 
-    async fn keys(&self, bucket: &str, cursor: u64) -> std::result::Result<(Vec<Text>, Option<u64>), KeyValueError> {
-        let state = self.state();
-        let Some(bucket) = state.buckets.get(bucket) else {
-            return Ok((Vec::new(), None));
-        };
-        let keys: Vec<Text> = bucket.keys().skip(cursor as usize).take(PAGE).cloned().collect();
-        let next = cursor + keys.len() as u64;
-        Ok((keys, (next < bucket.len() as u64).then_some(next)))
+    async fn keys(
+        &self,
+        bucket: &str,
+        prefix: &str,
+        cursor: u64,
+        most: usize,
+    ) -> std::result::Result<(Vec<Text>, Option<u64>), KeyValueError> {
+        self.state().buckets.keys(bucket, prefix, cursor, most)
+    }
+
+    async fn answers(&self) -> bool {
+        true
     }
 }
 

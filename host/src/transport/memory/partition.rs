@@ -83,6 +83,12 @@ impl PartitionState {
         (deliveries, next)
     }
 
+    /// An open event. None when it was committed before.
+    pub(super) fn event(&self, sequence: u64) -> Option<&Arc<Event>> {
+        let place = sequence.checked_sub(self.first)?;
+        self.log.get(place as usize)?.as_ref()
+    }
+
     /// Takes an open event out of the log. None when it was committed before.
     pub(super) fn close(&mut self, sequence: u64) -> Option<Arc<Event>> {
         let place = sequence.checked_sub(self.first)?;

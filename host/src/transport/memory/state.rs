@@ -1,22 +1,22 @@
 //! All that the embedded transport knows, and what a commit does to it.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::MemorySettings;
+use super::buckets::Buckets;
 use super::dead::DeadLetters;
 use super::partition::PartitionState;
 use super::registry::RegistryState;
 use crate::message::{
     Client, Command, DisconnectReason, Effects, Event, EventId, EventKind, Namespace, NodeId, Partition, SessionId,
-    Text, Write, now_ms,
+    Text, now_ms,
 };
 use crate::transport::reach::{Reach, ask_by_another, needs_another_asker};
 use crate::transport::{
-    DeadContent, DeadLetter, IoNode, OutboxBudget, Outcome, Revival, Verdict, owner_of, partition_of,
+    DeadContent, DeadLetter, IoNode, Lost, OutboxBudget, Outcome, Rank, Revival, Verdict, owner_of, partition_of,
 };
 
 pub(super) struct State {
@@ -25,7 +25,7 @@ pub(super) struct State {
     pub(super) app_nodes: HashMap<NodeId, AppState>,
     /// Which io-node holds a client.
     pub(super) live: HashMap<(Namespace, SessionId), NodeId>,
-    pub(super) buckets: HashMap<Text, BTreeMap<Text, Bytes>>,
+    pub(super) buckets: Buckets,
     pub(super) dead: DeadLetters,
     /// Counts joins, so that each has a number of its own.
     pub(super) incarnations: u64,
@@ -54,7 +54,7 @@ impl State {
             io_nodes: HashMap::new(),
             app_nodes: HashMap::new(),
             live: HashMap::new(),
-            buckets: HashMap::new(),
+            buckets: Buckets::default(),
             dead: DeadLetters::new(settings.dead_letters),
             incarnations: 0,
             registry: RegistryState::new(),
@@ -205,47 +205,47 @@ impl State {
         }
     }
 
-    pub(super) fn commit(&mut self, outcome: Outcome) {
-        let Some(event) = self.partitions[usize::from(outcome.id.partition.0)].close(outcome.id.sequence) else {
-            return;
-        };
-        let is_refused = outcome.verdict.refuses();
-        let effects = match outcome.verdict {
+    /// Makes an outcome take effect, unless something that it rests on has changed.
+    pub(super) fn commit(&mut self, outcome: Outcome) -> Option<Lost> {
+        let Outcome { id, verdict, keep_turn } = outcome;
+        if let Verdict::Done(effects) = &verdict
+            && !effects.writes.is_empty()
+            && let Some(event) = self.partitions[usize::from(id.partition.0)].event(id.sequence)
+        {
+            let rank = Rank::of(id, event);
+            if let Some(conflict) = self.buckets.conflict_of(rank, effects) {
+                let has_turn = keep_turn.is_some_and(|time| self.buckets.keep_turn(rank, effects, time));
+                return Some(Lost { id, conflict, has_turn });
+            }
+        }
+        let event = self.partitions[usize::from(id.partition.0)].close(id.sequence)?;
+        self.buckets.end_turn(Rank::of(id, &event));
+        let is_refused = verdict.refuses();
+        let effects = match verdict {
             Verdict::Done(effects) => effects,
             Verdict::Dead(death, commands) => {
                 self.dead.add(DeadLetter {
-                    id: outcome.id,
+                    id,
                     content: DeadContent::Event(event.clone()),
                     death,
                     died_at_ms: now_ms(),
                 });
-                let writes = Vec::new();
-                Effects { commands, writes }
+                Effects {
+                    commands,
+                    ..Effects::default()
+                }
             }
         };
-        for write in effects.writes {
-            self.write(write);
-        }
+        self.buckets.apply(effects.writes);
         for command in effects.commands {
             self.route(command, &event);
         }
         // Behind the commands, for these are routed by who holds the client.
         if let Some(client) = event.client.as_ref().filter(|_| is_refused) {
             self.live.remove(&(event.namespace.clone(), client.id.clone()));
-            self.partition(outcome.id.partition)
-                .forget(&event.namespace, &client.id);
+            self.partition(id.partition).forget(&event.namespace, &client.id);
         }
-    }
-
-    pub(super) fn write(&mut self, write: Write) {
-        match write.value {
-            Some(value) => drop(self.buckets.entry(write.bucket).or_default().insert(write.key, value)),
-            None => {
-                if let Some(bucket) = self.buckets.get_mut(&write.bucket) {
-                    bucket.remove(&write.key);
-                }
-            }
-        }
+        None
     }
 
     /// Appends a command to the outboxes of the io-nodes that it concerns.

@@ -1,53 +1,170 @@
 //! The key-value store: a hash for each bucket and shard.
+//!
+//! Reads have a connection of their own, so that large answers hold up nothing else, and are answered in parts: no call
+//! makes Redis or this process load more than it must. A key that lives for a time stands in `ends` as well, and is not seen
+//! once that time is over.
+
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::time::timeout;
 
-use super::Redis;
+use super::keys::Shard;
+use super::{Redis, bytes_of, scripts};
 use crate::message::{KeyValue, KeyValueError, Text};
 
-/// About so many keys are in one page.
+/// About so many keys are in one page,
 const PAGE: usize = 1_000;
+/// and, where values are large, as many as have so many bytes with them.
+const PAGE_BYTES: usize = 4 << 20;
+/// Bytes of values in one answer, unless one alone has more,
+const ANSWER: usize = 256 << 10;
+/// and keys that one call asks for.
+const KEYS: usize = 1_000;
+/// How soon Redis answers something small if it is there.
+const THERE: Duration = Duration::from_millis(250);
 
 #[async_trait]
 impl KeyValue for Redis {
-    async fn get(&self, bucket: &str, keys: &[Text]) -> Result<Vec<Option<Bytes>>, KeyValueError> {
+    async fn get(&self, bucket: &str, keys: &[Text], most: usize) -> Result<Vec<Option<Bytes>>, KeyValueError> {
+        let mut values = vec![None; keys.len()];
+        let mut left = most;
+        if self.layout.shards == 1 {
+            let places: Vec<usize> = (0..keys.len()).collect();
+            let shard = self.layout.shard(0);
+            let part = Part {
+                shard,
+                bucket,
+                keys,
+                most,
+            };
+            self.read(part, &places, &mut left, &mut values).await?;
+            return Ok(values);
+        }
         let mut by_shard = vec![Vec::new(); usize::from(self.layout.shards)];
         for (place, key) in keys.iter().enumerate() {
             by_shard[usize::from(self.layout.shard_of_key(bucket, key))].push(place);
         }
-        let mut values = vec![None; keys.len()];
         for (shard, places) in self.layout.all().zip(by_shard).filter(|(_, places)| !places.is_empty()) {
-            let mut get = ::redis::cmd("HMGET");
-            get.arg(&shard.bucket(bucket)[..]);
-            for place in &places {
-                get.arg(&keys[*place][..]);
-            }
-            let found: Vec<Option<Bytes>> = self.link.try_ask(&get).await.map_err(KeyValueError)?;
-            for (place, value) in places.into_iter().zip(found) {
-                values[place] = value;
-            }
+            let part = Part {
+                shard,
+                bucket,
+                keys,
+                most,
+            };
+            self.read(part, &places, &mut left, &mut values).await?;
         }
         Ok(values)
     }
 
     /// Cursors count through the shards: what Redis gives as the cursor of a shard, times the shards, and the shard.
-    async fn keys(&self, bucket: &str, cursor: u64) -> Result<(Vec<Text>, Option<u64>), KeyValueError> {
+    async fn keys(
+        &self,
+        bucket: &str,
+        prefix: &str,
+        cursor: u64,
+        most: usize,
+    ) -> Result<(Vec<Text>, Option<u64>), KeyValueError> {
         let shards = u64::from(self.layout.shards);
-        let (shard, from) = ((cursor % shards) as u16, cursor / shards);
-        let mut scan = ::redis::cmd("HSCAN");
-        scan.arg(&self.layout.shard(shard).bucket(bucket)[..])
-            .arg(from)
-            .arg("COUNT")
-            .arg(PAGE);
-        let (next, pairs): (u64, Vec<(Bytes, Bytes)>) = self.link.try_ask(&scan).await.map_err(KeyValueError)?;
+        let (number, from) = ((cursor % shards) as u16, cursor / shards);
+        let shard = self.layout.shard(number);
+        let names = [shard.bucket(bucket), shard.key("ends")];
+        let arguments = [
+            bytes_of(from),
+            Bytes::copy_from_slice(prefix.as_bytes()),
+            bytes_of(PAGE),
+            bytes_of(most),
+            bytes_of(PAGE_BYTES),
+        ];
+        let found: Vec<Bytes> = self
+            .reads
+            .try_run(&scripts::KEYS, &names, &arguments)
+            .await
+            .map_err(KeyValueError::Unavailable)?;
+        let mut found = found.into_iter();
+        let next = found
+            .next()
+            .and_then(|next| std::str::from_utf8(&next).ok()?.parse::<u64>().ok());
+        let next = next.ok_or(KeyValueError::TooLarge(most))?;
         // A handler's keys are text; what is not was put there by somebody else.
-        let keys = pairs.into_iter().filter_map(|(key, _)| Text::try_from(key).ok());
+        let keys = found.filter_map(|key| Text::try_from(key).ok());
         let next = match next {
-            0 if u64::from(shard) + 1 == shards => None,
-            0 => Some(u64::from(shard) + 1),
-            next => Some(next * shards + u64::from(shard)),
+            0 if u64::from(number) + 1 == shards => None,
+            0 => Some(u64::from(number) + 1),
+            next => Some(next * shards + u64::from(number)),
         };
         Ok((keys.collect(), next))
+    }
+
+    async fn answers(&self) -> bool {
+        let ping = || {
+            let mut ping = ::redis::cmd("EXISTS");
+            ping.arg(&self.layout.shard(0).key("meta")[..]);
+            ping
+        };
+        // A connection of reads that is dead is found out by this.
+        let (reads, other) = (self.reads.clone(), ping());
+        self.shutdown
+            .spawn(async move { drop(reads.try_ask::<u64>(&other).await) });
+        let answer = timeout(THERE, self.link.try_ask::<u64>(&ping())).await;
+        answer.is_ok_and(|answer| answer.is_ok())
+    }
+}
+
+/// What of a read is in one shard.
+struct Part<'a> {
+    shard: Shard,
+    bucket: &'a str,
+    keys: &'a [Text],
+    most: usize,
+}
+
+impl Redis {
+    /// Reads the values of the keys at these places, in parts.
+    async fn read(
+        &self,
+        part: Part<'_>,
+        mut places: &[usize],
+        left: &mut usize,
+        values: &mut [Option<Bytes>],
+    ) -> Result<(), KeyValueError> {
+        let names = [part.shard.bucket(part.bucket), part.shard.key("ends")];
+        while !places.is_empty() {
+            let asked = &places[..places.len().min(KEYS)];
+            let mut arguments = vec![bytes_of(ANSWER), bytes_of(*left)];
+            arguments.extend(asked.iter().map(|place| part.keys[*place].clone().into_bytes()));
+            let (answered, found): (i64, Vec<Option<Bytes>>) = self
+                .reads
+                .try_run::<Answer>(&scripts::READ, &names, &arguments)
+                .await
+                .map_err(KeyValueError::Unavailable)?
+                .0;
+            if answered < 1 {
+                return Err(KeyValueError::TooLarge(part.most));
+            }
+            let (now, later) = places.split_at((answered as usize).min(asked.len()));
+            for (place, value) in now.iter().zip(found) {
+                *left = left.saturating_sub(value.as_ref().map_or(0, Bytes::len));
+                values[*place] = value;
+            }
+            places = later;
+        }
+        Ok(())
+    }
+}
+
+/// How many keys are answered, and their values.
+struct Answer((i64, Vec<Option<Bytes>>));
+
+impl ::redis::FromRedisValue for Answer {
+    fn from_redis_value(value: ::redis::Value) -> Result<Self, ::redis::ParsingError> {
+        let ::redis::Value::Array(parts) = value else {
+            return Err("no array".into());
+        };
+        let mut parts = parts.into_iter();
+        let answered = i64::from_redis_value(parts.next().unwrap_or(::redis::Value::Nil))?;
+        let values = parts.map(Option::<Bytes>::from_redis_value);
+        Ok(Self((answered, values.collect::<Result<_, _>>()?)))
     }
 }

@@ -4,10 +4,12 @@
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -16,11 +18,17 @@ use super::dead::app_key;
 use super::progress::Progress;
 use super::reader::{Found, Read, Tap, foreign};
 use super::routes::Routes;
+use super::store::Use;
 use super::wire::{Content, Letter, encode};
 use super::{Redis, client_key};
 use crate::counts;
 use crate::message::{Effects, Event, EventId, EventKind, Partition, now_ms};
-use crate::transport::{Commits, Delivery, Log, Outcome, Result, TransportError, Verdict};
+use crate::transport::{Commits, Delivery, Log, Lost, Outcome, Rank, Result, TransportError, Verdict};
+
+/// How long an outcome waits for keys that others hold, at first: then twice as long each time,
+const FIRST_HELD: Duration = Duration::from_millis(1);
+/// and so often. After that its event is handled again.
+const ROUNDS: u32 = 6;
 
 /// How a lease is told that it is over.
 #[derive(Default)]
@@ -137,20 +145,77 @@ pub(super) struct RedisCommits {
 
 #[async_trait]
 impl Commits for RedisCommits {
-    async fn commit(&self, outcomes: Vec<Outcome>) -> Result<()> {
-        let mut settled = Vec::with_capacity(outcomes.len());
-        for outcome in outcomes {
+    async fn commit(&self, outcomes: Vec<Outcome>) -> Result<Vec<Lost>> {
+        let (mut settled, mut writers) = (Vec::with_capacity(outcomes.len()), Vec::new());
+        for mut outcome in outcomes {
             // What was committed before is open no longer.
             let event = self.hold.progress().event(outcome.id.sequence);
             if let Some((event, bytes)) = event {
-                settled.push(self.settle(outcome.id, &event, bytes, outcome.verdict).await);
+                let used = use_of(&event, &mut outcome);
+                let outcome = self.settle(outcome.id, &event, bytes, outcome.verdict).await;
+                match used {
+                    Some(used) => writers.push((outcome, used)),
+                    None => settled.push(outcome),
+                }
             }
         }
-        self.settled(settled).await
+        if writers.is_empty() {
+            self.settled(settled).await?;
+            return Ok(Vec::new());
+        }
+        self.commit_writers(settled, writers).await
     }
 }
 
+/// What an outcome has to do with the key-value store. None when it writes nothing.
+fn use_of(event: &Event, outcome: &mut Outcome) -> Option<Use> {
+    let Verdict::Done(effects) = &mut outcome.verdict else {
+        return None;
+    };
+    let (reads, changes) = (std::mem::take(&mut effects.reads), std::mem::take(&mut effects.writes));
+    if changes.is_empty() {
+        return None;
+    }
+    let turn_ms = outcome.keep_turn.map_or(0, |time| time.as_millis() as u64);
+    let rank = Rank::of(outcome.id, event).to_string();
+    Some(Use::new(outcome.id, rank, turn_ms, reads, changes))
+}
+
 impl RedisCommits {
+    /// Commits outcomes that write to the key-value store, with others, once the keys that they have used are locked. Those
+    /// whose reads do not hold are lost. One that has read nothing waits for keys that others hold.
+    async fn commit_writers(&self, mut settled: Vec<Settled>, mut writers: Vec<(Settled, Use)>) -> Result<Vec<Lost>> {
+        let (mut lost, mut pause) = (Vec::new(), FIRST_HELD);
+        for round in 1.. {
+            let mut uses: Vec<&mut Use> = writers.iter_mut().map(|(_, used)| used).collect();
+            let mut refused = self.redis.lock(&self.hold, &mut uses).await;
+            let (mut waiting, mut committed) = (Vec::new(), Vec::new());
+            for (outcome, used) in writers {
+                let place = refused.iter().position(|refusal| refusal.lost.id == used.id());
+                match place.map(|place| refused.swap_remove(place)) {
+                    Some(refusal) if refusal.may_wait && round < ROUNDS => waiting.push((outcome, used)),
+                    Some(refusal) => lost.push(refusal.lost),
+                    None => {
+                        settled.push(Settled {
+                            writes: used.writes(),
+                            ..outcome
+                        });
+                        committed.push(used);
+                    }
+                }
+            }
+            self.settled(std::mem::take(&mut settled)).await?;
+            self.redis.unlock("done", &committed.iter().collect::<Vec<_>>()).await;
+            if waiting.is_empty() {
+                break;
+            }
+            writers = waiting;
+            sleep(pause).await;
+            pause *= 2;
+        }
+        Ok(lost)
+    }
+
     async fn settled(&self, outcomes: Vec<Settled>) -> Result<()> {
         if outcomes.is_empty() {
             return Ok(());
@@ -194,8 +259,11 @@ impl RedisCommits {
                     died_at_ms: now_ms(),
                     content: Content::Event(event.clone()),
                 };
-                let writes = Vec::new();
-                (Effects { commands, writes }, encode(&letter), app)
+                let effects = Effects {
+                    commands,
+                    ..Effects::default()
+                };
+                (effects, encode(&letter), app)
             }
         };
         Settled {
@@ -206,7 +274,7 @@ impl RedisCommits {
             end,
             letter,
             app,
-            writes: effects.writes,
+            writes: Vec::new(),
             commands: self.routes.sort(&self.redis, event, effects.commands).await,
         }
     }

@@ -30,6 +30,7 @@ mod reader;
 mod registry;
 mod routes;
 mod scripts;
+mod store;
 mod stream;
 mod wire;
 
@@ -118,6 +119,8 @@ pub struct Redis {
     link: Link,
     /// For changes that are waited for: whatever is asked behind such a wait on the same connection waits, too.
     changes: Link,
+    /// For reads of the key-value store, whose answers can be large.
+    reads: Link,
     /// What must hold of a change before it counts, if anything beyond its being made.
     durability: Option<Durability>,
     /// Notices that data were lost.
@@ -151,6 +154,7 @@ impl Redis {
             data_watch: Arc::new(DataWatch::new(settings.shards)),
             link: Link::new(server.clone()),
             changes: Link::new(server.clone()),
+            reads: Link::new(server.clone()),
             durability: Durability::of(&settings),
             server,
             settings: Arc::new(settings),

@@ -65,6 +65,11 @@ impl Progress {
         self.up_to
     }
 
+    /// Whether an event is committed, or was kept aside.
+    pub(super) fn has(&self, number: u64) -> bool {
+        number <= self.up_to || self.beyond.contains(&number)
+    }
+
     /// Notes that an event is committed, and says whether it was kept aside; None when it is none in hand.
     pub(super) fn commit(&mut self, number: u64) -> Option<bool> {
         self.bytes += self.open.remove(&number)?.bytes as u64;

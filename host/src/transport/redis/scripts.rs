@@ -29,4 +29,9 @@ scripts! {
     PUT_COMPONENT = "put_component",
     PRUNE_COMPONENT = "prune_component",
     FORGET_REPORT = "forget_report",
+    LOCK = "lock",
+    UNLOCK = "unlock",
+    HOLDER = "holder",
+    READ = "read",
+    KEYS = "keys",
 }

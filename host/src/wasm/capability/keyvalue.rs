@@ -1,33 +1,42 @@
 //! `wasi:keyvalue`: reads see the last commit and, over it, what the present event has written itself; writes are
-//! effects of the event and reach the others when it is committed.
+//! effects of the event and reach the others when it is committed, if what it has read is still so.
 
-use std::collections::BTreeMap;
+mod view;
+
+use std::collections::HashMap;
 use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::time::timeout_at;
 use wasmtime::component::{HasSelf, Resource};
 
+use self::view::Own;
+pub(in crate::wasm) use self::view::View;
 use super::{Capability, Grant, Package};
-use crate::message::{KeyValueError, Text, Write};
+use crate::message::{Change, KeyChange, KeyValueError, Text, integer_of, sum_of};
+use crate::wasm::bindings::wasi::keyvalue::atomics::CasError;
 use crate::wasm::bindings::wasi::keyvalue::store::{Error, KeyResponse};
-use crate::wasm::bindings::wasi::keyvalue::{batch, store};
-use crate::wasm::state::{GRACE, QuotaExceeded, State};
+use crate::wasm::bindings::wasi::keyvalue::{atomics, batch, store};
+use crate::wasm::state::{Absence, GRACE, Refused, State};
 
 pub(super) const CAPABILITY: Capability = Capability {
     serves: &[Package {
         name: "wasi:keyvalue",
         version: "0.2.0-draft",
-        interfaces: &["store", "batch"],
+        interfaces: &["store", "batch", "atomics"],
     }],
-    grant: Some(Grant {
-        is_given: |grants| !grants.keyvalue.is_empty(),
-        remedy: "name the buckets it may open in the app's configuration, as in grants.keyvalue = [\"default\"]",
-    }),
+    grant: Some(GRANT),
     link: |linker| {
         store::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?;
-        batch::add_to_linker::<State, HasSelf<State>>(linker, |state| state)
+        batch::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?;
+        atomics::add_to_linker::<State, HasSelf<State>>(linker, |state| state)
     },
+};
+
+/// What an app must be granted to reach buckets.
+pub(super) const GRANT: Grant = Grant {
+    is_given: |grants| !grants.keyvalue.is_empty(),
+    remedy: "name the buckets it may open in the app's configuration, as in grants.keyvalue = [\"default\"]",
 };
 
 /// A bucket that a handler has open.
@@ -37,32 +46,13 @@ pub struct Bucket {
     name: Text,
 }
 
-/// What the present event has written: by bucket and key, the last value, or none for what it has deleted.
-#[derive(Debug, Default)]
-pub(in crate::wasm) struct Overlay(BTreeMap<Text, BTreeMap<Text, Option<Bytes>>>);
-
-impl Overlay {
-    /// Takes a write over those before it.
-    pub(in crate::wasm) fn note(&mut self, write: &Write) {
-        self.0
-            .entry(write.bucket.clone())
-            .or_default()
-            .insert(write.key.clone(), write.value.clone());
-    }
-
-    /// What was written to a key. None when nothing was.
-    fn get(&self, bucket: &Text, key: &Text) -> Option<&Option<Bytes>> {
-        self.0.get(bucket)?.get(key)
-    }
-
-    /// The keys that have a value since.
-    fn set_keys(&self, bucket: &Text) -> Vec<Text> {
-        let writes = self.0.get(bucket).into_iter().flatten();
-        writes
-            .filter(|(_, value)| value.is_some())
-            .map(|(key, _)| key.clone())
-            .collect()
-    }
+/// What was under a key when a handler looked.
+#[derive(Debug)]
+#[allow(unreachable_pub, reason = "the generated bindings export it on")]
+pub struct Cas {
+    bucket: Text,
+    key: Text,
+    current: Option<Bytes>,
 }
 
 type Answer<T> = wasmtime::Result<Result<T, Error>>;
@@ -81,29 +71,29 @@ impl store::Host for State {
 impl store::HostBucket for State {
     async fn get(&mut self, bucket: Resource<Bucket>, key: String) -> Answer<Option<Vec<u8>>> {
         let bucket = self.bucket(&bucket)?;
-        let values = self.values(&bucket, &[key.into()]).await;
-        Ok(values.map(|values| values.into_iter().next().flatten().map(Vec::from)))
+        let value = self.value(&bucket, key.into()).await;
+        Ok(value.map(|value| value.map(Vec::from)))
     }
 
     fn set(&mut self, bucket: Resource<Bucket>, key: String, value: Vec<u8>) -> Answer<()> {
         let bucket = self.bucket(&bucket)?;
-        Ok(self.note_writes(&bucket, [(key, Some(value))]))
+        Ok(self.note_writes(&bucket, [(key, Change::set(value))]))
     }
 
     fn delete(&mut self, bucket: Resource<Bucket>, key: String) -> Answer<()> {
         let bucket = self.bucket(&bucket)?;
-        Ok(self.note_writes(&bucket, [(key, None)]))
+        Ok(self.note_writes(&bucket, [(key, Change::Delete)]))
     }
 
     async fn exists(&mut self, bucket: Resource<Bucket>, key: String) -> Answer<bool> {
         let bucket = self.bucket(&bucket)?;
-        let values = self.values(&bucket, &[key.into()]).await;
-        Ok(values.map(|values| values.iter().any(Option::is_some)))
+        let value = self.value(&bucket, key.into()).await;
+        Ok(value.map(|value| value.is_some()))
     }
 
     async fn list_keys(&mut self, bucket: Resource<Bucket>, cursor: Option<u64>) -> Answer<KeyResponse> {
         let bucket = self.bucket(&bucket)?;
-        Ok(self.page(&bucket, cursor.unwrap_or(0)).await)
+        Ok(self.page(&bucket, "", cursor.unwrap_or(0)).await)
     }
 
     fn drop(&mut self, bucket: Resource<Bucket>) -> wasmtime::Result<()> {
@@ -132,12 +122,49 @@ impl batch::Host for State {
 
     fn set_many(&mut self, bucket: Resource<Bucket>, pairs: Vec<(String, Vec<u8>)>) -> Answer<()> {
         let bucket = self.bucket(&bucket)?;
-        Ok(self.note_writes(&bucket, pairs.into_iter().map(|(key, value)| (key, Some(value)))))
+        Ok(self.note_writes(&bucket, pairs.into_iter().map(|(key, value)| (key, Change::set(value)))))
     }
 
     fn delete_many(&mut self, bucket: Resource<Bucket>, keys: Vec<String>) -> Answer<()> {
         let bucket = self.bucket(&bucket)?;
-        Ok(self.note_writes(&bucket, keys.into_iter().map(|key| (key, None))))
+        Ok(self.note_writes(&bucket, keys.into_iter().map(|key| (key, Change::Delete))))
+    }
+}
+
+impl atomics::Host for State {
+    async fn increment(&mut self, bucket: Resource<Bucket>, key: String, delta: u64) -> Answer<u64> {
+        let bucket = self.bucket(&bucket)?;
+        Ok(self.increment(&bucket, key, delta).await)
+    }
+
+    async fn swap(&mut self, cas: Resource<Cas>, value: Vec<u8>) -> wasmtime::Result<Result<(), CasError>> {
+        let mut cas = self.table.delete(cas)?;
+        match self.swap(&mut cas, value).await {
+            Ok(true) => Ok(Ok(())),
+            Ok(false) => Ok(Err(CasError::CasFailed(self.table.push(cas)?))),
+            Err(error) => Ok(Err(CasError::StoreError(error))),
+        }
+    }
+}
+
+impl atomics::HostCas for State {
+    async fn new(&mut self, bucket: Resource<Bucket>, key: String) -> Answer<Resource<Cas>> {
+        let (bucket, key) = (self.bucket(&bucket)?, Text::from(key));
+        let current = match self.value(&bucket, key.clone()).await {
+            Ok(current) => current,
+            Err(error) => return Ok(Err(error)),
+        };
+        Ok(Ok(self.table.push(Cas { bucket, key, current })?))
+    }
+
+    fn current(&mut self, cas: Resource<Cas>) -> Answer<Option<Vec<u8>>> {
+        let current = &self.table.get(&cas)?.current;
+        Ok(Ok(current.as_ref().map(|value| value.to_vec())))
+    }
+
+    fn drop(&mut self, cas: Resource<Cas>) -> wasmtime::Result<()> {
+        self.table.delete(cas)?;
+        Ok(())
     }
 }
 
@@ -158,66 +185,157 @@ impl State {
     pub(in crate::wasm) fn note_writes(
         &mut self,
         bucket: &Text,
-        pairs: impl IntoIterator<Item = (String, Option<Vec<u8>>)>,
+        changes: impl IntoIterator<Item = (String, Change)>,
     ) -> Result<(), Error> {
-        if self.call.event.is_none() {
-            let words = "there is no event that this write could belong to: write while one is handled";
-            return Err(Error::Other(words.to_owned()));
-        }
-        let most = self.app.settings.limits.value;
-        for (key, value) in pairs {
-            if let Some(size) = value.as_ref().map(Vec::len).filter(|size| *size > most) {
-                return Err(Error::Other(format!(
-                    "a value of {size} bytes is over the app's limit of {most}: store less under one key, or raise limits.value"
-                )));
-            }
-            let write = Write {
-                bucket: bucket.clone(),
-                key: key.into(),
-                value: value.map(Bytes::from),
-            };
-            if let Err(QuotaExceeded) = self.call.write(write) {
-                let words = "this event has used up the writes or bytes that the app's limits allow";
-                return Err(Error::Other(words.to_owned()));
-            }
+        for (key, change) in changes {
+            self.note_write(bucket, key, change)
+                .map_err(|refused| Error::Other(refused.to_string()))?;
         }
         Ok(())
     }
 
-    /// The values of these keys as the present event sees them.
-    pub(in crate::wasm) async fn values(&mut self, bucket: &Text, keys: &[Text]) -> Result<Vec<Option<Bytes>>, Error> {
-        let mut values: Vec<Option<Option<Bytes>>> = keys
-            .iter()
-            .map(|key| self.call.overlay.get(bucket, key).cloned())
-            .collect();
-        let missing: Vec<Text> = keys
-            .iter()
-            .zip(&values)
-            .filter(|(_, value)| value.is_none())
-            .map(|(key, _)| key.clone())
-            .collect();
-        let mut stored = self.stored(bucket, &missing).await?.into_iter();
-        for value in values.iter_mut().filter(|value| value.is_none()) {
-            *value = stored.next();
+    pub(in crate::wasm) fn note_write(&mut self, bucket: &Text, key: String, change: Change) -> Result<(), Refused> {
+        if self.call.event.is_none() {
+            return Err(Refused::NoEvent);
         }
-        Ok(values.into_iter().map(Option::flatten).collect())
+        if self.has_read_too_much() {
+            return Err(Refused::ReadTooMuch(self.app.settings.limits.commands));
+        }
+        let most = self.app.settings.limits.value;
+        if let Change::Set { value, .. } = &change
+            && value.len() > most
+        {
+            let size = value.len();
+            return Err(Refused::TooLarge { size, most });
+        }
+        self.call.write(KeyChange {
+            bucket: bucket.clone(),
+            key: key.into(),
+            change,
+        })
     }
 
-    /// A page of keys as the present event sees them. Those that it has added come with the last page.
-    pub(in crate::wasm) async fn page(&mut self, bucket: &Text, cursor: u64) -> Result<KeyResponse, Error> {
+    /// Whether the event has read more keys than can be checked at its commit, which it may if it writes nothing.
+    fn has_read_too_much(&self) -> bool {
+        self.call.view.reads() > self.app.settings.limits.commands
+    }
+
+    /// The most bytes that one answer of the store may have: what an event may write, and no more than the handler can hold.
+    fn most_bytes(&self) -> usize {
+        let limits = &self.app.settings.limits;
+        limits.bytes.min(limits.memory)
+    }
+
+    /// The value of a key as the present event sees it.
+    pub(in crate::wasm) async fn value(&mut self, bucket: &Text, key: Text) -> Result<Option<Bytes>, Error> {
+        let mut values = self.values(bucket, &[key]).await?;
+        Ok(values.pop().flatten())
+    }
+
+    /// The values of these keys as the present event sees them. A key that is named twice is read once.
+    pub(in crate::wasm) async fn values(&mut self, bucket: &Text, keys: &[Text]) -> Result<Vec<Option<Bytes>>, Error> {
+        let mut asked: Vec<Text> = Vec::new();
+        let mut places: HashMap<&Text, usize> = HashMap::new();
+        for key in keys {
+            if matches!(self.call.view.own(bucket, key), Own::Value(_)) {
+                continue;
+            }
+            if keys.len() == 1 {
+                // There is nothing to tell it from.
+                asked.push(key.clone());
+                continue;
+            }
+            places.entry(key).or_insert_with(|| {
+                asked.push(key.clone());
+                asked.len() - 1
+            });
+        }
+        let stored = self.stored(bucket, &asked).await?;
+        if self.call.event.is_some() {
+            for (key, value) in asked.into_iter().zip(&stored) {
+                self.call.view.saw(bucket, key, value.as_ref());
+            }
+            if self.call.view.has_written() && self.has_read_too_much() {
+                let most = self.app.settings.limits.commands;
+                return Err(Error::Other(Refused::ReadTooMuch(most).to_string()));
+            }
+        }
+        let most = self.most_bytes();
+        let mut left = most;
+        let mut values = Vec::with_capacity(keys.len());
+        for key in keys {
+            let stored = || stored[places.get(key).copied().unwrap_or(0)].clone();
+            let value = match self.call.view.own(bucket, key) {
+                Own::Value(value) => value.cloned(),
+                Own::Nothing => stored(),
+                Own::Added(delta) => Some(sum(key, stored(), delta)?),
+            };
+            let size = value.as_ref().map_or(0, Bytes::len);
+            let Some(rest) = left.checked_sub(size) else {
+                return Err(Error::Other(KeyValueError::TooLarge(most).to_string()));
+            };
+            left = rest;
+            values.push(value);
+        }
+        Ok(values)
+    }
+
+    /// Adds to an integer and tells the sum, which holds at the commit: it is a read like any other.
+    pub(in crate::wasm) async fn increment(&mut self, bucket: &Text, key: String, delta: u64) -> Result<u64, Error> {
+        let other = |reason: &str| Error::Other(format!("cannot increment key {key:?}: {reason}"));
+        let delta = i64::try_from(delta).map_err(|_| other("the sum is too large"))?;
+        let value = self.value(bucket, key.as_str().into()).await?;
+        let number = match value {
+            None => 0,
+            Some(value) => integer_of(&value).ok_or_else(|| other("its value is no integer"))?,
+        };
+        let sum = sum_of(number, delta).ok_or_else(|| other("the sum is too large"))?;
+        let sum = u64::try_from(sum).map_err(|_| other("the sum is negative"))?;
+        self.note_writes(bucket, [(key, Change::Add(delta))])?;
+        Ok(sum)
+    }
+
+    /// Sets a value if the event still sees what was looked at, and says whether it did; else looks again.
+    pub(in crate::wasm) async fn swap(&mut self, cas: &mut Cas, value: Vec<u8>) -> Result<bool, Error> {
+        let view = &self.call.view;
+        let is_untouched = matches!(view.own(&cas.bucket, &cas.key), Own::Nothing);
+        // A handle may be of an earlier event.
+        if !is_untouched || !view.has_seen(&cas.bucket, &cas.key, cas.current.as_ref()) {
+            let current = self.value(&cas.bucket, cas.key.clone()).await?;
+            if current != cas.current {
+                cas.current = current;
+                return Ok(false);
+            }
+        }
+        self.note_writes(&cas.bucket, [(cas.key.to_string(), Change::set(value))])?;
+        Ok(true)
+    }
+
+    /// Some of the keys that begin with `prefix`, as the present event sees them. Those that it has added come with the last
+    /// page.
+    pub(in crate::wasm) async fn page(
+        &mut self,
+        bucket: &Text,
+        prefix: &str,
+        cursor: u64,
+    ) -> Result<KeyResponse, Error> {
         let store = self.app.settings.key_value.clone();
-        let (mut keys, next) = self.answered(store.keys(bucket, cursor)).await?;
-        keys.retain(|key| !matches!(self.call.overlay.get(bucket, key), Some(None)));
+        let most = self.most_bytes();
+        let (mut keys, next) = self.answered(store.keys(bucket, prefix, cursor, most)).await?;
+        keys.retain(|key| !matches!(self.call.view.own(bucket, key), Own::Value(None)));
         if next.is_none() {
-            let written = self.call.overlay.set_keys(bucket);
-            let stored = self.stored(bucket, &written).await?;
-            keys.extend(
-                written
-                    .into_iter()
-                    .zip(stored)
-                    .filter(|(_, stored)| stored.is_none())
-                    .map(|(key, _)| key),
-            );
+            let written = self.call.view.set_keys(bucket);
+            let written: Vec<Text> = written.filter(|key| key.starts_with(prefix)).cloned().collect();
+            for key in written {
+                // One by one, for their values may be large.
+                let is_stored = match self.answered(store.get(bucket, std::slice::from_ref(&key), most)).await {
+                    Ok(values) => values.iter().any(Option::is_some),
+                    Err(error) => return Err(error),
+                };
+                if !is_stored {
+                    keys.push(key);
+                }
+            }
         }
         Ok(KeyResponse {
             keys: keys.into_iter().map(String::from).collect(),
@@ -231,24 +349,32 @@ impl State {
             return Ok(Vec::new());
         }
         let store = self.app.settings.key_value.clone();
-        self.answered(store.get(bucket, keys)).await
+        let most = self.most_bytes();
+        self.answered(store.get(bucket, keys, most)).await
     }
 
     /// Waits for the store as long as the event has time. A store that fails, or takes most of that time for one answer,
-    /// is away: that is no fault of the event, whatever its handler makes of it.
+    /// is away, or was asked for too much: that is found out once the handler has returned.
     async fn answered<T>(&mut self, answer: impl Future<Output = Result<T, KeyValueError>>) -> Result<T, Error> {
-        if let Some(words) = &self.call.unavailable {
-            return Err(Error::Other(words.clone()));
+        if let Some(absence) = &self.call.absence {
+            return Err(Error::Other(absence.words.clone()));
         }
         let (asked, limit) = (Instant::now(), self.call.limit);
-        let words = match timeout_at(self.call.deadline.into(), answer).await {
+        let absence = match timeout_at(self.call.deadline.into(), answer).await {
             Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(error)) => error.to_string(),
+            Ok(Err(error @ KeyValueError::TooLarge(_))) => return Err(Error::Other(error.to_string())),
+            Ok(Err(error @ KeyValueError::Unavailable(_))) => Absence {
+                words: error.to_string(),
+                is_late: false,
+            },
             Err(_) if asked.elapsed() >= limit / 2 => {
                 // Some time to take it well, rather than to be broken off for it.
                 let deadline = self.call.deadline + GRACE / 2;
                 self.set_deadline(deadline);
-                "key-value store: it does not answer".to_owned()
+                Absence {
+                    words: "key-value store: it does not answer in time".to_owned(),
+                    is_late: true,
+                }
             }
             // The handler had used up its time by itself.
             Err(_) => {
@@ -257,7 +383,20 @@ impl State {
                 ));
             }
         };
-        self.call.unavailable = Some(words.clone());
+        let words = absence.words.clone();
+        self.call.absence = Some(absence);
         Err(Error::Other(words))
     }
+}
+
+/// A value with what the event has added to it.
+fn sum(key: &Text, stored: Option<Bytes>, delta: i64) -> Result<Bytes, Error> {
+    let number = stored.map_or(Some(0), |value| integer_of(&value));
+    let sum = number.and_then(|number| sum_of(number, delta));
+    let sum = sum.ok_or_else(|| {
+        Error::Other(format!(
+            "this event adds to key {key:?}, which cannot be done: its value is no integer, or the sum is too large"
+        ))
+    })?;
+    Ok(sum.to_string().into())
 }

@@ -6,6 +6,7 @@
 mod config;
 mod http;
 mod keyvalue;
+mod kv;
 mod logging;
 mod outbox;
 mod wasi;
@@ -16,15 +17,16 @@ use super::settings::Grants;
 use super::state::State;
 
 pub(super) use http::OutgoingHttp;
+pub(super) use keyvalue::View;
 #[allow(unreachable_pub, reason = "the generated bindings export it on")]
-pub use keyvalue::Bucket;
-pub(super) use keyvalue::Overlay;
+pub use keyvalue::{Bucket, Cas};
 pub(super) use wasi::closed_wasi;
 
 /// Everything that a handler can be served.
 pub(super) const ALL: &[Capability] = &[
     outbox::CAPABILITY,
     keyvalue::CAPABILITY,
+    kv::CAPABILITY,
     config::CAPABILITY,
     logging::CAPABILITY,
     http::CAPABILITY,

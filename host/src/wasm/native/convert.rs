@@ -1,11 +1,11 @@
 //! Between the contract's words as the host has them and as the SDK does: two sets of types made of the same file.
 
 use plugnode_sdk::native::{
-    Audience, Client, Context, Custom, DisconnectReason, Error, Event, HandlerError, Handshake, Message, Payload,
-    Reply, Scope, Selection, StoreError,
+    Audience, Client, Context, Custom, DisconnectReason, Error, Event, HandlerError, Handshake, KvError, Message,
+    Payload, Reply, Scope, Selection, StoreError,
 };
 
-use crate::wasm::bindings::plugnode::app::{outbox, types as wit};
+use crate::wasm::bindings::plugnode::app::{kv, outbox, types as wit};
 use crate::wasm::bindings::wasi::keyvalue::store;
 
 pub(super) fn event(event: wit::Event<'_>) -> Event {
@@ -102,6 +102,15 @@ pub(super) fn store_error(error: store::Error) -> StoreError {
         store::Error::NoSuchStore => StoreError::NoSuchStore,
         store::Error::AccessDenied => StoreError::AccessDenied,
         store::Error::Other(words) => StoreError::Other(words),
+    }
+}
+
+pub(super) fn kv_error(error: kv::Error) -> KvError {
+    match error {
+        kv::Error::Denied(words) => KvError::Denied(words),
+        kv::Error::QuotaExceeded => KvError::QuotaExceeded,
+        kv::Error::Invalid(words) => KvError::Invalid(words),
+        kv::Error::Other(words) => KvError::Other(words),
     }
 }
 

@@ -1,10 +1,10 @@
 //! What a native handler's calls reach: the very functions that components import, so that there is one set of rules.
 
-use plugnode_sdk::native::{Command, Error, Host, KeyPage, Level, StoreError};
+use plugnode_sdk::native::{Command, Error, Host, KeyPage, KvError, Level, StoreError};
 
-use super::convert::{audience, error, payload, store_error};
+use super::convert::{audience, error, kv_error, payload, store_error};
 use super::reads::Reads;
-use crate::message::Text;
+use crate::message::{Change, Text};
 use crate::wasm::bindings::plugnode::app::outbox::{Delivery, Host as Outbox};
 use crate::wasm::bindings::wasi::logging::logging::{self, Host as Logging};
 use crate::wasm::state::State;
@@ -89,9 +89,9 @@ impl Host for Within {
         Ok(values.into_iter().map(|value| value.map(Vec::from)).collect())
     }
 
-    fn keys(&mut self, bucket: &str, cursor: Option<u64>) -> Result<KeyPage, StoreError> {
+    fn keys(&mut self, bucket: &str, prefix: &str, cursor: Option<u64>) -> Result<KeyPage, StoreError> {
         let bucket = bucket.into();
-        let reading = self.state.page(&bucket, cursor.unwrap_or(0));
+        let reading = self.state.page(&bucket, prefix, cursor.unwrap_or(0));
         let page = self.reads.wait(reading).map_err(store_error)?;
         Ok(KeyPage {
             keys: page.keys,
@@ -100,7 +100,24 @@ impl Host for Within {
     }
 
     fn write(&mut self, bucket: &str, pairs: Vec<(String, Option<Vec<u8>>)>) -> Result<(), StoreError> {
-        self.state.note_writes(&bucket.into(), pairs).map_err(store_error)
+        let changes = pairs.into_iter().map(|(key, value)| match value {
+            Some(value) => (key, Change::set(value)),
+            None => (key, Change::Delete),
+        });
+        self.state.note_writes(&bucket.into(), changes).map_err(store_error)
+    }
+
+    fn add(&mut self, bucket: &str, key: &str, delta: i64) -> Result<(), KvError> {
+        let change = Change::Add(delta);
+        self.state.change(bucket.into(), key.into(), change).map_err(kv_error)
+    }
+
+    fn set_with_ttl(&mut self, bucket: &str, key: &str, value: &[u8], ttl_ms: u64) -> Result<(), KvError> {
+        let change = Change::Set {
+            value: value.to_vec().into(),
+            ttl_ms: Some(ttl_ms),
+        };
+        self.state.change(bucket.into(), key.into(), change).map_err(kv_error)
     }
 
     fn config(&mut self) -> Vec<(String, String)> {

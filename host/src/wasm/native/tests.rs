@@ -18,7 +18,8 @@ use tokio_util::task::TaskTracker;
 
 use super::Native;
 use crate::message::{
-    self, Command, Effects, Event, EventId, EventKind, KeyValue, KeyValueError, Partition, Payload, Text, Write,
+    self, Change, Command, Effects, Event, EventId, EventKind, KeyChange, KeyValue, KeyValueError, Partition, Payload,
+    Read, Seen, Text,
 };
 use crate::shutdown::Shutdown;
 use crate::wasm::{
@@ -142,15 +143,30 @@ impl Store {
 
 #[async_trait]
 impl KeyValue for Store {
-    async fn get(&self, bucket: &str, keys: &[Text]) -> std::result::Result<Vec<Option<Bytes>>, KeyValueError> {
+    async fn get(
+        &self,
+        bucket: &str,
+        keys: &[Text],
+        _: usize,
+    ) -> std::result::Result<Vec<Option<Bytes>>, KeyValueError> {
         assert_eq!(bucket, "mine");
         self.reach().await;
         Ok(keys.iter().map(|_| Some(Bytes::from_static(b"41"))).collect())
     }
 
-    async fn keys(&self, _: &str, _: u64) -> std::result::Result<(Vec<Text>, Option<u64>), KeyValueError> {
+    async fn keys(
+        &self,
+        _: &str,
+        _: &str,
+        _: u64,
+        _: usize,
+    ) -> std::result::Result<(Vec<Text>, Option<u64>), KeyValueError> {
         self.reach().await;
         Ok((vec!["count".into()], None))
+    }
+
+    async fn answers(&self) -> bool {
+        !matches!(self, Self::Gone)
     }
 }
 
@@ -369,8 +385,16 @@ async fn reads_and_writes(native: Native, store: Store) {
         panic!("{effects:?}")
     };
     assert_eq!(&*args.json, r#"[41,42,["count"]]"#);
-    let (bucket, key, value) = ("mine".into(), "count".into(), Some(Bytes::from_static(b"42")));
-    assert_eq!(effects.writes, [Write { bucket, key, value }]);
+    let (bucket, key) = (Text::from("mine"), Text::from("count"));
+    let change = Change::set("42");
+    let seen = Seen::Value(Bytes::from_static(b"41"));
+    let write = KeyChange {
+        bucket: bucket.clone(),
+        key: key.clone(),
+        change,
+    };
+    assert_eq!(effects.writes, [write]);
+    assert_eq!(effects.reads, [Read { bucket, key, seen }]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,7 +9,7 @@ use super::{Native, convert};
 use crate::wasm::bindings::plugnode::app::types as wit;
 use crate::wasm::engine::Place;
 use crate::wasm::failure::Ruin;
-use crate::wasm::state::{GRACE, State};
+use crate::wasm::state::{Absence, GRACE, State};
 
 /// A native instance.
 pub(in crate::wasm) struct Worker {
@@ -36,8 +36,8 @@ impl Worker {
         self.state.as_mut().expect("whoever gave up a call drops the worker")
     }
 
-    pub(in crate::wasm) fn unavailable(&self) -> Option<String> {
-        self.state.as_ref()?.call.unavailable.clone()
+    pub(in crate::wasm) fn absence(&self) -> Option<Absence> {
+        self.state.as_ref()?.call.absence.clone()
     }
 
     pub(in crate::wasm) fn too_late(&self, limit: Duration) -> String {

@@ -88,7 +88,7 @@ async fn whoever_waits_at_the_door_has_a_verdict_first() {
         .commands(vec![arriving("out", r#"{"refuse":"full","data":{"code":7}}"#)], 1)
         .await;
     assert_eq!(commands, [verdict("out", Some(("full", Some(r#"{"code":7}"#))))]);
-    let written = app.memory.get("default", &["refused".into()]).await.unwrap();
+    let written = app.memory.get("default", &["refused".into()], 100).await.unwrap();
     assert_eq!(written, [Some(Bytes::from_static(b"\"full\""))]);
     // One whose connection cannot be handled.
     let commands = app.commands(vec![arriving("lost", r#"{"break":true}"#)], 1).await;

@@ -250,8 +250,9 @@ impl App {
             id: delivery.id,
             verdict: Verdict::Done(Effects {
                 commands: commands(&delivery.event),
-                writes: Vec::new(),
+                ..Effects::default()
             }),
+            keep_turn: None,
         });
         self.lease.commits.commit(outcomes.collect()).await.unwrap();
         deliveries.into_iter().map(|delivery| delivery.event).collect()

@@ -73,6 +73,7 @@ fn unconnected() -> Redis {
         layout: Arc::new(Layout::new(&settings)),
         link: Link::new(server.clone()),
         changes: Link::new(server.clone()),
+        reads: Link::new(server.clone()),
         durability: None,
         data_watch: Arc::new(DataWatch::new(1)),
         standing: Standing::default(),

@@ -138,13 +138,32 @@ impl Link {
 
     /// Sends a command once, for somebody who waits: what hinders the answer is told at once.
     pub(in crate::transport::redis) async fn try_ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, String> {
+        self.try_request(Request::One(command)).await
+    }
+
+    /// Runs a script once, for somebody who waits: what hinders the answer is told at once.
+    pub(in crate::transport::redis) async fn try_run<T: FromRedisValue>(
+        &self,
+        script: &Script,
+        keys: &[Bytes],
+        arguments: &[Bytes],
+    ) -> Result<T, String> {
+        let call = Call {
+            script,
+            keys,
+            arguments,
+        };
+        self.try_request(Request::Run(call)).await
+    }
+
+    async fn try_request<T: FromRedisValue>(&self, request: Request<'_>) -> Result<T, String> {
         let server = &self.0.server;
         let words = |trouble: Trouble| trouble.words(&server.to_string());
         let mut live = self.live_or_not().await?;
-        let trouble = match live.connection.ask(command).await {
+        let trouble = match request.send(&mut live.connection).await {
             Ok(answer) => {
                 server.outages().answered();
-                return T::from_redis_value(answer).map_err(|error| error.to_string());
+                return only(answer).map_err(|error| error.to_string());
             }
             Err(error) => Trouble::of(&error),
         };

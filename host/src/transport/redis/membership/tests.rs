@@ -235,7 +235,15 @@ async fn handle(name: &str, shard: u16, inbox: &dyn Inbox, held: &mut HashMap<Pa
         let delivery = lease.log.next().await.unwrap().expect("the lease holds").remove(0);
         assert_eq!(delivery.event.client.as_ref().unwrap().id, client.id);
         let (id, verdict) = (delivery.id, Verdict::Done(Effects::default()));
-        lease.commits.commit(vec![Outcome { id, verdict }]).await.unwrap();
+        lease
+            .commits
+            .commit(vec![Outcome {
+                id,
+                verdict,
+                keep_turn: None,
+            }])
+            .await
+            .unwrap();
     };
     timeout(SOON, work).await.expect("it is handled soon");
 }

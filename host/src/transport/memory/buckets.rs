@@ -1,0 +1,247 @@
+//! The key-value store of the embedded transport: buckets, keys that live for a time, and the turns that are kept for
+//! events which have lost too often.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use crate::message::{Change, Effects, KeyChange, KeyValueError, Read, Text, integer_of, sum_of};
+use crate::transport::{Conflict, Rank};
+
+/// At most so many keys are looked at for one page.
+const PAGE: usize = 1_000;
+/// At most so many keys whose time is over are removed at once.
+const EXPIRED: usize = 100;
+
+#[derive(Default)]
+pub(super) struct Buckets {
+    buckets: HashMap<Text, Bucket>,
+    /// When keys that live for a time are gone.
+    ends: BTreeSet<(Instant, Text, Text)>,
+    turns: HashMap<(Text, Text), Turn>,
+}
+
+#[derive(Default)]
+struct Bucket {
+    values: HashMap<Text, Stored>,
+    /// The keys in the order in which they came, which is that of pages.
+    order: BTreeMap<u64, Text>,
+    /// The number of the next that comes.
+    next: u64,
+}
+
+struct Stored {
+    value: Bytes,
+    number: u64,
+    end: Option<Instant>,
+}
+
+/// Until then, only this event and older ones change the key.
+struct Turn {
+    rank: Rank,
+    end: Instant,
+}
+
+impl Buckets {
+    /// The values of these keys, in their order.
+    pub(super) fn get(&self, bucket: &str, keys: &[Text], most: usize) -> Result<Vec<Option<Bytes>>, KeyValueError> {
+        let now = Instant::now();
+        let mut left = most;
+        let mut values = Vec::with_capacity(keys.len());
+        for key in keys {
+            let value = self.value(bucket, key, now).cloned();
+            let size = value.as_ref().map_or(0, Bytes::len);
+            left = left.checked_sub(size).ok_or(KeyValueError::TooLarge(most))?;
+            values.push(value);
+        }
+        Ok(values)
+    }
+
+    /// Some of the keys that begin with `prefix`, from a cursor on, and where to go on.
+    pub(super) fn keys(
+        &self,
+        bucket: &str,
+        prefix: &str,
+        cursor: u64,
+        most: usize,
+    ) -> Result<(Vec<Text>, Option<u64>), KeyValueError> {
+        let now = Instant::now();
+        let Some(bucket) = self.buckets.get(bucket) else {
+            return Ok((Vec::new(), None));
+        };
+        let (mut keys, mut left) = (Vec::new(), most);
+        for (looked_at, (number, key)) in bucket.order.range(cursor..).enumerate() {
+            if looked_at == PAGE {
+                return Ok((keys, Some(*number)));
+            }
+            if !key.starts_with(prefix) || bucket.values[key].is_over(now) {
+                continue;
+            }
+            match left.checked_sub(key.len()) {
+                Some(rest) => left = rest,
+                None if keys.is_empty() => return Err(KeyValueError::TooLarge(most)),
+                None => return Ok((keys, Some(*number))),
+            }
+            keys.push(key.clone());
+        }
+        Ok((keys, None))
+    }
+
+    /// Why an event cannot be committed, if it cannot.
+    pub(super) fn conflict_of(&self, rank: Rank, effects: &Effects) -> Option<Conflict> {
+        let now = Instant::now();
+        let has_changed = |read: &Read| !read.seen.is(self.value(&read.bucket, &read.key, now));
+        if effects.reads.iter().any(has_changed) || effects.writes.iter().any(|write| self.is_held(write, rank, now)) {
+            return Some(Conflict::Changed);
+        }
+        effects.writes.iter().find_map(|write| {
+            let Change::Add(delta) = write.change else { return None };
+            let sum = self.sum(write, delta, now).err()?;
+            Some(Conflict::Impossible(sum))
+        })
+    }
+
+    /// Does what an event has written. It has no conflict.
+    pub(super) fn apply(&mut self, writes: Vec<KeyChange>) {
+        if writes.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        self.expire(now);
+        for write in writes {
+            match &write.change {
+                Change::Delete => self.remove(&write.bucket, &write.key),
+                Change::Set { value, ttl_ms } => {
+                    let end = ttl_ms.and_then(|ttl| now.checked_add(Duration::from_millis(ttl)));
+                    self.set(&write, value.clone(), end);
+                }
+                Change::Add(delta) => {
+                    // One that is no integer is a conflict, and was looked for.
+                    if let Ok(sum) = self.sum(&write, *delta, now) {
+                        let end = self
+                            .stored(&write.bucket, &write.key, now)
+                            .and_then(|stored| stored.end);
+                        self.set(&write, sum.to_string().into(), end);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Keeps the turn of an event that has lost, and says whether it has all of it: an older event may have some.
+    pub(super) fn keep_turn(&mut self, rank: Rank, effects: &Effects, time: Duration) -> bool {
+        let now = Instant::now();
+        let end = now + time;
+        let read = effects.reads.iter().map(|read| (&read.bucket, &read.key));
+        let written = effects.writes.iter().map(|write| (&write.bucket, &write.key));
+        let mut has_all = true;
+        for (bucket, key) in read.chain(written) {
+            let turn = self
+                .turns
+                .entry((bucket.clone(), key.clone()))
+                .or_insert(Turn { rank, end });
+            if turn.end <= now || rank <= turn.rank {
+                *turn = Turn { rank, end };
+            }
+            has_all &= turn.rank == rank;
+        }
+        has_all
+    }
+
+    /// An event has come to its end.
+    pub(super) fn end_turn(&mut self, rank: Rank) {
+        if !self.turns.is_empty() {
+            let now = Instant::now();
+            self.turns.retain(|_, turn| turn.rank != rank && turn.end > now);
+        }
+    }
+
+    fn stored(&self, bucket: &str, key: &str, now: Instant) -> Option<&Stored> {
+        let stored = self.buckets.get(bucket)?.values.get(key)?;
+        (!stored.is_over(now)).then_some(stored)
+    }
+
+    fn value(&self, bucket: &str, key: &str, now: Instant) -> Option<&Bytes> {
+        self.stored(bucket, key, now).map(|stored| &stored.value)
+    }
+
+    /// Whether it is another event's turn to change a key.
+    fn is_held(&self, write: &KeyChange, rank: Rank, now: Instant) -> bool {
+        if self.turns.is_empty() {
+            return false;
+        }
+        let turn = self.turns.get(&(write.bucket.clone(), write.key.clone()));
+        turn.is_some_and(|turn| turn.rank < rank && turn.end > now)
+    }
+
+    /// What an addition leads to, or why to nothing.
+    fn sum(&self, write: &KeyChange, delta: i64, now: Instant) -> Result<i64, String> {
+        let (bucket, key) = (&write.bucket, &write.key);
+        let number = match self.value(bucket, key, now) {
+            None => 0,
+            Some(value) => integer_of(value)
+                .ok_or_else(|| format!("cannot add to key {key:?} of bucket {bucket:?}: its value is no integer"))?,
+        };
+        sum_of(number, delta)
+            .ok_or_else(|| format!("cannot add to key {key:?} of bucket {bucket:?}: the sum is too large"))
+    }
+
+    fn set(&mut self, write: &KeyChange, value: Bytes, end: Option<Instant>) {
+        let KeyChange { bucket: name, key, .. } = write;
+        let bucket = self.buckets.entry(name.clone()).or_default();
+        let before = bucket.values.get_mut(key);
+        let end_before = match before {
+            Some(stored) => {
+                stored.value = value;
+                std::mem::replace(&mut stored.end, end)
+            }
+            None => {
+                let number = bucket.next;
+                bucket.next += 1;
+                bucket.order.insert(number, key.clone());
+                bucket.values.insert(key.clone(), Stored { value, number, end });
+                None
+            }
+        };
+        if end_before == end {
+            return;
+        }
+        if let Some(end) = end_before {
+            self.ends.remove(&(end, name.clone(), key.clone()));
+        }
+        if let Some(end) = end {
+            self.ends.insert((end, name.clone(), key.clone()));
+        }
+    }
+
+    fn remove(&mut self, name: &Text, key: &Text) {
+        let Some(bucket) = self.buckets.get_mut(name) else {
+            return;
+        };
+        let Some(stored) = bucket.values.remove(key) else {
+            return;
+        };
+        bucket.order.remove(&stored.number);
+        if let Some(end) = stored.end {
+            self.ends.remove(&(end, name.clone(), key.clone()));
+        }
+    }
+
+    /// Removes some of the keys whose time is over.
+    fn expire(&mut self, now: Instant) {
+        for _ in 0..EXPIRED {
+            let Some((_, bucket, key)) = self.ends.first().filter(|(end, ..)| *end <= now).cloned() else {
+                return;
+            };
+            self.remove(&bucket, &key);
+        }
+    }
+}
+
+impl Stored {
+    fn is_over(&self, now: Instant) -> bool {
+        self.end.is_some_and(|end| end <= now)
+    }
+}

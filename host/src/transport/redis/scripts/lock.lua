@@ -1,0 +1,129 @@
+#!lua flags=allow-oom
+-- Locks the keys that events have read and written in this shard, if their reads hold; or keeps the turns of events.
+-- keys: ends, turns, locks, then the buckets that the items name. In these three a key of a bucket is named
+--       'key of the bucket\0key':
+--       ends  (zset)  when keys that live for a time are gone, in milliseconds: then they are there no more for anybody
+--       turns (hash)  'rank until': until then, younger events do not change the key. A hint, which may be lost
+--       locks (hash)  'rank partition number mark ending lease' of the event that is being committed. Ending: '-' leaves the
+--                     time of the key, 'stays' ends it, a number is for how many milliseconds it lives from the commit on
+-- arguments: 'lock', or 'turn' to keep turns alone; partition and lease of the events; then items of four, an event after the
+--            other: which key (its place in KEYS), how, key in the bucket, value.
+--            'e' begins an event:     -, its number, and 'rank turn mark': ranks are compared as text, and an event that was taken
+--                                     in earlier has the lesser one; turn is for how many milliseconds its turn is kept if it
+--                                     loses; marks of one lease grow with each try
+--            'n' 'v' 'd' it has read: nothing; this value; a value of more than 40 bytes, by its SHA-1
+--            's' 't' 'x' 'a' it has written: a value; a value for so many milliseconds; a deletion; an addition
+-- answers: for each event: its number; 'ok', 'changed', or 'locked'; 'kept' when its turn is; the name of the locked key and the
+--          lock; and the values that are there of the keys that it adds to
+-- invariant: an event has all of its keys here or none, and a key is one event's.
+-- late copy: harmless. It may lock keys for an event that has ended since: whoever meets such a lock finds that out, and ends it.
+local ends, turns, locks = unpack(KEYS, 1, 3)
+local mode, partition, lease = unpack(ARGV, 1, 3)
+for i = 4, #KEYS do redis.call('EXISTS', KEYS[i]) end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local has_ends = redis.call('ZCARD', ends) > 0
+
+local function is_over(name)
+  local ended = has_ends and redis.call('ZSCORE', ends, name)
+  return ended and tonumber(ended) <= now
+end
+
+local function value_of(op)
+  local value = redis.call('HGET', op.bucket, op.key)
+  if value and is_over(op.name) then return false end
+  return value
+end
+
+local function is_read(op) return op.how == 'n' or op.how == 'v' or op.how == 'd' end
+
+-- Why an event cannot have its keys, and more about it. Nothing when it can.
+local function conflict(event)
+  for _, op in ipairs(event.ops) do
+    local lock = redis.call('HGET', locks, op.name)
+    if lock then
+      local rank, mark, holder = string.match(lock, '^(%S+) %S+ %S+ (%S+) %S+ (.*)$')
+      if rank ~= event.rank or (holder == lease and tonumber(mark) > tonumber(event.mark)) then
+        return 'locked', op.name, lock
+      end
+    end
+  end
+  for _, op in ipairs(event.ops) do
+    if is_read(op) then
+      local value = value_of(op)
+      local is_same
+      if op.how == 'n' then
+        is_same = value == false
+      elseif op.how == 'v' then
+        is_same = value == op.value
+      else
+        is_same = value and #value > 40 and redis.sha1hex(value) == op.value
+      end
+      if not is_same then return 'changed', '', '' end
+    else
+      local turn = redis.call('HGET', turns, op.name)
+      if turn then
+        local rank, till = string.match(turn, '^(%S+) (%d+)$')
+        if rank < event.rank and tonumber(till) > now then return 'changed', '', '' end
+      end
+    end
+  end
+end
+
+local function keep_turn(event)
+  if event.turn == 0 then return '' end
+  if redis.call('HLEN', turns) > 100000 then redis.call('DEL', turns) end
+  local kept = 'kept'
+  for _, op in ipairs(event.ops) do
+    local rank, till = string.match(redis.call('HGET', turns, op.name) or '', '^(%S+) (%d+)$')
+    if not rank or event.rank <= rank or tonumber(till) <= now then
+      redis.call('HSET', turns, op.name, string.format('%s %.0f', event.rank, now + event.turn))
+    else
+      kept = ''
+    end
+  end
+  return kept
+end
+
+local function lock(event)
+  local endings = {}
+  for _, op in ipairs(event.ops) do
+    local ending = '-'
+    if op.how == 's' or op.how == 'x' then ending = 'stays' end
+    if op.how == 't' then ending = op.value end
+    if op.how == 'a' and is_over(op.name) then ending = 'stays' end
+    if not endings[op.name] or endings[op.name] == '-' then endings[op.name] = ending end
+  end
+  for name, ending in pairs(endings) do
+    redis.call('HSET', locks, name, table.concat({event.rank, partition, event.number, event.mark, ending, lease}, ' '))
+  end
+end
+
+local answers, at = {}, 4
+while at <= #ARGV do
+  local rank, turn, mark = string.match(ARGV[at + 3], '^(%S+) (%d+) (%d+)$')
+  local event = {number = ARGV[at + 2], rank = rank, turn = tonumber(turn), mark = mark, ops = {}}
+  at = at + 4
+  while at <= #ARGV and ARGV[at + 1] ~= 'e' do
+    local op = {bucket = KEYS[tonumber(ARGV[at])], how = ARGV[at + 1], key = ARGV[at + 2], value = ARGV[at + 3]}
+    op.name = op.bucket .. '\0' .. op.key
+    table.insert(event.ops, op)
+    at = at + 4
+  end
+  if mode == 'turn' then
+    table.insert(answers, {event.number, 'ok', keep_turn(event), '', ''})
+  else
+    local why, name, held = conflict(event)
+    if why then
+      table.insert(answers, {event.number, why, keep_turn(event), name, held})
+    else
+      local answer = {event.number, 'ok', '', '', ''}
+      for _, op in ipairs(event.ops) do
+        if op.how == 'a' then table.insert(answer, value_of(op)) end
+      end
+      lock(event)
+      table.insert(answers, answer)
+    end
+  end
+end
+return answers

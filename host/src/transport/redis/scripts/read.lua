@@ -1,0 +1,35 @@
+#!lua flags=no-writes
+-- Reads values of a bucket: as many of the keys as fit into one answer, the first of them in any case.
+-- keys: bucket (hash key -> value), ends (zset of keys that live for a time: when they are gone, in milliseconds)
+-- arguments: bytes of an answer, bytes that may be read in all, keys
+-- answers: how many keys are answered, or -1 when the next value has more bytes than may be read; and their values, nothing
+--          for none
+-- invariant: nothing changes.
+-- late copy: harmless, for it only reads.
+-- cost: the size of each value is looked at before it is loaded
+local bucket, ends = KEYS[1], KEYS[2]
+local answer, most = tonumber(ARGV[1]), tonumber(ARGV[2])
+local now
+if redis.call('ZCARD', ends) > 0 then
+  local time = redis.call('TIME')
+  now = time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local values, bytes = {0}, 0
+for i = 3, #ARGV do
+  local key = ARGV[i]
+  local size = redis.call('HSTRLEN', bucket, key)
+  if bytes + size > answer and i > 3 then break end
+  if bytes + size > most then
+    if i == 3 then values[1] = -1 end
+    break
+  end
+  bytes = bytes + size
+  local value = redis.call('HGET', bucket, key)
+  if now and value then
+    local ended = redis.call('ZSCORE', ends, bucket .. '\0' .. key)
+    if ended and tonumber(ended) <= now then value = false end
+  end
+  values[1] = i - 2
+  values[i - 1] = value
+end
+return values
