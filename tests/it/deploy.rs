@@ -282,11 +282,6 @@ async fn where_nobody_runs_the_app_nothing_is_deployed() {
         node.stop().await;
     }
     let new = new.to_str().expect("its path is text");
-    let said = verb(&["deploy", new], folder.path()).await;
-    assert!(
-        !said.status.success() && said.err.contains("no app-node runs app /"),
-        "{said:?}"
-    );
     let said = verb(&["status"], folder.path()).await;
     assert!(
         said.status.success() && said.out.contains("no app-node runs it"),
@@ -550,4 +545,118 @@ async fn what_runs_in_one_process_is_reached_by_its_port_or_its_socket() {
     dev.stop().await;
     let said = verb(&["status", &place[0], &place[1]], folder.path()).await;
     assert!(!said.status.success() && said.err.contains(&place[1]), "{said:?}");
+}
+
+#[tokio::test]
+async fn deploy_without_app_node_waits_for_one() {
+    let setup = Setup::new(&component("echo"), 1).await;
+    let Setup {
+        cluster,
+        app_nodes,
+        folder,
+        ..
+    } = &setup;
+    app_nodes[0].terminate();
+    app_nodes[0].logged("ended").await;
+    let new = build(folder, &component("echo"), 1);
+    let new = new.to_str().expect("its path is text");
+    let said = setup.verb(&["deploy", new, "--timeout", "500ms", "--json"]).await;
+    assert!(!said.status.success(), "{said:?}");
+    assert!(said.err.contains("no app-node runs app /: waiting for one"), "{said:?}");
+    assert_eq!(said.json()["outcome"], "not-followed", "{said:?}");
+
+    let deploy = Running::begin(&["deploy", new, "--json"], folder.path());
+    let (said, _node) = tokio::join!(deploy.end(), cluster.start_app());
+    assert!(said.status.success(), "{said:?}");
+    assert_eq!(said.json()["outcome"], "not-tried", "{said:?}");
+}
+
+#[tokio::test]
+async fn release_without_events_is_told_as_not_tried() {
+    let setup = Setup::new(&component("echo"), 1).await;
+    let new = build(&setup.folder, &component("echo"), 1);
+    let said = setup.deploy(&new, &["--json"]).await;
+    assert!(
+        said.status.success() && said.err.contains("not tried yet: no events"),
+        "{said:?}"
+    );
+    assert_eq!(said.json()["outcome"], "not-tried", "{said:?}");
+    let said = setup.verb(&["status"]).await;
+    assert!(said.out.contains("not tried yet: no events"), "{said:?}");
+    let newer = build(&setup.folder, &component("echo"), 2);
+    let said = setup.deploy(&newer, &["--wait-for-events=500ms", "--json"]).await;
+    assert_eq!(said.status.code(), Some(1), "{said:?}");
+    assert_eq!(said.json()["outcome"], "not-tried", "{said:?}");
+
+    // It has answered events in the end.
+    let newest = build(&setup.folder, &component("echo"), 3);
+    let newest = newest.to_str().expect("its path is text");
+    let deploy = Running::begin(&["deploy", newest, "--wait-for-events", "--json"], setup.folder.path());
+    let events = async {
+        setup.app_nodes[0].logged_times("not tried yet", 3).await;
+        setup.while_asking("hello", deploy.end()).await
+    };
+    let said = events.await;
+    assert!(said.status.success(), "{said:?}");
+    assert_eq!(said.json()["outcome"], "in-use", "{said:?}");
+    let releases = setup.verb(&["releases", "--json"]).await.json();
+    assert_eq!(releases[0]["tried"], true, "{releases}");
+}
+
+#[tokio::test]
+async fn release_that_fails_its_first_events_is_taken_back_and_told() {
+    // Echo answers what faulty breaks at.
+    let setup = Setup::new(&component("echo"), 1).await;
+    let faulty = component("faulty");
+    let faulty = faulty.to_str().expect("its path is text");
+    let deploy = Running::begin(&["deploy", faulty, "--wait-for-events", "--json"], setup.folder.path());
+    setup.app_nodes[0].logged("not tried yet").await;
+    let said = setup.while_asking("panic", deploy.end()).await;
+    assert_eq!(said.status.code(), Some(1), "{said:?}");
+    assert_eq!(said.json()["outcome"], "failed", "{said:?}");
+    assert!(said.err.contains("release 1 is in use again"), "{said:?}");
+    setup.app_nodes[0].logged("release was taken back").await;
+    let said = setup.verb(&["status"]).await;
+    assert!(
+        said.out.contains("release 2 failed: taken back after it was in use"),
+        "{said:?}"
+    );
+    let said = setup.verb(&["releases"]).await;
+    assert!(said.out.contains("taken back after it was in use"), "{said:?}");
+}
+
+#[tokio::test]
+async fn first_component_that_cannot_start_leaves_no_release() {
+    let redis = RedisServer::start().await;
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let file = folder.path().join("app.wasm");
+    let cluster = Cluster::new(redis.url()).app("/", &file, "grants = { keyvalue = [\"default\"] }");
+    let io_node = cluster.start_io().await;
+    let config = format!("[transport]\nurl = {:?}\n", redis.url());
+    fs::write(folder.path().join("plugnode.toml"), config).expect("it can be written");
+    let recorder = fs::read(component("recorder")).expect("it was built");
+    for broken in [b"this is not wasm".to_vec(), Flaw::Start.of(recorder)] {
+        fs::write(&file, broken).expect("it can be written");
+        let mut node = Node::begin(&cluster.config("app-node"));
+        node.logged("app.wasm cannot be its first release").await;
+        assert!(!node.ended().await.success());
+        let said = verb(&["releases"], folder.path()).await;
+        assert!(said.err.contains("no app runs here yet"), "{said:?}");
+    }
+    // Put right, it is the first; and what breaks at the first event can be put right as well.
+    fs::copy(component("faulty"), &file).expect("it can be copied");
+    let node = cluster.start_app().await;
+    let breaks = Client::connect_to(&io_node, "/", json!({ "break": true })).await;
+    let mut client = breaks.expect("it is let in, whatever becomes of its connection");
+    node.logged("release has answered no event yet and fails").await;
+    node.stop().await;
+    fs::copy(component("echo"), &file).expect("it can be copied");
+    let _node = cluster.start_app().await;
+    client.ask("panic", &[]).await;
+    let releases = verb(&["releases", "--json"], folder.path()).await.json();
+    assert_eq!(
+        (&releases[0]["state"], &releases[1]["state"]),
+        (&json!("in-use"), &json!("failed")),
+        "{releases}"
+    );
 }

@@ -158,9 +158,14 @@ impl Console {
 }
 
 impl Answer {
-    /// In a word: `in-use`, `failed`, `superseded` …
+    /// In a word: `in-use`, `not-tried`, `failed`, `superseded` …
     pub fn outcome(&self) -> &str {
         self.json["outcome"].as_str().unwrap_or("nothing that can be read")
+    }
+
+    /// Whether it is in use, be it that it had no events to be tried with.
+    pub fn is_in_use(&self) -> bool {
+        matches!(self.outcome(), "in-use" | "not-tried")
     }
 
     /// Why it failed or was refused.

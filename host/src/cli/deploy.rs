@@ -11,7 +11,7 @@ use serde_json::json;
 use super::cluster::Cluster;
 use super::outcome::{self, Ask};
 use super::progress::say;
-use super::rollout::{self, Asked};
+use super::rollout::{self, Asked, Patience};
 use super::words::{parse_percent, parse_span};
 use crate::release::Canary;
 use crate::transport::Registry;
@@ -28,9 +28,13 @@ Examples:
   plugnode deploy chat.wasm                         the only app of the cluster that plugnode.toml names
   plugnode deploy chat.wasm --app /chat -c prod.toml
   plugnode deploy chat.wasm --canary 10% --for 2m   a tenth of the clients first; taken back by itself if it does worse
+  plugnode deploy chat.wasm --wait-for-events=10m   for the exit code to say that it has answered events
   plugnode deploy chat.wasm --port 8080             to the plugnode dev at http://localhost:8080
 
-The exit code is 0 when the component is in use at the end.")]
+Without events there is nothing to try it with: it is taken into use, which is told as not tried yet, and taken back should it
+fail the first events that come. Where no app-node runs the app, the first that starts takes it up, and is waited for.
+
+The exit code is 0 when the component is in use at the end; with --wait-for-events, when it has answered events, too.")]
 pub struct Arguments {
     /// The component
     #[arg(value_name = "APP.wasm")]
@@ -53,6 +57,12 @@ pub struct Arguments {
     /// By how many percent longer the slowest of a hundred events may take [default: 50%]
     #[arg(long, value_name = "SHARE", value_parser = parse_percent, requires = "canary")]
     pub p99_margin: Option<f64>,
+    /// When there were no events to try it with, wait for the first, for no longer than this [default: as long as it takes]
+    #[arg(long, value_name = "TIME", value_parser = parse_span, num_args = 0..=1, require_equals = true)]
+    pub wait_for_events: Option<Option<Duration>>,
+    /// Follow it for no longer than this; it goes on all the same
+    #[arg(long, value_name = "TIME", value_parser = parse_span)]
+    pub timeout: Option<Duration>,
     /// Say at the end what happened as a JSON object, on standard output
     #[arg(long)]
     pub json: bool,
@@ -63,6 +73,10 @@ pub fn deploy(arguments: &Arguments) -> Result<ExitCode> {
     let asking = Ask {
         verb: "deploy",
         json: arguments.json,
+        patience: Patience {
+            whole: arguments.timeout,
+            for_events: arguments.wait_for_events.map(|most| most.unwrap_or(Duration::MAX)),
+        },
     };
     asking.run(
         || component(arguments),

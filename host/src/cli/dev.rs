@@ -96,7 +96,7 @@ async fn follow(redeploy: Redeploy, project: Project, sources: Sources, shutdown
             Told::Followed(followed) => {
                 let (number, digest) = (followed.release.number, followed.release.digest.short());
                 match followed.outcome {
-                    Outcome::InUse => {
+                    Outcome::InUse | Outcome::NotTried => {
                         let after = seconds(followed.took);
                         return say(&format!("release {number} ({digest}) runs, {after} after the change"));
                     }

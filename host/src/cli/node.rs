@@ -141,12 +141,5 @@ async fn start_app_node(config: &Config, transport: Arc<dyn Transport>, shutdown
     let say = |line: &str| tracing::info!("{line}");
     let start = AppNode::start(app_node, engine, transport, shutdown);
     let started = progress::during(|| "compiling".into(), say, start).await;
-    started.map(drop).with_context(|| {
-        let components: Vec<_> = config
-            .apps
-            .iter()
-            .map(|app| app.component.display().to_string())
-            .collect();
-        format!("cannot run {}", components.join(", "))
-    })
+    started.map(drop).context("the app-node cannot start")
 }

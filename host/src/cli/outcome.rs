@@ -4,12 +4,12 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::cluster::Cluster;
 use super::progress::say;
-use super::rollout::{self, Followed, Member, Outcome};
+use super::rollout::{self, Followed, Member, Outcome, Patience};
 use super::words::{first_line, milliseconds, plain, seconds};
 use crate::message::Namespace;
 use crate::release::{Counts, Stage};
@@ -24,6 +24,8 @@ pub(super) struct Ask {
     pub(super) verb: &'static str,
     /// Whether standard output is for a machine.
     pub(super) json: bool,
+    /// How long what comes of it is followed.
+    pub(super) patience: Patience,
 }
 
 impl Ask {
@@ -50,7 +52,8 @@ impl Ask {
     }
 }
 
-/// Follows a release to its end and tells of it. The exit code says whether it is, or was, in use.
+/// Follows a release to its end and tells of it. The exit code says whether it is, or was, in use, and was tried if that was to
+/// be waited for.
 pub(super) async fn follow(
     registry: &dyn Registry,
     app: &Namespace,
@@ -58,8 +61,24 @@ pub(super) async fn follow(
     began: Instant,
     asking: &Ask,
 ) -> Result<ExitCode> {
+    let nodes = registry.app_nodes().await.context("cannot ask which app-nodes run")?;
+    if !rollout::runs(&nodes, app) {
+        say(&format!(
+            "no app-node runs app {app}: waiting for one, which will take release {number} up; ctrl-c ends the waiting alone"
+        ));
+    }
     let followed = tokio::select! {
-        followed = rollout::follow(registry, app, number, began, say) => followed?,
+        followed = rollout::follow(registry, app, number, began, asking.patience, say) => match followed {
+            Ok(followed) => followed,
+            Err(error) => {
+                let reason = format!("{error:#}");
+                say(&reason);
+                asking.print(&json!({
+                    "app": app.as_str(), "release": number, "outcome": "not-followed", "reason": reason,
+                }))?;
+                return Ok(ExitCode::FAILURE);
+            }
+        },
         _ = tokio::signal::ctrl_c() => {
             say("the rollout goes on; plugnode status shows it, and plugnode rollback ends it");
             asking.print(&json!({ "app": app.as_str(), "release": number, "outcome": "not-followed" }))?;
@@ -83,7 +102,8 @@ pub(super) async fn follow(
     asking.print(&in_json(app, &followed))?;
     Ok(match followed.outcome {
         Outcome::InUse | Outcome::Replaced(_) => ExitCode::SUCCESS,
-        Outcome::Failed(_) | Outcome::Superseded(_) | Outcome::Cancelled => ExitCode::FAILURE,
+        Outcome::NotTried if asking.patience.for_events.is_none() => ExitCode::SUCCESS,
+        Outcome::NotTried | Outcome::Failed(_) | Outcome::Superseded(_) | Outcome::Cancelled => ExitCode::FAILURE,
     })
 }
 
@@ -96,7 +116,7 @@ fn sentence(followed: &Followed, verb: &str) -> String {
         false => format!("release {in_use} stays in use"),
     };
     match &followed.outcome {
-        Outcome::InUse => {
+        Outcome::InUse | Outcome::NotTried => {
             let late = followed
                 .nodes
                 .iter()
@@ -114,6 +134,9 @@ fn sentence(followed: &Followed, verb: &str) -> String {
             let mut sentence = format!("release {number} ({digest}) is in use on {nodes}, {after} after {verb}");
             for (node, member) in late {
                 sentence += &format!("; {node} {}", lateness(member));
+            }
+            if followed.outcome == Outcome::NotTried {
+                sentence += "; it is not tried yet: no events. Should it fail the first, it is taken back, and plugnode status says so";
             }
             sentence
         }
@@ -152,6 +175,7 @@ fn in_json(app: &Namespace, followed: &Followed) -> Value {
     let Followed { release, .. } = followed;
     let (outcome, reason, by) = match &followed.outcome {
         Outcome::InUse => ("in-use", None, None),
+        Outcome::NotTried => ("not-tried", None, None),
         Outcome::Replaced(by) => ("replaced", None, Some(by)),
         Outcome::Failed(reason) => ("failed", Some(reason), None),
         Outcome::Superseded(by) => ("superseded", None, Some(by)),

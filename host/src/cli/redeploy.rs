@@ -14,7 +14,7 @@ use bytes::Bytes;
 use tracing::{info, warn};
 
 use super::progress;
-use super::rollout::{self, Asked, Followed, Outcome};
+use super::rollout::{self, Asked, Followed, Outcome, Patience};
 use super::sources::Sources;
 use crate::config::{Config, Role};
 use crate::message::Namespace;
@@ -87,7 +87,7 @@ impl Redeploy {
 
     async fn follow(&self, number: u64, began: Instant) -> Result<Followed> {
         let what = || format!("release {number} is on its way");
-        let follow = rollout::follow(&*self.registry, &self.app, number, began, |_| {});
+        let follow = rollout::follow(&*self.registry, &self.app, number, began, Patience::default(), |_| {});
         progress::during(what, self.say, follow).await
     }
 
@@ -177,6 +177,9 @@ fn log(app: &Namespace, file: &Path, told: Told) {
     let (release, digest, took) = (followed.release.number, followed.release.digest.short(), followed.took);
     match followed.outcome {
         Outcome::InUse => info!(%app, release, digest, ?took, %file, "the changed file is in use"),
+        Outcome::NotTried => {
+            info!(%app, release, digest, ?took, %file, "the changed file is in use and not tried yet: no events");
+        }
         Outcome::Failed(reason) => warn!(%app, release, digest, %file, "the changed file cannot be used: {reason}"),
         outcome => info!(%app, release, digest, ?outcome, %file, "the changed file is not in use"),
     }

@@ -58,6 +58,7 @@ fn row(track: &Track, release: &Release) -> [String; TITLES.len()] {
         (State::RollingOut, Some(rollout)) => format!("{} ({})", word(&release.state), in_word(rollout.phase)),
         (State::Failed(reason), _) => format!("failed: {}", first_line(reason)),
         (State::Superseded(by), _) => format!("superseded by {by}"),
+        (State::Current, _) => format!("in use{}", doubt(release)),
         (state, _) => word(state).to_owned(),
     };
     [
@@ -73,6 +74,15 @@ fn row(track: &Track, release: &Release) -> [String; TITLES.len()] {
         },
         plain(&release.file),
     ]
+}
+
+/// What is to be said of a release in use that has answered no event yet.
+pub(super) fn doubt(release: &Release) -> String {
+    match &release.trouble {
+        _ if release.is_tried => String::new(),
+        Some(trouble) => format!(", has answered no event and fails: {}", first_line(trouble)),
+        None => ", not tried yet: no events".to_owned(),
+    }
 }
 
 /// A phase in one word.
@@ -113,6 +123,8 @@ pub(super) fn in_json(release: &Release) -> Value {
         "digest": release.digest.as_str(),
         "state": word(&release.state).replace(' ', "-"),
         "reason": reason,
+        "tried": release.is_tried,
+        "trouble": release.trouble,
         "superseded_by": by,
         "asked_for_at": time(release.at_ms),
         "asked_for_at_ms": release.at_ms,

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::cluster::Cluster;
 use super::outcome::{self, Ask};
 use super::progress::say;
-use super::rollout;
+use super::rollout::{self, Patience};
 use crate::message::now_ms;
 use crate::release::Refused;
 use crate::transport::Registry;
@@ -46,6 +46,7 @@ pub fn rollback(arguments: &Arguments) -> Result<ExitCode> {
     let asking = Ask {
         verb: "rollback",
         json: arguments.json,
+        patience: Patience::default(),
     };
     asking.run(
         || Ok(()),

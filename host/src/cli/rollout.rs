@@ -12,8 +12,9 @@ use bytes::Bytes;
 
 use self::course::Course;
 pub(super) use self::course::{Followed, Member, Outcome, in_words};
-use crate::message::{Namespace, now_ms};
-use crate::release::{Board, Canary, Refused, Target, Track};
+use super::words::seconds;
+use crate::message::{Namespace, NodeId, now_ms};
+use crate::release::{Board, Canary, NodeReport, PREPARATION, Refused, Target, Track};
 use crate::transport::Registry;
 
 /// How often the board and the nodes are looked at.
@@ -38,7 +39,6 @@ pub(super) async fn ask(
     file: &str,
     canary: Option<&Canary>,
 ) -> Result<Asked> {
-    is_somewhere(registry, app).await?;
     let bytes = component.len() as u64;
     let digest = registry.put_component(component).await;
     let target = Target {
@@ -83,24 +83,66 @@ pub(super) async fn change<T>(
     }
 }
 
-/// Follows a release and tells of each step, until it is clear what has become of it. What has to be waited for is waited for.
+/// How long a release is followed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Patience {
+    /// For how long in all; none is for as long as it takes.
+    pub(super) whole: Option<Duration>,
+    /// For how long its first events are waited for once it is in use; none is not at all.
+    pub(super) for_events: Option<Duration>,
+}
+
+/// Follows a release and tells of each step, until it is clear what has become of it. What has to be waited for is waited for,
+/// but an app-node no longer than app-nodes wait for each other.
+///
+/// # Errors
+/// When it is not clear by the end of patience, or cannot be seen.
 pub(super) async fn follow(
     registry: &dyn Registry,
     app: &Namespace,
     number: u64,
     began: Instant,
+    patience: Patience,
     mut tell: impl FnMut(&str),
 ) -> Result<Followed> {
     let mut course = Course::new(app.clone(), number);
     let lost = || format!("cannot see how release {number} does; plugnode status shows it");
+    let mut untried_since = None;
+    let mut last_seen = Instant::now();
     loop {
         let ((_, board), nodes) = tokio::try_join!(registry.board(), registry.app_nodes()).with_context(lost)?;
         if let Some(followed) = course.look(&board, &nodes, began.elapsed(), &mut tell)? {
-            return Ok(followed);
+            let Some(most) = patience.for_events.filter(|_| followed.outcome == Outcome::NotTried) else {
+                return Ok(followed);
+            };
+            if untried_since.is_none() {
+                tell(&format!(
+                    "it is in use, and its first events are waited for ({})",
+                    seconds(began.elapsed())
+                ));
+            }
+            if untried_since.get_or_insert_with(Instant::now).elapsed() >= most {
+                return Ok(followed);
+            }
+        }
+        if runs(&nodes, app) {
+            last_seen = Instant::now();
+        }
+        if last_seen.elapsed() >= PREPARATION {
+            bail!("no app-node has come to run app {app} within {PREPARATION:?}: {LATER}");
+        }
+        if patience.whole.is_some_and(|whole| began.elapsed() >= whole) {
+            bail!(
+                "it is not clear after {} how release {number} does: {LATER}",
+                seconds(began.elapsed())
+            );
         }
         tokio::time::sleep(LOOK).await;
     }
 }
+
+/// What becomes of a release that is not followed any more.
+const LATER: &str = "the rollout goes on when it can; plugnode status shows it, and plugnode rollback ends it";
 
 /// The app that is meant: the one that is named, or the only one.
 pub(super) async fn app_of(registry: &dyn Registry, board: &Board, named: Option<&str>) -> Result<Namespace> {
@@ -159,18 +201,9 @@ fn listed(board: &Board) -> String {
     apps.join(", ")
 }
 
-/// An app that nobody runs gets no release: nobody would say what became of it.
-async fn is_somewhere(registry: &dyn Registry, app: &Namespace) -> Result<()> {
-    let (_, board) = registry.board().await.context("cannot read the board of releases")?;
-    if !board.apps.contains_key(app) {
-        bail!("{}", unknown(app, &board));
-    }
-    let nodes = registry.app_nodes().await.context("cannot ask which app-nodes run")?;
-    // One that has told nothing yet has just come, and may have it.
-    let may_run =
-        |report: Option<&crate::release::NodeReport>| report.is_none_or(|report| report.apps.contains_key(app));
-    if !nodes.iter().any(|(_, report)| may_run(report.as_ref())) {
-        bail!("no app-node runs app {app}: start one, and deploy again");
-    }
-    Ok(())
+/// Whether an app-node runs the app, or may: one that has told nothing yet has just come.
+pub(super) fn runs(nodes: &[(NodeId, Option<NodeReport>)], app: &Namespace) -> bool {
+    nodes
+        .iter()
+        .any(|(_, report)| report.as_ref().is_none_or(|report| report.apps.contains_key(app)))
 }

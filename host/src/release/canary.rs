@@ -147,6 +147,8 @@ mod tests {
                 counts: new,
             }),
             have_begun: true,
+            has_answered: false,
+            trouble: None,
             states_refused: Vec::new(),
         };
         let peer = Peer {

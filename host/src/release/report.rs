@@ -39,6 +39,12 @@ pub struct AppReport {
     /// Whether all instances of the release have begun, and so have got the state of those before them, or not.
     #[serde(default)]
     pub have_begun: bool,
+    /// Whether the release in use has answered an event here.
+    #[serde(default)]
+    pub has_answered: bool,
+    /// Why it failed its first event here, if it has answered none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
     /// Instances that began without the state of those before them, since the last swap, and why.
     #[serde(default)]
     pub states_refused: Vec<String>,
@@ -117,6 +123,22 @@ impl Peer<'_> {
             app.in_hand + on_trial == 0 && app.counts.per_second == 0.0
         };
         self.stage(release) == Some(&Stage::Proven) || self.app.is_some_and(is_quiet)
+    }
+
+    /// Whether the release has answered its first events there, on trial.
+    pub(super) fn is_proven(&self, release: u64) -> bool {
+        self.stage(release) == Some(&Stage::Proven)
+    }
+
+    /// Whether the release is in use there, and has answered an event.
+    pub(super) fn has_answered(&self, release: u64) -> bool {
+        self.app.is_some_and(|app| app.release == release && app.has_answered)
+    }
+
+    /// Why the release, which is in use there, has failed an event, if it has answered none.
+    pub(super) fn trouble(&self, release: u64) -> Option<String> {
+        let app = self.app.filter(|app| app.release == release)?;
+        Some(format!("on {}: {}", self.node, app.trouble.as_ref()?))
     }
 
     /// How far it is with a release.

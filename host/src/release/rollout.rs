@@ -9,7 +9,7 @@ use super::report::{Peer, Stage};
 use super::track::{State, Track};
 
 /// How long nodes may take to get ready. Compilers of large components take half a minute.
-const PREPARATION: Duration = Duration::from_secs(300);
+pub const PREPARATION: Duration = Duration::from_secs(300);
 /// How long a rollout waits for nodes that have events to see the first ones answered. One that has not by then takes the
 /// release into use all the same, and still takes it back should these fail.
 const TRIAL: Duration = Duration::from_secs(15);
@@ -41,7 +41,7 @@ impl Track {
     /// Takes the rollout a step further, if what the nodes that run the app tell allows or demands it, and says whether
     /// anything changed. `age` is for how long the present phase has lasted.
     pub fn step(&mut self, peers: &[Peer<'_>], age: Duration) -> bool {
-        if self.give_up_current(peers) {
+        if self.give_up_current(peers) || self.see_tried(peers) {
             return true;
         }
         let Some(rollout) = &self.rollout else { return false };
@@ -54,7 +54,7 @@ impl Track {
         match rollout.phase {
             Phase::Preparing if !peers.is_empty() && late.is_none() => match self.needs_trial(release) {
                 true => self.enter(Phase::Trying),
-                false => self.promote(),
+                false => self.promote(false),
             },
             Phase::Preparing if age > PREPARATION => {
                 let reason = match late {
@@ -68,14 +68,14 @@ impl Track {
             Phase::Trying if peers.is_empty() => return false,
             Phase::Trying if age > TRIAL || peers.iter().all(|peer| peer.has_tried(release)) => match rollout.canary {
                 Some(_) => self.enter(Phase::Canary),
-                None => self.promote(),
+                None => self.promote(peers.iter().any(|peer| peer.is_proven(release))),
             },
             Phase::Canary => {
                 let canary = rollout.canary.clone().unwrap_or_default();
                 match canary.opinion(release, peers, age) {
                     Opinion::None => return false,
                     Opinion::Worse(reason) => self.end_rollout(State::Failed(reason)),
-                    Opinion::AsGood => self.promote(),
+                    Opinion::AsGood => self.promote(true),
                 }
             }
             Phase::Preparing | Phase::Trying => return false,
@@ -87,6 +87,24 @@ impl Track {
         if let Some(rollout) = &mut self.rollout {
             rollout.phase = phase;
         }
+    }
+
+    /// Takes note of the release in use having answered its first event, or failed it.
+    fn see_tried(&mut self, peers: &[Peer<'_>]) -> bool {
+        let current = self.current;
+        if self.in_use().is_tried {
+            return false;
+        }
+        if peers.iter().any(|peer| peer.has_answered(current)) {
+            self.note_tried();
+            return true;
+        }
+        let trouble = peers.iter().find_map(|peer| peer.trouble(current));
+        match trouble.filter(|_| self.in_use().trouble.is_none()) {
+            Some(trouble) => self.note_trouble(trouble),
+            None => return false,
+        }
+        true
     }
 
     /// A release that was taken into use before some node had events for it, and then fails there.
@@ -141,6 +159,8 @@ mod tests {
                 counts: Counts::default(),
             }),
             have_begun: true,
+            has_answered: false,
+            trouble: None,
             states_refused: Vec::new(),
         }
     }
@@ -170,6 +190,7 @@ mod tests {
         assert_eq!(track.current, 1);
         assert!(step(&mut track, &[Some(Stage::Proven), Some(Stage::Proven)], MOMENT));
         assert_eq!((track.current, &track.rollout), (2, &None));
+        assert!(track.in_use().is_tried);
     }
 
     #[test]
@@ -178,6 +199,17 @@ mod tests {
         step(&mut track, &[Some(Stage::Ready)], MOMENT);
         assert!(step(&mut track, &[Some(Stage::Ready)], MOMENT));
         assert_eq!(track.current, 2);
+        assert!(!track.in_use().is_tried);
+        let mut app = report(2, Stage::Proven);
+        (app.release, app.progress, app.has_answered) = (2, None, true);
+        let node = NodeId::from("app-1");
+        let peer = Peer {
+            node: &node,
+            app: Some(&app),
+        };
+        assert!(track.step(&[peer], MOMENT), "its first events have come");
+        assert!(track.in_use().is_tried);
+        assert!(!track.step(&[peer], MOMENT));
     }
 
     #[test]
@@ -214,7 +246,7 @@ mod tests {
     #[test]
     fn what_fails_after_its_promotion_is_taken_back_during_the_next_rollout_too() {
         let mut track = rolling_out();
-        track.promote();
+        track.promote(true);
         track.deploy(target("c"), None, 0).unwrap();
         assert!(step(&mut track, &[Some(Stage::Failed("it broke".into()))], MOMENT));
         assert_eq!(track.current, 1);
@@ -234,7 +266,7 @@ mod tests {
     #[test]
     fn what_fails_with_its_first_events_after_its_promotion_is_taken_back() {
         let mut track = rolling_out();
-        track.promote();
+        track.promote(true);
         assert!(!step(&mut track, &[Some(Stage::Behind("it is slow".into()))], MOMENT));
         assert!(step(&mut track, &[Some(Stage::Failed("it broke".into()))], MOMENT));
         assert_eq!(track.current, 1);
@@ -251,7 +283,7 @@ mod tests {
     #[test]
     fn a_rollback_needs_no_trial() {
         let mut track = rolling_out();
-        track.promote();
+        track.promote(true);
         track.rollback(None, 0).unwrap();
         let ready = report(3, Stage::Ready);
         let node = NodeId::from("app-1");

@@ -36,6 +36,12 @@ pub struct Release {
     pub origin: Origin,
     /// What became of it.
     pub state: State,
+    /// Whether it has answered events. One that is in use and has not is taken back when it fails its first.
+    #[serde(default)]
+    pub is_tried: bool,
+    /// Why an event failed, if it is in use and has answered none yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
 }
 
 /// What asked for a release.
@@ -206,13 +212,57 @@ impl Track {
         number
     }
 
-    /// Takes the release being rolled out into use.
-    pub(super) fn promote(&mut self) {
+    /// Takes the release being rolled out into use. It may have had no events to be tried with.
+    pub(super) fn promote(&mut self, is_tried: bool) {
         let Some(rollout) = self.rollout.take() else { return };
+        let is_tried = is_tried || !self.needs_trial(rollout.release);
         let before = self.current;
         self.set_state(before, State::Retired);
         self.set_state(rollout.release, State::Current);
         self.current = rollout.release;
+        if is_tried {
+            self.note_tried();
+        }
+    }
+
+    /// The release in use has answered events.
+    pub(super) fn note_tried(&mut self) {
+        if let Some(release) = self.in_use_mut() {
+            release.is_tried = true;
+            release.trouble = None;
+        }
+    }
+
+    /// The release in use has failed an event and answered none.
+    pub(super) fn note_trouble(&mut self, reason: String) {
+        if let Some(release) = self.in_use_mut() {
+            release.trouble = Some(reason);
+        }
+    }
+
+    /// Whether another component that its configuration names may take the place of the app's first release: all that this has
+    /// done is to fail.
+    pub fn is_false_start(&self) -> bool {
+        let release = self.in_use();
+        let has_only_failed = !release.is_tried && release.trouble.is_some();
+        has_only_failed && release.origin == Origin::Config && self.rollout.is_none()
+    }
+
+    /// Puts a component in the place of a false start, and returns the number of its release.
+    pub fn start_again(&mut self, target: Target, now_ms: u64) -> u64 {
+        let (failed, number) = (self.current, self.next_number());
+        let reason = self.in_use().trouble.clone().unwrap_or_default();
+        self.set_state(failed, State::Failed(reason));
+        self.releases
+            .push(target.release(number, now_ms, Origin::Config, State::Current));
+        self.current = number;
+        self.forget_oldest();
+        number
+    }
+
+    fn in_use_mut(&mut self) -> Option<&mut Release> {
+        let current = self.current;
+        self.releases.iter_mut().find(|release| release.number == current)
     }
 
     /// Ends the rollout in progress, if there is one.
@@ -228,7 +278,10 @@ impl Track {
             return false;
         };
         let failed = self.current;
-        self.set_state(failed, State::Failed(reason));
+        self.set_state(
+            failed,
+            State::Failed(format!("taken back after it was in use: {reason}")),
+        );
         self.set_state(before, State::Current);
         self.current = before;
         true
@@ -307,6 +360,8 @@ impl Target {
             at_ms,
             origin,
             state,
+            is_tried: false,
+            trouble: None,
         }
     }
 }
@@ -341,7 +396,7 @@ mod tests {
         let mut track = Track::first(target("a"), 0, 10);
         for name in names {
             track.deploy(target(name), None, 0).unwrap();
-            track.promote();
+            track.promote(true);
         }
         track
     }
@@ -360,7 +415,7 @@ mod tests {
         assert_eq!(track.deploy(target("b"), None, 0), Ok(2));
         assert_eq!(track.deploy(target("b"), None, 0), Err(Refused::RollingOut(2)));
         assert_eq!(track.deploy(target("c"), None, 0), Ok(3));
-        track.promote();
+        track.promote(true);
         assert_eq!(
             states(&track),
             [(1, State::Retired), (2, State::Superseded(3)), (3, State::Current)]
@@ -373,7 +428,7 @@ mod tests {
         let mut track = track(&[]);
         track.deploy(target("b"), None, 0).unwrap();
         assert_eq!(track.deploy(target("a"), None, 0), Ok(3));
-        track.promote();
+        track.promote(true);
         assert_eq!(track.in_use().file, "a");
     }
 
@@ -381,14 +436,14 @@ mod tests {
     fn a_rollback_goes_back_and_the_next_further_back() {
         let mut track = track(&["b", "c"]);
         assert_eq!(track.rollback(None, 0), Ok(Some(4)));
-        track.promote();
+        track.promote(true);
         assert_eq!(track.in_use().file, "b");
         assert_eq!(track.rollback(None, 0), Ok(Some(5)));
-        track.promote();
+        track.promote(true);
         assert_eq!(track.in_use().file, "a");
         assert_eq!(track.rollback(None, 0), Err(Refused::NothingBefore(5)));
         assert_eq!(track.rollback(Some("3"), 0), Ok(Some(6)));
-        track.promote();
+        track.promote(true);
         assert_eq!(track.in_use().file, "c");
         let digest = Digest::of(b"a");
         assert_eq!(track.rollback(Some(digest.short()), 0), Ok(Some(7)));
@@ -409,12 +464,32 @@ mod tests {
     }
 
     #[test]
+    fn false_start_gives_way_to_configured_component() {
+        let mut track = track(&[]);
+        assert!(!track.is_false_start(), "it may do well");
+        track.note_trouble("it broke".into());
+        assert!(track.is_false_start());
+        assert_eq!(track.start_again(target("b"), 0), 2);
+        assert_eq!(
+            states(&track),
+            [(1, State::Failed("it broke".into())), (2, State::Current)]
+        );
+        track.note_trouble("an event was wrong".into());
+        track.note_tried();
+        assert!(!track.is_false_start());
+        assert_eq!(track.in_use().trouble, None);
+    }
+
+    #[test]
     fn what_fails_after_its_promotion_gives_way_to_the_one_before() {
         let mut track = track(&["b"]);
         assert!(track.revert("it broke".into()));
         assert_eq!(
             states(&track),
-            [(1, State::Current), (2, State::Failed("it broke".into()))]
+            [
+                (1, State::Current),
+                (2, State::Failed("taken back after it was in use: it broke".into()))
+            ]
         );
         assert!(!track.revert("it broke".into()), "there is none before the first");
     }

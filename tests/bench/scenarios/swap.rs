@@ -96,7 +96,7 @@ impl Deploying<'_> {
                 _ => {}
             }
             let answer = self.console.deploy(&build, &[]).await;
-            anyhow::ensure!(answer.outcome() == "in-use", "a deploy failed: {answer:?}");
+            anyhow::ensure!(answer.is_in_use(), "a deploy failed: {answer:?}");
             deploys.extend(answer.until_last_node());
             sleep(next.min(end).saturating_duration_since(Instant::now())).await;
         }

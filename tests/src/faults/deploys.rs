@@ -86,7 +86,7 @@ impl Deploys {
         let build = self.build();
         let answer = self.console.deploy(&build, args).await;
         self.book(&answer, now);
-        assert_eq!(answer.outcome(), "in-use", "a good build is not in use: {answer:#?}");
+        assert!(answer.is_in_use(), "a good build is not in use: {answer:#?}");
         assert_eq!(answer.code, Some(0), "{answer:#?}");
         answer
     }
@@ -96,7 +96,7 @@ impl Deploys {
         if answer.release() > 0 {
             self.good.insert(answer.digest(), now);
         }
-        if answer.outcome() == "in-use" {
+        if answer.is_in_use() {
             self.in_use = answer.release();
             self.digest = Some(answer.digest());
             self.took.extend(answer.until_last_node());

@@ -21,6 +21,8 @@ const QUIET: Duration = Duration::from_secs(1);
 pub(in crate::cli) enum Outcome {
     /// It is in use.
     InUse,
+    /// It is in use, and there were no events to try it with.
+    NotTried,
     /// It was taken into use, and this one has taken its place since.
     Replaced(u64),
     /// It is not in use, for this reason.
@@ -105,6 +107,7 @@ impl Course {
         let outcome = match &release.state {
             State::RollingOut => return Ok(None),
             State::Current if !self.has_arrived(now) => return Ok(None),
+            State::Current if !release.is_tried => Outcome::NotTried,
             State::Current => Outcome::InUse,
             State::Retired => Outcome::Replaced(track.current),
             State::Failed(reason) => Outcome::Failed(reason.clone()),
@@ -276,6 +279,7 @@ mod tests {
         track.current = 2;
         track.releases[0].state = State::Retired;
         track.releases[1].state = State::Current;
+        track.releases[1].is_tried = true;
     }
 
     fn node(name: &str, release: u64, stage: Option<Stage>) -> (NodeId, Option<NodeReport>) {
@@ -291,6 +295,8 @@ mod tests {
                 counts: Counts::default(),
             }),
             have_begun: true,
+            has_answered: false,
+            trouble: None,
             states_refused: Vec::new(),
         };
         let report = NodeReport {
@@ -358,6 +364,18 @@ mod tests {
             assert_eq!(seen.look(&in_use, &nodes, 5 + least), Some(Outcome::InUse));
             assert_eq!(seen.course.nodes[&NodeId::from("app-2")].in_use_after, None);
         }
+    }
+
+    #[test]
+    fn release_without_events_is_not_tried() {
+        let untried = board(|track| {
+            in_use(track);
+            track.releases[1].is_tried = false;
+        });
+        assert_eq!(
+            Seen::new().look(&untried, &[node("app-1", 2, None)], 4),
+            Some(Outcome::NotTried)
+        );
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::super::releases;
 use super::super::rollout::in_words;
 use super::super::words::{ago, first_line, milliseconds, plain, table};
 use crate::message::{Namespace, NodeId, now_ms};
-use crate::release::{AppReport, Board, Counts, NodeReport, Track};
+use crate::release::{AppReport, Board, Counts, NodeReport, State, Track};
 
 const TITLES: [&str; 9] = [
     "NODE",
@@ -58,12 +58,16 @@ impl Cut {
         let release = track.in_use();
         let _ = writeln!(
             page,
-            "app {app}: release {} ({}) of {}, asked for {}",
+            "app {app}: release {} ({}) of {}, asked for {}{}",
             release.number,
             release.digest.short(),
             plain(&release.file),
-            ago(release.at_ms, now_ms())
+            ago(release.at_ms, now_ms()),
+            releases::doubt(release)
         );
+        if let Some((failed, reason)) = latest_failure(track) {
+            let _ = writeln!(page, "  release {failed} failed: {}", first_line(reason));
+        }
         let nodes: Vec<_> = self.nodes_of(app).collect();
         if nodes.is_empty() {
             let _ = writeln!(page, "  no app-node runs it");
@@ -132,6 +136,7 @@ impl Cut {
                 "app": app.as_str(),
                 "release": releases::in_json(track.in_use()),
                 "rollout": rollout,
+                "failed": latest_failure(track).map(|(release, reason)| json!({ "release": release, "reason": reason })),
                 "nodes": nodes.collect::<Vec<_>>(),
             })
         });
@@ -149,6 +154,15 @@ impl Cut {
     fn nodes_of<'a>(&'a self, app: &'a Namespace) -> impl Iterator<Item = (&'a NodeId, &'a AppReport)> {
         let reports = self.nodes.iter();
         reports.filter_map(move |(node, report)| Some((node, report.as_ref()?.apps.get(app)?)))
+    }
+}
+
+/// The release that was asked for last, if that has failed, and why.
+fn latest_failure(track: &Track) -> Option<(u64, &str)> {
+    let last = track.releases.last()?;
+    match &last.state {
+        State::Failed(reason) => Some((last.number, reason)),
+        _ => None,
     }
 }
 

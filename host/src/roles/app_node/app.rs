@@ -3,8 +3,8 @@
 //! An event that fails on trial is tried again by the release in use, at once and without that counting as an attempt: a
 //! release that is no good costs nobody an event.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -60,6 +60,10 @@ pub(super) struct Generation {
     pub(super) component: Component,
     pub(super) pool: Arc<Pool>,
     pub(super) tally: Tally,
+    /// Whether it has answered an event.
+    has_answered: AtomicBool,
+    /// Why an event failed, if that was before it had answered any.
+    trouble: OnceLock<String>,
 }
 
 impl Generation {
@@ -69,7 +73,19 @@ impl Generation {
             component,
             pool,
             tally: Tally::new(),
+            has_answered: AtomicBool::new(false),
+            trouble: OnceLock::new(),
         }
+    }
+
+    /// It has answered an event, and says whether that is news.
+    pub(super) fn answered(&self) -> bool {
+        // Most of the time it is none, and then nothing is written.
+        !self.has_answered() && !self.has_answered.swap(true, Ordering::Relaxed)
+    }
+
+    fn has_answered(&self) -> bool {
+        self.has_answered.load(Ordering::Relaxed)
     }
 }
 
@@ -151,6 +167,9 @@ impl App {
         }
         if generations.is_in_use(&by.release) {
             generations.in_use.tally.count(by.took, true);
+            if generations.in_use.answered() {
+                self.reports.notify_one();
+            }
         }
         let Tried { candidate, failure } = tried?;
         if let (Some(candidate), Some(failure)) = (generations.candidate(candidate?), failure) {
@@ -173,7 +192,11 @@ impl App {
                 }
             }
             None if generations.is_in_use(&by.release) => {
-                generations.in_use.tally.count(by.took, false);
+                let in_use = &generations.in_use;
+                in_use.tally.count(by.took, false);
+                if !in_use.has_answered() && in_use.trouble.set(reason.to_string()).is_ok() {
+                    self.reports.notify_one();
+                }
                 return None;
             }
             None => {}
@@ -247,8 +270,10 @@ impl App {
     /// Another number for the component in use.
     pub(super) fn renumber(&self, number: u64) {
         let mut generations = self.generations_mut();
-        let (component, pool) = (generations.in_use.component.clone(), generations.in_use.pool.clone());
-        generations.in_use = Arc::new(Generation::new(number, component, pool));
+        let before = &generations.in_use;
+        let renumbered = Generation::new(number, before.component.clone(), before.pool.clone());
+        renumbered.has_answered.store(before.has_answered(), Ordering::Relaxed);
+        generations.in_use = Arc::new(renumbered);
     }
 
     /// Says how far this node is with a release.
@@ -280,6 +305,7 @@ impl App {
                 counts: counts.unwrap_or_default(),
             }
         });
+        let is_compared = candidate.as_ref().is_some_and(|candidate| candidate.is_compared());
         let has_everything = candidate.as_ref().filter(|candidate| candidate.has_everything());
         let (release, component, pool) = match has_everything {
             Some(candidate) => (candidate.number, &candidate.component, None),
@@ -290,10 +316,13 @@ impl App {
             digest: component.digest().clone(),
             instances: self.settings.instances,
             in_hand: self.in_hand.load(Ordering::Relaxed),
-            counts: in_use
-                .tally
-                .counts(candidate.is_some_and(|candidate| candidate.is_compared())),
+            counts: in_use.tally.counts(is_compared),
             progress,
+            has_answered: has_everything.is_none() && in_use.has_answered(),
+            trouble: match has_everything.is_none() && !in_use.has_answered() {
+                true => in_use.trouble.get().cloned(),
+                false => None,
+            },
             have_begun: pool.is_none_or(|pool| pool.have_begun()),
             states_refused: pool.map(|pool| pool.states_refused()).unwrap_or_default(),
         }

@@ -20,7 +20,8 @@ const POSTED_AGAIN: Duration = Duration::from_secs(5);
 /// and how often it is looked whether they have.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Loads and starts the release of an app that is in use.
+/// Loads and starts the release of an app that is in use. Where the app has none, the configured component becomes its first
+/// once it has been started here: what cannot be is never seen by others.
 pub(super) async fn start(
     source: AppSource,
     kept: usize,
@@ -28,20 +29,74 @@ pub(super) async fn start(
     engine: &Engine,
     shutdown: &Shutdown,
 ) -> Result<App> {
-    let release = in_use(&source, kept, transport).await?;
-    let settings = source.settings.clone();
-    let component = match engine.load_kept(&release.digest, &settings.grants).await {
-        Some(component) => component,
-        None => {
-            let bytes = bytes(&source, &release, transport).await?;
-            if transport.data_losses().is_some() {
-                engine.keep_bytes(&release.digest, &bytes).await;
-            }
-            engine.load(bytes, &settings.grants).await?
-        }
+    if let Some(release) = in_use(&source, kept, transport).await? {
+        return start_release(&source, &release, transport, engine, shutdown).await;
+    }
+    let bytes = configured(&source)?.clone();
+    let size = bytes.len() as u64;
+    let first = async {
+        let component = load(bytes.clone(), &Digest::of(&bytes), &source, transport, engine).await?;
+        let pool = Pool::start(engine, component.clone(), source.settings.clone(), shutdown).await?;
+        anyhow::Ok((component, pool))
     };
-    let pool = Pool::start(engine, component.clone(), settings.clone(), shutdown).await?;
-    Ok(App::new(settings, Generation::new(release.number, component, pool)))
+    let why = || format!("{} cannot be its first release, and it has no other", source.file);
+    let (component, pool) = first.await.with_context(why)?;
+    let target = Target {
+        digest: transport.put_component(bytes).await?,
+        file: source.file.clone(),
+        bytes: size,
+    };
+    // Another node may have been faster, with the same component or with another.
+    let Some(number) = post_first(&source, target, kept, transport).await? else {
+        drop(pool.retire());
+        let release = in_use(&source, kept, transport)
+            .await?
+            .context("its first release is gone")?;
+        return start_release(&source, &release, transport, engine, shutdown).await;
+    };
+    let namespace = &source.settings.namespace;
+    info!(app = %namespace, component = component.digest().short(), "the configured component is the app's first release");
+    Ok(App::new(source.settings, Generation::new(number, component, pool)))
+}
+
+async fn start_release(
+    source: &AppSource,
+    release: &Release,
+    transport: &dyn Transport,
+    engine: &Engine,
+    shutdown: &Shutdown,
+) -> Result<App> {
+    let settings = source.settings.clone();
+    let started = async {
+        let component = match engine.load_kept(&release.digest, &settings.grants).await {
+            Some(component) => component,
+            None => {
+                let bytes = bytes(source, release, transport).await?;
+                load(bytes, &release.digest, source, transport, engine).await?
+            }
+        };
+        let pool = Pool::start(engine, component.clone(), settings.clone(), shutdown).await?;
+        anyhow::Ok((component, pool))
+    };
+    let (number, digest) = (release.number, release.digest.short());
+    let why = || {
+        format!("release {number} ({digest}) is in use, whatever the configured component is, and cannot start here")
+    };
+    let (component, pool) = started.await.with_context(why)?;
+    Ok(App::new(settings, Generation::new(number, component, pool)))
+}
+
+async fn load(
+    bytes: Bytes,
+    digest: &Digest,
+    source: &AppSource,
+    transport: &dyn Transport,
+    engine: &Engine,
+) -> Result<Component> {
+    if transport.data_losses().is_some() {
+        engine.keep_bytes(digest, &bytes).await;
+    }
+    Ok(engine.load(bytes, &source.settings.grants).await?)
 }
 
 /// Starts an app of native code. The board of releases has no part in it.
@@ -51,41 +106,52 @@ pub(super) async fn start_native(app: NativeApp, engine: &Engine, shutdown: &Shu
     Ok(App::new(app.settings, Generation::new(0, component, pool)))
 }
 
-/// The release in use, which is made of the configured component where the app has none.
-async fn in_use(source: &AppSource, kept: usize, transport: &dyn Transport) -> Result<Release> {
+/// The release in use; none where the app has no release, or one that has only failed while another component is configured.
+async fn in_use(source: &AppSource, kept: usize, transport: &dyn Transport) -> Result<Option<Release>> {
     let namespace = &source.settings.namespace;
     let patience = Instant::now() + POSTED_AGAIN;
     loop {
         let (version, mut board) = transport.board().await?;
         if let Some(track) = board.apps.get_mut(namespace) {
             let release = track.in_use().clone();
+            let is_other = |component: &Bytes| Digest::of(component) != release.digest;
+            if track.is_false_start() && configured(source).is_ok_and(is_other) {
+                return Ok(None);
+            }
             tell_of_other(source, &release);
             if track.kept != kept {
                 track.kept = kept;
                 // Whoever was faster may have it otherwise, and then it stays so.
                 transport.post_board(version, &board).await?;
             }
-            return Ok(release);
+            return Ok(Some(release));
         }
-        if Instant::now() < patience && is_run_elsewhere(namespace, transport).await? {
-            // The board was lost, and whoever runs the app is about to post it again.
-            sleep(LOOK).await;
-            continue;
+        if Instant::now() >= patience || !is_run_elsewhere(namespace, transport).await? {
+            return Ok(None);
         }
-        let component = configured(source)?;
-        let digest = transport.put_component(component.clone()).await?;
-        let target = Target {
-            digest,
-            file: source.file.clone(),
-            bytes: component.len() as u64,
+        // The board was lost, and whoever runs the app is about to post it again.
+        sleep(LOOK).await;
+    }
+}
+
+/// Makes a component that has been started the app's first release, and returns its number. None when the app has got one
+/// meanwhile.
+async fn post_first(source: &AppSource, target: Target, kept: usize, transport: &dyn Transport) -> Result<Option<u64>> {
+    let namespace = &source.settings.namespace;
+    loop {
+        let (version, mut board) = transport.board().await?;
+        let number = match board.apps.get_mut(namespace) {
+            None => {
+                let track = Track::first(target.clone(), now_ms(), kept);
+                let number = track.current;
+                board.apps.insert(namespace.clone(), track);
+                number
+            }
+            Some(track) if track.is_false_start() => track.start_again(target.clone(), now_ms()),
+            Some(_) => return Ok(None),
         };
-        let track = Track::first(target, now_ms(), kept);
-        let release = track.in_use().clone();
-        board.apps.insert(namespace.clone(), track);
-        // Another node may have been faster, with the same component or with another.
         if transport.post_board(version, &board).await? {
-            info!(app = %namespace, component = release.digest.short(), "the configured component is the app's first release");
-            return Ok(release);
+            return Ok(Some(number));
         }
     }
 }

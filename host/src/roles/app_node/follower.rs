@@ -301,7 +301,11 @@ impl Follower {
         let Some(candidate) = self.app.candidate() else { return };
         let (component, heir) = (candidate.component.clone(), candidate.heir.clone());
         self.failed = None;
-        self.take_into_use(Generation::new(candidate.number, component, heir));
+        let generation = Generation::new(candidate.number, component, heir);
+        if candidate.is_proven() {
+            generation.answered();
+        }
+        self.take_into_use(generation);
     }
 
     /// Swaps, and tells of it at once and again when all instances have begun.

@@ -187,8 +187,12 @@ impl Rollouts {
 fn look(board: &Board, report: &NodeReport) -> Option<Duration> {
     let looks = report.apps.iter().filter_map(|(namespace, app)| {
         let stage = app.progress.as_ref().map(|progress| &progress.stage);
-        let rollout = board.apps.get(namespace).and_then(|track| track.rollout.as_ref());
-        match (rollout.map(|rollout| rollout.phase), stage) {
+        let track = board.apps.get(namespace)?;
+        let in_use = track.in_use();
+        let is_news = app.has_answered || (app.trouble.is_some() && in_use.trouble.is_none());
+        let is_first_answer = is_news && app.release == track.current && !in_use.is_tried;
+        match (track.rollout.as_ref().map(|rollout| rollout.phase), stage) {
+            _ if is_first_answer => Some(LOOK),
             (Some(Phase::Canary), _) => Some(LOOK_AT_CANARY),
             (Some(_), _) | (None, Some(Stage::Failed(_))) => Some(LOOK),
             (None, _) => None,
@@ -206,7 +210,8 @@ fn differs(told: &NodeReport, report: &NodeReport) -> bool {
                 .progress
                 .as_ref()
                 .map(|progress| (progress.release, progress.stage.clone()));
-            (app.release, app.have_begun, progress, app.states_refused.len())
+            let answers = (app.have_begun, app.has_answered, app.trouble.is_some());
+            (app.release, answers, progress, app.states_refused.len())
         })
         .collect()
     };
@@ -216,8 +221,18 @@ fn differs(told: &NodeReport, report: &NodeReport) -> bool {
 fn tell(namespace: &Namespace, before: Option<&Track>, track: &Track) {
     let was_rolling_out = before.and_then(|before| before.rolling_out());
     let Some(release) = was_rolling_out.and_then(|release| track.release(release.number)) else {
-        if let Some(before) = before.filter(|before| before.current != track.current) {
-            warn!(app = %namespace, release = before.current, back_to = track.current, "release was taken back");
+        let Some(before) = before else { return };
+        if before.current != track.current {
+            let state = track.release(before.current).map(|release| release.state.to_string());
+            let state = state.unwrap_or_default();
+            warn!(app = %namespace, release = before.current, back_to = track.current, "release was taken back: it {state}");
+        } else if !before.in_use().is_tried && track.in_use().is_tried {
+            info!(app = %namespace, release = track.current, "release has answered its first events");
+        } else if let (None, Some(trouble)) = (&before.in_use().trouble, &track.in_use().trouble) {
+            warn!(
+                app = %namespace, release = track.current,
+                "release has answered no event yet and fails: {trouble}; deploy another, or put the app's file right and restart"
+            );
         }
         return;
     };
@@ -226,6 +241,9 @@ fn tell(namespace: &Namespace, before: Option<&Track>, track: &Track) {
             info!(app = %namespace, release = release.number, ?phase, "rollout goes on");
         }
         Some(_) => {}
+        None if track.current == release.number && !release.is_tried => {
+            info!(app = %namespace, release = release.number, "rollout ended: release is in use and not tried yet: no events");
+        }
         None => info!(app = %namespace, release = release.number, "rollout ended: release {}", release.state),
     }
 }

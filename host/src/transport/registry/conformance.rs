@@ -241,6 +241,8 @@ pub(crate) fn report(node: &str, release: u64) -> NodeReport {
             counts,
         }),
         have_begun: true,
+        has_answered: false,
+        trouble: None,
         states_refused: vec!["instance 2: load: no".into()],
     };
     NodeReport {
@@ -277,6 +279,7 @@ fn event(client: &str) -> Event {
         id: client.into(),
         io_node: "io".into(),
         attributes: crate::message::Text::from_static("{}"),
+        patched: 0,
     };
     Event {
         namespace: "/".into(),
