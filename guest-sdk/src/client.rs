@@ -60,8 +60,8 @@ impl Client {
 
     /// Changes its attributes by a JSON merge patch: fields that are `null` are removed, others set, the rest stays.
     ///
-    /// Seen at once through this `Client`, and with all events that the io-node takes in once this one is committed.
-    /// Events that the client had sent before come with the attributes of then.
+    /// Seen at once through this `Client`, and with its next event, when this event is its own. Else, with the events that its
+    /// io-node takes in once this one is committed.
     pub fn patch_attributes(&self, patch: &impl Serialize) -> Result<(), CommandError> {
         self.send_patch(object(patch)?)
     }

@@ -156,6 +156,7 @@ fn event(kind: EventKind) -> Arc<Event> {
         id: "dSx1hPeqFBSPQVm4AAAB".into(),
         io_node: "io".into(),
         attributes: "{}".into(),
+        patched: 0,
     };
     Arc::new(Event {
         namespace: "/".into(),

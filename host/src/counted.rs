@@ -23,6 +23,7 @@ pub(crate) fn message(number: usize) -> Event {
         id: format!("qPTf4v7TZW9cAAA{:x}", number % CLIENTS).into(),
         io_node: io_node(),
         attributes: Text::from_static(r#"{"name":"somebody","rank":7}"#),
+        patched: 0,
     };
     Event {
         namespace: "/chat".into(),

@@ -182,6 +182,45 @@ pub struct Client {
     pub io_node: NodeId,
     /// A JSON object that the io-node keeps for the client.
     pub attributes: Text,
+    /// The number of the last patch of them that the io-node has applied, of those that the client's own events made; 0 for
+    /// none.
+    pub patched: u64,
+}
+
+/// The most bytes that a client's attributes may have.
+pub const MOST_ATTRIBUTES: usize = 16 << 10;
+
+/// A change of a client's attributes by one of its own events, which is committed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttributePatch {
+    /// The namespace of the client.
+    pub namespace: Namespace,
+    /// The client.
+    pub client: SessionId,
+    /// The event, by its number in the client's partition.
+    pub number: u64,
+    /// A JSON merge patch.
+    pub patch: Text,
+}
+
+impl AttributePatch {
+    /// That of a command of this event, if it is one of the event's own client.
+    pub fn of(command: &Command, event: EventId) -> Option<Self> {
+        match command {
+            Command::PatchAttributes {
+                namespace,
+                client,
+                patch,
+                number,
+            } if *number == event.sequence => Some(Self {
+                namespace: namespace.clone(),
+                client: client.clone(),
+                number: *number,
+                patch: patch.clone(),
+            }),
+            _ => None,
+        }
+    }
 }
 
 /// How a client connected.
@@ -474,6 +513,8 @@ pub enum Command {
         client: SessionId,
         /// The patch, a JSON object.
         patch: Text,
+        /// The number of the event that made it, in the client's partition, when that is the client's own; else 0.
+        number: u64,
     },
     /// A message to the code that embeds io-nodes.
     Custom {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use plugnode::message::{
-    AckId, Change, Command, Effects, Event, EventId, EventKind, Handshake, KeyChange, KeyValue, NodeId, Scope,
-    SessionId,
+    AckId, AttributePatch, Change, Command, Effects, Event, EventId, EventKind, Handshake, KeyChange, KeyValue, NodeId,
+    Scope, SessionId,
 };
 use plugnode::transport::{
     Commits, Delivery, Inbox, IoNode, IoSession, Lease, Leases, Log, Lost, Outcome, Result, Standing, Transport,
@@ -278,6 +278,10 @@ impl Commits for BrokenCommits {
             }
         }
         self.whole.commit(outcomes).await
+    }
+
+    fn forget_patches(&self, patches: Vec<AttributePatch>) {
+        self.whole.forget_patches(patches);
     }
 }
 

@@ -50,6 +50,7 @@ macro_rules! conforms {
                 what_an_io_node_tells_another_reaches_it_alone,
                 late_reply_follows_last_event_of_its_client,
                 question_for_lost_client_has_another_asker,
+                patches_are_kept_for_the_next_owner,
                 a_newer_session_fences_the_older,
                 partitions_are_dealt_out_and_move,
                 writes_are_seen_after_the_commit_and_not_from_dead_letters,
@@ -506,6 +507,44 @@ async fn question_for_lost_client_has_another_asker(transport: Shared) {
             other => panic!("{other:?} was not expected"),
         });
     assert_eq!(askers.collect::<Vec<_>>(), ["two", "one"]);
+}
+
+async fn patches_are_kept_for_the_next_owner(transport: Shared) {
+    let io = join_io(&transport, "io").await;
+    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut lease = lease_of("alice", &mut *leases).await;
+    assert_eq!(lease.patches, []);
+    accept(
+        &io,
+        vec![connection("alice", "io"), message("alice", 1), message("alice", 2)],
+    )
+    .await;
+    let deliveries = read(&mut lease, 3).await;
+    let patch = |client: &str, number| Command::PatchAttributes {
+        namespace: "/".into(),
+        client: client.into(),
+        patch: r#"{"a":1}"#.into(),
+        number,
+    };
+    let numbers = [0, 1].map(|place: usize| deliveries[place].id.sequence);
+    let outcomes = [
+        done(deliveries[0].id, vec![patch("alice", numbers[0]), patch("bob", 0)]),
+        done(deliveries[1].id, vec![patch("alice", numbers[1])]),
+    ];
+    lease.commits.commit(outcomes.into()).await.unwrap();
+    drop(lease);
+    let lease = lease_of("alice", &mut *leases).await;
+    let left = lease.patches.clone();
+    assert_eq!(left.iter().map(|patch| patch.number).collect::<Vec<_>>(), numbers);
+    assert_eq!((left[0].client.as_str(), &*left[0].patch), ("alice", r#"{"a":1}"#));
+    // The first is applied: with the next commit it is forgotten.
+    lease.commits.forget_patches(vec![left[0].clone()]);
+    let mut lease = lease;
+    let again = read(&mut lease, 1).await;
+    lease.commits.commit(vec![done(again[0].id, Vec::new())]).await.unwrap();
+    drop(lease);
+    let lease = lease_of("alice", &mut *leases).await;
+    assert_eq!(lease.patches, left[1..]);
 }
 
 async fn a_newer_session_fences_the_older(transport: Shared) {
@@ -1206,6 +1245,7 @@ fn event(client: &str, kind: EventKind) -> Event {
         id: client.into(),
         io_node: "io".into(),
         attributes: Text::from_static("{}"),
+        patched: 0,
     };
     Event {
         namespace: "/".into(),

@@ -26,7 +26,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use crate::message::{Command, Effects, Event, EventId, KeyValue, Namespace, NodeId, Partition, SessionId};
+use crate::message::{
+    AttributePatch, Command, Effects, Event, EventId, KeyValue, Namespace, NodeId, Partition, SessionId,
+};
 
 pub use self::backlog::Backlog;
 pub use self::dead_letters::{DeadLetterBudget, DeadLetters};
@@ -217,6 +219,9 @@ pub struct Lease {
     pub log: Box<dyn Log>,
     /// Where their effects go.
     pub commits: Arc<dyn Commits>,
+    /// Patches of attributes that owners before have committed, each client's in their order, and that were not
+    /// [forgotten](Commits::forget_patches).
+    pub patches: Vec<AttributePatch>,
 }
 
 /// Reads one partition.
@@ -249,7 +254,12 @@ pub trait Commits: Send + Sync {
     /// A client that a verdict [refuses](Verdict::refuses) is forgotten in the same step, as if it had had its
     /// disconnect: none comes of it any more, neither from its io-node nor for the death of that one, and one that is in
     /// the log already leaves it.
+    ///
+    /// The [patches](AttributePatch::of) that events made of their own clients' attributes are kept for the next owner.
     async fn commit(&self, outcomes: Vec<Outcome>) -> Result<Vec<Lost>>;
+
+    /// The next owner need not know of these patches any more, once the next commit has been made.
+    fn forget_patches(&self, patches: Vec<AttributePatch>);
 }
 
 /// An outcome that was not committed.

@@ -193,6 +193,7 @@ fn job(sequence: u64, client: &str, kind: EventKind, done: &Sender<Handled>) -> 
         id: client.into(),
         io_node: "io".into(),
         attributes: "{}".into(),
+        patched: 0,
     };
     Job {
         id: EventId {

@@ -109,6 +109,7 @@ impl<'e> Lowered<'e> {
             id,
             io_node,
             attributes,
+            ..
         } = self.event.client.as_ref()?;
         Some(wit::Client {
             id: id.as_str(),

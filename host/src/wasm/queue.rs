@@ -199,6 +199,7 @@ mod tests {
             id: id.into(),
             io_node: "io".into(),
             attributes: "{}".into(),
+            patched: 0,
         });
         Arc::new(Event {
             namespace: "/".into(),

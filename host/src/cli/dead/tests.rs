@@ -77,6 +77,7 @@ impl Fixture {
                 id: client.into(),
                 io_node: "io".into(),
                 attributes: r#"{"name":"Ada"}"#.into(),
+                patched: 0,
             }),
             received_at_ms: 1_000,
             kind,

@@ -14,6 +14,7 @@ mod follower;
 mod last_words;
 mod ownership;
 mod partition;
+mod patches;
 mod refused;
 mod rollouts;
 mod tally;

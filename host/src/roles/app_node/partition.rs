@@ -25,6 +25,7 @@ use tracing::{debug, warn};
 use super::app::{App, By, Tried};
 use super::endings::{Ending, Endings, Taken, Then};
 use super::last_words::last_words;
+use super::patches::Patches;
 use super::refused::{ClientKey, Refused};
 use super::{Apps, Retries};
 use crate::counts;
@@ -60,10 +61,12 @@ pub(super) async fn run(lease: Lease, apps: Arc<Apps>, retries: Retries, stoppin
         partition,
         mut log,
         commits,
+        patches,
     } = lease;
     debug!(%partition, "partition taken");
     let handling = TaskTracker::new();
-    let ended = work_on(&mut *log, &*commits, apps, retries, &stopping, &handling).await;
+    let work = Work::new(apps, retries, commits.clone(), Patches::new(patches), handling.clone());
+    let ended = work_on(&mut *log, &*commits, work, &stopping).await;
     // What a lost partition had in hand goes on in the pool for a while, and goes nowhere. It is waited for: the next
     // lease may be this node's again, and then it begins with the same events.
     handling.close();
@@ -86,13 +89,9 @@ pub(super) async fn run(lease: Lease, apps: Arc<Apps>, retries: Retries, stoppin
 async fn work_on(
     log: &mut dyn Log,
     commits: &dyn Commits,
-    apps: Arc<Apps>,
-    retries: Retries,
+    (mut work, mut handled): (Work, mpsc::Receiver<Handled>),
     stopping: &CancellationToken,
-    handling: &TaskTracker,
 ) -> Result<()> {
-    let (done, mut handled) = mpsc::channel(UNDER_WAY);
-    let mut work = Work::new(apps, retries, done, handling.clone());
     let mut reading = true;
     let mut batch = Vec::with_capacity(BATCH);
     // One call at a time, so that outcomes take effect in the order in which they came about.
@@ -145,6 +144,8 @@ struct Work {
     /// Handled, and to be committed.
     endings: Endings,
     refused: Refused,
+    patches: Patches,
+    commits: Arc<dyn Commits>,
     /// When to try failed ones again.
     retry_at: BTreeSet<(Instant, u64)>,
     handling: TaskTracker,
@@ -177,9 +178,17 @@ impl Running {
 }
 
 impl Work {
-    fn new(apps: Arc<Apps>, retries: Retries, done: mpsc::Sender<Handled>, handling: TaskTracker) -> Self {
+    /// None in hand yet; what is handled comes out of the channel.
+    fn new(
+        apps: Arc<Apps>,
+        retries: Retries,
+        commits: Arc<dyn Commits>,
+        patches: Patches,
+        handling: TaskTracker,
+    ) -> (Self, mpsc::Receiver<Handled>) {
+        let (done, handled) = mpsc::channel(UNDER_WAY);
         let (running, waiting, ready, endings, refused, retry_at) = Default::default();
-        Self {
+        let work = Self {
             apps,
             retries,
             done,
@@ -189,9 +198,12 @@ impl Work {
             ready,
             endings,
             refused,
+            patches,
+            commits,
             retry_at,
             handling,
-        }
+        };
+        (work, handled)
     }
 
     fn in_hand(&self) -> usize {
@@ -258,7 +270,16 @@ impl Work {
             return;
         };
         running.attempt += 1;
-        let Delivery { id, event } = running.taken.delivery.clone();
+        let Delivery { id, mut event } = running.taken.delivery.clone();
+        if !self.patches.is_empty()
+            && let Some(key) = key(&running.taken.delivery)
+        {
+            let (laid_over, applied) = self.patches.lay_over(&key, id.sequence, &event);
+            event = laid_over.unwrap_or(event);
+            if !applied.is_empty() {
+                self.commits.forget_patches(applied);
+            }
+        }
         debug!(messaging.message.id = %id, kind = event.kind.word(), attempt = running.attempt, "handling");
         let job = Job {
             id,
@@ -417,6 +438,15 @@ impl Work {
         };
         taken.attempts = attempt;
         let key = key(&taken.delivery);
+        if let Verdict::Done(effects) = &verdict {
+            self.patches.note(taken.delivery.id, effects);
+        }
+        if let (EventKind::Disconnect(_), Some(key)) = (&taken.delivery.event.kind, &key) {
+            let left = self.patches.of(key);
+            if !left.is_empty() {
+                self.commits.forget_patches(left);
+            }
+        }
         if self.endings.add(taken, verdict) == Then::Nothing {
             self.next_of(key);
         }
@@ -432,8 +462,9 @@ impl Work {
         let (committed, lost) = self.endings.committed(lost);
         for Ending { taken, then, .. } in committed {
             let key = key(&taken.delivery);
-            if let (EventKind::Disconnect(_), Some((namespace, client))) = (&taken.delivery.event.kind, &key) {
-                self.apps.forget(namespace, client);
+            if let (EventKind::Disconnect(_), Some(key)) = (&taken.delivery.event.kind, &key) {
+                self.apps.forget(&key.0, &key.1);
+                self.patches.forget(key);
             }
             match then {
                 Then::Nothing => {}

@@ -15,7 +15,8 @@ use tokio::time::{sleep, timeout};
 
 use super::*;
 use crate::message::{
-    AckId, Client, Command, Event, EventId, EventKind, Handshake, KeyValue, KeyValueError, Partition, Payload, Text,
+    AckId, AttributePatch, Client, Command, Event, EventId, EventKind, Handshake, KeyValue, KeyValueError, Partition,
+    Payload, Text,
 };
 use crate::transport::{
     Commits, DeadLetters, Delivery, IoNode, IoSession, Lease, Leases, Log, Lost, Memory, MemorySettings, Outcome,
@@ -217,6 +218,7 @@ fn event(client: &str, kind: EventKind) -> Event {
             id: client.into(),
             io_node: "io".into(),
             attributes: "{}".into(),
+            patched: 0,
         }),
         received_at_ms: 0,
         kind,
@@ -498,6 +500,8 @@ impl Commits for ScriptedCommits {
             .for_each(|outcome| self.committed.send(outcome).unwrap());
         Ok(Vec::new())
     }
+
+    fn forget_patches(&self, _: Vec<AttributePatch>) {}
 }
 
 /// An app-node that is leased what is sent, and its store.
@@ -533,6 +537,7 @@ fn lease(
             committed: committed.clone(),
             permits: permits.clone(),
         }),
+        patches: Vec::new(),
     }
 }
 
@@ -592,4 +597,64 @@ async fn a_partition_that_comes_back_waits_for_what_is_still_running_of_it() {
         "and what had not begun was passed over"
     );
     end(shutdown).await;
+}
+
+/// Asks with what attributes an event reaches the handler, given those that the io-node sends.
+async fn attributes(io: &mut IoSession, number: i64, sent: &str, patched: u64) -> String {
+    let mut asking = message("a", "who", number);
+    let client = asking.client.as_mut().unwrap();
+    (client.attributes, client.patched) = (sent.to_owned().into(), patched);
+    io.inbox.ingest(vec![asking]).await.unwrap();
+    let (_, answer) = acks(io, 1).await.remove(0);
+    let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+    answer[0]["attributes"].to_string()
+}
+
+#[tokio::test]
+async fn own_patches_reach_next_events_through_a_move() {
+    let memory = memory();
+    let mut io = join_io(&memory).await;
+    let shutdown = Shutdown::new();
+    let store = Store::new(&memory, Mood::Well);
+    let _app_node = start(Arc::new(memory.clone()), store, &shutdown).await;
+    let patch = |patch: &str, number| {
+        let mut event = message("a", "patch", number);
+        if let EventKind::Message { args, .. } = &mut event.kind {
+            args.json = format!("[{patch}]").into();
+        }
+        event
+    };
+    // The io-node has applied nothing yet.
+    io.inbox
+        .ingest(vec![
+            connection("a"),
+            patch(r#"{"nick":"ada","x":1}"#, 1),
+            patch(r#"{"x":null}"#, 2),
+        ])
+        .await
+        .unwrap();
+    acks(&mut io, 2).await;
+    assert_eq!(
+        attributes(&mut io, 3, r#"{"rank":7}"#, 0).await,
+        r#"{"nick":"ada","rank":7}"#
+    );
+    // Another owner knows of it.
+    drop(memory.join_app("app".into()).await.unwrap());
+    assert_eq!(
+        attributes(&mut io, 4, r#"{"rank":7}"#, 0).await,
+        r#"{"nick":"ada","rank":7}"#
+    );
+    // It has applied the first, and somebody else has changed it since; then the second as well.
+    let sent = r#"{"nick":"eve","x":1}"#;
+    assert_eq!(attributes(&mut io, 5, sent, 2).await, r#"{"nick":"eve"}"#);
+    assert_eq!(attributes(&mut io, 6, sent, 3).await, sent);
+    // Nothing is left of it for the next owner.
+    io.inbox.ingest(vec![patch(r#"{"y":1}"#, 7)]).await.unwrap();
+    acks(&mut io, 1).await;
+    let gone = event("a", EventKind::Disconnect(crate::message::DisconnectReason::Client));
+    io.inbox.ingest(vec![gone]).await.unwrap();
+    end(shutdown).await;
+    let mut leases = memory.join_app("other".into()).await.unwrap();
+    let lease = leases.next().await.unwrap();
+    assert_eq!(lease.patches, []);
 }

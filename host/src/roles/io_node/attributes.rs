@@ -21,7 +21,7 @@ pub enum Field {
 }
 
 /// Bytes of all attributes of a client, as JSON.
-pub(super) const MOST: usize = 16 * 1_024;
+pub(super) use crate::message::MOST_ATTRIBUTES as MOST;
 
 /// A handshake whose fields can be found.
 pub(super) struct Fields<'a> {

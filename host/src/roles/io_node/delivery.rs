@@ -93,11 +93,12 @@ impl Delivery {
                 namespace,
                 client,
                 patch,
+                number,
             } => {
                 let Some(member) = self.directory.find(&namespace, &client) else {
                     return;
                 };
-                if let Err(reason) = member.patch(&patch) {
+                if let Err(reason) = member.patch(&patch, number) {
                     counts::PATCHES_REFUSED.one();
                     warn!(%client, %namespace, "attributes stay as they were: {reason}");
                 }

@@ -156,7 +156,7 @@ impl ConnectedClient {
             Ok(_) => return Err(AttributesError("the patch is not an object".into())),
             Err(error) => return Err(AttributesError(format!("the patch cannot be written as JSON: {error}"))),
         };
-        self.member.patch(&patch).map_err(AttributesError)
+        self.member.patch(&patch, 0).map_err(AttributesError)
     }
 
     /// Sets the attribute `userId`: for its own events from now on, as `setUserId` of socket.io-cluster did.

@@ -57,6 +57,8 @@ pub(super) struct Member {
 struct State {
     stage: Stage,
     attributes: Text,
+    /// The number of the last patch of them that an event of the client has made.
+    patched: u64,
     /// Acknowledgements that the client waits for.
     acks: BTreeSet<i64>,
 }
@@ -85,6 +87,7 @@ impl Member {
         let state = State {
             stage: Stage::AtDoor,
             attributes,
+            patched: 0,
             acks: BTreeSet::new(),
         };
         Arc::new(Self {
@@ -379,10 +382,12 @@ impl Member {
         self.state().attributes.clone()
     }
 
-    /// Changes the attributes that go with the client's events, by a JSON merge patch.
-    pub(super) fn patch(&self, patch: &str) -> Result<(), String> {
-        let patch = serde_json::from_str(patch).map_err(|error| format!("the patch is not JSON: {error}"))?;
+    /// Changes the attributes that go with the client's events, by a JSON merge patch. It has a number if an event of the
+    /// client has made it, and else 0; one that is refused is done with all the same.
+    pub(super) fn patch(&self, patch: &str, number: u64) -> Result<(), String> {
         let mut state = self.state();
+        state.patched = state.patched.max(number);
+        let patch = serde_json::from_str(patch).map_err(|error| format!("the patch is not JSON: {error}"))?;
         let mut attributes = serde_json::from_str(&state.attributes).unwrap_or_default();
         json_patch::merge(&mut attributes, &patch);
         let attributes = attributes.to_string();
@@ -401,6 +406,7 @@ impl Member {
             id: self.id.clone(),
             io_node: self.clients.common.io_node.clone(),
             attributes: state.attributes.clone(),
+            patched: state.patched,
         };
         Event {
             namespace: self.namespace().clone(),

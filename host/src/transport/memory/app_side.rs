@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 use super::Memory;
 use super::state::State;
-use crate::message::{NodeId, Partition};
+use crate::message::{AttributePatch, NodeId, Partition};
 use crate::transport::{Commits, Delivery, Lease, Leases, Log, Lost, Outcome, Result, TransportError};
 
 /// Joins as an app-node.
@@ -55,6 +55,16 @@ impl MemoryLeases {
             return Ok(None);
         };
         let granted = &state.partitions[usize::from(partition.0)];
+        let patches = granted
+            .patches
+            .iter()
+            .map(|((namespace, client, number), patch)| AttributePatch {
+                namespace: namespace.clone(),
+                client: client.clone(),
+                number: *number,
+                patch: patch.clone(),
+            });
+        let patches = patches.collect();
         let hold = Arc::new(Hold {
             memory: self.memory.clone(),
             partition,
@@ -69,6 +79,7 @@ impl MemoryLeases {
             partition,
             log: Box::new(log),
             commits: Arc::new(MemoryCommits { hold }),
+            patches,
         }))
     }
 }
@@ -152,6 +163,14 @@ impl Commits for MemoryCommits {
                 }
             }
             space.await;
+        }
+    }
+
+    fn forget_patches(&self, patches: Vec<AttributePatch>) {
+        let Ok(mut state) = self.hold.state() else { return };
+        let partition = state.partition(self.hold.partition);
+        for patch in patches {
+            partition.patches.remove(&(patch.namespace, patch.client, patch.number));
         }
     }
 }

@@ -1,12 +1,12 @@
 //! One partition: its log, from the oldest event that is not committed, and who owns it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use tokio::sync::Notify;
 
 use crate::ids::ById;
-use crate::message::{Event, EventId, EventKind, Namespace, NodeId, Partition, SessionId};
+use crate::message::{Event, EventId, EventKind, Namespace, NodeId, Partition, SessionId, Text};
 use crate::transport::Delivery;
 use crate::transport::backlog::{Backlog, Load};
 
@@ -26,6 +26,8 @@ pub(super) struct PartitionState {
     pub(super) owner: Option<NodeId>,
     pub(super) revoked: bool,
     pub(super) news: Arc<Notify>,
+    /// Patches of attributes that io-nodes may not have applied yet.
+    pub(super) patches: BTreeMap<(Namespace, SessionId, u64), Text>,
 }
 
 impl PartitionState {
@@ -39,6 +41,7 @@ impl PartitionState {
             owner: None,
             revoked: false,
             news: Arc::default(),
+            patches: BTreeMap::new(),
         }
     }
 

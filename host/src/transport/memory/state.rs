@@ -11,8 +11,8 @@ use super::dead::DeadLetters;
 use super::partition::PartitionState;
 use super::registry::RegistryState;
 use crate::message::{
-    Client, Command, DisconnectReason, Effects, Event, EventId, EventKind, Namespace, NodeId, Partition, SessionId,
-    Text, now_ms,
+    AttributePatch, Client, Command, DisconnectReason, Effects, Event, EventId, EventKind, Namespace, NodeId,
+    Partition, SessionId, Text, now_ms,
 };
 use crate::transport::reach::{Reach, ask_by_another, needs_another_asker};
 use crate::transport::{
@@ -169,6 +169,7 @@ impl State {
                 id,
                 io_node: node.clone(),
                 attributes: Text::from_static("{}"),
+                patched: 0,
             };
             let partition = self.partition(partition);
             partition.append(Event {
@@ -238,6 +239,16 @@ impl State {
         };
         self.buckets.apply(effects.writes);
         for command in effects.commands {
+            if let Some(AttributePatch {
+                namespace,
+                client,
+                number,
+                patch,
+            }) = AttributePatch::of(&command, outcome.id)
+            {
+                let patches = &mut self.partition(outcome.id.partition).patches;
+                patches.insert((namespace, client, number), patch);
+            }
             self.route(command, &event);
         }
         // Behind the commands, for these are routed by who holds the client.

@@ -23,9 +23,10 @@ use super::progress::Progress;
 use super::pulse::Pulse;
 use super::reader::{Found, Reader};
 use super::routes::Routes;
+use super::wire::decode;
 use super::{Redis, bytes_of, scripts};
-use crate::message::{NodeId, Partition};
-use crate::transport::{Lease, Leases, Result, TransportError, owner_of};
+use crate::message::{AttributePatch, NodeId, Partition};
+use crate::transport::{Lease, Leases, Result, TransportError, owner_of, partition_of};
 
 /// How many commits of a shard may wait. Each partition waits for its own, so there are hardly more.
 const COMMITS: usize = 64;
@@ -140,6 +141,8 @@ struct Claimed {
     ends: HashSet<Bytes>,
     /// What was kept aside from the log.
     first: Vec<Found>,
+    /// Patches of attributes that io-nodes may not have applied yet.
+    patches: Vec<AttributePatch>,
 }
 
 impl Dealer {
@@ -213,11 +216,19 @@ impl Dealer {
         if wanted.is_empty() {
             return;
         }
-        let keys = ["app", "owner", "done", "over", "kept"].map(|name| self.shard.key(name));
+        let mut keys = ["app", "owner", "done", "over", "kept"]
+            .map(|name| self.shard.key(name))
+            .to_vec();
+        keys.extend(wanted.iter().map(|partition| self.shard.patches(*partition)));
         let mut arguments = vec![bytes_of(&self.member.name), bytes_of(&self.member.incarnation)];
         arguments.extend(wanted.iter().map(bytes_of));
-        type Answer = (Vec<(u16, String, String)>, Vec<(Bytes, String)>, Vec<(String, Bytes)>);
-        let (claimed, over, mut kept): Answer =
+        type Answer = (
+            Vec<(u16, String, String)>,
+            Vec<(Bytes, String)>,
+            Vec<(String, Bytes)>,
+            Vec<Bytes>,
+        );
+        let (claimed, over, mut kept, patches): Answer =
             self.redis.change(&self.shard, &scripts::CLAIM, &keys, &arguments).await;
         if claimed.is_empty() {
             return;
@@ -226,6 +237,9 @@ impl Dealer {
         for other in (0..self.redis.layout.shards).filter(|other| *other != self.shard.number) {
             self.redis.forward(&self.shard, other).await;
         }
+        let mut patches: Vec<AttributePatch> = patches.iter().filter_map(|patch| decode(patch).ok()).collect();
+        patches.sort_unstable_by_key(|patch| patch.number);
+        let partitions = self.redis.layout.partitions;
         for (partition, lease, done) in claimed {
             let mut progress = match done.parse::<Progress>() {
                 Ok(progress) => progress,
@@ -243,8 +257,11 @@ impl Dealer {
             let mut first: Vec<Found> = of_it.filter_map(|(field, event)| found(&field, event)).collect();
             first.sort_unstable_by_key(|found| found.number);
             first.iter().for_each(|found| progress.has_kept(found.number));
+            let partition = Partition(partition);
+            let of_it = patches.extract_if(.., |patch| partition_of(&patch.client, partitions) == partition);
             let claimed = Claimed {
-                partition: Partition(partition),
+                patches: of_it.collect(),
+                partition,
                 lease,
                 progress,
                 ends,
@@ -261,6 +278,7 @@ impl Dealer {
             progress,
             ends,
             first,
+            patches,
         } = claimed;
         let over = Arc::new(Over {
             lost: self.fenced.child_token(),
@@ -272,6 +290,7 @@ impl Dealer {
             lease: lease.clone(),
             over: over.clone(),
             progress: Mutex::new(progress),
+            forgotten: Mutex::default(),
             returns: self.returns.clone(),
         });
         let held = Held {
@@ -296,6 +315,7 @@ impl Dealer {
             partition,
             log: Box::new(log),
             commits: Arc::new(commits),
+            patches,
         };
         // Nobody takes it any more: dropping it gives it back.
         let _ = self.grants.send(lease);

@@ -52,6 +52,8 @@ pub(super) struct Settled {
     /// The app whose letter it is; empty for none.
     pub(super) app: Bytes,
     pub(super) writes: Vec<Write>,
+    /// Patches of attributes that are kept for the next owner, by their fields.
+    pub(super) patches: Vec<(Bytes, Bytes)>,
     pub(super) commands: Vec<(Target, Vec<Command>)>,
 }
 
@@ -67,6 +69,7 @@ impl Settled {
             letter: Bytes::new(),
             app: Bytes::new(),
             writes: Vec::new(),
+            patches: Vec::new(),
             commands: Vec::new(),
         }
     }
@@ -223,6 +226,8 @@ struct Part {
     kept: Vec<(u64, Arc<Event>)>,
     /// and those of them that now are.
     done_with: Vec<u64>,
+    /// Fields of patches that are kept no longer.
+    forgotten: Vec<Bytes>,
     is_lost: bool,
 }
 
@@ -236,6 +241,7 @@ impl Part {
             outcomes: Vec::new(),
             kept: Vec::new(),
             done_with: Vec::new(),
+            forgotten: Vec::new(),
             is_lost: false,
         }
     }
@@ -250,6 +256,10 @@ impl Part {
     }
 
     fn add(&mut self, outcomes: Vec<Settled>, keep: Option<u64>) {
+        // Without outcomes there may be no call.
+        if !outcomes.is_empty() {
+            self.forgotten.extend(self.hold.take_forgotten());
+        }
         let mut progress = self.hold.progress();
         for outcome in outcomes {
             let Some(was_kept) = progress.commit(outcome.number) else {

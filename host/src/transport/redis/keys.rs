@@ -93,6 +93,11 @@ impl Shard {
         self.key(&format!("kv:{bucket}"))
     }
 
+    /// Patches of attributes that the next owner of a partition has to know of.
+    pub(super) fn patches(&self, partition: Partition) -> Bytes {
+        self.key(&format!("patches:{partition}"))
+    }
+
     /// Writes that belong to another shard.
     pub(super) fn writes_to(&self, shard: u16) -> Bytes {
         self.key(&format!("to:{shard}"))

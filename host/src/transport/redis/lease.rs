@@ -20,9 +20,9 @@ use super::reader::{Found, Read, Tap, foreign};
 use super::routes::Routes;
 use super::store::Use;
 use super::wire::{Content, Letter, encode};
-use super::{Redis, client_key};
+use super::{Redis, bytes_of_client, client_key};
 use crate::counts;
-use crate::message::{Effects, Event, EventId, EventKind, Partition, now_ms};
+use crate::message::{AttributePatch, Effects, Event, EventId, EventKind, Partition, now_ms};
 use crate::transport::{Commits, Delivery, Log, Lost, Outcome, Rank, Result, TransportError, Verdict};
 
 /// How long an outcome waits for keys that others hold, at first: then twice as long each time,
@@ -52,6 +52,8 @@ pub(super) struct Hold {
     pub(super) lease: String,
     pub(super) over: Arc<Over>,
     pub(super) progress: Mutex<Progress>,
+    /// Fields of patches that the next owner need not know of.
+    pub(super) forgotten: Mutex<Vec<Bytes>>,
     pub(super) returns: mpsc::UnboundedSender<Returned>,
 }
 
@@ -59,6 +61,12 @@ impl Hold {
     /// How far the partition's events are committed.
     pub(super) fn progress(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().expect("nothing panics while it holds this lock")
+    }
+
+    /// Takes the fields of patches that are not to be kept any more.
+    pub(super) fn take_forgotten(&self) -> Vec<Bytes> {
+        let mut forgotten = self.forgotten.lock().expect("nothing panics while it holds this lock");
+        std::mem::take(&mut *forgotten)
     }
 }
 
@@ -165,6 +173,23 @@ impl Commits for RedisCommits {
         }
         self.commit_writers(settled, writers).await
     }
+
+    fn forget_patches(&self, patches: Vec<AttributePatch>) {
+        let mut forgotten = self
+            .hold
+            .forgotten
+            .lock()
+            .expect("nothing panics while it holds this lock");
+        forgotten.extend(patches.iter().map(patch_field));
+    }
+}
+
+/// The field of a patch among those of its partition.
+fn patch_field(patch: &AttributePatch) -> Bytes {
+    let client = bytes_of_client(&patch.namespace, &patch.client);
+    [&client[..], b"\0", patch.number.to_string().as_bytes()]
+        .concat()
+        .into()
 }
 
 /// What an outcome has to do with the key-value store. None when it writes nothing.
@@ -266,9 +291,15 @@ impl RedisCommits {
                 (effects, encode(&letter), app)
             }
         };
+        let patches = effects
+            .commands
+            .iter()
+            .filter_map(|command| AttributePatch::of(command, id));
+        let patches = patches.map(|patch| (patch_field(&patch), encode(&patch))).collect();
         Settled {
             number: id.sequence,
             bytes,
+            patches,
             client: client_key(event),
             io_node: event.client.as_ref().map(|client| client.io_node.clone()),
             end,

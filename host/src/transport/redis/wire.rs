@@ -65,6 +65,7 @@ mod tests {
             id: "alice".into(),
             io_node: "io".into(),
             attributes: Text::from_static("{}"),
+            patched: 0,
         };
         Event {
             namespace: "/".into(),

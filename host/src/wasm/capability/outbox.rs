@@ -183,11 +183,14 @@ impl State {
         json::check_object(&patch).map_err(|words| Error::Invalid(format!("the patch {words}")))?;
         let size = id.len() + patch.len();
         let namespace = self.call.namespace.clone();
+        let own = self.call.client.as_ref().filter(|own| own.id.as_str() == id);
+        let number = own.and(self.call.event).map_or(0, |event| event.sequence);
         self.note_command(
             Command::PatchAttributes {
                 namespace,
                 client: id.into(),
                 patch: patch.into(),
+                number,
             },
             size,
         )

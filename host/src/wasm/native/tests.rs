@@ -248,6 +248,7 @@ impl App {
                     id: client.into(),
                     io_node: "io".into(),
                     attributes: "{}".into(),
+                    patched: 0,
                 }),
                 received_at_ms: 0,
                 kind,

@@ -83,6 +83,7 @@ async fn take_in(inbox: &dyn Inbox, client: &str, number: u64) {
         id: client.into(),
         io_node: "io".into(),
         attributes: "{}".into(),
+        patched: 0,
     };
     let event = Event {
         namespace: "/".into(),

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{End, Part};
 use crate::ids::ById;
-use crate::message::{Command, NodeId, Write};
+use crate::message::{Command, NodeId, Partition, Write};
 use crate::transport::backlog::Load;
 use crate::transport::redis::keys::Shard;
 use crate::transport::redis::outbox::{COMMANDS, SETTLED};
@@ -77,6 +77,9 @@ impl<'a> CommitCall<'a> {
                 self.letters.extend([letter.clone(), app.clone(), client.clone()]);
             }
             outcome.writes.iter().for_each(|write| self.add_write(write));
+            for (field, patch) in &outcome.patches {
+                self.add_patch(part.hold.partition, field, Some(patch));
+            }
             let end: &[u8] = match outcome.end {
                 End::None => continue,
                 End::Disconnected => b"d",
@@ -86,6 +89,30 @@ impl<'a> CommitCall<'a> {
             self.ends
                 .extend([Bytes::from_static(end), outcome.client.clone(), partition.clone()]);
         }
+        // Behind the outcomes: one of them may have made such a patch, and be of a client that is gone by now.
+        for field in &part.forgotten {
+            self.add_patch(part.hold.partition, field, None);
+        }
+    }
+
+    /// Keeps a patch of attributes for the next owner of its partition, or forgets it.
+    fn add_patch(&mut self, partition: Partition, field: &Bytes, patch: Option<&Bytes>) {
+        let place = self.place_of(self.shard.patches(partition));
+        let how: &'static [u8] = if patch.is_some() { b"s" } else { b"d" };
+        self.writes.extend([
+            bytes_of(place),
+            Bytes::from_static(how),
+            field.clone(),
+            patch.cloned().unwrap_or_default(),
+        ]);
+    }
+
+    /// The place of a key among those of the call.
+    fn place_of(&mut self, key: Bytes) -> usize {
+        *self.places.entry(key.clone()).or_insert_with(|| {
+            self.keys.push(key);
+            self.keys.len()
+        })
     }
 
     fn add_write(&mut self, write: &Write) {
@@ -97,10 +124,7 @@ impl<'a> CommitCall<'a> {
             let how = if write.value.is_some() { "s" } else { "d" };
             (self.shard.bucket(&write.bucket), how, write.value.clone())
         };
-        let place = *self.places.entry(key.clone()).or_insert_with(|| {
-            self.keys.push(key);
-            self.keys.len()
-        });
+        let place = self.place_of(key);
         self.writes.extend([
             bytes_of(place),
             Bytes::from_static(how.as_bytes()),

@@ -14,6 +14,7 @@ impl Hold {
             lease: "app-1#1/1".into(),
             over: Arc::new(over),
             progress: Mutex::default(),
+            forgotten: Mutex::default(),
             returns: mpsc::unbounded_channel().0,
         })
     }

@@ -212,6 +212,7 @@ fn event(name: &str, shard: u16) -> Event {
         id: ids.find(is_there).expect("there are enough").as_str().into(),
         io_node: "io".into(),
         attributes: "{}".into(),
+        patched: 0,
     };
     Event {
         namespace: "/".into(),
