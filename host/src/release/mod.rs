@@ -59,6 +59,14 @@ impl Board {
         (recovered != *self).then_some(recovered)
     }
 
+    /// Whether this is the board `known` at the same or a later time, by the newest release of each app.
+    pub fn goes_on_from(&self, known: &Self) -> bool {
+        known
+            .apps
+            .iter()
+            .all(|(app, track)| self.apps.get(app).is_some_and(|present| present.goes_on_from(track)))
+    }
+
     /// The components that any remembered release is made of.
     pub fn digests(&self) -> impl Iterator<Item = &Digest> {
         let releases = self.apps.values().flat_map(|track| &track.releases);

@@ -323,6 +323,14 @@ impl Track {
         self.newest() + 1
     }
 
+    /// Whether it has the newest release of the other, as it was asked for.
+    pub(super) fn goes_on_from(&self, known: &Self) -> bool {
+        known.releases.last().is_none_or(|newest| {
+            let present = self.release(newest.number);
+            present.is_some_and(|release| release.digest == newest.digest && release.at_ms == newest.at_ms)
+        })
+    }
+
     /// The number of the newest release.
     pub(super) fn newest(&self) -> u64 {
         self.releases.last().map_or(0, |release| release.number)

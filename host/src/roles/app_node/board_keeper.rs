@@ -87,7 +87,7 @@ impl BoardKeeper {
     async fn hears(&mut self, version: u64, board: Board) {
         let known = self.board.borrow().clone();
         if let Some(recovered) = board.recovered(&known)
-            && self.has_lost_data(version).await
+            && self.has_lost_data(version, board.goes_on_from(&known)).await
         {
             return self.post_again(version, recovered).await;
         }
@@ -101,9 +101,10 @@ impl BoardKeeper {
         self.keep_components();
     }
 
-    /// Whether the board that has this version stands where data were lost. Versions grow otherwise.
-    async fn has_lost_data(&mut self, version: u64) -> bool {
-        let until = Instant::now() + DOUBT;
+    /// Whether the board that has this version stands where data were lost. Versions grow otherwise, and one that goes on from
+    /// what was known is doubted no longer than it takes to look: each step of a rollout is such a board.
+    async fn has_lost_data(&mut self, version: u64, goes_on: bool) -> bool {
+        let until = Instant::now() + if goes_on { Duration::ZERO } else { DOUBT };
         while version > self.version {
             let losses = self.transport.data_losses().unwrap_or_default();
             if losses != self.losses {
