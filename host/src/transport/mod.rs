@@ -239,13 +239,16 @@ pub struct Delivery {
     pub id: EventId,
     /// The event.
     pub event: Arc<Event>,
+    /// How often it was begun by owners of the partition that died with it in hand, as far as the transport knows.
+    pub attempts: u32,
 }
 
 /// Commits one partition's events.
 #[async_trait]
 pub trait Commits: Send + Sync {
     /// Makes these outcomes take effect, each as a whole, in order. An outcome that was committed before is passed
-    /// over. [`TransportError::Fenced`] when the lease has gone to another: then nothing has been done.
+    /// over. [`TransportError::Fenced`] when the lease has gone to another: then what of these is not committed is left
+    /// to that one.
     ///
     /// An outcome that writes to the key-value store takes effect only if what its event has read there is still so, at the
     /// very moment of its commit. Those for which it is not are returned: nothing of them has been done, and their events

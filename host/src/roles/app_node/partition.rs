@@ -220,8 +220,8 @@ impl Work {
         let taken = Taken {
             turn: app.map_or(TURN, |app| app.settings.limits.time + TURN),
             _in_hand: app.map(App::take_in_hand),
+            attempts: delivery.attempts,
             delivery,
-            attempts: 0,
             release: None,
             losses: 0,
         };
@@ -255,8 +255,31 @@ impl Work {
 
     fn run(&mut self, taken: Taken) {
         let sequence = taken.delivery.id.sequence;
-        self.running.insert(sequence, Running::new(taken));
-        self.attempt(sequence);
+        let running = Running::new(taken);
+        let attempts = running.attempt;
+        self.running.insert(sequence, running);
+        match attempts >= self.retries.attempts {
+            true => self.bury(sequence, attempts),
+            false => self.attempt(sequence),
+        }
+    }
+
+    /// Puts an event aside that ended every process that began it.
+    fn bury(&mut self, sequence: u64, attempts: u32) {
+        let Some(running) = self.running.get(&sequence) else {
+            return;
+        };
+        let Delivery { id, event, .. } = &running.taken.delivery;
+        warn!(messaging.message.id = %id, attempts, "event put aside: each process that began it has died");
+        let app = self.apps.get(&event.namespace);
+        let commands = last_words(app.map(|app| &app.settings), *id, event);
+        let death = Death {
+            reason: "each process that began it has died before its end".into(),
+            attempts,
+            release: None,
+            app: app.map(|app| app.settings.namespace.clone()),
+        };
+        self.end(sequence, Verdict::Dead(death, commands));
     }
 
     /// Hands an event to its app, unless there is none: then that is what becomes of it.
@@ -270,7 +293,7 @@ impl Work {
             return;
         };
         running.attempt += 1;
-        let Delivery { id, mut event } = running.taken.delivery.clone();
+        let Delivery { id, mut event, .. } = running.taken.delivery.clone();
         if !self.patches.is_empty()
             && let Some(key) = key(&running.taken.delivery)
         {

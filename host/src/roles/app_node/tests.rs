@@ -528,6 +528,7 @@ fn lease(
     let deliver = |(sequence, event)| Delivery {
         id: EventId { partition, sequence },
         event: Arc::new(event),
+        attempts: 0,
     };
     Lease {
         partition,

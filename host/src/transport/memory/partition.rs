@@ -79,6 +79,7 @@ impl PartitionState {
                         sequence: next,
                     },
                     event: event.clone(),
+                    attempts: 0,
                 });
             }
             next += 1;

@@ -4,7 +4,7 @@
 //! back. It sees to it that the log of its shard stays short, too. No dealer waits for another, but a node that is fenced
 //! in one shard is fenced in all.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
@@ -23,6 +23,7 @@ use super::progress::Progress;
 use super::pulse::Pulse;
 use super::reader::{Found, Reader};
 use super::routes::Routes;
+use super::suspects::Suspects;
 use super::wire::decode;
 use super::{Redis, bytes_of, scripts};
 use crate::message::{AttributePatch, NodeId, Partition};
@@ -31,10 +32,19 @@ use crate::transport::{Lease, Leases, Result, TransportError, owner_of, partitio
 /// How many commits of a shard may wait. Each partition waits for its own, so there are hardly more.
 const COMMITS: usize = 64;
 
-/// Joins as an app-node.
-pub(super) fn join(redis: &Redis, name: NodeId) -> RedisLeases {
+/// How many events that were kept aside are read at once,
+const KEPT: usize = 256;
+/// and how many bytes, unless one alone has more.
+const KEPT_BYTES: usize = 4 << 20;
+
+/// Joins as an app-node. The first shard says who has the name; in the others it joins by and by.
+///
+/// # Errors
+/// When another app-node has the name.
+pub(super) async fn join(redis: &Redis, name: NodeId) -> Result<RedisLeases> {
     let (grants, granted) = mpsc::unbounded_channel();
-    let member = Member::new(name.clone());
+    let member = Member::new(redis, "app-node", name.clone());
+    let mut first = Some(Pulse::join(redis, &redis.layout.shard(0), &member).await?);
     let (fenced, end) = (CancellationToken::new(), CancellationToken::new());
     let routes = Routes::default();
     let (mut dealers, mut joined) = (Vec::new(), Vec::new());
@@ -57,7 +67,7 @@ pub(super) fn join(redis: &Redis, name: NodeId) -> RedisLeases {
             fenced: fenced.clone(),
             held: HashMap::new(),
         };
-        dealers.push(dealer.run(entered, returned));
+        dealers.push(dealer.run(first.take(), entered, returned));
         joined.push(has_entered);
     }
     let leases = RedisLeases {
@@ -87,7 +97,7 @@ pub(super) fn join(redis: &Redis, name: NodeId) -> RedisLeases {
         };
         tokio::join!(all_joined, all_left);
     });
-    leases
+    Ok(leases)
 }
 
 pub(super) struct RedisLeases {
@@ -143,17 +153,22 @@ struct Claimed {
     first: Vec<Found>,
     /// Patches of attributes that io-nodes may not have applied yet.
     patches: Vec<AttributePatch>,
+    /// What may have been in hand when an owner died.
+    suspects: Suspects,
 }
 
 impl Dealer {
     /// Works until the node was fenced, or has left and given everything back. Tells when it has joined.
     async fn run(
         mut self,
+        joined: Option<Pulse>,
         entered: oneshot::Sender<()>,
         mut returned: mpsc::UnboundedReceiver<Returned>,
     ) -> Result<()> {
-        let mut pulse = Pulse::new(&self.redis, &self.shard, &self.member, Role::Joining);
-        pulse.next().await?;
+        let mut pulse = match joined {
+            Some(pulse) => pulse,
+            None => Pulse::join(&self.redis, &self.shard, &self.member).await?,
+        };
         pulse.becomes(Role::App);
         let _ = entered.send(());
         loop {
@@ -216,27 +231,29 @@ impl Dealer {
         if wanted.is_empty() {
             return;
         }
-        let mut keys = ["app", "owner", "done", "over", "kept"]
+        let mut keys = ["app", "owner", "done", "over", "kept", "begun", "in"]
             .map(|name| self.shard.key(name))
             .to_vec();
         keys.extend(wanted.iter().map(|partition| self.shard.patches(*partition)));
         let mut arguments = vec![bytes_of(&self.member.name), bytes_of(&self.member.incarnation)];
         arguments.extend(wanted.iter().map(bytes_of));
+        type Pairs<T> = Vec<(T, String)>;
         type Answer = (
             Vec<(u16, String, String)>,
-            Vec<(Bytes, String)>,
-            Vec<(String, Bytes)>,
+            Pairs<Bytes>,
+            Vec<String>,
+            Pairs<String>,
             Vec<Bytes>,
         );
-        let (claimed, over, mut kept, patches): Answer =
+        let (claimed, over, kept, begun, patches): Answer =
             self.redis.change(&self.shard, &scripts::CLAIM, &keys, &arguments).await;
         if claimed.is_empty() {
             return;
         }
-        // What the owners before committed for other shards is there before their clients' next events are handled.
-        for other in (0..self.redis.layout.shards).filter(|other| *other != self.shard.number) {
-            self.redis.forward(&self.shard, other).await;
-        }
+        let mut kept = self.kept(kept).await;
+        // What the owners before committed for other shards is there before it can be read here.
+        let others = (0..self.redis.layout.shards).filter(|other| *other != self.shard.number);
+        self.redis.forward_soon(&self.shard, others);
         let mut patches: Vec<AttributePatch> = patches.iter().filter_map(|patch| decode(patch).ok()).collect();
         patches.sort_unstable_by_key(|patch| patch.number);
         let partitions = self.redis.layout.partitions;
@@ -254,13 +271,19 @@ impl Dealer {
             let ends = over.iter().filter(|(_, of)| *of == partition.to_string());
             let ends = ends.map(|(client, _)| client.clone()).collect();
             let of_it = kept.extract_if(.., |(field, _)| field.split(':').next() == Some(&partition.to_string()));
-            let mut first: Vec<Found> = of_it.filter_map(|(field, event)| found(&field, event)).collect();
+            let mut first: Vec<Found> = of_it.filter_map(|(field, event)| found(&field, &event)).collect();
             first.sort_unstable_by_key(|found| found.number);
             first.iter().for_each(|found| progress.has_kept(found.number));
+            let own = format!("{partition}:");
+            let notes = begun
+                .iter()
+                .filter_map(|(field, value)| Some((field.strip_prefix(&own)?, value.parse().ok()?)));
+            let suspects = Suspects::noted(notes);
             let partition = Partition(partition);
             let of_it = patches.extract_if(.., |patch| partition_of(&patch.client, partitions) == partition);
             let claimed = Claimed {
                 patches: of_it.collect(),
+                suspects,
                 partition,
                 lease,
                 progress,
@@ -271,6 +294,20 @@ impl Dealer {
         }
     }
 
+    /// The events that the owners before have kept aside, by their fields. Only the owner changes these.
+    async fn kept(&self, mut fields: Vec<String>) -> Vec<(String, Bytes)> {
+        let key = [self.shard.key("kept")];
+        let mut kept = Vec::with_capacity(fields.len());
+        while !fields.is_empty() {
+            let page = fields.iter().take(KEPT).map(bytes_of);
+            let arguments: Vec<Bytes> = [bytes_of(KEPT_BYTES)].into_iter().chain(page).collect();
+            let values: Vec<Option<Bytes>> = self.redis.link.run(&scripts::VALUES, &key, &arguments).await;
+            let read = fields.drain(..values.len().clamp(1, fields.len()));
+            kept.extend(read.zip(values).filter_map(|(field, event)| Some((field, event?))));
+        }
+        kept
+    }
+
     async fn grant(&mut self, claimed: Claimed) {
         let Claimed {
             partition,
@@ -279,6 +316,7 @@ impl Dealer {
             ends,
             first,
             patches,
+            suspects,
         } = claimed;
         let over = Arc::new(Over {
             lost: self.fenced.child_token(),
@@ -291,6 +329,7 @@ impl Dealer {
             over: over.clone(),
             progress: Mutex::new(progress),
             forgotten: Mutex::default(),
+            changed: Arc::default(),
             returns: self.returns.clone(),
         });
         let held = Held {
@@ -309,6 +348,7 @@ impl Dealer {
             tap: self.reader.add(partition, from).await,
             first,
             ends,
+            suspects,
             commits: commits.clone(),
         };
         let lease = Lease {
@@ -345,8 +385,9 @@ impl Dealer {
                 // Where commits wait already, the next beat is early enough.
                 let _ = self.commits.try_send(Commit {
                     hold,
-                    outcomes: Vec::new(),
+                    outcomes: VecDeque::new(),
                     keep: Some(long_ago),
+                    elsewhere: BTreeSet::new(),
                     done,
                 });
             }

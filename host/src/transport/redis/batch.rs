@@ -1,23 +1,36 @@
 //! A batch: events of a shard's partitions as one entry of its log, as the io-node took them in.
 //!
-//! One byte that tells the version; then for each event the number of its partition (two bytes), its length (four), both
-//! with the low byte first, and the event as `wire` writes it. So whoever owns some of the partitions passes over the
-//! events of others without reading them.
+//! One byte that tells the version of the events; then for each event the number of its partition (two bytes), its length
+//! (four), both with the low byte first, and the event as `wire` writes it. So whoever owns some of the partitions passes
+//! over the events of others without reading them. But for the events themselves, all of this stays as it is in every
+//! version: a node that cannot read an event knows which partition it is of, and that it is one.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::message::Partition;
 
-/// The version that this node writes, and the only one it reads.
-const VERSION: u8 = 2;
+/// The version that this node writes, and the only one of which it reads events.
+pub(super) const VERSION: u8 = 2;
 /// Bytes before an event.
 const HEAD: usize = 6;
 
+/// A batch as it was read.
+pub(super) struct Batch {
+    /// The version of its events.
+    pub(super) version: u8,
+    pub(super) events: Vec<(Partition, Bytes)>,
+}
+
 /// Writes a batch.
 pub(super) fn write<'a>(events: impl Iterator<Item = (Partition, &'a Bytes)> + Clone) -> Bytes {
+    write_as(VERSION, events)
+}
+
+/// Writes a batch of events of some version.
+pub(super) fn write_as<'a>(version: u8, events: impl Iterator<Item = (Partition, &'a Bytes)> + Clone) -> Bytes {
     let size: usize = events.clone().map(|(_, event)| HEAD + event.len()).sum();
     let mut batch = BytesMut::with_capacity(1 + size);
-    batch.put_u8(VERSION);
+    batch.put_u8(version);
     for (partition, event) in events {
         let length = u32::try_from(event.len()).expect("events are limited to far less");
         batch.put_u16_le(partition.0);
@@ -27,14 +40,9 @@ pub(super) fn write<'a>(events: impl Iterator<Item = (Partition, &'a Bytes)> + C
     batch.freeze()
 }
 
-/// Reads a batch: the events and their partitions; or says why that cannot be.
-pub(super) fn read(batch: &Bytes) -> Result<Vec<(Partition, Bytes)>, String> {
-    let version = batch.first().ok_or("it is empty")?;
-    if *version != VERSION {
-        return Err(format!(
-            "it is of version {version}, and this node knows version {VERSION}"
-        ));
-    }
+/// Reads a batch, or says why it is none.
+pub(super) fn read(batch: &Bytes) -> Result<Batch, &'static str> {
+    let version = *batch.first().ok_or("it is empty")?;
     let mut events = Vec::new();
     let mut at = 1;
     while at < batch.len() {
@@ -43,14 +51,14 @@ pub(super) fn read(batch: &Bytes) -> Result<Vec<(Partition, Bytes)>, String> {
         at += HEAD;
         let end = at.saturating_add(u32::from_le_bytes(length) as usize);
         if end > batch.len() {
-            return Err("it ends within an event".into());
+            return Err("it ends within an event");
         }
         events.push((Partition(u16::from_le_bytes([p0, p1])), batch.slice(at..end)));
         at = end;
     }
     match events.is_empty() {
-        true => Err("it has no event".into()),
-        false => Ok(events),
+        true => Err("it has no event"),
+        false => Ok(Batch { version, events }),
     }
 }
 
@@ -78,7 +86,8 @@ mod tests {
         #[test]
         fn what_is_written_is_read(events in batch()) {
             let read = read(&written(&events)).unwrap();
-            let read: Vec<(u16, Vec<u8>)> = read.into_iter().map(|(partition, event)| (partition.0, event.into())).collect();
+            prop_assert_eq!(read.version, VERSION);
+            let read: Vec<(u16, Vec<u8>)> = read.events.into_iter().map(|(partition, event)| (partition.0, event.into())).collect();
             prop_assert_eq!(read, events);
         }
 
@@ -88,10 +97,10 @@ mod tests {
             bytes(40),
         ]) {
             let one = Bytes::from(one);
-            let (events, peak) = peak(|| read(&one));
+            let (batch, peak) = peak(|| read(&one));
             prop_assert!(peak <= 64 * one.len() as u64 + 4_096, "{peak} bytes for {}", one.len());
-            if let Ok(events) = events {
-                let again = write(events.iter().map(|(partition, event)| (*partition, event)));
+            if let Ok(Batch { version, events }) = batch {
+                let again = write_as(version, events.iter().map(|(partition, event)| (*partition, event)));
                 prop_assert_eq!(again, one);
             }
         }
@@ -102,12 +111,11 @@ mod tests {
         let good = written(&[(7, vec![1, 2, 3])]);
         for (bytes, reason) in [
             (Vec::new(), "it is empty"),
-            (vec![1], "it is of version 1, and this node knows version 2"),
             (vec![VERSION], "it has no event"),
             (good[..5].to_vec(), "it ends within an event's head"),
             (good[..8].to_vec(), "it ends within an event"),
         ] {
-            assert_eq!(read(&bytes.into()).unwrap_err(), reason);
+            assert_eq!(read(&bytes.into()).err(), Some(reason));
         }
     }
 }

@@ -1,39 +1,47 @@
-//! Sends commits: those of all partitions of a shard that wait at the same moment go together, in one script.
+//! Sends commits: those of all partitions of a shard that wait at the same moment go together, in calls of a script that are
+//! cut by bytes.
+//!
+//! A call takes effect whole or not at all. What became of it is judged for each partition by itself: one that has gone to
+//! another node, or that was committed by an earlier copy of the call, says nothing of the others, which are sent again
+//! without it.
 
 mod call;
+mod part;
+mod round;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use redis::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use self::call::CommitCall;
+use self::part::Part;
+use self::round::Round;
 use super::gather::gather;
 use super::keys::Shard;
 use super::lease::Hold;
 use super::routes::Target;
+use super::wire::Run;
 use super::{Redis, bytes_of, dead, scripts};
-use crate::message::{Command, Event, NodeId, Question, Write};
-use crate::transport::{Result, TransportError};
+use crate::message::{NodeId, Write};
+use crate::pause::{Pause, jittered};
+use crate::transport::Result;
 
-/// How many outcomes go together at the most,
-const OUTCOMES: usize = 512;
-/// unless they have so many bytes before.
-const BYTES: usize = 2 << 20;
 /// How long to wait for an outbox to empty, at first, and at the most.
 const FULL: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(200));
 
 /// The outcomes of one partition that are to be committed.
 pub(super) struct Commit {
     pub(super) hold: Arc<Hold>,
-    pub(super) outcomes: Vec<Settled>,
+    pub(super) outcomes: VecDeque<Settled>,
     /// Events up to this number that are still open are kept aside from the log.
     pub(super) keep: Option<u64>,
+    /// Other shards that outcomes write to. They have that when this is answered, and nobody else waits for them.
+    pub(super) elsewhere: BTreeSet<u16>,
     pub(super) done: oneshot::Sender<Result<()>>,
 }
 
@@ -54,7 +62,7 @@ pub(super) struct Settled {
     pub(super) writes: Vec<Write>,
     /// Patches of attributes that are kept for the next owner, by their fields.
     pub(super) patches: Vec<(Bytes, Bytes)>,
-    pub(super) commands: Vec<(Target, Vec<Command>)>,
+    pub(super) commands: Vec<(Target, Run)>,
 }
 
 impl Settled {
@@ -87,191 +95,173 @@ pub(super) enum End {
 }
 
 /// Commits what comes until nobody is left who could send.
-pub(super) async fn run(redis: Redis, shard: Shard, mut commits: mpsc::Receiver<Commit>) {
-    let mut batch = Vec::new();
-    while let Some(first) = commits.recv().await {
-        let mut size = Size::default();
-        size.add(&first);
-        batch.push(first);
-        while !size.is_enough()
-            && let Ok(more) = commits.try_recv()
-        {
-            size.add(&more);
-            batch.push(more);
-        }
-        let begun = Instant::now();
-        commit(&redis, &shard, std::mem::take(&mut batch)).await;
-        gather(begun, size.outcomes).await;
+pub(super) async fn run(redis: Redis, shard: Shard, commits: mpsc::Receiver<Commit>) {
+    let mut committer = Committer {
+        redis,
+        shard,
+        commits,
+        next: None,
+    };
+    while let Some(round) = committer.gathered().await {
+        let (begun, outcomes) = (Instant::now(), round.outcomes);
+        committer.commit(round).await;
+        gather(begun, outcomes).await;
     }
 }
 
-#[derive(Default)]
-struct Size {
-    outcomes: usize,
-    bytes: usize,
+struct Committer {
+    redis: Redis,
+    shard: Shard,
+    commits: mpsc::Receiver<Commit>,
+    /// What of a commit did not fit into the call before.
+    next: Option<Commit>,
 }
 
-impl Size {
-    fn add(&mut self, commit: &Commit) {
-        self.outcomes += commit.outcomes.len();
-        for outcome in &commit.outcomes {
-            let values = outcome.writes.iter().filter_map(|write| write.value.as_ref());
-            self.bytes += outcome.letter.len() + values.map(Bytes::len).sum::<usize>();
-            let commands = outcome.commands.iter().flat_map(|(_, commands)| commands);
-            self.bytes += commands.map(weight).sum::<usize>();
-        }
-    }
-
-    fn is_enough(&self) -> bool {
-        self.outcomes >= OUTCOMES || self.bytes >= BYTES
-    }
-}
-
-/// What a command weighs, roughly.
-fn weight(command: &Command) -> usize {
-    const REST: usize = 64;
-    REST + match command {
-        Command::Publish { args, .. } | Command::Ack { args, .. } | Command::Request { args, .. } => args.size(),
-        Command::Ask {
-            question: Question::Acks { args, .. },
-            ..
-        } => args.size(),
-        _ => 0,
-    }
-}
-
-/// Commits a batch. Partitions of it that have gone to others are left out.
-async fn commit(redis: &Redis, shard: &Shard, batch: Vec<Commit>) {
-    let mut parts: Vec<Part> = Vec::new();
-    let mut waiting = Vec::with_capacity(batch.len());
-    for Commit {
-        hold,
-        outcomes,
-        keep,
-        done,
-    } in batch
-    {
-        let place = parts.iter().position(|part| Arc::ptr_eq(&part.hold, &hold));
-        let place = place.unwrap_or_else(|| {
-            parts.push(Part::new(hold));
-            parts.len() - 1
-        });
-        parts[place].add(outcomes, keep);
-        waiting.push((place, done));
-    }
-    let mut elsewhere = BTreeSet::new();
-    while parts.iter().any(Part::is_to_be_done) {
-        let mut call = CommitCall::new(redis, shard);
-        parts
-            .iter()
-            .filter(|part| !part.is_lost)
-            .for_each(|part| call.add(part));
-        elsewhere = std::mem::take(&mut call.elsewhere);
-        let (keys, arguments) = call.finish();
-        let strange = until_there_is_room(redis, shard, &keys, &arguments).await;
-        if strange.is_empty() {
-            break;
-        }
-        for part in parts.iter_mut() {
-            part.is_lost |= strange.contains(&part.hold.partition.to_string());
-        }
-    }
-    for other in elsewhere {
-        redis.forward(shard, other).await;
-    }
-    if parts.iter().any(Part::puts_aside) {
-        dead::trim(redis, shard).await;
-    }
-    for (place, done) in waiting {
-        let is_lost = parts[place].is_lost;
-        // A partition that was given up meanwhile does not listen any more.
-        let _ = done.send(if is_lost { Err(TransportError::Fenced) } else { Ok(()) });
-    }
-}
-
-/// The partitions of a call that are not as was said; none when it was done.
-async fn until_there_is_room(redis: &Redis, shard: &Shard, keys: &[Bytes], arguments: &[Bytes]) -> Vec<String> {
-    let (mut pause, longest) = FULL;
-    loop {
-        match redis.change(shard, &scripts::COMMIT, keys, arguments).await {
-            Value::Array(strange) => {
-                return strange
-                    .into_iter()
-                    .filter_map(|partition| redis::from_redis_value(partition).ok())
-                    .collect();
+impl Committer {
+    /// What the next call commits. None when nobody is left who could send.
+    async fn gathered(&mut self) -> Option<Round> {
+        let mut next = match self.next.take() {
+            Some(rest) => Some(rest),
+            None => Some(self.commits.recv().await?),
+        };
+        let mut round = Round::default();
+        while let Some(commit) = next {
+            self.next = round.add(commit);
+            if self.next.is_some() {
+                break;
             }
-            Value::BulkString(word) if word == b"done" => return Vec::new(),
-            _ => {}
+            next = self.commits.try_recv().ok();
         }
-        if pause >= longest {
+        Some(round)
+    }
+
+    /// Commits a round, without the partitions of it that have gone to others.
+    async fn commit(&self, mut round: Round) {
+        while let Some(call) = CommitCall::new(&self.redis, &self.shard, &round.parts) {
+            let (keys, arguments) = call.finish();
+            let open = round.parts.iter_mut().filter(|part| part.is_to_apply());
+            match self.until_there_is_room(&keys, &arguments).await {
+                Answer::Done => open.for_each(|part| part.judge(Verdict::Done)),
+                Answer::Parts(verdicts) => {
+                    let verdicts = verdicts.into_iter().chain(std::iter::repeat(Verdict::Lost));
+                    open.zip(verdicts).for_each(|(part, verdict)| part.judge(verdict));
+                }
+                Answer::Full(_) => {}
+            }
+        }
+        if round.parts.iter().any(Part::puts_aside) {
+            dead::trim(&self.redis, &self.shard).await;
+        }
+        for notice in round.notices() {
+            if notice.elsewhere.is_empty() {
+                notice.send();
+                continue;
+            }
+            let (redis, shard) = (self.redis.clone(), self.shard.clone());
+            self.redis.shutdown.spawn(async move {
+                redis.forward(&shard, notice.elsewhere.iter().copied()).await;
+                notice.send();
+            });
+        }
+    }
+
+    /// Calls until outboxes have room. An io-node that does not read its own for a whole lease is as good as dead.
+    async fn until_there_is_room(&self, keys: &[Bytes], arguments: &[Bytes]) -> Answer {
+        let mut pause = Pause::new(FULL.0, FULL.1);
+        let mut full_since: HashMap<String, Instant> = HashMap::new();
+        loop {
+            let answer: Vec<String> = self.redis.change(&self.shard, &scripts::COMMIT, keys, arguments).await;
+            let full = match Answer::of(&answer) {
+                Answer::Full(full) => full,
+                answer => return answer,
+            };
+            full_since.retain(|member, _| full.contains(member));
+            for member in full {
+                let since = *full_since.entry(member.clone()).or_insert_with(Instant::now);
+                if since.elapsed() >= self.redis.settings.lease {
+                    self.fence(&member).await;
+                }
+            }
+            sleep(jittered(pause.take())).await;
+        }
+    }
+
+    async fn fence(&self, member: &str) {
+        let Some((incarnation, name)) = member.split_once('@') else {
+            return;
+        };
+        let keys = [
+            self.shard.key("io"),
+            self.shard.key("io:until"),
+            self.shard.key("lost"),
+            self.shard.outbox(member),
+            self.shard.outbox_in(member),
+            self.shard.outbox_read(member),
+        ];
+        let outbox = self.redis.settings.outbox;
+        let arguments = [
+            bytes_of(name),
+            bytes_of(incarnation),
+            bytes_of(outbox.entries),
+            bytes_of(outbox.bytes),
+        ];
+        if self
+            .redis
+            .change(&self.shard, &scripts::FENCE_IO, &keys, &arguments)
+            .await
+        {
             warn!(
-                shard = shard.number,
-                "an io-node's outbox is full: commits wait until it is read"
+                io_node = name,
+                shard = self.shard.number,
+                "an io-node has not read its outbox for a whole lease and loses its place, so that others are served"
             );
         }
-        sleep(pause).await;
-        pause = (pause * 2).min(longest);
     }
 }
 
-/// What a call commits of one partition under one lease.
-struct Part {
-    hold: Arc<Hold>,
-    /// What was committed of it before,
-    before: Bytes,
-    /// and what is with this call.
-    after: Bytes,
-    outcomes: Vec<Settled>,
-    /// Events that leave the log before they are committed,
-    kept: Vec<(u64, Arc<Event>)>,
-    /// and those of them that now are.
-    done_with: Vec<u64>,
-    /// Fields of patches that are kept no longer.
-    forgotten: Vec<Bytes>,
-    is_lost: bool,
+/// What a call is answered.
+enum Answer {
+    /// All of it took effect.
+    Done,
+    /// None of it did: of each of its parts this is so.
+    Parts(Vec<Verdict>),
+    /// None of it did: the outboxes of these members have no room.
+    Full(Vec<String>),
 }
 
-impl Part {
-    fn new(hold: Arc<Hold>) -> Self {
-        let before = bytes_of(&*hold.progress());
-        Self {
-            hold,
-            after: before.clone(),
-            before,
-            outcomes: Vec::new(),
-            kept: Vec::new(),
-            done_with: Vec::new(),
-            forgotten: Vec::new(),
-            is_lost: false,
+/// What becomes of a part of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// It may take effect.
+    Apply,
+    /// It took effect.
+    Done,
+    /// The partition has gone to another.
+    Lost,
+}
+
+impl Answer {
+    fn of(answer: &[String]) -> Self {
+        match answer.split_first() {
+            Some((word, _)) if word == "done" => Self::Done,
+            Some((word, members)) if word == "full" => Self::Full(members.to_vec()),
+            Some((_, verdicts)) => Self::Parts(verdicts.iter().map(|verdict| Verdict::of(verdict)).collect()),
+            None => Self::Parts(Vec::new()),
         }
     }
+}
 
-    /// What stands there says whether a call was made before, so it must be changed by it.
-    fn is_to_be_done(&self) -> bool {
-        !self.is_lost && self.after != self.before
-    }
-
-    fn puts_aside(&self) -> bool {
-        self.outcomes.iter().any(|outcome| !outcome.letter.is_empty())
-    }
-
-    fn add(&mut self, outcomes: Vec<Settled>, keep: Option<u64>) {
-        // Without outcomes there may be no call.
-        if !outcomes.is_empty() {
-            self.forgotten.extend(self.hold.take_forgotten());
+impl Verdict {
+    fn of(word: &str) -> Self {
+        match word {
+            "apply" => Self::Apply,
+            "done" => Self::Done,
+            _ => Self::Lost,
         }
-        let mut progress = self.hold.progress();
-        for outcome in outcomes {
-            let Some(was_kept) = progress.commit(outcome.number) else {
-                continue;
-            };
-            self.done_with.extend(was_kept.then_some(outcome.number));
-            self.outcomes.push(outcome);
-        }
-        self.kept.extend(keep.into_iter().flat_map(|keep| progress.keep(keep)));
-        self.after = bytes_of(&*progress);
     }
 }
 
 #[cfg(test)]
 mod counted;
+#[cfg(test)]
+mod tests;

@@ -4,18 +4,25 @@
 //! A component is there when it is marked as complete. Its name tells its bytes, so whoever writes a part writes the same,
 //! and two that put the same component do not disturb each other.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
+use tokio::time::sleep;
 use tracing::warn;
 
 use super::connection::Link;
 use super::{Redis, bytes_of, scripts};
 use crate::message::now_ms;
+use crate::pause::{Pause, jittered};
 use crate::release::{Board, Digest};
 use crate::transport::Result;
 use crate::transport::registry::{KEPT, check_size, digest_of};
 
 /// The bytes of a part; the last may have fewer.
 const PART: usize = 256 * 1024;
+
+/// How long to wait before it is looked whether all parts are there, at first, and at the most.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(2), Duration::from_secs(5));
 
 /// Puts a component, unless it is there: then it is kept for as long again.
 pub(super) async fn put(redis: &Redis, bytes: Bytes) -> Result<Digest> {
@@ -30,6 +37,7 @@ pub(super) async fn put(redis: &Redis, bytes: Bytes) -> Result<Digest> {
         bytes_of(bytes.len().div_ceil(PART)),
     ];
     let link = own_link(redis);
+    let mut pause = Pause::new(AGAIN.0, AGAIN.1);
     // Once as a rule; again when Redis has forgotten parts.
     while !redis
         .change::<bool>(&shard, &scripts::PUT_COMPONENT, &keys, &arguments)
@@ -40,6 +48,7 @@ pub(super) async fn put(redis: &Redis, bytes: Bytes) -> Result<Digest> {
             write.arg(&component[..]).arg(number).arg(part);
             link.ask::<()>(&write).await;
         }
+        sleep(jittered(pause.take())).await;
     }
     Ok(digest)
 }

@@ -1,31 +1,38 @@
 //! Dead letters: a stream in each shard, kept within the budgets of apps and clients by a script that comes after each that
 //! adds or takes out.
 
+use std::hash::{BuildHasher, RandomState};
+
 use bytes::Bytes;
 
 use super::keys::Shard;
-use super::stream::{Entry, EntryId, entries, page};
-use super::wire::{Content, Letter, decode, encode};
+use super::stream::{Entry, EntryId, Page};
+use super::wire::{Content, Letter, Unread, decode, encode};
 use super::{Redis, batch, bytes_of, client_key, scripts, unusable};
 use crate::message::{EventId, Namespace};
 use crate::transport::{DeadContent, DeadLetter, Result, Revival};
 
-/// How many are looked through at once.
-const PAGE: usize = 100;
+/// How many are looked through at once,
+const ENTRIES: usize = 100;
+/// and how many bytes, about.
+const BYTES: usize = 4 << 20;
 
 /// The latest of all shards, oldest first.
 pub(super) async fn latest(redis: &Redis, most: usize) -> Result<Vec<DeadLetter>> {
     let mut letters = Vec::new();
     for shard in redis.layout.all() {
-        let mut command = ::redis::cmd("XREVRANGE");
-        command
-            .arg(&shard.key("dead")[..])
-            .arg("+")
-            .arg("-")
-            .arg("COUNT")
-            .arg(most);
-        let found = redis.link.try_ask(&command).await.map_err(unusable)?;
-        letters.extend(entries(found).iter().rev().filter_map(letter));
+        let (key, mut before, mut of_shard) = (shard.key("dead"), EntryId::LAST, Vec::new());
+        while of_shard.len() < most {
+            let page = page(before, most - of_shard.len());
+            let found = page.try_read_back(&redis.link, &key).await.map_err(unusable)?;
+            of_shard.extend(found.iter().filter_map(|entry| letter(redis, &shard, entry)));
+            let oldest = found.last().map(|entry| entry.id);
+            match oldest.and_then(EntryId::previous) {
+                Some(previous) => before = previous,
+                None => break,
+            }
+        }
+        letters.extend(of_shard.into_iter().rev());
     }
     letters.sort_by_key(|letter| letter.died_at_ms);
     let older = letters.len().saturating_sub(most);
@@ -67,22 +74,28 @@ pub(super) async fn revive(redis: &Redis, id: EventId) -> Result<Revival> {
     let Content::Event(event) = letter.content else {
         return Ok(Revival::Foreign);
     };
-    let keys = ["dead", "log", "in", "who"].map(|name| shard.key(name));
+    let keys = ["dead", "log", "in", "who", "clock"].map(|name| shard.key(name));
     let arguments = [
         bytes_of(entry.id),
         bytes_of(id.partition),
         client_key(&event),
         batch::write(std::iter::once((id.partition, &encode(&event)))),
+        bytes_of(format_args!("{:016x}", RandomState::new().hash_one(0))),
     ];
     let answer: String = redis.change(&shard, &scripts::REVIVE, &keys, &arguments).await;
-    Ok(match answer.as_str() {
+    match answer.as_str() {
         "queued" => {
             trim_without(redis, &shard, taken_out).await;
-            Revival::Queued
+            Ok(Revival::Queued)
         }
-        "gone" => Revival::ClientGone,
-        _ => Revival::Unknown,
-    })
+        "gone" => Ok(Revival::ClientGone),
+        "blocked" => Err(unusable(format!(
+            "the log of shard {} takes nothing: an entry with too great an id stands in it; it is put aside as soon as an \
+             app-node runs: start one, and try again",
+            shard.number
+        ))),
+        _ => Ok(Revival::Unknown),
+    }
 }
 
 /// Forgets a dead letter.
@@ -111,11 +124,14 @@ async fn find(redis: &Redis, id: EventId) -> Result<Option<(Shard, Entry, Letter
     let key = shard.key("dead");
     let mut from = EntryId::default();
     loop {
-        let found = entries(redis.link.try_ask(&page(&key, from, PAGE)).await.map_err(unusable)?);
+        let found = page(from, ENTRIES)
+            .try_read(&redis.link, &key)
+            .await
+            .map_err(unusable)?;
         let Some(last) = found.last() else { return Ok(None) };
         from = last.id.next();
         let wanted = found.into_iter().find_map(|entry| {
-            let letter = letter(&entry).filter(|letter| letter.id == id)?;
+            let letter = letter(redis, &shard, &entry).filter(|letter| letter.id == id)?;
             Some((entry, letter))
         });
         if let Some((entry, letter)) = wanted {
@@ -124,9 +140,18 @@ async fn find(redis: &Redis, id: EventId) -> Result<Option<(Shard, Entry, Letter
     }
 }
 
+fn page(from: EntryId, entries: usize) -> Page {
+    let (entries, bytes) = (entries.min(ENTRIES), BYTES);
+    Page { from, entries, bytes }
+}
+
 /// Reads an entry. What is no letter of this version stays where it is, for whoever knows it.
-fn letter(entry: &Entry) -> Option<Letter> {
-    decode(entry.get("d")?).ok()
+fn letter(redis: &Redis, shard: &Shard, entry: &Entry) -> Option<Letter> {
+    let letter = decode(entry.get("d")?);
+    if let Err(Unread::Version(version)) = letter {
+        redis.strangers.tell("dead letters", shard.number, version);
+    }
+    letter.ok()
 }
 
 impl From<Letter> for DeadLetter {

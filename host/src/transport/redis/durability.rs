@@ -11,6 +11,7 @@ use tracing::warn;
 
 use super::RedisSettings;
 use super::keys::Shard;
+use crate::pause::jittered;
 
 /// How long Redis waits for replicas and disks before it tells how many have the change, in milliseconds.
 const ANSWER_MS: u64 = 500;
@@ -73,6 +74,6 @@ impl Waiting {
                 "changes wait: too few replicas have them, or no disk; see wait-replicas and wait-aof under [transport]"
             );
         }
-        sleep(PAUSE).await;
+        sleep(jittered(PAUSE)).await;
     }
 }

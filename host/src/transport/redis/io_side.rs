@@ -9,11 +9,12 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::{join_all, try_join_all};
 use tokio::sync::{Mutex, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{info, warn};
 
@@ -21,6 +22,7 @@ use self::call::{Entry, IngestCall, Kind};
 use super::gather::gather;
 use super::keys::Shard;
 use super::membership::{Member, Role, bury};
+use super::name::{Holder, NameWait};
 use super::open::Open;
 use super::outbox::RedisOutbox;
 use super::pulse::Pulse;
@@ -28,19 +30,31 @@ use super::scripts;
 use super::wire::encode;
 use super::{Redis, bytes_of};
 use crate::message::{Command, Event, NodeId, Partition};
+use crate::pause::Pause;
 use crate::transport::backlog::Load;
 use crate::transport::{Inbox, IoNode, IoSession, Result, TransportError, partition_of};
 
-/// Joins as an io-node, in every shard.
+/// What an io-node is called in errors, and its section of the config.
+const ROLE: &str = "io-node";
+/// How long to wait before joining again under another incarnation, at first, and at the most.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// Joins as an io-node, in every shard. The first says who has the name.
+///
+/// # Errors
+/// When another io-node has the name.
 pub(super) async fn join(redis: &Redis, node: IoNode) -> Result<IoSession> {
-    let member = Member::new(node.id.clone());
     let probes = probes(redis, &node).await;
-    let place = serde_json::json!({ "host": node.host, "port": node.port, "probes": probes }).to_string();
-    let info = redis.layout.shard(0).key("info");
-    redis
-        .link
-        .ask::<()>(::redis::cmd("HSET").arg(&info[..]).arg(node.id.as_str()).arg(place))
-        .await;
+    let address = serde_json::json!({ "host": node.host, "port": node.port, "probes": probes }).to_string();
+    let mut pause = Pause::new(AGAIN.0, AGAIN.1);
+    let member = loop {
+        let member = Member::new(redis, ROLE, node.id.clone());
+        match enter(redis, &redis.layout.shard(0), &member, &address).await {
+            Ok(()) => break member,
+            Err(TransportError::Fenced) => sleep(pause.take()).await,
+            Err(taken) => return Err(taken),
+        }
+    };
     let fenced = CancellationToken::new();
     let left = CancellationToken::new();
     let place = Arc::new(Place {
@@ -154,7 +168,7 @@ struct Stay {
 }
 
 impl Stay {
-    /// Takes the place, tells so, and renews it until it is lost or given up.
+    /// Takes the place, unless it is in the first shard, tells so, and renews it until it is lost or given up.
     async fn run(self, entered: oneshot::Sender<()>) -> Result<()> {
         let Self {
             redis,
@@ -163,10 +177,12 @@ impl Stay {
             left,
             ..
         } = &self;
-        tokio::select! {
-            // Should it have come in, its lease runs out.
-            () = left.cancelled() => return Ok(()),
-            () = enter(redis, shard, member) => {}
+        if shard.number != 0 {
+            tokio::select! {
+                // Should it have come in, its lease runs out.
+                () = left.cancelled() => return Ok(()),
+                entered = enter(redis, shard, member, "") => entered?,
+            }
         }
         let _ = entered.send(());
         let mut pulse = Pulse::new(redis, shard, member, Role::Io);
@@ -193,26 +209,48 @@ impl Stay {
     }
 }
 
-async fn enter(redis: &Redis, shard: &Shard, member: &Member) {
+/// Takes the place in one shard once no other has it. Clients reach the io-node at this address.
+///
+/// # Errors
+/// When another lives there under this name, or this incarnation has had its time.
+async fn enter(redis: &Redis, shard: &Shard, member: &Member, address: &str) -> Result<()> {
+    let live = [shard.live(&member.id), shard.outbox(&member.id)];
+    let names = |names: &[&str]| names.iter().map(|name| shard.key(name)).collect::<Vec<_>>();
     let keys = [
-        shard.key("io"),
-        shard.key("io:until"),
-        shard.key("lost"),
-        shard.key("over"),
-        shard.key("who"),
-        shard.live(&member.id),
-        shard.outbox(&member.id),
-        shard.key("log"),
-        shard.key("kept"),
-        shard.outbox_in(&member.id),
-        shard.outbox_read(&member.id),
-    ];
+        &names(&["io", "io:until", "lost", "over", "who"])[..],
+        &live,
+        &names(&["log", "kept", "clock", "epochs", "info", "begun"]),
+        &[shard.outbox_in(&member.id), shard.outbox_read(&member.id)],
+    ]
+    .concat();
+    let mut next_epoch = ::redis::cmd("HINCRBY");
+    next_epoch.arg(&shard.key("clock")[..]).arg("epoch").arg(1);
+    let epoch: u64 = redis.link.ask(&next_epoch).await;
     let arguments = [
         bytes_of(member.name.as_str()),
         bytes_of(&member.incarnation),
         bytes_of(redis.settings.lease.as_millis()),
+        bytes_of(epoch),
+        bytes_of(&member.replaces),
+        bytes_of(address),
     ];
-    redis.change::<()>(shard, &scripts::JOIN_IO, &keys, &arguments).await;
+    let mut name = NameWait::new(redis, ROLE, &member.name);
+    loop {
+        let answer: Vec<String> = redis.change(shard, &scripts::JOIN_IO, &keys, &arguments).await;
+        let words: Vec<&str> = answer.iter().map(String::as_str).collect();
+        match words[..] {
+            ["joined"] => return Ok(()),
+            ["held", incarnation, deadline, left] => {
+                let holder = Holder {
+                    incarnation: incarnation.into(),
+                    deadline: deadline.into(),
+                    left: Duration::from_millis(left.parse().unwrap_or(0)),
+                };
+                name.held_by(holder).await?;
+            }
+            _ => return Err(TransportError::Fenced),
+        }
+    }
 }
 
 struct RedisInbox {

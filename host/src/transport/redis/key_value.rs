@@ -47,6 +47,7 @@ impl KeyValue for Redis {
             by_shard[usize::from(self.layout.shard_of_key(bucket, key))].push(place);
         }
         for (shard, places) in self.layout.all().zip(by_shard).filter(|(_, places)| !places.is_empty()) {
+            self.is_forwarded(shard.number).await?;
             let part = Part {
                 shard,
                 bucket,
@@ -69,6 +70,7 @@ impl KeyValue for Redis {
         let shards = u64::from(self.layout.shards);
         let (number, from) = ((cursor % shards) as u16, cursor / shards);
         let shard = self.layout.shard(number);
+        self.is_forwarded(number).await?;
         let names = [shard.bucket(bucket), shard.key("ends")];
         let arguments = [
             bytes_of(from),

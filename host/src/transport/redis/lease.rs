@@ -8,19 +8,20 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::committer::{Commit, End, Settled};
 use super::dead::app_key;
-use super::progress::Progress;
+use super::progress::{Open, Progress};
 use super::reader::{Found, Read, Tap, foreign};
 use super::routes::Routes;
 use super::store::Use;
-use super::wire::{Content, Letter, encode};
-use super::{Redis, bytes_of_client, client_key};
+use super::suspects::Suspects;
+use super::wire::{Content, Letter, Run, Unread, encode};
+use super::{Redis, batch, bytes_of_client, client_key};
 use crate::counts;
 use crate::message::{AttributePatch, Effects, Event, EventId, EventKind, Partition, now_ms};
 use crate::transport::{Commits, Delivery, Log, Lost, Outcome, Rank, Result, TransportError, Verdict};
@@ -54,6 +55,8 @@ pub(super) struct Hold {
     pub(super) progress: Mutex<Progress>,
     /// Fields of patches that the next owner need not know of.
     pub(super) forgotten: Mutex<Vec<Bytes>>,
+    /// Told of whatever becomes of the partition's events, and of the end of this.
+    pub(super) changed: Arc<Notify>,
     pub(super) returns: mpsc::UnboundedSender<Returned>,
 }
 
@@ -72,6 +75,7 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
+        self.changed.notify_waiters();
         let returned = Returned {
             partition: self.partition,
             lease: std::mem::take(&mut self.lease),
@@ -87,6 +91,7 @@ pub(super) struct RedisLog {
     pub(super) first: Vec<Found>,
     /// Clients that were refused, whose disconnects nobody is to hear of.
     pub(super) ends: HashSet<Bytes>,
+    pub(super) suspects: Suspects,
     pub(super) commits: RedisCommits,
 }
 
@@ -99,10 +104,16 @@ impl Log for RedisLog {
                 biased;
                 () = hold.over.lost.cancelled() => return Err(TransportError::Fenced),
                 () = hold.over.revoked.cancelled() => return Ok(None),
-                read = next(&mut self.first, &mut self.tap) => read.ok_or(TransportError::Fenced)?,
+                deliveries = self.suspects.next(&self.commits), if !self.suspects.is_empty() => {
+                    return Ok(Some(deliveries));
+                }
+                read = next(&mut self.first, &mut self.tap), if self.suspects.is_empty() => {
+                    read.ok_or(TransportError::Fenced)?
+                }
             };
             let deliveries: Vec<Delivery> = found.into_iter().filter_map(|found| self.delivery(found)).collect();
             self.commits.hold.progress().met(up_to);
+            let deliveries = self.suspects.sift(deliveries);
             if !deliveries.is_empty() {
                 return Ok(Some(deliveries));
             }
@@ -115,7 +126,12 @@ impl RedisLog {
     fn delivery(&self, found: Found) -> Option<Delivery> {
         let Found { number, bytes, event } = found;
         let hold = &self.commits.hold;
-        if !hold.progress().meet(number, event.as_ref().ok().cloned(), bytes) {
+        let open = match &event {
+            Ok(event) => Open::Event(event.clone()),
+            Err((content, Unread::Version(version))) => Open::Other(*version, content.clone()),
+            Err((_, Unread::Broken(_))) => Open::Broken,
+        };
+        if !hold.progress().meet(number, open, bytes) {
             return None;
         }
         let id = EventId {
@@ -129,8 +145,15 @@ impl RedisLog {
                 end: End::Disconnected,
                 ..nothing
             }),
-            Ok(event) => return Some(Delivery { id, event }),
-            Err((content, reason)) => {
+            Ok(event) => {
+                return Some(Delivery { id, event, attempts: 0 });
+            }
+            Err((_, Unread::Version(version))) => {
+                let redis = &self.commits.redis;
+                let shard = redis.layout.shard_of(hold.partition);
+                redis.strangers.tell("events", shard, version);
+            }
+            Err((content, Unread::Broken(reason))) => {
                 warn!(messaging.message.id = %id, "put aside: {reason}");
                 counts::DEAD_LETTERS.one();
                 self.commits.pass_over(Settled {
@@ -245,11 +268,16 @@ impl RedisCommits {
         if outcomes.is_empty() {
             return Ok(());
         }
+        let layout = &self.redis.layout;
+        let own = layout.shard_of(self.hold.partition);
+        let writes = outcomes.iter().flat_map(|outcome| &outcome.writes);
+        let homes = writes.map(|write| layout.shard_of_key(&write.bucket, &write.key));
         let (done, answer) = oneshot::channel();
         let commit = Commit {
             hold: self.hold.clone(),
-            outcomes,
             keep: None,
+            elsewhere: homes.filter(|home| *home != own).collect(),
+            outcomes: outcomes.into(),
             done,
         };
         // The committer works for as long as there is anyone to send.
@@ -296,6 +324,10 @@ impl RedisCommits {
             .iter()
             .filter_map(|command| AttributePatch::of(command, id));
         let patches = patches.map(|patch| (patch_field(&patch), encode(&patch))).collect();
+        let commands = self.routes.sort(&self.redis, event, effects.commands).await;
+        let commands = commands
+            .into_iter()
+            .map(|(target, commands)| (target, Run::of(&commands)));
         Settled {
             number: id.sequence,
             bytes,
@@ -306,7 +338,7 @@ impl RedisCommits {
             letter,
             app,
             writes: Vec::new(),
-            commands: self.routes.sort(&self.redis, event, effects.commands).await,
+            commands: commands.collect(),
         }
     }
 }
@@ -324,10 +356,17 @@ async fn next(first: &mut Vec<Found>, tap: &mut Tap) -> Option<Read> {
     Some(Read { found, up_to })
 }
 
-/// An event that was kept aside, by its field.
-pub(super) fn found(field: &str, event: Bytes) -> Option<Found> {
+/// An event that was kept aside, by its field: a batch of one.
+pub(super) fn found(field: &str, kept: &Bytes) -> Option<Found> {
     let number = field.split(':').nth(1)?.parse().ok()?;
-    Some(Found::new(number, event))
+    Some(match batch::read(kept) {
+        Ok(mut batch) => Found::new(number, batch.version, batch.events.remove(0).1),
+        Err(reason) => Found {
+            number,
+            bytes: kept.len(),
+            event: Err((kept.clone(), reason.into())),
+        },
+    })
 }
 
 #[cfg(test)]

@@ -1,24 +1,29 @@
 //! Being a member of the cluster: signs of life, and what they tell of the others.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::data_watch::{DataSeen, random_id};
 use super::keys::Shard;
+use super::name::Holder;
 use super::{Redis, bytes_of, scripts};
 use crate::message::{NodeId, Partition};
 
 /// How many clients of a lost io-node are buried at once.
 const CLIENTS: usize = 500;
+/// How many earlier incarnations of a name are remembered.
+const REPLACED: usize = 8;
 
 /// What a member is in a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
     /// An io-node.
     Io,
-    /// An app-node that takes the place of any other of its name.
+    /// An app-node that is not in yet.
     Joining,
     /// An app-node.
     App,
@@ -33,6 +38,38 @@ pub(super) struct Member {
     pub(super) incarnation: String,
     /// Both together: unlike any other's, ever.
     pub(super) id: String,
+    /// Earlier incarnations of the same name and process, with a space before and behind each: their place is this one's.
+    pub(super) replaces: String,
+}
+
+/// What a sign of life is answered.
+pub(super) enum Heard {
+    /// The node lives.
+    Alive(Beat),
+    /// It was fenced.
+    Fenced,
+    /// It is not in, for this one has its name.
+    Held(Holder),
+}
+
+/// The incarnations of this process, by role and name.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Incarnations(Arc<Mutex<ByName>>);
+
+type ByName = HashMap<(&'static str, NodeId), VecDeque<String>>;
+
+impl Incarnations {
+    /// Notes one, and returns those that were before it, with a space before and behind each.
+    fn add(&self, role: &'static str, name: &NodeId, incarnation: &str) -> String {
+        let mut known = self.0.lock().expect("nothing panics while it holds this lock");
+        let of_name = known.entry((role, name.clone())).or_default();
+        let earlier = of_name.iter().fold(" ".to_owned(), |all, one| all + one + " ");
+        of_name.push_back(incarnation.to_owned());
+        if of_name.len() > REPLACED {
+            of_name.pop_front();
+        }
+        earlier
+    }
 }
 
 /// What a sign of life tells.
@@ -48,15 +85,21 @@ pub(super) struct Beat {
 }
 
 impl Member {
-    /// Under a fresh incarnation.
-    pub(super) fn new(name: NodeId) -> Self {
+    /// Under a fresh incarnation, as `io-node` or `app-node`.
+    pub(super) fn new(redis: &Redis, role: &'static str, name: NodeId) -> Self {
         let incarnation = random_id();
         let id = format!("{incarnation}@{name}");
-        Self { name, incarnation, id }
+        let replaces = redis.incarnations.add(role, &name, &incarnation);
+        Self {
+            name,
+            incarnation,
+            id,
+            replaces,
+        }
     }
 
-    /// Gives a sign of life. None when the node was fenced.
-    pub(super) async fn beat(&self, redis: &Redis, shard: &Shard, role: Role) -> Option<Beat> {
+    /// Gives a sign of life.
+    pub(super) async fn beat(&self, redis: &Redis, shard: &Shard, role: Role) -> Heard {
         let keys = ["io", "io:until", "lost", "app", "app:until", "owner", "clock", "in"];
         let mut keys: Vec<_> = keys.iter().map(|name| shard.key(name)).collect();
         if role == Role::Io {
@@ -74,22 +117,28 @@ impl Member {
             bytes_of(&self.incarnation),
             bytes_of(redis.settings.lease.as_millis()),
             random_id().into(),
+            bytes_of(&self.replaces),
         ];
-        type Answer = (
-            u8,
-            Vec<String>,
-            Vec<(String, String)>,
-            Vec<(u16, String)>,
-            (String, u64, u64),
-        );
         let sent = Instant::now();
-        let (alive, lost, apps, leases, (data_id, tail, last_call)): Answer =
-            redis.link.run(&scripts::BEAT, &keys, &arguments).await;
+        let answer: BeatAnswer = redis.beats.run(&scripts::BEAT, &keys, &arguments).await;
+        let (how, lost, apps, leases, (data_id, tail, last_call), (incarnation, deadline, left)) = answer;
         // What fewer replicas have than it takes may be gone after a failover, and was never acknowledged.
         let tail = redis.durability.is_none().then_some(tail);
         redis.hears_of_data(shard, sent, &DataSeen { data_id, tail });
+        match how {
+            0 => return Heard::Fenced,
+            2 => {
+                let left = Duration::from_millis(left);
+                return Heard::Held(Holder {
+                    incarnation,
+                    deadline,
+                    left,
+                });
+            }
+            _ => {}
+        }
         let working = apps.into_iter().filter(|(_, incarnation)| !incarnation.ends_with('-'));
-        (alive == 1).then(|| Beat {
+        Heard::Alive(Beat {
             lost,
             apps: working.map(|(name, _)| NodeId::from(name)).collect(),
             leases: leases
@@ -101,13 +150,24 @@ impl Member {
     }
 }
 
+/// What a sign of life is answered: how, lost members, app-nodes, leases; data id, number of the last event and of the
+/// io-node's last call; and who has the name, the end of its lease, and how long until then.
+type BeatAnswer = (
+    u8,
+    Vec<String>,
+    Vec<(String, String)>,
+    Vec<(u16, String)>,
+    (String, u64, u64),
+    (String, String, u64),
+);
+
 /// Tells the apps that the clients of lost io-nodes are gone. Several nodes may do it at once: each takes some.
 pub(super) async fn bury(redis: &Redis, shard: &Shard, lost: &[String]) {
     for member in lost {
-        // Where they are reached stands in shard 0, which no burial in another waits for.
-        if shard.number == 0 {
-            forget_place(redis, shard, member).await;
-        }
+        let Some((_, name)) = member.split_once('@') else {
+            warn!(member, "a foreign member stands in the list of those lost");
+            continue;
+        };
         let keys = [
             shard.key("lost"),
             shard.live(member),
@@ -115,29 +175,26 @@ pub(super) async fn bury(redis: &Redis, shard: &Shard, lost: &[String]) {
             shard.key("who"),
             shard.key("log"),
             shard.key("in"),
+            shard.key("io"),
+            shard.key("info"),
             shard.outbox_in(member),
             shard.outbox_read(member),
         ];
-        let arguments = [bytes_of(member), bytes_of(CLIENTS)];
-        while redis.change::<u8>(shard, &scripts::BURY, &keys, &arguments).await == 1 {}
-        info!(
-            io_node = member,
-            shard = shard.number,
-            "its clients are gone, and their apps have been told"
-        );
-    }
-}
-
-/// Removes what frontends tell of an io-node that is gone, unless it is back under the same name.
-async fn forget_place(redis: &Redis, shard: &Shard, member: &str) {
-    let Some((_, name)) = member.split_once('@') else {
-        warn!(member, "a foreign member stands in the list of those lost");
-        return;
-    };
-    let mut known = ::redis::cmd("HEXISTS");
-    if !redis.link.ask::<bool>(known.arg(&shard.key("io")[..]).arg(name)).await {
-        let mut forget = ::redis::cmd("HDEL");
-        redis.link.ask::<()>(forget.arg(&shard.key("info")[..]).arg(name)).await;
+        let arguments = [bytes_of(member), bytes_of(name), bytes_of(CLIENTS)];
+        let answer = loop {
+            let answer: String = redis.change(shard, &scripts::BURY, &keys, &arguments).await;
+            if answer != "more" {
+                break answer;
+            }
+        };
+        if answer == "done" {
+            info!(
+                io_node = member,
+                shard = shard.number,
+                "its clients are gone, and their apps have been told"
+            );
+        }
+        // Else the log takes nothing just now, and the next sign of life is early enough to try again.
     }
 }
 

@@ -16,12 +16,16 @@ mod counted;
 mod data_watch;
 mod dead;
 mod durability;
+mod forwards;
 mod gather;
 mod io_side;
 mod key_value;
 mod keys;
+#[cfg(test)]
+mod late;
 mod lease;
 mod membership;
+mod name;
 mod open;
 mod outbox;
 mod progress;
@@ -31,7 +35,9 @@ mod registry;
 mod routes;
 mod scripts;
 mod store;
+mod strangers;
 mod stream;
+mod suspects;
 mod wire;
 
 use std::fmt::Display;
@@ -42,26 +48,25 @@ use std::time::Duration;
 use ::redis::FromRedisValue;
 use async_trait::async_trait;
 use bytes::Bytes;
-use tracing::warn;
+use tokio::sync::Semaphore;
 
 pub(super) use self::connection::check_url;
 use self::connection::{Link, Script, Server};
 use self::data_watch::DataWatch;
 use self::durability::{Durability, Waiting};
+use self::forwards::Forwards;
 use self::keys::{Layout, Shard};
-use self::stream::{EntryId, entries, page};
+use self::membership::Incarnations;
+use self::strangers::Strangers;
 use super::{
     Backlog, DeadLetter, DeadLetterBudget, DeadLetters, IoNode, IoSession, Leases, OutboxBudget, Result, Revival,
     Standing, Transport, TransportError,
 };
-use crate::counts;
-use crate::message::{Event, EventId, KeyValue, Namespace, NodeId, SessionId, Write};
+use crate::message::{Event, EventId, KeyValue, Namespace, NodeId, SessionId};
 use crate::shutdown::Shutdown;
 
 /// What the keys of this version look like. Nodes of another do not share a cluster with it.
 const FORMAT: u32 = 2;
-/// How many writes for another shard are applied at once.
-const WRITES: usize = 500;
 
 /// How the Redis transport is reached, and its limits. Every node of a cluster has the same, but for files and names.
 #[derive(Clone)]
@@ -121,12 +126,22 @@ pub struct Redis {
     changes: Link,
     /// For reads of the key-value store, whose answers can be large.
     reads: Link,
+    /// For signs of life, which wait behind nothing else.
+    beats: Link,
     /// What must hold of a change before it counts, if anything beyond its being made.
     durability: Option<Durability>,
     /// Notices that data were lost.
     data_watch: Arc<DataWatch>,
     /// Whether members can renew their places.
     standing: Standing,
+    /// Writes on their way from one shard to another.
+    forwards: Forwards,
+    /// What was told of other versions.
+    strangers: Strangers,
+    /// Held by whoever has an event in hand that was begun before and not ended.
+    suspects: Arc<Semaphore>,
+    /// Who this process was.
+    incarnations: Incarnations,
     /// Knows the tasks that work for members, which end after these have left.
     shutdown: Shutdown,
 }
@@ -155,9 +170,14 @@ impl Redis {
             link: Link::new(server.clone()),
             changes: Link::new(server.clone()),
             reads: Link::new(server.clone()),
+            beats: Link::new(server.clone()),
             durability: Durability::of(&settings),
             server,
             settings: Arc::new(settings),
+            incarnations: Incarnations::default(),
+            forwards: Forwards::default(),
+            strangers: Strangers::default(),
+            suspects: Arc::new(Semaphore::new(1)),
             shutdown: shutdown.clone(),
         };
         redis.agree().await?;
@@ -210,52 +230,6 @@ impl Redis {
             waiting.told(durability).await;
         }
     }
-
-    /// Applies the writes that were committed in a shard and belong to another.
-    async fn forward(&self, from: &Shard, to: u16) {
-        let (target, key) = (self.layout.shard(to), from.writes_to(to));
-        loop {
-            let found = entries(self.link.ask(&page(&key, EntryId::default(), WRITES)).await);
-            let Some(last) = found.last().map(|entry| entry.id) else {
-                return;
-            };
-            let mut keys = vec![target.key("from")];
-            let mut arguments = vec![bytes_of(from.number)];
-            for entry in &found {
-                let write = match entry
-                    .get("w")
-                    .ok_or("it has no field `w`".into())
-                    .and_then(|write| wire::decode::<Write>(write))
-                {
-                    Ok(write) => write,
-                    Err(reason) => {
-                        counts::COMMANDS_DROPPED.one();
-                        warn!(entry = %entry.id, "a write for another shard was left out: {reason}");
-                        continue;
-                    }
-                };
-                let bucket = target.bucket(&write.bucket);
-                let place = keys.iter().position(|key| *key == bucket);
-                let place = place.unwrap_or_else(|| {
-                    keys.push(bucket);
-                    keys.len() - 1
-                });
-                let how: &[u8] = if write.value.is_some() { b"s" } else { b"d" };
-                arguments.extend([
-                    bytes_of(entry.id.major),
-                    bytes_of(entry.id.minor),
-                    bytes_of(place + 1),
-                    Bytes::from_static(how),
-                    write.key.into_bytes(),
-                    write.value.unwrap_or_default(),
-                ]);
-            }
-            self.change::<()>(&target, &scripts::APPLY, &keys, &arguments).await;
-            let mut trim = ::redis::cmd("XTRIM");
-            trim.arg(&key[..]).arg("MINID").arg(last.next().to_string());
-            self.link.ask::<()>(&trim).await;
-        }
-    }
 }
 
 #[async_trait]
@@ -265,7 +239,7 @@ impl Transport for Redis {
     }
 
     async fn join_app(&self, node: NodeId) -> Result<Box<dyn Leases>> {
-        Ok(Box::new(app_side::join(self, node)))
+        Ok(Box::new(app_side::join(self, node).await?))
     }
 
     async fn io_nodes(&self) -> Result<Vec<IoNode>> {
@@ -368,9 +342,13 @@ impl Redis {
     }
 
     async fn for_test_on(server: &connection::testing::TestServer, shards: u16) -> Self {
+        Self::for_test_at(server.url(), shards).await
+    }
+
+    async fn for_test_at(url: String, shards: u16) -> Self {
         use super::conformance::{BUDGETS, DEAD_LETTERS, OUTBOX, PARTITIONS};
         let settings = RedisSettings {
-            url: server.url(),
+            url,
             tls: TlsFiles::default(),
             prefix: "test".into(),
             partitions: PARTITIONS,

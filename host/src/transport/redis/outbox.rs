@@ -15,8 +15,8 @@ use super::connection::Link;
 use super::io_side::Place;
 use super::keys::Shard;
 use super::membership::Member;
-use super::stream::{Entry, EntryId, read_between};
-use super::wire::decode;
+use super::stream::{Entry, EntryId, Helping, read_between};
+use super::wire::{Unread, decode};
 use crate::counts;
 use crate::message::Command;
 use crate::transport::{Outbox, Result, TransportError};
@@ -95,11 +95,13 @@ impl Reader {
         let mut last = EntryId::default();
         let mut trimmed = last;
         let mut connections = self.link.connections();
+        let mut helping = Helping::of_at_most(ENTRIES);
         loop {
             let entries = tokio::select! {
                 () = self.commands.closed() => return,
-                entries = self.next(last, trimmed) => entries,
+                entries = self.next(helping.entries(), last, trimmed) => entries,
             };
+            helping.was(entries.iter());
             trimmed = last;
             if self.link.connections() != connections {
                 connections = self.link.connections();
@@ -122,7 +124,7 @@ impl Reader {
     }
 
     /// Reads on behind the last entry, and takes out what was read before, up to there.
-    async fn next(&self, last: EntryId, trimmed: EntryId) -> Vec<Entry> {
+    async fn next(&self, count: usize, last: EntryId, trimmed: EntryId) -> Vec<Entry> {
         let mut trim = Vec::new();
         if trimmed < last {
             let mut entries = ::redis::cmd("XTRIM");
@@ -134,11 +136,11 @@ impl Reader {
         }
         let streams = [(self.key.clone(), last)];
         let found = match &self.redis.durability {
-            None => read_between(&self.link, trim, ENTRIES, &streams, &[], |_| true).await,
+            None => read_between(&self.link, trim, count, &streams, &[], |_| true).await,
             // A command that was heard cannot be taken back when the server that alone knew of it is gone.
             Some(durability) => {
                 let following = durability.commands(&self.shard);
-                read_between(&self.link, trim, ENTRIES, &streams, &following, |safe| {
+                read_between(&self.link, trim, count, &streams, &following, |safe| {
                     durability.is_met(safe)
                 })
                 .await
@@ -157,29 +159,45 @@ impl Reader {
             );
             self.redis.misses_writes(&self.shard);
             // What it had to say on commits may be lost as well, and a client with nothing open must not wait for it.
-            if let Some(place) = self.place.upgrade() {
-                place.open.forget_all();
-            }
+            self.forget_open();
             return newest;
         }
         last
     }
 
-    /// The commands of an entry. What cannot be read is told and left out: another version of plugnode wrote it.
+    /// The commands of an entry. What cannot be read is told and left out: it was for this io-node alone.
     fn take(&self, entry: &Entry) -> Vec<Command> {
         let mut commands = Vec::new();
         for (name, value) in &entry.fields {
             let read = match std::str::from_utf8(name) {
                 Ok(COMMANDS) => decode::<Vec<Command>>(value).map(|read| commands.extend(read)),
-                Ok(SETTLED) => decode::<Vec<(Bytes, usize, usize)>>(value).map(|settled| self.settle(settled)),
+                Ok(SETTLED) => match decode::<Vec<(Bytes, usize, usize)>>(value) {
+                    Ok(settled) => {
+                        self.settle(settled);
+                        Ok(())
+                    }
+                    Err(reason) => {
+                        // Nobody is to wait for what it would have said.
+                        self.forget_open();
+                        Err(reason)
+                    }
+                },
                 _ => Ok(()),
             };
-            if let Err(reason) = read {
-                counts::COMMANDS_DROPPED.one();
-                warn!(entry = %entry.id, "commands were refused: {reason}; run the same version of plugnode everywhere");
+            let Err(reason) = read else { continue };
+            counts::COMMANDS_DROPPED.one();
+            match reason {
+                Unread::Version(version) => self.redis.strangers.tell("commands", self.shard.number, version),
+                Unread::Broken(reason) => warn!(entry = %entry.id, "commands were refused: {reason}"),
             }
         }
         commands
+    }
+
+    fn forget_open(&self) {
+        if let Some(place) = self.place.upgrade() {
+            place.open.forget_all();
+        }
     }
 
     fn settle(&self, settled: Vec<(Bytes, usize, usize)>) {

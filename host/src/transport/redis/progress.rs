@@ -6,6 +6,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::message::Event;
 
 /// What is committed of a partition, and what is in hand.
@@ -19,19 +21,32 @@ pub(super) struct Progress {
     up_to: u64,
     /// All events up to this number were met under this lease.
     met: u64,
-    /// The events in hand. None for one that could not be read.
-    open: BTreeMap<u64, Open>,
+    /// The events in hand.
+    open: BTreeMap<u64, InHand>,
     /// Those behind `up_to` that are committed.
     beyond: BTreeSet<u64>,
     /// Those that were kept aside, and are not committed.
     kept: BTreeSet<u64>,
+    /// Those of which it is noted that they were begun, and which are not committed.
+    begun: BTreeSet<u64>,
+}
+
+/// An event in hand, and its bytes.
+#[derive(Debug)]
+struct InHand {
+    event: Open,
+    bytes: usize,
 }
 
 /// An event in hand.
-#[derive(Debug)]
-struct Open {
-    event: Option<Arc<Event>>,
-    bytes: usize,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Open {
+    /// It is handled, or about to be.
+    Event(Arc<Event>),
+    /// It is for a node that knows this version. It stays open until one has the partition, and holds nothing else up.
+    Other(u8, Bytes),
+    /// It cannot be read by any, and is about to be put aside.
+    Broken,
 }
 
 impl Progress {
@@ -40,8 +55,8 @@ impl Progress {
         self.kept.insert(number);
     }
 
-    /// Meets an event of so many bytes, and says whether it is still to be handled. None for one that cannot be read.
-    pub(super) fn meet(&mut self, number: u64, event: Option<Arc<Event>>, bytes: usize) -> bool {
+    /// Meets an event of so many bytes, and says whether it is still open.
+    pub(super) fn meet(&mut self, number: u64, event: Open, bytes: usize) -> bool {
         self.met(number);
         let is_committed = match number > self.up_to {
             true => self.beyond.contains(&number),
@@ -50,14 +65,32 @@ impl Progress {
         if is_committed || self.open.contains_key(&number) {
             return false;
         }
-        self.open.insert(number, Open { event, bytes });
+        self.open.insert(number, InHand { event, bytes });
         true
+    }
+
+    /// Notes that the beginning of an event is noted.
+    pub(super) fn begin(&mut self, number: u64) {
+        self.begun.insert(number);
+    }
+
+    /// Whether the beginning of an event that is committed now was noted.
+    pub(super) fn was_begun(&mut self, number: u64) -> bool {
+        self.begun.remove(&number)
+    }
+
+    /// Whether an event is in hand.
+    pub(super) fn is_open(&self, number: u64) -> bool {
+        self.open.contains_key(&number)
     }
 
     /// An event in hand, and its bytes.
     pub(super) fn event(&self, number: u64) -> Option<(Arc<Event>, usize)> {
-        let open = self.open.get(&number)?;
-        Some((open.event.clone()?, open.bytes))
+        let InHand { event, bytes } = self.open.get(&number)?;
+        match event {
+            Open::Event(event) => Some((event.clone(), *bytes)),
+            Open::Other(..) | Open::Broken => None,
+        }
     }
 
     /// The number up to which nothing of the log is needed.
@@ -92,27 +125,31 @@ impl Progress {
         self.up_to < number && !(self.open.is_empty() && self.kept.is_empty())
     }
 
-    /// Keeps the open events up to this number aside, so that the log is not needed for them any more, and returns them.
-    pub(super) fn keep(&mut self, number: u64) -> Vec<(u64, Arc<Event>)> {
-        let mut kept = Vec::new();
-        for (number, Open { event, .. }) in self
-            .open
-            .range(self.up_to + 1..)
-            .take_while(|(open, _)| **open <= number)
-        {
-            // One that cannot be read is about to be put aside for good.
-            let Some(event) = event else { break };
-            kept.push((*number, event.clone()));
-        }
-        self.kept.extend(kept.iter().map(|(number, _)| *number));
+    /// The next open event up to this number for which the log is still needed. Of what was met and is committed it is
+    /// needed no more.
+    pub(super) fn next_to_keep(&mut self, up_to: u64) -> Option<(u64, Open)> {
         self.go_on();
-        kept
+        // All that are open up to `self.up_to` are kept already.
+        let (number, InHand { event, .. }) = self.open.range(self.up_to + 1..).next()?;
+        let is_to_be_kept = *number <= up_to && *event != Open::Broken;
+        is_to_be_kept.then(|| (*number, event.clone()))
+    }
+
+    /// Notes that an open event is kept aside, so that the log is not needed for it any more.
+    pub(super) fn keep(&mut self, number: u64) {
+        if let Some(Open::Other(_, event)) = self.open.get_mut(&number).map(|in_hand| &mut in_hand.event) {
+            // It is in Redis, and nobody here needs it.
+            event.clear();
+        }
+        self.kept.insert(number);
+        self.go_on();
     }
 
     /// What an owner before has committed says nothing of what is before it and was not met yet.
     fn go_on(&mut self) {
-        let mut open = self.open.keys().filter(|number| !self.kept.contains(number));
-        let end = open.next().map_or(self.met, |number| self.met.min(number - 1));
+        let mut open = self.open.range(self.up_to + 1..).map(|(number, _)| number);
+        let open = open.find(|number| !self.kept.contains(number));
+        let end = open.map_or(self.met, |number| self.met.min(number - 1));
         if end > self.up_to {
             self.up_to = end;
             self.beyond = self.beyond.split_off(&(end + 1));
@@ -170,9 +207,9 @@ mod tests {
     fn what_is_committed_is_written_for_the_next_owner() {
         let mut progress: Progress = "0 0 0".parse().unwrap();
         for number in [3, 4, 9, 12] {
-            assert!(progress.meet(number, None, 10));
+            assert!(progress.meet(number, Open::Broken, 10));
         }
-        assert!(!progress.meet(4, None, 10), "it is in hand");
+        assert!(!progress.meet(4, Open::Broken, 10), "it is in hand");
         for (number, written) in [(9, "1 2 10 7"), (4, "2 2 20 2 5"), (3, "3 11 30"), (12, "4 12 40")] {
             assert_eq!(progress.commit(number), Some(false));
             assert_eq!(progress.commit(number), None, "once");
@@ -184,15 +221,15 @@ mod tests {
     #[test]
     fn the_next_owner_passes_over_what_is_committed_and_nothing_else() {
         let mut progress: Progress = "20 10 200 3 2".parse().unwrap();
-        assert!(!progress.meet(10, None, 10));
-        assert!(progress.meet(11, None, 10));
+        assert!(!progress.meet(10, Open::Broken, 10));
+        assert!(progress.meet(11, Open::Broken, 10));
         assert_eq!(progress.commit(11), Some(false));
         // There may be an event 12, which was not met yet.
         assert_eq!(progress.to_string(), "21 11 210 2 2");
-        assert!(progress.meet(12, None, 10));
-        assert!(!progress.meet(13, None, 10));
-        assert!(progress.meet(14, None, 10));
-        assert!(!progress.meet(15, None, 10));
+        assert!(progress.meet(12, Open::Broken, 10));
+        assert!(!progress.meet(13, Open::Broken, 10));
+        assert!(progress.meet(14, Open::Broken, 10));
+        assert!(!progress.meet(15, Open::Broken, 10));
         assert_eq!(progress.commit(14), Some(false));
         assert_eq!(progress.to_string(), "22 11 220 2 1 1");
         assert_eq!(progress.commit(12), Some(false));
@@ -203,37 +240,51 @@ mod tests {
     fn what_is_kept_aside_holds_nothing_up() {
         let mut progress: Progress = "0 0 0".parse().unwrap();
         for number in [2, 5, 6, 9] {
-            assert!(progress.meet(number, Some(event()), 10));
+            assert!(progress.meet(number, event(), 10));
         }
         assert_eq!(progress.commit(5), Some(false));
         assert_eq!(progress.commit(9), Some(false));
         assert!(progress.holds_log(2) && !progress.holds_log(1));
-        let kept: Vec<u64> = progress.keep(5).into_iter().map(|(number, _)| number).collect();
-        assert_eq!(kept, [2]);
+        assert_eq!(progress.next_to_keep(5), Some((2, event())));
+        progress.keep(2);
         assert_eq!(progress.to_string(), "2 5 20 4");
         assert!(!progress.holds_log(5) && progress.holds_log(6));
-        assert!(progress.keep(5).is_empty());
+        assert_eq!(progress.next_to_keep(5), None);
 
         let mut next: Progress = progress.to_string().parse().unwrap();
         next.has_kept(2);
-        assert!(next.meet(2, Some(event()), 10));
-        assert!(!next.meet(2, None, 10), "it is in hand");
-        assert!(!next.meet(5, None, 10) && next.meet(6, None, 10) && !next.meet(9, None, 10));
+        assert!(next.meet(2, event(), 10));
+        assert!(!next.meet(2, Open::Broken, 10), "it is in hand");
+        assert!(!next.meet(5, Open::Broken, 10) && next.meet(6, Open::Broken, 10) && !next.meet(9, Open::Broken, 10));
         assert_eq!(next.commit(2), Some(true));
         assert_eq!(next.commit(2), None);
-        assert!(!next.meet(2, None, 10), "it is committed");
+        assert!(!next.meet(2, Open::Broken, 10), "it is committed");
         assert_eq!(next.commit(6), Some(false));
         assert_eq!(next.to_string(), "4 9 40");
         assert!(!next.holds_log(100), "nothing is open");
     }
 
-    fn event() -> Arc<Event> {
-        Arc::new(Event {
+    fn event() -> Open {
+        let event = Event {
             namespace: "/".into(),
             client: None,
             received_at_ms: 0,
             kind: EventKind::Disconnect(DisconnectReason::Client),
-        })
+        };
+        Open::Event(Arc::new(event))
+    }
+
+    #[test]
+    fn event_of_another_version_stays_open_and_is_kept() {
+        let mut progress: Progress = "0 0 0".parse().unwrap();
+        assert!(progress.meet(1, Open::Other(9, "x".into()), 10) && progress.meet(2, event(), 10));
+        assert_eq!((progress.event(1), progress.commit(2)), (None, Some(false)));
+        assert_eq!(progress.next_to_keep(2), Some((1, Open::Other(9, "x".into()))));
+        progress.keep(1);
+        assert_eq!(
+            (progress.to_string(), progress.next_to_keep(2)),
+            ("1 2 10".into(), None)
+        );
     }
 
     #[test]

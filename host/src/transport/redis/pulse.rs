@@ -11,7 +11,8 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use super::Redis;
 use super::data_watch::Losses;
 use super::keys::Shard;
-use super::membership::{Beat, Member, Role};
+use super::membership::{Beat, Heard, Member, Role};
+use super::name::NameWait;
 use crate::transport::standing::Renewal;
 use crate::transport::{Result, TransportError};
 
@@ -43,6 +44,16 @@ impl Pulse {
         }
     }
 
+    /// Of an app-node that joins by the first one.
+    ///
+    /// # Errors
+    /// When another has its name.
+    pub(super) async fn join(redis: &Redis, shard: &Shard, member: &Member) -> Result<Self> {
+        let mut pulse = Self::new(redis, shard, member, Role::Joining);
+        pulse.next().await?;
+        Ok(pulse)
+    }
+
     /// What the member is in this shard.
     pub(super) fn role(&self) -> Role {
         self.role
@@ -62,28 +73,38 @@ impl Pulse {
     /// Gives the next one when it is due.
     ///
     /// # Errors
-    /// When the node was fenced.
+    /// When the node was fenced, or another has its name.
     pub(super) async fn next(&mut self) -> Result<Beat> {
         self.due().await;
         self.beat().await
     }
 
-    /// Gives one.
+    /// Gives one. One that is not in yet waits for its name.
     ///
     /// # Errors
-    /// When the node was fenced, or the shard has lost data on which the member's place rests.
+    /// When the node was fenced, another has its name, or the shard has lost data on which the member's place rests.
     pub(super) async fn beat(&mut self) -> Result<Beat> {
-        let sent = Instant::now();
-        let beat = self.member.beat(&self.redis, &self.shard, self.role).await;
-        let losses = self.redis.data_watch.losses(self.shard.number);
-        let before = *self.losses.get_or_insert(losses);
-        // What an io-node has handed in may be there although later writes are gone: it looks for itself.
-        if before.emptied != losses.emptied || self.role != Role::Io && before != losses {
-            return Err(TransportError::DataLost);
+        let member = self.member.clone();
+        let redis = self.redis.clone();
+        let mut name = NameWait::new(&redis, "app-node", &member.name);
+        loop {
+            let sent = Instant::now();
+            let heard = member.beat(&redis, &self.shard, self.role).await;
+            let losses = redis.data_watch.losses(self.shard.number);
+            let before = *self.losses.get_or_insert(losses);
+            // What an io-node has handed in may be there although later writes are gone: it looks for itself.
+            if before.emptied != losses.emptied || self.role != Role::Io && before != losses {
+                return Err(TransportError::DataLost);
+            }
+            match heard {
+                Heard::Alive(beat) => {
+                    self.renewal.renewed(sent);
+                    return Ok(beat);
+                }
+                Heard::Fenced => return Err(TransportError::Fenced),
+                Heard::Held(holder) => name.held_by(holder).await?,
+            }
         }
-        let beat = beat.ok_or(TransportError::Fenced)?;
-        self.renewal.renewed(sent);
-        Ok(beat)
     }
 
     /// Gives signs of life for as long as something is done.

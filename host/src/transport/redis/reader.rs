@@ -14,10 +14,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::batch::Batch;
 use super::connection::Link;
 use super::keys::Shard;
-use super::stream::{Entry, EntryId, entries, page, read, read_between};
-use super::wire::{Content, Letter, decode, encode};
+use super::stream::{Entry, EntryId, Helping, Page, first_from, read, read_between};
+use super::wire::{Content, Letter, Unread, decode, encode};
 use super::{Redis, batch, bytes_of, dead, scripts};
 use crate::counts;
 use crate::message::{Event, EventId, Partition, now_ms};
@@ -25,6 +26,8 @@ use crate::transport::Death;
 
 /// How many entries are read at once; each is a batch of events.
 const ENTRIES: usize = 16;
+/// Bytes that are read again at once, about.
+const BYTES: usize = 4 << 20;
 /// A partition that has so many events read and not taken is left out,
 const BEHIND: usize = 2_048;
 /// until it has no more than this.
@@ -48,16 +51,19 @@ pub(super) struct Found {
     pub(super) number: u64,
     /// Its bytes in the log.
     pub(super) bytes: usize,
-    /// The event, or what stands there instead and why it is none.
-    pub(super) event: Result<Arc<Event>, (Bytes, String)>,
+    /// The event, or what stands there instead and why it cannot be read.
+    pub(super) event: Result<Arc<Event>, (Bytes, Unread)>,
 }
 
 impl Found {
-    pub(super) fn new(number: u64, written: Bytes) -> Self {
+    /// An event that stands in a batch of this version.
+    pub(super) fn new(number: u64, version: u8, written: Bytes) -> Self {
         let bytes = written.len();
-        let event = decode::<Event>(&written)
-            .map(Arc::new)
-            .map_err(|reason| (written, reason));
+        let event = match version {
+            batch::VERSION => decode::<Event>(&written),
+            other => Err(Unread::Version(other)),
+        };
+        let event = event.map(Arc::new).map_err(|reason| (written, reason));
         Self { number, bytes, event }
     }
 }
@@ -173,6 +179,7 @@ impl Reader {
         let log = self.shard.key("log");
         let mut connections = link.connections();
         let mut woken = EntryId::default();
+        let mut helping = Helping::of_at_most(ENTRIES);
         // Where this reader is in the log, once there is anything to read it for, and what it found there.
         let mut last = None;
         let mut there = None;
@@ -182,7 +189,7 @@ impl Reader {
             streams.extend(last.map(|last| (log.clone(), last)));
             let news = tokio::select! {
                 () = end.cancelled() => return,
-                news = self.news(&link, &streams) => news,
+                news = self.news(&link, helping.entries(), &streams) => news,
             };
             if link.connections() != connections {
                 connections = link.connections();
@@ -202,6 +209,7 @@ impl Reader {
                     woken = newest;
                     continue;
                 }
+                helping.was(entries.iter());
                 last = Some(newest);
                 there = entries.last().map(print);
                 for entry in entries {
@@ -214,19 +222,19 @@ impl Reader {
 
     /// What came behind these places, as far as it is safe: an event whose number another may have after a failover is not handed
     /// out, for what is committed of it would be said of that other.
-    async fn news(&self, link: &Link, streams: &[(Bytes, EntryId)]) -> Vec<(Bytes, Vec<Entry>)> {
+    async fn news(&self, link: &Link, count: usize, streams: &[(Bytes, EntryId)]) -> Vec<(Bytes, Vec<Entry>)> {
         let Some(durability) = &self.redis.durability else {
-            return read(link, ENTRIES, streams).await;
+            return read(link, count, streams).await;
         };
         let following = durability.commands(&self.shard);
-        read_between(link, Vec::new(), ENTRIES, streams, &following, |safe| {
+        read_between(link, Vec::new(), count, streams, &following, |safe| {
             durability.is_met(safe)
         })
         .await
     }
 
     /// Reads the log again for partitions that have not had all of what was read.
-    async fn catch_up(&self, log: &[u8], last: &mut Option<EntryId>) {
+    async fn catch_up(&self, log: &Bytes, last: &mut Option<EntryId>) {
         loop {
             let (mut lagging, mut from) = (HashMap::new(), u64::MAX);
             for (partition, source) in self.sources().iter() {
@@ -241,7 +249,12 @@ impl Reader {
             let up_to = *last.get_or_insert(EntryId { major: from, minor: 0 });
             let mut next = EntryId { major: from, minor: 1 };
             while next <= up_to && !lagging.is_empty() {
-                let found = entries(self.redis.link.ask(&page(log, next, ENTRIES)).await);
+                let page = Page {
+                    from: next,
+                    entries: ENTRIES,
+                    bytes: BYTES,
+                };
+                let found = page.read(&self.redis.link, log).await;
                 let Some(newest) = found.last().map(|entry| entry.id) else {
                     break;
                 };
@@ -261,19 +274,20 @@ impl Reader {
 
     /// Gives an entry's events to whoever has their partitions, of those meant, and puts aside what is no batch of events.
     async fn take(&self, entry: &Entry, is_meant: impl Fn(Partition, &Source) -> bool) {
-        let batch = entry.get("b").ok_or("it has no field `b`".to_owned());
-        let events = match batch.and_then(batch::read) {
+        let batch = entry.get("b").ok_or("it has no field `b`");
+        let batch = match batch.and_then(batch::read).map_err(str::to_owned) {
             Ok(_) if entry.id.minor != 0 => Err(format!("its id {} was not given out by plugnode", entry.id)),
             read => read,
         };
-        match events {
-            Ok(events) => self.give(entry.id.major, events, is_meant),
+        match batch {
+            Ok(batch) => self.give(entry.id.major, batch, is_meant),
             Err(reason) => self.condemn(entry, reason).await,
         }
     }
 
     /// Gives out a batch, whose last event has this number.
-    fn give(&self, last: u64, events: Vec<(Partition, Bytes)>, is_meant: impl Fn(Partition, &Source) -> bool) {
+    fn give(&self, last: u64, batch: Batch, is_meant: impl Fn(Partition, &Source) -> bool) {
+        let Batch { version, events } = batch;
         let first = (last + 1).saturating_sub(events.len() as u64);
         let mut sources = self.sources();
         // None for the partitions of others.
@@ -284,7 +298,7 @@ impl Reader {
                 is_meant(partition, source).then(Vec::new)
             });
             if let Some(found) = found {
-                found.push(Found::new(number, event));
+                found.push(Found::new(number, version, event));
             }
         }
         for (partition, found) in given {
@@ -307,9 +321,9 @@ impl Reader {
         let (Some(last), Some(there)) = (last, there) else {
             return false;
         };
-        let found = entries(self.redis.link.ask(&page(log, last, 1)).await);
+        let found = first_from(&self.redis.link, log, last).await;
         if found
-            .first()
+            .as_ref()
             .is_some_and(|entry| entry.id == last && print(entry) == there)
         {
             return false;
@@ -338,9 +352,10 @@ impl Reader {
         warn!(messaging.message.id = %id, entry = %entry.id, "put aside: {reason}");
         counts::DEAD_LETTERS.one();
         let content = entry.get("b").or(entry.fields.first().map(|(_, value)| value));
-        let letter = foreign(id, content.cloned().unwrap_or_default(), &reason);
+        let content = content.cloned().unwrap_or_default();
+        let letter = foreign(id, content.clone(), &reason);
         let keys = ["log", "dead", "in"].map(|name| self.shard.key(name));
-        let arguments = [bytes_of(entry.id), encode(&letter)];
+        let arguments = [bytes_of(entry.id), encode(&letter), content];
         self.redis.link.run::<()>(&scripts::CONDEMN, &keys, &arguments).await;
         dead::trim(&self.redis, &self.shard).await;
     }

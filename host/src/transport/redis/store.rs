@@ -291,7 +291,7 @@ impl Redis {
             return;
         }
         if is_committed && home.number != shard.number {
-            self.forward(&home, shard.number).await;
+            self.forward(&home, [shard.number]).await;
         }
         let beginning = bytes_of(words[..4].join(" "));
         let how = if is_committed { "done" } else { "void" };

@@ -7,9 +7,12 @@ use bytes::Bytes;
 use redis::{Cmd, Value};
 
 use super::connection::Link;
+use super::{bytes_of, scripts};
 
 /// How long a read waits for news, in milliseconds.
 const WAIT_MS: u64 = 1_000;
+/// How many entries are read at once before anything is known of their size.
+const FIRST_HELPING: usize = 4;
 
 /// The id of an entry.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,6 +22,23 @@ pub(super) struct EntryId {
 }
 
 impl EntryId {
+    /// None is greater.
+    pub(super) const LAST: Self = Self {
+        major: u64::MAX,
+        minor: u64::MAX,
+    };
+
+    /// The greatest id that is less, if there is one.
+    pub(super) fn previous(self) -> Option<Self> {
+        match self.minor.checked_sub(1) {
+            Some(minor) => Some(Self { minor, ..self }),
+            None => Some(Self {
+                major: self.major.checked_sub(1)?,
+                minor: u64::MAX,
+            }),
+        }
+    }
+
     /// The least id that is greater.
     pub(super) fn next(self) -> Self {
         match self.minor.checked_add(1) {
@@ -111,11 +131,94 @@ fn command(count: usize, streams: &[(Bytes, EntryId)]) -> Cmd {
     command
 }
 
-/// A page of a stream, from an id on.
-pub(super) fn page(key: &[u8], from: EntryId, count: usize) -> Cmd {
+/// A page of a stream.
+pub(super) struct Page {
+    /// The entry to begin with, if that is there.
+    pub(super) from: EntryId,
+    /// The most entries.
+    pub(super) entries: usize,
+    /// No more entries are added once it has so many bytes.
+    pub(super) bytes: usize,
+}
+
+impl Page {
+    /// Reads it, from older to newer entries.
+    pub(super) async fn read(&self, link: &Link, key: &Bytes) -> Vec<Entry> {
+        let arguments = self.arguments("XRANGE", "+");
+        entries(link.run(&scripts::PAGE, std::slice::from_ref(key), &arguments).await)
+    }
+
+    /// The same for somebody who waits.
+    pub(super) async fn try_read(&self, link: &Link, key: &Bytes) -> Result<Vec<Entry>, String> {
+        let arguments = self.arguments("XRANGE", "+");
+        let page = link
+            .try_run(&scripts::PAGE, std::slice::from_ref(key), &arguments)
+            .await;
+        page.map(entries)
+    }
+
+    /// Reads it for somebody who waits, from newer to older entries.
+    pub(super) async fn try_read_back(&self, link: &Link, key: &Bytes) -> Result<Vec<Entry>, String> {
+        let arguments = self.arguments("XREVRANGE", "-");
+        let page = link
+            .try_run(&scripts::PAGE, std::slice::from_ref(key), &arguments)
+            .await;
+        page.map(entries)
+    }
+
+    fn arguments(&self, way: &'static str, to: &'static str) -> [Bytes; 5] {
+        [
+            way.into(),
+            bytes_of(self.from),
+            to.into(),
+            bytes_of(self.entries),
+            bytes_of(self.bytes),
+        ]
+    }
+}
+
+/// The entry of this id, or the first behind it.
+pub(super) async fn first_from(link: &Link, key: &[u8], id: EntryId) -> Option<Entry> {
     let mut command = redis::cmd("XRANGE");
-    command.arg(key).arg(from.to_string()).arg("+").arg("COUNT").arg(count);
-    command
+    command.arg(key).arg(id.to_string()).arg("+").arg("COUNT").arg(1);
+    entries(link.ask(&command).await).into_iter().next()
+}
+
+/// How many entries are read at once, where that cannot be said in bytes: fewer where they were large before.
+pub(super) struct Helping {
+    entries: usize,
+    most: usize,
+}
+
+/// Bytes that are read at once, about.
+const HELPING: usize = 4 << 20;
+
+impl Helping {
+    pub(super) fn of_at_most(most: usize) -> Self {
+        Self {
+            entries: most.min(FIRST_HELPING),
+            most,
+        }
+    }
+
+    /// How many to read next.
+    pub(super) fn entries(&self) -> usize {
+        self.entries
+    }
+
+    /// Takes from what was read how much is to be read next.
+    pub(super) fn was<'a>(&mut self, read: impl Iterator<Item = &'a Entry>) {
+        let (mut entries, mut bytes) = (0, 0);
+        for entry in read {
+            entries += 1;
+            bytes += entry.fields.iter().map(|(_, value)| value.len()).sum::<usize>();
+        }
+        if let Some(each) = bytes.checked_div(entries) {
+            let fitting = HELPING / each.max(1);
+            // Larger ones may come at any time.
+            self.entries = fitting.min(2 * self.entries).clamp(1, self.most);
+        }
+    }
 }
 
 /// The newest id that a stream has given out.
@@ -192,6 +295,24 @@ fn text(value: &Value) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    #[test]
+    fn fewer_large_entries_are_read_at_once() {
+        let entry = |bytes: usize| Entry {
+            id: EntryId::default(),
+            fields: vec![("b".into(), vec![0; bytes].into())],
+        };
+        let mut helping = Helping::of_at_most(16);
+        assert_eq!(helping.entries(), FIRST_HELPING);
+        for (bytes, next) in [(1, 8), (1, 16), (1, 16), (1 << 20, 4), (16 << 20, 1), (1, 2), (1, 4)] {
+            helping.was([entry(bytes)].iter());
+            assert_eq!(helping.entries(), next);
+        }
+        helping.was([].iter());
+        assert_eq!(helping.entries(), 4);
+    }
+
     mod arbitrary {
         use proptest::collection::vec;
         use proptest::prelude::*;

@@ -1,13 +1,15 @@
 //! How events, commands and dead letters are written: one byte that tells the version, then postcard
 //! (<https://postcard.jamesmunns.com/wire-format>).
 //!
-//! A node that meets another version says so and leaves the thing alone; it never guesses.
+//! A node that meets another version says so once and leaves the thing alone; it never guesses.
+
+use std::fmt;
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::message::{Event, EventId};
+use crate::message::{Command, Event, EventId};
 use crate::transport::Death;
 
 /// The version that this node writes, and the only one it reads.
@@ -31,27 +33,90 @@ pub(super) enum Content {
 
 /// Room for most of what is written.
 const USUAL: usize = 256;
+/// Room for any count.
+const COUNT: usize = 10;
 
 /// Writes a value.
 pub(super) fn encode(value: &impl Serialize) -> Bytes {
     let mut written = Vec::with_capacity(USUAL);
     written.push(VERSION);
-    let written = postcard::to_extend(value, written);
-    written.expect("memory takes what is written to it").into()
+    extended(value, written).into()
+}
+
+fn extended(value: &impl Serialize, written: Vec<u8>) -> Vec<u8> {
+    postcard::to_extend(value, written).expect("memory takes what is written to it")
+}
+
+/// Commands as they are written one behind the other, without their number: runs of them are joined as they are.
+pub(super) struct Run {
+    count: usize,
+    written: Bytes,
+}
+
+impl Run {
+    /// Writes commands.
+    pub(super) fn of(commands: &[Command]) -> Self {
+        let mut written = Vec::with_capacity(USUAL);
+        for command in commands {
+            written = extended(command, written);
+        }
+        Self {
+            count: commands.len(),
+            written: written.into(),
+        }
+    }
+
+    /// How many bytes it has.
+    pub(super) fn len(&self) -> usize {
+        self.written.len()
+    }
+
+    /// Joins runs to what [`encode`] makes of a list of all their commands.
+    pub(super) fn join(runs: &[&Self]) -> Bytes {
+        let count: usize = runs.iter().map(|run| run.count).sum();
+        let bytes: usize = runs.iter().map(|run| run.len()).sum();
+        let mut written = Vec::with_capacity(1 + COUNT + bytes);
+        written.push(VERSION);
+        written = extended(&count, written);
+        runs.iter().for_each(|run| written.extend_from_slice(&run.written));
+        written.into()
+    }
+}
+
+/// Why something cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Unread {
+    /// Another release of plugnode wrote it, in this version: it is for a node that knows that.
+    Version(u8),
+    /// It is nothing that any release wrote.
+    Broken(String),
+}
+
+impl fmt::Display for Unread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Version(version) => write!(f, "it is of version {version}, which this node does not know"),
+            Self::Broken(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl From<&str> for Unread {
+    fn from(reason: &str) -> Self {
+        Self::Broken(reason.into())
+    }
 }
 
 /// Reads a value, or says why that cannot be.
-pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unread> {
     let (version, rest) = bytes.split_first().ok_or("it is empty")?;
     if *version != VERSION {
-        return Err(format!(
-            "it is of version {version}, and this node knows version {VERSION}"
-        ));
+        return Err(Unread::Version(*version));
     }
     match postcard::take_from_bytes(rest) {
         Ok((value, [])) => Ok(value),
-        Ok((_, more)) => Err(format!("it has {} bytes too many", more.len())),
-        Err(error) => Err(format!("it is malformed: {error}")),
+        Ok((_, more)) => Err(Unread::Broken(format!("it has {} bytes too many", more.len()))),
+        Err(error) => Err(Unread::Broken(format!("it is malformed: {error}"))),
     }
 }
 
@@ -101,16 +166,17 @@ mod tests {
             (Vec::new(), "it is empty".to_owned()),
             (
                 vec![9, 1, 2],
-                "it is of version 9, and this node knows version 1".into(),
+                "it is of version 9, which this node does not know".into(),
             ),
             ([&good[..], b"more"].concat(), "it has 4 bytes too many".into()),
         ] {
-            assert_eq!(decode::<Event>(&bytes).unwrap_err(), reason);
+            assert_eq!(decode::<Event>(&bytes).unwrap_err().to_string(), reason);
         }
         for length in 1..good.len() {
             assert!(
                 decode::<Event>(&good[..length])
                     .unwrap_err()
+                    .to_string()
                     .starts_with("it is malformed")
             );
         }
@@ -210,6 +276,13 @@ mod tests {
         }
 
         proptest! {
+            #[test]
+            fn joined_runs_are_the_list_of_their_commands(runs in vec(vec(command(), 0..3), 0..4)) {
+                let written: Vec<Run> = runs.iter().map(|run| Run::of(run)).collect();
+                let joined = Run::join(&written.iter().collect::<Vec<_>>());
+                prop_assert_eq!(joined, encode(&runs.concat()));
+            }
+
             #[test]
             fn what_is_written_is_read_as_it_was(event in some_event(), commands in vec(command(), 0..3)) {
                 prop_assert_eq!(decode::<Event>(&encode(&event)), Ok(event));

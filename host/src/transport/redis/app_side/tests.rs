@@ -5,7 +5,8 @@ use std::time::Duration;
 use redis::Value;
 use tokio::time::{sleep, timeout};
 
-use super::super::connection::testing::TestServer;
+use super::super::batch;
+use super::super::connection::testing::{Lines, TestServer};
 use super::*;
 use crate::message::{Client, Effects, Event, EventId, EventKind};
 use crate::transport::conformance::{BACKLOG, PARTITIONS};
@@ -70,6 +71,166 @@ async fn what_is_open_for_long_does_not_hold_the_log() {
     commit(&lease, id).await;
     assert_eq!(number(&server, &["HLEN", "{test:0}:kept"]).await, 1);
     assert_eq!(redis.backlog_of_all().await, 1);
+}
+
+#[tokio::test]
+async fn event_of_another_version_stays_and_holds_nobody_up() {
+    let (lines, _guard) = Lines::heard();
+    let (redis, server) = Redis::for_test(1).await;
+    let node = IoNode {
+        id: "io".into(),
+        host: String::new(),
+        port: 1,
+        probes: Vec::new(),
+    };
+    let io = redis.join_io(node).await.unwrap();
+    let mut leases = redis.join_app("app".into()).await.unwrap();
+    let partition = partition_of(&"alice".into(), PARTITIONS);
+    let mut lease = lease_of(partition, &mut *leases).await;
+    for (tail, version) in [("1-0", 9), ("2-0", 9)] {
+        let written = batch::write_as(version, std::iter::once((partition, &Bytes::from("strange"))));
+        let mut add = ::redis::cmd("XADD");
+        add.arg("{test:0}:log").arg(tail).arg("b").arg(&written[..]);
+        redis.link.ask::<()>(&add).await;
+    }
+    let field = partition.to_string();
+    server
+        .ask(&["HSET", "{test:0}:in", "tail", "2", &field, "2"])
+        .await
+        .unwrap();
+
+    for number in 0..3 * BACKLOG as u64 {
+        take_in(&*io.inbox, "alice", number).await;
+        let delivery = read(&mut lease).await;
+        assert_eq!(delivery.event.received_at_ms, number);
+        commit(&lease, delivery.id).await;
+    }
+    timeout(SOON, async {
+        while number(&server, &["XLEN", "{test:0}:log"]).await > BACKLOG as u64 + 1 {
+            assert!(
+                timeout(Duration::from_millis(10), lease.log.next()).await.is_err(),
+                "there is no more"
+            );
+        }
+    })
+    .await
+    .expect("the log becomes short");
+    drop(lease);
+    let mut lease = lease_of(partition, &mut *leases).await;
+    take_in(&*io.inbox, "alice", 7).await;
+    let delivery = read(&mut lease).await;
+    assert_eq!(delivery.event.received_at_ms, 7);
+    commit(&lease, delivery.id).await;
+
+    assert_eq!(
+        redis.backlog_of_all().await,
+        2,
+        "they are open until somebody knows them"
+    );
+    for number in [1, 2] {
+        let kept = server
+            .ask(&["HGET", "{test:0}:kept", &format!("{partition}:{number}")])
+            .await
+            .unwrap();
+        let kept = batch::read(&::redis::from_redis_value(kept).unwrap()).unwrap();
+        assert_eq!((kept.version, &kept.events[0].1[..]), (9, &b"strange"[..]));
+    }
+    assert_eq!(number(&server, &["XLEN", "{test:0}:dead"]).await, 0);
+    assert_eq!(lines.with("WARN", "a version that this node does not know"), 1);
+}
+
+/// An app-node that dies with what it has in hand.
+struct Process(tokio::runtime::Runtime);
+
+impl Process {
+    fn start() -> Self {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        Self(builder.worker_threads(1).enable_all().build().unwrap())
+    }
+
+    /// Takes the lease of a partition in it.
+    async fn lease(&self, url: String, partition: Partition) -> Lease {
+        let task = self.0.spawn(async move {
+            let redis = Redis::for_test_at(url, 1).await;
+            let mut leases = redis.join_app("app".into()).await.unwrap();
+            let lease = lease_of(partition, &mut *leases).await;
+            // It gives nothing back.
+            std::mem::forget((redis, leases));
+            lease
+        });
+        task.await.unwrap()
+    }
+
+    fn die(self, lease: Lease) {
+        std::mem::forget(lease);
+        self.0.shutdown_background();
+    }
+}
+
+#[tokio::test]
+async fn attempts_survive_the_death_of_the_process() {
+    let (redis, server) = Redis::for_test(1).await;
+    let node = IoNode {
+        id: "io".into(),
+        host: String::new(),
+        port: 1,
+        probes: Vec::new(),
+    };
+    let io = redis.join_io(node).await.unwrap();
+    let partition = partition_of(&"alice".into(), PARTITIONS);
+    take_in(&*io.inbox, "alice", 0).await;
+    take_in(&*io.inbox, "alice", 1).await;
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        let process = Process::start();
+        let mut lease = process.lease(server.url(), partition).await;
+        let mut deliveries = Vec::new();
+        while deliveries.len() < 2 {
+            deliveries.extend(timeout(SOON, lease.log.next()).await.unwrap().unwrap().unwrap());
+        }
+        seen.extend(
+            deliveries
+                .iter()
+                .map(|delivery| (delivery.event.received_at_ms, delivery.attempts)),
+        );
+        process.die(lease);
+    }
+    assert_eq!(seen, [(0, 0), (1, 0), (0, 0), (1, 0)]);
+    // Both were in hand twice: from now on one at a time.
+    let process = Process::start();
+    let mut lease = process.lease(server.url(), partition).await;
+    let delivery = read(&mut lease).await;
+    assert_eq!((delivery.event.received_at_ms, delivery.attempts), (0, 1));
+    assert!(
+        timeout(Duration::from_millis(50), lease.log.next()).await.is_err(),
+        "the other waits for its end"
+    );
+    process.die(lease);
+
+    let process = Process::start();
+    let mut lease = process.lease(server.url(), partition).await;
+    for attempts in [(0, 2), (1, 1)] {
+        let delivery = read(&mut lease).await;
+        assert_eq!((delivery.event.received_at_ms, delivery.attempts), attempts);
+        commit(&lease, delivery.id).await;
+    }
+    take_in(&*io.inbox, "alice", 2).await;
+    let delivery = read(&mut lease).await;
+    assert_eq!((delivery.event.received_at_ms, delivery.attempts), (2, 0));
+    // Nothing is left of them: an empty field, and up to where there was anything.
+    assert_eq!(number(&server, &["HLEN", "{test:0}:begun"]).await, 2);
+    process.die(lease);
+}
+
+/// The lease of this partition; others are kept from coming back.
+async fn lease_of(partition: Partition, leases: &mut dyn Leases) -> Lease {
+    loop {
+        let lease = timeout(SOON, leases.next()).await.expect("it is dealt out").unwrap();
+        if lease.partition == partition {
+            return lease;
+        }
+        std::mem::forget(lease);
+    }
 }
 
 impl Redis {

@@ -1,17 +1,17 @@
 //! One call of the script that commits, as its keys and arguments.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use bytes::Bytes;
 
 use super::{End, Part};
 use crate::ids::ById;
-use crate::message::{Command, NodeId, Partition, Write};
+use crate::message::{NodeId, Partition, Write};
 use crate::transport::backlog::Load;
 use crate::transport::redis::keys::Shard;
 use crate::transport::redis::outbox::{COMMANDS, SETTLED};
 use crate::transport::redis::routes::Target;
-use crate::transport::redis::wire::encode;
+use crate::transport::redis::wire::{Run, encode};
 use crate::transport::redis::{Redis, bytes_of};
 
 /// One call of the script that commits.
@@ -20,41 +20,48 @@ pub(super) struct CommitCall<'a> {
     shard: &'a Shard,
     keys: Vec<Bytes>,
     places: HashMap<Bytes, usize>,
-    partitions: Vec<Bytes>,
+    parts: Vec<Bytes>,
     entries: Outboxes<'a>,
     letters: Vec<Bytes>,
     writes: Vec<Bytes>,
     kept: Vec<Bytes>,
-    done_with: Vec<Bytes>,
+    unkept: Vec<Bytes>,
+    unbegun: Vec<Bytes>,
     ends: Vec<Bytes>,
     is_one_refused: bool,
-    /// The shards that writes of these outcomes belong to, other than this one.
-    pub(super) elsewhere: BTreeSet<u16>,
 }
 
 impl<'a> CommitCall<'a> {
-    pub(super) fn new(redis: &'a Redis, shard: &'a Shard) -> Self {
-        let names = ["owner", "io", "done", "dead", "who", "lost", "over", "kept"];
+    /// The call that commits what of these parts is to be applied. None when nothing is.
+    pub(super) fn new(redis: &'a Redis, shard: &'a Shard, parts: &'a [Part]) -> Option<Self> {
+        let mut call = Self::empty(redis, shard);
+        let open = parts.iter().filter(|part| part.is_to_apply());
+        open.for_each(|part| call.add(part));
+        (!call.parts.is_empty()).then_some(call)
+    }
+
+    fn empty(redis: &'a Redis, shard: &'a Shard) -> Self {
+        let names = ["owner", "io", "done", "dead", "who", "lost", "over", "kept", "begun"];
         Self {
             redis,
             shard,
             keys: names.map(|name| shard.key(name)).to_vec(),
             places: HashMap::new(),
-            partitions: Vec::new(),
+            parts: Vec::new(),
             entries: Outboxes::default(),
             letters: Vec::new(),
             writes: Vec::new(),
             kept: Vec::new(),
-            done_with: Vec::new(),
+            unkept: Vec::new(),
+            unbegun: Vec::new(),
             ends: Vec::new(),
             is_one_refused: false,
-            elsewhere: BTreeSet::new(),
         }
     }
 
-    pub(super) fn add(&mut self, part: &'a Part) {
+    fn add(&mut self, part: &'a Part) {
         let partition = bytes_of(part.hold.partition);
-        self.partitions.extend([
+        self.parts.extend([
             partition.clone(),
             bytes_of(&part.hold.lease),
             part.before.clone(),
@@ -62,12 +69,13 @@ impl<'a> CommitCall<'a> {
         ]);
         let field = |number| bytes_of(format_args!("{}:{number}", part.hold.partition));
         for (number, event) in &part.kept {
-            self.kept.extend([field(number), encode(&**event)]);
+            self.kept.extend([field(number), event.clone()]);
         }
-        self.done_with.extend(part.done_with.iter().map(field));
+        self.unkept.extend(part.unkept.iter().map(field));
+        self.unbegun.extend(part.unbegun.iter().map(field));
         for outcome in &part.outcomes {
-            for (target, commands) in &outcome.commands {
-                self.entries.add(target, commands);
+            for (target, run) in &outcome.commands {
+                self.entries.add(target, run);
             }
             if let Some(io_node) = &outcome.io_node {
                 self.entries.settled(io_node, &outcome.client, outcome.bytes);
@@ -118,7 +126,6 @@ impl<'a> CommitCall<'a> {
     fn add_write(&mut self, write: &Write) {
         let home = self.redis.layout.shard_of_key(&write.bucket, &write.key);
         let (key, how, value) = if home != self.shard.number {
-            self.elsewhere.insert(home);
             (self.shard.writes_to(home), "x", Some(encode(write)))
         } else {
             let how = if write.value.is_some() { "s" } else { "d" };
@@ -135,28 +142,35 @@ impl<'a> CommitCall<'a> {
 
     pub(super) fn finish(self) -> (Vec<Bytes>, Vec<Bytes>) {
         let settings = &self.redis.settings;
-        let mut arguments = vec![
+        let mut arguments = Vec::new();
+        let mut section = |name: &'static str, width: usize, values: Vec<Bytes>| {
+            if !values.is_empty() {
+                let name = Bytes::from_static(name.as_bytes());
+                arguments.extend([name, bytes_of(values.len() / width), bytes_of(width)]);
+                arguments.extend(values);
+            }
+        };
+        let live = match self.is_one_refused {
+            true => self.shard.live(""),
+            false => Bytes::new(),
+        };
+        let limits = [
             self.shard.outbox(""),
             self.shard.outbox_in(""),
             self.shard.outbox_read(""),
             bytes_of(settings.outbox.entries),
             bytes_of(settings.outbox.bytes),
-            match self.is_one_refused {
-                true => self.shard.live(""),
-                false => Bytes::new(),
-            },
+            live,
         ];
-        let mut add = |each: usize, values: Vec<Bytes>| {
-            arguments.push(bytes_of(values.len() / each));
-            arguments.extend(values);
-        };
-        add(4, self.partitions);
-        add(3, self.entries.finish());
-        add(3, self.letters);
-        add(4, self.writes);
-        add(2, self.kept);
-        add(1, self.done_with);
-        arguments.extend(self.ends);
+        section("settings", limits.len(), limits.to_vec());
+        section("parts", 4, self.parts);
+        section("entries", 3, self.entries.finish());
+        section("letters", 3, self.letters);
+        section("writes", 4, self.writes);
+        section("kept", 2, self.kept);
+        section("unkept", 1, self.unkept);
+        section("unbegun", 1, self.unbegun);
+        section("ends", 3, self.ends);
         (self.keys, arguments)
     }
 }
@@ -164,28 +178,28 @@ impl<'a> CommitCall<'a> {
 /// What goes to outboxes: as few entries as keep, for each io-node, the order of what reaches it.
 #[derive(Default)]
 struct Outboxes<'a> {
-    runs: Vec<(&'a Target, Vec<&'a Command>)>,
+    runs: Vec<(&'a Target, Vec<&'a Run>)>,
     /// The run of each io-node since the last that is for all.
     open: ById<&'a NodeId, usize>,
     settled: ById<&'a NodeId, ById<&'a Bytes, Load>>,
 }
 
 impl<'a> Outboxes<'a> {
-    fn add(&mut self, target: &'a Target, commands: &'a [Command]) {
+    fn add(&mut self, target: &'a Target, commands: &'a Run) {
         let last = self.runs.len().checked_sub(1);
         let open = match target {
             Target::All => last.filter(|last| *self.runs[*last].0 == Target::All),
             Target::Node(node) => self.open.get(node).copied(),
         };
         if let Some(run) = open {
-            self.runs[run].1.extend(commands);
+            self.runs[run].1.push(commands);
             return;
         }
         match target {
             Target::All => self.open.clear(),
             Target::Node(node) => drop(self.open.insert(node, self.runs.len())),
         }
-        self.runs.push((target, commands.iter().collect()));
+        self.runs.push((target, vec![commands]));
     }
 
     /// An event of this client is committed.
@@ -202,7 +216,7 @@ impl<'a> Outboxes<'a> {
                 Target::All => Bytes::from_static(b"*"),
                 Target::Node(node) => bytes_of(node),
             };
-            entries.extend([target, Bytes::from_static(COMMANDS.as_bytes()), encode(&commands)]);
+            entries.extend([target, Bytes::from_static(COMMANDS.as_bytes()), Run::join(&commands)]);
         }
         for (io_node, clients) in self.settled {
             let clients = clients.into_iter();

@@ -6,7 +6,11 @@ use crate::shutdown::Shutdown;
 use crate::transport::Standing;
 use crate::transport::redis::connection::{Link, Server};
 use crate::transport::redis::data_watch::DataWatch;
+use crate::transport::redis::forwards::Forwards;
 use crate::transport::redis::keys::Layout;
+use crate::transport::redis::membership::Incarnations;
+use crate::transport::redis::progress::Open;
+use crate::transport::redis::strangers::Strangers;
 use crate::transport::redis::{RedisSettings, TlsFiles, client_key};
 
 /// How many outcomes go together.
@@ -20,7 +24,7 @@ fn a_call_that_commits() {
         .map(|round| (round * TOGETHER..(round + 1) * TOGETHER).map(settled).collect())
         .collect();
     for outcome in rounds.iter().flatten() {
-        assert!(hold.progress().meet(outcome.number, None, 100), "it is new");
+        assert!(hold.progress().meet(outcome.number, Open::Broken, 100), "it is new");
     }
     let shard = redis.layout.shard(0);
     let arguments = counted_a_call_that_commits(&redis, &shard, &hold, rounds);
@@ -32,10 +36,17 @@ fn a_call_that_commits() {
 fn counted_a_call_that_commits(redis: &Redis, shard: &Shard, hold: &Arc<Hold>, rounds: Vec<Vec<Settled>>) -> usize {
     let mut made = 0;
     for outcomes in rounds {
-        let mut part = Part::new(hold.clone());
-        part.add(outcomes, None);
-        let mut call = CommitCall::new(redis, shard);
-        call.add(&part);
+        let mut round = Round::default();
+        let (done, _) = oneshot::channel();
+        let rest = round.add(Commit {
+            hold: hold.clone(),
+            outcomes: outcomes.into(),
+            keep: None,
+            elsewhere: BTreeSet::new(),
+            done,
+        });
+        assert!(rest.is_none(), "it fits into a call");
+        let call = CommitCall::new(redis, shard, &round.parts).expect("there is something to do");
         let (keys, arguments) = call.finish();
         made += keys.len() + arguments.len();
     }
@@ -47,7 +58,7 @@ fn settled(number: usize) -> Settled {
     Settled {
         client: client_key(&message(number)),
         io_node: Some(io_node()),
-        commands: vec![(Target::Node(io_node()), vec![answer(number)])],
+        commands: vec![(Target::Node(io_node()), Run::of(&[answer(number)]))],
         ..Settled::nothing(1 + number as u64)
     }
 }
@@ -74,11 +85,16 @@ fn unconnected() -> Redis {
         link: Link::new(server.clone()),
         changes: Link::new(server.clone()),
         reads: Link::new(server.clone()),
+        beats: Link::new(server.clone()),
         durability: None,
         data_watch: Arc::new(DataWatch::new(1)),
         standing: Standing::default(),
         server,
         settings: Arc::new(settings),
+        incarnations: Incarnations::default(),
+        forwards: Forwards::default(),
+        strangers: Strangers::default(),
+        suspects: Arc::new(tokio::sync::Semaphore::new(1)),
         shutdown: Shutdown::new(),
     }
 }

@@ -9,16 +9,18 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use redis::{Cmd, FromRedisValue, ParsingError, Pipeline, Value};
+use redis::{Cmd, FromRedisValue, ParsingError, Pipeline, RedisResult, Value};
 
 use super::outage::Waiting;
 use super::pace::{LAST_PAUSE, Pace};
+use super::patience::Patience;
 use super::request::{Call, Request};
 use super::script::Script;
 use super::server::{Connection, Server};
 use super::trouble::{Kind, Trouble};
+use crate::pause::jittered;
 
-/// The time for an answer, well under a lease: then the connection is taken for dead.
+/// The time for an answer when little is on its way, well under a lease: then the connection is taken for dead.
 const ANSWER: Duration = Duration::from_secs(2);
 /// The same where an answer is held back for a second until there is something to read.
 const LATE_ANSWER: Duration = Duration::from_secs(3);
@@ -35,8 +37,7 @@ pub(in crate::transport::redis) struct Link(Arc<Shared>);
 
 struct Shared {
     server: Arc<Server>,
-    /// How long an answer may take.
-    answer: Duration,
+    patience: Patience,
     live: RwLock<Option<Live>>,
     /// Held by whoever connects; the others wait for that.
     connecting: tokio::sync::Mutex<Pace>,
@@ -67,7 +68,7 @@ impl Link {
     fn with(server: Arc<Server>, answer: Duration) -> Self {
         Self(Arc::new(Shared {
             server,
-            answer,
+            patience: Patience::new(answer),
             live: RwLock::new(None),
             connecting: tokio::sync::Mutex::new(Pace::default()),
             made: AtomicU64::new(0),
@@ -160,7 +161,7 @@ impl Link {
         let server = &self.0.server;
         let words = |trouble: Trouble| trouble.words(&server.to_string());
         let mut live = self.live_or_not().await?;
-        let trouble = match request.send(&mut live.connection).await {
+        let trouble = match self.send(&request, &mut live, 0).await {
             Ok(answer) => {
                 server.outages().answered();
                 return only(answer).map_err(|error| error.to_string());
@@ -181,10 +182,10 @@ impl Link {
     async fn until_answered<T>(&self, request: Request<'_>, read: fn(Vec<Value>) -> Result<T, ParsingError>) -> T {
         let mut waiting = Waiting::new(self.0.server.outages());
         let mut pace = Pace::default();
-        let mut failures = 0;
+        let (mut failures, mut silences) = (0, 0);
         loop {
             let mut live = self.live(&mut waiting).await;
-            let trouble = match request.send(&mut live.connection).await {
+            let trouble = match self.send(&request, &mut live, silences).await {
                 Ok(answer) => match read(answer) {
                     Ok(answer) => {
                         waiting.answered();
@@ -195,6 +196,7 @@ impl Link {
                 Err(error) => Trouble::of(&error),
             };
             failures += 1;
+            silences += u32::from(trouble.kind == Kind::Silent);
             if trouble.kind == Kind::Replica {
                 self.0.server.is_not_led_so(live.change);
             }
@@ -209,7 +211,7 @@ impl Link {
                 if failures % UNEXPECTED == 1 {
                     tracing::error!("{}: trying again", trouble.words(&self.0.server.to_string()));
                 }
-                tokio::time::sleep(LAST_PAUSE).await;
+                tokio::time::sleep(jittered(LAST_PAUSE)).await;
                 continue;
             }
             // That a connection was closed is nothing to tell if the next one works.
@@ -220,6 +222,17 @@ impl Link {
             pace.failed();
             pace.wait().await;
         }
+    }
+
+    /// Sends a request once, which was not answered in time so often before.
+    async fn send(&self, request: &Request<'_>, live: &mut Live, silences: u32) -> RedisResult<Vec<Value>> {
+        let under_way = self.0.patience.send(request.bytes());
+        live.connection.set_time(under_way.time(silences));
+        let answer = request.send(&mut live.connection).await;
+        if answer.is_ok() {
+            under_way.answered(silences);
+        }
+        answer
     }
 
     /// The connection, when there is one: connects until then.
@@ -271,7 +284,7 @@ impl Link {
 
     async fn connect(&self, pace: &mut Pace) -> Result<Live, Trouble> {
         self.0.server.watch();
-        let (connection, change) = match self.0.server.connect_as_of(self.0.answer).await {
+        let (connection, change) = match self.0.server.connect_as_of(self.0.patience.of_connection()).await {
             Ok(made) => made,
             Err(trouble) => {
                 pace.failed();

@@ -11,6 +11,7 @@ mod kinds;
 mod link;
 mod outage;
 mod pace;
+mod patience;
 mod request;
 mod script;
 mod sentinel;

@@ -1,9 +1,10 @@
 //! How fast attempts follow each other: at once the first time, then with pauses that grow.
 
-use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::pause::jittered;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// The longest pause.
@@ -42,10 +43,4 @@ impl Pace {
         self.next = Some(Instant::now() + jittered(self.pause));
         self.pause = (self.pause * 2).min(LAST_PAUSE);
     }
-}
-
-/// Between half of it and all of it, so that a cluster's nodes do not all come back at once.
-fn jittered(pause: Duration) -> Duration {
-    let random = RandomState::new().hash_one(0) % 1_000;
-    pause * (1_000 + random as u32) / 2_000
 }

@@ -7,10 +7,10 @@ local key = KEYS[1]
 local calls = {
     { 'TIME' }, { 'EXISTS', key }, { 'DEL', key },
     { 'HSET', key, 'f', '1' }, { 'HGET', key, 'f' }, { 'HMGET', key, 'f' }, { 'HGETALL', key }, { 'HKEYS', key },
-    { 'HLEN', key }, { 'HEXISTS', key, 'f' }, { 'HINCRBY', key, 'f', '1' }, { 'HRANDFIELD', key }, { 'HSCAN', key, '0' }, { 'HDEL', key, 'f' },
+    { 'HLEN', key }, { 'HEXISTS', key, 'f' }, { 'HSTRLEN', key, 'f' }, { 'HINCRBY', key, 'f', '1' }, { 'HRANDFIELD', key }, { 'HSCAN', key, '0' }, { 'HDEL', key, 'f' },
     { 'SADD', key, 'm' }, { 'SISMEMBER', key, 'm' }, { 'SMEMBERS', key }, { 'SREM', key, 'm' },
-    { 'ZADD', key, '1', 'm' }, { 'ZRANGEBYSCORE', key, '0', '1' }, { 'ZRANGEBYLEX', key, '-', '+' }, { 'ZSCORE', key, 'm' }, { 'ZREM', key, 'm' },
-    { 'XADD', key, '1-0', 'f', 'v' }, { 'XLEN', key }, { 'XRANGE', key, '-', '+' }, { 'XINFO', 'STREAM', key },
+    { 'ZADD', key, '1', 'm' }, { 'ZRANGEBYSCORE', key, '0', '1' }, { 'ZRANGEBYLEX', key, '-', '+' }, { 'ZREMRANGEBYSCORE', key, '5', '6' }, { 'ZSCORE', key, 'm' }, { 'ZREM', key, 'm' },
+    { 'XADD', key, '1-0', 'f', 'v' }, { 'XLEN', key }, { 'XRANGE', key, '-', '+' }, { 'XREVRANGE', key, '+', '-' }, { 'XINFO', 'STREAM', key },
     { 'XREAD', 'COUNT', '1', 'STREAMS', key, '0' }, { 'XDEL', key, '1-0' }, { 'XTRIM', key, 'MAXLEN', '0' },
     { 'XSETID', key, '2-0' }, { 'EXPIRE', key, '1' }, { 'DEL', key },
     { 'SET', key, '1', 'XX' }, { 'MGET', key }, { 'INCRBY', key, '1' }, { 'DEL', key },

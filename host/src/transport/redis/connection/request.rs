@@ -1,7 +1,7 @@
 //! What can be sent to Redis and sent again: a command, several, or a script.
 
 use bytes::Bytes;
-use redis::{Cmd, Pipeline, RedisResult, ServerError, Value};
+use redis::{Arg, Cmd, Pipeline, RedisResult, ServerError, Value};
 
 use super::script::Script;
 use super::server::Connection;
@@ -30,6 +30,15 @@ pub(super) struct Call<'a> {
 }
 
 impl Request<'_> {
+    /// How many bytes it has, about.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::One(command) | Self::OneOrError(command) => bytes_of(command),
+            Self::All(commands) => commands.cmd_iter().map(bytes_of).sum(),
+            Self::Run(call) | Self::RunThen(call, _) => call.keys.iter().chain(call.arguments).map(Bytes::len).sum(),
+        }
+    }
+
     /// Sends it once. All is answered, or there is an error.
     pub(super) async fn send(&self, connection: &mut Connection) -> RedisResult<Vec<Value>> {
         match self {
@@ -75,6 +84,14 @@ impl Call<'_> {
     fn by_code(&self) -> Cmd {
         self.script.by_code(self.keys, self.arguments)
     }
+}
+
+fn bytes_of(command: &Cmd) -> usize {
+    let arguments = command.args_iter().map(|argument| match argument {
+        Arg::Simple(bytes) => bytes.len(),
+        _ => 0,
+    });
+    arguments.sum()
 }
 
 /// While a slot moves, its new node serves each command by itself only.

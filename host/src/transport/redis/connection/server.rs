@@ -53,8 +53,8 @@ pub(in crate::transport::redis) struct Server {
 pub(super) enum Connection {
     /// To one server.
     Node(MultiplexedConnection),
-    /// To all of a Cluster; it finds moved slots and lost nodes again by itself.
-    Cluster(ClusterConnection),
+    /// To all of a Cluster, and the time for an answer; it finds moved slots and lost nodes again by itself.
+    Cluster(ClusterConnection, Duration),
 }
 
 impl Server {
@@ -145,7 +145,7 @@ impl Server {
         let node = match &self.location.place {
             Place::Cluster(hosts) => {
                 let cluster = self.connect_cluster(hosts, response).await?;
-                return Ok((Connection::Cluster(cluster), change));
+                return Ok((Connection::Cluster(cluster, response), change));
             }
             Place::Sentinel { .. } => {
                 let master = self.find_master().await?;
@@ -379,12 +379,20 @@ impl Server {
 }
 
 impl Connection {
+    /// Answers may take so long from now on.
+    pub(super) fn set_time(&mut self, answer: Duration) {
+        match self {
+            Self::Node(connection) => connection.set_response_timeout(answer),
+            Self::Cluster(_, time) => *time = answer,
+        }
+    }
+
     /// The answer to one command, or to none an error.
     pub(super) async fn ask(&mut self, command: &Cmd) -> RedisResult<Value> {
         use redis::aio::ConnectionLike;
         let answer = match self {
             Self::Node(connection) => connection.req_packed_command(command).await,
-            Self::Cluster(connection) => connection.req_packed_command(command).await,
+            Self::Cluster(connection, time) => in_time(*time, connection.req_packed_command(command)).await,
         };
         answer?.extract_error()
     }
@@ -394,10 +402,18 @@ impl Connection {
         use redis::aio::ConnectionLike;
         let answers = match self {
             Self::Node(connection) => connection.req_packed_commands(commands, 0, commands.len()).await,
-            Self::Cluster(connection) => connection.req_packed_commands(commands, 0, commands.len()).await,
+            Self::Cluster(connection, time) => {
+                in_time(*time, connection.req_packed_commands(commands, 0, commands.len())).await
+            }
         };
         answers?.into_iter().map(Value::extract_error).collect()
     }
+}
+
+/// A Cluster's connection has one time for all answers.
+async fn in_time<T>(time: Duration, answer: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+    let late = |_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
+    tokio::time::timeout(time, answer).await.unwrap_or_else(late)
 }
 
 impl fmt::Display for Server {

@@ -144,7 +144,7 @@ async fn facts_of_all(
             .ask(&question)
             .await
             .map(|answer| vec![(server.to_string(), answer)]),
-        Connection::Cluster(cluster) => {
+        Connection::Cluster(cluster, _) => {
             let everywhere = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
             let answers = cluster.route_command(question, everywhere).await;
             answers.and_then(|answers| Ok(Vec::<(String, Value)>::from_redis_value(answers)?))

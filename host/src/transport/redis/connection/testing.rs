@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use redis::{ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo};
 use tempfile::TempDir;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
 use tracing::subscriber::DefaultGuard;
 
 /// The time that starting may take on a busy machine.
@@ -158,6 +160,81 @@ impl Drop for TestServer {
             eprintln!("{}", std::fs::read_to_string(self.log()).unwrap_or_default());
         }
         self.kill();
+    }
+}
+
+/// A way to a server that carries so many bytes a second each way, whatever the number of connections.
+pub(in crate::transport) struct NarrowLink {
+    socket: PathBuf,
+    carrying: tokio::task::JoinHandle<()>,
+}
+
+impl NarrowLink {
+    pub(in crate::transport) fn to(server: &TestServer, bytes_per_second: u32) -> Self {
+        let (socket, far) = (server.folder().join("narrow.sock"), server.socket());
+        let listener = UnixListener::bind(&socket).expect("a test can write to its folder");
+        let carrying = tokio::spawn(async move {
+            let ways = [Way::new(bytes_per_second), Way::new(bytes_per_second)];
+            // Connections end with this task.
+            let mut connections = tokio::task::JoinSet::new();
+            while let Ok((near, _)) = listener.accept().await {
+                let Ok(far) = UnixStream::connect(&far).await else {
+                    continue;
+                };
+                let ((near_reads, near_writes), (far_reads, far_writes)) = (near.into_split(), far.into_split());
+                let [there, back] = ways.clone();
+                connections.spawn(async move {
+                    tokio::select! {
+                        () = there.carry(near_reads, far_writes) => {}
+                        () = back.carry(far_reads, near_writes) => {}
+                    }
+                });
+            }
+        });
+        Self { socket, carrying }
+    }
+
+    /// Where it is, as a user writes it.
+    pub(in crate::transport) fn url(&self) -> String {
+        format!("redis+unix://{}", self.socket.display())
+    }
+}
+
+impl Drop for NarrowLink {
+    fn drop(&mut self) {
+        self.carrying.abort();
+    }
+}
+
+#[derive(Clone)]
+struct Way {
+    bytes_per_second: u32,
+    /// When all that was taken before is carried.
+    free_at: Arc<tokio::sync::Mutex<tokio::time::Instant>>,
+}
+
+impl Way {
+    fn new(bytes_per_second: u32) -> Self {
+        Self {
+            bytes_per_second,
+            free_at: Arc::new(tokio::sync::Mutex::new(tokio::time::Instant::now())),
+        }
+    }
+
+    async fn carry(self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut piece = vec![0; 16 << 10];
+        while let Ok(bytes @ 1..) = from.read(&mut piece).await {
+            let mut free_at = self.free_at.lock().await;
+            *free_at = (*free_at).max(tokio::time::Instant::now())
+                + Duration::from_secs(1).mul_f64(bytes as f64 / f64::from(self.bytes_per_second));
+            let carried = *free_at;
+            drop(free_at);
+            tokio::time::sleep_until(carried).await;
+            if to.write_all(&piece[..bytes]).await.is_err() {
+                return;
+            }
+        }
     }
 }
 

@@ -36,7 +36,7 @@ async fn look_at_cluster(server: &Server, connection: &mut Option<Connection>) {
     if connection.is_none() {
         *connection = server.connect(PAUSE).await.ok();
     }
-    let Some(Connection::Cluster(cluster)) = connection else {
+    let Some(Connection::Cluster(cluster, _)) = connection else {
         return;
     };
     let mut question = redis::cmd("CLUSTER");

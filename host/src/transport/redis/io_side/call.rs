@@ -16,7 +16,7 @@ use crate::transport::backlog::Load;
 /// At most so many events go in one call,
 const EVENTS: usize = 512;
 /// and no more once they have so many bytes.
-const BYTES: usize = 1 << 20;
+const BYTES: usize = 256 << 10;
 
 /// An event on its way into the log.
 pub(super) struct Entry {

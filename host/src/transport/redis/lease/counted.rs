@@ -15,6 +15,7 @@ impl Hold {
             over: Arc::new(over),
             progress: Mutex::default(),
             forgotten: Mutex::default(),
+            changed: Arc::default(),
             returns: mpsc::unbounded_channel().0,
         })
     }

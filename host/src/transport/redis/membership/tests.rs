@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::super::connection::testing::TestServer;
 use super::super::wire::encode;
 use super::*;
-use crate::message::{Client, Effects, Event, EventKind, Write};
+use crate::message::{Change, Client, Effects, Event, EventKind, KeyChange, Write};
 use crate::transport::conformance::PARTITIONS;
 use crate::transport::{
     Inbox, IoNode, IoSession, Lease, Leases, Outcome, Transport, TransportError, Verdict, partition_of,
@@ -23,10 +24,14 @@ async fn who_waits_for_one_shard_lives_in_the_others() {
     let cluster = Cluster::start().await;
     let (mut io, mut leases) = cluster.join().await;
     let mut held = cluster.all(&mut *leases).await;
-    // A claim that has to wait for the shard that does not answer, too.
+    // The owner before has written something to the shard that does not answer.
+    let mut keys = (0..).map(|number| format!("key-{number}"));
+    let key = keys
+        .find(|key| cluster.redis.layout.shard_of_key("test", key) == 1)
+        .unwrap();
     let write = Write {
         bucket: "test".into(),
-        key: "key".into(),
+        key: key.as_str().into(),
         value: Some("value".into()),
     };
     let mut pending = ::redis::cmd("XADD");
@@ -34,16 +39,36 @@ async fn who_waits_for_one_shard_lives_in_the_others() {
     cluster.redis.link.ask::<()>(pending).await;
     cluster.answer_in(&[0, 2]).await;
     drop(held.remove(&Partition(0)));
+    let back = timeout(SOON, leases.next()).await.expect("it comes back").unwrap();
+    held.insert(back.partition, back);
+    // An event that writes there waits, and those of other partitions do not.
+    let change = KeyChange {
+        bucket: "test".into(),
+        key: key.as_str().into(),
+        change: Change::Set {
+            value: "value".into(),
+            ttl_ms: None,
+        },
+    };
+    let waits = timeout(SOON, commit(&change, &*io.inbox, &mut held));
+    let waits = waits.await.expect("it is read");
     cluster.watch(&[0, 2]).await;
 
     handle("in-shard-2", 2, &*io.inbox, &mut held).await;
     let waiting = timeout(Duration::ZERO, io.outbox.next()).await;
     assert!(waiting.is_err(), "it holds its place and has nothing to tell");
     assert!(timeout(Duration::ZERO, leases.next()).await.is_err());
+    assert!(!waits.is_finished());
+    let store = cluster.redis.key_value();
+    assert!(
+        store.get("test", &[key.as_str().into()], 1_000).await.is_err(),
+        "it may not be there yet"
+    );
     cluster.answer_in(&[0, 1, 2]).await;
-    let back = timeout(SOON, leases.next()).await.expect("it comes back").unwrap();
-    assert_eq!(back.partition, Partition(0));
     handle("in-shard-1", 1, &*io.inbox, &mut held).await;
+    timeout(SOON, waits).await.expect("it is committed").unwrap();
+    let values = store.get("test", &[key.as_str().into()], 1_000).await.unwrap();
+    assert_eq!(values, [Some("value".into())]);
 }
 
 #[tokio::test]
@@ -174,13 +199,15 @@ impl Cluster {
     /// Looks for longer than a lease whether both are alive in these shards. Somebody is heard there all the time, so
     /// nobody is excused by silence.
     async fn watch(&self, shards: &[u16]) {
-        let watcher = Member::new("watcher".into());
+        let watcher = Member::new(&self.redis, "app-node", "watcher".into());
         let begun = Instant::now();
         while begun.elapsed() < 5 * self.redis.settings.lease / 2 {
             for number in shards {
                 let shard = self.redis.layout.shard(*number);
                 let heard = watcher.beat(&self.redis, &shard, Role::Leaving);
-                let heard = timeout(SOON, heard).await.expect("the shard answers").unwrap();
+                let Heard::Alive(heard) = timeout(SOON, heard).await.expect("the shard answers") else {
+                    panic!("the watcher is not alone");
+                };
                 assert_eq!(heard.apps, ["app".into()], "in shard {number}");
                 let io = self.ask(&["HEXISTS", &format!("{{test:{number}}}:io"), "io"]).await;
                 assert_eq!(io, 1, "in shard {number}");
@@ -247,4 +274,28 @@ async fn handle(name: &str, shard: u16, inbox: &dyn Inbox, held: &mut HashMap<Pa
             .unwrap();
     };
     timeout(SOON, work).await.expect("it is handled soon");
+}
+
+/// Takes an event in and commits it with a write, in partition 3.
+async fn commit(change: &KeyChange, inbox: &dyn Inbox, held: &mut HashMap<Partition, Lease>) -> JoinHandle<()> {
+    let lease = held.get_mut(&Partition(3)).expect("it is held");
+    let mut events = (0..).map(|number| event(&format!("writes-{number}"), 0));
+    let is_there = |event: &Event| {
+        let client = event.client.as_ref().expect("it is of one");
+        partition_of(&client.id, PARTITIONS) == Partition(3)
+    };
+    let event = events.find(is_there).expect("there are enough");
+    assert!(inbox.ingest(vec![event]).await.unwrap().is_empty());
+    let id = lease.log.next().await.unwrap().expect("the lease holds").remove(0).id;
+    let (commits, writes) = (lease.commits.clone(), vec![change.clone()]);
+    let verdict = Verdict::Done(Effects {
+        writes,
+        ..Effects::default()
+    });
+    let outcome = Outcome {
+        id,
+        verdict,
+        keep_turn: None,
+    };
+    tokio::spawn(async move { assert!(commits.commit(vec![outcome]).await.unwrap().is_empty()) })
 }

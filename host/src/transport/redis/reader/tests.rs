@@ -65,7 +65,7 @@ async fn a_server_that_has_forgotten_is_noticed_though_it_has_other_events() {
     let last = Some(second);
     write(1, 1).await;
     write(2, 2).await;
-    let there = entries(redis.link.ask(&page(&log, second, 1)).await).first().map(print);
+    let there = first_from(&redis.link, &log, second).await.as_ref().map(print);
     assert!(!reader.has_forgotten(&log, last, there).await, "all is as it was");
     write(3, 3).await;
     assert!(!reader.has_forgotten(&log, last, there).await, "more has come");

@@ -5,6 +5,7 @@
 --            key, value
 -- answers: nothing
 -- invariant: a write is applied once, in the order in which its shard committed it.
+-- late copy: harmless. Its writes have ids up to the last that was applied, and are passed over.
 local from, shard = KEYS[1], ARGV[1]
 local last_ms, last_n = string.match(redis.call('HGET', from, shard) or '0-0', '^(%d+)-(%d+)$')
 last_ms, last_n = tonumber(last_ms), tonumber(last_n)

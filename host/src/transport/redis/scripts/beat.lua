@@ -1,44 +1,45 @@
-#!lua flags=allow-oom
 -- A sign of life: renews a node's lease, takes out those whose lease has run out, and tells who is there.
 -- keys: io (hash name -> incarnation), io:until (zset name -> deadline), lost (set of members),
 --       app (hash name -> incarnation, with '-' behind it when leaving), app:until (zset), owner (hash partition -> lease),
 --       clock (hash), in (hash partition -> events taken in so far, 'tail' -> number of the last event), and of an io-node:
 --       live of the member (hash client -> last will; the empty field keeps the number of the last call that was taken)
 -- arguments: what ('io', 'join', 'app' or 'leaving': an app-node that is new, at work, or finishing), name, incarnation,
---            lease in ms, a random data id
--- answers: {1, or 0 when the node itself was fenced; lost members; app as pairs; owner as pairs;
---          {data id, number of the last event, number of the io-node's last call that was taken}}
--- invariant: nobody's lease runs out because Redis was away. When no sign of life came for half a lease, or time went
---            back (another server with another clock), everybody is given a whole lease to be heard again. A shard has
---            one data id for as long as it keeps its data.
-local what, name, incarnation, lease = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+--            lease in ms, a random data id, for one that is new the earlier incarnations of the same process with a space
+--            before and behind each
+-- answers: {1, or 0 when the node itself was fenced, or 2 when one that is new is not in, for another has its name; lost
+--          members; app as pairs; owner as pairs; {data id, number of the last event, number of the io-node's last call};
+--          {the incarnation that has the name, its deadline, ms until its lease has run out}}
+-- invariant: nobody's lease runs out because Redis was away or its clock was set. A shard has one data id for as long as it
+--            keeps its data.
+-- late copy: harmless. One of an io-node renews the lease of an incarnation that is still in. One of an app-node that has
+--            left or died may put it in again, for one lease: it claims nothing, and is taken out as the dead are; where
+--            another has its name, it is refused.
+local what, name, incarnation, lease, data_id, replaces = unpack(ARGV)
+lease = tonumber(lease)
 local io, io_until, lost, app, app_until, owner, clock, taken, live = unpack(KEYS)
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local last = tonumber(redis.call('HGET', clock, 'last') or 0)
-local grace = tonumber(redis.call('HGET', clock, 'grace') or 0)
-if now - last > lease / 2 or now < last then
-  grace = now + lease
-end
-local known = redis.call('HGET', what == 'io' and io or app, name)
-local alive
-if what == 'io' then
-  alive = known == incarnation
-elseif what == 'join' then
-  alive = true
-else
-  -- One that was taken out and not replaced may come back; who has its partitions now is said by their leases.
-  alive = not known or known == incarnation or known == incarnation .. '-'
-end
-
-redis.call('HSET', clock, 'last', now, 'grace', grace)
-redis.call('HSETNX', clock, 'data', ARGV[5])
+local now, grace = shard_time(clock, lease)
+redis.call('HSETNX', clock, 'data', data_id)
 local data = {
   redis.call('HGET', clock, 'data'),
   tonumber(redis.call('HGET', taken, 'tail') or 0),
   tonumber(string.match(live and redis.call('HGET', live, '') or '', '^%d+') or 0),
 }
-if not alive then return {0, {}, {}, {}, data} end
+local nobody = {'', '', 0}
+local known = redis.call('HGET', what == 'io' and io or app, name)
+local is_same = known == incarnation or known == incarnation .. '-'
+if what == 'io' then
+  if known ~= incarnation then return {0, {}, {}, {}, data, nobody} end
+elseif what == 'join' then
+  if known and not is_same and not string.find(replaces, ' ' .. string.gsub(known, '-$', '') .. ' ', 1, true) then
+    local deadline = redis.call('ZSCORE', app_until, name) or '0'
+    local left = math.max(tonumber(deadline), grace) - now
+    if left >= 0 then return {2, {}, {}, {}, data, {known, deadline, math.floor(left)}} end
+  end
+elseif known and not is_same then
+  -- One that was taken out and not replaced may come back; who has its partitions now is said by their leases.
+  return {0, {}, {}, {}, data, nobody}
+end
+
 if what == 'io' then
   redis.call('ZADD', io_until, now + lease, name)
 else
@@ -59,4 +60,4 @@ if now >= grace then
     redis.call('ZREM', app_until, gone)
   end
 end
-return {1, redis.call('SMEMBERS', lost), redis.call('HGETALL', app), redis.call('HGETALL', owner), data}
+return {1, redis.call('SMEMBERS', lost), redis.call('HGETALL', app), redis.call('HGETALL', owner), data, nobody}

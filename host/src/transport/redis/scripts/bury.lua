@@ -1,15 +1,17 @@
-#!lua flags=allow-oom
 -- Tells the apps that clients of a lost io-node are gone, some at a time, and at the end removes what is left of it.
 -- keys: lost (set of members), live of the member (hash client -> last will, a batch of one event), outbox of the member,
---       who (hash client -> io-node), log (stream), in (hash partition -> events taken in so far, 'b' and partition -> their bytes, 'bytes',
---       'tail'), bytes put into that outbox and bytes read of it (strings)
--- arguments: member, how many clients at most
--- answers: 1 when there is more to do, else 0
+--       who (hash client -> io-node), log (stream), in (hash partition -> events taken in so far, 'b' and partition -> their
+--       bytes, 'bytes', 'tail'), io (hash name -> incarnation), info (hash name -> where clients reach it), bytes put into that
+--       outbox and bytes read of it (strings)
+-- arguments: member, its name, how many clients at most
+-- answers: 'done'; 'more' when there is more to do; 'blocked' when the log takes nothing just now
 -- invariant: each session leaves the live set together with the entry of its one disconnect, behind all its events:
---            a fenced io-node can add none.
-local lost, live, outbox, who, log, taken = unpack(KEYS)
-local member, most = ARGV[1], tonumber(ARGV[2])
-if redis.call('SISMEMBER', lost, member) == 0 then return 0 end
+--            a fenced io-node can add none. Where an io-node is reached stays for one that is back under the same name.
+-- late copy: harmless. A member that was buried is in `lost` no more, and does not come back.
+local lost, live, outbox, who, log, taken, io, info = unpack(KEYS)
+local member, name, most = ARGV[1], ARGV[2], tonumber(ARGV[3])
+if redis.call('SISMEMBER', lost, member) == 0 then return 'done' end
+if not redis.call('HGET', io, name) then redis.call('HDEL', info, name) end
 redis.call('HLEN', who)
 redis.call('XLEN', log)
 local tail = tonumber(redis.call('HGET', taken, 'tail') or 0)
@@ -21,22 +23,21 @@ for i = 1, #sessions, 2 do
   if client == '' then
     left = left - 1
   else
-    local added = redis.pcall('XADD', log, string.format('%.0f-0', tail + 1), 'b', will)
-    if type(added) ~= 'table' then
-      tail = tail + 1
-      -- Behind the version of a batch stands the partition of its first event.
-      local partition, bytes = string.byte(will, 2) + 256 * string.byte(will, 3), #will - 7
-      redis.call('HINCRBY', taken, partition, 1)
-      redis.call('HINCRBY', taken, 'b' .. partition, bytes)
-      redis.call('HINCRBY', taken, 'bytes', bytes)
-      redis.call('HSET', taken, 'tail', string.format('%.0f', tail))
-      redis.call('HDEL', who, client)
-      redis.call('HDEL', live, client)
-      left = left - 1
-    end
+    local added = add_to_log(log, tail, 1, will)
+    if not added then return 'blocked' end
+    tail = added
+    -- Behind the version of a batch stands the partition of its first event.
+    local partition, bytes = string.byte(will, 2) + 256 * string.byte(will, 3), #will - 7
+    redis.call('HINCRBY', taken, partition, 1)
+    redis.call('HINCRBY', taken, 'b' .. partition, bytes)
+    redis.call('HINCRBY', taken, 'bytes', bytes)
+    redis.call('HSET', taken, 'tail', string.format('%.0f', tail))
+    redis.call('HDEL', who, client)
+    redis.call('HDEL', live, client)
+    left = left - 1
   end
 end
-if left > 0 then return 1 end
-redis.call('DEL', live, outbox, KEYS[7], KEYS[8])
+if left > 0 then return 'more' end
+redis.call('DEL', live, outbox, KEYS[9], KEYS[10])
 redis.call('SREM', lost, member)
-return 0
+return 'done'

@@ -2,15 +2,19 @@
 -- Leases partitions that nobody holds to an app-node.
 -- keys: app (hash name -> incarnation), owner (hash partition -> lease, which is 'epoch:' or 'epoch:incarnation@name'),
 --       done (hash partition -> what of it is committed), over (hash client -> partition), kept (hash 'partition:number'
---       -> event); then, for each partition in question, patches (hash 'client\0number' -> patch)
+--       -> event), begun (hash 'partition:number' -> how often it was begun; 'partition:' -> number up to which events may have
+--       been in hand when an owner died), in (hash partition -> events taken in so far, 'tail'); then, for each partition in
+--       question, patches (hash 'client\0number' -> patch)
 -- arguments: name, incarnation, partitions
--- answers: {partition, lease, what of it is committed, ...} for those that the node holds now;
+-- answers: for the partitions that the node holds now: {partition, lease, what of it is committed, ...};
 --          {client, partition, ...} of refused clients whose disconnects are in the log;
---          {'partition:number', event, ...} of open events that are not in the log any more;
+--          {'partition:number', ...} of open events that are not in the log any more; {field, value, ...} of `begun`;
 --          {patch, ...} of attributes, of the partitions that the node holds now
 -- invariant: every lease of a partition has an epoch of its own, and later ones a greater.
+-- late copy: harmless. It claims only what nobody holds who is there. When its node is there, that gives back what it did
+--            not know it has; when it is not, whoever is to have the partition takes it over.
 local me = ARGV[2] .. '@' .. ARGV[1]
-local held, patches = {}, {}
+local held, is_held, patches = {}, {}, {}
 for i = 3, #ARGV do
   local partition = ARGV[i]
   local lease = redis.call('HGET', KEYS[2], partition) or '0:'
@@ -21,15 +25,40 @@ for i = 3, #ARGV do
     if known and (known == incarnation or known == incarnation .. '-') then
       lease = nil
     else
+      local committed = tonumber(string.match(redis.call('HGET', KEYS[3], partition) or '0', '^%d+'))
+      if name and tonumber(redis.call('HGET', KEYS[7], partition) or 0) > committed then
+        redis.call('HSET', KEYS[6], partition .. ':', redis.call('HGET', KEYS[7], 'tail'))
+      end
       lease = string.format('%d:%s', epoch + 1, me)
       redis.call('HSET', KEYS[2], partition, lease)
     end
   end
   if lease then
+    is_held[partition] = true
     table.insert(held, partition)
     table.insert(held, lease)
     table.insert(held, redis.call('HGET', KEYS[3], partition) or '0 0 0')
-    for _, patch in ipairs(redis.call('HVALS', KEYS[i + 3])) do table.insert(patches, patch) end
+    for _, patch in ipairs(redis.call('HVALS', KEYS[i + 5])) do table.insert(patches, patch) end
   end
 end
-return {held, redis.call('HGETALL', KEYS[4]), redis.call('HGETALL', KEYS[5]), patches}
+local over, kept, begun = {}, {}, {}
+if #held > 0 then
+  local all = redis.call('HGETALL', KEYS[4])
+  for i = 1, #all, 2 do
+    if is_held[all[i + 1]] then
+      table.insert(over, all[i])
+      table.insert(over, all[i + 1])
+    end
+  end
+  for _, field in ipairs(redis.call('HKEYS', KEYS[5])) do
+    if is_held[string.match(field, '^%d+')] then table.insert(kept, field) end
+  end
+  local noted = redis.call('HGETALL', KEYS[6])
+  for i = 1, #noted, 2 do
+    if is_held[string.match(noted[i], '^%d+')] then
+      table.insert(begun, noted[i])
+      table.insert(begun, noted[i + 1])
+    end
+  end
+end
+return {held, over, kept, begun, patches}

@@ -4,4 +4,5 @@
 -- arguments: name, the report
 -- answers: nothing
 -- invariant: what the node has told since stays.
+-- late copy: harmless, for it compares.
 if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then redis.call('HDEL', KEYS[1], ARGV[1]) end

@@ -1,7 +1,6 @@
-#!lua
 -- Takes events of an io-node into the log.
 -- keys: io (hash name -> incarnation), live of the member (hash client -> last will, a batch; the empty field keeps the number of
---       the last call that was taken), who (hash client -> io-node), log (stream), in (hash partition -> events taken in
+--       the last call and, unless that was taken and nothing else, what was answered to it), who (hash client -> io-node), log (stream), in (hash partition -> events taken in
 --       so far; 'b' and partition -> their bytes; 'tail' -> number of the last event, 'floor' -> number up to which the log
 --       was trimmed; 'bytes' -> all bytes taken in so far, 'due' -> what these are when a partition may be half full), done
 --       (hash partition -> events committed so far, a number, their bytes, and more)
@@ -10,14 +9,24 @@
 --            then for each client that comes or goes: 'c', client, last will; or 'd', client, nothing
 -- answers: {'fenced'}; {'taken', partition, open events, their bytes, ...} for partitions that are more than half full;
 --          or what stands against it when nothing was taken: {'full', partition, room for how many, for how many bytes, ...},
---          {'over', client, ...} for disconnects of clients that are not in the live set any more, {'blocked'}
--- invariant: a call is taken whole or not at all, and one that comes twice is taken once. The id of an entry is the number
---            of its last event.
+--          {'over', client, ...} for disconnects of clients that are not in the live set any more, {'blocked'} when the
+--          log takes nothing, {'late'} for a copy of an earlier call than the last
+-- invariant: a call is taken whole or not at all. The id of an entry is the number of its last event.
+-- late copy: harmless. The last call's number is kept with its answer, whatever that was, so a copy of it is given the same
+--            answer; one of an earlier call is refused, and the io-node makes no call before the one before it was answered.
 local io, live, who, log, taken, done = unpack(KEYS)
 local most, most_bytes = tonumber(ARGV[4]), tonumber(ARGV[5])
 local events, partitions = tonumber(ARGV[6]), tonumber(ARGV[8])
 if redis.call('HGET', io, ARGV[1]) ~= ARGV[2] then return {'fenced'} end
-if tonumber(ARGV[3]) <= tonumber(redis.call('HGET', live, '') or 0) then return {'taken'} end
+local number = tonumber(ARGV[3])
+local last, said = string.match(redis.call('HGET', live, '') or '0', '^(%d+) ?(.*)$')
+if number < tonumber(last) then return {'late'} end
+if number == tonumber(last) then return said == '' and {'taken'} or cmsgpack.unpack(said) end
+local function remembered(answer)
+  local is_taken = answer[1] == 'taken' and #answer == 1
+  redis.call('HSET', live, '', is_taken and ARGV[3] or ARGV[3] .. ' ' .. cmsgpack.pack(answer))
+  return answer
+end
 
 -- Look. The log is written to first, and may be refused then.
 local clients = 9 + 3 * partitions
@@ -56,7 +65,7 @@ if tail + events - (counts[2] or 0) > most / 2 or all_bytes > (counts[4] or most
       table.insert(answer, string.format('%.0f', open_bytes + its_bytes))
     end
   end
-  if #full > 1 then return full end
+  if #full > 1 then return remembered(full) end
 end
 local over, came = {'over'}, {}
 for i = clients, #ARGV, 3 do
@@ -68,20 +77,12 @@ for i = clients, #ARGV, 3 do
     table.insert(over, client)
   end
 end
-if #over > 1 then return over end
+if #over > 1 then return remembered(over) end
 
 -- Write.
-local added = redis.pcall('XADD', log, string.format('%.0f-0', tail + events), 'b', ARGV[7])
-if type(added) == 'table' and added.err then
-  -- Something foreign stands there with a greater id.
-  local info = redis.call('XINFO', 'STREAM', log)
-  for field = 1, #info, 2 do
-    if info[field] == 'last-generated-id' then tail = tonumber(string.match(info[field + 1], '^%d+')) end
-  end
-  added = redis.pcall('XADD', log, string.format('%.0f-0', tail + events), 'b', ARGV[7])
-  if type(added) == 'table' and added.err then return {'blocked'} end
-end
-local changed = {'tail', string.format('%.0f', tail + events), 'bytes', string.format('%.0f', all_bytes)}
+tail = add_to_log(log, tail, events, ARGV[7])
+if not tail then return remembered({'blocked'}) end
+local changed = {'tail', string.format('%.0f', tail), 'bytes', string.format('%.0f', all_bytes)}
 for i = 1, partitions do
   table.insert(changed, fields[2 * i + 3])
   table.insert(changed, (counts[2 * i + 3] or 0) + ARGV[7 + 3 * i])
@@ -89,7 +90,6 @@ for i = 1, partitions do
   table.insert(changed, (counts[2 * i + 4] or 0) + ARGV[8 + 3 * i])
 end
 redis.call('HSET', taken, unpack(changed))
-redis.call('HSET', live, '', ARGV[3])
 for i = clients, #ARGV, 3 do
   if ARGV[i] == 'c' then
     redis.call('HSET', who, ARGV[i + 1], ARGV[1])
@@ -99,4 +99,4 @@ for i = clients, #ARGV, 3 do
     redis.call('HDEL', live, ARGV[i + 1])
   end
 end
-return answer
+return remembered(answer)

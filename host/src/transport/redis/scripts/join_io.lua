@@ -1,27 +1,49 @@
-#!lua
--- Puts an io-node in, under a fresh incarnation; an earlier one of that name is fenced.
+-- Puts an io-node in, under a fresh incarnation; an earlier one that it replaces, or whose lease has run out, is fenced.
 -- keys: io (hash name -> incarnation), io:until (zset name -> deadline), lost (set of members), over (hash), who (hash),
---       live of the member (hash), outbox of the member (stream), log (stream), kept (hash), bytes put into that outbox and
---       bytes read of it (strings)
--- arguments: name, incarnation, lease in ms
--- answers: nothing
--- invariant: the keys that a script may find gone while their slot moves are there from now on: `over`, `kept`,
---            `who` and the live set by an empty field, the outbox and the log as empty streams, its bytes as 0.
-local name, incarnation = ARGV[1], ARGV[2]
-local before = redis.call('HGET', KEYS[1], name)
-if before == incarnation then return end
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-if before then redis.call('SADD', KEYS[3], before .. '@' .. name) end
-redis.call('HSET', KEYS[4], '', '')
-redis.call('HSET', KEYS[5], '', '')
-redis.call('HSET', KEYS[9], '', '')
-redis.call('HSET', KEYS[6], '', '0')
-redis.call('SET', KEYS[10], '0')
-redis.call('SET', KEYS[11], '0')
-redis.call('XDEL', KEYS[7], redis.call('XADD', KEYS[7], '*', 'c', ''))
-if redis.call('EXISTS', KEYS[8]) == 0 then
-  redis.call('XDEL', KEYS[8], redis.call('XADD', KEYS[8], '0-1', 'b', ''))
+--       live of the member (hash), outbox of the member (stream), log (stream), kept (hash), clock (hash; epoch -> the last
+--       that was given out), epochs (zset name -> epoch of its last join), info (hash name -> where clients reach it),
+--       begun (hash), bytes put into that outbox and bytes read of it (strings)
+-- arguments: name, incarnation, lease in ms, epoch, earlier incarnations of the same process with a space before and
+--            behind each, where clients reach it (empty in all shards but the first)
+-- answers: {'joined'}; {'held', the incarnation that has the name, its deadline, ms until its lease has run out}; {'late'} when
+--          another epoch is needed
+-- invariant: of a name, a later join has a greater epoch, and an incarnation that was superseded, fenced or buried does not
+--            come back. The keys that a script may find gone while their slot moves are there from now on: `over`, `kept`,
+--            `begun`, `who` and the live set by an empty field, the outbox and the log as empty streams, its
+--            bytes as 0.
+-- late copy: harmless. Of the latest epochs the names are known, and a copy finds its own or a greater one; a copy with an
+--            epoch from before these is refused for that.
+local io, io_until, lost, over, who, live, outbox, log, kept, clock, epochs, info, begun, out_in, out_read = unpack(KEYS)
+local name, incarnation, lease, epoch, replaces, place = unpack(ARGV)
+lease, epoch = tonumber(lease), tonumber(epoch)
+-- So many joins are remembered.
+local remembered = 1000
+local now, grace = shard_time(clock, lease)
+local oldest = tonumber(redis.call('HGET', clock, 'epoch') or 0) - remembered
+local known = tonumber(redis.call('ZSCORE', epochs, name) or -1)
+local before = redis.call('HGET', io, name)
+if epoch == known and before == incarnation then return {'joined'} end
+if epoch <= known or epoch <= oldest then return {'late'} end
+if before and not string.find(replaces, ' ' .. before .. ' ', 1, true) then
+  local deadline = redis.call('ZSCORE', io_until, name) or '0'
+  local left = math.max(tonumber(deadline), grace) - now
+  if left >= 0 then return {'held', before, deadline, string.format('%.0f', left)} end
 end
-redis.call('ZADD', KEYS[2], now + ARGV[3], name)
-redis.call('HSET', KEYS[1], name, incarnation)
+if before then redis.call('SADD', lost, before .. '@' .. name) end
+redis.call('HSET', over, '', '')
+redis.call('HSET', who, '', '')
+redis.call('HSET', kept, '', '')
+redis.call('HSET', begun, '', '')
+redis.call('HSET', live, '', '0')
+redis.call('SET', out_in, '0')
+redis.call('SET', out_read, '0')
+redis.call('XDEL', outbox, redis.call('XADD', outbox, '*', 'c', ''))
+if redis.call('EXISTS', log) == 0 then
+  redis.call('XDEL', log, redis.call('XADD', log, '0-1', 'b', ''))
+end
+redis.call('ZADD', io_until, now + lease, name)
+redis.call('HSET', io, name, incarnation)
+redis.call('ZADD', epochs, epoch, name)
+redis.call('ZREMRANGEBYSCORE', epochs, '-inf', oldest)
+if place ~= '' then redis.call('HSET', info, name, place) end
+return {'joined'}

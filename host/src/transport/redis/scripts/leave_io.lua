@@ -4,6 +4,7 @@
 -- arguments: name, incarnation
 -- answers: nothing
 -- invariant: a later incarnation of that name is left alone.
+-- late copy: harmless, for an incarnation does not come back once it has left.
 if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return end
 redis.call('SADD', KEYS[3], ARGV[2] .. '@' .. ARGV[1])
 redis.call('ZREM', KEYS[2], ARGV[1])

@@ -4,6 +4,7 @@
 -- arguments: format, partitions, shards
 -- answers: {format, partitions, shards} as they stand; none of them where the key is something else
 -- invariant: written once, by the first node, and never changed.
+-- late copy: harmless, for it writes once.
 local fields = redis.pcall('HLEN', KEYS[1])
 if type(fields) == 'table' then
   return string.find(fields.err, 'WRONGTYPE', 1, true) and {false, false, false} or fields

@@ -6,6 +6,7 @@
 -- invariant: of two boards that were made from one, one takes its place. A version is never used twice, not even when Redis
 --            has forgotten all: it grows with the time. The latest changes are remembered in `posted`, so that a call that
 --            comes twice is answered twice and takes effect once.
+-- late copy: harmless. The version that it was made from has passed.
 local version, posted = unpack(redis.call('HMGET', KEYS[1], 'version', 'posted'))
 version, posted = version or '0', posted or ''
 local change = ' ' .. ARGV[1] .. ':' .. ARGV[3] .. ' '

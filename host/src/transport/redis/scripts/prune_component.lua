@@ -4,6 +4,7 @@
 -- arguments: digest, for how many ms it is kept
 -- answers: 1 when it is gone
 -- invariant: whoever puts a component again has it for as long again.
+-- late copy: harmless. It looks again whether the component was put of late.
 local put = redis.call('ZSCORE', KEYS[1], ARGV[1])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -5,6 +5,7 @@
 --            outbox, most bytes; name, commands
 -- answers: nothing
 -- invariant: nothing is made for an io-node that is gone, whose outbox is there no more.
+-- late copy: what is told may come twice, and late; it binds nobody.
 local incarnation = redis.call('HGET', KEYS[1], ARGV[6])
 if not incarnation then return end
 local member = incarnation .. '@' .. ARGV[6]

@@ -5,6 +5,7 @@
 -- arguments: backlog of a partition in bytes
 -- answers: nothing
 -- invariant: an event that is not committed is in the log. No partition is half full in bytes before `bytes` is `due`.
+-- late copy: harmless. It acts by what is committed when it comes.
 local taken, done, floor, largest = {}, {}, nil, 0
 local all = redis.call('HGETALL', KEYS[2])
 for i = 1, #all, 2 do taken[all[i]] = all[i + 1] end

@@ -7,6 +7,7 @@
 -- answers: nothing
 -- invariant: the oldest letter of an owner goes first, and the last one stays. What a call before left out, because its node
 --            died, is counted by the next.
+-- late copy: harmless. A letter is counted, and taken out of the count, once.
 local dead, order, kept = unpack(KEYS)
 local budgets = {
   a = {tonumber(ARGV[1]), tonumber(ARGV[2])},
