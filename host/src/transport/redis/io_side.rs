@@ -221,6 +221,7 @@ async fn enter(redis: &Redis, shard: &Shard, member: &Member, address: &str) -> 
         &live,
         &names(&["log", "kept", "clock", "epochs", "info", "begun"]),
         &[shard.outbox_in(&member.id), shard.outbox_read(&member.id)],
+        &names(&["ends", "turns", "locks"]),
     ]
     .concat();
     let mut next_epoch = ::redis::cmd("HINCRBY");

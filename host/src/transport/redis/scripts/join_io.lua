@@ -2,18 +2,20 @@
 -- keys: io (hash name -> incarnation), io:until (zset name -> deadline), lost (set of members), over (hash), who (hash),
 --       live of the member (hash), outbox of the member (stream), log (stream), kept (hash), clock (hash; epoch -> the last
 --       that was given out), epochs (zset name -> epoch of its last join), info (hash name -> where clients reach it),
---       begun (hash), bytes put into that outbox and bytes read of it (strings)
+--       begun (hash), bytes put into that outbox and bytes read of it (strings); ends (zset), turns (hash) and locks (hash) of the
+--       key-value store
 -- arguments: name, incarnation, lease in ms, epoch, earlier incarnations of the same process with a space before and
 --            behind each, where clients reach it (empty in all shards but the first)
 -- answers: {'joined'}; {'held', the incarnation that has the name, its deadline, ms until its lease has run out}; {'late'} when
 --          another epoch is needed
 -- invariant: of a name, a later join has a greater epoch, and an incarnation that was superseded, fenced or buried does not
 --            come back. The keys that a script may find gone while their slot moves are there from now on: `over`, `kept`,
---            `begun`, `who` and the live set by an empty field, the outbox and the log as empty streams, its
---            bytes as 0.
+--            `begun`, `turns`, `locks`, `who` and the live set by an empty field, `ends` by a member that has no end, the outbox and
+--            the log as empty streams, its bytes as 0.
 -- late copy: harmless. Of the latest epochs the names are known, and a copy finds its own or a greater one; a copy with an
 --            epoch from before these is refused for that.
-local io, io_until, lost, over, who, live, outbox, log, kept, clock, epochs, info, begun, out_in, out_read = unpack(KEYS)
+local io, io_until, lost, over, who, live, outbox, log, kept, clock, epochs, info, begun, out_in, out_read = unpack(KEYS, 1, 15)
+local ends, turns, locks = unpack(KEYS, 16, 18)
 local name, incarnation, lease, epoch, replaces, place = unpack(ARGV)
 lease, epoch = tonumber(lease), tonumber(epoch)
 -- So many joins are remembered.
@@ -34,6 +36,9 @@ redis.call('HSET', over, '', '')
 redis.call('HSET', who, '', '')
 redis.call('HSET', kept, '', '')
 redis.call('HSET', begun, '', '')
+redis.call('HSET', turns, '', '')
+redis.call('HSET', locks, '', '')
+redis.call('ZADD', ends, '+inf', '')
 redis.call('HSET', live, '', '0')
 redis.call('SET', out_in, '0')
 redis.call('SET', out_read, '0')
