@@ -56,7 +56,7 @@ impl Default for Plan {
             rounds: 3,
             shards: 1,
             trouble: 0.01,
-            failures: 0.0,
+            failures: 0.01,
             counters: false,
             attributes: false,
             lifetime: Duration::from_secs(8),

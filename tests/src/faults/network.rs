@@ -122,7 +122,7 @@ pub(super) async fn links_narrow(plan: Plan) -> Report {
     let rate = plan.rate.min(1.0);
     let plan = Plan { rate, ..plan };
     let mut links = Links::new(plan, Duration::from_secs(3)).await;
-    for _ in 0..plan.rounds.div_ceil(3) {
+    for _ in 0..plan.rounds.div_ceil(6) {
         links.ground.wait(300..800).await;
         for proxy in links.all() {
             proxy.bandwidth(NARROW);

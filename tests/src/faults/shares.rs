@@ -23,18 +23,19 @@ pub(super) async fn greedy_clients(plan: Plan) -> Report {
         plan.shards, plan.shards
     ));
     let mut ground = Ground::of(cluster, plan, 2, 1).await;
+    // Always the same ones, so that no more instances are busy than there are greedy clients.
+    let mut greedy = JoinSet::new();
+    for number in 0..GREEDY {
+        let mut client = Client::connect(&ground.ios[number % ground.ios.len()]).await;
+        greedy.spawn(async move {
+            // The last ones are read no more from its connection.
+            for _ in 0..2 * OPEN {
+                client.emit("slow", &[json!(SLOW_MS)]).await;
+            }
+            std::future::pending::<()>().await;
+        });
+    }
     for _ in 0..plan.rounds.div_ceil(2) {
-        let mut greedy = JoinSet::new();
-        for number in 0..GREEDY {
-            let mut client = Client::connect(&ground.ios[number % ground.ios.len()]).await;
-            greedy.spawn(async move {
-                // The last ones are read no more from its connection.
-                for _ in 0..2 * OPEN {
-                    client.emit("slow", &[json!(SLOW_MS)]).await;
-                }
-                std::future::pending::<()>().await;
-            });
-        }
         for _ in 0..4 {
             ground.wait(500..1_500).await;
             ground.work_goes_on().await;
@@ -43,7 +44,6 @@ pub(super) async fn greedy_clients(plan: Plan) -> Report {
         ground.start_anew().await;
         ground.wait(1_000..2_000).await;
         ground.work_goes_on().await;
-        greedy.shutdown().await;
     }
     ground.finish_undisturbed("greedy-clients").await
 }
