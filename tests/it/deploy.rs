@@ -607,11 +607,13 @@ async fn release_without_events_is_told_as_not_tried() {
 async fn release_that_fails_its_first_events_is_taken_back_and_told() {
     // Echo answers what faulty breaks at.
     let setup = Setup::new(&component("echo"), 1).await;
+    // Its connection is no event of the new release, which would answer that.
+    let mut client = Client::connect(&setup.io_node).await;
     let faulty = component("faulty");
     let faulty = faulty.to_str().expect("its path is text");
     let deploy = Running::begin(&["deploy", faulty, "--wait-for-events", "--json"], setup.folder.path());
     setup.app_nodes[0].logged("not tried yet").await;
-    let said = setup.while_asking("panic", deploy.end()).await;
+    let (said, _) = tokio::join!(deploy.end(), client.ask("panic", &[]));
     assert_eq!(said.status.code(), Some(1), "{said:?}");
     assert_eq!(said.json()["outcome"], "failed", "{said:?}");
     assert!(said.err.contains("release 1 is in use again"), "{said:?}");
