@@ -616,7 +616,7 @@ async fn release_that_fails_its_first_events_is_taken_back_and_told() {
     let (said, _) = tokio::join!(deploy.end(), client.ask("panic", &[]));
     assert_eq!(said.status.code(), Some(1), "{said:?}");
     assert_eq!(said.json()["outcome"], "failed", "{said:?}");
-    assert!(said.err.contains("release 1 is in use again"), "{said:?}");
+    assert!(said.err.contains("taken back after it was in use"), "{said:?}");
     setup.app_nodes[0].logged("release was taken back").await;
     let said = setup.verb(&["status"]).await;
     assert!(
