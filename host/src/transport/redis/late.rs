@@ -85,6 +85,9 @@ impl Bench {
             self.shard.key("begun"),
             self.shard.outbox_in(member),
             self.shard.outbox_read(member),
+            self.shard.key("ends"),
+            self.shard.key("turns"),
+            self.shard.key("locks"),
         ];
         let arguments = [name, incarnation, LEASE, epoch, replaces, "here"].map(bytes_of);
         let answer: Vec<String> = self.redis.link.run(&scripts::JOIN_IO, &keys, &arguments).await;
