@@ -88,6 +88,12 @@ impl DataWatch {
         self.inner().shards[usize::from(shard)].losses
     }
 
+    /// The number of the last event of a shard, as the last heartbeat told it.
+    #[cfg(test)]
+    pub(super) fn tail(&self, shard: u16) -> u64 {
+        self.inner().shards[usize::from(shard)].tail
+    }
+
     /// Compares what a heartbeat tells with what was known. One that was sent before the last answer came may be older than
     /// that, and says nothing.
     fn hears(&self, shard: u16, sent: Instant, seen: &DataSeen) -> Option<Loss> {

@@ -389,6 +389,13 @@ impl RedisInbox {
                     self.place.fenced.cancel();
                     return Err(TransportError::Fenced);
                 }
+                "behind" => {
+                    // Events of this io-node's clients are gone, before a heartbeat has told of it.
+                    self.redis.misses_writes(shard);
+                    self.place.has_lost_data.store(true, Ordering::Release);
+                    self.place.fenced.cancel();
+                    return Err(TransportError::DataLost);
+                }
                 "full" => refused.extend(call.keep_to(&loads(details), &self.redis.settings.backlog)),
                 // It is accepted, and nothing comes of it.
                 "over" => call.drop_ends(details, &self.place.open),

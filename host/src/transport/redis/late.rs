@@ -159,6 +159,8 @@ async fn call_is_answered_again_as_it_was_whatever_that_was() {
     assert_eq!(bench.log().await, 1);
     assert_eq!(bench.ingest(member, 4, 1, None).await[0], "taken");
     assert_eq!(bench.ingest(member, 3, 9, Some(["d", "y\0\n1"])).await, ["late"]);
+    // Redis has forgotten a call that was answered.
+    assert_eq!(bench.ingest(member, 6, 1, None).await, ["behind"]);
     assert_eq!(bench.log().await, 2);
 
     bench

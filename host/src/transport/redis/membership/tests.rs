@@ -149,6 +149,12 @@ async fn older_data_end_an_io_node_only_without_its_events() {
     let (mut io, mut leases) = cluster.join().await;
     let mut held = cluster.all(&mut *leases).await;
     handle("in-shard-1", 1, &*io.inbox, &mut held).await;
+    let has_heard = async {
+        while cluster.redis.data_watch.tail(1) == 0 {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(SOON, has_heard).await.expect("a heartbeat tells of the event");
     // As another's last event would be missing.
     cluster.ask(&["HSET", "{test:1}:in", "tail", "0"]).await;
     let told = timeout(SOON, leases.next()).await.expect("it is told");

@@ -1,16 +1,18 @@
 -- Takes events of an io-node into the log.
 -- keys: io (hash name -> incarnation), live of the member (hash client -> last will, a batch; the empty field keeps the number of
---       the last call and, unless that was taken and nothing else, what was answered to it), who (hash client -> io-node), log (stream), in (hash partition -> events taken in
---       so far; 'b' and partition -> their bytes; 'tail' -> number of the last event, 'floor' -> number up to which the log
---       was trimmed; 'bytes' -> all bytes taken in so far, 'due' -> what these are when a partition may be half full), done
---       (hash partition -> events committed so far, a number, their bytes, and more)
+--       the last call and, unless that was taken and nothing else, what was answered to it), who (hash client -> io-node),
+--       log (stream), in (hash partition -> events taken in so far; 'b' and partition -> their bytes; 'tail' -> number of the last
+--       event, 'floor' -> number up to which the log was trimmed; 'bytes' -> all bytes taken in so far, 'due' -> what these
+--       are when a partition may be half full), done (hash partition -> events committed so far, a number, their bytes, and
+--       more)
 -- arguments: name, incarnation, number of this call, backlog of a partition, the same in bytes, how many events, the batch
 --            of them, number of partitions, for each its number, how many of the events are its, and their bytes;
 --            then for each client that comes or goes: 'c', client, last will; or 'd', client, nothing
 -- answers: {'fenced'}; {'taken', partition, open events, their bytes, ...} for partitions that are more than half full;
 --          or what stands against it when nothing was taken: {'full', partition, room for how many, for how many bytes, ...},
 --          {'over', client, ...} for disconnects of clients that are not in the live set any more, {'blocked'} when the
---          log takes nothing, {'late'} for a copy of an earlier call than the last
+--          log takes nothing, {'late'} for a copy of an earlier call than the last, {'behind'} when calls before this one, which
+--          were answered, are not known here: the data are older than they were
 -- invariant: a call is taken whole or not at all. The id of an entry is the number of its last event.
 -- late copy: harmless. The last call's number is kept with its answer, whatever that was, so a copy of it is given the same
 --            answer; one of an earlier call is refused, and the io-node makes no call before the one before it was answered.
@@ -21,6 +23,7 @@ if redis.call('HGET', io, ARGV[1]) ~= ARGV[2] then return {'fenced'} end
 local number = tonumber(ARGV[3])
 local last, said = string.match(redis.call('HGET', live, '') or '0', '^(%d+) ?(.*)$')
 if number < tonumber(last) then return {'late'} end
+if number > last + 1 then return {'behind'} end
 if number == tonumber(last) then return said == '' and {'taken'} or cmsgpack.unpack(said) end
 local function remembered(answer)
   local is_taken = answer[1] == 'taken' and #answer == 1
