@@ -57,6 +57,23 @@ async fn a_healthy_build_is_found_healthy() {
     );
 }
 
+#[tokio::test]
+async fn shared_counters_and_attributes_of_a_healthy_build_are_right() {
+    let node = Node::run(&config()).await;
+    let settings = Settings {
+        clients: 16,
+        lifetime: LIFETIME,
+        rate: 40.0,
+        counters: 1,
+        attributes: true,
+        failures: 0.02,
+        ..Default::default()
+    };
+    let report = check_with(&node, settings).await;
+    report.assert_clean();
+    assert!(report.settled && report.verdict.tally.acked > 200, "{report}");
+}
+
 /// Every kind that was found is among these, and the first of them was.
 async fn finds(fault: &str, kinds: &[Kind]) {
     finds_with(fault, kinds, LIFETIME).await;
@@ -189,6 +206,33 @@ async fn a_doubled_increment_is_found() {
     };
     let report = check_with(&node, settings).await;
     assert_found("double-increment", &[Kind::Increments], &report);
+}
+
+#[tokio::test]
+async fn a_lost_increment_is_found() {
+    let node = Node::run_broken("lose-increment", &config()).await;
+    let settings = Settings {
+        clients: 16,
+        lifetime: None,
+        rate: 40.0,
+        counters: 1,
+        ..Default::default()
+    };
+    let report = check_with(&node, settings).await;
+    assert_found("lose-increment", &[Kind::Increments], &report);
+}
+
+#[tokio::test]
+async fn stale_attributes_are_found() {
+    let node = Node::run_broken("stale-attributes", &config()).await;
+    let settings = Settings {
+        clients: 16,
+        lifetime: None,
+        attributes: true,
+        ..Default::default()
+    };
+    let report = check_with(&node, settings).await;
+    assert_found("stale-attributes", &[Kind::Attributes], &report);
 }
 
 #[tokio::test]

@@ -216,14 +216,18 @@ impl Leases for BrokenLeases {
             fault: self.fault,
             turns: self.turns.clone(),
         });
-        let log = Box::new(BrokenLog { whole: lease.log });
+        let log = Box::new(BrokenLog {
+            whole: lease.log,
+            fault: self.fault,
+        });
         Ok(Lease { commits, log, ..lease })
     }
 }
 
-/// Loses the connections of ghosts.
+/// Loses the connections of ghosts, and attributes where that is the fault.
 struct BrokenLog {
     whole: Box<dyn Log>,
+    fault: Fault,
 }
 
 #[async_trait]
@@ -234,10 +238,23 @@ impl Log for BrokenLog {
                 return Ok(None);
             };
             deliveries.retain(|delivery| !is_ghost(&delivery.event));
+            if self.fault == Fault::StaleAttributes {
+                deliveries.iter_mut().for_each(lose_attributes);
+            }
             if !deliveries.is_empty() {
                 return Ok(Some(deliveries));
             }
         }
+    }
+}
+
+/// Gives an event's client no attributes, as if no later ones were to come.
+fn lose_attributes(delivery: &mut Delivery) {
+    let mut event = Event::clone(&delivery.event);
+    if let Some(client) = &mut event.client {
+        client.attributes = "{}".into();
+        client.patched = u64::MAX;
+        delivery.event = event.into();
     }
 }
 
@@ -317,6 +334,7 @@ impl BrokenCommits {
             }
             Fault::WritesAlone => commands.clear(),
             Fault::CommandsAlone => effects.writes.clear(),
+            Fault::LoseIncrement => effects.reads.clear(),
             Fault::DoubleIncrement => {
                 let mut counters = effects.writes.iter_mut().filter(|write| write.key.starts_with(COUNTER));
                 if let Some(counter) = counters.next()

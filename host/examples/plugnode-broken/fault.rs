@@ -44,13 +44,17 @@ pub(crate) enum Fault {
     TakeRefused,
     /// An increment of a shared counter is done twice.
     DoubleIncrement,
+    /// An increment of a shared counter is written over another that came after its read.
+    LoseIncrement,
+    /// A client's events do not have the attributes that its earlier ones set.
+    StaleAttributes,
     /// The acknowledgement of an event that failed for good is not sent.
     LoseFailure,
 }
 
 impl Fault {
     /// Every one, with its name.
-    pub(crate) const ALL: [(&str, Self); 18] = [
+    pub(crate) const ALL: [(&str, Self); 20] = [
         ("lose-event", Self::LoseEvent),
         ("double-event", Self::DoubleEvent),
         ("swap-events", Self::SwapEvents),
@@ -68,6 +72,8 @@ impl Fault {
         ("double-disconnect", Self::DoubleDisconnect),
         ("take-refused", Self::TakeRefused),
         ("double-increment", Self::DoubleIncrement),
+        ("lose-increment", Self::LoseIncrement),
+        ("stale-attributes", Self::StaleAttributes),
         ("lose-failure", Self::LoseFailure),
     ];
 

@@ -38,7 +38,7 @@ pub use self::registry::Registry;
 pub(crate) use self::registry::conformance as registry_conformance;
 #[cfg(test)]
 pub(crate) use self::registry::conformance::registry_conforms;
-pub use self::standing::Standing;
+pub use self::standing::{Absence, Standing};
 pub use crate::forward_operations;
 pub use memory::{Memory, MemorySettings};
 

@@ -19,22 +19,33 @@ struct Inner {
     /// When each place of each member was last renewed.
     renewals: Mutex<Vec<Weak<Mutex<Instant>>>>,
     is_overdue: AtomicBool,
-    /// Whether the transport says of itself that it is away.
-    is_away: Box<dyn Fn() -> bool + Send + Sync>,
+    /// What the transport tells of itself.
+    absence: Box<dyn Fn() -> Absence + Send + Sync>,
+}
+
+/// What a transport tells of itself while places cannot be renewed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Absence {
+    /// Nothing: it is silent, or cannot be reached, at least by this node.
+    Unknown,
+    /// Its host refuses connections.
+    Refuses,
+    /// It answers this node that it cannot serve now: it loads its data, moves slots, waits for a master. A node that is told so
+    /// is not cut off.
+    Answers,
 }
 
 /// The place of a member, which it has until this is dropped.
 pub(super) struct Renewal(Option<Arc<Mutex<Instant>>>);
 
 impl Standing {
-    /// Of members whose places have to be renewed within this time. `is_away` tells whether the transport itself is known
-    /// to be away, as when its host refuses connections.
-    pub(super) fn new(lease: Duration, is_away: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+    /// Of members whose places have to be renewed within this time. `absence` tells what the transport tells of itself.
+    pub(super) fn new(lease: Duration, absence: impl Fn() -> Absence + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(Inner {
             lease,
             renewals: Mutex::default(),
             is_overdue: AtomicBool::new(false),
-            is_away: Box::new(is_away),
+            absence: Box::new(absence),
         })))
     }
 
@@ -64,9 +75,9 @@ impl Standing {
         })
     }
 
-    /// Whether the transport says of itself that it is away, for others as well.
-    pub fn is_transport_away(&self) -> bool {
-        self.0.as_ref().is_some_and(|inner| (inner.is_away)())
+    /// What the transport tells of itself at present.
+    pub fn absence(&self) -> Absence {
+        self.0.as_ref().map_or(Absence::Unknown, |inner| (inner.absence)())
     }
 
     /// Takes note of a place, which counts as renewed now.
@@ -147,7 +158,7 @@ mod tests {
 
     #[test]
     fn oldest_place_of_those_held_counts() {
-        let standing = Standing::new(LEASE, || false);
+        let standing = Standing::new(LEASE, || Absence::Unknown);
         assert_eq!(standing.silence(), None);
         let (one, other) = (standing.place(), standing.place());
         let ago = |age: Duration| Instant::now() - age;
@@ -171,6 +182,6 @@ mod tests {
         let standing = Standing::default();
         standing.place().renewed(Instant::now());
         assert_eq!((standing.silence(), standing.lease()), (None, None));
-        assert!(!standing.is_overdue() && !standing.is_transport_away());
+        assert!(!standing.is_overdue() && standing.absence() == Absence::Unknown);
     }
 }

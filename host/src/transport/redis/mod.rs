@@ -155,7 +155,7 @@ impl Redis {
         let server = Arc::new(Server::new(&settings.url, &settings.tls)?);
         server.examine(&settings).await?;
         let at_server = server.clone();
-        let standing = Standing::new(settings.lease, move || at_server.is_away());
+        let standing = Standing::new(settings.lease, move || at_server.absence());
         let (watch, ending) = (standing.watch(), shutdown.clone());
         shutdown.spawn(async move {
             tokio::select! {
@@ -170,7 +170,7 @@ impl Redis {
             link: Link::new(server.clone()),
             changes: Link::new(server.clone()),
             reads: Link::new(server.clone()),
-            beats: Link::new(server.clone()),
+            beats: Link::for_beats(server.clone(), 2 * settings.beat()),
             durability: Durability::of(&settings),
             server,
             settings: Arc::new(settings),

@@ -14,6 +14,7 @@ use std::fmt;
 use std::time::Duration;
 
 pub(super) use self::watch::Watch;
+use crate::transport::Absence;
 
 /// What is known while a place is not renewed.
 #[derive(Debug, Clone, Copy)]
@@ -22,8 +23,8 @@ struct Evidence {
     lease: Duration,
     /// How long ago it was renewed.
     silence: Duration,
-    /// Whether the transport says of itself that it is away.
-    is_transport_away: bool,
+    /// What the transport tells of itself.
+    absence: Absence,
     /// What other io-nodes tell.
     witnesses: Testimony,
     /// How long the transport may be out of reach without any evidence.
@@ -69,23 +70,25 @@ fn judge(evidence: &Evidence) -> Option<CutOff> {
     let Evidence {
         lease,
         silence,
-        is_transport_away,
+        absence,
         witnesses,
         bound,
     } = *evidence;
     match witnesses {
+        // Whoever is answered is not cut off, whatever the answer is.
+        _ if absence == Absence::Answers => None,
         Testimony::TransportLives { span } => {
             // After an outage of all, nodes do not come back at the same moment, and nobody is taken for dead within a lease.
             // Otherwise the time that is left is what remains of the lease.
             let is_after_outage = silence.saturating_sub(span) >= lease;
-            let proof = match is_after_outage || is_transport_away {
+            let proof = match is_after_outage || absence == Absence::Refuses {
                 true => lease / 2,
                 false => lease / 4,
             };
             (span >= proof).then_some(CutOff::OthersRenew)
         }
         Testimony::TransportIsAway => None,
-        Testimony::None if is_transport_away => None,
+        Testimony::None if absence == Absence::Refuses => None,
         Testimony::None => (silence >= bound.max(lease)).then_some(CutOff::NoWitness),
     }
 }
@@ -99,7 +102,7 @@ mod tests {
     const SILENT: Evidence = Evidence {
         lease: LEASE,
         silence: Duration::from_secs(3),
-        is_transport_away: false,
+        absence: Absence::Unknown,
         witnesses: Testimony::None,
         bound: Duration::from_secs(60),
     };
@@ -134,10 +137,21 @@ mod tests {
         };
         assert_eq!(judge(&others), None);
         let refused = Evidence {
-            is_transport_away: true,
+            absence: Absence::Refuses,
             ..long
         };
         assert_eq!(judge(&refused), None);
+    }
+
+    #[test]
+    fn node_that_is_answered_is_not_cut_off() {
+        let answered = Evidence {
+            silence: Duration::from_secs(3_600),
+            absence: Absence::Answers,
+            witnesses: lives_for(LEASE),
+            ..SILENT
+        };
+        assert_eq!(judge(&answered), None);
     }
 
     #[test]
@@ -164,7 +178,7 @@ mod tests {
         };
         assert_eq!(judge(&returning), None);
         let refused = Evidence {
-            is_transport_away: true,
+            absence: Absence::Refuses,
             witnesses: lives_for(LEASE / 4),
             ..SILENT
         };

@@ -67,7 +67,7 @@ impl Watch {
             let evidence = Evidence {
                 lease,
                 silence: self.standing.silence().unwrap_or_default(),
-                is_transport_away: self.standing.is_transport_away(),
+                absence: self.standing.absence(),
                 witnesses,
                 bound: self.bound,
             };

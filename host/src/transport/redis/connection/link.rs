@@ -37,6 +37,7 @@ pub(in crate::transport::redis) struct Link(Arc<Shared>);
 
 struct Shared {
     server: Arc<Server>,
+    longest_pause: Duration,
     patience: Patience,
     live: RwLock<Option<Live>>,
     /// Held by whoever connects; the others wait for that.
@@ -57,20 +58,26 @@ struct Live {
 impl Link {
     /// For commands that are answered at once.
     pub(in crate::transport::redis) fn new(server: Arc<Server>) -> Self {
-        Self::with(server, ANSWER)
+        Self::with(server, ANSWER, LAST_PAUSE)
+    }
+
+    /// For heartbeats: after an outage a node is to be heard again within this time, or others take it for cut off.
+    pub(in crate::transport::redis) fn for_beats(server: Arc<Server>, longest_pause: Duration) -> Self {
+        Self::with(server, ANSWER, longest_pause)
     }
 
     /// With a connection of its own for those that wait for up to a second until there is something to answer.
     pub(in crate::transport::redis) fn for_waiting(server: Arc<Server>) -> Self {
-        Self::with(server, LATE_ANSWER)
+        Self::with(server, LATE_ANSWER, LAST_PAUSE)
     }
 
-    fn with(server: Arc<Server>, answer: Duration) -> Self {
+    fn with(server: Arc<Server>, answer: Duration, longest_pause: Duration) -> Self {
         Self(Arc::new(Shared {
             server,
+            longest_pause,
             patience: Patience::new(answer),
             live: RwLock::new(None),
-            connecting: tokio::sync::Mutex::new(Pace::default()),
+            connecting: tokio::sync::Mutex::new(Pace::up_to(longest_pause)),
             made: AtomicU64::new(0),
         }))
     }
@@ -181,7 +188,7 @@ impl Link {
 
     async fn until_answered<T>(&self, request: Request<'_>, read: fn(Vec<Value>) -> Result<T, ParsingError>) -> T {
         let mut waiting = Waiting::new(self.0.server.outages());
-        let mut pace = Pace::default();
+        let mut pace = Pace::up_to(self.0.longest_pause);
         let (mut failures, mut silences) = (0, 0);
         loop {
             let mut live = self.live(&mut waiting).await;
@@ -211,7 +218,7 @@ impl Link {
                 if failures % UNEXPECTED == 1 {
                     tracing::error!("{}: trying again", trouble.words(&self.0.server.to_string()));
                 }
-                tokio::time::sleep(jittered(LAST_PAUSE)).await;
+                tokio::time::sleep(jittered(self.0.longest_pause)).await;
                 continue;
             }
             // That a connection was closed is nothing to tell if the next one works.
@@ -291,7 +298,7 @@ impl Link {
                 return Err(trouble);
             }
         };
-        *pace = Pace::default();
+        *pace = Pace::up_to(self.0.longest_pause);
         let number = self.0.made.fetch_add(1, Ordering::AcqRel);
         let live = Live {
             connection,

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::trouble::{Kind, Trouble};
+use crate::transport::Absence;
 
 /// Without a refusal for so long, an outage that nobody waits for is over.
 const QUIET: Duration = Duration::from_secs(10);
@@ -35,8 +36,8 @@ struct Outage {
     concerns_all: bool,
     last: String,
     last_at: Instant,
-    /// Whether what was heard last tells that Redis serves nobody.
-    is_away: bool,
+    /// What Redis tells of itself by what was heard last.
+    absence: Absence,
 }
 
 impl Outages {
@@ -59,12 +60,11 @@ impl Outages {
             .flatten()
     }
 
-    /// Whether what was heard of late tells that Redis serves nobody, and not this node alone.
-    pub(super) fn is_away(&self) -> bool {
+    /// What Redis tells of itself at present.
+    pub(super) fn absence(&self) -> Absence {
         let outage = self.outage();
-        outage
-            .as_ref()
-            .is_some_and(|outage| outage.is_away && outage.last_at.elapsed() < FRESH)
+        let fresh = outage.as_ref().filter(|outage| outage.last_at.elapsed() < FRESH);
+        fresh.map_or(Absence::Unknown, |outage| outage.absence)
     }
 
     /// Notes an answer to somebody who was not refused before.
@@ -85,13 +85,13 @@ impl Outages {
             concerns_all: true,
             last: String::new(),
             last_at: Instant::now(),
-            is_away: false,
+            absence: Absence::Unknown,
         });
         outage.waiting += usize::from(joins);
         outage.concerns_all &= trouble.concerns_all();
         outage.last_at = Instant::now();
         outage.last = trouble.words(&self.server);
-        outage.is_away = trouble.concerns_all_nodes();
+        outage.absence = trouble.absence();
         if outage.told.insert(trouble.kind) {
             let meaning = match trouble.kind {
                 Kind::Rights => "what needs it waits",

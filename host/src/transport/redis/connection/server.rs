@@ -23,7 +23,7 @@ use super::sentinel::Sentinels;
 use super::trouble::{Kind, Trouble};
 use super::url::{Host, Location, Login, Place};
 use super::{RedisSettings, TlsFiles, startup, tls, watch};
-use crate::transport::{Result, TransportError};
+use crate::transport::{Absence, Result, TransportError};
 
 /// A connection that takes longer is given up.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -101,8 +101,8 @@ impl Server {
     }
 
     /// Whether Redis itself is known to be away, and not only out of reach.
-    pub(in crate::transport::redis) fn is_away(&self) -> bool {
-        self.outages.is_away()
+    pub(in crate::transport::redis) fn absence(&self) -> Absence {
+        self.outages.absence()
     }
 
     /// The address by which this machine reaches Redis, and by which other nodes are likely to reach it.

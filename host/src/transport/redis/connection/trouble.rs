@@ -2,6 +2,8 @@
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
+use crate::transport::Absence;
+
 /// Something that was not answered, and why.
 #[derive(Debug, Clone)]
 pub(super) struct Trouble {
@@ -92,14 +94,14 @@ impl Trouble {
         self.needs_new_connection() && !matches!(self.kind, Kind::Replica | Kind::Lonely) || self.kind == Kind::Loading
     }
 
-    /// Whether Redis serves no node at all. What is silent or cannot be reached may be so for this node alone.
-    pub(super) fn concerns_all_nodes(&self) -> bool {
+    /// What Redis tells of itself by this. What is silent or cannot be reached may be so for this node alone.
+    pub(super) fn absence(&self) -> Absence {
         match self.kind {
-            Kind::Unreachable => self.detail.to_lowercase().contains("refused"),
+            Kind::Unreachable if self.detail.to_lowercase().contains("refused") => Absence::Refuses,
             Kind::Loading | Kind::Replica | Kind::Lonely | Kind::Cluster | Kind::Sentinel | Kind::Disk | Kind::Busy => {
-                true
+                Absence::Answers
             }
-            _ => false,
+            _ => Absence::Unknown,
         }
     }
 
