@@ -203,6 +203,9 @@ impl<'a> Client<'a> {
         let bytes = self.random.chance(WITH_BYTES).then(|| bytes_of(number));
         let increments = self.increments();
         let trouble = self.trouble();
+        // Of a message that fails nothing is heard but that.
+        let fails = matches!(trouble, Some("fail" | "reject"));
+        let asks = asks || fails;
         let names: Vec<String> = increments.iter().map(|counter| self.fleet.counter(*counter)).collect();
         self.story.sent.push(Sent {
             at: self.fleet.progress.now(),
@@ -210,7 +213,7 @@ impl<'a> Client<'a> {
             asks,
             peer: peer.as_ref().map(|(index, _)| *index),
             increments,
-            fails: matches!(trouble, Some("fail" | "reject")),
+            fails,
         });
         self.fleet.progress.has_sent();
         let requests = json!({
