@@ -9,6 +9,8 @@ use crate::{Redis, RedisCluster, Sentinels};
 
 /// As it is by default: nodes that come back one after the other after an outage are not taken for cut off.
 const LEASE: Duration = Duration::from_secs(3);
+/// One node may learn of a new master seconds after another.
+const FAILOVER_LEASE: Duration = Duration::from_secs(8);
 
 /// Redis is asked to end, and comes back after a while with all that it had.
 pub(super) async fn redis_restarted(plan: Plan) -> Report {
@@ -93,7 +95,7 @@ pub(super) async fn server_replaced(plan: Plan) -> Report {
 /// Sentinels make the replica the master while both are well, as for maintenance.
 pub(super) async fn replica_promoted(plan: Plan) -> Report {
     let mut sentinels = Sentinels::start().await;
-    let cluster = cluster(sentinels.url(), plan, LEASE).transport("wait-replicas = 1");
+    let cluster = cluster(sentinels.url(), plan, FAILOVER_LEASE).transport("wait-replicas = 1");
     let mut ground = Ground::of(cluster, plan, 2, 2).await;
     for _ in 0..plan.rounds.div_ceil(2) {
         ground.wait(500..1_500).await;
@@ -106,7 +108,7 @@ pub(super) async fn replica_promoted(plan: Plan) -> Report {
 /// The master is killed, Sentinels promote its replica, and the old one comes back as the replica of the new.
 pub(super) async fn master_killed(plan: Plan) -> Report {
     let mut sentinels = Sentinels::start().await;
-    let cluster = cluster(sentinels.url(), plan, LEASE).transport("wait-replicas = 1");
+    let cluster = cluster(sentinels.url(), plan, FAILOVER_LEASE).transport("wait-replicas = 1");
     let mut ground = Ground::of(cluster, plan, 2, 2).await;
     for _ in 0..plan.rounds.div_ceil(2) {
         ground.wait(500..1_500).await;
