@@ -77,7 +77,7 @@ pub(super) async fn server_paused(plan: Plan) -> Report {
 pub(super) async fn server_replaced(plan: Plan) -> Report {
     let redis = RedisCluster::with_replicas(Redis::new().aof("everysec")).await;
     let shards = plan.shards.max(3);
-    let cluster = cluster(redis.url(), Plan { shards, ..plan }, LEASE).transport("wait-replicas = 1");
+    let cluster = cluster(redis.url(), Plan { shards, ..plan }, FAILOVER_LEASE).transport("wait-replicas = 1");
     let mut ground = Ground::of(cluster, plan, 2, 2).await;
     let pairs = redis.servers().iter().zip(redis.replicas());
     for (server, replica) in pairs.take(plan.rounds.div_ceil(2)) {
