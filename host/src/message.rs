@@ -845,9 +845,9 @@ pub trait KeyValue: Send + Sync {
         most: usize,
     ) -> Result<(Vec<Text>, Option<u64>), KeyValueError>;
 
-    /// Whether the store answers. Asked when a read has not been answered in time: where the store does answer, it was the
-    /// read that asked for too much.
-    async fn answers(&self) -> bool;
+    /// Whether the store has answered since that moment, and does. Asked when a read from then was not answered in time: if
+    /// so, the read asked for too much. Whatever else may have held it up makes this false.
+    async fn has_answered_since(&self, asked: std::time::Instant) -> bool;
 }
 
 /// A key-value store that did not give what was asked for.

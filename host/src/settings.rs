@@ -33,6 +33,7 @@ pub(crate) fn memory(transport: &Transport) -> MemorySettings {
         partitions: transport.partitions,
         backlog: backlog(transport),
         dead_letters: dead_letters(transport),
+        bucket_bytes: transport.bucket_bytes.in_memory(),
         outbox: outbox(transport),
         max_component: transport.max_component.in_memory(),
     }
@@ -75,6 +76,7 @@ pub(crate) fn redis(transport: &Transport) -> RedisSettings {
         backlog: backlog(transport),
         outbox: outbox(transport),
         dead_letters: dead_letters(transport),
+        bucket_bytes: transport.bucket_bytes.in_memory(),
         lease: Duration::from_millis(transport.lease_ms),
         wait_replicas: transport.wait_replicas,
         wait_aof: transport.wait_aof,

@@ -62,6 +62,7 @@ scenes! {
     links_to_redis_fail_all_the_time: "links-flaky" in 1;
     links_to_redis_are_narrow: "links-narrow" in 1;
     an_io_node_is_isolated: "io-node-isolated" in 1;
+    calls_come_late: "late-copies" in 1;
     greedy_clients_take_their_share: "greedy-clients" in 1;
     redis_is_flushed: "redis-flushed" in 3;
     redis_is_restarted_without_aof: "redis-restarted-without-aof" in 1;

@@ -172,6 +172,7 @@ impl Check<'_> {
             ("client-backlog-bytes", transport.client_backlog_bytes),
             ("outbox-bytes", transport.outbox_bytes),
             ("dead-letters-bytes", transport.dead_letters_bytes),
+            ("bucket-bytes", transport.bucket_bytes),
             ("max-component", transport.max_component),
         ] {
             self.require(size.0 > 0, &["transport", key], "must be 1 or more");

@@ -77,6 +77,7 @@ impl Default for Transport {
             outbox_bytes: Size(64_000_000),
             dead_letters: 10_000,
             dead_letters_bytes: Size(64_000_000),
+            bucket_bytes: Size(crate::transport::BUCKET_BYTES as u64),
             max_component: Size(64_000_000),
             lease_ms: 3_000,
             wait_replicas: 0,

@@ -146,6 +146,8 @@ pub struct Transport {
     pub dead_letters: usize,
     /// Their bytes. Default: 64 MB.
     pub dead_letters_bytes: Size,
+    /// Bytes of keys and values that one key-value bucket may have. Default: 256 MB.
+    pub bucket_bytes: Size,
     /// Largest component that can be deployed. Default: 64 MB.
     pub max_component: Size,
     /// How long a node that is not heard of keeps what it holds. Default: 3,000.

@@ -27,6 +27,8 @@ pub(super) const OUTBOX: OutboxBudget = OutboxBudget {
     entries: 1_000,
     bytes: 1_000_000,
 };
+/// The most bytes in a bucket.
+pub(super) const BUCKET_BYTES: usize = 8_000_000;
 pub(super) const DEAD_LETTERS: DeadLetterBudget = DeadLetterBudget {
     letters: 100,
     bytes: 1_000_000,
@@ -57,6 +59,7 @@ macro_rules! conforms {
                 writes_on_changed_reads_are_lost,
                 one_call_is_checked_event_by_event,
                 additions_need_no_reads,
+                bucket_takes_no_more_than_its_bytes,
                 a_kept_turn_keeps_younger_events_out,
                 a_key_is_gone_after_its_time,
                 answers_of_the_store_are_bounded,
@@ -775,6 +778,57 @@ async fn additions_need_no_reads(transport: Shared) {
     );
 }
 
+async fn bucket_takes_no_more_than_its_bytes(transport: Shared) {
+    const VALUE: usize = 300_000;
+    let io = join_io(&transport, "io").await;
+    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut held = hold_all(&mut *leases).await;
+    let mut clients = 0;
+    let set = |key: &str, bytes: usize| write(key, Change::set("x".repeat(bytes)));
+    let mut commit = async |writes| {
+        // Each by a client of its own, whose share of the backlog is free.
+        let client = format!("client-{clients}");
+        clients += 1;
+        accept(&io, vec![message(&client, 0)]).await;
+        let lease = held
+            .get_mut(&partition_of(&client.as_str().into(), PARTITIONS))
+            .unwrap();
+        let id = read(lease, 1).await[0].id;
+        let mut lost = lease.commits.commit(vec![wrote(id, Vec::new(), writes)]).await.unwrap();
+        if !lost.is_empty() {
+            assert_eq!(lease.commits.commit(vec![done(id, Vec::new())]).await.unwrap(), []);
+        }
+        lost.pop().map(|lost| lost.conflict)
+    };
+    let (mut kept, mut refusal) = (0, None);
+    while refusal.is_none() {
+        // Each shard has its part of the budget.
+        assert!(kept <= BUCKET_BYTES / VALUE, "a bucket has a bound");
+        refusal = commit(vec![set("a", 1), set(&format!("a{kept}"), VALUE)]).await;
+        kept += usize::from(refusal.is_none());
+    }
+    assert!(kept >= 8, "{kept}");
+    let Some(Conflict::Impossible(reason)) = refusal else {
+        panic!("{refusal:?}")
+    };
+    assert!(
+        reason.contains("bucket \"b\" is full") && reason.contains("bucket-bytes"),
+        "{reason}"
+    );
+    // What adds nothing is taken, and another bucket, and all once there is room.
+    let elsewhere = KeyChange {
+        bucket: "other".into(),
+        ..set("a", VALUE)
+    };
+    assert_eq!(commit(vec![elsewhere]).await, None);
+    assert_eq!(commit(vec![set("a0", VALUE), set("a1", VALUE - 1)]).await, None);
+    let all = (0..kept).map(|number| write(&format!("a{number}"), Change::Delete));
+    assert_eq!(commit(all.collect()).await, None);
+    for number in 0..6 {
+        assert_eq!(commit(vec![set(&format!("a{number}"), VALUE)]).await, None);
+    }
+}
+
 async fn a_kept_turn_keeps_younger_events_out(transport: Shared) {
     let io = join_io(&transport, "io").await;
     let mut leases = transport.join_app("app".into()).await.unwrap();
@@ -907,7 +961,7 @@ async fn answers_of_the_store_are_bounded(transport: Shared) {
             "{error}"
         );
     }
-    assert!(store.answers().await);
+    assert!(store.has_answered_since(std::time::Instant::now()).await);
     let mut cursor = Some(0);
     while let Some(from) = cursor {
         match store.keys("b", "", from, 0).await {

@@ -286,6 +286,16 @@ pub enum Conflict {
     Impossible(String),
 }
 
+/// The most bytes of keys and values in one bucket, unless a setting says otherwise.
+pub const BUCKET_BYTES: usize = 256_000_000;
+/// What a key takes in a bucket beside itself and its value, about.
+const KEY_BYTES: usize = 64;
+
+/// Why an event cannot add to a bucket.
+fn full_bucket(name: &str, bytes: usize, most: usize) -> String {
+    format!("bucket {name:?} is full: it has {bytes} of {most} bytes; delete keys, or raise [transport] bucket-bytes")
+}
+
 /// How the handling of an event ended.
 #[derive(Debug)]
 pub struct Outcome {

@@ -72,7 +72,7 @@ impl KeyValue for NoStore {
         Ok((Vec::new(), None))
     }
 
-    async fn answers(&self) -> bool {
+    async fn has_answered_since(&self, _: std::time::Instant) -> bool {
         true
     }
 }

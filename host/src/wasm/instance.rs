@@ -233,8 +233,12 @@ impl Instance {
 
 /// Whether what an event was not given was not to be had, or was too much for its time.
 async fn found_out(app: &App, absence: Absence) -> Failure {
-    let Absence { words, is_late } = absence;
-    match is_late && app.settings.key_value.answers().await {
+    let Absence { words, late_since } = absence;
+    let is_too_much = match late_since {
+        Some(asked) => app.settings.key_value.has_answered_since(asked).await,
+        None => false,
+    };
+    match is_too_much {
         true => Failure::TooMuch(format!(
             "{words}, though it answers others: the event reads too much for the {:?} that it has",
             app.settings.limits.time

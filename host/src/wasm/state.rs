@@ -68,8 +68,8 @@ pub(super) struct QuotaExceeded;
 pub(super) struct Absence {
     /// What it was, and why.
     pub(super) words: String,
-    /// Whether it only did not come in time: then the event may have asked for too much.
-    pub(super) is_late: bool,
+    /// When it was asked for, if it only did not come in time: then the event may have asked for too much.
+    pub(super) late_since: Option<Instant>,
 }
 
 /// Why a write was not taken.

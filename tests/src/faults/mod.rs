@@ -57,8 +57,8 @@ impl Default for Plan {
             shards: 1,
             trouble: 0.01,
             failures: 0.01,
-            counters: false,
-            attributes: false,
+            counters: true,
+            attributes: true,
             lifetime: Duration::from_secs(8),
         }
     }

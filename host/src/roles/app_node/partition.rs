@@ -156,6 +156,8 @@ struct Running {
     attempt: u32,
     /// The pause before the next attempt while the host cannot give the handler what it needs.
     away: Option<Pause>,
+    /// Whether what it read did not come in time before. Once, that may have been the store's fault.
+    was_late: bool,
     /// Set once a release on trial has had it: it is for the release in use then.
     tried: Option<Tried>,
 }
@@ -166,7 +168,20 @@ impl Running {
             attempt: taken.attempts,
             taken,
             away: None,
+            was_late: false,
             tried: None,
+        }
+    }
+
+    /// Why an attempt failed, if that is no fault of the event.
+    fn excuse<'f>(&mut self, failure: &'f Failure) -> Option<&'f str> {
+        match failure {
+            Failure::Unavailable(reason) => Some(reason),
+            Failure::TooMuch(reason) if !self.was_late => {
+                self.was_late = true;
+                Some(reason)
+            }
+            _ => None,
         }
     }
 
@@ -361,18 +376,18 @@ impl Work {
                     self.end(id.sequence, Verdict::Done(effects));
                     continue;
                 }
-                Err(Failure::Unavailable(reason)) => {
-                    // It counts for no attempt: the event has done nothing wrong.
-                    running.attempt -= 1;
-                    let away = running.away.get_or_insert_with(|| Pause::new(FIRST_AWAY, LONGEST_AWAY));
-                    self.retry_at.insert((Instant::now() + away.take(), id.sequence));
-                    counts::STORE_UNAVAILABLE.one();
-                    debug!(messaging.message.id = %id, "event waits: {reason}");
-                    self.apps.store_is_away(&reason);
-                    continue;
-                }
                 Err(failure) => failure,
             };
+            if let Some(reason) = running.excuse(&failure) {
+                // It counts for no attempt.
+                running.attempt -= 1;
+                let away = running.away.get_or_insert_with(|| Pause::new(FIRST_AWAY, LONGEST_AWAY));
+                self.retry_at.insert((Instant::now() + away.take(), id.sequence));
+                counts::STORE_UNAVAILABLE.one();
+                debug!(messaging.message.id = %id, "event waits: {reason}");
+                self.apps.store_is_away(reason);
+                continue;
+            }
             if let Some(tried) = app.failed(&by, &failure) {
                 running.turn_to_release_in_use(tried);
                 self.retry_at.insert((Instant::now(), id.sequence));

@@ -126,7 +126,7 @@ impl KeyValue for Store {
         self.memory.keys(bucket, prefix, cursor, most).await
     }
 
-    async fn answers(&self) -> bool {
+    async fn has_answered_since(&self, _: std::time::Instant) -> bool {
         !matches!(self.mood(), Mood::Failing | Mood::Hanging)
     }
 }

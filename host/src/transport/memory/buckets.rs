@@ -8,15 +8,16 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::message::{Change, Effects, KeyChange, KeyValueError, Read, Text, integer_of, sum_of};
-use crate::transport::{Conflict, Rank};
+use crate::transport::{Conflict, KEY_BYTES, Rank, full_bucket};
 
 /// At most so many keys are looked at for one page.
 const PAGE: usize = 1_000;
 /// At most so many keys whose time is over are removed at once.
 const EXPIRED: usize = 100;
 
-#[derive(Default)]
 pub(super) struct Buckets {
+    /// The most bytes in one bucket.
+    most: usize,
     buckets: HashMap<Text, Bucket>,
     /// When keys that live for a time are gone.
     ends: BTreeSet<(Instant, Text, Text)>,
@@ -30,6 +31,8 @@ struct Bucket {
     order: BTreeMap<u64, Text>,
     /// The number of the next that comes.
     next: u64,
+    /// Bytes of all keys and values.
+    bytes: usize,
 }
 
 struct Stored {
@@ -45,6 +48,17 @@ struct Turn {
 }
 
 impl Buckets {
+    /// Empty ones, of which none may have more bytes than `most`.
+    pub(super) fn new(most: usize) -> Self {
+        let (buckets, ends, turns) = Default::default();
+        Self {
+            most,
+            buckets,
+            ends,
+            turns,
+        }
+    }
+
     /// The values of these keys, in their order.
     pub(super) fn get(&self, bucket: &str, keys: &[Text], most: usize) -> Result<Vec<Option<Bytes>>, KeyValueError> {
         let now = Instant::now();
@@ -96,10 +110,47 @@ impl Buckets {
         if effects.reads.iter().any(has_changed) || effects.writes.iter().any(|write| self.is_held(write, rank, now)) {
             return Some(Conflict::Changed);
         }
-        effects.writes.iter().find_map(|write| {
+        let impossible = effects.writes.iter().find_map(|write| {
             let Change::Add(delta) = write.change else { return None };
-            let sum = self.sum(write, delta, now).err()?;
-            Some(Conflict::Impossible(sum))
+            self.sum(write, delta, now).err()
+        });
+        let impossible = impossible.or_else(|| self.full(&effects.writes));
+        impossible.map(Conflict::Impossible)
+    }
+
+    /// Why a bucket cannot take these writes.
+    fn full(&self, writes: &[KeyChange]) -> Option<String> {
+        let size = |key: &str, value: usize| key.len() + value + KEY_BYTES;
+        let added = |write: &KeyChange| match &write.change {
+            Change::Set { value, .. } => size(&write.key, value.len()),
+            // As long as an integer may be.
+            Change::Add(_) => size(&write.key, 20),
+            Change::Delete => 0,
+        };
+        // Mostly there is room whatever was there before.
+        let most: usize = writes.iter().map(added).sum();
+        let has_room = |bucket: &Bucket| bucket.bytes + most <= self.most;
+        if most <= self.most
+            && writes
+                .iter()
+                .all(|write| self.buckets.get(&write.bucket).is_none_or(has_room))
+        {
+            return None;
+        }
+        let last: HashMap<(&Text, &Text), &KeyChange> = writes
+            .iter()
+            .map(|write| ((&write.bucket, &write.key), write))
+            .collect();
+        let mut growth: HashMap<&Text, (usize, usize)> = HashMap::new();
+        for ((name, key), write) in last {
+            let stored = self.buckets.get(name).and_then(|bucket| bucket.values.get(key));
+            let (more, less) = growth.entry(name).or_default();
+            *more += added(write);
+            *less += stored.map_or(0, |stored| size(key, stored.value.len()));
+        }
+        growth.into_iter().find_map(|(name, (more, less))| {
+            let bytes = self.buckets.get(name).map_or(0, |bucket| bucket.bytes);
+            (more > less && bytes + more > self.most + less).then(|| full_bucket(name, bytes, self.most))
         })
     }
 
@@ -194,12 +245,14 @@ impl Buckets {
         let before = bucket.values.get_mut(key);
         let end_before = match before {
             Some(stored) => {
+                bucket.bytes = bucket.bytes + value.len() - stored.value.len();
                 stored.value = value;
                 std::mem::replace(&mut stored.end, end)
             }
             None => {
                 let number = bucket.next;
                 bucket.next += 1;
+                bucket.bytes += key.len() + value.len() + KEY_BYTES;
                 bucket.order.insert(number, key.clone());
                 bucket.values.insert(key.clone(), Stored { value, number, end });
                 None
@@ -224,6 +277,7 @@ impl Buckets {
             return;
         };
         bucket.order.remove(&stored.number);
+        bucket.bytes -= key.len() + stored.value.len() + KEY_BYTES;
         if let Some(end) = stored.end {
             self.ends.remove(&(end, name.clone(), key.clone()));
         }

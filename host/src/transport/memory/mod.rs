@@ -35,6 +35,8 @@ pub struct MemorySettings {
     pub backlog: Backlog,
     /// What is kept of dead letters.
     pub dead_letters: DeadLetterBudget,
+    /// The most bytes of keys and values in one bucket.
+    pub bucket_bytes: usize,
     /// What may wait for an io-node before commits wait for it.
     pub outbox: OutboxBudget,
     /// The most bytes that a component may have.
@@ -47,6 +49,7 @@ impl Default for MemorySettings {
             partitions: 64,
             backlog: Backlog::default(),
             dead_letters: DeadLetterBudget::default(),
+            bucket_bytes: super::BUCKET_BYTES,
             outbox: OutboxBudget::default(),
             max_component: 64_000_000,
         }
@@ -148,7 +151,7 @@ impl KeyValue for Memory {
         self.state().buckets.keys(bucket, prefix, cursor, most)
     }
 
-    async fn answers(&self) -> bool {
+    async fn has_answered_since(&self, _: std::time::Instant) -> bool {
         true
     }
 }
@@ -160,6 +163,7 @@ pub(super) async fn for_conformance() -> (Arc<dyn Transport>, ()) {
         partitions: super::conformance::PARTITIONS,
         backlog: super::conformance::BUDGETS,
         dead_letters: super::conformance::DEAD_LETTERS,
+        bucket_bytes: super::conformance::BUCKET_BYTES,
         outbox: super::conformance::OUTBOX,
         max_component: super::registry::conformance::MAX_COMPONENT,
     });

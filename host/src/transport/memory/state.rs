@@ -54,7 +54,7 @@ impl State {
             io_nodes: HashMap::new(),
             app_nodes: HashMap::new(),
             live: HashMap::new(),
-            buckets: Buckets::default(),
+            buckets: Buckets::new(settings.bucket_bytes),
             dead: DeadLetters::new(settings.dead_letters),
             incarnations: 0,
             registry: RegistryState::new(),

@@ -121,7 +121,7 @@ impl Redis {
             let found = page.read(&self.link, &key).await;
             // Up to the first that is for a node of another version: their order is kept.
             let (mut last, mut is_all) = (None, !found.is_empty());
-            let mut keys = vec![target.key("from")];
+            let mut keys = vec![target.key("from"), target.key("sizes")];
             let mut arguments = vec![bytes_of(from.number)];
             for entry in &found {
                 let write = entry.get("w").ok_or("it has no field `w`".into());

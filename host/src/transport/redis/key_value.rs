@@ -4,10 +4,11 @@
 //! makes Redis or this process load more than it must. A key that lives for a time stands in `ends` as well, and is not seen
 //! once that time is over.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::future::join_all;
 use tokio::time::timeout;
 
 use super::keys::Shard;
@@ -99,18 +100,23 @@ impl KeyValue for Redis {
         Ok((keys.collect(), next))
     }
 
-    async fn answers(&self) -> bool {
-        let ping = || {
+    /// In all shards, as they may be on several servers: on the connection of reads, and at once on another, and nothing is on its
+    /// way that reads wait for.
+    async fn has_answered_since(&self, asked: Instant) -> bool {
+        let in_shards = self.layout.all().map(|shard| async move {
             let mut ping = ::redis::cmd("EXISTS");
-            ping.arg(&self.layout.shard(0).key("meta")[..]);
-            ping
-        };
-        // A connection of reads that is dead is found out by this.
-        let (reads, other) = (self.reads.clone(), ping());
-        self.shutdown
-            .spawn(async move { drop(reads.try_ask::<u64>(&other).await) });
-        let answer = timeout(THERE, self.link.try_ask::<u64>(&ping())).await;
-        answer.is_ok_and(|answer| answer.is_ok())
+            ping.arg(&shard.key("meta")[..]);
+            // A connection of reads that is dead is found out by this.
+            let reads = self.reads.has_answered_since(asked, &ping);
+            let other = async {
+                let answer = timeout(THERE, self.link.try_ask::<u64>(&ping)).await;
+                let is_forwarded = timeout(THERE, self.is_forwarded(shard.number)).await;
+                matches!((answer, is_forwarded), (Ok(Ok(_)), Ok(Ok(()))))
+            };
+            let (reads, other) = tokio::join!(reads, other);
+            reads && other
+        });
+        join_all(in_shards).await.into_iter().all(|is_there| is_there)
     }
 }
 

@@ -87,6 +87,8 @@ pub struct RedisSettings {
     pub outbox: OutboxBudget,
     /// What a shard keeps of dead letters.
     pub dead_letters: DeadLetterBudget,
+    /// The most bytes of keys and values in one bucket.
+    pub bucket_bytes: usize,
     /// How long a node that is not heard of keeps what it holds.
     pub lease: Duration,
     /// How many replicas must have a change before it counts.
@@ -346,7 +348,7 @@ impl Redis {
     }
 
     async fn for_test_at(url: String, shards: u16) -> Self {
-        use super::conformance::{BUDGETS, DEAD_LETTERS, OUTBOX, PARTITIONS};
+        use super::conformance::{BUCKET_BYTES, BUDGETS, DEAD_LETTERS, OUTBOX, PARTITIONS};
         let settings = RedisSettings {
             url,
             tls: TlsFiles::default(),
@@ -356,6 +358,7 @@ impl Redis {
             backlog: BUDGETS,
             outbox: OUTBOX,
             dead_letters: DEAD_LETTERS,
+            bucket_bytes: BUCKET_BYTES,
             lease: Duration::from_secs(1),
             wait_replicas: 0,
             wait_aof: false,

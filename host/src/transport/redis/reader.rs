@@ -23,15 +23,22 @@ use super::{Redis, batch, bytes_of, dead, scripts};
 use crate::counts;
 use crate::message::{Event, EventId, Partition, now_ms};
 use crate::transport::Death;
+use crate::transport::backlog::Load;
 
 /// How many entries are read at once; each is a batch of events.
 const ENTRIES: usize = 16;
 /// Bytes that are read again at once, about.
 const BYTES: usize = 4 << 20;
-/// A partition that has so many events read and not taken is left out,
-const BEHIND: usize = 2_048;
+/// A partition that has so much read and not taken is left out,
+const BEHIND: Load = Load {
+    events: 2_048,
+    bytes: 4 << 20,
+};
 /// until it has no more than this.
-const CAUGHT_UP: usize = 512;
+const CAUGHT_UP: Load = Load {
+    events: 512,
+    bytes: 1 << 20,
+};
 /// How long what wakes a reader is kept, should the node die.
 const WAKE_SECONDS: u64 = 60;
 
@@ -89,6 +96,7 @@ struct Source {
 #[derive(Default)]
 struct Stock {
     events: AtomicUsize,
+    bytes: AtomicUsize,
     is_left_out: AtomicBool,
 }
 
@@ -309,7 +317,7 @@ impl Reader {
             let Some(newest) = found.last() else { continue };
             let up_to = newest.number;
             source.from = up_to;
-            source.lags |= source.stock.add(found.len());
+            source.lags |= source.stock.add(&found);
             // Whoever has dropped the other end is about to have the partition removed.
             let _ = source.given.send(Read { found, up_to });
         }
@@ -365,9 +373,8 @@ impl Tap {
     /// The next events. Cancel safe. None when the partition is read no longer.
     pub(super) async fn next(&mut self) -> Option<Read> {
         let read = self.given.recv().await?;
-        let found = &read.found;
-        let left = self.stock.events.fetch_sub(found.len(), Ordering::AcqRel) - found.len();
-        if left <= CAUGHT_UP && self.stock.is_left_out.swap(false, Ordering::AcqRel) {
+        self.stock.take(&read.found);
+        if self.stock.has_caught_up() && self.stock.is_left_out.swap(false, Ordering::AcqRel) {
             let reader = self.reader.clone();
             self.reader.redis.shutdown.spawn(async move { reader.wake().await });
         }
@@ -392,13 +399,23 @@ impl Source {
 
 impl Stock {
     /// Puts events in, and says whether it is full.
-    fn add(&self, events: usize) -> bool {
-        self.events.fetch_add(events, Ordering::AcqRel);
+    fn add(&self, found: &[Found]) -> bool {
+        self.events.fetch_add(found.len(), Ordering::AcqRel);
+        self.bytes.fetch_add(bytes_in(found), Ordering::AcqRel);
         self.is_full()
     }
 
+    fn take(&self, found: &[Found]) {
+        self.events.fetch_sub(found.len(), Ordering::AcqRel);
+        self.bytes.fetch_sub(bytes_in(found), Ordering::AcqRel);
+    }
+
     fn is_full(&self) -> bool {
-        self.events.load(Ordering::Acquire) >= BEHIND
+        self.events.load(Ordering::Acquire) >= BEHIND.events || self.bytes.load(Ordering::Acquire) >= BEHIND.bytes
+    }
+
+    fn has_caught_up(&self) -> bool {
+        self.events.load(Ordering::Acquire) <= CAUGHT_UP.events && self.bytes.load(Ordering::Acquire) <= CAUGHT_UP.bytes
     }
 
     /// Whether more is to be read. If not, whoever takes of it sees to it that reading goes on.
@@ -408,8 +425,12 @@ impl Stock {
         }
         self.is_left_out.store(true, Ordering::Release);
         // It may have been taken between the look and the note, and then nobody would look at the note.
-        self.events.load(Ordering::Acquire) <= CAUGHT_UP && self.is_left_out.swap(false, Ordering::AcqRel)
+        self.has_caught_up() && self.is_left_out.swap(false, Ordering::AcqRel)
     }
+}
+
+fn bytes_in(found: &[Found]) -> usize {
+    found.iter().map(|found| found.bytes).sum()
 }
 
 /// A letter on what stands in place of an event.

@@ -16,7 +16,7 @@ use super::lease::Hold;
 use super::progress::Progress;
 use super::{Redis, bytes_of, scripts};
 use crate::message::{Change, EventId, KeyChange, Partition, Read, Seen, Text, Write, integer_of, sha1_of, sum_of};
-use crate::transport::{Conflict, Lost};
+use crate::transport::{Conflict, Lost, full_bucket};
 
 /// Values up to this size are compared as they are, longer ones by their SHA-1.
 const AS_IT_IS: usize = 40;
@@ -170,6 +170,7 @@ impl Redis {
                 }
                 let conflict = match answer.why.as_str() {
                     "ok" => self.add_up(&shard, used, answer.values).err().map(Conflict::Impossible),
+                    "full" => Some(Conflict::Impossible(self.full(&shard, &answer.held))),
                     _ => Some(Conflict::Changed),
                 };
                 let Some(conflict) = conflict else { continue };
@@ -232,9 +233,22 @@ impl Redis {
             Bytes::from_static(mode.as_bytes()),
             bytes_of(hold.partition),
             bytes_of(&hold.lease),
+            bytes_of(self.settings.bucket_bytes / usize::from(self.layout.shards)),
         ];
         arguments.extend(items.items);
         self.change(shard, &scripts::LOCK, &items.keys, &arguments).await
+    }
+
+    /// Why an event cannot add to a bucket that holds so many bytes in a shard.
+    fn full(&self, shard: &Shard, (key, bytes): &(Bytes, String)) -> String {
+        let name = key.strip_prefix(&shard.bucket("")[..]).unwrap_or(key);
+        let bytes: usize = bytes.parse().unwrap_or_default();
+        let shards = usize::from(self.layout.shards);
+        full_bucket(
+            &String::from_utf8_lossy(name),
+            bytes,
+            self.settings.bucket_bytes / shards,
+        )
     }
 
     /// Adds to the values that are there.
@@ -339,8 +353,11 @@ impl Items {
         for KeyChange { bucket, key, change } in changes.filter(|change| is_here(&change.bucket, &change.key)) {
             // The values themselves are written by the commit.
             let (how, value) = match change {
-                Change::Set { ttl_ms: None, .. } => ("s", Bytes::new()),
-                Change::Set { ttl_ms: Some(ttl), .. } => ("t", bytes_of(ttl)),
+                Change::Set { value, ttl_ms: None } => ("s", bytes_of(value.len())),
+                Change::Set {
+                    value,
+                    ttl_ms: Some(ttl),
+                } => ("t", bytes_of(format_args!("{ttl} {}", value.len()))),
                 Change::Delete => ("x", Bytes::new()),
                 Change::Add(delta) => ("a", bytes_of(delta)),
             };
@@ -366,7 +383,7 @@ impl Items {
 }
 
 fn store_keys(shard: &Shard) -> Vec<Bytes> {
-    ["ends", "turns", "locks"].map(|name| shard.key(name)).to_vec()
+    ["ends", "turns", "locks", "sizes"].map(|name| shard.key(name)).to_vec()
 }
 
 /// How a key of a bucket is named in these.

@@ -365,7 +365,7 @@ impl State {
             Ok(Err(error @ KeyValueError::TooLarge(_))) => return Err(Error::Other(error.to_string())),
             Ok(Err(error @ KeyValueError::Unavailable(_))) => Absence {
                 words: error.to_string(),
-                is_late: false,
+                late_since: None,
             },
             Err(_) if asked.elapsed() >= limit / 2 => {
                 // Some time to take it well, rather than to be broken off for it.
@@ -373,7 +373,7 @@ impl State {
                 self.set_deadline(deadline);
                 Absence {
                     words: "key-value store: it does not answer in time".to_owned(),
-                    is_late: true,
+                    late_since: Some(asked),
                 }
             }
             // The handler had used up its time by itself.

@@ -165,7 +165,7 @@ impl KeyValue for Store {
         Ok((vec!["count".into()], None))
     }
 
-    async fn answers(&self) -> bool {
+    async fn has_answered_since(&self, _: std::time::Instant) -> bool {
         !matches!(self, Self::Gone)
     }
 }

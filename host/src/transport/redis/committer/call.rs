@@ -41,7 +41,9 @@ impl<'a> CommitCall<'a> {
     }
 
     fn empty(redis: &'a Redis, shard: &'a Shard) -> Self {
-        let names = ["owner", "io", "done", "dead", "who", "lost", "over", "kept", "begun"];
+        let names = [
+            "owner", "io", "done", "dead", "who", "lost", "over", "kept", "begun", "sizes",
+        ];
         Self {
             redis,
             shard,

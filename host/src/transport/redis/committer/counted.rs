@@ -74,6 +74,7 @@ fn unconnected() -> Redis {
         backlog: crate::transport::Backlog::default(),
         outbox: crate::transport::OutboxBudget::default(),
         dead_letters: crate::transport::DeadLetterBudget::default(),
+        bucket_bytes: crate::transport::BUCKET_BYTES,
         lease: Duration::from_secs(1),
         wait_replicas: 0,
         wait_aof: false,

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use redis::{Cmd, FromRedisValue, ParsingError, Pipeline, RedisResult, Value};
@@ -53,6 +53,8 @@ struct Live {
     number: u64,
     /// As of which change of masters it was made.
     change: u64,
+    /// When it was there.
+    since: Instant,
 }
 
 impl Link {
@@ -186,6 +188,16 @@ impl Link {
         self.0.made.load(Ordering::Acquire)
     }
 
+    /// Whether the present connection has been there since that moment and answers this. An answer that others hold up is waited
+    /// for, until the connection would be taken for dead.
+    pub(in crate::transport::redis) async fn has_answered_since(&self, asked: Instant, command: &Cmd) -> bool {
+        let Some(live) = self.latest().filter(|live| live.since <= asked) else {
+            return false;
+        };
+        let is_answered = self.try_ask::<Value>(command).await.is_ok();
+        is_answered && self.latest().is_some_and(|now| now.number == live.number)
+    }
+
     async fn until_answered<T>(&self, request: Request<'_>, read: fn(Vec<Value>) -> Result<T, ParsingError>) -> T {
         let mut waiting = Waiting::new(self.0.server.outages());
         let mut pace = Pace::up_to(self.0.longest_pause);
@@ -304,6 +316,7 @@ impl Link {
             connection,
             number,
             change,
+            since: Instant::now(),
         };
         *self.0.live.write().expect("nothing panics while it holds this lock") = Some(live.clone());
         Ok(live)

@@ -1,15 +1,15 @@
-#!lua flags=allow-oom
 -- Applies key-value writes that were committed in another shard.
--- keys: from (hash shard -> id of the last write applied), then the buckets
+-- keys: from (hash shard -> id of the last write applied), sizes (see sizes.lua), then the buckets
 -- arguments: the other shard; then for each write, in order: its id there in two parts, which key, 's' set 'd' delete,
 --            key, value
 -- answers: nothing
 -- invariant: a write is applied once, in the order in which its shard committed it.
 -- late copy: harmless. Its writes have ids up to the last that was applied, and are passed over.
-local from, shard = KEYS[1], ARGV[1]
+local from, sizes, shard = KEYS[1], KEYS[2], ARGV[1]
 local last_ms, last_n = string.match(redis.call('HGET', from, shard) or '0-0', '^(%d+)-(%d+)$')
 last_ms, last_n = tonumber(last_ms), tonumber(last_n)
-for i = 2, #KEYS do redis.call('EXISTS', KEYS[i]) end
+redis.call('HLEN', sizes)
+for i = 3, #KEYS do redis.call('EXISTS', KEYS[i]) end
 local sets, deletes = {}, {}
 for i = 2, #ARGV, 6 do
   local ms, n = tonumber(ARGV[i]), tonumber(ARGV[i + 1])
@@ -23,8 +23,9 @@ for i = 2, #ARGV, 6 do
 end
 redis.call('HSET', from, shard, string.format('%.0f-%.0f', last_ms, last_n))
 for key, fields in pairs(sets) do
-  for field, value in pairs(fields) do redis.call('HSET', key, field, value) end
+  for field, value in pairs(fields) do put(key, field, value) end
 end
 for key, fields in pairs(deletes) do
-  for field in pairs(fields) do redis.call('HDEL', key, field) end
+  for field in pairs(fields) do delete(key, field) end
 end
+note_growth(sizes)

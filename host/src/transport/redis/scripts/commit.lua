@@ -1,9 +1,8 @@
-#!lua flags=allow-oom
 -- Makes outcomes take effect: what events of some partitions did, together with the note that they are done.
 -- keys: owner (hash partition -> lease), io (hash name -> incarnation), done (hash partition -> events committed so far,
 --       number up to which all are, their bytes, and how far behind each other those done beyond it are), dead (stream), who (hash
 --       client -> io-node), lost (set of members), over (hash client -> partition), kept (hash 'partition:number' -> event),
---       begun (hash 'partition:number' -> how often it was begun), then the buckets and the streams of writes for other shards that `writes` names by their places
+--       begun (hash 'partition:number' -> how often it was begun), sizes (see sizes.lua), then the buckets and the streams of writes for other shards that `writes` names by their places
 -- arguments: sections, each as: its name, number of its items, number of values in an item, the values. One that is left
 --            out has no items. They are:
 --            settings: what keys begin with of outboxes, of the bytes put into them and of the bytes read of them; most
@@ -25,7 +24,7 @@
 --            until the one in the log was passed.
 -- late copy: harmless. What stands for a partition in `done` never comes back once it has changed, so a copy of a call that
 --            took effect finds 'done' or 'lost' in each part, and a call with a part that is not 'apply' writes nothing.
-local owner, io, done, dead, who, lost, over, kept, begun = unpack(KEYS, 1, 9)
+local owner, io, done, dead, who, lost, over, kept, begun, sizes = unpack(KEYS, 1, 10)
 local sections, next_section = {}, 1
 while next_section <= #ARGV do
   local first, width = next_section + 3, tonumber(ARGV[next_section + 2])
@@ -69,7 +68,8 @@ for at in each('parts') do
   table.insert(verdicts, verdict)
 end
 if not is_to_apply then return verdicts end
-for i = 10, #KEYS do redis.call('EXISTS', KEYS[i]) end
+for i = 11, #KEYS do redis.call('EXISTS', KEYS[i]) end
+if #KEYS > 10 then redis.call('HLEN', sizes) end
 redis.call('XLEN', dead)
 redis.call('HLEN', kept)
 if sections.unbegun then redis.call('HLEN', begun) end
@@ -140,11 +140,12 @@ for at in each('writes') do
   end
 end
 for key, values in pairs(sets) do
-  for field, value in pairs(values) do redis.call('HSET', key, field, value) end
+  for field, value in pairs(values) do put(key, field, value) end
 end
 for key, gone in pairs(deletes) do
-  for field in pairs(gone) do redis.call('HDEL', key, field) end
+  for field in pairs(gone) do delete(key, field) end
 end
+note_growth(sizes)
 for at in each('kept') do redis.call('HSET', kept, ARGV[at], ARGV[at + 1]) end
 for at in each('unkept') do redis.call('HDEL', kept, ARGV[at]) end
 for at in each('unbegun') do redis.call('HDEL', begun, ARGV[at]) end

@@ -1,25 +1,29 @@
 #!lua flags=allow-oom
 -- Locks the keys that events have read and written in this shard, if their reads hold; or keeps the turns of events.
--- keys: ends, turns, locks, then the buckets that the items name. In these three a key of a bucket is named
+-- keys: ends, turns, locks, sizes (see sizes.lua), then the buckets that the items name. In the first three a key of a bucket is named
 --       'key of the bucket\0key':
 --       ends  (zset)  when keys that live for a time are gone, in milliseconds: then they are there no more for anybody
 --       turns (hash)  'rank until': until then, younger events do not change the key. A hint, which may be lost
 --       locks (hash)  'rank partition number mark ending lease' of the event that is being committed. Ending: '-' leaves the
 --                     time of the key, 'stays' ends it, a number is for how many milliseconds it lives from the commit on
--- arguments: 'lock', or 'turn' to keep turns alone; partition and lease of the events; then items of four, an event after the
+-- arguments: 'lock', or 'turn' to keep turns alone; partition and lease of the events; the most bytes that a bucket may have
+--            here; then items of four, an event after the
 --            other: which key (its place in KEYS), how, key in the bucket, value.
 --            'e' begins an event:     -, its number, and 'rank turn mark': ranks are compared as text, and an event that was taken
 --                                     in earlier has the lesser one; turn is for how many milliseconds its turn is kept if it
 --                                     loses; marks of one lease grow with each try
 --            'n' 'v' 'd' it has read: nothing; this value; a value of more than 40 bytes, by its SHA-1
---            's' 't' 'x' 'a' it has written: a value; a value for so many milliseconds; a deletion; an addition
--- answers: for each event: its number; 'ok', 'changed', or 'locked'; 'kept' when its turn is; the name of the locked key and the
---          lock; and the values that are there of the keys that it adds to
--- invariant: an event has all of its keys here or none, and a key is one event's.
+--            's' 't' 'x' 'a' it has written: a value of so many bytes; a value for so many milliseconds and of so many bytes; a
+--                                     deletion; an addition
+-- answers: for each event: its number; 'ok', 'changed', 'locked', or 'full' when a bucket would have too much; 'kept' when its turn
+--          is; the name of the locked key and the lock, or the full bucket and what it holds; and the values that are there of the keys that it adds to
+-- invariant: an event has all of its keys here or none, and a key is one event's. A bucket has no more than its most, and what is being
+--            committed of other calls.
 -- late copy: harmless. It may lock keys for an event that has ended since: whoever meets such a lock finds that out, and ends it.
-local ends, turns, locks = unpack(KEYS, 1, 3)
+local ends, turns, locks, sizes = unpack(KEYS, 1, 4)
 local mode, partition, lease = unpack(ARGV, 1, 3)
-for i = 4, #KEYS do redis.call('EXISTS', KEYS[i]) end
+local most_bytes = tonumber(ARGV[4])
+for i = 5, #KEYS do redis.call('EXISTS', KEYS[i]) end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local has_ends = redis.call('ZCARD', ends) > 0
@@ -70,6 +74,44 @@ local function conflict(event)
   end
 end
 
+-- How many bytes buckets have, with what this call has locked.
+local held = {}
+local function size_of(bucket)
+  held[bucket] = held[bucket] or math.max(0, tonumber(redis.call('HGET', sizes, bucket) or 0))
+  return held[bucket]
+end
+
+-- By how many bytes an event makes each bucket grow: at the most, or as it is.
+local function growth_of(event, is_exact)
+  local growth, after = {}, {}
+  for _, op in ipairs(event.ops) do
+    if op.size then after[op.name] = op end
+  end
+  for _, op in pairs(after) do
+    local by = op.how == 'x' and 0 or op.size + #op.key + 64
+    if is_exact and redis.call('HEXISTS', op.bucket, op.key) == 1 then
+      by = by - redis.call('HSTRLEN', op.bucket, op.key) - #op.key - 64
+    end
+    growth[op.bucket] = (growth[op.bucket] or 0) + by
+  end
+  return growth
+end
+
+-- A bucket that would have too much. Without one, what the event adds counts from now on.
+local function full_bucket(event)
+  local growth = growth_of(event, false)
+  for bucket, by in pairs(growth) do
+    if size_of(bucket) + by > most_bytes then
+      growth = growth_of(event, true)
+      break
+    end
+  end
+  for bucket, by in pairs(growth) do
+    if by > 0 and size_of(bucket) + by > most_bytes then return bucket end
+  end
+  for bucket, by in pairs(growth) do held[bucket] = size_of(bucket) + by end
+end
+
 local function keep_turn(event)
   if event.turn == 0 then return '' end
   if redis.call('HLEN', turns) > 100000 then redis.call('DEL', turns) end
@@ -90,7 +132,7 @@ local function lock(event)
   for _, op in ipairs(event.ops) do
     local ending = '-'
     if op.how == 's' or op.how == 'x' then ending = 'stays' end
-    if op.how == 't' then ending = op.value end
+    if op.how == 't' then ending = op.ttl end
     if op.how == 'a' and is_over(op.name) then ending = 'stays' end
     if not endings[op.name] or endings[op.name] == '-' then endings[op.name] = ending end
   end
@@ -99,7 +141,7 @@ local function lock(event)
   end
 end
 
-local answers, at = {}, 4
+local answers, at = {}, 5
 while at <= #ARGV do
   local rank, turn, mark = string.match(ARGV[at + 3], '^(%S+) (%d+) (%d+)$')
   local event = {number = ARGV[at + 2], rank = rank, turn = tonumber(turn), mark = mark, ops = {}}
@@ -107,15 +149,29 @@ while at <= #ARGV do
   while at <= #ARGV and ARGV[at + 1] ~= 'e' do
     local op = {bucket = KEYS[tonumber(ARGV[at])], how = ARGV[at + 1], key = ARGV[at + 2], value = ARGV[at + 3]}
     op.name = op.bucket .. '\0' .. op.key
+    if op.how == 't' then
+      op.ttl, op.size = string.match(op.value, '^(%d+) (%d+)$')
+    elseif op.how == 's' then
+      op.size = op.value
+    elseif op.how == 'x' then
+      op.size = 0
+    elseif op.how == 'a' then
+      -- As long as an integer may be.
+      op.size = 20
+    end
+    op.size = tonumber(op.size)
     table.insert(event.ops, op)
     at = at + 4
   end
   if mode == 'turn' then
     table.insert(answers, {event.number, 'ok', keep_turn(event), '', ''})
   else
-    local why, name, held = conflict(event)
+    local why, name, lock_of = conflict(event)
+    local full = not why and full_bucket(event)
     if why then
-      table.insert(answers, {event.number, why, keep_turn(event), name, held})
+      table.insert(answers, {event.number, why, keep_turn(event), name, lock_of})
+    elseif full then
+      table.insert(answers, {event.number, 'full', '', full, string.format('%.0f', size_of(full))})
     else
       local answer = {event.number, 'ok', '', '', ''}
       for _, op in ipairs(event.ops) do

@@ -1,13 +1,12 @@
-#!lua flags=allow-oom
 -- Ends locks of events that are committed, with what that means for how long keys live, or of events that are not; and deletes
 -- some keys whose time is over.
--- keys: ends, turns, locks (see lock.lua)
+-- keys: ends, turns, locks (see lock.lua), sizes (see sizes.lua)
 -- arguments: 'done' when the events are committed, else 'void'; how many keys may be deleted; for each lock the name of the key
 --            that it is on, and its beginning: 'rank partition number mark'
 -- answers: nothing
 -- invariant: a lock of another event, or of another try of the same, stays. A key that is locked is not deleted.
 -- late copy: harmless, by that.
-local ends, turns, locks = unpack(KEYS, 1, 3)
+local ends, turns, locks, sizes = unpack(KEYS, 1, 4)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 for i = 3, #ARGV, 2 do
@@ -29,7 +28,8 @@ end
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', ends, '-inf', string.format('%.0f', now), 'LIMIT', 0, ARGV[2])) do
   if redis.call('HEXISTS', locks, name) == 0 then
     local bucket, key = string.match(name, '^(%Z+)%z(.*)$')
-    if bucket then redis.call('HDEL', bucket, key) end
+    if bucket then delete(bucket, key) end
     redis.call('ZREM', ends, name)
   end
 end
+note_growth(sizes)
