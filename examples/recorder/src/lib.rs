@@ -105,7 +105,10 @@ impl Handler for Recorder {
         self.begin();
         let seen = attributes(client)?.number;
         let record = change(client, |record| {
-            record.check_attribute(0, seen);
+            // Attributes die with the io-node.
+            if !matches!(reason, DisconnectReason::NodeLost) {
+                record.check_attribute(0, seen);
+            }
             record.disconnects += 1;
             record.reason = Some(word(reason).into());
         })?;

@@ -28,7 +28,7 @@ const PANIC: f64 = 0.2;
 /// Of those that are to fail, so many ask for every attempt; the others become dead letters at once.
 const EVERY_ATTEMPT: f64 = 0.3;
 /// Of all messages, so many increment a shared counter,
-const INCREMENTING: f64 = 0.2;
+const INCREMENTING: f64 = 0.05;
 /// half of them the first one, which is always contended; and so many of them another one as well.
 const TWO_COUNTERS: f64 = 0.2;
 

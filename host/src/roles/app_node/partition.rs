@@ -50,6 +50,8 @@ const OVERDUE: Duration = Duration::from_millis(50);
 const FIRST_LOST: Duration = Duration::from_millis(2);
 /// up to this. The first time it does not wait.
 const LONGEST_LOST: Duration = Duration::from_millis(64);
+/// The same once its turn is kept.
+const LONGEST_IN_TURN: Duration = Duration::from_millis(8);
 /// How much longer than the time that a handler has the turn of its event is kept: for the way to the commit.
 const TURN: Duration = Duration::from_secs(1);
 /// How long a partition is kept that cannot be worked on, before it is given back.
@@ -432,11 +434,7 @@ impl Work {
         let Lost { id, conflict, has_turn } = lost;
         let release = taken.release.clone();
         taken.losses += 1;
-        let pause = if has_turn {
-            Duration::ZERO
-        } else {
-            pause_after(taken.losses)
-        };
+        let pause = pause_after(taken.losses, has_turn);
         self.running.insert(id.sequence, Running::new(taken));
         match conflict {
             Conflict::Changed => {
@@ -556,11 +554,13 @@ impl Work {
 }
 
 /// How long an event waits that has lost so often: by chance, so that those that met do not meet again.
-fn pause_after(losses: u32) -> Duration {
+/// One that has its turn waits for those alone that are being committed.
+fn pause_after(losses: u32, has_turn: bool) -> Duration {
+    let longest = if has_turn { LONGEST_IN_TURN } else { LONGEST_LOST };
     let Some(doubled) = losses.checked_sub(2) else {
         return Duration::ZERO;
     };
-    let most = FIRST_LOST.saturating_mul(1 << doubled.min(16)).min(LONGEST_LOST);
+    let most = FIRST_LOST.saturating_mul(1 << doubled.min(16)).min(longest);
     most.mul_f64(chance())
 }
 
