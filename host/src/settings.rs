@@ -23,7 +23,6 @@ pub(crate) fn http(http: &Http) -> Result<HttpSettings> {
     Ok(HttpSettings {
         max_connections: http.max_connections,
         header_timeout: Duration::from_millis(http.header_timeout_ms),
-        body_timeout: Duration::from_millis(http.body_timeout_ms),
         tls,
     })
 }
@@ -133,7 +132,12 @@ pub(crate) fn io_node(config: &Config, address: SocketAddr) -> IoNodeSettings {
         connect_timeout: Duration::from_millis(io_node.connect_timeout_ms),
         upgrade_timeout: Duration::from_millis(io_node.upgrade_timeout_ms),
         max_payload: io_node.max_payload.in_memory(),
-        send_buffer: io_node.send_buffer.0,
+        send_buffer: io_node.send_buffer.in_memory(),
+        send_timeout: Duration::from_millis(io_node.send_timeout_ms),
+        body_timeout: Duration::from_millis(config.http.body_timeout_ms),
+        close_timeout: Duration::from_millis(io_node.close_timeout_ms),
+        control_packets_per_second: io_node.control_packets_per_second,
+        unfinished_bytes: io_node.unfinished_bytes.in_memory(),
         refuse_after: Duration::from_millis(io_node.refuse_after_ms),
         polling: io_node.transports.contains(&ClientTransport::Polling),
         websocket: io_node.transports.contains(&ClientTransport::Websocket),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::{Buf, Bytes};
+use http::header::{CONNECTION, HeaderValue};
 use http::{HeaderMap, Request, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -93,25 +94,10 @@ impl<A: Application> Engine<A> {
     where
         B: http_body::Body<Data: Buf>,
     {
-        let question = match Question::of(&request, &self.0.settings) {
-            Ok(question) => question,
-            Err(refusal) => return refuse(&refusal),
-        };
-        let session = match (question.kind, &question.sid) {
-            (Kind::WebSocket, _) => {
-                return self
-                    .switch(&mut request, question)
-                    .unwrap_or_else(|refusal| refuse(&refusal));
-            }
-            (_, None) => {
-                return self
-                    .open(&request, &question)
-                    .unwrap_or_else(|refusal| refuse(&refusal));
-            }
-            (_, Some(sid)) => match self.find(sid, question.version) {
-                Ok(session) => session,
-                Err(refusal) => return refuse(&refusal),
-            },
+        let has_body = !request.body().is_end_stream();
+        let (session, question) = match self.exchange(&mut request) {
+            Exchange::Answered(answer) => return after_body(answer, has_body),
+            Exchange::With(session, question) => (session, question),
         };
         // Most of the time of most sessions is spent here, so what a poll does not need goes, and what is large is elsewhere.
         let posting = match question.kind {
@@ -121,10 +107,31 @@ impl<A: Application> Engine<A> {
                 None
             }
         };
+        let base64 = question.base64;
+        drop(question);
         match posting {
-            Some(posting) => posting.await,
-            None => polling::poll(session, question.base64).await,
+            Some(posting) => after_body(posting.await, has_body),
+            None => polling::poll(session, base64).await,
         }
+    }
+
+    /// Answers what is no poll and no POST of a session.
+    fn exchange<B>(&self, request: &mut Request<B>) -> Exchange {
+        let question = match Question::of(request, &self.0.settings) {
+            Ok(question) => question,
+            Err(refusal) => return Exchange::Answered(refuse(&refusal)),
+        };
+        let answer = match (question.kind, &question.sid) {
+            (Kind::WebSocket, _) => self.switch(request, question),
+            (_, None) if question.is_misplaced_upgrade => Err(Refusal::BadRequest),
+            (_, None) => self.open(request, &question),
+            (_, Some(sid)) => match self.find(sid, question.version) {
+                Ok(_) if question.is_misplaced_upgrade => Err(Refusal::BadRequest),
+                Ok(session) => return Exchange::With(session, question),
+                Err(refusal) => Err(refusal),
+            },
+        };
+        Exchange::Answered(answer.unwrap_or_else(|refusal| refuse(&refusal)))
     }
 
     /// Answers the handshake of a websocket.
@@ -220,6 +227,13 @@ impl<A: Application> Engine<A> {
     }
 }
 
+/// What becomes of a request.
+enum Exchange {
+    Answered(Response<Body>),
+    /// It polls or posts.
+    With(Session, Question),
+}
+
 /// A handshake that was accepted.
 pub struct Accepted<A: Application> {
     engine: Engine<A>,
@@ -290,6 +304,17 @@ fn open_packet(session: &Session) -> Packet {
         "maxPayload": settings.max_payload,
     });
     Packet::open(&open.to_string())
+}
+
+/// The answer to a request with a body. When it is a refusal, the body may not be read to its end, and what is left of it is no
+/// request: so the connection is closed.
+fn after_body(mut answer: Response<Body>, has_body: bool) -> Response<Body> {
+    if has_body && !answer.status().is_success() {
+        answer
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer
 }
 
 fn refuse(refusal: &Refusal) -> Response<Body> {

@@ -127,6 +127,10 @@ pub trait Application: Send + Sync + 'static {
 
 /// What takes the messages of one session. All calls come from the session's task, one after the other.
 pub trait Handler: Send + 'static {
+    /// A POST came with so many texts, which are given next, as long as the session is open. It is told in protocol 4, where
+    /// counting them is cheap.
+    fn burst(&mut self, _messages: usize) {}
+
     /// Takes a message. To take no more for now, it [pauses](Session::pause) the session.
     fn message(&mut self, message: Message);
 

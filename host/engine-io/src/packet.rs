@@ -39,21 +39,16 @@ impl Packet {
 
     /// A message that is a text.
     pub fn text(text: &str) -> Self {
-        Self::write_text(|mut buffer| {
-            buffer.push_str(text);
-            buffer
-        })
+        Self::write_text(|head| [head, text].concat())
     }
 
-    /// A message that is a text, which is appended to what `write` is given. So it is copied nowhere.
+    /// A message that is a text: `write` returns what it is given, with the text behind it. So the text is copied nowhere.
     ///
     /// # Panics
     /// When what `write` was given is not the beginning of what it returns.
-    pub fn write_text(write: impl FnOnce(String) -> String) -> Self {
-        let mut buffer = String::with_capacity(128);
-        buffer.push_str(HEAD);
-        let text = write(buffer);
-        assert!(text.starts_with(HEAD), "the text is appended to what was given");
+    pub fn write_text(write: impl FnOnce(&str) -> String) -> Self {
+        let text = write(HEAD);
+        assert!(text.starts_with(HEAD), "the text is behind what was given");
         Self(Kind::Text(frame::text_in_place(text.into_bytes())))
     }
 
@@ -76,6 +71,22 @@ impl Packet {
 
     const fn control(frame: &'static [u8]) -> Self {
         Self(Kind::Text(Bytes::from_static(frame)))
+    }
+
+    /// The text of a message that is one.
+    pub fn as_text(&self) -> Option<&str> {
+        match self.content() {
+            Content::Text(text) => std::str::from_utf8(text.strip_prefix(&[MESSAGE])?).ok(),
+            Content::Binary(_) => None,
+        }
+    }
+
+    /// The data of a binary message.
+    pub fn as_binary(&self) -> Option<&Bytes> {
+        match &self.0 {
+            Kind::Text(_) => None,
+            Kind::Binary { data, .. } => Some(data),
+        }
     }
 
     /// Bytes of its content, without what a transport adds.
@@ -175,6 +186,9 @@ mod tests {
             assert_eq!(frames(&text, version, false), b"\x81\x0842[\"\xc3\xbc\"]");
         }
         assert_eq!(text.size(), 7);
+        assert_eq!((text.as_text(), text.as_binary()), (Some("2[\"ü\"]"), None));
+        assert_eq!((Packet::PING.as_text(), binary.as_text()), (None, None));
+        assert_eq!(binary.as_binary().unwrap(), &b"\x01\x02\x03"[..]);
         assert_eq!(frames(&binary, Version::V4, false), b"\x82\x03\x01\x02\x03");
         assert_eq!(frames(&binary, Version::V3, false), b"\x82\x04\x04\x01\x02\x03");
         assert_eq!(frames(&binary, Version::V4, true), b"\x81\x05bAQID");

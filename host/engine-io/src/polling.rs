@@ -84,14 +84,12 @@ where
     let mut share = share;
     let body = match read(request.into_body(), &session.0.settings, &mut share).await {
         Ok(body) => body,
-        Err(Unread::TooLarge) => {
-            debug!(session = session.id(), "the body of a POST is larger than max-payload");
-            posting.0 = None;
-            session.end_post();
-            return answer::status(StatusCode::PAYLOAD_TOO_LARGE);
-        }
         Err(unread) => {
             debug!(session = session.id(), "cannot read the body of a POST: {unread}");
+            if unread.is_told() {
+                posting.0 = None;
+                session.end_post();
+            }
             return answer::status(unread.status());
         }
     };
@@ -137,6 +135,11 @@ enum Unread {
 }
 
 impl Unread {
+    /// Whether the client hears that nothing of the POST was taken. Then the session may go on.
+    fn is_told(&self) -> bool {
+        matches!(self, Self::TooLarge | Self::TooSlow)
+    }
+
     fn status(&self) -> StatusCode {
         match self {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,

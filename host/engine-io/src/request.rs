@@ -1,6 +1,8 @@
 //! What a request asks of Engine.IO, and what one is told that asks wrongly: as Node's server tells it.
 
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use std::time::Duration;
+
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, Response, StatusCode};
 
 use crate::answer::Body;
@@ -15,6 +17,8 @@ pub(crate) struct Question {
     /// Whether binary data are to be sent as text.
     pub(crate) base64: bool,
     pub(crate) kind: Kind,
+    /// Whether it asks to become a websocket and names another transport.
+    pub(crate) is_misplaced_upgrade: bool,
 }
 
 /// By which way a request goes.
@@ -43,6 +47,17 @@ pub enum Refusal {
     /// The application does not take the session.
     #[error("{0}")]
     Forbidden(String),
+    /// The application takes no sessions now. The client may ask again.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The client has opened as many sessions as it may, or opens them too fast.
+    #[error("{message}")]
+    TooMany {
+        /// What it is told.
+        message: String,
+        /// When it may open the next, where that is known.
+        retry_after: Option<Duration>,
+    },
     /// It is of protocol 3, which is off, or of none.
     #[error("Unsupported protocol version")]
     UnsupportedVersion,
@@ -67,7 +82,6 @@ impl Question {
         let kind = match transport.as_deref() {
             // JSONP is not spoken.
             Some("polling") if settings.polling && jsonp.is_none() => match (request.method(), &sid) {
-                _ if is_upgrade => return Err(Refusal::BadRequest),
                 (&Method::GET, _) => Kind::Poll,
                 (&Method::POST, Some(_)) => Kind::Post,
                 _ => return Err(Refusal::BadHandshakeMethod),
@@ -92,6 +106,7 @@ impl Question {
             sid,
             version,
             base64: base64.is_some_and(|base64| !base64.is_empty()),
+            is_misplaced_upgrade: is_upgrade && kind != Kind::WebSocket,
             kind,
         })
     }
@@ -105,7 +120,7 @@ impl Refusal {
             Self::SessionUnknown => 1,
             Self::BadHandshakeMethod => 2,
             Self::BadRequest => 3,
-            Self::Forbidden(_) => 4,
+            Self::Forbidden(_) | Self::Unavailable(_) | Self::TooMany { .. } => 4,
             Self::UnsupportedVersion => 5,
         }
     }
@@ -116,9 +131,19 @@ impl Refusal {
         let mut answer = Response::new(Body::whole(json.to_string()));
         *answer.status_mut() = match self {
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
             _ => StatusCode::BAD_REQUEST,
         };
         let headers = answer.headers_mut();
+        let retry_after = match self {
+            Self::Unavailable(_) => Some(Duration::ZERO),
+            Self::TooMany { retry_after, .. } => *retry_after,
+            _ => None,
+        };
+        if let Some(wait) = retry_after {
+            headers.insert(RETRY_AFTER, (wait.as_secs() + 1).into());
+        }
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         answer
@@ -147,6 +172,7 @@ mod tests {
             version: Version::V4,
             base64: true,
             kind: Kind::Poll,
+            is_misplaced_upgrade: false,
         };
         assert_eq!(question, expected);
         let question = ask("GET", "EIO=3&transport=polling&sid=", &settings).unwrap();

@@ -100,6 +100,8 @@ enum Post {
 #[derive(Debug)]
 pub(crate) struct Intake {
     pub(crate) payload: Payload,
+    /// How many texts there are, until the application was told.
+    pub(crate) text_messages: Option<usize>,
     pub(crate) done: oneshot::Sender<Taken>,
 }
 
@@ -387,12 +389,17 @@ impl Session {
     /// Gives a POST to the task. The receiver hears when all of it is taken.
     pub(crate) fn give_post(&self, payload: Payload) -> oneshot::Receiver<Taken> {
         let (done, taken) = oneshot::channel();
+        let text_messages = payload.text_messages();
         let mut state = self.0.state();
         if matches!(state.phase, Phase::Ended(_)) {
             // Its client has not heard of the end. Nobody takes the packets.
             let _ = done.send(Taken::All);
         } else if let Some(polling) = &mut state.polling {
-            polling.post = Post::Ready(Intake { payload, done });
+            polling.post = Post::Ready(Intake {
+                payload,
+                text_messages,
+                done,
+            });
             state.wake();
         }
         taken

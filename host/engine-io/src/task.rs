@@ -194,6 +194,10 @@ impl<H: Handler> Task<H> {
             }
             *left -= 1;
             if let Some(intake) = &mut self.intake {
+                if let (Some(messages), Some(handler)) = (intake.text_messages.take(), &mut self.handler.0) {
+                    handler.burst(messages);
+                    continue;
+                }
                 match intake.payload.next() {
                     Some(Ok(packet)) => self.packet(packet)?,
                     Some(Err(_)) => return Err(CloseReason::ParseError),

@@ -26,8 +26,17 @@ pub struct IoNode {
     pub upgrade_timeout_ms: u64,
     /// Largest message taken from a client. Default: 1 MB.
     pub max_payload: Size,
-    /// Bytes that wait for a client to read them; a client further behind is disconnected. Default: 4 MB.
+    /// Bytes that wait for a client to read them. Above it, what the client sends waits; it is disconnected when it reads
+    /// nothing for 5 seconds, or when four times as much waits. Default: 4 MB.
     pub send_buffer: Size,
+    /// Time that a client has to read a byte of what is sent to it. Default: 20,000.
+    pub send_timeout_ms: u64,
+    /// Time that a client has, when its connection is closed, to read the last that it was sent and the close. Default: 1,000.
+    pub close_timeout_ms: u64,
+    /// Packets a second of one client that are no messages, such as pings and small fragments. Default: 50.
+    pub control_packets_per_second: u32,
+    /// Bytes of unfinished messages and request bodies of all clients together. Default: 256 MB.
+    pub unfinished_bytes: Size,
     /// Time that an event may wait to be taken in before it is refused to its client. Default: 10,000.
     pub refuse_after_ms: u64,
     /// Time over which connections are closed when the process ends. Default: 1,000.
@@ -90,6 +99,10 @@ impl Default for IoNode {
             upgrade_timeout_ms: 10_000,
             max_payload: Size(1_000_000),
             send_buffer: Size(4_000_000),
+            send_timeout_ms: 20_000,
+            close_timeout_ms: 1_000,
+            control_packets_per_second: 50,
+            unfinished_bytes: Size(256_000_000),
             refuse_after_ms: 10_000,
             cut_off_ms: 60_000,
             drain_ms: 1_000,

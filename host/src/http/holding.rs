@@ -14,7 +14,7 @@ use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper::{Method, Request, Response};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -22,9 +22,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use super::BoxError;
-use super::body::BodyTimeout;
 use super::connection::Connection;
-use super::handshake::{self, WebSockets};
+use super::handshake::{Opener, WebSockets};
 use super::head::{self, First};
 use super::stream::Stream;
 use super::tls::Tls;
@@ -38,12 +37,11 @@ pub(super) struct Holding<S> {
     pub(super) websockets: Option<Arc<dyn WebSockets>>,
     pub(super) tls: Option<Tls>,
     pub(super) header_timeout: Duration,
-    pub(super) body_timeout: Duration,
     pub(super) shutdown: Shutdown,
 }
 
 /// A handshake that came by hyper and was answered, until hyper lets go of the stream.
-type Upgrading = Mutex<Option<(OnUpgrade, Request<()>)>>;
+type Upgrading = Mutex<Option<(OnUpgrade, Opener)>>;
 
 impl<S, B> Holding<S>
 where
@@ -91,14 +89,12 @@ where
         };
         if let Some((mut request, length)) = request {
             request.extensions_mut().insert(stream.connection().clone());
-            if websockets.takes(&request)
-                && let Ok(accept) = handshake::accept(&request)
-            {
+            if let Some(accepted) = websockets.accept(&mut request) {
                 bytes.advance(length);
                 stream.put_back(bytes);
-                stream.write_all(&handshake::answer_bytes(&accept)).await?;
+                stream.write_all(&accepted.answer()).await?;
                 stream.flush().await?;
-                websockets.open(stream, request);
+                (accepted.open)(stream);
                 return Ok(None);
             }
         }
@@ -130,8 +126,8 @@ where
             .lock()
             .expect("nothing panics while it holds this lock")
             .take();
-        if let (Some((upgraded, request)), Some(websockets)) = (upgraded, &self.websockets) {
-            websockets.open(taken_back(upgraded.await?), request);
+        if let Some((upgraded, open)) = upgraded {
+            open(taken_back(upgraded.await?));
         }
         Ok(())
     }
@@ -166,13 +162,10 @@ where
 {
     fn answer(&self, mut request: Request<Incoming>) -> Answered<S::Future, B, S::Error> {
         request.extensions_mut().insert(self.connection.clone());
-        let mut request = match self.answer_handshake(request) {
+        let request = match self.answer_handshake(request) {
             Either::Left(answer) => return Either::Left(future::ready(Ok(answer.map(EitherBody::Left)))),
             Either::Right(request) => request,
         };
-        if !request.body().is_end_stream() {
-            request.extensions_mut().insert(BodyTimeout(self.holding.body_timeout));
-        }
         Either::Right(
             self.holding
                 .service
@@ -193,14 +186,14 @@ where
         };
         let (parts, body) = request.into_parts();
         let mut request = Request::from_parts(parts, ());
-        if !websockets.takes(&request) {
+        let Some(accepted) = websockets.accept(&mut request) else {
             return Either::Right(request.map(|()| body));
-        }
-        let (answer, upgraded) = handshake::shake(&mut request);
-        if let Some(upgraded) = upgraded {
-            let mut upgrading = self.upgrading.lock().expect("nothing panics while it holds this lock");
-            *upgrading = Some((upgraded, request));
-        }
+        };
+        let mut answer = Response::new(Full::default());
+        *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        *answer.headers_mut() = accepted.headers;
+        let mut upgrading = self.upgrading.lock().expect("nothing panics while it holds this lock");
+        *upgrading = Some((hyper::upgrade::on(&mut request), accepted.open));
         Either::Left(answer)
     }
 }

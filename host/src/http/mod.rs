@@ -33,7 +33,7 @@ use tokio::sync::Semaphore;
 
 pub use body::whole_body;
 pub use connection::Connection;
-pub use handshake::{WebSockets, shake};
+pub use handshake::{Accepted, Opener, WebSockets};
 pub use health::{Health, Readiness, Ready};
 pub(crate) use health::{NODE_HEADER, RENEWED_HEADER};
 pub use stream::Stream;
@@ -56,8 +56,6 @@ pub struct HttpSettings {
     /// How long a peer may take to send the headers of a request, from the accept or from the end of the last
     /// response: silent connections end by it too.
     pub header_timeout: Duration,
-    /// How long it may take to send the body of one.
-    pub body_timeout: Duration,
     /// Speaks TLS, and nothing else, when there is one.
     pub tls: Option<Tls>,
 }
@@ -67,7 +65,6 @@ impl Default for HttpSettings {
         Self {
             max_connections: 10_000,
             header_timeout: Duration::from_secs(10),
-            body_timeout: Duration::from_secs(10),
             tls: None,
         }
     }
@@ -150,7 +147,6 @@ pub async fn serve_with_websockets<S, B>(
         websockets: websockets.into(),
         tls: settings.tls.clone(),
         header_timeout: settings.header_timeout,
-        body_timeout: settings.body_timeout,
         shutdown: shutdown.clone(),
     });
     let mut begun = pin!(shutdown.begun());

@@ -8,8 +8,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -35,15 +33,6 @@ struct Inner {
 }
 
 impl Stream {
-    /// What a connection has become that a server took which is not ours.
-    pub fn foreign(upgraded: Upgraded) -> Self {
-        Self::new(
-            Io::Foreign(Box::new(TokioIo::new(upgraded))),
-            Connection::new(None),
-            None,
-        )
-    }
-
     pub(super) fn new(io: Io, connection: Arc<Connection>, permit: Option<OwnedSemaphorePermit>) -> Self {
         Self(Box::new(Inner {
             io,
@@ -171,10 +160,8 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // The peer may be gone, and then there is nothing left to do either.
-        if ready!(self.0.poll_unless_closed(cx, |io, cx| io.poll_shutdown(cx))).is_err()
-            && let Some(tcp) = self.0.io.tcp()
-        {
-            let _ = ready!(Pin::new(tcp).poll_shutdown(cx));
+        if ready!(self.0.poll_unless_closed(cx, |io, cx| io.poll_shutdown(cx))).is_err() {
+            let _ = ready!(Pin::new(self.0.io.tcp()).poll_shutdown(cx));
         }
         Poll::Ready(Ok(()))
     }

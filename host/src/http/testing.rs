@@ -9,37 +9,17 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
 use super::connection::Connection;
 use super::stream::Stream;
-use super::tls::Tls;
 use super::wire::Io;
 
 const SOON: Duration = Duration::from_secs(10);
-
-/// The handle of a connection that is none.
-pub(crate) fn connection() -> Arc<Connection> {
-    Connection::new(None)
-}
 
 /// A stream, and its peer.
 pub(crate) async fn pair() -> (Stream, TcpStream) {
     let (tcp, peer) = tcp_pair().await;
     (Stream::new(Io::Plain(tcp), Connection::new(None), None), peer)
-}
-
-/// The same, with TLS between them.
-pub(crate) async fn tls_pair() -> (Stream, TlsStream<TcpStream>) {
-    let folder = tempfile::tempdir().unwrap();
-    let (certificate, key) = certificate(folder.path());
-    let tls = Tls::read(&certificate, &key).unwrap();
-    let (tcp, peer) = tcp_pair().await;
-    let connecting = trusting(&certificate);
-    let connecting = connecting.connect("localhost".try_into().unwrap(), peer);
-    let (tls, peer) = tokio::join!(tls.accept(tcp), connecting);
-    let io = Io::Tls(Box::new(tls.unwrap()));
-    (Stream::new(io, Connection::new(None), None), peer.unwrap())
 }
 
 async fn tcp_pair() -> (TcpStream, TcpStream) {

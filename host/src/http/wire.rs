@@ -1,11 +1,9 @@
-//! What the bytes of a connection come by: TCP as it is, TLS on it, or what another server had before.
+//! What the bytes of a connection come by: TCP as it is, or TLS on it.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -13,16 +11,14 @@ use tokio_rustls::server::TlsStream;
 pub(super) enum Io {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
-    Foreign(Box<TokioIo<Upgraded>>),
 }
 
 impl Io {
-    /// What is under it all, where that can be seen.
-    pub(super) fn tcp(&mut self) -> Option<&mut TcpStream> {
+    /// What is under it all.
+    pub(super) fn tcp(&mut self) -> &mut TcpStream {
         match self {
-            Self::Plain(tcp) => Some(tcp),
-            Self::Tls(tls) => Some(tls.get_mut().0),
-            Self::Foreign(_) => None,
+            Self::Plain(tcp) => tcp,
+            Self::Tls(tls) => tls.get_mut().0,
         }
     }
 }
@@ -32,7 +28,6 @@ impl AsyncRead for Io {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buffer),
             Self::Tls(tls) => Pin::new(tls).poll_read(cx, buffer),
-            Self::Foreign(io) => Pin::new(io).poll_read(cx, buffer),
         }
     }
 }
@@ -42,7 +37,6 @@ impl AsyncWrite for Io {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, bytes),
             Self::Tls(tls) => Pin::new(tls).poll_write(cx, bytes),
-            Self::Foreign(io) => Pin::new(io).poll_write(cx, bytes),
         }
     }
 
@@ -54,7 +48,6 @@ impl AsyncWrite for Io {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bytes),
             Self::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bytes),
-            Self::Foreign(io) => Pin::new(io).poll_write_vectored(cx, bytes),
         }
     }
 
@@ -62,7 +55,6 @@ impl AsyncWrite for Io {
         match self {
             Self::Plain(tcp) => tcp.is_write_vectored(),
             Self::Tls(tls) => tls.is_write_vectored(),
-            Self::Foreign(io) => io.is_write_vectored(),
         }
     }
 
@@ -70,7 +62,6 @@ impl AsyncWrite for Io {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
             Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
-            Self::Foreign(io) => Pin::new(io).poll_flush(cx),
         }
     }
 
@@ -78,7 +69,6 @@ impl AsyncWrite for Io {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
-            Self::Foreign(io) => Pin::new(io).poll_shutdown(cx),
         }
     }
 }

@@ -123,6 +123,17 @@ impl Payload {
         }
     }
 
+    /// How many texts it has as messages, where that is found without reading them.
+    pub(crate) fn text_messages(&self) -> Option<usize> {
+        match (&self.body, self.version) {
+            (Body::Text(body), Version::V4) => {
+                let packets = body.split(SEPARATOR);
+                Some(packets.filter(|packet| packet.starts_with('4')).count())
+            }
+            _ => None,
+        }
+    }
+
     fn read(&mut self) -> Result<Option<Incoming>, Malformed> {
         let (body, version) = (&self.body, self.version);
         match (body, version) {

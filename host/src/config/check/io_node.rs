@@ -28,6 +28,10 @@ impl Check<'_> {
             ("upgrade-timeout-ms", io_node.upgrade_timeout_ms),
             ("max-payload", io_node.max_payload.0),
             ("send-buffer", io_node.send_buffer.0),
+            ("send-timeout-ms", io_node.send_timeout_ms),
+            ("close-timeout-ms", io_node.close_timeout_ms),
+            ("control-packets-per-second", io_node.control_packets_per_second.into()),
+            ("unfinished-bytes", io_node.unfinished_bytes.0),
             ("refuse-after-ms", io_node.refuse_after_ms),
             ("channels-per-client", io_node.channels_per_client as u64),
         ] {

@@ -234,18 +234,21 @@ mod tests {
     use crate::message::Text;
 
     fn written(encoded: Encoded) -> String {
-        encoded.text().expect("it is text").to_string()
+        let first = encoded.into_packets().next().expect("there is a first");
+        first.as_text().expect("it is text").to_owned()
     }
 
     /// What goes out, read as a client would.
     fn back(codec: &Codec, encoded: Encoded) -> Incoming {
         let unfinished = Unfinished::default();
-        let mut read = encoded
-            .text()
-            .and_then(|text| codec.read_text(&unfinished, text).expect("we wrote it"));
-        for attachment in encoded.attachments {
+        let mut read = None;
+        for packet in encoded.into_packets() {
             assert!(read.is_none(), "it is complete before its attachments");
-            read = codec.read_binary(&unfinished, attachment).expect("we wrote it");
+            let part = match (packet.as_text(), packet.as_binary()) {
+                (Some(text), _) => codec.read_text(&unfinished, Str::copy_from_slice(text)),
+                (None, data) => codec.read_binary(&unfinished, data.expect("it is one of both").clone()),
+            };
+            read = part.expect("we wrote it");
         }
         read.expect("it is complete")
     }

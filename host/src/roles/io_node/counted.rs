@@ -1,8 +1,9 @@
 //! Counted: from what a client sent to an event, and from a command to what clients are sent. See `crate::counted`.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use http::Request;
+use engine_io::{Accepted, CloseReason, Engine, Message, Refusal};
+use http::{Extensions, Request};
 use socketioxide_core::Str;
 use tokio::time::Instant;
 
@@ -14,8 +15,7 @@ use super::flow::Bounds;
 use super::hooks::Hooks;
 use super::incarnation::{Events, Gate};
 use super::member::Member;
-use super::opening::Opening;
-use super::session::Session;
+use super::session::{Session, Sessions};
 use super::waiting::Waiting;
 use crate::counted::{io_node, payload};
 use crate::message::{Audience, Channel, EventKind, Payload, Scope, Selection, Text};
@@ -25,6 +25,9 @@ const AUDIENCE: usize = 500;
 
 /// An io-node's inside without sockets and without a cluster.
 struct Inside {
+    engine: Engine<Nobody>,
+    /// Handshakes whose websockets never come.
+    accepted: Vec<Accepted<Nobody>>,
     clients: Arc<Clients>,
     directory: Arc<Directory>,
     events: Events,
@@ -41,7 +44,21 @@ impl Inside {
             max_channels: 10,
             hooks: Hooks::default(),
         });
+        let bounds = Bounds {
+            waiting: 1 << 20,
+            events_per_second: None,
+        };
+        let settings = engine_io::Settings {
+            send_buffer: 1 << 20,
+            ..engine_io::Settings::default()
+        };
+        let nobody = Nobody {
+            sessions: Sessions::new(bounds),
+            latest: Mutex::default(),
+        };
         Self {
+            engine: Engine::new(settings, nobody),
+            accepted: Vec::new(),
             clients: Clients::new("/chat".into(), None, common.clone()),
             directory: Directory::new(Vec::new(), common).expect("no two are the same"),
             events,
@@ -50,21 +67,46 @@ impl Inside {
 
     /// A client that is connected, and whose connection has been heard of.
     fn member(&mut self) -> Arc<Member> {
-        let request = Request::get("/socket.io/?EIO=4&transport=websocket").body(());
-        let opening = Opening::of(&request.expect("it is a request"), None);
-        let bounds = Bounds {
-            waiting: 1 << 20,
-            unsent: 1 << 20,
-            events_per_second: None,
-        };
-        let session = Session::of_nobody(bounds, opening);
-        let connection = EventKind::Connection(Box::new(session.opening.handshake(None)));
+        let request = Request::get("/socket.io/?EIO=4&transport=websocket")
+            .header("connection", "upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+            .body(());
+        let accepted = self.engine.accept(&request.expect("it is a request"));
+        self.accepted.push(accepted.expect("it is a handshake"));
+        let latest = self.engine.application().latest.lock();
+        let session = latest.expect("nothing panics").take().expect("it has begun");
+        let connection = EventKind::Connection(Box::new(session.handshake(None)));
         let member = Member::new(&self.clients, &self.directory, &session, Text::from_static("{}"));
         member.enter(connection);
         let taken = self.events.try_recv().expect("it has connected");
         taken.source.went_on(taken.event.size());
         member
     }
+}
+
+/// Has sessions, and hears nothing.
+struct Nobody {
+    sessions: Arc<Sessions>,
+    latest: Mutex<Option<Arc<Session>>>,
+}
+
+struct Deaf;
+
+impl engine_io::Application for Nobody {
+    type Handler = Deaf;
+
+    fn open(&self, connection: engine_io::Session, _: &Extensions) -> Result<Deaf, Refusal> {
+        *self.latest.lock().expect("nothing panics") = Some(self.sessions.begin(connection, None));
+        Ok(Deaf)
+    }
+}
+
+impl engine_io::Handler for Deaf {
+    fn message(&mut self, _: Message) {}
+
+    fn close(self, _: CloseReason) {}
 }
 
 fn codec() -> Codec {

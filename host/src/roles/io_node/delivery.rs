@@ -1,7 +1,7 @@
 //! From command to socket: takes the outbox in order and applies each command to this node's clients.
 //!
-//! Nothing here waits for a client. A packet goes into the socket's send queue, and a client that lets its queue grow
-//! past the limit is disconnected by its session.
+//! Nothing here waits for a client. A packet goes into the session's send queue, and the engine disconnects a client that does
+//! not read while its queue grows.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -86,7 +86,7 @@ impl Delivery {
                 });
             }
             Command::Disconnect { who, close_transport } => self.for_each(&who, |member| match close_transport {
-                true => member.see_off(DisconnectReason::Server, &self.shutdown),
+                true => member.expel(DisconnectReason::Server),
                 false => member.disconnect(),
             }),
             Command::PatchAttributes {

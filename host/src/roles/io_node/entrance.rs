@@ -2,17 +2,16 @@
 //!
 //! What a client shows for itself, a token, comes later: with the namespace that it wants to enter.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use http::{HeaderMap, Request};
+use http::HeaderMap;
 
 use super::IoNodeSettings;
 use super::limits::{Addresses, Place, TooMany};
 use super::origin::{CorsHeaders, Forbidden, Origins};
-use crate::http::Connection;
 
 /// The way in.
 pub(super) struct Entrance {
@@ -38,22 +37,11 @@ impl Entrance {
         self.origins.check(headers)
     }
 
-    /// Takes a place for the session that a request opens. It is held for as long as the session lives.
-    pub(super) fn take_place<B>(&self, request: &Request<B>) -> Result<Option<Place>, TooMany> {
-        match address(request) {
-            Some(address) => self.addresses.connect(address, Instant::now()),
+    /// Takes a place for a session from an address. It is held for as long as the session lives.
+    pub(super) fn take_place(&self, peer: Option<SocketAddr>) -> Result<Option<Place>, TooMany> {
+        match peer {
+            Some(peer) => self.addresses.connect(peer.ip(), Instant::now()),
             None => Ok(None),
         }
     }
-
-    /// Whether a handshake would be let in, that opens a session or goes on with one.
-    pub(super) fn would_take<B>(&self, request: &Request<B>, opens: bool) -> bool {
-        let has_room = || address(request).is_none_or(|address| self.addresses.look(address, Instant::now()).is_ok());
-        self.check(request.headers()).is_ok() && (!opens || has_room())
-    }
-}
-
-fn address<B>(request: &Request<B>) -> Option<IpAddr> {
-    let connection = request.extensions().get::<Arc<Connection>>();
-    Some(connection?.peer()?.ip())
 }

@@ -76,14 +76,6 @@ impl Addresses {
         })
     }
 
-    /// Whether an address may open one more session.
-    pub(super) fn look(&self, address: IpAddr, now: Instant) -> Result<(), TooMany> {
-        match self.known().addresses.get(&network(address)) {
-            Some(entry) => self.limits.allow(entry, now),
-            None => Ok(()),
-        }
-    }
-
     /// Takes a place for one more session of this address. Without limits there is none to take.
     pub(super) fn connect(self: &Arc<Self>, address: IpAddr, now: Instant) -> Result<Option<Place>, TooMany> {
         if self.limits == PerAddress::default() {
@@ -194,6 +186,15 @@ impl EventRate {
         }
     }
 
+    /// Whether a client that sends so many more at once is so far ahead that it is to be disconnected.
+    pub(super) fn is_flooded_by(&self, events: usize, now: Instant) -> bool {
+        let ahead = self
+            .due
+            .map_or(Duration::ZERO, |due| due.saturating_duration_since(now));
+        let events = u32::try_from(events).unwrap_or(u32::MAX);
+        ahead.saturating_add(self.pace.each.saturating_mul(events)) >= self.pace.slack + PATIENCE
+    }
+
     /// Counts an event that came in.
     pub(super) fn event(&mut self, now: Instant) -> Verdict {
         let ahead = self.pace.take(&mut self.due, now);
@@ -297,7 +298,6 @@ mod tests {
         // Those of ten seconds come at once.
         let burst = (0..100).take_while(|_| connect(now).is_ok()).count();
         assert_eq!(burst, 40);
-        assert!(addresses.look(ip("10.0.0.1"), now).is_err() && addresses.look(ip("10.0.0.3"), now).is_ok());
         let Err(TooMany::Connects(wait)) = connect(now) else {
             panic!("it should be refused");
         };

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use socketioxide_core::Sid;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::debug;
 
 use super::attributes::MOST as ATTRIBUTES;
@@ -18,7 +18,6 @@ use super::clients::Clients;
 use super::codec::Revision;
 use super::directory::Directory;
 use super::encoded::Encoded;
-use super::flow::Excess;
 use super::incarnation::Incarnation;
 use super::requests::{Asked, Requests};
 use super::session::Session;
@@ -27,12 +26,12 @@ use crate::counts;
 use crate::message::{
     AckId, Client, DisconnectReason, Event, EventKind, Namespace, Payload, Refusal, SessionId, Text, now_ms,
 };
-use crate::shutdown::Shutdown;
 
-/// How many acknowledgements a client may wait for at once; of older ones nothing is known any more.
+/// How many acknowledgements a client may wait for at once. With so many it is not read until half of them came, or none for
+/// a time; then the oldest are forgotten as newer ones come, for a handler need not acknowledge.
 const ACKS: usize = 1_024;
-/// How long a client that is to be disconnected may take to read what was sent to it.
-const FLUSH: Duration = Duration::from_secs(1);
+/// How long that time is.
+const ACKS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the acknowledgement of an event says that was refused.
 const OVERLOADED: &str = r#"[{"error":{"code":"overloaded","message":"the server has too much to do and did not take this in; try again later"}}]"#;
@@ -61,6 +60,10 @@ struct State {
     patched: u64,
     /// Acknowledgements that the client waits for.
     acks: BTreeSet<i64>,
+    /// Since when the client is not read because there are too many.
+    held_since: Option<Instant>,
+    /// Whether none came for too long, so that it is read all the same.
+    is_unanswered: bool,
 }
 
 #[derive(PartialEq)]
@@ -89,13 +92,15 @@ impl Member {
             attributes,
             patched: 0,
             acks: BTreeSet::new(),
+            held_since: None,
+            is_unanswered: false,
         };
         Arc::new(Self {
             id: match (session.revision, clients.namespace.as_str()) {
                 (Revision::V5, _) => SessionId::from(sid.as_str()),
                 // These make up their id themselves, by that of the session.
-                (Revision::V4, "/") => SessionId::from(session.id.as_str()),
-                (Revision::V4, namespace) => SessionId::from(format!("{namespace}#{}", session.id)),
+                (Revision::V4, "/") => SessionId::from(session.id()),
+                (Revision::V4, namespace) => SessionId::from(format!("{namespace}#{}", session.id())),
             },
             session: session.clone(),
             clients: clients.clone(),
@@ -251,6 +256,9 @@ impl Member {
         }
         if let EventKind::Message { ack: Some(ack), .. } = &kind {
             state.acks.insert(ack.number);
+            if state.acks.len() >= ACKS && state.held_since.is_none() && !state.is_unanswered {
+                self.hold(&mut state);
+            }
             if state.acks.len() > ACKS {
                 // Clients count upwards.
                 state.acks.pop_first();
@@ -323,58 +331,78 @@ impl Member {
 
     /// Sends the answer to an acknowledgement that the client still waits for.
     pub(super) fn acknowledge(&self, number: i64, args: &Payload) {
-        let is_awaited = self.state().acks.remove(&number);
+        let is_awaited = {
+            let mut state = self.state();
+            state.is_unanswered = false;
+            let is_awaited = state.acks.remove(&number);
+            if state.held_since.is_some() {
+                state.held_since = Some(Instant::now());
+            }
+            if state.acks.len() <= ACKS / 2 {
+                self.release(&mut state);
+            }
+            is_awaited
+        };
         if is_awaited {
             self.push(self.clients.common.codec.answer(self.namespace(), args, number));
         }
     }
 
-    /// Sends a packet, and expels a client that does not read.
-    pub(super) fn push(&self, packet: Encoded) {
-        if self.session.send(packet) == Err(Excess::SlowReader) {
-            let reason = "slow reader: what was sent to it was not read";
-            if self.expel(DisconnectReason::Other(reason.into())) {
-                counts::CLIENTS_SLOW.one();
+    /// Has the client not be read while it waits for too many acknowledgements, as long as some come.
+    fn hold(self: &Arc<Self>, state: &mut State) {
+        state.held_since = Some(Instant::now());
+        self.session.pause();
+        let held = Arc::downgrade(self);
+        tokio::spawn(async move {
+            while let Some(until) = held.upgrade().and_then(|member| member.held_until()) {
+                sleep_until(until).await;
             }
+        });
+    }
+
+    /// Until when the client is not read if no acknowledgement comes. None when it is read by now.
+    fn held_until(&self) -> Option<Instant> {
+        let mut state = self.state();
+        let until = state.held_since? + ACKS_PATIENCE;
+        if Instant::now() < until {
+            return Some(until);
+        }
+        state.is_unanswered = true;
+        self.release(&mut state);
+        None
+    }
+
+    fn release(&self, state: &mut State) {
+        if state.held_since.take().is_some() {
+            self.session.resume();
         }
     }
 
-    /// Sends a packet if nothing waits to be sent before it.
+    /// Sends a packet.
+    pub(super) fn push(&self, packet: Encoded) {
+        self.session.send(packet);
+    }
+
+    /// Sends a packet if the client is ready to take it now.
     pub(super) fn push_volatile(&self, packet: Encoded) {
-        if self.session.is_flushed() {
-            self.push(packet);
-        }
+        self.session.send_volatile(packet);
     }
 
-    /// Ends the client's connection at once, for this reason, and says whether that is news.
-    pub(super) fn expel(&self, reason: DisconnectReason) -> bool {
-        let first = self.judge(reason);
+    /// Ends the client's connection for this reason. It gets what was sent to it before, as far as it takes that.
+    pub(super) fn expel(&self, reason: DisconnectReason) {
+        self.judge(reason);
         self.session.hang_up();
-        first
     }
 
-    /// Notes why this io-node ends the client, and says whether that is news.
-    pub(super) fn judge(&self, reason: DisconnectReason) -> bool {
-        self.verdict.set(reason).is_ok()
+    /// Notes why this io-node ends the client. What was noted first counts.
+    pub(super) fn judge(&self, reason: DisconnectReason) {
+        let _ = self.verdict.set(reason);
     }
 
     /// Disconnects the client from its namespace.
     pub(super) fn disconnect(self: &Arc<Self>) {
         self.push(self.clients.common.codec.disconnected(self.namespace()));
         self.close(DisconnectReason::Server);
-    }
-
-    /// Ends the client's connection when what was sent to it is written, or after a while.
-    pub(super) fn see_off(self: &Arc<Self>, reason: DisconnectReason, shutdown: &Shutdown) {
-        self.judge(reason);
-        let member = self.clone();
-        shutdown.spawn(async move {
-            let deadline = Instant::now() + FLUSH;
-            while !member.session.is_flushed() && Instant::now() < deadline {
-                sleep(Duration::from_millis(5)).await;
-            }
-            member.session.hang_up();
-        });
     }
 
     /// What is kept for the client.
@@ -417,16 +445,11 @@ impl Member {
     }
 
     fn send(self: &Arc<Self>, event: Event) {
-        let last = matches!(event.kind, EventKind::Disconnect(_));
-        let excess = self.session.came_in(event.size());
+        self.session.came_in(event.size());
         self.incarnation.take_in(Arrival {
             event,
             source: Source::Client(self.clone()),
         });
-        if excess == Err(Excess::Flood) && !last {
-            counts::SESSIONS_FLOODING.one();
-            self.session.hang_up();
-        }
     }
 
     /// Goes to the last stage without anybody hearing of it, and says in which one the client was.
@@ -436,6 +459,7 @@ impl Member {
     }
 
     fn forget(&self) {
+        self.release(&mut self.state());
         self.requests.clear();
         self.session.leave(self);
         self.directory.leave(&self.clients, &self.id);

@@ -204,14 +204,7 @@ impl Membership {
         let count = sessions.len().max(1) as u32;
         for (place, session) in (0..).zip(sessions) {
             sleep_until(began + self.drain * place / count).await;
-            match session.all() {
-                members if members.is_empty() => session.hang_up(),
-                members => {
-                    for member in members {
-                        member.see_off(DisconnectReason::ServerShutdown, &self.shutdown);
-                    }
-                }
-            }
+            session.expel(&DisconnectReason::ServerShutdown);
         }
         if timeout(CLOSING, self.all_gone()).await.is_err() {
             warn!("some sockets are still open and are cut off");

@@ -1,15 +1,15 @@
 //! The io-node: holds the Socket.IO connections, turns what clients do into events, and applies commands to them.
 //!
-//! `service` answers the requests of sessions: those of clients that poll are socketioxide's engine's, and a `websocket` is
-//! held by itself. What clients send is taken in by `protocol`, by way of `codec`; what they are sent is `encoded` once for
-//! all of them. Who may come in is asked by `entrance` (`origin`, `limits`) and `token`, and `attributes` says what is known of a
-//! client from the beginning. Between them and the transport stands what is known of each connection (`session`, its `line`
-//! and its `flow`), of each client (`member`), and of each namespace (`directory`, `clients`). An event goes out by `intake`,
-//! and may have to be in `waiting`; a command comes in by `delivery`, a question to all io-nodes by `questions`. `membership`
-//! keeps the io-node in the cluster, one `incarnation` after the other, until it is
-//! `cut_off`. A program that embeds the io-node reaches in by its
-//! `handle`, and is called by its `hooks`.
+//! `service` gives requests to the engine (the crate `engine-io`), which holds the sessions; `application` takes these in. What
+//! clients send is taken in by `protocol`, by way of `codec`; what they are sent is `encoded` once for all of them. Who may come
+//! in is asked by `entrance` (`origin`, `limits`) and `token`, and `attributes` says what is known of a client from the
+//! beginning. Between them and the transport stands what is known of each connection (`session` and its `flow`), of each client
+//! (`member`), and of each namespace (`directory`, `clients`). An event goes out by `intake`, and may have to be in `waiting`; a
+//! command comes in by `delivery`, a question to all io-nodes by `questions`. `membership` keeps the io-node in the cluster, one
+//! `incarnation` after the other, until it is `cut_off`. A program that embeds the io-node reaches in by its `handle`, and is
+//! called by its `hooks`.
 
+mod application;
 mod args;
 mod attributes;
 mod clients;
@@ -27,12 +27,10 @@ mod hooks;
 mod incarnation;
 mod intake;
 mod limits;
-mod line;
 mod member;
 mod membership;
 mod mounted;
 mod msgpack;
-mod opening;
 mod origin;
 mod placeholders;
 mod protocol;
@@ -45,17 +43,16 @@ mod summary;
 mod tests;
 mod token;
 mod waiting;
-mod websocket;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use engineioxide::TransportType;
-use engineioxide::config::EngineIoConfig;
-use engineioxide::service::EngineIoService;
+use engine_io::Engine;
+use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use self::application::Application;
 use self::clients::Common;
 use self::codec::Codec;
 use self::directory::Directory;
@@ -80,9 +77,6 @@ pub use self::limits::PerAddress;
 pub use self::service::{AnswerBody, Inner, IoService, RequestBody};
 pub use self::token::{Algorithm, JwksPlace, KeySource, Secret, TokenSettings};
 
-/// Packets in a socket's send queue. Never the limit that counts: that is in bytes, and kept by the session.
-const SEND_QUEUE: usize = 1 << 20;
-
 /// What an io-node is told.
 #[derive(Debug, Clone)]
 pub struct IoNodeSettings {
@@ -102,8 +96,19 @@ pub struct IoNodeSettings {
     pub upgrade_timeout: Duration,
     /// The largest message a client may send, in bytes.
     pub max_payload: usize,
-    /// How many bytes may wait to be sent to a client before it is disconnected.
-    pub send_buffer: u64,
+    /// Bytes that may wait to be sent to a client. Above it what the client sends waits, and it is disconnected when it reads
+    /// nothing for [`engine_io::STALL`]; above [`engine_io::BURST`] times as much it is disconnected in any case.
+    pub send_buffer: usize,
+    /// How long a client may take to read a byte of what is sent to it.
+    pub send_timeout: Duration,
+    /// How long a client may take to send the body of a request. Each [`engine_io::BODY_RATE`] bytes buy it a second more.
+    pub body_timeout: Duration,
+    /// How long a client may take to read the last that it is sent and the close.
+    pub close_timeout: Duration,
+    /// Packets and frames a second of one client that are no messages, such as pings and small fragments.
+    pub control_packets_per_second: u32,
+    /// Bytes of unfinished messages and request bodies that all clients together may have here.
+    pub unfinished_bytes: usize,
     /// How long an event may wait to be accepted before it is refused to its client.
     pub refuse_after: Duration,
     /// Whether clients may connect by long polling.
@@ -171,7 +176,7 @@ pub async fn start_embedded<S: Inner>(
     inner: S,
     shutdown: &Shutdown,
 ) -> Result<(IoService<S>, IoHandle)> {
-    let entrance = Entrance::new(&settings)?;
+    let entrance = Arc::new(Entrance::new(&settings)?);
     let tokens = match settings.token.clone() {
         Some(token) => Some(Tokens::start(token, shutdown).await?),
         None => None,
@@ -186,7 +191,6 @@ pub async fn start_embedded<S: Inner>(
     });
     let sessions = Sessions::new(Bounds {
         waiting: settings.max_payload,
-        unsent: settings.send_buffer,
         events_per_second: settings.events_per_second,
     });
     let directory = Directory::new(settings.apps.clone(), common.clone()).map_err(anyhow::Error::msg)?;
@@ -198,20 +202,18 @@ pub async fn start_embedded<S: Inner>(
         tokens,
         attributes: settings.attributes.clone(),
     });
-    let engine = EngineIoService::with_config_inner(inner, protocol.clone(), engine(&settings));
     let session = transport
         .join_io(settings.node.clone())
         .await
         .context("cannot join the transport")?;
-    let service = IoService::new(
-        engine,
-        &settings,
+    let application = Application {
         protocol,
-        gate.clone(),
-        transport.standing(),
         entrance,
-        shutdown.clone(),
-    );
+        gate: gate.clone(),
+        standing: transport.standing(),
+    };
+    let engine = Engine::new(engine_settings(&settings), application);
+    let service = IoService::new(engine.clone(), inner, &settings);
 
     info!(io_node = %settings.node.id, path = settings.path, "io-node started");
     let handle = IoHandle {
@@ -237,26 +239,39 @@ pub async fn start_embedded<S: Inner>(
         refuse_after: settings.refuse_after,
         shutdown: shutdown.clone(),
     };
-    shutdown.spawn_intake(membership.run(Joined {
+    let is_over = CancellationToken::new();
+    let ending = is_over.clone().drop_guard();
+    let serving = membership.run(Joined {
         session,
         incarnation,
         events,
-    }));
+    });
+    shutdown.spawn_intake(async move {
+        serving.await;
+        drop(ending);
+    });
+    // Nothing of the clients is taken in any more by then, and they may take a while to read the last that they are sent.
+    shutdown.spawn(async move {
+        is_over.cancelled().await;
+        engine.shutdown().await;
+    });
     Ok((service, handle))
 }
 
-fn engine(settings: &IoNodeSettings) -> EngineIoConfig {
-    let engine = EngineIoConfig::builder()
-        .req_path(settings.path.clone())
-        .ping_interval(settings.ping_interval)
-        .ping_timeout(settings.ping_timeout)
-        .upgrade_timeout(settings.upgrade_timeout)
-        .max_payload(settings.max_payload as u64)
-        .max_buffer_size(SEND_QUEUE);
-    let engine = match (settings.polling, settings.websocket) {
-        (true, false) => engine.transports([TransportType::Polling]),
-        (false, true) => engine.transports([TransportType::Websocket]),
-        _ => engine,
-    };
-    engine.build()
+fn engine_settings(settings: &IoNodeSettings) -> engine_io::Settings {
+    engine_io::Settings {
+        polling: settings.polling,
+        websocket: settings.websocket,
+        protocol_3: settings.socket_io_2,
+        ping_interval: settings.ping_interval,
+        ping_timeout: settings.ping_timeout,
+        upgrade_timeout: settings.upgrade_timeout,
+        max_payload: settings.max_payload,
+        send_buffer: settings.send_buffer,
+        send_timeout: settings.send_timeout,
+        body_timeout: settings.body_timeout,
+        close_timeout: settings.close_timeout,
+        control_packets_per_second: settings.control_packets_per_second,
+        unfinished_bytes: settings.unfinished_bytes,
+    }
 }

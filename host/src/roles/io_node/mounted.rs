@@ -32,14 +32,16 @@ where
 
     fn call(&mut self, request: Request<R>) -> Self::Future {
         let service = self.clone();
+        if self.is_of_engine(request.uri()) {
+            return Box::pin(async move { Ok(service.answer_engine(request).await) });
+        }
         Box::pin(async move {
             if request.method() == Method::GET || request.method() == Method::HEAD {
                 let request = request.map(|_| Either::Right(Full::default()));
                 return service.answer(request).await;
             }
-            // The body of a foreign request is of another type, so it is read here. Until then it waits where it came from.
-            service.hold_back(request.uri()).await;
-            match whole_body(request, service.most()).await {
+            // The body of a foreign request is of another type, so it is read here.
+            match whole_body(request, service.max_body()).await {
                 Ok(request) => {
                     service
                         .answer(request.map(|body| Either::Right(Full::from(body))))

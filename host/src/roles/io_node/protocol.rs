@@ -3,15 +3,13 @@
 //! Everything happens in the task that reads the connection, so that what a client sends keeps its order. The protocol:
 //! <https://socket.io/docs/v4/socket-io-protocol/>.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use engineioxide::handler::EngineIoHandler;
-use engineioxide::{DisconnectReason as EngineReason, Socket, Str};
 use futures_util::FutureExt;
 use serde_json::{Map, Value};
+use socketioxide_core::{Sid, Str};
 use tokio::time::sleep;
 use tracing::debug;
 
@@ -20,11 +18,10 @@ use super::attributes::{self, Field, Fields};
 use super::clients::Common;
 use super::codec::{Content, Incoming, Revision};
 use super::directory::Directory;
-use super::flow::Excess;
+use super::flow::Flood;
 use super::limits::FLOOD;
 use super::member::Member;
-use super::opening::Opening;
-use super::session::{Seat, Session, Sessions};
+use super::session::{Session, Sessions};
 use super::token::Tokens;
 use crate::counts;
 use crate::message::{DisconnectReason, EventKind, Handshake, Refusal, Text};
@@ -33,7 +30,7 @@ use crate::message::{DisconnectReason, EventKind, Handshake, Refusal, Text};
 const UNKNOWN_NAMESPACE: &str = "Invalid namespace";
 
 /// Answers what clients send.
-pub struct Protocol {
+pub(super) struct Protocol {
     pub(super) common: Arc<Common>,
     pub(super) sessions: Arc<Sessions>,
     pub(super) directory: Arc<Directory>,
@@ -43,60 +40,6 @@ pub struct Protocol {
     pub(super) tokens: Option<Arc<Tokens>>,
     /// What clients have as attributes from the beginning, and where in the handshake it is found.
     pub(super) attributes: Vec<(String, Field)>,
-}
-
-impl fmt::Debug for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Protocol").finish_non_exhaustive()
-    }
-}
-
-impl EngineIoHandler for Protocol {
-    type Data = Seat;
-
-    fn on_connect(self: Arc<Self>, socket: Arc<Socket<Seat>>) {
-        let opening = socket.req_parts.extensions.get::<Arc<Opening>>();
-        let opening = opening.expect("the service puts it into each request that opens a session");
-        let session = self.sessions.begin_polling(&socket, opening.clone());
-        socket.data.take(session.clone());
-        self.begin(&session);
-    }
-
-    fn on_disconnect(&self, socket: Arc<Socket<Seat>>, reason: EngineReason) {
-        let Some(session) = socket.data.session() else { return };
-        if session.is_websocket() {
-            // It has moved to a websocket, and that was the end of what it was before.
-            return;
-        }
-        debug!(session = %session.id, ?reason, "disconnected");
-        if reason == EngineReason::PacketParsingError {
-            counts::PACKETS_MALFORMED.one();
-        }
-        let reason = match reason {
-            EngineReason::TransportClose => DisconnectReason::TransportClose,
-            EngineReason::TransportError | EngineReason::MultipleHttpPollingError => DisconnectReason::TransportError,
-            EngineReason::PacketParsingError => DisconnectReason::ParseError,
-            EngineReason::HeartbeatTimeout => DisconnectReason::PingTimeout,
-            EngineReason::ClosingServer => DisconnectReason::ServerShutdown,
-        };
-        self.end(session, reason);
-        if session.is_websocket() {
-            // It has moved just now, and nobody is left for whom it could go on.
-            session.hang_up();
-        }
-    }
-
-    fn on_message(self: &Arc<Self>, text: Str, socket: Arc<Socket<Seat>>) {
-        if let Some(session) = socket.data.session() {
-            self.hear_text(session, text);
-        }
-    }
-
-    fn on_binary(self: &Arc<Self>, data: Bytes, socket: Arc<Socket<Seat>>) {
-        if let Some(session) = socket.data.session() {
-            self.hear_binary(session, data);
-        }
-    }
 }
 
 impl Protocol {
@@ -110,7 +53,7 @@ impl Protocol {
     }
 
     /// A session is over, for this reason if nobody knows better.
-    pub(super) fn end(&self, session: &Session, reason: DisconnectReason) {
+    pub(super) fn end(&self, session: &Session, reason: &DisconnectReason) {
         for member in session.end() {
             member.close(reason.clone());
         }
@@ -128,6 +71,19 @@ impl Protocol {
         self.take_in(session, read);
     }
 
+    /// Notes that a session has sent so many messages at once.
+    pub(super) fn expect(&self, session: &Session, messages: usize) {
+        if session.expect(messages) == Err(Flood) {
+            self.end_flood(session);
+        }
+    }
+
+    fn end_flood(&self, session: &Session) {
+        debug!(session = session.id(), "closing the connection: {FLOOD}");
+        counts::SESSIONS_FLOODING.one();
+        session.expel(&DisconnectReason::Other(FLOOD.into()));
+    }
+
     fn take_in(self: &Arc<Self>, session: &Arc<Session>, read: Result<Option<Incoming>, Malformed>) {
         let done = match read {
             Ok(None) => Ok(()),
@@ -135,7 +91,7 @@ impl Protocol {
             Err(malformed) => Err(malformed),
         };
         if let Err(malformed) = done {
-            debug!(session = %session.id, "closing the connection: {malformed}");
+            debug!(session = session.id(), "closing the connection: {malformed}");
             counts::PACKETS_MALFORMED.one();
             session.expel(&DisconnectReason::ParseError);
         }
@@ -150,12 +106,8 @@ impl Protocol {
                 None => (&*incoming.namespace, None),
             },
         };
-        if matches!(incoming.content, Content::Connect(_) | Content::Event(..))
-            && session.keep_pace() == Err(Excess::Flood)
-        {
-            debug!(session = %session.id, "closing the connection: {FLOOD}");
-            counts::SESSIONS_FLOODING.one();
-            session.expel(&DisconnectReason::Other(FLOOD.into()));
+        if matches!(incoming.content, Content::Connect(_) | Content::Event(..)) && session.keep_pace() == Err(Flood) {
+            self.end_flood(session);
             return Ok(());
         }
         if let Content::Connect(auth) = incoming.content {
@@ -196,7 +148,7 @@ impl Protocol {
             self.refuse_unknown(session, namespace);
             return;
         }
-        let handshake = session.opening.handshake(auth);
+        let handshake = session.handshake(auth);
         let Some(tokens) = self.tokens.clone() else {
             self.let_in(session, namespace, handshake, Map::new());
             return;
@@ -266,7 +218,7 @@ impl Protocol {
             member
         });
         if let Some(member) = entered {
-            debug!(client = %member.id, session = %session.id, namespace, "connecting");
+            debug!(client = %member.id, session = session.id(), namespace, "connecting");
             member.enter(EventKind::Connection(Box::new(handshake)));
             if session.is_over() {
                 member.close(DisconnectReason::TransportClose);
@@ -278,17 +230,15 @@ impl Protocol {
         let codec = &self.common.codec;
         let packet = match (session.revision, namespace) {
             // Without which these would go nowhere else.
-            (Revision::V4, "/") => codec.connected(&"/".into(), session.id, session.revision),
+            (Revision::V4, "/") => codec.connected(&"/".into(), Sid::ZERO, session.revision),
             _ => codec.unknown(namespace, UNKNOWN_NAMESPACE),
         };
-        // Nothing was sent to it before that it could not read.
-        let _ = session.send(packet);
+        session.send(packet);
     }
 
     fn refuse(&self, session: &Session, namespace: &str, refusal: &Refusal) {
         let packet = self.common.codec.refused(namespace, refusal, session.revision);
-        // Nothing was sent to it before that it could not read.
-        let _ = session.send(packet);
+        session.send(packet);
     }
 
     /// Ends a session that enters no namespace in time.
@@ -297,7 +247,10 @@ impl Protocol {
         let deadline = tokio::spawn(async move {
             sleep(timeout).await;
             if let Some(session) = late.upgrade() {
-                debug!(session = %session.id, "closing the connection: it entered no namespace in time");
+                debug!(
+                    session = session.id(),
+                    "closing the connection: it entered no namespace in time"
+                );
                 session.hang_up();
             }
         });

@@ -1,55 +1,48 @@
-//! One Engine.IO session: the connection that all its clients share, and how far it is ahead or behind.
+//! One session: the connection that all its clients share, and how far it is ahead.
 //!
-//! Two bounds are kept here. What came in and waits to be accepted makes the session pause: the client is slowed by its
-//! own connection and nobody else notices. A websocket is not read meanwhile; of a session that polls, the requests that
-//! bring messages are held back where they come in. What went out and is not written yet may grow to a limit, and beyond it
-//! the connection is closed: a client that will not read is disconnected, and never given a gap.
+//! What came in and waits to be accepted pauses the session: the client is slowed by its own connection and nobody else notices.
+//! What goes out is bounded by the engine, which ends a session whose client does not read: it is never given a gap.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
-use std::task::Waker;
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
-use bytes::Bytes;
-use engineioxide::{ProtocolVersion, Socket};
-use socketioxide_core::Sid;
-use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::sleep_until;
 
 use super::codec::{Revision, Unfinished};
 use super::encoded::Encoded;
-use super::flow::{Bounds, Excess, Flow};
-use super::line::{self, Line};
+use super::flow::{Bounds, Flood, Flow};
+use super::limits::Place;
 use super::member::Member;
-use super::opening::Opening;
-use crate::http::Connection;
-use crate::message::DisconnectReason;
+use crate::message::{DisconnectReason, Handshake, Text};
 
 /// Tokens of a session that may wait for a key at the same time.
 const CHECKS: usize = 16;
 
-/// All sessions of this io-node, by Engine.IO session id.
+/// All sessions of this io-node.
 pub(super) struct Sessions {
     bounds: Bounds,
-    known: Mutex<HashMap<Sid, Weak<Session>>>,
+    known: Mutex<Known>,
 }
 
-/// Where the engine keeps our session.
 #[derive(Default)]
-pub struct Seat(OnceLock<Arc<Session>>);
+struct Known {
+    by_number: HashMap<u64, Weak<Session>>,
+    last: u64,
+}
 
 /// One session.
 pub(super) struct Session {
-    pub(super) id: Sid,
     pub(super) revision: Revision,
-    pub(super) opening: Arc<Opening>,
     pub(super) unfinished: Unfinished,
+    connection: engine_io::Session,
     members: Mutex<Members>,
     flow: Mutex<Flow>,
-    /// Told when a pause is over.
-    resumed: Arc<Notify>,
+    /// Among the sessions.
+    number: u64,
     sessions: Weak<Sessions>,
+    /// What its address has of what it may have.
+    _place: Option<Place>,
 }
 
 #[derive(Default)]
@@ -73,70 +66,63 @@ impl Sessions {
         })
     }
 
-    /// Begins the session of a client that polls, for whom the engine has opened a socket.
-    pub(super) fn begin_polling(self: &Arc<Self>, socket: &Arc<Socket<Seat>>, opening: Arc<Opening>) -> Arc<Session> {
-        let revision = match socket.protocol {
-            ProtocolVersion::V3 => Revision::V4,
-            ProtocolVersion::V4 => Revision::V5,
+    /// Begins a session on a connection of the engine.
+    pub(super) fn begin(self: &Arc<Self>, connection: engine_io::Session, place: Option<Place>) -> Arc<Session> {
+        let revision = match connection.version() {
+            engine_io::Version::V3 => Revision::V4,
+            engine_io::Version::V4 => Revision::V5,
         };
-        let line = Line::Polling {
-            socket: Arc::downgrade(socket),
-            connection: opening.connection(),
-        };
-        self.begin(socket.id, revision, opening, line)
-    }
-
-    /// Begins a session that opens as a websocket on this connection.
-    pub(super) fn begin_websocket(
-        self: &Arc<Self>,
-        revision: Revision,
-        opening: Arc<Opening>,
-        connection: Arc<Connection>,
-    ) -> Arc<Session> {
-        self.begin(Sid::new(), revision, opening, Line::websocket(connection))
-    }
-
-    fn begin(self: &Arc<Self>, id: Sid, revision: Revision, opening: Arc<Opening>, line: Line) -> Arc<Session> {
+        let mut known = self.known();
+        known.last += 1;
         let session = Arc::new(Session {
-            id,
             revision,
-            opening,
             unfinished: Unfinished::default(),
             members: Mutex::default(),
-            flow: Mutex::new(Flow::new(line, self.bounds)),
-            resumed: Arc::default(),
+            flow: Mutex::new(Flow::new(connection.clone(), self.bounds)),
+            connection,
+            number: known.last,
             sessions: Arc::downgrade(self),
+            _place: place,
         });
-        self.known().insert(session.id, Arc::downgrade(&session));
+        known.by_number.insert(session.number, Arc::downgrade(&session));
         session
-    }
-
-    /// The session of that id, if there is one.
-    pub(super) fn find(&self, id: Sid) -> Option<Arc<Session>> {
-        self.known().get(&id).and_then(Weak::upgrade)
     }
 
     /// All sessions.
     pub(super) fn all(&self) -> Vec<Arc<Session>> {
-        self.known().values().filter_map(Weak::upgrade).collect()
+        self.known().by_number.values().filter_map(Weak::upgrade).collect()
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<Sid, Weak<Session>>> {
+    fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().expect("nothing panics while it holds this lock")
     }
 }
 
-impl Seat {
-    pub(super) fn take(&self, session: Arc<Session>) {
-        assert!(self.0.set(session).is_ok(), "a session begins once");
-    }
-
-    pub(super) fn session(&self) -> Option<&Arc<Session>> {
-        self.0.get()
-    }
-}
-
 impl Session {
+    /// Its id in Engine.IO.
+    pub(super) fn id(&self) -> &str {
+        self.connection.id()
+    }
+
+    /// What the apps are told of a client that connects with this `auth`.
+    pub(super) fn handshake(&self, auth: Option<Text>) -> Handshake {
+        let opening = self.connection.opening();
+        let headers = opening.headers();
+        Handshake {
+            auth,
+            query: opening.query().to_owned(),
+            headers: headers
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
+            remote_addr: opening.peer().map(|peer| peer.to_string()),
+            transport: match opening.is_websocket() {
+                true => Text::from_static("websocket"),
+                false => Text::from_static("polling"),
+            },
+            recovered: false,
+        }
+    }
+
     /// Notes a client of this session.
     pub(super) fn enter(&self, member: &Arc<Member>) {
         let mut members = self.members();
@@ -159,7 +145,6 @@ impl Session {
         if let Some(deadline) = members.deadline.take() {
             deadline.abort();
         }
-        self.resumed.notify_waiters();
         std::mem::take(&mut members.present)
     }
 
@@ -215,25 +200,19 @@ impl Session {
         }
     }
 
-    /// Gives a packet to be sent, and finds a client that does not read. What is given to a session that is over goes
-    /// nowhere.
-    pub(super) fn send(&self, packet: Encoded) -> Result<(), Excess> {
-        // The frames of a packet stay together.
-        let mut flow = self.flow();
-        let weight = packet.weight();
-        if flow.line.send(packet, self.revision) {
-            flow.went_out(weight)
-        } else {
-            Ok(())
-        }
+    /// Gives a packet to be sent. What is given to a session that is over goes nowhere, and a client that does not read is
+    /// disconnected by the engine.
+    pub(super) fn send(&self, packet: Encoded) {
+        // What is wrong with the session ends it, and its end is told.
+        let _ = self.connection.send(packet.into_packets());
     }
 
-    /// Takes the frames that are to be written to its websocket, and has the writer woken for the next.
-    pub(super) fn unsent_until(&self, writer: &Waker) -> Vec<Bytes> {
-        self.flow().line.unsent_until(writer)
+    /// The same, if the client is ready to take it now.
+    pub(super) fn send_volatile(&self, packet: Encoded) {
+        let _ = self.connection.send_volatile(packet.into_packets());
     }
 
-    /// Ends the session at once, and tells all of its clients' apps this reason.
+    /// Ends the session, and tells all of its clients' apps this reason.
     pub(super) fn expel(&self, reason: &DisconnectReason) {
         for member in self.all() {
             member.judge(reason.clone());
@@ -241,94 +220,42 @@ impl Session {
         self.hang_up();
     }
 
-    /// Ends the session at once.
+    /// Ends the session. The client gets what was sent before, as far as it takes that.
     pub(super) fn hang_up(&self) {
-        // Whoever is told of its end by that may ask for what flows.
-        let socket = {
-            let flow = self.flow();
-            match &flow.line {
-                Line::WebSocket { connection, .. } => return connection.close(),
-                Line::Polling { socket, .. } => socket.upgrade(),
-            }
-        };
-        if let Some(socket) = socket {
-            line::close(&socket);
-        }
+        self.connection.close();
+    }
+
+    /// Has what the client sends wait. Pauses are counted.
+    pub(super) fn pause(&self) {
+        self.connection.pause();
+    }
+
+    /// Takes one pause back.
+    pub(super) fn resume(&self) {
+        self.connection.resume();
     }
 
     /// Counts an event that came in, and pauses reading when there are too many.
-    pub(super) fn came_in(&self, bytes: usize) -> Result<(), Excess> {
-        self.flow().came_in(bytes)
+    pub(super) fn came_in(&self, bytes: usize) {
+        self.flow().came_in(bytes);
     }
 
     /// Counts an event that does not wait any more, and resumes reading when there are few left.
     pub(super) fn went_on(&self, bytes: usize) {
-        if self.flow().went_on(bytes) {
-            self.resumed.notify_waiters();
-        }
+        self.flow().went_on(bytes);
     }
 
-    /// Whether too much waits to be accepted, or too much came at once.
-    pub(super) fn is_paused(&self) -> bool {
-        self.flow().is_paused()
+    /// Finds a flood in a burst of so many events before any is taken in.
+    pub(super) fn expect(&self, events: usize) -> Result<(), Flood> {
+        self.flow().expect(events)
     }
 
     /// Counts an event on its way in, and pauses reading when they come too fast.
-    pub(super) fn keep_pace(self: &Arc<Self>) -> Result<(), Excess> {
+    pub(super) fn keep_pace(self: &Arc<Self>) -> Result<(), Flood> {
         if self.flow().keep_pace()? {
             tokio::spawn(let_go_in_time(Arc::downgrade(self)));
         }
         Ok(())
-    }
-
-    /// Ends the pause of a session that sent too fast, if it is over. Until then, says when it will be.
-    fn let_go(&self) -> Option<Instant> {
-        let until = self.flow().let_go();
-        if until.is_none() {
-            self.resumed.notify_waiters();
-        }
-        until
-    }
-
-    /// Notes that the session now polls on this connection. Not when it is a websocket's, for it stays with that.
-    pub(super) fn polls_on(&self, poll: Arc<Connection>) -> bool {
-        let mut flow = self.flow();
-        let Line::Polling { socket, .. } = &flow.line else {
-            return false;
-        };
-        let line = Line::Polling {
-            socket: socket.clone(),
-            connection: Some(poll),
-        };
-        flow.go_by(line);
-        true
-    }
-
-    /// Notes that the session now has this websocket. What it is sent from here on goes there; what it was sent before has
-    /// the engine's socket, which is given out. None when it has a websocket already, or is over.
-    pub(super) fn move_to(&self, websocket: Arc<Connection>) -> Option<Arc<Socket<Seat>>> {
-        let mut flow = self.flow();
-        let Line::Polling { socket, .. } = &flow.line else {
-            return None;
-        };
-        let socket = socket.upgrade()?;
-        flow.go_by(Line::websocket(websocket));
-        Some(socket)
-    }
-
-    /// Whether it is a websocket's, and not one that polls.
-    pub(super) fn is_websocket(&self) -> bool {
-        matches!(self.flow().line, Line::WebSocket { .. })
-    }
-
-    /// Told when a pause is over, and when the session is.
-    pub(super) fn resumed(&self) -> Arc<Notify> {
-        self.resumed.clone()
-    }
-
-    /// Whether everything given to be sent is written.
-    pub(super) fn is_flushed(&self) -> bool {
-        self.flow().is_flushed()
     }
 
     fn members(&self) -> MutexGuard<'_, Members> {
@@ -342,20 +269,15 @@ impl Session {
 
 /// Ends a pause when its time is over, which may be put off meanwhile.
 async fn let_go_in_time(session: Weak<Session>) {
-    while let Some(until) = session.upgrade().and_then(|session| session.let_go()) {
+    while let Some(until) = session.upgrade().and_then(|session| session.flow().let_go()) {
         sleep_until(until.into()).await;
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.flow().resume_all();
-        self.resumed.notify_waiters();
         if let Some(sessions) = self.sessions.upgrade() {
-            sessions.known().remove(&self.id);
+            sessions.known().by_number.remove(&self.number);
         }
     }
 }
-
-#[cfg(test)]
-mod counted;

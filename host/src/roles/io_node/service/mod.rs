@@ -1,26 +1,19 @@
-//! The HTTP face of an io-node: the engine's service, and who may reach it with what.
+//! The HTTP face of an io-node: gives requests on the path of Socket.IO to the engine, when the page that asks may, and all
+//! others to who answers them.
 //!
-//! New sessions are refused while the io-node has not joined the cluster, and those that [`Entrance`] does not let in. What
-//! becomes of the others is in `polling`, which mends where the engine does not do as Engine.IO says, and in `websocket`,
-//! which the engine never sees; `exchanges` and `probe` are what they need for that. Of a client that polls the engine itself
-//! takes care of heartbeats, of packets on their way out, and of the session's end.
+//! Websockets come from a server of ours before it has answered, and from another one after the engine has.
 
 mod answer;
-mod exchanges;
-mod polling;
-mod probe;
-mod question;
-mod websocket;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use engineioxide::service::EngineIoService;
+use engine_io::{Engine, Peer};
 use futures_util::TryFutureExt;
-use futures_util::future::{self, BoxFuture};
-use http::header::{RETRY_AFTER, VARY};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use futures_util::future::BoxFuture;
+use http::header::VARY;
+use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body::Body;
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
@@ -28,27 +21,21 @@ use hyper::service::Service;
 use tokio::time::sleep;
 use tracing::debug;
 
-use self::answer::{bad_request, mistaken, to_ours, told, too_many_answer};
-use self::exchanges::Exchanges;
-use self::question::{Question, Version};
+use self::answer::{to_ours, told};
 use super::IoNodeSettings;
+use super::application::Application;
 use super::entrance::Entrance;
 use super::incarnation::Gate;
-use super::limits::Place;
-use super::opening::Opening;
 use super::origin::Origins;
-use super::protocol::Protocol;
-use super::websocket::Terms as TalkTerms;
 use crate::counts;
-use crate::http::{Connection, Readiness, Ready};
+use crate::http::{Accepted, Connection, Readiness, Ready, Stream, WebSockets};
 use crate::message::NodeId;
-use crate::shutdown::Shutdown;
 use crate::transport::Standing;
 
 pub use self::answer::AnswerBody;
 pub(super) use self::answer::{Answered, answer};
 
-/// What comes with a request: from the network, or from the io-node itself.
+/// What comes with a request: from the network, or read by then.
 pub type RequestBody = Either<Incoming, Full<Bytes>>;
 
 /// What answers the requests that are none of Socket.IO: a service of hyper, cheap to clone. Each that fits is one.
@@ -71,75 +58,32 @@ where
     type Answer = B;
 }
 
-type Engine<S> = EngineIoService<Protocol, S>;
-type Answering<S> = <Engine<S> as Service<Request<RequestBody>>>::Future;
-pub(super) type Mistake<S> = <Engine<S> as Service<Request<RequestBody>>>::Error;
-
-/// What is between two packets that come at once.
-const SEPARATOR: char = '\x1e';
+/// What an inner service fails with.
+pub(super) type Mistake<S> = <S as Service<Request<RequestBody>>>::Error;
 
 /// Answers Engine.IO requests, and gives all others to `S`.
 #[derive(Clone)]
 pub struct IoService<S: Clone> {
-    engine: Engine<S>,
+    engine: Engine<Application>,
+    inner: S,
     path: Arc<str>,
-    protocol: Arc<Protocol>,
     name: NodeId,
     gate: Arc<Gate>,
     standing: Standing,
     entrance: Arc<Entrance>,
-    terms: Terms,
-    exchanges: Arc<Exchanges>,
-    shutdown: Shutdown,
-}
-
-/// What sessions are held to.
-#[derive(Debug, Clone, Copy)]
-struct Terms {
-    /// The time between two answers to pings that are given in a paused client's place.
-    signs_of_life: Duration,
-    /// How long a client may take to move to a websocket.
-    upgrade_timeout: Duration,
-    /// What those with a websocket are told.
-    talk: TalkTerms,
-    /// Whether there are websockets.
-    websocket: bool,
-    /// Whether clients of Socket.IO 2 are taken, who speak version 3 of Engine.IO.
-    version_3: bool,
 }
 
 impl<S: Clone> IoService<S> {
-    pub(super) fn new(
-        engine: Engine<S>,
-        settings: &IoNodeSettings,
-        protocol: Arc<Protocol>,
-        gate: Arc<Gate>,
-        standing: Standing,
-        entrance: Entrance,
-        shutdown: Shutdown,
-    ) -> Self {
-        let terms = Terms {
-            signs_of_life: settings.ping_timeout / 3,
-            upgrade_timeout: settings.upgrade_timeout,
-            talk: TalkTerms {
-                ping_interval: settings.ping_interval,
-                ping_timeout: settings.ping_timeout,
-                max_payload: settings.max_payload,
-            },
-            websocket: settings.websocket,
-            version_3: settings.socket_io_2,
-        };
+    pub(super) fn new(engine: Engine<Application>, inner: S, settings: &IoNodeSettings) -> Self {
+        let application = engine.application();
         Self {
+            gate: application.gate.clone(),
+            standing: application.standing.clone(),
+            entrance: application.entrance.clone(),
             engine,
+            inner,
             path: settings.path.as_str().into(),
-            protocol,
             name: settings.node.id.clone(),
-            gate,
-            standing,
-            entrance: Arc::new(entrance),
-            terms,
-            exchanges: Arc::default(),
-            shutdown,
         }
     }
 
@@ -155,69 +99,25 @@ impl<S: Clone> IoService<S> {
         })
     }
 
-    /// Whether new sessions are taken. What an io-node is about to lose it does not begin.
-    fn takes_sessions(&self) -> bool {
-        self.gate.is_open() && !self.standing.is_overdue()
-    }
-
-    fn is_of_engine(&self, uri: &Uri) -> bool {
+    pub(super) fn is_of_engine(&self, uri: &Uri) -> bool {
         let rest = uri.path().strip_prefix(&*self.path);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || self.path.ends_with('/'))
     }
 
-    /// What a request asks of Engine.IO, if it does. What is asked wrongly the engine refuses.
-    fn question(&self, uri: &Uri) -> Option<Question> {
-        if self.is_of_engine(uri) {
-            Question::of(uri)
-        } else {
-            None
-        }
-    }
-
     /// The most bytes that a request may bring.
-    pub(super) fn most(&self) -> usize {
-        self.terms.talk.max_payload
+    pub(super) fn max_body(&self) -> usize {
+        self.engine.settings().max_payload
     }
 
-    /// What a request is told that is not to reach the engine.
-    fn refusal(&self, question: &Question) -> Option<Response<AnswerBody>> {
-        match question.sid {
-            None if question.version == Version::V3 && !self.terms.version_3 => {
-                Some(mistaken(r#"{"code":5,"message":"Unsupported protocol version"}"#))
-            }
-            None if !self.takes_sessions() => {
-                counts::SESSIONS_REFUSED.one();
-                // Come again: what the io-node cannot do now, it or another soon can.
-                let mut refusal = answer(StatusCode::SERVICE_UNAVAILABLE);
-                refusal.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-                Some(refusal)
-            }
-            // Of these a websocket would be taken first.
-            Some(sid) if question.websocket => match self.protocol.sessions.find(sid) {
-                None => Some(mistaken(r#"{"code":1,"message":"Session ID unknown"}"#)),
-                Some(session) if session.is_websocket() => Some(bad_request()),
-                Some(_) => None,
-            },
-            _ => None,
-        }
+    fn delay(&self) -> Duration {
+        self.entrance.delay
     }
 
-    /// Takes from a request that opens a session what the engine does not need: it keeps all of it for as long as the session
-    /// lives, and by each header the buffer that this came in. What clients will be asked for stays, as an [`Opening`].
-    fn strip<B>(&self, request: &mut Request<B>, question: &Question, place: Option<Place>) {
-        let opening = Opening::of(request, place);
-        *request.headers_mut() = HeaderMap::new();
-        *request.uri_mut() = question.address(&self.path);
-        request.extensions_mut().remove::<Arc<Connection>>();
-        request.extensions_mut().insert(opening);
-    }
-}
-
-impl<S: Inner> IoService<S> {
-    pub(super) fn answer(&self, request: Request<RequestBody>) -> BoxFuture<'static, Answered<Mistake<S>>> {
-        if !self.is_of_engine(request.uri()) {
-            return Box::pin(to_ours(self.engine.call(request)));
-        }
+    /// Answers a request on the path of the engine.
+    pub(super) async fn answer_engine<B>(self, mut request: Request<B>) -> Response<AnswerBody>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+    {
         let cors = match self.entrance.check(request.headers()) {
             Ok(cors) => cors,
             Err(forbidden) => {
@@ -225,68 +125,60 @@ impl<S: Inner> IoService<S> {
                 counts::PAGES_REFUSED.one();
                 let mut answer = told(StatusCode::FORBIDDEN, &forbidden);
                 answer.headers_mut().insert(VARY, HeaderValue::from_static("origin"));
-                return Box::pin(future::ready(Ok(answer)));
+                return answer;
             }
         };
         if Origins::is_preflight(request.method(), request.headers()) {
             let mut answer = answer(StatusCode::NO_CONTENT);
             cors.add_permission_to(answer.headers_mut(), request.headers());
-            return Box::pin(future::ready(Ok(answer)));
+            return answer;
         }
-        Box::pin(self.answer_question(request).map_ok(move |mut answer| {
-            cors.add_to(answer.headers_mut());
-            answer
-        }))
+        name_peer(&mut request);
+        let opens = opens_session(request.uri());
+        if opens && !self.delay().is_zero() {
+            sleep(self.delay()).await;
+        }
+        // In a box: most requests that wait are polls, and the engine keeps them small.
+        let mut answer = Box::pin(answer_by(self.engine, request)).await;
+        match answer.status() {
+            StatusCode::SERVICE_UNAVAILABLE if opens => counts::SESSIONS_REFUSED.one(),
+            StatusCode::TOO_MANY_REQUESTS => counts::ADDRESSES_REFUSED.one(),
+            _ => {}
+        }
+        cors.add_to(answer.headers_mut());
+        to_ours(answer)
     }
+}
 
-    fn answer_question(&self, request: Request<RequestBody>) -> BoxFuture<'static, Answered<Mistake<S>>> {
-        let Some(question) = self.question(request.uri()) else {
-            return Box::pin(to_ours(self.engine.call(request)));
-        };
-        if let Some(refusal) = self.refusal(&question) {
-            return Box::pin(future::ready(Ok(refusal)));
-        }
-        if question.sid.is_some() || request.method() != Method::GET {
-            return self.pass_on(question, request, None);
-        }
-        let place = match self.entrance.take_place(&request) {
-            Ok(place) => place,
-            Err(too_many) => return Box::pin(future::ready(Ok(too_many_answer(too_many)))),
-        };
-        let delay = self.entrance.delay;
-        // A websocket waits when it begins.
-        if delay.is_zero() || question.websocket {
-            return self.pass_on(question, request, place);
-        }
-        let service = self.clone();
-        Box::pin(async move {
-            sleep(delay).await;
-            service.pass_on(question, request, place).await
-        })
+async fn answer_by<B>(engine: Engine<Application>, request: Request<B>) -> Response<engine_io::Body>
+where
+    B: Body<Data = Bytes>,
+{
+    engine.answer(request).await
+}
+
+/// Names the other end of the connection that a request came on.
+fn name_peer<B>(request: &mut Request<B>) {
+    let connection = request.extensions().get::<Arc<Connection>>();
+    if let Some(peer) = connection.and_then(|connection| connection.peer()) {
+        request.extensions_mut().insert(Peer(peer));
     }
+}
 
-    /// Each kind of answer is a future of its own: most requests that wait are polls, and hold no more than they need.
-    fn pass_on(
-        &self,
-        question: Question,
-        mut request: Request<RequestBody>,
-        place: Option<Place>,
-    ) -> BoxFuture<'static, Answered<Mistake<S>>> {
-        match (question.sid, request.method()) {
-            (Some(sid), &Method::POST) => Box::pin(self.clone().take_in(sid, request)),
-            (Some(sid), &Method::GET) if !question.websocket => {
-                Box::pin(self.clone().poll(sid, question.version, request))
+/// Whether a request names no session, and so would open one.
+fn opens_session(uri: &Uri) -> bool {
+    let mut pairs = uri.query().unwrap_or_default().split('&');
+    !pairs.any(|pair| pair.strip_prefix("sid=").is_some_and(|sid| !sid.is_empty()))
+}
+
+impl<S: Inner> IoService<S> {
+    pub(super) fn answer(&self, request: Request<RequestBody>) -> BoxFuture<'static, Answered<Mistake<S>>> {
+        match self.is_of_engine(request.uri()) {
+            true => {
+                let answering = self.clone().answer_engine(request);
+                Box::pin(async { Ok(answering.await) })
             }
-            (None, &Method::GET) if !question.websocket => {
-                self.strip(&mut request, &question, place);
-                let opened = to_ours(self.engine.call(request));
-                match question.version {
-                    Version::V3 => Box::pin(opened),
-                    Version::V4 => Box::pin(self.clone().spare_first_ping(opened)),
-                }
-            }
-            (_, &Method::GET) if self.terms.websocket => Box::pin(future::ready(Ok(self.take_over(request)))),
-            _ => Box::pin(to_ours(self.engine.call(request))),
+            false => Box::pin(self.inner.call(request).map_ok(to_ours)),
         }
     }
 }
@@ -298,5 +190,34 @@ impl<S: Inner> Service<Request<Incoming>> for IoService<S> {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         self.answer(request.map(Either::Left))
+    }
+}
+
+impl<S: Inner> WebSockets for IoService<S> {
+    fn accept(&self, request: &mut Request<()>) -> Option<Accepted> {
+        if !self.is_of_engine(request.uri()) || self.entrance.check(request.headers()).is_err() {
+            return None;
+        }
+        name_peer(request);
+        let accepted = self.engine.accept(request).ok()?;
+        let (headers, delay) = (accepted.headers().clone(), self.delay());
+        let delay = if opens_session(request.uri()) {
+            delay
+        } else {
+            Duration::ZERO
+        };
+        let open = move |stream: Stream| {
+            if delay.is_zero() {
+                return accepted.open(stream, &[]);
+            }
+            tokio::spawn(async move {
+                sleep(delay).await;
+                accepted.open(stream, &[]);
+            });
+        };
+        Some(Accepted {
+            headers,
+            open: Box::new(open),
+        })
     }
 }

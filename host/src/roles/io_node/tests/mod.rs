@@ -35,8 +35,6 @@ const SOON: Duration = Duration::from_secs(20);
 /// Longer than anything that does happen takes.
 const MOMENT: Duration = Duration::from_millis(200);
 
-const BODY_TIMEOUT: Duration = Duration::from_millis(500);
-
 /// The memory transport behind two valves: one for joining and one for taking events in.
 struct Valves {
     memory: Memory,
@@ -145,6 +143,11 @@ impl Fixture {
             upgrade_timeout: SOON,
             max_payload: 100_000,
             send_buffer: 1_000_000,
+            send_timeout: SOON,
+            body_timeout: Duration::from_millis(500),
+            close_timeout: Duration::from_secs(1),
+            control_packets_per_second: 50,
+            unfinished_bytes: 100_000_000,
             refuse_after: Duration::from_millis(150),
             polling: true,
             websocket: true,
@@ -161,10 +164,7 @@ impl Fixture {
             cut_off: SOON,
         };
         change(&mut settings);
-        let http = HttpSettings {
-            body_timeout: BODY_TIMEOUT,
-            ..HttpSettings::default()
-        };
+        let http = HttpSettings::default();
         let shutdown = Shutdown::new();
         let inner = service_fn(async |_| Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())));
         let service = start(settings, transport.clone(), inner, &shutdown).await.unwrap();

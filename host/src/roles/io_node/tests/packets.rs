@@ -311,3 +311,174 @@ async fn gone_client_gets_its_reply_as_an_event_from_nobody() {
     assert_eq!(answer.json, r#"[{"nodes":["io"],"silent":[]}]"#);
     fixture.stop().await;
 }
+
+/// Item by item, more than may wait at once, in one POST and in one burst by websocket.
+#[tokio::test]
+async fn bursts_are_taken_in_whole_and_in_order() {
+    const COUNT: usize = 9_000;
+    let fixture = Fixture::with(
+        MemorySettings {
+            backlog: Backlog {
+                events: 20_000,
+                client_events: 20_000,
+                ..Backlog::default()
+            },
+            ..MemorySettings::default()
+        },
+        |settings| settings.max_payload = 1_000_000,
+    )
+    .await;
+    let mut app = fixture.app().await;
+    let polling = super::engine::Polling::open(&fixture).await;
+    polling.post("40").await;
+    app.read().await;
+    let packets: Vec<String> = (0..COUNT).map(|number| format!("42[\"{number}\"]")).collect();
+    let body = packets.join("\x1e");
+    let (posted, heard) = tokio::join!(polling.post(&body), app.read_some(COUNT));
+    assert!(posted.starts_with("HTTP/1.1 200 "), "{posted}");
+    let numbers = |heard: &[String]| -> Vec<usize> {
+        let words = heard.iter().map(|words| words.rsplit(' ').next().unwrap().parse());
+        words.map(|number| number.unwrap()).collect()
+    };
+    assert_eq!(numbers(&heard), (0..COUNT).collect::<Vec<_>>());
+
+    let mut client = Client::connect(fixture.address).await;
+    app.read().await;
+    let sending = async {
+        for packet in &packets {
+            client.say(packet).await;
+        }
+    };
+    let ((), heard) = tokio::join!(sending, app.read_some(COUNT));
+    assert_eq!(numbers(&heard), (0..COUNT).collect::<Vec<_>>());
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn clients_own_burst_of_echoes_does_not_disconnect_it() {
+    let fixture = Fixture::start(MemorySettings::default()).await;
+    let mut app = fixture.app().await;
+    let mut client = Client::connect(fixture.address).await;
+    app.read().await;
+    // Twice what may wait for a client that does not read.
+    let packet = |number: usize| format!("42[\"{number}\",\"{}\"]", "x".repeat(90_000));
+    let echoing = async {
+        let mut taken = 0;
+        while taken < 24 {
+            let echo = |event: &Event| {
+                let (name, args) = message(event);
+                vec![Command::Publish {
+                    to: Audience {
+                        namespace: event.namespace.clone(),
+                        to: Scope::All,
+                        except: Selection::default(),
+                    },
+                    event: name.into(),
+                    args: args.clone(),
+                    volatile: false,
+                    local: false,
+                }]
+            };
+            taken += app.handle(echo).await.len();
+        }
+    };
+    let Client { socket, .. } = &mut client;
+    let (mut sending, mut listening) = socket.split();
+    let send = async {
+        for number in 0..24 {
+            sending.send(Message::text(packet(number))).await.unwrap();
+        }
+    };
+    let listen = async {
+        for number in 0..24 {
+            let heard = timeout(SOON, listening.next()).await.unwrap().unwrap().unwrap();
+            assert_eq!(heard.into_text().unwrap().as_str(), packet(number));
+        }
+    };
+    tokio::join!(send, echoing, listen);
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn too_large_a_message_is_told_by_its_close_code() {
+    let fixture = Fixture::start(MemorySettings::default()).await;
+    let mut app = fixture.app().await;
+    let mut client = Client::connect(fixture.address).await;
+    app.read().await;
+    client.say(&format!("42[\"{}\"]", "x".repeat(100_001))).await;
+    let told = timeout(SOON, client.socket.next()).await.unwrap().unwrap().unwrap();
+    let Message::Close(Some(frame)) = told else {
+        panic!("{told:?}")
+    };
+    assert_eq!(u16::from(frame.code), 1009);
+    assert!(app.read().await[0].ends_with(" disconnect"));
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn refusals_are_bounded_for_a_client_that_does_not_read() {
+    let fixture = Fixture::start(MemorySettings::default()).await;
+    let mut app = fixture.app().await;
+    let mut client = Client::connect(fixture.address).await;
+    app.read().await;
+    // Each is refused by a packet as long as it is.
+    let packet = format!("40/{},", "x".repeat(90_000));
+    let flood = async { while client.socket.send(Message::text(packet.clone())).await.is_ok() {} };
+    timeout(SOON, flood).await.expect("its connection ends");
+    assert!(app.read().await[0].ends_with(" disconnect"));
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn every_event_of_a_burst_is_acknowledged() {
+    const COUNT: usize = 3_000;
+    let fixture = Fixture::with(
+        MemorySettings {
+            backlog: Backlog {
+                events: 10_000,
+                client_events: 10_000,
+                ..Backlog::default()
+            },
+            ..MemorySettings::default()
+        },
+        |settings| settings.refuse_after = SOON,
+    )
+    .await;
+    let mut app = fixture.app().await;
+    let mut client = Client::connect(fixture.address).await;
+    app.read().await;
+    let acknowledging = async {
+        // All that can be is in the log before the first is answered.
+        sleep(MOMENT).await;
+        let mut taken = 0;
+        while taken < COUNT {
+            let acknowledge = |event: &Event| match &event.kind {
+                EventKind::Message { ack: Some(id), .. } => vec![Command::Ack {
+                    id: id.clone(),
+                    args: Payload {
+                        json: "[]".into(),
+                        attachments: Vec::new(),
+                    },
+                }],
+                other => panic!("{other:?}"),
+            };
+            taken += app.handle(acknowledge).await.len();
+        }
+    };
+    let (mut sending, mut listening) = (&mut client.socket).split();
+    let send = async {
+        for number in 0..COUNT {
+            let packet = format!("42{number}[\"n\"]");
+            sending.send(Message::text(packet)).await.unwrap();
+        }
+    };
+    let listen = async {
+        for number in 0..COUNT {
+            let heard = timeout(SOON, listening.next()).await.expect("all are acknowledged");
+            let heard = heard.unwrap().unwrap().into_text().unwrap();
+            assert_eq!(heard.as_str(), format!("43{number}[]"));
+        }
+    };
+    tokio::join!(send, acknowledging, listen);
+    fixture.stop().await;
+}

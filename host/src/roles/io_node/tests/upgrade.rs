@@ -22,7 +22,16 @@ impl Polling<'_> {
     async fn websocket(&self) -> Client {
         let (address, sid) = (self.fixture.address, &self.sid);
         let url = format!("ws://{address}/socket.io/?EIO=4&transport=websocket&sid={sid}");
-        let (socket, _) = connect_async(url).await.unwrap();
+        // One that was given up may not be noticed to be gone yet.
+        let connecting = async {
+            loop {
+                match connect_async(&url).await {
+                    Ok((socket, _)) => return socket,
+                    Err(_) => sleep(Duration::from_millis(5)).await,
+                }
+            }
+        };
+        let socket = timeout(SOON, connecting).await.expect("it connects");
         let id = String::new();
         Client { socket, id }
     }
@@ -128,9 +137,10 @@ async fn a_move_that_is_given_up_leaves_the_session_polling() {
         assert_eq!(wrong.hear().await, None, "{garbage}");
         polling.goes_on(&mut app).await;
     }
-    for mut slow in [polling.websocket().await, polling.probed().await] {
-        assert_eq!(slow.hear().await, None, "it is closed in time");
-    }
+    let mut slow = polling.websocket().await;
+    assert_eq!(slow.hear().await, None, "it is closed in time");
+    let mut slow = polling.probed().await;
+    assert_eq!(slow.hear().await, None, "it is closed in time");
     polling.goes_on(&mut app).await;
     let mut client = polling.probed().await;
     client.say("5").await;
@@ -172,24 +182,61 @@ async fn polls_end_soon_while_a_probe_is_on_its_way_and_bring_what_there_is() {
 }
 
 #[tokio::test]
-async fn of_two_probes_the_first_that_is_ready_is_taken() {
+async fn second_probe_at_the_same_time_is_refused() {
     let fixture = Fixture::start(MemorySettings::default()).await;
     let mut app = fixture.app().await;
     let polling = Polling::connected(&fixture, &mut app).await;
     let mut first = polling.probed().await;
-    let mut second = polling.probed().await;
-    let mut third = polling.probed().await;
-    second.say("5").await;
-    second.say("42[\"second\"]").await;
-    assert!(app.echo().await[0].ends_with(" second"));
-    assert_eq!(second.hear().await.unwrap(), "42[\"second\"]");
+    let url = format!(
+        "ws://{}/socket.io/?EIO=4&transport=websocket&sid={}",
+        fixture.address, polling.sid
+    );
+    let refused = connect_async(&url).await.unwrap_err();
+    assert!(refused.to_string().contains("400"), "{refused}");
     first.say("5").await;
     first.say("42[\"first\"]").await;
-    assert_eq!(first.hear().await, None);
-    assert_eq!(third.hear().await, None, "it need not even be ready");
-    second.say("42[\"still\"]").await;
+    assert!(app.echo().await[0].ends_with(" first"));
+    assert_eq!(first.hear().await.unwrap(), "42[\"first\"]");
+    assert!(connect_async(&url).await.is_err(), "it has moved");
+    first.say("42[\"still\"]").await;
     assert!(app.echo().await[0].ends_with(" still"));
-    assert_eq!(second.hear().await.unwrap(), "42[\"still\"]");
+    assert_eq!(first.hear().await.unwrap(), "42[\"still\"]");
+    fixture.stop().await;
+}
+
+/// A POST of 500 messages, which are answered while nothing polls: all wait for the websocket.
+#[tokio::test]
+async fn five_hundred_packets_come_through_an_upgrade() {
+    let fixture = Fixture::start(MemorySettings::default()).await;
+    let mut app = fixture.app().await;
+    let polling = Polling::connected(&fixture, &mut app).await;
+    let packets: Vec<String> = (0..500).map(|number| format!("42[\"n\",{number}]")).collect();
+    let body = packets.join("\x1e");
+    let (posted, ()) = tokio::join!(polling.post(&body), async {
+        let mut taken = 0;
+        while taken < 500 {
+            taken += app.echo().await.len();
+        }
+    });
+    assert!(posted.starts_with("HTTP/1.1 200 "), "{posted}");
+    let mut client = polling.probed().await;
+    client.say("5").await;
+    for packet in &packets {
+        assert_eq!(client.hear().await.as_ref(), Some(packet));
+    }
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn first_of_the_subprotocols_is_answered() {
+    let fixture = Fixture::start(MemorySettings::default()).await;
+    let request = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\n\
+                   upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+                   sec-websocket-protocol: one, two\r\n\r\n";
+    let mut tcp = begin(&fixture, request).await;
+    let head = read_past(&mut tcp, b"\r\n\r\n").await;
+    let head = String::from_utf8(head).unwrap();
+    assert!(head.contains("sec-websocket-protocol: one\r\n"), "{head}");
     fixture.stop().await;
 }
 
