@@ -196,7 +196,7 @@ impl KeyValue for Empty {
         Ok((Vec::new(), None))
     }
 
-    async fn answers(&self) -> bool {
+    async fn has_answered_since(&self, _: std::time::Instant) -> bool {
         true
     }
 }
