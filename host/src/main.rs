@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use plugnode::cli::{Arguments, Verb, check, compile, dead, deploy, dev, new, releases, rollback, run, status};
+use plugnode::cli::{Arguments, Verb, check, compile, dead, deploy, dev, new, releases, rollback, run, script, status};
 use tikv_jemallocator::Jemalloc;
 
 /// Gives back to the system what clients who left had, by a thread of its own; glibc keeps most of it for good.
@@ -13,6 +13,7 @@ static ALLOCATOR: Jemalloc = Jemalloc;
 fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
         Verb::Dev(arguments) => dev::dev(&arguments),
+        Verb::Build(arguments) => script::build(&arguments),
         Verb::Run(arguments) => run::run(&arguments),
         Verb::Deploy(arguments) => deploy::deploy(&arguments),
         Verb::Rollback(arguments) => rollback::rollback(&arguments),

@@ -13,6 +13,7 @@ use super::node::Node;
 use super::progress::say;
 use super::redeploy::{Origin, Redeploy, Told};
 use super::rollout::Outcome;
+use super::script::{component_of, find_script};
 use super::sources::Sources;
 use super::words::seconds;
 use super::{log, runtime, signals};
@@ -24,12 +25,13 @@ use crate::shutdown::Shutdown;
 /// Arguments of `plugnode dev`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A plugnode.toml beside PATH is used for settings; without one, the handler may use the key-value bucket \"default\".
+A plugnode.toml beside PATH is used for settings; without one, the handler may use the key-value bucket \"default\", and a script
+has one instance, which is asked whether to let clients in.
 Its first [[app]] is the one that PATH is; the transport is always memory:.
 plugnode deploy, rollback, releases, status and dead find it by --port, when that is not 8080.
 PLUGNODE_GUEST_CARGO names the cargo that builds the handler, when it is not `cargo`.")]
 pub struct Arguments {
-    /// A .wasm file, or the folder of a handler crate
+    /// A script, a .wasm file, or the folder of a handler crate or of a package.json
     #[arg(default_value = ".")]
     pub path: PathBuf,
     /// Port to listen on [default: 8080, or that of plugnode.toml]
@@ -124,7 +126,17 @@ async fn follow(redeploy: Redeploy, project: Project, sources: Sources, shutdown
 /// What PATH is.
 struct Project {
     path: PathBuf,
-    is_crate: bool,
+    kind: Kind,
+}
+
+/// How it becomes a component.
+enum Kind {
+    /// It is one.
+    Component,
+    /// By cargo.
+    Crate,
+    /// By the runtime that this script is put into; kept, for who wants a file, in the folder.
+    Script(PathBuf, tempfile::TempDir),
 }
 
 impl Project {
@@ -132,26 +144,32 @@ impl Project {
         let is_crate = path.join("Cargo.toml").is_file();
         if !path.exists() {
             bail!(
-                "there is no {}; name a .wasm file or the folder of a handler crate",
+                "there is no {}; name a script, a .wasm file or the folder of a handler crate",
                 path.display()
             );
         }
-        if path.is_dir() && !is_crate {
-            bail!(
-                "{} has no Cargo.toml; name a .wasm file or the folder of a handler crate",
+        let kind = match find_script(path)? {
+            _ if is_crate => Kind::Crate,
+            Some(script) => Kind::Script(
+                script,
+                tempfile::tempdir().context("cannot make a folder for what is built")?,
+            ),
+            None if path.is_dir() => bail!(
+                "{} has no Cargo.toml and no package.json; name a script, a .wasm file or the folder of a handler crate",
                 path.display()
-            );
-        }
+            ),
+            None => Kind::Component,
+        };
         Ok(Self {
             path: path.into(),
-            is_crate,
+            kind,
         })
     }
 
     /// Where its pages and its plugnode.toml are.
     fn folder(&self) -> &Path {
         match self.path.parent() {
-            _ if self.is_crate => &self.path,
+            _ if self.path.is_dir() => &self.path,
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
         }
@@ -159,21 +177,31 @@ impl Project {
 
     /// The component, built if need be, and what to watch for its next version.
     async fn make(&self) -> Result<(PathBuf, Sources)> {
-        if !self.is_crate {
-            return Ok((self.path.clone(), Sources::of_file(&self.path)?));
+        match &self.kind {
+            Kind::Component => Ok((self.path.clone(), Sources::of_file(&self.path)?)),
+            Kind::Crate => {
+                let built = build(&self.path).await?;
+                Ok((built.component, Sources::of_crates(&built.crates)?))
+            }
+            Kind::Script(script, folder) => {
+                let component = component_of(script, None).await?;
+                let file = folder.path().join("script.wasm");
+                std::fs::write(&file, component).with_context(|| format!("cannot write {}", file.display()))?;
+                // What it imports is there as well.
+                let sources = Sources::of_crates(&[self.folder().to_owned()])?;
+                Ok((file, sources))
+            }
         }
-        let built = build(&self.path).await?;
-        Ok((built.component, Sources::of_crates(&built.crates)?))
     }
 }
 
 #[async_trait]
 impl Origin for Project {
     async fn component(&self) -> Result<Bytes> {
-        let file = if self.is_crate {
-            build(&self.path).await?.component
-        } else {
-            self.path.clone()
+        let file = match &self.kind {
+            Kind::Component => self.path.clone(),
+            Kind::Crate => build(&self.path).await?.component,
+            Kind::Script(script, _) => return component_of(script, None).await,
         };
         let bytes = tokio::fs::read(&file)
             .await
@@ -210,10 +238,16 @@ fn configuration(arguments: &Arguments, project: &Project, component: &Path) -> 
                 keyvalue: vec!["default".into()],
                 ..Grants::default()
             };
-            config.apps.push(App {
+            let mut app = App {
                 grants,
                 ..App::default()
-            });
+            };
+            if matches!(project.kind, Kind::Script(..)) {
+                // As in Node: one instance knows all, and its middlewares are asked at the door.
+                app.instances = 1;
+                app.admission = true;
+            }
+            config.apps.push(app);
         }
         let app = &mut config.apps[0];
         app.component = component.into();

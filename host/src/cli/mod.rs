@@ -13,6 +13,7 @@ pub mod new;
 pub mod releases;
 pub mod rollback;
 pub mod run;
+pub mod script;
 pub mod status;
 
 mod build;
@@ -45,6 +46,8 @@ pub struct Arguments {
 pub enum Verb {
     /// Build and run a handler here, and take each change into use as it is saved
     Dev(dev::Arguments),
+    /// Make a component of a script in JavaScript or TypeScript
+    Build(script::Arguments),
     /// Run the roles that a config file names
     Run(run::Arguments),
     /// Take a component into use on all nodes of an app, with nobody noticing
@@ -70,6 +73,8 @@ const EXAMPLES: &str = "\
 Examples:
   plugnode new hello && plugnode dev hello     a handler and its page, at http://localhost:8080
   plugnode dev chat.wasm --port 9000           a component that is built already
+  plugnode dev server.js                       a program of Socket.IO's in JavaScript
+  plugnode build server.js                     the same as a component: server.wasm
   plugnode run -c plugnode.toml                all roles, in one process
   plugnode run -c plugnode.toml --role frontend
   plugnode deploy chat.wasm --canary 10% --for 2m

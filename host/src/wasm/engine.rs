@@ -15,12 +15,15 @@ use super::exports::HandlerPre;
 use super::load_error::LoadError;
 use super::memory::{PARTS, TABLE_ELEMENTS};
 use super::native::Native;
+use super::script::Script;
 use super::settings::{EngineSettings, Grants};
 use super::{capability, inspect};
 use crate::release::Digest;
 
 /// How often running handlers are looked after: a handler that loops holds a thread no longer than this.
 const TICK: Duration = Duration::from_millis(10);
+/// Bytes of the native stack that a handler may use. An interpreter takes half a kilobyte and more for each call of a script.
+const STACK: usize = 1 << 20;
 /// Functions of a backtrace. A panic's own take the first ten.
 const FRAMES: usize = 32;
 
@@ -67,14 +70,14 @@ impl Engine {
     /// Checks that these bytes are a handler which can run with these grants, and compiles it if it never was. All of it
     /// is off the async threads. Dropped before it is done, it ends the compiler that it has started.
     pub async fn load(&self, bytes: Bytes, grants: &Grants) -> Result<Component, LoadError> {
-        let (checked, granted) = (bytes.clone(), grants.clone());
-        let digest = off_thread(move || {
-            inspect::check(&checked, &granted)?;
-            Ok(Digest::of(&checked))
+        let granted = grants.clone();
+        let inspected = off_thread(move || {
+            let digest = Digest::of(&bytes);
+            Inspected::new(digest, bytes, &granted)
         });
-        let digest = digest.await?;
-        let compiled = self.artifacts.get(&digest, &bytes).await?;
-        self.link(compiled, digest, bytes, grants).await
+        let inspected = inspected.await?;
+        let compiled = self.artifacts.get(&inspected.code_digest, &inspected.code).await?;
+        self.link(compiled, inspected, grants).await
     }
 
     /// Waits until no other process of this machine is making the component of this digest. By then it may be there; else
@@ -91,17 +94,30 @@ impl Engine {
         grants: &Grants,
         turn: Turn,
     ) -> Result<Component, LoadError> {
-        let (checked, granted) = (bytes.clone(), grants.clone());
-        off_thread(move || inspect::check(&checked, &granted)).await?;
-        let compiled = self.artifacts.make(&digest, &bytes, turn).await?;
-        self.link(compiled, digest, bytes, grants).await
+        let granted = grants.clone();
+        let inspected = off_thread(move || Inspected::new(digest, bytes, &granted)).await?;
+        let Inspected { code, code_digest, .. } = &inspected;
+        let compiled = match inspected.is_of_runtime {
+            // The runtime has a turn of its own: other scripts run in it as well.
+            true => self.artifacts.get(code_digest, code).await?,
+            false => self.artifacts.make(code_digest, code, turn).await?,
+        };
+        self.link(compiled, inspected, grants).await
     }
 
     /// The component of this digest, if it was compiled before, which needs no bytes of it, and can run with these grants. Why
     /// it cannot is told by [`load`](Self::load).
     pub async fn load_kept(&self, digest: &Digest, grants: &Grants) -> Option<Component> {
-        let kept = self.artifacts.kept(digest).await?;
-        self.link(kept, digest.clone(), Bytes::new(), grants).await.ok()
+        if let Some(kept) = self.artifacts.kept(digest).await {
+            let inspected = Inspected::unread(digest.clone());
+            return self.link(kept, inspected, grants).await.ok();
+        }
+        // A script is in the bytes alone.
+        let bytes = self.artifacts.kept_bytes(digest).await?;
+        let (digest, granted) = (digest.clone(), grants.clone());
+        let inspected = off_thread(move || Inspected::new(digest, bytes, &granted)).await.ok()?;
+        let kept = self.artifacts.kept(&inspected.code_digest).await?;
+        self.link(kept, inspected, grants).await.ok()
     }
 
     /// Keeps the bytes of a component beside what was compiled of it, for as long as there is room.
@@ -122,12 +138,11 @@ impl Engine {
     async fn link(
         &self,
         compiled: wasmtime::component::Component,
-        digest: Digest,
-        bytes: Bytes,
+        inspected: Inspected,
         grants: &Grants,
     ) -> Result<Component, LoadError> {
         let (engine, grants) = (self.wasmtime.clone(), grants.clone());
-        off_thread(move || link(&engine, &compiled, digest, &bytes, &grants)).await
+        off_thread(move || link(&engine, &compiled, inspected, &grants)).await
     }
 
     pub(super) fn room(&self) -> Room {
@@ -138,11 +153,55 @@ impl Engine {
     }
 }
 
+/// A component that was looked into, and may be compiled.
+struct Inspected {
+    /// Of all of it.
+    digest: Digest,
+    /// What there is to compile, and the digest of that. They are all of it unless there is a script.
+    code: Bytes,
+    code_digest: Digest,
+    script: Script,
+    /// Whether it is a script in a runtime, which other components have in common with it.
+    is_of_runtime: bool,
+}
+
+impl Inspected {
+    fn new(digest: Digest, bytes: Bytes, grants: &Grants) -> Result<Self, LoadError> {
+        let split = Script::split(&bytes);
+        inspect::check(&bytes, split.is_some(), grants)?;
+        Ok(match split {
+            Some((code, script)) => Self {
+                digest,
+                code_digest: Digest::of(&code),
+                code,
+                script,
+                is_of_runtime: true,
+            },
+            None => Self {
+                code: bytes,
+                ..Self::unread(digest)
+            },
+        })
+    }
+
+    /// One without a script, that was compiled before.
+    fn unread(digest: Digest) -> Self {
+        Self {
+            code: Bytes::new(),
+            code_digest: digest.clone(),
+            digest,
+            script: Script::default(),
+            is_of_runtime: false,
+        }
+    }
+}
+
 /// A handler, ready to be instantiated: a compiled component, or native Rust in the place of one. Clones are the same.
 #[derive(Clone)]
 pub struct Component {
     code: Code,
     digest: Digest,
+    script: Script,
 }
 
 /// What a handler is made of.
@@ -158,6 +217,7 @@ impl Component {
         Self {
             digest: Digest::of(native.name().as_bytes()),
             code: Code::Native(native),
+            script: Script::default(),
         }
     }
 
@@ -174,6 +234,11 @@ impl Component {
     /// Its whole SHA-256, in hexadecimal.
     pub fn digest(&self) -> &Digest {
         &self.digest
+    }
+
+    /// The program that it runs, when it is a runtime.
+    pub(super) fn script(&self) -> &Script {
+        &self.script
     }
 
     pub(super) fn code(&self) -> &Code {
@@ -225,23 +290,23 @@ async fn off_thread<T: Send + 'static>(
 fn link(
     engine: &wasmtime::Engine,
     component: &wasmtime::component::Component,
-    digest: Digest,
-    bytes: &[u8],
+    inspected: Inspected,
     grants: &Grants,
 ) -> Result<Component, LoadError> {
     let mut linker = Linker::new(engine);
-    capability::link(&mut linker, grants).map_err(|error| LoadError::Engine {
+    capability::link(&mut linker, grants, inspected.is_of_runtime).map_err(|error| LoadError::Engine {
         cause: format!("{error:#}"),
     })?;
     let mismatch = |error: wasmtime::Error| LoadError::Mismatch {
         cause: format!("{error:#}"),
-        remedy: inspect::remedy_for_mismatch(bytes),
+        remedy: inspect::remedy_for_mismatch(&inspected.code),
     };
     let pre = linker.instantiate_pre(component).map_err(mismatch)?;
     let pre = HandlerPre::new(pre).map_err(mismatch)?;
     Ok(Component {
         code: Code::Wasm(pre),
-        digest,
+        digest: inspected.digest,
+        script: inspected.script,
     })
 }
 
@@ -253,6 +318,7 @@ pub(super) fn config() -> Config {
         .wasm_component_model(true)
         .concurrency_support(false)
         .epoch_interruption(true)
+        .max_wasm_stack(STACK)
         .wasm_backtrace_max_frames(NonZeroUsize::new(FRAMES))
         // Names come from the component's name section. Lines would come from its DWARF, which wasmtime reads anew for
         // each frame of each trap, on the thread of the trap: 50 ms for one event that a client can send at will.

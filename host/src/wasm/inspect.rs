@@ -16,13 +16,21 @@ pub(super) const SNAPSHOT: &str = "plugnode:app/snapshot";
 /// The package of the contract, and the version of it that is served.
 pub(super) const CONTRACT: (&str, &str) = ("plugnode:app", "0.1.2");
 
-/// Refuses what is not a handler, or asks for what it will not be given.
-pub(super) fn check(bytes: &[u8], grants: &Grants) -> Result<(), LoadError> {
+/// Refuses what is not a handler, or asks for what it will not be given; and a runtime without a script to run.
+pub(super) fn check(bytes: &[u8], has_script: bool, grants: &Grants) -> Result<(), LoadError> {
     let outline = Outline::of_handler(bytes)?;
+    let is_runtime = outline.is_runtime();
+    if is_runtime && !has_script {
+        return Err(LoadError::NoScript);
+    }
     outline
         .imports
         .iter()
-        .try_for_each(|import| check_import(import, grants))
+        .try_for_each(|import| match check_import(import, grants) {
+            // It may well never call it.
+            Err(LoadError::NotGranted { .. }) if is_runtime => Ok(()),
+            checked => checked,
+        })
 }
 
 /// What to do about a component that names what is served, and expects something else behind the name.
@@ -62,6 +70,12 @@ impl Outline {
         Self::parse(bytes).map_err(|error| LoadError::Invalid {
             cause: error.to_string(),
         })
+    }
+
+    /// Whether it runs a script that comes with it.
+    pub fn is_runtime(&self) -> bool {
+        let mut imports = self.imports.iter().filter_map(|import| Name::parse(import));
+        imports.any(|name| name.full == capability::SOURCE)
     }
 
     fn parse(bytes: &[u8]) -> wasmparser::Result<Self> {

@@ -46,6 +46,9 @@ pub enum LoadError {
         /// What it exports instead.
         exports: String,
     },
+    /// A runtime component as it is shipped.
+    #[error("the component runs scripts, and there is none in it: make one of both with plugnode build app.js")]
+    NoScript,
     /// A component or an import made for another version of an interface.
     #[error("the component {verb} {found}, this host serves {package}@{served}: {remedy}")]
     OtherVersion {

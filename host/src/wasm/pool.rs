@@ -89,6 +89,7 @@ impl Pool {
                 .collect(),
             release: component.release().into(),
             digest: component.digest().as_str().to_owned(),
+            script: component.script().clone(),
             settings,
         });
         let room = engine.room();

@@ -10,6 +10,7 @@ use wasmtime_wasi_config::WasiConfigVariables;
 use super::capability::{OutgoingHttp, View, closed_wasi};
 use super::memory::MemoryLimit;
 use super::output::Output;
+use super::script::Script;
 use super::settings::AppSettings;
 use crate::message::{Client, Command, Effects, Event, EventId, EventKind, KeyChange, Namespace, Refusal};
 
@@ -17,6 +18,7 @@ use crate::message::{Client, Command, Effects, Event, EventId, EventKind, KeyCha
 pub(super) struct App {
     pub(super) settings: AppSettings,
     pub(super) config: WasiConfigVariables,
+    pub(super) script: Script,
     pub(super) release: Arc<str>,
     pub(super) digest: String,
 }

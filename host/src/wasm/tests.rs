@@ -178,6 +178,7 @@ const CONTENTS: &[(&str, &str)] = &[
     ("wasi:cli/terminal-stderr", "get-terminal-stderr"),
     ("wasi:filesystem/types", "descriptor"),
     ("wasi:filesystem/preopens", "get-directories"),
+    ("plugnode:script/source", "names"),
     ("wasi:sockets/network", "network"),
     ("wasi:sockets/instance-network", "instance-network"),
     ("wasi:sockets/ip-name-lookup", "resolve-addresses"),
@@ -190,7 +191,7 @@ const CONTENTS: &[(&str, &str)] = &[
 /// The interfaces of the table above that these grants link: nothing can be defined again in their place.
 fn linked(grants: &Grants) -> Vec<&'static str> {
     let mut linker = Linker::new(&wasmtime::Engine::default());
-    capability::link(&mut linker, grants).expect("it links");
+    capability::link(&mut linker, grants, false).expect("it links");
     let mut is_linked = |import: &str, item: &str| {
         let (package, _) = import.split_once('/').expect("an interface of a package");
         let mut packages = capability::ALL.iter().flat_map(|capability| capability.serves);
@@ -223,7 +224,7 @@ fn every_interface_that_is_promised_is_linked() {
                 "{import} is not linked"
             );
             let bytes = wat::parse_str(importing(&format!("{import}@{}", package.version))).expect("WAT");
-            inspect::check(&bytes, &grants).expect("it is known and granted");
+            inspect::check(&bytes, true, &grants).expect("it is known and granted");
         }
     }
 }
@@ -295,4 +296,25 @@ async fn optional_exports_of_another_type_are_a_mismatch() {
         error.contains("plugnode:app/lifecycle@0.1.2 has no function `start`"),
         "{error}"
     );
+}
+
+#[test]
+fn a_runtime_is_refused_without_a_script_and_whatever_it_imports_is_linked() {
+    let runtime = r#"(component
+        (import "plugnode:script/source@0.1.0" (instance))
+        (import "wasi:keyvalue/store@0.2.0-draft" (instance))
+        (instance $handler)
+        (export "plugnode:app/handler@0.1.0" (instance $handler)))"#;
+    let bytes = wat::parse_str(runtime).expect("WAT");
+    let grants = Grants::default();
+    let error = inspect::check(&bytes, false, &grants).expect_err("there is nothing to run");
+    assert!(error.to_string().contains("plugnode build"), "{error}");
+    inspect::check(&bytes, true, &grants).expect("it may never call what is not granted");
+    assert!(Outline::read(&bytes).expect("it is a component").is_runtime());
+
+    let mut linker = Linker::new(&wasmtime::Engine::default());
+    capability::link(&mut linker, &grants, true).expect("all of it can be linked");
+    let mut store = linker.instance("wasi:keyvalue/store@0.2.0-draft").expect("a name");
+    let again = store.func_wrap("open", |_, (): ()| Ok(()));
+    assert!(again.is_err(), "it is linked already");
 }

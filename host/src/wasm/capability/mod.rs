@@ -9,6 +9,7 @@ mod keyvalue;
 mod kv;
 mod logging;
 mod outbox;
+mod script;
 mod wasi;
 
 use wasmtime::component::Linker;
@@ -20,6 +21,7 @@ pub(super) use http::OutgoingHttp;
 pub(super) use keyvalue::View;
 #[allow(unreachable_pub, reason = "the generated bindings export it on")]
 pub use keyvalue::{Bucket, Cas};
+pub(super) use script::SOURCE;
 pub(super) use wasi::closed_wasi;
 
 /// Everything that a handler can be served.
@@ -30,6 +32,7 @@ pub(super) const ALL: &[Capability] = &[
     config::CAPABILITY,
     logging::CAPABILITY,
     http::CAPABILITY,
+    script::CAPABILITY,
     wasi::CAPABILITY,
 ];
 
@@ -60,9 +63,10 @@ impl Capability {
     }
 }
 
-/// Links all that these grants allow.
-pub(super) fn link(linker: &mut Linker<State>, grants: &Grants) -> wasmtime::Result<()> {
+/// Links all that these grants allow. For a runtime component, which imports more than its script may use, that is all that
+/// there is: buckets and hosts that are not granted are denied at the call.
+pub(super) fn link(linker: &mut Linker<State>, grants: &Grants, is_runtime: bool) -> wasmtime::Result<()> {
     ALL.iter()
-        .filter(|capability| capability.is_granted(grants))
+        .filter(|capability| is_runtime || capability.is_granted(grants))
         .try_for_each(|capability| (capability.link)(linker))
 }

@@ -1,0 +1,208 @@
+//! The program of a runtime component: the files that `plugnode build` appends to it, each as a custom section.
+//!
+//! wasmtime leaves custom sections out of what it compiles, so components of the same runtime are the same machine code,
+//! whatever their scripts: that is kept under the digest of what is left without them. What is in the files is between
+//! the one who appends them and the runtime.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use wasmparser::{Parser, Payload};
+
+/// The name of the sections.
+const SECTION: &str = "plugnode:script";
+/// The id of a custom section.
+const CUSTOM: u8 = 0;
+
+/// The files of a program, in the order in which they were appended. Clones are the same.
+#[derive(Clone, Default)]
+pub struct Script {
+    files: Arc<[File]>,
+}
+
+struct File {
+    name: String,
+    bytes: Bytes,
+}
+
+impl Script {
+    /// A component without its script, and the script. None when there is none.
+    pub(super) fn split(component: &Bytes) -> Option<(Bytes, Self)> {
+        let sections = sections(component).ok()?;
+        if sections.is_empty() {
+            return None;
+        }
+        let mut code = Vec::with_capacity(component.len());
+        let mut files = Vec::new();
+        let mut kept = 0;
+        for Section { whole, data } in sections {
+            code.extend_from_slice(&component[kept..whole.start]);
+            kept = whole.end;
+            files.push(File::read(component.slice(data))?);
+        }
+        code.extend_from_slice(&component[kept..]);
+        let files = files.into();
+        Some((code.into(), Self { files }))
+    }
+
+    /// The component with these files in place of those that it has.
+    pub fn append(component: &Bytes, files: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut appended = match Self::split(component) {
+            Some((code, _)) => code.to_vec(),
+            None => component.to_vec(),
+        };
+        for (name, bytes) in files {
+            let mut data = Vec::with_capacity(bytes.len() + name.len() + 32);
+            push_text(&mut data, SECTION);
+            push_text(&mut data, name);
+            data.extend_from_slice(bytes);
+            appended.push(CUSTOM);
+            push_number(&mut appended, data.len());
+            appended.append(&mut data);
+        }
+        appended
+    }
+
+    pub(super) fn names(&self) -> Vec<String> {
+        self.files.iter().map(|file| file.name.clone()).collect()
+    }
+
+    pub(super) fn read(&self, name: &str) -> Option<&Bytes> {
+        let file = self.files.iter().find(|file| file.name == name);
+        file.map(|file| &file.bytes)
+    }
+}
+
+impl fmt::Debug for Script {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list()
+            .entries(self.files.iter().map(|file| &file.name))
+            .finish()
+    }
+}
+
+impl File {
+    /// The length of its name, the name, and what is in it.
+    fn read(data: Bytes) -> Option<Self> {
+        let mut reader = wasmparser::BinaryReader::new(&data, 0);
+        let name = reader.read_string().ok()?.to_owned();
+        let bytes = data.slice(reader.original_position()..);
+        Some(Self { name, bytes })
+    }
+}
+
+/// Where a section is: with its head, and what is in it.
+struct Section {
+    whole: Range<usize>,
+    data: Range<usize>,
+}
+
+/// Those of the outermost component; what is within others is theirs.
+fn sections(component: &[u8]) -> wasmparser::Result<Vec<Section>> {
+    let mut sections = Vec::new();
+    let mut depth = 0;
+    // Where the section before this one ended.
+    let mut end = 0;
+    for payload in Parser::new(0).parse_all(component) {
+        match payload? {
+            Payload::Version { range, .. } if depth == 0 => end = range.end,
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+            Payload::End(at) if depth > 0 => {
+                depth -= 1;
+                end = at;
+            }
+            Payload::CustomSection(section) if depth == 0 => {
+                let range = section.range();
+                if section.name() == SECTION {
+                    let data = section.data_offset()..range.end;
+                    sections.push(Section {
+                        whole: end..range.end,
+                        data,
+                    });
+                }
+                end = range.end;
+            }
+            payload if depth == 0 => {
+                if let Some((_, range)) = payload.as_section() {
+                    end = range.end;
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(sections)
+}
+
+fn push_text(data: &mut Vec<u8>, text: &str) {
+    push_number(data, text.len());
+    data.extend_from_slice(text.as_bytes());
+}
+
+/// As WebAssembly has numbers: LEB128, unsigned.
+fn push_number(data: &mut Vec<u8>, mut number: usize) {
+    loop {
+        let digits = (number & 0x7f) as u8;
+        number >>= 7;
+        if number == 0 {
+            return data.push(digits);
+        }
+        data.push(digits | 0x80);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn component() -> Bytes {
+        let text = "(component (core module (@custom \"plugnode:script\" \"\\01xinner\")) (@custom \"other\" \"1\"))";
+        wat::parse_str(text).expect("it is valid").into()
+    }
+
+    #[test]
+    fn files_come_back_and_leave_the_component_as_it_was() {
+        let component = component();
+        let text = "x".repeat(300);
+        let appended = Bytes::from(Script::append(
+            &component,
+            &[("app.js", text.as_bytes()), ("app.js.map", b"{}")],
+        ));
+        let (code, script) = Script::split(&appended).expect("it has a script");
+        assert_eq!(code, component);
+        assert_eq!(script.names(), ["app.js", "app.js.map"]);
+        assert_eq!(script.read("app.js").unwrap(), text.as_bytes());
+        assert_eq!(script.read("app.js.map").unwrap(), &b"{}"[..]);
+        assert!(script.read("other.js").is_none());
+    }
+
+    #[test]
+    fn files_replace_those_that_were_there() {
+        let component = component();
+        let first = Bytes::from(Script::append(&component, &[("a.js", b"1"), ("b.js", b"2")]));
+        let second = Bytes::from(Script::append(&first, &[("c.js", b"3")]));
+        let (code, script) = Script::split(&second).expect("it has a script");
+        assert_eq!(code, component);
+        assert_eq!(script.names(), ["c.js"]);
+    }
+
+    #[test]
+    fn a_script_may_be_followed_by_what_others_append() {
+        let component = component();
+        let mut appended = Script::append(&component, &[("a.js", b"1")]);
+        let mut expected = component.to_vec();
+        let custom = [0, 3, 1, b'x', 7];
+        appended.extend_from_slice(&custom);
+        expected.extend_from_slice(&custom);
+        let (code, script) = Script::split(&appended.into()).expect("it has a script");
+        assert_eq!(code, expected);
+        assert_eq!(script.names(), ["a.js"]);
+    }
+
+    #[test]
+    fn what_has_no_script_of_its_own_is_left_alone() {
+        assert!(Script::split(&component()).is_none());
+        assert!(Script::split(&Bytes::from_static(b"no component")).is_none());
+    }
+}
