@@ -19,6 +19,7 @@ build: ## target/release/plugnode, and every example as target/components/NAME.w
 	@.ci/setup-wasm
 	@.ci/build-host release
 	@.ci/build-guests
+	@.ci/build-js-runtime
 	@echo "== ready: target/release/plugnode and target/components/"
 
 demo: ## The chat in a browser, from nothing (PORT=8080)
@@ -32,6 +33,7 @@ test: ## All tests, from nothing: tools, Redis, Valkey, Chromium, packages of np
 	@.ci/setup-tests
 	@.ci/build-guests
 	@.ci/build-component-guest chat
+	@.ci/build-js-runtime
 	@.ci/build-host dev
 	@.ci/test
 
@@ -60,6 +62,7 @@ lint: ## Formatting, and clippy without a warning
 	@echo "== formatting"
 	@cargo fmt --all --check
 	@cargo fmt --manifest-path tests/rust/Cargo.toml --check
+	@cargo fmt --manifest-path guest-sdk/js/runtime/Cargo.toml --check
 	@cargo fmt --manifest-path tests/bench/peers/http-echo/Cargo.toml --check
 	@echo "== clippy"
 	@cargo clippy --quiet --workspace --all-targets -- -D warnings

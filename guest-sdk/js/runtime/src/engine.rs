@@ -1,0 +1,250 @@
+//! One QuickJS for the life of an instance: evaluates the script, then brings each event to its end.
+//!
+//! An event has ended when no promise job is left and `settle` of `../../src/internal.js` has nothing more to wait for. A
+//! script that runs for too long is interrupted by an error that it cannot catch, shortly before the host would end the
+//! whole instance.
+
+use std::cell::{Cell, RefCell};
+use std::time::{Duration, Instant};
+
+use rquickjs::context::EvalOptions;
+use rquickjs::function::Args;
+use rquickjs::promise::PromiseState;
+use rquickjs::{CatchResultExt, CaughtError, Context, Ctx, Function, Module, Object, Persistent, Runtime, Value};
+
+use crate::bindings::plugnode::app::types;
+use crate::bindings::plugnode::script::source;
+use crate::bindings::wasi::config::store;
+use crate::events;
+use crate::host;
+use crate::modules::{Modules, SOURCES};
+
+/// How long the evaluation of a script may take: the host gives an instance 10 s.
+const START: Duration = Duration::from_secs(9);
+
+thread_local! {
+    static ENGINE: RefCell<Option<Engine>> = const { RefCell::new(None) };
+    static DEADLINE: Cell<Option<Instant>> = const { Cell::new(None) };
+    static CALL: RefCell<Option<types::Context>> = const { RefCell::new(None) };
+}
+
+struct Engine {
+    context: Context,
+    functions: Functions,
+    // Last: it must outlive what is in it.
+    _runtime: Runtime,
+}
+
+/// Of `internal.js`.
+#[derive(Clone)]
+struct Functions {
+    dispatch: Persistent<Function<'static>>,
+    settle: Persistent<Function<'static>>,
+    broken: Persistent<Function<'static>>,
+}
+
+/// What the host has said of the present call.
+pub(crate) fn call() -> Option<types::Context> {
+    CALL.with_borrow(Clone::clone)
+}
+
+/// What is left of the present call's time.
+pub(crate) fn time_left() -> Duration {
+    let deadline = DEADLINE.get();
+    deadline.map_or(Duration::ZERO, |deadline| {
+        deadline.saturating_duration_since(Instant::now())
+    })
+}
+
+/// Evaluates the script. The error is for the person who wrote it.
+pub(crate) fn start(config: Vec<(String, String)>) -> Result<(), String> {
+    DEADLINE.set(Some(Instant::now() + START));
+    let engine = Engine::start(config)?;
+    ENGINE.set(Some(engine));
+    Ok(())
+}
+
+/// Has the script handle an event.
+pub(crate) fn handle(event: types::Event, context: types::Context) -> Result<(), types::HandlerError> {
+    if ENGINE.with_borrow(Option::is_none) {
+        let config = store::get_all().unwrap_or_default();
+        start(config).map_err(types::HandlerError::Reject)?;
+    }
+    let budget = Duration::from_millis(context.budget_ms.into());
+    // The host's clock begins before ours, and ends the instance.
+    DEADLINE.set(Some(Instant::now() + budget.mul_f32(0.9)));
+    CALL.set(Some(context));
+    ENGINE.with_borrow(|engine| engine.as_ref().expect("it has started").handle(event))
+}
+
+impl Engine {
+    fn start(config: Vec<(String, String)>) -> Result<Self, String> {
+        let failed = |error: rquickjs::Error| format!("QuickJS does not start: {error}");
+        let runtime = Runtime::new().map_err(failed)?;
+        runtime.set_loader(Modules, Modules);
+        runtime.set_interrupt_handler(Some(Box::new(|| {
+            DEADLINE.get().is_some_and(|deadline| Instant::now() >= deadline)
+        })));
+        runtime.set_host_promise_rejection_tracker(Some(Box::new(|ctx, promise, reason, is_handled| {
+            let tracked = internal(&ctx).and_then(|internal| {
+                let track: Function<'_> = internal.get("trackRejection")?;
+                track.call::<_, ()>((promise, reason, is_handled))
+            });
+            drop(tracked.catch(&ctx));
+        })));
+        let context = Context::full(&runtime).map_err(failed)?;
+        let functions = context.with(|ctx| {
+            let functions = prepare(&ctx, config).catch(&ctx).map_err(|error| error.to_string())?;
+            evaluate(&ctx, &functions)?;
+            Ok::<_, String>(functions)
+        })?;
+        Ok(Self {
+            context,
+            functions,
+            _runtime: runtime,
+        })
+    }
+
+    fn handle(&self, event: types::Event) -> Result<(), types::HandlerError> {
+        self.context.with(|ctx| {
+            let functions = &self.functions;
+            let begun = dispatch(&ctx, functions, event).catch(&ctx);
+            let ended = match begun {
+                Ok(()) => settle(&ctx, functions),
+                Err(error) => Err(explain(&ctx, functions, error)),
+            };
+            ended.map_err(|said| match said.strip_prefix("retry:") {
+                Some(reason) => types::HandlerError::Retry(reason.to_owned()),
+                None => types::HandlerError::Reject(said),
+            })
+        })
+    }
+}
+
+/// The object of `internal.js`.
+fn internal<'js>(ctx: &Ctx<'js>) -> rquickjs::Result<Object<'js>> {
+    let require: Function<'js> = ctx.globals().get("require")?;
+    require.call(("internal",))
+}
+
+/// The modules, and the functions that call into them.
+fn prepare(ctx: &Ctx<'_>, config: Vec<(String, String)>) -> rquickjs::Result<Functions> {
+    let host = host::object(ctx)?;
+    let sources = Object::new(ctx.clone())?;
+    for (name, source) in SOURCES {
+        sources.set(*name, *source)?;
+    }
+    let settings = Object::new(ctx.clone())?;
+    for (key, value) in config {
+        settings.set(key, value)?;
+    }
+    let mut options = EvalOptions::default();
+    options.filename = Some("plugnode:boot".to_owned());
+    let boot: Function<'_> = ctx.eval_with_options(include_str!("../../src/boot.js"), options)?;
+    boot.call::<_, ()>((host, sources, settings))?;
+    let internal = internal(ctx)?;
+    let function = |name: &str| Ok::<_, rquickjs::Error>(Persistent::save(ctx, internal.get::<_, Function<'_>>(name)?));
+    Ok(Functions {
+        dispatch: function("dispatch")?,
+        settle: function("settle")?,
+        broken: function("broken")?,
+    })
+}
+
+/// Runs the script from its first line to its last, and what it waits for there.
+fn evaluate(ctx: &Ctx<'_>, functions: &Functions) -> Result<(), String> {
+    let names = source::names();
+    let Some(name) = names.first() else {
+        return Err("there is no script in this component: make one by plugnode build app.js".to_owned());
+    };
+    let text = source::read(name).unwrap_or_default();
+    let text = String::from_utf8(text).map_err(|_| format!("{name} is not UTF-8"))?;
+    let evaluated = if is_module(name, &text) {
+        Module::evaluate(ctx.clone(), name.as_str(), text).map(Some)
+    } else {
+        evaluate_common(ctx, name, &text).map(|()| None)
+    };
+    let promise = evaluated.catch(ctx).map_err(|error| explain(ctx, functions, error))?;
+    settle(ctx, functions)?;
+    let Some(promise) = promise else { return Ok(()) };
+    match promise.state() {
+        PromiseState::Resolved => Ok(()),
+        PromiseState::Rejected => {
+            let result = promise.result::<Value<'_>>().expect("it is settled").map(drop);
+            Err(explain(ctx, functions, result.catch(ctx).expect_err("it is rejected")))
+        }
+        PromiseState::Pending => Err(format!("{name}: a top-level await waits for what never comes")),
+    }
+}
+
+/// As Node tells it: by the name, else by the syntax.
+fn is_module(name: &str, text: &str) -> bool {
+    let has_syntax = || {
+        text.lines().any(|line| {
+            let line = line.trim_start();
+            [
+                "import ", "import{", "import\"", "import'", "export ", "export{", "export*",
+            ]
+            .iter()
+            .any(|word| line.starts_with(word))
+        })
+    };
+    name.ends_with(".mjs") || !name.ends_with(".cjs") && has_syntax()
+}
+
+/// As Node does it: the text is the body of a function, and the first line stays the first.
+fn evaluate_common(ctx: &Ctx<'_>, name: &str, text: &str) -> rquickjs::Result<()> {
+    let mut options = EvalOptions::default();
+    options.strict = false;
+    options.filename = Some(name.to_owned());
+    let text = format!("(function (exports, require, module, __filename, __dirname) {{{text}\n}})");
+    let body: Function<'_> = ctx.eval_with_options(text, options)?;
+    let run: Function<'_> = internal(ctx)?.get("runCommon")?;
+    run.call((body, name))
+}
+
+fn dispatch(ctx: &Ctx<'_>, functions: &Functions, event: types::Event) -> rquickjs::Result<()> {
+    let mut args = Args::new(ctx.clone(), 12);
+    events::push(ctx, &mut args, event)?;
+    functions.dispatch.clone().restore(ctx)?.call_arg(args)
+}
+
+/// Runs jobs and timers until nothing is waited for. The error is what `internal.js` makes of what went wrong.
+fn settle(ctx: &Ctx<'_>, functions: &Functions) -> Result<(), String> {
+    let settle = functions
+        .settle
+        .clone()
+        .restore(ctx)
+        .catch(ctx)
+        .map_err(|error| error.to_string())?;
+    loop {
+        while ctx.execute_pending_job() {}
+        let next: Value<'_> = match settle.call(()).catch(ctx) {
+            Ok(next) => next,
+            Err(error) => return Err(explain(ctx, functions, error)),
+        };
+        if let Some(words) = next.as_string() {
+            return Err(words.to_string().unwrap_or_default());
+        }
+        // Milliseconds until a timer that is waited for; 0 when there are new jobs.
+        let Some(wait) = next.as_number() else { return Ok(()) };
+        if wait > 0.0 {
+            std::thread::sleep(Duration::from_secs_f64(wait / 1000.0).min(time_left()));
+        }
+    }
+}
+
+/// Gives the present call up, and says what a person is told of its error: the message, and where in their own files it was.
+fn explain<'js>(ctx: &Ctx<'js>, functions: &Functions, error: CaughtError<'js>) -> String {
+    let fallback = error.to_string();
+    // An interrupted script must not be interrupted in its last words.
+    DEADLINE.set(Some(Instant::now() + Duration::from_millis(40)));
+    let thrown = match error {
+        CaughtError::Exception(exception) => exception.into_object().into_value(),
+        CaughtError::Value(value) => value,
+        CaughtError::Error(_) => return fallback,
+    };
+    let broken = functions.broken.clone().restore(ctx);
+    let explained = broken.and_then(|broken| broken.call::<_, String>((thrown,)));
+    explained.unwrap_or(fallback)
+}

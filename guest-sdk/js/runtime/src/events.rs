@@ -1,0 +1,95 @@
+//! An event as the arguments of one call into JavaScript.
+
+use rquickjs::function::Args;
+use rquickjs::{Ctx, Null, Result, TypedArray, Undefined};
+
+use crate::bindings::plugnode::app::types::{Client, DisconnectReason, Event, Payload};
+
+/// The kind, then the client's id, io-node, namespace and attributes, or four times undefined, then what the kind has.
+pub(crate) fn push<'js>(ctx: &Ctx<'js>, args: &mut Args<'js>, event: Event) -> Result<()> {
+    match event {
+        Event::Connection((client, handshake)) => {
+            push_client(args, "connection", client)?;
+            args.push_arg(handshake.auth)?;
+            args.push_arg(handshake.query)?;
+            let headers: Vec<String> = handshake
+                .headers
+                .into_iter()
+                .flat_map(|(name, value)| [name, value])
+                .collect();
+            args.push_arg(headers)?;
+            args.push_arg(handshake.remote_addr)?;
+            args.push_arg(handshake.transport)?;
+            args.push_arg(handshake.recovered)
+        }
+        Event::Message((client, message)) => {
+            push_client(args, "message", client)?;
+            args.push_arg(message.event)?;
+            push_payload(ctx, args, message.args)?;
+            args.push_arg(message.ack)
+        }
+        Event::Disconnect((client, reason)) => {
+            push_client(args, "disconnect", client)?;
+            args.push_arg(words_of(reason))
+        }
+        Event::NoClient(client) => push_client(args, "no-client", client),
+        Event::Reply((client, reply)) => {
+            push_client(args, "reply", client)?;
+            args.push_arg(String::from_utf8_lossy(&reply.token).into_owned())?;
+            match reply.answer {
+                Some(answer) => push_payload(ctx, args, answer),
+                None => args.push_arg(Null),
+            }
+        }
+        Event::Custom(custom) => {
+            match custom.client {
+                Some(client) => push_client(args, "custom", client)?,
+                None => {
+                    args.push_arg("custom")?;
+                    for _ in 0..4 {
+                        args.push_arg(Undefined)?;
+                    }
+                }
+            }
+            args.push_arg(custom.kind)?;
+            args.push_arg(TypedArray::<u8>::new(ctx.clone(), custom.data)?)?;
+            args.push_arg(custom.content_type)
+        }
+    }
+}
+
+fn push_client(args: &mut Args<'_>, kind: &str, client: Client) -> Result<()> {
+    args.push_arg(kind)?;
+    args.push_arg(client.id)?;
+    args.push_arg(client.io_node)?;
+    args.push_arg(client.namespace)?;
+    args.push_arg(client.attributes)
+}
+
+fn push_payload<'js>(ctx: &Ctx<'js>, args: &mut Args<'js>, payload: Payload) -> Result<()> {
+    args.push_arg(payload.json)?;
+    if payload.attachments.is_empty() {
+        return args.push_arg(Undefined);
+    }
+    let attachments = payload.attachments.into_iter();
+    let attachments: Vec<_> = attachments
+        .map(|attachment| TypedArray::<u8>::new(ctx.clone(), attachment))
+        .collect::<Result<_>>()?;
+    args.push_arg(attachments)
+}
+
+/// As a server of Socket.IO has it.
+fn words_of(reason: DisconnectReason) -> String {
+    let words = match reason {
+        DisconnectReason::ClientDisconnect => "client namespace disconnect",
+        DisconnectReason::ServerDisconnect => "server namespace disconnect",
+        DisconnectReason::TransportClose => "transport close",
+        DisconnectReason::TransportError => "transport error",
+        DisconnectReason::PingTimeout => "ping timeout",
+        DisconnectReason::ParseError => "parse error",
+        DisconnectReason::ServerShutdown => "server shutting down",
+        DisconnectReason::NodeLost => "node lost",
+        DisconnectReason::Other(words) => return words,
+    };
+    words.to_owned()
+}

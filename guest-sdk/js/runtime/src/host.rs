@@ -1,0 +1,306 @@
+//! What JavaScript can call: the imports of the contract, flat, as functions of one object. They throw what was refused.
+
+use rquickjs::function::{Func, Opt};
+use rquickjs::{Ctx, Exception, FromJs, Object, Result, TypedArray, Value};
+
+use crate::bindings::plugnode::app::types::Payload;
+use crate::bindings::plugnode::app::{kv, outbox};
+use crate::bindings::plugnode::script::source;
+use crate::bindings::wasi::keyvalue::store;
+use crate::bindings::wasi::logging::logging;
+use crate::engine;
+
+/// The object.
+pub(crate) fn object<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
+    let host = Object::new(ctx.clone())?;
+    host.set("publish", Func::from(publish))?;
+    host.set("subscribe", Func::from(subscribe))?;
+    host.set("unsubscribe", Func::from(unsubscribe))?;
+    host.set("ack", Func::from(ack))?;
+    host.set("request", Func::from(request))?;
+    host.set("collect", Func::from(collect))?;
+    host.set("findClients", Func::from(find_clients))?;
+    host.set("listChannels", Func::from(list_channels))?;
+    host.set("disconnect", Func::from(disconnect))?;
+    host.set("patchAttributes", Func::from(patch_attributes))?;
+    host.set("refuse", Func::from(refuse))?;
+    host.set("custom", Func::from(custom))?;
+    host.set("keyGet", Func::from(key_get))?;
+    host.set("keySet", Func::from(key_set))?;
+    host.set("keyDelete", Func::from(key_delete))?;
+    host.set("keyAdd", Func::from(key_add))?;
+    host.set("keyList", Func::from(key_list))?;
+    host.set("log", Func::from(log))?;
+    host.set("read", Func::from(read))?;
+    host.set("context", Func::from(context))?;
+    host.set("timeLeft", Func::from(|| engine::time_left().as_secs_f64() * 1000.0))?;
+    host.set("random", Func::from(random))?;
+    host.set("encode", Func::from(encode))?;
+    host.set("decode", Func::from(decode))?;
+    Ok(host)
+}
+
+/// `{ ns, all, clients, channels, exceptClients, exceptChannels }`, of which anything may be left out.
+struct To(outbox::Audience);
+
+impl<'js> FromJs<'js> for To {
+    fn from_js(_ctx: &Ctx<'js>, value: Value<'js>) -> Result<Self> {
+        let to: Object<'js> = value.get()?;
+        let list = |name: &str| Ok::<_, rquickjs::Error>(to.get::<_, Option<Vec<String>>>(name)?.unwrap_or_default());
+        let scope = match to.get::<_, Option<bool>>("all")? {
+            Some(true) => outbox::Scope::All,
+            _ => outbox::Scope::Only(outbox::Selection {
+                clients: list("clients")?,
+                channels: list("channels")?,
+            }),
+        };
+        Ok(Self(outbox::Audience {
+            namespace: to.get("ns")?,
+            to: scope,
+            except: outbox::Selection {
+                clients: list("exceptClients")?,
+                channels: list("exceptChannels")?,
+            },
+        }))
+    }
+}
+
+/// Bytes of any view of them.
+struct Bytes(Vec<u8>);
+
+impl<'js> FromJs<'js> for Bytes {
+    #[allow(unsafe_code, reason = "bytes of JavaScript can be read in no other way")]
+    fn from_js(ctx: &Ctx<'js>, value: Value<'js>) -> Result<Self> {
+        let bytes = TypedArray::<u8>::from_js(ctx, value)?;
+        // SAFETY: they are copied before JavaScript runs again and could move or free them.
+        let bytes = unsafe { bytes.as_bytes() }.map(<[u8]>::to_vec);
+        bytes
+            .map(Self)
+            .ok_or_else(|| Exception::throw_message(ctx, "these bytes were given away"))
+    }
+}
+
+fn payload(json: String, attachments: Opt<Option<Vec<Bytes>>>) -> Payload {
+    let attachments = attachments.0.flatten().unwrap_or_default();
+    Payload {
+        json,
+        attachments: attachments.into_iter().map(|bytes| bytes.0).collect(),
+    }
+}
+
+fn done<T>(ctx: &Ctx<'_>, result: std::result::Result<T, outbox::Error>) -> Result<T> {
+    result.map_err(|error| {
+        let words = match error {
+            outbox::Error::Denied(words) | outbox::Error::Invalid(words) | outbox::Error::Other(words) => words,
+            outbox::Error::QuotaExceeded => {
+                "this event has used up the commands or bytes that the app's limits allow".to_owned()
+            }
+            outbox::Error::PayloadTooLarge => {
+                "this payload is larger than limits.payload of the app's configuration".to_owned()
+            }
+        };
+        Exception::throw_message(ctx, &words)
+    })
+}
+
+/// `how`: 1 for volatile, 2 for local.
+fn publish<'js>(
+    ctx: Ctx<'js>,
+    to: To,
+    event: String,
+    json: String,
+    how: u8,
+    attachments: Opt<Option<Vec<Bytes>>>,
+) -> Result<()> {
+    let mut delivery = outbox::Delivery::empty();
+    if how & 1 != 0 {
+        delivery = delivery | outbox::Delivery::VOLATILE;
+    }
+    if how & 2 != 0 {
+        delivery = delivery | outbox::Delivery::LOCAL;
+    }
+    done(
+        &ctx,
+        outbox::publish(&to.0, &event, &payload(json, attachments), delivery),
+    )
+}
+
+fn subscribe(ctx: Ctx<'_>, who: To, channels: Vec<String>) -> Result<()> {
+    done(&ctx, outbox::subscribe(&who.0, &channels))
+}
+
+fn unsubscribe(ctx: Ctx<'_>, who: To, channels: Vec<String>) -> Result<()> {
+    done(&ctx, outbox::unsubscribe(&who.0, &channels))
+}
+
+fn ack(ctx: Ctx<'_>, id: String, json: String, attachments: Opt<Option<Vec<Bytes>>>) -> Result<()> {
+    done(&ctx, outbox::ack(&id, &payload(json, attachments)))
+}
+
+fn request<'js>(
+    ctx: Ctx<'js>,
+    to: To,
+    event: String,
+    json: String,
+    timeout_ms: u32,
+    token: String,
+    attachments: Opt<Option<Vec<Bytes>>>,
+) -> Result<()> {
+    let payload = payload(json, attachments);
+    done(
+        &ctx,
+        outbox::request(&to.0, &event, &payload, timeout_ms, token.as_bytes()),
+    )
+}
+
+fn collect<'js>(
+    ctx: Ctx<'js>,
+    to: To,
+    event: String,
+    json: String,
+    timeout_ms: u32,
+    token: String,
+    attachments: Opt<Option<Vec<Bytes>>>,
+) -> Result<()> {
+    let payload = payload(json, attachments);
+    done(
+        &ctx,
+        outbox::collect(&to.0, &event, &payload, timeout_ms, token.as_bytes()),
+    )
+}
+
+fn find_clients(ctx: Ctx<'_>, who: To, most: u32, timeout_ms: u32, token: String) -> Result<()> {
+    done(&ctx, outbox::find_clients(&who.0, most, timeout_ms, token.as_bytes()))
+}
+
+fn list_channels(ctx: Ctx<'_>, namespace: Option<String>, most: u32, timeout_ms: u32, token: String) -> Result<()> {
+    let asked = outbox::list_channels(namespace.as_deref(), most, timeout_ms, token.as_bytes());
+    done(&ctx, asked)
+}
+
+fn disconnect(ctx: Ctx<'_>, who: To, close: bool) -> Result<()> {
+    done(&ctx, outbox::disconnect(&who.0, close))
+}
+
+fn patch_attributes(ctx: Ctx<'_>, id: String, patch: String) -> Result<()> {
+    done(&ctx, outbox::patch_attributes(&id, &patch))
+}
+
+fn refuse(ctx: Ctx<'_>, message: String, data: Option<String>) -> Result<()> {
+    done(&ctx, outbox::refuse(&message, data.as_deref()))
+}
+
+fn custom(ctx: Ctx<'_>, io_node: Option<String>, kind: String, data: Bytes) -> Result<()> {
+    done(&ctx, outbox::custom(io_node.as_deref(), &kind, &data.0))
+}
+
+fn stored<T>(ctx: &Ctx<'_>, bucket: &str, result: std::result::Result<T, store::Error>) -> Result<T> {
+    result.map_err(|error| {
+        let words = match error {
+            store::Error::NoSuchStore | store::Error::AccessDenied => {
+                format!("the key-value bucket {bucket:?} is not granted: add it to `keyvalue` in the app's `grants`")
+            }
+            store::Error::Other(words) => words,
+        };
+        Exception::throw_message(ctx, &words)
+    })
+}
+
+fn changed<T>(ctx: &Ctx<'_>, result: std::result::Result<T, kv::Error>) -> Result<T> {
+    result.map_err(|error| {
+        let words = match error {
+            kv::Error::Denied(words) | kv::Error::Invalid(words) | kv::Error::Other(words) => words,
+            kv::Error::QuotaExceeded => {
+                "this event has used up the writes or bytes that the app's limits allow".to_owned()
+            }
+        };
+        Exception::throw_message(ctx, &words)
+    })
+}
+
+fn key_get<'js>(ctx: Ctx<'js>, bucket: String, key: String) -> Result<Option<TypedArray<'js, u8>>> {
+    let value = store::open(&bucket).and_then(|open| open.get(&key));
+    let value = stored(&ctx, &bucket, value)?;
+    value.map(|value| TypedArray::new(ctx, value)).transpose()
+}
+
+fn key_set(ctx: Ctx<'_>, bucket: String, key: String, value: Bytes, ttl_ms: Option<f64>) -> Result<()> {
+    match ttl_ms {
+        Some(ttl_ms) => changed(&ctx, kv::set_with_ttl(&bucket, &key, &value.0, ttl_ms as u64)),
+        None => {
+            let set = store::open(&bucket).and_then(|open| open.set(&key, &value.0));
+            stored(&ctx, &bucket, set)
+        }
+    }
+}
+
+fn key_delete(ctx: Ctx<'_>, bucket: String, key: String) -> Result<()> {
+    let deleted = store::open(&bucket).and_then(|open| open.delete(&key));
+    stored(&ctx, &bucket, deleted)
+}
+
+fn key_add(ctx: Ctx<'_>, bucket: String, key: String, delta: f64) -> Result<()> {
+    changed(&ctx, kv::add(&bucket, &key, delta as i64))
+}
+
+fn key_list(ctx: Ctx<'_>, bucket: String, prefix: String) -> Result<Vec<String>> {
+    let mut keys = Vec::new();
+    let mut cursor = None;
+    loop {
+        let page = changed(&ctx, kv::list_keys(&bucket, &prefix, cursor))?;
+        keys.extend(page.keys);
+        cursor = page.cursor;
+        if cursor.is_none() {
+            keys.sort_unstable();
+            keys.dedup();
+            return Ok(keys);
+        }
+    }
+}
+
+/// `level`: 0 for debug, 1 for info, 2 for warnings, 3 for errors.
+fn log(level: u8, context: String, message: String) {
+    let level = match level {
+        0 => logging::Level::Debug,
+        1 => logging::Level::Info,
+        2 => logging::Level::Warn,
+        _ => logging::Level::Error,
+    };
+    logging::log(level, &context, &message);
+}
+
+/// A file of the program, as text.
+fn read(name: String) -> Option<String> {
+    String::from_utf8(source::read(&name)?).ok()
+}
+
+fn context<'js>(ctx: Ctx<'js>) -> Result<Option<Object<'js>>> {
+    let Some(call) = engine::call() else { return Ok(None) };
+    let context = Object::new(ctx)?;
+    context.set("id", call.id)?;
+    context.set("attempt", call.attempt)?;
+    context.set("receivedAt", call.received_at_ms as f64)?;
+    context.set("budget", call.budget_ms)?;
+    context.set("node", call.node)?;
+    context.set("instance", call.instance)?;
+    context.set("release", call.release)?;
+    Ok(Some(context))
+}
+
+fn random(ctx: Ctx<'_>, len: u32) -> Result<TypedArray<'_, u8>> {
+    TypedArray::new(ctx, wasip2::random::random::get_random_bytes(len.into()))
+}
+
+/// UTF-8 of a text, which must be well-formed.
+fn encode(ctx: Ctx<'_>, text: String) -> Result<TypedArray<'_, u8>> {
+    TypedArray::new(ctx, text.into_bytes())
+}
+
+/// The text of UTF-8. `strict` throws where the other mode has U+FFFD.
+fn decode(ctx: Ctx<'_>, bytes: Bytes, strict: bool) -> Result<String> {
+    match String::from_utf8(bytes.0) {
+        Ok(text) => Ok(text),
+        Err(_) if strict => Err(Exception::throw_type(&ctx, "these bytes are not UTF-8")),
+        Err(error) => Ok(String::from_utf8_lossy(error.as_bytes()).into_owned()),
+    }
+}

@@ -1,0 +1,66 @@
+//! The modules that come with the runtime, by the names that scripts import them by. There are no others: a program of
+//! several files is bundled before it gets here.
+
+use rquickjs::loader::{ImportAttributes, Loader, Resolver};
+use rquickjs::module::Declared;
+use rquickjs::{Ctx, Error, Exception, Function, Module, Object, Result};
+
+/// Each is the body of a function of `module`, `exports` and `require`.
+pub(crate) const SOURCES: &[(&str, &str)] = &[
+    ("internal", include_str!("../../src/internal.js")),
+    ("events", include_str!("../../src/events.js")),
+    ("globals", include_str!("../../src/globals.js")),
+    ("inspect", include_str!("../../src/inspect.js")),
+    ("source-map", include_str!("../../src/source-map.js")),
+    ("plugnode", include_str!("../../src/plugnode.js")),
+    ("plugnode/socket.io", include_str!("../../src/socket.io.js")),
+    ("node", include_str!("../../src/node.js")),
+];
+
+/// Makes ES modules of them.
+pub(crate) struct Modules;
+
+impl Resolver for Modules {
+    fn resolve<'js>(
+        &mut self,
+        _ctx: &Ctx<'js>,
+        _base: &str,
+        name: &str,
+        _attributes: Option<ImportAttributes<'js>>,
+    ) -> Result<String> {
+        Ok(name.to_owned())
+    }
+}
+
+impl Loader for Modules {
+    fn load<'js>(
+        &mut self,
+        ctx: &Ctx<'js>,
+        name: &str,
+        _attributes: Option<ImportAttributes<'js>>,
+    ) -> Result<Module<'js, Declared>> {
+        let require: Function<'js> = ctx.globals().get("require")?;
+        // Its error says what there is instead.
+        let exports: Object<'js> = require.call((name,))?;
+        let mut names = Vec::new();
+        for key in exports.keys::<String>() {
+            let key = key?;
+            let is_name = key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '$');
+            if is_name && key != "default" {
+                names.push(key);
+            }
+        }
+        let name_text = ctx
+            .json_stringify(name)?
+            .ok_or_else(|| Exception::throw_message(ctx, "a module without a name"))?
+            .to_string()?;
+        let source = format!(
+            "const m = require({name_text}); export default m.default ?? m; export const {{ {} }} = m;",
+            names.join(", ")
+        );
+        Module::declare(ctx.clone(), name, source).map_err(|error| match error {
+            Error::Exception => Error::Exception,
+            other => Error::new_loading_message(name, other.to_string()),
+        })
+    }
+}

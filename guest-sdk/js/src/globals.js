@@ -1,0 +1,469 @@
+// What scripts expect to be there, as browsers and Node have it.
+
+const { host } = require("boot");
+const internal = require("internal");
+
+function define(values) {
+  for (const [name, value] of Object.entries(values)) {
+    Object.defineProperty(globalThis, name, { value, writable: true, configurable: true, enumerable: false });
+  }
+}
+
+// ---- console ----
+
+const counts = new Map();
+const starts = new Map();
+let indent = "";
+const print =
+  (level) =>
+  (...args) => {
+    if (internal.isMuted()) return;
+    const text = require("inspect").format(args);
+    host.log(level, "console", indent ? indent + text.replaceAll("\n", `\n${indent}`) : text);
+  };
+
+const console = {
+  debug: print(0),
+  trace: print(0),
+  log: print(1),
+  info: print(1),
+  warn: print(2),
+  error: print(3),
+  dir: (value) => print(1)(value),
+  table: print(1),
+  assert: (is, ...args) => is || print(3)("Assertion failed", ...args),
+  count: (label = "default") => {
+    counts.set(label, (counts.get(label) ?? 0) + 1);
+    print(1)(`${label}: ${counts.get(label)}`);
+  },
+  countReset: (label = "default") => void counts.delete(label),
+  time: (label = "default") => void starts.set(label, Date.now()),
+  timeEnd: (label = "default") => {
+    if (starts.has(label)) print(1)(`${label}: ${Date.now() - starts.get(label)}ms`);
+    starts.delete(label);
+  },
+  group: (...args) => {
+    if (args.length > 0) print(1)(...args);
+    indent += "  ";
+  },
+  groupEnd: () => {
+    indent = indent.slice(2);
+  },
+};
+
+// ---- Timers ----
+
+const timer =
+  (isRepeated) =>
+  (callback, delay, ...args) =>
+    internal.setTimer(callback, delay, args, isRepeated);
+
+// ---- Text ----
+
+class TextEncoder {
+  get encoding() {
+    return "utf-8";
+  }
+  encode(text = "") {
+    return host.encode(String(text).toWellFormed());
+  }
+  encodeInto(text, target) {
+    const bytes = this.encode(text);
+    let written = Math.min(bytes.length, target.length);
+    while (written < bytes.length && written > 0 && (bytes[written] & 0xc0) === 0x80) written--;
+    target.set(bytes.subarray(0, written));
+    return { read: host.decode(bytes.slice(0, written), true).length, written };
+  }
+}
+
+const viewOf = (bytes) => {
+  if (bytes instanceof ArrayBuffer) return new Uint8Array(bytes);
+  if (ArrayBuffer.isView(bytes)) return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  throw new TypeError("bytes are an ArrayBuffer or a view of one");
+};
+
+class TextDecoder {
+  #isFatal;
+  #keepsMark;
+  constructor(label = "utf-8", { fatal = false, ignoreBOM = false } = {}) {
+    if (!/^(utf-?8|unicode-1-1-utf-8)$/i.test(label)) throw new RangeError(`there is no encoding ${label} here, only utf-8`);
+    this.#isFatal = fatal;
+    this.#keepsMark = ignoreBOM;
+  }
+  get encoding() {
+    return "utf-8";
+  }
+  decode(bytes = new Uint8Array()) {
+    const text = host.decode(viewOf(bytes).slice(), this.#isFatal);
+    return !this.#keepsMark && text.charCodeAt(0) === 0xfeff ? text.slice(1) : text;
+  }
+}
+
+const BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+function btoa(text) {
+  text = String(text);
+  let encoded = "";
+  for (let at = 0; at < text.length; at += 3) {
+    const codes = [0, 1, 2].map((offset) => text.charCodeAt(at + offset));
+    if (codes.some((code) => code > 255)) throw new DOMException("btoa takes characters up to U+00FF", "InvalidCharacterError");
+    const [a, b, c] = codes;
+    encoded += BASE64[a >> 2] + BASE64[((a & 3) << 4) | (b >> 4)];
+    encoded += at + 1 < text.length ? BASE64[((b & 15) << 2) | (c >> 6)] : "=";
+    encoded += at + 2 < text.length ? BASE64[c & 63] : "=";
+  }
+  return encoded;
+}
+
+function atob(text) {
+  const digits = String(text).replace(/[\t\n\f\r ]/g, "").replace(/={1,2}$/, "");
+  if (digits.length % 4 === 1 || /[^A-Za-z0-9+/]/.test(digits)) throw new DOMException("this is not base64", "InvalidCharacterError");
+  let decoded = "";
+  let [bits, count] = [0, 0];
+  for (const digit of digits) {
+    bits = ((bits << 6) | BASE64.indexOf(digit)) & 0xfff;
+    count += 6;
+    if (count < 8) continue;
+    count -= 8;
+    decoded += String.fromCharCode((bits >> count) & 255);
+  }
+  return decoded;
+}
+
+// ---- Objects ----
+
+class DOMException extends Error {
+  constructor(message = "", name = "Error") {
+    super(message);
+    Object.defineProperty(this, "name", { value: name, configurable: true });
+  }
+}
+
+function structuredClone(value) {
+  const seen = new Map();
+  const clone = (value) => {
+    if (typeof value === "function" || typeof value === "symbol") {
+      throw new DOMException(`${String(value)} could not be cloned`, "DataCloneError");
+    }
+    if (value === null || typeof value !== "object") return value;
+    if (seen.has(value)) return seen.get(value);
+    const keep = (copy) => {
+      seen.set(value, copy);
+      return copy;
+    };
+    if (value instanceof Date) return keep(new Date(value.getTime()));
+    if (value instanceof RegExp) return keep(new RegExp(value.source, value.flags));
+    if (value instanceof ArrayBuffer) return keep(value.slice(0));
+    if (value instanceof DataView) return keep(new DataView(clone(value.buffer), value.byteOffset, value.byteLength));
+    if (ArrayBuffer.isView(value)) return keep(new value.constructor(clone(value.buffer), value.byteOffset, value.length));
+    if (value instanceof Map) {
+      const copy = keep(new Map());
+      for (const [key, item] of value) copy.set(clone(key), clone(item));
+      return copy;
+    }
+    if (value instanceof Set) {
+      const copy = keep(new Set());
+      for (const item of value) copy.add(clone(item));
+      return copy;
+    }
+    if (value instanceof Error) {
+      const copy = keep(new (globalThis[value.name] ?? Error)(value.message));
+      Object.defineProperty(copy, "stack", { value: value.stack, writable: true, configurable: true });
+      return copy;
+    }
+    const copy = keep(Array.isArray(value) ? [] : {});
+    for (const key of Object.keys(value)) copy[key] = clone(value[key]);
+    return copy;
+  };
+  return clone(value);
+}
+
+// ---- Events ----
+
+class Event {
+  #type;
+  constructor(type) {
+    this.#type = String(type);
+    this.target = null;
+    this.defaultPrevented = false;
+  }
+  get type() {
+    return this.#type;
+  }
+  preventDefault() {
+    this.defaultPrevented = true;
+  }
+}
+
+class EventTarget {
+  #listeners = new Map();
+  addEventListener(type, listener, { once = false } = {}) {
+    const listeners = this.#listeners.get(type) ?? [];
+    if (!listeners.some((known) => known.listener === listener)) this.#listeners.set(type, [...listeners, { listener, once }]);
+  }
+  removeEventListener(type, listener) {
+    this.#listeners.set(type, (this.#listeners.get(type) ?? []).filter((known) => known.listener !== listener));
+  }
+  dispatchEvent(event) {
+    event.target = this;
+    const handler = this[`on${event.type}`];
+    if (typeof handler === "function") handler.call(this, event);
+    for (const { listener, once } of this.#listeners.get(event.type) ?? []) {
+      if (once) this.removeEventListener(event.type, listener);
+      if (typeof listener === "function") listener.call(this, event);
+      else listener.handleEvent(event);
+    }
+    return !event.defaultPrevented;
+  }
+}
+
+class AbortSignal extends EventTarget {
+  aborted = false;
+  reason = undefined;
+  onabort = null;
+  throwIfAborted() {
+    if (this.aborted) throw this.reason;
+  }
+  static abort(reason) {
+    const controller = new AbortController();
+    controller.abort(reason);
+    return controller.signal;
+  }
+  static timeout(delay) {
+    const controller = new AbortController();
+    internal.setTimer(() => controller.abort(new DOMException("it took too long", "TimeoutError")), delay, [], false);
+    return controller.signal;
+  }
+}
+
+class AbortController {
+  signal = new AbortSignal();
+  abort(reason = new DOMException("it was aborted", "AbortError")) {
+    if (this.signal.aborted) return;
+    this.signal.aborted = true;
+    this.signal.reason = reason;
+    this.signal.dispatchEvent(new Event("abort"));
+  }
+}
+
+// ---- Addresses ----
+
+const percent = (text, kept) => encodeURIComponent(text.toWellFormed()).replace(/[!'()*~]|%20/g, kept);
+const formEncode = (text) =>
+  percent(text, (found) => (found === "%20" ? "+" : found === "*" ? "*" : `%${found.charCodeAt(0).toString(16).toUpperCase()}`));
+const formDecode = (text) => {
+  text = text.replaceAll("+", " ");
+  if (!text.includes("%")) return text;
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+};
+
+class URLSearchParams {
+  #pairs = [];
+  #changed;
+  constructor(init = "", changed) {
+    this.#changed = changed;
+    if (typeof init === "object" && init !== null) {
+      const pairs = typeof init[Symbol.iterator] === "function" ? init : Object.entries(init);
+      for (const [name, value] of pairs) this.#pairs.push([String(name), String(value)]);
+      return;
+    }
+    for (const part of String(init).replace(/^\?/, "").split("&")) {
+      if (part === "") continue;
+      const at = part.indexOf("=");
+      this.#pairs.push(at < 0 ? [formDecode(part), ""] : [formDecode(part.slice(0, at)), formDecode(part.slice(at + 1))]);
+    }
+  }
+  get size() {
+    return this.#pairs.length;
+  }
+  append(name, value) {
+    this.#pairs.push([String(name), String(value)]);
+    this.#changed?.();
+  }
+  delete(name) {
+    this.#pairs = this.#pairs.filter(([known]) => known !== name);
+    this.#changed?.();
+  }
+  get(name) {
+    return this.#pairs.find(([known]) => known === name)?.[1] ?? null;
+  }
+  getAll(name) {
+    return this.#pairs.filter(([known]) => known === name).map(([, value]) => value);
+  }
+  has(name) {
+    return this.#pairs.some(([known]) => known === name);
+  }
+  set(name, value) {
+    const at = this.#pairs.findIndex(([known]) => known === name);
+    if (at < 0) return this.append(name, value);
+    this.#pairs = this.#pairs.filter(([known], index) => known !== name || index === at);
+    this.#pairs[at] = [String(name), String(value)];
+    this.#changed?.();
+  }
+  sort() {
+    this.#pairs.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
+    this.#changed?.();
+  }
+  forEach(callback, self) {
+    for (const [name, value] of this.#pairs) callback.call(self, value, name, this);
+  }
+  keys() {
+    return this.#pairs.map(([name]) => name)[Symbol.iterator]();
+  }
+  values() {
+    return this.#pairs.map(([, value]) => value)[Symbol.iterator]();
+  }
+  entries() {
+    return this.#pairs.map((pair) => [...pair])[Symbol.iterator]();
+  }
+  [Symbol.iterator]() {
+    return this.entries();
+  }
+  toString() {
+    return this.#pairs.map(([name, value]) => `${formEncode(name)}=${formEncode(value)}`).join("&");
+  }
+}
+
+const PORTS = { "http:": "80", "https:": "443", "ws:": "80", "wss:": "443", "ftp:": "21" };
+
+/** The addresses that programs of this kind meet: with a host, or of an opaque scheme. Names of hosts are taken as they are, in lower case. */
+class URL {
+  constructor(text, base) {
+    const parts = parseUrl(String(text), base === undefined ? undefined : new URL(base));
+    if (!parts) throw new TypeError(`Invalid URL: ${text}`);
+    Object.assign(this, parts);
+    const params = new URLSearchParams(parts.search, () => {
+      const search = params.toString();
+      this.search = search && `?${search}`;
+    });
+    Object.defineProperty(this, "searchParams", { value: params, enumerable: false });
+  }
+  get host() {
+    return this.port ? `${this.hostname}:${this.port}` : this.hostname;
+  }
+  get origin() {
+    return this.protocol in PORTS ? `${this.protocol}//${this.host}` : "null";
+  }
+  get href() {
+    const user = this.username && `${this.username}${this.password && `:${this.password}`}@`;
+    const place = this.hostname || this.protocol === "file:" ? `//${user}${this.host}` : "";
+    return `${this.protocol}${place}${this.pathname}${this.search}${this.hash}`;
+  }
+  toString() {
+    return this.href;
+  }
+  toJSON() {
+    return this.href;
+  }
+  static canParse(text, base) {
+    try {
+      return Boolean(new URL(text, base));
+    } catch {
+      return false;
+    }
+  }
+}
+
+function parseUrl(text, base) {
+  const match = /^(?:([A-Za-z][A-Za-z0-9+.-]*):)?(?:\/\/([^/?#]*))?([^?#]*)(\?[^#]*)?(#.*)?$/s.exec(text.trim());
+  if (!match) return undefined;
+  let [, scheme, authority, path, search = "", hash = ""] = match;
+  if (!scheme && !base) return undefined;
+  const protocol = scheme ? `${scheme.toLowerCase()}:` : base.protocol;
+  const isSpecial = protocol in PORTS;
+  let place;
+  if (authority !== undefined) {
+    const found = /^(?:([^:@]*)(?::([^@]*))?@)?(\[[^\]]*\]|[^:]*)(?::(\d*))?$/.exec(authority);
+    if (!found || (isSpecial && !found[3]) || Number(found[4] ?? 0) > 65535 || /[\s<>^|%]/.test(found[3])) return undefined;
+    const port = found[4] && String(Number(found[4])) !== PORTS[protocol] ? String(Number(found[4])) : "";
+    place = { username: found[1] ?? "", password: found[2] ?? "", hostname: found[3].toLowerCase(), port };
+  } else if (scheme) {
+    if (isSpecial) return undefined;
+    place = { username: "", password: "", hostname: "", port: "" };
+  } else {
+    const { username, password, hostname, port, pathname } = base;
+    place = { username, password, hostname, port };
+    if (path === "") {
+      path = pathname;
+      search ||= base.search;
+    } else if (!path.startsWith("/")) {
+      path = pathname.slice(0, pathname.lastIndexOf("/") + 1) + path;
+    }
+  }
+  if (isSpecial || place.hostname) {
+    const kept = [];
+    const segments = path.replace(/^\//, "").split("/");
+    segments.forEach((segment, index) => {
+      const isLast = index === segments.length - 1;
+      if (segment === "..") kept.pop();
+      else if (segment !== ".") return kept.push(segment);
+      if (isLast) kept.push("");
+    });
+    path = `/${kept.join("/")}`;
+  }
+  const escape = (part) => part.replace(/[^\x21-\x7e]|["<>`]/gu, (found) => encodeURIComponent(found.toWellFormed()));
+  return { protocol, ...place, pathname: escape(path), search: search === "?" ? "" : escape(search), hash: hash === "#" ? "" : escape(hash) };
+}
+
+// ---- Cryptography ----
+
+const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+
+const crypto = {
+  getRandomValues(array) {
+    const view = viewOf(array);
+    if (view.length > 65536) throw new DOMException("no more than 65,536 bytes at a time", "QuotaExceededError");
+    view.set(host.random(view.length));
+    return array;
+  },
+  randomUUID() {
+    const bytes = host.random(16);
+    bytes[6] = (bytes[6] & 0x0f) | 0x40;
+    bytes[8] = (bytes[8] & 0x3f) | 0x80;
+    return hex(bytes).replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
+  },
+};
+
+class Performance {
+  #start = Date.now();
+  get timeOrigin() {
+    return this.#start;
+  }
+  now() {
+    return Date.now() - this.#start;
+  }
+}
+
+// A frozen prototype would break programs; that of one event is that of the next, so what a client names must not reach it.
+define({
+  globalThis,
+  global: globalThis,
+  self: globalThis,
+  console,
+  process: internal.process,
+  setTimeout: timer(false),
+  setInterval: timer(true),
+  setImmediate: (callback, ...args) => internal.setTimer(callback, 0, args, false),
+  clearTimeout: internal.clearTimer,
+  clearInterval: internal.clearTimer,
+  clearImmediate: internal.clearTimer,
+  TextEncoder,
+  TextDecoder,
+  btoa,
+  atob,
+  DOMException,
+  structuredClone,
+  Event,
+  EventTarget,
+  AbortSignal,
+  AbortController,
+  URL,
+  URLSearchParams,
+  crypto,
+  performance: new Performance(),
+});
+if (typeof queueMicrotask !== "function") define({ queueMicrotask: (callback) => void Promise.resolve().then(callback) });

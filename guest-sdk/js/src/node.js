@@ -1,0 +1,136 @@
+// What of Node's modules, and of what is installed beside Socket.IO, its programs use to begin with. plugnode's nodes serve
+// pages and listen; so what would do that here takes its calls, and does nothing.
+
+const EventEmitter = require("events");
+const { inspect, format } = require("inspect");
+
+const asDone = (callback) => {
+  if (typeof callback === "function") queueMicrotask(callback);
+};
+
+class HttpServer extends EventEmitter {
+  listen(...args) {
+    asDone(args.at(-1));
+    return this;
+  }
+  address() {
+    return { address: "0.0.0.0", family: "IPv4", port: Number(globalThis.process.env.PORT ?? 0) };
+  }
+  close(done) {
+    asDone(done);
+    return this;
+  }
+  setTimeout() {
+    return this;
+  }
+}
+
+const createServer = () => new HttpServer();
+const http = { createServer, Server: HttpServer };
+
+/** Express: its pages are the frontend's. */
+function express() {
+  const app = () => {};
+  for (const name of ["use", "get", "post", "put", "delete", "all", "set", "enable", "disable", "engine", "param"]) {
+    app[name] = () => app;
+  }
+  app.listen = (...args) => new HttpServer().listen(...args);
+  app.locals = {};
+  return app;
+}
+Object.assign(express, {
+  static: () => () => {},
+  json: () => () => {},
+  urlencoded: () => () => {},
+  Router: express,
+  default: express,
+});
+
+const normalize = (path) => {
+  const kept = [];
+  for (const part of path.split("/")) {
+    if (part === "" || part === ".") continue;
+    if (part === ".." && kept.length > 0 && kept.at(-1) !== "..") kept.pop();
+    else if (part !== ".." || !path.startsWith("/")) kept.push(part);
+  }
+  return (path.startsWith("/") ? "/" : "") + kept.join("/") || ".";
+};
+const basename = (path, suffix = "") => {
+  const name = path.replace(/\/+$/, "").split("/").at(-1);
+  return suffix && name.endsWith(suffix) && name !== suffix ? name.slice(0, -suffix.length) : name;
+};
+const path = {
+  sep: "/",
+  delimiter: ":",
+  normalize,
+  basename,
+  join: (...parts) => normalize(parts.filter(Boolean).join("/")),
+  resolve: (...parts) => normalize(`/${parts.reduce((all, part) => (part.startsWith("/") ? part : `${all}/${part}`), "")}`),
+  dirname: (name) => name.replace(/\/+$/, "").split("/").slice(0, -1).join("/") || (name.startsWith("/") ? "/" : "."),
+  extname: (name) => /[^/](\.[^./]*)$/.exec(name)?.[1] ?? "",
+  isAbsolute: (name) => name.startsWith("/"),
+};
+path.posix = path;
+
+const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+const withEncoding = (bytes) => {
+  Object.defineProperty(bytes, "toString", {
+    value: (encoding = "utf8") => {
+      if (encoding === "hex") return hex(bytes);
+      const text = btoa(String.fromCharCode(...bytes));
+      if (encoding === "base64") return text;
+      if (encoding === "base64url") return text.replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
+      return new TextDecoder().decode(bytes);
+    },
+  });
+  return bytes;
+};
+const crypto = {
+  webcrypto: globalThis.crypto,
+  randomUUID: () => globalThis.crypto.randomUUID(),
+  getRandomValues: (array) => globalThis.crypto.getRandomValues(array),
+  randomBytes: (length, callback) => {
+    const bytes = withEncoding(globalThis.crypto.getRandomValues(new Uint8Array(length)));
+    if (callback) return void queueMicrotask(() => callback(null, bytes));
+    return bytes;
+  },
+  randomInt: (from, to) => {
+    const [low, high] = to === undefined ? [0, from] : [from, to];
+    const [number] = globalThis.crypto.getRandomValues(new Uint32Array(1));
+    return low + Math.floor((number / 2 ** 32) * (high - low));
+  },
+};
+
+const util = {
+  inspect,
+  format: (...args) => format(args),
+  promisify:
+    (method) =>
+    (...args) =>
+      new Promise((resolve, reject) => {
+        method(...args, (error, value) => (error ? reject(error) : resolve(value)));
+      }),
+  inherits: (child, parent) => Object.setPrototypeOf(child.prototype, parent.prototype),
+  isDeepStrictEqual: (a, b) => inspect(a) === inspect(b),
+  types: {},
+};
+
+module.exports = {
+  http,
+  https: http,
+  express,
+  cors: () => () => {},
+  path,
+  events: EventEmitter,
+  crypto,
+  util,
+  url: {
+    URL,
+    URLSearchParams,
+    fileURLToPath: (url) => new URL(url, "file:///").pathname,
+    pathToFileURL: (name) => new URL(`file://${name}`),
+  },
+  timers: { setTimeout, setInterval, setImmediate, clearTimeout, clearInterval, clearImmediate },
+  "timers/promises": { setTimeout: (delay, value) => new Promise((resolve) => setTimeout(resolve, delay, value)) },
+  process: globalThis.process,
+};
