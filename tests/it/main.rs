@@ -20,6 +20,7 @@ mod redis;
 mod redis_faults;
 mod redis_forgets;
 mod redis_start;
+mod scripts;
 mod socketio;
 mod state;
 mod storm;
