@@ -19,6 +19,9 @@ use crate::events;
 use crate::host;
 use crate::modules::{Modules, SOURCES};
 
+/// Bytes of the stack in linear memory that JavaScript may use, which is reached before the native one of the host is: deeper
+/// recursion is a RangeError.
+const STACK: usize = 208 << 10;
 /// How long the evaluation of a script may take: the host gives an instance 10 s.
 const START: Duration = Duration::from_secs(9);
 
@@ -81,6 +84,7 @@ impl Engine {
     fn start(config: Vec<(String, String)>) -> Result<Self, String> {
         let failed = |error: rquickjs::Error| format!("QuickJS does not start: {error}");
         let runtime = Runtime::new().map_err(failed)?;
+        runtime.set_max_stack_size(STACK);
         runtime.set_loader(Modules, Modules);
         runtime.set_interrupt_handler(Some(Box::new(|| {
             DEADLINE.get().is_some_and(|deadline| Instant::now() >= deadline)

@@ -1,9 +1,12 @@
 //! An event as the arguments of one call into JavaScript.
 
 use rquickjs::function::Args;
-use rquickjs::{Ctx, Null, Result, TypedArray, Undefined};
+use rquickjs::{Ctx, Exception, Null, Result, TypedArray, Undefined};
 
 use crate::bindings::plugnode::app::types::{Client, DisconnectReason, Event, Payload};
+
+/// How deep arguments may be nested: QuickJS reads them by recursion, and does not see how much stack that takes.
+const DEPTH: usize = 1_000;
 
 /// The kind, then the client's id, io-node, namespace and attributes, or four times undefined, then what the kind has.
 pub(crate) fn push<'js>(ctx: &Ctx<'js>, args: &mut Args<'js>, event: Event) -> Result<()> {
@@ -67,6 +70,10 @@ fn push_client(args: &mut Args<'_>, kind: &str, client: Client) -> Result<()> {
 }
 
 fn push_payload<'js>(ctx: &Ctx<'js>, args: &mut Args<'js>, payload: Payload) -> Result<()> {
+    if depth(&payload.json) > DEPTH {
+        let words = format!("the arguments are nested more than {DEPTH} deep");
+        return Err(Exception::throw_range(ctx, &words));
+    }
     args.push_arg(payload.json)?;
     if payload.attachments.is_empty() {
         return args.push_arg(Undefined);
@@ -92,4 +99,24 @@ fn words_of(reason: DisconnectReason) -> String {
         DisconnectReason::Other(words) => return words,
     };
     words.to_owned()
+}
+
+/// How deep JSON is nested.
+fn depth(json: &str) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let (mut is_text, mut is_escaped) = (false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if is_text => is_escaped = true,
+            b'"' => is_text = !is_text,
+            b'[' | b'{' if !is_text => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' if !is_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
