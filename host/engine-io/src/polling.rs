@@ -72,9 +72,9 @@ pub(crate) async fn post<B>(session: Session, request: Request<B>, share: Share)
 where
     B: http_body::Body<Data: Buf>,
 {
-    if !session.begin_post() {
+    let Some(ended) = session.begin_post() else {
         return Refusal::BadRequest.answer();
-    }
+    };
     let mut posting = Posting(Some(&session));
     let is_binary = request.headers().get(CONTENT_TYPE).is_some_and(is_binary);
     if is_binary && session.version() == Version::V4 {
@@ -82,7 +82,11 @@ where
         return answer::status(StatusCode::BAD_REQUEST);
     }
     let mut share = share;
-    let body = match read(request.into_body(), &session.0.settings, &mut share).await {
+    let read = tokio::select! {
+        read = read(request.into_body(), &session.0.settings, &mut share) => read,
+        _ = ended => Err(Unread::Ended),
+    };
+    let body = match read {
         Ok(body) => body,
         Err(unread) => {
             debug!(session = session.id(), "cannot read the body of a POST: {unread}");
@@ -130,6 +134,8 @@ enum Unread {
     TooSlow,
     #[error("it ended before its end")]
     CutOff,
+    #[error("the session has ended")]
+    Ended,
     #[error(transparent)]
     Exhausted(#[from] crate::budget::Exhausted),
 }
@@ -144,7 +150,7 @@ impl Unread {
         match self {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
-            Self::CutOff => StatusCode::BAD_REQUEST,
+            Self::CutOff | Self::Ended => StatusCode::BAD_REQUEST,
             Self::Exhausted(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }

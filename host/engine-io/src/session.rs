@@ -5,6 +5,7 @@
 //! over an upgrade, and what goes out has one queue, from which either a poll or the websocket takes.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -89,7 +90,7 @@ enum Post {
     #[default]
     Nothing,
     /// Its body comes in.
-    Reading,
+    Reading(#[allow(dead_code, reason = "dropped at the end of the session")] oneshot::Sender<Infallible>),
     /// It waits for the task.
     Ready(Intake),
     /// The task takes its packets.
@@ -368,22 +369,22 @@ impl Session {
         }
     }
 
-    /// Begins a POST. False when it cannot: another is being taken in, which ends the session, or it goes by a websocket.
-    pub(crate) fn begin_post(&self) -> bool {
+    /// Begins a POST. The receiver hears when the session ends before its body is read. None when it cannot begin: another is being
+    /// taken in, which ends the session, or it goes by a websocket.
+    pub(crate) fn begin_post(&self) -> Option<oneshot::Receiver<Infallible>> {
         let mut state = self.0.state();
         let state = &mut *state;
-        let Some(polling) = state.polling.as_deref_mut().filter(|_| !state.is_websocket) else {
-            return false;
-        };
+        let polling = state.polling.as_deref_mut().filter(|_| !state.is_websocket)?;
         if state.phase == Phase::Ended(CloseReason::Client) {
-            return false;
+            return None;
         }
         if !matches!(polling.post, Post::Nothing) {
             state.end(CloseReason::TransportError);
-            return false;
+            return None;
         }
-        polling.post = Post::Reading;
-        true
+        let (until_end, ended) = oneshot::channel();
+        polling.post = Post::Reading(until_end);
+        Some(ended)
     }
 
     /// Gives a POST to the task. The receiver hears when all of it is taken.

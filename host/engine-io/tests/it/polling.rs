@@ -425,6 +425,21 @@ async fn shutdown_answers_waiting_poll() {
 }
 
 #[tokio::test]
+async fn shutdown_answers_post_whose_body_still_comes() {
+    let mut fixture = Fixture::quiet(settings()).await;
+    let query = Polling::open(&fixture).await.query();
+    fixture.opened().await;
+    let mut post = tokio::net::TcpStream::connect(fixture.address).await.unwrap();
+    let head = format!("POST /engine.io/?{query} HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\n4abc");
+    post.write_all(head.as_bytes()).await.unwrap();
+    // A second one is refused once the first has begun.
+    while fixture.http("POST", &query, b"").await.status != 400 {}
+    timeout(SOON, fixture.engine.shutdown()).await.unwrap();
+    assert_eq!(Fixture::reply(&mut post).await.status, 400);
+    fixture.stop().await;
+}
+
+#[tokio::test]
 async fn volatile_packets_need_waiting_poll() {
     let mut fixture = Fixture::quiet(settings()).await;
     let query = Polling::open(&fixture).await.query();
