@@ -113,8 +113,8 @@ async fn the_dead_are_replaced_when_their_lease_is_over() {
         time(last)
     );
     // Far more than promised, for busy machines.
-    assert!(moved < LEASE * 10, "{moved:?}");
-    assert!(time(last) < LEASE * 10, "{:?}", time(last));
+    assert!(moved < LEASE * 30, "{moved:?}");
+    assert!(time(last) < LEASE * 30, "{:?}", time(last));
 }
 
 /// The longest that anybody who sent before `until` waited for an answer after `from`.

@@ -221,10 +221,13 @@ impl<H: Handler> Task<H> {
         let packet = match event {
             Event::Text(text) => Incoming::from_text(text, version),
             Event::Binary(data) => Incoming::from_binary(data, version),
-            Event::Ping(_) | Event::Pong | Event::SmallFragment => {
+            // Part of a message: it makes progress.
+            Event::SmallFragment => {
                 self.heartbeat.heard();
                 return self.count();
             }
+            // A library sends these by itself, whether or not there is a client behind it.
+            Event::Ping(_) | Event::Pong => return self.count(),
             Event::Close => return Err(CloseReason::Client),
         };
         self.packet(packet.map_err(|_| CloseReason::ParseError)?)

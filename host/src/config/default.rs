@@ -129,7 +129,7 @@ impl Default for Limits {
             time_ms: 1_000,
             commands: 10_000,
             bytes: Size(16_000_000),
-            payload: Size(1_000_000),
+            payload: Size(4_000_000),
             value: Size(1_000_000),
             snapshot: Size(16_000_000),
         }

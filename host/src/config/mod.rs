@@ -263,7 +263,7 @@ pub struct Limits {
     pub commands: usize,
     /// Bytes of all commands and writes of one event. Default: 16 MB.
     pub bytes: Size,
-    /// Bytes of one command's payload. Default: 1 MB.
+    /// Bytes of one command's payload. Default: 4 MB.
     pub payload: Size,
     /// Bytes of one value in a key-value bucket. Default: 1 MB.
     pub value: Size,

@@ -95,7 +95,9 @@ pub enum Refused {
     #[error("release {0}, which has the same component, is being rolled out already")]
     RollingOut(u64),
     /// There is none to go back to.
-    #[error("there is no release before {0} to go back to; plugnode releases lists all")]
+    #[error(
+        "before {0} there is no release that was in use and not rolled back from; plugnode releases lists all, and plugnode rollback APP NUMBER goes to any of them"
+    )]
     NothingBefore(u64),
     /// No such release.
     #[error("there is no release {0}; plugnode releases lists all")]

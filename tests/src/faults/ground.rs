@@ -14,6 +14,8 @@ use crate::{Cluster, LIMIT, Node, app, component};
 const LOOK: Duration = Duration::from_millis(20);
 /// Longer than anything is broken: what waits is to be handled, and not to be refused.
 const REFUSE_AFTER: Duration = Duration::from_secs(30);
+/// Time that clients have to hear of all that they sent, once they have stopped: a machine may be very busy.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// The handler's app.
 const APP: &str = "instances = 8\ngrants = { keyvalue = [\"default\"] }";
 /// Shared counters, where they are incremented.
@@ -215,6 +217,7 @@ async fn check(plan: Plan, ios: &[Node], apps: &[Node]) -> Check {
         counters: if plan.counters { COUNTERS } else { 0 },
         attributes: plan.attributes,
         refuse_after: REFUSE_AFTER,
+        patience: PATIENCE,
         seed: plan.seed,
         ..Default::default()
     });

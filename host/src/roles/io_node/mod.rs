@@ -77,6 +77,9 @@ pub use self::limits::PerAddress;
 pub use self::service::{AnswerBody, Inner, IoService, RequestBody};
 pub use self::token::{Algorithm, JwksPlace, KeySource, Secret, TokenSettings};
 
+/// How many times `max-payload` all attachments of one packet may have.
+const ATTACHED: usize = 4;
+
 /// What an io-node is told.
 #[derive(Debug, Clone)]
 pub struct IoNodeSettings {
@@ -184,7 +187,8 @@ pub async fn start_embedded<S: Inner>(
     let gate = Gate::new();
     let common = Arc::new(Common {
         io_node: settings.node.id.clone(),
-        codec: Codec::new(settings.encoding, settings.max_payload),
+        // Each attachment is a message of its own, and held to that by the engine.
+        codec: Codec::new(settings.encoding, settings.max_payload.saturating_mul(ATTACHED)),
         gate: gate.clone(),
         max_channels: settings.channels_per_client,
         hooks: hooks.clone(),

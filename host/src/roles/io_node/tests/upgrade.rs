@@ -294,6 +294,27 @@ async fn read_past(tcp: &mut TcpStream, end: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
+async fn attachments_are_held_to_max_payload_each() {
+    let fixture = Fixture::start(MemorySettings::default()).await;
+    let mut app = fixture.app().await;
+    let mut client = Client::connect(fixture.address).await;
+    app.read().await;
+    let head = "452-[\"bytes\",{\"_placeholder\":true,\"num\":0},{\"_placeholder\":true,\"num\":1}]";
+    client.say(head).await;
+    // Together more than the setting of the fixture.
+    for byte in [1, 2] {
+        client.socket.send(Message::binary(vec![byte; 60_000])).await.unwrap();
+    }
+    app.echo().await;
+    assert_eq!(client.hear().await.unwrap(), head);
+    for byte in [1, 2] {
+        let bytes = timeout(SOON, client.socket.next()).await.unwrap().unwrap().unwrap();
+        assert_eq!(bytes, Message::binary(vec![byte; 60_000]));
+    }
+    fixture.stop().await;
+}
+
+#[tokio::test]
 async fn what_did_not_fit_into_the_last_poll_comes_by_websocket() {
     let fixture = Fixture::start(MemorySettings::default()).await;
     let mut app = fixture.app().await;
