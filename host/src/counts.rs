@@ -35,71 +35,115 @@ impl Count {
     }
 }
 
+/// Counts of one kind, as a metric: told apart by the reason where there are several.
+#[derive(Debug)]
+pub struct Family {
+    /// The name of the metric, without prefix and suffix.
+    pub name: &'static str,
+    /// What is counted.
+    pub help: &'static str,
+    /// The sums so far, by reason.
+    pub sums: Vec<(Option<&'static str>, u64)>,
+}
+
 macro_rules! counts {
-    ($($(#[$doc:meta])* $count:ident as $name:ident,)*) => {
-        $(
+    ($($family:literal, $help:literal {
+        $($(#[$doc:meta])* $count:ident as $name:ident $(($reason:literal))?,)*
+    })*) => {
+        $($(
             $(#[$doc])*
             pub static $count: Count = Count(AtomicU64::new(0));
-        )*
+        )*)*
 
         /// Every count by its name.
         pub fn all() -> Vec<(&'static str, u64)> {
-            vec![$((stringify!($name), $count.get())),*]
+            vec![$($((stringify!($name), $count.get()),)*)*]
+        }
+
+        /// Every count by its family.
+        pub fn families() -> Vec<Family> {
+            vec![$(Family {
+                name: $family,
+                help: $help,
+                sums: vec![$((None$(.or(Some($reason)))?, $count.get()),)*],
+            },)*]
         }
 
         /// Writes a line with every count that is not zero.
         pub fn log() {
-            tracing::info!($($name = $count.shown(),)* "counts");
+            tracing::info!($($($name = $count.shown(),)*)* "counts");
         }
     };
 }
 
 counts! {
-    /// Events that the transport accepted.
-    EVENTS_ACCEPTED as events_accepted,
-    /// Events that the transport refused because of a full backlog; each is offered again, and counted each time.
-    EVENTS_PUT_OFF as events_put_off,
-    /// Events that were refused to their client, whose acknowledgement was answered with the error `overloaded`.
-    EVENTS_OVERLOADED as events_overloaded,
-    /// Clients that were turned away because their connection could not be accepted in time.
-    CLIENTS_TURNED_AWAY as clients_turned_away,
-    /// Clients that were refused by a handler, or for want of its verdict.
-    CLIENTS_REFUSED as clients_refused,
-    /// Subscriptions that were refused because a client had too many.
-    SUBSCRIPTIONS_REFUSED as subscriptions_refused,
-    /// Clients that were disconnected because they did not read what was sent to them.
-    CLIENTS_SLOW as clients_slow,
-    /// Sessions that were closed because they sent far more than was accepted.
-    SESSIONS_FLOODING as sessions_flooding,
-    /// Connections that were closed because of a malformed packet.
-    PACKETS_MALFORMED as packets_malformed,
-    /// Acknowledgements that were given up because their client waited for too many.
-    ACKS_FORGOTTEN as acks_forgotten,
-    /// Changes of attributes that were refused.
-    PATCHES_REFUSED as patches_refused,
-    /// Commands that this version does not know or has no taker for.
-    COMMANDS_DROPPED as commands_dropped,
-    /// Replies to clients that are gone, dropped because too much waited to be accepted.
-    REPLIES_DROPPED as replies_dropped,
-    /// Connections over `max-connections`.
-    CONNECTIONS_REFUSED as connections_refused,
-    /// Requests that were refused because they came from pages of other sites.
-    PAGES_REFUSED as pages_refused,
-    /// Sessions that were refused because their address had or opened too many.
-    ADDRESSES_REFUSED as addresses_refused,
-    /// Clients that were refused because of their token, or for want of one.
-    TOKENS_REFUSED as tokens_refused,
-    /// Sessions that were refused while this io-node had not joined the cluster.
-    SESSIONS_REFUSED as sessions_refused,
-    /// Times that this process lost its place in the cluster and joined anew.
-    PLACES_LOST as places_lost,
-    /// Attempts at events that came to nothing because the key-value store was away.
-    STORE_UNAVAILABLE as store_unavailable,
-    /// Times that an event was handled again because something that it had read of the key-value store had changed before
-    /// its effects were committed.
-    EVENTS_HANDLED_AGAIN as events_handled_again,
-    /// Events that were put aside.
-    DEAD_LETTERS as dead_letters,
+    "events_accepted", "Events that the transport accepted" {
+        /// Events that the transport accepted.
+        EVENTS_ACCEPTED as events_accepted,
+    }
+    "events_put_off", "Offers of events that met a full backlog; each event is offered again" {
+        /// Events that the transport refused because of a full backlog; each is offered again, and counted each time.
+        EVENTS_PUT_OFF as events_put_off,
+    }
+    "events_refused", "Events that were refused to their client" {
+        /// Events that were refused to their client, whose acknowledgement was answered with the error `overloaded`.
+        EVENTS_OVERLOADED as events_overloaded ("overloaded"),
+    }
+    "events_handled_again", "Attempts at events that were repeated or came to nothing because of the key-value store" {
+        /// Times that an event was handled again because something that it had read of the key-value store had changed before
+        /// its effects were committed.
+        EVENTS_HANDLED_AGAIN as events_handled_again ("store_changed"),
+        /// Attempts at events that came to nothing because the key-value store was away.
+        STORE_UNAVAILABLE as store_unavailable ("store_unavailable"),
+    }
+    "dead_letters", "Events that were put aside" {
+        /// Events that were put aside.
+        DEAD_LETTERS as dead_letters,
+    }
+    "clients_refused", "Clients that were not let in" {
+        /// Clients that were refused by a handler, or for want of its verdict.
+        CLIENTS_REFUSED as clients_refused ("handler"),
+        /// Clients that were refused because of their token, or for want of one.
+        TOKENS_REFUSED as tokens_refused ("token"),
+        /// Clients that were turned away because their connection could not be accepted in time.
+        CLIENTS_TURNED_AWAY as clients_turned_away ("overloaded"),
+    }
+    "clients_ended", "Clients and sessions that this node ended" {
+        /// Clients that were disconnected because they did not read what was sent to them.
+        CLIENTS_SLOW as clients_slow ("slow_reader"),
+        /// Sessions that were closed because they sent far more than was accepted.
+        SESSIONS_FLOODING as sessions_flooding ("flood"),
+        /// Connections that were closed because of a malformed packet.
+        PACKETS_MALFORMED as packets_malformed ("malformed"),
+    }
+    "connections_refused", "Connections and requests for sessions that were refused" {
+        /// Connections over `max-connections`.
+        CONNECTIONS_REFUSED as connections_refused ("max_connections"),
+        /// Requests that were refused because they came from pages of other sites.
+        PAGES_REFUSED as pages_refused ("origin"),
+        /// Sessions that were refused because their address had or opened too many.
+        ADDRESSES_REFUSED as addresses_refused ("address_limit"),
+        /// Sessions that were refused while this io-node had not joined the cluster.
+        SESSIONS_REFUSED as sessions_refused ("not_joined"),
+    }
+    "commands_refused", "What handlers asked for and did not get" {
+        /// Subscriptions that were refused because a client had too many.
+        SUBSCRIPTIONS_REFUSED as subscriptions_refused ("channel_limit"),
+        /// Changes of attributes that were refused.
+        PATCHES_REFUSED as patches_refused ("attributes"),
+        /// Commands that this version does not know or has no taker for.
+        COMMANDS_DROPPED as commands_dropped ("unknown"),
+    }
+    "replies_lost", "Acknowledgements and replies that were given up" {
+        /// Acknowledgements that were given up because their client waited for too many.
+        ACKS_FORGOTTEN as acks_forgotten ("too_many_acks"),
+        /// Replies to clients that are gone, dropped because too much waited to be accepted.
+        REPLIES_DROPPED as replies_dropped ("client_gone"),
+    }
+    "places_lost", "Times that this process lost its place in the cluster and joined anew" {
+        /// Times that this process lost its place in the cluster and joined anew.
+        PLACES_LOST as places_lost,
+    }
 }
 
 /// Logs the counts every minute in which they changed. Never completes.
@@ -129,5 +173,16 @@ mod tests {
         ACKS_FORGOTTEN.one();
         let found = all().into_iter().find(|(name, _)| *name == "acks_forgotten");
         assert!(found.is_some_and(|(_, sum)| sum >= 1));
+    }
+
+    #[test]
+    fn family_has_one_count_or_a_reason_for_each() {
+        let families = families();
+        let sums: usize = families.iter().map(|family| family.sums.len()).sum();
+        assert_eq!(sums, all().len());
+        for Family { name, sums, .. } in families {
+            let reasons: std::collections::BTreeSet<_> = sums.iter().filter_map(|(reason, _)| *reason).collect();
+            assert!(sums.len() == 1 || reasons.len() == sums.len(), "{name}: {sums:?}");
+        }
     }
 }

@@ -12,7 +12,8 @@
 //! 7. The io-node applies them, in order, and the clients hear.
 //!
 //! The [frontend](roles::frontend) serves pages beside all this. [`cli`] is what a person types: it reads the [`config`],
-//! starts roles, and waits for the end, which [`shutdown`] brings about. By [`admin`], its verbs reach a process that runs. What is refused anywhere is in the [`counts`]. Which app a
+//! starts roles, and waits for the end, which [`shutdown`] brings about. By [`admin`], its verbs reach a process that runs. What is refused anywhere is in the
+//! [`counts`], which `metrics` writes for Prometheus. Which app a
 //! namespace means, its own or one of a pattern, is looked up in [`namespaces`].
 //!
 //! A Rust program that wants all of this, or a part, within itself begins at [`embed`].
@@ -32,6 +33,7 @@ pub mod embed;
 pub mod http;
 mod ids;
 pub mod message;
+mod metrics;
 pub mod namespaces;
 pub mod pause;
 pub mod release;

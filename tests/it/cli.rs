@@ -3,8 +3,9 @@
 use std::fs;
 use std::time::Duration;
 
-use plugnode_tests::{Client, Node, component, run_to_end, verb};
+use plugnode_tests::{Client, Node, app, component, run_to_end, verb, within};
 use serde_json::json;
+use tokio::net::TcpStream;
 
 /// A core module that does nothing: the header of one, and no sections.
 const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
@@ -180,4 +181,51 @@ async fn dead_letters_of_a_running_process_are_reached() {
     let dropped = dead(&["drop", "--all"]).await;
     assert!(dropped.status.success(), "{dropped:?}");
     assert_eq!(dead(&["list", "--json"]).await.json(), json!([]));
+}
+
+#[tokio::test]
+async fn operators_are_answered_while_clients_hold_all_places() {
+    let settings = "[http]\nmax-connections = 1\n[admin]\nlisten = \"127.0.0.1:0\"\n";
+    let node = Node::run(&(app("/", &component("echo"), "") + settings)).await;
+    let line = node.logged("health and metrics on http://").await;
+    let port = line.rsplit(':').next().and_then(|port| port.trim().parse::<u16>().ok());
+    let port = port.expect("the line ends with the port");
+    let holder = TcpStream::connect(("127.0.0.1", node.port()))
+        .await
+        .expect("it listens");
+    let refused = "plugnode_connections_refused_total{reason=\"max_connections\"} ";
+    within("a connection is refused and counted", async {
+        loop {
+            let _more = TcpStream::connect(("127.0.0.1", node.port()))
+                .await
+                .expect("it listens");
+            let metrics = node.get_at(port, "/metrics").await;
+            let sum = metrics.lines().find_map(|line| line.strip_prefix(refused));
+            if sum.expect("it is counted") != "0" {
+                return;
+            }
+        }
+    })
+    .await;
+    assert!(node.get_at(port, "/healthz").await.contains("200 OK"));
+    let ready = node.get_at(port, "/readyz").await;
+    for line in [
+        "200 OK",
+        "[+]shutdown ok",
+        "[+]lease ok",
+        "[+]transport ok",
+        "[+]io-node ok",
+    ] {
+        assert!(ready.contains(line), "{ready}");
+    }
+    drop(holder);
+
+    let taken = format!("[http]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:{port}\"\n");
+    fs::write(
+        node.folder().join("other.toml"),
+        app("/", &component("echo"), "") + &taken,
+    )
+    .expect("it can be written");
+    let (status, said) = run_to_end(&["run", "-c", "other.toml"], node.folder()).await;
+    assert!(!status.success() && said.contains("[admin] listen"), "{said}");
 }

@@ -12,6 +12,7 @@ fn arrows_point_down() {
         ("message.rs", &[]),
         ("shutdown.rs", &[]),
         ("counts.rs", &[]),
+        ("metrics.rs", &["counts"]),
         ("ids.rs", &[]),
         ("namespaces.rs", &[]),
         ("pause.rs", &[]),
@@ -19,7 +20,7 @@ fn arrows_point_down() {
         ("release", &["message"]),
         ("admin", &["message", "release", "shutdown", "transport"]),
         ("config", &["namespaces", "release", "transport"]),
-        ("http", &["counts", "shutdown"]),
+        ("http", &["counts", "metrics", "shutdown"]),
         // From the words of the configuration to those of each part.
         (
             "settings.rs",

@@ -143,8 +143,13 @@ impl Node {
 
     /// What it answers to a GET, head and body.
     pub async fn get(&self, path: &str) -> String {
+        self.get_at(self.port, path).await
+    }
+
+    /// The same at another port of it.
+    pub async fn get_at(&self, port: u16, path: &str) -> String {
         let asked = async {
-            let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
             let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n");
             stream.write_all(request.as_bytes()).await?;
             let mut answer = String::new();

@@ -1,5 +1,6 @@
 //! One process of the cluster: binds its ports and starts the roles it has, each joined to the transport.
 
+use std::future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use crate::admin;
 use crate::config::{Config, Role};
 use crate::counts;
 use crate::embed;
-use crate::http::{self, Health, Readiness, WebSockets};
+use crate::http::{self, Check, Health, Operations, Readiness, WebSockets};
 use crate::roles::app_node::{AppNode, AppNodeSettings, AppSource};
 use crate::roles::frontend::{Frontend, serve_flash_policy};
 use crate::roles::io_node;
@@ -45,6 +46,12 @@ impl Node {
         let scheme = if http.tls.is_some() { "https" } else { "http" };
         let listener = http::bind(&config.http.listen).await.context("[http] listen")?;
         let address = listener.local_addr()?;
+        let operations = Operations::new(shutdown);
+        if let Some(listen) = &config.admin.listen {
+            let listener = http::bind(listen).await.context("[admin] listen")?;
+            tracing::info!("health and metrics on http://{}", listener.local_addr()?);
+            operations.serve_on(listener);
+        }
         if let Some(listen) = config
             .frontend
             .flash_policy_listen
@@ -68,11 +75,14 @@ impl Node {
             false => Frontend::absent(),
         };
 
+        let mut checks = vec![lease_check(transport.as_ref()), transport_check(transport.clone())];
         let ending = shutdown.clone();
         if config.has(Role::IoNode) {
             let io_node = settings::io_node(config, address);
             let service = io_node::start(io_node, transport.clone(), frontend, shutdown).await?;
             let joined = service.joined();
+            let ready = joined.clone();
+            checks.push(Check::new("io-node", move || future::ready(verdict(ready().problem))));
             let websockets: Arc<dyn WebSockets> = Arc::new(service.clone());
             let service = Health::new(service, joined, shutdown.clone());
             shutdown.spawn(async move {
@@ -95,9 +105,31 @@ impl Node {
             }
         });
         shutdown.spawn(embed::keep_io_list(list, transport.clone(), shutdown.clone()));
+        operations.started(checks);
         tracing::info!(roles = ?config.roles, "listening on {scheme}://{address}");
         Ok(Self { address, transport })
     }
+}
+
+/// Whether the places of this process in the cluster are renewed in time.
+fn lease_check(transport: &dyn Transport) -> Check {
+    let standing = transport.standing();
+    Check::new("lease", move || future::ready(verdict(standing.problem())))
+}
+
+/// Whether the transport answers: it is asked for the io-nodes that run.
+fn transport_check(transport: Arc<dyn Transport>) -> Check {
+    Check::new("transport", move || {
+        let transport = transport.clone();
+        async move {
+            let asked = transport.io_nodes().await;
+            asked.map(drop).map_err(|error| error.to_string())
+        }
+    })
+}
+
+fn verdict(problem: Option<String>) -> std::result::Result<(), String> {
+    problem.map_or(Ok(()), Err)
 }
 
 /// Lets verbs of other processes reach the transport. Without it nothing is missing but them.

@@ -29,6 +29,7 @@ pub(super) fn check(config: &Config, places: &Places) -> Result<(), ConfigError>
     check.frontend(config);
     check.io_node(config);
     check.transport(config);
+    check.admin(config);
     check.app_node(config);
     check.apps(config);
     if check.problems.is_empty() {
@@ -185,6 +186,14 @@ impl Check<'_> {
         );
         self.file(&["transport", "tls-ca"], &transport.tls_ca);
         self.certificate("transport", &transport.tls_cert, &transport.tls_key);
+    }
+
+    fn admin(&mut self, config: &Config) {
+        let Some(listen) = &config.admin.listen else { return };
+        self.address(listen, &["admin", "listen"]);
+        let is_taken = *listen == config.http.listen && !listen.ends_with(":0");
+        let problem = "is the address of [http] listen already; choose another port";
+        self.require(!is_taken, &["admin", "listen"], problem);
     }
 
     fn app_node(&mut self, config: &Config) {

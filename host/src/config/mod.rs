@@ -45,7 +45,7 @@ pub struct Config {
     pub app_node: AppNode,
     /// What joins io-nodes and app-nodes.
     pub transport: Transport,
-    /// How verbs reach the process.
+    /// How operators reach the process.
     pub admin: Admin,
     /// How the process ends.
     pub shutdown: Shutdown,
@@ -168,6 +168,8 @@ pub struct Transport {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Admin {
+    /// Address and port of `/healthz`, `/readyz` and `/metrics`, apart from clients. Default: none.
+    pub listen: Option<String>,
     /// Where verbs such as `plugnode deploy` reach a process on the transport `memory:`; empty is nowhere. Default: the port with
     /// `.sock` in `plugnode` in the user's runtime folder.
     pub socket: Option<PathBuf>,

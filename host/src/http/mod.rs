@@ -10,6 +10,7 @@ mod handshake;
 mod head;
 mod health;
 mod holding;
+mod operations;
 mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -36,6 +37,7 @@ pub use connection::Connection;
 pub use handshake::{Accepted, Opener, WebSockets};
 pub use health::{Health, Readiness, Ready};
 pub(crate) use health::{NODE_HEADER, RENEWED_HEADER};
+pub use operations::{Check, Operations};
 pub use stream::Stream;
 pub use tls::Tls;
 
