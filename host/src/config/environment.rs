@@ -9,12 +9,14 @@ use std::collections::BTreeMap;
 use toml::{Table, Value};
 
 use super::place::{KeyPath, Places};
-use super::{Config, ConfigError, IoServer};
+use super::{App, Config, ConfigError, IoServer};
 
 const PREFIX: &str = "PLUGNODE_";
 /// The one key that stands in no section.
 const ROLES: &str = "PLUGNODE_ROLES";
 const MOST_APPS: usize = 1024;
+/// Letters by which a name may differ from a setting and still be taken for a misspelt one.
+const MOST_MISTAKES: usize = 2;
 
 /// Puts an environment over what the file says, and the old names under it.
 pub(super) fn overlay(
@@ -36,6 +38,7 @@ pub(super) fn overlay(
         }
     }
 
+    problems.extend(variables.keys().filter_map(|name| misspelt(name)));
     let mut own: Vec<_> = variables.iter().filter(|(name, _)| is_own(name)).collect();
     // App 2 before app 10, so that apps are added in their order.
     own.sort_by_key(|(name, _)| {
@@ -62,9 +65,49 @@ pub(super) fn overlay(
     }
 }
 
-/// Names with one underscore are left alone: Kubernetes sets `PLUGNODE_PORT` and the like by itself.
+/// Names with single underscores are no settings: Kubernetes sets `PLUGNODE_PORT` and the like by itself.
 fn is_own(name: &str) -> bool {
     name == ROLES || name.strip_prefix(PREFIX).is_some_and(|key| key.contains("__"))
+}
+
+/// What is wrong with a name that is no setting and nearly is one, such as `PLUGNODE_HTTP_LISTEN`.
+fn misspelt(name: &str) -> Option<String> {
+    if is_own(name) || !name.starts_with(PREFIX) || is_of_kubernetes(name) {
+        return None;
+    }
+    let distance = |known: &String| strsim::levenshtein(name, &known.replace("__", "_"));
+    let nearest = known_names().into_iter().min_by_key(distance)?;
+    (distance(&nearest) <= MOST_MISTAKES).then(|| format!("variable {name}: is no setting; did you mean {nearest}?"))
+}
+
+/// Whether Kubernetes sets such a variable, for a service whose name begins with `plugnode`.
+fn is_of_kubernetes(name: &str) -> bool {
+    let of_service = ["_SERVICE_HOST", "_SERVICE_PORT", "_PORT_"];
+    name.ends_with("_PORT") || of_service.iter().any(|part| name.contains(part))
+}
+
+/// The variables of all keys, those of an app by the first one.
+fn known_names() -> Vec<String> {
+    fn collect(value: &serde_json::Value, name: &str, found: &mut Vec<String>) {
+        match value {
+            serde_json::Value::Object(keys) if !keys.is_empty() => {
+                for (key, value) in keys {
+                    let key = key.to_uppercase().replace('-', "_");
+                    collect(value, &format!("{name}__{key}"), found);
+                }
+            }
+            _ => found.push(name.into()),
+        }
+    }
+    let mut config = serde_json::to_value(Config::default()).unwrap_or_default();
+    let app = serde_json::to_value(App::default()).unwrap_or_default();
+    config["app"] = serde_json::json!({ "0": app });
+    let mut found = Vec::new();
+    collect(&config, "PLUGNODE", &mut found);
+    found
+        .iter()
+        .map(|name| name.replacen("PLUGNODE__", PREFIX, 1))
+        .collect()
 }
 
 fn key_parts(variable: &str) -> Vec<String> {

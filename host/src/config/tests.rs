@@ -354,6 +354,55 @@ fn what_is_wrong_in_the_environment_is_named_with_its_variable() {
 }
 
 #[test]
+fn variable_that_is_nearly_a_setting_is_refused_with_its_name() {
+    let folder = Folder::with(APP);
+    for (wrong, right) in [
+        ("PLUGNODE_HTTP_LISTEN", "PLUGNODE_HTTP__LISTEN"),
+        (
+            "PLUGNODE_IO_NODE_PING_INTERVAL_MS",
+            "PLUGNODE_IO_NODE__PING_INTERVAL_MS",
+        ),
+        ("PLUGNODE_TRANSPORT_ULR", "PLUGNODE_TRANSPORT__URL"),
+        ("PLUGNODE_ADMIN_LISTEN", "PLUGNODE_ADMIN__LISTEN"),
+        ("PLUGNODE_APP_0_COMPONENT", "PLUGNODE_APP__0__COMPONENT"),
+        ("PLUGNODE_ROLE", "PLUGNODE_ROLES"),
+    ] {
+        let expected = format!("variable {wrong}: is no setting; did you mean {right}?");
+        let problems = folder.problems(&[(wrong, "x")]);
+        assert!(problems.contains(&expected), "{problems}");
+    }
+    for foreign in [
+        "PLUGNODE_PORT",
+        "PLUGNODE_PORT_8080_TCP_ADDR",
+        "PLUGNODE_SERVICE_HOST",
+        "PLUGNODE_HTTP_SERVICE_PORT",
+        "PLUGNODE_IO_NODE_PORT",
+        "PLUGNODE_HOME",
+    ] {
+        let loaded = folder.load(&[(foreign, "tcp://10.0.0.1:8080")]);
+        assert!(
+            !loaded.is_err_and(|error| error.to_string().contains(foreign)),
+            "{foreign}"
+        );
+    }
+}
+
+#[test]
+fn listener_for_operators_is_an_address_of_its_own() {
+    let folder = Folder::with("[http]\nlisten = \"127.0.0.1:8080\"\n[admin]\nlisten = \"127.0.0.1:8080\"\n");
+    assert!(
+        folder
+            .problems(&[])
+            .contains("admin.listen: is the address of [http] listen already")
+    );
+    assert!(
+        folder
+            .problems(&[("PLUGNODE_ADMIN__LISTEN", "nowhere")])
+            .contains("admin.listen: ")
+    );
+}
+
+#[test]
 fn the_command_line_wins_and_an_empty_cache_folder_keeps_none() {
     let variables = [("PLUGNODE_APP_NODE__CACHE_DIR".to_string(), String::new())];
     let config = Config::load(None, variables, |config| config.roles = vec![Role::Frontend]).unwrap();
