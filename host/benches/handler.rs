@@ -169,8 +169,8 @@ fn event(kind: EventKind) -> Arc<Event> {
 fn handshake() -> Handshake {
     Handshake {
         auth: None,
-        query: "EIO=4&transport=websocket".to_owned(),
-        headers: Vec::new(),
+        query: "EIO=4&transport=websocket".into(),
+        headers: [].into(),
         remote_addr: None,
         transport: "websocket".into(),
         recovered: false,

@@ -229,9 +229,9 @@ pub struct Handshake {
     /// What the client gave as `auth`, as JSON.
     pub auth: Option<Text>,
     /// The query string of the connecting request, without the `?`.
-    pub query: String,
-    /// Its headers, names in lower case.
-    pub headers: Vec<(String, String)>,
+    pub query: Arc<str>,
+    /// Its headers, names in lower case. All handshakes of one connection share them.
+    pub headers: Arc<[(String, String)]>,
     /// The peer's address and port.
     pub remote_addr: Option<String>,
     /// `websocket` or `polling`.

@@ -159,6 +159,7 @@ pub(crate) fn io_node(config: &Config, address: SocketAddr) -> IoNodeSettings {
         },
         events_per_second: io_node.events_per_second,
         channels_per_client: io_node.channels_per_client,
+        namespaces_per_connection: io_node.namespaces_per_connection,
         attributes: io_node
             .attributes
             .iter()

@@ -262,8 +262,8 @@ fn lose_attributes(delivery: &mut Delivery) {
 fn ghost(event: &Event) -> Event {
     let handshake = Handshake {
         auth: None,
-        query: String::new(),
-        headers: Vec::new(),
+        query: "".into(),
+        headers: [].into(),
         remote_addr: None,
         transport: GHOST.into(),
         recovered: false,

@@ -59,6 +59,8 @@ pub struct IoNode {
     pub events_per_second: Option<u32>,
     /// Channels that one client may be in. Default: 10,000.
     pub channels_per_client: usize,
+    /// Namespaces that one connection may be in. Default: 100.
+    pub namespaces_per_connection: usize,
     /// Attributes that clients have from the beginning, and where in the handshake each is found. Default: none.
     pub attributes: BTreeMap<String, Field>,
     /// Time that the answer to a new session is held back, for tests of clients. Default: 0.
@@ -114,6 +116,7 @@ impl Default for IoNode {
             connects_per_second: None,
             events_per_second: None,
             channels_per_client: 10_000,
+            namespaces_per_connection: 100,
             attributes: BTreeMap::new(),
             handshake_delay_ms: 0,
             token: Token::default(),

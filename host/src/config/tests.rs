@@ -458,6 +458,10 @@ fn what_is_wrong_with_an_io_node_is_named_with_what_to_do() {
         ),
         ("max-clients-per-address = 0", "leave it out for no limit"),
         (
+            "namespaces-per-connection = 0",
+            "io-node.namespaces-per-connection: must be 1 or more",
+        ),
+        (
             "channels-per-client = 0",
             "io-node.channels-per-client: must be 1 or more",
         ),

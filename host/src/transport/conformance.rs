@@ -1312,8 +1312,8 @@ fn event(client: &str, kind: EventKind) -> Event {
 fn connection(client: &str, io_node: &str) -> Event {
     let handshake = Handshake {
         auth: None,
-        query: String::new(),
-        headers: Vec::new(),
+        query: "".into(),
+        headers: [].into(),
         remote_addr: None,
         transport: "websocket".into(),
         recovered: false,

@@ -216,8 +216,8 @@ fn job(sequence: u64, client: &str, kind: EventKind, done: &Sender<Handled>) -> 
 fn connection() -> EventKind {
     EventKind::Connection(Box::new(crate::message::Handshake {
         auth: None,
-        query: String::new(),
-        headers: Vec::new(),
+        query: "".into(),
+        headers: [].into(),
         remote_addr: None,
         transport: "websocket".into(),
         recovered: false,

@@ -292,8 +292,8 @@ mod tests {
         let mut queue = Queue::new(Dispatch::RoundRobin, 2, true);
         let connection = EventKind::Connection(Box::new(crate::message::Handshake {
             auth: None,
-            query: String::new(),
-            headers: Vec::new(),
+            query: "".into(),
+            headers: [].into(),
             remote_addr: None,
             transport: "websocket".into(),
             recovered: false,

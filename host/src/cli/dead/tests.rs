@@ -88,8 +88,8 @@ impl Fixture {
     async fn kill(&mut self, client: &str) -> EventId {
         let handshake = crate::message::Handshake {
             auth: None,
-            query: String::new(),
-            headers: Vec::new(),
+            query: "".into(),
+            headers: [].into(),
             remote_addr: None,
             transport: "websocket".into(),
             recovered: false,

@@ -34,6 +34,7 @@ impl Check<'_> {
             ("unfinished-bytes", io_node.unfinished_bytes.0),
             ("refuse-after-ms", io_node.refuse_after_ms),
             ("channels-per-client", io_node.channels_per_client as u64),
+            ("namespaces-per-connection", io_node.namespaces_per_connection as u64),
         ] {
             self.require(number > 0, &["io-node", key], NUMBER);
         }

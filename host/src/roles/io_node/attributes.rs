@@ -100,7 +100,7 @@ mod tests {
         Handshake {
             auth: Some(auth.to_string().into()),
             query: "page=a%20b%26c&page=second&EIO=4&empty=".into(),
-            headers: vec![("user-agent".into(), "test/1".into()), ("x".into(), "y".into())],
+            headers: [("user-agent".into(), "test/1".into()), ("x".into(), "y".into())].into(),
             remote_addr: None,
             transport: "polling".into(),
             recovered: false,
@@ -179,8 +179,8 @@ mod tests {
             ) {
                 let mut handshake = handshake();
                 handshake.auth = auth.map(Text::from);
-                handshake.query = query;
-                handshake.headers = headers;
+                handshake.query = query.into();
+                handshake.headers = headers.into();
                 let wanted: Vec<(String, Field)> = wanted.into_iter().map(|(name, keys, kind)| {
                     let field = match kind {
                         0 => Field::Auth(keys),

@@ -124,6 +124,8 @@ pub struct IoNodeSettings {
     pub socket_io_2: bool,
     /// How many channels a client may be subscribed to.
     pub channels_per_client: usize,
+    /// How many namespaces a connection may be in.
+    pub namespaces_per_connection: usize,
     /// Origins whose pages may connect, besides those of the host that the request goes to: `*`, or such as
     /// `https://example.com`.
     pub allowed_origins: Vec<String>,
@@ -203,6 +205,7 @@ pub async fn start_embedded<S: Inner>(
         sessions: sessions.clone(),
         directory: directory.clone(),
         connect_timeout: settings.connect_timeout,
+        namespaces_per_connection: settings.namespaces_per_connection,
         tokens,
         attributes: settings.attributes.clone(),
     });

@@ -28,6 +28,8 @@ use crate::message::{DisconnectReason, EventKind, Handshake, Refusal, Text};
 
 /// What socketioxide and Node's server say, too.
 const UNKNOWN_NAMESPACE: &str = "Invalid namespace";
+/// What a client is told whose connection is in as many namespaces as it may be.
+const TOO_MANY_NAMESPACES: &str = "too many namespaces";
 
 /// Answers what clients send.
 pub(super) struct Protocol {
@@ -36,6 +38,8 @@ pub(super) struct Protocol {
     pub(super) directory: Arc<Directory>,
     /// How long a session has to enter a namespace.
     pub(super) connect_timeout: Duration,
+    /// How many namespaces a session may be in.
+    pub(super) namespaces_per_connection: usize,
     /// Looks at the tokens of clients, if they have to have any.
     pub(super) tokens: Option<Arc<Tokens>>,
     /// What clients have as attributes from the beginning, and where in the handshake it is found.
@@ -139,13 +143,26 @@ impl Protocol {
         Ok(())
     }
 
-    /// A session enters a namespace, unless it is there already.
+    /// A session enters a namespace. One that is there already, or about to be, is closed, as Node's server does.
     fn enter(self: &Arc<Self>, session: &Arc<Session>, namespace: &str, auth: Option<Text>) {
         if session.member(namespace).is_some() || session.is_checked_for(namespace) {
+            debug!(
+                session = session.id(),
+                namespace, "closing the connection: it is in this namespace already"
+            );
+            session.expel(&DisconnectReason::Server);
             return;
         }
         if !self.directory.knows(namespace) {
             self.refuse_unknown(session, namespace);
+            return;
+        }
+        if session.namespaces() >= self.namespaces_per_connection {
+            let full = Refusal {
+                message: Text::from_static(TOO_MANY_NAMESPACES),
+                data: None,
+            };
+            self.refuse(session, namespace, &full);
             return;
         }
         let handshake = session.handshake(auth);

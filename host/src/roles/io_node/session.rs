@@ -3,6 +3,7 @@
 //! What came in and waits to be accepted pauses the session: the client is slowed by its own connection and nobody else notices.
 //! What goes out is bounded by the engine, which ends a session whose client does not read: it is never given a gap.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
@@ -14,10 +15,21 @@ use super::encoded::Encoded;
 use super::flow::{Bounds, Flood, Flow};
 use super::limits::Place;
 use super::member::Member;
-use crate::message::{DisconnectReason, Handshake, Text};
+use crate::message::{DisconnectReason, Handshake, Namespace, Text};
 
 /// Tokens of a session that may wait for a key at the same time.
 const CHECKS: usize = 16;
+
+/// A namespace that is looked up by its text.
+#[derive(PartialEq, Eq, Hash)]
+struct Name(Namespace);
+
+/// What the handshakes of a session's clients share: it is there once, for as long as one of them is on its way.
+#[derive(Default)]
+struct Opened {
+    query: Option<Weak<str>>,
+    headers: Option<Weak<[(String, String)]>>,
+}
 
 /// All sessions of this io-node.
 pub(super) struct Sessions {
@@ -37,6 +49,7 @@ pub(super) struct Session {
     pub(super) unfinished: Unfinished,
     connection: engine_io::Session,
     members: Mutex<Members>,
+    opened: Mutex<Opened>,
     flow: Mutex<Flow>,
     /// Among the sessions.
     number: u64,
@@ -47,8 +60,8 @@ pub(super) struct Session {
 
 #[derive(Default)]
 struct Members {
-    /// Seldom more than one.
-    present: Vec<Arc<Member>>,
+    /// Seldom more than one. The names are the client's choice.
+    present: HashMap<Name, Arc<Member>>,
     /// Ends the session if nobody enters a namespace in time.
     deadline: Option<AbortHandle>,
     has_entered: bool,
@@ -78,6 +91,7 @@ impl Sessions {
             revision,
             unfinished: Unfinished::default(),
             members: Mutex::default(),
+            opened: Mutex::default(),
             flow: Mutex::new(Flow::new(connection.clone(), self.bounds)),
             connection,
             number: known.last,
@@ -107,13 +121,11 @@ impl Session {
     /// What the apps are told of a client that connects with this `auth`.
     pub(super) fn handshake(&self, auth: Option<Text>) -> Handshake {
         let opening = self.connection.opening();
-        let headers = opening.headers();
+        let (query, headers) = self.opened().of(opening);
         Handshake {
             auth,
-            query: opening.query().to_owned(),
-            headers: headers
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .collect(),
+            query,
+            headers,
             remote_addr: opening.peer().map(|peer| peer.to_string()),
             transport: match opening.is_websocket() {
                 true => Text::from_static("websocket"),
@@ -126,7 +138,7 @@ impl Session {
     /// Notes a client of this session.
     pub(super) fn enter(&self, member: &Arc<Member>) {
         let mut members = self.members();
-        members.present.push(member.clone());
+        members.present.insert(Name(member.namespace().clone()), member.clone());
         members.has_entered = true;
         if let Some(deadline) = members.deadline.take() {
             deadline.abort();
@@ -135,7 +147,11 @@ impl Session {
 
     /// Forgets a client of this session, and none that is in its namespace by now.
     pub(super) fn leave(&self, gone: &Member) {
-        self.members().present.retain(|member| !std::ptr::eq(&**member, gone));
+        let present = &mut self.members().present;
+        let name = gone.namespace().as_str();
+        if present.get(name).is_some_and(|member| std::ptr::eq(&**member, gone)) {
+            present.remove(name);
+        }
     }
 
     /// The session is over: gives its clients out. Those that enter at the same time see to their end themselves.
@@ -145,7 +161,7 @@ impl Session {
         if let Some(deadline) = members.deadline.take() {
             deadline.abort();
         }
-        std::mem::take(&mut members.present)
+        std::mem::take(&mut members.present).into_values().collect()
     }
 
     /// Whether it is over.
@@ -155,14 +171,18 @@ impl Session {
 
     /// The client of this session in a namespace.
     pub(super) fn member(&self, namespace: &str) -> Option<Arc<Member>> {
-        let members = self.members();
-        let mut present = members.present.iter();
-        present.find(|member| member.namespace().as_str() == namespace).cloned()
+        self.members().present.get(namespace).cloned()
     }
 
     /// All clients of this session.
     pub(super) fn all(&self) -> Vec<Arc<Member>> {
-        self.members().present.clone()
+        self.members().present.values().cloned().collect()
+    }
+
+    /// How many namespaces it is in or about to enter.
+    pub(super) fn namespaces(&self) -> usize {
+        let members = self.members();
+        members.present.len() + members.checking.len()
     }
 
     /// Whether a client of this session has entered a namespace.
@@ -262,8 +282,35 @@ impl Session {
         self.members.lock().expect("nothing panics while it holds this lock")
     }
 
+    fn opened(&self) -> MutexGuard<'_, Opened> {
+        self.opened.lock().expect("nothing panics while it holds this lock")
+    }
+
     fn flow(&self) -> MutexGuard<'_, Flow> {
         self.flow.lock().expect("nothing panics while it holds this lock")
+    }
+}
+
+impl Borrow<str> for Name {
+    fn borrow(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl Opened {
+    /// Query and headers, as they are already on their way or else made anew.
+    fn of(&mut self, opening: &engine_io::Opening) -> (Arc<str>, Arc<[(String, String)]>) {
+        let query = self.query.as_ref().and_then(Weak::upgrade);
+        let query = query.unwrap_or_else(|| opening.query().into());
+        let headers = self.headers.as_ref().and_then(Weak::upgrade).unwrap_or_else(|| {
+            let headers = opening.headers();
+            headers
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect()
+        });
+        self.query = Some(Arc::downgrade(&query));
+        self.headers = Some(Arc::downgrade(&headers));
+        (query, headers)
     }
 }
 

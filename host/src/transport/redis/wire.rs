@@ -145,7 +145,7 @@ mod tests {
         let handshake = Handshake {
             auth: Some("{}".into()),
             query: "a=b".into(),
-            headers: vec![("host".into(), "x".into())],
+            headers: [("host".into(), "x".into())].into(),
             remote_addr: None,
             transport: "polling".into(),
             recovered: false,

@@ -267,7 +267,7 @@ impl App {
         let handshake = message::Handshake {
             auth: None,
             query: query.into(),
-            headers: Vec::new(),
+            headers: [].into(),
             remote_addr: None,
             transport: "websocket".into(),
             recovered: false,

@@ -221,3 +221,60 @@ async fn what_is_asked_wrongly_is_refused_in_the_words_of_engine_io() {
     }
     fixture.stop().await;
 }
+
+/// Many times into a namespace and out of it, in one body.
+fn flood_of_connects() -> String {
+    vec!["40\x1e41"; 16_000].join("\x1e")
+}
+
+#[tokio::test]
+async fn a_burst_of_connects_waits_and_holds_up_nobody() {
+    let fixture = Fixture::with(MemorySettings::default(), |settings| settings.refuse_after = SOON).await;
+    let polling = Polling::open(&fixture).await;
+    fixture.transport.ingest.send_replace(false);
+    let (body, address) = (flood_of_connects(), format!("POST {}", polling.address()));
+    let mut flood = Box::pin(fixture.http(&address, &body));
+    let connecting = async {
+        for _ in 0..3 {
+            Client::connect(fixture.address).await;
+        }
+    };
+    tokio::select! {
+        answer = &mut flood => panic!("it is taken in though nothing is accepted: {answer}"),
+        () = connecting => {}
+    }
+    // What waits of it does not keep the process from ending.
+    drop(flood);
+    fixture.transport.ingest.send_replace(true);
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn a_burst_of_connects_over_the_rate_is_not_taken_in() {
+    let fixture = Fixture::with(MemorySettings::default(), |settings| {
+        settings.events_per_second = Some(50);
+    })
+    .await;
+    let mut app = fixture.app().await;
+    let polling = Polling::open(&fixture).await;
+    polling.post(&flood_of_connects()).await;
+    polling.is_gone().await;
+    app.reads_nothing().await;
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn refusals_are_bounded_for_a_client_that_does_not_poll() {
+    let fixture = Fixture::start(MemorySettings::default()).await;
+    let polling = Polling::open(&fixture).await;
+    // Each is refused by a packet as long as it is.
+    let body = format!("40/{},", "x".repeat(90_000));
+    let mut taken = 0;
+    while let Ok(answer) = timeout(Duration::from_secs(1), polling.post(&body)).await {
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        taken += 1;
+        assert!(taken <= 12, "more than send-buffer waits");
+    }
+    assert!(taken > 0);
+    fixture.stop().await;
+}

@@ -154,6 +154,7 @@ impl Fixture {
             encoding: Encoding::Json,
             socket_io_2: false,
             channels_per_client: 100,
+            namespaces_per_connection: 100,
             allowed_origins: Vec::new(),
             per_address: PerAddress::default(),
             events_per_second: None,

@@ -482,3 +482,87 @@ async fn every_event_of_a_burst_is_acknowledged() {
     tokio::join!(send, acknowledging, listen);
     fixture.stop().await;
 }
+
+#[tokio::test]
+async fn a_connection_is_in_no_more_namespaces_than_it_may() {
+    let fixture = Fixture::with(MemorySettings::default(), |settings| {
+        settings.apps.push(AppDoor {
+            namespace: "/shop/{id}".into(),
+            admission: None,
+        });
+        settings.namespaces_per_connection = 3;
+    })
+    .await;
+    let mut client = Client::connect(fixture.address).await;
+    for number in 0..2 {
+        client.say(&format!("40/shop/{number},")).await;
+        let connected = client.hear().await.unwrap();
+        assert!(connected.starts_with(&format!("40/shop/{number},{{")), "{connected}");
+    }
+    client.say("40/shop/2,").await;
+    assert_eq!(
+        client.hear().await.unwrap(),
+        r#"44/shop/2,{"message":"too many namespaces"}"#
+    );
+    // Those that it left do not count.
+    client.say("41/shop/0,").await;
+    client.say("40/shop/2,").await;
+    assert!(client.hear().await.unwrap().starts_with("40/shop/2,{"));
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn connecting_twice_to_a_namespace_closes_the_connection() {
+    let fixture = more_apps().await;
+    let mut app = fixture.app().await;
+    for namespace in ["", "/chat,"] {
+        let mut client = Client::connect(fixture.address).await;
+        app.read().await;
+        if !namespace.is_empty() {
+            client.say(&format!("40{namespace}")).await;
+            client.hear().await.unwrap();
+            app.read().await;
+        }
+        client.say(&format!("40{namespace}")).await;
+        assert_eq!(client.hear().await, None, "{namespace}");
+        let left = app.read_some(1 + usize::from(!namespace.is_empty())).await;
+        assert!(left.iter().all(|words| words.ends_with(" disconnect")), "{left:?}");
+    }
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn clients_of_a_connection_share_its_headers() {
+    let fixture = more_apps().await;
+    let mut app = fixture.app().await;
+    let mut client = Client::connect(fixture.address).await;
+    let mut events = app.handle(|_| Vec::new()).await;
+    client.say("40/chat,").await;
+    events.append(&mut app.handle(|_| Vec::new()).await);
+    let handshakes: Vec<_> = events
+        .iter()
+        .map(|event| match &event.kind {
+            EventKind::Connection(handshake) => handshake,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert!(!handshakes[0].headers.is_empty());
+    assert!(Arc::ptr_eq(&handshakes[0].headers, &handshakes[1].headers));
+    assert!(Arc::ptr_eq(&handshakes[0].query, &handshakes[1].query));
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn packets_without_meaning_and_line_separators_pass() {
+    let fixture = more_apps().await;
+    let mut app = fixture.app().await;
+    let mut client = Client::connect(fixture.address).await;
+    app.read().await;
+    client.say("5").await;
+    client.say("6").await;
+    client.say("42[\"a\u{2028}b\",\"\u{2029}\"]").await;
+    let events = app.handle(|_| Vec::new()).await;
+    let (name, args) = message(&events[0]);
+    assert_eq!((name, &*args.json), ("a\u{2028}b", "[\"\u{2029}\"]"));
+    fixture.stop().await;
+}

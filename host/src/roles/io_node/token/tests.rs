@@ -320,10 +320,11 @@ async fn a_token_is_found_where_it_is_said_to_be() {
     let handshake = Handshake {
         auth: Some(r#"{"token":"a","number":7,"none":null,"in":{"side":"b"}}"#.into()),
         query: "token=c&EIO=4".into(),
-        headers: vec![
+        headers: [
             ("authorization".into(), "bearer  d".into()),
             ("x-token".into(), "e".into()),
-        ],
+        ]
+        .into(),
         remote_addr: None,
         transport: "websocket".into(),
         recovered: false,
