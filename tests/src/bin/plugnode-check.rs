@@ -54,6 +54,9 @@ struct Arguments {
     /// How many shared counters messages increment by a read, an addition and a write
     #[arg(long, default_value_t = 0)]
     counters: usize,
+    /// Of all messages, the part that increments one, where there are any
+    #[arg(long, default_value_t = 0.2)]
+    increments: f64,
     /// Have each message set an attribute of its client, which the client's next event must see
     #[arg(long)]
     attributes: bool,
@@ -123,6 +126,7 @@ async fn run(arguments: &Arguments) -> Result<Report> {
         trouble: arguments.trouble,
         failures: arguments.failures,
         counters: arguments.counters.min(usize::from(u16::MAX)),
+        increments: arguments.increments,
         attributes: arguments.attributes,
         patience: seconds(arguments.patience),
         refuse_after: seconds(arguments.refuse_after),

@@ -27,9 +27,8 @@ const WITH_BYTES: f64 = 0.05;
 const PANIC: f64 = 0.2;
 /// Of those that are to fail, so many ask for every attempt; the others become dead letters at once.
 const EVERY_ATTEMPT: f64 = 0.3;
-/// Of all messages, so many increment a shared counter,
-const INCREMENTING: f64 = 0.05;
-/// half of them the first one, which is always contended; and so many of them another one as well.
+/// Of the messages that increment a shared counter, half increment the first one, which is always contended; and so many another one as
+/// well.
 const TWO_COUNTERS: f64 = 0.2;
 
 /// What the clients of a run share.
@@ -235,7 +234,7 @@ impl<'a> Client<'a> {
     /// The shared counters that the next message increments.
     fn increments(&mut self) -> Vec<u16> {
         let count = self.fleet.settings.counters;
-        if count == 0 || !self.random.chance(INCREMENTING) {
+        if count == 0 || !self.random.chance(self.fleet.settings.increments) {
             return Vec::new();
         }
         let first = match self.random.chance(0.5) {

@@ -45,6 +45,8 @@ pub struct Settings {
     pub failures: f64,
     /// How many shared counters messages increment, by a read, an addition and a write.
     pub counters: usize,
+    /// Of all messages, the part that increments a shared counter, where there are any.
+    pub increments: f64,
     /// Whether each message sets an attribute of its client, which the client's next event must see.
     pub attributes: bool,
     /// How long to wait at the end for what is still on its way, for disconnects, and for an answer of the cluster.
@@ -71,6 +73,7 @@ impl Default for Settings {
             trouble: 0.0,
             failures: 0.0,
             counters: 0,
+            increments: 0.2,
             attributes: false,
             patience: Duration::from_secs(30),
             refuse_after: Duration::from_secs(10),

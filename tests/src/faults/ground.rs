@@ -20,6 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const APP: &str = "instances = 8\ngrants = { keyvalue = [\"default\"] }";
 /// Shared counters, where they are incremented.
 const COUNTERS: usize = 8;
+/// Part of all messages that increment one: no more than a contended key can take on a busy machine.
+const INCREMENTS: f64 = 0.05;
 /// So many of the last lines of each process are shown when something was found.
 const LINES: usize = 40;
 
@@ -215,6 +217,7 @@ async fn check(plan: Plan, ios: &[Node], apps: &[Node]) -> Check {
         trouble: plan.trouble,
         failures: plan.failures,
         counters: if plan.counters { COUNTERS } else { 0 },
+        increments: INCREMENTS,
         attributes: plan.attributes,
         refuse_after: REFUSE_AFTER,
         patience: PATIENCE,
