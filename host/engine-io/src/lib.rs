@@ -16,7 +16,8 @@
 //! - An application that pauses a session slows its client by the client's own connection: a websocket is not read, a POST
 //!   is not answered. So does a client itself that takes less than it asks for.
 //! - Whatever a client sends or leaves unread, memory for it is bounded in bytes: [`Settings`] says by what.
-//! - A client that makes progress stays, however slow it is; one that makes none ends in time.
+//! - A client that makes progress and answers pings in time stays, however slow it is; one that makes none ends in time. A message that
+//!   is longer on its way than a client may take to answer a ping ends it, as with Node's server.
 //! - A session that is ended tells its client: by a close frame with its status, or by a close packet to a poll.
 
 mod answer;

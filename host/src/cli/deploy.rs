@@ -32,7 +32,8 @@ Examples:
   plugnode deploy chat.wasm --port 8080             to the plugnode dev at http://localhost:8080
 
 Without events there is nothing to try it with: it is taken into use, which is told as not tried yet, and taken back should it
-fail the first events that come. Where no app-node runs the app, the first that starts takes it up, and is waited for.
+fail the first events that come. Where no app-node runs the app, the first that starts takes it up, and is waited for;
+an app that never had a release is first started by an app-node whose config file names it.
 
 The exit code is 0 when the component is in use at the end; with --wait-for-events, when it has answered events, too.")]
 pub struct Arguments {
