@@ -48,7 +48,7 @@ scripts! {
     FORGET_REPORT = ("forget_report"),
     VALUES = ("values"),
     PAGE = ("page"),
-    LOCK = ("lock"),
+    LOCK = ("lock", " flags=allow-oom", "sizes"),
     UNLOCK = ("unlock", " flags=allow-oom", "sizes"),
     HOLDER = ("holder"),
     READ = ("read"),

@@ -312,22 +312,23 @@ async fn gone_client_gets_its_reply_as_an_event_from_nobody() {
     fixture.stop().await;
 }
 
+/// A backlog that one client alone may fill with so many events.
+fn with_room_for(events: usize) -> MemorySettings {
+    MemorySettings {
+        backlog: Backlog {
+            events,
+            client_events: events,
+            ..Backlog::default()
+        },
+        ..MemorySettings::default()
+    }
+}
+
 /// Item by item, more than may wait at once, in one POST and in one burst by websocket.
 #[tokio::test]
 async fn bursts_are_taken_in_whole_and_in_order() {
     const COUNT: usize = 9_000;
-    let fixture = Fixture::with(
-        MemorySettings {
-            backlog: Backlog {
-                events: 20_000,
-                client_events: 20_000,
-                ..Backlog::default()
-            },
-            ..MemorySettings::default()
-        },
-        |settings| settings.max_payload = 1_000_000,
-    )
-    .await;
+    let fixture = Fixture::with(with_room_for(20_000), |settings| settings.max_payload = 1_000_000).await;
     let mut app = fixture.app().await;
     let polling = super::engine::Polling::open(&fixture).await;
     polling.post("40").await;
@@ -432,18 +433,7 @@ async fn refusals_are_bounded_for_a_client_that_does_not_read() {
 #[tokio::test]
 async fn every_event_of_a_burst_is_acknowledged() {
     const COUNT: usize = 3_000;
-    let fixture = Fixture::with(
-        MemorySettings {
-            backlog: Backlog {
-                events: 10_000,
-                client_events: 10_000,
-                ..Backlog::default()
-            },
-            ..MemorySettings::default()
-        },
-        |settings| settings.refuse_after = SOON,
-    )
-    .await;
+    let fixture = Fixture::with(with_room_for(10_000), |settings| settings.refuse_after = SOON).await;
     let mut app = fixture.app().await;
     let mut client = Client::connect(fixture.address).await;
     app.read().await;

@@ -10,22 +10,13 @@ local last_ms, last_n = string.match(redis.call('HGET', from, shard) or '0-0', '
 last_ms, last_n = tonumber(last_ms), tonumber(last_n)
 redis.call('HLEN', sizes)
 for i = 3, #KEYS do redis.call('EXISTS', KEYS[i]) end
-local sets, deletes = {}, {}
 for i = 2, #ARGV, 6 do
   local ms, n = tonumber(ARGV[i]), tonumber(ARGV[i + 1])
   if ms > last_ms or (ms == last_ms and n > last_n) then
     last_ms, last_n = ms, n
     local key, how, field, value = KEYS[tonumber(ARGV[i + 2])], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5]
-    sets[key], deletes[key] = sets[key] or {}, deletes[key] or {}
-    sets[key][field] = how == 's' and value or nil
-    deletes[key][field] = how == 'd' or nil
+    take_write(key, how, field, value)
   end
 end
 redis.call('HSET', from, shard, string.format('%.0f-%.0f', last_ms, last_n))
-for key, fields in pairs(sets) do
-  for field, value in pairs(fields) do put(key, field, value) end
-end
-for key, fields in pairs(deletes) do
-  for field in pairs(fields) do delete(key, field) end
-end
-note_growth(sizes)
+do_writes(sizes)

@@ -127,25 +127,15 @@ end
 for at in each('letters') do
   redis.call('XADD', dead, '*', 'd', ARGV[at], 'a', ARGV[at + 1], 'c', ARGV[at + 2])
 end
--- The last write to a key stands. Deletes come at the end, for they may empty the bucket.
-local sets, deletes = {}, {}
 for at in each('writes') do
   local key, how, field, value = KEYS[tonumber(ARGV[at])], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   if how == 'x' then
     redis.call('XADD', key, '*', 'w', value)
   else
-    sets[key], deletes[key] = sets[key] or {}, deletes[key] or {}
-    sets[key][field] = how == 's' and value or nil
-    deletes[key][field] = how == 'd' or nil
+    take_write(key, how, field, value)
   end
 end
-for key, values in pairs(sets) do
-  for field, value in pairs(values) do put(key, field, value) end
-end
-for key, gone in pairs(deletes) do
-  for field in pairs(gone) do delete(key, field) end
-end
-note_growth(sizes)
+do_writes(sizes)
 for at in each('kept') do redis.call('HSET', kept, ARGV[at], ARGV[at + 1]) end
 for at in each('unkept') do redis.call('HDEL', kept, ARGV[at]) end
 for at in each('unbegun') do redis.call('HDEL', begun, ARGV[at]) end

@@ -1,4 +1,3 @@
-#!lua flags=allow-oom
 -- Locks the keys that events have read and written in this shard, if their reads hold; or keeps the turns of events.
 -- keys: ends, turns, locks, sizes (see sizes.lua), then the buckets that the items name. In the first three a key of a bucket is named
 --       'key of the bucket\0key':
@@ -88,9 +87,9 @@ local function growth_of(event, is_exact)
     if op.size then after[op.name] = op end
   end
   for _, op in pairs(after) do
-    local by = op.how == 'x' and 0 or op.size + #op.key + 64
+    local by = op.how == 'x' and 0 or bytes_in_bucket(op.key, op.size)
     if is_exact and redis.call('HEXISTS', op.bucket, op.key) == 1 then
-      by = by - redis.call('HSTRLEN', op.bucket, op.key) - #op.key - 64
+      by = by - bytes_in_bucket(op.key, redis.call('HSTRLEN', op.bucket, op.key))
     end
     growth[op.bucket] = (growth[op.bucket] or 0) + by
   end

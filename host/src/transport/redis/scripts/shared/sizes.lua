@@ -1,21 +1,41 @@
 -- Writes to buckets, and how many bytes each holds: keys, values, and 64 for each key.
 -- sizes: hash key of the bucket -> bytes
-local growth = {}
+local sets, deletes, growth = {}, {}, {}
+
+local function bytes_in_bucket(key, bytes) return #key + bytes + 64 end
 
 local function put(bucket, key, value)
   local before = redis.call('HSTRLEN', bucket, key)
   local by = #value - before
-  if redis.call('HSET', bucket, key, value) == 1 then by = by + #key + 64 end
+  if redis.call('HSET', bucket, key, value) == 1 then by = bytes_in_bucket(key, #value) end
   growth[bucket] = (growth[bucket] or 0) + by
 end
 
 local function delete(bucket, key)
   local before = redis.call('HSTRLEN', bucket, key)
-  if redis.call('HDEL', bucket, key) == 1 then growth[bucket] = (growth[bucket] or 0) - before - #key - 64 end
+  if redis.call('HDEL', bucket, key) == 1 then growth[bucket] = (growth[bucket] or 0) - bytes_in_bucket(key, before) end
+end
+
+-- Takes a write, 's' to set or 'd' to delete. The last one to a key stands.
+local function take_write(bucket, how, key, value)
+  sets[bucket], deletes[bucket] = sets[bucket] or {}, deletes[bucket] or {}
+  sets[bucket][key] = how == 's' and value or nil
+  deletes[bucket][key] = how == 'd' or nil
 end
 
 local function note_growth(sizes)
   for bucket, by in pairs(growth) do
     if by ~= 0 then redis.call('HINCRBY', sizes, bucket, string.format('%.0f', by)) end
   end
+end
+
+-- Does what was taken. Deletes come at the end, for they may empty the bucket.
+local function do_writes(sizes)
+  for bucket, values in pairs(sets) do
+    for key, value in pairs(values) do put(bucket, key, value) end
+  end
+  for bucket, keys in pairs(deletes) do
+    for key in pairs(keys) do delete(bucket, key) end
+  end
+  note_growth(sizes)
 end
