@@ -1,19 +1,14 @@
 //! Every scene of faults, under the checker's eyes: lost 0, doubled 0, out of order 0, disconnects exactly one each.
 //!
-//! Two at a time at most, since each is a dozen processes that have to keep up with a lease of a second.
+//! Each is a dozen processes that have to keep up with a lease of a second: `.ci/test` runs them one at a time.
 
 use std::time::Duration;
 
 use plugnode_tests::check::{Check, Report, Settings};
 use plugnode_tests::faults::{Plan, Scene};
 use plugnode_tests::{Cluster, Node, Redis, component};
-use tokio::sync::Semaphore;
-
-/// What scenes of this and other files are played on.
-pub(crate) static STAGES: Semaphore = Semaphore::const_new(2);
 
 async fn play(name: &str, shards: u16) {
-    let _stage = STAGES.acquire().await.expect("it is never closed");
     let plan = Plan {
         shards,
         ..Default::default()
@@ -71,7 +66,6 @@ scenes! {
 /// How long it takes until the dead are replaced: of app-nodes, and of io-nodes whose clients are to be told.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_dead_are_replaced_when_their_lease_is_over() {
-    let _stage = STAGES.acquire().await.expect("it is never closed");
     const LEASE: Duration = Duration::from_secs(1);
     let redis = Redis::new().start().await;
     let settings = "instances = 2\ngrants = { keyvalue = [\"default\"] }";

@@ -9,15 +9,12 @@ use plugnode_tests::faults::{Deploys, Plan, Scene};
 use plugnode_tests::{Client, Cluster, Console, Flaw, Node, Redis, component, rebuilt};
 use serde_json::json;
 
-use crate::redis_faults::STAGES;
-
 /// Tells how long the storm lasts, in seconds.
 const SECONDS: &str = "PLUGNODE_STORM_SECONDS";
 
-/// 200 clients, and a deploy each second. It has the machine to itself.
+/// 200 clients, and a deploy each second.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_storm_of_deploys_over_three_app_nodes() {
-    let _stage = STAGES.acquire_many(2).await.expect("it is never closed");
     let seconds = std::env::var(SECONDS).map_or(60, |seconds| seconds.parse().expect("a number of seconds"));
     let plan = Plan {
         clients: 200,
@@ -35,7 +32,6 @@ async fn a_storm_of_deploys_over_three_app_nodes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_storm_of_deploys_in_one_process() {
-    let _stage = STAGES.acquire().await.expect("it is never closed");
     let plan = Plan {
         clients: 50,
         rate: 3.0,
@@ -55,7 +51,6 @@ macro_rules! scenes {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
-                let _stage = STAGES.acquire().await.expect("it is never closed");
                 let plan = Plan { shards: $shards, ..Default::default() };
                 let report = Scene::named($name).play(plan).await;
                 report.assert_clean();

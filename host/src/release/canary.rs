@@ -13,6 +13,10 @@ use crate::message::Partition;
 const MANY_FAILURES: u64 = 5;
 /// and then.
 const SEVERAL_FAILURES: u64 = 2;
+/// How many standard errors the failure rate has to be beyond the margin, while it is looked at again and again
+const SURE_EARLY: f64 = 3.5;
+/// and when it is looked at for the last time (2.3: one in a hundred releases that are as good is refused).
+const SURE: f64 = 2.3;
 /// From so many events on each side, the slowest of a hundred say something.
 const ENOUGH_TIMES: u64 = 200;
 /// Less of a difference is noise, however the ratio looks.
@@ -78,7 +82,7 @@ impl Canary {
         let is_over = age >= Duration::from_millis(self.for_ms);
         let enough = if is_over { SEVERAL_FAILURES } else { MANY_FAILURES };
         if new.failures >= enough
-            && let Some(reason) = self.too_many_failures(&new, &old)
+            && let Some(reason) = self.too_many_failures(&new, &old, if is_over { SURE } else { SURE_EARLY })
         {
             return Opinion::Worse(reason);
         }
@@ -97,9 +101,17 @@ impl Canary {
         }
     }
 
-    fn too_many_failures(&self, new: &Counts, old: &Counts) -> Option<String> {
+    /// A one-sided z-test of two proportions: that the failure rate is beyond the margin by more than chance explains. Where one
+    /// event of a hundred fails anyhow, 5 of the first 200 say nothing.
+    fn too_many_failures(&self, new: &Counts, old: &Counts, sure: f64) -> Option<String> {
         let (new_rate, old_rate) = (new.failure_rate(), old.failure_rate());
-        (new_rate > old_rate + self.failure_margin).then(|| {
+        let variance = |rate: f64, events: u64| {
+            let share = (rate / 100.0).clamp(0.0, 1.0);
+            share * (1.0 - share) / events.max(1) as f64
+        };
+        let allowed = old_rate + self.failure_margin;
+        let error = (variance(allowed, new.events) + variance(old_rate, old.events)).sqrt() * 100.0;
+        (new_rate > allowed + sure * error).then(|| {
             format!(
                 "{new_rate:.1} % of its {} events failed, {old_rate:.1} % of the {} of the one in use",
                 new.events, old.events
@@ -197,7 +209,7 @@ mod tests {
             Opinion::Worse(_)
         ));
         assert!(matches!(
-            opinion(good.clone(), counts(500, 8, 100, 200), false),
+            opinion(good.clone(), counts(500, 15, 100, 200), false),
             Opinion::Worse(_)
         ));
         assert_eq!(
@@ -205,6 +217,17 @@ mod tests {
             Opinion::None,
             "within the margin"
         );
+    }
+
+    #[test]
+    fn failures_that_chance_explains_are_no_reason() {
+        let in_use = counts(400, 4, 100, 200);
+        assert_eq!(opinion(in_use.clone(), counts(200, 5, 100, 200), false), Opinion::None);
+        assert_eq!(opinion(in_use.clone(), counts(200, 5, 100, 200), true), Opinion::AsGood);
+        assert!(matches!(
+            opinion(in_use, counts(200, 16, 100, 200), false),
+            Opinion::Worse(_)
+        ));
     }
 
     #[test]
