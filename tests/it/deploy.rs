@@ -572,6 +572,63 @@ async fn deploy_without_app_node_waits_for_one() {
 }
 
 #[tokio::test]
+async fn deploys_an_app_that_never_had_a_release() {
+    let redis = RedisServer::start().await;
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let configured = folder.path().join("app.wasm");
+    fs::copy(component("echo"), &configured).expect("it can be copied");
+    let cluster = Cluster::new(redis.url()).app("/", &configured, "grants = { keyvalue = [\"default\"] }");
+    let config = cluster.config("app-node");
+    fs::write(folder.path().join("plugnode.toml"), config).expect("it can be written");
+    let recorder = fs::read(component("recorder")).expect("it was built");
+    let trapping = folder.path().join("trapping.wasm");
+    fs::write(&trapping, Flaw::Start.of(recorder)).expect("it can be written");
+    let trapping = trapping.to_str().expect("its path is text");
+
+    // What cannot start is told with its reason, and the node's own file takes its place.
+    let deploy = Running::begin(&["deploy", trapping, "--json"], folder.path());
+    let posted = async { while !verb(&["releases", "--json"], folder.path()).await.status.success() {} };
+    within("the deploy is asked for", posted).await;
+    let (said, node) = tokio::join!(deploy.end(), cluster.start_app());
+    assert_eq!(
+        (said.status.code(), &said.json()["outcome"]),
+        (Some(1), &json!("failed")),
+        "{said:?}"
+    );
+    let releases = verb(&["releases", "--json"], folder.path()).await.json();
+    assert_eq!(
+        (&releases[0]["origin"], &releases[0]["state"], &releases[1]["state"]),
+        (&json!("config"), &json!("in-use"), &json!("failed")),
+        "{releases}"
+    );
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn first_release_that_was_deployed_is_what_the_first_node_starts() {
+    let redis = RedisServer::start().await;
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    // The node's own file cannot be used at all.
+    let configured = folder.path().join("app.wasm");
+    fs::write(&configured, b"this is not wasm").expect("it can be written");
+    let cluster = Cluster::new(redis.url()).app("/", &configured, "");
+    let config = cluster.config("app-node");
+    fs::write(folder.path().join("plugnode.toml"), config).expect("it can be written");
+    let echo = component("echo");
+    let echo = echo.to_str().expect("its path is text");
+    let early = verb(&["deploy", echo, "--timeout", "200ms", "--json"], folder.path()).await;
+    assert_eq!(early.json()["outcome"], "not-followed", "{early:?}");
+    let again = Running::begin(&["deploy", echo, "--json"], folder.path());
+    let (said, _node) = tokio::join!(again.end(), cluster.start_app());
+    assert!(said.status.success(), "{said:?}");
+    assert_eq!(said.json()["outcome"], "not-tried", "{said:?}");
+    let io_node = cluster.start_io().await;
+    Client::connect(&io_node).await.ask("hello", &[]).await;
+    let releases = verb(&["releases", "--json"], folder.path()).await.json();
+    assert_eq!(releases[0]["origin"], "deploy", "{releases}");
+}
+
+#[tokio::test]
 async fn release_without_events_is_told_as_not_tried() {
     let setup = Setup::new(&component("echo"), 1).await;
     let new = build(&setup.folder, &component("echo"), 1);

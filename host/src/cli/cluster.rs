@@ -10,6 +10,7 @@ use anyhow::{Result, bail};
 
 use super::{log, runtime, transport};
 use crate::config::{Config, LogLevel, Role};
+use crate::message::Namespace;
 use crate::shutdown::Shutdown;
 use crate::transport::Operations;
 
@@ -50,6 +51,12 @@ impl Cluster {
                 done => done,
             }
         })
+    }
+
+    /// The apps that the config file names.
+    pub(super) fn apps(&self) -> Result<Vec<Namespace>> {
+        let apps = self.configuration()?.apps;
+        Ok(apps.iter().map(|app| Namespace::from(app.namespace.as_str())).collect())
     }
 
     fn configuration(&self) -> Result<Config> {

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::cluster::Cluster;
 use super::outcome::{self, Ask};
 use super::progress::say;
-use super::rollout::{self, Asked, Patience};
+use super::rollout::{self, Asked, Patience, Way};
 use super::words::{parse_percent, parse_span};
 use crate::release::Canary;
 use crate::transport::Registry;
@@ -32,8 +32,8 @@ Examples:
   plugnode deploy chat.wasm --port 8080             to the plugnode dev at http://localhost:8080
 
 Without events there is nothing to try it with: it is taken into use, which is told as not tried yet, and taken back should it
-fail the first events that come. Where no app-node runs the app, the first that starts takes it up, and is waited for;
-an app that never had a release is first started by an app-node whose config file names it.
+fail the first events that come. Where no app-node runs the app, the first that starts takes it up, and is waited for. An app
+that never had a release may be deployed as well, if the config file (-c) names it.
 
 The exit code is 0 when the component is in use at the end; with --wait-for-events, when it has answered events, too.")]
 pub struct Arguments {
@@ -89,10 +89,11 @@ pub fn deploy(arguments: &Arguments) -> Result<ExitCode> {
 async fn deploy_to(registry: &dyn Registry, arguments: &Arguments, component: Bytes, asking: &Ask) -> Result<ExitCode> {
     let began = Instant::now();
     let (_, board) = registry.board().await.context("cannot read the board of releases")?;
-    let app = rollout::app_of(registry, &board, arguments.app.as_deref()).await?;
+    let configured = arguments.cluster.apps()?;
+    let app = rollout::app_or_new(registry, &board, arguments.app.as_deref(), &configured).await?;
     let file = arguments.component.display().to_string();
     let canary = canary(arguments);
-    let number = match rollout::ask(registry, &app, component, &file, canary.as_ref()).await? {
+    let number = match rollout::ask(registry, &app, component, &file, Way::Tried(canary.as_ref())).await? {
         Asked::InUse(number) => {
             say(&format!(
                 "release {number} of app {app} is in use already, and has the same component"

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -12,7 +13,7 @@ use super::build::build;
 use super::node::Node;
 use super::progress::say;
 use super::redeploy::{Origin, Redeploy, Told};
-use super::rollout::Outcome;
+use super::rollout::{Outcome, Way};
 use super::script::{component_of, find_script};
 use super::sources::Sources;
 use super::words::seconds;
@@ -25,9 +26,11 @@ use crate::shutdown::Shutdown;
 /// Arguments of `plugnode dev`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+Each save is in use as soon as it is built and has started: the next event is handled by it. What cannot start changes nothing.
 A plugnode.toml beside PATH is used for settings; without one, the handler may use the key-value bucket \"default\", and a script
 has one instance, which is asked whether to let clients in.
-Its first [[app]] is the one that PATH is; the transport is always memory:.
+Its first [[app]] is the one that PATH is, and so are others that name the same component as that, if PATH is a script; the
+transport is always memory:.
 plugnode deploy, rollback, releases, status and dead find it by --port, when that is not 8080.
 PLUGNODE_GUEST_CARGO names the cargo that builds the handler, when it is not `cargo`.")]
 pub struct Arguments {
@@ -74,14 +77,23 @@ pub fn dev(arguments: &Arguments) -> Result<ExitCode> {
             project.path.display(),
             node.address.port()
         ));
-        let redeploy = Redeploy {
-            registry: node.transport,
-            app: Namespace::from(config.apps[0].namespace.as_str()),
-            file: project.path.display().to_string(),
-            last: first,
-            say,
-        };
-        shutdown.spawn(follow(redeploy, project, sources, shutdown.clone()));
+        let project = Arc::new(project);
+        let mut sources = Some(sources);
+        for app in config.apps.iter().filter(|app| app.component == component) {
+            let redeploy = Redeploy {
+                registry: node.transport.clone(),
+                app: Namespace::from(app.namespace.as_str()),
+                file: project.path.display().to_string(),
+                way: Way::AtOnce,
+                last: first.clone(),
+                say,
+            };
+            let sources = match sources.take() {
+                Some(sources) => sources,
+                None => project.sources()?,
+            };
+            shutdown.spawn(follow(redeploy, project.clone(), sources, shutdown.clone()));
+        }
         Ok(runtime::drain(&shutdown, deadline(&config)).await)
     })
 }
@@ -91,8 +103,9 @@ fn deadline(config: &Config) -> Duration {
 }
 
 /// Takes each new version into use until shutdown begins.
-async fn follow(redeploy: Redeploy, project: Project, sources: Sources, shutdown: Shutdown) {
+async fn follow(redeploy: Redeploy, project: Arc<Project>, sources: Sources, shutdown: Shutdown) {
     let path = project.path.display();
+    let app = redeploy.app.clone();
     let tell = |told: Told| {
         let refused = match told {
             Told::Followed(followed) => {
@@ -100,7 +113,9 @@ async fn follow(redeploy: Redeploy, project: Project, sources: Sources, shutdown
                 match followed.outcome {
                     Outcome::InUse | Outcome::NotTried => {
                         let after = seconds(followed.took);
-                        return say(&format!("release {number} ({digest}) runs, {after} after the change"));
+                        return say(&format!(
+                            "release {number} ({digest}) of {app} runs, {after} after the change"
+                        ));
                     }
                     Outcome::Failed(reason) => format!("{path} cannot run: {reason}"),
                     Outcome::Superseded(by) | Outcome::Replaced(by) => {
@@ -117,7 +132,7 @@ async fn follow(redeploy: Redeploy, project: Project, sources: Sources, shutdown
     };
     tokio::select! {
         () = shutdown.begun() => {}
-        error = redeploy.at_each_change(sources, &project, tell) => {
+        error = redeploy.at_each_change(sources, &*project, tell) => {
             say(&format!("changes are not seen any more: {error:#}"));
         }
     }
@@ -187,11 +202,14 @@ impl Project {
                 let component = component_of(script, None).await?;
                 let file = folder.path().join("script.wasm");
                 std::fs::write(&file, component).with_context(|| format!("cannot write {}", file.display()))?;
-                // What it imports is there as well.
-                let sources = Sources::of_crates(&[self.folder().to_owned()])?;
-                Ok((file, sources))
+                Ok((file, self.sources()?))
             }
         }
+    }
+
+    /// What to watch besides, where several apps are of one script: its folder, since what it imports is there as well.
+    fn sources(&self) -> Result<Sources> {
+        Sources::of_crates(&[self.folder().to_owned()])
     }
 }
 
@@ -249,9 +267,15 @@ fn configuration(arguments: &Arguments, project: &Project, component: &Path) -> 
             }
             config.apps.push(app);
         }
-        let app = &mut config.apps[0];
-        app.component = component.into();
-        app.instances = arguments.instances.unwrap_or(app.instances);
+        // A script serves several namespaces, as an app each.
+        let named = config.apps[0].component.clone();
+        let is_script = matches!(project.kind, Kind::Script(..));
+        for (place, app) in config.apps.iter_mut().enumerate() {
+            if place == 0 || (is_script && app.component == named) {
+                app.component = component.into();
+                app.instances = arguments.instances.unwrap_or(app.instances);
+            }
+        }
     })?;
     Ok(config)
 }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use tracing::{info, warn};
 
 use super::progress;
-use super::rollout::{self, Asked, Followed, Outcome, Patience};
+use super::rollout::{self, Asked, Followed, Outcome, Patience, Way};
 use super::sources::Sources;
 use crate::config::{Config, Role};
 use crate::message::Namespace;
@@ -44,6 +44,8 @@ pub(super) struct Redeploy {
     pub(super) app: Namespace,
     /// The name of the component, for people.
     pub(super) file: String,
+    /// How it comes into use.
+    pub(super) way: Way<'static>,
     /// What was made last: the same again is no change.
     pub(super) last: Option<Digest>,
     /// Takes a word for who waits long.
@@ -99,7 +101,7 @@ impl Redeploy {
             return Ok(None);
         }
         Outline::of_handler(&component).with_context(|| format!("{} cannot run", self.file))?;
-        let asked = rollout::ask(&*self.registry, &self.app, component, &self.file, None).await?;
+        let asked = rollout::ask(&*self.registry, &self.app, component, &self.file, self.way).await?;
         self.last = Some(digest);
         Ok(match asked {
             Asked::Release(number) => Some(number),
@@ -144,6 +146,7 @@ impl Watched {
             registry,
             app: app.clone(),
             file: file.display().to_string(),
+            way: Way::Tried(None),
             last: self.first,
             say: |line| info!("{line}"),
         };

@@ -71,6 +71,7 @@ fn row(track: &Track, release: &Release) -> [String; TITLES.len()] {
             Origin::Config => "config".to_owned(),
             Origin::Deploy => "deploy".to_owned(),
             Origin::Rollback(to) => format!("rollback to {to}"),
+            Origin::Save => "save".to_owned(),
         },
         plain(&release.file),
     ]
@@ -117,6 +118,7 @@ pub(super) fn in_json(release: &Release) -> Value {
         Origin::Config => ("config", None),
         Origin::Deploy => ("deploy", None),
         Origin::Rollback(to) => ("rollback", Some(to)),
+        Origin::Save => ("save", None),
     };
     json!({
         "release": release.number,

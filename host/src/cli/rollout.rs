@@ -31,13 +31,22 @@ pub(super) enum Asked {
     RollingOut(u64),
 }
 
-/// Puts a component into the store and asks for a release of it.
+/// How a release comes into use.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Way<'a> {
+    /// It is tried by first events, and then as a canary if that is wanted.
+    Tried(Option<&'a Canary>),
+    /// As soon as it has started.
+    AtOnce,
+}
+
+/// Puts a component into the store and asks for a release of it. Of an app that has none, and that no node runs, it is the first.
 pub(super) async fn ask(
     registry: &dyn Registry,
     app: &Namespace,
     component: Bytes,
     file: &str,
-    canary: Option<&Canary>,
+    way: Way<'_>,
 ) -> Result<Asked> {
     let bytes = component.len() as u64;
     let digest = registry.put_component(component).await;
@@ -46,8 +55,24 @@ pub(super) async fn ask(
         file: file.to_owned(),
         bytes,
     };
-    let asked = change(registry, app, |track| {
-        track.deploy(target.clone(), canary.cloned(), now_ms())
+    let nodes = registry.app_nodes().await.context("cannot ask which app-nodes run")?;
+    let is_run = runs(&nodes, app);
+    let asked = change_board(registry, |board| {
+        match board.apps.get_mut(app) {
+            Some(track) => Ok(match way {
+                Way::AtOnce => track.save(target.clone(), now_ms()),
+                Way::Tried(canary) if is_run => track.deploy(target.clone(), canary.cloned(), now_ms()),
+                Way::Tried(canary) => track.deploy_to_nobody(target.clone(), canary.cloned(), now_ms()),
+            }),
+            // Nodes that run it are about to post its releases again.
+            None if is_run => bail!("{}", unknown(app, board)),
+            None => {
+                let track = Track::first_deployed(target.clone(), now_ms());
+                let number = track.current;
+                board.apps.insert(app.clone(), track);
+                Ok(Ok(number))
+            }
+        }
     });
     match asked.await? {
         Ok(number) => Ok(Asked::Release(number)),
@@ -63,12 +88,20 @@ pub(super) async fn change<T>(
     app: &Namespace,
     mut change: impl FnMut(&mut Track) -> Result<T, Refused>,
 ) -> Result<Result<T, Refused>> {
+    let changed = change_board(registry, |board| match board.apps.get_mut(app) {
+        Some(track) => Ok(change(track)),
+        None => bail!("{}", unknown(app, board)),
+    });
+    changed.await
+}
+
+async fn change_board<T>(
+    registry: &dyn Registry,
+    mut change: impl FnMut(&mut Board) -> Result<Result<T, Refused>>,
+) -> Result<Result<T, Refused>> {
     loop {
         let (version, mut board) = registry.board().await.context("cannot read the board of releases")?;
-        let Some(track) = board.apps.get_mut(app) else {
-            bail!("{}", unknown(app, &board));
-        };
-        let done = match change(track) {
+        let done = match change(&mut board)? {
             Ok(done) => done,
             Err(refused) => return Ok(Err(refused)),
         };
@@ -144,6 +177,27 @@ pub(super) async fn follow(
 /// What becomes of a release that is not followed any more.
 const LATER: &str = "the rollout goes on when it can; plugnode status shows it, and plugnode rollback ends it";
 
+/// The app that a deploy is meant for: as `app_of`, or a new one, which has to be among those that the config file names.
+pub(super) async fn app_or_new(
+    registry: &dyn Registry,
+    board: &Board,
+    named: Option<&str>,
+    configured: &[Namespace],
+) -> Result<Namespace> {
+    let new = match named {
+        Some(name) => configured.iter().find(|app| app.as_str() == name),
+        None if board.apps.is_empty() && configured.len() == 1 => configured.first(),
+        None => None,
+    };
+    match new {
+        Some(app) if !board.apps.contains_key(app) => {
+            check_native(registry, app).await?;
+            Ok(app.clone())
+        }
+        _ => app_of(registry, board, named).await,
+    }
+}
+
 /// The app that is meant: the one that is named, or the only one.
 pub(super) async fn app_of(registry: &dyn Registry, board: &Board, named: Option<&str>) -> Result<Namespace> {
     if let Some(name) = named {
@@ -186,8 +240,8 @@ async fn native(registry: &dyn Registry) -> Result<Vec<Namespace>> {
 }
 
 /// What to do where no app is.
-pub(super) const NONE: &str =
-    "no app runs here yet: start an app-node (plugnode run), whose config file names the app's first component";
+pub(super) const NONE: &str = "no app runs here yet: start an app-node (plugnode run), whose config file names the app's first component, or deploy with \
+     -c FILE an app that FILE names";
 
 fn unknown(app: &Namespace, board: &Board) -> String {
     match board.apps.is_empty() {

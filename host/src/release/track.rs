@@ -50,10 +50,12 @@ pub struct Release {
 pub enum Origin {
     /// The file in a node's configuration, when the app had no release.
     Config,
-    /// A deploy.
+    /// A deploy. Of an app that had no release it is the first.
     Deploy,
     /// A rollback to the component of this release.
     Rollback(u64),
+    /// A file that somebody works on was saved: `plugnode dev`.
+    Save,
 }
 
 /// What became of a release.
@@ -113,11 +115,20 @@ pub enum Refused {
 }
 
 impl Track {
-    /// An app's first release, in use from the start.
+    /// An app's first release, of the component in a node's configuration. It is in use from the start.
     pub fn first(target: Target, now_ms: u64, kept: usize) -> Self {
+        Self::begin(target, Origin::Config, now_ms, kept)
+    }
+
+    /// An app's first release, deployed while no node runs the app: the first node that does starts it.
+    pub fn first_deployed(target: Target, now_ms: u64) -> Self {
+        Self::begin(target, Origin::Deploy, now_ms, super::KEPT)
+    }
+
+    fn begin(target: Target, origin: Origin, now_ms: u64, kept: usize) -> Self {
         Self {
             current: 1,
-            releases: vec![target.release(1, now_ms, Origin::Config, State::Current)],
+            releases: vec![target.release(1, now_ms, origin, State::Current)],
             rollout: None,
             kept,
         }
@@ -147,6 +158,16 @@ impl Track {
     /// Asks for a component: it is rolled out from now on, and whatever was being rolled out is not any more. Returns the
     /// number of its release.
     pub fn deploy(&mut self, target: Target, canary: Option<Canary>, now_ms: u64) -> Result<u64, Refused> {
+        self.ask_for(target, Origin::Deploy, canary, now_ms)
+    }
+
+    /// As `deploy`, of a component that somebody works on: it is in use as soon as it has started, without a trial, so that the next
+    /// event is handled by what was just saved.
+    pub fn save(&mut self, target: Target, now_ms: u64) -> Result<u64, Refused> {
+        self.ask_for(target, Origin::Save, None, now_ms)
+    }
+
+    fn ask_for(&mut self, target: Target, origin: Origin, canary: Option<Canary>, now_ms: u64) -> Result<u64, Refused> {
         if let Some(release) = self.rolling_out() {
             if release.digest == target.digest {
                 return Err(Refused::RollingOut(release.number));
@@ -154,7 +175,20 @@ impl Track {
         } else if self.in_use().digest == target.digest {
             return Err(Refused::InUse(self.current));
         }
-        Ok(self.roll_out(target, Origin::Deploy, canary, now_ms))
+        Ok(self.roll_out(target, origin, canary, now_ms))
+    }
+
+    /// Asks for the component of an app that no node runs: it takes the place of a first release that was deployed, and that
+    /// nobody has started. Else as `deploy`.
+    pub fn deploy_to_nobody(&mut self, target: Target, canary: Option<Canary>, now_ms: u64) -> Result<u64, Refused> {
+        let first = self.in_use();
+        if self.rollout.is_some() || first.origin != Origin::Deploy || !self.is_first(first) || first.is_tried {
+            return self.deploy(target, canary, now_ms);
+        }
+        if first.digest == target.digest && first.trouble.is_none() {
+            return Err(Refused::RollingOut(first.number));
+        }
+        Ok(self.start_again(target, Origin::Deploy, now_ms))
     }
 
     /// Asks for a release that was in use, by its number or the beginning of its digest; without one, for the release in use
@@ -193,10 +227,10 @@ impl Track {
         Ok(Some(self.roll_out(target, Origin::Rollback(to), None, now_ms)))
     }
 
-    /// Whether a release has to be tried before it is used. What goes back to where it was has been.
+    /// Whether a release has to be tried before it is used. What goes back to where it was has been; what was saved is tried by who saved it.
     pub fn needs_trial(&self, number: u64) -> bool {
         let origin = self.release(number).map(|release| &release.origin);
-        !matches!(origin, Some(Origin::Rollback(_)))
+        !matches!(origin, Some(Origin::Rollback(_) | Origin::Save))
     }
 
     /// Begins a rollout in the place of any other, and returns the number of its release.
@@ -247,16 +281,35 @@ impl Track {
     pub fn is_false_start(&self) -> bool {
         let release = self.in_use();
         let has_only_failed = !release.is_tried && release.trouble.is_some();
-        has_only_failed && release.origin == Origin::Config && self.rollout.is_none()
+        has_only_failed && self.is_first(release) && self.rollout.is_none()
     }
 
-    /// Puts a component in the place of a false start, and returns the number of its release.
-    pub fn start_again(&mut self, target: Target, now_ms: u64) -> u64 {
-        let (failed, number) = (self.current, self.next_number());
-        let reason = self.in_use().trouble.clone().unwrap_or_default();
-        self.set_state(failed, State::Failed(reason));
+    /// Whether no release was in use before this one.
+    fn is_first(&self, release: &Release) -> bool {
+        let is_origin = matches!(release.origin, Origin::Config | Origin::Deploy);
+        is_origin && self.releases.iter().all(|other| other.state != State::Retired)
+    }
+
+    /// Records that the first release cannot be started, unless another one is in use by now or it has answered events.
+    pub fn note_false_start(&mut self, number: u64, reason: String) -> bool {
+        let release = self.in_use();
+        let is_meant = release.number == number && !release.is_tried && self.is_first(release);
+        if is_meant {
+            self.note_trouble(reason);
+        }
+        is_meant
+    }
+
+    /// Puts a component in the place of a first release that was never tried, and returns the number of its release.
+    pub fn start_again(&mut self, target: Target, origin: Origin, now_ms: u64) -> u64 {
+        let (before, number) = (self.current, self.next_number());
+        let state = match self.in_use().trouble.clone() {
+            Some(reason) => State::Failed(reason),
+            None => State::Superseded(number),
+        };
+        self.set_state(before, state);
         self.releases
-            .push(target.release(number, now_ms, Origin::Config, State::Current));
+            .push(target.release(number, now_ms, origin, State::Current));
         self.current = number;
         self.forget_oldest();
         number
@@ -479,7 +532,7 @@ mod tests {
         assert!(!track.is_false_start(), "it may do well");
         track.note_trouble("it broke".into());
         assert!(track.is_false_start());
-        assert_eq!(track.start_again(target("b"), 0), 2);
+        assert_eq!(track.start_again(target("b"), Origin::Config, 0), 2);
         assert_eq!(
             states(&track),
             [(1, State::Failed("it broke".into())), (2, State::Current)]
@@ -488,6 +541,32 @@ mod tests {
         track.note_tried();
         assert!(!track.is_false_start());
         assert_eq!(track.in_use().trouble, None);
+    }
+
+    #[test]
+    fn deployed_first_release_gives_way_until_it_is_tried() {
+        let mut track = Track::first_deployed(target("a"), 0);
+        let again = |track: &mut Track, name: &str| track.deploy_to_nobody(target(name), None, 0);
+        assert_eq!(
+            again(&mut track, "a"),
+            Err(Refused::RollingOut(1)),
+            "it waits for a node"
+        );
+        assert_eq!(again(&mut track, "b"), Ok(2));
+        assert!(!track.note_false_start(1, "late".into()), "another is in use");
+        assert!(track.note_false_start(2, "it traps".into()) && track.is_false_start());
+        assert_eq!(again(&mut track, "b"), Ok(3), "it is worth another try");
+        assert_eq!(
+            states(&track),
+            [
+                (1, State::Superseded(2)),
+                (2, State::Failed("it traps".into())),
+                (3, State::Current)
+            ]
+        );
+        track.note_tried();
+        assert_eq!(again(&mut track, "c"), Ok(4));
+        assert_eq!(track.current, 3, "it is rolled out");
     }
 
     #[test]

@@ -106,6 +106,11 @@ impl Course {
         self.compare(track, nodes);
         let outcome = match &release.state {
             State::RollingOut => return Ok(None),
+            // A first release that no node has started, or that none could.
+            State::Current if self.nodes.is_empty() && !release.is_tried => match &release.trouble {
+                Some(reason) => Outcome::Failed(reason.clone()),
+                None => return Ok(None),
+            },
             State::Current if !self.has_arrived(now) => return Ok(None),
             State::Current if !release.is_tried => Outcome::NotTried,
             State::Current => Outcome::InUse,

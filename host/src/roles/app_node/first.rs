@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use super::app::{App, Generation};
 use super::{AppSource, NativeApp};
 use crate::message::{Namespace, now_ms};
-use crate::release::{Digest, Release, Target, Track};
+use crate::release::{Digest, Origin, Release, Target, Track};
 use crate::shutdown::Shutdown;
 use crate::transport::Transport;
 use crate::wasm::{Component, Engine, Pool};
@@ -30,7 +30,16 @@ pub(super) async fn start(
     shutdown: &Shutdown,
 ) -> Result<App> {
     if let Some(release) = in_use(&source, kept, transport).await? {
-        return start_release(&source, &release, transport, engine, shutdown).await;
+        let started = start_release(&source, &release, transport, engine, shutdown).await;
+        let Err(error) = started else { return started };
+        // A first release that was deployed and cannot start gives way to the configured component.
+        if shutdown.has_begun() || !note_false_start(&source, &release, &error, transport).await? {
+            return Err(error);
+        }
+        if configured(&source).map_or(true, |component| Digest::of(component) == release.digest) {
+            return Err(error);
+        }
+        warn!(app = %source.settings.namespace, release = release.number, error = %format!("{error:#}"), "the app's first release cannot start; the configured component takes its place");
     }
     let bytes = configured(&source)?.clone();
     let size = bytes.len() as u64;
@@ -147,11 +156,30 @@ async fn post_first(source: &AppSource, target: Target, kept: usize, transport: 
                 board.apps.insert(namespace.clone(), track);
                 number
             }
-            Some(track) if track.is_false_start() => track.start_again(target.clone(), now_ms()),
+            Some(track) if track.is_false_start() => track.start_again(target.clone(), Origin::Config, now_ms()),
             Some(_) => return Ok(None),
         };
         if transport.post_board(version, &board).await? {
             return Ok(Some(number));
+        }
+    }
+}
+
+/// Records on the board why a first release cannot start here. False when it is not the first, has been tried, or gave way.
+async fn note_false_start(
+    source: &AppSource,
+    release: &Release,
+    error: &anyhow::Error,
+    transport: &dyn Transport,
+) -> Result<bool> {
+    loop {
+        let (version, mut board) = transport.board().await?;
+        let track = board.apps.get_mut(&source.settings.namespace);
+        if !track.is_some_and(|track| track.note_false_start(release.number, format!("{error:#}"))) {
+            return Ok(false);
+        }
+        if transport.post_board(version, &board).await? {
+            return Ok(true);
         }
     }
 }
