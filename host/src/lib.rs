@@ -24,6 +24,7 @@
 pub mod admin;
 #[cfg(test)]
 mod arbitrary;
+mod browser_client;
 pub mod cli;
 pub mod config;
 #[cfg(test)]

@@ -1,8 +1,11 @@
 //! Programs in JavaScript, as they are written for Node's Socket.IO, with the official client.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use plugnode_tests::{Node, app, node_script, repository, run_to_end};
+use plugnode_tests::{Client, Node, app, node_script, repository, run_to_end, verb, within};
+use serde_json::json;
 use tempfile::TempDir;
 
 const ADMISSION: &str = "admission = true";
@@ -40,4 +43,137 @@ async fn a_whiteboard_runs_as_it_is() {
     let (component, _folder) = built("examples/js/whiteboard/server.js").await;
     let node = Node::app(&component, "").await;
     node_script("whiteboard.mjs", &[&node.url()]).await;
+}
+
+#[tokio::test]
+async fn chat_of_socket_io_cluster_runs_over_instances_and_deploys() {
+    let (component, folder) = built("examples/js/cluster/appNode.js").await;
+    let settings = "instances = 3\ngrants = { keyvalue = [\"default\"] }";
+    let node = Node::app(&component, settings).await;
+    let mut one = Client::connect(&node).await;
+    assert_eq!(one.event().await, ("message".into(), vec![json!({ "buffer": [] })]));
+    let mut two = Client::connect(&node).await;
+    let came = json!({ "announcement": format!("{} connected", two.id()) });
+    assert_eq!(one.event().await.1, [came]);
+    assert_eq!(two.event().await.1, [json!({ "buffer": [] })]);
+    // In turn to instances that did not see the connection.
+    let mut said = Vec::new();
+    for number in 0..20 {
+        two.emit("message", &[json!(number)]).await;
+        let message = json!({ "message": [two.id(), number] });
+        assert_eq!(one.event().await.1, [message.clone()]);
+        said.push(message);
+    }
+    let mut three = Client::connect(&node).await;
+    assert_eq!(three.event().await.1, [json!({ "buffer": said[5..] })]);
+    drop(folder);
+}
+
+/// What one says in a new project reaches all others, and its page finds the official client.
+async fn talks(node: &Node) {
+    let (mut one, mut other) = (Client::connect(node).await, Client::connect(node).await);
+    for client in [&mut one, &mut other] {
+        let (event, args) = client.event().await;
+        assert_eq!((event.as_str(), &args[0]), ("welcome", &json!(client.id())));
+    }
+    one.emit("say", &[json!("hello")]).await;
+    let heard = other.event().await;
+    assert_eq!(heard, ("said".into(), vec![json!(one.id()), json!("hello")]));
+    let page = node.get("/").await;
+    assert!(page.contains("/socket.io/socket.io.js"), "{page}");
+    let client = node.get("/socket.io/socket.io.js").await;
+    assert!(
+        client.contains("200 OK") && client.contains("Socket.IO v4"),
+        "{}",
+        &client[..400]
+    );
+}
+
+#[tokio::test]
+async fn new_javascript_project_runs_as_it_is() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let said = verb(&["new", "hello", "--lang", "js"], folder.path()).await;
+    assert!(
+        said.status.success() && said.out.contains("plugnode dev hello"),
+        "{said:?}"
+    );
+    let node = Node::dev(&folder.path().join("hello"), &[]).await;
+    talks(&node).await;
+}
+
+#[tokio::test]
+async fn new_typescript_project_is_checked_and_bundled() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let said = verb(&["new", "hello", "--lang", "ts"], folder.path()).await;
+    assert!(said.status.success() && said.out.contains("npm install"), "{said:?}");
+    let project = folder.path().join("hello");
+    // What `npm install` would bring.
+    let modules = repository().join("tests/node_modules");
+    std::os::unix::fs::symlink(&modules, project.join("node_modules")).expect("a link can be made");
+    let types = Command::new("node")
+        .arg(modules.join("typescript/bin/tsc"))
+        .args(["--noEmit", "-p", "."])
+        .current_dir(&project)
+        .output()
+        .expect("node is installed");
+    assert!(types.status.success(), "{}", String::from_utf8_lossy(&types.stdout));
+    let node = Node::dev(&project, &[]).await;
+    talks(&node).await;
+
+    // A change of a file that it imports is taken into use, and what fails there is told by its own name and line.
+    let server = fs::read_to_string(project.join("server.ts")).expect("it is there");
+    fs::write(
+        project.join("answers.ts"),
+        "export type Answer = { text: string };\n\nexport function answer(text: string): Answer {\n  if (text === \"bad\") throw new \
+         Error(\"it was bad\");\n  return { text };\n}\n",
+    )
+    .expect("it can be written");
+    let listener =
+        "  socket.on(\"ask\", (text: string, done: (answer: unknown) => void) => done(answer(text)));\n});\n";
+    let changed = format!(
+        "import {{ answer }} from \"./answers\";\n{}",
+        server.trim_end().trim_end_matches("});").to_owned() + listener
+    );
+    fs::write(project.join("server.ts"), changed).expect("it can be written");
+    node.logged("of / runs, ").await;
+    let mut client = Client::connect(&node).await;
+    assert_eq!(client.event().await.0, "welcome");
+    assert_eq!(client.ask("ask", &[json!("good")]).await, [json!({ "text": "good" })]);
+    client.emit("ask", &[json!("bad")]).await;
+    node.logged("answers.ts:4").await;
+    let log = node.log();
+    assert!(log.contains("Error: it was bad") && log.contains("server.ts:"), "{log}");
+}
+
+#[tokio::test]
+async fn settings_of_a_program_for_node_are_written_beside_it() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let script = repository().join("tests/js/handlers/server.js");
+    fs::copy(script, folder.path().join("server.js")).expect("it can be copied");
+    let said = verb(&["new", "--from", "server.js"], folder.path()).await;
+    assert!(
+        said.status.success() && said.out.contains("plugnode dev server.js"),
+        "{said:?}"
+    );
+    let node = Node::dev(&folder.path().join("server.js"), &[]).await;
+    within("both namespaces are there", async {
+        let second = Client::connect_to(&node, "/second", json!({})).await;
+        second.expect("it is let in");
+    })
+    .await;
+    let again = verb(&["new", "--from", "server.js"], folder.path()).await;
+    assert!(
+        !again.status.success() && again.err.contains("is there already"),
+        "{again:?}"
+    );
+    check_component(folder.path()).await;
+}
+
+/// `plugnode build` makes the file that the settings name.
+async fn check_component(folder: &Path) {
+    let said = verb(&["build", "server.js"], folder).await;
+    assert!(
+        said.status.success() && folder.join("server.wasm").is_file(),
+        "{said:?}"
+    );
 }

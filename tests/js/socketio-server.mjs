@@ -2,6 +2,7 @@
 // a client's events go to several instances of the app: that makes no difference but to a program that waits for answers.
 
 import assert from 'node:assert/strict';
+import { createHash, createHmac } from 'node:crypto';
 import { acknowledged, argumentsOf, connect, connected, heard, open, run, same } from './suite.mjs';
 
 const [url, spread] = argumentsOf('socketio-server.mjs', 'URL', '[spread]');
@@ -106,6 +107,22 @@ const cases = {
     await goAround(b);
     same(await acknowledged(b, 'rooms'), [[]]);
     await goAround(c);
+  },
+
+  async 'bytes come and go as buffers'() {
+    const socket = await at();
+    const answer = await acknowledged(socket, 'as base64', Buffer.from([0, 1, 254, 255]));
+    same(answer, [true, 'AAH+/w==', Buffer.from('hi')]);
+  },
+
+  async 'digests are those of Node'() {
+    const socket = await at();
+    for (const text of ['', 'abc', 'é'.repeat(1000)]) {
+      const hashes = ['md5', 'sha1', 'sha256', 'sha384', 'sha512'].map((name) => createHash(name).update(text).digest('hex'));
+      const keyed = createHmac('sha256', 'key').update(text).digest('base64');
+      const long = createHmac('sha512', 'k'.repeat(200)).update(text).digest('hex');
+      same(await acknowledged(socket, 'digests', text), [...hashes, keyed, long, hashes[2]]);
+    }
   },
 
   async 'a client is reached by its id, and all others at once'() {

@@ -1,10 +1,11 @@
-// Makes `require` and the modules that come with the runtime, and puts the web's globals in place. Runs once, before the script.
+// Makes `require` and the modules that come with the runtime, and puts the web's globals in place. Runs once, before the script,
+// and returns what the host calls, which no script can ask for.
 
 (function (host, sources, config) {
   "use strict";
   // What Node has under its own names, and where it is here.
-  const ALIASES = { "socket.io": "plugnode/socket.io" };
-  const HIDDEN = new Set(["internal", "globals", "inspect", "source-map", "node", "boot", "events"]);
+  const ALIASES = { "socket.io": "plugnode/socket.io", "socket.io-cluster": "plugnode/cluster" };
+  const HIDDEN = new Set(["internal", "globals", "inspect", "source-map", "node", "boot", "events", "buffer", "hash"]);
   const cache = new Map([["boot", { host, config }]]);
 
   function load(name) {
@@ -20,7 +21,6 @@
 
   function require(name) {
     name = String(name);
-    if (name === "internal") return load("internal");
     const wanted = ALIASES[name] ?? name;
     if (wanted in sources && !HIDDEN.has(wanted)) return load(wanted);
     const node = load("node");
@@ -36,4 +36,5 @@
 
   Object.defineProperty(globalThis, "require", { value: require, writable: true, configurable: true });
   load("globals");
+  return load("internal");
 })

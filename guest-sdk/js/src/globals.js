@@ -414,6 +414,9 @@ function parseUrl(text, base) {
 const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 
 const crypto = {
+  get subtle() {
+    return require("hash").subtle;
+  },
   getRandomValues(array) {
     const view = viewOf(array);
     if (view.length > 65536) throw new DOMException("no more than 65,536 bytes at a time", "QuotaExceededError");
@@ -465,5 +468,18 @@ define({
   URLSearchParams,
   crypto,
   performance: new Performance(),
+});
+// Most programs do without, and it takes time to make.
+Object.defineProperty(globalThis, "Buffer", {
+  get() {
+    const { Buffer } = require("buffer");
+    define({ Buffer });
+    return Buffer;
+  },
+  set(Buffer) {
+    define({ Buffer });
+  },
+  configurable: true,
+  enumerable: false,
 });
 if (typeof queueMicrotask !== "function") define({ queueMicrotask: (callback) => void Promise.resolve().then(callback) });

@@ -94,9 +94,11 @@ function encode(args) {
 function decode(json, attachments) {
   const args = JSON.parse(json);
   if (!attachments) return args;
+  const { Buffer } = require("buffer");
+  const buffers = attachments.map((bytes) => new Buffer(bytes.buffer, bytes.byteOffset, bytes.length));
   const restore = (value) => {
     if (value === null || typeof value !== "object") return value;
-    if (value._placeholder === true) return attachments[value.num];
+    if (value._placeholder === true) return buffers[value.num];
     for (const key of Object.keys(value)) {
       const item = restore(value[key]);
       if (item !== value[key]) value[key] = item;

@@ -72,27 +72,22 @@ const path = {
 };
 path.posix = path;
 
-const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-const withEncoding = (bytes) => {
-  Object.defineProperty(bytes, "toString", {
-    value: (encoding = "utf8") => {
-      if (encoding === "hex") return hex(bytes);
-      const text = btoa(String.fromCharCode(...bytes));
-      if (encoding === "base64") return text;
-      if (encoding === "base64url") return text.replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
-      return new TextDecoder().decode(bytes);
-    },
-  });
-  return bytes;
-};
 const crypto = {
   webcrypto: globalThis.crypto,
   randomUUID: () => globalThis.crypto.randomUUID(),
   getRandomValues: (array) => globalThis.crypto.getRandomValues(array),
   randomBytes: (length, callback) => {
-    const bytes = withEncoding(globalThis.crypto.getRandomValues(new Uint8Array(length)));
+    const { Buffer } = require("buffer");
+    const bytes = globalThis.crypto.getRandomValues(Buffer.alloc(length));
     if (callback) return void queueMicrotask(() => callback(null, bytes));
     return bytes;
+  },
+  createHash: (name) => require("hash").createHash(name),
+  createHmac: (name, key) => require("hash").createHmac(name, key),
+  getHashes: () => require("hash").getHashes(),
+  timingSafeEqual: (one, other) => require("hash").timingSafeEqual(one, other),
+  get subtle() {
+    return require("hash").subtle;
   },
   randomInt: (from, to) => {
     const [low, high] = to === undefined ? [0, from] : [from, to];
@@ -122,6 +117,9 @@ module.exports = {
   cors: () => () => {},
   path,
   events: EventEmitter,
+  get buffer() {
+    return require("buffer");
+  },
   crypto,
   util,
   url: {

@@ -1,5 +1,7 @@
 //! `plugnode new`: the project of a new handler, with a page to try it by.
 
+mod from;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -7,15 +9,24 @@ use anyhow::{Context, Result, bail};
 
 /// Arguments of `plugnode new`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  plugnode new hello                        a handler in Rust
+  plugnode new hello --lang ts              in TypeScript; js needs no npm
+  plugnode new --from server.js             plugnode.toml for a program that is there, written for Node's Socket.IO")]
 pub struct Arguments {
     /// The folder to make; its last part names the handler
-    pub name: PathBuf,
+    #[arg(required_unless_present = "from")]
+    pub name: Option<PathBuf>,
     /// What the handler is written in
     #[arg(long, value_enum, default_value = "rust")]
     pub lang: Language,
     /// A checkout of plugnode's guest-sdk to depend on, instead of the released one [Rust only]
     #[arg(long, value_name = "DIR")]
     pub sdk: Option<PathBuf>,
+    /// Write plugnode.toml beside a script that was written for Node's Socket.IO
+    #[arg(long, value_name = "SCRIPT", conflicts_with_all = ["name", "lang", "sdk"])]
+    pub from: Option<PathBuf>,
 }
 
 /// What a handler can be written in.
@@ -23,8 +34,10 @@ pub struct Arguments {
 pub enum Language {
     /// Rust, with plugnode-sdk
     Rust,
-    /// JavaScript, with componentize-js
+    /// JavaScript, as for Node's Socket.IO
     Js,
+    /// TypeScript, as for Node's Socket.IO
+    Ts,
     /// Python, with componentize-py
     Python,
 }
@@ -44,10 +57,17 @@ const RUST: &[File] = template! {
 };
 const JS: &[File] = template! {
     "package.json" from "js/package.json.in",
-    "build.mjs" from "js/build.mjs.in",
-    "app.js" from "js/app.js.in",
+    "jsconfig.json" from "js/jsconfig.json.in",
+    "server.js" from "js/server.js.in",
     "README.md" from "js/README.md.in",
     ".gitignore" from "js/gitignore.in",
+};
+const TS: &[File] = template! {
+    "package.json" from "ts/package.json.in",
+    "tsconfig.json" from "ts/tsconfig.json.in",
+    "server.ts" from "ts/server.ts.in",
+    "README.md" from "ts/README.md.in",
+    ".gitignore" from "ts/gitignore.in",
 };
 const PYTHON: &[File] = template! {
     "app.py" from "python/app.py.in",
@@ -57,11 +77,21 @@ const PYTHON: &[File] = template! {
 const PAGE: &[File] = template! {
     "public/index.html" from "public/index.html.in",
 };
-/// The page's client, so that it works without a network.
-const CLIENT: File = (
-    "public/vendor/socket.io.min.js",
-    include_str!("../../../examples/chat/public/vendor/socket.io.min.js"),
-);
+/// What scripts import, for editors and compilers.
+const TYPES: &[File] = &[
+    (
+        "types/plugnode.d.ts",
+        include_str!("../../../guest-sdk/js/types/plugnode.d.ts"),
+    ),
+    (
+        "types/socket.io.d.ts",
+        include_str!("../../../guest-sdk/js/types/socket.io.d.ts"),
+    ),
+    (
+        "types/cluster.d.ts",
+        include_str!("../../../guest-sdk/js/types/cluster.d.ts"),
+    ),
+];
 /// The contract, for languages whose tools read it.
 const WIT: &[File] = &[
     ("wit/app.wit", include_str!("../../../wit/app.wit")),
@@ -72,7 +102,10 @@ const WIT: &[File] = &[
 
 /// Writes the project, and says how to go on.
 pub fn new(arguments: &Arguments) -> Result<ExitCode> {
-    let folder = &arguments.name;
+    if let Some(script) = &arguments.from {
+        return from::settings_of(script);
+    }
+    let folder = arguments.name.as_deref().context("name the folder to make")?;
     let name = name_of(folder)?;
     if folder.exists() {
         bail!(
@@ -87,27 +120,27 @@ pub fn new(arguments: &Arguments) -> Result<ExitCode> {
             .replace("{{sdk}}", &sdk)
             .replace("{{contract}}", contract_version())
     };
-    let (files, needs_contract, build) = match arguments.lang {
-        Language::Rust => (RUST, false, None),
-        Language::Js => (JS, true, Some("npm install && npm run build")),
-        Language::Python => (
-            PYTHON,
-            true,
-            Some("pip install componentize-py && componentize-py -d wit -w app-node componentize app -o app.wasm"),
-        ),
+    let (files, shared): (_, &[File]) = match arguments.lang {
+        Language::Rust => (RUST, &[]),
+        Language::Js => (JS, TYPES),
+        Language::Ts => (TS, TYPES),
+        Language::Python => (PYTHON, WIT),
     };
     for (path, text) in files.iter().chain(PAGE) {
         write(&folder.join(path), &fill(text))?;
     }
-    write(&folder.join(CLIENT.0), CLIENT.1)?;
-    for (path, text) in WIT.iter().filter(|_| needs_contract) {
+    for (path, text) in shared {
         write(&folder.join(path), text)?;
     }
     let folder = folder.display();
     println!("made {folder}; go on with:");
-    match build {
-        None => println!("  plugnode dev {folder}"),
-        Some(build) => println!("  cd {folder}\n  {build}\n  plugnode dev app.wasm"),
+    match arguments.lang {
+        Language::Rust | Language::Js => println!("  plugnode dev {folder}"),
+        Language::Ts => println!("  npm install --prefix {folder}\n  plugnode dev {folder}"),
+        Language::Python => println!(
+            "  cd {folder}\n  pip install componentize-py && componentize-py -d wit -w app-node componentize app -o app.wasm\n  \
+             plugnode dev app.wasm"
+        ),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -24,14 +24,17 @@ const RUNTIME_VARIABLE: &str = "PLUGNODE_JS_RUNTIME";
 /// and another esbuild than the one that is found.
 const ESBUILD_VARIABLE: &str = "PLUGNODE_ESBUILD";
 /// What the runtime has itself, with or without `node:` before it.
-const BUILT_IN: [&str; 15] = [
+const BUILT_IN: [&str; 18] = [
     "plugnode",
     "plugnode/socket.io",
+    "plugnode/cluster",
     "socket.io",
+    "socket.io-cluster",
     "http",
     "https",
     "express",
     "cors",
+    "buffer",
     "path",
     "events",
     "crypto",
@@ -175,12 +178,19 @@ fn reason_to_bundle(script: &Path, text: &str) -> Option<String> {
     import.map(|name| format!("it imports {name:?}"))
 }
 
-/// The names after `from`, `import` and `require`. One too many, as in a comment, only means a bundle that was not needed.
+/// The names after `from`, `import` and `require`. One too many, as in a comment of several lines, only means a bundle that was
+/// not needed.
 fn imports(text: &str) -> impl Iterator<Item = &str> {
-    const WORDS: [&str; 3] = ["from", "import", "require"];
-    WORDS.into_iter().flat_map(move |word| {
+    // What may stand between the word and the quote: `Array.from("x")` imports nothing.
+    const WORDS: [(&str, &[char]); 3] = [("from", &[' ']), ("import", &[' ', '(']), ("require", &[' ', '('])];
+    WORDS.into_iter().flat_map(move |(word, between)| {
         text.match_indices(word).filter_map(move |(at, _)| {
-            let rest = text[at + word.len()..].trim_start_matches([' ', '(']);
+            let is_in_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$' | '.' | '"' | '\'');
+            let line = text[..at].rsplit('\n').next().unwrap_or_default();
+            if line.ends_with(is_in_word) || line.trim_start().starts_with("//") {
+                return None;
+            }
+            let rest = text[at + word.len()..].trim_start_matches(between);
             let quote = rest.chars().next().filter(|quote| matches!(quote, '"' | '\''))?;
             let (name, _) = rest[1..].split_once(quote)?;
             (!name.contains('\n')).then_some(name)
@@ -248,6 +258,8 @@ mod tests {
         let text = "import { Server } from \"plugnode/socket.io\";\nconst { join } = require('node:path');\n";
         assert_eq!(reason("app.js", text), None);
         assert_eq!(reason("app.cjs", "const important = 'x'; // from here\n"), None);
+        let text = "// import x from 'y'\nArray.from(\"abc\"); Buffer.from('aGk='); const a = 'from', b = \"x\"; this.require('x')";
+        assert_eq!(reason("app.js", text), None);
     }
 
     #[test]

@@ -47,14 +47,16 @@ fn a_new_project_has_all_its_files_and_replaces_nothing() {
     let folder = tempfile::tempdir().unwrap();
     for (lang, files) in [
         (new::Language::Rust, ["Cargo.toml", "src/lib.rs"]),
-        (new::Language::Js, ["app.js", "wit/deps/keyvalue.wit"]),
+        (new::Language::Js, ["server.js", "types/socket.io.d.ts"]),
+        (new::Language::Ts, ["server.ts", "tsconfig.json"]),
         (new::Language::Python, ["app.py", "wit/app.wit"]),
     ] {
         let name = folder.path().join(format!("my-{lang:?}").to_lowercase());
         let arguments = new::Arguments {
-            name: name.clone(),
+            name: Some(name.clone()),
             lang,
             sdk: None,
+            from: None,
         };
         new::new(&arguments).unwrap();
         for file in files
@@ -69,9 +71,10 @@ fn a_new_project_has_all_its_files_and_replaces_nothing() {
     }
     for name in ["Hello", "1st", "a b", "a/.."] {
         let arguments = new::Arguments {
-            name: folder.path().join("x").join(name),
+            name: Some(folder.path().join("x").join(name)),
             lang: new::Language::Rust,
             sdk: None,
+            from: None,
         };
         assert!(new::new(&arguments).is_err(), "{name:?}");
     }

@@ -1,5 +1,6 @@
 // What `socketio-server.mjs` drives: a program that uses a Socket.IO server's methods, an event for each.
 
+import { createHash, createHmac } from "node:crypto";
 import { EventEmitter } from "node:events";
 import { Server } from "plugnode/socket.io";
 
@@ -31,6 +32,16 @@ io.on("connection", async (socket) => {
   });
   await sleep(1);
   if (socket.handshake.query.greet) socket.emit("greeting", `hello, ${socket.username}`);
+
+  socket.on("as base64", (bytes, answer) => answer(Buffer.isBuffer(bytes), bytes.toString("base64"), Buffer.from("aGk=", "base64")));
+
+  socket.on("digests", async (text, answer) => {
+    const webs = Buffer.from(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text)));
+    const hashes = ["md5", "sha1", "sha256", "sha384", "sha512"].map((name) => createHash(name).update(text).digest("hex"));
+    const keyed = createHmac("sha256", "key").update(text).digest("base64");
+    const long = createHmac("sha512", "k".repeat(200)).update(text).digest("hex");
+    answer(...hashes, keyed, long, webs.toString("hex"));
+  });
 
   // ---- promises and timers
 

@@ -29,6 +29,8 @@ thread_local! {
     static ENGINE: RefCell<Option<Engine>> = const { RefCell::new(None) };
     static DEADLINE: Cell<Option<Instant>> = const { Cell::new(None) };
     static CALL: RefCell<Option<types::Context>> = const { RefCell::new(None) };
+    /// Of `internal.js`; none until that has run.
+    static TRACK: RefCell<Option<Persistent<Function<'static>>>> = const { RefCell::new(None) };
 }
 
 struct Engine {
@@ -44,6 +46,7 @@ struct Functions {
     dispatch: Persistent<Function<'static>>,
     settle: Persistent<Function<'static>>,
     broken: Persistent<Function<'static>>,
+    run_common: Persistent<Function<'static>>,
 }
 
 /// What the host has said of the present call.
@@ -90,10 +93,8 @@ impl Engine {
             DEADLINE.get().is_some_and(|deadline| Instant::now() >= deadline)
         })));
         runtime.set_host_promise_rejection_tracker(Some(Box::new(|ctx, promise, reason, is_handled| {
-            let tracked = internal(&ctx).and_then(|internal| {
-                let track: Function<'_> = internal.get("trackRejection")?;
-                track.call::<_, ()>((promise, reason, is_handled))
-            });
+            let Some(track) = TRACK.with_borrow(Clone::clone) else { return };
+            let tracked = track.restore(&ctx).and_then(|track| track.call::<_, ()>((promise, reason, is_handled)));
             drop(tracked.catch(&ctx));
         })));
         let context = Context::full(&runtime).map_err(failed)?;
@@ -125,12 +126,6 @@ impl Engine {
     }
 }
 
-/// The object of `internal.js`.
-fn internal<'js>(ctx: &Ctx<'js>) -> rquickjs::Result<Object<'js>> {
-    let require: Function<'js> = ctx.globals().get("require")?;
-    require.call(("internal",))
-}
-
 /// The modules, and the functions that call into them.
 fn prepare(ctx: &Ctx<'_>, config: Vec<(String, String)>) -> rquickjs::Result<Functions> {
     let host = host::object(ctx)?;
@@ -145,10 +140,11 @@ fn prepare(ctx: &Ctx<'_>, config: Vec<(String, String)>) -> rquickjs::Result<Fun
     let mut options = EvalOptions::default();
     options.filename = Some("plugnode:boot".to_owned());
     let boot: Function<'_> = ctx.eval_with_options(include_str!("../../src/boot.js"), options)?;
-    boot.call::<_, ()>((host, sources, settings))?;
-    let internal = internal(ctx)?;
+    let internal: Object<'_> = boot.call((host, sources, settings))?;
     let function = |name: &str| Ok::<_, rquickjs::Error>(Persistent::save(ctx, internal.get::<_, Function<'_>>(name)?));
+    TRACK.set(Some(function("trackRejection")?));
     Ok(Functions {
+        run_common: function("runCommon")?,
         dispatch: function("dispatch")?,
         settle: function("settle")?,
         broken: function("broken")?,
@@ -166,7 +162,7 @@ fn evaluate(ctx: &Ctx<'_>, functions: &Functions) -> Result<(), String> {
     let evaluated = if is_module(name, &text) {
         Module::evaluate(ctx.clone(), name.as_str(), text).map(Some)
     } else {
-        evaluate_common(ctx, name, &text).map(|()| None)
+        evaluate_common(ctx, functions, name, &text).map(|()| None)
     };
     let promise = evaluated.catch(ctx).map_err(|error| explain(ctx, functions, error))?;
     settle(ctx, functions)?;
@@ -197,14 +193,13 @@ fn is_module(name: &str, text: &str) -> bool {
 }
 
 /// As Node does it: the text is the body of a function, and the first line stays the first.
-fn evaluate_common(ctx: &Ctx<'_>, name: &str, text: &str) -> rquickjs::Result<()> {
+fn evaluate_common(ctx: &Ctx<'_>, functions: &Functions, name: &str, text: &str) -> rquickjs::Result<()> {
     let mut options = EvalOptions::default();
     options.strict = false;
     options.filename = Some(name.to_owned());
     let text = format!("(function (exports, require, module, __filename, __dirname) {{{text}\n}})");
     let body: Function<'_> = ctx.eval_with_options(text, options)?;
-    let run: Function<'_> = internal(ctx)?.get("runCommon")?;
-    run.call((body, name))
+    functions.run_common.clone().restore(ctx)?.call((body, name))
 }
 
 fn dispatch(ctx: &Ctx<'_>, functions: &Functions, event: types::Event) -> rquickjs::Result<()> {

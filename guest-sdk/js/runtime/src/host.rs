@@ -35,6 +35,7 @@ pub(crate) fn object<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
     host.set("context", Func::from(context))?;
     host.set("timeLeft", Func::from(|| engine::time_left().as_secs_f64() * 1000.0))?;
     host.set("random", Func::from(random))?;
+    host.set("digest", Func::from(digest))?;
     host.set("encode", Func::from(encode))?;
     host.set("decode", Func::from(decode))?;
     Ok(host)
@@ -289,6 +290,20 @@ fn context<'js>(ctx: Ctx<'js>) -> Result<Option<Object<'js>>> {
 
 fn random(ctx: Ctx<'_>, len: u32) -> Result<TypedArray<'_, u8>> {
     TypedArray::new(ctx, wasip2::random::random::get_random_bytes(len.into()))
+}
+
+/// Of all the bytes at once.
+fn digest<'js>(ctx: Ctx<'js>, algorithm: String, bytes: Bytes) -> Result<TypedArray<'js, u8>> {
+    use sha2::Digest as _;
+    let digest = match algorithm.as_str() {
+        "md5" => md5::Md5::digest(&bytes.0).to_vec(),
+        "sha1" => sha1::Sha1::digest(&bytes.0).to_vec(),
+        "sha256" => sha2::Sha256::digest(&bytes.0).to_vec(),
+        "sha384" => sha2::Sha384::digest(&bytes.0).to_vec(),
+        "sha512" => sha2::Sha512::digest(&bytes.0).to_vec(),
+        other => return Err(Exception::throw_message(&ctx, &format!("there is no digest {other:?}"))),
+    };
+    TypedArray::new(ctx, digest)
 }
 
 /// UTF-8 of a text, which must be well-formed.

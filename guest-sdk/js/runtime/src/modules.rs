@@ -9,11 +9,14 @@ use rquickjs::{Ctx, Error, Exception, Function, Module, Object, Result};
 pub(crate) const SOURCES: &[(&str, &str)] = &[
     ("internal", include_str!("../../src/internal.js")),
     ("events", include_str!("../../src/events.js")),
+    ("buffer", include_str!("../../src/buffer.js")),
+    ("hash", include_str!("../../src/hash.js")),
     ("globals", include_str!("../../src/globals.js")),
     ("inspect", include_str!("../../src/inspect.js")),
     ("source-map", include_str!("../../src/source-map.js")),
     ("plugnode", include_str!("../../src/plugnode.js")),
     ("plugnode/socket.io", include_str!("../../src/socket.io.js")),
+    ("plugnode/cluster", include_str!("../../src/cluster.js")),
     ("node", include_str!("../../src/node.js")),
 ];
 

@@ -23,10 +23,14 @@ use tokio::sync::watch;
 
 pub use flash_policy::serve_flash_policy;
 
+use crate::browser_client;
 use crate::config::{self, IoServer};
 
 use io_list::IoList;
 use pages::Pages;
+
+/// The path at which pages expect the client's bundles.
+const SOCKET_IO: &str = "/socket.io";
 
 /// The body of an answer: a few words, or a file.
 pub type PageBody = UnsyncBoxBody<Bytes, io::Error>;
@@ -67,10 +71,14 @@ impl Frontend {
                     .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
                 response
             }
-            Some(parts) => match parts.io_list.answer(&request) {
-                Some(response) => response.map(in_memory),
-                None => parts.pages.answer(&request).await,
-            },
+            Some(parts) => {
+                let client =
+                    || browser_client::answer(SOCKET_IO, request.uri().path(), request.method(), request.headers());
+                match parts.io_list.answer(&request).or_else(client) {
+                    Some(response) => response.map(in_memory),
+                    None => parts.pages.answer(&request).await,
+                }
+            }
         };
         response
             .headers_mut()

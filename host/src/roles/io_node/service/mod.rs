@@ -27,6 +27,7 @@ use super::application::Application;
 use super::entrance::Entrance;
 use super::incarnation::Gate;
 use super::origin::Origins;
+use crate::browser_client;
 use crate::counts;
 use crate::http::{Accepted, Connection, Readiness, Ready, Stream, WebSockets};
 use crate::message::NodeId;
@@ -128,6 +129,12 @@ impl<S: Clone> IoService<S> {
                 return answer;
             }
         };
+        let bundle = browser_client::answer(&self.path, request.uri().path(), request.method(), request.headers());
+        if let Some(bundle) = bundle {
+            let mut bundle = to_ours(bundle);
+            cors.add_to(bundle.headers_mut());
+            return bundle;
+        }
         if Origins::is_preflight(request.method(), request.headers()) {
             let mut answer = answer(StatusCode::NO_CONTENT);
             cors.add_permission_to(answer.headers_mut(), request.headers());

@@ -1,0 +1,127 @@
+//! `plugnode new --from`: the settings of a program that was written for Node's Socket.IO, beside it.
+//!
+//! It reads names of namespaces off the text, as `.of("/name")` spells them, and runs nothing.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+
+use super::super::script::find_script;
+use super::write;
+
+const SETTINGS: &str = include_str!("../templates/from.toml.in");
+const APP: &str = include_str!("../templates/from-app.toml.in");
+/// Where programs for Node keep their pages.
+const PAGES: [&str; 5] = ["public", "static", "client", "www", "dist"];
+
+/// Writes plugnode.toml beside the script, and says how to go on.
+pub(super) fn settings_of(script: &Path) -> Result<ExitCode> {
+    let Some(script) = find_script(script)? else {
+        bail!("{} is no script; name a .js or .ts file", script.display());
+    };
+    let text = std::fs::read_to_string(&script).with_context(|| format!("cannot read {}", script.display()))?;
+    let folder = match script.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let file = folder.join("plugnode.toml");
+    if file.exists() {
+        bail!("{} is there already; remove it to have it written anew", file.display());
+    }
+    let name = script
+        .file_name()
+        .and_then(|name| name.to_str())
+        .context("its name is not UTF-8")?;
+    let settings = settings(name, &text, pages_of(folder));
+    write(&file, &settings)?;
+    if folder.join("index.html").is_file() {
+        // The folder of the script itself is not served: what is in it is not for everybody.
+        println!(
+            "index.html lies beside {name}: move it, and what it loads, to {}",
+            folder.join(PAGES[0]).display()
+        );
+    }
+    println!(
+        "wrote {}; go on with:\n  plugnode dev {}",
+        file.display(),
+        script.display()
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+fn settings(name: &str, text: &str, pages: Option<&str>) -> String {
+    let pages = match pages {
+        Some(pages) => format!("static-dir = \"{pages}\""),
+        None => format!("# static-dir = \"{}\"", PAGES[0]),
+    };
+    let component = format!(
+        "{}.wasm",
+        Path::new(name).file_stem().unwrap_or_default().to_string_lossy()
+    );
+    let fill = |text: &str, namespace: &str| {
+        text.replace("{{script}}", name)
+            .replace("{{component}}", &component)
+            .replace("{{namespace}}", namespace)
+            .replace("{{pages}}", &pages)
+    };
+    let apps: String = namespaces_in(text)
+        .iter()
+        .map(|namespace| fill(APP, namespace))
+        .collect();
+    fill(SETTINGS, "").replace("{{apps}}\n", &apps)
+}
+
+/// The first folder that has an index.html.
+fn pages_of(folder: &Path) -> Option<&'static str> {
+    let has_index = |pages: &&str| folder.join(pages).join("index.html").is_file();
+    PAGES.into_iter().find(has_index)
+}
+
+/// The namespaces that a program names as texts: `/` in any case.
+fn namespaces_in(text: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::from(["/".to_owned()]);
+    for (place, _) in text.match_indices(".of(") {
+        let rest = text[place + 4..].trim_start();
+        let Some(quote) = rest.chars().next().filter(|first| matches!(first, '"' | '\'' | '`')) else {
+            continue;
+        };
+        let Some((name, _)) = rest[1..].split_once(quote) else {
+            continue;
+        };
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '.');
+        if !name.is_empty() && name.len() <= 100 && name.chars().all(is_plain) {
+            found.insert(format!("/{}", name.trim_start_matches('/')));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn namespaces_are_read_off_the_text() {
+        let text =
+            r#"io.of("/admin"); io.of('chat').on("x"); io.of(`/a${b}`); io.of(/^\/re/); Array.of("é"); io.of(")"#;
+        let found: Vec<_> = namespaces_in(text).into_iter().collect();
+        assert_eq!(found, ["/", "/admin", "/chat"]);
+    }
+
+    #[test]
+    fn settings_name_every_namespace_and_the_pages() {
+        let bare = settings("app.js", "", None);
+        let read: toml::Table = toml::from_str(&bare).unwrap();
+        assert!(read["frontend"].get("static-dir").is_none(), "{bare}");
+        let settings = settings("app.server.js", r#"io.of("/admin")"#, Some("static"));
+        let read: toml::Table = toml::from_str(&settings).unwrap();
+        let apps = read["app"].as_array().unwrap();
+        let of = |key: &str| apps.iter().map(|app| app[key].as_str().unwrap()).collect::<Vec<_>>();
+        assert_eq!(of("namespace"), ["/", "/admin"]);
+        assert_eq!(of("component"), ["app.server.wasm"; 2]);
+        assert_eq!(read["frontend"]["static-dir"].as_str(), Some("static"));
+        assert!(!settings.contains("{{"), "{settings}");
+    }
+}
