@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use plugnode_tests::{Client, Node, app, node_script, repository, run_to_end, verb, within};
+use plugnode_tests::{Client, Node, app, component, node_script, repository, run_to_end, verb, within};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -167,6 +167,55 @@ async fn settings_of_a_program_for_node_are_written_beside_it() {
         "{again:?}"
     );
     check_component(folder.path()).await;
+}
+
+/// The npm package as it would be published: installed, a program's tests run by it, and it is built by the runtime in it.
+#[tokio::test]
+async fn packed_npm_package_tests_and_builds_a_program() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let at = |name: &str| folder.path().join(name);
+    let sources = repository().join("guest-sdk/js");
+    run(Command::new("cp").arg("-r").arg(&sources).arg(at("package")));
+    fs::copy(component("plugnode-js"), at("package/plugnode-js.wasm")).expect("it was built");
+    run(Command::new("npm")
+        .args(["pack", "--silent"])
+        .current_dir(at("package")));
+    fs::create_dir(at("program")).expect("a folder can be made");
+    fs::write(
+        at("program/package.json"),
+        r#"{ "private": true, "type": "module", "main": "server.js" }"#,
+    )
+    .expect("it can be written");
+    for file in ["server.js", "server.test.mjs"] {
+        let from = repository().join("tests/js/handlers").join(file);
+        fs::copy(from, at("program").join(file)).expect("it can be copied");
+    }
+    let install = [
+        "install",
+        "--silent",
+        "--offline",
+        "--no-audit",
+        "--no-fund",
+        "../package/plugnode-0.1.0.tgz",
+    ];
+    run(Command::new("npm").args(install).current_dir(at("program")));
+    run(Command::new("node").arg("--test").current_dir(at("program")));
+    let runtime = at("program/node_modules/plugnode/plugnode-js.wasm");
+    let runtime = runtime.to_str().expect("its path is text");
+    let said = verb(&["build", "--runtime", runtime], &at("program")).await;
+    assert!(said.status.success() && at("program/server.wasm").is_file(), "{said:?}");
+}
+
+fn run(command: &mut Command) {
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?} cannot be run: {error}"));
+    let said = [output.stdout, output.stderr].concat();
+    assert!(
+        output.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&said)
+    );
 }
 
 /// `plugnode build` makes the file that the settings name.

@@ -1,0 +1,4 @@
+import module from "./cluster.js";
+
+export const { makeListener, makeAppServer, getClient } = module;
+export default module;

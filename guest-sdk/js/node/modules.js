@@ -1,0 +1,39 @@
+// The runtime's modules in Node: the same files as in the component, over a host that stands in for plugnode. Of what Node has
+// itself, its own is used.
+
+"use strict";
+
+const fs = require("node:fs");
+const path = require("node:path");
+const vm = require("node:vm");
+
+const { host, config } = require("./host");
+
+/** What an event failed with, which the runtime only puts in words. */
+const failures = { last: undefined };
+const cache = new Map([
+  ["boot", { host, config }],
+  ["buffer", { Buffer }],
+  [
+    "source-map",
+    {
+      explain(error) {
+        failures.last = error;
+        return String(error?.message ?? error);
+      },
+    },
+  ],
+]);
+
+function load(name) {
+  if (cache.has(name)) return cache.get(name);
+  const file = path.join(__dirname, "../src", `${name.replace("plugnode/", "")}.js`);
+  const module = { exports: {} };
+  cache.set(name, module.exports);
+  const body = vm.compileFunction(fs.readFileSync(file, "utf8"), ["module", "exports", "require"], { filename: file });
+  body(module, module.exports, load);
+  cache.set(name, module.exports);
+  return module.exports;
+}
+
+module.exports = { load, failures };

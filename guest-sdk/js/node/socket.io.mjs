@@ -1,0 +1,4 @@
+import module from "./socket.io.js";
+
+export const { Server, Namespace, Socket, RemoteSocket, BroadcastOperator } = module;
+export default module.default;
