@@ -1,6 +1,7 @@
 //! The engine: takes requests, opens sessions, and ends them all at the end.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -16,7 +17,7 @@ use tracing::debug;
 
 use crate::answer::{self, Body};
 use crate::budget::Budget;
-use crate::opening::Opening;
+use crate::opening::{Opening, Peer};
 use crate::packet::Packet;
 use crate::polling;
 use crate::registry::{Registered, Registry};
@@ -60,7 +61,8 @@ impl<A: Application> Engine<A> {
     pub fn new(settings: Settings, application: A) -> Self {
         Self(Arc::new(Inner {
             application,
-            budget: Budget::new(settings.unfinished_bytes),
+            // One message has to fit beside what its address leaves to others.
+            budget: Budget::new(settings.unfinished_bytes.max(settings.max_payload.saturating_mul(2))),
             settings: Arc::new(settings),
             registry: Arc::default(),
             tasks: TaskTracker::new(),
@@ -101,7 +103,10 @@ impl<A: Application> Engine<A> {
         };
         // Most of the time of most sessions is spent here, so what a poll does not need goes, and what is large is elsewhere.
         let posting = match question.kind {
-            Kind::Post => Some(Box::pin(polling::post(session.clone(), request, self.0.budget.share()))),
+            Kind::Post => {
+                let share = self.0.budget.share(address(&request));
+                Some(Box::pin(polling::post(session.clone(), request, share)))
+            }
             _ => {
                 drop(request);
                 None
@@ -174,6 +179,7 @@ impl<A: Application> Engine<A> {
             engine: self.clone(),
             headers,
             base64: question.base64,
+            address: address(request),
             target,
         })
     }
@@ -239,6 +245,7 @@ pub struct Accepted<A: Application> {
     engine: Engine<A>,
     headers: HeaderMap,
     base64: bool,
+    address: Option<IpAddr>,
     target: Target<A::Handler>,
 }
 
@@ -265,7 +272,7 @@ impl<A: Application> Accepted<A> {
     /// Takes the websocket: the stream behind the answer, and what was read of it already. Its task is the engine's.
     pub fn open(self, stream: impl Stream, read: &[u8]) {
         let inner = &self.engine.0;
-        let (most, share) = (inner.settings.max_payload, inner.budget.share());
+        let (most, share) = (inner.settings.max_payload, inner.budget.share(self.address));
         let websocket = Box::new(WebSocket::new(stream, read, self.base64, most, share));
         match self.target {
             Target::New(task, open) => inner.tasks.spawn(task.run_websocket(websocket, open)),
@@ -315,6 +322,11 @@ fn after_body(mut answer: Response<Body>, has_body: bool) -> Response<Body> {
             .insert(CONNECTION, HeaderValue::from_static("close"));
     }
     answer
+}
+
+/// Where a request comes from, if the server named a [`Peer`].
+fn address<B>(request: &Request<B>) -> Option<IpAddr> {
+    request.extensions().get::<Peer>().map(|peer| peer.0.ip())
 }
 
 fn refuse(refusal: &Refusal) -> Response<Body> {

@@ -44,7 +44,7 @@ use http::{Extensions, HeaderMap};
 
 pub use answer::Body;
 pub use engine::{Accepted, Engine};
-pub use opening::{Opening, Peer};
+pub use opening::{Opening, Peer, network};
 pub use packet::Packet;
 pub use request::Refusal;
 pub use session::{SendError, Session};
@@ -97,7 +97,7 @@ pub enum CloseReason {
     /// The client does not take what it is sent.
     #[error("the client does not take what it is sent")]
     SlowReader,
-    /// All sessions together hold more than [`Settings::unfinished_bytes`].
+    /// Its address, or all together, hold too much of [`Settings::unfinished_bytes`].
     #[error("the server holds too many unfinished messages")]
     Overloaded,
     /// The application closed it.

@@ -1,12 +1,20 @@
 //! The request that opened a session: kept once for as long as it lives, in little more than its text.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use http::Request;
 
 /// The address of the other end of a connection, among the extensions of the requests that come on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
+
+/// What all of one customer share: an address of IPv4, or 64 bits of one of IPv6. Limits for an address count by it.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),
+        v4 => v4,
+    }
+}
 
 /// How a session was opened.
 #[derive(Debug)]

@@ -24,6 +24,9 @@ use crate::{CloseReason, Settings, Version};
 /// What may wait in front of a volatile packet: less than the time that a client takes to read it is worth.
 const VOLATILE_AHEAD: usize = 64 * 1024;
 
+/// How many websockets of one session may be closing because their upgrade failed. With so many there is no other.
+const MOST_CLOSING: u8 = 4;
+
 /// A session. Clones are the same one.
 #[derive(Clone)]
 pub struct Session(pub(crate) Arc<Shared>);
@@ -74,6 +77,8 @@ pub(crate) struct Polling {
     is_answering: bool,
     post: Post,
     pub(crate) upgrade: Upgrade,
+    /// Websockets that are closed because their upgrade failed.
+    closing: u8,
 }
 
 /// The poll that waits.
@@ -422,7 +427,7 @@ impl Session {
             return false;
         }
         match &mut state.polling {
-            Some(polling) if matches!(polling.upgrade, Upgrade::None) => {
+            Some(polling) if matches!(polling.upgrade, Upgrade::None) && polling.closing < MOST_CLOSING => {
                 polling.upgrade = Upgrade::Opening(None);
                 true
             }
@@ -458,6 +463,20 @@ impl Session {
     pub(crate) fn end_upgrade(&self) {
         if let Some(polling) = &mut self.0.state().polling {
             polling.upgrade = Upgrade::None;
+        }
+    }
+
+    /// Counts a websocket that is closed because its upgrade failed.
+    pub(crate) fn begin_closing(&self) {
+        if let Some(polling) = &mut self.0.state().polling {
+            polling.closing += 1;
+        }
+    }
+
+    /// It is closed.
+    pub(crate) fn end_closing(&self) {
+        if let Some(polling) = &mut self.0.state().polling {
+            polling.closing = polling.closing.saturating_sub(1);
         }
     }
 

@@ -28,12 +28,15 @@ pub struct Settings {
     pub send_timeout: Duration,
     /// How long a client may take for the body of a POST: this, and a second more for each [`BODY_RATE`] bytes that it sent.
     pub body_timeout: Duration,
-    /// How long a client may take to read its last packets and the close, after the session has ended.
+    /// How long a client may take to read its last packets and the close, after the session has ended: so long for each part of
+    /// them, and three times as long in all when the engine is shut down.
     pub close_timeout: Duration,
     /// Packets and frames a second that are no messages: pings, pongs, no-ops, small fragments. A session may send as many as
     /// ten seconds' worth at once; beyond that it is closed.
     pub control_packets_per_second: u32,
-    /// Bytes of unfinished messages and POST bodies that all sessions may hold together. What exceeds it is closed.
+    /// Bytes of unfinished messages and POST bodies that all sessions may hold together; at least twice
+    /// [`max_payload`](Self::max_payload). The sessions of one [`Peer`](crate::Peer) address may hold as much of it as they leave to
+    /// all others, so half of it at most. What exceeds that is closed.
     pub unfinished_bytes: usize,
 }
 

@@ -26,6 +26,8 @@ use crate::{CloseReason, Handler, Version};
 const AT_ONCE: u32 = 64;
 /// How long a poll may come after the close that its client sent behind it.
 const OVERTAKEN: Duration = Duration::from_millis(100);
+/// How many times `close_timeout` a close may take in all when the engine is shut down.
+const LAST_CLOSE: u32 = 3;
 /// How often the task looks again because something changed while it ran.
 const LOOKS: u32 = 8;
 
@@ -396,7 +398,13 @@ impl<H: Handler> Task<H> {
                 websocket.send(packet, self.session.version());
             }
         }
-        if let Err(error) = websocket.close(self.code, patience).await {
+        let closing = websocket.close(self.code, patience);
+        let closed = match reason {
+            // One that takes a byte now and then must not hold up the end.
+            CloseReason::Shutdown => timeout(patience * LAST_CLOSE, closing).await.map_err(Into::into),
+            _ => Ok(closing.await),
+        };
+        if let Err(error) = closed.flatten() {
             debug!(session = self.session.id(), %error, "the websocket was not closed by both sides");
         }
     }

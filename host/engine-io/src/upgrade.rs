@@ -68,9 +68,12 @@ impl Reserved {
             },
             Err(given_up) => given_up,
         };
+        // First: another may follow at once, but no number of them while those before are closed.
+        session.begin_closing();
         drop(left);
         debug!(session = session.id(), "the session was not upgraded: {given_up}");
         let _ = websocket.close(None, settings.close_timeout).await;
+        session.end_closing();
     }
 }
 

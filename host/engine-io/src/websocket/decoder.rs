@@ -229,7 +229,7 @@ mod tests {
     const MOST: usize = 1_000;
 
     fn decoder() -> Decoder {
-        Decoder::new(MOST, Budget::new(1 << 20).share())
+        Decoder::new(MOST, Budget::new(1 << 20).share(None))
     }
 
     /// A frame of a client.
@@ -325,15 +325,15 @@ mod tests {
     #[test]
     fn unfinished_bytes_are_bounded_for_all() {
         let budget = Budget::new(100_000);
-        let mut many: Vec<_> = (0..10).map(|_| Decoder::new(1 << 20, budget.share())).collect();
+        let mut many: Vec<_> = (0..10).map(|_| Decoder::new(1 << 20, budget.share(None))).collect();
         let half = &frame(BINARY, true, &[0; 100_000])[..50_000];
         let refused = many
             .iter_mut()
             .filter_map(|decoder| decoder.decode(half).err())
             .collect::<Vec<_>>();
-        assert_eq!(refused, [Broken::Exhausted(Exhausted); 8]);
+        assert_eq!(refused, [Broken::Exhausted(Exhausted); 9]);
         drop(many);
-        assert!(Decoder::new(1 << 20, budget.share()).decode(half).is_ok());
+        assert!(Decoder::new(1 << 20, budget.share(None)).decode(half).is_ok());
     }
 
     proptest! {

@@ -254,7 +254,7 @@ async fn frames_without_message_are_counted() {
 async fn unfinished_messages_are_bounded_together() {
     let settings = Settings {
         max_payload: 1_000_000,
-        unfinished_bytes: 1_500_000,
+        unfinished_bytes: 2_000_000,
         ..settings()
     };
     let mut fixture = Fixture::quiet(settings).await;
@@ -290,5 +290,48 @@ async fn volatile_packets_are_dropped_for_slow_client() {
     send_much(&session).await;
     assert_eq!(session.send_volatile([packet(10)]), Ok(false));
     fixture.closed().await;
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn slow_reader_does_not_hold_up_shutdown() {
+    let settings = Settings {
+        close_timeout: Duration::from_millis(300),
+        send_timeout: SOON,
+        ..patient()
+    };
+    let mut fixture = Fixture::quiet(settings).await;
+    let mut client = narrow(&fixture).await;
+    let session = fixture.opened().await;
+    send_much(&session).await;
+    let reading = tokio::spawn(async move {
+        let mut little = vec![0; 128 * 1024];
+        while client.read(&mut little).await.is_ok_and(|read| read > 0) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    let began = std::time::Instant::now();
+    fixture.engine.shutdown().await;
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    reading.abort();
+}
+
+#[tokio::test]
+async fn other_requests_do_not_make_up_for_polls() {
+    let settings = Settings {
+        send_buffer: 1_000_000,
+        ..settings()
+    };
+    let mut fixture = Fixture::quiet(settings).await;
+    let _polling = Polling::open(&fixture).await;
+    let session = fixture.opened().await;
+    // Whatever its connection carries meanwhile, nothing of this is taken.
+    let mut sent = 0;
+    while session.send([packet(99_000)]).is_ok() {
+        sent += 99_000;
+        fixture.http("GET", "EIO=4&transport=polling&sid=unknown", b"").await;
+    }
+    assert!((1_000_000..5_000_000).contains(&sent), "{sent}");
+    assert_eq!(fixture.closed().await, CloseReason::SlowReader);
     fixture.stop().await;
 }

@@ -173,6 +173,31 @@ async fn second_websocket_of_session_is_refused() {
 }
 
 #[tokio::test]
+async fn websockets_that_fail_are_bounded() {
+    let settings = Settings {
+        close_timeout: SOON,
+        ..settings()
+    };
+    let fixture = Fixture::quiet(settings).await;
+    let polling = Polling::open(&fixture).await;
+    let query = format!("EIO=4&transport=websocket&sid={}", polling.sid);
+    let mut failed = Vec::new();
+    // They are held open by a client that does not close them.
+    for _ in 0..800 {
+        match Client::try_connect(&fixture, &query).await {
+            Ok(mut client) => {
+                client.say("nonsense").await;
+                failed.push(client);
+            }
+            Err(status) => assert_eq!(status, 400),
+        }
+    }
+    assert!((1..=4).contains(&failed.len()), "{}", failed.len());
+    drop(failed);
+    fixture.stop().await;
+}
+
+#[tokio::test]
 async fn end_of_session_closes_its_upgrade() {
     let mut fixture = Fixture::quiet(settings()).await;
     let mut client = Polling::open(&fixture).await.probed().await;
