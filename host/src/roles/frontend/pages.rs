@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, TryFutureExt};
 use http_body_util::{BodyExt, Empty};
+use http_range::HttpRange;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, LOCATION, RANGE};
 use hyper::{Request, Response, StatusCode};
 use hyper_staticfile::util::FileResponseBuilder;
@@ -64,10 +65,7 @@ fn file_response<B>(request: &Request<B>, file: ResolvedFile) -> Option<Response
         // The finer question wins: times are compared by the second.
         builder.if_modified_since = None;
     }
-    if headers
-        .get(RANGE)
-        .is_some_and(|range| range.as_bytes().iter().filter(|byte| **byte == b',').count() >= MOST_RANGES)
-    {
+    if headers.get(RANGE).is_some_and(|range| is_excessive(range, file.size)) {
         builder.range = None;
     }
     let media_type = file.content_type.as_deref().map(with_charset);
@@ -94,6 +92,19 @@ fn file_response<B>(request: &Request<B>, file: ResolvedFile) -> Option<Response
         .headers_mut()
         .insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     Some(response)
+}
+
+/// Whether ranges are so many, or overlap, that much would be made of little: the whole file is sent then, as RFC 9110 (14.2)
+/// leaves to servers. Those that do not overlap are no more than the file.
+fn is_excessive(range: &HeaderValue, size: u64) -> bool {
+    let Ok(mut ranges) = HttpRange::parse_bytes(range.as_bytes(), size) else {
+        return false;
+    };
+    ranges.sort_by_key(|range| range.start);
+    let overlaps = ranges
+        .windows(2)
+        .any(|pair| pair[0].start.saturating_add(pair[0].length) > pair[1].start);
+    ranges.len() > MOST_RANGES || overlaps
 }
 
 /// Whether what a client has is what there is.

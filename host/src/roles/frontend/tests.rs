@@ -152,6 +152,15 @@ async fn ranges_are_served() {
     let many = format!("range: bytes=0-9{}\r\n", ",0-9".repeat(100));
     let many = site.ask("GET", "/app.js", &many).await;
     assert_eq!((many.status, many.body.len()), (200, 10));
+    // What overlaps, or is more than the file, is not sent in parts.
+    for ranges in ["0-5,5-9", "0-9,0-9", "0-,0-", "-10,-10,-10", "3-4,0-9", "0-1,9-9,1-2"] {
+        let whole = site.ask("GET", "/app.js", &format!("range: bytes={ranges}\r\n")).await;
+        assert_eq!((whole.status, &*whole.body), (200, "0123456789"), "{ranges}");
+    }
+    for ranges in ["0-4,5-9", "5-9,0-4", "0-0,2-2,-1"] {
+        let parts = site.ask("GET", "/app.js", &format!("range: bytes={ranges}\r\n")).await;
+        assert_eq!(parts.status, 206, "{ranges}");
+    }
 }
 
 #[tokio::test]
