@@ -38,6 +38,7 @@ mod metrics;
 pub mod namespaces;
 pub mod pause;
 pub mod release;
+mod repeats;
 pub mod roles;
 mod settings;
 pub mod shutdown;

@@ -13,6 +13,7 @@ use crate::config::{Config, Role};
 use crate::counts;
 use crate::embed;
 use crate::http::{self, Check, Health, Operations, Readiness, WebSockets};
+use crate::repeats;
 use crate::roles::app_node::{AppNode, AppNodeSettings, AppSource};
 use crate::roles::frontend::{Frontend, serve_flash_policy};
 use crate::roles::io_node;
@@ -102,6 +103,7 @@ impl Node {
             tokio::select! {
                 () = ending.begun() => {}
                 () = counts::keep_log() => {}
+                () = repeats::keep_log() => {}
             }
         });
         shutdown.spawn(embed::keep_io_list(list, transport.clone(), shutdown.clone()));

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use tokio::runtime::Builder;
 
 use crate::counts;
+use crate::repeats;
 use crate::shutdown::Shutdown;
 
 /// Files that are open besides connections: components, pages, logs.
@@ -55,6 +56,7 @@ pub(super) fn raise_open_files(connections: usize) {
 pub(super) async fn drain(shutdown: &Shutdown, deadline: Duration) -> ExitCode {
     shutdown.begun().await;
     let drained = shutdown.drained(deadline).await;
+    repeats::flush();
     counts::log();
     if drained {
         tracing::info!("ended");

@@ -32,6 +32,45 @@ pub enum Failure {
     Broken(Box<Report>),
 }
 
+/// The most characters of a reason that are put into the log.
+const SHOWN: usize = 1_000;
+
+impl Failure {
+    /// What it is, in a word that no client and no handler chooses.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Retry(_) => "retry",
+            Self::Reject(_) => "rejected",
+            Self::Unavailable(_) => "unavailable",
+            Self::TooMuch(_) => "too much",
+            Self::Uncommittable(_) => "uncommittable",
+            Self::Broken(_) => "broken",
+        }
+    }
+
+    /// What the log says of it. A handler's reason may hold what a client has sent, so it is one line that is not too long.
+    pub(crate) fn in_log(&self) -> String {
+        let reason = match self {
+            Self::Broken(report) => return report.to_string(),
+            other => other.to_string(),
+        };
+        let mut shown: String = reason.chars().take(SHOWN).flat_map(escaped).collect();
+        if reason.chars().nth(SHOWN).is_some() {
+            shown.push_str(&format!("… ({} bytes)", reason.len()));
+        }
+        shown
+    }
+}
+
+/// A character as it is, unless it would end or rewrite a line.
+fn escaped(character: char) -> impl Iterator<Item = char> {
+    let (plain, escape) = match character.is_control() {
+        true => (None, Some(character.escape_default())),
+        false => (Some(character), None),
+    };
+    plain.into_iter().chain(escape.into_iter().flatten())
+}
+
 /// What is known about a call that broke its instance. Displayed as several lines for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
@@ -177,6 +216,22 @@ fn without_hashes(function: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reasons_are_one_short_line_in_the_log() {
+        let reject = |reason: &str| Failure::Reject(reason.into()).in_log();
+        let line = reject("no event `x\n2026-11-30 ERROR all is lost\u{1b}[2J`");
+        assert_eq!(
+            line,
+            "the handler rejects the event: no event `x\\n2026-11-30 ERROR all is lost\\u{1b}[2J`"
+        );
+        let line = reject(&"ä".repeat(900_000));
+        assert!(
+            line.len() < 2_100 && line.ends_with("… (1800032 bytes)"),
+            "{} bytes",
+            line.len()
+        );
+    }
 
     #[test]
     fn a_line_of_a_backtrace_is_a_name_that_a_person_knows() {

@@ -32,6 +32,7 @@ use crate::counts;
 use crate::ids::ById;
 use crate::message::{Effects, EventId, EventKind};
 use crate::pause::Pause;
+use crate::repeats;
 use crate::transport::{Commits, Conflict, Death, Delivery, Lease, Log, Lost, Result, TransportError, Verdict};
 use crate::wasm::{Failure, Handled, Job};
 
@@ -287,7 +288,9 @@ impl Work {
             return;
         };
         let Delivery { id, event, .. } = &running.taken.delivery;
-        warn!(messaging.message.id = %id, attempts, "event put aside: each process that began it has died");
+        if repeats::allows(&event.namespace, "process died") {
+            warn!(messaging.message.id = %id, attempts, "event put aside: each process that began it has died");
+        }
         let app = self.apps.get(&event.namespace);
         let commands = last_words(app.map(|app| &app.settings), *id, event);
         let death = Death {
@@ -393,7 +396,10 @@ impl Work {
             if let Some(tried) = app.failed(&by, &failure) {
                 running.turn_to_release_in_use(tried);
                 self.retry_at.insert((Instant::now(), id.sequence));
-                warn!(messaging.message.id = %id, "event failed, and the release in use tries it next: {failure}");
+                if repeats::allows(&app.settings.namespace, "failed on trial") {
+                    let failure = failure.in_log();
+                    warn!(messaging.message.id = %id, "event failed, and the release in use tries it next: {failure}");
+                }
                 continue;
             }
             // The release in use has failed it as well, so it is the event that is wrong.
@@ -411,9 +417,12 @@ impl Work {
             return;
         };
         let last = matches!(failure, Failure::Reject(_)) || running.attempt >= self.retries.attempts;
-        warn!(messaging.message.id = %id, attempt = running.attempt, dead = last, "event failed: {failure}");
+        let app = self.apps.get(&running.taken.delivery.event.namespace);
+        if app.is_none_or(|app| repeats::allows(&app.settings.namespace, failure.kind())) {
+            let failure = failure.in_log();
+            warn!(messaging.message.id = %id, attempt = running.attempt, dead = last, "event failed: {failure}");
+        }
         if last {
-            let app = self.apps.get(&running.taken.delivery.event.namespace);
             let death = Death {
                 reason: failure.to_string(),
                 attempts: running.attempt,

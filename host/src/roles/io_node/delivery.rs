@@ -19,6 +19,7 @@ use super::questions::Questions;
 use super::requests::Asked;
 use crate::counts;
 use crate::message::{Audience, Command, DisconnectReason, EventKind, Payload};
+use crate::repeats;
 use crate::shutdown::Shutdown;
 use crate::transport::{Outbox, Result};
 
@@ -62,7 +63,9 @@ impl Delivery {
             Command::Subscribe { who, channels } => self.for_each(&who, |member| {
                 if member.clients.subscribe(&member.id, &channels).is_err() {
                     counts::SUBSCRIPTIONS_REFUSED.one();
-                    warn!(client = %member.id, namespace = %member.namespace(), "not subscribed: it has too many channels");
+                    if repeats::allows(member.namespace(), "too many channels") {
+                        warn!(client = %member.id, namespace = %member.namespace(), "not subscribed: it has too many channels");
+                    }
                 }
             }),
             Command::Unsubscribe { who, channels } => {
@@ -100,7 +103,9 @@ impl Delivery {
                 };
                 if let Err(reason) = member.patch(&patch, number) {
                     counts::PATCHES_REFUSED.one();
-                    warn!(%client, %namespace, "attributes stay as they were: {reason}");
+                    if repeats::allows(&namespace, "attributes refused") {
+                        warn!(%client, %namespace, "attributes stay as they were: {reason}");
+                    }
                 }
             }
             Command::Custom { io_node, kind, data } => {
