@@ -115,6 +115,10 @@ counts! {
         SESSIONS_FLOODING as sessions_flooding ("flood"),
         /// Connections that were closed because of a malformed packet.
         PACKETS_MALFORMED as packets_malformed ("malformed"),
+        /// Sessions that were closed because their unfinished messages were too large together.
+        SESSIONS_OVERLOADED as sessions_overloaded ("unfinished_bytes"),
+        /// Connections that were closed because their client took no byte of an answer in time.
+        WRITES_TIMED_OUT as writes_timed_out ("write_timeout"),
     }
     "connections_refused", "Connections and requests for sessions that were refused" {
         /// Connections over `max-connections`.
@@ -125,6 +129,12 @@ counts! {
         ADDRESSES_REFUSED as addresses_refused ("address_limit"),
         /// Sessions that were refused while this io-node had not joined the cluster.
         SESSIONS_REFUSED as sessions_refused ("not_joined"),
+        /// Connections over `max-connections-per-address`.
+        PEERS_REFUSED as peers_refused ("max_connections_per_address"),
+        /// Requests that were refused because they were for a host that is not served.
+        HOSTS_REFUSED as hosts_refused ("host"),
+        /// Newcomers that were refused because memory was at its budget.
+        MEMORY_REFUSED as memory_refused ("memory"),
     }
     "commands_refused", "What handlers asked for and did not get" {
         /// Subscriptions that were refused because a client had too many.

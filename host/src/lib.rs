@@ -13,7 +13,7 @@
 //!
 //! The [frontend](roles::frontend) serves pages beside all this. [`cli`] is what a person types: it reads the [`config`],
 //! starts roles, and waits for the end, which [`shutdown`] brings about. By [`admin`], its verbs reach a process that runs. What is refused anywhere is in the
-//! [`counts`], which `metrics` writes for Prometheus. Which app a
+//! [`counts`], which `metrics` writes for Prometheus; [`pressure`] says how the process stands with its memory. Which app a
 //! namespace means, its own or one of a pattern, is looked up in [`namespaces`].
 //!
 //! A Rust program that wants all of this, or a part, within itself begins at [`embed`].
@@ -37,6 +37,7 @@ pub mod message;
 mod metrics;
 pub mod namespaces;
 pub mod pause;
+pub mod pressure;
 pub mod release;
 mod repeats;
 pub mod roles;

@@ -12,6 +12,9 @@ pub use bytestring::ByteString as Text;
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize};
 
+/// The most bytes of a name: of a namespace, a channel or an event.
+pub const MOST_NAME: usize = 1024;
+
 /// Names of events that Socket.IO emits by itself on the receiving side, so that neither clients nor handlers may send them:
 /// <https://socket.io/docs/v4/emit-cheatsheet/#reserved-events>.
 pub const RESERVED_EVENTS: [&str; 6] = [

@@ -10,6 +10,7 @@ use anyhow::Result;
 use crate::config::{self, App, AppNode, ClientTransport, Config, Dispatch, Http, IoServer, Jwks, Token, Transport};
 use crate::http::{HttpSettings, Tls};
 use crate::message::{KeyValue, NodeId};
+use crate::pressure::Pressure;
 use crate::roles::app_node::Retries;
 use crate::roles::io_node::{self, AppDoor, Encoding, IoNodeSettings, JwksPlace, KeySource, PerAddress, TokenSettings};
 use crate::transport::{self, Backlog, DeadLetterBudget, MemorySettings, OutboxBudget, RedisSettings, TlsFiles};
@@ -22,7 +23,9 @@ pub(crate) fn http(http: &Http) -> Result<HttpSettings> {
     };
     Ok(HttpSettings {
         max_connections: http.max_connections,
+        max_connections_per_address: http.max_connections_per_address,
         header_timeout: Duration::from_millis(http.header_timeout_ms),
+        write_timeout: Duration::from_millis(http.write_timeout_ms),
         tls,
     })
 }
@@ -153,11 +156,14 @@ pub(crate) fn io_node(config: &Config, address: SocketAddr) -> IoNodeSettings {
         },
         socket_io_2: io_node.socket_io_2,
         allowed_origins: io_node.allowed_origins.clone(),
+        allowed_hosts: allowed_hosts(io_node, address),
         per_address: PerAddress {
             clients: io_node.max_clients_per_address,
             connects_per_second: io_node.connects_per_second,
         },
+        packets_per_second: io_node.packets_per_second,
         events_per_second: io_node.events_per_second,
+        pressure: Pressure::default(),
         channels_per_client: io_node.channels_per_client,
         namespaces_per_connection: io_node.namespaces_per_connection,
         attributes: io_node
@@ -168,6 +174,27 @@ pub(crate) fn io_node(config: &Config, address: SocketAddr) -> IoNodeSettings {
         handshake_delay: Duration::from_millis(io_node.handshake_delay_ms),
         token: io_node.token.has_key().then(|| token(&io_node.token)),
     }
+}
+
+/// The hosts that requests may be for. Unless they are named, a node that only its own host reaches has none but those that are
+/// named elsewhere, and any other is open to all: by which names it is known, it cannot know.
+fn allowed_hosts(io_node: &config::IoNode, address: SocketAddr) -> Option<Vec<String>> {
+    let mut hosts = match &io_node.allowed_hosts {
+        Some(hosts) => hosts.clone(),
+        None if address.ip().is_loopback() => Vec::new(),
+        None => return None,
+    };
+    let advertised = io_node
+        .advertise
+        .as_deref()
+        .and_then(|text| text.parse::<IoServer>().ok());
+    hosts.extend(advertised.map(|server| server.host));
+    let sites = io_node
+        .allowed_origins
+        .iter()
+        .filter_map(|origin| origin.split_once("://"));
+    hosts.extend(sites.map(|(_, host)| host.to_owned()));
+    Some(hosts)
 }
 
 /// Where other nodes may find the health checks of one that listens at `address`.

@@ -215,6 +215,7 @@ async fn operators_are_answered_while_clients_hold_all_places() {
         "[+]lease ok",
         "[+]transport ok",
         "[+]io-node ok",
+        "[+]memory ok",
     ] {
         assert!(ready.contains(line), "{ready}");
     }

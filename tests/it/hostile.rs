@@ -134,7 +134,7 @@ async fn a_slow_handshake_is_ended() {
     let mut tcp = TcpStream::connect(("127.0.0.1", node.port()))
         .await
         .expect("it listens");
-    tcp.write_all(b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\nUpgr")
+    tcp.write_all(b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: localhost\r\nUpgr")
         .await
         .expect("it is open");
     let mut answer = Vec::new();

@@ -163,7 +163,7 @@ struct Input<'a> {
     random: &'a mut Random,
 }
 
-const HANDSHAKE: &str = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+const HANDSHAKE: &str = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 const EVENTS: &[&str] = &[
     "say",
@@ -263,7 +263,7 @@ impl Input<'_> {
         };
         let kind = *self.one_of(&["text/plain;charset=UTF-8", "application/octet-stream"]);
         let head = format!(
-            "{method} /socket.io/?EIO=4&transport=polling{query} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+            "{method} /socket.io/?EIO=4&transport=polling{query} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
              Content-Type: {kind}\r\nContent-Length: {length}\r\n\r\n"
         );
         bare.write(&[head.as_bytes(), body].concat()).await?;

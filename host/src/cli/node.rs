@@ -13,10 +13,11 @@ use crate::config::{Config, Role};
 use crate::counts;
 use crate::embed;
 use crate::http::{self, Check, Health, Operations, Readiness, WebSockets};
+use crate::pressure::Pressure;
 use crate::repeats;
 use crate::roles::app_node::{AppNode, AppNodeSettings, AppSource};
 use crate::roles::frontend::{Frontend, serve_flash_policy};
-use crate::roles::io_node;
+use crate::roles::io_node::{self, IoNodeSettings};
 use crate::settings;
 use crate::shutdown::Shutdown;
 use crate::transport::Transport;
@@ -63,6 +64,7 @@ impl Node {
             shutdown.spawn(serve_flash_policy(listener, shutdown.clone()));
         }
 
+        let pressure = Pressure::watch(config.memory.budget.map(|budget| budget.0), shutdown);
         let transport = over(transport::open(config, shutdown).await?);
         if config.has(Role::AppNode) {
             start_app_node(config, transport.clone(), shutdown).await?;
@@ -76,10 +78,17 @@ impl Node {
             false => Frontend::absent(),
         };
 
-        let mut checks = vec![lease_check(transport.as_ref()), transport_check(transport.clone())];
+        let mut checks = vec![
+            lease_check(transport.as_ref()),
+            transport_check(transport.clone()),
+            memory_check(pressure.clone()),
+        ];
         let ending = shutdown.clone();
         if config.has(Role::IoNode) {
-            let io_node = settings::io_node(config, address);
+            let io_node = IoNodeSettings {
+                pressure,
+                ..settings::io_node(config, address)
+            };
             let service = io_node::start(io_node, transport.clone(), frontend, shutdown).await?;
             let joined = service.joined();
             let ready = joined.clone();
@@ -92,7 +101,7 @@ impl Node {
         } else {
             let standing = transport.standing();
             let ready = move || Readiness {
-                problem: standing.problem(),
+                problem: standing.problem().or_else(|| pressure.problem()),
                 renewed: None,
             };
             let service = Health::new(frontend, Arc::new(ready), shutdown.clone());
@@ -128,6 +137,11 @@ fn transport_check(transport: Arc<dyn Transport>) -> Check {
             asked.map(drop).map_err(|error| error.to_string())
         }
     })
+}
+
+/// Whether there is memory for new clients.
+fn memory_check(pressure: Pressure) -> Check {
+    Check::new("memory", move || future::ready(verdict(pressure.problem())))
 }
 
 fn verdict(problem: Option<String>) -> std::result::Result<(), String> {

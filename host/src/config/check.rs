@@ -91,9 +91,13 @@ impl Check<'_> {
         for (key, number) in [
             ("header-timeout-ms", config.http.header_timeout_ms),
             ("body-timeout-ms", config.http.body_timeout_ms),
+            ("write-timeout-ms", config.http.write_timeout_ms),
         ] {
             self.require(number > 0, &["http", key], "must be 1 or more");
         }
+        let problem = "must be 1 or more; leave it out for half of max-connections";
+        let path = ["http", "max-connections-per-address"];
+        self.require(config.http.max_connections_per_address != Some(0), &path, problem);
         self.certificate("http", &config.http.tls_cert, &config.http.tls_key);
     }
 

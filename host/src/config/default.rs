@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::{
-    Admin, App, AppNode, Config, Dispatch, Frontend, Grants, Http, IoNode, Limits, Log, LogFormat, LogLevel, Role,
-    Shutdown, Size, Transport,
+    Admin, App, AppNode, Config, Dispatch, Frontend, Grants, Http, IoNode, Limits, Log, LogFormat, LogLevel, Memory,
+    Role, Shutdown, Size, Transport,
 };
 
 impl Default for Config {
@@ -18,6 +18,7 @@ impl Default for Config {
             app_node: AppNode::default(),
             transport: Transport::default(),
             admin: Admin::default(),
+            memory: Memory::default(),
             shutdown: Shutdown::default(),
             log: Log::default(),
             apps: Vec::new(),
@@ -30,8 +31,10 @@ impl Default for Http {
         Self {
             listen: "0.0.0.0:8080".into(),
             max_connections: 10_000,
+            max_connections_per_address: None,
             header_timeout_ms: 10_000,
             body_timeout_ms: 10_000,
+            write_timeout_ms: 20_000,
             tls_cert: None,
             tls_key: None,
         }

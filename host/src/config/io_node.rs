@@ -35,7 +35,8 @@ pub struct IoNode {
     pub close_timeout_ms: u64,
     /// Packets a second of one client that are no messages, such as pings and small fragments. Default: 50.
     pub control_packets_per_second: u32,
-    /// Bytes of unfinished messages and request bodies of all clients together. Default: 256 MB.
+    /// Bytes of unfinished messages and request bodies of all clients together; those of one address have half of it at most.
+    /// Default: 256 MB.
     pub unfinished_bytes: Size,
     /// Time that an event may wait to be taken in before it is refused to its client. Default: 10,000.
     pub refuse_after_ms: u64,
@@ -51,10 +52,15 @@ pub struct IoNode {
     pub socket_io_2: bool,
     /// Pages of which sites may connect, besides those of the same host. Default: none.
     pub allowed_origins: Vec<String>,
+    /// Hosts that requests may be for, besides addresses and names of one word. Default: any, and none where it listens on
+    /// loopback alone.
+    pub allowed_hosts: Option<Vec<String>>,
     /// Sessions held at once from one address. Default: any number.
     pub max_clients_per_address: Option<usize>,
     /// New sessions a second from one address. Default: any number.
     pub connects_per_second: Option<u32>,
+    /// Packets of any kind a second of one connection. Default: 10,000.
+    pub packets_per_second: u32,
     /// Events a second of one client. Default: any number.
     pub events_per_second: Option<u32>,
     /// Channels that one client may be in. Default: 10,000.
@@ -112,8 +118,10 @@ impl Default for IoNode {
             parser: Parser::Json,
             socket_io_2: false,
             allowed_origins: Vec::new(),
+            allowed_hosts: None,
             max_clients_per_address: None,
             connects_per_second: None,
+            packets_per_second: 10_000,
             events_per_second: None,
             channels_per_client: 10_000,
             namespaces_per_connection: 100,

@@ -47,6 +47,8 @@ pub struct Config {
     pub transport: Transport,
     /// How operators reach the process.
     pub admin: Admin,
+    /// How much memory it may have.
+    pub memory: Memory,
     /// How the process ends.
     pub shutdown: Shutdown,
     /// What it writes to standard error.
@@ -76,10 +78,14 @@ pub struct Http {
     pub listen: String,
     /// Connections held at once; who comes beyond it is told 503. Default: 10,000.
     pub max_connections: usize,
+    /// Connections held at once from one address. Default: half of `max-connections`, and any number from private addresses.
+    pub max_connections_per_address: Option<usize>,
     /// How long a client may take to send the headers of a request, and to begin the next one. Default: 10,000.
     pub header_timeout_ms: u64,
     /// How long it may take to send the body of one. Default: 10,000.
     pub body_timeout_ms: u64,
+    /// How long it may take no byte of an answer. Default: 20,000.
+    pub write_timeout_ms: u64,
     /// PEM file of certificates; with it and its key the port speaks TLS and nothing else. Default: none.
     pub tls_cert: Option<PathBuf>,
     /// PEM file of the certificate's private key. Default: none.
@@ -173,6 +179,15 @@ pub struct Admin {
     /// Where verbs such as `plugnode deploy` reach a process on the transport `memory:`; empty is nowhere. Default: the port with
     /// `.sock` in `plugnode` in the user's runtime folder.
     pub socket: Option<PathBuf>,
+}
+
+/// `[memory]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Memory {
+    /// Bytes that the process may have before it refuses new clients; 0 is any number. Default: 80 % of what the machine or its
+    /// cgroup has.
+    pub budget: Option<Size>,
 }
 
 /// `[shutdown]`

@@ -140,6 +140,10 @@ impl IoNodeBuilder {
             ..Config::default()
         };
         let mut settings = settings::io_node(&config, self.address);
+        if config.io_node.allowed_hosts.is_none() {
+            // Where it listens is the program's to know, and may be behind any name.
+            settings.allowed_hosts = None;
+        }
         settings.apps = match self.doors.is_empty() {
             true => vec![door("/", None)],
             false => self.doors,

@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use futures_util::task::AtomicWaker;
@@ -20,8 +20,20 @@ pub struct Connection {
     peer: Option<SocketAddr>,
     state: AtomicU32,
     written: AtomicU64,
+    /// Whether a request is in hand: hyper gives one after the other.
+    is_answering: AtomicBool,
     reader: AtomicWaker,
     writer: AtomicWaker,
+}
+
+/// A request that is in hand.
+#[derive(Debug)]
+pub(super) struct InHand(Arc<Connection>);
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        self.0.is_answering.store(false, Ordering::Relaxed);
+    }
 }
 
 impl Connection {
@@ -30,6 +42,7 @@ impl Connection {
             peer,
             state: AtomicU32::new(0),
             written: AtomicU64::new(0),
+            is_answering: AtomicBool::new(false),
             reader: AtomicWaker::new(),
             writer: AtomicWaker::new(),
         })
@@ -92,6 +105,17 @@ impl Connection {
     /// Bytes that the kernel took so far. It stands still while a peer does not read.
     pub fn written(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
+    }
+
+    /// A request is in hand until what this gives is dropped.
+    pub(super) fn answering(self: &Arc<Self>) -> InHand {
+        self.is_answering.store(true, Ordering::Relaxed);
+        InHand(self.clone())
+    }
+
+    /// Whether a request is in hand, of which no answer has begun.
+    pub(super) fn is_answering(&self) -> bool {
+        self.is_answering.load(Ordering::Relaxed)
     }
 
     /// Whether it is paused (any bit) and closed (this one), seen at one moment.

@@ -7,8 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use futures_util::TryFutureExt;
-use futures_util::future::{self, Either, MapOk, Ready};
+use futures_util::future::Either;
 use http_body_util::{Either as EitherBody, Full};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
@@ -18,13 +17,13 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::BoxError;
 use super::connection::Connection;
 use super::handshake::{Opener, WebSockets};
 use super::head::{self, First};
+use super::peers::Permit;
 use super::stream::Stream;
 use super::tls::Tls;
 use super::wire::Io;
@@ -37,8 +36,12 @@ pub(super) struct Holding<S> {
     pub(super) websockets: Option<Arc<dyn WebSockets>>,
     pub(super) tls: Option<Tls>,
     pub(super) header_timeout: Duration,
+    pub(super) write_timeout: Duration,
     pub(super) shutdown: Shutdown,
 }
+
+/// While the process ends, how long nothing may happen on a connection on which no request is in hand.
+pub(super) const LAST_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A handshake that came by hyper and was answered, until hyper lets go of the stream.
 type Upgrading = Mutex<Option<(OnUpgrade, Opener)>>;
@@ -52,7 +55,7 @@ where
     B::Error: Into<BoxError>,
 {
     /// Holds a connection to its end.
-    pub(super) async fn hold(self: Arc<Self>, tcp: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
+    pub(super) async fn hold(self: Arc<Self>, tcp: TcpStream, peer: SocketAddr, permit: Permit) {
         // Each part in a box of its own, so that a connection takes no more room than what it is at.
         let begun = Box::pin(self.clone().begin(tcp, peer, permit)).await;
         let ended = match begun {
@@ -70,7 +73,7 @@ where
         self: Arc<Self>,
         tcp: TcpStream,
         peer: SocketAddr,
-        permit: OwnedSemaphorePermit,
+        permit: Permit,
     ) -> Result<Option<Stream>, BoxError> {
         let io = match &self.tls {
             None => Io::Plain(tcp),
@@ -80,6 +83,7 @@ where
             },
         };
         let mut stream = Stream::new(io, Connection::new(Some(peer)), Some(permit));
+        stream.limit_writes(Some(self.write_timeout));
         let Some(websockets) = &self.websockets else {
             return Ok(Some(stream));
         };
@@ -94,6 +98,7 @@ where
                 stream.put_back(bytes);
                 stream.write_all(&accepted.answer()).await?;
                 stream.flush().await?;
+                stream.limit_writes(None);
                 (accepted.open)(stream);
                 return Ok(None);
             }
@@ -105,6 +110,7 @@ where
     /// Speaks HTTP until the connection ends or is upgraded.
     async fn speak_http(self: Arc<Self>, stream: Stream) -> Result<(), BoxError> {
         let upgrading = Arc::new(Upgrading::default());
+        let connection = stream.connection().clone();
         let answering = Answering {
             connection: stream.connection().clone(),
             upgrading: upgrading.clone(),
@@ -118,7 +124,12 @@ where
                 ended = &mut serving => ended?,
                 () = self.shutdown.begun() => {
                     serving.as_mut().graceful_shutdown();
-                    serving.await?;
+                    tokio::select! {
+                        ended = serving => ended?,
+                        () = is_stuck(&connection, self.write_timeout.min(LAST_PATIENCE)) => {
+                            return Err("the process ends, and the peer neither reads its answers nor ends its request".into());
+                        }
+                    }
                 }
             }
         }
@@ -145,6 +156,19 @@ async fn in_time<T>(
     }
 }
 
+/// Waits until nothing was written for so long while no request is in hand: the peer does not read, or does not end what it
+/// has begun to ask.
+async fn is_stuck(connection: &Connection, patience: Duration) {
+    let (mut before, mut since) = (connection.written(), Instant::now());
+    while since.elapsed() < patience {
+        sleep(patience / 8).await;
+        let now = connection.written();
+        if now != before || connection.is_answering() {
+            (before, since) = (now, Instant::now());
+        }
+    }
+}
+
 /// What answers the requests of one connection.
 struct Answering<S> {
     connection: Arc<Connection>,
@@ -154,24 +178,22 @@ struct Answering<S> {
 
 type Answer<B> = Response<EitherBody<Full<Bytes>, B>>;
 
-type Answered<F, B, E> = Either<Ready<Result<Answer<B>, E>>, MapOk<F, fn(Response<B>) -> Answer<B>>>;
-
 impl<S, B> Answering<S>
 where
     S: Service<Request<Incoming>, Response = Response<B>>,
 {
-    fn answer(&self, mut request: Request<Incoming>) -> Answered<S::Future, B, S::Error> {
+    fn answer(&self, mut request: Request<Incoming>) -> impl Future<Output = Result<Answer<B>, S::Error>> + use<S, B> {
         request.extensions_mut().insert(self.connection.clone());
-        let request = match self.answer_handshake(request) {
-            Either::Left(answer) => return Either::Left(future::ready(Ok(answer.map(EitherBody::Left)))),
-            Either::Right(request) => request,
+        let answering = match self.answer_handshake(request) {
+            Either::Left(answer) => Either::Left(answer),
+            Either::Right(request) => Either::Right((self.holding.service.call(request), self.connection.answering())),
         };
-        Either::Right(
-            self.holding
-                .service
-                .call(request)
-                .map_ok(|answer| answer.map(EitherBody::Right)),
-        )
+        async move {
+            match answering {
+                Either::Left(answer) => Ok(answer.map(EitherBody::Left)),
+                Either::Right((answer, _in_hand)) => Ok(answer.await?.map(EitherBody::Right)),
+            }
+        }
     }
 
     /// Answers a request that is to become a WebSocket, or gives it back when nobody takes it.
@@ -203,6 +225,7 @@ fn taken_back(upgraded: Upgraded) -> Stream {
     let parts = upgraded.downcast::<TokioIo<Stream>>();
     let parts = parts.unwrap_or_else(|_| unreachable!("it was given no other stream"));
     let mut stream = parts.io.into_inner();
+    stream.limit_writes(None);
     stream.put_back(parts.read_buf);
     stream
 }

@@ -11,6 +11,7 @@ mod head;
 mod health;
 mod holding;
 mod operations;
+mod peers;
 mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -42,6 +43,7 @@ pub use stream::Stream;
 pub use tls::Tls;
 
 use holding::Holding;
+use peers::{Peers, Permit};
 
 use crate::counts;
 use crate::shutdown::Shutdown;
@@ -55,9 +57,15 @@ pub struct HttpSettings {
     /// Connections held at once. One beyond it is told 503 and closed: its client can try another node at once, and
     /// a health check sees that this one is full.
     pub max_connections: usize,
+    /// Those of one address; one beyond it is told 429 and closed. None is half of `max_connections`, and any number for an
+    /// address that is private or of this host, as a proxy has it. Addresses of IPv6 count by their first 64 bits.
+    pub max_connections_per_address: Option<usize>,
     /// How long a peer may take to send the headers of a request, from the accept or from the end of the last
     /// response: silent connections end by it too.
     pub header_timeout: Duration,
+    /// How long a peer may take no byte of what it is sent. While the process ends, it is 2 seconds at most. The owner of a
+    /// WebSocket has limits of its own.
+    pub write_timeout: Duration,
     /// Speaks TLS, and nothing else, when there is one.
     pub tls: Option<Tls>,
 }
@@ -66,7 +74,9 @@ impl Default for HttpSettings {
     fn default() -> Self {
         Self {
             max_connections: 10_000,
+            max_connections_per_address: None,
             header_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(20),
             tls: None,
         }
     }
@@ -142,6 +152,7 @@ pub async fn serve_with_websockets<S, B>(
     B::Error: Into<BoxError>,
 {
     let room = Arc::new(Semaphore::new(settings.max_connections.min(Semaphore::MAX_PERMITS)));
+    let peers = Peers::new(settings.max_connections, settings.max_connections_per_address);
     let mut warnings = Warnings::default();
     let holding = Arc::new(Holding {
         http: http1(settings),
@@ -149,6 +160,7 @@ pub async fn serve_with_websockets<S, B>(
         websockets: websockets.into(),
         tls: settings.tls.clone(),
         header_timeout: settings.header_timeout,
+        write_timeout: settings.write_timeout,
         shutdown: shutdown.clone(),
     });
     let mut begun = pin!(shutdown.begun());
@@ -167,7 +179,21 @@ pub async fn serve_with_websockets<S, B>(
                 continue;
             }
         };
-        let Ok(permit) = room.clone().try_acquire_owned() else {
+        let Some(of_address) = peers.enter(peer.ip()) else {
+            warnings.warn(|| {
+                tracing::warn!(
+                    address = %peer.ip(),
+                    limit = peers.most(),
+                    "connections refused: this address has as many as it may; see [http] max-connections-per-address"
+                )
+            });
+            counts::PEERS_REFUSED.one();
+            if settings.tls.is_none() {
+                refuse(tcp, "429 Too Many Requests");
+            }
+            continue;
+        };
+        let Ok(of_all) = room.clone().try_acquire_owned() else {
             warnings.warn(|| {
                 tracing::warn!(
                     limit = settings.max_connections,
@@ -176,9 +202,13 @@ pub async fn serve_with_websockets<S, B>(
             });
             counts::CONNECTIONS_REFUSED.one();
             if settings.tls.is_none() {
-                refuse(tcp);
+                refuse(tcp, "503 Service Unavailable");
             }
             continue;
+        };
+        let permit = Permit {
+            _of_all: of_all,
+            _of_address: of_address,
         };
         // Messages are small and wanted now.
         let _ = tcp.set_nodelay(true);
@@ -195,12 +225,11 @@ fn http1(settings: &HttpSettings) -> http1::Builder {
     http
 }
 
-/// Says 503 if the socket takes it at once; nothing waits for it.
-fn refuse(tcp: TcpStream) {
-    const FULL: &[u8] =
-        b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n";
+/// Answers with this status if the socket takes it at once; nothing waits for it.
+fn refuse(tcp: TcpStream, status: &str) {
+    let answer = format!("HTTP/1.1 {status}\r\nconnection: close\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n");
     if let Ok(mut tcp) = tcp.into_std() {
-        let _ = io::Write::write(&mut tcp, FULL);
+        let _ = io::Write::write(&mut tcp, answer.as_bytes());
         let _ = tcp.shutdown(std::net::Shutdown::Write);
     }
 }

@@ -6,13 +6,16 @@ use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::connection::{CLOSED, Connection};
+use super::peers::Permit;
 use super::wire::Io;
+use crate::counts;
 
 /// How much is read at once where the reader has less room: that of a WebSocket has little, so that an idle one takes
 /// little memory.
@@ -29,15 +32,21 @@ struct Inner {
     connection: Arc<Connection>,
     /// What was read and not asked for yet.
     early: Bytes,
-    _permit: Option<OwnedSemaphorePermit>,
+    /// How long the peer may take no byte.
+    write_timeout: Option<Duration>,
+    /// Runs while the peer takes none.
+    until_stuck: Option<Pin<Box<Sleep>>>,
+    _permit: Option<Permit>,
 }
 
 impl Stream {
-    pub(super) fn new(io: Io, connection: Arc<Connection>, permit: Option<OwnedSemaphorePermit>) -> Self {
+    pub(super) fn new(io: Io, connection: Arc<Connection>, permit: Option<Permit>) -> Self {
         Self(Box::new(Inner {
             io,
             connection,
             early: Bytes::new(),
+            write_timeout: None,
+            until_stuck: None,
             _permit: permit,
         }))
     }
@@ -45,6 +54,12 @@ impl Stream {
     /// Its handle.
     pub fn connection(&self) -> &Arc<Connection> {
         &self.0.connection
+    }
+
+    /// Fails what is written once the peer takes no byte of it for so long.
+    pub(super) fn limit_writes(&mut self, timeout: Option<Duration>) {
+        self.0.write_timeout = timeout;
+        self.0.until_stuck = None;
     }
 
     /// Puts back what was read, in front of all that was not.
@@ -104,7 +119,18 @@ impl Inner {
             return Poll::Ready(Err(closed()));
         }
         if let Poll::Ready(done) = act(Pin::new(&mut self.io), cx) {
+            self.until_stuck = None;
             return Poll::Ready(done);
+        }
+        if let Some(timeout) = self.write_timeout {
+            let until_stuck = self
+                .until_stuck
+                .get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + timeout)));
+            if until_stuck.as_mut().poll(cx).is_ready() {
+                counts::WRITES_TIMED_OUT.one();
+                self.connection.close();
+                return Poll::Ready(Err(stuck(timeout)));
+            }
         }
         self.connection.writer_waits(cx.waker());
         // A close between the look and the registration would wake nobody.
@@ -165,6 +191,11 @@ impl AsyncWrite for Stream {
         }
         Poll::Ready(Ok(()))
     }
+}
+
+fn stuck(timeout: Duration) -> io::Error {
+    let words = format!("the peer took no byte of its answer for {timeout:?}; see [http] write-timeout-ms");
+    io::Error::new(io::ErrorKind::TimedOut, words)
 }
 
 fn closed() -> io::Error {

@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use super::holding::LAST_PATIENCE;
 use super::*;
 
 mod arbitrary;
@@ -299,4 +300,107 @@ async fn health_is_answered_first_and_readiness_ends_with_shutdown() {
     shutdown.begin();
     assert_eq!(ask("/healthz").await.0, StatusCode::OK);
     assert_eq!(ask("/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+/// An endless answer.
+fn endless() -> Response<BoxedBody> {
+    let endless = futures_util::stream::repeat(Bytes::from(vec![7; 64 * 1024]));
+    let endless = endless.map(|data| Ok::<_, Infallible>(Frame::data(data)));
+    Response::new(http_body_util::BodyExt::boxed_unsync(StreamBody::new(endless)))
+}
+
+type BoxedBody = http_body_util::combinators::UnsyncBoxBody<Bytes, Infallible>;
+
+#[tokio::test]
+async fn peer_that_takes_no_byte_in_time_is_closed() {
+    let service = service_fn(|_| async { Ok::<_, Infallible>(endless()) });
+    let settings = HttpSettings {
+        max_connections: 1,
+        write_timeout: Duration::from_millis(300),
+        ..HttpSettings::default()
+    };
+    let (address, _shutdown) = start(service, settings).await;
+    // It asks, and never reads; or asks for much at once.
+    for asked in [GET.to_owned(), "GET / HTTP/1.1\r\nhost: a\r\n\r\n".repeat(100)] {
+        let began = std::time::Instant::now();
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        silent.write_all(asked.as_bytes()).await.unwrap();
+        // Its place is free again in time.
+        let next = async {
+            loop {
+                let mut next = TcpStream::connect(address).await.unwrap();
+                let _ = next.write_all(GET.as_bytes()).await;
+                let mut head = [0; 12];
+                if next.read_exact(&mut head).await.is_ok() && head.ends_with(b"200") {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(SOON, next).await.expect("the place should be free");
+        assert!(began.elapsed() >= Duration::from_millis(250), "{:?}", began.elapsed());
+        drop(silent);
+    }
+}
+
+#[tokio::test]
+async fn peer_that_takes_little_is_not_closed() {
+    let service = service_fn(|_| async { Ok::<_, Infallible>(endless()) });
+    let settings = HttpSettings {
+        write_timeout: Duration::from_millis(500),
+        ..HttpSettings::default()
+    };
+    let (address, _shutdown) = start(service, settings).await;
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(16 * 1024).unwrap();
+    let mut slow = socket.connect(address).await.unwrap();
+    slow.write_all(GET.as_bytes()).await.unwrap();
+    let mut part = vec![0; 256 * 1024];
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        slow.read_exact(&mut part).await.expect("it goes on");
+    }
+}
+
+#[tokio::test]
+async fn shutdown_does_not_wait_for_peers_that_do_nothing() {
+    let service = service_fn(|_| async { Ok::<_, Infallible>(endless()) });
+    let (address, shutdown) = start(service, HttpSettings::default()).await;
+    let mut silent = TcpStream::connect(address).await.unwrap();
+    silent.write_all(GET.as_bytes()).await.unwrap();
+    silent.read_exact(&mut [0; 4]).await.unwrap();
+    let mut unfinished = TcpStream::connect(address).await.unwrap();
+    unfinished.write_all(b"GET / HT").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    shutdown.begin();
+    let began = std::time::Instant::now();
+    assert!(shutdown.drained(SOON).await);
+    assert!(began.elapsed() < LAST_PATIENCE * 2, "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn address_has_no_more_connections_than_it_may() {
+    let service = service_fn(|_| async { Ok::<_, Infallible>(text("hello")) });
+    let settings = HttpSettings {
+        max_connections_per_address: Some(2),
+        ..HttpSettings::default()
+    };
+    let (address, _shutdown) = start(service, settings).await;
+    let first = TcpStream::connect(address).await.unwrap();
+    let _second = TcpStream::connect(address).await.unwrap();
+    let mut third = TcpStream::connect(address).await.unwrap();
+    assert!(read_to_end(&mut third).await.starts_with("HTTP/1.1 429"));
+    drop(first);
+    let again = async {
+        loop {
+            let mut again = TcpStream::connect(address).await.unwrap();
+            let _ = again.write_all(GET.as_bytes()).await;
+            let mut answer = String::new();
+            let _ = again.read_to_string(&mut answer).await;
+            if answer.ends_with("hello") {
+                return;
+            }
+        }
+    };
+    timeout(SOON, again).await.expect("there is room when one is gone");
 }

@@ -31,6 +31,7 @@ impl Check<'_> {
             ("send-timeout-ms", io_node.send_timeout_ms),
             ("close-timeout-ms", io_node.close_timeout_ms),
             ("control-packets-per-second", io_node.control_packets_per_second.into()),
+            ("packets-per-second", io_node.packets_per_second.into()),
             ("unfinished-bytes", io_node.unfinished_bytes.0),
             ("refuse-after-ms", io_node.refuse_after_ms),
             ("channels-per-client", io_node.channels_per_client as u64),
@@ -48,6 +49,11 @@ impl Check<'_> {
             );
             let path = ["io-node", "allowed-origins", &i.to_string()];
             self.require(is_origin(origin), &path, &problem);
+        }
+        for (i, host) in io_node.allowed_hosts.iter().flatten().enumerate() {
+            let problem =
+                format!("`{host}` is not a host such as \"chat.example.com\" or \"*.example.com\"; \"*\" is any");
+            self.require(is_host(host), &["io-node", "allowed-hosts", &i.to_string()], &problem);
         }
         self.token(&io_node.token, config.has(Role::IoNode));
         self.attributes(io_node);
@@ -154,6 +160,12 @@ fn is_origin(text: &str) -> bool {
         && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
         && plain(host)
         && authority.is_ok_and(|authority| !authority.host().is_empty())
+}
+
+fn is_host(text: &str) -> bool {
+    let name = text.strip_prefix("*.").unwrap_or(text);
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-_.[]:".contains(c);
+    text == "*" || (!name.is_empty() && name.chars().all(fits))
 }
 
 fn is_url(text: &str) -> bool {

@@ -79,6 +79,7 @@ impl engine_io::Handler for Listener {
         debug!(session = self.session.id(), "disconnected: {reason}");
         match reason {
             CloseReason::ParseError => counts::PACKETS_MALFORMED.one(),
+            CloseReason::Overloaded => counts::SESSIONS_OVERLOADED.one(),
             CloseReason::Flood => counts::SESSIONS_FLOODING.one(),
             CloseReason::SlowReader => counts::CLIENTS_SLOW.add(self.session.all().len()),
             _ => {}

@@ -12,7 +12,7 @@ use serde_json::Number;
 use serde_json::value::RawValue;
 
 use super::placeholders;
-use crate::message::{Payload, RESERVED_EVENTS, Text};
+use crate::message::{MOST_NAME, Payload, RESERVED_EVENTS, Text};
 
 /// How deep values may be nested: as deep as `serde_json` reads them.
 pub(super) const DEPTH: usize = 127;
@@ -26,6 +26,8 @@ pub(super) enum Malformed {
     NoName,
     #[error("{0:?} is reserved by Socket.IO")]
     Reserved(String),
+    #[error("the event's name has {0} bytes; a name may have {MOST_NAME}")]
+    LongName(usize),
     #[error("a placeholder names an attachment that is not there")]
     NoAttachment,
     #[error("what it connects with is no JSON object")]
@@ -42,6 +44,9 @@ pub(super) fn read_event(text: &str, attachments: Vec<Bytes>) -> Result<(Text, P
     let name = name.ok_or(Malformed::NoName)?;
     // As in JavaScript, where every name is a string in the end.
     let name = read_name(name.get())?;
+    if name.len() > MOST_NAME {
+        return Err(Malformed::LongName(name.len()));
+    }
     if RESERVED_EVENTS.contains(&&*name) {
         return Err(Malformed::Reserved(name.into()));
     }

@@ -36,6 +36,9 @@ pub(super) enum Revision {
     V4,
 }
 
+/// Attachments of one packet. The parser adds up those before at each that comes, so that their number counts twice.
+const ATTACHMENTS: usize = 1_000;
+
 /// Encodes and decodes packets.
 #[derive(Debug)]
 pub(super) struct Codec {
@@ -71,6 +74,7 @@ impl Codec {
     pub(super) fn new(encoding: Encoding, max_attachments: usize) -> Self {
         let limits = ParseConfig {
             max_incoming_binary_buf_size: max_attachments,
+            max_incoming_binaries: ATTACHMENTS,
             ..ParseConfig::default()
         };
         Self { encoding, limits }

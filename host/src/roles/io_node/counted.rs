@@ -19,6 +19,7 @@ use super::session::{Session, Sessions};
 use super::waiting::Waiting;
 use crate::counted::{io_node, payload};
 use crate::message::{Audience, Channel, EventKind, Payload, Scope, Selection, Text};
+use crate::pressure::Pressure;
 
 /// How many clients hear a broadcast.
 const AUDIENCE: usize = 500;
@@ -45,6 +46,8 @@ impl Inside {
             hooks: Hooks::default(),
         });
         let bounds = Bounds {
+            packets_per_second: 10_000,
+            pressure: Pressure::default(),
             waiting: 1 << 20,
             events_per_second: None,
         };

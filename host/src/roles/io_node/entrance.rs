@@ -1,4 +1,4 @@
-//! Who may open a session, as far as a request tells: pages of which sites, and how many from one address.
+//! Who may open a session, as far as a request tells: for which hosts, pages of which sites, and how many from one address.
 //!
 //! What a client shows for itself, a token, comes later: with the namespace that it wants to enter.
 
@@ -10,11 +10,22 @@ use anyhow::Result;
 use http::HeaderMap;
 
 use super::IoNodeSettings;
+use super::hosts::{Hosts, WrongHost};
 use super::limits::{Addresses, Place, TooMany};
 use super::origin::{CorsHeaders, Forbidden, Origins};
 
+/// Why a request is not taken.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Barred {
+    #[error(transparent)]
+    Host(#[from] WrongHost),
+    #[error(transparent)]
+    Page(#[from] Forbidden),
+}
+
 /// The way in.
 pub(super) struct Entrance {
+    hosts: Hosts,
     origins: Origins,
     addresses: Arc<Addresses>,
     /// How long the answer to a new session is held back.
@@ -26,6 +37,7 @@ impl Entrance {
     /// When one of the origins is none.
     pub(super) fn new(settings: &IoNodeSettings) -> Result<Self> {
         Ok(Self {
+            hosts: Hosts::new(settings.allowed_hosts.as_deref()),
             origins: Origins::new(&settings.allowed_origins)?,
             addresses: Addresses::new(settings.per_address),
             delay: settings.handshake_delay,
@@ -33,8 +45,9 @@ impl Entrance {
     }
 
     /// Whether the page that asks may, and what it is told of that.
-    pub(super) fn check(&self, headers: &HeaderMap) -> Result<CorsHeaders, Forbidden> {
-        self.origins.check(headers)
+    pub(super) fn check(&self, headers: &HeaderMap) -> Result<CorsHeaders, Barred> {
+        self.hosts.check(headers)?;
+        Ok(self.origins.check(headers)?)
     }
 
     /// Takes a place for a session from an address. It is held for as long as the session lives.

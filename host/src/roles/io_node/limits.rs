@@ -81,7 +81,7 @@ impl Addresses {
         if self.limits == PerAddress::default() {
             return Ok(None);
         }
-        let address = network(address);
+        let address = engine_io::network(address);
         let mut known = self.known();
         known.forget_some(now);
         let entry = known.addresses.entry(address).or_default();
@@ -145,15 +145,7 @@ impl Drop for Place {
     }
 }
 
-/// What all of one customer share: an address of IPv4, or 64 bits of one of IPv6.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),
-        v4 => v4,
-    }
-}
-
-/// How fast a client sends events. It may send a number a second, and those of two seconds at once. One that sends more
+/// How fast a client sends events, or packets. It may send a number a second, and those of two seconds at once. One that sends more
 /// has to be read no faster; one that goes on to want more for 30 seconds, or is so far ahead, is to be disconnected.
 #[derive(Debug)]
 pub(super) struct EventRate {
@@ -169,12 +161,18 @@ pub(super) enum Verdict {
     Go,
     /// Take this event, and read no other for so long.
     Pause(Duration),
-    /// Disconnect the client, for the reason [`FLOOD`].
+    /// Disconnect the client: it is a [`Flood`].
     Disconnect,
 }
 
-/// Why a client that sends too much is disconnected.
-pub(super) const FLOOD: &str = "too many events: it sent more than it may for too long";
+/// A client sends so much more than it may that it has to be disconnected, for this reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Flood {
+    #[error("too many events: it sent more than it may for too long")]
+    Events,
+    #[error("too many packets: it sent more than it may for too long")]
+    Packets,
+}
 
 impl EventRate {
     /// So many events a second, 1 or more.

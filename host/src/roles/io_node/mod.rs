@@ -2,7 +2,7 @@
 //!
 //! `service` gives requests to the engine (the crate `engine-io`), which holds the sessions; `application` takes these in. What
 //! clients send is taken in by `protocol`, by way of `codec`; what they are sent is `encoded` once for all of them. Who may come
-//! in is asked by `entrance` (`origin`, `limits`) and `token`, and `attributes` says what is known of a client from the
+//! in is asked by `entrance` (`hosts`, `origin`, `limits`) and `token`, and `attributes` says what is known of a client from the
 //! beginning. Between them and the transport stands what is known of each connection (`session` and its `flow`), of each client
 //! (`member`), and of each namespace (`directory`, `clients`). An event goes out by `intake`, and may have to be in `waiting`; a
 //! command comes in by `delivery`, a question to all io-nodes by `questions`. `membership` keeps the io-node in the cluster, one
@@ -24,6 +24,7 @@ mod entrance;
 mod flow;
 mod handle;
 mod hooks;
+mod hosts;
 mod incarnation;
 mod intake;
 mod limits;
@@ -65,6 +66,7 @@ use self::protocol::Protocol;
 use self::session::Sessions;
 use self::token::Tokens;
 use crate::message::Namespace;
+use crate::pressure::Pressure;
 use crate::shutdown::Shutdown;
 use crate::transport::{self, Transport};
 
@@ -110,7 +112,8 @@ pub struct IoNodeSettings {
     pub close_timeout: Duration,
     /// Packets and frames a second of one client that are no messages, such as pings and small fragments.
     pub control_packets_per_second: u32,
-    /// Bytes of unfinished messages and request bodies that all clients together may have here.
+    /// Bytes of unfinished messages and request bodies that all clients together may have here, those of one address half of
+    /// it at most.
     pub unfinished_bytes: usize,
     /// How long an event may wait to be accepted before it is refused to its client.
     pub refuse_after: Duration,
@@ -129,10 +132,16 @@ pub struct IoNodeSettings {
     /// Origins whose pages may connect, besides those of the host that the request goes to: `*`, or such as
     /// `https://example.com`.
     pub allowed_origins: Vec<String>,
+    /// Hosts that requests may be for besides addresses and names of one word; none is any.
+    pub allowed_hosts: Option<Vec<String>>,
     /// What one address may have.
     pub per_address: PerAddress,
+    /// Packets of any kind a second of one connection.
+    pub packets_per_second: u32,
     /// Events a second of one client; none is any number.
     pub events_per_second: Option<u32>,
+    /// How this process stands with its memory: without any left, new sessions are refused.
+    pub pressure: Pressure,
     /// Names of the attributes that clients have from the beginning, and where in the handshake each is found.
     pub attributes: Vec<(String, Field)>,
     /// Time that the answer to a new session is held back.
@@ -197,7 +206,9 @@ pub async fn start_embedded<S: Inner>(
     });
     let sessions = Sessions::new(Bounds {
         waiting: settings.max_payload,
+        packets_per_second: settings.packets_per_second,
         events_per_second: settings.events_per_second,
+        pressure: settings.pressure.clone(),
     });
     let directory = Directory::new(settings.apps.clone(), common.clone()).map_err(anyhow::Error::msg)?;
     let protocol = Arc::new(Protocol {

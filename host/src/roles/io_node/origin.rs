@@ -31,7 +31,18 @@ pub(super) struct Origins {
 /// What to add to the answer of a request that may be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CorsHeaders {
-    origin: Option<HeaderValue>,
+    origin: Asked,
+}
+
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Asked {
+    /// No page.
+    Nobody,
+    /// A page of a site that is meant: it may send cookies along.
+    Site(HeaderValue),
+    /// A page of any site, as `*` allows: without cookies, for nobody has said that it may have what they open.
+    Anyone,
 }
 
 /// A page of a site that may not connect.
@@ -67,12 +78,16 @@ impl Origins {
     pub(super) fn check(&self, headers: &HeaderMap) -> Result<CorsHeaders, Forbidden> {
         let mut given = headers.get_all(ORIGIN).iter();
         let Some(origin) = given.next() else {
-            return Ok(CorsHeaders { origin: None });
+            return Ok(CorsHeaders { origin: Asked::Nobody });
         };
-        if given.next().is_none() && self.allows(origin, headers) {
-            return Ok(CorsHeaders {
-                origin: Some(origin.clone()),
-            });
+        if given.next().is_none() {
+            if self.means(origin, headers) {
+                let origin = Asked::Site(origin.clone());
+                return Ok(CorsHeaders { origin });
+            }
+            if self.any {
+                return Ok(CorsHeaders { origin: Asked::Anyone });
+            }
         }
         let shown = String::from_utf8_lossy(origin.as_bytes());
         Err(Forbidden {
@@ -85,10 +100,8 @@ impl Origins {
         method == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
     }
 
-    fn allows(&self, origin: &HeaderValue, headers: &HeaderMap) -> bool {
-        if self.any {
-            return true;
-        }
+    /// Whether it is a named site, or the host that the request is for.
+    fn means(&self, origin: &HeaderValue, headers: &HeaderMap) -> bool {
         let Some(site) = origin.to_str().ok().and_then(Site::of) else {
             return false;
         };
@@ -101,9 +114,15 @@ impl CorsHeaders {
     /// Adds them to those of an answer.
     pub(super) fn add_to(&self, headers: &mut HeaderMap) {
         headers.append(VARY, HeaderValue::from_name(ORIGIN));
-        if let Some(origin) = &self.origin {
-            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-            headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        match &self.origin {
+            Asked::Nobody => {}
+            Asked::Site(origin) => {
+                headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+                headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+            }
+            Asked::Anyone => {
+                headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+            }
         }
     }
 
@@ -138,9 +157,10 @@ impl Site {
         Some(Self { scheme, host })
     }
 
-    /// Whether it is the host that a request is for. Behind a proxy that ends TLS, the scheme is not known.
+    /// Whether it is the host that a request is for. Behind a proxy that ends TLS, it is not known which of the web's schemes that
+    /// came by. Those of others, such as extensions of browsers, are no sites.
     fn is_of(&self, host: &str) -> bool {
-        name_of(host).eq_ignore_ascii_case(name_of(&self.host))
+        matches!(&*self.scheme, "http" | "https") && name_of(host).eq_ignore_ascii_case(name_of(&self.host))
     }
 }
 
@@ -164,7 +184,7 @@ fn without_port(scheme: &str, host: &str) -> String {
 }
 
 /// A host without its port.
-fn name_of(host: &str) -> &str {
+pub(super) fn name_of(host: &str) -> &str {
     let end = match host.starts_with('[') {
         true => host.find(']').map(|end| end + 1),
         false => host.find(':'),
@@ -215,6 +235,8 @@ mod tests {
             ("a.example", "a.example", false),
             ("", "", false),
             ("file://", "", false),
+            ("chrome-extension://abc", "abc", false),
+            ("ws://a.example", "a.example", false),
         ] {
             assert_eq!(takes(&default, origin, host), taken, "{origin} to {host}");
         }
@@ -223,7 +245,12 @@ mod tests {
 
     #[test]
     fn named_origins_may_besides_exactly_as_they_are() {
-        let named = origins(&["https://example.com", "HTTP://Dev:3000", "https://b.example:443"]);
+        let named = origins(&[
+            "https://example.com",
+            "HTTP://Dev:3000",
+            "https://b.example:443",
+            "chrome-extension://abc",
+        ]);
         for (origin, taken) in [
             ("https://example.com", true),
             ("http://dev:3000", true),
@@ -234,6 +261,8 @@ mod tests {
             ("https://www.example.com", false),
             ("http://dev", false),
             ("null", false),
+            ("chrome-extension://abc", true),
+            ("chrome-extension://own", false),
         ] {
             assert_eq!(takes(&named, origin, "own"), taken, "{origin}");
         }
@@ -244,6 +273,20 @@ mod tests {
         let any = origins(&["*"]);
         for origin in ["https://anywhere.example", "null", "file://"] {
             assert!(takes(&any, origin, "own"), "{origin}");
+            let mut answered = HeaderMap::new();
+            let asked = headers(&[("origin", origin), ("host", "own")]);
+            any.check(&asked).unwrap().add_to(&mut answered);
+            assert_eq!(answered[ACCESS_CONTROL_ALLOW_ORIGIN], "*");
+            assert!(!answered.contains_key(ACCESS_CONTROL_ALLOW_CREDENTIALS));
+        }
+        // Who is named besides, and the host itself, may have cookies.
+        let both = origins(&["*", "https://example.com"]);
+        for origin in ["https://example.com", "http://own"] {
+            let mut answered = HeaderMap::new();
+            let asked = headers(&[("origin", origin), ("host", "own")]);
+            both.check(&asked).unwrap().add_to(&mut answered);
+            assert_eq!(answered[ACCESS_CONTROL_ALLOW_ORIGIN], origin);
+            assert_eq!(answered[ACCESS_CONTROL_ALLOW_CREDENTIALS], "true");
         }
     }
 
@@ -360,7 +403,7 @@ mod tests {
                 if let Ok(cors) = origins(&["https://named.example"]).check(&headers) {
                     let is_named = scheme.eq_ignore_ascii_case("https") && name(site).as_deref() == Some("named.example");
                     prop_assert!(is_same || is_named, "{origin:?} to {host:?}");
-                    prop_assert_eq!(cors.origin, Some(origin));
+                    prop_assert_eq!(cors.origin, Asked::Site(origin));
                 }
                 let _ = Origins::new(&[text]);
             }

@@ -18,18 +18,19 @@ use super::attributes::{self, Field, Fields};
 use super::clients::Common;
 use super::codec::{Content, Incoming, Revision};
 use super::directory::Directory;
-use super::flow::Flood;
-use super::limits::FLOOD;
+use super::limits::Flood;
 use super::member::Member;
 use super::session::{Session, Sessions};
 use super::token::Tokens;
 use crate::counts;
-use crate::message::{DisconnectReason, EventKind, Handshake, Refusal, Text};
+use crate::message::{DisconnectReason, EventKind, Handshake, MOST_NAME, Refusal, Text};
 
 /// What socketioxide and Node's server say, too.
 const UNKNOWN_NAMESPACE: &str = "Invalid namespace";
 /// What a client is told whose connection is in as many namespaces as it may be.
 const TOO_MANY_NAMESPACES: &str = "too many namespaces";
+/// What a client is told whose namespace has a name of more than [`MOST_NAME`] bytes.
+const LONG_NAMESPACE: &str = "the namespace's name is longer than 1024 bytes";
 
 /// Answers what clients send.
 pub(super) struct Protocol {
@@ -65,27 +66,33 @@ impl Protocol {
 
     /// Takes in a text of a session.
     pub(super) fn hear_text(self: &Arc<Self>, session: &Arc<Session>, text: Str) {
+        if let Err(flood) = session.packet() {
+            return self.end_flood(session, flood);
+        }
         let read = self.common.codec.read_text(&session.unfinished, text);
         self.take_in(session, read);
     }
 
     /// Takes in binary data of a session.
     pub(super) fn hear_binary(self: &Arc<Self>, session: &Arc<Session>, data: Bytes) {
+        if let Err(flood) = session.packet() {
+            return self.end_flood(session, flood);
+        }
         let read = self.common.codec.read_binary(&session.unfinished, data);
         self.take_in(session, read);
     }
 
     /// Notes that a session has sent so many messages at once.
     pub(super) fn expect(&self, session: &Session, messages: usize) {
-        if session.expect(messages) == Err(Flood) {
-            self.end_flood(session);
+        if let Err(flood) = session.expect(messages) {
+            self.end_flood(session, flood);
         }
     }
 
-    fn end_flood(&self, session: &Session) {
-        debug!(session = session.id(), "closing the connection: {FLOOD}");
+    fn end_flood(&self, session: &Session, flood: Flood) {
+        debug!(session = session.id(), "closing the connection: {flood}");
         counts::SESSIONS_FLOODING.one();
-        session.expel(&DisconnectReason::Other(FLOOD.into()));
+        session.expel(&DisconnectReason::Other(flood.to_string().into()));
     }
 
     fn take_in(self: &Arc<Self>, session: &Arc<Session>, read: Result<Option<Incoming>, Malformed>) {
@@ -110,8 +117,10 @@ impl Protocol {
                 None => (&*incoming.namespace, None),
             },
         };
-        if matches!(incoming.content, Content::Connect(_) | Content::Event(..)) && session.keep_pace() == Err(Flood) {
-            self.end_flood(session);
+        if matches!(incoming.content, Content::Connect(_) | Content::Event(..))
+            && let Err(flood) = session.event()
+        {
+            self.end_flood(session, flood);
             return Ok(());
         }
         if let Content::Connect(auth) = incoming.content {
@@ -153,17 +162,15 @@ impl Protocol {
             session.expel(&DisconnectReason::Server);
             return;
         }
+        if namespace.len() > MOST_NAME {
+            return self.refuse(session, namespace, &words(LONG_NAMESPACE));
+        }
         if !self.directory.knows(namespace) {
             self.refuse_unknown(session, namespace);
             return;
         }
         if session.namespaces() >= self.namespaces_per_connection {
-            let full = Refusal {
-                message: Text::from_static(TOO_MANY_NAMESPACES),
-                data: None,
-            };
-            self.refuse(session, namespace, &full);
-            return;
+            return self.refuse(session, namespace, &words(TOO_MANY_NAMESPACES));
         }
         let handshake = session.handshake(auth);
         let Some(tokens) = self.tokens.clone() else {
@@ -178,12 +185,7 @@ impl Protocol {
         }
         // It waits for a key. What else the client sends is not held up by that.
         if !session.begin_check(namespace) {
-            let busy = Refusal {
-                message: Text::from_static("too many namespaces at once"),
-                data: None,
-            };
-            self.refuse(session, namespace, &busy);
-            return;
+            return self.refuse(session, namespace, &words("too many namespaces at once"));
         }
         let (protocol, session, namespace) = (self.clone(), session.clone(), namespace.to_owned());
         tokio::spawn(async move {
@@ -282,4 +284,12 @@ fn from_query(query: &str) -> Text {
         .map(|(name, value)| (name.into_owned(), value.into_owned().into()))
         .collect();
     Value::Object(fields).to_string().into()
+}
+
+/// A refusal in these words.
+fn words(message: &'static str) -> Refusal {
+    Refusal {
+        message: Text::from_static(message),
+        data: None,
+    }
 }

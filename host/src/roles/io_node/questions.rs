@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +18,7 @@ use tracing::debug;
 use super::directory::Directory;
 use super::handle::Share;
 use super::incarnation::Incarnation;
+use super::member::Member;
 use super::requests::Asked;
 use super::summary;
 use super::waiting::{Arrival, Source};
@@ -189,8 +190,8 @@ impl Questions {
         let (answers, said) = mpsc::unbounded_channel();
         let mut asked = Vec::new();
         for member in self.directory.audience(to) {
-            member.request(event, args, Asked::Collect(answers.clone()));
-            asked.push(member.id.clone());
+            let number = member.request(event, args, Asked::Collect(answers.clone()));
+            asked.push((member.id.clone(), Arc::downgrade(&member), number));
         }
         Answers { asked, said }
     }
@@ -237,7 +238,8 @@ impl Questions {
 
 /// What clients say that were asked.
 struct Answers {
-    asked: Vec<SessionId>,
+    /// Who was asked, and by which number: it is forgotten with this, for nobody waits for it any more.
+    asked: Vec<(SessionId, Weak<Member>, i64)>,
     said: UnboundedReceiver<(SessionId, Payload)>,
 }
 
@@ -253,10 +255,21 @@ impl Answers {
                 answers.insert(client, answer);
             }
         }
-        let missing = self.asked.into_iter().filter(|id| !answers.contains_key(id)).collect();
+        let asked = self.asked.iter().map(|(id, ..)| id);
+        let missing = asked.filter(|id| !answers.contains_key(*id)).cloned().collect();
         Part::Acks {
             answers: answers.into_iter().collect(),
             missing,
+        }
+    }
+}
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        for (_, member, number) in &self.asked {
+            if let Some(member) = member.upgrade() {
+                member.requests.take(*number);
+            }
         }
     }
 }

@@ -65,6 +65,12 @@ impl Requests {
         self.state().open.clear();
     }
 
+    /// How many are open.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.state().open.len()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("nothing panics while it holds this lock")
     }

@@ -12,8 +12,8 @@ use tokio::time::sleep_until;
 
 use super::codec::{Revision, Unfinished};
 use super::encoded::Encoded;
-use super::flow::{Bounds, Flood, Flow};
-use super::limits::Place;
+use super::flow::{Bounds, Flow};
+use super::limits::{Flood, Place};
 use super::member::Member;
 use crate::message::{DisconnectReason, Handshake, Namespace, Text};
 
@@ -92,7 +92,7 @@ impl Sessions {
             unfinished: Unfinished::default(),
             members: Mutex::default(),
             opened: Mutex::default(),
-            flow: Mutex::new(Flow::new(connection.clone(), self.bounds)),
+            flow: Mutex::new(Flow::new(connection.clone(), self.bounds.clone())),
             connection,
             number: known.last,
             sessions: Arc::downgrade(self),
@@ -265,17 +265,29 @@ impl Session {
         self.flow().went_on(bytes);
     }
 
-    /// Finds a flood in a burst of so many events before any is taken in.
-    pub(super) fn expect(&self, events: usize) -> Result<(), Flood> {
-        self.flow().expect(events)
+    /// Finds a flood in a burst of so many messages before any is taken in.
+    pub(super) fn expect(&self, messages: usize) -> Result<(), Flood> {
+        self.flow().expect(messages)
+    }
+
+    /// Counts a packet of any kind, and pauses reading when they come too fast.
+    pub(super) fn packet(self: &Arc<Self>) -> Result<(), Flood> {
+        let pauses = self.flow().packet()?;
+        self.let_go_after(pauses);
+        Ok(())
     }
 
     /// Counts an event on its way in, and pauses reading when they come too fast.
-    pub(super) fn keep_pace(self: &Arc<Self>) -> Result<(), Flood> {
-        if self.flow().keep_pace()? {
+    pub(super) fn event(self: &Arc<Self>) -> Result<(), Flood> {
+        let pauses = self.flow().event()?;
+        self.let_go_after(pauses);
+        Ok(())
+    }
+
+    fn let_go_after(self: &Arc<Self>, pauses: bool) {
+        if pauses {
             tokio::spawn(let_go_in_time(Arc::downgrade(self)));
         }
-        Ok(())
     }
 
     fn members(&self) -> MutexGuard<'_, Members> {

@@ -6,7 +6,7 @@ mod lift;
 
 use wasmtime::component::HasSelf;
 
-use self::lift::{check_name, lift_channels};
+use self::lift::{check_name, lift_channels, lift_names};
 use super::{Capability, Package};
 use crate::message::{AckId, Command, NodeId, Question, Refusal};
 use crate::wasm::bindings::plugnode::app::outbox::{self as wit, Delivery, Error};
@@ -44,7 +44,7 @@ impl wit::Host for State {
 
     fn subscribe(&mut self, who: wit::Audience, channels: Vec<String>) -> Answer {
         Ok(self.audience(who).and_then(|(who, size)| {
-            let (channels, more) = lift_channels(channels);
+            let (channels, more) = lift_names(channels)?;
             self.note_command(Command::Subscribe { who, channels }, size + more)
         }))
     }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use engine_io::{Engine, Peer};
 use futures_util::TryFutureExt;
 use futures_util::future::BoxFuture;
-use http::header::VARY;
+use http::header::{RETRY_AFTER, VARY};
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body::Body;
 use http_body_util::{Either, Full};
@@ -24,13 +24,14 @@ use tracing::debug;
 use self::answer::{to_ours, told};
 use super::IoNodeSettings;
 use super::application::Application;
-use super::entrance::Entrance;
+use super::entrance::{Barred, Entrance};
 use super::incarnation::Gate;
 use super::origin::Origins;
 use crate::browser_client;
 use crate::counts;
 use crate::http::{Accepted, Connection, Readiness, Ready, Stream, WebSockets};
 use crate::message::NodeId;
+use crate::pressure::Pressure;
 use crate::transport::Standing;
 
 pub use self::answer::AnswerBody;
@@ -72,9 +73,19 @@ pub struct IoService<S: Clone> {
     gate: Arc<Gate>,
     standing: Standing,
     entrance: Arc<Entrance>,
+    pressure: Pressure,
 }
 
 impl<S: Clone> IoService<S> {
+    /// The answer to who comes anew while there is no memory for them. Who is there already is served.
+    fn without_memory(&self) -> Option<Response<AnswerBody>> {
+        let problem = self.pressure.problem()?;
+        counts::MEMORY_REFUSED.one();
+        let mut full = told(StatusCode::SERVICE_UNAVAILABLE, &problem);
+        full.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        Some(full)
+    }
+
     pub(super) fn new(engine: Engine<Application>, inner: S, settings: &IoNodeSettings) -> Self {
         let application = engine.application();
         Self {
@@ -85,15 +96,23 @@ impl<S: Clone> IoService<S> {
             inner,
             path: settings.path.as_str().into(),
             name: settings.node.id.clone(),
+            pressure: settings.pressure.clone(),
         }
+    }
+
+    /// The clients that are here.
+    #[cfg(test)]
+    pub(super) fn directory(&self) -> Arc<super::Directory> {
+        self.engine.application().protocol.directory.clone()
     }
 
     /// Tells whether this io-node has joined the cluster and can renew its place there, and so takes clients.
     pub fn joined(&self) -> Ready {
         let (name, gate, standing) = (self.name.to_string(), self.gate.clone(), self.standing.clone());
+        let pressure = self.pressure.clone();
         Arc::new(move || Readiness {
             problem: match gate.is_open() {
-                true => standing.problem(),
+                true => standing.problem().or_else(|| pressure.problem()),
                 false => Some("not joined to the cluster".into()),
             },
             renewed: standing.silence().map(|silence| (name.clone(), silence)),
@@ -123,7 +142,10 @@ impl<S: Clone> IoService<S> {
             Ok(cors) => cors,
             Err(forbidden) => {
                 debug!("a request is refused: {forbidden}");
-                counts::PAGES_REFUSED.one();
+                match forbidden {
+                    Barred::Host(_) => counts::HOSTS_REFUSED.one(),
+                    Barred::Page(_) => counts::PAGES_REFUSED.one(),
+                }
                 let mut answer = told(StatusCode::FORBIDDEN, &forbidden);
                 answer.headers_mut().insert(VARY, HeaderValue::from_static("origin"));
                 return answer;
@@ -142,6 +164,10 @@ impl<S: Clone> IoService<S> {
         }
         name_peer(&mut request);
         let opens = opens_session(request.uri());
+        if opens && let Some(mut full) = self.without_memory() {
+            cors.add_to(full.headers_mut());
+            return full;
+        }
         if opens && !self.delay().is_zero() {
             sleep(self.delay()).await;
         }
@@ -185,7 +211,10 @@ impl<S: Inner> IoService<S> {
                 let answering = self.clone().answer_engine(request);
                 Box::pin(async { Ok(answering.await) })
             }
-            false => Box::pin(self.inner.call(request).map_ok(to_ours)),
+            false => match self.without_memory() {
+                Some(full) => Box::pin(async { Ok(full) }),
+                None => Box::pin(self.inner.call(request).map_ok(to_ours)),
+            },
         }
     }
 }
@@ -202,7 +231,8 @@ impl<S: Inner> Service<Request<Incoming>> for IoService<S> {
 
 impl<S: Inner> WebSockets for IoService<S> {
     fn accept(&self, request: &mut Request<()>) -> Option<Accepted> {
-        if !self.is_of_engine(request.uri()) || self.entrance.check(request.headers()).is_err() {
+        let is_full = self.pressure.is_full() && opens_session(request.uri());
+        if is_full || !self.is_of_engine(request.uri()) || self.entrance.check(request.headers()).is_err() {
             return None;
         }
         name_peer(request);

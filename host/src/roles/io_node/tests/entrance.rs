@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
+use super::limits::Flood;
 use super::*;
 use crate::message::{Handshake, now_ms};
 
@@ -325,7 +326,7 @@ async fn a_client_that_sends_far_too_much_is_disconnected_with_a_reason() {
         }
     };
     let reason = timeout(SOON, reason).await.unwrap();
-    assert_eq!(reason, DisconnectReason::Other(limits::FLOOD.into()));
+    assert_eq!(reason, DisconnectReason::Other(Flood::Events.to_string().into()));
     fixture.stop().await;
 }
 
@@ -341,5 +342,126 @@ async fn a_handshake_tells_the_app_what_the_client_sent() {
     };
     let Handshake { query, auth, .. } = &**handshake;
     assert!(query.contains("page=home") && auth.as_ref().unwrap().contains("token"));
+    fixture.stop().await;
+}
+
+/// Sends so many of a packet by one client, and gives the reason for which it is disconnected.
+async fn reason_after(fixture: &Fixture, packet: &str, count: usize) -> DisconnectReason {
+    let mut app = fixture.app().await;
+    let opened = fixture.http(OPEN, "").await;
+    let sid = opened.split("\"sid\":\"").nth(1).unwrap().split('"').next().unwrap();
+    let session = format!("POST /socket.io/?EIO=4&transport=polling&sid={sid}");
+    fixture.http(&session, "40").await;
+    fixture.http(&session, &vec![packet; count].join("\u{1e}")).await;
+    let reason = async {
+        loop {
+            for event in app.handle(|_| Vec::new()).await {
+                if let EventKind::Disconnect(reason) = &event.kind {
+                    return reason.clone();
+                }
+            }
+        }
+    };
+    timeout(SOON, reason).await.unwrap()
+}
+
+#[tokio::test]
+async fn packets_of_any_kind_are_counted() {
+    // An acknowledgement that nobody asked for, and the end of a namespace that it is not in.
+    for packet in ["431[]", "41/x,"] {
+        let fixture = fixture(|settings| settings.packets_per_second = 10).await;
+        let reason = reason_after(&fixture, packet, 1_000).await;
+        let flood = DisconnectReason::Other(Flood::Packets.to_string().into());
+        assert_eq!(reason, flood, "{packet}");
+        fixture.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn packets_that_come_too_fast_are_read_more_slowly() {
+    let fixture = fixture(|settings| settings.packets_per_second = 50).await;
+    let mut app = fixture.app().await;
+    let mut client = Client::connect(fixture.address).await;
+    let began = Instant::now();
+    for _ in 0..160 {
+        client.say("431[]").await;
+    }
+    client.say("42[\"last\"]").await;
+    let heard = app.read_some(2).await;
+    assert!(heard[1].ends_with(" last"), "{heard:?}");
+    assert!(began.elapsed() >= Duration::from_millis(700), "{:?}", began.elapsed());
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn newcomers_are_refused_while_memory_is_full() {
+    let pressure = Pressure::default();
+    let given = pressure.clone();
+    let fixture = fixture(|settings| settings.pressure = given).await;
+    let mut app = fixture.app().await;
+    let mut client = Client::connect(fixture.address).await;
+    let polling = fixture.http(OPEN, "").await;
+    let sid = polling.split("\"sid\":\"").nth(1).unwrap().split('"').next().unwrap();
+    assert!((fixture.joined)().is_ready());
+
+    pressure.set(100);
+    let refused = fixture.http(OPEN, "").await;
+    assert!(
+        refused.starts_with("HTTP/1.1 503") && refused.contains("memory budget"),
+        "{refused}"
+    );
+    assert_eq!(websocket_from(fixture.address, "http://localhost").await, Err(503));
+    assert!(fixture.http("GET /page", "").await.starts_with("HTTP/1.1 503"));
+    let problem = (fixture.joined)().problem.unwrap();
+    assert!(problem.contains("memory budget"), "{problem}");
+    // Those who are there stay.
+    client.say("42[\"here\"]").await;
+    let session = format!("/socket.io/?EIO=4&transport=polling&sid={sid}");
+    assert!(
+        fixture
+            .http(&format!("POST {session}"), "40")
+            .await
+            .starts_with("HTTP/1.1 200")
+    );
+    let heard = app.read_some(3).await;
+    assert!(heard.iter().any(|words| words.ends_with(" here")), "{heard:?}");
+
+    pressure.set(50);
+    assert!((fixture.joined)().is_ready());
+    Client::connect(fixture.address).await;
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn clients_are_read_more_slowly_while_memory_is_short() {
+    let fixture = fixture(|settings| settings.pressure = Pressure::of(90)).await;
+    let mut app = fixture.app().await;
+    let mut client = Client::connect(fixture.address).await;
+    let began = Instant::now();
+    for _ in 0..10 {
+        client.say("42[\"m\"]").await;
+    }
+    assert_eq!(app.read_some(11).await.len(), 11);
+    assert!(began.elapsed() >= Duration::from_millis(500), "{:?}", began.elapsed());
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn hosts_that_are_not_served_are_refused() {
+    let fixture = fixture(|settings| settings.allowed_hosts = Some(vec!["good.example".into()])).await;
+    for (host, status) in [
+        ("good.example", "200"),
+        ("127.0.0.1:80", "200"),
+        ("evil.example", "403"),
+    ] {
+        // A page whose own name leads here is of the same origin.
+        let request = format!("{OPEN} HTTP/1.1\r\nhost: {host}\r\norigin: http://{host}\r\nconnection: close\r\n\r\n");
+        let mut tcp = TcpStream::connect(fixture.address).await.unwrap();
+        tcp.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        timeout(SOON, tcp.read_to_string(&mut answer)).await.unwrap().unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{host}: {answer}");
+        assert_eq!(answer.contains("access-control-allow-origin"), status == "200");
+    }
     fixture.stop().await;
 }

@@ -104,6 +104,7 @@ struct Fixture {
     transport: Arc<Valves>,
     address: SocketAddr,
     joined: Ready,
+    directory: Arc<Directory>,
     shutdown: Shutdown,
 }
 
@@ -156,8 +157,11 @@ impl Fixture {
             channels_per_client: 100,
             namespaces_per_connection: 100,
             allowed_origins: Vec::new(),
+            allowed_hosts: None,
             per_address: PerAddress::default(),
+            packets_per_second: 10_000,
             events_per_second: None,
+            pressure: Pressure::default(),
             attributes: Vec::new(),
             handshake_delay: Duration::ZERO,
             token: None,
@@ -169,7 +173,7 @@ impl Fixture {
         let shutdown = Shutdown::new();
         let inner = service_fn(async |_| Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())));
         let service = start(settings, transport.clone(), inner, &shutdown).await.unwrap();
-        let joined = service.joined();
+        let (joined, directory) = (service.joined(), service.directory());
         let listener = server::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let ending = shutdown.clone();
@@ -181,6 +185,7 @@ impl Fixture {
             transport,
             address,
             joined,
+            directory,
             shutdown,
         }
     }

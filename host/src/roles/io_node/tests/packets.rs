@@ -556,3 +556,94 @@ async fn packets_without_meaning_and_line_separators_pass() {
     assert_eq!((name, &*args.json), ("a\u{2028}b", "[\"\u{2029}\"]"));
     fixture.stop().await;
 }
+
+#[tokio::test]
+async fn clients_that_were_silent_are_forgotten() {
+    let fixture = Fixture::start(MemorySettings::default()).await;
+    let mut app = fixture.app().await;
+    let mut asking = Client::connect(fixture.address).await;
+    let mut silent = Client::connect(fixture.address).await;
+    app.read_some(2).await;
+    let open = |client: &Client| {
+        let member = fixture.directory.find(&"/".into(), &client.id.as_str().into());
+        member.expect("it is connected").requests.len()
+    };
+    asking.say("42[\"ask\"]").await;
+    app.handle(|event| {
+        let client = event.client.as_ref().unwrap();
+        let to = Audience {
+            namespace: "/".into(),
+            to: Scope::All,
+            except: Selection::default(),
+        };
+        let args = Payload {
+            json: "[1]".into(),
+            attachments: Vec::new(),
+        };
+        vec![Command::Ask {
+            asker: Asker {
+                id: "1-1.0".into(),
+                namespace: event.namespace.clone(),
+                client: client.id.clone(),
+                io_node: client.io_node.clone(),
+            },
+            question: Question::Acks {
+                to,
+                event: "question".into(),
+                args,
+            },
+            timeout_ms: 100,
+            token: Bytes::new(),
+        }]
+    })
+    .await;
+    assert_eq!(silent.hear().await.unwrap(), "421[\"question\",1]");
+    assert_eq!(asking.hear().await.unwrap(), "421[\"question\",1]");
+    assert_eq!(open(&silent), 1);
+    assert!(app.read().await[0].ends_with(" reply"));
+    assert_eq!((open(&silent), open(&asking)), (0, 0));
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn long_names_are_refused() {
+    let fixture = Fixture::with(MemorySettings::default(), |settings| {
+        settings.apps.push(AppDoor {
+            namespace: "/shop/{id}".into(),
+            admission: None,
+        });
+    })
+    .await;
+    let mut app = fixture.app().await;
+    let mut client = Client::connect(fixture.address).await;
+    app.read_some(1).await;
+    let fits = format!("/shop/{}", "x".repeat(1_024 - 6));
+    client.say(&format!("40{fits},")).await;
+    assert!(client.hear().await.unwrap().starts_with(&format!("40{fits},")));
+    client.say(&format!("40{fits}y,")).await;
+    let refused = client.hear().await.unwrap();
+    let error = r#"{"message":"the namespace's name is longer than 1024 bytes"}"#;
+    assert_eq!(refused, format!("44{fits}y,{error}"));
+    client.say(&format!("42[\"{}\"]", "e".repeat(1_024))).await;
+    assert_eq!(app.read_some(2).await.len(), 2);
+    client.say(&format!("42[\"{}\"]", "e".repeat(1_025))).await;
+    assert_eq!(client.hear().await, None);
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn attachments_are_bounded_in_number() {
+    let fixture = Fixture::start(MemorySettings::default()).await;
+    let mut app = fixture.app().await;
+    let mut client = Client::connect(fixture.address).await;
+    app.read_some(1).await;
+    client.say("451000-[\"many\"]").await;
+    for _ in 0..1_000 {
+        let _ = client.socket.feed(Message::binary(Bytes::new())).await;
+    }
+    client.socket.flush().await.unwrap();
+    assert!(app.read().await[0].ends_with(" many"));
+    client.say("451001-[\"many\"]").await;
+    assert_eq!(client.hear().await, None);
+    fixture.stop().await;
+}

@@ -1,7 +1,7 @@
 //! From the contract's words to the host's: payloads, audiences and names, checked, and counted in bytes.
 
 use super::wit::{self, Error};
-use crate::message::{Audience, Channel, Namespace, Payload, RESERVED_EVENTS, Scope, Selection, SessionId};
+use crate::message::{Audience, Channel, MOST_NAME, Namespace, Payload, RESERVED_EVENTS, Scope, Selection, SessionId};
 use crate::wasm::json;
 use crate::wasm::state::State;
 
@@ -28,7 +28,10 @@ impl State {
     pub(super) fn namespace(&self, name: Option<String>) -> Result<Namespace, Error> {
         match name {
             None => Ok(self.call.namespace.clone()),
-            Some(name) if name.starts_with('/') => Ok(Namespace::from(name)),
+            Some(name) if name.starts_with('/') => {
+                check_length("namespace", &name)?;
+                Ok(Namespace::from(name))
+            }
             Some(name) => Err(Error::Invalid(format!(
                 "the namespace {name:?} does not begin with a slash"
             ))),
@@ -50,7 +53,26 @@ impl State {
     }
 }
 
+/// Channels that clients are to be subscribed to, and how many bytes they count for.
+pub(super) fn lift_names(channels: Vec<String>) -> Result<(Vec<Channel>, usize), Error> {
+    for channel in &channels {
+        check_length("channel", channel)?;
+    }
+    Ok(lift_channels(channels))
+}
+
+fn check_length(what: &str, name: &str) -> Result<(), Error> {
+    if name.len() > MOST_NAME {
+        return Err(Error::Invalid(format!(
+            "the name of the {what} has {} bytes; a name may have {MOST_NAME}",
+            name.len()
+        )));
+    }
+    Ok(())
+}
+
 pub(super) fn check_name(event: &str) -> Result<(), Error> {
+    check_length("event", event)?;
     if RESERVED_EVENTS.contains(&event) {
         return Err(Error::Invalid(format!(
             "{event:?} is an event of Socket.IO itself and cannot be emitted"
