@@ -201,6 +201,24 @@ const cases = {
     assert.equal(data.note, 'before');
   },
 
+  async 'what is put on a prototype makes no message everybody\'s'() {
+    const [one, other] = await Promise.all([at(), at()]);
+    other.on('for one', () => assert.fail('it is for another'));
+    const heardIt = heard(one, 'for one');
+    await acknowledged(one, 'pollute');
+    await heardIt;
+    await goAround(other);
+  },
+
+  async 'timers that wait are bounded, and cost other events nothing'() {
+    const socket = await at();
+    // By 5,000, in up to three instances; one that is full clears them.
+    const errors = new Set();
+    for (let n = 0; n < 40; n++) errors.add((await acknowledged(socket, 'set timers'))[0]);
+    same([...errors], [null, 'RangeError']);
+    for (let n = 0; n < 50; n++) same(await acknowledged(socket, 'echo', n), [n]);
+  },
+
   async 'web globals'() {
     const socket = await at();
     const [globals] = await acknowledged(socket, 'globals');

@@ -11,7 +11,7 @@ const tell = (emitter, event, ...args) => EventEmitter.call(emitter, event, args
 
 /** A message on its way to clients: made, addressed and sent. */
 class Message {
-  #to = { all: false, clients: [], channels: [], exceptClients: [] };
+  #to = { __proto__: null, all: false, clients: [], channels: [], exceptClients: [] };
   constructor(data) {
     this.data = data;
     this.type = "publish";

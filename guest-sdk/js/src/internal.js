@@ -11,13 +11,17 @@ const apps = [];
 const timers = new Map();
 const asks = new Map();
 const rejections = new Map();
+/** The most timers that wait in an instance. */
+const MOST_TIMERS = 50_000;
+/** No timer is due before this. */
+let earliest = Infinity;
 // Tokens of this instance are not those of the one before it.
 const salt = Math.random().toString(36).slice(2, 10);
 let lastTimer = 0;
 let lastAsk = 0;
 
 function newCall() {
-  return { pending: 0, failure: undefined, then: [], atEnd: new Set(), atFailure: new Set() };
+  return { pending: 0, failure: undefined, then: [], atEnd: new Set(), atFailure: new Set(), timers: new Set() };
 }
 
 // ---- Effects ----
@@ -275,10 +279,13 @@ function explain(error) {
 
 function setTimer(callback, delay, args, isRepeated) {
   if (typeof callback !== "function") throw new TypeError("a timer needs a function");
+  if (timers.size >= MOST_TIMERS) throw new RangeError(`no more than ${MOST_TIMERS} timers can wait in an instance`);
   const every = Math.max(1, Math.min(Number(delay) || 0, 2 ** 31 - 1));
   const due = delay > 0 ? Date.now() + every : 0;
   const id = ++lastTimer;
   timers.set(id, { due, callback, args, every: isRepeated ? every : undefined, call: current, isMuted });
+  if (!isRepeated) current.timers.add(id);
+  earliest = Math.min(earliest, due);
   return new Timer(id);
 }
 
@@ -299,7 +306,10 @@ class Timer {
   }
   refresh() {
     const timer = timers.get(this.#id);
-    if (timer?.every) timer.due = Date.now() + timer.every;
+    if (timer?.every) {
+      timer.due = Date.now() + timer.every;
+      earliest = Math.min(earliest, timer.due);
+    }
     return this;
   }
   close() {
@@ -319,8 +329,8 @@ function clearTimer(timer) {
 
 /** Runs what is due, and says whether there was anything. */
 function runDue() {
-  if (timers.size === 0) return false;
   const now = Date.now();
+  if (now < earliest) return false;
   // What is left of another event is none of a replay's.
   const isMeant = ({ due, call }) => due <= now && (!isMuted || call === current);
   const due = [...timers].filter(([, timer]) => isMeant(timer)).sort(([, a], [, b]) => a.due - b.due);
@@ -335,14 +345,18 @@ function runDue() {
     run(() => timer.callback(...timer.args));
     isMuted = wasMuted;
   }
+  earliest = Infinity;
+  for (const { due } of timers.values()) earliest = Math.min(earliest, due);
   return due.length > 0;
 }
 
 /** Until the next timer that this event may be waiting for. */
 function nextWait() {
   let next;
-  for (const { due, every, call } of timers.values()) {
-    if (every === undefined && call === current && (next === undefined || due < next)) next = due;
+  for (const id of current.timers) {
+    const due = timers.get(id)?.due;
+    if (due === undefined) current.timers.delete(id);
+    else if (next === undefined || due < next) next = due;
   }
   if (next === undefined) return undefined;
   const wait = Math.max(next - Date.now(), 0.1);

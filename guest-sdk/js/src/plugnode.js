@@ -77,7 +77,8 @@ function state(key, initial = {}, { bucket: name = "default" } = {}) {
 class Audience {
   #to;
   constructor(to) {
-    this.#to = to;
+    // What a program has put on Object's prototype must not make it everybody's.
+    this.#to = { __proto__: null, ...to };
   }
   emit(event, ...args) {
     const [json, attachments] = internal.encode(args);

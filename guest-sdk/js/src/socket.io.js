@@ -24,7 +24,8 @@ const asList = (rooms) => (Array.isArray(rooms) ? rooms : rooms instanceof Set ?
 // ---- Sending ----
 
 function addressOf(namespace, rooms, except) {
-  const to = { ns: namespace };
+  // Without a prototype: what a program has put on Object's must not make it everybody's.
+  const to = { __proto__: null, ns: namespace };
   if (rooms.size === 0) to.all = true;
   else {
     to.channels = [...rooms];
@@ -36,6 +37,9 @@ function addressOf(namespace, rooms, except) {
   }
   return to;
 }
+
+/** A client alone. */
+const onlyOf = ({ nsp, id }) => ({ __proto__: null, ns: nsp.name, clients: [id] });
 
 const checkName = (event) => {
   if (RESERVED.has(event)) throw new Error(`"${String(event)}" is a reserved event name`);
@@ -443,7 +447,7 @@ class Socket extends EventEmitter {
     const answered = typeof args.at(-1) === "function" ? args.pop() : undefined;
     for (const listener of state.anyOutgoing) listener(event, ...args);
     const [json, attachments] = internal.encode(args);
-    const to = { ns: state.nsp.name, clients: [state.id] };
+    const to = onlyOf(state);
     if (!answered) {
       effects.publish(to, event, json, volatile ? 1 : 0, attachments);
       return true;
@@ -509,12 +513,12 @@ class Socket extends EventEmitter {
     const state = this[STATE];
     const list = asList(rooms);
     for (const room of list) state.rooms.add(room);
-    effects.subscribe({ ns: state.nsp.name, clients: [state.id] }, list);
+    effects.subscribe(onlyOf(state), list);
   }
   leave(room) {
     const state = this[STATE];
     state.rooms.delete(String(room));
-    effects.unsubscribe({ ns: state.nsp.name, clients: [state.id] }, [String(room)]);
+    effects.unsubscribe(onlyOf(state), [String(room)]);
   }
   leaveAll() {
     for (const room of this.rooms) if (room !== this.id) this.leave(room);
@@ -522,7 +526,7 @@ class Socket extends EventEmitter {
   disconnect(close = false) {
     const state = this[STATE];
     if (!state.isConnected) return this;
-    effects.disconnect({ ns: state.nsp.name, clients: [state.id] }, close);
+    effects.disconnect(onlyOf(state), close);
     state.isConnected = internal.isMuted();
     return this;
   }
@@ -963,7 +967,7 @@ function refuse(socket, error) {
     // An app without admission has let it in already: what it says from now on is not heard, and it is shown out.
     console.warn(`a client that a middleware refused (${message}) was disconnected: ${denied.message}`);
     state.kept.x = 1;
-    effects.disconnect({ ns: state.nsp.name, clients: [state.id] }, false);
+    effects.disconnect(onlyOf(state), false);
   }
 }
 

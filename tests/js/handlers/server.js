@@ -5,6 +5,7 @@ import { EventEmitter } from "node:events";
 import { Server } from "plugnode/socket.io";
 
 const io = new Server();
+const waiting = [];
 const sleep = (time) => new Promise((resolve) => setTimeout(resolve, time));
 
 io.use((socket, next) => {
@@ -142,6 +143,23 @@ io.on("connection", async (socket) => {
   socket.on("eat", () => {
     const eaten = [];
     for (;;) eaten.push(new Uint8Array(1 << 20).fill(1));
+  });
+
+  socket.on("pollute", (answer) => {
+    Object.prototype.all = true;
+    socket.emit("for one");
+    io.to(socket.id).emit("for one");
+    delete Object.prototype.all;
+    answer();
+  });
+  socket.on("set timers", (answer) => {
+    try {
+      for (let set = 0; set < 5000; set++) waiting.push(setTimeout(() => {}, 1e7));
+      answer(null);
+    } catch (error) {
+      waiting.splice(0).forEach(clearTimeout);
+      answer(error.name);
+    }
   });
 
   // ---- globals
