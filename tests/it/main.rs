@@ -13,6 +13,7 @@ mod evolution;
 mod faults;
 mod fixture;
 mod hostile;
+mod hostile_suite;
 mod javascript;
 mod load;
 mod pressure;

@@ -163,7 +163,14 @@ fn each_library_is_named_in_its_own_place() {
 
 #[test]
 fn every_file_says_what_it_is() {
-    for folder in ["host/src", "guest-sdk/src", "tests/src", "tests/it", "examples"] {
+    for folder in [
+        "host/src",
+        "guest-sdk/src",
+        "tests/src",
+        "tests/it",
+        "tests/hostile",
+        "examples",
+    ] {
         for file in rust_files(&repository().join(folder)) {
             let text = fs::read_to_string(&file).expect("it can be read");
             assert!(

@@ -1,6 +1,6 @@
-// node reference.mjs main|client|cluster [msgpack] [v2]: Node's own Socket.IO server, behaving as the configurations of the handler
+// node reference.mjs main|client|cluster|hostile [msgpack] [v2]: Node's own Socket.IO server, behaving as the configurations of the handler
 // `conformance` do, one for `main` and `client` and three that know each other for `cluster`. Prints their URLs in one line, with commas between. With `v2` it
-// takes clients of Socket.IO 2 as well.
+// takes clients of Socket.IO 2 as well. `hostile` is `main` with Node's own times, and namespaces by a pattern: what `plugnode-hostile` asks for.
 //
 // It is here so that the scripts beside it can be held against what they describe: one that fails with it is wrong.
 
@@ -14,7 +14,7 @@ const [configuration, ...options] = process.argv.slice(2);
 const parser = options.includes('msgpack') ? msgpack : undefined;
 const allowEIO3 = options.includes('v2');
 
-const SERVERS = { main, client, cluster };
+const SERVERS = { main, client, cluster, hostile };
 if (!SERVERS[configuration]) {
   console.error(`usage: node reference.mjs ${Object.keys(SERVERS).join('|')} [msgpack] [v2]`);
   process.exit(2);
@@ -24,12 +24,23 @@ console.log(urls.join(','));
 
 async function main() {
   const { io, url } = await serve({ pingInterval: 300, pingTimeout: 200, maxHttpBufferSize: 1_000_000, connectTimeout: 1000 });
+  protocol(io, '/custom');
+  return [url];
+}
+
+async function hostile() {
+  const { io, url } = await serve({});
+  protocol(io, /^\/hostile-\d+$/);
+  return [url];
+}
+
+function protocol(io, others) {
   const greet = (socket) => {
     socket.emit('auth', socket.handshake.auth);
     socket.on('message', (...args) => socket.emit('message-back', ...args));
-    socket.on('message-with-ack', (...args) => args.pop()(...args));
+    socket.on('message-with-ack', (...args) => args.pop()?.(...args));
   };
-  io.of('/custom').on('connection', greet);
+  io.of(others).on('connection', greet);
   io.on('connection', (socket) => {
     greet(socket);
     socket.on('join', (room, done) => (socket.join(room), done(true)));
@@ -38,7 +49,6 @@ async function main() {
     socket.on('shout', (words) => socket.broadcast.emit('shouted', words));
     socket.on('kick-me', () => socket.disconnect());
   });
-  return [url];
 }
 
 async function client() {

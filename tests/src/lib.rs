@@ -41,7 +41,9 @@ pub use redis_cluster::RedisCluster;
 pub use redis_setup::Redis;
 pub use reference::Reference;
 pub use sentinel::Sentinels;
-pub use tools::{binary, brought, component, node_script, patched, python_client, rebuilt, repository, rust_client};
+pub use tools::{
+    binary, brought, built, component, node_script, patched, python_client, rebuilt, repository, rust_client,
+};
 pub use verb::{Running, Said, verb};
 
 use std::future::Future;

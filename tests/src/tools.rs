@@ -75,7 +75,10 @@ pub fn binary() -> PathBuf {
 }
 
 /// A binary that was built with these tests.
-pub(crate) fn built(name: &str) -> PathBuf {
+///
+/// # Panics
+/// When it was not built, with the command that does.
+pub fn built(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("a test knows its own executable");
     let path = own
         .ancestors()

@@ -1,0 +1,95 @@
+//! The suite of attacks in `tests/hostile` against a node: every case passes, but for those that are known to fail.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use plugnode_tests::{Node, built, component, repository};
+use serde_json::Value;
+use tokio::process::Command;
+
+/// Cases that a node does not pass yet, and what it does instead.
+const KNOWN: &[(&str, &str)] = &[
+    ("lone-surrogate-in-name", "the connection is closed"),
+    ("nested-1000-deep", "the connection is closed"),
+    (
+        "number-1e999",
+        "it is passed on as it is written, which other parsers refuse",
+    ),
+    (
+        "integer-of-5000-digits",
+        "it is passed on as it is written, which other parsers refuse",
+    ),
+    (
+        "eleven-attachments",
+        "they are passed on, and official clients close their connections",
+    ),
+    ("odd-hosts", "a request without Host is answered as any other"),
+    ("rebound-host", "there is no setting for the names of the server"),
+    ("overlapping-ranges", "eight times the file is sent"),
+    ("names-of-900-kb", "rooms may have names of any length"),
+    (
+        "unread-files",
+        "connections whose answers are not read are held for good",
+    ),
+    (
+        "unread-pipelines",
+        "connections whose answers are not read are held for good",
+    ),
+];
+/// How long all others may take together.
+const LIMIT: Duration = Duration::from_secs(90);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn withstands_the_hostile_suite() {
+    component("conformance");
+    let config = repository().join("examples/conformance/plugnode-hostile.toml");
+    let pages = tempfile::tempdir().expect("a temporary folder can be made");
+    std::fs::write(pages.path().join("large.bin"), vec![b'x'; 4_000_000]).expect("the folder can be written to");
+    let folder = pages.path().to_string_lossy();
+    let mut node = Node::configured(&config, &[("PLUGNODE_FRONTEND__STATIC_DIR", &folder)]).await;
+
+    let mut suite = Command::new(built("plugnode-hostile"));
+    suite
+        .args(["--url", &node.url(), "--pid", &node.pid().to_string()])
+        .args(["--file", "/large.bin", "--patience", "5", "--slack", "3", "--json"])
+        .args(KNOWN.iter().flat_map(|(case, _)| ["--without", case]))
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    let output = tokio::time::timeout(LIMIT, suite.output())
+        .await
+        .unwrap_or_else(|_| panic!("the suite takes more than {LIMIT:?}"))
+        .expect("the suite can be run");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(node.is_running(), "the process ended:\n{said}\n{}", node.log());
+    assert!(!node.log().contains("panicked"), "something panicked:\n{}", node.log());
+    let failed: Vec<&str> = said.lines().filter(|line| line.starts_with("FAILED")).collect();
+    assert!(
+        output.status.success() && failed.is_empty(),
+        "{}\n{}",
+        output.status,
+        failed.join("\n")
+    );
+    let cases: Vec<Value> = serde_json::from_slice(&output.stdout).expect("it prints JSON");
+    let skipped: Vec<_> = cases.iter().filter(|case| case["verdict"] == "skipped").collect();
+    assert!(skipped.is_empty(), "{skipped:?}");
+}
+
+#[tokio::test]
+async fn documentation_has_every_case() {
+    let list = Command::new(built("plugnode-hostile"))
+        .args(["--list", "--json"])
+        .output()
+        .await;
+    let list = list.expect("the suite can be run");
+    let cases: Vec<Value> = serde_json::from_slice(&list.stdout).expect("it prints JSON");
+    let page = std::fs::read_to_string(repository().join("docs/hostile.md")).expect("there is a page");
+    let (_, table) = page.split_once("\n## Cases\n").expect("there is a table");
+    let rows = table.lines().filter(|line| line.starts_with("| `")).count();
+    for case in &cases {
+        let [name, does, must, source] =
+            ["case", "does", "must", "source"].map(|key| case[key].as_str().unwrap_or_default());
+        let row = format!("| `{name}` | {does} | {must} | {source} |");
+        assert!(table.contains(&row), "docs/hostile.md lacks the line\n{row}");
+    }
+    assert_eq!(rows, cases.len(), "docs/hostile.md has cases that are none");
+}
