@@ -8,7 +8,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
 use http_body::{Frame, SizeHint};
 
-use crate::session::Delivery;
+use crate::session::{Delivery, Hold};
 
 /// How much is given to the server at once: it takes the next when the client has read some of it.
 const PART: usize = 16 * 1024;
@@ -22,6 +22,9 @@ pub struct Body {
     rest: Bytes,
     /// Of an answer to a poll.
     delivery: Option<Delivery>,
+    /// Of an answer to a POST.
+    #[allow(dead_code, reason = "dropped when the answer is written")]
+    hold: Option<Hold>,
 }
 
 impl Body {
@@ -30,6 +33,7 @@ impl Body {
         Self {
             rest: body.into(),
             delivery: None,
+            hold: None,
         }
     }
 
@@ -37,6 +41,7 @@ impl Body {
         Self {
             rest: body,
             delivery: Some(delivery),
+            hold: None,
         }
     }
 }
@@ -90,8 +95,10 @@ pub(crate) fn text(body: Bytes) -> Response<Body> {
 }
 
 /// The answer to a POST whose packets were taken. Not `text/plain`, for which old browsers offered a download.
-pub(crate) fn ok() -> Response<Body> {
-    let mut answer = Response::new(Body::whole("ok"));
+pub(crate) fn ok(hold: Hold) -> Response<Body> {
+    let mut body = Body::whole("ok");
+    body.hold = Some(hold);
+    let mut answer = Response::new(body);
     set_headers(&mut answer, "text/html");
     answer
 }

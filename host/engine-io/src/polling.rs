@@ -103,8 +103,9 @@ where
     };
     posting.0 = None;
     // The task takes it also when this request ends before.
-    match session.give_post(payload).await {
-        Ok(Taken::All) => answer::ok(),
+    let (taken, hold) = session.give_post(payload);
+    match taken.await {
+        Ok(Taken::All) => answer::ok(hold),
         Ok(Taken::Refused) | Err(_) => answer::status(StatusCode::BAD_REQUEST),
     }
 }

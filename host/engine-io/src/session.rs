@@ -76,6 +76,8 @@ pub(crate) struct Polling {
     /// Whether the answer to a poll is on its way.
     is_answering: bool,
     post: Post,
+    /// Whether polls wait until a POST is answered, behind which the client expects what it has asked for by it.
+    is_held: bool,
     pub(crate) upgrade: Upgrade,
     /// Websockets that are closed because their upgrade failed.
     closing: u8,
@@ -135,6 +137,10 @@ pub(crate) enum Upgrade {
 /// The answer to a poll, on its way to the client. Dropped before its end, it ends the session: there would be a gap.
 #[derive(Debug)]
 pub(crate) struct Delivery(Option<Session>);
+
+/// A POST on its way to its answer, during which polls wait. Dropped, the answer is written or never will be.
+#[derive(Debug)]
+pub(crate) struct Hold(Session);
 
 /// A packet cannot be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -317,7 +323,8 @@ impl Session {
             return Poll::Ready(self.answer_one(state, end, base64));
         }
         let is_unneeded = state.is_websocket || (is_short && matches!(polling.upgrade, Upgrade::Probed(_)));
-        if polling.is_answering || (state.outgoing.is_empty() && !is_unneeded) {
+        let has_none = state.outgoing.is_empty() || polling.is_held;
+        if polling.is_answering || (has_none && !is_unneeded) {
             polling.poll = Waiting::Poll(Some(cx.waker().clone()));
             return Poll::Pending;
         }
@@ -392,8 +399,8 @@ impl Session {
         Some(ended)
     }
 
-    /// Gives a POST to the task. The receiver hears when all of it is taken.
-    pub(crate) fn give_post(&self, payload: Payload) -> oneshot::Receiver<Taken> {
+    /// Gives a POST to the task. The receiver hears when all of it is taken. Polls wait until the hold is dropped.
+    pub(crate) fn give_post(&self, payload: Payload) -> (oneshot::Receiver<Taken>, Hold) {
         let (done, taken) = oneshot::channel();
         let text_messages = payload.text_messages();
         let mut state = self.0.state();
@@ -401,6 +408,7 @@ impl Session {
             // Its client has not heard of the end. Nobody takes the packets.
             let _ = done.send(Taken::All);
         } else if let Some(polling) = &mut state.polling {
+            polling.is_held = true;
             polling.post = Post::Ready(Intake {
                 payload,
                 text_messages,
@@ -408,7 +416,7 @@ impl Session {
             });
             state.wake();
         }
-        taken
+        (taken, Hold(self.clone()))
     }
 
     /// Ends a POST that gives nothing to the task, or of which the task has taken all.
@@ -535,7 +543,9 @@ impl Shared {
             state.wake();
         } else if let Some(polling) = &mut state.polling {
             if matches!(polling.poll, Waiting::Poll(_)) {
-                polling.wake_poll();
+                if !polling.is_held {
+                    polling.wake_poll();
+                }
             } else if state.stuck_since.is_none() {
                 state.stuck_since = Some(Instant::now());
             }
@@ -639,6 +649,16 @@ impl State {
         }
     }
 
+    /// Lets polls be answered before the POST that is being taken in.
+    pub(crate) fn release_polls(&mut self) {
+        if let Some(polling) = self.polling.as_mut().filter(|polling| polling.is_held) {
+            polling.is_held = false;
+            if !self.outgoing.is_empty() {
+                polling.wake_poll();
+            }
+        }
+    }
+
     /// Takes the POST that waits.
     pub(crate) fn take_post(&mut self) -> Option<Intake> {
         let polling = self.polling.as_mut()?;
@@ -677,6 +697,7 @@ impl State {
             self.outgoing.push_back(last);
         }
         let Some(polling) = &mut self.polling else { return };
+        polling.is_held = false;
         polling.wake_poll();
         if let Upgrade::Opening(waker) | Upgrade::Probed(waker) = &mut polling.upgrade
             && let Some(waker) = waker.take()
@@ -715,6 +736,13 @@ impl Delivery {
         if let Some(session) = self.0.take() {
             end_delivery(&session);
         }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        // A poll that is woken by this runs when the task that writes the answer has done so.
+        self.0.0.state().release_polls();
     }
 }
 

@@ -182,11 +182,13 @@ impl<H: Handler> Task<H> {
         loop {
             let is_posting = {
                 let shared = &self.session.0;
-                let state = shared.state();
+                let mut state = shared.state();
                 if let Phase::Closing(reason) = state.phase {
                     return Err(reason);
                 }
                 if shared.is_paused() || shared.unsent(&state) > shared.settings.send_buffer {
+                    // Polls may be what it waits for.
+                    state.release_polls();
                     return Ok(Intaking::Waits);
                 }
                 state.is_posting()
@@ -232,7 +234,14 @@ impl<H: Handler> Task<H> {
             Event::Ping(_) | Event::Pong => return self.count(),
             Event::Close => return Err(CloseReason::Client),
         };
-        self.packet(packet.map_err(|_| CloseReason::ParseError)?)
+        match packet.map_err(|_| CloseReason::ParseError)? {
+            // A websocket is closed by its own close. Node's server takes no notice of the packet, either.
+            Incoming::Close => {
+                self.heartbeat.heard();
+                self.count()
+            }
+            packet => self.packet(packet),
+        }
     }
 
     fn packet(&mut self, packet: Incoming) -> Result<(), CloseReason> {

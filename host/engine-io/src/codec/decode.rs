@@ -9,7 +9,7 @@ use bytestring::ByteString;
 use super::{LENGTH_END, SEPARATOR};
 use crate::{Message, Version};
 
-/// As forgiving as Node's: with or without padding.
+/// With or without padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new()
@@ -78,7 +78,10 @@ impl Incoming {
             Version::V4 => text,
             Version::V3 => text.strip_prefix('4').ok_or(Malformed)?,
         };
-        let data = BASE64.decode(data).map_err(|_| Malformed)?;
+        let data = BASE64
+            .decode(data)
+            .or_else(|_| BASE64.decode(forgiven(data)))
+            .map_err(|_| Malformed)?;
         Ok(Self::Message(Message::Binary(data.into())))
     }
 }
@@ -213,6 +216,22 @@ fn part(body: &ByteString, part: &str) -> ByteString {
         true => ByteString::from(part),
         false => body.slice_ref(part),
     }
+}
+
+/// What Node makes of base64 that is none: it ends at a padding, the alphabet of URLs is understood, and all else is passed over.
+fn forgiven(data: &str) -> Vec<u8> {
+    let data = data.bytes().take_while(|byte| *byte != b'=');
+    let data = data.filter_map(|byte| match byte {
+        b'-' => Some(b'+'),
+        b'_' => Some(b'/'),
+        b'+' | b'/' => Some(byte),
+        _ => byte.is_ascii_alphanumeric().then_some(byte),
+    });
+    let mut data: Vec<u8> = data.collect();
+    if data.len() % 4 == 1 {
+        data.pop();
+    }
+    data
 }
 
 fn number(digits: impl Iterator<Item = u8>) -> Result<usize, Malformed> {

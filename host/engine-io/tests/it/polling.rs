@@ -228,6 +228,48 @@ async fn application_closes_after_what_it_sent() {
     fixture.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn answer_of_post_comes_before_what_it_asks_for() {
+    let fixture = Fixture::echo().await;
+    for _ in 0..200 {
+        let polling = Polling::open(&fixture).await;
+        let mut poll = fixture.begin("GET", &polling.query(), "", b"").await;
+        // It waits by then, mostly.
+        tokio::task::yield_now().await;
+        let post = fixture.begin("POST", &polling.query(), "", b"4a").await;
+        assert_eq!(Fixture::reply(&mut poll).await.text(), "4a");
+        // Asks the kernel, and not the runtime, which may not have heard of it.
+        let mut post = post.into_std().unwrap();
+        let read = std::io::Read::read(&mut post, &mut [0]);
+        assert_eq!(read.expect("the POST is answered by now"), 1);
+    }
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn poll_goes_on_while_post_waits_for_it() {
+    let settings = Settings {
+        send_buffer: 10_000,
+        ..settings()
+    };
+    let ways = Ways {
+        echoes: true,
+        ..Ways::default()
+    };
+    let fixture = Fixture::start(ways, settings).await;
+    let polling = Polling::open(&fixture).await;
+    let body = vec![format!("4{}", "x".repeat(3_000)); 30].join("\x1e");
+    let mut post = fixture.begin("POST", &polling.query(), "", body.as_bytes()).await;
+    let mut heard = 0;
+    while heard < 30 {
+        let reply = polling.poll().await;
+        assert_eq!(reply.status, 200);
+        heard += reply.text().split('\x1e').count();
+    }
+    assert_eq!(Fixture::reply(&mut post).await.text(), "ok");
+    fixture.stop().await;
+}
+
 #[tokio::test]
 async fn broken_payload_closes_session() {
     let mut fixture = Fixture::quiet(settings()).await;

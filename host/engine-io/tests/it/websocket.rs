@@ -60,7 +60,7 @@ async fn first_subprotocol_is_answered() {
 async fn packets_without_meaning_are_ignored() {
     let fixture = Fixture::echo().await;
     let mut client = Client::open(&fixture).await;
-    for packet in ["0", "5", "6", "3", "3probe", "6x"] {
+    for packet in ["0", "1", "5", "6", "3", "3probe", "6x"] {
         client.say(packet).await;
     }
     client.say("4still here").await;
@@ -72,11 +72,9 @@ async fn packets_without_meaning_are_ignored() {
 async fn ends_are_told_by_close_frames() {
     let mut fixture = Fixture::quiet(settings()).await;
     for (frame, code, reason) in [
-        (Frame::text("1"), 1005, CloseReason::Client),
         (Frame::text("abc"), 1005, CloseReason::ParseError),
         (Frame::text(""), 1005, CloseReason::ParseError),
         (Frame::text("2"), 1005, CloseReason::ParseError),
-        (Frame::text("b*"), 1005, CloseReason::ParseError),
         (Frame::Close(None), 1005, CloseReason::Client),
         (Frame::text("4".repeat(100_001)), 1009, CloseReason::TooLarge),
         (Frame::text("4".repeat(10_000_000)), 1009, CloseReason::TooLarge),
