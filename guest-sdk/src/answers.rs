@@ -52,6 +52,7 @@ use serde_json::value::RawValue;
 
 use crate::incoming::Reply;
 use crate::payload::{ArgsError, Payload};
+use crate::surrogates::without_lone;
 
 /// What came of [`Audience::collect`](crate::Audience::collect).
 #[derive(Debug, Clone, PartialEq)]
@@ -189,7 +190,7 @@ impl Reply {
     fn told<T: DeserializeOwned>(&self) -> Result<T, ArgsError> {
         let answer = self.answer.as_ref();
         let answer = answer.ok_or_else(|| ArgsError("the reply is without an answer".into()))?;
-        let (told,) = serde_json::from_str(&answer.json)
+        let (told,) = serde_json::from_str(&without_lone(&answer.json))
             .map_err(|error| ArgsError(format!("the reply is not to that question: {error}")))?;
         Ok(told)
     }
@@ -200,7 +201,7 @@ fn alone(json: &str, of_all: &[Vec<u8>]) -> Payload {
     let (mut json, mut attachments) = (json.to_owned(), Vec::new());
     if !of_all.is_empty()
         && json.contains("_placeholder")
-        && let Ok(mut value) = serde_json::from_str::<Value>(&json)
+        && let Ok(mut value) = serde_json::from_str::<Value>(&without_lone(&json))
     {
         renumber(&mut value, of_all, &mut attachments);
         json = value.to_string();

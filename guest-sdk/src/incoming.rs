@@ -6,6 +6,7 @@ use crate::bindings::plugnode::app::types;
 pub use crate::bindings::plugnode::app::types::{Custom, DisconnectReason, Handshake};
 use crate::outbox::{AckId, CommandError};
 use crate::payload::{Args, ArgsError, Payload};
+use crate::surrogates::without_lone;
 
 /// What a client emitted.
 #[derive(Debug, Clone)]
@@ -77,7 +78,7 @@ impl From<types::Reply> for Reply {
 impl Handshake {
     /// What the client gave as `auth`; none when it gave nothing, or something else than a `T`.
     pub fn auth<T: DeserializeOwned>(&self) -> Option<T> {
-        serde_json::from_str(self.auth.as_deref()?).ok()
+        serde_json::from_str(&without_lone(self.auth.as_deref()?)).ok()
     }
 
     /// The first header of that name, which is in lower case.

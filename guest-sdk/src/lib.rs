@@ -91,6 +91,7 @@ mod outbox;
 mod payload;
 pub mod replace;
 mod snapshot;
+mod surrogates;
 #[cfg(not(target_family = "wasm"))]
 pub mod test;
 

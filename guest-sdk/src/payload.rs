@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::binary;
 pub use crate::bindings::plugnode::app::types::Payload;
+use crate::surrogates::without_lone;
 
 /// What can be the arguments of an event or of an acknowledgement.
 ///
@@ -54,15 +55,18 @@ impl Payload {
     }
 
     /// All arguments: a tuple with a type for each, or a `Vec` where they are all of one type.
+    ///
+    /// A text of JavaScript that is not one in Rust, as half of a surrogate pair stands alone in it, reads with U+FFFD there.
     pub fn args<T: DeserializeOwned>(&self) -> Result<T, ArgsError> {
-        binary::lending(&self.attachments, || serde_json::from_str(&self.json))
+        binary::lending(&self.attachments, || serde_json::from_str(&without_lone(&self.json)))
             .map_err(|error| ArgsError(format!("the arguments are not those expected: {error}")))
     }
 
     /// One argument, counted from 0. One that is missing reads as `null`, and so can be an `Option`.
     pub fn arg<T: DeserializeOwned>(&self, index: usize) -> Result<T, ArgsError> {
         let found = binary::lending(&self.attachments, || {
-            let mut json = serde_json::Deserializer::from_str(&self.json);
+            let json = without_lone(&self.json);
+            let mut json = serde_json::Deserializer::from_str(&json);
             Nth(index, PhantomData).deserialize(&mut json)
         });
         let found = found.map_err(|error| ArgsError(format!("argument {index} is not what was expected: {error}")))?;
@@ -289,6 +293,17 @@ mod tests {
         let payload = Payload::new(Binary(vec![7])).unwrap();
         assert_eq!(payload.json, r#"[{"_placeholder":true,"num":0}]"#);
         assert_eq!(payload.attachments, [vec![7]]);
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_reads_as_the_replacement_character() {
+        let payload = Payload {
+            json: r#"[{"\ud83d":"a\uDE00"},"\ud83d\ude00","\\ud83d"]"#.into(),
+            attachments: vec![],
+        };
+        let expected = serde_json::json!([{"\u{fffd}": "a\u{fffd}"}, "😀", "\\ud83d"]);
+        assert_eq!(payload.args::<serde_json::Value>().unwrap(), expected);
+        assert_eq!(payload.arg::<serde_json::Value>(0).unwrap(), expected[0]);
     }
 
     #[test]

@@ -33,6 +33,7 @@ pub mod counts;
 pub mod embed;
 pub mod http;
 mod ids;
+mod json;
 pub mod message;
 mod metrics;
 pub mod namespaces;

@@ -26,6 +26,10 @@ pub const RESERVED_EVENTS: [&str; 6] = [
     "removeListener",
 ];
 
+/// How many binary values an event may have, and an acknowledgement: Socket.IO's own clients close their connection when they get more. Those
+/// that speak MessagePack take any number.
+pub const MOST_ATTACHMENTS: usize = 10;
+
 /// The kind of the custom event by which a handler gets the reply to a question of a client that is gone.
 pub const LATE_REPLY: &str = "plugnode.reply/1";
 

@@ -294,6 +294,7 @@ pub(crate) fn app(app: &App, node: &NodeId, key_value: Arc<dyn KeyValue>) -> App
             commands: app.limits.commands,
             bytes: app.limits.bytes.in_memory(),
             payload: app.limits.payload.in_memory(),
+            attachments: app.limits.attachments,
             value: app.limits.value.in_memory(),
             snapshot: app.limits.snapshot.in_memory(),
         },

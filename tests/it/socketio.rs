@@ -28,6 +28,19 @@ async fn one_process_serves_the_client_of_socket_io_4_by_msgpack() {
 }
 
 #[tokio::test]
+async fn values_come_back_as_by_the_official_parsers() {
+    let client = Reference::start(&["client"]).await;
+    node_script("parsers.mjs", &[client.urls()]).await;
+    let client = Reference::start(&["client", "msgpack"]).await;
+    node_script("parsers.mjs", &[client.urls(), "msgpack"]).await;
+
+    let node = alone("client", &[]).await;
+    node_script("parsers.mjs", &[&node.url()]).await;
+    let node = alone("client", &[MSGPACK]).await;
+    node_script("parsers.mjs", &[&node.url(), "msgpack"]).await;
+}
+
+#[tokio::test]
 async fn one_process_serves_the_client_of_socket_io_2() {
     let client = alone("client", &[SOCKET_IO_2]).await;
     let main = alone("main", &[SOCKET_IO_2]).await;

@@ -130,6 +130,25 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
     }
   });
 
+  if (parserName === 'msgpack') {
+    has('dates and `undefined` are themselves', async () => {
+      const socket = await connect();
+      const value = { date: new Date(1_709_210_096_789), old: [new Date(-1), new Date(0)], none: undefined, some: 1 };
+      const [back] = await acknowledged(socket, 'echo', value);
+      assert.ok(back.date instanceof Date && back.old.every((date) => date instanceof Date));
+      assert.deepEqual([+back.date, ...back.old.map(Number)], [1_709_210_096_789, -1, 0]);
+      assert.equal(back.none, undefined);
+      assert.equal(back.some, 1);
+      assert.ok([null, undefined].includes((await acknowledged(socket, 'echo', undefined))[0]));
+    });
+
+    has('an object like a placeholder stays one beside binary', async () => {
+      const socket = await connect();
+      const value = [{ _placeholder: true, num: 0 }, Buffer.from('bytes'), { _placeholder: true, num: 7 }];
+      same(await acknowledged(socket, 'echo', value), [value]);
+    });
+  }
+
   has('text of every script comes in its order', async () => {
     const socket = await connect();
     const texts = [];
@@ -169,6 +188,16 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
     const jsonbuff = heard(socket, 'jsonbuff-ack');
     socket.emit('jsonbuff', { hello: 'lol', message: Buffer.from('howdy'), goodbye: 'gotcha' });
     same(await jsonbuff, []);
+  });
+
+  has('binary goes and comes by a client that sends it as text', async () => {
+    const socket = await connect('/', { forceBase64: true });
+    const { engine } = socket.io;
+    const last = (by.transports ?? ['websocket']).at(-1);
+    if (engine.transport.name !== last) await heard(engine, 'upgrade');
+    assert.equal(engine.transport.name, last);
+    const value = { bytes: [Buffer.from([0, 255, 1]), Buffer.alloc(100_000, 7), Buffer.alloc(0)] };
+    same(await acknowledged(socket, 'echo', value), [value]);
   });
 
   has('what is no binary is not taken for it', async () => {

@@ -190,7 +190,8 @@ fn read(packet: &str) -> Option<Heard> {
         .map(|rest| (rest, true))
         .or(rest("43").map(|rest| (rest, false)))?;
     let start = rest.find('[').unwrap_or_else(|| panic!("no array in {packet:?}"));
-    let number = rest[..start].parse().ok();
+    // To JavaScript it is a double.
+    let number = rest[..start].parse().ok().map(|number: f64| number as u64);
     let args: Result<Vec<Value>, _> = serde_json::from_str(&rest[start..]);
     let mut args = args.unwrap_or_else(|error| panic!("no JSON in {packet:.100}: {error}"));
     if !is_event {

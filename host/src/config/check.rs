@@ -269,6 +269,7 @@ impl Check<'_> {
             ("commands", limits.commands as u64),
             ("bytes", limits.bytes.0),
             ("payload", limits.payload.0),
+            ("attachments", limits.attachments as u64),
             ("value", limits.value.0),
             ("snapshot", limits.snapshot.0),
         ] {

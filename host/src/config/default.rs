@@ -133,6 +133,7 @@ impl Default for Limits {
             commands: 10_000,
             bytes: Size(16_000_000),
             payload: Size(4_000_000),
+            attachments: 10,
             value: Size(1_000_000),
             snapshot: Size(16_000_000),
         }

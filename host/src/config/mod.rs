@@ -282,6 +282,8 @@ pub struct Limits {
     pub bytes: Size,
     /// Bytes of one command's payload. Default: 4 MB.
     pub payload: Size,
+    /// Binary values of one command's payload. Default: 10, as many as Socket.IO's own clients take.
+    pub attachments: usize,
     /// Bytes of one value in a key-value bucket. Default: 1 MB.
     pub value: Size,
     /// Bytes of the state that an instance hands to the one that replaces it. Default: 16 MB.

@@ -1,23 +1,45 @@
 //! Whether the JSON of a handler is what Socket.IO can carry, without building anything from it.
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
-/// Whether this is an array, and each of its placeholders is one of so many attachments. Else what is wrong with it.
-pub(super) fn check_args(json: &str, attachments: usize) -> Result<(), String> {
-    if attachments == 0 {
-        return serde_json::from_str::<Array>(json)
-            .map(|Array| ())
-            .map_err(|error| format!("is not a JSON array: {error}"));
+use bytes::Bytes;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use crate::json::{Spelling, placeholders};
+
+/// Whether this is an array, and each of its placeholders is one of the attachments. Else what is wrong with it.
+pub(super) fn check_args(json: &str, attachments: &[Bytes]) -> Result<(), String> {
+    serde_json::from_str::<Array>(json).map_err(|error| format!("is not a JSON array: {error}"))?;
+    for number in named(json, attachments) {
+        match number {
+            Some(number) if number < attachments.len() => {}
+            Some(number) => {
+                return Err(format!(
+                    "has a placeholder number {number}, and there are {} attachments",
+                    attachments.len()
+                ));
+            }
+            None => return Err("has a placeholder without a number".to_owned()),
+        }
     }
-    let values: Vec<serde_json::Value> =
-        serde_json::from_str(json).map_err(|error| format!("is not a JSON array: {error}"))?;
-    match values.iter().filter_map(highest_placeholder).max() {
-        Some(number) if number >= attachments as u64 => Err(format!(
-            "has a placeholder number {number}, and there are {attachments} attachments"
-        )),
-        _ => Ok(()),
-    }
+    Ok(())
+}
+
+/// How many bytes there are of JSON and attachments, each of these counted as often as it is named, for it may be sent so.
+pub(super) fn size_sent(json: &str, attachments: &[Bytes]) -> usize {
+    let sizes = attachments.iter().map(Bytes::len);
+    let all = json.len() + sizes.sum::<usize>();
+    let named = named(json, attachments)
+        .flatten()
+        .filter_map(|number| attachments.get(number));
+    let named = named.fold(json.len(), |sum, attachment| sum.saturating_add(attachment.len()));
+    all.max(named)
+}
+
+/// The numbers in placeholders. Without attachments they are objects like any others.
+fn named(json: &str, attachments: &[Bytes]) -> impl Iterator<Item = Option<usize>> {
+    let json = if attachments.is_empty() { "" } else { json };
+    placeholders(json, Spelling::Plain)
 }
 
 /// Whether this is an object. Else what is wrong with it.
@@ -32,17 +54,6 @@ pub(super) fn check_value(json: &str) -> Result<(), String> {
     serde_json::from_str::<IgnoredAny>(json)
         .map(|IgnoredAny| ())
         .map_err(|error| format!("is not JSON: {error}"))
-}
-
-fn highest_placeholder(value: &serde_json::Value) -> Option<u64> {
-    match value {
-        serde_json::Value::Array(values) => values.iter().filter_map(highest_placeholder).max(),
-        serde_json::Value::Object(fields) if fields.get("_placeholder") == Some(&true.into()) => {
-            fields.get("num").map(|number| number.as_u64().unwrap_or(u64::MAX))
-        }
-        serde_json::Value::Object(fields) => fields.values().filter_map(highest_placeholder).max(),
-        _ => None,
-    }
 }
 
 /// Any array, read and forgotten.
@@ -96,19 +107,40 @@ mod tests {
     #[test]
     fn arguments_are_an_array_of_anything() {
         for json in ["[]", "[1]", r#" [ "a", {"b": [null]} ] "#] {
-            assert_eq!(check_args(json, 0), Ok(()), "{json}");
+            assert_eq!(check_args(json, &[]), Ok(()), "{json}");
         }
         for json in ["", "{}", "1", "[", "[1,]", "[1] 2", "[nope]"] {
-            assert!(check_args(json, 0).is_err(), "{json}");
+            assert!(check_args(json, &[]).is_err(), "{json}");
         }
     }
 
     #[test]
     fn every_placeholder_has_its_attachment() {
         let json = r#"["a",{"deep":[{"_placeholder":true,"num":1}]},{"_placeholder":true,"num":0}]"#;
-        assert_eq!(check_args(json, 2), Ok(()));
-        let error = check_args(json, 1).expect_err("number 1 is missing");
+        let attachments = [Bytes::from_static(b"zero"), Bytes::from_static(b"one")];
+        assert_eq!(check_args(json, &attachments), Ok(()));
+        let error = check_args(json, &attachments[..1]).expect_err("number 1 is missing");
         assert!(error.contains("number 1"), "{error}");
+        assert_eq!(check_args(json, &[]), Ok(()), "they are objects like any others");
+        assert!(check_args(r#"[{"_placeholder":true}]"#, &attachments).is_err());
+    }
+
+    #[test]
+    fn deep_json_and_texts_of_javascript_pass() {
+        let attachments = [Bytes::from_static(b"zero")];
+        for inside in [r#""\ud83d""#, "1e999", r#"{"_placeholder":true,"num":0}"#] {
+            let json = format!("{}{inside}{}", "[".repeat(5_000), "]".repeat(5_000));
+            assert_eq!(check_args(&json, &attachments), Ok(()));
+            assert_eq!(check_args(&json, &[]), Ok(()));
+        }
+    }
+
+    #[test]
+    fn attachments_count_as_often_as_they_are_named() {
+        let attachments = [Bytes::from(vec![7; 1_000])];
+        assert_eq!(size_sent("[]", &attachments), 1_002);
+        let json = format!("[{}]", vec![r#"{"_placeholder":true,"num":0}"#; 100].join(","));
+        assert_eq!(size_sent(&json, &attachments), json.len() + 100_000);
     }
 
     #[test]

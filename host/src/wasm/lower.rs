@@ -6,6 +6,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
 use super::bindings::plugnode::app::types as wit;
+use crate::json::without_lone_surrogates;
 use crate::message::{Client, DisconnectReason, Event, EventKind, LATE_REPLY, Payload, SessionId};
 
 /// What an event in WIT's shape has to borrow and the host's does not have: lists of slices, and names as text.
@@ -131,7 +132,7 @@ impl<'e> Lowered<'e> {
 fn late_reply(client: &SessionId, token: &[u8], answer: &Payload) -> String {
     let attachments: Vec<_> = answer.attachments.iter().map(|bytes| BASE64.encode(bytes)).collect();
     // A reply has one argument.
-    let answer: Option<[Value; 1]> = serde_json::from_str(&answer.json).ok();
+    let answer: Option<[Value; 1]> = serde_json::from_str(&without_lone_surrogates(&answer.json)).ok();
     let answer = answer.map(|[answer]| answer);
     json!({
         "client": client.as_str(), "token": BASE64.encode(token), "answer": answer, "attachments": attachments,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::compiler::Compiler;
-use crate::message::{KeyValue, Namespace, NodeId};
+use crate::message::{KeyValue, MOST_ATTACHMENTS, Namespace, NodeId};
 
 /// What an [`Engine`](super::Engine) needs to know.
 #[derive(Debug, Clone)]
@@ -45,6 +45,8 @@ pub struct Limits {
     pub bytes: usize,
     /// Bytes of one payload.
     pub payload: usize,
+    /// Binary values of one payload.
+    pub attachments: usize,
     /// Bytes of one value in a key-value bucket.
     pub value: usize,
     /// Bytes of the state that an instance hands to the one that follows it.
@@ -52,7 +54,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 64 MB, 1 s, 10,000 commands, 16 MB of them, 1 MB for one payload and for one value, and 16 MB for a state that is handed over.
+    /// 64 MB, 1 s, 10,000 commands, 16 MB of them, 1 MB for one payload and for one value, 10 binary values, and 16 MB for a state that is handed over.
     fn default() -> Self {
         Self {
             memory: 64 << 20,
@@ -60,6 +62,7 @@ impl Default for Limits {
             commands: 10_000,
             bytes: 16 << 20,
             payload: 1 << 20,
+            attachments: MOST_ATTACHMENTS,
             value: 1 << 20,
             snapshot: 16 << 20,
         }

@@ -2,8 +2,10 @@
 //!
 //! What a client sends is passed on to handlers and by them to other clients, so it is checked here once: that it is
 //! JSON, and that its placeholders name attachments that are there. A payload that another client's parser would choke
-//! on goes no further. The protocol: <https://socket.io/docs/v4/socket-io-protocol/>.
+//! on goes no further; numbers that only JavaScript reads become what JavaScript would make of them. The protocol:
+//! <https://socket.io/docs/v4/socket-io-protocol/>.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
@@ -11,11 +13,11 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::Number;
 use serde_json::value::RawValue;
 
-use super::placeholders;
-use crate::message::{MOST_NAME, Payload, RESERVED_EVENTS, Text};
+use crate::json::{Spelling, TooDeep, placeholders, unescaped, with_sane_numbers};
+use crate::message::{MOST_ATTACHMENTS, MOST_NAME, Payload, RESERVED_EVENTS, Text};
 
-/// How deep values may be nested: as deep as `serde_json` reads them.
-pub(super) const DEPTH: usize = 127;
+/// How deep values may be nested. Browsers and Node read more; a handler that reads them into values may take less.
+pub(super) const DEPTH: usize = 1_024;
 
 /// What is wrong with what a client sent.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,6 +32,10 @@ pub(super) enum Malformed {
     LongName(usize),
     #[error("a placeholder names an attachment that is not there")]
     NoAttachment,
+    #[error(
+        "it has {0} attachments, and Socket.IO's own clients would close their connection over more than {MOST_ATTACHMENTS}"
+    )]
+    TooManyAttachments(usize),
     #[error("what it connects with is no JSON object")]
     Auth,
     #[error("it is nested deeper than {DEPTH} times")]
@@ -40,6 +46,7 @@ pub(super) enum Malformed {
 
 /// Takes an event apart into its name and its arguments.
 pub(super) fn read_event(text: &str, attachments: Vec<Bytes>) -> Result<(Text, Payload), Malformed> {
+    let text = &*sane(text)?;
     let [name, first] = items(text)?;
     let name = name.ok_or(Malformed::NoName)?;
     // As in JavaScript, where every name is a string in the end.
@@ -57,8 +64,20 @@ pub(super) fn read_event(text: &str, attachments: Vec<Bytes>) -> Result<(Text, P
         }
         None => Text::from_static("[]"),
     };
-    placeholders::check(&json, attachments.len())?;
     Ok((name, Payload { json, attachments }))
+}
+
+/// Whether each placeholder names an attachment that is there. Without attachments they are objects like any others.
+pub(super) fn check_placeholders(json: &str, attachments: usize) -> Result<(), Malformed> {
+    let names_one = |number: Option<usize>| number.is_some_and(|number| number < attachments);
+    match attachments == 0 || placeholders(json, Spelling::Any).all(names_one) {
+        true => Ok(()),
+        false => Err(Malformed::NoAttachment),
+    }
+}
+
+fn sane(json: &str) -> Result<Cow<'_, str>, Malformed> {
+    with_sane_numbers(json, DEPTH).map_err(|TooDeep| Malformed::Deep)
 }
 
 /// Reads a name that is known to be JSON.
@@ -66,7 +85,7 @@ fn read_name(json: &str) -> Result<Text, Malformed> {
     let inside = json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     let name = match inside {
         Some(inside) if !inside.contains('\\') => return Ok(inside.into()),
-        Some(_) => serde_json::from_str::<String>(json),
+        Some(inside) => Ok(unescaped(inside).into_owned()),
         None => serde_json::from_str::<Number>(json).map(|name| name.to_string()),
     };
     name.map(Text::from).map_err(|_| Malformed::NoName)
@@ -74,8 +93,8 @@ fn read_name(json: &str) -> Result<Text, Malformed> {
 
 /// Reads the arguments of an acknowledgement.
 pub(super) fn read_answer(text: &str, attachments: Vec<Bytes>) -> Result<Payload, Malformed> {
+    let text = &*sane(text)?;
     items(text)?;
-    placeholders::check(text, attachments.len())?;
     let json = Text::from(text);
     Ok(Payload { json, attachments })
 }
@@ -84,7 +103,7 @@ pub(super) fn read_answer(text: &str, attachments: Vec<Bytes>) -> Result<Payload
 pub(super) fn read_auth(text: Option<&str>) -> Result<Option<Text>, Malformed> {
     let Some(text) = text else { return Ok(None) };
     match serde_json::from_str::<&RawValue>(text) {
-        Ok(auth) if auth.get().starts_with('{') => check_depth(text).map(|()| Some(auth.get().into())),
+        Ok(auth) if auth.get().starts_with('{') => sane(auth.get()).map(|auth| Some(Text::from(&*auth))),
         Ok(auth) if auth.get() == "null" => Ok(None),
         _ => Err(Malformed::Auth),
     }
@@ -127,7 +146,6 @@ fn is_itself_as_json(text: &str) -> bool {
 /// The first two items of an array, and that the others are JSON, too.
 fn items(text: &str) -> Result<[Option<&RawValue>; 2], Malformed> {
     let Items(first) = serde_json::from_str(text).map_err(|_| Malformed::NotAnArray)?;
-    check_depth(text)?;
     Ok(first)
 }
 
@@ -151,30 +169,6 @@ impl<'de: 'a, 'a> Deserialize<'de> for Items<'a> {
         }
         json.deserialize_seq(Array)
     }
-}
-
-/// Whoever reads JSON into values gives up at some depth: handlers, and other clients that are sent the same.
-fn check_depth(json: &str) -> Result<(), Malformed> {
-    let opens = |byte: &u8| matches!(byte, b'[' | b'{');
-    if json.as_bytes().iter().filter(|byte| opens(byte)).count() <= DEPTH {
-        return Ok(());
-    }
-    let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
-    for byte in json.as_bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_text => escaped = true,
-            b'"' => in_text = !in_text,
-            _ if in_text => {}
-            b']' | b'}' => depth = depth.saturating_sub(1),
-            byte if opens(byte) => depth += 1,
-            _ => {}
-        }
-        if depth > DEPTH {
-            return Err(Malformed::Deep);
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -237,27 +231,39 @@ mod tests {
     #[test]
     fn placeholders_must_have_their_attachments() {
         let nested = r#"["a",{"b":[{"_placeholder":true,"num":1}]}]"#;
-        let binary = |json: &str, attachments| read_event(json, vec![Bytes::from_static(b"x"); attachments]);
-        assert!(binary(nested, 2).is_ok());
-        assert_eq!(binary(nested, 1), Err(Malformed::NoAttachment));
-        assert_eq!(
-            binary(r#"["a",{"_placeholder":true}]"#, 1),
-            Err(Malformed::NoAttachment)
-        );
+        assert!(check_placeholders(nested, 2).is_ok());
+        assert_eq!(check_placeholders(nested, 1), Err(Malformed::NoAttachment));
+        let without = r#"["a",{"_placeholder":true}]"#;
+        assert_eq!(check_placeholders(without, 1), Err(Malformed::NoAttachment));
+        let otherwise = r#"["a",{"\u005fplaceholder":true,"num":1}]"#;
+        assert_eq!(check_placeholders(otherwise, 1), Err(Malformed::NoAttachment));
         assert!(
-            binary(nested, 0).is_ok(),
+            check_placeholders(nested, 0).is_ok(),
             "without attachments it is an object like any other"
         );
     }
 
     #[test]
+    fn lone_surrogates_pass_in_arguments_and_are_replaced_in_names() {
+        let (name, args) = read(r#"["a\ud83d",{"t":"\ud83d"}]"#).expect("JavaScript takes it");
+        assert_eq!((&*name, &*args.json), ("a\u{fffd}", r#"[{"t":"\ud83d"}]"#));
+        let answer = read_answer(r#"["\udc00"]"#, Vec::new()).expect("JavaScript takes it");
+        assert_eq!(answer.json, r#"["\udc00"]"#);
+    }
+
+    #[test]
+    fn numbers_are_those_that_others_read() {
+        let (_, args) = read(r#"["a",1e999,{"b":[-1e400,1.5]}]"#).expect("JavaScript takes it");
+        assert_eq!(args.json, r#"[null,{"b":[null,1.5]}]"#);
+        let long = format!("[\"a\",{}]", "1".repeat(5_000));
+        assert_eq!(read(&long).expect("JavaScript takes it").1.json, "[null]");
+    }
+
+    #[test]
     fn nobody_is_sent_what_is_nested_deeper_than_they_read() {
         let nested = |depth: usize| format!("[\"[[[[{{\\\"\",{}1{}]", "[".repeat(depth), "]".repeat(depth));
-        for attachments in [0, 1] {
-            let read = |depth| read_event(&nested(depth), vec![Bytes::new(); attachments]);
-            assert!(read(DEPTH - 1).is_ok(), "{attachments}");
-            assert_eq!(read(DEPTH), Err(Malformed::Deep), "{attachments}");
-        }
+        assert!(read(&nested(DEPTH - 1)).is_ok());
+        assert_eq!(read(&nested(DEPTH)), Err(Malformed::Deep));
         assert_eq!(read_answer(&nested(100_000), Vec::new()), Err(Malformed::Deep));
         let auth = |depth| format!("{{\"a\":{}1{}}}", "[".repeat(depth), "]".repeat(depth));
         assert!(read_auth(Some(&auth(DEPTH - 1))).is_ok());

@@ -7,6 +7,7 @@ use std::cell::OnceCell;
 
 use serde_json::{Map, Value};
 
+use crate::json::without_lone_surrogates;
 use crate::message::{Handshake, Refusal, Text};
 
 /// A place in a client's handshake.
@@ -57,7 +58,7 @@ impl<'a> Fields<'a> {
     }
 
     fn auth(&self) -> &Value {
-        let parse = || serde_json::from_str(self.handshake.auth.as_deref()?).ok();
+        let parse = || serde_json::from_str(&without_lone_surrogates(self.handshake.auth.as_deref()?)).ok();
         self.auth.get_or_init(|| parse().unwrap_or_default())
     }
 }

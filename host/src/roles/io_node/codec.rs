@@ -12,11 +12,14 @@ use socketioxide_core::parser::{Parse, ParseConfig, ParseError, ParserState};
 use socketioxide_core::{Sid, Str, Value};
 use socketioxide_parser_common::CommonParser;
 use socketioxide_parser_msgpack::MsgPackParser;
+use tracing::warn;
 
 use super::args::{self, Malformed};
 use super::encoded::Encoded;
 use super::msgpack;
-use crate::message::{Namespace, Payload, Refusal};
+use super::numbers;
+use crate::message::{MOST_ATTACHMENTS, Namespace, Payload, Refusal};
+use crate::repeats;
 
 /// How packets are encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,9 +38,6 @@ pub(super) enum Revision {
     /// Socket.IO 2.
     V4,
 }
-
-/// Attachments of one packet. The parser adds up those before at each that comes, so that their number counts twice.
-const ATTACHMENTS: usize = 1_000;
 
 /// Encodes and decodes packets.
 #[derive(Debug)]
@@ -73,8 +73,8 @@ impl Codec {
     /// Takes packets with attachments of at most so many bytes.
     pub(super) fn new(encoding: Encoding, max_attachments: usize) -> Self {
         let limits = ParseConfig {
+            max_incoming_binaries: MOST_ATTACHMENTS,
             max_incoming_binary_buf_size: max_attachments,
-            max_incoming_binaries: ATTACHMENTS,
             ..ParseConfig::default()
         };
         Self { encoding, limits }
@@ -82,32 +82,42 @@ impl Codec {
 
     /// Reads a text. None when attachments are to follow.
     pub(super) fn read_text(&self, unfinished: &Unfinished, text: Str) -> Result<Option<Incoming>, Malformed> {
-        self.read(match self.encoding {
-            Encoding::Json => CommonParser.decode_str(&self.limits, unfinished, text),
-            Encoding::MessagePack => MsgPackParser.decode_str(&self.limits, unfinished, text),
-        })
+        if self.encoding == Encoding::MessagePack {
+            return Err(Malformed::Packet("a text, and this server speaks MessagePack".into()));
+        }
+        let late = numbers::beyond_integers(text.as_str());
+        let read = self.read(CommonParser.decode_str(&self.limits, unfinished, text))?;
+        Ok(read.map(|mut incoming| {
+            if let (Content::Event(_, ack @ None), Some(_)) = (&mut incoming.content, late) {
+                *ack = late;
+            }
+            incoming
+        }))
     }
 
     /// Reads binary data. None when more is to follow.
     pub(super) fn read_binary(&self, unfinished: &Unfinished, data: Bytes) -> Result<Option<Incoming>, Malformed> {
-        self.read(match self.encoding {
-            Encoding::Json => CommonParser.decode_bin(&self.limits, unfinished, data),
-            Encoding::MessagePack => MsgPackParser.decode_bin(&self.limits, unfinished, data),
-        })
+        match self.encoding {
+            Encoding::Json => self.read(CommonParser.decode_bin(&self.limits, unfinished, data)),
+            Encoding::MessagePack => unpacked(msgpack::read(&data)?).map(Some),
+        }
     }
 
     fn read(&self, read: Result<Packet, ParseError>) -> Result<Option<Incoming>, Malformed> {
         let packet = match read {
             Ok(packet) => packet,
             Err(ParseError::NeedsMoreBinaryData) => return Ok(None),
+            Err(ParseError::TooManyAttachments { got, .. }) => return Err(Malformed::TooManyAttachments(got)),
             Err(error) => return Err(Malformed::Packet(error.to_string())),
         };
         let content = match packet.inner {
-            PacketData::Connect(auth) => Content::Connect(auth.map(|auth| self.parts(auth)).transpose()?),
+            PacketData::Connect(auth) => Content::Connect(auth.map(parts)),
             PacketData::Disconnect => Content::Disconnect,
-            PacketData::Event(args, ack) | PacketData::BinaryEvent(args, ack) => Content::Event(self.parts(args)?, ack),
-            PacketData::EventAck(args, ack) | PacketData::BinaryAck(args, ack) => Content::Ack(self.parts(args)?, ack),
-            PacketData::ConnectError(_) => return Err(Malformed::Packet("only a server refuses connections".into())),
+            PacketData::Event(args, ack) => Content::Event(parts(args), ack),
+            PacketData::EventAck(args, ack) => Content::Ack(parts(args), ack),
+            PacketData::BinaryEvent(args, ack) => Content::Event(attached(parts(args))?, ack),
+            PacketData::BinaryAck(args, ack) => Content::Ack(attached(parts(args))?, ack),
+            PacketData::ConnectError(_) => return Err(refuses()),
         };
         let namespace = packet.ns;
         Ok(Some(Incoming { namespace, content }))
@@ -117,11 +127,13 @@ impl Codec {
     pub(super) fn event(&self, namespace: &Namespace, name: &str, args: &Payload, ack: Option<i64>) -> Encoded {
         if self.is_plain(args) {
             let (place, comma) = place(namespace.as_str());
-            let number = ack.map(|ack| ack.to_string()).unwrap_or_default();
+            let number = ack.map(numbers::written).unwrap_or_default();
             let write = |head: &str| args::write_event_after(&[head, "2", place, comma, &number], name, args);
             return Encoded::plain(write);
         }
-        let value = self.value(args::write_event(name, args), &args.attachments);
+        let Some(value) = self.value(namespace, args::write_event(name, args), &args.attachments) else {
+            return Encoded::nothing();
+        };
         let mut packet = Packet::event(str(namespace), value);
         if let Some(ack) = ack {
             packet.inner.set_ack_id(ack);
@@ -133,9 +145,11 @@ impl Codec {
     pub(super) fn answer(&self, namespace: &Namespace, args: &Payload, number: i64) -> Encoded {
         if self.is_plain(args) {
             let (place, comma) = place(namespace.as_str());
-            return Encoded::plain(|head| [head, "3", place, comma, &number.to_string(), &args.json].concat());
+            return Encoded::plain(|head| [head, "3", place, comma, &numbers::written(number), &args.json].concat());
         }
-        let value = self.value(args.json.to_string(), &args.attachments);
+        let Some(value) = self.value(namespace, args.json.to_string(), &args.attachments) else {
+            return Encoded::nothing();
+        };
         self.encode(Packet::ack(str(namespace), value, number))
     }
 
@@ -196,22 +210,76 @@ impl Codec {
         self.encoding == Encoding::Json && args.attachments.is_empty()
     }
 
-    fn value(&self, json: String, attachments: &[Bytes]) -> Value {
+    /// None when clients could not take it: a handler's limit for attachments was raised, or a placeholder names none.
+    fn value(&self, namespace: &Namespace, json: String, attachments: &[Bytes]) -> Option<Value> {
         match self.encoding {
             Encoding::Json => {
+                let is_fine = args::check_placeholders(&json, attachments.len()).is_ok();
+                if attachments.len() > MOST_ATTACHMENTS || !is_fine {
+                    if repeats::allows(namespace, "attachments") {
+                        warn!(
+                        %namespace,
+                        attachments = attachments.len(),
+                        "an event is not sent, as Socket.IO's own clients would close their connection over it: it has more than \
+                         {MOST_ATTACHMENTS} attachments, or a placeholder that names none of them"
+                        );
+                    }
+                    return None;
+                }
                 let attachments = (!attachments.is_empty()).then(|| VecDeque::from(attachments.to_vec()));
-                Value::Str(Str::from(json), attachments)
+                Some(Value::Str(Str::from(json), attachments))
             }
-            Encoding::MessagePack => Value::Bytes(msgpack::from_json(&json, attachments)),
+            Encoding::MessagePack => {
+                match msgpack::from_json(&json, attachments, self.limits.max_incoming_binary_buf_size) {
+                    Ok(data) => Some(Value::Bytes(data)),
+                    Err(too_large) => {
+                        let (size, most) = (too_large.size, self.limits.max_incoming_binary_buf_size);
+                        warn!(
+                            size,
+                            most, "an event is not sent: its placeholders name the same attachments too often"
+                        );
+                        None
+                    }
+                }
+            }
         }
     }
+}
 
-    fn parts(&self, value: Value) -> Result<Parts, Malformed> {
-        match value {
-            Value::Str(text, attachments) => Ok((text, attachments.unwrap_or_default().into())),
-            Value::Bytes(data) => msgpack::to_json(&data),
-        }
+/// What a packet in MessagePack says.
+fn unpacked(packet: msgpack::Packet) -> Result<Incoming, Malformed> {
+    let args = packet.data.ok_or(Malformed::NotAnArray);
+    let content = match (packet.kind, packet.id) {
+        (0, _) => Content::Connect(args.ok()),
+        (1, _) => Content::Disconnect,
+        (2, ack) => Content::Event(args?, ack),
+        (3, Some(number)) => Content::Ack(args?, number),
+        (3, None) => return Err(Malformed::Packet("an acknowledgement without a number".into())),
+        (4, _) => return Err(refuses()),
+        (kind, _) => return Err(Malformed::Packet(format!("there is no type {kind}"))),
+    };
+    let namespace = packet.namespace;
+    Ok(Incoming { namespace, content })
+}
+
+fn refuses() -> Malformed {
+    Malformed::Packet("only a server refuses connections".into())
+}
+
+fn parts(value: Value) -> Parts {
+    match value {
+        Value::Str(text, attachments) => (text, attachments.unwrap_or_default().into()),
+        Value::Bytes(_) => unreachable!("the parser of texts gives texts"),
     }
+}
+
+/// The parts of a packet that says that it has attachments.
+fn attached((text, attachments): Parts) -> Result<Parts, Malformed> {
+    if attachments.is_empty() {
+        return Err(Malformed::Packet("a binary packet without attachments".into()));
+    }
+    args::check_placeholders(text.as_str(), attachments.len())?;
+    Ok((text, attachments))
 }
 
 /// What stands for a namespace, and what is behind that.
@@ -306,6 +374,23 @@ mod tests {
             assert_eq!(attachment(&read, "/0/more/3"), "zero");
             assert_eq!(value(&read)[0]["more"][1], value(&args)[0]["more"][1]);
         }
+    }
+
+    #[test]
+    fn what_official_clients_cannot_take_is_not_sent() {
+        let of = |count: usize, json: &str| Payload {
+            json: json.into(),
+            attachments: vec![Bytes::from_static(b"x"); count],
+        };
+        let sent = |encoding, args: &Payload| {
+            let encoded = Codec::new(encoding, 100).event(&"/".into(), "a", args, None);
+            encoded.into_packets().count()
+        };
+        let own = r#"[{"\u005fplaceholder":true,"num":7}]"#;
+        assert_eq!(sent(Encoding::Json, &of(10, "[]")), 11);
+        assert_eq!(sent(Encoding::Json, &of(11, "[]")), 0);
+        assert_eq!(sent(Encoding::Json, &of(1, own)), 0);
+        assert_eq!(sent(Encoding::MessagePack, &of(11, own)), 1);
     }
 
     #[test]

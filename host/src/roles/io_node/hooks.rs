@@ -13,6 +13,7 @@ use tracing::error;
 
 use super::attributes::{Field, Fields, MOST};
 use super::handle::IoHandle;
+use crate::json::without_lone_surrogates;
 use crate::message::{Command, Event, Handshake, NodeId, Refusal, Text};
 
 /// Told to a client whose attributes could not be made.
@@ -75,7 +76,7 @@ impl Newcomer<'_> {
 
     /// What it gave as `auth`; none when it gave nothing, or something else than a `T`.
     pub fn auth<T: DeserializeOwned>(&self) -> Option<T> {
-        serde_json::from_str(self.handshake.auth.as_deref()?).ok()
+        serde_json::from_str(&without_lone_surrogates(self.handshake.auth.as_deref()?)).ok()
     }
 }
 

@@ -17,6 +17,7 @@ mod codec;
 #[cfg(test)]
 mod counted;
 mod cut_off;
+mod dates;
 mod delivery;
 mod directory;
 mod encoded;
@@ -32,8 +33,8 @@ mod member;
 mod membership;
 mod mounted;
 mod msgpack;
+mod numbers;
 mod origin;
-mod placeholders;
 mod protocol;
 mod questions;
 mod requests;

@@ -1,44 +1,81 @@
-//! Payloads in MessagePack, to and from JSON with attachments.
+//! Packets in MessagePack, as `socket.io-msgpack-parser` has them, to and from JSON with attachments.
 //!
-//! The packet around them is the parser's. Of what MessagePack has and JSON has not, a number that is not finite becomes
-//! null, a key that is a number its text, and an extension its bytes. Either is written while the other is read: a tree in
-//! between would take a hundred times the memory of what a client can make up.
+//! Of what MessagePack has and JSON has not, `undefined` is absent from an object and null in an array, a date is
+//! [written](super::dates) so that it stays one, a number that is not finite becomes null, a key that is a number its text, and any other
+//! extension an array of its type and its bytes, as in Node's server. An object that is like a placeholder is
+//! [written](OWN_PLACEHOLDER) so that it is not taken for one.
+//!
+//! Either is written while the other is read, without recursion: a tree in between would take a hundred times the memory of what a
+//! client can make up.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
 use rmp::Marker;
 use rmp::decode::{self, RmpRead};
 use rmp::encode;
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::IgnoredAny;
 use socketioxide_core::Str;
 
 use super::args::{DEPTH, Malformed};
 use super::codec::Parts;
-use super::placeholders::{Place, Placeholder};
+use super::dates;
+use crate::json::{OWN_PLACEHOLDER, Placeholder, Spelling, Token, Tokens, unescaped};
 
-/// Binary values of one packet: as many as the parser takes of attachments.
+/// Binary values of one packet.
 const MOST_ATTACHMENTS: usize = 10_000;
+/// Fields of a packet: more than any client sends.
+const MOST_FIELDS: u32 = 20;
 /// Null.
 const NIL: &[u8] = &[0xc0];
+/// How `undefined` begins: an extension of one byte, of type 0.
+const UNDEFINED: &[u8] = &[0xd4, 0];
+/// How a date begins: an extension of eight bytes, of type 0.
+const DATE: &[u8] = &[0xd7, 0];
 
-/// Reads a value.
-pub(super) fn to_json(data: &[u8]) -> Result<Parts, Malformed> {
+/// A packet, as a client sent it.
+#[derive(Debug)]
+pub(super) struct Packet {
+    pub(super) kind: i64,
+    pub(super) namespace: Str,
+    /// None when it is `undefined` or null, or is not there.
+    pub(super) data: Option<Parts>,
+    pub(super) id: Option<i64>,
+}
+
+/// Reads a packet.
+pub(super) fn read(data: &[u8]) -> Result<Packet, Malformed> {
     let mut reader = Reader {
         rest: data,
-        json: Vec::with_capacity(data.len()),
+        json: Vec::new(),
         attachments: Vec::new(),
     };
-    reader.value(0)?;
-    let json = String::from_utf8(reader.json).expect("only text was written to it");
-    Ok((Str::from(json), reader.attachments))
+    let packet = reader.packet()?;
+    match reader.rest {
+        [] => Ok(packet),
+        _ => Err(Malformed::Packet("something is behind its end".into())),
+    }
 }
 
 /// Writes a value. Attachments that `json` has no placeholder for are left out.
-pub(super) fn from_json(json: &str, attachments: &[Bytes]) -> Bytes {
-    let mut data = Vec::with_capacity(json.len());
-    write_json(&mut data, json, attachments);
-    data.into()
+///
+/// # Errors
+/// When the attachments take more than so many bytes, each counted as often as it is named.
+pub(super) fn from_json(json: &str, attachments: &[Bytes], most: usize) -> Result<Bytes, TooLarge> {
+    let (shapes, size) = Shape::all(json, attachments);
+    if size > most {
+        return Err(TooLarge { size });
+    }
+    let mut data = Vec::with_capacity(json.len() + size);
+    write(&mut data, json, &shapes, attachments);
+    Ok(data.into())
+}
+
+/// Placeholders would have the same attachments written again and again.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct TooLarge {
+    pub(super) size: usize,
 }
 
 /// The packet by which a connection is refused; `error` is JSON.
@@ -50,17 +87,8 @@ pub(super) fn refusal(namespace: &str, error: &str) -> Bytes {
     written(encode::write_str(&mut data, "nsp"));
     written(encode::write_str(&mut data, namespace));
     written(encode::write_str(&mut data, "data"));
-    write_json(&mut data, error, &[]);
+    write(&mut data, error, &Shape::all(error, &[]).0, &[]);
     data.into()
-}
-
-fn write_json(data: &mut Vec<u8>, json: &str, attachments: &[Bytes]) {
-    let start = data.len();
-    let mut json = serde_json::Deserializer::from_str(json);
-    if (Writer { data, attachments }).deserialize(&mut json).is_err() {
-        data.truncate(start);
-        data.extend_from_slice(NIL);
-    }
 }
 
 fn written<T, E: fmt::Debug>(written: Result<T, E>) {
@@ -74,89 +102,219 @@ struct Reader<'a> {
     attachments: Vec<Bytes>,
 }
 
+/// A list or an object that is being read.
+struct Open {
+    is_object: bool,
+    left: u32,
+    has_some: bool,
+}
+
+/// What was read of a value.
+enum Read {
+    /// All of it.
+    Whole,
+    /// Its beginning.
+    Opened { is_object: bool, length: u32 },
+}
+
 impl<'a> Reader<'a> {
-    fn value(&mut self, depth: usize) -> Result<(), Malformed> {
-        let marker = decode::read_marker(&mut self.rest).map_err(|_| short())?;
-        match marker {
-            Marker::FixStr(_) | Marker::Str8 | Marker::Str16 | Marker::Str32 => {
-                let text = self.text(marker)?;
-                self.write_text(&text)
-            }
-            Marker::FixArray(length) => self.items(length.into(), depth),
-            Marker::Array16 => {
-                let length = self.number(RmpRead::read_data_u16)?;
-                self.items(length.into(), depth)
-            }
-            Marker::Array32 => {
-                let length = self.number(RmpRead::read_data_u32)?;
-                self.items(length, depth)
-            }
-            Marker::FixMap(length) => self.fields(length.into(), depth),
-            Marker::Map16 => {
-                let length = self.number(RmpRead::read_data_u16)?;
-                self.fields(length.into(), depth)
-            }
-            Marker::Map32 => {
-                let length = self.number(RmpRead::read_data_u32)?;
-                self.fields(length, depth)
-            }
-            marker => match self.binary_length(marker)? {
-                Some(length) => self.attachment(length),
-                None => {
-                    let scalar = self.scalar(marker)?;
-                    self.json.extend_from_slice(scalar.as_bytes());
-                    Ok(())
-                }
-            },
-        }
-    }
-
-    fn items(&mut self, length: u32, depth: usize) -> Result<(), Malformed> {
-        let depth = deeper(depth)?;
-        self.json.push(b'[');
-        for item in 0..length {
-            if item > 0 {
-                self.json.push(b',');
-            }
-            self.value(depth)?;
-        }
-        self.json.push(b']');
-        Ok(())
-    }
-
-    fn fields(&mut self, length: u32, depth: usize) -> Result<(), Malformed> {
-        let depth = deeper(depth)?;
-        self.json.push(b'{');
-        for field in 0..length {
-            if field > 0 {
-                self.json.push(b',');
-            }
-            self.key()?;
-            self.json.push(b':');
-            self.value(depth)?;
-        }
-        self.json.push(b'}');
-        Ok(())
-    }
-
-    fn key(&mut self) -> Result<(), Malformed> {
-        let marker = decode::read_marker(&mut self.rest).map_err(|_| short())?;
-        let key = match marker {
-            Marker::FixStr(_) | Marker::Str8 | Marker::Str16 | Marker::Str32 => self.text(marker)?,
-            marker => self.scalar(marker)?,
+    fn packet(&mut self) -> Result<Packet, Malformed> {
+        let marker = self.marker()?;
+        let Some((true, fields @ ..=MOST_FIELDS)) = self.opened(marker)? else {
+            return Err(Malformed::Packet("it is no object of a few fields".into()));
         };
-        self.write_text(&key)
+        let (mut kind, mut namespace, mut data, mut id) = (None, None, None, None);
+        for _ in 0..fields {
+            let name = self.key()?;
+            match &*name {
+                "type" => kind = self.integer()?,
+                "nsp" => {
+                    let marker = self.marker()?;
+                    let name = self.text(marker)?;
+                    namespace = Some(Str::from(
+                        name.ok_or(Malformed::Packet("its namespace is no text".into()))?
+                            .into_owned(),
+                    ));
+                }
+                "id" => id = self.integer()?,
+                "data" => data = Some(self.parts()?),
+                _ => drop(self.parts()?),
+            }
+        }
+        Ok(Packet {
+            kind: kind.ok_or(Malformed::Packet("it has no type".into()))?,
+            namespace: namespace.ok_or(Malformed::Packet("it has no namespace".into()))?,
+            data: data.filter(|(json, _): &Parts| json.as_str() != "null"),
+            id,
+        })
     }
 
-    /// The text whose marker was read.
-    fn text(&mut self, marker: Marker) -> Result<String, Malformed> {
+    /// A whole number, or none.
+    fn integer(&mut self) -> Result<Option<i64>, Malformed> {
+        let marker = self.marker()?;
+        if marker == Marker::FixExt1 {
+            self.take(2)?;
+            return Ok(None);
+        }
+        let scalar = self.scalar(marker)?;
+        if scalar == "null" {
+            return Ok(None);
+        }
+        let number: f64 = scalar
+            .parse()
+            .map_err(|_| Malformed::Packet(format!("{scalar} is no number")))?;
+        match (scalar.parse(), number.fract() == 0.0) {
+            (Ok(number), _) => Ok(Some(number)),
+            (Err(_), true) if number.abs() < 9.0e18 => Ok(Some(number as i64)),
+            (Err(_), true) => Ok(None),
+            (Err(_), false) => Err(Malformed::Packet(format!("{scalar} is no whole number"))),
+        }
+    }
+
+    /// A value, as JSON with attachments.
+    fn parts(&mut self) -> Result<Parts, Malformed> {
+        self.json = Vec::with_capacity(self.rest.len());
+        self.value()?;
+        let json = String::from_utf8(std::mem::take(&mut self.json)).expect("only text was written to it");
+        Ok((Str::from(json), std::mem::take(&mut self.attachments)))
+    }
+
+    fn value(&mut self) -> Result<(), Malformed> {
+        let mut open: Vec<Open> = Vec::new();
+        loop {
+            if let Read::Opened { is_object, length } = self.item()? {
+                if open.len() == DEPTH {
+                    return Err(Malformed::Deep);
+                }
+                self.json.push(if is_object { b'{' } else { b'[' });
+                open.push(Open {
+                    is_object,
+                    left: length,
+                    has_some: false,
+                });
+            }
+            loop {
+                let Some(last) = open.last_mut() else { return Ok(()) };
+                if last.left == 0 {
+                    self.json.push(if last.is_object { b'}' } else { b']' });
+                    open.pop();
+                    continue;
+                }
+                last.left -= 1;
+                let key = match last.is_object {
+                    true => Some(self.key()?),
+                    false => None,
+                };
+                if key.is_some() && self.skips_undefined() {
+                    continue;
+                }
+                if std::mem::replace(&mut last.has_some, true) {
+                    self.json.push(b',');
+                }
+                match key.as_deref() {
+                    Some("_placeholder") => {
+                        self.json
+                            .extend_from_slice(["\"", OWN_PLACEHOLDER, "\":"].concat().as_bytes());
+                    }
+                    Some(key) => {
+                        self.write_text(key);
+                        self.json.push(b':');
+                    }
+                    None => {}
+                }
+                break;
+            }
+        }
+    }
+
+    /// Reads a value that holds no others, or the beginning of one that does.
+    fn item(&mut self) -> Result<Read, Malformed> {
+        let marker = self.marker()?;
+        if let Some(text) = self.text(marker)? {
+            self.write_text(&text);
+        } else if let Some((is_object, length)) = self.opened(marker)? {
+            return Ok(Read::Opened { is_object, length });
+        } else if let Some(length) = self.binary_length(marker)? {
+            self.attachment(length)?;
+        } else if let Some(length) = self.extension_length(marker)? {
+            let kind = self.number(RmpRead::read_data_i8)?;
+            self.extension(marker, kind, length)?;
+        } else {
+            let scalar = self.scalar(marker)?;
+            self.json.extend_from_slice(scalar.as_bytes());
+        }
+        Ok(Read::Whole)
+    }
+
+    /// What the types of extensions mean: <https://github.com/darrachequesne/notepack>.
+    fn extension(&mut self, marker: Marker, kind: i8, length: u32) -> Result<(), Malformed> {
+        match (marker, kind) {
+            (Marker::FixExt1, 0) => {
+                self.take(length)?;
+                self.json.extend_from_slice(b"null");
+                Ok(())
+            }
+            (Marker::FixExt8, 0) => {
+                let ms = self.number(RmpRead::read_data_i64)?;
+                let date = dates::written(ms).map(|date| ["\"", &date, "\""].concat());
+                self.json
+                    .extend_from_slice(date.as_deref().unwrap_or("null").as_bytes());
+                Ok(())
+            }
+            // An ArrayBuffer.
+            (Marker::Ext8 | Marker::Ext16 | Marker::Ext32, 0) => self.attachment(length),
+            (_, kind) => {
+                self.json.extend_from_slice(format!("[{kind},").as_bytes());
+                self.attachment(length)?;
+                self.json.push(b']');
+                Ok(())
+            }
+        }
+    }
+
+    fn skips_undefined(&mut self) -> bool {
+        let is_undefined = self.rest.starts_with(UNDEFINED) && self.rest.len() > UNDEFINED.len();
+        if is_undefined {
+            self.rest = &self.rest[UNDEFINED.len() + 1..];
+        }
+        is_undefined
+    }
+
+    fn marker(&mut self) -> Result<Marker, Malformed> {
+        decode::read_marker(&mut self.rest).map_err(|_| short())
+    }
+
+    fn key(&mut self) -> Result<Cow<'a, str>, Malformed> {
+        let marker = self.marker()?;
+        match self.text(marker)? {
+            Some(text) => Ok(text),
+            None => self.scalar(marker).map(Cow::Owned),
+        }
+    }
+
+    /// Whether an object begins, or a list, and of how many items.
+    fn opened(&mut self, marker: Marker) -> Result<Option<(bool, u32)>, Malformed> {
+        Ok(Some(match marker {
+            Marker::FixArray(length) => (false, length.into()),
+            Marker::Array16 => (false, self.number(RmpRead::read_data_u16)?.into()),
+            Marker::Array32 => (false, self.number(RmpRead::read_data_u32)?),
+            Marker::FixMap(length) => (true, length.into()),
+            Marker::Map16 => (true, self.number(RmpRead::read_data_u16)?.into()),
+            Marker::Map32 => (true, self.number(RmpRead::read_data_u32)?),
+            _ => return Ok(None),
+        }))
+    }
+
+    /// The text whose marker was read, if it is one.
+    fn text(&mut self, marker: Marker) -> Result<Option<Cow<'a, str>>, Malformed> {
         let length = match marker {
             Marker::FixStr(length) => length.into(),
             Marker::Str8 => self.number(RmpRead::read_data_u8)?.into(),
             Marker::Str16 => self.number(RmpRead::read_data_u16)?.into(),
-            _ => self.number(RmpRead::read_data_u32)?,
+            Marker::Str32 => self.number(RmpRead::read_data_u32)?,
+            _ => return Ok(None),
         };
-        Ok(String::from_utf8_lossy(self.take(length)?).into_owned())
+        Ok(Some(String::from_utf8_lossy(self.take(length)?)))
     }
 
     /// What holds nothing else, as JSON.
@@ -164,7 +322,7 @@ impl<'a> Reader<'a> {
         let float =
             |number: f64| serde_json::Number::from_f64(number).map_or("null".into(), |number| number.to_string());
         Ok(match marker {
-            Marker::Null | Marker::Reserved => "null".into(),
+            Marker::Null => "null".into(),
             Marker::False => "false".into(),
             Marker::True => "true".into(),
             Marker::FixPos(number) => number.to_string(),
@@ -179,30 +337,37 @@ impl<'a> Reader<'a> {
             Marker::I64 => self.number(RmpRead::read_data_i64)?.to_string(),
             Marker::F32 => float(self.number(RmpRead::read_data_f32)?.into()),
             Marker::F64 => float(self.number(RmpRead::read_data_f64)?),
-            _ => return Err(Malformed::Packet("a key is neither text nor a number".into())),
+            _ => {
+                return Err(Malformed::Packet(
+                    "a value is of no type that it may be of there".into(),
+                ));
+            }
         })
     }
 
-    /// How long a binary value or an extension is whose marker was read, if it is one. What comes next is its bytes.
+    /// How long a binary value is whose marker was read, if it is one. What comes next is its bytes.
     fn binary_length(&mut self, marker: Marker) -> Result<Option<u32>, Malformed> {
-        let (length, is_extension) = match marker {
-            Marker::Bin8 => (self.number(RmpRead::read_data_u8)?.into(), false),
-            Marker::Bin16 => (self.number(RmpRead::read_data_u16)?.into(), false),
-            Marker::Bin32 => (self.number(RmpRead::read_data_u32)?, false),
-            Marker::Ext8 => (self.number(RmpRead::read_data_u8)?.into(), true),
-            Marker::Ext16 => (self.number(RmpRead::read_data_u16)?.into(), true),
-            Marker::Ext32 => (self.number(RmpRead::read_data_u32)?, true),
-            Marker::FixExt1 => (1, true),
-            Marker::FixExt2 => (2, true),
-            Marker::FixExt4 => (4, true),
-            Marker::FixExt8 => (8, true),
-            Marker::FixExt16 => (16, true),
+        Ok(Some(match marker {
+            Marker::Bin8 => self.number(RmpRead::read_data_u8)?.into(),
+            Marker::Bin16 => self.number(RmpRead::read_data_u16)?.into(),
+            Marker::Bin32 => self.number(RmpRead::read_data_u32)?,
             _ => return Ok(None),
-        };
-        if is_extension {
-            self.number(RmpRead::read_data_i8)?;
-        }
-        Ok(Some(length))
+        }))
+    }
+
+    /// The same of an extension. What comes next is its type, and then its bytes.
+    fn extension_length(&mut self, marker: Marker) -> Result<Option<u32>, Malformed> {
+        Ok(Some(match marker {
+            Marker::Ext8 => self.number(RmpRead::read_data_u8)?.into(),
+            Marker::Ext16 => self.number(RmpRead::read_data_u16)?.into(),
+            Marker::Ext32 => self.number(RmpRead::read_data_u32)?,
+            Marker::FixExt1 => 1,
+            Marker::FixExt2 => 2,
+            Marker::FixExt4 => 4,
+            Marker::FixExt8 => 8,
+            Marker::FixExt16 => 16,
+            _ => return Ok(None),
+        }))
     }
 
     fn attachment(&mut self, length: u32) -> Result<(), Malformed> {
@@ -218,9 +383,8 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn write_text(&mut self, text: &str) -> Result<(), Malformed> {
+    fn write_text(&mut self, text: &str) {
         serde_json::to_writer(&mut self.json, text).expect("a string is always JSON");
-        Ok(())
     }
 
     fn number<N, E>(&mut self, read: impl FnOnce(&mut &'a [u8]) -> Result<N, E>) -> Result<N, Malformed> {
@@ -238,106 +402,230 @@ fn short() -> Malformed {
     Malformed::Packet("it ends too early".into())
 }
 
-fn deeper(depth: usize) -> Result<usize, Malformed> {
-    match depth < DEPTH {
-        true => Ok(depth + 1),
-        false => Err(Malformed::Deep),
-    }
-}
+/// What has to be known of a list or an object before it is written: how many items it has, or which attachment it stands for. One number,
+/// as there may be a million of them in a packet.
+#[derive(Clone, Copy)]
+struct Shape(u32);
 
-/// Writes MessagePack while it reads JSON, and says what a placeholder would have of it.
-struct Writer<'a, 'b> {
-    data: &'a mut Vec<u8>,
-    attachments: &'b [Bytes],
-}
+/// Whether it is the number of an attachment.
+const ATTACHMENT: u32 = 1 << 31;
 
-impl Writer<'_, '_> {
-    fn again(&mut self) -> Writer<'_, '_> {
-        Writer {
-            data: self.data,
-            attachments: self.attachments,
-        }
+impl Shape {
+    fn length(self) -> u32 {
+        self.0 & !ATTACHMENT
     }
 
-    /// Puts the head of a list in front of what was written since.
-    fn head(&mut self, start: usize, head: impl FnOnce(&mut Vec<u8>)) {
-        let mut written = Vec::with_capacity(5);
-        head(&mut written);
-        self.data.splice(start..start, written);
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Writer<'_, '_> {
-    type Value = Place;
-
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Place, D::Error> {
-        json.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Writer<'_, '_> {
-    type Value = Place;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
+    fn attachment(self) -> Option<usize> {
+        (self.0 & ATTACHMENT != 0).then_some((self.0 & !ATTACHMENT) as usize)
     }
 
-    fn visit_unit<E>(self) -> Result<Place, E> {
-        self.data.extend_from_slice(NIL);
-        Ok(Place::Other)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Place, E> {
-        written(encode::write_bool(self.data, value));
-        Ok(Place::of_bool(value))
-    }
-
-    fn visit_i64<E>(self, number: i64) -> Result<Place, E> {
-        written(encode::write_sint(self.data, number));
-        Ok(Place::Other)
-    }
-
-    fn visit_u64<E>(self, number: u64) -> Result<Place, E> {
-        written(encode::write_uint(self.data, number));
-        Ok(Place::Number(number))
-    }
-
-    fn visit_f64<E>(self, number: f64) -> Result<Place, E> {
-        written(encode::write_f64(self.data, number));
-        Ok(Place::Other)
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Place, E> {
-        written(encode::write_str(self.data, text));
-        Ok(Place::Other)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<Place, A::Error> {
-        let (start, mut length) = (self.data.len(), 0);
-        while items.next_element_seed(self.again())?.is_some() {
-            length += 1;
-        }
-        self.head(start, |head| written(encode::write_array_len(head, length)));
-        Ok(Place::Other)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(mut self, mut fields: A) -> Result<Place, A::Error> {
-        let (start, mut length) = (self.data.len(), 0);
-        let mut placeholder = Placeholder::default();
-        while let Some(key) = fields.next_key::<String>()? {
-            written(encode::write_str(self.data, &key));
-            let value = fields.next_value_seed(self.again())?;
-            placeholder.field(&key, value);
-            length += 1;
-        }
-        let attachments = self.attachments;
-        match placeholder.number().and_then(|number| attachments.get(number)) {
-            Some(attachment) => {
-                self.data.truncate(start);
-                written(encode::write_bin(self.data, attachment));
+    /// Of all lists and objects in the order in which they begin; and how many bytes their attachments take.
+    fn all(json: &str, attachments: &[Bytes]) -> (Vec<Self>, usize) {
+        let (mut shapes, mut size) = (Vec::<Self>::new(), 0_usize);
+        let mut open: Vec<(usize, Option<Placeholder>)> = Vec::new();
+        let mut key = None;
+        for token in Tokens::of(json) {
+            if !matches!(token, Token::Key(_) | Token::Close)
+                && let Some((index, object)) = open.last_mut()
+            {
+                shapes[*index].0 += 1;
+                if let (Some(key), Some(object)) = (key.take(), object) {
+                    object.field(key, token, Spelling::Plain);
+                }
             }
-            None => self.head(start, |head| written(encode::write_map_len(head, length))),
+            match token {
+                Token::Key(name) => key = Some(name),
+                Token::OpenList | Token::OpenObject => {
+                    let object = (token == Token::OpenObject).then(Placeholder::default);
+                    open.push((shapes.len(), object));
+                    shapes.push(Self(0));
+                }
+                Token::Close => {
+                    let Some((index, object)) = open.pop() else { continue };
+                    let number = object.and_then(|object| object.number());
+                    if let Some((number, attachment)) =
+                        number.and_then(|number| Some((number, attachments.get(number)?)))
+                    {
+                        shapes[index] = Self(ATTACHMENT | number as u32);
+                        size = size.saturating_add(attachment.len());
+                    }
+                }
+                Token::Text(_) | Token::Number(_) | Token::Word(_) => {}
+            }
         }
-        Ok(Place::Other)
+        (shapes, size)
+    }
+}
+
+/// Writes JSON whose shapes are known. What is no JSON becomes null.
+fn write(data: &mut Vec<u8>, json: &str, shapes: &[Shape], attachments: &[Bytes]) {
+    if serde_json::from_str::<IgnoredAny>(json).is_err() {
+        data.extend_from_slice(NIL);
+        return;
+    }
+    let mut shapes = shapes.iter();
+    // Within a placeholder, how deep.
+    let mut skipped = 0_usize;
+    for token in Tokens::of(json) {
+        let is_open = matches!(token, Token::OpenList | Token::OpenObject);
+        let shape = if is_open { shapes.next() } else { None };
+        if skipped > 0 {
+            match token {
+                Token::OpenList | Token::OpenObject => skipped += 1,
+                Token::Close => skipped -= 1,
+                _ => {}
+            }
+            continue;
+        }
+        let length = shape.map_or(0, |shape| shape.length());
+        let attachment = shape.and_then(|shape| attachments.get(shape.attachment()?));
+        match (token, attachment) {
+            (Token::OpenObject, Some(attachment)) => {
+                written(encode::write_bin(data, attachment));
+                skipped = 1;
+            }
+            (Token::OpenObject, None) => written(encode::write_map_len(data, length)),
+            (Token::OpenList, _) => written(encode::write_array_len(data, length)),
+            (Token::Close, _) => {}
+            (Token::Key(key), _) => written(encode::write_str(data, &unescaped(key))),
+            (Token::Text(text), _) => match dates::read(text) {
+                Some(ms) => {
+                    data.extend_from_slice(DATE);
+                    data.extend_from_slice(&ms.to_be_bytes());
+                }
+                None => written(encode::write_str(data, &unescaped(text))),
+            },
+            (Token::Number(number), _) => write_number(data, number),
+            (Token::Word("true"), _) => written(encode::write_bool(data, true)),
+            (Token::Word("false"), _) => written(encode::write_bool(data, false)),
+            (Token::Word(_), _) => data.extend_from_slice(NIL),
+        }
+    }
+}
+
+fn write_number(data: &mut Vec<u8>, number: &str) {
+    if let Ok(number) = number.parse() {
+        written(encode::write_uint(data, number));
+    } else if let Ok(number) = number.parse() {
+        written(encode::write_sint(data, number));
+    } else {
+        match number.parse::<f64>() {
+            Ok(number) if number.is_finite() => written(encode::write_f64(data, number)),
+            _ => data.extend_from_slice(NIL),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An event of these arguments, each as it is in MessagePack.
+    fn event(args: &[&[u8]]) -> Vec<u8> {
+        let head = [
+            b"\x83\xa4type\x02\xa3nsp\xa1/\xa4data",
+            &[0x91 + args.len() as u8][..],
+            b"\xa1e",
+        ];
+        [head.concat(), args.concat()].concat()
+    }
+
+    fn parts(args: &[&[u8]]) -> (String, Vec<Bytes>) {
+        let (json, attachments) = read(&event(args)).unwrap().data.unwrap();
+        (json.as_str().to_owned(), attachments)
+    }
+
+    /// What is sent to another client when a handler passes it on as it is.
+    fn passed_on(args: &[&[u8]]) -> Vec<u8> {
+        let (json, attachments) = parts(args);
+        from_json(&json, &attachments, 1 << 20).unwrap().into()
+    }
+
+    #[test]
+    fn types_of_javascript_are_passed_on() {
+        let date = b"\xd7\0\x00\x00\x01\x8d\xf4\xdc\x54\x95";
+        assert_eq!(
+            parts(&[date, UNDEFINED_VALUE]).0,
+            r#"["e","\u0032024-02-29T12:34:56.789Z",null]"#
+        );
+        assert_eq!(passed_on(&[date]), [b"\x92\xa1e", &date[..]].concat());
+        let object = b"\x83\xa1a\xd4\0\0\xa1b\x01\xa1c\xd4\0\0";
+        assert_eq!(parts(&[object]).0, r#"["e",{"b":1}]"#);
+        // A date that is none, and an extension that nobody knows.
+        assert_eq!(parts(&[b"\xd7\0\x7f\xff\xff\xff\0\0\0\0"]).0, r#"["e",null]"#);
+        let (json, attachments) = parts(&[b"\xd5\x05ab"]);
+        assert_eq!(json, r#"["e",[5,{"_placeholder":true,"num":0}]]"#);
+        assert_eq!(attachments, ["ab"]);
+        assert_eq!(parts(&[b"\xc7\x02\0ab"]).0, r#"["e",{"_placeholder":true,"num":0}]"#);
+    }
+
+    const UNDEFINED_VALUE: &[u8] = b"\xd4\0\0";
+
+    #[test]
+    fn an_object_like_a_placeholder_stays_one() {
+        let own = b"\x82\xac_placeholder\xc3\xa3num\x00";
+        let bytes = b"\xc4\x03abc";
+        let (json, attachments) = parts(&[own, bytes]);
+        assert_eq!(
+            json,
+            r#"["e",{"\u005fplaceholder":true,"num":0},{"_placeholder":true,"num":0}]"#
+        );
+        assert_eq!(attachments, ["abc"]);
+        assert_eq!(passed_on(&[own, bytes]), [b"\x93\xa1e", &own[..], bytes].concat());
+    }
+
+    #[test]
+    fn the_size_is_known_before_attachments_are_written() {
+        let placeholders = vec![r#"{"_placeholder":true,"num":0}"#; 10_000].join(",");
+        let attachment = Bytes::from(vec![7; 400_000]);
+        let (refused, peak) =
+            crate::arbitrary::peak(|| from_json(&format!("[{placeholders}]"), &[attachment], 10_000_000));
+        assert_eq!(refused, Err(TooLarge { size: 4_000_000_000 }));
+        assert!(peak < 2_000_000, "{peak}");
+    }
+
+    #[test]
+    fn texts_and_numbers_that_messagepack_has_not_do_no_harm() {
+        let json = format!(r#"["\ud83d",{{"\udc00":1e999}},{},-1,1.5,"\u0041"]"#, "9".repeat(5_000));
+        let expected = b"\x96\xa3\xef\xbf\xbd\x81\xa3\xef\xbf\xbd\xc0\xc0\xff\xcb\x3f\xf8\0\0\0\0\0\0\xa1A";
+        assert_eq!(from_json(&json, &[], 0).unwrap(), &expected[..]);
+    }
+
+    #[test]
+    fn nesting_passes_as_deep_as_in_json() {
+        let nested = |depth: usize| [vec![0x91; depth - 1], vec![0x90]].concat();
+        let (json, _) = parts(&[&nested(DEPTH - 1)]);
+        assert_eq!(
+            from_json(&json, &[], 0).unwrap(),
+            [b"\x92\xa1e".to_vec(), nested(DEPTH - 1)].concat()
+        );
+        assert_eq!(read(&event(&[&nested(DEPTH)])).unwrap_err(), Malformed::Deep);
+        assert_eq!(read(&event(&[&vec![0x91; 500_000]])).unwrap_err(), Malformed::Deep);
+        assert_eq!(read(&event(&[&vec![0x81; 500_000]])).is_err(), true);
+    }
+
+    #[test]
+    fn packets_are_checked_as_by_the_official_parser() {
+        let packet = read(
+            b"\x85\xa4type\x03\xa3nsp\xa2/a\xa2id\xcb\x40\x1c\0\0\0\0\0\0\xa4data\x91\x01\xa7options\x81\xa1a\xc3",
+        )
+        .unwrap();
+        assert_eq!((packet.kind, packet.namespace.as_str(), packet.id), (3, "/a", Some(7)));
+        assert_eq!(packet.data.unwrap().0.as_str(), "[1]");
+        let connect = read(b"\x84\xa4type\x00\xa3nsp\xa1/\xa4data\xd4\0\0\xa2id\xd4\0\0").unwrap();
+        assert!(connect.data.is_none() && connect.id.is_none());
+        for wrong in [
+            &b"\x90"[..],
+            b"\x80",
+            b"\x82\xa4type\x02\xa4data\x90",
+            b"\x82\xa4type\x02\xa3nsp\x05",
+            b"\x82\xa4type\xa1x\xa3nsp\xa1/",
+            b"\x82\xa4type\x01\xa3nsp\xa1/\xc0",
+            b"\x83\xa4type\x02\xa3nsp\xa1/\xa4data\xc1",
+            b"\x83\xa4type\x02\xa3nsp\xa1/\xa2id\xcb\x3f\xf8\0\0\0\0\0\0",
+            b"",
+        ] {
+            assert!(read(wrong).is_err(), "{wrong:?}");
+        }
     }
 }

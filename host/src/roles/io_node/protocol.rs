@@ -132,10 +132,10 @@ impl Protocol {
             return Ok(());
         }
         let Some(member) = session.member(namespace) else {
-            return match session.has_entered() {
+            return match session.is_near(namespace) {
                 // It may have sent this before it heard that it is disconnected.
                 true => Ok(()),
-                false => Err(Malformed::Packet("it is in no namespace".into())),
+                false => Err(Malformed::Packet("it is for a namespace that was not entered".into())),
             };
         };
         match incoming.content {

@@ -20,6 +20,9 @@ use crate::message::{DisconnectReason, Handshake, Namespace, Text};
 /// Tokens of a session that may wait for a key at the same time.
 const CHECKS: usize = 16;
 
+/// Namespaces that a session is known to have left.
+const LEFT: usize = 16;
+
 /// A namespace that is looked up by its text.
 #[derive(PartialEq, Eq, Hash)]
 struct Name(Namespace);
@@ -69,6 +72,8 @@ struct Members {
     is_over: bool,
     /// Namespaces whose client waits for its token to be looked at.
     checking: Vec<Box<str>>,
+    /// The namespaces that it was in last: what comes for them was sent before the client heard that it is disconnected.
+    left: Vec<Namespace>,
 }
 
 impl Sessions {
@@ -147,11 +152,24 @@ impl Session {
 
     /// Forgets a client of this session, and none that is in its namespace by now.
     pub(super) fn leave(&self, gone: &Member) {
-        let present = &mut self.members().present;
-        let name = gone.namespace().as_str();
-        if present.get(name).is_some_and(|member| std::ptr::eq(&**member, gone)) {
-            present.remove(name);
+        let mut members = self.members();
+        let name = gone.namespace();
+        let present = members.present.get(name.as_str());
+        if present.is_some_and(|member| std::ptr::eq(&**member, gone)) {
+            members.present.remove(name.as_str());
+            if !members.left.contains(name) {
+                let first = members.left.len().saturating_sub(LEFT - 1);
+                members.left.drain(..first);
+                members.left.push(name.clone());
+            }
         }
+    }
+
+    /// Whether it is about to enter a namespace, or has left it not long ago.
+    pub(super) fn is_near(&self, namespace: &str) -> bool {
+        let members = self.members();
+        let is_checked = members.checking.iter().any(|other| **other == *namespace);
+        is_checked || members.left.iter().any(|left| left.as_str() == namespace)
     }
 
     /// The session is over: gives its clients out. Those that enter at the same time see to their end themselves.
@@ -183,11 +201,6 @@ impl Session {
     pub(super) fn namespaces(&self) -> usize {
         let members = self.members();
         members.present.len() + members.checking.len()
-    }
-
-    /// Whether a client of this session has entered a namespace.
-    pub(super) fn has_entered(&self) -> bool {
-        self.members().has_entered
     }
 
     /// Whether the token of a client for this namespace is being looked at.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use crate::json::with_placeholders_moved;
 use crate::message::{NodeId, Part, Payload};
 
 /// What these said, and that those said nothing.
@@ -15,13 +16,20 @@ pub(super) fn of(heard: BTreeMap<NodeId, Part>, silent: Vec<NodeId>) -> Payload 
     }
     let Summary {
         mut fields,
+        answers,
         attachments,
     } = summary;
     let silent: Vec<_> = silent.iter().map(NodeId::as_str).collect();
     fields.insert("nodes".into(), nodes.into());
     fields.insert("silent".into(), silent.into());
+    let fields = Value::Object(fields).to_string();
+    // What clients answered is passed on as they wrote it.
+    let json = match answers {
+        Some(answers) => format!(r#"[{{"answers":[{}],{}]"#, answers.join(","), &fields[1..]),
+        None => format!("[{fields}]"),
+    };
     Payload {
-        json: Value::Array(vec![Value::Object(fields)]).to_string().into(),
+        json: json.into(),
         attachments,
     }
 }
@@ -29,6 +37,8 @@ pub(super) fn of(heard: BTreeMap<NodeId, Part>, silent: Vec<NodeId>) -> Payload 
 #[derive(Default)]
 struct Summary {
     fields: Map<String, Value>,
+    /// As JSON.
+    answers: Option<Vec<String>>,
     attachments: Vec<bytes::Bytes>,
 }
 
@@ -38,12 +48,13 @@ impl Summary {
             Part::Settled => {}
             Part::Acks { answers, missing } => {
                 for (client, answer) in answers {
-                    let args = self.adopt(answer);
-                    self.list("answers").push(json!({"id": client.as_str(), "args": args}));
+                    let (args, id) = (self.adopt(answer), Value::from(client.as_str()));
+                    let answer = format!(r#"{{"args":{args},"id":{id}}}"#);
+                    self.answers.get_or_insert_default().push(answer);
                 }
                 let missing = missing.iter().map(|client| client.as_str().into());
                 self.list("missing").extend(missing);
-                self.list("answers");
+                self.answers.get_or_insert_default();
             }
             Part::Clients { count, clients } => {
                 self.count(count);
@@ -86,28 +97,13 @@ impl Summary {
     }
 
     /// Takes over an answer's attachments, under their new numbers.
-    fn adopt(&mut self, answer: Payload) -> Value {
-        let mut args = serde_json::from_str(&answer.json).unwrap_or_default();
-        if !answer.attachments.is_empty() {
-            renumber(&mut args, self.attachments.len() as u64);
-            self.attachments.extend(answer.attachments);
+    fn adopt(&mut self, answer: Payload) -> String {
+        if answer.attachments.is_empty() {
+            return answer.json.to_string();
         }
+        let args = with_placeholders_moved(&answer.json, self.attachments.len());
+        self.attachments.extend(answer.attachments);
         args
-    }
-}
-
-/// Adds to the number of each placeholder.
-fn renumber(value: &mut Value, by: u64) {
-    match value {
-        Value::Array(items) => items.iter_mut().for_each(|item| renumber(item, by)),
-        Value::Object(fields) => {
-            let is_placeholder = fields.get("_placeholder") == Some(&Value::Bool(true));
-            match fields.get_mut("num").filter(|_| is_placeholder) {
-                Some(number) => *number = (number.as_u64().unwrap_or_default() + by).into(),
-                None => fields.values_mut().for_each(|value| renumber(value, by)),
-            }
-        }
-        _ => {}
     }
 }
 

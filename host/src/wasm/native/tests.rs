@@ -87,6 +87,8 @@ impl<C: Default + Borrow<Cell<u32>> + 'static> Handler for Obedient<C> {
             }
             "sleep" => std::thread::sleep(LIMIT * 3),
             "reserved" => client.emit("disconnect", ())?,
+            "attach" => client.emit("bytes", vec![plugnode_sdk::Binary(vec![1]); 10])?,
+            "overload" => client.emit("bytes", vec![plugnode_sdk::Binary(vec![1]); 11])?,
             "many" => (0..10).try_for_each(|_| client.emit("one", ()))?,
             "keep" => {
                 let bucket = kv::open("mine")?;
@@ -362,6 +364,12 @@ async fn an_event_is_held_to_the_contract_and_to_its_limits() {
         let failure = |told: std::result::Result<Effects, Failure>| told.expect_err("it fails").to_string();
         assert!(failure(app.tell("ada", "reserved").await).contains("event of Socket.IO itself"));
         assert!(failure(app.tell("ada", "many").await).contains("used up its commands"));
+        assert_eq!(app.told("ada", "attach").await.len(), 1);
+        let refused = failure(app.tell("ada", "overload").await);
+        assert!(
+            refused.contains("11 attachments are over the limit of 10") && refused.contains("raise `attachments`"),
+            "{refused}"
+        );
         assert_eq!(app.tell("ada", "fit").await.expect("it is stored").writes.len(), 1);
         assert!(failure(app.tell("ada", "swell").await).contains("value of 101 bytes is over"));
         assert!(failure(app.tell("ada", "pry").await).contains("`yours` is not granted"));

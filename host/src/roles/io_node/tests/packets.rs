@@ -110,9 +110,18 @@ async fn what_is_malformed_ends_the_connection() {
         "44{}",
         "43[]",
         "9",
+        "450-[\"a\"]",
+        "4511-[\"a\"]",
+        "451-[\"a\",{\"_placeholder\":true,\"num\":1}]",
+        "42/chat,[\"a\"]",
+        "41/chat,",
+        "43/nowhere,1[]",
     ] {
         let mut client = Client::connect(fixture.address).await;
         client.say(packet).await;
+        if packet.starts_with("451-") {
+            client.socket.send(Message::binary(vec![1])).await.unwrap();
+        }
         assert_eq!(client.hear().await, None, "{packet}");
         let heard = app.read_some(2).await;
         assert_eq!(
@@ -127,6 +136,51 @@ async fn what_is_malformed_ends_the_connection() {
     wrong.say("40[]").await;
     assert_eq!(wrong.hear().await, None);
     app.reads_nothing().await;
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn packets_for_a_namespace_that_was_left_are_passed_over() {
+    let fixture = more_apps().await;
+    let mut app = fixture.app().await;
+    let mut client = Client::connect(fixture.address).await;
+    client.say("40/chat,").await;
+    assert!(client.hear().await.unwrap().starts_with("40/chat,"));
+    for packet in [
+        "41/chat,",
+        "42/chat,[\"late\"]",
+        "43/chat,1[]",
+        "41/chat,",
+        "42[\"still\"]",
+    ] {
+        client.say(packet).await;
+    }
+    let heard = app.read_some(4).await;
+    assert!(
+        heard[2].ends_with("disconnect") && heard[3].ends_with("still"),
+        "{heard:?}"
+    );
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn what_only_javascript_reads_is_passed_on_or_made_readable() {
+    let fixture = more_apps().await;
+    let mut app = fixture.app().await;
+    let mut client = Client::connect(fixture.address).await;
+    app.read().await;
+    let deep = format!("{}{}", "[".repeat(1_000), "]".repeat(1_000));
+    for (sent, args) in [
+        (r#"{"t":"\ud83d"}"#.to_owned(), r#"[{"t":"\ud83d"}]"#.to_owned()),
+        ("1e999,-1e999".to_owned(), "[null,null]".to_owned()),
+        (format!("{},0.1", "9".repeat(5_000)), "[null,0.1]".to_owned()),
+        (deep.clone(), format!("[{deep}]")),
+    ] {
+        client.say(&format!("42[\"a\\ud83d\",{sent}]")).await;
+        let events = app.handle(|_| Vec::new()).await;
+        let (name, payload) = message(&events[0]);
+        assert_eq!((name, &*payload.json), ("a\u{fffd}", &*args));
+    }
     fixture.stop().await;
 }
 
@@ -637,13 +691,13 @@ async fn attachments_are_bounded_in_number() {
     let mut app = fixture.app().await;
     let mut client = Client::connect(fixture.address).await;
     app.read_some(1).await;
-    client.say("451000-[\"many\"]").await;
-    for _ in 0..1_000 {
+    client.say("4510-[\"many\"]").await;
+    for _ in 0..10 {
         let _ = client.socket.feed(Message::binary(Bytes::new())).await;
     }
     client.socket.flush().await.unwrap();
     assert!(app.read().await[0].ends_with(" many"));
-    client.say("451001-[\"many\"]").await;
+    client.say("4511-[\"many\"]").await;
     assert_eq!(client.hear().await, None);
     fixture.stop().await;
 }

@@ -1,7 +1,9 @@
 //! From the contract's words to the host's: payloads, audiences and names, checked, and counted in bytes.
 
 use super::wit::{self, Error};
-use crate::message::{Audience, Channel, MOST_NAME, Namespace, Payload, RESERVED_EVENTS, Scope, Selection, SessionId};
+use crate::message::{
+    Audience, Channel, MOST_ATTACHMENTS, MOST_NAME, Namespace, Payload, RESERVED_EVENTS, Scope, Selection, SessionId,
+};
 use crate::wasm::json;
 use crate::wasm::state::State;
 
@@ -18,9 +20,18 @@ impl State {
             json: payload.json.into(),
             attachments: payload.attachments.into_iter().map(Into::into).collect(),
         };
+        let (count, most) = (payload.attachments.len(), self.app.settings.limits.attachments);
+        if count > most {
+            return Err(Error::Invalid(format!(
+                "{count} attachments are over the limit of {most}: Socket.IO's own clients close their connection over more than \
+                 {MOST_ATTACHMENTS}, so send several events, or join the binary values (only where all clients take more: raise \
+                 `attachments` in the app's `limits`)"
+            )));
+        }
         self.check_size(payload.size())?;
-        json::check_args(&payload.json, payload.attachments.len())
+        json::check_args(&payload.json, &payload.attachments)
             .map_err(|words| Error::Invalid(format!("args.json {words}")))?;
+        self.check_size(json::size_sent(&payload.json, &payload.attachments))?;
         Ok(payload)
     }
 
