@@ -339,3 +339,23 @@ fn name(configured: Option<&str>, role: &str) -> NodeId {
         .unwrap_or("node");
     format!("{role}-{host}-{}", std::process::id()).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn node_on_loopback_serves_the_names_it_is_told() {
+        let hosts = |io_node: &config::IoNode, address: &str| allowed_hosts(io_node, address.parse().unwrap());
+        let mut io_node = config::IoNode::default();
+        assert_eq!(hosts(&io_node, "0.0.0.0:8080"), None);
+        assert_eq!(hosts(&io_node, "127.0.0.1:8080"), Some(Vec::new()));
+        io_node.advertise = Some("io.example:80".into());
+        io_node.allowed_origins = vec!["*".into(), "https://site.example".into()];
+        let known = ["io.example", "site.example"].map(String::from);
+        assert_eq!(hosts(&io_node, "[::1]:8080"), Some(known.to_vec()));
+        io_node.allowed_hosts = Some(vec!["a.example".into()]);
+        let all = ["a.example", "io.example", "site.example"].map(String::from);
+        assert_eq!(hosts(&io_node, "0.0.0.0:8080"), Some(all.to_vec()));
+    }
+}

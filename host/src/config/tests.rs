@@ -256,6 +256,14 @@ fn what_is_wrong_in_the_file_is_named_with_key_file_and_line() {
             "plugnode.toml:2: http.body-timeout-ms: must be 1 or more",
         ),
         (
+            "[http]\nwrite-timeout-ms = 0\n",
+            "plugnode.toml:2: http.write-timeout-ms: must be 1 or more",
+        ),
+        (
+            "[http]\nmax-connections-per-address = 0\n",
+            "plugnode.toml:2: http.max-connections-per-address: must be 1 or more; leave it out for half",
+        ),
+        (
             "[http]\ntls-key = \"chat.wasm\"\n",
             "plugnode.toml:2: http.tls-key: goes together with tls-cert; name both",
         ),
@@ -457,6 +465,15 @@ fn what_is_wrong_with_an_io_node_is_named_with_what_to_do() {
             "plugnode.toml:2: io-node.connects-per-second: must be 1 or more; leave it out for no limit",
         ),
         ("max-clients-per-address = 0", "leave it out for no limit"),
+        (
+            "packets-per-second = 0",
+            "io-node.packets-per-second: must be 1 or more",
+        ),
+        (
+            "allowed-hosts = [\"a.example\", \"https://a.example\"]",
+            "plugnode.toml:2: io-node.allowed-hosts.1: `https://a.example` is not a host such as \"chat.example.com\"",
+        ),
+        ("allowed-hosts = [\"*.\"]", "`*.` is not a host"),
         (
             "namespaces-per-connection = 0",
             "io-node.namespaces-per-connection: must be 1 or more",

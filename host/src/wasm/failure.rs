@@ -34,6 +34,8 @@ pub enum Failure {
 
 /// The most characters of a reason that are put into the log.
 const SHOWN: usize = 1_000;
+/// The most bytes of one that are kept with a dead letter.
+const KEPT: usize = 4_096;
 
 impl Failure {
     /// What it is, in a word that no client and no handler chooses.
@@ -46,6 +48,16 @@ impl Failure {
             Self::Uncommittable(_) => "uncommittable",
             Self::Broken(_) => "broken",
         }
+    }
+
+    /// What is kept of it with a dead letter: a reason of a handler's own is cut.
+    pub(crate) fn kept(&self) -> String {
+        let mut reason = self.to_string();
+        if !matches!(self, Self::Broken(_)) && reason.len() > KEPT {
+            reason.truncate(reason.floor_char_boundary(KEPT));
+            reason.push('…');
+        }
+        reason
     }
 
     /// What the log says of it. A handler's reason may hold what a client has sent, so it is one line that is not too long.
@@ -225,9 +237,11 @@ mod tests {
             line,
             "the handler rejects the event: no event `x\\n2026-11-30 ERROR all is lost\\u{1b}[2J`"
         );
+        let kept = Failure::Reject("ä".repeat(900_000)).kept();
+        assert!(kept.len() < 4_200 && kept.ends_with("ä…"), "{} bytes", kept.len());
         let line = reject(&"ä".repeat(900_000));
         assert!(
-            line.len() < 2_100 && line.ends_with("… (1800032 bytes)"),
+            line.len() < 2_100 && line.ends_with("… (1800031 bytes)"),
             "{} bytes",
             line.len()
         );

@@ -424,7 +424,7 @@ impl Work {
         }
         if last {
             let death = Death {
-                reason: failure.to_string(),
+                reason: failure.kept(),
                 attempts: running.attempt,
                 release: release.map(ToString::to_string),
                 app: app.map(|app| app.settings.namespace.clone()),

@@ -89,6 +89,9 @@ impl<C: Default + Borrow<Cell<u32>> + 'static> Handler for Obedient<C> {
             "reserved" => client.emit("disconnect", ())?,
             "attach" => client.emit("bytes", vec![plugnode_sdk::Binary(vec![1]); 10])?,
             "overload" => client.emit("bytes", vec![plugnode_sdk::Binary(vec![1]); 11])?,
+            "long" => client.emit(&"e".repeat(1_025), ())?,
+            "join long" => client.join("c".repeat(1_025))?,
+            "join fit" => client.join("c".repeat(1_024))?,
             "many" => (0..10).try_for_each(|_| client.emit("one", ()))?,
             "keep" => {
                 let bucket = kv::open("mine")?;
@@ -363,6 +366,13 @@ async fn an_event_is_held_to_the_contract_and_to_its_limits() {
         let mut app = App::with_ada(native, settings(1)).await;
         let failure = |told: std::result::Result<Effects, Failure>| told.expect_err("it fails").to_string();
         assert!(failure(app.tell("ada", "reserved").await).contains("event of Socket.IO itself"));
+        let limit = "has 1025 bytes; a name may have 1024";
+        assert!(failure(app.tell("ada", "long").await).contains(&format!("the name of the event {limit}")));
+        assert!(failure(app.tell("ada", "join long").await).contains(&format!("the name of the channel {limit}")));
+        assert_eq!(
+            app.tell("ada", "join fit").await.expect("it is taken").commands.len(),
+            1
+        );
         assert!(failure(app.tell("ada", "many").await).contains("used up its commands"));
         assert_eq!(app.told("ada", "attach").await.len(), 1);
         let refused = failure(app.tell("ada", "overload").await);
