@@ -9,31 +9,10 @@ use tokio::process::Command;
 
 /// Cases that a node does not pass yet, and what it does instead.
 const KNOWN: &[(&str, &str)] = &[
-    ("lone-surrogate-in-name", "the connection is closed"),
-    ("nested-1000-deep", "the connection is closed"),
-    (
-        "number-1e999",
-        "it is passed on as it is written, which other parsers refuse",
-    ),
-    (
-        "integer-of-5000-digits",
-        "it is passed on as it is written, which other parsers refuse",
-    ),
-    (
-        "eleven-attachments",
-        "they are passed on, and official clients close their connections",
-    ),
     ("odd-hosts", "a request without Host is answered as any other"),
-    ("rebound-host", "there is no setting for the names of the server"),
-    ("overlapping-ranges", "eight times the file is sent"),
-    ("names-of-900-kb", "rooms may have names of any length"),
-    (
-        "unread-files",
-        "connections whose answers are not read are held for good",
-    ),
     (
         "unread-pipelines",
-        "connections whose answers are not read are held for good",
+        "a debug build answers 600,000 requests for longer than that, and small answers fit into the kernel's buffers",
     ),
 ];
 /// How long all others may take together.
@@ -51,7 +30,7 @@ async fn withstands_the_hostile_suite() {
     let mut suite = Command::new(built("plugnode-hostile"));
     suite
         .args(["--url", &node.url(), "--pid", &node.pid().to_string()])
-        .args(["--file", "/large.bin", "--patience", "5", "--slack", "3", "--json"])
+        .args(["--file", "/large.bin", "--patience", "15", "--slack", "3", "--json"])
         .args(KNOWN.iter().flat_map(|(case, _)| ["--without", case]))
         .stdin(Stdio::null())
         .kill_on_drop(true);
