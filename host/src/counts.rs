@@ -111,6 +111,8 @@ counts! {
     "clients_ended", "Clients and sessions that this node ended" {
         /// Clients that were disconnected because they did not read what was sent to them.
         CLIENTS_SLOW as clients_slow ("slow_reader"),
+        /// Sessions that were ended because a token of theirs had run out.
+        TOKENS_EXPIRED as tokens_expired ("token_expired"),
         /// Sessions that were closed because they sent far more than was accepted.
         SESSIONS_FLOODING as sessions_flooding ("flood"),
         /// Connections that were closed because of a malformed packet.
@@ -123,10 +125,15 @@ counts! {
     "connections_refused", "Connections and requests for sessions that were refused" {
         /// Connections over `max-connections`.
         CONNECTIONS_REFUSED as connections_refused ("max_connections"),
+        /// Connections that did not begin with a header of the PROXY protocol.
+        PROXY_HEADERS_MALFORMED as proxy_headers_malformed ("proxy_protocol"),
         /// Requests that were refused because they came from pages of other sites.
         PAGES_REFUSED as pages_refused ("origin"),
         /// Sessions that were refused because their address had or opened too many.
         ADDRESSES_REFUSED as addresses_refused ("address_limit"),
+        /// Requests for a session that is not here: it was ended, or it is at another io-node, and the load balancer does not send
+        /// its clients there.
+        SESSIONS_UNKNOWN as sessions_unknown ("session_unknown"),
         /// Sessions that were refused while this io-node had not joined the cluster.
         SESSIONS_REFUSED as sessions_refused ("not_joined"),
         /// Connections over `max-connections-per-address`.

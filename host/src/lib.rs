@@ -44,5 +44,6 @@ mod repeats;
 pub mod roles;
 mod settings;
 pub mod shutdown;
+mod timings;
 pub mod transport;
 pub mod wasm;

@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use plugnode::cli::{Arguments, Verb, check, compile, dead, deploy, dev, new, releases, rollback, run, script, status};
+use plugnode::cli::{
+    Arguments, Verb, check, compile, dead, deploy, dev, log, new, releases, rollback, run, script, status,
+};
 use tikv_jemallocator::Jemalloc;
 
 /// Gives back to the system what clients who left had, by a thread of its own; glibc keeps most of it for good.
@@ -25,7 +27,7 @@ fn main() -> ExitCode {
         Verb::Compile(arguments) => compile::compile(&arguments),
     };
     done.unwrap_or_else(|error| {
-        eprintln!("plugnode: {error:#}");
+        log::fatal(&error);
         ExitCode::FAILURE
     })
 }

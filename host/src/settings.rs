@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::config::{self, App, AppNode, ClientTransport, Config, Dispatch, Http, IoServer, Jwks, Token, Transport};
-use crate::http::{HttpSettings, Tls};
+use crate::config::{self, App, AppNode, ClientTransport, Config, Dispatch, Http, IoServerUrl, Jwks, Token, Transport};
+use crate::http::{HttpSettings, Tls, TrustedProxies};
 use crate::message::{KeyValue, NodeId};
 use crate::pressure::Pressure;
 use crate::roles::app_node::Retries;
@@ -27,7 +27,14 @@ pub(crate) fn http(http: &Http) -> Result<HttpSettings> {
         header_timeout: Duration::from_millis(http.header_timeout_ms),
         write_timeout: Duration::from_millis(http.write_timeout_ms),
         tls,
+        proxy_protocol: http.proxy_protocol,
+        trusted_proxies: trusted_proxies(http),
     })
+}
+
+fn trusted_proxies(http: &Http) -> TrustedProxies {
+    let networks = http.trusted_proxies.iter().filter_map(|text| config::network(text));
+    TrustedProxies::new(networks.collect())
 }
 
 pub(crate) fn memory(transport: &Transport) -> MemorySettings {
@@ -120,13 +127,15 @@ fn cache(app_node: &AppNode) -> Option<PathBuf> {
 /// An io-node that listens at `address`.
 pub(crate) fn io_node(config: &Config, address: SocketAddr) -> IoNodeSettings {
     let io_node = &config.io_node;
-    let reached = advertised(io_node.advertise.as_deref(), address);
+    let reached = reached(io_node.advertise.as_deref(), address);
     IoNodeSettings {
         node: transport::IoNode {
-            id: name(io_node.name.as_deref(), "io"),
+            id: io_node_name(io_node),
             host: reached.host,
             port: reached.port,
             probes: probes(config, address),
+            scheme: reached.scheme.unwrap_or_else(|| scheme(config).to_owned()),
+            path: reached.path.unwrap_or_else(|| io_node.path.clone()),
         },
         apps: config.apps.iter().map(app_door).collect(),
         path: io_node.path.clone(),
@@ -144,11 +153,8 @@ pub(crate) fn io_node(config: &Config, address: SocketAddr) -> IoNodeSettings {
         refuse_after: Duration::from_millis(io_node.refuse_after_ms),
         polling: io_node.transports.contains(&ClientTransport::Polling),
         websocket: io_node.transports.contains(&ClientTransport::Websocket),
-        // What is closed has to end by the deadline, too.
-        drain: Duration::from_millis(match io_node.drain_ms {
-            drain if drain < config.shutdown.deadline_ms => drain,
-            _ => config.shutdown.deadline_ms / 2,
-        }),
+        drain: drain(config),
+        answering: (Duration::from_millis(config.shutdown.deadline_ms) - drain(config)) / 2,
         cut_off: Duration::from_millis(io_node.cut_off_ms),
         encoding: match io_node.parser {
             config::Parser::Json => Encoding::Json,
@@ -157,6 +163,7 @@ pub(crate) fn io_node(config: &Config, address: SocketAddr) -> IoNodeSettings {
         socket_io_2: io_node.socket_io_2,
         allowed_origins: io_node.allowed_origins.clone(),
         allowed_hosts: allowed_hosts(io_node, address),
+        trusted_proxies: trusted_proxies(&config.http),
         per_address: PerAddress {
             clients: io_node.max_clients_per_address,
             connects_per_second: io_node.connects_per_second,
@@ -187,7 +194,7 @@ fn allowed_hosts(io_node: &config::IoNode, address: SocketAddr) -> Option<Vec<St
     let advertised = io_node
         .advertise
         .as_deref()
-        .and_then(|text| text.parse::<IoServer>().ok());
+        .and_then(|text| IoServerUrl::of_clients(text).ok());
     hosts.extend(advertised.map(|server| server.host));
     let sites = io_node
         .allowed_origins
@@ -197,21 +204,32 @@ fn allowed_hosts(io_node: &config::IoNode, address: SocketAddr) -> Option<Vec<St
     Some(hosts)
 }
 
+/// Over how long connections are closed: what is closed has to end by the deadline, too.
+fn drain(config: &Config) -> Duration {
+    Duration::from_millis(match config.io_node.drain_ms {
+        drain if drain < config.shutdown.deadline_ms => drain,
+        _ => config.shutdown.deadline_ms / 2,
+    })
+}
+
 /// Where other nodes may find the health checks of one that listens at `address`.
 fn probes(config: &Config, address: SocketAddr) -> Vec<String> {
-    let scheme = if config.http.tls_cert.is_some() {
-        "https"
-    } else {
-        "http"
-    };
+    let scheme = scheme(config);
+    let mut probes = vec![format!("{scheme}://{address}/readyz")];
     let advertised = config.io_node.advertise.as_deref();
-    let advertised = advertised.and_then(|text| text.parse::<IoServer>().ok());
-    let advertised = advertised.map(|IoServer { host, port }| match host.contains(':') {
-        true => format!("[{host}]:{port}"),
-        false => format!("{host}:{port}"),
-    });
-    let places = [Some(address.to_string()), advertised].into_iter().flatten();
-    places.map(|place| format!("{scheme}://{place}/readyz")).collect()
+    if let Some(advertised) = advertised.and_then(|text| IoServerUrl::of_clients(text).ok()) {
+        let scheme = advertised.scheme.as_deref().unwrap_or(scheme);
+        probes.push(format!("{scheme}://{advertised}/readyz"));
+    }
+    probes
+}
+
+/// What is spoken where it listens.
+fn scheme(config: &Config) -> &'static str {
+    match config.http.tls_cert {
+        Some(_) => "https",
+        None => "http",
+    }
 }
 
 fn app_door(app: &App) -> AppDoor {
@@ -249,6 +267,7 @@ fn token(token: &Token) -> TokenSettings {
         audiences: token.audiences.clone(),
         leeway: Duration::from_millis(token.leeway_ms),
         expiry_required: token.expiry_required,
+        enforce_expiry: token.enforce_expiry,
         claims: token.claims.clone(),
         ca: token.jwks_ca.clone(),
         refresh: Duration::from_millis(token.jwks_refresh_ms),
@@ -267,6 +286,14 @@ fn algorithm(algorithm: &config::Algorithm) -> io_node::Algorithm {
 
 pub(crate) fn app_node_name(app_node: &AppNode) -> NodeId {
     name(app_node.name.as_deref(), "app")
+}
+
+pub(crate) fn io_node_name(io_node: &config::IoNode) -> NodeId {
+    name(io_node.name.as_deref(), "io")
+}
+
+pub(crate) fn frontend_name() -> NodeId {
+    name(None, "frontend")
 }
 
 pub(crate) fn retries(app_node: &AppNode) -> Retries {
@@ -309,8 +336,15 @@ pub(crate) fn app(app: &App, node: &NodeId, key_value: Arc<dyn KeyValue>) -> App
 
 /// What clients are told. One that listens everywhere has no one name, and one on loopback has several: to those who
 /// reached the frontend, the name that they used for it.
-pub(crate) fn advertised(advertise: Option<&str>, address: SocketAddr) -> IoServer {
-    if let Some(server) = advertise.and_then(|text| text.parse().ok()) {
+#[cfg(test)]
+pub(crate) fn advertised(advertise: Option<&str>, address: SocketAddr) -> config::IoServer {
+    let IoServerUrl { host, port, .. } = reached(advertise, address);
+    config::IoServer { host, port }
+}
+
+/// The same, with scheme and path if they are said.
+fn reached(advertise: Option<&str>, address: SocketAddr) -> IoServerUrl {
+    if let Some(server) = advertise.and_then(|text| IoServerUrl::of_clients(text).ok()) {
         return server;
     }
     let anywhere = address.ip().is_unspecified() || address.ip().is_loopback();
@@ -319,10 +353,7 @@ pub(crate) fn advertised(advertise: Option<&str>, address: SocketAddr) -> IoServ
     } else {
         address.ip().to_string()
     };
-    IoServer {
-        host,
-        port: address.port(),
-    }
+    IoServerUrl::at(host, address.port())
 }
 
 /// The configured name, or one that no other process has: of the role, the host and the process.
@@ -330,14 +361,15 @@ fn name(configured: Option<&str>, role: &str) -> NodeId {
     if let Some(name) = configured {
         return name.into();
     }
+    format!("{role}-{}-{}", host_name(), std::process::id()).into()
+}
+
+/// What this machine is called.
+pub(crate) fn host_name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let host = host.or_else(|| std::env::var("HOSTNAME").ok());
-    let host = host
-        .as_deref()
-        .map(str::trim)
-        .filter(|host| !host.is_empty())
-        .unwrap_or("node");
-    format!("{role}-{host}-{}", std::process::id()).into()
+    let host = host.as_deref().map(str::trim).filter(|host| !host.is_empty());
+    host.unwrap_or("node").to_owned()
 }
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ const RESERVE: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
     token: CancellationToken,
+    /// The end is announced: whoever asks is told, and who comes all the same is served as before.
+    leaving: CancellationToken,
     /// The deadline is near.
     urgent: CancellationToken,
     tracker: TaskTracker,
@@ -34,8 +36,24 @@ impl Shutdown {
         Self::default()
     }
 
+    /// Announces the end to those who ask whether this process takes work, before it stops to.
+    pub fn announce(&self) {
+        self.leaving.cancel();
+    }
+
+    /// Whether the end was announced, or has begun.
+    pub fn is_announced(&self) -> bool {
+        self.leaving.is_cancelled()
+    }
+
+    /// Completes when the end is announced.
+    pub async fn announced(&self) {
+        self.leaving.cancelled().await;
+    }
+
     /// Asks everyone to stop taking work, finish what is in hand, and end.
     pub fn begin(&self) {
+        self.leaving.cancel();
         self.token.cancel();
         self.tracker.close();
         self.intake.close();

@@ -16,6 +16,7 @@ mod hostile;
 mod hostile_suite;
 mod javascript;
 mod load;
+mod operation;
 mod pressure;
 mod redis;
 mod redis_faults;

@@ -92,6 +92,8 @@ impl Node {
         let mut node = Self::spawn(command, folder);
         node.port = tokio::select! {
             line = node.log.wait_for("listening on http://", 1) => port_in(&line),
+            // An app-node alone has no port.
+            _ = node.log.wait_for("started; it has no clients", 1) => 0,
             status = node.child.wait() => panic!("plugnode ended with {status:?}:\n{}", node.log.text()),
             () = tokio::time::sleep(crate::LIMIT * 4) => panic!("plugnode does not listen:\n{}", node.log.text()),
         };
@@ -99,10 +101,18 @@ impl Node {
     }
 
     fn spawn(mut command: Command, folder: TempDir) -> Self {
+        // No test is a load balancer unless it says so.
+        for (name, value) in [
+            ("PLUGNODE_HTTP__LISTEN", "127.0.0.1:0"),
+            ("PLUGNODE_SHUTDOWN__LAME_DUCK_MS", "0"),
+        ] {
+            if command.as_std().get_envs().all(|(other, _)| other != name) {
+                command.env(name, value);
+            }
+        }
         let mut child = command
             .current_dir(folder.path())
             .env("NO_COLOR", "1")
-            .env("PLUGNODE_HTTP__LISTEN", "127.0.0.1:0")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -221,6 +231,11 @@ impl Node {
         signals::send(&self.child, Signal::SIGTERM);
     }
 
+    /// Tells it to read its configuration again (SIGHUP).
+    pub fn hang_up(&self) {
+        signals::send(&self.child, Signal::SIGHUP);
+    }
+
     /// Waits until it has ended.
     pub async fn ended(&mut self) -> ExitStatus {
         let ended = within("plugnode ends", self.child.wait()).await;
@@ -276,7 +291,7 @@ fn port_in(line: &str) -> u16 {
     let from = line.find("http://").expect("it was found by this") + "http://".len();
     let address: String = line[from..]
         .chars()
-        .take_while(|c| !c.is_whitespace() && *c != '/')
+        .take_while(|c| !c.is_whitespace() && !"/\"".contains(*c))
         .collect();
     address
         .rsplit(':')

@@ -46,7 +46,7 @@ pub use answer::Body;
 pub use engine::{Accepted, Engine};
 pub use opening::{Opening, Peer, network};
 pub use packet::Packet;
-pub use request::Refusal;
+pub use request::{Refusal, UnknownSession};
 pub use session::{SendError, Session};
 pub use settings::{BODY_RATE, BURST, STALL, Settings};
 pub use websocket::Stream;

@@ -112,6 +112,10 @@ impl Question {
     }
 }
 
+/// Marks an answer, among its extensions, that tells a client that its session is unknown: it was ended, or is at another node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnknownSession;
+
 impl Refusal {
     /// Its number in the protocol.
     pub fn code(&self) -> u8 {
@@ -135,6 +139,9 @@ impl Refusal {
             Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
             _ => StatusCode::BAD_REQUEST,
         };
+        if *self == Self::SessionUnknown {
+            answer.extensions_mut().insert(UnknownSession);
+        }
         let headers = answer.headers_mut();
         let retry_after = match self {
             Self::Unavailable(_) => Some(Duration::ZERO),

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use plugnode::message::{
-    AckId, AttributePatch, Change, Command, Effects, Event, EventId, EventKind, Handshake, KeyChange, KeyValue, NodeId,
-    Scope, SessionId,
+    AckId, AttributePatch, Change, Command, Effects, Event, EventId, EventKind, Handshake, KeyChange, KeyValue,
+    Namespace, NodeId, Scope, SessionId,
 };
 use plugnode::transport::{
     Commits, Delivery, Inbox, IoNode, IoSession, Lease, Leases, Log, Lost, Outcome, Result, Standing, Transport,
@@ -72,6 +72,10 @@ impl Transport for Broken {
         self.whole.io_nodes().await
     }
 
+    async fn unlist_io(&self, node: &NodeId) -> Result<()> {
+        self.whole.unlist_io(node).await
+    }
+
     fn standing(&self) -> Standing {
         self.whole.standing()
     }
@@ -107,6 +111,10 @@ impl Inbox for BrokenInbox {
 
     async fn tell(&self, node: &NodeId, command: Command) -> Result<()> {
         self.whole.tell(node, command).await
+    }
+
+    fn open_events(&self, namespace: &Namespace, client: &SessionId) -> usize {
+        self.whole.open_events(namespace, client)
     }
 }
 

@@ -15,7 +15,7 @@ use super::place::is_trusted;
 use super::wire::{self, Answer, Request};
 use crate::message::{EventId, NodeId};
 use crate::release::{Board, Digest, NodeReport};
-use crate::transport::{DeadLetter, DeadLetters, Registry, Result, Revival, TransportError};
+use crate::transport::{DeadLetter, DeadLetters, Registry, Result, Revival, Sweep, SweepPlace, Swept, TransportError};
 
 /// The time for an answer.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -208,6 +208,13 @@ impl DeadLetters for Remote {
     async fn bury(&self, dead: EventId) -> Result<bool> {
         match self.ask(&Request::Bury(dead)).await? {
             Answer::Buried(was_there) => Ok(was_there),
+            _ => Err(self.astray()),
+        }
+    }
+
+    async fn sweep(&self, sweep: &Sweep, from: Option<SweepPlace>) -> Result<Swept> {
+        match self.ask(&Request::Sweep(sweep.clone(), from)).await? {
+            Answer::Swept(swept) => Ok(swept),
             _ => Err(self.astray()),
         }
     }

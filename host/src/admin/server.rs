@@ -192,6 +192,7 @@ async fn answer(request: Request, operations: &dyn Operations) -> Answer {
         }
         Request::Revive(id) => operations.revive(id).await.map(Answer::Revived),
         Request::Bury(id) => operations.bury(id).await.map(Answer::Buried),
+        Request::Sweep(sweep, from) => operations.sweep(&sweep, from).await.map(Answer::Swept),
     };
     answered.unwrap_or_else(|error| Answer::Refused(error.to_string()))
 }

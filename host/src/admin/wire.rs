@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::message::{Event, EventId, NodeId};
 use crate::release::Digest;
-use crate::transport::{DeadContent, DeadLetter, Death, Revival};
+use crate::transport::{DeadContent, DeadLetter, Death, Revival, Sweep, SweepPlace, Swept};
 
 /// The version that is spoken here.
 const VERSION: u8 = 1;
@@ -36,6 +36,7 @@ pub(super) enum Request {
     DeadLetter(EventId),
     Revive(EventId),
     Bury(EventId),
+    Sweep(Sweep, Option<SweepPlace>),
 }
 
 /// What is answered. A board comes with its version.
@@ -54,6 +55,7 @@ pub(super) enum Answer {
     Buried(bool),
     /// It cannot be done, for this reason.
     Refused(String),
+    Swept(Swept),
 }
 
 /// A dead letter.

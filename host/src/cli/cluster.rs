@@ -3,16 +3,19 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use tokio::time::timeout;
 
 use super::{log, runtime, transport};
 use crate::config::{Config, LogLevel, Role};
 use crate::message::Namespace;
 use crate::shutdown::Shutdown;
-use crate::transport::Operations;
+use crate::transport::{Hindrance, Operations};
 
 /// What is read when nothing else is named.
 const USUAL: &str = "plugnode.toml";
@@ -33,16 +36,50 @@ pub struct Cluster {
     pub port: Option<u16>,
 }
 
+/// How long the transport may be kept from answering before a verb gives up and says by what.
+pub(super) const PATIENCE: Duration = Duration::from_secs(4);
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// A cluster that was reached.
+pub(super) struct Reached {
+    pub(super) operations: Arc<dyn Operations>,
+    hindrance: Hindrance,
+}
+
+impl Reached {
+    /// Does something there. What is hindered for so long is given up, and the hindrance told.
+    pub(super) async fn within<T>(&self, patience: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let mut work = pin!(work);
+        loop {
+            if let Ok(done) = timeout(LOOK, &mut work).await {
+                return done;
+            }
+            if let Some((time, words)) = (self.hindrance)()
+                && time >= patience
+            {
+                bail!("{words}");
+            }
+        }
+    }
+}
+
 impl Cluster {
-    /// Reaches the cluster, and does something there.
+    /// Reaches the cluster, and does something there that takes no time where the transport answers.
     pub(super) fn visit(&self, work: impl AsyncFnOnce(&dyn Operations) -> Result<ExitCode>) -> Result<ExitCode> {
+        self.reach(async |cluster| cluster.within(PATIENCE, work(&*cluster.operations)).await)
+    }
+
+    /// The same for what decides itself how long it waits for which part of its work.
+    pub(super) fn reach(&self, work: impl AsyncFnOnce(&Reached) -> Result<ExitCode>) -> Result<ExitCode> {
         let config = self.configuration()?;
         log::init(&config.log)?;
         runtime::block_on_here(async {
             let shutdown = Shutdown::new();
-            let operations = transport::operations(&config, &shutdown).await?;
-            let done = work(&*operations).await;
-            drop(operations);
+            let (operations, hindrance) = transport::operations(&config, &shutdown).await?;
+            let cluster = Reached { operations, hindrance };
+            let done = work(&cluster).await;
+            drop(cluster);
             shutdown.begin();
             shutdown.drained(ENDING).await;
             match done {

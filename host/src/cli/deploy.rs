@@ -2,14 +2,15 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use serde_json::json;
 
+use super::author::parse_message;
 use super::cluster::Cluster;
-use super::outcome::{self, Ask};
+use super::outcome::{Ask, Asking};
 use super::progress::say;
 use super::rollout::{self, Asked, Patience, Way};
 use super::words::{parse_percent, parse_span};
@@ -43,6 +44,9 @@ pub struct Arguments {
     /// The namespace of the app; may be left out when there is one app only
     #[arg(long, value_name = "NAMESPACE")]
     pub app: Option<String>,
+    /// Why, for plugnode releases and plugnode status
+    #[arg(short, long, value_name = "TEXT", value_parser = parse_message)]
+    pub message: Option<String>,
     /// Where it is to be deployed.
     #[command(flatten)]
     pub cluster: Cluster,
@@ -86,20 +90,20 @@ pub fn deploy(arguments: &Arguments) -> Result<ExitCode> {
     )
 }
 
-async fn deploy_to(registry: &dyn Registry, arguments: &Arguments, component: Bytes, asking: &Ask) -> Result<ExitCode> {
-    let began = Instant::now();
+async fn deploy_to(registry: &dyn Registry, arguments: &Arguments, component: Bytes, asking: &Ask) -> Result<Asking> {
     let (_, board) = registry.board().await.context("cannot read the board of releases")?;
     let configured = arguments.cluster.apps()?;
     let app = rollout::app_or_new(registry, &board, arguments.app.as_deref(), &configured).await?;
     let file = arguments.component.display().to_string();
     let canary = canary(arguments);
-    let number = match rollout::ask(registry, &app, component, &file, Way::Tried(canary.as_ref())).await? {
+    let message = arguments.message.as_deref();
+    let number = match rollout::ask(registry, &app, component, &file, Way::Tried(canary.as_ref()), message).await? {
         Asked::InUse(number) => {
             say(&format!(
                 "release {number} of app {app} is in use already, and has the same component"
             ));
             asking.print(&json!({ "app": app.as_str(), "release": number, "outcome": "in-use", "unchanged": true }))?;
-            return Ok(ExitCode::SUCCESS);
+            return Ok(Asking::Ended(ExitCode::SUCCESS));
         }
         Asked::RollingOut(number) => {
             say(&format!(
@@ -112,7 +116,7 @@ async fn deploy_to(registry: &dyn Registry, arguments: &Arguments, component: By
             number
         }
     };
-    outcome::follow(registry, &app, number, began, asking).await
+    Ok(Asking::Release(app, number))
 }
 
 /// The component, once it is clear that it is a handler's.

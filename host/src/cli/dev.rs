@@ -15,13 +15,15 @@ use super::progress::say;
 use super::redeploy::{Origin, Redeploy, Told};
 use super::rollout::{Outcome, Way};
 use super::script::{component_of, find_script};
+use super::signals::{self, LameDuck};
 use super::sources::Sources;
 use super::words::seconds;
-use super::{log, runtime, signals};
+use super::{log, runtime};
 use crate::config::{App, Config, Grants, Http, Role};
 use crate::message::Namespace;
 use crate::release::Digest;
 use crate::shutdown::Shutdown;
+use crate::transport::Standing;
 
 /// Arguments of `plugnode dev`.
 #[derive(Debug, clap::Args)]
@@ -53,7 +55,7 @@ pub fn dev(arguments: &Arguments) -> Result<ExitCode> {
     let project = Project::at(&arguments.path)?;
     runtime::block_on(async {
         let shutdown = Shutdown::new();
-        signals::begin_shutdown_by_signal(&shutdown)?;
+        signals::begin_shutdown_by_signal(&shutdown, LameDuck::default())?;
         let (component, sources) = tokio::select! {
             () = shutdown.begun() => return Ok(ExitCode::SUCCESS),
             made = project.make() => made?,
@@ -63,7 +65,7 @@ pub fn dev(arguments: &Arguments) -> Result<ExitCode> {
         runtime::raise_open_files(config.http.max_connections);
         let first = tokio::fs::read(&component).await.ok().map(|bytes| Digest::of(&bytes));
         let node = tokio::select! {
-            () = shutdown.begun() => return Ok(runtime::drain(&shutdown, deadline(&config)).await),
+            () = shutdown.begun() => return Ok(runtime::drain(&shutdown, deadline(&config), &Standing::default()).await),
             node = Node::start(&config, &shutdown) => node?,
         };
         if !config.frontend.static_dir.is_dir() {
@@ -72,11 +74,8 @@ pub fn dev(arguments: &Arguments) -> Result<ExitCode> {
                 config.frontend.static_dir.display()
             ));
         }
-        say(&format!(
-            "{} runs at http://localhost:{}",
-            project.path.display(),
-            node.address.port()
-        ));
+        let port = node.address.map_or(0, |address| address.port());
+        say(&format!("{} runs at http://localhost:{port}", project.path.display()));
         let project = Arc::new(project);
         let mut sources = Some(sources);
         for app in config.apps.iter().filter(|app| app.component == component) {
@@ -94,7 +93,7 @@ pub fn dev(arguments: &Arguments) -> Result<ExitCode> {
             };
             shutdown.spawn(follow(redeploy, project.clone(), sources, shutdown.clone()));
         }
-        Ok(runtime::drain(&shutdown, deadline(&config)).await)
+        Ok(runtime::drain(&shutdown, deadline(&config), &Standing::default()).await)
     })
 }
 

@@ -16,12 +16,15 @@ pub mod run;
 pub mod script;
 pub mod status;
 
+mod author;
 mod build;
-mod log;
+mod exposed;
+pub mod log;
 mod node;
 mod outcome;
 mod progress;
 mod redeploy;
+mod reload;
 mod rollout;
 mod runtime;
 mod signals;

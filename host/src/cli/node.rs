@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::{progress, transport};
@@ -12,12 +13,12 @@ use crate::admin;
 use crate::config::{Config, Role};
 use crate::counts;
 use crate::embed;
-use crate::http::{self, Check, Health, Operations, Readiness, WebSockets};
+use crate::http::{self, Check, Health, HttpSettings, Operations, Readiness, Tls, WebSockets};
 use crate::pressure::Pressure;
 use crate::repeats;
 use crate::roles::app_node::{AppNode, AppNodeSettings, AppSource};
 use crate::roles::frontend::{Frontend, serve_flash_policy};
-use crate::roles::io_node::{self, IoNodeSettings};
+use crate::roles::io_node::{self, IoNodeSettings, Renewal};
 use crate::settings;
 use crate::shutdown::Shutdown;
 use crate::transport::Transport;
@@ -25,10 +26,20 @@ use crate::wasm::Engine;
 
 /// A running process.
 pub(super) struct Node {
-    /// Where it listens for HTTP.
-    pub(super) address: SocketAddr,
+    /// Where it listens for pages and clients, if it has a role that does.
+    pub(super) address: Option<SocketAddr>,
     /// What it shares with the other nodes.
     pub(super) transport: Arc<dyn Transport>,
+    /// What of it can be renewed.
+    pub(super) live: Live,
+}
+
+/// What of a process can be others while it runs.
+#[derive(Clone, Default)]
+pub(super) struct Live {
+    pub(super) address: Option<SocketAddr>,
+    pub(super) tls: Option<Tls>,
+    pub(super) io_node: Option<Renewal>,
 }
 
 impl Node {
@@ -44,10 +55,11 @@ impl Node {
         over: impl FnOnce(Arc<dyn Transport>) -> Arc<dyn Transport>,
     ) -> Result<Self> {
         // First what is most likely not to be had, and soon known.
-        let http = settings::http(&config.http).context("[http] tls-cert, tls-key")?;
-        let scheme = if http.tls.is_some() { "https" } else { "http" };
-        let listener = http::bind(&config.http.listen).await.context("[http] listen")?;
-        let address = listener.local_addr()?;
+        let port = match config.has(Role::Frontend) || config.has(Role::IoNode) {
+            true => Some(Port::bind(config).await?),
+            false => None,
+        };
+        let address = port.as_ref().map(|port| port.address);
         let operations = Operations::new(shutdown);
         if let Some(listen) = &config.admin.listen {
             let listener = http::bind(listen).await.context("[admin] listen")?;
@@ -69,20 +81,100 @@ impl Node {
         if config.has(Role::AppNode) {
             start_app_node(config, transport.clone(), shutdown).await?;
         }
-        if config.has(Role::AppNode) && config.transport.url == "memory:" {
+        if let Some(address) = address
+            && config.has(Role::AppNode)
+            && config.transport.url == "memory:"
+        {
             serve_verbs(config, address, transport.clone(), shutdown)?;
+        }
+        let mut checks = vec![
+            lease_check(transport.as_ref()),
+            transport_check(transport.clone()),
+            memory_check(pressure.clone()),
+        ];
+        let mut live = Live::default();
+        match port {
+            Some(port) => checks.extend(
+                port.serve(config, transport.clone(), pressure, shutdown, &mut live)
+                    .await?,
+            ),
+            None => {
+                tracing::info!(roles = ?config.roles, "started; it has no clients, and so does not listen at [http] listen")
+            }
+        }
+        let ending = shutdown.clone();
+        shutdown.spawn(async move {
+            tokio::select! {
+                () = ending.begun() => {}
+                () = counts::keep_log() => {}
+                () = repeats::keep_log() => {}
+            }
+        });
+        let asked = transport.clone();
+        operations.tell_backlog(move || {
+            let transport = asked.clone();
+            async move { transport.backlog().await.ok() }
+        });
+        operations.started(checks);
+        Ok(Self {
+            address,
+            transport,
+            live,
+        })
+    }
+}
+
+/// The port of pages and clients.
+struct Port {
+    listener: TcpListener,
+    address: SocketAddr,
+    http: HttpSettings,
+}
+
+impl Port {
+    async fn bind(config: &Config) -> Result<Self> {
+        let http = settings::http(&config.http).context("[http] tls-cert, tls-key")?;
+        let listener = http::bind(&config.http.listen).await.context("[http] listen")?;
+        let address = listener.local_addr()?;
+        Ok(Self {
+            listener,
+            address,
+            http,
+        })
+    }
+
+    /// Serves what has its place there, and gives the checks of that.
+    async fn serve(
+        self,
+        config: &Config,
+        transport: Arc<dyn Transport>,
+        pressure: Pressure,
+        shutdown: &Shutdown,
+        live: &mut Live,
+    ) -> Result<Vec<Check>> {
+        let Self {
+            listener,
+            address,
+            http,
+        } = self;
+        let scheme = if http.tls.is_some() { "https" } else { "http" };
+        live.address = Some(address);
+        live.tls.clone_from(&http.tls);
+        if let Some(tls) = http.tls.clone() {
+            let ending = shutdown.clone();
+            shutdown.spawn(async move {
+                tokio::select! {
+                    () = ending.begun() => {}
+                    () = tls.keep_fresh() => {}
+                }
+            });
         }
         let (list, running) = watch::channel(Vec::new());
         let frontend = match config.has(Role::Frontend) {
             true => Frontend::new(&config.frontend, running),
             false => Frontend::absent(),
         };
-
-        let mut checks = vec![
-            lease_check(transport.as_ref()),
-            transport_check(transport.clone()),
-            memory_check(pressure.clone()),
-        ];
+        let mut checks = Vec::new();
         let ending = shutdown.clone();
         if config.has(Role::IoNode) {
             let io_node = IoNodeSettings {
@@ -91,6 +183,7 @@ impl Node {
             };
             let service = io_node::start(io_node, transport.clone(), frontend, shutdown).await?;
             let joined = service.joined();
+            live.io_node = Some(service.renewal());
             let ready = joined.clone();
             checks.push(Check::new("io-node", move || future::ready(verdict(ready().problem))));
             let websockets: Arc<dyn WebSockets> = Arc::new(service.clone());
@@ -107,18 +200,11 @@ impl Node {
             let service = Health::new(frontend, Arc::new(ready), shutdown.clone());
             shutdown.spawn(async move { http::serve(listener, service, &http, ending).await });
         }
-        let ending = shutdown.clone();
-        shutdown.spawn(async move {
-            tokio::select! {
-                () = ending.begun() => {}
-                () = counts::keep_log() => {}
-                () = repeats::keep_log() => {}
-            }
-        });
-        shutdown.spawn(embed::keep_io_list(list, transport.clone(), shutdown.clone()));
-        operations.started(checks);
+        if config.has(Role::Frontend) {
+            shutdown.spawn(embed::keep_io_list(list, transport, shutdown.clone()));
+        }
         tracing::info!(roles = ?config.roles, "listening on {scheme}://{address}");
-        Ok(Self { address, transport })
+        Ok(checks)
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::io::Write as _;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, PATIENCE, Reached};
 use super::progress::say;
 use super::rollout::{self, Followed, Member, Outcome, Patience};
 use super::words::{first_line, milliseconds, plain, seconds};
@@ -17,6 +17,17 @@ use crate::transport::Registry;
 
 /// What a shell calls a command that ctrl-c ended.
 const INTERRUPTED: u8 = 130;
+
+/// How long Redis may be away or full while a release is followed, which goes on when Redis does.
+const FOLLOWING: Duration = Duration::from_secs(30);
+
+/// What came of asking.
+pub(super) enum Asking {
+    /// There is nothing to follow.
+    Ended(ExitCode),
+    /// A release of this app is on its way.
+    Release(Namespace, u64),
+}
 
 /// A verb that asks for a release.
 pub(super) struct Ask {
@@ -34,9 +45,18 @@ impl Ask {
         &self,
         prepare: impl FnOnce() -> Result<T>,
         cluster: &Cluster,
-        ask: impl AsyncFnOnce(&dyn Registry, T) -> Result<ExitCode>,
+        ask: impl AsyncFnOnce(&dyn Registry, T) -> Result<Asking>,
     ) -> Result<ExitCode> {
-        let done = prepare().and_then(|prepared| cluster.visit(async |registry| ask(registry, prepared).await));
+        let began = Instant::now();
+        let done = prepare().and_then(|prepared| {
+            cluster.reach(async |cluster| {
+                let registry = &*cluster.operations;
+                match cluster.within(PATIENCE, ask(registry, prepared)).await? {
+                    Asking::Ended(code) => Ok(code),
+                    Asking::Release(app, number) => follow(cluster, &app, number, began, self).await,
+                }
+            })
+        });
         if let Err(error) = &done {
             self.print(&json!({ "outcome": "refused", "reason": format!("{error:#}") }))?;
         }
@@ -54,21 +74,19 @@ impl Ask {
 
 /// Follows a release to its end and tells of it. The exit code says whether it is, or was, in use, and was tried if that was to
 /// be waited for.
-pub(super) async fn follow(
-    registry: &dyn Registry,
-    app: &Namespace,
-    number: u64,
-    began: Instant,
-    asking: &Ask,
-) -> Result<ExitCode> {
-    let nodes = registry.app_nodes().await.context("cannot ask which app-nodes run")?;
-    if !rollout::runs(&nodes, app) {
-        say(&format!(
-            "no app-node runs app {app}: waiting for one, which will take release {number} up; ctrl-c ends the waiting alone"
-        ));
-    }
+async fn follow(cluster: &Reached, app: &Namespace, number: u64, began: Instant, asking: &Ask) -> Result<ExitCode> {
+    let registry = &*cluster.operations;
+    let following = async {
+        let nodes = registry.app_nodes().await.context("cannot ask which app-nodes run")?;
+        if !rollout::runs(&nodes, app) {
+            say(&format!(
+                "no app-node runs app {app}: waiting for one, which will take release {number} up; ctrl-c ends the waiting alone"
+            ));
+        }
+        rollout::follow(registry, app, number, began, asking.patience, say).await
+    };
     let followed = tokio::select! {
-        followed = rollout::follow(registry, app, number, began, asking.patience, say) => match followed {
+        followed = cluster.within(FOLLOWING, following) => match followed {
             Ok(followed) => followed,
             Err(error) => {
                 let reason = format!("{error:#}");

@@ -101,7 +101,7 @@ impl Redeploy {
             return Ok(None);
         }
         Outline::of_handler(&component).with_context(|| format!("{} cannot run", self.file))?;
-        let asked = rollout::ask(&*self.registry, &self.app, component, &self.file, self.way).await?;
+        let asked = rollout::ask(&*self.registry, &self.app, component, &self.file, self.way, None).await?;
         self.last = Some(digest);
         Ok(match asked {
             Asked::Release(number) => Some(number),

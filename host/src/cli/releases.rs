@@ -12,7 +12,17 @@ use super::words::{ago, first_line, plain, size, table, time};
 use crate::message::now_ms;
 use crate::release::{Origin, Release, State, Track};
 
-const TITLES: [&str; 7] = ["RELEASE", "DIGEST", "STATE", "ASKED FOR", "SIZE", "BY", "FILE"];
+const TITLES: [&str; 9] = [
+    "RELEASE",
+    "DIGEST",
+    "STATE",
+    "ASKED FOR",
+    "SIZE",
+    "BY",
+    "WHO",
+    "FILE",
+    "MESSAGE",
+];
 
 /// Arguments of `plugnode releases`.
 #[derive(Debug, clap::Args)]
@@ -73,8 +83,22 @@ fn row(track: &Track, release: &Release) -> [String; TITLES.len()] {
             Origin::Rollback(to) => format!("rollback to {to}"),
             Origin::Save => "save".to_owned(),
         },
+        release
+            .author
+            .as_ref()
+            .map_or_else(|| "-".to_owned(), |author| plain(&author.to_string())),
         plain(&release.file),
+        release.message.as_deref().map(first_line).unwrap_or_default(),
     ]
+}
+
+/// Who asked for a release and why, behind when that was.
+pub(super) fn signature(release: &Release) -> String {
+    let by = release.author.as_ref();
+    let by = by.map(|author| format!(" by {}", plain(&author.to_string())));
+    let message = release.message.as_deref();
+    let message = message.map(|message| format!(" ({})", first_line(message)));
+    by.unwrap_or_default() + &message.unwrap_or_default()
 }
 
 /// What is to be said of a release in use that has answered no event yet.
@@ -133,6 +157,9 @@ pub(super) fn in_json(release: &Release) -> Value {
         "bytes": release.bytes,
         "file": release.file,
         "origin": origin,
+        "user": release.author.as_ref().map(|author| &author.user),
+        "host": release.author.as_ref().map(|author| &author.host),
+        "message": release.message,
         "rollback_to": of,
     })
 }

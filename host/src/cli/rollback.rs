@@ -1,13 +1,13 @@
 //! `plugnode rollback`: back to a release that was in use, or an end to the one on its way.
 
 use std::process::ExitCode;
-use std::time::Instant;
 
 use anyhow::{Context, Result};
 use serde_json::json;
 
+use super::author::{author, parse_message};
 use super::cluster::Cluster;
-use super::outcome::{self, Ask};
+use super::outcome::{Ask, Asking};
 use super::progress::say;
 use super::rollout::{self, Patience};
 use crate::message::now_ms;
@@ -33,6 +33,9 @@ pub struct Arguments {
     /// The namespace of the app; may be left out when there is one app only
     #[arg(long, value_name = "NAMESPACE")]
     pub app: Option<String>,
+    /// Why, for plugnode releases and plugnode status
+    #[arg(short, long, value_name = "TEXT", value_parser = parse_message)]
+    pub message: Option<String>,
     /// Where.
     #[command(flatten)]
     pub cluster: Cluster,
@@ -55,19 +58,21 @@ pub fn rollback(arguments: &Arguments) -> Result<ExitCode> {
     )
 }
 
-async fn rollback_at(registry: &dyn Registry, arguments: &Arguments, asking: &Ask) -> Result<ExitCode> {
-    let began = Instant::now();
+async fn rollback_at(registry: &dyn Registry, arguments: &Arguments, asking: &Ask) -> Result<Asking> {
     let (_, board) = registry.board().await.context("cannot read the board of releases")?;
     let app = rollout::app_of(registry, &board, arguments.app.as_deref()).await?;
     let asked = rollout::change(registry, &app, |track| {
         let ended = track.rollout.as_ref().map(|rollout| rollout.release);
         let to = track.rollback(arguments.release.as_deref(), now_ms())?;
+        if let Some(number) = to {
+            track.sign(number, author(), arguments.message.as_deref());
+        }
         Ok((to, ended, track.current))
     });
     match asked.await? {
         Ok((Some(number), _, _)) => {
             say(&format!("going back is release {number} of app {app}"));
-            outcome::follow(registry, &app, number, began, asking).await
+            Ok(Asking::Release(app, number))
         }
         Ok((None, ended, in_use)) => {
             let ended_words = ended.map_or_else(
@@ -78,20 +83,20 @@ async fn rollback_at(registry: &dyn Registry, arguments: &Arguments, asking: &As
             asking.print(&json!({
                 "app": app.as_str(), "release": in_use, "outcome": "rollout-ended", "ended": ended, "in_use": in_use,
             }))?;
-            Ok(ExitCode::SUCCESS)
+            Ok(Asking::Ended(ExitCode::SUCCESS))
         }
         Err(Refused::InUse(number)) => {
             say(&format!(
                 "release {number} of app {app} is in use already, and has that component"
             ));
             asking.print(&json!({ "app": app.as_str(), "release": number, "outcome": "in-use", "unchanged": true }))?;
-            Ok(ExitCode::SUCCESS)
+            Ok(Asking::Ended(ExitCode::SUCCESS))
         }
         Err(Refused::RollingOut(number)) => {
             say(&format!(
                 "release {number} of app {app} has that component and is being rolled out already"
             ));
-            outcome::follow(registry, &app, number, began, asking).await
+            Ok(Asking::Release(app, number))
         }
         Err(refused) => Err(refused.into()),
     }

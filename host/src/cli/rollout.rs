@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use self::course::Course;
 pub(super) use self::course::{Followed, Member, Outcome, in_words};
+use super::author::author;
 use super::words::seconds;
 use crate::message::{Namespace, NodeId, now_ms};
 use crate::release::{Board, Canary, NodeReport, PREPARATION, Refused, Target, Track};
@@ -47,6 +48,7 @@ pub(super) async fn ask(
     component: Bytes,
     file: &str,
     way: Way<'_>,
+    message: Option<&str>,
 ) -> Result<Asked> {
     let bytes = component.len() as u64;
     let digest = registry.put_component(component).await;
@@ -59,16 +61,23 @@ pub(super) async fn ask(
     let is_run = runs(&nodes, app);
     let asked = change_board(registry, |board| {
         match board.apps.get_mut(app) {
-            Some(track) => Ok(match way {
-                Way::AtOnce => track.save(target.clone(), now_ms()),
-                Way::Tried(canary) if is_run => track.deploy(target.clone(), canary.cloned(), now_ms()),
-                Way::Tried(canary) => track.deploy_to_nobody(target.clone(), canary.cloned(), now_ms()),
-            }),
+            Some(track) => {
+                let number = match way {
+                    Way::AtOnce => track.save(target.clone(), now_ms()),
+                    Way::Tried(canary) if is_run => track.deploy(target.clone(), canary.cloned(), now_ms()),
+                    Way::Tried(canary) => track.deploy_to_nobody(target.clone(), canary.cloned(), now_ms()),
+                };
+                if let Ok(number) = number {
+                    track.sign(number, author(), message);
+                }
+                Ok(number)
+            }
             // Nodes that run it are about to post its releases again.
             None if is_run => bail!("{}", unknown(app, board)),
             None => {
-                let track = Track::first_deployed(target.clone(), now_ms());
+                let mut track = Track::first_deployed(target.clone(), now_ms());
                 let number = track.current;
+                track.sign(number, author(), message);
                 board.apps.insert(app.clone(), track);
                 Ok(Ok(number))
             }

@@ -3,16 +3,19 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 
 use super::node::Node;
 use super::redeploy::Watched;
-use super::{log, runtime, signals};
+use super::reload::Reload;
+use super::signals::{self, LameDuck};
+use super::{exposed, log, runtime};
 use crate::config::{Config, Role};
 use crate::shutdown::Shutdown;
-use crate::transport::Transport;
+use crate::transport::{Standing, Transport};
 
 /// Arguments of `plugnode run`.
 #[derive(Debug, clap::Args)]
@@ -46,16 +49,28 @@ pub fn run_over(
         if !arguments.roles.is_empty() {
             config.roles.clone_from(&arguments.roles);
         }
-    })?;
-    log::init(&config.log)?;
+    });
+    let config = config.inspect_err(|_| log::init_without_config(file))?;
+    log::init_for_node(&config)?;
+    exposed::warn(&config, file);
     runtime::raise_open_files(config.http.max_connections);
     runtime::block_on(async {
         let shutdown = Shutdown::new();
-        signals::begin_shutdown_by_signal(&shutdown)?;
+        let lame_duck = LameDuck {
+            time: Duration::from_millis(config.shutdown.lame_duck_ms),
+            ..LameDuck::default()
+        };
+        let is_serving = lame_duck.is_serving.clone();
+        signals::begin_shutdown_by_signal(&shutdown, lame_duck)?;
+        let mut standing = Standing::default();
+        let reload = Reload::new(file.clone(), arguments.roles.clone(), config.clone())?;
         let watched = Watched::all(&config)?;
         tokio::select! {
             node = Node::start_over(&config, &shutdown, over) => {
                 let node = node?;
+                is_serving.store(node.address.is_some(), Ordering::Relaxed);
+                standing = node.transport.standing();
+                shutdown.spawn(reload.run(node.live.clone(), shutdown.clone()));
                 for file in watched {
                     shutdown.spawn(file.deploy(node.transport.clone(), shutdown.clone()));
                 }
@@ -63,6 +78,7 @@ pub fn run_over(
             // A start may wait for Redis, and so has nothing in hand yet.
             () = shutdown.begun() => {}
         }
-        Ok(runtime::drain(&shutdown, Duration::from_millis(config.shutdown.deadline_ms)).await)
+        let deadline = Duration::from_millis(config.shutdown.deadline_ms);
+        Ok(runtime::drain(&shutdown, deadline, &standing).await)
     })
 }

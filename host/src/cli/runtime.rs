@@ -1,7 +1,7 @@
 //! What surrounds every long-running verb: the environment, the threads, open files, and the drain.
 
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use tokio::runtime::Builder;
@@ -9,6 +9,7 @@ use tokio::runtime::Builder;
 use crate::counts;
 use crate::repeats;
 use crate::shutdown::Shutdown;
+use crate::transport::Standing;
 
 /// Files that are open besides connections: components, pages, logs.
 const OTHER_FILES: u64 = 256;
@@ -52,10 +53,26 @@ pub(super) fn raise_open_files(connections: usize) {
     }
 }
 
-/// Waits for the end to begin, and then for work in hand, until the deadline. Success is that all of it was finished.
-pub(super) async fn drain(shutdown: &Shutdown, deadline: Duration) -> ExitCode {
+/// How long a transport that is away is waited for at the end, and then so long for clients to be told: what waits for it cannot
+/// be finished.
+const ABSENCE: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Waits for the end to begin, and then for work in hand, until the deadline, or until it is clear that the transport will not
+/// take it. Success is that all of it was finished.
+pub(super) async fn drain(shutdown: &Shutdown, deadline: Duration, standing: &Standing) -> ExitCode {
     shutdown.begun().await;
-    let drained = shutdown.drained(deadline).await;
+    let drained = tokio::select! {
+        drained = shutdown.drained(deadline) => drained,
+        () = absent(standing) => {
+            repeats::flush();
+            counts::log();
+            tracing::warn!(
+                "the transport is away, and what it would have to take is given up; accepted events are handled by others, or later"
+            );
+            return ExitCode::FAILURE;
+        }
+    };
     repeats::flush();
     counts::log();
     if drained {
@@ -67,4 +84,19 @@ pub(super) async fn drain(shutdown: &Shutdown, deadline: Duration) -> ExitCode {
         "work was still in hand at the deadline and is cut off; see [shutdown] deadline-ms"
     );
     ExitCode::FAILURE
+}
+
+/// Completes when places in the cluster could not be renewed for a lease, and not for a while of the drain either.
+async fn absent(standing: &Standing) {
+    let Some(lease) = standing.lease() else {
+        return std::future::pending().await;
+    };
+    let began = Instant::now();
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let is_away = standing.silence().is_some_and(|silence| silence >= lease);
+        if is_away && began.elapsed() >= ABSENCE {
+            return;
+        }
+    }
 }

@@ -8,7 +8,7 @@ use crate::admin::{self, Remote};
 use crate::config::{Config, IoServer};
 use crate::settings;
 use crate::shutdown::Shutdown;
-use crate::transport::{Memory, Operations, Redis, Transport};
+use crate::transport::{Hindrance, Memory, Operations, Redis, Transport};
 
 /// Opens the transport. What works for its members ends after they have left, and `shutdown` waits for that.
 pub(super) async fn open(config: &Config, shutdown: &Shutdown) -> Result<Arc<dyn Transport>> {
@@ -23,14 +23,17 @@ pub(super) async fn open(config: &Config, shutdown: &Shutdown) -> Result<Arc<dyn
 ///
 /// # Errors
 /// When it cannot be reached, with what to do.
-pub(super) async fn operations(config: &Config, shutdown: &Shutdown) -> Result<Arc<dyn Operations>> {
+pub(super) async fn operations(config: &Config, shutdown: &Shutdown) -> Result<(Arc<dyn Operations>, Hindrance)> {
     if config.transport.url != "memory:" {
-        return Ok(open(config, shutdown).await?);
+        let redis = Redis::visit(settings::redis(&config.transport), shutdown).await;
+        let redis = redis.context("[transport] url")?;
+        let hindrance = redis.hindrance();
+        return Ok((Arc::new(redis), hindrance));
     }
     let listen: IoServer = config.http.listen.parse().map_err(anyhow::Error::msg)?;
     let Some(socket) = admin::reachable(config.admin.socket.as_deref(), listen.port) else {
         bail!("a running plugnode cannot be reached: [admin] socket is \"\", which is nowhere");
     };
     let remote = Remote::connect(&socket, config.transport.max_component.in_memory()).await?;
-    Ok(Arc::new(remote))
+    Ok((Arc::new(remote), Box::new(|| None)))
 }

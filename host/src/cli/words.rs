@@ -57,6 +57,45 @@ pub(super) fn time(ms: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
+/// Reads a time in UTC as [`time`] writes it; seconds, or the time of day, may be left out.
+pub(super) fn parse_time(text: &str) -> Option<u64> {
+    let (date, clock) = text.split_once('T').unwrap_or((text, "00:00Z"));
+    let clock = clock.strip_suffix('Z').unwrap_or(clock);
+    let numbers = |text: &str, by: char, digits: &[usize]| -> Option<Vec<u64>> {
+        let parts: Vec<_> = text.split(by).collect();
+        let fits = parts.len() <= digits.len() && parts.iter().zip(digits).all(|(part, digits)| part.len() == *digits);
+        let read = |part: &&str| {
+            part.bytes()
+                .all(|byte| byte.is_ascii_digit())
+                .then(|| part.parse().ok())?
+        };
+        fits.then(|| parts.iter().map(read).collect())?
+    };
+    let [year, month, day] = numbers(date, '-', &[4, 2, 2])?[..] else {
+        return None;
+    };
+    let (hour, minute, second) = match numbers(clock, ':', &[2, 2, 2])?[..] {
+        [hour, minute] => (hour, minute, 0),
+        [hour, minute, second] => (hour, minute, second),
+        _ => return None,
+    };
+    if !(1970..=9999).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    if hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    // Years that begin in March, in eras of 400 years, as above.
+    let from_march = year - u64::from(month <= 2);
+    let (era, year_of_era) = (from_march / 400, from_march % 400);
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    let days = (era * 146_097 + day_of_era).checked_sub(719_468)?;
+    let ms = (days * 86_400 + hour * 3_600 + minute * 60 + second) * 1_000;
+    // A day that its month does not have would be another day.
+    time(ms).starts_with(date).then_some(ms)
+}
+
 /// How long ago a time was, as `3 min ago`.
 pub(super) fn ago(at_ms: u64, now_ms: u64) -> String {
     // Clocks of two machines differ.
@@ -97,6 +136,7 @@ pub(super) fn parse_span(text: &str) -> Result<Duration, String> {
         "s" => number.checked_mul(1_000),
         "m" | "min" => number.checked_mul(60_000),
         "h" => number.checked_mul(3_600_000),
+        "d" => number.checked_mul(86_400_000),
         _ => None,
     };
     let ms = ms.filter(|ms| *ms > 0);
@@ -126,6 +166,27 @@ mod tests {
             (4_107_542_400, "2100-03-01T00:00:00Z"),
         ] {
             assert_eq!(time(seconds * 1_000), expected);
+            assert_eq!(parse_time(expected), Some(seconds * 1_000));
+        }
+    }
+
+    #[test]
+    fn what_is_no_time_is_refused() {
+        assert_eq!(parse_time("2000-02-29"), Some(951_782_400_000));
+        assert_eq!(parse_time("2000-02-29T00:01"), Some(951_782_460_000));
+        for text in [
+            "",
+            "T",
+            "2001-02-29",
+            "2000-13-01",
+            "2000-2-1",
+            "2000-02-01T24:00:00Z",
+            "2000-02-01 10:00",
+            "+200-02-01",
+            "1969-12-31T00:00:00Z",
+            "99999-01-01",
+        ] {
+            assert_eq!(parse_time(text), None, "{text}");
         }
     }
 
@@ -142,6 +203,7 @@ mod tests {
             ("2m", 120_000),
             ("2min", 120_000),
             ("1h", 3_600_000),
+            ("7d", 604_800_000),
         ] {
             assert_eq!(parse_span(text), Ok(Duration::from_millis(ms)), "{text}");
         }

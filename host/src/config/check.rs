@@ -99,6 +99,11 @@ impl Check<'_> {
         let path = ["http", "max-connections-per-address"];
         self.require(config.http.max_connections_per_address != Some(0), &path, problem);
         self.certificate("http", &config.http.tls_cert, &config.http.tls_key);
+        for (i, proxies) in config.http.trusted_proxies.iter().enumerate() {
+            let problem = format!("`{proxies}` is not a network such as \"10.0.0.0/8\", nor an address");
+            let path = ["http", "trusted-proxies", &i.to_string()];
+            self.require(super::network(proxies).is_some(), &path, &problem);
+        }
     }
 
     /// A certificate and its key are named both or not at all, and are there.

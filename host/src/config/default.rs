@@ -37,6 +37,8 @@ impl Default for Http {
             write_timeout_ms: 20_000,
             tls_cert: None,
             tls_key: None,
+            trusted_proxies: Vec::new(),
+            proxy_protocol: false,
         }
     }
 }
@@ -94,7 +96,10 @@ impl Default for Transport {
 
 impl Default for Shutdown {
     fn default() -> Self {
-        Self { deadline_ms: 10_000 }
+        Self {
+            lame_duck_ms: 2_000,
+            deadline_ms: 10_000,
+        }
     }
 }
 

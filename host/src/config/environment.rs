@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use toml::{Table, Value};
 
 use super::place::{KeyPath, Places};
-use super::{App, Config, ConfigError, IoServer};
+use super::{App, Config, ConfigError, IoServerUrl};
 
 const PREFIX: &str = "PLUGNODE_";
 /// The one key that stands in no section.
@@ -269,10 +269,10 @@ fn escaped(password: &str) -> String {
 
 /// A JSON list of `{"host":…,"port":…}`, or `host:port,host:port`.
 fn io_servers(text: &str) -> Result<Value, String> {
-    let servers: Vec<IoServer> = if text.trim_start().starts_with('[') && text.contains('{') {
+    let servers: Vec<IoServerUrl> = if text.trim_start().starts_with('[') && text.contains('{') {
         serde_json::from_str(text).map_err(|error| format!("not a JSON list of {{\"host\", \"port\"}}: {error}"))?
     } else {
-        text.split(',').map(str::parse).collect::<Result<_, _>>()?
+        text.split(',').map(IoServerUrl::of_clients).collect::<Result<_, _>>()?
     };
     Value::try_from(servers).map_err(|error| error.to_string())
 }

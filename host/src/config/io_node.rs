@@ -12,7 +12,7 @@ use super::{Field, Size, Token};
 pub struct IoNode {
     /// The name under which it joins. Default: made from the host's name and the process.
     pub name: Option<String>,
-    /// Host and port that clients are told. Default: where it listens.
+    /// What clients are told: a host and a port, or a URL with scheme and path. Default: where it listens.
     pub advertise: Option<String>,
     /// The path of Socket.IO requests. Default: `/socket.io`.
     pub path: String,

@@ -10,19 +10,23 @@ mod environment;
 mod field;
 mod io_node;
 mod io_server;
+mod io_server_url;
 mod place;
 mod secret;
 mod size;
 mod token;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use field::Field;
 pub use io_node::{ClientTransport, IoNode, Parser};
 pub use io_server::IoServer;
+pub use io_server_url::IoServerUrl;
 pub use secret::Secret;
 pub use size::Size;
 pub use token::{Algorithm, Jwks, Token};
@@ -90,6 +94,16 @@ pub struct Http {
     pub tls_cert: Option<PathBuf>,
     /// PEM file of the certificate's private key. Default: none.
     pub tls_key: Option<PathBuf>,
+    /// Networks of proxies whose `X-Forwarded-For` and `Forwarded` count. Default: none.
+    pub trusted_proxies: Vec<String>,
+    /// Whether connections begin with a header of the PROXY protocol. Default: false.
+    pub proxy_protocol: bool,
+}
+
+/// A network such as `10.0.0.0/8`, or a single address.
+pub(crate) fn network(text: &str) -> Option<IpNet> {
+    let text = text.trim();
+    text.parse().ok().or_else(|| Some(text.parse::<IpAddr>().ok()?.into()))
 }
 
 /// `[frontend]`
@@ -103,7 +117,7 @@ pub struct Frontend {
     /// Address and port of the Flash policy server. Default: none.
     pub flash_policy_listen: Option<String>,
     /// Io-nodes to tell clients besides those that are running. Default: none.
-    pub io_servers: Vec<IoServer>,
+    pub io_servers: Vec<IoServerUrl>,
 }
 
 /// `[app-node]`
@@ -194,7 +208,10 @@ pub struct Memory {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Shutdown {
-    /// How long work in hand may take to finish. Default: 10,000.
+    /// How long clients are still taken after SIGTERM, while `/readyz` and the list of io-nodes tell that no more are wanted.
+    /// Default: 2,000.
+    pub lame_duck_ms: u64,
+    /// How long work in hand may take to finish after that. Default: 10,000.
     pub deadline_ms: u64,
 }
 

@@ -131,7 +131,7 @@ fn environment_wins_over_file_and_file_over_old_names() {
     let config = folder.load(&old).unwrap();
     assert_eq!(config.http.listen, "127.0.0.1:1");
     assert_eq!(config.frontend.client_config_url, "/where.js");
-    let servers: Vec<_> = config.frontend.io_servers.iter().map(IoServer::to_string).collect();
+    let servers: Vec<_> = config.frontend.io_servers.iter().map(IoServerUrl::to_string).collect();
     assert_eq!(servers, ["a:1", "[::1]:2"]);
 
     let own = [

@@ -40,6 +40,8 @@ pub struct Token {
     pub leeway_ms: u64,
     /// Whether it must say when it runs out (`exp`). Default: true.
     pub expiry_required: bool,
+    /// Whether a client's connection ends when its token runs out. Default: false.
+    pub enforce_expiry: bool,
     /// The claims that become attributes of the client. Default: `sub`.
     pub claims: Vec<String>,
 }
@@ -119,6 +121,7 @@ impl Default for Token {
             audiences: Vec::new(),
             leeway_ms: 5_000,
             expiry_required: true,
+            enforce_expiry: false,
             claims: vec!["sub".into()],
         }
     }

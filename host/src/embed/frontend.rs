@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::config::{self, IoServer};
+use crate::config::{self, IoServerUrl};
 use crate::roles::frontend::Frontend;
 use crate::shutdown::Shutdown;
 use crate::transport::Transport;
@@ -26,7 +26,7 @@ pub fn frontend(settings: &config::Frontend, transport: Arc<dyn Transport>, shut
 
 /// Keeps the frontend's list of io-nodes no older than a moment.
 pub(crate) async fn keep_io_list(
-    list: watch::Sender<Vec<IoServer>>,
+    list: watch::Sender<Vec<IoServerUrl>>,
     transport: Arc<dyn Transport>,
     shutdown: Shutdown,
 ) {
@@ -39,9 +39,11 @@ pub(crate) async fn keep_io_list(
                 if nodes.is_empty() {
                     pause = FIRST_PAUSE;
                 }
-                let servers = nodes.into_iter().map(|node| IoServer {
+                let servers = nodes.into_iter().map(|node| IoServerUrl {
                     host: node.host,
                     port: node.port,
+                    scheme: Some(node.scheme).filter(|scheme| !scheme.is_empty()),
+                    path: Some(node.path).filter(|path| !path.is_empty()),
                 });
                 list.send_replace(servers.collect());
             }
@@ -51,8 +53,13 @@ pub(crate) async fn keep_io_list(
             }
             Err(error) => tracing::debug!(%error, "still cannot ask which io-nodes are running"),
         }
+        if shutdown.is_announced() {
+            // An io-node of this process is not to be found any more.
+            pause = FIRST_PAUSE;
+        }
         tokio::select! {
             () = shutdown.begun() => return,
+            () = shutdown.announced(), if !shutdown.is_announced() => {}
             () = tokio::time::sleep(pause) => {}
         }
     }

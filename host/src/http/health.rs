@@ -90,7 +90,7 @@ impl<S> Health<S> {
         }
         match request.uri().path() {
             "/healthz" => Some(Answer::ok()),
-            "/readyz" if self.shutdown.has_begun() => {
+            "/readyz" if self.shutdown.is_announced() => {
                 Some(Answer::of(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n"))
             }
             "/readyz" => {

@@ -10,6 +10,7 @@ use bytes::{Buf, Bytes};
 use futures_util::future::Either;
 use http_body_util::{Either as EitherBody, Full};
 use hyper::body::{Body, Incoming};
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -19,14 +20,16 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::BoxError;
 use super::connection::Connection;
 use super::handshake::{Opener, WebSockets};
 use super::head::{self, First};
 use super::peers::Permit;
+use super::proxy::{self, TrustedProxies};
 use super::stream::Stream;
 use super::tls::Tls;
 use super::wire::Io;
+use super::{BoxError, Warnings};
+use crate::counts;
 use crate::shutdown::Shutdown;
 
 /// What every connection of a port is held with.
@@ -37,6 +40,9 @@ pub(super) struct Holding<S> {
     pub(super) tls: Option<Tls>,
     pub(super) header_timeout: Duration,
     pub(super) write_timeout: Duration,
+    /// Of whom a header of the PROXY protocol is expected, if it is of anybody; empty is everybody.
+    pub(super) proxies: Option<TrustedProxies>,
+    pub(super) warnings: Mutex<Warnings>,
     pub(super) shutdown: Shutdown,
 }
 
@@ -71,10 +77,13 @@ where
     /// Gives the stream of a connection that is to speak HTTP. One that is a WebSocket from the start is given away.
     async fn begin(
         self: Arc<Self>,
-        tcp: TcpStream,
+        mut tcp: TcpStream,
         peer: SocketAddr,
         permit: Permit,
     ) -> Result<Option<Stream>, BoxError> {
+        let Some(peer) = self.client(&mut tcp, peer).await? else {
+            return Ok(None);
+        };
         let io = match &self.tls {
             None => Io::Plain(tcp),
             Some(tls) => match in_time(tls.accept(tcp), self.header_timeout, &self.shutdown).await? {
@@ -105,6 +114,25 @@ where
         }
         stream.put_back(bytes);
         Ok(Some(stream))
+    }
+
+    /// Who is at the other end: the peer, or whom the proxy names that the peer is. None when the process is to end.
+    async fn client(&self, tcp: &mut TcpStream, peer: SocketAddr) -> Result<Option<SocketAddr>, BoxError> {
+        let is_proxy = |proxies: &TrustedProxies| proxies.is_empty() || proxies.contains(peer.ip());
+        if !self.proxies.as_ref().is_some_and(is_proxy) {
+            return Ok(Some(peer));
+        }
+        match in_time(proxy::read_header(tcp), self.header_timeout, &self.shutdown).await {
+            Ok(named) => Ok(named.map(|named| named.unwrap_or(peer))),
+            Err(error) => {
+                counts::PROXY_HEADERS_MALFORMED.one();
+                let mut warnings = self.warnings.lock().expect("nothing panics while it holds this lock");
+                warnings.warn(
+                    || tracing::warn!(%peer, error, "connections are closed that do not begin as those of a proxy"),
+                );
+                Err(error)
+            }
+        }
     }
 
     /// Speaks HTTP until the connection ends or is upgraded.
@@ -188,10 +216,19 @@ where
             Either::Left(answer) => Either::Left(answer),
             Either::Right(request) => Either::Right((self.holding.service.call(request), self.connection.answering())),
         };
+        // Who keeps connections for later is told not to, while others are still taken.
+        let is_announced = self.holding.shutdown.is_announced();
         async move {
             match answering {
                 Either::Left(answer) => Ok(answer.map(EitherBody::Left)),
-                Either::Right((answer, _in_hand)) => Ok(answer.await?.map(EitherBody::Right)),
+                Either::Right((answer, _in_hand)) => {
+                    let mut answer = answer.await?;
+                    if is_announced {
+                        let headers = answer.headers_mut();
+                        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+                    }
+                    Ok(answer.map(EitherBody::Right))
+                }
             }
         }
     }

@@ -12,6 +12,7 @@ mod health;
 mod holding;
 mod operations;
 mod peers;
+mod proxy;
 mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -20,7 +21,7 @@ mod wire;
 
 use std::io;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -39,11 +40,12 @@ pub use handshake::{Accepted, Opener, WebSockets};
 pub use health::{Health, Readiness, Ready};
 pub(crate) use health::{NODE_HEADER, RENEWED_HEADER};
 pub use operations::{Check, Operations};
+pub use proxy::TrustedProxies;
 pub use stream::Stream;
 pub use tls::Tls;
 
 use holding::Holding;
-use peers::{Peers, Permit};
+use peers::{Peers, Permit, Place};
 
 use crate::counts;
 use crate::shutdown::Shutdown;
@@ -68,6 +70,10 @@ pub struct HttpSettings {
     pub write_timeout: Duration,
     /// Speaks TLS, and nothing else, when there is one.
     pub tls: Option<Tls>,
+    /// Whether connections begin with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
+    /// The proxies that such headers are expected of; empty is everybody.
+    pub trusted_proxies: TrustedProxies,
 }
 
 impl Default for HttpSettings {
@@ -78,6 +84,8 @@ impl Default for HttpSettings {
             header_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(20),
             tls: None,
+            proxy_protocol: false,
+            trusted_proxies: TrustedProxies::default(),
         }
     }
 }
@@ -161,6 +169,8 @@ pub async fn serve_with_websockets<S, B>(
         tls: settings.tls.clone(),
         header_timeout: settings.header_timeout,
         write_timeout: settings.write_timeout,
+        proxies: settings.proxy_protocol.then(|| settings.trusted_proxies.clone()),
+        warnings: Mutex::default(),
         shutdown: shutdown.clone(),
     });
     let mut begun = pin!(shutdown.begun());
@@ -179,7 +189,16 @@ pub async fn serve_with_websockets<S, B>(
                 continue;
             }
         };
-        let Some(of_address) = peers.enter(peer.ip()) else {
+        // Behind a proxy are many.
+        let is_proxy = match settings.trusted_proxies.is_empty() {
+            true => settings.proxy_protocol,
+            false => settings.trusted_proxies.contains(peer.ip()),
+        };
+        let of_address = match is_proxy {
+            true => Some(Place::of_nobody()),
+            false => peers.enter(peer.ip()),
+        };
+        let Some(of_address) = of_address else {
             warnings.warn(|| {
                 tracing::warn!(
                     address = %peer.ip(),
@@ -244,7 +263,7 @@ fn is_of_the_peer(error: &io::Error) -> bool {
 }
 
 /// Keeps a storm from filling the log.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Warnings {
     last: Option<Instant>,
 }

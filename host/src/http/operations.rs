@@ -31,10 +31,14 @@ const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8")
 #[derive(Clone)]
 pub struct Operations {
     checks: Arc<OnceLock<Vec<Check>>>,
+    backlog: Arc<OnceLock<Backlog>>,
     /// How long a check may take.
     patience: Duration,
     shutdown: Shutdown,
 }
+
+/// Asks how many events wait.
+struct Backlog(Box<dyn Fn() -> BoxFuture<'static, Option<u64>> + Send + Sync>);
 
 /// One thing that must hold for a process to be ready.
 pub struct Check {
@@ -66,6 +70,7 @@ impl Operations {
     pub fn new(shutdown: &Shutdown) -> Self {
         Self {
             checks: Arc::default(),
+            backlog: Arc::default(),
             patience: PATIENCE,
             shutdown: shutdown.clone(),
         }
@@ -74,6 +79,15 @@ impl Operations {
     /// The roles have started. From now on these checks say whether the process is ready.
     pub fn started(&self, checks: Vec<Check>) {
         let first = self.checks.set(checks);
+        debug_assert!(first.is_ok(), "a process starts once");
+    }
+
+    /// Tells from now on how many events wait in the cluster, where that is known.
+    pub fn tell_backlog<F>(&self, look: impl Fn() -> F + Send + Sync + 'static)
+    where
+        F: Future<Output = Option<u64>> + Send + 'static,
+    {
+        let first = self.backlog.set(Backlog(Box::new(move || Box::pin(look()))));
         debug_assert!(first.is_ok(), "a process starts once");
     }
 
@@ -103,7 +117,11 @@ impl Operations {
             }
             "/metrics" => {
                 let media_type = HeaderValue::from_static(metrics::MEDIA_TYPE);
-                (StatusCode::OK, media_type, metrics::text())
+                let backlog = match self.backlog.get() {
+                    Some(Backlog(look)) => timeout(self.patience, look()).await.ok().flatten(),
+                    None => None,
+                };
+                (StatusCode::OK, media_type, metrics::text(backlog))
             }
             _ => {
                 let text = "there are /healthz, /readyz and /metrics\n";
@@ -115,7 +133,7 @@ impl Operations {
 
     /// A line for each check, `[+]` before one that holds and `[-]` before one that does not, with the reason.
     async fn readiness(&self) -> (StatusCode, String) {
-        let shutdown = match self.shutdown.has_begun() {
+        let shutdown = match self.shutdown.is_announced() {
             true => Err("shutting down".to_owned()),
             false => Ok(()),
         };
@@ -224,6 +242,18 @@ mod tests {
         let line = text.lines().find_map(|line| line.strip_prefix(refused)).expect(&text);
         assert!(line.parse::<u64>().unwrap() >= 1);
         assert!(text.contains("# TYPE plugnode_events_accepted counter\n"), "{text}");
+        assert!(
+            text.contains("# TYPE plugnode_clients gauge\nplugnode_clients "),
+            "{text}"
+        );
+        assert!(
+            text.contains("plugnode_handling_seconds_bucket{le=\"+Inf\"} "),
+            "{text}"
+        );
+        assert!(!text.contains("plugnode_backlog"), "nobody knows it");
+        let operations = Operations::new(&Shutdown::new());
+        operations.tell_backlog(|| async { Some(7) });
+        assert!(get(&operations, "/metrics").await.1.contains("plugnode_backlog 7\n"));
         assert!(text.ends_with("# EOF\n"));
     }
 

@@ -27,6 +27,13 @@ pub(super) struct Permit {
     pub(super) _of_address: Place,
 }
 
+impl Place {
+    /// Of somebody whose connections are not counted.
+    pub(super) fn of_nobody() -> Self {
+        Self(None)
+    }
+}
+
 impl Peers {
     /// Of a port that holds so many connections, and so many of one address if that is said.
     pub(super) fn new(max_connections: usize, per_address: Option<usize>) -> Arc<Self> {

@@ -1,28 +1,48 @@
-//! TLS on the port: the certificate and its key, and the handshake with a peer.
+//! TLS on the port: the certificate and its key, which may be renewed, and the handshake with a peer.
 
 use std::fmt;
-use std::path::Path;
-use std::sync::Arc;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use sha2::{Digest, Sha256};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+/// How often it is looked whether the files are others.
+const LOOK: Duration = Duration::from_secs(2);
+
 /// What a port needs to speak TLS. Clones share it.
 #[derive(Clone)]
-pub struct Tls(TlsAcceptor);
+pub struct Tls(Arc<Inner>);
 
-impl Tls {
-    /// Reads the files, in PEM: the certificate first and then those that vouch for it, and the private key.
-    ///
-    /// # Errors
-    /// When a file cannot be read or holds something else, or the two do not belong together.
-    pub fn read(certificate: &Path, key: &Path) -> anyhow::Result<Self> {
+struct Inner {
+    certificate: PathBuf,
+    key: PathBuf,
+    present: RwLock<Present>,
+}
+
+struct Present {
+    acceptor: TlsAcceptor,
+    /// Of both files.
+    digest: [u8; 32],
+}
+
+impl Present {
+    fn read(certificate: &Path, key: &Path) -> anyhow::Result<Self> {
+        let mut hash = Sha256::new();
+        for file in [certificate, key] {
+            // What cannot be read is told below.
+            hash.update(std::fs::read(file).unwrap_or_default());
+        }
+        let digest = hash.finalize().into();
         let chain = CertificateDer::pem_file_iter(certificate)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
             .with_context(|| format!("cannot read the certificate {}", certificate.display()))?;
@@ -40,12 +60,73 @@ impl Tls {
             .with_single_cert(chain, private)
             .with_context(|| format!("cannot use {} with {}", certificate.display(), key.display()))?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self(Arc::new(config).into()))
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        Ok(Self { acceptor, digest })
+    }
+}
+
+impl Tls {
+    /// Reads the files, in PEM: the certificate first and then those that vouch for it, and the private key.
+    ///
+    /// # Errors
+    /// When a file cannot be read or holds something else, or the two do not belong together.
+    pub fn read(certificate: &Path, key: &Path) -> anyhow::Result<Self> {
+        let present = RwLock::new(Present::read(certificate, key)?);
+        let (certificate, key) = (certificate.into(), key.into());
+        Ok(Self(Arc::new(Inner {
+            certificate,
+            key,
+            present,
+        })))
+    }
+
+    /// Reads the files again, for connections from now on, and says whether they are others.
+    ///
+    /// # Errors
+    /// As with [`read`](Self::read); then all stays as it was.
+    pub fn read_again(&self) -> anyhow::Result<bool> {
+        let read = Present::read(&self.0.certificate, &self.0.key)?;
+        let mut present = self.0.present.write().expect("nothing panics while it holds this lock");
+        let is_other = present.digest != read.digest;
+        *present = read;
+        Ok(is_other)
+    }
+
+    /// Reads the files again whenever they have changed, also when others were put in their place. Never completes.
+    pub async fn keep_fresh(&self) {
+        let marks = || [&self.0.certificate, &self.0.key].map(|file| mark(file));
+        let mut known = marks();
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let now = marks();
+            if now == known {
+                continue;
+            }
+            match self.read_again() {
+                Ok(true) => {
+                    tracing::info!(certificate = %self.0.certificate.display(), "the certificate was read again")
+                }
+                Ok(false) => {}
+                // One file may be there before the other is.
+                Err(error) => tracing::warn!("the certificate stays as it was: {error:#}"),
+            }
+            known = now;
+        }
     }
 
     pub(super) async fn accept(&self, tcp: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
-        self.0.accept(tcp).await
+        let acceptor = {
+            let present = self.0.present.read().expect("nothing panics while it holds this lock");
+            present.acceptor.clone()
+        };
+        acceptor.accept(tcp).await
     }
+}
+
+/// What changes with a file, behind links as well.
+fn mark(file: &Path) -> Option<(u64, u64, i64, i64)> {
+    let found = std::fs::metadata(file).ok()?;
+    Some((found.ino(), found.len(), found.mtime(), found.mtime_nsec()))
 }
 
 impl fmt::Debug for Tls {

@@ -20,7 +20,7 @@ pub use self::canary::Canary;
 pub use self::digest::{Digest, NoDigest};
 pub use self::report::{AppReport, Counts, NodeReport, Peer, Progress, Stage};
 pub use self::rollout::{PREPARATION, Phase, Rollout};
-pub use self::track::{Origin, Refused, Release, State, Target, Track};
+pub use self::track::{Author, Origin, Refused, Release, State, Target, Track};
 
 use crate::message::Namespace;
 

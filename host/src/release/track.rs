@@ -42,6 +42,21 @@ pub struct Release {
     /// Why an event failed, if it is in use and has answered none yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+    /// Who asked for it, unless a version did that does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<Author>,
+    /// What they said about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// Who asked for a release, as their machine knows them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Author {
+    /// The user's name.
+    pub user: String,
+    /// The machine's.
+    pub host: String,
 }
 
 /// What asked for a release.
@@ -248,6 +263,15 @@ impl Track {
         number
     }
 
+    /// Notes who has asked for a release, and why.
+    pub fn sign(&mut self, number: u64, author: Author, message: Option<&str>) {
+        let release = self.releases.iter_mut().find(|release| release.number == number);
+        if let Some(release) = release {
+            release.author = Some(author);
+            release.message = message.map(str::to_owned);
+        }
+    }
+
     /// Takes the release being rolled out into use. It may have had no events to be tried with.
     pub(super) fn promote(&mut self, is_tried: bool) {
         let Some(rollout) = self.rollout.take() else { return };
@@ -425,7 +449,15 @@ impl Target {
             state,
             is_tried: false,
             trouble: None,
+            author: None,
+            message: None,
         }
+    }
+}
+
+impl fmt::Display for Author {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.user, self.host)
     }
 }
 

@@ -1235,6 +1235,8 @@ async fn join_io(transport: &Shared, id: &str) -> IoSession {
             host: "localhost".into(),
             port: 1,
             probes: Vec::new(),
+            scheme: String::new(),
+            path: String::new(),
         })
         .await
         .unwrap()

@@ -31,8 +31,8 @@ use crate::message::{
 };
 
 pub use self::backlog::Backlog;
-pub use self::dead_letters::{DeadLetterBudget, DeadLetters};
-pub use self::redis::{Redis, RedisSettings, TlsFiles};
+pub use self::dead_letters::{DeadFilter, DeadLetterBudget, DeadLetters, Sweep, SweepPlace, Swept};
+pub use self::redis::{Hindrance, Redis, RedisSettings, TlsFiles};
 pub use self::registry::Registry;
 #[cfg(test)]
 pub(crate) use self::registry::conformance as registry_conformance;
@@ -93,6 +93,10 @@ pub struct IoNode {
     /// URLs of its `/readyz`, for other nodes. A host that is no address, 0.0.0.0 or [::], stands for the address by which its
     /// machine reaches the transport.
     pub probes: Vec<String>,
+    /// `http` or `https`, as clients reach it; empty when it does not tell.
+    pub scheme: String,
+    /// The path of Socket.IO by which they do; empty when it does not tell.
+    pub path: String,
 }
 
 /// An event that was put aside, and why.
@@ -156,6 +160,12 @@ pub trait Transport: Operations {
     /// The io-nodes that are there.
     async fn io_nodes(&self) -> Result<Vec<IoNode>>;
 
+    /// No new clients are to come to this io-node, which is about to leave: it is not among [`io_nodes`](Self::io_nodes) from
+    /// now on.
+    async fn unlist_io(&self, _node: &NodeId) -> Result<()> {
+        Ok(())
+    }
+
     /// Whether the members of this process can renew their places in the cluster.
     fn standing(&self) -> Standing {
         Standing::default()
@@ -194,6 +204,11 @@ pub trait Inbox: Send + Sync {
     /// Puts a command at the end of another io-node's outbox, or of this one's own, in no promised order to what commits
     /// put there. It may come twice, and is lost when that io-node is gone or its outbox is full.
     async fn tell(&self, node: &NodeId, command: Command) -> Result<()>;
+
+    /// How many events of one of its clients were taken in and are not committed, as far as it is known here.
+    fn open_events(&self, _namespace: &Namespace, _client: &SessionId) -> usize {
+        0
+    }
 }
 
 /// Gives commands out.

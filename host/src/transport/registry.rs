@@ -88,6 +88,14 @@ macro_rules! forward_operations {
             async fn bury(&self, dead: $crate::message::EventId) -> $crate::transport::Result<bool> {
                 self.$whole.bury(dead).await
             }
+
+            async fn sweep(
+                &self,
+                sweep: &$crate::transport::Sweep,
+                from: Option<$crate::transport::SweepPlace>,
+            ) -> $crate::transport::Result<$crate::transport::Swept> {
+                self.$whole.sweep(sweep, from).await
+            }
         }
 
         #[::async_trait::async_trait]

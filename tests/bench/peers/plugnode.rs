@@ -60,9 +60,8 @@ pub(crate) async fn redis(folder: &Path, io: usize, app: usize) -> Server {
     for process in &mut io {
         ports.push(process.port().await);
     }
-    // These listen too, for health checks, once they handle events.
     for process in &mut app {
-        process.port().await;
+        process.says("started; it has no clients").await;
     }
     answering(Server {
         name: "plugnode, redis",

@@ -54,6 +54,8 @@ impl Fixture {
                 host,
                 port: 1,
                 probes: Vec::new(),
+                scheme: String::new(),
+                path: String::new(),
             })
             .await
             .unwrap();
@@ -237,6 +239,42 @@ async fn retries_and_drops(mut fixture: Fixture) {
     );
 }
 
+#[tokio::test]
+async fn letters_are_dropped_by_what_they_have_in_common() {
+    for mut fixture in Fixture::both().await {
+        let (first, second) = (fixture.kill("a").await, fixture.kill("b").await);
+        let nothing = ("there are no such dead letters\n".to_owned(), true);
+        for filter in [
+            "--app /other",
+            "--reason upset",
+            "--before 1h",
+            "--before 2001-01-01T00:00:00Z",
+        ] {
+            assert_eq!(fixture.say(&format!("drop {filter}")).await, nothing, "{filter}");
+            assert_eq!(
+                fixture.say(&format!("list --json {filter}")).await.0,
+                "[]\n",
+                "{filter}"
+            );
+        }
+        let (list, _) = fixture
+            .say("list --json --most 1 --app / --reason broke --before 2999-01-01")
+            .await;
+        assert!(
+            list.contains(&second.to_string()) && !list.contains(&first.to_string()),
+            "{list}"
+        );
+        let (said, done) = fixture.say(&format!("drop {first} {second} 0000-000000000999")).await;
+        assert!(!done, "one of them is not there");
+        let expected = format!("{first}: dropped\n{second}: dropped\n0000-000000000999: there is no such");
+        assert!(said.starts_with(&expected), "{said}");
+        let third = fixture.kill("c").await;
+        let (said, done) = fixture.say("drop --all --app /game").await;
+        assert_eq!((said.as_str(), done), (&*format!("{third}: dropped\n"), true));
+        assert_eq!(fixture.say("list").await.0, "there are no dead letters\n");
+    }
+}
+
 #[test]
 fn a_command_line_names_letters_or_all_of_them() {
     for line in [
@@ -246,6 +284,8 @@ fn a_command_line_names_letters_or_all_of_them() {
         "show",
         "show 1",
         "retry x",
+        "drop --app / 0000-000000000001",
+        "drop --before yesterday",
     ] {
         let arguments = ["plugnode", "dead"].into_iter().chain(line.split_whitespace());
         assert!(cli::Arguments::try_parse_from(arguments).is_err(), "{line}");
@@ -255,7 +295,11 @@ fn a_command_line_names_letters_or_all_of_them() {
 #[test]
 fn nobody_there_is_said() {
     let folder = tempfile::tempdir().unwrap();
-    let verb = || Verb::List { most: 1, json: false };
+    let verb = || Verb::List {
+        most: 1,
+        filter: Filter::default(),
+        json: false,
+    };
     let cluster = Cluster {
         socket: Some(folder.path().join("none.sock")),
         ..Cluster::default()

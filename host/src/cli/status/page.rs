@@ -58,11 +58,12 @@ impl Cut {
         let release = track.in_use();
         let _ = writeln!(
             page,
-            "app {app}: release {} ({}) of {}, asked for {}{}",
+            "app {app}: release {} ({}) of {}, asked for {}{}{}",
             release.number,
             release.digest.short(),
             plain(&release.file),
             ago(release.at_ms, now_ms()),
+            releases::signature(release),
             releases::doubt(release)
         );
         if let Some((failed, reason)) = latest_failure(track) {
@@ -78,9 +79,11 @@ impl Cut {
         if let (Some(rollout), Some(release)) = (&track.rollout, track.rolling_out()) {
             let _ = write!(
                 page,
-                "  release {} ({}) is being rolled out: {}",
+                "  release {} ({}), asked for {}{}, is being rolled out: {}",
                 release.number,
                 release.digest.short(),
+                ago(release.at_ms, now_ms()),
+                releases::signature(release),
                 releases::in_word(rollout.phase)
             );
             if let Some(canary) = &rollout.canary {

@@ -1,7 +1,7 @@
 //! What must hold of the settings of an io-node.
 
 use super::Check;
-use crate::config::{Algorithm, Config, IoNode, Jwks, Role, Token};
+use crate::config::{Algorithm, Config, IoNode, IoServerUrl, Jwks, Role, Token};
 
 /// RFC 7518 asks of a key of HS256 that it be as long as what it makes.
 const LEAST_SECRET: usize = 32;
@@ -11,7 +11,9 @@ impl Check<'_> {
     pub(super) fn io_node(&mut self, config: &Config) {
         let io_node = &config.io_node;
         if let Some(advertise) = &io_node.advertise {
-            self.address(advertise, &["io-node", "advertise"]);
+            if let Err(problem) = IoServerUrl::of_clients(advertise) {
+                self.refuse(&["io-node", "advertise"], problem);
+            }
         }
         self.name(io_node.name.as_deref(), &["io-node", "name"]);
         let path = &io_node.path;

@@ -14,6 +14,7 @@ use super::candidate::Candidate;
 use super::tally::Tally;
 use crate::message::{Namespace, SessionId};
 use crate::release::{AppReport, Digest, Progress, Stage};
+use crate::timings;
 use crate::wasm::{AppSettings, Component, Dispatch, Job, Pool};
 
 /// An app on this node.
@@ -95,6 +96,7 @@ pub(super) struct InHand(Arc<App>);
 impl Drop for InHand {
     fn drop(&mut self) {
         self.0.in_hand.fetch_sub(1, Ordering::Relaxed);
+        timings::IN_HAND.fewer();
     }
 }
 
@@ -349,6 +351,7 @@ impl App {
     /// Counts an event as in hand until what is returned is dropped.
     pub(super) fn take_in_hand(self: &Arc<Self>) -> InHand {
         self.in_hand.fetch_add(1, Ordering::Relaxed);
+        timings::IN_HAND.more();
         InHand(self.clone())
     }
 

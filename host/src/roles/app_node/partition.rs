@@ -33,6 +33,7 @@ use crate::ids::ById;
 use crate::message::{Effects, EventId, EventKind};
 use crate::pause::Pause;
 use crate::repeats;
+use crate::timings;
 use crate::transport::{Commits, Conflict, Death, Delivery, Lease, Log, Lost, Result, TransportError, Verdict};
 use crate::wasm::{Failure, Handled, Job};
 
@@ -355,6 +356,7 @@ impl Work {
                 on_trial,
                 took,
             } = handled;
+            timings::HANDLING.note(took);
             let by = By {
                 release,
                 on_trial,

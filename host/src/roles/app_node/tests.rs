@@ -206,6 +206,8 @@ async fn join_io(memory: &Memory) -> IoSession {
             host,
             port: 1,
             probes: Vec::new(),
+            scheme: String::new(),
+            path: String::new(),
         })
         .await
         .unwrap()

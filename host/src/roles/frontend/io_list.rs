@@ -9,19 +9,19 @@ use hyper::{Request, Response};
 use serde_json::json;
 use tokio::sync::watch;
 
-use crate::config::IoServer;
+use crate::config::IoServerUrl;
 
 /// The io-nodes, in another order at each request, so that clients that take the first are spread over all.
 pub(super) struct IoList {
     script_path: String,
     json_path: String,
-    configured: Vec<IoServer>,
-    running: watch::Receiver<Vec<IoServer>>,
+    configured: Vec<IoServerUrl>,
+    running: watch::Receiver<Vec<IoServerUrl>>,
     turn: AtomicUsize,
 }
 
 impl IoList {
-    pub(super) fn new(path: &str, configured: Vec<IoServer>, running: watch::Receiver<Vec<IoServer>>) -> Self {
+    pub(super) fn new(path: &str, configured: Vec<IoServerUrl>, running: watch::Receiver<Vec<IoServerUrl>>) -> Self {
         let json_path = format!("{}.json", path.strip_suffix(".js").unwrap_or(path));
         Self {
             script_path: path.into(),
@@ -58,7 +58,8 @@ impl IoList {
     fn next<B>(&self, request: &Request<B>) -> serde_json::Value {
         let mut servers = self.configured.clone();
         for server in self.running.borrow().iter() {
-            if !servers.contains(server) {
+            let is_same = |other: &IoServerUrl| (&other.host, other.port) == (&server.host, server.port);
+            if !servers.iter().any(is_same) {
                 servers.push(server.clone());
             }
         }
@@ -69,13 +70,21 @@ impl IoList {
         let asked = asked_host(request);
         servers
             .iter()
-            .map(|server| json!({ "host": url_host(server, &asked), "port": server.port }))
+            .map(|server| {
+                let mut told = json!({ "host": url_host(server, &asked), "port": server.port });
+                for (name, value) in [("scheme", &server.scheme), ("path", &server.path)] {
+                    if let Some(value) = value {
+                        told[name] = json!(value);
+                    }
+                }
+                told
+            })
             .collect()
     }
 }
 
-/// The host for a URL: pages put `http://`, host, `:` and port together.
-fn url_host(server: &IoServer, asked: &str) -> String {
+/// The host for a URL: pages put scheme, `://`, host, `:` and port together.
+fn url_host(server: &IoServerUrl, asked: &str) -> String {
     match server.host.as_str() {
         "" => asked.to_owned(),
         v6 if v6.contains(':') && !v6.starts_with('[') => format!("[{v6}]"),

@@ -24,7 +24,7 @@ use tokio::sync::watch;
 pub use flash_policy::serve_flash_policy;
 
 use crate::browser_client;
-use crate::config::{self, IoServer};
+use crate::config::{self, IoServerUrl};
 
 use io_list::IoList;
 use pages::Pages;
@@ -48,7 +48,7 @@ struct Parts {
 
 impl Frontend {
     /// A frontend that tells clients of the configured io-nodes and of those that `running` holds at the time.
-    pub fn new(settings: &config::Frontend, running: watch::Receiver<Vec<IoServer>>) -> Self {
+    pub fn new(settings: &config::Frontend, running: watch::Receiver<Vec<IoServerUrl>>) -> Self {
         let pages = Pages::new(settings.static_dir.clone());
         let io_list = IoList::new(&settings.client_config_url, settings.io_servers.clone(), running);
         Self {

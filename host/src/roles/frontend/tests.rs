@@ -15,7 +15,7 @@ const SOON: Duration = Duration::from_secs(10);
 
 struct Site {
     address: SocketAddr,
-    running: watch::Sender<Vec<IoServer>>,
+    running: watch::Sender<Vec<IoServerUrl>>,
     _folder: tempfile::TempDir,
 }
 
@@ -236,7 +236,7 @@ async fn only_get_and_head_are_allowed() {
 
 #[tokio::test]
 async fn the_list_of_io_nodes_is_rotated_and_follows_who_is_running() {
-    let servers = vec!["a:1".parse().unwrap(), "b:2".parse().unwrap()];
+    let servers = vec![IoServerUrl::at("a", 1), IoServerUrl::at("b", 2)];
     let site = Site::with(config::Frontend {
         io_servers: servers,
         ..config::Frontend::default()
@@ -256,15 +256,12 @@ async fn the_list_of_io_nodes_is_rotated_and_follows_who_is_running() {
             .starts_with("var SOCKET_SERVERS = [{\"host\":\"b\"")
     );
 
-    let here = IoServer {
-        host: String::new(),
-        port: 3,
-    };
+    let here = IoServerUrl::at(String::new(), 3);
     site.running
-        .send_replace(vec!["b:2".parse().unwrap(), here, "[::1]:4".parse().unwrap()]);
+        .send_replace(vec![IoServerUrl::at("b", 2), here, IoServerUrl::at("::1", 4)]);
     let json = site.get("/config.json").await;
     assert_eq!(json.header("content-type"), Some("application/json"));
-    let list: Vec<IoServer> = serde_json::from_str(&json.body).unwrap();
+    let list: Vec<IoServerUrl> = serde_json::from_str(&json.body).unwrap();
     let mut list: Vec<_> = list
         .iter()
         .map(|server| format!("{} {}", server.host, server.port))
@@ -281,10 +278,7 @@ async fn an_io_node_without_a_host_has_the_one_that_was_asked() {
     })
     .await;
     assert_eq!(site.get("/io.json").await.body, "[]");
-    site.running.send_replace(vec![IoServer {
-        host: String::new(),
-        port: 3,
-    }]);
+    site.running.send_replace(vec![IoServerUrl::at(String::new(), 3)]);
     for (headers, host) in [
         ("host: 10.0.0.7:8080\r\n", "10.0.0.7"),
         ("host: [::1]:8080\r\n", "[::1]"),

@@ -1,6 +1,7 @@
 //! The clients of one namespace: who is there, and who is subscribed to what.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use super::incarnation::Gate;
 use super::member::Member;
 use crate::ids::{ById, Ids};
 use crate::message::{Audience, Channel, Namespace, NodeId, Scope, SessionId};
+use crate::timings;
 
 /// What all clients of this io-node have in common.
 pub(super) struct Common {
@@ -17,7 +19,7 @@ pub(super) struct Common {
     pub(super) codec: Codec,
     pub(super) gate: Arc<Gate>,
     /// How many channels a client may be subscribed to.
-    pub(super) max_channels: usize,
+    pub(super) max_channels: AtomicUsize,
     pub(super) hooks: Hooks,
 }
 
@@ -61,14 +63,18 @@ impl Clients {
     pub(super) fn let_in(&self, member: &Arc<Member>) {
         let mut present = self.present_mut();
         present.at_door.remove(&member.id);
-        present.members.insert(member.id.clone(), member.clone());
+        if present.members.insert(member.id.clone(), member.clone()).is_none() {
+            timings::CLIENTS.more();
+        }
     }
 
     /// Forgets a client.
     pub(super) fn remove(&self, id: &SessionId) {
         let mut present = self.present_mut();
         present.at_door.remove(id);
-        present.members.remove(id);
+        if present.members.remove(id).is_some() {
+            timings::CLIENTS.fewer();
+        }
         for channel in present.subscriptions.remove(id).into_iter().flatten() {
             present.leave(&channel, id);
         }
@@ -147,7 +153,7 @@ impl Clients {
             .iter()
             .filter(|channel| !subscriptions.contains(*channel))
             .count();
-        if subscriptions.len() + new > self.common.max_channels {
+        if subscriptions.len() + new > self.common.max_channels.load(Ordering::Relaxed) {
             return Err(TooManyChannels);
         }
         for channel in channels {

@@ -42,7 +42,7 @@ impl Inside {
             io_node: io_node(),
             codec: codec(),
             gate,
-            max_channels: 10,
+            max_channels: 10.into(),
             hooks: Hooks::default(),
         });
         let bounds = Bounds {

@@ -11,7 +11,7 @@ use http::HeaderMap;
 
 use super::IoNodeSettings;
 use super::hosts::{Hosts, WrongHost};
-use super::limits::{Addresses, Place, TooMany};
+use super::limits::{Addresses, PerAddress, Place, TooMany};
 use super::origin::{CorsHeaders, Forbidden, Origins};
 
 /// Why a request is not taken.
@@ -48,6 +48,11 @@ impl Entrance {
     pub(super) fn check(&self, headers: &HeaderMap) -> Result<CorsHeaders, Barred> {
         self.hosts.check(headers)?;
         Ok(self.origins.check(headers)?)
+    }
+
+    /// So much an address may have from now on.
+    pub(super) fn limit(&self, limits: PerAddress) {
+        self.addresses.limit(limits);
     }
 
     /// Takes a place for a session from an address. It is held for as long as the session lives.

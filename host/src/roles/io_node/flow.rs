@@ -73,6 +73,11 @@ impl Flow {
         }
     }
 
+    /// Whether nothing waits to be accepted.
+    pub(super) fn is_idle(&self) -> bool {
+        self.waiting == 0
+    }
+
     /// Finds a flood in a burst of so many messages before any is taken in.
     pub(super) fn expect(&self, messages: usize) -> Result<(), Flood> {
         let now = Instant::now();

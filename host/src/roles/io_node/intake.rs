@@ -14,6 +14,7 @@ use super::incarnation::{Events, Incarnation};
 use super::waiting::{BATCH, Taken, Waiting};
 use crate::counts;
 use crate::message::Event;
+use crate::timings;
 use crate::transport::{Inbox, Result};
 
 /// How long between two looks at what waits for too long: a tenth of what is too long, and within these.
@@ -100,12 +101,16 @@ async fn offer(batch: Vec<Taken>, inbox: Arc<dyn Inbox>) -> Result<Vec<Taken>> {
     }
     let mut refused = inbox.ingest(events).await?;
     counts::EVENTS_ACCEPTED.add(offered.len() - refused.len());
+    let accepted = Instant::now();
     let mut again = Vec::with_capacity(refused.len());
     // Refused events keep their order and are the last of their clients, so from the end they are met one by one.
     for (id, size, source, since) in offered.into_iter().rev() {
         match refused.pop_if(|event| event.in_order_with() == id.as_ref()) {
             Some(event) => again.push(Taken { event, source, since }),
-            None => source.went_on(size),
+            None => {
+                timings::INGEST.note(accepted - since);
+                source.went_on(size);
+            }
         }
     }
     again.reverse();

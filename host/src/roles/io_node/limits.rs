@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::{Duration, Instant};
 
 /// Connects of so many seconds may come at once,
@@ -33,7 +33,7 @@ pub struct PerAddress {
 /// What the addresses have of what they may have.
 #[derive(Debug)]
 pub(super) struct Addresses {
-    limits: PerAddress,
+    limits: RwLock<PerAddress>,
     known: Mutex<Known>,
 }
 
@@ -71,22 +71,32 @@ pub(super) enum TooMany {
 impl Addresses {
     pub(super) fn new(limits: PerAddress) -> Arc<Self> {
         Arc::new(Self {
-            limits,
+            limits: RwLock::new(limits),
             known: Mutex::default(),
         })
     }
 
+    /// So much an address may have from now on. Nobody is closed for what was allowed before.
+    pub(super) fn limit(&self, limits: PerAddress) {
+        *self.limits.write().expect("nothing panics while it holds this lock") = limits;
+    }
+
+    fn limits(&self) -> PerAddress {
+        *self.limits.read().expect("nothing panics while it holds this lock")
+    }
+
     /// Takes a place for one more session of this address. Without limits there is none to take.
     pub(super) fn connect(self: &Arc<Self>, address: IpAddr, now: Instant) -> Result<Option<Place>, TooMany> {
-        if self.limits == PerAddress::default() {
+        let limits = self.limits();
+        if limits == PerAddress::default() {
             return Ok(None);
         }
         let address = engine_io::network(address);
         let mut known = self.known();
         known.forget_some(now);
         let entry = known.addresses.entry(address).or_default();
-        self.limits.allow(entry, now)?;
-        if let Some(rate) = self.limits.connects_per_second {
+        limits.allow(entry, now)?;
+        if let Some(rate) = limits.connects_per_second {
             Pace::new(rate, CONNECTS_AT_ONCE).take(&mut entry.connects, now);
         }
         entry.held += 1;

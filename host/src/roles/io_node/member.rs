@@ -4,7 +4,7 @@
 //! Where a handler admits clients, one waits at the door until the verdict is there: it hears nothing but that, and when
 //! it is refused nobody hears of it again. What it asks meanwhile is not heard.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
@@ -26,6 +26,7 @@ use crate::counts;
 use crate::message::{
     AckId, Client, DisconnectReason, Event, EventKind, Namespace, Payload, Refusal, SessionId, Text, now_ms,
 };
+use crate::timings;
 
 /// How many acknowledgements a client may wait for at once. With so many it is not read until half of them came, or none for
 /// a time; then the oldest are forgotten as newer ones come, for a handler need not acknowledge.
@@ -58,8 +59,8 @@ struct State {
     attributes: Text,
     /// The number of the last patch of them that an event of the client has made.
     patched: u64,
-    /// Acknowledgements that the client waits for.
-    acks: BTreeSet<i64>,
+    /// Acknowledgements that the client waits for, and since when.
+    acks: BTreeMap<i64, Instant>,
     /// Since when the client is not read because there are too many.
     held_since: Option<Instant>,
     /// Whether none came for too long, so that it is read all the same.
@@ -91,7 +92,7 @@ impl Member {
             stage: Stage::AtDoor,
             attributes,
             patched: 0,
-            acks: BTreeSet::new(),
+            acks: BTreeMap::new(),
             held_since: None,
             is_unanswered: false,
         };
@@ -255,7 +256,7 @@ impl Member {
             return false;
         }
         if let EventKind::Message { ack: Some(ack), .. } = &kind {
-            state.acks.insert(ack.number);
+            state.acks.insert(ack.number, Instant::now());
             if state.acks.len() >= ACKS && state.held_since.is_none() && !state.is_unanswered {
                 self.hold(&mut state);
             }
@@ -331,19 +332,20 @@ impl Member {
 
     /// Sends the answer to an acknowledgement that the client still waits for.
     pub(super) fn acknowledge(&self, number: i64, args: &Payload) {
-        let is_awaited = {
+        let since = {
             let mut state = self.state();
             state.is_unanswered = false;
-            let is_awaited = state.acks.remove(&number);
+            let since = state.acks.remove(&number);
             if state.held_since.is_some() {
                 state.held_since = Some(Instant::now());
             }
             if state.acks.len() <= ACKS / 2 {
                 self.release(&mut state);
             }
-            is_awaited
+            since
         };
-        if is_awaited {
+        if let Some(since) = since {
+            timings::ACKNOWLEDGEMENT.note(since.elapsed());
             self.push(self.clients.common.codec.answer(self.namespace(), args, number));
         }
     }

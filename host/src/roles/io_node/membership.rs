@@ -8,7 +8,7 @@ use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::task::JoinError;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -27,7 +27,7 @@ use crate::counts;
 use crate::message::{DisconnectReason, Event};
 use crate::pause::Pause;
 use crate::shutdown::Shutdown;
-use crate::transport::{IoNode, IoSession, Result, Transport, TransportError};
+use crate::transport::{Inbox, IoNode, IoSession, Result, Transport, TransportError};
 
 /// How long to wait for sockets to be closed.
 const CLOSING: Duration = Duration::from_secs(5);
@@ -49,6 +49,8 @@ pub(super) struct Membership {
     pub(super) handle: IoHandle,
     /// Over how long connections are ended when the process ends.
     pub(super) drain: Duration,
+    /// How long it may take after that to answer what was read of a client.
+    pub(super) answering: Duration,
     /// How long the transport may be out of reach, with no evidence of the reason.
     pub(super) cut_off: Duration,
     pub(super) refuse_after: Duration,
@@ -123,6 +125,7 @@ impl Membership {
         let mut delivery = alone(async move { delivery.run(outbox).await });
         let (hooks, handle, refuse_after) = (self.hooks.clone(), self.handle.clone(), self.refuse_after);
         let (within, closed) = (incarnation.clone(), closing.clone());
+        let own_inbox = inbox.clone();
         let intake = alone(async move {
             let hear = |event: &Event| hooks.event(&handle, event);
             intake::run(events, inbox, refuse_after, &within, closed, hear).await
@@ -151,7 +154,7 @@ impl Membership {
         };
         let ending = async {
             tokio::select! {
-                () = self.shutdown.begun() => self.close().await,
+                () = self.shutdown.begun() => self.close(&own_inbox).await,
                 () = incarnation.over() => {}
             }
             closing.cancel();
@@ -195,17 +198,24 @@ impl Membership {
         true
     }
 
-    /// Closes every connection, after what was sent to it is written, one after the other over the time of the drain, so
-    /// that clients do not all come back at once. Connections and not namespaces are closed, so that clients come back by
-    /// themselves to wherever they find a node.
-    async fn close(&self) {
+    /// Closes every connection, after what came from it is answered and that is written, one after the other over the time of the
+    /// drain, so that clients do not all come back at once. Connections and not namespaces are closed, so that clients come back
+    /// by themselves to wherever they find a node.
+    async fn close(&self, inbox: &Arc<dyn Inbox>) {
         let sessions = self.sessions.all();
         let began = Instant::now();
         let count = sessions.len().max(1) as u32;
+        let mut closing = JoinSet::new();
         for (place, session) in (0..).zip(sessions) {
             sleep_until(began + self.drain * place / count).await;
-            session.expel(&DisconnectReason::ServerShutdown);
+            let (inbox, standing) = (inbox.clone(), self.transport.standing());
+            let until = began + self.drain + self.answering;
+            closing.spawn(async move {
+                let reason = DisconnectReason::ServerShutdown;
+                session.expel_answered(&reason, &*inbox, &standing, until).await;
+            });
         }
+        closing.join_all().await;
         if timeout(CLOSING, self.all_gone()).await.is_err() {
             warn!("some sockets are still open and are cut off");
             self.sessions.all().iter().for_each(|session| session.hang_up());

@@ -37,6 +37,7 @@ mod numbers;
 mod origin;
 mod protocol;
 mod questions;
+mod renewal;
 mod requests;
 mod service;
 mod session;
@@ -52,7 +53,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use engine_io::Engine;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use self::application::Application;
 use self::clients::Common;
@@ -66,7 +67,8 @@ use self::membership::{Joined, Membership};
 use self::protocol::Protocol;
 use self::session::Sessions;
 use self::token::Tokens;
-use crate::message::Namespace;
+use crate::http::TrustedProxies;
+use crate::message::{Namespace, NodeId};
 use crate::pressure::Pressure;
 use crate::shutdown::Shutdown;
 use crate::transport::{self, Transport};
@@ -77,6 +79,7 @@ pub use self::handle::{AttributesError, ConnectedClient, IoHandle, OwnEvent, Sen
 pub(crate) use self::hooks::undecided;
 pub use self::hooks::{CustomCommand, Hooks, Newcomer};
 pub use self::limits::PerAddress;
+pub use self::renewal::Renewal;
 pub use self::service::{AnswerBody, Inner, IoService, RequestBody};
 pub use self::token::{Algorithm, JwksPlace, KeySource, Secret, TokenSettings};
 
@@ -135,6 +138,8 @@ pub struct IoNodeSettings {
     pub allowed_origins: Vec<String>,
     /// Hosts that requests may be for besides addresses and names of one word; none is any.
     pub allowed_hosts: Option<Vec<String>>,
+    /// Proxies whose word counts about the address of who is behind them.
+    pub trusted_proxies: TrustedProxies,
     /// What one address may have.
     pub per_address: PerAddress,
     /// Packets of any kind a second of one connection.
@@ -151,6 +156,8 @@ pub struct IoNodeSettings {
     pub token: Option<TokenSettings>,
     /// Over how long connections are ended when the process ends.
     pub drain: Duration,
+    /// How long it may take after that to answer what was read of a client.
+    pub answering: Duration,
     /// How long the transport may be out of reach, with no evidence of the reason, before connections are ended.
     pub cut_off: Duration,
 }
@@ -202,7 +209,7 @@ pub async fn start_embedded<S: Inner>(
         // Each attachment is a message of its own, and held to that by the engine.
         codec: Codec::new(settings.encoding, settings.max_payload.saturating_mul(ATTACHED)),
         gate: gate.clone(),
-        max_channels: settings.channels_per_client,
+        max_channels: settings.channels_per_client.into(),
         hooks: hooks.clone(),
     });
     let sessions = Sessions::new(Bounds {
@@ -217,7 +224,7 @@ pub async fn start_embedded<S: Inner>(
         sessions: sessions.clone(),
         directory: directory.clone(),
         connect_timeout: settings.connect_timeout,
-        namespaces_per_connection: settings.namespaces_per_connection,
+        namespaces_per_connection: settings.namespaces_per_connection.into(),
         tokens,
         attributes: settings.attributes.clone(),
     });
@@ -245,6 +252,7 @@ pub async fn start_embedded<S: Inner>(
         }),
     };
     let (incarnation, events) = gate.open();
+    shutdown.spawn(unlist(settings.node.id.clone(), transport.clone(), shutdown.clone()));
     let membership = Membership {
         node: settings.node,
         transport,
@@ -254,6 +262,7 @@ pub async fn start_embedded<S: Inner>(
         hooks,
         handle: handle.clone(),
         drain: settings.drain,
+        answering: settings.answering,
         cut_off: settings.cut_off,
         refuse_after: settings.refuse_after,
         shutdown: shutdown.clone(),
@@ -275,6 +284,18 @@ pub async fn start_embedded<S: Inner>(
         engine.shutdown().await;
     });
     Ok((service, handle))
+}
+
+/// Tells nobody of this io-node any more once the end of the process is announced.
+async fn unlist(node: NodeId, transport: Arc<dyn Transport>, shutdown: Shutdown) {
+    shutdown.announced().await;
+    let unlisted = tokio::select! {
+        unlisted = transport.unlist_io(&node) => unlisted,
+        () = shutdown.begun() => return,
+    };
+    if let Err(error) = unlisted {
+        warn!(io_node = %node, %error, "it stays in the list of io-nodes until it ends");
+    }
 }
 
 fn engine_settings(settings: &IoNodeSettings) -> engine_io::Settings {

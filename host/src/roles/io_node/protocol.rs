@@ -4,6 +4,7 @@
 //! <https://socket.io/docs/v4/socket-io-protocol/>.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use futures_util::FutureExt;
 use serde_json::{Map, Value};
 use socketioxide_core::{Sid, Str};
 use tokio::time::sleep;
-use tracing::debug;
+use tracing::{debug, info};
 
 use super::args::{self, Malformed};
 use super::attributes::{self, Field, Fields};
@@ -21,9 +22,9 @@ use super::directory::Directory;
 use super::limits::Flood;
 use super::member::Member;
 use super::session::{Session, Sessions};
-use super::token::Tokens;
+use super::token::{Taken, Tokens};
 use crate::counts;
-use crate::message::{DisconnectReason, EventKind, Handshake, MOST_NAME, Refusal, Text};
+use crate::message::{DisconnectReason, EventKind, Handshake, MOST_NAME, Refusal, Text, now_ms};
 
 /// What socketioxide and Node's server say, too.
 const UNKNOWN_NAMESPACE: &str = "Invalid namespace";
@@ -31,6 +32,10 @@ const UNKNOWN_NAMESPACE: &str = "Invalid namespace";
 const TOO_MANY_NAMESPACES: &str = "too many namespaces";
 /// What a client is told whose namespace has a name of more than [`MOST_NAME`] bytes.
 const LONG_NAMESPACE: &str = "the namespace's name is longer than 1024 bytes";
+/// Why a client is disconnected whose token has run out.
+const EXPIRED: &str = "token expired";
+/// A token that runs out later than this, ten years from now, outlives every connection.
+const LONGEST_TOKEN: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// Answers what clients send.
 pub(super) struct Protocol {
@@ -40,7 +45,7 @@ pub(super) struct Protocol {
     /// How long a session has to enter a namespace.
     pub(super) connect_timeout: Duration,
     /// How many namespaces a session may be in.
-    pub(super) namespaces_per_connection: usize,
+    pub(super) namespaces_per_connection: AtomicUsize,
     /// Looks at the tokens of clients, if they have to have any.
     pub(super) tokens: Option<Arc<Tokens>>,
     /// What clients have as attributes from the beginning, and where in the handshake it is found.
@@ -169,7 +174,7 @@ impl Protocol {
             self.refuse_unknown(session, namespace);
             return;
         }
-        if session.namespaces() >= self.namespaces_per_connection {
+        if session.namespaces() >= self.namespaces_per_connection.load(Ordering::Relaxed) {
             return self.refuse(session, namespace, &words(TOO_MANY_NAMESPACES));
         }
         let handshake = session.handshake(auth);
@@ -203,10 +208,15 @@ impl Protocol {
         session: &Arc<Session>,
         namespace: &str,
         handshake: Handshake,
-        checked: Result<Map<String, Value>, Refusal>,
+        checked: Result<Taken, Refusal>,
     ) {
         match checked {
-            Ok(claims) => self.let_in(session, namespace, handshake, claims),
+            Ok(Taken { claims, expires_at }) => {
+                self.let_in(session, namespace, handshake, claims);
+                if let Some(expires_at) = expires_at {
+                    end_at_expiry(session, expires_at);
+                }
+            }
             Err(refusal) => {
                 counts::TOKENS_REFUSED.one();
                 self.refuse(session, namespace, &refusal);
@@ -237,7 +247,7 @@ impl Protocol {
             member
         });
         if let Some(member) = entered {
-            debug!(client = %member.id, session = session.id(), namespace, "connecting");
+            debug!(client = %member.id, session = session.id(), address = session.address(), namespace, "connecting");
             member.enter(EventKind::Connection(Box::new(handshake)));
             if session.is_over() {
                 member.close(DisconnectReason::TransportClose);
@@ -275,6 +285,21 @@ impl Protocol {
         });
         session.expect_entry(deadline.abort_handle());
     }
+}
+
+/// Ends a session when a token runs out by which one of its clients came in.
+fn end_at_expiry(session: &Arc<Session>, expires_at: u64) {
+    let (expiring, opened) = (Arc::downgrade(session), now_ms());
+    let left = Duration::from_millis(expires_at.saturating_mul(1_000).saturating_sub(opened)).min(LONGEST_TOKEN);
+    let deadline = tokio::spawn(async move {
+        sleep(left).await;
+        if let Some(session) = expiring.upgrade().filter(|session| !session.is_over()) {
+            info!(session = session.id(), "closing the connection: {EXPIRED}");
+            counts::TOKENS_EXPIRED.one();
+            session.expel(&DisconnectReason::Other(EXPIRED.into()));
+        }
+    });
+    session.expire_by(deadline.abort_handle());
 }
 
 /// The fields of a query string, as the JSON object that newer clients would send.

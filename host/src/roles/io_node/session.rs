@@ -5,10 +5,11 @@
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock, Weak};
+use std::time::Duration;
 
 use tokio::task::AbortHandle;
-use tokio::time::sleep_until;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::codec::{Revision, Unfinished};
 use super::encoded::Encoded;
@@ -16,6 +17,13 @@ use super::flow::{Bounds, Flow};
 use super::limits::{Flood, Place};
 use super::member::Member;
 use crate::message::{DisconnectReason, Handshake, Namespace, Text};
+use crate::transport::{Inbox, Standing};
+
+/// How often it is looked whether what a session sent is answered, and how often in a row it has to be so.
+const LOOK: Duration = Duration::from_millis(10);
+const ANSWERED: u32 = 3;
+/// How long a client that goes on sending is still read when its session is to end.
+const BUSY: Duration = Duration::from_millis(200);
 
 /// Tokens of a session that may wait for a key at the same time.
 const CHECKS: usize = 16;
@@ -36,7 +44,7 @@ struct Opened {
 
 /// All sessions of this io-node.
 pub(super) struct Sessions {
-    bounds: Bounds,
+    bounds: RwLock<Bounds>,
     known: Mutex<Known>,
 }
 
@@ -74,14 +82,29 @@ struct Members {
     checking: Vec<Box<str>>,
     /// The namespaces that it was in last: what comes for them was sent before the client heard that it is disconnected.
     left: Vec<Namespace>,
+    /// Ends the session when a token runs out. Of several it is the one that came last: the newest counts.
+    expiry: Option<AbortHandle>,
 }
 
 impl Sessions {
     pub(super) fn new(bounds: Bounds) -> Arc<Self> {
         Arc::new(Self {
-            bounds,
+            bounds: RwLock::new(bounds),
             known: Mutex::default(),
         })
+    }
+
+    /// So much may be sent in sessions that begin from now on.
+    pub(super) fn set_events_per_second(&self, most: Option<u32>) {
+        let mut bounds = self.bounds.write().expect("nothing panics while it holds this lock");
+        bounds.events_per_second = most;
+    }
+
+    fn bounds(&self) -> Bounds {
+        self.bounds
+            .read()
+            .expect("nothing panics while it holds this lock")
+            .clone()
     }
 
     /// Begins a session on a connection of the engine.
@@ -97,7 +120,7 @@ impl Sessions {
             unfinished: Unfinished::default(),
             members: Mutex::default(),
             opened: Mutex::default(),
-            flow: Mutex::new(Flow::new(connection.clone(), self.bounds.clone())),
+            flow: Mutex::new(Flow::new(connection.clone(), self.bounds())),
             connection,
             number: known.last,
             sessions: Arc::downgrade(self),
@@ -123,6 +146,15 @@ impl Session {
         self.connection.id()
     }
 
+    /// Where its client is, for people and handlers. A proxy may not have told the port.
+    pub(super) fn address(&self) -> Option<String> {
+        let peer = self.connection.opening().peer()?;
+        Some(match peer.port() {
+            0 => peer.ip().to_string(),
+            _ => peer.to_string(),
+        })
+    }
+
     /// What the apps are told of a client that connects with this `auth`.
     pub(super) fn handshake(&self, auth: Option<Text>) -> Handshake {
         let opening = self.connection.opening();
@@ -131,7 +163,7 @@ impl Session {
             auth,
             query,
             headers,
-            remote_addr: opening.peer().map(|peer| peer.to_string()),
+            remote_addr: self.address(),
             transport: match opening.is_websocket() {
                 true => Text::from_static("websocket"),
                 false => Text::from_static("polling"),
@@ -176,7 +208,7 @@ impl Session {
     pub(super) fn end(&self) -> Vec<Arc<Member>> {
         let mut members = self.members();
         members.is_over = true;
-        if let Some(deadline) = members.deadline.take() {
+        for deadline in [members.deadline.take(), members.expiry.take()].into_iter().flatten() {
             deadline.abort();
         }
         std::mem::take(&mut members.present).into_values().collect()
@@ -190,6 +222,17 @@ impl Session {
     /// The client of this session in a namespace.
     pub(super) fn member(&self, namespace: &str) -> Option<Arc<Member>> {
         self.members().present.get(namespace).cloned()
+    }
+
+    /// Takes what ends this session when a token runs out, in the place of what would have by one before: a client comes in
+    /// again with a new token before the old one ends.
+    pub(super) fn expire_by(&self, deadline: AbortHandle) {
+        let mut members = self.members();
+        if members.is_over {
+            deadline.abort();
+        } else if let Some(earlier) = members.expiry.replace(deadline) {
+            earlier.abort();
+        }
     }
 
     /// All clients of this session.
@@ -243,6 +286,38 @@ impl Session {
     /// The same, if the client is ready to take it now.
     pub(super) fn send_volatile(&self, packet: Encoded) {
         let _ = self.connection.send_volatile(packet.into_packets());
+    }
+
+    /// Whether everything that its clients sent is handled.
+    fn is_answered(&self, inbox: &dyn Inbox) -> bool {
+        let is_open = |member: &Arc<Member>| inbox.open_events(member.namespace(), &member.id) > 0;
+        self.flow().is_idle() && !self.all().iter().any(is_open)
+    }
+
+    /// Waits until that is so and what came of it is sent, or until this time.
+    async fn answered(&self, inbox: &dyn Inbox, standing: &Standing, until: Instant) {
+        // What is committed is on its way to here for a moment.
+        let mut seen = 0;
+        while seen < ANSWERED && Instant::now() < until && !self.is_over() && !standing.is_overdue() {
+            sleep(LOOK).await;
+            seen = if self.is_answered(inbox) { seen + 1 } else { 0 };
+        }
+    }
+
+    /// Ends the session for this reason when what its clients sent is answered, but not later than at this time, and at once when
+    /// the transport is away. A client that goes on sending is not read after a moment.
+    pub(super) async fn expel_answered(
+        &self,
+        reason: &DisconnectReason,
+        inbox: &dyn Inbox,
+        standing: &Standing,
+        until: Instant,
+    ) {
+        self.answered(inbox, standing, until.min(Instant::now() + BUSY)).await;
+        self.pause();
+        self.answered(inbox, standing, until).await;
+        self.expel(reason);
+        self.resume();
     }
 
     /// Ends the session, and tells all of its clients' apps this reason.

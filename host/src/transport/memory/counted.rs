@@ -22,6 +22,8 @@ fn events_through_memory() {
         host: "localhost".into(),
         port: 1,
         probes: Vec::new(),
+        scheme: String::new(),
+        path: String::new(),
     };
     let mut io = memory.join_io(node).now_or_never().expect(AT_ONCE).expect("it may");
     let leases = memory.join_app("app-1".into()).now_or_never().expect(AT_ONCE);

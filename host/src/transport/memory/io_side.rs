@@ -9,7 +9,7 @@ use tokio::task::yield_now;
 
 use super::Memory;
 use super::state::State;
-use crate::message::{Command, Event, NodeId, Partition, SessionId};
+use crate::message::{Command, Event, Namespace, NodeId, Partition, SessionId};
 use crate::transport::{Inbox, IoNode, IoSession, Outbox, Result, TransportError, partition_of};
 
 /// Joins as an io-node.
@@ -103,6 +103,12 @@ impl Inbox for MemoryInbox {
             io.push(command);
         }
         Ok(())
+    }
+
+    fn open_events(&self, _: &Namespace, client: &SessionId) -> usize {
+        let partition = partition_of(client, self.membership.memory.settings.partitions);
+        let state = self.membership.state();
+        state.map_or(0, |mut state| state.partition(partition).open_of(client))
     }
 }
 

@@ -22,7 +22,7 @@ use tokio::sync::{Notify, watch};
 use self::state::State;
 use super::{
     Backlog, DeadLetter, DeadLetterBudget, DeadLetters, IoNode, IoSession, Leases, OutboxBudget, Result, Revival,
-    Transport,
+    Sweep, SweepPlace, Swept, Transport,
 };
 use crate::message::{EventId, KeyValue, KeyValueError, NodeId, Text};
 
@@ -95,9 +95,18 @@ impl Transport for Memory {
     }
 
     async fn io_nodes(&self) -> Result<Vec<IoNode>> {
-        let mut nodes: Vec<IoNode> = self.state().io_nodes.values().map(|io| io.node.clone()).collect();
+        let state = self.state();
+        let listed = state.io_nodes.values().filter(|io| io.is_listed);
+        let mut nodes: Vec<IoNode> = listed.map(|io| io.node.clone()).collect();
         nodes.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(nodes)
+    }
+
+    async fn unlist_io(&self, node: &NodeId) -> Result<()> {
+        if let Some(io) = self.state().io_nodes.get_mut(node) {
+            io.is_listed = false;
+        }
+        Ok(())
     }
 
     fn key_value(&self) -> Arc<dyn KeyValue> {
@@ -127,6 +136,31 @@ impl DeadLetters for Memory {
 
     async fn bury(&self, dead: EventId) -> Result<bool> {
         Ok(self.state().dead.remove(dead))
+    }
+
+    /// All at once: letters are few, and nothing goes over a network. The lock is taken for each by itself.
+    async fn sweep(&self, sweep: &Sweep, _: Option<SweepPlace>) -> Result<Swept> {
+        let (seen, meant) = {
+            let state = self.state();
+            let meant = state.dead.iter().filter(|letter| sweep.filter.takes(letter));
+            (
+                state.dead.iter().len(),
+                meant.map(|letter| letter.id).collect::<Vec<_>>(),
+            )
+        };
+        let mut swept = Swept {
+            seen,
+            ..Swept::default()
+        };
+        for id in meant {
+            if sweep.retries {
+                let revival = self.state().revive(id);
+                swept.letters.push((id, Some(revival)));
+            } else if self.state().dead.remove(id) {
+                swept.letters.push((id, None));
+            }
+        }
+        Ok(swept)
     }
 }
 

@@ -51,6 +51,11 @@ impl PartitionState {
         backlog.has_room(self.open, bytes) && of_client.is_none_or(|open| backlog.is_in_share(self.open, *open, bytes))
     }
 
+    /// How many events of a client are open.
+    pub(super) fn open_of(&self, client: &SessionId) -> usize {
+        self.open_by_client.get(client).map_or(0, |open| open.events)
+    }
+
     /// Puts an event at the end. Who reads is not told: [`news`](Self::news) is for that.
     pub(super) fn append(&mut self, event: Event) {
         let bytes = event.size();

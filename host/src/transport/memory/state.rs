@@ -34,6 +34,8 @@ pub(super) struct State {
 
 pub(super) struct IoState {
     pub(super) node: IoNode,
+    /// Whether new clients are to come to it.
+    pub(super) is_listed: bool,
     pub(super) incarnation: u64,
     commands: VecDeque<Command>,
     /// Their bytes.
@@ -68,6 +70,7 @@ impl State {
         let id = node.id.clone();
         let io = IoState {
             node,
+            is_listed: true,
             incarnation: self.incarnations,
             commands: VecDeque::new(),
             bytes: 0,

@@ -6,25 +6,28 @@ use std::hash::{BuildHasher, RandomState};
 use bytes::Bytes;
 
 use super::keys::Shard;
-use super::stream::{Entry, EntryId, Page};
+use super::stream::{Entry, EntryId, Helping, Page, try_read};
 use super::wire::{Content, Letter, Unread, decode, encode};
 use super::{Redis, batch, bytes_of, client_key, scripts, unusable};
 use crate::message::{EventId, Namespace};
-use crate::transport::{DeadContent, DeadLetter, Result, Revival};
+use crate::transport::{DeadContent, DeadLetter, Result, Revival, Sweep, SweepPlace, Swept};
 
 /// How many are looked through at once,
 const ENTRIES: usize = 100;
 /// and how many bytes, about.
 const BYTES: usize = 4 << 20;
 
-/// The latest of all shards, oldest first.
+/// The latest of all shards, oldest first. By commands that only read, for whoever may do no more.
 pub(super) async fn latest(redis: &Redis, most: usize) -> Result<Vec<DeadLetter>> {
     let mut letters = Vec::new();
     for shard in redis.layout.all() {
         let (key, mut before, mut of_shard) = (shard.key("dead"), EntryId::LAST, Vec::new());
+        let mut helping = Helping::of_at_most(ENTRIES);
         while of_shard.len() < most {
-            let page = page(before, most - of_shard.len());
-            let found = page.try_read_back(&redis.link, &key).await.map_err(unusable)?;
+            let entries = helping.entries().min(most - of_shard.len());
+            let found = try_read(&redis.link, "XREVRANGE", &key, before, "-", entries).await;
+            let found = found.map_err(unusable)?;
+            helping.was(found.iter());
             of_shard.extend(found.iter().filter_map(|entry| letter(redis, &shard, entry)));
             let oldest = found.last().map(|entry| entry.id);
             match oldest.and_then(EntryId::previous) {
@@ -67,10 +70,14 @@ pub(super) async fn one(redis: &Redis, id: EventId) -> Result<Option<DeadLetter>
 
 /// Puts a dead letter's event at the end of the log again.
 pub(super) async fn revive(redis: &Redis, id: EventId) -> Result<Revival> {
-    let Some((shard, entry, letter)) = find(redis, id).await? else {
-        return Ok(Revival::Unknown);
-    };
-    let taken_out = taken_out(&entry);
+    match find(redis, id).await? {
+        Some((shard, entry, letter)) => revive_entry(redis, &shard, &entry, letter).await,
+        None => Ok(Revival::Unknown),
+    }
+}
+
+async fn revive_entry(redis: &Redis, shard: &Shard, entry: &Entry, letter: Letter) -> Result<Revival> {
+    let id = letter.id;
     let Content::Event(event) = letter.content else {
         return Ok(Revival::Foreign);
     };
@@ -82,10 +89,10 @@ pub(super) async fn revive(redis: &Redis, id: EventId) -> Result<Revival> {
         batch::write(std::iter::once((id.partition, &encode(&event)))),
         bytes_of(format_args!("{:016x}", RandomState::new().hash_one(0))),
     ];
-    let answer: String = redis.change(&shard, &scripts::REVIVE, &keys, &arguments).await;
+    let answer: String = redis.change(shard, &scripts::REVIVE, &keys, &arguments).await;
     match answer.as_str() {
         "queued" => {
-            trim_without(redis, &shard, taken_out).await;
+            trim_without(redis, shard, taken_out(entry)).await;
             Ok(Revival::Queued)
         }
         "gone" => Ok(Revival::ClientGone),
@@ -103,11 +110,95 @@ pub(super) async fn bury(redis: &Redis, id: EventId) -> Result<bool> {
     let Some((shard, entry, _)) = find(redis, id).await? else {
         return Ok(false);
     };
+    Ok(bury_entries(redis, &shard, &[entry]).await? > 0)
+}
+
+/// Forgets letters of one shard, and says how many were there.
+async fn bury_entries(redis: &Redis, shard: &Shard, entries: &[Entry]) -> Result<usize> {
+    if entries.is_empty() {
+        return Ok(0);
+    }
     let mut delete = ::redis::cmd("XDEL");
-    delete.arg(&shard.key("dead")[..]).arg(entry.id.to_string());
-    let is_gone = redis.link.try_ask(&delete).await.map_err(unusable)?;
-    trim_without(redis, &shard, taken_out(&entry)).await;
-    Ok(is_gone)
+    delete.arg(&shard.key("dead")[..]);
+    for entry in entries {
+        delete.arg(entry.id.to_string());
+    }
+    let gone = redis.link.try_ask(&delete).await.map_err(unusable)?;
+    trim_without(redis, shard, entries.iter().flat_map(taken_out).collect()).await;
+    Ok(gone)
+}
+
+/// Goes on with a sweep: one page of one shard.
+pub(super) async fn sweep(redis: &Redis, sweep: &Sweep, from: Option<SweepPlace>) -> Result<Swept> {
+    let (shard, from, last) = match from {
+        Some(place) if place.part < redis.layout.shards => (
+            redis.layout.shard(place.part),
+            EntryId::from(place.from),
+            EntryId::from(place.last),
+        ),
+        Some(_) => return Ok(Swept::default()),
+        None => {
+            let shard = redis.layout.shard(0);
+            let last = newest(redis, &shard).await?;
+            (shard, EntryId::default(), last)
+        }
+    };
+    let mut found = page(from, ENTRIES)
+        .try_read(&redis.link, &shard.key("dead"))
+        .await
+        .map_err(unusable)?;
+    found.retain(|entry| entry.id <= last);
+    let next = match found.last() {
+        Some(entry) if entry.id < last => Some(SweepPlace {
+            part: shard.number,
+            from: entry.id.next().into(),
+            last: last.into(),
+        }),
+        _ if shard.number + 1 < redis.layout.shards => {
+            let part = shard.number + 1;
+            let last = newest(redis, &redis.layout.shard(part)).await?;
+            Some(SweepPlace {
+                part,
+                from: EntryId::default().into(),
+                last: last.into(),
+            })
+        }
+        _ => None,
+    };
+    let mut swept = Swept {
+        letters: Vec::new(),
+        seen: found.len(),
+        next,
+    };
+    let mut buried = Vec::new();
+    for entry in found {
+        let Some(letter) = letter(redis, &shard, &entry).map(DeadLetter::from) else {
+            continue;
+        };
+        if !sweep.filter.takes(&letter) {
+            continue;
+        }
+        if !sweep.retries {
+            swept.letters.push((letter.id, None));
+            buried.push(entry);
+            continue;
+        }
+        // Read again, since a letter for people is no letter of the wire any more.
+        let Some(of_wire) = self::letter(redis, &shard, &entry) else {
+            continue;
+        };
+        let revival = revive_entry(redis, &shard, &entry, of_wire).await?;
+        swept.letters.push((letter.id, Some(revival)));
+    }
+    bury_entries(redis, &shard, &buried).await?;
+    Ok(swept)
+}
+
+/// The id of the newest letter of a shard.
+async fn newest(redis: &Redis, shard: &Shard) -> Result<EntryId> {
+    let found = try_read(&redis.link, "XREVRANGE", &shard.key("dead"), EntryId::LAST, "-", 1).await;
+    let found = found.map_err(unusable)?;
+    Ok(found.first().map(|entry| entry.id).unwrap_or_default())
 }
 
 /// A letter that was taken out, as the script is told of it.
@@ -123,11 +214,11 @@ async fn find(redis: &Redis, id: EventId) -> Result<Option<(Shard, Entry, Letter
     let shard = redis.layout.shard(redis.layout.shard_of(id.partition));
     let key = shard.key("dead");
     let mut from = EntryId::default();
+    let mut helping = Helping::of_at_most(ENTRIES);
     loop {
-        let found = page(from, ENTRIES)
-            .try_read(&redis.link, &key)
-            .await
-            .map_err(unusable)?;
+        let found = try_read(&redis.link, "XRANGE", &key, from, "+", helping.entries()).await;
+        let found = found.map_err(unusable)?;
+        helping.was(found.iter());
         let Some(last) = found.last() else { return Ok(None) };
         from = last.id.next();
         let wanted = found.into_iter().find_map(|entry| {
@@ -141,7 +232,7 @@ async fn find(redis: &Redis, id: EventId) -> Result<Option<(Shard, Entry, Letter
 }
 
 fn page(from: EntryId, entries: usize) -> Page {
-    let (entries, bytes) = (entries.min(ENTRIES), BYTES);
+    let bytes = BYTES;
     Page { from, entries, bytes }
 }
 

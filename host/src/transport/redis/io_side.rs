@@ -28,8 +28,8 @@ use super::outbox::RedisOutbox;
 use super::pulse::Pulse;
 use super::scripts;
 use super::wire::encode;
-use super::{Redis, bytes_of};
-use crate::message::{Command, Event, NodeId, Partition};
+use super::{Redis, bytes_of, bytes_of_client};
+use crate::message::{Command, Event, Namespace, NodeId, Partition, SessionId};
 use crate::pause::Pause;
 use crate::transport::backlog::Load;
 use crate::transport::{Inbox, IoNode, IoSession, Result, TransportError, partition_of};
@@ -45,7 +45,10 @@ const AGAIN: (Duration, Duration) = (Duration::from_millis(10), Duration::from_s
 /// When another io-node has the name.
 pub(super) async fn join(redis: &Redis, node: IoNode) -> Result<IoSession> {
     let probes = probes(redis, &node).await;
-    let address = serde_json::json!({ "host": node.host, "port": node.port, "probes": probes }).to_string();
+    let address = serde_json::json!({
+        "host": node.host, "port": node.port, "probes": probes, "scheme": node.scheme, "path": node.path,
+    });
+    let address = address.to_string();
     let mut pause = Pause::new(AGAIN.0, AGAIN.1);
     let member = loop {
         let member = Member::new(redis, ROLE, node.id.clone());
@@ -303,6 +306,10 @@ impl Inbox for RedisInbox {
             () = self.place.fenced.cancelled() => Err(self.place.end()),
             () = telling => Ok(()),
         }
+    }
+
+    fn open_events(&self, namespace: &Namespace, client: &SessionId) -> usize {
+        self.place.open.of(&bytes_of_client(namespace, client))
     }
 }
 

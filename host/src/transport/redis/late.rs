@@ -130,6 +130,8 @@ fn io_node(name: &str) -> IoNode {
         host: "localhost".into(),
         port: 1,
         probes: Vec::new(),
+        scheme: String::new(),
+        path: String::new(),
     }
 }
 

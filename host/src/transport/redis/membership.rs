@@ -137,6 +137,9 @@ impl Member {
             }
             _ => {}
         }
+        if shard.number == 0 {
+            redis.peers.see(&apps, &leases);
+        }
         let working = apps.into_iter().filter(|(_, incarnation)| !incarnation.ends_with('-'));
         Heard::Alive(Beat {
             lost,
@@ -147,6 +150,57 @@ impl Member {
                 .collect(),
             last_call,
         })
+    }
+}
+
+/// The app-nodes of the cluster as they were seen last, by all members of this process, in shard 0.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Peers(Arc<Mutex<HashMap<String, Peer>>>);
+
+#[derive(Debug)]
+struct Peer {
+    incarnation: String,
+    partitions: usize,
+}
+
+impl Peers {
+    /// Sees who is there, and tells who is not any more and had not said so before.
+    fn see(&self, apps: &[(String, String)], leases: &[(u16, String)]) {
+        let mut known = self.0.lock().expect("nothing panics while it holds this lock");
+        let of = |name: &str, incarnation: &str| {
+            let holder = format!("{}@{name}", incarnation.trim_end_matches('-'));
+            let held = leases
+                .iter()
+                .filter(|(_, lease)| lease.split_once(':').is_some_and(|(_, member)| member == holder));
+            held.count()
+        };
+        let is_there = |name: &str| apps.iter().any(|(other, _)| other == name);
+        for (name, peer) in known.extract_if(|name, _| !is_there(name)) {
+            // A partition that others have taken by now is still among those that it had.
+            let partitions = peer.partitions.max(of(&name, &peer.incarnation));
+            if !peer.incarnation.ends_with('-') {
+                warn!(
+                    app_node = name,
+                    partitions, "an app-node is gone without having left: others take its partitions over"
+                );
+            }
+        }
+        for (name, incarnation) in apps {
+            let (partitions, before) = (of(name, incarnation), known.get(name));
+            let partitions = match before.filter(|before| before.incarnation == *incarnation) {
+                // It gives some back at times, and loses all when it dies.
+                Some(before) if partitions == 0 => before.partitions,
+                _ => partitions,
+            };
+            let incarnation = incarnation.clone();
+            known.insert(
+                name.clone(),
+                Peer {
+                    incarnation,
+                    partitions,
+                },
+            );
+        }
     }
 }
 
@@ -181,13 +235,25 @@ pub(super) async fn bury(redis: &Redis, shard: &Shard, lost: &[String]) {
             shard.outbox_read(member),
         ];
         let arguments = [bytes_of(member), bytes_of(name), bytes_of(CLIENTS)];
+        let mut clients = ::redis::cmd("HLEN");
+        let clients: u64 = redis.link.ask(clients.arg(&keys[1][..])).await;
+        // One field is no client.
+        let clients = clients.saturating_sub(1);
         let answer = loop {
             let answer: String = redis.change(shard, &scripts::BURY, &keys, &arguments).await;
             if answer != "more" {
                 break answer;
             }
         };
-        if answer == "done" {
+        if answer == "done" && clients > 0 {
+            // One that ends by itself leaves none.
+            warn!(
+                io_node = name,
+                clients,
+                shard = shard.number,
+                "an io-node is gone without having left: the apps are told that its clients are"
+            );
+        } else if answer == "done" {
             info!(
                 io_node = member,
                 shard = shard.number,

@@ -42,8 +42,8 @@ mod wire;
 
 use std::fmt::Display;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use ::redis::FromRedisValue;
 use async_trait::async_trait;
@@ -56,11 +56,11 @@ use self::data_watch::DataWatch;
 use self::durability::{Durability, Waiting};
 use self::forwards::Forwards;
 use self::keys::{Layout, Shard};
-use self::membership::Incarnations;
+use self::membership::{Incarnations, Peers};
 use self::strangers::Strangers;
 use super::{
     Backlog, DeadLetter, DeadLetterBudget, DeadLetters, IoNode, IoSession, Leases, OutboxBudget, Result, Revival,
-    Standing, Transport, TransportError,
+    Standing, Sweep, SweepPlace, Swept, Transport, TransportError,
 };
 use crate::message::{Event, EventId, KeyValue, Namespace, NodeId, SessionId};
 use crate::shutdown::Shutdown;
@@ -144,9 +144,18 @@ pub struct Redis {
     suspects: Arc<Semaphore>,
     /// Who this process was.
     incarnations: Incarnations,
+    /// Who else was there.
+    peers: Peers,
     /// Knows the tasks that work for members, which end after these have left.
     shutdown: Shutdown,
+    /// Since when a change is not as safe as the settings ask for.
+    unsafe_since: Arc<Mutex<Option<Instant>>>,
+    /// Whether this is for a verb of the command line, which may have no right to change anything.
+    visits: bool,
 }
+
+/// Tells for how long a transport has been kept from answering, and by what, with the remedy. None: it is not.
+pub type Hindrance = Box<dyn Fn() -> Option<(Duration, String)> + Send + Sync>;
 
 impl Redis {
     /// Looks whether Redis is there and fit for its task, and whether this cluster is as its other nodes know it.
@@ -156,17 +165,64 @@ impl Redis {
     pub async fn connect(settings: RedisSettings, shutdown: &Shutdown) -> Result<Self> {
         let server = Arc::new(Server::new(&settings.url, &settings.tls)?);
         server.examine(&settings).await?;
-        let at_server = server.clone();
-        let standing = Standing::new(settings.lease, move || at_server.absence());
-        let (watch, ending) = (standing.watch(), shutdown.clone());
+        let redis = Self::over(server, settings, shutdown, false);
+        let (watch, ending) = (redis.standing.watch(), shutdown.clone());
         shutdown.spawn(async move {
             tokio::select! {
                 () = ending.begun() => {}
                 () = watch => {}
             }
         });
-        let redis = Self {
-            standing,
+        redis.agree().await?;
+        Ok(redis)
+    }
+
+    /// Reaches a cluster for a verb of the command line. Nothing is written by this, so that it works with the right to read
+    /// alone, on a Redis that is full and on a replica; and nothing is waited for for long.
+    ///
+    /// # Errors
+    /// When Redis is not there, or the cluster is another one than the settings say, with what to do.
+    pub async fn visit(mut settings: RedisSettings, shutdown: &Shutdown) -> Result<Self> {
+        // How much is kept is for the nodes to say, whose settings a verb may not know.
+        settings.dead_letters = DeadLetterBudget {
+            letters: usize::MAX,
+            bytes: usize::MAX,
+        };
+        let server = Arc::new(Server::new(&settings.url, &settings.tls)?);
+        server.greet().await?;
+        let redis = Self::over(server, settings, shutdown, true);
+        let mut question = ::redis::cmd("HMGET");
+        question.arg(&redis.layout.shard(0).key("meta")[..]);
+        question.arg("format").arg("partitions").arg("shards");
+        let settled: Vec<Option<String>> = redis.link.try_ask(&question).await.map_err(unusable)?;
+        // Where no node ever was, there is nothing to disagree with.
+        if settled.iter().any(Option::is_some) {
+            redis.agrees_with(settled)?;
+        }
+        Ok(redis)
+    }
+
+    /// Tells what keeps this from answering.
+    pub fn hindrance(&self) -> Hindrance {
+        let (server, unsafe_since) = (self.server.clone(), self.unsafe_since.clone());
+        let settings = self.settings.clone();
+        Box::new(move || {
+            let since = *unsafe_since.lock().expect("nothing panics while it holds this lock");
+            server.outage().or_else(|| {
+                let words = format!(
+                    "Redis at {server} has a change and does not say that it is safe: too few replicas have it, or no disk; \
+                     mend that, or lower wait-replicas ({}) and wait-aof ({}) under [transport]",
+                    settings.wait_replicas, settings.wait_aof
+                );
+                since.map(|since| (since.elapsed(), words))
+            })
+        })
+    }
+
+    fn over(server: Arc<Server>, settings: RedisSettings, shutdown: &Shutdown, visits: bool) -> Self {
+        let at_server = server.clone();
+        Self {
+            standing: Standing::new(settings.lease, move || at_server.absence()),
             layout: Arc::new(Layout::new(&settings)),
             data_watch: Arc::new(DataWatch::new(settings.shards)),
             link: Link::new(server.clone()),
@@ -177,13 +233,14 @@ impl Redis {
             server,
             settings: Arc::new(settings),
             incarnations: Incarnations::default(),
+            peers: Peers::default(),
             forwards: Forwards::default(),
             strangers: Strangers::default(),
             suspects: Arc::new(Semaphore::new(1)),
             shutdown: shutdown.clone(),
-        };
-        redis.agree().await?;
-        Ok(redis)
+            unsafe_since: Arc::default(),
+            visits,
+        }
     }
 
     /// Sees to it that all nodes agree on where things are.
@@ -195,6 +252,12 @@ impl Redis {
         let settled: Vec<Option<String>> = self
             .change(&shard, &scripts::META, &[shard.key("meta")], &arguments)
             .await;
+        self.agrees_with(settled)
+    }
+
+    /// Whether what was settled is what this node has.
+    fn agrees_with(&self, settled: Vec<Option<String>>) -> Result<()> {
+        let mine = [FORMAT, self.layout.partitions.into(), self.layout.shards.into()];
         let names = ["the format of its keys", "partitions", "shards"];
         for ((name, mine), settled) in names.into_iter().zip(mine).zip(settled) {
             let settled = settled.unwrap_or("something unknown".into());
@@ -226,11 +289,24 @@ impl Redis {
         loop {
             // All of it again if it is not safe yet: a script that comes twice takes effect once.
             let (answer, safe) = self.changes.run_then(script, keys, arguments, &following).await;
-            if durability.is_met(&safe) {
+            let is_met = durability.is_met(&safe);
+            self.is_safe(is_met);
+            if is_met {
                 return answer;
             }
             waiting.told(durability).await;
         }
+    }
+
+    fn is_safe(&self, is_safe: bool) {
+        let mut since = self
+            .unsafe_since
+            .lock()
+            .expect("nothing panics while it holds this lock");
+        *since = match is_safe {
+            true => None,
+            false => Some(since.unwrap_or_else(Instant::now)),
+        };
     }
 }
 
@@ -251,6 +327,10 @@ impl Transport for Redis {
             port: u16,
             #[serde(default)]
             probes: Vec<String>,
+            #[serde(default)]
+            scheme: String,
+            #[serde(default)]
+            path: String,
         }
         let shard = self.layout.shard(0);
         let mut names = ::redis::cmd("HKEYS");
@@ -274,11 +354,19 @@ impl Transport for Redis {
                     host: place.host,
                     port: place.port,
                     probes: place.probes,
+                    scheme: place.scheme,
+                    path: place.path,
                 })
             })
             .collect();
         nodes.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(nodes)
+    }
+
+    async fn unlist_io(&self, node: &NodeId) -> Result<()> {
+        let mut forget = ::redis::cmd("HDEL");
+        forget.arg(&self.layout.shard(0).key("info")[..]).arg(node.as_str());
+        self.link.try_ask::<()>(&forget).await.map_err(unusable)
     }
 
     fn standing(&self) -> Standing {
@@ -306,6 +394,10 @@ impl DeadLetters for Redis {
 
     async fn bury(&self, dead: EventId) -> Result<bool> {
         dead::bury(self, dead).await
+    }
+
+    async fn sweep(&self, sweep: &Sweep, from: Option<SweepPlace>) -> Result<Swept> {
+        dead::sweep(self, sweep, from).await
     }
 }
 

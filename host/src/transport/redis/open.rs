@@ -50,6 +50,11 @@ impl Open {
         true
     }
 
+    /// How many events of a client are open.
+    pub(super) fn of(&self, client: &Bytes) -> usize {
+        self.counts().clients.get(client).map_or(0, |load| load.events)
+    }
+
     /// Some events of a client are open no longer, or were not taken in after all.
     pub(super) fn give_back(&self, client: &Bytes, events: usize, bytes: usize) {
         let mut counts = self.counts();

@@ -113,7 +113,9 @@ impl Registry for Redis {
                 nodes.push((NodeId::from(name), report));
             }
         }
-        for (name, report) in reports.into_iter().filter(|(_, report)| is_old(report)) {
+        // Who only looks changes nothing.
+        let forgettable = reports.into_iter().filter(|(_, report)| !self.visits && is_old(report));
+        for (name, report) in forgettable {
             let arguments = [bytes_of(name), report];
             let keys = [shard.key("reports")];
             self.link.run::<()>(&scripts::FORGET_REPORT, &keys, &arguments).await;

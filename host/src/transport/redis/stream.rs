@@ -51,6 +51,18 @@ impl EntryId {
     }
 }
 
+impl From<(u64, u64)> for EntryId {
+    fn from((major, minor): (u64, u64)) -> Self {
+        Self { major, minor }
+    }
+}
+
+impl From<EntryId> for (u64, u64) {
+    fn from(id: EntryId) -> Self {
+        (id.major, id.minor)
+    }
+}
+
 impl fmt::Display for EntryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.major, self.minor)
@@ -157,15 +169,6 @@ impl Page {
         page.map(entries)
     }
 
-    /// Reads it for somebody who waits, from newer to older entries.
-    pub(super) async fn try_read_back(&self, link: &Link, key: &Bytes) -> Result<Vec<Entry>, String> {
-        let arguments = self.arguments("XREVRANGE", "-");
-        let page = link
-            .try_run(&scripts::PAGE, std::slice::from_ref(key), &arguments)
-            .await;
-        page.map(entries)
-    }
-
     fn arguments(&self, way: &'static str, to: &'static str) -> [Bytes; 5] {
         [
             way.into(),
@@ -175,6 +178,20 @@ impl Page {
             bytes_of(self.bytes),
         ]
     }
+}
+
+/// Reads entries for somebody who waits, by `XRANGE` or `XREVRANGE`: also for one who may run no scripts.
+pub(super) async fn try_read(
+    link: &Link,
+    way: &str,
+    key: &[u8],
+    from: EntryId,
+    to: &str,
+    count: usize,
+) -> Result<Vec<Entry>, String> {
+    let mut command = redis::cmd(way);
+    command.arg(key).arg(from.to_string()).arg(to).arg("COUNT").arg(count);
+    link.try_ask(&command).await.map(entries)
 }
 
 /// The entry of this id, or the first behind it.

@@ -201,6 +201,8 @@ pub(crate) async fn the_backlog_is_what_was_accepted_and_is_not_committed(stage:
         host: String::new(),
         port: 1,
         probes: Vec::new(),
+        scheme: String::new(),
+        path: String::new(),
     };
     let io = stage.transport.join_io(node).await.unwrap();
     let events = (0..12).map(|n| event(&format!("client-{n}"))).collect();

@@ -2,11 +2,13 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use tempfile::{NamedTempFile, TempDir};
 use tokio::task::spawn_blocking;
 
@@ -14,7 +16,7 @@ use super::lock::Lock;
 use crate::release::Digest;
 use crate::wasm::kept::{self, Bounds, UNFINISHED};
 use crate::wasm::load_error::LoadError;
-use crate::wasm::owner::foreign;
+use crate::wasm::owner::{foreign, replaceable};
 
 /// What a folder may hold.
 const BOUNDS: Bounds = Bounds {
@@ -61,28 +63,43 @@ impl Folder {
     }
 
     /// The file of this name, if it is there and may be trusted. It counts as used now.
-    pub(super) fn find(&self, name: &str) -> Result<Option<PathBuf>, LoadError> {
-        self.find_file(self.file(name, EXTENSION))
+    pub(super) fn find(&self, name: &str) -> Result<Option<File>, LoadError> {
+        self.find_file(&file_name(name, EXTENSION))
     }
 
     /// The same for the bytes of a component.
-    pub(super) fn find_bytes(&self, digest: &Digest) -> Result<Option<PathBuf>, LoadError> {
-        self.find_file(self.file(digest.as_str(), BYTES_EXTENSION))
+    pub(super) fn find_bytes(&self, digest: &Digest) -> Result<Option<File>, LoadError> {
+        self.find_file(&file_name(digest.as_str(), BYTES_EXTENSION))
     }
 
-    fn find_file(&self, path: PathBuf) -> Result<Option<PathBuf>, LoadError> {
-        self.check()?;
-        let metadata = match fs::symlink_metadata(&path) {
-            Ok(metadata) => metadata,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+    /// Removes the bytes of a component.
+    pub(super) fn forget_bytes(&self, digest: &Digest) -> io::Result<()> {
+        fs::remove_file(self.file(digest.as_str(), BYTES_EXTENSION))
+    }
+
+    /// Opens a file by the handle of the folder, and looks at what was opened: what is put in the place of either between a look and
+    /// the next is not what is run.
+    fn find_file(&self, name: &str) -> Result<Option<File>, LoadError> {
+        let folder = self.handle()?;
+        let opened = openat(
+            &folder,
+            name,
+            OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::empty(),
+        );
+        let file = match opened.map(File::from).map_err(io::Error::from) {
+            Ok(file) => file,
+            // A link is not followed, and is no file of ours.
+            Err(error) if error.kind() == io::ErrorKind::NotFound || is_link(&error) => return Ok(None),
             Err(error) => return Err(self.unusable(&error)),
         };
+        let metadata = file.metadata().map_err(|error| self.unusable(&error))?;
         if !metadata.is_file() || foreign(&metadata).is_some() {
             return Ok(None);
         }
         // A folder that cannot be written to any more can still be read from.
-        let _ = File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
-        Ok(Some(path))
+        let _ = file.set_modified(SystemTime::now());
+        Ok(Some(file))
     }
 
     /// Waits until nobody else is at the file of this name.
@@ -142,24 +159,45 @@ impl Folder {
     }
 
     fn file(&self, name: &str, extension: &str) -> PathBuf {
-        self.path.join(format!("{name}.{extension}"))
+        self.path.join(file_name(name, extension))
     }
 
-    /// Refuses a folder that another user can put files into. Asked each time: it may have been changed.
+    /// Refuses a folder that another user can put files into.
     fn check(&self) -> Result<(), LoadError> {
-        let metadata = fs::symlink_metadata(&self.path).map_err(|error| self.unusable(&error))?;
-        let cause = match metadata.is_dir() {
-            true => foreign(&metadata),
-            false => Some("it is no folder: remove it, or set cache-dir to another".to_owned()),
+        self.handle().map(drop)
+    }
+
+    /// The folder, opened, if no other user can put files into it or another folder in its place. Asked each time: it may have been
+    /// changed.
+    fn handle(&self) -> Result<OwnedFd, LoadError> {
+        let refused = |cause| LoadError::Cache {
+            path: self.path.clone(),
+            cause,
         };
-        match cause {
-            None => Ok(()),
-            Some(cause) => Err(LoadError::Cache {
-                path: self.path.clone(),
-                cause,
-            }),
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = openat(CWD, &self.path, flags, Mode::empty()).map_err(io::Error::from);
+        let folder = opened.map_err(
+            |error| match is_link(&error) || error.kind() == io::ErrorKind::NotADirectory {
+                true => refused("it is no folder: remove it, or set cache-dir to another".to_owned()),
+                false => self.unusable(&error),
+            },
+        )?;
+        let folder = File::from(folder);
+        let metadata = folder.metadata().map_err(|error| self.unusable(&error))?;
+        let above = replaceable(&self.path).map_err(|error| self.unusable(&error))?;
+        match foreign(&metadata).or(above) {
+            None => Ok(folder.into()),
+            Some(cause) => Err(refused(cause)),
         }
     }
+}
+
+fn is_link(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
+}
+
+fn file_name(name: &str, extension: &str) -> String {
+    format!("{name}.{extension}")
 }
 
 fn unusable(path: &Path, error: &io::Error) -> LoadError {

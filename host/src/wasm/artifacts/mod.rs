@@ -8,8 +8,9 @@ mod lock;
 #[cfg(test)]
 mod tests;
 
-use std::fs;
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::time::Instant;
 
@@ -149,11 +150,12 @@ impl Artifacts {
     pub(super) async fn kept_bytes(&self, digest: &Digest) -> Option<Bytes> {
         let (folder, digest) = (self.folder.clone(), digest.clone());
         let read = spawn_blocking(move || {
-            let file = folder.find_bytes(&digest).ok()??;
-            let bytes = fs::read(&file).ok()?;
+            let mut file = folder.find_bytes(&digest).ok()??;
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes).ok()?;
             if Digest::of(&bytes) != digest {
                 // So that it is written anew.
-                let _ = fs::remove_file(&file);
+                let _ = folder.forget_bytes(&digest);
                 return None;
             }
             Some(bytes.into())
@@ -198,8 +200,9 @@ impl Artifacts {
 ///
 /// # Soundness
 /// wasmtime trusts the file: it must hold what wasmtime made for this very configuration, and must never change. Only
-/// [`Folder::find`] names files to this function, and it names those alone that this user owns and nobody else may write,
-/// in a folder of which the same is true, so whoever could change them could as well change this process. What is in them
+/// [`Folder::find`] gives files to this function, and it gives those alone that this user owns and nobody else may write, opened
+/// in a folder of which the same is true, below folders in which nobody else can put another in its place; so whoever could
+/// change them could as well change this process. It is the open file that is mapped, whatever its name names by now. What is in them
 /// was written by our own compiler into another file, and came there whole, by one rename, after the compiler had said that
 /// it was done and all of it was on the disk; no file is ever written to in its place. The name tells the version of
 /// wasmtime, the processor and every setting that code depends on, and wasmtime compares them with its own once more.
@@ -208,7 +211,9 @@ impl Artifacts {
 /// it is compiled from. Checksums there find what is damaged; against whoever may write there they are no help. The
 /// file may be removed while it is mapped: what is mapped stays until it is dropped.
 #[allow(unsafe_code, reason = "compiled code is machine code, which wasmtime cannot check")]
-fn load(engine: &wasmtime::Engine, file: &Path) -> wasmtime::Result<Component> {
+fn load(engine: &wasmtime::Engine, file: &File) -> wasmtime::Result<Component> {
+    // wasmtime takes components by path alone; this one is that of the open file.
+    let opened = format!("/proc/self/fd/{}", file.as_raw_fd());
     // SAFETY: see above.
-    unsafe { Component::deserialize_file(engine, file) }
+    unsafe { Component::deserialize_file(engine, opened) }
 }

@@ -109,6 +109,60 @@ async fn what_others_could_have_written_is_not_run() {
 }
 
 #[tokio::test]
+async fn folder_that_others_could_replace_is_refused() {
+    let above = folder();
+    let cache = above.path().join("cache");
+    fs::create_dir(&cache).expect("it can be made");
+    let open = || Artifacts::open(wasmtime::Engine::default(), Some(&cache), Compiler::Here);
+    let artifacts = open().expect("nobody else writes there");
+    get(&artifacts, "(component)").await.expect("it compiles");
+    for mode in [0o777, 0o770] {
+        fs::set_permissions(above.path(), Permissions::from_mode(mode)).expect("it is ours");
+        for error in [open().unwrap_err(), get(&artifacts, "(component)").await.unwrap_err()] {
+            let error = error.to_string();
+            let named =
+                error.contains(&format!("(mode 0{mode:o})")) && error.contains(&*above.path().to_string_lossy());
+            assert!(named && error.contains("chmod go-w"), "{error}");
+        }
+    }
+    // As in /tmp, nobody removes there what is another's.
+    fs::set_permissions(above.path(), Permissions::from_mode(0o1777)).expect("it is ours");
+    get(&open().expect("nobody replaces it"), "(component)")
+        .await
+        .expect("it is there");
+}
+
+#[tokio::test]
+async fn link_in_the_place_of_a_file_is_not_followed() {
+    let (cache, elsewhere) = (folder(), folder());
+    get(&open(&cache, Compiler::Here), "(component)")
+        .await
+        .expect("it compiles");
+    let file = files(&cache).remove(0);
+    let moved = elsewhere.path().join("moved");
+    fs::rename(&file, &moved).expect("it can be moved");
+    std::os::unix::fs::symlink(&moved, &file).expect("a link can be made");
+    assert!(get(&open(&cache, none()), "(component)").await.is_err());
+}
+
+#[tokio::test]
+async fn open_file_is_loaded_whatever_its_name_names_by_now() {
+    let cache = folder();
+    let artifacts = open(&cache, Compiler::Here);
+    get(&artifacts, "(component)").await.expect("it compiles");
+    let file = files(&cache).remove(0);
+    let name = file.file_stem().expect("it has a name").to_string_lossy().into_owned();
+    let opened = artifacts
+        .folder
+        .find(&name)
+        .expect("it can be opened")
+        .expect("it is there");
+    fs::remove_file(&file).expect("it is ours");
+    fs::write(&file, "of another").expect("it can be written");
+    load(&artifacts.engine, &opened).expect("it is what was opened");
+}
+
+#[tokio::test]
 async fn a_folder_that_cannot_be_made_is_named() {
     let cache = folder();
     fs::write(cache.path().join("compiled"), "in the way").expect("it can be written");

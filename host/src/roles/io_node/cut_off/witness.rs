@@ -211,6 +211,8 @@ mod tests {
                 host: String::new(),
                 port,
                 probes: vec![format!("{scheme}://127.0.0.1:{port}/readyz")],
+                scheme: String::new(),
+                path: String::new(),
             });
             let witness = witness.unwrap();
             let asked = Instant::now();

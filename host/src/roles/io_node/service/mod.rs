@@ -5,11 +5,12 @@
 
 mod answer;
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use engine_io::{Engine, Peer};
+use engine_io::{Engine, Peer, UnknownSession};
 use futures_util::TryFutureExt;
 use futures_util::future::BoxFuture;
 use http::header::{RETRY_AFTER, VARY};
@@ -19,7 +20,7 @@ use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::service::Service;
 use tokio::time::sleep;
-use tracing::debug;
+use tracing::{Level, debug, enabled};
 
 use self::answer::{to_ours, told};
 use super::IoNodeSettings;
@@ -27,15 +28,19 @@ use super::application::Application;
 use super::entrance::{Barred, Entrance};
 use super::incarnation::Gate;
 use super::origin::Origins;
+use super::renewal::Renewal;
 use crate::browser_client;
 use crate::counts;
-use crate::http::{Accepted, Connection, Readiness, Ready, Stream, WebSockets};
+use crate::http::{Accepted, Connection, Readiness, Ready, Stream, TrustedProxies, WebSockets};
 use crate::message::NodeId;
 use crate::pressure::Pressure;
 use crate::transport::Standing;
 
 pub use self::answer::AnswerBody;
 pub(super) use self::answer::{Answered, answer};
+
+/// How many requests for unknown sessions are logged in a second.
+const LOGGED: u32 = 5;
 
 /// What comes with a request: from the network, or read by then.
 pub type RequestBody = Either<Incoming, Full<Bytes>>;
@@ -74,6 +79,33 @@ pub struct IoService<S: Clone> {
     standing: Standing,
     entrance: Arc<Entrance>,
     pressure: Pressure,
+    proxies: TrustedProxies,
+    unknown: Arc<Unknown>,
+}
+
+/// Requests for sessions that are not here. Of those of a second, the first few are logged.
+#[derive(Default)]
+struct Unknown(Mutex<Option<(Instant, u32)>>);
+
+impl Unknown {
+    fn one(&self, client: Option<SocketAddr>) {
+        counts::SESSIONS_UNKNOWN.one();
+        if !enabled!(Level::DEBUG) {
+            return;
+        }
+        let mut known = self.0.lock().expect("nothing panics while it holds this lock");
+        let (since, logged) = known.get_or_insert_with(|| (Instant::now(), 0));
+        if since.elapsed() >= Duration::from_secs(1) {
+            (*since, *logged) = (Instant::now(), 0);
+        }
+        *logged += 1;
+        if *logged <= LOGGED {
+            debug!(
+                client = client.map(tracing::field::display),
+                "Session ID unknown: the session has ended, or is at another io-node, to which its requests should go"
+            );
+        }
+    }
 }
 
 impl<S: Clone> IoService<S> {
@@ -97,6 +129,17 @@ impl<S: Clone> IoService<S> {
             path: settings.path.as_str().into(),
             name: settings.node.id.clone(),
             pressure: settings.pressure.clone(),
+            proxies: settings.trusted_proxies.clone(),
+            unknown: Arc::default(),
+        }
+    }
+
+    /// What changes it while it runs.
+    pub fn renewal(&self) -> Renewal {
+        let application = self.engine.application();
+        Renewal {
+            entrance: application.entrance.clone(),
+            protocol: application.protocol.clone(),
         }
     }
 
@@ -127,6 +170,15 @@ impl<S: Clone> IoService<S> {
     /// The most bytes that a request may bring.
     pub(super) fn max_body(&self) -> usize {
         self.engine.settings().max_payload
+    }
+
+    /// Names whose request it is: the other end of the connection that it came on, or who is behind a proxy there.
+    fn name_peer<B>(&self, request: &mut Request<B>) {
+        let connection = request.extensions().get::<Arc<Connection>>();
+        if let Some(peer) = connection.and_then(|connection| connection.peer()) {
+            let client = self.proxies.client(peer, request.headers());
+            request.extensions_mut().insert(Peer(client));
+        }
     }
 
     fn delay(&self) -> Duration {
@@ -162,7 +214,7 @@ impl<S: Clone> IoService<S> {
             cors.add_permission_to(answer.headers_mut(), request.headers());
             return answer;
         }
-        name_peer(&mut request);
+        self.name_peer(&mut request);
         let opens = opens_session(request.uri());
         if opens && let Some(mut full) = self.without_memory() {
             cors.add_to(full.headers_mut());
@@ -171,11 +223,14 @@ impl<S: Clone> IoService<S> {
         if opens && !self.delay().is_zero() {
             sleep(self.delay()).await;
         }
+        let client = request.extensions().get::<Peer>().map(|peer| peer.0);
+        let unknown = self.unknown.clone();
         // In a box: most requests that wait are polls, and the engine keeps them small.
         let mut answer = Box::pin(answer_by(self.engine, request)).await;
         match answer.status() {
             StatusCode::SERVICE_UNAVAILABLE if opens => counts::SESSIONS_REFUSED.one(),
             StatusCode::TOO_MANY_REQUESTS => counts::ADDRESSES_REFUSED.one(),
+            _ if answer.extensions().get::<UnknownSession>().is_some() => unknown.one(client),
             _ => {}
         }
         cors.add_to(answer.headers_mut());
@@ -188,14 +243,6 @@ where
     B: Body<Data = Bytes>,
 {
     engine.answer(request).await
-}
-
-/// Names the other end of the connection that a request came on.
-fn name_peer<B>(request: &mut Request<B>) {
-    let connection = request.extensions().get::<Arc<Connection>>();
-    if let Some(peer) = connection.and_then(|connection| connection.peer()) {
-        request.extensions_mut().insert(Peer(peer));
-    }
 }
 
 /// Whether a request names no session, and so would open one.
@@ -235,7 +282,7 @@ impl<S: Inner> WebSockets for IoService<S> {
         if is_full || !self.is_of_engine(request.uri()) || self.entrance.check(request.headers()).is_err() {
             return None;
         }
-        name_peer(request);
+        self.name_peer(request);
         let accepted = self.engine.accept(request).ok()?;
         let (headers, delay) = (accepted.headers().clone(), self.delay());
         let delay = if opens_session(request.uri()) {

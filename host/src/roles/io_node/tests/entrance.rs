@@ -37,6 +37,7 @@ fn with_tokens(settings: &mut IoNodeSettings) {
         audiences: Vec::new(),
         leeway: Duration::ZERO,
         expiry_required: true,
+        enforce_expiry: false,
         claims: vec!["sub".into()],
         ca: None,
         refresh: SOON,
@@ -101,6 +102,30 @@ async fn a_token_lets_its_client_in_and_says_who_it_is() {
         );
     }
     fixture.stop().await;
+}
+
+#[tokio::test]
+async fn connection_ends_when_its_token_does_if_that_is_enforced() {
+    let enforced = fixture(|settings| {
+        with_tokens(settings);
+        settings.token.as_mut().expect("it has tokens").enforce_expiry = true;
+    })
+    .await;
+    let lenient = fixture(with_tokens).await;
+    let mut clients = Vec::new();
+    for fixture in [&enforced, &lenient] {
+        let mut client = opened_by(fixture.address, "EIO=4").await;
+        client.say(&format!(r#"40{{"token":"{}"}}"#, token(2, SECRET))).await;
+        assert!(client.hear().await.unwrap().starts_with("40{\"sid\":"));
+        clients.push(client);
+    }
+    let began = Instant::now();
+    while clients[0].hear().await.is_some() {}
+    assert!(began.elapsed() >= Duration::from_millis(800), "{:?}", began.elapsed());
+    let stays = timeout(MOMENT, clients[1].hear()).await;
+    assert!(stays.is_err(), "{stays:?}");
+    enforced.stop().await;
+    lenient.stop().await;
 }
 
 #[tokio::test]

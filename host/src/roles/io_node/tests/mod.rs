@@ -158,6 +158,7 @@ impl Fixture {
             namespaces_per_connection: 100,
             allowed_origins: Vec::new(),
             allowed_hosts: None,
+            trusted_proxies: Default::default(),
             per_address: PerAddress::default(),
             packets_per_second: 10_000,
             events_per_second: None,
@@ -166,6 +167,7 @@ impl Fixture {
             handshake_delay: Duration::ZERO,
             token: None,
             drain: Duration::ZERO,
+            answering: Duration::from_secs(2),
             cut_off: SOON,
         };
         change(&mut settings);
@@ -196,6 +198,8 @@ impl Fixture {
             host: String::new(),
             port: 0,
             probes: Vec::new(),
+            scheme: String::new(),
+            path: String::new(),
         }
     }
 

@@ -11,14 +11,15 @@ mod set;
 mod tests;
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Validation, decode, decode_header};
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 use tracing::debug;
 
 use self::key::Key;
@@ -50,6 +51,8 @@ pub struct TokenSettings {
     pub leeway: Duration,
     /// Whether it must say when it runs out.
     pub expiry_required: bool,
+    /// Whether a client's connection ends when it runs out.
+    pub enforce_expiry: bool,
     /// The claims that become attributes.
     pub claims: Vec<String>,
     /// The certificates to trust when a JWK set is fetched, in a PEM file; none are those that browsers trust.
@@ -97,10 +100,27 @@ pub enum JwksPlace {
 #[derive(Debug)]
 pub(super) struct Tokens {
     settings: TokenSettings,
-    /// Those that stay as they are,
-    keys: Vec<Key>,
+    /// Those that are read when somebody says so,
+    own: RwLock<OwnKeys>,
     /// and those that come and go.
     sets: Vec<KeySet>,
+}
+
+/// Keys that are in no set.
+#[derive(Debug)]
+struct OwnKeys {
+    keys: Arc<[Key]>,
+    /// Of all that they were read from.
+    digest: [u8; 32],
+}
+
+/// What a token says that is taken.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Taken {
+    /// The claims that become attributes.
+    pub(super) claims: Map<String, Value>,
+    /// When it runs out, with what clocks may differ, in seconds since the Unix epoch; none where that is not to be enforced.
+    pub(super) expires_at: Option<u64>,
 }
 
 /// Why a token is not valid. For the log.
@@ -124,28 +144,45 @@ impl Tokens {
     /// # Errors
     /// When a key cannot be read or used.
     pub(super) async fn start(settings: TokenSettings, shutdown: &Shutdown) -> Result<Arc<Self>> {
-        let (mut keys, mut sets) = (Vec::new(), Vec::new());
+        let own = OwnKeys::read(&settings.keys, &settings.algorithms)?;
+        let mut sets = Vec::new();
         for source in &settings.keys {
-            match source {
-                KeySource::Secret(secret) => {
-                    keys.push(Key::of_secret(secret.expose()).context("[io-node.token] secret")?);
-                }
-                KeySource::SecretFile(file) => {
-                    keys.push(read(file, "secret-file", |bytes| {
-                        Key::of_secret(bytes.trim_ascii_end())
-                    })?);
-                }
-                KeySource::PublicKey(file) => keys.push(read(file, "public-key", Key::of_pem)?),
-                KeySource::Jwks(place) => sets.push(KeySet::start(place, &settings, shutdown).await?),
+            if let KeySource::Jwks(place) = source {
+                sets.push(KeySet::start(place, &settings, shutdown).await?);
             }
         }
-        keys.retain(|key| settings.algorithms.contains(&key.algorithm));
         ensure!(
-            !(keys.is_empty() && sets.is_empty()),
+            !(own.keys.is_empty() && sets.is_empty()),
             "[io-node.token] algorithms: none of the keys is for {:?}; name those that the keys are for",
             settings.algorithms
         );
-        Ok(Arc::new(Self { settings, keys, sets }))
+        let own = RwLock::new(own);
+        Ok(Arc::new(Self { settings, own, sets }))
+    }
+
+    /// Reads the keys again, from these sources, and says whether some are others. Sets are asked for again where they are.
+    ///
+    /// # Errors
+    /// When one cannot be read or used; then all stay as they were.
+    pub(super) async fn read_again(&self, sources: &[KeySource]) -> Result<bool> {
+        let read = OwnKeys::read(sources, &self.settings.algorithms)?;
+        ensure!(
+            !(read.keys.is_empty() && self.sets.is_empty()),
+            "[io-node.token]: there is no key any more"
+        );
+        let is_other = {
+            let mut own = self.own.write().expect("nothing panics while it holds this lock");
+            let is_other = own.digest != read.digest;
+            *own = read;
+            is_other
+        };
+        let mut are_others = is_other;
+        for set in &self.sets {
+            let before = set.digest();
+            set.read_again().await;
+            are_others |= set.digest() != before;
+        }
+        Ok(are_others)
     }
 
     /// The token in a handshake, if it has one.
@@ -163,22 +200,27 @@ impl Tokens {
         })
     }
 
-    /// Looks at a token, and gives those of its claims that become attributes. One that names a key which is in no set waits
+    /// Looks at a token, and gives what of it counts from now on. One that names a key which is in no set waits
     /// for the sets to be read again.
     ///
     /// # Errors
     /// With what to tell the client.
-    pub(super) async fn check(&self, token: Option<&str>) -> Result<Map<String, Value>, Refusal> {
+    pub(super) async fn check(&self, token: Option<&str>) -> Result<Taken, Refusal> {
         let Some(token) = token else {
             return match self.settings.required {
                 true => Err(refusal("a token is required")),
-                false => Ok(Map::new()),
+                false => Ok(Taken::default()),
             };
         };
         match self.claims(token).await {
             Ok(mut claims) => {
+                let expires_at = claims
+                    .get("exp")
+                    .and_then(Value::as_f64)
+                    .filter(|_| self.settings.enforce_expiry);
+                let expires_at = expires_at.map(|at| at as u64 + self.leeway());
                 claims.retain(|name, _| self.settings.claims.contains(name));
-                Ok(claims)
+                Ok(Taken { claims, expires_at })
             }
             Err(flaw) => {
                 debug!("a token is refused: {flaw}");
@@ -209,7 +251,11 @@ impl Tokens {
     fn claims_by(&self, token: &str, named: Option<&str>) -> Result<Map<String, Value>, Flaw> {
         let mut flaw = None;
         let of_sets: Vec<_> = self.sets.iter().map(KeySet::keys).collect();
-        let all = || self.keys.iter().chain(of_sets.iter().flat_map(|keys| keys.iter()));
+        let own = {
+            let own = self.own.read().expect("nothing panics while it holds this lock");
+            own.keys.clone()
+        };
+        let all = || own.iter().chain(of_sets.iter().flat_map(|keys| keys.iter()));
         // A key without a name may be meant by any.
         let fits = |key: &&Key| named.is_none() || key.id.is_none() || key.id.as_deref() == named;
         for key in all().filter(fits) {
@@ -230,10 +276,16 @@ impl Tokens {
         }
     }
 
+    /// In whole seconds.
+    fn leeway(&self) -> u64 {
+        let leeway = self.settings.leeway;
+        leeway.as_secs() + u64::from(leeway.subsec_nanos() > 0)
+    }
+
     fn validation(&self, algorithm: Algorithm) -> Validation {
         let settings = &self.settings;
         let mut validation = Validation::new(algorithm.of_library());
-        validation.leeway = settings.leeway.as_secs() + u64::from(settings.leeway.subsec_nanos() > 0);
+        validation.leeway = self.leeway();
         validation.validate_nbf = true;
         // Also when nothing is said of audiences or issuers, so that one that is there counts.
         validation.validate_aud = !settings.audiences.is_empty();
@@ -264,11 +316,35 @@ impl Algorithm {
     }
 }
 
-fn read(file: &Path, key: &str, of: impl FnOnce(&[u8]) -> Result<Key>) -> Result<Key> {
-    let bytes = std::fs::read(file).context("cannot read it");
-    bytes
-        .and_then(|bytes| of(&bytes))
-        .with_context(|| format!("[io-node.token] {key}: cannot use {}", file.display()))
+impl OwnKeys {
+    fn read(sources: &[KeySource], algorithms: &[Algorithm]) -> Result<Self> {
+        let (mut keys, mut hash) = (Vec::new(), Sha256::new());
+        let mut note = |bytes: &[u8]| {
+            hash.update((bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        };
+        for source in sources {
+            let (file, name, of): (_, _, fn(&[u8]) -> Result<Key>) = match source {
+                KeySource::Secret(secret) => {
+                    note(secret.expose());
+                    keys.push(Key::of_secret(secret.expose()).context("[io-node.token] secret")?);
+                    continue;
+                }
+                KeySource::Jwks(_) => continue,
+                KeySource::SecretFile(file) => (file, "secret-file", |bytes| Key::of_secret(bytes.trim_ascii_end())),
+                KeySource::PublicKey(file) => (file, "public-key", Key::of_pem),
+            };
+            let cannot = || format!("[io-node.token] {name}: cannot use {}", file.display());
+            let bytes = std::fs::read(file).context("cannot read it").with_context(cannot)?;
+            note(&bytes);
+            keys.push(of(&bytes).with_context(cannot)?);
+        }
+        keys.retain(|key| algorithms.contains(&key.algorithm));
+        Ok(Self {
+            keys: keys.into(),
+            digest: hash.finalize().into(),
+        })
+    }
 }
 
 fn refusal(message: &'static str) -> Refusal {

@@ -3,9 +3,10 @@
 //! One task reads it, so that however many tokens ask for it there is one reading at a time and a pause between two. What
 //! cannot be read leaves the keys as they were.
 
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info, warn};
@@ -22,7 +23,16 @@ const WAITING: usize = 1_024;
 #[derive(Debug)]
 pub(super) struct KeySet {
     keys: Arc<RwLock<Arc<[Key]>>>,
-    wanted: mpsc::Sender<oneshot::Sender<()>>,
+    /// Of the text that they were read from.
+    digest: Arc<Mutex<[u8; 32]>>,
+    wanted: mpsc::Sender<Wanted>,
+}
+
+/// A reading that somebody waits for.
+struct Wanted {
+    /// Whether it is to be read in any case, and not only when the last reading was a while ago.
+    now: bool,
+    done: oneshot::Sender<()>,
 }
 
 /// Who reads it.
@@ -31,7 +41,8 @@ struct Reader {
     algorithms: Vec<Algorithm>,
     settings: TokenSettings,
     keys: Arc<RwLock<Arc<[Key]>>>,
-    wanted: mpsc::Receiver<oneshot::Sender<()>>,
+    digest: Arc<Mutex<[u8; 32]>>,
+    wanted: mpsc::Receiver<Wanted>,
 }
 
 enum Place {
@@ -52,9 +63,10 @@ impl KeySet {
             algorithms: settings.algorithms.clone(),
             settings: settings.clone(),
             keys: Arc::new(RwLock::new(Arc::from([]))),
+            digest: Arc::default(),
             wanted,
         };
-        let keys = reader.keys.clone();
+        let (keys, digest) = (reader.keys.clone(), reader.digest.clone());
         let count = reader.read().await?;
         info!(keys = count, jwks = %reader.place, "tokens are looked at with the keys of a JWK set");
         let ending = shutdown.clone();
@@ -64,7 +76,11 @@ impl KeySet {
                 () = reader.run() => {}
             }
         });
-        Ok(Self { keys, wanted: sender })
+        Ok(Self {
+            keys,
+            digest,
+            wanted: sender,
+        })
     }
 
     /// The keys of today.
@@ -75,10 +91,24 @@ impl KeySet {
             .clone()
     }
 
+    /// Tells this set from another.
+    pub(super) fn digest(&self) -> [u8; 32] {
+        *self.digest.lock().expect("nothing panics while it holds this lock")
+    }
+
     /// Has the set read again, unless that was just done, and waits for it.
     pub(super) async fn renew(&self) {
+        self.want(false).await;
+    }
+
+    /// Has the set read again, and waits for it.
+    pub(super) async fn read_again(&self) {
+        self.want(true).await;
+    }
+
+    async fn want(&self, now: bool) {
         let (done, is_done) = oneshot::channel();
-        if self.wanted.try_send(done).is_ok() {
+        if self.wanted.try_send(Wanted { now, done }).is_ok() {
             // An error says that it is over, too.
             let _ = is_done.await;
         }
@@ -96,7 +126,7 @@ impl Reader {
                     None => return,
                 },
             };
-            if asked.is_some() && last.elapsed() < self.settings.pause {
+            if asked.as_ref().is_some_and(|asked| !asked.now) && last.elapsed() < self.settings.pause {
                 continue;
             }
             match self.read().await {
@@ -104,6 +134,10 @@ impl Reader {
                 Err(error) => warn!("the keys of tokens stay as they were: {error:#}"),
             }
             last = Instant::now();
+            if let Some(asked) = asked {
+                // Who asked may not wait any more.
+                let _ = asked.done.send(());
+            }
         }
     }
 
@@ -115,7 +149,11 @@ impl Reader {
             Err(_) => Err(anyhow::anyhow!("it took longer than {:?}", self.settings.timeout)),
         };
         let secrets = matches!(self.place, Place::File(_));
-        let keys = text.and_then(|text| key::of_set(&text, &self.algorithms, secrets));
+        let keys = text.and_then(|text| {
+            let keys = key::of_set(&text, &self.algorithms, secrets)?;
+            *self.digest.lock().expect("nothing panics while it holds this lock") = Sha256::digest(&text).into();
+            Ok(keys)
+        });
         let keys = keys.with_context(|| format!("[io-node.token] jwks: cannot use {}", self.place))?;
         let count = keys.len();
         *self.keys.write().expect("nothing panics while it holds this lock") = keys.into();

@@ -41,6 +41,7 @@ fn settings(keys: Vec<KeySource>) -> TokenSettings {
         audiences: Vec::new(),
         leeway: Duration::from_secs(5),
         expiry_required: true,
+        enforce_expiry: false,
         claims: vec!["sub".into()],
         ca: None,
         refresh: SOON,
@@ -112,8 +113,8 @@ fn set(keys: &[(&[u8], Signed, &str)]) -> String {
 
 async fn is_taken(tokens: &Tokens, token: &str) -> bool {
     match tokens.check(Some(token)).await {
-        Ok(claims) => {
-            assert_eq!(Value::Object(claims), json!({ "sub": "ann" }));
+        Ok(taken) => {
+            assert_eq!(Value::Object(taken.claims), json!({ "sub": "ann" }));
             true
         }
         Err(refusal) => {
@@ -298,7 +299,39 @@ async fn claims_that_were_asked_for_and_are_there_become_attributes() {
     })
     .await;
     let given = tokens.check(Some(&hs256(&claims(), SECRET.as_bytes()))).await.unwrap();
-    assert_eq!(Value::Object(given), json!({ "sub": "ann", "role": "admin" }));
+    assert_eq!(Value::Object(given.claims), json!({ "sub": "ann", "role": "admin" }));
+    assert_eq!(given.expires_at, None, "it is not enforced");
+}
+
+#[tokio::test]
+async fn keys_are_read_again_and_stay_when_they_cannot_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("secret");
+    let secrets = [
+        "one of at least thirty-two bytes, this",
+        "two of at least thirty-two bytes, this",
+    ];
+    std::fs::write(&file, secrets[0]).unwrap();
+    let sources = vec![KeySource::SecretFile(file.clone())];
+    let tokens = tokens(TokenSettings {
+        enforce_expiry: true,
+        ..settings(sources.clone())
+    })
+    .await;
+    let signed = secrets.map(|secret| hs256(&claims(), secret.as_bytes()));
+    let taken = tokens.check(Some(&signed[0])).await.unwrap();
+    let expires_at = claims()["exp"].as_u64().unwrap() + tokens.leeway();
+    assert!(
+        taken.expires_at.is_some_and(|at| at.abs_diff(expires_at) <= 60),
+        "{taken:?}"
+    );
+    assert!(!tokens.read_again(&sources).await.unwrap(), "nothing has changed");
+    std::fs::write(&file, "too short").unwrap();
+    assert!(tokens.read_again(&sources).await.is_err());
+    assert!(is_taken(&tokens, &signed[0]).await);
+    std::fs::write(&file, secrets[1]).unwrap();
+    assert!(tokens.read_again(&sources).await.unwrap());
+    assert!(is_taken(&tokens, &signed[1]).await && !is_taken(&tokens, &signed[0]).await);
 }
 
 #[tokio::test]
@@ -311,7 +344,7 @@ async fn a_client_without_a_token_is_refused_unless_it_needs_none() {
         ..settings(key())
     })
     .await;
-    assert_eq!(tokens.check(None).await, Ok(Map::new()));
+    assert_eq!(tokens.check(None).await, Ok(Taken::default()));
     assert!(!is_taken(&tokens, "forged").await);
 }
 

@@ -22,6 +22,8 @@ async fn what_is_open_for_long_does_not_hold_the_log() {
         host: String::new(),
         port: 1,
         probes: Vec::new(),
+        scheme: String::new(),
+        path: String::new(),
     };
     let io = redis.join_io(node).await.unwrap();
     let mut leases = redis.join_app("app".into()).await.unwrap();
@@ -82,6 +84,8 @@ async fn event_of_another_version_stays_and_holds_nobody_up() {
         host: String::new(),
         port: 1,
         probes: Vec::new(),
+        scheme: String::new(),
+        path: String::new(),
     };
     let io = redis.join_io(node).await.unwrap();
     let mut leases = redis.join_app("app".into()).await.unwrap();
@@ -175,6 +179,8 @@ async fn attempts_survive_the_death_of_the_process() {
         host: String::new(),
         port: 1,
         probes: Vec::new(),
+        scheme: String::new(),
+        path: String::new(),
     };
     let io = redis.join_io(node).await.unwrap();
     let partition = partition_of(&"alice".into(), PARTITIONS);

@@ -4,13 +4,8 @@ use super::*;
 use crate::counted::{answer, io_node, message};
 use crate::shutdown::Shutdown;
 use crate::transport::Standing;
-use crate::transport::redis::connection::{Link, Server};
-use crate::transport::redis::data_watch::DataWatch;
-use crate::transport::redis::forwards::Forwards;
-use crate::transport::redis::keys::Layout;
-use crate::transport::redis::membership::Incarnations;
+use crate::transport::redis::connection::Server;
 use crate::transport::redis::progress::Open;
-use crate::transport::redis::strangers::Strangers;
 use crate::transport::redis::{RedisSettings, TlsFiles, client_key};
 
 /// How many outcomes go together.
@@ -82,20 +77,8 @@ fn unconnected() -> Redis {
     };
     let server = Arc::new(Server::new(&settings.url, &settings.tls).expect("it is a URL"));
     Redis {
-        layout: Arc::new(Layout::new(&settings)),
-        link: Link::new(server.clone()),
-        changes: Link::new(server.clone()),
-        reads: Link::new(server.clone()),
-        beats: Link::new(server.clone()),
-        durability: None,
-        data_watch: Arc::new(DataWatch::new(1)),
         standing: Standing::default(),
-        server,
-        settings: Arc::new(settings),
-        incarnations: Incarnations::default(),
-        forwards: Forwards::default(),
-        strangers: Strangers::default(),
-        suspects: Arc::new(tokio::sync::Semaphore::new(1)),
-        shutdown: Shutdown::new(),
+        durability: None,
+        ..Redis::over(server, settings, &Shutdown::new(), false)
     }
 }

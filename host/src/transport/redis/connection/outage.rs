@@ -60,6 +60,14 @@ impl Outages {
             .flatten()
     }
 
+    /// How long the present outage lasts, and what was last heard of it.
+    pub(super) fn lasting(&self) -> Option<(Duration, String)> {
+        let outage = self.outage();
+        outage
+            .as_ref()
+            .map(|outage| (outage.since.elapsed(), outage.last.clone()))
+    }
+
     /// What Redis tells of itself at present.
     pub(super) fn absence(&self) -> Absence {
         let outage = self.outage();

@@ -87,6 +87,17 @@ impl Server {
         startup::examine(self, settings).await
     }
 
+    /// Connects for a verb of the command line, which has nothing to say about how this Redis is set up and may have few
+    /// rights: whether it is there is all that is looked at.
+    pub(in crate::transport::redis) async fn greet(&self) -> Result<()> {
+        startup::greet(self).await
+    }
+
+    /// For how long Redis has not answered as it should, and why.
+    pub(in crate::transport::redis) fn outage(&self) -> Option<(Duration, String)> {
+        self.outages.lasting()
+    }
+
     /// Whether it is a Cluster.
     pub(super) fn is_cluster(&self) -> bool {
         matches!(self.location.place, Place::Cluster(_))

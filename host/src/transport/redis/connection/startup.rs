@@ -16,6 +16,8 @@ use crate::transport::Result;
 
 /// A Redis that is starting as well is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The same for somebody at a terminal.
+const GREETING: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(300);
 /// How often it is told that Redis is being waited for.
 const PROGRESS: Duration = Duration::from_secs(3);
@@ -37,6 +39,32 @@ enum Refusal {
 
 /// What a server says of itself.
 type Facts = HashMap<String, String>;
+
+/// Looks whether Redis is there, for somebody at a terminal.
+pub(super) async fn greet(server: &Server) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        let trouble = match greet_once(server).await {
+            Ok(()) => return Ok(()),
+            Err(Refusal::Unfit(problem)) => return Err(unusable(problem)),
+            Err(Refusal::Trouble(trouble)) => trouble,
+        };
+        let may_pass = matches!(
+            trouble.kind,
+            Kind::Cluster | Kind::Sentinel | Kind::Loading | Kind::Busy
+        );
+        if !may_pass || begun.elapsed() > GREETING {
+            return Err(unusable(trouble.words(&server.to_string())));
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn greet_once(server: &Server) -> std::result::Result<(), Refusal> {
+    look_at_mode(server).await?;
+    server.connect(ANSWER).await?;
+    Ok(())
+}
 
 pub(super) async fn examine(server: &Server, settings: &RedisSettings) -> Result<()> {
     let begun = Instant::now();
@@ -79,7 +107,14 @@ fn may_pass(kind: Kind) -> bool {
 
 fn rights(settings: &RedisSettings) -> String {
     let prefix = &settings.prefix;
-    format!("at least: ACL SETUSER NAME '~{{{prefix}:*' {RIGHTS}")
+    let wait = if settings.wait_replicas > 0 || settings.wait_aof {
+        " +wait"
+    } else {
+        ""
+    };
+    // Redis 7.0 refuses a line that has it.
+    let wait_aof = if settings.wait_aof { " +waitaof" } else { "" };
+    format!("at least: ACL SETUSER NAME '~{{{prefix}:*' {RIGHTS}{wait}{wait_aof}")
 }
 
 async fn look(server: &Server, settings: &RedisSettings) -> std::result::Result<(), Refusal> {

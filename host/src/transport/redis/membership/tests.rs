@@ -234,6 +234,8 @@ fn io_node() -> IoNode {
         host: String::new(),
         port: 1,
         probes: Vec::new(),
+        scheme: String::new(),
+        path: String::new(),
     }
 }
 
