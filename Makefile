@@ -20,6 +20,7 @@ build: ## target/release/plugnode, and every example as target/components/NAME.w
 	@.ci/build-host release
 	@.ci/build-guests
 	@.ci/build-js-runtime
+	@.ci/build-py-runtime
 	@echo "== ready: target/release/plugnode and target/components/"
 
 demo: ## The chat in a browser, from nothing (PORT=8080)
@@ -34,6 +35,7 @@ test: ## All tests, from nothing: tools, Redis, Valkey, Chromium, packages of np
 	@.ci/build-guests
 	@.ci/build-component-guest chat
 	@.ci/build-js-runtime
+	@.ci/build-py-runtime
 	@.ci/build-host dev
 	@.ci/test
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use plugnode_tests::{Client, Node, app, component, node_script, repository, run_to_end, verb, within};
+use plugnode_tests::{Client, Heard, Node, app, component, node_script, repository, run_to_end, verb, within};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -224,5 +224,135 @@ async fn check_component(folder: &Path) {
     assert!(
         said.status.success() && folder.join("server.wasm").is_file(),
         "{said:?}"
+    );
+}
+
+/// A program in Python, over instances that take a client's events in turn.
+#[tokio::test]
+async fn a_program_in_python_runs_in_several_instances() {
+    let (component, _folder) = built("tests/py/handlers/app.py").await;
+    let settings =
+        "instances = 3\nadmission = true\ngrants = { keyvalue = [\"default\"] }\nconfig = { colour = \"red\" }";
+    let node = Node::app(&component, settings).await;
+    let mut ada = Client::connect_to(&node, "/", json!({ "name": "ada" }))
+        .await
+        .expect("she is let in");
+    let mut bob = Client::connect(&node).await;
+    let refused = Client::connect_to(&node, "/", json!({ "name": "nobody" })).await;
+    let refused = format!("{:?}", refused.err().expect("nobody is refused"));
+    assert!(refused.contains("not you") && refused.contains('7'), "{refused}");
+
+    for number in 0..6 {
+        let args = [json!(number), json!({ "é": ["🦀", null, 1.5] })];
+        ada.emit("echo", &args).await;
+        assert_eq!(ada.event().await, ("echo".into(), args.to_vec()));
+        assert_eq!(ada.ask("who", &[]).await, [json!({ "name": "ada" })]);
+        assert_eq!(ada.ask("price", &[json!("ab"), json!("cde")]).await, [json!(5)]);
+        assert_eq!(ada.ask("later", &[]).await, [json!("later")]);
+    }
+    // What was drawn when the runtime was made is not drawn again.
+    let mut drawn = Vec::new();
+    for _ in 0..6 {
+        drawn.push(ada.ask("draw", &[]).await[0].to_string());
+    }
+    drawn.sort_unstable();
+    drawn.dedup();
+    assert_eq!(drawn.len(), 6, "{drawn:?}");
+
+    ada.ask("echo", &[]).await;
+    assert_eq!(ada.event().await.0, "echo");
+    bob.emit("join", &[json!("here")]).await;
+    assert_eq!(bob.ask("price", &[]).await, [json!(0)]);
+    ada.emit("to room", &[json!("here"), json!(1)]).await;
+    assert_eq!(ada.event().await, ("for you".into(), vec![json!(1)]));
+    assert_eq!(bob.event().await, ("in room".into(), vec![json!(1)]));
+    ada.emit("ask me", &[json!("really?")]).await;
+    let Heard::Event(_, _, Some(number)) = ada.next().await else {
+        panic!("she is asked")
+    };
+    ada.acknowledge(number, &[json!("yes")]).await;
+    assert_eq!(ada.event().await, ("told".into(), vec![json!("yes")]));
+
+    assert_eq!(ada.ask("log", &[]).await, [json!({ "colour": "red" })]);
+    node.logged("a line of ada").await;
+    assert_eq!(ada.ask("again", &[]).await, [json!(2)]);
+
+    // What fails has no effects, is told by file and line, and costs nobody else.
+    for (event, words) in [
+        ("fail", "shop/cart.py:2"),
+        ("loop", "time limit"),
+        ("recurse", "RecursionError"),
+        ("exit", "SystemExit"),
+        ("denied", "secret"),
+        ("eat", "memory"),
+    ] {
+        let told = ada.ask(event, &[]).await;
+        assert_eq!(told[0]["error"]["code"], "failed", "{event}: {told:?}");
+        node.logged(words).await;
+        assert_eq!(bob.ask("price", &[json!("x")]).await, [json!(1)], "{event}");
+    }
+    let name = bob.ask("who", &[]).await[0]["name"].clone();
+    drop(bob);
+    let (event, args) = ada.event().await;
+    assert_eq!((event.as_str(), &args[0]), ("went", &name));
+}
+
+/// 20 clients count by a state and by an addition, while instances read and write it at the same time.
+#[tokio::test]
+async fn increments_in_python_are_all_there() {
+    let (component, _folder) = built("tests/py/handlers/app.py").await;
+    let node = Node::app(&component, "instances = 3\ngrants = { keyvalue = [\"default\"] }").await;
+    let counting = (0..20).map(|_| async {
+        let mut client = Client::connect(&node).await;
+        for _ in 0..10 {
+            client.ask("count", &[]).await;
+        }
+    });
+    futures_util::future::join_all(counting).await;
+    let mut client = Client::connect(&node).await;
+    let counted = client.ask("counted", &[]).await;
+    assert_eq!(counted, [json!(200), json!(200), json!(["counted"]), json!(true)]);
+}
+
+#[tokio::test]
+async fn new_python_project_runs_and_changes() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let said = verb(&["new", "hello", "--lang", "python"], folder.path()).await;
+    assert!(
+        said.status.success() && said.out.contains("plugnode dev hello"),
+        "{said:?}"
+    );
+    let project = folder.path().join("hello");
+    let node = Node::dev(&project, &[]).await;
+    talks(&node).await;
+    let mut program = fs::read_to_string(project.join("app.py")).expect("it is there");
+    program += "\n\n@app.on(\"ask\")\ndef ask(client):\n    return \"answered\"\n";
+    fs::write(project.join("app.py"), program).expect("it can be written");
+    node.logged("of / runs, ").await;
+    let mut client = Client::connect(&node).await;
+    assert_eq!(client.event().await.0, "welcome");
+    assert_eq!(client.ask("ask", &[]).await, [json!("answered")]);
+}
+
+#[tokio::test]
+async fn chat_in_python_knows_who_is_there() {
+    let node = Node::dev(&repository().join("examples/python/chat"), &[]).await;
+    let enter = async |name: &str| {
+        Client::connect_to(&node, "/", json!({ "name": name }))
+            .await
+            .expect("a name is enough")
+    };
+    let mut ada = enter("ada").await;
+    assert_eq!(ada.event().await, ("said before".into(), vec![json!([])]));
+    assert_eq!(ada.ask("say", &[json!("hello")]).await, [json!(1)]);
+    let mut bob = enter("bob").await;
+    let said = json!([{ "name": "ada", "text": "hello" }]);
+    assert_eq!(bob.event().await, ("said before".into(), vec![said]));
+    assert_eq!(ada.event().await, ("came".into(), vec![json!("bob")]));
+    drop(bob);
+    assert_eq!(ada.event().await, ("went".into(), vec![json!("bob")]));
+    assert!(
+        Client::connect_to(&node, "/", json!({})).await.is_err(),
+        "who has no name is refused"
     );
 }

@@ -38,11 +38,11 @@ pub enum Language {
     Js,
     /// TypeScript, as for Node's Socket.IO
     Ts,
-    /// Python, with componentize-py
+    /// Python
     Python,
 }
 
-/// A file of a template. `{{name}}`, `{{module}}`, `{{sdk}}` and `{{contract}}` in it are filled in.
+/// A file of a template. `{{name}}`, `{{module}}` and `{{sdk}}` in it are filled in.
 type File = (&'static str, &'static str);
 
 macro_rules! template {
@@ -71,6 +71,7 @@ const TS: &[File] = template! {
 };
 const PYTHON: &[File] = template! {
     "app.py" from "python/app.py.in",
+    "pyproject.toml" from "python/pyproject.toml.in",
     "README.md" from "python/README.md.in",
     ".gitignore" from "python/gitignore.in",
 };
@@ -92,14 +93,6 @@ const TYPES: &[File] = &[
         include_str!("../../../guest-sdk/js/types/cluster.d.ts"),
     ),
 ];
-/// The contract, for languages whose tools read it.
-const WIT: &[File] = &[
-    ("wit/app.wit", include_str!("../../../wit/app.wit")),
-    ("wit/deps/config.wit", include_str!("../../../wit/deps/config.wit")),
-    ("wit/deps/keyvalue.wit", include_str!("../../../wit/deps/keyvalue.wit")),
-    ("wit/deps/logging.wit", include_str!("../../../wit/deps/logging.wit")),
-];
-
 /// Writes the project, and says how to go on.
 pub fn new(arguments: &Arguments) -> Result<ExitCode> {
     if let Some(script) = &arguments.from {
@@ -118,13 +111,12 @@ pub fn new(arguments: &Arguments) -> Result<ExitCode> {
         text.replace("{{name}}", name)
             .replace("{{module}}", &name.replace('-', "_"))
             .replace("{{sdk}}", &sdk)
-            .replace("{{contract}}", contract_version())
     };
     let (files, shared): (_, &[File]) = match arguments.lang {
         Language::Rust => (RUST, &[]),
         Language::Js => (JS, TYPES),
         Language::Ts => (TS, TYPES),
-        Language::Python => (PYTHON, WIT),
+        Language::Python => (PYTHON, &[]),
     };
     for (path, text) in files.iter().chain(PAGE) {
         write(&folder.join(path), &fill(text))?;
@@ -135,12 +127,8 @@ pub fn new(arguments: &Arguments) -> Result<ExitCode> {
     let folder = folder.display();
     println!("made {folder}; go on with:");
     match arguments.lang {
-        Language::Rust | Language::Js => println!("  plugnode dev {folder}"),
+        Language::Rust | Language::Js | Language::Python => println!("  plugnode dev {folder}"),
         Language::Ts => println!("  npm install --prefix {folder}\n  plugnode dev {folder}"),
-        Language::Python => println!(
-            "  cd {folder}\n  pip install componentize-py && componentize-py -d wit -w app-node componentize app -o app.wasm\n  \
-             plugnode dev app.wasm"
-        ),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -153,15 +141,6 @@ fn name_of(folder: &Path) -> Result<&str> {
         bail!("`{name}` cannot name a handler; use lower-case letters, digits, `-` and `_`, and begin with a letter");
     }
     Ok(name)
-}
-
-/// The version of the contract, from its own words.
-fn contract_version() -> &'static str {
-    let (_, contract) = WIT[0];
-    let version = contract
-        .split_once("\npackage plugnode:app@")
-        .and_then(|(_, rest)| rest.split_once(';'));
-    version.expect("the contract names its version").0
 }
 
 fn sdk(checkout: Option<&Path>) -> Result<String> {

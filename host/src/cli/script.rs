@@ -1,7 +1,9 @@
 //! `plugnode build`: a script and the runtime that runs it become a component.
 //!
 //! A single file of JavaScript is taken as it is. What imports other files or packages, or is TypeScript, is bundled first, by
-//! esbuild, which is looked for beside the script and in PATH.
+//! esbuild, which is looked for beside the script and in PATH. A program in Python is taken with the modules in its folder.
+
+mod python;
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
@@ -17,11 +19,11 @@ use crate::wasm::{Outline, Script};
 
 /// What a script may be called.
 const KINDS: [&str; 7] = ["js", "mjs", "cjs", "ts", "mts", "cts", "tsx"];
-/// The runtime as it is shipped, beside the executable or in the npm package `plugnode`.
-const RUNTIME: &str = "plugnode-js.wasm";
-/// Names another runtime,
-const RUNTIME_VARIABLE: &str = "PLUGNODE_JS_RUNTIME";
-/// and another esbuild than the one that is found.
+/// A runtime as it is shipped, beside the executable or in the npm package `plugnode`, and the variable that names another.
+type Runtime = (&'static str, &'static str);
+const JAVASCRIPT: Runtime = ("plugnode-js.wasm", "PLUGNODE_JS_RUNTIME");
+const PYTHON: Runtime = ("plugnode-py.wasm", "PLUGNODE_PY_RUNTIME");
+/// Names another esbuild than the one that is found.
 const ESBUILD_VARIABLE: &str = "PLUGNODE_ESBUILD";
 /// What the runtime has itself, with or without `node:` before it.
 const BUILT_IN: [&str; 18] = [
@@ -50,12 +52,14 @@ const INLINE_MAP: &str = "//# sourceMappingURL=data:application/json;base64,";
 /// Arguments of `plugnode build`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-PATH is a script, or a folder whose package.json names one as `main`. Files and packages that it imports, and TypeScript, are
-bundled by esbuild: npm install --save-dev esbuild, or name one by PLUGNODE_ESBUILD.
+PATH is a script, or a folder whose package.json names one as `main`, or which has a pyproject.toml and an app.py. Files and
+packages that JavaScript imports, and TypeScript, are bundled by esbuild: npm install --save-dev esbuild, or name one by
+PLUGNODE_ESBUILD. A program in Python is taken with all modules in its folder.
 
 Examples:
   plugnode build server.js                  server.wasm, without npm
   plugnode build src/app.ts -o app.wasm
+  plugnode build app.py
   plugnode build && plugnode deploy app.wasm")]
 pub struct Arguments {
     /// A script, or the folder of one
@@ -64,7 +68,7 @@ pub struct Arguments {
     /// The file to write [default: the script's name, with .wasm, in the current folder]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// The runtime component [default: plugnode-js.wasm beside plugnode, or that of the npm package]
+    /// The runtime component [default: plugnode-js.wasm or plugnode-py.wasm beside plugnode, or that of the npm package]
     #[arg(long, value_name = "FILE")]
     pub runtime: Option<PathBuf>,
 }
@@ -73,7 +77,7 @@ pub struct Arguments {
 pub fn build(arguments: &Arguments) -> Result<ExitCode> {
     let Some(script) = find_script(&arguments.path)? else {
         bail!(
-            "{} is no script and has no package.json that names one; name a .js or .ts file",
+            "{} is no script, and has neither a package.json that names one nor a pyproject.toml; name a .js, .ts or .py file",
             arguments.path.display()
         );
     };
@@ -94,7 +98,7 @@ pub(super) fn find_script(path: &Path) -> Result<Option<PathBuf>> {
     }
     let manifest = path.join("package.json");
     if !manifest.is_file() {
-        return Ok(None);
+        return python::find(path);
     }
     let text = std::fs::read(&manifest).with_context(|| format!("cannot read {}", manifest.display()))?;
     let package: serde_json::Value =
@@ -112,13 +116,14 @@ pub(super) fn find_script(path: &Path) -> Result<Option<PathBuf>> {
 }
 
 fn is_script(path: &Path) -> bool {
-    path.extension()
-        .is_some_and(|kind| KINDS.iter().any(|known| kind == *known))
+    let is_javascript = |kind: &std::ffi::OsStr| KINDS.iter().any(|known| kind == *known);
+    python::is_program(path) || path.extension().is_some_and(is_javascript)
 }
 
 /// The runtime with the script in it.
 pub(super) async fn component_of(script: &Path, runtime: Option<&Path>) -> Result<Bytes> {
-    let place = find_runtime(script, runtime)?;
+    let wanted = if python::is_program(script) { PYTHON } else { JAVASCRIPT };
+    let place = find_runtime(script, runtime, wanted)?;
     let bytes = std::fs::read(&place).with_context(|| format!("cannot read {}", place.display()))?;
     let bytes = Bytes::from(bytes);
     if !Outline::read(&bytes).is_ok_and(|outline| outline.is_runtime()) {
@@ -126,6 +131,14 @@ pub(super) async fn component_of(script: &Path, runtime: Option<&Path>) -> Resul
             "{} is no runtime of scripts; name another by --runtime",
             place.display()
         );
+    }
+    if python::is_program(script) {
+        let files = python::files(script)?;
+        let files: Vec<_> = files
+            .iter()
+            .map(|(name, text)| (name.as_str(), text.as_slice()))
+            .collect();
+        return Ok(Script::append(&bytes, &files).into());
     }
     let text = std::fs::read_to_string(script).with_context(|| format!("cannot read {}", script.display()))?;
     let name = script.file_name().unwrap_or_default().to_string_lossy();
@@ -141,20 +154,20 @@ pub(super) async fn component_of(script: &Path, runtime: Option<&Path>) -> Resul
     Ok(Script::append(&bytes, &files).into())
 }
 
-fn find_runtime(script: &Path, given: Option<&Path>) -> Result<PathBuf> {
+fn find_runtime(script: &Path, given: Option<&Path>, (name, variable): Runtime) -> Result<PathBuf> {
     if let Some(given) = given {
         return Ok(given.to_owned());
     }
-    if let Some(named) = std::env::var_os(RUNTIME_VARIABLE).filter(|named| !named.is_empty()) {
+    if let Some(named) = std::env::var_os(variable).filter(|named| !named.is_empty()) {
         return Ok(named.into());
     }
     let executable = std::env::current_exe().ok();
     let beside = executable.iter().filter_map(|executable| executable.parent());
-    let beside = beside.flat_map(|folder| [folder.join(RUNTIME), folder.join("../components").join(RUNTIME)]);
-    let installed = above(script).map(|folder| folder.join("node_modules/plugnode").join(RUNTIME));
+    let beside = beside.flat_map(|folder| [folder.join(name), folder.join("../components").join(name)]);
+    let installed = above(script).map(|folder| folder.join("node_modules/plugnode").join(name));
     let found = beside.chain(installed).find(|file| file.is_file());
     found.with_context(|| {
-        format!("cannot find {RUNTIME}, which runs scripts: put it beside plugnode, or name it by --runtime or {RUNTIME_VARIABLE}")
+        format!("cannot find {name}, which runs scripts: put it beside plugnode, or name it by --runtime or {variable}")
     })
 }
 

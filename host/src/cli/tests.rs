@@ -49,7 +49,7 @@ fn a_new_project_has_all_its_files_and_replaces_nothing() {
         (new::Language::Rust, ["Cargo.toml", "src/lib.rs"]),
         (new::Language::Js, ["server.js", "types/socket.io.d.ts"]),
         (new::Language::Ts, ["server.ts", "tsconfig.json"]),
-        (new::Language::Python, ["app.py", "wit/app.wit"]),
+        (new::Language::Python, ["app.py", "pyproject.toml"]),
     ] {
         let name = folder.path().join(format!("my-{lang:?}").to_lowercase());
         let arguments = new::Arguments {

@@ -131,7 +131,7 @@ pub(crate) fn cases() -> Vec<Case> {
             "flood-of-empty-fragments",
             "begins a message and goes on with empty fragments for ever",
             "memory stays bounded, and others are served meanwhile",
-            "CVE-2026-48779 (ws), CVE-2026-42786 (Bandit)",
+            "an advisory for ws of 2026 on tiny fragments, CVE-2026-42786 (Bandit)",
             flood_of_empty_fragments,
         ),
         Case::new(

@@ -1,0 +1,36 @@
+"""Arguments as JSON and attachments, the way clients send binary ones."""
+
+import json
+from typing import Any
+
+from wit_world.imports.types import Payload
+
+
+def encode(values: list[Any] | tuple[Any, ...]) -> Payload:
+    """What can be said in JSON, with bytes at any depth."""
+    attachments: list[bytes] = []
+
+    def replace(value: Any) -> Any:
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            attachments.append(bytes(value))
+            return {"_placeholder": True, "num": len(attachments) - 1}
+        if isinstance(value, dict):
+            return {key: replace(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple, set, frozenset)):
+            return [replace(item) for item in value]
+        return value
+
+    text = json.dumps([replace(value) for value in values], ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return Payload(text.encode("utf-8", "replace").decode(), attachments)
+
+
+def decode(payload: Payload) -> list[Any]:
+    if not payload.attachments:
+        return json.loads(payload.json)
+
+    def restore(value: dict[str, Any]) -> Any:
+        if value.get("_placeholder") is True and isinstance(value.get("num"), int):
+            return payload.attachments[value["num"]]
+        return value
+
+    return json.loads(payload.json, object_hook=restore)
