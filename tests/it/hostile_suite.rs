@@ -8,15 +8,12 @@ use serde_json::Value;
 use tokio::process::Command;
 
 /// Cases that a node does not pass yet, and what it does instead.
-const KNOWN: &[(&str, &str)] = &[
-    ("odd-hosts", "a request without Host is answered as any other"),
-    (
-        "unread-pipelines",
-        "a debug build answers 600,000 requests for longer than that, and small answers fit into the kernel's buffers",
-    ),
-];
+const KNOWN: &[(&str, &str)] = &[(
+    "unread-pipelines",
+    "a debug build answers 600,000 requests for longer than that, and small answers fit into the kernel's buffers",
+)];
 /// How long all others may take together.
-const LIMIT: Duration = Duration::from_secs(90);
+const LIMIT: Duration = Duration::from_secs(300);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn withstands_the_hostile_suite() {

@@ -10,11 +10,11 @@ use bytes::{Buf, Bytes};
 use futures_util::future::Either;
 use http_body_util::{Either as EitherBody, Full};
 use hyper::body::{Body, Incoming};
-use hyper::header::{CONNECTION, HeaderValue};
+use hyper::header::{CONNECTION, HOST, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -206,13 +206,32 @@ struct Answering<S> {
 
 type Answer<B> = Response<EitherBody<Full<Bytes>, B>>;
 
+/// Whether a request names its host once, as HTTP/1.1 demands (RFC 9112, 3.2).
+fn names_host<B>(request: &Request<B>) -> bool {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    match hosts.next() {
+        Some(host) => hosts.next().is_none() && !host.as_bytes().iter().any(u8::is_ascii_whitespace),
+        None => request.version() == Version::HTTP_10,
+    }
+}
+
+fn without_host() -> Response<Full<Bytes>> {
+    let mut answer = Response::new(Full::from("a request names its host once, in the header Host\n"));
+    *answer.status_mut() = StatusCode::BAD_REQUEST;
+    answer
+}
+
 impl<S, B> Answering<S>
 where
     S: Service<Request<Incoming>, Response = Response<B>>,
 {
     fn answer(&self, mut request: Request<Incoming>) -> impl Future<Output = Result<Answer<B>, S::Error>> + use<S, B> {
         request.extensions_mut().insert(self.connection.clone());
-        let answering = match self.answer_handshake(request) {
+        let handled = match names_host(&request) {
+            true => self.answer_handshake(request),
+            false => Either::Left(without_host()),
+        };
+        let answering = match handled {
             Either::Left(answer) => Either::Left(answer),
             Either::Right(request) => Either::Right((self.holding.service.call(request), self.connection.answering())),
         };

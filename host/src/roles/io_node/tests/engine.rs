@@ -229,7 +229,12 @@ fn flood_of_connects() -> String {
 
 #[tokio::test]
 async fn a_burst_of_connects_waits_and_holds_up_nobody() {
-    let fixture = Fixture::with(MemorySettings::default(), |settings| settings.refuse_after = SOON).await;
+    let fixture = Fixture::with(MemorySettings::default(), |settings| {
+        settings.refuse_after = SOON;
+        // There is no app that could.
+        settings.answering = Duration::ZERO;
+    })
+    .await;
     let polling = Polling::open(&fixture).await;
     fixture.transport.ingest.send_replace(false);
     let (body, address) = (flood_of_connects(), format!("POST {}", polling.address()));
