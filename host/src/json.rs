@@ -251,7 +251,7 @@ fn attachment_number(number: &str) -> Option<usize> {
     }
     // As JavaScript reads it: 1.0 is 1.
     let double: f64 = number.parse().ok()?;
-    (double >= 0.0 && double < 1e9 && double.fract() == 0.0).then_some(double as usize)
+    ((0.0..1e9).contains(&double) && double.fract() == 0.0).then_some(double as usize)
 }
 
 /// The objects that say that they are placeholders, each with its number where that can be one.

@@ -93,8 +93,12 @@ impl Engine {
             DEADLINE.get().is_some_and(|deadline| Instant::now() >= deadline)
         })));
         runtime.set_host_promise_rejection_tracker(Some(Box::new(|ctx, promise, reason, is_handled| {
-            let Some(track) = TRACK.with_borrow(Clone::clone) else { return };
-            let tracked = track.restore(&ctx).and_then(|track| track.call::<_, ()>((promise, reason, is_handled)));
+            let Some(track) = TRACK.with_borrow(Clone::clone) else {
+                return;
+            };
+            let tracked = track
+                .restore(&ctx)
+                .and_then(|track| track.call::<_, ()>((promise, reason, is_handled)));
             drop(tracked.catch(&ctx));
         })));
         let context = Context::full(&runtime).map_err(failed)?;

@@ -10,10 +10,10 @@ const NUMBER: &str = "must be 1 or more";
 impl Check<'_> {
     pub(super) fn io_node(&mut self, config: &Config) {
         let io_node = &config.io_node;
-        if let Some(advertise) = &io_node.advertise {
-            if let Err(problem) = IoServerUrl::of_clients(advertise) {
-                self.refuse(&["io-node", "advertise"], problem);
-            }
+        if let Some(advertise) = &io_node.advertise
+            && let Err(problem) = IoServerUrl::of_clients(advertise)
+        {
+            self.refuse(&["io-node", "advertise"], problem);
         }
         self.name(io_node.name.as_deref(), &["io-node", "name"]);
         let path = &io_node.path;

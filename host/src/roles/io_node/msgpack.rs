@@ -601,7 +601,7 @@ mod tests {
         );
         assert_eq!(read(&event(&[&nested(DEPTH)])).unwrap_err(), Malformed::Deep);
         assert_eq!(read(&event(&[&vec![0x91; 500_000]])).unwrap_err(), Malformed::Deep);
-        assert_eq!(read(&event(&[&vec![0x81; 500_000]])).is_err(), true);
+        assert!(read(&event(&[&vec![0x81; 500_000]])).is_err());
     }
 
     #[test]

@@ -97,7 +97,7 @@ impl Protocol {
     fn end_flood(&self, session: &Session, flood: Flood) {
         debug!(session = session.id(), "closing the connection: {flood}");
         counts::SESSIONS_FLOODING.one();
-        session.expel(&DisconnectReason::Other(flood.to_string().into()));
+        session.expel(&DisconnectReason::Other(flood.to_string()));
     }
 
     fn take_in(self: &Arc<Self>, session: &Arc<Session>, read: Result<Option<Incoming>, Malformed>) {

@@ -351,7 +351,7 @@ async fn a_client_that_sends_far_too_much_is_disconnected_with_a_reason() {
         }
     };
     let reason = timeout(SOON, reason).await.unwrap();
-    assert_eq!(reason, DisconnectReason::Other(Flood::Events.to_string().into()));
+    assert_eq!(reason, DisconnectReason::Other(Flood::Events.to_string()));
     fixture.stop().await;
 }
 
@@ -396,7 +396,7 @@ async fn packets_of_any_kind_are_counted() {
     for packet in ["431[]", "41/x,"] {
         let fixture = fixture(|settings| settings.packets_per_second = 10).await;
         let reason = reason_after(&fixture, packet, 1_000).await;
-        let flood = DisconnectReason::Other(Flood::Packets.to_string().into());
+        let flood = DisconnectReason::Other(Flood::Packets.to_string());
         assert_eq!(reason, flood, "{packet}");
         fixture.stop().await;
     }

@@ -29,6 +29,9 @@ use super::attributes::{Field, Fields};
 use crate::message::{Refusal, Text};
 use crate::shutdown::Shutdown;
 
+/// Makes a key of what is in a file.
+type KeyReader = fn(&[u8]) -> Result<Key>;
+
 /// Bytes of a token. A header of HTTP could bring no more.
 const LONGEST: usize = 16 * 1_024;
 
@@ -324,7 +327,7 @@ impl OwnKeys {
             hash.update(bytes);
         };
         for source in sources {
-            let (file, name, of): (_, _, fn(&[u8]) -> Result<Key>) = match source {
+            let (file, name, of): (_, _, KeyReader) = match source {
                 KeySource::Secret(secret) => {
                     note(secret.expose());
                     keys.push(Key::of_secret(secret.expose()).context("[io-node.token] secret")?);
