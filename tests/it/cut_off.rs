@@ -11,13 +11,18 @@ const LEASE: Duration = Duration::from_secs(4);
 fn cluster(redis: &RedisServer) -> Cluster {
     Cluster::new(redis.url())
         .app("/", &component("echo"), "")
+        .settings("[admin]\nlisten = \"127.0.0.1:0\"")
         .transport(&format!("lease-ms = {}", LEASE.as_millis()))
 }
 
 async fn is_ready(node: &Node, status: &str, reason: &str) {
+    // An app-node has no other port.
+    let line = node.logged("health and metrics on http://").await;
+    let port = line.rsplit(':').next().and_then(|port| port.trim().parse().ok());
+    let port = port.expect("the line ends with the port");
     let told = async {
         loop {
-            let answer = node.get("/readyz").await;
+            let answer = node.get_at(port, "/readyz").await;
             if answer.contains(status) && answer.contains(reason) {
                 return;
             }
