@@ -16,10 +16,17 @@ fn cluster(redis: &RedisServer) -> Cluster {
 }
 
 async fn is_ready(node: &Node, status: &str, reason: &str) {
-    // An app-node has no other port.
+    is_ready_at(node, node.port(), status, reason).await;
+}
+
+/// The same of an app-node, which has only the port of [admin].
+async fn app_is_ready(node: &Node, status: &str, reason: &str) {
     let line = node.logged("health and metrics on http://").await;
     let port = line.rsplit(':').next().and_then(|port| port.trim().parse().ok());
-    let port = port.expect("the line ends with the port");
+    is_ready_at(node, port.expect("the line ends with the port"), status, reason).await;
+}
+
+async fn is_ready_at(node: &Node, port: u16, status: &str, reason: &str) {
     let told = async {
         loop {
             let answer = node.get_at(port, "/readyz").await;
@@ -96,9 +103,10 @@ async fn sockets_stay_while_redis_is_silent_for_all() {
         assert_eq!(client.ask("last", &[json!(1)]).await, [json!(1)]);
     }
     redis.pause();
-    for node in nodes.iter().chain([&app]) {
+    for node in &nodes {
         is_ready(node, "503", "cannot renew its place").await;
     }
+    app_is_ready(&app, "503", "cannot renew its place").await;
     tokio::time::sleep(LEASE * 2).await;
     redis.resume();
     for client in &mut clients {
@@ -108,8 +116,11 @@ async fn sockets_stay_while_redis_is_silent_for_all() {
             "the same socket goes on"
         );
     }
-    for node in nodes.iter().chain([&app]) {
+    app_is_ready(&app, "200 OK", "").await;
+    for node in &nodes {
         is_ready(node, "200 OK", "").await;
+    }
+    for node in nodes.iter().chain([&app]) {
         assert!(!node.log().contains("ending connections"), "{}", node.log());
     }
 }
@@ -160,9 +171,9 @@ async fn cut_off_app_node_is_not_ready_and_resumes() {
     let mut client = Client::connect(&io_node).await;
     assert_eq!(client.ask("last", &[json!(1)]).await, [json!(1)]);
     proxy.blackhole();
-    is_ready(&app, "503", "cannot renew its place").await;
+    app_is_ready(&app, "503", "cannot renew its place").await;
     is_ready(&io_node, "200 OK", "").await;
     proxy.mend();
-    is_ready(&app, "200 OK", "").await;
+    app_is_ready(&app, "200 OK", "").await;
     assert_eq!(client.ask("last", &[json!(2)]).await, [json!(2)]);
 }

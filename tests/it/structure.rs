@@ -14,7 +14,7 @@ fn arrows_point_down() {
         ("counts.rs", &[]),
         ("metrics.rs", &["counts", "timings"]),
         ("timings.rs", &[]),
-        ("repeats.rs", &[]),
+        ("repeats.rs", &["message"]),
         ("browser_client.rs", &[]),
         ("pressure", &["shutdown"]),
         ("ids.rs", &[]),
