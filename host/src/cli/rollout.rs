@@ -195,7 +195,8 @@ pub(super) async fn app_or_new(
 ) -> Result<Namespace> {
     let new = match named {
         Some(name) => configured.iter().find(|app| app.as_str() == name),
-        None if board.apps.is_empty() && configured.len() == 1 => configured.first(),
+        // Never another one, however many there are.
+        None if configured.len() == 1 => configured.first(),
         None => None,
     };
     match new {
@@ -203,7 +204,8 @@ pub(super) async fn app_or_new(
             check_native(registry, app).await?;
             Ok(app.clone())
         }
-        _ => app_of(registry, board, named).await,
+        Some(app) => Ok(app.clone()),
+        None => app_of(registry, board, named).await,
     }
 }
 

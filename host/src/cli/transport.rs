@@ -1,14 +1,21 @@
 //! The transport that a configuration names, for every verb that needs one.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use tokio::time::sleep;
+
+use super::cluster::PATIENCE;
 use crate::admin::{self, Remote};
 use crate::config::{Config, IoServer};
 use crate::settings;
 use crate::shutdown::Shutdown;
-use crate::transport::{Hindrance, Memory, Operations, Redis, Transport};
+use crate::transport::{Hindrance, Memory, Operations, Redis, Transport, TransportError};
+
+/// How long a verb pauses before it tries again to reach Redis.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Opens the transport. What works for its members ends after they have left, and `shutdown` waits for that.
 pub(super) async fn open(config: &Config, shutdown: &Shutdown) -> Result<Arc<dyn Transport>> {
@@ -25,8 +32,16 @@ pub(super) async fn open(config: &Config, shutdown: &Shutdown) -> Result<Arc<dyn
 /// When it cannot be reached, with what to do.
 pub(super) async fn operations(config: &Config, shutdown: &Shutdown) -> Result<(Arc<dyn Operations>, Hindrance)> {
     if config.transport.url != "memory:" {
-        let redis = Redis::visit(settings::redis(&config.transport), shutdown).await;
-        let redis = redis.context("[transport] url")?;
+        let began = Instant::now();
+        let redis = loop {
+            let redis = Redis::visit(settings::redis(&config.transport), shutdown).await;
+            // One that restarts is waited for, as by everybody else.
+            let is_away = |error: &TransportError| error.to_string().contains("cannot be reached");
+            if began.elapsed() >= PATIENCE || !redis.as_ref().is_err_and(is_away) {
+                break redis.context("[transport] url")?;
+            }
+            sleep(PAUSE).await;
+        };
         let hindrance = redis.hindrance();
         return Ok((Arc::new(redis), hindrance));
     }
