@@ -158,7 +158,6 @@ function infoOf({ id, attributes }) {
 }
 
 const app = {
-  knows: () => true,
   connection(client) {
     const info = infoOf(client);
     for (const server of servers) tell(server, "connection", info);
@@ -204,10 +203,10 @@ const app = {
   },
 };
 
-function register(maker, known) {
+function register(emitter, registered) {
   if (listeners.length + servers.length === 0) internal.addApp(app);
-  known.push(maker);
-  return maker;
+  registered.push(emitter);
+  return emitter;
 }
 
 /** The config is taken, and not used: where Redis is, plugnode's own configuration says. */

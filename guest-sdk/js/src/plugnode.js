@@ -151,7 +151,6 @@ function call(event, args, ack) {
 }
 
 const plain = {
-  knows: () => true,
   connection(client, { auth, query, headers, address }) {
     const handshake = { auth: auth ? JSON.parse(auth) : undefined, query, headers, address };
     call("connection", [new Client(client), handshake]);
