@@ -6,7 +6,8 @@ use clap::{CommandFactory, Parser};
 
 use super::*;
 use crate::config::IoServer;
-use crate::release::{Board, NodeReport};
+use crate::message::Namespace;
+use crate::release::{Board, Digest, NodeReport, Target, Track};
 use crate::settings;
 use crate::transport::{Memory, MemorySettings, Registry, Transport};
 
@@ -105,4 +106,28 @@ async fn what_is_native_has_no_releases_and_it_is_said_why() {
         .unwrap_err()
         .to_string();
     assert!(unknown.contains("there is no app /other"), "{unknown}");
+}
+
+#[tokio::test]
+async fn deploy_is_of_the_app_that_the_file_names_alone() {
+    let memory = Memory::new(MemorySettings::default());
+    let target = Target {
+        digest: Digest::of(b"a"),
+        file: "a".into(),
+        bytes: 1,
+    };
+    let mut board = Board::default();
+    board.apps.insert("/".into(), Track::first(target, 0, 10));
+    for (named, configured, meant) in [
+        (None, &["/shop"][..], "/shop"),
+        (None, &["/"], "/"),
+        (None, &[], "/"),
+        (Some("/shop"), &["/", "/shop"], "/shop"),
+    ] {
+        let configured: Vec<Namespace> = configured.iter().map(|app| Namespace::from(*app)).collect();
+        let app = rollout::app_or_new(&memory, &board, named, &configured).await.unwrap();
+        assert_eq!(app.as_str(), meant, "{named:?} {configured:?}");
+    }
+    let unknown = rollout::app_or_new(&memory, &board, Some("/typo"), &["/".into()]).await;
+    assert!(unknown.unwrap_err().to_string().contains("there is no app /typo"));
 }
