@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use plugnode::cli::{
-    Arguments, Verb, check, compile, dead, deploy, dev, log, new, releases, rollback, run, script, status,
+    Arguments, Verb, check, compile, config, dead, deploy, dev, log, new, releases, remove, rollback, run, script,
+    status,
 };
 use tikv_jemallocator::Jemalloc;
 
@@ -19,8 +20,10 @@ fn main() -> ExitCode {
         Verb::Run(arguments) => run::run(&arguments),
         Verb::Deploy(arguments) => deploy::deploy(&arguments),
         Verb::Rollback(arguments) => rollback::rollback(&arguments),
+        Verb::Remove(arguments) => remove::remove(&arguments),
         Verb::Releases(arguments) => releases::releases(&arguments),
         Verb::Status(arguments) => status::status(&arguments),
+        Verb::Config(arguments) => config::config(&arguments),
         Verb::Check(arguments) => check::check(&arguments),
         Verb::New(arguments) => new::new(&arguments),
         Verb::Dead(arguments) => dead::dead(&arguments),

@@ -719,3 +719,72 @@ async fn first_component_that_cannot_start_leaves_no_release() {
         "{releases}"
     );
 }
+
+#[tokio::test]
+async fn removes_an_app_that_no_node_runs() {
+    let redis = RedisServer::start().await;
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let cluster = Cluster::new(redis.url()).app("/", &component("echo"), "");
+    fs::write(folder.path().join("plugnode.toml"), cluster.config("app-node")).expect("it can be written");
+    let echo = component("echo");
+    let early = ["deploy", echo.to_str().expect("its path is text"), "--timeout", "200ms"];
+    assert!(!verb(&early, folder.path()).await.status.success());
+    let said = verb(&["releases"], folder.path()).await;
+    assert!(said.out.contains("waits for an app-node"), "{said:?}");
+    let said = verb(&["remove", "/", "--json"], folder.path()).await;
+    assert_eq!(said.json()["releases"], 1, "{said:?}");
+    let said = verb(&["remove", "/"], folder.path()).await;
+    assert!(
+        !said.status.success() && said.err.contains("there is no app /"),
+        "{said:?}"
+    );
+
+    // What runs stays.
+    let node = cluster.start_app().await;
+    let said = verb(&["remove", "/"], folder.path()).await;
+    assert!(
+        !said.status.success() && said.err.contains("stop these app-nodes"),
+        "{said:?}"
+    );
+    assert!(verb(&["releases"], folder.path()).await.out.contains("config"));
+    node.stop().await;
+    assert!(verb(&["remove", "/"], folder.path()).await.status.success());
+}
+
+#[tokio::test]
+async fn first_release_that_fails_has_none_to_go_back_to() {
+    let redis = RedisServer::start().await;
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let cluster = Cluster::new(redis.url()).app("/", &component("echo"), "");
+    fs::write(folder.path().join("plugnode.toml"), cluster.config("app-node")).expect("it can be written");
+    let faulty = component("faulty");
+    let faulty = faulty.to_str().expect("its path is text");
+    let arguments = ["deploy", faulty, "--wait-for-events", "--json"];
+    let deploy = Running::begin(&arguments, folder.path());
+    let posted = async { while !verb(&["releases", "--json"], folder.path()).await.status.success() {} };
+    within("the deploy is asked for", posted).await;
+    let (io_node, _node) = tokio::join!(cluster.start_io(), cluster.start_app());
+    let breaks = Client::connect_to(&io_node, "/", json!({ "break": true })).await;
+    let _client = breaks.expect("it is let in, whatever becomes of its connection");
+    let said = deploy.end().await;
+    assert_eq!(
+        (said.status.code(), &said.json()["outcome"]),
+        (Some(1), &json!("failed")),
+        "{said:?}"
+    );
+    assert!(said.err.contains("no release before it to go back to"), "{said:?}");
+    assert!(!said.err.contains("stays in use"), "{said:?}");
+}
+
+#[tokio::test]
+async fn node_needs_no_file_where_a_release_is_in_use() {
+    let redis = RedisServer::start().await;
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let file = folder.path().join("app.wasm");
+    fs::copy(component("echo"), &file).expect("it can be copied");
+    let cluster = Cluster::new(redis.url()).app("/", &file, "");
+    cluster.start_app().await.stop().await;
+    fs::remove_file(&file).expect("it is there");
+    let (io_node, _node) = tokio::join!(cluster.start_io(), cluster.start_app());
+    Client::connect(&io_node).await.ask("hello", &[]).await;
+}

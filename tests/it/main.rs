@@ -15,6 +15,7 @@ mod fixture;
 mod hostile;
 mod hostile_suite;
 mod javascript;
+mod links;
 mod load;
 mod operation;
 mod pressure;

@@ -6,11 +6,13 @@
 pub mod check;
 pub mod cluster;
 pub mod compile;
+pub mod config;
 pub mod dead;
 pub mod deploy;
 pub mod dev;
 pub mod new;
 pub mod releases;
+pub mod remove;
 pub mod rollback;
 pub mod run;
 pub mod script;
@@ -57,10 +59,14 @@ pub enum Verb {
     Deploy(deploy::Arguments),
     /// Go back to a release that was in use, or end a rollout
     Rollback(rollback::Arguments),
+    /// Forget an app that no app-node runs any more, with its releases
+    Remove(remove::Arguments),
     /// List the releases of an app, and what became of each
     Releases(releases::Arguments),
     /// Show what each app-node runs, and how that does
     Status(status::Arguments),
+    /// Check a configuration, or show its values and where each came from
+    Config(config::Arguments),
     /// Say whether a component can run here, and what it asks for
     Check(check::Arguments),
     /// Make the project of a new handler

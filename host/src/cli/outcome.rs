@@ -130,6 +130,10 @@ fn sentence(followed: &Followed, verb: &str) -> String {
     let Followed { release, in_use, .. } = followed;
     let (number, digest) = (release.number, release.digest.short());
     let stays = match followed.was_in_use {
+        _ if *in_use == number => {
+            "the app has no release before it to go back to: deploy a component that works, or plugnode remove the app"
+                .to_owned()
+        }
         true => format!("release {in_use} is in use again"),
         false => format!("release {in_use} stays in use"),
     };
@@ -154,7 +158,11 @@ fn sentence(followed: &Followed, verb: &str) -> String {
                 sentence += &format!("; {node} {}", lateness(member));
             }
             if followed.outcome == Outcome::NotTried {
-                sentence += "; it is not tried yet: no events. Should it fail the first, it is taken back, and plugnode status says so";
+                sentence += "; it is not tried yet: no events. Should it fail the first, ";
+                sentence += match followed.can_go_back {
+                    true => "it is taken back, and plugnode status says so",
+                    false => "plugnode status says so; there is no release before it to go back to",
+                };
             }
             sentence
         }

@@ -44,6 +44,8 @@ pub fn releases(arguments: &Arguments) -> Result<ExitCode> {
         let (_, board) = registry.board().await.context("cannot read the board of releases")?;
         let app = rollout::app_of(registry, &board, arguments.app.as_deref()).await?;
         let track = &board.apps[&app];
+        let nodes = registry.app_nodes().await.context("cannot ask which app-nodes run")?;
+        let is_run = rollout::runs(&nodes, &app);
         let newest_first = track.releases.iter().rev();
         match arguments.json {
             true => {
@@ -51,7 +53,7 @@ pub fn releases(arguments: &Arguments) -> Result<ExitCode> {
                 writeln!(std::io::stdout(), "{:#}", Value::from(releases))?;
             }
             false => {
-                let rows = newest_first.map(|release| row(track, release));
+                let rows = newest_first.map(|release| row(track, release, is_run));
                 write!(std::io::stdout(), "{}", table(&TITLES, rows))?;
             }
         }
@@ -59,7 +61,7 @@ pub fn releases(arguments: &Arguments) -> Result<ExitCode> {
     })
 }
 
-fn row(track: &Track, release: &Release) -> [String; TITLES.len()] {
+fn row(track: &Track, release: &Release, is_run: bool) -> [String; TITLES.len()] {
     let rollout = track
         .rollout
         .as_ref()
@@ -68,6 +70,7 @@ fn row(track: &Track, release: &Release) -> [String; TITLES.len()] {
         (State::RollingOut, Some(rollout)) => format!("{} ({})", word(&release.state), in_word(rollout.phase)),
         (State::Failed(reason), _) => format!("failed: {}", first_line(reason)),
         (State::Superseded(by), _) => format!("superseded by {by}"),
+        (State::Current, _) if waits_for_node(release, is_run) => "waits for an app-node".to_owned(),
         (State::Current, _) => format!("in use{}", doubt(release)),
         (state, _) => word(state).to_owned(),
     };
@@ -108,6 +111,11 @@ pub(super) fn doubt(release: &Release) -> String {
         Some(trouble) => format!(", has answered no event and fails: {}", first_line(trouble)),
         None => ", not tried yet: no events".to_owned(),
     }
+}
+
+/// Whether no node has started the release yet.
+pub(super) fn waits_for_node(release: &Release, is_run: bool) -> bool {
+    !is_run && !release.is_tried && release.trouble.is_none()
 }
 
 /// A phase in one word.

@@ -104,6 +104,15 @@ pub(super) async fn change<T>(
     changed.await
 }
 
+/// Takes an app off the board, and returns how many releases it had.
+pub(super) async fn remove(registry: &dyn Registry, app: &Namespace) -> Result<usize> {
+    let removed = change_board(registry, |board| match board.apps.remove(app) {
+        Some(track) => Ok(Ok(track.releases.len())),
+        None => bail!("{}", unknown(app, board)),
+    });
+    Ok(removed.await??)
+}
+
 async fn change_board<T>(
     registry: &dyn Registry,
     mut change: impl FnMut(&mut Board) -> Result<Result<T, Refused>>,
@@ -268,7 +277,10 @@ fn listed(board: &Board) -> String {
 
 /// Whether an app-node runs the app, or may: one that has told nothing yet has just come.
 pub(super) fn runs(nodes: &[(NodeId, Option<NodeReport>)], app: &Namespace) -> bool {
-    nodes
-        .iter()
-        .any(|(_, report)| report.as_ref().is_none_or(|report| report.apps.contains_key(app)))
+    nodes.iter().any(|(_, report)| may_run(report.as_ref(), app))
+}
+
+/// Whether an app-node that tells this runs the app, or may.
+pub(super) fn may_run(report: Option<&NodeReport>, app: &Namespace) -> bool {
+    report.is_none_or(|report| report.apps.contains_key(app))
 }

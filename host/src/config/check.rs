@@ -237,7 +237,10 @@ impl Check<'_> {
         let mut patterns = Namespaces::default();
         for (i, app) in config.apps.iter().enumerate() {
             let index = i.to_string();
-            self.app(app, &index, config.has(Role::AppNode));
+            self.app(app, &index);
+            if config.has(Role::AppNode) {
+                self.component(&app.component, &index, &config.transport.url);
+            }
             if let Some(first) = seen.insert(app.namespace.as_str(), i) {
                 let problem = format!("`{}` is the namespace of app {first} already", app.namespace);
                 self.refuse(&["app", &index, "namespace"], problem);
@@ -249,7 +252,7 @@ impl Check<'_> {
         }
     }
 
-    fn app(&mut self, app: &App, index: &str, runs_here: bool) {
+    fn app(&mut self, app: &App, index: &str) {
         let name = &app.namespace;
         let problem = format!("`{name}` is not a namespace; one begins with `/` and holds no `,`, `?` or spaces");
         let plain = name.starts_with('/') && !name.contains([',', '?', ' ']);
@@ -280,16 +283,15 @@ impl Check<'_> {
         ] {
             self.require(number > 0, &["app", index, "limits", key], "must be 1 or more");
         }
-        if runs_here {
-            self.component(&app.component, &["app", index, "component"]);
-        }
     }
 
-    fn component(&mut self, file: &Path, path: &[&str]) {
+    /// Where releases outlive the node, one may be in use already, and then the file is not needed.
+    fn component(&mut self, file: &Path, index: &str, transport: &str) {
+        let path = ["app", index, "component"];
         if file.as_os_str().is_empty() {
-            self.refuse(path, "is missing; name the app's .wasm file");
-        } else if !file.is_file() {
-            self.refuse(path, format!("there is no file {}", file.display()));
+            self.refuse(&path, "is missing; name the app's .wasm file");
+        } else if transport == "memory:" && !file.is_file() {
+            self.refuse(&path, format!("there is no file {}", file.display()));
         }
     }
 }

@@ -27,11 +27,10 @@ pub use field::Field;
 pub use io_node::{ClientTransport, IoNode, Parser};
 pub use io_server::IoServer;
 pub use io_server_url::IoServerUrl;
+pub use place::Places;
 pub use secret::Secret;
 pub use size::Size;
 pub use token::{Algorithm, Jwks, Token};
-
-use place::Places;
 
 /// All settings of a process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -253,7 +252,7 @@ pub enum LogLevel {
 pub struct App {
     /// The Socket.IO namespace, or a pattern of namespaces such as `/shop/{id}`. Default: `/`.
     pub namespace: String,
-    /// The `.wasm` file. Must be given.
+    /// The `.wasm` file. Must be given; over Redis it is read only while the app has no release.
     pub component: PathBuf,
     /// Whether the file is watched and deployed each time it changes. Default: false.
     pub watch: bool,
@@ -330,6 +329,15 @@ impl Config {
         variables: impl IntoIterator<Item = (String, String)>,
         overrides: impl FnOnce(&mut Config),
     ) -> Result<Config, ConfigError> {
+        Ok(Self::load_with_places(file, variables, overrides)?.0)
+    }
+
+    /// The same, and where each value came from.
+    pub fn load_with_places(
+        file: Option<&Path>,
+        variables: impl IntoIterator<Item = (String, String)>,
+        overrides: impl FnOnce(&mut Config),
+    ) -> Result<(Config, Places), ConfigError> {
         let mut places = Places::of_file(file)?;
         let table = environment::overlay(places.table()?, variables, &mut places)?;
         let mut config: Config = table
@@ -338,7 +346,7 @@ impl Config {
         config.resolve(&places);
         overrides(&mut config);
         check::check(&config, &places)?;
-        Ok(config)
+        Ok((config, places))
     }
 
     /// Whether this process has a role.

@@ -12,7 +12,7 @@ use super::{Config, ConfigError};
 pub(super) type KeyPath = Vec<String>;
 
 /// Where the values of one configuration came from.
-pub(super) struct Places {
+pub struct Places {
     file: Option<File>,
     variables: Vec<(KeyPath, String)>,
 }
@@ -47,7 +47,7 @@ impl Places {
     }
 
     /// The place of a key, for people; none when its value is the default.
-    pub(super) fn of(&self, path: &[&str]) -> Option<String> {
+    pub fn of(&self, path: &[&str]) -> Option<String> {
         if let Some((_, variable)) = self.variables.iter().rev().find(|(of, _)| of == path) {
             return Some(format!("variable {variable}"));
         }

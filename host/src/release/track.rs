@@ -366,6 +366,11 @@ impl Track {
         true
     }
 
+    /// Whether there is a release to go back to, should the one in use fail.
+    pub fn can_go_back(&self) -> bool {
+        self.before_current().is_ok()
+    }
+
     /// The release in use before the present one. Going back again leads further back.
     fn before_current(&self) -> Result<&Release, Refused> {
         let (mut base, mut origin) = (self.current, &self.in_use().origin);

@@ -60,6 +60,7 @@ macro_rules! conforms {
                 one_call_is_checked_event_by_event,
                 additions_need_no_reads,
                 bucket_takes_no_more_than_its_bytes,
+                bucket_filled_by_many_at_once_keeps_its_bound,
                 a_kept_turn_keeps_younger_events_out,
                 a_key_is_gone_after_its_time,
                 answers_of_the_store_are_bounded,
@@ -827,6 +828,44 @@ async fn bucket_takes_no_more_than_its_bytes(transport: Shared) {
     for number in 0..6 {
         assert_eq!(commit(vec![set(&format!("a{number}"), VALUE)]).await, None);
     }
+}
+
+async fn bucket_filled_by_many_at_once_keeps_its_bound(transport: Shared) {
+    const VALUE: usize = 900_000;
+    const CLIENTS: usize = 24;
+    let io = join_io(&transport, "io").await;
+    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut held = hold_all(&mut *leases).await;
+    let names: Vec<String> = (0..CLIENTS).map(|number| format!("client-{number}")).collect();
+    let mut filling = Vec::new();
+    for name in &names {
+        accept(&io, vec![message(name, 0)]).await;
+        let lease = held.get_mut(&partition_of(&name.as_str().into(), PARTITIONS)).unwrap();
+        let (id, commits) = (read(lease, 1).await[0].id, lease.commits.clone());
+        filling.push(async move {
+            loop {
+                let writes = vec![write(name, Change::set("x".repeat(VALUE)))];
+                let outcome = Outcome {
+                    keep_turn: Some(Duration::from_secs(60)),
+                    ..wrote(id, Vec::new(), writes)
+                };
+                let mut lost = commits.commit(vec![outcome]).await.unwrap();
+                match lost.pop().map(|lost| lost.conflict) {
+                    None => return,
+                    Some(Conflict::Changed) => tokio::time::sleep(Duration::from_millis(2)).await,
+                    Some(Conflict::Impossible(reason)) => {
+                        assert!(reason.contains("bucket \"b\" is full"), "{reason}");
+                        return;
+                    }
+                }
+            }
+        });
+    }
+    futures_util::future::join_all(filling).await;
+    let kept = all_keys(&*transport.key_value(), "").await.len();
+    assert!(kept * VALUE <= BUCKET_BYTES, "{kept} values of {VALUE} bytes");
+    // Each shard takes what fits into its part.
+    assert!(kept >= 6, "{kept}");
 }
 
 async fn a_kept_turn_keeps_younger_events_out(transport: Shared) {

@@ -42,6 +42,8 @@ pub(in crate::cli) struct Followed {
     pub(in crate::cli) in_use: u64,
     /// Whether the followed one was seen to be in use on the way.
     pub(in crate::cli) was_in_use: bool,
+    /// Whether there is a release to go back to, should the one in use fail.
+    pub(in crate::cli) can_go_back: bool,
     pub(in crate::cli) took: Duration,
     /// The nodes that are there at the end.
     pub(in crate::cli) nodes: BTreeMap<NodeId, Member>,
@@ -106,11 +108,14 @@ impl Course {
         self.compare(track, nodes);
         let outcome = match &release.state {
             State::RollingOut => return Ok(None),
-            // A first release that no node has started, or that none could.
-            State::Current if self.nodes.is_empty() && !release.is_tried => match &release.trouble {
-                Some(reason) => Outcome::Failed(reason.clone()),
-                None => return Ok(None),
-            },
+            // A first release that no node has started.
+            State::Current if self.nodes.is_empty() && !release.is_tried && release.trouble.is_none() => {
+                return Ok(None);
+            }
+            // One that none could, or that fails: nothing is there to take its place.
+            State::Current if !release.is_tried && release.trouble.is_some() && !track.can_go_back() => {
+                Outcome::Failed(release.trouble.clone().unwrap_or_default())
+            }
             State::Current if !self.has_arrived(now) => return Ok(None),
             State::Current if !release.is_tried => Outcome::NotTried,
             State::Current => Outcome::InUse,
@@ -124,6 +129,7 @@ impl Course {
             outcome,
             in_use: track.current,
             was_in_use: self.current_after.is_some(),
+            can_go_back: track.can_go_back(),
             took: now,
             nodes: self.nodes.clone(),
             canary: self.canary.clone(),

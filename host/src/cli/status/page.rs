@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::super::outcome::counts_in_json;
 use super::super::releases;
-use super::super::rollout::in_words;
+use super::super::rollout::{self, in_words};
 use super::super::words::{ago, first_line, milliseconds, plain, table};
 use crate::message::{Namespace, NodeId, now_ms};
 use crate::release::{AppReport, Board, Counts, NodeReport, State, Track};
@@ -56,6 +56,10 @@ impl Cut {
 
     fn app(&self, page: &mut String, app: &Namespace, track: &Track) {
         let release = track.in_use();
+        let doubt = match releases::waits_for_node(release, rollout::runs(&self.nodes, app)) {
+            true => ", waits for an app-node".to_owned(),
+            false => releases::doubt(release),
+        };
         let _ = writeln!(
             page,
             "app {app}: release {} ({}) of {}, asked for {}{}{}",
@@ -64,7 +68,7 @@ impl Cut {
             plain(&release.file),
             ago(release.at_ms, now_ms()),
             releases::signature(release),
-            releases::doubt(release)
+            doubt
         );
         if let Some((failed, reason)) = latest_failure(track) {
             let _ = writeln!(page, "  release {failed} failed: {}", first_line(reason));

@@ -87,7 +87,7 @@ impl BoardKeeper {
     async fn hears(&mut self, version: u64, board: Board) {
         let known = self.board.borrow().clone();
         if let Some(recovered) = board.recovered(&known)
-            && self.has_lost_data(version, board.goes_on_from(&known)).await
+            && (self.lacks_app(&board) || self.has_lost_data(version, board.goes_on_from(&known)).await)
         {
             return self.post_again(version, recovered).await;
         }
@@ -99,6 +99,11 @@ impl BoardKeeper {
         }
         self.board.send_replace(Arc::new(board));
         self.keep_components();
+    }
+
+    /// Whether the board lacks an app that this node runs: it may have been removed while the node was starting.
+    fn lacks_app(&self, board: &Board) -> bool {
+        self.apps.iter().any(|app| !board.apps.contains_key(app))
     }
 
     /// Whether the board that has this version stands where data were lost. Versions grow otherwise, and one that goes on from

@@ -137,17 +137,25 @@ impl Redis {
         left: &mut usize,
         values: &mut [Option<Bytes>],
     ) -> Result<(), KeyValueError> {
-        let names = [part.shard.bucket(part.bucket), part.shard.key("ends")];
+        let mut names = vec![part.shard.bucket(part.bucket), part.shard.key("ends")];
+        // What is committed in another shard may be on its way here, and whoever wrote it may have been told.
+        if self.layout.shards > 1 {
+            names.push(part.shard.key("locks"));
+        }
         while !places.is_empty() {
             let asked = &places[..places.len().min(KEYS)];
             let mut arguments = vec![bytes_of(ANSWER), bytes_of(*left)];
             arguments.extend(asked.iter().map(|place| part.keys[*place].clone().into_bytes()));
-            let (answered, found): (i64, Vec<Option<Bytes>>) = self
-                .reads
-                .try_run::<Answer>(&scripts::READ, &names, &arguments)
-                .await
-                .map_err(KeyValueError::Unavailable)?
-                .0;
+            let read = async |names: &[Bytes]| {
+                let answer = self.reads.try_run::<Answer>(&scripts::READ, names, &arguments).await;
+                answer.map_err(KeyValueError::Unavailable)
+            };
+            let mut answer = read(&names).await?;
+            if self.have_arrived(&part.shard, &answer.held).await {
+                // What was committed before the first look is there now; what is locked since does not matter.
+                answer = read(&names[..2]).await?;
+            }
+            let Answer { answered, found, .. } = answer;
             if answered < 1 {
                 return Err(KeyValueError::TooLarge(part.most));
             }
@@ -162,8 +170,15 @@ impl Redis {
     }
 }
 
-/// How many keys are answered, and their values.
-struct Answer((i64, Vec<Option<Bytes>>));
+/// What one call has read.
+struct Answer {
+    /// How many keys are answered.
+    answered: i64,
+    /// Names and locks of those that are locked.
+    held: Vec<Bytes>,
+    /// Their values.
+    found: Vec<Option<Bytes>>,
+}
 
 impl ::redis::FromRedisValue for Answer {
     fn from_redis_value(value: ::redis::Value) -> Result<Self, ::redis::ParsingError> {
@@ -172,7 +187,12 @@ impl ::redis::FromRedisValue for Answer {
         };
         let mut parts = parts.into_iter();
         let answered = i64::from_redis_value(parts.next().unwrap_or(::redis::Value::Nil))?;
+        let held = Vec::<Bytes>::from_redis_value(parts.next().unwrap_or(::redis::Value::Nil))?;
         let values = parts.map(Option::<Bytes>::from_redis_value);
-        Ok(Self((answered, values.collect::<Result<_, _>>()?)))
+        Ok(Self {
+            answered,
+            held,
+            found: values.collect::<Result<_, _>>()?,
+        })
     }
 }

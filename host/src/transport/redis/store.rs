@@ -287,10 +287,25 @@ impl Redis {
         }
     }
 
+    /// Brings writes here that other shards have committed, for keys that are locked. Whether there may have been some.
+    pub(super) async fn have_arrived(&self, shard: &Shard, held: &[Bytes]) -> bool {
+        let mut is_elsewhere = false;
+        for name_and_lock in held.chunks_exact(2) {
+            let lock = String::from_utf8_lossy(&name_and_lock[1]);
+            let partition = lock.split(' ').nth(1).and_then(|partition| partition.parse().ok());
+            let home = partition.map(|partition| self.layout.shard_of(Partition(partition)));
+            if home.is_some_and(|home| home != shard.number) {
+                is_elsewhere = true;
+                self.look_at_lock(shard, &name_and_lock[0], &lock).await;
+            }
+        }
+        is_elsewhere
+    }
+
     /// Ends a lock whose event is committed, or never will be: that its holder has died is not to keep others out.
     async fn look_at_lock(&self, shard: &Shard, name: &Bytes, lock: &str) {
-        let words: Vec<&str> = lock.splitn(6, ' ').collect();
-        let [_, partition, number, _, _, lease] = words[..] else {
+        let words: Vec<&str> = lock.splitn(7, ' ').collect();
+        let [_, partition, number, _, _, _, lease] = words[..] else {
             return;
         };
         let (Ok(partition), Ok(number)) = (partition.parse::<u16>(), number.parse::<u64>()) else {

@@ -3,8 +3,9 @@
 --       'key of the bucket\0key':
 --       ends  (zset)  when keys that live for a time are gone, in milliseconds: then they are there no more for anybody
 --       turns (hash)  'rank until': until then, younger events do not change the key. A hint, which may be lost
---       locks (hash)  'rank partition number mark ending lease' of the event that is being committed. Ending: '-' leaves the
---                     time of the key, 'stays' ends it, a number is for how many milliseconds it lives from the commit on
+--       locks (hash)  'rank partition number mark ending reserved lease' of the event that is being committed. Ending: '-' leaves
+--                     the time of the key, 'stays' ends it, a number is for how many milliseconds it lives from the commit on.
+--                     Reserved: by how many bytes the bucket grows with what the event writes to this key
 -- arguments: 'lock', or 'turn' to keep turns alone; partition and lease of the events; the most bytes that a bucket may have
 --            here; then items of four, an event after the
 --            other: which key (its place in KEYS), how, key in the bucket, value.
@@ -14,10 +15,12 @@
 --            'n' 'v' 'd' it has read: nothing; this value; a value of more than 40 bytes, by its SHA-1
 --            's' 't' 'x' 'a' it has written: a value of so many bytes; a value for so many milliseconds and of so many bytes; a
 --                                     deletion; an addition
--- answers: for each event: its number; 'ok', 'changed', 'locked', or 'full' when a bucket would have too much; 'kept' when its turn
---          is; the name of the locked key and the lock, or the full bucket and what it holds; and the values that are there of the keys that it adds to
--- invariant: an event has all of its keys here or none, and a key is one event's. A bucket has no more than its most, and what is being
---            committed of other calls.
+-- answers: for each event: its number; 'ok', 'changed', 'locked' (also when others reserve the room that it needs), or 'full' when a
+--          bucket would have too much; 'kept' when its turn is; the name of the locked key and the lock, or the full bucket and what
+--          it holds; and the values that are there of the keys that it adds to
+-- invariant: an event has all of its keys here or none, and a key is one event's. What a bucket holds and what is reserved in it are
+--            no more than its most. What is reserved is the sum over the locks.
+-- cost: for each key that is written three calls, for each that is read two; for each bucket that is written three.
 -- late copy: harmless. It may lock keys for an event that has ended since: whoever meets such a lock finds that out, and ends it.
 local ends, turns, locks, sizes = unpack(KEYS, 1, 4)
 local mode, partition, lease = unpack(ARGV, 1, 3)
@@ -45,7 +48,7 @@ local function conflict(event)
   for _, op in ipairs(event.ops) do
     local lock = redis.call('HGET', locks, op.name)
     if lock then
-      local rank, mark, holder = string.match(lock, '^(%S+) %S+ %S+ (%S+) %S+ (.*)$')
+      local rank, mark, holder = string.match(lock, '^(%S+) %S+ %S+ (%S+) %S+ %S+ (.*)$')
       if rank ~= event.rank or (holder == lease and tonumber(mark) > tonumber(event.mark)) then
         return 'locked', op.name, lock
       end
@@ -73,42 +76,61 @@ local function conflict(event)
   end
 end
 
--- How many bytes buckets have, with what this call has locked.
-local held = {}
-local function size_of(bucket)
-  held[bucket] = held[bucket] or math.max(0, tonumber(redis.call('HGET', sizes, bucket) or 0))
-  return held[bucket]
+-- How many bytes a bucket holds, and how many are reserved in it.
+local held, reserved, reserved_before = {}, {}, {}
+local function look_at(bucket)
+  if held[bucket] then return end
+  local sizes_here = redis.call('HMGET', sizes, bucket, reserved_field(bucket))
+  held[bucket] = math.max(0, tonumber(sizes_here[1] or 0))
+  reserved_before[bucket] = tonumber(sizes_here[2] or 0)
+  reserved[bucket] = reserved_before[bucket]
 end
 
--- By how many bytes an event makes each bucket grow: at the most, or as it is.
-local function growth_of(event, is_exact)
-  local growth, after = {}, {}
-  for _, op in ipairs(event.ops) do
-    if op.size then after[op.name] = op end
-  end
-  for _, op in pairs(after) do
-    local by = op.how == 'x' and 0 or bytes_in_bucket(op.key, op.size)
-    if is_exact and redis.call('HEXISTS', op.bucket, op.key) == 1 then
-      by = by - bytes_in_bucket(op.key, redis.call('HSTRLEN', op.bucket, op.key))
+-- What others reserve in a bucket, by their locks, and one of these. It puts right what is noted of it.
+local function reserved_by_others(bucket, event)
+  local names, others, all, name_of_one, lock_of_one = redis.call('HGETALL', locks), 0, 0, nil, nil
+  for i = 1, #names, 2 do
+    local rank, bytes = string.match(names[i + 1], '^(%S+) %S+ %S+ %S+ %S+ (%d+) ')
+    bytes = tonumber(bytes or 0)
+    if bytes > 0 and string.sub(names[i], 1, #bucket + 1) == bucket .. '\0' then
+      all = all + bytes
+      if rank ~= event.rank then
+        others = others + bytes
+        name_of_one, lock_of_one = names[i], names[i + 1]
+      end
     end
+  end
+  reserved[bucket] = all
+  return others, name_of_one, lock_of_one
+end
+
+-- By how many bytes each key that an event writes makes its bucket grow.
+local function look_at_growth(event)
+  event.growth = {}
+  local growth, last = {}, {}
+  for _, op in ipairs(event.ops) do
+    if op.size then last[op.name] = op end
+  end
+  for name, op in pairs(last) do
+    local by = op.how == 'x' and 0 or bytes_in_bucket(op.key, op.size)
+    local before = redis.call('HSTRLEN', op.bucket, op.key)
+    if before > 0 or redis.call('HEXISTS', op.bucket, op.key) == 1 then by = by - bytes_in_bucket(op.key, before) end
+    event.growth[name] = math.max(0, by)
     growth[op.bucket] = (growth[op.bucket] or 0) + by
   end
   return growth
 end
 
--- A bucket that would have too much. Without one, what the event adds counts from now on.
-local function full_bucket(event)
-  local growth = growth_of(event, false)
-  for bucket, by in pairs(growth) do
-    if size_of(bucket) + by > most_bytes then
-      growth = growth_of(event, true)
-      break
+-- Why buckets have no room for an event: 'full' and the bucket, or 'locked', what reserves the room, and its lock.
+local function no_room(event)
+  for bucket, by in pairs(look_at_growth(event)) do
+    look_at(bucket)
+    if by > 0 and held[bucket] + by > most_bytes then return 'full', bucket end
+    if by > 0 and held[bucket] + reserved[bucket] + by > most_bytes then
+      local others, name, lock = reserved_by_others(bucket, event)
+      if held[bucket] + others + by > most_bytes then return 'locked', name, lock end
     end
   end
-  for bucket, by in pairs(growth) do
-    if by > 0 and size_of(bucket) + by > most_bytes then return bucket end
-  end
-  for bucket, by in pairs(growth) do held[bucket] = size_of(bucket) + by end
 end
 
 local function keep_turn(event)
@@ -136,7 +158,16 @@ local function lock(event)
     if not endings[op.name] or endings[op.name] == '-' then endings[op.name] = ending end
   end
   for name, ending in pairs(endings) do
-    redis.call('HSET', locks, name, table.concat({event.rank, partition, event.number, event.mark, ending, lease}, ' '))
+    local bytes = event.growth[name] or 0
+    local bucket = string.match(name, '^%Z+')
+    local before = string.match(redis.call('HGET', locks, name) or '', '^%S+ %S+ %S+ %S+ %S+ (%d+) ')
+    local by = bytes - tonumber(before or 0)
+    if by ~= 0 then
+      look_at(bucket)
+      reserved[bucket] = reserved[bucket] + by
+    end
+    local parts = {event.rank, partition, event.number, event.mark, ending, string.format('%.0f', bytes), lease}
+    redis.call('HSET', locks, name, table.concat(parts, ' '))
   end
 end
 
@@ -166,11 +197,11 @@ while at <= #ARGV do
     table.insert(answers, {event.number, 'ok', keep_turn(event), '', ''})
   else
     local why, name, lock_of = conflict(event)
-    local full = not why and full_bucket(event)
-    if why then
+    if not why then why, name, lock_of = no_room(event) end
+    if why == 'full' then
+      table.insert(answers, {event.number, 'full', '', name, string.format('%.0f', held[name])})
+    elseif why then
       table.insert(answers, {event.number, why, keep_turn(event), name, lock_of})
-    elseif full then
-      table.insert(answers, {event.number, 'full', '', full, string.format('%.0f', size_of(full))})
     else
       local answer = {event.number, 'ok', '', '', ''}
       for _, op in ipairs(event.ops) do
@@ -180,5 +211,8 @@ while at <= #ARGV do
       table.insert(answers, answer)
     end
   end
+end
+for bucket, bytes in pairs(reserved) do
+  if bytes ~= reserved_before[bucket] then redis.call('HSET', sizes, reserved_field(bucket), string.format('%.0f', bytes)) end
 end
 return answers

@@ -4,14 +4,16 @@
 -- arguments: 'done' when the events are committed, else 'void'; how many keys may be deleted; for each lock the name of the key
 --            that it is on, and its beginning: 'rank partition number mark'
 -- answers: nothing
--- invariant: a lock of another event, or of another try of the same, stays. A key that is locked is not deleted.
+-- invariant: a lock of another event, or of another try of the same, stays. A key that is locked is not deleted. What a lock has
+--            reserved ends with it.
 -- late copy: harmless, by that.
 local ends, turns, locks, sizes = unpack(KEYS, 1, 4)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 for i = 3, #ARGV, 2 do
   local name = ARGV[i]
-  local id, ending = string.match(redis.call('HGET', locks, name) or '', '^(%S+ %S+ %S+ %S+) (%S+) ')
+  local lock = redis.call('HGET', locks, name) or ''
+  local id, ending, reserved = string.match(lock, '^(%S+ %S+ %S+ %S+) (%S+) (%d+) ')
   if id == ARGV[i + 1] then
     if ARGV[1] == 'done' then
       if ending == 'stays' then
@@ -23,6 +25,10 @@ for i = 3, #ARGV, 2 do
       if turn and string.match(turn, '^%S+') == string.match(id, '^%S+') then redis.call('HDEL', turns, name) end
     end
     redis.call('HDEL', locks, name)
+    if reserved ~= '0' then
+      local field = reserved_field(string.match(name, '^%Z+'))
+      growth[field] = (growth[field] or 0) - tonumber(reserved)
+    end
   end
 end
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', ends, '-inf', string.format('%.0f', now), 'LIMIT', 0, ARGV[2])) do

@@ -1,8 +1,10 @@
 -- Writes to buckets, and how many bytes each holds: keys, values, and 64 for each key.
--- sizes: hash key of the bucket -> bytes
+-- sizes: hash key of the bucket -> bytes, and 'key of the bucket\0' -> bytes that are reserved in it (see lock.lua)
 local sets, deletes, growth = {}, {}, {}
 
 local function bytes_in_bucket(key, bytes) return #key + bytes + 64 end
+
+local function reserved_field(bucket) return bucket .. '\0' end
 
 local function put(bucket, key, value)
   local before = redis.call('HSTRLEN', bucket, key)
