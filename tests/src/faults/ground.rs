@@ -1,5 +1,6 @@
 //! What every scene stands on: a cluster of processes, the checker's clients, and a feeling for whether work goes on.
 
+use std::fs;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use super::Plan;
 use crate::check::random::Random;
 use crate::check::{Check, Report, Settings};
-use crate::{Cluster, LIMIT, Node, app, component};
+use crate::{Cluster, LIMIT, Node, app, component, verb};
 
 /// How often it is looked whether work goes on.
 const LOOK: Duration = Duration::from_millis(20);
@@ -198,6 +199,7 @@ impl Ground {
         println!("{scene}:\n{report}");
         if !report.is_clean() || report.reconnects > 0 && !may_lose_connections {
             println!("{}", logs(&ios, &apps, &past));
+            println!("{}", unasked_deaths(&self.cluster).await);
         }
         report
     }
@@ -205,6 +207,16 @@ impl Ground {
     pub(super) fn logs(&self) -> String {
         logs(&self.ios, &self.apps, &self.past)
     }
+}
+
+/// The dead letters of a cluster over Redis that no client asked for: what was lost may be among them.
+async fn unasked_deaths(cluster: &Cluster) -> String {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    fs::write(folder.path().join("plugnode.toml"), cluster.config("app-node")).expect("it can be written");
+    let said = verb(&["dead", "list", "--most", "1000"], folder.path()).await;
+    let unasked = said.out.lines().filter(|line| !line.contains("asked to"));
+    let unasked: Vec<_> = unasked.collect();
+    format!("dead letters:\n{}\n{}", unasked.join("\n"), said.err)
 }
 
 async fn check(plan: Plan, ios: &[Node], apps: &[Node]) -> Check {

@@ -100,8 +100,8 @@ impl KeyValue for Redis {
         Ok((keys.collect(), next))
     }
 
-    /// In all shards, as they may be on several servers: on the connection of reads, and at once on another, and nothing is on its
-    /// way that reads wait for.
+    /// In all shards, as they may be on several servers: on the connection of reads and on that of everything else, by which is
+    /// brought what reads wait for; and nothing is on its way. A connection that is newer than the question may have held it up.
     async fn has_answered_since(&self, asked: Instant) -> bool {
         let in_shards = self.layout.all().map(|shard| async move {
             let mut ping = ::redis::cmd("EXISTS");
@@ -109,9 +109,9 @@ impl KeyValue for Redis {
             // A connection of reads that is dead is found out by this.
             let reads = self.reads.has_answered_since(asked, &ping);
             let other = async {
-                let answer = timeout(THERE, self.link.try_ask::<u64>(&ping)).await;
+                let answered = timeout(THERE, self.link.has_answered_since(asked, &ping)).await;
                 let is_forwarded = timeout(THERE, self.is_forwarded(shard.number)).await;
-                matches!((answer, is_forwarded), (Ok(Ok(_)), Ok(Ok(()))))
+                matches!((answered, is_forwarded), (Ok(true), Ok(Ok(()))))
             };
             let (reads, other) = tokio::join!(reads, other);
             reads && other

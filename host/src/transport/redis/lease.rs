@@ -253,7 +253,8 @@ impl RedisCommits {
                 }
             }
             self.settled(std::mem::take(&mut settled)).await?;
-            self.redis.unlock("done", &committed.iter().collect::<Vec<_>>()).await;
+            let committed: Vec<&Use> = committed.iter().collect();
+            self.redis.unlock("done", &self.hold, &committed).await;
             if waiting.is_empty() {
                 break;
             }

@@ -100,10 +100,10 @@ impl Use {
         keys
     }
 
-    /// How its locks begin.
-    fn lock(&self) -> Bytes {
+    /// Whose its locks are: this try's, under this lease. Another process may have had a try of the same mark.
+    fn holder(&self, lease: &str) -> Bytes {
         let Self { id, rank, mark, .. } = self;
-        bytes_of(format_args!("{rank} {} {} {mark}", id.partition, id.sequence))
+        bytes_of(format_args!("{rank} {} {} {mark} {lease}", id.partition, id.sequence))
     }
 
     /// The sum that an addition leads to, or why to none.
@@ -186,7 +186,7 @@ impl Redis {
         }
         let is_refused = |used: &&&mut Use| refused.iter().any(|refusal| refusal.lost.id == used.id);
         let in_vain: Vec<&Use> = uses.iter().filter(is_refused).map(|used| &**used).collect();
-        self.unlock("void", &in_vain).await;
+        self.unlock("void", hold, &in_vain).await;
         if self.layout.shards > 1 {
             self.keep_turns(hold, &in_vain, &mut refused).await;
         }
@@ -194,13 +194,13 @@ impl Redis {
     }
 
     /// Ends the locks of events: `done` of those that are committed, `void` of others.
-    pub(super) async fn unlock(&self, how: &'static str, uses: &[&Use]) {
+    pub(super) async fn unlock(&self, how: &'static str, hold: &Hold, uses: &[&Use]) {
         let mut shards: BTreeMap<u16, Vec<Bytes>> = BTreeMap::new();
         for used in uses {
             for (number, keys) in used.keys(&self.layout) {
                 let shard = self.layout.shard(number);
                 let names = keys.into_iter().map(|(bucket, key)| name_of(&shard, bucket, key));
-                let locks = names.flat_map(|name| [name, used.lock()]);
+                let locks = names.flat_map(|name| [name, used.holder(&hold.lease)]);
                 shards.entry(number).or_default().extend(locks);
             }
         }
@@ -322,9 +322,9 @@ impl Redis {
         if is_committed && home.number != shard.number {
             self.forward(&home, [shard.number]).await;
         }
-        let beginning = bytes_of(words[..4].join(" "));
+        let holder = bytes_of(format_args!("{} {lease}", words[..4].join(" ")));
         let how = if is_committed { "done" } else { "void" };
-        self.end_locks(shard, how, vec![name.clone(), beginning]).await;
+        self.end_locks(shard, how, vec![name.clone(), holder]).await;
     }
 }
 

@@ -2,7 +2,7 @@
 -- some keys whose time is over.
 -- keys: ends, turns, locks (see lock.lua), sizes (see sizes.lua)
 -- arguments: 'done' when the events are committed, else 'void'; how many keys may be deleted; for each lock the name of the key
---            that it is on, and its beginning: 'rank partition number mark'
+--            that it is on, and whose it is: 'rank partition number mark lease'
 -- answers: nothing
 -- invariant: a lock of another event, or of another try of the same, stays. A key that is locked is not deleted. What a lock has
 --            reserved ends with it.
@@ -13,8 +13,8 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 for i = 3, #ARGV, 2 do
   local name = ARGV[i]
   local lock = redis.call('HGET', locks, name) or ''
-  local id, ending, reserved = string.match(lock, '^(%S+ %S+ %S+ %S+) (%S+) (%d+) ')
-  if id == ARGV[i + 1] then
+  local id, ending, reserved, lease = string.match(lock, '^(%S+ %S+ %S+ %S+) (%S+) (%d+) (.*)$')
+  if id and id .. ' ' .. lease == ARGV[i + 1] then
     if ARGV[1] == 'done' then
       if ending == 'stays' then
         redis.call('ZREM', ends, name)
