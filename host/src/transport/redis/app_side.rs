@@ -277,7 +277,7 @@ impl Dealer {
             let own = format!("{partition}:");
             let notes = begun
                 .iter()
-                .filter_map(|(field, value)| Some((field.strip_prefix(&own)?, value.parse().ok()?)));
+                .filter_map(|(field, value)| Some((field.strip_prefix(&own)?, value.as_str())));
             let suspects = Suspects::noted(notes);
             let partition = Partition(partition);
             let of_it = patches.extract_if(.., |patch| partition_of(&patch.client, partitions) == partition);

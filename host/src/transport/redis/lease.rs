@@ -19,7 +19,7 @@ use super::progress::{Open, Progress};
 use super::reader::{Found, Read, Tap, foreign};
 use super::routes::Routes;
 use super::store::Use;
-use super::suspects::Suspects;
+use super::suspects::{Suspects, spare};
 use super::wire::{Content, Letter, Run, Unread, encode};
 use super::{Redis, batch, bytes_of_client, client_key};
 use crate::counts;
@@ -93,6 +93,17 @@ pub(super) struct RedisLog {
     pub(super) ends: HashSet<Bytes>,
     pub(super) suspects: Suspects,
     pub(super) commits: RedisCommits,
+}
+
+/// Whoever reads a log keeps it until no event of it is in hand any more.
+impl Drop for RedisLog {
+    fn drop(&mut self) {
+        let RedisCommits { redis, hold, .. } = &self.commits;
+        if hold.over.lost.is_cancelled() {
+            let begun = hold.progress().take_begun();
+            spare(redis, hold.partition, &hold.lease, &begun);
+        }
+    }
 }
 
 #[async_trait]

@@ -79,6 +79,11 @@ impl Progress {
         self.begun.remove(&number)
     }
 
+    /// The events in hand of which it is noted that they were begun.
+    pub(super) fn take_begun(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.begun).into_iter().collect()
+    }
+
     /// Whether an event is in hand.
     pub(super) fn is_open(&self, number: u64) -> bool {
         self.open.contains_key(&number)

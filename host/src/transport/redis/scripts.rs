@@ -32,6 +32,7 @@ scripts! {
     BEAT = ("beat", " flags=allow-oom", "clock"),
     CLAIM = ("claim"),
     BEGIN = ("begin"),
+    SPARE = ("spare"),
     RELEASE = ("release"),
     INGEST = ("ingest", "", "log"),
     COMMIT = ("commit", " flags=allow-oom", "sizes"),

@@ -2,20 +2,27 @@
 //! before each is begun: an event that ends its process again and again comes to be known by that, and its attempts
 //! survive.
 //!
+//! A process that lost its lease and lives takes back what it noted: whatever happened, it was none of these events.
+//!
 //! Who was not noted before goes on with others. Who was, was begun at least twice: it is begun when no other such event is
 //! in hand in this process, so that what happens then says something of it.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::time::timeout;
 
 use super::lease::{Hold, RedisCommits};
-use super::{bytes_of, scripts};
+use super::{Redis, bytes_of, scripts};
+use crate::message::Partition;
 use crate::transport::Delivery;
 
 /// How many events are noted in one call.
 const TOGETHER: usize = 32;
+/// How long it is tried to take notes back.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The suspects of one partition, under one lease.
 #[derive(Default)]
@@ -30,12 +37,13 @@ pub(super) struct Suspects {
 
 impl Suspects {
     /// Takes what is noted of a partition.
-    pub(super) fn noted<'a>(notes: impl Iterator<Item = (&'a str, u64)>) -> Self {
+    pub(super) fn noted<'a>(notes: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
         let mut suspects = Self::default();
         for (number, value) in notes {
             match number.parse() {
-                Ok(number) => drop(suspects.begun.insert(number, value as u32)),
-                Err(_) => suspects.up_to = value,
+                // An epoch for each time.
+                Ok(number) => drop(suspects.begun.insert(number, value.split_whitespace().count() as u32)),
+                Err(_) => suspects.up_to = value.parse().unwrap_or(0),
             }
         }
         suspects
@@ -78,7 +86,7 @@ impl Suspects {
         for delivery in &mut deliveries {
             let number = delivery.id.sequence;
             delivery.attempts = begun.get(&number).copied().unwrap_or(0);
-            arguments.extend([bytes_of(number), bytes_of(delivery.attempts + 1)]);
+            arguments.push(bytes_of(number));
         }
         let shard = commits
             .redis
@@ -102,6 +110,22 @@ impl Suspects {
         }
         deliveries
     }
+}
+
+/// Takes back that events were begun under a lease that was lost, once none of them is in hand here any more.
+pub(super) fn spare(redis: &Redis, partition: Partition, lease: &str, numbers: &[u64]) {
+    if numbers.is_empty() {
+        return;
+    }
+    let shard = redis.layout.shard(redis.layout.shard_of(partition));
+    let mut arguments = vec![bytes_of(partition), bytes_of(lease)];
+    arguments.extend(numbers.iter().map(bytes_of));
+    let (asking, keys) = (redis.clone(), [shard.key("begun")]);
+    redis.shutdown.spawn(async move {
+        // A process that ends meanwhile is not held up.
+        let sparing = asking.link.run::<()>(&scripts::SPARE, &keys, &arguments);
+        let _ = timeout(PATIENCE, sparing).await;
+    });
 }
 
 /// Lets the next be begun once an event is committed, or the lease is over.

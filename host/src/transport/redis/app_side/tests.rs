@@ -228,6 +228,41 @@ async fn attempts_survive_the_death_of_the_process() {
     process.die(lease);
 }
 
+#[tokio::test]
+async fn lost_lease_of_a_living_process_is_no_attempt() {
+    let (redis, server) = Redis::for_test(1).await;
+    let node = IoNode {
+        id: "io".into(),
+        host: String::new(),
+        port: 1,
+        probes: Vec::new(),
+        scheme: String::new(),
+        path: String::new(),
+    };
+    let io = redis.join_io(node).await.unwrap();
+    let partition = partition_of(&"alice".into(), PARTITIONS);
+    take_in(&*io.inbox, "alice", 0).await;
+    let mut living = Vec::new();
+    for _ in 0..5 {
+        let process = Process::start();
+        let mut lease = process.lease(server.url(), partition).await;
+        let delivery = read(&mut lease).await;
+        assert_eq!((delivery.event.received_at_ms, delivery.attempts), (0, 0));
+        // As if it had not been heard of for a lease, and another had come under its name, and had gone.
+        server.ask(&["HSET", "{test:0}:app", "app", "another"]).await.unwrap();
+        let fenced = timeout(SOON, lease.log.next()).await.expect("it finds out");
+        assert!(matches!(fenced, Err(TransportError::Fenced)), "{fenced:?}");
+        server.ask(&["HDEL", "{test:0}:app", "app"]).await.unwrap();
+        server.ask(&["ZREM", "{test:0}:app:until", "app"]).await.unwrap();
+        drop(lease);
+        // What is left is an empty field, and up to where events may have been in hand.
+        let is_spared = async { while number(&server, &["HLEN", "{test:0}:begun"]).await > 2 {} };
+        timeout(SOON, is_spared).await.expect("it is no suspect");
+        living.push(process);
+    }
+    living.into_iter().for_each(|process| process.0.shutdown_background());
+}
+
 /// The lease of this partition; others are kept from coming back.
 async fn lease_of(partition: Partition, leases: &mut dyn Leases) -> Lease {
     loop {

@@ -2,7 +2,7 @@
 -- Leases partitions that nobody holds to an app-node.
 -- keys: app (hash name -> incarnation), owner (hash partition -> lease, which is 'epoch:' or 'epoch:incarnation@name'),
 --       done (hash partition -> what of it is committed), over (hash client -> partition), kept (hash 'partition:number'
---       -> event), begun (hash 'partition:number' -> how often it was begun; 'partition:' -> number up to which events may have
+--       -> event), begun (hash 'partition:number' -> epochs, see begin.lua; 'partition:' -> number up to which events may have
 --       been in hand when an owner died), in (hash partition -> events taken in so far, 'tail'); then, for each partition in
 --       question, patches (hash 'client\0number' -> patch)
 -- arguments: name, incarnation, partitions

@@ -2,7 +2,7 @@
 -- keys: owner (hash partition -> lease), io (hash name -> incarnation), done (hash partition -> events committed so far,
 --       number up to which all are, their bytes, and how far behind each other those done beyond it are), dead (stream), who (hash
 --       client -> io-node), lost (set of members), over (hash client -> partition), kept (hash 'partition:number' -> event),
---       begun (hash 'partition:number' -> how often it was begun), sizes (see sizes.lua), then the buckets and the streams of writes for other shards that `writes` names by their places
+--       begun (hash 'partition:number' -> epochs, see begin.lua), sizes (see sizes.lua), then the buckets and the streams of writes for other shards that `writes` names by their places
 -- arguments: sections, each as: its name, number of its items, number of values in an item, the values. One that is left
 --            out has no items. They are:
 --            settings: what keys begin with of outboxes, of the bytes put into them and of the bytes read of them; most
