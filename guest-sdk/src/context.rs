@@ -5,6 +5,34 @@ use std::rc::Rc;
 
 pub use crate::bindings::plugnode::app::types::Context;
 
+/// What the host calls the channels of a client that is gone, in [`Context::extra`].
+pub(crate) const CHANNELS: &str = "channels";
+
+impl Context {
+    /// While a disconnect is handled: the channels that the client was subscribed to until then, as its io-node knew. What
+    /// the client's own last events asked for may not have reached that yet.
+    ///
+    /// None when they are not known: with [`NodeLost`](crate::DisconnectReason::NodeLost), for the io-node did not live to
+    /// tell them; when their names have more than 64 KB; of a host that is older than this. And in other events.
+    ///
+    /// ```
+    /// # use plugnode_sdk::prelude::*;
+    /// # struct Chat;
+    /// # impl Chat {
+    /// fn on_disconnect(&mut self, client: &Client, _: &DisconnectReason) -> Result {
+    ///     for channel in plugnode_sdk::context().channels().unwrap_or_default() {
+    ///         to(channel).emit("left", client.id())?;
+    ///     }
+    ///     Ok(())
+    /// }
+    /// # }
+    /// ```
+    pub fn channels(&self) -> Option<Vec<String>> {
+        let (_, names) = self.extra.iter().find(|(name, _)| name == CHANNELS)?;
+        serde_json::from_str(names).ok()
+    }
+}
+
 thread_local! {
     static CONTEXT: RefCell<Option<Rc<Context>>> = const { RefCell::new(None) };
 }

@@ -35,7 +35,8 @@ pub trait Handler: Default + 'static {
         Ok(())
     }
 
-    /// A client is gone. The last event of every client, once.
+    /// A client is gone. The last event of every client, once. The channels that it was in are
+    /// [`context().channels()`](crate::Context::channels).
     fn on_disconnect(&mut self, client: &Client, reason: &DisconnectReason) -> Result {
         Ok(())
     }

@@ -270,6 +270,92 @@ pub enum DisconnectReason {
     Other(String),
 }
 
+/// The most bytes of the names of the channels that a disconnect tells of.
+const MOST_CHANNELS: usize = 64 << 10;
+
+/// The end of a client's connection to a namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "WrittenDeparture", into = "WrittenDeparture")]
+pub struct Departure {
+    /// Why the client is gone.
+    pub reason: DisconnectReason,
+    /// The channels that its io-node had it subscribed to until then: a JSON array of their names. None when the io-node did
+    /// not live to tell them, or they are more than 64 KB.
+    pub channels: Option<Text>,
+}
+
+impl Departure {
+    /// Of a client with these channels.
+    pub fn from_channels(reason: DisconnectReason, channels: &[Channel]) -> Self {
+        let bytes: usize = channels.iter().map(|channel| channel.as_str().len()).sum();
+        let channels = (bytes <= MOST_CHANNELS)
+            .then(|| serde_json::to_string(channels).ok())
+            .flatten();
+        Self {
+            reason,
+            channels: channels.map(Text::from),
+        }
+    }
+}
+
+impl From<DisconnectReason> for Departure {
+    fn from(reason: DisconnectReason) -> Self {
+        Self { reason, channels: None }
+    }
+}
+
+/// A departure as it is written. Without channels it is what nodes wrote before they told these: the reason alone.
+#[derive(Clone, Serialize, Deserialize)]
+enum WrittenDeparture {
+    Client,
+    Server,
+    TransportClose,
+    TransportError,
+    PingTimeout,
+    ParseError,
+    ServerShutdown,
+    NodeLost,
+    Other(String),
+    WithChannels(DisconnectReason, Text),
+}
+
+impl From<Departure> for WrittenDeparture {
+    fn from(Departure { reason, channels }: Departure) -> Self {
+        match (channels, reason) {
+            (Some(channels), reason) => Self::WithChannels(reason, channels),
+            (None, DisconnectReason::Client) => Self::Client,
+            (None, DisconnectReason::Server) => Self::Server,
+            (None, DisconnectReason::TransportClose) => Self::TransportClose,
+            (None, DisconnectReason::TransportError) => Self::TransportError,
+            (None, DisconnectReason::PingTimeout) => Self::PingTimeout,
+            (None, DisconnectReason::ParseError) => Self::ParseError,
+            (None, DisconnectReason::ServerShutdown) => Self::ServerShutdown,
+            (None, DisconnectReason::NodeLost) => Self::NodeLost,
+            (None, DisconnectReason::Other(words)) => Self::Other(words),
+        }
+    }
+}
+
+impl From<WrittenDeparture> for Departure {
+    fn from(written: WrittenDeparture) -> Self {
+        match written {
+            WrittenDeparture::Client => DisconnectReason::Client.into(),
+            WrittenDeparture::Server => DisconnectReason::Server.into(),
+            WrittenDeparture::TransportClose => DisconnectReason::TransportClose.into(),
+            WrittenDeparture::TransportError => DisconnectReason::TransportError.into(),
+            WrittenDeparture::PingTimeout => DisconnectReason::PingTimeout.into(),
+            WrittenDeparture::ParseError => DisconnectReason::ParseError.into(),
+            WrittenDeparture::ServerShutdown => DisconnectReason::ServerShutdown.into(),
+            WrittenDeparture::NodeLost => DisconnectReason::NodeLost.into(),
+            WrittenDeparture::Other(words) => DisconnectReason::Other(words).into(),
+            WrittenDeparture::WithChannels(reason, channels) => Self {
+                reason,
+                channels: Some(channels),
+            },
+        }
+    }
+}
+
 /// Names one acknowledgement that a client waits for. As text it is what handlers see as `ack-id`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct AckId {
@@ -333,7 +419,7 @@ pub enum EventKind {
         ack: Option<AckId>,
     },
     /// The client's last event.
-    Disconnect(DisconnectReason),
+    Disconnect(Departure),
     /// The client's answer to a request.
     Reply {
         /// What the handler gave with the request.
@@ -399,7 +485,7 @@ impl Event {
                         + handshake.auth.as_ref().map_or(0, |auth| auth.len())
                 }
                 EventKind::Message { event, args, .. } => event.len() + args.size(),
-                EventKind::Disconnect(_) => 0,
+                EventKind::Disconnect(departure) => departure.channels.as_ref().map_or(0, |channels| channels.len()),
                 EventKind::Reply { token, answer } => token.len() + answer.as_ref().map_or(0, Payload::size),
                 EventKind::Custom { data, .. } => data.len(),
                 EventKind::LateReply { token, answer, .. } => token.len() + answer.size(),

@@ -6,6 +6,7 @@ mod check;
 mod cli;
 mod compiler;
 mod cut_off;
+mod departure;
 mod deploy;
 mod dispatch;
 mod embedded;

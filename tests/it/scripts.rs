@@ -294,7 +294,7 @@ async fn a_program_in_python_runs_in_several_instances() {
     let name = bob.ask("who", &[]).await[0]["name"].clone();
     drop(bob);
     let (event, args) = ada.event().await;
-    assert_eq!((event.as_str(), &args[0]), ("went", &name));
+    assert_eq!((event.as_str(), &args[0], &args[2]), ("went", &name, &json!(["here"])));
 }
 
 /// 20 clients count by a state and by an addition, while instances read and write it at the same time.

@@ -177,11 +177,16 @@ const cases = {
   async 'who goes is noticed'() {
     const [watcher, socket] = await Promise.all([at(), at('/', { auth: { name: 'Linus' } })]);
     await acknowledged(watcher, 'join', 'watchers');
+    await acknowledged(socket, 'join', `of ${socket.id}`);
     await goAround(socket);
+    // Another has it join a room, which no event of its own tells.
+    watcher.emit('bring all', `of ${socket.id}`, 'by another');
+    await acknowledged(watcher, 'rooms');
     const [leaves, left] = [heard(watcher, 'leaves'), heard(watcher, 'has left')];
+    const rooms = ['by another', `of ${socket.id}`];
     socket.disconnect();
-    same(await leaves, [1, 'client namespace disconnect']);
-    same(await left, ['Linus', 'client namespace disconnect']);
+    same(await leaves, [rooms, 'client namespace disconnect']);
+    same(await left, ['Linus', 'client namespace disconnect', 0]);
     const told = await at();
     const gone = heard(told, 'disconnect');
     told.emit('goodbye');

@@ -208,7 +208,7 @@ impl Handler for Faulty {
             // (close): disconnects the client, or closes its connection.
             "kick" if message.arg::<Option<bool>>(0)? == Some(true) => client.close()?,
             "kick" => client.disconnect()?,
-            // From then on, is told of every disconnect, as `gone` with id and reason.
+            // From then on, is told of every disconnect, as `gone` with id, reason and the channels, or null.
             "watch" => {
                 client.join("watchers")?;
                 message.ack(())?;
@@ -232,7 +232,8 @@ impl Handler for Faulty {
             list_channels(10, SOON, "channels")?;
             settle(SOON, "settle")?;
         }
-        to("watchers").emit("gone", (client.id(), word(reason)))?;
+        let channels = context().channels().map(BTreeSet::from_iter);
+        to("watchers").emit("gone", (client.id(), word(reason), channels))?;
         Ok(())
     }
 
@@ -401,10 +402,16 @@ mod tests {
         );
         assert_eq!(app.attributes_of("bob"), &json!({"auth": 7}));
         app.message("ada", "watch", ());
+        app.message("bob", "join", "here");
         app.message("bob", "kick", ());
+        app.connect("cyd");
+        app.disconnect("cyd", DisconnectReason::NodeLost);
         assert_eq!(
             app.sent_to("ada"),
-            [Sent::new("gone", ("bob", "server namespace disconnect"))]
+            [
+                Sent::new("gone", ("bob", "server namespace disconnect", ["here"])),
+                Sent::new("gone", ("cyd", "node lost", ())),
+            ]
         );
     }
 }

@@ -128,7 +128,7 @@ const answered = (client, token, reply) =>
 
 function end(client, reason) {
   if (!world.clients.delete(client.id)) return [];
-  return handle(client, ...wordsOf("disconnect", client), reason);
+  return handle(client, ...wordsOf("disconnect", client), reason, reason === "node lost" ? undefined : JSON.stringify([...client.rooms]));
 }
 
 /** A client of the handler under test. */

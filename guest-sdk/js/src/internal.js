@@ -164,7 +164,7 @@ function mute(muted) {
 
 /**
  * Registers what is told of events: an object with any of `connection(client, handshake)`, `message(client, event, args, ack)`,
- * `disconnect(client, reason)` and `custom(kind, data, contentType, client)`, and `introduce(client)`, which is called, muted,
+ * `disconnect(client, reason, rooms)`, whose rooms may be undefined, and `custom(kind, data, contentType, client)`, and `introduce(client)`, which is called, muted,
  * before another event of a client that this instance has not seen.
  */
 const addApp = (app) => apps.push(app);
@@ -185,7 +185,7 @@ function dispatch(kind, id, ioNode, namespace, attributes, a, b, c, d, e, f) {
       case "message":
         return app.message?.(client, a, () => decode(b, c), d);
       case "disconnect":
-        return app.disconnect?.(client, a);
+        return app.disconnect?.(client, a, b ? JSON.parse(b) : undefined);
       case "custom":
         return app.custom?.(a, b, c, client);
     }

@@ -105,10 +105,11 @@ class Audience {
 /** The client of the event that is handled. */
 class Client extends Audience {
   #attributes;
-  constructor({ id, namespace, attributes }) {
+  constructor({ id, namespace, attributes }, rooms) {
     super({ clients: [id] });
     this.id = id;
     this.namespace = namespace;
+    this.rooms = rooms && new Set(rooms);
     this.#attributes = attributes;
   }
   get attributes() {
@@ -159,7 +160,7 @@ const plain = {
     // A client can say these words, and is not believed.
     if (event !== "connection" && event !== "disconnect") call(event, [new Client(client), ...args()], ack);
   },
-  disconnect: (client, reason) => call("disconnect", [new Client(client), reason]),
+  disconnect: (client, reason, rooms) => call("disconnect", [new Client(client, rooms), reason]),
 };
 
 // ---- The rest ----

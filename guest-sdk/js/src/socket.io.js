@@ -909,10 +909,15 @@ class App {
     });
   }
 
-  disconnect(client, reason) {
-    const socket = this.#socketOf(client);
+  disconnect(client, reason, rooms) {
+    const socket = this.#server.find(client.namespace)?.sockets.get(client.id);
     if (!socket) return;
+    // A lost io-node leaves no attributes: what this instance remembers of the client is better.
+    if (reason !== "node lost") restore(socket, client);
+    if (socket[STATE].kept.x) return;
     const { nsp } = socket[STATE];
+    // Those that other sockets had it join are known there, and those that it has joined by its last event here.
+    for (const room of rooms ?? []) socket[STATE].rooms.add(room);
     const gone = () => nsp.sockets.delete(client.id);
     internal.atEnd(gone);
     EventEmitter.call(socket, "disconnecting", [reason, undefined], run);

@@ -19,6 +19,8 @@ export interface Client extends Audience {
   readonly namespace: string;
   /** What is kept of it, and comes with each of its events. */
   readonly attributes: Record<string, Json>;
+  /** In `disconnect`: the rooms that it was in until then. Undefined when its io-node died with them, and elsewhere. */
+  readonly rooms?: ReadonlySet<string>;
   /** Merges these into its attributes; null takes one away. */
   set(patch: Record<string, Json>): void;
   /** Rooms, without this client. */

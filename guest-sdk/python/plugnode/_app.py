@@ -54,7 +54,7 @@ class App:
         """Calls the function as `f(client, *args)` for each such event of a client; what it returns answers the acknowledgement.
 
         `connection` comes with how the client connected, a dictionary of `auth`, `query`, `headers`, `address`; `disconnect` with
-        the reason; `no-client`, of a client whose connection this instance has not seen, before its event."""
+        the reason, and the client has the `rooms` that it was in; `no-client`, of a client whose connection this instance has not seen, before its event."""
 
         def add(listener: Listener) -> Listener:
             self._listeners.setdefault(event, []).append(listener)
@@ -101,7 +101,7 @@ class App:
                     outbox.ack(message.ack, encode(values))
             case types.Event_Disconnect((of, reason)):
                 words = reason.value if isinstance(reason, types.DisconnectReason_Other) else _REASONS[type(reason)]
-                self._call("disconnect", _client(of), words)
+                self._call("disconnect", Client(of.id, of.namespace, of.attributes, _rooms()), words)
             case types.Event_NoClient(of):
                 self._call("no-client", _client(of))
             case types.Event_Reply((of, reply)):
@@ -137,6 +137,11 @@ class App:
 
 def _client(of: types.Client) -> Client:
     return Client(of.id, of.namespace, of.attributes)
+
+
+def _rooms() -> frozenset[str] | None:
+    rooms = dict(context().extra).get("channels")
+    return None if rooms is None else frozenset(json.loads(rooms))
 
 
 def _returned(listener: Callable[..., Any], *args: Any) -> Any:

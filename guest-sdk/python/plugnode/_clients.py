@@ -54,12 +54,14 @@ class Audience:
 class Client(Audience):
     """The client of the event that is handled."""
 
-    def __init__(self, id: str, namespace: str, attributes: str) -> None:
+    def __init__(self, id: str, namespace: str, attributes: str, rooms: frozenset[str] | None = None) -> None:
         super().__init__([id])
         self.id = id
         self.namespace = namespace
         #: What is kept of it, and comes with each of its events: changed by `set`.
         self.attributes: dict[str, Any] = json.loads(attributes)
+        #: In `disconnect`: the rooms that it was in until then. None when its io-node died with them, and elsewhere.
+        self.rooms = rooms
 
     @property
     def others(self) -> Audience:

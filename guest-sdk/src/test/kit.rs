@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::answering::{self, NODE};
 use super::clients::Clients;
 use super::effects::{Change, Command, Effects, Failure, Refusal, Sent};
 use super::host::{self, Buckets, Call, Line};
 use crate::bindings::plugnode::app::types::{self, Event};
+use crate::context::CHANNELS;
 use crate::handler::{Handler, dispatch, reason};
 use crate::incoming::{Custom, DisconnectReason, Handshake};
 use crate::late_reply;
@@ -431,7 +432,13 @@ impl<H: Handler> Kit<H> {
             panic!("the handler does not start: {failure}");
         }
         self.now_ms += 1;
-        let context = host::context(self.events as u64, self.now_ms, turn);
+        let mut context = host::context(self.events as u64, self.now_ms, turn);
+        if let Some(Event::Disconnect((client, reason))) = events.last()
+            && !matches!(reason, DisconnectReason::NodeLost)
+        {
+            let channels = json!(self.clients.get(&client.id).channels).to_string();
+            context.extra.push((CHANNELS.into(), channels));
+        }
         let mut instance = std::mem::replace(&mut self.instances[turn], Instance::new());
         // A client is introduced before the event, so what that is, the last one says.
         let event = events.last();

@@ -371,7 +371,7 @@ async fn a_lost_io_node_leaves_one_disconnect_for_each_client(transport: Shared)
         for delivery in read(&mut lease, expected).await {
             let client = delivery.event.client.as_ref().unwrap().id.to_string();
             seen.entry(client).or_default().push(match &delivery.event.kind {
-                EventKind::Disconnect(reason) => format!("{reason:?}"),
+                EventKind::Disconnect(gone) => format!("{:?}", gone.reason),
                 kind => kind.word().to_owned(),
             });
         }
@@ -425,7 +425,10 @@ async fn a_refused_client_is_forgotten(transport: Shared) {
     let lost = read(&mut lease, 1).await.remove(0);
     let client = lost.event.client.as_ref().unwrap();
     assert_eq!(client.id.as_str(), lives);
-    assert_eq!(lost.event.kind, EventKind::Disconnect(DisconnectReason::NodeLost));
+    assert_eq!(
+        lost.event.kind,
+        EventKind::Disconnect(DisconnectReason::NodeLost.into())
+    );
     drop(lease);
     let mut lease = lease_of("alice", &mut *leases).await;
     accept(&one, vec![message("alice", 8)]).await;
@@ -500,7 +503,10 @@ async fn question_for_lost_client_has_another_asker(transport: Shared) {
     let first = read(&mut lease, 1).await.remove(0);
     drop(two);
     let last = read(&mut lease, 1).await.remove(0);
-    assert_eq!(last.event.kind, EventKind::Disconnect(DisconnectReason::NodeLost));
+    assert_eq!(
+        last.event.kind,
+        EventKind::Disconnect(DisconnectReason::NodeLost.into())
+    );
     let outcomes = [&first, &last].map(|delivery| done(delivery.id, vec![ask(delivery.id)]));
     lease.commits.commit(outcomes.into()).await.unwrap();
     let askers = commands(&mut *one.outbox, 2)
@@ -1365,7 +1371,7 @@ fn connection(client: &str, io_node: &str) -> Event {
 }
 
 fn event_of_its_end(client: &str) -> Event {
-    event(client, EventKind::Disconnect(DisconnectReason::Client))
+    event(client, EventKind::Disconnect(DisconnectReason::Client.into()))
 }
 
 fn death(reason: &str) -> Death {

@@ -47,7 +47,8 @@ impl<'a> Reach<'a> {
 /// one has ended or is about to.
 pub(super) fn needs_another_asker(command: &Command, event: &Event) -> bool {
     use DisconnectReason::{NodeLost, ServerShutdown};
-    let is_leaving = matches!(event.kind, EventKind::Disconnect(NodeLost | ServerShutdown));
+    let is_leaving =
+        matches!(&event.kind, EventKind::Disconnect(gone) if matches!(gone.reason, NodeLost | ServerShutdown));
     is_leaving && matches!(command, Command::Ask { .. })
 }
 

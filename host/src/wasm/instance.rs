@@ -166,6 +166,7 @@ impl Instance {
         let deadline = self.body.state().begin(job.id, event, begun);
         let lowered = Lowered::new(event);
         let id = job.id.to_string();
+        let extra = lowered.extra();
         let calls = introduce
             .then(|| lowered.introduction())
             .flatten()
@@ -193,7 +194,7 @@ impl Instance {
                 instance: self.number,
                 release: &app.release,
                 traceparent: None,
-                extra: &[],
+                extra: extra.as_slice(),
             };
             let called = {
                 let calling = pin!(self.body.handle(call, context));

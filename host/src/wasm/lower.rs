@@ -9,6 +9,9 @@ use super::bindings::plugnode::app::types as wit;
 use crate::json::without_lone_surrogates;
 use crate::message::{Client, DisconnectReason, Event, EventKind, LATE_REPLY, Payload, SessionId};
 
+/// The name of the channels in the context of a disconnect.
+const CHANNELS: &str = "channels";
+
 /// What an event in WIT's shape has to borrow and the host's does not have: lists of slices, and names as text.
 #[derive(Debug)]
 pub(super) struct Lowered<'e> {
@@ -78,7 +81,7 @@ impl<'e> Lowered<'e> {
                     ack: self.ack.as_deref(),
                 },
             )),
-            EventKind::Disconnect(reason) => wit::Event::Disconnect((self.client()?, lower_reason(reason))),
+            EventKind::Disconnect(gone) => wit::Event::Disconnect((self.client()?, lower_reason(&gone.reason))),
             EventKind::Reply { token, answer } => wit::Event::Reply((
                 self.client()?,
                 wit::Reply {
@@ -103,6 +106,14 @@ impl<'e> Lowered<'e> {
                 content_type: Some("application/json"),
             }),
         })
+    }
+
+    /// What the call's context has besides: the channels of a client that is gone.
+    pub(super) fn extra(&self) -> Option<(&str, &str)> {
+        match &self.event.kind {
+            EventKind::Disconnect(gone) => Some((CHANNELS, gone.channels.as_deref()?)),
+            _ => None,
+        }
     }
 
     fn client(&self) -> Option<wit::Client<'_>> {

@@ -323,7 +323,7 @@ mod tests {
     #[test]
     fn nothing_is_remembered_of_a_client_after_its_disconnect() {
         let mut queue = Queue::new(Dispatch::RoundRobin, 1, true);
-        let disconnect = event(Some("a"), EventKind::Disconnect(DisconnectReason::Client));
+        let disconnect = event(Some("a"), EventKind::Disconnect(DisconnectReason::Client.into()));
         submit(&mut queue, job(1, disconnect.clone()));
         assert!(taken(&mut queue, 0).1);
         queue.saw(0, &disconnect);

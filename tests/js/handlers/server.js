@@ -116,8 +116,11 @@ io.on("connection", async (socket) => {
     next();
   });
   socket.on("error", (error) => socket.emit("told", error.message));
-  socket.on("disconnecting", (reason) => socket.to("watchers").emit("leaves", [...socket.rooms].length, reason));
-  socket.on("disconnect", (reason) => io.to("watchers").emit("has left", socket.username, reason));
+  socket.on("disconnecting", (reason) => {
+    const rooms = [...socket.rooms].filter((room) => room !== socket.id).sort();
+    socket.to("watchers").emit("leaves", rooms, reason);
+  });
+  socket.on("disconnect", (reason) => io.to("watchers").emit("has left", socket.username, reason, socket.rooms.size));
 
   // ---- what goes wrong
 

@@ -21,8 +21,10 @@ test('a room hears what is said in it, and a question is answered', async () => 
   ada.answer('question', (question) => `${question} yes`);
   assert.deepEqual(await ada.ask('ask me', 'really?'), ['asking']);
   assert.deepEqual(ada.take(), [['told', 'really? yes']]);
+  await ada.ask('join', 'watchers');
   await bob.disconnect();
   assert.equal(bob.isConnected, false);
+  assert.deepEqual(ada.take()[0], ['leaves', ['here'], 'client namespace disconnect']);
 });
 
 test('who is refused is told why', async () => {

@@ -130,4 +130,4 @@ def log(client):
 
 @app.on("disconnect")
 def leave(client, reason):
-    everyone.emit("went", client.attributes["name"], reason)
+    everyone.emit("went", client.attributes["name"], reason, sorted(client.rooms))

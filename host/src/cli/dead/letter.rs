@@ -139,7 +139,7 @@ fn content(event: &Event, show: impl Fn(&Bytes) -> Value) -> Value {
             let ack = ack.as_ref().map(ToString::to_string);
             json!({ "args": args, "attachments": attachments, "ack": ack })
         }
-        EventKind::Disconnect(reason) => json!({ "disconnect": format!("{reason:?}") }),
+        EventKind::Disconnect(gone) => json!({ "disconnect": format!("{:?}", gone.reason) }),
         EventKind::Reply { token, answer } => {
             let (answer, attachments) = answer.as_ref().map(payload).unwrap_or_default();
             json!({ "token": show(token), "answer": answer, "attachments": attachments })

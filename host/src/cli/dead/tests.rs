@@ -222,7 +222,7 @@ async fn retries_and_drops(mut fixture: Fixture) {
     let again = fixture.lease.log.next().await.unwrap().unwrap();
     assert_eq!(again.len(), 1);
 
-    let gone = Fixture::event("b", EventKind::Disconnect(DisconnectReason::Client));
+    let gone = Fixture::event("b", EventKind::Disconnect(DisconnectReason::Client.into()));
     fixture.io.inbox.ingest(vec![gone]).await.unwrap();
     let (said, done) = fixture.say("retry --all").await;
     assert!(!done);

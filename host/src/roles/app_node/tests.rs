@@ -654,7 +654,10 @@ async fn own_patches_reach_next_events_through_a_move() {
     // Nothing is left of it for the next owner.
     io.inbox.ingest(vec![patch(r#"{"y":1}"#, 7)]).await.unwrap();
     acks(&mut io, 1).await;
-    let gone = event("a", EventKind::Disconnect(crate::message::DisconnectReason::Client));
+    let gone = event(
+        "a",
+        EventKind::Disconnect(crate::message::DisconnectReason::Client.into()),
+    );
     io.inbox.ingest(vec![gone]).await.unwrap();
     end(shutdown).await;
     let mut leases = memory.join_app("other".into()).await.unwrap();

@@ -24,7 +24,7 @@ use super::session::Session;
 use super::waiting::{Arrival, Source};
 use crate::counts;
 use crate::message::{
-    AckId, Client, DisconnectReason, Event, EventKind, Namespace, Payload, Refusal, SessionId, Text, now_ms,
+    AckId, Client, Departure, DisconnectReason, Event, EventKind, Namespace, Payload, Refusal, SessionId, Text, now_ms,
 };
 use crate::timings;
 
@@ -173,7 +173,7 @@ impl Member {
                 self.tell_refusal(refusal);
             }
             (Stage::Undecided(reason), None) => {
-                let event = self.event(&state, EventKind::Disconnect(reason.clone()));
+                let event = self.departure(&state, reason.clone());
                 state.stage = Stage::Gone;
                 self.send(event);
             }
@@ -283,7 +283,7 @@ impl Member {
                 return;
             }
             Stage::Open => {
-                let event = self.event(&state, EventKind::Disconnect(reason));
+                let event = self.departure(&state, reason);
                 state.stage = Stage::Gone;
                 self.send(event);
             }
@@ -444,6 +444,15 @@ impl Member {
             received_at_ms: now_ms(),
             kind,
         }
+    }
+
+    /// The client's last event, which tells what it is subscribed to until then.
+    fn departure(&self, state: &State, reason: DisconnectReason) -> Event {
+        let channels = self.clients.subscriptions(&self.id);
+        self.event(
+            state,
+            EventKind::Disconnect(Departure::from_channels(reason, &channels)),
+        )
     }
 
     fn send(self: &Arc<Self>, event: Event) {

@@ -179,7 +179,7 @@ impl State {
                 namespace,
                 client: Some(client),
                 received_at_ms: now_ms(),
-                kind: EventKind::Disconnect(DisconnectReason::NodeLost),
+                kind: EventKind::Disconnect(DisconnectReason::NodeLost.into()),
             });
             partition.news.notify_one();
         }

@@ -120,7 +120,7 @@ fn event() -> Event {
         namespace: "/".into(),
         client: None,
         received_at_ms: 0,
-        kind: EventKind::Disconnect(DisconnectReason::Client),
+        kind: EventKind::Disconnect(DisconnectReason::Client.into()),
     }
 }
 

@@ -274,7 +274,7 @@ mod tests {
             namespace: "/".into(),
             client: None,
             received_at_ms: 0,
-            kind: EventKind::Disconnect(DisconnectReason::Client),
+            kind: EventKind::Disconnect(DisconnectReason::Client.into()),
         };
         Open::Event(Arc::new(event))
     }

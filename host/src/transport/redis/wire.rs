@@ -123,7 +123,7 @@ pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unread> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{Client, Command, DisconnectReason, EventKind, Handshake, Text};
+    use crate::message::{Client, Command, Departure, DisconnectReason, EventKind, Handshake, Text};
 
     fn event(kind: EventKind) -> Event {
         let client = Client {
@@ -152,7 +152,7 @@ mod tests {
         };
         for kind in [
             EventKind::Connection(Box::new(handshake)),
-            EventKind::Disconnect(DisconnectReason::Other("tired".into())),
+            EventKind::Disconnect(DisconnectReason::Other("tired".into()).into()),
         ] {
             let event = event(kind);
             assert_eq!(decode::<Event>(&encode(&event)).unwrap(), event);
@@ -160,8 +160,19 @@ mod tests {
     }
 
     #[test]
+    fn disconnect_without_channels_has_the_bytes_that_it_had() {
+        let without = encode(&event(EventKind::Disconnect(DisconnectReason::PingTimeout.into())));
+        assert_eq!(without[without.len() - 2..], [2, 4]);
+        let departure = Departure::from_channels(DisconnectReason::PingTimeout, &["a".into()]);
+        let with = encode(&event(EventKind::Disconnect(departure)));
+        assert_eq!(with[without.len() - 2..], [&[2, 9, 4, 5][..], br#"["a"]"#].concat());
+        let departure = Departure::from_channels(DisconnectReason::Client, &["a".repeat(64 << 10).into(), "b".into()]);
+        assert_eq!(departure, DisconnectReason::Client.into());
+    }
+
+    #[test]
     fn what_cannot_be_read_is_refused_with_the_reason() {
-        let good = encode(&event(EventKind::Disconnect(DisconnectReason::Client)));
+        let good = encode(&event(EventKind::Disconnect(DisconnectReason::Client.into())));
         for (bytes, reason) in [
             (Vec::new(), "it is empty".to_owned()),
             (
@@ -223,7 +234,12 @@ mod tests {
                 token: token.into(),
                 answer,
             });
-            let gone = text().prop_map(|reason| EventKind::Disconnect(DisconnectReason::Other(reason)));
+            let gone = (text(), proptest::option::of(text())).prop_map(|(reason, channels)| {
+                EventKind::Disconnect(Departure {
+                    reason: DisconnectReason::Other(reason),
+                    channels: channels.map(Text::from),
+                })
+            });
             let custom = (text(), bytes(30)).prop_map(|(kind, data)| EventKind::Custom {
                 kind: kind.into(),
                 data: data.into(),

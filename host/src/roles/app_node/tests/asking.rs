@@ -63,7 +63,7 @@ fn saying(client: &str, name: &str, args: &str) -> Event {
 }
 
 fn end_of(client: &str) -> Event {
-    event(client, EventKind::Disconnect(DisconnectReason::Client))
+    event(client, EventKind::Disconnect(DisconnectReason::Client.into()))
 }
 
 fn verdict(client: &str, refusal: Option<(&str, Option<&str>)>) -> Command {

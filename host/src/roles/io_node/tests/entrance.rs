@@ -9,7 +9,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use super::limits::Flood;
 use super::*;
-use crate::message::{Handshake, now_ms};
+use crate::message::{Departure, Handshake, now_ms};
 
 const SECRET: &str = "for tests alone: 0123456789abcdef";
 const OPEN: &str = "GET /socket.io/?EIO=4&transport=polling";
@@ -344,7 +344,7 @@ async fn a_client_that_sends_far_too_much_is_disconnected_with_a_reason() {
     let reason = async {
         loop {
             for event in app.handle(|_| Vec::new()).await {
-                if let EventKind::Disconnect(reason) = &event.kind {
+                if let EventKind::Disconnect(Departure { reason, .. }) = &event.kind {
                     return reason.clone();
                 }
             }
@@ -381,7 +381,7 @@ async fn reason_after(fixture: &Fixture, packet: &str, count: usize) -> Disconne
     let reason = async {
         loop {
             for event in app.handle(|_| Vec::new()).await {
-                if let EventKind::Disconnect(reason) = &event.kind {
+                if let EventKind::Disconnect(Departure { reason, .. }) = &event.kind {
                     return reason.clone();
                 }
             }

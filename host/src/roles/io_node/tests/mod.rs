@@ -287,7 +287,7 @@ fn in_words(event: &Event) -> String {
     match &event.kind {
         EventKind::Connection(_) => format!("{client} connection"),
         EventKind::Message { event, .. } => format!("{client} {event}"),
-        EventKind::Disconnect(DisconnectReason::NodeLost) => format!("{client} lost"),
+        EventKind::Disconnect(gone) if gone.reason == DisconnectReason::NodeLost => format!("{client} lost"),
         EventKind::Disconnect(_) => format!("{client} disconnect"),
         EventKind::Reply { .. } => format!("{client} reply"),
         other => panic!("{other:?}"),

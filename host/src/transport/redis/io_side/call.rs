@@ -176,7 +176,7 @@ fn last_will(partition: Partition, connection: &Event) -> Bytes {
         namespace: connection.namespace.clone(),
         client,
         received_at_ms: now_ms(),
-        kind: EventKind::Disconnect(DisconnectReason::NodeLost),
+        kind: EventKind::Disconnect(DisconnectReason::NodeLost.into()),
     });
     batch::write(std::iter::once((partition, &end)))
 }

@@ -53,7 +53,7 @@ async fn a_server_that_has_forgotten_is_noticed_though_it_has_other_events() {
             namespace: "/".into(),
             client: None,
             received_at_ms: at,
-            kind: EventKind::Disconnect(crate::message::DisconnectReason::Client),
+            kind: EventKind::Disconnect(crate::message::DisconnectReason::Client.into()),
         };
         let batch = batch::write(std::iter::once((partition, &encode(&event))));
         let mut add = ::redis::cmd("XADD");
