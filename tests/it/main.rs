@@ -16,6 +16,7 @@ mod fixture;
 mod hostile;
 mod hostile_suite;
 mod javascript;
+mod languages;
 mod links;
 mod load;
 mod operation;

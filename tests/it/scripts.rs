@@ -34,7 +34,7 @@ async fn a_program_for_a_server_of_socket_io_runs_in_several_instances() {
 
 #[tokio::test]
 async fn a_chat_with_names_runs_as_it_is() {
-    let node = Node::dev(&repository().join("examples/js/chat/server.js"), &[]).await;
+    let node = Node::dev(&repository().join("examples/js/names/server.js"), &[]).await;
     node_script("chat-names.mjs", &[&node.url()]).await;
 }
 
@@ -332,27 +332,4 @@ async fn new_python_project_runs_and_changes() {
     let mut client = Client::connect(&node).await;
     assert_eq!(client.event().await.0, "welcome");
     assert_eq!(client.ask("ask", &[]).await, [json!("answered")]);
-}
-
-#[tokio::test]
-async fn chat_in_python_knows_who_is_there() {
-    let node = Node::dev(&repository().join("examples/python/chat"), &[]).await;
-    let enter = async |name: &str| {
-        Client::connect_to(&node, "/", json!({ "name": name }))
-            .await
-            .expect("a name is enough")
-    };
-    let mut ada = enter("ada").await;
-    assert_eq!(ada.event().await, ("said before".into(), vec![json!([])]));
-    assert_eq!(ada.ask("say", &[json!("hello")]).await, [json!(1)]);
-    let mut bob = enter("bob").await;
-    let said = json!([{ "name": "ada", "text": "hello" }]);
-    assert_eq!(bob.event().await, ("said before".into(), vec![said]));
-    assert_eq!(ada.event().await, ("came".into(), vec![json!("bob")]));
-    drop(bob);
-    assert_eq!(ada.event().await, ("went".into(), vec![json!("bob")]));
-    assert!(
-        Client::connect_to(&node, "/", json!({})).await.is_err(),
-        "who has no name is refused"
-    );
 }

@@ -1,4 +1,4 @@
-// node chat-names.mjs URL: the official client against examples/js/chat.
+// node chat-names.mjs URL: the official client against examples/js/names.
 
 import { argumentsOf, connect, heard, run, same } from './suite.mjs';
 

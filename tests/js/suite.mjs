@@ -30,11 +30,11 @@ export function argumentsOf(script, ...names) {
  * script. One that fails is tried again, up to `tries` times in all: for configurations whose own time limits are shorter than a busy
  * machine may hold a process up.
  */
-export async function run(cases, { tries = 1, seconds = SUITE_SECONDS } = {}) {
+export async function run(cases, { tries = 1, seconds = SUITE_SECONDS, caseSeconds = CASE_SECONDS } = {}) {
   const end = setTimeout(() => fail(`the whole script took more than ${seconds} s`), seconds * 1000);
   const failures = [];
   for (const [name, act] of Object.entries(cases)) {
-    const failure = await attempt(name, act, tries);
+    const failure = await attempt(name, act, tries, caseSeconds);
     if (failure) failures.push(failure);
   }
   clearTimeout(end);
@@ -45,13 +45,13 @@ export async function run(cases, { tries = 1, seconds = SUITE_SECONDS } = {}) {
 }
 
 /** Nothing when the case passed, and else what was wrong the last time. */
-async function attempt(name, act, tries) {
+async function attempt(name, act, tries, seconds) {
   for (let n = 1; ; n++) {
     const start = performance.now();
     const uncaught = new Promise((_, reject) => (thrown = reject));
     try {
       const acted = Promise.race([Promise.resolve().then(act), uncaught]);
-      const result = await within(CASE_SECONDS, `the case "${name}"`, acted);
+      const result = await within(seconds, `the case "${name}"`, acted);
       const time = `${Math.round(performance.now() - start)} ms${n > 1 ? `, at try ${n}` : ''}`;
       console.log(`ok      ${name} (${time})${result ? ` ${JSON.stringify(result)}` : ''}`);
       return undefined;

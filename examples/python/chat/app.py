@@ -1,30 +1,60 @@
-"""A chat: who is there, who comes and goes, and what was said last."""
+"""The chat of examples/chat in Python: the same events, the same history, the same page.
 
-from plugnode import Refuse, app, everyone, state
+Nothing is kept in variables. Names are attributes of the clients and the history is in the key-value store, so that any instance
+can take any event, and a release in any language takes over in the middle of a conversation.
+"""
 
-KEPT = 20
+import history
+from plugnode import app, context
+from text import BODY_RULE, NAME_RULE, body_in, name_in
 
 
 @app.on("connection")
 def enter(client, how):
-    name = (how["auth"] or {}).get("name")
+    auth = how["auth"]
+    name = name_in(auth.get("name")) if isinstance(auth, dict) else None
+    if name:
+        client.set(name=name)
+    client.emit("welcome", {"name": name_of(client), "release": context().release})
+    client.emit("history", history.last())
+    client.others.emit("joined", {"id": client.id, "name": name_of(client)})
+
+
+@app.on("message")
+def say(client, given=None, *_):
+    body = body_in(given)
+    if not body:
+        return {"error": BODY_RULE}
+    event = context()
+    message = {
+        "id": event.id,
+        "from": client.id,
+        "name": name_of(client),
+        "body": body,
+        "at": event.received_at_ms,
+        "release": event.release,
+    }
+    history.remember(message)
+    client.others.emit("message", message)
+    return {"ok": message}
+
+
+@app.on("set name")
+def rename(client, given=None, *_):
+    name = name_in(given)
     if not name:
-        raise Refuse("say who you are", {"missing": "name"})
-    client.set(name=name)
-    client.emit("said before", state("chat", {"said": []})["said"])
-    client.others.emit("came", name)
-
-
-@app.on("say")
-def say(client, text):
-    said = {"name": client.attributes["name"], "text": str(text)}
-    chat = state("chat", {"said": []})
-    chat["said"] = [*chat["said"], said][-KEPT:]
-    client.others.emit("said", said)
-    return len(chat["said"])
+        return {"error": NAME_RULE}
+    was = name_of(client)
+    if name != was:
+        client.set(name=name)
+        client.others.emit("renamed", {"id": client.id, "name": name, "was": was})
+    return {"ok": name}
 
 
 @app.on("disconnect")
 def leave(client, reason):
-    if "name" in client.attributes:
-        everyone.emit("went", client.attributes["name"])
+    client.others.emit("left", {"id": client.id, "name": name_of(client)})
+
+
+def name_of(client):
+    return client.attributes.get("name", f"guest {client.id[:4]}")

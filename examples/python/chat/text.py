@@ -1,0 +1,28 @@
+"""What may be said, and who may be called what."""
+
+import unicodedata
+
+NAME_RULE = "a name has 1 to 32 characters"
+BODY_RULE = "a message is a text of 1 to 2000 characters"
+
+
+def name_in(given):
+    """A name on one line with single spaces."""
+    if not isinstance(given, str):
+        return None
+    return within(" ".join("".join(" " if is_control(c) else c for c in given).split()), 32)
+
+
+def body_in(given):
+    """A message without blank ends and control characters."""
+    if not isinstance(given, str):
+        return None
+    return within("".join(c for c in given.strip() if c == "\n" or not is_control(c)), 2000)
+
+
+def is_control(c):
+    return unicodedata.category(c) == "Cc"
+
+
+def within(text, most):
+    return text if 1 <= len(text) <= most else None
