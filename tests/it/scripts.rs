@@ -4,7 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use plugnode_tests::{Client, Heard, Node, app, component, node_script, repository, run_to_end, verb, within};
+use plugnode_tests::{
+    Client, Heard, Node, app, component, free_port, node_script, repository, run_to_end, verb, within,
+};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -43,6 +45,28 @@ async fn a_whiteboard_runs_as_it_is() {
     let (component, _folder) = built("examples/js/whiteboard/server.js").await;
     let node = Node::app(&component, "").await;
     node_script("whiteboard.mjs", &[&node.url()]).await;
+}
+
+/// What of HTTP a script may send is what its app is granted.
+#[tokio::test]
+async fn scripts_fetch_from_hosts_that_are_granted() {
+    let (component, _folder) = built("tests/js/handlers/fetch.js").await;
+    let [open, closed] = [free_port(), free_port()].map(|port| port.to_string());
+    let settings =
+        format!("grants = {{ http = [\"127.0.0.1:{open}\", \"127.0.0.1:{closed}\"] }}\nlimits = {{ time-ms = 3000 }}");
+    let node = Node::app(&component, &settings).await;
+    node_script("fetch.mjs", &[&node.url(), &open, &closed]).await;
+    let log = node.log();
+    assert!(
+        log.contains("was over before there was an answer to GET http://127.0.0.1"),
+        "{log}"
+    );
+    // Nothing is granted unless it is named.
+    let node = Node::app(&component, "").await;
+    let mut client = Client::connect(&node).await;
+    let told = client.ask("fetch", &[json!("http://127.0.0.1:1/")]).await;
+    let error = told[0]["error"].as_str().expect("it is denied");
+    assert!(error.contains("grants = { http = [\"127.0.0.1:1\"] }"), "{error}");
 }
 
 #[tokio::test]

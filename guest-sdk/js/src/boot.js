@@ -5,7 +5,7 @@
   "use strict";
   // What Node has under its own names, and where it is here.
   const ALIASES = { "socket.io": "plugnode/socket.io", "socket.io-cluster": "plugnode/cluster" };
-  const HIDDEN = new Set(["internal", "globals", "inspect", "source-map", "node", "boot", "events", "buffer", "hash"]);
+  const HIDDEN = new Set(["internal", "globals", "inspect", "source-map", "node", "boot", "events", "buffer", "hash", "fetch"]);
   const cache = new Map([["boot", { host, config }]]);
 
   function load(name) {

@@ -469,17 +469,19 @@ define({
   crypto,
   performance: new Performance(),
 });
-// Most programs do without, and it takes time to make.
-Object.defineProperty(globalThis, "Buffer", {
-  get() {
-    const { Buffer } = require("buffer");
-    define({ Buffer });
-    return Buffer;
-  },
-  set(Buffer) {
-    define({ Buffer });
-  },
-  configurable: true,
-  enumerable: false,
-});
+// Most programs do without these, and they take time to make.
+for (const [module, names] of Object.entries({ buffer: ["Buffer"], fetch: ["fetch", "Headers", "Response"] })) {
+  for (const name of names) {
+    Object.defineProperty(globalThis, name, {
+      get() {
+        const { [name]: value } = require(module);
+        define({ [name]: value });
+        return value;
+      },
+      set: (value) => define({ [name]: value }),
+      configurable: true,
+      enumerable: false,
+    });
+  }
+}
 if (typeof queueMicrotask !== "function") define({ queueMicrotask: (callback) => void Promise.resolve().then(callback) });

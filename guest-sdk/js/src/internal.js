@@ -229,6 +229,7 @@ function settle() {
   }
   if (current.failure) return failed();
   if (runDue()) return 0;
+  if (requests.size > 0) return awaitRequests();
   if (current.pending > 0) {
     const wait = nextWait();
     if (wait !== undefined) return wait;
@@ -255,6 +256,7 @@ function broken(error) {
 
 function failed() {
   const { error } = current.failure;
+  for (const { cancel } of requests.values()) cancel();
   for (const todo of current.atFailure) {
     try {
       todo();
@@ -363,6 +365,49 @@ function nextWait() {
   return wait < host.timeLeft() ? wait : undefined;
 }
 
+// ---- HTTP ----
+
+/** The most requests that are on their way at once. */
+const MOST_REQUESTS = 32;
+/** Milliseconds of an event's time that are left for saying that there is no answer. */
+const LAST_WORDS = 30;
+const requests = new Map();
+
+/**
+ * Sends a request: `words` are what the host wants of it, `name` is for people. The event waits for it, whether or not anything in the
+ * script does. Returns what gives it up.
+ */
+function request(name, words, answered) {
+  if (requests.size >= MOST_REQUESTS) throw new RangeError(`no more than ${MOST_REQUESTS} requests can be on their way at once`);
+  const id = host.fetchStart(...words);
+  const release = hold();
+  const cancel = () => {
+    if (!requests.delete(id)) return;
+    host.fetchCancel(id);
+    release();
+  };
+  requests.set(id, { name, answered, release, cancel });
+  return cancel;
+}
+
+function awaitRequests() {
+  const left = host.timeLeft() - LAST_WORDS;
+  if (left <= 0) {
+    const names = [...requests.values()].map(({ name }) => name).join(", ");
+    fail(new Error(`the time of an event (limits.time-ms) was over before there was an answer to ${names}`));
+    return failed();
+  }
+  host.fetchWait(Math.min(nextWait() ?? left, left));
+  for (const [id, { answered, release }] of requests) {
+    const answer = host.fetchTake(id);
+    if (answer === undefined || answer === null) continue;
+    requests.delete(id);
+    release();
+    run(() => answered(answer));
+  }
+  return 0;
+}
+
 // ---- Scripts ----
 
 const process = {
@@ -417,6 +462,7 @@ module.exports = {
   mute,
   pending: () => current.pending,
   process,
+  request,
   run,
   runCommon,
   setTimer,

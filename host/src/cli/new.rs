@@ -78,21 +78,14 @@ const PYTHON: &[File] = template! {
 const PAGE: &[File] = template! {
     "public/index.html" from "public/index.html.in",
 };
-/// What scripts import, for editors and compilers.
-const TYPES: &[File] = &[
-    (
-        "types/plugnode.d.ts",
-        include_str!("../../../guest-sdk/js/types/plugnode.d.ts"),
-    ),
-    (
-        "types/socket.io.d.ts",
-        include_str!("../../../guest-sdk/js/types/socket.io.d.ts"),
-    ),
-    (
-        "types/cluster.d.ts",
-        include_str!("../../../guest-sdk/js/types/cluster.d.ts"),
-    ),
-];
+/// What scripts import, for editors and compilers. A link leads to the types of the npm package.
+const TYPES: &[File] = template! {
+    "types/globals.d.ts" from "types/globals.d.ts",
+    "types/plugnode.d.ts" from "types/plugnode.d.ts",
+    "types/socket.io.d.ts" from "types/socket.io.d.ts",
+    "types/cluster.d.ts" from "types/cluster.d.ts",
+};
+
 /// Writes the project, and says how to go on.
 pub fn new(arguments: &Arguments) -> Result<ExitCode> {
     if let Some(script) = &arguments.from {

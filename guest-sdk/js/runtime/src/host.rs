@@ -8,7 +8,7 @@ use crate::bindings::plugnode::app::{kv, outbox};
 use crate::bindings::plugnode::script::source;
 use crate::bindings::wasi::keyvalue::store;
 use crate::bindings::wasi::logging::logging;
-use crate::engine;
+use crate::{engine, fetch};
 
 /// The object.
 pub(crate) fn object<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
@@ -38,6 +38,10 @@ pub(crate) fn object<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
     host.set("digest", Func::from(digest))?;
     host.set("encode", Func::from(encode))?;
     host.set("decode", Func::from(decode))?;
+    host.set("fetchStart", Func::from(fetch::start))?;
+    host.set("fetchWait", Func::from(fetch::wait))?;
+    host.set("fetchTake", Func::from(fetch::take))?;
+    host.set("fetchCancel", Func::from(fetch::cancel))?;
     Ok(host)
 }
 
@@ -67,7 +71,7 @@ impl<'js> FromJs<'js> for To {
 }
 
 /// Bytes of any view of them.
-struct Bytes(Vec<u8>);
+pub(crate) struct Bytes(pub(crate) Vec<u8>);
 
 impl<'js> FromJs<'js> for Bytes {
     #[allow(unsafe_code, reason = "bytes of JavaScript can be read in no other way")]

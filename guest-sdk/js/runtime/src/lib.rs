@@ -6,6 +6,7 @@
 
 mod engine;
 mod events;
+mod fetch;
 mod host;
 mod modules;
 

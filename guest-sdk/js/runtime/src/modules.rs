@@ -11,6 +11,7 @@ pub(crate) const SOURCES: &[(&str, &str)] = &[
     ("events", include_str!("../../src/events.js")),
     ("buffer", include_str!("../../src/buffer.js")),
     ("hash", include_str!("../../src/hash.js")),
+    ("fetch", include_str!("../../src/fetch.js")),
     ("globals", include_str!("../../src/globals.js")),
     ("inspect", include_str!("../../src/inspect.js")),
     ("source-map", include_str!("../../src/source-map.js")),

@@ -79,7 +79,9 @@ impl WasiHttpHooks for Gate {
     ) -> Box<dyn Future<Output = Result<Answer, Error>> + Send> {
         let settings = &self.app.settings;
         let authority = request.uri().authority();
-        if !authority.is_some_and(|authority| is_granted(&settings.grants.http, authority)) {
+        let is_granted =
+            |authority: &Authority| is_granted(&settings.grants.http, authority, port_of(request.uri(), authority));
+        if !authority.is_some_and(is_granted) {
             tracing::warn!(
                 app = %settings.namespace,
                 authority = authority.map(tracing::field::display),
@@ -107,7 +109,13 @@ fn within(options: RequestOptions, left: Duration) -> RequestOptions {
     }
 }
 
-fn is_granted(granted: &[String], wanted: &Authority) -> bool {
+/// The port of a request: that of its scheme, unless it names one.
+fn port_of(uri: &http::Uri, authority: &Authority) -> u16 {
+    let by_scheme = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+    authority.port_u16().unwrap_or(by_scheme)
+}
+
+fn is_granted(granted: &[String], wanted: &Authority, port: u16) -> bool {
     granted.iter().any(|granted| {
         if granted == "*" {
             return true;
@@ -115,8 +123,7 @@ fn is_granted(granted: &[String], wanted: &Authority) -> bool {
         let Ok(granted) = granted.parse::<Authority>() else {
             return false;
         };
-        granted.host().eq_ignore_ascii_case(wanted.host())
-            && granted.port_u16().is_none_or(|port| wanted.port_u16() == Some(port))
+        granted.host().eq_ignore_ascii_case(wanted.host()) && granted.port_u16().is_none_or(|granted| granted == port)
     })
 }
 
@@ -124,22 +131,33 @@ fn is_granted(granted: &[String], wanted: &Authority) -> bool {
 mod tests {
     use super::*;
 
-    fn granted(granted: &str, wanted: &str) -> bool {
-        is_granted(&[granted.to_owned()], &wanted.parse().expect("an authority"))
+    fn is_let(granted: &str, wanted: &str) -> bool {
+        let uri: http::Uri = wanted.parse().expect("an address");
+        let authority = uri.authority().expect("it has a host");
+        is_granted(&[granted.to_owned()], authority, port_of(&uri, authority))
     }
 
     #[test]
     fn a_host_is_granted_by_name_and_with_a_port_by_that_port_alone() {
-        assert!(granted("api.example.com", "api.example.com"));
-        assert!(granted("api.example.com", "API.example.com:8443"));
-        assert!(granted("api.example.com:8443", "api.example.com:8443"));
-        assert!(granted("[::1]:80", "[::1]:80"));
-        assert!(granted("*", "anything.example:1"));
-        assert!(!granted("api.example.com:8443", "api.example.com"));
-        assert!(!granted("api.example.com", "example.com"));
-        assert!(!granted("api.example.com", "api.example.com.evil.example"));
-        assert!(!granted("api.example.com", "api.example.com@evil.example"));
-        assert!(!is_granted(&[], &"example.com".parse().expect("an authority")));
+        assert!(is_let("api.example.com", "https://api.example.com/"));
+        assert!(is_let("api.example.com", "https://API.example.com:8443/"));
+        assert!(is_let("api.example.com:8443", "https://api.example.com:8443/"));
+        assert!(is_let("[::1]:80", "http://[::1]:80/"));
+        assert!(is_let("*", "http://anything.example:1/"));
+        assert!(!is_let("api.example.com:8443", "https://api.example.com/"));
+        assert!(!is_let("api.example.com", "https://example.com/"));
+        assert!(!is_let("api.example.com", "https://api.example.com.evil.example/"));
+        assert!(!is_let("api.example.com", "https://api.example.com@evil.example/"));
+        let authority = "example.com".parse().expect("an authority");
+        assert!(!is_granted(&[], &authority, 443));
+    }
+
+    #[test]
+    fn a_port_that_is_not_named_is_that_of_the_scheme() {
+        assert!(is_let("api.example.com:443", "https://api.example.com/"));
+        assert!(is_let("api.example.com:80", "http://api.example.com/"));
+        assert!(!is_let("api.example.com:443", "http://api.example.com/"));
+        assert!(!is_let("api.example.com:443", "https://api.example.com:8443/"));
     }
 
     #[test]
