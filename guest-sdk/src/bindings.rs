@@ -4,7 +4,7 @@
 //! contract has it. On targets other than wasm its functions cannot be called: see [`test`](crate::test).
 
 wit_bindgen::generate!({
-    path: "../wit",
+    path: "wit",
     world: "app-node-stateful",
     generate_all,
     additional_derives: [PartialEq],

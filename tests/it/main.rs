@@ -20,6 +20,7 @@ mod languages;
 mod links;
 mod load;
 mod operation;
+mod packages;
 mod pressure;
 mod redis;
 mod redis_faults;

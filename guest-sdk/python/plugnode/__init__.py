@@ -12,6 +12,14 @@ aside with the traceback. Events of a client come in their order, to any of the 
 instance's own, `client.attributes`, `state` and `kv` are the same for all.
 """
 
+try:
+    import wit_world  # noqa: F401
+except ModuleNotFoundError:
+    # No component: a program's tests, or an editor.
+    from . import _outside
+
+    _outside.install()
+
 from ._app import App, Refuse, Retry, app, context
 from ._clients import Audience, Client, everyone, to
 from ._store import Bucket, State, kv, state

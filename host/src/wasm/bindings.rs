@@ -11,7 +11,7 @@
 )]
 
 wasmtime::component::bindgen!({
-    path: "../wit",
+    path: "wit",
     world: "app-node-stateful",
     imports: {
         "wasi:keyvalue/store.[method]bucket.get": async | trappable,

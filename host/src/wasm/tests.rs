@@ -261,7 +261,7 @@ fn wasmtime_is_given_no_folder_that_is_not_its_own() {
 
 #[test]
 fn the_contract_that_is_served_is_the_one_that_is_given_out() {
-    let contract = include_str!("../../../wit/app.wit");
+    let contract = include_str!("../../wit/app.wit");
     let (package, version) = inspect::CONTRACT;
     assert!(contract.contains(&format!("\npackage {package}@{version};\n")));
 }

@@ -1,0 +1,243 @@
+"""Stands in for plugnode where there is none, in a plain Python that runs a program's tests: notes what an event asks for, and carries
+it out, when the event has ended well, for clients and keys that are in this process alone. `plugnode.testing` is the way to it."""
+
+import enum
+import json
+import sys
+import types as python_types
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+class Err(Exception):
+    """What an import of the contract answers when it refuses."""
+
+    def __init__(self, value: Any) -> None:
+        super().__init__(value)
+        self.value = value
+
+
+# ---- The contract's records and variants, by the names that they have in a component ----
+
+Record = type[Any]
+
+
+def _records(**fields: str) -> dict[str, Record]:
+    made: dict[str, Record] = {}
+    for name, names in fields.items():
+        namespace = {"__annotations__": dict.fromkeys(names.split(), Any)}
+        made[name] = dataclass(type(name, (), namespace))
+    return made
+
+
+_TYPES = _records(
+    Payload="json attachments",
+    Client="id io_node namespace attributes",
+    Handshake="auth query headers remote_addr transport recovered",
+    Message="event args ack",
+    Reply="token answer",
+    Custom="kind data content_type client",
+    Context="id attempt received_at_ms budget_ms node instance release traceparent extra",
+    Event_Connection="value",
+    Event_Message="value",
+    Event_Disconnect="value",
+    Event_NoClient="value",
+    Event_Reply="value",
+    Event_Custom="value",
+    DisconnectReason_Other="value",
+    **dict.fromkeys(
+        (
+            f"DisconnectReason_{name}"
+            for name in (
+                "ClientDisconnect",
+                "ServerDisconnect",
+                "TransportClose",
+                "TransportError",
+                "PingTimeout",
+                "ParseError",
+                "ServerShutdown",
+                "NodeLost",
+            )
+        ),
+        "",
+    ),
+)
+_OUTBOX = _records(
+    Selection="clients channels", Audience="namespace to except_", Scope_All="", Scope_Only="value"
+)
+
+
+class Delivery(enum.Flag):
+    VOLATILE = enum.auto()
+    LOCAL = enum.auto()
+
+
+def make(name: str, *values: Any) -> Any:
+    """A record or variant of the contract."""
+    return _TYPES[name](*values)
+
+
+# ---- What an event has asked for ----
+
+Write = tuple[str, str, bytes | None]
+
+
+class World:
+    """Clients by id, and keys by bucket."""
+
+    def __init__(self) -> None:
+        self.clients: dict[str, Any] = {}
+        self.buckets: dict[str, dict[str, bytes]] = {}
+        self.client: Any = None
+        self.take()
+
+    def take(self) -> tuple[list[dict[str, Any]], list[Write]]:
+        """What was asked for since the last time."""
+        taken = getattr(self, "commands", []), getattr(self, "writes", [])
+        self.commands: list[dict[str, Any]] = []
+        self.writes: list[Write] = []
+        self.values: dict[tuple[str, str], bytes | None] = {}
+        return taken
+
+    def note(self, kind: str, **command: Any) -> None:
+        self.commands.append({"type": kind, **command})
+
+    def get(self, bucket: str, key: str) -> bytes | None:
+        if (bucket, key) in self.values:
+            return self.values[bucket, key]
+        return self.buckets.get(bucket, {}).get(key)
+
+    def write(self, bucket: str, key: str, value: bytes | None) -> None:
+        self.values[bucket, key] = value
+        self.writes.append((bucket, key, value))
+
+    def keys(self, bucket: str, prefix: str) -> list[str]:
+        keys = {*self.buckets.get(bucket, {}), *(key for (of, key) in self.values if of == bucket)}
+        return sorted(key for key in keys if key.startswith(prefix) and self.get(bucket, key) is not None)
+
+    def carry_out(self, writes: list[Write]) -> None:
+        for bucket, key, value in writes:
+            keys = self.buckets.setdefault(bucket, {})
+            if value is None:
+                keys.pop(key, None)
+            else:
+                keys[key] = value
+
+    def audience(self, to: dict[str, Any]) -> list[Any]:
+        """The clients that a command is for."""
+        namespace = to.get("namespace", self.client.namespace if self.client else "/")
+
+        def is_one(client: Any, names: list[str]) -> bool:
+            return client.id in names or not client.rooms.isdisjoint(names)
+
+        return [
+            client
+            for client in self.clients.values()
+            if client.namespace == namespace
+            and ("all" in to or is_one(client, to["rooms"]))
+            and not is_one(client, to.get("without", []))
+        ]
+
+
+world = World()
+
+
+def values_of(payload: Any) -> list[Any]:
+    """Arguments as a client gets them."""
+
+    def restore(value: dict[str, Any]) -> Any:
+        return payload.attachments[value["num"]] if value.get("_placeholder") is True else value
+
+    return json.loads(payload.json, object_hook=restore if payload.attachments else None)
+
+
+def _described(audience: Any) -> dict[str, Any]:
+    to: dict[str, Any] = {}
+    if audience.namespace is not None:
+        to["namespace"] = audience.namespace
+    if isinstance(audience.to, _OUTBOX["Scope_All"]):
+        to["all"] = True
+    else:
+        to["rooms"] = list(dict.fromkeys([*audience.to.value.channels, *audience.to.value.clients]))
+    without = list(dict.fromkeys([*audience.except_.channels, *audience.except_.clients]))
+    return {**to, "without": without} if without else to
+
+
+# ---- The imports ----
+
+
+def _publish(audience: Any, event: str, args: Any, how: Delivery) -> None:
+    volatile = {"volatile": True} if Delivery.VOLATILE in how else {}
+    world.note("emit", to=_described(audience), event=event, args=values_of(args), **volatile)
+
+
+def _ack(_: Any, args: Any) -> None:
+    world.note("ack", args=values_of(args))
+
+
+def _request(audience: Any, event: str, args: Any, _: int, token: bytes) -> None:
+    world.note("ask", to=_described(audience), event=event, args=values_of(args), reply=token.decode())
+
+
+def _refuse(message: str, data: str | None) -> None:
+    world.note("refuse", message=message, data=None if data is None else json.loads(data))
+
+
+def _add(bucket: str, key: str, by: int) -> None:
+    world.write(bucket, key, str(int(world.get(bucket, key) or b"0") + by).encode())
+
+
+class _Bucket:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def get(self, key: str) -> bytes | None:
+        return world.get(self.name, key)
+
+    def set(self, key: str, value: bytes) -> None:
+        world.write(self.name, key, bytes(value))
+
+    def delete(self, key: str) -> None:
+        world.write(self.name, key, None)
+
+
+def _list_keys(bucket: str, prefix: str, _: Any) -> Any:
+    return python_types.SimpleNamespace(keys=world.keys(bucket, prefix), cursor=None)
+
+
+def _module(name: str, **contents: Any) -> python_types.ModuleType:
+    module = python_types.ModuleType(name)
+    module.__dict__.update(contents)
+    sys.modules[name] = module
+    return module
+
+
+def install() -> None:
+    """Puts the stand-ins where a component has the contract."""
+    outbox: dict[str, Callable[..., None]] = {
+        "publish": _publish,
+        "ack": _ack,
+        "request": _request,
+        "refuse": _refuse,
+        "subscribe": lambda to, rooms: world.note("join", to=_described(to), rooms=list(rooms)),
+        "unsubscribe": lambda to, rooms: world.note("leave", to=_described(to), rooms=list(rooms)),
+        "disconnect": lambda to, close: world.note("disconnect", to=_described(to), close=close),
+        "patch_attributes": lambda client, patch: world.note("attributes", client=client, patch=json.loads(patch)),
+    }
+    scope = _OUTBOX["Scope_All"] | _OUTBOX["Scope_Only"]
+    event = python_types.SimpleNamespace
+    imports = _module(
+        "wit_world.imports",
+        types=_module("wit_world.imports.types", Event=event, **_TYPES),
+        outbox=_module("wit_world.imports.outbox", Delivery=Delivery, Scope=scope, **_OUTBOX, **outbox),
+        kv=_module(
+            "wit_world.imports.kv",
+            add=_add,
+            list_keys=_list_keys,
+            set_with_ttl=lambda bucket, key, value, _: world.write(bucket, key, bytes(value)),
+        ),
+        wasi_keyvalue_store=_module("wit_world.imports.wasi_keyvalue_store", open=_Bucket),
+    )
+    _module("wit_world", imports=imports)
+    _module("componentize_py_types", Err=Err)

@@ -1,0 +1,216 @@
+"""Events in, effects out: tests of a program in any Python and any test runner, without a host.
+
+    import app  # the program, which registers its listeners
+    from plugnode.testing import connect
+
+    def test_what_one_says_others_hear():
+        ada, bob = connect(auth={"name": "ada"}), connect()
+        effects = ada.emit("say", "hello")  # [{"type": "emit", "to": {…}, "event": "said", "args": […]}]
+        assert bob.take() == [("said", ada.id, "hello")]
+        assert ada.ask("who") == (["ada"],)  # what its acknowledgement was called with
+
+An event whose listener raises raises that here, and has no effects.
+"""
+
+import itertools
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlencode
+
+from . import _app, _outside
+from . import config as config
+from ._payload import encode
+
+__all__ = ["Refused", "TestClient", "config", "connect", "custom", "reset", "stored"]
+
+Effect = dict[str, Any]
+_world = _outside.world
+_numbers = itertools.count(1)
+
+
+class Refused(Exception):
+    """The client was not let in: `data` is what the program gave for it."""
+
+    def __init__(self, message: str, data: Any) -> None:
+        super().__init__(message)
+        self.data = data
+
+
+class TestClient:
+    """A client of the program under test."""
+
+    __test__ = False
+
+    def __init__(self, id: str, namespace: str) -> None:
+        self.id = id
+        self.namespace = namespace
+        #: What was emitted to it, oldest first: the event's name and its arguments.
+        self.received: list[tuple[Any, ...]] = []
+        self.rooms: set[str] = set()
+        self.attributes: dict[str, Any] = {}
+        #: Of its connection.
+        self.effects: list[Effect] = []
+        self._answers: dict[str, Callable[..., Any]] = {}
+
+    @property
+    def is_connected(self) -> bool:
+        return self.id in _world.clients
+
+    def emit(self, event: str, *args: Any) -> list[Effect]:
+        """Emits an event, and returns its effects."""
+        return self._message(event, args, None)
+
+    def ask(self, event: str, *args: Any) -> tuple[Any, ...] | None:
+        """Emits an event and returns what its acknowledgement was called with; None if it was not."""
+        acks = [effect["args"] for effect in self._message(event, args, "ack") if effect["type"] == "ack"]
+        return tuple(acks[0]) if acks else None
+
+    def answer(self, event: str, answer: Callable[..., Any]) -> "TestClient":
+        """Answers what the program asks this client; a tuple is several values."""
+        self._answers[event] = answer
+        return self
+
+    def take(self) -> list[tuple[Any, ...]]:
+        """What was emitted to it since the last time."""
+        taken, self.received = self.received, []
+        return taken
+
+    def disconnect(self, reason: str = "client namespace disconnect") -> list[Effect]:
+        return _end(self, reason)
+
+    def _message(self, event: str, args: tuple[Any, ...], ack: Any) -> list[Effect]:
+        if not self.is_connected:
+            raise RuntimeError("this client is not connected")
+        message = _outside.make("Message", event, encode(args), ack)
+        return _handle(self, _outside.make("Event_Message", (_told(self), message)))
+
+
+def connect(
+    *,
+    id: str | None = None,
+    namespace: str = "/",
+    auth: Any = None,
+    query: dict[str, str] | None = None,
+    headers: dict[str, str] | None = None,
+    address: str = "127.0.0.1",
+) -> TestClient:
+    """Connects a client. Raises `Refused` when it is not let in."""
+    client = TestClient(id or f"client-{next(_numbers)}".ljust(20, "-"), namespace)
+    handshake = _outside.make(
+        "Handshake",
+        None if auth is None else json.dumps(auth),
+        urlencode(query or {}),
+        list((headers or {}).items()),
+        address,
+        "websocket",
+        False,
+    )
+    _world.clients[client.id] = client
+    try:
+        client.effects = _handle(client, _outside.make("Event_Connection", (_told(client), handshake)))
+    except BaseException:
+        _world.clients.pop(client.id, None)
+        raise
+    for effect in client.effects:
+        if effect["type"] == "refuse":
+            _world.clients.pop(client.id, None)
+            raise Refused(effect["message"], effect["data"])
+    return client
+
+
+def custom(kind: str, data: Any, content_type: str = "application/json") -> list[Effect]:
+    """Hands in an event that no client sent. What is not bytes is written as JSON."""
+    content = bytes(data) if isinstance(data, (bytes, bytearray)) else json.dumps(data).encode()
+    return _handle(None, _outside.make("Event_Custom", _outside.make("Custom", kind, content, content_type, None)))
+
+
+def stored(key: str, bucket: str = "default") -> Any:
+    """The value of a key, as JSON has it."""
+    value = _world.buckets.get(bucket, {}).get(key)
+    return None if value is None else _read(value)
+
+
+def reset() -> None:
+    """Forgets clients, and what was stored. Variables of the program stay: they are its own."""
+    _world.clients.clear()
+    _world.buckets.clear()
+
+
+def _told(client: TestClient) -> Any:
+    return _outside.make("Client", client.id, "test", client.namespace, json.dumps(client.attributes))
+
+
+def _read(value: bytes) -> Any:
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def _handle(client: TestClient | None, event: Any) -> list[Effect]:
+    """One event, from its beginning to its end, and what comes of its effects."""
+    _world.take()
+    _world.client = client
+    now = int(time.time() * 1000)
+    context = _outside.make("Context", f"event-{next(_numbers)}", 1, now, 1000, "test", 0, "test", None, [])
+    try:
+        _app.handle(event, context)
+    except BaseException:
+        _world.take()
+        raise
+    commands, writes = _world.take()
+    _world.carry_out(writes)
+    effects = list(commands)
+    for bucket, key, value in writes:
+        effects.append(
+            {"type": "delete", "bucket": bucket, "key": key}
+            if value is None
+            else {"type": "set", "bucket": bucket, "key": key, "value": _read(value)}
+        )
+    for command in commands:
+        _world.client = client
+        effects.extend(_carry_out(command))
+    return effects
+
+
+def _carry_out(command: Effect) -> list[Effect]:
+    to = _world.audience(command["to"]) if "to" in command else []
+    more: list[Effect] = []
+    match command["type"]:
+        case "emit":
+            for one in to:
+                one.received.append((command["event"], *command["args"]))
+        case "join":
+            for one in to:
+                one.rooms.update(command["rooms"])
+        case "leave":
+            for one in to:
+                one.rooms.difference_update(command["rooms"])
+        case "attributes" if command["client"] in _world.clients:
+            attributes = _world.clients[command["client"]].attributes
+            for name, value in command["patch"].items():
+                if value is None:
+                    attributes.pop(name, None)
+                else:
+                    attributes[name] = value
+        case "disconnect":
+            for one in to:
+                more += _end(one, "server namespace disconnect")
+        case "ask":
+            for one in to:
+                answer = one._answers.get(command["event"])
+                answered = None if answer is None else answer(*command["args"])
+                values = answered if isinstance(answered, tuple) else (answered,)
+                payload = None if answer is None else encode(values)
+                reply = _outside.make("Reply", command["reply"].encode(), payload)
+                more += _handle(one, _outside.make("Event_Reply", (_told(one), reply)))
+    return more
+
+
+def _end(client: TestClient, reason: str) -> list[Effect]:
+    if _world.clients.pop(client.id, None) is None:
+        return []
+    why = _outside.make("DisconnectReason_Other", reason)
+    return _handle(client, _outside.make("Event_Disconnect", (_told(client), why)))

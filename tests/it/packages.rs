@@ -1,0 +1,169 @@
+//! What is published, as it would be: packed, unpacked elsewhere, and used from there.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use plugnode_tests::{Client, Node, brought, repository};
+use serde_json::json;
+use tempfile::TempDir;
+
+/// Runs a command and returns what it said.
+fn run(command: &mut Command) -> String {
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?} cannot be run: {error}"));
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{command:?}: {said}");
+    said
+}
+
+/// The packages of crates.io, unpacked in a folder by their names.
+fn packed_crates() -> TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let mut package = Command::new(env!("CARGO"));
+    package
+        .args(["package", "--quiet", "--no-verify", "--allow-dirty", "--offline"])
+        .args(["-p", "engine-io", "-p", "plugnode-sdk", "-p", "plugnode"])
+        .arg("--target-dir")
+        .arg(folder.path())
+        .current_dir(repository());
+    run(&mut package);
+    for name in ["engine-io", "plugnode-sdk", "plugnode"] {
+        let file = folder.path().join(format!("package/{name}-0.1.0.crate"));
+        let mut unpack = Command::new("tar");
+        unpack.arg("xf").arg(file).arg("-C").arg(folder.path());
+        run(&mut unpack);
+    }
+    folder
+}
+
+/// What `include_str!` and the like name in the files of a package, from where it is named.
+fn included(folder: &Path) -> Vec<PathBuf> {
+    let mut included = Vec::new();
+    for entry in fs::read_dir(folder).expect("it is there").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            included.extend(self::included(&path));
+        } else if path.extension().is_some_and(|kind| kind == "rs") {
+            let text = fs::read_to_string(&path).expect("it is text");
+            for macro_name in ["include_str!(\"", "include_bytes!(\""] {
+                let named = text.split(macro_name).skip(1).filter_map(|rest| rest.split('"').next());
+                included.extend(named.map(|name| folder.join(name)));
+            }
+        }
+    }
+    included
+}
+
+#[tokio::test]
+async fn packed_rust_sdk_builds_a_handler() {
+    let packed = packed_crates();
+    for (package, files) in [
+        ("engine-io-0.1.0", &["src/lib.rs"][..]),
+        (
+            "plugnode-sdk-0.1.0",
+            &["README.md", "LICENSE", "wit/app.wit", "wit/deps/keyvalue.wit"],
+        ),
+        (
+            "plugnode-0.1.0",
+            &["README.md", "wit/app.wit", "src/cli/templates/types/plugnode.d.ts"],
+        ),
+    ] {
+        let folder = packed.path().join(package);
+        for file in files {
+            assert!(folder.join(file).is_file(), "{package} has no {file}");
+        }
+        for file in included(&folder) {
+            let is_inside = file.canonicalize().is_ok_and(|file| file.starts_with(&folder));
+            assert!(is_inside, "{package} includes {}, which is not in it", file.display());
+        }
+    }
+
+    // A crate that knows nothing but the package. It shares what examples were built with: the same versions, by the same profile.
+    let project = packed.path().join("scratch");
+    fs::create_dir_all(project.join("src")).expect("a folder can be made");
+    let sdk = packed.path().join("plugnode-sdk-0.1.0");
+    let manifest = format!(
+        "[package]\nname = \"scratch\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[lib]\ncrate-type = [\"cdylib\"]\n\
+         [dependencies]\nplugnode-sdk = {{ path = {sdk:?} }}\n[profile.release]\nlto = \"fat\"\ncodegen-units = 1\n\
+         debug = \"line-tables-only\"\n[workspace]\n"
+    );
+    fs::write(project.join("Cargo.toml"), manifest).expect("it can be written");
+    fs::copy(repository().join("Cargo.lock"), project.join("Cargo.lock")).expect("it can be copied");
+    fs::copy(
+        repository().join("examples/echo/src/lib.rs"),
+        project.join("src/lib.rs"),
+    )
+    .expect("it can be copied");
+    let cargo = repository().join("target/guest-cargo");
+    let mut build = Command::new(cargo);
+    build
+        .args([
+            "build",
+            "--quiet",
+            "--release",
+            "--offline",
+            "--target",
+            "wasm32-wasip2",
+        ])
+        .arg("--target-dir")
+        .arg(repository().join("target/guests"))
+        .current_dir(&project);
+    run(&mut build);
+    let component = repository().join("target/guests/wasm32-wasip2/release/scratch.wasm");
+    let node = Node::app(&component, "").await;
+    let mut client = Client::connect(&node).await;
+    assert_eq!(client.ask("hello", &[json!(1)]).await, [json!(1)]);
+}
+
+#[test]
+fn packed_python_package_tests_a_program() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let python = || {
+        let mut python = Command::new(brought("python/bin/python"));
+        python.current_dir(folder.path()).env("PYTHONDONTWRITEBYTECODE", "1");
+        python
+    };
+    let sources = folder.path().join("sources");
+    run(Command::new("cp")
+        .arg("-rL")
+        .arg(repository().join("guest-sdk/python"))
+        .arg(&sources));
+    run(python()
+        .args(["-m", "build", "--no-isolation", "--outdir", "dist"])
+        .arg(&sources));
+    for packed in ["plugnode-0.1.0.tar.gz", "plugnode-0.1.0-py3-none-any.whl"] {
+        assert!(
+            folder.path().join("dist").join(packed).is_file(),
+            "there is no {packed}"
+        );
+    }
+    let install = [
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-index",
+        "--no-deps",
+        "--target",
+        "installed",
+        "dist/plugnode-0.1.0-py3-none-any.whl",
+    ];
+    run(python().args(install));
+    let installed = folder.path().join("installed");
+    for file in [
+        "plugnode/py.typed",
+        "plugnode/testing.py",
+        "plugnode-0.1.0.dist-info/METADATA",
+    ] {
+        assert!(installed.join(file).is_file(), "the wheel has no {file}");
+    }
+    let program = repository().join("tests/py/handlers");
+    let path = std::env::join_paths([&installed, &program]).expect("no path has a colon");
+    let said = run(python()
+        .arg(repository().join("tests/py/test_handlers.py"))
+        .env("PYTHONPATH", path));
+    assert!(said.contains("Ran 8 tests"), "{said}");
+}

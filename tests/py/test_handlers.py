@@ -1,0 +1,83 @@
+"""The program of `handlers`, tested as its writer would: by `plugnode.testing`, in a plain Python. PYTHONPATH names both."""
+
+import unittest
+
+import app  # noqa: F401
+import plugnode
+from plugnode.testing import Refused, config, connect, custom, reset, stored
+
+
+class Handlers(unittest.TestCase):
+    def setUp(self):
+        reset()
+        config.clear()
+
+    def test_a_client_is_let_in_with_its_attributes(self):
+        ada = connect(auth={"name": "ada"})
+        self.assertEqual(ada.attributes, {"name": "ada"})
+        self.assertEqual([effect["type"] for effect in ada.effects], ["attributes", "attributes"])
+        self.assertEqual(ada.ask("who"), ({"name": "ada"},))
+        with self.assertRaises(Refused) as refused:
+            connect(auth={"name": "nobody"})
+        self.assertEqual((str(refused.exception), refused.exception.data), ("not you", {"code": 7}))
+        self.assertEqual(len(connect().received), 0)
+
+    def test_arguments_come_back_as_they_went(self):
+        ada = connect()
+        for args in [(), (1,), ("é", None, {"🦀": [1.5, True]}), (b"\0\xff", {"deep": [b""]})]:
+            self.assertEqual(ada.ask("echo", *args), args if args else ())
+            self.assertEqual(ada.take(), [("echo", *args)])
+
+    def test_rooms_and_exceptions_are_kept(self):
+        ada, bob, eve = connect(), connect(), connect()
+        bob.emit("join", "here")
+        self.assertEqual(bob.rooms, {"here"})
+        effects = ada.emit("to room", "here", 1)
+        self.assertEqual(
+            effects[0],
+            {"type": "emit", "to": {"rooms": ["here"], "without": [ada.id]}, "event": "in room", "args": [1]},
+        )
+        self.assertEqual([one.take() for one in (ada, bob, eve)], [[("for you", 1)], [("in room", 1)], [("for others", 1)]])
+        self.assertEqual(connect(namespace="/else").take(), [])
+
+    def test_state_is_kept_and_added_to(self):
+        ada = connect()
+        for number in range(1, 4):
+            self.assertEqual(ada.ask("count"), (number,))
+        self.assertEqual((stored("counted"), stored("added")), ({"n": 3}, 3))
+        self.assertEqual(ada.ask("counted"), (3, 3, ["counted"], True))
+
+    def test_what_fails_has_no_effects(self):
+        ada = connect()
+        ada.emit("count")
+        with self.assertRaises(TypeError):
+            ada.emit("fail")
+        self.assertEqual((ada.take(), stored("counted")), ([], {"n": 1}))
+        with self.assertRaises(plugnode.Retry):
+            ada.emit("again")
+        self.assertEqual(ada.ask("later"), ("later",))
+
+    def test_questions_are_answered(self):
+        ada = connect().answer("question", lambda question: f"{question} yes")
+        ada.emit("ask me", "really?")
+        self.assertEqual(ada.take(), [("told", "really? yes")])
+        bob = connect()
+        bob.emit("ask me", "really?")
+        self.assertEqual(bob.take(), [("told", None)])
+
+    def test_who_goes_is_gone(self):
+        ada, bob = connect(auth={"name": "ada"}), connect()
+        ada.disconnect()
+        self.assertEqual(bob.take(), [("went", "ada", "client namespace disconnect")])
+        self.assertFalse(ada.is_connected)
+        with self.assertRaises(RuntimeError):
+            ada.emit("echo")
+
+    def test_configuration_and_custom_events_come(self):
+        config["colour"] = "red"
+        self.assertEqual(connect().ask("log"), ({"colour": "red"},))
+        self.assertEqual(custom("unknown", {"a": 1}), [])
+
+
+if __name__ == "__main__":
+    unittest.main()
