@@ -1,7 +1,7 @@
 # The few commands a person needs. Each brings what it needs first, says what it does, and is quick the second time.
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test counts soak bench lint clean
+.PHONY: help build demo test counts soak bench docs lint clean
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 
 SHELL := bash
@@ -59,6 +59,9 @@ bench: ## Measure plugnode beside its peers, in one run of some 20 minutes: test
 	@echo "== benchmarks"
 	@[[ -n "$(BENCH)" ]] || cargo bench --quiet --bench handler
 	@cargo bench --quiet --bench bench -- $(BENCH)
+
+docs: ## The reference of what JavaScript and TypeScript import, as target/docs/typescript
+	@.ci/build-docs
 
 lint: ## Formatting, and clippy without a warning
 	@echo "== formatting"

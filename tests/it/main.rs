@@ -31,3 +31,4 @@ mod socketio;
 mod state;
 mod storm;
 mod structure;
+mod tutorial;

@@ -82,6 +82,12 @@ impl Node {
         Self::start(command, folder).await
     }
 
+    /// Runs a command line that starts plugnode, and waits until it listens.
+    pub async fn typed(command: std::process::Command) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        Self::start(command.into(), folder).await
+    }
+
     /// Runs `plugnode run` with this configuration and does not wait until it listens; its port is not known.
     pub fn begin(config: &str) -> Self {
         let (command, folder) = run_command(Command::new(binary()), config);
