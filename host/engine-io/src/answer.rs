@@ -22,9 +22,19 @@ pub struct Body {
     rest: Bytes,
     /// Of an answer to a poll.
     delivery: Option<Delivery>,
-    /// Of an answer to a POST.
-    #[allow(dead_code, reason = "dropped when the answer is written")]
-    hold: Option<Hold>,
+}
+
+/// The bytes of an answer to a POST, for which polls wait. The server drops bytes when the kernel has them. One whose connections do
+/// not write several buffers at once copies them first, and then the two answers race.
+struct Held {
+    bytes: &'static [u8],
+    _hold: Hold,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes
+    }
 }
 
 impl Body {
@@ -33,15 +43,17 @@ impl Body {
         Self {
             rest: body.into(),
             delivery: None,
-            hold: None,
         }
+    }
+
+    fn of_post(bytes: &'static [u8], hold: Hold) -> Self {
+        Self::whole(Bytes::from_owner(Held { bytes, _hold: hold }))
     }
 
     fn of_poll(body: Bytes, delivery: Delivery) -> Self {
         Self {
             rest: body,
             delivery: Some(delivery),
-            hold: None,
         }
     }
 }
@@ -96,10 +108,16 @@ pub(crate) fn text(body: Bytes) -> Response<Body> {
 
 /// The answer to a POST whose packets were taken. Not `text/plain`, for which old browsers offered a download.
 pub(crate) fn ok(hold: Hold) -> Response<Body> {
-    let mut body = Body::whole("ok");
-    body.hold = Some(hold);
-    let mut answer = Response::new(body);
+    let mut answer = Response::new(Body::of_post(b"ok", hold));
     set_headers(&mut answer, "text/html");
+    answer
+}
+
+/// The answer to a POST whose packets were not taken.
+pub(crate) fn refused(hold: Hold) -> Response<Body> {
+    let mut answer = Response::new(Body::of_post(br#"{"code":3,"message":"Bad request"}"#, hold));
+    *answer.status_mut() = StatusCode::BAD_REQUEST;
+    set_headers(&mut answer, "application/json");
     answer
 }
 

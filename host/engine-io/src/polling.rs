@@ -67,15 +67,19 @@ impl Drop for WaitingPoll<'_> {
     }
 }
 
-/// Takes a POST in, and answers when the application has all of its packets.
+/// Takes a POST in, and answers when the application has all of its packets, or does not take them before polls have brought the
+/// client what waits.
 pub(crate) async fn post<B>(session: Session, request: Request<B>, share: Share) -> Response<Body>
 where
     B: http_body::Body<Data: Buf>,
 {
-    let Some(ended) = session.begin_post() else {
+    let mut posting = Posting(Some(&session));
+    let is_new = AtomicBool::new(true);
+    let begun = poll_fn(|cx| session.poll_begin_post(cx, is_new.swap(false, Ordering::Relaxed))).await;
+    let Some(ended) = begun else {
+        posting.0 = None;
         return Refusal::BadRequest.answer();
     };
-    let mut posting = Posting(Some(&session));
     let is_binary = request.headers().get(CONTENT_TYPE).is_some_and(is_binary);
     if is_binary && session.version() == Version::V4 {
         // Dropped as it is, it ends the session.
@@ -103,14 +107,14 @@ where
     };
     posting.0 = None;
     // The task takes it also when this request ends before.
-    let (taken, hold) = session.give_post(payload);
+    let (taken, hold) = session.give_post(payload, share);
     match taken.await {
         Ok(Taken::All) => answer::ok(hold),
-        Ok(Taken::Refused) | Err(_) => answer::status(StatusCode::BAD_REQUEST),
+        Ok(Taken::Refused) | Err(_) => answer::refused(hold),
     }
 }
 
-/// A POST whose body comes in. Dropped with that, it ends the session.
+/// A POST whose body comes in, or is to. Dropped with that, it ends the session.
 struct Posting<'a>(Option<&'a Session>);
 
 impl Drop for Posting<'_> {

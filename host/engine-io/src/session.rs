@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
+use crate::budget::Share;
 use crate::codec::{self, Encoded, Payload};
 use crate::opening::Opening;
 use crate::packet::Packet;
@@ -76,6 +77,8 @@ pub(crate) struct Polling {
     /// Whether the answer to a poll is on its way.
     is_answering: bool,
     post: Post,
+    /// The POST that waits for the end of one that is answered already.
+    next_post: Option<Waker>,
     /// Whether polls wait until a POST is answered, behind which the client expects what it has asked for by it.
     is_held: bool,
     pub(crate) upgrade: Upgrade,
@@ -102,6 +105,8 @@ enum Post {
     Ready(Intake),
     /// The task takes its packets.
     Taking,
+    /// The same, and it is answered: what polls have to bring comes behind that.
+    Answered,
 }
 
 /// The packets of a POST, and who waits until all are taken.
@@ -110,7 +115,19 @@ pub(crate) struct Intake {
     pub(crate) payload: Payload,
     /// How many texts there are, until the application was told.
     pub(crate) text_messages: Option<usize>,
-    pub(crate) done: oneshot::Sender<Taken>,
+    /// None when it was told.
+    done: Option<oneshot::Sender<Taken>>,
+    _share: Share,
+}
+
+impl Intake {
+    /// Has the POST answered.
+    pub(crate) fn tell(&mut self, taken: Taken) {
+        if let Some(done) = self.done.take() {
+            // The client may be gone.
+            let _ = done.send(taken);
+        }
+    }
 }
 
 /// What became of a POST.
@@ -333,7 +350,7 @@ impl Session {
             polling.poll = Waiting::Nobody;
             return Poll::Ready(Answer::Moved);
         }
-        if state.is_websocket || state.outgoing.is_empty() {
+        if state.is_websocket || has_none {
             return Poll::Ready(self.answer_one(state, Packet::NOOP, base64));
         }
         if is_new && state.phase == Phase::Ended(CloseReason::Server) && state.outgoing.len() == 1 {
@@ -381,26 +398,44 @@ impl Session {
         }
     }
 
-    /// Begins a POST. The receiver hears when the session ends before its body is read. None when it cannot begin: another is being
-    /// taken in, which ends the session, or it goes by a websocket.
-    pub(crate) fn begin_post(&self) -> Option<oneshot::Receiver<Infallible>> {
+    /// Begins a POST, as soon as the one before it is taken in. `is_new` on the first call for it. The receiver hears when the session
+    /// ends before its body is read. None when it cannot begin: another is not answered, which ends the session, or it goes by a
+    /// websocket.
+    pub(crate) fn poll_begin_post(
+        &self,
+        cx: &Context<'_>,
+        is_new: bool,
+    ) -> Poll<Option<oneshot::Receiver<Infallible>>> {
         let mut state = self.0.state();
         let state = &mut *state;
-        let polling = state.polling.as_deref_mut().filter(|_| !state.is_websocket)?;
-        if state.phase == Phase::Ended(CloseReason::Client) {
-            return None;
+        let Some(polling) = state.polling.as_deref_mut().filter(|_| !state.is_websocket) else {
+            return Poll::Ready(None);
+        };
+        let is_over = match is_new {
+            true => state.phase == Phase::Ended(CloseReason::Client),
+            false => state.phase != Phase::Open,
+        };
+        if is_over {
+            return Poll::Ready(None);
         }
-        if !matches!(polling.post, Post::Nothing) {
-            state.end(CloseReason::TransportError);
-            return None;
+        match polling.post {
+            Post::Answered if !is_new || polling.next_post.is_none() => {
+                polling.next_post = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            Post::Nothing => {}
+            _ => {
+                state.end(CloseReason::TransportError);
+                return Poll::Ready(None);
+            }
         }
         let (until_end, ended) = oneshot::channel();
         polling.post = Post::Reading(until_end);
-        Some(ended)
+        Poll::Ready(Some(ended))
     }
 
-    /// Gives a POST to the task. The receiver hears when all of it is taken. Polls wait until the hold is dropped.
-    pub(crate) fn give_post(&self, payload: Payload) -> (oneshot::Receiver<Taken>, Hold) {
+    /// Gives a POST to the task. The receiver hears when it is to be answered. Polls wait until the hold is dropped.
+    pub(crate) fn give_post(&self, payload: Payload, share: Share) -> (oneshot::Receiver<Taken>, Hold) {
         let (done, taken) = oneshot::channel();
         let text_messages = payload.text_messages();
         let mut state = self.0.state();
@@ -412,7 +447,8 @@ impl Session {
             polling.post = Post::Ready(Intake {
                 payload,
                 text_messages,
-                done,
+                done: Some(done),
+                _share: share,
             });
             state.wake();
         }
@@ -424,6 +460,7 @@ impl Session {
         let mut state = self.0.state();
         if let Some(polling) = &mut state.polling {
             polling.post = Post::Nothing;
+            polling.wake_post();
             state.wake();
         }
     }
@@ -499,6 +536,7 @@ impl Session {
         };
         polling.upgrade = Upgrade::Ready(websocket);
         polling.wake_poll();
+        polling.wake_post();
         state.is_websocket = true;
         state.wake();
         Ok(())
@@ -542,12 +580,17 @@ impl Shared {
         if state.is_websocket {
             state.wake();
         } else if let Some(polling) = &mut state.polling {
+            let is_held = polling.is_held;
             if matches!(polling.poll, Waiting::Poll(_)) {
-                if !polling.is_held {
+                if !is_held {
                     polling.wake_poll();
                 }
             } else if state.stuck_since.is_none() {
                 state.stuck_since = Some(Instant::now());
+            }
+            if is_held {
+                // The task may have to answer the POST first.
+                state.wake();
             }
         }
         Ok(())
@@ -649,8 +692,20 @@ impl State {
         }
     }
 
-    /// Lets polls be answered before the POST that is being taken in.
-    pub(crate) fn release_polls(&mut self) {
+    /// Has the POST that is being taken in answered, when polls have something to bring: they come behind its answer, and may be what the
+    /// rest of it waits for.
+    pub(crate) fn let_polls_go_on(&mut self, intake: &mut Intake) {
+        if let Some(polling) = self.polling.as_mut().filter(|polling| polling.is_held)
+            && matches!(polling.post, Post::Taking)
+            && !self.outgoing.is_empty()
+        {
+            polling.post = Post::Answered;
+            intake.tell(Taken::All);
+        }
+    }
+
+    /// Lets polls be answered, since the POST before them is.
+    fn release_polls(&mut self) {
         if let Some(polling) = self.polling.as_mut().filter(|polling| polling.is_held) {
             polling.is_held = false;
             if !self.outgoing.is_empty() {
@@ -697,15 +752,15 @@ impl State {
             self.outgoing.push_back(last);
         }
         let Some(polling) = &mut self.polling else { return };
-        polling.is_held = false;
         polling.wake_poll();
+        polling.wake_post();
         if let Upgrade::Opening(waker) | Upgrade::Probed(waker) = &mut polling.upgrade
             && let Some(waker) = waker.take()
         {
             waker.wake();
         }
-        if let Post::Ready(intake) = std::mem::take(&mut polling.post) {
-            let _ = intake.done.send(Taken::Refused);
+        if let Post::Ready(mut intake) = std::mem::take(&mut polling.post) {
+            intake.tell(Taken::Refused);
         }
     }
 }
@@ -715,6 +770,12 @@ impl Polling {
         if let Waiting::Poll(waker) = &mut self.poll
             && let Some(waker) = waker.take()
         {
+            waker.wake();
+        }
+    }
+
+    fn wake_post(&mut self) {
+        if let Some(waker) = self.next_post.take() {
             waker.wake();
         }
     }
@@ -741,7 +802,6 @@ impl Delivery {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        // A poll that is woken by this runs when the task that writes the answer has done so.
         self.0.0.state().release_polls();
     }
 }

@@ -187,8 +187,9 @@ impl<H: Handler> Task<H> {
                     return Err(reason);
                 }
                 if shared.is_paused() || shared.unsent(&state) > shared.settings.send_buffer {
-                    // Polls may be what it waits for.
-                    state.release_polls();
+                    if let Some(intake) = &mut self.intake {
+                        state.let_polls_go_on(intake);
+                    }
                     return Ok(Intaking::Waits);
                 }
                 state.is_posting()
@@ -369,10 +370,9 @@ impl<H: Handler> Task<H> {
     }
 
     fn end_intake(&mut self, taken: Taken) {
-        if let Some(intake) = self.intake.take() {
+        if let Some(mut intake) = self.intake.take() {
             self.session.end_post();
-            // The client may be gone.
-            let _ = intake.done.send(taken);
+            intake.tell(taken);
         }
     }
 

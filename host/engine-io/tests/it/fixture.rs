@@ -11,7 +11,7 @@ use http::Extensions;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -128,6 +128,18 @@ pub(crate) fn settings() -> Settings {
 
 impl Fixture {
     pub(crate) async fn start(ways: Ways, settings: Settings) -> Self {
+        Self::start_over(ways, settings, |tcp| tcp).await
+    }
+
+    /// The same, whose server speaks over what is made of each connection.
+    pub(crate) async fn start_over<Io>(
+        ways: Ways,
+        settings: Settings,
+        over: impl Fn(TcpStream) -> Io + Send + 'static,
+    ) -> Self
+    where
+        Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let (told, heard) = mpsc::unbounded_channel();
         let engine = Engine::new(settings, App { ways, heard: told });
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
@@ -136,7 +148,7 @@ impl Fixture {
         tokio::spawn(async move {
             loop {
                 let (tcp, peer) = listener.accept().await.unwrap();
-                let engine = serving.clone();
+                let (engine, io) = (serving.clone(), over(tcp));
                 tokio::spawn(async move {
                     let service = service_fn(|mut request| {
                         let engine = engine.clone();
@@ -145,7 +157,7 @@ impl Fixture {
                             Ok::<_, Infallible>(engine.answer(request).await)
                         }
                     });
-                    let serving = http1::Builder::new().serve_connection(TokioIo::new(tcp), service);
+                    let serving = http1::Builder::new().serve_connection(TokioIo::new(io), service);
                     let _ = serving.with_upgrades().await;
                 });
             }

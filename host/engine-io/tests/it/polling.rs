@@ -1,10 +1,15 @@
 //! Sessions that poll.
 
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use engine_io::{CloseReason, Message, Packet, SendError, Settings};
-use tokio::io::AsyncWriteExt;
-use tokio::time::timeout;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep, timeout};
 
 use crate::fixture::*;
 
@@ -228,25 +233,150 @@ async fn application_closes_after_what_it_sent() {
     fixture.stop().await;
 }
 
+/// What a server's connections gave to the kernel, in that order.
+type Written = Arc<Mutex<Vec<String>>>;
+
+/// A connection that gives the answer to a POST to the kernel late: time enough for a poll that does not wait for it.
+struct Late {
+    tcp: TcpStream,
+    written: Written,
+    until: Option<Pin<Box<Sleep>>>,
+}
+
+const LATE: Duration = Duration::from_millis(20);
+
+impl AsyncRead for Late {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Late {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[io::IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        let text =
+            String::from_utf8_lossy(&bytes.iter().flat_map(|part| part.to_vec()).collect::<Vec<_>>()).into_owned();
+        // Polls are answered by text/plain.
+        if !text.contains("text/plain") {
+            let until = this.until.get_or_insert_with(|| Box::pin(sleep(LATE)));
+            ready!(until.as_mut().poll(cx));
+        }
+        let count = ready!(Pin::new(&mut this.tcp).poll_write_vectored(cx, bytes))?;
+        let body = text[..count].split("\r\n\r\n").last().unwrap_or_default();
+        this.written.lock().unwrap().push(body.to_owned());
+        Poll::Ready(Ok(count))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+}
+
+/// A server over such connections.
+async fn late(ways: Ways, settings: Settings) -> (Fixture, Written) {
+    let written = Written::default();
+    let noted = written.clone();
+    let over = move |tcp| Late {
+        tcp,
+        written: noted.clone(),
+        until: None,
+    };
+    (Fixture::start_over(ways, settings, over).await, written)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn answer_of_post_comes_before_what_it_asks_for() {
-    const ROUNDS: usize = 200;
-    let fixture = Fixture::echo().await;
-    let mut in_order = 0;
-    for _ in 0..ROUNDS {
+    let ways = Ways {
+        echoes: true,
+        ..Ways::default()
+    };
+    let (fixture, written) = late(ways, settings()).await;
+    // With a poll that waits, and with one that comes when the answer is there.
+    for waits_before in [true, false] {
         let polling = Polling::open(&fixture).await;
-        let mut poll = fixture.begin("GET", &polling.query(), "", b"").await;
-        // It waits by then, mostly.
-        tokio::task::yield_now().await;
-        let post = fixture.begin("POST", &polling.query(), "", b"4a").await;
+        let query = polling.query();
+        written.lock().unwrap().clear();
+        let mut poll = fixture.begin("GET", &query, "", b"").await;
+        if waits_before {
+            waits(&fixture, &query).await;
+        }
+        let mut post = fixture.begin("POST", &query, "", b"4a").await;
         assert_eq!(Fixture::reply(&mut poll).await.text(), "4a");
-        // Asks the kernel, and not the runtime, which may not have heard of it.
-        let mut post = post.into_std().unwrap();
-        let read = std::io::Read::read(&mut post, &mut [0]);
-        in_order += read.unwrap_or(0);
+        assert_eq!(Fixture::reply(&mut post).await.text(), "ok");
+        assert_eq!(*written.lock().unwrap(), ["ok", "4a"]);
     }
-    // Two tasks write the two answers: now and then a busy machine holds the first up after it has let the second go.
-    assert!(in_order > ROUNDS / 2, "{in_order} of {ROUNDS}");
+    // The poll that an upgrade ends brings nothing that would have to wait.
+    let polling = Polling::open(&fixture).await;
+    let _probed = polling.probed().await;
+    let mut post = fixture.begin("POST", &polling.query(), "", b"4a").await;
+    let mut brought = polling.poll().await.text();
+    while brought == "6" {
+        brought = polling.poll().await.text();
+    }
+    assert_eq!(brought, "4a");
+    assert_eq!(Fixture::reply(&mut post).await.text(), "ok");
+    let written = written.lock().unwrap().clone();
+    let place = |what| written.iter().rposition(|body| body == what);
+    assert!(place("ok") < place("4a"), "{written:?}");
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn post_is_answered_before_polls_that_it_waits_for() {
+    let ways = Ways {
+        echoes: true,
+        ..Ways::default()
+    };
+    let (mut fixture, written) = late(ways, settings()).await;
+    let query = Polling::open(&fixture).await.query();
+    let session = fixture.opened().await;
+    let mut poll = fixture.begin("GET", &query, "", b"").await;
+    waits(&fixture, &query).await;
+    written.lock().unwrap().clear();
+    // What the first packet asks for cannot wait until the rest is taken.
+    assert_eq!(fixture.http("POST", &query, b"4pause\x1e4rest").await.text(), "ok");
+    assert_eq!(Fixture::reply(&mut poll).await.text(), "4pause");
+    assert_eq!(*written.lock().unwrap(), ["ok", "4pause"]);
+    assert_eq!(fixture.message().await, "pause");
+    fixture.heard_nothing();
+    // The next waits for it, unread.
+    let mut next = fixture.begin("POST", &query, "", b"4next").await;
+    session.send([Packet::text("meanwhile")]).unwrap();
+    assert_eq!(fixture.http("GET", &query, b"").await.text(), "4meanwhile");
+    session.resume();
+    assert_eq!(Fixture::reply(&mut next).await.text(), "ok");
+    assert_eq!(fixture.message().await, "rest");
+    assert_eq!(fixture.message().await, "next");
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn third_post_closes_session() {
+    let mut fixture = Fixture::echo().await;
+    let query = Polling::open(&fixture).await.query();
+    fixture.opened().await;
+    assert_eq!(fixture.http("POST", &query, b"4pause\x1e4rest").await.text(), "ok");
+    let mut next = fixture.begin("POST", &query, "", b"4next").await;
+    // Whichever comes second.
+    assert_eq!(fixture.http("POST", &query, b"4more").await.status, 400);
+    assert_eq!(Fixture::reply(&mut next).await.status, 400);
+    assert_eq!(fixture.closed().await, CloseReason::TransportError);
     fixture.stop().await;
 }
 

@@ -150,6 +150,7 @@ async fn a_second_message_at_the_same_time_ends_the_session() {
     }
     // One that waits for the end of a pause is being taken in.
     polling.post("40").await;
+    polling.poll().await;
     fixture.transport.ingest.send_replace(false);
     let many = vec!["42[\"many\"]"; 100].join("\x1e");
     let held = polling.post(&many);
@@ -238,6 +239,9 @@ async fn a_burst_of_connects_waits_and_holds_up_nobody() {
     let polling = Polling::open(&fixture).await;
     fixture.transport.ingest.send_replace(false);
     let (body, address) = (flood_of_connects(), format!("POST {}", polling.address()));
+    // Behind its answer, polls bring what the first of them led to; the rest waits, and so does the next request.
+    let answer = fixture.http(&address, &body).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     let mut flood = Box::pin(fixture.http(&address, &body));
     let connecting = async {
         for _ in 0..3 {
