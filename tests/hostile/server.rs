@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::future::join_all;
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::{sleep, timeout, timeout_at};
@@ -23,6 +24,19 @@ const ATTACKER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 66);
 const NEWCOMER: Duration = Duration::from_secs(10);
 /// Connections that are opened at once.
 const AT_ONCE: usize = 50;
+
+/// What the kernel of an attacker takes that does not read,
+const SMALL_BUFFER: u32 = 4_096;
+/// and how large a segment it says it takes. On the loopback device one has 64 KB otherwise, and the sender's kernel keeps twenty of them.
+const SMALL_SEGMENT: u32 = 536;
+
+/// How much a connection receives when nothing is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Receives {
+    Usual,
+    LittleAtOnce,
+    SmallSegments,
+}
 
 /// A server, and what the command line says of it.
 #[derive(Debug, Clone)]
@@ -69,21 +83,24 @@ impl Server {
 
     /// A connection of an attacker.
     pub(crate) async fn dial(&self) -> Result<TcpStream> {
-        self.dial_from(ATTACKER, None).await
+        self.dial_from(ATTACKER, Receives::Usual).await
     }
 
     /// A connection from where the innocent is.
     pub(crate) async fn dial_innocent(&self) -> Result<TcpStream> {
-        self.dial_from(Ipv4Addr::LOCALHOST, None).await
+        self.dial_from(Ipv4Addr::LOCALHOST, Receives::Usual).await
     }
 
-    async fn dial_from(&self, from: Ipv4Addr, receives: Option<u32>) -> Result<TcpStream> {
+    async fn dial_from(&self, from: Ipv4Addr, receives: Receives) -> Result<TcpStream> {
         let socket = match self.address.ip() {
             IpAddr::V4(_) => TcpSocket::new_v4()?,
             IpAddr::V6(_) => TcpSocket::new_v6()?,
         };
-        if let Some(bytes) = receives {
-            socket.set_recv_buffer_size(bytes)?;
+        if receives != Receives::Usual {
+            socket.set_recv_buffer_size(SMALL_BUFFER)?;
+        }
+        if receives == Receives::SmallSegments {
+            SockRef::from(&socket).set_tcp_mss(SMALL_SEGMENT)?;
         }
         if self.address.is_ipv4() && self.address.ip().is_loopback() {
             socket.bind((from, 0).into())?;
@@ -180,9 +197,18 @@ impl Server {
 
     /// So many connections, on each of which this is written and nothing read.
     pub(crate) async fn hold(&self, connections: usize, bytes: &[u8]) -> Result<Vec<TcpStream>> {
+        self.hold_with(Receives::LittleAtOnce, connections, bytes).await
+    }
+
+    /// The same, where the server's kernel keeps little for them, too.
+    pub(crate) async fn hold_small(&self, connections: usize, bytes: &[u8]) -> Result<Vec<TcpStream>> {
+        self.hold_with(Receives::SmallSegments, connections, bytes).await
+    }
+
+    async fn hold_with(&self, receives: Receives, connections: usize, bytes: &[u8]) -> Result<Vec<TcpStream>> {
         let open = || async {
             // The kernel reads hardly anything for them either.
-            let mut stream = self.dial_from(ATTACKER, Some(4_096)).await?;
+            let mut stream = self.dial_from(ATTACKER, receives).await?;
             // What it does not take now may wait.
             let _ = timeout(Duration::from_millis(200), stream.write_all(bytes)).await;
             anyhow::Ok(stream)

@@ -1,4 +1,4 @@
-//! The suite of attacks in `tests/hostile` against a node: every case passes, but for those that are known to fail.
+//! The suite of attacks in `tests/hostile` against a node: every case passes.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -7,12 +7,7 @@ use plugnode_tests::{Node, built, component, repository};
 use serde_json::Value;
 use tokio::process::Command;
 
-/// Cases that a node does not pass yet, and what it does instead.
-const KNOWN: &[(&str, &str)] = &[(
-    "unread-pipelines",
-    "a debug build answers 600,000 requests for longer than that, and small answers fit into the kernel's buffers",
-)];
-/// How long all others may take together.
+/// How long all of them may take together.
 const LIMIT: Duration = Duration::from_secs(300);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -28,7 +23,6 @@ async fn withstands_the_hostile_suite() {
     suite
         .args(["--url", &node.url(), "--pid", &node.pid().to_string()])
         .args(["--file", "/large.bin", "--patience", "15", "--slack", "3", "--json"])
-        .args(KNOWN.iter().flat_map(|(case, _)| ["--without", case]))
         .stdin(Stdio::null())
         .kill_on_drop(true);
     let output = tokio::time::timeout(LIMIT, suite.output())

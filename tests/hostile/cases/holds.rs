@@ -52,7 +52,7 @@ pub(crate) fn cases() -> Vec<Case> {
         .patient(),
         Case::new(
             "unread-pipelines",
-            "300 connections that send 2,000 requests each at once and read nothing",
+            "300 connections that send 2,000 requests each at once and read nothing, in segments of 536 bytes so that no kernel holds the answers",
             MUST,
             OURS,
             unread_pipelines,
@@ -138,7 +138,9 @@ async fn unread_pipelines(server: Server) -> Did {
         "GET {}?EIO=4&transport=none HTTP/1.1\r\nHost: {}\r\n\r\n",
         server.path, server.host
     );
-    held(server, 300, request.repeat(2_000)).await
+    let files = server.files();
+    let held = server.hold_small(300, request.repeat(2_000).as_bytes()).await?;
+    server.lets_go(held, files).await
 }
 
 async fn unfinished_messages(server: Server) -> Did {

@@ -31,6 +31,9 @@ use crate::packet::{OVERHEAD, Packet};
 const READ: usize = 16 * 1024;
 /// How many parts of frames are written at once.
 const WRITE: usize = 64;
+/// How much may still come of a client that is told the close. More than the buffers of both kernels hold is not on its way any more: it
+/// goes on sending, and hears nothing.
+const AFTER_CLOSE: usize = 16 << 20;
 
 /// The stream of bytes that a websocket is spoken on: a socket, TLS on one, or what a server had before.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -51,6 +54,8 @@ pub(crate) struct WebSocket {
     unwritten_bytes: usize,
     /// The answer to the latest ping, when there is no room for it yet. So pings take no more than this.
     pong: Option<Bytes>,
+    /// How much was read and dropped because the websocket is being closed.
+    dropped: usize,
     is_unflushed: bool,
 }
 
@@ -85,6 +90,7 @@ impl WebSocket {
             unwritten: VecDeque::new(),
             unwritten_bytes: 0,
             pong: None,
+            dropped: 0,
             is_unflushed: false,
         }
     }
@@ -177,7 +183,7 @@ impl WebSocket {
 
     /// Writes what is left and a close, and waits for the client's. What it sends meanwhile is read and dropped: unread, it
     /// would make the kernel reset the connection before the client has read the close. The client has so much time for
-    /// that, and as much again for each part of what is left.
+    /// that, and as much again for each part of what is left. One that sends more than [`AFTER_CLOSE`] meanwhile is cut off.
     pub(crate) async fn close(mut self, code: Option<u16>, patience: Duration) -> io::Result<()> {
         self.pong = None;
         self.input = Vec::new();
@@ -207,14 +213,16 @@ impl WebSocket {
     }
 
     fn poll_drop_input(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        loop {
+        while self.dropped <= AFTER_CLOSE {
             let mut buffer = [MaybeUninit::uninit(); READ];
             let mut buffer = ReadBuf::uninit(&mut buffer);
             ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
             if buffer.filled().is_empty() {
                 return Poll::Ready(Ok(()));
             }
+            self.dropped += buffer.filled().len();
         }
+        Poll::Ready(Err(io::Error::other("the client goes on sending after the close")))
     }
 
     fn note(&mut self, event: Event) -> Event {

@@ -335,3 +335,23 @@ async fn other_requests_do_not_make_up_for_polls() {
     assert_eq!(fixture.closed().await, CloseReason::SlowReader);
     fixture.stop().await;
 }
+
+#[tokio::test]
+async fn client_that_goes_on_sending_after_the_close_is_cut_off() {
+    let settings = Settings {
+        close_timeout: SOON,
+        ..settings()
+    };
+    let mut fixture = Fixture::quiet(settings).await;
+    let mut tcp = narrow(&fixture).await;
+    fixture.opened().await;
+    // Pings, each with a mask of zeros.
+    let pings = [&[0x89, 0x80 | 125][..], &[0; 4 + 125]].concat().repeat(1_000);
+    let mut sent = 0;
+    while tcp.write_all(&pings).await.is_ok() {
+        sent += pings.len();
+        assert!(sent < 64 << 20, "what it sends is read for ever");
+    }
+    assert_eq!(fixture.closed().await, CloseReason::Flood);
+    fixture.stop().await;
+}
