@@ -22,6 +22,7 @@ mod load;
 mod operation;
 mod packages;
 mod pressure;
+mod proxies;
 mod redis;
 mod redis_faults;
 mod redis_forgets;

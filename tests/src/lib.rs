@@ -4,6 +4,7 @@
 //! clients do, and waits for what must happen, with a limit in time.
 
 pub mod account;
+mod balancer;
 pub mod bare;
 mod certificates;
 pub mod check;
@@ -28,6 +29,7 @@ mod signals;
 mod tools;
 mod verb;
 
+pub use balancer::Balancer;
 pub use client::{Client, Heard, Refused};
 pub use cluster::Cluster;
 pub use console::{Answer, Console};

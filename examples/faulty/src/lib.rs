@@ -30,11 +30,14 @@ pub struct Faulty {
 
 impl Handler for Faulty {
     /// Keeps what the client gave as `auth` in its attributes, under `auth`. With `refuse` in it, refuses the client with that
-    /// as message and with `data`; with `break`, panics.
+    /// as message and with `data`; with `break`, panics; with `address`, tells the client its address.
     fn on_connection(&mut self, client: &Client, handshake: &Handshake) -> Result {
         self.met.insert(client.id().into());
         if let Some(auth) = handshake.auth::<Value>() {
             client.patch_attributes(&json!({ "auth": auth }))?;
+            if auth["address"] == true {
+                client.emit("address", (&handshake.remote_addr,))?;
+            }
             if auth["break"] == true {
                 faults::tip_over();
             }
