@@ -86,3 +86,9 @@ impl From<Error> for HandlerError {
         }
     }
 }
+
+impl From<crate::schedule::Error> for Error {
+    fn from(error: crate::schedule::Error) -> Self {
+        Self::reject(error)
+    }
+}

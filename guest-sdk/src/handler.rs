@@ -10,6 +10,7 @@ use crate::context;
 use crate::error::{Error, Result};
 use crate::incoming::{Custom, DisconnectReason, Handshake, Incoming, Reply};
 use crate::late_reply;
+use crate::schedule::Due;
 use crate::snapshot::Snapshot;
 
 /// A Socket.IO application.
@@ -57,6 +58,11 @@ pub trait Handler: Default + 'static {
     /// before that. It comes after the client's disconnect. A command for "the client of this event" has nobody to go to, so
     /// what is asked of io-nodes here is denied.
     fn on_late_reply(&mut self, client_id: &str, reply: &Reply) -> Result {
+        Ok(())
+    }
+
+    /// A timer is due that the handler has set: see [`schedule`](crate::schedule).
+    fn on_timer(&mut self, due: &Due) -> Result {
         Ok(())
     }
 
@@ -209,7 +215,10 @@ pub(crate) fn dispatch(handler: &mut impl Handler, event: Event, context: Contex
         Event::Reply((client, reply)) => handler.on_reply(&client.into(), &reply.into()),
         Event::Custom(custom) => match late_reply::read(&custom) {
             Some((client_id, reply)) => handler.on_late_reply(&client_id, &reply),
-            None => handler.on_custom(&custom),
+            None => match Due::read(&custom, &context::context()) {
+                Some(due) => handler.on_timer(&due),
+                None => handler.on_custom(&custom),
+            },
         },
     }
 }

@@ -55,6 +55,7 @@
 //! - **Look around**: [`Audience::find_clients`], [`list_channels`] and [`settle`] ask all io-nodes: see [`answers`].
 //! - **Admit**: [`Client::refuse`], where the app's configuration has clients wait at the door.
 //! - **Remember**: [`Client::patch_attributes`] for what belongs to a client, [`kv`] for what belongs to all.
+//! - **Act later**: timers of a client or of the app, by [`mod@schedule`].
 //! - **Know**: [`context`] for the call, [`config`] for the app's configuration, [`log`] for the host's log.
 //!
 //! All of it is buffered, and carried out as a whole once the method returns `Ok`. When it returns an [`Error`],
@@ -90,6 +91,7 @@ pub mod native;
 mod outbox;
 mod payload;
 pub mod replace;
+pub mod schedule;
 mod snapshot;
 mod surrogates;
 #[cfg(not(target_family = "wasm"))]
@@ -121,11 +123,11 @@ pub mod prelude {
 mod host {
     #[cfg(target_family = "wasm")]
     pub(crate) use crate::bindings::{
-        plugnode::app::{kv, outbox},
+        plugnode::app::{kv, outbox, schedule},
         wasi::config::store as config,
         wasi::keyvalue::{atomics, batch, store},
         wasi::logging::logging,
     };
     #[cfg(not(target_family = "wasm"))]
-    pub(crate) use crate::native::imports::{atomics, batch, config, kv, logging, outbox, store};
+    pub(crate) use crate::native::imports::{atomics, batch, config, kv, logging, outbox, schedule, store};
 }

@@ -3,6 +3,8 @@
 //! Every other module speaks in these words; this one imports none of them. Texts and payloads are shared bytes, so
 //! that a message passes from socket to handler, and to many sockets, without being copied or parsed on its way.
 
+mod timer;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -11,6 +13,10 @@ use bytes::Bytes;
 pub use bytestring::ByteString as Text;
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize};
+
+pub use self::timer::{
+    Fired, Firing, LATEST, TIMER_BUCKETS, Timer, TimerEvent, due_in, due_of, has_timers, names_of, partition_of_timer,
+};
 
 /// The most bytes of a name: of a namespace, a channel or an event.
 pub const MOST_NAME: usize = 1024;
@@ -446,6 +452,15 @@ pub enum EventKind {
         /// The answer.
         answer: Payload,
     },
+    /// A timer of the handler is due. Handlers get it as a custom event.
+    Timer {
+        /// Which.
+        fired: Fired,
+        /// What the handler said that it is.
+        kind: Text,
+        /// The content that the handler gave it.
+        data: Bytes,
+    },
 }
 
 impl EventKind {
@@ -456,7 +471,7 @@ impl EventKind {
             Self::Message { .. } => "message",
             Self::Disconnect(_) => "disconnect",
             Self::Reply { .. } => "reply",
-            Self::Custom { .. } | Self::LateReply { .. } => "custom",
+            Self::Custom { .. } | Self::LateReply { .. } | Self::Timer { .. } => "custom",
         }
     }
 }
@@ -489,6 +504,7 @@ impl Event {
                 EventKind::Reply { token, answer } => token.len() + answer.as_ref().map_or(0, Payload::size),
                 EventKind::Custom { data, .. } => data.len(),
                 EventKind::LateReply { token, answer, .. } => token.len() + answer.size(),
+                EventKind::Timer { fired, kind, data } => fired.key.len() + kind.len() + data.len(),
             }
     }
 }
@@ -647,6 +663,19 @@ pub enum Command {
         /// Its part of the answer.
         part: Part,
     },
+    /// A timer of a client is due: its io-node makes an event of it.
+    Fire {
+        /// The namespace of the client.
+        namespace: Namespace,
+        /// The client.
+        client: SessionId,
+        /// Which timer.
+        fired: Fired,
+        /// The kind of the event.
+        kind: Text,
+        /// Its content.
+        data: Bytes,
+    },
 }
 
 impl Command {
@@ -674,6 +703,7 @@ impl Command {
                 Self::Disconnect { who, .. } => audience(who),
                 Self::PatchAttributes { patch, .. } => patch.len(),
                 Self::Custom { data, .. } => data.len(),
+                Self::Fire { fired, kind, data, .. } => fired.key.len() + kind.len() + data.len(),
                 Self::Ask {
                     question: Question::Acks { args, .. },
                     token,

@@ -13,7 +13,9 @@ use crate::message::{KeyValue, NodeId};
 use crate::pressure::Pressure;
 use crate::roles::app_node::Retries;
 use crate::roles::io_node::{self, AppDoor, Encoding, IoNodeSettings, JwksPlace, KeySource, PerAddress, TokenSettings};
-use crate::transport::{self, Backlog, DeadLetterBudget, MemorySettings, OutboxBudget, RedisSettings, TlsFiles};
+use crate::transport::{
+    self, Backlog, DeadLetterBudget, MemorySettings, OutboxBudget, RedisSettings, TimerBudget, TlsFiles,
+};
 use crate::wasm::{self, AppSettings, Compiler, EngineSettings, Grants, Limits};
 
 pub(crate) fn http(http: &Http) -> Result<HttpSettings> {
@@ -43,6 +45,7 @@ pub(crate) fn memory(transport: &Transport) -> MemorySettings {
         backlog: backlog(transport),
         dead_letters: dead_letters(transport),
         bucket_bytes: transport.bucket_bytes.in_memory(),
+        timers: timers(transport),
         outbox: outbox(transport),
         max_component: transport.max_component.in_memory(),
     }
@@ -52,6 +55,13 @@ fn dead_letters(transport: &Transport) -> DeadLetterBudget {
     DeadLetterBudget {
         letters: transport.dead_letters,
         bytes: transport.dead_letters_bytes.in_memory(),
+    }
+}
+
+fn timers(transport: &Transport) -> TimerBudget {
+    TimerBudget {
+        of_app: transport.timers,
+        of_client: transport.client_timers,
     }
 }
 
@@ -86,6 +96,7 @@ pub(crate) fn redis(transport: &Transport) -> RedisSettings {
         outbox: outbox(transport),
         dead_letters: dead_letters(transport),
         bucket_bytes: transport.bucket_bytes.in_memory(),
+        timers: timers(transport),
         lease: Duration::from_millis(transport.lease_ms),
         wait_replicas: transport.wait_replicas,
         wait_aof: transport.wait_aof,

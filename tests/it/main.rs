@@ -32,4 +32,5 @@ mod socketio;
 mod state;
 mod storm;
 mod structure;
+mod timers;
 mod tutorial;

@@ -4,11 +4,13 @@
 
 mod faults;
 mod swap;
+mod timers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use plugnode_sdk::prelude::*;
+use plugnode_sdk::schedule::Due;
 use plugnode_sdk::{all, context, kv, list_channels, settle, to};
 use serde_json::{Value, json};
 
@@ -217,6 +219,10 @@ impl Handler for Faulty {
                 message.ack(())?;
             }
 
+            "timer-after" => timers::after(message)?,
+            "timer-every" => timers::every(message)?,
+            "timer-cancel" => timers::cancel(message)?,
+
             event => {
                 client.emit(event, &message.payload)?;
                 message.ack(&message.payload)?;
@@ -250,6 +256,10 @@ impl Handler for Faulty {
         let answer = reply.answer.as_ref().map(|answer| answer.arg::<Value>(0)).transpose()?;
         client.emit("replied", (String::from_utf8_lossy(&reply.token), answer))?;
         Ok(())
+    }
+
+    fn on_timer(&mut self, due: &Due) -> Result {
+        timers::due(due)
     }
 
     /// Tells watchers, as `late` with the client's id, the token and the answer.

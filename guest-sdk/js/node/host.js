@@ -64,6 +64,11 @@ const host = {
   keySet: (bucket, key, value) => write(bucket, key, Uint8Array.from(value)),
   keyDelete: (bucket, key) => write(bucket, key, undefined),
   keyAdd: (bucket, key, by) => write(bucket, key, encoder.encode(String(Number(decoder.decode(stored(bucket, key) ?? encoder.encode("0"))) + by))),
+  timerAt: (client, key, time, kind, data) =>
+    note({ type: "timer", of: client ? "client" : "app", key, at: time, kind, data: JSON.parse(decoder.decode(data)) }),
+  timerEvery: (client, key, period, kind, data) =>
+    note({ type: "timer", of: client ? "client" : "app", key, every: period, kind, data: JSON.parse(decoder.decode(data)) }),
+  timerCancel: (client, key) => note({ type: "cancel", of: client ? "client" : "app", key }),
   keyList(bucket, prefix) {
     const keys = new Set(buckets.get(bucket)?.keys());
     for (const [written, key, value] of event.writes) if (written === bucket) value === undefined ? keys.delete(key) : keys.add(key);

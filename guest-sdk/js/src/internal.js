@@ -40,6 +40,9 @@ for (const name of [
   "keySet",
   "keyDelete",
   "keyAdd",
+  "timerAt",
+  "timerEvery",
+  "timerCancel",
 ]) {
   effects[name] = (...args) => {
     if (!isMuted) host[name](...args);

@@ -135,7 +135,7 @@ const listeners = new Map();
 /** Calls `listener(client, ...args)` for each such event of a client: an answer is what it returns. */
 function on(event, listener) {
   if (typeof listener !== "function") throw new TypeError("a listener is a function");
-  if (listeners.size === 0) internal.addApp(plain);
+  if (listeners.size === 0 && timers.size === 0) internal.addApp(plain);
   listeners.set(event, [...(listeners.get(event) ?? []), listener]);
 }
 
@@ -161,6 +161,52 @@ const plain = {
     if (event !== "connection" && event !== "disconnect") call(event, [new Client(client), ...args()], ack);
   },
   disconnect: (client, reason, rooms) => call("disconnect", [new Client(client, rooms), reason]),
+  custom(kind, data, contentType, client) {
+    const due = host.context()?.["due-ms"];
+    if (due === undefined) return;
+    const { key, missed } = host.context();
+    const about = { key, due: new Date(Number(due)), missed: Number(missed), client: client && new Client(client) };
+    for (const listener of timers.get(kind) ?? []) run(() => listener(JSON.parse(decoder.decode(data)), about));
+  },
+};
+
+// ---- Timers that outlive instances ----
+
+const timers = new Map();
+
+/** The timers of the event's client, or of the app. */
+class Timers {
+  #isOfClient;
+  constructor(isOfClient) {
+    this.#isOfClient = isOfClient;
+  }
+  /** Sets a timer to a time; one that is over is due at once. To set it again replaces it. */
+  at(key, time, kind, data = null) {
+    const ms = Number(time);
+    if (!(ms >= 0)) throw new TypeError("a time is a Date, or milliseconds since 1970");
+    effects.timerAt(this.#isOfClient, String(key), ms, String(kind), encoder.encode(JSON.stringify(data)));
+  }
+  after(key, ms, kind, data = null) {
+    this.at(key, Date.now() + Math.max(0, Number(ms)), kind, data);
+  }
+  every(key, ms, kind, data = null) {
+    if (!(Number(ms) > 0)) throw new TypeError("a period is a number of milliseconds");
+    effects.timerEvery(this.#isOfClient, String(key), Number(ms), String(kind), encoder.encode(JSON.stringify(data)));
+  }
+  cancel(key) {
+    effects.timerCancel(this.#isOfClient, String(key));
+  }
+}
+
+const schedule = {
+  client: new Timers(true),
+  app: new Timers(false),
+  /** Calls `listener(data, { key, due, missed, client })` for each timer of this kind that is due. */
+  on(kind, listener) {
+    if (typeof listener !== "function") throw new TypeError("a listener is a function");
+    if (listeners.size === 0 && timers.size === 0) internal.addApp(plain);
+    timers.set(String(kind), [...(timers.get(String(kind)) ?? []), listener]);
+  },
 };
 
 // ---- The rest ----
@@ -184,6 +230,7 @@ module.exports = {
   all,
   kv,
   state,
+  schedule,
   config: internal.config,
   context: () => host.context(),
   log,

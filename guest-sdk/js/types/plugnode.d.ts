@@ -77,6 +77,37 @@ export const kv: Bucket & { bucket(name: string): Bucket };
  */
 export function state<T extends object>(key: string, initial: T, options?: { bucket?: string }): T;
 
+/** Timers of one owner. They are kept by plugnode: neither a deploy nor the death of a node loses one. */
+export interface Timers {
+  /** Sets a timer to a time; one that is over is due at once. To set a key again replaces its timer. */
+  at(key: string, time: Date | number, kind: string, data?: Json): void;
+  /** Sets a timer that is due after so many milliseconds. */
+  after(key: string, ms: number, kind: string, data?: Json): void;
+  /** Sets a timer that is due again and again, first after one period of 50 milliseconds or more. */
+  every(key: string, ms: number, kind: string, data?: Json): void;
+  cancel(key: string): void;
+}
+
+/** What is known of a timer that is due. */
+export interface Due {
+  readonly key: string;
+  readonly due: Date;
+  /** How many times before this one were left out, since nothing could be handled then. */
+  readonly missed: number;
+  /** The client whose timer it is. */
+  readonly client?: Client;
+}
+
+/** Timers, as effects of the event that sets them. `setTimeout` is an instance's own, and gone with it. */
+export const schedule: {
+  /** Of the client of the event: they go with it. */
+  readonly client: Timers;
+  /** Of the app. */
+  readonly app: Timers;
+  /** Calls the listener for each timer of this kind that is due. */
+  on(kind: string, listener: (data: any, due: Due) => unknown): void;
+};
+
 /** The `config` table of the app's configuration. */
 export const config: Readonly<Record<string, string>>;
 

@@ -11,6 +11,7 @@ from wit_world.imports import outbox, types
 from . import _store
 from ._clients import Client
 from ._payload import decode, encode
+from ._schedule import schedule
 
 Listener = TypeVar("Listener", bound=Callable[..., Any])
 
@@ -109,11 +110,13 @@ class App:
                 if listener is not None:
                     _returned(listener, _client(of), *([None] if reply.answer is None else decode(reply.answer)))
             case types.Event_Custom(custom):
+                of = None if custom.client is None else _client(custom.client)
+                if schedule._due(dict(context().extra), custom.kind, custom.data, of, _returned):
+                    return
                 is_json = custom.content_type == "application/json"
                 data = json.loads(custom.data) if is_json else custom.data
-                client = None if custom.client is None else _client(custom.client)
                 for listener in self._customs.get(custom.kind, ()):
-                    _returned(listener, data, client)
+                    _returned(listener, data, of)
 
     def _connection(self, client: Client, handshake: types.Handshake) -> None:
         how = {

@@ -188,6 +188,22 @@ def _add(bucket: str, key: str, by: int) -> None:
     world.write(bucket, key, str(int(world.get(bucket, key) or b"0") + by).encode())
 
 
+class Owner(enum.Enum):
+    CLIENT = 0
+    APP = 1
+
+
+def _timer(how: str) -> Callable[..., None]:
+    def note(owner: Owner, key: str, time_ms: int, kind: str, data: bytes) -> None:
+        world.note("timer", of=owner.name.lower(), key=key, kind=kind, data=json.loads(data), **{how: time_ms})
+
+    return note
+
+
+def _cancel(owner: Owner, key: str) -> None:
+    world.note("cancel", of=owner.name.lower(), key=key)
+
+
 class _Bucket:
     def __init__(self, name: str) -> None:
         self.name = name
@@ -237,6 +253,7 @@ def install() -> None:
             list_keys=_list_keys,
             set_with_ttl=lambda bucket, key, value, _: world.write(bucket, key, bytes(value)),
         ),
+        schedule=_module("wit_world.imports.schedule", Owner=Owner, at=_timer("at"), every=_timer("every"), cancel=_cancel),
         wasi_keyvalue_store=_module("wit_world.imports.wasi_keyvalue_store", open=_Bucket),
     )
     _module("wit_world", imports=imports)

@@ -1,13 +1,14 @@
 //! What a handler asks for, as one value a call.
 
 use crate::bindings::plugnode::app::outbox::Audience;
+use crate::bindings::plugnode::app::schedule::Owner;
 use crate::payload::Payload;
 
 /// One command of a handler.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(
     missing_docs,
-    reason = "the fields are those of the functions of `outbox` in the contract"
+    reason = "the fields are those of the functions of `outbox` and `schedule` in the contract"
 )]
 pub enum Command {
     /// An event for clients.
@@ -68,4 +69,22 @@ pub enum Command {
     },
     /// To be told when everything has been carried out.
     Settle { timeout_ms: u32, token: Vec<u8> },
+    /// A timer is set to a time.
+    At {
+        owner: Owner,
+        key: String,
+        time_ms: u64,
+        kind: String,
+        data: Vec<u8>,
+    },
+    /// A timer is set that is due again and again.
+    Every {
+        owner: Owner,
+        key: String,
+        period_ms: u64,
+        kind: String,
+        data: Vec<u8>,
+    },
+    /// A timer is cancelled.
+    Cancel { owner: Owner, key: String },
 }

@@ -136,6 +136,47 @@ pub(crate) mod outbox {
     }
 }
 
+pub(crate) mod schedule {
+    use super::super::Command;
+    use super::super::host::ask;
+    use crate::bindings::plugnode::app::outbox;
+    pub(crate) use crate::bindings::plugnode::app::schedule::{Error, Owner};
+
+    fn note(command: Command) -> Result<(), Error> {
+        ask(|host| host.command(command)).map_err(|error| match error {
+            outbox::Error::Denied(words) => Error::Denied(words),
+            outbox::Error::QuotaExceeded => Error::QuotaExceeded,
+            outbox::Error::PayloadTooLarge => Error::Invalid("the data is larger than the host allows".into()),
+            outbox::Error::Invalid(words) => Error::Invalid(words),
+            outbox::Error::Other(words) => Error::Other(words),
+        })
+    }
+
+    pub(crate) fn at(owner: Owner, key: &str, time_ms: u64, kind: &str, data: &[u8]) -> Result<(), Error> {
+        note(Command::At {
+            owner,
+            key: key.into(),
+            time_ms,
+            kind: kind.into(),
+            data: data.into(),
+        })
+    }
+
+    pub(crate) fn every(owner: Owner, key: &str, period_ms: u64, kind: &str, data: &[u8]) -> Result<(), Error> {
+        note(Command::Every {
+            owner,
+            key: key.into(),
+            period_ms,
+            kind: kind.into(),
+            data: data.into(),
+        })
+    }
+
+    pub(crate) fn cancel(owner: Owner, key: &str) -> Result<(), Error> {
+        note(Command::Cancel { owner, key: key.into() })
+    }
+}
+
 pub(crate) mod store {
     use super::super::host::ask;
     pub(crate) use crate::bindings::wasi::keyvalue::store::{Error, KeyResponse};

@@ -77,6 +77,7 @@ pub use instance::Instance;
 
 pub use crate::bindings::plugnode::app::kv::Error as KvError;
 pub use crate::bindings::plugnode::app::outbox::{Audience, Error, Scope, Selection};
+pub use crate::bindings::plugnode::app::schedule::{Error as ScheduleError, Owner};
 pub use crate::bindings::plugnode::app::types::{
     Client, Context, Custom, DisconnectReason, Event, HandlerError, Handshake, Message, Payload, Reply,
 };

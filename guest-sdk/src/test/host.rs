@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::effects::{Change, Command, Effects, Write};
 use crate::bindings::plugnode::app::types::Context;
 use crate::error::Result;
-use crate::native::{Error, Host, KeyPage, KvError, Level, StoreError, within};
+use crate::native::{Error, Host, KeyPage, KvError, Level, Owner, StoreError, within};
 
 /// The buckets by name, each its keys and values.
 pub(crate) type Buckets = BTreeMap<String, BTreeMap<String, Vec<u8>>>;
@@ -179,6 +179,13 @@ impl Call {
             }
             Command::FindClients { .. } | Command::ListChannels { .. } | Command::Settle { .. } => self.may_ask(),
             Command::Refuse { message, data } => self.may_refuse(message, data.as_deref()),
+            Command::At { owner, .. } | Command::Every { owner, .. } | Command::Cancel { owner, .. } => match owner {
+                Owner::Client if self.is_nobodys => {
+                    let words = "this event has no client that the timer could belong to: let it belong to the app";
+                    Err(Error::Denied(words.into()))
+                }
+                _ => Ok(()),
+            },
             _ => Ok(()),
         }
     }

@@ -167,6 +167,13 @@ impl Registry for Remote {
         nodes.into_iter().map(read).collect()
     }
 
+    async fn timers(&self) -> Result<u64> {
+        match self.ask(&Request::Timers).await? {
+            Answer::Timers(timers) => Ok(timers),
+            _ => Err(self.astray()),
+        }
+    }
+
     async fn backlog(&self) -> Result<u64> {
         match self.ask(&Request::Backlog).await? {
             Answer::Backlog(backlog) => Ok(backlog),

@@ -182,6 +182,7 @@ async fn answer(request: Request, operations: &dyn Operations) -> Answer {
             Answer::AppNodes(nodes.collect())
         }),
         Request::Backlog => operations.backlog().await.map(Answer::Backlog),
+        Request::Timers => operations.timers().await.map(Answer::Timers),
         Request::DeadLetters(most) => operations.dead_letters(most).await.map(|letters| {
             let ids = letters.iter().map(|letter| letter.id);
             Answer::DeadLetters(ids.collect())

@@ -37,6 +37,7 @@ pub(super) enum Request {
     Revive(EventId),
     Bury(EventId),
     Sweep(Sweep, Option<SweepPlace>),
+    Timers,
 }
 
 /// What is answered. A board comes with its version.
@@ -56,6 +57,7 @@ pub(super) enum Answer {
     /// It cannot be done, for this reason.
     Refused(String),
     Swept(Swept),
+    Timers(u64),
 }
 
 /// A dead letter.

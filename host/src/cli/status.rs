@@ -85,5 +85,6 @@ async fn look(registry: &dyn Registry, app: Option<&str>) -> Result<Cut> {
         board,
         nodes: registry.app_nodes().await.context("cannot ask which app-nodes run")?,
         backlog: registry.backlog().await.context("cannot ask how many events wait")?,
+        timers: registry.timers().await.context("cannot ask how many timers are set")?,
     })
 }

@@ -174,6 +174,8 @@ impl Check<'_> {
             ("client-backlog", transport.client_backlog),
             ("outbox", transport.outbox),
             ("dead-letters", transport.dead_letters),
+            ("timers", transport.timers),
+            ("client-timers", transport.client_timers),
         ] {
             self.require(number > 0, &["transport", key], "must be 1 or more");
         }

@@ -83,6 +83,8 @@ impl Default for Transport {
             dead_letters: 10_000,
             dead_letters_bytes: Size(64_000_000),
             bucket_bytes: Size(crate::transport::BUCKET_BYTES as u64),
+            timers: 100_000,
+            client_timers: 100,
             max_component: Size(64_000_000),
             lease_ms: 3_000,
             wait_replicas: 0,

@@ -167,6 +167,10 @@ pub struct Transport {
     pub dead_letters_bytes: Size,
     /// Bytes of keys and values that one key-value bucket may have. Default: 256 MB.
     pub bucket_bytes: Size,
+    /// Timers that one app may have. Default: 100,000.
+    pub timers: usize,
+    /// How many of these may be of one client. Default: 100.
+    pub client_timers: usize,
     /// Largest component that can be deployed. Default: 64 MB.
     pub max_component: Size,
     /// How long a node that is not heard of keeps what it holds. Default: 3,000.

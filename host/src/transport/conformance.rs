@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::*;
 use crate::message::{
     Asker, Audience, Change, Client, DisconnectReason, EventKind, Handshake, KeyChange, KeyValueError, MOST_SUM,
-    Namespace, Payload, Question, Read, Refusal, Scope, Seen, Selection, SessionId, Text, now_ms,
+    Namespace, Payload, Question, Read, Refusal, Scope, Seen, Selection, SessionId, Text, Timer, now_ms,
 };
 
 /// What a transport under test is made with.
@@ -29,6 +29,11 @@ pub(super) const OUTBOX: OutboxBudget = OutboxBudget {
 };
 /// The most bytes in a bucket.
 pub(super) const BUCKET_BYTES: usize = 8_000_000;
+/// How many timers there may be.
+pub(super) const TIMERS: TimerBudget = TimerBudget {
+    of_app: 60,
+    of_client: 3,
+};
 pub(super) const DEAD_LETTERS: DeadLetterBudget = DeadLetterBudget {
     letters: 100,
     bytes: 1_000_000,
@@ -51,6 +56,10 @@ macro_rules! conforms {
                 a_refused_client_is_forgotten,
                 what_an_io_node_tells_another_reaches_it_alone,
                 late_reply_follows_last_event_of_its_client,
+                timer_is_due_once_at_its_owner,
+                timer_is_replaced_cancelled_and_gone_with_its_client,
+                timer_goes_on_until_it_is_cancelled,
+                timers_are_bounded_for_each_app_and_client,
                 question_for_lost_client_has_another_asker,
                 patches_are_kept_for_the_next_owner,
                 a_newer_session_fences_the_older,
@@ -481,6 +490,195 @@ async fn late_reply_follows_last_event_of_its_client(transport: Shared) {
     let refused = io.inbox.ingest(chatter.chain([late.clone()]).collect()).await.unwrap();
     assert_eq!(refused.len(), 2);
     assert_eq!(refused[1], late);
+}
+
+fn timer(client: Option<&str>, key: &str) -> Timer {
+    Timer {
+        namespace: "/".into(),
+        client: client.map(SessionId::from),
+        key: key.into(),
+        kind: "test.due/1".into(),
+        data: Bytes::from_static(b"data"),
+        period_ms: None,
+    }
+}
+
+/// A write that sets a timer of the app, or of a client, to so many milliseconds from now.
+fn sets(timer: &Timer, in_ms: u64) -> KeyChange {
+    timer.set(&"/".into(), timer_partition(timer), now_ms() + in_ms)
+}
+
+fn timer_partition(timer: &Timer) -> Partition {
+    let of_client = |client| partition_of(client, PARTITIONS);
+    timer.client.as_ref().map_or(Partition(0), of_client)
+}
+
+/// Commits an event of this client that writes so.
+async fn commits(
+    io: &IoSession,
+    held: &mut BTreeMap<Partition, Lease>,
+    client: &str,
+    writes: Vec<KeyChange>,
+) -> Vec<Lost> {
+    accept(io, vec![message(client, 0)]).await;
+    let lease = held.get_mut(&partition_of(&client.into(), PARTITIONS)).unwrap();
+    let id = read(lease, 1).await[0].id;
+    let lost = lease
+        .commits
+        .commit(vec![outcome(
+            id,
+            Verdict::Done(Effects {
+                writes,
+                ..Effects::default()
+            }),
+        )])
+        .await;
+    let lost = lost.unwrap();
+    if !lost.is_empty() {
+        assert_eq!(lease.commits.commit(vec![done(id, Vec::new())]).await.unwrap(), []);
+    }
+    lost
+}
+
+/// The keys of the timers of clients that this io-node is told to fire.
+async fn fired(outbox: &mut dyn Outbox, count: usize) -> Vec<String> {
+    let key = |command| match command {
+        Command::Fire { fired, .. } => fired.key.to_string(),
+        other => panic!("{other:?} was not expected"),
+    };
+    commands(outbox, count).await.into_iter().map(key).collect()
+}
+
+async fn is_silent(outbox: &mut dyn Outbox) {
+    let more = tokio::time::timeout(Duration::from_millis(250), outbox.next()).await;
+    assert!(more.is_err(), "{more:?}");
+}
+
+async fn timer_is_due_once_at_its_owner(transport: Shared) {
+    let mut io = join_io(&transport, "io").await;
+    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut held = hold_all(&mut *leases).await;
+    accept(&io, vec![connection("alice", "io")]).await;
+    let home = partition_of(&"alice".into(), PARTITIONS);
+    let first = read(held.get_mut(&home).unwrap(), 1).await[0].id;
+    held[&home].commits.commit(vec![done(first, Vec::new())]).await.unwrap();
+    let (hers, ours) = (timer(Some("alice"), "hers"), timer(None, "ours"));
+    let begun = now_ms();
+    let writes = vec![sets(&hers, 60), sets(&ours, 60)];
+    assert_eq!(commits(&io, &mut held, "alice", writes).await, []);
+    assert_eq!(transport.timers().await.unwrap(), 2);
+    assert_eq!(fired(&mut *io.outbox, 1).await, ["hers"]);
+    assert!(now_ms() >= begun + 60, "it is not early");
+    let due = read(held.get_mut(&Partition(0)).unwrap(), 1).await.remove(0);
+    let EventKind::Timer { fired, kind, data } = &due.event.kind else {
+        panic!("{due:?} was not expected")
+    };
+    assert_eq!(
+        (&*fired.key, &**kind, &data[..], fired.missed),
+        ("ours", "test.due/1", &b"data"[..], 0)
+    );
+    assert!(due.event.client.is_none() && now_ms() >= fired.due_ms);
+    held[&Partition(0)]
+        .commits
+        .commit(vec![done(due.id, Vec::new())])
+        .await
+        .unwrap();
+    assert_eq!(transport.timers().await.unwrap(), 0);
+    is_silent(&mut *io.outbox).await;
+}
+
+async fn timer_is_replaced_cancelled_and_gone_with_its_client(transport: Shared) {
+    let mut io = join_io(&transport, "io").await;
+    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut held = hold_all(&mut *leases).await;
+    accept(&io, vec![connection("alice", "io"), connection("bob", "io")]).await;
+    for client in ["alice", "bob"] {
+        let lease = held.get_mut(&partition_of(&client.into(), PARTITIONS)).unwrap();
+        let id = read(lease, 1).await[0].id;
+        lease.commits.commit(vec![done(id, Vec::new())]).await.unwrap();
+    }
+    let of_alice = |key| timer(Some("alice"), key);
+    let writes = vec![sets(&of_alice("replaced"), 50), sets(&of_alice("cancelled"), 50)];
+    assert_eq!(commits(&io, &mut held, "alice", writes).await, []);
+    let cancelled = of_alice("cancelled");
+    let cancel = cancelled.cancel(&"/".into(), timer_partition(&cancelled));
+    let writes = vec![sets(&of_alice("replaced"), 60_000), cancel];
+    assert_eq!(commits(&io, &mut held, "alice", writes).await, []);
+    let writes = vec![sets(&timer(Some("bob"), "replaced"), 0)];
+    assert_eq!(commits(&io, &mut held, "bob", writes).await, []);
+    assert_eq!(fired(&mut *io.outbox, 1).await, ["replaced"]);
+    is_silent(&mut *io.outbox).await;
+    assert_eq!(transport.timers().await.unwrap(), 1);
+    // What has no disconnect yet may be set, and does not come after it.
+    let writes = vec![sets(&timer(Some("bob"), "late"), 60_000)];
+    assert_eq!(commits(&io, &mut held, "bob", writes).await, []);
+    for client in ["alice", "bob"] {
+        accept(&io, vec![event_of_its_end(client)]).await;
+        let lease = held.get_mut(&partition_of(&client.into(), PARTITIONS)).unwrap();
+        let id = read(lease, 1).await[0].id;
+        lease.commits.commit(vec![done(id, Vec::new())]).await.unwrap();
+    }
+    assert_eq!(transport.timers().await.unwrap(), 0);
+}
+
+async fn timer_goes_on_until_it_is_cancelled(transport: Shared) {
+    let io = join_io(&transport, "io").await;
+    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut held = hold_all(&mut *leases).await;
+    let every = Timer {
+        period_ms: Some(60),
+        ..timer(None, "tick")
+    };
+    assert_eq!(commits(&io, &mut held, "alice", vec![sets(&every, 0)]).await, []);
+    let (mut due, mut missed) = (Vec::new(), 0);
+    for _ in 0..4 {
+        let delivery = read(held.get_mut(&Partition(0)).unwrap(), 1).await.remove(0);
+        let EventKind::Timer { fired, .. } = &delivery.event.kind else {
+            panic!("{delivery:?} was not expected")
+        };
+        due.push(fired.due_ms);
+        missed += fired.missed;
+        held[&Partition(0)]
+            .commits
+            .commit(vec![done(delivery.id, Vec::new())])
+            .await
+            .unwrap();
+    }
+    assert!(due.windows(2).all(|two| two[1] > two[0]), "{due:?}");
+    // None is left out without being counted.
+    let steps = (due[3] - due[0]) / 60;
+    assert!(steps >= 3 && steps <= 3 + u64::from(missed), "{due:?}, {missed} missed");
+    let cancel = every.cancel(&"/".into(), Partition(0));
+    assert_eq!(commits(&io, &mut held, "alice", vec![cancel]).await, []);
+    assert_eq!(transport.timers().await.unwrap(), 0);
+}
+
+async fn timers_are_bounded_for_each_app_and_client(transport: Shared) {
+    let io = join_io(&transport, "io").await;
+    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut held = hold_all(&mut *leases).await;
+    let of_alice = |number: usize| sets(&timer(Some("alice"), &format!("timer {number}")), 60_000);
+    let most = TIMERS.of_client;
+    let writes = (0..most).map(of_alice).collect();
+    assert_eq!(commits(&io, &mut held, "alice", writes).await, []);
+    // To set one again needs no room.
+    let writes = (0..most).map(of_alice).collect();
+    assert_eq!(commits(&io, &mut held, "alice", writes).await, []);
+    let refused = |lost: Vec<Lost>| match lost.into_iter().next().map(|lost| lost.conflict) {
+        Some(Conflict::Impossible(reason)) => assert!(reason.contains("too many timers"), "{reason}"),
+        other => panic!("{other:?} was not expected"),
+    };
+    refused(commits(&io, &mut held, "alice", vec![of_alice(most)]).await);
+    // Each shard has its part of the app's.
+    let of_app = |number: usize| sets(&timer(None, &format!("timer {number}")), 60_000);
+    for number in 0..TIMERS.of_app {
+        let lost = commits(&io, &mut held, "bob", vec![of_app(number)]).await;
+        if !lost.is_empty() {
+            assert!(number >= TIMERS.of_app / 3 - most, "{number}");
+            return refused(lost);
+        }
+    }
+    refused(commits(&io, &mut held, "bob", vec![of_app(TIMERS.of_app)]).await);
 }
 
 async fn question_for_lost_client_has_another_asker(transport: Shared) {

@@ -311,6 +311,35 @@ fn full_bucket(name: &str, bytes: usize, most: usize) -> String {
     format!("bucket {name:?} is full: it has {bytes} of {most} bytes; delete keys, or raise [transport] bucket-bytes")
 }
 
+/// How many timers there may be.
+#[derive(Debug, Clone, Copy)]
+pub struct TimerBudget {
+    /// Of an app.
+    pub of_app: usize,
+    /// Of a client of it.
+    pub of_client: usize,
+}
+
+impl Default for TimerBudget {
+    fn default() -> Self {
+        Self {
+            of_app: 100_000,
+            of_client: 100,
+        }
+    }
+}
+
+impl TimerBudget {
+    /// Why there cannot be more, where there are so many.
+    fn exceeded(self, present: &str) -> String {
+        let Self { of_app, of_client } = self;
+        format!(
+            "too many timers: {present} are set, and an app may have {of_app}, a client {of_client}; cancel some, or raise \
+             [transport] timers or client-timers"
+        )
+    }
+}
+
 /// How the handling of an event ended.
 #[derive(Debug)]
 pub struct Outcome {

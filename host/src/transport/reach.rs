@@ -27,7 +27,7 @@ impl<'a> Reach<'a> {
             | Command::Unsubscribe { who: audience, .. }
             | Command::Disconnect { who: audience, .. } => audience,
             Command::Ack { id, .. } => return Self::Holders(&id.namespace, std::slice::from_ref(&id.client)),
-            Command::PatchAttributes { namespace, client, .. } => {
+            Command::PatchAttributes { namespace, client, .. } | Command::Fire { namespace, client, .. } => {
                 return Self::Holders(namespace, std::slice::from_ref(client));
             }
             Command::Custom {

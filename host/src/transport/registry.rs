@@ -53,6 +53,9 @@ pub trait Registry: Send + Sync {
     /// How many events were accepted and are not committed.
     async fn backlog(&self) -> Result<u64>;
 
+    /// How many timers are set.
+    async fn timers(&self) -> Result<u64>;
+
     /// How often data were lost since the process started, as when Redis was emptied. None where nothing can be lost while the
     /// process lives.
     fn data_losses(&self) -> Option<u64> {
@@ -143,6 +146,10 @@ macro_rules! forward_operations {
 
             async fn backlog(&self) -> $crate::transport::Result<u64> {
                 self.$whole.backlog().await
+            }
+
+            async fn timers(&self) -> $crate::transport::Result<u64> {
+                self.$whole.timers().await
             }
 
             fn data_losses(&self) -> Option<u64> {

@@ -194,7 +194,7 @@ impl Instance {
                 instance: self.number,
                 release: &app.release,
                 traceparent: None,
-                extra: extra.as_slice(),
+                extra: &extra,
             };
             let called = {
                 let calling = pin!(self.body.handle(call, context));

@@ -20,6 +20,7 @@ pub(super) struct Lowered<'e> {
     headers: Vec<(&'e str, &'e str)>,
     ack: Option<String>,
     late_reply: Option<String>,
+    due_and_missed: [String; 2],
 }
 
 impl<'e> Lowered<'e> {
@@ -30,6 +31,7 @@ impl<'e> Lowered<'e> {
             headers: Vec::new(),
             ack: None,
             late_reply: None,
+            due_and_missed: Default::default(),
         };
         match &event.kind {
             EventKind::Connection(handshake) => {
@@ -50,6 +52,9 @@ impl<'e> Lowered<'e> {
                 lowered.late_reply = Some(late_reply(client, token, answer));
             }
             EventKind::Reply { answer: None, .. } | EventKind::Disconnect(_) | EventKind::Custom { .. } => {}
+            EventKind::Timer { fired, .. } => {
+                lowered.due_and_missed = [fired.due_ms.to_string(), fired.missed.to_string()];
+            }
         }
         lowered
     }
@@ -99,6 +104,12 @@ impl<'e> Lowered<'e> {
                 data,
                 content_type: content_type.as_deref(),
             }),
+            EventKind::Timer { kind, data, .. } => wit::Event::Custom(wit::Custom {
+                kind,
+                client: self.client(),
+                data,
+                content_type: None,
+            }),
             EventKind::LateReply { .. } => wit::Event::Custom(wit::Custom {
                 kind: LATE_REPLY,
                 client: None,
@@ -108,11 +119,16 @@ impl<'e> Lowered<'e> {
         })
     }
 
-    /// What the call's context has besides: the channels of a client that is gone.
-    pub(super) fn extra(&self) -> Option<(&str, &str)> {
+    /// What the call's context has besides: the channels of a client that is gone, and which timer is due.
+    pub(super) fn extra(&self) -> Vec<(&str, &str)> {
         match &self.event.kind {
-            EventKind::Disconnect(gone) => Some((CHANNELS, gone.channels.as_deref()?)),
-            _ => None,
+            EventKind::Disconnect(gone) => gone.channels.iter().map(|channels| (CHANNELS, &**channels)).collect(),
+            EventKind::Timer { fired, .. } => vec![
+                ("timer-key", &*fired.key),
+                ("timer-due-ms", &*self.due_and_missed[0]),
+                ("timer-missed", &*self.due_and_missed[1]),
+            ],
+            _ => Vec::new(),
         }
     }
 

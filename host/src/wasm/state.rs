@@ -51,7 +51,9 @@ pub(super) struct Call {
     pub(super) namespace: Namespace,
     /// Its client, if it has one.
     pub(super) client: Option<Client>,
-    /// Whether its client waits to be admitted,
+    /// Whether it is the last of its client,
+    pub(super) is_last: bool,
+    /// whether its client waits to be admitted,
     pub(super) is_at_the_door: bool,
     /// and is not.
     pub(super) refusal: Option<Refusal>,
@@ -125,6 +127,7 @@ impl State {
         self.call = Call {
             namespace: event.namespace.clone(),
             client: event.client.clone(),
+            is_last: matches!(event.kind, EventKind::Disconnect(_)),
             is_at_the_door: self.app.settings.admission && matches!(event.kind, EventKind::Connection(_)),
             event: Some(id),
             ..Call::new(&self.app, now)
@@ -165,6 +168,7 @@ impl Call {
             deadline: now,
             namespace: settings.namespace.clone(),
             client: None,
+            is_last: false,
             is_at_the_door: false,
             refusal: None,
             absence: None,

@@ -4,7 +4,7 @@ use rquickjs::function::{Func, Opt};
 use rquickjs::{Ctx, Exception, FromJs, Object, Result, TypedArray, Value};
 
 use crate::bindings::plugnode::app::types::Payload;
-use crate::bindings::plugnode::app::{kv, outbox};
+use crate::bindings::plugnode::app::{kv, outbox, schedule};
 use crate::bindings::plugnode::script::source;
 use crate::bindings::wasi::keyvalue::store;
 use crate::bindings::wasi::logging::logging;
@@ -30,6 +30,9 @@ pub(crate) fn object<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
     host.set("keyDelete", Func::from(key_delete))?;
     host.set("keyAdd", Func::from(key_add))?;
     host.set("keyList", Func::from(key_list))?;
+    host.set("timerAt", Func::from(timer_at))?;
+    host.set("timerEvery", Func::from(timer_every))?;
+    host.set("timerCancel", Func::from(timer_cancel))?;
     host.set("log", Func::from(log))?;
     host.set("read", Func::from(read))?;
     host.set("context", Func::from(context))?;
@@ -263,6 +266,38 @@ fn key_list(ctx: Ctx<'_>, bucket: String, prefix: String) -> Result<Vec<String>>
     }
 }
 
+/// `is_of_client`: else it is the app's.
+fn timer_at(ctx: Ctx<'_>, is_of_client: bool, key: String, time_ms: f64, kind: String, data: Bytes) -> Result<()> {
+    scheduled(&ctx, schedule::at(owner(is_of_client), &key, time_ms as u64, &kind, &data.0))
+}
+
+fn timer_every(ctx: Ctx<'_>, is_of_client: bool, key: String, period_ms: f64, kind: String, data: Bytes) -> Result<()> {
+    scheduled(&ctx, schedule::every(owner(is_of_client), &key, period_ms as u64, &kind, &data.0))
+}
+
+fn timer_cancel(ctx: Ctx<'_>, is_of_client: bool, key: String) -> Result<()> {
+    scheduled(&ctx, schedule::cancel(owner(is_of_client), &key))
+}
+
+fn owner(is_of_client: bool) -> schedule::Owner {
+    match is_of_client {
+        true => schedule::Owner::Client,
+        false => schedule::Owner::App,
+    }
+}
+
+fn scheduled<T>(ctx: &Ctx<'_>, result: std::result::Result<T, schedule::Error>) -> Result<T> {
+    result.map_err(|error| {
+        let words = match error {
+            schedule::Error::Denied(words) | schedule::Error::Invalid(words) | schedule::Error::Other(words) => words,
+            schedule::Error::QuotaExceeded => {
+                "this event has used up the writes or bytes that the app's limits allow".to_owned()
+            }
+        };
+        Exception::throw_message(ctx, &words)
+    })
+}
+
 /// `level`: 0 for debug, 1 for info, 2 for warnings, 3 for errors.
 fn log(level: u8, context: String, message: String) {
     let level = match level {
@@ -289,6 +324,11 @@ fn context<'js>(ctx: Ctx<'js>) -> Result<Option<Object<'js>>> {
     context.set("node", call.node)?;
     context.set("instance", call.instance)?;
     context.set("release", call.release)?;
+    for (name, value) in call.extra {
+        if let Some(fact) = name.strip_prefix("timer-") {
+            context.set(fact, value)?;
+        }
+    }
     Ok(Some(context))
 }
 

@@ -148,6 +148,9 @@ fn content(event: &Event, show: impl Fn(&Bytes) -> Value) -> Value {
             let (answer, attachments) = payload(answer);
             json!({ "asked_by": client.as_str(), "token": show(token), "answer": answer, "attachments": attachments })
         }
+        EventKind::Timer { fired, data, .. } => {
+            json!({ "timer": &*fired.key, "due": time(fired.due_ms), "missed": fired.missed, "data": show(data) })
+        }
         EventKind::Custom { data, content_type, .. } => {
             let content_type = content_type.as_ref().map(|media| media.to_string());
             json!({ "data": show(data), "content_type": content_type })
@@ -182,7 +185,7 @@ fn event(letter: &DeadLetter) -> Option<&Event> {
 fn name(event: &Event) -> Option<&str> {
     match &event.kind {
         EventKind::Message { event, .. } => Some(event),
-        EventKind::Custom { kind, .. } => Some(kind),
+        EventKind::Custom { kind, .. } | EventKind::Timer { kind, .. } => Some(kind),
         EventKind::LateReply { .. } => Some(LATE_REPLY),
         _ => None,
     }

@@ -32,6 +32,8 @@ pub(super) struct Cut {
     pub(super) nodes: Vec<(NodeId, Option<NodeReport>)>,
     /// Events that were accepted and are not committed.
     pub(super) backlog: u64,
+    /// Timers that are set.
+    pub(super) timers: u64,
 }
 
 impl Cut {
@@ -50,7 +52,11 @@ impl Cut {
             };
             let _ = writeln!(page, "{node} {silent}");
         }
-        let _ = writeln!(page, "{} events wait", self.backlog);
+        let timers = match self.timers {
+            0 => String::new(),
+            timers => format!(", {timers} timers are set"),
+        };
+        let _ = writeln!(page, "{} events wait{timers}", self.backlog);
         page
     }
 
@@ -154,6 +160,7 @@ impl Cut {
             "apps": apps.collect::<Vec<_>>(),
             "app_nodes": nodes.collect::<Vec<_>>(),
             "backlog": self.backlog,
+            "timers": self.timers,
         })
     }
 

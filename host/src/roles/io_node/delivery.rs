@@ -132,6 +132,18 @@ impl Delivery {
                 token,
             } => self.questions.asked(asker, question, timeout_ms, token),
             Command::Answer { asker, from, part } => self.questions.answered(&asker, from, part),
+            Command::Fire {
+                namespace,
+                client,
+                fired,
+                kind,
+                data,
+            } => {
+                // A client that is gone has taken its timers along.
+                if let Some(member) = self.directory.find(&namespace, &client) {
+                    member.enqueue(EventKind::Timer { fired, kind, data });
+                }
+            }
         }
     }
 

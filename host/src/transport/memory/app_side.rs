@@ -158,8 +158,14 @@ impl Commits for MemoryCommits {
             {
                 let mut state = self.hold.state()?;
                 if state.io_nodes.values().all(|io| io.has_room(memory.settings.outbox)) {
-                    let lost = outcomes.into_iter().filter_map(|outcome| state.commit(outcome));
-                    return Ok(lost.collect());
+                    let lost = outcomes
+                        .into_iter()
+                        .filter_map(|outcome| state.commit(outcome))
+                        .collect();
+                    if state.buckets.take_timers_set() {
+                        memory.timers.wake();
+                    }
+                    return Ok(lost);
                 }
             }
             space.await;

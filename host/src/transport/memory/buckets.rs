@@ -7,8 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::message::{Change, Effects, KeyChange, KeyValueError, Read, Text, integer_of, sum_of};
-use crate::transport::{Conflict, KEY_BYTES, Rank, full_bucket};
+use crate::message::{
+    Change, Effects, KeyChange, KeyValueError, Namespace, Partition, Read, SessionId, Text, due_of, has_timers,
+    integer_of, names_of, sum_of,
+};
+use crate::transport::{Conflict, KEY_BYTES, Rank, TimerBudget, full_bucket};
 
 /// At most so many keys are looked at for one page.
 const PAGE: usize = 1_000;
@@ -22,6 +25,14 @@ pub(super) struct Buckets {
     /// When keys that live for a time are gone.
     ends: BTreeSet<(Instant, Text, Text)>,
     turns: HashMap<(Text, Text), Turn>,
+    /// How many timers there may be.
+    budget: TimerBudget,
+    /// Timers by when they are due: time, bucket, name.
+    due: BTreeSet<(u64, Text, Text)>,
+    /// Timers by name: name, bucket.
+    names: BTreeSet<(Text, Text)>,
+    /// Whether one was set since this was asked for last.
+    timers_set: bool,
 }
 
 #[derive(Default)]
@@ -49,13 +60,17 @@ struct Turn {
 
 impl Buckets {
     /// Empty ones, of which none may have more bytes than `most`.
-    pub(super) fn new(most: usize) -> Self {
-        let (buckets, ends, turns) = Default::default();
+    pub(super) fn new(most: usize, budget: TimerBudget) -> Self {
+        let (buckets, ends, turns, due, names) = Default::default();
         Self {
             most,
             buckets,
             ends,
             turns,
+            budget,
+            due,
+            names,
+            timers_set: false,
         }
     }
 
@@ -115,6 +130,7 @@ impl Buckets {
             self.sum(write, delta, now).err()
         });
         let impossible = impossible.or_else(|| self.full(&effects.writes));
+        let impossible = impossible.or_else(|| self.too_many_timers(&effects.writes));
         impossible.map(Conflict::Impossible)
     }
 
@@ -152,6 +168,89 @@ impl Buckets {
             let bytes = self.buckets.get(name).map_or(0, |bucket| bucket.bytes);
             (more > less && bytes + more > self.most + less).then(|| full_bucket(name, bytes, self.most))
         })
+    }
+
+    /// Why there cannot be the timers that these writes set.
+    fn too_many_timers(&self, writes: &[KeyChange]) -> Option<String> {
+        let (mut of_app, mut of_client): (HashMap<&Text, usize>, HashMap<(&Text, &str), usize>) = Default::default();
+        let set = |write: &&KeyChange| has_timers(&write.bucket) && matches!(write.change, Change::Set { .. });
+        for write in writes.iter().filter(set) {
+            let bucket = self.buckets.get(&write.bucket);
+            if bucket.is_some_and(|bucket| bucket.values.contains_key(&write.key)) {
+                continue;
+            }
+            let all = bucket.map_or(0, |bucket| bucket.values.len());
+            let more = of_app.entry(&write.bucket).or_default();
+            *more += 1;
+            if all + *more > self.budget.of_app {
+                return Some(self.budget.exceeded(&all.to_string()));
+            }
+            let Some(owner) = owner_of_timer(&write.key) else {
+                continue;
+            };
+            let its = self
+                .timers_of(owner)
+                .filter(|(_, bucket)| *bucket == write.bucket)
+                .count();
+            let more = of_client.entry((&write.bucket, owner)).or_default();
+            *more += 1;
+            if its + *more > self.budget.of_client {
+                return Some(self.budget.exceeded(&format!("of a client {its}")));
+            }
+        }
+        None
+    }
+
+    /// The timers whose names begin so.
+    fn timers_of<'a>(&'a self, owner: &'a str) -> impl Iterator<Item = &'a (Text, Text)> {
+        let from = (Text::from(owner), Text::new());
+        self.names
+            .range(from..)
+            .take_while(move |(name, _)| name.starts_with(owner))
+    }
+
+    /// A client is gone.
+    pub(super) fn drop_timers(&mut self, partition: Partition, namespace: &Namespace, client: &SessionId) {
+        if self.names.is_empty() {
+            return;
+        }
+        let owner = names_of(partition, namespace, client);
+        let its: Vec<(Text, Text)> = self.timers_of(&owner).cloned().collect();
+        for (name, bucket) in its {
+            self.remove(&bucket, &name);
+        }
+    }
+
+    /// Whether a timer was set since this was asked last.
+    pub(super) fn take_timers_set(&mut self) -> bool {
+        std::mem::take(&mut self.timers_set)
+    }
+
+    /// The timer that is due first: when, its bucket, name and record.
+    pub(super) fn first_timer(&self) -> Option<(u64, Text, Text, Bytes)> {
+        let (due_ms, bucket, name) = self.due.first()?;
+        let record = self.buckets.get(bucket)?.values.get(name)?;
+        Some((*due_ms, bucket.clone(), name.clone(), record.value.clone()))
+    }
+
+    /// How many timers are set.
+    pub(super) fn timers(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Puts the next record of a timer in the place of the one that was fired, or ends it.
+    pub(super) fn goes_on(&mut self, bucket: Text, name: Text, next: Option<Bytes>) {
+        match next {
+            Some(next) => {
+                let write = KeyChange {
+                    bucket,
+                    key: name,
+                    change: Change::Delete,
+                };
+                self.set(&write, next, None);
+            }
+            None => self.remove(&bucket, &name),
+        }
     }
 
     /// Does what an event has written. It has no conflict.
@@ -241,6 +340,14 @@ impl Buckets {
 
     fn set(&mut self, write: &KeyChange, value: Bytes, end: Option<Instant>) {
         let KeyChange { bucket: name, key, .. } = write;
+        if has_timers(name) {
+            self.forget_due(name, key);
+            if let Some(due_ms) = due_of(&value) {
+                self.due.insert((due_ms, name.clone(), key.clone()));
+                self.names.insert((key.clone(), name.clone()));
+                self.timers_set = true;
+            }
+        }
         let bucket = self.buckets.entry(name.clone()).or_default();
         let before = bucket.values.get_mut(key);
         let end_before = match before {
@@ -269,7 +376,20 @@ impl Buckets {
         }
     }
 
+    /// Takes a timer out of the orders in which timers stand.
+    fn forget_due(&mut self, name: &Text, key: &Text) {
+        let stored = self.buckets.get(name).and_then(|bucket| bucket.values.get(key));
+        let Some(due_ms) = stored.and_then(|stored| due_of(&stored.value)) else {
+            return;
+        };
+        self.due.remove(&(due_ms, name.clone(), key.clone()));
+        self.names.remove(&(key.clone(), name.clone()));
+    }
+
     fn remove(&mut self, name: &Text, key: &Text) {
+        if has_timers(name) {
+            self.forget_due(name, key);
+        }
         let Some(bucket) = self.buckets.get_mut(name) else {
             return;
         };
@@ -292,6 +412,13 @@ impl Buckets {
             self.remove(&bucket, &key);
         }
     }
+}
+
+/// What the names of a client's timers begin with, when this is one of them.
+fn owner_of_timer(name: &str) -> Option<&str> {
+    let (partition, rest) = name.split_once(" c ")?;
+    let client = rest.split(' ').next()?;
+    name.get(..partition.len() + 3 + client.len() + 1)
 }
 
 impl Stored {

@@ -12,6 +12,7 @@ mod io_side;
 mod partition;
 mod registry;
 mod state;
+mod timers;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -22,7 +23,7 @@ use tokio::sync::{Notify, watch};
 use self::state::State;
 use super::{
     Backlog, DeadLetter, DeadLetterBudget, DeadLetters, IoNode, IoSession, Leases, OutboxBudget, Result, Revival,
-    Sweep, SweepPlace, Swept, Transport,
+    Sweep, SweepPlace, Swept, TimerBudget, Transport,
 };
 use crate::message::{EventId, KeyValue, KeyValueError, NodeId, Text};
 
@@ -37,6 +38,8 @@ pub struct MemorySettings {
     pub dead_letters: DeadLetterBudget,
     /// The most bytes of keys and values in one bucket.
     pub bucket_bytes: usize,
+    /// How many timers there may be.
+    pub timers: TimerBudget,
     /// What may wait for an io-node before commits wait for it.
     pub outbox: OutboxBudget,
     /// The most bytes that a component may have.
@@ -50,6 +53,7 @@ impl Default for MemorySettings {
             backlog: Backlog::default(),
             dead_letters: DeadLetterBudget::default(),
             bucket_bytes: super::BUCKET_BYTES,
+            timers: TimerBudget::default(),
             outbox: OutboxBudget::default(),
             max_component: 64_000_000,
         }
@@ -65,6 +69,8 @@ pub struct Memory {
     space: Arc<Notify>,
     /// The version of the board.
     version: Arc<watch::Sender<u64>>,
+    /// Told when timers were set.
+    timers: Arc<timers::Wake>,
 }
 
 impl Memory {
@@ -76,6 +82,7 @@ impl Memory {
             state: Arc::new(Mutex::new(state)),
             space: Arc::default(),
             version: Arc::default(),
+            timers: Arc::default(),
         }
     }
 
@@ -91,6 +98,7 @@ impl Transport for Memory {
     }
 
     async fn join_app(&self, node: NodeId) -> Result<Box<dyn Leases>> {
+        timers::start(self);
         Ok(Box::new(app_side::join(self, node)))
     }
 
@@ -198,6 +206,7 @@ pub(super) async fn for_conformance() -> (Arc<dyn Transport>, ()) {
         backlog: super::conformance::BUDGETS,
         dead_letters: super::conformance::DEAD_LETTERS,
         bucket_bytes: super::conformance::BUCKET_BYTES,
+        timers: super::conformance::TIMERS,
         outbox: super::conformance::OUTBOX,
         max_component: super::registry::conformance::MAX_COMPONENT,
     });

@@ -142,6 +142,10 @@ impl Registry for Memory {
         Ok(nodes)
     }
 
+    async fn timers(&self) -> Result<u64> {
+        Ok(self.state().buckets.timers() as u64)
+    }
+
     async fn backlog(&self) -> Result<u64> {
         let state = self.state();
         Ok(state

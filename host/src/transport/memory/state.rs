@@ -56,7 +56,7 @@ impl State {
             io_nodes: HashMap::new(),
             app_nodes: HashMap::new(),
             live: HashMap::new(),
-            buckets: Buckets::new(settings.bucket_bytes),
+            buckets: Buckets::new(settings.bucket_bytes, settings.timers),
             dead: DeadLetters::new(settings.dead_letters),
             incarnations: 0,
             registry: RegistryState::new(),
@@ -241,6 +241,12 @@ impl State {
             }
         };
         self.buckets.apply(effects.writes);
+        // A client that is gone takes its timers along.
+        if let Some(client) = &event.client
+            && (is_refused || matches!(event.kind, EventKind::Disconnect(_)))
+        {
+            self.buckets.drop_timers(id.partition, &event.namespace, &client.id);
+        }
         for command in effects.commands {
             if let Some(AttributePatch {
                 namespace,

@@ -25,7 +25,7 @@ use super::reader::{Found, Reader};
 use super::routes::Routes;
 use super::suspects::Suspects;
 use super::wire::decode;
-use super::{Redis, bytes_of, scripts};
+use super::{Redis, bytes_of, scripts, timers};
 use crate::message::{AttributePatch, NodeId, Partition};
 use crate::transport::{Lease, Leases, Result, TransportError, owner_of, partition_of};
 
@@ -53,6 +53,8 @@ pub(super) async fn join(redis: &Redis, name: NodeId) -> Result<RedisLeases> {
         redis
             .shutdown
             .spawn(committer::run(redis.clone(), shard.clone(), waiting));
+        let timing = timers::run(redis.clone(), shard.clone(), member.id.clone(), end.clone());
+        redis.shutdown.spawn(timing);
         let (returns, returned) = mpsc::unbounded_channel();
         let (entered, has_entered) = oneshot::channel();
         let dealer = Dealer {

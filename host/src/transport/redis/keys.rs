@@ -5,7 +5,7 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::RedisSettings;
-use crate::message::Partition;
+use crate::message::{Partition, has_timers, partition_of_timer};
 use crate::release::Digest;
 
 /// Where partitions and key-value keys are, and what their keys are called.
@@ -57,6 +57,12 @@ impl Layout {
 
     /// The shard of a key of the key-value store.
     pub(super) fn shard_of_key(&self, bucket: &str, key: &str) -> u16 {
+        // A timer is where its event will be.
+        if has_timers(bucket)
+            && let Some(partition) = partition_of_timer(key)
+        {
+            return self.shard_of(partition);
+        }
         let seed = xxh3_64_with_seed(bucket.as_bytes(), 0);
         (xxh3_64_with_seed(key.as_bytes(), seed) % u64::from(self.shards)) as u16
     }

@@ -38,6 +38,7 @@ mod store;
 mod strangers;
 mod stream;
 mod suspects;
+mod timers;
 mod wire;
 
 use std::fmt::Display;
@@ -60,7 +61,7 @@ use self::membership::{Incarnations, Peers};
 use self::strangers::Strangers;
 use super::{
     Backlog, DeadLetter, DeadLetterBudget, DeadLetters, IoNode, IoSession, Leases, OutboxBudget, Result, Revival,
-    Standing, Sweep, SweepPlace, Swept, Transport, TransportError,
+    Standing, Sweep, SweepPlace, Swept, TimerBudget, Transport, TransportError,
 };
 use crate::message::{Event, EventId, KeyValue, Namespace, NodeId, SessionId};
 use crate::shutdown::Shutdown;
@@ -89,6 +90,8 @@ pub struct RedisSettings {
     pub dead_letters: DeadLetterBudget,
     /// The most bytes of keys and values in one bucket.
     pub bucket_bytes: usize,
+    /// How many timers there may be.
+    pub timers: TimerBudget,
     /// How long a node that is not heard of keeps what it holds.
     pub lease: Duration,
     /// How many replicas must have a change before it counts.
@@ -440,7 +443,7 @@ impl Redis {
     }
 
     async fn for_test_at(url: String, shards: u16) -> Self {
-        use super::conformance::{BUCKET_BYTES, BUDGETS, DEAD_LETTERS, OUTBOX, PARTITIONS};
+        use super::conformance::{BUCKET_BYTES, BUDGETS, DEAD_LETTERS, OUTBOX, PARTITIONS, TIMERS};
         let settings = RedisSettings {
             url,
             tls: TlsFiles::default(),
@@ -451,6 +454,7 @@ impl Redis {
             outbox: OUTBOX,
             dead_letters: DEAD_LETTERS,
             bucket_bytes: BUCKET_BYTES,
+            timers: TIMERS,
             lease: Duration::from_secs(1),
             wait_replicas: 0,
             wait_aof: false,

@@ -124,6 +124,10 @@ impl Registry for Redis {
         Ok(nodes)
     }
 
+    async fn timers(&self) -> Result<u64> {
+        super::timers::count(self).await.map_err(super::unusable)
+    }
+
     async fn backlog(&self) -> Result<u64> {
         let mut backlog = 0;
         for shard in self.layout.all() {

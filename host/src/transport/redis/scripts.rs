@@ -52,6 +52,8 @@ scripts! {
     LOCK = ("lock", " flags=allow-oom", "sizes"),
     UNLOCK = ("unlock", " flags=allow-oom", "sizes"),
     HOLDER = ("holder"),
+    DUE = ("due"),
+    FIRE = ("fire", "", "log", "sizes"),
     READ = ("read"),
     KEYS = ("keys"),
 }

@@ -171,6 +171,7 @@ impl Redis {
                 let conflict = match answer.why.as_str() {
                     "ok" => self.add_up(&shard, used, answer.values).err().map(Conflict::Impossible),
                     "full" => Some(Conflict::Impossible(self.full(&shard, &answer.held))),
+                    "timers" => Some(Conflict::Impossible(self.settings.timers.exceeded(&answer.held.1))),
                     _ => Some(Conflict::Changed),
                 };
                 let Some(conflict) = conflict else { continue };
@@ -234,6 +235,8 @@ impl Redis {
             bytes_of(hold.partition),
             bytes_of(&hold.lease),
             bytes_of(self.settings.bucket_bytes / usize::from(self.layout.shards)),
+            bytes_of(self.settings.timers.of_app / usize::from(self.layout.shards)),
+            bytes_of(self.settings.timers.of_client),
         ];
         arguments.extend(items.items);
         self.change(shard, &scripts::LOCK, &items.keys, &arguments).await

@@ -9,6 +9,7 @@ mod keyvalue;
 mod kv;
 mod logging;
 mod outbox;
+mod schedule;
 mod script;
 mod wasi;
 
@@ -29,6 +30,7 @@ pub(super) const ALL: &[Capability] = &[
     outbox::CAPABILITY,
     keyvalue::CAPABILITY,
     kv::CAPABILITY,
+    schedule::CAPABILITY,
     config::CAPABILITY,
     logging::CAPABILITY,
     http::CAPABILITY,

@@ -2,10 +2,10 @@
 
 use plugnode_sdk::native::{
     Audience, Client, Context, Custom, DisconnectReason, Error, Event, HandlerError, Handshake, KvError, Message,
-    Payload, Reply, Scope, Selection, StoreError,
+    Owner, Payload, Reply, Scope, Selection, StoreError,
 };
 
-use crate::wasm::bindings::plugnode::app::{kv, outbox, types as wit};
+use crate::wasm::bindings::plugnode::app::{kv, outbox, schedule, types as wit};
 use crate::wasm::bindings::wasi::keyvalue::store;
 
 pub(super) fn event(event: wit::Event<'_>) -> Event {
@@ -154,4 +154,25 @@ fn selection(selection: Selection) -> outbox::Selection {
 fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     let pairs = pairs.iter();
     pairs.map(|(name, value)| ((*name).into(), (*value).into())).collect()
+}
+
+pub(super) fn owner(owner: Owner) -> schedule::Owner {
+    match owner {
+        Owner::Client => schedule::Owner::Client,
+        Owner::App => schedule::Owner::App,
+    }
+}
+
+/// What came of a call of `schedule`, as one of a command.
+pub(super) fn scheduled(answer: wasmtime::Result<Result<(), schedule::Error>>) -> Result<(), Error> {
+    match answer {
+        Ok(taken) => taken.map_err(|error| match error {
+            schedule::Error::Denied(words) => Error::Denied(words),
+            schedule::Error::QuotaExceeded => Error::QuotaExceeded,
+            schedule::Error::Invalid(words) => Error::Invalid(words),
+            schedule::Error::Other(words) => Error::Other(words),
+        }),
+        // None of these functions traps as yet.
+        Err(trap) => Err(Error::Other(trap.to_string())),
+    }
 }

@@ -2,10 +2,11 @@
 
 use plugnode_sdk::native::{Command, Error, Host, KeyPage, KvError, Level, StoreError};
 
-use super::convert::{audience, error, kv_error, payload, store_error};
+use super::convert::{audience, error, kv_error, owner, payload, scheduled, store_error};
 use super::reads::Reads;
 use crate::message::{Change, Text};
 use crate::wasm::bindings::plugnode::app::outbox::{Delivery, Host as Outbox};
+use crate::wasm::bindings::plugnode::app::schedule::Host as Schedule;
 use crate::wasm::bindings::wasi::logging::logging::{self, Host as Logging};
 use crate::wasm::state::State;
 
@@ -69,6 +70,21 @@ impl Host for Within {
                 token,
             } => Outbox::list_channels(state, namespace, most, timeout_ms, token),
             Command::Settle { timeout_ms, token } => Outbox::settle(state, timeout_ms, token),
+            Command::At {
+                owner: of,
+                key,
+                time_ms,
+                kind,
+                data,
+            } => return scheduled(Schedule::at(state, owner(of), key, time_ms, kind, data)),
+            Command::Every {
+                owner: of,
+                key,
+                period_ms,
+                kind,
+                data,
+            } => return scheduled(Schedule::every(state, owner(of), key, period_ms, kind, data)),
+            Command::Cancel { owner: of, key } => return scheduled(Schedule::cancel(state, owner(of), key)),
         };
         match answer {
             Ok(taken) => taken.map_err(error),

@@ -135,6 +135,17 @@ for at in each('writes') do
     take_write(key, how, field, value)
   end
 end
+-- A client that is gone takes its timers along.
+local names_of_timers = string.sub(sizes, 1, -6) .. 'timers:names'
+if sections.ends and redis.call('EXISTS', names_of_timers) == 1 then
+  for at in each('ends') do
+    local owner = ARGV[at + 2] .. ' c ' .. ARGV[at + 1]
+    for _, name in ipairs(redis.call('ZRANGEBYLEX', names_of_timers, '[' .. owner .. ' ', '(' .. owner .. '!')) do
+      local key, bucket = string.match(name, '^(.*)%z(%Z*)$')
+      delete(bucket, key)
+    end
+  end
+end
 do_writes(sizes)
 for at in each('kept') do redis.call('HSET', kept, ARGV[at], ARGV[at + 1]) end
 for at in each('unkept') do redis.call('HDEL', kept, ARGV[at]) end

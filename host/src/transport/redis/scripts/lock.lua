@@ -7,7 +7,7 @@
 --                     the time of the key, 'stays' ends it, a number is for how many milliseconds it lives from the commit on.
 --                     Reserved: by how many bytes the bucket grows with what the event writes to this key
 -- arguments: 'lock', or 'turn' to keep turns alone; partition and lease of the events; the most bytes that a bucket may have
---            here; then items of four, an event after the
+--            here; the most timers of an app here, and of a client; then items of four, an event after the
 --            other: which key (its place in KEYS), how, key in the bucket, value.
 --            'e' begins an event:     -, its number, and 'rank turn mark': ranks are compared as text, and an event that was taken
 --                                     in earlier has the lesser one; turn is for how many milliseconds its turn is kept if it
@@ -16,7 +16,7 @@
 --            's' 't' 'x' 'a' it has written: a value of so many bytes; a value for so many milliseconds and of so many bytes; a
 --                                     deletion; an addition
 -- answers: for each event: its number; 'ok', 'changed', 'locked' (also when others reserve the room that it needs), or 'full' when a
---          bucket would have too much; 'kept' when its turn is; the name of the locked key and the lock, or the full bucket and what
+--          bucket would have too much, 'timers' when an app or a client would have too many of these; 'kept' when its turn is; the name of the locked key and the lock, or the full bucket and what
 --          it holds; and the values that are there of the keys that it adds to
 -- invariant: an event has all of its keys here or none, and a key is one event's. What a bucket holds and what is reserved in it are
 --            no more than its most. What is reserved is the sum over the locks.
@@ -24,7 +24,7 @@
 -- late copy: harmless. It may lock keys for an event that has ended since: whoever meets such a lock finds that out, and ends it.
 local ends, turns, locks, sizes = unpack(KEYS, 1, 4)
 local mode, partition, lease = unpack(ARGV, 1, 3)
-local most_bytes = tonumber(ARGV[4])
+local most_bytes, most_timers, most_of_client = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 for i = 5, #KEYS do redis.call('EXISTS', KEYS[i]) end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -106,7 +106,7 @@ end
 
 -- By how many bytes each key that an event writes makes its bucket grow.
 local function look_at_growth(event)
-  event.growth = {}
+  event.growth, event.timers = {}, {}
   local growth, last = {}, {}
   for _, op in ipairs(event.ops) do
     if op.size then last[op.name] = op end
@@ -114,6 +114,11 @@ local function look_at_growth(event)
   for name, op in pairs(last) do
     local by = op.how == 'x' and 0 or bytes_in_bucket(op.key, op.size)
     local before = redis.call('HSTRLEN', op.bucket, op.key)
+    if before == 0 and op.how == 's' then
+      local timers = timers_beside(op.bucket)
+      if timers then event.timers[op.bucket] = event.timers[op.bucket] or {} end
+      if timers then table.insert(event.timers[op.bucket], op.key) end
+    end
     if before > 0 or redis.call('HEXISTS', op.bucket, op.key) == 1 then by = by - bytes_in_bucket(op.key, before) end
     event.growth[name] = math.max(0, by)
     growth[op.bucket] = (growth[op.bucket] or 0) + by
@@ -129,6 +134,23 @@ local function no_room(event)
     if by > 0 and held[bucket] + reserved[bucket] + by > most_bytes then
       local others, name, lock = reserved_by_others(bucket, event)
       if held[bucket] + others + by > most_bytes then return 'locked', name, lock end
+    end
+  end
+end
+
+-- A bucket of timers that would have too many, and how many it has: all of them, or those of the client whose name begins so.
+local function too_many_timers(event)
+  for bucket, names in pairs(event.timers) do
+    local all = redis.call('HLEN', bucket)
+    if all + #names > most_timers then return bucket, tostring(all) end
+    local more = {}
+    for _, name in ipairs(names) do
+      local owner = string.match(name, '^%d+ c %Z*%z%S* ')
+      if owner then
+        more[owner] = (more[owner] or 0) + 1
+        local its = redis.call('ZLEXCOUNT', timers_beside(bucket) .. ':names', '[' .. owner, '(' .. string.sub(owner, 1, -2) .. '!')
+        if its + more[owner] > most_of_client then return bucket, 'of a client ' .. its end
+      end
     end
   end
 end
@@ -171,7 +193,7 @@ local function lock(event)
   end
 end
 
-local answers, at = {}, 5
+local answers, at = {}, 7
 while at <= #ARGV do
   local rank, turn, mark = string.match(ARGV[at + 3], '^(%S+) (%d+) (%d+)$')
   local event = {number = ARGV[at + 2], rank = rank, turn = tonumber(turn), mark = mark, ops = {}}
@@ -198,7 +220,11 @@ while at <= #ARGV do
   else
     local why, name, lock_of = conflict(event)
     if not why then why, name, lock_of = no_room(event) end
-    if why == 'full' then
+    local crowded, of_it
+    if not why then crowded, of_it = too_many_timers(event) end
+    if crowded then
+      table.insert(answers, {event.number, 'timers', '', crowded, of_it})
+    elseif why == 'full' then
       table.insert(answers, {event.number, 'full', '', name, string.format('%.0f', held[name])})
     elseif why then
       table.insert(answers, {event.number, why, keep_turn(event), name, lock_of})

@@ -16,6 +16,7 @@ fn settings(url: &str) -> RedisSettings {
         outbox: crate::transport::OutboxBudget::default(),
         dead_letters: crate::transport::DeadLetterBudget::default(),
         bucket_bytes: crate::transport::BUCKET_BYTES,
+        timers: crate::transport::TimerBudget::default(),
         lease: Duration::from_secs(1),
         wait_replicas: 0,
         wait_aof: false,

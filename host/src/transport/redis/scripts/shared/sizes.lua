@@ -6,7 +6,19 @@ local function bytes_in_bucket(key, bytes) return #key + bytes + 64 end
 
 local function reserved_field(bucket) return bucket .. '\0' end
 
+-- A record in a bucket of timers stands by when it is due, and by its name, beside the buckets: 'timers' (zset 'bucket\0name' -> when
+-- it is due, in milliseconds), 'timers:names' (zset 'name\0bucket', in order).
+local function timers_beside(bucket)
+  if not string.find(bucket, ':kv:plugnode:timers:', 1, true) then return end
+  return (string.gsub(bucket, ':kv:plugnode:timers:.*$', ':timers'))
+end
+
 local function put(bucket, key, value)
+  local timers = timers_beside(bucket)
+  if timers then
+    redis.call('ZADD', timers, string.match(value, '^%d+'), bucket .. '\0' .. key)
+    redis.call('ZADD', timers .. ':names', 0, key .. '\0' .. bucket)
+  end
   local before = redis.call('HSTRLEN', bucket, key)
   local by = #value - before
   if redis.call('HSET', bucket, key, value) == 1 then by = bytes_in_bucket(key, #value) end
@@ -14,6 +26,11 @@ local function put(bucket, key, value)
 end
 
 local function delete(bucket, key)
+  local timers = timers_beside(bucket)
+  if timers then
+    redis.call('ZREM', timers, bucket .. '\0' .. key)
+    redis.call('ZREM', timers .. ':names', key .. '\0' .. bucket)
+  end
   local before = redis.call('HSTRLEN', bucket, key)
   if redis.call('HDEL', bucket, key) == 1 then growth[bucket] = (growth[bucket] or 0) - bytes_in_bucket(key, before) end
 end

@@ -1,0 +1,105 @@
+//! Fires timers: a task sleeps until the next is due and hands its event on, under the one lock.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::timeout;
+use tracing::warn;
+
+use super::state::State;
+use super::{Memory, MemorySettings};
+use crate::message::{Event, Firing, Partition, Timer, TimerEvent, now_ms, partition_of_timer};
+
+/// How many are fired before others have the lock.
+const TOGETHER: usize = 200;
+/// How long to wait where there is no room for the event of the next.
+const NO_ROOM: Duration = Duration::from_millis(50);
+/// How often it is looked whether the transport is still there.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Wakes the task when a timer was set.
+#[derive(Default)]
+pub(super) struct Wake {
+    has_task: AtomicBool,
+    set: Notify,
+}
+
+impl Wake {
+    /// A timer was set.
+    pub(super) fn wake(&self) {
+        self.set.notify_one();
+    }
+}
+
+/// Starts the task, unless there is one. It ends with the transport.
+pub(super) fn start(memory: &Memory) {
+    if memory.timers.has_task.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    let (state, wake) = (Arc::downgrade(&memory.state), memory.timers.clone());
+    let settings = memory.settings.clone();
+    tokio::spawn(async move {
+        while let Some(pause) = look(&state, &settings) {
+            // Woken or not, it looks again.
+            let _ = timeout(pause, wake.set.notified()).await;
+        }
+    });
+}
+
+/// Fires what is due, and says how long until more may be. None once the transport is gone.
+fn look(state: &Weak<Mutex<State>>, settings: &MemorySettings) -> Option<Duration> {
+    let state = state.upgrade()?;
+    let mut state = state.lock().expect("nothing panics while it holds this lock");
+    for _ in 0..TOGETHER {
+        let now_ms = now_ms();
+        let Some((due_ms, bucket, name, record)) = state.buckets.first_timer() else {
+            return Some(LOOK);
+        };
+        if due_ms > now_ms {
+            return Some(Duration::from_millis(due_ms - now_ms).min(LOOK));
+        }
+        let partition = partition_of_timer(&name).filter(|of| usize::from(of.0) < state.partitions.len());
+        let (Some(partition), Some((_, timer))) = (partition, Timer::read(&record)) else {
+            warn!("a timer is dropped that cannot be read");
+            state.buckets.goes_on(bucket, name, None);
+            continue;
+        };
+        let namespace = timer.namespace.clone();
+        let Firing { event, next } = timer.fire(due_ms, now_ms);
+        let is_settled = match event {
+            TimerEvent::OfApp(event) => state.append_from_nobody(partition, event, settings),
+            TimerEvent::OfClient(client, command) => {
+                let node = state.live.get(&(namespace, client)).cloned();
+                // Of one whose io-node is lost, the disconnect is in the log.
+                let io = node.and_then(|node| state.io_nodes.get_mut(&node));
+                io.is_none_or(|io| {
+                    let has_room = io.has_room(settings.outbox);
+                    if has_room {
+                        io.push(command);
+                    }
+                    has_room
+                })
+            }
+        };
+        if !is_settled {
+            return Some(NO_ROOM);
+        }
+        state.buckets.goes_on(bucket, name, next);
+    }
+    Some(Duration::ZERO)
+}
+
+impl State {
+    /// Puts an event from nobody at the end of a partition, if there is room.
+    fn append_from_nobody(&mut self, partition: Partition, event: Event, settings: &MemorySettings) -> bool {
+        let partition = self.partition(partition);
+        if !partition.has_room(None, event.size(), &settings.backlog) {
+            return false;
+        }
+        partition.append(event);
+        partition.news.notify_one();
+        true
+    }
+}

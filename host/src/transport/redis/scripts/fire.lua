@@ -1,0 +1,58 @@
+-- Fires timers that are due: hands the event of each on and sets or ends the timer, in one step.
+-- keys: sizes (see sizes.lua), log (stream), in and done (hashes, see ingest.lua), who (hash client -> io-node), io (hash name ->
+--       incarnation), then the buckets of the timers
+-- arguments: what keys begin with of outboxes, of the bytes put into them and of the bytes read of them; most entries in an outbox, most
+--            bytes; most open events of a partition; then for each timer: which bucket, its name, the record that it was read as,
+--            the record that takes its place or nothing, its partition, its client or nothing, and what hands its event on: for a
+--            client's the commands, else a batch
+-- answers: how many were fired, or ended as their clients are gone
+-- invariant: a timer whose record is another is left alone, so each time of a timer has one event. One whose event has no room stays due.
+-- late copy: harmless, by that.
+-- cost: five calls for each timer, and eight for one of the app.
+local sizes, log, taken, done, who, io = unpack(KEYS, 1, 6)
+local out, out_in, out_read = unpack(ARGV, 1, 3)
+local most_out, most_bytes, most_open = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+
+-- Puts a command into the outbox of the io-node that holds a client. Whether it is settled: there is no room for it otherwise.
+local function to_client(client, commands)
+  local node = redis.call('HGET', who, client)
+  local incarnation = node and redis.call('HGET', io, node)
+  -- Of one whose io-node is lost, the disconnect is on its way.
+  if not incarnation then return true end
+  local member = incarnation .. '@' .. node
+  local unread = (redis.call('GET', out_in .. member) or 0) - (redis.call('GET', out_read .. member) or 0)
+  if unread >= most_bytes or redis.call('XLEN', out .. member) >= most_out then return false end
+  redis.call('XADD', out .. member, '*', 'c', commands)
+  redis.call('INCRBY', out_in .. member, #commands)
+  return true
+end
+
+local function to_partition(partition, batch)
+  local counts = redis.call('HMGET', taken, partition, 'tail')
+  local committed = string.match(redis.call('HGET', done, partition) or '0', '^%d+')
+  if (counts[1] or 0) - committed >= most_open then return false end
+  local tail = add_to_log(log, tonumber(counts[2] or 0), 1, batch)
+  if not tail then return false end
+  redis.call('HINCRBY', taken, partition, 1)
+  -- A batch has 7 bytes around one event.
+  redis.call('HINCRBY', taken, 'b' .. partition, #batch - 7)
+  redis.call('HINCRBY', taken, 'bytes', #batch - 7)
+  redis.call('HSET', taken, 'tail', string.format('%.0f', tail))
+  return true
+end
+
+local fired = 0
+for at = 7, #ARGV, 7 do
+  local bucket, name, record, next_record = KEYS[tonumber(ARGV[at])], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  local partition, client, event = ARGV[at + 4], ARGV[at + 5], ARGV[at + 6]
+  if redis.call('HGET', bucket, name) == record then
+    local is_settled
+    if client == '' then is_settled = to_partition(partition, event) else is_settled = to_client(client, event) end
+    if is_settled then
+      fired = fired + 1
+      if next_record == '' then delete(bucket, name) else put(bucket, name, next_record) end
+    end
+  end
+end
+note_growth(sizes)
+return fired
