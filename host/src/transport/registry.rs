@@ -170,6 +170,40 @@ pub(super) fn check_size(bytes: u64, most: usize) -> Result<()> {
     )))
 }
 
+/// The bytes of a part of a component; the last may have fewer.
+const PART: usize = 256 * 1024;
+
+/// A component in parts, each by its own digest: a registry keeps a part once, whatever the number of components that have it.
+/// Those of one runtime differ in what stands at the end of them, their scripts.
+pub(super) struct Parts {
+    pub(super) digest: Digest,
+    pub(super) parts: Vec<(Digest, Bytes)>,
+}
+
+impl Parts {
+    /// Cuts a component, which may be large.
+    pub(super) async fn of(bytes: Bytes) -> Self {
+        let cut = {
+            let bytes = bytes.clone();
+            move || Self::cut(&bytes)
+        };
+        match spawn_blocking(cut).await {
+            Ok(parts) => parts,
+            // The process ends, and takes no more such work.
+            Err(_) => Self::cut(&bytes),
+        }
+    }
+
+    fn cut(bytes: &Bytes) -> Self {
+        let starts = (0..bytes.len()).step_by(PART);
+        let parts = starts.map(|start| bytes.slice(start..bytes.len().min(start + PART)));
+        Self {
+            digest: Digest::of(bytes),
+            parts: parts.map(|part| (Digest::of(&part), part)).collect(),
+        }
+    }
+}
+
 /// The digest of what may be large.
 pub(super) async fn digest_of(bytes: Bytes) -> Digest {
     let hashed = bytes.clone();

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::Memory;
 use crate::message::NodeId;
 use crate::release::{Board, Digest, NodeReport};
-use crate::transport::registry::{KEPT, check_size, digest_of};
+use crate::transport::registry::{KEPT, Parts, check_size};
 use crate::transport::{Registry, Result};
 
 /// How many boards are remembered, to know a call that is made again.
@@ -17,6 +17,8 @@ const BOARDS: usize = 50;
 
 pub(super) struct RegistryState {
     components: HashMap<Digest, Component>,
+    /// What they are made of, with how often they name it.
+    parts: HashMap<Digest, (Bytes, usize)>,
     /// The number of the board that is last here; the ones before it have those before.
     version: u64,
     boards: VecDeque<Board>,
@@ -24,7 +26,7 @@ pub(super) struct RegistryState {
 }
 
 struct Component {
-    bytes: Bytes,
+    parts: Vec<Digest>,
     /// When it was put, until a board is the first to name it.
     put_at: Option<Instant>,
 }
@@ -33,6 +35,7 @@ impl RegistryState {
     pub(super) fn new() -> Self {
         Self {
             components: HashMap::new(),
+            parts: HashMap::new(),
             version: 0,
             boards: VecDeque::from([Board::default()]),
             reports: HashMap::new(),
@@ -81,11 +84,42 @@ impl RegistryState {
         }
     }
 
+    fn put(&mut self, Parts { digest, parts }: Parts) {
+        let put_at = Some(Instant::now());
+        if let Some(component) = self.components.get_mut(&digest) {
+            component.put_at = put_at;
+            return;
+        }
+        for (part, bytes) in &parts {
+            // A copy: a slice would keep all of the component that it is of.
+            let kept = self.parts.entry(part.clone());
+            kept.or_insert_with(|| (Bytes::copy_from_slice(bytes), 0)).1 += 1;
+        }
+        let parts = parts.into_iter().map(|(part, _)| part).collect();
+        self.components.insert(digest, Component { parts, put_at });
+    }
+
+    /// The parts of a component, in their order.
+    fn parts(&self, digest: &Digest) -> Option<Vec<Bytes>> {
+        let component = self.components.get(digest)?;
+        let part = |digest| self.parts.get(digest).map(|(bytes, _)| bytes.clone());
+        component.parts.iter().map(part).collect()
+    }
+
     fn prune(&mut self, kept: Duration) {
         let (_, board) = self.board();
-        self.components.retain(|digest, component| {
-            component.put_at.is_some_and(|at| at.elapsed() < kept) || board.digests().any(|named| named == digest)
-        });
+        let is_over = |digest: &Digest, component: &mut Component| {
+            component.put_at.is_none_or(|at| at.elapsed() >= kept) && board.digests().all(|named| named != digest)
+        };
+        let over: Vec<_> = self.components.extract_if(is_over).collect();
+        for part in over.into_iter().flat_map(|(_, component)| component.parts) {
+            if let Some((_, uses)) = self.parts.get_mut(&part) {
+                *uses -= 1;
+                if *uses == 0 {
+                    self.parts.remove(&part);
+                }
+            }
+        }
     }
 }
 
@@ -93,17 +127,15 @@ impl RegistryState {
 impl Registry for Memory {
     async fn put_component(&self, bytes: Bytes) -> Result<Digest> {
         check_size(bytes.len() as u64, self.settings.max_component)?;
-        let digest = digest_of(bytes.clone()).await;
-        let put_at = Some(Instant::now());
-        let component = Component { bytes, put_at };
-        self.state().registry.components.insert(digest.clone(), component);
+        let parts = Parts::of(bytes).await;
+        let digest = parts.digest.clone();
+        self.state().registry.put(parts);
         Ok(digest)
     }
 
     async fn component(&self, digest: &Digest) -> Result<Option<Bytes>> {
-        let state = self.state();
-        let component = state.registry.components.get(digest);
-        Ok(component.map(|component| component.bytes.clone()))
+        let parts = self.state().registry.parts(digest);
+        Ok(parts.map(|parts| parts.concat().into()))
     }
 
     async fn prune_components(&self) -> Result<()> {
@@ -180,6 +212,39 @@ mod tests {
         memory.state().registry.prune(Duration::ZERO);
         assert!(memory.component(&other).await.unwrap().is_none());
         assert!(memory.component(&named).await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn parts_are_kept_once_and_go_with_the_last_that_names_them() {
+        let memory = Memory::new(MemorySettings::default());
+        let runtime = crate::transport::registry_conformance::noise(2_000_000);
+        let with = |script: &str| Bytes::from([&runtime[..], script.as_bytes()].concat());
+        let kept = || {
+            let state = memory.state();
+            let parts = state.registry.parts.values().map(|(bytes, _)| bytes.len());
+            parts.sum::<usize>()
+        };
+        let mut digests = Vec::new();
+        for script in ["one", "two", "three"] {
+            digests.push(memory.put_component(with(script)).await.unwrap());
+            memory.put_component(with(script)).await.unwrap();
+        }
+        assert!(kept() < runtime.len() + 3 * 256 * 1024, "{}", kept());
+        let target = Target {
+            digest: digests[1].clone(),
+            file: "two.wasm".into(),
+            bytes: 5,
+        };
+        let mut board = Board::default();
+        board.apps.insert("/".into(), Track::first(target, 0, 10));
+        assert!(memory.post_board(0, &board).await.unwrap());
+        memory.state().registry.prune(Duration::ZERO);
+        assert_eq!(memory.component(&digests[0]).await.unwrap(), None);
+        assert_eq!(memory.component(&digests[1]).await.unwrap(), Some(with("two")));
+        assert_eq!(kept(), with("two").len());
+        assert!(memory.post_board(1, &Board::default()).await.unwrap());
+        memory.state().registry.prune(Duration::ZERO);
+        assert_eq!(kept(), 0);
     }
 
     #[tokio::test]

@@ -1,9 +1,13 @@
-//! Components in Redis: a key each, in parts that are written and read one at a time, so that neither Redis nor a
+//! Components in Redis: each is a list of parts, which are written and read one at a time, so that neither Redis nor a
 //! connection is busy with one for long.
+//!
+//! A part is kept once, under its own digest, whatever the number of components that have it: those of the same runtime differ
+//! in what stands at the end, their scripts. It goes with the last component that names it.
 //!
 //! A component is there when it is marked as complete. Its name tells its bytes, so whoever writes a part writes the same,
 //! and two that put the same component do not disturb each other.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -11,15 +15,13 @@ use tokio::time::sleep;
 use tracing::warn;
 
 use super::connection::Link;
+use super::keys::Shard;
 use super::{Redis, bytes_of, scripts};
 use crate::message::now_ms;
 use crate::pause::{Pause, jittered};
 use crate::release::{Board, Digest};
 use crate::transport::Result;
-use crate::transport::registry::{KEPT, check_size, digest_of};
-
-/// The bytes of a part; the last may have fewer.
-const PART: usize = 256 * 1024;
+use crate::transport::registry::{KEPT, Parts, check_size, digest_of};
 
 /// How long to wait before it is looked whether all parts are there, at first, and at the most.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(2), Duration::from_secs(5));
@@ -27,59 +29,76 @@ const AGAIN: (Duration, Duration) = (Duration::from_millis(2), Duration::from_se
 /// Puts a component, unless it is there: then it is kept for as long again.
 pub(super) async fn put(redis: &Redis, bytes: Bytes) -> Result<Digest> {
     check_size(bytes.len() as u64, redis.settings.max_component)?;
-    let digest = digest_of(bytes.clone()).await;
+    let Parts { digest, parts } = Parts::of(bytes.clone()).await;
     let shard = redis.layout.shard(0);
-    let component = shard.component(&digest);
-    let keys = [shard.key("components"), component.clone()];
-    let arguments = [
-        bytes_of(&digest),
-        bytes_of(bytes.len()),
-        bytes_of(bytes.len().div_ceil(PART)),
-    ];
+    let keys = keys_of(&shard, &digest);
+    let mut arguments = vec![bytes_of(&digest), bytes_of(bytes.len())];
+    arguments.extend(parts.iter().map(|(digest, _)| bytes_of(digest)));
     let link = own_link(redis);
     let mut pause = Pause::new(AGAIN.0, AGAIN.1);
-    // Once as a rule; again when Redis has forgotten parts.
-    while !redis
-        .change::<bool>(&shard, &scripts::PUT_COMPONENT, &keys, &arguments)
-        .await
-    {
-        for (number, part) in bytes.chunks(PART).enumerate() {
-            let mut write = ::redis::cmd("HSET");
-            write.arg(&component[..]).arg(number).arg(part);
-            link.ask::<()>(&write).await;
+    loop {
+        // Twice as a rule; again when Redis has forgotten parts.
+        let missing = redis
+            .change::<BTreeSet<String>>(&shard, &scripts::PUT_COMPONENT, &keys, &arguments)
+            .await;
+        if missing.is_empty() {
+            return Ok(digest);
+        }
+        for (digest, part) in parts.iter().filter(|(digest, _)| missing.contains(digest.as_str())) {
+            let arguments = [bytes_of(digest), part.clone()];
+            link.run::<()>(&scripts::PUT_PART, &keys[2..], &arguments).await;
         }
         sleep(jittered(pause.take())).await;
     }
-    Ok(digest)
 }
 
 /// A component, if all of it is there.
 pub(super) async fn get(redis: &Redis, digest: &Digest) -> Result<Option<Bytes>> {
-    let component = redis.layout.shard(0).component(digest);
-    let mut question = ::redis::cmd("HGET");
-    question.arg(&component[..]).arg("bytes");
-    let size: Option<String> = redis.link.ask(&question).await;
-    let Some(size) = size.and_then(|size| size.parse::<u64>().ok()) else {
+    let [_, component, parts, _] = keys_of(&redis.layout.shard(0), digest);
+    let mut question = ::redis::cmd("HMGET");
+    question.arg(&component[..]).arg("bytes").arg("parts");
+    let (size, count): (Option<String>, Option<String>) = redis.link.ask(&question).await;
+    let number = |text: Option<String>| text.and_then(|text| text.parse::<u64>().ok());
+    let (Some(size), Some(count)) = (number(size), number(count)) else {
         return Ok(None);
     };
     check_size(size, redis.settings.max_component)?;
-    let size = size as usize;
+    // However it was cut, a part has a byte at least.
+    if count > size {
+        return Ok(None);
+    }
     let link = own_link(redis);
-    let mut bytes = BytesMut::with_capacity(size);
-    for number in 0..size.div_ceil(PART) {
+    let mut bytes = BytesMut::with_capacity(size as usize);
+    let mut damaged = Vec::new();
+    for number in 0..count {
         let mut question = ::redis::cmd("HGET");
         question.arg(&component[..]).arg(number);
+        let Some(name) = link.ask::<Option<Bytes>>(&question).await else {
+            return Ok(None);
+        };
+        let mut question = ::redis::cmd("HGET");
+        question.arg(&parts[..]).arg(&name[..]);
         let Some(part) = link.ask::<Option<Bytes>>(&question).await else {
             return Ok(None);
         };
-        bytes.extend_from_slice(&part);
+        if digest_of(part.clone()).await.as_str().as_bytes() != &name[..] {
+            damaged.push(name);
+        } else if bytes.len() + part.len() <= size as usize {
+            bytes.extend_from_slice(&part);
+        }
     }
     let bytes = bytes.freeze();
-    if digest_of(bytes.clone()).await == *digest {
+    if damaged.is_empty() && digest_of(bytes.clone()).await == *digest {
         return Ok(Some(bytes));
     }
     warn!(%digest, "this component in Redis is damaged, and is forgotten: deploy it again");
-    link.ask::<()>(::redis::cmd("DEL").arg(&component[..])).await;
+    // Whoever puts it, or another that has them, writes them anew.
+    for name in damaged {
+        link.ask::<()>(::redis::cmd("HDEL").arg(&parts[..]).arg(&name[..]))
+            .await;
+    }
+    link.ask::<()>(::redis::cmd("HDEL").arg(&component[..]).arg("bytes"))
+        .await;
     Ok(None)
 }
 
@@ -96,10 +115,20 @@ pub(super) async fn prune(redis: &Redis, board: &Board) {
         if board.digests().any(|named| *named == digest) {
             continue;
         }
-        let keys = [shard.key("components"), shard.component(&digest)];
+        let keys = keys_of(&shard, &digest);
         let arguments = [bytes_of(&digest), bytes_of(KEPT.as_millis())];
         redis.link.run::<()>(&scripts::PRUNE_COMPONENT, &keys, &arguments).await;
     }
+}
+
+/// The list of components, a component, the parts of all, and how often each is named.
+fn keys_of(shard: &Shard, digest: &Digest) -> [Bytes; 4] {
+    [
+        shard.key("components"),
+        shard.component(digest),
+        shard.key("parts"),
+        shard.key("part-uses"),
+    ]
 }
 
 /// What is large goes over a connection of its own: events do not wait behind it.

@@ -45,6 +45,7 @@ scripts! {
     REVIVE = ("revive", "", "log"),
     POST_BOARD = ("post_board"),
     PUT_COMPONENT = ("put_component"),
+    PUT_PART = ("put_part"),
     PRUNE_COMPONENT = ("prune_component"),
     FORGET_REPORT = ("forget_report"),
     VALUES = ("values"),

@@ -33,8 +33,17 @@ async fn ask(server: &TestServer, words: &[&str]) -> Value {
     server.ask(words).await.unwrap()
 }
 
-async fn parts(server: &TestServer, digest: &Digest) -> u64 {
-    number(&ask(server, &["HLEN", &component(digest)]).await)
+const PARTS: &str = "{test:0}:parts";
+
+/// How many parts there are.
+async fn parts(server: &TestServer) -> u64 {
+    number(&ask(server, &["HLEN", PARTS]).await)
+}
+
+/// The digest of a part of a component of `noise`.
+fn part(bytes: &Bytes, number: usize) -> String {
+    let part = bytes.chunks(256 * 1024).nth(number).expect("it has as many");
+    Digest::of(part).to_string()
 }
 
 fn component(digest: &Digest) -> String {
@@ -52,8 +61,15 @@ async fn what_is_half_written_is_not_there() {
     let (redis, server) = redis().await;
     let bytes = noise(1_000_000);
     let digest = redis.put_component(bytes.clone()).await.unwrap();
-    for field in ["2", "bytes"] {
-        ask(&server, &["HDEL", &component(&digest), field]).await;
+    let of = component(&digest);
+    for (key, field) in [
+        (PARTS, part(&bytes, 2).as_str()),
+        (&of, "2"),
+        (&of, "0"),
+        (&of, "parts"),
+        (&of, "bytes"),
+    ] {
+        ask(&server, &["HDEL", key, field]).await;
         assert_eq!(redis.component(&digest).await.unwrap(), None);
         redis.put_component(bytes.clone()).await.unwrap();
         assert_eq!(
@@ -62,6 +78,57 @@ async fn what_is_half_written_is_not_there() {
             "it is put again"
         );
     }
+    assert_eq!(parts(&server).await, 4);
+}
+
+#[tokio::test]
+async fn parts_are_kept_once_and_go_with_the_last_that_names_them() {
+    let (redis, server) = redis().await;
+    let runtime = noise(2_000_000);
+    let with = |script: &str| Bytes::from([&runtime[..], script.as_bytes()].concat());
+    let mut digests = Vec::new();
+    for script in ["one", "two", "three"] {
+        digests.push(redis.put_component(with(script)).await.unwrap());
+        redis.put_component(with(script)).await.unwrap();
+    }
+    // Seven whole ones of the runtime, and what each has behind them.
+    assert_eq!(parts(&server).await, 7 + 3);
+    for (gone, left) in [(0, 7 + 2), (1, 7 + 1), (2, 0)] {
+        ask(
+            &server,
+            &["ZADD", "{test:0}:components", "1000", digests[gone].as_str()],
+        )
+        .await;
+        components::prune(&redis, &Board::default()).await;
+        assert_eq!(parts(&server).await, left);
+        assert_eq!(redis.component(&digests[gone]).await.unwrap(), None);
+        for (digest, script) in digests.iter().zip(["one", "two", "three"]).skip(gone + 1) {
+            assert_eq!(redis.component(digest).await.unwrap(), Some(with(script)));
+        }
+    }
+    // A copy of a call that comes late leaves nothing behind.
+    let keys = ["{test:0}:parts", "{test:0}:part-uses"].map(|key| Bytes::from_static(key.as_bytes()));
+    let late = [bytes_of(Digest::of(b"late")), Bytes::from_static(b"late")];
+    redis.link.run::<()>(&scripts::PUT_PART, &keys, &late).await;
+    for key in [PARTS, "{test:0}:part-uses"] {
+        assert_eq!(number(&ask(&server, &["EXISTS", key]).await), 0, "{key}");
+    }
+}
+
+#[tokio::test]
+async fn component_that_another_version_has_cut_is_put_anew() {
+    let (redis, server) = redis().await;
+    let bytes = noise(600_000);
+    let digest = Digest::of(&bytes);
+    // Whole parts under the component, and parts of another size.
+    for fields in [["0", "raw", "bytes", "3"], ["0", "0000", "parts", "1"]] {
+        let of = component(&digest);
+        ask(&server, &["DEL", &of]).await;
+        ask(&server, &[&["HSET", of.as_str()][..], &fields[..]].concat()).await;
+        assert_eq!(redis.component(&digest).await.unwrap(), None);
+        redis.put_component(bytes.clone()).await.unwrap();
+        assert_eq!(redis.component(&digest).await.unwrap().as_ref(), Some(&bytes));
+    }
 }
 
 #[tokio::test]
@@ -69,8 +136,10 @@ async fn what_is_damaged_or_too_large_is_not_given_out() {
     let (mut redis, server) = redis().await;
     let bytes = noise(300_000);
     let digest = redis.put_component(bytes.clone()).await.unwrap();
-    ask(&server, &["HSET", &component(&digest), "1", "something else"]).await;
+    let other = redis.put_component(noise(600_000)).await.unwrap();
+    ask(&server, &["HSET", PARTS, &part(&bytes, 1), "something else"]).await;
     assert_eq!(redis.component(&digest).await.unwrap(), None);
+    assert!(redis.component(&other).await.unwrap().is_some());
     redis.put_component(bytes.clone()).await.unwrap();
     assert_eq!(redis.component(&digest).await.unwrap(), Some(bytes));
 
@@ -96,7 +165,7 @@ async fn a_put_survives_that_redis_is_full_and_is_killed_and_forgets() {
             let (redis, bytes) = (redis.clone(), bytes.clone());
             async move { redis.put_component(bytes).await }
         });
-        let full = async { while parts(&server, &digest).await < 10 {} };
+        let full = async { while parts(&server).await < 10 {} };
         timeout(SOON, full).await.expect("parts of it arrive");
         tokio::time::sleep(Duration::from_millis(300)).await;
         assert!(!putting.is_finished(), "it waits for memory");
@@ -125,7 +194,7 @@ async fn pruning_forgets_what_is_old_and_not_named() {
     assert!(redis.component(&named).await.unwrap().is_some());
     assert!(redis.component(&again).await.unwrap().is_some(), "it was put of late");
     assert!(redis.component(&old).await.unwrap().is_none());
-    assert_eq!(parts(&server, &old).await, 0);
+    assert_eq!(parts(&server).await, 2);
     let left = ask(&server, &["ZCARD", "{test:0}:components"]).await;
     assert_eq!(left, Value::Int(2));
     components::prune(&redis, &Board::default()).await;
