@@ -112,7 +112,8 @@ fn write_table(page: &mut String, table: &Table, path: &mut Vec<String>, head: &
         _ => false,
     };
     let (nested, plain): (Vec<_>, Vec<_>) = table.iter().partition(|(_, value)| is_nested(value));
-    if !head.is_empty() && !(plain.is_empty() && !nested.is_empty()) {
+    let has_own = !plain.is_empty() || nested.is_empty();
+    if !head.is_empty() && has_own {
         let _ = writeln!(page, "\n{head}");
     }
     for (key, value) in plain {
