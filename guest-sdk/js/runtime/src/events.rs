@@ -3,8 +3,8 @@
 use rquickjs::function::Args;
 use rquickjs::{Ctx, Exception, Null, Result, TypedArray, Undefined};
 
-use crate::engine;
 use crate::bindings::plugnode::app::types::{Client, DisconnectReason, Event, Payload};
+use crate::engine;
 
 /// How deep arguments may be nested: QuickJS reads them by recursion, and does not see how much stack that takes.
 const DEPTH: usize = 1_000;
@@ -37,7 +37,11 @@ pub(crate) fn push<'js>(ctx: &Ctx<'js>, args: &mut Args<'js>, event: Event) -> R
             args.push_arg(words_of(reason))?;
             // The rooms that the client was in, as JSON, if the host knows them.
             let extra = engine::call().map(|call| call.extra).unwrap_or_default();
-            args.push_arg(extra.into_iter().find_map(|(name, rooms)| (name == "channels").then_some(rooms)))
+            args.push_arg(
+                extra
+                    .into_iter()
+                    .find_map(|(name, rooms)| (name == "channels").then_some(rooms)),
+            )
         }
         Event::NoClient(client) => push_client(args, "no-client", client),
         Event::Reply((client, reply)) => {

@@ -268,11 +268,17 @@ fn key_list(ctx: Ctx<'_>, bucket: String, prefix: String) -> Result<Vec<String>>
 
 /// `is_of_client`: else it is the app's.
 fn timer_at(ctx: Ctx<'_>, is_of_client: bool, key: String, time_ms: f64, kind: String, data: Bytes) -> Result<()> {
-    scheduled(&ctx, schedule::at(owner(is_of_client), &key, time_ms as u64, &kind, &data.0))
+    scheduled(
+        &ctx,
+        schedule::at(owner(is_of_client), &key, time_ms as u64, &kind, &data.0),
+    )
 }
 
 fn timer_every(ctx: Ctx<'_>, is_of_client: bool, key: String, period_ms: f64, kind: String, data: Bytes) -> Result<()> {
-    scheduled(&ctx, schedule::every(owner(is_of_client), &key, period_ms as u64, &kind, &data.0))
+    scheduled(
+        &ctx,
+        schedule::every(owner(is_of_client), &key, period_ms as u64, &kind, &data.0),
+    )
 }
 
 fn timer_cancel(ctx: Ctx<'_>, is_of_client: bool, key: String) -> Result<()> {
