@@ -216,6 +216,55 @@ async fn a_compiler_that_is_killed_costs_one_deploy() {
     assert_eq!(client.ask("after", &[json!(3)]).await, [json!(3)]);
 }
 
+/// What the first release waits for takes its share of the processors; what comes while clients are served steps back.
+#[tokio::test]
+async fn first_compiler_has_the_priority_of_its_node() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let wasm = folder.path().join("slow.wasm");
+    fs::write(&wasm, slow(&echo())).expect("it can be written");
+    let settings = format!("[app-node]\ncache-dir = {:?}\n", folder.path());
+    let node = Node::begin(&[settings, app("/", &wasm, "")].concat());
+    let compiler = compiler_of(&node).await;
+    at_work(compiler).await;
+    assert_eq!(nice(compiler.as_raw() as u32), nice(node.pid()));
+    drop(node);
+
+    let (_folder, wasm) = project(&echo());
+    let node = Node::dev(&wasm, &[]).await;
+    fs::write(&wasm, slow(&echo())).expect("it can be written");
+    let compiler = compiler_of(&node).await;
+    let stepped_back = async {
+        while nice(compiler.as_raw() as u32) <= nice(node.pid()) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    within("the compiler steps back", stepped_back).await;
+}
+
+/// Waits until a process has had some time: its beginning is behind it.
+async fn at_work(pid: Pid) {
+    let had_some = async {
+        while field(pid.as_raw() as u32, 11) < 10 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    within("the compiler is at work", had_some).await;
+}
+
+fn nice(pid: u32) -> i64 {
+    field(pid, 16)
+}
+
+/// A number that the system tells of a process, counted from its state.
+fn field(pid: u32, number: usize) -> i64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let (_, rest) = stat.rsplit_once(')').unwrap_or_default();
+    let field = rest.split_whitespace().nth(number);
+    field
+        .and_then(|field| field.parse().ok())
+        .expect("the process is there")
+}
+
 #[tokio::test]
 async fn a_compiler_that_never_ends_keeps_no_node_from_ending() {
     let (_folder, wasm) = project(&echo());

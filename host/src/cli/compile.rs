@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 
 use crate::wasm::{self, Compiler, LoadError};
 
-/// Given up of our share of the processors: events of the node come first. It leaves a tenth of one that others want as well; at
+/// Given up of our share of the processors once handlers run: events of the node come first. It leaves a tenth of one that others want as well; at
 /// the lowest priority it would be a seventieth, of which an interpreter of JavaScript is not compiled within its time.
 const NICE: i32 = 10;
 
@@ -34,6 +34,9 @@ pub struct Arguments {
     /// Take only the processors' time that nobody else wants
     #[arg(long)]
     pub idle: bool,
+    /// Take as much of the processors as anybody
+    #[arg(long, conflicts_with = "idle")]
+    pub first: bool,
 }
 
 /// Compiles. The exit code tells a component that cannot be compiled from all else that can go wrong.
@@ -66,7 +69,9 @@ pub fn compile(arguments: &Arguments) -> Result<ExitCode> {
 /// Limits this process, and lets others go first. Where the system knows no such thing, it goes without.
 fn step_back(arguments: &Arguments) {
     let _ = rlimit::setrlimit(rlimit::Resource::CORE, 0, 0);
-    let _ = rustix::process::nice(NICE);
+    if !arguments.first {
+        let _ = rustix::process::nice(NICE);
+    }
     if arguments.idle {
         wait_for_idle_processors();
     }

@@ -65,6 +65,8 @@ pub(super) struct Work<'a> {
     pub(super) configuration: &'a str,
     /// The folder for functions that a process which compiles has use for.
     pub(super) functions: &'a Path,
+    /// Whether no handler runs yet: then nobody's events wait for what this takes of the processors.
+    pub(super) is_first: bool,
 }
 
 /// The machine code of a component, and what was learned on the way.
@@ -95,6 +97,8 @@ struct Limits {
 /// What a compiler gets of the processors.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Share {
+    /// As much as anybody: somebody waits for it, and no handler runs meanwhile whose events would.
+    Full,
     /// What nobody else wants: no event waits for it.
     Idle,
     /// A little, whatever others want: a deploy may be what mends a node that has no time left.
@@ -183,7 +187,8 @@ async fn compile_in_child(
     let unwritable = |error| failed(format!("what it makes cannot be written: {error}"));
     let compiling = async {
         let output = result.try_clone().map_err(unwritable)?;
-        if let Some(ended) = run(executable, work, output, limits, Share::Idle).await {
+        let share = if work.is_first { Share::Full } else { Share::Idle };
+        if let Some(ended) = run(executable, work, output, limits, share).await {
             return ended;
         }
         tracing::info!("the processors are busy: the compiler does not wait for them any longer");
@@ -219,7 +224,11 @@ async fn run(
         .args(["--for", work.configuration])
         .arg("--functions")
         .arg(work.functions)
-        .args((share == Share::Idle).then_some("--idle"))
+        .args(match share {
+            Share::Full => Some("--first"),
+            Share::Idle => Some("--idle"),
+            Share::Little => None,
+        })
         // What it has to do is all said; nothing of the node's secrets is any of its business.
         .env_clear()
         .env("RAYON_NUM_THREADS", threads.to_string())

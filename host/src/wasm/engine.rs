@@ -145,6 +145,12 @@ impl Engine {
         off_thread(move || link(&engine, &compiled, inspected, &grants)).await
     }
 
+    /// Events come from now on: what is compiled takes no more of the processors than they leave. Until then whoever starts the
+    /// process waits for it, and it takes its share.
+    pub fn begin_to_serve(&self) {
+        self.artifacts.begin_to_serve();
+    }
+
     pub(super) fn room(&self) -> Room {
         Room {
             semaphore: self.room.clone(),

@@ -128,6 +128,7 @@ impl AppNode {
             info!(app = %namespace, handler = name, "app of native code started");
             apps.insert(app)?;
         }
+        engine.begin_to_serve();
         let apps = Arc::new(apps);
         let board = transport.board().await.context("cannot read the board of releases")?;
         let leases = transport

@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -36,6 +37,8 @@ pub(super) struct Artifacts {
     engine: wasmtime::Engine,
     configuration: String,
     turns: Semaphore,
+    /// Whether handlers run whose events must not wait for a compiler.
+    serves: AtomicBool,
 }
 
 /// The right to make the compiled component of one digest, which one process of a machine has at a time.
@@ -64,7 +67,13 @@ impl Artifacts {
             configuration: configuration(&engine),
             engine,
             turns: Semaphore::new(AT_ONCE),
+            serves: AtomicBool::new(false),
         })
+    }
+
+    /// From now on compilers step back.
+    pub(super) fn begin_to_serve(&self) {
+        self.serves.store(true, Ordering::Relaxed);
     }
 
     /// The component of this digest, if it was compiled before.
@@ -174,6 +183,7 @@ impl Artifacts {
             bytes,
             configuration: &self.configuration,
             functions: &self.folder.functions(),
+            is_first: !self.serves.load(Ordering::Relaxed),
         };
         self.compiler.compile(&self.engine, work, writer).await?;
         let (folder, name) = (self.folder.clone(), name.to_owned());

@@ -19,6 +19,7 @@ fn any(bytes: &Bytes) -> Work<'_> {
         bytes,
         configuration: "any",
         functions: Path::new("/not/there"),
+        is_first: false,
     }
 }
 
