@@ -44,6 +44,8 @@ const LOOK: Duration = Duration::from_millis(100);
 /// A cluster that was reached.
 pub(super) struct Reached {
     pub(super) operations: Arc<dyn Operations>,
+    /// The apps that its config file names.
+    pub(super) apps: Vec<Namespace>,
     hindrance: Hindrance,
 }
 
@@ -77,7 +79,12 @@ impl Cluster {
         runtime::block_on_here(async {
             let shutdown = Shutdown::new();
             let (operations, hindrance) = transport::operations(&config, &shutdown).await?;
-            let cluster = Reached { operations, hindrance };
+            let apps = config.apps.iter().map(|app| Namespace::from(app.namespace.as_str()));
+            let cluster = Reached {
+                operations,
+                apps: apps.collect(),
+                hindrance,
+            };
             let done = work(&cluster).await;
             drop(cluster);
             shutdown.begin();
@@ -88,12 +95,6 @@ impl Cluster {
                 done => done,
             }
         })
-    }
-
-    /// The apps that the config file names.
-    pub(super) fn apps(&self) -> Result<Vec<Namespace>> {
-        let apps = self.configuration()?.apps;
-        Ok(apps.iter().map(|app| Namespace::from(app.namespace.as_str())).collect())
     }
 
     fn configuration(&self) -> Result<Config> {

@@ -9,13 +9,12 @@ use bytes::Bytes;
 use serde_json::json;
 
 use super::author::parse_message;
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Reached};
 use super::outcome::{Ask, Asking};
 use super::progress::say;
 use super::rollout::{self, Asked, Patience, Way};
 use super::words::{parse_percent, parse_span};
 use crate::release::Canary;
-use crate::transport::Registry;
 use crate::wasm::Outline;
 
 /// Arguments of `plugnode deploy`.
@@ -86,14 +85,14 @@ pub fn deploy(arguments: &Arguments) -> Result<ExitCode> {
     asking.run(
         || component(arguments),
         &arguments.cluster,
-        async |registry, component| deploy_to(registry, arguments, component, &asking).await,
+        async |cluster, component| deploy_to(cluster, arguments, component, &asking).await,
     )
 }
 
-async fn deploy_to(registry: &dyn Registry, arguments: &Arguments, component: Bytes, asking: &Ask) -> Result<Asking> {
+async fn deploy_to(cluster: &Reached, arguments: &Arguments, component: Bytes, asking: &Ask) -> Result<Asking> {
+    let registry = &*cluster.operations;
     let (_, board) = registry.board().await.context("cannot read the board of releases")?;
-    let configured = arguments.cluster.apps()?;
-    let app = rollout::app_or_new(registry, &board, arguments.app.as_deref(), &configured).await?;
+    let app = rollout::app_or_new(registry, &board, arguments.app.as_deref(), &cluster.apps).await?;
     let file = arguments.component.display().to_string();
     let canary = canary(arguments);
     let message = arguments.message.as_deref();

@@ -13,7 +13,6 @@ use super::rollout::{self, Followed, Member, Outcome, Patience};
 use super::words::{first_line, milliseconds, plain, seconds};
 use crate::message::Namespace;
 use crate::release::{Counts, Stage};
-use crate::transport::Registry;
 
 /// What a shell calls a command that ctrl-c ended.
 const INTERRUPTED: u8 = 130;
@@ -45,17 +44,16 @@ impl Ask {
         &self,
         prepare: impl FnOnce() -> Result<T>,
         cluster: &Cluster,
-        ask: impl AsyncFnOnce(&dyn Registry, T) -> Result<Asking>,
+        ask: impl AsyncFnOnce(&Reached, T) -> Result<Asking>,
     ) -> Result<ExitCode> {
         let began = Instant::now();
         let done = prepare().and_then(|prepared| {
-            cluster.reach(async |cluster| {
-                let registry = &*cluster.operations;
-                match cluster.within(PATIENCE, ask(registry, prepared)).await? {
+            cluster.reach(
+                async |cluster| match cluster.within(PATIENCE, ask(cluster, prepared)).await? {
                     Asking::Ended(code) => Ok(code),
                     Asking::Release(app, number) => follow(cluster, &app, number, began, self).await,
-                }
-            })
+                },
+            )
         });
         if let Err(error) = &done {
             self.print(&json!({ "outcome": "refused", "reason": format!("{error:#}") }))?;

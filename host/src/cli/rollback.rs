@@ -54,7 +54,7 @@ pub fn rollback(arguments: &Arguments) -> Result<ExitCode> {
     asking.run(
         || Ok(()),
         &arguments.cluster,
-        async |registry, ()| rollback_at(registry, arguments, &asking).await,
+        async |cluster, ()| rollback_at(&*cluster.operations, arguments, &asking).await,
     )
 }
 

@@ -36,7 +36,7 @@ pub(super) async fn operations(config: &Config, shutdown: &Shutdown) -> Result<(
         let redis = loop {
             let redis = Redis::visit(settings::redis(&config.transport), shutdown).await;
             // One that restarts is waited for, as by everybody else.
-            let is_away = |error: &TransportError| error.to_string().contains("cannot be reached");
+            let is_away = |error: &TransportError| matches!(error, TransportError::Unreachable(_));
             if began.elapsed() >= PATIENCE || !redis.as_ref().is_err_and(is_away) {
                 break redis.context("[transport] url")?;
             }

@@ -73,6 +73,9 @@ pub enum TransportError {
     /// This member cannot reach a transport that lives for others, and gives its place up before these take it for dead.
     #[error("this member is cut off from the cluster, which is about to take it for dead")]
     CutOff,
+    /// The transport is away, for this reason: another time it may be there.
+    #[error("{0}")]
+    Unreachable(String),
     /// The transport cannot be used, for this reason. What can be overcome by waiting is waited for instead.
     #[error("{0}")]
     Unusable(String),

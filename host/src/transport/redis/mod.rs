@@ -197,7 +197,14 @@ impl Redis {
         let mut question = ::redis::cmd("HMGET");
         question.arg(&redis.layout.shard(0).key("meta")[..]);
         question.arg("format").arg("partitions").arg("shards");
-        let settled: Vec<Option<String>> = redis.link.try_ask(&question).await.map_err(unusable)?;
+        let settled: Vec<Option<String>> = match redis.link.try_ask(&question).await {
+            Ok(settled) => settled,
+            Err(reason) => {
+                // It may have gone away meanwhile.
+                redis.server.greet().await?;
+                return Err(unusable(reason));
+            }
+        };
         // Where no node ever was, there is nothing to disagree with.
         if settled.iter().any(Option::is_some) {
             redis.agrees_with(settled)?;

@@ -12,7 +12,7 @@ use super::script::Script;
 use super::server::{Connection, Server, unusable};
 use super::trouble::{Kind, Trouble};
 use super::url::Place;
-use crate::transport::Result;
+use crate::transport::{Result, TransportError};
 
 /// A Redis that is starting as well is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -54,7 +54,11 @@ pub(super) async fn greet(server: &Server) -> Result<()> {
             Kind::Cluster | Kind::Sentinel | Kind::Loading | Kind::Busy
         );
         if !may_pass || begun.elapsed() > GREETING {
-            return Err(unusable(trouble.words(&server.to_string())));
+            let words = trouble.words(&server.to_string());
+            return Err(match trouble.kind {
+                Kind::Unreachable => TransportError::Unreachable(words),
+                _ => unusable(words),
+            });
         }
         tokio::time::sleep(PAUSE).await;
     }
