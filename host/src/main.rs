@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use plugnode::cli::{
-    Arguments, Verb, check, compile, config, dead, deploy, dev, log, new, releases, remove, rollback, run, script,
-    status,
+    Arguments, Verb, check, compile, config, dead, deploy, dev, log, new, releases, remove, replay, rollback, run,
+    script, status, test,
 };
 use tikv_jemallocator::Jemalloc;
 
@@ -17,6 +17,8 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
         Verb::Dev(arguments) => dev::dev(&arguments),
         Verb::Build(arguments) => script::build(&arguments),
+        Verb::Test(arguments) => test::test(&arguments),
+        Verb::Replay(arguments) => replay::replay(&arguments),
         Verb::Run(arguments) => run::run(&arguments),
         Verb::Deploy(arguments) => deploy::deploy(&arguments),
         Verb::Rollback(arguments) => rollback::rollback(&arguments),

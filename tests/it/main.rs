@@ -1,5 +1,6 @@
 //! Everything that plugnode promises, seen from outside.
 
+mod author;
 mod budgets;
 mod chat;
 mod check;

@@ -102,6 +102,7 @@ fn arrows_point_down() {
                 "counts",
                 "embed",
                 "http",
+                "json",
                 "message",
                 "namespaces",
                 "pressure",

@@ -69,7 +69,7 @@ pub(super) async fn build(folder: &Path) -> Result<Built> {
 }
 
 /// Hears all that a process says, one half as it comes.
-async fn listen(mut child: Child, said: &Mutex<String>) -> Result<(ExitStatus, Vec<u8>)> {
+pub(super) async fn listen(mut child: Child, said: &Mutex<String>) -> Result<(ExitStatus, Vec<u8>)> {
     let mut stdout = child.stdout.take().context("the output is piped")?;
     let stderr = child.stderr.take().context("the errors are piped")?;
     let mut artifacts = Vec::new();

@@ -20,9 +20,24 @@ static IS_FOR_MACHINES: AtomicBool = AtomicBool::new(false);
 /// Changes the level.
 static RELEVEL: OnceLock<Box<dyn Fn(EnvFilter) -> Result<()> + Send + Sync>> = OnceLock::new();
 
+/// The lines of handlers, and what is wrong elsewhere.
+const HANDLERS: &str = "warn,redis=off,plugnode::wasm::output=info,plugnode::wasm::capability::logging=info";
+
 /// Sets the log up, once, for a verb. `RUST_LOG` wins over the level of the settings.
 pub(super) fn init(settings: &Log) -> Result<()> {
     init_for(settings, "")
+}
+
+/// The same for a verb that runs a handler: of the log, what the handler writes. It may have been set up before, for another part
+/// of the verb.
+pub(super) fn init_for_handlers(settings: &Log) -> Result<()> {
+    if RELEVEL.get().is_none() {
+        init(settings)?;
+    }
+    match RELEVEL.get() {
+        Some(relevel) if asked_by_variable()?.is_none() => relevel(EnvFilter::new(HANDLERS)),
+        _ => Ok(()),
+    }
 }
 
 /// The same for a process of these roles.

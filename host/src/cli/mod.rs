@@ -13,18 +13,23 @@ pub mod dev;
 pub mod new;
 pub mod releases;
 pub mod remove;
+pub mod replay;
 pub mod rollback;
 pub mod run;
 pub mod script;
 pub mod status;
+pub mod test;
 
 mod author;
 mod build;
+mod command;
+mod events;
 mod exposed;
 pub mod log;
 mod node;
 mod outcome;
 mod progress;
+mod project;
 mod redeploy;
 mod reload;
 mod rollout;
@@ -51,8 +56,12 @@ pub struct Arguments {
 pub enum Verb {
     /// Build and run a handler here, and take each change into use as it is saved
     Dev(dev::Arguments),
-    /// Make a component of a script in JavaScript or TypeScript
+    /// Make a component of a script, a crate, or what a [build] command makes
     Build(script::Arguments),
+    /// Run a handler against a file of events, and compare what it does with what is expected
+    Test(test::Arguments),
+    /// Run an event, or a dead letter, again here, and show what it leads to; nothing is committed
+    Replay(replay::Arguments),
     /// Run the roles that a config file names
     Run(run::Arguments),
     /// Take a component into use on all nodes of an app, with nobody noticing
@@ -84,6 +93,7 @@ Examples:
   plugnode dev chat.wasm --port 9000           a component that is built already
   plugnode dev server.js                       a program of Socket.IO's in JavaScript
   plugnode build server.js                     the same as a component: server.wasm
+  plugnode test server.js events.toml          what it does about events, against what is expected
   plugnode run -c plugnode.toml                all roles, in one process
   plugnode run -c plugnode.toml --role frontend
   plugnode deploy chat.wasm --canary 10% --for 2m

@@ -14,6 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use tokio::process::Command;
 
+use super::project::Project;
 use super::runtime;
 use crate::wasm::{Outline, Script};
 
@@ -52,9 +53,10 @@ const INLINE_MAP: &str = "//# sourceMappingURL=data:application/json;base64,";
 /// Arguments of `plugnode build`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-PATH is a script, or a folder whose package.json names one as `main`, or which has a pyproject.toml and an app.py. Files and
-packages that JavaScript imports, and TypeScript, are bundled by esbuild: npm install --save-dev esbuild, or name one by
-PLUGNODE_ESBUILD. A program in Python is taken with all modules in its folder.
+PATH is a script, or a folder whose package.json names one as `main`, which has a pyproject.toml and an app.py, a Cargo.toml, or a
+plugnode.toml with a [build] command, for any other toolchain. Files and packages that JavaScript imports, and TypeScript, are
+bundled by esbuild: npm install --save-dev esbuild, or name one by PLUGNODE_ESBUILD. A program in Python is taken with all modules
+in its folder.
 
 Examples:
   plugnode build server.js                  server.wasm, without npm
@@ -62,10 +64,10 @@ Examples:
   plugnode build app.py
   plugnode build && plugnode deploy app.wasm")]
 pub struct Arguments {
-    /// A script, or the folder of one
+    /// A script, or the folder of a handler
     #[arg(default_value = ".")]
     pub path: PathBuf,
-    /// The file to write [default: the script's name, with .wasm, in the current folder]
+    /// The file to write [default: the name of what is built, with .wasm, in the current folder]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// The runtime component [default: plugnode-js.wasm or plugnode-py.wasm beside plugnode, or that of the npm package]
@@ -75,17 +77,14 @@ pub struct Arguments {
 
 /// Writes the component.
 pub fn build(arguments: &Arguments) -> Result<ExitCode> {
-    let Some(script) = find_script(&arguments.path)? else {
+    let project = Project::at(&arguments.path)?;
+    let Some((name, component)) = runtime::block_on(project.build(arguments.runtime.as_deref()))? else {
         bail!(
-            "{} is no script, and has neither a package.json that names one nor a pyproject.toml; name a .js, .ts or .py file",
+            "{} is built already, or no script; name a .js, .ts or .py file, or the folder of a handler",
             arguments.path.display()
         );
     };
-    let component = runtime::block_on(component_of(&script, arguments.runtime.as_deref()))?;
-    let output = match &arguments.output {
-        Some(output) => output.clone(),
-        None => PathBuf::from(script.file_stem().unwrap_or_default()).with_extension("wasm"),
-    };
+    let output = arguments.output.clone().unwrap_or(name);
     std::fs::write(&output, &component).with_context(|| format!("cannot write {}", output.display()))?;
     println!("{}: {} bytes", output.display(), component.len());
     Ok(ExitCode::SUCCESS)
@@ -115,7 +114,7 @@ pub(super) fn find_script(path: &Path) -> Result<Option<PathBuf>> {
     Ok(is_script(&script).then_some(script))
 }
 
-fn is_script(path: &Path) -> bool {
+pub(super) fn is_script(path: &Path) -> bool {
     let is_javascript = |kind: &std::ffi::OsStr| KINDS.iter().any(|known| kind == *known);
     python::is_program(path) || path.extension().is_some_and(is_javascript)
 }

@@ -15,6 +15,8 @@ const QUIET: Duration = Duration::from_millis(200);
 const AT_LAST: Duration = Duration::from_secs(2);
 /// Folders that hold what is made, or what needs no building.
 const LEFT_ALONE: [&str; 3] = ["target", "node_modules", "public"];
+/// The same of toolchains that are not known, unless it is named.
+const MADE: [&str; 3] = ["build", "dist", "out"];
 
 /// What is watched.
 pub(super) struct Sources {
@@ -47,6 +49,41 @@ impl Sources {
         let mut sources = Self::new(move |path| roots.iter().any(|root| is_source(path, root)))?;
         sources.folders = folders;
         sources.watch_folders()?;
+        Ok(sources)
+    }
+
+    /// What these names and patterns stand for in a folder; all in it without any. Not what is made there: `output`.
+    pub(super) fn of_patterns(folder: &Path, patterns: &[String], output: &Path) -> Result<Self> {
+        let folder = folder
+            .canonicalize()
+            .with_context(|| format!("cannot read the folder {}", folder.display()))?;
+        let output = match (output.parent().map(Path::canonicalize), output.file_name()) {
+            (Some(Ok(parent)), Some(name)) => parent.join(name),
+            _ => output.to_owned(),
+        };
+        if patterns.is_empty() {
+            let root = folder.clone();
+            let mut sources = Self::new(move |path| {
+                let within = path.strip_prefix(&root).ok().and_then(|within| within.iter().next());
+                let is_made = within.is_some_and(|top| MADE.iter().any(|name| top == *name));
+                path != output && !is_made && is_source(path, &root)
+            })?;
+            sources.folders = vec![folder];
+            sources.watch_folders()?;
+            return Ok(sources);
+        }
+        let mut wanted = Vec::with_capacity(patterns.len());
+        let mut roots = Vec::with_capacity(patterns.len());
+        for pattern in patterns {
+            let (wants, root) = Wanted::of(&folder, pattern)?;
+            wanted.push(wants);
+            roots.push(root);
+        }
+        let mut sources =
+            Self::new(move |path| path != output && wanted.iter().any(|wants| wants.has(path)) && !is_passing(path))?;
+        for (root, mode) in roots {
+            sources.watch(&root, mode)?;
+        }
         Ok(sources)
     }
 
@@ -112,19 +149,82 @@ impl Sources {
     }
 }
 
+/// What a name or a pattern stands for.
+enum Wanted {
+    /// A file, or all in a folder.
+    Within(PathBuf),
+    /// What matches.
+    Matching(glob::Pattern),
+}
+
+impl Wanted {
+    /// Reads one, and says what to watch for it.
+    fn of(folder: &Path, pattern: &str) -> Result<(Self, (PathBuf, RecursiveMode))> {
+        const MAGIC: &[char] = &['*', '?', '['];
+        let whole = folder.join(pattern);
+        if !pattern.contains(MAGIC) {
+            let found = whole
+                .canonicalize()
+                .with_context(|| format!("`{pattern}`: there is no {}; name what is there", whole.display()))?;
+            // A file may be written anew under its name: its folder knows.
+            let root = match found.is_dir() {
+                true => (found.clone(), RecursiveMode::Recursive),
+                false => (found.parent().unwrap_or(folder).to_owned(), RecursiveMode::NonRecursive),
+            };
+            return Ok((Self::Within(found), root));
+        }
+        let (fixed, rest): (Vec<_>, Vec<_>) = {
+            let mut parts = Path::new(pattern).iter();
+            let fixed = parts
+                .by_ref()
+                .take_while(|part| !part.to_string_lossy().contains(MAGIC))
+                .collect::<Vec<_>>();
+            let rest = Path::new(pattern).iter().skip(fixed.len()).collect();
+            (fixed, rest)
+        };
+        let base = folder.join(fixed.iter().collect::<PathBuf>());
+        let base = base
+            .canonicalize()
+            .with_context(|| format!("`{pattern}`: there is no {}; name what is there", base.display()))?;
+        let mode = match rest.len() {
+            1 if rest[0] != "**" => RecursiveMode::NonRecursive,
+            _ => RecursiveMode::Recursive,
+        };
+        let whole = Path::new(&glob::Pattern::escape(&base.to_string_lossy())).join(rest.iter().collect::<PathBuf>());
+        let pattern = glob::Pattern::new(&whole.to_string_lossy())
+            .with_context(|| format!("`{pattern}` is no pattern such as \"src/**/*.c\""))?;
+        Ok((Self::Matching(pattern), (base, mode)))
+    }
+
+    fn has(&self, path: &Path) -> bool {
+        const AS_IN_A_SHELL: glob::MatchOptions = glob::MatchOptions {
+            case_sensitive: true,
+            require_literal_separator: true,
+            require_literal_leading_dot: false,
+        };
+        match self {
+            Self::Within(place) => path.starts_with(place),
+            Self::Matching(pattern) => pattern.matches_path_with(path, AS_IN_A_SHELL),
+        }
+    }
+}
+
+/// What editors leave beside a file while they save it.
+fn is_passing(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| {
+        let name = name.as_encoded_bytes();
+        name.starts_with(b".") || name.ends_with(b"~") || name.starts_with(b"#")
+    })
+}
+
 fn is_source(path: &Path, root: &Path) -> bool {
     let Ok(within) = path.strip_prefix(root) else {
         return false;
     };
     let top = within.components().next().map(|top| top.as_os_str());
     let left_alone = top.is_some_and(|top| LEFT_ALONE.iter().any(|name| top == *name));
-    // What editors leave beside a file while they save it.
-    let passing = path.file_name().is_some_and(|name| {
-        let name = name.as_encoded_bytes();
-        name.starts_with(b".") || name.ends_with(b"~") || name.starts_with(b"#")
-    });
     let hidden = top.is_some_and(|top| top.as_encoded_bytes().starts_with(b"."));
-    top.is_some() && !left_alone && !passing && !hidden
+    top.is_some() && !left_alone && !is_passing(path) && !hidden
 }
 
 #[cfg(test)]
@@ -173,6 +273,42 @@ mod tests {
             .expect("a change in a new folder should be seen")
             .unwrap();
         assert!(timeout(NEVER, sources.changed()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn patterns_are_watched_and_what_is_made_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for name in ["src/deep", "wit", "build"] {
+            std::fs::create_dir_all(path(name)).unwrap();
+        }
+        let patterns = ["src/**/*.c", "wit", "Makefile"].map(String::from);
+        let missing = Sources::of_patterns(folder.path(), &patterns, Path::new("build/app.wasm"));
+        assert!(format!("{:#}", missing.err().unwrap()).contains("there is no"));
+        std::fs::write(path("Makefile"), "").unwrap();
+        for (patterns, quiet, seen) in [
+            (
+                &patterns[..],
+                &["src/a.h", "b.c", "src/.a.c.swp", "build/app.wasm"][..],
+                &["src/a.c", "src/deep/b.c", "wit/new.wit", "Makefile"][..],
+            ),
+            (
+                &[][..],
+                &["build/app.wasm", "build/a.o", ".git"][..],
+                &["b.c", "src/a.c"][..],
+            ),
+        ] {
+            let mut sources = Sources::of_patterns(folder.path(), patterns, &path("build/app.wasm")).unwrap();
+            for name in quiet {
+                std::fs::write(path(name), "1").unwrap();
+            }
+            assert!(timeout(NEVER, sources.changed()).await.is_err(), "{quiet:?}");
+            for name in seen {
+                std::fs::write(path(name), "2").unwrap();
+                let changed = timeout(SOON, sources.changed()).await;
+                changed.unwrap_or_else(|_| panic!("{name} should be seen")).unwrap();
+            }
+        }
     }
 
     #[tokio::test]

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::{
-    Admin, App, AppNode, Config, Dispatch, Frontend, Grants, Http, IoNode, Limits, Log, LogFormat, LogLevel, Memory,
-    Role, Shutdown, Size, Transport,
+    Admin, App, AppNode, Build, Config, Dispatch, Frontend, Grants, Http, IoNode, Limits, Log, LogFormat, LogLevel,
+    Memory, Role, Shutdown, Size, Transport,
 };
 
 impl Default for Config {
@@ -21,6 +21,7 @@ impl Default for Config {
             memory: Memory::default(),
             shutdown: Shutdown::default(),
             log: Log::default(),
+            build: Build::default(),
             apps: Vec::new(),
         }
     }

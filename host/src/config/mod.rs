@@ -4,6 +4,7 @@
 //! comes from the environment (`PLUGNODE_SECTION__KEY`), else from the file, else from one of the variables that
 //! socket.io-cluster knew, else from the default. What is wrong is said with its key and the place it came from.
 
+mod build;
 mod check;
 mod default;
 mod environment;
@@ -23,6 +24,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use build::Build;
 pub use field::Field;
 pub use io_node::{ClientTransport, IoNode, Parser};
 pub use io_server::IoServer;
@@ -56,6 +58,8 @@ pub struct Config {
     pub shutdown: Shutdown,
     /// What it writes to standard error.
     pub log: Log,
+    /// How `plugnode dev`, `build` and `test` make the handler.
+    pub build: Build,
     /// The apps, one a namespace.
     #[serde(rename = "app")]
     pub apps: Vec<App>,
