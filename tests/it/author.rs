@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use plugnode_tests::{Client, Node, component, repository, verb};
+use plugnode_tests::{Client, Node, component, node_script, repository, verb};
 use serde_json::json;
 
 /// The code blocks of a language in a document.
@@ -268,4 +268,35 @@ async fn command_of_any_toolchain_builds_what_dev_and_build_take() {
     write(folder, "src/word", "second");
     node.logged("of / runs, ").await;
     assert_eq!(client.ask("ask", &[]).await, [json!("second")]);
+}
+
+#[tokio::test]
+async fn pages_show_what_does_not_build_or_has_failed_until_it_works() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = folder.path();
+    write(folder, "package.json", "{ \"main\": \"server.js\" }");
+    write(
+        folder,
+        "server.js",
+        "import { answer } from \"./answers.js\";\nimport { on } from \"plugnode\";\n\non(\"ask\", (client, text) => answer(text));\n",
+    );
+    write(folder, "answers.js", "export const answer = (text) => text;\n");
+    let page = "<!doctype html><title>page</title><script src=\"/socket.io/socket.io.js\"></script>\n<script>window.socket = io();</script>\n\
+                <body>page</body>\n";
+    write(folder, "public/index.html", page);
+    std::os::unix::fs::symlink(repository().join("tests/node_modules"), folder.join("node_modules"))
+        .expect("a link can be made");
+    let node = Node::dev(folder, &[]).await;
+    let place = folder.to_str().expect("its path is text");
+    node_script("overlay.mjs", &[&node.url(), place]).await;
+
+    // Pages of `run` are as they are.
+    let node = Node::run(&format!(
+        "[frontend]\nstatic-dir = {:?}\n[[app]]\ncomponent = {:?}\n",
+        folder.join("public"),
+        component("echo")
+    ))
+    .await;
+    assert!(!node.get("/").await.contains("overlay"));
+    assert!(node.get("/__plugnode/overlay.json").await.contains("404"));
 }

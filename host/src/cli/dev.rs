@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use super::node::Node;
+use super::notice::Notices;
 use super::progress::say;
 use super::project::Project;
 use super::redeploy::{Redeploy, Told};
@@ -30,6 +31,7 @@ A plugnode.toml beside PATH is used for settings; without one, the handler may u
 has one instance, which is asked whether to let clients in.
 Its first [[app]] is the one that PATH is, and so are others that name the same component as that, if PATH is a script; the
 transport is always memory:.
+Pages show what does not build or has failed, until it works again.
 plugnode deploy, rollback, releases, status and dead find it by --port, when that is not 8080.
 PLUGNODE_GUEST_CARGO names the cargo that builds the handler, when it is not `cargo`.")]
 pub struct Arguments {
@@ -61,9 +63,11 @@ pub fn dev(arguments: &Arguments) -> Result<ExitCode> {
         log::init(&config.log)?;
         runtime::raise_open_files(config.http.max_connections);
         let first = Digest::of(&made.component);
+        let notices = Arc::new(Notices::new(project.folder(), &first));
+        let (overlay, keep) = notices.overlay();
         let node = tokio::select! {
             () = shutdown.begun() => return Ok(runtime::drain(&shutdown, deadline(&config), &Standing::default()).await),
-            node = Node::start(&config, &shutdown) => node?,
+            node = Node::start(&config, &shutdown, overlay) => node?,
         };
         if !config.frontend.static_dir.is_dir() {
             say(&format!(
@@ -74,6 +78,16 @@ pub fn dev(arguments: &Arguments) -> Result<ExitCode> {
         let port = node.address.map_or(0, |address| address.port());
         say(&format!("{} runs at http://localhost:{port}", project.path.display()));
         let project = Arc::new(project);
+        {
+            let (notices, transport, ending) = (notices.clone(), node.transport.clone(), shutdown.clone());
+            shutdown.spawn(async move {
+                tokio::select! {
+                    () = ending.begun() => {}
+                    () = notices.watch(&*transport) => {}
+                    () = keep => {}
+                }
+            });
+        }
         let mut sources = Some(made.sources);
         for app in config.apps.iter().filter(|app| app.component == made.file) {
             let redeploy = Redeploy {
@@ -88,7 +102,13 @@ pub fn dev(arguments: &Arguments) -> Result<ExitCode> {
                 Some(sources) => sources,
                 None => project.sources()?,
             };
-            shutdown.spawn(follow(redeploy, project.clone(), sources, shutdown.clone()));
+            shutdown.spawn(follow(
+                redeploy,
+                project.clone(),
+                sources,
+                notices.clone(),
+                shutdown.clone(),
+            ));
         }
         Ok(runtime::drain(&shutdown, deadline(&config), &Standing::default()).await)
     })
@@ -99,7 +119,13 @@ fn deadline(config: &Config) -> Duration {
 }
 
 /// Takes each new version into use until shutdown begins.
-async fn follow(redeploy: Redeploy, project: Arc<Project>, sources: Sources, shutdown: Shutdown) {
+async fn follow(
+    redeploy: Redeploy,
+    project: Arc<Project>,
+    sources: Sources,
+    notices: Arc<Notices>,
+    shutdown: Shutdown,
+) {
     let path = project.path.display();
     let app = redeploy.app.clone();
     let tell = |told: Told| {
@@ -108,6 +134,7 @@ async fn follow(redeploy: Redeploy, project: Arc<Project>, sources: Sources, shu
                 let (number, digest) = (followed.release.number, followed.release.digest.short());
                 match followed.outcome {
                     Outcome::InUse | Outcome::NotTried => {
+                        notices.runs(&followed.release.digest);
                         let after = seconds(followed.took);
                         return say(&format!(
                             "release {number} ({digest}) of {app} runs, {after} after the change"
@@ -122,8 +149,10 @@ async fn follow(redeploy: Redeploy, project: Arc<Project>, sources: Sources, shu
                     Outcome::Cancelled => format!("release {number} ({digest}) was cancelled by a rollback"),
                 }
             }
+            Told::Same => return notices.builds(),
             Told::Refused(error) => format!("{error:#}"),
         };
+        notices.build_failed(&refused);
         say(&format!("{refused}\nplugnode: the running one stays"));
     };
     tokio::select! {

@@ -27,6 +27,7 @@ mod events;
 mod exposed;
 pub mod log;
 mod node;
+mod notice;
 mod outcome;
 mod progress;
 mod project;

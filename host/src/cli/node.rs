@@ -17,7 +17,7 @@ use crate::http::{self, Check, Health, HttpSettings, Operations, Readiness, Tls,
 use crate::pressure::Pressure;
 use crate::repeats;
 use crate::roles::app_node::{AppNode, AppNodeSettings, AppSource};
-use crate::roles::frontend::{Frontend, serve_flash_policy};
+use crate::roles::frontend::{Frontend, Overlay, serve_flash_policy};
 use crate::roles::io_node::{self, IoNodeSettings, Renewal};
 use crate::settings;
 use crate::shutdown::Shutdown;
@@ -43,16 +43,25 @@ pub(super) struct Live {
 }
 
 impl Node {
-    /// Starts what the configuration says. All of it ends with `shutdown`.
-    pub(super) async fn start(config: &Config, shutdown: &Shutdown) -> Result<Self> {
-        Self::start_over(config, shutdown, |transport| transport).await
+    /// Starts what the configuration says, with something to show over its pages. All of it ends with `shutdown`.
+    pub(super) async fn start(config: &Config, shutdown: &Shutdown, overlay: Overlay) -> Result<Self> {
+        Self::start_parts(config, shutdown, |transport| transport, Some(overlay)).await
     }
 
-    /// The same, over what is made of the configured transport.
+    /// The same over what is made of the configured transport, and with the pages as they are.
     pub(super) async fn start_over(
         config: &Config,
         shutdown: &Shutdown,
         over: impl FnOnce(Arc<dyn Transport>) -> Arc<dyn Transport>,
+    ) -> Result<Self> {
+        Self::start_parts(config, shutdown, over, None).await
+    }
+
+    async fn start_parts(
+        config: &Config,
+        shutdown: &Shutdown,
+        over: impl FnOnce(Arc<dyn Transport>) -> Arc<dyn Transport>,
+        overlay: Option<Overlay>,
     ) -> Result<Self> {
         // First what is most likely not to be had, and soon known.
         let port = match config.has(Role::Frontend) || config.has(Role::IoNode) {
@@ -95,7 +104,7 @@ impl Node {
         let mut live = Live::default();
         match port {
             Some(port) => checks.extend(
-                port.serve(config, transport.clone(), pressure, shutdown, &mut live)
+                port.serve(config, transport.clone(), pressure, shutdown, &mut live, overlay)
                     .await?,
             ),
             None => {
@@ -151,6 +160,7 @@ impl Port {
         pressure: Pressure,
         shutdown: &Shutdown,
         live: &mut Live,
+        overlay: Option<Overlay>,
     ) -> Result<Vec<Check>> {
         let Self {
             listener,
@@ -171,7 +181,7 @@ impl Port {
         }
         let (list, running) = watch::channel(Vec::new());
         let frontend = match config.has(Role::Frontend) {
-            true => Frontend::new(&config.frontend, running),
+            true => Frontend::with_overlay(&config.frontend, running, overlay),
             false => Frontend::absent(),
         };
         let mut checks = Vec::new();

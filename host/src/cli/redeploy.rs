@@ -29,6 +29,8 @@ pub(super) enum Told {
     Followed(Box<Followed>),
     /// No release was asked for, for this reason.
     Refused(Error),
+    /// What there is now was in use before.
+    Same,
 }
 
 /// Where a component comes from, again and again.
@@ -65,6 +67,10 @@ impl Redeploy {
         loop {
             let began = Instant::now();
             let number = match self.ask(origin).await {
+                Ok(None) => {
+                    tell(Told::Same);
+                    None
+                }
                 Ok(number) => number,
                 Err(error) => {
                     tell(Told::Refused(error));
@@ -175,6 +181,7 @@ fn log(app: &Namespace, file: &Path, told: Told) {
     let file = file.display();
     let followed = match told {
         Told::Followed(followed) => followed,
+        Told::Same => return,
         Told::Refused(error) => return warn!(%app, %file, "the changed file was not deployed: {error:#}"),
     };
     let (release, digest, took) = (followed.release.number, followed.release.digest.short(), followed.took);

@@ -4,6 +4,7 @@
 
 mod flash_policy;
 mod io_list;
+mod overlay;
 mod pages;
 
 use std::convert::Infallible;
@@ -22,6 +23,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::watch;
 
 pub use flash_policy::serve_flash_policy;
+pub use overlay::Overlay;
 
 use crate::browser_client;
 use crate::config::{self, IoServerUrl};
@@ -44,15 +46,29 @@ pub struct Frontend {
 struct Parts {
     pages: Pages,
     io_list: IoList,
+    overlay: Option<Overlay>,
 }
 
 impl Frontend {
     /// A frontend that tells clients of the configured io-nodes and of those that `running` holds at the time.
     pub fn new(settings: &config::Frontend, running: watch::Receiver<Vec<IoServerUrl>>) -> Self {
-        let pages = Pages::new(settings.static_dir.clone());
+        Self::with_overlay(settings, running, None)
+    }
+
+    /// The same, with something to show over the pages.
+    pub fn with_overlay(
+        settings: &config::Frontend,
+        running: watch::Receiver<Vec<IoServerUrl>>,
+        overlay: Option<Overlay>,
+    ) -> Self {
+        let pages = Pages::new(settings.static_dir.clone(), overlay.is_some());
         let io_list = IoList::new(&settings.client_config_url, settings.io_servers.clone(), running);
         Self {
-            parts: Some(Arc::new(Parts { pages, io_list })),
+            parts: Some(Arc::new(Parts {
+                pages,
+                io_list,
+                overlay,
+            })),
         }
     }
 
@@ -74,9 +90,11 @@ impl Frontend {
             Some(parts) => {
                 let client =
                     || browser_client::answer(SOCKET_IO, request.uri().path(), request.method(), request.headers());
-                match parts.io_list.answer(&request).or_else(client) {
-                    Some(response) => response.map(in_memory),
-                    None => parts.pages.answer(&request).await,
+                let overlay = parts.overlay.as_ref().and_then(|overlay| overlay.answer(&request));
+                match (overlay, parts.io_list.answer(&request).or_else(client)) {
+                    (Some(response), _) => response,
+                    (None, Some(response)) => response.map(in_memory),
+                    (None, None) => parts.pages.answer(&request).await,
                 }
             }
         };

@@ -15,6 +15,7 @@ use hyper_staticfile::vfs::{FileOpener, FileWithMetadata};
 use hyper_staticfile::{AcceptEncoding, ResolveResult, ResolvedFile, Resolver};
 use tokio::fs::File;
 
+use super::overlay::Overlay;
 use super::{PageBody, words};
 
 /// More ranges than this in one request are a way to make much of little, and the whole file is sent.
@@ -23,12 +24,14 @@ const MOST_RANGES: usize = 8;
 /// Serves the files of a folder.
 pub(super) struct Pages {
     files: Resolver<Folder>,
+    has_overlay: bool,
 }
 
 impl Pages {
-    pub(super) fn new(folder: PathBuf) -> Self {
+    pub(super) fn new(folder: PathBuf, has_overlay: bool) -> Self {
         Self {
             files: Resolver::with_opener(Folder(folder)),
+            has_overlay,
         }
     }
 
@@ -39,6 +42,12 @@ impl Pages {
             .resolve_path(request.uri().path(), AcceptEncoding::none())
             .await
         {
+            Ok(ResolveResult::Found(file))
+                if self.has_overlay && Overlay::is_for(file.content_type.as_deref(), file.size) =>
+            {
+                let page = Overlay::page(file.handle).await;
+                page.unwrap_or_else(|_| not_found())
+            }
             Ok(ResolveResult::Found(file)) => file_response(request, file).unwrap_or_else(not_found),
             Ok(ResolveResult::IsDirectory { .. }) => redirect_into(request).unwrap_or_else(not_found),
             Ok(ResolveResult::NotFound | ResolveResult::PermissionDenied | ResolveResult::MethodNotMatched) => {
