@@ -58,7 +58,7 @@ async fn a_healthy_build_is_found_healthy() {
 }
 
 #[tokio::test]
-async fn shared_counters_and_attributes_of_a_healthy_build_are_right() {
+async fn counters_attributes_and_timers_of_a_healthy_build_are_right() {
     let node = Node::run(&config()).await;
     let settings = Settings {
         clients: 16,
@@ -66,6 +66,7 @@ async fn shared_counters_and_attributes_of_a_healthy_build_are_right() {
         rate: 40.0,
         counters: 1,
         attributes: true,
+        timers: 0.1,
         failures: 0.02,
         ..Default::default()
     };
@@ -220,6 +221,22 @@ async fn a_lost_increment_is_found() {
     };
     let report = check_with(&node, settings).await;
     assert_found("lose-increment", &[Kind::Increments], &report);
+}
+
+#[tokio::test]
+async fn timers_that_are_lost_or_due_twice_are_found() {
+    for (fault, kind) in [("lose-timer", Kind::Lost), ("double-timer", Kind::Doubled)] {
+        let node = Node::run_broken(fault, &config()).await;
+        let settings = Settings {
+            clients: 8,
+            lifetime: None,
+            timers: 0.2,
+            patience: Duration::from_secs(5),
+            ..Default::default()
+        };
+        let report = check_with(&node, settings).await;
+        assert_found(fault, &[kind], &report);
+    }
 }
 
 #[tokio::test]

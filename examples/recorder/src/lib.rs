@@ -9,6 +9,8 @@
 //! A message can ask for more: to increment shared counters, each by a read, an addition and a write, which `counters` reads and
 //! `forget-counters` deletes; and to put its number into the attributes of its client, which the client's next event must see.
 //!
+//! With `timer`, it sets a timer of its client, whose event writes the record as well.
+//!
 //! Everything is in bucket `default`, for any number of instances on any number of app-nodes.
 
 mod fault;
@@ -18,14 +20,17 @@ use std::time::Duration;
 
 use plugnode_sdk::kv::{self, Bucket};
 use plugnode_sdk::prelude::*;
-use plugnode_sdk::{client as client_of, context, to};
+use plugnode_sdk::schedule::Due;
+use plugnode_sdk::{client as client_of, context, schedule, to};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-pub use record::{Numbers, Record};
+pub use record::{Numbers, Record, Timers};
 
 /// The channel of those who want to know who went.
 const WATCHERS: &str = "watchers";
+/// The kind of timers.
+const TIMER: &str = "recorder.timer/1";
 
 /// The handler. It remembers nothing of its clients.
 pub struct Recorder {
@@ -101,6 +106,15 @@ impl Handler for Recorder {
         }
     }
 
+    fn on_timer(&mut self, due: &Due) -> Result {
+        self.begin();
+        if let Some(client) = &due.client {
+            let number = due.data()?;
+            change(client, |record| record.timer_is_due(number))?;
+        }
+        Ok(())
+    }
+
     fn on_disconnect(&mut self, client: &Client, reason: &DisconnectReason) -> Result {
         self.begin();
         let seen = attributes(client)?.number;
@@ -140,6 +154,8 @@ struct Requests {
     attribute: bool,
     /// Bytes to add to the message to the sender.
     padding: usize,
+    /// In how many milliseconds a timer of its client is to be due.
+    timer: Option<u64>,
 }
 
 /// The attributes of a client.
@@ -163,7 +179,13 @@ fn count(client: &Client, message: &Incoming) -> Result {
         if requests.attribute {
             record.attribute = number;
         }
+        if requests.timer.is_some() {
+            record.set_timer(number);
+        }
     })?;
+    if let Some(ms) = requests.timer {
+        schedule::of_client().after(&number.to_string(), Duration::from_millis(ms), TIMER, &number)?;
+    }
     let context = context();
     let (id, count) = (client.id(), record.count);
     match (bytes, requests.padding) {

@@ -44,8 +44,23 @@ pub struct Record {
     pub attribute: u64,
     /// Messages that did not see that number in the client's attributes; 0 stands for the disconnect.
     pub stale: Numbers,
+    /// The client's timers.
+    pub timers: Timers,
     /// The event that changed this last.
     pub event: String,
+}
+
+/// The timers of a client, each of which is named by the message that set it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timers {
+    /// Those that are set, and were not due yet.
+    pub set: Vec<u64>,
+    /// How many were due.
+    pub due: u64,
+    /// Those that were due again, or never set.
+    pub repeated: Numbers,
+    /// Those that were due after the client's disconnect.
+    pub late: Numbers,
 }
 
 /// Numbers that something went wrong with.
@@ -84,6 +99,24 @@ impl Record {
     pub fn check_attribute(&mut self, message: u64, seen: u64) {
         if seen != self.attribute {
             self.stale.add(message);
+        }
+    }
+
+    /// A message has set a timer.
+    pub fn set_timer(&mut self, number: u64) {
+        self.timers.set.push(number);
+    }
+
+    /// The timer of a message is due.
+    pub fn timer_is_due(&mut self, number: u64) {
+        let timers = &mut self.timers;
+        timers.due += 1;
+        if self.disconnects > 0 {
+            timers.late.add(number);
+        }
+        match timers.set.iter().position(|set| *set == number) {
+            Some(place) => drop(timers.set.remove(place)),
+            None => timers.repeated.add(number),
         }
     }
 
@@ -139,6 +172,22 @@ mod tests {
         assert_eq!(filled.gaps, [(2, 2), (4, 4)]);
         assert_eq!(filled.reordered.first, [3]);
         assert_eq!(record(&[2, 1]).gaps, []);
+    }
+
+    #[test]
+    fn timer_is_due_once_and_before_the_disconnect() {
+        let mut record = record(&[1, 2]);
+        record.set_timer(1);
+        record.set_timer(2);
+        record.timer_is_due(2);
+        record.timer_is_due(2);
+        assert_eq!(
+            (&record.timers.set[..], &record.timers.repeated.first[..]),
+            (&[1][..], &[2][..])
+        );
+        record.disconnects = 1;
+        record.timer_is_due(1);
+        assert_eq!((record.timers.due, &record.timers.late.first[..]), (3, &[1][..]));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use plugnode::message::{
     AckId, AttributePatch, Change, Command, Effects, Event, EventId, EventKind, Handshake, KeyChange, KeyValue,
-    Namespace, NodeId, Scope, SessionId,
+    Namespace, NodeId, Scope, SessionId, has_timers,
 };
 use plugnode::transport::{
     Commits, Delivery, Inbox, IoNode, IoSession, Lease, Leases, Log, Lost, Outcome, Result, Standing, Transport,
@@ -203,7 +203,8 @@ impl BrokenInbox {
                 EventKind::Message { event, .. },
             ) => COUNTED.contains(&event.as_ref()) && self.turns.of_messages(),
             (Fault::LoseConnection | Fault::DoubleConnection, EventKind::Connection(_))
-            | (Fault::LoseDisconnect | Fault::DoubleDisconnect, EventKind::Disconnect(_)) => self.turns.of_clients(),
+            | (Fault::LoseDisconnect | Fault::DoubleDisconnect, EventKind::Disconnect(_))
+            | (Fault::DoubleTimer, EventKind::Timer { .. }) => self.turns.of_clients(),
             _ => false,
         }
     }
@@ -343,6 +344,7 @@ impl BrokenCommits {
             Fault::WritesAlone => commands.clear(),
             Fault::CommandsAlone => effects.writes.clear(),
             Fault::LoseIncrement => effects.reads.clear(),
+            Fault::LoseTimer => effects.writes.retain(|write| !has_timers(&write.bucket)),
             Fault::DoubleIncrement => {
                 let mut counters = effects.writes.iter_mut().filter(|write| write.key.starts_with(COUNTER));
                 if let Some(counter) = counters.next()

@@ -50,11 +50,15 @@ pub(crate) enum Fault {
     StaleAttributes,
     /// The acknowledgement of an event that failed for good is not sent.
     LoseFailure,
+    /// A timer is not set.
+    LoseTimer,
+    /// A timer is due twice.
+    DoubleTimer,
 }
 
 impl Fault {
     /// Every one, with its name.
-    pub(crate) const ALL: [(&str, Self); 20] = [
+    pub(crate) const ALL: [(&str, Self); 22] = [
         ("lose-event", Self::LoseEvent),
         ("double-event", Self::DoubleEvent),
         ("swap-events", Self::SwapEvents),
@@ -75,6 +79,8 @@ impl Fault {
         ("lose-increment", Self::LoseIncrement),
         ("stale-attributes", Self::StaleAttributes),
         ("lose-failure", Self::LoseFailure),
+        ("lose-timer", Self::LoseTimer),
+        ("double-timer", Self::DoubleTimer),
     ];
 
     pub(crate) fn named(name: &str) -> Option<Self> {

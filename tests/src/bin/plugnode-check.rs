@@ -60,6 +60,9 @@ struct Arguments {
     /// Have each message set an attribute of its client, which the client's next event must see
     #[arg(long)]
     attributes: bool,
+    /// Of all messages, the part that sets a timer of its client, such as 0.1
+    #[arg(long, default_value_t = 0.0)]
+    timers: f64,
     /// How many seconds to wait at the end for what is still on its way
     #[arg(long, default_value_t = 30.0)]
     patience: f64,
@@ -128,6 +131,7 @@ async fn run(arguments: &Arguments) -> Result<Report> {
         counters: arguments.counters.min(usize::from(u16::MAX)),
         increments: arguments.increments,
         attributes: arguments.attributes,
+        timers: arguments.timers,
         patience: seconds(arguments.patience),
         refuse_after: seconds(arguments.refuse_after),
         quiet: Duration::from_secs(1),

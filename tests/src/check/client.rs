@@ -30,6 +30,8 @@ const EVERY_ATTEMPT: f64 = 0.3;
 /// Of the messages that increment a shared counter, half increment the first one, which is always contended; and so many another one as
 /// well.
 const TWO_COUNTERS: f64 = 0.2;
+/// In how many milliseconds timers are due, at the most.
+const TIMER_MS: usize = 500;
 
 /// What the clients of a run share.
 pub(super) struct Fleet {
@@ -220,6 +222,7 @@ impl<'a> Client<'a> {
             "trouble": trouble,
             "increment": names,
             "attribute": self.fleet.settings.attributes,
+            "timer": self.random.chance(self.fleet.settings.timers).then(|| self.random.below(TIMER_MS)),
         });
         self.socket
             .emit(

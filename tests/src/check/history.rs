@@ -182,8 +182,24 @@ pub struct Record {
     pub reordered: Numbers,
     /// Messages that did not see the attributes that an earlier one had set; 0 stands for the disconnect.
     pub stale: Numbers,
+    /// Its timers.
+    pub timers: Timers,
     /// The event that changed this last.
     pub event: String,
+}
+
+/// The timers of a client, each of which is named by the message that set it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Timers {
+    /// Those that are set, and were not due yet.
+    pub set: Vec<u64>,
+    /// How many were due.
+    pub due: u64,
+    /// Those that were due again, or never set.
+    pub repeated: Numbers,
+    /// Those that were due after the client's disconnect.
+    pub late: Numbers,
 }
 
 /// Numbers that something went wrong with.

@@ -49,6 +49,8 @@ pub struct Settings {
     pub increments: f64,
     /// Whether each message sets an attribute of its client, which the client's next event must see.
     pub attributes: bool,
+    /// Of all messages, the part that sets a timer of its client.
+    pub timers: f64,
     /// How long to wait at the end for what is still on its way, for disconnects, and for an answer of the cluster.
     pub patience: Duration,
     /// The cluster's `refuse-after-ms`: how long a message waits at least before it is refused.
@@ -75,6 +77,7 @@ impl Default for Settings {
             counters: 0,
             increments: 0.2,
             attributes: false,
+            timers: 0.0,
             patience: Duration::from_secs(30),
             refuse_after: Duration::from_secs(10),
             quiet: Duration::from_secs(1),
@@ -197,7 +200,7 @@ impl Check {
 
         let deadline = Instant::now() + patience;
         let (connected, _) = self.fleet.ids();
-        let open = self.inspector.records(&connected, deadline).await;
+        let open = self.open_records(&connected, deadline).await;
         self.enter(Phase::Leaving);
         while self.clients.join_next().await.is_some() {}
         let mut history = History {
@@ -244,6 +247,18 @@ impl Check {
         let settled = wait_until(limit, || progress.outstanding() == 0).await;
         wait_until(limit, || progress.silence() > quiet).await;
         settled
+    }
+
+    /// What is kept of clients that are connected. Waits for timers that they have set.
+    async fn open_records(&mut self, ids: &[String], deadline: Instant) -> Result<HashMap<String, Record>> {
+        loop {
+            let records = self.inspector.records(ids, deadline).await?;
+            let has_timers = records.values().any(|record| !record.timers.set.is_empty());
+            if !has_timers || Instant::now() + LOOK * 4 >= deadline {
+                return Ok(records);
+            }
+            sleep(LOOK * 4).await;
+        }
     }
 
     /// What is kept of each client when all of them have gone. Waits for disconnects that are late.

@@ -23,6 +23,8 @@ const APP: &str = "instances = 8\ngrants = { keyvalue = [\"default\"] }";
 const COUNTERS: usize = 8;
 /// Part of all messages that increment one: no more than a contended key can take on a busy machine.
 const INCREMENTS: f64 = 0.05;
+/// Part of all messages that set a timer: no more than a client may have when all that waited is handled at once.
+const TIMERS: f64 = 0.1;
 /// So many of the last lines of each process are shown when something was found.
 const LINES: usize = 40;
 
@@ -231,6 +233,7 @@ async fn check(plan: Plan, ios: &[Node], apps: &[Node]) -> Check {
         counters: if plan.counters { COUNTERS } else { 0 },
         increments: INCREMENTS,
         attributes: plan.attributes,
+        timers: TIMERS,
         refuse_after: REFUSE_AFTER,
         patience: PATIENCE,
         seed: plan.seed,

@@ -1,10 +1,10 @@
-//! The state that handlers remember: shared counters, and attributes of clients.
+//! The state that handlers remember: shared counters, attributes of clients, and timers.
 
-use super::super::history::History;
+use super::super::history::{History, Numbers};
 use super::effects::Effects;
 use super::{Findings, Kind};
 
-/// Judges counters and attributes.
+/// Judges counters, attributes and timers.
 pub(super) fn judge(history: &History, effects: &[Effects], findings: &mut Findings<'_>) {
     for (counter, value) in history.counters.iter().enumerate() {
         let (least, most) = increments(history, effects, counter as u16);
@@ -13,12 +13,38 @@ pub(super) fn judge(history: &History, effects: &[Effects], findings: &mut Findi
         findings.add_to_counter(counter, "more increments than messages", value.saturating_sub(most));
     }
     for (client, story) in (0..).zip(&history.stories) {
+        if let Some(record) = &story.open_record {
+            let never = Numbers {
+                count: record.timers.set.len() as u32,
+                first: record.timers.set.clone(),
+            };
+            told(findings, Kind::Lost, client, "a timer was never due", &never);
+        }
         let Some(record) = &story.record else { continue };
+        let timers = &record.timers;
+        told(
+            findings,
+            Kind::Doubled,
+            client,
+            "a timer was due again",
+            &timers.repeated,
+        );
+        told(
+            findings,
+            Kind::Disconnects,
+            client,
+            "a timer was due after the disconnect",
+            &timers.late,
+        );
         let what = "an event did not see the attributes that an earlier one had set (0 stands for the disconnect)";
-        if let Some(violation) = findings.add_times(Kind::Attributes, client, what, record.stale.count) {
-            for number in &record.stale.first {
-                violation.number(*number);
-            }
+        told(findings, Kind::Attributes, client, what, &record.stale);
+    }
+}
+
+fn told(findings: &mut Findings<'_>, kind: Kind, client: u32, what: &'static str, numbers: &Numbers) {
+    if let Some(violation) = findings.add_times(kind, client, what, numbers.count) {
+        for number in &numbers.first {
+            violation.number(*number);
         }
     }
 }
