@@ -68,7 +68,7 @@ class Handlers(unittest.TestCase):
     def test_who_goes_is_gone(self):
         ada, bob = connect(auth={"name": "ada"}), connect()
         ada.disconnect()
-        self.assertEqual(bob.take(), [("went", "ada", "client namespace disconnect")])
+        self.assertEqual(bob.take(), [("went", "ada", "client namespace disconnect", [])])
         self.assertFalse(ada.is_connected)
         with self.assertRaises(RuntimeError):
             ada.emit("echo")

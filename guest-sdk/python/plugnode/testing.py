@@ -149,12 +149,12 @@ def _read(value: bytes) -> Any:
         return value
 
 
-def _handle(client: TestClient | None, event: Any) -> list[Effect]:
+def _handle(client: TestClient | None, event: Any, extra: list[tuple[str, str]] | None = None) -> list[Effect]:
     """One event, from its beginning to its end, and what comes of its effects."""
     _world.take()
     _world.client = client
     now = int(time.time() * 1000)
-    context = _outside.make("Context", f"event-{next(_numbers)}", 1, now, 1000, "test", 0, "test", None, [])
+    context = _outside.make("Context", f"event-{next(_numbers)}", 1, now, 1000, "test", 0, "test", None, extra or [])
     try:
         _app.handle(event, context)
     except BaseException:
@@ -213,4 +213,5 @@ def _end(client: TestClient, reason: str) -> list[Effect]:
     if _world.clients.pop(client.id, None) is None:
         return []
     why = _outside.make("DisconnectReason_Other", reason)
-    return _handle(client, _outside.make("Event_Disconnect", (_told(client), why)))
+    rooms = json.dumps(sorted(client.rooms))
+    return _handle(client, _outside.make("Event_Disconnect", (_told(client), why)), [("channels", rooms)])
