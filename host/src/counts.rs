@@ -105,6 +105,8 @@ counts! {
         CLIENTS_REFUSED as clients_refused ("handler"),
         /// Clients that were refused because of their token, or for want of one.
         TOKENS_REFUSED as tokens_refused ("token"),
+        /// Clients that were refused a namespace: there is none of that name, or they are in too many.
+        NAMESPACES_REFUSED as namespaces_refused ("namespace"),
         /// Clients that were turned away because their connection could not be accepted in time.
         CLIENTS_TURNED_AWAY as clients_turned_away ("overloaded"),
     }

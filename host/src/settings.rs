@@ -190,7 +190,7 @@ pub(crate) fn io_node(config: &Config, address: SocketAddr) -> IoNodeSettings {
             .map(|(name, place)| (name.clone(), field(place)))
             .collect(),
         handshake_delay: Duration::from_millis(io_node.handshake_delay_ms),
-        token: io_node.token.has_key().then(|| token(&io_node.token)),
+        token: tokens(io_node),
     }
 }
 
@@ -256,6 +256,11 @@ fn field(field: &config::Field) -> io_node::Field {
         config::Field::Query(name) => io_node::Field::Query(name),
         config::Field::Header(name) => io_node::Field::Header(name),
     }
+}
+
+/// How tokens are looked at, where they are.
+pub(crate) fn tokens(io_node: &config::IoNode) -> Option<TokenSettings> {
+    io_node.token.has_key().then(|| token(&io_node.token))
 }
 
 fn token(token: &Token) -> TokenSettings {

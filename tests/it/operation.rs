@@ -458,6 +458,74 @@ async fn what_was_read_is_answered_before_the_end() {
     }
 }
 
+/// One request on a connection of its own, and the body of its answer.
+async fn polled(port: u16, method: &str, query: &str, body: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    let length = body.len();
+    let request = format!(
+        "{method} /socket.io/?EIO=4&transport=polling{query} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\
+         Content-Length: {length}\r\n\r\n{body}"
+    );
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+    Ok(body.to_owned())
+}
+
+#[tokio::test]
+async fn client_that_polls_gets_every_answer_before_the_end() {
+    let (mut node, _folder) = node("[io-node]\ndrain-ms = 200", "300").await;
+    let port = node.port();
+    let opened = polled(port, "GET", "", "").await.expect("it listens");
+    let opened: Value = serde_json::from_str(&opened[1..]).expect("it is an open packet");
+    let sid = format!("&sid={}", opened["sid"].as_str().expect("it is text"));
+    polled(port, "POST", &sid, "40").await.expect("it listens");
+    polled(port, "GET", &sid, "").await.expect("it listens");
+    node.terminate();
+    let events: Vec<String> = (1..=4).map(|number| format!("42{number}[\"slow\",300]")).collect();
+    polled(port, "POST", &sid, &events.join("\u{1e}"))
+        .await
+        .expect("it listens");
+    let mut heard = String::new();
+    // By a new connection each.
+    while (1..=4).any(|number| !heard.contains(&format!("43{number}["))) {
+        heard += &polled(port, "GET", &sid, "")
+            .await
+            .expect("it listens until all is answered");
+    }
+    let late = status(port, "/socket.io/?EIO=4&transport=polling").await;
+    assert!(
+        late.is_err() || late.is_ok_and(|status| status.contains("503")),
+        "it takes no new sessions"
+    );
+    assert!(node.ended().await.success(), "{}", node.log());
+}
+
+#[tokio::test]
+async fn config_check_finds_keys_that_cannot_be_used() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let write = |settings: &str| {
+        let app = app("/", &component("echo"), "");
+        fs::write(folder.path().join("plugnode.toml"), format!("{settings}\n{app}")).expect("it can be written");
+    };
+    for (settings, part) in [
+        (
+            "[http]\ntls-cert = \"plugnode.toml\"\ntls-key = \"plugnode.toml\"",
+            "tls-cert",
+        ),
+        ("[io-node.token]\npublic-key = \"plugnode.toml\"", "[io-node.token]"),
+        ("[io-node.token]\njwks = \"plugnode.toml\"", "[io-node.token]"),
+    ] {
+        write(settings);
+        let said = verb(&["config", "check"], folder.path()).await;
+        assert!(!said.status.success() && said.err.contains(part), "{said:?}");
+    }
+    write("");
+    let said = verb(&["config", "check"], folder.path()).await;
+    assert!(said.status.success() && said.out.contains("can be used"), "{said:?}");
+}
+
 #[tokio::test]
 async fn node_whose_redis_is_away_ends_soon() {
     let mut redis = RedisServer::start().await;
@@ -611,13 +679,18 @@ async fn sighup_reads_again_and_says_what_is_different() {
     node.logged("DEBUG").await;
     client.ask("n", &[]).await;
 
-    write("max-clients-per-address = 0");
+    // All or nothing: what is wrong with a key keeps the limit as it was, too.
+    fs::write(&secret, "short").expect("it can be written");
+    write("max-clients-per-address = 50");
     node.hang_up();
     let line = node.logged("nothing of the configuration is read again").await;
-    assert!(
-        line.contains("ERROR") && line.contains("max-clients-per-address"),
-        "{line}"
-    );
+    assert!(line.contains("ERROR") && line.contains("io-node.token"), "{line}");
+    assert!(opened().await.contains("429"));
+
+    write("max-clients-per-address = 0");
+    node.hang_up();
+    let log = node.logged_times("nothing of the configuration is read again", 2).await;
+    assert!(log.contains("max-clients-per-address"), "{log}");
     client.ask("n", &[]).await;
     let (_, log) = node.stop_with_log().await;
     assert!(!log.contains(SECRETS[0]) && !log.contains(SECRETS[1]), "{log}");
@@ -798,6 +871,8 @@ async fn survivors_say_which_node_is_gone_and_what_it_had() {
         line.contains("WARN") && line.contains("app-2") && !line.contains("partitions=0"),
         "{line}"
     );
+    // Each survivor finds it out by itself.
+    io_1.logged("an app-node is gone").await;
     assert!(app_1.stop().await.success());
     let (_, log) = io_1.stop_with_log().await;
     assert_eq!(

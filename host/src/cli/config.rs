@@ -9,7 +9,9 @@ use anyhow::{Context, Result, bail};
 use toml::{Table, Value};
 
 use super::runtime;
-use crate::config::{Config, Places};
+use crate::config::{Config, Places, Role};
+use crate::roles::io_node::check_keys;
+use crate::settings;
 
 /// What cannot be shown of a URL: user, password and parameters.
 const HIDDEN: &str = "(secret)";
@@ -44,7 +46,8 @@ pub fn config(arguments: &Arguments) -> Result<ExitCode> {
     let mut out = std::io::stdout();
     match &arguments.verb {
         Verb::Check(source) => {
-            source.load()?;
+            let (config, _) = source.load()?;
+            runtime::block_on(usable(&config))?;
             writeln!(out, "{} can be used", source.config.display())?;
         }
         Verb::Show(source) => {
@@ -63,6 +66,20 @@ impl Source {
         }
         Ok(Config::load_with_places(Some(file), runtime::variables(), |_| {})?)
     }
+}
+
+/// Whether the certificates and keys that a configuration names can be used.
+///
+/// # Errors
+/// When one cannot.
+pub(super) async fn usable(config: &Config) -> Result<()> {
+    settings::http(&config.http).context("[http] tls-cert, tls-key")?;
+    if config.has(Role::IoNode)
+        && let Some(tokens) = settings::tokens(&config.io_node)
+    {
+        check_keys(&tokens).await.context("[io-node.token]")?;
+    }
+    Ok(())
 }
 
 /// All settings as TOML, each with a comment on its origin.

@@ -3,6 +3,7 @@
 use std::future;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::net::TcpListener;
@@ -133,6 +134,9 @@ impl Node {
     }
 }
 
+/// The deadline of the process comes before.
+const FOREVER: Duration = Duration::from_secs(86_400);
+
 /// The port of pages and clients.
 struct Port {
     listener: TcpListener,
@@ -196,10 +200,19 @@ impl Port {
             live.io_node = Some(service.renewal());
             let ready = joined.clone();
             checks.push(Check::new("io-node", move || future::ready(verdict(ready().problem))));
+            let io_node_ended = service.ended();
             let websockets: Arc<dyn WebSockets> = Arc::new(service.clone());
             let service = Health::new(service, joined, shutdown.clone());
+            // Clients that poll come by new connections until their last answer is read.
+            let port = Shutdown::new();
+            let serving = port.clone();
+            port.spawn(async move {
+                http::serve_with_websockets(listener, service, websockets, &http, serving).await;
+            });
             shutdown.spawn(async move {
-                http::serve_with_websockets(listener, service, websockets, &http, ending).await;
+                io_node_ended.await;
+                port.begin();
+                port.drained(FOREVER).await;
             });
         } else {
             let standing = transport.standing();

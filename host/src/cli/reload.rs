@@ -11,6 +11,7 @@ use serde_json::Value;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
+use super::config::usable;
 use super::node::Live;
 use super::{log, runtime};
 use crate::config::{Config, Role};
@@ -68,6 +69,8 @@ impl Reload {
                 config.roles.clone_from(roles);
             }
         })?;
+        // All or nothing.
+        usable(&read).await?;
         let (mut changed, mut waiting) = (Vec::new(), Vec::new());
         for (key, (before, now)) in differences(&self.config, &read) {
             match AT_ONCE.contains(&key.as_str()) {

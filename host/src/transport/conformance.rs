@@ -31,7 +31,7 @@ pub(super) const OUTBOX: OutboxBudget = OutboxBudget {
 pub(super) const BUCKET_BYTES: usize = 8_000_000;
 /// How many timers there may be.
 pub(super) const TIMERS: TimerBudget = TimerBudget {
-    of_app: 60,
+    of_app: 90,
     of_client: 3,
 };
 pub(super) const DEAD_LETTERS: DeadLetterBudget = DeadLetterBudget {
@@ -60,6 +60,7 @@ macro_rules! conforms {
                 timer_is_replaced_cancelled_and_gone_with_its_client,
                 timer_goes_on_until_it_is_cancelled,
                 timers_are_bounded_for_each_app_and_client,
+                timer_without_room_holds_up_no_other,
                 question_for_lost_client_has_another_asker,
                 patches_are_kept_for_the_next_owner,
                 a_newer_session_fences_the_older,
@@ -651,6 +652,33 @@ async fn timer_goes_on_until_it_is_cancelled(transport: Shared) {
     let cancel = every.cancel(&"/".into(), Partition(0));
     assert_eq!(commits(&io, &mut held, "alice", vec![cancel]).await, []);
     assert_eq!(transport.timers().await.unwrap(), 0);
+}
+
+async fn timer_without_room_holds_up_no_other(transport: Shared) {
+    let mut io = join_io(&transport, "io").await;
+    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut held = hold_all(&mut *leases).await;
+    accept(&io, vec![connection("alice", "io")]).await;
+    let home = partition_of(&"alice".into(), PARTITIONS);
+    let first = read(held.get_mut(&home).unwrap(), 1).await[0].id;
+    held[&home].commits.commit(vec![done(first, Vec::new())]).await.unwrap();
+    // More than the partition of the app's may have open.
+    let all = BACKLOG + 5;
+    let ours = (0..all).map(|number| sets(&timer(None, &format!("timer {number}")), 0));
+    let writes = ours.chain([sets(&timer(Some("alice"), "hers"), 150)]).collect();
+    assert_eq!(commits(&io, &mut held, "alice", writes).await, []);
+    assert_eq!(fired(&mut *io.outbox, 1).await, ["hers"]);
+    // Once there is room, the others are due as well.
+    let mut due = HashSet::new();
+    while due.len() < all {
+        let lease = held.get_mut(&Partition(0)).unwrap();
+        for delivery in lease.log.next().await.unwrap().expect("the lease holds") {
+            if let EventKind::Timer { fired, .. } = &delivery.event.kind {
+                assert!(due.insert(fired.key.clone()), "{fired:?}");
+            }
+            lease.commits.commit(vec![done(delivery.id, Vec::new())]).await.unwrap();
+        }
+    }
 }
 
 async fn timers_are_bounded_for_each_app_and_client(transport: Shared) {

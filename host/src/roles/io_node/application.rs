@@ -15,6 +15,7 @@ use super::protocol::Protocol;
 use super::session::Session;
 use crate::counts;
 use crate::message::DisconnectReason;
+use crate::shutdown::Shutdown;
 use crate::transport::Standing;
 
 /// Why a client is disconnected that does not read.
@@ -26,6 +27,7 @@ pub(super) struct Application {
     pub(super) entrance: Arc<Entrance>,
     pub(super) gate: Arc<Gate>,
     pub(super) standing: Standing,
+    pub(super) shutdown: Shutdown,
 }
 
 /// What hears the client of one session.
@@ -43,7 +45,7 @@ impl fmt::Debug for Application {
 impl Application {
     /// Whether new sessions are taken. What an io-node is about to lose it does not begin.
     fn takes_sessions(&self) -> bool {
-        self.gate.is_open() && !self.standing.is_overdue()
+        self.gate.is_open() && !self.standing.is_overdue() && !self.shutdown.has_begun()
     }
 }
 

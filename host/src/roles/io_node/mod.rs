@@ -81,7 +81,7 @@ pub use self::hooks::{CustomCommand, Hooks, Newcomer};
 pub use self::limits::PerAddress;
 pub use self::renewal::Renewal;
 pub use self::service::{AnswerBody, Inner, IoService, RequestBody};
-pub use self::token::{Algorithm, JwksPlace, KeySource, Secret, TokenSettings};
+pub use self::token::{Algorithm, JwksPlace, KeySource, Secret, TokenSettings, check_keys};
 
 /// How many times `max-payload` all attachments of one packet may have.
 const ATTACHED: usize = 4;
@@ -237,6 +237,7 @@ pub async fn start_embedded<S: Inner>(
         entrance,
         gate: gate.clone(),
         standing: transport.standing(),
+        shutdown: shutdown.clone(),
     };
     let engine = Engine::new(engine_settings(&settings), application);
     let service = IoService::new(engine.clone(), inner, &settings);
@@ -279,9 +280,11 @@ pub async fn start_embedded<S: Inner>(
         drop(ending);
     });
     // Nothing of the clients is taken in any more by then, and they may take a while to read the last that they are sent.
+    let ended = service.ended.clone();
     shutdown.spawn(async move {
         is_over.cancelled().await;
         engine.shutdown().await;
+        ended.cancel();
     });
     Ok((service, handle))
 }

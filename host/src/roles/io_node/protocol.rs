@@ -168,6 +168,7 @@ impl Protocol {
             return;
         }
         if namespace.len() > MOST_NAME {
+            counts::NAMESPACES_REFUSED.one();
             return self.refuse(session, namespace, &words(LONG_NAMESPACE));
         }
         if !self.directory.knows(namespace) {
@@ -175,6 +176,7 @@ impl Protocol {
             return;
         }
         if session.namespaces() >= self.namespaces_per_connection.load(Ordering::Relaxed) {
+            counts::NAMESPACES_REFUSED.one();
             return self.refuse(session, namespace, &words(TOO_MANY_NAMESPACES));
         }
         let handshake = session.handshake(auth);
@@ -190,6 +192,7 @@ impl Protocol {
         }
         // It waits for a key. What else the client sends is not held up by that.
         if !session.begin_check(namespace) {
+            counts::NAMESPACES_REFUSED.one();
             return self.refuse(session, namespace, &words("too many namespaces at once"));
         }
         let (protocol, session, namespace) = (self.clone(), session.clone(), namespace.to_owned());
@@ -260,7 +263,10 @@ impl Protocol {
         let packet = match (session.revision, namespace) {
             // Without which these would go nowhere else.
             (Revision::V4, "/") => codec.connected(&"/".into(), Sid::ZERO, session.revision),
-            _ => codec.unknown(namespace, UNKNOWN_NAMESPACE),
+            _ => {
+                counts::NAMESPACES_REFUSED.one();
+                codec.unknown(namespace, UNKNOWN_NAMESPACE)
+            }
         };
         session.send(packet);
     }

@@ -226,11 +226,19 @@ impl Buckets {
         std::mem::take(&mut self.timers_set)
     }
 
-    /// The timer that is due first: when, its bucket, name and record.
-    pub(super) fn first_timer(&self) -> Option<(u64, Text, Text, Bytes)> {
-        let (due_ms, bucket, name) = self.due.first()?;
-        let record = self.buckets.get(bucket)?.values.get(name)?;
-        Some((*due_ms, bucket.clone(), name.clone(), record.value.clone()))
+    /// Timers that are due, the first of them first: when, the bucket, name and record of each.
+    pub(super) fn due_timers(&self, now_ms: u64, most: usize) -> Vec<(u64, Text, Text, Bytes)> {
+        let due = self.due.iter().take_while(|(due_ms, ..)| *due_ms <= now_ms);
+        let due = due.filter_map(|(due_ms, bucket, name)| {
+            let record = self.buckets.get(bucket)?.values.get(name)?;
+            Some((*due_ms, bucket.clone(), name.clone(), record.value.clone()))
+        });
+        due.take(most).collect()
+    }
+
+    /// When the next timer is due.
+    pub(super) fn next_timer(&self) -> Option<u64> {
+        self.due.first().map(|(due_ms, ..)| *due_ms)
     }
 
     /// How many timers are set.

@@ -13,7 +13,7 @@ use super::{Memory, MemorySettings};
 use crate::message::{Event, Firing, Partition, Timer, TimerEvent, now_ms, partition_of_timer};
 
 /// How many are fired before others have the lock.
-const TOGETHER: usize = 200;
+const TOGETHER: usize = 2_000;
 /// How long to wait where there is no room for the event of the next.
 const NO_ROOM: Duration = Duration::from_millis(50);
 /// How often it is looked whether the transport is still there.
@@ -52,14 +52,17 @@ pub(super) fn start(memory: &Memory) {
 fn look(state: &Weak<Mutex<State>>, settings: &MemorySettings) -> Option<Duration> {
     let state = state.upgrade()?;
     let mut state = state.lock().expect("nothing panics while it holds this lock");
-    for _ in 0..TOGETHER {
-        let now_ms = now_ms();
-        let Some((due_ms, bucket, name, record)) = state.buckets.first_timer() else {
-            return Some(LOOK);
-        };
-        if due_ms > now_ms {
-            return Some(Duration::from_millis(due_ms - now_ms).min(LOOK));
-        }
+    let now_ms = now_ms();
+    let due = state.buckets.due_timers(now_ms, TOGETHER);
+    if due.is_empty() {
+        let next = state.buckets.next_timer();
+        return Some(next.map_or(LOOK, |next| {
+            Duration::from_millis(next.saturating_sub(now_ms)).min(LOOK)
+        }));
+    }
+    // One whose event has no room stands in the way of no other.
+    let mut fired = 0;
+    for (due_ms, bucket, name, record) in due {
         let partition = partition_of_timer(&name).filter(|of| usize::from(of.0) < state.partitions.len());
         let (Some(partition), Some((_, timer))) = (partition, Timer::read(&record)) else {
             warn!("a timer is dropped that cannot be read");
@@ -83,12 +86,12 @@ fn look(state: &Weak<Mutex<State>>, settings: &MemorySettings) -> Option<Duratio
                 })
             }
         };
-        if !is_settled {
-            return Some(NO_ROOM);
+        if is_settled {
+            state.buckets.goes_on(bucket, name, next);
+            fired += 1;
         }
-        state.buckets.goes_on(bucket, name, next);
     }
-    Some(Duration::ZERO)
+    Some(if fired > 0 { Duration::ZERO } else { NO_ROOM })
 }
 
 impl State {

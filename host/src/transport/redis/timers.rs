@@ -25,6 +25,8 @@ const LOOK_FOR_KEEPER: Duration = Duration::from_millis(250);
 const TOGETHER: usize = 200;
 /// and how many bytes their records have, unless one alone has more.
 const BYTES: usize = 256 << 10;
+/// When a timer is looked at again that cannot be read: a node of another release may be able to.
+const PUT_OFF: Duration = Duration::from_secs(60);
 /// How long to wait where there was no room for the event of any.
 const NO_ROOM: Duration = Duration::from_millis(100);
 
@@ -106,7 +108,13 @@ async fn fire(redis: &Redis, shard: &Shard, now_ms: u64, due: Vec<[Bytes; 3]>) -
     for [bucket, name, record] in due {
         let partition = std::str::from_utf8(&name).ok().and_then(partition_of_timer);
         let (Some(partition), Some((due_ms, timer))) = (partition, Timer::read(&record)) else {
-            warn!(shard = shard.number, "a timer is left alone that this node cannot read");
+            warn!(shard = shard.number, "a timer is put off that this node cannot read");
+            let mut later = ::redis::cmd("ZADD");
+            later
+                .arg(&shard.key("timers")[..])
+                .arg(now_ms + PUT_OFF.as_millis() as u64);
+            later.arg([&bucket[..], b"\0", &name[..]].concat());
+            redis.link.ask::<()>(&later).await;
             continue;
         };
         let namespace = timer.namespace.clone();

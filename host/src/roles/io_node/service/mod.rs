@@ -20,6 +20,7 @@ use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::service::Service;
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 use tracing::{Level, debug, enabled};
 
 use self::answer::{to_ours, told};
@@ -81,6 +82,8 @@ pub struct IoService<S: Clone> {
     pressure: Pressure,
     proxies: TrustedProxies,
     unknown: Arc<Unknown>,
+    /// Set once no session is left, and none will come.
+    pub(super) ended: CancellationToken,
 }
 
 /// Requests for sessions that are not here. Of those of a second, the first few are logged.
@@ -131,7 +134,13 @@ impl<S: Clone> IoService<S> {
             pressure: settings.pressure.clone(),
             proxies: settings.trusted_proxies.clone(),
             unknown: Arc::default(),
+            ended: CancellationToken::new(),
         }
+    }
+
+    /// Completes once the process ends and no session is left: until then clients that poll need its port.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.ended.clone().cancelled_owned()
     }
 
     /// What changes it while it runs.

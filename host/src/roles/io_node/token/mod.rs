@@ -141,6 +141,23 @@ enum Flaw {
     Jwt(#[from] jsonwebtoken::errors::Error),
 }
 
+/// Whether the keys that tokens are looked at with can be used, as far as they are on this machine.
+///
+/// # Errors
+/// When one cannot be read or used.
+pub async fn check_keys(settings: &TokenSettings) -> Result<()> {
+    OwnKeys::read(&settings.keys, &settings.algorithms)?;
+    for source in &settings.keys {
+        if let KeySource::Jwks(JwksPlace::File(file)) = source {
+            let text = tokio::fs::read(file).await;
+            let text = text.with_context(|| format!("cannot read {}", file.display()))?;
+            let keys = key::of_set(&text, &settings.algorithms, true);
+            keys.with_context(|| format!("{} is no JWK set", file.display()))?;
+        }
+    }
+    Ok(())
+}
+
 impl Tokens {
     /// Reads all keys. JWK sets are read again until `shutdown` begins.
     ///

@@ -18,7 +18,7 @@ local answer = {now, next and string.format('%.0f', next) or false}
 if not next or tonumber(next) > tonumber(now) then return answer end
 for _, member in ipairs(redis.call('ZRANGEBYSCORE', timers, '-inf', now, 'LIMIT', 0, most)) do
   local bucket, name = string.match(member, '^(%Z+)%z(.*)$')
-  local record = redis.call('HGET', bucket, name)
+  local record = bucket and redis.call('HGET', bucket, name)
   if record then
     room = room - #record
     if room < 0 and #answer > 2 then break end

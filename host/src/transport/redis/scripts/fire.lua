@@ -6,7 +6,8 @@
 --            the record that takes its place or nothing, its partition, its client or nothing, and what hands its event on: for a
 --            client's the commands, else a batch
 -- answers: how many were fired, or ended as their clients are gone
--- invariant: a timer whose record is another is left alone, so each time of a timer has one event. One whose event has no room stays due.
+-- invariant: a timer whose record is another is left alone, so each time of a timer has one event. One whose event has no room is due
+--            again 100 ms later.
 -- late copy: harmless, by that.
 -- cost: five calls for each timer, and eight for one of the app.
 local sizes, log, taken, done, who, io = unpack(KEYS, 1, 6)
@@ -41,6 +42,8 @@ local function to_partition(partition, batch)
   return true
 end
 
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local fired = 0
 for at = 7, #ARGV, 7 do
   local bucket, name, record, next_record = KEYS[tonumber(ARGV[at])], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
@@ -51,6 +54,9 @@ for at = 7, #ARGV, 7 do
     if is_settled then
       fired = fired + 1
       if next_record == '' then delete(bucket, name) else put(bucket, name, next_record) end
+    else
+      -- It is looked at again later, so that it stands in the way of none.
+      redis.call('ZADD', timers_beside(bucket), string.format('%.0f', now + 100), bucket .. '\0' .. name)
     end
   end
 end
