@@ -55,7 +55,7 @@ pub(in super::super) fn update(file: &EventsFile, came: &[Option<Came>]) -> Resu
                 Kind::Pair(_) | Kind::Event => {}
             }
             if is_expected {
-                updated.push_str(&text[kept..piece.range.start].trim_end_matches('\n'));
+                updated.push_str(text[kept..piece.range.start].trim_end_matches('\n'));
                 if !updated.is_empty() && !updated.ends_with('\n') {
                     updated.push('\n');
                 }

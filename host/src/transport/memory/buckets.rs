@@ -172,7 +172,8 @@ impl Buckets {
 
     /// Why there cannot be the timers that these writes set.
     fn too_many_timers(&self, writes: &[KeyChange]) -> Option<String> {
-        let (mut of_app, mut of_client): (HashMap<&Text, usize>, HashMap<(&Text, &str), usize>) = Default::default();
+        let mut of_app: HashMap<&Text, usize> = HashMap::new();
+        let mut of_client: HashMap<(&Text, &str), usize> = HashMap::new();
         let set = |write: &&KeyChange| has_timers(&write.bucket) && matches!(write.change, Change::Set { .. });
         for write in writes.iter().filter(set) {
             let bucket = self.buckets.get(&write.bucket);
