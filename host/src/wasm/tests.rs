@@ -153,6 +153,7 @@ const CONTENTS: &[(&str, &str)] = &[
     ("wasi:keyvalue/store", "open"),
     ("wasi:keyvalue/batch", "get-many"),
     ("wasi:keyvalue/atomics", "increment"),
+    ("plugnode:app/schedule", "cancel"),
     ("plugnode:app/kv", "add"),
     ("wasi:config/store", "get"),
     ("wasi:logging/logging", "log"),

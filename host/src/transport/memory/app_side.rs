@@ -5,8 +5,8 @@ use std::sync::{Arc, MutexGuard};
 use async_trait::async_trait;
 use tokio::sync::Notify;
 
-use super::Memory;
 use super::state::State;
+use super::{Memory, timers};
 use crate::message::{AttributePatch, NodeId, Partition};
 use crate::transport::{Commits, Delivery, Lease, Leases, Log, Lost, Outcome, Result, TransportError};
 
@@ -163,7 +163,7 @@ impl Commits for MemoryCommits {
                         .filter_map(|outcome| state.commit(outcome))
                         .collect();
                     if state.buckets.take_timers_set() {
-                        memory.timers.wake();
+                        timers::wake(memory);
                     }
                     return Ok(lost);
                 }

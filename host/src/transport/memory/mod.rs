@@ -98,7 +98,6 @@ impl Transport for Memory {
     }
 
     async fn join_app(&self, node: NodeId) -> Result<Box<dyn Leases>> {
-        timers::start(self);
         Ok(Box::new(app_side::join(self, node)))
     }
 

@@ -26,15 +26,9 @@ pub(super) struct Wake {
     set: Notify,
 }
 
-impl Wake {
-    /// A timer was set.
-    pub(super) fn wake(&self) {
-        self.set.notify_one();
-    }
-}
-
-/// Starts the task, unless there is one. It ends with the transport.
-pub(super) fn start(memory: &Memory) {
+/// A timer was set: wakes the task, or starts it for the first. It ends with the transport.
+pub(super) fn wake(memory: &Memory) {
+    memory.timers.set.notify_one();
     if memory.timers.has_task.swap(true, Ordering::AcqRel) {
         return;
     }

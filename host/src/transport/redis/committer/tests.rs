@@ -104,7 +104,9 @@ impl Bench {
         arguments.extend(parts.concat().into_iter().map(String::from));
         arguments.extend(["letters", "1", "3", "letter", "app", ""].map(String::from));
         let arguments: Vec<Bytes> = arguments.into_iter().map(Bytes::from).collect();
-        let names = ["owner", "io", "done", "dead", "who", "lost", "over", "kept", "begun"];
+        let names = [
+            "owner", "io", "done", "dead", "who", "lost", "over", "kept", "begun", "sizes",
+        ];
         let keys = names.map(|name| self.shard.key(name));
         self.redis.link.run(&scripts::COMMIT, &keys, &arguments).await
     }

@@ -2,7 +2,8 @@
 -- keys: owner (hash partition -> lease), io (hash name -> incarnation), done (hash partition -> events committed so far,
 --       number up to which all are, their bytes, and how far behind each other those done beyond it are), dead (stream), who (hash
 --       client -> io-node), lost (set of members), over (hash client -> partition), kept (hash 'partition:number' -> event),
---       begun (hash 'partition:number' -> epochs, see begin.lua), sizes (see sizes.lua), then the buckets and the streams of writes for other shards that `writes` names by their places
+--       begun (hash 'partition:number' -> epochs, see begin.lua), sizes (see sizes.lua, by whose name that of the timers is known), then the buckets and the streams of writes for other shards that
+--       `writes` names by their places
 -- arguments: sections, each as: its name, number of its items, number of values in an item, the values. One that is left
 --            out has no items. They are:
 --            settings: what keys begin with of outboxes, of the bytes put into them and of the bytes read of them; most
@@ -25,6 +26,7 @@
 -- late copy: harmless. What stands for a partition in `done` never comes back once it has changed, so a copy of a call that
 --            took effect finds 'done' or 'lost' in each part, and a call with a part that is not 'apply' writes nothing.
 local owner, io, done, dead, who, lost, over, kept, begun, sizes = unpack(KEYS, 1, 10)
+local names_of_timers = string.sub(sizes, 1, -6) .. 'timers:names'
 local sections, next_section = {}, 1
 while next_section <= #ARGV do
   local first, width = next_section + 3, tonumber(ARGV[next_section + 2])
@@ -136,7 +138,6 @@ for at in each('writes') do
   end
 end
 -- A client that is gone takes its timers along.
-local names_of_timers = string.sub(sizes, 1, -6) .. 'timers:names'
 if sections.ends and redis.call('EXISTS', names_of_timers) == 1 then
   for at in each('ends') do
     local owner = ARGV[at + 2] .. ' c ' .. ARGV[at + 1]
