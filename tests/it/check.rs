@@ -217,6 +217,8 @@ async fn a_lost_increment_is_found() {
         lifetime: None,
         rate: 40.0,
         counters: 1,
+        // So many that two meet for sure.
+        increments: 0.6,
         ..Default::default()
     };
     let report = check_with(&node, settings).await;

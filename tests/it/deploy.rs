@@ -755,7 +755,7 @@ async fn removes_an_app_that_no_node_runs() {
 async fn first_release_that_fails_has_none_to_go_back_to() {
     let redis = RedisServer::start().await;
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let cluster = Cluster::new(redis.url()).app("/", &component("echo"), "");
+    let cluster = Cluster::new(redis.url()).app("/", &component("echo"), "grants = { keyvalue = [\"default\"] }");
     fs::write(folder.path().join("plugnode.toml"), cluster.config("app-node")).expect("it can be written");
     let faulty = component("faulty");
     let faulty = faulty.to_str().expect("its path is text");
