@@ -21,7 +21,7 @@ impl Context {
     /// # impl Chat {
     /// fn on_disconnect(&mut self, client: &Client, _: &DisconnectReason) -> Result {
     ///     for channel in plugnode_sdk::context().channels().unwrap_or_default() {
-    ///         to(channel).emit("left", client.id())?;
+    ///         plugnode_sdk::to(channel).emit("left", client.id())?;
     ///     }
     ///     Ok(())
     /// }
