@@ -36,6 +36,9 @@ pub const RESERVED_EVENTS: [&str; 6] = [
 /// that speak MessagePack take any number.
 pub const MOST_ATTACHMENTS: usize = 10;
 
+/// How the kinds of the host's own custom events begin: no other may be named so.
+pub const RESERVED_KINDS: &str = "plugnode.";
+
 /// The kind of the custom event by which a handler gets the reply to a question of a client that is gone.
 pub const LATE_REPLY: &str = "plugnode.reply/1";
 

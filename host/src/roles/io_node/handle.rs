@@ -11,12 +11,10 @@ use super::directory::Directory;
 use super::incarnation::Gate;
 use super::member::Member;
 use super::waiting::{Arrival, Source};
-use crate::message::{Channel, Event, EventKind, Namespace, NodeId, SessionId, Text, now_ms};
+use crate::message::{Channel, Event, EventKind, Namespace, NodeId, RESERVED_KINDS, SessionId, Text, now_ms};
 
 /// Bytes of events from nobody that may wait to be accepted.
 const WAITING: usize = 4 << 20;
-/// What begins so is the host's own.
-const RESERVED: &str = "plugnode.";
 
 /// The io-node. Clones are the same one.
 #[derive(Clone)]
@@ -225,7 +223,7 @@ impl OwnEvent {
     /// When it cannot go; then nothing has been sent.
     pub fn send(self) -> Result<(), SendError> {
         let parts = &self.handle.parts;
-        if self.kind.starts_with(RESERVED) {
+        if self.kind.starts_with(RESERVED_KINDS) {
             return Err(SendError::Reserved(self.kind));
         }
         let (size, most) = (self.data.len(), parts.max_payload);

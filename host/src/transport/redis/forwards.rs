@@ -16,7 +16,7 @@ use tracing::warn;
 use super::keys::Shard;
 use super::stream::{EntryId, Page};
 use super::wire::Unread;
-use super::{Redis, bytes_of, scripts, wire};
+use super::{Redis, bytes_of, place_among, scripts, wire};
 use crate::counts;
 use crate::message::{KeyValueError, Write};
 
@@ -140,17 +140,12 @@ impl Redis {
                     }
                 };
                 last = Some(entry.id);
-                let bucket = target.bucket(&write.bucket);
-                let place = keys.iter().position(|key| *key == bucket);
-                let place = place.unwrap_or_else(|| {
-                    keys.push(bucket);
-                    keys.len() - 1
-                });
+                let place = place_among(&mut keys, target.bucket(&write.bucket));
                 let how: &[u8] = if write.value.is_some() { b"s" } else { b"d" };
                 arguments.extend([
                     bytes_of(entry.id.major),
                     bytes_of(entry.id.minor),
-                    bytes_of(place + 1),
+                    bytes_of(place),
                     Bytes::from_static(how),
                     write.key.into_bytes(),
                     write.value.unwrap_or_default(),

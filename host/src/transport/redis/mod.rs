@@ -415,6 +415,17 @@ fn unusable(reason: String) -> TransportError {
     TransportError::Unusable(reason)
 }
 
+/// The place of a key among those of a script, counted from 1 as Lua does. One that is not there yet is added.
+fn place_among(keys: &mut Vec<Bytes>, key: Bytes) -> usize {
+    match keys.iter().position(|known| *known == key) {
+        Some(place) => place + 1,
+        None => {
+            keys.push(key);
+            keys.len()
+        }
+    }
+}
+
 fn bytes_of(value: impl Display) -> Bytes {
     value.to_string().into()
 }

@@ -12,7 +12,7 @@ use tracing::warn;
 
 use super::keys::Shard;
 use super::wire::{Run, encode};
-use super::{Redis, batch, bytes_of, bytes_of_client, scripts};
+use super::{Redis, batch, bytes_of, bytes_of_client, place_among, scripts};
 use crate::message::{Timer, TimerEvent, partition_of_timer};
 
 /// How often the keeper looks at what is due. A timer is late by no more than that, and the call.
@@ -129,12 +129,9 @@ async fn fire(redis: &Redis, shard: &Shard, now_ms: u64, due: Vec<[Bytes; 3]>) -
                 (Bytes::new(), batch)
             }
         };
-        let place = keys.iter().position(|key| *key == bucket).unwrap_or_else(|| {
-            keys.push(bucket);
-            keys.len() - 1
-        });
+        let place = place_among(&mut keys, bucket);
         arguments.extend([
-            bytes_of(place + 1),
+            bytes_of(place),
             name,
             record,
             firing.next.unwrap_or_default(),

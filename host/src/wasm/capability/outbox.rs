@@ -8,7 +8,7 @@ use wasmtime::component::HasSelf;
 
 use self::lift::{check_name, lift_channels, lift_names};
 use super::{Capability, Package};
-use crate::message::{AckId, Command, NodeId, Question, Refusal};
+use crate::message::{AckId, Command, NodeId, Question, RESERVED_KINDS, Refusal};
 use crate::wasm::bindings::plugnode::app::outbox::{self as wit, Delivery, Error};
 use crate::wasm::bindings::plugnode::app::types;
 use crate::wasm::inspect::CONTRACT;
@@ -197,7 +197,7 @@ impl State {
     }
 
     fn try_custom(&mut self, io_node: Option<String>, kind: String, data: Vec<u8>) -> Result<(), Error> {
-        if kind.starts_with("plugnode.") {
+        if kind.starts_with(RESERVED_KINDS) {
             return Err(Error::Invalid(format!(
                 "{kind:?} begins with `plugnode.`, which is the host's own"
             )));

@@ -3,7 +3,7 @@
 use wasmtime::component::HasSelf;
 
 use super::{Capability, Package};
-use crate::message::{KeyChange, LATEST, MOST_NAME, Partition, Timer, due_in};
+use crate::message::{KeyChange, LATEST, MOST_NAME, Partition, RESERVED_KINDS, Timer, due_in};
 use crate::wasm::bindings::plugnode::app::schedule::{self, Error, Owner};
 use crate::wasm::inspect::CONTRACT;
 use crate::wasm::state::{Refused, State};
@@ -56,7 +56,7 @@ impl State {
         period_ms: Option<u64>,
         due_ms: u64,
     ) -> Result<(), Error> {
-        if kind.is_empty() || kind.len() > MOST_NAME || kind.starts_with("plugnode.") {
+        if kind.is_empty() || kind.len() > MOST_NAME || kind.starts_with(RESERVED_KINDS) {
             return Err(Error::Invalid(format!(
                 "{kind:?} cannot be the kind of an event: give 1 to {MOST_NAME} bytes that do not begin with `plugnode.`"
             )));

@@ -23,15 +23,11 @@ for i = 1, #sessions, 2 do
   if client == '' then
     left = left - 1
   else
-    local added = add_to_log(log, tail, 1, will)
+    -- Behind the version of a batch stands the partition of its first event.
+    local partition = string.byte(will, 2) + 256 * string.byte(will, 3)
+    local added = add_one_event(log, taken, tail, partition, will)
     if not added then return 'blocked' end
     tail = added
-    -- Behind the version of a batch stands the partition of its first event.
-    local partition, bytes = string.byte(will, 2) + 256 * string.byte(will, 3), #will - 7
-    redis.call('HINCRBY', taken, partition, 1)
-    redis.call('HINCRBY', taken, 'b' .. partition, bytes)
-    redis.call('HINCRBY', taken, 'bytes', bytes)
-    redis.call('HSET', taken, 'tail', string.format('%.0f', tail))
     redis.call('HDEL', who, client)
     redis.call('HDEL', live, client)
     left = left - 1

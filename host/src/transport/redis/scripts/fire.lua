@@ -32,14 +32,7 @@ local function to_partition(partition, batch)
   local counts = redis.call('HMGET', taken, partition, 'tail')
   local committed = string.match(redis.call('HGET', done, partition) or '0', '^%d+')
   if (counts[1] or 0) - committed >= most_open then return false end
-  local tail = add_to_log(log, tonumber(counts[2] or 0), 1, batch)
-  if not tail then return false end
-  redis.call('HINCRBY', taken, partition, 1)
-  -- A batch has 7 bytes around one event.
-  redis.call('HINCRBY', taken, 'b' .. partition, #batch - 7)
-  redis.call('HINCRBY', taken, 'bytes', #batch - 7)
-  redis.call('HSET', taken, 'tail', string.format('%.0f', tail))
-  return true
+  return add_one_event(log, taken, tonumber(counts[2] or 0), partition, batch) ~= nil
 end
 
 local time = redis.call('TIME')

@@ -116,8 +116,10 @@ local function look_at_growth(event)
     local before = redis.call('HSTRLEN', op.bucket, op.key)
     if before == 0 and op.how == 's' then
       local timers = timers_beside(op.bucket)
-      if timers then event.timers[op.bucket] = event.timers[op.bucket] or {} end
-      if timers then table.insert(event.timers[op.bucket], op.key) end
+      if timers then
+        event.timers[op.bucket] = event.timers[op.bucket] or {}
+        table.insert(event.timers[op.bucket], op.key)
+      end
     end
     if before > 0 or redis.call('HEXISTS', op.bucket, op.key) == 1 then by = by - bytes_in_bucket(op.key, before) end
     event.growth[name] = math.max(0, by)

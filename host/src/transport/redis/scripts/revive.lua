@@ -13,13 +13,8 @@ local revived = redis.call('HGET', clock, 'revived') or ''
 if string.find(revived, call, 1, true) then return 'queued' end
 if client ~= '' and not redis.call('HGET', who, client) then return 'gone' end
 if #redis.call('XRANGE', dead, id, id) == 0 then return 'unknown' end
-local tail = add_to_log(log, tonumber(redis.call('HGET', taken, 'tail') or 0), 1, batch)
-if not tail then return 'blocked' end
+local tail = tonumber(redis.call('HGET', taken, 'tail') or 0)
+if not add_one_event(log, taken, tail, partition, batch) then return 'blocked' end
 redis.call('XDEL', dead, id)
-redis.call('HINCRBY', taken, partition, 1)
--- A batch has 7 bytes around one event.
-redis.call('HINCRBY', taken, 'b' .. partition, #batch - 7)
-redis.call('HINCRBY', taken, 'bytes', #batch - 7)
-redis.call('HSET', taken, 'tail', string.format('%.0f', tail))
 redis.call('HSET', clock, 'revived', string.sub(call .. revived, 1, 4000))
 return 'queued'
