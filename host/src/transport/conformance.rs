@@ -514,6 +514,15 @@ fn timer_partition(timer: &Timer) -> Partition {
     timer.client.as_ref().map_or(Partition(0), of_client)
 }
 
+/// A client's event is taken in, and committed without effects.
+async fn is_handled(io: &IoSession, held: &mut BTreeMap<Partition, Lease>, event: Event) {
+    let partition = partition_of(&event.client.as_ref().unwrap().id, PARTITIONS);
+    let lease = held.get_mut(&partition).unwrap();
+    accept(io, vec![event]).await;
+    let id = read(lease, 1).await[0].id;
+    assert_eq!(lease.commits.commit(vec![done(id, Vec::new())]).await.unwrap(), []);
+}
+
 /// Commits an event of this client that writes so.
 async fn commits(
     io: &IoSession,
@@ -559,10 +568,7 @@ async fn timer_is_due_once_at_its_owner(transport: Shared) {
     let mut io = join_io(&transport, "io").await;
     let mut leases = transport.join_app("app".into()).await.unwrap();
     let mut held = hold_all(&mut *leases).await;
-    accept(&io, vec![connection("alice", "io")]).await;
-    let home = partition_of(&"alice".into(), PARTITIONS);
-    let first = read(held.get_mut(&home).unwrap(), 1).await[0].id;
-    held[&home].commits.commit(vec![done(first, Vec::new())]).await.unwrap();
+    is_handled(&io, &mut held, connection("alice", "io")).await;
     let (hers, ours) = (timer(Some("alice"), "hers"), timer(None, "ours"));
     let begun = now_ms();
     let writes = vec![sets(&hers, 60), sets(&ours, 60)];
@@ -592,11 +598,8 @@ async fn timer_is_replaced_cancelled_and_gone_with_its_client(transport: Shared)
     let mut io = join_io(&transport, "io").await;
     let mut leases = transport.join_app("app".into()).await.unwrap();
     let mut held = hold_all(&mut *leases).await;
-    accept(&io, vec![connection("alice", "io"), connection("bob", "io")]).await;
     for client in ["alice", "bob"] {
-        let lease = held.get_mut(&partition_of(&client.into(), PARTITIONS)).unwrap();
-        let id = read(lease, 1).await[0].id;
-        lease.commits.commit(vec![done(id, Vec::new())]).await.unwrap();
+        is_handled(&io, &mut held, connection(client, "io")).await;
     }
     let of_alice = |key| timer(Some("alice"), key);
     let writes = vec![sets(&of_alice("replaced"), 50), sets(&of_alice("cancelled"), 50)];
@@ -614,10 +617,7 @@ async fn timer_is_replaced_cancelled_and_gone_with_its_client(transport: Shared)
     let writes = vec![sets(&timer(Some("bob"), "late"), 60_000)];
     assert_eq!(commits(&io, &mut held, "bob", writes).await, []);
     for client in ["alice", "bob"] {
-        accept(&io, vec![event_of_its_end(client)]).await;
-        let lease = held.get_mut(&partition_of(&client.into(), PARTITIONS)).unwrap();
-        let id = read(lease, 1).await[0].id;
-        lease.commits.commit(vec![done(id, Vec::new())]).await.unwrap();
+        is_handled(&io, &mut held, event_of_its_end(client)).await;
     }
     assert_eq!(transport.timers().await.unwrap(), 0);
 }
@@ -658,10 +658,7 @@ async fn timer_without_room_holds_up_no_other(transport: Shared) {
     let mut io = join_io(&transport, "io").await;
     let mut leases = transport.join_app("app".into()).await.unwrap();
     let mut held = hold_all(&mut *leases).await;
-    accept(&io, vec![connection("alice", "io")]).await;
-    let home = partition_of(&"alice".into(), PARTITIONS);
-    let first = read(held.get_mut(&home).unwrap(), 1).await[0].id;
-    held[&home].commits.commit(vec![done(first, Vec::new())]).await.unwrap();
+    is_handled(&io, &mut held, connection("alice", "io")).await;
     // More than the partition of the app's may have open.
     let all = BACKLOG + 5;
     let ours = (0..all).map(|number| sets(&timer(None, &format!("timer {number}")), 0));
@@ -1502,12 +1499,9 @@ async fn dead_letters_are_bounded_for_each_app_and_client(transport: Shared) {
 async fn join_io(transport: &Shared, id: &str) -> IoSession {
     transport
         .join_io(IoNode {
-            id: id.into(),
             host: "localhost".into(),
             port: 1,
-            probes: Vec::new(),
-            scheme: String::new(),
-            path: String::new(),
+            ..IoNode::without_address(id)
         })
         .await
         .unwrap()

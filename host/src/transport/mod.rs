@@ -102,6 +102,20 @@ pub struct IoNode {
     pub path: String,
 }
 
+impl IoNode {
+    /// One that tells nobody where it is reached: it gets the commands for its clients, and no more.
+    pub(crate) fn without_address(id: impl Into<NodeId>) -> Self {
+        Self {
+            id: id.into(),
+            host: String::new(),
+            port: 0,
+            probes: Vec::new(),
+            scheme: String::new(),
+            path: String::new(),
+        }
+    }
+}
+
 /// An event that was put aside, and why.
 #[derive(Debug, Clone)]
 pub struct DeadLetter {

@@ -47,18 +47,7 @@ impl Fixture {
             partitions: 1,
             ..MemorySettings::default()
         });
-        let (id, host) = ("io".into(), String::new());
-        let io = memory
-            .join_io(IoNode {
-                id,
-                host,
-                port: 1,
-                probes: Vec::new(),
-                scheme: String::new(),
-                path: String::new(),
-            })
-            .await
-            .unwrap();
+        let io = memory.join_io(IoNode::without_address("io")).await.unwrap();
         let mut leases = memory.join_app("app".into()).await.unwrap();
         let lease = leases.next().await.unwrap();
         Self {

@@ -81,15 +81,7 @@ impl Bench {
             partitions: 1,
             ..MemorySettings::default()
         });
-        let io = memory.join_io(IoNode {
-            id: IO_NODE.into(),
-            host: String::new(),
-            port: 0,
-            probes: Vec::new(),
-            scheme: String::new(),
-            path: String::new(),
-        });
-        let io = io.await?;
+        let io = memory.join_io(IoNode::without_address(IO_NODE)).await?;
         let mut leases = memory.join_app("app".into()).await?;
         let lease = leases.next().await?;
         let mut pools = Namespaces::default();

@@ -199,18 +199,7 @@ fn memory() -> Memory {
 }
 
 async fn join_io(memory: &Memory) -> IoSession {
-    let (id, host) = ("io".into(), String::new());
-    memory
-        .join_io(IoNode {
-            id,
-            host,
-            port: 1,
-            probes: Vec::new(),
-            scheme: String::new(),
-            path: String::new(),
-        })
-        .await
-        .unwrap()
+    memory.join_io(IoNode::without_address("io")).await.unwrap()
 }
 
 fn event(client: &str, kind: EventKind) -> Event {

@@ -124,17 +124,6 @@ fn event() -> Event {
     }
 }
 
-fn io_node(name: &str) -> IoNode {
-    IoNode {
-        id: name.into(),
-        host: "localhost".into(),
-        port: 1,
-        probes: Vec::new(),
-        scheme: String::new(),
-        path: String::new(),
-    }
-}
-
 #[tokio::test]
 async fn call_is_answered_again_as_it_was_whatever_that_was() {
     let bench = Bench::start().await;
@@ -213,9 +202,9 @@ async fn late_join_neither_revives_the_buried_nor_fences_the_living() {
 async fn second_node_of_a_living_name_is_refused_with_words() {
     let bench = Bench::start().await;
     let other = Redis::for_test_on(&bench.server, 1).await;
-    let mut io = bench.redis.join_io(io_node("one")).await.unwrap();
+    let mut io = bench.redis.join_io(IoNode::without_address("one")).await.unwrap();
     let mut leases = bench.redis.join_app("two".into()).await.unwrap();
-    let refused = timeout(SOON, other.join_io(io_node("one")))
+    let refused = timeout(SOON, other.join_io(IoNode::without_address("one")))
         .await
         .unwrap()
         .err()
@@ -243,7 +232,7 @@ async fn second_node_of_a_living_name_is_refused_with_words() {
     assert!(lease.is_ok(), "it keeps its place");
 
     // The same process may replace itself at any time.
-    let again = timeout(SOON, bench.redis.join_io(io_node("one")))
+    let again = timeout(SOON, bench.redis.join_io(IoNode::without_address("one")))
         .await
         .unwrap()
         .unwrap();
@@ -265,7 +254,10 @@ async fn killed_node_has_its_name_back_after_the_lease() {
         .beat(&bench.redis, &bench.shard, super::membership::Role::Joining)
         .await;
     let other = Redis::for_test_on(&bench.server, 1).await;
-    let _io = timeout(SOON, other.join_io(io_node("one"))).await.unwrap().unwrap();
+    let _io = timeout(SOON, other.join_io(IoNode::without_address("one")))
+        .await
+        .unwrap()
+        .unwrap();
     let mut leases = timeout(SOON, other.join_app("two".into())).await.unwrap().unwrap();
     assert!(timeout(SOON, leases.next()).await.unwrap().is_ok());
     assert_eq!(bench.ask::<Vec<String>>(&["HKEYS", "{test:0}:info"]).await, ["one"]);
@@ -274,7 +266,7 @@ async fn killed_node_has_its_name_back_after_the_lease() {
 #[tokio::test]
 async fn dead_are_found_and_the_living_stay_when_the_clock_is_set_back() {
     let bench = Bench::start().await;
-    let mut io = bench.redis.join_io(io_node("living")).await.unwrap();
+    let mut io = bench.redis.join_io(IoNode::without_address("living")).await.unwrap();
     let mut time = 0;
     while time == 0 {
         time = bench

@@ -196,15 +196,7 @@ pub(crate) async fn pruning_keeps_what_is_named_and_what_is_young(stage: Stage) 
 pub(crate) async fn the_backlog_is_what_was_accepted_and_is_not_committed(stage: Stage) {
     let registry = stage.registry;
     assert_eq!(registry.backlog().await.unwrap(), 0);
-    let node = IoNode {
-        id: "io".into(),
-        host: String::new(),
-        port: 1,
-        probes: Vec::new(),
-        scheme: String::new(),
-        path: String::new(),
-    };
-    let io = stage.transport.join_io(node).await.unwrap();
+    let io = stage.transport.join_io(IoNode::without_address("io")).await.unwrap();
     let events = (0..12).map(|n| event(&format!("client-{n}"))).collect();
     assert!(io.inbox.ingest(events).await.unwrap().is_empty());
     assert_eq!(registry.backlog().await.unwrap(), 12);

@@ -207,12 +207,9 @@ mod tests {
             );
             shutdown.spawn(async move { serve(listener, health, &settings, ending).await });
             let witness = Witness::of(&IoNode {
-                id: "io-2".into(),
-                host: String::new(),
                 port,
                 probes: vec![format!("{scheme}://127.0.0.1:{port}/readyz")],
-                scheme: String::new(),
-                path: String::new(),
+                ..IoNode::without_address("io-2")
             });
             let witness = witness.unwrap();
             let asked = Instant::now();

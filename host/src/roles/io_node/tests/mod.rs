@@ -132,7 +132,7 @@ impl Fixture {
             ingest: watch::Sender::new(true),
         });
         let mut settings = IoNodeSettings {
-            node: Self::node(),
+            node: IoNode::without_address("io"),
             apps: vec![AppDoor {
                 namespace: "/".into(),
                 admission: None,
@@ -192,20 +192,15 @@ impl Fixture {
         }
     }
 
-    fn node() -> IoNode {
-        IoNode {
-            id: "io".into(),
-            host: String::new(),
-            port: 0,
-            probes: Vec::new(),
-            scheme: String::new(),
-            path: String::new(),
-        }
-    }
-
     /// Joins under the io-node's own name, which fences it, and leaves.
     async fn fence(&self) {
-        drop(self.transport.memory.join_io(Self::node()).await.unwrap());
+        drop(
+            self.transport
+                .memory
+                .join_io(IoNode::without_address("io"))
+                .await
+                .unwrap(),
+        );
     }
 
     async fn app(&self) -> App {

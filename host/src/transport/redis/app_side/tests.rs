@@ -17,15 +17,7 @@ const SOON: Duration = Duration::from_secs(20);
 #[tokio::test]
 async fn what_is_open_for_long_does_not_hold_the_log() {
     let (redis, server) = Redis::for_test(1).await;
-    let node = IoNode {
-        id: "io".into(),
-        host: String::new(),
-        port: 1,
-        probes: Vec::new(),
-        scheme: String::new(),
-        path: String::new(),
-    };
-    let io = redis.join_io(node).await.unwrap();
+    let io = redis.join_io(IoNode::without_address("io")).await.unwrap();
     let mut leases = redis.join_app("app".into()).await.unwrap();
     let mut held = HashMap::new();
     for _ in 0..PARTITIONS {
@@ -79,15 +71,7 @@ async fn what_is_open_for_long_does_not_hold_the_log() {
 async fn event_of_another_version_stays_and_holds_nobody_up() {
     let (lines, _guard) = Lines::heard();
     let (redis, server) = Redis::for_test(1).await;
-    let node = IoNode {
-        id: "io".into(),
-        host: String::new(),
-        port: 1,
-        probes: Vec::new(),
-        scheme: String::new(),
-        path: String::new(),
-    };
-    let io = redis.join_io(node).await.unwrap();
+    let io = redis.join_io(IoNode::without_address("io")).await.unwrap();
     let mut leases = redis.join_app("app".into()).await.unwrap();
     let partition = partition_of(&"alice".into(), PARTITIONS);
     let mut lease = lease_of(partition, &mut *leases).await;
@@ -174,15 +158,7 @@ impl Process {
 #[tokio::test]
 async fn attempts_survive_the_death_of_the_process() {
     let (redis, server) = Redis::for_test(1).await;
-    let node = IoNode {
-        id: "io".into(),
-        host: String::new(),
-        port: 1,
-        probes: Vec::new(),
-        scheme: String::new(),
-        path: String::new(),
-    };
-    let io = redis.join_io(node).await.unwrap();
+    let io = redis.join_io(IoNode::without_address("io")).await.unwrap();
     let partition = partition_of(&"alice".into(), PARTITIONS);
     take_in(&*io.inbox, "alice", 0).await;
     take_in(&*io.inbox, "alice", 1).await;
@@ -231,15 +207,7 @@ async fn attempts_survive_the_death_of_the_process() {
 #[tokio::test]
 async fn lost_lease_of_a_living_process_is_no_attempt() {
     let (redis, server) = Redis::for_test(1).await;
-    let node = IoNode {
-        id: "io".into(),
-        host: String::new(),
-        port: 1,
-        probes: Vec::new(),
-        scheme: String::new(),
-        path: String::new(),
-    };
-    let io = redis.join_io(node).await.unwrap();
+    let io = redis.join_io(IoNode::without_address("io")).await.unwrap();
     let partition = partition_of(&"alice".into(), PARTITIONS);
     take_in(&*io.inbox, "alice", 0).await;
     let mut living = Vec::new();

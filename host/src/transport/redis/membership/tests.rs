@@ -90,7 +90,7 @@ async fn a_shard_that_is_joined_late_costs_no_place_in_the_others() {
     cluster.answer_in(&[0, 1]).await;
     let joining = tokio::spawn({
         let redis = cluster.redis.clone();
-        async move { redis.join_io(io_node()).await.unwrap() }
+        async move { redis.join_io(IoNode::without_address("io")).await.unwrap() }
     });
     let mut leases = cluster.redis.join_app("app".into()).await.unwrap();
     for partition in 0..PARTITIONS {
@@ -181,7 +181,7 @@ impl Cluster {
     }
 
     async fn join(&self) -> (IoSession, Box<dyn Leases>) {
-        let io = self.redis.join_io(io_node()).await.unwrap();
+        let io = self.redis.join_io(IoNode::without_address("io")).await.unwrap();
         (io, self.redis.join_app("app".into()).await.unwrap())
     }
 
@@ -225,17 +225,6 @@ impl Cluster {
     async fn ask(&self, words: &[&str]) -> i64 {
         let answer = self.server.ask(words).await.unwrap();
         ::redis::from_redis_value(answer).unwrap()
-    }
-}
-
-fn io_node() -> IoNode {
-    IoNode {
-        id: "io".into(),
-        host: String::new(),
-        port: 1,
-        probes: Vec::new(),
-        scheme: String::new(),
-        path: String::new(),
     }
 }
 
