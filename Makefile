@@ -60,10 +60,10 @@ bench: ## Measure plugnode beside its peers, in one run of some 20 minutes: test
 	@[[ -n "$(BENCH)" ]] || cargo bench --quiet --bench handler
 	@cargo bench --quiet --bench bench -- $(BENCH)
 
-docs: ## The reference of what JavaScript and TypeScript import, as target/docs/typescript
+docs: ## Build the book and the TypeScript reference to target/docs
 	@.ci/build-docs
 
-lint: ## Formatting, and clippy without a warning
+lint: ## Check formatting, clippy warnings and dependencies
 	@echo "== formatting"
 	@cargo fmt --all --check
 	@cargo fmt --manifest-path tests/rust/Cargo.toml --check
@@ -71,6 +71,7 @@ lint: ## Formatting, and clippy without a warning
 	@cargo fmt --manifest-path tests/bench/peers/http-echo/Cargo.toml --check
 	@echo "== clippy"
 	@cargo clippy --quiet --workspace --all-targets -- -D warnings
+	@.ci/deny
 
 clean: ## Remove what was built here
 	@echo "== removing target/ and tests/node_modules/"

@@ -80,3 +80,20 @@ install_packages() {
 need_cargo() {
   have cargo || die "cargo is missing" "install Rust 1.95 or newer with rustup (https://rustup.rs), then open a new shell"
 }
+
+# cargo_tool NAME VERSION [OPTION…]: builds a program of crates.io to $TOOLS/bin, once for this machine. It is built with a cheap profile,
+# because it runs for seconds and its own release profile takes several times as long to build.
+cargo_tool() {
+  local name=$1 version=$2
+  shift 2
+  [[ -x $TOOLS/bin/$name ]] && [[ $("$TOOLS/bin/$name" --version) == *"$version"* ]] && return
+  need_cargo
+  say "building $name $version, once for this machine (a few minutes)"
+  mkdir -p "$TOOLS"
+  # A separate folder lets an interrupted build continue; it is removed after the build.
+  quietly "$name" env CARGO_TARGET_DIR="$TOOLS/build-$name" CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off \
+    CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_DEBUG=0 CARGO_PROFILE_RELEASE_STRIP=symbols \
+    nice cargo install "$name" --locked --version "$version" --root "$TOOLS" "$@" ||
+    die "cannot build $name $version" "cargo install $name --locked --version $version --root \"$TOOLS\" $*"
+  rm -rf "$TOOLS/build-$name"
+}
