@@ -1,4 +1,4 @@
-//! How the kit answers what a handler asks of all io-nodes: as a cluster of one, which is always in time.
+//! Cluster queries in the kit, answered by its single io-node, always in time.
 
 use std::collections::BTreeMap;
 
@@ -7,16 +7,17 @@ use serde_json::{Value, json};
 use super::clients::Clients;
 use super::effects::Command;
 use crate::payload::Payload;
+use crate::placeholder;
 
-/// The one io-node.
+/// The name of the kit's io-node.
 pub(super) const NODE: &str = "test";
 
-/// The token and the answer, if this command asks for one. The clients have been sent what they are asked already.
-pub(super) fn answer(command: &Command, clients: &mut Clients) -> Option<(Vec<u8>, Payload)> {
-    let (token, mut told, attachments) = match command {
+/// The token and the result of a cluster query; none for other commands. `collect`'s event has already reached the clients.
+pub(super) fn run(command: &Command, clients: &mut Clients) -> Option<(Vec<u8>, Payload)> {
+    let (token, mut result, attachments) = match command {
         Command::Collect { to, event, token, .. } => {
-            let (told, attachments) = collected(clients, to, event);
-            (token, told, attachments)
+            let (result, attachments) = collect(clients, to, event);
+            (token, result, attachments)
         }
         Command::FindClients { who, most, token, .. } => {
             let found: Vec<Value> = clients
@@ -38,7 +39,7 @@ pub(super) fn answer(command: &Command, clients: &mut Clients) -> Option<(Vec<u8
         } => {
             let mut channels = BTreeMap::<&str, u64>::new();
             if namespace.as_ref().is_none_or(|name| *name == clients.namespace) {
-                let subscribed = clients.live().flat_map(|client| &client.channels);
+                let subscribed = clients.connected().flat_map(|client| &client.channels);
                 subscribed.for_each(|channel| *channels.entry(channel).or_default() += 1);
             }
             let count = channels.len();
@@ -48,36 +49,24 @@ pub(super) fn answer(command: &Command, clients: &mut Clients) -> Option<(Vec<u8
         Command::Settle { token, .. } => (token, json!({}), Vec::new()),
         _ => return None,
     };
-    told["nodes"] = json!([NODE]);
-    told["silent"] = json!([]);
-    let json = json!([told]).to_string();
+    result["nodes"] = json!([NODE]);
+    result["silent"] = json!([]);
+    let json = json!([result]).to_string();
     Some((token.clone(), Payload { json, attachments }))
 }
 
-fn collected(clients: &mut Clients, to: &super::Audience, event: &str) -> (Value, Vec<Vec<u8>>) {
+fn collect(clients: &mut Clients, to: &super::Audience, event: &str) -> (Value, Vec<Vec<u8>>) {
     let (mut answers, mut missing, mut attachments) = (Vec::new(), Vec::new(), Vec::new());
     for (id, client) in clients.audience(to) {
         let Some(answer) = client.answers.get(event) else {
             missing.push(id);
             continue;
         };
-        let mut args: Value = serde_json::from_str(&answer.json).expect("the SDK writes arguments as JSON");
-        shift(&mut args, attachments.len());
+        let mut args: Value = serde_json::from_str(&answer.json).expect("the SDK writes arguments as valid JSON");
+        let first = attachments.len();
+        placeholder::renumber(&mut args, &mut |index| Some(first + index));
         attachments.extend(answer.attachments.iter().cloned());
         answers.push(json!({ "id": id, "args": args }));
     }
     (json!({ "answers": answers, "missing": missing }), attachments)
-}
-
-/// Has placeholders name attachments that are so many places further on.
-fn shift(value: &mut Value, places: usize) {
-    match value {
-        Value::Array(items) => items.iter_mut().for_each(|item| shift(item, places)),
-        Value::Object(fields) if fields.get("_placeholder") == Some(&Value::Bool(true)) => {
-            let number = fields.get("num").and_then(Value::as_u64).unwrap_or_default();
-            fields.insert("num".into(), (number + places as u64).into());
-        }
-        Value::Object(fields) => fields.values_mut().for_each(|field| shift(field, places)),
-        _ => {}
-    }
 }
