@@ -2,7 +2,7 @@
 
 /** One effect of an event. */
 export interface Effect {
-  type: "emit" | "join" | "leave" | "ack" | "ask" | "find" | "rooms" | "disconnect" | "attributes" | "refuse" | "custom" | "timer" | "cancel" | "set" | "delete";
+  type: "emit" | "join" | "leave" | "ack" | "ask" | "find" | "disconnect" | "attributes" | "refuse" | "custom" | "timer" | "cancel" | "set" | "delete";
   /** The audience: all clients of a namespace, or rooms and client ids. */
   to?: { namespace?: string; all?: true; rooms?: string[]; except?: string[] };
   event?: string;

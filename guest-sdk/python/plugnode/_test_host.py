@@ -1,5 +1,5 @@
-"""Stands in for plugnode where there is none, in a plain Python that runs a program's tests: notes what an event asks for, and carries
-it out, when the event has ended well, for clients and keys that are in this process alone. `plugnode.testing` is the way to it."""
+"""The host of `plugnode.testing`: implements the contract's imports outside of a component. Records the commands and writes of an
+event. Clients and keys exist only in this process."""
 
 import enum
 import json
@@ -11,14 +11,14 @@ from typing import Any
 
 
 class Err(Exception):
-    """What an import of the contract answers when it refuses."""
+    """The error of an import of the contract."""
 
     def __init__(self, value: Any) -> None:
         super().__init__(value)
         self.value = value
 
 
-# ---- The contract's records and variants, by the names that they have in a component ----
+# ---- The contract's records and variants, with the names of componentize-py ----
 
 Record = type[Any]
 
@@ -74,17 +74,17 @@ class Delivery(enum.Flag):
 
 
 def make(name: str, *values: Any) -> Any:
-    """A record or variant of the contract."""
+    """Creates a record or variant of the contract."""
     return _TYPES[name](*values)
 
 
-# ---- What an event has asked for ----
+# ---- The effects of an event ----
 
 Write = tuple[str, str, bytes | None]
 
 
 class World:
-    """Clients by id, and keys by bucket."""
+    """The clients by id, the keys by bucket, and the effects of the current event."""
 
     def __init__(self) -> None:
         self.clients: dict[str, Any] = {}
@@ -93,14 +93,14 @@ class World:
         self.take()
 
     def take(self) -> tuple[list[dict[str, Any]], list[Write]]:
-        """What was asked for since the last time."""
+        """Removes and returns the recorded commands and writes."""
         taken = getattr(self, "commands", []), getattr(self, "writes", [])
         self.commands: list[dict[str, Any]] = []
         self.writes: list[Write] = []
         self.values: dict[tuple[str, str], bytes | None] = {}
         return taken
 
-    def note(self, kind: str, **command: Any) -> None:
+    def record(self, kind: str, **command: Any) -> None:
         self.commands.append({"type": kind, **command})
 
     def get(self, bucket: str, key: str) -> bytes | None:
@@ -116,7 +116,7 @@ class World:
         keys = {*self.buckets.get(bucket, {}), *(key for (of, key) in self.values if of == bucket)}
         return sorted(key for key in keys if key.startswith(prefix) and self.get(bucket, key) is not None)
 
-    def carry_out(self, writes: list[Write]) -> None:
+    def commit(self, writes: list[Write]) -> None:
         for bucket, key, value in writes:
             keys = self.buckets.setdefault(bucket, {})
             if value is None:
@@ -125,18 +125,18 @@ class World:
                 keys[key] = value
 
     def audience(self, to: dict[str, Any]) -> list[Any]:
-        """The clients that a command is for."""
+        """The clients that an audience selects."""
         namespace = to.get("namespace", self.client.namespace if self.client else "/")
 
-        def is_one(client: Any, names: list[str]) -> bool:
+        def matches(client: Any, names: list[str]) -> bool:
             return client.id in names or not client.rooms.isdisjoint(names)
 
         return [
             client
             for client in self.clients.values()
             if client.namespace == namespace
-            and ("all" in to or is_one(client, to["rooms"]))
-            and not is_one(client, to.get("without", []))
+            and ("all" in to or matches(client, to["rooms"]))
+            and not matches(client, to.get("without", []))
         ]
 
 
@@ -144,7 +144,7 @@ world = World()
 
 
 def values_of(payload: Any) -> list[Any]:
-    """Arguments as a client gets them."""
+    """Decodes arguments."""
 
     def restore(value: dict[str, Any]) -> Any:
         return payload.attachments[value["num"]] if value.get("_placeholder") is True else value
@@ -152,7 +152,8 @@ def values_of(payload: Any) -> list[Any]:
     return json.loads(payload.json, object_hook=restore if payload.attachments else None)
 
 
-def _described(audience: Any) -> dict[str, Any]:
+def _describe(audience: Any) -> dict[str, Any]:
+    """The description of an audience in effects."""
     to: dict[str, Any] = {}
     if audience.namespace is not None:
         to["namespace"] = audience.namespace
@@ -169,19 +170,19 @@ def _described(audience: Any) -> dict[str, Any]:
 
 def _publish(audience: Any, event: str, args: Any, how: Delivery) -> None:
     volatile = {"volatile": True} if Delivery.VOLATILE in how else {}
-    world.note("emit", to=_described(audience), event=event, args=values_of(args), **volatile)
+    world.record("emit", to=_describe(audience), event=event, args=values_of(args), **volatile)
 
 
 def _ack(_: Any, args: Any) -> None:
-    world.note("ack", args=values_of(args))
+    world.record("ack", args=values_of(args))
 
 
 def _request(audience: Any, event: str, args: Any, _: int, token: bytes) -> None:
-    world.note("ask", to=_described(audience), event=event, args=values_of(args), reply=token.decode())
+    world.record("ask", to=_describe(audience), event=event, args=values_of(args), reply=token.decode())
 
 
 def _refuse(message: str, data: str | None) -> None:
-    world.note("refuse", message=message, data=None if data is None else json.loads(data))
+    world.record("refuse", message=message, data=None if data is None else json.loads(data))
 
 
 def _add(bucket: str, key: str, by: int) -> None:
@@ -194,14 +195,14 @@ class Owner(enum.Enum):
 
 
 def _timer(how: str) -> Callable[..., None]:
-    def note(owner: Owner, key: str, time_ms: int, kind: str, data: bytes) -> None:
-        world.note("timer", of=owner.name.lower(), key=key, kind=kind, data=json.loads(data), **{how: time_ms})
+    def record(owner: Owner, key: str, time_ms: int, kind: str, data: bytes) -> None:
+        world.record("timer", of=owner.name.lower(), key=key, kind=kind, data=json.loads(data), **{how: time_ms})
 
-    return note
+    return record
 
 
 def _cancel(owner: Owner, key: str) -> None:
-    world.note("cancel", of=owner.name.lower(), key=key)
+    world.record("cancel", of=owner.name.lower(), key=key)
 
 
 class _Bucket:
@@ -230,16 +231,16 @@ def _module(name: str, **contents: Any) -> python_types.ModuleType:
 
 
 def install() -> None:
-    """Puts the stand-ins where a component has the contract."""
+    """Defines the modules that a component has for the contract's imports."""
     outbox: dict[str, Callable[..., None]] = {
         "publish": _publish,
         "ack": _ack,
         "request": _request,
         "refuse": _refuse,
-        "subscribe": lambda to, rooms: world.note("join", to=_described(to), rooms=list(rooms)),
-        "unsubscribe": lambda to, rooms: world.note("leave", to=_described(to), rooms=list(rooms)),
-        "disconnect": lambda to, close: world.note("disconnect", to=_described(to), close=close),
-        "patch_attributes": lambda client, patch: world.note("attributes", client=client, patch=json.loads(patch)),
+        "subscribe": lambda to, rooms: world.record("join", to=_describe(to), rooms=list(rooms)),
+        "unsubscribe": lambda to, rooms: world.record("leave", to=_describe(to), rooms=list(rooms)),
+        "disconnect": lambda to, close: world.record("disconnect", to=_describe(to), close=close),
+        "patch_attributes": lambda client, patch: world.record("attributes", client=client, patch=json.loads(patch)),
     }
     scope = _OUTBOX["Scope_All"] | _OUTBOX["Scope_Only"]
     event = python_types.SimpleNamespace
