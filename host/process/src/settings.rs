@@ -1,11 +1,16 @@
-//! A number of bytes, written as `"64MB"` (64,000,000), `"1MiB"` (1,048,576) or a plain number.
+//! Value types of settings: how durations and sizes are written in the configuration file.
+//!
+//! Every part of the host declares its settings as a serde struct with these types; the configuration only nests them.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 use bytesize::ByteSize;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A number of bytes.
+/// A number of bytes, written as `"64MB"` (64,000,000), `"1MiB"` (1,048,576) or a plain number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);
 
@@ -58,5 +63,46 @@ impl de::Visitor<'_> for SizeVisitor {
             Ok(ByteSize(bytes)) => Ok(Size(bytes)),
             Err(_) => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
         }
+    }
+}
+
+impl JsonSchema for Size {
+    fn schema_name() -> Cow<'static, str> {
+        "Size".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "integer"], "format": "bytes" })
+    }
+}
+
+/// How a key that ends with `-ms` holds a [`Duration`]: `#[serde(rename = "lease-ms", with = "Millis")]`.
+pub struct Millis;
+
+impl Millis {
+    /// Writes whole milliseconds.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Reads whole milliseconds.
+    ///
+    /// # Errors
+    /// When it is not a non-negative integer.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_millis)
+    }
+}
+
+impl JsonSchema for Millis {
+    fn schema_name() -> Cow<'static, str> {
+        "Millis".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "integer", "format": "milliseconds" })
     }
 }
