@@ -280,7 +280,7 @@ async fn plugnode_check(args: &[&str]) -> (Option<i32>, String, String) {
 }
 
 #[tokio::test]
-async fn the_program_says_what_it_found() {
+async fn program_reports_findings_and_exit_code() {
     let short = [
         "--clients",
         "10",
@@ -315,7 +315,7 @@ async fn the_program_says_what_it_found() {
 }
 
 #[tokio::test]
-async fn the_program_says_why_it_cannot_tell() {
+async fn program_explains_incomplete_check() {
     let (code, _, said) = plugnode_check(&["--url", "http://127.0.0.1:1", "--patience", "0.5"]).await;
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("cannot connect to ws://127.0.0.1:1"), "{said}");

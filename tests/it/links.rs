@@ -48,7 +48,7 @@ fn anchor(heading: &str) -> String {
 }
 
 #[test]
-fn lead_to_files_and_headings() {
+fn documentation_links_resolve() {
     let root = repository();
     let mut dead = Vec::new();
     for page in pages(root) {

@@ -57,7 +57,7 @@ fn included(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[tokio::test]
-async fn packed_rust_sdk_builds_a_handler() {
+async fn packed_rust_sdk_builds_handler() {
     let packed = packed_crates();
     for (package, files) in [
         ("engine-io-0.1.0", &["src/lib.rs"][..]),
@@ -118,7 +118,7 @@ async fn packed_rust_sdk_builds_a_handler() {
 }
 
 #[test]
-fn packed_python_package_tests_a_program() {
+fn packed_python_package_tests_program() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let python = || {
         let mut python = Command::new(brought("python/bin/python"));
