@@ -28,7 +28,7 @@ pub(crate) struct Case {
     pub(crate) limit: Duration,
     /// Whether it may take the server's patience besides.
     pub(crate) is_patient: bool,
-    /// How long the innocent may wait for an echo meanwhile.
+    /// How long the bystander may wait for an echo meanwhile.
     pub(crate) delay: Duration,
     /// By how many bytes the server's memory may grow meanwhile.
     pub(crate) growth: u64,
@@ -37,7 +37,7 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    /// A case that may take 15 seconds, delay the innocent by one, and have the server's memory grow by 100 MB.
+    /// A case that may take 15 seconds, delay the bystander by one, and have the server's memory grow by 100 MB.
     pub(crate) fn new<F>(
         name: &'static str,
         does: &'static str,

@@ -3,9 +3,9 @@
 //! It knows the server by its URL alone, and by its process id what it takes of memory and files. Each case is described where it is
 //! written, in [`cases`]: to add one, write it there. Nothing here hangs: every case has a limit in time.
 
+mod bystander;
 mod case;
 mod cases;
-mod innocent;
 mod polling;
 mod process;
 mod report;
@@ -25,7 +25,7 @@ use report::Report;
 use run::Runner;
 use server::Server;
 
-/// Attacks a Socket.IO server, while an innocent client is echoed, and prints how each case went.
+/// Attacks a Socket.IO server, while an bystander client is echoed, and prints how each case went.
 #[derive(Debug, Parser)]
 #[command(name = "plugnode-hostile", version, after_help = SERVER)]
 struct Arguments {
@@ -56,7 +56,7 @@ struct Arguments {
     /// Seconds after which the server must have let go those who hold a connection and do nothing with it
     #[arg(long, default_value_t = 30.0)]
     patience: f64,
-    /// Allow the innocent so many times the delay, for a slow build or a busy machine
+    /// Allow the bystander so many times the delay, for a slow build or a busy machine
     #[arg(long, default_value_t = 1.0)]
     slack: f64,
 }

@@ -50,7 +50,7 @@ impl Report {
             "must": case.must,
             "did": outcome.did,
             "memory": outcome.memory,
-            "innocent_ms": outcome.innocent.map(milliseconds),
+            "bystander_ms": outcome.bystander.map(milliseconds),
             "took_ms": milliseconds(outcome.took),
             "verdict": verdict.to_lowercase(),
         }));
@@ -64,7 +64,7 @@ impl Report {
             short(&outcome.did),
             memory.unwrap_or_default(),
             outcome
-                .innocent
+                .bystander
                 .map_or("lost".into(), |worst| format!("{} ms", milliseconds(worst))),
             verdict.to_owned(),
         ]);
@@ -79,7 +79,7 @@ impl Report {
         if as_json {
             return println!("{:#}", Value::from(self.objects.clone()));
         }
-        let head = ["case", "must", "did", "MB before/peak/after", "innocent", "verdict"].map(String::from);
+        let head = ["case", "must", "did", "MB before/peak/after", "bystander", "verdict"].map(String::from);
         table(std::iter::once(&head).chain(&self.rows), |column| {
             self.has_memory || column != 3
         });

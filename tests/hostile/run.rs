@@ -1,4 +1,4 @@
-//! Runs one case: beside it the innocent is echoed and the server's memory watched, and all three are judged.
+//! Runs one case: beside it the bystander is echoed and the server's memory watched, and all three are judged.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use tokio::time::{sleep, timeout};
 
+use crate::bystander::Bystander;
 use crate::case::{Case, Did, Skipped};
-use crate::innocent::Innocent;
 use crate::process::{Memory, Watch};
 use crate::server::Server;
 
 /// A case that takes longer says on stderr that it goes on.
 const LONG: Duration = Duration::from_secs(2);
-/// What the innocent has for connecting, when the case before may have left the server busy.
+/// What the bystander has for connecting, when the case before may have left the server busy.
 const CONNECTS: Duration = Duration::from_secs(15);
 /// Between cases, for connections to be gone.
 const PAUSE: Duration = Duration::from_millis(30);
@@ -34,10 +34,10 @@ pub(crate) struct Outcome {
     pub(crate) did: String,
     /// Where the process is known.
     pub(crate) memory: Option<Memory>,
-    /// The longest that the innocent waited, if it was served at all.
-    pub(crate) innocent: Option<Duration>,
+    /// The longest that the bystander waited, if it was served at all.
+    pub(crate) bystander: Option<Duration>,
     pub(crate) took: Duration,
-    /// Whether the server took no connection of the innocent even before the case began.
+    /// Whether the server took no connection of the bystander even before the case began.
     pub(crate) is_unserved: bool,
 }
 
@@ -51,21 +51,21 @@ impl<'a> Runner<'a> {
         Self { server }
     }
 
-    /// Runs a case, and never for longer than its limit and what the innocent may take to connect and to be lost.
+    /// Runs a case, and never for longer than its limit and what the bystander may take to connect and to be lost.
     pub(crate) async fn run(&self, case: &Case) -> Outcome {
         let begun = Instant::now();
-        let innocent = timeout(CONNECTS, Innocent::connect(self.server))
+        let bystander = timeout(CONNECTS, Bystander::connect(self.server))
             .await
             .context("the server does not answer")
             .and_then(|connected| connected.context("the server is not there any more"));
-        let innocent = match innocent {
-            Ok(innocent) => innocent.start(),
+        let bystander = match bystander {
+            Ok(bystander) => bystander.start(),
             Err(error) => return Outcome::unserved(&error, begun.elapsed()),
         };
         let watch = self.server.process.map(Watch::start);
         let did = self.attempt(case).await;
         sleep(PAUSE).await;
-        let worst = innocent.stop().await;
+        let worst = bystander.stop().await;
         let memory = watch.map(Watch::stop);
         self.judge(case, did, worst, memory, begun.elapsed())
     }
@@ -104,9 +104,11 @@ impl<'a> Runner<'a> {
         let allowed = case.delay.mul_f64(self.server.slack);
         match &worst {
             Ok(worst) if *worst > allowed => {
-                words.push(format!("the innocent waited {worst:.1?}, and {allowed:.1?} is allowed"));
+                words.push(format!(
+                    "the bystander waited {worst:.1?}, and {allowed:.1?} is allowed"
+                ));
             }
-            Err(error) => words.push(format!("the innocent was lost: {error:#}")),
+            Err(error) => words.push(format!("the bystander was lost: {error:#}")),
             Ok(_) => {}
         }
         if let Some(memory) = memory {
@@ -126,7 +128,7 @@ impl<'a> Runner<'a> {
             verdict,
             did: words.join("; "),
             memory,
-            innocent: worst.ok(),
+            bystander: worst.ok(),
             took,
             is_unserved: false,
         }
@@ -139,7 +141,7 @@ impl Outcome {
             verdict: Verdict::Failed,
             did: format!("not begun: {error:#}"),
             memory: None,
-            innocent: None,
+            bystander: None,
             took,
             is_unserved: true,
         }

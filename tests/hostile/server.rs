@@ -12,8 +12,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::{sleep, timeout, timeout_at};
 
+use crate::bystander::Bystander;
 use crate::case::{Did, Skipped};
-use crate::innocent::Innocent;
 use crate::polling::{Http, Polling};
 use crate::process::Process;
 use crate::socket::{Opened, Socket};
@@ -86,8 +86,8 @@ impl Server {
         self.dial_from(ATTACKER, Receives::Usual).await
     }
 
-    /// A connection from where the innocent is.
-    pub(crate) async fn dial_innocent(&self) -> Result<TcpStream> {
+    /// A connection from where the bystander is.
+    pub(crate) async fn dial_bystander(&self) -> Result<TcpStream> {
         self.dial_from(Ipv4Addr::LOCALHOST, Receives::Usual).await
     }
 
@@ -183,7 +183,7 @@ impl Server {
     /// How long somebody from elsewhere takes to connect and to be echoed.
     pub(crate) async fn newcomer(&self) -> Result<Duration> {
         let begun = Instant::now();
-        let echoed = async { Innocent::connect(self).await?.echo("").await };
+        let echoed = async { Bystander::connect(self).await?.echo("").await };
         timeout(NEWCOMER, echoed)
             .await
             .with_context(|| format!("a newcomer is not served in {NEWCOMER:?}"))??;

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use plugnode_tests::{Client, Cluster, Flaw, Node, RedisServer, Running, Said, app, component, rebuilt, verb, within};
+use plugnode_tests::{
+    Client, Cluster, CommandOutput, Flaw, Node, RedisServer, RunningCommand, app, component, rebuilt, verb, within,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -45,11 +47,11 @@ impl Setup {
         }
     }
 
-    async fn verb(&self, args: &[&str]) -> Said {
+    async fn verb(&self, args: &[&str]) -> CommandOutput {
         verb(args, self.folder.path()).await
     }
 
-    async fn deploy(&self, component: &Path, args: &[&str]) -> Said {
+    async fn deploy(&self, component: &Path, args: &[&str]) -> CommandOutput {
         let component = component.to_str().expect("its path is text");
         self.verb(&[&["deploy", component], args].concat()).await
     }
@@ -397,7 +399,7 @@ async fn rollback_cancels_rollout() {
         "--for",
         "1h",
     ];
-    let deploy = Running::begin(&args, setup.folder.path());
+    let deploy = RunningCommand::begin(&args, setup.folder.path());
     let rollback = async {
         loop {
             let status = setup.verb(&["status", "--json"]).await.json();
@@ -431,7 +433,7 @@ async fn ctrl_c_leaves_rollout_running_until_superseded() {
     );
     let canary = |path: &Path| {
         let path = path.to_str().expect("its path is text").to_owned();
-        Running::begin(
+        RunningCommand::begin(
             &["deploy", &path, "--canary", "10%", "--for", "1h"],
             setup.folder.path(),
         )
@@ -565,7 +567,7 @@ async fn deploy_without_app_node_waits_for_one() {
     assert!(said.err.contains("no app-node runs app /: waiting for one"), "{said:?}");
     assert_eq!(said.json()["outcome"], "not-followed", "{said:?}");
 
-    let deploy = Running::begin(&["deploy", new, "--json"], folder.path());
+    let deploy = RunningCommand::begin(&["deploy", new, "--json"], folder.path());
     let (said, _node) = tokio::join!(deploy.end(), cluster.start_app());
     assert!(said.status.success(), "{said:?}");
     assert_eq!(said.json()["outcome"], "not-tried", "{said:?}");
@@ -586,7 +588,7 @@ async fn failed_first_deploy_falls_back_to_configured_file() {
     let trapping = trapping.to_str().expect("its path is text");
 
     // What cannot start is told with its reason, and the node's own file takes its place.
-    let deploy = Running::begin(&["deploy", trapping, "--json"], folder.path());
+    let deploy = RunningCommand::begin(&["deploy", trapping, "--json"], folder.path());
     let posted = async { while !verb(&["releases", "--json"], folder.path()).await.status.success() {} };
     within("the deploy is asked for", posted).await;
     let (said, node) = tokio::join!(deploy.end(), cluster.start_app());
@@ -618,7 +620,7 @@ async fn first_node_starts_release_deployed_before_it() {
     let echo = echo.to_str().expect("its path is text");
     let early = verb(&["deploy", echo, "--timeout", "200ms", "--json"], folder.path()).await;
     assert_eq!(early.json()["outcome"], "not-followed", "{early:?}");
-    let again = Running::begin(&["deploy", echo, "--json"], folder.path());
+    let again = RunningCommand::begin(&["deploy", echo, "--json"], folder.path());
     let (said, _node) = tokio::join!(again.end(), cluster.start_app());
     assert!(said.status.success(), "{said:?}");
     assert_eq!(said.json()["outcome"], "not-tried", "{said:?}");
@@ -648,7 +650,7 @@ async fn release_without_events_is_reported_as_not_tried() {
     // It has answered events in the end.
     let newest = build(&setup.folder, &component("echo"), 3);
     let newest = newest.to_str().expect("its path is text");
-    let deploy = Running::begin(&["deploy", newest, "--wait-for-events", "--json"], setup.folder.path());
+    let deploy = RunningCommand::begin(&["deploy", newest, "--wait-for-events", "--json"], setup.folder.path());
     let events = async {
         setup.app_nodes[0].logged_times("not tried yet", 3).await;
         setup.while_asking("hello", deploy.end()).await
@@ -668,7 +670,7 @@ async fn release_failing_its_first_events_is_rolled_back() {
     let mut client = Client::connect(&setup.io_node).await;
     let faulty = component("faulty");
     let faulty = faulty.to_str().expect("its path is text");
-    let deploy = Running::begin(&["deploy", faulty, "--wait-for-events", "--json"], setup.folder.path());
+    let deploy = RunningCommand::begin(&["deploy", faulty, "--wait-for-events", "--json"], setup.folder.path());
     setup.app_nodes[0].logged("not tried yet").await;
     let (said, _) = tokio::join!(deploy.end(), client.ask("panic", &[]));
     assert_eq!(said.status.code(), Some(1), "{said:?}");
@@ -760,7 +762,7 @@ async fn failing_first_release_has_no_predecessor_to_restore() {
     let faulty = component("faulty");
     let faulty = faulty.to_str().expect("its path is text");
     let arguments = ["deploy", faulty, "--wait-for-events", "--json"];
-    let deploy = Running::begin(&arguments, folder.path());
+    let deploy = RunningCommand::begin(&arguments, folder.path());
     let posted = async { while !verb(&["releases", "--json"], folder.path()).await.status.success() {} };
     within("the deploy is asked for", posted).await;
     let (io_node, _node) = tokio::join!(cluster.start_io(), cluster.start_app());

@@ -1,7 +1,7 @@
 //! Many clients at once: nothing lost, nothing doubled, each client's order kept.
 
 use futures_util::future::join_all;
-use plugnode_tests::crowd::{ComingAndGoing, LargeMessages};
+use plugnode_tests::leaks::{ClientChurn, LargeMessages};
 use plugnode_tests::{Client, Heard, Node, component, within_minutes};
 use serde_json::json;
 
@@ -102,10 +102,10 @@ async fn disconnects_client_that_does_not_read() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn departed_clients_leave_no_memory_or_files() {
-    ComingAndGoing::SHORT.play().await;
+    ClientChurn::SHORT.run().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_recovers_after_large_messages() {
-    LargeMessages::SHORT.play().await;
+    LargeMessages::SHORT.run().await;
 }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use plugnode_tests::{
-    Client, Cluster, Flaw, Node, Redis, RedisServer, Said, app, component, rebuilt, repository, run_to_end, verb,
-    within,
+    Client, Cluster, CommandOutput, Flaw, Node, Redis, RedisServer, app, component, rebuilt, repository, run_to_end,
+    verb, within,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -59,7 +59,7 @@ impl Setup {
         self.redis.command(&command).await;
     }
 
-    async fn verb(&self, line: &str) -> Said {
+    async fn verb(&self, line: &str) -> CommandOutput {
         let begun = Instant::now();
         let args: Vec<_> = line.split(' ').collect();
         let said = verb(&args, self.folder.path()).await;
@@ -649,13 +649,13 @@ async fn sighup_reloads_config_and_logs_changes() {
     write("");
     let node = Node::configured(&file, &[]).await;
     let mut client = Client::connect(&node).await;
-    node.hang_up();
+    node.send_sighup();
     node.logged("nothing has changed").await;
     fs::write(&secret, SECRETS[1]).expect("it can be written");
     write(
         "max-clients-per-address = 1\nping-interval-ms = 20000\n[log]\nlevel = \"debug\"\n[transport]\nlease-ms = 4000\n",
     );
-    node.hang_up();
+    node.send_sighup();
     let line = node.logged("changed: ").await;
     for part in [
         "io-node.max-clients-per-address: null → 1",
@@ -682,13 +682,13 @@ async fn sighup_reloads_config_and_logs_changes() {
     // All or nothing: what is wrong with a key keeps the limit as it was, too.
     fs::write(&secret, "short").expect("it can be written");
     write("max-clients-per-address = 50");
-    node.hang_up();
+    node.send_sighup();
     let line = node.logged("nothing of the configuration is read again").await;
     assert!(line.contains("ERROR") && line.contains("io-node.token"), "{line}");
     assert!(opened().await.contains("429"));
 
     write("max-clients-per-address = 0");
-    node.hang_up();
+    node.send_sighup();
     let log = node.logged_times("nothing of the configuration is read again", 2).await;
     assert!(log.contains("max-clients-per-address"), "{log}");
     client.ask("n", &[]).await;
@@ -746,7 +746,7 @@ async fn changed_certificate_is_reloaded() {
     assert_eq!(shown(port).await, "serial=12");
     // What cannot be used changes nothing.
     fs::write(place("https.pem"), "no certificate").expect("it can be written");
-    node.hang_up();
+    node.send_sighup();
     node.logged("the certificate stays as it was").await;
     assert_eq!(shown(port).await, "serial=12");
 }

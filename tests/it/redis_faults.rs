@@ -1,11 +1,11 @@
-//! Every scene of faults, under the checker's eyes: lost 0, doubled 0, out of order 0, disconnects exactly one each.
+//! Every scenario of faults, under the checker's eyes: lost 0, doubled 0, out of order 0, disconnects exactly one each.
 //!
 //! Each is a dozen processes that have to keep up with a lease of a second: `.ci/test` runs them one at a time.
 
 use std::time::Duration;
 
 use plugnode_tests::check::{Check, Report, Settings};
-use plugnode_tests::faults::{Plan, Scene};
+use plugnode_tests::faults::{Plan, Scenario};
 use plugnode_tests::{Cluster, Node, Redis, component};
 
 async fn play(name: &str, shards: u16) {
@@ -13,7 +13,7 @@ async fn play(name: &str, shards: u16) {
         shards,
         ..Default::default()
     };
-    let report = Scene::named(name).play(plan).await;
+    let report = Scenario::named(name).run(plan).await;
     report.assert_clean();
     assert!(
         report.verdict.tally.acked > 200,
@@ -21,7 +21,7 @@ async fn play(name: &str, shards: u16) {
     );
 }
 
-macro_rules! scenes {
+macro_rules! scenarios {
     ($($test:ident: $name:literal in $shards:literal;)*) => {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -32,7 +32,7 @@ macro_rules! scenes {
     };
 }
 
-scenes! {
+scenarios! {
     survives_killed_app_nodes: "app-nodes-killed" in 1;
     fences_app_node_resumed_after_its_lease: "app-node-zombie" in 1;
     survives_rolling_restart_of_app_nodes: "app-nodes-restarted" in 1;
@@ -94,7 +94,7 @@ async fn lost_nodes_are_replaced_after_their_lease() {
 
     let moved = waited_after(&report, app_killed_at, io_killed_at);
     println!("a killed app-node's partitions: answered again after {moved:.2?} (lease {LEASE:?})");
-    let told = report.history.watches.iter().flat_map(|watch| &watch.gone);
+    let told = report.history.watches.iter().flat_map(|watch| &watch.notices);
     let told: Vec<u64> = told
         .filter(|gone| gone.reason == "node-lost")
         .map(|gone| gone.at - io_killed_at)
@@ -113,7 +113,7 @@ async fn lost_nodes_are_replaced_after_their_lease() {
 
 /// The longest that anybody who sent before `until` waited for an answer after `from`.
 fn waited_after(report: &Report, from: u64, until: u64) -> Duration {
-    let sent = report.history.stories.iter().flat_map(|story| &story.sent);
+    let sent = report.history.traces.iter().flat_map(|trace| &trace.sent);
     let waits = sent.filter(|sent| sent.at < until).filter_map(|sent| {
         let acked_at = sent.acked_at.filter(|at| *at > from)?;
         Some(acked_at - sent.at.max(from))

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use futures_util::future::join_all;
-use plugnode_tests::faults::{Deploys, Plan, Scene};
+use plugnode_tests::faults::{Deployer, Plan, Scenario};
 use plugnode_tests::{Client, Cluster, Console, Flaw, Node, Redis, component, rebuilt};
 use serde_json::json;
 
@@ -22,7 +22,7 @@ async fn deploys_every_second_keep_promises_over_redis() {
         rounds: usize::div_ceil(seconds, 10),
         ..Default::default()
     };
-    let report = Scene::named("swap-storm").play(plan).await;
+    let report = Scenario::named("swap-storm").run(plan).await;
     report.assert_clean();
     assert!(
         report.verdict.tally.acked > 1_000,
@@ -38,7 +38,7 @@ async fn deploys_every_second_keep_promises_in_memory() {
         rounds: 1,
         ..Default::default()
     };
-    let report = Scene::named("swap-storm-in-memory").play(plan).await;
+    let report = Scenario::named("swap-storm-in-memory").run(plan).await;
     report.assert_clean();
     assert!(
         report.verdict.tally.acked > 500,
@@ -46,13 +46,13 @@ async fn deploys_every_second_keep_promises_in_memory() {
     );
 }
 
-macro_rules! scenes {
+macro_rules! scenarios {
     ($($test:ident: $name:literal in $shards:literal;)*) => {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
                 let plan = Plan { shards: $shards, ..Default::default() };
-                let report = Scene::named($name).play(plan).await;
+                let report = Scenario::named($name).run(plan).await;
                 report.assert_clean();
                 assert!(report.verdict.tally.acked > 200, "too little happened to tell: {report}");
             }
@@ -60,7 +60,7 @@ macro_rules! scenes {
     };
 }
 
-scenes! {
+scenarios! {
     concurrent_deploys_agree_on_one_release: "deploys-at-once" in 1;
     deploy_survives_killed_app_node: "deploys-while-app-nodes-die" in 1;
     deploy_survives_paused_app_node: "deploys-while-app-nodes-sleep" in 1;
@@ -91,14 +91,14 @@ async fn slow_event_finishes_on_old_release_over_redis() {
 
 /// Slow events are under way at any time, and one who is quick asks again and again, while a build is deployed.
 async fn old_code_finishes(console: Console, door: &Node) {
-    let mut deploys = Deploys::at(console).await;
+    let mut deployer = Deployer::at(console).await;
     let over = AtomicBool::new(false);
     let slow = join_all((0..3).map(|_| ask_on(door, SLOW_MS, &over)));
     let quick = ask_on(door, 0, &over);
     let deploy = async {
         // All of them speak by then.
         Client::connect(door).await.ask("slow", &[json!(SLOW_MS)]).await;
-        let answer = deploys.good(0, &[]).await;
+        let answer = deployer.deploy_good(0, &[]).await;
         Client::connect(door).await.ask("slow", &[json!(SLOW_MS)]).await;
         over.store(true, Ordering::Relaxed);
         answer.digest()
@@ -141,7 +141,7 @@ async fn ask_on(door: &Node, ms: u64, over: &AtomicBool) -> Vec<(Instant, String
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn broken_build_replaces_nothing_and_reason_is_shown() {
     let node = Node::app(&component("recorder"), "grants = { keyvalue = [\"default\"] }").await;
-    let mut deploys = Deploys::at(Console::of_node(&node)).await;
+    let mut deployer = Deployer::at(Console::of_node(&node)).await;
     let mut client = Client::connect(&node).await;
     let before = client.ask("slow", &[json!(0)]).await[0]["release"].clone();
     for (flaw, words) in [
@@ -157,7 +157,7 @@ async fn broken_build_replaces_nothing_and_reason_is_shown() {
             }
         };
         let deploy = async {
-            let answer = deploys.flawed(flaw, &[]).await;
+            let answer = deployer.deploy_flawed(flaw, &[]).await;
             over.store(true, Ordering::Relaxed);
             answer
         };

@@ -1,7 +1,7 @@
 //! Odd contents of packets: they pass as they pass through Node's server, or end their connection alone.
 
 use anyhow::{Context, bail, ensure};
-use plugnode_tests::bare::frame;
+use plugnode_tests::raw_client::frame;
 use serde_json::Value;
 
 use crate::case::{Case, Did, OURS};

@@ -1,7 +1,7 @@
 //! Much at once, of clients that do nothing wrong: nothing of it is lost, and nobody is closed.
 
 use anyhow::ensure;
-use plugnode_tests::bare::frame;
+use plugnode_tests::raw_client::frame;
 
 use crate::case::{Case, Did, OURS};
 use crate::polling::payload;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use futures_util::future::join_all;
 use hyper::Method;
-use plugnode_tests::bare::frame;
+use plugnode_tests::raw_client::frame;
 use tokio::time::error::Elapsed;
 use tokio::time::{sleep, timeout, timeout_at};
 

@@ -1,7 +1,7 @@
 //! Websocket frames that RFC 6455 forbids or that are too large: each ends its connection with the code for it.
 
 use anyhow::{Context, ensure};
-use plugnode_tests::bare::frame;
+use plugnode_tests::raw_client::frame;
 
 use crate::case::{Case, Did};
 use crate::server::Server;

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use futures_util::future::join_all;
-use plugnode_tests::bare::frame;
+use plugnode_tests::raw_client::frame;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
+use crate::bystander::Bystander;
 use crate::case::{Case, Did, OURS};
-use crate::innocent::Innocent;
 use crate::server::Server;
 
 const MUST: &str = "newcomers are served at once, and they are let go within --patience";
@@ -174,7 +174,7 @@ async fn unfinished_bodies(server: Server) -> Did {
 
 /// Whether messages of 200 KB of somebody from elsewhere pass.
 async fn others_pass(server: &Server) -> Did {
-    let mut other = Innocent::connect(server).await.context("a newcomer is not served")?;
+    let mut other = Bystander::connect(server).await.context("a newcomer is not served")?;
     let text = "x".repeat(200_000);
     for _ in 0..3 {
         let took = other.echo(&text).await.context("a message of 200 KB of another")?;

@@ -1,4 +1,4 @@
-//! The innocent: a well-behaved client on the same server, which is echoed twice a second and remembers the longest wait.
+//! The bystander: a well-behaved client on the same server, which is echoed twice a second and remembers the longest wait.
 
 use std::time::{Duration, Instant};
 
@@ -18,32 +18,32 @@ const PACE: Duration = Duration::from_millis(500);
 const LOST: Duration = Duration::from_secs(15);
 
 /// A client in namespace `/`.
-pub(crate) struct Innocent {
+pub(crate) struct Bystander {
     socket: WebSocketStream<TcpStream>,
     echoes: u64,
     worst: Duration,
 }
 
-/// An innocent who is being echoed.
-pub(crate) struct Echoed {
+/// An bystander who is being echoed.
+pub(crate) struct RunningBystander {
     stop: oneshot::Sender<()>,
     task: JoinHandle<Result<Duration>>,
 }
 
-impl Innocent {
+impl Bystander {
     /// Connects.
     pub(crate) async fn connect(server: &Server) -> Result<Self> {
-        let stream = server.dial_innocent().await?;
+        let stream = server.dial_bystander().await?;
         let url = format!("ws://{}{}?EIO=4&transport=websocket", server.host, server.path);
         let (socket, _) = client_async(url, stream).await?;
-        let mut innocent = Self {
+        let mut bystander = Self {
             socket,
             echoes: 0,
             worst: Duration::ZERO,
         };
-        innocent.socket.send(Message::text("40")).await?;
-        innocent.hear("40").await?;
-        Ok(innocent)
+        bystander.socket.send(Message::text("40")).await?;
+        bystander.hear("40").await?;
+        Ok(bystander)
     }
 
     /// One echo, and how long it took.
@@ -61,7 +61,7 @@ impl Innocent {
     }
 
     /// Is echoed until it is told to stop, and once more then.
-    pub(crate) fn start(mut self) -> Echoed {
+    pub(crate) fn start(mut self) -> RunningBystander {
         let (stop, mut stopped) = oneshot::channel();
         let task = tokio::spawn(async move {
             let mut ticks = interval(PACE);
@@ -77,7 +77,7 @@ impl Innocent {
             self.echo("").await?;
             Ok(self.worst)
         });
-        Echoed { stop, task }
+        RunningBystander { stop, task }
     }
 
     async fn hear(&mut self, prefix: &str) -> Result<()> {
@@ -106,10 +106,10 @@ impl Innocent {
     }
 }
 
-impl Echoed {
+impl RunningBystander {
     /// Ends it: the longest that an echo took, or why there was none.
     pub(crate) async fn stop(self) -> Result<Duration> {
         let _ = self.stop.send(());
-        self.task.await.context("the innocent failed")?
+        self.task.await.context("the bystander failed")?
     }
 }
