@@ -1,4 +1,4 @@
-//! The bystander: a well-behaved client on the same server, which is echoed twice a second and remembers the longest wait.
+//! The bystander: a well-behaved client on the same server that requests an echo twice a second and records the longest wait.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 use crate::server::Server;
 
 const PACE: Duration = Duration::from_millis(500);
-/// After this an echo is taken for lost.
+/// Time-out of an echo.
 const LOST: Duration = Duration::from_secs(15);
 
 /// A client in namespace `/`.
@@ -24,7 +24,7 @@ pub(crate) struct Bystander {
     worst: Duration,
 }
 
-/// An bystander who is being echoed.
+/// A bystander that requests echoes in the background.
 pub(crate) struct RunningBystander {
     stop: oneshot::Sender<()>,
     task: JoinHandle<Result<Duration>>,
@@ -46,7 +46,7 @@ impl Bystander {
         Ok(bystander)
     }
 
-    /// One echo, and how long it took.
+    /// Requests one echo; returns how long it took.
     pub(crate) async fn echo(&mut self, text: &str) -> Result<Duration> {
         let number = self.echoes;
         self.echoes += 1;
@@ -60,7 +60,7 @@ impl Bystander {
         Ok(begun.elapsed())
     }
 
-    /// Is echoed until it is told to stop, and once more then.
+    /// Requests echoes in the background until it is stopped, and one more then.
     pub(crate) fn start(mut self) -> RunningBystander {
         let (stop, mut stopped) = oneshot::channel();
         let task = tokio::spawn(async move {
@@ -69,7 +69,7 @@ impl Bystander {
             loop {
                 tokio::select! {
                     _ = ticks.tick() => drop(self.echo("").await?),
-                    // Pings come here.
+                    // Answers pings between echoes.
                     message = self.socket.next() => drop(self.read(message).await?),
                     _ = &mut stopped => break,
                 }
@@ -89,7 +89,7 @@ impl Bystander {
         }
     }
 
-    /// The text of a message; pings are answered.
+    /// The text of a message; answers pings.
     async fn read(
         &mut self,
         message: Option<Result<Message, tokio_tungstenite::tungstenite::Error>>,
@@ -107,7 +107,7 @@ impl Bystander {
 }
 
 impl RunningBystander {
-    /// Ends it: the longest that an echo took, or why there was none.
+    /// Stops it; returns the longest echo, or why one failed.
     pub(crate) async fn stop(self) -> Result<Duration> {
         let _ = self.stop.send(());
         self.task.await.context("the bystander failed")?

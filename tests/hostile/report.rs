@@ -1,4 +1,4 @@
-//! What is printed: the list of cases, and the table or the JSON of what came of them.
+//! Output: the list of cases, and the results as a table or JSON.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use crate::case::Case;
 use crate::run::{Outcome, Verdict};
 
-/// The longest text in a cell of the table.
+/// Longest text in a cell of the table.
 const CELL: usize = 70;
 
-/// What came of the cases so far.
+/// Results of the cases so far.
 pub(crate) struct Report {
     has_memory: bool,
     rows: Vec<[String; 6]>,
@@ -105,7 +105,7 @@ pub(crate) fn list(cases: &[Case], as_json: bool) {
     table(std::iter::once(&head).chain(&rows), |_| true);
 }
 
-/// A table as Markdown has it, which is readable in a terminal as well.
+/// Prints a Markdown table.
 fn table<'a, const N: usize>(rows: impl Iterator<Item = &'a [String; N]> + Clone, shows: impl Fn(usize) -> bool) {
     let width = |column: usize| rows.clone().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<_> = (0..N).map(width).collect();
