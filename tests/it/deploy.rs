@@ -250,7 +250,7 @@ async fn unusable_component_replaces_nothing_and_reason_is_shown() {
         "{told}"
     );
     assert!(
-        said.err.contains("tipped over") && said.err.contains("release 1 stays in use"),
+        said.err.contains("panicked on request") && said.err.contains("release 1 stays in use"),
         "{said:?}"
     );
 

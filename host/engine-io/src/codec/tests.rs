@@ -1,3 +1,5 @@
+//! The payload codec: what it reads, writes and refuses.
+
 use std::collections::VecDeque;
 
 use bytes::Bytes;
