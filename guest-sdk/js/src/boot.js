@@ -19,8 +19,10 @@
     "inspect",
     "internal",
     "node",
+    "process",
     "socket",
     "source-map",
+    "url",
   ]);
   const cache = new Map([["boot", { host, config }]]);
 

@@ -12,6 +12,8 @@ pub(crate) const SOURCES: &[(&str, &str)] = &[
     ("buffer", include_str!("../../src/buffer.js")),
     ("hash", include_str!("../../src/hash.js")),
     ("fetch", include_str!("../../src/fetch.js")),
+    ("process", include_str!("../../src/process.js")),
+    ("url", include_str!("../../src/url.js")),
     ("globals", include_str!("../../src/globals.js")),
     ("inspect", include_str!("../../src/inspect.js")),
     ("source-map", include_str!("../../src/source-map.js")),
