@@ -58,7 +58,7 @@ async fn serves(node: &Node) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn clients_of_a_cut_off_io_node_are_closed_in_time() {
+async fn isolated_io_node_closes_clients_before_its_lease_ends() {
     let redis = RedisServer::start().await;
     let cluster = cluster(&redis);
     let proxy = Proxy::to(redis.address()).await;
@@ -73,7 +73,7 @@ async fn clients_of_a_cut_off_io_node_are_closed_in_time() {
     }
 
     proxy.blackhole();
-    is_ready(&cut, "503", "cannot renew its place").await;
+    is_ready(&cut, "503", "cannot renew its lease").await;
     let refused = Client::open(cut.port(), "/", json!({})).await;
     assert!(refused.is_err(), "it takes no new clients");
     let polling = cut.get("/socket.io/?EIO=4&transport=polling").await;
@@ -93,7 +93,7 @@ async fn clients_of_a_cut_off_io_node_are_closed_in_time() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sockets_stay_while_redis_is_silent_for_all() {
+async fn sockets_stay_while_redis_is_paused() {
     let redis = RedisServer::start().await;
     let cluster = cluster(&redis);
     let nodes = [cluster.start_io().await, cluster.start_io().await];
@@ -104,9 +104,9 @@ async fn sockets_stay_while_redis_is_silent_for_all() {
     }
     redis.pause();
     for node in &nodes {
-        is_ready(node, "503", "cannot renew its place").await;
+        is_ready(node, "503", "cannot renew its lease").await;
     }
-    app_is_ready(&app, "503", "cannot renew its place").await;
+    app_is_ready(&app, "503", "cannot renew its lease").await;
     tokio::time::sleep(LEASE * 2).await;
     redis.resume();
     for client in &mut clients {
@@ -134,7 +134,7 @@ async fn sockets_stay_while_redis_is_down() {
     let mut client = Client::connect(&node).await;
     assert_eq!(client.ask("last", &[json!(1)]).await, [json!(1)]);
     redis.kill().await;
-    is_ready(&node, "503", "cannot renew its place").await;
+    is_ready(&node, "503", "cannot renew its lease").await;
     tokio::time::sleep(LEASE * 2).await;
     redis.restart().await;
     assert_eq!(
@@ -146,7 +146,7 @@ async fn sockets_stay_while_redis_is_down() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn io_node_without_witness_closes_clients_after_its_bound() {
+async fn lone_io_node_closes_clients_after_cut_off_limit() {
     let redis = RedisServer::start().await;
     let cluster = cluster(&redis).settings("[io-node]\ncut-off-ms = 1");
     let proxy = Proxy::to(redis.address()).await;
@@ -162,7 +162,7 @@ async fn io_node_without_witness_closes_clients_after_its_bound() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn cut_off_app_node_is_not_ready_and_resumes() {
+async fn isolated_app_node_is_unready_and_resumes() {
     let redis = RedisServer::start().await;
     let cluster = cluster(&redis);
     let proxy = Proxy::to(redis.address()).await;
@@ -171,7 +171,7 @@ async fn cut_off_app_node_is_not_ready_and_resumes() {
     let mut client = Client::connect(&io_node).await;
     assert_eq!(client.ask("last", &[json!(1)]).await, [json!(1)]);
     proxy.blackhole();
-    app_is_ready(&app, "503", "cannot renew its place").await;
+    app_is_ready(&app, "503", "cannot renew its lease").await;
     is_ready(&io_node, "200 OK", "").await;
     proxy.mend();
     app_is_ready(&app, "200 OK", "").await;

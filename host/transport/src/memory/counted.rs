@@ -1,14 +1,14 @@
-//! Counted: the way of events through the embedded transport. See `plugnode_testing::counted`.
+//! Counted: the way of events through the transport in memory. See `plugnode_testing::counted`.
 
 use futures_util::FutureExt;
 
-use crate::{IoNode, IoSession, Lease, Memory, MemorySettings, Outcome, Transport, Verdict};
+use crate::{Events, IoNode, IoSession, Lease, Memory, MemorySettings, Outcome, Verdict};
 use plugnode_message::{Command, Effects, Event};
 use plugnode_testing::counted::{answer, io_node, message};
 
-/// How many events go together.
+/// Events in a batch.
 const TOGETHER: usize = 64;
-/// Why there is no runtime.
+/// Every call completes at once: there is no runtime.
 const AT_ONCE: &str = "there is nothing to wait for";
 
 #[test]

@@ -1,7 +1,7 @@
-//! The embedded transport: everything in one process, behind one lock, with nothing to install.
+//! The transport in memory: for one process, with nothing to install.
 //!
-//! It keeps every promise of the seam while the process lives and nothing beyond. One lock makes a commit atomic and
-//! gives all outboxes one order without further thought; it is held for moments and never across an await.
+//! It keeps every promise of the seam as long as the process lives. One lock guards all state: it makes a commit atomic and gives all
+//! outboxes the same order. It is held briefly and never across an await.
 
 mod app_side;
 mod buckets;
@@ -9,8 +9,11 @@ mod buckets;
 mod counted;
 mod dead;
 mod io_side;
+mod nodes;
 mod partition;
-mod registry;
+mod release_store;
+mod releases;
+mod settings;
 mod state;
 mod timers;
 
@@ -20,61 +23,34 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 
+pub use self::settings::MemorySettings;
 use self::state::State;
 use super::{
-    Backlog, DeadLetter, DeadLetterBudget, DeadLetters, IoNode, IoSession, Leases, OutboxBudget, Result, Revival,
-    Sweep, SweepPlace, Swept, TimerBudget, Transport,
+    DeadLetter, DeadLetters, Events, IoNode, IoSession, Leases, Result, Revival, Sweep, SweepPlace, Swept, Transport,
 };
 use plugnode_message::{EventId, KeyValue, KeyValueError, NodeId, Text};
 
-/// Limits of the embedded transport.
-#[derive(Debug, Clone)]
-pub struct MemorySettings {
-    /// Number of partitions.
-    pub partitions: u16,
-    /// What of events that are not committed yet a partition holds before it refuses more.
-    pub backlog: Backlog,
-    /// What is kept of dead letters.
-    pub dead_letters: DeadLetterBudget,
-    /// The most bytes of keys and values in one bucket.
-    pub bucket_bytes: usize,
-    /// How many timers there may be.
-    pub timers: TimerBudget,
-    /// What may wait for an io-node before commits wait for it.
-    pub outbox: OutboxBudget,
-    /// The most bytes that a component may have.
-    pub max_component: usize,
-}
-
-impl Default for MemorySettings {
-    fn default() -> Self {
-        Self {
-            partitions: 64,
-            backlog: Backlog::default(),
-            dead_letters: DeadLetterBudget::default(),
-            bucket_bytes: super::BUCKET_BYTES,
-            timers: TimerBudget::default(),
-            outbox: OutboxBudget::default(),
-            max_component: 64_000_000,
-        }
-    }
-}
-
-/// The embedded transport. Clones are the same one.
+/// The transport in memory. Clones are the same transport.
 #[derive(Clone)]
 pub struct Memory {
     settings: MemorySettings,
     state: Arc<Mutex<State>>,
-    /// Told when an outbox was emptied.
+    /// Notified when a full outbox was emptied.
     space: Arc<Notify>,
     /// The version of the board.
     version: Arc<watch::Sender<u64>>,
-    /// Told when timers were set.
+    /// Wakes the task that fires timers.
     timers: Arc<timers::Wake>,
 }
 
+impl From<Memory> for Transport {
+    fn from(memory: Memory) -> Self {
+        Self::of(Arc::new(memory))
+    }
+}
+
 impl Memory {
-    /// An empty transport that nobody has joined.
+    /// An empty transport without members.
     pub fn new(settings: MemorySettings) -> Self {
         let state = State::new(&settings);
         Self {
@@ -92,32 +68,13 @@ impl Memory {
 }
 
 #[async_trait]
-impl Transport for Memory {
+impl Events for Memory {
     async fn join_io(&self, node: IoNode) -> Result<IoSession> {
         Ok(io_side::join(self, node))
     }
 
     async fn join_app(&self, node: NodeId) -> Result<Box<dyn Leases>> {
         Ok(Box::new(app_side::join(self, node)))
-    }
-
-    async fn io_nodes(&self) -> Result<Vec<IoNode>> {
-        let state = self.state();
-        let listed = state.io_nodes.values().filter(|io| io.is_listed);
-        let mut nodes: Vec<IoNode> = listed.map(|io| io.node.clone()).collect();
-        nodes.sort_by(|a, b| a.id.cmp(&b.id));
-        Ok(nodes)
-    }
-
-    async fn unlist_io(&self, node: &NodeId) -> Result<()> {
-        if let Some(io) = self.state().io_nodes.get_mut(node) {
-            io.is_listed = false;
-        }
-        Ok(())
-    }
-
-    fn key_value(&self) -> Arc<dyn KeyValue> {
-        Arc::new(self.clone())
     }
 
     fn outlives_process(&self) -> bool {
@@ -145,7 +102,7 @@ impl DeadLetters for Memory {
         Ok(self.state().dead.remove(dead))
     }
 
-    /// All at once: letters are few, and nothing goes over a network. The lock is taken for each by itself.
+    /// One page has all letters. The lock is taken for each letter separately.
     async fn sweep(&self, sweep: &Sweep, _: Option<SweepPlace>) -> Result<Swept> {
         let (seen, meant) = {
             let state = self.state();
@@ -203,13 +160,13 @@ crate::conforms! {
 }
 
 #[cfg(test)]
-crate::registry_conforms! {
-    registry_in_memory: super::for_conformance(),
+crate::releases_conform! {
+    releases_in_memory: super::for_conformance(),
 }
 
-/// One with the bounds that the list of what transports must do asks for.
+/// A transport with the limits that the conformance tests expect.
 #[cfg(test)]
-async fn for_conformance() -> (Arc<dyn Transport>, ()) {
+async fn for_conformance() -> (Transport, ()) {
     let memory = Memory::new(MemorySettings {
         partitions: super::conformance::PARTITIONS,
         backlog: super::conformance::BUDGETS,
@@ -217,7 +174,7 @@ async fn for_conformance() -> (Arc<dyn Transport>, ()) {
         bucket_bytes: super::conformance::BUCKET_BYTES,
         timers: super::conformance::TIMERS,
         outbox: super::conformance::OUTBOX,
-        max_component: super::registry::conformance::MAX_COMPONENT,
+        max_component: super::releases::conformance::MAX_COMPONENT,
     });
-    (Arc::new(memory), ())
+    (memory.into(), ())
 }

@@ -1,0 +1,158 @@
+//! The nodes that have joined, and what app-nodes tell of themselves, in shard 0.
+
+use std::collections::HashMap;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::Deserialize;
+use tracing::debug;
+
+use super::data_watch::Losses;
+use super::{Redis, bytes_of, scripts, unusable};
+use plugnode_message::{NodeId, now_ms};
+use plugnode_release::NodeReport;
+use plugnode_transport::{IoNode, Nodes, Result, Standing};
+
+/// For how long the report of a node is kept that is not there, in milliseconds: it may be about to join.
+const REPORT_KEPT_MS: u64 = 300_000;
+
+#[async_trait]
+impl Nodes for Redis {
+    async fn io_nodes(&self) -> Result<Vec<IoNode>> {
+        #[derive(serde::Deserialize)]
+        struct Place {
+            host: String,
+            port: u16,
+            #[serde(default)]
+            probes: Vec<String>,
+            #[serde(default)]
+            scheme: String,
+            #[serde(default)]
+            path: String,
+        }
+        let shard = self.layout.shard(0);
+        let mut names = ::redis::cmd("HKEYS");
+        let names: Vec<String> = self
+            .link
+            .try_ask(names.arg(&shard.key("io")[..]))
+            .await
+            .map_err(unusable)?;
+        let mut places = ::redis::cmd("HGETALL");
+        let places: Vec<(String, String)> = self
+            .link
+            .try_ask(places.arg(&shard.key("info")[..]))
+            .await
+            .map_err(unusable)?;
+        let there = places.into_iter().filter(|(name, _)| names.contains(name));
+        let mut nodes: Vec<IoNode> = there
+            .filter_map(|(name, place)| {
+                let place: Place = serde_json::from_str(&place).ok()?;
+                Some(IoNode {
+                    id: name.into(),
+                    host: place.host,
+                    port: place.port,
+                    probes: place.probes,
+                    scheme: place.scheme,
+                    path: place.path,
+                })
+            })
+            .collect();
+        nodes.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(nodes)
+    }
+
+    async fn unlist_io(&self, node: &NodeId) -> Result<()> {
+        let mut forget = ::redis::cmd("HDEL");
+        forget.arg(&self.layout.shard(0).key("info")[..]).arg(node.as_str());
+        self.link.try_ask::<()>(&forget).await.map_err(unusable)
+    }
+
+    fn standing(&self) -> Standing {
+        self.standing.clone()
+    }
+
+    async fn report(&self, report: &NodeReport) -> Result<()> {
+        let content =
+            serde_json::to_vec(report).map_err(|error| unusable(format!("a report cannot be written: {error}")))?;
+        let mut tell = ::redis::cmd("HSET");
+        tell.arg(&self.layout.shard(0).key("reports")[..])
+            .arg(report.node.as_str())
+            .arg(content);
+        self.link.ask::<()>(&tell).await;
+        Ok(())
+    }
+
+    async fn app_nodes(&self) -> Result<Vec<(NodeId, Option<NodeReport>)>> {
+        let shard = self.layout.shard(0);
+        let all = |name: &str| ::redis::cmd("HGETALL").arg(&shard.key(name)[..]).take();
+        let (members, reports) = (all("app"), all("reports"));
+        let (members, mut reports): (HashMap<String, String>, HashMap<String, Bytes>) =
+            tokio::join!(self.link.ask(&members), self.link.ask(&reports));
+        let mut nodes = Vec::new();
+        for (name, incarnation) in members {
+            let report = reports.remove(&name);
+            // One that leaves takes no part any more.
+            if !incarnation.ends_with('-') {
+                let report = report.and_then(|report| read(&name, &report));
+                nodes.push((NodeId::from(name), report));
+            }
+        }
+        // Who only looks changes nothing.
+        let forgettable = reports.into_iter().filter(|(_, report)| !self.visits && is_old(report));
+        for (name, report) in forgettable {
+            let arguments = [bytes_of(name), report];
+            let keys = [shard.key("reports")];
+            self.link.run::<()>(&scripts::FORGET_REPORT, &keys, &arguments).await;
+        }
+        nodes.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(nodes)
+    }
+
+    async fn timers(&self) -> Result<u64> {
+        super::timers::count(self).await.map_err(super::unusable)
+    }
+
+    async fn backlog(&self) -> Result<u64> {
+        let mut backlog = 0;
+        for shard in self.layout.all() {
+            let all = |name: &str| ::redis::cmd("HGETALL").arg(&shard.key(name)[..]).take();
+            let taken: HashMap<String, u64> = self.link.ask(&all("in")).await;
+            let done: HashMap<String, String> = self.link.ask(&all("done")).await;
+            for partition in self.layout.partitions_of(shard.number) {
+                let partition = partition.to_string();
+                let committed = done
+                    .get(&partition)
+                    .and_then(|done| done.split(' ').next()?.parse().ok());
+                let taken = taken.get(&partition).copied().unwrap_or(0);
+                backlog += taken.saturating_sub(committed.unwrap_or(0));
+            }
+        }
+        Ok(backlog)
+    }
+
+    fn data_losses(&self) -> Option<u64> {
+        // The board is in shard 0.
+        let Losses { emptied, set_back } = self.data_watch.losses(0);
+        Some(emptied + set_back)
+    }
+}
+
+pub(super) fn read(name: &str, report: &[u8]) -> Option<NodeReport> {
+    match serde_json::from_slice(report) {
+        Ok(report) => Some(report),
+        Err(error) => {
+            debug!(node = name, %error, "its report is of a version that is not known here");
+            None
+        }
+    }
+}
+
+/// Whether a report is older than any of a node that is about to join.
+pub(super) fn is_old(report: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Time {
+        at_ms: u64,
+    }
+    let time = serde_json::from_slice::<Time>(report);
+    time.map_or(true, |time| time.at_ms.abs_diff(now_ms()) > REPORT_KEPT_MS)
+}

@@ -1,0 +1,41 @@
+//! The seam of nodes: which there are, what they tell of themselves, and how much work the cluster has.
+
+use async_trait::async_trait;
+
+use super::{IoNode, Result, Standing};
+use plugnode_message::NodeId;
+use plugnode_release::NodeReport;
+
+/// Knows the nodes of the cluster. A store that cannot be reached is waited for.
+#[async_trait]
+pub trait Nodes: Send + Sync {
+    /// The io-nodes that take new clients.
+    async fn io_nodes(&self) -> Result<Vec<IoNode>>;
+
+    /// Takes an io-node that is about to leave off the list of [`io_nodes`](Self::io_nodes).
+    async fn unlist_io(&self, _node: &NodeId) -> Result<()> {
+        Ok(())
+    }
+
+    /// Whether this process renews its places in the cluster in time.
+    fn standing(&self) -> Standing {
+        Standing::default()
+    }
+
+    /// Stores the report of a node, in place of its last one.
+    async fn report(&self, report: &NodeReport) -> Result<()>;
+
+    /// The app-nodes that have joined, each with its last report.
+    async fn app_nodes(&self) -> Result<Vec<(NodeId, Option<NodeReport>)>>;
+
+    /// Number of open events: accepted and not committed.
+    async fn backlog(&self) -> Result<u64>;
+
+    /// Number of timers.
+    async fn timers(&self) -> Result<u64>;
+
+    /// Number of data losses since the process started, such as a Redis that was emptied. None where data live as long as the process.
+    fn data_losses(&self) -> Option<u64> {
+        None
+    }
+}
