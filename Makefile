@@ -1,4 +1,4 @@
-# The few commands a person needs. Each brings what it needs first, says what it does, and is quick the second time.
+# Commands for daily work. Each installs its requirements first, prints each step, and is fast when repeated.
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo test counts soak bench docs lint clean
@@ -6,16 +6,16 @@ MAKEFLAGS += --no-print-directory --no-builtin-rules
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
-# Written paths begin with target/, whatever the caller's environment says; handlers are built by a cargo that .ci/setup-wasm finds.
+# Output goes to target/, regardless of the caller's environment. Handlers are built by the cargo that .ci/setup-wasm finds.
 export CARGO_TARGET_DIR := $(or $(realpath target),$(CURDIR)/target)
 export PLUGNODE_GUEST_CARGO := $(CURDIR)/target/guest-cargo
 PORT ?= 8080
 
-help: ## Say what there is
+help: ## List these commands
 	@echo "plugnode: Socket.IO applications as hot-swappable WebAssembly components"
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
 
-build: ## target/release/plugnode, and every example as target/components/NAME.wasm
+build: ## Build target/release/plugnode, and every example as target/components/NAME.wasm
 	@.ci/setup-wasm
 	@.ci/build-host release
 	@.ci/build-guests
@@ -23,13 +23,13 @@ build: ## target/release/plugnode, and every example as target/components/NAME.w
 	@.ci/build-py-runtime
 	@echo "== ready: target/release/plugnode and target/components/"
 
-demo: ## The chat in a browser, from nothing (PORT=8080)
+demo: ## Build and run the chat, from nothing (PORT=8080)
 	@.ci/setup-wasm
 	@.ci/build-host program
 	@.ci/build-guests chat
 	@exec target/debug/plugnode dev examples/chat --port $(PORT)
 
-test: ## All tests, from nothing: tools, Redis, Valkey, Chromium, packages of npm and PyPI
+test: ## Run all tests, from nothing: installs tools, Redis, Valkey, Chromium, npm and PyPI packages
 	@.ci/setup-wasm
 	@.ci/setup-tests
 	@.ci/build-guests
@@ -39,18 +39,18 @@ test: ## All tests, from nothing: tools, Redis, Valkey, Chromium, packages of np
 	@.ci/build-host dev
 	@.ci/test
 
-counts: ## How many instructions hot functions take, beside what was recorded; a part of the tests
+counts: ## Compare instruction counts of hot functions with the recorded ones (part of test)
 	@.ci/setup-tests valgrind
 	@.ci/counts
 
-soak: ## Faults under load, in random order, for SOAK_MINUTES (30); stops at the first violation and says its seed
+soak: ## Inject random faults under load for SOAK_MINUTES (30); stop at the first violation and print its seed
 	@.ci/setup-wasm
 	@.ci/setup-tests
 	@.ci/build-guests recorder
 	@.ci/build-host dev
 	@PLUGNODE_BIN=$(CURDIR)/target/debug/plugnode exec target/debug/plugnode-soak
 
-bench: ## Measure plugnode beside its peers, in one run of some 20 minutes: tests/bench/results (BENCH="echo idle" for a part)
+bench: ## Compare plugnode with its peers in about 20 minutes, to tests/bench/results (BENCH="echo idle" for a part)
 	@.ci/setup-wasm
 	@.ci/setup-tests redis npm
 	@[[ " $(BENCH)" =~ \ [a-z] && " $(BENCH) " != *" invocation "* ]] || .ci/setup-bench
@@ -60,10 +60,10 @@ bench: ## Measure plugnode beside its peers, in one run of some 20 minutes: test
 	@[[ -n "$(BENCH)" ]] || cargo bench --quiet --bench handler
 	@cargo bench --quiet --bench bench -- $(BENCH)
 
-docs: ## The reference of what JavaScript and TypeScript import, as target/docs/typescript
+docs: ## Build the book and the TypeScript reference to target/docs
 	@.ci/build-docs
 
-lint: ## Formatting, and clippy without a warning
+lint: ## Check formatting, clippy warnings and dependencies
 	@echo "== formatting"
 	@cargo fmt --all --check
 	@cargo fmt --manifest-path tests/rust/Cargo.toml --check
@@ -71,7 +71,8 @@ lint: ## Formatting, and clippy without a warning
 	@cargo fmt --manifest-path tests/bench/peers/http-echo/Cargo.toml --check
 	@echo "== clippy"
 	@cargo clippy --quiet --workspace --all-targets -- -D warnings
+	@.ci/deny
 
-clean: ## Remove what was built here
+clean: ## Remove build results
 	@echo "== removing target/ and tests/node_modules/"
 	@rm -rf target tests/node_modules

@@ -1,5 +1,4 @@
-//! What comes back from asking all io-nodes: each kind of question has its answer here, which is read from a
-//! [`Reply`](crate::Reply).
+//! The results of cluster queries, which ask all io-nodes. Each is parsed from a [`Reply`](crate::Reply).
 //!
 //! ```
 //! use std::time::Duration;
@@ -24,7 +23,7 @@
 //!         match reply.token.as_slice() {
 //!             b"guesses" => {
 //!                 let collected = reply.collected()?;
-//!                 // What a client answers may be anything.
+//!                 // A client may answer anything.
 //!                 let guesses = collected.answers.iter().filter_map(|answer| answer.payload.arg::<u32>(0).ok());
 //!                 client.emit("guesses", (guesses.collect::<Vec<_>>(), collected.missing.len()))?;
 //!             }
@@ -40,8 +39,8 @@
 //! }
 //! ```
 //!
-//! An answer is as good as the io-nodes that gave theirs in time, and says so: `nodes` have answered, `silent` ones have
-//! not, and nothing else in it is known of these.
+//! Every result lists the io-nodes that answered in time (`nodes`) and those that did not (`silent`). Its other fields cover
+//! only `nodes`.
 
 use std::collections::BTreeMap;
 
@@ -52,47 +51,48 @@ use serde_json::value::RawValue;
 
 use crate::incoming::Reply;
 use crate::payload::{ArgsError, Payload};
-use crate::surrogates::without_lone;
+use crate::placeholder;
+use crate::surrogates::replace_lone_surrogates;
 
-/// What came of [`Audience::collect`](crate::Audience::collect).
+/// The result of [`Audience::collect`](crate::Audience::collect).
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Collected {
-    /// The clients that answered, and what.
+    /// The clients that answered, with their answers.
     pub answers: Vec<Answer>,
-    /// The clients that were sent the event and did not answer in time, or are gone since.
+    /// The clients that received the event but did not answer in time or have disconnected.
     pub missing: Vec<String>,
-    /// The io-nodes that told of their clients,
+    /// The io-nodes that answered.
     pub nodes: Vec<String>,
-    /// and those that did not in time.
+    /// The io-nodes that did not answer in time.
     pub silent: Vec<String>,
 }
 
-/// What one client answered.
+/// The answer of one client.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Answer {
     /// The client.
     pub id: String,
-    /// The arguments of its acknowledgement, not yet parsed: one client that answers what it should not spoils no other's.
+    /// The arguments of its acknowledgement, not yet parsed, so that one invalid answer does not affect the others.
     pub payload: Payload,
 }
 
-/// What came of [`Audience::find_clients`](crate::Audience::find_clients).
+/// The result of [`Audience::find_clients`](crate::Audience::find_clients).
 #[derive(Debug, Clone, Deserialize)]
 #[non_exhaustive]
 pub struct Found {
-    /// How many there are.
+    /// The number of matching clients.
     pub count: u64,
-    /// As many of them as were asked for.
+    /// The clients, at most as many as requested.
     pub clients: Vec<FoundClient>,
-    /// The io-nodes that told of their clients,
+    /// The io-nodes that answered.
     pub nodes: Vec<String>,
-    /// and those that did not in time.
+    /// The io-nodes that did not answer in time.
     pub silent: Vec<String>,
 }
 
-/// A client that is there.
+/// A connected client.
 #[derive(Debug, Clone, Deserialize)]
 #[non_exhaustive]
 pub struct FoundClient {
@@ -101,49 +101,49 @@ pub struct FoundClient {
     /// The io-node that holds its connection.
     #[serde(rename = "io-node")]
     pub io_node: String,
-    /// The channels that it is subscribed to.
+    /// The channels it is subscribed to.
     pub channels: Vec<String>,
     attributes: Box<RawValue>,
 }
 
 impl FoundClient {
-    /// Its attributes, as [`Client::attributes`](crate::Client::attributes) reads them.
+    /// Parses its attributes, like [`Client::attributes`](crate::Client::attributes).
     pub fn attributes<T: DeserializeOwned>(&self) -> Result<T, ArgsError> {
         serde_json::from_str(self.attributes.get()).map_err(|error| {
             ArgsError(format!(
-                "the attributes of client {} are not those expected: {error}",
+                "the attributes of client {} do not have the expected type: {error}",
                 self.id
             ))
         })
     }
 }
 
-/// What came of [`list_channels`](crate::list_channels).
+/// The result of [`list_channels`](crate::list_channels).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[non_exhaustive]
 pub struct Channels {
-    /// How many there are. A lower bound when an io-node has more than it names.
+    /// The number of channels. A lower bound if an io-node has more channels than were requested.
     pub count: u64,
-    /// As many of them as were asked for, and how many clients each has.
+    /// The number of clients of each channel, for at most as many channels as requested.
     pub channels: BTreeMap<String, u64>,
-    /// The io-nodes that told of their channels,
+    /// The io-nodes that answered.
     pub nodes: Vec<String>,
-    /// and those that did not in time.
+    /// The io-nodes that did not answer in time.
     pub silent: Vec<String>,
 }
 
-/// What came of [`settle`](crate::settle).
+/// The result of [`settle`](crate::settle).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[non_exhaustive]
 pub struct Settled {
-    /// The io-nodes that have carried everything out,
+    /// The io-nodes that have carried out all earlier commands.
     pub nodes: Vec<String>,
-    /// and those of which that is not known.
+    /// The io-nodes that did not confirm it in time.
     pub silent: Vec<String>,
 }
 
 impl Reply {
-    /// Reads this as the answer to [`Audience::collect`](crate::Audience::collect).
+    /// Parses the result of [`Audience::collect`](crate::Audience::collect).
     pub fn collected(&self) -> Result<Collected, ArgsError> {
         #[derive(Deserialize)]
         struct Wire {
@@ -157,11 +157,11 @@ impl Reply {
             id: String,
             args: Box<RawValue>,
         }
-        let wire: Wire = self.told()?;
+        let wire: Wire = self.query_result()?;
         let attachments = self.answer.as_ref().map(|answer| answer.attachments.as_slice());
         let answer = |answer: WireAnswer| Answer {
             id: answer.id,
-            payload: alone(answer.args.get(), attachments.unwrap_or_default()),
+            payload: own_payload(answer.args.get(), attachments.unwrap_or_default()),
         };
         Ok(Collected {
             answers: wire.answers.into_iter().map(answer).collect(),
@@ -171,58 +171,45 @@ impl Reply {
         })
     }
 
-    /// Reads this as the answer to [`Audience::find_clients`](crate::Audience::find_clients).
+    /// Parses the result of [`Audience::find_clients`](crate::Audience::find_clients).
     pub fn found(&self) -> Result<Found, ArgsError> {
-        self.told()
+        self.query_result()
     }
 
-    /// Reads this as the answer to [`list_channels`](crate::list_channels).
+    /// Parses the result of [`list_channels`](crate::list_channels).
     pub fn channels(&self) -> Result<Channels, ArgsError> {
-        self.told()
+        self.query_result()
     }
 
-    /// Reads this as the answer to [`settle`](crate::settle).
+    /// Parses the result of [`settle`](crate::settle).
     pub fn settled(&self) -> Result<Settled, ArgsError> {
-        self.told()
+        self.query_result()
     }
 
-    /// The one argument of an answer that io-nodes gave.
-    fn told<T: DeserializeOwned>(&self) -> Result<T, ArgsError> {
+    /// Parses the single argument of a cluster query's answer.
+    fn query_result<T: DeserializeOwned>(&self) -> Result<T, ArgsError> {
         let answer = self.answer.as_ref();
-        let answer = answer.ok_or_else(|| ArgsError("the reply is without an answer".into()))?;
-        let (told,) = serde_json::from_str(&without_lone(&answer.json))
-            .map_err(|error| ArgsError(format!("the reply is not to that question: {error}")))?;
-        Ok(told)
+        let answer = answer.ok_or_else(|| ArgsError("the reply has no answer".into()))?;
+        let (result,) = serde_json::from_str(&replace_lone_surrogates(&answer.json))
+            .map_err(|error| ArgsError(format!("the reply belongs to another kind of query: {error}")))?;
+        Ok(result)
     }
 }
 
-/// Arguments with the attachments that they name, out of those of several.
-fn alone(json: &str, of_all: &[Vec<u8>]) -> Payload {
+/// One client's arguments, with only the attachments they refer to out of those of the whole reply.
+fn own_payload(json: &str, reply_attachments: &[Vec<u8>]) -> Payload {
     let (mut json, mut attachments) = (json.to_owned(), Vec::new());
-    if !of_all.is_empty()
-        && json.contains("_placeholder")
-        && let Ok(mut value) = serde_json::from_str::<Value>(&without_lone(&json))
+    if !reply_attachments.is_empty()
+        && json.contains(placeholder::MARKER)
+        && let Ok(mut value) = serde_json::from_str::<Value>(&replace_lone_surrogates(&json))
     {
-        renumber(&mut value, of_all, &mut attachments);
+        placeholder::renumber(&mut value, &mut |index| {
+            attachments.push(reply_attachments.get(index)?.clone());
+            Some(attachments.len() - 1)
+        });
         json = value.to_string();
     }
     Payload { json, attachments }
-}
-
-/// Takes what the placeholders name, and has them name it where it is then.
-fn renumber(value: &mut Value, of_all: &[Vec<u8>], taken: &mut Vec<Vec<u8>>) {
-    match value {
-        Value::Array(items) => items.iter_mut().for_each(|item| renumber(item, of_all, taken)),
-        Value::Object(fields) if fields.get("_placeholder") == Some(&Value::Bool(true)) => {
-            let number = fields.get("num").and_then(Value::as_u64);
-            if let Some(attachment) = number.and_then(|number| of_all.get(number as usize)) {
-                fields.insert("num".into(), taken.len().into());
-                taken.push(attachment.clone());
-            }
-        }
-        Value::Object(fields) => fields.values_mut().for_each(|field| renumber(field, of_all, taken)),
-        _ => {}
-    }
 }
 
 #[cfg(test)]
@@ -241,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn each_answer_has_its_own_attachments() {
+    fn each_answer_gets_its_own_attachments() {
         let json = r#"[{"answers":[
             {"id":"ada","args":[{"_placeholder":true,"num":0},7]},
             {"id":"bob","args":[1e999]},
@@ -252,7 +239,7 @@ mod tests {
             panic!("{collected:?}")
         };
         assert_eq!(ada.payload.args::<(Binary, u32)>().unwrap(), (Binary(vec![1]), 7));
-        assert!(bob.payload.arg::<f64>(0).is_err(), "and the others are still there");
+        assert!(bob.payload.arg::<f64>(0).is_err(), "invalid answer, parsed alone");
         assert_eq!(cyd.id, "cyd");
         assert_eq!(cyd.payload.arg::<Binary>(1).unwrap(), Binary(vec![2]));
         let file: BTreeMap<String, Binary> = cyd.payload.arg(0).unwrap();
@@ -264,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_and_channels_are_read() {
+    fn parses_clients_and_channels() {
         let json = r#"[{"count":7,"clients":[{"id":"ada","io-node":"one","attributes":{"age":36},"channels":["news"]}],
             "nodes":["one"],"silent":[],"more":1}]"#;
         let found = reply(json, vec![]).found().unwrap();
@@ -278,16 +265,16 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_to_something_else_is_an_error() {
+    fn refuses_reply_to_another_query() {
         let none = Reply {
             token: Vec::new(),
             answer: None,
         };
-        assert_eq!(
-            none.settled().unwrap_err().to_string(),
-            "the reply is without an answer"
-        );
+        assert_eq!(none.settled().unwrap_err().to_string(), "the reply has no answer");
         let error = reply(r#"["yes"]"#, vec![]).found().unwrap_err().to_string();
-        assert!(error.starts_with("the reply is not to that question"), "{error}");
+        assert!(
+            error.starts_with("the reply belongs to another kind of query"),
+            "{error}"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Whom a command is for: clients and channels, less exceptions, as in Socket.IO's `io.to(..).except(..).emit(..)`.
+//! The clients that a command applies to, as in Socket.IO's `io.to(..).except(..).emit(..)`.
 
 use std::time::Duration;
 
@@ -6,13 +6,12 @@ use crate::host::outbox::{self as wire, Delivery};
 use crate::outbox::{CommandError, millis};
 use crate::payload::Args;
 
-/// The clients of one namespace that a command is for, and the commands.
+/// A set of clients of one namespace, with the commands for them.
 ///
-/// Made by [`to`], [`client`] or [`all`], or by [`Client::to`](crate::Client::to) and
-/// [`Client::others`](crate::Client::others), which leave that client out. A client that is named twice, or is in
-/// several of the channels, counts once.
+/// Created by [`to`], [`client`] or [`all`], or by [`Client::to`](crate::Client::to) and
+/// [`Client::others`](crate::Client::others), which leave that client out. A client that matches more than once counts once.
 #[derive(Debug, Clone)]
-#[must_use = "an audience does nothing until something is emitted or done to it"]
+#[must_use = "an audience does nothing until one of its commands is called"]
 pub struct Audience {
     wire: wire::Audience,
     how: Delivery,
@@ -23,7 +22,7 @@ pub fn to(channel: impl Into<String>) -> Audience {
     all().to(channel)
 }
 
-/// One client, by its id, wherever it is connected.
+/// One client, by its id, on any io-node.
 pub fn client(id: impl Into<String>) -> Audience {
     all().client(id)
 }
@@ -44,44 +43,44 @@ pub fn all() -> Audience {
 }
 
 impl Audience {
-    /// And the clients of this channel. After [`all`], only those.
+    /// Adds the clients of a channel. After [`all`], selects only those.
     pub fn to(mut self, channel: impl Into<String>) -> Self {
         self.selection().channels.push(channel.into());
         self
     }
 
-    /// And this client. After [`all`], only this one.
+    /// Adds a client. After [`all`], selects only that client.
     pub fn client(mut self, id: impl Into<String>) -> Self {
         self.selection().clients.push(id.into());
         self
     }
 
-    /// But not the clients of this channel.
+    /// Leaves out the clients of a channel.
     pub fn except(mut self, channel: impl Into<String>) -> Self {
         self.wire.except.channels.push(channel.into());
         self
     }
 
-    /// But not this client.
+    /// Leaves out a client.
     pub fn except_client(mut self, id: impl Into<String>) -> Self {
         self.wire.except.clients.push(id.into());
         self
     }
 
-    /// In another namespace than that of the client whose event is being handled. For an event without a client, that
-    /// is the namespace the app is bound to.
+    /// Selects clients of this namespace. The default is the namespace of the client whose event is being handled or, in an
+    /// event without a client, the namespace that the app is bound to.
     pub fn in_namespace(mut self, namespace: impl Into<String>) -> Self {
         self.wire.namespace = Some(namespace.into());
         self
     }
 
-    /// Clients that are not ready to receive may miss what is emitted.
+    /// Skips clients that are not ready to receive.
     pub fn volatile(mut self) -> Self {
         self.how = self.how | Delivery::VOLATILE;
         self
     }
 
-    /// What is emitted goes only to clients on the io-node of the client whose event is being handled.
+    /// Sends only to clients on the io-node of the client whose event is being handled.
     pub fn local(mut self) -> Self {
         self.how = self.how | Delivery::LOCAL;
         self
@@ -93,8 +92,8 @@ impl Audience {
         Ok(wire::publish(&self.wire, event, &args, self.how)?)
     }
 
-    /// Emits an event and asks each client for an acknowledgement. Each answer, or its absence after `timeout`, comes
-    /// to [`Handler::on_reply`](crate::Handler::on_reply) with `token`.
+    /// Emits an event and asks each client for an acknowledgement. Each client's answer, or its absence after `timeout`, is
+    /// passed to [`Handler::on_reply`](crate::Handler::on_reply) with `token`.
     pub fn request(
         &self,
         event: &str,
@@ -112,11 +111,11 @@ impl Audience {
         )?)
     }
 
-    /// Emits an event, asks each client for an acknowledgement, and collects these, on all io-nodes. All of them together
-    /// come as one reply, to [`Handler::on_reply`](crate::Handler::on_reply) with `token`, which
-    /// [`Reply::collected`](crate::Reply::collected) reads: when everybody has answered, or after `timeout`, of which more
-    /// than a minute counts as a minute. The event goes to whole audiences, without the niceties of
-    /// [`volatile`](Self::volatile) and [`local`](Self::local).
+    /// Emits an event to clients on all io-nodes, asks each for an acknowledgement, and collects the answers in one reply. The
+    /// reply is passed to [`Handler::on_reply`](crate::Handler::on_reply) with `token` when all clients have answered or after
+    /// `timeout`, at most one minute. Parse it with [`Reply::collected`](crate::Reply::collected).
+    ///
+    /// Ignores [`volatile`](Self::volatile) and [`local`](Self::local).
     pub fn collect(
         &self,
         event: &str,
@@ -134,9 +133,10 @@ impl Audience {
         )?)
     }
 
-    /// Looks for the clients on all io-nodes. How many there are, and who `most` of them are, comes as one reply with
-    /// `token`, within `timeout` as with [`collect`](Self::collect): [`Reply::found`](crate::Reply::found) reads it. At most
-    /// 10,000 are named; with a `most` of 0 they are counted alone.
+    /// Finds the matching clients on all io-nodes. One reply with `token` has their number and describes up to `most` of them;
+    /// `timeout` works as in [`collect`](Self::collect). Parse it with [`Reply::found`](crate::Reply::found).
+    ///
+    /// `most` is capped at 10,000; 0 requests only the number.
     pub fn find_clients(&self, most: u32, timeout: Duration, token: impl AsRef<[u8]>) -> Result<(), CommandError> {
         Ok(wire::find_clients(&self.wire, most, millis(timeout), token.as_ref())?)
     }
@@ -146,43 +146,43 @@ impl Audience {
         Ok(wire::subscribe(&self.wire, &[channel.into()])?)
     }
 
-    /// Ends the clients' subscriptions to a channel.
+    /// Unsubscribes the clients from a channel.
     pub fn leave(&self, channel: impl Into<String>) -> Result<(), CommandError> {
         Ok(wire::unsubscribe(&self.wire, &[channel.into()])?)
     }
 
-    /// Disconnects the clients from the namespace. JavaScript clients do not come back by themselves.
+    /// Disconnects the clients from the namespace. JavaScript clients do not reconnect automatically.
     pub fn disconnect(&self) -> Result<(), CommandError> {
         Ok(wire::disconnect(&self.wire, false)?)
     }
 
-    /// Closes the clients' whole connections. JavaScript clients come back by themselves.
+    /// Closes the clients' whole connections. JavaScript clients reconnect automatically.
     pub fn close(&self) -> Result<(), CommandError> {
         Ok(wire::disconnect(&self.wire, true)?)
     }
 
-    /// Whether it names any client or channel, or all.
-    pub(crate) fn is_somebody(&self) -> bool {
+    /// Whether it selects no client and no channel.
+    pub(crate) fn is_empty(&self) -> bool {
         match &self.wire.to {
-            wire::Scope::All => true,
-            wire::Scope::Only(selection) => !selection.clients.is_empty() || !selection.channels.is_empty(),
+            wire::Scope::All => false,
+            wire::Scope::Only(selection) => selection.clients.is_empty() && selection.channels.is_empty(),
         }
     }
 
-    /// Nobody yet.
-    pub(crate) fn nobody() -> Self {
+    /// Selects no client yet.
+    pub(crate) fn empty() -> Self {
         let mut audience = all();
         audience.selection();
         audience
     }
 
-    /// Everybody, whoever was named before.
-    pub(crate) fn everybody(mut self) -> Self {
+    /// Selects every client, regardless of the selection so far.
+    pub(crate) fn widen_to_all(mut self) -> Self {
         self.wire.to = wire::Scope::All;
         self
     }
 
-    /// Those named so far, where everybody was meant before somebody was named.
+    /// The selection, which is empty at first if the scope was all clients.
     fn selection(&mut self) -> &mut wire::Selection {
         if matches!(self.wire.to, wire::Scope::All) {
             self.wire.to = wire::Scope::Only(wire::Selection {

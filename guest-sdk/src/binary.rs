@@ -1,7 +1,6 @@
-//! Binary arguments. Socket.IO carries them beside the JSON, which holds a numbered placeholder for each.
+//! Binary arguments. Socket.IO sends them as attachments beside the JSON, which contains a numbered placeholder for each.
 //!
-//! serde has no place for them, so they are handed over beside it, in a thread-local that lives as long as one payload
-//! is written or read.
+//! serde's data model has no attachments, so they pass through a thread-local while one payload is written or read.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -10,10 +9,12 @@ use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::placeholder;
+
 /// Bytes that travel as binary: a `Buffer`, `ArrayBuffer` or `Blob` on the JavaScript side.
 ///
-/// Anywhere but in the arguments of an event or acknowledgement (as in a `serde_json::Value`, or in a bucket) it is
-/// an array of numbers.
+/// Outside the arguments of an event or acknowledgement, for example in a `serde_json::Value` or in a bucket, it is an array
+/// of numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Binary(pub Vec<u8>);
 
@@ -32,43 +33,45 @@ impl std::ops::Deref for Binary {
 }
 
 thread_local! {
-    static COLLECTED: RefCell<Option<Vec<Vec<u8>>>> = const { RefCell::new(None) };
-    static LENT: RefCell<Vec<Option<Vec<u8>>>> = const { RefCell::new(Vec::new()) };
+    /// The attachments of the payload that is being written, if any.
+    static WRITTEN: RefCell<Option<Vec<Vec<u8>>>> = const { RefCell::new(None) };
+    /// The attachments of the payload that is being read; each can be taken once.
+    static READABLE: RefCell<Vec<Option<Vec<u8>>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Runs `write`, and gives what it wrote with the binary values that it met.
-pub(crate) fn collecting<T>(write: impl FnOnce() -> T) -> (T, Vec<Vec<u8>>) {
-    let outer = COLLECTED.replace(Some(Vec::new()));
+/// Runs `write` and returns its result with the binary values it has serialized.
+pub(crate) fn collect_attachments<T>(write: impl FnOnce() -> T) -> (T, Vec<Vec<u8>>) {
+    let outer = WRITTEN.replace(Some(Vec::new()));
     let written = write();
-    let attachments = COLLECTED.replace(outer);
+    let attachments = WRITTEN.replace(outer);
     (written, attachments.unwrap_or_default())
 }
 
-/// Runs `read`, which may take each of the attachments once.
-pub(crate) fn lending<T>(attachments: &[Vec<u8>], read: impl FnOnce() -> T) -> T {
+/// Runs `read`, which can deserialize each of the attachments once.
+pub(crate) fn with_attachments<T>(attachments: &[Vec<u8>], read: impl FnOnce() -> T) -> T {
     if attachments.is_empty() {
         return read();
     }
-    let outer = LENT.replace(attachments.iter().cloned().map(Some).collect());
+    let outer = READABLE.replace(attachments.iter().cloned().map(Some).collect());
     let value = read();
-    LENT.set(outer);
+    READABLE.set(outer);
     value
 }
 
 impl Serialize for Binary {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let number = COLLECTED.with_borrow_mut(|collected| {
-            let attachments = collected.as_mut()?;
+        let number = WRITTEN.with_borrow_mut(|written| {
+            let attachments = written.as_mut()?;
             attachments.push(self.0.clone());
             Some(attachments.len() - 1)
         });
         let Some(number) = number else {
             return serializer.serialize_bytes(&self.0);
         };
-        let mut placeholder = serializer.serialize_struct("Placeholder", 2)?;
-        placeholder.serialize_field("_placeholder", &true)?;
-        placeholder.serialize_field("num", &number)?;
-        placeholder.end()
+        let mut object = serializer.serialize_struct("Placeholder", 2)?;
+        object.serialize_field(placeholder::MARKER, &true)?;
+        object.serialize_field(placeholder::INDEX, &number)?;
+        object.end()
     }
 }
 
@@ -84,7 +87,7 @@ impl<'de> Visitor<'de> for BinaryVisitor {
     type Value = Vec<u8>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("binary")
+        f.write_str("binary data")
     }
 
     fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
@@ -103,16 +106,17 @@ impl<'de> Visitor<'de> for BinaryVisitor {
         let (mut marked, mut number) = (false, None);
         while let Some(name) = fields.next_key::<String>()? {
             match name.as_str() {
-                "_placeholder" => marked = fields.next_value()?,
-                "num" => number = Some(fields.next_value::<usize>()?),
-                _ => return Err(A::Error::custom("an object stands where binary was expected")),
+                placeholder::MARKER => marked = fields.next_value()?,
+                placeholder::INDEX => number = Some(fields.next_value::<usize>()?),
+                _ => return Err(A::Error::custom("expected binary data, found an object")),
             }
         }
         let number = number
             .filter(|_| marked)
-            .ok_or_else(|| A::Error::custom("an object stands where binary was expected"))?;
-        LENT.with_borrow_mut(|lent| lent.get_mut(number).and_then(Option::take))
-            .ok_or_else(|| A::Error::custom(format!("attachment {number} is missing or was taken before")))
+            .ok_or_else(|| A::Error::custom("expected binary data, found an object"))?;
+        READABLE
+            .with_borrow_mut(|attachments| attachments.get_mut(number).and_then(Option::take))
+            .ok_or_else(|| A::Error::custom(format!("attachment {number} is missing or was already read")))
     }
 }
 
@@ -121,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn outside_of_arguments_it_is_an_array_of_numbers() {
+    fn is_array_of_numbers_outside_arguments() {
         let json = serde_json::to_string(&Binary(vec![1, 2])).unwrap();
         assert_eq!(json, "[1,2]");
         assert_eq!(serde_json::from_str::<Binary>(&json).unwrap(), Binary(vec![1, 2]));

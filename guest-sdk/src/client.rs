@@ -23,7 +23,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Its session id, which is `socket.id` on its own side too. Never used again.
+    /// Its session id, which the client sees as `socket.id`. Never reused.
     pub fn id(&self) -> &str {
         &self.id
     }
@@ -38,18 +38,18 @@ impl Client {
         &self.namespace
     }
 
-    /// Its attributes: a JSON object that comes with each of its events, to whatever instance. Empty until something
-    /// was set.
+    /// Parses its attributes: a JSON object that comes with each of its events, to any instance. `{}` until attributes are
+    /// set.
     pub fn attributes<T: DeserializeOwned>(&self) -> Result<T, ArgsError> {
         serde_json::from_str(&self.attributes.borrow()).map_err(|error| {
             ArgsError(format!(
-                "the attributes of client {} are not those expected: {error}",
+                "the attributes of client {} do not have the expected type: {error}",
                 self.id
             ))
         })
     }
 
-    /// Replaces its attributes. See [`patch_attributes`](Self::patch_attributes) for when this is seen.
+    /// Replaces its attributes. They become visible as described at [`patch_attributes`](Self::patch_attributes).
     pub fn set_attributes(&self, attributes: &impl Serialize) -> Result<(), CommandError> {
         let mut patch = object(attributes)?;
         for (name, _) in self.attributes::<Map<String, Value>>()? {
@@ -58,26 +58,27 @@ impl Client {
         self.send_patch(patch)
     }
 
-    /// Changes its attributes by a JSON merge patch: fields that are `null` are removed, others set, the rest stays.
+    /// Changes its attributes by a JSON merge patch (RFC 7396): fields with the value `null` are removed, other fields are set,
+    /// the rest stays.
     ///
-    /// Seen at once through this `Client`, and with its next event, when this event is its own. Else, with the events that its
-    /// io-node takes in once this one is committed.
+    /// This `Client` shows the change at once. If the current event is the client's own, its next event carries the change.
+    /// Otherwise, events that its io-node accepts after the commit carry it.
     pub fn patch_attributes(&self, patch: &impl Serialize) -> Result<(), CommandError> {
         self.send_patch(object(patch)?)
     }
 
     /// Emits an event to this client.
     pub fn emit(&self, event: &str, args: impl Args) -> Result<(), CommandError> {
-        self.this().emit(event, args)
+        self.audience().emit(event, args)
     }
 
-    /// Emits an event to everybody else in the namespace.
+    /// Emits an event to all other clients of the namespace.
     pub fn broadcast(&self, event: &str, args: impl Args) -> Result<(), CommandError> {
         self.others().emit(event, args)
     }
 
-    /// Emits an event to this client and asks it for an acknowledgement. The answer, or its absence after `timeout`,
-    /// comes to [`Handler::on_reply`](crate::Handler::on_reply) with `token`.
+    /// Emits an event to this client and asks it for an acknowledgement. The answer, or its absence after `timeout`, is passed
+    /// to [`Handler::on_reply`](crate::Handler::on_reply) with `token`.
     pub fn request(
         &self,
         event: &str,
@@ -85,36 +86,35 @@ impl Client {
         timeout: Duration,
         token: impl AsRef<[u8]>,
     ) -> Result<(), CommandError> {
-        self.this().request(event, args, timeout, token)
+        self.audience().request(event, args, timeout, token)
     }
 
-    /// Everybody else in the namespace.
+    /// All other clients of the namespace.
     pub fn others(&self) -> Audience {
         audience::all().except_client(&self.id)
     }
 
-    /// The clients of a channel, but for this one. [`plugnode_sdk::to`](crate::to) does not leave it out.
+    /// The clients of a channel, without this one. [`plugnode_sdk::to`](crate::to) includes it.
     pub fn to(&self, channel: impl Into<String>) -> Audience {
         self.others().to(channel)
     }
 
     /// Subscribes this client to a channel.
     pub fn join(&self, channel: impl Into<String>) -> Result<(), CommandError> {
-        self.this().join(channel)
+        self.audience().join(channel)
     }
 
-    /// Ends this client's subscription to a channel.
+    /// Unsubscribes this client from a channel.
     pub fn leave(&self, channel: impl Into<String>) -> Result<(), CommandError> {
-        self.this().leave(channel)
+        self.audience().leave(channel)
     }
 
-    /// Refuses this client, while its connection is handled: it is told `connect_error` with this message, was never
-    /// connected, and has no disconnect. The last call counts, and whatever else the event asks for is dropped; writes to
-    /// buckets are not.
+    /// Refuses this client while its connection is being handled. The client receives `connect_error` with this message. It was
+    /// never connected, and no disconnect event follows. The last call wins. All other commands of the event are dropped;
+    /// its writes to buckets are kept.
     ///
-    /// Only for an app with `admission = true` in its configuration, whose clients wait until their connection has been
-    /// handled. To refuse everybody whom the handler fails to look at, nothing is needed: a connection that ends in an error
-    /// for good, or takes too long, is refused.
+    /// Requires `admission = true` in the app's configuration: clients then wait until their connection has been handled. The
+    /// host also refuses a client whose connection event becomes a dead letter or takes too long.
     ///
     /// ```
     /// # use plugnode_sdk::prelude::*;
@@ -133,24 +133,24 @@ impl Client {
         Ok(outbox::refuse(message, None)?)
     }
 
-    /// Refuses this client as [`refuse`](Self::refuse) does, and gives its error this `data`.
+    /// Like [`refuse`](Self::refuse), with this `data` in the error.
     pub fn refuse_with(&self, message: &str, data: &impl Serialize) -> Result<(), CommandError> {
         let data = serde_json::to_string(data)
             .map_err(|error| CommandError::Invalid(format!("the data cannot be written as JSON: {error}")))?;
         Ok(outbox::refuse(message, Some(&data))?)
     }
 
-    /// Disconnects this client from the namespace. A JavaScript client does not come back by itself.
+    /// Disconnects this client from the namespace. A JavaScript client does not reconnect automatically.
     pub fn disconnect(&self) -> Result<(), CommandError> {
-        self.this().disconnect()
+        self.audience().disconnect()
     }
 
-    /// Closes this client's whole connection. A JavaScript client comes back by itself.
+    /// Closes this client's whole connection. A JavaScript client reconnects automatically.
     pub fn close(&self) -> Result<(), CommandError> {
-        self.this().close()
+        self.audience().close()
     }
 
-    fn this(&self) -> Audience {
+    fn audience(&self) -> Audience {
         audience::client(&self.id)
     }
 
@@ -184,9 +184,7 @@ impl From<types::Client> for Client {
 fn object(value: &impl Serialize) -> Result<Map<String, Value>, CommandError> {
     match serde_json::to_value(value) {
         Ok(Value::Object(object)) => Ok(object),
-        Ok(_) => Err(CommandError::Invalid(
-            "attributes are an object, and this is another value".into(),
-        )),
+        Ok(_) => Err(CommandError::Invalid("attributes must be a JSON object".into())),
         Err(error) => Err(CommandError::Invalid(format!(
             "attributes cannot be written as JSON: {error}"
         ))),
@@ -202,7 +200,7 @@ pub(crate) fn merge(target: &mut Value, patch: Value) {
     if !target.is_object() {
         *target = Value::Object(Map::new());
     }
-    let fields = target.as_object_mut().expect("made an object just above");
+    let fields = target.as_object_mut().expect("replaced by an object above");
     for (name, value) in patch {
         if value.is_null() {
             fields.remove(&name);
@@ -218,7 +216,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn merges_as_rfc_7396_says() {
+    fn merges_per_rfc_7396() {
         for (mut target, patch, merged) in [
             (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
             (json!({"a": "b", "b": "c"}), json!({"a": null}), json!({"b": "c"})),

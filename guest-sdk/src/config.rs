@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::host::config as wire;
 
-/// The host could not read the configuration.
+/// The host cannot read the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error(String);
 
@@ -16,12 +16,12 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// The value of a key, if it is set.
+/// The value of a key, or none if it is not set.
 pub fn get(key: &str) -> Result<Option<String>, Error> {
     wire::get(key).map_err(failed)
 }
 
-/// All keys and values.
+/// All keys with their values.
 pub fn all() -> Result<Vec<(String, String)>, Error> {
     wire::get_all().map_err(failed)
 }

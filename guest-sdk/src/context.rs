@@ -1,19 +1,19 @@
-//! What the host knows about the call that is going on.
+//! Facts about the current call.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
 pub use crate::bindings::plugnode::app::types::Context;
 
-/// What the host calls the channels of a client that is gone, in [`Context::extra`].
+/// The name in [`Context::extra`] of a disconnected client's channels.
 pub(crate) const CHANNELS: &str = "channels";
 
 impl Context {
-    /// While a disconnect is handled: the channels that the client was subscribed to until then, as its io-node knew. What
-    /// the client's own last events asked for may not have reached that yet.
+    /// In a disconnect event: the channels that the client was subscribed to, according to its io-node. Subscriptions that
+    /// the client's last events changed may not be included.
     ///
-    /// None when they are not known: with [`NodeLost`](crate::DisconnectReason::NodeLost), for the io-node did not live to
-    /// tell them; when their names have more than 64 KB; of a host that is older than this. And in other events.
+    /// None in other events, and if the channels are unknown: with [`NodeLost`](crate::DisconnectReason::NodeLost), because the
+    /// io-node died; if their names exceed 64 KB; on hosts that do not provide them.
     ///
     /// ```
     /// # use plugnode_sdk::prelude::*;
@@ -37,18 +37,18 @@ thread_local! {
     static CONTEXT: RefCell<Option<Rc<Context>>> = const { RefCell::new(None) };
 }
 
-/// What the host knows about the event that is being handled.
+/// Facts about the event that is being handled.
 ///
 /// # Panics
 ///
-/// Outside of a handler's call, as in its `Default`.
+/// Outside of an event, for example in a handler's `Default`.
 pub fn context() -> Rc<Context> {
     CONTEXT
         .with_borrow(Clone::clone)
-        .expect("there is a context only while an event is handled")
+        .expect("the context is available only while an event is handled")
 }
 
-/// The context holds until the guard is dropped.
+/// Keeps the context available until it is dropped.
 pub(crate) struct Scope;
 
 pub(crate) fn enter(context: Context) -> Scope {

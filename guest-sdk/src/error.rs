@@ -1,34 +1,34 @@
-//! Why an event could not be handled, and whether it is worth another attempt.
+//! Why an event could not be handled, and whether to retry it.
 
 use std::fmt;
 
 use crate::bindings::plugnode::app::types::HandlerError;
 
-/// What a handler answers.
+/// The result of a handler's methods.
 pub type Result<T = (), E = Error> = std::result::Result<T, E>;
 
-/// Why an event could not be handled. Whatever the handler asked for in this call is dropped.
+/// Why an event could not be handled. Its effects are dropped.
 ///
-/// `?` makes one of the errors of this crate and of serde: what cannot be read or is not allowed is a
-/// [`Reject`](Error::Reject), since it would be the same the next time, and a store that did not answer is a
-/// [`Retry`](Error::Retry).
+/// `?` converts the errors of this crate and of serde. Failures that a retry cannot fix, such as unreadable arguments or a
+/// missing grant, become [`Reject`](Error::Reject); a store that did not answer becomes [`Retry`](Error::Retry).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
-    /// Try again a little later, until the attempts that the host allows are used up. Until then, the client's next
-    /// events wait.
+    /// Retry the event after a pause, up to the number of attempts that the host allows. The client's next events wait until
+    /// then.
     Retry(String),
-    /// Never try again: the event is put aside as a dead letter, with this reason. An acknowledgement that its client waits
-    /// for is then `{"error":{"code":"failed","event":"ID"}}`, as it is when no attempt is left after [`Retry`](Self::Retry).
+    /// Do not retry: the event becomes a dead letter with this reason. If its client waits for an acknowledgement, the host
+    /// answers it with `{"error":{"code":"failed","event":"ID"}}`, as it does when no attempt is left after
+    /// [`Retry`](Self::Retry).
     Reject(String),
 }
 
 impl Error {
-    /// A reason to try again later.
+    /// An error that retries the event.
     pub fn retry(reason: impl fmt::Display) -> Self {
         Self::Retry(reason.to_string())
     }
 
-    /// A reason never to try again. As in `.map_err(Error::reject)?`.
+    /// An error that does not retry the event, as in `.map_err(Error::reject)?`.
     pub fn reject(reason: impl fmt::Display) -> Self {
         Self::Reject(reason.to_string())
     }
@@ -37,7 +37,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Retry(reason) => write!(f, "to be tried again: {reason}"),
+            Self::Retry(reason) => write!(f, "retry: {reason}"),
             Self::Reject(reason) => write!(f, "rejected: {reason}"),
         }
     }

@@ -1,4 +1,4 @@
-//! The trait that a handler implements, and the way from the contract's functions to its methods.
+//! The trait that a handler implements, and the dispatch from the contract's functions to its methods.
 
 use std::cell::RefCell;
 use std::thread::LocalKey;
@@ -15,92 +15,92 @@ use crate::snapshot::Snapshot;
 
 /// A Socket.IO application.
 ///
-/// Each method handles one event. Everything it asks for is carried out once it returns `Ok`, as a whole; when it
-/// returns an error or panics, none of it is. Events of one client come in order and one at a time; those of different
-/// clients are handled at the same time by several instances, each with a value of this type of its own, made by
-/// `Default`. So what belongs to more than one call is kept in a bucket ([`kv`](crate::kv)) or in the client's
-/// attributes, and memory is for what can be found again, or handed to the instance that takes this one's place when a
-/// new release is deployed: [`replace`](crate::replace) says how.
+/// Each method handles one event. Its effects are committed as a whole when it returns `Ok`, and dropped when it returns an
+/// error or panics. The events of one client are handled in order, one at a time. Events of different clients are handled
+/// concurrently by several instances, each with its own value of this type, created by `Default`.
 ///
-/// The methods do nothing unless they are written.
+/// Keep shared state in a bucket ([`kv`](crate::kv)) and per-client state in the client's attributes. Use memory for
+/// state that can be rebuilt, or that is handed over when a new release is deployed: see [`replace`](crate::replace).
+///
+/// The default methods do nothing, except [`load`](Self::load).
 #[allow(unused_variables)]
 pub trait Handler: Default + 'static {
-    /// A client has connected. The first event of every client. In an app with `admission = true`, it is about to, and comes
-    /// in unless it is [refused](Client::refuse).
+    /// A client has connected. The first event of every client. With `admission = true`, the client is still waiting and is
+    /// connected after this event unless it is [refused](Client::refuse).
     fn on_connection(&mut self, client: &Client, handshake: &Handshake) -> Result {
         Ok(())
     }
 
-    /// A client emitted something.
+    /// A client emitted an event.
     fn on_message(&mut self, client: &Client, message: &Incoming) -> Result {
         Ok(())
     }
 
-    /// A client is gone. The last event of every client, once. The channels that it was in are
-    /// [`context().channels()`](crate::Context::channels).
+    /// A client has disconnected. The last event of every client; occurs exactly once.
+    /// [`context().channels()`](crate::Context::channels) has the channels that it was subscribed to.
     fn on_disconnect(&mut self, client: &Client, reason: &DisconnectReason) -> Result {
         Ok(())
     }
 
-    /// The next event is of a client whose connection this very instance has not seen. A handler that keeps something
-    /// in memory for each client makes it anew here.
+    /// The next event belongs to a client whose connection this instance did not handle. A handler that keeps state per client
+    /// in memory rebuilds it here.
     fn on_no_client(&mut self, client: &Client) -> Result {
         Ok(())
     }
 
-    /// A client answered a request, or did not in time. Or io-nodes have answered a question of this client's event, which
-    /// [`answers`](crate::answers) reads.
+    /// A client answered a request or did not answer in time, or a cluster query made in one of this client's events has its
+    /// result: see [`answers`](crate::answers).
     fn on_reply(&mut self, client: &Client, reply: &Reply) -> Result {
         Ok(())
     }
 
-    /// Io-nodes have answered a question that was asked for a client which is gone, by [`on_disconnect`](Self::on_disconnect) or
-    /// before that. It comes after the client's disconnect. A command for "the client of this event" has nobody to go to, so
-    /// what is asked of io-nodes here is denied.
+    /// The result of a cluster query whose client has disconnected since, or that was made in its
+    /// [`on_disconnect`](Self::on_disconnect). Called after the client's disconnect. The event has no client, so further cluster
+    /// queries are denied.
     fn on_late_reply(&mut self, client_id: &str, reply: &Reply) -> Result {
         Ok(())
     }
 
-    /// A timer is due that the handler has set: see [`schedule`](crate::schedule).
+    /// A timer that the handler set is due: see [`schedule`](crate::schedule).
     fn on_timer(&mut self, due: &Due) -> Result {
         Ok(())
     }
 
-    /// Something that no client sent: from the code that embeds an io-node, or from the host.
+    /// An event that no client sent: from the program that embeds an io-node, or from the host.
     fn on_custom(&mut self, custom: &Custom) -> Result {
         Ok(())
     }
 
-    /// This instance begins: called once, before anything else. With an error the component cannot be used, and what it
-    /// was to replace stays in use. There is no event: commands and writes are denied, and there is no
-    /// [`context`](crate::context); [`config`](crate::config) is there.
+    /// Called once when this instance starts, before any other method. An error means that the component cannot be used, and
+    /// the release that it was to replace stays in use. Runs outside of an event: commands and writes are denied and
+    /// [`context`](crate::context) is unavailable; [`config`](crate::config) is available.
     fn on_start(&mut self) -> Result {
         Ok(())
     }
 
-    /// No event will come any more. Called on a best effort, and outside of an event as [`on_start`](Self::on_start).
+    /// Called after the last event, on a best effort. Runs outside of an event, like [`on_start`](Self::on_start).
     fn on_stop(&mut self) {}
 
-    /// What the instance that takes this one's place is to [`load`](Self::load); called after
-    /// [`on_stop`](Self::on_stop), outside of an event. With an error nothing is handed over, and the host reports it.
+    /// Returns the state that the successor of this instance will [`load`](Self::load); none to hand over nothing. Called after
+    /// [`on_stop`](Self::on_stop), outside of an event. After an error nothing is handed over, and the host reports it.
     fn save(&self) -> Result<Option<Snapshot>> {
         Ok(None)
     }
 
-    /// What the instance before this one saved: called before the first event and after [`on_start`](Self::on_start),
-    /// outside of an event, unless nothing was saved. With an error the host makes another instance, which begins with
-    /// nothing, and reports it. A handler that does not write this refuses, so that nothing is left behind in silence.
+    /// Takes over the state that the previous instance saved. Called after [`on_start`](Self::on_start) and before the first
+    /// event, outside of an event; not called if nothing was saved. After an error the host starts another instance, which is
+    /// empty, and reports it. The default returns an error, so that state is never lost silently.
     fn load(&mut self, snapshot: Snapshot) -> Result {
         let schema = snapshot.schema;
         Err(Error::reject(format!(
-            "this release takes over no state, and was given `{schema}`"
+            "this release cannot load state `{schema}`: it does not implement `load`"
         )))
     }
 }
 
-/// Makes a [`Handler`] the handler of this component. Once in a crate, which is a `cdylib`.
+/// Exports a [`Handler`] as the handler of this component. Use it once per crate, which must be a `cdylib`.
 ///
-/// Does nothing on targets other than wasm, where a handler is driven by a [`Kit`](crate::test::Kit).
+/// Expands to nothing on targets other than wasm; there, a [`Kit`](crate::test::Kit) drives the handler.
 #[macro_export]
 macro_rules! export {
     ($handler:ty) => {
@@ -153,7 +153,7 @@ macro_rules! export {
     };
 }
 
-/// Handles one event by the handler of this instance. What `export!` calls.
+/// Handles one event. Called by `export!`.
 #[doc(hidden)]
 pub fn handle<H: Handler>(
     handler: &'static LocalKey<RefCell<H>>,
@@ -165,30 +165,30 @@ pub fn handle<H: Handler>(
         .map_err(HandlerError::from)
 }
 
-/// Begins. What `export!` calls; the configuration is read by [`config`](crate::config).
+/// Starts the instance. Called by `export!`; handlers read the configuration through [`config`](crate::config).
 #[doc(hidden)]
 pub fn start<H: Handler>(handler: &'static LocalKey<RefCell<H>>) -> std::result::Result<(), String> {
     handler.with_borrow_mut(H::on_start).map_err(reason)
 }
 
-/// Ends. What `export!` calls.
+/// Stops the instance. Called by `export!`.
 #[doc(hidden)]
 pub fn stop<H: Handler>(handler: &'static LocalKey<RefCell<H>>) {
     handler.with_borrow_mut(H::on_stop);
 }
 
-/// Hands over. What `export!` calls.
+/// Saves the state. Called by `export!`.
 #[doc(hidden)]
 pub fn save<H: Handler>(handler: &'static LocalKey<RefCell<H>>) -> std::result::Result<State, String> {
     let snapshot = handler.with_borrow(H::save).map_err(reason)?;
-    // In the contract, a state with nothing in it is none.
+    // In the contract, an empty state means none.
     let (schema, data) = snapshot
         .map(|snapshot| (snapshot.schema, snapshot.data))
         .unwrap_or_default();
     Ok(State { schema, data })
 }
 
-/// Takes over. What `export!` calls.
+/// Loads a state. Called by `export!`.
 #[doc(hidden)]
 pub fn load<H: Handler>(handler: &'static LocalKey<RefCell<H>>, state: State) -> std::result::Result<(), String> {
     let State { schema, data } = state;
@@ -198,7 +198,7 @@ pub fn load<H: Handler>(handler: &'static LocalKey<RefCell<H>>, state: State) ->
         .map_err(reason)
 }
 
-/// The error's own words: outside of an event there is no other attempt, and so no kinds of errors.
+/// The reason of an error. Outside of an event nothing is retried, so the kind of error does not matter.
 pub(crate) fn reason(error: Error) -> String {
     match error {
         Error::Retry(reason) | Error::Reject(reason) => reason,

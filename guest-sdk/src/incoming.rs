@@ -1,4 +1,4 @@
-//! What comes from clients: how they connected, what they emitted, what they answered.
+//! Input from clients: handshakes, messages, replies.
 
 use serde::de::DeserializeOwned;
 
@@ -6,30 +6,30 @@ use crate::bindings::plugnode::app::types;
 pub use crate::bindings::plugnode::app::types::{Custom, DisconnectReason, Handshake};
 use crate::outbox::{AckId, CommandError};
 use crate::payload::{Args, ArgsError, Payload};
-use crate::surrogates::without_lone;
+use crate::surrogates::replace_lone_surrogates;
 
-/// What a client emitted.
+/// An event that a client emitted.
 #[derive(Debug, Clone)]
 pub struct Incoming {
     /// The name of the event.
     pub event: String,
-    /// The arguments, not yet parsed: what is passed on as it is costs nothing.
+    /// The arguments, not yet parsed, so that forwarding them unchanged costs nothing.
     pub payload: Payload,
     ack: Option<AckId>,
 }
 
 impl Incoming {
-    /// All arguments: a tuple with a type for each, or a `Vec` where they are all of one type.
+    /// Parses all arguments: into a tuple with a type for each, or into a `Vec` if they all have one type.
     pub fn args<T: DeserializeOwned>(&self) -> Result<T, ArgsError> {
-        self.payload.args().map_err(|error| self.named(error))
+        self.payload.args().map_err(|error| self.with_event_name(error))
     }
 
-    /// One argument, counted from 0. One that is missing reads as `null`, and so can be an `Option`.
+    /// Parses one argument, counted from 0. A missing argument counts as `null`, so it can be read as an `Option`.
     pub fn arg<T: DeserializeOwned>(&self, index: usize) -> Result<T, ArgsError> {
-        self.payload.arg(index).map_err(|error| self.named(error))
+        self.payload.arg(index).map_err(|error| self.with_event_name(error))
     }
 
-    /// Answers the acknowledgement that the client waits for; does nothing when it waits for none.
+    /// Answers the acknowledgement that the client waits for. Does nothing if it waits for none.
     pub fn ack(&self, args: impl Args) -> Result<(), CommandError> {
         match &self.ack {
             Some(ack) => ack.answer(args),
@@ -37,12 +37,12 @@ impl Incoming {
         }
     }
 
-    /// The acknowledgement that the client waits for, to be answered by a later event.
+    /// The acknowledgement that the client waits for, if any. Store it to answer while handling a later event.
     pub fn ack_id(&self) -> Option<&AckId> {
         self.ack.as_ref()
     }
 
-    fn named(&self, error: ArgsError) -> ArgsError {
+    fn with_event_name(&self, error: ArgsError) -> ArgsError {
         ArgsError(format!("event `{}`: {error}", self.event))
     }
 }
@@ -57,12 +57,12 @@ impl From<types::Message> for Incoming {
     }
 }
 
-/// The answer of a client to a request, or what came of asking all io-nodes: see [`answers`](crate::answers).
+/// A client's answer to a request, or the result of a cluster query: see [`answers`](crate::answers).
 #[derive(Debug, Clone)]
 pub struct Reply {
-    /// What was given as token with the request.
+    /// The token that was passed with the request.
     pub token: Vec<u8>,
-    /// What the client answered; none when it did not answer in time or was gone.
+    /// The client's answer; none if it did not answer in time.
     pub answer: Option<Payload>,
 }
 
@@ -76,12 +76,12 @@ impl From<types::Reply> for Reply {
 }
 
 impl Handshake {
-    /// What the client gave as `auth`; none when it gave nothing, or something else than a `T`.
+    /// Parses the client's `auth` option. None if it sent none, or if the value is not a `T`.
     pub fn auth<T: DeserializeOwned>(&self) -> Option<T> {
-        serde_json::from_str(&without_lone(self.auth.as_deref()?)).ok()
+        serde_json::from_str(&replace_lone_surrogates(self.auth.as_deref()?)).ok()
     }
 
-    /// The first header of that name, which is in lower case.
+    /// The first header with this name, given in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()

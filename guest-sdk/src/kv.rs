@@ -1,15 +1,15 @@
 //! Key-value buckets that the app's configuration grants, over `wasi:keyvalue`.
 //!
-//! Writes belong to the event: the handler that made them sees them at once, everybody else once the event is
-//! committed, and nobody when it fails.
+//! Writes are effects of the event: its handler sees them at once, other events see them after the commit, and they are
+//! dropped if the event fails.
 //!
-//! **What an event writes rests on what it has read.** When it is committed, every key that it has read is looked at again.
-//! If one has another value by then, because another event was committed in between, nothing of this event takes effect,
-//! and it is handled again, with what is there now. So a counter that is read and written counts right, whoever else
-//! counts: in effect, events that write come one after the other. An event that writes nothing is not looked at again, and
-//! neither is a list of keys. What an event has done in the memory of its instance, or elsewhere by HTTP, is not taken back.
+//! **Reads are checked at commit.** If the event wrote to a bucket and another event has changed a value that it read, none of
+//! its effects happen, and it is handled again with the current values. A counter that is read and written back is therefore
+//! always right; events that write are in effect serialized. An event that writes nothing is not checked, and neither are
+//! lists of keys. Changes to the memory of the instance, and outgoing HTTP requests, are not undone.
 //!
-//! Where many events change one key at the same time, they hinder each other. [`Bucket::add`] does not read, and does so least; and a key for each client is better than one for all.
+//! Events that change the same key at the same time cause each other to be handled again. To avoid that, use one key per
+//! client instead of one for all, and [`Bucket::add`], which does not read.
 
 use std::fmt;
 use std::time::Duration;
@@ -19,25 +19,25 @@ use serde::de::DeserializeOwned;
 
 use crate::host::{atomics, batch, kv, store};
 
-/// A bucket did not do what was asked.
+/// Why an operation on a bucket failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
-    /// There is no bucket of that name.
+    /// No bucket has this name.
     NoSuchBucket(String),
     /// The app's configuration does not grant this bucket.
     Denied(String),
-    /// What is stored under the key is not what was asked for, or what was to be stored cannot be written as JSON.
+    /// The stored value does not have the requested type, or the new value cannot be written as JSON.
     Value {
         /// The key.
         key: String,
-        /// What is wrong with the value.
+        /// What is wrong with it.
         reason: String,
     },
-    /// The store could not answer, or did not take a write.
+    /// The store did not answer, or refused a write.
     Failed {
         /// The bucket.
         bucket: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
@@ -45,7 +45,7 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoSuchBucket(bucket) => write!(f, "there is no bucket `{bucket}`"),
+            Self::NoSuchBucket(bucket) => write!(f, "bucket `{bucket}` does not exist"),
             Self::Denied(bucket) => {
                 write!(
                     f,
@@ -60,85 +60,85 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Opens a bucket. In a component it stays open for the instance, and to open it again asks the host nothing.
+/// Opens a bucket. In a component it stays open for the life of the instance; opening it again needs no call to the host.
 pub fn open(name: &str) -> Result<Bucket, Error> {
-    match opened::open(name) {
+    match handles::open(name) {
         Ok(bucket) => Ok(Bucket {
             name: name.into(),
             bucket,
         }),
-        Err(error) => Err(named(name, error)),
+        Err(error) => Err(store_error(name, error)),
     }
 }
 
-/// An open bucket. Values are JSON by way of serde, or plain bytes.
+/// An open bucket. Values are JSON, read and written with serde, or plain bytes.
 #[derive(Debug)]
 pub struct Bucket {
     name: String,
-    bucket: opened::Bucket,
+    bucket: handles::Bucket,
 }
 
 impl Bucket {
-    /// The value of a key, if there is one.
+    /// The value of a key, or none if it does not exist.
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
-        self.get_bytes(key)?.map(|bytes| read(key, &bytes)).transpose()
+        self.get_bytes(key)?.map(|bytes| from_json(key, &bytes)).transpose()
     }
 
-    /// The bytes under a key, if there are any.
+    /// The bytes of a key, or none if it does not exist.
     pub fn get_bytes(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
-        self.bucket.get(key).map_err(|error| self.failed(error))
+        self.bucket.get(key).map_err(|error| self.store_error(error))
     }
 
     /// Sets the value of a key.
     pub fn set(&self, key: &str, value: &(impl Serialize + ?Sized)) -> Result<(), Error> {
-        self.set_bytes(key, &write(key, value)?)
+        self.set_bytes(key, &to_json(key, value)?)
     }
 
-    /// Sets the bytes under a key.
+    /// Sets the bytes of a key.
     pub fn set_bytes(&self, key: &str, value: &[u8]) -> Result<(), Error> {
-        self.bucket.set(key, value).map_err(|error| self.failed(error))
+        self.bucket.set(key, value).map_err(|error| self.store_error(error))
     }
 
-    /// Sets the value of a key for a time, which begins with the commit of the event. Then the key is gone by itself, unless
-    /// it was set again: [`set`](Self::set) makes it stay, [`add`](Self::add) leaves the time as it is.
+    /// Sets the value of a key, which expires this long after the commit. [`set`](Self::set) removes the expiry,
+    /// [`add`](Self::add) keeps it.
     pub fn set_for(&self, key: &str, value: &(impl Serialize + ?Sized), time: Duration) -> Result<(), Error> {
-        self.set_bytes_for(key, &write(key, value)?, time)
+        self.set_bytes_for(key, &to_json(key, value)?, time)
     }
 
-    /// Sets the bytes under a key for a time.
+    /// Sets the bytes of a key, which expires this long after the commit.
     pub fn set_bytes_for(&self, key: &str, value: &[u8], time: Duration) -> Result<(), Error> {
         let time = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        kv::set_with_ttl(&self.name, key, value, time).map_err(|error| self.refused(error))
+        kv::set_with_ttl(&self.name, key, value, time).map_err(|error| self.kv_error(error))
     }
 
-    /// Adds to the integer under a key, 0 when there is none, without reading it: that others add to it at the same moment is
-    /// no reason to handle the event again. It is added at the commit; if what is there then is no integer, the event fails.
+    /// Adds to the integer under a key, 0 if the key is missing. Does not read the value, so concurrent additions do not
+    /// cause a retry. The addition happens at commit; if the value is not an integer then, the event fails.
     pub fn add(&self, key: &str, delta: i64) -> Result<(), Error> {
-        kv::add(&self.name, key, delta).map_err(|error| self.refused(error))
+        kv::add(&self.name, key, delta).map_err(|error| self.kv_error(error))
     }
 
-    /// Adds to the integer under a key, 0 when there is none, and returns the sum, as of the commit of this event. It reads
-    /// the key; where the sum is not needed, [`add`](Self::add) is better.
+    /// Adds to the integer under a key, 0 if the key is missing, and returns the sum, which holds at the commit. This reads the
+    /// key; prefer [`add`](Self::add) if the sum is not needed.
     pub fn increment(&self, key: &str, delta: u64) -> Result<u64, Error> {
-        atomics::increment(&self.bucket, key, delta).map_err(|error| self.failed(error))
+        atomics::increment(&self.bucket, key, delta).map_err(|error| self.store_error(error))
     }
 
-    /// Deletes a key; does nothing when there is none.
+    /// Deletes a key. Does nothing if it does not exist.
     pub fn delete(&self, key: &str) -> Result<(), Error> {
-        self.bucket.delete(key).map_err(|error| self.failed(error))
+        self.bucket.delete(key).map_err(|error| self.store_error(error))
     }
 
-    /// Whether there is such a key.
+    /// Whether a key exists.
     pub fn exists(&self, key: &str) -> Result<bool, Error> {
-        self.bucket.exists(key).map_err(|error| self.failed(error))
+        self.bucket.exists(key).map_err(|error| self.store_error(error))
     }
 
-    /// All keys, in no promised order.
+    /// All keys, in unspecified order.
     pub fn keys(&self) -> Result<Vec<String>, Error> {
         let mut keys = Vec::new();
         let mut cursor = None;
         loop {
-            let page = self.bucket.list_keys(cursor).map_err(|error| self.failed(error))?;
+            let page = self.bucket.list_keys(cursor).map_err(|error| self.store_error(error))?;
             keys.extend(page.keys);
             cursor = page.cursor;
             if cursor.is_none() {
@@ -147,8 +147,7 @@ impl Bucket {
         }
     }
 
-    /// All keys that begin with `prefix`, in no promised order. Where there may be many, [`page`](Self::page) takes them a
-    /// part at a time.
+    /// All keys with this prefix, in unspecified order. Use [`page`](Self::page) if there may be many.
     pub fn keys_with(&self, prefix: &str) -> Result<Vec<String>, Error> {
         let mut keys = Vec::new();
         let mut cursor = None;
@@ -162,22 +161,22 @@ impl Bucket {
         }
     }
 
-    /// Some of the keys that begin with `prefix`, in no promised order: from a cursor on, which is none at first. There may
-    /// be none before the last page.
+    /// One page of the keys with this prefix, in unspecified order. Pass no cursor for the first page. A page may be empty
+    /// before the last one.
     pub fn page(&self, prefix: &str, cursor: Option<u64>) -> Result<Page, Error> {
-        let page = kv::list_keys(&self.name, prefix, cursor).map_err(|error| self.refused(error))?;
+        let page = kv::list_keys(&self.name, prefix, cursor).map_err(|error| self.kv_error(error))?;
         Ok(Page {
             keys: page.keys,
             cursor: page.cursor,
         })
     }
 
-    /// The values of these keys, in their order; none where there is no such key.
+    /// The values of these keys, in the given order; none for a key that does not exist.
     pub fn get_many<T: DeserializeOwned>(&self, keys: &[impl AsRef<str>]) -> Result<Vec<Option<T>>, Error> {
-        let pairs = batch::get_many(&self.bucket, &owned(keys)).map_err(|error| self.failed(error))?;
+        let pairs = batch::get_many(&self.bucket, &to_strings(keys)).map_err(|error| self.store_error(error))?;
         pairs
             .into_iter()
-            .map(|pair| pair.map(|(key, bytes)| read(&key, &bytes)).transpose())
+            .map(|pair| pair.map(|(key, bytes)| from_json(&key, &bytes)).transpose())
             .collect()
     }
 
@@ -185,20 +184,22 @@ impl Bucket {
     pub fn set_many(&self, pairs: &[(impl AsRef<str>, impl Serialize)]) -> Result<(), Error> {
         let pairs = pairs
             .iter()
-            .map(|(key, value)| Ok((key.as_ref().to_owned(), write(key.as_ref(), value)?)))
+            .map(|(key, value)| Ok((key.as_ref().to_owned(), to_json(key.as_ref(), value)?)))
             .collect::<Result<Vec<_>, Error>>()?;
-        batch::set_many(&self.bucket, &pairs).map_err(|error| self.failed(error))
+        batch::set_many(&self.bucket, &pairs).map_err(|error| self.store_error(error))
     }
 
-    /// Deletes these keys, where there are such.
+    /// Deletes several keys. Keys that do not exist are ignored.
     pub fn delete_many(&self, keys: &[impl AsRef<str>]) -> Result<(), Error> {
-        batch::delete_many(&self.bucket, &owned(keys)).map_err(|error| self.failed(error))
+        batch::delete_many(&self.bucket, &to_strings(keys)).map_err(|error| self.store_error(error))
     }
 
-    fn refused(&self, error: kv::Error) -> Error {
+    fn kv_error(&self, error: kv::Error) -> Error {
         let reason = match error {
             kv::Error::Denied(_) => return Error::Denied(self.name.clone()),
-            kv::Error::QuotaExceeded => "this event has used up the writes or bytes that the app's limits allow".into(),
+            kv::Error::QuotaExceeded => {
+                "this event has used up its limit of writes or bytes; raise it in the app's `limits`".into()
+            }
             kv::Error::Invalid(reason) | kv::Error::Other(reason) => reason,
         };
         Error::Failed {
@@ -207,21 +208,21 @@ impl Bucket {
         }
     }
 
-    fn failed(&self, error: store::Error) -> Error {
-        named(&self.name, error)
+    fn store_error(&self, error: store::Error) -> Error {
+        store_error(&self.name, error)
     }
 }
 
-/// Some keys, and where to go on.
+/// A page of keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
     /// The keys.
     pub keys: Vec<String>,
-    /// For the next page; none when this was the last.
+    /// The cursor of the next page; none after the last page.
     pub cursor: Option<u64>,
 }
 
-fn named(bucket: &str, error: store::Error) -> Error {
+fn store_error(bucket: &str, error: store::Error) -> Error {
     match error {
         store::Error::NoSuchStore => Error::NoSuchBucket(bucket.into()),
         store::Error::AccessDenied => Error::Denied(bucket.into()),
@@ -232,28 +233,28 @@ fn named(bucket: &str, error: store::Error) -> Error {
     }
 }
 
-fn owned(keys: &[impl AsRef<str>]) -> Vec<String> {
+fn to_strings(keys: &[impl AsRef<str>]) -> Vec<String> {
     keys.iter().map(|key| key.as_ref().to_owned()).collect()
 }
 
-fn read<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T, Error> {
+fn from_json<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T, Error> {
     serde_json::from_slice(bytes).map_err(|error| Error::Value {
         key: key.into(),
         reason: error.to_string(),
     })
 }
 
-fn write(key: &str, value: &(impl Serialize + ?Sized)) -> Result<Vec<u8>, Error> {
+fn to_json(key: &str, value: &(impl Serialize + ?Sized)) -> Result<Vec<u8>, Error> {
     serde_json::to_vec(value).map_err(|error| Error::Value {
         key: key.into(),
         reason: error.to_string(),
     })
 }
 
-/// The buckets of an instance. Each is an object of the host, and making and dropping one costs as much as a read. There are
-/// never more of them than the app is granted, and a grant holds for as long as the instance does.
+/// Bucket handles of this instance. A handle is a resource of the host, and creating and dropping one costs as much as a read,
+/// so handles are kept. Their number is bounded by the app's grants, which do not change while the instance lives.
 #[cfg(target_family = "wasm")]
-mod opened {
+mod handles {
     use std::cell::RefCell;
     use std::rc::Rc;
 
@@ -277,6 +278,6 @@ mod opened {
     }
 }
 
-/// Natively a bucket is only its name.
+/// Natively, a bucket handle is only a name.
 #[cfg(not(target_family = "wasm"))]
-use store as opened;
+use store as handles;

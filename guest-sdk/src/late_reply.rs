@@ -1,4 +1,4 @@
-//! Replies to questions of clients that are gone: custom events of the host, with the reply as JSON.
+//! Late replies: results of cluster queries whose client has disconnected. The host sends them as custom events with JSON data.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -19,7 +19,7 @@ struct Content {
     attachments: Vec<String>,
 }
 
-/// The client that is gone, and the reply. None when the event is something else.
+/// The id of the disconnected client, and the reply. None if the event is not a late reply.
 pub(crate) fn read(custom: &Custom) -> Option<(String, Reply)> {
     if custom.kind != KIND {
         return None;
@@ -37,18 +37,18 @@ pub(crate) fn read(custom: &Custom) -> Option<(String, Reply)> {
     Some((content.client, reply))
 }
 
-/// The event by which the host gives a handler such a reply. The answer has one argument.
+/// The custom event of a late reply. `answer` must have one argument.
 pub(crate) fn write(client: &str, token: &[u8], answer: &Payload) -> Custom {
     let content = Content {
         client: client.into(),
         token: BASE64.encode(token),
-        answer: answer.arg(0).expect("an answer has one argument"),
+        answer: answer.arg(0).expect("the answer of a cluster query has one argument"),
         attachments: answer.attachments.iter().map(|bytes| BASE64.encode(bytes)).collect(),
     };
     Custom {
         kind: KIND.into(),
         client: None,
-        data: serde_json::to_vec(&content).expect("texts and JSON are JSON"),
+        data: serde_json::to_vec(&content).expect("strings and raw JSON can be written as JSON"),
         content_type: Some("application/json".into()),
     }
 }

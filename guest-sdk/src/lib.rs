@@ -1,8 +1,8 @@
 //! Write Socket.IO applications for plugnode.
 //!
-//! An application is a [`Handler`]: a type with a method for each kind of event. plugnode holds the clients'
-//! connections and calls the handler, which is a WebAssembly component of its own and so can be stopped, crashed,
-//! replaced and multiplied while no client notices.
+//! An application is a [`Handler`]: a type with a method for each kind of event. plugnode holds the clients' connections
+//! and calls the handler, which is compiled to a separate WebAssembly component. The component can be stopped, can crash,
+//! and can be replaced and scaled out while the clients stay connected.
 //!
 //! ```
 //! use plugnode_sdk::prelude::*;
@@ -31,7 +31,7 @@
 //!
 //! # The crate of a handler
 //!
-//! A library of two kinds: the component, and what unit tests link.
+//! A library with two crate types: `cdylib` for the component, `rlib` for unit tests.
 //!
 //! ```toml
 //! [lib]
@@ -41,33 +41,34 @@
 //! plugnode-sdk = "0.1"
 //! ```
 //!
-//! `cargo build --release --target wasm32-wasip2` makes the component, as does `cargo component build --release`.
-//! `plugnode dev .` builds and runs it, and takes each change into use as it is saved.
+//! `cargo build --release --target wasm32-wasip2` builds the component, as does `cargo component build --release`.
+//! `plugnode dev .` builds and runs it, and rebuilds and replaces it whenever a file is saved.
 //!
 //! # What a handler can do
 //!
-//! - **Answer**: [`Client::emit`], [`Client::broadcast`], [`Incoming::ack`]. Arguments are Rust values by way of serde
-//!   ([`Args`] says how), with [`Binary`] for bytes; what is only passed on is never parsed ([`Incoming::payload`]).
-//! - **Address**: [`to`], [`client`], [`all`] and [`Client::to`] make an [`Audience`], as in
-//!   `to("news").to("sport").except("muted").emit("goal", "1:0")`; [`Message`] is the builder of socket.io-cluster.
-//! - **Group**: [`Client::join`] and [`Client::leave`] for channels, which Socket.IO calls rooms.
-//! - **Ask**: [`Client::request`], answered in [`Handler::on_reply`]; [`Audience::collect`] for the answers of many at once.
-//! - **Look around**: [`Audience::find_clients`], [`list_channels`] and [`settle`] ask all io-nodes: see [`answers`].
-//! - **Admit**: [`Client::refuse`], where the app's configuration has clients wait at the door.
-//! - **Remember**: [`Client::patch_attributes`] for what belongs to a client, [`kv`] for what belongs to all.
-//! - **Act later**: timers of a client or of the app, by [`mod@schedule`].
-//! - **Know**: [`context`] for the call, [`config`] for the app's configuration, [`log`] for the host's log.
+//! - **Emit events**: [`Client::emit`], [`Client::broadcast`], [`Incoming::ack`]. Arguments are Rust values that serde can
+//!   write (see [`Args`]), with [`Binary`] for bytes. A [`payload`](Incoming::payload) that is only forwarded is not parsed.
+//! - **Address clients**: [`to`], [`client`], [`all`] and [`Client::to`] create an [`Audience`], as in
+//!   `to("news").to("sport").except("muted").emit("goal", "1:0")`. [`Message`] is the message builder of socket.io-cluster.
+//! - **Group clients**: [`Client::join`] and [`Client::leave`] for channels, which Socket.IO calls rooms.
+//! - **Ask clients**: [`Client::request`], with the answer in [`Handler::on_reply`]; [`Audience::collect`] for the answers of
+//!   many clients in one reply.
+//! - **Query the cluster**: [`Audience::find_clients`], [`list_channels`] and [`settle`] ask all io-nodes: see [`answers`].
+//! - **Control admission**: [`Client::refuse`], if the app's configuration has `admission = true`.
+//! - **Store data**: [`Client::patch_attributes`] for data of one client, [`kv`] for shared data.
+//! - **Set timers**, of a client or of the app: [`mod@schedule`].
+//! - **Read the environment**: [`context`] for the call, [`config`] for the app's configuration. [`log`] writes to the host's log.
 //!
-//! All of it is buffered, and carried out as a whole once the method returns `Ok`. When it returns an [`Error`],
-//! panics, or runs out of its limits, none of it is; what the panic says goes to the host's log. The same goes for an
-//! event that writes to a bucket when what it has read there has changed by its commit: see [`mod@kv`]. Memory is another
-//! matter: what an instance keeps in `self` is not taken back by an error, and is lost by a panic. How it outlives the
-//! replacement of the component by a new release, and what does not need to, says [`replace`].
+//! Commands, writes and timers are buffered, and committed as a whole after the method has returned `Ok`. If it returns an
+//! [`Error`], panics or exceeds a limit, they are all dropped; a panic's message goes to the host's log. An event that writes
+//! to a bucket is handled again if a value that it read has changed before its commit: see [`mod@kv`]. Memory is different:
+//! changes to `self` are not rolled back after an error, and are lost in a panic. [`replace`] explains how state survives the
+//! deployment of a new release.
 //!
 //! # Tests
 //!
-//! Handlers run natively under `cargo test`, by the kit in [`mod@test`]. A Rust program that embeds plugnode can run them
-//! natively as well: see [`mod@native`].
+//! Handlers run natively under `cargo test`, with the kit in [`mod@test`]. A Rust program that embeds plugnode can also run
+//! them natively: see [`mod@native`].
 
 #[allow(missing_docs, unsafe_code, unreachable_pub, rust_2018_idioms, clippy::all)]
 #[doc(hidden)]
@@ -90,6 +91,7 @@ mod message;
 pub mod native;
 mod outbox;
 mod payload;
+mod placeholder;
 pub mod replace;
 pub mod schedule;
 mod snapshot;
@@ -111,7 +113,7 @@ pub use outbox::{AckId, CommandError, list_channels, list_channels_of, send_cust
 pub use payload::{Args, ArgsError, Payload};
 pub use snapshot::Snapshot;
 
-/// What most handlers name.
+/// The types that most handlers use.
 pub mod prelude {
     pub use crate::{
         Audience, Binary, Client, Custom, DisconnectReason, Error, Handler, Handshake, Incoming, Message, Reply,
@@ -119,7 +121,7 @@ pub mod prelude {
     };
 }
 
-/// The one seam to the host: the contract's imports on wasm, and elsewhere what stands in for them.
+/// The functions of the host: the contract's imports on wasm, and their native implementation elsewhere.
 mod host {
     #[cfg(target_family = "wasm")]
     pub(crate) use crate::bindings::{

@@ -1,7 +1,7 @@
 //! Lines for the host's log, over `wasi:logging`: `log::info!("{name} came")`.
 //!
-//! They are written at once, also when the event fails afterwards. A handler may print to standard output and error
-//! just as well; this adds the level, and the module that the line comes from.
+//! Lines are written at once, even if the event fails afterwards. Standard output and error also go to the host's log; these
+//! macros add a level and the module path.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ pub use crate::{
     __log_debug as debug, __log_error as error, __log_info as info, __log_trace as trace, __log_warn as warn,
 };
 
-/// Writes one line. `context` says which part of the handler it comes from.
+/// Writes one line. `context` names the part of the handler that wrote it.
 pub fn write(level: Level, context: &str, message: fmt::Arguments<'_>) {
     match message.as_str() {
         Some(message) => logging::log(level, context, message),
@@ -20,7 +20,7 @@ pub fn write(level: Level, context: &str, message: fmt::Arguments<'_>) {
     }
 }
 
-/// Writes a line that only someone hunting a fault wants. Formats like `println!`.
+/// Writes a line for debugging in detail. Formats like `println!`.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! __log_trace {
@@ -29,7 +29,7 @@ macro_rules! __log_trace {
     };
 }
 
-/// Writes a line about one message. Formats like `println!`.
+/// Writes a line about a single event. Formats like `println!`.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! __log_debug {
@@ -38,7 +38,7 @@ macro_rules! __log_debug {
     };
 }
 
-/// Writes a line about the life of the app. Formats like `println!`.
+/// Writes a line about the state of the app. Formats like `println!`.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! __log_info {
@@ -47,7 +47,7 @@ macro_rules! __log_info {
     };
 }
 
-/// Writes a line that someone should look at. Formats like `println!`.
+/// Writes a line about a possible problem. Formats like `println!`.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! __log_warn {
@@ -56,7 +56,7 @@ macro_rules! __log_warn {
     };
 }
 
-/// Writes a line about something that failed. Formats like `println!`.
+/// Writes a line about a failure. Formats like `println!`.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! __log_error {

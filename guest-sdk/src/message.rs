@@ -1,10 +1,10 @@
-//! The message builder of socket.io-cluster: a message is made, addressed, and sent.
+//! The message builder of socket.io-cluster: create a message, address it, send it.
 
 use crate::audience::Audience;
 use crate::outbox::CommandError;
 use crate::payload::{Args, ArgsError, Payload};
 
-/// A message on its way to clients, put together step by step.
+/// A message to clients, built step by step.
 ///
 /// ```
 /// # use plugnode_sdk::{Message, test::recorded};
@@ -13,7 +13,7 @@ use crate::payload::{Args, ArgsError, Payload};
 /// # Ok(()) }).unwrap();
 /// ```
 #[derive(Debug, Clone)]
-#[must_use = "a message goes nowhere until `send`"]
+#[must_use = "a message is not sent until `send` is called"]
 pub struct Message {
     kind: String,
     args: Result<Payload, ArgsError>,
@@ -21,56 +21,56 @@ pub struct Message {
 }
 
 impl Message {
-    /// A message with these arguments, of type `message`, for nobody yet.
+    /// Creates a message with these arguments and the type `message`. It has no recipients yet.
     pub fn new(data: impl Args) -> Self {
         Self {
             kind: "message".into(),
             args: Payload::new(data),
-            audience: Audience::nobody(),
+            audience: Audience::empty(),
         }
     }
 
-    /// The name of the event that clients listen to.
+    /// Sets the name of the event that clients listen to.
     pub fn set_type(mut self, kind: impl Into<String>) -> Self {
         self.kind = kind.into();
         self
     }
 
-    /// For this client, besides those named so far.
+    /// Adds a client to the recipients.
     pub fn for_client(mut self, id: impl Into<String>) -> Self {
         self.audience = self.audience.client(id);
         self
     }
 
-    /// For the clients of this channel, besides those named so far.
+    /// Adds the clients of a channel to the recipients.
     pub fn for_channel(mut self, channel: impl Into<String>) -> Self {
         self.audience = self.audience.to(channel);
         self
     }
 
-    /// For every client of the namespace.
+    /// Sends to every client of the namespace.
     pub fn for_all(mut self) -> Self {
-        self.audience = self.audience.everybody();
+        self.audience = self.audience.widen_to_all();
         self
     }
 
-    /// But not for this client.
+    /// Leaves out a client.
     pub fn except_client(mut self, id: impl Into<String>) -> Self {
         self.audience = self.audience.except_client(id);
         self
     }
 
-    /// But not for the clients of this channel.
+    /// Leaves out the clients of a channel.
     pub fn except_channel(mut self, channel: impl Into<String>) -> Self {
         self.audience = self.audience.except(channel);
         self
     }
 
-    /// Sends it, once this event has been handled.
+    /// Sends the message when this event is committed.
     pub fn send(self) -> Result<(), CommandError> {
-        if !self.audience.is_somebody() {
+        if self.audience.is_empty() {
             let reason = format!(
-                "message `{}` is for nobody: add for_client, for_channel or for_all",
+                "message `{}` has no recipients: call for_client, for_channel or for_all",
                 self.kind
             );
             return Err(CommandError::Invalid(reason));

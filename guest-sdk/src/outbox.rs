@@ -1,4 +1,4 @@
-//! What every command has in common: how it can be refused, and the commands that concern no audience.
+//! Why a command is refused, and the commands that have no audience.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,18 +8,18 @@ use serde::{Deserialize, Serialize};
 use crate::host::outbox as wire;
 use crate::payload::{Args, ArgsError};
 
-/// Why a command was not taken. The handler may go on: the commands before it stand.
+/// Why a command was refused. The handler may continue; earlier commands remain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommandError {
-    /// The app's configuration does not grant this, or there is no event that it could belong to.
+    /// The app's configuration does not grant this, or no event is being handled.
     Denied(String),
-    /// This event has used up its commands or bytes.
+    /// This event has used up its limit of commands or bytes.
     QuotaExceeded,
-    /// This one payload is larger than the host allows.
+    /// The payload exceeds the host's size limit.
     PayloadTooLarge,
-    /// What was asked for makes no sense, such as an event name that Socket.IO keeps for itself.
+    /// The command is invalid, for example because Socket.IO reserves the event name.
     Invalid(String),
-    /// Anything else, in words.
+    /// Any other reason.
     Other(String),
 }
 
@@ -28,11 +28,11 @@ impl fmt::Display for CommandError {
         match self {
             Self::Denied(reason) => write!(f, "denied: {reason}"),
             Self::QuotaExceeded => {
-                f.write_str("this event has used up its commands or bytes; the app's `limits` set how many it has")
+                f.write_str("this event has used up its limit of commands or bytes; raise it in the app's `limits`")
             }
-            Self::PayloadTooLarge => f.write_str("the payload is larger than the app's `limits` allow"),
+            Self::PayloadTooLarge => f.write_str("the payload exceeds the size limit in the app's `limits`"),
             Self::Invalid(reason) => write!(f, "invalid command: {reason}"),
-            Self::Other(reason) => write!(f, "command not taken: {reason}"),
+            Self::Other(reason) => write!(f, "command refused: {reason}"),
         }
     }
 }
@@ -57,8 +57,8 @@ impl From<wire::Error> for CommandError {
     }
 }
 
-/// Names one acknowledgement that one client waits for. It can be kept, in a bucket for instance, and answered while
-/// handling a later event, by any instance.
+/// Identifies one acknowledgement that a client is waiting for. It can be stored, for example in a bucket, and answered while
+/// handling a later event, from any instance.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct AckId(pub(crate) String);
@@ -71,16 +71,15 @@ impl AckId {
     }
 }
 
-/// Looks for the channels that have clients, of the namespace of the client whose event is being handled, on all io-nodes.
-/// How many there are, and how many clients `most` of them have, comes as one reply to
-/// [`Handler::on_reply`](crate::Handler::on_reply) with `token`, when all io-nodes have answered or after `timeout`, of
-/// which more than a minute counts as a minute: [`Reply::channels`](crate::Reply::channels) reads it. At most 10,000 are
-/// named.
+/// Lists the channels that have clients on any io-node, in the namespace of the client whose event is being handled. One
+/// reply has the number of channels, and the number of clients of up to `most` of them (capped at 10,000). It is passed to
+/// [`Handler::on_reply`](crate::Handler::on_reply) with `token` when all io-nodes have answered or after `timeout`, at most one
+/// minute. Parse it with [`Reply::channels`](crate::Reply::channels).
 pub fn list_channels(most: u32, timeout: Duration, token: impl AsRef<[u8]>) -> Result<(), CommandError> {
     Ok(wire::list_channels(None, most, millis(timeout), token.as_ref())?)
 }
 
-/// The same of another namespace.
+/// Like [`list_channels`], for another namespace.
 pub fn list_channels_of(
     namespace: &str,
     most: u32,
@@ -95,11 +94,11 @@ pub fn list_channels_of(
     )?)
 }
 
-/// Asks to be told when all commands before this one, of this event and of the client's events before it, have been carried
-/// out on every io-node. That comes as one reply to [`Handler::on_reply`](crate::Handler::on_reply) with `token`, within
-/// `timeout` as with [`list_channels`]: [`Reply::settled`](crate::Reply::settled) reads it.
+/// Reports when every io-node has carried out the commands before this one: those of this event and of the client's earlier
+/// events. One reply is passed to [`Handler::on_reply`](crate::Handler::on_reply) with `token`; `timeout` works as in
+/// [`list_channels`]. Parse it with [`Reply::settled`](crate::Reply::settled).
 ///
-/// To answer an acknowledgement only then, its id can be the token:
+/// To answer an acknowledgement only after that, use its id as the token:
 ///
 /// ```
 /// use std::time::Duration;
@@ -130,13 +129,13 @@ pub fn settle(timeout: Duration, token: impl AsRef<[u8]>) -> Result<(), CommandE
     Ok(wire::settle(millis(timeout), token.as_ref())?)
 }
 
-/// A time as it travels.
+/// Whole milliseconds, capped at `u32::MAX`.
 pub(crate) fn millis(timeout: Duration) -> u32 {
     timeout.as_millis().try_into().unwrap_or(u32::MAX)
 }
 
-/// Sends a message to the Rust code that embeds one io-node, or all of them. `kind` says what it is, with a version at
-/// the end, such as `acme.price-change/1`.
+/// Sends a message to the Rust program that embeds one io-node, or to all io-nodes when `io_node` is none. `kind` ends in a
+/// version, such as `acme.price-change/1`.
 pub fn send_custom(io_node: Option<&str>, kind: &str, data: &[u8]) -> Result<(), CommandError> {
     Ok(wire::custom(io_node, kind, data)?)
 }

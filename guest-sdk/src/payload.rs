@@ -1,6 +1,6 @@
-//! Arguments of Socket.IO events: from Rust values to a [`Payload`], and back.
+//! Conversion between Rust values and the arguments of Socket.IO events ([`Payload`]).
 //!
-//! A payload that is only passed on is never parsed.
+//! A payload that is only forwarded is not parsed.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,25 +12,25 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::binary;
 pub use crate::bindings::plugnode::app::types::Payload;
-use crate::surrogates::without_lone;
+use crate::surrogates::replace_lone_surrogates;
 
-/// What can be the arguments of an event or of an acknowledgement.
+/// Values that can be the arguments of an event or acknowledgement.
 ///
 /// - `()`: no arguments.
-/// - A tuple: one argument for each item, so that `("ada", 36)` is two. Arrays of a fixed length are tuples to serde,
-///   and so count as tuples here; a `Vec` or a slice does not.
-/// - Any other value that serde can write: one argument. `(value,)` is one argument whatever the value is.
-/// - A [`Payload`], or a reference to one: passed on as it is.
+/// - A tuple: one argument per item; `("ada", 36)` is two arguments. serde treats arrays of fixed length as tuples, so they
+///   count as tuples here; a `Vec` or slice does not.
+/// - Any other value that serde can write: one argument. `(value,)` is always one argument.
+/// - A [`Payload`], or a reference to one: forwarded unchanged.
 ///
-/// [`Binary`](crate::Binary) values arrive as binary, at whatever depth they are.
+/// [`Binary`](crate::Binary) values are sent as binary, at any depth.
 pub trait Args {
-    /// The arguments as they travel.
+    /// Converts the arguments to a payload.
     fn to_payload(&self) -> Result<Cow<'_, Payload>, ArgsError>;
 }
 
 impl<T: Serialize + ?Sized> Args for T {
     fn to_payload(&self) -> Result<Cow<'_, Payload>, ArgsError> {
-        let (json, attachments) = binary::collecting(|| write(self));
+        let (json, attachments) = binary::collect_attachments(|| write(self));
         let json = json.map_err(|error| ArgsError(format!("arguments cannot be written as JSON: {error}")))?;
         Ok(Cow::Owned(Payload { json, attachments }))
     }
@@ -49,27 +49,30 @@ impl Args for &Payload {
 }
 
 impl Payload {
-    /// The arguments `args` as they travel.
+    /// Creates a payload from `args`.
     pub fn new(args: impl Args) -> Result<Self, ArgsError> {
         args.to_payload().map(Cow::into_owned)
     }
 
-    /// All arguments: a tuple with a type for each, or a `Vec` where they are all of one type.
+    /// Parses all arguments: into a tuple with a type for each, or into a `Vec` if they all have one type.
     ///
-    /// A text of JavaScript that is not one in Rust, as half of a surrogate pair stands alone in it, reads with U+FFFD there.
+    /// JavaScript strings may contain lone surrogates, which Rust strings cannot; each is read as U+FFFD.
     pub fn args<T: DeserializeOwned>(&self) -> Result<T, ArgsError> {
-        binary::lending(&self.attachments, || serde_json::from_str(&without_lone(&self.json)))
-            .map_err(|error| ArgsError(format!("the arguments are not those expected: {error}")))
+        binary::with_attachments(&self.attachments, || {
+            serde_json::from_str(&replace_lone_surrogates(&self.json))
+        })
+        .map_err(|error| ArgsError(format!("the arguments do not have the expected types: {error}")))
     }
 
-    /// One argument, counted from 0. One that is missing reads as `null`, and so can be an `Option`.
+    /// Parses one argument, counted from 0. A missing argument counts as `null`, so it can be read as an `Option`.
     pub fn arg<T: DeserializeOwned>(&self, index: usize) -> Result<T, ArgsError> {
-        let found = binary::lending(&self.attachments, || {
-            let json = without_lone(&self.json);
+        let found = binary::with_attachments(&self.attachments, || {
+            let json = replace_lone_surrogates(&self.json);
             let mut json = serde_json::Deserializer::from_str(&json);
             Nth(index, PhantomData).deserialize(&mut json)
         });
-        let found = found.map_err(|error| ArgsError(format!("argument {index} is not what was expected: {error}")))?;
+        let found =
+            found.map_err(|error| ArgsError(format!("argument {index} does not have the expected type: {error}")))?;
         match found {
             Some(argument) => Ok(argument),
             None => serde_json::from_str("null").map_err(|_| ArgsError(format!("argument {index} is missing"))),
@@ -77,7 +80,7 @@ impl Payload {
     }
 }
 
-/// Arguments that cannot be written, or are not what was asked for.
+/// Arguments cannot be written, or do not have the expected types.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ArgsError(pub(crate) String);
 
@@ -90,8 +93,8 @@ impl fmt::Display for ArgsError {
 impl std::error::Error for ArgsError {}
 
 fn write<T: Serialize + ?Sized>(value: &T) -> serde_json::Result<String> {
-    // Binary values are met here too, and must not be collected twice.
-    let (shape, _) = binary::collecting(|| value.serialize(ShapeOf));
+    // This first pass may also serialize binary values; they must not be collected twice.
+    let (shape, _) = binary::collect_attachments(|| value.serialize(ShapeSerializer));
     match shape {
         Err(Shape::Unit) => Ok("[]".into()),
         Err(Shape::Tuple) => serde_json::to_string(value),
@@ -99,7 +102,7 @@ fn write<T: Serialize + ?Sized>(value: &T) -> serde_json::Result<String> {
     }
 }
 
-/// Item N of a JSON array; none when the array is shorter.
+/// Item N of a JSON array; none if the array is shorter.
 struct Nth<T>(usize, PhantomData<T>);
 
 impl<'de, T: Deserialize<'de>> DeserializeSeed<'de> for Nth<T> {
@@ -129,11 +132,14 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for Nth<T> {
     }
 }
 
-/// What a value is to serde, as far as arguments care.
+/// How a value's serde type maps to arguments.
 #[derive(Debug)]
 enum Shape {
+    /// No arguments.
     Unit,
+    /// One argument per item.
     Tuple,
+    /// One argument.
     Single,
 }
 
@@ -151,8 +157,8 @@ impl ser::Error for Shape {
     }
 }
 
-/// Answers, as an error and before anything is written, which shape a value has.
-struct ShapeOf;
+/// A serializer that writes nothing and returns the value's [`Shape`] as an error.
+struct ShapeSerializer;
 
 macro_rules! single {
     ($($method:ident($($kind:ty),*) -> $answer:ty;)*) => {
@@ -162,7 +168,7 @@ macro_rules! single {
     };
 }
 
-impl Serializer for ShapeOf {
+impl Serializer for ShapeSerializer {
     type Ok = ();
     type Error = Shape;
     type SerializeSeq = Impossible<(), Shape>;
@@ -244,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn tuples_spread_and_everything_else_is_one_argument() {
+    fn tuple_becomes_arguments_other_values_become_one() {
         assert_eq!(json(()), "[]");
         assert_eq!(json("a"), r#"["a"]"#);
         assert_eq!(json(("a", 1)), r#"["a",1]"#);
@@ -257,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_is_passed_on_as_it_is() {
+    fn forwards_payload_unchanged() {
         let payload = Payload {
             json: r#"[ 1 ]"#.into(),
             attachments: vec![],
@@ -267,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn binary_travels_as_attachments_at_any_depth() {
+    fn binary_at_any_depth_becomes_attachment() {
         #[derive(Debug, PartialEq, Serialize, Deserialize)]
         struct File {
             name: String,
@@ -289,14 +295,14 @@ mod tests {
     }
 
     #[test]
-    fn one_binary_argument_is_one_attachment() {
+    fn single_binary_argument_becomes_attachment() {
         let payload = Payload::new(Binary(vec![7])).unwrap();
         assert_eq!(payload.json, r#"[{"_placeholder":true,"num":0}]"#);
         assert_eq!(payload.attachments, [vec![7]]);
     }
 
     #[test]
-    fn half_a_surrogate_pair_reads_as_the_replacement_character() {
+    fn reads_lone_surrogate_as_replacement_character() {
         let payload = Payload {
             json: r#"[{"\ud83d":"a\uDE00"},"\ud83d\ude00","\\ud83d"]"#.into(),
             attachments: vec![],
@@ -307,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_placeholder_without_its_attachment_is_an_error() {
+    fn refuses_placeholder_without_attachment() {
         let payload = Payload {
             json: r#"[{"_placeholder":true,"num":3}]"#.into(),
             attachments: vec![],
@@ -317,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_argument_reads_as_null() {
+    fn reads_missing_argument_as_null() {
         let payload = Payload::new(("a",)).unwrap();
         assert_eq!(payload.arg::<String>(0).unwrap(), "a");
         assert_eq!(payload.arg::<Option<String>>(1).unwrap(), None);
@@ -330,7 +336,7 @@ mod tests {
                 .arg::<u32>(0)
                 .unwrap_err()
                 .to_string()
-                .starts_with("argument 0 is not what was expected")
+                .starts_with("argument 0 does not have the expected type")
         );
     }
 }

@@ -1,50 +1,50 @@
-//! How a handler gets ready to be replaced while clients use it. This module has nothing in it but this page.
+//! How to write a handler that can be replaced by a new release while clients are connected. This module contains only this
+//! page.
 //!
-//! When a new release is deployed, each of its instances takes the place of one of the old release's between two
-//! events. Clients stay connected, no event is lost or handled twice, and each client's events keep their order. What an
-//! instance has in memory is another matter: the new instance is a new program. There are four ways to live with that,
-//! the simplest first.
+//! When a new release is deployed, each of its instances replaces one instance of the old release between two events.
+//! Clients stay connected, no event is lost or handled twice, and each client's events keep their order. Memory is not carried
+//! over automatically, because the new instance is a new program. There are four ways to deal with that, the simplest first:
 //!
-//! 1. **Keep nothing.** A handler without fields is ready as it is.
-//! 2. **Keep it in a bucket** ([`kv`](crate::kv)): what belongs to all clients, or has to outlast everything. It is
-//!    written with the event's other effects or not at all, and every instance on every node reads the same.
-//! 3. **Keep it with the client** ([`Client::patch_attributes`](crate::Client::patch_attributes)): what belongs to one
-//!    client, such as its name. It comes with each of the client's events and lives as long as its connection.
-//! 4. **Hand it over** ([`Handler::save`](crate::Handler::save) and [`Handler::load`](crate::Handler::load)): what is
-//!    costly to make anew, or is not worth a write for each event: caches, counts, a game that is being played.
+//! 1. **Keep no state.** A handler without fields needs nothing else.
+//! 2. **Store it in a bucket** ([`kv`](crate::kv)): for state that clients share or that must survive everything. Writes are
+//!    committed with the event's other effects, and every instance on every node reads the same values.
+//! 3. **Store it with the client** ([`Client::patch_attributes`](crate::Client::patch_attributes)): for state of one client, such
+//!    as its name. It comes with each of the client's events and lasts as long as the connection.
+//! 4. **Hand it over** ([`Handler::save`](crate::Handler::save) and [`Handler::load`](crate::Handler::load)): for state that is
+//!    expensive to rebuild or not worth a write per event, such as caches, counters or a running game.
 //!
-//! # What is lost when
+//! # What survives what
 //!
 //! | | memory | memory, handed over | attributes | bucket |
 //! |---|---|---|---|---|
 //! | a new release is deployed | lost | kept | kept | kept |
 //! | the handler panics or loops | lost, in that instance | lost, in that instance | kept | kept |
 //! | the app-node stops or dies | lost | lost | kept | kept |
-//! | a client's events move to another app-node | stays behind | stays behind | kept | kept |
-//! | the client disconnects | stays | stays | gone | kept |
+//! | a client's events move to another app-node | stays on the old node | stays on the old node | kept | kept |
+//! | the client disconnects | kept | kept | lost | kept |
 //!
-//! So a snapshot makes a deployment go unnoticed and is no storage. A handler that hands something over must still be
-//! able to begin with nothing, and is told when to: by `no-client`.
+//! A snapshot therefore carries state through a deployment, but is not storage. A handler that hands state over must also be
+//! able to start empty; `no-client` events tell it which clients it does not know.
 //!
-//! # On trial
+//! # Canary events
 //!
-//! Before a release takes the place of another, an instance of it is given first events, one at a time. Where no instance
-//! sees all events of a client, with `round-robin` and several instances, what it does with them counts; what it has in
-//! memory by then goes with the trial. With `sticky`, or a single instance, what it does is dropped, and the release in use
-//! handles the event as well: nothing is missing from what that one hands over. A request by HTTP is sent by both of them.
+//! Before a release replaces another, one of its instances handles a few real events, one at a time. With `round-robin` and
+//! several instances, its effects are committed; its memory is discarded afterwards. With `sticky`, or a single
+//! instance, its effects are dropped and the release in use handles the same event as well, so that the state which that
+//! release hands over is complete. An outgoing HTTP request is then sent by both.
 //!
 //! # `no-client`
 //!
-//! Before an event of a client whose connection this very instance has not seen, there is
-//! [`Handler::on_no_client`](crate::Handler::on_no_client). That is so when another instance handled the connection (with
-//! `dispatch = "sticky"` it is always the same one), and when this instance is newer than that: because the one before it
-//! broke, or was replaced and handed nothing over. An instance that has loaded a snapshot counts as having seen whom the
-//! one before it had seen: what that one knew of them is in the snapshot. So a handler that has something in memory for
-//! each client makes it in `on_connection` and, with what it finds in attributes or in a bucket, in `on_no_client`.
+//! [`Handler::on_no_client`](crate::Handler::on_no_client) is called before an event of a client whose connection this instance
+//! did not handle: because another instance handled it (with `dispatch = "sticky"` it is always the same one), or because this
+//! instance started later, after its predecessor failed or was replaced without handing over state. An instance
+//! that has loaded a snapshot counts as having handled the connections of all clients its predecessor knew, because the
+//! snapshot contains what the predecessor knew of them. A handler that keeps state per client in memory creates it in
+//! `on_connection`, and in `on_no_client` from attributes or a bucket.
 //!
 //! # An example
 //!
-//! The counts of what each client said, carried from release to release. `examples/counter` is the same as a component.
+//! Counts the messages of each client, across releases. `examples/counter` is the same handler as a component.
 //!
 //! ```
 //! use std::collections::BTreeMap;
@@ -52,7 +52,7 @@
 //! use plugnode_sdk::prelude::*;
 //! use plugnode_sdk::test::Kit;
 //!
-//! /// What `Counter` hands over, and in which form.
+//! /// The format of the state that `Counter` hands over.
 //! const SCHEMA: &str = "counter/1";
 //!
 //! #[derive(Default)]
@@ -67,7 +67,7 @@
 //!     }
 //!
 //!     fn on_no_client(&mut self, client: &Client) -> Result {
-//!         // Nothing is known of this one, and so counting begins anew.
+//!         // This instance does not know the client: start at 0.
 //!         self.said.insert(client.id().into(), 0);
 //!         Ok(())
 //!     }
@@ -91,7 +91,7 @@
 //!     fn load(&mut self, snapshot: Snapshot) -> Result {
 //!         match snapshot.schema.as_str() {
 //!             SCHEMA => self.said = snapshot.parse()?,
-//!             other => return Err(Error::reject(format!("`{other}` is not known here"))),
+//!             other => return Err(Error::reject(format!("cannot load state `{other}`"))),
 //!         }
 //!         Ok(())
 //!     }
@@ -107,32 +107,31 @@
 //!
 //! # When the snapshot changes
 //!
-//! The release that loads is not always the one after the release that saved: a rollback goes the other way. So give
-//! what you save a schema with a version, and change the version whenever older code could not read it. `load` then
-//! takes every version it knows, the newest first:
+//! The loading release may be older than the saving one, namely after a rollback. Give the state a schema with a version, and
+//! change the version whenever older code cannot read the new format. `load` accepts every version that it knows:
 //!
 //! ```
 //! # use plugnode_sdk::{Snapshot, Result, Error};
 //! # fn load(snapshot: &Snapshot) -> Result<Vec<(String, u64)>> {
 //! Ok(match snapshot.schema.as_str() {
 //!     "acme.score/2" => snapshot.parse()?,
-//!     // There was one score for everybody.
+//!     // Version 1 had a single score for all players.
 //!     "acme.score/1" => vec![("all".to_owned(), snapshot.parse()?)],
-//!     other => return Err(Error::reject(format!("`{other}` is not known here"))),
+//!     other => return Err(Error::reject(format!("cannot load state `{other}`"))),
 //! })
 //! # }
 //! # assert!(load(&Snapshot::json("acme.score/1", &7).unwrap()).is_ok());
 //! ```
 //!
-//! What `load` refuses is not lost in silence. The host drops that instance, makes another which begins with nothing, and
-//! reports the reason where the deploy was asked for. To leave a snapshot behind on purpose, return `Ok` and ignore it;
-//! but then `no-client` does not come for those whom the old instance had seen. To have it come, refuse.
+//! If `load` returns an error, the host drops that instance, starts another, which is empty, and reports the reason to the
+//! caller of the deploy. To discard a snapshot on purpose, return `Ok` and ignore it; `no-client` is then not called for
+//! clients that the old instance knew. To have it called, return an error.
 //!
-//! # Beginning and end
+//! # Start and stop
 //!
-//! [`Handler::on_start`](crate::Handler::on_start) is called before anything else, and an error there stops a deploy
-//! before it has replaced anything: the place to look at the configuration. [`Handler::on_stop`](crate::Handler::on_stop)
-//! is called after the last event, and before `save`. In these four there is no event, and so commands are
-//! [`Denied`](crate::CommandError::Denied), writes to buckets fail, and [`context`](fn@crate::context) panics; buckets
-//! and the configuration can be read. Each has the time of an event, but for `on_start`, which has ten seconds; the
-//! size of a snapshot is bounded by `limits.snapshot`, 16 MB if nothing else is said.
+//! [`Handler::on_start`](crate::Handler::on_start) is called before any other method. An error there stops a deploy before
+//! anything is replaced, which makes it the place to check the configuration. [`Handler::on_stop`](crate::Handler::on_stop) is
+//! called after the last event and before `save`. `on_start`, `on_stop`, `save` and `load` run outside of an event: commands
+//! are [`Denied`](crate::CommandError::Denied), writes to buckets fail, and [`context`](fn@crate::context) panics; buckets and the
+//! configuration can be read. Each has the time limit of an event, except `on_start`, which has ten seconds. The size of a
+//! snapshot is limited by `limits.snapshot`, by default 16 MB.

@@ -1,8 +1,9 @@
-//! Timers: events that a handler asks to be given later.
+//! Timers: events that the host delivers at a later time.
 //!
-//! A timer is set, replaced and cancelled with the effects of the event that asks for it. When it is due, the handler gets an event
-//! ([`Handler::on_timer`](crate::Handler::on_timer)) of the kind and with the data that were given: once, in order with the other
-//! events of its owner, whatever is restarted or replaced meanwhile. The key names a timer of its owner; to set it again replaces it.
+//! Setting, replacing and cancelling a timer are effects of the current event. When a timer is due,
+//! [`Handler::on_timer`](crate::Handler::on_timer) is called with the timer's kind and data: exactly once, in order with the other
+//! events of its owner, through restarts and new releases. A key identifies a timer of its owner; setting it again replaces
+//! the timer.
 //!
 //! ```
 //! use std::time::Duration;
@@ -48,45 +49,45 @@ use crate::incoming::Custom;
 #[derive(Debug, Clone, Copy)]
 pub struct Timers(Owner);
 
-/// A timer was not set or cancelled.
+/// Why a timer could not be set or cancelled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
-    /// There is no event, or no client, that it could belong to.
+    /// No event is being handled, or the event has no client to own the timer.
     Denied(String),
-    /// This event has used up the writes or bytes that the app's limits allow.
+    /// This event has used up its limit of writes or bytes.
     QuotaExceeded,
-    /// The key, the kind, the data or the period cannot be used.
+    /// The key, kind, data or period is invalid.
     Invalid(String),
-    /// Anything else.
+    /// Any other reason.
     Other(String),
 }
 
 /// A timer that is due.
 #[derive(Debug)]
 pub struct Due {
-    /// The key that it was set by.
+    /// Its key.
     pub key: String,
-    /// The kind that it was given.
+    /// Its kind.
     pub kind: String,
-    /// The client whose timer it is; none when it is the app's.
+    /// The client that owns the timer; none if the app owns it.
     pub client: Option<Client>,
     /// When it was due.
     pub at: SystemTime,
-    /// How many times before this one were left out, since nothing could be handled then.
+    /// For a periodic timer: the number of earlier periods without an event, because no event could be handled then.
     pub missed: u32,
     bytes: Vec<u8>,
 }
 
 impl Due {
-    /// The data that it was given.
+    /// Parses its data.
     ///
     /// # Errors
-    /// When it is something else.
+    /// If the data does not have this type.
     pub fn data<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         serde_json::from_slice(&self.bytes)
     }
 
-    /// The timer whose event this is, if it is one's.
+    /// The timer of a custom event; none if the event does not come from a timer.
     pub(crate) fn read(custom: &Custom, context: &Context) -> Option<Self> {
         let fact = |name: &str| {
             let mut facts = context.extra.iter();
@@ -104,46 +105,46 @@ impl Due {
     }
 }
 
-/// Timers of the client whose event is being handled: they go with it, and their events have it.
+/// Timers of the client whose event is being handled. Their events have this client, and its disconnect cancels them.
 pub fn of_client() -> Timers {
     Timers(Owner::Client)
 }
 
-/// Timers of the app, in the namespace of the event: their events have no client.
+/// Timers of the app, in the namespace of the current event. Their events have no client.
 pub fn of_app() -> Timers {
     Timers(Owner::App)
 }
 
 impl Timers {
-    /// Sets a timer to a time; one that is over is due at once. The data is kept as JSON.
+    /// Sets a one-shot timer. A time in the past is due at once. The data is stored as JSON.
     ///
     /// # Errors
-    /// When it cannot be set. That there are too many is found out at the commit, and then the event fails.
+    /// If the timer cannot be set. The number of timers is checked at commit: if there are too many, the event fails.
     pub fn at(self, key: &str, time: SystemTime, kind: &str, data: &(impl Serialize + ?Sized)) -> Result<(), Error> {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         host::at(self.0, key, millis(since), kind, &json(data)?).map_err(Error::from)
     }
 
-    /// Sets a timer that is due after so long.
+    /// Sets a one-shot timer that is due after this time.
     ///
     /// # Errors
-    /// As with [`at`](Self::at).
+    /// As for [`at`](Self::at).
     pub fn after(self, key: &str, time: Duration, kind: &str, data: &(impl Serialize + ?Sized)) -> Result<(), Error> {
         self.at(key, SystemTime::now() + time, kind, data)
     }
 
-    /// Sets a timer that is due again and again, first after one period, which is 50 ms or more.
+    /// Sets a periodic timer, first due after one period. The period is at least 50 ms.
     ///
     /// # Errors
-    /// As with [`at`](Self::at).
+    /// As for [`at`](Self::at).
     pub fn every(self, key: &str, period: Duration, kind: &str, data: &(impl Serialize + ?Sized)) -> Result<(), Error> {
         host::every(self.0, key, millis(period), kind, &json(data)?).map_err(Error::from)
     }
 
-    /// Cancels a timer; does nothing when there is none.
+    /// Cancels a timer. Does nothing if there is none.
     ///
     /// # Errors
-    /// When there is no client whose timer it could be.
+    /// If the owner is the client and the event has none.
     pub fn cancel(self, key: &str) -> Result<(), Error> {
         host::cancel(self.0, key).map_err(Error::from)
     }
@@ -160,10 +161,10 @@ fn json(data: &(impl Serialize + ?Sized)) -> Result<Vec<u8>, Error> {
 impl From<host::Error> for Error {
     fn from(error: host::Error) -> Self {
         match error {
-            host::Error::Denied(words) => Self::Denied(words),
+            host::Error::Denied(reason) => Self::Denied(reason),
             host::Error::QuotaExceeded => Self::QuotaExceeded,
-            host::Error::Invalid(words) => Self::Invalid(words),
-            host::Error::Other(words) => Self::Other(words),
+            host::Error::Invalid(reason) => Self::Invalid(reason),
+            host::Error::Other(reason) => Self::Other(reason),
         }
     }
 }
@@ -171,9 +172,9 @@ impl From<host::Error> for Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Denied(words) | Self::Invalid(words) | Self::Other(words) => f.write_str(words),
+            Self::Denied(reason) | Self::Invalid(reason) | Self::Other(reason) => f.write_str(reason),
             Self::QuotaExceeded => {
-                f.write_str("this event has used up the writes or bytes that the app's limits allow")
+                f.write_str("this event has used up its limit of writes or bytes; raise it in the app's `limits`")
             }
         }
     }

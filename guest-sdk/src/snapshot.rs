@@ -1,22 +1,22 @@
-//! What an instance hands to the one that takes its place.
+//! The state that an instance hands over to its successor.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// What a handler has in memory, on its way over a live replacement. See [`replace`](crate::replace).
+/// State of a handler that is carried over to the next release. See [`replace`](crate::replace).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
-    /// What the data is, with a version, such as `acme.chat/2`.
+    /// The format of the data, with a version, such as `acme.chat/2`.
     pub schema: String,
-    /// In whatever form `load` reads.
+    /// The data, in any format that `load` can read.
     pub data: Vec<u8>,
 }
 
 impl Snapshot {
-    /// Of a value, as JSON.
+    /// Creates a snapshot of a value, as JSON.
     ///
     /// # Errors
-    /// When the value cannot be written as JSON, such as a map whose keys are no texts.
+    /// If the value cannot be written as JSON, for example a map whose keys are not strings.
     pub fn json(schema: impl Into<String>, value: &impl Serialize) -> serde_json::Result<Self> {
         Ok(Self {
             schema: schema.into(),
@@ -24,10 +24,10 @@ impl Snapshot {
         })
     }
 
-    /// The value of a snapshot that was made by [`json`](Self::json).
+    /// Parses the value of a snapshot that was created with [`json`](Self::json).
     ///
     /// # Errors
-    /// When the data is no JSON, or not of this type.
+    /// If the data is not JSON, or does not have this type.
     pub fn parse<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
         serde_json::from_slice(&self.data)
     }

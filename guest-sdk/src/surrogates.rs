@@ -1,11 +1,12 @@
-//! Texts of JavaScript that are none elsewhere: half of a surrogate pair may stand alone in one, and then it is escaped in JSON.
+//! Lone surrogates: JavaScript strings may contain half of a surrogate pair, which JSON escapes as `\uD83D` and Rust strings
+//! cannot represent.
 
 use std::borrow::Cow;
 
-/// The same JSON, with U+FFFD for each half of a surrogate pair that stands alone.
-pub(crate) fn without_lone(json: &str) -> Cow<'_, str> {
+/// Replaces each lone surrogate in `json` by U+FFFD.
+pub(crate) fn replace_lone_surrogates(json: &str) -> Cow<'_, str> {
     let bytes = json.as_bytes();
-    let (mut at, mut copied, mut sound) = (0, 0, String::new());
+    let (mut at, mut copied, mut replaced) = (0, 0, String::new());
     while let Some(found) = bytes
         .get(at..)
         .and_then(|rest| rest.iter().position(|byte| *byte == b'\\'))
@@ -14,8 +15,8 @@ pub(crate) fn without_lone(json: &str) -> Cow<'_, str> {
         at += match (escaped_unit(bytes, at), escaped_unit(bytes, at + 6)) {
             (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 12,
             (Some(0xd800..=0xdfff), _) => {
-                sound.push_str(&json[copied..at]);
-                sound.push_str("\\ufffd");
+                replaced.push_str(&json[copied..at]);
+                replaced.push_str("\\ufffd");
                 copied = at + 6;
                 6
             }
@@ -25,11 +26,11 @@ pub(crate) fn without_lone(json: &str) -> Cow<'_, str> {
     if copied == 0 {
         return Cow::Borrowed(json);
     }
-    sound.push_str(&json[copied..]);
-    Cow::Owned(sound)
+    replaced.push_str(&json[copied..]);
+    Cow::Owned(replaced)
 }
 
-/// The unit of UTF-16 that is escaped here as `\uXXXX`.
+/// The UTF-16 code unit that is escaped as `\uXXXX` at this position, if any.
 fn escaped_unit(bytes: &[u8], at: usize) -> Option<u16> {
     let digits = bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;
     if !digits.iter().all(u8::is_ascii_hexdigit) {

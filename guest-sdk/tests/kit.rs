@@ -1,4 +1,4 @@
-//! The SDK as a handler's author meets it: handlers, driven by the test kit.
+//! The public API of the SDK: handlers driven by the test kit.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use plugnode_sdk::test::{Command, Failure, Kit, Sent, handshake};
 use plugnode_sdk::{AckId, all, context, kv, list_channels, log, settle, to};
 use serde_json::{Value, json};
 
-/// Does what its messages say.
+/// Executes the command that each message names.
 #[derive(Default)]
 struct Puppet {
     handled: u32,
@@ -110,7 +110,7 @@ fn names(sent: &[Sent]) -> Vec<&str> {
 }
 
 #[test]
-fn a_broadcast_reaches_everybody_else() {
+fn broadcast_reaches_all_other_clients() {
     let mut app = app();
     app.message("ada", "broadcast", ("hello", Binary(vec![1])));
     assert_eq!(app.sent_to("bob"), [Sent::new("heard", ("hello", Binary(vec![1])))]);
@@ -119,7 +119,7 @@ fn a_broadcast_reaches_everybody_else() {
 }
 
 #[test]
-fn channels_reach_their_clients_once_and_spare_the_excepted() {
+fn emits_once_per_client_and_honors_exceptions() {
     let mut app = app();
     app.message("ada", "join", "news");
     app.message("ada", "join", "sport");
@@ -135,7 +135,7 @@ fn channels_reach_their_clients_once_and_spare_the_excepted() {
 }
 
 #[test]
-fn the_builder_of_the_original_addresses_and_sends() {
+fn message_builder_selects_recipients() {
     let mut app = app();
     app.message("bob", "join", "news");
     app.message("cyd", "join", "news");
@@ -150,7 +150,7 @@ fn the_builder_of_the_original_addresses_and_sends() {
 }
 
 #[test]
-fn another_namespace_and_delivery_are_in_the_effects() {
+fn effects_contain_namespace_and_delivery_flags() {
     let mut app = app();
     let effects = app.message("ada", "elsewhere", ());
     let [
@@ -169,7 +169,7 @@ fn another_namespace_and_delivery_are_in_the_effects() {
 }
 
 #[test]
-fn attributes_come_with_every_event_and_are_seen_at_once() {
+fn attributes_come_with_every_event_and_change_at_once() {
     let mut app = app();
     app.connect_with(
         "dee",
@@ -185,7 +185,7 @@ fn attributes_come_with_every_event_and_are_seen_at_once() {
 }
 
 #[test]
-fn acks_may_be_answered_by_a_later_event() {
+fn later_event_can_answer_ack() {
     let mut app = app();
     assert!(app.ask("ada", "later", ()).is_none());
     let effects = app.message("bob", "now", ());
@@ -193,7 +193,7 @@ fn acks_may_be_answered_by_a_later_event() {
 }
 
 #[test]
-fn a_bucket_shows_its_writes_at_once_and_pages_are_joined() {
+fn bucket_shows_own_writes_and_joins_pages() {
     let mut app = app();
     let answer = app.ask("ada", "remember", ()).unwrap();
     let (keys, values): (usize, Vec<Option<u32>>) = answer.args().unwrap();
@@ -203,7 +203,7 @@ fn a_bucket_shows_its_writes_at_once_and_pages_are_joined() {
 }
 
 #[test]
-fn counters_are_added_to_and_keys_live_for_a_time() {
+fn adds_to_counters_and_expires_keys() {
     let mut app = app();
     for (delta, sum) in [(5, 7), (-2, 7)] {
         let answer = app.ask("ada", "count", delta).unwrap();
@@ -220,13 +220,13 @@ fn counters_are_added_to_and_keys_live_for_a_time() {
     let mut app = app.with_value("default", "count", "many");
     let failure = app.try_message("ada", "count", 1).unwrap_err().to_string();
     assert!(
-        failure.contains("cannot add to key \"count\": its value is no integer"),
+        failure.contains("cannot add to key \"count\": its value is not an integer"),
         "{failure}"
     );
 }
 
 #[test]
-fn nothing_of_a_failed_event_is_seen() {
+fn failed_event_has_no_effects() {
     let mut app = app();
     let failure = app.try_message("ada", "half", ()).unwrap_err();
     assert_eq!(failure, Failure::Panic("the other half is missing".into()));
@@ -236,13 +236,13 @@ fn nothing_of_a_failed_event_is_seen() {
         Err(Failure::Error(Error::retry("not yet")))
     );
     let reserved = app.try_message("ada", "reserved", ()).unwrap_err().to_string();
-    assert!(reserved.contains("Socket.IO keeps"), "{reserved}");
+    assert!(reserved.contains("reserved by Socket.IO"), "{reserved}");
     let missing = app.try_message("ada", "join", ()).unwrap_err().to_string();
     assert_eq!(missing, "rejected: event `join`: argument 0 is missing");
 }
 
 #[test]
-fn instances_take_turns_and_meet_clients_by_no_client() {
+fn round_robin_precedes_unknown_client_with_no_client() {
     let mut app = Kit::<Puppet>::with_instances(2);
     app.connect("ada");
     let mut answers = Vec::new();
@@ -253,7 +253,7 @@ fn instances_take_turns_and_meet_clients_by_no_client() {
 }
 
 #[test]
-fn sticky_keeps_each_client_on_one_instance() {
+fn sticky_keeps_client_on_one_instance() {
     let mut app = Kit::<Puppet>::with_instances(2).sticky();
     app.connect("ada");
     app.connect("bob");
@@ -265,7 +265,7 @@ fn sticky_keeps_each_client_on_one_instance() {
 }
 
 #[test]
-fn a_client_that_is_disconnected_has_its_disconnect_event() {
+fn disconnect_command_leads_to_disconnect_event() {
     let mut app = app();
     app.message("ada", "kick", ());
     assert!(!app.is_connected("ada"));
@@ -279,7 +279,7 @@ fn a_client_that_is_disconnected_has_its_disconnect_event() {
 }
 
 #[test]
-fn replies_come_with_their_token() {
+fn reply_carries_token() {
     let mut app = app();
     app.message("ada", "ask", ());
     assert_eq!(app.take_sent_to("ada"), [Sent::new("question", "?")]);
@@ -293,13 +293,13 @@ fn replies_come_with_their_token() {
 }
 
 #[test]
-fn lines_go_to_the_log() {
+fn records_log_lines() {
     let mut app = app();
     app.message("ada", "log", "hi");
     assert_eq!(app.log()[0].message, "ada says hi");
 }
 
-/// Has what it was told in memory, and says so.
+/// Keeps texts in memory, and returns them on request.
 #[derive(Default)]
 struct Keeper {
     kept: Vec<String>,
@@ -367,7 +367,7 @@ fn known(app: &mut Kit<Keeper>) -> Known {
 }
 
 #[test]
-fn what_was_in_memory_is_carried_to_the_next_release() {
+fn swap_hands_state_over() {
     let mut app = keep("a");
     app.swap();
     assert_eq!(known(&mut app), (vec!["a".into(), "stopped".into()], "hello".into(), 0));
@@ -375,12 +375,15 @@ fn what_was_in_memory_is_carried_to_the_next_release() {
 }
 
 #[test]
-fn a_state_that_is_refused_is_reported_and_the_client_is_introduced() {
+fn reports_failed_hand_over_and_sends_no_client() {
     for (text, reason) in [
         ("refuse", "load: it refuses"),
-        ("command", "save: denied: there is no event"),
+        ("command", "save: denied: no event is being handled"),
         ("write", "save: bucket"),
-        ("context", "save: the handler panicked: there is a context only while"),
+        (
+            "context",
+            "save: the handler panicked: the context is available only while",
+        ),
     ] {
         let mut app = keep(text);
         app.swap();
@@ -399,20 +402,20 @@ fn a_state_that_is_refused_is_reported_and_the_client_is_introduced() {
 }
 
 #[test]
-fn another_handler_that_takes_nothing_over_says_so() {
+fn handler_without_load_refuses_state() {
     let app = keep("a").swap_to::<Puppet>();
-    let expected = "instance 0: load: this release takes over no state, and was given `keeper/1`";
+    let expected = "instance 0: load: this release cannot load state `keeper/1`: it does not implement `load`";
     assert_eq!(app.states_refused(), [expected]);
     assert!(app.is_connected("ada"));
 }
 
 #[test]
-fn a_handler_that_does_not_start_says_why() {
+fn failed_start_returns_reason() {
     let mut app = Kit::<Keeper>::new().with_config("greeting", "none");
     assert_eq!(app.try_start(), Err(Failure::Error(Error::reject("no greeting"))));
 }
 
-/// Lets in who says so, and asks around.
+/// Refuses clients without the password, and makes cluster queries.
 #[derive(Default)]
 struct Host;
 
@@ -489,7 +492,7 @@ fn party() -> Kit<Host> {
 }
 
 #[test]
-fn a_refused_client_hears_why_and_leaves_nothing_but_writes() {
+fn refusal_keeps_writes_and_drops_commands() {
     let mut app = party();
     let eve = app.connect("eve");
     let refusal = app.refusal_of(&eve).expect("it is refused");
@@ -505,19 +508,19 @@ fn a_refused_client_hears_why_and_leaves_nothing_but_writes() {
 }
 
 #[test]
-fn clients_are_refused_at_the_door_alone_and_in_few_words() {
+fn refusal_needs_admission_connection_event_and_small_message() {
     let mut app = party();
     let failure = app.try_message("ada", "refuse", ()).unwrap_err().to_string();
     assert!(failure.contains("only while its connection"), "{failure}");
     let failure = app.try_connect("eve", asking("long")).unwrap_err().to_string();
-    assert!(failure.contains("payload is larger"), "{failure}");
+    assert!(failure.contains("payload exceeds"), "{failure}");
     let mut app = Kit::<Host>::new();
     let failure = app.try_connect("ada", handshake()).unwrap_err().to_string();
-    assert!(failure.contains("takes every client in"), "{failure}");
+    assert!(failure.contains("no admission control"), "{failure}");
 }
 
 #[test]
-fn acknowledgements_are_collected() {
+fn collects_acknowledgements() {
     let mut app = party();
     app.will_answer("ada", "guess", Binary(vec![1]));
     app.will_answer("cyd", "guess", Binary(vec![2, 3]));
@@ -535,7 +538,7 @@ fn acknowledgements_are_collected() {
 }
 
 #[test]
-fn clients_and_channels_are_found() {
+fn finds_clients_and_channels() {
     let mut app = party();
     for event in ["find", "channels", "settle"] {
         app.message("cyd", event, ());
@@ -549,8 +552,8 @@ fn clients_and_channels_are_found() {
 }
 
 #[test]
-#[should_panic(expected = "no client that the answer could come to")]
-fn nobody_is_told_what_nobody_asked() {
+#[should_panic(expected = "no client to receive the reply")]
+fn denies_query_in_event_without_client() {
     let (kind, client, data, content_type) = ("acme.tick/1".into(), None, Vec::new(), None);
     party().custom(plugnode_sdk::Custom {
         kind,
@@ -560,7 +563,7 @@ fn nobody_is_told_what_nobody_asked() {
     });
 }
 
-/// Asks all io-nodes when a client is gone, and keeps what comes of it.
+/// Makes cluster queries for disconnecting clients, and stores the replies.
 #[derive(Default)]
 struct Archivist;
 
@@ -588,13 +591,13 @@ impl Handler for Archivist {
 }
 
 #[test]
-fn replies_to_gone_clients_come_late() {
+fn query_of_disconnected_client_replies_late() {
     let mut app = Kit::<Archivist>::new();
     for id in ["ada", "bob", "cyd"] {
         app.connect(id);
     }
     app.disconnect("ada", DisconnectReason::TransportClose);
-    // Gone between question and answer.
+    // Disconnects between query and reply.
     app.message("bob", "leave", ());
     assert_eq!(
         app.keys("default"),

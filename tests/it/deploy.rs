@@ -248,7 +248,7 @@ async fn what_cannot_be_used_replaces_nothing_and_the_reason_is_shown() {
         "{told}"
     );
     assert!(
-        said.err.contains("tipped over") && said.err.contains("release 1 stays in use"),
+        said.err.contains("panicked on request") && said.err.contains("release 1 stays in use"),
         "{said:?}"
     );
 

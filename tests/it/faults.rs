@@ -58,9 +58,9 @@ async fn others_go_on_while(fault: &str) -> Node {
 async fn a_panic_costs_its_own_event_alone() {
     let node = others_go_on_while("panic").await;
     let log = node.log();
-    assert!(log.contains("tip_over"), "the report names the function:\n{log}");
+    assert!(log.contains("nested_panic"), "the report names the function:\n{log}");
     assert!(
-        log.contains("tipped over, as asked"),
+        log.contains("panicked on request"),
         "the report has what the guest printed:\n{log}"
     );
 }

@@ -1,9 +1,12 @@
-//! Links within the documentation lead to files and headings that exist.
+//! Links in the documentation lead to files and headings that exist, and the book has every page.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use plugnode_tests::repository;
+
+/// Links to what `make docs` builds beside the book.
+const BUILT_BY_MAKE_DOCS: &str = "../typescript/";
 
 /// All Markdown files that people read.
 fn pages(root: &Path) -> Vec<PathBuf> {
@@ -29,7 +32,7 @@ fn pages(root: &Path) -> Vec<PathBuf> {
     pages
 }
 
-/// Where `[text](target)` leads.
+/// The target of each `[text](target)`.
 fn targets(text: &str) -> impl Iterator<Item = &str> {
     text.split("](")
         .skip(1)
@@ -37,7 +40,7 @@ fn targets(text: &str) -> impl Iterator<Item = &str> {
         .map(|(target, _)| target)
 }
 
-/// The anchor of a heading, as GitHub makes it.
+/// The anchor that GitHub and mdBook give a heading.
 fn anchor(heading: &str) -> String {
     let kept = heading.trim_start_matches('#').trim().chars().filter_map(|c| match c {
         ' ' => Some('-'),
@@ -48,12 +51,15 @@ fn anchor(heading: &str) -> String {
 }
 
 #[test]
-fn lead_to_files_and_headings() {
+fn links_lead_to_files_and_headings() {
     let root = repository();
     let mut dead = Vec::new();
     for page in pages(root) {
         let text = fs::read_to_string(&page).expect("it is text");
-        for target in targets(&text).filter(|target| !target.starts_with("http") && !target.contains(' ')) {
+        for target in targets(&text) {
+            if target.starts_with("http") || target.starts_with(BUILT_BY_MAKE_DOCS) || target.contains(' ') {
+                continue;
+            }
             let (file, heading) = target.split_once('#').unwrap_or((target, ""));
             let to = match file {
                 "" => page.clone(),
@@ -73,5 +79,21 @@ fn lead_to_files_and_headings() {
             }
         }
     }
-    assert!(dead.is_empty(), "these lead nowhere:\n{}", dead.join("\n"));
+    assert!(dead.is_empty(), "these links lead nowhere:\n{}", dead.join("\n"));
+}
+
+#[test]
+fn summary_has_each_page_once() {
+    let docs = repository().join("docs");
+    let summary = fs::read_to_string(docs.join("SUMMARY.md")).expect("docs/SUMMARY.md is there");
+    let mut listed: Vec<_> = targets(&summary).map(str::to_owned).collect();
+    listed.sort();
+    let files = fs::read_dir(&docs).expect("docs is there");
+    let names = files.map(|file| file.expect("it can be listed").file_name().into_string());
+    let names = names.map(|name| name.expect("names are UTF-8"));
+    let mut pages: Vec<_> = names
+        .filter(|name| name.ends_with(".md") && name != "SUMMARY.md")
+        .collect();
+    pages.sort();
+    assert_eq!(listed, pages, "docs/SUMMARY.md (left) differs from the pages of docs/");
 }

@@ -28,6 +28,7 @@ mod redis;
 mod redis_faults;
 mod redis_forgets;
 mod redis_start;
+mod rooms;
 mod scripts;
 mod socketio;
 mod state;

@@ -18,18 +18,32 @@ fn run(command: &mut Command) -> String {
     said
 }
 
+/// The crates that are published.
+const CRATES: [&str; 10] = [
+    "engine-io",
+    "plugnode-message",
+    "plugnode-process",
+    "plugnode-release",
+    "plugnode-transport",
+    "plugnode-transport-redis",
+    "plugnode-sdk",
+    "plugnode-runtime",
+    "plugnode-server",
+    "plugnode",
+];
+
 /// The packages of crates.io, unpacked in a folder by their names.
 fn packed_crates() -> TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let mut package = Command::new(env!("CARGO"));
     package
         .args(["package", "--quiet", "--no-verify", "--allow-dirty", "--offline"])
-        .args(["-p", "engine-io", "-p", "plugnode-sdk", "-p", "plugnode"])
+        .args(CRATES.iter().flat_map(|name| ["-p", name]))
         .arg("--target-dir")
         .arg(folder.path())
         .current_dir(repository());
     run(&mut package);
-    for name in ["engine-io", "plugnode-sdk", "plugnode"] {
+    for name in CRATES {
         let file = folder.path().join(format!("package/{name}-0.1.0.crate"));
         let mut unpack = Command::new("tar");
         unpack.arg("xf").arg(file).arg("-C").arg(folder.path());
@@ -65,9 +79,12 @@ async fn packed_rust_sdk_builds_a_handler() {
             "plugnode-sdk-0.1.0",
             &["README.md", "LICENSE", "wit/app.wit", "wit/deps/keyvalue.wit"],
         ),
+        ("plugnode-runtime-0.1.0", &["wit/app.wit"]),
+        ("plugnode-transport-redis-0.1.0", &["src/scripts/commit.lua"]),
+        ("plugnode-server-0.1.0", &["client/socket.io.min.js"]),
         (
             "plugnode-0.1.0",
-            &["README.md", "wit/app.wit", "src/cli/templates/types/plugnode.d.ts"],
+            &["README.md", "src/cli/templates/types/plugnode.d.ts"],
         ),
     ] {
         let folder = packed.path().join(package);

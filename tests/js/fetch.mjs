@@ -114,16 +114,16 @@ await run({
     assert.match((await ask('fetch', `http://127.0.0.1:${closed}/`)).error, /fetch failed: GET http:\/\/127.*refused/);
     assert.match((await ask('fetch', at('/broken'))).error, /fetch failed: GET .*(ended|HTTP)/);
     for (const [url, init, words] of [
-      ['ftp://127.0.0.1/', {}, /http: and https: alone/],
+      ['ftp://127.0.0.1/', {}, /only http: and https:/],
       ['/relative', {}, /Invalid URL/],
-      [at('/echo'), { body: 'x' }, /a GET has no body/],
+      [at('/echo'), { body: 'x' }, /a GET request cannot have a body/],
       [at('/echo'), { method: 'POST', body: { a: 1 } }, /JSON.stringify/],
-      [at('/echo'), { method: 'CONNECT' }, /no method/],
-      [at('/echo'), { headers: { 'a b': 'c' } }, /no name of a header/],
+      [at('/echo'), { method: 'CONNECT' }, /does not support the method/],
+      [at('/echo'), { headers: { 'a b': 'c' } }, /not a valid header name/],
       [at('/echo'), { headers: { a: 'b\r\nc: d' } }, /one line/],
       [at('/echo'), { headers: { host: 'else.example' } }, /host cannot be sent/],
     ]) assert.match((await ask('fetch', url, init)).error, words);
-    assert.match((await ask('twice', at('/echo'))).error, /read already/);
+    assert.match((await ask('twice', at('/echo'))).error, /already read/);
   },
 
   'an answer has a limit': async () => {

@@ -1,7 +1,7 @@
-//! What is measured: the handler of `make bench`, as a component and natively in a program that embeds plugnode.
+//! The handler of `make bench`, used as a component and natively in a program that embeds plugnode.
 //!
-//! Each word, that is, each event, asks for one kind of work, and every peer of the benchmark answers it with the same
-//! text; [`Benchmark::on_message`] is the list. What is only passed on is never parsed. `count` needs bucket `default`.
+//! Each event name selects one kind of work, listed in [`Benchmark::on_message`]. All servers in the benchmark answer it with the
+//! same text. Forwarded arguments are not parsed. `count` needs bucket `default`.
 
 mod order;
 
@@ -10,7 +10,7 @@ use plugnode_sdk::{all, kv, to};
 
 pub use order::Order;
 
-/// Where clients' counters are.
+/// The bucket of the clients' counters.
 const BUCKET: &str = "default";
 
 /// The handler.
@@ -20,24 +20,24 @@ pub struct Benchmark;
 impl Handler for Benchmark {
     fn on_message(&mut self, client: &Client, message: &Incoming) -> Result {
         match message.event.as_str() {
-            // (…): comes back.
+            // (…): sent back to the client.
             "echo" => client.emit("echo", &message.payload)?,
-            // (…): goes to every client.
+            // (…): sent to every client.
             "all" => all().emit("all", &message.payload)?,
-            // (room, …): goes to every client in that channel.
+            // (room, …): sent to every client of that channel.
             "room" => to(message.arg::<String>(0)?).emit("room", &message.payload)?,
             // (room): joins the channel.
             "join" => {
                 client.join(message.arg::<String>(0)?)?;
                 message.ack("ok")?;
             }
-            // (order): comes back with one more in `count`.
+            // (order): sent back with `count` incremented.
             "json" => {
                 let mut order: Order = message.arg(0)?;
                 order.count += 1;
                 client.emit("json", &order)?;
             }
-            // (n): how often the client has asked, and n.
+            // (n): sends the number of `count` events of this client, and n.
             "count" => {
                 let bucket = kv::open(BUCKET)?;
                 let count = bucket.get::<u64>(client.id())?.unwrap_or_default() + 1;
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn an_echo_comes_back_in_its_very_text() {
+    fn echo_keeps_the_exact_text() {
         let mut app = kit();
         let odd = Payload {
             json: r#"[ 1.0e2, "\u0041" ]"#.into(),
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn all_goes_to_all_and_a_room_to_those_in_it() {
+    fn all_reaches_everyone_and_room_its_members() {
         let mut app = kit();
         app.message("ada", "all", ("x", 1));
         let answer = app.ask("bob", "join", "red").expect("a join is acknowledged");
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_comes_back_with_one_more() {
+    fn json_increments_the_count_of_an_order() {
         let mut app = kit();
         let order = Order::numbered(7);
         app.message("ada", "json", &order);
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn each_client_has_a_counter() {
+    fn counts_per_client() {
         let mut app = kit();
         for n in [10, 11] {
             app.message("ada", "count", n);

@@ -1,15 +1,15 @@
-//! An order: typed JSON of about one kilobyte, with what such things have: text, numbers, lists, and what may be missing.
+//! An order: about one kilobyte of typed JSON with text, numbers, lists and optional fields.
 //!
-//! No number in it is a fraction that is whole, which Rust and JavaScript write differently.
+//! It has no floating-point number with an integral value, because Rust and JavaScript format those differently.
 
 use serde::{Deserialize, Serialize};
 
-/// What somebody ordered.
+/// An order of a shop.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Order {
-    /// Tells one from another.
+    /// Identifies the order.
     pub id: u64,
-    /// How often it has been handled.
+    /// Number of times that it has been handled.
     pub count: u64,
     customer: Customer,
     items: Vec<Item>,
@@ -44,7 +44,7 @@ struct Item {
 }
 
 impl Order {
-    /// One of this number, that has been handled once.
+    /// The order with this id, handled once.
     pub fn numbered(id: u64) -> Self {
         Self {
             id,
@@ -121,12 +121,12 @@ mod tests {
 
     impl Order {
         pub(crate) fn to_json(&self) -> String {
-            serde_json::to_string(self).expect("it can be written")
+            serde_json::to_string(self).expect("an order can be written as JSON")
         }
     }
 
     #[test]
-    fn it_takes_about_a_kilobyte() {
+    fn order_has_about_one_kilobyte() {
         let length = Order::numbered(1_000_000).to_json().len();
         assert!((950..1_100).contains(&length), "{length}");
     }

@@ -1,41 +1,41 @@
-// The conversation: connects to the first io-node of `/config.js`, and turns what comes and goes into what is seen.
+// The chat's Socket.IO client: connects to the first io-node of `/config.js` and updates the view.
 
 import * as view from "./view.js";
 
 const NAME = "plugnode-chat.name";
-const MINE = "plugnode-chat.mine";
-const PATIENCE = 10_000;
+const OWN_IDS = "plugnode-chat.mine";
+const TIMEOUT_MS = 10_000;
 
 const form = document.getElementById("compose");
 const nameField = document.getElementById("name");
 const textField = document.getElementById("text");
-const ownFace = document.getElementById("avatar");
+const ownAvatar = document.getElementById("avatar");
 
-/** Who was heard from and has not left, by client id. */
+/** Names of the clients that joined or wrote and have not left, by client id. */
 const people = new Map();
-/** Ids of the messages that are shown already: a reconnect brings the history anew. */
+/** Ids of the messages that are already shown, because every reconnect sends the history again. */
 const shown = new Set();
-/** One's own client ids; a reload or a reconnect begins a new one. */
-const mine = new Set(JSON.parse(sessionStorage.getItem(MINE) ?? "[]"));
-/** The name that the handler knows; none before it has welcomed this client. */
-let knownAs = null;
+/** All client ids of this window; every reload or reconnect adds one. */
+const ownIds = new Set(JSON.parse(sessionStorage.getItem(OWN_IDS) ?? "[]"));
+/** The name that the handler has stored; null until `welcome`. */
+let storedName = null;
 let release = null;
-let visits = 0;
+let connects = 0;
 let welcomed = Promise.withResolvers();
 
 nameField.value = localStorage.getItem(NAME) ?? "";
-view.showFace(ownFace, nameField.value || "?");
+view.showAvatar(ownAvatar, nameField.value || "?");
 
 const socket = io(server(), { auth: (give) => give(nameField.value.trim() ? { name: nameField.value.trim() } : {}) });
 
 socket.on("connect", () => {
-  mine.add(socket.id);
-  sessionStorage.setItem(MINE, JSON.stringify([...mine].slice(-20)));
+  ownIds.add(socket.id);
+  sessionStorage.setItem(OWN_IDS, JSON.stringify([...ownIds].slice(-20)));
   view.showStatus("online", "Connected");
 });
 
 socket.on("disconnect", (reason) => {
-  knownAs = null;
+  storedName = null;
   welcomed = Promise.withResolvers();
   if (reason === "io server disconnect") view.showStatus("offline", "Disconnected by the server");
   else view.showStatus("connecting", "Connection lost, trying again…");
@@ -44,11 +44,11 @@ socket.on("disconnect", (reason) => {
 socket.on("connect_error", () => view.showStatus(socket.active ? "connecting" : "offline", "No answer, trying again…"));
 
 socket.on("welcome", (you) => {
-  visits += 1;
-  knownAs = you.name;
+  connects += 1;
+  storedName = you.name;
   if (!nameField.value.trim()) nameField.value = you.name;
-  view.showFace(ownFace, you.name);
-  noteRelease(you.release);
+  view.showAvatar(ownAvatar, you.name);
+  showRelease(you.release);
   people.clear();
   view.showPeople([]);
   welcomed.resolve();
@@ -57,18 +57,18 @@ socket.on("welcome", (you) => {
 socket.on("history", (messages) => {
   const unseen = messages.filter((message) => !shown.has(message.id));
   for (const message of unseen) show(message, { old: true });
-  view.addNotice(visits > 1 ? "You are back" : `You are here as ${knownAs}`, "line");
-  view.showWhetherEmpty();
-  view.goToLatest();
+  view.addNotice(connects > 1 ? "You are back" : `You are here as ${storedName}`, "line");
+  view.updateEmptyHint();
+  view.scrollToLatest();
 });
 
 socket.on("message", (message) => {
-  meet(message.from, message.name);
+  addPerson(message.from, message.name);
   show(message);
 });
 
 socket.on("joined", ({ id, name }) => {
-  meet(id, name);
+  addPerson(id, name);
   view.addNotice(`${name} joined`);
 });
 
@@ -79,7 +79,7 @@ socket.on("left", ({ id, name }) => {
 });
 
 socket.on("renamed", ({ id, name, was }) => {
-  meet(id, name);
+  addPerson(id, name);
   view.addNotice(`${was} is now ${name}`);
 });
 
@@ -99,48 +99,48 @@ textField.addEventListener("keydown", (event) => {
 });
 
 nameField.addEventListener("change", changeName);
-nameField.addEventListener("input", () => view.showFace(ownFace, nameField.value || "?"));
+nameField.addEventListener("input", () => view.showAvatar(ownAvatar, nameField.value || "?"));
 
-/** Shows a message of one's own at once, and sends it. */
+/** Shows an own message at once, and sends it. */
 function say(body) {
   const item = view.addMessage({ from: socket.id ?? "", name: nameField.value.trim(), body, at: Date.now() }, { own: true });
   send(item, body);
 }
 
 async function send(item, body) {
-  view.showFate(item, "pending");
+  view.showDelivery(item, "pending");
   try {
-    await settleName();
+    await storeName();
     const said = await ask("message", body);
     shown.add(said.id);
-    noteRelease(said.release);
-    view.showFate(item, "sent", { at: said.at });
+    showRelease(said.release);
+    view.showDelivery(item, "sent", { at: said.at });
   } catch (error) {
-    view.showFate(item, "failed", { reason: error.message, retry: () => send(item, body) });
+    view.showDelivery(item, "failed", { reason: error.message, retry: () => send(item, body) });
   }
 }
 
 function changeName() {
-  settleName().catch((error) => view.addNotice(error.message));
+  storeName().catch((error) => view.addNotice(error.message));
 }
 
-/** Makes the name in the field the one that the handler knows. What is said afterwards is said under it. */
-async function settleName() {
+/** Stores the name of the input field in the handler, for all messages sent afterwards. */
+async function storeName() {
   const name = nameField.value.trim();
   if (name) localStorage.setItem(NAME, name);
-  await within(PATIENCE, welcomed.promise);
+  await within(TIMEOUT_MS, welcomed.promise);
   if (!name) {
-    nameField.value = knownAs;
-    view.showFace(ownFace, knownAs);
-  } else if (name !== knownAs) {
-    knownAs = await ask("set name", name);
-    nameField.value = knownAs;
+    nameField.value = storedName;
+    view.showAvatar(ownAvatar, storedName);
+  } else if (name !== storedName) {
+    storedName = await ask("set name", name);
+    nameField.value = storedName;
   }
 }
 
-/** Emits, and waits for the handler's answer. */
+/** Emits an event and waits for the acknowledgement. */
 async function ask(event, argument) {
-  const answer = await socket.timeout(PATIENCE).emitWithAck(event, argument).catch(() => {
+  const answer = await socket.timeout(TIMEOUT_MS).emitWithAck(event, argument).catch(() => {
     throw new Error("Not delivered.");
   });
   if (answer.error) throw new Error(`Refused: ${answer.error}.`);
@@ -150,17 +150,17 @@ async function ask(event, argument) {
 function show(message, options) {
   if (shown.has(message.id)) return;
   shown.add(message.id);
-  noteRelease(options?.old ? null : message.release);
-  view.addMessage(message, { own: mine.has(message.from), ...options });
+  showRelease(options?.old ? null : message.release);
+  view.addMessage(message, { own: ownIds.has(message.from), ...options });
 }
 
-function meet(id, name) {
+function addPerson(id, name) {
   people.set(id, name);
   view.showPeople([...people.values()]);
 }
 
-/** A handler was replaced while everybody stayed: worth a line. */
-function noteRelease(found) {
+/** Shows the release that answered, with a notice if it has changed. */
+function showRelease(found) {
   if (!found || found === release) return;
   view.showRelease(found, release !== null);
   if (release !== null) view.addNotice(`Now answered by release ${found.slice(0, 7)}`, "swap");

@@ -1,17 +1,18 @@
-// What is to be seen: builds and changes the page's elements. Knows nothing of sockets. All that people typed goes in
-// by `textContent`, so that no markup of theirs is ever one.
+// The view: creates and updates the page's elements. Knows nothing of sockets. User input is inserted with `textContent`, so that it
+// is never parsed as markup.
 
 const $ = (id) => document.getElementById(id);
 const list = $("messages");
-const CLOSE_TOGETHER = 5 * 60 * 1000;
+/** Messages of one person within this many milliseconds form a group. */
+const GROUP_MS = 5 * 60 * 1000;
 
-/** Shows the state of the connection: `connecting`, `online` or `offline`, and a few words. */
-export function showStatus(state, words) {
+/** Shows the state of the connection (`connecting`, `online` or `offline`) and a text. */
+export function showStatus(state, text) {
   $("status").dataset.state = state;
-  $("status-text").textContent = words;
+  $("status-text").textContent = text;
 }
 
-/** Shows which release of the handler answered last; `changed` draws the eye to it. */
+/** Shows the release of the handler that answered last; highlights it if `changed`. */
 export function showRelease(release, changed) {
   const badge = $("release");
   badge.hidden = false;
@@ -20,35 +21,35 @@ export function showRelease(release, changed) {
   if (changed) requestAnimationFrame(() => badge.classList.add("changed"));
 }
 
-/** Shows the faces of `names`, the first few of them. */
+/** Shows the avatars of the first few `names`. */
 export function showPeople(names) {
   const few = names.slice(0, names.length > 4 ? 3 : 4);
-  const faces = few.map((name) => {
-    const face = document.createElement("li");
-    face.className = "avatar";
-    face.title = name;
-    showFace(face, name);
-    return face;
+  const avatars = few.map((name) => {
+    const avatar = document.createElement("li");
+    avatar.className = "avatar";
+    avatar.title = name;
+    showAvatar(avatar, name);
+    return avatar;
   });
   if (names.length > few.length) {
     const more = document.createElement("li");
     more.className = "avatar more";
     more.textContent = `+${names.length - few.length}`;
     more.title = names.slice(few.length).join(", ");
-    faces.push(more);
+    avatars.push(more);
   }
-  $("people").replaceChildren(...faces);
+  $("people").replaceChildren(...avatars);
 }
 
-/** Puts initials and colour of `name` on an element. */
-export function showFace(element, name) {
+/** Shows initials and colour of `name` on an element. */
+export function showAvatar(element, name) {
   const words = name.trim().split(/\s+/).filter(Boolean);
   const letters = words.length > 1 ? [words[0], words.at(-1)].map((word) => [...word][0]) : [...(words[0] ?? "?")].slice(0, 2);
   element.textContent = letters.join("").toUpperCase();
   element.style.setProperty("--hue", hue(name));
 }
 
-/** Adds a message `{from, name, body, at}` and gives its element. */
+/** Adds a message `{from, name, body, at}` and returns its element. */
 export function addMessage(message, { own = false, old = false } = {}) {
   const item = $("message").content.firstElementChild.cloneNode(true);
   item.classList.toggle("own", own);
@@ -56,7 +57,7 @@ export function addMessage(message, { own = false, old = false } = {}) {
   item.dataset.from = message.from;
   item.dataset.at = message.at;
   item.style.setProperty("--hue", hue(message.name));
-  showFace(item.querySelector(".avatar"), message.name);
+  showAvatar(item.querySelector(".avatar"), message.name);
   item.querySelector(".author").textContent = message.name;
   item.querySelector(".body").textContent = message.body;
   showTime(item, message.at);
@@ -65,59 +66,59 @@ export function addMessage(message, { own = false, old = false } = {}) {
     "same",
     before?.dataset.from === message.from &&
       before.querySelector(".author").textContent === message.name &&
-      message.at - before.dataset.at < CLOSE_TOGETHER,
+      message.at - before.dataset.at < GROUP_MS,
   );
   return append(item, own);
 }
 
-/** Says what became of a message of one's own: `pending`, `sent` at a time, or `failed` with a reason and a way out. */
-export function showFate(item, fate, { at, reason, retry } = {}) {
-  item.classList.toggle("pending", fate === "pending");
-  item.classList.toggle("failed", fate === "failed");
+/** Shows the delivery state of an own message: `pending`, `sent` with its time, or `failed` with a reason and a retry button. */
+export function showDelivery(item, state, { at, reason, retry } = {}) {
+  item.classList.toggle("pending", state === "pending");
+  item.classList.toggle("failed", state === "failed");
   if (at) showTime(item, at);
   const follow = isAtEnd();
-  const words = item.querySelector(".fate");
-  words.hidden = fate !== "failed";
-  words.textContent = reason ? `${reason} ` : "";
+  const text = item.querySelector(".fate");
+  text.hidden = state !== "failed";
+  text.textContent = reason ? `${reason} ` : "";
   if (retry) {
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = "Try again";
     button.addEventListener("click", retry, { once: true });
-    words.append(button);
+    text.append(button);
   }
-  if (follow) goToLatest();
+  if (follow) scrollToLatest();
 }
 
-/** Adds a line about the room; kind is empty, `line` or `swap`. */
-export function addNotice(words, ...kinds) {
+/** Adds a notice; kinds are `line` or `swap`. */
+export function addNotice(text, ...kinds) {
   const item = $("notice").content.firstElementChild.cloneNode(true);
   item.classList.add("new", ...kinds);
-  item.firstElementChild.textContent = words;
+  item.firstElementChild.textContent = text;
   append(item, false);
 }
 
-/** Shows the hint for an empty room while there is no message. */
-export function showWhetherEmpty() {
+/** Shows the hint for an empty chat while there is no message. */
+export function updateEmptyHint() {
   $("empty").hidden = list.querySelector(".message") !== null;
 }
 
-/** Goes to the latest message. */
-export function goToLatest() {
+/** Scrolls to the latest message. */
+export function scrollToLatest() {
   list.scrollTop = list.scrollHeight;
   $("latest").hidden = true;
 }
 
-$("latest").addEventListener("click", goToLatest);
+$("latest").addEventListener("click", scrollToLatest);
 list.addEventListener("scroll", () => {
   if (isAtEnd()) $("latest").hidden = true;
 });
-new ResizeObserver(() => $("latest").hidden && goToLatest()).observe(list);
+new ResizeObserver(() => $("latest").hidden && scrollToLatest()).observe(list);
 
 function append(item, always) {
   const follow = always || isAtEnd();
   list.append(item);
-  if (follow) goToLatest();
+  if (follow) scrollToLatest();
   else if (item.classList.contains("message")) $("latest").hidden = false;
   if (item.classList.contains("message")) $("empty").hidden = true;
   return item;

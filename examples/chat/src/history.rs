@@ -1,15 +1,14 @@
 //! The last fifteen messages.
 //!
-//! One key for each message, made of the time it came in and of its event's id, so that instances which add at the same
-//! time never write the same key, and sorting the keys sorts the messages. Whoever adds one removes those beyond the
-//! fifteen that it sees; that others do so at the same time does no harm, for each removes only what has fifteen
-//! newer ones.
+//! Each message has its own key, made of its time and its event's id. Instances that add at the same time therefore write different
+//! keys, and sorting the keys sorts the messages. Adding a message removes all but the fifteen newest that the event sees;
+//! concurrent events may do the same, because each removes only messages that have fifteen newer ones.
 
 use plugnode_sdk::{Result, kv};
 use serde::Serialize;
 use serde_json::Value;
 
-const KEPT: usize = 15;
+const LIMIT: usize = 15;
 const BUCKET: &str = "default";
 const PREFIX: &str = "message:";
 
@@ -18,18 +17,18 @@ pub(crate) fn add(at_ms: u64, id: &str, message: &impl Serialize) -> Result {
     let bucket = kv::open(BUCKET)?;
     bucket.set(&format!("{PREFIX}{at_ms:015}:{id}"), message)?;
     let keys = keys(&bucket)?;
-    let beyond = &keys[..keys.len().saturating_sub(KEPT)];
-    if !beyond.is_empty() {
-        bucket.delete_many(beyond)?;
+    let old = &keys[..keys.len().saturating_sub(LIMIT)];
+    if !old.is_empty() {
+        bucket.delete_many(old)?;
     }
     Ok(())
 }
 
-/// The last messages, oldest first, as they were added.
+/// The last messages, oldest first.
 pub(crate) fn last() -> Result<Vec<Value>> {
     let bucket = kv::open(BUCKET)?;
     let keys = keys(&bucket)?;
-    let latest = &keys[keys.len().saturating_sub(KEPT)..];
+    let latest = &keys[keys.len().saturating_sub(LIMIT)..];
     Ok(bucket.get_many(latest)?.into_iter().flatten().collect())
 }
 

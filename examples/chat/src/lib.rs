@@ -1,23 +1,24 @@
-//! The chat of socket.io-cluster: everybody hears who comes and goes and what the others say, and whoever comes later
-//! is given the last fifteen messages.
+//! The chat of socket.io-cluster: clients see each other's messages, who joins and who leaves. A new client receives the last
+//! fifteen messages.
 //!
-//! Nothing is kept in memory. Names are attributes of the clients and the history is in bucket `default`, so any
-//! instance can take any event, and a new release takes over in the middle of a conversation.
+//! The handler keeps no state in memory: names are attributes of the clients, and the history is in bucket `default`. Any instance
+//! can handle any event, and a new release can take over during a conversation.
 //!
-//! | from a client | answer by acknowledgement |
+//! | from a client | acknowledgement |
 //! |---|---|
 //! | `message` text | `{ok: MESSAGE}` or `{error}` |
 //! | `set name` name | `{ok: name}` or `{error}` |
 //!
-//! | to clients | to whom |
+//! | to clients | recipients |
 //! |---|---|
-//! | `welcome` `{name, release}`, `history` `[MESSAGE, …]` | a newcomer |
-//! | `joined` `{id, name}`, `left` `{id, name}`, `renamed` `{id, name, was}`, `message` MESSAGE | everybody else |
+//! | `welcome` `{name, release}`, `history` `[MESSAGE, …]` | the new client |
+//! | `joined` `{id, name}`, `left` `{id, name}`, `renamed` `{id, name, was}`, `message` MESSAGE | all other clients |
 //!
-//! A MESSAGE is `{id, from, name, body, at, release}`, where `release` is that of the handler that took it. What a
-//! client gives as `auth: {name}` is its name from the start.
+//! A MESSAGE is `{id, from, name, body, at, release}`; `release` is the release that handled it. A client can set its initial name
+//! with `auth: {name}`.
 //!
-//! The same chat is in `examples/js/chat`, `examples/ts/chat` and `examples/python/chat`: each takes over from each.
+//! `examples/js/chat`, `examples/ts/chat` and `examples/python/chat` are the same chat; each can replace any other while clients
+//! are connected.
 
 mod history;
 mod text;
@@ -64,7 +65,7 @@ impl Handler for Chat {
         match message.event.as_str() {
             "message" => say(client, message),
             "set name" => rename(client, message),
-            // As with any server of Socket.IO, what nobody listens to is answered by nobody.
+            // Like any Socket.IO server, ignores events without a listener.
             _ => Ok(()),
         }
     }
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn announces_who_comes_and_goes() {
+    fn announces_joins_and_leaves() {
         let mut app = Kit::<Chat>::new();
         let ada = app.connect_with("ada", named(" Ada\tL. "));
         let bob = app.connect("bobby");
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_reaches_everybody_else_and_its_sender_is_answered() {
+    fn message_reaches_others_and_is_acknowledged() {
         let mut app = Kit::<Chat>::with_instances(3);
         let ada = app.connect_with("ada", named("Ada"));
         let bob = app.connect("bob");
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newcomer_is_given_the_last_fifteen_in_order() {
+    fn new_client_gets_last_fifteen_messages_in_order() {
         let mut app = Kit::<Chat>::with_instances(4);
         app.connect("ada");
         for number in 0..20 {
@@ -180,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_keep_in_the_bucket_is_left_alone() {
+    fn leaves_other_keys_of_the_bucket_alone() {
         let mut app = Kit::<Chat>::new()
             .with_value("default", "aaa", 1)
             .with_value("default", "zzz", 1);
@@ -192,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn names_can_be_changed_and_every_instance_knows() {
+    fn every_instance_sees_a_changed_name() {
         let mut app = Kit::<Chat>::with_instances(2);
         app.connect_with("ada", named("Ada"));
         app.connect("bob");
@@ -214,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_answered_and_harms_nobody() {
+    fn answers_invalid_input_with_error() {
         let mut app = Kit::<Chat>::new();
         app.connect("ada");
         app.connect("bob");

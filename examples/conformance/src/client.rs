@@ -1,4 +1,4 @@
-//! The configuration `client`: what suites of client libraries ask for, in a handful of namespaces.
+//! Configuration `client`: the server of the client libraries' suites, in several namespaces.
 
 use std::time::Duration;
 
@@ -8,21 +8,21 @@ use plugnode_sdk::{Payload, context};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::argument::single_argument;
 use crate::date::iso;
-use crate::one::one;
 
-/// How long a client may take to acknowledge.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Timeout of requests to clients.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What is kept of a client, between its events.
+/// The stored state of a client.
 #[derive(Default, Serialize, Deserialize)]
-struct Notes {
+struct ClientRecord {
     handshake: Value,
-    /// Whether `abuff1` came, with binary.
+    /// Whether the client sent `abuff1` with binary data.
     abuff1: bool,
 }
 
-/// Refuses whom the namespace has no place for.
+/// Refuses clients as the suites expect, and stores or sends the handshake.
 pub(crate) fn admit(client: &Client, handshake: &Handshake) -> Result {
     let query: Map<String, Value> = form_urlencoded::parse(handshake.query.as_bytes())
         .map(|(name, value)| (name.into_owned(), Value::from(value)))
@@ -35,7 +35,7 @@ pub(crate) fn admit(client: &Client, handshake: &Handshake) -> Result {
             let handshake = serde_json::json!({ "query": query, "auth": auth });
             match namespace {
                 "/abc" => client.emit("handshake", handshake)?,
-                "/" => note(client, |notes| notes.handshake = handshake)?,
+                "/" => update(client, |record| record.handshake = handshake)?,
                 _ => {}
             }
         }
@@ -46,17 +46,17 @@ pub(crate) fn admit(client: &Client, handshake: &Handshake) -> Result {
 pub(crate) fn answer(client: &Client, message: &Incoming) -> Result {
     match (client.namespace(), message.event.as_str()) {
         ("/" | "/foo", "getId") => message.ack(client.id())?,
-        ("/", event) => in_main(client, event, message)?,
+        ("/", event) => answer_in_main(client, event, message)?,
         _ => {}
     }
     Ok(())
 }
 
-fn in_main(client: &Client, event: &str, message: &Incoming) -> Result {
+fn answer_in_main(client: &Client, event: &str, message: &Incoming) -> Result {
     match event {
         "hi" => client.emit("hi", ())?,
-        "echo" => message.ack(&one(&message.payload, 0)?)?,
-        "ack" => client.request("ack", (), PATIENCE, "ack")?,
+        "echo" => message.ack(&single_argument(&message.payload, 0)?)?,
+        "ack" => client.request("ack", (), REQUEST_TIMEOUT, "ack")?,
         "getAckDate" => message.ack(now())?,
         "getDate" => client.emit("takeDate", now())?,
         "getDateObj" => client.emit("takeDateObj", serde_json::json!({ "date": now() }))?,
@@ -70,35 +70,35 @@ fn in_main(client: &Client, event: &str, message: &Incoming) -> Result {
         "getbin" => client.emit("takebin", Binary(b"asdfasdf".into()))?,
         "buffa" if is_binary(&message.payload) => client.emit("buffack", ())?,
         "jsonbuff" if is_jsonbuff(&message.payload) => client.emit("jsonbuff-ack", ())?,
-        "abuff1" => note(client, |notes| notes.abuff1 = is_binary(&message.payload))?,
-        "abuff2" if notes(client)?.abuff1 => client.emit("abuff2-ack", ())?,
-        "getHandshake" => message.ack(notes(client)?.handshake)?,
+        "abuff1" => update(client, |record| record.abuff1 = is_binary(&message.payload))?,
+        "abuff2" if record(client)?.abuff1 => client.emit("abuff2-ack", ())?,
+        "getHandshake" => message.ack(record(client)?.handshake)?,
         _ => {}
     }
     Ok(())
 }
 
-/// What the client answered to `ack`.
+/// Handles the client's answer to `ack`.
 pub(crate) fn acknowledged(client: &Client, reply: &Reply) -> Result {
     #[derive(Deserialize)]
-    struct Right {
+    struct Expected {
         test: bool,
     }
     let answer = reply.answer.as_ref().and_then(|answer| answer.args().ok());
-    if let Some((5, Right { test: true })) = answer {
+    if let Some((5, Expected { test: true })) = answer {
         client.emit("got it", ())?;
     }
     Ok(())
 }
 
-pub(crate) fn forget(client: &Client) -> Result {
+pub(crate) fn delete_record(client: &Client) -> Result {
     if client.namespace() == "/" {
         bucket()?.delete(client.id())?;
     }
     Ok(())
 }
 
-/// Whether the first argument is binary. An array of numbers, which reads as such, is not.
+/// Whether the first argument is binary. An array of numbers, which also reads as `Binary`, is not.
 fn is_binary(payload: &Payload) -> bool {
     !payload.attachments.is_empty() && payload.arg::<Binary>(0).is_ok()
 }
@@ -115,24 +115,24 @@ fn is_jsonbuff(payload: &Payload) -> bool {
     !payload.attachments.is_empty() && sent.is_ok_and(|sent| sent.hello == "lol" && sent.goodbye == "gotcha")
 }
 
-/// When the event was taken in: the same each time it is tried.
+/// The time at which the io-node accepted the event, which is the same in each attempt.
 fn now() -> String {
     iso(context().received_at_ms)
 }
 
-/// A bucket and not the client's attributes, which an event that is on its way already comes without.
+/// The bucket of client records. Attributes would not do: an event that is already on its way comes without new ones.
 fn bucket() -> Result<Bucket> {
     Ok(kv::open("default")?)
 }
 
-fn notes(client: &Client) -> Result<Notes> {
+fn record(client: &Client) -> Result<ClientRecord> {
     Ok(bucket()?.get(client.id())?.unwrap_or_default())
 }
 
-fn note(client: &Client, change: impl FnOnce(&mut Notes)) -> Result {
-    let mut notes = notes(client)?;
-    change(&mut notes);
-    Ok(bucket()?.set(client.id(), &notes)?)
+fn update(client: &Client, change: impl FnOnce(&mut ClientRecord)) -> Result {
+    let mut record = record(client)?;
+    change(&mut record);
+    Ok(bucket()?.set(client.id(), &record)?)
 }
 
 #[cfg(test)]
@@ -142,7 +142,7 @@ mod tests {
     use plugnode_sdk::test::{Kit, Sent, handshake};
 
     fn app(namespace: &str) -> Kit<Conformance> {
-        // Several instances: what is known of a client does not depend on who handles its events.
+        // Several instances, to check that no state is in memory.
         Kit::with_instances(3)
             .with_admission()
             .in_namespace(namespace)
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn who_fails_is_refused() {
+    fn refuses_clients_as_requested() {
         let mut main = app("/");
         main.connect_with("ada", asking("EIO=4&fail=true", None));
         main.connect_with("bob", asking("EIO=4&fail=", None));
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn the_handshake_is_decoded_and_kept_while_the_client_is_there() {
+    fn stores_decoded_handshake_until_disconnect() {
         let decoded = serde_json::json!({ "query": { "&a": "&=?a", "b": "c d" }, "auth": { "e": "f" } });
         let sent = || asking("%26a=%26%3D%3Fa&b=c+d", Some(r#"{"e": "f"}"#));
         let mut main = app("/");
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn binary_is_told_from_what_is_like_it() {
+    fn tells_binary_from_arrays_and_texts() {
         let mut main = app("/");
         main.connect("ada");
         let jsonbuff = |message: Binary| (serde_json::json!("lol"), message);
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_right_acknowledgement_is_got() {
+    fn accepts_only_the_expected_acknowledgement() {
         let mut main = app("/");
         main.connect("ada");
         assert!(main.ask("ada", "ack", ()).is_none());
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_handler_is_dropped() {
+    fn ignores_unknown_events() {
         for namespace in ["/", "/foo", "/valid"] {
             let mut app = app(namespace);
             app.connect("ada");

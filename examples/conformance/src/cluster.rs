@@ -1,5 +1,5 @@
-//! The configuration `cluster`, in `/`: clients on several io-nodes that are to be one server to them. What is
-//! acknowledged here has been carried out on every io-node.
+//! Configuration `cluster`, in `/`: several io-nodes that act as one server. A command is acknowledged after every io-node has
+//! carried it out.
 
 use std::time::Duration;
 
@@ -9,30 +9,30 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
 
-/// How long clients and io-nodes may take to answer.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How many clients and rooms are named.
-const MOST: u32 = 10_000;
+/// Timeout of requests and cluster queries.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Limit of listed clients and rooms.
+const MAX_LISTED: u32 = 10_000;
 
-/// What is to be acknowledged once something was answered, and how: the token of what is asked.
+/// The token of a request or query: the acknowledgement to answer with its result, and the format.
 #[derive(Serialize, Deserialize)]
 struct Pending {
     ack: AckId,
-    with: With,
+    format: Format,
 }
 
 #[derive(Serialize, Deserialize)]
-enum With {
-    /// Nothing, once everything before it holds everywhere.
-    Nothing,
-    /// The answers of many clients, as one list.
+enum Format {
+    /// No arguments, after all earlier commands have been carried out.
+    Empty,
+    /// A list of the clients' answers.
     Answers,
-    /// The answer of one client.
+    /// The answer of a single client.
     Answer,
     Rooms,
     Clients,
-    /// The rooms of one client.
-    RoomsOfOne,
+    /// The rooms of a single client.
+    RoomsOfClient,
 }
 
 pub(crate) fn join(client: &Client) -> Result {
@@ -44,58 +44,62 @@ pub(crate) fn join(client: &Client) -> Result {
 
 pub(crate) fn answer(client: &Client, message: &Incoming) -> Result {
     let hello = format!("hello from {}", client.id());
-    let one = || message.arg::<String>(0).map(client_of);
+    let remote = || message.arg::<String>(0).map(client_of);
     match message.event.as_str() {
         "broadcast" => all().emit("broadcast", hello)?,
         "volatile_broadcast" => all().volatile().emit("volatile_broadcast", hello)?,
-        "broadcast_with_ack" => ask(message, With::Answers, |token| {
-            all().collect("broadcast_with_ack", ((),), PATIENCE, token)
+        "broadcast_with_ack" => ask(message, Format::Answers, |token| {
+            all().collect("broadcast_with_ack", ((),), TIMEOUT, token)
         })?,
         "disconnect_socket" => all().disconnect()?,
-        "rooms" => ask(message, With::Rooms, |token| list_channels(MOST, PATIENCE, token))?,
-        "fetch_sockets" => ask(message, With::Clients, |token| {
-            all().find_clients(MOST, PATIENCE, token)
+        "rooms" => ask(message, Format::Rooms, |token| {
+            list_channels(MAX_LISTED, TIMEOUT, token)
         })?,
-        "join_room" => settled(message, all().join("room7"))?,
-        "leave_room" => settled(message, all().leave("room4"))?,
-        "emit_from_remote_sock" => settled(message, one()?.emit("emit", hello))?,
+        "fetch_sockets" => ask(message, Format::Clients, |token| {
+            all().find_clients(MAX_LISTED, TIMEOUT, token)
+        })?,
+        "join_room" => ack_when_settled(message, all().join("room7"))?,
+        "leave_room" => ack_when_settled(message, all().leave("room4"))?,
+        "emit_from_remote_sock" => ack_when_settled(message, remote()?.emit("emit", hello))?,
         "emit_with_ack_from_remote_sock" => {
-            let one = one()?;
-            ask(message, With::Answer, |token| {
-                one.request("emit", hello, PATIENCE, token)
+            let remote = remote()?;
+            ask(message, Format::Answer, |token| {
+                remote.request("emit", hello, TIMEOUT, token)
             })?;
         }
-        "join_room_from_remote_sock" => settled(message, one()?.join(hello))?,
-        "leave_room_from_remote_sock" => settled(message, one()?.leave("room4"))?,
+        "join_room_from_remote_sock" => ack_when_settled(message, remote()?.join(hello))?,
+        "leave_room_from_remote_sock" => ack_when_settled(message, remote()?.leave("room4"))?,
         "get_rooms_remote_sock" => {
-            let one = one()?;
-            ask(message, With::RoomsOfOne, |token| one.find_clients(1, PATIENCE, token))?;
+            let remote = remote()?;
+            ask(message, Format::RoomsOfClient, |token| {
+                remote.find_clients(1, TIMEOUT, token)
+            })?;
         }
-        "disconnect_remote_sock" => settled(message, one()?.disconnect())?,
+        "disconnect_remote_sock" => ack_when_settled(message, remote()?.disconnect())?,
         _ => {}
     }
     Ok(())
 }
 
-/// Acknowledges what was asked for, now that it is known.
-pub(crate) fn told(reply: &Reply) -> Result {
-    let Pending { ack, with } = serde_json::from_slice(&reply.token)?;
+/// Answers the pending acknowledgement with the result.
+pub(crate) fn acknowledge(reply: &Reply) -> Result {
+    let Pending { ack, format } = serde_json::from_slice(&reply.token)?;
     let Some(answer) = &reply.answer else {
         return Ok(());
     };
-    match with {
-        // Where an io-node is silent, nobody can say that it holds there.
-        With::Nothing if reply.settled()?.silent.is_empty() => ack.answer(())?,
-        With::Nothing => {}
-        With::Answers => ack.answer(&flat(answer)?)?,
-        With::Answer => ack.answer(answer)?,
-        With::Rooms => ack.answer((Vec::from_iter(reply.channels()?.channels.keys()),))?,
-        With::Clients => {
+    match format {
+        // A silent io-node may not have carried out the commands.
+        Format::Empty if reply.settled()?.silent.is_empty() => ack.answer(())?,
+        Format::Empty => {}
+        Format::Answers => ack.answer(&first_arguments(answer)?)?,
+        Format::Answer => ack.answer(answer)?,
+        Format::Rooms => ack.answer((Vec::from_iter(reply.channels()?.channels.keys()),))?,
+        Format::Clients => {
             let clients = reply.found()?.clients;
             let clients = clients.iter().map(|client| json!({ "id": client.id, "ns": "/" }));
             ack.answer((Vec::from_iter(clients),))?;
         }
-        With::RoomsOfOne => {
+        Format::RoomsOfClient => {
             if let Some(client) = reply.found()?.clients.first() {
                 ack.answer((&client.channels,))?;
             }
@@ -104,22 +108,22 @@ pub(crate) fn told(reply: &Reply) -> Result {
     Ok(())
 }
 
-/// Asks, when there is somebody who waits for an acknowledgement.
-fn ask(message: &Incoming, with: With, question: impl FnOnce(Vec<u8>) -> Result<(), CommandError>) -> Result {
+/// Makes a request or query, if the client waits for an acknowledgement.
+fn ask(message: &Incoming, format: Format, query: impl FnOnce(Vec<u8>) -> Result<(), CommandError>) -> Result {
     if let Some(ack) = message.ack_id().cloned() {
-        question(serde_json::to_vec(&Pending { ack, with })?)?;
+        query(serde_json::to_vec(&Pending { ack, format })?)?;
     }
     Ok(())
 }
 
-/// Acknowledges once what was just done holds on every io-node.
-fn settled(message: &Incoming, done: Result<(), CommandError>) -> Result {
-    done?;
-    ask(message, With::Nothing, |token| settle(PATIENCE, token))
+/// Acknowledges after every io-node has carried out the command.
+fn ack_when_settled(message: &Incoming, sent: Result<(), CommandError>) -> Result {
+    sent?;
+    ask(message, Format::Empty, |token| settle(TIMEOUT, token))
 }
 
-/// The first argument of each answer, all of them one argument. Their attachments are numbered throughout already.
-fn flat(collected: &Payload) -> Result<Payload> {
+/// One argument: a list of the first argument of each answer. Their attachments already have distinct numbers.
+fn first_arguments(collected: &Payload) -> Result<Payload> {
     #[derive(Deserialize)]
     struct Collected<'a> {
         #[serde(borrow)]
@@ -157,12 +161,12 @@ mod tests {
     }
 
     fn ask(app: &mut Kit<Conformance>, event: &str, args: impl plugnode_sdk::Args) -> Value {
-        let answer = app.ask("ada", event, args).expect("it is acknowledged");
+        let answer = app.ask("ada", event, args).expect("the event is acknowledged");
         serde_json::from_str(&answer.json).unwrap()
     }
 
     #[test]
-    fn all_are_told_who_there_is() {
+    fn lists_rooms_and_clients() {
         let mut app = app();
         let rooms = json!([["ada", "bob", "room1", "room2", "room4", "room5"]]);
         assert_eq!(ask(&mut app, "rooms", ()), rooms);
@@ -173,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn rooms_are_joined_and_left() {
+    fn joins_and_leaves_rooms() {
         let mut app = app();
         assert_eq!(ask(&mut app, "join_room", ()), json!([]));
         assert_eq!(ask(&mut app, "leave_room_from_remote_sock", "bob"), json!([]));
@@ -189,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_gathered_in_one_list() {
+    fn collects_answers_in_one_list() {
         let mut app = app();
         app.will_answer("ada", "broadcast_with_ack", (Binary(vec![1]), "more"));
         app.will_answer("bob", "broadcast_with_ack", Binary(vec![2]));
@@ -200,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn one_is_reached_wherever_it_is() {
+    fn reaches_single_client_on_any_node() {
         let mut app = app();
         assert_eq!(ask(&mut app, "emit_from_remote_sock", "bob"), json!([]));
         assert_eq!(app.take_sent_to("bob"), [Sent::new("emit", "hello from ada")]);

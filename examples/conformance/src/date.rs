@@ -1,4 +1,4 @@
-//! A moment as JavaScript's `Date.prototype.toISOString` writes it.
+//! Formats a time like JavaScript's `Date.prototype.toISOString`.
 
 const DAY: u64 = 24 * 60 * 60 * 1000;
 
@@ -13,7 +13,8 @@ pub(crate) fn iso(ms: u64) -> String {
     )
 }
 
-/// Year, month and day of a day counted from 1970-01-01. Years begin in March here, so that a leap day is a year's last.
+/// Year, month and day of a day counted from 1970-01-01. Calculates with years that begin in March, so that a leap day is the last
+/// day of a year.
 fn civil(days: u64) -> (u64, u64, u64) {
     const DAYS_OF_400_YEARS: u64 = 146_097;
     const FROM_MARCH_OF_YEAR_0: u64 = 719_468;
@@ -32,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_what_javascript_writes() {
+    fn formats_like_javascript() {
         for (ms, text) in [
             (0, "1970-01-01T00:00:00.000Z"),
             (951_782_399_999, "2000-02-28T23:59:59.999Z"),

@@ -1,26 +1,25 @@
-//! Answers as the public documents and test suites of Socket.IO ask of a server under test, so that these can be pointed
-//! at plugnode.
+//! The server that the public documents and test suites of Socket.IO expect, so that they can run against plugnode.
 //!
-//! Suites differ in what they want to be greeted with, so there are three configurations, one file each beside this
-//! folder: [`protocol`] for the protocols themselves, [`client`] for client libraries, [`cluster`] for several nodes that are
-//! to be one server. The `configuration` in an app's `config` table says which, and is `main` unless it is set.
+//! The suites expect different servers, so there are three configurations: `main` ([`protocol`]) for the protocols, `client`
+//! ([`client`]) for client libraries, and `cluster` ([`cluster`]) for several nodes that act as one server. The key `configuration`
+//! in the app's `config` table selects one; the default is `main`. The folder above has a configuration file for each.
 
+mod argument;
 mod client;
 mod cluster;
 mod date;
-mod one;
 mod protocol;
 
 use plugnode_sdk::config;
 use plugnode_sdk::prelude::*;
 
-/// The handler. It remembers nothing of its clients: what it must know of one is in the bucket `default`.
+/// The handler. It keeps no state of clients in memory, but in bucket `default`.
 #[derive(Default)]
 pub struct Conformance {
     configuration: Configuration,
 }
 
-/// Whom this instance answers.
+/// The kind of test suite.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Configuration {
     #[default]
@@ -36,7 +35,7 @@ impl Handler for Conformance {
             Some("client") => Configuration::Client,
             Some("cluster") => Configuration::Cluster,
             Some(other) => {
-                let reason = format!("there is no configuration `{other}`: it is `main`, `client` or `cluster`");
+                let reason = format!("unknown configuration `{other}`: use `main`, `client` or `cluster`");
                 return Err(Error::reject(reason));
             }
         };
@@ -45,7 +44,7 @@ impl Handler for Conformance {
 
     fn on_connection(&mut self, client: &Client, handshake: &Handshake) -> Result {
         match self.configuration {
-            Configuration::Main => protocol::greet(client, handshake),
+            Configuration::Main => protocol::send_auth(client, handshake),
             Configuration::Client => client::admit(client, handshake),
             Configuration::Cluster => cluster::join(client),
         }
@@ -63,13 +62,13 @@ impl Handler for Conformance {
         match self.configuration {
             Configuration::Main => Ok(()),
             Configuration::Client => client::acknowledged(client, reply),
-            Configuration::Cluster => cluster::told(reply),
+            Configuration::Cluster => cluster::acknowledge(reply),
         }
     }
 
     fn on_disconnect(&mut self, client: &Client, _: &DisconnectReason) -> Result {
         match self.configuration {
-            Configuration::Client => client::forget(client),
+            Configuration::Client => client::delete_record(client),
             Configuration::Main | Configuration::Cluster => Ok(()),
         }
     }
@@ -83,7 +82,7 @@ mod tests {
     use plugnode_sdk::test::Kit;
 
     #[test]
-    fn an_unknown_configuration_is_refused_at_once() {
+    fn refuses_unknown_configuration_at_start() {
         let mut app = Kit::<Conformance>::new().with_config("configuration", "mian");
         let failure = app.try_start().unwrap_err();
         assert!(format!("{failure:?}").contains("`mian`"), "{failure:?}");

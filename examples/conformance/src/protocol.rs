@@ -1,12 +1,12 @@
-//! The configuration `main`, in `/` and `/custom`: what suites of the protocols themselves ask for, and in `/` rooms.
+//! Configuration `main`, in `/` and `/custom`: the server of the protocol suites. In `/`, also events for rooms.
 
 use plugnode_sdk::prelude::*;
 use plugnode_sdk::{Payload, to};
 
-use crate::one::one;
+use crate::argument::single_argument;
 
-/// Sends the client what it gave as `auth`.
-pub(crate) fn greet(client: &Client, handshake: &Handshake) -> Result {
+/// Sends the client its `auth`.
+pub(crate) fn send_auth(client: &Client, handshake: &Handshake) -> Result {
     let auth = handshake.auth.as_deref().unwrap_or("{}");
     let payload = Payload {
         json: format!("[{auth}]"),
@@ -20,13 +20,13 @@ pub(crate) fn answer(client: &Client, message: &Incoming) -> Result {
     match message.event.as_str() {
         "message" => client.emit("message-back", &message.payload)?,
         "message-with-ack" => message.ack(&message.payload)?,
-        _ if client.namespace() == "/" => in_rooms(client, message)?,
+        _ if client.namespace() == "/" => answer_in_main(client, message)?,
         _ => {}
     }
     Ok(())
 }
 
-fn in_rooms(client: &Client, message: &Incoming) -> Result {
+fn answer_in_main(client: &Client, message: &Incoming) -> Result {
     match message.event.as_str() {
         "join" => {
             client.join(message.arg::<String>(0)?)?;
@@ -38,10 +38,10 @@ fn in_rooms(client: &Client, message: &Incoming) -> Result {
         }
         "say" => {
             let room: String = message.arg(0)?;
-            let words = one(&message.payload, 1)?;
-            to(room).except_client(client.id()).emit("said", &words)?;
+            let text = single_argument(&message.payload, 1)?;
+            to(room).except_client(client.id()).emit("said", &text)?;
         }
-        "shout" => client.broadcast("shouted", &one(&message.payload, 0)?)?,
+        "shout" => client.broadcast("shouted", &single_argument(&message.payload, 0)?)?,
         "kick-me" => client.disconnect()?,
         _ => {}
     }
@@ -55,7 +55,7 @@ mod tests {
     use plugnode_sdk::test::{Kit, Sent, handshake};
 
     #[test]
-    fn a_client_is_greeted_with_its_auth() {
+    fn sends_client_its_auth() {
         let mut app = Kit::<Conformance>::new();
         app.connect("ada");
         assert_eq!(app.sent_to("ada")[0].payload.json, "[{}]");
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_come_back_and_are_acknowledged() {
+    fn sends_arguments_back_and_acknowledges_them() {
         let mut app = Kit::<Conformance>::new().in_namespace("/custom");
         app.connect("ada");
         let args = || (1, "2", vec![Binary(vec![3])]);
@@ -77,11 +77,11 @@ mod tests {
             [Binary(vec![3])]
         );
         app.message("ada", "kick-me", ());
-        assert!(app.is_connected("ada"), "rooms and the rest are in / alone");
+        assert!(app.is_connected("ada"), "only `/` has `kick-me`");
     }
 
     #[test]
-    fn rooms_leave_out_who_speaks() {
+    fn say_and_shout_leave_out_their_sender() {
         let mut app = Kit::<Conformance>::new();
         for client in ["ada", "bob", "cyd"] {
             app.connect(client);

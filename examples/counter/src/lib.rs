@@ -1,8 +1,8 @@
-//! Counts in memory what each client says, and hands its counts to the next release: the example of a handler with state.
+//! Counts the messages of each client in memory, and hands the counts to the next release: the example of a handler with state.
 //!
-//! Any event is answered with how often its client has spoken to this instance, so the app is best bound with
-//! `dispatch = "sticky"`. A few events ask for something else; [`Counter::on_message`] is the list. The `config` table
-//! may hold `start = "refuse"`, or one of `save` and `load` with a fault, for tests: `refuse`, `panic` or `loop`.
+//! Each event is answered with the number of events that this instance handled for the client, so use the app with
+//! `dispatch = "sticky"`. [`Counter::on_message`] lists the events with another meaning. For tests, the `config` table can make
+//! `start`, `save` and `load` fail: `refuse`, `panic` or `loop`.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -10,19 +10,19 @@ use std::time::{Duration, Instant};
 use plugnode_sdk::prelude::*;
 use plugnode_sdk::{config, context};
 
-/// What is handed over: the counts, as JSON.
+/// The format of the state that is handed over: the counts, as JSON.
 const SCHEMA: &str = "counter/1";
 
 /// The handler.
 #[derive(Default)]
 pub struct Counter {
-    /// How often each client has spoken.
+    /// The number of messages of each client.
     counts: BTreeMap<String, u64>,
 }
 
 impl Handler for Counter {
     fn on_start(&mut self) -> Result {
-        misbehave("start")
+        inject_fault("start")
     }
 
     fn on_connection(&mut self, client: &Client, _: &Handshake) -> Result {
@@ -30,7 +30,7 @@ impl Handler for Counter {
         Ok(())
     }
 
-    /// What was known of the client is gone, or with another instance: it begins anew.
+    /// Another instance has the client's count, or it was lost: starts at 0.
     fn on_no_client(&mut self, client: &Client) -> Result {
         self.counts.insert(client.id().into(), 0);
         client.emit("anew", context().instance)?;
@@ -41,8 +41,8 @@ impl Handler for Counter {
         let count = self.counts.entry(client.id().into()).or_default();
         *count += 1;
         match message.event.as_str() {
-            // (ms): takes that long, and then answers as any other event does.
-            "slow" => be_busy(Duration::from_millis(message.arg(0)?)),
+            // (ms): keeps the CPU busy for this time, then answers like any other event.
+            "slow" => busy_wait(Duration::from_millis(message.arg(0)?)),
             "panic" => panic!("asked to panic"),
             _ => {}
         }
@@ -57,7 +57,7 @@ impl Handler for Counter {
     }
 
     fn save(&self) -> Result<Option<Snapshot>> {
-        misbehave("save")?;
+        inject_fault("save")?;
         if self.counts.is_empty() {
             return Ok(None);
         }
@@ -65,10 +65,10 @@ impl Handler for Counter {
     }
 
     fn load(&mut self, snapshot: Snapshot) -> Result {
-        misbehave("load")?;
+        inject_fault("load")?;
         match snapshot.schema.as_str() {
             SCHEMA => self.counts = snapshot.parse()?,
-            other => return Err(Error::reject(format!("`{other}` is not known here"))),
+            other => return Err(Error::reject(format!("cannot load state `{other}`"))),
         }
         Ok(())
     }
@@ -76,8 +76,8 @@ impl Handler for Counter {
 
 plugnode_sdk::export!(Counter);
 
-/// Does at this step what the configuration says.
-fn misbehave(step: &str) -> Result {
+/// Fails at this step in the configured way.
+fn inject_fault(step: &str) -> Result {
     match config::get(step)?.as_deref() {
         Some("refuse") => Err(Error::reject("asked to refuse")),
         Some("panic") => panic!("asked to panic"),
@@ -88,7 +88,7 @@ fn misbehave(step: &str) -> Result {
     }
 }
 
-fn be_busy(time: Duration) {
+fn busy_wait(time: Duration) {
     let start = Instant::now();
     while std::hint::black_box(start.elapsed()) < time {}
 }
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_go_on_over_a_live_replacement() {
+    fn swap_keeps_counts() {
         let mut app = Kit::<Counter>::new();
         app.connect("ada");
         assert_eq!(count(&mut app), 1);
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_count_begins_anew_where_it_is_not_carried() {
+    fn refused_state_restarts_counts() {
         let mut app = Kit::<Counter>::new().with_config("load", "refuse");
         app.connect("ada");
         assert_eq!(count(&mut app), 1);

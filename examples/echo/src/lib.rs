@@ -1,8 +1,7 @@
-//! Answers every event with itself: what benchmarks and outside checks run against.
+//! Sends every event back: the handler for benchmarks and external checks.
 //!
-//! Any event comes back to its sender under its own name with the same arguments, and is acknowledged with them when
-//! an acknowledgement is asked for. Every client joins channel `room`. The one exception is event `all`: it is
-//! published to that channel as `chat`, and does not come back under its own name. Arguments are never parsed.
+//! An event is sent back to its client under the same name, with the same arguments, and acknowledged with them. Every client joins
+//! channel `room`. Event `all` is emitted to that channel as `chat` instead. Arguments are not parsed.
 
 use plugnode_sdk::prelude::*;
 
@@ -35,7 +34,7 @@ mod tests {
     use plugnode_sdk::test::{Kit, Sent};
 
     #[test]
-    fn any_event_comes_back_as_it_was() {
+    fn sends_events_back_to_their_client() {
         let mut app = Kit::<Echo>::new();
         app.connect("ada");
         app.connect("bob");
@@ -45,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_keep_their_very_text() {
+    fn keeps_the_exact_text_of_arguments() {
         let mut app = Kit::<Echo>::new();
         app.connect("ada");
         let odd = Payload {
@@ -57,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn all_is_published_to_the_room_and_acknowledged() {
+    fn all_reaches_the_room_and_is_acknowledged() {
         let mut app = Kit::<Echo>::new();
         app.connect("ada");
         app.connect("bob");

@@ -1,9 +1,8 @@
-//! plugnode within a Rust program: what socket.io-cluster's README called custom logic in your io-node.
+//! plugnode embedded in a Rust program: what socket.io-cluster's README calls custom logic in your io-node.
 //!
-//! `embedded [ADDRESS] [COMPONENT.wasm]` is a process with all that `plugnode run` has, and a say in it. Whoever connects
-//! names a puzzle in the query, as in `io({ query: { puzzleId: 7 } })`, which becomes an attribute of the client by the
-//! io-node's hook; without one it is refused. Its handler is native Rust (`puzzle`), in namespace `/`. Namespace `/plugin` has
-//! the component, if one is named: the two live side by side.
+//! `embedded [ADDRESS] [COMPONENT.wasm]` runs all roles of `plugnode run` in one process, with hooks. A client names a puzzle in
+//! its query, as in `io({ query: { puzzleId: 7 } })`; the io-node's hook stores it in the client's attributes, and refuses clients
+//! without one. Namespace `/` has a handler in native Rust (`puzzle`). Namespace `/plugin` has the component, if one is given.
 
 mod puzzle;
 
@@ -22,8 +21,8 @@ use tracing::{info, warn};
 
 use puzzle::{Puzzle, SOLVED, USER};
 
-/// How long everything may take to end.
-const DEADLINE: Duration = Duration::from_secs(10);
+/// Time limit for the shutdown.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -63,11 +62,11 @@ async fn main() -> Result<()> {
         ending.begin();
     });
     io_node.serve(listener, &HttpSettings::default()).await;
-    shutdown.drained(DEADLINE).await;
+    shutdown.drained(SHUTDOWN_LIMIT).await;
     Ok(())
 }
 
-/// What is known of a client from the beginning: the original's `getClientInfo`.
+/// The initial attributes of a client, or its refusal: `getClientInfo` of socket.io-cluster.
 fn client_info(client: &Newcomer<'_>) -> Result<Value, Refusal> {
     if client.namespace != "/" {
         return Ok(json!({}));
@@ -81,27 +80,27 @@ fn client_info(client: &Newcomer<'_>) -> Result<Value, Refusal> {
     }
 }
 
-/// What the handler wants of its io-node: the original's custom messages.
+/// Carries out a custom command of the handler: a custom message of socket.io-cluster.
 fn on_custom(io_node: &IoHandle, command: CustomCommand) {
-    let answered = match &*command.kind {
+    let result = match &*command.kind {
         USER => set_user_id(io_node, &command),
-        // Everybody hears of it, by an event that comes from no client.
+        // Raises an event without a client, which the handler announces to all clients.
         SOLVED => io_node
             .event("puzzle.applause/1")
             .data(command.data, Some("application/json"))
             .send()
             .map_err(Into::into),
         kind => {
-            warn!(kind, "a command that this program does not know");
+            warn!(kind, "ignored an unknown command");
             return;
         }
     };
-    if let Err(error) = answered {
-        warn!(kind = &*command.kind, %error, "a command came to nothing");
+    if let Err(error) = result {
+        warn!(kind = &*command.kind, %error, "command failed");
     }
 }
 
-/// From now on the client's events come with its user, and the first of them says so.
+/// Adds the user to the client's attributes, and raises an event that carries them.
 fn set_user_id(io_node: &IoHandle, command: &CustomCommand) -> Result<()> {
     #[derive(Deserialize)]
     struct SetUser {
@@ -109,7 +108,7 @@ fn set_user_id(io_node: &IoHandle, command: &CustomCommand) -> Result<()> {
         user: String,
     }
     let SetUser { client, user } = serde_json::from_slice(&command.data)?;
-    // It may be gone by now.
+    // The client may have disconnected.
     let Some(client) = io_node.client("/", &client) else {
         return Ok(());
     };

@@ -1,23 +1,22 @@
-//! The handler: who solves which puzzle, together with whom.
+//! The handler: clients solve puzzles together.
 //!
-//! Written against the SDK as any handler is. It would do as well in a component, in an io-node whose program knows its custom
-//! messages.
+//! It uses only the SDK, like any handler. As a component, it would also work with any io-node that handles its custom commands.
 
 use plugnode_sdk::prelude::*;
 use plugnode_sdk::{all, context, send_custom};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// To the io-node of a client: the client is this user.
+/// Command to a client's io-node: sets the client's user.
 pub(crate) const USER: &str = "puzzle.user/1";
-/// To one io-node: a puzzle is solved.
+/// Command to an io-node: a puzzle is solved.
 pub(crate) const SOLVED: &str = "puzzle.solved/1";
 
 /// The handler.
 #[derive(Default)]
 pub(crate) struct Puzzle;
 
-/// What is known of a client. The program that embeds the io-node sees to it.
+/// The attributes of a client, set by the program that embeds the io-node.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Solver {
@@ -76,10 +75,10 @@ mod tests {
     use plugnode_sdk::test::{Command, Kit};
 
     #[test]
-    fn who_signs_in_is_told_to_the_io_node() {
+    fn sign_in_sends_command_to_io_node() {
         #[derive(Default)]
         struct WithPuzzle(Puzzle);
-        // In a kit nobody looks at the handshake.
+        // The kit has no io-node hook that sets the attributes.
         impl Handler for WithPuzzle {
             fn on_connection(&mut self, client: &Client, handshake: &Handshake) -> Result {
                 client.set_attributes(&json!({ "puzzleId": "7" }))?;

@@ -1,4 +1,4 @@
-//! The faults themselves, each in a function of its own so that a report can name it.
+//! The faults. Each is a function of its own, so that a stack trace names it.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -6,52 +6,52 @@ use std::time::{Duration, Instant};
 use plugnode_sdk::kv;
 use plugnode_sdk::prelude::*;
 
-/// Panics, a few calls down.
+/// Panics a few calls deep.
 #[inline(never)]
-pub(crate) fn tip_over() {
-    lean(black_box(3));
+pub(crate) fn nested_panic() {
+    panic_at_depth(black_box(3));
 }
 
 #[inline(never)]
-fn lean(further: u32) {
-    if further == 0 {
-        panic!("tipped over, as asked");
+fn panic_at_depth(remaining: u32) {
+    if remaining == 0 {
+        panic!("panicked on request");
     }
-    lean(black_box(further - 1));
+    panic_at_depth(black_box(remaining - 1));
 }
 
 /// Never returns.
 #[inline(never)]
-pub(crate) fn spin() {
+pub(crate) fn loop_forever() {
     let mut turns = 0u64;
     loop {
         turns = black_box(turns.wrapping_add(1));
     }
 }
 
-/// Allocates until there is no more.
+/// Allocates until memory is exhausted.
 #[inline(never)]
-pub(crate) fn devour() {
-    let mut eaten = Vec::new();
+pub(crate) fn exhaust_memory() {
+    let mut blocks = Vec::new();
     loop {
-        eaten.push(black_box(vec![1u8; 1 << 20]));
+        blocks.push(black_box(vec![1u8; 1 << 20]));
     }
 }
 
-/// Keeps the processor busy.
+/// Keeps the CPU busy for this time.
 #[inline(never)]
-pub(crate) fn be_busy(time: Duration) {
+pub(crate) fn busy_wait(time: Duration) {
     let start = Instant::now();
     while black_box(start.elapsed()) < time {}
 }
 
-/// Emits and writes, and then panics: nothing of it may be seen.
+/// Emits and writes, then panics: none of its effects may happen.
 #[inline(never)]
-pub(crate) fn do_half(client: &Client) -> Result {
+pub(crate) fn panic_after_effects(client: &Client) -> Result {
     client.emit("half", ())?;
     client.broadcast("half", ())?;
     client.join("half")?;
     client.patch_attributes(&serde_json::json!({ "half": true }))?;
     kv::open("default")?.set("half", &true)?;
-    panic!("half of it is done");
+    panic!("panicked after effects");
 }

@@ -1,6 +1,6 @@
-//! Misbehaves on request, so that tests can see what a handler's faults cost, and whom.
+//! Fails on request, so that tests can check the consequences of a handler's faults.
 //!
-//! Each event is a request by its name; [`Faulty::on_message`] is the list. Needs bucket `default`.
+//! The name of an event selects what happens; [`Faulty::on_message`] is the list. Needs bucket `default`.
 
 mod faults;
 mod swap;
@@ -14,25 +14,25 @@ use plugnode_sdk::schedule::Due;
 use plugnode_sdk::{all, context, kv, list_channels, settle, to};
 use serde_json::{Value, json};
 
-/// How long io-nodes are waited for.
-const SOON: Duration = Duration::from_secs(2);
+/// Timeout of cluster queries.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The handler, with what this instance remembers.
+/// The handler, with the state of this instance.
 #[derive(Default)]
 pub struct Faulty {
-    /// Messages that this instance handled.
+    /// Number of messages that this instance handled.
     handled: u64,
-    /// `no-client` events that it got.
+    /// Number of `no-client` events.
     no_clients: u64,
-    /// Clients whose connection it handled and that are still there.
+    /// Connected clients whose connection event this instance handled.
     met: BTreeSet<String>,
-    /// What clients asked it to remember.
+    /// Values stored with `remember`, by client.
     remembered: BTreeMap<String, Value>,
 }
 
 impl Handler for Faulty {
-    /// Keeps what the client gave as `auth` in its attributes, under `auth`. With `refuse` in it, refuses the client with that
-    /// as message and with `data`; with `break`, panics; with `address`, tells the client its address.
+    /// Stores the client's `auth` in its attributes, under `auth`. If it has `refuse`, refuses the client with that message and
+    /// with `data`; if it has `break`, panics; if it has `address`, sends the client its address.
     fn on_connection(&mut self, client: &Client, handshake: &Handshake) -> Result {
         self.met.insert(client.id().into());
         if let Some(auth) = handshake.auth::<Value>() {
@@ -41,7 +41,7 @@ impl Handler for Faulty {
                 client.emit("address", (&handshake.remote_addr,))?;
             }
             if auth["break"] == true {
-                faults::tip_over();
+                faults::nested_panic();
             }
             if let Some(message) = auth["refuse"].as_str() {
                 kv::open("default")?.set("refused", message)?;
@@ -54,25 +54,25 @@ impl Handler for Faulty {
     fn on_message(&mut self, client: &Client, message: &Incoming) -> Result {
         self.handled += 1;
         match message.event.as_str() {
-            // Faults. None of these answers.
-            "panic" => faults::tip_over(),
-            "loop" => faults::spin(),
-            "eat" => faults::devour(),
-            "half" => faults::do_half(client)?,
+            // Faults. None of these is acknowledged.
+            "panic" => faults::nested_panic(),
+            "loop" => faults::loop_forever(),
+            "eat" => faults::exhaust_memory(),
+            "half" => faults::panic_after_effects(client)?,
             "fail-reject" => return Err(Error::reject("asked to reject")),
-            // (n): fails the first n attempts, or all of them, and then acks with the attempt.
-            "fail-retry" => return fail_at_first(message),
-            // (n): emits `flood` n times, numbered from 0.
+            // (n): fails the first n attempts, or all without n, then acks with the attempt.
+            "fail-retry" => return fail_first_attempts(message),
+            // (n): emits `flood` n times, with numbers from 0.
             "flood" => (0..message.arg::<u64>(0)?).try_for_each(|number| client.emit("flood", number))?,
-            // (bytes): emits `big` with a text that long.
+            // (bytes): emits `big` with a text of this length.
             "big" => client.emit("big", "x".repeat(message.arg(0)?))?,
 
-            // (ms): is busy that long, and then acks.
+            // (ms): keeps the CPU busy for this time, then acks.
             "slow" => {
-                faults::be_busy(Duration::from_millis(message.arg(0)?));
+                faults::busy_wait(Duration::from_millis(message.arg(0)?));
                 message.ack(())?;
             }
-            // (text): prints a line.
+            // (text): writes a line to standard error, standard output or the log.
             "stderr" => {
                 eprintln!("{}", message.arg::<String>(0)?);
                 message.ack(())?;
@@ -86,8 +86,8 @@ impl Handler for Faulty {
                 message.ack(())?;
             }
 
-            // Who answers, and what it has seen.
-            "where" => message.ack(self.whereabouts(client))?,
+            // The instance that answers, and what it knows.
+            "where" => message.ack(self.location(client))?,
             "who" => message.ack(json!({
                 "id": client.id(),
                 "io_node": client.io_node(),
@@ -95,50 +95,50 @@ impl Handler for Faulty {
                 "attributes": client.attributes::<Value>()?,
             }))?,
             "no-clients" => message.ack(self.no_clients)?,
-            // (value): in this instance's memory, for this client. `recall` acks with it, or with null elsewhere.
+            // (value): stores it in this instance's memory for this client. `recall` acks with it, or with null in other instances.
             "remember" => {
                 self.remembered.insert(client.id().into(), message.arg(0)?);
                 message.ack(())?;
             }
             "recall" => message.ack((self.remembered.get(client.id()),))?,
 
-            // State: a counter for each client, plain keys, attributes, configuration.
+            // State: counters, keys, attributes, configuration.
             "count" => message.ack(count(client)?)?,
             "set" => {
                 let (key, value): (String, Value) = message.args()?;
                 kv::open("default")?.set(&key, &value)?;
                 message.ack(())?;
             }
-            // (key): counts under a key that all may share, by reading and writing it. Acks with the count.
+            // (key): increments a shared key by reading and writing it. Acks with the count.
             "tally" => {
                 let (key, bucket) = (message.arg::<String>(0)?, kv::open("default")?);
                 let count = bucket.get::<u64>(&key)?.unwrap_or(0) + 1;
                 bucket.set(&key, &count)?;
                 message.ack(count)?;
             }
-            // (key): the same by a handle that compares and swaps,
+            // (key): the same with compare-and-swap.
             "swap" => message.ack(swap::swap(&message.arg::<String>(0)?)?)?,
-            // by an increment,
+            // (key): the same with an increment.
             "increment" => message.ack(kv::open("default")?.increment(&message.arg::<String>(0)?, 1)?)?,
-            // and (key, number) by an addition, which does not know the count.
+            // (key, number): adds to the key, without reading it.
             "add" => {
                 let (key, delta): (String, i64) = message.args()?;
                 kv::open("default")?.add(&key, delta)?;
                 message.ack(())?;
             }
-            // (key, value, ms): for a time.
+            // (key, value, ms): sets the key with an expiry.
             "set-for" => {
                 let (key, value, ms): (String, Value, u64) = message.args()?;
                 kv::open("default")?.set_for(&key, &value, Duration::from_millis(ms))?;
                 message.ack(())?;
             }
-            // (key, bytes): a long text.
+            // (key, bytes): sets the key to a text of this length.
             "fill" => {
                 let (key, bytes): (String, usize) = message.args()?;
                 kv::open("default")?.set(&key, &"x".repeat(bytes))?;
                 message.ack(())?;
             }
-            // (keys): how many texts there are under these, and how many bytes they have; or why that cannot be read.
+            // (keys): acks with the number of texts under these keys and their total bytes, or with the error.
             "get-many" => {
                 let keys: Vec<String> = message.arg(0)?;
                 match kv::open("default")?.get_many::<String>(&keys) {
@@ -171,7 +171,7 @@ impl Handler for Faulty {
             }
             "config" => message.ack((plugnode_sdk::config::get(&message.arg::<String>(0)?)?,))?,
 
-            // (channel), (channel), (channel, event, argument).
+            // Channels: (channel), (channel), (channel, event, argument).
             "join" => {
                 client.join(message.arg::<String>(0)?)?;
                 message.ack(())?;
@@ -185,35 +185,35 @@ impl Handler for Faulty {
                 to(channel).emit(&event, (argument,))?;
                 message.ack(())?;
             }
-            // (event, argument): to everybody else.
+            // (event, argument): emits to all other clients.
             "broadcast" => {
                 let (event, argument): (String, Value) = message.args()?;
                 client.broadcast(&event, (argument,))?;
                 message.ack(())?;
             }
-            // (event, argument, ms): asks the client back; its answer comes to it as `replied`.
+            // (event, argument, ms): sends the client a request; its answer is emitted to it as `replied`.
             "request" => {
                 let (event, argument, timeout): (String, Value, u64) = message.args()?;
                 client.request(&event, (argument,), Duration::from_millis(timeout), &event)?;
             }
-            // Questions to all io-nodes; the answer comes to the client as `replied`.
-            // (channel, event, argument, ms): what the clients of a channel answer to an event.
+            // Cluster queries; the result is emitted to the client as `replied`.
+            // (channel, event, argument, ms): collects the acknowledgements of the clients of a channel.
             "collect" => {
                 let (channel, event, argument, timeout): (String, String, Value, u64) = message.args()?;
                 to(channel).collect(&event, (argument,), Duration::from_millis(timeout), "collect")?;
             }
-            // (most), (most): clients, and channels.
-            "find" => all().find_clients(message.arg(0)?, SOON, "find")?,
-            "channels" => list_channels(message.arg(0)?, SOON, "channels")?,
-            // (channel): everybody joins it, and that has been done everywhere when the answer comes.
+            // (most), (most): finds clients, lists channels.
+            "find" => all().find_clients(message.arg(0)?, QUERY_TIMEOUT, "find")?,
+            "channels" => list_channels(message.arg(0)?, QUERY_TIMEOUT, "channels")?,
+            // (channel): joins all clients to it; the result arrives when all io-nodes have done so.
             "gather" => {
                 all().join(message.arg::<String>(0)?)?;
-                settle(SOON, "gather")?;
+                settle(QUERY_TIMEOUT, "gather")?;
             }
-            // (close): disconnects the client, or closes its connection.
+            // (close): disconnects the client, or closes its connection if true.
             "kick" if message.arg::<Option<bool>>(0)? == Some(true) => client.close()?,
             "kick" => client.disconnect()?,
-            // From then on, is told of every disconnect, as `gone` with id, reason and the channels, or null.
+            // From then on, the client receives `gone` with id, reason and channels (or null) for every disconnect.
             "watch" => {
                 client.join("watchers")?;
                 message.ack(())?;
@@ -234,15 +234,15 @@ impl Handler for Faulty {
     fn on_disconnect(&mut self, client: &Client, reason: &DisconnectReason) -> Result {
         self.met.remove(client.id());
         self.remembered.remove(client.id());
-        // Asks all io-nodes, if the client gave `ask` in its `auth`.
+        // Makes cluster queries, if the client's `auth` has `ask`.
         if client.attributes::<Value>()?["auth"]["ask"] == true {
             all().collect("any", (), Duration::ZERO, "collect")?;
-            all().find_clients(0, SOON, "find")?;
-            list_channels(10, SOON, "channels")?;
-            settle(SOON, "settle")?;
+            all().find_clients(0, QUERY_TIMEOUT, "find")?;
+            list_channels(10, QUERY_TIMEOUT, "channels")?;
+            settle(QUERY_TIMEOUT, "settle")?;
         }
         let channels = context().channels().map(BTreeSet::from_iter);
-        to("watchers").emit("gone", (client.id(), word(reason), channels))?;
+        to("watchers").emit("gone", (client.id(), reason_text(reason), channels))?;
         Ok(())
     }
 
@@ -262,7 +262,7 @@ impl Handler for Faulty {
         timers::due(due)
     }
 
-    /// Tells watchers, as `late` with the client's id, the token and the answer.
+    /// Emits `late` to watchers, with the client's id, the token and the answer.
     fn on_late_reply(&mut self, client_id: &str, reply: &Reply) -> Result {
         let answer = reply.answer.as_ref().map(|answer| answer.arg::<Value>(0)).transpose()?;
         let token = String::from_utf8_lossy(&reply.token);
@@ -274,7 +274,7 @@ impl Handler for Faulty {
 plugnode_sdk::export!(Faulty);
 
 impl Faulty {
-    fn whereabouts(&self, client: &Client) -> Value {
+    fn location(&self, client: &Client) -> Value {
         let context = context();
         json!({
             "node": context.node,
@@ -288,7 +288,7 @@ impl Faulty {
     }
 }
 
-fn fail_at_first(message: &Incoming) -> Result {
+fn fail_first_attempts(message: &Incoming) -> Result {
     let attempt = context().attempt;
     let failures = message.arg::<Option<u32>>(0)?.unwrap_or(u32::MAX);
     if attempt <= failures {
@@ -306,8 +306,8 @@ fn count(client: &Client) -> Result<u64> {
     Ok(count)
 }
 
-/// The reason as Socket.IO's own servers spell it, where they have it.
-fn word(reason: &DisconnectReason) -> &str {
+/// The reason as Socket.IO's server formats it, where it has one.
+fn reason_text(reason: &DisconnectReason) -> &str {
     match reason {
         DisconnectReason::ClientDisconnect => "client namespace disconnect",
         DisconnectReason::ServerDisconnect => "server namespace disconnect",
@@ -334,19 +334,19 @@ mod tests {
     }
 
     #[test]
-    fn counts_survive_a_half_done_event_that_leaves_nothing() {
+    fn panic_drops_effects_and_keeps_earlier_counts() {
         let mut app = Kit::<Faulty>::new();
         app.connect("ada");
         assert_eq!(ask(&mut app, "count", ()), 1);
         let failure = app.try_message("ada", "half", ()).unwrap_err();
-        assert!(matches!(failure, Failure::Panic(message) if message == "half of it is done"));
+        assert!(matches!(failure, Failure::Panic(message) if message == "panicked after effects"));
         assert_eq!(ask(&mut app, "get", "half"), Value::Null);
         assert!(app.sent_to("ada").is_empty());
         assert_eq!(ask(&mut app, "count", ()), 2);
     }
 
     #[test]
-    fn it_refuses_whom_it_is_asked_to() {
+    fn refuses_clients_by_auth() {
         let mut app = Kit::<Faulty>::new().with_admission();
         for (id, auth) in [
             ("ada", r#"{"name":"ada"}"#),
@@ -364,11 +364,11 @@ mod tests {
     }
 
     #[test]
-    fn faults_are_faults() {
+    fn reports_each_kind_of_failure() {
         let mut app = Kit::<Faulty>::new();
         app.connect("ada");
         let panic = app.try_message("ada", "panic", ()).unwrap_err();
-        assert!(matches!(panic, Failure::Panic(message) if message.contains("tipped over")));
+        assert!(matches!(panic, Failure::Panic(message) if message.contains("panicked on request")));
         let retry = app.try_message("ada", "fail-retry", ()).unwrap_err();
         assert!(matches!(retry, Failure::Error(Error::Retry(_))));
         assert_eq!(ask(&mut app, "fail-retry", 0), 1);
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn round_robin_and_sticky_can_be_told_apart() {
+    fn where_and_recall_show_the_dispatch_mode() {
         let mut app = Kit::<Faulty>::with_instances(2);
         app.connect("ada");
         let seen = [0; 3].map(|_| ask(&mut app, "where", ()));
@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_echoes() {
+    fn echoes_other_events() {
         let mut app = Kit::<Faulty>::new();
         app.connect("ada");
         app.message("ada", "else", (1, 2));
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn watchers_hear_who_goes_and_why() {
+    fn watchers_receive_id_reason_and_channels_of_disconnects() {
         let mut app = Kit::<Faulty>::new();
         app.connect("ada");
         app.connect_with(

@@ -1,8 +1,8 @@
-//! A counter by compare-and-swap, as `wasi:keyvalue/atomics` has it.
+//! A counter with compare-and-swap of `wasi:keyvalue/atomics`.
 
 use plugnode_sdk::prelude::*;
 
-/// Counts under a key, and returns the count.
+/// Increments the counter under a key and returns it. Also checks that a stale handle is refused.
 #[cfg(target_family = "wasm")]
 pub(crate) fn swap(key: &str) -> Result<u64> {
     use plugnode_sdk::bindings::wasi::keyvalue::atomics::{self, Cas, CasError};
@@ -13,28 +13,30 @@ pub(crate) fn swap(key: &str) -> Result<u64> {
         let current = cas.current().map_err(failed)?;
         let text = current.map(String::from_utf8).transpose();
         let text = text.map_err(|error| Error::reject(error.to_string()))?;
-        text.map_or(Ok(0), |text| text.parse().map_err(|_| Error::reject("it is no number")))
+        text.map_or(Ok(0), |text| {
+            text.parse().map_err(|_| Error::reject("the value is not a number"))
+        })
     };
     let bucket = store::open("default").map_err(failed)?;
-    // This handle is out of date before it is used, by what the same event writes.
+    // The write below makes this handle stale.
     let stale = Cas::new(&bucket, key).map_err(failed)?;
     let count = count_of(&stale)? + 1;
     bucket.set(key, b"0").map_err(failed)?;
     let fresh = match atomics::swap(stale, b"never") {
         Err(CasError::CasFailed(fresh)) => fresh,
-        other => return Err(Error::reject(format!("a stale handle was taken: {other:?}"))),
+        other => return Err(Error::reject(format!("a stale handle was accepted: {other:?}"))),
     };
     if count_of(&fresh)? != 0 {
-        return Err(Error::reject("a fresh handle does not know what was written"));
+        return Err(Error::reject("the new handle does not have the written value"));
     }
     match atomics::swap(fresh, count.to_string().as_bytes()) {
         Ok(()) => Ok(count),
-        Err(error) => Err(Error::reject(format!("a fresh handle was refused: {error:?}"))),
+        Err(error) => Err(Error::reject(format!("the new handle was refused: {error:?}"))),
     }
 }
 
-/// There are no handles but in a component.
+/// The test kit has no compare-and-swap handles.
 #[cfg(not(target_family = "wasm"))]
 pub(crate) fn swap(_: &str) -> Result<u64> {
-    Err(Error::reject("this is no component"))
+    Err(Error::reject("compare-and-swap is available only in a component"))
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 const KIND: &str = "faulty.due/1";
 
-/// (owner, key, ms, data): a timer of the client or of the app, once;
+/// (owner, key, ms, data): sets a one-shot timer of the client or the app.
 pub(super) fn after(message: &Incoming) -> Result {
     let (owner, key, ms, data): (String, String, u64, Value) = message.args()?;
     of(&owner).after(&key, Duration::from_millis(ms), KIND, &data)?;
@@ -16,7 +16,7 @@ pub(super) fn after(message: &Incoming) -> Result {
     Ok(())
 }
 
-/// the same again and again;
+/// (owner, key, ms, data): sets a periodic timer.
 pub(super) fn every(message: &Incoming) -> Result {
     let (owner, key, ms, data): (String, String, u64, Value) = message.args()?;
     of(&owner).every(&key, Duration::from_millis(ms), KIND, &data)?;
@@ -24,7 +24,7 @@ pub(super) fn every(message: &Incoming) -> Result {
     Ok(())
 }
 
-/// (owner, key): none any more.
+/// (owner, key): cancels a timer.
 pub(super) fn cancel(message: &Incoming) -> Result {
     let (owner, key): (String, String) = message.args()?;
     of(&owner).cancel(&key)?;
@@ -32,13 +32,13 @@ pub(super) fn cancel(message: &Incoming) -> Result {
     Ok(())
 }
 
-/// Counts a timer that is due under `due:KEY`, and tells its client, or everybody, as `due` with key, data and what was missed.
+/// Counts a due timer under `due:KEY`, and emits `due` with key, data and missed periods to its client, or to all clients.
 pub(super) fn due(due: &schedule::Due) -> Result {
     kv::open("default")?.add(&format!("due:{}", due.key), 1)?;
-    let told = (&due.key, due.data::<Value>()?, due.missed);
+    let args = (&due.key, due.data::<Value>()?, due.missed);
     match &due.client {
-        Some(client) => client.emit("due", told)?,
-        None => all().emit("due", told)?,
+        Some(client) => client.emit("due", args)?,
+        None => all().emit("due", args)?,
     }
     Ok(())
 }

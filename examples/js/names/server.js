@@ -1,5 +1,5 @@
-// A chat with names: who is there, who comes and goes, and who is typing. Written as for Node's Socket.IO, of which only the
-// import is another; the lines about pages and ports are plugnode's own affair here, and do nothing.
+// A chat with names, presence and typing indicators. Written for Socket.IO on Node; only the import differs. The lines about pages
+// and ports have no effect: plugnode serves pages and accepts connections itself.
 
 const express = require("express");
 const path = require("path");

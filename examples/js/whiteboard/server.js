@@ -1,4 +1,4 @@
-// A whiteboard for everybody: what one draws, all others see.
+// A shared whiteboard: forwards each client's lines to all others.
 
 import { Server } from "plugnode/socket.io";
 

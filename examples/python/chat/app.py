@@ -1,7 +1,7 @@
-"""The chat of examples/chat in Python: the same events, the same history, the same page.
+"""The chat of examples/chat in Python: the same events, history and page.
 
-Nothing is kept in variables. Names are attributes of the clients and the history is in the key-value store, so that any instance
-can take any event, and a release in any language takes over in the middle of a conversation.
+The program keeps no state in variables: names are attributes of the clients, and the history is in the key-value store. Any instance
+can handle any event, and a release in any language can take over during a conversation.
 """
 
 import history
@@ -10,8 +10,8 @@ from text import BODY_RULE, NAME_RULE, body_in, name_in
 
 
 @app.on("connection")
-def enter(client, how):
-    auth = how["auth"]
+def enter(client, handshake):
+    auth = handshake["auth"]
     name = name_in(auth.get("name")) if isinstance(auth, dict) else None
     if name:
         client.set(name=name)
@@ -34,7 +34,7 @@ def say(client, given=None, *_):
         "at": event.received_at_ms,
         "release": event.release,
     }
-    history.remember(message)
+    history.add(message)
     client.others.emit("message", message)
     return {"ok": message}
 

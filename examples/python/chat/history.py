@@ -1,20 +1,20 @@
-"""The last fifteen messages: a key for each, so that instances which add at the same time never write the same one."""
+"""The last fifteen messages. Each has its own key, so that concurrent events write different keys."""
 
 from plugnode import kv
 
-KEPT = 15
+LIMIT = 15
 PREFIX = "message:"
 
 
-def remember(message):
+def add(message):
     kv.set(f"{PREFIX}{message['at']:015}:{message['id']}", message)
-    for key in keys()[:-KEPT]:
+    for key in keys()[:-LIMIT]:
         kv.delete(key)
 
 
 def last():
-    """Oldest first."""
-    messages = (kv.get(key) for key in keys()[-KEPT:])
+    """The last messages, oldest first."""
+    messages = (kv.get(key) for key in keys()[-LIMIT:])
     return [message for message in messages if message is not None]
 
 

@@ -1,4 +1,4 @@
-"""What may be said, and who may be called what."""
+"""Validation of names and messages."""
 
 import unicodedata
 
@@ -7,14 +7,14 @@ BODY_RULE = "a message is a text of 1 to 2000 characters"
 
 
 def name_in(given):
-    """A name on one line with single spaces."""
+    """Normalizes a name to one line with single spaces. None if it breaks the rule."""
     if not isinstance(given, str):
         return None
     return within(" ".join("".join(" " if is_control(c) else c for c in given).split()), 32)
 
 
 def body_in(given):
-    """A message without blank ends and control characters."""
+    """Trims a message and removes control characters. None if it breaks the rule."""
     if not isinstance(given, str):
         return None
     return within("".join(c for c in given.strip() if c == "\n" or not is_control(c)), 2000)
@@ -24,5 +24,5 @@ def is_control(c):
     return unicodedata.category(c) == "Cc"
 
 
-def within(text, most):
-    return text if 1 <= len(text) <= most else None
+def within(text, max_length):
+    return text if 1 <= len(text) <= max_length else None

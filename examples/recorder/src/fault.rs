@@ -1,22 +1,22 @@
-//! A place in the compiled file where a test can say what is to go wrong; nothing does as long as nobody writes there.
+//! A marker in the compiled file that selects a fault. By default there is none.
 //!
-//! Tests of live replacement need builds that do not work, many of them and without a compiler. So they take the file that
-//! was built and write another word of the same length over this one. A handler of your own needs nothing like it.
+//! Tests of live replacement need many defective builds, without running a compiler. They patch the marker in the compiled file with
+//! another word of the same length. Ordinary handlers need nothing like this.
 
 use std::hint::black_box;
 
-/// What is written over. The rest is there to make it known among all that is in the file.
+/// The marker. The text after the word makes it unique in the file.
 static MARK: [u8; 32] = *b"fault:none; tests write it here.";
-/// From this event of an instance on, `later` is now.
+/// The event of an instance from which on `later` fails.
 const LATER: u32 = 20;
 
-/// An instance comes to be.
-pub(crate) fn when_it_starts() {
+/// Called when an instance starts.
+pub(crate) fn on_start() {
     assert!(word() != b"start", "this build fails when it starts");
 }
 
-/// An instance is given its event of this number; the first is 1.
-pub(crate) fn when_it_handles(number: u32) {
+/// Called for each event of an instance; the first has number 1.
+pub(crate) fn on_event(number: u32) {
     match word() {
         b"first" => panic!("this build fails at every event"),
         b"later" if number >= LATER => panic!("this build fails from its event {LATER} on"),
@@ -28,7 +28,7 @@ pub(crate) fn when_it_handles(number: u32) {
 }
 
 fn word() -> &'static [u8] {
-    // Without this the compiler would know what stands there, and not look.
+    // Keeps the compiler from inlining the constant.
     let mark: &'static [u8; 32] = black_box(&MARK);
     let word = &mark["fault:".len()..];
     let end = word.iter().position(|byte| *byte == b';').unwrap_or(word.len());
@@ -40,9 +40,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn as_it_is_built_nothing_goes_wrong() {
+    fn default_build_has_no_fault() {
         assert_eq!(word(), b"none");
-        when_it_starts();
-        when_it_handles(LATER);
+        on_start();
+        on_event(LATER);
     }
 }

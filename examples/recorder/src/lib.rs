@@ -1,17 +1,16 @@
-//! The handler that `plugnode-check` speaks to: it counts what each client sends, and says so wherever it can be heard.
+//! The handler of `plugnode-check`: it records the messages of each client, and reports each of them in every possible way.
 //!
-//! A client gives `{"channel": NAME}` as `auth`, or `{"watch": true}` to be told of those who go, and hears `welcome`
-//! once it is in its channel. Of each message `n` with a number, the sender hears `direct`, another client that the
-//! message names hears `peer`, and the channel hears `broadcast`; at last comes the acknowledgement. All of them carry
-//! the sender, the number, the count so far and the id of the event. The same event writes the client's [`Record`], which
-//! `records` reads, also when the client is long gone, and `forget` deletes. `slow` takes as long as it is told.
+//! A client connects with `auth` `{"channel": NAME}`, or with `{"watch": true}` to be told of disconnects, and receives `welcome`
+//! when it has joined its channel. For each message `n` with a number, the sender receives `direct`, the client named in the message
+//! receives `peer`, and the channel receives `broadcast`; then the message is acknowledged. All of these carry the sender, the
+//! number, the count so far and the id of the event. The same event updates the client's [`Record`]. `records` reads records, also
+//! after the client's disconnect, and `forget` deletes them. `slow` takes the given time.
 //!
-//! A message can ask for more: to increment shared counters, each by a read, an addition and a write, which `counters` reads and
-//! `forget-counters` deletes; and to put its number into the attributes of its client, which the client's next event must see.
+//! A message can request more: to increment shared counters, each by a read, an addition and a write (`counters` reads them,
+//! `forget-counters` deletes them); to store its number in the client's attributes, which the client's next event must see; and to
+//! set a timer of the client, whose event updates the record as well.
 //!
-//! With `timer`, it sets a timer of its client, whose event writes the record as well.
-//!
-//! Everything is in bucket `default`, for any number of instances on any number of app-nodes.
+//! All data is in bucket `default`, shared by all instances on all app-nodes.
 
 mod fault;
 mod record;
@@ -27,18 +26,18 @@ use serde_json::{Value, json};
 
 pub use record::{Numbers, Record, Timers};
 
-/// The channel of those who want to know who went.
+/// The channel of the clients that are told of disconnects.
 const WATCHERS: &str = "watchers";
-/// The kind of timers.
+/// The kind of the timers.
 const TIMER: &str = "recorder.timer/1";
 
-/// The handler. It remembers nothing of its clients.
+/// The handler. It keeps no state of clients in memory.
 pub struct Recorder {
-    /// How many events this instance was given.
+    /// Number of events that this instance received.
     events: u32,
 }
 
-/// What a client gives when it connects.
+/// The `auth` of a client.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Auth {
@@ -48,7 +47,7 @@ struct Auth {
 
 impl Default for Recorder {
     fn default() -> Self {
-        fault::when_it_starts();
+        fault::on_start();
         Self { events: 0 }
     }
 }
@@ -75,7 +74,7 @@ impl Handler for Recorder {
         self.begin();
         match message.event.as_str() {
             "n" => count(client, message),
-            // ([id, …]): acks with the record of each, or null for who was never seen.
+            // ([id, …]): acks with the record of each client, or null if there is none.
             "records" => {
                 let keys = keys(message)?;
                 message.ack(bucket()?.get_many::<Value>(&keys)?)?;
@@ -86,7 +85,7 @@ impl Handler for Recorder {
                 message.ack(())?;
                 Ok(())
             }
-            // ([name, …]): acks with the value of each shared counter, or null for one that was never incremented.
+            // ([name, …]): acks with the value of each shared counter, or null if it was never incremented.
             "counters" => {
                 message.ack(bucket()?.get_many::<u64>(&counters(message)?)?)?;
                 Ok(())
@@ -96,13 +95,13 @@ impl Handler for Recorder {
                 message.ack(())?;
                 Ok(())
             }
-            // (ms): takes so long, and then acks with who answers.
+            // (ms): sleeps for this time, then acks with node and release.
             "slow" => {
                 std::thread::sleep(Duration::from_millis(message.arg(0)?));
                 message.ack(json!({ "node": context().node, "release": context().release }))?;
                 Ok(())
             }
-            other => Err(Error::reject(format!("there is no event `{other}` here"))),
+            other => Err(Error::reject(format!("unknown event `{other}`"))),
         }
     }
 
@@ -119,14 +118,17 @@ impl Handler for Recorder {
         self.begin();
         let seen = attributes(client)?.number;
         let record = change(client, |record| {
-            // Attributes die with the io-node.
+            // Attributes are lost with the io-node.
             if !matches!(reason, DisconnectReason::NodeLost) {
                 record.check_attribute(0, seen);
             }
             record.disconnects += 1;
-            record.reason = Some(word(reason).into());
+            record.reason = Some(reason_name(reason).into());
         })?;
-        to(WATCHERS).emit("gone", (client.id(), word(reason), record.disconnects, &context().id))?;
+        to(WATCHERS).emit(
+            "gone",
+            (client.id(), reason_name(reason), record.disconnects, &context().id),
+        )?;
         Ok(())
     }
 }
@@ -134,27 +136,27 @@ impl Handler for Recorder {
 impl Recorder {
     fn begin(&mut self) {
         self.events += 1;
-        fault::when_it_handles(self.events);
+        fault::on_event(self.events);
     }
 }
 
 plugnode_sdk::export!(Recorder);
 
-/// What a message `n` asks for beside being counted.
+/// Additional requests of a message `n`.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Requests {
-    /// The id of another client that is to hear of it.
+    /// The id of another client that receives `peer`.
     peer: Option<String>,
     /// `retry` and `panic` fail the first attempt, `fail` every attempt; `reject` makes it a dead letter at once.
     trouble: Option<String>,
     /// Shared counters to increment.
     increment: Vec<String>,
-    /// Whether to put its number into the attributes of its client.
+    /// Whether to store its number in the client's attributes.
     attribute: bool,
     /// Bytes to add to the message to the sender.
     padding: usize,
-    /// In how many milliseconds a timer of its client is to be due.
+    /// Sets a timer of the client that is due after this many milliseconds.
     timer: Option<u64>,
 }
 
@@ -162,12 +164,12 @@ struct Requests {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Attributes {
-    /// The number of the message that changed them last.
+    /// The number of the message that set them last.
     number: u64,
 }
 
-/// Message `n` (number, [`Requests`] or null, bytes or none): to the sender with the bytes, to the other client, to the
-/// channel, and to whoever waits for an acknowledgement, in this order. Trouble comes when half of it is done.
+/// Handles message `n` (number, [`Requests`] or null, optional bytes): emits to the sender, with the bytes, to the other client and
+/// to the channel, and then acknowledges, in this order. A requested fault happens halfway.
 fn count(client: &Client, message: &Incoming) -> Result {
     let number: u64 = message.arg(0)?;
     let requests: Requests = message.arg::<Option<Requests>>(1)?.unwrap_or_default();
@@ -236,7 +238,7 @@ fn attributes(client: &Client) -> Result<Attributes> {
     Ok(client.attributes()?)
 }
 
-/// Changes the record of a client, and returns what it is now.
+/// Changes the record of a client, and returns the new record.
 fn change(client: &Client, change: impl FnOnce(&mut Record)) -> Result<Record> {
     let (bucket, key) = (bucket()?, key(client.id()));
     let mut record: Record = bucket.get(&key)?.unwrap_or_default();
@@ -268,8 +270,8 @@ fn counter(name: &str) -> String {
     format!("counter:{name}")
 }
 
-/// A word for each reason, as the contract spells it.
-fn word(reason: &DisconnectReason) -> &str {
+/// The name of the reason in the contract.
+fn reason_name(reason: &DisconnectReason) -> &str {
     match reason {
         DisconnectReason::ClientDisconnect => "client-disconnect",
         DisconnectReason::ServerDisconnect => "server-disconnect",
@@ -313,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_counted_and_heard_in_the_order_of_the_calls() {
+    fn counts_message_and_emits_in_call_order() {
         let mut app = app(&["ada", "bob", "watcher"]);
         let answer: Value = app
             .ask("ada", "n", (1, json!({ "peer": "bob" }), Binary(vec![7])))
@@ -333,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn who_goes_is_told_and_stays_on_record() {
+    fn reports_disconnect_and_keeps_record() {
         let mut app = app(&["ada", "watcher"]);
         app.message("ada", "n", (1, None::<String>));
         app.take_sent_to("watcher");
@@ -354,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn trouble_leaves_nothing() {
+    fn fault_drops_all_effects() {
         let mut app = app(&["ada", "watcher"]);
         for trouble in ["retry", "panic", "fail", "reject"] {
             let requests = json!({ "trouble": trouble, "increment": ["hits"] });
@@ -366,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn counters_are_shared() {
+    fn clients_share_counters() {
         let mut app = app(&["ada", "bob", "watcher"]);
         app.message("ada", "n", (1, json!({ "increment": ["hits", "ada"] })));
         app.message("bob", "n", (1, json!({ "increment": ["hits"] })));
@@ -387,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn padding_comes_to_the_sender_alone() {
+    fn only_sender_receives_padding() {
         let mut app = app(&["ada", "watcher"]);
         app.message("ada", "n", (1, json!({ "padding": 1_000 })));
         let direct = app.take_sent_to("ada").remove(0);
@@ -396,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_rejected() {
+    fn rejects_invalid_messages() {
         let mut app = app(&["ada"]);
         assert!(app.try_message("ada", "n", "one").is_err());
         assert!(app.try_message("ada", "what", ()).is_err());

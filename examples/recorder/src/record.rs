@@ -1,72 +1,72 @@
-//! What is kept of one client: enough to say afterwards which of its numbered messages took effect, how often and in
-//! which order, in a few hundred bytes however many there were.
+//! The record of a client: shows which of its numbered messages took effect, how often and in which order, in a few hundred bytes
+//! for any number of messages.
 //!
-//! A message adds its number to the record in the same event that sends its commands, so that whoever heard the
-//! commands and reads the record knows whether an event was done by half.
+//! A message updates the record in the same event that sends its commands, so a checker that sees both can detect an event that took
+//! effect only in part.
 
 use serde::{Deserialize, Serialize};
 
-/// At most so many gaps are kept; of the oldest only their end is remembered beyond that.
-const GAPS: usize = 256;
-/// At most so many numbers are named where something went wrong; more are only counted.
-const NAMED: usize = 16;
+/// Limit of stored gaps. Of older gaps, only the end of the last one is kept.
+const MAX_GAPS: usize = 256;
+/// Limit of listed numbers per fault; further ones are only counted.
+const MAX_LISTED: usize = 16;
 
-/// What is kept of one client.
+/// The record of a client.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// The channel that its messages are broadcast to.
     pub channel: Option<String>,
-    /// How often its connection was handled.
+    /// Number of handled connection events.
     pub connections: u32,
-    /// How often its disconnect was handled,
+    /// Number of handled disconnect events.
     pub disconnects: u32,
-    /// and why it went.
+    /// The reason of the disconnect.
     pub reason: Option<String>,
-    /// Messages that were handled before its connection.
+    /// Number of messages that were handled before its connection.
     pub early: u32,
-    /// Messages that were handled after its disconnect.
+    /// Number of messages that were handled after its disconnect.
     pub late: u32,
-    /// Messages that were handled, repeated ones included.
+    /// Number of handled messages, including repeated ones.
     pub count: u64,
-    /// The sum of their numbers, repeated ones left out.
+    /// The sum of their numbers, without repeated ones.
     pub sum: u64,
     /// The greatest number.
     pub last: u64,
-    /// Numbers below the greatest that were not handled: first and last of each gap, in order.
+    /// Missing numbers below the greatest: first and last number of each gap, in order.
     pub gaps: Vec<(u64, u64)>,
-    /// Of numbers up to this, the gaps are forgotten, because there were too many.
+    /// The gaps up to this number were dropped, because there were too many.
     pub forgotten_to: u64,
-    /// Numbers that came again.
+    /// Numbers that were handled more than once.
     pub repeated: Numbers,
-    /// Numbers that came after a greater one, for the first time.
+    /// Numbers that were first handled after a greater one.
     pub reordered: Numbers,
-    /// The number in the client's attributes, as the last message that set it left it; 0 when none did.
+    /// The number in the client's attributes, set by the last message that requested it; 0 if none did.
     pub attribute: u64,
-    /// Messages that did not see that number in the client's attributes; 0 stands for the disconnect.
+    /// Messages that saw another number in the client's attributes; 0 is the disconnect.
     pub stale: Numbers,
     /// The client's timers.
     pub timers: Timers,
-    /// The event that changed this last.
+    /// The id of the event that changed the record last.
     pub event: String,
 }
 
-/// The timers of a client, each of which is named by the message that set it.
+/// The timers of a client. Each has the number of the message that set it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timers {
-    /// Those that are set, and were not due yet.
+    /// Timers that are set and were not due yet.
     pub set: Vec<u64>,
-    /// How many were due.
+    /// Number of timers that were due.
     pub due: u64,
-    /// Those that were due again, or never set.
+    /// Timers that were due more than once, or never set.
     pub repeated: Numbers,
-    /// Those that were due after the client's disconnect.
+    /// Timers that were due after the client's disconnect.
     pub late: Numbers,
 }
 
-/// Numbers that something went wrong with.
+/// The numbers of messages with a fault.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Numbers {
-    /// How many.
+    /// How many there are.
     pub count: u32,
     /// The first of them.
     pub first: Vec<u64>,
@@ -90,7 +90,7 @@ impl Record {
             return;
         }
         self.sum += number;
-        if self.gaps.len() > GAPS {
+        if self.gaps.len() > MAX_GAPS {
             self.forgotten_to = self.gaps.remove(0).1;
         }
     }
@@ -102,12 +102,12 @@ impl Record {
         }
     }
 
-    /// A message has set a timer.
+    /// Records that a message set a timer.
     pub fn set_timer(&mut self, number: u64) {
         self.timers.set.push(number);
     }
 
-    /// The timer of a message is due.
+    /// Records that the timer of a message is due.
     pub fn timer_is_due(&mut self, number: u64) {
         let timers = &mut self.timers;
         timers.due += 1;
@@ -115,20 +115,20 @@ impl Record {
             timers.late.add(number);
         }
         match timers.set.iter().position(|set| *set == number) {
-            Some(place) => drop(timers.set.remove(place)),
+            Some(index) => drop(timers.set.remove(index)),
             None => timers.repeated.add(number),
         }
     }
 
-    /// Takes a number out of the gap that it is in, if it is in one.
+    /// Removes a number from its gap. Returns whether it was in one.
     fn fill(&mut self, number: u64) -> bool {
-        let Some(place) = self.gaps.iter().position(|(from, to)| (*from..=*to).contains(&number)) else {
+        let Some(index) = self.gaps.iter().position(|(from, to)| (*from..=*to).contains(&number)) else {
             return false;
         };
-        let (from, to) = self.gaps[place];
+        let (from, to) = self.gaps[index];
         let left = [(from, number - 1), (number + 1, to)];
         self.gaps
-            .splice(place..=place, left.into_iter().filter(|(from, to)| from <= to));
+            .splice(index..=index, left.into_iter().filter(|(from, to)| from <= to));
         true
     }
 }
@@ -136,7 +136,7 @@ impl Record {
 impl Numbers {
     fn add(&mut self, number: u64) {
         self.count += 1;
-        if self.first.len() < NAMED {
+        if self.first.len() < MAX_LISTED {
             self.first.push(number);
         }
     }
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_in_order_leaves_no_trace_but_its_count() {
+    fn ordered_messages_leave_only_counts() {
         let record = record(&[1, 2, 3]);
         assert_eq!((record.count, record.sum, record.last), (3, 6, 3));
         assert_eq!(
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn gaps_are_kept_and_filled() {
+    fn records_and_fills_gaps() {
         assert_eq!(record(&[1, 5]).gaps, [(2, 4)]);
         let filled = record(&[1, 5, 3]);
         assert_eq!(filled.gaps, [(2, 2), (4, 4)]);
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn timer_is_due_once_and_before_the_disconnect() {
+    fn records_repeated_and_late_timers() {
         let mut record = record(&[1, 2]);
         record.set_timer(1);
         record.set_timer(2);
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_again_is_named() {
+    fn lists_repeated_numbers() {
         let record = record(&[1, 2, 2, 1]);
         assert_eq!((record.count, record.sum), (4, 3));
         assert_eq!(
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn stale_attributes_are_named() {
+    fn lists_stale_attributes() {
         let mut record = record(&[1]);
         record.check_attribute(1, 0);
         record.attribute = 1;
@@ -215,10 +215,10 @@ mod tests {
     }
 
     #[test]
-    fn it_does_not_grow_without_end() {
+    fn limits_stored_gaps() {
         let odd: Vec<u64> = (0..1_000).map(|n| 2 * n + 1).collect();
         let record = record(&odd);
-        assert_eq!(record.gaps.len(), GAPS);
+        assert_eq!(record.gaps.len(), MAX_GAPS);
         assert_eq!(record.forgotten_to + 2, record.gaps[0].0);
     }
 }

@@ -1,8 +1,8 @@
-// The last fifteen messages: a key for each, so that instances which add at the same time never write the same one.
+// The last fifteen messages. Each has its own key, so that concurrent events write different keys.
 
 import { kv } from "plugnode";
 
-/** As clients are told of it. */
+/** A message as clients receive it. */
 export interface Message {
   id: string;
   from: string;
@@ -13,17 +13,17 @@ export interface Message {
   release: string;
 }
 
-const KEPT = 15;
+const LIMIT = 15;
 const PREFIX = "message:";
 
-export function remember(message: Message): void {
+export function add(message: Message): void {
   kv.set(`${PREFIX}${String(message.at).padStart(15, "0")}:${message.id}`, message);
-  for (const key of keys().slice(0, -KEPT)) kv.delete(key);
+  for (const key of keys().slice(0, -LIMIT)) kv.delete(key);
 }
 
-/** Oldest first. */
+/** The last messages, oldest first. */
 export function last(): Message[] {
-  const messages = keys().slice(-KEPT).map((key) => kv.get<Message>(key));
+  const messages = keys().slice(-LIMIT).map((key) => kv.get<Message>(key));
   return messages.filter((message) => message !== undefined);
 }
 

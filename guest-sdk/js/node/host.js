@@ -1,5 +1,4 @@
-// Stands in for plugnode in tests: notes what an event's handling asks for, and carries it out when the event has ended well, for
-// clients and keys that are in this process alone.
+// The host of the test kit: records the commands and writes of an event. Clients and keys exist only in this process.
 
 "use strict";
 
@@ -8,67 +7,67 @@ const crypto = require("node:crypto");
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
-/** Clients by id. Each has `namespace`, `attributes`, `rooms`, `received` and `questions`. */
+/** Clients by id. Each has `namespace`, `attributes`, `rooms`, `received` and `answers`. */
 const clients = new Map();
 /** Bytes by bucket and key. */
 const buckets = new Map();
 const config = Object.create(null);
 
-let event = begin();
+let event = newEvent();
 
-function begin() {
+function newEvent() {
   return { commands: [], writes: [], values: new Map(), client: undefined };
 }
 
-const place = (bucket, key) => `${bucket}\n${key}`;
+const idOf = (bucket, key) => `${bucket}\n${key}`;
 const stored = (bucket, key) => {
-  const at = place(bucket, key);
-  return event.values.has(at) ? event.values.get(at) : buckets.get(bucket)?.get(key);
+  const id = idOf(bucket, key);
+  return event.values.has(id) ? event.values.get(id) : buckets.get(bucket)?.get(key);
 };
 const write = (bucket, key, value) => {
-  event.values.set(place(bucket, key), value);
+  event.values.set(idOf(bucket, key), value);
   event.writes.push([bucket, key, value]);
 };
 
-/** Arguments as a client gets them: placeholders are bytes again. */
+/** Decodes arguments: replaces placeholders by bytes. */
 function argsOf(json, attachments = []) {
   return JSON.parse(json, (_, value) =>
     value !== null && typeof value === "object" && value._placeholder === true ? Buffer.from(attachments[value.num]) : value,
   );
 }
 
-const described = ({ ns, all, clients: ids = [], channels = [], exceptClients = [], exceptChannels = [] }) => {
+/** The description of an audience in effects. */
+const describe = ({ ns, all, clients: ids = [], channels = [], exceptClients = [], exceptChannels = [] }) => {
   const to = all ? { all: true } : { rooms: [...new Set([...channels, ...ids])] };
   const except = [...new Set([...exceptClients, ...exceptChannels])];
   return { ...(ns && ns !== "/" ? { namespace: ns } : {}), ...to, ...(except.length > 0 ? { except } : {}) };
 };
-const note = (command) => event.commands.push(command);
+const record = (command) => event.commands.push(command);
 
 const host = {
   publish: (to, name, json, how, attachments) =>
-    note({ type: "emit", to: described(to), event: name, args: argsOf(json, attachments), ...(how & 1 ? { volatile: true } : {}) }),
-  subscribe: (to, rooms) => note({ type: "join", to: described(to), rooms }),
-  unsubscribe: (to, rooms) => note({ type: "leave", to: described(to), rooms }),
-  ack: (_, json, attachments) => note({ type: "ack", args: argsOf(json, attachments) }),
+    record({ type: "emit", to: describe(to), event: name, args: argsOf(json, attachments), ...(how & 1 ? { volatile: true } : {}) }),
+  subscribe: (to, rooms) => record({ type: "join", to: describe(to), rooms }),
+  unsubscribe: (to, rooms) => record({ type: "leave", to: describe(to), rooms }),
+  ack: (_, json, attachments) => record({ type: "ack", args: argsOf(json, attachments) }),
   request: (to, name, json, _, token, attachments) =>
-    note({ type: "ask", to: described(to), event: name, args: argsOf(json, attachments), token, one: true }),
+    record({ type: "ask", to: describe(to), event: name, args: argsOf(json, attachments), token, one: true }),
   collect: (to, name, json, _, token, attachments) =>
-    note({ type: "ask", to: described(to), event: name, args: argsOf(json, attachments), token }),
-  findClients: (to, _most, _wait, token) => note({ type: "find", to: described(to), token }),
-  listChannels: (namespace, _most, _wait, token) => note({ type: "rooms", namespace, token }),
-  disconnect: (to, close) => note({ type: "disconnect", to: described(to), close }),
-  patchAttributes: (client, patch) => note({ type: "attributes", client, patch: JSON.parse(patch) }),
-  refuse: (message, data) => note({ type: "refuse", message, ...(data === undefined ? {} : { data: JSON.parse(data) }) }),
-  custom: (node, kind, data) => note({ type: "custom", ...(node ? { node } : {}), kind, data: Buffer.from(data) }),
+    record({ type: "ask", to: describe(to), event: name, args: argsOf(json, attachments), token }),
+  findClients: (to, _most, _wait, token) => record({ type: "find", to: describe(to), token }),
+  disconnect: (to, close) => record({ type: "disconnect", to: describe(to), close }),
+  patchAttributes: (client, patch) => record({ type: "attributes", client, patch: JSON.parse(patch) }),
+  refuse: (message, data) => record({ type: "refuse", message, ...(data === undefined ? {} : { data: JSON.parse(data) }) }),
+  custom: (node, kind, data) => record({ type: "custom", ...(node ? { node } : {}), kind, data: Buffer.from(data) }),
   keyGet: (bucket, key) => stored(bucket, key),
   keySet: (bucket, key, value) => write(bucket, key, Uint8Array.from(value)),
   keyDelete: (bucket, key) => write(bucket, key, undefined),
   keyAdd: (bucket, key, by) => write(bucket, key, encoder.encode(String(Number(decoder.decode(stored(bucket, key) ?? encoder.encode("0"))) + by))),
   timerAt: (client, key, time, kind, data) =>
-    note({ type: "timer", of: client ? "client" : "app", key, at: time, kind, data: JSON.parse(decoder.decode(data)) }),
+    record({ type: "timer", of: client ? "client" : "app", key, at: time, kind, data: JSON.parse(decoder.decode(data)) }),
   timerEvery: (client, key, period, kind, data) =>
-    note({ type: "timer", of: client ? "client" : "app", key, every: period, kind, data: JSON.parse(decoder.decode(data)) }),
-  timerCancel: (client, key) => note({ type: "cancel", of: client ? "client" : "app", key }),
+    record({ type: "timer", of: client ? "client" : "app", key, every: period, kind, data: JSON.parse(decoder.decode(data)) }),
+  timerCancel: (client, key) => record({ type: "cancel", of: client ? "client" : "app", key }),
   keyList(bucket, prefix) {
     const keys = new Set(buckets.get(bucket)?.keys());
     for (const [written, key, value] of event.writes) if (written === bucket) value === undefined ? keys.delete(key) : keys.add(key);
@@ -81,14 +80,15 @@ const host = {
   random: (length) => crypto.randomBytes(length),
 };
 
-/** What was asked for since the last event ended; that is forgotten with it. */
+/** Returns and removes the recorded commands and writes. */
 function take() {
   const { commands, writes } = event;
-  event = begin();
+  event = newEvent();
   return { commands, writes };
 }
 
-function carryOut(writes) {
+/** Commits writes. */
+function commit(writes) {
   for (const [bucket, key, value] of writes) {
     if (!buckets.has(bucket)) buckets.set(bucket, new Map());
     if (value === undefined) buckets.get(bucket).delete(key);
@@ -96,11 +96,11 @@ function carryOut(writes) {
   }
 }
 
-/** The clients that a command is for. */
+/** The clients that an audience selects. */
 function audience({ namespace = event.client?.namespace ?? "/", all, rooms = [], except = [] }) {
-  const isOne = (client, names) => names.some((name) => name === client.id || client.rooms.has(name));
+  const matches = (client, names) => names.some((name) => name === client.id || client.rooms.has(name));
   return [...clients.values()].filter(
-    (client) => client.namespace === namespace && (all || isOne(client, rooms)) && !isOne(client, except),
+    (client) => client.namespace === namespace && (all || matches(client, rooms)) && !matches(client, except),
   );
 }
 
@@ -110,7 +110,7 @@ module.exports = {
   clients,
   buckets,
   take,
-  carryOut,
+  commit,
   audience,
-  of: (client) => (event.client = client),
+  setClient: (client) => (event.client = client),
 };

@@ -1,5 +1,5 @@
-// The runtime's modules in Node: the same files as in the component, over a host that stands in for plugnode. Of what Node has
-// itself, its own is used.
+// Loads the runtime's modules in Node: the same files as in the component, on the host of the test kit. Where Node has a module or
+// global of its own, that one is used.
 
 "use strict";
 
@@ -9,7 +9,7 @@ const vm = require("node:vm");
 
 const { host, config } = require("./host");
 
-/** What an event failed with, which the runtime only puts in words. */
+/** The last error of an event. The runtime only returns its text. */
 const failures = { last: undefined };
 const cache = new Map([
   ["boot", { host, config }],

@@ -1,7 +1,7 @@
-// plugnode/test: a handler's events in, its effects out, in any test runner of Node and without a host.
+// plugnode/test: tests a handler without a host, in any test runner for Node.
 //
-// Import it, then the handler, which registers its listeners; then connect clients. An event is over when its listeners are, as in
-// plugnode: what they promised is waited for. Timers are Node's.
+// Import this module, then the handler, which registers its listeners; then connect clients. As in plugnode, an event ends when its
+// listeners are done, including their promises. Timers are Node's.
 
 "use strict";
 
@@ -11,58 +11,58 @@ const world = require("./host");
 const { load, failures } = require("./modules");
 
 const internal = load("internal");
-/** How long an event may take. */
-const LIMIT = 5_000;
+/** Time limit of an event. */
+const LIMIT_MS = 5_000;
 let lastClient = 0;
 /** One event at a time, in the order in which they came. */
 let queue = Promise.resolve();
 
-/** The connection was refused, by a middleware or a listener. */
+/** A middleware or listener refused the connection. */
 class Refused extends Error {
   name = "Refused";
 }
 
-const inTurn = (todo) => {
-  const done = queue.then(todo);
+const enqueue = (task) => {
+  const done = queue.then(task);
   queue = done.catch(() => {});
   return done;
 };
 
-/** Brings one event to its end and returns its effects; when it fails, it has none. */
-async function handle(client, ...words) {
+/** Handles one event and returns its effects. `args` are those of `internal.dispatch`. A failed event throws, and has no effects. */
+async function handle(client, ...args) {
   world.take();
-  world.of(client);
+  world.setClient(client);
   const begun = Date.now();
-  // An answer of a client is an event of its own: what waits for one is not waited for.
-  const asked = internal.asking();
-  const isWaited = () => internal.pending() > 0 && internal.asking() <= asked;
+  // The reply to a query is a separate event, so a listener that waits for one does not keep this event open.
+  const before = internal.openQueries();
+  const isWaiting = () => internal.pending() > 0 && internal.openQueries() <= before;
   try {
-    internal.dispatch(...words);
+    internal.dispatch(...args);
     for (;;) {
-      // Promise jobs first, then what Node itself does.
+      // Lets promise jobs and Node's own callbacks run.
       for (let turn = 0; turn < 3; turn++) await new Promise(setImmediate);
-      while (isWaited() && Date.now() - begun < LIMIT) await sleep(1);
-      const next = internal.settle();
+      while (isWaiting() && Date.now() - begun < LIMIT_MS) await sleep(1);
+      const next = internal.advance();
       if (next === undefined) break;
       if (typeof next === "string") throw failures.last ?? new Error(next);
-      if (Date.now() - begun > LIMIT) throw new Error(`the event did not end within ${LIMIT} ms`);
+      if (Date.now() - begun > LIMIT_MS) throw new Error(`the event did not end within ${LIMIT_MS} ms`);
     }
   } catch (error) {
     world.take();
     throw error;
   }
   const { commands, writes } = world.take();
-  world.carryOut(writes);
+  world.commit(writes);
   const effects = commands.map(({ token, one, ...effect }) => effect);
   for (const [bucket, key, value] of writes) {
-    effects.push({ type: value === undefined ? "delete" : "set", bucket, key, ...(value ? { value: textOf(value) } : {}) });
+    effects.push({ type: value === undefined ? "delete" : "set", bucket, key, ...(value ? { value: valueOf(value) } : {}) });
   }
-  for (const command of commands) await carryOut(client, command, effects);
+  for (const command of commands) await apply(client, command, effects);
   return effects;
 }
 
-/** Of bytes that are JSON what they say. */
-function textOf(bytes) {
+/** The JSON value of bytes, or their text if they are not JSON. */
+function valueOf(bytes) {
   const text = Buffer.from(bytes).toString();
   try {
     return JSON.parse(text);
@@ -71,8 +71,9 @@ function textOf(bytes) {
   }
 }
 
-async function carryOut(client, command, effects) {
-  world.of(client);
+/** Applies a command, and adds the effects of the events that follow from it. */
+async function apply(client, command, effects) {
+  world.setClient(client);
   const to = command.to ? world.audience(command.to) : [];
   switch (command.type) {
     case "emit":
@@ -94,50 +95,45 @@ async function carryOut(client, command, effects) {
       return;
     }
     case "disconnect":
-      for (const one of to) effects.push(...(await end(one, "server namespace disconnect")));
+      for (const one of to) effects.push(...(await disconnect(one, "server namespace disconnect")));
       return;
     case "ask": {
       const answers = [];
       const missing = [];
       for (const one of to) {
-        const answer = one.questions.get(command.event);
-        if (answer) answers.push({ client: one.id, args: [await answer(...command.args)] });
+        const answer = one.answers.get(command.event);
+        if (answer) answers.push({ id: one.id, args: [await answer(...command.args)] });
         else missing.push(one.id);
       }
       const reply = command.one ? (answers[0]?.args ?? null) : [{ answers, missing, silent: [] }];
-      effects.push(...(await answered(client, command.token, reply)));
+      effects.push(...(await deliverReply(client, command.token, reply)));
       return;
     }
     case "find": {
       const found = to.map(({ id, attributes, rooms }) => ({ id, attributes, channels: [...rooms] }));
-      effects.push(...(await answered(client, command.token, [{ clients: found, count: found.length, silent: [] }])));
-      return;
-    }
-    case "rooms": {
-      const all = [...world.clients.values()].filter(({ namespace }) => namespace === (command.namespace ?? client.namespace));
-      const channels = [...new Set(all.flatMap(({ rooms }) => [...rooms]))].map((name) => ({ name }));
-      effects.push(...(await answered(client, command.token, [{ channels, count: channels.length, silent: [] }])));
+      effects.push(...(await deliverReply(client, command.token, [{ clients: found, count: found.length, silent: [] }])));
     }
   }
 }
 
-const wordsOf = (kind, { id, namespace, attributes }) => [kind, id, "test", namespace, JSON.stringify(attributes)];
+/** The first arguments of `internal.dispatch`: kind and client. */
+const eventArgs = (kind, { id, namespace, attributes }) => [kind, id, "test", namespace, JSON.stringify(attributes)];
 
-const answered = (client, token, reply) =>
-  handle(client, ...wordsOf("reply", client), token, reply === null ? null : JSON.stringify(reply), undefined);
+const deliverReply = (client, token, reply) =>
+  handle(client, ...eventArgs("reply", client), token, reply === null ? null : JSON.stringify(reply), undefined);
 
-function end(client, reason) {
+function disconnect(client, reason) {
   if (!world.clients.delete(client.id)) return [];
-  return handle(client, ...wordsOf("disconnect", client), reason, reason === "node lost" ? undefined : JSON.stringify([...client.rooms]));
+  return handle(client, ...eventArgs("disconnect", client), reason, reason === "node lost" ? undefined : JSON.stringify([...client.rooms]));
 }
 
 /** A client of the handler under test. */
 class TestClient {
-  /** What was emitted to it, oldest first: the event's name and its arguments. */
+  /** The events that the client received, oldest first: name and arguments. */
   received = [];
   rooms = new Set();
   attributes = {};
-  questions = new Map();
+  answers = new Map();
 
   constructor(id, namespace) {
     this.id = id;
@@ -146,44 +142,44 @@ class TestClient {
   get isConnected() {
     return world.clients.has(this.id);
   }
-  /** Emits an event, and returns its effects once it is over. */
+  /** Emits an event and returns its effects when it is done. */
   emit(event, ...args) {
-    return inTurn(() => this.#message(event, args, undefined));
+    return enqueue(() => this.#message(event, args, undefined));
   }
-  /** Emits an event and returns what its acknowledgement was called with; undefined if it was not. */
+  /** Emits an event and returns the arguments of its acknowledgement; undefined if the handler did not answer. */
   async ask(event, ...args) {
-    const effects = await inTurn(() => this.#message(event, args, "ack"));
+    const effects = await enqueue(() => this.#message(event, args, "ack"));
     return effects.find(({ type }) => type === "ack")?.args;
   }
-  /** Answers what the handler asks by `emit` with an acknowledgement, or by `emitWithAck`. */
+  /** Sets how the client answers this event, for `emit` with an acknowledgement and `emitWithAck`. */
   answer(event, answer) {
-    this.questions.set(event, answer);
+    this.answers.set(event, answer);
     return this;
   }
-  /** What was emitted to it since the last time. */
+  /** Removes and returns the events in `received`. */
   take() {
     return this.received.splice(0);
   }
   disconnect(reason = "client namespace disconnect") {
-    return inTurn(() => end(this, reason));
+    return enqueue(() => disconnect(this, reason));
   }
   #message(event, args, ack) {
     if (!this.isConnected) throw new Error("this client is not connected");
     const [json, attachments] = internal.encode(args);
-    return handle(this, ...wordsOf("message", this), event, json, attachments, ack);
+    return handle(this, ...eventArgs("message", this), event, json, attachments, ack);
   }
 }
 
-/** Connects a client, and returns it once its `connection` is over. Throws `Refused` when it was not let in. */
+/** Connects a client and returns it when its `connection` has been handled. Throws `Refused` if the handler refused it. */
 function connect({ id = `client-${++lastClient}`.padEnd(20, "-"), namespace = "/", auth, query = {}, headers = {}, address = "127.0.0.1" } = {}) {
-  return inTurn(async () => {
+  return enqueue(async () => {
     const client = new TestClient(id, namespace);
     world.clients.set(id, client);
     const flat = Object.entries(headers).flat();
-    const asked = String(new URLSearchParams(query));
-    const words = [auth === undefined ? undefined : JSON.stringify(auth), asked, flat, address, "websocket", false];
+    const search = String(new URLSearchParams(query));
+    const args = [auth === undefined ? undefined : JSON.stringify(auth), search, flat, address, "websocket", false];
     try {
-      client.effects = await handle(client, ...wordsOf("connection", client), ...words);
+      client.effects = await handle(client, ...eventArgs("connection", client), ...args);
     } catch (error) {
       world.clients.delete(id);
       throw error;
@@ -197,20 +193,20 @@ function connect({ id = `client-${++lastClient}`.padEnd(20, "-"), namespace = "/
   });
 }
 
-/** Hands in a `custom` event. */
+/** Delivers an event that no client sent. */
 const custom = (kind, data, contentType = "application/json") =>
-  inTurn(() => {
+  enqueue(() => {
     const bytes = typeof data === "string" || ArrayBuffer.isView(data) ? Buffer.from(data) : Buffer.from(JSON.stringify(data));
     return handle(undefined, "custom", undefined, undefined, undefined, undefined, kind, bytes, contentType);
   });
 
-/** The value of a key, as JSON has it. */
+/** The value of a key, parsed from JSON. */
 const stored = (key, bucket = "default") => {
   const bytes = world.buckets.get(bucket)?.get(key);
-  return bytes && textOf(bytes);
+  return bytes && valueOf(bytes);
 };
 
-/** Forgets clients, and what was stored. Variables of the handler stay: they are its own. */
+/** Removes all clients and stored values. Variables of the handler stay. */
 function reset() {
   world.clients.clear();
   world.buckets.clear();

@@ -1,5 +1,5 @@
-// Included before each of QuickJS's files, for it to look after its stack, which it leaves to the system on WASI: what is deeper
-// than the host allows would end the whole instance.
+// Included before each source file of QuickJS. Enables its stack check, which it disables on WASI: without it, deep recursion would
+// overflow the host's stack and end the whole instance.
 
 #include <assert.h>
 #include <errno.h>
@@ -20,5 +20,5 @@
 #include <unistd.h>
 
 #undef __wasi__
-// What else is asked of the system by that name: the size of what was allocated, which malloc.h has as glibc does.
+// Makes QuickJS use malloc_usable_size, which WASI's malloc.h has like that of glibc.
 #define __GLIBC__ 2

@@ -1,9 +1,9 @@
-// Makes `require` and the modules that come with the runtime, and puts the web's globals in place. Runs once, before the script,
-// and returns what the host calls, which no script can ask for.
+// Defines `require`, the modules of the runtime and the global objects. Runs once, before the script. Returns the module
+// `internal`, whose functions the runtime calls and which scripts cannot import.
 
 (function (host, sources, config) {
   "use strict";
-  // What Node has under its own names, and where it is here.
+  // Names of npm packages, and the modules that implement them.
   const ALIASES = { "socket.io": "plugnode/socket.io", "socket.io-cluster": "plugnode/cluster" };
   const HIDDEN = new Set(["internal", "globals", "inspect", "source-map", "node", "boot", "events", "buffer", "hash", "fetch"]);
   const cache = new Map([["boot", { host, config }]]);
@@ -11,7 +11,7 @@
   function load(name) {
     if (cache.has(name)) return cache.get(name);
     const module = { exports: {} };
-    // Before it has run: two modules may require each other.
+    // Cached before it runs, because modules may require each other.
     cache.set(name, module.exports);
     const body = (0, eval)(`(function (module, exports, require) {${sources[name]}\n})`);
     body(module, module.exports, load);
@@ -27,8 +27,8 @@
     const bare = wanted.startsWith("node:") ? wanted.slice(5) : wanted;
     if (Object.hasOwn(node, bare)) return node[bare];
     const error = new Error(
-      `there is no module "${name}" here: bundle packages and files into the script (plugnode build does, with esbuild); ` +
-        `of Node's own there are ${Object.keys(node).join(", ")}`,
+      `cannot find module "${name}": bundle packages and files into the script with plugnode build, which uses esbuild; ` +
+        `the modules of Node that are available are ${Object.keys(node).join(", ")}`,
     );
     error.code = "MODULE_NOT_FOUND";
     throw error;

@@ -1,4 +1,4 @@
-// Node's Buffer as far as programs use it for text, bytes and their encodings: a Uint8Array with those methods. Loaded when first asked for.
+// The commonly used part of Node's Buffer, for text, bytes and their encodings: a Uint8Array with Node's methods. Loaded on first use.
 
 const ENCODINGS = { utf8: "utf8", "utf-8": "utf8", hex: "hex", base64: "base64", base64url: "base64url", ascii: "latin1", latin1: "latin1", binary: "latin1" };
 const encoder = new TextEncoder();
@@ -21,7 +21,7 @@ function bytesOfText(text, encoding) {
     case "latin1":
       return Uint8Array.from({ length: text.length }, (_, place) => text.charCodeAt(place));
     default: {
-      // As Node has it: both alphabets, and what is of neither is left out.
+      // Like Node: accepts both base64 alphabets and ignores other characters.
       const letters = text.replaceAll("-", "+").replaceAll("_", "/").replace(/=[^]*$/, "").replace(/[^A-Za-z0-9+/]/g, "");
       const whole = letters.length % 4 === 1 ? letters.slice(0, -1) : letters;
       return Uint8Array.from(atob(whole), (letter) => letter.charCodeAt(0));
@@ -29,7 +29,7 @@ function bytesOfText(text, encoding) {
   }
 }
 
-/** In pieces: a call takes so many arguments and no more. */
+/** Converts in chunks, because the number of arguments of a call is limited. */
 function lettersOf(bytes) {
   let text = "";
   for (let at = 0; at < bytes.length; at += 8192) text += String.fromCharCode(...bytes.subarray(at, at + 8192));
@@ -109,7 +109,7 @@ class Buffer extends Uint8Array {
   compare(other) {
     return Buffer.compare(this, other);
   }
-  /** As Node has it, over the same bytes. */
+  /** Like Node: shares the bytes. */
   slice(start, end) {
     return this.subarray(start, end);
   }
@@ -142,7 +142,7 @@ class Buffer extends Uint8Array {
   }
 }
 
-// Numbers, by a view of the same bytes.
+// Methods that read and write numbers, through a DataView on the same bytes.
 const KINDS = { UInt8: "Uint8", Int8: "Int8", UInt16: "Uint16", Int16: "Int16", UInt32: "Uint32", Int32: "Int32", Float: "Float32", Double: "Float64", BigInt64: "BigInt64", BigUInt64: "BigUint64" };
 const viewOf = (bytes) => new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
 for (const [name, kind] of Object.entries(KINDS)) {

@@ -1,5 +1,5 @@
-// The app-node of socket.io-cluster (2011) by its own names: `makeListener(config)`, clients that send and broadcast, `no-client`.
-// What is sent reaches clients as Socket.IO's event `message`.
+// The app-node API of socket.io-cluster (2011): `makeListener(config)`, clients that send and broadcast, `no-client`. Clients receive
+// data as the Socket.IO event `message`.
 
 const EventEmitter = require("events");
 const internal = require("internal");
@@ -7,9 +7,9 @@ const internal = require("internal");
 const { effects, run } = internal;
 
 const list = (value) => (value === undefined || value === null ? [] : Array.isArray(value) ? value.map(String) : [String(value)]);
-const tell = (emitter, event, ...args) => EventEmitter.call(emitter, event, args, run);
+const notify = (emitter, event, ...args) => EventEmitter.call(emitter, event, args, run);
 
-/** A message on its way to clients: made, addressed and sent. */
+/** A message builder: create a message, address it, send it. */
 class Message {
   #to = { __proto__: null, all: false, clients: [], channels: [], exceptClients: [] };
   constructor(data) {
@@ -20,7 +20,7 @@ class Message {
     this.data = data;
     return this;
   }
-  /** `publish` by default; another type goes to the io-nodes, for the program that embeds them. */
+  /** The default is `publish`. A message of any other type is sent to the program that embeds the io-nodes. */
   setType(type) {
     this.type = String(type);
     return this;
@@ -96,7 +96,7 @@ class Client extends EventEmitter {
   }
 }
 
-/** What tells of events by their types, with the client's own words: `sessionId` and its attributes. */
+/** Emits each event under its type, with `sessionId` and the attributes of its client. */
 class AppServer extends EventEmitter {
   createMessage(data) {
     return new Message(data);
@@ -132,14 +132,14 @@ class Listener extends EventEmitter {
   }
 }
 
-/** The client of an event as this instance knows it. One that it has not seen is told as `no-client` first. */
-function known(listener, info, isNew) {
+/** The Client object of an event. If this instance does not know the client, creates it and emits `no-client` first. */
+function clientFor(listener, info, isNew) {
   let client = Object.hasOwn(listener.clients, info.sessionId) ? listener.clients[info.sessionId] : undefined;
   if (!client) {
     client = new Client(listener, info.sessionId);
     listener.clients[info.sessionId] = client;
     Object.assign(client, info);
-    if (!isNew) tell(listener, "no-client", client);
+    if (!isNew) notify(listener, "no-client", client);
   }
   return Object.assign(client, info);
 }
@@ -147,7 +147,7 @@ function known(listener, info, isNew) {
 const listeners = [];
 const servers = [];
 
-/** What of a client's attributes is no name of a client's own. */
+/** The attributes of a client that do not collide with methods of Client, and its session id. */
 function infoOf({ id, attributes }) {
   const info = {};
   for (const [name, value] of Object.entries(JSON.parse(attributes))) {
@@ -157,20 +157,20 @@ function infoOf({ id, attributes }) {
   return info;
 }
 
-const app = {
+const api = {
   connection(client) {
     const info = infoOf(client);
-    for (const server of servers) tell(server, "connection", info);
+    for (const server of servers) notify(server, "connection", info);
     for (const listener of listeners) {
-      const made = known(listener, info, true);
-      tell(listener, "clientConnect", made);
-      tell(listener, "connection", made);
+      const client = clientFor(listener, info, true);
+      notify(listener, "clientConnect", client);
+      notify(listener, "connection", client);
     }
   },
   message(client, event, args, ack) {
     const info = infoOf(client);
     const values = args();
-    // Events of other names than `message` came with Socket.IO 0.7; a client's words are none of ours.
+    // A client cannot emit events with the names of socket.io-cluster itself.
     if (["connection", "disconnect", "no-client", "error"].includes(event)) return;
     if (ack !== undefined && ack !== null) {
       values.push((...answer) => {
@@ -178,38 +178,38 @@ const app = {
         effects.ack(ack, json, attachments);
       });
     }
-    for (const server of servers) tell(server, event, info, ...values);
+    for (const server of servers) notify(server, event, info, ...values);
     for (const listener of listeners) {
-      const made = known(listener, info, false);
-      if (event === "message") tell(listener, "clientMessage", made, ...values);
-      tell(made, event, ...values);
+      const client = clientFor(listener, info, false);
+      if (event === "message") notify(listener, "clientMessage", client, ...values);
+      notify(client, event, ...values);
     }
   },
   disconnect(client, reason) {
     const info = infoOf(client);
-    for (const server of servers) tell(server, "disconnect", info, reason);
+    for (const server of servers) notify(server, "disconnect", info, reason);
     for (const listener of listeners) {
-      const gone = known(listener, info, false);
-      tell(listener, "clientDisconnect", gone);
-      tell(gone, "disconnect", reason);
-      internal.atEnd(() => delete listener.clients[info.sessionId]);
+      const gone = clientFor(listener, info, false);
+      notify(listener, "clientDisconnect", gone);
+      notify(gone, "disconnect", reason);
+      internal.onCommit(() => delete listener.clients[info.sessionId]);
     }
   },
   custom(kind, data, contentType, client) {
     const text = new TextDecoder().decode(data);
     const value = contentType === "application/json" ? JSON.parse(text) : text;
     const info = client ? infoOf(client) : undefined;
-    for (const server of servers) tell(server, kind, info, value);
+    for (const server of servers) notify(server, kind, info, value);
   },
 };
 
 function register(emitter, registered) {
-  if (listeners.length + servers.length === 0) internal.addApp(app);
+  if (listeners.length + servers.length === 0) internal.addApi(api);
   registered.push(emitter);
   return emitter;
 }
 
-/** The config is taken, and not used: where Redis is, plugnode's own configuration says. */
+/** Takes no config: plugnode's own configuration has the address of Redis. */
 function makeListener() {
   const listener = register(new Listener(), listeners);
   servers.push(listener.server);

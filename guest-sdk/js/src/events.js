@@ -1,4 +1,4 @@
-// Node's EventEmitter, as far as programs use it. Its listeners are no property that a program sees.
+// The commonly used part of Node's EventEmitter. The listeners are not a visible property of the emitter.
 
 const LISTENERS = Symbol("listeners");
 
@@ -27,7 +27,7 @@ class EventEmitter {
     const listeners = this[LISTENERS]?.get(event);
     const at = listeners?.findLastIndex((known) => known.listener === listener) ?? -1;
     if (at < 0) return this;
-    // A new list: the one before may be being gone through.
+    // A new list, because the old one may be being iterated over.
     const left = listeners.toSpliced(at, 1);
     if (left.length > 0) this[LISTENERS].set(event, left);
     else this[LISTENERS].delete(event);
@@ -79,7 +79,7 @@ function add(emitter, event, listener, isOnce, isFirst) {
   return emitter;
 }
 
-/** Calls the listeners as the way of an event asks for: what one throws fails the event, what it promises is waited for. */
+/** Calls the listeners through `run` of `internal`: an exception fails the event, a returned promise is awaited. */
 function call(emitter, event, args, run) {
   const listeners = emitter[LISTENERS]?.get(event);
   if (!listeners) return false;
@@ -90,7 +90,7 @@ function call(emitter, event, args, run) {
   return true;
 }
 
-/** A promise of the arguments of the next such event. */
+/** A promise for the arguments of the next such event. */
 function once(emitter, event) {
   return new Promise((resolve, reject) => {
     emitter.once(event, (...args) => resolve(args));

@@ -1,16 +1,16 @@
-// `fetch`, as browsers and Node have it, for requests and answers that fit into memory: the answer is there when its whole body is.
+// `fetch` for requests and responses that fit into memory. A response resolves when its whole body has arrived.
 
 const internal = require("internal");
 
-/** The most bytes of an answer's body. */
-const MOST_BYTES = 8 << 20;
-const MOST_REDIRECTS = 20;
+/** Size limit of a response's body, in bytes. */
+const MAX_BODY_BYTES = 8 << 20;
+const MAX_REDIRECTS = 20;
 const REDIRECTS = new Set([301, 302, 303, 307, 308]);
 const NAME = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 const encoder = new TextEncoder();
 
 class Headers {
-  /** By name in lower case. */
+  /** Lists of values by lower-case name. */
   #values = new Map();
   constructor(init) {
     if (init === undefined || init === null) return;
@@ -58,13 +58,13 @@ class Headers {
 
 function nameOf(name) {
   name = String(name);
-  if (!NAME.test(name)) throw new TypeError(`${JSON.stringify(name)} is no name of a header`);
+  if (!NAME.test(name)) throw new TypeError(`${JSON.stringify(name)} is not a valid header name`);
   return name.toLowerCase();
 }
 
 function valueOf(value) {
   value = String(value).replace(/^[\t\n\r ]+|[\t\n\r ]+$/g, "");
-  if (/[\0\n\r]/.test(value)) throw new TypeError("the value of a header is one line");
+  if (/[\0\n\r]/.test(value)) throw new TypeError("the value of a header must be one line");
   return value;
 }
 
@@ -89,7 +89,7 @@ class Response {
     return this.#isUsed;
   }
   async bytes() {
-    if (this.#isUsed) throw new TypeError("the body of this answer was read already");
+    if (this.#isUsed) throw new TypeError("the body of this response was already read");
     this.#isUsed = true;
     return this.#bytes;
   }
@@ -104,7 +104,7 @@ class Response {
     return JSON.parse(await this.text());
   }
   clone() {
-    if (this.#isUsed) throw new TypeError("the body of this answer was read already");
+    if (this.#isUsed) throw new TypeError("the body of this response was already read");
     return new Response(this.#bytes.slice(), this);
   }
   static json(value, init = {}) {
@@ -114,23 +114,23 @@ class Response {
   }
 }
 
-/** Bytes, and what they are unless the headers say otherwise. */
+/** The bytes of a body, and its default content type. */
 function bodyOf(body) {
   if (body === undefined || body === null) return [];
   if (typeof body === "string") return [encoder.encode(body), "text/plain;charset=UTF-8"];
   if (body instanceof URLSearchParams) return [encoder.encode(String(body)), "application/x-www-form-urlencoded;charset=UTF-8"];
   if (body instanceof ArrayBuffer) return [new Uint8Array(body.slice(0))];
   if (ArrayBuffer.isView(body)) return [new Uint8Array(body.buffer, body.byteOffset, body.byteLength).slice()];
-  throw new TypeError("a body is a text, bytes or URLSearchParams: of an object it is JSON.stringify(object)");
+  throw new TypeError("a body must be a string, bytes or URLSearchParams; for an object, pass JSON.stringify(object)");
 }
 
 async function fetch(input, init = {}) {
   const { signal, redirect = "follow" } = init;
   let method = String(init.method ?? "GET");
   if (/^(get|head|post|put|delete|options|patch)$/i.test(method)) method = method.toUpperCase();
-  if (!NAME.test(method) || /^(connect|trace|track)$/i.test(method)) throw new TypeError(`${method} is no method of fetch`);
+  if (!NAME.test(method) || /^(connect|trace|track)$/i.test(method)) throw new TypeError(`fetch does not support the method ${method}`);
   let [body, type] = bodyOf(init.body);
-  if (body && (method === "GET" || method === "HEAD")) throw new TypeError(`a ${method} has no body`);
+  if (body && (method === "GET" || method === "HEAD")) throw new TypeError(`a ${method} request cannot have a body`);
   const headers = new Headers(init.headers);
   if (type && !headers.has("content-type")) headers.set("content-type", type);
   if (!headers.has("accept")) headers.set("accept", "*/*");
@@ -141,8 +141,8 @@ async function fetch(input, init = {}) {
     const answer = await send(method, url, headers, body, signal);
     const place = REDIRECTS.has(answer.status) ? answer.headers.get("location") : null;
     if (place === null || redirect === "manual") return new Response(answer.body, { ...answer, url: url.href, redirected: redirects > 0 });
-    if (redirect === "error") throw failedTo(method, url, "it is redirected, which `redirect` says is an error");
-    if (redirects === MOST_REDIRECTS) throw failedTo(method, url, `it is redirected more than ${MOST_REDIRECTS} times`);
+    if (redirect === "error") throw failedTo(method, url, "redirected, although `redirect` is \"error\"");
+    if (redirects === MAX_REDIRECTS) throw failedTo(method, url, `redirected more than ${MAX_REDIRECTS} times`);
     const next = new URL(place, url.href);
     if (next.origin !== url.origin) for (const name of ["authorization", "cookie"]) headers.delete(name);
     if (answer.status === 303 ? method !== "HEAD" : answer.status < 303 && method === "POST") {
@@ -153,19 +153,19 @@ async function fetch(input, init = {}) {
   }
 }
 
-const failedTo = (method, url, words) => new TypeError(`fetch failed: ${method} ${url.href}: ${words}`);
+const failedTo = (method, url, reason) => new TypeError(`fetch failed: ${method} ${url.href}: ${reason}`);
 
-/** One request, and its answer. */
+/** Sends one request, without following redirects. */
 function send(method, url, headers, body, signal) {
-  if (url.protocol !== "http:" && url.protocol !== "https:") throw failedTo(method, url, "fetch takes http: and https: alone");
-  if (url.username || url.password) throw failedTo(method, url, "a name and password go into the header `authorization`");
+  if (url.protocol !== "http:" && url.protocol !== "https:") throw failedTo(method, url, "only http: and https: are supported");
+  if (url.username || url.password) throw failedTo(method, url, "credentials are not allowed in the URL; send them in the header `authorization`");
   const sent = new Headers(headers);
   if (body || method === "POST" || method === "PUT") sent.set("content-length", body?.length ?? 0);
   const line = [method, url.protocol.slice(0, -1), url.host, url.pathname + url.search];
-  const words = [line, [...sent].flat(), body, MOST_BYTES];
+  const args = [line, [...sent].flat(), body, MAX_BODY_BYTES];
   return new Promise((resolve, reject) => {
     const stop = () => signal?.removeEventListener("abort", aborted);
-    const cancel = internal.request(`${method} ${url.href}`, words, ({ status, headers, body, error, isDenied }) => {
+    const cancel = internal.request(`${method} ${url.href}`, args, ({ status, headers, body, error, isDenied }) => {
       stop();
       if (error === undefined) return resolve({ status, headers: new Headers(pairs(headers)), body });
       reject(isDenied ? failedTo(method, url, denied(url.host)) : failedTo(method, url, error));
@@ -180,7 +180,7 @@ function send(method, url, headers, body, signal) {
 }
 
 const denied = (host) =>
-  `this app may send no requests to ${host}: add it to \`http\` in the app's \`grants\`, as in grants = { http = [${JSON.stringify(host)}] }`;
+  `this app is not granted requests to ${host}: add it to \`http\` in the app's \`grants\`, as in grants = { http = [${JSON.stringify(host)}] }`;
 
 function* pairs(flat) {
   for (let at = 0; at + 1 < flat.length; at += 2) yield [flat[at], flat[at + 1]];

@@ -1,4 +1,4 @@
-// What scripts expect to be there, as browsers and Node have it.
+// The global objects that browsers and Node provide.
 
 const { host } = require("boot");
 const internal = require("internal");
@@ -79,14 +79,14 @@ class TextEncoder {
 const viewOf = (bytes) => {
   if (bytes instanceof ArrayBuffer) return new Uint8Array(bytes);
   if (ArrayBuffer.isView(bytes)) return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  throw new TypeError("bytes are an ArrayBuffer or a view of one");
+  throw new TypeError("expected an ArrayBuffer or a view of one");
 };
 
 class TextDecoder {
   #isFatal;
   #keepsMark;
   constructor(label = "utf-8", { fatal = false, ignoreBOM = false } = {}) {
-    if (!/^(utf-?8|unicode-1-1-utf-8)$/i.test(label)) throw new RangeError(`there is no encoding ${label} here, only utf-8`);
+    if (!/^(utf-?8|unicode-1-1-utf-8)$/i.test(label)) throw new RangeError(`encoding ${label} is not supported, only utf-8`);
     this.#isFatal = fatal;
     this.#keepsMark = ignoreBOM;
   }
@@ -106,7 +106,7 @@ function btoa(text) {
   let encoded = "";
   for (let at = 0; at < text.length; at += 3) {
     const codes = [0, 1, 2].map((offset) => text.charCodeAt(at + offset));
-    if (codes.some((code) => code > 255)) throw new DOMException("btoa takes characters up to U+00FF", "InvalidCharacterError");
+    if (codes.some((code) => code > 255)) throw new DOMException("btoa accepts only characters up to U+00FF", "InvalidCharacterError");
     const [a, b, c] = codes;
     encoded += BASE64[a >> 2] + BASE64[((a & 3) << 4) | (b >> 4)];
     encoded += at + 1 < text.length ? BASE64[((b & 15) << 2) | (c >> 6)] : "=";
@@ -117,7 +117,7 @@ function btoa(text) {
 
 function atob(text) {
   const digits = String(text).replace(/[\t\n\f\r ]/g, "").replace(/={1,2}$/, "");
-  if (digits.length % 4 === 1 || /[^A-Za-z0-9+/]/.test(digits)) throw new DOMException("this is not base64", "InvalidCharacterError");
+  if (digits.length % 4 === 1 || /[^A-Za-z0-9+/]/.test(digits)) throw new DOMException("the string is not valid base64", "InvalidCharacterError");
   let decoded = "";
   let [bits, count] = [0, 0];
   for (const digit of digits) {
@@ -231,14 +231,14 @@ class AbortSignal extends EventTarget {
   }
   static timeout(delay) {
     const controller = new AbortController();
-    internal.setTimer(() => controller.abort(new DOMException("it took too long", "TimeoutError")), delay, [], false);
+    internal.setTimer(() => controller.abort(new DOMException("the operation timed out", "TimeoutError")), delay, [], false);
     return controller.signal;
   }
 }
 
 class AbortController {
   signal = new AbortSignal();
-  abort(reason = new DOMException("it was aborted", "AbortError")) {
+  abort(reason = new DOMException("the operation was aborted", "AbortError")) {
     if (this.signal.aborted) return;
     this.signal.aborted = true;
     this.signal.reason = reason;
@@ -330,7 +330,7 @@ class URLSearchParams {
 
 const PORTS = { "http:": "80", "https:": "443", "ws:": "80", "wss:": "443", "ftp:": "21" };
 
-/** The addresses that programs of this kind meet: with a host, or of an opaque scheme. Names of hosts are taken as they are, in lower case. */
+/** URLs with a host or an opaque scheme. Host names are only converted to lower case, without IDNA. */
 class URL {
   constructor(text, base) {
     const parts = parseUrl(String(text), base === undefined ? undefined : new URL(base));
@@ -419,7 +419,7 @@ const crypto = {
   },
   getRandomValues(array) {
     const view = viewOf(array);
-    if (view.length > 65536) throw new DOMException("no more than 65,536 bytes at a time", "QuotaExceededError");
+    if (view.length > 65536) throw new DOMException("cannot get more than 65,536 random bytes in one call", "QuotaExceededError");
     view.set(host.random(view.length));
     return array;
   },
@@ -441,7 +441,6 @@ class Performance {
   }
 }
 
-// A frozen prototype would break programs; that of one event is that of the next, so what a client names must not reach it.
 define({
   globalThis,
   global: globalThis,
@@ -469,7 +468,7 @@ define({
   crypto,
   performance: new Performance(),
 });
-// Most programs do without these, and they take time to make.
+// Defined on first use, because most programs do not need them and loading takes time.
 for (const [module, names] of Object.entries({ buffer: ["Buffer"], fetch: ["fetch", "Headers", "Response"] })) {
   for (const name of names) {
     Object.defineProperty(globalThis, name, {

@@ -1,15 +1,15 @@
-// Digests, by Node's names and the web's. Loaded when first asked for.
+// Digests and HMAC, with the APIs of Node and of Web Crypto. Loaded on first use.
 
 const { host } = require("boot");
 const { Buffer } = require("buffer");
 
 const NAMES = { md5: "md5", sha1: "sha1", "sha-1": "sha1", sha256: "sha256", "sha-256": "sha256", sha384: "sha384", "sha-384": "sha384", sha512: "sha512", "sha-512": "sha512" };
-/** Bytes that the algorithm takes at a time: HMAC pads its key to so many (RFC 2104). */
+/** Block size in bytes, to which HMAC pads its key (RFC 2104). */
 const BLOCKS = { md5: 64, sha1: 64, sha256: 64, sha384: 128, sha512: 128 };
 
 function algorithmOf(name) {
   const known = NAMES[String(name).toLowerCase()];
-  if (!known) throw new Error(`Digest method not supported: ${name}; there are md5, sha1, sha256, sha384 and sha512`);
+  if (!known) throw new Error(`Digest method not supported: ${name}; use md5, sha1, sha256, sha384 or sha512`);
   return known;
 }
 

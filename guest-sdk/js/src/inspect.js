@@ -1,4 +1,4 @@
-// Values as text for the log, as Node's console has them.
+// Formats values for the log, like Node's console.
 
 const DEPTH = 3;
 const ITEMS = 100;
@@ -68,7 +68,7 @@ function bracket(open, items, close) {
   return `${open}\n  ${items.join(",\n").replaceAll("\n", "\n  ")}\n${close}`;
 }
 
-/** The arguments of console.log as one text. */
+/** Formats the arguments of console.log. */
 function format(args) {
   if (typeof args[0] !== "string" || !args[0].includes("%")) return args.map((arg) => inspect(arg)).join(" ");
   let used = 1;

@@ -1,32 +1,33 @@
-// The way of an event through a script: from the host's call to the listeners, and until nothing is waited for any more.
-// Knows no Socket.IO: what a program listens with registers itself by `addApp`.
+// Event dispatch and scheduling in the runtime: passes an event from the host to the listeners, and runs promises, timers and HTTP
+// requests until the event is done. Knows nothing of Socket.IO: the APIs for scripts register themselves with `addApi`.
 
 const { host, config } = require("boot");
 
-/** What has come from the host and is not done yet. */
+/** The state of the current call from the host. */
 let current = newCall();
-/** While an instance makes up for a `connection` that it did not see: nothing of it leaves. */
+/** True while a `connection` that another instance handled is replayed; effects are then discarded. */
 let isMuted = false;
-const apps = [];
+const apis = [];
 const timers = new Map();
-const asks = new Map();
+/** Open requests and cluster queries by token. */
+const queries = new Map();
 const rejections = new Map();
-/** The most timers that wait in an instance. */
-const MOST_TIMERS = 50_000;
-/** No timer is due before this. */
-let earliest = Infinity;
-// Tokens of this instance are not those of the one before it.
-const salt = Math.random().toString(36).slice(2, 10);
+/** The limit of pending timers in an instance. */
+const MAX_TIMERS = 50_000;
+/** A lower bound of the due times of all timers. */
+let earliestDue = Infinity;
+// A random prefix distinguishes the tokens of this instance from those of its predecessor.
+const tokenPrefix = Math.random().toString(36).slice(2, 10);
 let lastTimer = 0;
-let lastAsk = 0;
+let lastQuery = 0;
 
 function newCall() {
-  return { pending: 0, failure: undefined, then: [], atEnd: new Set(), atFailure: new Set(), timers: new Set() };
+  return { pending: 0, failure: undefined, steps: [], onCommit: new Set(), onFailure: new Set(), timers: new Set() };
 }
 
 // ---- Effects ----
 
-/** Commands that need no answer: nothing while muted. */
+/** The commands without a reply, as functions that do nothing while muted. */
 const effects = {};
 for (const name of [
   "publish",
@@ -49,20 +50,20 @@ for (const name of [
   };
 }
 
-/** Sends a question by `send(token)`; `answered` is called with the payload of the reply, or null when there was none in time. */
-function ask(send, client, answered) {
+/** Sends a request or cluster query with `send(token)`. Calls `onReply` with the reply's arguments, or null if there was no answer in time. */
+function sendQuery(send, client, onReply) {
   if (isMuted) return;
-  const token = `${salt}.${++lastAsk}`;
+  const token = `${tokenPrefix}.${++lastQuery}`;
   send(token);
-  asks.set(token, { client, answered });
+  queries.set(token, { client, onReply });
 }
 
-/** Ends the questions that a client can answer no more. */
-function forget(client, error) {
-  for (const [token, { client: asked, answered }] of asks) {
+/** Ends the open requests to a client that has disconnected. */
+function failRequests(client, error) {
+  for (const [token, { client: asked, onReply }] of queries) {
     if (asked !== client) continue;
-    asks.delete(token);
-    run(() => answered(null, error));
+    queries.delete(token);
+    run(() => onReply(null, error));
   }
 }
 
@@ -79,7 +80,7 @@ const hasBinary = (value, depth = 0) => {
 const bytesOf = (value) =>
   value instanceof ArrayBuffer ? new Uint8Array(value) : new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
 
-/** `[json, attachments]` of a list of arguments. */
+/** Encodes arguments as `[json, attachments]`. */
 function encode(args) {
   if (!hasBinary(args)) return [JSON.stringify(args), undefined];
   const attachments = [];
@@ -121,7 +122,7 @@ function fail(error) {
   current.failure ??= { error };
 }
 
-/** Runs a listener. What it throws fails the event; what it promises is waited for. */
+/** Runs a listener. An exception fails the event; a returned promise is awaited by the event. */
 function run(listener) {
   try {
     track(listener());
@@ -130,7 +131,7 @@ function run(listener) {
   }
 }
 
-/** Has the event wait for a promise. */
+/** Makes the event wait for a promise. */
 function track(promise) {
   if (promise === null || typeof promise !== "object" || typeof promise.then !== "function") return;
   const call = current;
@@ -144,7 +145,7 @@ function track(promise) {
   );
 }
 
-/** Has the event wait until what this returns is called. */
+/** Makes the event wait until the returned function is called. */
 function hold() {
   const call = current;
   let isHeld = true;
@@ -155,24 +156,26 @@ function hold() {
   };
 }
 
-/** Once all that was waited for is done: this, in its order. */
-const after = (next) => current.then.push(next);
-/** When the event ends well, in which case more can be asked for; or when it does not. */
-const atEnd = (todo) => current.atEnd.add(todo);
-const atFailure = (todo) => current.atFailure.add(todo);
+/** Runs a step when nothing is pending any more, after the steps that were added before. */
+const runAfterPending = (step) => current.steps.push(step);
+/** Runs before a successful event is committed; may add effects. */
+const onCommit = (callback) => current.onCommit.add(callback);
+/** Runs after the event has failed. */
+const onFailure = (callback) => current.onFailure.add(callback);
 
 function mute(muted) {
   isMuted = muted;
 }
 
 /**
- * Registers what is told of events: an object with any of `connection(client, handshake)`, `message(client, event, args, ack)`,
- * `disconnect(client, reason, rooms)`, whose rooms may be undefined, and `custom(kind, data, contentType, client)`, and `introduce(client)`, which is called, muted,
- * before another event of a client that this instance has not seen.
+ * Registers an API, which receives all events. Optional methods: `connection(client, handshake)`, `message(client, event, args, ack)`,
+ * `disconnect(client, reason, rooms)`, where `rooms` may be undefined, and `custom(kind, data, contentType, client)`. An API with
+ * `replayConnection(client)` also needs `knows(client)`; `replayConnection` is called, muted, before an event of a client that the
+ * API does not know.
  */
-const addApp = (app) => apps.push(app);
+const addApi = (api) => apis.push(api);
 
-/** A client as the host tells of it. */
+/** A client, as the host describes it. */
 const clientOf = (id, ioNode, namespace, attributes) => ({ id, ioNode, namespace, attributes });
 
 function dispatch(kind, id, ioNode, namespace, attributes, a, b, c, d, e, f) {
@@ -181,50 +184,50 @@ function dispatch(kind, id, ioNode, namespace, attributes, a, b, c, d, e, f) {
   const client = id === undefined ? undefined : clientOf(id, ioNode, namespace, attributes);
   if (kind === "no-client") return;
   if (kind === "reply") return reply(client, a, b, c);
-  const handle = (app) => {
+  const handle = (api) => {
     switch (kind) {
       case "connection":
-        return app.connection?.(client, { auth: a, query: b, headers: c, address: d, transport: e, recovered: f });
+        return api.connection?.(client, { auth: a, query: b, headers: c, address: d, transport: e, recovered: f });
       case "message":
-        return app.message?.(client, a, () => decode(b, c), d);
+        return api.message?.(client, a, () => decode(b, c), d);
       case "disconnect":
-        return app.disconnect?.(client, a, b ? JSON.parse(b) : undefined);
+        return api.disconnect?.(client, a, b ? JSON.parse(b) : undefined);
       case "custom":
-        return app.custom?.(a, b, c, client);
+        return api.custom?.(a, b, c, client);
     }
   };
-  for (const app of apps) {
-    if (client && kind !== "connection" && app.introduce && !app.knows(client)) introduce(app, client);
-    if (current.pending > 0 || current.then.length > 0) after(() => handle(app));
-    else handle(app);
+  for (const api of apis) {
+    if (client && kind !== "connection" && api.replayConnection && !api.knows(client)) replayConnection(api, client);
+    if (current.pending > 0 || current.steps.length > 0) runAfterPending(() => handle(api));
+    else handle(api);
   }
-  if (kind === "disconnect") after(() => forget(id, new Error("socket has been disconnected")));
+  if (kind === "disconnect") runAfterPending(() => failRequests(id, new Error("socket has been disconnected")));
 }
 
-function introduce(app, client) {
+function replayConnection(api, client) {
   isMuted = true;
-  run(() => app.introduce(client));
+  run(() => api.replayConnection(client));
   if (current.pending === 0) isMuted = false;
-  else after(() => mute(false));
+  else runAfterPending(() => mute(false));
 }
 
 function reply(client, token, json, attachments) {
-  const asked = asks.get(token);
-  asks.delete(token);
-  if (asked) return run(() => asked.answered(json === null ? null : decode(json, attachments)));
+  const query = queries.get(token);
+  queries.delete(token);
+  if (query) return run(() => query.onReply(json === null ? null : decode(json, attachments)));
   host.log(
     2,
     "plugnode",
-    "an answer came to an instance that did not ask for it; a program that waits for answers needs `instances = 1`, or " +
-      '`dispatch = "sticky"`, in its [[app]]',
+    "dropped a reply to a request of another instance: set `instances = 1` or `dispatch = \"sticky\"` in the [[app]] of a program " +
+      "that waits for replies",
   );
 }
 
 /**
- * Called when no promise job is left. Returns undefined when the event is done, its error as text when it has failed, and
- * otherwise after how many milliseconds to call again.
+ * Advances the current event; called when the promise job queue is empty. Returns undefined when the event is done, the error as
+ * text when it has failed, and otherwise the number of milliseconds after which to call again.
  */
-function settle() {
+function advance() {
   if (rejections.size > 0) {
     const [reason] = rejections.values();
     rejections.clear();
@@ -237,22 +240,22 @@ function settle() {
     const wait = nextWait();
     if (wait !== undefined) return wait;
   }
-  // What still waits does so for an answer, which is an event of its own.
-  const next = current.then.shift();
+  // Whatever is still pending waits for a reply, which arrives as a separate event.
+  const next = current.steps.shift();
   if (next) {
     run(next);
     return 0;
   }
   isMuted = false;
-  for (const todo of current.atEnd) {
-    current.atEnd.delete(todo);
-    run(todo);
+  for (const callback of current.onCommit) {
+    current.onCommit.delete(callback);
+    run(callback);
   }
   return current.failure ? failed() : undefined;
 }
 
-/** As `settle` has it, of what no listener could catch. */
-function broken(error) {
+/** Fails the current event with an error that no listener caught. Returns its text, like `advance`. */
+function abort(error) {
   fail(error);
   return failed();
 }
@@ -260,15 +263,15 @@ function broken(error) {
 function failed() {
   const { error } = current.failure;
   for (const { cancel } of requests.values()) cancel();
-  for (const todo of current.atFailure) {
+  for (const callback of current.onFailure) {
     try {
-      todo();
+      callback();
     } catch {}
   }
   current = newCall();
   isMuted = false;
-  const words = explain(error);
-  return error?.retry === true ? `retry:${words}` : words;
+  const text = explain(error);
+  return error?.retry === true ? `retry:${text}` : text;
 }
 
 function trackRejection(promise, reason, isHandled) {
@@ -283,18 +286,18 @@ function explain(error) {
 // ---- Timers ----
 
 function setTimer(callback, delay, args, isRepeated) {
-  if (typeof callback !== "function") throw new TypeError("a timer needs a function");
-  if (timers.size >= MOST_TIMERS) throw new RangeError(`no more than ${MOST_TIMERS} timers can wait in an instance`);
+  if (typeof callback !== "function") throw new TypeError("the callback of a timer must be a function");
+  if (timers.size >= MAX_TIMERS) throw new RangeError(`cannot set a timer: no more than ${MAX_TIMERS} can be pending in an instance`);
   const every = Math.max(1, Math.min(Number(delay) || 0, 2 ** 31 - 1));
   const due = delay > 0 ? Date.now() + every : 0;
   const id = ++lastTimer;
   timers.set(id, { due, callback, args, every: isRepeated ? every : undefined, call: current, isMuted });
   if (!isRepeated) current.timers.add(id);
-  earliest = Math.min(earliest, due);
+  earliestDue = Math.min(earliestDue, due);
   return new Timer(id);
 }
 
-/** As Node has it: a number to those who want one. */
+/** Like Node's Timeout; converts to a number. */
 class Timer {
   #id;
   constructor(id) {
@@ -313,7 +316,7 @@ class Timer {
     const timer = timers.get(this.#id);
     if (timer?.every) {
       timer.due = Date.now() + timer.every;
-      earliest = Math.min(earliest, timer.due);
+      earliestDue = Math.min(earliestDue, timer.due);
     }
     return this;
   }
@@ -332,30 +335,30 @@ function clearTimer(timer) {
   if (timer !== undefined && timer !== null) timers.delete(Number(timer));
 }
 
-/** Runs what is due, and says whether there was anything. */
+/** Runs the timers that are due. Returns whether there were any. */
 function runDue() {
   const now = Date.now();
-  if (now < earliest) return false;
-  // What is left of another event is none of a replay's.
-  const isMeant = ({ due, call }) => due <= now && (!isMuted || call === current);
-  const due = [...timers].filter(([, timer]) => isMeant(timer)).sort(([, a], [, b]) => a.due - b.due);
+  if (now < earliestDue) return false;
+  // A replay does not run timers of other events.
+  const isRunnable = ({ due, call }) => due <= now && (!isMuted || call === current);
+  const due = [...timers].filter(([, timer]) => isRunnable(timer)).sort(([, a], [, b]) => a.due - b.due);
   for (const [id, timer] of due) {
     if (!timers.has(id)) continue;
     if (timer.every === undefined) timers.delete(id);
     else timer.due = now + timer.every;
-    // What a replayed listener has set is set again by each instance.
+    // Timers of a replayed listener belong to the replay: every instance sets them again.
     if (timer.isMuted && timer.call !== current) continue;
     const wasMuted = isMuted;
     isMuted = timer.isMuted;
     run(() => timer.callback(...timer.args));
     isMuted = wasMuted;
   }
-  earliest = Infinity;
-  for (const { due } of timers.values()) earliest = Math.min(earliest, due);
+  earliestDue = Infinity;
+  for (const { due } of timers.values()) earliestDue = Math.min(earliestDue, due);
   return due.length > 0;
 }
 
-/** Until the next timer that this event may be waiting for. */
+/** Milliseconds until the next timer that this event may be waiting for, if it is due within the event's time. */
 function nextWait() {
   let next;
   for (const id of current.timers) {
@@ -370,43 +373,43 @@ function nextWait() {
 
 // ---- HTTP ----
 
-/** The most requests that are on their way at once. */
-const MOST_REQUESTS = 32;
-/** Milliseconds of an event's time that are left for saying that there is no answer. */
-const LAST_WORDS = 30;
+/** The limit of HTTP requests in flight. */
+const MAX_REQUESTS = 32;
+/** Milliseconds of an event's time that are reserved for reporting that a request timed out. */
+const REPORT_RESERVE_MS = 30;
 const requests = new Map();
 
 /**
- * Sends a request: `words` are what the host wants of it, `name` is for people. The event waits for it, whether or not anything in the
- * script does. Returns what gives it up.
+ * Sends an HTTP request. `args` are the arguments of `host.fetchStart`, `name` is for error messages. The event waits for the
+ * response, even if the script does not. Returns a function that cancels the request.
  */
-function request(name, words, answered) {
-  if (requests.size >= MOST_REQUESTS) throw new RangeError(`no more than ${MOST_REQUESTS} requests can be on their way at once`);
-  const id = host.fetchStart(...words);
+function request(name, args, onResponse) {
+  if (requests.size >= MAX_REQUESTS) throw new RangeError(`cannot send ${name}: no more than ${MAX_REQUESTS} requests can be in flight`);
+  const id = host.fetchStart(...args);
   const release = hold();
   const cancel = () => {
     if (!requests.delete(id)) return;
     host.fetchCancel(id);
     release();
   };
-  requests.set(id, { name, answered, release, cancel });
+  requests.set(id, { name, onResponse, release, cancel });
   return cancel;
 }
 
 function awaitRequests() {
-  const left = host.timeLeft() - LAST_WORDS;
+  const left = host.timeLeft() - REPORT_RESERVE_MS;
   if (left <= 0) {
     const names = [...requests.values()].map(({ name }) => name).join(", ");
-    fail(new Error(`the time of an event (limits.time-ms) was over before there was an answer to ${names}`));
+    fail(new Error(`the time limit of the event (limits.time-ms) was over before there was an answer to ${names}`));
     return failed();
   }
   host.fetchWait(Math.min(nextWait() ?? left, left));
-  for (const [id, { answered, release }] of requests) {
-    const answer = host.fetchTake(id);
-    if (answer === undefined || answer === null) continue;
+  for (const [id, { onResponse, release }] of requests) {
+    const response = host.fetchTake(id);
+    if (response === undefined || response === null) continue;
     requests.delete(id);
     release();
-    run(() => answered(answer));
+    run(() => onResponse(response));
   }
   return 0;
 }
@@ -444,12 +447,9 @@ function runCommon(body, name) {
 }
 
 module.exports = {
-  addApp,
-  after,
-  ask,
-  atEnd,
-  atFailure,
-  broken,
+  abort,
+  addApi,
+  advance,
   clearTimer,
   config,
   decode,
@@ -460,16 +460,19 @@ module.exports = {
   fail,
   hold,
   host,
-  asking: () => asks.size,
+  openQueries: () => queries.size,
   isMuted: () => isMuted,
   mute,
+  onCommit,
+  onFailure,
   pending: () => current.pending,
   process,
   request,
   run,
+  runAfterPending,
   runCommon,
+  sendQuery,
   setTimer,
-  settle,
   track,
   trackRejection,
 };

@@ -1,23 +1,23 @@
-// What of Node's modules, and of what is installed beside Socket.IO, its programs use to begin with. plugnode's nodes serve
-// pages and listen; so what would do that here takes its calls, and does nothing.
+// Substitutes for the modules of Node, and for packages that Socket.IO programs commonly use at startup. plugnode's own nodes
+// serve pages and accept connections, so HTTP servers and Express accept all calls and do nothing.
 
 const EventEmitter = require("events");
 const { inspect, format } = require("inspect");
 
-const asDone = (callback) => {
+const callLater = (callback) => {
   if (typeof callback === "function") queueMicrotask(callback);
 };
 
 class HttpServer extends EventEmitter {
   listen(...args) {
-    asDone(args.at(-1));
+    callLater(args.at(-1));
     return this;
   }
   address() {
     return { address: "0.0.0.0", family: "IPv4", port: Number(globalThis.process.env.PORT ?? 0) };
   }
   close(done) {
-    asDone(done);
+    callLater(done);
     return this;
   }
   setTimeout() {
@@ -28,7 +28,7 @@ class HttpServer extends EventEmitter {
 const createServer = () => new HttpServer();
 const http = { createServer, Server: HttpServer };
 
-/** Express: its pages are the frontend's. */
+/** Express without effect: the frontend serves the pages. */
 function express() {
   const app = () => {};
   for (const name of ["use", "get", "post", "put", "delete", "all", "set", "enable", "disable", "engine", "param"]) {

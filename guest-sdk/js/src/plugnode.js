@@ -1,4 +1,4 @@
-// A handler without Socket.IO's classes: listeners by event, the key-value store, the app's configuration, the log.
+// The plugnode API, without the classes of Socket.IO: event listeners, key-value store, timers, configuration, log.
 
 const internal = require("internal");
 
@@ -9,7 +9,7 @@ const { effects, host, run } = internal;
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
-/** A bucket that the app is granted. Values are what JSON can say. */
+/** A bucket that the app is granted. Values are JSON. */
 class Bucket {
   #name;
   constructor(name) {
@@ -24,7 +24,7 @@ class Bucket {
   }
   set(key, value, { ttl } = {}) {
     const text = JSON.stringify(value);
-    if (text === undefined) throw new TypeError(`a value is what JSON can say, and ${typeof value} is not`);
+    if (text === undefined) throw new TypeError(`cannot store a value of type ${typeof value}: JSON cannot represent it`);
     this.setBytes(key, encoder.encode(text), { ttl });
   }
   setBytes(key, bytes, { ttl } = {}) {
@@ -36,9 +36,9 @@ class Bucket {
   delete(key) {
     effects.keyDelete(this.#name, String(key));
   }
-  /** Adds to a number without reading it: events that do so at once do not stand in each other's way. */
+  /** Adds to an integer, without reading it: concurrent additions do not cause events to be handled again. */
   add(key, by = 1) {
-    if (!Number.isSafeInteger(by)) throw new TypeError("what is added is an integer");
+    if (!Number.isSafeInteger(by)) throw new TypeError("the number to add must be a safe integer");
     effects.keyAdd(this.#name, String(key), by);
   }
   keys(prefix = "") {
@@ -50,34 +50,34 @@ const bucket = (name) => new Bucket(String(name));
 const kv = Object.assign(bucket("default"), { bucket });
 
 /**
- * An object that outlives events and instances: read from the key-value store, and written back when the event ends well, if
- * it was changed. Should another event have changed it meanwhile, this one is handled again.
+ * An object that is kept in the key-value store: read by this call and, if it was changed, written back when the event succeeds. If
+ * another event has changed it meanwhile, this event is handled again.
  */
 function state(key, initial = {}, { bucket: name = "default" } = {}) {
   const states = (internal.states ??= new Map());
-  const place = `${name}\n${key}`;
-  const known = states.get(place);
-  if (known) return known;
+  const id = `${name}\n${key}`;
+  const existing = states.get(id);
+  if (existing) return existing;
   const store = bucket(name);
   const value = store.get(key) ?? structuredClone(initial);
   if (internal.isMuted()) return value;
   const before = JSON.stringify(value);
-  states.set(place, value);
-  internal.atEnd(() => {
-    states.delete(place);
+  states.set(id, value);
+  internal.onCommit(() => {
+    states.delete(id);
     if (JSON.stringify(value) !== before) store.set(key, value);
   });
-  internal.atFailure(() => states.delete(place));
+  internal.onFailure(() => states.delete(id));
   return value;
 }
 
-// ---- The plain handler ----
+// ---- Listeners ----
 
-/** Clients and rooms to emit to. */
+/** A set of clients, selected by rooms and client ids. */
 class Audience {
   #to;
   constructor(to) {
-    // What a program has put on Object's prototype must not make it everybody's.
+    // No prototype: a property on Object.prototype must not widen the audience.
     this.#to = { __proto__: null, ...to };
   }
   emit(event, ...args) {
@@ -102,7 +102,7 @@ class Audience {
   }
 }
 
-/** The client of the event that is handled. */
+/** The client whose event is being handled. */
 class Client extends Audience {
   #attributes;
   constructor({ id, namespace, attributes }, rooms) {
@@ -115,7 +115,7 @@ class Client extends Audience {
   get attributes() {
     return JSON.parse(this.#attributes);
   }
-  /** Merges these into the client's attributes; null takes one away. */
+  /** Merges these into the client's attributes; null removes an attribute. */
   set(patch) {
     effects.patchAttributes(this.id, JSON.stringify(patch));
   }
@@ -132,10 +132,10 @@ const all = new Audience({ all: true });
 
 const listeners = new Map();
 
-/** Calls `listener(client, ...args)` for each such event of a client: an answer is what it returns. */
+/** Calls `listener(client, ...args)` for each such event. Its return value answers the acknowledgement. */
 function on(event, listener) {
-  if (typeof listener !== "function") throw new TypeError("a listener is a function");
-  if (listeners.size === 0 && timers.size === 0) internal.addApp(plain);
+  if (typeof listener !== "function") throw new TypeError("a listener must be a function");
+  if (listeners.size === 0 && timers.size === 0) internal.addApi(api);
   listeners.set(event, [...(listeners.get(event) ?? []), listener]);
 }
 
@@ -151,13 +151,13 @@ function call(event, args, ack) {
   }
 }
 
-const plain = {
+const api = {
   connection(client, { auth, query, headers, address }) {
     const handshake = { auth: auth ? JSON.parse(auth) : undefined, query, headers, address };
     call("connection", [new Client(client), handshake]);
   },
   message: (client, event, args, ack) => {
-    // A client can say these words, and is not believed.
+    // A client cannot emit the events that plugnode emits.
     if (event !== "connection" && event !== "disconnect") call(event, [new Client(client), ...args()], ack);
   },
   disconnect: (client, reason, rooms) => call("disconnect", [new Client(client, rooms), reason]),
@@ -170,48 +170,48 @@ const plain = {
   },
 };
 
-// ---- Timers that outlive instances ----
+// ---- Durable timers ----
 
 const timers = new Map();
 
-/** The timers of the event's client, or of the app. */
+/** Timers of the event's client, or of the app. */
 class Timers {
-  #isOfClient;
-  constructor(isOfClient) {
-    this.#isOfClient = isOfClient;
+  #isClientTimer;
+  constructor(isClientTimer) {
+    this.#isClientTimer = isClientTimer;
   }
-  /** Sets a timer to a time; one that is over is due at once. To set it again replaces it. */
+  /** Sets a one-shot timer. A time in the past is due at once. Setting a key again replaces its timer. */
   at(key, time, kind, data = null) {
     const ms = Number(time);
-    if (!(ms >= 0)) throw new TypeError("a time is a Date, or milliseconds since 1970");
-    effects.timerAt(this.#isOfClient, String(key), ms, String(kind), encoder.encode(JSON.stringify(data)));
+    if (!(ms >= 0)) throw new TypeError("the time must be a Date, or milliseconds since 1970");
+    effects.timerAt(this.#isClientTimer, String(key), ms, String(kind), encoder.encode(JSON.stringify(data)));
   }
   after(key, ms, kind, data = null) {
     this.at(key, Date.now() + Math.max(0, Number(ms)), kind, data);
   }
   every(key, ms, kind, data = null) {
-    if (!(Number(ms) > 0)) throw new TypeError("a period is a number of milliseconds");
-    effects.timerEvery(this.#isOfClient, String(key), Number(ms), String(kind), encoder.encode(JSON.stringify(data)));
+    if (!(Number(ms) > 0)) throw new TypeError("the period must be a positive number of milliseconds");
+    effects.timerEvery(this.#isClientTimer, String(key), Number(ms), String(kind), encoder.encode(JSON.stringify(data)));
   }
   cancel(key) {
-    effects.timerCancel(this.#isOfClient, String(key));
+    effects.timerCancel(this.#isClientTimer, String(key));
   }
 }
 
 const schedule = {
   client: new Timers(true),
   app: new Timers(false),
-  /** Calls `listener(data, { key, due, missed, client })` for each timer of this kind that is due. */
+  /** Calls `listener(data, { key, due, missed, client })` for each due timer of this kind. */
   on(kind, listener) {
-    if (typeof listener !== "function") throw new TypeError("a listener is a function");
-    if (listeners.size === 0 && timers.size === 0) internal.addApp(plain);
+    if (typeof listener !== "function") throw new TypeError("a listener must be a function");
+    if (listeners.size === 0 && timers.size === 0) internal.addApi(api);
     timers.set(String(kind), [...(timers.get(String(kind)) ?? []), listener]);
   },
 };
 
 // ---- The rest ----
 
-/** Thrown, it has the event handled again a little later, instead of put aside. */
+/** Throw this to have the event retried after a pause, instead of becoming a dead letter. */
 class Retry extends Error {
   name = "Retry";
   retry = true;

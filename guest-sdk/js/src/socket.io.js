@@ -1,8 +1,8 @@
-// Socket.IO's server, over plugnode: Server, Namespace, Socket and BroadcastOperator with the methods of Socket.IO 4.
+// Socket.IO's server API on plugnode: Server, Namespace, Socket and BroadcastOperator with the methods of Socket.IO 4.
 //
-// A Socket is this instance's picture of a client. Where another instance handled the client's connection, the picture is
-// made by running the `connection` listener again, muted; what must be the same in all pictures (`data`, properties that a
-// program puts on a socket, rooms, handshake) is kept in the client's attributes, which come with each of its events.
+// Each instance has its own Socket object for a client. If another instance handled the client's connection, the object is created by
+// replaying the `connection` listener, muted. The state that all instances must share (`data`, properties that the program sets on
+// the socket, rooms, handshake) is stored in the client's attributes, which come with each of its events.
 
 const internal = require("internal");
 const EventEmitter = require("events");
@@ -10,36 +10,36 @@ const EventEmitter = require("events");
 const { effects, host, run } = internal;
 
 const RESERVED = new Set(["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"]);
-/** How long a question without a timeout waits; Socket.IO waits for ever. */
-const PATIENCE = 60_000;
-/** The most clients that are looked up at once. */
-const MOST = 10_000;
-/** The attribute with what is not the program's own. */
-const OURS = "plugnode";
-/** What can be the id of a client, and so is looked for among these as well as among rooms. */
-const ID = /^(?:\/[^#]*#)?[\w-]{16,40}$/;
+/** Timeout of requests for which the program sets none. Socket.IO would wait forever. */
+const DEFAULT_TIMEOUT_MS = 60_000;
+/** The limit of clients that `fetchSockets` returns. */
+const MAX_FETCHED = 10_000;
+/** The attribute that holds this module's own data: `h` handshake, `r` rooms, `x` refused. */
+const OWN_KEY = "plugnode";
+/** Matches possible client ids. A matching name selects the client as well as the room of that name. */
+const CLIENT_ID = /^(?:\/[^#]*#)?[\w-]{16,40}$/;
 
 const asList = (rooms) => (Array.isArray(rooms) ? rooms : rooms instanceof Set ? [...rooms] : [rooms]).map(String);
 
 // ---- Sending ----
 
-function addressOf(namespace, rooms, except) {
-  // Without a prototype: what a program has put on Object's must not make it everybody's.
+function audienceOf(namespace, rooms, except) {
+  // No prototype: a property on Object.prototype must not widen the audience.
   const to = { __proto__: null, ns: namespace };
   if (rooms.size === 0) to.all = true;
   else {
     to.channels = [...rooms];
-    to.clients = to.channels.filter((room) => ID.test(room));
+    to.clients = to.channels.filter((room) => CLIENT_ID.test(room));
   }
   if (except.size > 0) {
     to.exceptChannels = [...except];
-    to.exceptClients = to.exceptChannels.filter((room) => ID.test(room));
+    to.exceptClients = to.exceptChannels.filter((room) => CLIENT_ID.test(room));
   }
   return to;
 }
 
-/** A client alone. */
-const onlyOf = ({ nsp, id }) => ({ __proto__: null, ns: nsp.name, clients: [id] });
+/** The audience of a single socket. */
+const audienceOfSocket = ({ nsp, id }) => ({ __proto__: null, ns: nsp.name, clients: [id] });
 
 const checkName = (event) => {
   if (RESERVED.has(event)) throw new Error(`"${String(event)}" is a reserved event name`);
@@ -48,8 +48,8 @@ const checkName = (event) => {
 
 const timeoutError = () => new Error("operation has timed out");
 
-/** A promise that has Node's `(error, value)` callback as its end. */
-const promised = (start) =>
+/** A promise that is settled by an `(error, value)` callback. */
+const promiseOf = (start) =>
   new Promise((resolve, reject) => {
     start((error, value) => (error ? reject(error) : resolve(value)));
   });
@@ -96,33 +96,33 @@ class BroadcastOperator {
     return this.#with({ flags: { local: true } });
   }
   get #to() {
-    return addressOf(this.#namespace, this.#rooms, this.#except);
+    return audienceOf(this.#namespace, this.#rooms, this.#except);
   }
 
   emit(event, ...args) {
     event = checkName(event);
-    const answered = typeof args.at(-1) === "function" ? args.pop() : undefined;
+    const callback = typeof args.at(-1) === "function" ? args.pop() : undefined;
     const [json, attachments] = internal.encode(args);
-    if (answered) {
-      this.#collect(event, json, attachments, answered);
+    if (callback) {
+      this.#collect(event, json, attachments, callback);
       return true;
     }
     const how = (this.#flags.volatile ? 1 : 0) | (this.#flags.local ? 2 : 0);
     effects.publish(this.#to, event, json, how, attachments);
     return true;
   }
-  #collect(event, json, attachments, answered) {
-    const wait = this.#flags.timeout ?? PATIENCE;
+  #collect(event, json, attachments, callback) {
+    const wait = this.#flags.timeout ?? DEFAULT_TIMEOUT_MS;
     const send = (token) => host.collect(this.#to, event, json, wait, token, attachments);
-    internal.ask(send, undefined, (reply) => {
+    internal.sendQuery(send, undefined, (reply) => {
       const { answers = [], missing = [], silent = [] } = reply?.[0] ?? {};
       const values = answers.map(({ args }) => args[0]);
       const error = !reply || missing.length > 0 || silent.length > 0 ? Object.assign(timeoutError(), { responses: values }) : null;
-      return answered(error, values);
+      return callback(error, values);
     });
   }
   emitWithAck(event, ...args) {
-    return promised((done) => this.emit(event, ...args, done));
+    return promiseOf((done) => this.emit(event, ...args, done));
   }
   send(...args) {
     this.emit("message", ...args);
@@ -132,14 +132,14 @@ class BroadcastOperator {
     return this.send(...args);
   }
   serverSideEmit() {
-    throw new Error("serverSideEmit is not there: instances share nothing but clients, rooms and the key-value store");
+    throw new Error("serverSideEmit is not supported: instances share only clients, rooms and the key-value store");
   }
 
   fetchSockets() {
-    return promised((done) => {
+    return promiseOf((done) => {
       const wait = this.#flags.timeout ?? 5_000;
-      const send = (token) => host.findClients(this.#to, MOST, wait, token);
-      internal.ask(send, undefined, (reply) => {
+      const send = (token) => host.findClients(this.#to, MAX_FETCHED, wait, token);
+      internal.sendQuery(send, undefined, (reply) => {
         const found = reply?.[0];
         if (!found || found.silent.length > 0) return done(timeoutError());
         return done(null, found.clients.map((client) => new RemoteSocket(this.#namespace, client)));
@@ -160,14 +160,14 @@ class BroadcastOperator {
   }
 }
 
-/** What `fetchSockets` tells of a client. */
+/** A client found by `fetchSockets`. */
 class RemoteSocket {
   constructor(namespace, { id, attributes, channels }) {
-    const { data = {}, [OURS]: ours } = attributes;
+    const { data = {}, [OWN_KEY]: stored } = attributes;
     this.id = id;
     this.data = data;
     this.rooms = new Set([id, ...channels]);
-    this.handshake = handshakeOf(ours?.h);
+    this.handshake = handshakeOf(stored?.h);
     Object.defineProperty(this, "operator", { value: new BroadcastOperator(namespace, new Set([id])), enumerable: false });
   }
   emit(event, ...args) {
@@ -188,8 +188,8 @@ class RemoteSocket {
   }
 }
 
-/** The methods that a Server and a Namespace pass on to a BroadcastOperator of all clients. */
-const BROADCASTS = [
+/** The methods that Server and Namespace delegate to a BroadcastOperator for all clients. */
+const BROADCAST_METHODS = [
   "to",
   "in",
   "except",
@@ -204,8 +204,8 @@ const BROADCASTS = [
   "disconnectSockets",
 ];
 
-function passOn(target, operatorOf) {
-  for (const name of BROADCASTS) {
+function delegateBroadcasts(target, operatorOf) {
+  for (const name of BROADCAST_METHODS) {
     Object.defineProperty(target, name, {
       value(...args) {
         return operatorOf(this)[name](...args);
@@ -237,8 +237,8 @@ function passOn(target, operatorOf) {
 // ---- Handshakes ----
 
 const queryOf = (text) => Object.fromEntries(new URLSearchParams(text));
-/** Of the query, what the transport adds and no program asks for. */
-const IS_TRANSPORTS = /^(EIO|transport|t|sid|b64|j)$/;
+/** Matches the query parameters of the transport. */
+const TRANSPORT_PARAMS = /^(EIO|transport|t|sid|b64|j)$/;
 
 function headersOf(flat) {
   const headers = {};
@@ -250,53 +250,53 @@ function headersOf(flat) {
   return headers;
 }
 
-/** From what is kept of a handshake: auth, query, and whatever was looked at when the client connected. */
-function handshakeOf(kept = {}) {
-  const query = queryOf(kept.q ?? "");
+/** Restores a handshake from its stored parts: auth, query, and the fields that the program read when the client connected. */
+function handshakeOf(stored = {}) {
+  const query = queryOf(stored.q ?? "");
   return {
-    headers: kept.headers ?? {},
-    time: kept.time ?? new Date(kept.issued ?? 0).toString(),
-    issued: kept.issued ?? 0,
-    address: kept.address ?? "",
-    xdomain: Boolean(kept.headers?.origin),
+    headers: stored.headers ?? {},
+    time: stored.time ?? new Date(stored.issued ?? 0).toString(),
+    issued: stored.issued ?? 0,
+    address: stored.address ?? "",
+    xdomain: Boolean(stored.headers?.origin),
     secure: false,
-    url: `/socket.io/?${kept.q ?? ""}`,
+    url: `/socket.io/?${stored.q ?? ""}`,
     query,
-    auth: kept.a ?? {},
+    auth: stored.a ?? {},
   };
 }
 
-/** That of a client that connects now: `kept` grows by what is looked at, for instances that come to it later. */
-function freshHandshake({ auth, query, headers, address }, kept) {
+/** The handshake of a connecting client. Adds each field that the program reads to `stored`, for other instances. */
+function freshHandshake({ auth, query, headers, address }, stored) {
   const own = new URLSearchParams(query);
-  for (const name of [...own.keys()]) if (IS_TRANSPORTS.test(name)) own.delete(name);
-  if (auth !== undefined && auth !== null) kept.a = JSON.parse(auth);
-  if (own.size > 0) kept.q = own.toString();
-  const handshake = handshakeOf(kept);
+  for (const name of [...own.keys()]) if (TRANSPORT_PARAMS.test(name)) own.delete(name);
+  if (auth !== undefined && auth !== null) stored.a = JSON.parse(auth);
+  if (own.size > 0) stored.q = own.toString();
+  const handshake = handshakeOf(stored);
   const issued = Date.now();
   handshake.query = queryOf(query);
   handshake.url = `/socket.io/?${query}`;
-  const look = (name, make) => {
+  const defineLazily = (name, make) => {
     let value;
     Object.defineProperty(handshake, name, {
-      get: () => (kept[name] = value ??= make()),
+      get: () => (stored[name] = value ??= make()),
       set: (given) => {
-        kept[name] = value = given;
+        stored[name] = value = given;
       },
       enumerable: true,
       configurable: true,
     });
   };
-  look("headers", () => headersOf(headers));
-  look("issued", () => issued);
-  look("time", () => new Date(issued).toString());
-  look("address", () => (address ?? "").replace(/:\d+$/, "").replace(/^\[(.*)\]$/, "$1"));
+  defineLazily("headers", () => headersOf(headers));
+  defineLazily("issued", () => issued);
+  defineLazily("time", () => new Date(issued).toString());
+  defineLazily("address", () => (address ?? "").replace(/:\d+$/, "").replace(/^\[(.*)\]$/, "$1"));
   return handshake;
 }
 
 // ---- Attributes ----
 
-/** The same text for values that are the same in JSON, in which an absent value and null count as one. */
+/** A canonical text: equal for values with equal JSON. An absent field equals null. */
 function canonical(value) {
   if (value === null || typeof value !== "object") return JSON.stringify(value) ?? "null";
   if (typeof value.toJSON === "function") return canonical(value.toJSON());
@@ -311,7 +311,7 @@ function canonical(value) {
 
 const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 
-/** What has to be merged into `old` for it to be `now`. Undefined when nothing has. */
+/** The merge patch that turns `old` into `now`; undefined if they are equal. */
 function patchOf(old, now) {
   let patch;
   const set = (key, value) => {
@@ -329,7 +329,7 @@ function patchOf(old, now) {
   return patch;
 }
 
-/** Values that can be kept: what JSON has no words for stays with this instance. */
+/** The JSON value of a property, or undefined if it has none; such a property stays in this instance. */
 function jsonOf(value) {
   if (typeof value === "function" || typeof value === "symbol" || value === undefined) return undefined;
   try {
@@ -342,7 +342,7 @@ function jsonOf(value) {
 
 // ---- Sockets ----
 
-/** What is not a property: those are the program's own. */
+/** The key of a socket's internal state, which must not collide with properties of the program. */
 const STATE = Symbol("state");
 
 class Socket extends EventEmitter {
@@ -354,8 +354,8 @@ class Socket extends EventEmitter {
         id: client.id,
         data: {},
         rooms: new Set([client.id]),
-        kept: {},
-        // The attributes as they were read last, and as they are known to be: text, and object.
+        stored: {},
+        // The attributes: the text that was restored last, and the object as it is stored now.
         text: undefined,
         saved: {},
         isConnected: true,
@@ -398,7 +398,7 @@ class Socket extends EventEmitter {
     return this[STATE].recovered;
   }
   get handshake() {
-    return (this[STATE].handshake ??= handshakeOf(this[STATE].kept.h));
+    return (this[STATE].handshake ??= handshakeOf(this[STATE].stored.h));
   }
   get client() {
     return { id: this.id, request: this.request, conn: this.conn };
@@ -437,33 +437,33 @@ class Socket extends EventEmitter {
     };
   }
 
-  // -- To this client --
+  // -- Emitting to this client --
 
   emit(event, ...args) {
     event = checkName(event);
     const state = this[STATE];
     const { volatile, timeout } = state.flags;
     state.flags = {};
-    const answered = typeof args.at(-1) === "function" ? args.pop() : undefined;
+    const callback = typeof args.at(-1) === "function" ? args.pop() : undefined;
     for (const listener of state.anyOutgoing) listener(event, ...args);
     const [json, attachments] = internal.encode(args);
-    const to = onlyOf(state);
-    if (!answered) {
+    const to = audienceOfSocket(state);
+    if (!callback) {
       effects.publish(to, event, json, volatile ? 1 : 0, attachments);
       return true;
     }
-    const send = (token) => host.request(to, event, json, timeout ?? PATIENCE, token, attachments);
-    internal.ask(send, state.id, (answer, error) => {
-      if (timeout !== undefined) return answer ? answered(null, ...answer) : answered(error ?? timeoutError());
-      // Socket.IO calls it never.
-      return answer ? answered(...answer) : undefined;
+    const send = (token) => host.request(to, event, json, timeout ?? DEFAULT_TIMEOUT_MS, token, attachments);
+    internal.sendQuery(send, state.id, (answer, error) => {
+      if (timeout !== undefined) return answer ? callback(null, ...answer) : callback(error ?? timeoutError());
+      // Without a timeout, Socket.IO never calls the callback if there is no answer.
+      return answer ? callback(...answer) : undefined;
     });
     return true;
   }
   emitWithAck(event, ...args) {
     const state = this[STATE];
-    state.flags.timeout ??= PATIENCE;
-    return promised((done) => this.emit(event, ...args, done));
+    state.flags.timeout ??= DEFAULT_TIMEOUT_MS;
+    return promiseOf((done) => this.emit(event, ...args, done));
   }
   send(...args) {
     this.emit("message", ...args);
@@ -484,7 +484,7 @@ class Socket extends EventEmitter {
     return this;
   }
 
-  // -- To others --
+  // -- Emitting to others --
 
   get #others() {
     const { nsp, id, flags } = this[STATE];
@@ -513,12 +513,12 @@ class Socket extends EventEmitter {
     const state = this[STATE];
     const list = asList(rooms);
     for (const room of list) state.rooms.add(room);
-    effects.subscribe(onlyOf(state), list);
+    effects.subscribe(audienceOfSocket(state), list);
   }
   leave(room) {
     const state = this[STATE];
     state.rooms.delete(String(room));
-    effects.unsubscribe(onlyOf(state), [String(room)]);
+    effects.unsubscribe(audienceOfSocket(state), [String(room)]);
   }
   leaveAll() {
     for (const room of this.rooms) if (room !== this.id) this.leave(room);
@@ -526,12 +526,12 @@ class Socket extends EventEmitter {
   disconnect(close = false) {
     const state = this[STATE];
     if (!state.isConnected) return this;
-    effects.disconnect(onlyOf(state), close);
+    effects.disconnect(audienceOfSocket(state), close);
     state.isConnected = internal.isMuted();
     return this;
   }
 
-  // -- What comes --
+  // -- Receiving --
 
   use(middleware) {
     this[STATE].middlewares.push(middleware);
@@ -569,28 +569,28 @@ class Socket extends EventEmitter {
   }
 }
 
-/** Takes over what the client's attributes say, where that is news. */
+/** Updates a socket from its client's attributes, if they have changed. */
 function restore(socket, client) {
   const state = socket[STATE];
   if (state.text === client.attributes) return;
   state.text = client.attributes;
-  const { data = {}, [OURS]: ours = {}, ...own } = JSON.parse(client.attributes);
+  const { data = {}, [OWN_KEY]: stored = {}, ...own } = JSON.parse(client.attributes);
   if (canonical(jsonOf(state.data)) !== canonical(data)) state.data = data;
   for (const key of Object.keys(own)) {
-    // `constructor` or `emit` is nothing that a client's attributes may put in the way.
+    // Attributes must not overwrite methods such as `constructor` or `emit`.
     if (key in Socket.prototype) continue;
     if (canonical(jsonOf(socket[key])) !== canonical(own[key])) socket[key] = own[key];
   }
   for (const key of Object.keys(state.saved)) {
-    if (key !== "data" && key !== OURS && !Object.hasOwn(own, key)) delete socket[key];
+    if (key !== "data" && key !== OWN_KEY && !Object.hasOwn(own, key)) delete socket[key];
   }
-  state.kept = ours;
-  state.rooms = new Set([state.id, ...(ours.r ?? [])]);
-  // Read once more: what the program has of it is the program's to change.
+  state.stored = stored;
+  state.rooms = new Set([state.id, ...(stored.r ?? [])]);
+  // Parsed again, because the program may change the objects above.
   state.saved = JSON.parse(client.attributes);
 }
 
-/** Puts what has changed into the client's attributes. */
+/** Writes changed state to the client's attributes. */
 function save(socket) {
   const state = socket[STATE];
   if (!state.isConnected) return;
@@ -602,21 +602,21 @@ function save(socket) {
   const data = jsonOf(state.data);
   if (data !== undefined && data !== null && Object.keys(data).length > 0) now.data = data;
   const rooms = [...state.rooms].filter((room) => room !== state.id);
-  const { r: _, h, ...kept } = state.kept;
-  if (h && Object.keys(h).length > 0) kept.h = h;
-  if (rooms.length > 0) kept.r = rooms;
-  if (Object.keys(kept).length > 0) now[OURS] = jsonOf(kept);
+  const { r: _, h, ...stored } = state.stored;
+  if (h && Object.keys(h).length > 0) stored.h = h;
+  if (rooms.length > 0) stored.r = rooms;
+  if (Object.keys(stored).length > 0) now[OWN_KEY] = jsonOf(stored);
   const patch = patchOf(state.saved, now);
   if (!patch) return;
   effects.patchAttributes(state.id, JSON.stringify(patch));
   state.saved = now;
 }
 
-/** Has what this event changes kept when it ends well, and forgotten when it does not. */
-function keep(socket) {
-  internal.atEnd(() => save(socket));
-  internal.atFailure(() => {
-    // The next event brings what is true.
+/** Saves a socket's state when the event is committed, and reloads it after a failure. */
+function saveOnCommit(socket) {
+  internal.onCommit(() => save(socket));
+  internal.onFailure(() => {
+    // The attributes of the next event are restored even if their text is the same.
     const state = socket[STATE];
     state.text = undefined;
   });
@@ -632,7 +632,7 @@ class Namespace extends EventEmitter {
     super();
     this.#server = server;
     this.name = name;
-    /** Those that this instance knows. */
+    /** The clients known to this instance. */
     this.sockets = new Map();
   }
   get server() {
@@ -645,7 +645,7 @@ class Namespace extends EventEmitter {
   get middlewares() {
     return this.#middlewares;
   }
-  /** As far as this instance knows. */
+  /** The rooms and clients known to this instance. */
   get adapter() {
     const { sockets } = this;
     return {
@@ -671,25 +671,25 @@ class Namespace extends EventEmitter {
     return this;
   }
 }
-passOn(Namespace.prototype, (namespace) => new BroadcastOperator(namespace.name));
+delegateBroadcasts(Namespace.prototype, (namespace) => new BroadcastOperator(namespace.name));
 
-/** A namespace that stands for all whose names fit. */
+/** A dynamic namespace: the parent of all namespaces whose names match. */
 class ParentNamespace extends Namespace {
-  #fits;
+  #matcher;
 
-  constructor(server, fits) {
+  constructor(server, matcher) {
     super(server, "/_");
-    this.#fits = fits;
+    this.#matcher = matcher;
     this.children = new Set();
   }
-  fits(name) {
-    const fits = this.#fits;
-    if (fits instanceof RegExp) return fits.test(name);
-    let is = false;
-    fits(name, {}, (error, allowed) => {
-      is = !error && Boolean(allowed);
+  matches(name) {
+    const matcher = this.#matcher;
+    if (matcher instanceof RegExp) return matcher.test(name);
+    let isMatch = false;
+    matcher(name, {}, (error, allowed) => {
+      isMatch = !error && Boolean(allowed);
     });
-    return is;
+    return isMatch;
   }
   child(name) {
     const child = new Namespace(this.server, name);
@@ -698,8 +698,6 @@ class ParentNamespace extends Namespace {
     return child;
   }
 }
-
-const listensTo = (namespace) => namespace.parent ?? namespace;
 
 class Server extends EventEmitter {
   #namespaces = new Map();
@@ -722,7 +720,7 @@ class Server extends EventEmitter {
       use() {},
       generateId: undefined,
     };
-    internal.addApp(new App(this));
+    internal.addApi(new ServerApi(this));
   }
 
   of(name, listener) {
@@ -742,20 +740,20 @@ class Server extends EventEmitter {
     if (listener) namespace.on("connection", listener);
     return namespace;
   }
-  /** That of a client, if the program has it. */
+  /** The namespace of this name, if the program defines it. */
   find(name) {
     const known = this.#namespaces.get(name);
     if (known) return known;
-    const child = this.#parents.find((parent) => parent.fits(name))?.child(name);
+    const child = this.#parents.find((parent) => parent.matches(name))?.child(name);
     if (child) this.#namespaces.set(name, child);
     else if (!this.#unknown.has(name) && this.#unknown.size < 100) {
       this.#unknown.add(name);
-      console.warn(`the program has no namespace ${name}: name it by io.of, or bind the app to another namespace`);
+      console.warn(`ignored clients of namespace ${name}: define it with io.of, or bind the app to another namespace`);
     }
     return child;
   }
 
-  // The program's own namespace stands for the server.
+  // The server delegates to its main namespace.
   on(event, listener) {
     this.sockets.on(event, listener);
     return this;
@@ -786,7 +784,7 @@ class Server extends EventEmitter {
     return this;
   }
 
-  // What plugnode does by itself: its io-nodes listen, and know their paths and their origins.
+  // No effect: plugnode's io-nodes accept the connections, and their configuration has paths and origins.
   attach() {
     return this;
   }
@@ -825,28 +823,29 @@ class Server extends EventEmitter {
     return undefined;
   }
 }
-passOn(Server.prototype, (server) => new BroadcastOperator(server.sockets.name));
+delegateBroadcasts(Server.prototype, (server) => new BroadcastOperator(server.sockets.name));
 
-// ---- From events to listeners ----
+// ---- Dispatch ----
 
-class App {
+/** Delivers the host's events to a server's namespaces and sockets. */
+class ServerApi {
   #server;
 
   constructor(server) {
     this.#server = server;
   }
 
-  /** Whether this instance has the listeners of a client. */
+  /** Whether this instance has the socket of a client. True for unknown namespaces. */
   knows({ id, namespace }) {
     return this.#server.find(namespace)?.sockets.has(id) ?? true;
   }
 
-  introduce(client) {
+  replayConnection(client) {
     const namespace = this.#server.find(client.namespace);
     const socket = new Socket(namespace, client);
     restore(socket, client);
     namespace.sockets.set(client.id, socket);
-    internal.atFailure(() => namespace.sockets.delete(client.id));
+    internal.onFailure(() => namespace.sockets.delete(client.id));
     this.#connected(namespace, socket);
   }
 
@@ -856,19 +855,19 @@ class App {
     const socket = new Socket(namespace, client);
     restore(socket, client);
     const state = socket[STATE];
-    state.kept = { ...state.kept, h: {} };
-    state.handshake = freshHandshake(handshake, state.kept.h);
+    state.stored = { ...state.stored, h: {} };
+    state.handshake = freshHandshake(handshake, state.stored.h);
     state.transport = handshake.transport;
     state.recovered = handshake.recovered;
-    keep(socket);
-    internal.atFailure(() => namespace.sockets.delete(client.id));
-    const middlewares = [...listensTo(namespace).middlewares, ...(namespace.parent ? namespace.middlewares : [])];
+    saveOnCommit(socket);
+    internal.onFailure(() => namespace.sockets.delete(client.id));
+    const middlewares = [...(namespace.parent ?? namespace).middlewares, ...(namespace.parent ? namespace.middlewares : [])];
     let isDecided = false;
-    // Whoever is not refused is in.
-    internal.after(() => {
-      if (!isDecided) internal.fail(new Error("a middleware of io.use did not call next()"));
+    // A client that no middleware refuses is connected, so a missing next() must fail the event.
+    internal.runAfterPending(() => {
+      if (!isDecided) internal.fail(new Error("a middleware of io.use did not call next(): call next() to accept the client, or next(error) to refuse it"));
     });
-    through(middlewares, [socket], (error) => {
+    runMiddlewares(middlewares, [socket], (error) => {
       isDecided = true;
       if (error) return refuse(socket, error);
       namespace.sockets.set(client.id, socket);
@@ -887,24 +886,24 @@ class App {
     const socket = this.#server.find(client.namespace)?.sockets.get(client.id);
     if (!socket) return undefined;
     restore(socket, client);
-    return socket[STATE].kept.x ? undefined : socket;
+    return socket[STATE].stored.x ? undefined : socket;
   }
 
   message(client, event, args, ack) {
     const socket = this.#socketOf(client);
     if (!socket || RESERVED.has(event)) return;
-    keep(socket);
+    saveOnCommit(socket);
     const values = args();
-    if (ack !== undefined && ack !== null) values.push(answerTo(ack));
+    if (ack !== undefined && ack !== null) values.push(ackCallback(ack));
     const packet = [event, ...values];
-    through(socket[STATE].middlewares, [packet], (error) => {
+    runMiddlewares(socket[STATE].middlewares, [packet], (error) => {
       if (error) {
         if (!EventEmitter.call(socket, "error", [error], run)) internal.fail(error);
         return;
       }
       const [name, ...given] = packet;
-      const withoutAnswer = typeof given.at(-1) === "function" && ack ? given.slice(0, -1) : given;
-      for (const listener of [...socket[STATE].any]) run(() => listener.call(socket, name, ...withoutAnswer));
+      const withoutAck = typeof given.at(-1) === "function" && ack ? given.slice(0, -1) : given;
+      for (const listener of [...socket[STATE].any]) run(() => listener.call(socket, name, ...withoutAck));
       EventEmitter.call(socket, name, given, run);
     });
   }
@@ -912,27 +911,22 @@ class App {
   disconnect(client, reason, rooms) {
     const socket = this.#server.find(client.namespace)?.sockets.get(client.id);
     if (!socket) return;
-    // A lost io-node leaves no attributes: what this instance remembers of the client is better.
+    // After the loss of an io-node the event has no attributes; the state in memory is newer.
     if (reason !== "node lost") restore(socket, client);
-    if (socket[STATE].kept.x) return;
+    if (socket[STATE].stored.x) return;
     const { nsp } = socket[STATE];
-    // Those that other sockets had it join are known there, and those that it has joined by its last event here.
+    // The host knows the rooms that other sockets made it join; the attributes have those of its own last events.
     for (const room of rooms ?? []) socket[STATE].rooms.add(room);
-    const gone = () => nsp.sockets.delete(client.id);
-    internal.atEnd(gone);
     EventEmitter.call(socket, "disconnecting", [reason, undefined], run);
-    const leave = () => {
-      gone();
-      socket[STATE].isConnected = false;
-      socket[STATE].rooms = new Set();
-      EventEmitter.call(socket, "disconnect", [reason, undefined], run);
-    };
-    leave();
+    nsp.sockets.delete(client.id);
+    socket[STATE].isConnected = false;
+    socket[STATE].rooms = new Set();
+    EventEmitter.call(socket, "disconnect", [reason, undefined], run);
   }
 }
 
-/** Runs middlewares one after the other; each goes on by calling what it is given. */
-function through(middlewares, args, done) {
+/** Runs middlewares one after the other; each continues by calling `next`. */
+function runMiddlewares(middlewares, args, done) {
   const list = [...middlewares];
   const step = (error) => {
     if (error || list.length === 0) return run(() => done(error));
@@ -951,8 +945,8 @@ function through(middlewares, args, done) {
   step();
 }
 
-/** What a listener answers an acknowledgement with. */
-function answerTo(ack) {
+/** The callback with which a listener answers an acknowledgement. */
+function ackCallback(ack) {
   let isAnswered = false;
   return (...args) => {
     if (isAnswered) return;
@@ -962,21 +956,21 @@ function answerTo(ack) {
   };
 }
 
-/** A middleware did not want this client. */
+/** Refuses a client for a middleware. */
 function refuse(socket, error) {
   const state = socket[STATE];
   const message = error instanceof Error ? error.message : String(error);
   try {
     effects.refuse(message, error.data === undefined ? undefined : JSON.stringify(error.data));
   } catch (denied) {
-    // An app without admission has let it in already: what it says from now on is not heard, and it is shown out.
-    console.warn(`a client that a middleware refused (${message}) was disconnected: ${denied.message}`);
-    state.kept.x = 1;
-    effects.disconnect(onlyOf(state), false);
+    // Without admission the client is already connected: ignore its further events and disconnect it.
+    console.warn(`disconnected a client that a middleware refused (${message}): ${denied.message}`);
+    state.stored.x = 1;
+    effects.disconnect(audienceOfSocket(state), false);
   }
 }
 
-/** As older programs make one: `require("socket.io")(server)`. */
-const make = (server, options) => new Server(server, options);
+/** The call of older programs: `require("socket.io")(server)`. */
+const createServer = (server, options) => new Server(server, options);
 
-module.exports = Object.assign(make, { Server, Namespace, Socket, RemoteSocket, BroadcastOperator, default: Server });
+module.exports = Object.assign(createServer, { Server, Namespace, Socket, RemoteSocket, BroadcastOperator, default: Server });

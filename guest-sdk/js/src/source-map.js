@@ -1,23 +1,23 @@
-// Errors as the person who wrote the script wants them: with the files and lines that they wrote.
+// Formats errors with the files and lines of the original program, using the script's source map.
 
 const { host } = require("boot");
 
 const maps = new Map();
-/** A frame of the runtime's own code. */
+/** Matches stack frames of the runtime itself. */
 const OWN = /\((?:<input>|plugnode:boot|native)|\(plugnode[/\w.]*:\d|at <eval>/;
 const FRAME = /^(\s*at .*?\(?)([^\s()]+?):(\d+)(?::(\d+))?(\)?)$/;
-/** Lines of code that are shown around the one where it happened. */
-const AROUND = 2;
-const LONGEST = 160;
+/** Number of lines shown before and after the failing line. */
+const CONTEXT_LINES = 2;
+const MAX_LINE_LENGTH = 160;
 
-/** The message, the place with the code around it, and the stack. */
+/** The message, the failing code with the lines around it, and the stack. */
 function explain(error) {
   if (!(error instanceof Error)) {
     const thrown = typeof error === "string" ? error : require("inspect").inspect(error);
-    return `${thrown} (thrown as it is, and not as an Error: so it is not known where)`;
+    return `${thrown} (no stack: throw an Error to get one)`;
   }
   const isInterrupted = error.name === "InternalError" && error.message === "interrupted";
-  const head = isInterrupted ? "it took longer than an event may take (limits.time)" : `${error.name}: ${error.message}`;
+  const head = isInterrupted ? "the event exceeded its time limit (limits.time-ms)" : `${error.name}: ${error.message}`;
   const frames = String(error.stack ?? "")
     .split("\n")
     .filter((line) => /^\s*at /.test(line) && !OWN.test(line))
@@ -36,7 +36,7 @@ function translate(line) {
   return { ...place, text: `    ${before.trim()}${before.endsWith("(") ? "" : " "}${place.file}:${place.row}:${place.column}${after}` };
 }
 
-/** Where that is in the files that the script was made of. */
+/** The position in the original source file. */
 function original(file, row, column) {
   const map = mapOf(file);
   const line = map?.lines[row - 1];
@@ -64,7 +64,7 @@ function mapOf(file) {
 
 const DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-/** Version 3, of which the columns of each line, and where they come from, are of use. */
+/** Parses a source map of version 3 into the segments of each generated line. */
 function parse({ sources, sourcesContent, mappings }) {
   const value = new Map([...DIGITS].map((digit, index) => [digit, index]));
   let [source, row, column] = [0, 0, 0];
@@ -95,18 +95,18 @@ function parse({ sources, sourcesContent, mappings }) {
   return { lines, sources, contents: sourcesContent };
 }
 
-/** The lines around a place. */
+/** The source lines around a position, with a marker. */
 function frameOf({ file, row, column, content }) {
   const lines = (content ?? host.read(file))?.split("\n");
   if (!lines?.[row - 1]) return "";
-  const first = Math.max(1, row - AROUND);
-  const last = Math.min(lines.length, row + AROUND);
+  const first = Math.max(1, row - CONTEXT_LINES);
+  const last = Math.min(lines.length, row + CONTEXT_LINES);
   const width = String(last).length;
   const shown = [];
   for (let number = first; number <= last; number++) {
-    const line = lines[number - 1].slice(0, LONGEST);
+    const line = lines[number - 1].slice(0, MAX_LINE_LENGTH);
     shown.push(`  ${number === row ? ">" : " "} ${String(number).padStart(width)} | ${line}`);
-    if (number === row && column <= LONGEST) shown.push(`    ${" ".repeat(width)} | ${" ".repeat(Math.max(0, column - 1))}^`);
+    if (number === row && column <= MAX_LINE_LENGTH) shown.push(`    ${" ".repeat(width)} | ${" ".repeat(Math.max(0, column - 1))}^`);
   }
   return shown.join("\n");
 }

@@ -1,6 +1,6 @@
-/** The app-node of socket.io-cluster, by its own names. */
+/** The app-node API of socket.io-cluster. */
 
-/** Listeners by event, as Node's. */
+/** An event emitter with the core methods of Node's. */
 export interface Emitter {
   on(event: string, listener: (...args: any[]) => unknown): this;
   once(event: string, listener: (...args: any[]) => unknown): this;
@@ -9,7 +9,7 @@ export interface Emitter {
   emit(event: string, ...args: unknown[]): boolean;
 }
 
-/** A client, with its attributes as properties. It emits `message` and `disconnect`. */
+/** A client, with its attributes as properties. Emits `message` and `disconnect`. */
 export interface Client extends Emitter {
   readonly sessionId: string;
   readonly [attribute: string]: unknown;
@@ -20,7 +20,7 @@ export interface Client extends Emitter {
   unsubscribeFromChannel(channel: string): this;
 }
 
-/** It emits `connection`, and `no-client` for a client whose connection this instance has not seen. */
+/** Emits `connection`, and `no-client` before an event of a client whose connection this instance did not handle. */
 export interface Listener extends Emitter {
   readonly server: AppServer;
   readonly clients: Record<string, Client>;
@@ -30,15 +30,15 @@ export interface Listener extends Emitter {
   broadcastToChannel(channel: string, data: unknown, except?: string | string[]): this;
 }
 
-/** It emits each event by its type, with `{ sessionId, … }` and the data. */
+/** Emits each event under its type, with `{ sessionId, … }` and the data. */
 export interface AppServer extends Emitter {
   createMessage(data: unknown): Message;
 }
 
-/** A message on its way: addressed, then sent. */
+/** A message builder: address the message, then send it. */
 export interface Message {
   setData(data: unknown): this;
-  /** `publish` by default; another type goes to the program that embeds the io-nodes. */
+  /** The default is `publish`. A message of any other type is sent to the program that embeds the io-nodes. */
   setType(type: string): this;
   addRecipient(type: "client" | "channel" | "all", id?: string): this;
   forClient(sessionId: string): this;
@@ -48,8 +48,9 @@ export interface Message {
   send(): void;
 }
 
-/** The config is taken, and not used: where Redis is, plugnode's configuration says. */
+/** Creates a listener. `config` is ignored: plugnode's own configuration has the address of Redis. */
 export function makeListener(config?: object): Listener;
+/** Creates an app server. `config` is ignored. */
 export function makeAppServer(config?: object): AppServer;
-/** Its name in the first version. */
+/** The name of `makeListener` in the first version of socket.io-cluster. */
 export function getClient(config?: object): Listener;

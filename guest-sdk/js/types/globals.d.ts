@@ -1,8 +1,8 @@
-/** What is there without an import, of what browsers and Node have. A program that has its types from elsewhere (`lib: ["dom"]`, or
- * `@types/node`) leaves this file out. */
+/** The global objects of the runtime, a subset of those of browsers and Node. Leave this file out if the program gets these types
+ * from elsewhere (`lib: ["dom"]` or `@types/node`). */
 
 declare global {
-  /** Lines of the host's log. */
+  /** Writes to the host's log. */
   var console: Record<"debug" | "trace" | "log" | "info" | "warn" | "error" | "dir" | "table", (...args: unknown[]) => void> & {
     assert(condition?: unknown, ...args: unknown[]): void;
     count(label?: string): void;
@@ -22,7 +22,7 @@ declare global {
     refresh(): this;
     close(): void;
   }
-  /** A timer that the event's promise waits for runs in it; others run with the next event after they are due. */
+  /** A timer runs within its event if the event waits for it; otherwise it runs with the first event after it is due. */
   function setTimeout<T extends unknown[]>(callback: (...args: T) => void, delay?: number, ...args: T): Timer;
   function setInterval<T extends unknown[]>(callback: (...args: T) => void, delay?: number, ...args: T): Timer;
   function setImmediate<T extends unknown[]>(callback: (...args: T) => void, ...args: T): Timer;
@@ -35,7 +35,7 @@ declare global {
   function atob(text: string): string;
   function btoa(text: string): string;
 
-  /** Of UTF-8. */
+  /** Encodes to UTF-8. */
   class TextEncoder {
     readonly encoding: "utf-8";
     encode(text?: string): Uint8Array;
@@ -125,14 +125,14 @@ declare global {
     entries(): IterableIterator<[string, string]>;
     [Symbol.iterator](): IterableIterator<[string, string]>;
   }
-  /** An answer, whose whole body is there: at most 8 MB. */
+  /** A response with its complete body, at most 8 MB. */
   class Response {
     constructor(body?: string | ArrayBuffer | ArrayBufferView | URLSearchParams | null, init?: { status?: number; statusText?: string; headers?: Headers | Record<string, string> });
     readonly status: number;
     readonly statusText: string;
     readonly ok: boolean;
     readonly headers: Headers;
-    /** After redirects. */
+    /** The URL after redirects. */
     readonly url: string;
     readonly redirected: boolean;
     readonly bodyUsed: boolean;
@@ -144,8 +144,8 @@ declare global {
     static json(value: unknown, init?: { status?: number; headers?: Headers | Record<string, string> }): Response;
   }
   /**
-   * Sends a request to a host that the app is granted: `grants = { http = ["api.example.com"] }`. The event waits for its answer, within
-   * the time that an event has.
+   * Sends a request to a host that the app's configuration grants: `grants = { http = ["api.example.com"] }`. The event waits for the
+   * response, within the time limit of an event.
    */
   function fetch(
     url: string | URL,

@@ -1,135 +1,139 @@
-/** A handler without Socket.IO's classes. */
+/** The plugnode API: handlers without the classes of Socket.IO. */
 
-/** What JSON can say. */
+/** A JSON value. */
 export type Json = string | number | boolean | null | Json[] | { [key: string]: Json };
 
-/** Clients and rooms to emit to. */
+/** A set of clients, selected by rooms and client ids. */
 export interface Audience {
   emit(event: string, ...args: unknown[]): this;
   join(...rooms: string[]): this;
   leave(...rooms: string[]): this;
   disconnect(close?: boolean): void;
-  /** All but these rooms and clients. */
+  /** Leaves out these rooms and clients. */
   except(...rooms: (string | Client)[]): Audience;
 }
 
-/** The client of the event that is handled. */
+/** The client whose event is being handled. */
 export interface Client extends Audience {
   readonly id: string;
   readonly namespace: string;
-  /** What is kept of it, and comes with each of its events. */
+  /** A JSON object that comes with each of the client's events, in any instance. Change it with `set`. */
   readonly attributes: Record<string, Json>;
-  /** In `disconnect`: the rooms that it was in until then. Undefined when its io-node died with them, and elsewhere. */
+  /** In `disconnect`: the rooms that the client was in. Undefined if its io-node died, and in other events. */
   readonly rooms?: ReadonlySet<string>;
-  /** Merges these into its attributes; null takes one away. */
+  /** Merges these into the client's attributes; `null` removes an attribute. */
   set(patch: Record<string, Json>): void;
-  /** Rooms, without this client. */
+  /** The clients of these rooms, without this client. */
   to(...rooms: string[]): Audience;
-  /** All clients of the namespace but this one. */
+  /** All other clients of the namespace. */
   readonly others: Audience;
 }
 
 /** How a client connected. */
 export interface Handshake {
   auth?: Json;
-  /** Not decoded, and without the `?`. */
+  /** The query string, percent-encoded as received, without the `?`. */
   query: string;
-  /** Names and values in turn. */
+  /** Alternating names and values. */
   headers: string[];
   address?: string;
 }
 
-/** Calls the listener when a client connects, */
+/** Calls the listener when a client connects. */
 export function on(event: "connection", listener: (client: Client, handshake: Handshake) => unknown): void;
-/** when it is gone, */
+/** Calls the listener when a client disconnects. */
 export function on(event: "disconnect", listener: (client: Client, reason: string) => unknown): void;
-/** and for each event of a client. What the listener returns, or promises, answers the client's acknowledgement. */
+/**
+ * Calls the listener for each such event of a client. The value that it returns, or that its promise resolves to, answers the
+ * client's acknowledgement.
+ */
 export function on(event: string, listener: (client: Client, ...args: any[]) => unknown): void;
 
-/** Rooms, and clients by their ids. */
+/** The clients of these rooms, or with these ids. */
 export function to(...rooms: string[]): Audience;
 /** All clients of the namespace. */
 export const all: Audience;
 
 /**
- * A bucket of the key-value store that the app's configuration grants. Writes take effect with the event, if what it has read is
- * still so; else the event is handled again.
+ * A bucket of the key-value store, which the app's configuration must grant. Writes are committed with the event. If a value that
+ * the event read has changed by then, the event is handled again.
  */
 export interface Bucket {
   get<T = Json>(key: string): T | undefined;
   getBytes(key: string): Uint8Array | undefined;
-  /** `ttl`: it is gone by itself so many milliseconds after the event. */
+  /** With `ttl`, the key expires this many milliseconds after the commit of the event. */
   set(key: string, value: unknown, options?: { ttl?: number }): void;
   setBytes(key: string, bytes: Uint8Array, options?: { ttl?: number }): void;
   has(key: string): boolean;
   delete(key: string): void;
-  /** Adds to an integer without reading it: events that do so at once do not stand in each other's way. */
+  /** Adds to an integer, without reading it: concurrent additions do not cause events to be handled again. */
   add(key: string, by?: number): void;
   keys(prefix?: string): string[];
 }
 
-/** The bucket `default`, and the way to others. */
+/** The bucket `default`; `kv.bucket(name)` returns another. */
 export const kv: Bucket & { bucket(name: string): Bucket };
 
 /**
- * An object of the key-value store: read now, and written back when the event ends well, if it was changed. Call it anew in each
- * event.
+ * An object in the key-value store. It is read by this call and, if it was changed, written back when the event succeeds. Call it
+ * again in each event.
  */
 export function state<T extends object>(key: string, initial: T, options?: { bucket?: string }): T;
 
-/** Timers of one owner. They are kept by plugnode: neither a deploy nor the death of a node loses one. */
+/** Timers of one owner. plugnode stores them, so they survive deploys and the failure of nodes. */
 export interface Timers {
-  /** Sets a timer to a time; one that is over is due at once. To set a key again replaces its timer. */
+  /** Sets a one-shot timer. A time in the past is due at once. Setting a key again replaces its timer. */
   at(key: string, time: Date | number, kind: string, data?: Json): void;
-  /** Sets a timer that is due after so many milliseconds. */
+  /** Sets a one-shot timer that is due after this many milliseconds. */
   after(key: string, ms: number, kind: string, data?: Json): void;
-  /** Sets a timer that is due again and again, first after one period of 50 milliseconds or more. */
+  /** Sets a periodic timer, first due after one period. The period is at least 50 milliseconds. */
   every(key: string, ms: number, kind: string, data?: Json): void;
+  /** Cancels a timer. Does nothing if there is none. */
   cancel(key: string): void;
 }
 
-/** What is known of a timer that is due. */
+/** Facts about a timer that is due. */
 export interface Due {
   readonly key: string;
   readonly due: Date;
-  /** How many times before this one were left out, since nothing could be handled then. */
+  /** For a periodic timer: the number of earlier periods without an event, because no event could be handled then. */
   readonly missed: number;
-  /** The client whose timer it is. */
+  /** The client that owns the timer; undefined if the app owns it. */
   readonly client?: Client;
 }
 
-/** Timers, as effects of the event that sets them. `setTimeout` is an instance's own, and gone with it. */
+/** Durable timers. Setting and cancelling them are effects of the event. `setTimeout`, in contrast, ends with its instance. */
 export const schedule: {
-  /** Of the client of the event: they go with it. */
+  /** Timers of the event's client. Its disconnect cancels them. */
   readonly client: Timers;
-  /** Of the app. */
+  /** Timers of the app. */
   readonly app: Timers;
-  /** Calls the listener for each timer of this kind that is due. */
+  /** Calls the listener for each due timer of this kind. */
   on(kind: string, listener: (data: any, due: Due) => unknown): void;
 };
 
 /** The `config` table of the app's configuration. */
 export const config: Readonly<Record<string, string>>;
 
-/** What the host knows of the present event; null before the first. */
+/** Facts about the current event; null before the first. */
 export function context(): {
-  /** The same each time this event is tried again. */
+  /** The id of the event; the same in each retry. */
   id: string;
-  /** 1 the first time. */
+  /** 1 for the first attempt. */
   attempt: number;
-  /** In milliseconds since 1970. */
+  /** When the io-node accepted the event, in milliseconds since 1970. */
   receivedAt: number;
-  /** Milliseconds for this event. */
+  /** The time limit of this event, in milliseconds. */
   budget: number;
   node: string;
   instance: number;
   release: string;
 } | null;
 
-/** Lines for the host's log, as console has them. */
+/** Writes to the host's log; formats like `console`. */
 export const log: Record<"debug" | "info" | "warn" | "error", (...args: unknown[]) => void>;
 
-/** Thrown, it has the event handled again a little later, instead of put aside. */
+/** Throw this to have the event retried after a pause, instead of becoming a dead letter. */
 export class Retry extends Error {
   readonly retry: true;
 }

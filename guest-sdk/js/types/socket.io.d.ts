@@ -1,4 +1,4 @@
-/** Socket.IO's server as plugnode has it, with the names and types of Socket.IO 4 where they are the same. */
+/** Socket.IO's server API in plugnode. Names and types are those of Socket.IO 4. */
 
 export interface DefaultEventsMap {
   [event: string]: (...args: any[]) => void;
@@ -8,7 +8,7 @@ type Name<Map> = keyof Map & string;
 type Args<Map, Event extends keyof Map> = Map[Event] extends (...args: infer A) => any ? A : never;
 type Last<T extends any[]> = T extends [...any[], infer L] ? L : never;
 type AllButLast<T extends any[]> = T extends [...infer F, any] ? F : T;
-/** What an acknowledgement at the end of these arguments brings. */
+/** The answer type of the acknowledgement at the end of these arguments. */
 type Answer<T extends any[]> = Last<T> extends (...args: infer A) => any ? A[0] : any;
 
 export type Room = string;
@@ -83,7 +83,7 @@ export interface RemoteSocket<EmitEvents = DefaultEventsMap, SocketData = any> {
   disconnect(close?: boolean): this;
 }
 
-/** A client, as this instance sees it. `data` and properties that a program puts on it are the same in all instances. */
+/** A client. `data`, and properties that the program sets on the socket, are the same in all instances. */
 export interface Socket<
   ListenEvents = DefaultEventsMap,
   EmitEvents = ListenEvents,
@@ -131,7 +131,7 @@ export interface Socket<
   join(room: Room | Room[]): void;
   leave(room: Room): void;
   disconnect(close?: boolean): this;
-  /** Properties of the program's own. */
+  /** Properties that the program sets. */
   [property: string]: any;
 }
 
@@ -142,9 +142,9 @@ export interface Namespace<
   SocketData = any,
 > extends Omit<BroadcastOperator<EmitEvents, SocketData>, "send" | "write">, Emits<EmitEvents> {
   readonly name: string;
-  /** The clients that this instance knows. */
+  /** The clients known to this instance. */
   readonly sockets: Map<SocketId, Socket<ListenEvents, EmitEvents, ServerSideEvents, SocketData>>;
-  /** As far as this instance knows. */
+  /** The rooms and clients known to this instance. */
   readonly adapter: { readonly rooms: Map<Room, Set<SocketId>>; readonly sids: Map<SocketId, Set<Room>> };
   on(
     event: "connection" | "connect",
@@ -159,7 +159,7 @@ export class Server<
   ServerSideEvents = DefaultEventsMap,
   SocketData = any,
 > {
-  /** What Node's server takes is taken, and not used: plugnode's io-nodes listen. */
+  /** `server` and `options` are accepted for compatibility and ignored: plugnode's io-nodes accept the connections. */
   constructor(server?: unknown, options?: unknown);
   readonly sockets: Namespace<ListenEvents, EmitEvents, ServerSideEvents, SocketData>;
   readonly engine: { readonly clientsCount: number };

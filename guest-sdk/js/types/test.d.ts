@@ -1,9 +1,9 @@
-/** Events in, effects out: tests of a handler in Node's test runner, or any other, without a host. */
+/** Tests a handler without a host, in any test runner for Node: deliver events, check effects. */
 
-/** One thing that an event's handling has done. */
+/** One effect of an event. */
 export interface Effect {
-  type: "emit" | "join" | "leave" | "ack" | "ask" | "find" | "rooms" | "disconnect" | "attributes" | "refuse" | "custom" | "set" | "delete";
-  /** For whom: all of a namespace, or rooms and ids of clients. */
+  type: "emit" | "join" | "leave" | "ack" | "ask" | "find" | "disconnect" | "attributes" | "refuse" | "custom" | "timer" | "cancel" | "set" | "delete";
+  /** The audience: all clients of a namespace, or rooms and client ids. */
   to?: { namespace?: string; all?: true; rooms?: string[]; except?: string[] };
   event?: string;
   args?: any[];
@@ -16,24 +16,24 @@ export interface TestClient {
   readonly id: string;
   readonly namespace: string;
   readonly isConnected: boolean;
-  /** What was emitted to it, oldest first: the event's name and its arguments. */
+  /** The events that the client received, oldest first: name and arguments. */
   readonly received: [event: string, ...args: any[]][];
   readonly rooms: Set<string>;
   readonly attributes: Record<string, any>;
-  /** Of its connection. */
+  /** The effects of its `connection` event. */
   readonly effects: Effect[];
-  /** Emits an event, and returns its effects once its listeners are done. Throws what they throw; then there are no effects. */
+  /** Emits an event and returns its effects when its listeners are done. If a listener throws, throws the same; the event then has no effects. */
   emit(event: string, ...args: unknown[]): Promise<Effect[]>;
-  /** Emits an event and returns what its acknowledgement was called with; undefined if it was not. */
+  /** Emits an event and returns the arguments of its acknowledgement; undefined if the handler did not answer. */
   ask(event: string, ...args: unknown[]): Promise<any[] | undefined>;
-  /** Answers what the handler asks this client. */
+  /** Sets how the client answers this event when the handler asks for an acknowledgement. */
   answer(event: string, answer: (...args: any[]) => unknown): this;
-  /** What was emitted to it since the last time. */
+  /** Removes and returns the events in `received`. */
   take(): [event: string, ...args: any[]][];
   disconnect(reason?: string): Promise<Effect[]>;
 }
 
-/** Connects a client, and returns it once its `connection` is over. Throws `Refused` when it was not let in. */
+/** Connects a client and returns it when its `connection` has been handled. Throws `Refused` if the handler refused it. */
 export function connect(options?: {
   id?: string;
   namespace?: string;
@@ -42,14 +42,15 @@ export function connect(options?: {
   headers?: Record<string, string>;
   address?: string;
 }): Promise<TestClient>;
-/** Hands in an event that no client sent. */
+/** Delivers an event that no client sent. */
 export function custom(kind: string, data: unknown, contentType?: string): Promise<Effect[]>;
-/** The value of a key of the key-value store, as JSON has it. */
+/** The value of a key in the key-value store, parsed from JSON. */
 export function stored(key: string, bucket?: string): any;
-/** Forgets clients, and what was stored. Variables of the handler stay. */
+/** Removes all clients and stored values. Variables of the handler stay. */
 export function reset(): void;
-/** The app's configuration: set it before the handler reads it. */
+/** The app's `config` table. Set keys before the handler reads them. */
 export const config: Record<string, string>;
+/** The handler refused the client. */
 export class Refused extends Error {
   data?: unknown;
 }

@@ -1,4 +1,4 @@
-"""Handlers of plugnode in Python: listeners for what Socket.IO clients do.
+"""plugnode handlers in Python: listeners for the events of Socket.IO clients.
 
     from plugnode import app, state
 
@@ -7,18 +7,18 @@
         client.others.emit("said", client.id, text)
         return "heard"  # answers the client's acknowledgement
 
-What a listener asks for takes effect when it has returned, as a whole; when it raises, none of it does, and the event is put
-aside with the traceback. Events of a client come in their order, to any of the app's instances: module variables are an
-instance's own, `client.attributes`, `state` and `kv` are the same for all.
+The effects of an event are committed as a whole when its listeners have returned. If a listener raises, they are dropped, and the
+event becomes a dead letter with the traceback. The events of a client are handled in order, by any of the app's instances: module
+variables belong to one instance, while `client.attributes`, `state` and `kv` are shared.
 """
 
 try:
     import wit_world  # noqa: F401
 except ModuleNotFoundError:
-    # No component: a program's tests, or an editor.
-    from . import _outside
+    # Not in a component, but in tests or an editor.
+    from . import _test_host
 
-    _outside.install()
+    _test_host.install()
 
 from ._app import App, Refuse, Retry, app, context
 from ._clients import Audience, Client, everyone, to

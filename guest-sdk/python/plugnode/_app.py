@@ -1,4 +1,4 @@
-"""Listeners, and the way of an event to them."""
+"""Listeners, and the dispatch of events to them."""
 
 import inspect
 import json
@@ -15,8 +15,8 @@ from ._schedule import schedule
 
 Listener = TypeVar("Listener", bound=Callable[..., Any])
 
-#: Events that no client can send.
-OURS = frozenset({"connection", "disconnect", "no-client"})
+#: Names of events that clients cannot emit.
+RESERVED = frozenset({"connection", "disconnect", "no-client"})
 
 _REASONS = {
     types.DisconnectReason_ClientDisconnect: "client namespace disconnect",
@@ -31,12 +31,12 @@ _REASONS = {
 
 
 class Retry(Exception):
-    """Raised, it has the event handled again a little later, as often as the configuration allows."""
+    """Raise this to have the event retried after a pause, up to the number of attempts in the configuration."""
 
 
 class Refuse(Exception):
-    """Raised by a listener of `connection`, it refuses the client: `Refuse("not you", {"code": 7})`. The app has to have
-    `admission = true`; without it the client is let in and disconnected."""
+    """Raise this in a listener of `connection` to refuse the client: `Refuse("not you", {"code": 7})`. Without
+    `admission = true` in the app's configuration, the client is connected and then disconnected."""
 
     def __init__(self, message: str, data: Any = None) -> None:
         super().__init__(message)
@@ -44,7 +44,7 @@ class Refuse(Exception):
 
 
 class App:
-    """What the program listens to."""
+    """The listeners of the program."""
 
     def __init__(self) -> None:
         self._listeners: dict[str, list[Callable[..., Any]]] = {}
@@ -52,10 +52,12 @@ class App:
         self._customs: dict[str, list[Callable[..., Any]]] = {}
 
     def on(self, event: str) -> Callable[[Listener], Listener]:
-        """Calls the function as `f(client, *args)` for each such event of a client; what it returns answers the acknowledgement.
+        """Calls the function as `f(client, *args)` for each such event. Its return value answers the acknowledgement; a tuple
+        is several arguments.
 
-        `connection` comes with how the client connected, a dictionary of `auth`, `query`, `headers`, `address`; `disconnect` with
-        the reason, and the client has the `rooms` that it was in; `no-client`, of a client whose connection this instance has not seen, before its event."""
+        `connection` has one argument, a dictionary with `auth`, `query`, `headers`, `address`, `transport` and `recovered`.
+        `disconnect` has the reason; `client.rooms` are the rooms that the client was in. `no-client` precedes an event of a
+        client whose connection this instance did not handle."""
 
         def add(listener: Listener) -> Listener:
             self._listeners.setdefault(event, []).append(listener)
@@ -64,8 +66,8 @@ class App:
         return add
 
     def on_reply(self, name: str) -> Callable[[Listener], Listener]:
-        """Calls the function as `f(client, *answer)` for an answer to `client.ask(…, reply=name)`, as `f(client, None)` when
-        there was none in time."""
+        """Calls the function as `f(client, *answer)` for an answer to `client.ask(…, reply=name)`, or as `f(client, None)` if
+        the client did not answer in time."""
 
         def add(listener: Listener) -> Listener:
             self._replies[name] = listener
@@ -74,7 +76,7 @@ class App:
         return add
 
     def on_custom(self, kind: str) -> Callable[[Listener], Listener]:
-        """Calls the function as `f(data, client)` for an event that no client sent. JSON is read; else `data` is bytes."""
+        """Calls the function as `f(data, client)` for an event that no client sent. `data` is parsed if it is JSON, otherwise bytes."""
 
         def add(listener: Listener) -> Listener:
             self._customs.setdefault(kind, []).append(listener)
@@ -85,7 +87,7 @@ class App:
     def _call(self, event: str, *args: Any) -> Any:
         answer = None
         for listener in self._listeners.get(event, ()):
-            returned = _returned(listener, *args)
+            returned = _run(listener, *args)
             answer = returned if returned is not None else answer
         return answer
 
@@ -94,32 +96,32 @@ class App:
             case types.Event_Connection((of, handshake)):
                 self._connection(_client(of), handshake)
             case types.Event_Message((of, message)):
-                if message.event in OURS:
+                if message.event in RESERVED:
                     return
                 answer = self._call(message.event, _client(of), *decode(message.args))
                 if message.ack is not None and answer is not None:
                     values = answer if isinstance(answer, tuple) else (answer,)
                     outbox.ack(message.ack, encode(values))
             case types.Event_Disconnect((of, reason)):
-                words = reason.value if isinstance(reason, types.DisconnectReason_Other) else _REASONS[type(reason)]
-                self._call("disconnect", Client(of.id, of.namespace, of.attributes, _rooms()), words)
+                text = reason.value if isinstance(reason, types.DisconnectReason_Other) else _REASONS[type(reason)]
+                self._call("disconnect", Client(of.id, of.namespace, of.attributes, _rooms()), text)
             case types.Event_NoClient(of):
                 self._call("no-client", _client(of))
             case types.Event_Reply((of, reply)):
                 listener = self._replies.get(reply.token.decode("utf-8", "replace"))
                 if listener is not None:
-                    _returned(listener, _client(of), *([None] if reply.answer is None else decode(reply.answer)))
+                    _run(listener, _client(of), *([None] if reply.answer is None else decode(reply.answer)))
             case types.Event_Custom(custom):
                 of = None if custom.client is None else _client(custom.client)
-                if schedule._due(dict(context().extra), custom.kind, custom.data, of, _returned):
+                if schedule._dispatch(dict(context().extra), custom.kind, custom.data, of, _run):
                     return
                 is_json = custom.content_type == "application/json"
                 data = json.loads(custom.data) if is_json else custom.data
                 for listener in self._customs.get(custom.kind, ()):
-                    _returned(listener, data, of)
+                    _run(listener, data, of)
 
     def _connection(self, client: Client, handshake: types.Handshake) -> None:
-        how = {
+        info = {
             "auth": None if handshake.auth is None else json.loads(handshake.auth),
             "query": handshake.query,
             "headers": dict(handshake.headers),
@@ -128,13 +130,13 @@ class App:
             "recovered": handshake.recovered,
         }
         try:
-            self._call("connection", client, how)
+            self._call("connection", client, info)
         except Refuse as refusal:
             data = None if refusal.data is None else json.dumps(refusal.data)
             try:
                 outbox.refuse(str(refusal), data)
             except Err:
-                # The app takes everybody in.
+                # The app has no admission control.
                 client.disconnect()
 
 
@@ -147,7 +149,7 @@ def _rooms() -> frozenset[str] | None:
     return None if rooms is None else frozenset(json.loads(rooms))
 
 
-def _returned(listener: Callable[..., Any], *args: Any) -> Any:
+def _run(listener: Callable[..., Any], *args: Any) -> Any:
     returned = listener(*args)
     if not inspect.iscoroutine(returned):
         return returned
@@ -156,30 +158,30 @@ def _returned(listener: Callable[..., Any], *args: Any) -> Any:
     except StopIteration as end:
         return end.value
     returned.close()
-    raise RuntimeError("a listener awaits something that is not there: nothing but other coroutines can be awaited")
+    raise RuntimeError("a listener awaited something that never completes: it can await only coroutines, and there is no event loop")
 
 
 _context: types.Context | None = None
 
 
 def context() -> types.Context:
-    """What the host knows about this event: `id`, `attempt`, `received_at_ms`, `instance`, `node`, `release`."""
+    """Facts about the current event: `id`, `attempt`, `received_at_ms`, `instance`, `node`, `release`."""
     if _context is None:
         raise RuntimeError("no event is being handled")
     return _context
 
 
 def handle(event: types.Event, of: types.Context) -> None:
-    """One event, from beginning to end."""
+    """Handles one event."""
     global _context
     _context = of
-    _store.forget()
+    _store.discard_states()
     try:
         app._handle(event)
-        _store.keep()
+        _store.save_states()
     finally:
         _context = None
-        _store.forget()
+        _store.discard_states()
 
 
 app = App()

@@ -1,4 +1,4 @@
-"""Arguments as JSON and attachments, the way clients send binary ones."""
+"""Conversion of arguments to JSON and attachments, as in Socket.IO's binary packets."""
 
 import json
 from typing import Any
@@ -7,7 +7,7 @@ from wit_world.imports.types import Payload
 
 
 def encode(values: list[Any] | tuple[Any, ...]) -> Payload:
-    """What can be said in JSON, with bytes at any depth."""
+    """Encodes JSON values, with bytes at any depth."""
     attachments: list[bytes] = []
 
     def replace(value: Any) -> Any:

@@ -1,15 +1,15 @@
-"""Events in, effects out: tests of a program in any Python and any test runner, without a host.
+"""Tests a program without a host, in any Python and any test runner: deliver events, check effects.
 
     import app  # the program, which registers its listeners
     from plugnode.testing import connect
 
-    def test_what_one_says_others_hear():
+    def test_say_reaches_other_clients():
         ada, bob = connect(auth={"name": "ada"}), connect()
         effects = ada.emit("say", "hello")  # [{"type": "emit", "to": {…}, "event": "said", "args": […]}]
         assert bob.take() == [("said", ada.id, "hello")]
-        assert ada.ask("who") == (["ada"],)  # what its acknowledgement was called with
+        assert ada.ask("who") == (["ada"],)  # the arguments of its acknowledgement
 
-An event whose listener raises raises that here, and has no effects.
+If a listener raises, the call raises the same exception, and the event has no effects.
 """
 
 import itertools
@@ -19,19 +19,19 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
-from . import _app, _outside
+from . import _app, _test_host
 from . import config as config
 from ._payload import encode
 
 __all__ = ["Refused", "TestClient", "config", "connect", "custom", "reset", "stored"]
 
 Effect = dict[str, Any]
-_world = _outside.world
+_world = _test_host.world
 _numbers = itertools.count(1)
 
 
 class Refused(Exception):
-    """The client was not let in: `data` is what the program gave for it."""
+    """The handler refused the client. `data` is the data of the refusal."""
 
     def __init__(self, message: str, data: Any) -> None:
         super().__init__(message)
@@ -46,11 +46,11 @@ class TestClient:
     def __init__(self, id: str, namespace: str) -> None:
         self.id = id
         self.namespace = namespace
-        #: What was emitted to it, oldest first: the event's name and its arguments.
+        #: The events that the client received, oldest first: name and arguments.
         self.received: list[tuple[Any, ...]] = []
         self.rooms: set[str] = set()
         self.attributes: dict[str, Any] = {}
-        #: Of its connection.
+        #: The effects of its connection event.
         self.effects: list[Effect] = []
         self._answers: dict[str, Callable[..., Any]] = {}
 
@@ -59,32 +59,32 @@ class TestClient:
         return self.id in _world.clients
 
     def emit(self, event: str, *args: Any) -> list[Effect]:
-        """Emits an event, and returns its effects."""
+        """Emits an event and returns its effects."""
         return self._message(event, args, None)
 
     def ask(self, event: str, *args: Any) -> tuple[Any, ...] | None:
-        """Emits an event and returns what its acknowledgement was called with; None if it was not."""
+        """Emits an event and returns the arguments of its acknowledgement; None if the handler did not answer."""
         acks = [effect["args"] for effect in self._message(event, args, "ack") if effect["type"] == "ack"]
         return tuple(acks[0]) if acks else None
 
     def answer(self, event: str, answer: Callable[..., Any]) -> "TestClient":
-        """Answers what the program asks this client; a tuple is several values."""
+        """Sets how the client answers this event when the program asks for an acknowledgement; a tuple is several values."""
         self._answers[event] = answer
         return self
 
     def take(self) -> list[tuple[Any, ...]]:
-        """What was emitted to it since the last time."""
+        """Removes and returns the events in `received`."""
         taken, self.received = self.received, []
         return taken
 
     def disconnect(self, reason: str = "client namespace disconnect") -> list[Effect]:
-        return _end(self, reason)
+        return _disconnect(self, reason)
 
     def _message(self, event: str, args: tuple[Any, ...], ack: Any) -> list[Effect]:
         if not self.is_connected:
             raise RuntimeError("this client is not connected")
-        message = _outside.make("Message", event, encode(args), ack)
-        return _handle(self, _outside.make("Event_Message", (_told(self), message)))
+        message = _test_host.make("Message", event, encode(args), ack)
+        return _handle(self, _test_host.make("Event_Message", (_record_of(self), message)))
 
 
 def connect(
@@ -96,9 +96,9 @@ def connect(
     headers: dict[str, str] | None = None,
     address: str = "127.0.0.1",
 ) -> TestClient:
-    """Connects a client. Raises `Refused` when it is not let in."""
+    """Connects a client. Raises `Refused` if the handler refuses it."""
     client = TestClient(id or f"client-{next(_numbers)}".ljust(20, "-"), namespace)
-    handshake = _outside.make(
+    handshake = _test_host.make(
         "Handshake",
         None if auth is None else json.dumps(auth),
         urlencode(query or {}),
@@ -109,7 +109,7 @@ def connect(
     )
     _world.clients[client.id] = client
     try:
-        client.effects = _handle(client, _outside.make("Event_Connection", (_told(client), handshake)))
+        client.effects = _handle(client, _test_host.make("Event_Connection", (_record_of(client), handshake)))
     except BaseException:
         _world.clients.pop(client.id, None)
         raise
@@ -121,28 +121,28 @@ def connect(
 
 
 def custom(kind: str, data: Any, content_type: str = "application/json") -> list[Effect]:
-    """Hands in an event that no client sent. What is not bytes is written as JSON."""
+    """Delivers an event that no client sent. `data` that is not bytes is written as JSON."""
     content = bytes(data) if isinstance(data, (bytes, bytearray)) else json.dumps(data).encode()
-    return _handle(None, _outside.make("Event_Custom", _outside.make("Custom", kind, content, content_type, None)))
+    return _handle(None, _test_host.make("Event_Custom", _test_host.make("Custom", kind, content, content_type, None)))
 
 
 def stored(key: str, bucket: str = "default") -> Any:
-    """The value of a key, as JSON has it."""
+    """The value of a key, parsed from JSON."""
     value = _world.buckets.get(bucket, {}).get(key)
-    return None if value is None else _read(value)
+    return None if value is None else _value_of(value)
 
 
 def reset() -> None:
-    """Forgets clients, and what was stored. Variables of the program stay: they are its own."""
+    """Removes all clients and stored values. Variables of the program stay."""
     _world.clients.clear()
     _world.buckets.clear()
 
 
-def _told(client: TestClient) -> Any:
-    return _outside.make("Client", client.id, "test", client.namespace, json.dumps(client.attributes))
+def _record_of(client: TestClient) -> Any:
+    return _test_host.make("Client", client.id, "test", client.namespace, json.dumps(client.attributes))
 
 
-def _read(value: bytes) -> Any:
+def _value_of(value: bytes) -> Any:
     try:
         return json.loads(value)
     except ValueError:
@@ -150,32 +150,33 @@ def _read(value: bytes) -> Any:
 
 
 def _handle(client: TestClient | None, event: Any, extra: list[tuple[str, str]] | None = None) -> list[Effect]:
-    """One event, from its beginning to its end, and what comes of its effects."""
+    """Handles one event, applies its effects and returns them."""
     _world.take()
     _world.client = client
     now = int(time.time() * 1000)
-    context = _outside.make("Context", f"event-{next(_numbers)}", 1, now, 1000, "test", 0, "test", None, extra or [])
+    context = _test_host.make("Context", f"event-{next(_numbers)}", 1, now, 1000, "test", 0, "test", None, extra or [])
     try:
         _app.handle(event, context)
     except BaseException:
         _world.take()
         raise
     commands, writes = _world.take()
-    _world.carry_out(writes)
+    _world.commit(writes)
     effects = list(commands)
     for bucket, key, value in writes:
         effects.append(
             {"type": "delete", "bucket": bucket, "key": key}
             if value is None
-            else {"type": "set", "bucket": bucket, "key": key, "value": _read(value)}
+            else {"type": "set", "bucket": bucket, "key": key, "value": _value_of(value)}
         )
     for command in commands:
         _world.client = client
-        effects.extend(_carry_out(command))
+        effects.extend(_apply(command))
     return effects
 
 
-def _carry_out(command: Effect) -> list[Effect]:
+def _apply(command: Effect) -> list[Effect]:
+    """Applies a command. Returns the effects of the events that follow from it."""
     to = _world.audience(command["to"]) if "to" in command else []
     more: list[Effect] = []
     match command["type"]:
@@ -197,21 +198,21 @@ def _carry_out(command: Effect) -> list[Effect]:
                     attributes[name] = value
         case "disconnect":
             for one in to:
-                more += _end(one, "server namespace disconnect")
+                more += _disconnect(one, "server namespace disconnect")
         case "ask":
             for one in to:
                 answer = one._answers.get(command["event"])
-                answered = None if answer is None else answer(*command["args"])
-                values = answered if isinstance(answered, tuple) else (answered,)
+                returned = None if answer is None else answer(*command["args"])
+                values = returned if isinstance(returned, tuple) else (returned,)
                 payload = None if answer is None else encode(values)
-                reply = _outside.make("Reply", command["reply"].encode(), payload)
-                more += _handle(one, _outside.make("Event_Reply", (_told(one), reply)))
+                reply = _test_host.make("Reply", command["reply"].encode(), payload)
+                more += _handle(one, _test_host.make("Event_Reply", (_record_of(one), reply)))
     return more
 
 
-def _end(client: TestClient, reason: str) -> list[Effect]:
+def _disconnect(client: TestClient, reason: str) -> list[Effect]:
     if _world.clients.pop(client.id, None) is None:
         return []
-    why = _outside.make("DisconnectReason_Other", reason)
+    why = _test_host.make("DisconnectReason_Other", reason)
     rooms = json.dumps(sorted(client.rooms))
-    return _handle(client, _outside.make("Event_Disconnect", (_told(client), why)), [("channels", rooms)])
+    return _handle(client, _test_host.make("Event_Disconnect", (_record_of(client), why)), [("channels", rooms)])

@@ -1,6 +1,7 @@
-"""Runs a program in Python as a handler: its files are read from the component, the first is run when an instance starts."""
+"""The Python runtime: a handler component that runs a program. The program's files are sections of the component; the first one runs
+when an instance starts."""
 
-# What programs import must be here when the component is made: an instance has no files to import from.
+# Imported when the component is built, because an instance has no file system to import modules from.
 import abc, argparse, array, ast, base64, binascii, bisect, calendar, cmath, collections, collections.abc, colorsys  # noqa: E401, F401
 import contextlib, contextvars, copy, csv, dataclasses, datetime, decimal, difflib, enum, fnmatch, fractions, functools, gc  # noqa: E401, F401
 import graphlib, hashlib, heapq, hmac, html, html.parser, inspect, io, ipaddress, itertools, json, keyword, linecache, locale  # noqa: E401, F401
@@ -29,7 +30,7 @@ _LEVELS = {
 
 
 class _HostLog(logging.Handler):
-    """Lines of `logging` as lines of the host's log."""
+    """Writes records of `logging` to the host's log."""
 
     def emit(self, record: logging.LogRecord) -> None:
         level = _LEVELS.get(record.levelno, host_log.Level.INFO)
@@ -43,8 +44,8 @@ class _Files(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         self._files = files
 
     def find_spec(self, name, path=None, target=None):  # noqa: ANN001, ANN201
-        place = name.replace(".", "/")
-        for file, is_package in ((f"{place}/__init__.py", True), (f"{place}.py", False)):
+        path_name = name.replace(".", "/")
+        for file, is_package in ((f"{path_name}/__init__.py", True), (f"{path_name}.py", False)):
             if file in self._files:
                 return importlib.util.spec_from_loader(name, self, origin=file, is_package=is_package)
         return None
@@ -55,14 +56,14 @@ class _Files(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def _run(text: str, file: str, names: dict) -> None:
-    # For the lines of tracebacks.
+    # Lets tracebacks show source lines.
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
     names["__file__"] = file
     exec(compile(text, file, "exec"), names)
 
 
-def _words(error: BaseException, files: dict[str, str]) -> str:
-    """The error, and where in the program's own files it was."""
+def _format(error: BaseException, files: dict[str, str]) -> str:
+    """The error, and its stack frames in the program's own files."""
     lines = [line.rstrip("\n") for line in traceback.format_exception_only(error)]
     stack = traceback.extract_tb(error.__traceback__)
     for frame in [frame for frame in stack if frame.filename in files][-10:]:
@@ -78,13 +79,13 @@ class _Program:
         self.is_running = False
 
     def start(self, config: list[tuple[str, str]]) -> None:
-        # What was drawn when the component was made would be the same in each instance.
+        # Otherwise every instance would have the random state from the build of the component.
         random.seed()
         plugnode.config.update(config)
         logging.basicConfig(handlers=[_HostLog()], level=logging.INFO, format="%(message)s")
         names = source.names()
         if not names:
-            raise Err("there is no program in this component: make one by plugnode build app.py")
+            raise Err("this component has no program: build it with plugnode build app.py")
         for name in names:
             self.files[name] = bytes(source.read(name) or b"").decode("utf-8")
         sys.meta_path.insert(0, _Files(self.files))
@@ -93,7 +94,7 @@ class _Program:
         try:
             _run(self.files[names[0]], names[0], main.__dict__)
         except BaseException as error:
-            raise Err(_words(error, self.files)) from None
+            raise Err(_format(error, self.files)) from None
         self.is_running = True
 
     def handle(self, event: contract.Event, context: contract.Context) -> None:
@@ -102,9 +103,9 @@ class _Program:
         try:
             _app.handle(event, context)
         except plugnode.Retry as error:
-            raise Err(contract.HandlerError_Retry(_words(error, self.files))) from None
+            raise Err(contract.HandlerError_Retry(_format(error, self.files))) from None
         except BaseException as error:
-            raise Err(contract.HandlerError_Reject(_words(error, self.files))) from None
+            raise Err(contract.HandlerError_Reject(_format(error, self.files))) from None
 
 
 _program = _Program()

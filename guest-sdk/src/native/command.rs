@@ -1,17 +1,17 @@
-//! What a handler asks for, as one value a call.
+//! The commands of a handler as values.
 
 use crate::bindings::plugnode::app::outbox::Audience;
 use crate::bindings::plugnode::app::schedule::Owner;
 use crate::payload::Payload;
 
-/// One command of a handler.
+/// A command of a handler: one call of `outbox` or `schedule`.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(
     missing_docs,
-    reason = "the fields are those of the functions of `outbox` and `schedule` in the contract"
+    reason = "the fields are the parameters of the functions of `outbox` and `schedule` in the contract"
 )]
 pub enum Command {
-    /// An event for clients.
+    /// Emits an event to clients.
     Publish {
         to: Audience,
         event: String,
@@ -19,13 +19,13 @@ pub enum Command {
         volatile: bool,
         local: bool,
     },
-    /// Clients join channels.
+    /// Subscribes clients to channels.
     Subscribe { who: Audience, channels: Vec<String> },
-    /// Clients leave channels.
+    /// Unsubscribes clients from channels.
     Unsubscribe { who: Audience, channels: Vec<String> },
-    /// An acknowledgement is answered.
+    /// Answers an acknowledgement.
     Ack { id: String, args: Payload },
-    /// An event for clients, who are asked for an acknowledgement.
+    /// Emits an event to clients and asks each for an acknowledgement.
     Request {
         to: Audience,
         event: String,
@@ -33,19 +33,19 @@ pub enum Command {
         timeout_ms: u32,
         token: Vec<u8>,
     },
-    /// Clients are disconnected.
+    /// Disconnects clients.
     Disconnect { who: Audience, close_transport: bool },
-    /// A client's attributes change.
+    /// Applies a JSON merge patch to a client's attributes.
     PatchAttributes { id: String, patch: String },
-    /// A message to the code that embeds io-nodes.
+    /// Sends a message to the program that embeds io-nodes.
     Custom {
         io_node: Option<String>,
         kind: String,
         data: Vec<u8>,
     },
-    /// The client that connects is refused. Then this is the only command.
+    /// Refuses the connecting client. The host then drops all other commands of the event.
     Refuse { message: String, data: Option<String> },
-    /// An event for clients, whose acknowledgements are collected.
+    /// Emits an event to clients and collects their acknowledgements.
     Collect {
         to: Audience,
         event: String,
@@ -53,23 +53,23 @@ pub enum Command {
         timeout_ms: u32,
         token: Vec<u8>,
     },
-    /// Clients are looked for.
+    /// Finds clients.
     FindClients {
         who: Audience,
         most: u32,
         timeout_ms: u32,
         token: Vec<u8>,
     },
-    /// Channels are looked for.
+    /// Lists channels.
     ListChannels {
         namespace: Option<String>,
         most: u32,
         timeout_ms: u32,
         token: Vec<u8>,
     },
-    /// To be told when everything has been carried out.
+    /// Reports when all earlier commands have been carried out.
     Settle { timeout_ms: u32, token: Vec<u8> },
-    /// A timer is set to a time.
+    /// Sets a one-shot timer.
     At {
         owner: Owner,
         key: String,
@@ -77,7 +77,7 @@ pub enum Command {
         kind: String,
         data: Vec<u8>,
     },
-    /// A timer is set that is due again and again.
+    /// Sets a periodic timer.
     Every {
         owner: Owner,
         key: String,
@@ -85,6 +85,6 @@ pub enum Command {
         kind: String,
         data: Vec<u8>,
     },
-    /// A timer is cancelled.
+    /// Cancels a timer.
     Cancel { owner: Owner, key: String },
 }

@@ -1,4 +1,4 @@
-//! Who takes what a native handler asks for, and the thread that it is called on.
+//! The host of native handlers, and its binding to the current thread.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -7,64 +7,64 @@ use std::thread;
 
 use super::{Command, Error, KeyPage, KvError, Level, StoreError};
 
-/// What is behind the calls that a handler makes. The functions are those of the contract, with its rules: commands and
-/// writes are noted, and count once the handler has returned `Ok`.
+/// The host functions that a native handler calls. They follow the rules of the contract: commands and writes are recorded, and
+/// take effect after the handler has returned `Ok`.
 pub trait Host: Any {
-    /// Takes a command, or says why not.
+    /// Records a command, or returns why it is refused.
     fn command(&mut self, command: Command) -> Result<(), Error>;
 
-    /// Whether this bucket can be had.
+    /// Checks that a bucket exists and is granted.
     fn open(&mut self, bucket: &str) -> Result<(), StoreError>;
 
-    /// The values of these keys, in their order, as this event sees them: with its own writes.
+    /// The values of these keys, in the given order, including this event's own writes.
     fn get(&mut self, bucket: &str, keys: &[String]) -> Result<Vec<Option<Vec<u8>>>, StoreError>;
 
-    /// A page of the keys that begin with `prefix`, from a cursor on, which is none at first.
+    /// One page of the keys with this prefix. The cursor is none for the first page.
     fn keys(&mut self, bucket: &str, prefix: &str, cursor: Option<u64>) -> Result<KeyPage, StoreError>;
 
-    /// Takes writes; a key without a value is deleted.
+    /// Records writes. A key without a value is deleted.
     fn write(&mut self, bucket: &str, pairs: Vec<(String, Option<Vec<u8>>)>) -> Result<(), StoreError>;
 
     /// Adds to the integer under a key.
     fn add(&mut self, bucket: &str, key: &str, delta: i64) -> Result<(), KvError>;
 
-    /// Sets a value for a time.
+    /// Sets a value that expires `ttl_ms` milliseconds after the commit.
     fn set_with_ttl(&mut self, bucket: &str, key: &str, value: &[u8], ttl_ms: u64) -> Result<(), KvError>;
 
     /// The app's configuration.
     fn config(&mut self) -> Vec<(String, String)>;
 
-    /// Takes a line for the log.
+    /// Writes a line to the log.
     fn log(&mut self, level: Level, context: &str, message: &str);
 }
 
 thread_local! {
-    /// The host of the call that is going on, on this thread.
+    /// The host of the current call on this thread.
     static HOST: RefCell<Option<Box<dyn Host>>> = const { RefCell::new(None) };
 }
 
-/// Runs a part of a handler, whose calls on this thread go to `host`, and gives that back. A panic of the handler is
-/// caught, and [`words_of`] tells what it said.
+/// Runs handler code with `host` as the host of this thread, and returns its result and the host. A panic of the handler is
+/// caught; [`words_of`] extracts its message.
 pub fn within<H: Host, T>(host: H, part: impl FnOnce() -> T) -> (thread::Result<T>, H) {
-    let around = HOST.replace(Some(Box::new(host)));
+    let outer = HOST.replace(Some(Box::new(host)));
     let answer = catch_unwind(AssertUnwindSafe(part));
-    let host: Box<dyn Any> = HOST.replace(around).expect("put there above, and taken by nobody else");
-    let host = host.downcast().expect("it is what was put there");
+    let host: Box<dyn Any> = HOST.replace(outer).expect("set above, and removed nowhere else");
+    let host = host.downcast().expect("the host that was set above");
     (answer, *host)
 }
 
-/// What a panic said.
+/// The message of a panic.
 pub fn words_of(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("without words")
+        .unwrap_or("no message")
 }
 
-/// Asks the host of the call that is going on.
-pub(super) fn ask<T>(with: impl FnOnce(&mut dyn Host) -> T) -> T {
+/// Calls the host of the current call.
+pub(super) fn call_host<T>(with: impl FnOnce(&mut dyn Host) -> T) -> T {
     HOST.with_borrow_mut(|host| {
         let host = host.as_mut().expect(
-            "this thread runs no handler's call: feed the handler an event by a `test::Kit`, and ask for nothing from \
+            "no handler call runs on this thread: drive the handler with a `test::Kit`, and do not call the SDK from \
              threads that a handler starts",
         );
         with(host.as_mut())

@@ -1,18 +1,18 @@
-//! What stands in for the contract's imports on targets other than wasm: the same functions, which ask the host of the
-//! call that is going on.
+//! The contract's imports on targets other than wasm: the same functions, which call the [`Host`](super::Host) of the current
+//! thread.
 
 pub(crate) mod outbox {
     use super::super::Command;
-    use super::super::host::ask;
+    use super::super::host::call_host;
     pub(crate) use crate::bindings::plugnode::app::outbox::{Audience, Delivery, Error, Scope, Selection};
     use crate::payload::Payload;
 
-    fn note(command: Command) -> Result<(), Error> {
-        ask(|host| host.command(command))
+    fn record(command: Command) -> Result<(), Error> {
+        call_host(|host| host.command(command))
     }
 
     pub(crate) fn publish(to: &Audience, event: &str, args: &Payload, how: Delivery) -> Result<(), Error> {
-        note(Command::Publish {
+        record(Command::Publish {
             to: to.clone(),
             event: event.into(),
             args: args.clone(),
@@ -22,21 +22,21 @@ pub(crate) mod outbox {
     }
 
     pub(crate) fn subscribe(who: &Audience, channels: &[String]) -> Result<(), Error> {
-        note(Command::Subscribe {
+        record(Command::Subscribe {
             who: who.clone(),
             channels: channels.into(),
         })
     }
 
     pub(crate) fn unsubscribe(who: &Audience, channels: &[String]) -> Result<(), Error> {
-        note(Command::Unsubscribe {
+        record(Command::Unsubscribe {
             who: who.clone(),
             channels: channels.into(),
         })
     }
 
     pub(crate) fn ack(id: &str, args: &Payload) -> Result<(), Error> {
-        note(Command::Ack {
+        record(Command::Ack {
             id: id.into(),
             args: args.clone(),
         })
@@ -50,7 +50,7 @@ pub(crate) mod outbox {
         token: &[u8],
     ) -> Result<(), Error> {
         let (to, event, args, token) = (to.clone(), event.into(), args.clone(), token.into());
-        note(Command::Request {
+        record(Command::Request {
             to,
             event,
             args,
@@ -60,21 +60,21 @@ pub(crate) mod outbox {
     }
 
     pub(crate) fn disconnect(who: &Audience, close_transport: bool) -> Result<(), Error> {
-        note(Command::Disconnect {
+        record(Command::Disconnect {
             who: who.clone(),
             close_transport,
         })
     }
 
     pub(crate) fn patch_attributes(id: &str, patch: &str) -> Result<(), Error> {
-        note(Command::PatchAttributes {
+        record(Command::PatchAttributes {
             id: id.into(),
             patch: patch.into(),
         })
     }
 
     pub(crate) fn custom(io_node: Option<&str>, kind: &str, data: &[u8]) -> Result<(), Error> {
-        note(Command::Custom {
+        record(Command::Custom {
             io_node: io_node.map(Into::into),
             kind: kind.into(),
             data: data.into(),
@@ -82,7 +82,7 @@ pub(crate) mod outbox {
     }
 
     pub(crate) fn refuse(message: &str, data: Option<&str>) -> Result<(), Error> {
-        note(Command::Refuse {
+        record(Command::Refuse {
             message: message.into(),
             data: data.map(Into::into),
         })
@@ -96,7 +96,7 @@ pub(crate) mod outbox {
         token: &[u8],
     ) -> Result<(), Error> {
         let (to, event, args, token) = (to.clone(), event.into(), args.clone(), token.into());
-        note(Command::Collect {
+        record(Command::Collect {
             to,
             event,
             args,
@@ -107,7 +107,7 @@ pub(crate) mod outbox {
 
     pub(crate) fn find_clients(who: &Audience, most: u32, timeout_ms: u32, token: &[u8]) -> Result<(), Error> {
         let (who, token) = (who.clone(), token.into());
-        note(Command::FindClients {
+        record(Command::FindClients {
             who,
             most,
             timeout_ms,
@@ -122,7 +122,7 @@ pub(crate) mod outbox {
         token: &[u8],
     ) -> Result<(), Error> {
         let (namespace, token) = (namespace.map(Into::into), token.into());
-        note(Command::ListChannels {
+        record(Command::ListChannels {
             namespace,
             most,
             timeout_ms,
@@ -132,28 +132,28 @@ pub(crate) mod outbox {
 
     pub(crate) fn settle(timeout_ms: u32, token: &[u8]) -> Result<(), Error> {
         let token = token.into();
-        note(Command::Settle { timeout_ms, token })
+        record(Command::Settle { timeout_ms, token })
     }
 }
 
 pub(crate) mod schedule {
     use super::super::Command;
-    use super::super::host::ask;
+    use super::super::host::call_host;
     use crate::bindings::plugnode::app::outbox;
     pub(crate) use crate::bindings::plugnode::app::schedule::{Error, Owner};
 
-    fn note(command: Command) -> Result<(), Error> {
-        ask(|host| host.command(command)).map_err(|error| match error {
-            outbox::Error::Denied(words) => Error::Denied(words),
+    fn record(command: Command) -> Result<(), Error> {
+        call_host(|host| host.command(command)).map_err(|error| match error {
+            outbox::Error::Denied(reason) => Error::Denied(reason),
             outbox::Error::QuotaExceeded => Error::QuotaExceeded,
-            outbox::Error::PayloadTooLarge => Error::Invalid("the data is larger than the host allows".into()),
-            outbox::Error::Invalid(words) => Error::Invalid(words),
-            outbox::Error::Other(words) => Error::Other(words),
+            outbox::Error::PayloadTooLarge => Error::Invalid("the data exceeds the host's size limit".into()),
+            outbox::Error::Invalid(reason) => Error::Invalid(reason),
+            outbox::Error::Other(reason) => Error::Other(reason),
         })
     }
 
     pub(crate) fn at(owner: Owner, key: &str, time_ms: u64, kind: &str, data: &[u8]) -> Result<(), Error> {
-        note(Command::At {
+        record(Command::At {
             owner,
             key: key.into(),
             time_ms,
@@ -163,7 +163,7 @@ pub(crate) mod schedule {
     }
 
     pub(crate) fn every(owner: Owner, key: &str, period_ms: u64, kind: &str, data: &[u8]) -> Result<(), Error> {
-        note(Command::Every {
+        record(Command::Every {
             owner,
             key: key.into(),
             period_ms,
@@ -173,12 +173,12 @@ pub(crate) mod schedule {
     }
 
     pub(crate) fn cancel(owner: Owner, key: &str) -> Result<(), Error> {
-        note(Command::Cancel { owner, key: key.into() })
+        record(Command::Cancel { owner, key: key.into() })
     }
 }
 
 pub(crate) mod store {
-    use super::super::host::ask;
+    use super::super::host::call_host;
     pub(crate) use crate::bindings::wasi::keyvalue::store::{Error, KeyResponse};
 
     #[derive(Debug)]
@@ -187,13 +187,13 @@ pub(crate) mod store {
     }
 
     pub(crate) fn open(name: &str) -> Result<Bucket, Error> {
-        ask(|host| host.open(name))?;
+        call_host(|host| host.open(name))?;
         Ok(Bucket { name: name.into() })
     }
 
     impl Bucket {
         pub(crate) fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
-            let values = ask(|host| host.get(&self.name, &[key.into()]))?;
+            let values = call_host(|host| host.get(&self.name, &[key.into()]))?;
             Ok(values.into_iter().next().flatten())
         }
 
@@ -210,23 +210,23 @@ pub(crate) mod store {
         }
 
         pub(crate) fn list_keys(&self, cursor: Option<u64>) -> Result<KeyResponse, Error> {
-            ask(|host| host.keys(&self.name, "", cursor))
+            call_host(|host| host.keys(&self.name, "", cursor))
         }
 
         pub(super) fn write(&self, pairs: Vec<(String, Option<Vec<u8>>)>) -> Result<(), Error> {
-            ask(|host| host.write(&self.name, pairs))
+            call_host(|host| host.write(&self.name, pairs))
         }
     }
 }
 
 pub(crate) mod batch {
-    use super::super::host::ask;
+    use super::super::host::call_host;
     use super::store::{Bucket, Error};
 
     type Pair = (String, Vec<u8>);
 
     pub(crate) fn get_many(bucket: &Bucket, keys: &[String]) -> Result<Vec<Option<Pair>>, Error> {
-        let values = ask(|host| host.get(&bucket.name, keys))?;
+        let values = call_host(|host| host.get(&bucket.name, keys))?;
         let pairs = keys.iter().zip(values);
         Ok(pairs
             .map(|(key, value)| value.map(|value| (key.clone(), value)))
@@ -244,20 +244,20 @@ pub(crate) mod batch {
 }
 
 pub(crate) mod atomics {
-    use super::super::host::ask;
+    use super::super::host::call_host;
     use super::store::{Bucket, Error};
 
     pub(crate) fn increment(bucket: &Bucket, key: &str, delta: u64) -> Result<u64, Error> {
         let other = |reason: &str| Error::Other(format!("cannot increment key {key:?}: {reason}"));
         let number: i64 = match bucket.get(key)? {
             None => 0,
-            Some(value) => integer_of(&value).ok_or_else(|| other("its value is no integer"))?,
+            Some(value) => integer_of(&value).ok_or_else(|| other("its value is not an integer"))?,
         };
         let delta = i64::try_from(delta).ok();
         let sum = delta.and_then(|delta| number.checked_add(delta));
         let sum = sum.ok_or_else(|| other("the sum is too large"))?;
         let answer = u64::try_from(sum).map_err(|_| other("the sum is negative"))?;
-        ask(|host| host.add(&bucket.name, key, sum - number)).map_err(|error| other(&error.to_string()))?;
+        call_host(|host| host.add(&bucket.name, key, sum - number)).map_err(|error| other(&error.to_string()))?;
         Ok(answer)
     }
 
@@ -267,22 +267,22 @@ pub(crate) mod atomics {
 }
 
 pub(crate) mod kv {
-    use super::super::host::ask;
+    use super::super::host::call_host;
     pub(crate) use crate::bindings::plugnode::app::kv::{Error, Page};
     use crate::bindings::wasi::keyvalue::store;
 
     pub(crate) fn add(bucket: &str, key: &str, delta: i64) -> Result<(), Error> {
-        ask(|host| host.add(bucket, key, delta))
+        call_host(|host| host.add(bucket, key, delta))
     }
 
     pub(crate) fn set_with_ttl(bucket: &str, key: &str, value: &[u8], ttl_ms: u64) -> Result<(), Error> {
-        ask(|host| host.set_with_ttl(bucket, key, value, ttl_ms))
+        call_host(|host| host.set_with_ttl(bucket, key, value, ttl_ms))
     }
 
     pub(crate) fn list_keys(bucket: &str, prefix: &str, cursor: Option<u64>) -> Result<Page, Error> {
-        let page = ask(|host| host.keys(bucket, prefix, cursor)).map_err(|error| match error {
+        let page = call_host(|host| host.keys(bucket, prefix, cursor)).map_err(|error| match error {
             store::Error::NoSuchStore | store::Error::AccessDenied => Error::Denied(format!("{bucket:?}")),
-            store::Error::Other(words) => Error::Other(words),
+            store::Error::Other(reason) => Error::Other(reason),
         })?;
         Ok(Page {
             keys: page.keys,
@@ -292,7 +292,7 @@ pub(crate) mod kv {
 }
 
 pub(crate) mod config {
-    use super::super::host::ask;
+    use super::super::host::call_host;
     pub(crate) use crate::bindings::wasi::config::store::Error;
 
     pub(crate) fn get(key: &str) -> Result<Option<String>, Error> {
@@ -301,15 +301,15 @@ pub(crate) mod config {
     }
 
     pub(crate) fn get_all() -> Result<Vec<(String, String)>, Error> {
-        Ok(ask(|host| host.config()))
+        Ok(call_host(|host| host.config()))
     }
 }
 
 pub(crate) mod logging {
     use super::super::Level;
-    use super::super::host::ask;
+    use super::super::host::call_host;
 
     pub(crate) fn log(level: Level, context: &str, message: &str) {
-        ask(|host| host.log(level, context, message));
+        call_host(|host| host.log(level, context, message));
     }
 }

@@ -1,27 +1,27 @@
-//! A handler at work, whatever its type.
+//! A handler instance, independent of the handler's type.
 
 use super::{Context, Event, HandlerError};
 use crate::handler::{Handler, dispatch, reason};
 use crate::snapshot::Snapshot;
 
-/// One handler, to be called [`within`](super::within) a host: an event at a time, and no more once it has panicked.
+/// A handler instance. Call it [`within`](super::within) a host, one event at a time, and not again after a panic.
 ///
-/// Every [`Handler`] is one. A `Box<dyn Instance>` stays on the thread that made it; a `Box<dyn Instance + Send>`, which a
-/// handler that is `Send` can be, may be called on any.
+/// Implemented by every [`Handler`]. A handler that is `Send` can become a `Box<dyn Instance + Send>` and be called on any
+/// thread; a `Box<dyn Instance>` stays on the thread that created it.
 pub trait Instance {
-    /// Begins. An error is why it cannot.
+    /// Starts the instance. An error is the reason why it cannot be used.
     fn start(&mut self) -> Result<(), String>;
 
     /// Handles an event.
     fn handle(&mut self, event: Event, context: Context) -> Result<(), HandlerError>;
 
-    /// Ends.
+    /// Stops the instance.
     fn stop(&mut self);
 
-    /// What another is to take over.
+    /// The state to hand over to the next instance.
     fn save(&self) -> Result<Option<Snapshot>, String>;
 
-    /// Takes that over.
+    /// Takes over the state of the previous instance.
     fn load(&mut self, snapshot: Snapshot) -> Result<(), String>;
 }
 

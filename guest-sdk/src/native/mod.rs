@@ -1,7 +1,7 @@
 //! Handlers without WebAssembly: how a Rust program runs a [`Handler`](crate::Handler) in its own process.
 //!
-//! A program that embeds plugnode has this done by its app-node, and the [test kit](crate::test) does it too. Whoever runs
-//! handlers some other way gives them a [`Host`], which takes what they ask for, and calls an [`Instance`] within it:
+//! In a program that embeds plugnode, the app-node does this; in tests, the [test kit](crate::test) does. To run handlers in
+//! another way, implement [`Host`], which receives their commands and writes, and call an [`Instance`] within it:
 //!
 //! ```
 //! use plugnode_sdk::native::{
@@ -9,7 +9,7 @@
 //! };
 //! use plugnode_sdk::prelude::*;
 //!
-//! /// Lets handlers send, and nothing else.
+//! /// Records commands and refuses everything else.
 //! #[derive(Default)]
 //! struct Outbox(Vec<Command>);
 //!

@@ -1,4 +1,4 @@
-//! The clients of a kit: their channels, their attributes, and what reached them.
+//! The clients of a kit: their channels, attributes and received events.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -9,29 +9,29 @@ use super::{Audience, Scope, Selection};
 use crate::client::merge;
 use crate::payload::Payload;
 
-/// All clients that ever were, in one namespace, and the answers they got.
+/// All clients of one namespace, including disconnected ones, and the acknowledgements they received.
 #[derive(Debug)]
 pub(super) struct Clients {
     pub(super) namespace: String,
     /// The first answer to each acknowledgement.
     pub(super) acks: BTreeMap<String, Payload>,
-    /// Those whom a command disconnected, and who have not had their disconnect event.
-    pub(super) gone: VecDeque<String>,
-    by_id: BTreeMap<String, Connected>,
+    /// Clients that a command disconnected and whose disconnect event is still due.
+    pub(super) disconnecting: VecDeque<String>,
+    by_id: BTreeMap<String, ClientState>,
 }
 
-/// A client, which stays known when it is gone.
+/// The state of a client. It is kept after the client has disconnected.
 #[derive(Debug)]
-pub(super) struct Connected {
-    /// How many were before it.
+pub(super) struct ClientState {
+    /// The number of clients that were added before.
     pub(super) number: usize,
-    pub(super) live: bool,
+    pub(super) is_connected: bool,
     pub(super) attributes: Value,
     pub(super) channels: BTreeSet<String>,
     pub(super) inbox: Vec<Sent>,
-    /// What it acknowledges events with that ask for it.
+    /// Its answers to events that ask for an acknowledgement, by event name.
     pub(super) answers: BTreeMap<String, Payload>,
-    /// How it was refused, if it was.
+    /// Set if the client was refused.
     pub(super) refusal: Option<Refusal>,
 }
 
@@ -40,41 +40,41 @@ impl Clients {
         Self {
             namespace: "/".into(),
             acks: BTreeMap::new(),
-            gone: VecDeque::new(),
+            disconnecting: VecDeque::new(),
             by_id: BTreeMap::new(),
         }
     }
 
     pub(super) fn add(&mut self, id: &str) {
-        let connected = Connected {
+        let state = ClientState {
             number: self.by_id.len(),
-            live: true,
+            is_connected: true,
             attributes: Value::Object(Map::new()),
             channels: BTreeSet::new(),
             inbox: Vec::new(),
             answers: BTreeMap::new(),
             refusal: None,
         };
-        let known = self.by_id.insert(id.into(), connected);
+        let previous = self.by_id.insert(id.into(), state);
         assert!(
-            known.is_none(),
-            "client ids are never used again, and `{id}` was used before"
+            previous.is_none(),
+            "client id `{id}` was already used: ids are never reused, choose another"
         );
     }
 
     pub(super) fn remove(&mut self, id: &str) {
         let client = self.get_mut(id);
-        client.live = false;
+        client.is_connected = false;
         client.channels.clear();
     }
 
-    pub(super) fn get(&self, id: &str) -> &Connected {
+    pub(super) fn get(&self, id: &str) -> &ClientState {
         self.by_id
             .get(id)
             .unwrap_or_else(|| panic!("client `{id}` never connected"))
     }
 
-    pub(super) fn get_mut(&mut self, id: &str) -> &mut Connected {
+    pub(super) fn get_mut(&mut self, id: &str) -> &mut ClientState {
         self.by_id
             .get_mut(id)
             .unwrap_or_else(|| panic!("client `{id}` never connected"))
@@ -108,10 +108,10 @@ impl Clients {
             }
             Command::Disconnect { who, .. } => {
                 let ids = self.audience(who).map(|(id, _)| id.clone()).collect::<Vec<_>>();
-                self.gone.extend(ids);
+                self.disconnecting.extend(ids);
             }
             Command::PatchAttributes { id, patch } => {
-                let patch = serde_json::from_str(patch).expect("the SDK writes patches as JSON");
+                let patch = serde_json::from_str(patch).expect("the SDK writes patches as valid JSON");
                 if let Some(client) = self.by_id.get_mut(id) {
                     merge(&mut client.attributes, patch);
                 }
@@ -121,36 +121,36 @@ impl Clients {
             | Command::FindClients { .. }
             | Command::ListChannels { .. }
             | Command::Settle { .. }
-            // A test hands their events in by itself.
+            // The kit does not run timers: a test delivers their events with `Kit::custom`.
             | Command::At { .. }
             | Command::Every { .. }
             | Command::Cancel { .. } => {}
         }
     }
 
-    /// Those who are there.
-    pub(super) fn live(&self) -> impl Iterator<Item = &Connected> {
-        self.by_id.values().filter(|client| client.live)
+    /// The connected clients.
+    pub(super) fn connected(&self) -> impl Iterator<Item = &ClientState> {
+        self.by_id.values().filter(|client| client.is_connected)
     }
 
-    pub(super) fn audience(&mut self, audience: &Audience) -> impl Iterator<Item = (&String, &mut Connected)> {
-        let here = audience
+    pub(super) fn audience(&mut self, audience: &Audience) -> impl Iterator<Item = (&String, &mut ClientState)> {
+        let in_namespace = audience
             .namespace
             .as_ref()
             .is_none_or(|namespace| *namespace == self.namespace);
         self.by_id.iter_mut().filter(move |(id, client)| {
-            let among = |selection: &Selection| {
+            let is_selected = |selection: &Selection| {
                 selection.clients.contains(id)
                     || selection
                         .channels
                         .iter()
                         .any(|channel| client.channels.contains(channel))
             };
-            let meant = match &audience.to {
+            let in_scope = match &audience.to {
                 Scope::All => true,
-                Scope::Only(selection) => among(selection),
+                Scope::Only(selection) => is_selected(selection),
             };
-            here && client.live && meant && !among(&audience.except)
+            in_namespace && client.is_connected && in_scope && !is_selected(&audience.except)
         })
     }
 }

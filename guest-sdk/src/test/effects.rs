@@ -1,4 +1,4 @@
-//! What a handler did, as tests look at it.
+//! The effects of an event, for assertions in tests.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::error::Error;
 pub use crate::native::Command;
 use crate::payload::{Args, ArgsError, Payload};
 
-/// All that the handling of one event did.
+/// The effects of one event.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Effects {
     /// In the order of the handler's calls.
@@ -19,45 +19,45 @@ pub struct Effects {
     pub writes: Vec<Write>,
 }
 
-/// A write to a bucket; without a value, the key is deleted.
+/// A write to a bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write {
     /// The bucket.
     pub bucket: String,
     /// The key.
     pub key: String,
-    /// The new value.
+    /// The new value; none if the key was deleted.
     pub value: Option<Vec<u8>>,
-    /// How it came about.
+    /// The kind of write.
     pub change: Change,
 }
 
-/// How a write came about.
+/// The kind of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// The key was set, or deleted, for good.
+    /// The key was set without expiry, or deleted.
     Set,
-    /// The key was set for a time.
+    /// The key was set with an expiry.
     SetFor(Duration),
-    /// Something was added to it, which led to the value.
+    /// A number was added to the key; the write has the sum.
     Added,
 }
 
-/// How a client was refused.
+/// The refusal of a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// The message of the error that it is told.
+    /// The message of its `connect_error`.
     pub message: String,
-    /// The data of that error, as JSON.
+    /// The data of its `connect_error`, as JSON.
     pub data: Option<String>,
 }
 
-/// Why an event had no effects.
+/// Why an event failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
     /// The handler returned an error.
     Error(Error),
-    /// The handler panicked, and its instance was replaced by a new one.
+    /// The handler panicked with this message, and its instance was replaced by a new one.
     Panic(String),
 }
 
@@ -72,7 +72,7 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// What a client received. Two are equal when their JSON is, however it is written.
+/// An event that a client received. Two are equal if their JSON values are, regardless of formatting.
 #[derive(Debug, Clone)]
 pub struct Sent {
     /// The name of the event.
@@ -82,24 +82,24 @@ pub struct Sent {
 }
 
 impl Sent {
-    /// An event with these arguments.
+    /// Creates an event with these arguments.
     ///
     /// # Panics
     ///
-    /// When the arguments cannot be written as JSON.
+    /// If the arguments cannot be written as JSON.
     pub fn new(event: impl Into<String>, args: impl Args) -> Self {
         Self {
             event: event.into(),
-            payload: Payload::new(args).expect("a test's arguments can be written as JSON"),
+            payload: Payload::new(args).expect("the arguments of a test can be written as JSON"),
         }
     }
 
-    /// All arguments, as [`Payload::args`] reads them.
+    /// Parses all arguments, like [`Payload::args`].
     pub fn args<T: DeserializeOwned>(&self) -> Result<T, ArgsError> {
         self.payload.args()
     }
 
-    /// One argument, as [`Payload::arg`] reads it.
+    /// Parses one argument, like [`Payload::arg`].
     pub fn arg<T: DeserializeOwned>(&self, index: usize) -> Result<T, ArgsError> {
         self.payload.arg(index)
     }

@@ -1,4 +1,4 @@
-//! The host of a kit's handlers: notes what they ask for in the call that is going on, by the rules of the real one.
+//! The host of a kit's handlers: records the effects of one call, by the rules of the real host.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,25 +10,25 @@ use crate::bindings::plugnode::app::types::Context;
 use crate::error::Result;
 use crate::native::{Error, Host, KeyPage, KvError, Level, Owner, StoreError, within};
 
-/// The buckets by name, each its keys and values.
+/// The keys and values of each bucket, by bucket name.
 pub(crate) type Buckets = BTreeMap<String, BTreeMap<String, Vec<u8>>>;
 
-/// Keys in a page. Few, so that tests meet more than one page.
-const PAGE: usize = 10;
-/// The most bytes of a refusal's message,
-const MESSAGE: usize = 1 << 10;
-/// and of its data.
-const DATA: usize = 16 << 10;
+/// Keys per page. Small, so that tests get more than one page.
+const PAGE_SIZE: usize = 10;
+/// Size limit of a refusal's message, in bytes.
+const MAX_REFUSAL_MESSAGE: usize = 1 << 10;
+/// Size limit of a refusal's data, in bytes.
+const MAX_REFUSAL_DATA: usize = 16 << 10;
 
 /// Why a write outside of an event is refused.
-const NO_EVENT: &str = "there is no event that this write could belong to: write while one is handled";
+const NO_EVENT_FOR_WRITE: &str = "cannot write: no event is being handled";
 
-/// A line that a handler wrote to the log.
+/// A log line of a handler.
 #[derive(Clone, PartialEq)]
 pub struct Line {
-    /// How much it matters.
+    /// Its level.
     pub level: Level,
-    /// What it says.
+    /// Its message.
     pub message: String,
 }
 
@@ -38,25 +38,26 @@ impl fmt::Debug for Line {
     }
 }
 
-/// What one call can see, and what it did so far.
+/// The data that one call can read, and its effects so far.
 #[derive(Default)]
-pub(crate) struct Call {
+pub(crate) struct CallHost {
     pub(crate) buckets: Buckets,
     pub(crate) config: BTreeMap<String, String>,
     pub(crate) log: Vec<Line>,
     pub(crate) effects: Effects,
-    /// Whether there is no event: then nothing can be asked for or written.
-    pub(crate) is_outside: bool,
+    /// Whether the call runs outside of an event, where commands and writes are denied.
+    pub(crate) is_outside_event: bool,
     /// Whether the event has no client.
-    pub(crate) is_nobodys: bool,
-    /// Whether there is a door, and the event's client is at it.
+    pub(crate) has_no_client: bool,
+    /// Whether the app has `admission = true`.
     pub(crate) admission: bool,
+    /// Whether the event is a connection.
     pub(crate) is_connection: bool,
 }
 
-/// Runs a part of a handler as if within an event, and gives what it did.
+/// Runs handler code as if inside an event, and returns its effects.
 pub fn recorded(part: impl FnOnce() -> Result) -> Result<Effects> {
-    let (answer, call) = within(Call::default(), || {
+    let (answer, call) = within(CallHost::default(), || {
         let _scope = crate::context::enter(context(0, 0, 0));
         part()
     });
@@ -78,12 +79,11 @@ pub(crate) fn context(sequence: u64, received_at_ms: u64, instance: usize) -> Co
     }
 }
 
-impl Host for Call {
+impl Host for CallHost {
     fn command(&mut self, command: Command) -> std::result::Result<(), Error> {
         self.check(&command)?;
-        if self.is_outside {
-            let words = "there is no event that this could belong to: ask for it while one is handled";
-            return Err(Error::Denied(words.into()));
+        if self.is_outside_event {
+            return Err(Error::Denied("no event is being handled".into()));
         }
         self.effects.commands.push(command);
         Ok(())
@@ -105,46 +105,46 @@ impl Host for Call {
         keys.sort_unstable();
         keys.dedup();
         keys.retain(|key| key.starts_with(prefix) && self.read(bucket, key).is_some());
-        let cursor = (keys.len() > from + PAGE).then_some((from + PAGE) as u64);
+        let cursor = (keys.len() > from + PAGE_SIZE).then_some((from + PAGE_SIZE) as u64);
         Ok(KeyPage {
-            keys: keys.into_iter().skip(from).take(PAGE).collect(),
+            keys: keys.into_iter().skip(from).take(PAGE_SIZE).collect(),
             cursor,
         })
     }
 
     fn write(&mut self, bucket: &str, pairs: Vec<(String, Option<Vec<u8>>)>) -> std::result::Result<(), StoreError> {
-        if self.is_outside {
-            return Err(StoreError::Other(NO_EVENT.into()));
+        if self.is_outside_event {
+            return Err(StoreError::Other(NO_EVENT_FOR_WRITE.into()));
         }
         for (key, value) in pairs {
-            self.note(bucket, &key, value, Change::Set);
+            self.record(bucket, &key, value, Change::Set);
         }
         Ok(())
     }
 
     fn add(&mut self, bucket: &str, key: &str, delta: i64) -> std::result::Result<(), KvError> {
-        if self.is_outside {
-            return Err(KvError::Denied(NO_EVENT.into()));
+        if self.is_outside_event {
+            return Err(KvError::Denied(NO_EVENT_FOR_WRITE.into()));
         }
         let number = match self.read(bucket, key) {
             None => Some(0),
             Some(value) => String::from_utf8(value).ok().and_then(|text| text.parse::<i64>().ok()),
         };
         let reason = |what| KvError::Invalid(format!("cannot add to key {key:?}: {what}"));
-        let number = number.ok_or_else(|| reason("its value is no integer"))?;
+        let number = number.ok_or_else(|| reason("its value is not an integer"))?;
         let sum = number
             .checked_add(delta)
             .ok_or_else(|| reason("the sum is too large"))?;
-        self.note(bucket, key, Some(sum.to_string().into()), Change::Added);
+        self.record(bucket, key, Some(sum.to_string().into()), Change::Added);
         Ok(())
     }
 
     fn set_with_ttl(&mut self, bucket: &str, key: &str, value: &[u8], ttl_ms: u64) -> std::result::Result<(), KvError> {
-        if self.is_outside {
-            return Err(KvError::Denied(NO_EVENT.into()));
+        if self.is_outside_event {
+            return Err(KvError::Denied(NO_EVENT_FOR_WRITE.into()));
         }
         let time = Duration::from_millis(ttl_ms);
-        self.note(bucket, key, Some(value.into()), Change::SetFor(time));
+        self.record(bucket, key, Some(value.into()), Change::SetFor(time));
         Ok(())
     }
 
@@ -160,8 +160,8 @@ impl Host for Call {
     }
 }
 
-impl Call {
-    fn note(&mut self, bucket: &str, key: &str, value: Option<Vec<u8>>, change: Change) {
+impl CallHost {
+    fn record(&mut self, bucket: &str, key: &str, value: Option<Vec<u8>>, change: Change) {
         self.effects.writes.push(Write {
             bucket: bucket.into(),
             key: key.into(),
@@ -172,17 +172,17 @@ impl Call {
 
     fn check(&self, command: &Command) -> std::result::Result<(), Error> {
         match command {
-            Command::Publish { event, .. } | Command::Request { event, .. } => allowed(event),
+            Command::Publish { event, .. } | Command::Request { event, .. } => check_event_name(event),
             Command::Collect { event, .. } => {
-                allowed(event)?;
-                self.may_ask()
+                check_event_name(event)?;
+                self.check_query()
             }
-            Command::FindClients { .. } | Command::ListChannels { .. } | Command::Settle { .. } => self.may_ask(),
-            Command::Refuse { message, data } => self.may_refuse(message, data.as_deref()),
+            Command::FindClients { .. } | Command::ListChannels { .. } | Command::Settle { .. } => self.check_query(),
+            Command::Refuse { message, data } => self.check_refusal(message, data.as_deref()),
             Command::At { owner, .. } | Command::Every { owner, .. } | Command::Cancel { owner, .. } => match owner {
-                Owner::Client if self.is_nobodys => {
-                    let words = "this event has no client that the timer could belong to: let it belong to the app";
-                    Err(Error::Denied(words.into()))
+                Owner::Client if self.has_no_client => {
+                    let reason = "this event has no client to own the timer: use a timer of the app";
+                    Err(Error::Denied(reason.into()))
                 }
                 _ => Ok(()),
             },
@@ -190,27 +190,27 @@ impl Call {
         }
     }
 
-    fn may_ask(&self) -> std::result::Result<(), Error> {
-        if self.is_nobodys && !self.is_outside {
-            let words = "this event has no client that the answer could come to";
-            return Err(Error::Denied(words.into()));
+    fn check_query(&self) -> std::result::Result<(), Error> {
+        if self.has_no_client && !self.is_outside_event {
+            let reason = "this event has no client to receive the reply";
+            return Err(Error::Denied(reason.into()));
         }
         Ok(())
     }
 
-    fn may_refuse(&self, message: &str, data: Option<&str>) -> std::result::Result<(), Error> {
-        if self.is_outside {
+    fn check_refusal(&self, message: &str, data: Option<&str>) -> std::result::Result<(), Error> {
+        if self.is_outside_event {
             return Ok(());
         }
         if !self.admission {
-            let words = "this app takes every client in: have the kit made `with_admission`";
-            return Err(Error::Denied(words.into()));
+            let reason = "this app has no admission control: call `with_admission` on the kit";
+            return Err(Error::Denied(reason.into()));
         }
         if !self.is_connection {
-            let words = "a client can be refused only while its connection is handled: disconnect it instead";
-            return Err(Error::Denied(words.into()));
+            let reason = "a client can be refused only while its connection is handled: disconnect it instead";
+            return Err(Error::Denied(reason.into()));
         }
-        if message.len() > MESSAGE || data.is_some_and(|data| data.len() > DATA) {
+        if message.len() > MAX_REFUSAL_MESSAGE || data.is_some_and(|data| data.len() > MAX_REFUSAL_DATA) {
             return Err(Error::PayloadTooLarge);
         }
         Ok(())
@@ -228,12 +228,12 @@ impl Call {
     }
 }
 
-/// Socket.IO keeps these names for itself.
-fn allowed(event: &str) -> std::result::Result<(), Error> {
+/// Refuses the event names that Socket.IO reserves.
+fn check_event_name(event: &str) -> std::result::Result<(), Error> {
     match event {
-        "connect" | "connect_error" | "disconnect" | "disconnecting" | "newListener" | "removeListener" => Err(
-            Error::Invalid(format!("`{event}` is a name that Socket.IO keeps for itself")),
-        ),
+        "connect" | "connect_error" | "disconnect" | "disconnecting" | "newListener" | "removeListener" => {
+            Err(Error::Invalid(format!("event name `{event}` is reserved by Socket.IO")))
+        }
         _ => Ok(()),
     }
 }

@@ -1,4 +1,4 @@
-//! A plugnode that is one value in memory, with one handler.
+//! An in-memory plugnode with one handler.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -7,10 +7,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::answering::{self, NODE};
 use super::clients::Clients;
 use super::effects::{Change, Command, Effects, Failure, Refusal, Sent};
-use super::host::{self, Buckets, Call, Line};
+use super::host::{self, Buckets, CallHost, Line};
+use super::queries::{self, NODE};
 use crate::bindings::plugnode::app::types::{self, Event};
 use crate::context::CHANNELS;
 use crate::handler::{Handler, dispatch, reason};
@@ -19,10 +19,10 @@ use crate::late_reply;
 use crate::native::{self, words_of};
 use crate::payload::{Args, Payload};
 
-/// What a client is told whose connection could not be handled.
+/// The refusal message when the connection event failed, as on the real host.
 const UNDECIDED: &str = "the server could not decide";
 
-/// The handshake of a client that gave nothing of its own, to be changed at will:
+/// A minimal handshake, as a base for others:
 /// `Handshake { auth: Some("{}".into()), ..handshake() }`.
 pub fn handshake() -> Handshake {
     Handshake {
@@ -35,7 +35,7 @@ pub fn handshake() -> Handshake {
     }
 }
 
-/// A client of a [`Kit`], by its id. A `&str` does as well.
+/// The id of a client of a [`Kit`]. The kit's methods also accept a `&str`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TestClient(String);
 
@@ -45,10 +45,9 @@ impl AsRef<str> for TestClient {
     }
 }
 
-/// A plugnode in memory: instances of one handler, clients, buckets. See the [module](super) for an example.
+/// An in-memory plugnode: instances of one handler, clients, buckets. See the [module](super) for an example.
 ///
-/// Events come from here one at a time, and go to the instances in turn. The methods without `try_` panic when the
-/// handler fails, since that is what most tests want.
+/// Events go to the instances in turn, one at a time. Methods without `try_` panic if the handler fails.
 #[derive(Debug)]
 pub struct Kit<H> {
     instances: Vec<Instance<H>>,
@@ -57,8 +56,8 @@ pub struct Kit<H> {
     admission: bool,
     clients: Clients,
     buckets: Buckets,
-    /// When keys are gone that were set for a time, by bucket and key.
-    ends: BTreeMap<(String, String), u64>,
+    /// When keys expire, in milliseconds since 1970, by bucket and key.
+    expiries: BTreeMap<(String, String), u64>,
     config: BTreeMap<String, String>,
     log: Vec<Line>,
     now_ms: u64,
@@ -79,14 +78,14 @@ impl<H: Handler> Default for Kit<H> {
 }
 
 impl<H: Handler> Kit<H> {
-    /// With one instance of the handler.
+    /// Creates a kit with one instance of the handler.
     pub fn new() -> Self {
         Self::with_instances(1)
     }
 
-    /// With several instances, which take events in turn.
+    /// Creates a kit with several instances, which receive events in turn.
     pub fn with_instances(count: usize) -> Self {
-        assert!(count > 0, "a kit needs an instance");
+        assert!(count > 0, "a kit needs at least one instance");
         Self {
             instances: (0..count).map(|_| Instance::new()).collect(),
             events: 0,
@@ -94,7 +93,7 @@ impl<H: Handler> Kit<H> {
             admission: false,
             clients: Clients::new(),
             buckets: Buckets::new(),
-            ends: BTreeMap::new(),
+            expiries: BTreeMap::new(),
             config: BTreeMap::new(),
             log: Vec::new(),
             now_ms: 1_800_000_000_000,
@@ -102,55 +101,54 @@ impl<H: Handler> Kit<H> {
         }
     }
 
-    /// Each client keeps to one instance, as with `dispatch = "sticky"`.
+    /// Sends all events of a client to the same instance, like `dispatch = "sticky"`.
     pub fn sticky(mut self) -> Self {
         self.sticky = true;
         self
     }
 
-    /// The app's configuration says `admission = true`: its handler may refuse clients, and one whose connection it fails
-    /// to handle is refused.
+    /// Sets `admission = true`: the handler may refuse clients, and a client whose connection event fails is refused.
     pub fn with_admission(mut self) -> Self {
         self.admission = true;
         self
     }
 
-    /// The app is bound to this namespace, instead of `/`.
+    /// Binds the app to this namespace instead of `/`.
     pub fn in_namespace(mut self, namespace: &str) -> Self {
         self.clients.namespace = namespace.into();
         self
     }
 
-    /// The app's configuration has this in its `config` table.
+    /// Sets a key in the `config` table of the app's configuration.
     pub fn with_config(mut self, key: &str, value: &str) -> Self {
         self.config.insert(key.into(), value.into());
         self
     }
 
-    /// This is in a bucket, as JSON.
+    /// Stores a value in a bucket, as JSON.
     pub fn with_value(mut self, bucket: &str, key: &str, value: impl Serialize) -> Self {
-        let value = serde_json::to_vec(&value).expect("a test's value can be written as JSON");
+        let value = serde_json::to_vec(&value).expect("the value of a test can be written as JSON");
         self.buckets.entry(bucket.into()).or_default().insert(key.into(), value);
         self
     }
 
-    /// A client connects. With admission it may be [refused](Self::refusal_of).
+    /// Connects a client. With admission, the handler may [refuse](Self::refusal_of) it.
     #[track_caller]
     pub fn connect(&mut self, id: &str) -> TestClient {
         self.connect_with(id, handshake())
     }
 
-    /// A client connects in a certain way.
+    /// Connects a client with this handshake.
     #[track_caller]
     pub fn connect_with(&mut self, id: &str, handshake: Handshake) -> TestClient {
         let connected = self.try_connect(id, handshake);
-        succeeded("connection", connected).0
+        expect_success("connection", connected).0
     }
 
-    /// A client connects, and the handler may fail.
+    /// Connects a client; returns the handler's failure.
     pub fn try_connect(&mut self, id: &str, handshake: Handshake) -> Result<(TestClient, Effects), Failure> {
         self.clients.add(id);
-        let handled = self.feed(id, |client| Event::Connection((client, handshake)));
+        let handled = self.deliver(id, |client| Event::Connection((client, handshake)));
         let refusal = match &handled {
             Ok(effects) => effects.commands.iter().find_map(|command| match command {
                 Command::Refuse { message, data } => Some((message.clone(), data.clone())),
@@ -159,89 +157,89 @@ impl<H: Handler> Kit<H> {
             Err(_) => self.admission.then(|| (UNDECIDED.into(), None)),
         };
         if let Some((message, data)) = refusal {
-            self.forget(id);
+            self.remove_client(id);
             self.clients.get_mut(id).refusal = Some(Refusal { message, data });
         }
         Ok((TestClient(id.into()), handled?))
     }
 
-    /// How a client was refused. None when it came in.
+    /// The refusal of a client, or none if it was not refused.
     pub fn refusal_of(&self, client: impl AsRef<str>) -> Option<&Refusal> {
         self.clients.get(client.as_ref()).refusal.as_ref()
     }
 
-    /// A client emits an event.
+    /// Lets a client emit an event.
     #[track_caller]
     pub fn message(&mut self, client: impl AsRef<str>, event: &str, args: impl Args) -> Effects {
         let handled = self.try_message(client, event, args);
-        succeeded(event, handled)
+        expect_success(event, handled)
     }
 
-    /// A client emits an event, and the handler may fail.
+    /// Lets a client emit an event; returns the handler's failure.
     pub fn try_message(&mut self, client: impl AsRef<str>, event: &str, args: impl Args) -> Result<Effects, Failure> {
         self.emit(client.as_ref(), event, args, None)
     }
 
-    /// A client emits an event and waits for its acknowledgement. None when the handler gave none.
+    /// Lets a client emit an event with an acknowledgement, and returns the handler's answer, if any.
     #[track_caller]
     pub fn ask(&mut self, client: impl AsRef<str>, event: &str, args: impl Args) -> Option<Payload> {
         let ack = format!("{}.{}.{}", self.events, client.as_ref(), self.clients.namespace);
         let handled = self.emit(client.as_ref(), event, args, Some(ack.clone()));
-        succeeded(event, handled);
+        expect_success(event, handled);
         self.clients.acks.get(&ack).cloned()
     }
 
-    /// A client is gone.
+    /// Disconnects a client for this reason.
     #[track_caller]
     pub fn disconnect(&mut self, client: impl AsRef<str>, reason: DisconnectReason) -> Effects {
-        let handled = self.feed(client.as_ref(), |client| Event::Disconnect((client, reason)));
-        self.forget(client.as_ref());
-        succeeded("disconnect", handled)
+        let handled = self.deliver(client.as_ref(), |client| Event::Disconnect((client, reason)));
+        self.remove_client(client.as_ref());
+        expect_success("disconnect", handled)
     }
 
-    /// A client answers a request, or with none did not in time.
+    /// Delivers a client's answer to a request; none means that it did not answer in time.
     #[track_caller]
     pub fn reply(&mut self, client: impl AsRef<str>, token: impl AsRef<[u8]>, answer: Option<Payload>) -> Effects {
         let reply = types::Reply {
             token: token.as_ref().into(),
             answer,
         };
-        let handled = self.feed(client.as_ref(), |client| Event::Reply((client, reply)));
-        succeeded("reply", handled)
+        let handled = self.deliver(client.as_ref(), |client| Event::Reply((client, reply)));
+        expect_success("reply", handled)
     }
 
-    /// From now on, a client acknowledges this event with these arguments when [`collect`](crate::Audience::collect) asks
-    /// for it. Without that, it does not answer.
+    /// Makes a client acknowledge this event with these arguments, whenever [`collect`](crate::Audience::collect) sends it. By
+    /// default a client does not answer.
     pub fn will_answer(&mut self, client: impl AsRef<str>, event: &str, args: impl Args) {
-        let answer = Payload::new(args).expect("a test's arguments can be written as JSON");
+        let answer = Payload::new(args).expect("the arguments of a test can be written as JSON");
         let client = self.clients.get_mut(client.as_ref());
         client.answers.insert(event.into(), answer);
     }
 
-    /// Something happens that no client sent.
+    /// Delivers an event that no client sent.
     #[track_caller]
     pub fn custom(&mut self, custom: Custom) -> Effects {
         self.events += 1;
         let client = custom.client.as_ref().map(|client| client.id.clone());
         let handled = self.call(0, vec![Event::Custom(custom)]);
         let handled = handled.map(|effects| self.commit(effects, client.as_deref()));
-        succeeded("custom", handled)
+        expect_success("custom", handled)
     }
 
-    /// Has all instances start, which they otherwise do before their first event.
+    /// Starts all instances, which otherwise start before their first event; returns the handler's failure.
     pub fn try_start(&mut self) -> Result<(), Failure> {
         (0..self.instances.len()).try_for_each(|number| self.start(number))
     }
 
-    /// Another release of the same handler takes this one's place, as it does on a deploy: each instance is stopped and
-    /// saves what it has in memory, and the new one in its place starts and loads that.
+    /// Deploys a new release of the same handler: each instance stops and saves its state, and its successor starts and
+    /// loads it.
     #[track_caller]
     pub fn swap(&mut self) {
         let kit = std::mem::take(self);
         *self = kit.swap_to();
     }
 
-    /// Another handler takes this one's place.
+    /// Deploys another handler in the same way.
     #[track_caller]
     pub fn swap_to<N: Handler>(self) -> Kit<N> {
         let mut kit = Kit::<N> {
@@ -251,14 +249,14 @@ impl<H: Handler> Kit<H> {
             admission: self.admission,
             clients: self.clients,
             buckets: self.buckets,
-            ends: self.ends,
+            expiries: self.expiries,
             config: self.config,
             log: self.log,
             now_ms: self.now_ms,
             states_refused: Vec::new(),
         };
         if let Err(failure) = kit.try_start() {
-            panic!("the new release does not start: {failure}");
+            panic!("the new release failed to start: {failure}");
         }
         for (number, mut old) in self.instances.into_iter().enumerate() {
             if let Err(reason) = kit.hand_over(number, &mut old) {
@@ -268,36 +266,35 @@ impl<H: Handler> Kit<H> {
         kit
     }
 
-    /// Why instances of this release began with nothing although those before them had something in memory, such as
-    /// `instance 0: load: …`.
+    /// The failed hand-overs of the last deploy, such as `instance 0: load: …`. The new instances started empty.
     pub fn states_refused(&self) -> &[String] {
         &self.states_refused
     }
 
-    /// Time passes.
+    /// Advances the clock.
     pub fn advance(&mut self, time: Duration) {
         self.now_ms += time.as_millis() as u64;
         let buckets = &mut self.buckets;
-        self.ends.retain(|(bucket, key), end| {
-            let is_over = *end <= self.now_ms;
-            if is_over && let Some(bucket) = buckets.get_mut(bucket) {
+        self.expiries.retain(|(bucket, key), expiry| {
+            let has_expired = *expiry <= self.now_ms;
+            if has_expired && let Some(bucket) = buckets.get_mut(bucket) {
                 bucket.remove(key);
             }
-            !is_over
+            !has_expired
         });
     }
 
-    /// All that a client has received so far.
+    /// All events that a client has received so far and that [`take_sent_to`](Self::take_sent_to) has not removed.
     pub fn sent_to(&self, client: impl AsRef<str>) -> &[Sent] {
         &self.clients.get(client.as_ref()).inbox
     }
 
-    /// All that a client has received since it was last asked here.
+    /// Removes and returns the events that a client has received.
     pub fn take_sent_to(&mut self, client: impl AsRef<str>) -> Vec<Sent> {
         std::mem::take(&mut self.clients.get_mut(client.as_ref()).inbox)
     }
 
-    /// The channels that a client is subscribed to.
+    /// The channels that a client is subscribed to, sorted.
     pub fn channels_of(&self, client: impl AsRef<str>) -> Vec<&str> {
         self.clients
             .get(client.as_ref())
@@ -312,18 +309,18 @@ impl<H: Handler> Kit<H> {
         &self.clients.get(client.as_ref()).attributes
     }
 
-    /// Whether a client is still connected.
+    /// Whether a client is connected.
     pub fn is_connected(&self, client: impl AsRef<str>) -> bool {
-        self.clients.get(client.as_ref()).live
+        self.clients.get(client.as_ref()).is_connected
     }
 
-    /// What a bucket holds under a key, from JSON.
+    /// The committed value of a key in a bucket, parsed from JSON.
     pub fn value<T: DeserializeOwned>(&self, bucket: &str, key: &str) -> Option<T> {
         let bytes = self.buckets.get(bucket)?.get(key)?;
-        Some(serde_json::from_slice(bytes).expect("the value is JSON of the type that the test asked for"))
+        Some(serde_json::from_slice(bytes).expect("the stored value is JSON of the requested type"))
     }
 
-    /// The keys of a bucket, sorted.
+    /// The committed keys of a bucket, sorted.
     pub fn keys(&self, bucket: &str) -> Vec<&str> {
         self.buckets
             .get(bucket)
@@ -333,26 +330,26 @@ impl<H: Handler> Kit<H> {
             .collect()
     }
 
-    /// The lines that the handler wrote to the log.
+    /// The log lines of the handler.
     pub fn log(&self) -> &[Line] {
         &self.log
     }
 
     fn emit(&mut self, client: &str, event: &str, args: impl Args, ack: Option<String>) -> Result<Effects, Failure> {
-        let args = Payload::new(args).expect("a test's arguments can be written as JSON");
+        let args = Payload::new(args).expect("the arguments of a test can be written as JSON");
         let message = types::Message {
             event: event.into(),
             args,
             ack,
         };
-        self.feed(client, |client| Event::Message((client, message)))
+        self.deliver(client, |client| Event::Message((client, message)))
     }
 
-    /// Gives an event to the instance whose turn it is, with a `no-client` before it where that is due.
-    fn feed(&mut self, id: &str, event: impl FnOnce(types::Client) -> Event) -> Result<Effects, Failure> {
+    /// Delivers an event to the next instance, preceded by a `no-client` event if the instance does not know the client.
+    fn deliver(&mut self, id: &str, event: impl FnOnce(types::Client) -> Event) -> Result<Effects, Failure> {
         let connected = self.clients.get(id);
         assert!(connected.refusal.is_none(), "client `{id}` was refused");
-        assert!(connected.live, "client `{id}` is gone");
+        assert!(connected.is_connected, "client `{id}` is disconnected");
         let turn = if self.sticky { connected.number } else { self.events };
         let turn = turn % self.instances.len();
         let client = types::Client {
@@ -366,22 +363,22 @@ impl<H: Handler> Kit<H> {
             events.insert(0, Event::NoClient(client));
         }
         self.events += 1;
-        let is_end = matches!(events.last(), Some(Event::Disconnect(_)));
+        let is_disconnect = matches!(events.last(), Some(Event::Disconnect(_)));
         let effects = self.call(turn, events)?;
-        match is_end {
-            // By the time that its effects are carried out, the client is gone.
-            true => self.forget(id),
+        match is_disconnect {
+            // The client is gone before the effects are applied, so they cannot reach it.
+            true => self.remove_client(id),
             false => drop(self.instances[turn].seen.insert(id.into())),
         }
         Ok(self.commit(effects, Some(id)))
     }
 
-    /// Gives an instance of this release what the one before it saves.
+    /// Hands the state of an old instance over to its successor.
     fn hand_over<O: Handler>(&mut self, number: usize, old: &mut Instance<O>) -> Result<(), String> {
         if !old.has_started {
             return Ok(());
         }
-        let saved = self.outside("save", || {
+        let saved = self.report_outside_event("save", || {
             old.handler.on_stop();
             old.handler.save()
         })?;
@@ -389,7 +386,7 @@ impl<H: Handler> Kit<H> {
             return Ok(());
         };
         let mut new = std::mem::replace(&mut self.instances[number], Instance::new());
-        match self.outside("load", || new.handler.load(snapshot)) {
+        match self.report_outside_event("load", || new.handler.load(snapshot)) {
             Ok(()) => {
                 new.seen = std::mem::take(&mut old.seen);
                 self.instances[number] = new;
@@ -404,32 +401,35 @@ impl<H: Handler> Kit<H> {
             return Ok(());
         }
         let mut instance = std::mem::replace(&mut self.instances[number], Instance::new());
-        let started = self.call_outside(|| instance.handler.on_start());
+        let started = self.call_outside_event(|| instance.handler.on_start());
         instance.has_started = started.is_ok();
         self.instances[number] = instance;
         started
     }
 
-    /// A call outside of an event, by the words that the host has for its end.
-    fn outside<T>(&mut self, function: &str, call: impl FnOnce() -> crate::Result<T>) -> Result<T, String> {
-        self.call_outside(call).map_err(|failure| match failure {
+    /// Calls a function outside of an event, and formats its failure as the host reports it.
+    fn report_outside_event<T>(
+        &mut self,
+        function: &str,
+        call: impl FnOnce() -> crate::Result<T>,
+    ) -> Result<T, String> {
+        self.call_outside_event(call).map_err(|failure| match failure {
             Failure::Error(error) => format!("{function}: {}", reason(error)),
             Failure::Panic(_) => format!("{function}: {failure}"),
         })
     }
 
-    fn call_outside<T>(&mut self, call: impl FnOnce() -> crate::Result<T>) -> Result<T, Failure> {
-        let outside = Call {
-            is_outside: true,
-            ..Call::default()
+    fn call_outside_event<T>(&mut self, call: impl FnOnce() -> crate::Result<T>) -> Result<T, Failure> {
+        let host = CallHost {
+            is_outside_event: true,
+            ..CallHost::default()
         };
-        let (answer, _) = self.within(outside, call);
-        answer
+        self.run(host, call).0
     }
 
     fn call(&mut self, turn: usize, events: Vec<Event>) -> Result<Effects, Failure> {
         if let Err(failure) = self.start(turn) {
-            panic!("the handler does not start: {failure}");
+            panic!("the handler failed to start: {failure}");
         }
         self.now_ms += 1;
         let mut context = host::context(self.events as u64, self.now_ms, turn);
@@ -440,15 +440,15 @@ impl<H: Handler> Kit<H> {
             context.extra.push((CHANNELS.into(), channels));
         }
         let mut instance = std::mem::replace(&mut self.instances[turn], Instance::new());
-        // A client is introduced before the event, so what that is, the last one says.
+        // The last one is the event itself; a `no-client` event may precede it.
         let event = events.last();
-        let about = Call {
+        let host = CallHost {
             admission: self.admission,
             is_connection: matches!(event, Some(Event::Connection(_))),
-            is_nobodys: matches!(event, Some(Event::Custom(custom)) if custom.client.is_none()),
-            ..Call::default()
+            has_no_client: matches!(event, Some(Event::Custom(custom)) if custom.client.is_none()),
+            ..CallHost::default()
         };
-        let (answer, mut effects) = self.within(about, || {
+        let (answer, mut effects) = self.run(host, || {
             events
                 .into_iter()
                 .try_for_each(|event| dispatch(&mut instance.handler, event, context.clone()))
@@ -463,24 +463,24 @@ impl<H: Handler> Kit<H> {
         answer.map(|()| effects)
     }
 
-    /// Runs a part of a handler, which can see what this app has.
-    fn within<T>(&mut self, about: Call, part: impl FnOnce() -> crate::Result<T>) -> (Result<T, Failure>, Effects) {
-        let call = Call {
+    /// Runs handler code against this kit's buckets and configuration.
+    fn run<T>(&mut self, host: CallHost, part: impl FnOnce() -> crate::Result<T>) -> (Result<T, Failure>, Effects) {
+        let host = CallHost {
             buckets: std::mem::take(&mut self.buckets),
             config: self.config.clone(),
-            ..about
+            ..host
         };
-        let (answer, call) = native::within(call, part);
-        self.buckets = call.buckets;
-        self.log.extend(call.log);
+        let (answer, host) = native::within(host, part);
+        self.buckets = host.buckets;
+        self.log.extend(host.log);
         let answer = match answer {
             Ok(answer) => answer.map_err(Failure::Error),
             Err(panic) => Err(Failure::Panic(words_of(&*panic).to_owned())),
         };
-        (answer, call.effects)
+        (answer, host.effects)
     }
 
-    /// Carries out what the handling of an event of this client did.
+    /// Applies the effects of an event, and delivers the events that follow from them. `client` is the event's client.
     fn commit(&mut self, effects: Effects, client: Option<&str>) -> Effects {
         for write in &effects.writes {
             let bucket = self.buckets.entry(write.bucket.clone()).or_default();
@@ -488,29 +488,29 @@ impl<H: Handler> Kit<H> {
                 Some(value) => bucket.insert(write.key.clone(), value.clone()),
                 None => bucket.remove(&write.key),
             };
-            let place = (write.bucket.clone(), write.key.clone());
+            let key = (write.bucket.clone(), write.key.clone());
             match write.change {
                 Change::Added => {}
-                Change::Set => drop(self.ends.remove(&place)),
+                Change::Set => drop(self.expiries.remove(&key)),
                 Change::SetFor(time) => {
-                    let end = self.now_ms.saturating_add(time.as_millis() as u64);
-                    self.ends.insert(place, end);
+                    let expiry = self.now_ms.saturating_add(time.as_millis() as u64);
+                    self.expiries.insert(key, expiry);
                 }
             }
         }
         let mut answers = Vec::new();
         for command in &effects.commands {
             self.clients.apply(command);
-            answers.extend(answering::answer(command, &mut self.clients));
+            answers.extend(queries::run(command, &mut self.clients));
         }
-        while let Some(id) = self.clients.gone.pop_front() {
-            if self.clients.get(&id).live {
+        while let Some(id) = self.clients.disconnecting.pop_front() {
+            if self.clients.get(&id).is_connected {
                 self.disconnect(&id, DisconnectReason::ServerDisconnect);
             }
         }
         for (token, answer) in answers {
             let Some(client) = client else { continue };
-            match self.clients.get(client).live {
+            match self.clients.get(client).is_connected {
                 true => drop(self.reply(client, token, Some(answer))),
                 false => drop(self.custom(late_reply::write(client, &token, &answer))),
             }
@@ -518,7 +518,7 @@ impl<H: Handler> Kit<H> {
         effects
     }
 
-    fn forget(&mut self, id: &str) {
+    fn remove_client(&mut self, id: &str) {
         self.clients.remove(id);
         for instance in &mut self.instances {
             instance.seen.remove(id);
@@ -537,6 +537,6 @@ impl<H: Handler> Instance<H> {
 }
 
 #[track_caller]
-fn succeeded<T>(event: &str, handled: Result<T, Failure>) -> T {
+fn expect_success<T>(event: &str, handled: Result<T, Failure>) -> T {
     handled.unwrap_or_else(|failure| panic!("event `{event}` failed: {failure}"))
 }

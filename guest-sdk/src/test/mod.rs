@@ -1,7 +1,7 @@
-//! The test kit: handlers run natively, under `cargo test`, in a plugnode that is one value in memory.
+//! The test kit: runs handlers natively, under `cargo test`, against an in-memory plugnode.
 //!
-//! A [`Kit`] holds instances of a handler, clients with their channels and inboxes, and buckets. It feeds one event at
-//! a time and carries out its effects as plugnode would: whole when the handler returns `Ok`, not at all otherwise.
+//! A [`Kit`] holds instances of a handler, clients with their channels and received events, and buckets. It delivers one event
+//! at a time and commits its effects as plugnode does: all of them if the handler returns `Ok`, none otherwise.
 //!
 //! ```
 //! use plugnode_sdk::prelude::*;
@@ -25,14 +25,14 @@
 //! assert!(app.sent_to(&ada).is_empty());
 //! ```
 //!
-//! What a handler asks of all io-nodes the kit answers at once, as a cluster of one io-node named `test`: about clients and
-//! channels from what it knows, and for those whose acknowledgements are collected as [`Kit::will_answer`] says.
+//! The kit answers cluster queries at once, as a cluster with a single io-node named `test`. Clients answer a collected event
+//! as set by [`Kit::will_answer`]. The kit does not run timers: deliver their events with [`Kit::custom`].
 
-mod answering;
 mod clients;
 mod effects;
 mod host;
 mod kit;
+mod queries;
 
 pub use effects::{Change, Command, Effects, Failure, Refusal, Sent, Write};
 pub use host::{Line, recorded};

@@ -1,10 +1,10 @@
-// The page of the chat: a name first, then lines.
+// The page of the chat: asks for a name first, then for messages.
 
 const socket = io();
 const lines = document.querySelector("#lines");
 const input = document.querySelector("#text");
 const typists = new Set();
-const PAUSE = 800;
+const TYPING_TIMEOUT_MS = 800;
 let name;
 let stop;
 
@@ -46,7 +46,7 @@ input.addEventListener("input", () => {
   if (!name) return;
   socket.emit("typing");
   clearTimeout(stop);
-  stop = setTimeout(() => socket.emit("typing stopped"), PAUSE);
+  stop = setTimeout(() => socket.emit("typing stopped"), TYPING_TIMEOUT_MS);
 });
 
 socket.on("entered", ({ people }) => count(people));
@@ -69,5 +69,5 @@ socket.on("typing stopped", ({ name }) => {
   typists.delete(name);
   showTyping();
 });
-// After a break, the server knows this page by no name.
+// After a reconnect, the server does not know the name of this client.
 socket.io.on("reconnect", () => name && socket.emit("enter", name));

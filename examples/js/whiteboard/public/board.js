@@ -1,4 +1,4 @@
-// The page of the whiteboard. Places are shares of its width and height, so that all see the same on screens of any size.
+// The page of the whiteboard. Positions are fractions of its width and height, so that they work on screens of any size.
 
 const socket = io();
 const canvas = document.querySelector("canvas");
@@ -21,23 +21,23 @@ function draw({ from, to, color }) {
   pen.stroke();
 }
 
-const place = (event) => ({ x: event.clientX / canvas.width, y: event.clientY / canvas.height });
+const position = (event) => ({ x: event.clientX / canvas.width, y: event.clientY / canvas.height });
 
-canvas.addEventListener("pointerdown", (event) => (last = place(event)));
+canvas.addEventListener("pointerdown", (event) => (last = position(event)));
 canvas.addEventListener("pointermove", (event) => {
   if (!last) return;
-  const line = { from: last, to: place(event), color };
+  const line = { from: last, to: position(event), color };
   last = line.to;
   draw(line);
   socket.emit("drawing", line);
 });
 for (const end of ["pointerup", "pointercancel", "pointerleave"]) canvas.addEventListener(end, () => (last = undefined));
 
-for (const one of COLORS) {
+for (const choice of COLORS) {
   const button = document.createElement("button");
-  button.style.background = one;
-  button.ariaLabel = one;
-  button.addEventListener("click", () => (color = one));
+  button.style.background = choice;
+  button.ariaLabel = choice;
+  button.addEventListener("click", () => (color = choice));
   document.querySelector("nav").append(button);
 }
 

@@ -1,8 +1,7 @@
-//! One QuickJS for the life of an instance: evaluates the script, then brings each event to its end.
+//! The QuickJS engine of an instance: evaluates the script, then runs each event to its end.
 //!
-//! An event has ended when no promise job is left and `settle` of `../../src/internal.js` has nothing more to wait for. A
-//! script that runs for too long is interrupted by an error that it cannot catch, shortly before the host would end the
-//! whole instance.
+//! An event has ended when no promise job is left and `advance` of `../../src/internal.js` has nothing to wait for. A script that
+//! runs for too long is interrupted by an error that it cannot catch, shortly before the host would end the whole instance.
 
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
@@ -19,42 +18,42 @@ use crate::events;
 use crate::host;
 use crate::modules::{Modules, SOURCES};
 
-/// Bytes of the stack in linear memory that JavaScript may use, which is reached before the native one of the host is: deeper
-/// recursion is a RangeError.
+/// Stack in linear memory that JavaScript may use, in bytes. Small enough that deep recursion is a RangeError before it overflows
+/// the host's native stack.
 const STACK: usize = 208 << 10;
-/// How long the evaluation of a script may take: the host gives an instance 10 s.
-const START: Duration = Duration::from_secs(9);
+/// Time limit for evaluating the script. The host's limit for the start of an instance is 10 s.
+const START_LIMIT: Duration = Duration::from_secs(9);
 
 thread_local! {
     static ENGINE: RefCell<Option<Engine>> = const { RefCell::new(None) };
     static DEADLINE: Cell<Option<Instant>> = const { Cell::new(None) };
     static CALL: RefCell<Option<types::Context>> = const { RefCell::new(None) };
-    /// Of `internal.js`; none until that has run.
-    static TRACK: RefCell<Option<Persistent<Function<'static>>>> = const { RefCell::new(None) };
+    /// `trackRejection` of `internal.js`; none until that module has run.
+    static TRACK_REJECTION: RefCell<Option<Persistent<Function<'static>>>> = const { RefCell::new(None) };
 }
 
 struct Engine {
     context: Context,
     functions: Functions,
-    // Last: it must outlive what is in it.
+    // Last, because it must be dropped after the values in it.
     _runtime: Runtime,
 }
 
-/// Of `internal.js`.
+/// Functions of `internal.js`.
 #[derive(Clone)]
 struct Functions {
     dispatch: Persistent<Function<'static>>,
-    settle: Persistent<Function<'static>>,
-    broken: Persistent<Function<'static>>,
+    advance: Persistent<Function<'static>>,
+    abort: Persistent<Function<'static>>,
     run_common: Persistent<Function<'static>>,
 }
 
-/// What the host has said of the present call.
+/// The context of the current call.
 pub(crate) fn call() -> Option<types::Context> {
     CALL.with_borrow(Clone::clone)
 }
 
-/// What is left of the present call's time.
+/// The time left in the current call.
 pub(crate) fn time_left() -> Duration {
     let deadline = DEADLINE.get();
     deadline.map_or(Duration::ZERO, |deadline| {
@@ -62,30 +61,30 @@ pub(crate) fn time_left() -> Duration {
     })
 }
 
-/// Evaluates the script. The error is for the person who wrote it.
+/// Evaluates the script. The error is meant for the script's author.
 pub(crate) fn start(config: Vec<(String, String)>) -> Result<(), String> {
-    DEADLINE.set(Some(Instant::now() + START));
+    DEADLINE.set(Some(Instant::now() + START_LIMIT));
     let engine = Engine::start(config)?;
     ENGINE.set(Some(engine));
     Ok(())
 }
 
-/// Has the script handle an event.
+/// Handles an event.
 pub(crate) fn handle(event: types::Event, context: types::Context) -> Result<(), types::HandlerError> {
     if ENGINE.with_borrow(Option::is_none) {
         let config = store::get_all().unwrap_or_default();
         start(config).map_err(types::HandlerError::Reject)?;
     }
     let budget = Duration::from_millis(context.budget_ms.into());
-    // The host's clock begins before ours, and ends the instance.
+    // The host's clock starts earlier and ends the whole instance, so stop well before its limit.
     DEADLINE.set(Some(Instant::now() + budget.mul_f32(0.9)));
     CALL.set(Some(context));
-    ENGINE.with_borrow(|engine| engine.as_ref().expect("it has started").handle(event))
+    ENGINE.with_borrow(|engine| engine.as_ref().expect("started above").handle(event))
 }
 
 impl Engine {
     fn start(config: Vec<(String, String)>) -> Result<Self, String> {
-        let failed = |error: rquickjs::Error| format!("QuickJS does not start: {error}");
+        let failed = |error: rquickjs::Error| format!("QuickJS failed to start: {error}");
         let runtime = Runtime::new().map_err(failed)?;
         runtime.set_max_stack_size(STACK);
         runtime.set_loader(Modules, Modules);
@@ -93,7 +92,7 @@ impl Engine {
             DEADLINE.get().is_some_and(|deadline| Instant::now() >= deadline)
         })));
         runtime.set_host_promise_rejection_tracker(Some(Box::new(|ctx, promise, reason, is_handled| {
-            let Some(track) = TRACK.with_borrow(Clone::clone) else {
+            let Some(track) = TRACK_REJECTION.with_borrow(Clone::clone) else {
                 return;
             };
             let tracked = track
@@ -119,18 +118,18 @@ impl Engine {
             let functions = &self.functions;
             let begun = dispatch(&ctx, functions, event).catch(&ctx);
             let ended = match begun {
-                Ok(()) => settle(&ctx, functions),
+                Ok(()) => run_to_end(&ctx, functions),
                 Err(error) => Err(explain(&ctx, functions, error)),
             };
-            ended.map_err(|said| match said.strip_prefix("retry:") {
+            ended.map_err(|text| match text.strip_prefix("retry:") {
                 Some(reason) => types::HandlerError::Retry(reason.to_owned()),
-                None => types::HandlerError::Reject(said),
+                None => types::HandlerError::Reject(text),
             })
         })
     }
 }
 
-/// The modules, and the functions that call into them.
+/// Loads the runtime's modules, and returns the functions to call.
 fn prepare(ctx: &Ctx<'_>, config: Vec<(String, String)>) -> rquickjs::Result<Functions> {
     let host = host::object(ctx)?;
     let sources = Object::new(ctx.clone())?;
@@ -146,20 +145,20 @@ fn prepare(ctx: &Ctx<'_>, config: Vec<(String, String)>) -> rquickjs::Result<Fun
     let boot: Function<'_> = ctx.eval_with_options(include_str!("../../src/boot.js"), options)?;
     let internal: Object<'_> = boot.call((host, sources, settings))?;
     let function = |name: &str| Ok::<_, rquickjs::Error>(Persistent::save(ctx, internal.get::<_, Function<'_>>(name)?));
-    TRACK.set(Some(function("trackRejection")?));
+    TRACK_REJECTION.set(Some(function("trackRejection")?));
     Ok(Functions {
         run_common: function("runCommon")?,
         dispatch: function("dispatch")?,
-        settle: function("settle")?,
-        broken: function("broken")?,
+        advance: function("advance")?,
+        abort: function("abort")?,
     })
 }
 
-/// Runs the script from its first line to its last, and what it waits for there.
+/// Evaluates the script, including its top-level awaits.
 fn evaluate(ctx: &Ctx<'_>, functions: &Functions) -> Result<(), String> {
     let names = source::names();
     let Some(name) = names.first() else {
-        return Err("there is no script in this component: make one by plugnode build app.js".to_owned());
+        return Err("this component has no script: build it with plugnode build app.js".to_owned());
     };
     let text = source::read(name).unwrap_or_default();
     let text = String::from_utf8(text).map_err(|_| format!("{name} is not UTF-8"))?;
@@ -169,19 +168,23 @@ fn evaluate(ctx: &Ctx<'_>, functions: &Functions) -> Result<(), String> {
         evaluate_common(ctx, functions, name, &text).map(|()| None)
     };
     let promise = evaluated.catch(ctx).map_err(|error| explain(ctx, functions, error))?;
-    settle(ctx, functions)?;
+    run_to_end(ctx, functions)?;
     let Some(promise) = promise else { return Ok(()) };
     match promise.state() {
         PromiseState::Resolved => Ok(()),
         PromiseState::Rejected => {
-            let result = promise.result::<Value<'_>>().expect("it is settled").map(drop);
-            Err(explain(ctx, functions, result.catch(ctx).expect_err("it is rejected")))
+            let result = promise.result::<Value<'_>>().expect("the promise is settled").map(drop);
+            Err(explain(
+                ctx,
+                functions,
+                result.catch(ctx).expect_err("the promise is rejected"),
+            ))
         }
-        PromiseState::Pending => Err(format!("{name}: a top-level await waits for what never comes")),
+        PromiseState::Pending => Err(format!("{name}: a top-level await never completes")),
     }
 }
 
-/// As Node tells it: by the name, else by the syntax.
+/// Whether a script is an ES module; like Node, by its extension, otherwise by its syntax.
 fn is_module(name: &str, text: &str) -> bool {
     let has_syntax = || {
         text.lines().any(|line| {
@@ -196,7 +199,7 @@ fn is_module(name: &str, text: &str) -> bool {
     name.ends_with(".mjs") || !name.ends_with(".cjs") && has_syntax()
 }
 
-/// As Node does it: the text is the body of a function, and the first line stays the first.
+/// Evaluates a CommonJS script. Like Node, wraps it in a function without moving its first line.
 fn evaluate_common(ctx: &Ctx<'_>, functions: &Functions, name: &str, text: &str) -> rquickjs::Result<()> {
     let mut options = EvalOptions::default();
     options.strict = false;
@@ -212,24 +215,24 @@ fn dispatch(ctx: &Ctx<'_>, functions: &Functions, event: types::Event) -> rquick
     functions.dispatch.clone().restore(ctx)?.call_arg(args)
 }
 
-/// Runs jobs and timers until nothing is waited for. The error is what `internal.js` makes of what went wrong.
-fn settle(ctx: &Ctx<'_>, functions: &Functions) -> Result<(), String> {
-    let settle = functions
-        .settle
+/// Runs promise jobs and timers until the event has ended. The error is the text that `internal.js` returns.
+fn run_to_end(ctx: &Ctx<'_>, functions: &Functions) -> Result<(), String> {
+    let advance = functions
+        .advance
         .clone()
         .restore(ctx)
         .catch(ctx)
         .map_err(|error| error.to_string())?;
     loop {
         while ctx.execute_pending_job() {}
-        let next: Value<'_> = match settle.call(()).catch(ctx) {
+        let next: Value<'_> = match advance.call(()).catch(ctx) {
             Ok(next) => next,
             Err(error) => return Err(explain(ctx, functions, error)),
         };
-        if let Some(words) = next.as_string() {
-            return Err(words.to_string().unwrap_or_default());
+        if let Some(text) = next.as_string() {
+            return Err(text.to_string().unwrap_or_default());
         }
-        // Milliseconds until a timer that is waited for; 0 when there are new jobs.
+        // Milliseconds until the next timer; 0 if there may be new jobs.
         let Some(wait) = next.as_number() else { return Ok(()) };
         if wait > 0.0 {
             std::thread::sleep(Duration::from_secs_f64(wait / 1000.0).min(time_left()));
@@ -237,17 +240,17 @@ fn settle(ctx: &Ctx<'_>, functions: &Functions) -> Result<(), String> {
     }
 }
 
-/// Gives the present call up, and says what a person is told of its error: the message, and where in their own files it was.
+/// Aborts the current event and formats its error: the message, and the position in the script's own files.
 fn explain<'js>(ctx: &Ctx<'js>, functions: &Functions, error: CaughtError<'js>) -> String {
     let fallback = error.to_string();
-    // An interrupted script must not be interrupted in its last words.
+    // After a time-out, formatting the error needs time of its own.
     DEADLINE.set(Some(Instant::now() + Duration::from_millis(40)));
     let thrown = match error {
         CaughtError::Exception(exception) => exception.into_object().into_value(),
         CaughtError::Value(value) => value,
         CaughtError::Error(_) => return fallback,
     };
-    let broken = functions.broken.clone().restore(ctx);
-    let explained = broken.and_then(|broken| broken.call::<_, String>((thrown,)));
+    let abort = functions.abort.clone().restore(ctx);
+    let explained = abort.and_then(|abort| abort.call::<_, String>((thrown,)));
     explained.unwrap_or(fallback)
 }

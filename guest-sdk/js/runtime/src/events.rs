@@ -1,4 +1,4 @@
-//! An event as the arguments of one call into JavaScript.
+//! Converts an event to the arguments of `dispatch` in `../../src/internal.js`.
 
 use rquickjs::function::Args;
 use rquickjs::{Ctx, Exception, Null, Result, TypedArray, Undefined};
@@ -6,10 +6,10 @@ use rquickjs::{Ctx, Exception, Null, Result, TypedArray, Undefined};
 use crate::bindings::plugnode::app::types::{Client, DisconnectReason, Event, Payload};
 use crate::engine;
 
-/// How deep arguments may be nested: QuickJS reads them by recursion, and does not see how much stack that takes.
-const DEPTH: usize = 1_000;
+/// Nesting limit of arguments. QuickJS parses JSON recursively, without checking the stack.
+const MAX_DEPTH: usize = 1_000;
 
-/// The kind, then the client's id, io-node, namespace and attributes, or four times undefined, then what the kind has.
+/// Pushes the kind; the client's id, io-node, namespace and attributes, or four times undefined; then the fields of the kind.
 pub(crate) fn push<'js>(ctx: &Ctx<'js>, args: &mut Args<'js>, event: Event) -> Result<()> {
     match event {
         Event::Connection((client, handshake)) => {
@@ -34,8 +34,8 @@ pub(crate) fn push<'js>(ctx: &Ctx<'js>, args: &mut Args<'js>, event: Event) -> R
         }
         Event::Disconnect((client, reason)) => {
             push_client(args, "disconnect", client)?;
-            args.push_arg(words_of(reason))?;
-            // The rooms that the client was in, as JSON, if the host knows them.
+            args.push_arg(reason_text(reason))?;
+            // The client's rooms as JSON, if the host knows them.
             let extra = engine::call().map(|call| call.extra).unwrap_or_default();
             args.push_arg(
                 extra
@@ -78,9 +78,9 @@ fn push_client(args: &mut Args<'_>, kind: &str, client: Client) -> Result<()> {
 }
 
 fn push_payload<'js>(ctx: &Ctx<'js>, args: &mut Args<'js>, payload: Payload) -> Result<()> {
-    if depth(&payload.json) > DEPTH {
-        let words = format!("the arguments are nested more than {DEPTH} deep");
-        return Err(Exception::throw_range(ctx, &words));
+    if depth(&payload.json) > MAX_DEPTH {
+        let reason = format!("the arguments are nested more than {MAX_DEPTH} levels deep");
+        return Err(Exception::throw_range(ctx, &reason));
     }
     args.push_arg(payload.json)?;
     if payload.attachments.is_empty() {
@@ -93,9 +93,9 @@ fn push_payload<'js>(ctx: &Ctx<'js>, args: &mut Args<'js>, payload: Payload) -> 
     args.push_arg(attachments)
 }
 
-/// As a server of Socket.IO has it.
-fn words_of(reason: DisconnectReason) -> String {
-    let words = match reason {
+/// The reason as Socket.IO's server formats it.
+fn reason_text(reason: DisconnectReason) -> String {
+    let text = match reason {
         DisconnectReason::ClientDisconnect => "client namespace disconnect",
         DisconnectReason::ServerDisconnect => "server namespace disconnect",
         DisconnectReason::TransportClose => "transport close",
@@ -104,25 +104,25 @@ fn words_of(reason: DisconnectReason) -> String {
         DisconnectReason::ParseError => "parse error",
         DisconnectReason::ServerShutdown => "server shutting down",
         DisconnectReason::NodeLost => "node lost",
-        DisconnectReason::Other(words) => return words,
+        DisconnectReason::Other(text) => return text,
     };
-    words.to_owned()
+    text.to_owned()
 }
 
-/// How deep JSON is nested.
+/// The nesting depth of JSON.
 fn depth(json: &str) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0);
-    let (mut is_text, mut is_escaped) = (false, false);
+    let (mut in_string, mut is_escaped) = (false, false);
     for byte in json.bytes() {
         match byte {
             _ if is_escaped => is_escaped = false,
-            b'\\' if is_text => is_escaped = true,
-            b'"' => is_text = !is_text,
-            b'[' | b'{' if !is_text => {
+            b'\\' if in_string => is_escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => {
                 depth += 1;
                 deepest = deepest.max(depth);
             }
-            b']' | b'}' if !is_text => depth = depth.saturating_sub(1),
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
             _ => {}
         }
     }

@@ -1,5 +1,5 @@
-//! HTTP requests in flight. Each goes on by itself in the host; here it is looked after whether there is something to read or room to
-//! write, for all of them at once, so that none waits for another. What `fetch` means is `../../src/fetch.js`'s to know.
+//! HTTP requests in flight. The host runs each concurrently; this module polls all of them at once for data to read or room to write,
+//! so that none blocks another. The semantics of `fetch` are in `../../src/fetch.js`.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -17,28 +17,28 @@ use wasip2::io::streams::{InputStream, OutputStream, StreamError};
 
 use crate::host::Bytes;
 
-/// Bytes that are read at once.
+/// Bytes per read.
 const CHUNK: u64 = 64 << 10;
 
 thread_local! {
-    static REQUESTS: RefCell<Requests> = const { RefCell::new(Requests { last: 0, all: BTreeMap::new() }) };
+    static REQUESTS: RefCell<Requests> = const { RefCell::new(Requests { last_id: 0, all: BTreeMap::new() }) };
 }
 
 struct Requests {
-    last: u32,
+    last_id: u32,
     all: BTreeMap<u32, Request>,
 }
 
 struct Request {
     upload: Option<Upload>,
     stage: Stage,
-    /// Bytes of its answer's body.
-    most: usize,
+    /// Size limit of the response's body, in bytes.
+    max_body: usize,
 }
 
-/// A body on its way.
+/// A request body that is being sent.
 struct Upload {
-    // In this order: a stream must not outlive the body that it is of.
+    // Declared in drop order: a stream must be dropped before its body.
     stream: OutputStream,
     body: OutgoingBody,
     bytes: Vec<u8>,
@@ -46,20 +46,20 @@ struct Upload {
     is_flushed: bool,
 }
 
-/// A body that comes.
+/// A response body that is being received.
 struct Download {
-    // As above.
+    // Declared in drop order, as above.
     stream: InputStream,
     _body: IncomingBody,
 }
 
 enum Stage {
-    Asked(FutureIncomingResponse),
-    Reading(Answer, Download),
-    Done(std::result::Result<Answer, Failure>),
+    Sent(FutureIncomingResponse),
+    Receiving(Response, Download),
+    Done(std::result::Result<Response, Failure>),
 }
 
-struct Answer {
+struct Response {
     status: u16,
     headers: Vec<(String, Vec<u8>)>,
     body: Vec<u8>,
@@ -67,68 +67,70 @@ struct Answer {
 
 struct Failure {
     is_denied: bool,
-    words: String,
+    reason: String,
 }
 
 impl Failure {
-    fn new(words: impl Into<String>) -> Self {
+    fn new(reason: impl Into<String>) -> Self {
         Self {
             is_denied: false,
-            words: words.into(),
+            reason: reason.into(),
         }
     }
 }
 
 impl From<ErrorCode> for Failure {
     fn from(code: ErrorCode) -> Self {
-        let words = match code {
+        let reason = match code {
             ErrorCode::HttpRequestDenied => {
                 return Self {
                     is_denied: true,
-                    words: "it is not granted".to_owned(),
+                    reason: "the app's grants do not allow this host".to_owned(),
                 };
             }
-            ErrorCode::DnsTimeout | ErrorCode::DnsError(_) | ErrorCode::DestinationNotFound => "no such host",
+            ErrorCode::DnsTimeout | ErrorCode::DnsError(_) | ErrorCode::DestinationNotFound => {
+                "the host name cannot be resolved"
+            }
             ErrorCode::DestinationUnavailable | ErrorCode::DestinationIpUnroutable => "the host cannot be reached",
             ErrorCode::ConnectionRefused => "the connection was refused",
             ErrorCode::ConnectionTerminated | ErrorCode::HttpResponseIncomplete => {
-                "the connection ended before the answer did"
+                "the connection ended before the response was complete"
             }
-            ErrorCode::ConnectionTimeout => "connecting took too long",
+            ErrorCode::ConnectionTimeout => "connecting timed out",
             ErrorCode::ConnectionReadTimeout | ErrorCode::ConnectionWriteTimeout | ErrorCode::HttpResponseTimeout => {
-                "the answer took too long"
+                "the response timed out"
             }
             ErrorCode::TlsProtocolError | ErrorCode::TlsCertificateError | ErrorCode::TlsAlertReceived(_) => {
-                "no secure connection can be made: its certificate or protocol is not accepted"
+                "the TLS handshake failed: certificate or protocol not accepted"
             }
-            ErrorCode::HttpRequestUriInvalid => "the address is not valid",
-            ErrorCode::HttpProtocolError => "the answer is not HTTP, or the connection ended in it",
-            ErrorCode::InternalError(Some(words)) => return Self::new(words),
+            ErrorCode::HttpRequestUriInvalid => "the URL is not valid",
+            ErrorCode::HttpProtocolError => "the response is not valid HTTP, or the connection ended within it",
+            ErrorCode::InternalError(Some(reason)) => return Self::new(reason),
             other => return Self::new(other.to_string()),
         };
-        Self::new(words)
+        Self::new(reason)
     }
 }
 
-/// Sends a request and returns its number. `line` is method, scheme, authority and path; names and values of `headers` are in turn.
+/// Sends a request and returns its id. `line` is method, scheme, authority and path; `headers` alternates names and values.
 pub(crate) fn start(
     ctx: Ctx<'_>,
     line: Vec<String>,
     headers: Vec<String>,
     body: Option<Bytes>,
-    most: u32,
+    max_body: u32,
 ) -> Result<u32> {
-    let wrong = |words: &str| Exception::throw_type(&ctx, words);
+    let invalid = |reason: &str| Exception::throw_type(&ctx, reason);
     let fields = Fields::new();
     for pair in headers.chunks_exact(2) {
         let value: Option<Vec<u8>> = pair[1].chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();
-        let value = value.ok_or_else(|| wrong(&format!("the header {} has characters beyond U+00FF", pair[0])))?;
+        let value = value.ok_or_else(|| invalid(&format!("the header {} has characters beyond U+00FF", pair[0])))?;
         fields
             .append(&pair[0], &value)
-            .map_err(|error| wrong(&format!("the header {} cannot be sent: {error}", pair[0])))?;
+            .map_err(|error| invalid(&format!("the header {} cannot be sent: {error}", pair[0])))?;
     }
     let [method, scheme, authority, path] = line.as_slice() else {
-        return Err(wrong("a request has a method, a scheme, an authority and a path"));
+        return Err(invalid("a request needs a method, a scheme, an authority and a path"));
     };
     let request = OutgoingRequest::new(fields);
     let scheme = if scheme == "https" { Scheme::Https } else { Scheme::Http };
@@ -137,11 +139,11 @@ pub(crate) fn start(
         .and_then(|()| request.set_scheme(Some(&scheme)))
         .and_then(|()| request.set_authority(Some(authority)))
         .and_then(|()| request.set_path_with_query(Some(path)));
-    set.map_err(|()| wrong("a method or an address like this cannot be sent"))?;
+    set.map_err(|()| invalid("the method or URL is not valid"))?;
     let upload = body.map(|bytes| {
-        let body = request.body().expect("it is asked for once");
+        let body = request.body().expect("requested only once");
         Upload {
-            stream: body.write().expect("it is asked for once"),
+            stream: body.write().expect("requested only once"),
             body,
             bytes: bytes.0,
             written: 0,
@@ -149,18 +151,25 @@ pub(crate) fn start(
         }
     });
     let stage = match outgoing_handler::handle(request, None) {
-        Ok(future) => Stage::Asked(future),
+        Ok(future) => Stage::Sent(future),
         Err(code) => Stage::Done(Err(code.into())),
     };
     REQUESTS.with_borrow_mut(|requests| {
-        requests.last = requests.last.wrapping_add(1);
-        let most = most as usize;
-        requests.all.insert(requests.last, Request { upload, stage, most });
-        Ok(requests.last)
+        requests.last_id = requests.last_id.wrapping_add(1);
+        let max_body = max_body as usize;
+        requests.all.insert(
+            requests.last_id,
+            Request {
+                upload,
+                stage,
+                max_body,
+            },
+        );
+        Ok(requests.last_id)
     })
 }
 
-/// Waits until one of them has gone on, or for so many milliseconds.
+/// Waits until a request has made progress, at max_body this many milliseconds.
 pub(crate) fn wait(milliseconds: f64) {
     REQUESTS.with_borrow_mut(|requests| {
         if requests.advance() {
@@ -170,18 +179,19 @@ pub(crate) fn wait(milliseconds: f64) {
         let mut waited = vec![monotonic_clock::subscribe_duration(
             u64::try_from(time.as_nanos()).unwrap_or(u64::MAX),
         )];
-        waited.extend(requests.all.values().flat_map(Request::waited));
+        waited.extend(requests.all.values().flat_map(Request::pollables));
         poll(&waited.iter().collect::<Vec<_>>());
         drop(waited);
         requests.advance();
     });
 }
 
-/// `{ status, headers, body }` or `{ error, isDenied }` of one that is done. None while it is not.
-pub(crate) fn take(ctx: Ctx<'_>, number: u32) -> Result<Option<Object<'_>>> {
+/// The result of a finished request, which is then removed: `{ status, headers, body }` or `{ error, isDenied }`. None if it is not
+/// finished.
+pub(crate) fn take(ctx: Ctx<'_>, id: u32) -> Result<Option<Object<'_>>> {
     let done = REQUESTS.with_borrow_mut(|requests| {
-        let is_done = matches!(requests.all.get(&number)?.stage, Stage::Done(_));
-        is_done.then(|| requests.all.remove(&number))?
+        let is_done = matches!(requests.all.get(&id)?.stage, Stage::Done(_));
+        is_done.then(|| requests.all.remove(&id))?
     });
     let Some(Request {
         stage: Stage::Done(result),
@@ -190,33 +200,33 @@ pub(crate) fn take(ctx: Ctx<'_>, number: u32) -> Result<Option<Object<'_>>> {
     else {
         return Ok(None);
     };
-    let told = Object::new(ctx.clone())?;
+    let object = Object::new(ctx.clone())?;
     match result {
-        Ok(answer) => {
-            let headers: Vec<String> = answer
+        Ok(response) => {
+            let headers: Vec<String> = response
                 .headers
                 .into_iter()
                 .flat_map(|(name, value)| [name, value.into_iter().map(char::from).collect()])
                 .collect();
-            told.set("status", answer.status)?;
-            told.set("headers", headers)?;
-            told.set("body", TypedArray::<u8>::new(ctx, answer.body)?)?;
+            object.set("status", response.status)?;
+            object.set("headers", headers)?;
+            object.set("body", TypedArray::<u8>::new(ctx, response.body)?)?;
         }
         Err(failure) => {
-            told.set("error", failure.words)?;
-            told.set("isDenied", failure.is_denied)?;
+            object.set("error", failure.reason)?;
+            object.set("isDenied", failure.is_denied)?;
         }
     }
-    Ok(Some(told))
+    Ok(Some(object))
 }
 
-/// Gives one up.
-pub(crate) fn cancel(number: u32) {
-    REQUESTS.with_borrow_mut(|requests| requests.all.remove(&number));
+/// Cancels a request.
+pub(crate) fn cancel(id: u32) {
+    REQUESTS.with_borrow_mut(|requests| requests.all.remove(&id));
 }
 
 impl Requests {
-    /// Whether one of them is done.
+    /// Advances all requests. Returns whether any of them is done.
     fn advance(&mut self) -> bool {
         let mut is_done = false;
         for request in self.all.values_mut() {
@@ -231,8 +241,11 @@ impl Request {
     fn advance(&mut self) {
         self.upload = self.upload.take().and_then(Upload::advance);
         loop {
-            let stage = std::mem::replace(&mut self.stage, Stage::Done(Err(Failure::new("it is being looked at"))));
-            let (stage, goes_on) = stage.advance(self.most);
+            let stage = std::mem::replace(
+                &mut self.stage,
+                Stage::Done(Err(Failure::new("the request is being advanced"))),
+            );
+            let (stage, goes_on) = stage.advance(self.max_body);
             self.stage = stage;
             if !goes_on {
                 return;
@@ -240,20 +253,20 @@ impl Request {
         }
     }
 
-    /// What it waits for.
-    fn waited(&self) -> impl Iterator<Item = Pollable> {
+    /// The events that the request waits for.
+    fn pollables(&self) -> impl Iterator<Item = Pollable> {
         let upload = self.upload.as_ref().map(|upload| upload.stream.subscribe());
-        let answer = match &self.stage {
-            Stage::Asked(future) => Some(future.subscribe()),
-            Stage::Reading(_, download) => Some(download.stream.subscribe()),
+        let response = match &self.stage {
+            Stage::Sent(future) => Some(future.subscribe()),
+            Stage::Receiving(_, download) => Some(download.stream.subscribe()),
             Stage::Done(_) => None,
         };
-        upload.into_iter().chain(answer)
+        upload.into_iter().chain(response)
     }
 }
 
 impl Upload {
-    /// None when it is over, whether well or not: the answer tells.
+    /// Sends more of the body. None when the upload has ended or failed; the response shows which.
     fn advance(mut self) -> Option<Self> {
         loop {
             let room = usize::try_from(self.stream.check_write().ok()?).unwrap_or(usize::MAX);
@@ -278,32 +291,32 @@ impl Upload {
 }
 
 impl Stage {
-    /// What it is now, and whether it can be more at once.
-    fn advance(self, most: usize) -> (Self, bool) {
+    /// The next stage, and whether it can advance again at once.
+    fn advance(self, max_body: usize) -> (Self, bool) {
         match self {
-            Self::Asked(future) => match future.get() {
-                None => (Self::Asked(future), false),
-                Some(Ok(Ok(response))) => match begin(&response) {
-                    Ok((answer, download)) => (Self::Reading(answer, download), true),
+            Self::Sent(future) => match future.get() {
+                None => (Self::Sent(future), false),
+                Some(Ok(Ok(response))) => match receive(&response) {
+                    Ok((response, download)) => (Self::Receiving(response, download), true),
                     Err(failure) => (Self::Done(Err(failure)), false),
                 },
                 Some(Ok(Err(code))) => (Self::Done(Err(code.into())), false),
-                Some(Err(())) => (Self::Done(Err(Failure::new("it was answered already"))), false),
+                Some(Err(())) => (Self::Done(Err(Failure::new("the response was already taken"))), false),
             },
-            Self::Reading(mut answer, download) => match download.stream.read(CHUNK) {
-                Ok(bytes) if bytes.is_empty() => (Self::Reading(answer, download), false),
-                Ok(bytes) if answer.body.len() + bytes.len() > most => {
-                    let words = format!("the body of the answer is larger than {most} bytes");
-                    (Self::Done(Err(Failure::new(words))), false)
+            Self::Receiving(mut response, download) => match download.stream.read(CHUNK) {
+                Ok(bytes) if bytes.is_empty() => (Self::Receiving(response, download), false),
+                Ok(bytes) if response.body.len() + bytes.len() > max_body => {
+                    let reason = format!("the body of the response is larger than {max_body} bytes");
+                    (Self::Done(Err(Failure::new(reason))), false)
                 }
                 Ok(bytes) => {
-                    answer.body.extend(bytes);
-                    (Self::Reading(answer, download), true)
+                    response.body.extend(bytes);
+                    (Self::Receiving(response, download), true)
                 }
-                Err(StreamError::Closed) => (Self::Done(Ok(answer)), false),
+                Err(StreamError::Closed) => (Self::Done(Ok(response)), false),
                 Err(StreamError::LastOperationFailed(error)) => {
                     let failure = http_error_code(&error).map_or_else(
-                        || Failure::new("the connection ended before the answer did"),
+                        || Failure::new("the connection ended before the response was complete"),
                         Failure::from,
                     );
                     (Self::Done(Err(failure)), false)
@@ -314,19 +327,19 @@ impl Stage {
     }
 }
 
-fn begin(response: &IncomingResponse) -> std::result::Result<(Answer, Download), Failure> {
+fn receive(response: &IncomingResponse) -> std::result::Result<(Response, Download), Failure> {
     let read = || {
         let body = response.consume().ok()?;
         let stream = body.stream().ok()?;
         Some(Download { stream, _body: body })
     };
-    let download = read().ok_or_else(|| Failure::new("its body cannot be read"))?;
-    let answer = Answer {
+    let download = read().ok_or_else(|| Failure::new("the body of the response cannot be read"))?;
+    let response = Response {
         status: response.status(),
         headers: response.headers().entries(),
         body: Vec::new(),
     };
-    Ok((answer, download))
+    Ok((response, download))
 }
 
 fn method_of(name: &str) -> Method {

@@ -1,4 +1,4 @@
-//! What JavaScript can call: the imports of the contract, flat, as functions of one object. They throw what was refused.
+//! The host functions that JavaScript can call: the imports of the contract, as functions of one object. They throw errors.
 
 use rquickjs::function::{Func, Opt};
 use rquickjs::{Ctx, Exception, FromJs, Object, Result, TypedArray, Value};
@@ -10,7 +10,7 @@ use crate::bindings::wasi::keyvalue::store;
 use crate::bindings::wasi::logging::logging;
 use crate::{engine, fetch};
 
-/// The object.
+/// The object with all host functions.
 pub(crate) fn object<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
     let host = Object::new(ctx.clone())?;
     host.set("publish", Func::from(publish))?;
@@ -20,7 +20,6 @@ pub(crate) fn object<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
     host.set("request", Func::from(request))?;
     host.set("collect", Func::from(collect))?;
     host.set("findClients", Func::from(find_clients))?;
-    host.set("listChannels", Func::from(list_channels))?;
     host.set("disconnect", Func::from(disconnect))?;
     host.set("patchAttributes", Func::from(patch_attributes))?;
     host.set("refuse", Func::from(refuse))?;
@@ -48,7 +47,7 @@ pub(crate) fn object<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
     Ok(host)
 }
 
-/// `{ ns, all, clients, channels, exceptClients, exceptChannels }`, of which anything may be left out.
+/// An audience: `{ ns, all, clients, channels, exceptClients, exceptChannels }`, all optional.
 struct To(outbox::Audience);
 
 impl<'js> FromJs<'js> for To {
@@ -73,18 +72,18 @@ impl<'js> FromJs<'js> for To {
     }
 }
 
-/// Bytes of any view of them.
+/// A copy of the bytes of a typed array.
 pub(crate) struct Bytes(pub(crate) Vec<u8>);
 
 impl<'js> FromJs<'js> for Bytes {
-    #[allow(unsafe_code, reason = "bytes of JavaScript can be read in no other way")]
+    #[allow(unsafe_code, reason = "rquickjs has no safe access to the bytes of a typed array")]
     fn from_js(ctx: &Ctx<'js>, value: Value<'js>) -> Result<Self> {
         let bytes = TypedArray::<u8>::from_js(ctx, value)?;
-        // SAFETY: they are copied before JavaScript runs again and could move or free them.
+        // SAFETY: the bytes are copied before JavaScript can run again and move or free them.
         let bytes = unsafe { bytes.as_bytes() }.map(<[u8]>::to_vec);
         bytes
             .map(Self)
-            .ok_or_else(|| Exception::throw_message(ctx, "these bytes were given away"))
+            .ok_or_else(|| Exception::throw_message(ctx, "the ArrayBuffer is detached"))
     }
 }
 
@@ -96,22 +95,23 @@ fn payload(json: String, attachments: Opt<Option<Vec<Bytes>>>) -> Payload {
     }
 }
 
-fn done<T>(ctx: &Ctx<'_>, result: std::result::Result<T, outbox::Error>) -> Result<T> {
+/// Throws the error of a command.
+fn check_command<T>(ctx: &Ctx<'_>, result: std::result::Result<T, outbox::Error>) -> Result<T> {
     result.map_err(|error| {
-        let words = match error {
-            outbox::Error::Denied(words) | outbox::Error::Invalid(words) | outbox::Error::Other(words) => words,
+        let reason = match error {
+            outbox::Error::Denied(reason) | outbox::Error::Invalid(reason) | outbox::Error::Other(reason) => reason,
             outbox::Error::QuotaExceeded => {
-                "this event has used up the commands or bytes that the app's limits allow".to_owned()
+                "this event has used up its limit of commands or bytes; raise it in the app's `limits`".to_owned()
             }
             outbox::Error::PayloadTooLarge => {
-                "this payload is larger than limits.payload of the app's configuration".to_owned()
+                "the payload exceeds `limits.payload` of the app's configuration".to_owned()
             }
         };
-        Exception::throw_message(ctx, &words)
+        Exception::throw_message(ctx, &reason)
     })
 }
 
-/// `how`: 1 for volatile, 2 for local.
+/// `how` is a bit set: 1 for volatile, 2 for local.
 fn publish<'js>(
     ctx: Ctx<'js>,
     to: To,
@@ -127,22 +127,22 @@ fn publish<'js>(
     if how & 2 != 0 {
         delivery = delivery | outbox::Delivery::LOCAL;
     }
-    done(
+    check_command(
         &ctx,
         outbox::publish(&to.0, &event, &payload(json, attachments), delivery),
     )
 }
 
 fn subscribe(ctx: Ctx<'_>, who: To, channels: Vec<String>) -> Result<()> {
-    done(&ctx, outbox::subscribe(&who.0, &channels))
+    check_command(&ctx, outbox::subscribe(&who.0, &channels))
 }
 
 fn unsubscribe(ctx: Ctx<'_>, who: To, channels: Vec<String>) -> Result<()> {
-    done(&ctx, outbox::unsubscribe(&who.0, &channels))
+    check_command(&ctx, outbox::unsubscribe(&who.0, &channels))
 }
 
 fn ack(ctx: Ctx<'_>, id: String, json: String, attachments: Opt<Option<Vec<Bytes>>>) -> Result<()> {
-    done(&ctx, outbox::ack(&id, &payload(json, attachments)))
+    check_command(&ctx, outbox::ack(&id, &payload(json, attachments)))
 }
 
 fn request<'js>(
@@ -155,7 +155,7 @@ fn request<'js>(
     attachments: Opt<Option<Vec<Bytes>>>,
 ) -> Result<()> {
     let payload = payload(json, attachments);
-    done(
+    check_command(
         &ctx,
         outbox::request(&to.0, &event, &payload, timeout_ms, token.as_bytes()),
     )
@@ -171,91 +171,88 @@ fn collect<'js>(
     attachments: Opt<Option<Vec<Bytes>>>,
 ) -> Result<()> {
     let payload = payload(json, attachments);
-    done(
+    check_command(
         &ctx,
         outbox::collect(&to.0, &event, &payload, timeout_ms, token.as_bytes()),
     )
 }
 
 fn find_clients(ctx: Ctx<'_>, who: To, most: u32, timeout_ms: u32, token: String) -> Result<()> {
-    done(&ctx, outbox::find_clients(&who.0, most, timeout_ms, token.as_bytes()))
-}
-
-fn list_channels(ctx: Ctx<'_>, namespace: Option<String>, most: u32, timeout_ms: u32, token: String) -> Result<()> {
-    let asked = outbox::list_channels(namespace.as_deref(), most, timeout_ms, token.as_bytes());
-    done(&ctx, asked)
+    check_command(&ctx, outbox::find_clients(&who.0, most, timeout_ms, token.as_bytes()))
 }
 
 fn disconnect(ctx: Ctx<'_>, who: To, close: bool) -> Result<()> {
-    done(&ctx, outbox::disconnect(&who.0, close))
+    check_command(&ctx, outbox::disconnect(&who.0, close))
 }
 
 fn patch_attributes(ctx: Ctx<'_>, id: String, patch: String) -> Result<()> {
-    done(&ctx, outbox::patch_attributes(&id, &patch))
+    check_command(&ctx, outbox::patch_attributes(&id, &patch))
 }
 
 fn refuse(ctx: Ctx<'_>, message: String, data: Option<String>) -> Result<()> {
-    done(&ctx, outbox::refuse(&message, data.as_deref()))
+    check_command(&ctx, outbox::refuse(&message, data.as_deref()))
 }
 
 fn custom(ctx: Ctx<'_>, io_node: Option<String>, kind: String, data: Bytes) -> Result<()> {
-    done(&ctx, outbox::custom(io_node.as_deref(), &kind, &data.0))
+    check_command(&ctx, outbox::custom(io_node.as_deref(), &kind, &data.0))
 }
 
-fn stored<T>(ctx: &Ctx<'_>, bucket: &str, result: std::result::Result<T, store::Error>) -> Result<T> {
+/// Throws the error of `wasi:keyvalue`.
+fn check_store<T>(ctx: &Ctx<'_>, bucket: &str, result: std::result::Result<T, store::Error>) -> Result<T> {
     result.map_err(|error| {
-        let words = match error {
+        let reason = match error {
             store::Error::NoSuchStore | store::Error::AccessDenied => {
                 format!("the key-value bucket {bucket:?} is not granted: add it to `keyvalue` in the app's `grants`")
             }
-            store::Error::Other(words) => words,
+            store::Error::Other(reason) => reason,
         };
-        Exception::throw_message(ctx, &words)
+        Exception::throw_message(ctx, &reason)
     })
 }
 
-fn changed<T>(ctx: &Ctx<'_>, result: std::result::Result<T, kv::Error>) -> Result<T> {
+/// Throws the error of `kv`.
+fn check_kv<T>(ctx: &Ctx<'_>, result: std::result::Result<T, kv::Error>) -> Result<T> {
     result.map_err(|error| {
-        let words = match error {
-            kv::Error::Denied(words) | kv::Error::Invalid(words) | kv::Error::Other(words) => words,
+        let reason = match error {
+            kv::Error::Denied(reason) | kv::Error::Invalid(reason) | kv::Error::Other(reason) => reason,
             kv::Error::QuotaExceeded => {
-                "this event has used up the writes or bytes that the app's limits allow".to_owned()
+                "this event has used up its limit of writes or bytes; raise it in the app's `limits`".to_owned()
             }
         };
-        Exception::throw_message(ctx, &words)
+        Exception::throw_message(ctx, &reason)
     })
 }
 
 fn key_get<'js>(ctx: Ctx<'js>, bucket: String, key: String) -> Result<Option<TypedArray<'js, u8>>> {
     let value = store::open(&bucket).and_then(|open| open.get(&key));
-    let value = stored(&ctx, &bucket, value)?;
+    let value = check_store(&ctx, &bucket, value)?;
     value.map(|value| TypedArray::new(ctx, value)).transpose()
 }
 
 fn key_set(ctx: Ctx<'_>, bucket: String, key: String, value: Bytes, ttl_ms: Option<f64>) -> Result<()> {
     match ttl_ms {
-        Some(ttl_ms) => changed(&ctx, kv::set_with_ttl(&bucket, &key, &value.0, ttl_ms as u64)),
+        Some(ttl_ms) => check_kv(&ctx, kv::set_with_ttl(&bucket, &key, &value.0, ttl_ms as u64)),
         None => {
             let set = store::open(&bucket).and_then(|open| open.set(&key, &value.0));
-            stored(&ctx, &bucket, set)
+            check_store(&ctx, &bucket, set)
         }
     }
 }
 
 fn key_delete(ctx: Ctx<'_>, bucket: String, key: String) -> Result<()> {
     let deleted = store::open(&bucket).and_then(|open| open.delete(&key));
-    stored(&ctx, &bucket, deleted)
+    check_store(&ctx, &bucket, deleted)
 }
 
 fn key_add(ctx: Ctx<'_>, bucket: String, key: String, delta: f64) -> Result<()> {
-    changed(&ctx, kv::add(&bucket, &key, delta as i64))
+    check_kv(&ctx, kv::add(&bucket, &key, delta as i64))
 }
 
 fn key_list(ctx: Ctx<'_>, bucket: String, prefix: String) -> Result<Vec<String>> {
     let mut keys = Vec::new();
     let mut cursor = None;
     loop {
-        let page = changed(&ctx, kv::list_keys(&bucket, &prefix, cursor))?;
+        let page = check_kv(&ctx, kv::list_keys(&bucket, &prefix, cursor))?;
         keys.extend(page.keys);
         cursor = page.cursor;
         if cursor.is_none() {
@@ -266,45 +263,55 @@ fn key_list(ctx: Ctx<'_>, bucket: String, prefix: String) -> Result<Vec<String>>
     }
 }
 
-/// `is_of_client`: else it is the app's.
-fn timer_at(ctx: Ctx<'_>, is_of_client: bool, key: String, time_ms: f64, kind: String, data: Bytes) -> Result<()> {
-    scheduled(
+/// The timer belongs to the client if `is_client_timer`, otherwise to the app.
+fn timer_at(ctx: Ctx<'_>, is_client_timer: bool, key: String, time_ms: f64, kind: String, data: Bytes) -> Result<()> {
+    check_schedule(
         &ctx,
-        schedule::at(owner(is_of_client), &key, time_ms as u64, &kind, &data.0),
+        schedule::at(owner(is_client_timer), &key, time_ms as u64, &kind, &data.0),
     )
 }
 
-fn timer_every(ctx: Ctx<'_>, is_of_client: bool, key: String, period_ms: f64, kind: String, data: Bytes) -> Result<()> {
-    scheduled(
+fn timer_every(
+    ctx: Ctx<'_>,
+    is_client_timer: bool,
+    key: String,
+    period_ms: f64,
+    kind: String,
+    data: Bytes,
+) -> Result<()> {
+    check_schedule(
         &ctx,
-        schedule::every(owner(is_of_client), &key, period_ms as u64, &kind, &data.0),
+        schedule::every(owner(is_client_timer), &key, period_ms as u64, &kind, &data.0),
     )
 }
 
-fn timer_cancel(ctx: Ctx<'_>, is_of_client: bool, key: String) -> Result<()> {
-    scheduled(&ctx, schedule::cancel(owner(is_of_client), &key))
+fn timer_cancel(ctx: Ctx<'_>, is_client_timer: bool, key: String) -> Result<()> {
+    check_schedule(&ctx, schedule::cancel(owner(is_client_timer), &key))
 }
 
-fn owner(is_of_client: bool) -> schedule::Owner {
-    match is_of_client {
+fn owner(is_client_timer: bool) -> schedule::Owner {
+    match is_client_timer {
         true => schedule::Owner::Client,
         false => schedule::Owner::App,
     }
 }
 
-fn scheduled<T>(ctx: &Ctx<'_>, result: std::result::Result<T, schedule::Error>) -> Result<T> {
+/// Throws the error of `schedule`.
+fn check_schedule<T>(ctx: &Ctx<'_>, result: std::result::Result<T, schedule::Error>) -> Result<T> {
     result.map_err(|error| {
-        let words = match error {
-            schedule::Error::Denied(words) | schedule::Error::Invalid(words) | schedule::Error::Other(words) => words,
+        let reason = match error {
+            schedule::Error::Denied(reason) | schedule::Error::Invalid(reason) | schedule::Error::Other(reason) => {
+                reason
+            }
             schedule::Error::QuotaExceeded => {
-                "this event has used up the writes or bytes that the app's limits allow".to_owned()
+                "this event has used up its limit of writes or bytes; raise it in the app's `limits`".to_owned()
             }
         };
-        Exception::throw_message(ctx, &words)
+        Exception::throw_message(ctx, &reason)
     })
 }
 
-/// `level`: 0 for debug, 1 for info, 2 for warnings, 3 for errors.
+/// Levels: 0 debug, 1 info, 2 warning, 3 error.
 fn log(level: u8, context: String, message: String) {
     let level = match level {
         0 => logging::Level::Debug,
@@ -342,7 +349,7 @@ fn random(ctx: Ctx<'_>, len: u32) -> Result<TypedArray<'_, u8>> {
     TypedArray::new(ctx, wasip2::random::random::get_random_bytes(len.into()))
 }
 
-/// Of all the bytes at once.
+/// The digest of all bytes in one call.
 fn digest<'js>(ctx: Ctx<'js>, algorithm: String, bytes: Bytes) -> Result<TypedArray<'js, u8>> {
     use sha2::Digest as _;
     let digest = match algorithm.as_str() {
@@ -351,21 +358,26 @@ fn digest<'js>(ctx: Ctx<'js>, algorithm: String, bytes: Bytes) -> Result<TypedAr
         "sha256" => sha2::Sha256::digest(&bytes.0).to_vec(),
         "sha384" => sha2::Sha384::digest(&bytes.0).to_vec(),
         "sha512" => sha2::Sha512::digest(&bytes.0).to_vec(),
-        other => return Err(Exception::throw_message(&ctx, &format!("there is no digest {other:?}"))),
+        other => {
+            return Err(Exception::throw_message(
+                &ctx,
+                &format!("digest {other:?} is not supported"),
+            ));
+        }
     };
     TypedArray::new(ctx, digest)
 }
 
-/// UTF-8 of a text, which must be well-formed.
+/// Encodes a well-formed string as UTF-8.
 fn encode(ctx: Ctx<'_>, text: String) -> Result<TypedArray<'_, u8>> {
     TypedArray::new(ctx, text.into_bytes())
 }
 
-/// The text of UTF-8. `strict` throws where the other mode has U+FFFD.
+/// Decodes UTF-8. Invalid bytes throw if `strict`, and become U+FFFD otherwise.
 fn decode(ctx: Ctx<'_>, bytes: Bytes, strict: bool) -> Result<String> {
     match String::from_utf8(bytes.0) {
         Ok(text) => Ok(text),
-        Err(_) if strict => Err(Exception::throw_type(&ctx, "these bytes are not UTF-8")),
+        Err(_) if strict => Err(Exception::throw_type(&ctx, "the bytes are not valid UTF-8")),
         Err(error) => Ok(String::from_utf8_lossy(error.as_bytes()).into_owned()),
     }
 }

@@ -1,8 +1,8 @@
-//! A handler that runs a script: QuickJS, with what Socket.IO's users expect around it.
+//! The JavaScript runtime: a handler component that runs a script with QuickJS.
 //!
-//! Each instance evaluates its script once, at its start. From then on an event is a call of one function of `../src/internal.js`,
-//! which finds the script's listeners; `engine` runs promise jobs and timers until the event is done, and `host` is what
-//! JavaScript can call. What a Socket.IO server looks like is known to the JavaScript alone.
+//! Each instance evaluates its script once, at start. After that, each event is one call of `dispatch` in `../../src/internal.js`,
+//! which calls the script's listeners. `engine` runs promise jobs and timers until the event is done, and `host` has the functions
+//! that JavaScript can call. Only the JavaScript modules know the API of Socket.IO.
 
 mod engine;
 mod events;

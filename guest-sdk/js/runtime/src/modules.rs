@@ -1,11 +1,11 @@
-//! The modules that come with the runtime, by the names that scripts import them by. There are no others: a program of
-//! several files is bundled before it gets here.
+//! The modules of the runtime, by the names under which scripts import them. Scripts have no other modules: plugnode build bundles
+//! a program of several files into one.
 
 use rquickjs::loader::{ImportAttributes, Loader, Resolver};
 use rquickjs::module::Declared;
 use rquickjs::{Ctx, Error, Exception, Function, Module, Object, Result};
 
-/// Each is the body of a function of `module`, `exports` and `require`.
+/// Name and source of each module; the source is the body of a function with the parameters `module`, `exports` and `require`.
 pub(crate) const SOURCES: &[(&str, &str)] = &[
     ("internal", include_str!("../../src/internal.js")),
     ("events", include_str!("../../src/events.js")),
@@ -21,7 +21,7 @@ pub(crate) const SOURCES: &[(&str, &str)] = &[
     ("node", include_str!("../../src/node.js")),
 ];
 
-/// Makes ES modules of them.
+/// Loads the modules as ES modules.
 pub(crate) struct Modules;
 
 impl Resolver for Modules {
@@ -44,7 +44,7 @@ impl Loader for Modules {
         _attributes: Option<ImportAttributes<'js>>,
     ) -> Result<Module<'js, Declared>> {
         let require: Function<'js> = ctx.globals().get("require")?;
-        // Its error says what there is instead.
+        // Throws an error that lists the available modules.
         let exports: Object<'js> = require.call((name,))?;
         let mut names = Vec::new();
         for key in exports.keys::<String>() {
@@ -56,7 +56,7 @@ impl Loader for Modules {
         }
         let name_text = ctx
             .json_stringify(name)?
-            .ok_or_else(|| Exception::throw_message(ctx, "a module without a name"))?
+            .ok_or_else(|| Exception::throw_message(ctx, "the module has no name"))?
             .to_string()?;
         let source = format!(
             "const m = require({name_text}); export default m.default ?? m; export const {{ {} }} = m;",

@@ -1,4 +1,4 @@
-//! Tests of packets and payloads.
+//! The payload codec: what it decodes, encodes and refuses.
 
 use std::collections::VecDeque;
 

@@ -1,0 +1,226 @@
+//! `plugnode config`: whether a configuration can be used, and what its values are and where each came from.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use toml::{Table, Value};
+
+use super::runtime;
+use plugnode_server::config::{Config, Places, Role};
+use plugnode_server::roles::io_node::check_keys;
+use plugnode_server::settings;
+
+/// What cannot be shown of a URL: user, password and parameters.
+const HIDDEN: &str = "(secret)";
+
+/// Arguments of `plugnode config`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What can be done with a configuration.
+#[derive(Debug, clap::Subcommand)]
+pub enum Verb {
+    /// Say whether the configuration can be used; list every problem with its place
+    Check(Source),
+    /// Print every setting with its value and where it came from; secrets are hidden
+    Show(Source),
+}
+
+/// Where the configuration comes from, besides the environment.
+#[derive(Debug, clap::Args)]
+pub struct Source {
+    /// The config file; plugnode.example.toml explains every key
+    #[arg(short, long, value_name = "FILE", default_value = "plugnode.toml")]
+    pub config: PathBuf,
+}
+
+/// Checks or shows it.
+pub fn config(arguments: &Arguments) -> Result<ExitCode> {
+    let mut out = std::io::stdout();
+    match &arguments.verb {
+        Verb::Check(source) => {
+            let (config, _) = source.load()?;
+            runtime::block_on(usable(&config))?;
+            writeln!(out, "{} can be used", source.config.display())?;
+        }
+        Verb::Show(source) => {
+            let (config, places) = source.load()?;
+            write!(out, "{}", page(&config, &places)?)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Source {
+    fn load(&self) -> Result<(Config, Places)> {
+        let file = &self.config;
+        if !file.exists() {
+            bail!("there is no {}; name the config file with -c FILE", file.display());
+        }
+        Ok(Config::load_with_places(Some(file), runtime::variables(), |_| {})?)
+    }
+}
+
+/// Whether the certificates and keys that a configuration names can be used.
+///
+/// # Errors
+/// When one cannot.
+pub(super) async fn usable(config: &Config) -> Result<()> {
+    settings::http(&config.http).context("[http] tls-cert, tls-key")?;
+    if config.has(Role::IoNode)
+        && let Some(tokens) = settings::tokens(&config.io_node)
+    {
+        check_keys(&tokens).await.context("[io-node.token]")?;
+    }
+    Ok(())
+}
+
+/// All settings as TOML, each with a comment on its origin.
+fn page(config: &Config, places: &Places) -> Result<String> {
+    let Value::Table(mut table) = Value::try_from(config).context("cannot print the configuration")? else {
+        bail!("cannot print the configuration");
+    };
+    hide(&mut table);
+    let mut page = String::new();
+    write_table(&mut page, &table, &mut Vec::new(), "", places);
+    Ok(page.trim_start().to_owned())
+}
+
+/// A Redis URL may hold passwords, and what a handler is configured with may be a key of some service.
+fn hide(table: &mut Table) {
+    let url = table
+        .get_mut("transport")
+        .and_then(|transport| transport.get_mut("url"));
+    if let Some(Value::String(url)) = url {
+        *url = without_secrets(url);
+    }
+    let apps = table.get_mut("app").and_then(Value::as_array_mut);
+    for app in apps.into_iter().flatten() {
+        let values = app.get_mut("config").and_then(Value::as_table_mut);
+        for (_, value) in values.into_iter().flatten() {
+            *value = HIDDEN.into();
+        }
+    }
+}
+
+fn without_secrets(url: &str) -> String {
+    let (url, parameters) = match url.split_once('?') {
+        Some((url, _)) => (url, format!("?{HIDDEN}")),
+        None => (url, String::new()),
+    };
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, place))) => format!("{scheme}://{HIDDEN}@{place}{parameters}"),
+        _ => format!("{url}{parameters}"),
+    }
+}
+
+/// Values first: what follows a table's head belongs to that table.
+fn write_table(page: &mut String, table: &Table, path: &mut Vec<String>, head: &str, places: &Places) {
+    let is_nested = |value: &Value| match value {
+        Value::Table(_) => true,
+        Value::Array(items) => items.iter().any(Value::is_table) && path.is_empty(),
+        _ => false,
+    };
+    let (nested, plain): (Vec<_>, Vec<_>) = table.iter().partition(|(_, value)| is_nested(value));
+    let has_own = !plain.is_empty() || nested.is_empty();
+    if !head.is_empty() && has_own {
+        let _ = writeln!(page, "\n{head}");
+    }
+    for (key, value) in plain {
+        let place = at(path, key, |path| places.of(path));
+        let setting = format!("{key} = {value}");
+        let _ = writeln!(page, "{setting:<48} # {}", place.as_deref().unwrap_or("default"));
+    }
+    for (key, value) in nested {
+        path.push(key.clone());
+        match value {
+            Value::Array(items) => {
+                for (i, item) in items.iter().enumerate() {
+                    let Value::Table(item) = item else { continue };
+                    path.push(i.to_string());
+                    write_table(page, item, path, &format!("[[{key}]]"), places);
+                    path.pop();
+                }
+            }
+            Value::Table(table) => {
+                let names = path.iter().filter(|name| name.parse::<usize>().is_err());
+                let names: Vec<_> = names.map(String::as_str).collect();
+                write_table(page, table, path, &format!("[{}]", names.join(".")), places);
+            }
+            _ => {}
+        }
+        path.pop();
+    }
+}
+
+fn at<T>(path: &[String], key: &str, find: impl FnOnce(&[&str]) -> T) -> T {
+    let names: Vec<&str> = path.iter().map(String::as_str).chain([key]).collect();
+    find(&names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = r#"
+[http]
+listen = "127.0.0.1:9000"
+
+[transport]
+url = "redis://user:hunter2@redis.example:6379/1"
+
+[io-node.token]
+secret = "hunter2hunter2hunter2hunter2hunter2"
+
+[[app]]
+component = "chat.wasm"
+config = { key = "hunter2" }
+"#;
+
+    #[test]
+    fn shows_origins_and_no_secrets() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("plugnode.toml");
+        std::fs::write(&file, FILE).unwrap();
+        let variables = [("PLUGNODE_LOG__LEVEL".to_owned(), "debug".to_owned())];
+        let (config, places) = Config::load_with_places(Some(&file), variables, |_| {}).unwrap();
+        let page = page(&config, &places).unwrap();
+        assert!(!page.contains("hunter2"), "{page}");
+        let line = |key: &str| page.lines().find(|line| line.starts_with(key)).unwrap_or_default();
+        assert!(
+            line("listen = \"127.0.0.1:9000\"").ends_with("plugnode.toml:3"),
+            "{page}"
+        );
+        assert!(
+            line("level = \"debug\"").ends_with("# variable PLUGNODE_LOG__LEVEL"),
+            "{page}"
+        );
+        assert!(line("partitions = 64").ends_with("# default"), "{page}");
+        assert!(
+            line("url = \"redis://(secret)@redis.example:6379/1\"").ends_with("plugnode.toml:6"),
+            "{page}"
+        );
+        // It is a configuration again.
+        toml::from_str::<Table>(&page).unwrap();
+    }
+
+    #[test]
+    fn hides_what_may_be_a_password() {
+        for (url, shown) in [
+            ("memory:", "memory:"),
+            ("redis://h", "redis://h"),
+            ("redis://:p@h", "redis://(secret)@h"),
+            ("redis://u:p@a@h:1,i:2/m", "redis://(secret)@h:1,i:2/m"),
+            ("redis+sentinel://h/m?sentinel-user=u", "redis+sentinel://h/m?(secret)"),
+        ] {
+            assert_eq!(without_secrets(url), shown);
+        }
+    }
+}

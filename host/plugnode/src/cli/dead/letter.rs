@@ -1,0 +1,208 @@
+//! A dead letter for people and for machines. What clients wrote is shown so that a terminal does nothing with it.
+
+use std::fmt::Write as _;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::super::words::{self, plain, time};
+use plugnode_message::{Event, EventKind, Handshake, LATE_REPLY, Payload};
+use plugnode_transport::{DeadContent, DeadLetter};
+
+const COLUMNS: [&str; 8] = [
+    "ID",
+    "WHEN",
+    "CLIENT",
+    "NAMESPACE",
+    "EVENT",
+    "ATTEMPTS",
+    "RELEASE",
+    "REASON",
+];
+
+/// Some letters, a line each.
+pub(super) fn table(letters: &[DeadLetter]) -> String {
+    words::table(&COLUMNS, letters.iter().map(row))
+}
+
+fn row(letter: &DeadLetter) -> [String; COLUMNS.len()] {
+    let (namespace, client) = match event(letter) {
+        Some(event) => (
+            event.namespace.to_string(),
+            event.client.as_ref().map(|client| client.id.to_string()),
+        ),
+        None => ("-".to_owned(), None),
+    };
+    [
+        letter.id.to_string(),
+        time(letter.died_at_ms),
+        plain(&client.unwrap_or_else(|| "-".to_owned())),
+        plain(&namespace),
+        plain(&what(letter)),
+        letter.death.attempts.to_string(),
+        plain(letter.death.release.as_deref().unwrap_or("-")),
+        plain(letter.death.reason.lines().next().unwrap_or_default()),
+    ]
+}
+
+/// One letter, all of it, for a person.
+pub(super) fn page(letter: &DeadLetter) -> String {
+    let mut page = String::new();
+    let mut line = |name: &str, value: &str| {
+        let _ = writeln!(page, "{name:<12}{}", plain(value));
+    };
+    line("id", &letter.id.to_string());
+    line("died", &time(letter.died_at_ms));
+    line("attempts", &letter.death.attempts.to_string());
+    line("release", letter.death.release.as_deref().unwrap_or("-"));
+    match &letter.content {
+        DeadContent::Event(event) => {
+            line("namespace", event.namespace.as_str());
+            if let Some(client) = &event.client {
+                line("client", client.id.as_str());
+                line("io-node", client.io_node.as_str());
+                line("attributes", &client.attributes);
+            }
+            line("received", &time(event.received_at_ms));
+            line("event", &what(letter));
+            let content = content(event, |bytes| json!(format!("{} bytes", bytes.len())));
+            for (name, value) in content.as_object().into_iter().flatten() {
+                match value {
+                    Value::String(text) => line(name, text),
+                    value => line(name, &value.to_string()),
+                }
+            }
+        }
+        DeadContent::Foreign(bytes) => {
+            line(
+                "content",
+                &format!("{} bytes that are no event of this version", bytes.len()),
+            );
+            line("", &String::from_utf8_lossy(&bytes[..bytes.len().min(500)]));
+        }
+    }
+    page.push_str("reason\n");
+    for reason in letter.death.reason.lines() {
+        let _ = writeln!(page, "  {}", plain(reason));
+    }
+    page
+}
+
+/// What a list says of a letter.
+pub(super) fn summary(letter: &DeadLetter) -> Value {
+    let event = event(letter);
+    json!({
+        "id": letter.id.to_string(),
+        "died_at": time(letter.died_at_ms),
+        "died_at_ms": letter.died_at_ms,
+        "namespace": event.map(|event| event.namespace.as_str()),
+        "client": event.and_then(|event| event.client.as_ref()).map(|client| client.id.as_str()),
+        "kind": event.map_or("foreign", |event| event.kind.word()),
+        "event": event.and_then(name),
+        "attempts": letter.death.attempts,
+        "release": letter.death.release,
+        "reason": letter.death.reason,
+    })
+}
+
+/// All of a letter.
+pub(super) fn whole(letter: &DeadLetter) -> Value {
+    let mut whole = summary(letter);
+    match &letter.content {
+        DeadContent::Event(event) => {
+            whole["client"] = json!(event.client.as_ref().map(|client| json!({
+                "id": client.id.as_str(),
+                "io_node": client.io_node.as_str(),
+                "attributes": parsed(&client.attributes),
+            })));
+            whole["received_at"] = json!(time(event.received_at_ms));
+            whole["received_at_ms"] = json!(event.received_at_ms);
+            whole["content"] = content(event, |bytes| json!(BASE64.encode(bytes)));
+        }
+        DeadContent::Foreign(bytes) => whole["content"] = json!({ "base64": BASE64.encode(bytes) }),
+    }
+    whole
+}
+
+/// What an event of its kind has, with bytes shown in this way.
+fn content(event: &Event, show: impl Fn(&Bytes) -> Value) -> Value {
+    let payload = |payload: &Payload| -> (Value, Value) {
+        let attachments: Vec<_> = payload.attachments.iter().map(&show).collect();
+        (parsed(&payload.json), attachments.into())
+    };
+    match &event.kind {
+        EventKind::Connection(handshake) => handshake_in_json(handshake),
+        EventKind::Message { args, ack, .. } => {
+            let (args, attachments) = payload(args);
+            let ack = ack.as_ref().map(ToString::to_string);
+            json!({ "args": args, "attachments": attachments, "ack": ack })
+        }
+        EventKind::Disconnect(gone) => json!({ "disconnect": format!("{:?}", gone.reason) }),
+        EventKind::Reply { token, answer } => {
+            let (answer, attachments) = answer.as_ref().map(payload).unwrap_or_default();
+            json!({ "token": show(token), "answer": answer, "attachments": attachments })
+        }
+        EventKind::LateReply { client, token, answer } => {
+            let (answer, attachments) = payload(answer);
+            json!({ "asked_by": client.as_str(), "token": show(token), "answer": answer, "attachments": attachments })
+        }
+        EventKind::Timer { fired, data, .. } => {
+            json!({ "timer": &*fired.key, "due": time(fired.due_ms), "missed": fired.missed, "data": show(data) })
+        }
+        EventKind::Custom { data, content_type, .. } => {
+            let content_type = content_type.as_ref().map(|media| media.to_string());
+            json!({ "data": show(data), "content_type": content_type })
+        }
+    }
+}
+
+fn handshake_in_json(handshake: &Handshake) -> Value {
+    let headers: serde_json::Map<String, Value> = handshake
+        .headers
+        .iter()
+        .map(|(name, value)| (name.clone(), value.as_str().into()))
+        .collect();
+    json!({
+        "auth": handshake.auth.as_deref().map(parsed),
+        "query": handshake.query,
+        "headers": headers,
+        "remote_addr": handshake.remote_addr,
+        "transport": handshake.transport,
+        "recovered": handshake.recovered,
+    })
+}
+
+fn event(letter: &DeadLetter) -> Option<&Event> {
+    match &letter.content {
+        DeadContent::Event(event) => Some(event),
+        DeadContent::Foreign(_) => None,
+    }
+}
+
+/// The name that an event was given, if its kind has names.
+fn name(event: &Event) -> Option<&str> {
+    match &event.kind {
+        EventKind::Message { event, .. } => Some(event),
+        EventKind::Custom { kind, .. } | EventKind::Timer { kind, .. } => Some(kind),
+        EventKind::LateReply { .. } => Some(LATE_REPLY),
+        _ => None,
+    }
+}
+
+/// The kind of a letter's event, and its name.
+fn what(letter: &DeadLetter) -> String {
+    let Some(event) = event(letter) else {
+        return "foreign".to_owned();
+    };
+    match name(event) {
+        Some(name) => format!("{} {name}", event.kind.word()),
+        None => event.kind.word().to_owned(),
+    }
+}
+
+/// JSON as such, and what is none as a text.
+fn parsed(json: &str) -> Value {
+    serde_json::from_str(json).unwrap_or_else(|_| json.into())
+}

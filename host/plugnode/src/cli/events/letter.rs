@@ -1,0 +1,102 @@
+//! A dead letter's event as a file of events, so that what failed once is a test from then on.
+
+use std::fmt::Write as _;
+
+use anyhow::{Result, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::Value;
+
+use super::effects::{arguments, key, payload, text};
+use super::reason_name;
+use plugnode_message::{Event, EventKind, Handshake};
+
+/// The text of the file.
+pub(in super::super) fn file_of(event: &Event) -> Result<String> {
+    let mut file = "[[event]]\n".to_owned();
+    let mut put = |name: &str, value: &str| {
+        let _ = writeln!(file, "{name} = {value}");
+    };
+    put("namespace", &text(event.namespace.as_str()));
+    if let Some(client) = &event.client {
+        put("client", &text(client.id.as_str()));
+        let attributes: Value = serde_json::from_str(&client.attributes).unwrap_or_default();
+        if attributes.as_object().is_some_and(|keys| !keys.is_empty()) {
+            put("attributes", &arguments(&attributes));
+        }
+    }
+    put("received-at-ms", &event.received_at_ms.to_string());
+    match &event.kind {
+        EventKind::Connection(handshake) => put("connection", &connection(handshake)),
+        EventKind::Message { event, args, ack } => {
+            put("message", &text(event));
+            put("args", &arguments(&payload(args)));
+            if ack.is_some() {
+                put("ack", "true");
+            }
+        }
+        EventKind::Disconnect(gone) => {
+            put("disconnect", &text(reason_name(&gone.reason)));
+            if let Some(channels) = &gone.channels {
+                put(
+                    "channels",
+                    &arguments(&serde_json::from_str(channels).unwrap_or_default()),
+                );
+            }
+        }
+        EventKind::Custom {
+            kind,
+            data,
+            content_type,
+        } => {
+            put("custom", &text(kind));
+            match std::str::from_utf8(data) {
+                Ok(data) => put("data", &text(data)),
+                Err(_) => put("base64", &text(&BASE64.encode(data))),
+            }
+            if let Some(content_type) = content_type {
+                put("content-type", &text(content_type));
+            }
+        }
+        // A handler gets it as a custom event.
+        EventKind::Timer { kind, data, .. } => {
+            put("custom", &text(kind));
+            match std::str::from_utf8(data) {
+                Ok(data) => put("data", &text(data)),
+                Err(_) => put("base64", &text(&BASE64.encode(data))),
+            }
+        }
+        EventKind::Reply { .. } | EventKind::LateReply { .. } => {
+            bail!(
+                "an answer to a question cannot be saved by itself: save the event that asks, and add the answer to it"
+            )
+        }
+    }
+    Ok(file)
+}
+
+fn connection(handshake: &Handshake) -> String {
+    let mut keys = Vec::new();
+    if let Some(auth) = &handshake.auth {
+        let auth = serde_json::from_str(auth).unwrap_or_default();
+        keys.push(format!("auth = {}", arguments(&auth)));
+    }
+    if !handshake.query.is_empty() {
+        keys.push(format!("query = {}", text(&handshake.query)));
+    }
+    let headers = handshake.headers.iter();
+    let headers: Vec<_> = headers
+        .map(|(name, value)| format!("{} = {}", key(name), text(value)))
+        .collect();
+    if !headers.is_empty() {
+        keys.push(format!("headers = {{ {} }}", headers.join(", ")));
+    }
+    if let Some(address) = &handshake.remote_addr {
+        keys.push(format!("remote-addr = {}", text(address)));
+    }
+    keys.push(format!("transport = {}", text(&handshake.transport)));
+    if handshake.recovered {
+        keys.push("recovered = true".to_owned());
+    }
+    format!("{{ {} }}", keys.join(", "))
+}

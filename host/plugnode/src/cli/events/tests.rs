@@ -1,0 +1,148 @@
+//! The format against what is written by hand, and what is written by `update` and `letter` against the format.
+
+use super::*;
+use plugnode_message::Effects;
+
+fn file(text: &str) -> EventsFile {
+    EventsFile::of_text(Path::new("events.toml"), text.to_owned()).unwrap()
+}
+
+fn event(text: &str) -> Result<Event> {
+    let file = file(text);
+    file.events[0].event(1, "/", &json!({ "a": 1 }), Some(Bytes::from_static(b"token")))
+}
+
+#[test]
+fn each_kind_of_event_is_read_and_written() {
+    for text in [
+        "connection = { auth = '{\"a\":null}', query = \"x=1\", headers = { cookie = \"c\" }, transport = \"polling\" }",
+        "connection = { auth = '\"word\"', transport = \"websocket\", recovered = true }",
+        "message = \"a b\"\nargs = [1, 1.5, \"ä\\n\\u0000\", { x = [true], \"y z\" = {} }]\nack = true",
+        "message = \"a\"\nargs = '[null,\"don\"]'",
+        "message = \"a\"\nargs = [{ base64 = \"AP8=\" }, [{ base64 = \"\" }]]",
+        "disconnect = \"ping timeout\"",
+        "disconnect = \"as it likes\"\nchannels = [\"a\", \"b c\"]",
+        "custom = \"clock/1\"\ndata = \"tick\"\ncontent-type = \"text/plain\"",
+        "custom = \"clock/1\"\nbase64 = \"/w==\"",
+    ] {
+        let client = if text.contains("custom") {
+            ""
+        } else {
+            "client = \"c\"\n"
+        };
+        let text = format!("[[event]]\n{client}received-at-ms = 7\n{text}\n");
+        let event = event(&text).unwrap();
+        let written = file_of(&event).unwrap();
+        assert_eq!(super::tests::event(&written).unwrap(), event, "{text}\n{written}");
+    }
+    let reply = event("[[event]]\nreply = [1]\n").unwrap();
+    assert!(matches!(&reply.kind, EventKind::Reply { token, answer: Some(_) } if token == "token"));
+    let none = event("[[event]]\nno-reply = true\n").unwrap();
+    assert!(matches!(none.kind, EventKind::Reply { answer: None, .. }));
+}
+
+#[test]
+fn update_changes_expectations_and_nothing_else() {
+    let came = |toml: &str| Some(Came::expected(&toml.parse().unwrap()).unwrap());
+    let text = "\
+# [[event]] is no event here
+[[event]] # one
+message = '''
+[[event]]
+expect = 1'''
+args = [ # ]
+  \"]\\\"\", '[', # expect
+]
+expect = { ack = [
+  1 ] }
+client = \"a\"
+
+# two
+[[event]]
+message = \"\"\"a\"\"\"\"
+[event.expect]
+# a comment
+commands = [
+  { emit = \"b\" },
+]
+[[event.expect.writes]]
+bucket = \"x\"
+
+# three
+[[event]]
+message = \"c\"
+expect.ack = [1]
+";
+    let updated = "\
+# [[event]] is no event here
+[[event]] # one
+message = '''
+[[event]]
+expect = 1'''
+args = [ # ]
+  \"]\\\"\", '[', # expect
+]
+client = \"a\"
+[event.expect]
+ack = [2]
+
+# two
+[[event]]
+message = \"\"\"a\"\"\"\"
+[event.expect]
+commands = [
+  { emit = \"c\", args = [] },
+]
+
+# three
+[[event]]
+message = \"c\"
+expect.ack = [1]
+";
+    let file = file(text);
+    assert_eq!(file.lines(), [2, 14, 25]);
+    let second = "commands = [{ emit = \"c\" }]";
+    let done = update(&file, &[came("ack = [2]"), came(second), None]).unwrap();
+    // The comment was about what is not there any more, and stays all the same.
+    assert_eq!(
+        done.replace("\"\"\"\"\n# a comment\n", "\"\"\"\"\n"),
+        updated.replace("\"\"\"\"\n# a comment\n", "")
+    );
+    let again = super::tests::file(&done);
+    assert_eq!(update(&again, &[came("ack = [2]"), came(second), None]).unwrap(), done);
+    let inline = super::tests::file("event = [{ message = \"a\" }]\n");
+    assert!(
+        update(&inline, &[came("")])
+            .unwrap_err()
+            .to_string()
+            .contains("[[event]]")
+    );
+}
+
+#[test]
+fn what_may_be_anything_stays_so() {
+    let expected = |toml: &str| Came::expected(&toml.parse().unwrap()).unwrap();
+    let pattern = expected("ack = [\"<any>\", 1]\ncommands = [{ emit = \"a\", args = \"<any>\" }]\nerror = \"<any>\"");
+    let came = expected("ack = [{ x = 2 }, 1.0]\ncommands = [{ emit = \"a\", args = [1] }]\nerror = \"no\"");
+    assert!(pattern.is_met_by(&came));
+    let other = expected("ack = [5, 2]\ncommands = [{ emit = \"b\", args = [1] }]\nerror = \"no\"");
+    assert!(!pattern.is_met_by(&other));
+    let kept = expected("ack = [\"<any>\", 2]\ncommands = [{ emit = \"b\", args = \"<any>\" }]\nerror = \"<any>\"");
+    assert_eq!(other.kept_by(&pattern), kept);
+}
+
+#[test]
+fn event_that_does_nothing_has_no_lines() {
+    let event = event("[[event]]\nmessage = \"a\"\n").unwrap();
+    assert!(in_toml(&Came::of(&event, &Effects::default())).is_empty());
+}
+
+#[test]
+fn lines_of_two_lists_are_beside_each_other() {
+    let lines = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(
+        diff(&lines("a b c d"), &lines("a x c")),
+        ["  a", "- b", "+ x", "  c", "- d"]
+    );
+    assert_eq!(diff(&[], &lines("a")), ["+ a"]);
+}

@@ -1,0 +1,174 @@
+//! SIGHUP: what can be others while a process runs is read again, and the log says what is.
+//!
+//! Certificates, the keys of tokens, the log's level and the limits of an io-node take effect at once; of what else has changed
+//! in the configuration, the log says that it waits for a restart. A configuration that cannot be used changes nothing.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{error, info, warn};
+
+use super::config::usable;
+use super::node::Live;
+use super::{log, runtime};
+use plugnode_process::shutdown::Shutdown;
+use plugnode_server::config::{Config, Role};
+use plugnode_server::settings;
+
+/// What takes effect when it is read again.
+const AT_ONCE: [&str; 6] = [
+    "log.level",
+    "io-node.max-clients-per-address",
+    "io-node.connects-per-second",
+    "io-node.events-per-second",
+    "io-node.channels-per-client",
+    "io-node.namespaces-per-connection",
+];
+/// What is never shown, and is read again as keys are.
+const SECRET: &str = "io-node.token.secret";
+
+/// Reads a configuration again, each time that the process is told to.
+pub(super) struct Reload {
+    pub(super) file: PathBuf,
+    pub(super) roles: Vec<Role>,
+    pub(super) config: Config,
+    signals: Signal,
+}
+
+impl Reload {
+    /// From now on SIGHUP does not end the process.
+    pub(super) fn new(file: PathBuf, roles: Vec<Role>, config: Config) -> Result<Self> {
+        Ok(Self {
+            file,
+            roles,
+            config,
+            signals: signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?,
+        })
+    }
+
+    /// Does so until shutdown begins.
+    pub(super) async fn run(mut self, live: Live, shutdown: Shutdown) {
+        loop {
+            tokio::select! {
+                () = shutdown.begun() => return,
+                told = self.signals.recv() => if told.is_none() { return },
+            }
+            if let Err(problem) = self.read_again(&live).await {
+                error!("nothing of the configuration is read again: {problem:#}");
+            }
+        }
+    }
+
+    async fn read_again(&mut self, live: &Live) -> Result<()> {
+        let roles = &self.roles;
+        let read = Config::load(Some(&self.file), runtime::variables(), |config| {
+            if !roles.is_empty() {
+                config.roles.clone_from(roles);
+            }
+        })?;
+        // All or nothing.
+        usable(&read).await?;
+        let (mut changed, mut waiting) = (Vec::new(), Vec::new());
+        for (key, (before, now)) in differences(&self.config, &read) {
+            match AT_ONCE.contains(&key.as_str()) {
+                true => changed.push(format!("{key}: {before} → {now}")),
+                false if key != SECRET => waiting.push(key),
+                false => {}
+            }
+        }
+        log::set_level(read.log.level)?;
+        match live.tls.as_ref().map(|tls| tls.read_again()) {
+            Some(Ok(true)) => changed.push("the certificate".into()),
+            Some(Err(problem)) => warn!("the certificate stays as it was: {problem:#}"),
+            Some(Ok(false)) | None => {}
+        }
+        if let (Some(renewal), Some(address)) = (&live.io_node, live.address) {
+            let settings = settings::io_node(&read, address);
+            renewal.limit(&settings);
+            match renewal.read_keys(settings.token.as_ref()).await {
+                Ok(true) => changed.push("the keys of tokens".into()),
+                Err(problem) => warn!("the keys of tokens stay as they were: {problem:#}"),
+                Ok(false) => {}
+            }
+        }
+        match changed.is_empty() {
+            true => info!("the configuration was read again; nothing has changed that can take effect now"),
+            false => info!("the configuration was read again; changed: {}", changed.join(", ")),
+        }
+        if !waiting.is_empty() {
+            warn!("changed, and waiting for a restart: {}", waiting.join(", "));
+        }
+        // What waits is compared with what is in effect the next time, too.
+        self.config.log.level = read.log.level;
+        let (known, read) = (&mut self.config.io_node, read.io_node);
+        known.max_clients_per_address = read.max_clients_per_address;
+        known.connects_per_second = read.connects_per_second;
+        known.events_per_second = read.events_per_second;
+        known.channels_per_client = read.channels_per_client;
+        known.namespaces_per_connection = read.namespaces_per_connection;
+        Ok(())
+    }
+}
+
+/// The keys that differ, with both values.
+fn differences(before: &Config, now: &Config) -> BTreeMap<String, (Value, Value)> {
+    let (before, now) = (flat(before), flat(now));
+    let keys = before.keys().chain(now.keys());
+    let value = |of: &BTreeMap<String, Value>, key: &str| of.get(key).cloned().unwrap_or(Value::Null);
+    keys.map(|key| (key.clone(), (value(&before, key), value(&now, key))))
+        .filter(|(_, (before, now))| before != now)
+        .collect()
+}
+
+/// All keys of a configuration with their values, as `section.key`.
+fn flat(config: &Config) -> BTreeMap<String, Value> {
+    fn collect(value: Value, name: String, found: &mut BTreeMap<String, Value>) {
+        let inner = |key: String| match name.is_empty() {
+            true => key,
+            false => format!("{name}.{key}"),
+        };
+        match value {
+            Value::Object(keys) => keys
+                .into_iter()
+                .for_each(|(key, value)| collect(value, inner(key), found)),
+            Value::Array(items) if items.iter().any(Value::is_object) => {
+                for (i, value) in items.into_iter().enumerate() {
+                    collect(value, inner(i.to_string()), found);
+                }
+            }
+            value => drop(found.insert(name, value)),
+        }
+    }
+    let mut found = BTreeMap::new();
+    collect(
+        serde_json::to_value(config).unwrap_or_default(),
+        String::new(),
+        &mut found,
+    );
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_differ_are_named() {
+        let before = Config::default();
+        let mut now = before.clone();
+        now.io_node.events_per_second = Some(5);
+        now.transport.lease_ms = 1;
+        now.apps.push(Default::default());
+        let found = differences(&before, &now);
+        assert_eq!(found["io-node.events-per-second"], (Value::Null, 5.into()));
+        assert_eq!(found["transport.lease-ms"], (3_000.into(), 1.into()));
+        assert!(found.contains_key("app.0.namespace"), "{found:?}");
+        let known = flat(&before);
+        for key in AT_ONCE {
+            assert!(known.contains_key(key), "{key} is no setting");
+        }
+    }
+}

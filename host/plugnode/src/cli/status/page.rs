@@ -1,0 +1,202 @@
+//! A cluster at one moment, as a page for people and as an object for machines.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::super::outcome::counts_in_json;
+use super::super::releases;
+use super::super::rollout::{self, in_words};
+use super::super::words::{ago, first_line, milliseconds, plain, table};
+use plugnode_message::{Namespace, NodeId, now_ms};
+use plugnode_release::{AppReport, Board, Counts, NodeReport, State, Track};
+
+const TITLES: [&str; 9] = [
+    "NODE",
+    "RELEASE",
+    "DIGEST",
+    "INSTANCES",
+    "EVENTS/S",
+    "FAILURES",
+    "P50",
+    "P99",
+    "IN HAND",
+];
+/// A node that tells nothing for so long is worth a word.
+const SILENCE_MS: u64 = 5_000;
+
+/// A cluster at one moment.
+pub(super) struct Cut {
+    pub(super) board: Board,
+    pub(super) nodes: Vec<(NodeId, Option<NodeReport>)>,
+    /// Events that were accepted and are not committed.
+    pub(super) backlog: u64,
+    /// Timers that are set.
+    pub(super) timers: u64,
+}
+
+impl Cut {
+    pub(super) fn for_people(&self) -> String {
+        let mut page = String::new();
+        for (app, track) in &self.board.apps {
+            self.app(&mut page, app, track);
+            page.push('\n');
+        }
+        let now = now_ms();
+        for (node, report) in &self.nodes {
+            let silent = match report {
+                None => "has told nothing yet".to_owned(),
+                Some(report) if report.at_ms + SILENCE_MS < now => format!("told this {}", ago(report.at_ms, now)),
+                Some(_) => continue,
+            };
+            let _ = writeln!(page, "{node} {silent}");
+        }
+        let timers = match self.timers {
+            0 => String::new(),
+            timers => format!(", {timers} timers are set"),
+        };
+        let _ = writeln!(page, "{} events wait{timers}", self.backlog);
+        page
+    }
+
+    fn app(&self, page: &mut String, app: &Namespace, track: &Track) {
+        let release = track.in_use();
+        let doubt = match releases::waits_for_node(release, rollout::runs(&self.nodes, app)) {
+            true => ", waits for an app-node".to_owned(),
+            false => releases::doubt(release),
+        };
+        let _ = writeln!(
+            page,
+            "app {app}: release {} ({}) of {}, asked for {}{}{}",
+            release.number,
+            release.digest.short(),
+            plain(&release.file),
+            ago(release.at_ms, now_ms()),
+            releases::signature(release),
+            doubt
+        );
+        if let Some((failed, reason)) = latest_failure(track) {
+            let _ = writeln!(page, "  release {failed} failed: {}", first_line(reason));
+        }
+        let nodes: Vec<_> = self.nodes_of(app).collect();
+        if nodes.is_empty() {
+            let _ = writeln!(page, "  no app-node runs it");
+        } else {
+            let rows = nodes.iter().map(|(node, report)| row(node, report));
+            page.extend(table(&TITLES, rows).lines().map(|line| format!("  {line}\n")));
+        }
+        if let (Some(rollout), Some(release)) = (&track.rollout, track.rolling_out()) {
+            let _ = write!(
+                page,
+                "  release {} ({}), asked for {}{}, is being rolled out: {}",
+                release.number,
+                release.digest.short(),
+                ago(release.at_ms, now_ms()),
+                releases::signature(release),
+                releases::in_word(rollout.phase)
+            );
+            if let Some(canary) = &rollout.canary {
+                let time = Duration::from_millis(canary.for_ms);
+                let _ = write!(page, ", {} % of the partitions for {time:?}", canary.percent);
+            }
+            page.push('\n');
+        }
+        for (node, report) in nodes {
+            if let Some(progress) = &report.progress {
+                let _ = write!(page, "    {node} {}", in_words(&progress.stage));
+                let counts = &progress.counts;
+                if counts.events > 0 {
+                    let _ = write!(
+                        page,
+                        ": {} events, {} failed, p99 {}",
+                        counts.events,
+                        counts.failures,
+                        milliseconds(counts.p99_us)
+                    );
+                }
+                page.push('\n');
+            }
+            for refused in &report.states_refused {
+                let _ = writeln!(page, "    {node} began without state: {}", first_line(refused));
+            }
+        }
+    }
+
+    pub(super) fn in_json(&self) -> Value {
+        let apps = self.board.apps.iter().map(|(app, track)| {
+            let rollout = track
+                .rollout
+                .as_ref()
+                .map(|rollout| json!({ "release": rollout.release, "phase": rollout.phase, "canary": rollout.canary }));
+            let nodes = self.nodes_of(app).map(|(node, report)| {
+                let mut object = counts_in_json(&report.counts);
+                object["node"] = json!(node.as_str());
+                object["release"] = json!(report.release);
+                object["digest"] = json!(report.digest.as_str());
+                object["instances"] = json!(report.instances);
+                object["in_hand"] = json!(report.in_hand);
+                object["states_refused"] = json!(report.states_refused);
+                object["progress"] = json!(report.progress.as_ref().map(|progress| {
+                    let mut object = counts_in_json(&progress.counts);
+                    object["release"] = json!(progress.release);
+                    object["stage"] = json!(progress.stage);
+                    object
+                }));
+                object
+            });
+            json!({
+                "app": app.as_str(),
+                "release": releases::in_json(track.in_use()),
+                "rollout": rollout,
+                "failed": latest_failure(track).map(|(release, reason)| json!({ "release": release, "reason": reason })),
+                "nodes": nodes.collect::<Vec<_>>(),
+            })
+        });
+        let nodes = self.nodes.iter().map(
+            |(node, report)| json!({ "node": node.as_str(), "told_at_ms": report.as_ref().map(|report| report.at_ms) }),
+        );
+        json!({
+            "apps": apps.collect::<Vec<_>>(),
+            "app_nodes": nodes.collect::<Vec<_>>(),
+            "backlog": self.backlog,
+            "timers": self.timers,
+        })
+    }
+
+    /// The nodes that run an app.
+    fn nodes_of<'a>(&'a self, app: &'a Namespace) -> impl Iterator<Item = (&'a NodeId, &'a AppReport)> {
+        let reports = self.nodes.iter();
+        reports.filter_map(move |(node, report)| Some((node, report.as_ref()?.apps.get(app)?)))
+    }
+}
+
+/// The release that was asked for last, if that has failed, and why.
+fn latest_failure(track: &Track) -> Option<(u64, &str)> {
+    let last = track.releases.last()?;
+    match &last.state {
+        State::Failed(reason) => Some((last.number, reason)),
+        _ => None,
+    }
+}
+
+fn row(node: &NodeId, report: &AppReport) -> [String; TITLES.len()] {
+    let Counts {
+        per_second,
+        failures,
+        p50_us,
+        p99_us,
+        ..
+    } = report.counts;
+    [
+        node.to_string(),
+        report.release.to_string(),
+        report.digest.short().to_owned(),
+        report.instances.to_string(),
+        format!("{per_second:.1}"),
+        failures.to_string(),
+        milliseconds(p50_us),
+        milliseconds(p99_us),
+        report.in_hand.to_string(),
+    ]
+}

@@ -1,0 +1,114 @@
+//! The command line as it is typed, and the projects it makes.
+
+use std::path::Path;
+
+use clap::{CommandFactory, Parser};
+
+use super::*;
+use plugnode_message::Namespace;
+use plugnode_release::{Board, Digest, NodeReport, Target, Track};
+use plugnode_transport::{Memory, MemorySettings, Registry, Transport};
+
+#[test]
+fn the_command_line_is_consistent() {
+    Arguments::command().debug_assert();
+    let arguments = Arguments::parse_from(["plugnode", "run", "--role", "frontend", "--role", "io-node"]);
+    let Verb::Run(run) = arguments.verb else {
+        panic!("{arguments:?}")
+    };
+    assert_eq!(run.config, Path::new("plugnode.toml"));
+    assert_eq!(run.roles.len(), 2);
+    let said = Arguments::try_parse_from(["plugnode", "run", "--role", "cook"])
+        .unwrap_err()
+        .to_string();
+    assert!(said.contains("frontend, io-node, app-node"), "{said}");
+}
+
+#[test]
+fn a_new_project_has_all_its_files_and_replaces_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    for (lang, files) in [
+        (new::Language::Rust, ["Cargo.toml", "src/lib.rs"]),
+        (new::Language::Js, ["server.js", "types/socket.io.d.ts"]),
+        (new::Language::Ts, ["server.ts", "tsconfig.json"]),
+        (new::Language::Python, ["app.py", "pyproject.toml"]),
+    ] {
+        let name = folder.path().join(format!("my-{lang:?}").to_lowercase());
+        let arguments = new::Arguments {
+            name: Some(name.clone()),
+            lang,
+            sdk: None,
+            from: None,
+        };
+        new::new(&arguments).unwrap();
+        for file in files
+            .into_iter()
+            .chain(["README.md", ".gitignore", "public/index.html"])
+        {
+            let text = std::fs::read_to_string(name.join(file)).unwrap();
+            assert!(!text.contains("{{"), "{file}: {text}");
+        }
+        let again = new::new(&arguments).unwrap_err().to_string();
+        assert!(again.contains("is there already"), "{again}");
+    }
+    for name in ["Hello", "1st", "a b", "a/.."] {
+        let arguments = new::Arguments {
+            name: Some(folder.path().join("x").join(name)),
+            lang: new::Language::Rust,
+            sdk: None,
+            from: None,
+        };
+        assert!(new::new(&arguments).is_err(), "{name:?}");
+    }
+    assert!(!folder.path().join("x").exists());
+}
+
+#[tokio::test]
+async fn what_is_native_has_no_releases_and_it_is_said_why() {
+    let memory = Memory::new(MemorySettings::default());
+    let _leases = memory.join_app("app".into()).await.unwrap();
+    let report = NodeReport {
+        node: "app".into(),
+        at_ms: 0,
+        apps: Default::default(),
+        native: vec!["/".into()],
+    };
+    memory.report(&report).await.unwrap();
+    let board = Board::default();
+    for named in [Some("/"), None] {
+        let refused = rollout::app_of(&memory, &board, named).await.unwrap_err().to_string();
+        assert!(
+            refused.contains("app / is native Rust") && refused.contains("restart that program"),
+            "{refused}"
+        );
+    }
+    let unknown = rollout::app_of(&memory, &board, Some("/other"))
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(unknown.contains("there is no app /other"), "{unknown}");
+}
+
+#[tokio::test]
+async fn deploy_is_of_the_app_that_the_file_names_alone() {
+    let memory = Memory::new(MemorySettings::default());
+    let target = Target {
+        digest: Digest::of(b"a"),
+        file: "a".into(),
+        bytes: 1,
+    };
+    let mut board = Board::default();
+    board.apps.insert("/".into(), Track::first(target, 0, 10));
+    for (named, configured, meant) in [
+        (None, &["/shop"][..], "/shop"),
+        (None, &["/"], "/"),
+        (None, &[], "/"),
+        (Some("/shop"), &["/", "/shop"], "/shop"),
+    ] {
+        let configured: Vec<Namespace> = configured.iter().map(|app| Namespace::from(*app)).collect();
+        let app = rollout::app_or_new(&memory, &board, named, &configured).await.unwrap();
+        assert_eq!(app.as_str(), meant, "{named:?} {configured:?}");
+    }
+    let unknown = rollout::app_or_new(&memory, &board, Some("/typo"), &["/".into()]).await;
+    assert!(unknown.unwrap_err().to_string().contains("there is no app /typo"));
+}

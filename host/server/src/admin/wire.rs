@@ -1,0 +1,211 @@
+//! What goes over the socket: a request and its answer, each a length in four bytes, a byte that tells the version, and postcard.
+//!
+//! Boards and reports are JSON in it, as they are in Redis: of those of another version is read what is known.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use plugnode_message::{Event, EventId, NodeId};
+use plugnode_release::Digest;
+use plugnode_transport::{DeadContent, DeadLetter, Death, Revival, Sweep, SweepPlace, Swept};
+
+/// The version that is spoken here.
+const VERSION: u8 = 1;
+/// What may come with a component, or be there instead: the board, reports.
+const SLACK: usize = 8 << 20;
+
+/// What is asked. A board is given with the version that it is to take the place of.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Request {
+    PutComponent(Bytes),
+    Component(Digest),
+    PruneComponents,
+    Board,
+    BoardAfter(u64),
+    PostBoard(u64, String),
+    Report(String),
+    AppNodes,
+    Backlog,
+    /// The ids of the latest dead letters, at most so many.
+    DeadLetters(usize),
+    DeadLetter(EventId),
+    Revive(EventId),
+    Bury(EventId),
+    Sweep(Sweep, Option<SweepPlace>),
+    Timers,
+}
+
+/// What is answered. A board comes with its version.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Answer {
+    Digest(Digest),
+    Component(Option<Bytes>),
+    Done,
+    Board(u64, String),
+    Posted(bool),
+    AppNodes(Vec<(NodeId, Option<String>)>),
+    Backlog(u64),
+    DeadLetters(Vec<EventId>),
+    DeadLetter(Option<Box<Letter>>),
+    Revived(Revival),
+    Buried(bool),
+    /// It cannot be done, for this reason.
+    Refused(String),
+    Swept(Swept),
+    Timers(u64),
+}
+
+/// A dead letter.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Letter {
+    id: EventId,
+    content: Content,
+    death: Death,
+    died_at_ms: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Content {
+    Event(Event),
+    Foreign(Bytes),
+}
+
+impl From<DeadLetter> for Letter {
+    fn from(letter: DeadLetter) -> Self {
+        Self {
+            id: letter.id,
+            content: match letter.content {
+                DeadContent::Event(event) => Content::Event(Arc::unwrap_or_clone(event)),
+                DeadContent::Foreign(bytes) => Content::Foreign(bytes),
+            },
+            death: letter.death,
+            died_at_ms: letter.died_at_ms,
+        }
+    }
+}
+
+impl From<Letter> for DeadLetter {
+    fn from(letter: Letter) -> Self {
+        Self {
+            id: letter.id,
+            content: match letter.content {
+                Content::Event(event) => DeadContent::Event(event.into()),
+                Content::Foreign(bytes) => DeadContent::Foreign(bytes),
+            },
+            death: letter.death,
+            died_at_ms: letter.died_at_ms,
+        }
+    }
+}
+
+/// The most bytes of a message where components may have so many.
+pub(super) fn most(max_component: usize) -> usize {
+    max_component.saturating_add(SLACK)
+}
+
+/// Writes a message.
+pub(super) async fn write(to: &mut (impl AsyncWrite + Unpin), message: &impl Serialize) -> io::Result<()> {
+    let frame = postcard::to_extend(message, vec![0, 0, 0, 0, VERSION]);
+    let mut frame = frame.expect("memory takes what is written to it");
+    let length = u32::try_from(frame.len() - 4).map_err(|_| invalid("a message of more than 4 GB".into()))?;
+    frame[..4].copy_from_slice(&length.to_le_bytes());
+    to.write_all(&frame).await?;
+    to.flush().await
+}
+
+/// Reads a message of no more than so many bytes. It takes no more memory than has come in.
+pub(super) async fn read<T: DeserializeOwned>(from: &mut (impl AsyncRead + Unpin), most: usize) -> io::Result<T> {
+    let length = from.read_u32_le().await?;
+    if length as usize > most {
+        return Err(invalid(format!("a message of {length} bytes, and {most} are allowed")));
+    }
+    let mut message = Vec::new();
+    from.take(length.into()).read_to_end(&mut message).await?;
+    if message.len() < length as usize {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    match message.split_first() {
+        Some((&VERSION, message)) => match postcard::take_from_bytes(message) {
+            Ok((message, [])) => Ok(message),
+            Ok(_) => Err(invalid("a message with more behind it".into())),
+            Err(error) => Err(invalid(format!("a message that is malformed: {error}"))),
+        },
+        Some((version, _)) => Err(invalid(format!(
+            "a message of version {version} where {VERSION} is spoken: use the same version of plugnode for both"
+        ))),
+        None => Err(invalid("an empty message".into())),
+    }
+}
+
+fn invalid(reason: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, reason)
+}
+
+#[cfg(test)]
+mod tests {
+    mod arbitrary {
+        use proptest::prelude::*;
+
+        use super::super::*;
+        use plugnode_testing::arbitrary::{bytes, nearly, peak, text};
+
+        fn run<T>(work: impl Future<Output = T>) -> T {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .build()
+                .expect("a runtime can be made");
+            runtime.block_on(work)
+        }
+
+        fn frame(message: &impl Serialize) -> Vec<u8> {
+            let mut frame = Vec::new();
+            run(write(&mut frame, message)).expect("memory takes what is written to it");
+            frame
+        }
+
+        fn message() -> impl Strategy<Value = Vec<u8>> {
+            prop_oneof![
+                bytes(40).prop_map(|component| frame(&Request::PutComponent(component.into()))),
+                (any::<u64>(), text()).prop_map(|(version, board)| frame(&Request::PostBoard(version, board))),
+                text().prop_map(|report| frame(&Request::Report(report))),
+                (any::<u64>(), text()).prop_map(|(version, board)| frame(&Answer::Board(version, board))),
+                (text(), proptest::option::of(text()))
+                    .prop_map(|(node, report)| frame(&Answer::AppNodes(vec![(NodeId::from(node), report)]))),
+                Just(frame(&Request::Backlog)),
+                any::<u64>().prop_map(|sequence| {
+                    let id = EventId {
+                        partition: plugnode_message::Partition(7),
+                        sequence,
+                    };
+                    frame(&Answer::DeadLetters(vec![id]))
+                }),
+            ]
+        }
+
+        proptest! {
+            #[test]
+            fn whatever_comes_over_the_socket_is_read_or_refused(
+                sent in prop_oneof![3 => nearly(message()), 1 => bytes(100)],
+                most in prop_oneof![Just(1_000_usize), Just(usize::MAX)],
+            ) {
+                let (_, peak) = peak(|| run(async {
+                    let _ = read::<Request>(&mut &sent[..], most).await;
+                    read::<Answer>(&mut &sent[..], most).await.is_ok()
+                }));
+                prop_assert!(peak <= 64 * sent.len() as u64 + (64 << 10), "{peak} bytes for {}", sent.len());
+            }
+
+            #[test]
+            fn what_is_written_is_read(version in any::<u64>(), board in text()) {
+                let sent = frame(&Request::PostBoard(version, board.clone()));
+                let read = run(read::<Request>(&mut &sent[..], sent.len())).expect("it is well formed");
+                prop_assert!(matches!(read, Request::PostBoard(same, text) if same == version && text == board));
+                prop_assert!(run(super::super::read::<Request>(&mut &sent[..sent.len() - 1], sent.len())).is_err());
+            }
+        }
+    }
+}

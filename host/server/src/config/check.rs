@@ -1,0 +1,313 @@
+//! What must hold of a configuration beyond the type of each value. All problems are told at once.
+
+mod io_node;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use super::place::Places;
+use super::{App, Config, ConfigError, IoServer, Role};
+use plugnode_message::namespaces::Namespaces;
+
+const MOST_INSTANCES: usize = 64;
+/// A wasm page; no instance can have less.
+const LEAST_MEMORY: u64 = 65_536;
+/// More make Redis slower and nothing better.
+const MOST_PARTITIONS: u16 = 4096;
+/// Every change of one is a change of a list of all.
+const MOST_RELEASES: usize = 1000;
+/// A pause of the machine must not cost a node its work.
+const LEAST_LEASE_MS: u64 = 500;
+
+pub(super) fn check(config: &Config, places: &Places) -> Result<(), ConfigError> {
+    let mut check = Check {
+        places,
+        problems: Vec::new(),
+    };
+    check.roles(config);
+    check.http(config);
+    check.frontend(config);
+    check.io_node(config);
+    check.transport(config);
+    check.admin(config);
+    check.app_node(config);
+    check.apps(config);
+    if check.problems.is_empty() {
+        Ok(())
+    } else {
+        Err(ConfigError(check.problems))
+    }
+}
+
+struct Check<'a> {
+    places: &'a Places,
+    problems: Vec<String>,
+}
+
+impl Check<'_> {
+    fn refuse(&mut self, path: &[&str], problem: impl AsRef<str>) {
+        // A key that is not there is missing from its file, if there is one.
+        let place = self
+            .places
+            .of(path)
+            .or_else(|| self.places.of(&path[..path.len() - 1]))
+            .or(self.places.file());
+        let place = place.map(|place| format!("{place}: ")).unwrap_or_default();
+        self.problems
+            .push(format!("{place}{}: {}", path.join("."), problem.as_ref()));
+    }
+
+    fn require(&mut self, holds: bool, path: &[&str], problem: &str) {
+        if !holds {
+            self.refuse(path, problem);
+        }
+    }
+
+    fn address(&mut self, text: &str, path: &[&str]) {
+        if let Err(problem) = text.parse::<IoServer>() {
+            self.refuse(path, problem);
+        }
+    }
+
+    fn roles(&mut self, config: &Config) {
+        self.require(
+            !config.roles.is_empty(),
+            &["roles"],
+            "names no role; there are frontend, io-node and app-node",
+        );
+        if config.transport.url == "memory:" && config.has(Role::IoNode) != config.has(Role::AppNode) {
+            let problem = "the transport `memory:` joins io-node and app-node within one process only; name both";
+            self.refuse(&["roles"], problem);
+        }
+    }
+
+    fn http(&mut self, config: &Config) {
+        self.address(&config.http.listen, &["http", "listen"]);
+        self.require(
+            config.http.max_connections > 0,
+            &["http", "max-connections"],
+            "must be 1 or more",
+        );
+        for (key, number) in [
+            ("header-timeout-ms", config.http.header_timeout_ms),
+            ("body-timeout-ms", config.http.body_timeout_ms),
+            ("write-timeout-ms", config.http.write_timeout_ms),
+        ] {
+            self.require(number > 0, &["http", key], "must be 1 or more");
+        }
+        let problem = "must be 1 or more; leave it out for half of max-connections";
+        let path = ["http", "max-connections-per-address"];
+        self.require(config.http.max_connections_per_address != Some(0), &path, problem);
+        self.certificate("http", &config.http.tls_cert, &config.http.tls_key);
+        for (i, proxies) in config.http.trusted_proxies.iter().enumerate() {
+            let problem = format!("`{proxies}` is not a network such as \"10.0.0.0/8\", nor an address");
+            let path = ["http", "trusted-proxies", &i.to_string()];
+            self.require(super::network(proxies).is_some(), &path, &problem);
+        }
+    }
+
+    /// A certificate and its key are named both or not at all, and are there.
+    fn certificate(&mut self, section: &str, cert: &Option<PathBuf>, key: &Option<PathBuf>) {
+        if cert.is_some() != key.is_some() {
+            let (given, missing) = match cert {
+                Some(_) => ("tls-cert", "tls-key"),
+                None => ("tls-key", "tls-cert"),
+            };
+            let problem = format!("goes together with {missing}; name both");
+            self.refuse(&[section, given], problem);
+        }
+        self.file(&[section, "tls-cert"], cert);
+        self.file(&[section, "tls-key"], key);
+    }
+
+    fn file(&mut self, path: &[&str], file: &Option<PathBuf>) {
+        if let Some(file) = file.as_ref().filter(|file| !file.is_file()) {
+            self.refuse(path, format!("there is no file {}", file.display()));
+        }
+    }
+
+    fn frontend(&mut self, config: &Config) {
+        let frontend = &config.frontend;
+        let url = &frontend.client_config_url;
+        let plain = url.starts_with('/') && url.len() > 1 && !url.contains(['?', '#', ' ']) && !url.ends_with(".json");
+        let problem = format!("`{url}` is not a path such as `/config.js`");
+        self.require(plain, &["frontend", "client-config-url"], &problem);
+        if let Some(listen) = &frontend.flash_policy_listen {
+            self.address(listen, &["frontend", "flash-policy-listen"]);
+        }
+        let path = ["frontend", "static-dir"];
+        let named = self.places.of(&path).is_some();
+        if config.has(Role::Frontend) && named && !frontend.static_dir.is_dir() {
+            self.refuse(&path, format!("there is no folder {}", frontend.static_dir.display()));
+        }
+    }
+
+    fn name(&mut self, name: Option<&str>, path: &[&str]) {
+        let Some(name) = name else { return };
+        let fits = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
+        let problem = format!("`{name}` is not a name; letters, digits, `-`, `_`, `.` and `:` are");
+        self.require(
+            !name.is_empty() && name.len() <= 128 && name.chars().all(fits),
+            path,
+            &problem,
+        );
+    }
+
+    fn transport(&mut self, config: &Config) {
+        let transport = &config.transport;
+        // A URL may hold a password: what is said of it never shows it.
+        if let Err(problem) = check_transport_url(&transport.url) {
+            self.refuse(&["transport", "url"], problem);
+        }
+        let prefix = &transport.prefix;
+        let plain = !prefix.is_empty() && !prefix.contains(|c: char| c.is_control() || "{}".contains(c));
+        let problem = "must be a text without `{`, `}` and control characters";
+        self.require(plain, &["transport", "prefix"], problem);
+        let partitions = (1..=MOST_PARTITIONS).contains(&transport.partitions);
+        let problem = format!("must be 1 to {MOST_PARTITIONS}");
+        self.require(partitions, &["transport", "partitions"], &problem);
+        let shards = transport.shards > 0 && (transport.shards <= transport.partitions || !partitions);
+        let problem = "must be 1 or more, and no more than there are partitions";
+        self.require(shards, &["transport", "shards"], problem);
+        for (key, number) in [
+            ("backlog", transport.backlog),
+            ("client-backlog", transport.client_backlog),
+            ("outbox", transport.outbox),
+            ("dead-letters", transport.dead_letters),
+            ("timers", transport.timers),
+            ("client-timers", transport.client_timers),
+        ] {
+            self.require(number > 0, &["transport", key], "must be 1 or more");
+        }
+        for (key, size) in [
+            ("backlog-bytes", transport.backlog_bytes),
+            ("client-backlog-bytes", transport.client_backlog_bytes),
+            ("outbox-bytes", transport.outbox_bytes),
+            ("dead-letters-bytes", transport.dead_letters_bytes),
+            ("bucket-bytes", transport.bucket_bytes),
+            ("max-component", transport.max_component),
+        ] {
+            self.require(size.0 > 0, &["transport", key], "must be 1 or more");
+        }
+        let problem = format!("must be {LEAST_LEASE_MS} or more");
+        self.require(
+            transport.lease_ms >= LEAST_LEASE_MS,
+            &["transport", "lease-ms"],
+            &problem,
+        );
+        self.file(&["transport", "tls-ca"], &transport.tls_ca);
+        self.certificate("transport", &transport.tls_cert, &transport.tls_key);
+    }
+
+    fn admin(&mut self, config: &Config) {
+        let Some(listen) = &config.admin.listen else { return };
+        self.address(listen, &["admin", "listen"]);
+        let is_taken = *listen == config.http.listen && !listen.ends_with(":0");
+        let problem = "is the address of [http] listen already; choose another port";
+        self.require(!is_taken, &["admin", "listen"], problem);
+    }
+
+    fn app_node(&mut self, config: &Config) {
+        let app_node = &config.app_node;
+        self.name(app_node.name.as_deref(), &["app-node", "name"]);
+        self.require(app_node.attempts > 0, &["app-node", "attempts"], "must be 1 or more");
+        self.require(
+            (2..=MOST_RELEASES).contains(&app_node.kept_releases),
+            &["app-node", "kept-releases"],
+            "must be 2 to 1000: the release in use, and one to go back to",
+        );
+        let wanted: usize = config.apps.iter().fold(0, |sum, app| sum.saturating_add(app.instances));
+        let path = ["app-node", "max-instances"];
+        self.require(app_node.max_instances > 0, &path, "must be 1 or more");
+        if config.has(Role::AppNode) && wanted > app_node.max_instances && app_node.max_instances > 0 {
+            let problem = format!(
+                "{} are fewer than the {wanted} that the apps want",
+                app_node.max_instances
+            );
+            self.refuse(&path, problem);
+        }
+    }
+
+    fn apps(&mut self, config: &Config) {
+        if config.apps.is_empty() && (config.has(Role::IoNode) || config.has(Role::AppNode)) {
+            self.refuse(
+                &["app"],
+                "there is none, so nothing would answer clients; add [[app]] component = \"APP.wasm\"",
+            );
+        }
+        let mut seen = HashMap::new();
+        let mut patterns = Namespaces::default();
+        for (i, app) in config.apps.iter().enumerate() {
+            let index = i.to_string();
+            self.app(app, &index);
+            if config.has(Role::AppNode) {
+                self.component(&app.component, &index, &config.transport.url);
+            }
+            if let Some(first) = seen.insert(app.namespace.as_str(), i) {
+                let problem = format!("`{}` is the namespace of app {first} already", app.namespace);
+                self.refuse(&["app", &index, "namespace"], problem);
+            } else if is_pattern(&app.namespace)
+                && let Err(problem) = patterns.insert(&app.namespace, i)
+            {
+                self.refuse(&["app", &index, "namespace"], problem);
+            }
+        }
+    }
+
+    fn app(&mut self, app: &App, index: &str) {
+        let name = &app.namespace;
+        let problem = format!("`{name}` is not a namespace; one begins with `/` and holds no `,`, `?` or spaces");
+        let plain = name.starts_with('/') && !name.contains([',', '?', ' ']);
+        self.require(plain, &["app", index, "namespace"], &problem);
+        self.require(
+            app.admission_timeout_ms > 0,
+            &["app", index, "admission-timeout-ms"],
+            "must be 1 or more",
+        );
+        let instances = (1..=MOST_INSTANCES).contains(&app.instances);
+        let problem = format!("must be 1 to {MOST_INSTANCES}");
+        self.require(instances, &["app", index, "instances"], &problem);
+        let limits = &app.limits;
+        let problem = "must be 64KiB or more";
+        self.require(
+            limits.memory.0 >= LEAST_MEMORY,
+            &["app", index, "limits", "memory"],
+            problem,
+        );
+        for (key, number) in [
+            ("time-ms", limits.time_ms),
+            ("commands", limits.commands as u64),
+            ("bytes", limits.bytes.0),
+            ("payload", limits.payload.0),
+            ("attachments", limits.attachments as u64),
+            ("value", limits.value.0),
+            ("snapshot", limits.snapshot.0),
+        ] {
+            self.require(number > 0, &["app", index, "limits", key], "must be 1 or more");
+        }
+    }
+
+    /// Where releases outlive the node, one may be in use already, and then the file is not needed.
+    fn component(&mut self, file: &Path, index: &str, transport: &str) {
+        let path = ["app", index, "component"];
+        if file.as_os_str().is_empty() {
+            self.refuse(&path, "is missing; name the app's .wasm file");
+        } else if transport == "memory:" && !file.is_file() {
+            self.refuse(&path, format!("there is no file {}", file.display()));
+        }
+    }
+}
+
+/// Whether a namespace stands for many.
+fn is_pattern(namespace: &str) -> bool {
+    namespace.contains(['{', '}'])
+}
+
+/// Whether this is the URL of a transport; an error says in words what is wrong with it, and shows nothing secret.
+fn check_transport_url(url: &str) -> Result<(), String> {
+    match url.strip_prefix("memory:") {
+        Some("") => Ok(()),
+        Some(_) => Err("`memory:` takes nothing after the colon".into()),
+        None => plugnode_transport_redis::check_url(url),
+    }
+}

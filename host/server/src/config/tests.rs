@@ -1,0 +1,610 @@
+//! The example file against the structs, the order of sources, and what is said of what is wrong.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use super::*;
+
+const EXAMPLE: &str = include_str!("../../plugnode.example.toml");
+
+/// A folder with a config file, a component and a folder of pages.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn with(config: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("plugnode.toml"), config).unwrap();
+        std::fs::write(folder.path().join("chat.wasm"), "").unwrap();
+        std::fs::create_dir(folder.path().join("public")).unwrap();
+        Self(folder)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.path().join("plugnode.toml")
+    }
+
+    fn load(&self, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let variables = variables
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_string()));
+        Config::load(Some(&self.file()), variables, |_| ())
+    }
+
+    /// Problems, without the folder's own name.
+    fn problems(&self, variables: &[(&str, &str)]) -> String {
+        let error = self.load(variables).expect_err("this configuration should be refused");
+        error.to_string().replace(&format!("{}/", self.0.path().display()), "")
+    }
+}
+
+const APP: &str = "[[app]]\ncomponent = \"chat.wasm\"\n";
+
+fn uncommented() -> String {
+    let off = |line: &str| {
+        line.strip_prefix('#')
+            .filter(|rest| rest.starts_with(char::is_alphabetic))
+            .map(String::from)
+    };
+    EXAMPLE
+        .lines()
+        .map(|line| off(line).unwrap_or_else(|| line.into()) + "\n")
+        .collect()
+}
+
+#[test]
+fn the_example_is_a_valid_config_of_defaults() {
+    let folder = Folder::with(EXAMPLE);
+    let mut config = folder.load(&[]).unwrap();
+    assert_eq!(config.apps.len(), 1);
+    assert_eq!(config.apps[0].component, folder.0.path().join("chat.wasm"));
+    config.apps[0].component = PathBuf::new();
+    assert_eq!(config.frontend.static_dir, folder.0.path().join("public"));
+    config.frontend.static_dir = "public".into();
+    assert_eq!(
+        config,
+        Config {
+            apps: vec![App::default()],
+            ..Config::default()
+        }
+    );
+    let folder = Folder::with(&uncommented());
+    for file in [
+        "ca.pem",
+        "plugnode.pem",
+        "plugnode.key",
+        "token.secret",
+        "token.pem",
+        "token-ca.pem",
+        "https.pem",
+        "https.key",
+    ] {
+        std::fs::write(folder.0.path().join(file), "").unwrap();
+    }
+    folder.load(&[]).unwrap();
+}
+
+#[test]
+fn the_example_has_every_key_and_no_other() {
+    fn keys(value: &serde_json::Value, path: String, found: &mut BTreeSet<String>) {
+        let free = path.ends_with(".config") || path.ends_with(".attributes");
+        match value {
+            serde_json::Value::Object(table) if !free => {
+                for (key, value) in table {
+                    keys(value, format!("{path}.{key}"), found);
+                }
+            }
+            _ => _ = found.insert(path),
+        }
+    }
+    let json = |config: &Config| {
+        let mut json = serde_json::to_value(config).unwrap();
+        json["app"] = json["app"][0].take();
+        let mut found = BTreeSet::new();
+        keys(&json, String::new(), &mut found);
+        found
+    };
+    let known = json(&Config {
+        apps: vec![App::default()],
+        ..Config::default()
+    });
+
+    let example: toml::Table = uncommented().parse().unwrap();
+    let mut example = serde_json::to_value(example).unwrap();
+    example["app"] = example["app"][0].take();
+    let mut documented = BTreeSet::new();
+    keys(&example, String::new(), &mut documented);
+
+    assert_eq!(documented, known);
+    assert!(known.len() > 35, "{known:?}");
+}
+
+#[test]
+fn environment_wins_over_file_and_file_over_old_names() {
+    let folder = Folder::with(&format!(
+        "[http]\nlisten = \"127.0.0.1:1\"\n{APP}config = {{ Max_Users = \"3\" }}\n"
+    ));
+    let old = [
+        ("HTTP_PORT", "2"),
+        ("CLIENT_CONFIG_URL", "/where.js"),
+        ("IO_SERVERS", r#"[{"host":"a","port":1},{"host":"::1","port":2}]"#),
+    ];
+    let config = folder.load(&old).unwrap();
+    assert_eq!(config.http.listen, "127.0.0.1:1");
+    assert_eq!(config.frontend.client_config_url, "/where.js");
+    let servers: Vec<_> = config.frontend.io_servers.iter().map(IoServerUrl::to_string).collect();
+    assert_eq!(servers, ["a:1", "[::1]:2"]);
+
+    let own = [
+        ("PLUGNODE_HTTP__LISTEN", "127.0.0.1:3"),
+        ("PLUGNODE_IO_NODE__PING_INTERVAL_MS", "7"),
+        ("PLUGNODE_IO_NODE__MAX_PAYLOAD", "2MiB"),
+        ("PLUGNODE_IO_NODE__NAME", "12"),
+        ("PLUGNODE_ROLES", "io-node, app-node"),
+        ("PLUGNODE_FRONTEND__IO_SERVERS", "b:5,c:6"),
+        ("PLUGNODE_APP__0__CONFIG__MAX_USERS", "9"),
+        ("PLUGNODE_APP__0__LIMITS__TIME_MS", "50"),
+        ("PLUGNODE_APP__0__GRANTS", r#"{ keyvalue = ["default"] }"#),
+        ("PLUGNODE_APP__1__NAMESPACE", "/b"),
+        ("PLUGNODE_APP__1__COMPONENT", "/bin/sh"),
+        ("PLUGNODE_IO_NODE__ATTRIBUTES__PAGE", "query.page"),
+        ("PLUGNODE_IO_NODE__ALLOWED_ORIGINS", "https://a.example,http://b:3000"),
+        ("PLUGNODE_IO_NODE__EVENTS_PER_SECOND", "5"),
+        ("PLUGNODE_IO_NODE__SOCKET_IO_2", "true"),
+        ("PLUGNODE_IO_NODE__TOKEN__SECRET", "01234567890123456789012345678901"),
+        ("PLUGNODE_IO_NODE__TOKEN__FROM", "header.Authorization"),
+        ("PLUGNODE_IO_NODE__TOKEN__AUDIENCES", "chat,shop"),
+        ("PLUGNODE_APP__0__ADMISSION", "true"),
+        ("PLUGNODE_PORT", "tcp://10.0.0.1:80"),
+        ("IO_SERVERS", "d:7"),
+    ];
+    let config = folder.load(&own).unwrap();
+    assert_eq!(config.http.listen, "127.0.0.1:3");
+    assert_eq!(config.io_node.ping_interval_ms, 7);
+    assert_eq!(config.io_node.max_payload, Size(2 * 1024 * 1024));
+    assert_eq!(config.io_node.name.as_deref(), Some("12"));
+    assert_eq!(config.roles, [Role::IoNode, Role::AppNode]);
+    assert_eq!(config.frontend.io_servers.len(), 2);
+    assert_eq!(config.apps[0].config["Max_Users"], "9");
+    assert_eq!(config.apps[0].limits.time_ms, 50);
+    assert_eq!(config.apps[0].grants.keyvalue, ["default"]);
+    assert_eq!(config.apps[1].namespace, "/b");
+    let io_node = &config.io_node;
+    assert_eq!(io_node.attributes["page"], Field::Query("page".into()));
+    assert_eq!(io_node.allowed_origins, ["https://a.example", "http://b:3000"]);
+    assert_eq!(
+        (io_node.events_per_second, io_node.connects_per_second),
+        (Some(5), None)
+    );
+    assert!(io_node.socket_io_2 && config.apps[0].admission);
+    assert_eq!(io_node.token.from, Field::Header("authorization".into()));
+    assert_eq!(io_node.token.audiences, ["chat", "shop"]);
+    // A number, and text all the same.
+    let secret = io_node.token.secret.as_ref().unwrap();
+    assert_eq!(secret.expose(), "01234567890123456789012345678901");
+}
+
+#[test]
+fn what_is_wrong_in_the_file_is_named_with_key_file_and_line() {
+    for (config, expected) in [
+        (
+            "\n[http]\nlistn = \"x\"\n",
+            "plugnode.toml:3: http.listn: unknown field `listn`, expected one of",
+        ),
+        (
+            "[io-node]\nmax-payload = \"1XB\"\n",
+            "plugnode.toml:2: io-node.max-payload: invalid value: string \"1XB\"",
+        ),
+        (
+            "[http]\nmax-connections = -1\n",
+            "plugnode.toml:2: http.max-connections: invalid value: integer `-1`",
+        ),
+        (
+            "roles = [\"frontend\", \"cook\"]\n",
+            "plugnode.toml:1: roles.1: unknown variant `cook`",
+        ),
+        ("[http\n", "plugnode.toml:1: "),
+        (
+            "[[app]]\nlimits = { memory = true }\n",
+            "plugnode.toml:2: app.0.limits.memory: invalid type: boolean",
+        ),
+        (
+            "[http]\nlisten = \"8080\"\n[[app]]\ncomponent=\"chat.wasm\"",
+            "plugnode.toml:2: http.listen: `8080` is not a host and a port",
+        ),
+        (
+            "[[app]]\ncomponent = \"chap.wasm\"\n",
+            "plugnode.toml:2: app.0.component: there is no file chap.wasm",
+        ),
+        (
+            "[[app]]\ninstances = 4\n",
+            "plugnode.toml:1: app.0.component: is missing",
+        ),
+        (
+            "[[app]]\ncomponent = \"chat.wasm\"\ninstances = 65\n",
+            "plugnode.toml:3: app.0.instances: must be 1 to 64",
+        ),
+        (
+            "[frontend]\nstatic-dir = \"pages\"\n",
+            "plugnode.toml:2: frontend.static-dir: there is no folder pages",
+        ),
+        (
+            "[transport]\nurl = \"redis://:secret@h:1/x\"\n",
+            "plugnode.toml:2: transport.url: what comes after the host is the number of a database, such as /0",
+        ),
+        (
+            "[transport]\nurl = \"http://:secret@h\"\n",
+            "plugnode.toml:2: transport.url: `http` is no transport; there are memory: and redis://, rediss://",
+        ),
+        (
+            "[transport]\nprefix = \"a{b\"\n",
+            "plugnode.toml:2: transport.prefix: must be a text without `{`, `}`",
+        ),
+        (
+            "[transport]\npartitions = 5000\n",
+            "plugnode.toml:2: transport.partitions: must be 1 to 4096",
+        ),
+        (
+            "[transport]\nshards = 65\n",
+            "plugnode.toml:2: transport.shards: must be 1 or more, and no more than there are partitions",
+        ),
+        (
+            "[transport]\nlease-ms = 100\n",
+            "plugnode.toml:2: transport.lease-ms: must be 500 or more",
+        ),
+        (
+            "[http]\nbody-timeout-ms = 0\n",
+            "plugnode.toml:2: http.body-timeout-ms: must be 1 or more",
+        ),
+        (
+            "[http]\nwrite-timeout-ms = 0\n",
+            "plugnode.toml:2: http.write-timeout-ms: must be 1 or more",
+        ),
+        (
+            "[http]\nmax-connections-per-address = 0\n",
+            "plugnode.toml:2: http.max-connections-per-address: must be 1 or more; leave it out for half",
+        ),
+        (
+            "[http]\ntls-key = \"chat.wasm\"\n",
+            "plugnode.toml:2: http.tls-key: goes together with tls-cert; name both",
+        ),
+        (
+            "[http]\ntls-key = \"chat.wasm\"\ntls-cert = \"no.pem\"\n",
+            "plugnode.toml:3: http.tls-cert: there is no file no.pem",
+        ),
+        (
+            "[transport]\ntls-cert = \"chat.wasm\"\n",
+            "plugnode.toml:2: transport.tls-cert: goes together with tls-key; name both",
+        ),
+        (
+            "[transport]\ntls-ca = \"ca.pem\"\n",
+            "plugnode.toml:2: transport.tls-ca: there is no file ca.pem",
+        ),
+        (
+            "roles = [\"io-node\"]\n",
+            "plugnode.toml:1: roles: the transport `memory:` joins",
+        ),
+        ("\n", "plugnode.toml: app: there is none"),
+        (
+            "[[app]]\ncomponent = \"chat.wasm\"\n[[app]]\ncomponent = \"chat.wasm\"\nnamespace = \"/\"",
+            "plugnode.toml:5: app.1.namespace: `/` is the namespace of app 0 already",
+        ),
+        (
+            "[[app]]\ncomponent = \"chat.wasm\"\nnamespace = \"/shop/{}\"",
+            "plugnode.toml:3: app.0.namespace: the namespace \"/shop/{}\" is not a pattern",
+        ),
+        (
+            "[[app]]\ncomponent = \"chat.wasm\"\nnamespace = \"/a/{id}\"\n\
+             [[app]]\ncomponent = \"chat.wasm\"\nnamespace = \"/a/{name}\"",
+            "plugnode.toml:6: app.1.namespace: the namespaces \"/a/{name}\" and \"/a/{id}\" cannot be told apart",
+        ),
+        (
+            "[[app]]\nadmission-timeout-ms = 0\n",
+            "plugnode.toml:2: app.0.admission-timeout-ms: must be 1 or more",
+        ),
+    ] {
+        let problems = Folder::with(config).problems(&[]);
+        assert!(problems.contains(expected), "{problems}\nshould say\n{expected}");
+        assert!(!problems.contains("secret"), "{problems}");
+    }
+    let missing = Config::load(Some(Path::new("no/such.toml")), [], |_| ()).unwrap_err();
+    assert!(
+        missing
+            .to_string()
+            .starts_with("no/such.toml: cannot read the config file: "),
+        "{missing}"
+    );
+}
+
+#[test]
+fn what_is_wrong_in_the_environment_is_named_with_its_variable() {
+    for (name, value, expected) in [
+        (
+            "PLUGNODE_HTTP__LISTN",
+            "x",
+            "variable PLUGNODE_HTTP__LISTN: http.listn: unknown field `listn`",
+        ),
+        (
+            "PLUGNODE_HTTP__MAX_CONNECTIONS",
+            "many",
+            "variable PLUGNODE_HTTP__MAX_CONNECTIONS: http.max-connections: invalid type",
+        ),
+        (
+            "PLUGNODE_APP__2__COMPONENT",
+            "x",
+            "variable PLUGNODE_APP__2__COMPONENT: app.2.component: there is no app 1",
+        ),
+        ("PLUGNODE_APP__X__COMPONENT", "x", "`x` is not the number of an app"),
+        (
+            "PLUGNODE_APP__0__COMPONENT",
+            "gone.wasm",
+            "variable PLUGNODE_APP__0__COMPONENT: app.0.component: there is no file gone.wasm",
+        ),
+        (
+            "PLUGNODE_LOG__LEVEL",
+            "loud",
+            "variable PLUGNODE_LOG__LEVEL: log.level: unknown variant `loud`",
+        ),
+        (
+            "HTTP_PORT",
+            "http",
+            "variable HTTP_PORT: http.listen: `0.0.0.0:http` is not",
+        ),
+        ("IO_SERVERS", "nowhere", "variable IO_SERVERS: `nowhere` is not"),
+        (
+            "REDIS_HOST",
+            "db,db",
+            "variable REDIS_HOST: transport.url: several hosts need redis+sentinel:// or redis+cluster://",
+        ),
+    ] {
+        let problems = Folder::with(APP).problems(&[(name, value)]);
+        assert!(problems.contains(expected), "{problems}\nshould say\n{expected}");
+    }
+}
+
+#[test]
+fn variable_that_is_nearly_a_setting_is_refused_with_its_name() {
+    let folder = Folder::with(APP);
+    for (wrong, right) in [
+        ("PLUGNODE_HTTP_LISTEN", "PLUGNODE_HTTP__LISTEN"),
+        (
+            "PLUGNODE_IO_NODE_PING_INTERVAL_MS",
+            "PLUGNODE_IO_NODE__PING_INTERVAL_MS",
+        ),
+        ("PLUGNODE_TRANSPORT_ULR", "PLUGNODE_TRANSPORT__URL"),
+        ("PLUGNODE_ADMIN_LISTEN", "PLUGNODE_ADMIN__LISTEN"),
+        ("PLUGNODE_APP_0_COMPONENT", "PLUGNODE_APP__0__COMPONENT"),
+        ("PLUGNODE_ROLE", "PLUGNODE_ROLES"),
+    ] {
+        let expected = format!("variable {wrong}: is no setting; did you mean {right}?");
+        let problems = folder.problems(&[(wrong, "x")]);
+        assert!(problems.contains(&expected), "{problems}");
+    }
+    for foreign in [
+        "PLUGNODE_PORT",
+        "PLUGNODE_PORT_8080_TCP_ADDR",
+        "PLUGNODE_SERVICE_HOST",
+        "PLUGNODE_HTTP_SERVICE_PORT",
+        "PLUGNODE_IO_NODE_PORT",
+        "PLUGNODE_HOME",
+    ] {
+        let loaded = folder.load(&[(foreign, "tcp://10.0.0.1:8080")]);
+        assert!(
+            !loaded.is_err_and(|error| error.to_string().contains(foreign)),
+            "{foreign}"
+        );
+    }
+}
+
+#[test]
+fn listener_for_operators_is_an_address_of_its_own() {
+    let folder = Folder::with("[http]\nlisten = \"127.0.0.1:8080\"\n[admin]\nlisten = \"127.0.0.1:8080\"\n");
+    assert!(
+        folder
+            .problems(&[])
+            .contains("admin.listen: is the address of [http] listen already")
+    );
+    assert!(
+        folder
+            .problems(&[("PLUGNODE_ADMIN__LISTEN", "nowhere")])
+            .contains("admin.listen: ")
+    );
+}
+
+#[test]
+fn the_command_line_wins_and_an_empty_cache_folder_keeps_none() {
+    let variables = [("PLUGNODE_APP_NODE__CACHE_DIR".to_string(), String::new())];
+    let config = Config::load(None, variables, |config| config.roles = vec![Role::Frontend]).unwrap();
+    assert_eq!(config.roles, [Role::Frontend]);
+    assert_eq!(config.app_node.cache_folder(), None);
+}
+
+#[test]
+fn redis_is_named_by_a_url_or_by_the_old_names() {
+    let folder = Folder::with(&format!("{APP}[transport]\ntls-ca = \"public/../chat.wasm\"\n"));
+    let old = [
+        ("REDIS_HOST", "::1"),
+        ("REDIS_PORT", "7000"),
+        ("REDIS_PASSWORD", "p/@:%?"),
+        ("REDIS_DB", "2"),
+    ];
+    let config = folder.load(&old).unwrap();
+    assert_eq!(config.transport.url, "redis://:p%2F%40%3A%25%3F@[::1]:7000/2");
+    assert_eq!(
+        config.transport.tls_ca,
+        Some(folder.0.path().join("public/../chat.wasm"))
+    );
+
+    let own = [
+        ("PLUGNODE_TRANSPORT__URL", "rediss+cluster://u:p@a,b:1"),
+        ("PLUGNODE_TRANSPORT__SHARDS", "8"),
+        ("PLUGNODE_TRANSPORT__WAIT_AOF", "true"),
+        ("PLUGNODE_ROLES", "io-node"),
+    ];
+    let config = folder.load(&own).unwrap();
+    assert_eq!(config.transport.url, "rediss+cluster://u:p@a,b:1");
+    assert_eq!((config.transport.shards, config.transport.wait_aof), (8, true));
+}
+
+#[test]
+fn what_is_wrong_with_an_io_node_is_named_with_what_to_do() {
+    for (config, expected) in [
+        (
+            "allowed-origins = [\"*\", \"example.com\"]",
+            "plugnode.toml:2: io-node.allowed-origins.1: `example.com` is not an origin such as \"https://example.com\"",
+        ),
+        (
+            "allowed-origins = [\"https://example.com/\"]",
+            "`https://example.com/` is not an origin",
+        ),
+        (
+            "allowed-origins = [\"https://*.example.com\"]",
+            "`https://*.example.com` is not an origin",
+        ),
+        (
+            "connects-per-second = 0",
+            "plugnode.toml:2: io-node.connects-per-second: must be 1 or more; leave it out for no limit",
+        ),
+        ("max-clients-per-address = 0", "leave it out for no limit"),
+        (
+            "packets-per-second = 0",
+            "io-node.packets-per-second: must be 1 or more",
+        ),
+        (
+            "allowed-hosts = [\"a.example\", \"https://a.example\"]",
+            "plugnode.toml:2: io-node.allowed-hosts.1: `https://a.example` is not a host such as \"chat.example.com\"",
+        ),
+        ("allowed-hosts = [\"*.\"]", "`*.` is not a host"),
+        (
+            "namespaces-per-connection = 0",
+            "io-node.namespaces-per-connection: must be 1 or more",
+        ),
+        (
+            "channels-per-client = 0",
+            "io-node.channels-per-client: must be 1 or more",
+        ),
+        (
+            "drain-ms = 10000",
+            "plugnode.toml:2: io-node.drain-ms: must be less than shutdown.deadline-ms, 10000",
+        ),
+        (
+            "parser = \"xml\"",
+            "plugnode.toml:2: io-node.parser: unknown variant `xml`, expected `json` or `msgpack`",
+        ),
+        (
+            "attributes = { user = \"cookie.user\" }",
+            "plugnode.toml:2: io-node.attributes.user: `cookie.user` is not a field of the handshake, such as \"auth.user\"",
+        ),
+        ("attributes = { user = \"auth.a..b\" }", "`auth.a..b` is not a field"),
+        ("attributes = { user = \"header.a b\" }", "`header.a b` is not a field"),
+        (
+            "attributes = { sub = \"auth.sub\" }\ntoken = { secret-file = \"chat.wasm\" }",
+            "plugnode.toml:2: io-node.attributes.sub: `sub` is the attribute of a claim already, see io-node.token.claims",
+        ),
+        (
+            "token = { required = true }",
+            "plugnode.toml:2: io-node.token.required: counts for nothing without a key",
+        ),
+        (
+            "token = { secret = \"hunter2\" }",
+            "plugnode.toml:2: io-node.token.secret: must be 32 bytes or more, such as `openssl rand -base64 32` makes",
+        ),
+        (
+            "token = { secret = 7777777 }",
+            "plugnode.toml:2: io-node.token.secret: must be a text, in quotes",
+        ),
+        (
+            "token = { public-key = \"key.pem\" }",
+            "plugnode.toml:2: io-node.token.public-key: there is no file key.pem",
+        ),
+        (
+            "token = { jwks = \"keys.json\" }",
+            "io-node.token.jwks: there is no file keys.json",
+        ),
+        (
+            "token = { jwks = \"ftp://keys.example.com/\" }",
+            "io-node.token.jwks: is not a file, nor a URL such as https://",
+        ),
+        (
+            "token = { jwks = \"https://me:hunter2@keys.example.com/\" }",
+            "io-node.token.jwks: is not a file, nor a URL such as https://",
+        ),
+        (
+            "token = { secret-file = \"chat.wasm\", algorithms = [\"RS256\"] }",
+            "io-node.token.algorithms: leaves out HS256, which a secret is for",
+        ),
+        (
+            "token = { secret-file = \"chat.wasm\", algorithms = [\"none\"] }",
+            "io-node.token.algorithms.0: unknown variant `none`, expected one of `HS256`, `RS256`, `ES256`",
+        ),
+    ] {
+        let problems = Folder::with(&format!("[io-node]\n{config}\n{APP}")).problems(&[]);
+        assert!(problems.contains(expected), "{problems}\nshould say\n{expected}");
+        assert!(
+            !problems.contains("hunter2") && !problems.contains("7777777"),
+            "{problems}"
+        );
+    }
+    let token = Folder::with(APP).problems(&[("PLUGNODE_IO_NODE__TOKEN__ISSUERS", "me")]);
+    assert!(token.starts_with("variable PLUGNODE_IO_NODE__TOKEN__ISSUERS: io-node.token.issuers: counts for nothing"));
+}
+
+#[test]
+fn a_secret_is_shown_to_nobody() {
+    let folder = Folder::with(APP);
+    let variables = [(
+        "PLUGNODE_IO_NODE__TOKEN__SECRET",
+        "hunter2-hunter2-hunter2-hunter2-hunter2",
+    )];
+    let config = folder.load(&variables).unwrap();
+    assert!(config.io_node.token.has_key());
+    assert!(!format!("{config:?}").contains("hunter2"));
+    assert!(!serde_json::to_string(&config).unwrap().contains("hunter2"));
+}
+
+mod arbitrary {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+    use plugnode_testing::arbitrary::{nearly_text, one_of, text};
+
+    fn variable() -> impl Strategy<Value = (String, String)> {
+        let name = nearly_text(one_of(&[
+            "PLUGNODE_ROLES",
+            "PLUGNODE_IO_NODE__MAX_PAYLOAD",
+            "PLUGNODE_IO_NODE__ATTRIBUTES__USER",
+            "PLUGNODE_TRANSPORT__URL",
+            "PLUGNODE_APP__0__NAMESPACE",
+            "PLUGNODE_APP__1__COMPONENT",
+            "PLUGNODE_APP__99999999999__COMPONENT",
+            "PLUGNODE_HTTP__LISTEN",
+            "PORT",
+        ]));
+        let value = nearly_text(one_of(&[
+            "8",
+            "[\"a\", \"b\"]",
+            "1MB",
+            "frontend,io-node",
+            "redis://h",
+            "99999999999999999999TB",
+        ]));
+        (name, prop_oneof![3 => value, 1 => text()])
+    }
+
+    proptest! {
+        // Each writes a file, and reads all there is to configure.
+        #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases / 4, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_file_and_any_variables_are_read_or_refused_in_words(
+            file in nearly_text(prop_oneof![Just(uncommented()), Just(APP.to_owned()), Just(EXAMPLE.to_owned())]),
+            variables in vec(variable(), 0..4),
+        ) {
+            let folder = Folder::with(&file);
+            let variables: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (&**name, &**value)).collect();
+            if let Err(problems) = folder.load(&variables) {
+                prop_assert!(!problems.to_string().is_empty());
+            }
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! The roles of plugnode, as wiring: what a process does with its connections, its transport and its handlers.
+//!
+//! 1. A connection comes in through [`http`].
+//! 2. The [io-node](roles::io_node) answers its Socket.IO side and offers events to the transport.
+//! 3. The [app-node](roles::app_node) leases partitions, runs the handlers and commits their effects.
+//! 4. The io-node applies the commands of these effects to its sockets.
+//!
+//! The [frontend](roles::frontend) serves pages. [`admin`] answers the verbs of the command line. [`config`] is the
+//! configuration file; `settings` turns it into the settings of each part. A Rust program that runs roles within itself
+//! begins at [`embed`].
+
+pub mod admin;
+mod browser_client;
+pub mod config;
+pub mod embed;
+pub mod http;
+pub mod roles;
+pub mod settings;

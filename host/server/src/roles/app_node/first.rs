@@ -1,0 +1,232 @@
+//! How an app comes to run when its node starts: the release in use, or the configured component as the app's first.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use bytes::Bytes;
+use tokio::time::{Instant, sleep};
+use tracing::{info, warn};
+
+use super::app::{App, Generation};
+use super::{AppSource, NativeApp};
+use plugnode_message::{Namespace, now_ms};
+use plugnode_process::shutdown::Shutdown;
+use plugnode_release::{Digest, Origin, Release, Target, Track};
+use plugnode_runtime::{Component, Engine, Pool};
+use plugnode_transport::Transport;
+
+/// How long nodes that run an app have to post its releases again, should the board be lost,
+const POSTED_AGAIN: Duration = Duration::from_secs(5);
+/// and how often it is looked whether they have.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Loads and starts the release of an app that is in use. Where the app has none, the configured component becomes its first
+/// once it has been started here: what cannot be is never seen by others.
+pub(super) async fn start(
+    source: AppSource,
+    kept: usize,
+    transport: &dyn Transport,
+    engine: &Engine,
+    shutdown: &Shutdown,
+) -> Result<App> {
+    if let Some(release) = in_use(&source, kept, transport).await? {
+        let started = start_release(&source, &release, transport, engine, shutdown).await;
+        let Err(error) = started else { return started };
+        // A first release that was deployed and cannot start gives way to the configured component.
+        if shutdown.has_begun() || !note_false_start(&source, &release, &error, transport).await? {
+            return Err(error);
+        }
+        if configured(&source).map_or(true, |component| Digest::of(component) == release.digest) {
+            return Err(error);
+        }
+        warn!(app = %source.settings.namespace, release = release.number, error = %format!("{error:#}"), "the app's first release cannot start; the configured component takes its place");
+    }
+    let bytes = configured(&source)?.clone();
+    let size = bytes.len() as u64;
+    let first = async {
+        let component = load(bytes.clone(), &Digest::of(&bytes), &source, transport, engine).await?;
+        let pool = Pool::start(engine, component.clone(), source.settings.clone(), shutdown).await?;
+        anyhow::Ok((component, pool))
+    };
+    let why = || format!("{} cannot be its first release, and it has no other", source.file);
+    let (component, pool) = first.await.with_context(why)?;
+    let target = Target {
+        digest: transport.put_component(bytes).await?,
+        file: source.file.clone(),
+        bytes: size,
+    };
+    // Another node may have been faster, with the same component or with another.
+    let Some(number) = post_first(&source, target, kept, transport).await? else {
+        drop(pool.retire());
+        let release = in_use(&source, kept, transport)
+            .await?
+            .context("its first release is gone")?;
+        return start_release(&source, &release, transport, engine, shutdown).await;
+    };
+    let namespace = &source.settings.namespace;
+    info!(app = %namespace, component = component.digest().short(), "the configured component is the app's first release");
+    Ok(App::new(source.settings, Generation::new(number, component, pool)))
+}
+
+async fn start_release(
+    source: &AppSource,
+    release: &Release,
+    transport: &dyn Transport,
+    engine: &Engine,
+    shutdown: &Shutdown,
+) -> Result<App> {
+    let settings = source.settings.clone();
+    let started = async {
+        let component = match engine.load_kept(&release.digest, &settings.grants).await {
+            Some(component) => component,
+            None => {
+                let bytes = bytes(source, release, transport).await?;
+                load(bytes, &release.digest, source, transport, engine).await?
+            }
+        };
+        let pool = Pool::start(engine, component.clone(), settings.clone(), shutdown).await?;
+        anyhow::Ok((component, pool))
+    };
+    let (number, digest) = (release.number, release.digest.short());
+    let why = || {
+        format!("release {number} ({digest}) is in use, whatever the configured component is, and cannot start here")
+    };
+    let (component, pool) = started.await.with_context(why)?;
+    Ok(App::new(settings, Generation::new(number, component, pool)))
+}
+
+async fn load(
+    bytes: Bytes,
+    digest: &Digest,
+    source: &AppSource,
+    transport: &dyn Transport,
+    engine: &Engine,
+) -> Result<Component> {
+    if transport.data_losses().is_some() {
+        engine.keep_bytes(digest, &bytes).await;
+    }
+    Ok(engine.load(bytes, &source.settings.grants).await?)
+}
+
+/// Starts an app of native code. The board of releases has no part in it.
+pub(super) async fn start_native(app: NativeApp, engine: &Engine, shutdown: &Shutdown) -> Result<App> {
+    let component = Component::native(app.handler);
+    let pool = Pool::start(engine, component.clone(), app.settings.clone(), shutdown).await?;
+    Ok(App::new(app.settings, Generation::new(0, component, pool)))
+}
+
+/// The release in use; none where the app has no release, or one that has only failed while another component is configured.
+async fn in_use(source: &AppSource, kept: usize, transport: &dyn Transport) -> Result<Option<Release>> {
+    let namespace = &source.settings.namespace;
+    let patience = Instant::now() + POSTED_AGAIN;
+    loop {
+        let (version, mut board) = transport.board().await?;
+        if let Some(track) = board.apps.get_mut(namespace) {
+            let release = track.in_use().clone();
+            let is_other = |component: &Bytes| Digest::of(component) != release.digest;
+            if track.is_false_start() && configured(source).is_ok_and(is_other) {
+                return Ok(None);
+            }
+            tell_of_other(source, &release);
+            if track.kept != kept {
+                track.kept = kept;
+                // Whoever was faster may have it otherwise, and then it stays so.
+                transport.post_board(version, &board).await?;
+            }
+            return Ok(Some(release));
+        }
+        if Instant::now() >= patience || !is_run_elsewhere(namespace, transport).await? {
+            return Ok(None);
+        }
+        // The board was lost, and whoever runs the app is about to post it again.
+        sleep(LOOK).await;
+    }
+}
+
+/// Makes a component that has been started the app's first release, and returns its number. None when the app has got one
+/// meanwhile.
+async fn post_first(source: &AppSource, target: Target, kept: usize, transport: &dyn Transport) -> Result<Option<u64>> {
+    let namespace = &source.settings.namespace;
+    loop {
+        let (version, mut board) = transport.board().await?;
+        let number = match board.apps.get_mut(namespace) {
+            None => {
+                let track = Track::first(target.clone(), now_ms(), kept);
+                let number = track.current;
+                board.apps.insert(namespace.clone(), track);
+                number
+            }
+            Some(track) if track.is_false_start() => track.start_again(target.clone(), Origin::Config, now_ms()),
+            Some(_) => return Ok(None),
+        };
+        if transport.post_board(version, &board).await? {
+            return Ok(Some(number));
+        }
+    }
+}
+
+/// Records on the board why a first release cannot start here. False when it is not the first, has been tried, or gave way.
+async fn note_false_start(
+    source: &AppSource,
+    release: &Release,
+    error: &anyhow::Error,
+    transport: &dyn Transport,
+) -> Result<bool> {
+    loop {
+        let (version, mut board) = transport.board().await?;
+        let track = board.apps.get_mut(&source.settings.namespace);
+        if !track.is_some_and(|track| track.note_false_start(release.number, format!("{error:#}"))) {
+            return Ok(false);
+        }
+        if transport.post_board(version, &board).await? {
+            return Ok(true);
+        }
+    }
+}
+
+/// Whether an app-node tells that it runs the app.
+async fn is_run_elsewhere(app: &Namespace, transport: &dyn Transport) -> Result<bool> {
+    let nodes = transport.app_nodes().await?;
+    let mut reports = nodes.iter().filter_map(|(_, report)| report.as_ref());
+    Ok(reports.any(|report| report.apps.contains_key(app)))
+}
+
+/// The component of a release: the configured one if it is that, else from the store.
+async fn bytes(source: &AppSource, release: &Release, transport: &dyn Transport) -> Result<Bytes> {
+    if let Ok(component) = &source.component
+        && Digest::of(component) == release.digest
+    {
+        return Ok(component.clone());
+    }
+    let stored = transport.component(&release.digest).await?;
+    stored.ok_or_else(|| {
+        anyhow!(
+            "release {} is in use, and its component {} is not in the store any more: name a file with it as the app's \
+             component, and start again",
+            release.number,
+            release.digest.short()
+        )
+    })
+}
+
+fn configured(source: &AppSource) -> Result<&Bytes> {
+    let component = source.component.as_ref();
+    component
+        .map_err(|error| anyhow!("{error}"))
+        .context("it has no release yet")
+}
+
+/// A configured component that is not what runs is nothing wrong, and still worth a word.
+fn tell_of_other(source: &AppSource, release: &Release) {
+    let Ok(component) = &source.component else { return };
+    let digest = Digest::of(component);
+    if digest != release.digest {
+        warn!(
+            app = %source.settings.namespace,
+            release = release.number,
+            component = release.digest.short(),
+            configured = digest.short(),
+            "the release in use was deployed and is not the configured component; plugnode deploy takes that into use"
+        );
+    }
+}

@@ -1,0 +1,202 @@
+//! The attributes that a client has from the beginning: what the configuration asks for of its handshake, and the claims
+//! of its token.
+//!
+//! Fields of the handshake are what the client says of itself; claims were looked at, and win over them.
+
+use std::cell::OnceCell;
+
+use serde_json::{Map, Value};
+
+use plugnode_message::json::without_lone_surrogates;
+use plugnode_message::{Handshake, Refusal, Text};
+
+/// A place in a client's handshake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Field {
+    /// In what the client gave as `auth`: a key, a key of what is found there, and so on.
+    Auth(Vec<String>),
+    /// A parameter of the query.
+    Query(String),
+    /// A header, in lower case.
+    Header(String),
+}
+
+/// Bytes of all attributes of a client, as JSON.
+pub(super) use plugnode_message::MOST_ATTRIBUTES as MOST;
+
+/// A handshake whose fields can be found.
+pub(super) struct Fields<'a> {
+    handshake: &'a Handshake,
+    auth: OnceCell<Value>,
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn of(handshake: &'a Handshake) -> Self {
+        Self {
+            handshake,
+            auth: OnceCell::new(),
+        }
+    }
+
+    /// What is there; of several parameters or headers of that name, the first.
+    pub(super) fn find(&self, field: &Field) -> Option<Value> {
+        match field {
+            Field::Auth(keys) => {
+                let found = keys.iter().try_fold(self.auth(), |value, key| value.get(key))?;
+                Some(found.clone())
+            }
+            Field::Query(name) => form_urlencoded::parse(self.handshake.query.as_bytes())
+                .find(|(key, _)| key == name)
+                .map(|(_, value)| value.into_owned().into()),
+            Field::Header(name) => self
+                .handshake
+                .headers
+                .iter()
+                .find(|(key, _)| key == name)
+                .map(|(_, value)| value.clone().into()),
+        }
+    }
+
+    fn auth(&self) -> &Value {
+        let parse = || serde_json::from_str(&without_lone_surrogates(self.handshake.auth.as_deref()?)).ok();
+        self.auth.get_or_init(|| parse().unwrap_or_default())
+    }
+}
+
+/// A client's first attributes, a JSON object: what is found of these fields, and these claims over it.
+///
+/// # Errors
+/// With what to tell the client when they are more than a client may have.
+pub(super) fn first(
+    wanted: &[(String, Field)],
+    fields: &Fields<'_>,
+    claims: Map<String, Value>,
+) -> Result<Text, Refusal> {
+    if wanted.is_empty() && claims.is_empty() {
+        return Ok(Text::from_static("{}"));
+    }
+    let mut attributes: Map<String, Value> = wanted
+        .iter()
+        .filter_map(|(name, field)| Some((name.clone(), fields.find(field)?)))
+        .collect();
+    attributes.extend(claims);
+    let attributes = Value::Object(attributes).to_string();
+    if attributes.len() > MOST {
+        return Err(Refusal {
+            message: Text::from_static("the attributes in the handshake are too large"),
+            data: None,
+        });
+    }
+    Ok(attributes.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn handshake() -> Handshake {
+        let auth = json!({ "user": { "id": 7, "name": "Ää" }, "admin": true, "sub": "forged" });
+        Handshake {
+            auth: Some(auth.to_string().into()),
+            query: "page=a%20b%26c&page=second&EIO=4&empty=".into(),
+            headers: [("user-agent".into(), "test/1".into()), ("x".into(), "y".into())].into(),
+            remote_addr: None,
+            transport: "polling".into(),
+            recovered: false,
+        }
+    }
+
+    fn auth(keys: &str) -> Field {
+        Field::Auth(keys.split('.').map(String::from).collect())
+    }
+
+    #[test]
+    fn fields_are_found_and_what_is_not_there_is_left_out() {
+        let wanted = [
+            ("id".into(), auth("user.id")),
+            ("user".into(), auth("user")),
+            ("none".into(), auth("user.id.deeper")),
+            ("page".into(), Field::Query("page".into())),
+            ("empty".into(), Field::Query("empty".into())),
+            ("no-query".into(), Field::Query("nothing".into())),
+            ("agent".into(), Field::Header("user-agent".into())),
+            ("no-header".into(), Field::Header("cookie".into())),
+        ];
+        let handshake = handshake();
+        let attributes = first(&wanted, &Fields::of(&handshake), Map::new()).unwrap();
+        let attributes: Value = serde_json::from_str(&attributes).unwrap();
+        let user = json!({ "id": 7, "name": "Ää" });
+        assert_eq!(
+            attributes,
+            json!({ "id": 7, "user": user, "page": "a b&c", "empty": "", "agent": "test/1" })
+        );
+    }
+
+    #[test]
+    fn claims_win_over_what_the_client_says() {
+        let handshake = handshake();
+        let claims = Map::from_iter([("sub".into(), "ann".into())]);
+        let attributes = first(&[("sub".into(), auth("sub"))], &Fields::of(&handshake), claims);
+        assert_eq!(&*attributes.unwrap(), r#"{"sub":"ann"}"#);
+    }
+
+    #[test]
+    fn a_handshake_without_auth_or_with_a_broken_one_has_none() {
+        for auth_text in [None, Some(""), Some("[1"), Some("null"), Some("\"user\"")] {
+            let mut handshake = handshake();
+            handshake.auth = auth_text.map(Text::from_static);
+            let attributes = first(&[("user".into(), auth("user"))], &Fields::of(&handshake), Map::new());
+            assert_eq!(&*attributes.unwrap(), "{}", "{auth_text:?}");
+        }
+    }
+
+    #[test]
+    fn too_much_is_refused() {
+        let mut handshake = handshake();
+        let wanted = [("big".into(), auth("big"))];
+        for (length, taken) in [(MOST - 10, true), (MOST - 9, false), (10 * MOST, false)] {
+            handshake.auth = Some(json!({ "big": "x".repeat(length) }).to_string().into());
+            let attributes = first(&wanted, &Fields::of(&handshake), Map::new());
+            assert_eq!(attributes.is_ok(), taken, "{length}");
+        }
+    }
+
+    mod arbitrary {
+        use proptest::collection::vec;
+        use proptest::prelude::*;
+
+        use super::*;
+        use plugnode_testing::arbitrary::{json_text, nearly_text, peak, text};
+
+        proptest! {
+            #[test]
+            fn whatever_a_handshake_holds_attributes_are_an_object_and_no_larger_than_they_may_be(
+                auth in proptest::option::of(nearly_text(json_text())),
+                query in nearly_text((text(), text()).prop_map(|(name, value)| format!("{name}={value}&a=b"))),
+                headers in vec((text(), text()), 0..4),
+                wanted in vec((text(), vec(text(), 1..3), 0_u8..3), 0..4),
+            ) {
+                let mut handshake = handshake();
+                handshake.auth = auth.map(Text::from);
+                handshake.query = query.into();
+                handshake.headers = headers.into();
+                let wanted: Vec<(String, Field)> = wanted.into_iter().map(|(name, keys, kind)| {
+                    let field = match kind {
+                        0 => Field::Auth(keys),
+                        1 => Field::Query(keys[0].clone()),
+                        _ => Field::Header(keys[0].clone()),
+                    };
+                    (name, field)
+                }).collect();
+                let size = handshake.query.len() + handshake.auth.as_ref().map_or(0, |auth| auth.len());
+                let (attributes, peak) = peak(|| first(&wanted, &Fields::of(&handshake), Map::new()));
+                prop_assert!(peak <= 400 * size as u64 + (64 << 10), "{peak} bytes for {size}");
+                let attributes = attributes.expect("it is small");
+                let read: Map<String, Value> = serde_json::from_str(&attributes).expect("it is an object");
+                prop_assert!(read.keys().all(|name| wanted.iter().any(|(wanted, _)| wanted == name)));
+            }
+        }
+    }
+}

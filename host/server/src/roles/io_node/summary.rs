@@ -1,0 +1,192 @@
+//! The answers of all io-nodes to one question, as the one reply that the handler gets: a JSON array with one object.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use plugnode_message::json::with_placeholders_moved;
+use plugnode_message::{NodeId, Part, Payload};
+
+/// What these said, and that those said nothing.
+pub(super) fn of(heard: BTreeMap<NodeId, Part>, silent: Vec<NodeId>) -> Payload {
+    let mut summary = Summary::default();
+    let nodes: Vec<_> = heard.keys().map(|node| node.as_str().to_owned()).collect();
+    for (node, part) in heard {
+        summary.add(&node, part);
+    }
+    let Summary {
+        mut fields,
+        answers,
+        attachments,
+    } = summary;
+    let silent: Vec<_> = silent.iter().map(NodeId::as_str).collect();
+    fields.insert("nodes".into(), nodes.into());
+    fields.insert("silent".into(), silent.into());
+    let fields = Value::Object(fields).to_string();
+    // What clients answered is passed on as they wrote it.
+    let json = match answers {
+        Some(answers) => format!(r#"[{{"answers":[{}],{}]"#, answers.join(","), &fields[1..]),
+        None => format!("[{fields}]"),
+    };
+    Payload {
+        json: json.into(),
+        attachments,
+    }
+}
+
+#[derive(Default)]
+struct Summary {
+    fields: Map<String, Value>,
+    /// As JSON.
+    answers: Option<Vec<String>>,
+    attachments: Vec<bytes::Bytes>,
+}
+
+impl Summary {
+    fn add(&mut self, node: &NodeId, part: Part) {
+        match part {
+            Part::Settled => {}
+            Part::Acks { answers, missing } => {
+                for (client, answer) in answers {
+                    let (args, id) = (self.adopt(answer), Value::from(client.as_str()));
+                    let answer = format!(r#"{{"args":{args},"id":{id}}}"#);
+                    self.answers.get_or_insert_default().push(answer);
+                }
+                let missing = missing.iter().map(|client| client.as_str().into());
+                self.list("missing").extend(missing);
+                self.answers.get_or_insert_default();
+            }
+            Part::Clients { count, clients } => {
+                self.count(count);
+                for client in clients {
+                    let attributes: Value = serde_json::from_str(&client.attributes).unwrap_or_default();
+                    let channels: Vec<_> = client.channels.iter().map(|channel| channel.as_str()).collect();
+                    self.list("clients").push(json!({
+                        "id": client.id.as_str(), "io-node": node.as_str(), "attributes": attributes, "channels": channels,
+                    }));
+                }
+                self.list("clients");
+            }
+            Part::Channels { count, channels } => {
+                let known = self.channels();
+                for (channel, clients) in channels {
+                    let sum = known.entry(channel.as_str()).or_insert_with(|| 0.into());
+                    *sum = (sum.as_u64().unwrap_or_default() + u64::from(clients)).into();
+                }
+                // Of names that were cut off it is not known whether other io-nodes have them, too.
+                let (named, most) = (known.len() as u64, u64::from(count));
+                let before = self.fields.get("count").and_then(Value::as_u64).unwrap_or_default();
+                self.fields.insert("count".into(), before.max(named).max(most).into());
+            }
+        }
+    }
+
+    fn count(&mut self, more: u32) {
+        let count = self.fields.entry("count").or_insert_with(|| 0.into());
+        *count = (count.as_u64().unwrap_or_default() + u64::from(more)).into();
+    }
+
+    fn list(&mut self, name: &str) -> &mut Vec<Value> {
+        let list = self.fields.entry(name).or_insert_with(|| json!([]));
+        list.as_array_mut().expect("it was put there as one")
+    }
+
+    fn channels(&mut self) -> &mut Map<String, Value> {
+        let channels = self.fields.entry("channels").or_insert_with(|| json!({}));
+        channels.as_object_mut().expect("it was put there as one")
+    }
+
+    /// Takes over an answer's attachments, under their new numbers.
+    fn adopt(&mut self, answer: Payload) -> String {
+        if answer.attachments.is_empty() {
+            return answer.json.to_string();
+        }
+        let args = with_placeholders_moved(&answer.json, self.attachments.len());
+        self.attachments.extend(answer.attachments);
+        args
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use plugnode_message::{Channel, Present};
+
+    fn summed(parts: impl IntoIterator<Item = (&'static str, Part)>) -> (Value, Vec<Bytes>) {
+        let heard = parts
+            .into_iter()
+            .map(|(node, part)| (NodeId::from(node), part))
+            .collect();
+        let payload = of(heard, vec!["late".into()]);
+        (serde_json::from_str(&payload.json).unwrap(), payload.attachments)
+    }
+
+    #[test]
+    fn answers_keep_their_attachments() {
+        let answer = |client: &str, data: &'static str| {
+            let payload = Payload {
+                json: r#"[{"a":{"_placeholder":true,"num":0}}]"#.into(),
+                attachments: vec![Bytes::from_static(data.as_bytes())],
+            };
+            (client.into(), payload)
+        };
+        let acks = |answers, missing| Part::Acks { answers, missing };
+        let (value, attachments) = summed([
+            ("a", acks(vec![answer("1", "one")], vec![])),
+            ("b", acks(vec![answer("2", "two")], vec!["3".into()])),
+        ]);
+        let placed = |number: u64| json!([{"a": {"_placeholder": true, "num": number}}]);
+        assert_eq!(
+            value,
+            json!([{
+                "answers": [{"id": "1", "args": placed(0)}, {"id": "2", "args": placed(1)}],
+                "missing": ["3"], "nodes": ["a", "b"], "silent": ["late"],
+            }])
+        );
+        assert_eq!(attachments, ["one", "two"]);
+    }
+
+    #[test]
+    fn clients_and_channels_are_counted_over_all_nodes() {
+        let here = |count, id: &str| Part::Clients {
+            count,
+            clients: vec![Present {
+                id: id.into(),
+                attributes: r#"{"name":"x"}"#.into(),
+                channels: vec!["room".into()],
+            }],
+        };
+        let (value, _) = summed([("a", here(1, "1")), ("b", here(9, "2"))]);
+        assert_eq!(value[0]["count"], 10);
+        let second = json!({"id": "2", "io-node": "b", "attributes": {"name": "x"}, "channels": ["room"]});
+        assert_eq!(value[0]["clients"][1], second);
+
+        let channels = |names: &[(&str, u32)]| Part::Channels {
+            count: names.len() as u32,
+            channels: names
+                .iter()
+                .map(|(name, clients)| (Channel::from(*name), *clients))
+                .collect(),
+        };
+        let (value, _) = summed([("a", channels(&[("x", 1), ("y", 2)])), ("b", channels(&[("y", 3)]))]);
+        assert_eq!(value[0]["count"], 2);
+        assert_eq!(value[0]["channels"], json!({"x": 1, "y": 5}));
+    }
+
+    #[test]
+    fn nobody_is_an_empty_list() {
+        let nobody = Part::Acks {
+            answers: Vec::new(),
+            missing: Vec::new(),
+        };
+        let (value, _) = summed([("a", nobody)]);
+        assert_eq!(value[0]["answers"], json!([]));
+        assert_eq!(value[0]["missing"], json!([]));
+        assert_eq!(
+            summed([("a", Part::Settled)]).0,
+            json!([{"nodes": ["a"], "silent": ["late"]}])
+        );
+    }
+}

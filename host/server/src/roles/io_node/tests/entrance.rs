@@ -1,0 +1,492 @@
+//! Who gets in: pages, addresses, tokens, and clients that send too much.
+
+use std::time::Instant;
+
+use jsonwebtoken::{EncodingKey, Header, encode};
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+
+use super::limits::Flood;
+use super::*;
+use plugnode_message::{Departure, Handshake, now_ms};
+
+const SECRET: &str = "for tests alone: 0123456789abcdef";
+const OPEN: &str = "GET /socket.io/?EIO=4&transport=polling";
+
+async fn fixture(change: impl FnOnce(&mut IoNodeSettings)) -> Fixture {
+    Fixture::with(MemorySettings::default(), change).await
+}
+
+fn with_tokens(settings: &mut IoNodeSettings) {
+    settings.apps.push(AppDoor {
+        namespace: "/chat".into(),
+        admission: None,
+    });
+    settings.socket_io_2 = true;
+    settings.attributes = vec![
+        ("page".into(), Field::Query("page".into())),
+        ("nick".into(), Field::Auth(vec!["nick".into()])),
+    ];
+    settings.token = Some(TokenSettings {
+        from: Field::Auth(vec!["token".into()]),
+        required: true,
+        keys: vec![KeySource::Secret(SECRET.into())],
+        algorithms: vec![Algorithm::HS256],
+        issuers: Vec::new(),
+        audiences: Vec::new(),
+        leeway: Duration::ZERO,
+        expiry_required: true,
+        enforce_expiry: false,
+        claims: vec!["sub".into()],
+        ca: None,
+        refresh: SOON,
+        pause: SOON,
+        timeout: SOON,
+    });
+}
+
+fn token(seconds: i64, secret: &str) -> String {
+    let claims = json!({ "sub": "ann", "exp": now_ms() as i64 / 1_000 + seconds });
+    encode(
+        &Header::default(),
+        &claims,
+        &EncodingKey::from_secret(secret.as_bytes()),
+    )
+    .unwrap()
+}
+
+/// A websocket that is open, and in no namespace.
+async fn opened_by(address: SocketAddr, query: &str) -> Client {
+    let url = format!("ws://{address}/socket.io/?transport=websocket&{query}");
+    let (socket, _) = connect_async(url).await.unwrap();
+    let id = String::new();
+    let mut client = Client { socket, id };
+    assert!(client.hear().await.unwrap().starts_with('0'));
+    client
+}
+
+/// What becomes of a websocket from this origin.
+async fn websocket_from(address: SocketAddr, origin: &str) -> Result<(), u16> {
+    let url = format!("ws://localhost:{}/socket.io/?EIO=4&transport=websocket", address.port());
+    let mut request = url.into_client_request().unwrap();
+    request.headers_mut().insert("origin", origin.parse().unwrap());
+    match connect_async(request).await {
+        Ok(_) => Ok(()),
+        Err(tungstenite::Error::Http(answer)) => Err(answer.status().as_u16()),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn attributes(event: &Event) -> Value {
+    serde_json::from_str(&event.client.as_ref().unwrap().attributes).unwrap()
+}
+
+#[tokio::test]
+async fn a_token_lets_its_client_in_and_says_who_it_is() {
+    let fixture = fixture(with_tokens).await;
+    let mut app = fixture.app().await;
+    let mut client = opened_by(fixture.address, "EIO=4&page=home").await;
+    let good = token(60, SECRET);
+    client.say(&format!(r#"40{{"token":"{good}","nick":"anna"}}"#)).await;
+    assert!(client.hear().await.unwrap().starts_with("40{\"sid\":"));
+    client.say("42[\"hello\"]").await;
+    let mut heard = Vec::new();
+    while heard.len() < 2 {
+        heard.extend(app.handle(|_| Vec::new()).await);
+    }
+    for event in &heard {
+        assert_eq!(
+            attributes(event),
+            json!({ "sub": "ann", "page": "home", "nick": "anna" })
+        );
+    }
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn connection_ends_when_its_token_does_if_that_is_enforced() {
+    let enforced = fixture(|settings| {
+        with_tokens(settings);
+        settings.token.as_mut().expect("it has tokens").enforce_expiry = true;
+    })
+    .await;
+    let lenient = fixture(with_tokens).await;
+    let mut clients = Vec::new();
+    for fixture in [&enforced, &lenient] {
+        let mut client = opened_by(fixture.address, "EIO=4").await;
+        client.say(&format!(r#"40{{"token":"{}"}}"#, token(2, SECRET))).await;
+        assert!(client.hear().await.unwrap().starts_with("40{\"sid\":"));
+        clients.push(client);
+    }
+    let began = Instant::now();
+    while clients[0].hear().await.is_some() {}
+    assert!(began.elapsed() >= Duration::from_millis(800), "{:?}", began.elapsed());
+    let stays = timeout(MOMENT, clients[1].hear()).await;
+    assert!(stays.is_err(), "{stays:?}");
+    enforced.stop().await;
+    lenient.stop().await;
+}
+
+#[tokio::test]
+async fn who_has_no_valid_token_hears_so_and_nothing_else() {
+    let fixture = fixture(with_tokens).await;
+    let mut app = fixture.app().await;
+    let mut client = opened_by(fixture.address, "EIO=4").await;
+    for (packet, answer) in [
+        (
+            format!(r#"40{{"token":"{}"}}"#, token(-10, SECRET)),
+            r#"44{"message":"invalid token"}"#,
+        ),
+        (
+            format!(
+                r#"40{{"token":"{}"}}"#,
+                token(60, "another secret that is long enough too")
+            ),
+            r#"44{"message":"invalid token"}"#,
+        ),
+        (r#"40{"token":7}"#.into(), r#"44{"message":"invalid token"}"#),
+        ("40".into(), r#"44{"message":"a token is required"}"#),
+        (
+            r#"40/chat,{"token":"x"}"#.into(),
+            r#"44/chat,{"message":"invalid token"}"#,
+        ),
+    ] {
+        client.say(&packet).await;
+        assert_eq!(client.hear().await.unwrap(), answer, "{packet}");
+    }
+    // Nobody heard of any of them, and it may do better.
+    client.say(&format!(r#"40{{"token":"{}"}}"#, token(60, SECRET))).await;
+    assert!(client.hear().await.unwrap().starts_with("40{\"sid\":"));
+    let heard = app.read().await;
+    assert_eq!(heard.len(), 1, "{heard:?}");
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn who_shows_no_valid_token_in_time_is_disconnected() {
+    for version in ["EIO=4", "EIO=3"] {
+        let fixture = fixture(|settings| {
+            with_tokens(settings);
+            settings.connect_timeout = MOMENT;
+        })
+        .await;
+        let mut client = opened_by(fixture.address, version).await;
+        if version == "EIO=4" {
+            client.say("40").await;
+        }
+        let refusal = client.hear().await.unwrap();
+        assert!(refusal.contains("a token is required"), "{refusal}");
+        assert_eq!(client.hear().await, None, "{version}");
+        fixture.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn clients_of_socket_io_2_show_theirs_in_the_query() {
+    let fixture = fixture(|settings| {
+        with_tokens(settings);
+        settings.token.as_mut().unwrap().from = Field::Query("token".into());
+    })
+    .await;
+    let mut app = fixture.app().await;
+    let mut client = opened_by(fixture.address, &format!("EIO=3&token={}", token(60, SECRET))).await;
+    assert_eq!(client.hear().await.unwrap(), "40");
+    let heard = app.handle(|_| Vec::new()).await;
+    assert_eq!(attributes(&heard[0]), json!({ "sub": "ann" }));
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn more_attributes_than_a_client_may_have_are_a_refusal() {
+    let fixture = fixture(|settings| settings.attributes = vec![("a".into(), Field::Auth(vec!["a".into()]))]).await;
+    let mut client = opened_by(fixture.address, "EIO=4").await;
+    client.say(&format!("40{}", json!({ "a": "x".repeat(17_000) }))).await;
+    let refusal = client.hear().await.unwrap();
+    assert_eq!(
+        refusal,
+        r#"44{"message":"the attributes in the handshake are too large"}"#
+    );
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn pages_of_other_sites_do_not_get_in() {
+    let fixture = fixture(|settings| settings.allowed_origins = vec!["https://good.example".into()]).await;
+    let ask = async |request: &str, headers: &str| fixture.http_with(request, headers, "").await;
+    for origin in ["http://a", "http://a:3000", "https://good.example"] {
+        let answer = ask(OPEN, &format!("origin: {origin}\r\n")).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(
+            answer.contains(&format!("access-control-allow-origin: {origin}\r\n")),
+            "{answer}"
+        );
+        assert!(
+            answer.contains("access-control-allow-credentials: true\r\n"),
+            "{answer}"
+        );
+    }
+    let answer = ask(OPEN, "").await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(
+        !answer.contains("access-control") && answer.contains("vary: origin"),
+        "{answer}"
+    );
+    let preflight = "origin: https://good.example\r\naccess-control-request-method: POST\r\n";
+    let answer = ask("OPTIONS /socket.io/?EIO=4&transport=polling", preflight).await;
+    assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+    assert!(
+        answer.contains("access-control-allow-methods: GET, POST\r\n"),
+        "{answer}"
+    );
+
+    for request in [OPEN, "POST /socket.io/?EIO=4&transport=polling&sid=AAAAAAAAAAAAAAAA"] {
+        let answer = ask(request, "origin: https://evil.example\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+        assert!(!answer.contains("access-control"), "{answer}");
+    }
+    // What is not Socket.IO is not the io-node's.
+    let answer = ask("GET /page.html", "origin: https://evil.example\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+
+    assert_eq!(websocket_from(fixture.address, "http://localhost").await, Ok(()));
+    assert_eq!(websocket_from(fixture.address, "https://good.example").await, Ok(()));
+    assert_eq!(websocket_from(fixture.address, "https://evil.example").await, Err(403));
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn an_address_has_no_more_sessions_than_it_may() {
+    let fixture = fixture(|settings| settings.per_address.clients = Some(2)).await;
+    let first = Client::connect(fixture.address).await;
+    let polling = fixture.http(OPEN, "").await;
+    assert!(polling.starts_with("HTTP/1.1 200"), "{polling}");
+    let refused = fixture.http(OPEN, "").await;
+    assert!(refused.starts_with("HTTP/1.1 429"), "{refused}");
+    assert_eq!(websocket_from(fixture.address, "http://localhost").await, Err(429));
+    drop(first);
+    let again = async {
+        while Client::try_connect(fixture.address).await.is_none() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(SOON, again).await.expect("there is room when one is gone");
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn an_address_opens_sessions_no_faster_than_it_may() {
+    let fixture = fixture(|settings| settings.per_address.connects_per_second = Some(1)).await;
+    let mut answers = Vec::new();
+    for _ in 0..15 {
+        answers.push(fixture.http(OPEN, "").await);
+    }
+    let taken = answers
+        .iter()
+        .filter(|answer| answer.starts_with("HTTP/1.1 200"))
+        .count();
+    // Those of ten seconds come at once, and one for each second that this takes.
+    assert!((10..15).contains(&taken), "{taken}");
+    let last = answers.last().unwrap();
+    assert!(
+        last.starts_with("HTTP/1.1 429") && last.contains("retry-after: 1\r\n"),
+        "{last}"
+    );
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn the_answer_to_a_new_session_can_be_late() {
+    let fixture = fixture(|settings| settings.handshake_delay = MOMENT).await;
+    let began = Instant::now();
+    assert!(fixture.http(OPEN, "").await.starts_with("HTTP/1.1 200"));
+    assert!(began.elapsed() >= MOMENT);
+    let began = Instant::now();
+    Client::connect(fixture.address).await;
+    assert!(began.elapsed() >= MOMENT);
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_sends_too_fast_is_read_no_faster_than_it_may() {
+    let fixture = fixture(|settings| settings.events_per_second = Some(50)).await;
+    let mut app = fixture.app().await;
+    let mut client = Client::connect(fixture.address).await;
+    let began = Instant::now();
+    // A hundred come at once; and what was read together with the last of these is heard, too.
+    for i in 0..160 {
+        client.say(&format!("42[\"m{i}\"]")).await;
+    }
+    let heard = app.read_some(161).await;
+    assert!(began.elapsed() >= Duration::from_millis(700), "{:?}", began.elapsed());
+    let order: Vec<_> = heard[1..]
+        .iter()
+        .map(|words| words.split(' ').nth(1).unwrap().to_owned())
+        .collect();
+    assert_eq!(order, (0..160).map(|i| format!("m{i}")).collect::<Vec<_>>());
+    // After that it is as before.
+    client.say("42[\"more\"]").await;
+    assert!(app.read().await[0].ends_with(" more"));
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_sends_far_too_much_is_disconnected_with_a_reason() {
+    let fixture = fixture(|settings| settings.events_per_second = Some(5)).await;
+    let mut app = fixture.app().await;
+    // One request brings all, so no pause holds it back.
+    let opened = fixture.http(OPEN, "").await;
+    let sid = opened.split("\"sid\":\"").nth(1).unwrap().split('"').next().unwrap();
+    let session = format!("/socket.io/?EIO=4&transport=polling&sid={sid}");
+    fixture.http(&format!("POST {session}"), "40").await;
+    let flood = vec!["42[\"a\"]"; 1_000].join("\u{1e}");
+    fixture.http(&format!("POST {session}"), &flood).await;
+    let reason = async {
+        loop {
+            for event in app.handle(|_| Vec::new()).await {
+                if let EventKind::Disconnect(Departure { reason, .. }) = &event.kind {
+                    return reason.clone();
+                }
+            }
+        }
+    };
+    let reason = timeout(SOON, reason).await.unwrap();
+    assert_eq!(reason, DisconnectReason::Other(Flood::Events.to_string()));
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn a_handshake_tells_the_app_what_the_client_sent() {
+    let fixture = fixture(with_tokens).await;
+    let mut app = fixture.app().await;
+    let mut client = opened_by(fixture.address, "EIO=4&page=home").await;
+    client.say(&format!(r#"40{{"token":"{}"}}"#, token(60, SECRET))).await;
+    let heard = app.handle(|_| Vec::new()).await;
+    let EventKind::Connection(handshake) = &heard[0].kind else {
+        panic!("{heard:?}");
+    };
+    let Handshake { query, auth, .. } = &**handshake;
+    assert!(query.contains("page=home") && auth.as_ref().unwrap().contains("token"));
+    fixture.stop().await;
+}
+
+/// Sends so many of a packet by one client, and gives the reason for which it is disconnected.
+async fn reason_after(fixture: &Fixture, packet: &str, count: usize) -> DisconnectReason {
+    let mut app = fixture.app().await;
+    let opened = fixture.http(OPEN, "").await;
+    let sid = opened.split("\"sid\":\"").nth(1).unwrap().split('"').next().unwrap();
+    let session = format!("POST /socket.io/?EIO=4&transport=polling&sid={sid}");
+    fixture.http(&session, "40").await;
+    fixture.http(&session, &vec![packet; count].join("\u{1e}")).await;
+    let reason = async {
+        loop {
+            for event in app.handle(|_| Vec::new()).await {
+                if let EventKind::Disconnect(Departure { reason, .. }) = &event.kind {
+                    return reason.clone();
+                }
+            }
+        }
+    };
+    timeout(SOON, reason).await.unwrap()
+}
+
+#[tokio::test]
+async fn packets_of_any_kind_are_counted() {
+    // An acknowledgement that nobody asked for, and the end of a namespace that it is not in.
+    for packet in ["431[]", "41/x,"] {
+        let fixture = fixture(|settings| settings.packets_per_second = 10).await;
+        let reason = reason_after(&fixture, packet, 1_000).await;
+        let flood = DisconnectReason::Other(Flood::Packets.to_string());
+        assert_eq!(reason, flood, "{packet}");
+        fixture.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn packets_that_come_too_fast_are_read_more_slowly() {
+    let fixture = fixture(|settings| settings.packets_per_second = 50).await;
+    let mut app = fixture.app().await;
+    let mut client = Client::connect(fixture.address).await;
+    let began = Instant::now();
+    for _ in 0..160 {
+        client.say("431[]").await;
+    }
+    client.say("42[\"last\"]").await;
+    let heard = app.read_some(2).await;
+    assert!(heard[1].ends_with(" last"), "{heard:?}");
+    assert!(began.elapsed() >= Duration::from_millis(700), "{:?}", began.elapsed());
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn newcomers_are_refused_while_memory_is_full() {
+    let pressure = Pressure::default();
+    let given = pressure.clone();
+    let fixture = fixture(|settings| settings.pressure = given).await;
+    let mut app = fixture.app().await;
+    let mut client = Client::connect(fixture.address).await;
+    let polling = fixture.http(OPEN, "").await;
+    let sid = polling.split("\"sid\":\"").nth(1).unwrap().split('"').next().unwrap();
+    assert!((fixture.joined)().is_ready());
+
+    pressure.set(100);
+    let refused = fixture.http(OPEN, "").await;
+    assert!(
+        refused.starts_with("HTTP/1.1 503") && refused.contains("memory budget"),
+        "{refused}"
+    );
+    assert_eq!(websocket_from(fixture.address, "http://localhost").await, Err(503));
+    assert!(fixture.http("GET /page", "").await.starts_with("HTTP/1.1 503"));
+    let problem = (fixture.joined)().problem.unwrap();
+    assert!(problem.contains("memory budget"), "{problem}");
+    // Those who are there stay.
+    client.say("42[\"here\"]").await;
+    let session = format!("/socket.io/?EIO=4&transport=polling&sid={sid}");
+    assert!(
+        fixture
+            .http(&format!("POST {session}"), "40")
+            .await
+            .starts_with("HTTP/1.1 200")
+    );
+    let heard = app.read_some(3).await;
+    assert!(heard.iter().any(|words| words.ends_with(" here")), "{heard:?}");
+
+    pressure.set(50);
+    assert!((fixture.joined)().is_ready());
+    Client::connect(fixture.address).await;
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn clients_are_read_more_slowly_while_memory_is_short() {
+    let fixture = fixture(|settings| settings.pressure = Pressure::of(90)).await;
+    let mut app = fixture.app().await;
+    let mut client = Client::connect(fixture.address).await;
+    let began = Instant::now();
+    for _ in 0..10 {
+        client.say("42[\"m\"]").await;
+    }
+    assert_eq!(app.read_some(11).await.len(), 11);
+    assert!(began.elapsed() >= Duration::from_millis(500), "{:?}", began.elapsed());
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn hosts_that_are_not_served_are_refused() {
+    let fixture = fixture(|settings| settings.allowed_hosts = Some(vec!["good.example".into()])).await;
+    for (host, status) in [
+        ("good.example", "200"),
+        ("127.0.0.1:80", "200"),
+        ("evil.example", "403"),
+    ] {
+        // A page whose own name leads here is of the same origin.
+        let request = format!("{OPEN} HTTP/1.1\r\nhost: {host}\r\norigin: http://{host}\r\nconnection: close\r\n\r\n");
+        let mut tcp = TcpStream::connect(fixture.address).await.unwrap();
+        tcp.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        timeout(SOON, tcp.read_to_string(&mut answer)).await.unwrap().unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{host}: {answer}");
+        assert_eq!(answer.contains("access-control-allow-origin"), status == "200");
+    }
+    fixture.stop().await;
+}

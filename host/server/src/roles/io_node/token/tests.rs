@@ -1,0 +1,752 @@
+//! Tokens with real signatures: who is let in, who is not, and that a client cannot tell why.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::jwk::{Jwk, PublicKeyUse};
+use jsonwebtoken::{Algorithm as Signed, EncodingKey, Header, encode};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde_json::json;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use super::*;
+use plugnode_message::{Handshake, now_ms};
+
+const SECRET: &str = "for tests alone: 0123456789abcdef";
+// Keys made for these tests, and worth nothing elsewhere.
+const RSA: &[u8] = include_bytes!("testing/rsa.key");
+const RSA_PUBLIC: &str = include_str!("testing/rsa.pem");
+const OTHER_RSA: &[u8] = include_bytes!("testing/other-rsa.key");
+const EC: &[u8] = include_bytes!("testing/ec.key");
+const EC_PUBLIC: &str = include_str!("testing/ec.pem");
+const OTHER_EC: &[u8] = include_bytes!("testing/other-ec.key");
+const SERVER: &[u8] = include_bytes!("testing/server.pem");
+const SERVER_KEY: &[u8] = include_bytes!("testing/server.key");
+const CA: &str = include_str!("testing/ca.pem");
+
+const SOON: Duration = Duration::from_secs(20);
+
+fn settings(keys: Vec<KeySource>) -> TokenSettings {
+    TokenSettings {
+        from: Field::Auth(vec!["token".into()]),
+        required: true,
+        keys,
+        algorithms: vec![Algorithm::HS256, Algorithm::RS256, Algorithm::ES256],
+        issuers: Vec::new(),
+        audiences: Vec::new(),
+        leeway: Duration::from_secs(5),
+        expiry_required: true,
+        enforce_expiry: false,
+        claims: vec!["sub".into()],
+        ca: None,
+        refresh: SOON,
+        pause: Duration::ZERO,
+        timeout: SOON,
+    }
+}
+
+async fn tokens(settings: TokenSettings) -> Arc<Tokens> {
+    Tokens::start(settings, &Shutdown::new()).await.unwrap()
+}
+
+/// A file that is there as long as this.
+fn file(text: &str) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    file
+}
+
+fn in_seconds(seconds: i64) -> i64 {
+    (now_ms() / 1_000) as i64 + seconds
+}
+
+fn claims() -> Value {
+    json!({ "sub": "ann", "exp": in_seconds(60), "role": "admin" })
+}
+
+fn hs256(claims: &Value, secret: &[u8]) -> String {
+    encode(&Header::new(Signed::HS256), claims, &EncodingKey::from_secret(secret)).unwrap()
+}
+
+fn rs256(claims: &Value, key: &[u8], kid: Option<&str>) -> String {
+    signed(Signed::RS256, claims, &EncodingKey::from_rsa_pem(key).unwrap(), kid)
+}
+
+fn es256(claims: &Value, key: &[u8], kid: Option<&str>) -> String {
+    signed(Signed::ES256, claims, &EncodingKey::from_ec_pem(key).unwrap(), kid)
+}
+
+fn signed(algorithm: Signed, claims: &Value, key: &EncodingKey, kid: Option<&str>) -> String {
+    let mut header = Header::new(algorithm);
+    header.kid = kid.map(String::from);
+    encode(&header, claims, key).unwrap()
+}
+
+/// A token with a header of one's own.
+fn made_by_hand(header: &Value, claims: &Value, signature: &[u8]) -> String {
+    let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    let text = |value: &Value| part(value.to_string().as_bytes());
+    format!("{}.{}.{}", text(header), text(claims), part(signature))
+}
+
+fn set(keys: &[(&[u8], Signed, &str)]) -> String {
+    let keys: Vec<Jwk> = keys
+        .iter()
+        .map(|(pem, algorithm, kid)| {
+            let key = match algorithm {
+                Signed::RS256 => EncodingKey::from_rsa_pem(pem).unwrap(),
+                _ => EncodingKey::from_ec_pem(pem).unwrap(),
+            };
+            let mut jwk = Jwk::from_encoding_key(&key, *algorithm).unwrap();
+            jwk.common.key_id = Some((*kid).into());
+            jwk.common.public_key_use = Some(PublicKeyUse::Signature);
+            jwk
+        })
+        .collect();
+    json!({ "keys": keys }).to_string()
+}
+
+async fn is_taken(tokens: &Tokens, token: &str) -> bool {
+    match tokens.check(Some(token)).await {
+        Ok(taken) => {
+            assert_eq!(Value::Object(taken.claims), json!({ "sub": "ann" }));
+            true
+        }
+        Err(refusal) => {
+            // Always the same, and nothing else.
+            assert_eq!((&*refusal.message, refusal.data), ("invalid token", None));
+            false
+        }
+    }
+}
+
+#[tokio::test]
+async fn tokens_signed_by_each_kind_of_key_are_taken() {
+    let secret = tokens(settings(vec![KeySource::Secret(SECRET.into())])).await;
+    assert!(is_taken(&secret, &hs256(&claims(), SECRET.as_bytes())).await);
+
+    let secret_file = file(&format!("{SECRET}\n"));
+    let secret = tokens(settings(vec![KeySource::SecretFile(secret_file.path().into())])).await;
+    assert!(is_taken(&secret, &hs256(&claims(), SECRET.as_bytes())).await);
+
+    let (rsa_file, ec_file) = (file(RSA_PUBLIC), file(EC_PUBLIC));
+    let both = tokens(settings(vec![
+        KeySource::PublicKey(rsa_file.path().into()),
+        KeySource::PublicKey(ec_file.path().into()),
+    ]))
+    .await;
+    assert!(is_taken(&both, &rs256(&claims(), RSA, None)).await);
+    assert!(is_taken(&both, &es256(&claims(), EC, Some("any"))).await);
+
+    let set_file = file(&set(&[(RSA, Signed::RS256, "r"), (EC, Signed::ES256, "e")]));
+    let place = JwksPlace::File(set_file.path().into());
+    let by_set = tokens(settings(vec![KeySource::Jwks(place)])).await;
+    assert!(is_taken(&by_set, &rs256(&claims(), RSA, Some("r"))).await);
+    assert!(is_taken(&by_set, &es256(&claims(), EC, Some("e"))).await);
+    assert!(is_taken(&by_set, &es256(&claims(), EC, None)).await);
+    // The name of another key.
+    assert!(!is_taken(&by_set, &es256(&claims(), EC, Some("r"))).await);
+}
+
+#[tokio::test]
+async fn forged_and_expired_tokens_get_the_same_refusal() {
+    let (rsa_file, ec_file) = (file(RSA_PUBLIC), file(EC_PUBLIC));
+    let all = tokens(settings(vec![
+        KeySource::Secret(SECRET.into()),
+        KeySource::PublicKey(rsa_file.path().into()),
+        KeySource::PublicKey(ec_file.path().into()),
+    ]))
+    .await;
+    let expired = json!({ "sub": "ann", "exp": in_seconds(-10) });
+    let none = json!({ "alg": "none", "typ": "JWT" });
+    let mut changed = rs256(&claims(), RSA, None)
+        .split('.')
+        .map(String::from)
+        .collect::<Vec<_>>();
+    changed[1] = URL_SAFE_NO_PAD.encode(json!({ "sub": "eve", "exp": in_seconds(60) }).to_string());
+    let mut critical = Header::new(Signed::HS256);
+    critical.crit = Some(vec!["b64".into()]);
+    for (what, token) in [
+        ("expired", hs256(&expired, SECRET.as_bytes())),
+        ("expired", rs256(&expired, RSA, None)),
+        ("no expiry", hs256(&json!({ "sub": "ann" }), SECRET.as_bytes())),
+        (
+            "broken expiry",
+            hs256(&json!({ "sub": "ann", "exp": "soon" }), SECRET.as_bytes()),
+        ),
+        (
+            "not yet",
+            hs256(
+                &json!({ "sub": "ann", "exp": in_seconds(60), "nbf": in_seconds(30) }),
+                SECRET.as_bytes(),
+            ),
+        ),
+        (
+            "other secret",
+            hs256(&claims(), b"another secret that is long enough too"),
+        ),
+        ("other key", rs256(&claims(), OTHER_RSA, None)),
+        ("other key", es256(&claims(), OTHER_EC, None)),
+        ("no signature", made_by_hand(&none, &claims(), b"")),
+        ("no signature", made_by_hand(&json!({ "alg": "None" }), &claims(), b"")),
+        (
+            "empty signature",
+            made_by_hand(&json!({ "alg": "HS256" }), &claims(), b""),
+        ),
+        // A public key taken for a secret.
+        ("confused", hs256(&claims(), RSA_PUBLIC.as_bytes())),
+        ("confused", hs256(&claims(), RSA_PUBLIC.trim_end().as_bytes())),
+        ("confused", hs256(&claims(), EC_PUBLIC.as_bytes())),
+        // The algorithm of another key.
+        (
+            "wrong algorithm",
+            encode(
+                &Header::new(Signed::HS512),
+                &claims(),
+                &EncodingKey::from_secret(SECRET.as_bytes()),
+            )
+            .unwrap(),
+        ),
+        (
+            "wrong algorithm",
+            encode(
+                &Header::new(Signed::PS256),
+                &claims(),
+                &EncodingKey::from_rsa_pem(RSA).unwrap(),
+            )
+            .unwrap(),
+        ),
+        ("changed", changed.join(".")),
+        (
+            "critical",
+            encode(&critical, &claims(), &EncodingKey::from_secret(SECRET.as_bytes())).unwrap(),
+        ),
+        ("no object", hs256(&json!(["sub"]), SECRET.as_bytes())),
+        (
+            "too long",
+            hs256(
+                &json!({ "sub": "x".repeat(LONGEST), "exp": in_seconds(60) }),
+                SECRET.as_bytes(),
+            ),
+        ),
+        ("nothing", String::new()),
+        ("dots", "..".into()),
+        ("noise", "a.b.c".into()),
+        ("noise", "\u{0}\u{ff}.🦀".into()),
+    ] {
+        assert!(!is_taken(&all, &token).await, "{what}: {token}");
+    }
+    assert!(is_taken(&all, &hs256(&claims(), SECRET.as_bytes())).await);
+}
+
+#[tokio::test]
+async fn issuer_audience_and_expiry_are_as_configured() {
+    let token = |claims: Value| hs256(&claims, SECRET.as_bytes());
+    let key = || vec![KeySource::Secret(SECRET.into())];
+    let strict = tokens(TokenSettings {
+        issuers: vec!["me".into(), "you".into()],
+        audiences: vec!["chat".into()],
+        ..settings(key())
+    })
+    .await;
+    let exp = in_seconds(60);
+    for (given, taken) in [
+        (json!({ "sub": "ann", "exp": exp, "iss": "me", "aud": "chat" }), true),
+        (
+            json!({ "sub": "ann", "exp": exp, "iss": "you", "aud": ["shop", "chat"] }),
+            true,
+        ),
+        (json!({ "sub": "ann", "exp": exp, "iss": "eve", "aud": "chat" }), false),
+        (json!({ "sub": "ann", "exp": exp, "iss": "me", "aud": "shop" }), false),
+        (json!({ "sub": "ann", "exp": exp, "iss": "me", "aud": [] }), false),
+        (json!({ "sub": "ann", "exp": exp, "iss": "me", "aud": 7 }), false),
+        (
+            json!({ "sub": "ann", "exp": exp, "iss": { "a": 1 }, "aud": "chat" }),
+            false,
+        ),
+        (json!({ "sub": "ann", "exp": exp, "aud": "chat" }), false),
+        (json!({ "sub": "ann", "exp": exp, "iss": "me" }), false),
+    ] {
+        assert_eq!(is_taken(&strict, &token(given.clone())).await, taken, "{given}");
+    }
+    let lax = tokens(TokenSettings {
+        expiry_required: false,
+        leeway: Duration::from_secs(100),
+        ..settings(key())
+    })
+    .await;
+    for (given, taken) in [
+        (json!({ "sub": "ann" }), true),
+        (json!({ "sub": "ann", "aud": "anybody", "iss": "anyone" }), true),
+        (json!({ "sub": "ann", "exp": in_seconds(-50) }), true),
+        (json!({ "sub": "ann", "exp": in_seconds(-200) }), false),
+        (json!({ "sub": "ann", "exp": "never" }), false),
+    ] {
+        assert_eq!(is_taken(&lax, &token(given.clone())).await, taken, "{given}");
+    }
+}
+
+#[tokio::test]
+async fn claims_that_were_asked_for_and_are_there_become_attributes() {
+    let tokens = tokens(TokenSettings {
+        claims: vec!["sub".into(), "role".into(), "team".into()],
+        ..settings(vec![KeySource::Secret(SECRET.into())])
+    })
+    .await;
+    let given = tokens.check(Some(&hs256(&claims(), SECRET.as_bytes()))).await.unwrap();
+    assert_eq!(Value::Object(given.claims), json!({ "sub": "ann", "role": "admin" }));
+    assert_eq!(given.expires_at, None, "it is not enforced");
+}
+
+#[tokio::test]
+async fn keys_are_read_again_and_stay_when_they_cannot_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("secret");
+    let secrets = [
+        "one of at least thirty-two bytes, this",
+        "two of at least thirty-two bytes, this",
+    ];
+    std::fs::write(&file, secrets[0]).unwrap();
+    let sources = vec![KeySource::SecretFile(file.clone())];
+    let tokens = tokens(TokenSettings {
+        enforce_expiry: true,
+        ..settings(sources.clone())
+    })
+    .await;
+    let signed = secrets.map(|secret| hs256(&claims(), secret.as_bytes()));
+    let taken = tokens.check(Some(&signed[0])).await.unwrap();
+    let expires_at = claims()["exp"].as_u64().unwrap() + tokens.leeway();
+    assert!(
+        taken.expires_at.is_some_and(|at| at.abs_diff(expires_at) <= 60),
+        "{taken:?}"
+    );
+    assert!(!tokens.read_again(&sources).await.unwrap(), "nothing has changed");
+    std::fs::write(&file, "too short").unwrap();
+    assert!(tokens.read_again(&sources).await.is_err());
+    assert!(is_taken(&tokens, &signed[0]).await);
+    std::fs::write(&file, secrets[1]).unwrap();
+    assert!(tokens.read_again(&sources).await.unwrap());
+    assert!(is_taken(&tokens, &signed[1]).await && !is_taken(&tokens, &signed[0]).await);
+}
+
+#[tokio::test]
+async fn a_client_without_a_token_is_refused_unless_it_needs_none() {
+    let key = || vec![KeySource::Secret(SECRET.into())];
+    let refusal = tokens(settings(key())).await.check(None).await.unwrap_err();
+    assert_eq!(&*refusal.message, "a token is required");
+    let tokens = tokens(TokenSettings {
+        required: false,
+        ..settings(key())
+    })
+    .await;
+    assert_eq!(tokens.check(None).await, Ok(Taken::default()));
+    assert!(!is_taken(&tokens, "forged").await);
+}
+
+#[tokio::test]
+async fn a_token_is_found_where_it_is_said_to_be() {
+    let handshake = Handshake {
+        auth: Some(r#"{"token":"a","number":7,"none":null,"in":{"side":"b"}}"#.into()),
+        query: "token=c&EIO=4".into(),
+        headers: [
+            ("authorization".into(), "bearer  d".into()),
+            ("x-token".into(), "e".into()),
+        ]
+        .into(),
+        remote_addr: None,
+        transport: "websocket".into(),
+        recovered: false,
+    };
+    let auth = |keys: &[&str]| Field::Auth(keys.iter().map(|key| key.to_string()).collect());
+    for (from, found) in [
+        (auth(&["token"]), Some("a")),
+        (auth(&["in", "side"]), Some("b")),
+        (auth(&["number"]), Some("")),
+        (auth(&["none"]), None),
+        (auth(&["nowhere"]), None),
+        (Field::Query("token".into()), Some("c")),
+        (Field::Query("other".into()), None),
+        (Field::Header("authorization".into()), Some("d")),
+        (Field::Header("x-token".into()), Some("e")),
+        (Field::Header("cookie".into()), None),
+    ] {
+        let settings = TokenSettings {
+            from: from.clone(),
+            ..settings(vec![KeySource::Secret(SECRET.into())])
+        };
+        let tokens = tokens(settings).await;
+        assert_eq!(tokens.of(&Fields::of(&handshake)).as_deref(), found, "{from:?}");
+    }
+}
+
+/// Serves sets of keys, and counts how often it is asked.
+struct Server {
+    url: String,
+    answer: Arc<Mutex<String>>,
+    asked: Arc<AtomicUsize>,
+    shutdown: Shutdown,
+}
+
+impl Server {
+    async fn start(body: &str, tls: Option<TlsAcceptor>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = Self {
+            url: match tls {
+                Some(_) => format!("https://localhost:{}/keys?v=1", address.port()),
+                None => format!("http://{address}/keys?v=1"),
+            },
+            answer: Arc::default(),
+            asked: Arc::default(),
+            shutdown: Shutdown::new(),
+        };
+        server.set(body);
+        let (answer, asked, ending) = (server.answer.clone(), server.asked.clone(), server.shutdown.clone());
+        server.shutdown.spawn(async move {
+            loop {
+                let (stream, _) = tokio::select! {
+                    stream = listener.accept() => stream.unwrap(),
+                    () = ending.begun() => return,
+                };
+                asked.fetch_add(1, Ordering::SeqCst);
+                let answer = answer.lock().unwrap().clone();
+                match &tls {
+                    Some(tls) => match tls.accept(stream).await {
+                        Ok(stream) => reply(stream, &answer).await,
+                        Err(_) => continue,
+                    },
+                    None => reply(stream, &answer).await,
+                }
+            }
+        });
+        server
+    }
+
+    /// From now on, these keys are in the set.
+    fn set(&self, body: &str) {
+        let length = body.len();
+        self.say(&format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}"));
+    }
+
+    fn say(&self, answer: &str) {
+        *self.answer.lock().unwrap() = answer.into();
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    fn keys(&self) -> Vec<KeySource> {
+        vec![KeySource::Jwks(JwksPlace::Url(self.url.clone()))]
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.shutdown.begin();
+    }
+}
+
+async fn reply(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: &str) {
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        let byte = stream.read_u8().await.unwrap();
+        request.push(byte);
+    }
+    let request = String::from_utf8(request).unwrap().to_lowercase();
+    assert!(request.starts_with("get /keys?v=1 http/1.1\r\n"), "{request}");
+    assert!(request.contains("\r\nhost: "), "{request}");
+    let _ = stream.write_all(answer.as_bytes()).await;
+    let _ = stream.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_key_that_is_new_in_the_set_is_found_when_a_token_names_it() {
+    let server = Server::start(&set(&[(RSA, Signed::RS256, "old")]), None).await;
+    let tokens = tokens(settings(server.keys())).await;
+    assert!(is_taken(&tokens, &rs256(&claims(), RSA, Some("old"))).await);
+    assert_eq!(server.asked(), 1);
+
+    let new = es256(&claims(), EC, Some("new"));
+    assert!(!is_taken(&tokens, &new).await);
+    assert_eq!(server.asked(), 2);
+    server.set(&set(&[(RSA, Signed::RS256, "old"), (EC, Signed::ES256, "new")]));
+    assert!(is_taken(&tokens, &new).await);
+    assert_eq!(server.asked(), 3);
+    // Known keys ask nobody, forged or not.
+    assert!(is_taken(&tokens, &new).await);
+    assert!(!is_taken(&tokens, &es256(&claims(), OTHER_EC, Some("new"))).await);
+    assert!(!is_taken(&tokens, &rs256(&claims(), RSA, Some("new"))).await);
+    assert_eq!(server.asked(), 3);
+
+    // A key that is taken out counts no more, once that was read.
+    server.set(&set(&[(EC, Signed::ES256, "new")]));
+    assert!(!is_taken(&tokens, &es256(&claims(), OTHER_EC, Some("other"))).await);
+    assert!(!is_taken(&tokens, &rs256(&claims(), RSA, Some("old"))).await);
+}
+
+#[tokio::test]
+async fn a_set_that_cannot_be_read_again_leaves_the_keys_as_they_were() {
+    let server = Server::start(&set(&[(RSA, Signed::RS256, "a")]), None).await;
+    let tokens = tokens(settings(server.keys())).await;
+    let good = rs256(&claims(), RSA, Some("a"));
+    for answer in [
+        "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n".to_owned(),
+        "HTTP/1.1 302 Found\r\nlocation: http://elsewhere/\r\ncontent-length: 0\r\n\r\n".to_owned(),
+        "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}".to_owned(),
+        "HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\n{\"keys\":[]}".to_owned(),
+        "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{\"keys\":[".to_owned(),
+        format!("HTTP/1.1 200 OK\r\n\r\n{{\"keys\":[{}", " ".repeat(300_000)),
+        "what?\r\n\r\n".to_owned(),
+        String::new(),
+    ] {
+        server.say(&answer);
+        let before = server.asked();
+        assert!(!is_taken(&tokens, &rs256(&claims(), RSA, Some("unknown"))).await);
+        assert_eq!(server.asked(), before + 1);
+        assert!(is_taken(&tokens, &good).await, "{}", &answer[..answer.len().min(80)]);
+    }
+}
+
+#[tokio::test]
+async fn tokens_with_unknown_keys_ask_once_in_a_while_only() {
+    let server = Server::start(&set(&[(RSA, Signed::RS256, "a")]), None).await;
+    let tokens = tokens(TokenSettings {
+        pause: SOON,
+        ..settings(server.keys())
+    })
+    .await;
+    let forged = es256(&claims(), OTHER_EC, Some("unknown"));
+    for _ in 0..20 {
+        assert!(!is_taken(&tokens, &forged).await);
+    }
+    assert_eq!(server.asked(), 1);
+    assert!(is_taken(&tokens, &rs256(&claims(), RSA, Some("a"))).await);
+}
+
+#[tokio::test]
+async fn a_set_is_read_again_from_time_to_time() {
+    let server = Server::start(&set(&[(RSA, Signed::RS256, "a")]), None).await;
+    let tokens = tokens(TokenSettings {
+        refresh: Duration::from_millis(20),
+        ..settings(server.keys())
+    })
+    .await;
+    server.set(&set(&[(EC, Signed::ES256, "b")]));
+    let old = rs256(&claims(), RSA, Some("a"));
+    let gone = async {
+        while tokens.claims_by(&old, Some("a")).is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(SOON, gone).await.unwrap();
+    assert!(is_taken(&tokens, &es256(&claims(), EC, Some("b"))).await);
+}
+
+#[tokio::test]
+async fn a_set_comes_by_https_from_a_server_that_is_trusted() {
+    let chain = CertificateDer::pem_slice_iter(SERVER)
+        .collect::<Result<_, _>>()
+        .unwrap();
+    let key = PrivateKeyDer::from_pem_slice(SERVER_KEY).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let server = Server::start(&set(&[(EC, Signed::ES256, "e")]), Some(acceptor)).await;
+    let ca = file(CA);
+    let trusting = tokens(TokenSettings {
+        ca: Some(ca.path().into()),
+        ..settings(server.keys())
+    })
+    .await;
+    assert!(is_taken(&trusting, &es256(&claims(), EC, Some("e"))).await);
+
+    let stranger = Tokens::start(settings(server.keys()), &Shutdown::new())
+        .await
+        .unwrap_err();
+    let stranger = format!("{stranger:#}");
+    assert!(stranger.contains("jwks: cannot use https://localhost"), "{stranger}");
+    assert!(stranger.contains("TLS"), "{stranger}");
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_key_is_said_at_the_start() {
+    let private = file(std::str::from_utf8(RSA).unwrap());
+    let certificate = file(CA);
+    let short = file("short");
+    let noise = file("noise");
+    let secrets_only = file(r#"{"keys":[{"kty":"oct","k":"YQ"}]}"#);
+    let nowhere = PathBuf::from("no/such.pem");
+    for (source, expected) in [
+        (
+            KeySource::Secret("short".into()),
+            "secret: the secret must be 32 bytes or more",
+        ),
+        (KeySource::SecretFile(short.path().into()), "secret-file: cannot use "),
+        (
+            KeySource::PublicKey(nowhere.clone()),
+            "public-key: cannot use no/such.pem: cannot read it",
+        ),
+        (KeySource::PublicKey(private.path().into()), "this is a private key"),
+        (KeySource::PublicKey(certificate.path().into()), "this is a certificate"),
+        (
+            KeySource::PublicKey(noise.path().into()),
+            "this is not the public key of RSA or P-256 as PEM",
+        ),
+        (
+            KeySource::Jwks(JwksPlace::File(nowhere)),
+            "jwks: cannot use no/such.pem: cannot read it",
+        ),
+        (
+            KeySource::Jwks(JwksPlace::File(noise.path().into())),
+            "this is not JSON",
+        ),
+        (
+            KeySource::Jwks(JwksPlace::File(secrets_only.path().into())),
+            "none of the 1 keys in the JWK set",
+        ),
+        (
+            KeySource::Jwks(JwksPlace::Url("http://127.0.0.1:1/".into())),
+            "jwks: cannot use http://127.0.0.1:1/: cannot connect",
+        ),
+    ] {
+        let error = Tokens::start(settings(vec![source]), &Shutdown::new())
+            .await
+            .unwrap_err();
+        let error = format!("{error:#}");
+        assert!(
+            error.starts_with("[io-node.token] ") && error.contains(expected),
+            "{error}\nshould say\n{expected}"
+        );
+    }
+    let unused = TokenSettings {
+        algorithms: vec![Algorithm::RS256],
+        ..settings(vec![KeySource::Secret(SECRET.into())])
+    };
+    let error = Tokens::start(unused, &Shutdown::new()).await.unwrap_err().to_string();
+    assert!(error.contains("none of the keys is for [RS256]"), "{error}");
+}
+
+#[tokio::test]
+async fn a_set_that_does_not_come_is_not_waited_for() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let settings = TokenSettings {
+        timeout: Duration::from_millis(50),
+        ..settings(vec![KeySource::Jwks(JwksPlace::Url(url))])
+    };
+    let error = Tokens::start(settings, &Shutdown::new()).await.unwrap_err();
+    assert!(format!("{error:#}").contains("it took longer than 50ms"), "{error:#}");
+}
+
+#[tokio::test]
+async fn secrets_are_not_in_what_is_logged() {
+    let settings = settings(vec![KeySource::Secret(SECRET.into())]);
+    let shown = format!("{settings:?}");
+    assert!(!shown.contains("0123456789"), "{shown}");
+    let shown = format!("{:?}", tokens(settings).await);
+    assert!(
+        !shown.contains("0123456789") && !shown.contains("48, 49, 50"),
+        "{shown}"
+    );
+}
+
+#[tokio::test]
+async fn keys_of_a_set_that_are_for_something_else_are_passed_over() {
+    let mut keys: Value = serde_json::from_str(&set(&[
+        (RSA, Signed::RS256, "enc"),
+        (RSA, Signed::RS256, "pss"),
+        (EC, Signed::ES256, "e"),
+    ]))
+    .unwrap();
+    keys["keys"][0]["use"] = "enc".into();
+    keys["keys"][1]["alg"] = "PS256".into();
+    let odd = [
+        json!({ "kty": "EC", "crv": "secp256k1", "x": "AA", "y": "AA", "kid": "k" }),
+        json!({ "kty": "EC", "crv": "P-256", "x": "AA", "y": "AA", "kid": "short" }),
+        json!({ "kty": "RSA", "n": "AQAB", "e": "AQAB", "kid": "weak" }),
+        json!({ "kty": "oct", "k": URL_SAFE_NO_PAD.encode(SECRET), "kid": "secret" }),
+        json!({ "kid": 7 }),
+        json!("key"),
+    ];
+    keys["keys"].as_array_mut().unwrap().extend(odd);
+    let names = |secrets| {
+        let all = [Algorithm::HS256, Algorithm::RS256, Algorithm::ES256];
+        let keys = key::of_set(keys.to_string().as_bytes(), &all, secrets).unwrap();
+        keys.into_iter().map(|key| key.id.unwrap()).collect::<Vec<_>>()
+    };
+    // Secrets are taken from files alone: what can be fetched is no secret.
+    assert_eq!(names(false), ["e"]);
+    assert_eq!(names(true), ["e", "secret"]);
+    let none = key::of_set(keys.to_string().as_bytes(), &[Algorithm::RS256], true).unwrap_err();
+    assert!(none.to_string().contains("none of the 9 keys"), "{none}");
+}
+
+mod arbitrary {
+    use proptest::prelude::*;
+
+    use super::*;
+    use plugnode_testing::arbitrary::{bytes, json, nearly_text, peak, text};
+
+    /// Of which no part is signed by a key of ours.
+    fn forged() -> impl Strategy<Value = String> {
+        let header = prop_oneof![
+            Just(json!({ "alg": "HS256", "typ": "JWT" })),
+            Just(json!({ "alg": "none" })),
+            Just(json!({ "alg": "RS256", "kid": "one" })),
+            Just(json!({ "alg": "ES256", "crit": ["b64"], "b64": false })),
+            json(),
+        ];
+        let all_claims = prop_oneof![Just(claims()), json()];
+        let made = (header, all_claims, bytes(64))
+            .prop_map(|(header, claims, signature)| made_by_hand(&header, &claims, &signature));
+        let good = hs256(&claims(), SECRET.as_bytes());
+        prop_oneof![
+            3 => nearly_text(Just(good.clone())),
+            3 => nearly_text(made),
+            1 => any::<String>(),
+            1 => (text(), text(), text()).prop_map(|(header, claims, signature)| format!("{header}.{claims}.{signature}")),
+            1 => Just("a.".repeat(10_000)),
+            1 => Just(good.repeat(200)),
+        ]
+        .prop_filter("it is not the good one", move |forged| *forged != good)
+    }
+
+    #[test]
+    fn whatever_is_no_token_of_ours_is_refused() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let (rsa, ec) = (file(RSA_PUBLIC), file(EC_PUBLIC));
+        let settings = settings(vec![
+            KeySource::Secret(SECRET.into()),
+            KeySource::PublicKey(rsa.path().into()),
+            KeySource::PublicKey(ec.path().into()),
+        ]);
+        let tokens = runtime.block_on(tokens(settings));
+        let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::default());
+        let tried = runner.run(&forged(), |forged| {
+            let (taken, peak) = peak(|| runtime.block_on(tokens.check(Some(&forged))));
+            let refusal = taken.expect_err("it should be refused");
+            prop_assert_eq!(&*refusal.message, "invalid token");
+            prop_assert!(
+                peak <= 64 * forged.len() as u64 + (256 << 10),
+                "{peak} bytes for {}",
+                forged.len()
+            );
+            Ok(())
+        });
+        tried.unwrap_or_else(|failure| panic!("{failure}"));
+    }
+}

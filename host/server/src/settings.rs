@@ -1,0 +1,425 @@
+//! From the words of the configuration to those of each part. The parts know no configuration, and it knows no part.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::config::{self, App, AppNode, ClientTransport, Config, Dispatch, Http, IoServerUrl, Jwks, Token, Transport};
+use crate::http::{HttpSettings, Tls, TrustedProxies};
+use crate::roles::app_node::Retries;
+use crate::roles::io_node::{self, AppDoor, Encoding, IoNodeSettings, JwksPlace, KeySource, PerAddress, TokenSettings};
+use plugnode_message::{KeyValue, NodeId};
+use plugnode_process::pressure::Pressure;
+use plugnode_runtime::{AppSettings, Compiler, EngineSettings, Grants, Limits};
+use plugnode_transport::{Backlog, DeadLetterBudget, MemorySettings, OutboxBudget, TimerBudget};
+use plugnode_transport_redis::{RedisSettings, TlsFiles};
+
+/// Settings of a listener. Reads its certificate and key.
+pub fn http(http: &Http) -> Result<HttpSettings> {
+    let tls = match (&http.tls_cert, &http.tls_key) {
+        (Some(certificate), Some(key)) => Some(Tls::read(certificate, key)?),
+        _ => None,
+    };
+    Ok(HttpSettings {
+        max_connections: http.max_connections,
+        max_connections_per_address: http.max_connections_per_address,
+        header_timeout: Duration::from_millis(http.header_timeout_ms),
+        write_timeout: Duration::from_millis(http.write_timeout_ms),
+        tls,
+        proxy_protocol: http.proxy_protocol,
+        trusted_proxies: trusted_proxies(http),
+    })
+}
+
+fn trusted_proxies(http: &Http) -> TrustedProxies {
+    let networks = http.trusted_proxies.iter().filter_map(|text| config::network(text));
+    TrustedProxies::new(networks.collect())
+}
+
+/// Settings of the transport in memory.
+pub fn memory(transport: &Transport) -> MemorySettings {
+    MemorySettings {
+        partitions: transport.partitions,
+        backlog: backlog(transport),
+        dead_letters: dead_letters(transport),
+        bucket_bytes: transport.bucket_bytes.in_memory(),
+        timers: timers(transport),
+        outbox: outbox(transport),
+        max_component: transport.max_component.in_memory(),
+    }
+}
+
+fn dead_letters(transport: &Transport) -> DeadLetterBudget {
+    DeadLetterBudget {
+        letters: transport.dead_letters,
+        bytes: transport.dead_letters_bytes.in_memory(),
+    }
+}
+
+fn timers(transport: &Transport) -> TimerBudget {
+    TimerBudget {
+        of_app: transport.timers,
+        of_client: transport.client_timers,
+    }
+}
+
+fn outbox(transport: &Transport) -> OutboxBudget {
+    OutboxBudget {
+        entries: transport.outbox,
+        bytes: transport.outbox_bytes.in_memory(),
+    }
+}
+
+fn backlog(transport: &Transport) -> Backlog {
+    Backlog {
+        events: transport.backlog,
+        bytes: transport.backlog_bytes.in_memory(),
+        client_events: transport.client_backlog,
+        client_bytes: transport.client_backlog_bytes.in_memory(),
+    }
+}
+
+/// Settings of the transport over Redis.
+pub fn redis(transport: &Transport) -> RedisSettings {
+    RedisSettings {
+        url: transport.url.clone(),
+        tls: TlsFiles {
+            ca: transport.tls_ca.clone(),
+            cert: transport.tls_cert.clone(),
+            key: transport.tls_key.clone(),
+        },
+        prefix: transport.prefix.clone(),
+        partitions: transport.partitions,
+        shards: transport.shards,
+        backlog: backlog(transport),
+        outbox: outbox(transport),
+        dead_letters: dead_letters(transport),
+        bucket_bytes: transport.bucket_bytes.in_memory(),
+        timers: timers(transport),
+        lease: Duration::from_millis(transport.lease_ms),
+        wait_replicas: transport.wait_replicas,
+        wait_aof: transport.wait_aof,
+        max_component: transport.max_component.in_memory(),
+    }
+}
+
+/// Settings of the engine that runs components.
+pub fn engine(config: &Config) -> EngineSettings {
+    let memories = config.apps.iter().map(|app| app.limits.memory.in_memory());
+    EngineSettings {
+        max_instances: u32::try_from(config.app_node.max_instances).unwrap_or(u32::MAX),
+        max_memory: memories.max().unwrap_or_default(),
+        cache: cache(&config.app_node),
+        compiler: compiler(),
+    }
+}
+
+/// This executable, also when another was put in its place meanwhile.
+pub fn compiler() -> Compiler {
+    let own = Path::new("/proc/self/exe");
+    if own.exists() {
+        return Compiler::Child(own.into());
+    }
+    std::env::current_exe().map_or(Compiler::Here, Compiler::Child)
+}
+
+/// The configured folder must be usable; the one that nobody asked for need not be.
+fn cache(app_node: &AppNode) -> Option<PathBuf> {
+    let folder = app_node.cache_folder()?;
+    if app_node.cache_dir.is_none()
+        && let Err(error) = plugnode_runtime::check_cache(&folder)
+    {
+        tracing::warn!("compiled components are not kept: {error}");
+        return None;
+    }
+    Some(folder)
+}
+
+/// An io-node that listens at `address`.
+pub fn io_node(config: &Config, address: SocketAddr) -> IoNodeSettings {
+    let io_node = &config.io_node;
+    let reached = reached(io_node.advertise.as_deref(), address);
+    IoNodeSettings {
+        node: plugnode_transport::IoNode {
+            id: io_node_name(io_node),
+            host: reached.host,
+            port: reached.port,
+            probes: probes(config, address),
+            scheme: reached.scheme.unwrap_or_else(|| scheme(config).to_owned()),
+            path: reached.path.unwrap_or_else(|| io_node.path.clone()),
+        },
+        apps: config.apps.iter().map(app_door).collect(),
+        path: io_node.path.clone(),
+        ping_interval: Duration::from_millis(io_node.ping_interval_ms),
+        ping_timeout: Duration::from_millis(io_node.ping_timeout_ms),
+        connect_timeout: Duration::from_millis(io_node.connect_timeout_ms),
+        upgrade_timeout: Duration::from_millis(io_node.upgrade_timeout_ms),
+        max_payload: io_node.max_payload.in_memory(),
+        send_buffer: io_node.send_buffer.in_memory(),
+        send_timeout: Duration::from_millis(io_node.send_timeout_ms),
+        body_timeout: Duration::from_millis(config.http.body_timeout_ms),
+        close_timeout: Duration::from_millis(io_node.close_timeout_ms),
+        control_packets_per_second: io_node.control_packets_per_second,
+        unfinished_bytes: io_node.unfinished_bytes.in_memory(),
+        refuse_after: Duration::from_millis(io_node.refuse_after_ms),
+        polling: io_node.transports.contains(&ClientTransport::Polling),
+        websocket: io_node.transports.contains(&ClientTransport::Websocket),
+        drain: drain(config),
+        answering: (Duration::from_millis(config.shutdown.deadline_ms) - drain(config)) / 2,
+        cut_off: Duration::from_millis(io_node.cut_off_ms),
+        encoding: match io_node.parser {
+            config::Parser::Json => Encoding::Json,
+            config::Parser::Msgpack => Encoding::MessagePack,
+        },
+        socket_io_2: io_node.socket_io_2,
+        allowed_origins: io_node.allowed_origins.clone(),
+        allowed_hosts: allowed_hosts(io_node, address),
+        trusted_proxies: trusted_proxies(&config.http),
+        per_address: PerAddress {
+            clients: io_node.max_clients_per_address,
+            connects_per_second: io_node.connects_per_second,
+        },
+        packets_per_second: io_node.packets_per_second,
+        events_per_second: io_node.events_per_second,
+        pressure: Pressure::default(),
+        channels_per_client: io_node.channels_per_client,
+        namespaces_per_connection: io_node.namespaces_per_connection,
+        attributes: io_node
+            .attributes
+            .iter()
+            .map(|(name, place)| (name.clone(), field(place)))
+            .collect(),
+        handshake_delay: Duration::from_millis(io_node.handshake_delay_ms),
+        token: tokens(io_node),
+    }
+}
+
+/// The hosts that requests may be for. Unless they are named, a node that only its own host reaches has none but those that are
+/// named elsewhere, and any other is open to all: by which names it is known, it cannot know.
+fn allowed_hosts(io_node: &config::IoNode, address: SocketAddr) -> Option<Vec<String>> {
+    let mut hosts = match &io_node.allowed_hosts {
+        Some(hosts) => hosts.clone(),
+        None if address.ip().is_loopback() => Vec::new(),
+        None => return None,
+    };
+    let advertised = io_node
+        .advertise
+        .as_deref()
+        .and_then(|text| IoServerUrl::of_clients(text).ok());
+    hosts.extend(advertised.map(|server| server.host));
+    let sites = io_node
+        .allowed_origins
+        .iter()
+        .filter_map(|origin| origin.split_once("://"));
+    hosts.extend(sites.map(|(_, host)| host.to_owned()));
+    Some(hosts)
+}
+
+/// Over how long connections are closed: what is closed has to end by the deadline, too.
+fn drain(config: &Config) -> Duration {
+    Duration::from_millis(match config.io_node.drain_ms {
+        drain if drain < config.shutdown.deadline_ms => drain,
+        _ => config.shutdown.deadline_ms / 2,
+    })
+}
+
+/// Where other nodes may find the health checks of one that listens at `address`.
+fn probes(config: &Config, address: SocketAddr) -> Vec<String> {
+    let scheme = scheme(config);
+    let mut probes = vec![format!("{scheme}://{address}/readyz")];
+    let advertised = config.io_node.advertise.as_deref();
+    if let Some(advertised) = advertised.and_then(|text| IoServerUrl::of_clients(text).ok()) {
+        let scheme = advertised.scheme.as_deref().unwrap_or(scheme);
+        probes.push(format!("{scheme}://{advertised}/readyz"));
+    }
+    probes
+}
+
+/// What is spoken where it listens.
+fn scheme(config: &Config) -> &'static str {
+    match config.http.tls_cert {
+        Some(_) => "https",
+        None => "http",
+    }
+}
+
+fn app_door(app: &App) -> AppDoor {
+    AppDoor {
+        namespace: app.namespace.as_str().into(),
+        admission: app.admission.then(|| Duration::from_millis(app.admission_timeout_ms)),
+    }
+}
+
+fn field(field: &config::Field) -> io_node::Field {
+    match field.clone() {
+        config::Field::Auth(keys) => io_node::Field::Auth(keys),
+        config::Field::Query(name) => io_node::Field::Query(name),
+        config::Field::Header(name) => io_node::Field::Header(name),
+    }
+}
+
+/// How tokens are looked at, where they are.
+pub fn tokens(io_node: &config::IoNode) -> Option<TokenSettings> {
+    io_node.token.has_key().then(|| token(&io_node.token))
+}
+
+fn token(token: &Token) -> TokenSettings {
+    let secret = token
+        .secret
+        .as_ref()
+        .map(|secret| KeySource::Secret(secret.expose().into()));
+    let secret_file = token.secret_file.clone().map(KeySource::SecretFile);
+    let public_key = token.public_key.clone().map(KeySource::PublicKey);
+    let jwks = token.jwks.clone().map(|jwks| match jwks {
+        Jwks::File(file) => KeySource::Jwks(JwksPlace::File(file)),
+        Jwks::Url(url) => KeySource::Jwks(JwksPlace::Url(url)),
+    });
+    TokenSettings {
+        from: field(&token.from),
+        required: token.required,
+        keys: [secret, secret_file, public_key, jwks].into_iter().flatten().collect(),
+        algorithms: token.algorithms.iter().map(algorithm).collect(),
+        issuers: token.issuers.clone(),
+        audiences: token.audiences.clone(),
+        leeway: Duration::from_millis(token.leeway_ms),
+        expiry_required: token.expiry_required,
+        enforce_expiry: token.enforce_expiry,
+        claims: token.claims.clone(),
+        ca: token.jwks_ca.clone(),
+        refresh: Duration::from_millis(token.jwks_refresh_ms),
+        pause: Duration::from_millis(token.jwks_pause_ms),
+        timeout: Duration::from_millis(token.jwks_timeout_ms),
+    }
+}
+
+fn algorithm(algorithm: &config::Algorithm) -> io_node::Algorithm {
+    match algorithm {
+        config::Algorithm::HS256 => io_node::Algorithm::HS256,
+        config::Algorithm::RS256 => io_node::Algorithm::RS256,
+        config::Algorithm::ES256 => io_node::Algorithm::ES256,
+    }
+}
+
+/// The name of this process as an app-node.
+pub fn app_node_name(app_node: &AppNode) -> NodeId {
+    name(app_node.name.as_deref(), "app")
+}
+
+/// The name of this process as an io-node.
+pub fn io_node_name(io_node: &config::IoNode) -> NodeId {
+    name(io_node.name.as_deref(), "io")
+}
+
+/// The name of this process as a frontend.
+pub fn frontend_name() -> NodeId {
+    name(None, "frontend")
+}
+
+/// How often an app-node retries an event.
+pub fn retries(app_node: &AppNode) -> Retries {
+    Retries {
+        attempts: app_node.attempts,
+        delay: Duration::from_millis(app_node.retry_delay_ms),
+    }
+}
+
+/// An app on the app-node of this name.
+pub fn app(app: &App, node: &NodeId, key_value: Arc<dyn KeyValue>) -> AppSettings {
+    AppSettings {
+        admission: app.admission,
+        failure_acks: app.failure_acks,
+        namespace: app.namespace.as_str().into(),
+        node: node.clone(),
+        instances: app.instances,
+        dispatch: match app.dispatch {
+            Dispatch::RoundRobin => plugnode_runtime::Dispatch::RoundRobin,
+            Dispatch::Sticky => plugnode_runtime::Dispatch::Sticky,
+        },
+        limits: Limits {
+            memory: app.limits.memory.in_memory(),
+            time: Duration::from_millis(app.limits.time_ms),
+            commands: app.limits.commands,
+            bytes: app.limits.bytes.in_memory(),
+            payload: app.limits.payload.in_memory(),
+            attachments: app.limits.attachments,
+            value: app.limits.value.in_memory(),
+            snapshot: app.limits.snapshot.in_memory(),
+        },
+        grants: Grants {
+            keyvalue: app.grants.keyvalue.clone(),
+            http: app.grants.http.clone(),
+        },
+        config: app.config.clone(),
+        key_value,
+    }
+}
+
+/// The address that clients are told: `advertise` if it is set, else where the io-node listens. The host stays empty for a
+/// wildcard or loopback address: clients then use the host by which they reached the frontend.
+fn reached(advertise: Option<&str>, address: SocketAddr) -> IoServerUrl {
+    if let Some(server) = advertise.and_then(|text| IoServerUrl::of_clients(text).ok()) {
+        return server;
+    }
+    let anywhere = address.ip().is_unspecified() || address.ip().is_loopback();
+    let host = if anywhere {
+        String::new()
+    } else {
+        address.ip().to_string()
+    };
+    IoServerUrl::at(host, address.port())
+}
+
+/// The configured name, or one that no other process has: of the role, the host and the process.
+fn name(configured: Option<&str>, role: &str) -> NodeId {
+    if let Some(name) = configured {
+        return name.into();
+    }
+    format!("{role}-{}-{}", host_name(), std::process::id()).into()
+}
+
+/// What this machine is called.
+pub fn host_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let host = host.or_else(|| std::env::var("HOSTNAME").ok());
+    let host = host.as_deref().map(str::trim).filter(|host| !host.is_empty());
+    host.unwrap_or("node").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn node_on_loopback_serves_the_names_it_is_told() {
+        let hosts = |io_node: &config::IoNode, address: &str| allowed_hosts(io_node, address.parse().unwrap());
+        let mut io_node = config::IoNode::default();
+        assert_eq!(hosts(&io_node, "0.0.0.0:8080"), None);
+        assert_eq!(hosts(&io_node, "127.0.0.1:8080"), Some(Vec::new()));
+        io_node.advertise = Some("io.example:80".into());
+        io_node.allowed_origins = vec!["*".into(), "https://site.example".into()];
+        let known = ["io.example", "site.example"].map(String::from);
+        assert_eq!(hosts(&io_node, "[::1]:8080"), Some(known.to_vec()));
+        io_node.allowed_hosts = Some(vec!["a.example".into()]);
+        let all = ["a.example", "io.example", "site.example"].map(String::from);
+        assert_eq!(hosts(&io_node, "0.0.0.0:8080"), Some(all.to_vec()));
+    }
+
+    #[test]
+    fn wildcard_address_is_advertised_without_host() {
+        let advertised = |advertise, listen: &str| {
+            let IoServerUrl { host, port, .. } = reached(advertise, listen.parse().unwrap());
+            (host, port)
+        };
+        for listen in ["0.0.0.0:80", "[::]:80", "127.0.0.1:80"] {
+            assert_eq!(advertised(None, listen), (String::new(), 80), "{listen}");
+        }
+        assert_eq!(advertised(None, "10.0.0.7:80"), ("10.0.0.7".into(), 80));
+        assert_eq!(
+            advertised(Some("chat.example:443"), "0.0.0.0:80"),
+            ("chat.example".into(), 443)
+        );
+    }
+}

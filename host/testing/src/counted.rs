@@ -1,0 +1,82 @@
+//! What the counted tests are made of: events and commands as an app that echoes has them.
+//!
+//! A counted test (in a module `counted`, beside the code it is about) prepares what a hot function takes, then gives it to
+//! a function `counted_NAME`, where NAME is its own name, and looks at what came of it. `.ci/counts` runs each under callgrind,
+//! which counts the instructions of that function and of all that it calls, and compares them with `host/testing/counts.txt`.
+//! So a test always does the same, whatever chance and clock say; what it prepares and looks at costs nothing.
+
+use bytes::Bytes;
+
+use plugnode_message::{AckId, Audience, Client, Command, Event, EventKind, NodeId, Payload, Scope, Selection, Text};
+
+/// How many clients the events are of.
+pub const CLIENTS: usize = 16;
+
+/// The io-node of all clients.
+pub fn io_node() -> NodeId {
+    "io-1".into()
+}
+
+/// A message of a client that waits for its acknowledgement. Numbers go through the clients in turn.
+pub fn message(number: usize) -> Event {
+    let client = Client {
+        id: format!("qPTf4v7TZW9cAAA{:x}", number % CLIENTS).into(),
+        io_node: io_node(),
+        attributes: Text::from_static(r#"{"name":"somebody","rank":7}"#),
+        patched: 0,
+    };
+    Event {
+        namespace: "/chat".into(),
+        received_at_ms: 1_700_000_000_000 + number as u64,
+        kind: EventKind::Message {
+            event: Text::from_static("say"),
+            args: payload(number),
+            ack: Some(AckId {
+                namespace: "/chat".into(),
+                client: client.id.clone(),
+                number: number as i64,
+            }),
+        },
+        client: Some(client),
+    }
+}
+
+/// The arguments of that message.
+pub fn payload(number: usize) -> Payload {
+    Payload {
+        json: format!(r#"[{{"n":{number},"text":"hello to \"all\" of you","tags":["a",true,null,1.5]}}]"#).into(),
+        attachments: Vec::new(),
+    }
+}
+
+/// What echoing it leads to: the answer to the acknowledgement.
+pub fn answer(number: usize) -> Command {
+    let EventKind::Message {
+        args, ack: Some(id), ..
+    } = message(number).kind
+    else {
+        unreachable!("it is a message that asks for an acknowledgement");
+    };
+    Command::Ack { id, args }
+}
+
+/// A broadcast of the same to a channel.
+pub fn broadcast(number: usize) -> Command {
+    Command::Publish {
+        to: Audience {
+            namespace: "/chat".into(),
+            to: Scope::Only(Selection {
+                clients: Vec::new(),
+                channels: vec!["lobby".into()],
+            }),
+            except: Selection::default(),
+        },
+        event: Text::from_static("said"),
+        args: Payload {
+            attachments: vec![Bytes::from_static(b"0123456789abcdef")],
+            ..payload(number)
+        },
+        volatile: false,
+        local: false,
+    }
+}

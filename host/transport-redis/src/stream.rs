@@ -1,0 +1,411 @@
+//! Reading Redis streams.
+
+use std::fmt;
+use std::str::FromStr;
+
+use bytes::Bytes;
+use redis::{Cmd, Value};
+
+use super::connection::Link;
+use super::{bytes_of, scripts};
+
+/// How long a read waits for news, in milliseconds.
+const WAIT_MS: u64 = 1_000;
+/// How many entries are read at once before anything is known of their size.
+const FIRST_HELPING: usize = 4;
+
+/// The id of an entry.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct EntryId {
+    pub(super) major: u64,
+    pub(super) minor: u64,
+}
+
+impl EntryId {
+    /// None is greater.
+    pub(super) const LAST: Self = Self {
+        major: u64::MAX,
+        minor: u64::MAX,
+    };
+
+    /// The greatest id that is less, if there is one.
+    pub(super) fn previous(self) -> Option<Self> {
+        match self.minor.checked_sub(1) {
+            Some(minor) => Some(Self { minor, ..self }),
+            None => Some(Self {
+                major: self.major.checked_sub(1)?,
+                minor: u64::MAX,
+            }),
+        }
+    }
+
+    /// The least id that is greater.
+    pub(super) fn next(self) -> Self {
+        match self.minor.checked_add(1) {
+            Some(minor) => Self { minor, ..self },
+            None => Self {
+                major: self.major.saturating_add(1),
+                minor: 0,
+            },
+        }
+    }
+}
+
+impl From<(u64, u64)> for EntryId {
+    fn from((major, minor): (u64, u64)) -> Self {
+        Self { major, minor }
+    }
+}
+
+impl From<EntryId> for (u64, u64) {
+    fn from(id: EntryId) -> Self {
+        (id.major, id.minor)
+    }
+}
+
+impl fmt::Display for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.major, self.minor)
+    }
+}
+
+impl FromStr for EntryId {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (major, minor) = text.split_once('-').unwrap_or((text, "0"));
+        Ok(Self {
+            major: major.parse()?,
+            minor: minor.parse()?,
+        })
+    }
+}
+
+/// An entry of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) id: EntryId,
+    pub(super) fields: Vec<(Bytes, Bytes)>,
+}
+
+impl Entry {
+    /// The value of a field.
+    pub(super) fn get(&self, name: &str) -> Option<&Bytes> {
+        self.fields
+            .iter()
+            .find(|(field, _)| &field[..] == name.as_bytes())
+            .map(|(_, value)| value)
+    }
+}
+
+/// Waits a moment for entries behind these, and returns what came, by stream. The link waits for nothing else meanwhile.
+pub(super) async fn read(link: &Link, count: usize, streams: &[(Bytes, EntryId)]) -> Vec<(Bytes, Vec<Entry>)> {
+    by_stream(link.ask(&command(count, streams)).await)
+}
+
+/// The same in one round trip with what is done before. `following` asks behind the read whether what was read
+/// is safe; what is not, is found again later.
+pub(super) async fn read_between(
+    link: &Link,
+    before: Vec<Cmd>,
+    count: usize,
+    streams: &[(Bytes, EntryId)],
+    following: &[Cmd],
+    is_safe: impl Fn(&[Value]) -> bool,
+) -> Vec<(Bytes, Vec<Entry>)> {
+    let mut commands = redis::pipe();
+    let place = before.len();
+    let reading = command(count, streams);
+    for command in before.into_iter().chain([reading]).chain(following.iter().cloned()) {
+        commands.add_command(command);
+    }
+    let mut answers = link.ask_all(&commands).await;
+    if answers.len() <= place {
+        return Vec::new();
+    }
+    let safe = answers.split_off(place + 1);
+    let found = answers.pop().map(by_stream).unwrap_or_default();
+    match is_safe(&safe) {
+        true => found,
+        false => Vec::new(),
+    }
+}
+
+fn command(count: usize, streams: &[(Bytes, EntryId)]) -> Cmd {
+    let mut command = redis::cmd("XREAD");
+    command.arg("COUNT").arg(count).arg("BLOCK").arg(WAIT_MS).arg("STREAMS");
+    for (key, _) in streams {
+        command.arg(&key[..]);
+    }
+    for (_, id) in streams {
+        command.arg(id.to_string());
+    }
+    command
+}
+
+/// A page of a stream.
+pub(super) struct Page {
+    /// The entry to begin with, if that is there.
+    pub(super) from: EntryId,
+    /// The most entries.
+    pub(super) entries: usize,
+    /// No more entries are added once it has so many bytes.
+    pub(super) bytes: usize,
+}
+
+impl Page {
+    /// Reads it, from older to newer entries.
+    pub(super) async fn read(&self, link: &Link, key: &Bytes) -> Vec<Entry> {
+        let arguments = self.arguments("XRANGE", "+");
+        entries(link.run(&scripts::PAGE, std::slice::from_ref(key), &arguments).await)
+    }
+
+    /// The same for somebody who waits.
+    pub(super) async fn try_read(&self, link: &Link, key: &Bytes) -> Result<Vec<Entry>, String> {
+        let arguments = self.arguments("XRANGE", "+");
+        let page = link
+            .try_run(&scripts::PAGE, std::slice::from_ref(key), &arguments)
+            .await;
+        page.map(entries)
+    }
+
+    fn arguments(&self, way: &'static str, to: &'static str) -> [Bytes; 5] {
+        [
+            way.into(),
+            bytes_of(self.from),
+            to.into(),
+            bytes_of(self.entries),
+            bytes_of(self.bytes),
+        ]
+    }
+}
+
+/// Reads entries for somebody who waits, by `XRANGE` or `XREVRANGE`: also for one who may run no scripts.
+pub(super) async fn try_read(
+    link: &Link,
+    way: &str,
+    key: &[u8],
+    from: EntryId,
+    to: &str,
+    count: usize,
+) -> Result<Vec<Entry>, String> {
+    let mut command = redis::cmd(way);
+    command.arg(key).arg(from.to_string()).arg(to).arg("COUNT").arg(count);
+    link.try_ask(&command).await.map(entries)
+}
+
+/// The entry of this id, or the first behind it.
+pub(super) async fn first_from(link: &Link, key: &[u8], id: EntryId) -> Option<Entry> {
+    let mut command = redis::cmd("XRANGE");
+    command.arg(key).arg(id.to_string()).arg("+").arg("COUNT").arg(1);
+    entries(link.ask(&command).await).into_iter().next()
+}
+
+/// How many entries are read at once, where that cannot be said in bytes: fewer where they were large before.
+pub(super) struct Helping {
+    entries: usize,
+    most: usize,
+}
+
+/// Bytes that are read at once, about.
+const HELPING: usize = 4 << 20;
+
+impl Helping {
+    pub(super) fn of_at_most(most: usize) -> Self {
+        Self {
+            entries: most.min(FIRST_HELPING),
+            most,
+        }
+    }
+
+    /// How many to read next.
+    pub(super) fn entries(&self) -> usize {
+        self.entries
+    }
+
+    /// Takes from what was read how much is to be read next.
+    pub(super) fn was<'a>(&mut self, read: impl Iterator<Item = &'a Entry>) {
+        let (mut entries, mut bytes) = (0, 0);
+        for entry in read {
+            entries += 1;
+            bytes += entry.fields.iter().map(|(_, value)| value.len()).sum::<usize>();
+        }
+        if let Some(each) = bytes.checked_div(entries) {
+            let fitting = HELPING / each.max(1);
+            // Larger ones may come at any time.
+            self.entries = fitting.min(2 * self.entries).clamp(1, self.most);
+        }
+    }
+}
+
+/// The newest id that a stream has given out.
+pub(super) async fn newest(link: &Link, key: &[u8]) -> EntryId {
+    let mut command = redis::cmd("XINFO");
+    command.arg("STREAM").arg(key);
+    // There is no stream until it has had an entry.
+    let Ok(Value::Array(info)) = link.ask_or_error::<Value>(&command).await else {
+        return EntryId::default();
+    };
+    let field = info
+        .chunks_exact(2)
+        .find(|pair| text(&pair[0]) == Some("last-generated-id"));
+    field.and_then(|pair| text(&pair[1])?.parse().ok()).unwrap_or_default()
+}
+
+/// Reads `XREAD`'s answer: nil, or pairs of stream and entries (as a map in RESP3).
+fn by_stream(answer: Value) -> Vec<(Bytes, Vec<Entry>)> {
+    let pairs: Vec<(Value, Value)> = match answer {
+        Value::Map(pairs) => pairs,
+        Value::Array(streams) => streams
+            .into_iter()
+            .filter_map(|stream| match stream {
+                Value::Array(pair) => <[Value; 2]>::try_from(pair).ok().map(|[key, entries]| (key, entries)),
+                _ => None,
+            })
+            .collect(),
+        _ => Vec::new(),
+    };
+    pairs
+        .into_iter()
+        .filter_map(|(key, found)| Some((bytes(key)?, entries(found))))
+        .collect()
+}
+
+/// Reads a list of entries: pairs of id and fields, where a field that was deleted meanwhile may be nil.
+pub(super) fn entries(answer: Value) -> Vec<Entry> {
+    let Value::Array(found) = answer else {
+        return Vec::new();
+    };
+    found.into_iter().filter_map(entry).collect()
+}
+
+fn entry(value: Value) -> Option<Entry> {
+    let Value::Array(pair) = value else { return None };
+    let [id, fields] = <[Value; 2]>::try_from(pair).ok()?;
+    let id = text(&id)?.parse().ok()?;
+    let mut values = match fields {
+        Value::Array(values) => values.into_iter(),
+        _ => Vec::new().into_iter(),
+    };
+    let mut fields = Vec::new();
+    while let (Some(name), Some(value)) = (values.next().and_then(bytes), values.next().and_then(bytes)) {
+        fields.push((name, value));
+    }
+    Some(Entry { id, fields })
+}
+
+fn bytes(value: Value) -> Option<Bytes> {
+    match value {
+        Value::BulkString(bytes) => Some(bytes.into()),
+        Value::SimpleString(text) => Some(text.into()),
+        _ => None,
+    }
+}
+
+fn text(value: &Value) -> Option<&str> {
+    match value {
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
+        Value::SimpleString(text) => Some(text),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fewer_large_entries_are_read_at_once() {
+        let entry = |bytes: usize| Entry {
+            id: EntryId::default(),
+            fields: vec![("b".into(), vec![0; bytes].into())],
+        };
+        let mut helping = Helping::of_at_most(16);
+        assert_eq!(helping.entries(), FIRST_HELPING);
+        for (bytes, next) in [(1, 8), (1, 16), (1, 16), (1 << 20, 4), (16 << 20, 1), (1, 2), (1, 4)] {
+            helping.was([entry(bytes)].iter());
+            assert_eq!(helping.entries(), next);
+        }
+        helping.was([].iter());
+        assert_eq!(helping.entries(), 4);
+    }
+
+    mod arbitrary {
+        use proptest::collection::vec;
+        use proptest::prelude::*;
+
+        use super::super::*;
+        use plugnode_testing::arbitrary::{bytes as some_bytes, nearly_text, one_of, peak};
+
+        /// What a server, or something in its place, may answer.
+        fn answer() -> impl Strategy<Value = Value> {
+            let id = nearly_text(one_of(&[
+                "1-2",
+                "0-0",
+                "18446744073709551615-18446744073709551615",
+                "7",
+                "-",
+            ]));
+            let leaf = prop_oneof![
+                Just(Value::Nil),
+                Just(Value::Okay),
+                any::<i64>().prop_map(Value::Int),
+                any::<f64>().prop_map(Value::Double),
+                some_bytes(12).prop_map(Value::BulkString),
+                id.prop_map(|id| Value::BulkString(id.into_bytes())),
+                any::<String>().prop_map(Value::SimpleString),
+            ];
+            leaf.prop_recursive(5, 40, 4, |inner| {
+                prop_oneof![
+                    3 => vec(inner.clone(), 0..4).prop_map(Value::Array),
+                    1 => vec(inner.clone(), 2..=2).prop_map(Value::Array),
+                    1 => vec((inner.clone(), inner), 0..3).prop_map(Value::Map),
+                ]
+            })
+        }
+
+        fn text_of(id: EntryId, fields: &[(Vec<u8>, Vec<u8>)]) -> Value {
+            let fields = fields
+                .iter()
+                .flat_map(|(name, value)| [name, value].map(|part| Value::BulkString(part.clone())));
+            Value::Array(vec![
+                Value::BulkString(id.to_string().into()),
+                Value::Array(fields.collect()),
+            ])
+        }
+
+        proptest! {
+            #[test]
+            fn whatever_is_answered_is_entries_or_nothing(answer in answer()) {
+                let (_, peak) = peak(|| {
+                    let _ = by_stream(answer.clone());
+                    entries(answer.clone())
+                });
+                prop_assert!(peak <= 64 << 10, "{peak}");
+            }
+
+            #[test]
+            fn entries_are_read_as_they_are(
+                major in any::<u64>(),
+                minor in any::<u64>(),
+                fields in vec((some_bytes(9), some_bytes(9)), 0..4),
+            ) {
+                let id = EntryId { major, minor };
+                let found = entries(Value::Array(vec![text_of(id, &fields)]));
+                prop_assert_eq!(found.len(), 1);
+                prop_assert_eq!(found[0].id, id);
+                prop_assert!(id.next() > id || id.next().major == u64::MAX);
+                let expected: Vec<(Bytes, Bytes)> = fields.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+                prop_assert_eq!(&found[0].fields, &expected);
+                prop_assert_eq!(id.to_string().parse(), Ok(id));
+            }
+
+            #[test]
+            fn an_entry_s_id_is_read_or_refused(text in nearly_text(one_of(&["1-2", "0", "99999999999999999999-1", "1-1-1"]))) {
+                if let Ok(id) = text.parse::<EntryId>() {
+                    prop_assert_eq!(id.to_string().parse(), Ok(id));
+                }
+            }
+        }
+    }
+}

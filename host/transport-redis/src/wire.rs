@@ -1,0 +1,344 @@
+//! How events, commands and dead letters are written: one byte that tells the version, then postcard
+//! (<https://postcard.jamesmunns.com/wire-format>).
+//!
+//! A node that meets another version says so once and leaves the thing alone; it never guesses.
+
+use std::fmt;
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use plugnode_message::{Command, Event, EventId};
+use plugnode_transport::Death;
+
+/// The version that this node writes, and the only one it reads.
+const VERSION: u8 = 1;
+
+/// A dead letter as it is kept.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Letter {
+    pub(super) id: EventId,
+    pub(super) death: Death,
+    pub(super) died_at_ms: u64,
+    pub(super) content: Content,
+}
+
+/// What was put aside.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Content {
+    Event(Event),
+    Foreign(Bytes),
+}
+
+/// Room for most of what is written.
+const USUAL: usize = 256;
+/// Room for any count.
+const COUNT: usize = 10;
+
+/// Writes a value.
+pub(super) fn encode(value: &impl Serialize) -> Bytes {
+    let mut written = Vec::with_capacity(USUAL);
+    written.push(VERSION);
+    extended(value, written).into()
+}
+
+fn extended(value: &impl Serialize, written: Vec<u8>) -> Vec<u8> {
+    postcard::to_extend(value, written).expect("memory takes what is written to it")
+}
+
+/// Commands as they are written one behind the other, without their number: runs of them are joined as they are.
+pub(super) struct Run {
+    count: usize,
+    written: Bytes,
+}
+
+impl Run {
+    /// Writes commands.
+    pub(super) fn of(commands: &[Command]) -> Self {
+        let mut written = Vec::with_capacity(USUAL);
+        for command in commands {
+            written = extended(command, written);
+        }
+        Self {
+            count: commands.len(),
+            written: written.into(),
+        }
+    }
+
+    /// How many bytes it has.
+    pub(super) fn len(&self) -> usize {
+        self.written.len()
+    }
+
+    /// Joins runs to what [`encode`] makes of a list of all their commands.
+    pub(super) fn join(runs: &[&Self]) -> Bytes {
+        let count: usize = runs.iter().map(|run| run.count).sum();
+        let bytes: usize = runs.iter().map(|run| run.len()).sum();
+        let mut written = Vec::with_capacity(1 + COUNT + bytes);
+        written.push(VERSION);
+        written = extended(&count, written);
+        runs.iter().for_each(|run| written.extend_from_slice(&run.written));
+        written.into()
+    }
+}
+
+/// Why something cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Unread {
+    /// Another release of plugnode wrote it, in this version: it is for a node that knows that.
+    Version(u8),
+    /// It is nothing that any release wrote.
+    Broken(String),
+}
+
+impl fmt::Display for Unread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Version(version) => write!(f, "it is of version {version}, which this node does not know"),
+            Self::Broken(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl From<&str> for Unread {
+    fn from(reason: &str) -> Self {
+        Self::Broken(reason.into())
+    }
+}
+
+/// Reads a value, or says why that cannot be.
+pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unread> {
+    let (version, rest) = bytes.split_first().ok_or("it is empty")?;
+    if *version != VERSION {
+        return Err(Unread::Version(*version));
+    }
+    match postcard::take_from_bytes(rest) {
+        Ok((value, [])) => Ok(value),
+        Ok((_, more)) => Err(Unread::Broken(format!("it has {} bytes too many", more.len()))),
+        Err(error) => Err(Unread::Broken(format!("it is malformed: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use plugnode_message::{Client, Command, Departure, DisconnectReason, EventKind, Handshake, Text};
+
+    fn event(kind: EventKind) -> Event {
+        let client = Client {
+            id: "alice".into(),
+            io_node: "io".into(),
+            attributes: Text::from_static("{}"),
+            patched: 0,
+        };
+        Event {
+            namespace: "/".into(),
+            client: Some(client),
+            received_at_ms: 7,
+            kind,
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let handshake = Handshake {
+            auth: Some("{}".into()),
+            query: "a=b".into(),
+            headers: [("host".into(), "x".into())].into(),
+            remote_addr: None,
+            transport: "polling".into(),
+            recovered: false,
+        };
+        for kind in [
+            EventKind::Connection(Box::new(handshake)),
+            EventKind::Disconnect(DisconnectReason::Other("tired".into()).into()),
+        ] {
+            let event = event(kind);
+            assert_eq!(decode::<Event>(&encode(&event)).unwrap(), event);
+        }
+    }
+
+    #[test]
+    fn disconnect_without_channels_has_the_bytes_that_it_had() {
+        let without = encode(&event(EventKind::Disconnect(DisconnectReason::PingTimeout.into())));
+        assert_eq!(without[without.len() - 2..], [2, 4]);
+        let departure = Departure::from_channels(DisconnectReason::PingTimeout, &["a".into()]);
+        let with = encode(&event(EventKind::Disconnect(departure)));
+        assert_eq!(with[without.len() - 2..], [&[2, 9, 4, 5][..], br#"["a"]"#].concat());
+        let departure = Departure::from_channels(DisconnectReason::Client, &["a".repeat(64 << 10).into(), "b".into()]);
+        assert_eq!(departure, DisconnectReason::Client.into());
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_refused_with_the_reason() {
+        let good = encode(&event(EventKind::Disconnect(DisconnectReason::Client.into())));
+        for (bytes, reason) in [
+            (Vec::new(), "it is empty".to_owned()),
+            (
+                vec![9, 1, 2],
+                "it is of version 9, which this node does not know".into(),
+            ),
+            ([&good[..], b"more"].concat(), "it has 4 bytes too many".into()),
+        ] {
+            assert_eq!(decode::<Event>(&bytes).unwrap_err().to_string(), reason);
+        }
+        for length in 1..good.len() {
+            assert!(
+                decode::<Event>(&good[..length])
+                    .unwrap_err()
+                    .to_string()
+                    .starts_with("it is malformed")
+            );
+        }
+        for seed in 0..=255_u8 {
+            let bytes: Vec<u8> = (0..64)
+                .map(|n: u8| seed.wrapping_mul(31).wrapping_add(n.wrapping_mul(97)))
+                .collect();
+            let _ = decode::<Event>(&[&[VERSION][..], &bytes].concat());
+            let _ = decode::<Vec<Command>>(&[&[VERSION][..], &bytes].concat());
+        }
+    }
+
+    mod arbitrary {
+        use proptest::collection::vec;
+        use proptest::prelude::*;
+
+        use super::*;
+        use plugnode_message::{AckId, Audience, Payload, Scope, Selection};
+        use plugnode_release::Digest;
+        use plugnode_testing::arbitrary::{bytes, json, nearly, peak, text};
+
+        fn payload() -> impl Strategy<Value = Payload> {
+            (vec(json(), 0..3), vec(bytes(30), 0..3)).prop_map(|(items, attachments)| Payload {
+                json: serde_json::Value::from(items).to_string().into(),
+                attachments: attachments.into_iter().map(Bytes::from).collect(),
+            })
+        }
+
+        fn some_event() -> impl Strategy<Value = Event> {
+            let message =
+                (text(), payload(), proptest::option::of((text(), any::<i64>()))).prop_map(|(name, args, ack)| {
+                    let ack = ack.map(|(client, number)| AckId {
+                        namespace: "/".into(),
+                        client: client.into(),
+                        number,
+                    });
+                    EventKind::Message {
+                        event: name.into(),
+                        args,
+                        ack,
+                    }
+                });
+            let reply = (bytes(20), proptest::option::of(payload())).prop_map(|(token, answer)| EventKind::Reply {
+                token: token.into(),
+                answer,
+            });
+            let gone = (text(), proptest::option::of(text())).prop_map(|(reason, channels)| {
+                EventKind::Disconnect(Departure {
+                    reason: DisconnectReason::Other(reason),
+                    channels: channels.map(Text::from),
+                })
+            });
+            let custom = (text(), bytes(30)).prop_map(|(kind, data)| EventKind::Custom {
+                kind: kind.into(),
+                data: data.into(),
+                content_type: None,
+            });
+            let late = (text(), bytes(20), payload()).prop_map(|(client, token, answer)| EventKind::LateReply {
+                client: client.into(),
+                token: token.into(),
+                answer,
+            });
+            prop_oneof![message, reply, gone, custom, late].prop_map(event)
+        }
+
+        fn command() -> impl Strategy<Value = Command> {
+            (vec(text(), 0..3), vec(text(), 0..3), text(), payload(), any::<u32>()).prop_map(
+                |(clients, channels, event, args, timeout_ms)| {
+                    let selection = Selection {
+                        clients: clients.into_iter().map(Into::into).collect(),
+                        channels: channels.into_iter().map(Into::into).collect(),
+                    };
+                    let to = Audience {
+                        namespace: "/".into(),
+                        to: Scope::Only(selection),
+                        except: Selection::default(),
+                    };
+                    Command::Request {
+                        to,
+                        event: event.into(),
+                        args,
+                        timeout_ms,
+                        token: Bytes::new(),
+                    }
+                },
+            )
+        }
+
+        /// Decoding takes no more memory than what is decoded could, whatever lengths it says it has.
+        fn decoded<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+            let (decoded, peak) = peak(|| decode::<T>(bytes));
+            assert!(
+                peak <= 256 * bytes.len() as u64 + (64 << 10),
+                "{peak} bytes for {}",
+                bytes.len()
+            );
+            decoded.ok()
+        }
+
+        fn framed(rest: Vec<u8>) -> Vec<u8> {
+            [vec![VERSION], rest].concat()
+        }
+
+        proptest! {
+            #[test]
+            fn joined_runs_are_the_list_of_their_commands(runs in vec(vec(command(), 0..3), 0..4)) {
+                let written: Vec<Run> = runs.iter().map(|run| Run::of(run)).collect();
+                let joined = Run::join(&written.iter().collect::<Vec<_>>());
+                prop_assert_eq!(joined, encode(&runs.concat()));
+            }
+
+            #[test]
+            fn what_is_written_is_read_as_it_was(event in some_event(), commands in vec(command(), 0..3)) {
+                prop_assert_eq!(decode::<Event>(&encode(&event)), Ok(event));
+                prop_assert_eq!(decode::<Vec<Command>>(&encode(&commands)), Ok(commands));
+            }
+
+            #[test]
+            fn whatever_is_in_redis_is_read_or_refused(
+                one in prop_oneof![
+                    nearly(some_event().prop_map(|event| encode(&event).into())),
+                    nearly(vec(command(), 0..3).prop_map(|commands| encode(&commands).into())),
+                    bytes(200).prop_map(framed),
+                    bytes(200),
+                ],
+            ) {
+                if let Some(event) = decoded::<Event>(&one) {
+                    let _ = event.size();
+                    // A number can be written at more length than needed, so the bytes may be others.
+                    prop_assert_eq!(decode::<Event>(&encode(&event)), Ok(event));
+                }
+                if let Some(commands) = decoded::<Vec<Command>>(&one) {
+                    prop_assert_eq!(decode::<Vec<Command>>(&encode(&commands)), Ok(commands));
+                }
+                let _ = decoded::<Letter>(&one);
+                let _ = decoded::<Death>(&one);
+                let _ = decoded::<Vec<Digest>>(&one);
+            }
+        }
+
+        #[test]
+        fn lengths_that_are_only_said_take_no_memory() {
+            let endless = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
+            for behind in 0..64 {
+                for first in 0..16 {
+                    let bytes = framed([vec![first; behind], endless.to_vec(), vec![0; 64]].concat());
+                    let _ = decoded::<Event>(&bytes);
+                    let _ = decoded::<Vec<Command>>(&bytes);
+                    let _ = decoded::<Letter>(&bytes);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Admission to a partition: budgets for its open events, and the share of each client in them.
+//!
+//! An event is open from the moment it is accepted until it is committed. A partition has a budget of open events and of
+//! their bytes, and each client has a share of it. While the partition is at most half full, the share is the whole
+//! setting. Beyond that the shares of all clients shrink, and the last eighth is kept for the first events of clients
+//! that have nothing open: however many clients press, one more is heard.
+
+/// Where shares begin to shrink, as a part of the budget,
+const HALF_FULL: f64 = 0.5;
+/// and from where on a client has room for its first event alone.
+const NEARLY_FULL: f64 = 0.875;
+
+/// Budgets of open events.
+#[derive(Debug, Clone, Copy)]
+pub struct Backlog {
+    /// Open events of a partition.
+    pub events: usize,
+    /// Their bytes. A larger event is accepted when nothing else of its partition is open.
+    pub bytes: usize,
+    /// Open events of one client, while its partition is at most half full.
+    pub client_events: usize,
+    /// Their bytes. A larger event is accepted when nothing else of its client is open.
+    pub client_bytes: usize,
+}
+
+/// Open events: how many, and their bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Number of events.
+    pub events: usize,
+    /// Their bytes.
+    pub bytes: usize,
+}
+
+impl Default for Backlog {
+    fn default() -> Self {
+        Self {
+            events: 10_000,
+            bytes: 64_000_000,
+            client_events: 256,
+            client_bytes: 4_000_000,
+        }
+    }
+}
+
+impl Backlog {
+    /// Whether an event of so many bytes is accepted from a client, as far as its partition is concerned.
+    pub fn has_room(&self, partition: Load, bytes: usize) -> bool {
+        partition.events < self.events && partition.fits(bytes, self.bytes)
+    }
+
+    /// Whether it is within its client's share.
+    pub fn is_in_share(&self, partition: Load, client: Load, bytes: usize) -> bool {
+        let share = self.share(partition);
+        client.events < share.events && client.fits(bytes, share.bytes)
+    }
+
+    /// The share of each client in a partition that has so much open.
+    fn share(&self, partition: Load) -> Load {
+        let used = |open: usize, most: usize| open as f64 / most as f64;
+        let used = used(partition.events, self.events).max(used(partition.bytes, self.bytes));
+        let part = ((NEARLY_FULL - used) / (NEARLY_FULL - HALF_FULL)).clamp(0.0, 1.0);
+        Load {
+            events: ((self.client_events as f64 * part) as usize).max(1),
+            bytes: (self.client_bytes as f64 * part) as usize,
+        }
+    }
+}
+
+impl Load {
+    /// Adds an event of so many bytes.
+    pub fn add(&mut self, bytes: usize) {
+        self.events += 1;
+        self.bytes += bytes;
+    }
+
+    /// Takes off committed events.
+    pub fn take_off(&mut self, events: usize, bytes: usize) {
+        self.events = self.events.saturating_sub(events);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+
+    /// Whether so many bytes more are within a budget, or there is nothing else.
+    fn fits(&self, bytes: usize, most: usize) -> bool {
+        self.events == 0 || self.bytes.saturating_add(bytes) <= most
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BACKLOG: Backlog = Backlog {
+        events: 800,
+        bytes: 80_000,
+        client_events: 64,
+        client_bytes: 6_400,
+    };
+
+    fn load(events: usize, bytes: usize) -> Load {
+        Load { events, bytes }
+    }
+
+    #[test]
+    fn shares_shrink_once_a_partition_is_half_full() {
+        for (events, bytes, share) in [
+            (0, 0, load(64, 6_400)),
+            (400, 40_000, load(64, 6_400)),
+            (550, 0, load(32, 3_200)),
+            (0, 55_000, load(32, 3_200)),
+            (700, 0, load(1, 0)),
+            (800, 90_000, load(1, 0)),
+        ] {
+            assert_eq!(
+                BACKLOG.share(load(events, bytes)),
+                share,
+                "{events} events, {bytes} bytes"
+            );
+        }
+    }
+
+    #[test]
+    fn an_event_over_a_budget_is_accepted_alone() {
+        assert!(BACKLOG.has_room(load(0, 0), 1_000_000));
+        assert!(!BACKLOG.has_room(load(1, 1), 80_000));
+        assert!(BACKLOG.is_in_share(load(700, 0), load(0, 0), 10_000));
+        assert!(!BACKLOG.is_in_share(load(1, 10), load(1, 10), 6_391));
+        assert!(BACKLOG.is_in_share(load(1, 10), load(1, 10), 6_390));
+    }
+
+    #[test]
+    fn a_newcomer_is_accepted_whatever_others_take() {
+        let mut partition = load(0, 0);
+        // Greedy clients come one after the other, and none gives anything back.
+        for _ in 0..100 {
+            let mut client = load(0, 0);
+            while BACKLOG.has_room(partition, 10) && BACKLOG.is_in_share(partition, client, 10) {
+                client.add(10);
+                partition.add(10);
+            }
+        }
+        assert!(BACKLOG.has_room(partition, 10), "{partition:?}");
+    }
+}

@@ -1,0 +1,140 @@
+//! What an io-node holds of the embedded transport: its inbox and its outbox.
+
+use std::collections::HashSet;
+use std::sync::{Arc, MutexGuard};
+
+use async_trait::async_trait;
+use tokio::sync::Notify;
+use tokio::task::yield_now;
+
+use super::Memory;
+use super::state::State;
+use crate::{Inbox, IoNode, IoSession, Outbox, Result, TransportError, partition_of};
+use plugnode_message::{Command, Event, Namespace, NodeId, Partition, SessionId};
+
+/// Joins as an io-node.
+pub(super) fn join(memory: &Memory, node: IoNode) -> IoSession {
+    let news = Arc::<Notify>::default();
+    let id = node.id.clone();
+    let incarnation = memory.state().join_io(node, news.clone());
+    let membership = Arc::new(IoMembership {
+        memory: memory.clone(),
+        node: id,
+        incarnation,
+    });
+    IoSession {
+        inbox: Arc::new(MemoryInbox {
+            membership: membership.clone(),
+        }),
+        outbox: Box::new(MemoryOutbox { membership, news }),
+    }
+}
+
+/// An io-node's place in the cluster, which ends when both halves of its session are dropped.
+struct IoMembership {
+    memory: Memory,
+    node: NodeId,
+    incarnation: u64,
+}
+
+impl IoMembership {
+    /// The state, unless this session was fenced.
+    fn state(&self) -> Result<MutexGuard<'_, State>> {
+        let state = self.memory.state();
+        match state.io_nodes.get(&self.node) {
+            Some(io) if io.incarnation == self.incarnation => Ok(state),
+            _ => Err(TransportError::Fenced),
+        }
+    }
+}
+
+impl Drop for IoMembership {
+    fn drop(&mut self) {
+        self.memory.state().leave_io(&self.node, Some(self.incarnation));
+        self.memory.space.notify_waiters();
+    }
+}
+
+struct MemoryInbox {
+    membership: Arc<IoMembership>,
+}
+
+#[async_trait]
+impl Inbox for MemoryInbox {
+    async fn ingest(&self, events: Vec<Event>) -> Result<Vec<Event>> {
+        let settings = &self.membership.memory.settings;
+        let mut state = self.membership.state()?;
+        let mut refused = Vec::new();
+        let mut refused_clients: HashSet<SessionId> = HashSet::new();
+        // What one client sends comes together, so that most are the same as the one before.
+        let mut appended: Vec<Partition> = Vec::new();
+        for event in events {
+            let client = event.in_order_with();
+            if client.is_some_and(|client| refused_clients.contains(client)) {
+                refused.push(event);
+                continue;
+            }
+            let partition = client.map_or(Partition(0), |client| partition_of(client, settings.partitions));
+            if !state
+                .partition(partition)
+                .has_room(client, event.size(), &settings.backlog)
+            {
+                refused_clients.extend(client.cloned());
+                refused.push(event);
+                continue;
+            }
+            if state.track(&event, &self.membership.node) {
+                state.partition(partition).append(event);
+                if appended.last() != Some(&partition) {
+                    appended.push(partition);
+                }
+            }
+        }
+        for partition in appended {
+            state.partition(partition).news.notify_one();
+        }
+        Ok(refused)
+    }
+
+    async fn tell(&self, node: &NodeId, command: Command) -> Result<()> {
+        let most = self.membership.memory.settings.outbox;
+        let mut state = self.membership.state()?;
+        if let Some(io) = state.io_nodes.get_mut(node).filter(|io| io.has_room(most)) {
+            io.push(command);
+        }
+        Ok(())
+    }
+
+    fn open_events(&self, _: &Namespace, client: &SessionId) -> usize {
+        let partition = partition_of(client, self.membership.memory.settings.partitions);
+        let state = self.membership.state();
+        state.map_or(0, |mut state| state.partition(partition).open_of(client))
+    }
+}
+
+struct MemoryOutbox {
+    membership: Arc<IoMembership>,
+    news: Arc<Notify>,
+}
+
+#[async_trait]
+impl Outbox for MemoryOutbox {
+    async fn next(&mut self) -> Result<Vec<Command>> {
+        loop {
+            if let Some(io) = self.membership.state()?.io_nodes.get_mut(&self.membership.node) {
+                let had_room = io.has_room(self.membership.memory.settings.outbox);
+                let commands = io.take();
+                if !had_room {
+                    self.membership.memory.space.notify_waiters();
+                }
+                if !commands.is_empty() {
+                    return Ok(commands);
+                }
+            }
+            self.news.notified().await;
+            // Who has more to commit by now goes first: what is given out together is sent together, and sockets are written
+            // less often for the same.
+            yield_now().await;
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! The embedded transport: everything in one process, behind one lock, with nothing to install.
+//!
+//! It keeps every promise of the seam while the process lives and nothing beyond. One lock makes a commit atomic and
+//! gives all outboxes one order without further thought; it is held for moments and never across an await.
+
+mod app_side;
+mod buckets;
+#[cfg(test)]
+mod counted;
+mod dead;
+mod io_side;
+mod partition;
+mod registry;
+mod state;
+mod timers;
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::{Notify, watch};
+
+use self::state::State;
+use super::{
+    Backlog, DeadLetter, DeadLetterBudget, DeadLetters, IoNode, IoSession, Leases, OutboxBudget, Result, Revival,
+    Sweep, SweepPlace, Swept, TimerBudget, Transport,
+};
+use plugnode_message::{EventId, KeyValue, KeyValueError, NodeId, Text};
+
+/// Limits of the embedded transport.
+#[derive(Debug, Clone)]
+pub struct MemorySettings {
+    /// Number of partitions.
+    pub partitions: u16,
+    /// What of events that are not committed yet a partition holds before it refuses more.
+    pub backlog: Backlog,
+    /// What is kept of dead letters.
+    pub dead_letters: DeadLetterBudget,
+    /// The most bytes of keys and values in one bucket.
+    pub bucket_bytes: usize,
+    /// How many timers there may be.
+    pub timers: TimerBudget,
+    /// What may wait for an io-node before commits wait for it.
+    pub outbox: OutboxBudget,
+    /// The most bytes that a component may have.
+    pub max_component: usize,
+}
+
+impl Default for MemorySettings {
+    fn default() -> Self {
+        Self {
+            partitions: 64,
+            backlog: Backlog::default(),
+            dead_letters: DeadLetterBudget::default(),
+            bucket_bytes: super::BUCKET_BYTES,
+            timers: TimerBudget::default(),
+            outbox: OutboxBudget::default(),
+            max_component: 64_000_000,
+        }
+    }
+}
+
+/// The embedded transport. Clones are the same one.
+#[derive(Clone)]
+pub struct Memory {
+    settings: MemorySettings,
+    state: Arc<Mutex<State>>,
+    /// Told when an outbox was emptied.
+    space: Arc<Notify>,
+    /// The version of the board.
+    version: Arc<watch::Sender<u64>>,
+    /// Told when timers were set.
+    timers: Arc<timers::Wake>,
+}
+
+impl Memory {
+    /// An empty transport that nobody has joined.
+    pub fn new(settings: MemorySettings) -> Self {
+        let state = State::new(&settings);
+        Self {
+            settings,
+            state: Arc::new(Mutex::new(state)),
+            space: Arc::default(),
+            version: Arc::default(),
+            timers: Arc::default(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nothing panics while it holds this lock")
+    }
+}
+
+#[async_trait]
+impl Transport for Memory {
+    async fn join_io(&self, node: IoNode) -> Result<IoSession> {
+        Ok(io_side::join(self, node))
+    }
+
+    async fn join_app(&self, node: NodeId) -> Result<Box<dyn Leases>> {
+        Ok(Box::new(app_side::join(self, node)))
+    }
+
+    async fn io_nodes(&self) -> Result<Vec<IoNode>> {
+        let state = self.state();
+        let listed = state.io_nodes.values().filter(|io| io.is_listed);
+        let mut nodes: Vec<IoNode> = listed.map(|io| io.node.clone()).collect();
+        nodes.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(nodes)
+    }
+
+    async fn unlist_io(&self, node: &NodeId) -> Result<()> {
+        if let Some(io) = self.state().io_nodes.get_mut(node) {
+            io.is_listed = false;
+        }
+        Ok(())
+    }
+
+    fn key_value(&self) -> Arc<dyn KeyValue> {
+        Arc::new(self.clone())
+    }
+
+    fn outlives_process(&self) -> bool {
+        false
+    }
+}
+
+#[async_trait]
+impl DeadLetters for Memory {
+    async fn dead_letters(&self, most: usize) -> Result<Vec<DeadLetter>> {
+        let state = self.state();
+        let older = state.dead.iter().len().saturating_sub(most);
+        Ok(state.dead.iter().skip(older).cloned().collect())
+    }
+
+    async fn dead_letter(&self, id: EventId) -> Result<Option<DeadLetter>> {
+        Ok(self.state().dead.iter().find(|letter| letter.id == id).cloned())
+    }
+
+    async fn revive(&self, dead: EventId) -> Result<Revival> {
+        Ok(self.state().revive(dead))
+    }
+
+    async fn bury(&self, dead: EventId) -> Result<bool> {
+        Ok(self.state().dead.remove(dead))
+    }
+
+    /// All at once: letters are few, and nothing goes over a network. The lock is taken for each by itself.
+    async fn sweep(&self, sweep: &Sweep, _: Option<SweepPlace>) -> Result<Swept> {
+        let (seen, meant) = {
+            let state = self.state();
+            let meant = state.dead.iter().filter(|letter| sweep.filter.takes(letter));
+            (
+                state.dead.iter().len(),
+                meant.map(|letter| letter.id).collect::<Vec<_>>(),
+            )
+        };
+        let mut swept = Swept {
+            seen,
+            ..Swept::default()
+        };
+        for id in meant {
+            if sweep.retries {
+                let revival = self.state().revive(id);
+                swept.letters.push((id, Some(revival)));
+            } else if self.state().dead.remove(id) {
+                swept.letters.push((id, None));
+            }
+        }
+        Ok(swept)
+    }
+}
+
+#[async_trait]
+impl KeyValue for Memory {
+    async fn get(
+        &self,
+        bucket: &str,
+        keys: &[Text],
+        most: usize,
+    ) -> std::result::Result<Vec<Option<Bytes>>, KeyValueError> {
+        self.state().buckets.get(bucket, keys, most)
+    }
+
+    async fn keys(
+        &self,
+        bucket: &str,
+        prefix: &str,
+        cursor: u64,
+        most: usize,
+    ) -> std::result::Result<(Vec<Text>, Option<u64>), KeyValueError> {
+        self.state().buckets.keys(bucket, prefix, cursor, most)
+    }
+
+    async fn has_answered_since(&self, _: std::time::Instant) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+crate::conforms! {
+    in_memory: super::for_conformance(),
+}
+
+#[cfg(test)]
+crate::registry_conforms! {
+    registry_in_memory: super::for_conformance(),
+}
+
+/// One with the bounds that the list of what transports must do asks for.
+#[cfg(test)]
+async fn for_conformance() -> (Arc<dyn Transport>, ()) {
+    let memory = Memory::new(MemorySettings {
+        partitions: super::conformance::PARTITIONS,
+        backlog: super::conformance::BUDGETS,
+        dead_letters: super::conformance::DEAD_LETTERS,
+        bucket_bytes: super::conformance::BUCKET_BYTES,
+        timers: super::conformance::TIMERS,
+        outbox: super::conformance::OUTBOX,
+        max_component: super::registry::conformance::MAX_COMPONENT,
+    });
+    (Arc::new(memory), ())
+}

@@ -1,0 +1,321 @@
+//! All that the embedded transport knows, and what a commit does to it.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use super::MemorySettings;
+use super::buckets::Buckets;
+use super::dead::DeadLetters;
+use super::partition::PartitionState;
+use super::registry::RegistryState;
+use crate::reach::{Reach, ask_by_another, needs_another_asker};
+use crate::{
+    DeadContent, DeadLetter, IoNode, Lost, OutboxBudget, Outcome, Rank, Revival, Verdict, owner_of, partition_of,
+};
+use plugnode_message::{
+    AttributePatch, Client, Command, DisconnectReason, Effects, Event, EventId, EventKind, Namespace, NodeId,
+    Partition, SessionId, Text, now_ms,
+};
+
+pub(super) struct State {
+    pub(super) partitions: Vec<PartitionState>,
+    pub(super) io_nodes: HashMap<NodeId, IoState>,
+    pub(super) app_nodes: HashMap<NodeId, AppState>,
+    /// Which io-node holds a client.
+    pub(super) live: HashMap<(Namespace, SessionId), NodeId>,
+    pub(super) buckets: Buckets,
+    pub(super) dead: DeadLetters,
+    /// Counts joins, so that each has a number of its own.
+    pub(super) incarnations: u64,
+    pub(super) registry: RegistryState,
+}
+
+pub(super) struct IoState {
+    pub(super) node: IoNode,
+    /// Whether new clients are to come to it.
+    pub(super) is_listed: bool,
+    pub(super) incarnation: u64,
+    commands: VecDeque<Command>,
+    /// Their bytes.
+    bytes: usize,
+    pub(super) news: Arc<Notify>,
+}
+
+pub(super) struct AppState {
+    pub(super) incarnation: u64,
+    pub(super) granted: VecDeque<Partition>,
+    pub(super) news: Arc<Notify>,
+}
+
+impl State {
+    pub(super) fn new(settings: &MemorySettings) -> Self {
+        Self {
+            partitions: (0..settings.partitions).map(|_| PartitionState::new()).collect(),
+            io_nodes: HashMap::new(),
+            app_nodes: HashMap::new(),
+            live: HashMap::new(),
+            buckets: Buckets::new(settings.bucket_bytes, settings.timers),
+            dead: DeadLetters::new(settings.dead_letters),
+            incarnations: 0,
+            registry: RegistryState::new(),
+        }
+    }
+
+    /// Puts an io-node in, in the place of an earlier one of that name, and returns its incarnation.
+    pub(super) fn join_io(&mut self, node: IoNode, news: Arc<Notify>) -> u64 {
+        self.leave_io(&node.id, None);
+        self.incarnations += 1;
+        let id = node.id.clone();
+        let io = IoState {
+            node,
+            is_listed: true,
+            incarnation: self.incarnations,
+            commands: VecDeque::new(),
+            bytes: 0,
+            news,
+        };
+        self.io_nodes.insert(id, io);
+        self.incarnations
+    }
+
+    /// Puts an app-node in and deals the partitions out anew; returns its incarnation.
+    pub(super) fn join_app(&mut self, node: NodeId, news: Arc<Notify>) -> u64 {
+        self.incarnations += 1;
+        let app = AppState {
+            incarnation: self.incarnations,
+            granted: VecDeque::new(),
+            news,
+        };
+        if let Some(fenced) = self.app_nodes.insert(node, app) {
+            for partition in fenced.granted {
+                self.partition(partition).owner = None;
+            }
+            fenced.news.notify_one();
+        }
+        self.rebalance();
+        self.incarnations
+    }
+
+    /// Removes an app-node, unless a later one has taken its name, and deals the partitions out anew.
+    pub(super) fn leave_app(&mut self, node: &NodeId, incarnation: u64) {
+        let Some(app) = self.app_nodes.remove(node) else { return };
+        if app.incarnation != incarnation {
+            self.app_nodes.insert(node.clone(), app);
+            return;
+        }
+        self.registry.forget(node);
+        for partition in app.granted {
+            self.partition(partition).owner = None;
+        }
+        self.rebalance();
+    }
+
+    /// One partition's state.
+    pub(super) fn partition(&mut self, partition: Partition) -> &mut PartitionState {
+        &mut self.partitions[usize::from(partition.0)]
+    }
+
+    /// Remembers who holds a client, from its connection to its disconnect. Says whether the event is still of interest:
+    /// the disconnect of a client that is forgotten is not.
+    pub(super) fn track(&mut self, event: &Event, io_node: &NodeId) -> bool {
+        let Some(client) = &event.client else { return true };
+        let key = || (event.namespace.clone(), client.id.clone());
+        match event.kind {
+            EventKind::Connection(_) => drop(self.live.insert(key(), io_node.clone())),
+            EventKind::Disconnect(_) => return self.live.remove(&key()).is_some(),
+            _ => {}
+        }
+        true
+    }
+
+    /// Puts a dead letter's event at the end of its log again.
+    pub(super) fn revive(&mut self, dead: EventId) -> Revival {
+        let Some(letter) = self.dead.find(dead) else {
+            return Revival::Unknown;
+        };
+        let DeadContent::Event(event) = &letter.content else {
+            return Revival::Foreign;
+        };
+        let event = Event::clone(event);
+        let is_gone = |client: &Client| !self.live.contains_key(&(event.namespace.clone(), client.id.clone()));
+        if event.client.as_ref().is_some_and(is_gone) {
+            return Revival::ClientGone;
+        }
+        self.dead.remove(dead);
+        let partition = self.partition(dead.partition);
+        partition.append(event);
+        partition.news.notify_one();
+        Revival::Queued
+    }
+
+    /// Removes an io-node, of this incarnation or of whatever, and tells the apps that its clients are gone.
+    pub(super) fn leave_io(&mut self, node: &NodeId, incarnation: Option<u64>) {
+        match self.io_nodes.get(node) {
+            Some(io) if incarnation.is_none_or(|incarnation| incarnation == io.incarnation) => {}
+            _ => return,
+        }
+        let io = self.io_nodes.remove(node).expect("it was just seen");
+        io.news.notify_one();
+        let count = self.partitions.len() as u16;
+        let lost: Vec<_> = self
+            .live
+            .iter()
+            .filter(|(_, holder)| *holder == node)
+            .map(|(key, _)| key.clone())
+            .collect();
+        for (namespace, id) in lost {
+            self.live.remove(&(namespace.clone(), id.clone()));
+            let partition = partition_of(&id, count);
+            let client = Client {
+                id,
+                io_node: node.clone(),
+                attributes: Text::from_static("{}"),
+                patched: 0,
+            };
+            let partition = self.partition(partition);
+            partition.append(Event {
+                namespace,
+                client: Some(client),
+                received_at_ms: now_ms(),
+                kind: EventKind::Disconnect(DisconnectReason::NodeLost.into()),
+            });
+            partition.news.notify_one();
+        }
+    }
+
+    /// Grants what nobody owns to whom it belongs, and revokes what belongs to another.
+    pub(super) fn rebalance(&mut self) {
+        for (number, partition) in self.partitions.iter_mut().enumerate() {
+            let number = Partition(number as u16);
+            let wanted = owner_of(number, self.app_nodes.keys()).cloned();
+            if partition.owner == wanted {
+                continue;
+            }
+            if partition.owner.is_some() {
+                partition.revoked = true;
+                partition.news.notify_one();
+                continue;
+            }
+            let Some(app) = wanted.as_ref().and_then(|node| self.app_nodes.get_mut(node)) else {
+                continue;
+            };
+            partition.epoch += 1;
+            partition.revoked = false;
+            partition.owner = wanted;
+            app.granted.push_back(number);
+            app.news.notify_one();
+        }
+    }
+
+    /// Makes an outcome take effect, unless something that it rests on has changed.
+    pub(super) fn commit(&mut self, outcome: Outcome) -> Option<Lost> {
+        let Outcome { id, verdict, keep_turn } = outcome;
+        if let Verdict::Done(effects) = &verdict
+            && !effects.writes.is_empty()
+            && let Some(event) = self.partitions[usize::from(id.partition.0)].event(id.sequence)
+        {
+            let rank = Rank::of(id, event);
+            if let Some(conflict) = self.buckets.conflict_of(rank, effects) {
+                let has_turn = keep_turn.is_some_and(|time| self.buckets.keep_turn(rank, effects, time));
+                return Some(Lost { id, conflict, has_turn });
+            }
+        }
+        let event = self.partitions[usize::from(id.partition.0)].close(id.sequence)?;
+        self.buckets.end_turn(Rank::of(id, &event));
+        let is_refused = verdict.refuses();
+        let effects = match verdict {
+            Verdict::Done(effects) => effects,
+            Verdict::Dead(death, commands) => {
+                self.dead.add(DeadLetter {
+                    id,
+                    content: DeadContent::Event(event.clone()),
+                    death,
+                    died_at_ms: now_ms(),
+                });
+                Effects {
+                    commands,
+                    ..Effects::default()
+                }
+            }
+        };
+        self.buckets.apply(effects.writes);
+        // A client that is gone takes its timers along.
+        if let Some(client) = &event.client
+            && (is_refused || matches!(event.kind, EventKind::Disconnect(_)))
+        {
+            self.buckets.drop_timers(id.partition, &event.namespace, &client.id);
+        }
+        for command in effects.commands {
+            if let Some(AttributePatch {
+                namespace,
+                client,
+                number,
+                patch,
+            }) = AttributePatch::of(&command, outcome.id)
+            {
+                let patches = &mut self.partition(outcome.id.partition).patches;
+                patches.insert((namespace, client, number), patch);
+            }
+            self.route(command, &event);
+        }
+        // Behind the commands, for these are routed by who holds the client.
+        if let Some(client) = event.client.as_ref().filter(|_| is_refused) {
+            self.live.remove(&(event.namespace.clone(), client.id.clone()));
+            self.partition(id.partition).forget(&event.namespace, &client.id);
+        }
+        None
+    }
+
+    /// Appends a command to the outboxes of the io-nodes that it concerns.
+    pub(super) fn route(&mut self, mut command: Command, event: &Event) {
+        if needs_another_asker(&command, event) {
+            ask_by_another(&mut command, self.io_nodes.keys());
+        }
+        if self.io_nodes.len() == 1
+            && let Some(io) = self.io_nodes.values_mut().next()
+        {
+            io.push(command);
+            return;
+        }
+        for node in self.concerned(&command, event) {
+            if let Some(io) = self.io_nodes.get_mut(&node) {
+                io.push(command.clone());
+            }
+        }
+    }
+
+    fn concerned(&self, command: &Command, event: &Event) -> HashSet<NodeId> {
+        match Reach::of(command, event) {
+            Reach::Everyone => self.io_nodes.keys().cloned().collect(),
+            Reach::Node(node) => node.into_iter().cloned().collect(),
+            Reach::Holders(namespace, clients) => clients
+                .iter()
+                .filter_map(|client| self.live.get(&(namespace.clone(), client.clone())).cloned())
+                .collect(),
+        }
+    }
+}
+
+impl IoState {
+    /// Whether its outbox takes more.
+    pub(super) fn has_room(&self, budget: OutboxBudget) -> bool {
+        self.commands.len() < budget.entries && self.bytes < budget.bytes
+    }
+
+    /// Takes all that is in its outbox.
+    pub(super) fn take(&mut self) -> Vec<Command> {
+        self.bytes = 0;
+        std::mem::take(&mut self.commands).into()
+    }
+
+    pub(super) fn push(&mut self, command: Command) {
+        self.bytes += command.size();
+        self.commands.push_back(command);
+        // It takes all that is there, so of what comes behind something it was told.
+        if self.commands.len() == 1 {
+            self.news.notify_one();
+        }
+    }
+}
