@@ -1,51 +1,54 @@
-//! Bar charts as SVG: lying bars, each of one or more parts, with its value beside it. Readable on white and on black.
+//! Horizontal stacked bar charts as SVG, readable on light and dark backgrounds.
 
 use std::fmt::Write;
 
 use super::table::number;
 
-/// Of the parts of a bar, in turn: hues that differ for the colour-blind as well, and stand out from white and from black.
+/// Colours of the parts of a bar: distinct for colour-blind readers, on light and dark backgrounds.
 const COLOURS: [&str; 4] = ["#3b82c4", "#e08a1e", "#c8503c", "#7a5fb5"];
-/// Grey that can be read on both.
+/// Text colour: a grey that is readable on light and dark backgrounds.
 const INK: &str = "#7b8794";
 const WIDTH: f64 = 760.0;
-/// Where bars begin, and how long the longest is.
+/// X coordinate at which bars begin.
 const LEFT: f64 = 236.0;
+/// Length of the longest bar.
 const LONGEST: f64 = 430.0;
+/// Height of a bar.
 const BAR: f64 = 22.0;
+/// Distance from bar to bar.
 const STEP: f64 = 32.0;
-/// Before the first bar of a group.
-const GAP: f64 = 26.0;
+/// Space for the heading of a group.
+const HEADING: f64 = 26.0;
 const FONT: &str = "system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif";
 
-/// Bars that are compared.
+/// A bar chart.
 pub(super) struct Chart {
     pub(super) title: String,
-    /// What the values are, and which end is the good one.
+    /// The unit, the load, and which direction is better.
     pub(super) note: String,
-    /// What the parts of bars are; empty when there is one.
+    /// Names of the parts of a bar.
     pub(super) parts: Vec<&'static str>,
     pub(super) groups: Vec<Group>,
 }
 
-/// Bars under a heading, which may be empty.
+/// Bars under a heading. The heading may be empty.
 pub(super) struct Group {
     pub(super) heading: String,
     pub(super) bars: Vec<Bar>,
 }
 
-/// A bar, and the values of its parts.
+/// A stacked bar.
 pub(super) struct Bar {
     pub(super) label: String,
     pub(super) values: Vec<f64>,
-    /// It is ours, and stands out.
-    pub(super) ours: bool,
+    /// Whether it is of plugnode, and emphasised.
+    pub(super) is_ours: bool,
 }
 
 impl Chart {
     pub(super) fn to_svg(&self) -> String {
         let bars = || self.groups.iter().flat_map(|group| &group.bars);
-        let scale = LONGEST / bars().map(Bar::whole).fold(f64::MIN_POSITIVE, f64::max);
+        let scale = LONGEST / bars().map(Bar::total).fold(f64::MIN_POSITIVE, f64::max);
         let mut body = String::new();
         text(
             &mut body,
@@ -62,7 +65,7 @@ impl Chart {
         }
         for group in &self.groups {
             if !group.heading.is_empty() {
-                y += GAP;
+                y += HEADING;
                 text(
                     &mut body,
                     20.0,
@@ -98,12 +101,16 @@ impl Chart {
     }
 
     fn bar(&self, body: &mut String, bar: &Bar, y: f64, scale: f64) {
-        let weight = if bar.ours { "font-weight=\"600\"" } else { "" };
+        let weight = if bar.is_ours { "font-weight=\"600\"" } else { "" };
         let middle = y + BAR / 2.0 + 4.5;
         let label = format!("font-size=\"13\" text-anchor=\"end\" {weight}");
         text(body, LEFT - 12.0, middle, &label, &bar.label);
         let mut x = LEFT;
-        let shade = if bar.ours || self.parts.len() > 1 { "1" } else { "0.45" };
+        let shade = if bar.is_ours || self.parts.len() > 1 {
+            "1"
+        } else {
+            "0.45"
+        };
         for (value, colour) in bar.values.iter().zip(COLOURS) {
             let width = (value * scale).max(0.0);
             let _ = writeln!(
@@ -114,12 +121,12 @@ impl Chart {
             x += width;
         }
         let value = format!("font-size=\"13\" {weight}");
-        text(body, x + 8.0, middle, &value, &number(bar.whole()));
+        text(body, x + 8.0, middle, &value, &number(bar.total()));
     }
 }
 
 impl Bar {
-    fn whole(&self) -> f64 {
+    fn total(&self) -> f64 {
         self.values.iter().sum()
     }
 }
