@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use plugnode_tests::account::FIRST;
+use plugnode_tests::sequence::FIRST;
 use tokio::time::{Instant, sleep_until};
 
 use crate::client::{Client, connect};
-use crate::client_account::ClientAccount;
 use crate::load::Load;
 use crate::numbered_text::NumberedText;
+use crate::reply_check::ReplyCheck;
 use crate::server::Server;
 
 /// A message, and how its reply is recognised.
@@ -58,9 +58,9 @@ pub(crate) async fn closed_loop(
 ) -> io::Result<Load> {
     let mut load = Load::new();
     for client in connect(server, clients).await? {
-        let (account, exchange) = (ClientAccount::open(&mut load), exchange.clone());
+        let (check, exchange) = (ReplyCheck::add_to(&mut load), exchange.clone());
         load.tasks
-            .spawn(async move { end_of_client(keep_in_flight(client, in_flight, exchange, account).await) });
+            .spawn(async move { end_of_client(keep_in_flight(client, in_flight, exchange, check).await) });
     }
     Ok(load)
 }
@@ -81,11 +81,11 @@ pub(crate) async fn open_loop(
     for (number, client) in connected.into_iter().enumerate() {
         // Spread over the interval.
         let first = begun + interval.mul_f64(number as f64 / clients as f64);
-        let (account, exchange) = (ClientAccount::open(&mut load), exchange.clone());
+        let (check, exchange) = (ReplyCheck::add_to(&mut load), exchange.clone());
         let longest_wait = Arc::<AtomicU64>::default();
         longest_waits.push(longest_wait.clone());
         load.tasks.spawn(async move {
-            end_of_client(send_at_fixed_times(client, first, interval, exchange, account, &longest_wait).await)
+            end_of_client(send_at_fixed_times(client, first, interval, exchange, check, &longest_wait).await)
         });
     }
     Ok((load, longest_waits))
@@ -95,26 +95,26 @@ async fn keep_in_flight(
     mut client: Client,
     in_flight: usize,
     mut exchange: Exchange,
-    account: ClientAccount,
+    check: ReplyCheck,
 ) -> io::Result<()> {
     // Ring of start times by message number; many more than are in flight, because replies may overtake each other.
     let mut begun = vec![Instant::now(); in_flight * 8];
     let slots = begun.len() as u64;
     for _ in 0..in_flight {
-        begun[(account.sent() % slots) as usize] = Instant::now();
-        client.send(exchange.message.numbered(account.next_number()))?;
+        begun[(check.sent() % slots) as usize] = Instant::now();
+        client.send(exchange.message.numbered(check.next_number()))?;
     }
     loop {
         let text = client.text().await?;
         let number = (exchange.reply)(text);
-        let Some(number) = account.record(number) else { continue };
-        account
+        let Some(number) = check.record(number) else { continue };
+        check
             .progress
             .latency
             .record(begun[((number - FIRST) % slots) as usize].elapsed());
-        if !account.progress.is_over() {
-            begun[(account.sent() % slots) as usize] = Instant::now();
-            client.send(exchange.message.numbered(account.next_number()))?;
+        if !check.progress.is_over() {
+            begun[(check.sent() % slots) as usize] = Instant::now();
+            client.send(exchange.message.numbered(check.next_number()))?;
         }
     }
 }
@@ -124,7 +124,7 @@ async fn send_at_fixed_times(
     first: Instant,
     interval: Duration,
     mut exchange: Exchange,
-    account: ClientAccount,
+    check: ReplyCheck,
     longest_wait: &AtomicU64,
 ) -> io::Result<()> {
     let mut due = first;
@@ -134,17 +134,17 @@ async fn send_at_fixed_times(
         tokio::select! {
             text = client.text() => {
                 let number = (exchange.reply)(text?);
-                let Some(number) = account.record(number) else { continue };
+                let Some(number) = check.record(number) else { continue };
                 let wait = (first + interval.mul_f64((number - FIRST) as f64)).elapsed();
                 longest_wait.fetch_max(wait.as_micros() as u64, Ordering::Relaxed);
-                account.progress.latency.record(wait);
+                check.progress.latency.record(wait);
             }
             () = &mut next => {
-                if !account.progress.is_over() {
-                    client.send(exchange.message.numbered(account.next_number()))?;
+                if !check.progress.is_over() {
+                    client.send(exchange.message.numbered(check.next_number()))?;
                 }
-                due = first + interval.mul_f64((account.sent()) as f64);
-                if account.progress.is_over() {
+                due = first + interval.mul_f64((check.sent()) as f64);
+                if check.progress.is_over() {
                     due = Instant::now() + interval;
                 }
                 next.as_mut().reset(due);

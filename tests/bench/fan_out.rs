@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use plugnode_tests::account::{Account, FIRST};
+use plugnode_tests::sequence::{FIRST, SequenceCheck};
 use tokio::sync::Notify;
 
 use crate::client::{Client, MAX_CONNECTING, connect};
@@ -36,7 +36,7 @@ struct Member {
     progress: Arc<Progress>,
     groups: Arc<Vec<Group>>,
     /// By group number.
-    accounts: Vec<(usize, Arc<Mutex<Account>>)>,
+    checks: Vec<(usize, Arc<Mutex<SequenceCheck>>)>,
     /// The group to which it sends.
     sends_to: Option<usize>,
 }
@@ -111,13 +111,13 @@ fn start(groups: Vec<Group>, clients: Vec<(Client, Vec<usize>)>) -> Load {
     let groups = Arc::new(groups);
     let mut load = Load::new();
     for (number, (client, own)) in clients.into_iter().enumerate() {
-        let accounts = own.iter().map(|group| {
-            let account = Arc::new(Mutex::new(Account::new(groups[*group].sent.clone())));
-            load.accounts.push(account.clone());
-            (*group, account)
+        let checks = own.iter().map(|group| {
+            let check = Arc::new(Mutex::new(SequenceCheck::new(groups[*group].sent.clone())));
+            load.checks.push(check.clone());
+            (*group, check)
         });
         let member = Member {
-            accounts: accounts.collect(),
+            checks: checks.collect(),
             progress: load.progress.clone(),
             sends_to: (number < groups.len()).then_some(number),
             groups: groups.clone(),
@@ -177,14 +177,14 @@ impl Member {
     fn receive(&self, text: &[u8]) {
         let room = text.strip_prefix(ROOM).and_then(|rest| number(rest.get(..3)?));
         let group = room.map_or(0, |room| room as usize);
-        let Some((_, account)) = self.accounts.iter().find(|(own, _)| *own == group) else {
+        let Some((_, check)) = self.checks.iter().find(|(own, _)| *own == group) else {
             // A message to a room that the client has not joined.
-            let (_, account) = &self.accounts[0];
-            account.lock().expect("the lock is not poisoned").settle(None);
+            let (_, check) = &self.checks[0];
+            check.lock().expect("the lock is not poisoned").record(None);
             return;
         };
         let number = self.groups[group].message.number_in(text);
-        if account.lock().expect("the lock is not poisoned").settle(number) {
+        if check.lock().expect("the lock is not poisoned").record(number) {
             self.groups[group].count_delivery();
             self.progress.received();
         }

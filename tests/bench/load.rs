@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use plugnode_tests::account::{Account, Tally};
+use plugnode_tests::sequence::{SequenceCheck, SequenceCounts};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -38,7 +38,7 @@ pub(crate) struct Load {
     pub(crate) progress: Arc<Progress>,
     /// The clients. They run until this is dropped.
     pub(crate) tasks: JoinSet<io::Error>,
-    pub(crate) accounts: Vec<Arc<Mutex<Account>>>,
+    pub(crate) checks: Vec<Arc<Mutex<SequenceCheck>>>,
 }
 
 /// What was measured in a round.
@@ -82,7 +82,7 @@ impl Load {
         Self {
             progress: Progress::new(),
             tasks: JoinSet::new(),
-            accounts: Vec::new(),
+            checks: Vec::new(),
         }
     }
 
@@ -107,8 +107,8 @@ impl Load {
         }
     }
 
-    /// Stops sending, waits for messages on their way, and adds up the accounts.
-    pub(crate) async fn close(mut self) -> Tally {
+    /// Stops sending, waits for messages on their way, and adds up the counts of all checks.
+    pub(crate) async fn close(mut self) -> SequenceCounts {
         self.progress.is_over.store(true, Ordering::Relaxed);
         let end = Instant::now() + GRACE_PERIOD;
         let is_missing =
@@ -119,19 +119,19 @@ impl Load {
             sleep(CHECK_INTERVAL).await;
         }
         sleep(DUPLICATES).await;
-        let mut tally = Tally::default();
+        let mut counts = SequenceCounts::default();
         while let Some(ended) = self.tasks.try_join_next() {
-            tally.broken += 1;
+            counts.broken += 1;
             eprintln!("a connection ended: {}", ended.expect("no client panics"));
         }
         let clients = self.tasks.len();
         self.tasks.shutdown().await;
-        for account in &self.accounts {
-            tally += account.lock().expect("the lock is not poisoned").tally();
+        for check in &self.checks {
+            counts += check.lock().expect("the lock is not poisoned").counts();
         }
         // The server's work for the disconnects must not count in the next round.
         sleep(Duration::from_millis(200) + Duration::from_micros(100) * clients as u32).await;
-        tally
+        counts
     }
 
     /// A round of clients with one message in flight each. Latencies are corrected as if messages had been due at a fixed

@@ -7,13 +7,13 @@
 //! [`fan_out`] messages, or send HTTP [`requests`]. [`report`] presents the results.
 
 mod client;
-mod client_account;
 mod exchange;
 mod fan_out;
 mod latency;
 mod load;
 mod numbered_text;
 mod peers;
+mod reply_check;
 mod report;
 mod requests;
 mod rounds;
@@ -83,7 +83,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs the scenarios. Returns whether all accounts are clean.
+/// Runs the scenarios. Returns whether all checks are clean.
 async fn run(arguments: Arguments) -> anyhow::Result<bool> {
     let size = match arguments.quick {
         true => RunSize {

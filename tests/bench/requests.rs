@@ -13,10 +13,10 @@ use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use crate::client_account::ClientAccount;
 use crate::exchange::end_of_client;
 use crate::load::Load;
 use crate::numbered_text::NumberedText;
+use crate::reply_check::ReplyCheck;
 use crate::server::Server;
 
 /// Starts clients that send the next request after each response.
@@ -26,30 +26,26 @@ pub(crate) async fn closed_loop(server: &Server, clients: usize, text: &Numbered
         let stream = TcpStream::connect(("127.0.0.1", server.port(number))).await?;
         stream.set_nodelay(true)?;
         let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-        let (account, text) = (ClientAccount::open(&mut load), text.clone());
+        let (check, text) = (ReplyCheck::add_to(&mut load), text.clone());
         load.tasks.spawn(async move {
             tokio::select! {
                 ended = connection => end_of_client(ended.map_err(io::Error::other)),
-                ended = send_requests(sender, text, account) => end_of_client(ended),
+                ended = send_requests(sender, text, check) => end_of_client(ended),
             }
         });
     }
     Ok(load)
 }
 
-async fn send_requests(
-    mut sender: SendRequest<Full<Bytes>>,
-    text: NumberedText,
-    account: ClientAccount,
-) -> io::Result<()> {
-    while !account.progress.is_over() {
+async fn send_requests(mut sender: SendRequest<Full<Bytes>>, text: NumberedText, check: ReplyCheck) -> io::Result<()> {
+    while !check.progress.is_over() {
         let begun = Instant::now();
-        let (status, body) = send(&mut sender, text.bare(account.next_number()))
+        let (status, body) = send(&mut sender, text.bare(check.next_number()))
             .await
             .map_err(io::Error::other)?;
         let number = text.number_in(&body).filter(|_| status == StatusCode::OK);
-        if account.record(number).is_some() {
-            account.progress.latency.record(begun.elapsed());
+        if check.record(number).is_some() {
+            check.progress.latency.record(begun.elapsed());
         }
     }
     // Stays connected: a connection that ends is counted as broken.

@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use plugnode_tests::account::Tally;
+use plugnode_tests::sequence::SequenceCounts;
 use tempfile::TempDir;
 
 use crate::server::Server;
@@ -35,7 +35,7 @@ pub(crate) struct Round {
     /// Name, unit and value.
     values: Vec<(&'static str, &'static str, f64)>,
     /// None where no messages are sent.
-    tally: Option<Tally>,
+    counts: Option<SequenceCounts>,
 }
 
 /// A metric: one value for each round.
@@ -53,7 +53,7 @@ pub(crate) struct Row {
     pub(crate) server: String,
     pub(crate) in_order: bool,
     pub(crate) metrics: Vec<Metric>,
-    pub(crate) tally: Option<Tally>,
+    pub(crate) counts: Option<SequenceCounts>,
 }
 
 impl RunSize {
@@ -112,9 +112,9 @@ pub(crate) async fn in_turn(
 }
 
 impl Round {
-    pub(crate) fn of(tally: Tally) -> Self {
+    pub(crate) fn of(counts: SequenceCounts) -> Self {
         Self {
-            tally: Some(tally),
+            counts: Some(counts),
             ..Self::unaccounted()
         }
     }
@@ -123,7 +123,7 @@ impl Round {
     pub(crate) fn unaccounted() -> Self {
         Self {
             values: Vec::new(),
-            tally: None,
+            counts: None,
         }
     }
 
@@ -147,13 +147,13 @@ impl Row {
             server: server.to_owned(),
             in_order: true,
             metrics: Vec::new(),
-            tally: None,
+            counts: None,
         }
     }
 
     pub(crate) fn add(&mut self, round: Round) {
-        if let Some(tally) = round.tally {
-            *self.tally.get_or_insert_default() += tally;
+        if let Some(counts) = round.counts {
+            *self.counts.get_or_insert_default() += counts;
         }
         for (name, unit, value) in round.values {
             match self.metrics.iter_mut().find(|metric| metric.name == name) {
@@ -196,8 +196,8 @@ impl Row {
     }
 
     pub(crate) fn is_clean(&self) -> bool {
-        self.tally
-            .is_none_or(|tally| tally.expected > 0 && tally.is_clean(self.in_order))
+        self.counts
+            .is_none_or(|counts| counts.expected > 0 && counts.is_clean(self.in_order))
     }
 }
 

@@ -3,8 +3,6 @@
 //! The handler never blocks, so it is called in place like the component: on the task of its instance, without its own thread.
 //! Allocator, threads, settings and instances are those of `plugnode run` on the memory transport.
 
-use std::sync::Arc;
-
 use ::plugnode::embed::{AppNode, IoNode, Native, config};
 use ::plugnode::http::{self, HttpSettings};
 use ::plugnode::shutdown::Shutdown;
@@ -22,7 +20,7 @@ pub(super) fn serve() {
             partitions: PARTITIONS,
             ..MemorySettings::default()
         };
-        let transport = Arc::new(Memory::new(settings));
+        let transport = Memory::new(settings);
         let app = config::App {
             instances: INSTANCES,
             grants: config::Grants {

@@ -112,13 +112,13 @@ fn row(row: &Row) -> Value {
         "key": row.key,
         "server": row.server,
         "measured": metrics.collect::<Vec<_>>(),
-        "account": row.tally.map(|tally| json!({
-            "expected": tally.expected,
-            "lost": tally.lost,
-            "doubled": tally.doubled,
-            "out-of-order": tally.out_of_order,
-            "strange": tally.strange,
-            "broken": tally.broken,
+        "account": row.counts.map(|counts| json!({
+            "expected": counts.expected,
+            "lost": counts.lost,
+            "doubled": counts.doubled,
+            "out-of-order": counts.out_of_order,
+            "strange": counts.strange,
+            "broken": counts.broken,
             "clean": row.is_clean(),
         })),
     })

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use plugnode_tests::account::Tally;
+use plugnode_tests::sequence::SequenceCounts;
 
 use super::goals::GOALS;
 use super::{Report, Results};
@@ -84,17 +84,17 @@ fn head(name: &str, unit: &str) -> String {
 }
 
 fn account(row: &Row) -> String {
-    let Some(tally) = row.tally else {
+    let Some(counts) = row.counts else {
         return String::new();
     };
-    let Tally {
+    let SequenceCounts {
         expected,
         lost,
         doubled,
         out_of_order,
         strange,
         broken,
-    } = tally;
+    } = counts;
     if row.is_clean() {
         return format!("{} clean", grouped(expected));
     }

@@ -1,7 +1,7 @@
 //! The cost of WebAssembly: the same handler as a component and as native Rust, in the same host, on the memory transport. Both
 //! are called in place, so that only the execution of the handler differs.
 
-use plugnode_tests::account::FIRST;
+use plugnode_tests::sequence::FIRST;
 
 use super::echo::{CLIENTS, IN_FLIGHT};
 use crate::exchange::{Exchange, closed_loop};

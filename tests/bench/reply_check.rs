@@ -1,29 +1,29 @@
-//! The account of one client that talks to the server alone: it numbers each message, and records each reply.
+//! Numbers the messages of one client that exchanges messages with the server alone, and checks the replies.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use plugnode_tests::account::{Account, FIRST};
+use plugnode_tests::sequence::{FIRST, SequenceCheck};
 
 use crate::load::{Load, Progress};
 
-/// The account of one client.
-pub(crate) struct ClientAccount {
+/// The messages and replies of one client.
+pub(crate) struct ReplyCheck {
     pub(crate) progress: Arc<Progress>,
     sent: Arc<AtomicU64>,
-    account: Arc<Mutex<Account>>,
+    check: Arc<Mutex<SequenceCheck>>,
 }
 
-impl ClientAccount {
-    /// Opens an account for one more client of a load.
-    pub(crate) fn open(load: &mut Load) -> Self {
+impl ReplyCheck {
+    /// Adds the check of one more client to a load.
+    pub(crate) fn add_to(load: &mut Load) -> Self {
         let sent = Arc::<AtomicU64>::default();
-        let account = Arc::new(Mutex::new(Account::new(sent.clone())));
-        load.accounts.push(account.clone());
+        let check = Arc::new(Mutex::new(SequenceCheck::new(sent.clone())));
+        load.checks.push(check.clone());
         Self {
             progress: load.progress.clone(),
             sent,
-            account,
+            check,
         }
     }
 
@@ -40,7 +40,7 @@ impl ClientAccount {
 
     /// Records a reply, and returns its number if it was still missing.
     pub(crate) fn record(&self, number: Option<u64>) -> Option<u64> {
-        let was_missing = self.account.lock().expect("the lock is not poisoned").settle(number);
+        let was_missing = self.check.lock().expect("the lock is not poisoned").record(number);
         if was_missing {
             self.progress.received();
         }
