@@ -1,13 +1,13 @@
 //! The charts of a report. A scenario that did not run has none.
 
 use super::Report;
-use super::svg::{Bar, Chart, Group};
+use super::chart::{Bar, Chart, Group};
 use crate::rounds::Row;
 use crate::scenarios::Scenario;
 use crate::server::Part;
 
 /// Names and SVG texts of the charts.
-pub(super) fn draw(report: &Report) -> Vec<(&'static str, String)> {
+pub(super) fn draw(report: &Report) -> anyhow::Result<Vec<(&'static str, String)>> {
     let charts = [
         ("echo", echo(report)),
         ("latency", latency(report)),
@@ -18,7 +18,7 @@ pub(super) fn draw(report: &Report) -> Vec<(&'static str, String)> {
     let drawn = charts
         .into_iter()
         .filter(|(_, chart)| chart.groups.iter().any(|group| !group.bars.is_empty()));
-    drawn.map(|(name, chart)| (name, chart.to_svg())).collect()
+    drawn.map(|(name, chart)| Ok((name, chart.to_svg()?))).collect()
 }
 
 /// CPU time of a message, by part of the server.

@@ -1,9 +1,9 @@
 //! The report of a run: Markdown tables, all figures as JSON, and charts.
 
+mod chart;
 mod charts;
 mod goals;
 mod machine;
-mod svg;
 mod table;
 
 use std::path::Path;
@@ -56,7 +56,7 @@ impl Report {
             ("figures.json".to_owned(), figures),
         ];
         files.extend(
-            charts::draw(self)
+            charts::draw(self)?
                 .into_iter()
                 .map(|(name, svg)| (format!("{name}.svg"), svg)),
         );
