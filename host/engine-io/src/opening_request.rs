@@ -1,32 +1,22 @@
-//! The request that opened a session: kept once for as long as it lives, in little more than its text.
+//! The request that opened a session. It is kept as long as the session lives, in little more than its text.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use http::Request;
 
-/// The address of the other end of a connection, among the extensions of the requests that come on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Peer(pub SocketAddr);
+use crate::peer::Peer;
 
-/// What all of one customer share: an address of IPv4, or 64 bits of one of IPv6. Limits for an address count by it.
-pub fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),
-        v4 => v4,
-    }
-}
-
-/// How a session was opened.
+/// The request that opened a session.
 #[derive(Debug)]
-pub struct Opening {
-    /// The query, and then each header in a line, name and value apart by `: `.
+pub struct OpeningRequest {
+    /// The query, and then one line `name: value` for each header.
     text: Box<str>,
     peer: Option<SocketAddr>,
     is_websocket: bool,
 }
 
-impl Opening {
-    pub(crate) fn of<B>(request: &Request<B>, is_websocket: bool) -> Self {
+impl OpeningRequest {
+    pub(crate) fn new<B>(request: &Request<B>, is_websocket: bool) -> Self {
         let query = request.uri().query().unwrap_or_default();
         let headers = || {
             let headers = request.headers().iter();
@@ -40,7 +30,7 @@ impl Opening {
         }
         Self {
             text: text.into(),
-            peer: request.extensions().get::<Peer>().map(|peer| peer.0),
+            peer: Peer::address(request),
             is_websocket,
         }
     }
@@ -50,12 +40,12 @@ impl Opening {
         self.text.split('\n').next().unwrap_or_default()
     }
 
-    /// The headers, in their order, names in lower case.
+    /// The headers in their order, names in lower case.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
         self.text.split('\n').skip(1).filter_map(|line| line.split_once(": "))
     }
 
-    /// The other end of the connection, if the server named a [`Peer`].
+    /// The client's address, if the server named it by [`Peer`].
     pub fn peer(&self) -> Option<SocketAddr> {
         self.peer
     }
@@ -71,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn opening_is_told_as_it_was_asked() {
+    fn keeps_query_headers_and_peer() {
         let peer = "127.0.0.1:80".parse().unwrap();
         let request = Request::get("/engine.io/?EIO=4&page=a%20b")
             .extension(Peer(peer))
@@ -81,7 +71,7 @@ mod tests {
             .header("cookie", "b=2")
             .body(())
             .unwrap();
-        let opening = Opening::of(&request, true);
+        let opening = OpeningRequest::new(&request, true);
         assert_eq!(opening.query(), "EIO=4&page=a%20b");
         let headers = [
             ("user-agent", "one: two"),
@@ -93,7 +83,7 @@ mod tests {
         assert_eq!(opening.peer(), Some(peer));
         assert!(opening.is_websocket());
         let request = Request::get("/engine.io").body(()).unwrap();
-        let opening = Opening::of(&request, false);
+        let opening = OpeningRequest::new(&request, false);
         assert_eq!(
             (opening.query(), opening.headers().count(), opening.peer()),
             ("", 0, None)

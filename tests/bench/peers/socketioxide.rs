@@ -1,13 +1,13 @@
-//! The floor: socketioxide alone, without a queue, without wasm, with handlers in the program that holds the connections.
+//! The baseline: socketioxide alone, without a queue and without wasm, with handlers in the process that holds the connections.
 //!
-//! Its best settings:
-//! - Handlers run where a message is read: none is overtaken and no task is spawned, as [`Word`] says.
-//! - Arguments that are only passed on stay text, and are not parsed into values.
+//! Best settings:
+//! - Handlers run inline where a message is read ([`InlineHandler`]): messages stay in order, and no task is spawned.
+//! - Arguments that are only passed on stay text, and are not parsed.
 //! - `max_buffer_size`: a broadcast drops nothing while a client reads slowly. It costs memory only when it is used.
-//! - TCP_NODELAY, and plugnode's queue of connections to be accepted.
+//! - TCP_NODELAY, and the same accept queue as plugnode.
 //!
-//! Tried, and left as they are: `ws_read_buffer_size` of 16 and 64 KB instead of the default of 4 KB, which differ by less than
-//! the rounds do and would be held by each idle connection; glibc's allocator instead of plugnode's, the same.
+//! Tried without a difference above the noise: `ws_read_buffer_size` of 16 and 64 KB instead of the default of 4 KB, which would
+//! also cost memory for each idle connection; glibc's allocator instead of plugnode's.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -36,14 +36,14 @@ use super::{block_on, own_mode};
 use crate::server::Server;
 
 /// Packets that may wait for one client.
-const PACKETS: usize = 100_000;
-/// Connections that the kernel may hold until they are accepted, as in plugnode.
+const MAX_BUFFERED: usize = 100_000;
+/// Length of the accept queue, as in plugnode.
 const ACCEPT_QUEUE: u32 = 4_096;
 
-/// Arguments of any number, none of them parsed.
+/// Any number of arguments, unparsed.
 struct Unparsed(Vec<Box<RawValue>>);
 
-/// Starts it in a process of its own.
+/// Starts the server in its own process.
 pub(crate) async fn bare(folder: &Path) -> Server {
     let mut process = own_mode("bare", "--bare", folder);
     answering(Server {
@@ -55,24 +55,29 @@ pub(crate) async fn bare(folder: &Path) -> Server {
     .await
 }
 
-/// Is the server.
+/// Runs the server in this process.
 pub(super) fn serve() {
     block_on(async {
-        let (service, io) = SocketIo::builder().max_buffer_size(PACKETS).build_svc();
+        let (service, io) = SocketIo::builder().max_buffer_size(MAX_BUFFERED).build_svc();
         let counters = Arc::<Mutex<HashMap<Sid, u64>>>::default();
         let own = io.clone();
         io.ns("/", move |socket: SocketRef| {
-            answer(&socket, own.clone(), counters.clone());
-            // What is in an async closure runs later: a quick client's first events would find no handler and be dropped.
+            register_handlers(&socket, own.clone(), counters.clone());
+            // Handlers are registered before the async block, which runs later: early events would be dropped.
             async {}
         });
-        let socket = TcpSocket::new_v4().expect("there are sockets");
-        socket.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a port is free");
-        let listener = socket.listen(ACCEPT_QUEUE).expect("the port is ours");
-        eprintln!("listening on http://{}", listener.local_addr().expect("it listens"));
+        let socket = TcpSocket::new_v4().expect("cannot create a socket");
+        socket
+            .bind((Ipv4Addr::LOCALHOST, 0).into())
+            .expect("cannot bind a port");
+        let listener = socket.listen(ACCEPT_QUEUE).expect("cannot listen");
+        eprintln!(
+            "listening on http://{}",
+            listener.local_addr().expect("the socket has an address")
+        );
         loop {
-            let (tcp, _) = listener.accept().await.expect("connections can be taken");
-            tcp.set_nodelay(true).expect("it is TCP");
+            let (tcp, _) = listener.accept().await.expect("cannot accept a connection");
+            tcp.set_nodelay(true).expect("cannot set TCP_NODELAY");
             let connection = http1::Builder::new()
                 .serve_connection(TokioIo::new(tcp), service.clone())
                 .with_upgrades();
@@ -81,31 +86,31 @@ pub(super) fn serve() {
     });
 }
 
-/// The words. What cannot be sent because its client is gone is nobody's loss.
-fn answer(socket: &SocketRef, io: SocketIo, counters: Arc<Mutex<HashMap<Sid, u64>>>) {
+/// Registers the handlers. Errors of sending are ignored: the client is gone.
+fn register_handlers(socket: &SocketRef, io: SocketIo, counters: Arc<Mutex<HashMap<Sid, u64>>>) {
     socket.on(
         "echo",
-        word(|socket, args: Unparsed, _| {
+        inline(|socket, args: Unparsed, _| {
             let _ = socket.emit("echo", &args);
         }),
     );
     socket.on(
         "join",
-        word(|socket, room: String, ack| {
+        inline(|socket, room: String, ack| {
             socket.join(room);
             let _ = ack.send("ok");
         }),
     );
     socket.on(
         "all",
-        word(move |_, args: Unparsed, _| {
-            // Nothing is waited for where all clients are here.
+        inline(move |_, args: Unparsed, _| {
+            // Completes at once, because all clients are local.
             io.emit("all", &args).now_or_never();
         }),
     );
     socket.on(
         "room",
-        word(|socket, args: Unparsed, _| {
+        inline(|socket, args: Unparsed, _| {
             let Some(Ok(room)) = args.0.first().map(|room| serde_json::from_str::<String>(room.get())) else {
                 return;
             };
@@ -114,16 +119,16 @@ fn answer(socket: &SocketRef, io: SocketIo, counters: Arc<Mutex<HashMap<Sid, u64
     );
     socket.on(
         "json",
-        word(|socket, mut order: Order, _| {
+        inline(|socket, mut order: Order, _| {
             order.count += 1;
             let _ = socket.emit("json", &order);
         }),
     );
     socket.on(
         "count",
-        word(move |socket, number: u64, _| {
+        inline(move |socket, number: u64, _| {
             let count = {
-                let mut counters = counters.lock().expect("nobody panics with it");
+                let mut counters = counters.lock().expect("the lock is not poisoned");
                 let counter = counters.entry(socket.id).or_default();
                 *counter += 1;
                 *counter
@@ -133,21 +138,20 @@ fn answer(socket: &SocketRef, io: SocketIo, counters: Arc<Mutex<HashMap<Sid, u64
     );
 }
 
-/// A handler that runs where the message is read. An async one, as is usual, runs in a task of its own, and so may be
-/// overtaken.
-struct Word<F, T>(F, PhantomData<fn() -> T>);
+/// A handler that runs where the message is read. The usual async handlers run in tasks, so they may overtake each other.
+struct InlineHandler<F, T>(F, PhantomData<fn() -> T>);
 
-fn word<T, F: Fn(SocketRef, T, AckSender)>(work: F) -> Word<F, T> {
-    Word(work, PhantomData)
+fn inline<T, F: Fn(SocketRef, T, AckSender)>(work: F) -> InlineHandler<F, T> {
+    InlineHandler(work, PhantomData)
 }
 
-impl<F, T> MessageHandler<LocalAdapter, Word<F, T>> for Word<F, T>
+impl<F, T> MessageHandler<LocalAdapter, InlineHandler<F, T>> for InlineHandler<F, T>
 where
     F: Fn(SocketRef, T, AckSender) + Send + Sync + 'static,
     T: DeserializeOwned + 'static,
 {
     fn call(&self, socket: Arc<Socket>, mut value: Value, ack: Option<i64>) {
-        // What is not as it should be is not answered.
+        // Invalid messages are ignored.
         let Ok(Data(args)) = Data::from_message_parts(&socket, &mut value, &ack) else {
             return;
         };
@@ -177,7 +181,8 @@ impl<'de> Deserialize<'de> for Unparsed {
                 Ok(Unparsed(args))
             }
         }
-        // To socketioxide, a tuple is all arguments and everything else is the first. Of JSON, any number comes.
+        // socketioxide passes all arguments to a tuple, and the first argument to any other type. JSON has any number of them,
+        // whatever the length given here.
         deserializer.deserialize_tuple(2, Each)
     }
 }

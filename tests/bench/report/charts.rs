@@ -1,13 +1,13 @@
-//! Which pictures a run is worth. A scenario that did not run has none.
+//! The charts of a report. A scenario that did not run has none.
 
 use super::Report;
-use super::svg::{Bar, Chart, Group};
+use super::chart::{Bar, Chart, Group};
 use crate::rounds::Row;
 use crate::scenarios::Scenario;
 use crate::server::Part;
 
-/// Their names and texts.
-pub(super) fn of(report: &Report) -> Vec<(&'static str, String)> {
+/// Names and SVG texts of the charts.
+pub(super) fn draw(report: &Report) -> anyhow::Result<Vec<(&'static str, String)>> {
     let charts = [
         ("echo", echo(report)),
         ("latency", latency(report)),
@@ -18,10 +18,10 @@ pub(super) fn of(report: &Report) -> Vec<(&'static str, String)> {
     let drawn = charts
         .into_iter()
         .filter(|(_, chart)| chart.groups.iter().any(|group| !group.bars.is_empty()));
-    drawn.map(|(name, chart)| (name, chart.to_svg())).collect()
+    drawn.map(|(name, chart)| Ok((name, chart.to_svg()?))).collect()
 }
 
-/// What a message costs, by who spends it.
+/// CPU time of a message, by part of the server.
 fn echo(report: &Report) -> Chart {
     Chart {
         title: "Echo: CPU time of a message".to_owned(),
@@ -33,7 +33,7 @@ fn echo(report: &Report) -> Chart {
 
 fn latency(report: &Report) -> Chart {
     Chart {
-        title: "Echo: how long an answer takes".to_owned(),
+        title: "Echo: latency".to_owned(),
         note: "median in ms with one message in flight; less is better".to_owned(),
         parts: vec!["p50"],
         groups: grouped(report, Scenario::Latency, |row| row.median("p50").into_iter().collect()),
@@ -43,7 +43,7 @@ fn latency(report: &Report) -> Chart {
 fn broadcast(report: &Report) -> Chart {
     Chart {
         title: "Broadcast to 500 clients".to_owned(),
-        note: "deliveries a second, none missing and none doubled; more is better".to_owned(),
+        note: "deliveries per second, none lost or doubled; more is better".to_owned(),
         parts: vec!["deliveries"],
         groups: grouped(report, Scenario::Broadcast, |row| {
             row.median("deliveries").into_iter().collect()
@@ -54,7 +54,7 @@ fn broadcast(report: &Report) -> Chart {
 fn idle(report: &Report) -> Chart {
     Chart {
         title: "Memory of an idle connection".to_owned(),
-        note: "KB that all server processes grow by for each of 5,000 clients; less is better".to_owned(),
+        note: "growth of all server processes in KB per client, with 5,000 clients; less is better".to_owned(),
         parts: vec!["connections (io)", "handlers (app)", "Redis", "one process"],
         groups: vec![Group {
             heading: String::new(),
@@ -74,7 +74,7 @@ fn growth(report: &Report) -> Chart {
     };
     Chart {
         title: "Growth: CPU time of a message".to_owned(),
-        note: "µs over Redis at 3,000 messages a second in all; level is good".to_owned(),
+        note: "µs over Redis at 3,000 messages per second in all; constant is good".to_owned(),
         parts: vec!["connections (io)", "handlers (app)", "Redis"],
         groups: vec![
             group("with 1 io-node and 1 app-node", clients),
@@ -83,7 +83,7 @@ fn growth(report: &Report) -> Chart {
     }
 }
 
-/// Those of one process, and those over Redis; of the latter, those with another load by themselves.
+/// Groups the servers: in one process, over Redis, and over Redis with another load.
 fn grouped(report: &Report, scenario: Scenario, values: fn(&Row) -> Vec<f64>) -> Vec<Group> {
     let group = |heading: &str, belongs: fn(&Row) -> bool| {
         let rows = report.rows(scenario).iter().filter(|row| belongs(row));
@@ -101,7 +101,7 @@ fn grouped(report: &Report, scenario: Scenario, values: fn(&Row) -> Vec<f64>) ->
 }
 
 fn is_over_redis(row: &Row) -> bool {
-    row.measured.iter().any(|measured| measured.name == Part::Redis.name())
+    row.metrics.iter().any(|metric| metric.name == Part::Redis.name())
 }
 
 fn bars<'a>(rows: impl IntoIterator<Item = &'a Row>, values: impl Fn(&Row) -> Vec<f64>) -> Vec<Bar> {
@@ -109,12 +109,12 @@ fn bars<'a>(rows: impl IntoIterator<Item = &'a Row>, values: impl Fn(&Row) -> Ve
 }
 
 fn bar(row: &Row, values: Vec<f64>) -> Option<Bar> {
-    let measured = !values.is_empty() && values.iter().all(|value| value.is_finite());
-    measured.then(|| Bar {
-        // What follows is in the heading.
+    let is_measured = !values.is_empty() && values.iter().all(|value| value.is_finite());
+    is_measured.then(|| Bar {
+        // The rest of the name is in the heading.
         label: row.server.split(": ").next().unwrap_or_default().to_owned(),
         values,
-        ours: row.key.starts_with("memory") || row.key.starts_with("redis"),
+        is_ours: row.key.starts_with("memory") || row.key.starts_with("redis"),
     })
 }
 
@@ -123,12 +123,12 @@ fn parts(row: &Row) -> Vec<f64> {
     of_parts(row, "CPU")
 }
 
-/// By part in the order of [`Part::ALL`]; what has no parts is the last of them.
-fn of_parts(row: &Row, whole: &str) -> Vec<f64> {
+/// Values by part, in the order of [`Part::ALL`]. A server without parts has a value for the last part only.
+fn of_parts(row: &Row, total: &str) -> Vec<f64> {
     let part = |part: Part| row.median(part.name()).unwrap_or(0.0).max(0.0);
     if is_over_redis(row) {
         return Part::ALL.into_iter().map(part).collect();
     }
-    row.median(whole)
-        .map_or_else(Vec::new, |whole| vec![0.0, 0.0, 0.0, whole])
+    row.median(total)
+        .map_or_else(Vec::new, |total| vec![0.0, 0.0, 0.0, total])
 }

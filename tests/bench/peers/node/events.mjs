@@ -1,10 +1,8 @@
-// The words of the benchmark, for whoever can address clients: a socket.io Server with a network of its own or with an adapter.
-//
-// The same as examples/benchmark, in what is usual here. `count` is given: how a client's counter is kept is another matter
-// in one process and in several.
+// Handles the events of the benchmark like examples/benchmark, in idiomatic JavaScript. `io` is a socket.io Server with an adapter;
+// `count` increments the counter of a client.
 
-// Answers one message; `ack` is a function or nothing. A promise when it takes time.
-export function answer(io, count, client, event, args, ack) {
+// Handles one message. `ack` is a function or undefined. Returns a promise if the handling is asynchronous.
+export function handle(io, count, client, event, args, ack) {
   switch (event) {
     case "echo":
       io.to(client).emit("echo", ...args);

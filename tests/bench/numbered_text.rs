@@ -1,33 +1,35 @@
-//! A text that is sent many times with another number in it each time, and known again when it comes back.
+//! A text that is sent many times, each time with another number, and recognised in replies.
 //!
-//! The frame is built once. To send it is to write ten digits into it, and to recognise it is to compare bytes: the load
-//! must not cost more than what it measures.
+//! The frame is built once. Sending writes ten digits into it, and recognising compares bytes: the load must not cost more
+//! than what it measures.
 
 use std::ops::Range;
 
 const DIGITS: usize = 10;
-/// Browsers mask with anything but this; a server has the same work with it.
+/// The mask of all frames. Browsers use random ones; for a server it makes no difference.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
-/// Some 70 bytes, as people send. Names in the order of the alphabet, in which a server may put them that parses and writes anew.
+/// Some 70 bytes, a typical size. Names are in alphabetical order, the order in which some servers serialize them again.
 const OBJECT: &str = r#"{"n":##########,"ok":true,"text":"the quick brown fox jumps over the lazy dog"}"#;
 
-/// A text with a place for a number.
+/// A text with a number of ten digits.
 #[derive(Clone)]
-pub(crate) struct Text {
+pub(crate) struct NumberedText {
     text: Vec<u8>,
     number: Range<usize>,
     frame: Vec<u8>,
-    /// Where the text begins in the frame.
+    /// Offset of the text in the frame.
     head: usize,
 }
 
-impl Text {
-    /// Ten `#` are the place of the number.
+impl NumberedText {
+    /// Ten `#` in the text mark the place of the number.
     ///
     /// # Panics
-    /// When there are none.
+    /// When the text has no ten `#`.
     pub(crate) fn new(text: &str) -> Self {
-        let start = text.find(&"#".repeat(DIGITS)).expect("a place for the number");
+        let start = text
+            .find(&"#".repeat(DIGITS))
+            .expect("the text has a place for the number");
         let frame = frame(text.as_bytes());
         Self {
             head: frame.len() - text.len(),
@@ -37,17 +39,17 @@ impl Text {
         }
     }
 
-    /// An event with an object; `before` are arguments before it, each with a comma.
+    /// An event with an object; `before` are the arguments before it, each followed by a comma.
     pub(crate) fn event(name: &str, before: &str) -> Self {
         Self::new(&format!(r#"42["{name}",{before}{OBJECT}]"#))
     }
 
-    /// The same object by itself.
+    /// The same object alone.
     pub(crate) fn object() -> Self {
         Self::new(OBJECT)
     }
 
-    /// The frame that carries this number.
+    /// The frame of the text with this number.
     pub(crate) fn numbered(&mut self, mut number: u64) -> &[u8] {
         for place in self.number.clone().rev() {
             let digit = b'0' + (number % 10) as u8;
@@ -57,14 +59,14 @@ impl Text {
         &self.frame
     }
 
-    /// The text with this number, in no frame.
+    /// The text with this number, without a frame.
     pub(crate) fn bare(&self, number: u64) -> Vec<u8> {
         let mut text = self.text.clone();
         text[self.number.clone()].copy_from_slice(number.to_string().as_bytes());
         text
     }
 
-    /// The number in a text, if it is this one in all else.
+    /// The number in a text, if the text is otherwise the same.
     pub(crate) fn number_in(&self, text: &[u8]) -> Option<u64> {
         let Range { start, end } = self.number;
         let same =
@@ -73,7 +75,7 @@ impl Text {
     }
 }
 
-/// The number that these digits write.
+/// Parses a decimal number.
 pub(crate) fn number(digits: &[u8]) -> Option<u64> {
     let mut number = 0u64;
     for digit in digits {
@@ -82,7 +84,7 @@ pub(crate) fn number(digits: &[u8]) -> Option<u64> {
     (!digits.is_empty()).then_some(number)
 }
 
-/// A client's frame with this text.
+/// A masked frame with a text.
 pub(crate) fn frame(text: &[u8]) -> Vec<u8> {
     let length = match text.len() {
         short @ 0..126 => vec![0x80 | short as u8],
