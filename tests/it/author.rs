@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use plugnode_tests::{Client, Node, component, node_script, repository, verb};
+use plugnode_tests::{Client, Node, component, node_script, repository, temp_folder, verb};
 use serde_json::json;
 
 /// The code blocks of a language in a document.
@@ -35,7 +35,7 @@ fn documented(folder: &Path) {
 
 #[tokio::test]
 async fn documented_test_passes_reports_differences_and_updates() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let folder = folder.path();
     documented(folder);
     let said = verb(&["test", "app.js", "events.toml"], folder).await;
@@ -74,7 +74,7 @@ async fn documented_test_passes_reports_differences_and_updates() {
 
 #[tokio::test]
 async fn update_writes_missing_expectations_and_keeps_comments() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let folder = folder.path();
     let app = "from plugnode import app, everyone, kv\n\n\n@app.on(\"add\")\ndef add(client, number):\n    if number is None:\n        \
                raise ValueError(\"no number\")\n    before = kv.get(\"sum\") or \"0\"\n    kv.set(\"sum\", str(int(before) + number))\n    \
@@ -108,7 +108,7 @@ async fn update_writes_missing_expectations_and_keeps_comments() {
 
 #[tokio::test]
 async fn refuses_invalid_event_files_with_reason() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let folder = folder.path();
     let echo = component("echo");
     let echo = echo.to_str().expect("its path is text");
@@ -149,7 +149,7 @@ async fn refuses_invalid_event_files_with_reason() {
 
 #[tokio::test]
 async fn replays_dead_letter_and_saves_it_as_test() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let folder = folder.path();
     documented(folder);
     let node = Node::dev(&folder.join("app.js"), &[]).await;
@@ -204,7 +204,7 @@ async fn replays_dead_letter_and_saves_it_as_test() {
 
 #[tokio::test]
 async fn custom_build_command_serves_build_test_and_dev() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let folder = folder.path();
     let at = |name: &str| folder.join(name);
     // A toolchain: it puts a word into a template.
@@ -272,7 +272,7 @@ async fn custom_build_command_serves_build_test_and_dev() {
 
 #[tokio::test]
 async fn dev_overlay_shows_errors_until_fixed() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let folder = folder.path();
     write(folder, "package.json", "{ \"main\": \"server.js\" }");
     write(

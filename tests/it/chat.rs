@@ -1,9 +1,7 @@
 //! The chat, by its page in a browser and by its protocol.
 
-use plugnode_tests::{Client, Console, Node, app, binary, component, node_script, patched, repository};
+use plugnode_tests::{Client, Console, KEY_VALUE, Node, app, binary, component, node_script, patched, repository};
 use serde_json::{Value, json};
-
-const KEY_VALUE: &str = "grants = { keyvalue = [\"default\"] }";
 
 /// The chat and its page.
 async fn chat() -> Node {

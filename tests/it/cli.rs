@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use plugnode_tests::{Client, Node, app, component, run_to_end, verb, within};
+use plugnode_tests::{Client, Heard, KEY_VALUE, Node, app, component, run_to_end, temp_folder, verb, within};
 use serde_json::json;
 use tokio::net::TcpStream;
 
@@ -12,7 +12,7 @@ const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
 
 #[tokio::test]
 async fn refuses_files_that_are_no_handler() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let write = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).expect("it can be written");
     write("empty.wasm", b"");
     write("text.wasm", b"this is not wasm");
@@ -44,7 +44,7 @@ async fn refuses_files_that_are_no_handler() {
 async fn refuses_ungranted_import_and_names_the_grant() {
     let chat = component("chat");
     let chat = chat.to_str().expect("its path is text");
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let config = format!("[http]\nlisten = \"127.0.0.1:0\"\n[[app]]\ncomponent = {chat:?}\n");
     fs::write(folder.path().join("plugnode.toml"), config).expect("it can be written");
     let (status, said) = run_to_end(&["run", "-c", "plugnode.toml"], folder.path()).await;
@@ -54,7 +54,7 @@ async fn refuses_ungranted_import_and_names_the_grant() {
 
 #[tokio::test]
 async fn config_error_names_key_file_and_line() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     for (config, key, line) in [
         ("[http]\nlisten = \"x\"\nlistne = 1\n", "listne", "3"),
         ("[io-node]\nping-interval-ms = \"soon\"\n", "ping-interval-ms", "2"),
@@ -79,7 +79,7 @@ async fn config_error_names_key_file_and_line() {
 
 #[tokio::test]
 async fn dev_swaps_component_and_keeps_sockets() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let wasm = folder.path().join("app.wasm");
     fs::copy(component("echo"), &wasm).expect("it can be copied");
     let node = Node::dev(&wasm, &[]).await;
@@ -112,7 +112,7 @@ async fn dev_swaps_component_and_keeps_sockets() {
 
 #[tokio::test]
 async fn dev_swap_keeps_order_without_loss_or_duplicates() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let wasm = folder.path().join("app.wasm");
     fs::copy(component("echo"), &wasm).expect("it can be copied");
     let node = Node::dev(&wasm, &[]).await;
@@ -142,14 +142,15 @@ async fn dev_swap_keeps_order_without_loss_or_duplicates() {
 #[tokio::test]
 async fn sigterm_closes_clients_and_handles_every_disconnect() {
     let settings = "[log]\nlevel = \"debug\"\n";
-    let app = plugnode_tests::app("/", &component("faulty"), "grants = { keyvalue = [\"default\"] }");
+    let app = plugnode_tests::app("/", &component("faulty"), KEY_VALUE);
     let node = Node::run(&format!("{settings}{app}")).await;
     let mut clients = Vec::new();
     for _ in 0..20 {
         clients.push(Client::connect(&node).await);
     }
-    let (status, log) = node.stop_with_log().await;
+    let ((status, log), closed) = tokio::join!(node.stop_with_log(), clients[0].next());
     assert!(status.success(), "{log}");
+    assert_eq!(closed, Heard::Closed);
     let is_disconnect = |line: &&str| line.contains("handling") && line.contains("kind=\"disconnect\"");
     assert_eq!(log.lines().filter(is_disconnect).count(), 20, "{log}");
 }
@@ -157,7 +158,7 @@ async fn sigterm_closes_clients_and_handles_every_disconnect() {
 #[tokio::test]
 async fn dead_letters_of_running_process_are_managed_by_port() {
     let node = Node::dev(&component("faulty"), &[]).await;
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let port = node.port().to_string();
     let dead = async |args: &[&str]| verb(&[&["dead"], args, &["--port", &port]].concat(), folder.path()).await;
     let mut client = Client::connect(&node).await;
@@ -187,9 +188,7 @@ async fn dead_letters_of_running_process_are_managed_by_port() {
 async fn admin_port_answers_when_connections_are_exhausted() {
     let settings = "[http]\nmax-connections = 1\n[admin]\nlisten = \"127.0.0.1:0\"\n";
     let node = Node::run(&(app("/", &component("echo"), "") + settings)).await;
-    let line = node.logged("health and metrics on http://").await;
-    let port = line.rsplit(':').next().and_then(|port| port.trim().parse::<u16>().ok());
-    let port = port.expect("the line ends with the port");
+    let port = node.admin_port().await;
     let holder = TcpStream::connect(("127.0.0.1", node.port()))
         .await
         .expect("it listens");

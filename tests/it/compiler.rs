@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use plugnode_tests::{Client, Node, app, component, within};
+use plugnode_tests::{Client, Node, app, component, temp_folder, within};
 use serde_json::json;
 
 /// How often a component is replaced, and how often before memory is looked at first.
@@ -16,7 +16,7 @@ const WARM: usize = 20;
 
 /// A folder with a component that `plugnode dev` runs, and a cache that is its own.
 fn project(bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let settings = "[app-node]\ncache-dir = \"cache\"\n";
     fs::write(folder.path().join("plugnode.toml"), settings).expect("it can be written");
     let wasm = folder.path().join("app.wasm");
@@ -125,7 +125,7 @@ fn is_alive(pid: Pid) -> bool {
 
 #[tokio::test]
 async fn nodes_of_one_machine_share_compiled_component() {
-    let cache = tempfile::tempdir().expect("a temporary folder can be made");
+    let cache = temp_folder();
     let cache = cache.path().join("of/plugnode");
     let config = format!(
         "[app-node]\ncache-dir = {cache:?}\n{}",
@@ -187,7 +187,7 @@ async fn next_build_reuses_compiled_functions() {
 
 #[tokio::test]
 async fn refuses_cache_writable_by_others() {
-    let cache = tempfile::tempdir().expect("a temporary folder can be made");
+    let cache = temp_folder();
     let folder = cache.path().join("compiled");
     fs::create_dir(&folder).expect("it can be made");
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).expect("it is ours");
@@ -219,7 +219,7 @@ async fn killed_compiler_fails_only_its_deploy() {
 /// What the first release waits for takes its share of the processors; what comes while clients are served steps back.
 #[tokio::test]
 async fn only_later_compilers_run_at_low_priority() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let wasm = folder.path().join("slow.wasm");
     fs::write(&wasm, slow(&echo())).expect("it can be written");
     let settings = format!("[app-node]\ncache-dir = {:?}\n", folder.path());
@@ -281,7 +281,7 @@ async fn stuck_compiler_does_not_block_shutdown() {
 
 #[tokio::test]
 async fn compiler_ends_with_its_killed_node() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let wasm = folder.path().join("slow.wasm");
     fs::write(&wasm, slow(&echo())).expect("it can be written");
     let settings = format!("[app-node]\ncache-dir = {:?}\n", folder.path());

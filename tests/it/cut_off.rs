@@ -21,9 +21,7 @@ async fn is_ready(node: &Node, status: &str, reason: &str) {
 
 /// The same of an app-node, which has only the port of [admin].
 async fn app_is_ready(node: &Node, status: &str, reason: &str) {
-    let line = node.logged("health and metrics on http://").await;
-    let port = line.rsplit(':').next().and_then(|port| port.trim().parse().ok());
-    is_ready_at(node, port.expect("the line ends with the port"), status, reason).await;
+    is_ready_at(node, node.admin_port().await, status, reason).await;
 }
 
 async fn is_ready_at(node: &Node, port: u16, status: &str, reason: &str) {

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use plugnode_tests::{Client, Cluster, Node, Redis, component, within};
+use plugnode_tests::{Client, Cluster, KEY_VALUE, Node, Redis, component, within};
 use serde_json::{Value, json};
-
-const KEY_VALUE: &str = "grants = { keyvalue = [\"default\"] }";
 
 /// A client that hears of all that go.
 async fn watcher(node: &Node) -> Client {

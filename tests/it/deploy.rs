@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use plugnode_tests::{
-    Client, Cluster, CommandOutput, Flaw, Node, RedisServer, RunningCommand, app, component, rebuilt, verb, within,
+    Client, Cluster, CommandOutput, Flaw, Node, RedisServer, RunningCommand, app, component, rebuilt, temp_folder,
+    verb, within,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -34,7 +35,7 @@ impl Setup {
         for _ in 0..app_nodes {
             running.push(cluster.start_app().await);
         }
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let folder = temp_folder();
         // Only how the cluster is reached: no app has to be named.
         let config = format!("[transport]\nurl = {:?}\n", redis.url());
         fs::write(folder.path().join("plugnode.toml"), config).expect("it can be written");
@@ -481,7 +482,7 @@ async fn late_node_runs_deployed_release() {
 #[tokio::test]
 async fn watched_file_is_deployed_on_change() {
     let faulty = component("faulty");
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let file = folder.path().join("app.wasm");
     fs::copy(&faulty, &file).expect("it can be copied");
     let node = Node::app(&file, &format!("{KEY_VALUE}\nwatch = true")).await;
@@ -507,7 +508,7 @@ async fn watched_file_is_deployed_on_change() {
 #[tokio::test]
 async fn verbs_reach_single_process_by_port_socket_or_config() {
     let faulty = component("faulty");
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let file = |number| {
         build(&folder, &faulty, number)
             .to_str()
@@ -576,10 +577,10 @@ async fn deploy_without_app_node_waits_for_one() {
 #[tokio::test]
 async fn failed_first_deploy_falls_back_to_configured_file() {
     let redis = RedisServer::start().await;
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let configured = folder.path().join("app.wasm");
     fs::copy(component("echo"), &configured).expect("it can be copied");
-    let cluster = Cluster::new(redis.url()).app("/", &configured, "grants = { keyvalue = [\"default\"] }");
+    let cluster = Cluster::new(redis.url()).app("/", &configured, KEY_VALUE);
     let config = cluster.config("app-node");
     fs::write(folder.path().join("plugnode.toml"), config).expect("it can be written");
     let recorder = fs::read(component("recorder")).expect("it was built");
@@ -609,7 +610,7 @@ async fn failed_first_deploy_falls_back_to_configured_file() {
 #[tokio::test]
 async fn first_node_starts_release_deployed_before_it() {
     let redis = RedisServer::start().await;
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     // The node's own file cannot be used at all.
     let configured = folder.path().join("app.wasm");
     fs::write(&configured, b"this is not wasm").expect("it can be written");
@@ -689,9 +690,9 @@ async fn release_failing_its_first_events_is_rolled_back() {
 #[tokio::test]
 async fn first_component_that_cannot_start_leaves_no_release() {
     let redis = RedisServer::start().await;
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let file = folder.path().join("app.wasm");
-    let cluster = Cluster::new(redis.url()).app("/", &file, "grants = { keyvalue = [\"default\"] }");
+    let cluster = Cluster::new(redis.url()).app("/", &file, KEY_VALUE);
     let io_node = cluster.start_io().await;
     let config = format!("[transport]\nurl = {:?}\n", redis.url());
     fs::write(folder.path().join("plugnode.toml"), config).expect("it can be written");
@@ -725,7 +726,7 @@ async fn first_component_that_cannot_start_leaves_no_release() {
 #[tokio::test]
 async fn removes_app_that_no_node_runs() {
     let redis = RedisServer::start().await;
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let cluster = Cluster::new(redis.url()).app("/", &component("echo"), "");
     fs::write(folder.path().join("plugnode.toml"), cluster.config("app-node")).expect("it can be written");
     let echo = component("echo");
@@ -756,8 +757,8 @@ async fn removes_app_that_no_node_runs() {
 #[tokio::test]
 async fn failing_first_release_has_no_predecessor_to_restore() {
     let redis = RedisServer::start().await;
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let cluster = Cluster::new(redis.url()).app("/", &component("echo"), "grants = { keyvalue = [\"default\"] }");
+    let folder = temp_folder();
+    let cluster = Cluster::new(redis.url()).app("/", &component("echo"), KEY_VALUE);
     fs::write(folder.path().join("plugnode.toml"), cluster.config("app-node")).expect("it can be written");
     let faulty = component("faulty");
     let faulty = faulty.to_str().expect("its path is text");
@@ -781,7 +782,7 @@ async fn failing_first_release_has_no_predecessor_to_restore() {
 #[tokio::test]
 async fn node_needs_no_file_when_release_is_in_use() {
     let redis = RedisServer::start().await;
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let file = folder.path().join("app.wasm");
     fs::copy(component("echo"), &file).expect("it can be copied");
     let cluster = Cluster::new(redis.url()).app("/", &file, "");

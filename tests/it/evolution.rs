@@ -3,31 +3,25 @@
 
 use std::path::PathBuf;
 
-use plugnode_tests::{Client, Node, app, patched, repository, run_to_end};
+use plugnode_tests::{Client, KEY_VALUE, Node, app, patched, repository, run_to_end, temp_folder};
 use serde_json::json;
 
 /// The releases of the contract whose handlers are kept.
 const RELEASES: [&str; 1] = ["0.1.0"];
-const KEY_VALUE: &str = "grants = { keyvalue = [\"default\"] }";
 
 fn fixture(release: &str, name: &str) -> PathBuf {
     repository().join(format!("tests/fixtures/contract-{release}/{name}.wasm"))
 }
 
 #[tokio::test]
-async fn an_echo_of_each_release_echoes() {
+async fn components_of_earlier_contract_releases_still_run() {
     for release in RELEASES {
         let node = Node::app(&fixture(release, "echo"), "").await;
         let mut client = Client::connect(&node).await;
         assert_eq!(client.ask("hi", &[json!("a"), json!(1)]).await, [json!("a"), json!(1)]);
         client.emit("all", &[json!("x")]).await;
         while client.event().await != ("chat".to_owned(), vec![json!("x")]) {}
-    }
-}
 
-#[tokio::test]
-async fn a_chat_of_each_release_chats() {
-    for release in RELEASES {
         let node = Node::app(&fixture(release, "chat"), KEY_VALUE).await;
         crate::chat::chats(&node).await;
     }
@@ -39,7 +33,7 @@ async fn said_of(replace: &[(&str, &str)]) -> String {
     for (old, new) in replace {
         bytes = patched(bytes, old, new);
     }
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let component = folder.path().join("app.wasm");
     std::fs::write(&component, bytes).expect("it can be written");
     let config = format!("[http]\nlisten = \"127.0.0.1:0\"\n{}", app("/", &component, ""));

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use plugnode_tests::{Client, Node, Proxy, Redis, RedisCluster, RedisServer, Sentinels, component, within};
+use plugnode_tests::{Client, Node, Proxy, Redis, RedisCluster, Sentinels, component, within};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -164,30 +164,6 @@ async fn killed_redis_with_aof_keeps_acknowledged_writes() {
     assert!(silence.is_err(), "{silence:?}");
     redis.resume();
     assert_eq!(redis.command(&["PING"]).await, "PONG");
-}
-
-#[tokio::test]
-async fn a_redis_lets_in_whom_it_is_told_to() {
-    let redis = Redis::new()
-        .user("limited", "secret", "~plugnode* +@read")
-        .start()
-        .await;
-    assert_eq!(redis.command(&["GET", "other"]).await, "");
-    assert!(redis.url_for("limited", "secret").contains("limited:secret@"));
-    let users = redis.command(&["ACL", "LIST"]).await;
-    assert!(
-        users.contains("user limited on") && users.contains("user default off"),
-        "{users}"
-    );
-    let redis = Redis::new().password("open sesame").start().await;
-    assert_eq!(redis.command(&["PING"]).await, "PONG");
-    assert!(redis.url().starts_with("redis://:open%20sesame@"), "{}", redis.url());
-}
-
-#[tokio::test]
-async fn valkey_answers() {
-    let valkey = RedisServer::valkey().await;
-    assert!(valkey.command(&["INFO", "server"]).await.contains("server_name:valkey"));
 }
 
 #[tokio::test]

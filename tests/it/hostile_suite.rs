@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use plugnode_tests::{Node, built, component, repository};
+use plugnode_tests::{Node, built, component, repository, temp_folder};
 use serde_json::Value;
 use tokio::process::Command;
 
@@ -14,7 +14,7 @@ const LIMIT: Duration = Duration::from_secs(300);
 async fn node_withstands_every_case() {
     component("conformance");
     let config = repository().join("examples/conformance/plugnode-hostile.toml");
-    let pages = tempfile::tempdir().expect("a temporary folder can be made");
+    let pages = temp_folder();
     std::fs::write(pages.path().join("large.bin"), vec![b'x'; 4_000_000]).expect("the folder can be written to");
     let folder = pages.path().to_string_lossy();
     let mut node = Node::configured(&config, &[("PLUGNODE_FRONTEND__STATIC_DIR", &folder)]).await;

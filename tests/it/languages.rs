@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use plugnode_tests::{Node, binary, component, node_script, repository, verb};
+use plugnode_tests::{Node, binary, component, node_script, repository, temp_folder, verb};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -32,7 +32,7 @@ async fn built(place: &str, folder: &TempDir) -> PathBuf {
 
 #[tokio::test]
 async fn chat_changes_language_without_disconnecting() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let page = repository().join("examples/chat/public");
     let app = plugnode_tests::app("/", &component("chat"), SETTINGS);
     let node = Node::run(&format!("[frontend]\nstatic-dir = {page:?}\n{app}")).await;

@@ -2,7 +2,7 @@
 
 use futures_util::future::join_all;
 use plugnode_tests::leaks::{ClientChurn, LargeMessages};
-use plugnode_tests::{Client, Heard, Node, component, within_minutes};
+use plugnode_tests::{Client, Heard, KEY_VALUE, Node, component, within_minutes};
 use serde_json::json;
 
 const CLIENTS: usize = 200;
@@ -75,19 +75,8 @@ async fn serves_two_thousand_simultaneous_connects() {
 }
 
 #[tokio::test]
-async fn a_stopping_node_ends_its_clients_and_then_itself() {
-    let node = Node::app(&component("echo"), "").await;
-    let mut client = Client::connect(&node).await;
-    client.ask("hello", &[]).await;
-    client.event().await;
-    let (status, heard) = tokio::join!(node.stop(), client.next());
-    assert!(status.success(), "{status}");
-    assert_eq!(heard, Heard::Closed);
-}
-
-#[tokio::test]
 async fn disconnects_client_that_does_not_read() {
-    let node = Node::app(&component("faulty"), "grants = { keyvalue = [\"default\"] }").await;
+    let node = Node::app(&component("faulty"), KEY_VALUE).await;
     let mut watcher = Client::connect(&node).await;
     watcher.ask("watch", &[]).await;
     let mut slow = Client::connect(&node).await;

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use plugnode_tests::{
-    Client, Cluster, CommandOutput, Flaw, Node, Redis, RedisServer, app, component, rebuilt, repository, run_to_end,
-    verb, within,
+    Client, Cluster, CommandOutput, Flaw, KEY_VALUE, Node, Redis, RedisServer, app, component, rebuilt, repository,
+    run_to_end, temp_folder, verb, within,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -28,14 +28,14 @@ impl Setup {
     async fn new(redis: Redis) -> Self {
         let redis = redis.start().await;
         let cluster = Cluster::new(redis.url()).transport(ROOM);
-        let cluster = cluster.app("/", &component("faulty"), "grants = { keyvalue = [\"default\"] }");
+        let cluster = cluster.app("/", &component("faulty"), KEY_VALUE);
         let io_node = cluster.start_io().await;
         let app_node = cluster.start_app().await;
         let setup = Self {
             redis,
             io_node,
             _app_node: app_node,
-            folder: tempfile::tempdir().expect("a temporary folder can be made"),
+            folder: temp_folder(),
         };
         setup.configure(&setup.redis.url());
         let next = rebuilt(&component("faulty"), 1);
@@ -134,13 +134,13 @@ async fn reading_verbs_need_only_read_permission() {
         .user("viewer", "look", viewer);
     let redis = redis.start().await;
     let cluster = Cluster::new(redis.url_for("plugnode", "secret")).transport(ROOM);
-    let cluster = cluster.app("/", &component("faulty"), "grants = { keyvalue = [\"default\"] }");
+    let cluster = cluster.app("/", &component("faulty"), KEY_VALUE);
     let io_node = cluster.start_io().await;
     let app_node = cluster.start_app().await;
     let setup = Setup {
         io_node,
         _app_node: app_node,
-        folder: tempfile::tempdir().expect("a temporary folder can be made"),
+        folder: temp_folder(),
         redis,
     };
     fs::write(setup.folder.path().join("next.wasm"), rebuilt(&component("faulty"), 1)).expect("it can be written");
@@ -220,7 +220,7 @@ async fn documented_acl_users_suffice() {
         let (io_node, app_node) = tokio::join!(cluster.start_io(), cluster.start_app());
         let mut client = Client::connect(&io_node).await;
         client.ask("n", &[json!(1)]).await;
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let folder = temp_folder();
         let config = format!("[transport]\nurl = {:?}\n", server.url_for("viewer", "PASSWORD"));
         fs::write(folder.path().join("plugnode.toml"), config).expect("it can be written");
         let said = verb(&["status"], folder.path()).await;
@@ -231,13 +231,13 @@ async fn documented_acl_users_suffice() {
 
 #[tokio::test]
 async fn check_starts_component_and_reads_config() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let write = |name: &str, content: &[u8]| fs::write(folder.path().join(name), content).expect("it can be written");
     let recorder = fs::read(component("recorder")).expect("it was built");
     write("broken.wasm", &Flaw::Start.of(recorder.clone()));
     write("good.wasm", &recorder);
     let config = |file: &str, grants: &str| format!("[[app]]\ncomponent = {file:?}\n{grants}\n");
-    let granted = "grants = { keyvalue = [\"default\"] }";
+    let granted = KEY_VALUE;
     write("good.toml", config("good.wasm", granted).as_bytes());
     write("broken.toml", config("broken.wasm", granted).as_bytes());
     write("poor.toml", config("good.wasm", "").as_bytes());
@@ -271,7 +271,7 @@ async fn two_roles_share_one_config_file() {
         redis.url(),
         app("/", &component("echo"), "")
     );
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let file = folder.path().join("plugnode.toml");
     fs::write(&file, config).expect("it can be written");
     let start = async |role: &str| {
@@ -321,9 +321,9 @@ async fn releases_record_author_and_message() {
 
 /// A process with these lines in its configuration, and a lame duck of so many milliseconds.
 async fn node(settings: &str, lame_duck_ms: &str) -> (Node, TempDir) {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let file = folder.path().join("plugnode.toml");
-    let app = app("/", &component("faulty"), "grants = { keyvalue = [\"default\"] }");
+    let app = app("/", &component("faulty"), KEY_VALUE);
     fs::write(&file, format!("{settings}\n{app}")).expect("it can be written");
     let node = Node::configured(&file, &[("PLUGNODE_SHUTDOWN__LAME_DUCK_MS", lame_duck_ms)]).await;
     (node, folder)
@@ -413,7 +413,7 @@ async fn shutdown_refuses_no_load_balanced_connection() {
 async fn app_node_skips_lame_duck_period() {
     let redis = RedisServer::start().await;
     let cluster = Cluster::new(redis.url()).app("/", &component("echo"), "");
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let file = folder.path().join("plugnode.toml");
     fs::write(&file, cluster.config("app-node")).expect("it can be written");
     let mut app_node = Node::configured(&file, &[("PLUGNODE_SHUTDOWN__LAME_DUCK_MS", "20000")]).await;
@@ -428,7 +428,7 @@ async fn shutdown_answers_events_already_read() {
     for over_redis in [false, true] {
         let redis = RedisServer::start().await;
         let settings = "[io-node]\ndrain-ms = 200";
-        let cluster = Cluster::new(redis.url()).app("/", &component("faulty"), "grants = { keyvalue = [\"default\"] }");
+        let cluster = Cluster::new(redis.url()).app("/", &component("faulty"), KEY_VALUE);
         let (node, _app_node, _folder) = match over_redis {
             false => {
                 let (node, folder) = node(settings, "0").await;
@@ -504,7 +504,7 @@ async fn polling_client_gets_every_answer_before_shutdown() {
 
 #[tokio::test]
 async fn config_check_finds_unusable_keys() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let write = |settings: &str| {
         let app = app("/", &component("echo"), "");
         fs::write(folder.path().join("plugnode.toml"), format!("{settings}\n{app}")).expect("it can be written");
@@ -529,7 +529,7 @@ async fn config_check_finds_unusable_keys() {
 #[tokio::test]
 async fn shuts_down_promptly_while_redis_is_away() {
     let mut redis = RedisServer::start().await;
-    let cluster = Cluster::new(redis.url()).app("/", &component("faulty"), "grants = { keyvalue = [\"default\"] }");
+    let cluster = Cluster::new(redis.url()).app("/", &component("faulty"), KEY_VALUE);
     let (mut io_node, mut app_node) = (cluster.start_io().await, cluster.start_app().await);
     let mut client = Client::connect(&io_node).await;
     client.ask("where", &[]).await;
@@ -638,7 +638,7 @@ const SECRETS: [&str; 2] = [
 
 #[tokio::test]
 async fn sighup_reloads_config_and_logs_changes() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let (file, secret) = (folder.path().join("plugnode.toml"), folder.path().join("secret"));
     let app = app("/", &component("echo"), "");
     let write = |settings: &str| {
@@ -725,7 +725,7 @@ async fn shown(port: u16) -> String {
 
 #[tokio::test]
 async fn changed_certificate_is_reloaded() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     certificate(folder.path(), "17");
     let place = |name: &str| folder.path().join(name);
     let settings = format!(
@@ -767,7 +767,7 @@ async fn json_log_lines_name_node_role_and_version() {
             "{line}"
         );
     }
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let file = folder.path().join("plugnode.toml");
     for (config, words) in [
         (
@@ -797,12 +797,7 @@ async fn json_log_lines_name_node_role_and_version() {
 async fn metrics_report_gauges_and_latencies() {
     let settings = "[admin]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"debug\"";
     let (node, _folder) = node(settings, "0").await;
-    let line = node.logged("health and metrics on http://").await;
-    let port = line
-        .rsplit(':')
-        .next()
-        .and_then(|port| port.trim().parse().ok())
-        .expect("it ends with the port");
+    let port = node.admin_port().await;
     let mut client = Client::connect(&node).await;
     for _ in 0..5 {
         client.ask("where", &[]).await;
@@ -885,7 +880,7 @@ async fn survivors_log_lost_node_and_its_share() {
 #[tokio::test]
 async fn warns_of_world_readable_secret() {
     use std::os::unix::fs::PermissionsExt;
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let secret = folder.path().join("token.secret");
     fs::write(&secret, SECRETS[0]).expect("it can be written");
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).expect("it is ours");

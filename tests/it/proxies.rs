@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use plugnode_tests::{Balancer, Cluster, Node, RedisServer, component, node_script, within};
+use plugnode_tests::{Balancer, Cluster, KEY_VALUE, Node, RedisServer, component, node_script, temp_folder, within};
 use tempfile::TempDir;
 
 /// Two io-nodes and an app-node.
@@ -17,9 +17,9 @@ impl Setup {
     /// Nodes with these lines in `[http]`. The balancer's address is trusted; clients come from another one.
     async fn new(http: &str) -> Self {
         let redis = RedisServer::start().await;
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let folder = temp_folder();
         let settings = format!("[http]\ntrusted-proxies = [\"127.0.0.1\"]\n{http}\n");
-        let cluster = Cluster::new(redis.url()).app("/", &component("faulty"), "grants = { keyvalue = [\"default\"] }");
+        let cluster = Cluster::new(redis.url()).app("/", &component("faulty"), KEY_VALUE);
         let app_node = cluster.start_app().await;
         let file = folder.path().join("plugnode.toml");
         fs::write(&file, cluster.settings(&settings).config("io-node")).expect("it can be written");

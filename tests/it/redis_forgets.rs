@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use plugnode_tests::{Client, Cluster, Heard, Node, Redis, RedisServer, component, rebuilt, verb, within};
+use plugnode_tests::{Client, Cluster, Heard, Node, Redis, RedisServer, component, rebuilt, temp_folder, verb, within};
 use serde_json::{Value, json};
 
 const LEASE: Duration = Duration::from_secs(1);
@@ -69,7 +69,7 @@ async fn serves_all_partitions(node: &Node) {
 }
 
 async fn status(redis: &RedisServer, more: &str) -> Value {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let config = format!("[transport]\nurl = {:?}\n{more}\n", redis.url());
     fs::write(folder.path().join("plugnode.toml"), config).expect("it can be written");
     verb(&["status", "--json"], folder.path()).await.json()
@@ -143,7 +143,7 @@ async fn releases_survive_redis_restarted_empty() {
     let cluster = cluster(&redis, &faulty, "");
     let io_node = cluster.start_io().await;
     let (app_1, app_2) = (cluster.start_app().await, cluster.start_app().await);
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let config = format!("[transport]\nurl = {:?}\n", redis.url());
     fs::write(folder.path().join("plugnode.toml"), config).expect("it can be written");
     let build = folder.path().join("second.wasm");

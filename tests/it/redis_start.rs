@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use plugnode_tests::{Cluster, Node, Redis, RedisCluster, RedisServer, Sentinels, component, free_port, run_to_end};
+use plugnode_tests::{
+    Cluster, Node, Redis, RedisCluster, RedisServer, Sentinels, component, free_port, run_to_end, temp_folder,
+};
 
 fn echo(url: &str) -> Cluster {
     Cluster::new(url).app("/", &component("echo"), "")
@@ -12,7 +14,7 @@ fn echo(url: &str) -> Cluster {
 /// Every role refuses to start, with all these words and none of the secrets.
 async fn refused(cluster: &Cluster, words: &[&str]) {
     let refused = ["io-node", "app-node", "frontend"].map(|role| async move {
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let folder = temp_folder();
         let cluster = cluster.clone().settings("[http]\nlisten = \"127.0.0.1:0\"");
         std::fs::write(folder.path().join("plugnode.toml"), cluster.config(role)).expect("it can be written");
         let (status, said) = run_to_end(&["run", "-c", "plugnode.toml"], folder.path()).await;

@@ -5,16 +5,17 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use plugnode_tests::{
-    Client, Heard, Node, app, component, free_port, node_script, repository, run_to_end, verb, within,
+    Client, Heard, Node, app, component, free_port, node_script, repository, run_command, run_to_end, temp_folder,
+    verb, within,
 };
 use serde_json::json;
 use tempfile::TempDir;
 
 const ADMISSION: &str = "admission = true";
 
-/// The component of a script of this repository, by `plugnode build`.
-async fn built(script: &str) -> (PathBuf, TempDir) {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+/// Builds a script of this repository with `plugnode build`; the folder holds the component.
+pub(crate) async fn built(script: &str) -> (PathBuf, TempDir) {
+    let folder = temp_folder();
     let script = repository().join(script);
     let script = script.to_str().expect("its path is UTF-8");
     let (status, said) = run_to_end(&["build", script, "-o", "app.wasm"], folder.path()).await;
@@ -115,7 +116,7 @@ async fn talks(node: &Node) {
 
 #[tokio::test]
 async fn new_javascript_project_runs() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let said = verb(&["new", "hello", "--lang", "js"], folder.path()).await;
     assert!(
         said.status.success() && said.out.contains("plugnode dev hello"),
@@ -127,7 +128,7 @@ async fn new_javascript_project_runs() {
 
 #[tokio::test]
 async fn new_typescript_project_type_checks_and_reloads() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let said = verb(&["new", "hello", "--lang", "ts"], folder.path()).await;
     assert!(said.status.success() && said.out.contains("npm install"), "{said:?}");
     let project = folder.path().join("hello");
@@ -171,7 +172,7 @@ async fn new_typescript_project_type_checks_and_reloads() {
 
 #[tokio::test]
 async fn new_from_program_writes_its_settings() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let script = repository().join("tests/js/handlers/server.js");
     fs::copy(script, folder.path().join("server.js")).expect("it can be copied");
     let said = verb(&["new", "--from", "server.js"], folder.path()).await;
@@ -196,14 +197,16 @@ async fn new_from_program_writes_its_settings() {
 /// The npm package as it would be published: installed, a program's tests run by it, and it is built by the runtime in it.
 #[tokio::test]
 async fn packed_npm_package_tests_and_builds_program() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let at = |name: &str| folder.path().join(name);
     let sources = repository().join("guest-sdk/js");
-    run(Command::new("cp").arg("-r").arg(&sources).arg(at("package")));
+    run_command(Command::new("cp").arg("-r").arg(&sources).arg(at("package")));
     fs::copy(component("plugnode-js"), at("package/plugnode-js.wasm")).expect("it was built");
-    run(Command::new("npm")
-        .args(["pack", "--silent"])
-        .current_dir(at("package")));
+    run_command(
+        Command::new("npm")
+            .args(["pack", "--silent"])
+            .current_dir(at("package")),
+    );
     fs::create_dir(at("program")).expect("a folder can be made");
     fs::write(
         at("program/package.json"),
@@ -222,24 +225,12 @@ async fn packed_npm_package_tests_and_builds_program() {
         "--no-fund",
         "../package/plugnode-0.1.0.tgz",
     ];
-    run(Command::new("npm").args(install).current_dir(at("program")));
-    run(Command::new("node").arg("--test").current_dir(at("program")));
+    run_command(Command::new("npm").args(install).current_dir(at("program")));
+    run_command(Command::new("node").arg("--test").current_dir(at("program")));
     let runtime = at("program/node_modules/plugnode/plugnode-js.wasm");
     let runtime = runtime.to_str().expect("its path is text");
     let said = verb(&["build", "--runtime", runtime], &at("program")).await;
     assert!(said.status.success() && at("program/server.wasm").is_file(), "{said:?}");
-}
-
-fn run(command: &mut Command) {
-    let output = command
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?} cannot be run: {error}"));
-    let said = [output.stdout, output.stderr].concat();
-    assert!(
-        output.status.success(),
-        "{command:?}: {}",
-        String::from_utf8_lossy(&said)
-    );
 }
 
 /// `plugnode build` makes the file that the settings name.
@@ -340,7 +331,7 @@ async fn concurrent_python_increments_are_all_counted() {
 
 #[tokio::test]
 async fn new_python_project_runs_and_reloads() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let said = verb(&["new", "hello", "--lang", "python"], folder.path()).await;
     assert!(
         said.status.success() && said.out.contains("plugnode dev hello"),

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use futures_util::future::join_all;
 use plugnode_tests::faults::{Deployer, Plan, Scenario};
-use plugnode_tests::{Client, Cluster, Console, Flaw, Node, Redis, component, rebuilt};
+use plugnode_tests::{Client, Cluster, Console, Flaw, KEY_VALUE, Node, Redis, component, rebuilt};
 use serde_json::json;
 
 /// Tells how long the storm lasts, in seconds.
@@ -140,7 +140,7 @@ async fn ask_on(door: &Node, ms: u64, over: &AtomicBool) -> Vec<(Instant, String
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn broken_build_replaces_nothing_and_reason_is_shown() {
-    let node = Node::app(&component("recorder"), "grants = { keyvalue = [\"default\"] }").await;
+    let node = Node::app(&component("recorder"), KEY_VALUE).await;
     let mut deployer = Deployer::at(Console::of_node(&node)).await;
     let mut client = Client::connect(&node).await;
     let before = client.ask("slow", &[json!(0)]).await[0]["release"].clone();

@@ -1,23 +1,14 @@
 //! Timers: once, in order, in each language, and through whatever happens to nodes, releases and Redis.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use plugnode_tests::{
-    Client, Cluster, Node, Redis, RedisServer, component, rebuilt, repository, run_to_end, verb, within_minutes,
+    Client, Cluster, Node, Redis, RedisServer, component, rebuilt, temp_folder, verb, within_minutes,
 };
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 const SETTINGS: &str = "instances = 3\ngrants = { keyvalue = [\"default\"] }";
-
-async fn built(script: &str, folder: &TempDir) -> PathBuf {
-    let script = repository().join(script);
-    let script = script.to_str().expect("its path is UTF-8");
-    let (status, said) = run_to_end(&["build", script, "-o", "app.wasm"], folder.path()).await;
-    assert!(status.success(), "{said}");
-    folder.path().join("app.wasm")
-}
 
 async fn due(client: &mut Client) -> (String, Value, u64) {
     let (event, args) = client.event().await;
@@ -82,8 +73,7 @@ async fn timers_fire_once_over_redis() {
 #[tokio::test]
 async fn timers_work_from_javascript_and_python() {
     for script in ["tests/js/handlers/timers.js", "tests/py/handlers/timers.py"] {
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        let component = built(script, &folder).await;
+        let (component, _folder) = crate::scripts::built(script).await;
         sets_and_hears(&Node::app(&component, SETTINGS).await).await;
     }
 }
@@ -100,7 +90,7 @@ async fn timers_survive_kills_deploys_and_redis_restart() {
     const TIMERS: usize = 120;
     let mut redis = Redis::new().aof("always").start().await;
     let cluster = cluster(&redis.url(), 3, &component("faulty"));
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     std::fs::write(folder.path().join("plugnode.toml"), cluster.config("app-node")).expect("it can be written");
     let (io, mut one, mut two) = tokio::join!(cluster.start_io(), cluster.start_app(), cluster.start_app());
     let (mut setter, mut hears) = tokio::join!(Client::connect(&io), Client::connect(&io));

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use plugnode_tests::{Client, Node, binary, component, free_port, repository};
+use plugnode_tests::{Client, Node, binary, component, free_port, repository, temp_folder};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -31,7 +31,7 @@ struct Reader {
 
 impl Reader {
     fn new() -> Self {
-        let home = tempfile::tempdir().expect("a temporary folder can be made");
+        let home = temp_folder();
         let reader = Self {
             place: home.path().to_owned(),
             port: free_port().to_string(),
