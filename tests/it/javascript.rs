@@ -1,4 +1,4 @@
-//! The official Socket.IO client, against handlers.
+//! The official Socket.IO client against the handlers `echo` and `faulty`.
 
 use plugnode_tests::{KEY_VALUE, Node, app, component, node_script};
 

@@ -1,4 +1,4 @@
-//! What is published, as it would be: packed, unpacked elsewhere, and used from there.
+//! The packages to publish: packed, unpacked elsewhere, and used from there.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -42,10 +42,10 @@ fn packed_crates() -> TempDir {
     folder
 }
 
-/// What `include_str!` and the like name in the files of a package, from where it is named.
+/// The paths in `include_str!` and `include_bytes!` of a package's files.
 fn included(folder: &Path) -> Vec<PathBuf> {
     let mut included = Vec::new();
-    for entry in fs::read_dir(folder).expect("it is there").flatten() {
+    for entry in fs::read_dir(folder).expect("the file exists").flatten() {
         let path = entry.path();
         if path.is_dir() {
             included.extend(self::included(&path));
@@ -87,22 +87,22 @@ async fn packed_rust_sdk_builds_handler() {
         }
     }
 
-    // A crate that knows nothing but the package. It shares what examples were built with: the same versions, by the same profile.
+    // A crate that depends only on the package. It reuses the examples' build: the same versions and profile.
     let project = packed.path().join("scratch");
-    fs::create_dir_all(project.join("src")).expect("a folder can be made");
+    fs::create_dir_all(project.join("src")).expect("the folder can be created");
     let sdk = packed.path().join("plugnode-sdk-0.1.0");
     let manifest = format!(
         "[package]\nname = \"scratch\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[lib]\ncrate-type = [\"cdylib\"]\n\
          [dependencies]\nplugnode-sdk = {{ path = {sdk:?} }}\n[profile.release]\nlto = \"fat\"\ncodegen-units = 1\n\
          debug = \"line-tables-only\"\n[workspace]\n"
     );
-    fs::write(project.join("Cargo.toml"), manifest).expect("it can be written");
-    fs::copy(repository().join("Cargo.lock"), project.join("Cargo.lock")).expect("it can be copied");
+    fs::write(project.join("Cargo.toml"), manifest).expect("the file can be written");
+    fs::copy(repository().join("Cargo.lock"), project.join("Cargo.lock")).expect("the file can be copied");
     fs::copy(
         repository().join("examples/echo/src/lib.rs"),
         project.join("src/lib.rs"),
     )
-    .expect("it can be copied");
+    .expect("the file can be copied");
     let cargo = repository().join("target/guest-cargo");
     let mut build = Command::new(cargo);
     build

@@ -1,4 +1,4 @@
-//! Nodes behind load balancers as `docs/proxies.md` has them: HAProxy and nginx.
+//! Nodes behind HAProxy and nginx, with the configurations of `docs/proxies.md`.
 
 use std::fs;
 
@@ -14,7 +14,7 @@ struct Setup {
 }
 
 impl Setup {
-    /// Nodes with these lines in `[http]`. The balancer's address is trusted; clients come from another one.
+    /// Starts nodes with these lines in `[http]`. They trust the balancer's address; clients use another one.
     async fn new(http: &str) -> Self {
         let redis = RedisServer::start().await;
         let folder = temp_folder();
@@ -22,7 +22,7 @@ impl Setup {
         let cluster = Cluster::new(redis.url()).app("/", &component("faulty"), KEY_VALUE);
         let app_node = cluster.start_app().await;
         let file = folder.path().join("plugnode.toml");
-        fs::write(&file, cluster.settings(&settings).config("io-node")).expect("it can be written");
+        fs::write(&file, cluster.settings(&settings).config("io-node")).expect("the file can be written");
         let start = async |name| {
             let variables = [
                 ("PLUGNODE_SHUTDOWN__LAME_DUCK_MS", "2000"),
