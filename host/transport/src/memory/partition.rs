@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 use crate::Delivery;
 use crate::backlog::{Backlog, Load};
-use plugnode_message::ids::ById;
+use plugnode_message::id_map::ById;
 use plugnode_message::{Event, EventId, EventKind, Namespace, NodeId, Partition, SessionId, Text};
 
 /// At most so many events are handed out at once.
