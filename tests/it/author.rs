@@ -61,7 +61,9 @@ async fn documented_test_passes_reports_differences_and_updates() {
     let said = verb(&["test", "app.js", "events.toml", "--update"], folder).await;
     assert!(said.status.success() && said.out.contains("updated"), "{said:?}");
     let updated = read(folder, "events.toml");
-    let from = events.find("[[event]]\nclient = \"nobody\"").expect("the file exists");
+    let from = events
+        .find("[[event]]\nclient = \"nobody\"")
+        .expect("the document has the event");
     assert!(updated.contains(&events[from..]), "{updated}");
     assert!(
         updated.contains("{ join = [\"lobby\"], clients = [\"ada\"] },\n"),

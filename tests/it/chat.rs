@@ -42,7 +42,7 @@ async fn deploy_changes_answers_without_disconnecting_tabs() {
 }
 
 #[tokio::test]
-async fn cargo_component_build_assert_chat_works() {
+async fn cargo_component_build_chats() {
     let node = Node::app(&component("chat-component"), KEY_VALUE).await;
     assert_chat_works(&node).await;
 }
