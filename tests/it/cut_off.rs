@@ -71,7 +71,7 @@ async fn isolated_io_node_closes_clients_before_its_lease_ends() {
     }
 
     proxy.blackhole();
-    await_readiness(&cut, "503", "cannot renew its place").await;
+    await_readiness(&cut, "503", "cannot renew its lease").await;
     let refused = Client::open(cut.port(), "/", json!({})).await;
     assert!(refused.is_err(), "the node accepts no new clients");
     let polling = cut.get("/socket.io/?EIO=4&transport=polling").await;
@@ -106,9 +106,9 @@ async fn sockets_stay_while_redis_is_paused() {
     }
     redis.pause();
     for node in &nodes {
-        await_readiness(node, "503", "cannot renew its place").await;
+        await_readiness(node, "503", "cannot renew its lease").await;
     }
-    await_app_readiness(&app, "503", "cannot renew its place").await;
+    await_app_readiness(&app, "503", "cannot renew its lease").await;
     tokio::time::sleep(LEASE * 2).await;
     redis.resume();
     for client in &mut clients {
@@ -136,7 +136,7 @@ async fn sockets_stay_while_redis_is_down() {
     let mut client = Client::connect(&node).await;
     assert_eq!(client.ask("last", &[json!(1)]).await, [json!(1)]);
     redis.kill().await;
-    await_readiness(&node, "503", "cannot renew its place").await;
+    await_readiness(&node, "503", "cannot renew its lease").await;
     tokio::time::sleep(LEASE * 2).await;
     redis.restart().await;
     assert_eq!(
@@ -173,7 +173,7 @@ async fn isolated_app_node_is_unready_and_resumes() {
     let mut client = Client::connect(&io_node).await;
     assert_eq!(client.ask("last", &[json!(1)]).await, [json!(1)]);
     proxy.blackhole();
-    await_app_readiness(&app, "503", "cannot renew its place").await;
+    await_app_readiness(&app, "503", "cannot renew its lease").await;
     await_readiness(&io_node, "200 OK", "").await;
     proxy.mend();
     await_app_readiness(&app, "200 OK", "").await;
