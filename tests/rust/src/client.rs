@@ -1,4 +1,4 @@
-//! A client in one namespace, by events whose names and arguments are known only when they come.
+//! A client in one namespace, with untyped events.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,14 +9,14 @@ use serde_json::Value;
 use sioc::prelude::*;
 use url::Url;
 
-/// The longest that anything expected may take.
+/// Time-out of anything expected.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// How a client gets to its connection.
+/// Transport of a client.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum By {
     Websocket,
-    /// First, and upgraded when the server offers it.
+    /// Polling first, upgraded when the server offers it.
     Polling,
 }
 
@@ -29,17 +29,17 @@ impl fmt::Display for By {
     }
 }
 
-/// One client.
-pub(crate) struct Person {
+/// A connected client.
+pub(crate) struct TestClient {
     sender: SocketSender,
     receiver: SocketReceiver,
     /// Its session id.
     pub(crate) id: String,
-    // The connection ends with it.
+    // Dropping it closes the connection.
     _client: Client,
 }
 
-/// An event that a client hears.
+/// A received event.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Heard {
     /// Name and arguments.
@@ -47,8 +47,8 @@ pub(crate) struct Heard {
     pub(crate) attachments: Vec<Bytes>,
 }
 
-impl Person {
-    /// Connects to a namespace, with `auth` as JSON text; without, it is empty. The error is the server's own.
+impl TestClient {
+    /// Connects to a namespace with `auth` as JSON text, empty by default. The error is the server's.
     pub(crate) async fn connect(url: &str, by: By, namespace: &str, auth: &str) -> Result<Self> {
         let by = match by {
             By::Websocket => TransportStrategy::WebSocket,
@@ -78,7 +78,7 @@ impl Person {
         Ok(self.sender.emit(event).await?)
     }
 
-    /// What the server answers to an event.
+    /// Emits an event and returns its acknowledgement.
     pub(crate) async fn ask<T, E, A, B>(&self, event: E) -> Result<Ack<T>>
     where
         T: AckType + DeserializePayload,
