@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use super::progress::{Open, Progress};
-use super::{batch, wire};
+use crate::{batch, wire};
+use crate::app_node::progress::{InFlightEvent, Progress};
 use plugnode_message::{Command, Event, Partition};
 use plugnode_testing::counted::{answer, broadcast, message};
 
@@ -71,7 +71,7 @@ fn progress_of_a_partition() {
 fn counted_progress_of_a_partition(progress: &mut Progress) -> String {
     let mut written = String::new();
     for number in 1..=256 {
-        assert!(progress.meet(number, Open::Broken, 100), "it is new");
+        assert!(progress.meet(number, InFlightEvent::Broken, 100), "it is new");
     }
     for four in 0..64 {
         for number in (4 * four + 1..=4 * four + 4).rev() {

@@ -1,7 +1,7 @@
 //! The scripts that change things. Each is a file that tells its keys, arguments, answers and invariant, and why a copy of a
 //! call does no harm that a slow connection delivers long after the call was answered.
 
-use super::connection::Script;
+use crate::client::script::Script;
 
 /// A script is the file of its name; those of `shared` that it uses stand before it, and then the flags are said here.
 macro_rules! code {
@@ -19,7 +19,7 @@ macro_rules! code {
 
 macro_rules! scripts {
     ($($name:ident = ($file:literal $($rest:tt)*)),* $(,)?) => {$(
-        pub(super) static $name: Script = Script::new($file, code!($file $($rest)*));
+        pub(crate) static $name: Script = Script::new($file, code!($file $($rest)*));
     )*};
 }
 

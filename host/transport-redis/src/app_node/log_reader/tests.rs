@@ -1,0 +1,101 @@
+//! A reader beside leases that come and go, and on a server that forgets.
+
+use super::*;
+use plugnode_message::EventKind;
+
+#[tokio::test]
+async fn what_is_read_for_a_lease_is_not_taken_for_the_next() {
+    let (redis, server) = Redis::for_test(1).await;
+    let (shard, partition) = (redis.layout.shard(0), Partition(0));
+    let write = async |number: u64| {
+        let event = Event {
+            namespace: "/".into(),
+            client: None,
+            received_at_ms: number,
+            kind: EventKind::Custom {
+                kind: "test/1".into(),
+                data: Bytes::new(),
+                content_type: None,
+            },
+        };
+        let mut add = ::redis::cmd("XADD");
+        let batch = batch::write(std::iter::once((partition, &encode(&event))));
+        add.arg(&shard.key("log")[..])
+            .arg(format!("{number}-0"))
+            .arg("b")
+            .arg(&batch[..]);
+        redis.link.ask::<()>(&add).await;
+    };
+    let reader = LogReader::start(&redis, shard.clone(), "test", CancellationToken::new());
+    let mut feed = reader.add(partition, 0).await;
+    write(1).await;
+    assert_eq!(numbers(&mut feed, 1).await, [1]);
+    // The read that waits for what is behind it goes on while the partition goes and comes back.
+    loop {
+        let clients = server.ask(&["INFO", "clients"]).await.unwrap();
+        if format!("{clients:?}").contains("blocked_clients:1") {
+            break;
+        }
+    }
+    reader.remove(partition);
+    let mut feed = reader.put_in(partition, 0);
+    write(2).await;
+    assert_eq!(numbers(&mut feed, 2).await, [1, 2]);
+}
+
+#[tokio::test]
+async fn a_server_that_has_forgotten_is_noticed_though_it_has_other_events() {
+    let (redis, server) = Redis::for_test(1).await;
+    let (shard, partition) = (redis.layout.shard(0), Partition(0));
+    let log = shard.key("log");
+    let write = async |number: u64, at: u64| {
+        let event = Event {
+            namespace: "/".into(),
+            client: None,
+            received_at_ms: at,
+            kind: EventKind::Disconnect(plugnode_message::DisconnectReason::Client.into()),
+        };
+        let batch = batch::write(std::iter::once((partition, &encode(&event))));
+        let mut add = ::redis::cmd("XADD");
+        add.arg(&log[..]).arg(format!("{number}-0")).arg("b").arg(&batch[..]);
+        redis.link.ask::<()>(&add).await;
+    };
+    let reader = LogReader::start(&redis, shard.clone(), "test", CancellationToken::new());
+    let second = EntryId { major: 2, minor: 0 };
+    let last = Some(second);
+    write(1, 1).await;
+    write(2, 2).await;
+    let there = first_from(&redis.link, &log, second).await.as_ref().map(fingerprint);
+    assert!(!reader.has_forgotten(&log, last, there).await, "all is as it was");
+    write(3, 3).await;
+    assert!(!reader.has_forgotten(&log, last, there).await, "more has come");
+
+    server.ask(&["DEL", "{test:0}:log"]).await.unwrap();
+    assert!(reader.has_forgotten(&log, last, there).await, "nothing is there");
+    write(1, 1).await;
+    write(2, 7).await;
+    write(3, 8).await;
+    assert!(
+        reader.has_forgotten(&log, last, there).await,
+        "another event has its number"
+    );
+    server.ask(&["DEL", "{test:0}:log"]).await.unwrap();
+    write(3, 9).await;
+    assert!(
+        reader.has_forgotten(&log, last, there).await,
+        "its number is within another entry"
+    );
+
+    server.ask(&["HSET", "{test:0}:in", "floor", "2"]).await.unwrap();
+    assert!(!reader.has_forgotten(&log, last, there).await, "it was trimmed");
+}
+
+async fn numbers(feed: &mut PartitionFeed, count: usize) -> Vec<u64> {
+    let mut numbers = Vec::new();
+    while numbers.len() < count {
+        let next = tokio::time::timeout(std::time::Duration::from_secs(10), feed.next());
+        let found = next.await.expect("more is open than came").unwrap();
+        numbers.extend(found.found.iter().map(|found| found.number));
+    }
+    numbers
+}
