@@ -15,7 +15,7 @@ use crate::membership::member::Member;
 use crate::redis::Redis;
 use crate::wire::encode;
 use plugnode_message::{DisconnectReason, Event, EventKind, Partition};
-use plugnode_transport::{IoNode, Transport, TransportError};
+use plugnode_transport::{Events, IoNode, TransportError};
 
 const SOON: Duration = Duration::from_secs(20);
 /// The lease of tests, in milliseconds.

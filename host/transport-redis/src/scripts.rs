@@ -1,18 +1,18 @@
-//! The scripts that change things. Each is a file that tells its keys, arguments, answers and invariant, and why a copy of a
-//! call does no harm that a slow connection delivers long after the call was answered.
+//! The Lua scripts. The header of each file names its keys, arguments, answers, invariant and cost, and says why a late copy is
+//! harmless: a copy of a call that a slow connection delivers long after the call was answered.
 
 use crate::client::script::Script;
 
-/// A script is the file of its name; those of `shared` that it uses stand before it, and then the flags are said here.
+/// The code of a script: its file. A script that uses files of `shared` has them in front, and its flags here.
 macro_rules! code {
     ($file:literal) => {
-        include_str!(concat!("scripts/", $file, ".lua"))
+        include_str!(concat!("lua/", $file, ".lua"))
     };
     ($file:literal, $flags:literal, $($shared:literal),+) => {
         concat!(
             "#!lua", $flags, "\n",
-            $(include_str!(concat!("scripts/shared/", $shared, ".lua")),)+
-            include_str!(concat!("scripts/", $file, ".lua")),
+            $(include_str!(concat!("lua/shared/", $shared, ".lua")),)+
+            include_str!(concat!("lua/", $file, ".lua")),
         )
     };
 }

@@ -5,7 +5,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -16,7 +15,7 @@ use plugnode_message::Namespace;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_server::config::{Config, LogLevel, Role};
 use plugnode_transport::Operations;
-use plugnode_transport_redis::Hindrance;
+use plugnode_transport_redis::OutageProbe;
 
 /// What is read when nothing else is named.
 const USUAL: &str = "plugnode.toml";
@@ -44,21 +43,21 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// A cluster that was reached.
 pub(super) struct Reached {
-    pub(super) operations: Arc<dyn Operations>,
+    pub(super) operations: Operations,
     /// The apps that its config file names.
     pub(super) apps: Vec<Namespace>,
-    hindrance: Hindrance,
+    outage_probe: OutageProbe,
 }
 
 impl Reached {
-    /// Does something there. What is hindered for so long is given up, and the hindrance told.
+    /// Does some work there, and gives it up during an outage of that long, with the reason of the outage.
     pub(super) async fn within<T>(&self, patience: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
         let mut work = pin!(work);
         loop {
             if let Ok(done) = timeout(LOOK, &mut work).await {
                 return done;
             }
-            if let Some((time, words)) = (self.hindrance)()
+            if let Some((time, words)) = (self.outage_probe)()
                 && time >= patience
             {
                 bail!("{words}");
@@ -69,8 +68,8 @@ impl Reached {
 
 impl Cluster {
     /// Reaches the cluster, and does something there that takes no time where the transport answers.
-    pub(super) fn visit(&self, work: impl AsyncFnOnce(&dyn Operations) -> Result<ExitCode>) -> Result<ExitCode> {
-        self.reach(async |cluster| cluster.within(PATIENCE, work(&*cluster.operations)).await)
+    pub(super) fn visit(&self, work: impl AsyncFnOnce(&Operations) -> Result<ExitCode>) -> Result<ExitCode> {
+        self.reach(async |cluster| cluster.within(PATIENCE, work(&cluster.operations)).await)
     }
 
     /// The same for what decides itself how long it waits for which part of its work.
@@ -79,12 +78,12 @@ impl Cluster {
         log::init(&config.log)?;
         runtime::block_on_here(async {
             let shutdown = Shutdown::new();
-            let (operations, hindrance) = transport::operations(&config, &shutdown).await?;
+            let (operations, outage_probe) = transport::operations(&config, &shutdown).await?;
             let apps = config.apps.iter().map(|app| Namespace::from(app.namespace.as_str()));
             let cluster = Reached {
                 operations,
                 apps: apps.collect(),
-                hindrance,
+                outage_probe,
             };
             let done = work(&cluster).await;
             drop(cluster);

@@ -13,29 +13,29 @@ use plugnode_server::admin::{self, Remote};
 use plugnode_server::config::{Config, IoServer};
 use plugnode_server::settings;
 use plugnode_transport::{Memory, Operations, Transport, TransportError};
-use plugnode_transport_redis::{Hindrance, Redis};
+use plugnode_transport_redis::{OutageProbe, Redis};
 
 /// How long a verb pauses before it tries again to reach Redis.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Opens the transport. What works for its members ends after they have left, and `shutdown` waits for that.
-pub(super) async fn open(config: &Config, shutdown: &Shutdown) -> Result<Arc<dyn Transport>> {
+pub(super) async fn open(config: &Config, shutdown: &Shutdown) -> Result<Transport> {
     if config.transport.url == "memory:" {
-        return Ok(Arc::new(Memory::new(settings::memory(&config.transport))));
+        return Ok(Memory::new(settings::memory(&config.transport)).into());
     }
     let redis = Redis::connect(settings::redis(&config.transport), shutdown).await;
-    Ok(Arc::new(redis.context("[transport] url")?))
+    Ok(redis.context("[transport] url")?.into())
 }
 
 /// What a verb can do with the cluster that a configuration is of: what runs on the transport `memory:` is reached by its socket.
 ///
 /// # Errors
 /// When it cannot be reached, with what to do.
-pub(super) async fn operations(config: &Config, shutdown: &Shutdown) -> Result<(Arc<dyn Operations>, Hindrance)> {
+pub(super) async fn operations(config: &Config, shutdown: &Shutdown) -> Result<(Operations, OutageProbe)> {
     if config.transport.url != "memory:" {
         let began = Instant::now();
         let redis = loop {
-            let redis = Redis::visit(settings::redis(&config.transport), shutdown).await;
+            let redis = Redis::connect_read_only(settings::redis(&config.transport), shutdown).await;
             // One that restarts is waited for, as by everybody else.
             let is_away = |error: &TransportError| matches!(error, TransportError::Unreachable(_));
             if began.elapsed() >= PATIENCE || !redis.as_ref().is_err_and(is_away) {
@@ -43,13 +43,13 @@ pub(super) async fn operations(config: &Config, shutdown: &Shutdown) -> Result<(
             }
             sleep(PAUSE).await;
         };
-        let hindrance = redis.hindrance();
-        return Ok((Arc::new(redis), hindrance));
+        let outage_probe = redis.outage_probe();
+        return Ok((Operations::of(Arc::new(redis)), outage_probe));
     }
     let listen: IoServer = config.http.listen.parse().map_err(anyhow::Error::msg)?;
     let Some(socket) = admin::reachable(config.admin.socket.as_deref(), listen.port) else {
         bail!("a running plugnode cannot be reached: [admin] socket is \"\", which is nowhere");
     };
     let remote = Remote::connect(&socket, config.transport.max_component.in_memory()).await?;
-    Ok((Arc::new(remote), Box::new(|| None)))
+    Ok((Operations::of(Arc::new(remote)), Box::new(|| None)))
 }
