@@ -6,7 +6,7 @@
 mod claim;
 mod commits;
 mod committer;
-mod held_lease;
+pub(crate) mod held_lease;
 mod lease_manager;
 mod log;
 mod log_event;

@@ -14,11 +14,11 @@ use bytes::{Bytes, BytesMut};
 use tokio::time::sleep;
 use tracing::warn;
 
-use crate::scripts;
 use crate::arguments::bytes_of;
 use crate::client::link::Link;
 use crate::keys::Shard;
 use crate::redis::Redis;
+use crate::scripts;
 use plugnode_message::now_ms;
 use plugnode_process::pause::{Pause, jittered};
 use plugnode_release::{Board, Digest};

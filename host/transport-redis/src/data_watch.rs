@@ -230,12 +230,15 @@ mod tests {
         assert!(watch.is_first_to_report(1, DataLoss::SetBack, lease));
         assert!(!watch.is_first_to_report(1, DataLoss::Emptied, lease));
         assert!(!watch.is_first_to_report(2, DataLoss::Emptied, lease));
-        let describe = watch.take_unreported().describe("redis://example");
-        assert!(describe.contains("lost its data, in shards {1, 2}"), "{words}");
-        assert!(!watch.is_first_to_report(2, DataLoss::SetBack, lease), "it is part of that");
+        let words = watch.take_unreported().describe("redis://example");
+        assert!(words.contains("lost its data, in shards {1, 2}"), "{words}");
+        assert!(
+            !watch.is_first_to_report(2, DataLoss::SetBack, lease),
+            "it is part of that"
+        );
         assert!(watch.is_first_to_report(0, DataLoss::SetBack, lease));
-        let describe = watch.take_unreported().describe("redis://example");
-        assert!(describe.contains("lost writes") && describe.contains("{0}"), "{words}");
+        let words = watch.take_unreported().describe("redis://example");
+        assert!(words.contains("lost writes") && words.contains("{0}"), "{words}");
         assert!(!watch.is_first_to_report(0, DataLoss::SetBack, lease));
         assert!(
             watch.is_first_to_report(0, DataLoss::SetBack, Duration::ZERO),

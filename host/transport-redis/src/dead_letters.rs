@@ -6,13 +6,13 @@ use std::hash::{BuildHasher, RandomState};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{batch, scripts};
 use crate::arguments::{bytes_of, client_key};
 use crate::error::unusable;
 use crate::keys::Shard;
 use crate::redis::Redis;
 use crate::stream::{Entry, EntryId, Page, ReadCount, try_read};
 use crate::wire::{DecodeError, LetterContent, StoredLetter, decode, encode};
+use crate::{batch, scripts};
 use plugnode_message::{EventId, Namespace};
 use plugnode_transport::{DeadContent, DeadLetter, DeadLetters, Result, Revival, Sweep, SweepPlace, Swept};
 
@@ -32,15 +32,15 @@ impl DeadLetters for Redis {
     }
 
     async fn revive(&self, dead: EventId) -> Result<Revival> {
-        revive(self, dead).await
+        self::revive(self, dead).await
     }
 
     async fn bury(&self, dead: EventId) -> Result<bool> {
-        bury(self, dead).await
+        self::bury(self, dead).await
     }
 
     async fn sweep(&self, sweep: &Sweep, from: Option<SweepPlace>) -> Result<Swept> {
-        sweep(self, sweep, from).await
+        self::sweep(self, sweep, from).await
     }
 }
 

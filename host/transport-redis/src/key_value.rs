@@ -14,10 +14,10 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
-use crate::scripts;
 use crate::arguments::bytes_of;
 use crate::keys::Shard;
 use crate::redis::Redis;
+use crate::scripts;
 use plugnode_message::{KeyValue, KeyValueError, Text};
 
 /// Approximate number of keys in one page of a listing.
@@ -52,7 +52,12 @@ impl KeyValue for Redis {
         for (index, key) in keys.iter().enumerate() {
             by_shard[usize::from(self.layout.shard_of_key(bucket, key))].push(index);
         }
-        for (shard, indices) in self.layout.all().zip(by_shard).filter(|(_, indices)| !indices.is_empty()) {
+        for (shard, indices) in self
+            .layout
+            .all()
+            .zip(by_shard)
+            .filter(|(_, indices)| !indices.is_empty())
+        {
             self.wait_until_forwarded(shard.number).await?;
             let part = ShardRead {
                 shard,
@@ -152,7 +157,10 @@ impl Redis {
             let mut arguments = vec![bytes_of(ANSWER), bytes_of(*left)];
             arguments.extend(asked.iter().map(|index| part.keys[*index].clone().into_bytes()));
             let read = async |names: &[Bytes]| {
-                let answer = self.reads.try_run::<ReadAnswer>(&scripts::READ, names, &arguments).await;
+                let answer = self
+                    .reads
+                    .try_run::<ReadAnswer>(&scripts::READ, names, &arguments)
+                    .await;
                 answer.map_err(KeyValueError::Unavailable)
             };
             let mut answer = read(&names).await?;

@@ -1,4 +1,4 @@
-//! Copies of calls that come late, twice or out of order, sent to the scripts themselves; and names that two nodes want.
+//! Repeated, late and reordered copies of script calls; and conflicts of node names.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use bytes::Bytes;
 use redis::FromRedisValue;
 use tokio::time::{sleep, timeout};
 
-use crate::{batch, scripts};
 use crate::arguments::bytes_of;
 use crate::client::testing::TestServer;
 use crate::keys::Shard;
-use crate::membership::lost_io_nodes::bury;
+use crate::membership::lost_io_nodes::disconnect_clients;
 use crate::membership::member::Member;
 use crate::redis::Redis;
 use crate::wire::encode;
+use crate::{batch, scripts};
 use plugnode_message::{DisconnectReason, Event, EventKind, Partition};
 use plugnode_transport::{Events, IoNode, TransportError};
 
@@ -38,7 +38,7 @@ impl Bench {
         redis::from_redis_value(self.server.ask(words).await.unwrap()).unwrap()
     }
 
-    /// Hands in one event of partition 0 that ends or begins a client, or of nobody.
+    /// Ingests one event of partition 0; with a client, the event begins or ends its session.
     async fn ingest(&self, member: &str, number: u64, backlog: usize, client: Option<[&str; 2]>) -> Vec<String> {
         let (incarnation, name) = member.split_once('@').unwrap();
         let keys = [
@@ -128,7 +128,7 @@ fn event() -> Event {
 }
 
 #[tokio::test]
-async fn call_is_answered_again_as_it_was_whatever_that_was() {
+async fn repeated_ingest_call_gets_the_same_answer() {
     let bench = Bench::start().await;
     assert_eq!(bench.join("a@io", &bench.epoch().await, " ").await, "joined");
     let member = "a@io";
@@ -142,7 +142,7 @@ async fn call_is_answered_again_as_it_was_whatever_that_was() {
         bench.ingest(member, 3, 9, Some(["d", "y\0\n1"])).await,
         ["over", "y\0\n1"]
     );
-    // What stood against them is gone; the calls that were refused for it stay so.
+    // Refused calls stay refused after their reasons are gone.
     bench.ask::<()>(&["HSET", "{test:0}:live:a@io", "y\0\n1", "will"]).await;
     bench.ask::<()>(&["HSET", "{test:0}:done", "0", "1 1 1"]).await;
     assert_eq!(
@@ -153,7 +153,7 @@ async fn call_is_answered_again_as_it_was_whatever_that_was() {
     assert_eq!(bench.log().await, 1);
     assert_eq!(bench.ingest(member, 4, 1, None).await[0], "taken");
     assert_eq!(bench.ingest(member, 3, 9, Some(["d", "y\0\n1"])).await, ["late"]);
-    // Redis has forgotten a call that was answered.
+    // An answered call is missing: Redis has lost data.
     assert_eq!(bench.ingest(member, 6, 1, None).await, ["behind"]);
     assert_eq!(bench.log().await, 2);
 
@@ -167,7 +167,7 @@ async fn call_is_answered_again_as_it_was_whatever_that_was() {
 }
 
 #[tokio::test]
-async fn late_join_neither_revives_the_buried_nor_fences_the_living() {
+async fn late_join_neither_revives_nor_fences() {
     let bench = Bench::start().await;
     let (first, second) = (bench.epoch().await, bench.epoch().await);
     assert_eq!(bench.join("a@io", &first, " ").await, "joined");
@@ -178,7 +178,7 @@ async fn late_join_neither_revives_the_buried_nor_fences_the_living() {
     );
     assert_eq!(bench.ingest("a@io", 1, 9, Some(["c", "x"])).await, ["taken"]);
     bench.leave("a@io").await;
-    bury(&bench.redis, &bench.shard, &["a@io".into()]).await;
+    disconnect_clients(&bench.redis, &bench.shard, &["a@io".into()]).await;
     assert_eq!(bench.join("a@io", &first, " ").await, "late");
     assert_eq!(bench.ingest("a@io", 2, 9, None).await, ["fenced"]);
     assert_eq!((bench.log().await, bench.present().await), (2, Vec::new()));
@@ -192,7 +192,7 @@ async fn late_join_neither_revives_the_buried_nor_fences_the_living() {
         bench.leave(member).await;
     }
     assert_eq!(bench.present().await, ["io", "c"]);
-    // A copy from so long ago that nothing is known of it any more.
+    // A copy so late that its epoch is forgotten.
     bench.leave("c@io").await;
     bench.ask::<()>(&["HINCRBY", "{test:0}:clock", "epoch", "5000"]).await;
     let now = bench.epoch().await;
@@ -202,7 +202,7 @@ async fn late_join_neither_revives_the_buried_nor_fences_the_living() {
 }
 
 #[tokio::test]
-async fn second_node_of_a_living_name_is_refused_with_words() {
+async fn refuses_second_node_with_the_same_name() {
     let bench = Bench::start().await;
     let other = Redis::for_test_on(&bench.server, 1).await;
     let mut io = bench.redis.join_io(IoNode::without_address("one")).await.unwrap();
@@ -229,10 +229,10 @@ async fn second_node_of_a_living_name_is_refused_with_words() {
     );
     assert!(
         timeout(Duration::ZERO, io.outbox.next()).await.is_err(),
-        "it keeps its place"
+        "it stays a member"
     );
     let lease = timeout(SOON, leases.next()).await.unwrap();
-    assert!(lease.is_ok(), "it keeps its place");
+    assert!(lease.is_ok(), "it stays a member");
 
     // The same process may replace itself at any time.
     let again = timeout(SOON, bench.redis.join_io(IoNode::without_address("one")))
@@ -249,12 +249,12 @@ async fn second_node_of_a_living_name_is_refused_with_words() {
 }
 
 #[tokio::test]
-async fn killed_node_has_its_name_back_after_the_lease() {
+async fn killed_node_gets_its_name_back_after_the_lease() {
     let bench = Bench::start().await;
     assert_eq!(bench.join("dead@one", &bench.epoch().await, " ").await, "joined");
     let member = Member::new(&bench.redis, "app-node", "two".into());
     member
-        .beat(&bench.redis, &bench.shard, crate::membership::member::Role::Joining)
+        .heartbeat(&bench.redis, &bench.shard, crate::membership::member::Role::Joining)
         .await;
     let other = Redis::for_test_on(&bench.server, 1).await;
     let _io = timeout(SOON, other.join_io(IoNode::without_address("one")))
@@ -267,7 +267,7 @@ async fn killed_node_has_its_name_back_after_the_lease() {
 }
 
 #[tokio::test]
-async fn dead_are_found_and_the_living_stay_when_the_clock_is_set_back() {
+async fn leases_expire_correctly_after_the_clock_is_set_back() {
     let bench = Bench::start().await;
     let mut io = bench.redis.join_io(IoNode::without_address("living")).await.unwrap();
     let mut time = 0;
@@ -297,7 +297,7 @@ async fn dead_are_found_and_the_living_stay_when_the_clock_is_set_back() {
 }
 
 #[tokio::test]
-async fn foreign_id_in_the_log_hinders_no_burial() {
+async fn foreign_id_in_the_log_only_delays_disconnects() {
     let bench = Bench::start().await;
     assert_eq!(bench.join("a@gone", &bench.epoch().await, " ").await, "joined");
     assert_eq!(bench.ingest("a@gone", 1, 9, Some(["c", "x"])).await, ["taken"]);
@@ -305,17 +305,17 @@ async fn foreign_id_in_the_log_hinders_no_burial() {
     bench
         .ask::<()>(&["XADD", "{test:0}:log", "18446744073709551615-1", "a", "b"])
         .await;
-    timeout(SOON, bury(&bench.redis, &bench.shard, &["a@gone".into()]))
+    timeout(SOON, disconnect_clients(&bench.redis, &bench.shard, &["a@gone".into()]))
         .await
-        .expect("it does not try without end");
+        .expect("it gives up for now");
     assert_eq!(
         bench.ask::<usize>(&["SCARD", "{test:0}:lost"]).await,
         1,
-        "its client's end is to come"
+        \"its client's disconnect is pending\"
     );
     bench.ask::<()>(&["DEL", "{test:0}:log"]).await;
     bench.ask::<()>(&["XADD", "{test:0}:log", "7000-3", "a", "b"]).await;
-    timeout(SOON, bury(&bench.redis, &bench.shard, &["a@gone".into()]))
+    timeout(SOON, disconnect_clients(&bench.redis, &bench.shard, &["a@gone".into()]))
         .await
         .unwrap();
     assert_eq!(bench.ask::<usize>(&["SCARD", "{test:0}:lost"]).await, 0);
@@ -324,7 +324,7 @@ async fn foreign_id_in_the_log_hinders_no_burial() {
 }
 
 #[tokio::test]
-async fn dead_letter_is_revived_once_and_its_copy_answered_alike() {
+async fn repeated_revival_takes_effect_once_and_is_answered_alike() {
     let bench = Bench::start().await;
     assert_eq!(bench.join("a@io", &bench.epoch().await, " ").await, "joined");
     let id: String = bench.ask(&["XADD", "{test:0}:dead", "*", "d", "letter"]).await;

@@ -83,7 +83,8 @@ impl Nodes for Redis {
         let content =
             serde_json::to_vec(report).map_err(|error| unusable(format!("a report cannot be written: {error}")))?;
         let mut write = redis::cmd("HSET");
-        write.arg(&self.layout.shard(0).key("reports")[..])
+        write
+            .arg(&self.layout.shard(0).key("reports")[..])
             .arg(report.node.as_str())
             .arg(content);
         self.link.ask::<()>(&write).await;
@@ -106,7 +107,9 @@ impl Nodes for Redis {
             }
         }
         // A read-only connection deletes nothing.
-        let forgettable = reports.into_iter().filter(|(_, report)| !self.is_read_only && is_old(report));
+        let forgettable = reports
+            .into_iter()
+            .filter(|(_, report)| !self.is_read_only && is_old(report));
         for (name, report) in forgettable {
             let arguments = [bytes_of(name), report];
             let keys = [shard.key("reports")];

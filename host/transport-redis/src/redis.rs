@@ -12,18 +12,18 @@ use std::sync::Mutex;
 use tokio::sync::Semaphore;
 
 use crate::arguments::bytes_of;
-use crate::client::startup;
 use crate::client::link::Link;
 use crate::client::script::Script;
 use crate::client::server::Server;
+use crate::client::startup;
 use crate::data_watch::DataWatch;
 use crate::durability::{Durability, DurabilityWait};
 use crate::error::unusable;
 use crate::key_value::forward_queues::ForwardQueues;
 use crate::keys::{Layout, Shard};
-use crate::scripts;
 use crate::membership::incarnations::Incarnations;
 use crate::membership::peers::Peers;
+use crate::scripts;
 use crate::settings::RedisSettings;
 use crate::unknown_versions::UnknownVersions;
 use plugnode_process::shutdown::Shutdown;
@@ -269,4 +269,3 @@ impl Redis {
         Self::connect(settings, &Shutdown::new()).await.unwrap()
     }
 }
-

@@ -6,9 +6,9 @@ use std::str::FromStr;
 use bytes::Bytes;
 use redis::{Cmd, Value};
 
-use crate::scripts;
 use crate::arguments::bytes_of;
 use crate::client::link::Link;
+use crate::scripts;
 
 /// Timeout of a blocking read, in milliseconds.
 const BLOCK_MS: u64 = 1_000;
@@ -134,7 +134,12 @@ pub(crate) async fn read_between(
 
 fn command(count: usize, streams: &[(Bytes, EntryId)]) -> Cmd {
     let mut command = redis::cmd("XREAD");
-    command.arg("COUNT").arg(count).arg("BLOCK").arg(BLOCK_MS).arg("STREAMS");
+    command
+        .arg("COUNT")
+        .arg(count)
+        .arg("BLOCK")
+        .arg(BLOCK_MS)
+        .arg("STREAMS");
     for (key, _) in streams {
         command.arg(&key[..]);
     }

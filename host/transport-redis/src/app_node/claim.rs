@@ -5,7 +5,6 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use tracing::error;
 
-use crate::scripts;
 use crate::app_node::log_event::LogEvent;
 use crate::app_node::poison::PoisonSuspects;
 use crate::app_node::progress::Progress;
@@ -13,6 +12,7 @@ use crate::arguments::bytes_of;
 use crate::keys::Shard;
 use crate::membership::member::Member;
 use crate::redis::Redis;
+use crate::scripts;
 use crate::wire::decode;
 use plugnode_message::{AttributePatch, Partition};
 use plugnode_transport::partition_of;

@@ -75,9 +75,7 @@ impl RedisCommits {
             let mut refused = self.redis.lock(&self.held_lease, &mut transactions).await;
             let (mut waiting, mut committed) = (Vec::new(), Vec::new());
             for (outcome, transaction) in writers {
-                let index = refused
-                    .iter()
-                    .position(|refusal| refusal.lost.id == transaction.id());
+                let index = refused.iter().position(|refusal| refusal.lost.id == transaction.id());
                 match index.map(|index| refused.swap_remove(index)) {
                     Some(refusal) if refusal.may_wait && attempt < LOCK_ATTEMPTS => {
                         waiting.push((outcome, transaction));

@@ -20,8 +20,8 @@ use crate::keys::Shard;
 use crate::membership::heartbeat::Heartbeat;
 use crate::membership::lost_io_nodes::disconnect_clients;
 use crate::membership::member::{ClusterView, Member, Role};
-use crate::scripts;
 use crate::redis::Redis;
+use crate::scripts;
 use plugnode_message::Partition;
 use plugnode_transport::{Lease, Result, owner_of};
 

@@ -14,10 +14,10 @@ use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::timeout;
 
-use crate::scripts;
 use crate::app_node::held_lease::HeldLease;
 use crate::arguments::bytes_of;
 use crate::redis::Redis;
+use crate::scripts;
 use plugnode_message::Partition;
 use plugnode_transport::Delivery;
 
@@ -124,12 +124,7 @@ pub(crate) fn unmark_started(redis: &Redis, partition: Partition, lease: &str, n
 }
 
 /// Holds the permit until an event is committed or its lease has ended.
-async fn until_ended(
-    held_lease: Weak<HeldLease>,
-    changed: Arc<Notify>,
-    number: u64,
-    _alone: OwnedSemaphorePermit,
-) {
+async fn until_ended(held_lease: Weak<HeldLease>, changed: Arc<Notify>, number: u64, _alone: OwnedSemaphorePermit) {
     loop {
         let change = changed.notified();
         tokio::pin!(change);

@@ -258,7 +258,11 @@ mod tests {
         next.note_set_aside(2);
         assert!(next.add(2, event(), 10));
         assert!(!next.add(2, InFlightEvent::Broken, 10), "it is in flight");
-        assert!(!next.add(5, InFlightEvent::Broken, 10) && next.add(6, InFlightEvent::Broken, 10) && !next.add(9, InFlightEvent::Broken, 10));
+        assert!(
+            !next.add(5, InFlightEvent::Broken, 10)
+                && next.add(6, InFlightEvent::Broken, 10)
+                && !next.add(9, InFlightEvent::Broken, 10)
+        );
         assert_eq!(next.commit(2), Some(true));
         assert_eq!(next.commit(2), None);
         assert!(!next.add(2, InFlightEvent::Broken, 10), "it is committed");
@@ -282,7 +286,10 @@ mod tests {
         let mut progress: Progress = "0 0 0".parse().unwrap();
         assert!(progress.add(1, InFlightEvent::Other(9, "x".into()), 10) && progress.add(2, event(), 10));
         assert_eq!((progress.event(1), progress.commit(2)), (None, Some(false)));
-        assert_eq!(progress.next_to_set_aside(2), Some((1, InFlightEvent::Other(9, "x".into()))));
+        assert_eq!(
+            progress.next_to_set_aside(2),
+            Some((1, InFlightEvent::Other(9, "x".into())))
+        );
         progress.set_aside(1);
         assert_eq!(
             (progress.to_string(), progress.next_to_set_aside(2)),

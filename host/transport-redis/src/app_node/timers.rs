@@ -10,11 +10,11 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::{batch, scripts};
 use crate::arguments::{bytes_of, client_key_of, key_index};
 use crate::keys::Shard;
 use crate::redis::Redis;
 use crate::wire::{CommandRun, encode};
+use crate::{batch, scripts};
 use plugnode_message::{Timer, TimerEvent, partition_of_timer};
 
 /// Poll interval of the owner. A timer is late by at most this and the duration of a call.

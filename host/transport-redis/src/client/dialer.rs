@@ -117,10 +117,7 @@ impl Dialer {
         match tokio::time::timeout(CONNECT_CLUSTER, connect).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(error)) => Err(RedisFault::of(&error)),
-            Err(_) => Err(RedisFault::new(
-                FaultKind::Unreachable,
-                "connecting takes too long",
-            )),
+            Err(_) => Err(RedisFault::new(FaultKind::Unreachable, "connecting takes too long")),
         }
     }
 

@@ -91,16 +91,21 @@ impl RedisFault {
 
     /// Whether any answered request proves that the fault is over for all requests.
     pub(crate) fn concerns_all(&self) -> bool {
-        self.needs_new_connection() && !matches!(self.kind, FaultKind::Replica | FaultKind::Lonely) || self.kind == FaultKind::Loading
+        self.needs_new_connection() && !matches!(self.kind, FaultKind::Replica | FaultKind::Lonely)
+            || self.kind == FaultKind::Loading
     }
 
     /// What the fault proves about Redis. A silent or unreachable server may be so for this node alone.
     pub(crate) fn absence(&self) -> Absence {
         match self.kind {
             FaultKind::Unreachable if self.detail.to_lowercase().contains("refused") => Absence::Refuses,
-            FaultKind::Loading | FaultKind::Replica | FaultKind::Lonely | FaultKind::Cluster | FaultKind::Sentinel | FaultKind::Disk | FaultKind::Busy => {
-                Absence::Answers
-            }
+            FaultKind::Loading
+            | FaultKind::Replica
+            | FaultKind::Lonely
+            | FaultKind::Cluster
+            | FaultKind::Sentinel
+            | FaultKind::Disk
+            | FaultKind::Busy => Absence::Answers,
             _ => Absence::Unknown,
         }
     }

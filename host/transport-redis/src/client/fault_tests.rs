@@ -1,4 +1,4 @@
-//! Redis as it fails, seen over a link.
+//! Faults of Redis, seen over a link.
 
 use std::panic::Location;
 use std::sync::Arc;
@@ -31,13 +31,13 @@ pub(crate) fn command(words: &[&str]) -> Cmd {
     command
 }
 
-/// What comes of something that does not take long, else the line that waits for it.
+/// Awaits a future with a deadline, and panics with the line of the caller.
 #[track_caller]
 pub(crate) fn soon<T>(future: impl Future<Output = T>) -> impl Future<Output = T> {
     let line = Location::caller().line();
     async move {
         let answer = tokio::time::timeout(SOON, future).await;
-        answer.unwrap_or_else(|_| panic!("what line {line} waits for does not come"))
+        answer.unwrap_or_else(|_| panic!("line {line} waits in vain"))
     }
 }
 
@@ -51,7 +51,7 @@ pub(crate) fn until(holds: impl AsyncFn() -> bool) -> impl Future<Output = ()> {
 }
 
 #[tokio::test]
-async fn a_killed_server_is_waited_for_and_told_of_once() {
+async fn waits_for_killed_server_and_logs_it_once() {
     let (lines, _guard) = Lines::heard();
     let mut redis = TestServer::start_with(&["--appendonly", "yes", "--requirepass", "secret"]).await;
     let server = server(&redis.url().replace(":///", "://:secret@/"));
@@ -70,7 +70,7 @@ async fn a_killed_server_is_waited_for_and_told_of_once() {
     until(async || lines.with("WARN", "cannot be reached") > 0).await;
     let error = soon(link.try_ask::<i64>(&command(&["GET", "a"]))).await.unwrap_err();
     assert!(error.contains("cannot be reached"), "{error}");
-    // One who gives up is no hindrance to the others.
+    // A request that is given up does not affect the others.
     asked.pop().unwrap().abort();
 
     redis.restart().await;
@@ -85,7 +85,7 @@ async fn a_killed_server_is_waited_for_and_told_of_once() {
 }
 
 #[tokio::test]
-async fn a_closed_connection_is_made_anew_without_a_word() {
+async fn reconnects_after_closed_connection_without_a_log_line() {
     let (lines, _guard) = Lines::heard();
     let redis = TestServer::start().await;
     let link = link(&redis.url());
@@ -100,7 +100,7 @@ async fn a_closed_connection_is_made_anew_without_a_word() {
 }
 
 #[tokio::test]
-async fn a_server_that_hangs_is_given_up_and_found_again() {
+async fn gives_up_hanging_server_and_reconnects() {
     let (lines, _guard) = Lines::heard();
     let redis = TestServer::start().await;
     let link = link(&redis.url());
@@ -120,7 +120,7 @@ async fn a_server_that_hangs_is_given_up_and_found_again() {
 }
 
 #[tokio::test]
-async fn full_memory_is_waited_out() {
+async fn waits_while_memory_is_full() {
     let (lines, _guard) = Lines::heard();
     let redis = TestServer::start().await;
     redis.ask(&["CONFIG", "SET", "maxmemory", "1"]).await.unwrap();
@@ -136,7 +136,7 @@ async fn full_memory_is_waited_out() {
     });
     until(async || lines.with("WARN", "is full") > 0).await;
     for _ in 0..20 {
-        // What needs no memory goes on, and is no sign of the end.
+        // Reads still work, and do not end the outage.
         soon(link.ask::<()>(&command(&["GET", "n"]))).await;
     }
     assert_eq!(lines.with("INFO", "answers again"), 0);
@@ -150,7 +150,7 @@ async fn full_memory_is_waited_out() {
 }
 
 #[tokio::test]
-async fn what_a_failing_disk_or_missing_replicas_refuse_is_waited_for() {
+async fn waits_for_disk_and_replicas() {
     let (lines, _guard) = Lines::heard();
     let redis = TestServer::start_with(&["--enable-protected-configs", "yes"]).await;
     redis
@@ -190,7 +190,7 @@ async fn what_a_failing_disk_or_missing_replicas_refuse_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_busy_server_and_a_right_taken_away_are_waited_for() {
+async fn waits_for_busy_server_and_revoked_right() {
     let (lines, _guard) = Lines::heard();
     let redis = TestServer::start_with(&["--busy-reply-threshold", "50"]).await;
     let link = link(&redis.url());
@@ -215,14 +215,14 @@ async fn a_busy_server_and_a_right_taken_away_are_waited_for() {
 }
 
 #[tokio::test]
-async fn an_answer_of_the_wrong_kind_is_an_error_in_the_log_and_no_panic() {
+async fn logs_answer_of_wrong_type_and_retries() {
     let (lines, _guard) = Lines::heard();
     let redis = TestServer::start().await;
     redis.ask(&["SET", "a", "text"]).await.unwrap();
     let link = link(&redis.url());
     let asking = link.clone();
     let answer = tokio::spawn(async move { asking.ask::<i64>(&command(&["GET", "a"])).await });
-    until(async || lines.with("ERROR", "answers what was not expected") > 0).await;
+    until(async || lines.with("ERROR", "gives an unexpected answer") > 0).await;
     redis.ask(&["SET", "a", "5"]).await.unwrap();
     assert_eq!(soon(answer).await.unwrap(), 5);
     redis.ask(&["LPUSH", "list", "1"]).await.unwrap();
@@ -232,7 +232,7 @@ async fn an_answer_of_the_wrong_kind_is_an_error_in_the_log_and_no_panic() {
 }
 
 #[tokio::test]
-async fn a_read_that_waits_keeps_nobody_waiting() {
+async fn blocking_read_does_not_delay_other_links() {
     let redis = TestServer::start().await;
     let server = server(&redis.url());
     let (link, waiting) = (Link::new(server.clone()), Link::for_waiting(server));

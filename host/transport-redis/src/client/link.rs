@@ -15,6 +15,7 @@ use crate::client::answer_timeout::AnswerTimeout;
 use crate::client::backoff::{Backoff, LAST_PAUSE};
 use crate::client::connection::Connection;
 use crate::client::fault::{FaultKind, RedisFault};
+use crate::client::master_watch;
 use crate::client::outage::OutageWaiter;
 use crate::client::request::{Request, ScriptCall};
 use crate::client::script::Script;
@@ -300,8 +301,13 @@ impl Link {
     }
 
     async fn connect(&self, backoff: &mut Backoff) -> Result<LiveConnection, RedisFault> {
-        self.0.server.watch();
-        let (connection, change) = match self.0.server.connect_as_of(self.0.answer_timeout.for_new_connection()).await {
+        master_watch::start(&self.0.server);
+        let (connection, change) = match self
+            .0
+            .server
+            .connect_as_of(self.0.answer_timeout.for_new_connection())
+            .await
+        {
             Ok(made) => made,
             Err(fault) => {
                 backoff.failed();
@@ -378,9 +384,9 @@ fn only<T: FromRedisValue>(answers: Vec<Value>) -> Result<T, ParsingError> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::client::testing::TestServer;
     use crate::settings::TlsFiles;
-    use super::*;
 
     static ECHO: Script = Script::new("echo", "#!lua\nreturn {KEYS[1], ARGV[1], ARGV[2]}");
 

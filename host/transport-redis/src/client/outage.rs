@@ -72,7 +72,9 @@ impl Outages {
     /// What the last fault proves about Redis.
     pub(crate) fn absence(&self) -> Absence {
         let outage = self.outage();
-        let fresh = outage.as_ref().filter(|outage| outage.last_at.elapsed() < ABSENCE_VALIDITY);
+        let fresh = outage
+            .as_ref()
+            .filter(|outage| outage.last_at.elapsed() < ABSENCE_VALIDITY);
         fresh.map_or(Absence::Unknown, |outage| outage.absence)
     }
 

@@ -35,7 +35,9 @@ impl Request<'_> {
         match self {
             Self::One(command) | Self::OneOrError(command) => bytes_of(command),
             Self::All(commands) => commands.cmd_iter().map(bytes_of).sum(),
-            Self::CommandRun(call) | Self::RunThen(call, _) => call.keys.iter().chain(call.arguments).map(Bytes::len).sum(),
+            Self::CommandRun(call) | Self::RunThen(call, _) => {
+                call.keys.iter().chain(call.arguments).map(Bytes::len).sum()
+            }
         }
     }
 
@@ -53,7 +55,9 @@ impl Request<'_> {
             Self::All(commands) => {
                 let answers = connection.ask_all(commands).await;
                 match &answers {
-                    Err(error) if RedisFault::of(error).kind == FaultKind::Cluster => one_by_one(connection, commands).await,
+                    Err(error) if RedisFault::of(error).kind == FaultKind::Cluster => {
+                        one_by_one(connection, commands).await
+                    }
                     _ => answers,
                 }
             }

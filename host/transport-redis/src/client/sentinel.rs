@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use futures_util::future::join_all;
 use redis::{Cmd, RedisResult};
 
-use crate::client::fault::{FaultKind, RedisFault};
 use crate::client::dialer::Dialer;
+use crate::client::fault::{FaultKind, RedisFault};
 use crate::client::url::{Host, Login};
 
 /// A question to Sentinels.

@@ -161,7 +161,7 @@ async fn look_at_mode(server: &Server) -> std::result::Result<(), StartupFailure
         Topology::Cluster(hosts) => {
             let mut found = Err(RedisFault::new(FaultKind::Unreachable, "no host is named"));
             for host in hosts {
-                found = server.connect_node(&server.address(host), ANSWER).await;
+                found = server.dialer().connect_node(&server.dialer().address(host), ANSWER).await;
                 if found.is_ok() {
                     break;
                 }
@@ -181,7 +181,9 @@ async fn look_at_mode(server: &Server) -> std::result::Result<(), StartupFailure
         (Some("sentinel"), _) => "is a Sentinel: write redis+sentinel://HOST:PORT,HOST:PORT/MASTER in",
         _ => return Ok(()),
     };
-    Err(StartupFailure::Unfit(format!("Redis at {server} {problem} [transport] url")))
+    Err(StartupFailure::Unfit(format!(
+        "Redis at {server} {problem} [transport] url"
+    )))
 }
 
 /// `INFO` of all masters, by their names; empty if the user may not ask for it.
@@ -311,7 +313,10 @@ async fn probe(
     };
     if matches!(fault.kind, FaultKind::Full | FaultKind::Disk | FaultKind::Lonely) {
         // Not fatal: links wait until it is over.
-        tracing::warn!("{}: until then no events are accepted", fault.describe(&server.to_string()));
+        tracing::warn!(
+            "{}: until then no events are accepted",
+            fault.describe(&server.to_string())
+        );
         return Ok(());
     }
     Err(fault.into())

@@ -1,7 +1,7 @@
-//! A Redis of a test's own: started in a fresh folder, killed when dropped.
+//! Redis servers for tests: started in a temporary folder, killed on drop.
 //!
-//! It listens on a Unix socket, which is in nobody's way; where a test needs TCP (Cluster, Sentinel, TLS), it gives a
-//! port by arguments.
+//! A server listens on a Unix socket, so ports cannot collide. A test that needs TCP (Cluster, Sentinel, TLS) passes a port
+//! as an argument.
 
 use std::io;
 use std::net::TcpListener;
@@ -16,34 +16,34 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tracing::subscriber::DefaultGuard;
 
-/// The time that starting may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Deadline of a start on a busy machine.
+const START_DEADLINE: Duration = Duration::from_secs(20);
 
 /// A `redis-server`.
 pub(crate) struct TestServer {
     folder: TempDir,
-    /// A config file that it writes to itself, if it is to have one.
+    /// Config file of a Sentinel, which rewrites it.
     config: Option<PathBuf>,
     arguments: Vec<String>,
     process: Option<Child>,
-    /// The password for the test's own questions, if the server asks for one.
+    /// Password for the test's own commands, if the server requires one.
     password: Option<String>,
 }
 
 impl TestServer {
-    /// One that keeps nothing on disk.
+    /// Starts a server without persistence.
     pub(crate) async fn start() -> Self {
         Self::start_with(&[]).await
     }
 
-    /// One with arguments as on the command line, such as `["--appendonly", "yes"]`.
+    /// Starts a server with command-line arguments, such as `["--appendonly", "yes"]`.
     pub(crate) async fn start_with(arguments: &[&str]) -> Self {
         let mut server = Self::new(arguments);
         server.restart().await;
         server
     }
 
-    /// A Sentinel at this port, that watches one master under the name `main`.
+    /// Starts a Sentinel at this port that watches one master under the name `main`.
     pub(crate) async fn start_sentinel(port: u16, master: u16) -> Self {
         let mut server = Self::new(&["--sentinel"]);
         let config = server.folder.path().join("sentinel.conf");
@@ -70,17 +70,17 @@ impl TestServer {
         }
     }
 
-    /// Where it is, as a user writes it.
+    /// Its URL.
     pub(crate) fn url(&self) -> String {
         format!("redis+unix://{}", self.socket().display())
     }
 
-    /// Its folder, for files beside it.
+    /// Its folder.
     pub(crate) fn folder(&self) -> PathBuf {
         self.folder.path().into()
     }
 
-    /// Asks it something over a connection of the test's own.
+    /// Sends a command over a new connection.
     pub(crate) async fn ask(&self, words: &[&str]) -> redis::RedisResult<redis::Value> {
         let address = ConnectionAddr::Unix(self.socket());
         let mut login = RedisConnectionInfo::default();
@@ -93,7 +93,7 @@ impl TestServer {
         command.arg(&words[1..]).query_async(&mut connection).await
     }
 
-    /// Kills it as `kill -9` does.
+    /// Kills it with SIGKILL.
     pub(crate) fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             let _ = process.kill();
@@ -101,7 +101,7 @@ impl TestServer {
         }
     }
 
-    /// Stops it in its tracks, or lets it go on: `STOP` or `CONT`.
+    /// Sends `STOP` or `CONT`.
     pub(crate) fn signal(&self, signal: &str) {
         let process = self.process.as_ref().expect("it was not killed");
         let sent = Command::new("kill")
@@ -110,7 +110,7 @@ impl TestServer {
         assert!(sent.expect("there is a kill command").success());
     }
 
-    /// Starts it again with the files and arguments that it had, after killing it if it runs.
+    /// Kills it if it runs, and starts it with the same files and arguments.
     pub(crate) async fn restart(&mut self) {
         self.kill();
         let _ = std::fs::remove_file(self.socket());
@@ -136,7 +136,7 @@ impl TestServer {
             let ended = process.try_wait().expect("it is our child").is_some();
             let log = || std::fs::read_to_string(self.log()).unwrap_or_default();
             assert!(
-                !ended && begun.elapsed() < PATIENCE,
+                !ended && begun.elapsed() < START_DEADLINE,
                 "redis-server does not start: {error}\n{}",
                 log()
             );
@@ -156,14 +156,14 @@ impl TestServer {
 impl Drop for TestServer {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            // A failed test is easier to understand with what its servers saw.
+            // The server log helps to understand a failed test.
             eprintln!("{}", std::fs::read_to_string(self.log()).unwrap_or_default());
         }
         self.kill();
     }
 }
 
-/// A way to a server that carries so many bytes a second each way, whatever the number of connections.
+/// A proxy in front of a server with a limited throughput in each direction, shared by all connections.
 pub(crate) struct NarrowLink {
     socket: PathBuf,
     carrying: tokio::task::JoinHandle<()>,
@@ -175,7 +175,7 @@ impl NarrowLink {
         let listener = UnixListener::bind(&socket).expect("a test can write to its folder");
         let carrying = tokio::spawn(async move {
             let ways = [Way::new(bytes_per_second), Way::new(bytes_per_second)];
-            // Connections end with this task.
+            // Dropping the set closes all connections.
             let mut connections = tokio::task::JoinSet::new();
             while let Ok((near, _)) = listener.accept().await {
                 let Ok(far) = UnixStream::connect(&far).await else {
@@ -194,7 +194,7 @@ impl NarrowLink {
         Self { socket, carrying }
     }
 
-    /// Where it is, as a user writes it.
+    /// Its URL.
     pub(crate) fn url(&self) -> String {
         format!("redis+unix://{}", self.socket.display())
     }
@@ -209,7 +209,7 @@ impl Drop for NarrowLink {
 #[derive(Clone)]
 struct Way {
     bytes_per_second: u32,
-    /// When all that was taken before is carried.
+    /// Time at which all earlier bytes are delivered.
     free_at: Arc<tokio::sync::Mutex<tokio::time::Instant>>,
 }
 
@@ -238,12 +238,12 @@ impl Way {
     }
 }
 
-/// What is logged by this thread.
+/// Log lines of this thread.
 #[derive(Clone, Default)]
 pub(crate) struct Lines(Arc<Mutex<Vec<u8>>>);
 
 impl Lines {
-    /// Listens from now on, until the guard is dropped.
+    /// Collects lines until the guard is dropped.
     pub(crate) fn heard() -> (Self, DefaultGuard) {
         let lines = Self::default();
         let writer = lines.clone();
@@ -254,7 +254,7 @@ impl Lines {
         (lines, tracing::subscriber::set_default(subscriber))
     }
 
-    /// How many lines of a level have these words.
+    /// Number of lines with this level and text.
     pub(crate) fn with(&self, level: &str, words: &str) -> usize {
         let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
         let found = text.lines().filter(|line| line.contains(level) && line.contains(words));
@@ -272,14 +272,14 @@ impl io::Write for Lines {
     }
 }
 
-/// A port that nobody listens on just now.
+/// A free TCP port.
 pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
     listener.local_addr().expect("it is bound").port()
 }
 
 #[tokio::test]
-async fn a_test_server_starts_and_starts_again() {
+async fn test_server_restarts() {
     let mut server = TestServer::start().await;
     server.ask(&["SET", "a", "1"]).await.unwrap();
     assert!(server.url().starts_with("redis+unix:///"));

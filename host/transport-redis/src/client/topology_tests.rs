@@ -1,4 +1,4 @@
-//! Redis as people run it, seen over a link: watched by Sentinels, as a Cluster, behind TLS.
+//! Deployments of Redis, seen over a link: Sentinels, Cluster, TLS.
 
 use std::path::Path;
 use std::process::Command;
@@ -16,7 +16,7 @@ use crate::client::testing::{Lines, TestServer, free_port};
 use crate::settings::TlsFiles;
 
 #[tokio::test]
-async fn another_master_that_sentinels_elect_is_followed() {
+async fn follows_the_master_that_sentinels_elect() {
     let (lines, _guard) = Lines::heard();
     let [first, second, third] = [free_port(), free_port(), free_port()];
     let mut old = TestServer::start_with(&["--port", &first.to_string()]).await;
@@ -41,12 +41,12 @@ async fn another_master_that_sentinels_elect_is_followed() {
     .await;
 
     let unknown = server(&url.replace("/main", "/other")).connect(SOON).await;
-    let fault = unknown.err().map(|fault: RedisFault| fault.words("there"));
+    let fault = unknown.err().map(|fault: RedisFault| fault.describe("there"));
     assert!(
         fault
             .as_ref()
             .is_some_and(|words| words.contains("it knows no master `other`")),
-        "{trouble:?}"
+        "{fault:?}"
     );
 
     let server = server(&url);
@@ -62,7 +62,7 @@ async fn another_master_that_sentinels_elect_is_followed() {
     assert!(link.connections() >= 2);
     until(async || lines.with("WARN", "has another master") == 1).await;
 
-    // One that is a master no more need not know: it lives on, and would take what is written to it.
+    // A former master may not know it, and would still accept writes.
     let fourth = free_port();
     let other = TestServer::start_with(&["--port", &fourth.to_string()]).await;
     sentinel.ask(&["SENTINEL", "REMOVE", "main"]).await.unwrap();
@@ -105,7 +105,7 @@ async fn is_well(node: &TestServer, nodes: usize) -> bool {
 }
 
 #[tokio::test]
-async fn a_cluster_is_used_by_slots_through_their_moves_and_a_promotion() {
+async fn cluster_survives_slot_moves_and_a_promotion() {
     let (a, a_port) = cluster_node().await;
     let (b, b_port) = cluster_node().await;
     a.ask(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await.unwrap();
@@ -210,7 +210,7 @@ async fn bus(node: &TestServer) -> String {
 }
 
 #[tokio::test]
-async fn tls_is_spoken_and_what_hinders_it_is_explained() {
+async fn speaks_tls_and_explains_failed_handshakes() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| folder.path().join(name);
     certificates(folder.path());

@@ -76,7 +76,11 @@ impl Location {
             Some((login, hosts)) => (Login::parse(login)?, hosts),
             None => (Login::default(), authority),
         };
-        let port = if kind == SchemeKind::Sentinel { SENTINEL_PORT } else { PORT };
+        let port = if kind == SchemeKind::Sentinel {
+            SENTINEL_PORT
+        } else {
+            PORT
+        };
         let hosts = hosts
             .split(',')
             .map(|host| Host::parse(host, port))
@@ -340,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_of_url_is_read() {
+    fn parses_each_kind_of_url() {
         for (url, expected) in [
             ("redis://h", "h:6379 -:- plain"),
             ("valkey://h:1/", "h:1 -:- plain"),
@@ -369,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_without_secrets() {
+    fn errors_contain_no_secrets() {
         for (url, expected) in [
             ("Se:cret", "no URL of a transport"),
             ("secret://h", "`secret` is no transport"),
@@ -433,14 +437,14 @@ mod tests {
 
         proptest! {
             #[test]
-            fn any_url_is_read_or_refused(url in url()) {
+            fn any_url_is_parsed_or_refused(url in url()) {
                 if let Ok(location) = Location::parse(&url) {
                     prop_assert!(!location.to_string().is_empty());
                 }
             }
 
             #[test]
-            fn any_user_and_password_can_be_written_and_neither_is_shown(
+            fn any_credentials_are_parsed_and_hidden(
                 user in text(),
                 password in "[secret\u{e9}@:/?#&%]{8,12}",
                 port in 1_u16..,

@@ -10,12 +10,12 @@ use tokio::time::Instant;
 
 use crate::arguments::{bytes_of, client_key_of};
 use crate::io_node::ingest_call::{IngestCall, IngestEvent, SessionChange};
-use crate::scripts;
 use crate::io_node::membership::IoMembership;
 use crate::keys::Shard;
 use crate::linger::linger;
 use crate::membership::member::Member;
 use crate::redis::Redis;
+use crate::scripts;
 use crate::wire::encode;
 use plugnode_message::{Command, Event, Namespace, NodeId, Partition, SessionId};
 use plugnode_transport::{Inbox, Load, Result, TransportError, partition_of};

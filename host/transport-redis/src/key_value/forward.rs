@@ -11,13 +11,13 @@ use futures_util::future::join_all;
 use tokio::time::timeout;
 use tracing::warn;
 
-use crate::{scripts, wire};
 use crate::arguments::{bytes_of, key_index};
 use crate::key_value::forward_queues::PendingForward;
 use crate::keys::Shard;
 use crate::redis::Redis;
 use crate::stream::{EntryId, Page};
 use crate::wire::DecodeError;
+use crate::{scripts, wire};
 use plugnode_message::{KeyValueError, Write};
 use plugnode_process::counts;
 
@@ -84,7 +84,8 @@ impl Redis {
                 let write = match write.and_then(|write| wire::decode::<Write>(write)) {
                     Ok(write) => write,
                     Err(DecodeError::Version(version)) => {
-                        self.unknown_versions.warn_once("key-value writes", from.number, version);
+                        self.unknown_versions
+                            .warn_once("key-value writes", from.number, version);
                         is_all = false;
                         break;
                     }

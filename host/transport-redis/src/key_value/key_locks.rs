@@ -12,12 +12,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use redis::{FromRedisValue, ParsingError, Value};
 
-use crate::scripts;
 use crate::app_node::held_lease::HeldLease;
 use crate::app_node::progress::Progress;
 use crate::arguments::bytes_of;
 use crate::keys::{Layout, Shard};
 use crate::redis::Redis;
+use crate::scripts;
 use plugnode_message::{Change, EventId, KeyChange, Partition, Read, Seen, Text, Write, integer_of, sha1_of, sum_of};
 use plugnode_transport::{Conflict, Lost, full_bucket};
 
@@ -106,7 +106,7 @@ impl Transaction {
     /// Owner of its locks. It includes the lease, because another process may use the same attempt number.
     fn holder(&self, lease: &str) -> Bytes {
         let Self { id, rank, attempt, .. } = self;
-        bytes_of(format_args!("{rank} {} {} {mark} {lease}", id.partition, id.sequence))
+        bytes_of(format_args!("{rank} {} {} {attempt} {lease}", id.partition, id.sequence))
     }
 
     /// Computes the result of an addition, or says why there is none.
@@ -115,8 +115,8 @@ impl Transaction {
             None => Some(0),
             Some(value) => integer_of(value),
         };
-        let number =
-            number.ok_or_else(|| format!("cannot add to key {key:?} of bucket {bucket:?}: its value is not an integer"))?;
+        let number = number
+            .ok_or_else(|| format!("cannot add to key {key:?} of bucket {bucket:?}: its value is not an integer"))?;
         let sum = sum_of(number, delta)
             .ok_or_else(|| format!("cannot add to key {key:?} of bucket {bucket:?}: the sum is too large"))?;
         self.sums.insert((bucket, key), sum);
@@ -160,19 +160,33 @@ impl Redis {
         for number in 0..self.layout.shards {
             let shard = self.layout.shard(number);
             let is_refused = |id| refused.iter().any(|refusal: &LockRefusal| refusal.lost.id == id);
-            let here: Vec<&&mut Transaction> = transactions.iter().filter(|transaction| !is_refused(transaction.id)).collect();
+            let here: Vec<&&mut Transaction> = transactions
+                .iter()
+                .filter(|transaction| !is_refused(transaction.id))
+                .collect();
             let answers = self
-                .ask_locks("lock", &shard, held_lease, here.iter().map(|transaction| &***transaction))
+                .ask_locks(
+                    "lock",
+                    &shard,
+                    held_lease,
+                    here.iter().map(|transaction| &***transaction),
+                )
                 .await;
             for answer in answers {
-                let Some(transaction) = transactions.iter_mut().find(|transaction| transaction.id.sequence == answer.number) else {
+                let Some(transaction) = transactions
+                    .iter_mut()
+                    .find(|transaction| transaction.id.sequence == answer.number)
+                else {
                     continue;
                 };
                 if answer.why == "locked" && transaction.turn_ms > 0 {
                     self.end_stale_lock(&shard, &answer.held.0, &answer.held.1).await;
                 }
                 let conflict = match answer.why.as_str() {
-                    "ok" => self.add_up(&shard, transaction, answer.values).err().map(Conflict::Impossible),
+                    "ok" => self
+                        .add_up(&shard, transaction, answer.values)
+                        .err()
+                        .map(Conflict::Impossible),
                     "full" => Some(Conflict::Impossible(self.full(&shard, &answer.held))),
                     "timers" => Some(Conflict::Impossible(self.settings.timers.exceeded(&answer.held.1))),
                     _ => Some(Conflict::Changed),
@@ -188,8 +202,13 @@ impl Redis {
                 });
             }
         }
-        let is_refused = |transaction: &&&mut Transaction| refused.iter().any(|refusal| refusal.lost.id == transaction.id);
-        let failed: Vec<&Transaction> = transactions.iter().filter(is_refused).map(|transaction| &**transaction).collect();
+        let is_refused =
+            |transaction: &&&mut Transaction| refused.iter().any(|refusal| refusal.lost.id == transaction.id);
+        let failed: Vec<&Transaction> = transactions
+            .iter()
+            .filter(is_refused)
+            .map(|transaction| &**transaction)
+            .collect();
         self.unlock("void", held_lease, &failed).await;
         if self.layout.shards > 1 {
             self.keep_turns(held_lease, &failed, &mut refused).await;
@@ -229,7 +248,9 @@ impl Redis {
     ) -> Vec<LockAnswer> {
         let mut items = LockItems::new(shard);
         let has_keys = |transaction: &&Transaction| transaction.keys(&self.layout).contains_key(&shard.number);
-        transactions.filter(has_keys).for_each(|transaction| items.add(&self.layout, transaction));
+        transactions
+            .filter(has_keys)
+            .for_each(|transaction| items.add(&self.layout, transaction));
         if items.items.is_empty() {
             return Vec::new();
         }
@@ -276,7 +297,11 @@ impl Redis {
 
     /// Keeps the turns of refused transactions in all their shards.
     async fn keep_turns(&self, held_lease: &HeldLease, transactions: &[&Transaction], refused: &mut [LockRefusal]) {
-        let wait: Vec<&Transaction> = transactions.iter().filter(|transaction| transaction.turn_ms > 0).copied().collect();
+        let wait: Vec<&Transaction> = transactions
+            .iter()
+            .filter(|transaction| transaction.turn_ms > 0)
+            .copied()
+            .collect();
         if wait.is_empty() {
             return;
         }
@@ -356,7 +381,7 @@ impl LockItems {
         let Transaction {
             rank, turn_ms, attempt, ..
         } = transaction;
-        let head = bytes_of(format_args!("{rank} {turn_ms} {mark}"));
+        let head = bytes_of(format_args!("{rank} {turn_ms} {attempt}"));
         self.item(Bytes::new(), "e", bytes_of(transaction.id.sequence), head);
         let here = self.shard.number;
         let is_here = |bucket: &str, key: &str| layout.shard_of_key(bucket, key) == here;

@@ -3,10 +3,10 @@
 
 use tracing::{info, warn};
 
-use crate::scripts;
 use crate::arguments::bytes_of;
 use crate::keys::Shard;
 use crate::redis::Redis;
+use crate::scripts;
 
 /// Maximum number of clients in one call.
 const CLIENTS: usize = 500;

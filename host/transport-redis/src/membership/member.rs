@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::scripts;
 use crate::arguments::bytes_of;
 use crate::data_watch::DataState;
 use crate::keys::Shard;
 use crate::membership::incarnations::random_id;
 use crate::membership::name_claim::NameHolder;
 use crate::redis::Redis;
+use crate::scripts;
 use plugnode_message::{NodeId, Partition};
 
 /// Role of a member in a shard.

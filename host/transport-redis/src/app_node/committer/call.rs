@@ -74,7 +74,8 @@ impl<'a> CommitCall<'a> {
         for (number, event) in &part.set_aside {
             self.set_aside.extend([field(number), event.clone()]);
         }
-        self.no_longer_set_aside.extend(part.no_longer_set_aside.iter().map(field));
+        self.no_longer_set_aside
+            .extend(part.no_longer_set_aside.iter().map(field));
         self.unmarked.extend(part.unmarked.iter().map(field));
         for outcome in &part.outcomes {
             for (destination, run) in &outcome.commands {
@@ -219,7 +220,11 @@ impl<'a> Outboxes<'a> {
                 Destination::All => Bytes::from_static(b"*"),
                 Destination::Node(node) => bytes_of(node),
             };
-            entries.extend([destination, Bytes::from_static(OUTBOX_COMMANDS.as_bytes()), CommandRun::join(&commands)]);
+            entries.extend([
+                destination,
+                Bytes::from_static(OUTBOX_COMMANDS.as_bytes()),
+                CommandRun::join(&commands),
+            ]);
         }
         for (io_node, clients) in self.settled {
             let clients = clients.into_iter();

@@ -1,26 +1,38 @@
-//! Counted: putting a call together that commits. See `plugnode_testing::counted`.
+//! Counted: encoding a commit call. See `plugnode_testing::counted`.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
 
 use super::*;
+use crate::app_node::committer::commit::PreparedOutcome;
+use crate::app_node::held_lease::HeldLease;
 use crate::app_node::progress::InFlightEvent;
+use crate::app_node::routes::Destination;
 use crate::arguments::client_key;
 use crate::client::server::Server;
 use crate::settings::{RedisSettings, TlsFiles};
+use crate::wire::CommandRun;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_testing::counted::{answer, io_node, message};
 use plugnode_transport::Standing;
 
-/// How many outcomes go together.
+/// Number of outcomes in one call.
 const TOGETHER: usize = 64;
 
 #[test]
 fn a_call_that_commits() {
     let redis = unconnected();
-    let held_lease = HeldLease::unowned();
+    let held_lease = HeldLease::unmanaged();
     let rounds: Vec<Vec<PreparedOutcome>> = (0..8)
         .map(|round| (round * TOGETHER..(round + 1) * TOGETHER).map(settled).collect())
         .collect();
     for outcome in rounds.iter().flatten() {
-        assert!(held_lease.progress().meet(outcome.number, InFlightEvent::Broken, 100), "it is new");
+        assert!(
+            held_lease.progress().add(outcome.number, InFlightEvent::Broken, 100),
+            "it is new"
+        );
     }
     let shard = redis.layout.shard(0);
     let arguments = counted_a_call_that_commits(&redis, &shard, &held_lease, rounds);
@@ -29,7 +41,12 @@ fn a_call_that_commits() {
 }
 
 #[inline(never)]
-fn counted_a_call_that_commits(redis: &Redis, shard: &Shard, held_lease: &Arc<HeldLease>, rounds: Vec<Vec<PreparedOutcome>>) -> usize {
+fn counted_a_call_that_commits(
+    redis: &Redis,
+    shard: &Shard,
+    held_lease: &Arc<HeldLease>,
+    rounds: Vec<Vec<PreparedOutcome>>,
+) -> usize {
     let mut made = 0;
     for outcomes in rounds {
         let mut round = Round::default();
@@ -37,8 +54,8 @@ fn counted_a_call_that_commits(redis: &Redis, shard: &Shard, held_lease: &Arc<He
         let rest = round.add(Commit {
             held_lease: held_lease.clone(),
             outcomes: outcomes.into(),
-            keep: None,
-            elsewhere: BTreeSet::new(),
+            set_aside: None,
+            other_shards: BTreeSet::new(),
             done,
         });
         assert!(rest.is_none(), "it fits into a call");
@@ -49,7 +66,7 @@ fn counted_a_call_that_commits(redis: &Redis, shard: &Shard, held_lease: &Arc<He
     made
 }
 
-/// The outcome of a message that was echoed.
+/// Outcome of an echoed message.
 fn settled(number: usize) -> PreparedOutcome {
     PreparedOutcome {
         client: client_key(&message(number)),
@@ -59,7 +76,7 @@ fn settled(number: usize) -> PreparedOutcome {
     }
 }
 
-/// One that has never asked Redis anything.
+/// A transport that never connects.
 fn unconnected() -> Redis {
     let settings = RedisSettings {
         url: "redis://127.0.0.1:1".into(),
@@ -81,6 +98,6 @@ fn unconnected() -> Redis {
     Redis {
         standing: Standing::default(),
         durability: None,
-        ..Redis::over(server, settings, &Shutdown::new(), false)
+        ..Redis::with_server(server, settings, &Shutdown::new(), false)
     }
 }

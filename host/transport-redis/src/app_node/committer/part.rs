@@ -80,8 +80,7 @@ impl CommitPart {
             self.unmarked
                 .extend(progress.take_mark(outcome.number).then_some(outcome.number));
             drop(progress);
-            self.no_longer_set_aside
-                .extend(was_set_aside.then_some(outcome.number));
+            self.no_longer_set_aside.extend(was_set_aside.then_some(outcome.number));
             self.forgotten.extend(self.held_lease.take_forgotten());
             self.outcomes.push(outcome);
         }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::app_node::committer::commit::{Commit, PreparedOutcome};
-use crate::batch;
 use crate::app_node::committer::part::CommitPart;
 use crate::app_node::held_lease::HeldLease;
 use crate::app_node::progress::InFlightEvent;
+use crate::batch;
 use crate::wire::encode;
 use plugnode_transport::{Result, TransportError};
 

@@ -1,15 +1,19 @@
-//! Commits on a real Redis: what of a call is judged for each partition, and how calls are cut.
+//! Commits on a real Redis: verdicts for each partition, and size limits of calls.
 
-use std::sync::Mutex;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 
 use redis::FromRedisValue;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::*;
-use crate::app_node::held_lease::LeaseEnd;
+use crate::app_node::committer::commit::PreparedOutcome;
+use crate::app_node::held_lease::{HeldLease, LeaseEnd};
 use crate::app_node::progress::InFlightEvent;
 use crate::client::testing::{NarrowLink, TestServer};
 use plugnode_message::{DisconnectReason, Event, EventKind, Partition};
+use plugnode_transport::Result;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -29,8 +33,8 @@ impl Bench {
 
     fn with(redis: Redis, server: TestServer) -> Self {
         let shard = redis.layout.shard(0);
-        let (commits, waiting) = mpsc::channel(64);
-        tokio::spawn(run(redis.clone(), shard.clone(), waiting));
+        let (commits, queue) = mpsc::channel(64);
+        tokio::spawn(run(redis.clone(), shard.clone(), queue));
         Self {
             redis,
             server,
@@ -47,7 +51,7 @@ impl Bench {
         self.ask(&["HGET", "{test:0}:done", partition]).await
     }
 
-    /// A partition that is leased, and whose events up to a number were read.
+    /// A lease of a partition whose events up to this number were read.
     async fn held_lease(&self, partition: u16, read: u64) -> Arc<HeldLease> {
         let lease = format!("1:test@app-{partition}");
         self.ask::<()>(&["HSET", "{test:0}:owner", &partition.to_string(), &lease])
@@ -55,14 +59,18 @@ impl Bench {
         let held_lease = HeldLease {
             partition: Partition(partition),
             lease,
-            over: Arc::new(LeaseEnd::default()),
+            end: Arc::new(LeaseEnd::default()),
             progress: Mutex::default(),
             changed: Arc::default(),
             forgotten: Mutex::default(),
             returns: mpsc::unbounded_channel().0,
         };
         for number in 1..=read {
-            assert!(held_lease.progress().meet(number, InFlightEvent::Event(Arc::new(event())), 10));
+            assert!(
+                held_lease
+                    .progress()
+                    .add(number, InFlightEvent::Event(Arc::new(event())), 10)
+            );
         }
         Arc::new(held_lease)
     }
@@ -71,21 +79,21 @@ impl Bench {
         &self,
         held_lease: &Arc<HeldLease>,
         outcomes: impl IntoIterator<Item = PreparedOutcome>,
-        keep: Option<u64>,
+        set_aside: Option<u64>,
     ) -> oneshot::Receiver<Result<()>> {
         let (done, answer) = oneshot::channel();
         let commit = Commit {
             held_lease: held_lease.clone(),
             outcomes: outcomes.into_iter().collect(),
-            keep,
-            elsewhere: BTreeSet::new(),
+            set_aside,
+            other_shards: BTreeSet::new(),
             done,
         };
         self.commits.send(commit).await.expect("the committer works");
         answer
     }
 
-    /// What the script answers to a call with these parts and a dead letter.
+    /// Answer of the script to a call with these parts and a dead letter.
     async fn call(&self, parts: &[[&str; 4]]) -> Vec<String> {
         let mut arguments: Vec<String> = [
             "settings",
@@ -138,7 +146,7 @@ async fn answered(answer: oneshot::Receiver<Result<()>>) -> bool {
 }
 
 #[tokio::test]
-async fn script_judges_each_partition_by_itself() {
+async fn script_gives_each_partition_its_own_verdict() {
     let bench = Bench::start().await;
     for partition in ["1", "2", "3"] {
         bench.ask::<()>(&["HSET", "{test:0}:owner", partition, "1:a@app"]).await;
@@ -171,9 +179,13 @@ async fn script_judges_each_partition_by_itself() {
 }
 
 #[tokio::test]
-async fn every_commit_of_a_batch_is_answered_for_itself() {
+async fn each_commit_of_a_round_is_answered_by_itself() {
     let bench = Bench::start().await;
-    let (one, two, lost) = (bench.held_lease(1, 5).await, bench.held_lease(2, 5).await, bench.held_lease(3, 5).await);
+    let (one, two, lost) = (
+        bench.held_lease(1, 5).await,
+        bench.held_lease(2, 5).await,
+        bench.held_lease(3, 5).await,
+    );
     bench.ask::<()>(&["HSET", "{test:0}:owner", "3", "2:b@other"]).await;
     let answers = [
         bench.commit(&one, [letter(1, 1)], None).await,
@@ -189,7 +201,7 @@ async fn every_commit_of_a_batch_is_answered_for_itself() {
         are_done.push(answered(answer).await);
     }
     assert_eq!(are_done, [true, true, false, true, true, true, false]);
-    assert!(lost.over.lost.is_cancelled());
+    assert!(lost.end.lost.is_cancelled());
     assert!(
         !answered(bench.commit(&lost, [letter(1, 1)], None).await).await,
         "it was not committed before"
@@ -202,12 +214,19 @@ async fn every_commit_of_a_batch_is_answered_for_itself() {
 }
 
 #[tokio::test]
-async fn calls_are_cut_by_bytes_within_one_commit() {
+async fn one_commit_is_split_into_calls_by_bytes() {
     let bench = Bench::start().await;
     let held_lease = bench.held_lease(1, 40).await;
     bench.ask::<()>(&["CONFIG", "RESETSTAT"]).await;
     let outcomes = (1..=20).map(|number| letter(number, 100_000));
-    assert!(answered(bench.commit(&held_lease, outcomes.chain([letter(21, 3_000_000)]), None).await).await);
+    assert!(
+        answered(
+            bench
+                .commit(&held_lease, outcomes.chain([letter(21, 3_000_000)]), None)
+                .await
+        )
+        .await
+    );
     let stats: String = bench.ask(&["INFO", "commandstats"]).await;
     let calls = stats
         .lines()
@@ -218,7 +237,7 @@ async fn calls_are_cut_by_bytes_within_one_commit() {
 }
 
 #[tokio::test]
-async fn large_commits_end_on_a_narrow_link_and_nobody_is_fenced() {
+async fn large_commits_on_a_slow_link_fence_no_node() {
     let server = TestServer::start().await;
     let narrow = NarrowLink::to(&server, 12_500_000);
     let bench = Bench::with(Redis::for_test_at(narrow.url(), 1).await, server);
@@ -237,7 +256,7 @@ async fn large_commits_end_on_a_narrow_link_and_nobody_is_fenced() {
 }
 
 #[tokio::test]
-async fn io_node_that_does_not_read_loses_its_place() {
+async fn io_node_with_full_outbox_is_fenced() {
     let bench = Bench::start().await;
     let held_lease = bench.held_lease(1, 2).await;
     bench

@@ -1,21 +1,24 @@
-//! What only this transport has to do: keep its log short.
+//! Leases of the Redis transport: a short log, events of other versions, and poison events.
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use redis::Value;
 use tokio::time::{sleep, timeout};
 
+use super::*;
 use crate::batch;
 use crate::client::testing::{Lines, TestServer};
-use super::*;
 use plugnode_message::{Client, Effects, Event, EventId, EventKind};
 use plugnode_transport::conformance::{BACKLOG, PARTITIONS};
-use plugnode_transport::{Delivery, Events, Inbox, IoNode, Outcome, Verdict, partition_of};
+use plugnode_transport::{
+    Delivery, Events, Inbox, IoNode, Leases, Outcome, TransportError, Verdict, partition_of,
+};
 
 const SOON: Duration = Duration::from_secs(20);
 
 #[tokio::test]
-async fn what_is_open_for_long_does_not_hold_the_log() {
+async fn long_open_event_does_not_hold_the_log() {
     let (redis, server) = Redis::for_test(1).await;
     let io = redis.join_io(IoNode::without_address("io")).await.unwrap();
     let mut leases = redis.join_app("app".into()).await.unwrap();
@@ -42,7 +45,7 @@ async fn what_is_open_for_long_does_not_hold_the_log() {
     }
     timeout(SOON, async {
         while number(&server, &["XLEN", "{test:0}:log"]).await > BACKLOG as u64 + 1 {
-            // Whoever has a partition waits for more of it.
+            // Reading passes the cursor on.
             let more = held.get_mut(&slow).unwrap().log.next();
             assert!(timeout(Duration::from_millis(10), more).await.is_err(), "there is none");
         }
@@ -51,7 +54,7 @@ async fn what_is_open_for_long_does_not_hold_the_log() {
     .expect("the log becomes short");
     assert_eq!(redis.backlog_of_all().await, 1);
 
-    // It goes to the next owner all the same, before what came later, and is committed once.
+    // The next owner gets it before later events, and it is committed once.
     take_in(&*io.inbox, "slow", 2).await;
     drop(held.remove(&slow));
     let mut lease = timeout(SOON, leases.next()).await.expect("it comes back").unwrap();
@@ -59,7 +62,7 @@ async fn what_is_open_for_long_does_not_hold_the_log() {
     let again = read(&mut lease).await;
     assert_eq!((again.id, again.event.received_at_ms), (id, 1));
     assert_eq!(read(&mut lease).await.event.received_at_ms, 2);
-    // An empty field stands there from the beginning.
+    // The hash always has an empty field.
     assert_eq!(number(&server, &["HLEN", "{test:0}:kept"]).await, 2);
     commit(&lease, id).await;
     commit(&lease, id).await;
@@ -68,7 +71,7 @@ async fn what_is_open_for_long_does_not_hold_the_log() {
 }
 
 #[tokio::test]
-async fn event_of_another_version_stays_and_holds_nobody_up() {
+async fn event_of_another_version_stays_and_delays_nothing() {
     let (lines, _guard) = Lines::heard();
     let (redis, server) = Redis::for_test(1).await;
     let io = redis.join_io(IoNode::without_address("io")).await.unwrap();
@@ -113,7 +116,7 @@ async fn event_of_another_version_stays_and_holds_nobody_up() {
     assert_eq!(
         redis.backlog_of_all().await,
         2,
-        "they are open until somebody knows them"
+        "they stay open until a node can read them"
     );
     for number in [1, 2] {
         let kept = server
@@ -127,7 +130,7 @@ async fn event_of_another_version_stays_and_holds_nobody_up() {
     assert_eq!(lines.with("WARN", "a version that this node does not know"), 1);
 }
 
-/// An app-node that dies with what it has in hand.
+/// An app-node that dies with events in flight.
 struct Process(tokio::runtime::Runtime);
 
 impl Process {
@@ -136,7 +139,7 @@ impl Process {
         Self(builder.worker_threads(1).enable_all().build().unwrap())
     }
 
-    /// Takes the lease of a partition in it.
+    /// Leases a partition in this process.
     async fn lease(&self, url: String, partition: Partition) -> Lease {
         let task = self.0.spawn(async move {
             let redis = Redis::for_test_at(url, 1).await;
@@ -178,7 +181,7 @@ async fn attempts_survive_the_death_of_the_process() {
         process.die(lease);
     }
     assert_eq!(seen, [(0, 0), (1, 0), (0, 0), (1, 0)]);
-    // Both were in hand twice: from now on one at a time.
+    // Both have started twice: from now on one at a time.
     let process = Process::start();
     let mut lease = process.lease(server.url(), partition).await;
     let delivery = read(&mut lease).await;
@@ -199,7 +202,7 @@ async fn attempts_survive_the_death_of_the_process() {
     take_in(&*io.inbox, "alice", 2).await;
     let delivery = read(&mut lease).await;
     assert_eq!((delivery.event.received_at_ms, delivery.attempts), (2, 0));
-    // Nothing is left of them: an empty field, and up to where there was anything.
+    // Their marks are gone. An empty field and the limit of the suspects are left.
     assert_eq!(number(&server, &["HLEN", "{test:0}:begun"]).await, 2);
     process.die(lease);
 }
@@ -216,22 +219,22 @@ async fn lost_lease_of_a_living_process_is_no_attempt() {
         let mut lease = process.lease(server.url(), partition).await;
         let delivery = read(&mut lease).await;
         assert_eq!((delivery.event.received_at_ms, delivery.attempts), (0, 0));
-        // As if it had not been heard of for a lease, and another had come under its name, and had gone.
+        // As if its lease had expired, and another node had used its name and left.
         server.ask(&["HSET", "{test:0}:app", "app", "another"]).await.unwrap();
         let fenced = timeout(SOON, lease.log.next()).await.expect("it finds out");
         assert!(matches!(fenced, Err(TransportError::Fenced)), "{fenced:?}");
         server.ask(&["HDEL", "{test:0}:app", "app"]).await.unwrap();
         server.ask(&["ZREM", "{test:0}:app:until", "app"]).await.unwrap();
         drop(lease);
-        // What is left is an empty field, and up to where events may have been in hand.
-        let is_spared = async { while number(&server, &["HLEN", "{test:0}:begun"]).await > 2 {} };
-        timeout(SOON, is_spared).await.expect("it is no suspect");
+        // An empty field and the limit of the suspects are left.
+        let is_unmarked = async { while number(&server, &["HLEN", "{test:0}:begun"]).await > 2 {} };
+        timeout(SOON, is_unmarked).await.expect("it is no suspect");
         living.push(process);
     }
     living.into_iter().for_each(|process| process.0.shutdown_background());
 }
 
-/// The lease of this partition; others are kept from coming back.
+/// Lease of this partition. The others are leaked, so that they do not return.
 async fn lease_of(partition: Partition, leases: &mut dyn Leases) -> Lease {
     loop {
         let lease = timeout(SOON, leases.next()).await.expect("it is dealt out").unwrap();
@@ -266,7 +269,7 @@ async fn take_in(inbox: &dyn Inbox, client: &str, number: u64) {
         },
     };
     loop {
-        // What is committed makes room as soon as the io-node has heard of it.
+        // A commit makes room once the io-node has received its report.
         if inbox.ingest(vec![event.clone()]).await.unwrap().is_empty() {
             return;
         }
@@ -274,7 +277,7 @@ async fn take_in(inbox: &dyn Inbox, client: &str, number: u64) {
     }
 }
 
-/// The next event, which comes alone or first.
+/// The first of the next events.
 async fn read(lease: &mut Lease) -> Delivery {
     let next = timeout(SOON, lease.log.next()).await.expect("it comes soon");
     next.unwrap().expect("the lease holds").remove(0)

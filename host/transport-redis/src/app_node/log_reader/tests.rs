@@ -1,10 +1,10 @@
-//! A reader beside leases that come and go, and on a server that forgets.
+//! The log reader with changing leases, and on a server that loses data.
 
 use super::*;
-use plugnode_message::EventKind;
+use plugnode_message::{Event, EventKind};
 
 #[tokio::test]
-async fn what_is_read_for_a_lease_is_not_taken_for_the_next() {
+async fn new_lease_receives_all_events_again() {
     let (redis, server) = Redis::for_test(1).await;
     let (shard, partition) = (redis.layout.shard(0), Partition(0));
     let write = async |number: u64| {
@@ -30,7 +30,7 @@ async fn what_is_read_for_a_lease_is_not_taken_for_the_next() {
     let mut feed = reader.add(partition, 0).await;
     write(1).await;
     assert_eq!(numbers(&mut feed, 1).await, [1]);
-    // The read that waits for what is behind it goes on while the partition goes and comes back.
+    // The blocked read continues while the partition is removed and added again.
     loop {
         let clients = server.ask(&["INFO", "clients"]).await.unwrap();
         if format!("{clients:?}").contains("blocked_clients:1") {
@@ -38,13 +38,13 @@ async fn what_is_read_for_a_lease_is_not_taken_for_the_next() {
         }
     }
     reader.remove(partition);
-    let mut feed = reader.put_in(partition, 0);
+    let mut feed = reader.subscribe(partition, 0);
     write(2).await;
     assert_eq!(numbers(&mut feed, 2).await, [1, 2]);
 }
 
 #[tokio::test]
-async fn a_server_that_has_forgotten_is_noticed_though_it_has_other_events() {
+async fn a_server_that_has_lost_is_noticed_though_it_has_other_events() {
     let (redis, server) = Redis::for_test(1).await;
     let (shard, partition) = (redis.layout.shard(0), Partition(0));
     let log = shard.key("log");
@@ -66,28 +66,28 @@ async fn a_server_that_has_forgotten_is_noticed_though_it_has_other_events() {
     write(1, 1).await;
     write(2, 2).await;
     let there = first_from(&redis.link, &log, second).await.as_ref().map(fingerprint);
-    assert!(!reader.has_forgotten(&log, last, there).await, "all is as it was");
+    assert!(!reader.has_lost(&log, last, there).await, "nothing has changed");
     write(3, 3).await;
-    assert!(!reader.has_forgotten(&log, last, there).await, "more has come");
+    assert!(!reader.has_lost(&log, last, there).await, "entries were added");
 
     server.ask(&["DEL", "{test:0}:log"]).await.unwrap();
-    assert!(reader.has_forgotten(&log, last, there).await, "nothing is there");
+    assert!(reader.has_lost(&log, last, there).await, "the log is gone");
     write(1, 1).await;
     write(2, 7).await;
     write(3, 8).await;
     assert!(
-        reader.has_forgotten(&log, last, there).await,
+        reader.has_lost(&log, last, there).await,
         "another event has its number"
     );
     server.ask(&["DEL", "{test:0}:log"]).await.unwrap();
     write(3, 9).await;
     assert!(
-        reader.has_forgotten(&log, last, there).await,
+        reader.has_lost(&log, last, there).await,
         "its number is within another entry"
     );
 
     server.ask(&["HSET", "{test:0}:in", "floor", "2"]).await.unwrap();
-    assert!(!reader.has_forgotten(&log, last, there).await, "it was trimmed");
+    assert!(!reader.has_lost(&log, last, there).await, "it was trimmed");
 }
 
 async fn numbers(feed: &mut PartitionFeed, count: usize) -> Vec<u64> {
@@ -95,7 +95,7 @@ async fn numbers(feed: &mut PartitionFeed, count: usize) -> Vec<u64> {
     while numbers.len() < count {
         let next = tokio::time::timeout(std::time::Duration::from_secs(10), feed.next());
         let found = next.await.expect("more is open than came").unwrap();
-        numbers.extend(found.found.iter().map(|found| found.number));
+        numbers.extend(found.events.iter().map(|event| event.number));
     }
     numbers
 }

@@ -1,8 +1,8 @@
-//! A Redis that is fit, and each kind that is not.
+//! Startup checks of usable and unusable servers.
 
+use super::*;
 use crate::client::testing::{Lines, TestServer, free_port};
 use crate::settings::TlsFiles;
-use super::*;
 use plugnode_transport::TransportError;
 
 fn settings(url: &str) -> RedisSettings {
@@ -30,7 +30,7 @@ async fn examined(settings: &RedisSettings) -> std::result::Result<(), String> {
         Err(error) => return Err(error.to_string()),
     };
     assert!(!format!("{server:?} {server}").contains("secret"));
-    match server.examine(settings).await {
+    match examine(&server, settings).await {
         Ok(()) => Ok(()),
         Err(TransportError::Unusable(problem)) => Err(problem),
         Err(_) => panic!("nobody has joined"),
@@ -49,7 +49,7 @@ fn with_login(server: &TestServer, login: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_server_as_it_comes_is_fit() {
+async fn accepts_default_server() {
     let server = TestServer::start().await;
     examined(&settings(&server.url())).await.unwrap();
     let all = server.ask(&["KEYS", "*"]).await.unwrap();
@@ -60,7 +60,7 @@ async fn a_server_as_it_comes_is_fit() {
 }
 
 #[tokio::test]
-async fn passwords_and_users_let_in_or_are_refused_with_words() {
+async fn checks_passwords_users_and_rights() {
     let server = TestServer::start_with(&["--requirepass", "secret%"]).await;
     examined(&settings(&with_login(&server, ":secret%25"))).await.unwrap();
     refused(&server.url(), "refuses the login (NOAUTH").await;
@@ -93,7 +93,7 @@ async fn passwords_and_users_let_in_or_are_refused_with_words() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_used_is_told_with_a_remedy() {
+async fn refuses_unusable_server_with_a_remedy() {
     let master = TestServer::start().await;
     let replica = TestServer::start().await;
     replica.ask(&["REPLICAOF", "127.0.0.1", "1"]).await.unwrap();
@@ -119,7 +119,7 @@ async fn what_cannot_be_used_is_told_with_a_remedy() {
 }
 
 #[tokio::test]
-async fn what_would_lose_events_is_told() {
+async fn warns_about_settings_that_lose_events() {
     let (lines, _guard) = Lines::heard();
     let server = TestServer::start_with(&["--maxmemory-policy", "allkeys-lru"]).await;
     let waits = RedisSettings {
@@ -145,7 +145,7 @@ async fn what_would_lose_events_is_told() {
 }
 
 #[tokio::test]
-async fn a_cluster_and_a_master_of_sentinels_are_fit() {
+async fn accepts_cluster_and_sentinel_master() {
     let (lines, _guard) = Lines::heard();
     let (port, bus) = (free_port().to_string(), free_port().to_string());
     let arguments = ["--cluster-enabled", "yes", "--port", &port, "--cluster-port", &bus];
@@ -175,7 +175,7 @@ async fn a_cluster_and_a_master_of_sentinels_are_fit() {
 }
 
 #[tokio::test]
-async fn an_old_server_is_refused_and_valkey_is_not() {
+async fn refuses_old_redis_and_accepts_valkey() {
     let url = settings("redis://h");
     let facts = |pairs: &[(&str, &str)]| -> ServerInfo {
         pairs
@@ -184,7 +184,7 @@ async fn an_old_server_is_refused_and_valkey_is_not() {
             .collect()
     };
     let old = facts(&[("redis_version", "6.2.14")]);
-    let Err(Refusal::Unfit(problem)) = fits("h", &old, &url) else {
+    let Err(StartupFailure::Unfit(problem)) = fits("h", &old, &url) else {
         panic!("6.2 is too old");
     };
     assert!(
@@ -202,7 +202,7 @@ async fn an_old_server_is_refused_and_valkey_is_not() {
 }
 
 #[tokio::test]
-async fn a_server_that_starts_late_is_waited_for_and_one_that_does_not_is_told() {
+async fn waits_for_a_starting_server_up_to_a_deadline() {
     let mut server = TestServer::start().await;
     server.kill();
     let url = server.url();

@@ -1,4 +1,4 @@
-//! Members of several shards, one of which does not answer, or has fenced them.
+//! Members of several shards, when one shard does not answer or fences them.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -7,9 +7,9 @@ use bytes::Bytes;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::*;
 use crate::client::testing::TestServer;
 use crate::wire::encode;
-use super::*;
 use plugnode_message::{Change, Client, Effects, Event, EventKind, KeyChange, KeyValue, Write};
 use plugnode_transport::conformance::PARTITIONS;
 use plugnode_transport::{
@@ -20,11 +20,11 @@ const SOON: Duration = Duration::from_secs(20);
 const SHARDS: u16 = 3;
 
 #[tokio::test]
-async fn who_waits_for_one_shard_lives_in_the_others() {
+async fn waiting_for_one_shard_keeps_leases_in_others() {
     let cluster = Cluster::start().await;
     let (mut io, mut leases) = cluster.join().await;
     let mut held = cluster.all(&mut *leases).await;
-    // The owner before has written something to the shard that does not answer.
+    // The previous owner has a pending write for the shard that does not answer.
     let mut keys = (0..).map(|number| format!("key-{number}"));
     let key = keys
         .find(|key| cluster.redis.layout.shard_of_key("test", key) == 1)
@@ -62,7 +62,7 @@ async fn who_waits_for_one_shard_lives_in_the_others() {
     let store = cluster.redis.clone();
     assert!(
         store.get("test", &[key.as_str().into()], 1_000).await.is_err(),
-        "it may not be there yet"
+        "the write may not have arrived"
     );
     cluster.answer_in(&[0, 1, 2]).await;
     handle("in-shard-1", 1, &*io.inbox, &mut held).await;
@@ -72,7 +72,7 @@ async fn who_waits_for_one_shard_lives_in_the_others() {
 }
 
 #[tokio::test]
-async fn who_is_gone_is_buried_though_another_shard_does_not_answer() {
+async fn lost_io_node_is_buried_while_another_shard_is_silent() {
     let cluster = Cluster::start().await;
     let (mut io, mut leases) = cluster.join().await;
     let _held = cluster.all(&mut *leases).await;
@@ -85,7 +85,7 @@ async fn who_is_gone_is_buried_though_another_shard_does_not_answer() {
 }
 
 #[tokio::test]
-async fn a_shard_that_is_joined_late_costs_no_place_in_the_others() {
+async fn late_join_of_one_shard_keeps_membership_in_others() {
     let cluster = Cluster::start().await;
     cluster.answer_in(&[0, 1]).await;
     let joining = tokio::spawn({
@@ -108,7 +108,7 @@ async fn a_shard_that_is_joined_late_costs_no_place_in_the_others() {
 }
 
 #[tokio::test]
-async fn who_is_fenced_in_one_shard_is_so_in_all() {
+async fn fencing_in_one_shard_fences_in_all() {
     let cluster = Cluster::start().await;
     let (mut io, mut leases) = cluster.join().await;
     let mut held = cluster.all(&mut *leases).await;
@@ -126,13 +126,13 @@ async fn who_is_fenced_in_one_shard_is_so_in_all() {
         let told = timeout(SOON, lease.log.next()).await.expect("it is told");
         assert!(matches!(told, Err(TransportError::Fenced)), "{}", lease.partition);
     }
-    // Nobody has left in good order, who may be at work elsewhere yet.
+    // A fenced node does not leave the other shards, where its work may continue.
     assert_eq!(cluster.ask(&["HEXISTS", "{test:0}:io", "io"]).await, 1);
     assert_eq!(cluster.ask(&["HEXISTS", "{test:0}:app", "app"]).await, 1);
 }
 
 #[tokio::test]
-async fn members_give_up_when_a_shard_has_other_data() {
+async fn members_give_up_when_a_shard_was_emptied() {
     let cluster = Cluster::start().await;
     let (mut io, mut leases) = cluster.join().await;
     let _held = cluster.all(&mut *leases).await;
@@ -144,7 +144,7 @@ async fn members_give_up_when_a_shard_has_other_data() {
 }
 
 #[tokio::test]
-async fn older_data_end_an_io_node_only_without_its_events() {
+async fn older_data_end_io_node_only_without_its_events() {
     let cluster = Cluster::start().await;
     let (mut io, mut leases) = cluster.join().await;
     let mut held = cluster.all(&mut *leases).await;
@@ -155,7 +155,7 @@ async fn older_data_end_an_io_node_only_without_its_events() {
         }
     };
     timeout(SOON, has_heard).await.expect("a heartbeat tells of the event");
-    // As another's last event would be missing.
+    // As if another node's last event were lost.
     cluster.ask(&["HSET", "{test:1}:in", "tail", "0"]).await;
     let told = timeout(SOON, leases.next()).await.expect("it is told");
     assert!(matches!(told, Err(TransportError::DataLost)));
@@ -194,7 +194,7 @@ impl Cluster {
         held
     }
 
-    /// Nothing is answered in the other shards, whose callers try again and again.
+    /// Makes all other shards refuse every call.
     async fn answer_in(&self, shards: &[u16]) {
         let mut rights = vec!["ACL".to_owned(), "SETUSER".into(), "default".into(), "resetkeys".into()];
         rights.extend(shards.iter().map(|shard| format!("~{{test:{shard}}}:*")));
@@ -202,15 +202,15 @@ impl Cluster {
         self.server.ask(&rights).await.unwrap();
     }
 
-    /// Looks for longer than a lease whether both are alive in these shards. Somebody is heard there all the time, so
-    /// nobody is excused by silence.
+    /// Checks for longer than a lease that both nodes are alive in these shards. A third member sends heartbeats, so that no
+    /// grace period applies.
     async fn watch(&self, shards: &[u16]) {
         let watcher = Member::new(&self.redis, "app-node", "watcher".into());
         let begun = Instant::now();
         while begun.elapsed() < 5 * self.redis.settings.lease / 2 {
             for number in shards {
                 let shard = self.redis.layout.shard(*number);
-                let heard = watcher.beat(&self.redis, &shard, Role::Leaving);
+                let heard = watcher.heartbeat(&self.redis, &shard, Role::Leaving);
                 let HeartbeatAnswer::Alive(heard) = timeout(SOON, heard).await.expect("the shard answers") else {
                     panic!("the watcher is not alone");
                 };
@@ -218,7 +218,7 @@ impl Cluster {
                 let io = self.ask(&["HEXISTS", &format!("{{test:{number}}}:io"), "io"]).await;
                 assert_eq!(io, 1, "in shard {number}");
             }
-            sleep(self.redis.settings.beat()).await;
+            sleep(self.redis.settings.heartbeat()).await;
         }
     }
 
@@ -250,7 +250,7 @@ fn event(name: &str, shard: u16) -> Event {
     }
 }
 
-/// Takes an event in, reads it and commits it.
+/// Ingests, reads and commits an event.
 async fn handle(name: &str, shard: u16, inbox: &dyn Inbox, held: &mut HashMap<Partition, Lease>) {
     let event = event(name, shard);
     let client = event.client.clone().expect("it is of one");
@@ -273,7 +273,7 @@ async fn handle(name: &str, shard: u16, inbox: &dyn Inbox, held: &mut HashMap<Pa
     timeout(SOON, work).await.expect("it is handled soon");
 }
 
-/// Takes an event in and commits it with a write, in partition 3.
+/// Ingests an event in partition 3, and commits it with a write.
 async fn commit(change: &KeyChange, inbox: &dyn Inbox, held: &mut HashMap<Partition, Lease>) -> JoinHandle<()> {
     let lease = held.get_mut(&Partition(3)).expect("it is held");
     let mut events = (0..).map(|number| event(&format!("writes-{number}"), 0));
