@@ -89,7 +89,7 @@ pub(crate) async fn join(redis: &Redis, name: NodeId) -> Result<RedisLeases> {
             match try_join_all(managers).await {
                 Ok(_) => info!(app_node = %name, "left the cluster"),
                 Err(error) => {
-                    warn!(app_node = %name, %error, "this app-node has lost its place");
+                    warn!(app_node = %name, %error, "this app-node has lost its lease, and joins again");
                     let is_data_lost = matches!(error, TransportError::DataLost);
                     has_lost_data.store(is_data_lost, Ordering::Release);
                     // After the reason is stored: this ends `RedisLeases::next`.

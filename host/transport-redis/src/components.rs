@@ -57,7 +57,7 @@ pub(crate) async fn put(redis: &Redis, bytes: Bytes) -> Result<Digest> {
 /// Reads a component; none if it is missing or incomplete.
 pub(crate) async fn get(redis: &Redis, digest: &Digest) -> Result<Option<Bytes>> {
     let [_, component, parts, _] = keys_of(&redis.layout.shard(0), digest);
-    let mut question = ::redis::cmd("HMGET");
+    let mut question = redis::cmd("HMGET");
     question.arg(&component[..]).arg("bytes").arg("parts");
     let (size, count): (Option<String>, Option<String>) = redis.link.ask(&question).await;
     let number = |text: Option<String>| text.and_then(|text| text.parse::<u64>().ok());
@@ -73,12 +73,12 @@ pub(crate) async fn get(redis: &Redis, digest: &Digest) -> Result<Option<Bytes>>
     let mut bytes = BytesMut::with_capacity(size as usize);
     let mut damaged = Vec::new();
     for number in 0..count {
-        let mut question = ::redis::cmd("HGET");
+        let mut question = redis::cmd("HGET");
         question.arg(&component[..]).arg(number);
         let Some(name) = link.ask::<Option<Bytes>>(&question).await else {
             return Ok(None);
         };
-        let mut question = ::redis::cmd("HGET");
+        let mut question = redis::cmd("HGET");
         question.arg(&parts[..]).arg(&name[..]);
         let Some(part) = link.ask::<Option<Bytes>>(&question).await else {
             return Ok(None);
@@ -96,10 +96,10 @@ pub(crate) async fn get(redis: &Redis, digest: &Digest) -> Result<Option<Bytes>>
     warn!(%digest, "this component in Redis is damaged, and is forgotten: deploy it again");
     // The next upload of a component with these parts writes them again.
     for name in damaged {
-        link.ask::<()>(::redis::cmd("HDEL").arg(&parts[..]).arg(&name[..]))
+        link.ask::<()>(redis::cmd("HDEL").arg(&parts[..]).arg(&name[..]))
             .await;
     }
-    link.ask::<()>(::redis::cmd("HDEL").arg(&component[..]).arg("bytes"))
+    link.ask::<()>(redis::cmd("HDEL").arg(&component[..]).arg("bytes"))
         .await;
     Ok(None)
 }
@@ -108,7 +108,7 @@ pub(crate) async fn get(redis: &Redis, digest: &Digest) -> Result<Option<Bytes>>
 /// skipped without a call each.
 pub(crate) async fn prune(redis: &Redis, board: &Board) {
     let shard = redis.layout.shard(0);
-    let mut question = ::redis::cmd("ZRANGEBYSCORE");
+    let mut question = redis::cmd("ZRANGEBYSCORE");
     let old = now_ms().saturating_sub(KEPT.as_millis() as u64);
     question.arg(&shard.key("components")[..]).arg("-inf").arg(old);
     let old: Vec<String> = redis.link.ask(&question).await;

@@ -44,9 +44,9 @@ pub(crate) struct DataState {
 /// Number of data losses of a shard.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct LossCounts {
-    /// Times that all data were gone.
+    /// Times that all data were lost.
     pub(crate) emptied: u64,
-    /// Times that the latest writes were gone.
+    /// Times that the latest writes were lost.
     pub(crate) set_back: u64,
 }
 

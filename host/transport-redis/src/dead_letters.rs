@@ -145,7 +145,7 @@ async fn bury_entries(redis: &Redis, shard: &Shard, entries: &[Entry]) -> Result
     if entries.is_empty() {
         return Ok(0);
     }
-    let mut delete = ::redis::cmd("XDEL");
+    let mut delete = redis::cmd("XDEL");
     delete.arg(&shard.key("dead")[..]);
     for entry in entries {
         delete.arg(entry.id.to_string());

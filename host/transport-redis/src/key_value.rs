@@ -92,7 +92,7 @@ impl KeyValue for Redis {
         ];
         let found: Vec<Bytes> = self
             .reads
-            .try_run(&scripts::KEYS, &names, &arguments)
+            .try_run(&scripts::LIST_KEYS, &names, &arguments)
             .await
             .map_err(KeyValueError::Unavailable)?;
         let mut found = found.into_iter();
@@ -114,7 +114,7 @@ impl KeyValue for Redis {
     /// forwards; no forward may be pending. A connection that is newer than `asked` may itself have delayed the read.
     async fn has_answered_since(&self, asked: Instant) -> bool {
         let in_shards = self.layout.all().map(|shard| async move {
-            let mut ping = ::redis::cmd("EXISTS");
+            let mut ping = redis::cmd("EXISTS");
             ping.arg(&shard.key("meta")[..]);
             // Without a deadline, so that it also detects a dead connection.
             let reads = self.reads.has_answered_since(asked, &ping);
@@ -159,7 +159,7 @@ impl Redis {
             let read = async |names: &[Bytes]| {
                 let answer = self
                     .reads
-                    .try_run::<ReadAnswer>(&scripts::READ, names, &arguments)
+                    .try_run::<ReadAnswer>(&scripts::READ_VALUES, names, &arguments)
                     .await;
                 answer.map_err(KeyValueError::Unavailable)
             };
@@ -193,14 +193,14 @@ struct ReadAnswer {
     found: Vec<Option<Bytes>>,
 }
 
-impl ::redis::FromRedisValue for ReadAnswer {
-    fn from_redis_value(value: ::redis::Value) -> Result<Self, ::redis::ParsingError> {
-        let ::redis::Value::Array(parts) = value else {
+impl redis::FromRedisValue for ReadAnswer {
+    fn from_redis_value(value: redis::Value) -> Result<Self, redis::ParsingError> {
+        let redis::Value::Array(parts) = value else {
             return Err("no array".into());
         };
         let mut parts = parts.into_iter();
-        let answered = i64::from_redis_value(parts.next().unwrap_or(::redis::Value::Nil))?;
-        let held = Vec::<Bytes>::from_redis_value(parts.next().unwrap_or(::redis::Value::Nil))?;
+        let answered = i64::from_redis_value(parts.next().unwrap_or(redis::Value::Nil))?;
+        let held = Vec::<Bytes>::from_redis_value(parts.next().unwrap_or(redis::Value::Nil))?;
         let values = parts.map(Option::<Bytes>::from_redis_value);
         Ok(Self {
             answered,

@@ -234,7 +234,7 @@ async fn refuses_second_node_with_the_same_name() {
     let lease = timeout(SOON, leases.next()).await.unwrap();
     assert!(lease.is_ok(), "it stays a member");
 
-    // The same process may replace itself at any time.
+    // A process may replace its own member at any time.
     let again = timeout(SOON, bench.redis.join_io(IoNode::without_address("one")))
         .await
         .unwrap()
@@ -311,7 +311,7 @@ async fn foreign_id_in_the_log_only_delays_disconnects() {
     assert_eq!(
         bench.ask::<usize>(&["SCARD", "{test:0}:lost"]).await,
         1,
-        \"its client's disconnect is pending\"
+        "its client's disconnect is pending"
     );
     bench.ask::<()>(&["DEL", "{test:0}:log"]).await;
     bench.ask::<()>(&["XADD", "{test:0}:log", "7000-3", "a", "b"]).await;

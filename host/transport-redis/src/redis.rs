@@ -178,7 +178,7 @@ impl Redis {
         let arguments = mine.map(bytes_of);
         // As text, because a foreign value may be no number.
         let settled: Vec<Option<String>> = self
-            .change(&shard, &scripts::META, &[shard.key("meta")], &arguments)
+            .change(&shard, &scripts::LAYOUT, &[shard.key("meta")], &arguments)
             .await;
         self.check_layout(settled)
     }

@@ -163,14 +163,14 @@ impl Page {
     /// Reads it, oldest entry first.
     pub(crate) async fn read(&self, link: &Link, key: &Bytes) -> Vec<Entry> {
         let arguments = self.arguments();
-        entries(link.run(&scripts::PAGE, std::slice::from_ref(key), &arguments).await)
+        entries(link.run(&scripts::READ_PAGE, std::slice::from_ref(key), &arguments).await)
     }
 
     /// The same, with one attempt.
     pub(crate) async fn try_read(&self, link: &Link, key: &Bytes) -> Result<Vec<Entry>, String> {
         let arguments = self.arguments();
         let page = link
-            .try_run(&scripts::PAGE, std::slice::from_ref(key), &arguments)
+            .try_run(&scripts::READ_PAGE, std::slice::from_ref(key), &arguments)
             .await;
         page.map(entries)
     }

@@ -321,7 +321,7 @@ mod tests {
             ) {
                 if let Some(event) = decoded::<Event>(&one) {
                     let _ = event.size();
-                    // A number can be written at more length than needed, so the bytes may be others.
+                    // Compares values, because a number may have a longer encoding than needed.
                     prop_assert_eq!(decode::<Event>(&encode(&event)), Ok(event));
                 }
                 if let Some(commands) = decoded::<Vec<Command>>(&one) {

@@ -118,7 +118,7 @@ async fn read_set_aside(redis: &Redis, shard: &Shard, mut fields: Vec<String>) -
     while !fields.is_empty() {
         let page = fields.iter().take(EVENTS).map(bytes_of);
         let arguments: Vec<Bytes> = [bytes_of(BYTES)].into_iter().chain(page).collect();
-        let values: Vec<Option<Bytes>> = redis.link.run(&scripts::VALUES, &key, &arguments).await;
+        let values: Vec<Option<Bytes>> = redis.link.run(&scripts::READ_FIELDS, &key, &arguments).await;
         let read = fields.drain(..values.len().clamp(1, fields.len()));
         events.extend(read.zip(values).filter_map(|(field, event)| Some((field, event?))));
     }

@@ -91,7 +91,7 @@ impl PoisonSuspects {
         }
         let shard = redis.layout.shard(redis.layout.shard_of(held_lease.partition));
         let keys = ["owner", "begun"].map(|name| shard.key(name));
-        redis.change::<()>(&shard, &scripts::BEGIN, &keys, &arguments).await;
+        redis.change::<()>(&shard, &scripts::MARK_STARTED, &keys, &arguments).await;
         waiting.drain(..deliveries.len());
         let mut progress = held_lease.progress();
         deliveries
@@ -118,7 +118,7 @@ pub(crate) fn unmark_started(redis: &Redis, partition: Partition, lease: &str, n
     let (link, keys) = (redis.link.clone(), [shard.key("begun")]);
     redis.shutdown.spawn(async move {
         // The deadline keeps an outage from delaying the shutdown.
-        let unmarking = link.run::<()>(&scripts::SPARE, &keys, &arguments);
+        let unmarking = link.run::<()>(&scripts::UNMARK_STARTED, &keys, &arguments);
         let _ = timeout(UNMARK_DEADLINE, unmarking).await;
     });
 }

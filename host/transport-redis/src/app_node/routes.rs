@@ -102,7 +102,7 @@ impl Routes {
         }
         for (shard, clients) in unknown {
             let who = redis.layout.shard(shard).key("who");
-            let mut ask = ::redis::cmd("HMGET");
+            let mut ask = redis::cmd("HMGET");
             ask.arg(&who[..]);
             for client in &clients {
                 ask.arg(&client[..]);

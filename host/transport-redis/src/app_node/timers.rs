@@ -78,7 +78,7 @@ async fn poll(redis: &Redis, shard: &Shard, member: &str) -> Duration {
         bytes_of(TIMERS),
         bytes_of(BYTES),
     ];
-    let (now, next, due) = match redis.link.run::<DueTimers>(&scripts::DUE, &keys, &arguments).await {
+    let (now, next, due) = match redis.link.run::<DueTimers>(&scripts::DUE_TIMERS, &keys, &arguments).await {
         DueTimers::OwnedByOther => return OWNER_POLL,
         DueTimers::Now(now, next, due) => (now, next, due),
     };
@@ -114,7 +114,7 @@ async fn fire(redis: &Redis, shard: &Shard, now_ms: u64, due: Vec<[Bytes; 3]>) -
                 shard = shard.number,
                 "a timer is delayed, because this node cannot read its record: run the same release of plugnode everywhere"
             );
-            let mut later = ::redis::cmd("ZADD");
+            let mut later = redis::cmd("ZADD");
             later
                 .arg(&shard.key("timers")[..])
                 .arg(now_ms + UNREADABLE_RETRY.as_millis() as u64);
@@ -145,14 +145,14 @@ async fn fire(redis: &Redis, shard: &Shard, now_ms: u64, due: Vec<[Bytes; 3]>) -
             event,
         ]);
     }
-    redis.change(shard, &scripts::FIRE, &keys, &arguments).await
+    redis.change(shard, &scripts::FIRE_TIMERS, &keys, &arguments).await
 }
 
 /// Number of pending timers.
 pub(crate) async fn count(redis: &Redis) -> Result<u64, String> {
     let mut all = 0;
     for shard in redis.layout.all() {
-        let mut ask = ::redis::cmd("ZCARD");
+        let mut ask = redis::cmd("ZCARD");
         ask.arg(&shard.key("timers")[..]);
         all += redis.link.try_ask::<u64>(&ask).await?;
     }

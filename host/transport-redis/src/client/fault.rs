@@ -15,7 +15,7 @@ pub(crate) struct RedisFault {
 /// Kind of a fault. Links wait until it is over, except for `Unexpected`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum FaultKind {
-    /// The connection broke, or could not be made.
+    /// The connection broke, or connecting failed.
     Unreachable,
     /// The response timeout has passed.
     Silent,

@@ -168,7 +168,7 @@ async fn waits_for_disk_and_replicas() {
     assert_eq!(soon(answer).await.unwrap(), 2);
     assert_eq!(lines.with("INFO", "answers again"), 1);
 
-    // A folder that is gone cannot be written to.
+    // A deleted folder makes snapshots fail.
     let gone = redis.folder().join("gone");
     std::fs::create_dir(&gone).unwrap();
     redis

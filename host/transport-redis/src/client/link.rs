@@ -33,7 +33,7 @@ const LOG_UNEXPECTED_EVERY: u32 = 120;
 /// A Cluster connection repairs itself; after this many failures of one request it is replaced.
 const CLUSTER_ATTEMPTS: u32 = 3;
 
-/// A link to Redis. Clones share it.
+/// A logical connection to Redis. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Link(Arc<Shared>);
 
@@ -87,7 +87,7 @@ impl Link {
         }))
     }
 
-    /// Sends a command until it is answered, however long that takes.
+    /// Sends a command until it is answered, without a deadline.
     pub(crate) async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> T {
         self.until_answered(Request::One(command), only).await
     }

@@ -161,7 +161,10 @@ async fn look_at_mode(server: &Server) -> std::result::Result<(), StartupFailure
         Topology::Cluster(hosts) => {
             let mut found = Err(RedisFault::new(FaultKind::Unreachable, "no host is named"));
             for host in hosts {
-                found = server.dialer().connect_node(&server.dialer().address(host), ANSWER).await;
+                found = server
+                    .dialer()
+                    .connect_node(&server.dialer().address(host), ANSWER)
+                    .await;
                 if found.is_ok() {
                     break;
                 }
@@ -215,7 +218,7 @@ async fn info_of_masters(
     }
 }
 
-/// `name:value` lines.
+/// Parses the `name:value` lines of `INFO`.
 fn facts(answer: &Value) -> ServerInfo {
     let text = match answer {
         Value::BulkString(bytes) => String::from_utf8_lossy(bytes),
@@ -227,7 +230,7 @@ fn facts(answer: &Value) -> ServerInfo {
     pairs.map(|(name, value)| (name.into(), value.trim().into())).collect()
 }
 
-/// Whether a server can be used at all.
+/// Checks version, role and persistence of a server.
 fn fits(name: &str, facts: &ServerInfo, settings: &RedisSettings) -> std::result::Result<(), StartupFailure> {
     let unfit = |problem: String| Err(StartupFailure::Unfit(format!("Redis at {name} {problem}")));
     let fact = |name: &str| facts.get(name).map(String::as_str).unwrap_or_default();

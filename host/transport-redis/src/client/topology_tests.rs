@@ -74,7 +74,7 @@ async fn follows_the_master_that_sentinels_elect() {
     assert_eq!(other.ask(&["GET", "n"]).await.unwrap(), Value::BulkString(b"8".into()));
 }
 
-/// A node of a Cluster at a port of its own.
+/// Starts a Cluster node, and returns its port.
 async fn cluster_node() -> (TestServer, u16) {
     let (port, bus) = (free_port(), free_port());
     let arguments = [
@@ -135,7 +135,7 @@ async fn cluster_survives_slot_moves_and_a_promotion() {
     let read = command(&["XREAD", "BLOCK", "1000", "STREAMS", "{p:0}:s", "{p:0}:t", "0", "0"]);
     assert!(matches!(soon(waiting.ask::<Value>(&read)).await, Value::Array(_)));
 
-    // The slot moves to another node, key by key, while it is written to.
+    // Moves the slot to another node, key by key, during writes.
     let meet = async || {
         let _ = b
             .ask(&["CLUSTER", "MEET", "127.0.0.1", &a_port.to_string(), &bus(&a).await])
@@ -161,7 +161,7 @@ async fn cluster_survives_slot_moves_and_a_promotion() {
     a.ask(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &b_id]).await.unwrap();
     tokio::time::sleep(Duration::from_millis(30)).await;
     for key in ["{p:0}:n", "{p:0}:s"] {
-        // One key is at its new node and one is not, and both are served.
+        // With one key moved and one not, both are served.
         assert_eq!(soon(link.ask_all(&twice)).await.len(), 2);
         let moved = a
             .ask(&["MIGRATE", "127.0.0.1", &b_port.to_string(), key, "0", "1000"])
@@ -175,7 +175,7 @@ async fn cluster_survives_slot_moves_and_a_promotion() {
     assert_eq!(soon(added).await.unwrap(), 202, "each was added, and here none twice");
     assert!(matches!(soon(waiting.ask::<Value>(&read)).await, Value::Array(_)));
 
-    // A replica takes over from a node that is gone.
+    // Promotes a replica after the loss of its master.
     let (c, _) = cluster_node().await;
     let meet = async || {
         let _ = c
@@ -198,7 +198,7 @@ async fn cluster_survives_slot_moves_and_a_promotion() {
     .await;
 }
 
-/// The port by which nodes speak to each other.
+/// Port of a node's cluster bus.
 async fn bus(node: &TestServer) -> String {
     match node.ask(&["CONFIG", "GET", "cluster-port"]).await {
         Ok(Value::Array(pair)) => match &pair[1] {
@@ -299,7 +299,7 @@ async fn speaks_tls_and_explains_failed_handshakes() {
     assert_eq!(pong(&url, &no_cert).await.as_deref(), Ok("PONG"));
 }
 
-/// A CA and a certificate for localhost by it.
+/// Creates a CA, and a certificate for localhost signed by it.
 fn certificates(folder: &Path) {
     let openssl = |arguments: &str| {
         let made = Command::new("openssl")

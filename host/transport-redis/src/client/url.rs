@@ -304,7 +304,7 @@ impl fmt::Display for Host {
     }
 }
 
-/// As a person calls it in a message.
+/// The URL without secrets, for messages.
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |hosts: &[Host]| hosts.iter().map(Host::to_string).collect::<Vec<_>>().join(",");

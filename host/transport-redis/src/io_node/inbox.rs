@@ -62,7 +62,7 @@ impl Inbox for RedisInbox {
             encode(&vec![command]),
         ];
         // Best effort: no durability is awaited.
-        let sending = self.redis.link.run::<()>(&scripts::TELL, &keys, &arguments);
+        let sending = self.redis.link.run::<()>(&scripts::SEND, &keys, &arguments);
         tokio::select! {
             biased;
             () = self.membership.fenced.cancelled() => Err(self.membership.lost_because()),

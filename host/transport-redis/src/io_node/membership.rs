@@ -117,7 +117,7 @@ async fn renew(
     match try_join_all(shards).await {
         Ok(_) => info!(io_node = %member.name, "left the cluster"),
         Err(error) => {
-            warn!(io_node = %member.name, %error, "this io-node has lost its place");
+            warn!(io_node = %member.name, %error, "this io-node has lost its lease, and joins again");
             if let (TransportError::DataLost, Some(membership)) = (error, membership.upgrade()) {
                 membership.has_lost_data.store(true, Ordering::Release);
             }

@@ -187,7 +187,7 @@ impl OutboxReader {
                         .unknown_versions
                         .warn_once("commands", self.shard.number, version);
                 }
-                DecodeError::Broken(reason) => warn!(entry = %entry.id, "commands were refused: {reason}"),
+                DecodeError::Broken(reason) => warn!(entry = %entry.id, "commands are dropped, because they cannot be read: {reason}"),
             }
         }
         commands

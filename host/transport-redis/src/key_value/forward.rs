@@ -109,8 +109,8 @@ impl Redis {
                 ]);
             }
             let Some(last) = last else { return };
-            self.change::<()>(&target, &scripts::APPLY, &keys, &arguments).await;
-            let mut trim = ::redis::cmd("XTRIM");
+            self.change::<()>(&target, &scripts::APPLY_FORWARDED, &keys, &arguments).await;
+            let mut trim = redis::cmd("XTRIM");
             trim.arg(&key[..]).arg("MINID").arg(last.next().to_string());
             self.link.ask::<()>(&trim).await;
             if !is_all {

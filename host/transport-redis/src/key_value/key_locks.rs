@@ -106,7 +106,10 @@ impl Transaction {
     /// Owner of its locks. It includes the lease, because another process may use the same attempt number.
     fn holder(&self, lease: &str) -> Bytes {
         let Self { id, rank, attempt, .. } = self;
-        bytes_of(format_args!("{rank} {} {} {attempt} {lease}", id.partition, id.sequence))
+        bytes_of(format_args!(
+            "{rank} {} {} {attempt} {lease}",
+            id.partition, id.sequence
+        ))
     }
 
     /// Computes the result of an addition, or says why there is none.
@@ -115,8 +118,8 @@ impl Transaction {
             None => Some(0),
             Some(value) => integer_of(value),
         };
-        let number = number
-            .ok_or_else(|| format!("cannot add to key {key:?} of bucket {bucket:?}: its value is not an integer"))?;
+        let number =
+            number.ok_or_else(|| format!("cannot add to key {key:?} of bucket {bucket:?}: its value is no integer"))?;
         let sum = sum_of(number, delta)
             .ok_or_else(|| format!("cannot add to key {key:?} of bucket {bucket:?}: the sum is too large"))?;
         self.sums.insert((bucket, key), sum);
@@ -234,7 +237,7 @@ impl Redis {
 
     async fn end_locks(&self, shard: &Shard, how: &'static str, locks: Vec<Bytes>) {
         let arguments = [vec![Bytes::from_static(how.as_bytes()), bytes_of(EXPIRED_KEYS)], locks].concat();
-        self.change::<()>(shard, &scripts::UNLOCK, &store_keys(shard), &arguments)
+        self.change::<()>(shard, &scripts::UNLOCK_KEYS, &store_keys(shard), &arguments)
             .await;
     }
 
@@ -263,7 +266,7 @@ impl Redis {
             bytes_of(self.settings.timers.of_client),
         ];
         arguments.extend(items.items);
-        self.change(shard, &scripts::LOCK, &items.keys, &arguments).await
+        self.change(shard, &scripts::LOCK_KEYS, &items.keys, &arguments).await
     }
 
     /// Error text for a full bucket.
@@ -345,7 +348,7 @@ impl Redis {
         let home = self.layout.shard(self.layout.shard_of(Partition(partition)));
         let keys = ["owner", "done", "kept"].map(|name| home.key(name));
         let arguments = [bytes_of(partition), bytes_of(number)];
-        let (holder, done, is_kept): (String, String, bool) = self.link.run(&scripts::HOLDER, &keys, &arguments).await;
+        let (holder, done, is_kept): (String, String, bool) = self.link.run(&scripts::LOCK_STATE, &keys, &arguments).await;
         let is_committed = done.parse::<Progress>().is_ok_and(|progress| progress.has(number)) && !is_kept;
         if !is_committed && holder == lease {
             return;

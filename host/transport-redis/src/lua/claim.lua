@@ -1,18 +1,18 @@
 #!lua flags=allow-oom
--- Leases partitions that nobody holds to an app-node.
--- keys: app (hash name -> incarnation), owner (hash partition -> lease, which is 'epoch:' or 'epoch:incarnation@name'),
---       done (hash partition -> what of it is committed), over (hash client -> partition), kept (hash 'partition:number'
---       -> event), begun (hash 'partition:number' -> epochs, see begin.lua; 'partition:' -> number up to which events may have
---       been in hand when an owner died), in (hash partition -> events taken in so far, 'tail'); then, for each partition in
---       question, patches (hash 'client\0number' -> patch)
--- arguments: name, incarnation, partitions
--- answers: for the partitions that the node holds now: {partition, lease, what of it is committed, ...};
---          {client, partition, ...} of refused clients whose disconnects are in the log;
---          {'partition:number', ...} of open events that are not in the log any more; {field, value, ...} of `begun`;
---          {patch, ...} of attributes, of the partitions that the node holds now
--- invariant: every lease of a partition has an epoch of its own, and later ones a greater.
--- late copy: harmless. It claims only what nobody holds who is there. When its node is there, that gives back what it did
---            not know it has; when it is not, whoever is to have the partition takes it over.
+-- Leases free partitions to an app-node.
+-- keys: app (hash name -> incarnation); owner (hash partition -> lease: 'epoch:' when free, or 'epoch:incarnation@name'); done (hash
+--       partition -> progress); over (hash refused client -> partition); kept (hash 'partition:number' -> event that is set aside);
+--       begun (hash 'partition:number' -> lease epochs, see mark_started.lua; 'partition:' -> number up to which events may have been
+--       in flight when an owner died); in (hash, see ingest.lua); then for each wanted partition its patches (hash
+--       'client\0number' -> patch)
+-- arguments: name; incarnation; wanted partitions
+-- answers: for the partitions that the node holds now: {{partition, lease, progress, ...}; {refused client whose disconnect is in the
+--          log, partition, ...}; {'partition:number' of events that are set aside, ...}; {field, value, ...} of `begun`;
+--          {attribute patch, ...}}
+-- invariant: every lease of a partition has a greater epoch than the one before.
+-- late copy: harmless. It claims only partitions without a living holder. A living node gives back what it does not know; the
+--            lease of a dead one is taken over.
+-- cost: at most nine calls for each partition, and all fields of `over`, `kept` and `begun`.
 local me = ARGV[2] .. '@' .. ARGV[1]
 local held, is_held, patches = {}, {}, {}
 for i = 3, #ARGV do

@@ -1,30 +1,29 @@
--- Makes outcomes take effect: what events of some partitions did, together with the note that they are done.
--- keys: owner (hash partition -> lease), io (hash name -> incarnation), done (hash partition -> events committed so far,
---       number up to which all are, their bytes, and how far behind each other those done beyond it are), dead (stream), who (hash
---       client -> io-node), lost (set of members), over (hash client -> partition), kept (hash 'partition:number' -> event),
---       begun (hash 'partition:number' -> epochs, see begin.lua), sizes (see sizes.lua, by whose name that of the timers is known), then the buckets and the streams of writes for other shards that
---       `writes` names by their places
--- arguments: sections, each as: its name, number of its items, number of values in an item, the values. One that is left
---            out has no items. They are:
---            settings: what keys begin with of outboxes, of the bytes put into them and of the bytes read of them; most
---                      entries in an outbox, most bytes; what keys of live sets begin with (empty when nobody is refused)
---            parts:    number of a partition, the lease it is held by, what stands for it in `done` before this, and after
---            entries:  io-node or '*' for all, field, value; for outboxes
---            letters:  dead letter, app, client
---            writes:   which key, 's' set 'd' delete 'x' for another shard, key, value
---            kept:     field of `kept`, event; for open events that leave the log
---            unkept:   field of `kept`; for those that are committed
---            unbegun:  field of `begun`; for those that are committed
---            ends:     'd' by its last event or 'r' refused, client, partition; for clients that are gone
--- answers: {'done'} when all of it took effect. Else nothing did, and the answer is
---          {'parts', a verdict for each part: 'apply' when it may take effect, 'done' when it has before, 'lost' when
---          the partition is held by another or stands elsewhere}, or {'full', member, ...} for io-nodes whose outboxes have no room
--- invariant: an event takes effect once: what stands in `done` says whether it has, for each partition by itself. All of
---            a call does or nothing: no command fails after the first write, for every key was looked at before. All
---            outboxes have one order. A refused client has no disconnect: it leaves the live set, or stands in `over`
---            until the one in the log was passed.
--- late copy: harmless. What stands for a partition in `done` never comes back once it has changed, so a copy of a call that
---            took effect finds 'done' or 'lost' in each part, and a call with a part that is not 'apply' writes nothing.
+-- Commits outcomes: applies the effects of events of some partitions together with the progress of these partitions.
+-- keys: owner (hash partition -> lease); io (hash name -> incarnation); done (hash partition -> progress: events committed, number up
+--       to which all are, their bytes, and distances between those committed beyond it); dead (stream); who (hash client -> io-node);
+--       lost (set of members); over (hash refused client -> partition); kept (hash 'partition:number' -> event that is set aside); begun
+--       (hash 'partition:number' -> lease epochs, see mark_started.lua); sizes (see sizes.lua; its name gives that of the timers'
+--       keys); then the buckets, patches, and streams of writes for other shards that `writes` refers to
+-- arguments: sections, each as: name; number of items; number of values in an item; the values. A missing section is empty.
+--            settings: key prefixes of outboxes, of their bytes added and of their bytes read; maximum entries of an outbox;
+--                      maximum bytes; key prefix of live sets (empty when no client is refused)
+--            parts:    partition; its lease; progress before; progress after
+--            entries:  io-node, or '*' for all; field; value; for outboxes
+--            letters:  dead letter; app; client
+--            writes:   index of the key in KEYS; 's' set, 'd' delete, or 'x' for another shard; field; value
+--            kept:     field of `kept`; event; for open events to set aside
+--            unkept:   field of `kept`; for committed events
+--            unbegun:  field of `begun`; for committed events
+--            ends:     'd' disconnected or 'r' refused; client; partition; for sessions that end
+-- answers: {'done'} when the whole call took effect. Nothing did with any other answer: {'parts', a verdict for each part}: 'apply' it
+--          may take effect, 'done' it has taken effect before, 'lost' another node holds the partition or its progress differs; or
+--          {'full', member, ...} for io-nodes with full outboxes
+-- invariant: an event takes effect once, because the progress of its partition changes with it. A call takes effect as a whole: no
+--            command fails after the first write, because every key was read before. All outboxes have the same order. A refused
+--            client gets no disconnect event: it leaves the live set, or stays in `over` until its logged disconnect is passed over.
+-- late copy: harmless. The progress of a partition never returns to an earlier value, so a copy finds 'done' or 'lost' for each part,
+--            and a call with such a part writes nothing.
+-- cost: three calls for each io-node, and one to four for each item.
 local owner, io, done, dead, who, lost, over, kept, begun, sizes = unpack(KEYS, 1, 10)
 local names_of_timers = string.sub(sizes, 1, -6) .. 'timers:names'
 local sections, next_section = {}, 1
@@ -33,7 +32,7 @@ while next_section <= #ARGV do
   next_section = first + tonumber(ARGV[next_section + 1]) * width
   sections[ARGV[first - 3]] = {first, next_section - width, width}
 end
--- Goes over the places of a section's items.
+-- Iterates over the indices of a section's items.
 local function each(name)
   local first, last, width = unpack(sections[name] or {1, 0, 1})
   local at = first - width
@@ -46,7 +45,7 @@ local settings = sections.settings[1]
 local out, out_in, out_read, most_out, most_bytes, live = unpack(ARGV, settings, settings + 5)
 most_out, most_bytes = tonumber(most_out), tonumber(most_bytes)
 
--- Look.
+-- Checks. They also read every key that is written below.
 local fields, changed = {}, {}
 for at in each('parts') do
   table.insert(fields, ARGV[at])
@@ -59,7 +58,7 @@ for at in each('parts') do
   local part = #verdicts
   local verdict = 'lost'
   if leases[part] == ARGV[at + 1] then
-    -- First what was before: a part that changes nothing is no copy of itself.
+    -- Compares `before` first: a part without a change is not a copy of itself.
     if (stands[part] or '0 0 0') == ARGV[at + 2] then
       verdict = 'apply'
     elseif stands[part] == ARGV[at + 3] then
@@ -89,7 +88,7 @@ for i = 1, #nodes, 2 do
   if unread >= most_bytes or redis.call('XLEN', outbox[node]) >= most_out then table.insert(full, member) end
 end
 if #full > 1 then return full end
--- The live sets that a refused client can be in, by the name of its io-node.
+-- Live sets that may contain a refused client, by the name of its io-node.
 local lives = {}
 if live ~= '' then
   redis.call('HLEN', who)
@@ -104,7 +103,7 @@ if live ~= '' then
   end
 end
 
--- Write.
+-- Writes.
 redis.call('HSET', done, unpack(changed))
 for at in each('entries') do
   local node, field, value = ARGV[at], ARGV[at + 1], ARGV[at + 2]
@@ -137,7 +136,7 @@ for at in each('writes') do
     take_write(key, how, field, value)
   end
 end
--- A client that is gone takes its timers along.
+-- Deletes the timers of clients that are gone.
 if sections.ends and redis.call('EXISTS', names_of_timers) == 1 then
   for at in each('ends') do
     local owner = ARGV[at + 2] .. ' c ' .. ARGV[at + 1]

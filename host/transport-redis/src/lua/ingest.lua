@@ -1,21 +1,20 @@
--- Takes events of an io-node into the log.
--- keys: io (hash name -> incarnation), live of the member (hash client -> last will, a batch; the empty field keeps the number of
---       the last call and, unless that was taken and nothing else, what was answered to it), who (hash client -> io-node),
---       log (stream), in (hash partition -> events taken in so far; 'b' and partition -> their bytes; 'tail' -> number of the last
---       event, 'floor' -> number up to which the log was trimmed; 'bytes' -> all bytes taken in so far, 'due' -> what these
---       are when a partition may be half full), done (hash partition -> events committed so far, a number, their bytes, and
---       more)
--- arguments: name, incarnation, number of this call, backlog of a partition, the same in bytes, how many events, the batch
---            of them, number of partitions, for each its number, how many of the events are its, and their bytes;
---            then for each client that comes or goes: 'c', client, last will; or 'd', client, nothing
--- answers: {'fenced'}; {'taken', partition, open events, their bytes, ...} for partitions that are more than half full;
---          or what stands against it when nothing was taken: {'full', partition, room for how many, for how many bytes, ...},
---          {'over', client, ...} for disconnects of clients that are not in the live set any more, {'blocked'} when the
---          log takes nothing, {'late'} for a copy of an earlier call than the last, {'behind'} when calls before this one, which
---          were answered, are not known here: the data are older than they were
--- invariant: a call is taken whole or not at all. The id of an entry is the number of its last event.
--- late copy: harmless. The last call's number is kept with its answer, whatever that was, so a copy of it is given the same
---            answer; one of an earlier call is refused, and the io-node makes no call before the one before it was answered.
+-- Appends events of an io-node to the log.
+-- keys: io (hash name -> incarnation); live set of the member (hash client -> last will, a batch; the empty field holds the number of
+--       the last call and, unless it was plainly accepted, its answer); who (hash client -> io-node); log (stream); in (hash:
+--       partition -> events accepted so far, 'b' .. partition -> their bytes, 'tail' -> number of the last event, 'floor' -> number up
+--       to which the log is trimmed, 'bytes' -> all bytes accepted so far, 'due' -> value of 'bytes' from which a partition may be
+--       half full); done (hash partition -> progress: events committed, number up to which all are, their bytes, more)
+-- arguments: name; incarnation; number of this call; backlog of a partition in events; in bytes; number of events; their batch;
+--            number of partitions, and for each its number, its events and their bytes; then for each session that begins: 'c',
+--            client, last will; for each that ends: 'd', client, nothing
+-- answers: {'taken', partition, open events, their bytes, ...} for partitions that are more than half full.
+--          Nothing is accepted with any other answer: {'fenced'}; {'full', partition, room in events, room in bytes, ...};
+--          {'over', client, ...} for disconnects of clients that are not live; {'blocked'} when the log accepts no entry; {'late'} for a
+--          copy of a call before the last; {'behind'} when earlier answered calls are unknown, so that data are lost
+-- invariant: a call is accepted as a whole or not at all. The id of an entry is the number of its last event.
+-- late copy: harmless. The last call is stored with its answer, so its copy gets the same answer. A copy of an earlier call is
+--            refused: an io-node makes a call only after the one before was answered.
+-- cost: at most ten calls, and at most three for each session that begins or ends.
 local io, live, who, log, taken, done = unpack(KEYS)
 local most, most_bytes = tonumber(ARGV[4]), tonumber(ARGV[5])
 local events, partitions = tonumber(ARGV[6]), tonumber(ARGV[8])
@@ -31,7 +30,7 @@ local function remembered(answer)
   return answer
 end
 
--- Look. The log is written to first, and may be refused then.
+-- Checks. The append to the log comes first among the writes, because it may fail.
 local clients = 9 + 3 * partitions
 if #ARGV >= clients then redis.call('HLEN', who) end
 local fields, bytes = {'tail', 'floor', 'bytes', 'due'}, 0
@@ -43,7 +42,7 @@ end
 local counts = redis.call('HMGET', taken, unpack(fields))
 for i = 1, #fields do counts[i] = counts[i] and tonumber(counts[i]) end
 local tail, all_bytes, answer = counts[1] or 0, (counts[3] or 0) + bytes, {'taken'}
--- While the whole log is shorter than half a partition may be, none is half full.
+-- A log shorter than half a partition's backlog has no half-full partition.
 if tail + events - (counts[2] or 0) > most / 2 or all_bytes > (counts[4] or most_bytes / 2) then
   local full = {'full'}
   local committed = redis.call('HMGET', done, unpack(fields))
@@ -51,12 +50,12 @@ if tail + events - (counts[2] or 0) > most / 2 or all_bytes > (counts[4] or most
     local its, its_bytes = tonumber(ARGV[7 + 3 * i]), tonumber(ARGV[8 + 3 * i])
     local done_events, done_bytes = string.match(committed[2 * i + 3] or '0 0 0', '^(%d+) %d+ (%d+)')
     local open, open_bytes = (counts[2 * i + 3] or 0) - done_events, (counts[2 * i + 4] or 0) - done_bytes
-    -- Where nothing is open, no miscount stays.
+    -- Corrects the count of bytes when no event is open.
     if open <= 0 then
       open_bytes, counts[2 * i + 4] = 0, tonumber(done_bytes)
     end
     local room, room_bytes = math.max(0, most - open), math.max(0, most_bytes - open_bytes)
-    -- An event that is larger than the budget goes alone.
+    -- An event larger than the backlog is accepted alone.
     if open <= 0 and its == 1 then room_bytes = math.max(room_bytes, its_bytes) end
     if room < its or room_bytes < its_bytes then
       table.insert(full, fields[2 * i + 3])
@@ -76,13 +75,13 @@ for i = clients, #ARGV, 3 do
   if ARGV[i] == 'c' then
     came[client] = true
   elseif not came[client] and redis.call('HEXISTS', live, client) == 0 then
-    -- It was refused and has been forgotten, and nobody is to hear of its end.
+    -- The connection was refused, so no app receives the disconnect.
     table.insert(over, client)
   end
 end
 if #over > 1 then return remembered(over) end
 
--- Write.
+-- Writes.
 tail = add_to_log(log, tail, events, ARGV[7])
 if not tail then return remembered({'blocked'}) end
 local changed = {'tail', string.format('%.0f', tail), 'bytes', string.format('%.0f', all_bytes)}

@@ -1,24 +1,24 @@
--- Puts an io-node in, under a fresh incarnation; an earlier one that it replaces, or whose lease has run out, is fenced.
--- keys: io (hash name -> incarnation), io:until (zset name -> deadline), lost (set of members), over (hash), who (hash),
---       live of the member (hash), outbox of the member (stream), log (stream), kept (hash), clock (hash; epoch -> the last
---       that was given out), epochs (zset name -> epoch of its last join), info (hash name -> where clients reach it),
---       begun (hash), bytes put into that outbox and bytes read of it (strings); ends (zset), turns (hash) and locks (hash) of the
---       key-value store
--- arguments: name, incarnation, lease in ms, epoch, earlier incarnations of the same process with a space before and
---            behind each, where clients reach it (empty in all shards but the first)
--- answers: {'joined'}; {'held', the incarnation that has the name, its deadline, ms until its lease has run out}; {'late'} when
---          another epoch is needed
--- invariant: of a name, a later join has a greater epoch, and an incarnation that was superseded, fenced or buried does not
---            come back. The keys that a script may find gone while their slot moves are there from now on: `over`, `kept`,
---            `begun`, `turns`, `locks`, `who` and the live set by an empty field, `ends` by a member that has no end, the outbox and
---            the log as empty streams, its bytes as 0.
--- late copy: harmless. Of the latest epochs the names are known, and a copy finds its own or a greater one; a copy with an
---            epoch from before these is refused for that.
+-- Adds an io-node with a fresh incarnation. Fences an earlier incarnation that it replaces or whose lease has expired.
+-- keys: io (hash name -> incarnation); io:until (zset name -> deadline); lost (set of members); over (hash); who (hash); live set
+--       of the member (hash); its outbox (stream); log (stream); kept (hash); clock (hash; epoch -> last epoch given out); epochs
+--       (zset name -> epoch of its last join); info (hash name -> address); begun (hash); bytes added to that outbox; bytes read of
+--       it; ends (zset), turns (hash) and locks (hash) of the key-value store
+-- arguments: name; incarnation; lease in ms; epoch; earlier incarnations of the same process, with a space before and behind
+--            each; address as JSON (empty in all shards but the first)
+-- answers: {'joined'}; {'held', incarnation that holds the name, its deadline, ms until then}; {'late'} when a newer epoch is
+--          needed
+-- invariant: a later join of a name has a greater epoch. An incarnation that was replaced, fenced or disconnected never returns.
+--            While a slot moves, a script may miss keys that do not exist; so `over`, `kept`, `begun`, `turns`, `locks`, `who` and
+--            the live set get an empty field, `ends` an infinite member, outbox and log exist as empty streams, and the byte
+--            counters as 0.
+-- late copy: harmless. The names of the latest epochs are remembered, so a copy finds its own epoch or a greater one; a copy
+--            with an older epoch is refused.
+-- cost: at most 30 calls.
 local io, io_until, lost, over, who, live, outbox, log, kept, clock, epochs, info, begun, out_in, out_read = unpack(KEYS, 1, 15)
 local ends, turns, locks = unpack(KEYS, 16, 18)
 local name, incarnation, lease, epoch, replaces, place = unpack(ARGV)
 lease, epoch = tonumber(lease), tonumber(epoch)
--- So many joins are remembered.
+-- Number of joins whose epochs are remembered.
 local remembered = 1000
 local now, grace = shard_time(clock, lease)
 local oldest = tonumber(redis.call('HGET', clock, 'epoch') or 0) - remembered

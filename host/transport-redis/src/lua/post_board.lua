@@ -1,12 +1,12 @@
 #!lua
--- Puts a board in the place of the one that it was made from.
+-- Replaces the board of releases, if it is still the one that the new board was made from.
 -- keys: board (hash: version, content, posted)
--- arguments: version of the board it was made from (0 when there is none), content, digest of the content
--- answers: 1, or 0 when another stands there
--- invariant: of two boards that were made from one, one takes its place. A version is never used twice, not even when Redis
---            has forgotten all: it grows with the time. The latest changes are remembered in `posted`, so that a call that
---            comes twice is answered twice and takes effect once.
--- late copy: harmless. The version that it was made from has passed.
+-- arguments: version of the board it was made from (0 for none); content; digest of the content
+-- answers: 1, or 0 when the version differs
+-- invariant: of two boards made from the same one, one wins. A version is never used twice, even after a loss of data, because it grows
+--            with the time. `posted` holds the latest changes, so a repeated call gets the same answer.
+-- late copy: harmless. Its version has passed.
+-- cost: three calls.
 local version, posted = unpack(redis.call('HMGET', KEYS[1], 'version', 'posted'))
 version, posted = version or '0', posted or ''
 local change = ' ' .. ARGV[1] .. ':' .. ARGV[3] .. ' '

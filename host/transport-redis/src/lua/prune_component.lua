@@ -1,12 +1,12 @@
 #!lua flags=allow-oom
--- Forgets a component and the parts that no other names, unless it was put of late.
--- keys: components (zset digest -> when it was put last, in ms), the component (hash: number of a part -> digest of the part,
---       parts -> how many those are), parts (hash digest -> part), part uses (hash digest of a part -> how often components name it)
--- arguments: digest, for how many ms it is kept
--- answers: 1 when it is gone
--- invariant: whoever puts a component again has it for as long again. What another component names stays.
--- cost: one look for each part, of which a component of 32 MB has 128.
--- late copy: harmless. It looks again whether the component was put of late, and one that is gone names no parts.
+-- Deletes a component, and the parts that no other component refers to, unless it was uploaded recently.
+-- keys: components (zset digest -> time of the last upload in ms); the component (hash: index of a part -> its digest; parts -> their
+--       number); parts (hash digest -> part); part-uses (hash digest of a part -> number of components that refer to it)
+-- arguments: digest; retention in ms
+-- answers: 1 when it is deleted
+-- invariant: an upload starts the retention anew. Parts of other components stay.
+-- late copy: harmless. It checks the retention again, and a deleted component has no parts.
+-- cost: two to four calls for each part; a component of 32 MB has 128.
 local put = redis.call('ZSCORE', KEYS[1], ARGV[1])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

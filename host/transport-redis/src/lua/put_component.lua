@@ -1,13 +1,13 @@
 #!lua
--- Notes that a component is being put, says which of its parts are not there, and marks it as complete when all are.
--- keys: components (zset digest -> when it was put last, in ms), the component (hash: number of a part, from 0 -> digest of the
---       part; parts -> how many those are; bytes -> its size, once all parts are there), parts (hash digest -> part), part uses
---       (hash digest of a part -> how often components name it)
--- arguments: digest, its size in bytes, the digests of its parts
--- answers: the digests of parts that are not there; none when it is complete
--- invariant: what is marked as complete has all its parts. A part is used as often as the components that are there name it.
--- cost: two looks for each part, of which a component of 32 MB has 128.
--- late copy: harmless. It counts the parts when it comes; of one that was forgotten it leaves a name that is forgotten next.
+-- Registers the upload of a component, returns its missing parts, and marks it as complete when there are none.
+-- keys: components (zset digest -> time of the last upload in ms); the component (hash: index of a part, from 0 -> its digest; parts ->
+--       their number; bytes -> size of the component, once it is complete); parts (hash digest -> part); part-uses (hash digest of a
+--       part -> number of components that refer to it)
+-- arguments: digest; size in bytes; digests of its parts
+-- answers: digests of the missing parts; none when it is complete
+-- invariant: a complete component has all its parts. Reference counts match the components.
+-- late copy: harmless. It checks the parts again; for a deleted component it leaves an entry that the next pruning deletes.
+-- cost: two calls for each part, and at most six more when the list of parts is written; a component of 32 MB has 128 parts.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('ZADD', KEYS[1], string.format('%.0f', now), ARGV[1])
@@ -17,7 +17,7 @@ for n = 3, #ARGV do
   is_named = is_named and redis.call('HGET', KEYS[2], n - 3) == ARGV[n]
 end
 if not is_named then
-  -- It is not there, or a node that cuts components otherwise has put it.
+  -- The component is new, or a node with another part size has uploaded it.
   for n = 0, known - 1 do
     local part = redis.call('HGET', KEYS[2], n)
     if part and redis.call('HINCRBY', KEYS[4], part, -1) <= 0 then

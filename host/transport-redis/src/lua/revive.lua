@@ -1,11 +1,11 @@
--- Puts a dead letter's event at the end of the log again.
--- keys: dead (stream), log (stream), in (hash partition -> events taken in so far, 'b' and partition -> their
---       bytes, 'bytes', 'tail'), who (hash client -> io-node),
---       clock (hash; revived -> the latest calls that were answered 'queued')
--- arguments: id of the dead letter, partition, client (may be empty), a batch of the event, a name of this call
--- answers: 'queued', 'unknown', 'gone', or 'blocked' when the log takes nothing
--- invariant: a client has no event after its disconnect, and a dead letter is revived once.
--- late copy: harmless. The dead letter is not there any more; a call that took effect of late is answered as it was then.
+-- Appends a dead letter's event to the log again.
+-- keys: dead (stream); log (stream); in (hash, see ingest.lua); who (hash client -> io-node); clock (hash; revived -> the latest calls
+--       that were answered 'queued')
+-- arguments: id of the dead letter; partition; client (empty for none); a batch of the event; a random id of this call
+-- answers: 'queued'; 'unknown'; 'gone' when the client has left; 'blocked' when the log accepts no entry
+-- invariant: no event follows a client's disconnect, and a dead letter is revived once.
+-- late copy: harmless. The dead letter is gone, and a recent call gets the same answer again.
+-- cost: at most 13 calls.
 local dead, log, taken, who, clock = unpack(KEYS)
 local id, partition, client, batch, call = unpack(ARGV)
 call = ' ' .. call .. ' '

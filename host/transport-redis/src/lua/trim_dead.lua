@@ -1,20 +1,21 @@
 #!lua flags=allow-oom
--- Keeps dead letters within their budgets: those of each app, and among these those of each client.
--- keys: dead (stream: 'd' letter, 'a' app, 'c' client), dead:order (zset, all of score 0: for each letter one member for
---       its app and one for its client), dead:kept (hash owner -> letters and bytes; 'last' -> id of the last letter counted)
--- arguments: most letters of an app, most of their bytes, the same of a client;
---            then for each letter that was taken out: its id, app, client, bytes
+-- Enforces the budgets of dead letters for each app and, within it, for each client.
+-- keys: dead (stream: 'd' letter, 'a' app, 'c' client); dead:order (zset, all scores 0: for each letter one member for its app and one for
+--       its client); dead:kept (hash owner -> letters and bytes; 'last' -> id of the last counted letter)
+-- arguments: maximum letters of an app; maximum bytes; the same two of a client; then for each deleted letter its id, app, client and
+--            bytes
 -- answers: nothing
--- invariant: the oldest letter of an owner goes first, and the last one stays. What a call before left out, because its node
---            died, is counted by the next.
--- late copy: harmless. A letter is counted, and taken out of the count, once.
+-- invariant: the oldest letter of an owner is deleted first, and the last one stays. Letters that an earlier call did not count, because
+--            its node died, are counted by the next.
+-- late copy: harmless. A letter is counted once and uncounted once.
+-- cost: about ten calls for each new or deleted letter.
 local dead, order, kept = unpack(KEYS)
 local budgets = {
   a = {tonumber(ARGV[1]), tonumber(ARGV[2])},
   c = {tonumber(ARGV[3]), tonumber(ARGV[4])},
 }
 
--- Owners and ids have a fixed width, so that an owner's members stand together in order of age.
+-- Owners and ids have a fixed width, so that the members of an owner are adjacent and sorted by age.
 local function owners(app, client)
   local of_client = client ~= '' and 'c' .. redis.sha1hex(app .. '\0' .. client) or ''
   return 'a' .. redis.sha1hex(app), of_client

@@ -36,7 +36,7 @@ pub(crate) async fn disconnect_clients(redis: &Redis, shard: &Shard, lost: &[Str
         // The empty field is no client.
         let clients = clients.saturating_sub(1);
         let answer = loop {
-            let answer: String = redis.change(shard, &scripts::BURY, &keys, &arguments).await;
+            let answer: String = redis.change(shard, &scripts::DISCONNECT_LOST, &keys, &arguments).await;
             if answer != "more" {
                 break answer;
             }
@@ -47,7 +47,7 @@ pub(crate) async fn disconnect_clients(redis: &Redis, shard: &Shard, lost: &[Str
                 io_node = name,
                 clients,
                 shard = shard.number,
-                "an io-node is gone without having left: the apps are told that its clients are"
+                "an io-node is gone without having left: its clients are disconnected"
             );
         } else if answer == "done" {
             info!(

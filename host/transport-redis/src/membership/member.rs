@@ -107,7 +107,7 @@ impl Member {
             bytes_of(&self.predecessors),
         ];
         let sent = Instant::now();
-        let answer: RawAnswer = redis.heartbeats.run(&scripts::BEAT, &keys, &arguments).await;
+        let answer: RawAnswer = redis.heartbeats.run(&scripts::HEARTBEAT, &keys, &arguments).await;
         let (status, lost, apps, leases, (data_id, tail, last_call), (incarnation, deadline, left)) = answer;
         // With a configured durability, a failover may drop unconfirmed events, so a smaller number proves no loss.
         let tail = redis.durability.is_none().then_some(tail);

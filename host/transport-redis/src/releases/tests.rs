@@ -37,12 +37,12 @@ async fn ask(server: &TestServer, words: &[&str]) -> Value {
 
 const PARTS: &str = "{test:0}:parts";
 
-/// How many parts there are.
+/// Number of stored parts.
 async fn parts(server: &TestServer) -> u64 {
     number(&ask(server, &["HLEN", PARTS]).await)
 }
 
-/// The digest of a part of a component of `noise`.
+/// Digest of a part of a component.
 fn part(bytes: &Bytes, number: usize) -> String {
     let part = bytes.chunks(256 * 1024).nth(number).expect("it has as many");
     Digest::of(part).to_string()
@@ -93,7 +93,7 @@ async fn parts_are_shared_and_deleted_with_their_last_component() {
         digests.push(redis.put_component(with(script)).await.unwrap());
         redis.put_component(with(script)).await.unwrap();
     }
-    // Seven whole ones of the runtime, and what each has behind them.
+    // Seven shared parts of the runtime, and one last part for each component.
     assert_eq!(parts(&server).await, 7 + 3);
     for (gone, left) in [(0, 7 + 2), (1, 7 + 1), (2, 0)] {
         ask(
@@ -108,7 +108,7 @@ async fn parts_are_shared_and_deleted_with_their_last_component() {
             assert_eq!(redis.component(digest).await.unwrap(), Some(with(script)));
         }
     }
-    // A copy of a call that comes late leaves nothing behind.
+    // A late copy of a call leaves nothing behind.
     let keys = ["{test:0}:parts", "{test:0}:part-uses"].map(|key| Bytes::from_static(key.as_bytes()));
     let late = [bytes_of(Digest::of(b"late")), Bytes::from_static(b"late")];
     redis.link.run::<()>(&scripts::PUT_PART, &keys, &late).await;
@@ -122,7 +122,7 @@ async fn component_cut_by_another_version_is_uploaded_again() {
     let (redis, server) = redis().await;
     let bytes = noise(600_000);
     let digest = Digest::of(&bytes);
-    // Whole parts under the component, and parts of another size.
+    // Parts stored under the component itself, and parts of another size.
     for fields in [["0", "raw", "bytes", "3"], ["0", "0000", "parts", "1"]] {
         let of = component(&digest);
         ask(&server, &["DEL", &of]).await;
@@ -259,7 +259,7 @@ mod arbitrary {
     use super::*;
     use plugnode_testing::arbitrary::{bytes, json_text, nearly, nearly_text, one_of, peak};
 
-    /// A board with a rollout, some of whose numbers are others.
+    /// A board with a rollout and some changed numbers.
     fn board() -> impl Strategy<Value = Vec<u8>> {
         let mut board = board_of("one");
         let track = board.apps.get_mut(&"/".into()).unwrap();

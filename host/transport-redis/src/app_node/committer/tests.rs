@@ -17,7 +17,7 @@ use plugnode_transport::Result;
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// One shard, and a way to commit there.
+/// One shard and its committer.
 struct Bench {
     redis: Redis,
     server: TestServer,
@@ -160,7 +160,7 @@ async fn script_gives_each_partition_its_own_verdict() {
     assert_eq!(bench.done("2").await.as_deref(), Some("8 71"));
     assert_eq!(bench.letters().await, 1);
 
-    // The same call again finds that it was done; beside others, each has its own verdict and nothing is written.
+    // A repeated call is answered as done. Beside other parts, each gets its own verdict and nothing is written.
     let new = ["3", "1:a@app", "0 0 0", "1 1 10"];
     let gone = ["1", "1:b@app", "5 50", "6 51"];
     let strange = ["1", "1:a@app", "9 90", "10 91"];

@@ -11,9 +11,7 @@ use crate::batch;
 use crate::client::testing::{Lines, TestServer};
 use plugnode_message::{Client, Effects, Event, EventId, EventKind};
 use plugnode_transport::conformance::{BACKLOG, PARTITIONS};
-use plugnode_transport::{
-    Delivery, Events, Inbox, IoNode, Leases, Outcome, TransportError, Verdict, partition_of,
-};
+use plugnode_transport::{Delivery, Events, Inbox, IoNode, Leases, Outcome, TransportError, Verdict, partition_of};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -80,7 +78,7 @@ async fn event_of_another_version_stays_and_delays_nothing() {
     let mut lease = lease_of(partition, &mut *leases).await;
     for (tail, version) in [("1-0", 9), ("2-0", 9)] {
         let written = batch::write_as(version, std::iter::once((partition, &Bytes::from("strange"))));
-        let mut add = ::redis::cmd("XADD");
+        let mut add = redis::cmd("XADD");
         add.arg("{test:0}:log").arg(tail).arg("b").arg(&written[..]);
         redis.link.ask::<()>(&add).await;
     }
@@ -123,7 +121,7 @@ async fn event_of_another_version_stays_and_delays_nothing() {
             .ask(&["HGET", "{test:0}:kept", &format!("{partition}:{number}")])
             .await
             .unwrap();
-        let kept = batch::read(&::redis::from_redis_value(kept).unwrap()).unwrap();
+        let kept = batch::read(&redis::from_redis_value(kept).unwrap()).unwrap();
         assert_eq!((kept.version, &kept.events[0].1[..]), (9, &b"strange"[..]));
     }
     assert_eq!(number(&server, &["XLEN", "{test:0}:dead"]).await, 0);
@@ -145,7 +143,7 @@ impl Process {
             let redis = Redis::for_test_at(url, 1).await;
             let mut leases = redis.join_app("app".into()).await.unwrap();
             let lease = lease_of(partition, &mut *leases).await;
-            // It gives nothing back.
+            // Leaked, so that no lease is given back.
             std::mem::forget((redis, leases));
             lease
         });

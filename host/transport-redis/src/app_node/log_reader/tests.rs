@@ -18,7 +18,7 @@ async fn new_lease_receives_all_events_again() {
                 content_type: None,
             },
         };
-        let mut add = ::redis::cmd("XADD");
+        let mut add = redis::cmd("XADD");
         let batch = batch::write(std::iter::once((partition, &encode(&event))));
         add.arg(&shard.key("log")[..])
             .arg(format!("{number}-0"))
@@ -44,7 +44,7 @@ async fn new_lease_receives_all_events_again() {
 }
 
 #[tokio::test]
-async fn a_server_that_has_lost_is_noticed_though_it_has_other_events() {
+async fn detects_lost_entries_behind_a_new_connection() {
     let (redis, server) = Redis::for_test(1).await;
     let (shard, partition) = (redis.layout.shard(0), Partition(0));
     let log = shard.key("log");
@@ -56,7 +56,7 @@ async fn a_server_that_has_lost_is_noticed_though_it_has_other_events() {
             kind: EventKind::Disconnect(plugnode_message::DisconnectReason::Client.into()),
         };
         let batch = batch::write(std::iter::once((partition, &encode(&event))));
-        let mut add = ::redis::cmd("XADD");
+        let mut add = redis::cmd("XADD");
         add.arg(&log[..]).arg(format!("{number}-0")).arg("b").arg(&batch[..]);
         redis.link.ask::<()>(&add).await;
     };
@@ -75,10 +75,7 @@ async fn a_server_that_has_lost_is_noticed_though_it_has_other_events() {
     write(1, 1).await;
     write(2, 7).await;
     write(3, 8).await;
-    assert!(
-        reader.has_lost(&log, last, there).await,
-        "another event has its number"
-    );
+    assert!(reader.has_lost(&log, last, there).await, "another event has its number");
     server.ask(&["DEL", "{test:0}:log"]).await.unwrap();
     write(3, 9).await;
     assert!(

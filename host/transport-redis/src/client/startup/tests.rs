@@ -43,7 +43,7 @@ async fn refused(url: &str, expected: &str) {
     assert!(!problem.contains("secret"), "{problem}");
 }
 
-/// The URL of a server with a login.
+/// URL of a server with a login.
 fn with_login(server: &TestServer, login: &str) -> String {
     server.url().replace(":///", &format!("://{login}@/"))
 }
@@ -154,7 +154,7 @@ async fn accepts_cluster_and_sentinel_master() {
     let at = url.clone();
     let examining = tokio::spawn(async move { examined(&settings(&at)).await });
     tokio::time::sleep(Duration::from_millis(500)).await;
-    // Until it has all its slots it is waited for.
+    // The check waits until all slots are assigned.
     node.ask(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await.unwrap();
     examining.await.unwrap().unwrap();
     assert_eq!(lines.with("INFO", "shards = 1 uses one node of the Cluster"), 1);

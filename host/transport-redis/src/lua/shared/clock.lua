@@ -1,7 +1,8 @@
--- The time of a shard, by which leases are given and judged, in milliseconds. It never goes back: when Redis' own clock was
--- set back, or another server has another, it goes on from where it was. Answers the time, and until when nobody's lease
--- has run out: when nobody was heard for half a lease, Redis was away, and everybody has a whole one to be heard again.
--- clock: hash; last -> the time, behind -> how far Redis' clock is behind it, grace -> the end of that lease
+-- Time of a shard in milliseconds, by which leases are granted and judged. It never goes backwards: when Redis' clock is set back, or a
+-- server with another clock takes over, it continues from its last value. Returns the time, and the end of the grace period during
+-- which no lease expires: after half a lease without any heartbeat, Redis was away, and every node gets a whole lease to
+-- renew.
+-- clock: hash; last -> time of the last call, behind -> offset added to Redis' clock, grace -> end of the grace period
 local function shard_time(clock, lease)
   local time = redis.call('TIME')
   local last, behind, grace = unpack(redis.call('HMGET', clock, 'last', 'behind', 'grace'))

@@ -1,5 +1,5 @@
--- Adds a batch to the log; its id is the number of its last event. Answers that number, or nil when the log takes none.
--- Where something foreign stands with a greater id, numbers go on behind that.
+-- Appends a batch to the log under the number of its last event. Returns that number, or nil when the log accepts no entry. If a foreign entry
+-- has a greater id, the numbers continue behind it.
 local function add_to_log(log, tail, events, batch)
   local added = redis.pcall('XADD', log, string.format('%.0f-0', tail + events), 'b', batch)
   if type(added) == 'table' and added.err then
@@ -13,11 +13,11 @@ local function add_to_log(log, tail, events, batch)
   return tail + events
 end
 
--- Adds a batch of one event, and counts it among what its partition has taken in. Answers as `add_to_log` does.
+-- Appends a batch of one event, and adds it to the counts of its partition. Returns the same as `add_to_log`.
 local function add_one_event(log, taken, tail, partition, batch)
   local added = add_to_log(log, tail, 1, batch)
   if not added then return nil end
-  -- A batch has 7 bytes around one event.
+  -- A batch has 7 bytes besides its one event.
   local bytes = #batch - 7
   redis.call('HINCRBY', taken, partition, 1)
   redis.call('HINCRBY', taken, 'b' .. partition, bytes)

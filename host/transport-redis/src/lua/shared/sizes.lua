@@ -1,13 +1,13 @@
--- Writes to buckets, and how many bytes each holds: keys, values, and 64 for each key.
--- sizes: hash key of the bucket -> bytes, and 'key of the bucket\0' -> bytes that are reserved in it (see lock.lua)
+-- Writes to buckets, with the size of each bucket: keys, values, and 64 bytes for each key.
+-- sizes: hash; key of a bucket -> its bytes, key of a bucket .. '\0' -> bytes reserved in it (see lock_keys.lua)
 local sets, deletes, growth = {}, {}, {}
 
 local function bytes_in_bucket(key, bytes) return #key + bytes + 64 end
 
 local function reserved_field(bucket) return bucket .. '\0' end
 
--- A record in a bucket of timers stands by when it is due, and by its name, beside the buckets: 'timers' (zset 'bucket\0name' -> when
--- it is due, in milliseconds), 'timers:names' (zset 'name\0bucket', in order).
+-- Records in a bucket of timers are indexed by due time and by name: 'timers' (zset 'bucket\0name' -> due time in ms) and
+-- 'timers:names' (zset 'name\0bucket', all scores 0). Returns the key of the first, or nil for other buckets.
 local function timers_beside(bucket)
   if not string.find(bucket, ':kv:plugnode:timers:', 1, true) then return end
   return (string.gsub(bucket, ':kv:plugnode:timers:.*$', ':timers'))
@@ -35,7 +35,7 @@ local function delete(bucket, key)
   if redis.call('HDEL', bucket, key) == 1 then growth[bucket] = (growth[bucket] or 0) - bytes_in_bucket(key, before) end
 end
 
--- Takes a write, 's' to set or 'd' to delete. The last one to a key stands.
+-- Queues a write: 's' sets, 'd' deletes. The last write to a key wins.
 local function take_write(bucket, how, key, value)
   sets[bucket], deletes[bucket] = sets[bucket] or {}, deletes[bucket] or {}
   sets[bucket][key] = how == 's' and value or nil
@@ -48,7 +48,7 @@ local function note_growth(sizes)
   end
 end
 
--- Does what was taken. Deletes come at the end, for they may empty the bucket.
+-- Executes the queued writes. Deletes come last, because they may empty and so delete the bucket.
 local function do_writes(sizes)
   for bucket, values in pairs(sets) do
     for key, value in pairs(values) do put(bucket, key, value) end

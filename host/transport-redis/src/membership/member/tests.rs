@@ -34,14 +34,14 @@ async fn waiting_for_one_shard_keeps_leases_in_others() {
         key: key.as_str().into(),
         value: Some("value".into()),
     };
-    let mut pending = ::redis::cmd("XADD");
+    let mut pending = redis::cmd("XADD");
     let pending = pending.arg("{test:0}:to:1").arg("*").arg("w").arg(&encode(&write)[..]);
     cluster.redis.link.ask::<()>(pending).await;
     cluster.answer_in(&[0, 2]).await;
     drop(held.remove(&Partition(0)));
     let back = timeout(SOON, leases.next()).await.expect("it comes back").unwrap();
     held.insert(back.partition, back);
-    // An event that writes there waits, and those of other partitions do not.
+    // An event with a write in that shard waits; events of other partitions do not.
     let change = KeyChange {
         bucket: "test".into(),
         key: key.as_str().into(),
@@ -162,7 +162,7 @@ async fn older_data_end_io_node_only_without_its_events() {
     assert!(timeout(cluster.redis.settings.lease, io.outbox.next()).await.is_err());
 
     let live = cluster.server.ask(&["KEYS", "{test:1}:live:*"]).await.unwrap();
-    let live: Vec<String> = ::redis::from_redis_value(live).unwrap();
+    let live: Vec<String> = redis::from_redis_value(live).unwrap();
     cluster.ask(&["HSET", &live[0], "", "0"]).await;
     let told = timeout(SOON, io.outbox.next()).await.expect("it is told");
     assert!(matches!(told, Err(TransportError::DataLost)), "{told:?}");
@@ -218,13 +218,13 @@ impl Cluster {
                 let io = self.ask(&["HEXISTS", &format!("{{test:{number}}}:io"), "io"]).await;
                 assert_eq!(io, 1, "in shard {number}");
             }
-            sleep(self.redis.settings.heartbeat()).await;
+            sleep(self.redis.settings.heartbeat_interval()).await;
         }
     }
 
     async fn ask(&self, words: &[&str]) -> i64 {
         let answer = self.server.ask(words).await.unwrap();
-        ::redis::from_redis_value(answer).unwrap()
+        redis::from_redis_value(answer).unwrap()
     }
 }
 

@@ -1,10 +1,11 @@
 #!lua flags=no-writes
--- Reads fields of a hash, as many as an answer may hold.
+-- Reads fields of a hash, limited by bytes.
 -- keys: the hash
--- arguments: most bytes of all values, unless the first alone has more; fields
--- answers: the values of the first of these fields, at least of one
+-- arguments: maximum bytes of all values, unless the first one is larger; fields
+-- answers: the values of the first fields; at least one
 -- invariant: nothing changes.
--- late copy: harmless, for it only reads.
+-- late copy: harmless, because it only reads.
+-- cost: two calls for each field.
 local values, bytes = {}, 0
 for i = 2, #ARGV do
   bytes = bytes + redis.call('HSTRLEN', KEYS[1], ARGV[i])

@@ -1,10 +1,11 @@
 #!lua flags=allow-oom
--- Takes back that events were begun under a lease: its holder lost it and lives, so it was not one of these that ended it.
--- keys: begun (hash 'partition:number' -> epochs, see begin.lua)
--- arguments: partition, the lease, numbers of the events
+-- Removes the marks that events were started under a lease. Its holder lost the lease and lives, so none of the events was fatal.
+-- keys: begun (hash 'partition:number' -> lease epochs, see mark_started.lua)
+-- arguments: partition; the lease; numbers of the events
 -- answers: nothing
--- invariant: what was noted under other leases stays.
--- late copy: harmless. An epoch is of one lease, and is noted under it alone.
+-- invariant: marks of other leases stay.
+-- late copy: harmless. An epoch belongs to one lease, and only that lease's marks are removed.
+-- cost: two calls for each event.
 local epoch = string.match(ARGV[2], '^%d+') .. ' '
 for i = 3, #ARGV do
   local field = ARGV[1] .. ':' .. ARGV[i]

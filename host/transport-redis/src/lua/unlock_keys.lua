@@ -1,12 +1,11 @@
--- Ends locks of events that are committed, with what that means for how long keys live, or of events that are not; and deletes
--- some keys whose time is over.
--- keys: ends, turns, locks (see lock.lua), sizes (see sizes.lua)
--- arguments: 'done' when the events are committed, else 'void'; how many keys may be deleted; for each lock the name of the key
---            that it is on, and whose it is: 'rank partition number mark lease'
+-- Ends locks: with effect on the TTLs of their keys if their events are committed, without if not. Deletes some expired keys.
+-- keys: ends, turns, locks (see lock_keys.lua); sizes (see sizes.lua)
+-- arguments: 'done' when the events are committed, else 'void'; maximum number of expired keys to delete; then for each lock the name of
+--            its key, and its owner: 'rank partition number attempt lease'
 -- answers: nothing
--- invariant: a lock of another event, or of another try of the same, stays. A key that is locked is not deleted. What a lock has
---            reserved ends with it.
--- late copy: harmless, by that.
+-- invariant: locks of other events and attempts stay. A locked key is not deleted. The reservation of a lock ends with it.
+-- late copy: harmless, because it compares the owner.
+-- cost: at most five calls for each lock, and at most six for each expired key.
 local ends, turns, locks, sizes = unpack(KEYS, 1, 4)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

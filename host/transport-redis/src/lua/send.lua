@@ -1,11 +1,12 @@
 #!lua
--- Puts a command of one io-node into the outbox of another.
+-- Sends commands of one io-node to another, best effort.
 -- keys: io (hash name -> incarnation)
--- arguments: what keys begin with of outboxes, of the bytes put into them and of the bytes read of them; most entries in an
---            outbox, most bytes; name, commands
+-- arguments: key prefixes of outboxes, of their bytes added and of their bytes read; maximum entries of an outbox; maximum bytes;
+--            name of the recipient; commands
 -- answers: nothing
--- invariant: nothing is made for an io-node that is gone, whose outbox is there no more.
--- late copy: what is told may come twice, and late; it binds nobody.
+-- invariant: nothing is created for an io-node that is gone. A full outbox receives nothing.
+-- late copy: delivers the commands again. Only commands for which that is harmless are sent this way.
+-- cost: five calls.
 local incarnation = redis.call('HGET', KEYS[1], ARGV[6])
 if not incarnation then return end
 local member = incarnation .. '@' .. ARGV[6]

@@ -1,11 +1,12 @@
--- Reads the timers of a shard that are due, for the node that keeps them: one at a time, whoever was first to ask.
--- keys: timers (zset, see sizes.lua), timers:keeper (string: the node that keeps them)
--- arguments: who asks; for how many milliseconds it keeps them; most timers; most bytes of their records, unless one alone has more
--- answers: {} when another keeps them; else the time in milliseconds, when the next is due (or nothing), and for each that is due
---          its bucket, its name and its record
--- invariant: it changes nothing but the keeper. Two keepers at once do no harm: what is due is fired once, see fire.lua.
--- late copy: harmless. It may have an old node keep them for that time.
--- cost: two calls, and two for each timer that is due.
+-- Reads due timers for the node that owns the timers of a shard. The first node to ask becomes the owner.
+-- keys: timers (zset, see sizes.lua); timers:keeper (string: the owner)
+-- arguments: the asking node; TTL of the ownership in ms; maximum number of timers; maximum bytes of their records, unless a single
+--            record is larger
+-- answers: {} when another node is the owner; else {time in ms, due time of the next timer or nothing, then for each due timer its
+--          bucket, name and record}
+-- invariant: it changes only the owner. Two owners at once are harmless: fire_timers.lua fires a timer once.
+-- late copy: harmless. It may make a former owner the owner again, for one TTL.
+-- cost: five calls, and one for each due timer.
 local timers, keeper = unpack(KEYS)
 local me, kept, most, room = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local present = redis.call('GET', keeper)

@@ -1,13 +1,13 @@
 #!lua flags=no-writes
--- Reads values of a bucket: as many of the keys as fit into one answer, the first of them in any case.
--- keys: bucket (hash key -> value), ends (zset of keys that live for a time: when they are gone, in milliseconds), locks (hash 'key of
---       the bucket\0key' -> lock, see lock.lua); the last is left out where no lock can matter
--- arguments: bytes of an answer, bytes that may be read in all, keys
--- answers: how many keys are answered, or -1 when the next value has more bytes than may be read; names and locks of those that are
---          locked; and their values, nothing for none
+-- Reads values of a bucket: as many keys as fit into one answer, and the first one in any case.
+-- keys: bucket (hash key -> value); ends (zset of keys with a TTL -> expiry in ms); optionally locks (hash 'bucket\0key' -> lock, see
+--       lock_keys.lua), left out where locks do not matter
+-- arguments: maximum bytes of an answer; bytes that may be read in total; keys
+-- answers: {number of keys read, or -1 when the next value exceeds the total; names and locks of the locked ones; then the values,
+--          nothing for a missing one}
 -- invariant: nothing changes.
--- late copy: harmless, for it only reads.
--- cost: the size of each value is looked at before it is loaded
+-- late copy: harmless, because it only reads.
+-- cost: at most four calls for each key. The size of a value is checked before it is loaded.
 local bucket, ends, locks = unpack(KEYS)
 local answer, most = tonumber(ARGV[1]), tonumber(ARGV[2])
 local now

@@ -1,19 +1,16 @@
--- A sign of life: renews a node's lease, takes out those whose lease has run out, and tells who is there.
--- keys: io (hash name -> incarnation), io:until (zset name -> deadline), lost (set of members),
---       app (hash name -> incarnation, with '-' behind it when leaving), app:until (zset), owner (hash partition -> lease),
---       clock (hash), in (hash partition -> events taken in so far, 'tail' -> number of the last event), and of an io-node:
---       live of the member (hash client -> last will; the empty field keeps the number of the last call that was taken)
--- arguments: what ('io', 'join', 'app' or 'leaving': an app-node that is new, at work, or finishing), name, incarnation,
---            lease in ms, a random data id, for one that is new the earlier incarnations of the same process with a space
---            before and behind each
--- answers: {1, or 0 when the node itself was fenced, or 2 when one that is new is not in, for another has its name; lost
---          members; app as pairs; owner as pairs; {data id, number of the last event, number of the io-node's last call};
---          {the incarnation that has the name, its deadline, ms until its lease has run out}}
--- invariant: nobody's lease runs out because Redis was away or its clock was set. A shard has one data id for as long as it
---            keeps its data.
--- late copy: harmless. One of an io-node renews the lease of an incarnation that is still in. One of an app-node that has
---            left or died may put it in again, for one lease: it claims nothing, and is taken out as the dead are; where
---            another has its name, it is refused.
+-- Heartbeat: renews a node's lease, removes nodes whose lease has expired, and returns the members of the cluster.
+-- keys: io (hash name -> incarnation); io:until (zset name -> deadline); lost (set of members); app (hash name -> incarnation, with
+--       '-' behind it while leaving); app:until (zset name -> deadline); owner (hash partition -> lease); clock (hash); in (hash, see
+--       ingest.lua); for an io-node also its live set (the empty field holds the number of its last ingest call)
+-- arguments: role ('io', 'join' for a new app-node, 'app', or 'leaving'); name; incarnation; lease in ms; a random data id; for a new
+--            node the earlier incarnations of the same process, with a space before and behind each
+-- answers: {status; lost members; `app` as pairs; `owner` as pairs; {data id, number of the last event, number of the io-node's last
+--          ingest call}; {incarnation that holds the name, its deadline, ms until then}}
+--          status: 1 alive; 0 fenced; 2 not joined, because another node holds the name
+-- invariant: no lease expires because Redis was away or its clock was set. The data id of a shard lives as long as its data.
+-- late copy: harmless. It renews an io-node only while its incarnation is a member. It may re-add an app-node that has left or
+--            died, for one lease: that claims nothing and expires. It is refused if another node holds the name.
+-- cost: at most 16 calls, and four for each expired node.
 local what, name, incarnation, lease, data_id, replaces = unpack(ARGV)
 lease = tonumber(lease)
 local io, io_until, lost, app, app_until, owner, clock, taken, live = unpack(KEYS)
@@ -36,7 +33,7 @@ elseif what == 'join' then
     if left >= 0 then return {2, {}, {}, {}, data, {known, deadline, math.floor(left)}} end
   end
 elseif known and not is_same then
-  -- One that was taken out and not replaced may come back; who has its partitions now is said by their leases.
+  -- An app-node that expired and was not replaced may return. The leases say who holds its partitions by now.
   return {0, {}, {}, {}, data, nobody}
 end
 

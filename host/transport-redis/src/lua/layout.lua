@@ -1,10 +1,11 @@
 #!lua
--- Settles what all nodes of a cluster must agree on, or tells what was settled before.
+-- Settles format and layout of the cluster, or reads what the first node has settled.
 -- keys: meta (hash)
--- arguments: format, partitions, shards
--- answers: {format, partitions, shards} as they stand; none of them where the key is something else
+-- arguments: format; number of partitions; number of shards
+-- answers: {format, partitions, shards} as settled; nothing for each if the key has another type
 -- invariant: written once, by the first node, and never changed.
--- late copy: harmless, for it writes once.
+-- late copy: harmless, because it writes once.
+-- cost: three calls.
 local fields = redis.pcall('HLEN', KEYS[1])
 if type(fields) == 'table' then
   return string.find(fields.err, 'WRONGTYPE', 1, true) and {false, false, false} or fields

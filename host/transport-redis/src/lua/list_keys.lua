@@ -1,11 +1,11 @@
 #!lua flags=no-writes
--- Lists keys of a bucket that begin with a prefix, a page at a time.
--- keys: bucket (hash key -> value), ends (zset of keys that live for a time: when they are gone, in milliseconds)
--- arguments: cursor, prefix, most keys to look at, most bytes of keys, bytes of values to load for a page
--- answers: next cursor, keys; or 'too large' when there is a key with more bytes than that
+-- Lists keys of a bucket with a prefix, one page at a time.
+-- keys: bucket (hash key -> value); ends (zset of keys with a TTL -> expiry in ms)
+-- arguments: cursor; prefix; approximate number of keys to scan; maximum bytes of the answered keys; bytes of values to load for a page
+-- answers: {next cursor, keys}; {'too large'} when a single key exceeds the maximum
 -- invariant: nothing changes.
--- late copy: harmless, for it only reads.
--- cost: a page loads its values within this script, so the larger they are, by some that are looked at, the fewer it has
+-- late copy: harmless, because it only reads.
+-- cost: HSCAN loads the values as well, so the page is smaller when ten sampled values are large.
 local bucket, ends = KEYS[1], KEYS[2]
 local cursor, prefix, count, most = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local size = redis.call('HLEN', bucket)

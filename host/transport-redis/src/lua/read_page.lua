@@ -1,10 +1,11 @@
 #!lua flags=no-writes
--- Reads a page of a stream, as much as an answer may hold.
+-- Reads a page of a stream, limited by count and bytes.
 -- keys: the stream
--- arguments: XRANGE or XREVRANGE, where to begin, where to end, most entries, most bytes
--- answers: the entries, at least one if there is any; the last may make it more bytes
+-- arguments: XRANGE or XREVRANGE; first id; last id; maximum number of entries; bytes at which no further entry is added
+-- answers: the entries; at least one if there is any
 -- invariant: nothing changes.
--- late copy: harmless, for it only reads.
+-- late copy: harmless, because it only reads.
+-- cost: one call for each entry.
 local way, from, to, most, room = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local page = {}
 while #page < most and room > 0 do

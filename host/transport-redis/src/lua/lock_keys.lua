@@ -1,27 +1,23 @@
--- Locks the keys that events have read and written in this shard, if their reads hold; or keeps the turns of events.
--- keys: ends, turns, locks, sizes (see sizes.lua), then the buckets that the items name. In the first three a key of a bucket is named
---       'key of the bucket\0key':
---       ends  (zset)  when keys that live for a time are gone, in milliseconds: then they are there no more for anybody
---       turns (hash)  'rank until': until then, younger events do not change the key. A hint, which may be lost
---       locks (hash)  'rank partition number mark ending reserved lease' of the event that is being committed. Ending: '-' leaves
---                     the time of the key, 'stays' ends it, a number is for how many milliseconds it lives from the commit on.
---                     Reserved: by how many bytes the bucket grows with what the event writes to this key
--- arguments: 'lock', or 'turn' to keep turns alone; partition and lease of the events; the most bytes that a bucket may have
---            here; the most timers of an app here, and of a client; then items of four, an event after the
---            other: which key (its place in KEYS), how, key in the bucket, value.
---            'e' begins an event:     -, its number, and 'rank turn mark': ranks are compared as text, and an event that was taken
---                                     in earlier has the lesser one; turn is for how many milliseconds its turn is kept if it
---                                     loses; marks of one lease grow with each try
---            'n' 'v' 'd' it has read: nothing; this value; a value of more than 40 bytes, by its SHA-1
---            's' 't' 'x' 'a' it has written: a value of so many bytes; a value for so many milliseconds and of so many bytes; a
---                                     deletion; an addition
--- answers: for each event: its number; 'ok', 'changed', 'locked' (also when others reserve the room that it needs), or 'full' when a
---          bucket would have too much, 'timers' when an app or a client would have too many of these; 'kept' when its turn is; the name of the locked key and the lock, or the full bucket and what
---          it holds; and the values that are there of the keys that it adds to
--- invariant: an event has all of its keys here or none, and a key is one event's. What a bucket holds and what is reserved in it are
---            no more than its most. What is reserved is the sum over the locks.
--- cost: for each key that is written three calls, for each that is read two; for each bucket that is written three.
--- late copy: harmless. It may lock keys for an event that has ended since: whoever meets such a lock finds that out, and ends it.
+-- Locks the keys that events have read and written in this shard, if their reads are current; or only keeps their turns.
+-- keys: ends, turns, locks; sizes (see sizes.lua); then the buckets of the items. The first three name a key 'bucket\0key':
+--       ends  (zset)  expiry in ms of keys with a TTL; an expired key is invisible
+--       turns (hash)  'rank until': until then, younger events must not change the key. A hint that may be lost
+--       locks (hash)  'rank partition number attempt ending reserved lease' of the event that is being committed.
+--                     ending: '-' keeps the TTL of the key, 'stays' removes it, a number is the new TTL in ms.
+--                     reserved: number of bytes by which the bucket grows with this key
+-- arguments: 'lock', or 'turn' to keep turns only; partition and lease of the events; maximum bytes of a bucket here; maximum timers of
+--            an app here; maximum timers of a client; then items of four values: index of the bucket in KEYS; kind; key; value.
+--            'e' begins an event:  -, number, 'rank turn attempt': an older event has the lesser rank (as text); turn is its
+--                                  duration in ms if the event loses; attempts grow under one lease
+--            'n' 'v' 'd' a read:   of nothing; of this value; of a value longer than 40 bytes with this SHA-1
+--            's' 't' 'x' 'a' a write: a value of this size; 'TTL size'; a deletion; an addition
+-- answers: for each event {number; 'ok', 'changed', 'locked' (also when reservations of others leave too little room), 'full' (bucket), or
+--          'timers' (of app or client); 'kept' when its turn is kept; name of the locked key and its lock, or the full bucket
+--          and its size; present values of the keys that it adds to}
+-- invariant: an event locks all its keys here or none, and a key is locked by one event. Size plus reservations of a bucket do not
+--            exceed its maximum. The reservation of a bucket is the sum over its locks.
+-- late copy: harmless. It may lock keys for an event that has ended: the next event that finds such a lock ends it.
+-- cost: three calls for each key written, two for each key read, and three for each bucket written.
 local ends, turns, locks, sizes = unpack(KEYS, 1, 4)
 local mode, partition, lease = unpack(ARGV, 1, 3)
 local most_bytes, most_timers, most_of_client = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -43,7 +39,7 @@ end
 
 local function is_read(op) return op.how == 'n' or op.how == 'v' or op.how == 'd' end
 
--- Why an event cannot have its keys, and more about it. Nothing when it can.
+-- Reason why an event cannot lock its keys, with details; nothing when it can.
 local function conflict(event)
   for _, op in ipairs(event.ops) do
     local lock = redis.call('HGET', locks, op.name)
@@ -76,7 +72,7 @@ local function conflict(event)
   end
 end
 
--- How many bytes a bucket holds, and how many are reserved in it.
+-- Loads the size of a bucket and the bytes reserved in it.
 local held, reserved, reserved_before = {}, {}, {}
 local function look_at(bucket)
   if held[bucket] then return end
@@ -86,7 +82,7 @@ local function look_at(bucket)
   reserved[bucket] = reserved_before[bucket]
 end
 
--- What others reserve in a bucket, by their locks, and one of these. It puts right what is noted of it.
+-- Bytes that other events reserve in a bucket, and one of their locks. Corrects the stored reservation by the locks.
 local function reserved_by_others(bucket, event)
   local names, others, all, name_of_one, lock_of_one = redis.call('HGETALL', locks), 0, 0, nil, nil
   for i = 1, #names, 2 do
@@ -104,7 +100,7 @@ local function reserved_by_others(bucket, event)
   return others, name_of_one, lock_of_one
 end
 
--- By how many bytes each key that an event writes makes its bucket grow.
+-- Computes the growth of each bucket in bytes by an event's writes, and of each key in `event.growth`.
 local function look_at_growth(event)
   event.growth, event.timers = {}, {}
   local growth, last = {}, {}
@@ -128,7 +124,7 @@ local function look_at_growth(event)
   return growth
 end
 
--- Why buckets have no room for an event: 'full' and the bucket, or 'locked', what reserves the room, and its lock.
+-- Reason why a bucket has no room for an event: 'full' and the bucket, or 'locked', a key that reserves room, and its lock.
 local function no_room(event)
   for bucket, by in pairs(look_at_growth(event)) do
     look_at(bucket)
@@ -140,7 +136,7 @@ local function no_room(event)
   end
 end
 
--- A bucket of timers that would have too many, and how many it has: all of them, or those of the client whose name begins so.
+-- A bucket with too many timers, and their number: of the app, or of one client, found by the prefix of their names.
 local function too_many_timers(event)
   for bucket, names in pairs(event.timers) do
     local all = redis.call('HLEN', bucket)
@@ -210,7 +206,7 @@ while at <= #ARGV do
     elseif op.how == 'x' then
       op.size = 0
     elseif op.how == 'a' then
-      -- As long as an integer may be.
+      -- Maximum length of an integer.
       op.size = 20
     end
     op.size = tonumber(op.size)

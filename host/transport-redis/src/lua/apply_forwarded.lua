@@ -1,10 +1,11 @@
 -- Applies key-value writes that were committed in another shard.
--- keys: from (hash shard -> id of the last write applied), sizes (see sizes.lua), then the buckets
--- arguments: the other shard; then for each write, in order: its id there in two parts, which key, 's' set 'd' delete,
---            key, value
+-- keys: from (hash shard -> id of the last write applied); sizes (see sizes.lua); then the buckets
+-- arguments: the other shard; then for each write, in order: its id there in two parts; index of its bucket in KEYS; 's' set or 'd'
+--            delete; key; value
 -- answers: nothing
--- invariant: a write is applied once, in the order in which its shard committed it.
--- late copy: harmless. Its writes have ids up to the last that was applied, and are passed over.
+-- invariant: each write is applied once, in the order of its commit.
+-- late copy: harmless. Writes up to the last applied id are skipped.
+-- cost: three calls, two for each bucket, and two to four for each write.
 local from, sizes, shard = KEYS[1], KEYS[2], ARGV[1]
 local last_ms, last_n = string.match(redis.call('HGET', from, shard) or '0-0', '^(%d+)-(%d+)$')
 last_ms, last_n = tonumber(last_ms), tonumber(last_n)

@@ -1,24 +1,23 @@
--- Fires timers that are due: hands the event of each on and sets or ends the timer, in one step.
--- keys: sizes (see sizes.lua), log (stream), in and done (hashes, see ingest.lua), who (hash client -> io-node), io (hash name ->
---       incarnation), then the buckets of the timers
--- arguments: what keys begin with of outboxes, of the bytes put into them and of the bytes read of them; most entries in an outbox, most
---            bytes; most open events of a partition; then for each timer: which bucket, its name, the record that it was read as,
---            the record that takes its place or nothing, its partition, its client or nothing, and what hands its event on: for a
---            client's the commands, else a batch
--- answers: how many were fired, or ended as their clients are gone
--- invariant: a timer whose record is another is left alone, so each time of a timer has one event. One whose event has no room is due
---            again 100 ms later.
--- late copy: harmless, by that.
--- cost: five calls for each timer, and eight for one of the app.
+-- Fires due timers: hands the event of each on, and updates or deletes the timer in the same step.
+-- keys: sizes (see sizes.lua); log (stream); in and done (hashes, see ingest.lua); who (hash client -> io-node); io (hash name ->
+--       incarnation); then the buckets of the timers
+-- arguments: key prefixes of outboxes, of their bytes added and of their bytes read; maximum entries of an outbox; maximum bytes; maximum open
+--            events of a partition; then for each timer: index of its bucket in KEYS; name; the record that was read; the next record, or
+--            empty to delete it; partition; client, or empty; the commands for the client, or else a batch of the event
+-- answers: number of timers that were fired, or deleted because their clients are gone
+-- invariant: a timer whose record has changed is left alone, so each due time fires once. A timer whose event has no room is due again
+--            100 ms later.
+-- late copy: harmless, because it compares the records.
+-- cost: five calls for each timer of a client, and eight for each timer of an app.
 local sizes, log, taken, done, who, io = unpack(KEYS, 1, 6)
 local out, out_in, out_read = unpack(ARGV, 1, 3)
 local most_out, most_bytes, most_open = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 
--- Puts a command into the outbox of the io-node that holds a client. Whether it is settled: there is no room for it otherwise.
+-- Appends commands to the outbox of a client's io-node. Returns false when it is full.
 local function to_client(client, commands)
   local node = redis.call('HGET', who, client)
   local incarnation = node and redis.call('HGET', io, node)
-  -- Of one whose io-node is lost, the disconnect is on its way.
+  -- The client has left, or its io-node is lost and its disconnect will follow.
   if not incarnation then return true end
   local member = incarnation .. '@' .. node
   local unread = (redis.call('GET', out_in .. member) or 0) - (redis.call('GET', out_read .. member) or 0)
@@ -48,7 +47,7 @@ for at = 7, #ARGV, 7 do
       fired = fired + 1
       if next_record == '' then delete(bucket, name) else put(bucket, name, next_record) end
     else
-      -- It is looked at again later, so that it stands in the way of none.
+      -- Postponed, so that it does not block the other timers.
       redis.call('ZADD', timers_beside(bucket), string.format('%.0f', now + 100), bucket .. '\0' .. name)
     end
   end
