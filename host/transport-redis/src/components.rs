@@ -96,8 +96,7 @@ pub(crate) async fn get(redis: &Redis, digest: &Digest) -> Result<Option<Bytes>>
     warn!(%digest, "this component in Redis is damaged, and is forgotten: deploy it again");
     // The next upload of a component with these parts writes them again.
     for name in damaged {
-        link.ask::<()>(redis::cmd("HDEL").arg(&parts[..]).arg(&name[..]))
-            .await;
+        link.ask::<()>(redis::cmd("HDEL").arg(&parts[..]).arg(&name[..])).await;
     }
     link.ask::<()>(redis::cmd("HDEL").arg(&component[..]).arg("bytes"))
         .await;

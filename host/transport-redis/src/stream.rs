@@ -163,7 +163,10 @@ impl Page {
     /// Reads it, oldest entry first.
     pub(crate) async fn read(&self, link: &Link, key: &Bytes) -> Vec<Entry> {
         let arguments = self.arguments();
-        entries(link.run(&scripts::READ_PAGE, std::slice::from_ref(key), &arguments).await)
+        entries(
+            link.run(&scripts::READ_PAGE, std::slice::from_ref(key), &arguments)
+                .await,
+        )
     }
 
     /// The same, with one attempt.

@@ -339,7 +339,10 @@ impl LogReader {
         let letter = foreign_letter(id, content.clone(), &reason);
         let keys = ["log", "dead", "in"].map(|name| self.shard.key(name));
         let arguments = [bytes_of(entry.id), encode(&letter), content];
-        self.redis.link.run::<()>(&scripts::DEAD_LETTER, &keys, &arguments).await;
+        self.redis
+            .link
+            .run::<()>(&scripts::DEAD_LETTER, &keys, &arguments)
+            .await;
         dead_letters::trim(&self.redis, &self.shard).await;
     }
 }

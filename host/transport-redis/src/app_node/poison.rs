@@ -91,7 +91,9 @@ impl PoisonSuspects {
         }
         let shard = redis.layout.shard(redis.layout.shard_of(held_lease.partition));
         let keys = ["owner", "begun"].map(|name| shard.key(name));
-        redis.change::<()>(&shard, &scripts::MARK_STARTED, &keys, &arguments).await;
+        redis
+            .change::<()>(&shard, &scripts::MARK_STARTED, &keys, &arguments)
+            .await;
         waiting.drain(..deliveries.len());
         let mut progress = held_lease.progress();
         deliveries

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::arguments::client_key_of;
 use crate::redis::Redis;
-use plugnode_message::ids::ById;
+use plugnode_message::id_map::ById;
 use plugnode_message::{Command, Event, Namespace, NodeId, SessionId};
 use plugnode_transport::reach::{Reach, ask_by_another, needs_another_asker};
 use plugnode_transport::{Nodes, partition_of};

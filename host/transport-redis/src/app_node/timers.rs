@@ -78,7 +78,11 @@ async fn poll(redis: &Redis, shard: &Shard, member: &str) -> Duration {
         bytes_of(TIMERS),
         bytes_of(BYTES),
     ];
-    let (now, next, due) = match redis.link.run::<DueTimers>(&scripts::DUE_TIMERS, &keys, &arguments).await {
+    let (now, next, due) = match redis
+        .link
+        .run::<DueTimers>(&scripts::DUE_TIMERS, &keys, &arguments)
+        .await
+    {
         DueTimers::OwnedByOther => return OWNER_POLL,
         DueTimers::Now(now, next, due) => (now, next, due),
     };

@@ -187,7 +187,9 @@ impl OutboxReader {
                         .unknown_versions
                         .warn_once("commands", self.shard.number, version);
                 }
-                DecodeError::Broken(reason) => warn!(entry = %entry.id, "commands are dropped, because they cannot be read: {reason}"),
+                DecodeError::Broken(reason) => {
+                    warn!(entry = %entry.id, "commands are dropped, because they cannot be read: {reason}")
+                }
             }
         }
         commands

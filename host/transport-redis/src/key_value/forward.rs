@@ -109,7 +109,8 @@ impl Redis {
                 ]);
             }
             let Some(last) = last else { return };
-            self.change::<()>(&target, &scripts::APPLY_FORWARDED, &keys, &arguments).await;
+            self.change::<()>(&target, &scripts::APPLY_FORWARDED, &keys, &arguments)
+                .await;
             let mut trim = redis::cmd("XTRIM");
             trim.arg(&key[..]).arg("MINID").arg(last.next().to_string());
             self.link.ask::<()>(&trim).await;

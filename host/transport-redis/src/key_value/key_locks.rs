@@ -348,7 +348,8 @@ impl Redis {
         let home = self.layout.shard(self.layout.shard_of(Partition(partition)));
         let keys = ["owner", "done", "kept"].map(|name| home.key(name));
         let arguments = [bytes_of(partition), bytes_of(number)];
-        let (holder, done, is_kept): (String, String, bool) = self.link.run(&scripts::LOCK_STATE, &keys, &arguments).await;
+        let (holder, done, is_kept): (String, String, bool) =
+            self.link.run(&scripts::LOCK_STATE, &keys, &arguments).await;
         let is_committed = done.parse::<Progress>().is_ok_and(|progress| progress.has(number)) && !is_kept;
         if !is_committed && holder == lease {
             return;

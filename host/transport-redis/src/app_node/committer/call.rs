@@ -11,7 +11,7 @@ use crate::arguments::bytes_of;
 use crate::keys::Shard;
 use crate::redis::Redis;
 use crate::wire::{CommandRun, OUTBOX_COMMANDS, OUTBOX_SETTLED, encode};
-use plugnode_message::ids::ById;
+use plugnode_message::id_map::ById;
 use plugnode_message::{NodeId, Partition, Write};
 use plugnode_transport::Load;
 
