@@ -70,7 +70,7 @@ async fn packed_rust_sdk_builds_handler() {
             &["README.md", "LICENSE", "wit/app.wit", "wit/deps/keyvalue.wit"],
         ),
         ("plugnode-runtime-0.1.0", &["wit/app.wit"]),
-        ("plugnode-transport-redis-0.1.0", &["src/scripts/commit.lua"]),
+        ("plugnode-transport-redis-0.1.0", &["src/lua/commit.lua"]),
         ("plugnode-server-0.1.0", &["client/socket.io.min.js"]),
         (
             "plugnode-0.1.0",
