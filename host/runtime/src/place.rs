@@ -10,7 +10,7 @@ use super::instance::Instance;
 use super::legacy::{Estate, Legacy, Snapshot};
 use super::pool::Shared;
 use super::queue::Next;
-use plugnode_process::repeats;
+use plugnode_process::log_limiter;
 
 /// How long to wait before the second attempt at making an instance; each wait after it is twice as long,
 const FIRST_WAIT: Duration = Duration::from_millis(10);
@@ -157,7 +157,7 @@ impl Place {
                 () = self.retired() => return None,
             };
             let app = &shared.app.settings.namespace;
-            if repeats::allows(app, "no fresh instance") {
+            if log_limiter::allows(app, "no fresh instance") {
                 tracing::warn!(%app, instance = self.number, %error, "cannot make a fresh instance");
             }
             if tokio::time::timeout(wait, self.retired()).await.is_ok() {

@@ -28,7 +28,7 @@ use super::routes::Target;
 use super::wire::Run;
 use super::{Redis, bytes_of, dead, scripts};
 use plugnode_message::{NodeId, Write};
-use plugnode_process::pause::{Pause, jittered};
+use plugnode_process::{Backoff, jittered};
 use plugnode_transport::Result;
 
 /// How long to wait for an outbox to empty, at first, and at the most.
@@ -167,7 +167,7 @@ impl Committer {
 
     /// Calls until outboxes have room. An io-node that does not read its own for a whole lease is as good as dead.
     async fn until_there_is_room(&self, keys: &[Bytes], arguments: &[Bytes]) -> Answer {
-        let mut pause = Pause::new(FULL.0, FULL.1);
+        let mut backoff = Backoff::new(FULL.0, FULL.1);
         let mut full_since: HashMap<String, Instant> = HashMap::new();
         loop {
             let answer: Vec<String> = self.redis.change(&self.shard, &scripts::COMMIT, keys, arguments).await;
@@ -182,7 +182,7 @@ impl Committer {
                     self.fence(&member).await;
                 }
             }
-            sleep(jittered(pause.take())).await;
+            sleep(jittered(backoff.next_delay())).await;
         }
     }
 

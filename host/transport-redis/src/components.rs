@@ -18,7 +18,7 @@ use super::connection::Link;
 use super::keys::Shard;
 use super::{Redis, bytes_of, scripts};
 use plugnode_message::now_ms;
-use plugnode_process::pause::{Pause, jittered};
+use plugnode_process::{Backoff, jittered};
 use plugnode_release::{Board, Digest};
 use plugnode_transport::Result;
 use plugnode_transport::registry::{KEPT, Parts, check_size, digest_of};
@@ -35,7 +35,7 @@ pub(super) async fn put(redis: &Redis, bytes: Bytes) -> Result<Digest> {
     let mut arguments = vec![bytes_of(&digest), bytes_of(bytes.len())];
     arguments.extend(parts.iter().map(|(digest, _)| bytes_of(digest)));
     let link = own_link(redis);
-    let mut pause = Pause::new(AGAIN.0, AGAIN.1);
+    let mut backoff = Backoff::new(AGAIN.0, AGAIN.1);
     loop {
         // Twice as a rule; again when Redis has forgotten parts.
         let missing = redis
@@ -48,7 +48,7 @@ pub(super) async fn put(redis: &Redis, bytes: Bytes) -> Result<Digest> {
             let arguments = [bytes_of(digest), part.clone()];
             link.run::<()>(&scripts::PUT_PART, &keys[2..], &arguments).await;
         }
-        sleep(jittered(pause.take())).await;
+        sleep(jittered(backoff.next_delay())).await;
     }
 }
 

@@ -11,7 +11,7 @@ use tracing::warn;
 
 use super::RedisSettings;
 use super::keys::Shard;
-use plugnode_process::pause::jittered;
+use plugnode_process::jittered;
 
 /// How long Redis waits for replicas and disks before it tells how many have the change, in milliseconds.
 const ANSWER_MS: u64 = 500;

@@ -18,7 +18,7 @@ use super::stream::{EntryId, Page};
 use super::wire::Unread;
 use super::{Redis, bytes_of, place_among, scripts, wire};
 use plugnode_message::{KeyValueError, Write};
-use plugnode_process::counts;
+use plugnode_process::metrics;
 
 /// How many writes are applied at once,
 const WRITES: usize = 500;
@@ -133,7 +133,7 @@ impl Redis {
                         break;
                     }
                     Err(Unread::Broken(reason)) => {
-                        counts::COMMANDS_DROPPED.one();
+                        metrics::COMMANDS_DROPPED.increment();
                         warn!(entry = %entry.id, "a write for another shard was left out: {reason}");
                         last = Some(entry.id);
                         continue;

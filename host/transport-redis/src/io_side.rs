@@ -30,7 +30,7 @@ use super::scripts;
 use super::wire::encode;
 use super::{Redis, bytes_of, bytes_of_client};
 use plugnode_message::{Command, Event, Namespace, NodeId, Partition, SessionId};
-use plugnode_process::pause::Pause;
+use plugnode_process::Backoff;
 use plugnode_transport::Load;
 use plugnode_transport::{Inbox, IoNode, IoSession, Result, TransportError, partition_of};
 
@@ -49,12 +49,12 @@ pub(super) async fn join(redis: &Redis, node: IoNode) -> Result<IoSession> {
         "host": node.host, "port": node.port, "probes": probes, "scheme": node.scheme, "path": node.path,
     });
     let address = address.to_string();
-    let mut pause = Pause::new(AGAIN.0, AGAIN.1);
+    let mut backoff = Backoff::new(AGAIN.0, AGAIN.1);
     let member = loop {
         let member = Member::new(redis, ROLE, node.id.clone());
         match enter(redis, &redis.layout.shard(0), &member, &address).await {
             Ok(()) => break member,
-            Err(TransportError::Fenced) => sleep(pause.take()).await,
+            Err(TransportError::Fenced) => sleep(backoff.next_delay()).await,
             Err(taken) => return Err(taken),
         }
     };

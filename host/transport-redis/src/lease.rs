@@ -23,7 +23,7 @@ use super::suspects::{Suspects, spare};
 use super::wire::{Content, Letter, Run, Unread, encode};
 use super::{Redis, batch, bytes_of_client, client_key};
 use plugnode_message::{AttributePatch, Effects, Event, EventId, EventKind, Partition, now_ms};
-use plugnode_process::counts;
+use plugnode_process::metrics;
 use plugnode_transport::{Commits, Delivery, Log, Lost, Outcome, Rank, Result, TransportError, Verdict};
 
 /// How long an outcome waits for keys that others hold, at first: then twice as long each time,
@@ -166,7 +166,7 @@ impl RedisLog {
             }
             Err((content, Unread::Broken(reason))) => {
                 warn!(messaging.message.id = %id, "put aside: {reason}");
-                counts::DEAD_LETTERS.one();
+                metrics::DEAD_LETTERS.increment();
                 self.commits.pass_over(Settled {
                     letter: encode(&foreign(id, content, &reason)),
                     ..nothing

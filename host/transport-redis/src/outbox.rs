@@ -18,7 +18,7 @@ use super::membership::Member;
 use super::stream::{Entry, EntryId, Helping, read_between};
 use super::wire::{Unread, decode};
 use plugnode_message::Command;
-use plugnode_process::counts;
+use plugnode_process::metrics;
 use plugnode_transport::{Outbox, Result, TransportError};
 
 /// The fields of an entry: commands,
@@ -185,7 +185,7 @@ impl Reader {
                 _ => Ok(()),
             };
             let Err(reason) = read else { continue };
-            counts::COMMANDS_DROPPED.one();
+            metrics::COMMANDS_DROPPED.increment();
             match reason {
                 Unread::Version(version) => self.redis.strangers.tell("commands", self.shard.number, version),
                 Unread::Broken(reason) => warn!(entry = %entry.id, "commands were refused: {reason}"),

@@ -21,7 +21,7 @@ use super::stream::{Entry, EntryId, Helping, Page, first_from, read, read_betwee
 use super::wire::{Content, Letter, Unread, decode, encode};
 use super::{Redis, batch, bytes_of, dead, scripts};
 use plugnode_message::{Event, EventId, Partition, now_ms};
-use plugnode_process::counts;
+use plugnode_process::metrics;
 use plugnode_transport::Death;
 use plugnode_transport::Load;
 
@@ -358,7 +358,7 @@ impl Reader {
             sequence: entry.id.major,
         };
         warn!(messaging.message.id = %id, entry = %entry.id, "put aside: {reason}");
-        counts::DEAD_LETTERS.one();
+        metrics::DEAD_LETTERS.increment();
         let content = entry.get("b").or(entry.fields.first().map(|(_, value)| value));
         let content = content.cloned().unwrap_or_default();
         let letter = foreign(id, content.clone(), &reason);

@@ -18,7 +18,7 @@ use super::request::{Call, Request};
 use super::script::Script;
 use super::server::{Connection, Server};
 use super::trouble::{Kind, Trouble};
-use plugnode_process::pause::jittered;
+use plugnode_process::jittered;
 
 /// The time for an answer when little is on its way, well under a lease: then the connection is taken for dead.
 const ANSWER: Duration = Duration::from_secs(2);

@@ -13,7 +13,7 @@ use tracing::info;
 use super::candidate::Candidate;
 use super::tally::Tally;
 use plugnode_message::{Namespace, SessionId};
-use plugnode_process::timings;
+use plugnode_process::metrics;
 use plugnode_release::{AppReport, Digest, Progress, Stage};
 use plugnode_runtime::{AppSettings, Component, Dispatch, Job, Pool};
 
@@ -96,7 +96,7 @@ pub(super) struct InHand(Arc<App>);
 impl Drop for InHand {
     fn drop(&mut self) {
         self.0.in_hand.fetch_sub(1, Ordering::Relaxed);
-        timings::IN_HAND.fewer();
+        metrics::EVENTS_IN_HAND.decrement();
     }
 }
 
@@ -351,7 +351,7 @@ impl App {
     /// Counts an event as in hand until what is returned is dropped.
     pub(super) fn take_in_hand(self: &Arc<Self>) -> InHand {
         self.in_hand.fetch_add(1, Ordering::Relaxed);
-        timings::IN_HAND.more();
+        metrics::EVENTS_IN_HAND.increment();
         InHand(self.clone())
     }
 

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use super::app::{App, Generation};
 use super::candidate::{Candidate, Share};
-use plugnode_process::pause::Pause;
+use plugnode_process::Backoff;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_release::{Board, Digest, Phase, Stage, Track};
 use plugnode_runtime::{AppSettings, Component, Dispatch, Engine, Pool};
@@ -46,7 +46,7 @@ pub(super) struct Follower {
     shutdown: Shutdown,
     /// A release that could not be used here, so that it is not tried again and again.
     failed: Option<u64>,
-    pause: Pause,
+    backoff: Backoff,
 }
 
 /// What is to be done next.
@@ -97,7 +97,7 @@ impl Follower {
             board,
             shutdown,
             failed: None,
-            pause: Pause::new(FIRST_PAUSE, LONGEST_PAUSE),
+            backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
         }
     }
 
@@ -269,13 +269,13 @@ impl Follower {
         match made {
             Ok(generation) => {
                 self.take_into_use(generation);
-                self.pause.reset();
+                self.backoff.reset();
             }
             Err(error) => {
                 let reason = format!("{error:#}");
                 warn!(app = %app.settings.namespace, release = number, "cannot take the release in use yet: {reason}");
                 app.set_stage(Some((number, Stage::Behind(reason))));
-                let pause = self.pause.take();
+                let pause = self.backoff.next_delay();
                 tokio::select! {
                     () = sleep(pause) => {}
                     _ = self.board.changed() => self.board.mark_changed(),

@@ -30,10 +30,9 @@ use super::refused::{ClientKey, Refused};
 use super::{Apps, Retries};
 use plugnode_message::ids::ById;
 use plugnode_message::{Effects, EventId, EventKind};
-use plugnode_process::counts;
-use plugnode_process::pause::Pause;
-use plugnode_process::repeats;
-use plugnode_process::timings;
+use plugnode_process::Backoff;
+use plugnode_process::log_limiter;
+use plugnode_process::metrics;
 use plugnode_runtime::{Failure, Handled, Job};
 use plugnode_transport::{Commits, Conflict, Death, Delivery, Lease, Log, Lost, Result, TransportError, Verdict};
 
@@ -159,7 +158,7 @@ struct Running {
     taken: Taken,
     attempt: u32,
     /// The pause before the next attempt while the host cannot give the handler what it needs.
-    away: Option<Pause>,
+    away: Option<Backoff>,
     /// Whether what it read did not come in time before. Once, that may have been the store's fault.
     was_late: bool,
     /// Set once a release on trial has had it: it is for the release in use then.
@@ -289,7 +288,7 @@ impl Work {
             return;
         };
         let Delivery { id, event, .. } = &running.taken.delivery;
-        if repeats::allows(&event.namespace, "process died") {
+        if log_limiter::allows(&event.namespace, "process died") {
             warn!(messaging.message.id = %id, attempts, "event put aside: each process that began it has died");
         }
         let app = self.apps.get(&event.namespace);
@@ -356,7 +355,7 @@ impl Work {
                 on_trial,
                 took,
             } = handled;
-            timings::HANDLING.note(took);
+            metrics::HANDLING_TIME.observe(took);
             let by = By {
                 release,
                 on_trial,
@@ -388,9 +387,11 @@ impl Work {
             if let Some(reason) = running.excuse(&failure) {
                 // It counts for no attempt.
                 running.attempt -= 1;
-                let away = running.away.get_or_insert_with(|| Pause::new(FIRST_AWAY, LONGEST_AWAY));
-                self.retry_at.insert((Instant::now() + away.take(), id.sequence));
-                counts::STORE_UNAVAILABLE.one();
+                let away = running
+                    .away
+                    .get_or_insert_with(|| Backoff::new(FIRST_AWAY, LONGEST_AWAY));
+                self.retry_at.insert((Instant::now() + away.next_delay(), id.sequence));
+                metrics::STORE_UNAVAILABLE.increment();
                 debug!(messaging.message.id = %id, "event waits: {reason}");
                 self.apps.store_is_away(reason);
                 continue;
@@ -398,7 +399,7 @@ impl Work {
             if let Some(tried) = app.failed(&by, &failure) {
                 running.turn_to_release_in_use(tried);
                 self.retry_at.insert((Instant::now(), id.sequence));
-                if repeats::allows(&app.settings.namespace, "failed on trial") {
+                if log_limiter::allows(&app.settings.namespace, "failed on trial") {
                     let failure = failure.in_log();
                     warn!(messaging.message.id = %id, "event failed, and the release in use tries it next: {failure}");
                 }
@@ -420,7 +421,7 @@ impl Work {
         };
         let last = matches!(failure, Failure::Reject(_)) || running.attempt >= self.retries.attempts;
         let app = self.apps.get(&running.taken.delivery.event.namespace);
-        if app.is_none_or(|app| repeats::allows(&app.settings.namespace, failure.kind())) {
+        if app.is_none_or(|app| log_limiter::allows(&app.settings.namespace, failure.kind())) {
             let failure = failure.in_log();
             warn!(messaging.message.id = %id, attempt = running.attempt, dead = last, "event failed: {failure}");
         }
@@ -449,7 +450,7 @@ impl Work {
         self.running.insert(id.sequence, Running::new(taken));
         match conflict {
             Conflict::Changed => {
-                counts::EVENTS_HANDLED_AGAIN.one();
+                metrics::EVENTS_HANDLED_AGAIN.increment();
                 debug!(messaging.message.id = %id, has_turn, "handling again: what it had read has changed");
                 if let Some(running) = self.running.get_mut(&id.sequence) {
                     running.attempt -= 1;

@@ -1,37 +1,37 @@
-//! What Linux says of memory: how much this process has, and how much it may have.
+//! Memory use of this process and its limit, as Linux reports them in `/proc` and `/sys/fs/cgroup`.
 
 use std::fs;
 use std::path::Path;
 
-/// Bytes that this process has and the kernel cannot take back: not those of files, which it can read again. None where
-/// this is not Linux.
+/// Resident bytes of this process without file-backed pages, which the kernel can reclaim. None on other systems than Linux.
 pub(super) fn used() -> Option<u64> {
     resident(&fs::read_to_string("/proc/self/status").ok()?)
 }
 
-/// The most bytes that this process can have before it is killed: of the machine, or of its cgroup and those above.
+/// Bytes at which the kernel kills this process: the least of the machine's memory and the limits of its cgroup and that
+/// cgroup's ancestors.
 pub(super) fn limit() -> Option<u64> {
     let machine = fs::read_to_string("/proc/meminfo").ok();
     let machine = machine.and_then(|text| kilobytes(&text, "MemTotal:"));
     let groups = fs::read_to_string("/proc/self/cgroup").ok();
-    let group = groups.and_then(|groups| of_groups(&groups, Path::new("/sys/fs/cgroup")));
+    let group = groups.and_then(|groups| cgroup_limit(&groups, Path::new("/sys/fs/cgroup")));
     [machine, group].into_iter().flatten().min()
 }
 
 fn resident(status: &str) -> Option<u64> {
-    let of_files = kilobytes(status, "RssFile:").unwrap_or_default();
-    Some(kilobytes(status, "VmRSS:")?.saturating_sub(of_files))
+    let file_backed = kilobytes(status, "RssFile:").unwrap_or_default();
+    Some(kilobytes(status, "VmRSS:")?.saturating_sub(file_backed))
 }
 
-/// The bytes in a line such as `VmRSS:   12 kB`.
+/// The value, in bytes, of a line such as `VmRSS:   12 kB`.
 fn kilobytes(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let number = line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?;
     Some(number.saturating_mul(1024))
 }
 
-/// The least limit of the groups that `/proc/self/cgroup` names, of either version, and of those above them.
-fn of_groups(groups: &str, root: &Path) -> Option<u64> {
+/// The least limit of the cgroups (v1 or v2) listed in `/proc/self/cgroup`, and of their ancestors.
+fn cgroup_limit(groups: &str, root: &Path) -> Option<u64> {
     let limits = groups.lines().filter_map(|line| {
         let mut parts = line.splitn(3, ':').skip(1);
         let (controllers, path) = (parts.next()?, parts.next()?);
@@ -47,7 +47,7 @@ fn of_groups(groups: &str, root: &Path) -> Option<u64> {
     limits.min()
 }
 
-/// None also where there is no limit, which is a word or a number beyond all memory.
+/// None also for `max`, the word of cgroups v2 for no limit; v1 writes a number larger than any machine's memory.
 fn number(file: &Path) -> Option<u64> {
     fs::read_to_string(file).ok()?.trim().parse().ok()
 }
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn own_memory_is_known() {
+    fn reads_resident_memory_without_file_pages() {
         let used = used().expect("this is Linux");
         assert!(used > 100_000 && used < limit().unwrap(), "{used}");
         let status = "Name:\tx\nVmRSS:\t  3000 kB\nRssAnon:\t 1000 kB\nRssFile:\t 1500 kB\nRssShmem:\t 500 kB\n";
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn least_limit_of_groups_counts() {
+    fn takes_least_limit_of_cgroup_and_ancestors() {
         let root = tempfile::tempdir().unwrap();
         let put = |file: &str, text: &str| {
             let file = root.path().join(file);
@@ -79,13 +79,13 @@ mod tests {
         put("c/memory.max", "200\n");
         put("memory/d/memory.limit_in_bytes", "300\n");
         put("memory/memory.limit_in_bytes", "9223372036854771712\n");
-        let of = |groups| of_groups(groups, root.path());
+        let of = |groups| cgroup_limit(groups, root.path());
         assert_eq!(of("0::/a/b\n"), Some(500));
         assert_eq!(of("0::/c\n"), Some(200));
         assert_eq!(of("0::/elsewhere\n"), None);
         assert_eq!(of("12:cpu,cpuacct:/d\n4:memory:/d\n0::/\n"), Some(300));
         assert_eq!(of("nonsense"), None);
-        // In a container the root is the container's own group.
+        // In a container, the root of the cgroup file system is the container's own cgroup.
         put("memory.max", "100");
         assert_eq!(of("0::/../../x\n"), Some(100));
     }
