@@ -9,7 +9,7 @@ use super::super::connection::testing::TestServer;
 use super::super::nodes::{is_old, read};
 use super::super::{RedisSettings, components};
 use super::*;
-use plugnode_release::Track;
+use plugnode_release::AppReleases;
 use plugnode_transport::releases_conformance::{noise, report, target};
 use plugnode_transport::{Nodes, TransportError};
 
@@ -53,7 +53,9 @@ fn component(digest: &Digest) -> String {
 
 fn board_of(name: &str) -> Board {
     let mut board = Board::default();
-    board.apps.insert("/".into(), Track::first(target(name), 0, 10));
+    board
+        .apps
+        .insert("/".into(), AppReleases::configured(target(name), 0, 10));
     board
 }
 
@@ -261,8 +263,8 @@ mod arbitrary {
     /// A board with a rollout, some of whose numbers are others.
     fn board() -> impl Strategy<Value = Vec<u8>> {
         let mut board = board_of("one");
-        let track = board.apps.get_mut(&"/".into()).unwrap();
-        track.deploy(target("two"), None, 5).unwrap();
+        let app_releases = board.apps.get_mut(&"/".into()).unwrap();
+        app_releases.deploy(target("two"), None, 5).unwrap();
         let valid = serde_json::to_string(&board).unwrap();
         let number = one_of(&["0", "2", "18446744073709551615", "18446744073709551616", "-1", "1e9"]);
         let key = one_of(&[
@@ -290,11 +292,11 @@ mod arbitrary {
             let Ok(mut board) = board else { return Ok(()) };
             let again = Board::read(&serde_json::to_vec(&board).unwrap());
             prop_assert_eq!(again.as_ref(), Ok(&board));
-            for track in board.apps.values_mut() {
-                let _ = (track.in_use(), track.rolling_out());
-                let _ = track.deploy(target("three"), None, 6);
-                prop_assert!(Board::read(&serde_json::to_vec(track).unwrap()).is_err(), "a track is no board");
-                let _ = track.in_use();
+            for app_releases in board.apps.values_mut() {
+                let _ = (app_releases.in_use(), app_releases.rolling_out());
+                let _ = app_releases.deploy(target("three"), None, 6);
+                prop_assert!(Board::read(&serde_json::to_vec(app_releases).unwrap()).is_err(), "a app_releases is no board");
+                let _ = app_releases.in_use();
             }
             prop_assert!(Board::read(&serde_json::to_vec(&board).unwrap()).is_ok());
         }

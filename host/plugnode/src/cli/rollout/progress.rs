@@ -1,6 +1,7 @@
-//! The course of one release, as the board and the nodes show it at each look: what is new in it, and how it ends.
+//! Progress of one release's rollout, from successive readings of the board and of the nodes' reports: what is new, and the
+//! outcome.
 //!
-//! It waits for nothing: how much time has passed is told to it.
+//! Does no I/O and reads no clock: the caller passes the elapsed time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,73 +10,75 @@ use anyhow::{Result, anyhow};
 
 use super::super::words::{first_line, seconds};
 use plugnode_message::{Namespace, NodeId};
-use plugnode_release::{AppReport, Board, Canary, Counts, NodeReport, Phase, Release, Stage, State, Track};
+use plugnode_release::{
+    AppReleases, AppReport, Board, Canary, Counts, NodeReport, Phase, Release, ReleaseState, Stage,
+};
 
-/// For how long nodes that cannot take the release yet are waited for, once it is in use
+/// Longest wait for nodes that cannot run the release yet, once it is current.
 const BEHIND: Duration = Duration::from_secs(10);
-/// and for how long those that merely had no events for it: their next event goes to it in any case.
+/// Longest wait for nodes that merely had no events for it: it will handle their next event in any case.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// What has become of a release.
+/// Outcome of a rollout.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::cli) enum Outcome {
     /// It is in use.
     InUse,
-    /// It is in use, and there were no events to try it with.
+    /// It is in use, but there were no events to try it with.
     NotTried,
-    /// It was taken into use, and this one has taken its place since.
+    /// It was in use, and has been replaced by this release.
     Replaced(u64),
     /// It is not in use, for this reason.
     Failed(String),
-    /// This one was asked for before it was in use.
+    /// This release was deployed before it was in use.
     Superseded(u64),
     /// A rollback ended it.
     Cancelled,
 }
 
-/// How a release got on.
+/// A rollout that has ended.
 #[derive(Debug, Clone)]
 pub(in crate::cli) struct Followed {
     pub(in crate::cli) release: Release,
     pub(in crate::cli) outcome: Outcome,
     /// The number of the release in use at the end.
     pub(in crate::cli) in_use: u64,
-    /// Whether the followed one was seen to be in use on the way.
+    /// Whether the release was ever seen in use.
     pub(in crate::cli) was_in_use: bool,
-    /// Whether there is a release to go back to, should the one in use fail.
+    /// Whether there is a release to go back to if the one in use fails.
     pub(in crate::cli) can_go_back: bool,
     pub(in crate::cli) took: Duration,
-    /// The nodes that are there at the end.
-    pub(in crate::cli) nodes: BTreeMap<NodeId, Member>,
-    /// If it had a share of the partitions: how that was asked for, and how the release in use and the new one did.
+    /// The app-nodes that run the app at the end.
+    pub(in crate::cli) nodes: BTreeMap<NodeId, NodeProgress>,
+    /// Of a canary: its settings, and the counts of the previous and of the new release.
     pub(in crate::cli) canary: Option<(Canary, Counts, Counts)>,
 }
 
-/// How a release got on at one node.
+/// Progress of the rollout on one node.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(in crate::cli) struct Member {
-    /// When it was seen to be in use there.
+pub(in crate::cli) struct NodeProgress {
+    /// When the node was first seen to run it.
     pub(in crate::cli) in_use_after: Option<Duration>,
-    /// Whether it uses it and cannot say yet how that goes.
+    /// Whether the node runs it but has not handled its first events yet.
     pub(in crate::cli) is_on_trial: bool,
-    /// What was told last of its way there.
+    /// The last stage that was reported.
     pub(in crate::cli) stage: Option<Stage>,
-    /// Instances that began without the state of those before them, and why.
+    /// Instances that started without the state of their predecessor, with the reasons.
     pub(in crate::cli) states_refused: Vec<String>,
 }
 
-/// What was seen so far.
-pub(super) struct Course {
+/// What was seen of a rollout so far.
+pub(super) struct RolloutProgress {
     app: Namespace,
     number: u64,
     phase: Option<Phase>,
-    nodes: BTreeMap<NodeId, Member>,
-    /// When it was first seen to be in use.
+    nodes: BTreeMap<NodeId, NodeProgress>,
+    /// When it was first seen to be current.
     current_after: Option<Duration>,
     canary: Option<(Canary, Counts, Counts)>,
 }
 
-impl Course {
+impl RolloutProgress {
     pub(super) fn new(app: Namespace, number: u64) -> Self {
         Self {
             app,
@@ -87,7 +90,7 @@ impl Course {
         }
     }
 
-    /// Looks once, tells what is new, and says how it ended if it has.
+    /// Takes one reading: reports what is new to `tell`, and returns the outcome if the rollout has ended.
     pub(super) fn look(
         &mut self,
         board: &Board,
@@ -95,49 +98,54 @@ impl Course {
         now: Duration,
         tell: &mut dyn FnMut(&str),
     ) -> Result<Option<Followed>> {
-        let track = board.apps.get(&self.app);
-        let found = track.and_then(|track| Some((track, track.release(self.number)?)));
-        let (track, release) = found.ok_or_else(|| {
+        let app_releases = board.apps.get(&self.app);
+        let found = app_releases.and_then(|app_releases| Some((app_releases, app_releases.release(self.number)?)));
+        let (app_releases, release) = found.ok_or_else(|| {
             anyhow!(
-                "release {} is not remembered any more: others have come since; plugnode releases lists them",
+                "release {} is forgotten: newer releases have replaced it; plugnode releases lists them",
                 self.number
             )
         })?;
         self.see_nodes(nodes, now, tell);
-        self.see_phase(track, now, tell);
-        self.compare(track, nodes);
+        self.see_phase(app_releases, now, tell);
+        self.compare(app_releases, nodes);
         let outcome = match &release.state {
-            State::RollingOut => return Ok(None),
-            // A first release that no node has started.
-            State::Current if self.nodes.is_empty() && !release.is_tried && release.trouble.is_none() => {
+            ReleaseState::RollingOut => return Ok(None),
+            // A first release that no node has started yet.
+            ReleaseState::Current if self.nodes.is_empty() && !release.is_tried && release.first_failure.is_none() => {
                 return Ok(None);
             }
-            // One that none could, or that fails: nothing is there to take its place.
-            State::Current if !release.is_tried && release.trouble.is_some() && !track.can_go_back() => {
-                Outcome::Failed(release.trouble.clone().unwrap_or_default())
+            // It fails, and there is no release to go back to.
+            ReleaseState::Current
+                if !release.is_tried && release.first_failure.is_some() && !app_releases.can_revert() =>
+            {
+                Outcome::Failed(release.first_failure.clone().unwrap_or_default())
             }
-            State::Current if !self.has_arrived(now) => return Ok(None),
-            State::Current if !release.is_tried => Outcome::NotTried,
-            State::Current => Outcome::InUse,
-            State::Retired => Outcome::Replaced(track.current),
-            State::Failed(reason) => Outcome::Failed(reason.clone()),
-            State::Superseded(by) => Outcome::Superseded(*by),
-            State::Cancelled => Outcome::Cancelled,
+            ReleaseState::Current if !self.has_arrived(now) => return Ok(None),
+            ReleaseState::Current if !release.is_tried => Outcome::NotTried,
+            ReleaseState::Current => Outcome::InUse,
+            ReleaseState::Retired => Outcome::Replaced(app_releases.current),
+            ReleaseState::Failed(reason) => Outcome::Failed(reason.clone()),
+            ReleaseState::Superseded(by) => Outcome::Superseded(*by),
+            ReleaseState::Cancelled => Outcome::Cancelled,
         };
         Ok(Some(Followed {
             release: release.clone(),
             outcome,
-            in_use: track.current,
+            in_use: app_releases.current,
             was_in_use: self.current_after.is_some(),
-            can_go_back: track.can_go_back(),
+            can_go_back: app_releases.can_revert(),
             took: now,
             nodes: self.nodes.clone(),
             canary: self.canary.clone(),
         }))
     }
 
-    fn see_phase(&mut self, track: &Track, now: Duration, tell: &mut dyn FnMut(&str)) {
-        let rollout = track.rollout.as_ref().filter(|rollout| rollout.release == self.number);
+    fn see_phase(&mut self, app_releases: &AppReleases, now: Duration, tell: &mut dyn FnMut(&str)) {
+        let rollout = app_releases
+            .rollout
+            .as_ref()
+            .filter(|rollout| rollout.release == self.number);
         let phase = rollout.map(|rollout| rollout.phase);
         if phase == self.phase {
             return;
@@ -162,7 +170,7 @@ impl Course {
         let mut seen = BTreeMap::new();
         for (node, report) in nodes {
             let app = report.as_ref().map(|report| report.apps.get(&self.app));
-            // Others may not run the app, and then have no part in this.
+            // Nodes that do not run the app are ignored.
             if app.is_some_and(|app| app.is_none()) {
                 continue;
             }
@@ -179,9 +187,12 @@ impl Course {
         }
     }
 
-    /// Keeps the latest of how the two sides of a canary do. When it has just ended, the nodes may still tell of it.
-    fn compare(&mut self, track: &Track, nodes: &[(NodeId, Option<NodeReport>)]) {
-        let rollout = track.rollout.as_ref().filter(|rollout| rollout.release == self.number);
+    /// Records the latest counts of both sides of a canary. Nodes may still report them just after it has ended.
+    fn compare(&mut self, app_releases: &AppReleases, nodes: &[(NodeId, Option<NodeReport>)]) {
+        let rollout = app_releases
+            .rollout
+            .as_ref()
+            .filter(|rollout| rollout.release == self.number);
         let begun = rollout.filter(|rollout| rollout.phase == Phase::Canary);
         let begun = begun.and_then(|rollout| rollout.canary.clone());
         let known = self.canary.as_ref();
@@ -200,13 +211,13 @@ impl Course {
         });
         let (old, new): (Vec<_>, Vec<_>) = sides.unzip();
         let (old, new) = (Counts::sum(old), Counts::sum(new));
-        // Those that tell of it no more are missing in the sum.
+        // A smaller sum means that some nodes no longer report the canary.
         if known.is_none_or(|(.., latest)| new.events >= latest.events) || rollout.is_some() {
             self.canary = Some((canary, old, new));
         }
     }
 
-    /// Whether every node has taken up what is in use, or has been waited for long enough.
+    /// Whether every node runs the current release, or has been waited for long enough.
     fn has_arrived(&mut self, now: Duration) -> bool {
         let since = now.saturating_sub(*self.current_after.get_or_insert(now));
         self.nodes
@@ -220,13 +231,12 @@ impl Course {
     }
 }
 
-impl Member {
-    /// Takes note of what a node tells, and returns what is new in it, in words.
+impl NodeProgress {
+    /// Takes a node's report, and returns what is new in it, in words.
     fn see(&mut self, app: &AppReport, number: u64, now: Duration) -> Option<String> {
         let progress = app.progress.as_ref().filter(|progress| progress.release == number);
         if app.release == number {
-            // It has events, and has not seen the first of them answered: it may well be taken back. Or its instances still get
-            // the state of those before them.
+            // It has not handled its first events yet and may be reverted, or its instances still take over state.
             let late = [
                 &app.counts.per_second,
                 &progress.map_or(0.0, |progress| progress.counts.per_second),
@@ -240,7 +250,7 @@ impl Member {
                 None => Some("uses it".to_owned()),
             };
         }
-        // It was taken back there.
+        // The node has reverted it.
         self.in_use_after = None;
         let progress = progress?;
         if self.stage.as_ref() == Some(&progress.stage) {
@@ -251,7 +261,7 @@ impl Member {
     }
 }
 
-/// How far a node is, as what follows its name.
+/// The stage of a node in words, to follow its name.
 pub(in crate::cli) fn in_words(stage: &Stage) -> String {
     match stage {
         Stage::Fetching => "fetches it".to_owned(),
@@ -267,30 +277,30 @@ pub(in crate::cli) fn in_words(stage: &Stage) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use plugnode_release::{Digest, Progress, Target};
+    use plugnode_release::{ComponentFile, Digest, Progress};
 
     const APP: &str = "/";
 
-    fn board(change: impl FnOnce(&mut Track)) -> Board {
-        let target = |name: &str| Target {
+    fn board(change: impl FnOnce(&mut AppReleases)) -> Board {
+        let target = |name: &str| ComponentFile {
             digest: Digest::of(name.as_bytes()),
             file: name.into(),
             bytes: 1,
         };
-        let mut track = Track::first(target("a"), 0, 10);
-        track.deploy(target("b"), None, 0).unwrap();
-        change(&mut track);
+        let mut app_releases = AppReleases::configured(target("a"), 0, 10);
+        app_releases.deploy(target("b"), None, 0).unwrap();
+        change(&mut app_releases);
         let mut board = Board::default();
-        board.apps.insert(APP.into(), track);
+        board.apps.insert(APP.into(), app_releases);
         board
     }
 
-    fn in_use(track: &mut Track) {
-        track.rollout = None;
-        track.current = 2;
-        track.releases[0].state = State::Retired;
-        track.releases[1].state = State::Current;
-        track.releases[1].is_tried = true;
+    fn in_use(app_releases: &mut AppReleases) {
+        app_releases.rollout = None;
+        app_releases.current = 2;
+        app_releases.releases[0].state = ReleaseState::Retired;
+        app_releases.releases[1].state = ReleaseState::Current;
+        app_releases.releases[1].is_tried = true;
     }
 
     fn node(name: &str, release: u64, stage: Option<Stage>) -> (NodeId, Option<NodeReport>) {
@@ -307,7 +317,7 @@ mod tests {
             }),
             have_begun: true,
             has_answered: false,
-            trouble: None,
+            first_failure: None,
             states_refused: Vec::new(),
         };
         let report = NodeReport {
@@ -320,33 +330,33 @@ mod tests {
     }
 
     struct Seen {
-        course: Course,
+        progress: RolloutProgress,
         told: Vec<String>,
     }
 
     impl Seen {
         fn new() -> Self {
             Self {
-                course: Course::new(APP.into(), 2),
+                progress: RolloutProgress::new(APP.into(), 2),
                 told: Vec::new(),
             }
         }
 
         fn look(&mut self, board: &Board, nodes: &[(NodeId, Option<NodeReport>)], seconds: u64) -> Option<Outcome> {
             let tell = &mut |line: &str| self.told.push(line.to_owned());
-            let followed = self.course.look(board, nodes, Duration::from_secs(seconds), tell);
+            let followed = self.progress.look(board, nodes, Duration::from_secs(seconds), tell);
             followed.unwrap().map(|followed| followed.outcome)
         }
     }
 
     #[test]
-    fn each_step_is_told_once() {
+    fn each_step_is_reported_once() {
         let mut seen = Seen::new();
         let rolling_out = board(|_| {});
         let compiling = [node("app-1", 1, Some(Stage::Compiling)), ("app-2".into(), None)];
         assert_eq!(seen.look(&rolling_out, &compiling, 1), None);
         assert_eq!(seen.look(&rolling_out, &compiling, 2), None);
-        let trying = board(|track| track.rollout.as_mut().unwrap().phase = Phase::Trying);
+        let trying = board(|app_releases| app_releases.rollout.as_mut().unwrap().phase = Phase::Trying);
         let ready = [node("app-1", 1, Some(Stage::Ready))];
         assert_eq!(seen.look(&trying, &ready, 3), None);
         assert_eq!(
@@ -366,22 +376,22 @@ mod tests {
     }
 
     #[test]
-    fn nodes_without_events_and_nodes_behind_are_not_waited_for_without_end() {
+    fn wait_for_idle_and_late_nodes_is_bounded() {
         let in_use = board(in_use);
         for (stage, least) in [(Stage::Ready, 1), (Stage::Behind("no room".into()), 10)] {
             let mut seen = Seen::new();
             let nodes = [node("app-1", 2, None), node("app-2", 1, Some(stage))];
             assert_eq!(seen.look(&in_use, &nodes, 5), None);
             assert_eq!(seen.look(&in_use, &nodes, 5 + least), Some(Outcome::InUse));
-            assert_eq!(seen.course.nodes[&NodeId::from("app-2")].in_use_after, None);
+            assert_eq!(seen.progress.nodes[&NodeId::from("app-2")].in_use_after, None);
         }
     }
 
     #[test]
     fn release_without_events_is_not_tried() {
-        let untried = board(|track| {
-            in_use(track);
-            track.releases[1].is_tried = false;
+        let untried = board(|app_releases| {
+            in_use(app_releases);
+            app_releases.releases[1].is_tried = false;
         });
         assert_eq!(
             Seen::new().look(&untried, &[node("app-1", 2, None)], 4),
@@ -390,28 +400,28 @@ mod tests {
     }
 
     #[test]
-    fn every_other_end_is_seen_at_once() {
+    fn other_outcomes_are_seen_at_once() {
         for (state, outcome) in [
-            (State::Failed("no".into()), Outcome::Failed("no".into())),
-            (State::Superseded(3), Outcome::Superseded(3)),
-            (State::Cancelled, Outcome::Cancelled),
-            (State::Retired, Outcome::Replaced(1)),
+            (ReleaseState::Failed("no".into()), Outcome::Failed("no".into())),
+            (ReleaseState::Superseded(3), Outcome::Superseded(3)),
+            (ReleaseState::Cancelled, Outcome::Cancelled),
+            (ReleaseState::Retired, Outcome::Replaced(1)),
         ] {
-            let board = board(|track| track.releases[1].state = state);
+            let board = board(|app_releases| app_releases.releases[1].state = state);
             assert_eq!(Seen::new().look(&board, &[node("app-1", 1, None)], 1), Some(outcome));
         }
-        let forgotten = board(|track| drop(track.releases.pop()));
-        let looked = Course::new(APP.into(), 2).look(&forgotten, &[], Duration::ZERO, &mut |_| {});
+        let forgotten = board(|app_releases| drop(app_releases.releases.pop()));
+        let looked = RolloutProgress::new(APP.into(), 2).look(&forgotten, &[], Duration::ZERO, &mut |_| {});
         assert!(looked.is_err());
     }
 
     #[test]
-    fn a_node_without_the_app_has_no_part_in_it() {
+    fn node_without_the_app_is_ignored() {
         let mut other = node("app-2", 1, None);
         other.1.as_mut().unwrap().apps.clear();
         let mut seen = Seen::new();
         let nodes = [node("app-1", 2, None), other];
         assert_eq!(seen.look(&board(in_use), &nodes, 1), Some(Outcome::InUse));
-        assert_eq!(seen.course.nodes.len(), 1);
+        assert_eq!(seen.progress.nodes.len(), 1);
     }
 }
