@@ -121,9 +121,9 @@ pub fn engine(config: &Config) -> EngineSettings {
 pub fn compiler() -> Compiler {
     let own = Path::new("/proc/self/exe");
     if own.exists() {
-        return Compiler::Child(own.into());
+        return Compiler::ChildProcess(own.into());
     }
-    std::env::current_exe().map_or(Compiler::Here, Compiler::Child)
+    std::env::current_exe().map_or(Compiler::InProcess, Compiler::ChildProcess)
 }
 
 /// The configured folder must be usable; the one that nobody asked for need not be.

@@ -325,7 +325,7 @@ impl App {
                 true => in_use.first_failure.get().cloned(),
                 false => None,
             },
-            have_begun: pool.is_none_or(|pool| pool.have_begun()),
+            have_begun: pool.is_none_or(|pool| pool.is_started()),
             states_refused: pool.map(|pool| pool.states_refused()).unwrap_or_default(),
         }
     }

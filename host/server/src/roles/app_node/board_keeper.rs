@@ -150,7 +150,7 @@ impl BoardKeeper {
             if put.contains(digest) {
                 continue;
             }
-            let Some(bytes) = self.engine.kept_bytes(digest).await else {
+            let Some(bytes) = self.engine.cached_bytes(digest).await else {
                 continue;
             };
             match self.transport.releases.put_component(bytes).await {
@@ -173,7 +173,7 @@ impl BoardKeeper {
             .collect();
         self.shutdown.spawn(async move {
             for digest in needed {
-                if engine.keeps_bytes(&digest).await {
+                if engine.has_cached_bytes(&digest).await {
                     continue;
                 }
                 let fetched = tokio::select! {
@@ -181,7 +181,7 @@ impl BoardKeeper {
                     fetched = transport.releases.component(&digest) => fetched,
                 };
                 if let Ok(Some(bytes)) = fetched {
-                    engine.keep_bytes(&digest, &bytes).await;
+                    engine.cache_bytes(&digest, &bytes).await;
                 }
             }
         });

@@ -77,7 +77,7 @@ async fn start_release(
 ) -> Result<App> {
     let settings = source.settings.clone();
     let started = async {
-        let component = match engine.load_kept(&release.digest, &settings.grants).await {
+        let component = match engine.load_cached(&release.digest, &settings.grants).await {
             Some(component) => component,
             None => {
                 let bytes = bytes(source, release, transport).await?;
@@ -103,7 +103,7 @@ async fn load(
     engine: &Engine,
 ) -> Result<Component> {
     if transport.nodes.data_losses().is_some() {
-        engine.keep_bytes(digest, &bytes).await;
+        engine.cache_bytes(digest, &bytes).await;
     }
     Ok(engine.load(bytes, &source.settings.grants).await?)
 }

@@ -319,7 +319,7 @@ impl Follower {
         self.app.set_stage(None);
         let (app, pool) = (self.app.clone(), self.app.in_use().pool.clone());
         self.shutdown.spawn(async move {
-            let _ = timeout(BEGINNING, pool.begun()).await;
+            let _ = timeout(BEGINNING, pool.started()).await;
             app.reports.notify_one();
         });
     }
@@ -336,31 +336,31 @@ impl Follower {
             return Ok(component);
         }
         let app = &self.app;
-        if let Some(component) = self.engine.load_kept(&wanted.digest, &app.settings.grants).await {
+        if let Some(component) = self.engine.load_cached(&wanted.digest, &app.settings.grants).await {
             return Ok(component);
         }
         app.set_stage(Some((wanted.number, Stage::Fetching)));
-        // Of the nodes of a machine one fetches and compiles it; the others wait, and need no bytes then.
-        let turn = self.engine.turn(&wanted.digest).await?;
-        if let Some(component) = self.engine.load_kept(&wanted.digest, &app.settings.grants).await {
+        // One node of a machine fetches and compiles it; the others wait, and then find it in the compile cache.
+        let lock = self.engine.lock_compilation(&wanted.digest).await?;
+        if let Some(component) = self.engine.load_cached(&wanted.digest, &app.settings.grants).await {
             return Ok(component);
         }
         let mut fetching = pin!(self.transport.releases.component(&wanted.digest));
-        let (bytes, turn) = match timeout(FETCHING, &mut fetching).await {
-            Ok(bytes) => (bytes?, turn),
+        let (bytes, lock) = match timeout(FETCHING, &mut fetching).await {
+            Ok(bytes) => (bytes?, lock),
             Err(_) => {
-                drop(turn);
-                (fetching.await?, self.engine.turn(&wanted.digest).await?)
+                drop(lock);
+                (fetching.await?, self.engine.lock_compilation(&wanted.digest).await?)
             }
         };
         let bytes = bytes.context("its component is not in the store any more: deploy it again")?;
         if self.transport.nodes.data_losses().is_some() {
-            self.engine.keep_bytes(&wanted.digest, &bytes).await;
+            self.engine.cache_bytes(&wanted.digest, &bytes).await;
         }
         app.set_stage(Some((wanted.number, Stage::Compiling)));
         let loading = self
             .engine
-            .load_in_turn(wanted.digest.clone(), bytes, &app.settings.grants, turn);
+            .load_locked(wanted.digest.clone(), bytes, &app.settings.grants, lock);
         let component = loading.await?;
         info!(app = %app.settings.namespace, release = wanted.number, component = component.release(), "release loaded");
         Ok(component)

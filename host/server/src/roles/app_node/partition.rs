@@ -33,7 +33,7 @@ use plugnode_message::{Effects, EventId, EventKind};
 use plugnode_process::Backoff;
 use plugnode_process::log_limiter;
 use plugnode_process::metrics;
-use plugnode_runtime::{Failure, Handled, Job};
+use plugnode_runtime::{Failure, Job, JobOutcome};
 use plugnode_transport::{Commits, Conflict, Death, Delivery, Lease, Log, Lost, Result, TransportError, Verdict};
 
 /// How many events of a partition may be with the pool or wait for their commit.
@@ -92,7 +92,7 @@ pub(super) async fn run(lease: Lease, apps: Arc<Apps>, retries: Retries, stoppin
 async fn work_on(
     log: &mut dyn Log,
     commits: &dyn Commits,
-    (mut work, mut handled): (Work, mpsc::Receiver<Handled>),
+    (mut work, mut handled): (Work, mpsc::Receiver<JobOutcome>),
     stopping: &CancellationToken,
 ) -> Result<()> {
     let mut reading = true;
@@ -135,7 +135,7 @@ async fn work_on(
 struct Work {
     apps: Arc<Apps>,
     retries: Retries,
-    done: mpsc::Sender<Handled>,
+    done: mpsc::Sender<JobOutcome>,
     /// With the pool, or waiting to be tried again.
     running: ById<u64, Running>,
     /// Behind a client's running event. A client with a running event has an entry.
@@ -144,7 +144,7 @@ struct Work {
     queued: usize,
     /// Clients' next events that wait until fewer are under way, in the order they came.
     ready: VecDeque<Taken>,
-    /// Handled, and to be committed.
+    /// JobOutcome, and to be committed.
     endings: Endings,
     refused: Refused,
     patches: Patches,
@@ -180,7 +180,7 @@ impl Running {
     fn excuse<'f>(&mut self, failure: &'f Failure) -> Option<&'f str> {
         match failure {
             Failure::Unavailable(reason) => Some(reason),
-            Failure::TooMuch(reason) if !self.was_late => {
+            Failure::ReadsTooMuch(reason) if !self.was_late => {
                 self.was_late = true;
                 Some(reason)
             }
@@ -203,7 +203,7 @@ impl Work {
         commits: Arc<dyn Commits>,
         patches: Patches,
         handling: TaskTracker,
-    ) -> (Self, mpsc::Receiver<Handled>) {
+    ) -> (Self, mpsc::Receiver<JobOutcome>) {
         let (done, handled) = mpsc::channel(UNDER_WAY);
         let (running, waiting, ready, endings, refused, retry_at) = Default::default();
         let work = Self {
@@ -346,9 +346,9 @@ impl Work {
     }
 
     /// What becomes of handled events. Those to be tried again are put by for that, if this goes on.
-    fn judge(&mut self, handled: impl Iterator<Item = Handled>, goes_on: bool) {
+    fn judge(&mut self, handled: impl Iterator<Item = JobOutcome>, goes_on: bool) {
         for handled in handled {
-            let Handled {
+            let JobOutcome {
                 id,
                 result,
                 release,
@@ -400,7 +400,7 @@ impl Work {
                 running.turn_to_release_in_use(tried);
                 self.retry_at.insert((Instant::now(), id.sequence));
                 if log_limiter::allows(&app.settings.namespace, "failed on trial") {
-                    let failure = failure.in_log();
+                    let failure = failure.for_log();
                     warn!(messaging.message.id = %id, "event failed, and the release in use tries it next: {failure}");
                 }
                 continue;
@@ -422,12 +422,12 @@ impl Work {
         let last = matches!(failure, Failure::Reject(_)) || running.attempt >= self.retries.attempts;
         let app = self.apps.get(&running.taken.delivery.event.namespace);
         if app.is_none_or(|app| log_limiter::allows(&app.settings.namespace, failure.kind())) {
-            let failure = failure.in_log();
+            let failure = failure.for_log();
             warn!(messaging.message.id = %id, attempt = running.attempt, dead = last, "event failed: {failure}");
         }
         if last {
             let death = Death {
-                reason: failure.kept(),
+                reason: failure.for_dead_letter(),
                 attempts: running.attempt,
                 release: release.map(ToString::to_string),
                 app: app.map(|app| app.settings.namespace.clone()),

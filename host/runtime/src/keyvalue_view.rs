@@ -1,5 +1,5 @@
-//! How one event sees the key-value store: over the last commit lies what it has written itself. What it has seen of the
-//! former is remembered, for its writes are to count only if that is still so when they are committed.
+//! The key-value store as one event sees it: its own writes over the last commit. Committed values that it has read are
+//! recorded, since the commit of its writes succeeds only if they are unchanged (optimistic concurrency).
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -8,26 +8,29 @@ use bytes::Bytes;
 
 use plugnode_message::{Change, KeyChange, Read, Seen, Text, integer_of, sum_of};
 
-/// What an event has read and written so far, by bucket and key.
+/// The reads and writes of an event so far, by bucket and key.
 #[derive(Debug, Default)]
-pub(crate) struct View {
+pub(crate) struct KeyValueView {
     writes: BTreeMap<Text, BTreeMap<Text, Change>>,
     reads: BTreeMap<Text, BTreeMap<Text, Seen>>,
-    count: usize,
+    read_count: usize,
 }
 
-/// What an event has done to a key itself.
-pub(super) enum Own<'a> {
-    /// Nothing: it has the value that is stored.
-    Nothing,
-    /// It has given the key this value, or none.
+/// The event's own write to a key.
+pub(crate) enum OwnWrite<'a> {
+    /// None: the committed value applies.
+    None,
+    /// The event has set this value, or deleted the key.
     Value(Option<&'a Bytes>),
-    /// It has added to whatever is stored.
+    /// The event has added to the committed value.
     Added(i64),
 }
 
-impl View {
-    /// Takes a write over those before it. An error says why it cannot be done.
+impl KeyValueView {
+    /// Adds a write, merged with earlier ones to the same key.
+    ///
+    /// # Errors
+    /// Why it does not apply to the earlier write.
     pub(crate) fn write(&mut self, write: KeyChange) -> Result<(), String> {
         let KeyChange { bucket, key, change } = write;
         let keys = self.writes.entry(bucket).or_default();
@@ -41,49 +44,49 @@ impl View {
         Ok(())
     }
 
-    pub(super) fn own(&self, bucket: &Text, key: &Text) -> Own<'_> {
+    pub(crate) fn own_write(&self, bucket: &Text, key: &Text) -> OwnWrite<'_> {
         match self.writes.get(bucket).and_then(|keys| keys.get(key)) {
-            None => Own::Nothing,
-            Some(Change::Set { value, .. }) => Own::Value(Some(value)),
-            Some(Change::Delete) => Own::Value(None),
-            Some(Change::Add(delta)) => Own::Added(*delta),
+            None => OwnWrite::None,
+            Some(Change::Set { value, .. }) => OwnWrite::Value(Some(value)),
+            Some(Change::Delete) => OwnWrite::Value(None),
+            Some(Change::Add(delta)) => OwnWrite::Added(*delta),
         }
     }
 
-    /// The keys that it has given a value.
-    pub(super) fn set_keys(&self, bucket: &Text) -> impl Iterator<Item = &Text> {
+    /// The keys that the event has written and not deleted.
+    pub(crate) fn set_keys(&self, bucket: &Text) -> impl Iterator<Item = &Text> {
         let writes = self.writes.get(bucket).into_iter().flatten();
         writes
             .filter(|(_, change)| !matches!(change, Change::Delete))
             .map(|(key, _)| key)
     }
 
-    /// Remembers what was stored under a key. What was seen first stays: if it changes while the event is handled, what the
-    /// event does rests on both.
-    pub(super) fn saw(&mut self, bucket: &Text, key: Text, value: Option<&Bytes>) {
+    /// Records the committed value of a key. The first read counts: if the value changes while the event is handled, the
+    /// event depends on both values, and its commit must fail.
+    pub(crate) fn record_read(&mut self, bucket: &Text, key: Text, value: Option<&Bytes>) {
         let keys = self.reads.entry(bucket.clone()).or_default();
-        if let Entry::Vacant(place) = keys.entry(key) {
-            place.insert(Seen::of(value));
-            self.count += 1;
+        if let Entry::Vacant(entry) = keys.entry(key) {
+            entry.insert(Seen::of(value));
+            self.read_count += 1;
         }
     }
 
-    /// Whether it has seen this value, or none, under a key.
-    pub(super) fn has_seen(&self, bucket: &Text, key: &Text, value: Option<&Bytes>) -> bool {
+    /// Whether the event has read this value, or the absence of one, under a key.
+    pub(crate) fn has_read(&self, bucket: &Text, key: &Text, value: Option<&Bytes>) -> bool {
         let seen = self.reads.get(bucket).and_then(|keys| keys.get(key));
         seen.is_some_and(|seen| seen.is(value))
     }
 
-    /// How many keys it has read.
-    pub(super) fn reads(&self) -> usize {
-        self.count
+    /// Number of keys that the event has read.
+    pub(crate) fn read_count(&self) -> usize {
+        self.read_count
     }
 
-    pub(super) fn has_written(&self) -> bool {
+    pub(crate) fn has_written(&self) -> bool {
         !self.writes.is_empty()
     }
 
-    /// What it has written, and what that rests on.
+    /// Takes the writes, and the reads to check when they are committed. Without writes there is nothing to check.
     pub(crate) fn take(&mut self) -> (Vec<KeyChange>, Vec<Read>) {
         let Self { writes, reads, .. } = std::mem::take(self);
         let writes = flat(writes).map(|(bucket, key, change)| KeyChange { bucket, key, change });
@@ -96,7 +99,7 @@ impl View {
     }
 }
 
-/// What two changes after each other come to.
+/// Merges an addition into an earlier write of the same event.
 fn added(before: &Change, delta: i64) -> Result<Change, &'static str> {
     const TOO_LARGE: &str = "the sum is too large";
     let sum = |number| sum_of(number, delta).ok_or(TOO_LARGE);
@@ -104,7 +107,7 @@ fn added(before: &Change, delta: i64) -> Result<Change, &'static str> {
         Change::Add(before) => Change::Add(sum(*before)?),
         Change::Delete => Change::set(sum(0)?.to_string()),
         Change::Set { value, ttl_ms } => {
-            let number = integer_of(value).ok_or("its value is no integer")?;
+            let number = integer_of(value).ok_or("its value is not an integer")?;
             Change::Set {
                 value: sum(number)?.to_string().into(),
                 ttl_ms: *ttl_ms,

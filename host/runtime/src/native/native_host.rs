@@ -1,22 +1,22 @@
-//! What a native handler's calls reach: the very functions that components import, so that there is one set of rules.
+//! Host calls of native handlers: the same functions that components import, so that the same rules apply.
 
 use plugnode_sdk::native::{Command, Error, Host, KeyPage, KvError, Level, StoreError};
 
+use super::blocking_reads::BlockingReads;
 use super::convert::{audience, error, kv_error, owner, payload, scheduled, store_error};
-use super::reads::Reads;
 use crate::bindings::plugnode::app::outbox::{Delivery, Host as Outbox};
 use crate::bindings::plugnode::app::schedule::Host as Schedule;
 use crate::bindings::wasi::logging::logging::{self, Host as Logging};
-use crate::state::State;
+use crate::state::InstanceState;
 use plugnode_message::{Change, Text};
 
-/// A call that goes on, on this thread.
-pub(super) struct Within {
-    pub(super) state: Box<State>,
-    pub(super) reads: Reads,
+/// The host of the call that runs on this thread.
+pub(super) struct NativeHost {
+    pub(super) state: Box<InstanceState>,
+    pub(super) reads: BlockingReads,
 }
 
-impl Host for Within {
+impl Host for NativeHost {
     fn command(&mut self, command: Command) -> Result<(), Error> {
         let state = &mut *self.state;
         let answer = match command {
@@ -88,7 +88,7 @@ impl Host for Within {
         };
         match answer {
             Ok(taken) => taken.map_err(error),
-            // None of these functions traps as yet.
+            // None of these functions traps so far.
             Err(trap) => Err(Error::Other(trap.to_string())),
         }
     }
@@ -120,7 +120,7 @@ impl Host for Within {
             Some(value) => (key, Change::set(value)),
             None => (key, Change::Delete),
         });
-        self.state.note_writes(&bucket.into(), changes).map_err(store_error)
+        self.state.add_writes(&bucket.into(), changes).map_err(store_error)
     }
 
     fn add(&mut self, bucket: &str, key: &str, delta: i64) -> Result<(), KvError> {
@@ -149,7 +149,7 @@ impl Host for Within {
             Level::Error => logging::Level::Error,
             Level::Critical => logging::Level::Critical,
         };
-        // It never traps, and a log is no reason to fail.
+        // It never traps, and logging is no reason to fail.
         let _ = Logging::log(&mut *self.state, level, context.to_owned(), message.to_owned());
     }
 }

@@ -1,4 +1,4 @@
-//! Pools that hand their work over to others, with the counts of `examples/counter` in memory.
+//! Hand-off between pools, with `examples/counter`, which counts in memory.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -13,15 +13,16 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use super::*;
+use crate::{Compiler, Component, Dispatch, EngineSettings, Failure, Grants, JobOutcome, Limits};
 use plugnode_message::{Client, Command, Event, EventId, EventKind, KeyValue, KeyValueError, Partition, Payload, Text};
 use plugnode_process::shutdown::Shutdown;
 
-/// Far longer than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Far longer than any step takes.
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a slow event takes.
 const SLOW: Duration = Duration::from_millis(900);
 
-/// Two releases of the same handler, and one that knows of no state.
+/// Two releases of the same handler, and a handler without state.
 struct Releases {
     engine: Engine,
     first: Component,
@@ -37,11 +38,11 @@ async fn releases() -> &'static Releases {
                 max_instances: 40,
                 max_memory: 64 << 20,
                 cache: None,
-                compiler: Compiler::Here,
+                compiler: Compiler::InProcess,
             })
             .expect("an engine");
             let counter = read("target/components/counter.wasm");
-            // A custom section that says nothing, and makes it another component.
+            // A custom section makes it another component.
             let mut other = counter.clone();
             other.extend([0, 2, 1, b'x']);
             let load = async |bytes: Vec<u8>| engine.load(bytes.into(), &Grants::default()).await.expect("it loads");
@@ -98,14 +99,14 @@ fn settings(instances: usize, dispatch: Dispatch, config: &[(&str, &str)]) -> Ap
     }
 }
 
-/// The app of these tests: its pool in use, and where outcomes come.
+/// The app of these tests: its current pool, and the channel for outcomes.
 struct App {
     pool: Arc<Pool>,
     settings: AppSettings,
     shutdown: Shutdown,
-    done: Sender<Handled>,
-    outcomes: Receiver<Handled>,
-    early: VecDeque<Handled>,
+    done: Sender<JobOutcome>,
+    outcomes: Receiver<JobOutcome>,
+    early: VecDeque<JobOutcome>,
     sequence: u64,
 }
 
@@ -126,19 +127,19 @@ impl App {
         }
     }
 
-    /// Prepares a heir and hands the work over to it.
+    /// Prepares a successor and hands over to it.
     async fn swap(&mut self, component: &Component, config: &[(&str, &str)]) {
         let mut settings = self.settings.clone();
         settings.config = config
             .iter()
             .map(|(key, value)| (key.to_string(), value.to_string()))
             .collect();
-        let heir = Pool::prepare(&releases().await.engine, component.clone(), settings, &self.shutdown);
-        let heir = heir.await.expect("it starts");
-        for job in self.pool.hand_over(&heir) {
-            heir.submit(job);
+        let successor = Pool::prepare(&releases().await.engine, component.clone(), settings, &self.shutdown);
+        let successor = successor.await.expect("it starts");
+        for job in self.pool.hand_over(&successor) {
+            successor.submit(job);
         }
-        self.pool = heir;
+        self.pool = successor;
     }
 
     fn submit(&mut self, client: &str, kind: EventKind) -> u64 {
@@ -147,7 +148,7 @@ impl App {
         self.sequence
     }
 
-    /// Says what takes long, and waits until the handler is at it.
+    /// Submits a slow event, and waits until the handler has started it.
     async fn say_slowly(&mut self, client: &str, args: &str) -> u64 {
         let sequence = self.say(client, "slow", args);
         while self.pool.backlog() > 0 {
@@ -160,14 +161,14 @@ impl App {
         self.submit(client, message(event, args))
     }
 
-    /// What came of an event.
-    async fn outcome(&mut self, sequence: u64) -> Handled {
+    /// The outcome of an event.
+    async fn outcome(&mut self, sequence: u64) -> JobOutcome {
         loop {
             let at = self.early.iter().position(|handled| handled.id.sequence == sequence);
             if let Some(handled) = at.and_then(|at| self.early.remove(at)) {
                 return handled;
             }
-            let next = timeout(PATIENCE, self.outcomes.recv()).await;
+            let next = timeout(TIMEOUT, self.outcomes.recv()).await;
             self.early.extend(next.expect("something is handled"));
         }
     }
@@ -177,18 +178,18 @@ impl App {
         self.outcome(sequence).await.result.expect("it connects");
     }
 
-    /// Says something, and gives what the handler emits.
+    /// Submits an event, and returns what the handler emits.
     async fn ask(&mut self, client: &str) -> String {
         let sequence = self.say(client, "hi", "[]");
         said(&self.outcome(sequence).await)
     }
 
-    async fn begun(&self) {
-        timeout(PATIENCE, self.pool.begun()).await.expect("every place begins");
+    async fn started(&self) {
+        timeout(TIMEOUT, self.pool.started()).await.expect("every slot starts");
     }
 }
 
-fn job(sequence: u64, client: &str, kind: EventKind, done: &Sender<Handled>) -> Job {
+fn job(sequence: u64, client: &str, kind: EventKind, done: &Sender<JobOutcome>) -> Job {
     let client = Client {
         id: client.into(),
         io_node: "io".into(),
@@ -235,8 +236,8 @@ fn message(event: &str, args: &str) -> EventKind {
     }
 }
 
-/// The events that a handler emitted, such as `anew[0] count[1]`.
-fn said(handled: &Handled) -> String {
+/// The events that the handler emitted, such as `anew[0] count[1]`.
+fn said(handled: &JobOutcome) -> String {
     let effects = handled.result.as_ref().expect("it is handled");
     let events = effects.commands.iter().map(|command| match command {
         Command::Publish { event, args, .. } => format!("{event}{}", args.json),
@@ -245,7 +246,7 @@ fn said(handled: &Handled) -> String {
     events.collect::<Vec<_>>().join(" ")
 }
 
-/// One instance, whose client has spoken twice, replaced by a second release with this configuration.
+/// One instance that has counted to 2, replaced by the second release with this configuration.
 async fn replaced(old: &[(&str, &str)], new: &[(&str, &str)], snapshot: usize) -> App {
     let mut settings = settings(1, Dispatch::RoundRobin, old);
     settings.limits.snapshot = snapshot;
@@ -254,12 +255,12 @@ async fn replaced(old: &[(&str, &str)], new: &[(&str, &str)], snapshot: usize) -
     assert_eq!(app.ask("ada").await, "count[1]");
     assert_eq!(app.ask("ada").await, "count[2]");
     app.swap(&releases().await.second, new).await;
-    app.begun().await;
+    app.started().await;
     app
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_in_memory_is_carried_and_nobody_is_introduced_again() {
+async fn state_is_handed_over_and_clients_are_not_introduced_again() {
     let mut app = App::start(settings(2, Dispatch::Sticky, &[])).await;
     for client in ["ada", "bob", "cyd", "dee"] {
         app.connect(client).await;
@@ -279,12 +280,12 @@ async fn what_was_in_memory_is_carried_and_nobody_is_introduced_again() {
             assert!(handled.took > Duration::ZERO);
         }
     }
-    app.begun().await;
+    app.started().await;
     assert!(app.pool.states_refused().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_state_that_is_refused_late_or_too_large_costs_the_state_alone() {
+async fn refused_late_or_large_state_is_dropped() {
     const ENOUGH: usize = 1 << 20;
     for (old, new, snapshot, reason) in [
         ([("save", "refuse")], [("x", "")], ENOUGH, "save: asked to refuse"),
@@ -322,13 +323,13 @@ async fn a_state_that_is_refused_late_or_too_large_costs_the_state_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_release_that_does_not_start_replaces_nothing() {
+async fn release_that_does_not_start_replaces_nothing() {
     let mut app = App::start(settings(1, Dispatch::RoundRobin, &[])).await;
     app.connect("ada").await;
     let releases = releases().await;
     let refusing = settings(1, Dispatch::RoundRobin, &[("start", "refuse")]);
-    let heir = Pool::prepare(&releases.engine, releases.second.clone(), refusing, &app.shutdown).await;
-    let error = heir.err().expect("it does not start").to_string();
+    let successor = Pool::prepare(&releases.engine, releases.second.clone(), refusing, &app.shutdown).await;
+    let error = successor.err().expect("it does not start").to_string();
     assert!(
         error.ends_with("its start function refused: asked to refuse"),
         "{error}"
@@ -337,7 +338,7 @@ async fn a_release_that_does_not_start_replaces_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slow_event_ends_on_the_old_release_and_holds_back_its_own_place_alone() {
+async fn slow_event_ends_on_old_release_and_delays_only_its_slot() {
     let mut app = App::start(settings(2, Dispatch::RoundRobin, &[])).await;
     let releases = releases().await;
     for client in ["ada", "bob"] {
@@ -358,15 +359,15 @@ async fn a_slow_event_ends_on_the_old_release_and_holds_back_its_own_place_alone
     let handled = app.outcome(slow).await;
     assert_eq!(&*handled.release, releases.first.release());
     assert!(handled.took >= SLOW);
-    app.begun().await;
+    app.started().await;
     assert!(app.pool.states_refused().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn events_for_a_place_wait_until_it_has_what_was_in_memory() {
+async fn events_wait_until_their_slot_has_its_state() {
     let mut app = App::start(settings(2, Dispatch::Sticky, &[])).await;
     let releases = releases().await;
-    // Some of these are at ada's place and some are at the other.
+    // Some of these are in ada's slot, and some in the other.
     let others = ["bob", "cyd", "dee", "eve", "fay", "gil"];
     for client in others.iter().chain(&["ada"]) {
         app.connect(client).await;
@@ -376,8 +377,8 @@ async fn events_for_a_place_wait_until_it_has_what_was_in_memory() {
     let waiting: Vec<_> = others.iter().map(|client| app.say(client, "hi", "[]")).collect();
     assert_eq!(said(&app.outcome(slow).await), "count[1]");
     let before_ada = app.early.len();
-    assert!(before_ada > 0, "everybody waited for ada");
-    assert!(before_ada < others.len(), "nobody waited for ada's place");
+    assert!(before_ada > 0, "all clients waited for ada");
+    assert!(before_ada < others.len(), "no client waited for ada's slot");
     for sequence in waiting {
         assert_eq!(said(&app.outcome(sequence).await), "count[1]");
     }
@@ -385,7 +386,7 @@ async fn events_for_a_place_wait_until_it_has_what_was_in_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_in_memory_goes_through_a_heir_that_is_replaced_before_it_begins() {
+async fn state_passes_through_successor_replaced_before_start() {
     let mut app = App::start(settings(1, Dispatch::RoundRobin, &[])).await;
     let releases = releases().await;
     app.connect("ada").await;
@@ -400,7 +401,7 @@ async fn what_is_in_memory_goes_through_a_heir_that_is_replaced_before_it_begins
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_component_without_state_begins_at_once() {
+async fn component_without_state_starts_at_once() {
     let mut app = App::start(settings(1, Dispatch::RoundRobin, &[])).await;
     let releases = releases().await;
     app.connect("ada").await;
@@ -417,27 +418,27 @@ async fn a_component_without_state_begins_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_instance_that_broke_leaves_nothing() {
+async fn trapped_instance_hands_over_no_state() {
     let mut app = App::start(settings(1, Dispatch::RoundRobin, &[])).await;
     app.connect("ada").await;
     let panic = app.say("ada", "panic", "[]");
-    assert!(matches!(app.outcome(panic).await.result, Err(Failure::Broken(_))));
+    assert!(matches!(app.outcome(panic).await.result, Err(Failure::Trap(_))));
     app.swap(&releases().await.second, &[]).await;
     assert_eq!(app.ask("ada").await, "anew[0] count[1]");
     assert!(app.pool.states_refused().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_handled_before_the_work_is_handed_over_and_nothing_is_lost_then() {
+async fn prepared_pool_handles_queued_events_only_after_handoff() {
     let releases = releases().await;
     let mut app = App::start(settings(2, Dispatch::RoundRobin, &[])).await;
-    let heir = Pool::prepare(
+    let successor = Pool::prepare(
         &releases.engine,
         releases.second.clone(),
         app.settings.clone(),
         &app.shutdown,
     );
-    let old = std::mem::replace(&mut app.pool, heir.await.expect("it starts"));
+    let old = std::mem::replace(&mut app.pool, successor.await.expect("it starts"));
     let early = app.submit("ada", connection());
     let outcome = timeout(Duration::from_millis(200), app.outcomes.recv()).await;
     assert!(outcome.is_err(), "it was handled: {outcome:?}");
@@ -446,7 +447,7 @@ async fn nothing_is_handled_before_the_work_is_handed_over_and_nothing_is_lost_t
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pools_that_are_given_up_end() {
+async fn dropped_pools_end() {
     let releases = releases().await;
     let app = App::start(settings(2, Dispatch::RoundRobin, &[])).await;
     let prepare = || {
@@ -457,20 +458,20 @@ async fn pools_that_are_given_up_end() {
             &app.shutdown,
         )
     };
-    // One that never took over, one that took over from one that never did, and one that had begun before.
+    // One never took over, one took over from a pool that never did, and one had started before.
     drop(prepare().await.expect("it starts"));
     let (first, second) = (prepare().await.expect("it starts"), prepare().await.expect("it starts"));
     first.hand_over(&second);
-    timeout(PATIENCE, second.begun()).await.expect("it begins");
+    timeout(TIMEOUT, second.started()).await.expect("it starts");
     app.pool.hand_over(&second);
     assert_eq!(second.states_refused().len(), 2, "{:?}", second.states_refused());
     drop((first, second));
     app.shutdown.begin();
-    assert!(app.shutdown.drained(PATIENCE).await);
+    assert!(app.shutdown.drained(TIMEOUT).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_event_is_lost_doubled_or_out_of_order_while_pools_replace_each_other() {
+async fn repeated_handoffs_keep_events_once_and_in_order() {
     const CLIENTS: usize = 8;
     const EVENTS: u64 = 10_000;
     let releases = releases().await;
@@ -483,14 +484,14 @@ async fn no_event_is_lost_doubled_or_out_of_order_while_pools_replace_each_other
         async move {
             for round in 0..12 {
                 let component = [&releases.second, &releases.first][round % 2].clone();
-                let heir = Pool::prepare(&releases.engine, component, settings.clone(), &shutdown).await;
-                let heir = heir.expect("it starts");
-                take_over(&pool, heir);
+                let successor = Pool::prepare(&releases.engine, component, settings.clone(), &shutdown).await;
+                let successor = successor.expect("it starts");
+                take_over(&pool, successor);
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
     });
-    let submit = |job| pool.lock().expect("nobody panics").submit(job);
+    let submit = |job| pool.lock().expect("no task panics").submit(job);
     let (done, mut outcomes) = mpsc::channel(CLIENTS * 2);
     let name = |client: u64| format!("client {client}");
     for client in 0..CLIENTS as u64 {
@@ -500,7 +501,7 @@ async fn no_event_is_lost_doubled_or_out_of_order_while_pools_replace_each_other
     let mut handled_by = BTreeMap::<Arc<str>, u64>::new();
     let mut ended = 0;
     while ended < EVENTS || !replacing.is_finished() {
-        let handled = timeout(PATIENCE, outcomes.recv())
+        let handled = timeout(TIMEOUT, outcomes.recv())
             .await
             .expect("something is handled")
             .expect("it is open");
@@ -511,7 +512,7 @@ async fn no_event_is_lost_doubled_or_out_of_order_while_pools_replace_each_other
         counts.entry(client).and_modify(|count| *count += 1).or_default();
         *handled_by.entry(handled.release.clone()).or_default() += 1;
         ended += 1;
-        // The client's next event comes with a number that tells whose it is.
+        // The number of the client's next event tells which client it is from.
         let sequence = handled.id.sequence + CLIENTS as u64;
         submit(job(sequence, &name(client), message("hi", "[]"), &done));
     }
@@ -522,12 +523,12 @@ async fn no_event_is_lost_doubled_or_out_of_order_while_pools_replace_each_other
     );
 }
 
-/// As the app-node does it: under the lock that each submit takes.
-fn take_over(pool: &Mutex<Arc<Pool>>, heir: Arc<Pool>) {
-    let mut pool = pool.lock().expect("nobody panics");
+/// As the app-node does: under the lock that each submit takes.
+fn take_over(pool: &Mutex<Arc<Pool>>, successor: Arc<Pool>) {
+    let mut pool = pool.lock().expect("no task panics");
     assert!(pool.states_refused().is_empty(), "{:?}", pool.states_refused());
-    for job in pool.hand_over(&heir) {
-        heir.submit(job);
+    for job in pool.hand_over(&successor) {
+        successor.submit(job);
     }
-    *pool = heir;
+    *pool = successor;
 }

@@ -1,167 +1,172 @@
-//! Which instance gets which event next. Plain data behind the pool's lock: it waits for nothing and wakes nobody.
+//! The job queue of a pool: decides which instance handles which event next. Plain data behind the pool's lock; it does not
+//! wait and wakes no task.
 
 use std::collections::{HashSet, VecDeque};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::job::Job;
-use super::seen::{Key, Seen};
-use super::settings::Dispatch;
+use super::seen_clients::{ClientKey, SeenClients};
+use crate::job::Job;
+use crate::settings::Dispatch;
 use plugnode_message::{Event, EventKind};
 
-/// The jobs of a pool that have not begun, and who is idle.
-pub(super) struct Queue {
+/// The jobs of a pool that have not started, and the state of its instances. Sets of instances are bit masks.
+pub(crate) struct JobQueue {
     dispatch: Dispatch,
     retired: bool,
-    /// The instance whose turn it is.
+    /// The next instance in round-robin order.
     turn: usize,
-    /// The instances that wait for a job, a bit each.
+    /// Instances that wait for a job.
     idle: u64,
     /// Jobs that any instance may take.
-    waiting: VecDeque<Job>,
-    /// Jobs that are meant for one instance.
-    own: Vec<VecDeque<Job>>,
-    seen: Seen,
-    /// The instances that have not begun, a bit each,
-    waits: u64,
-    /// and the clients that were forgotten meanwhile: what these instances inherit may be older than that.
-    forgotten: HashSet<Key>,
+    unassigned: VecDeque<Job>,
+    /// Jobs assigned to one instance each.
+    assigned: Vec<VecDeque<Job>>,
+    seen: SeenClients,
+    /// Instances that wait for their hand-off.
+    not_started: u64,
+    /// Clients that were forgotten while instances wait for their hand-off, which may still contain them.
+    forgotten: HashSet<ClientKey>,
 }
 
-/// What an instance is to do.
-pub(super) enum Next {
-    /// Handle this, after introducing its client if that is said.
+/// What an instance does next.
+pub(crate) enum NextStep {
+    /// Handle this job. If true, give the instance a `no-client` event first, since it has not seen the job's client.
     Handle(Job, bool),
-    /// Wait until woken.
+    /// Wait for a wake-up.
     Wait,
     /// End: the pool is retired.
     End,
 }
 
-impl Queue {
-    /// With instances that have begun, or are yet to be told to.
-    pub(super) fn new(dispatch: Dispatch, instances: usize, have_begun: bool) -> Self {
+impl JobQueue {
+    /// A queue for this many instances, which have started or wait for a hand-off.
+    pub(crate) fn new(dispatch: Dispatch, instances: usize, have_started: bool) -> Self {
         let all = u64::MAX >> (64 - instances);
-        // One that has begun will ask for a job as soon as its task runs, and what it is given until then waits for it.
-        let (idle, waits) = if have_begun { (all, 0) } else { (0, all) };
+        // A started instance asks for a job as soon as its task runs, so it counts as idle from the beginning.
+        let (idle, not_started) = if have_started { (all, 0) } else { (0, all) };
         Self {
             dispatch,
             retired: false,
             turn: 0,
             idle,
-            waiting: VecDeque::new(),
-            own: (0..instances).map(|_| VecDeque::new()).collect(),
-            seen: Seen::new(instances),
-            waits,
+            unassigned: VecDeque::new(),
+            assigned: (0..instances).map(|_| VecDeque::new()).collect(),
+            seen: SeenClients::new(instances),
+            not_started,
             forgotten: HashSet::new(),
         }
     }
 
-    /// This instance begins, and has seen these clients. Says whether it is the last to do so.
-    pub(super) fn begin(&mut self, instance: usize, seen: Vec<Key>) -> bool {
+    /// Records that this instance has started, and that its predecessor had seen these clients. Returns whether all instances
+    /// have started.
+    pub(crate) fn start(&mut self, instance: usize, seen: Vec<ClientKey>) -> bool {
         for client in seen {
             if !self.forgotten.contains(&client) {
                 self.seen.mark(instance, client);
             }
         }
-        self.waits &= !(1 << instance);
-        if self.waits == 0 {
+        self.not_started &= !(1 << instance);
+        if self.not_started == 0 {
             self.forgotten = HashSet::new();
         }
-        self.waits == 0
+        self.not_started == 0
     }
 
     /// The clients that this instance has seen.
-    pub(super) fn seen_by(&self, instance: usize) -> Vec<Key> {
-        self.seen.by(instance)
+    pub(crate) fn seen_by(&self, instance: usize) -> Vec<ClientKey> {
+        self.seen.seen_by(instance)
     }
 
-    /// Takes a job in, and says which idle instance has to be woken for it. A retired queue gives it back.
-    pub(super) fn submit(&mut self, job: Job) -> Result<Option<usize>, Job> {
+    /// Adds a job, and returns the idle instance to wake for it, if any. A retired queue returns the job.
+    pub(crate) fn submit(&mut self, job: Job) -> Result<Option<usize>, Job> {
         if self.retired {
             return Err(job);
         }
         let Some(instance) = self.choose(&job.event) else {
-            self.waiting.push_back(job);
+            self.unassigned.push_back(job);
             return Ok(None);
         };
-        self.own[instance].push_back(job);
+        self.assigned[instance].push_back(job);
         let was_idle = self.idle & (1 << instance) != 0;
         self.idle &= !(1 << instance);
         Ok(was_idle.then_some(instance))
     }
 
-    /// Takes a job in if the instance that is to have it can begin it at once, and says which has to be woken for it.
-    pub(super) fn submit_if_idle(&mut self, job: Job) -> Result<Option<usize>, Job> {
-        let can_begin = match self.own_instance(&job.event) {
-            Some(own) => self.idle & (1 << own) != 0,
+    /// Adds a job if an instance can start it at once, and returns the instance to wake. Otherwise returns the job.
+    pub(crate) fn submit_if_idle(&mut self, job: Job) -> Result<Option<usize>, Job> {
+        let can_start = match self.sticky_instance(&job.event) {
+            Some(instance) => self.idle & (1 << instance) != 0,
             None => self.idle != 0,
         };
-        if can_begin { self.submit(job) } else { Err(job) }
+        if can_start { self.submit(job) } else { Err(job) }
     }
 
-    /// What this instance does next. One that is told to wait counts as idle from here on.
-    pub(super) fn next(&mut self, instance: usize) -> Next {
-        let job = self.own[instance].pop_front().or_else(|| self.waiting.pop_front());
+    /// What this instance does next. With [`NextStep::Wait`] it becomes idle.
+    pub(crate) fn next(&mut self, instance: usize) -> NextStep {
+        let job = self.assigned[instance]
+            .pop_front()
+            .or_else(|| self.unassigned.pop_front());
         match job {
             Some(job) => {
-                let introduce = match (&job.event.kind, key(&job.event)) {
+                let introduce = match (&job.event.kind, client_key(&job.event)) {
                     (EventKind::Connection(_), _) | (_, None) => false,
                     (_, Some(client)) => !self.seen.has(instance, &client),
                 };
-                Next::Handle(job, introduce)
+                NextStep::Handle(job, introduce)
             }
-            None if self.retired => Next::End,
+            None if self.retired => NextStep::End,
             None => {
                 self.idle |= 1 << instance;
-                Next::Wait
+                NextStep::Wait
             }
         }
     }
 
-    /// This instance has handled an event of its client.
-    pub(super) fn saw(&mut self, instance: usize, event: &Event) {
-        // A disconnect is a client's last event: to remember the client now would be to remember it for ever.
+    /// Records that this instance has handled an event of its client.
+    pub(crate) fn record_seen(&mut self, instance: usize, event: &Event) {
+        // A disconnect is the client's last event: an entry made now would never be removed.
         if matches!(event.kind, EventKind::Disconnect(_)) {
             return;
         }
-        if let Some(client) = key(event) {
+        if let Some(client) = client_key(event) {
             self.seen.mark(instance, client);
         }
     }
 
-    pub(super) fn replaced(&mut self, instance: usize) {
-        self.seen.replace(instance);
+    /// Records that this instance was replaced by a new one, which has seen no client.
+    pub(crate) fn instance_replaced(&mut self, instance: usize) {
+        self.seen.instance_replaced(instance);
     }
 
-    pub(super) fn forget(&mut self, client: &Key) {
+    pub(crate) fn forget(&mut self, client: &ClientKey) {
         self.seen.forget(client);
-        if self.waits != 0 {
+        if self.not_started != 0 {
             self.forgotten.insert(client.clone());
         }
     }
 
-    /// How many jobs have not begun.
-    pub(super) fn backlog(&self) -> usize {
-        self.waiting.len() + self.own.iter().map(VecDeque::len).sum::<usize>()
+    /// Number of jobs that have not started.
+    pub(crate) fn backlog(&self) -> usize {
+        self.unassigned.len() + self.assigned.iter().map(VecDeque::len).sum::<usize>()
     }
 
-    pub(super) fn is_retired(&self) -> bool {
+    pub(crate) fn is_retired(&self) -> bool {
         self.retired
     }
 
-    /// Takes no more, and gives back what has not begun, each client's jobs in their order.
-    pub(super) fn retire(&mut self) -> Vec<Job> {
+    /// Stops taking jobs, and returns those that have not started, in each client's order.
+    pub(crate) fn retire(&mut self) -> Vec<Job> {
         self.retired = true;
-        let own = self.own.iter_mut().flat_map(|own| own.drain(..));
-        own.chain(self.waiting.drain(..)).collect()
+        let assigned = self.assigned.iter_mut().flat_map(|jobs| jobs.drain(..));
+        assigned.chain(self.unassigned.drain(..)).collect()
     }
 
-    /// The instance that a job is for. None when any will do and none is idle.
+    /// The instance to assign an event to. None if any instance may take it and none is idle.
     fn choose(&mut self, event: &Event) -> Option<usize> {
-        let own = self.own_instance(event);
-        own.or_else(|| {
-            let instances = self.own.len();
+        let sticky = self.sticky_instance(event);
+        sticky.or_else(|| {
+            let instances = self.assigned.len();
             let instance = (self.turn..instances)
                 .chain(0..self.turn)
                 .find(|i| self.idle & (1 << i) != 0)?;
@@ -170,14 +175,14 @@ impl Queue {
         })
     }
 
-    /// The one instance that has all events of this client, where that is so.
-    fn own_instance(&self, event: &Event) -> Option<usize> {
+    /// With sticky dispatch, the instance that handles all events of this client.
+    fn sticky_instance(&self, event: &Event) -> Option<usize> {
         let client = event.in_order_with().filter(|_| self.dispatch == Dispatch::Sticky)?;
-        Some((xxh3_64(client.as_str().as_bytes()) % self.own.len() as u64) as usize)
+        Some((xxh3_64(client.as_str().as_bytes()) % self.assigned.len() as u64) as usize)
     }
 }
 
-fn key(event: &Event) -> Option<Key> {
+fn client_key(event: &Event) -> Option<ClientKey> {
     event
         .client
         .as_ref()
@@ -238,31 +243,31 @@ mod tests {
         job(sequence, event(Some(client), message()))
     }
 
-    fn taken(queue: &mut Queue, instance: usize) -> (u64, bool) {
+    fn taken(queue: &mut JobQueue, instance: usize) -> (u64, bool) {
         match queue.next(instance) {
-            Next::Handle(job, introduce) => (job.id.sequence, introduce),
-            Next::Wait | Next::End => panic!("instance {instance} is given nothing"),
+            NextStep::Handle(job, introduce) => (job.id.sequence, introduce),
+            NextStep::Wait | NextStep::End => panic!("instance {instance} gets no job"),
         }
     }
 
-    fn submit(queue: &mut Queue, job: Job) -> Option<usize> {
-        queue.submit(job).expect("it is not retired")
+    fn submit(queue: &mut JobQueue, job: Job) -> Option<usize> {
+        queue.submit(job).expect("the queue is not retired")
     }
 
     #[test]
-    fn idle_instances_take_turns() {
-        let mut queue = Queue::new(Dispatch::RoundRobin, 3, true);
+    fn round_robin_over_idle_instances() {
+        let mut queue = JobQueue::new(Dispatch::RoundRobin, 3, true);
         for sequence in 0..7 {
             let instance = submit(&mut queue, from("a", sequence)).expect("one is idle");
             assert_eq!(instance, sequence as usize % 3);
             assert_eq!(taken(&mut queue, instance).0, sequence);
-            assert!(matches!(queue.next(instance), Next::Wait));
+            assert!(matches!(queue.next(instance), NextStep::Wait));
         }
     }
 
     #[test]
-    fn a_busy_instance_is_passed_over_and_what_waits_goes_to_the_first_that_is_free() {
-        let mut queue = Queue::new(Dispatch::RoundRobin, 2, true);
+    fn busy_instance_is_skipped_and_free_one_takes_waiting_job() {
+        let mut queue = JobQueue::new(Dispatch::RoundRobin, 2, true);
         assert_eq!(submit(&mut queue, from("a", 1)), Some(0));
         assert_eq!(submit(&mut queue, from("b", 2)), Some(1));
         assert_eq!(submit(&mut queue, from("c", 3)), None);
@@ -271,25 +276,25 @@ mod tests {
         assert_eq!(taken(&mut queue, 1).0, 2);
         assert_eq!(taken(&mut queue, 1).0, 3);
         assert!(matches!(taken(&mut queue, 1), (4, _)));
-        assert!(matches!(queue.next(1), Next::Wait));
+        assert!(matches!(queue.next(1), NextStep::Wait));
         assert_eq!(submit(&mut queue, from("e", 5)), Some(1), "instance 0 is still busy");
     }
 
     #[test]
-    fn sticky_keeps_a_client_on_its_instance_even_while_that_is_busy() {
-        let mut queue = Queue::new(Dispatch::Sticky, 4, true);
+    fn sticky_client_waits_for_its_busy_instance() {
+        let mut queue = JobQueue::new(Dispatch::Sticky, 4, true);
         let instance = submit(&mut queue, from("a", 1)).expect("all are idle");
         assert_eq!(submit(&mut queue, from("a", 2)), None);
         assert_eq!(taken(&mut queue, instance).0, 1);
         for other in (0..4).filter(|other| *other != instance) {
-            assert!(matches!(queue.next(other), Next::Wait));
+            assert!(matches!(queue.next(other), NextStep::Wait));
         }
         assert_eq!(taken(&mut queue, instance).0, 2);
     }
 
     #[test]
-    fn a_client_is_introduced_once_to_each_instance_that_missed_its_connection() {
-        let mut queue = Queue::new(Dispatch::RoundRobin, 2, true);
+    fn client_is_introduced_once_to_each_new_instance() {
+        let mut queue = JobQueue::new(Dispatch::RoundRobin, 2, true);
         let connection = EventKind::Connection(Box::new(plugnode_message::Handshake {
             auth: None,
             query: "".into(),
@@ -308,11 +313,11 @@ mod tests {
             };
             let instance = submit(&mut queue, job(sequence, event.clone())).expect("one is idle");
             introduced.push((instance, taken(&mut queue, instance).1));
-            queue.saw(instance, &event);
+            queue.record_seen(instance, &event);
             if sequence == 3 {
-                queue.replaced(0);
+                queue.instance_replaced(0);
             }
-            assert!(matches!(queue.next(instance), Next::Wait));
+            assert!(matches!(queue.next(instance), NextStep::Wait));
         }
         assert_eq!(
             introduced,
@@ -321,19 +326,19 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_remembered_of_a_client_after_its_disconnect() {
-        let mut queue = Queue::new(Dispatch::RoundRobin, 1, true);
+    fn client_is_forgotten_after_its_disconnect() {
+        let mut queue = JobQueue::new(Dispatch::RoundRobin, 1, true);
         let disconnect = event(Some("a"), EventKind::Disconnect(DisconnectReason::Client.into()));
         submit(&mut queue, job(1, disconnect.clone()));
         assert!(taken(&mut queue, 0).1);
-        queue.saw(0, &disconnect);
+        queue.record_seen(0, &disconnect);
         submit(&mut queue, from("a", 2));
         assert!(taken(&mut queue, 0).1);
     }
 
     #[test]
-    fn an_event_without_a_client_introduces_nobody() {
-        let mut queue = Queue::new(Dispatch::Sticky, 2, true);
+    fn event_without_client_introduces_no_client() {
+        let mut queue = JobQueue::new(Dispatch::Sticky, 2, true);
         let custom = EventKind::Custom {
             kind: "x/1".into(),
             data: Default::default(),
@@ -344,9 +349,9 @@ mod tests {
     }
 
     #[test]
-    fn a_retired_queue_gives_back_what_has_not_begun_and_takes_no_more() {
+    fn retired_queue_returns_unstarted_jobs_and_takes_no_more() {
         for dispatch in [Dispatch::RoundRobin, Dispatch::Sticky] {
-            let mut queue = Queue::new(dispatch, 1, true);
+            let mut queue = JobQueue::new(dispatch, 1, true);
             for sequence in 1..=3 {
                 submit(&mut queue, from("a", sequence));
             }
@@ -354,7 +359,7 @@ mod tests {
             let back: Vec<_> = queue.retire().iter().map(|job| job.id.sequence).collect();
             assert_eq!(back, [2, 3]);
             assert!(queue.submit(from("a", 4)).is_err());
-            assert!(matches!(queue.next(0), Next::End));
+            assert!(matches!(queue.next(0), NextStep::End));
         }
     }
 }

@@ -1,16 +1,16 @@
-//! The functions that ask all io-nodes something: their answers come back as one reply of the client whose event it is.
+//! Queries to all io-nodes, whose answers come back as one reply event of the client whose event is handled.
 
-use super::lift::check_name;
-use super::wit::{self, Error};
-use crate::state::State;
+use super::lift::check_event_name;
+use crate::bindings::plugnode::app::outbox::{self as wit, Error};
+use crate::state::InstanceState;
 use plugnode_message::{Asker, Command, Question};
 
-/// The most clients or channels that are named in an answer.
-const MOST: u32 = 10_000;
-/// The longest that answers are waited for, in milliseconds.
-const LONGEST: u32 = 60_000;
+/// Most clients or channels in an answer.
+const MAX_NAMES: u32 = 10_000;
+/// Longest wait for answers, in milliseconds.
+const MAX_TIMEOUT_MS: u32 = 60_000;
 
-impl State {
+impl InstanceState {
     pub(super) fn try_collect(
         &mut self,
         to: wit::Audience,
@@ -19,12 +19,12 @@ impl State {
         timeout_ms: u32,
         token: Vec<u8>,
     ) -> Result<(), Error> {
-        check_name(&event)?;
+        check_event_name(&event)?;
         let args = self.payload(args)?;
         let (to, size) = self.audience(to)?;
         let size = size + event.len() + args.size();
         let event = event.into();
-        self.ask(Question::Acks { to, event, args }, size, timeout_ms, token)
+        self.add_query(Question::Acks { to, event, args }, size, timeout_ms, token)
     }
 
     pub(super) fn try_find_clients(
@@ -35,8 +35,8 @@ impl State {
         token: Vec<u8>,
     ) -> Result<(), Error> {
         let (who, size) = self.audience(who)?;
-        let most = most.min(MOST);
-        self.ask(Question::Clients { who, most }, size, timeout_ms, token)
+        let most = most.min(MAX_NAMES);
+        self.add_query(Question::Clients { who, most }, size, timeout_ms, token)
     }
 
     pub(super) fn try_list_channels(
@@ -48,12 +48,12 @@ impl State {
     ) -> Result<(), Error> {
         let namespace = self.namespace(namespace)?;
         let size = namespace.as_str().len();
-        let most = most.min(MOST);
-        self.ask(Question::Channels { namespace, most }, size, timeout_ms, token)
+        let most = most.min(MAX_NAMES);
+        self.add_query(Question::Channels { namespace, most }, size, timeout_ms, token)
     }
 
-    /// Notes a question that counts for so many bytes, less its token.
-    pub(super) fn ask(
+    /// Adds a query, which counts for `size` bytes plus its token.
+    pub(super) fn add_query(
         &mut self,
         question: Question,
         size: usize,
@@ -63,20 +63,20 @@ impl State {
         self.check_in_event()?;
         self.check_size(token.len())?;
         let (Some(event), Some(client)) = (self.call.event, &self.call.client) else {
-            let words = "this event has no client that the answer could come to";
-            return Err(Error::Denied(words.to_owned()));
+            let reason = "cannot query io-nodes: this event has no client to receive the answer";
+            return Err(Error::Denied(reason.to_owned()));
         };
         let asker = Asker {
-            // The same for each attempt at the event, of which one takes effect.
+            // The same for each attempt at the event, only one of which takes effect.
             id: format!("{event}.{}", self.call.effects.commands.len()).into(),
             namespace: self.call.namespace.clone(),
             client: client.id.clone(),
             io_node: client.io_node.clone(),
         };
         let size = size + token.len();
-        let timeout_ms = timeout_ms.min(LONGEST);
+        let timeout_ms = timeout_ms.min(MAX_TIMEOUT_MS);
         let token = token.into();
-        self.note_command(
+        self.add_command(
             Command::Ask {
                 asker,
                 question,
