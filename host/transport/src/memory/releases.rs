@@ -1,4 +1,4 @@
-//! What the embedded transport knows of releases: components, the board, and what app-nodes have told.
+//! Components and the board of releases, in memory.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -11,21 +11,21 @@ use crate::releases::{KEPT, Parts, check_size};
 use crate::{Releases, Result};
 use plugnode_release::{Board, Digest};
 
-/// How many boards are remembered, to know a call that is made again.
+/// Number of earlier boards that are kept, to recognise a repeated call.
 const BOARDS: usize = 50;
 
 pub(super) struct ReleasesState {
     components: HashMap<Digest, Component>,
-    /// What they are made of, with how often they name it.
+    /// Parts of components, with the number of components that use them.
     parts: HashMap<Digest, (Bytes, usize)>,
-    /// The number of the board that is last here; the ones before it have those before.
+    /// Version of the last board; earlier boards have the versions before it.
     version: u64,
     boards: VecDeque<Board>,
 }
 
 struct Component {
     parts: Vec<Digest>,
-    /// When it was put, until a board is the first to name it.
+    /// When it was stored. None once a board has named it.
     put_at: Option<Instant>,
 }
 
@@ -48,7 +48,7 @@ impl ReleasesState {
         if version != self.version {
             return self.has_taken(version, board);
         }
-        self.await_no_more(board);
+        self.mark_named(board);
         self.version += 1;
         self.boards.push_back(board.clone());
         if self.boards.len() > BOARDS {
@@ -57,15 +57,15 @@ impl ReleasesState {
         true
     }
 
-    /// Whether it was this board that took the place of the one of that version.
+    /// Whether this board was the one that replaced that version.
     fn has_taken(&self, version: u64, board: &Board) -> bool {
         let later = self.version.checked_sub(version).and_then(|n| usize::try_from(n).ok());
         let place = later.and_then(|later| self.boards.len().checked_sub(later));
         place.and_then(|place| self.boards.get(place)) == Some(board)
     }
 
-    /// What a board names that the one before did not has been put for it. From now on it stays as long as it is named.
-    fn await_no_more(&mut self, board: &Board) {
+    /// Marks components that this board is the first to name: from now on they are kept as long as a board names them.
+    fn mark_named(&mut self, board: &Board) {
         let (_, before) = self.board();
         for digest in board.digests() {
             if let Some(component) = self.components.get_mut(digest)
@@ -83,7 +83,7 @@ impl ReleasesState {
             return;
         }
         for (part, bytes) in &parts {
-            // A copy: a slice would keep all of the component that it is of.
+            // Copied: a slice would keep the whole component in memory.
             let kept = self.parts.entry(part.clone());
             kept.or_insert_with(|| (Bytes::copy_from_slice(bytes), 0)).1 += 1;
         }
@@ -91,7 +91,7 @@ impl ReleasesState {
         self.components.insert(digest, Component { parts, put_at });
     }
 
-    /// The parts of a component, in their order.
+    /// The parts of a component, in order.
     fn parts(&self, digest: &Digest) -> Option<Vec<Bytes>> {
         let component = self.components.get(digest)?;
         let part = |digest| self.parts.get(digest).map(|(bytes, _)| bytes.clone());
@@ -160,7 +160,7 @@ mod tests {
     use plugnode_release::{AppReleases, ComponentFile};
 
     #[tokio::test]
-    async fn pruning_keeps_what_the_board_names_and_what_is_young() {
+    async fn pruning_keeps_named_and_young_components() {
         let memory = Memory::new(MemorySettings::default());
         let named = memory.put_component(Bytes::from("named")).await.unwrap();
         let other = memory.put_component(Bytes::from("other")).await.unwrap();
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn parts_are_kept_once_and_go_with_the_last_that_names_them() {
+    async fn shared_parts_are_stored_once() {
         let memory = Memory::new(MemorySettings::default());
         let runtime = crate::releases_conformance::noise(2_000_000);
         let with = |script: &str| Bytes::from([&runtime[..], script.as_bytes()].concat());
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_board_names_no_more_is_pruned_at_once_unless_it_was_put_again() {
+    async fn prunes_components_that_no_board_names_any_more() {
         let memory = Memory::new(MemorySettings::default());
         let digests = [
             memory.put_component(Bytes::from("once")).await.unwrap(),
