@@ -1,7 +1,7 @@
 //! Which instances have seen which client. An instance that gets an event of a client it has not seen is given `no-client`
 //! first.
 
-use plugnode_message::ids::ById;
+use plugnode_message::id_map::ById;
 use plugnode_message::{Namespace, SessionId};
 
 /// Most instances of a pool: one bit each.
