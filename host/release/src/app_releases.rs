@@ -6,6 +6,9 @@ use crate::canary::Canary;
 use crate::release::{Author, ComponentFile, Origin, Release, ReleaseState};
 use crate::rollout::{Phase, Rollout};
 
+/// Default number of releases that are remembered for each app.
+pub const DEFAULT_KEPT_RELEASES: usize = 10;
+
 /// The releases of one app.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AppReleases {
@@ -56,7 +59,7 @@ impl AppReleases {
 
     /// The first release, deployed while no node runs the app. The first node that does starts it.
     pub fn first_deployed(component: ComponentFile, now_ms: u64) -> Self {
-        Self::with_first(component, Origin::Deploy, now_ms, crate::DEFAULT_KEPT_RELEASES)
+        Self::with_first(component, Origin::Deploy, now_ms, DEFAULT_KEPT_RELEASES)
     }
 
     fn with_first(component: ComponentFile, origin: Origin, now_ms: u64, kept: usize) -> Self {

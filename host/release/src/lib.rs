@@ -23,13 +23,10 @@ mod report;
 mod rollout;
 
 pub use self::advance::PREPARE_TIMEOUT;
-pub use self::app_releases::{AppReleases, ReleaseError};
+pub use self::app_releases::{AppReleases, DEFAULT_KEPT_RELEASES, ReleaseError};
 pub use self::board::Board;
 pub use self::canary::Canary;
 pub use self::digest::{Digest, InvalidDigest};
 pub use self::release::{Author, ComponentFile, Origin, Release, ReleaseState};
 pub use self::report::{AppReport, Counts, NodeReport, NodeStatus, Progress, Stage};
 pub use self::rollout::{Phase, Rollout};
-
-/// Default number of releases that are remembered for each app.
-pub const DEFAULT_KEPT_RELEASES: usize = 10;

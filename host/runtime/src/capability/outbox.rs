@@ -224,7 +224,7 @@ impl InstanceState {
             return Err(Error::Denied(reason.to_owned()));
         }
         if !self.call.awaits_admission {
-            let reason = "a client can be refused only while its connection event is handled: disconnect it instead";
+            let reason = "a client can be refused only while its connection is handled: disconnect it instead";
             return Err(Error::Denied(reason.to_owned()));
         }
         let data_len = data.as_ref().map_or(0, String::len);

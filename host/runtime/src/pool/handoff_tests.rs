@@ -338,7 +338,7 @@ async fn release_that_does_not_start_replaces_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn slow_event_ends_on_old_release_and_delays_only_its_slot() {
+async fn slow_event_delays_only_its_own_slot_at_handoff() {
     let mut app = App::start(settings(2, Dispatch::RoundRobin, &[])).await;
     let releases = releases().await;
     for client in ["ada", "bob"] {
