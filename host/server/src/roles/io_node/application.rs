@@ -14,7 +14,7 @@ use super::limits::TooMany;
 use super::protocol::Protocol;
 use super::session::Session;
 use plugnode_message::DisconnectReason;
-use plugnode_process::counts;
+use plugnode_process::metrics;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_transport::Standing;
 
@@ -80,10 +80,10 @@ impl engine_io::Handler for Listener {
     fn close(self, reason: CloseReason) {
         debug!(session = self.session.id(), "disconnected: {reason}");
         match reason {
-            CloseReason::ParseError => counts::PACKETS_MALFORMED.one(),
-            CloseReason::Overloaded => counts::SESSIONS_OVERLOADED.one(),
-            CloseReason::Flood => counts::SESSIONS_FLOODING.one(),
-            CloseReason::SlowReader => counts::CLIENTS_SLOW.add(self.session.all().len()),
+            CloseReason::ParseError => metrics::PACKETS_MALFORMED.increment(),
+            CloseReason::Overloaded => metrics::SESSIONS_OVERLOADED.increment(),
+            CloseReason::Flood => metrics::SESSIONS_FLOODING.increment(),
+            CloseReason::SlowReader => metrics::CLIENTS_SLOW.add(self.session.all().len()),
             _ => {}
         }
         self.protocol.end(&self.session, &told(reason));

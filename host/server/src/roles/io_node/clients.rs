@@ -11,7 +11,7 @@ use super::incarnation::Gate;
 use super::member::Member;
 use plugnode_message::id_map::{ById, Ids};
 use plugnode_message::{Audience, Channel, Namespace, NodeId, Scope, SessionId};
-use plugnode_process::timings;
+use plugnode_process::metrics;
 
 /// What all clients of this io-node have in common.
 pub(super) struct Common {
@@ -64,7 +64,7 @@ impl Clients {
         let mut present = self.present_mut();
         present.at_door.remove(&member.id);
         if present.members.insert(member.id.clone(), member.clone()).is_none() {
-            timings::CLIENTS.more();
+            metrics::CLIENTS.increment();
         }
     }
 
@@ -73,7 +73,7 @@ impl Clients {
         let mut present = self.present_mut();
         present.at_door.remove(id);
         if present.members.remove(id).is_some() {
-            timings::CLIENTS.fewer();
+            metrics::CLIENTS.decrement();
         }
         for channel in present.subscriptions.remove(id).into_iter().flatten() {
             present.leave(&channel, id);

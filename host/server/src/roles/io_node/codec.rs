@@ -19,7 +19,7 @@ use super::encoded::Encoded;
 use super::msgpack;
 use super::numbers;
 use plugnode_message::{MOST_ATTACHMENTS, Namespace, Payload, Refusal};
-use plugnode_process::repeats;
+use plugnode_process::log_limiter;
 
 /// How packets are encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -216,7 +216,7 @@ impl Codec {
             Encoding::Json => {
                 let is_fine = args::check_placeholders(&json, attachments.len()).is_ok();
                 if attachments.len() > MOST_ATTACHMENTS || !is_fine {
-                    if repeats::allows(namespace, "attachments") {
+                    if log_limiter::allows(namespace, "attachments") {
                         warn!(
                         %namespace,
                         attachments = attachments.len(),

@@ -18,7 +18,7 @@ use super::member::Member;
 use super::session::{Session, Sessions};
 use super::waiting::Waiting;
 use plugnode_message::{Audience, Channel, EventKind, Payload, Scope, Selection, Text};
-use plugnode_process::pressure::Pressure;
+use plugnode_process::MemoryPressure;
 use plugnode_testing::counted::{io_node, payload};
 
 /// How many clients hear a broadcast.
@@ -47,7 +47,7 @@ impl Inside {
         });
         let bounds = Bounds {
             packets_per_second: 10_000,
-            pressure: Pressure::default(),
+            pressure: MemoryPressure::default(),
             waiting: 1 << 20,
             events_per_second: None,
         };

@@ -18,8 +18,8 @@ use super::member::Member;
 use super::questions::Questions;
 use super::requests::Asked;
 use plugnode_message::{Audience, Command, DisconnectReason, EventKind, Payload};
-use plugnode_process::counts;
-use plugnode_process::repeats;
+use plugnode_process::log_limiter;
+use plugnode_process::metrics;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_transport::{Outbox, Result};
 
@@ -62,8 +62,8 @@ impl Delivery {
             } => self.publish(&to, &event, &args, volatile),
             Command::Subscribe { who, channels } => self.for_each(&who, |member| {
                 if member.clients.subscribe(&member.id, &channels).is_err() {
-                    counts::SUBSCRIPTIONS_REFUSED.one();
-                    if repeats::allows(member.namespace(), "too many channels") {
+                    metrics::SUBSCRIPTIONS_REFUSED.increment();
+                    if log_limiter::allows(member.namespace(), "too many channels") {
                         warn!(client = %member.id, namespace = %member.namespace(), "not subscribed: it has too many channels");
                     }
                 }
@@ -102,8 +102,8 @@ impl Delivery {
                     return;
                 };
                 if let Err(reason) = member.patch(&patch, number) {
-                    counts::PATCHES_REFUSED.one();
-                    if repeats::allows(&namespace, "attributes refused") {
+                    metrics::PATCHES_REFUSED.increment();
+                    if log_limiter::allows(&namespace, "attributes refused") {
                         warn!(%client, %namespace, "attributes stay as they were: {reason}");
                     }
                 }
@@ -111,7 +111,7 @@ impl Delivery {
             Command::Custom { io_node, kind, data } => {
                 let custom = CustomCommand { kind, data, io_node };
                 if !self.hooks.custom(&self.handle, custom) {
-                    counts::COMMANDS_DROPPED.one();
+                    metrics::COMMANDS_DROPPED.increment();
                     debug!("custom command without a taker");
                 }
             }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::limits::{EventRate, Flood, Verdict};
-use plugnode_process::pressure::Pressure;
+use plugnode_process::MemoryPressure;
 
 /// Reading pauses when so many events wait to be accepted,
 const PAUSE_AT: usize = 64;
@@ -22,7 +22,7 @@ pub(super) struct Bounds {
     /// Events a second that may come in.
     pub(super) events_per_second: Option<u32>,
     /// Whether memory is short.
-    pub(super) pressure: Pressure,
+    pub(super) pressure: MemoryPressure,
 }
 
 /// What flows into a session.
@@ -99,7 +99,7 @@ impl Flow {
             Verdict::Pause(wait) => Some(wait),
             Verdict::Disconnect => return Err(Flood::Packets),
         };
-        let short = self.bounds.pressure.is_short().then_some(SHORT_OF_MEMORY);
+        let short = self.bounds.pressure.is_high().then_some(SHORT_OF_MEMORY);
         Ok(wait.max(short).is_some_and(|wait| self.hold(now + wait)))
     }
 

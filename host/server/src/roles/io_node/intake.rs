@@ -13,8 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::incarnation::{Events, Incarnation};
 use super::waiting::{BATCH, Taken, Waiting};
 use plugnode_message::Event;
-use plugnode_process::counts;
-use plugnode_process::timings;
+use plugnode_process::metrics;
 use plugnode_transport::{Inbox, Result};
 
 /// How long between two looks at what waits for too long: a tenth of what is too long, and within these.
@@ -100,7 +99,7 @@ async fn offer(batch: Vec<Taken>, inbox: Arc<dyn Inbox>) -> Result<Vec<Taken>> {
         events.push(event);
     }
     let mut refused = inbox.ingest(events).await?;
-    counts::EVENTS_ACCEPTED.add(offered.len() - refused.len());
+    metrics::EVENTS_ACCEPTED.add(offered.len() - refused.len());
     let accepted = Instant::now();
     let mut again = Vec::with_capacity(refused.len());
     // Refused events keep their order and are the last of their clients, so from the end they are met one by one.
@@ -108,7 +107,7 @@ async fn offer(batch: Vec<Taken>, inbox: Arc<dyn Inbox>) -> Result<Vec<Taken>> {
         match refused.pop_if(|event| event.in_order_with() == id.as_ref()) {
             Some(event) => again.push(Taken { event, source, since }),
             None => {
-                timings::INGEST.note(accepted - since);
+                metrics::INGEST_TIME.observe(accepted - since);
                 source.went_on(size);
             }
         }

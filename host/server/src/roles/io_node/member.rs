@@ -25,8 +25,7 @@ use super::waiting::{Arrival, Source};
 use plugnode_message::{
     AckId, Client, Departure, DisconnectReason, Event, EventKind, Namespace, Payload, Refusal, SessionId, Text, now_ms,
 };
-use plugnode_process::counts;
-use plugnode_process::timings;
+use plugnode_process::metrics;
 
 /// How many acknowledgements a client may wait for at once. With so many it is not read until half of them came, or none for
 /// a time; then the oldest are forgotten as newer ones come, for a handler need not acknowledge.
@@ -169,7 +168,7 @@ impl Member {
             (Stage::AtDoor, None) => return self.let_in(&mut state),
             (Stage::AtDoor, Some(refusal)) => {
                 self.turn(&mut state);
-                counts::CLIENTS_REFUSED.one();
+                metrics::CLIENTS_REFUSED.increment();
                 self.tell_refusal(refusal);
             }
             (Stage::Undecided(reason), None) => {
@@ -193,7 +192,7 @@ impl Member {
         }
         debug!(client = %self.id, namespace = %self.namespace(), "refused: its admission took too long");
         state.stage = Stage::Undecided(DisconnectReason::Other("its admission took too long".into()));
-        counts::CLIENTS_REFUSED.one();
+        metrics::CLIENTS_REFUSED.increment();
         self.tell_refusal(&Refusal {
             message: Text::from_static("timeout"),
             data: None,
@@ -263,7 +262,7 @@ impl Member {
             if state.acks.len() > ACKS {
                 // Clients count upwards.
                 state.acks.pop_first();
-                counts::ACKS_FORGOTTEN.one();
+                metrics::ACKS_FORGOTTEN.increment();
             }
         }
         let event = self.event(&state, kind);
@@ -345,7 +344,7 @@ impl Member {
             since
         };
         if let Some(since) = since {
-            timings::ACKNOWLEDGEMENT.note(since.elapsed());
+            metrics::ACKNOWLEDGEMENT_TIME.observe(since.elapsed());
             self.push(self.clients.common.codec.answer(self.namespace(), args, number));
         }
     }

@@ -24,8 +24,8 @@ use super::intake;
 use super::questions::Questions;
 use super::session::Sessions;
 use plugnode_message::{DisconnectReason, Event};
-use plugnode_process::counts;
-use plugnode_process::pause::Pause;
+use plugnode_process::Backoff;
+use plugnode_process::metrics;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_transport::{Inbox, IoNode, IoSession, Result, Transport, TransportError};
 
@@ -67,7 +67,7 @@ pub(super) struct Joined {
 impl Membership {
     /// Serves until the process ends, and joins anew each time that it lost its place.
     pub(super) async fn run(self, mut joined: Joined) {
-        let mut pause = Pause::new(FIRST_PAUSE, LONGEST_PAUSE);
+        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         let mut watch = Watch::new(self.node.id.clone(), self.transport.clone(), self.cut_off);
         loop {
             let began = Instant::now();
@@ -78,12 +78,12 @@ impl Membership {
                 io_node = %self.node.id, %error,
                 "this io-node lost its place in the cluster; ending its connections and joining anew"
             );
-            counts::PLACES_LOST.one();
+            metrics::PLACES_LOST.increment();
             self.end_clients().await;
             if began.elapsed() >= SETTLED {
-                pause.reset();
+                backoff.reset();
             }
-            let Some(session) = self.join_again(&mut pause).await else {
+            let Some(session) = self.join_again(&mut backoff).await else {
                 self.sessions.all().iter().for_each(|session| session.hang_up());
                 return;
             };
@@ -243,10 +243,10 @@ impl Membership {
     }
 
     /// Joins, however often it takes. None when the process is to end.
-    async fn join_again(&self, pause: &mut Pause) -> Option<IoSession> {
+    async fn join_again(&self, backoff: &mut Backoff) -> Option<IoSession> {
         loop {
             let joining = async {
-                sleep(pause.take()).await;
+                sleep(backoff.next_delay()).await;
                 self.transport.events.join_io(self.node.clone()).await
             };
             let joined = tokio::select! {

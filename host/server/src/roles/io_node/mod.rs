@@ -69,7 +69,7 @@ use self::session::Sessions;
 use self::token::Tokens;
 use crate::http::TrustedProxies;
 use plugnode_message::{Namespace, NodeId};
-use plugnode_process::pressure::Pressure;
+use plugnode_process::MemoryPressure;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_transport::Transport;
 
@@ -147,7 +147,7 @@ pub struct IoNodeSettings {
     /// Events a second of one client; none is any number.
     pub events_per_second: Option<u32>,
     /// How this process stands with its memory: without any left, new sessions are refused.
-    pub pressure: Pressure,
+    pub pressure: MemoryPressure,
     /// Names of the attributes that clients have from the beginning, and where in the handshake each is found.
     pub attributes: Vec<(String, Field)>,
     /// Time that the answer to a new session is held back.

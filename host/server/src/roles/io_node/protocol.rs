@@ -24,7 +24,7 @@ use super::member::Member;
 use super::session::{Session, Sessions};
 use super::token::{Taken, Tokens};
 use plugnode_message::{DisconnectReason, EventKind, Handshake, MOST_NAME, Refusal, Text, now_ms};
-use plugnode_process::counts;
+use plugnode_process::metrics;
 
 /// What socketioxide and Node's server say, too.
 const UNKNOWN_NAMESPACE: &str = "Invalid namespace";
@@ -96,7 +96,7 @@ impl Protocol {
 
     fn end_flood(&self, session: &Session, flood: Flood) {
         debug!(session = session.id(), "closing the connection: {flood}");
-        counts::SESSIONS_FLOODING.one();
+        metrics::SESSIONS_FLOODING.increment();
         session.expel(&DisconnectReason::Other(flood.to_string()));
     }
 
@@ -108,7 +108,7 @@ impl Protocol {
         };
         if let Err(malformed) = done {
             debug!(session = session.id(), "closing the connection: {malformed}");
-            counts::PACKETS_MALFORMED.one();
+            metrics::PACKETS_MALFORMED.increment();
             session.expel(&DisconnectReason::ParseError);
         }
     }
@@ -168,7 +168,7 @@ impl Protocol {
             return;
         }
         if namespace.len() > MOST_NAME {
-            counts::NAMESPACES_REFUSED.one();
+            metrics::NAMESPACES_REFUSED.increment();
             return self.refuse(session, namespace, &words(LONG_NAMESPACE));
         }
         if !self.directory.knows(namespace) {
@@ -176,7 +176,7 @@ impl Protocol {
             return;
         }
         if session.namespaces() >= self.namespaces_per_connection.load(Ordering::Relaxed) {
-            counts::NAMESPACES_REFUSED.one();
+            metrics::NAMESPACES_REFUSED.increment();
             return self.refuse(session, namespace, &words(TOO_MANY_NAMESPACES));
         }
         let handshake = session.handshake(auth);
@@ -192,7 +192,7 @@ impl Protocol {
         }
         // It waits for a key. What else the client sends is not held up by that.
         if !session.begin_check(namespace) {
-            counts::NAMESPACES_REFUSED.one();
+            metrics::NAMESPACES_REFUSED.increment();
             return self.refuse(session, namespace, &words("too many namespaces at once"));
         }
         let (protocol, session, namespace) = (self.clone(), session.clone(), namespace.to_owned());
@@ -221,7 +221,7 @@ impl Protocol {
                 }
             }
             Err(refusal) => {
-                counts::TOKENS_REFUSED.one();
+                metrics::TOKENS_REFUSED.increment();
                 self.refuse(session, namespace, &refusal);
             }
         }
@@ -264,7 +264,7 @@ impl Protocol {
             // Without which these would go nowhere else.
             (Revision::V4, "/") => codec.connected(&"/".into(), Sid::ZERO, session.revision),
             _ => {
-                counts::NAMESPACES_REFUSED.one();
+                metrics::NAMESPACES_REFUSED.increment();
                 codec.unknown(namespace, UNKNOWN_NAMESPACE)
             }
         };
@@ -301,7 +301,7 @@ fn end_at_expiry(session: &Arc<Session>, expires_at: u64) {
         sleep(left).await;
         if let Some(session) = expiring.upgrade().filter(|session| !session.is_over()) {
             info!(session = session.id(), "closing the connection: {EXPIRED}");
-            counts::TOKENS_EXPIRED.one();
+            metrics::TOKENS_EXPIRED.increment();
             session.expel(&DisconnectReason::Other(EXPIRED.into()));
         }
     });

@@ -26,7 +26,7 @@ use plugnode_message::{
     Asker, Audience, Command, Event, EventKind, Namespace, NodeId, Part, Payload, Present, Question, SessionId, Text,
     now_ms,
 };
-use plugnode_process::counts;
+use plugnode_process::metrics;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_transport::{Inbox, Transport};
 
@@ -139,7 +139,7 @@ impl Questions {
             kind: EventKind::LateReply { client, token, answer },
         };
         let Some(share) = Share::take(&self.waiting, event.size()) else {
-            counts::REPLIES_DROPPED.one();
+            metrics::REPLIES_DROPPED.increment();
             return debug!("the reply to a client that is gone is dropped: too much waits to be accepted");
         };
         self.incarnation.take_in(Arrival {

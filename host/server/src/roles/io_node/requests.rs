@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedSender;
 
 use plugnode_message::{Payload, SessionId};
-use plugnode_process::counts;
+use plugnode_process::metrics;
 
 /// How many requests may be open to one client; of older ones nothing is known any more.
 const OPEN: usize = 1_024;
@@ -47,7 +47,7 @@ impl Requests {
         }
         if state.open.len() >= OPEN {
             state.open.pop_first();
-            counts::ACKS_FORGOTTEN.one();
+            metrics::ACKS_FORGOTTEN.increment();
         }
         state.last += 1;
         let number = state.last;

@@ -13,8 +13,8 @@ use tokio::time::Instant;
 use super::handle::Share;
 use super::member::Member;
 use plugnode_message::{Event, EventKind, SessionId};
-use plugnode_process::counts;
-use plugnode_process::pause::Pause;
+use plugnode_process::Backoff;
+use plugnode_process::metrics;
 
 /// How many events are offered at once,
 pub(super) const BATCH: usize = 512;
@@ -83,7 +83,7 @@ pub(super) struct Waiting {
 /// The events of a client that was refused.
 struct Held {
     events: VecDeque<Taken>,
-    patience: Pause,
+    patience: Backoff,
 }
 
 /// Whose events must stay in order.
@@ -163,7 +163,7 @@ impl Waiting {
         if refused.is_empty() && self.offered.is_empty() {
             return;
         }
-        counts::EVENTS_PUT_OFF.add(refused.len());
+        metrics::EVENTS_PUT_OFF.add(refused.len());
         let mut newly: HashSet<Key> = HashSet::new();
         let mut behind: HashMap<Key, VecDeque<Taken>> = HashMap::new();
         for taken in refused {
@@ -181,7 +181,7 @@ impl Waiting {
                 }
                 None => {
                     newly.insert(key.clone());
-                    let patience = Pause::new(PATIENCE, MOST_PATIENCE);
+                    let patience = Backoff::new(PATIENCE, MOST_PATIENCE);
                     self.held.insert(key.clone(), Held { events, patience });
                 }
             }
@@ -201,7 +201,11 @@ impl Waiting {
                 // There is some room again.
                 held.patience.reset();
             }
-            let at = if came_back > 0 { now + held.patience.take() } else { now };
+            let at = if came_back > 0 {
+                now + held.patience.next_delay()
+            } else {
+                now
+            };
             let place = self.again.partition_point(|(other, _)| *other <= at);
             self.again.insert(place, (at, key));
         }
@@ -230,7 +234,7 @@ impl Waiting {
             .collect();
         for member in &turned_away {
             member.turn_away();
-            counts::CLIENTS_TURNED_AWAY.one();
+            metrics::CLIENTS_TURNED_AWAY.increment();
         }
         let refuse = |taken: &mut Taken| {
             if taken.source.was_turned_away() {
@@ -241,7 +245,7 @@ impl Waiting {
                 if let Some(member) = taken.source.member() {
                     member.refuse(&taken.event);
                 }
-                counts::EVENTS_OVERLOADED.one();
+                metrics::EVENTS_OVERLOADED.increment();
                 taken.let_go();
                 return false;
             }

@@ -33,8 +33,8 @@ use super::renewal::Renewal;
 use crate::browser_client;
 use crate::http::{Accepted, Connection, Readiness, Ready, Stream, TrustedProxies, WebSockets};
 use plugnode_message::NodeId;
-use plugnode_process::counts;
-use plugnode_process::pressure::Pressure;
+use plugnode_process::MemoryPressure;
+use plugnode_process::metrics;
 use plugnode_transport::Standing;
 
 pub use self::answer::AnswerBody;
@@ -79,7 +79,7 @@ pub struct IoService<S: Clone> {
     gate: Arc<Gate>,
     standing: Standing,
     entrance: Arc<Entrance>,
-    pressure: Pressure,
+    pressure: MemoryPressure,
     proxies: TrustedProxies,
     unknown: Arc<Unknown>,
     /// Set once no session is left, and none will come.
@@ -92,7 +92,7 @@ struct Unknown(Mutex<Option<(Instant, u32)>>);
 
 impl Unknown {
     fn one(&self, client: Option<SocketAddr>) {
-        counts::SESSIONS_UNKNOWN.one();
+        metrics::SESSIONS_UNKNOWN.increment();
         if !enabled!(Level::DEBUG) {
             return;
         }
@@ -115,7 +115,7 @@ impl<S: Clone> IoService<S> {
     /// The answer to who comes anew while there is no memory for them. Who is there already is served.
     fn without_memory(&self) -> Option<Response<AnswerBody>> {
         let problem = self.pressure.problem()?;
-        counts::MEMORY_REFUSED.one();
+        metrics::MEMORY_REFUSED.increment();
         let mut full = told(StatusCode::SERVICE_UNAVAILABLE, &problem);
         full.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         Some(full)
@@ -204,8 +204,8 @@ impl<S: Clone> IoService<S> {
             Err(forbidden) => {
                 debug!("a request is refused: {forbidden}");
                 match forbidden {
-                    Barred::Host(_) => counts::HOSTS_REFUSED.one(),
-                    Barred::Page(_) => counts::PAGES_REFUSED.one(),
+                    Barred::Host(_) => metrics::HOSTS_REFUSED.increment(),
+                    Barred::Page(_) => metrics::PAGES_REFUSED.increment(),
                 }
                 let mut answer = told(StatusCode::FORBIDDEN, &forbidden);
                 answer.headers_mut().insert(VARY, HeaderValue::from_static("origin"));
@@ -237,8 +237,8 @@ impl<S: Clone> IoService<S> {
         // In a box: most requests that wait are polls, and the engine keeps them small.
         let mut answer = Box::pin(answer_by(self.engine, request)).await;
         match answer.status() {
-            StatusCode::SERVICE_UNAVAILABLE if opens => counts::SESSIONS_REFUSED.one(),
-            StatusCode::TOO_MANY_REQUESTS => counts::ADDRESSES_REFUSED.one(),
+            StatusCode::SERVICE_UNAVAILABLE if opens => metrics::SESSIONS_REFUSED.increment(),
+            StatusCode::TOO_MANY_REQUESTS => metrics::ADDRESSES_REFUSED.increment(),
             _ if answer.extensions().get::<UnknownSession>().is_some() => unknown.one(client),
             _ => {}
         }

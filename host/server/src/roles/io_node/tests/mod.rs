@@ -157,7 +157,7 @@ impl Fixture {
             per_address: PerAddress::default(),
             packets_per_second: 10_000,
             events_per_second: None,
-            pressure: Pressure::default(),
+            pressure: MemoryPressure::default(),
             attributes: Vec::new(),
             handshake_delay: Duration::ZERO,
             token: None,
