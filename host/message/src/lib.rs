@@ -27,6 +27,7 @@ mod name;
 pub mod namespaces;
 mod payload;
 mod query;
+mod time;
 mod timer;
 
 pub use bytestring::ByteString as Text;
@@ -46,12 +47,7 @@ pub use self::key_value::{
 pub use self::name::{Channel, MOST_NAME, Namespace, NodeId, RESERVED_EVENTS, SessionId};
 pub use self::payload::{MOST_ATTACHMENTS, Payload};
 pub use self::query::{Asker, Part, Present, Question};
+pub use self::time::now_ms;
 pub use self::timer::{
     Firing, LATEST, TIMER_BUCKETS, Timer, TimerEvent, due_in, due_of, has_timers, names_of, partition_of_timer,
 };
-
-/// Now, in milliseconds since the Unix epoch.
-pub fn now_ms() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_millis() as u64)
-}

@@ -11,7 +11,9 @@ mod dead;
 mod io_side;
 mod nodes;
 mod partition;
+mod release_store;
 mod releases;
+mod settings;
 mod state;
 mod timers;
 
@@ -21,45 +23,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 
+pub use self::settings::MemorySettings;
 use self::state::State;
 use super::{
-    Backlog, DeadLetter, DeadLetterBudget, DeadLetters, Events, IoNode, IoSession, Leases, OutboxBudget, Result,
-    Revival, Sweep, SweepPlace, Swept, TimerBudget, Transport,
+    DeadLetter, DeadLetters, Events, IoNode, IoSession, Leases, Result, Revival, Sweep, SweepPlace, Swept, Transport,
 };
 use plugnode_message::{EventId, KeyValue, KeyValueError, NodeId, Text};
-
-/// Limits of the transport in memory.
-#[derive(Debug, Clone)]
-pub struct MemorySettings {
-    /// Number of partitions.
-    pub partitions: u16,
-    /// Budget of open events of each partition. Beyond it, events are refused.
-    pub backlog: Backlog,
-    /// Budget of dead letters.
-    pub dead_letters: DeadLetterBudget,
-    /// Maximum size of a bucket, keys and values, in bytes.
-    pub bucket_bytes: usize,
-    /// Budget of timers.
-    pub timers: TimerBudget,
-    /// Budget of each outbox. While it is full, commits wait.
-    pub outbox: OutboxBudget,
-    /// Maximum size of a component, in bytes.
-    pub max_component: usize,
-}
-
-impl Default for MemorySettings {
-    fn default() -> Self {
-        Self {
-            partitions: 64,
-            backlog: Backlog::default(),
-            dead_letters: DeadLetterBudget::default(),
-            bucket_bytes: super::BUCKET_BYTES,
-            timers: TimerBudget::default(),
-            outbox: OutboxBudget::default(),
-            max_component: 64_000_000,
-        }
-    }
-}
 
 /// The transport in memory. Clones are the same transport.
 #[derive(Clone)]

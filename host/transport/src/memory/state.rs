@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-use super::MemorySettings;
 use super::buckets::Buckets;
 use super::dead::DeadLetters;
 use super::partition::PartitionState;
-use super::releases::ReleasesState;
+use super::release_store::ReleaseStore;
+use super::settings::MemorySettings;
 use crate::reach::{Reach, ask_by_another, needs_another_asker};
 use crate::{
     DeadContent, DeadLetter, IoNode, Lost, OutboxBudget, Outcome, Rank, Revival, Verdict, owner_of, partition_of,
@@ -32,7 +32,7 @@ pub(super) struct State {
     pub(super) incarnations: u64,
     /// The last report of each app-node.
     pub(super) reports: HashMap<NodeId, NodeReport>,
-    pub(super) releases: ReleasesState,
+    pub(super) releases: ReleaseStore,
 }
 
 pub(super) struct IoState {
@@ -63,7 +63,7 @@ impl State {
             dead: DeadLetters::new(settings.dead_letters),
             incarnations: 0,
             reports: HashMap::new(),
-            releases: ReleasesState::new(),
+            releases: ReleaseStore::new(),
         }
     }
 

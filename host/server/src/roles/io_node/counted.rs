@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use engine_io::{Accepted, CloseReason, Engine, Message, Refusal};
+use engine_io::{AcceptedHandshake, CloseReason, Engine, Message, Refusal};
 use http::{Extensions, Request};
 use socketioxide_core::Str;
 use tokio::time::Instant;
@@ -28,7 +28,7 @@ const AUDIENCE: usize = 500;
 struct Inside {
     engine: Engine<Nobody>,
     /// Handshakes whose websockets never come.
-    accepted: Vec<Accepted<Nobody>>,
+    accepted: Vec<AcceptedHandshake<Nobody>>,
     clients: Arc<Clients>,
     directory: Arc<Directory>,
     events: Events,

@@ -106,11 +106,11 @@ pub struct IoNodeSettings {
     /// The largest message a client may send, in bytes.
     pub max_payload: usize,
     /// Bytes that may wait to be sent to a client. Above it what the client sends waits, and it is disconnected when it reads
-    /// nothing for [`engine_io::STALL`]; above [`engine_io::BURST`] times as much it is disconnected in any case.
+    /// nothing for [`engine_io::STALL_TIMEOUT`]; above [`engine_io::SEND_BURST`] times as much it is disconnected in any case.
     pub send_buffer: usize,
     /// How long a client may take to read a byte of what is sent to it.
     pub send_timeout: Duration,
-    /// How long a client may take to send the body of a request. Each [`engine_io::BODY_RATE`] bytes buy it a second more.
+    /// How long a client may take to send the body of a request. Each [`engine_io::MIN_BODY_RATE`] bytes buy it a second more.
     pub body_timeout: Duration,
     /// How long a client may take to read the last that it is sent and the close.
     pub close_timeout: Duration,
