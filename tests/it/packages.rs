@@ -19,7 +19,7 @@ fn run(command: &mut Command) -> String {
 }
 
 /// The crates that are published.
-const CRATES: [&str; 10] = [
+const CRATES: [&str; 11] = [
     "engine-io",
     "plugnode-message",
     "plugnode-process",
@@ -28,6 +28,7 @@ const CRATES: [&str; 10] = [
     "plugnode-transport-redis",
     "plugnode-sdk",
     "plugnode-runtime",
+    "plugnode-socket-io",
     "plugnode-server",
     "plugnode",
 ];

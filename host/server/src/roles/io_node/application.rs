@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use engine_io::{CloseReason, Message, Refusal};
 use http::Extensions;
-use socketioxide_core::Str;
 use tracing::debug;
 
 use super::entrance::Entrance;
@@ -16,6 +15,7 @@ use super::session::Session;
 use plugnode_message::DisconnectReason;
 use plugnode_process::counts;
 use plugnode_process::shutdown::Shutdown;
+use plugnode_socket_io::Str;
 use plugnode_transport::Standing;
 
 /// Why a client is disconnected that does not read.

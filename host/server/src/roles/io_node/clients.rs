@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use super::codec::Codec;
 use super::hooks::Hooks;
 use super::incarnation::Gate;
 use super::member::Member;
 use plugnode_message::ids::{ById, Ids};
 use plugnode_message::{Audience, Channel, Namespace, NodeId, Scope, SessionId};
 use plugnode_process::timings;
+use plugnode_socket_io::Codec;
 
 /// What all clients of this io-node have in common.
 pub(super) struct Common {

@@ -1,15 +1,12 @@
-//! Counted: from what a client sent to an event, and from a command to what clients are sent. See `plugnode_testing::counted`.
+//! Counted: from the event of a client to the transport, and from a broadcast to the packets of its recipients. See `plugnode_testing::counted`.
 
 use std::sync::{Arc, Mutex};
 
 use engine_io::{Accepted, CloseReason, Engine, Message, Refusal};
 use http::{Extensions, Request};
-use socketioxide_core::Str;
 use tokio::time::Instant;
 
-use super::args;
 use super::clients::{Clients, Common};
-use super::codec::{Codec, Content, Encoding, Unfinished};
 use super::directory::Directory;
 use super::flow::Bounds;
 use super::hooks::Hooks;
@@ -19,6 +16,7 @@ use super::session::{Session, Sessions};
 use super::waiting::Waiting;
 use plugnode_message::{Audience, Channel, EventKind, Payload, Scope, Selection, Text};
 use plugnode_process::pressure::Pressure;
+use plugnode_socket_io::{Codec, Encoding};
 use plugnode_testing::counted::{io_node, payload};
 
 /// How many clients hear a broadcast.
@@ -40,7 +38,7 @@ impl Inside {
         let (_, events) = gate.open();
         let common = Arc::new(Common {
             io_node: io_node(),
-            codec: codec(),
+            codec: Codec::new(Encoding::Json, 1_000),
             gate,
             max_channels: 10.into(),
             hooks: Hooks::default(),
@@ -110,37 +108,6 @@ impl engine_io::Handler for Deaf {
     fn message(&mut self, _: Message) {}
 
     fn close(self, _: CloseReason) {}
-}
-
-fn codec() -> Codec {
-    Codec::new(Encoding::Json, 1_000)
-}
-
-#[test]
-fn packets_that_clients_send() {
-    let packets: Vec<Str> = (0..256)
-        .map(|number| {
-            let args = payload(number).json;
-            Str::from(format!("2/chat,{number}[\"say\",{}", &args[1..]))
-        })
-        .collect();
-    let read = counted_packets_that_clients_send(&codec(), packets);
-    assert_eq!(read.len(), 256);
-    assert_eq!(read[7], (Text::from_static("say"), payload(7)));
-}
-
-#[inline(never)]
-fn counted_packets_that_clients_send(codec: &Codec, packets: Vec<Str>) -> Vec<(Text, Payload)> {
-    let unfinished = Unfinished::default();
-    let mut events = Vec::with_capacity(packets.len());
-    for packet in packets {
-        let read = codec.read_text(&unfinished, packet).expect("it is well formed");
-        let Content::Event((text, attachments), Some(_)) = read.expect("it is complete").content else {
-            panic!("it is an event that asks for an acknowledgement");
-        };
-        events.push(args::read_event(&text, attachments).expect("it is well formed"));
-    }
-    events
 }
 
 #[test]

@@ -9,15 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
-use socketioxide_core::Sid;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::debug;
 
 use super::attributes::MOST as ATTRIBUTES;
 use super::clients::Clients;
-use super::codec::Revision;
 use super::directory::Directory;
-use super::encoded::Encoded;
 use super::incarnation::Incarnation;
 use super::requests::{Asked, Requests};
 use super::session::Session;
@@ -27,6 +24,7 @@ use plugnode_message::{
 };
 use plugnode_process::counts;
 use plugnode_process::timings;
+use plugnode_socket_io::{EncodedPacket, Revision, Sid};
 
 /// How many acknowledgements a client may wait for at once. With so many it is not read until half of them came, or none for
 /// a time; then the oldest are forgotten as newer ones come, for a handler need not acknowledge.
@@ -381,12 +379,12 @@ impl Member {
     }
 
     /// Sends a packet.
-    pub(super) fn push(&self, packet: Encoded) {
+    pub(super) fn push(&self, packet: EncodedPacket) {
         self.session.send(packet);
     }
 
     /// Sends a packet if the client is ready to take it now.
-    pub(super) fn push_volatile(&self, packet: Encoded) {
+    pub(super) fn push_volatile(&self, packet: EncodedPacket) {
         self.session.send_volatile(packet);
     }
 

@@ -1,7 +1,7 @@
 //! The io-node: holds the Socket.IO connections, turns what clients do into events, and applies commands to them.
 //!
 //! `service` gives requests to the engine (the crate `engine-io`), which holds the sessions; `application` takes these in. What
-//! clients send is taken in by `protocol`, by way of `codec`; what they are sent is `encoded` once for all of them. Who may come
+//! clients send is taken in by `protocol`, by way of the crate `plugnode-socket-io`, which encodes what they are sent. Who may come
 //! in is asked by `entrance` (`hosts`, `origin`, `limits`) and `token`, and `attributes` says what is known of a client from the
 //! beginning. Between them and the transport stands what is known of each connection (`session` and its `flow`), of each client
 //! (`member`), and of each namespace (`directory`, `clients`). An event goes out by `intake`, and may have to be in `waiting`; a
@@ -10,17 +10,13 @@
 //! called by its `hooks`.
 
 mod application;
-mod args;
 mod attributes;
 mod clients;
-mod codec;
 #[cfg(test)]
 mod counted;
 mod cut_off;
-mod dates;
 mod delivery;
 mod directory;
-mod encoded;
 mod entrance;
 mod flow;
 mod handle;
@@ -32,8 +28,6 @@ mod limits;
 mod member;
 mod membership;
 mod mounted;
-mod msgpack;
-mod numbers;
 mod origin;
 mod protocol;
 mod questions;
@@ -57,7 +51,6 @@ use tracing::{info, warn};
 
 use self::application::Application;
 use self::clients::Common;
-use self::codec::Codec;
 use self::directory::Directory;
 use self::entrance::Entrance;
 use self::flow::Bounds;
@@ -71,10 +64,10 @@ use crate::http::TrustedProxies;
 use plugnode_message::{Namespace, NodeId};
 use plugnode_process::pressure::Pressure;
 use plugnode_process::shutdown::Shutdown;
+use plugnode_socket_io::Codec;
 use plugnode_transport::Transport;
 
 pub use self::attributes::Field;
-pub use self::codec::Encoding;
 pub use self::handle::{AttributesError, ConnectedClient, IoHandle, OwnEvent, SendError};
 pub use self::hooks::undecided;
 pub use self::hooks::{CustomCommand, Hooks, Newcomer};
@@ -82,6 +75,7 @@ pub use self::limits::PerAddress;
 pub use self::renewal::Renewal;
 pub use self::service::{AnswerBody, Inner, IoService, RequestBody};
 pub use self::token::{Algorithm, JwksPlace, KeySource, Secret, TokenSettings, check_keys};
+pub use plugnode_socket_io::Encoding;
 
 /// How many times `max-payload` all attachments of one packet may have.
 const ATTACHED: usize = 4;

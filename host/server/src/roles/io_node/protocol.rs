@@ -10,14 +10,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use serde_json::{Map, Value};
-use socketioxide_core::{Sid, Str};
 use tokio::time::sleep;
 use tracing::{debug, info};
 
-use super::args::{self, Malformed};
 use super::attributes::{self, Field, Fields};
 use super::clients::Common;
-use super::codec::{Content, Incoming, Revision};
 use super::directory::Directory;
 use super::limits::Flood;
 use super::member::Member;
@@ -25,9 +22,8 @@ use super::session::{Session, Sessions};
 use super::token::{Taken, Tokens};
 use plugnode_message::{DisconnectReason, EventKind, Handshake, MOST_NAME, Refusal, Text, now_ms};
 use plugnode_process::counts;
+use plugnode_socket_io::{IncomingPacket, Malformed, PacketContent, Revision, Sid, Str};
 
-/// What socketioxide and Node's server say, too.
-const UNKNOWN_NAMESPACE: &str = "Invalid namespace";
 /// What a client is told whose connection is in as many namespaces as it may be.
 const TOO_MANY_NAMESPACES: &str = "too many namespaces";
 /// What a client is told whose namespace has a name of more than [`MOST_NAME`] bytes.
@@ -74,7 +70,7 @@ impl Protocol {
         if let Err(flood) = session.packet() {
             return self.end_flood(session, flood);
         }
-        let read = self.common.codec.read_text(&session.unfinished, text);
+        let read = self.common.codec.read_text(&session.partial, text);
         self.take_in(session, read);
     }
 
@@ -83,7 +79,7 @@ impl Protocol {
         if let Err(flood) = session.packet() {
             return self.end_flood(session, flood);
         }
-        let read = self.common.codec.read_binary(&session.unfinished, data);
+        let read = self.common.codec.read_binary(&session.partial, data);
         self.take_in(session, read);
     }
 
@@ -100,7 +96,7 @@ impl Protocol {
         session.expel(&DisconnectReason::Other(flood.to_string()));
     }
 
-    fn take_in(self: &Arc<Self>, session: &Arc<Session>, read: Result<Option<Incoming>, Malformed>) {
+    fn take_in(self: &Arc<Self>, session: &Arc<Session>, read: Result<Option<IncomingPacket>, Malformed>) {
         let done = match read {
             Ok(None) => Ok(()),
             Ok(Some(incoming)) => self.act(session, incoming),
@@ -113,7 +109,7 @@ impl Protocol {
         }
     }
 
-    fn act(self: &Arc<Self>, session: &Arc<Session>, incoming: Incoming) -> Result<(), Malformed> {
+    fn act(self: &Arc<Self>, session: &Arc<Session>, incoming: IncomingPacket) -> Result<(), Malformed> {
         let (namespace, query) = match session.revision {
             Revision::V5 => (&*incoming.namespace, None),
             // These give what they connect with as a query.
@@ -122,16 +118,19 @@ impl Protocol {
                 None => (&*incoming.namespace, None),
             },
         };
-        if matches!(incoming.content, Content::Connect(_) | Content::Event(..))
+        if matches!(incoming.content, PacketContent::Connect(_) | PacketContent::Event(..))
             && let Err(flood) = session.event()
         {
             self.end_flood(session, flood);
             return Ok(());
         }
-        if let Content::Connect(auth) = incoming.content {
+        if let PacketContent::Connect(auth) = incoming.content {
             let auth = match query {
                 Some(query) => Some(from_query(query)),
-                None => args::read_auth(auth.as_ref().map(|(text, _)| text.as_str()))?,
+                None => match auth {
+                    Some(auth) => auth.into_auth()?,
+                    None => None,
+                },
             };
             self.enter(session, namespace, auth);
             return Ok(());
@@ -144,15 +143,13 @@ impl Protocol {
             };
         };
         match incoming.content {
-            Content::Connect(_) => {}
-            Content::Disconnect => member.close(DisconnectReason::Client),
-            Content::Event((text, attachments), ack) => {
-                let (event, args) = args::read_event(&text, attachments)?;
+            PacketContent::Connect(_) => {}
+            PacketContent::Disconnect => member.close(DisconnectReason::Client),
+            PacketContent::Event(payload, ack) => {
+                let (event, args) = payload.into_event()?;
                 member.take_in(event, args, ack);
             }
-            Content::Ack((text, attachments), number) => {
-                member.answered(number, args::read_answer(&text, attachments)?);
-            }
+            PacketContent::Ack(payload, number) => member.answered(number, payload.into_answer()?),
         }
         Ok(())
     }
@@ -265,7 +262,7 @@ impl Protocol {
             (Revision::V4, "/") => codec.connected(&"/".into(), Sid::ZERO, session.revision),
             _ => {
                 counts::NAMESPACES_REFUSED.one();
-                codec.unknown(namespace, UNKNOWN_NAMESPACE)
+                codec.unknown_namespace(namespace)
             }
         };
         session.send(packet);

@@ -11,12 +11,11 @@ use std::time::Duration;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::codec::{Revision, Unfinished};
-use super::encoded::Encoded;
 use super::flow::{Bounds, Flow};
 use super::limits::{Flood, Place};
 use super::member::Member;
 use plugnode_message::{DisconnectReason, Handshake, Namespace, Text};
+use plugnode_socket_io::{EncodedPacket, PartialPacket, Revision};
 use plugnode_transport::{Inbox, Standing};
 
 /// How often it is looked whether what a session sent is answered, and how often in a row it has to be so.
@@ -57,7 +56,7 @@ struct Known {
 /// One session.
 pub(super) struct Session {
     pub(super) revision: Revision,
-    pub(super) unfinished: Unfinished,
+    pub(super) partial: PartialPacket,
     connection: engine_io::Session,
     members: Mutex<Members>,
     opened: Mutex<Opened>,
@@ -117,7 +116,7 @@ impl Sessions {
         known.last += 1;
         let session = Arc::new(Session {
             revision,
-            unfinished: Unfinished::default(),
+            partial: PartialPacket::default(),
             members: Mutex::default(),
             opened: Mutex::default(),
             flow: Mutex::new(Flow::new(connection.clone(), self.bounds())),
@@ -278,13 +277,13 @@ impl Session {
 
     /// Gives a packet to be sent. What is given to a session that is over goes nowhere, and a client that does not read is
     /// disconnected by the engine.
-    pub(super) fn send(&self, packet: Encoded) {
+    pub(super) fn send(&self, packet: EncodedPacket) {
         // What is wrong with the session ends it, and its end is told.
         let _ = self.connection.send(packet.into_packets());
     }
 
     /// The same, if the client is ready to take it now.
-    pub(super) fn send_volatile(&self, packet: Encoded) {
+    pub(super) fn send_volatile(&self, packet: EncodedPacket) {
         let _ = self.connection.send_volatile(packet.into_packets());
     }
 
