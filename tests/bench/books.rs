@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use plugnode_tests::account::{Account, FIRST};
+use plugnode_tests::sequence::{FIRST, SequenceCheck};
 
 use crate::crowd::{Crowd, Field};
 
@@ -12,14 +12,14 @@ use crate::crowd::{Crowd, Field};
 pub(crate) struct Books {
     pub(crate) field: Arc<Field>,
     sent: Arc<AtomicU64>,
-    account: Arc<Mutex<Account>>,
+    account: Arc<Mutex<SequenceCheck>>,
 }
 
 impl Books {
     /// Opens them for one more client of this crowd.
     pub(crate) fn open(crowd: &mut Crowd) -> Self {
         let sent = Arc::<AtomicU64>::default();
-        let account = Arc::new(Mutex::new(Account::new(sent.clone())));
+        let account = Arc::new(Mutex::new(SequenceCheck::new(sent.clone())));
         crowd.accounts.push(account.clone());
         Self {
             field: crowd.field.clone(),
@@ -41,7 +41,7 @@ impl Books {
 
     /// Books an answer, and returns its number if it was still missing.
     pub(crate) fn settle(&self, number: Option<u64>) -> Option<u64> {
-        let settled = self.account.lock().expect("nobody panics with it").settle(number);
+        let settled = self.account.lock().expect("nobody panics with it").record(number);
         if settled {
             self.field.came();
         }

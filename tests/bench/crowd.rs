@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use plugnode_tests::account::{Account, Tally};
+use plugnode_tests::sequence::{SequenceCheck, SequenceCounts};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -37,7 +37,7 @@ pub(crate) struct Crowd {
     pub(crate) field: Arc<Field>,
     /// Clients are in it for as long as it lives.
     pub(crate) tasks: JoinSet<io::Error>,
-    pub(crate) accounts: Vec<Arc<Mutex<Account>>>,
+    pub(crate) accounts: Vec<Arc<Mutex<SequenceCheck>>>,
 }
 
 /// What happened in the time that was measured.
@@ -107,7 +107,7 @@ impl Crowd {
     }
 
     /// Stops sending, waits for what is on its way, and closes the account.
-    pub(crate) async fn close(mut self) -> Tally {
+    pub(crate) async fn close(mut self) -> SequenceCounts {
         self.field.stop.store(true, Ordering::Relaxed);
         let end = Instant::now() + GRACE;
         let missing = || self.field.came.load(Ordering::Acquire) < self.field.due.load(Ordering::Relaxed);
@@ -117,7 +117,7 @@ impl Crowd {
             sleep(LOOK).await;
         }
         sleep(ECHOES).await;
-        let mut tally = Tally::default();
+        let mut tally = SequenceCounts::default();
         while let Some(ended) = self.tasks.try_join_next() {
             tally.broken += 1;
             eprintln!("a connection ended: {}", ended.expect("no client panics"));
@@ -125,7 +125,7 @@ impl Crowd {
         let clients = self.tasks.len();
         self.tasks.shutdown().await;
         for account in &self.accounts {
-            tally += account.lock().expect("nobody panics with it").tally();
+            tally += account.lock().expect("nobody panics with it").counts();
         }
         // The server has its own work with those who left, which is not for the next round to pay.
         sleep(Duration::from_millis(200) + Duration::from_micros(100) * clients as u32).await;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use plugnode_tests::account::{Account, FIRST};
+use plugnode_tests::sequence::{FIRST, SequenceCheck};
 use tokio::sync::Notify;
 
 use crate::client::{AT_ONCE, Client, connect};
@@ -37,7 +37,7 @@ struct Listener {
     field: Arc<Field>,
     groups: Arc<Vec<Group>>,
     /// By the group's number.
-    accounts: Vec<(usize, Arc<Mutex<Account>>)>,
+    accounts: Vec<(usize, Arc<Mutex<SequenceCheck>>)>,
     /// The group in which it speaks.
     speaks: Option<usize>,
 }
@@ -107,7 +107,7 @@ fn crowd(groups: Vec<Group>, clients: Vec<(Client, Vec<usize>)>) -> Crowd {
     let mut crowd = Crowd::new();
     for (number, (client, own)) in clients.into_iter().enumerate() {
         let accounts = own.iter().map(|group| {
-            let account = Arc::new(Mutex::new(Account::new(groups[*group].sent.clone())));
+            let account = Arc::new(Mutex::new(SequenceCheck::new(groups[*group].sent.clone())));
             crowd.accounts.push(account.clone());
             (*group, account)
         });
@@ -177,11 +177,11 @@ impl Listener {
         let Some((_, account)) = self.accounts.iter().find(|(own, _)| *own == group) else {
             // For a room in which it is not: nothing that it should have heard.
             let (_, account) = &self.accounts[0];
-            account.lock().expect("nobody panics with it").settle(None);
+            account.lock().expect("nobody panics with it").record(None);
             return;
         };
         let number = self.groups[group].text.number_in(text);
-        if account.lock().expect("nobody panics with it").settle(number) {
+        if account.lock().expect("nobody panics with it").record(number) {
             self.groups[group].hears();
             self.field.came();
         }

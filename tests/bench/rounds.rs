@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use plugnode_tests::account::Tally;
+use plugnode_tests::sequence::SequenceCounts;
 use tempfile::TempDir;
 
 use crate::server::Server;
@@ -33,7 +33,7 @@ pub(crate) struct Entrant {
 pub(crate) struct Round {
     values: Vec<(&'static str, &'static str, f64)>,
     /// Nothing where nothing can be lost.
-    tally: Option<Tally>,
+    tally: Option<SequenceCounts>,
 }
 
 /// Something that was measured: a value each round.
@@ -51,7 +51,7 @@ pub(crate) struct Row {
     pub(crate) server: String,
     pub(crate) in_order: bool,
     pub(crate) measured: Vec<Measured>,
-    pub(crate) tally: Option<Tally>,
+    pub(crate) tally: Option<SequenceCounts>,
 }
 
 impl Extent {
@@ -110,7 +110,7 @@ pub(crate) async fn in_turn(
 }
 
 impl Round {
-    pub(crate) fn of(tally: Tally) -> Self {
+    pub(crate) fn of(tally: SequenceCounts) -> Self {
         Self {
             tally: Some(tally),
             ..Self::unaccounted()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use plugnode_tests::account::FIRST;
+use plugnode_tests::sequence::FIRST;
 use tokio::time::{Instant, sleep_until};
 
 use crate::books::Books;

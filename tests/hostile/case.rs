@@ -1,4 +1,4 @@
-//! A case: what it does, what must come of it, where it comes from, and its bounds.
+//! A case: what it does, what the server must do, its source and its limits.
 
 use std::fmt;
 use std::future::Future;
@@ -7,37 +7,39 @@ use std::time::Duration;
 
 use crate::server::Server;
 
-/// Source of the cases that nobody has reported elsewhere, as far as we know.
+/// Source of cases without a published report.
 pub(crate) const OURS: &str = "found by attacking plugnode";
+/// Source of cases of Engine.IO's protocol.
+pub(crate) const ENGINE: &str = "Engine.IO protocol 4, and its test suite";
 
-/// What a case found: what the server did, which is right, or what is wrong with it.
-pub(crate) type Did = anyhow::Result<String>;
+/// What the server did, or what is wrong with it.
+pub(crate) type CaseResult = anyhow::Result<String>;
 
-type Run = Box<dyn Fn(Server) -> Pin<Box<dyn Future<Output = Did> + Send>> + Send + Sync>;
+type Run = Box<dyn Fn(Server) -> Pin<Box<dyn Future<Output = CaseResult> + Send>> + Send + Sync>;
 
 /// One attack or oddity.
 pub(crate) struct Case {
     pub(crate) name: &'static str,
     /// What it does, for a reader who knows the protocol.
     pub(crate) does: &'static str,
-    /// What must come of it.
+    /// What the server must do.
     pub(crate) must: &'static str,
     /// A CVE, an advisory, a specification, or [`OURS`].
     pub(crate) source: &'static str,
-    /// How long it may take.
+    /// Time-out.
     pub(crate) limit: Duration,
-    /// Whether it may take the server's patience besides.
+    /// Whether `--patience` is added to the time-out.
     pub(crate) is_patient: bool,
-    /// How long the innocent may wait for an echo meanwhile.
+    /// Longest echo of the bystander meanwhile.
     pub(crate) delay: Duration,
-    /// By how many bytes the server's memory may grow meanwhile.
+    /// Bytes by which the server's memory may grow meanwhile.
     pub(crate) growth: u64,
-    /// Does it.
+    /// Runs the case.
     pub(crate) run: Run,
 }
 
 impl Case {
-    /// A case that may take 15 seconds, delay the innocent by one, and have the server's memory grow by 100 MB.
+    /// A case with the default limits: 15 seconds, an echo within one second, 100 MB of memory.
     pub(crate) fn new<F>(
         name: &'static str,
         does: &'static str,
@@ -46,7 +48,7 @@ impl Case {
         run: fn(Server) -> F,
     ) -> Self
     where
-        F: Future<Output = Did> + Send + 'static,
+        F: Future<Output = CaseResult> + Send + 'static,
     {
         Self {
             name,
@@ -61,19 +63,19 @@ impl Case {
         }
     }
 
-    /// With another limit in time.
+    /// Sets another time-out.
     pub(crate) fn seconds(mut self, seconds: u64) -> Self {
         self.limit = Duration::from_secs(seconds);
         self
     }
 
-    /// One that waits for the server to let go of connections, as long as --patience allows.
+    /// Adds `--patience` to the time-out, for a case that waits until the server closes connections.
     pub(crate) fn patient(mut self) -> Self {
         self.is_patient = true;
         self
     }
 
-    /// With another bound on what the server's memory may grow by.
+    /// Sets another limit of memory growth.
     pub(crate) fn megabytes(mut self, megabytes: u64) -> Self {
         self.growth = megabytes << 20;
         self

@@ -1,11 +1,11 @@
-//! `plugnode-hostile`: attacks a Socket.IO server and sends it what is odd, and says how it took that.
+//! `plugnode-hostile`: sends attacks and malformed input to a Socket.IO server and reports how it behaves.
 //!
-//! It knows the server by its URL alone, and by its process id what it takes of memory and files. Each case is described where it is
-//! written, in [`cases`]: to add one, write it there. Nothing here hangs: every case has a limit in time.
+//! It needs only the server's URL; with its process id it also watches memory and open files. Every case, described in [`cases`], has a
+//! time-out.
 
+mod bystander;
 mod case;
 mod cases;
-mod innocent;
 mod polling;
 mod process;
 mod report;
@@ -25,38 +25,38 @@ use report::Report;
 use run::Runner;
 use server::Server;
 
-/// Attacks a Socket.IO server, while an innocent client is echoed, and prints how each case went.
+/// Attack a Socket.IO server while a well-behaved client, the bystander, is echoed; print the result of each case
 #[derive(Debug, Parser)]
 #[command(name = "plugnode-hostile", version, after_help = SERVER)]
 struct Arguments {
     /// The server, as http://host:port
     #[arg(long, value_name = "URL", required_unless_present = "list")]
     url: Option<String>,
-    /// The server's process on this machine: its memory and open files are watched
+    /// Process id of the server on this machine, to watch its memory and open files
     #[arg(long)]
     pid: Option<u32>,
-    /// Run this case alone; may be given more than once
+    /// Run only this case; may be given more than once
     #[arg(long = "case", value_name = "NAME")]
     cases: Vec<String>,
-    /// Leave this case out; may be given more than once
+    /// Skip this case; may be given more than once
     #[arg(long = "without", value_name = "NAME")]
     without: Vec<String>,
-    /// List the cases, what each must lead to, and where it comes from
+    /// List the cases with the required behaviour and the source of each
     #[arg(long)]
     list: bool,
-    /// Print JSON, an object for each case, instead of a table
+    /// Print JSON, one object a case, instead of a table
     #[arg(long)]
     json: bool,
     /// The path of Engine.IO
     #[arg(long, default_value = "/socket.io/")]
     path: String,
-    /// The path of a file of 1 MB or more that the server gives out; without it, cases with files are skipped
+    /// Path of a file of 1 MB or more that the server serves; without it, cases with files are skipped
     #[arg(long, value_name = "PATH")]
     file: Option<String>,
-    /// Seconds after which the server must have let go those who hold a connection and do nothing with it
+    /// Seconds within which the server must close connections that are held without use
     #[arg(long, default_value_t = 30.0)]
     patience: f64,
-    /// Allow the innocent so many times the delay, for a slow build or a busy machine
+    /// Factor on the allowed delay of the bystander, for a debug build or a busy machine
     #[arg(long, default_value_t = 1.0)]
     slack: f64,
 }
@@ -65,15 +65,15 @@ const SERVER: &str = "\
 The server must take clients of Socket.IO 4 in namespace /, by polling and websocket, with messages of up to 1 MB, and
   - answer the event `message` by the event `message-back` with the same arguments,
   - acknowledge the event `message-with-ack` with the same arguments,
-  - send what `shout` gives it to all other clients, as `shouted`,
+  - broadcast the arguments of `shout` to all other clients as `shouted`,
   - on `join`, put the client into the room that the argument names, and acknowledge it with true.
-What else it sends does not matter. Namespaces /hostile-NUMBER should be there, best by a pattern; pings at the usual 25 s.
+It may send anything else. Namespaces /hostile-NUMBER should exist, preferably by a pattern; pings should come every 25 s, the default.
 
   node tests/js/reference.mjs hostile                       Node's own server
   plugnode run -c examples/conformance/plugnode-hostile.toml
 
-It exits with 0 when no case failed, with 1 when one did, and with 2 when the server cannot be reached.
-Attack servers of your own only.";
+Exit code 0: no case failed; 1: one did; 2: the server cannot be reached.
+Attack only your own servers.";
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -87,7 +87,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Runs the chosen cases, and says whether none failed.
+/// Runs the selected cases; returns whether none failed.
 async fn attack(arguments: Arguments) -> Result<bool> {
     let cases = chosen(&arguments)?;
     if arguments.list {
@@ -103,14 +103,14 @@ async fn attack(arguments: Arguments) -> Result<bool> {
     server.patience = Duration::try_from_secs_f64(arguments.patience).context("--patience")?;
     server.slack = arguments.slack.max(0.1);
     let newcomer = server.newcomer().await;
-    newcomer.with_context(|| format!("{url} is not answering as --help asks"))?;
+    newcomer.with_context(|| format!("{url} does not behave as --help describes"))?;
     let mut report = Report::new(server.process.is_some());
     for (number, case) in cases.iter().enumerate() {
         let outcome = Runner::new(&server).run(case).await;
         let is_gone = outcome.is_unserved;
         report.add(case, outcome);
         if is_gone {
-            eprintln!("the server is gone, and {} cases are not run", cases.len() - number - 1);
+            eprintln!("the server has ended; {} cases are not run", cases.len() - number - 1);
             break;
         }
     }
@@ -118,12 +118,12 @@ async fn attack(arguments: Arguments) -> Result<bool> {
     Ok(report.is_clean())
 }
 
-/// The cases that the command line asks for, in their order.
+/// The cases that the command line selects, in order.
 fn chosen(arguments: &Arguments) -> Result<Vec<Case>> {
     let all = cases::all();
     for name in arguments.cases.iter().chain(&arguments.without) {
         if all.iter().all(|case| case.name != name) {
-            bail!("there is no case `{name}`; --list has all of them");
+            bail!("unknown case `{name}`; see --list");
         }
     }
     let wanted = |name: &str| {

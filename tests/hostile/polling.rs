@@ -1,4 +1,4 @@
-//! Requests over a connection that is kept, and a session by long polling, which is two of them.
+//! HTTP requests over a persistent connection, and polling sessions, which use two of these.
 
 use std::time::Duration;
 
@@ -14,17 +14,17 @@ use tokio::time::timeout;
 
 use crate::server::Server;
 
-/// What is expected and has not come for so long does not come.
+/// Time-out of anything expected.
 const SILENCE: Duration = Duration::from_secs(4);
 const SEPARATOR: char = '\x1e';
 
-/// A connection for one well-formed request after the other; it is opened again when the server has closed it.
+/// A persistent connection for well-formed requests, reopened when the server has closed it.
 pub(crate) struct Http {
     server: Server,
     sender: Option<SendRequest<Full<Bytes>>>,
 }
 
-/// An answer.
+/// An HTTP answer.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -46,12 +46,12 @@ impl Http {
         Self { server, sender: None }
     }
 
-    /// A GET.
+    /// Sends a GET.
     pub(crate) async fn get(&mut self, path: &str, headers: &[(&str, &str)]) -> Result<Answer> {
         self.request(Method::GET, path, headers, Bytes::new()).await
     }
 
-    /// Any request; its answer must come in time.
+    /// Sends a request.
     pub(crate) async fn request(
         &mut self,
         method: Method,
@@ -87,11 +87,24 @@ impl Http {
         };
         if !is_open {
             let (sender, connection) = handshake(TokioIo::new(self.server.dial().await?)).await?;
-            // It ends with the sender, or with the server.
+            // The task ends when either side closes the connection.
             tokio::spawn(connection);
             self.sender = Some(sender);
         }
-        self.sender.as_mut().context("there is one")
+        self.sender.as_mut().context("a connection is open")
+    }
+}
+
+impl Answer {
+    /// Fails unless the status is one of these; `what` names the request.
+    pub(crate) fn must_be(&self, statuses: &[u16], what: &str) -> Result<()> {
+        ensure!(
+            statuses.contains(&self.status),
+            "{what} is answered with {} {:.100}",
+            self.status,
+            self.body
+        );
+        Ok(())
     }
 }
 
@@ -102,12 +115,7 @@ impl Polling {
         let opened = timeout(SILENCE, polls.get(&path, headers))
             .await
             .context("a handshake is not answered")??;
-        ensure!(
-            opened.status == 200,
-            "a handshake is answered by {} {:.100}",
-            opened.status,
-            opened.body
-        );
+        opened.must_be(&[200], "a handshake")?;
         let open: Value = serde_json::from_str(opened.body.strip_prefix('0').context("no open packet")?)?;
         let sid = open["sid"].as_str().context("no sid in the open packet")?.to_owned();
         Ok(Self {
@@ -118,7 +126,7 @@ impl Polling {
         })
     }
 
-    /// Connects to namespace `/`.
+    /// Joins namespace `/`.
     pub(crate) async fn join(&mut self) -> Result<()> {
         self.post("40").await?;
         loop {
@@ -128,45 +136,34 @@ impl Polling {
         }
     }
 
-    /// One POST, whatever its answer.
+    /// Sends a POST and returns any answer.
     pub(crate) async fn try_post(&mut self, body: impl Into<Bytes>) -> Result<Answer> {
         let post = self.posts.request(Method::POST, &self.path, &[], body.into());
         timeout(2 * SILENCE, post).await.context("a POST is not answered")?
     }
 
-    /// One POST, which must be taken.
+    /// Sends a POST, which must succeed.
     pub(crate) async fn post(&mut self, body: impl Into<Bytes>) -> Result<()> {
         let answer = self.try_post(body).await?;
-        ensure!(
-            answer.status == 200,
-            "a POST is answered by {} {:.100}",
-            answer.status,
-            answer.body
-        );
-        Ok(())
+        answer.must_be(&[200], "a POST")
     }
 
-    /// One GET, whatever its answer.
+    /// Polls and returns any answer.
     pub(crate) async fn try_poll(&mut self) -> Result<Answer> {
         let poll = self.polls.get(&self.path, &[]);
         timeout(SILENCE, poll)
             .await
-            .with_context(|| format!("nothing comes in {SILENCE:?}"))?
+            .with_context(|| format!("nothing comes within {SILENCE:?}"))?
     }
 
-    /// The packets of one GET.
+    /// Polls and returns the packets.
     pub(crate) async fn poll(&mut self) -> Result<Vec<String>> {
         let answer = self.try_poll().await?;
-        ensure!(
-            answer.status == 200,
-            "a poll is answered by {} {:.100}",
-            answer.status,
-            answer.body
-        );
+        answer.must_be(&[200], "a poll")?;
         Ok(answer.body.split(SEPARATOR).map(str::to_owned).collect())
     }
 
-    /// Packets that begin like this, until there are so many, or no more come.
+    /// Polls until `count` packets with this prefix have come, or none comes in time.
     pub(crate) async fn gather(&mut self, prefix: &str, count: usize) -> Vec<String> {
         let mut got = Vec::new();
         while got.len() < count {
@@ -179,7 +176,7 @@ impl Polling {
         got
     }
 
-    /// Posts these bodies one after the other, and gathers meanwhile.
+    /// Posts these bodies one after the other, and gathers packets meanwhile.
     pub(crate) async fn burst(&mut self, bodies: Vec<String>, prefix: &str, count: usize) -> Vec<String> {
         let mut sender = Self {
             sid: self.sid.clone(),
@@ -197,7 +194,7 @@ impl Polling {
         tokio::join!(send, self.gather(prefix, count)).1
     }
 
-    /// Whether the session is over: a poll or a POST is refused, or says so.
+    /// Fails unless the session has ended: a poll is refused or returns a close packet.
     pub(crate) async fn is_over(&mut self) -> Result<()> {
         for _ in 0..3 {
             let answer = self.try_poll().await.context("the session goes on")?;
@@ -209,7 +206,7 @@ impl Polling {
     }
 }
 
-/// A payload of these packets.
+/// Joins packets to a payload.
 pub(crate) fn payload(packets: impl IntoIterator<Item = String>) -> String {
     packets.into_iter().collect::<Vec<_>>().join("\x1e")
 }

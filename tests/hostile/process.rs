@@ -1,4 +1,4 @@
-//! The server's process as /proc shows it: its resident memory, with the peak of a time, and its open files.
+//! The server's process by /proc: its resident memory, with a peak over time, and its open files.
 
 use std::fs;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub(crate) struct Memory {
 }
 
 impl Process {
-    /// A process that runs.
+    /// A running process.
     pub(crate) fn new(pid: u32) -> Result<Self> {
         let process = Self(pid);
         process
@@ -41,13 +41,13 @@ impl Process {
         Some(kilobytes * 1024)
     }
 
-    /// How many files it has open, connections included.
+    /// Number of its open files, connections included.
     pub(crate) fn files(self) -> Option<usize> {
         Some(fs::read_dir(format!("/proc/{}/fd", self.0)).ok()?.count())
     }
 }
 
-/// Samples the memory of a process from its making to [`stop`](Self::stop).
+/// Samples the memory of a process from its creation to [`stop`](Self::stop).
 pub(crate) struct Watch {
     process: Process,
     before: u64,

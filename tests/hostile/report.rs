@@ -1,4 +1,4 @@
-//! What is printed: the list of cases, and the table or the JSON of what came of them.
+//! Output: the list of cases, and the results as a table or JSON.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use crate::case::Case;
 use crate::run::{Outcome, Verdict};
 
-/// The longest text in a cell of the table.
+/// Longest text in a cell of the table.
 const CELL: usize = 70;
 
-/// What came of the cases so far.
+/// Results of the cases so far.
 pub(crate) struct Report {
     has_memory: bool,
     rows: Vec<[String; 6]>,
@@ -50,7 +50,7 @@ impl Report {
             "must": case.must,
             "did": outcome.did,
             "memory": outcome.memory,
-            "innocent_ms": outcome.innocent.map(milliseconds),
+            "bystander_ms": outcome.bystander.map(milliseconds),
             "took_ms": milliseconds(outcome.took),
             "verdict": verdict.to_lowercase(),
         }));
@@ -64,7 +64,7 @@ impl Report {
             short(&outcome.did),
             memory.unwrap_or_default(),
             outcome
-                .innocent
+                .bystander
                 .map_or("lost".into(), |worst| format!("{} ms", milliseconds(worst))),
             verdict.to_owned(),
         ]);
@@ -79,7 +79,7 @@ impl Report {
         if as_json {
             return println!("{:#}", Value::from(self.objects.clone()));
         }
-        let head = ["case", "must", "did", "MB before/peak/after", "innocent", "verdict"].map(String::from);
+        let head = ["case", "must", "did", "MB before/peak/after", "bystander", "verdict"].map(String::from);
         table(std::iter::once(&head).chain(&self.rows), |column| {
             self.has_memory || column != 3
         });
@@ -105,7 +105,7 @@ pub(crate) fn list(cases: &[Case], as_json: bool) {
     table(std::iter::once(&head).chain(&rows), |_| true);
 }
 
-/// A table as Markdown has it, which is readable in a terminal as well.
+/// Prints a Markdown table.
 fn table<'a, const N: usize>(rows: impl Iterator<Item = &'a [String; N]> + Clone, shows: impl Fn(usize) -> bool) {
     let width = |column: usize| rows.clone().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<_> = (0..N).map(width).collect();

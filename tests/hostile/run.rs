@@ -1,4 +1,4 @@
-//! Runs one case: beside it the innocent is echoed and the server's memory watched, and all three are judged.
+//! Runs one case, while the bystander is echoed and the server's memory is watched, and judges all three.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -6,19 +6,19 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use tokio::time::{sleep, timeout};
 
-use crate::case::{Case, Did, Skipped};
-use crate::innocent::Innocent;
+use crate::bystander::Bystander;
+use crate::case::{Case, CaseResult, Skipped};
 use crate::process::{Memory, Watch};
 use crate::server::Server;
 
-/// A case that takes longer says on stderr that it goes on.
+/// Interval of progress lines on stderr.
 const LONG: Duration = Duration::from_secs(2);
-/// What the innocent has for connecting, when the case before may have left the server busy.
+/// Time-out of the bystander's connection; the previous case may have left the server busy.
 const CONNECTS: Duration = Duration::from_secs(15);
-/// Between cases, for connections to be gone.
+/// Pause after a case, for connections to close.
 const PAUSE: Duration = Duration::from_millis(30);
 
-/// How a case ended.
+/// Verdict on a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Passed,
@@ -26,18 +26,18 @@ pub(crate) enum Verdict {
     Skipped,
 }
 
-/// What came of a case.
+/// Result of a case.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) verdict: Verdict,
     /// What the server did, and what is wrong with that.
     pub(crate) did: String,
-    /// Where the process is known.
+    /// Memory of the server, if its process is known.
     pub(crate) memory: Option<Memory>,
-    /// The longest that the innocent waited, if it was served at all.
-    pub(crate) innocent: Option<Duration>,
+    /// Longest echo of the bystander, if all were answered.
+    pub(crate) bystander: Option<Duration>,
     pub(crate) took: Duration,
-    /// Whether the server took no connection of the innocent even before the case began.
+    /// Whether the bystander could not connect before the case began.
     pub(crate) is_unserved: bool,
 }
 
@@ -51,27 +51,27 @@ impl<'a> Runner<'a> {
         Self { server }
     }
 
-    /// Runs a case, and never for longer than its limit and what the innocent may take to connect and to be lost.
+    /// Runs a case, for at most its time-out and those of the bystander.
     pub(crate) async fn run(&self, case: &Case) -> Outcome {
         let begun = Instant::now();
-        let innocent = timeout(CONNECTS, Innocent::connect(self.server))
+        let bystander = timeout(CONNECTS, Bystander::connect(self.server))
             .await
             .context("the server does not answer")
-            .and_then(|connected| connected.context("the server is not there any more"));
-        let innocent = match innocent {
-            Ok(innocent) => innocent.start(),
+            .and_then(|connected| connected.context("the server cannot be reached any more"));
+        let bystander = match bystander {
+            Ok(bystander) => bystander.start(),
             Err(error) => return Outcome::unserved(&error, begun.elapsed()),
         };
         let watch = self.server.process.map(Watch::start);
         let did = self.attempt(case).await;
         sleep(PAUSE).await;
-        let worst = innocent.stop().await;
+        let worst = bystander.stop().await;
         let memory = watch.map(Watch::stop);
         self.judge(case, did, worst, memory, begun.elapsed())
     }
 
-    /// The case itself, with its limit in time and a word now and then.
-    async fn attempt(&self, case: &Case) -> Did {
+    /// Runs the case itself with its time-out, printing progress.
+    async fn attempt(&self, case: &Case) -> CaseResult {
         let patience = if case.is_patient {
             self.server.patience
         } else {
@@ -88,13 +88,20 @@ impl<'a> Runner<'a> {
         };
         tokio::select! {
             did = timeout(limit, (case.run)(self.server.clone())) => {
-                did.with_context(|| format!("no end of it in {limit:?}"))?
+                did.with_context(|| format!("not finished within {limit:?}"))?
             }
-            () = progress => unreachable!("it goes on for ever"),
+            () = progress => unreachable!("the loop never ends"),
         }
     }
 
-    fn judge(&self, case: &Case, did: Did, worst: Result<Duration>, memory: Option<Memory>, took: Duration) -> Outcome {
+    fn judge(
+        &self,
+        case: &Case,
+        did: CaseResult,
+        worst: Result<Duration>,
+        memory: Option<Memory>,
+        took: Duration,
+    ) -> Outcome {
         let (mut verdict, did) = match did {
             Ok(did) => (Verdict::Passed, did),
             Err(error) if error.is::<Skipped>() => (Verdict::Skipped, error.to_string()),
@@ -104,16 +111,16 @@ impl<'a> Runner<'a> {
         let allowed = case.delay.mul_f64(self.server.slack);
         match &worst {
             Ok(worst) if *worst > allowed => {
-                words.push(format!("the innocent waited {worst:.1?}, and {allowed:.1?} is allowed"));
+                words.push(format!("the bystander waited {worst:.1?}; {allowed:.1?} is allowed"));
             }
-            Err(error) => words.push(format!("the innocent was lost: {error:#}")),
+            Err(error) => words.push(format!("the bystander was lost: {error:#}")),
             Ok(_) => {}
         }
         if let Some(memory) = memory {
             let growth = memory.peak.saturating_sub(memory.before);
             if growth > case.growth {
                 words.push(format!(
-                    "memory grew by {} MB, and {} is allowed",
+                    "memory grew by {} MB; {} MB is allowed",
                     growth >> 20,
                     case.growth >> 20
                 ));
@@ -126,7 +133,7 @@ impl<'a> Runner<'a> {
             verdict,
             did: words.join("; "),
             memory,
-            innocent: worst.ok(),
+            bystander: worst.ok(),
             took,
             is_unserved: false,
         }
@@ -137,9 +144,9 @@ impl Outcome {
     fn unserved(error: &anyhow::Error, took: Duration) -> Self {
         Self {
             verdict: Verdict::Failed,
-            did: format!("not begun: {error:#}"),
+            did: format!("not started: {error:#}"),
             memory: None,
-            innocent: None,
+            bystander: None,
             took,
             is_unserved: true,
         }

@@ -1,6 +1,6 @@
-//! The server under attack, and how one gets to it: connections, requests, sessions, clients.
+//! The server under test, and ways to reach it: connections, requests, sessions, clients.
 //!
-//! On the loopback device attackers come from an address of their own, so that what the server does to an address it does to them.
+//! On the loopback device attackers have their own source address, so that limits per address affect only them.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -12,25 +12,25 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::{sleep, timeout, timeout_at};
 
-use crate::case::{Did, Skipped};
-use crate::innocent::Innocent;
+use crate::bystander::Bystander;
+use crate::case::{CaseResult, Skipped};
 use crate::polling::{Http, Polling};
 use crate::process::Process;
 use crate::socket::{Opened, Socket};
 
-/// Where attackers come from when the server is on the loopback device.
+/// Source address of attackers on the loopback device.
 const ATTACKER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 66);
-/// Whoever connects must be served in this time, whatever goes on.
+/// Time within which a new client must be served, whatever the load.
 const NEWCOMER: Duration = Duration::from_secs(10);
-/// Connections that are opened at once.
+/// Connections opened concurrently.
 const AT_ONCE: usize = 50;
 
-/// What the kernel of an attacker takes that does not read,
+/// Receive buffer of an attacker that does not read.
 const SMALL_BUFFER: u32 = 4_096;
-/// and how large a segment it says it takes. On the loopback device one has 64 KB otherwise, and the sender's kernel keeps twenty of them.
+/// Segment size of such an attacker. The loopback device's 64 KB would let the sender's kernel buffer twenty times as much.
 const SMALL_SEGMENT: u32 = 536;
 
-/// How much a connection receives when nothing is read.
+/// How much data a connection accepts while nothing is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Receives {
     Usual,
@@ -38,7 +38,7 @@ enum Receives {
     SmallSegments,
 }
 
-/// A server, and what the command line says of it.
+/// The server, with the options of the command line.
 #[derive(Debug, Clone)]
 pub(crate) struct Server {
     /// For the header `Host`.
@@ -81,13 +81,13 @@ impl Server {
         })
     }
 
-    /// A connection of an attacker.
+    /// Opens a connection of an attacker.
     pub(crate) async fn dial(&self) -> Result<TcpStream> {
         self.dial_from(ATTACKER, Receives::Usual).await
     }
 
-    /// A connection from where the innocent is.
-    pub(crate) async fn dial_innocent(&self) -> Result<TcpStream> {
+    /// Opens a connection from the bystander's address.
+    pub(crate) async fn dial_bystander(&self) -> Result<TcpStream> {
         self.dial_from(Ipv4Addr::LOCALHOST, Receives::Usual).await
     }
 
@@ -120,26 +120,26 @@ impl Server {
         Http::new(self.clone())
     }
 
-    /// A session by polling, in no namespace.
+    /// Opens a polling session, without a namespace.
     pub(crate) async fn session(&self) -> Result<Polling> {
         Polling::open(self.http(), &[]).await
     }
 
-    /// A client in namespace `/` by polling.
+    /// Opens a client in namespace `/` by polling.
     pub(crate) async fn polling_client(&self) -> Result<Polling> {
         let mut polling = self.session().await?;
         polling.join().await?;
         Ok(polling)
     }
 
-    /// A websocket with a session, in no namespace.
+    /// Opens a websocket session, without a namespace.
     pub(crate) async fn socket(&self) -> Result<Socket> {
         let mut socket = self.upgrade("", "").await?.socket()?;
         socket.hear("0{").await?;
         Ok(socket)
     }
 
-    /// A client in namespace `/` by websocket.
+    /// Opens a client in namespace `/` by websocket.
     pub(crate) async fn client(&self) -> Result<Socket> {
         let mut socket = self.socket().await?;
         socket.send("40").await?;
@@ -147,13 +147,13 @@ impl Server {
         Ok(socket)
     }
 
-    /// The answer to a websocket's handshake with more in its query (`&name=value`) and more lines of header.
+    /// Sends a websocket handshake with additional query parameters (`&name=value`) and header lines; returns the answer.
     pub(crate) async fn upgrade(&self, query: &str, headers: &str) -> Result<Opened> {
         let request = self.handshake(&self.query("websocket", query), headers);
         Opened::read(self.dial().await?, request.as_bytes()).await
     }
 
-    /// A websocket's handshake with more lines of header, which may name another host.
+    /// The text of a websocket handshake with additional header lines, which may replace `Host`.
     pub(crate) fn handshake(&self, path: &str, headers: &str) -> String {
         let host = match headers.contains("Host: ") {
             true => String::new(),
@@ -165,12 +165,12 @@ impl Server {
         )
     }
 
-    /// What comes back to these bytes on a connection of their own, until it is closed or nothing has come for a while.
+    /// Sends these bytes on a new connection; returns all that comes back until it is closed or silent.
     pub(crate) async fn exchange(&self, bytes: &[u8]) -> Result<String> {
         const FIRST: Duration = Duration::from_secs(4);
         const MORE: Duration = Duration::from_millis(400);
         let mut stream = self.dial().await?;
-        // It may be answered, and closed, before all is written.
+        // The server may answer and close before all is written.
         let _ = timeout(FIRST, stream.write_all(bytes)).await;
         let mut answer = Vec::new();
         let mut wait = FIRST;
@@ -180,36 +180,36 @@ impl Server {
         Ok(String::from_utf8_lossy(&answer).into_owned())
     }
 
-    /// How long somebody from elsewhere takes to connect and to be echoed.
+    /// Time that a new client from the bystander's address takes to connect and be echoed.
     pub(crate) async fn newcomer(&self) -> Result<Duration> {
         let begun = Instant::now();
-        let echoed = async { Innocent::connect(self).await?.echo("").await };
+        let echoed = async { Bystander::connect(self).await?.echo("").await };
         timeout(NEWCOMER, echoed)
             .await
             .with_context(|| format!("a newcomer is not served in {NEWCOMER:?}"))??;
         Ok(begun.elapsed())
     }
 
-    /// The path of the file that the server gives out.
+    /// The path of the file that the server serves.
     pub(crate) fn file(&self) -> Result<&str> {
         Ok(self.file.as_deref().ok_or(Skipped("no --file is given"))?)
     }
 
-    /// So many connections, on each of which this is written and nothing read.
+    /// Opens so many connections, writes these bytes on each, and reads nothing.
     pub(crate) async fn hold(&self, connections: usize, bytes: &[u8]) -> Result<Vec<TcpStream>> {
         self.hold_with(Receives::LittleAtOnce, connections, bytes).await
     }
 
-    /// The same, where the server's kernel keeps little for them, too.
+    /// The same with small segments, so that the server's kernel buffers little as well.
     pub(crate) async fn hold_small(&self, connections: usize, bytes: &[u8]) -> Result<Vec<TcpStream>> {
         self.hold_with(Receives::SmallSegments, connections, bytes).await
     }
 
     async fn hold_with(&self, receives: Receives, connections: usize, bytes: &[u8]) -> Result<Vec<TcpStream>> {
         let open = || async {
-            // The kernel reads hardly anything for them either.
+            // A small receive buffer, so that the kernel reads little.
             let mut stream = self.dial_from(ATTACKER, receives).await?;
-            // What it does not take now may wait.
+            // The rest stays unwritten.
             let _ = timeout(Duration::from_millis(200), stream.write_all(bytes)).await;
             anyhow::Ok(stream)
         };
@@ -221,17 +221,18 @@ impl Server {
         Ok(held)
     }
 
-    /// A newcomer must be served while these are held, and the server must let go of them. `files` is how many it had open before.
-    pub(crate) async fn lets_go(&self, held: Vec<TcpStream>, files: Option<usize>) -> Did {
-        self.lets_go_of(held.len(), files).await
+    /// Fails unless a new client is served while these connections are held and the server closes them within `--patience`. `files` is the
+    /// number of its open files before.
+    pub(crate) async fn assert_released(&self, held: Vec<TcpStream>, files: Option<usize>) -> CaseResult {
+        self.assert_released_count(held.len(), files).await
     }
 
-    /// The same of so many that somebody else holds.
-    pub(crate) async fn lets_go_of(&self, held: usize, files: Option<usize>) -> Did {
+    /// The same for `held` connections that the caller holds.
+    pub(crate) async fn assert_released_count(&self, held: usize, files: Option<usize>) -> CaseResult {
         let newcomer = self.newcomer().await?;
         ensure!(
             newcomer < Duration::from_secs(1).mul_f64(self.slack),
-            "a newcomer is served after {newcomer:.1?}"
+            "a newcomer is served only after {newcomer:.1?}"
         );
         let Some((files, process)) = files.zip(self.process) else {
             return Ok(format!("a newcomer is served after {newcomer:.0?}"));
@@ -242,7 +243,7 @@ impl Server {
             if open <= files + held / 10 {
                 let time = begun.elapsed();
                 return Ok(format!(
-                    "a newcomer is served after {newcomer:.0?}, and they are let go after {time:.1?}"
+                    "a newcomer is served after {newcomer:.0?}, and the connections are closed after {time:.1?}"
                 ));
             }
             if begun.elapsed() > self.patience {
@@ -253,22 +254,38 @@ impl Server {
         }
     }
 
-    /// How many files the server has open, if that can be seen.
+    /// Sends each packet by a new client, which must be closed or have its next request answered.
+    pub(crate) async fn each_closed_or_served(&self, packets: &[&str]) -> CaseResult {
+        let mut closed = 0;
+        for packet in packets {
+            let mut client = self.client().await?;
+            // The server may close before all is sent.
+            let _ = client.send(packet).await;
+            let end = client
+                .closed_or_served()
+                .await
+                .with_context(|| format!("{packet:.50}"))?;
+            closed += usize::from(end == "closed");
+        }
+        Ok(format!("{closed} closed, {} served", packets.len() - closed))
+    }
+
+    /// Number of open files of the server, if its process is known.
     pub(crate) fn files(&self) -> Option<usize> {
         self.process.and_then(Process::files)
     }
 
-    /// A client that sends the same again and again for so long, and reads nothing.
-    pub(crate) async fn flood_unread(&self, chunk: &[u8], time: Duration) -> Did {
+    /// A client that sends this chunk repeatedly for a time, and reads nothing.
+    pub(crate) async fn flood_unread(&self, chunk: &[u8], time: Duration) -> CaseResult {
         let mut client = self.client().await?;
         let flood = flood(&mut client, chunk, time, false).await;
-        // It stays for a moment with all that waits for it.
+        // Stay connected for a moment, with the answers waiting.
         sleep(Duration::from_millis(300)).await;
         Ok(flood)
     }
 
-    /// The same, and it reads all.
-    pub(crate) async fn flood(&self, chunk: &[u8], time: Duration) -> Did {
+    /// The same with reading.
+    pub(crate) async fn flood(&self, chunk: &[u8], time: Duration) -> CaseResult {
         Ok(flood(&mut self.client().await?, chunk, time, true).await)
     }
 }

@@ -1,23 +1,23 @@
-//! A websocket, frame by frame: it sends what no library would, and reads only when it is asked to.
+//! A websocket at the level of frames: it can send malformed frames, and reads only on request.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use plugnode_tests::bare::frame;
+use plugnode_tests::raw_client::frame;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 
-/// What is expected and has not come for so long does not come.
+/// Time-out of anything expected.
 const SILENCE: Duration = Duration::from_secs(4);
 const TEXT: u8 = 0x81;
 const BINARY: u8 = 0x82;
 
-/// What a websocket's handshake was answered by.
+/// Answer to a websocket's handshake.
 pub(crate) struct Opened {
     pub(crate) status: u16,
-    /// The whole head, in small letters.
+    /// The whole head, in lower case.
     pub(crate) head: String,
     stream: TcpStream,
 }
@@ -28,10 +28,10 @@ pub(crate) struct Socket {
     writer: OwnedWriteHalf,
 }
 
-/// The part that hears.
+/// The reading half.
 pub(crate) struct Reader(BufReader<OwnedReadHalf>);
 
-/// What is heard on a websocket.
+/// A message on a websocket, or its end.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Heard {
     Text(String),
@@ -43,9 +43,9 @@ pub(crate) enum Heard {
 }
 
 impl Opened {
-    /// Sends a handshake and reads the head of what is answered.
+    /// Sends a handshake and reads the head of the answer.
     pub(crate) async fn read(mut stream: TcpStream, request: &[u8]) -> Result<Self> {
-        // It may be answered, and closed, before all is written.
+        // The server may answer and close before all is written.
         let _ = timeout(SILENCE, stream.write_all(request)).await;
         let mut head = Vec::new();
         let read = async {
@@ -66,9 +66,19 @@ impl Opened {
         Ok(Self { status, head, stream })
     }
 
-    /// The websocket, if it is one.
+    /// Fails unless the status is one of these; `what` names the request.
+    pub(crate) fn must_be(&self, statuses: &[u16], what: &str) -> Result<()> {
+        ensure!(
+            statuses.contains(&self.status),
+            "{what} is answered with {}",
+            self.status
+        );
+        Ok(())
+    }
+
+    /// The websocket, if the handshake succeeded.
     pub(crate) fn socket(self) -> Result<Socket> {
-        ensure!(self.status == 101, "a websocket is answered by {}", self.status);
+        self.must_be(&[101], "a websocket")?;
         let (reader, writer) = self.stream.into_split();
         let reader = Reader(BufReader::new(reader));
         Ok(Socket { reader, writer })
@@ -76,12 +86,12 @@ impl Opened {
 }
 
 impl Socket {
-    /// Sends a text.
+    /// Sends a text frame.
     pub(crate) async fn send(&mut self, text: &str) -> Result<()> {
         self.write(&frame(TEXT, text.as_bytes())).await
     }
 
-    /// Sends bytes.
+    /// Sends a binary frame.
     pub(crate) async fn send_binary(&mut self, bytes: &[u8]) -> Result<()> {
         self.write(&frame(BINARY, bytes)).await
     }
@@ -91,12 +101,12 @@ impl Socket {
         Ok(self.writer.write_all(bytes).await?)
     }
 
-    /// Reads without writing, and writes without reading.
+    /// The two halves, to read and write independently.
     pub(crate) fn halves(&mut self) -> (&mut Reader, &mut OwnedWriteHalf) {
         (&mut self.reader, &mut self.writer)
     }
 
-    /// What comes next. Engine.IO's pings are answered, websocket's are not.
+    /// The next message. Answers Engine.IO's pings, not those of the websocket.
     pub(crate) async fn next(&mut self) -> Heard {
         loop {
             match self.reader.next().await {
@@ -106,7 +116,7 @@ impl Socket {
         }
     }
 
-    /// Waits for a text that begins like this.
+    /// Waits for a text with this prefix.
     pub(crate) async fn hear(&mut self, prefix: &str) -> Result<String> {
         let hear = async {
             loop {
@@ -123,7 +133,7 @@ impl Socket {
             .with_context(|| format!("no `{prefix}…` in {SILENCE:?}"))?
     }
 
-    /// Waits for the next message with bytes.
+    /// Waits for the next binary message.
     pub(crate) async fn hear_binary(&mut self) -> Result<Vec<u8>> {
         let hear = async {
             loop {
@@ -139,28 +149,28 @@ impl Socket {
             .with_context(|| format!("no attachment in {SILENCE:?}"))?
     }
 
-    /// The acknowledgement of an event with these arguments (JSON, without brackets): the array that came back.
+    /// Sends `message-with-ack` with these arguments (JSON without brackets); returns the acknowledged array.
     pub(crate) async fn ask(&mut self, arguments: &str) -> Result<String> {
         self.send(&format!("427[\"message-with-ack\",{arguments}]")).await?;
         Ok(self.hear("437").await?["437".len()..].to_owned())
     }
 
-    /// Whether it is still served.
+    /// Fails unless the server still answers this client.
     pub(crate) async fn is_served(&mut self) -> Result<()> {
         let answer = self.ask("\"still\"").await?;
         ensure!(answer == "[\"still\"]", "`still` is answered by {answer:.100}");
         Ok(())
     }
 
-    /// Writes all of this and reads meanwhile, until so many texts have come that begin like this, or no more come.
+    /// Writes these bytes and reads meanwhile, until `count` texts with this prefix have come, or none comes in time.
     pub(crate) async fn burst(&mut self, bytes: &[u8], prefix: &str, count: usize) -> Vec<String> {
         self.burst_of(bytes, |text| text.starts_with(prefix), count).await
     }
 
-    /// The same with texts of which this is true.
+    /// The same with texts that match a predicate.
     pub(crate) async fn burst_of(&mut self, bytes: &[u8], is_one: impl Fn(&str) -> bool, count: usize) -> Vec<String> {
         let (reader, writer) = (&mut self.reader, &mut self.writer);
-        // Where it is closed in between, what it heard tells.
+        // A close in between shows in the texts received.
         let write = async { drop(writer.write_all(bytes).await) };
         let read = reader.gather(is_one, count);
         let mut read = std::pin::pin!(read);
@@ -170,7 +180,7 @@ impl Socket {
         }
     }
 
-    /// Waits for the end: the code of the Close frame, or none where it just ended.
+    /// Waits for the end; returns the code of the Close frame, if there was one.
     pub(crate) async fn closed(&mut self) -> Result<Option<u16>> {
         let close = async {
             loop {
@@ -186,9 +196,9 @@ impl Socket {
             .with_context(|| format!("not closed in {SILENCE:?}"))
     }
 
-    /// Waits for either: it is closed, or a question after all this is answered.
+    /// Waits until the connection is closed or a further request is answered; returns which.
     pub(crate) async fn closed_or_served(&mut self) -> Result<&'static str> {
-        // Where it is closed, that is heard below.
+        // A close is detected below.
         let _ = self.send("429[\"message-with-ack\",\"after\"]").await;
         let hear = async {
             loop {
@@ -204,7 +214,7 @@ impl Socket {
             .with_context(|| format!("neither closed nor served in {SILENCE:?}"))
     }
 
-    /// Ends the connection by a reset.
+    /// Closes with a TCP reset.
     pub(crate) fn reset(self) {
         if let Ok(stream) = self.reader.0.into_inner().reunite(self.writer) {
             let _ = stream.set_zero_linger();
@@ -213,12 +223,12 @@ impl Socket {
 }
 
 impl Reader {
-    /// What comes next, pings and all.
+    /// The next message, pings included.
     pub(crate) async fn next(&mut self) -> Heard {
         self.frame().await.unwrap_or(Heard::End)
     }
 
-    /// Texts of which this is true, until there are so many, or nothing comes for a while.
+    /// Reads until `count` matching texts have come, or none comes in time.
     async fn gather(&mut self, is_one: impl Fn(&str) -> bool, count: usize) -> Vec<String> {
         let mut got = Vec::new();
         while got.len() < count {
@@ -231,7 +241,7 @@ impl Reader {
         got
     }
 
-    /// Reads to the end, and forgets it.
+    /// Reads and discards to the end.
     pub(crate) async fn drain(&mut self) {
         let mut buffer = vec![0; 65_536];
         while let Ok(1..) = self.0.read(&mut buffer).await {}

@@ -34,7 +34,7 @@ fn documented(folder: &Path) {
 }
 
 #[tokio::test]
-async fn test_of_the_documentation_is_as_it_says() {
+async fn documented_test_passes_reports_differences_and_updates() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let folder = folder.path();
     documented(folder);
@@ -73,7 +73,7 @@ async fn test_of_the_documentation_is_as_it_says() {
 }
 
 #[tokio::test]
-async fn test_writes_what_comes_into_a_file_without_expectations() {
+async fn update_writes_missing_expectations_and_keeps_comments() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let folder = folder.path();
     let app = "from plugnode import app, everyone, kv\n\n\n@app.on(\"add\")\ndef add(client, number):\n    if number is None:\n        \
@@ -107,7 +107,7 @@ async fn test_writes_what_comes_into_a_file_without_expectations() {
 }
 
 #[tokio::test]
-async fn test_takes_a_component_and_says_what_is_wrong_with_a_file() {
+async fn refuses_invalid_event_files_with_reason() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let folder = folder.path();
     let echo = component("echo");
@@ -148,7 +148,7 @@ async fn test_takes_a_component_and_says_what_is_wrong_with_a_file() {
 }
 
 #[tokio::test]
-async fn dead_letter_is_replayed_and_saved_as_a_test() {
+async fn replays_dead_letter_and_saves_it_as_test() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let folder = folder.path();
     documented(folder);
@@ -203,7 +203,7 @@ async fn dead_letter_is_replayed_and_saved_as_a_test() {
 }
 
 #[tokio::test]
-async fn command_of_any_toolchain_builds_what_dev_and_build_take() {
+async fn custom_build_command_serves_build_test_and_dev() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let folder = folder.path();
     let at = |name: &str| folder.join(name);
@@ -271,7 +271,7 @@ async fn command_of_any_toolchain_builds_what_dev_and_build_take() {
 }
 
 #[tokio::test]
-async fn pages_show_what_does_not_build_or_has_failed_until_it_works() {
+async fn dev_overlay_shows_errors_until_fixed() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let folder = folder.path();
     write(folder, "package.json", "{ \"main\": \"server.js\" }");

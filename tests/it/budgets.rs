@@ -23,7 +23,7 @@ async fn committed(redis: &RedisServer) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn large_events_that_wait_do_not_swell_an_app_node() {
+async fn waiting_large_events_do_not_grow_app_node() {
     const CLIENTS: usize = 6;
     const SIZE: usize = 400_000;
     let redis = Redis::new().start().await;
@@ -59,7 +59,7 @@ async fn large_events_that_wait_do_not_swell_an_app_node() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn dead_letters_leave_a_small_redis_room_to_work() {
+async fn dead_letters_stay_within_byte_budget() {
     const SIZE: usize = 900_000;
     let redis = Redis::new()
         .setting("maxmemory 64mb")

@@ -13,7 +13,7 @@ async fn chat() -> Node {
 }
 
 #[tokio::test]
-async fn people_chat_in_a_browser() {
+async fn browser_tabs_chat() {
     let node = chat().await;
     let screenshot = node.folder().join("chat.png");
     node_script(
@@ -25,7 +25,7 @@ async fn people_chat_in_a_browser() {
 }
 
 #[tokio::test]
-async fn another_chat_is_deployed_and_no_tab_notices_but_by_its_answers() {
+async fn deploy_changes_answers_without_disconnecting_tabs() {
     let node = chat().await;
     let console = Console::of_node(&node);
     let (before, after) = (
@@ -44,13 +44,13 @@ async fn another_chat_is_deployed_and_no_tab_notices_but_by_its_answers() {
 }
 
 #[tokio::test]
-async fn the_component_that_cargo_component_builds_chats_too() {
+async fn cargo_component_build_chats() {
     let node = Node::app(&component("chat-component"), KEY_VALUE).await;
     chats(&node).await;
 }
 
 #[tokio::test]
-async fn history_is_one_whatever_the_instance() {
+async fn instances_share_one_history() {
     let node = Node::app(&component("chat"), &format!("instances = 8\n{KEY_VALUE}")).await;
     chats(&node).await;
     let mut speakers = Vec::new();

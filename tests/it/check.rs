@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use plugnode_tests::check::{Check, Kind, Report, Settings, io_nodes};
+use plugnode_tests::check::{Check, Report, Settings, ViolationKind, io_nodes};
 use plugnode_tests::{Node, app, component, within};
 use tokio::process::Command;
 
@@ -76,19 +76,19 @@ async fn counters_attributes_and_timers_of_a_healthy_build_are_right() {
 }
 
 /// Every kind that was found is among these, and the first of them was.
-async fn finds(fault: &str, kinds: &[Kind]) {
+async fn finds(fault: &str, kinds: &[ViolationKind]) {
     finds_with(fault, kinds, LIFETIME).await;
 }
 
 /// The same, with clients of this lifetime.
-async fn finds_with(fault: &str, kinds: &[Kind], lifetime: Option<Duration>) {
+async fn finds_with(fault: &str, kinds: &[ViolationKind], lifetime: Option<Duration>) {
     let node = Node::run_broken(fault, &config()).await;
     let report = check(&node, lifetime).await;
     assert_found(fault, kinds, &report);
 }
 
-fn assert_found(fault: &str, kinds: &[Kind], report: &Report) {
-    let found: Vec<Kind> = Kind::ALL
+fn assert_found(fault: &str, kinds: &[ViolationKind], report: &Report) {
+    let found: Vec<ViolationKind> = ViolationKind::ALL
         .into_iter()
         .filter(|kind| report.verdict.times(*kind) > 0)
         .collect();
@@ -99,83 +99,96 @@ fn assert_found(fault: &str, kinds: &[Kind], report: &Report) {
 
 #[tokio::test]
 async fn a_lost_event_is_found() {
-    finds("lose-event", &[Kind::Lost]).await;
+    finds("lose-event", &[ViolationKind::Lost]).await;
 }
 
 #[tokio::test]
 async fn a_doubled_event_is_found() {
-    finds("double-event", &[Kind::Doubled]).await;
+    finds("double-event", &[ViolationKind::Doubled]).await;
 }
 
 #[tokio::test]
 async fn swapped_events_are_found() {
     // One that waits for a next message until its client leaves comes when nobody listens any more.
-    finds("swap-events", &[Kind::OutOfOrder, Kind::HalfEffects, Kind::Lost]).await;
+    finds(
+        "swap-events",
+        &[
+            ViolationKind::OutOfOrder,
+            ViolationKind::PartialEffects,
+            ViolationKind::Lost,
+        ],
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn an_event_after_the_disconnect_is_found() {
     // Until then it is missing among its client's messages, and nobody may be left to hear it.
-    let kinds = [Kind::Disconnects, Kind::OutOfOrder, Kind::Lost, Kind::HalfEffects];
+    let kinds = [
+        ViolationKind::Disconnects,
+        ViolationKind::OutOfOrder,
+        ViolationKind::Lost,
+        ViolationKind::PartialEffects,
+    ];
     finds("late-event", &kinds).await;
 }
 
 #[tokio::test]
 async fn an_event_without_effects_is_found() {
-    finds("lose-effects", &[Kind::Lost]).await;
+    finds("lose-effects", &[ViolationKind::Lost]).await;
 }
 
 #[tokio::test]
 async fn a_lost_command_is_found() {
     // Of clients that stay: of what is left of an event nobody may hear when its client leaves just then.
-    finds_with("lose-command", &[Kind::Lost], None).await;
+    finds_with("lose-command", &[ViolationKind::Lost], None).await;
 }
 
 #[tokio::test]
 async fn a_doubled_command_is_found() {
-    finds("double-command", &[Kind::Doubled]).await;
+    finds("double-command", &[ViolationKind::Doubled]).await;
 }
 
 #[tokio::test]
 async fn swapped_commands_are_found() {
     // Of clients that stay: what comes behind another would be lost to one that leaves between the two.
-    finds_with("swap-commands", &[Kind::OutOfOrder], None).await;
+    finds_with("swap-commands", &[ViolationKind::OutOfOrder], None).await;
 }
 
 #[tokio::test]
 async fn a_command_for_another_is_found() {
-    finds("misdirect-command", &[Kind::Unexpected]).await;
+    finds("misdirect-command", &[ViolationKind::Unexpected]).await;
 }
 
 #[tokio::test]
 async fn writes_without_commands_are_found() {
-    finds("writes-alone", &[Kind::HalfEffects]).await;
+    finds("writes-alone", &[ViolationKind::PartialEffects]).await;
 }
 
 #[tokio::test]
 async fn commands_without_writes_are_found() {
     // Where nobody was left to hear them, they are lost as well.
-    finds("commands-alone", &[Kind::HalfEffects, Kind::Lost]).await;
+    finds("commands-alone", &[ViolationKind::PartialEffects, ViolationKind::Lost]).await;
 }
 
 #[tokio::test]
 async fn a_lost_connection_event_is_found() {
-    finds("lose-connection", &[Kind::Disconnects]).await;
+    finds("lose-connection", &[ViolationKind::Disconnects]).await;
 }
 
 #[tokio::test]
 async fn a_doubled_connection_event_is_found() {
-    finds("double-connection", &[Kind::Disconnects]).await;
+    finds("double-connection", &[ViolationKind::Disconnects]).await;
 }
 
 #[tokio::test]
 async fn a_lost_disconnect_is_found() {
-    finds("lose-disconnect", &[Kind::Disconnects]).await;
+    finds("lose-disconnect", &[ViolationKind::Disconnects]).await;
 }
 
 #[tokio::test]
 async fn a_doubled_disconnect_is_found() {
-    finds("double-disconnect", &[Kind::Disconnects]).await;
+    finds("double-disconnect", &[ViolationKind::Disconnects]).await;
 }
 
 #[tokio::test]
@@ -191,7 +204,12 @@ async fn a_late_copy_of_a_refused_message_is_found() {
     };
     let report = check_with(&node, settings).await;
     // It comes behind what its client sent after it, and its acknowledgement is used up.
-    let kinds = [Kind::Unexpected, Kind::OutOfOrder, Kind::Lost, Kind::HalfEffects];
+    let kinds = [
+        ViolationKind::Unexpected,
+        ViolationKind::OutOfOrder,
+        ViolationKind::Lost,
+        ViolationKind::PartialEffects,
+    ];
     assert_found("take-refused", &kinds, &report);
 }
 
@@ -206,7 +224,7 @@ async fn a_doubled_increment_is_found() {
         ..Default::default()
     };
     let report = check_with(&node, settings).await;
-    assert_found("double-increment", &[Kind::Increments], &report);
+    assert_found("double-increment", &[ViolationKind::Increments], &report);
 }
 
 #[tokio::test]
@@ -222,12 +240,15 @@ async fn a_lost_increment_is_found() {
         ..Default::default()
     };
     let report = check_with(&node, settings).await;
-    assert_found("lose-increment", &[Kind::Increments], &report);
+    assert_found("lose-increment", &[ViolationKind::Increments], &report);
 }
 
 #[tokio::test]
 async fn timers_that_are_lost_or_due_twice_are_found() {
-    for (fault, kind) in [("lose-timer", Kind::Lost), ("double-timer", Kind::Doubled)] {
+    for (fault, kind) in [
+        ("lose-timer", ViolationKind::Lost),
+        ("double-timer", ViolationKind::Doubled),
+    ] {
         let node = Node::run_broken(fault, &config()).await;
         let settings = Settings {
             clients: 8,
@@ -251,7 +272,7 @@ async fn stale_attributes_are_found() {
         ..Default::default()
     };
     let report = check_with(&node, settings).await;
-    assert_found("stale-attributes", &[Kind::Attributes], &report);
+    assert_found("stale-attributes", &[ViolationKind::Attributes], &report);
 }
 
 #[tokio::test]
@@ -264,7 +285,7 @@ async fn a_lost_acknowledgement_of_a_failure_is_found() {
         ..Default::default()
     };
     let report = check_with(&node, settings).await;
-    assert_found("lose-failure", &[Kind::Lost], &report);
+    assert_found("lose-failure", &[ViolationKind::Lost], &report);
 }
 
 /// The program: its words, its JSON and its exit codes.
@@ -280,7 +301,7 @@ async fn plugnode_check(args: &[&str]) -> (Option<i32>, String, String) {
 }
 
 #[tokio::test]
-async fn the_program_says_what_it_found() {
+async fn program_reports_findings_and_exit_code() {
     let short = [
         "--clients",
         "10",
@@ -315,13 +336,13 @@ async fn the_program_says_what_it_found() {
 }
 
 #[tokio::test]
-async fn the_program_says_why_it_cannot_tell() {
+async fn program_explains_incomplete_check() {
     let (code, _, said) = plugnode_check(&["--url", "http://127.0.0.1:1", "--patience", "0.5"]).await;
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("cannot connect to ws://127.0.0.1:1"), "{said}");
     let (code, _, said) = plugnode_check(&["--url", "https://127.0.0.1:1"]).await;
     assert_eq!(code, Some(2), "{said}");
-    assert!(said.contains("no TLS"), "{said}");
+    assert!(said.contains("does not support TLS"), "{said}");
     let node = Node::app(&component("echo"), "").await;
     let (code, _, said) = plugnode_check(&["--url", &node.url(), "--patience", "1"]).await;
     assert_eq!(code, Some(2), "{said}");

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
 
 #[tokio::test]
-async fn what_is_no_handler_is_refused_in_words() {
+async fn refuses_files_that_are_no_handler() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let write = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).expect("it can be written");
     write("empty.wasm", b"");
@@ -41,7 +41,7 @@ async fn what_is_no_handler_is_refused_in_words() {
 }
 
 #[tokio::test]
-async fn what_is_not_granted_is_refused_with_the_remedy() {
+async fn refuses_ungranted_import_and_names_the_grant() {
     let chat = component("chat");
     let chat = chat.to_str().expect("its path is text");
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
@@ -53,7 +53,7 @@ async fn what_is_not_granted_is_refused_with_the_remedy() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_in_a_configuration_is_said_with_key_file_and_line() {
+async fn config_error_names_key_file_and_line() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     for (config, key, line) in [
         ("[http]\nlisten = \"x\"\nlistne = 1\n", "listne", "3"),
@@ -78,7 +78,7 @@ async fn what_is_wrong_in_a_configuration_is_said_with_key_file_and_line() {
 }
 
 #[tokio::test]
-async fn dev_takes_a_new_component_into_use_and_keeps_the_sockets() {
+async fn dev_swaps_component_and_keeps_sockets() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let wasm = folder.path().join("app.wasm");
     fs::copy(component("echo"), &wasm).expect("it can be copied");
@@ -111,7 +111,7 @@ async fn dev_takes_a_new_component_into_use_and_keeps_the_sockets() {
 }
 
 #[tokio::test]
-async fn dev_loses_doubles_and_reorders_nothing_while_it_swaps() {
+async fn dev_swap_keeps_order_without_loss_or_duplicates() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let wasm = folder.path().join("app.wasm");
     fs::copy(component("echo"), &wasm).expect("it can be copied");
@@ -140,7 +140,7 @@ async fn dev_loses_doubles_and_reorders_nothing_while_it_swaps() {
 }
 
 #[tokio::test]
-async fn sigterm_has_every_disconnect_handled() {
+async fn sigterm_closes_clients_and_handles_every_disconnect() {
     let settings = "[log]\nlevel = \"debug\"\n";
     let app = plugnode_tests::app("/", &component("faulty"), "grants = { keyvalue = [\"default\"] }");
     let node = Node::run(&format!("{settings}{app}")).await;
@@ -155,7 +155,7 @@ async fn sigterm_has_every_disconnect_handled() {
 }
 
 #[tokio::test]
-async fn dead_letters_of_a_running_process_are_reached() {
+async fn dead_letters_of_running_process_are_managed_by_port() {
     let node = Node::dev(&component("faulty"), &[]).await;
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let port = node.port().to_string();
@@ -184,7 +184,7 @@ async fn dead_letters_of_a_running_process_are_reached() {
 }
 
 #[tokio::test]
-async fn operators_are_answered_while_clients_hold_all_places() {
+async fn admin_port_answers_when_connections_are_exhausted() {
     let settings = "[http]\nmax-connections = 1\n[admin]\nlisten = \"127.0.0.1:0\"\n";
     let node = Node::run(&(app("/", &component("echo"), "") + settings)).await;
     let line = node.logged("health and metrics on http://").await;

@@ -124,7 +124,7 @@ fn is_alive(pid: Pid) -> bool {
 }
 
 #[tokio::test]
-async fn a_component_is_compiled_once_for_all_nodes_of_a_machine() {
+async fn nodes_of_one_machine_share_compiled_component() {
     let cache = tempfile::tempdir().expect("a temporary folder can be made");
     let cache = cache.path().join("of/plugnode");
     let config = format!(
@@ -151,7 +151,7 @@ async fn a_component_is_compiled_once_for_all_nodes_of_a_machine() {
 }
 
 #[tokio::test]
-async fn functions_of_one_build_are_kept_for_the_next() {
+async fn next_build_reuses_compiled_functions() {
     let (folder, wasm) = project(&echo());
     let node = Node::dev(&wasm, &[]).await;
     let mut client = Client::connect(&node).await;
@@ -186,7 +186,7 @@ async fn functions_of_one_build_are_kept_for_the_next() {
 }
 
 #[tokio::test]
-async fn a_folder_that_others_may_write_to_is_refused() {
+async fn refuses_cache_writable_by_others() {
     let cache = tempfile::tempdir().expect("a temporary folder can be made");
     let folder = cache.path().join("compiled");
     fs::create_dir(&folder).expect("it can be made");
@@ -198,7 +198,7 @@ async fn a_folder_that_others_may_write_to_is_refused() {
 }
 
 #[tokio::test]
-async fn a_compiler_that_is_killed_costs_one_deploy() {
+async fn killed_compiler_fails_only_its_deploy() {
     let (_folder, wasm) = project(&echo());
     let node = Node::dev(&wasm, &[]).await;
     let mut client = Client::connect(&node).await;
@@ -218,7 +218,7 @@ async fn a_compiler_that_is_killed_costs_one_deploy() {
 
 /// What the first release waits for takes its share of the processors; what comes while clients are served steps back.
 #[tokio::test]
-async fn first_compiler_has_the_priority_of_its_node() {
+async fn only_later_compilers_run_at_low_priority() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let wasm = folder.path().join("slow.wasm");
     fs::write(&wasm, slow(&echo())).expect("it can be written");
@@ -266,7 +266,7 @@ fn field(pid: u32, number: usize) -> i64 {
 }
 
 #[tokio::test]
-async fn a_compiler_that_never_ends_keeps_no_node_from_ending() {
+async fn stuck_compiler_does_not_block_shutdown() {
     let (_folder, wasm) = project(&echo());
     let node = Node::dev(&wasm, &[]).await;
     let mut client = Client::connect(&node).await;
@@ -280,7 +280,7 @@ async fn a_compiler_that_never_ends_keeps_no_node_from_ending() {
 }
 
 #[tokio::test]
-async fn a_compiler_does_not_outlive_its_node() {
+async fn compiler_ends_with_its_killed_node() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let wasm = folder.path().join("slow.wasm");
     fs::write(&wasm, slow(&echo())).expect("it can be written");
@@ -293,7 +293,7 @@ async fn a_compiler_does_not_outlive_its_node() {
 
 /// The environment variable SWAPS makes it more.
 #[tokio::test]
-async fn hundreds_of_swaps_take_no_memory() {
+async fn memory_stays_flat_over_many_swaps() {
     let swaps = std::env::var("SWAPS").map_or(SWAPS, |swaps| swaps.parse().expect("SWAPS is a number"));
     let (_folder, wasm) = project(&echo());
     let node = Node::dev(&wasm, &["--instances", "2"]).await;

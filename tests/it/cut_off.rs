@@ -58,7 +58,7 @@ async fn serves(node: &Node) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn clients_of_a_cut_off_io_node_are_closed_in_time() {
+async fn isolated_io_node_closes_clients_before_its_lease_ends() {
     let redis = RedisServer::start().await;
     let cluster = cluster(&redis);
     let proxy = Proxy::to(redis.address()).await;
@@ -93,7 +93,7 @@ async fn clients_of_a_cut_off_io_node_are_closed_in_time() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sockets_stay_while_redis_is_silent_for_all() {
+async fn sockets_stay_while_redis_is_paused() {
     let redis = RedisServer::start().await;
     let cluster = cluster(&redis);
     let nodes = [cluster.start_io().await, cluster.start_io().await];
@@ -146,7 +146,7 @@ async fn sockets_stay_while_redis_is_down() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn io_node_without_witness_closes_clients_after_its_bound() {
+async fn lone_io_node_closes_clients_after_cut_off_limit() {
     let redis = RedisServer::start().await;
     let cluster = cluster(&redis).settings("[io-node]\ncut-off-ms = 1");
     let proxy = Proxy::to(redis.address()).await;
@@ -162,7 +162,7 @@ async fn io_node_without_witness_closes_clients_after_its_bound() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn cut_off_app_node_is_not_ready_and_resumes() {
+async fn isolated_app_node_is_unready_and_resumes() {
     let redis = RedisServer::start().await;
     let cluster = cluster(&redis);
     let proxy = Proxy::to(redis.address()).await;

@@ -43,13 +43,13 @@ async fn tells_channels(node: &Node, watcher: &mut Client) {
 }
 
 #[tokio::test]
-async fn disconnect_tells_channels_in_memory() {
+async fn disconnect_event_lists_channels_in_memory() {
     let node = Node::app(&component("faulty"), KEY_VALUE).await;
     tells_channels(&node, &mut watcher(&node).await).await;
 }
 
 #[tokio::test]
-async fn disconnect_tells_channels_over_redis_unless_the_node_is_lost() {
+async fn disconnect_event_lists_channels_over_redis_unless_node_is_lost() {
     let redis = Redis::new().start().await;
     let cluster = Cluster::new(redis.url()).transport("lease-ms = 2000");
     let cluster = cluster.app("/", &component("faulty"), KEY_VALUE);

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use plugnode_tests::{Client, Cluster, Flaw, Node, RedisServer, Running, Said, app, component, rebuilt, verb, within};
+use plugnode_tests::{
+    Client, Cluster, CommandOutput, Flaw, Node, RedisServer, RunningCommand, app, component, rebuilt, verb, within,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -45,11 +47,11 @@ impl Setup {
         }
     }
 
-    async fn verb(&self, args: &[&str]) -> Said {
+    async fn verb(&self, args: &[&str]) -> CommandOutput {
         verb(args, self.folder.path()).await
     }
 
-    async fn deploy(&self, component: &Path, args: &[&str]) -> Said {
+    async fn deploy(&self, component: &Path, args: &[&str]) -> CommandOutput {
         let component = component.to_str().expect("its path is text");
         self.verb(&[&["deploy", component], args].concat()).await
     }
@@ -101,7 +103,7 @@ fn short(digest: &Value) -> &str {
 }
 
 #[tokio::test]
-async fn a_deploy_is_in_use_on_all_nodes_and_can_be_taken_back() {
+async fn deploy_reaches_all_nodes_and_rolls_back() {
     let faulty = component("faulty");
     let setup = Setup::new(&faulty, 2).await;
     let mut client = Client::connect(&setup.io_node).await;
@@ -198,7 +200,7 @@ async fn a_deploy_is_in_use_on_all_nodes_and_can_be_taken_back() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_used_replaces_nothing_and_the_reason_is_shown() {
+async fn unusable_component_replaces_nothing_and_reason_is_shown() {
     // Echo answers what faulty breaks at.
     let setup = Setup::new(&component("echo"), 2).await;
     let write = |name: &str, bytes: &[u8]| {
@@ -263,7 +265,7 @@ async fn what_cannot_be_used_replaces_nothing_and_the_reason_is_shown() {
 }
 
 #[tokio::test]
-async fn where_nobody_runs_the_app_nothing_is_deployed() {
+async fn refuses_to_deploy_unknown_app() {
     let setup = Setup::new(&component("echo"), 1).await;
     let new = build(&setup.folder, &component("echo"), 1);
     let said = setup.deploy(&new, &["--app", "/nowhere"]).await;
@@ -306,7 +308,7 @@ async fn where_nobody_runs_the_app_nothing_is_deployed() {
 }
 
 #[tokio::test]
-async fn a_canary_that_does_as_well_is_promoted() {
+async fn equal_canary_is_promoted() {
     let setup = Setup::new(&component("faulty"), 2).await;
     let new = build(&setup.folder, &component("faulty"), 2);
     let args = ["--canary", "50%", "--for", "3s", "--p99-margin", "10000%", "--json"];
@@ -325,7 +327,7 @@ async fn a_canary_that_does_as_well_is_promoted() {
 }
 
 #[tokio::test]
-async fn a_canary_that_does_worse_is_taken_back_by_itself() {
+async fn failing_canary_is_rolled_back_automatically() {
     let setup = Setup::new(&component("echo"), 2).await;
     // What faulty breaks at comes only once its first events are answered.
     let mut clients = Vec::new();
@@ -385,7 +387,7 @@ async fn a_canary_that_does_worse_is_taken_back_by_itself() {
 }
 
 #[tokio::test]
-async fn a_rollback_ends_a_rollout() {
+async fn rollback_cancels_rollout() {
     let setup = Setup::new(&component("faulty"), 1).await;
     let first = setup.answers().await;
     let new = build(&setup.folder, &component("faulty"), 3);
@@ -397,7 +399,7 @@ async fn a_rollback_ends_a_rollout() {
         "--for",
         "1h",
     ];
-    let deploy = Running::begin(&args, setup.folder.path());
+    let deploy = RunningCommand::begin(&args, setup.folder.path());
     let rollback = async {
         loop {
             let status = setup.verb(&["status", "--json"]).await.json();
@@ -423,7 +425,7 @@ async fn a_rollback_ends_a_rollout() {
 }
 
 #[tokio::test]
-async fn ctrl_c_ends_the_following_alone_and_a_later_deploy_supersedes() {
+async fn ctrl_c_leaves_rollout_running_until_superseded() {
     let setup = Setup::new(&component("faulty"), 1).await;
     let (two, three) = (
         build(&setup.folder, &component("faulty"), 4),
@@ -431,7 +433,7 @@ async fn ctrl_c_ends_the_following_alone_and_a_later_deploy_supersedes() {
     );
     let canary = |path: &Path| {
         let path = path.to_str().expect("its path is text").to_owned();
-        Running::begin(
+        RunningCommand::begin(
             &["deploy", &path, "--canary", "10%", "--for", "1h"],
             setup.folder.path(),
         )
@@ -461,7 +463,7 @@ async fn ctrl_c_ends_the_following_alone_and_a_later_deploy_supersedes() {
 }
 
 #[tokio::test]
-async fn a_node_that_starts_later_runs_what_was_deployed() {
+async fn late_node_runs_deployed_release() {
     let faulty = component("faulty");
     let mut setup = Setup::new(&faulty, 1).await;
     let said = setup.deploy(&build(&setup.folder, &faulty, 6), &["--json"]).await;
@@ -477,7 +479,7 @@ async fn a_node_that_starts_later_runs_what_was_deployed() {
 }
 
 #[tokio::test]
-async fn a_watched_file_is_deployed_each_time_it_changes() {
+async fn watched_file_is_deployed_on_change() {
     let faulty = component("faulty");
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let file = folder.path().join("app.wasm");
@@ -503,7 +505,7 @@ async fn a_watched_file_is_deployed_each_time_it_changes() {
 }
 
 #[tokio::test]
-async fn what_runs_in_one_process_is_reached_by_its_port_or_its_socket() {
+async fn verbs_reach_single_process_by_port_socket_or_config() {
     let faulty = component("faulty");
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let file = |number| {
@@ -565,14 +567,14 @@ async fn deploy_without_app_node_waits_for_one() {
     assert!(said.err.contains("no app-node runs app /: waiting for one"), "{said:?}");
     assert_eq!(said.json()["outcome"], "not-followed", "{said:?}");
 
-    let deploy = Running::begin(&["deploy", new, "--json"], folder.path());
+    let deploy = RunningCommand::begin(&["deploy", new, "--json"], folder.path());
     let (said, _node) = tokio::join!(deploy.end(), cluster.start_app());
     assert!(said.status.success(), "{said:?}");
     assert_eq!(said.json()["outcome"], "not-tried", "{said:?}");
 }
 
 #[tokio::test]
-async fn deploys_an_app_that_never_had_a_release() {
+async fn failed_first_deploy_falls_back_to_configured_file() {
     let redis = RedisServer::start().await;
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let configured = folder.path().join("app.wasm");
@@ -586,7 +588,7 @@ async fn deploys_an_app_that_never_had_a_release() {
     let trapping = trapping.to_str().expect("its path is text");
 
     // What cannot start is told with its reason, and the node's own file takes its place.
-    let deploy = Running::begin(&["deploy", trapping, "--json"], folder.path());
+    let deploy = RunningCommand::begin(&["deploy", trapping, "--json"], folder.path());
     let posted = async { while !verb(&["releases", "--json"], folder.path()).await.status.success() {} };
     within("the deploy is asked for", posted).await;
     let (said, node) = tokio::join!(deploy.end(), cluster.start_app());
@@ -605,7 +607,7 @@ async fn deploys_an_app_that_never_had_a_release() {
 }
 
 #[tokio::test]
-async fn first_release_that_was_deployed_is_what_the_first_node_starts() {
+async fn first_node_starts_release_deployed_before_it() {
     let redis = RedisServer::start().await;
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     // The node's own file cannot be used at all.
@@ -618,7 +620,7 @@ async fn first_release_that_was_deployed_is_what_the_first_node_starts() {
     let echo = echo.to_str().expect("its path is text");
     let early = verb(&["deploy", echo, "--timeout", "200ms", "--json"], folder.path()).await;
     assert_eq!(early.json()["outcome"], "not-followed", "{early:?}");
-    let again = Running::begin(&["deploy", echo, "--json"], folder.path());
+    let again = RunningCommand::begin(&["deploy", echo, "--json"], folder.path());
     let (said, _node) = tokio::join!(again.end(), cluster.start_app());
     assert!(said.status.success(), "{said:?}");
     assert_eq!(said.json()["outcome"], "not-tried", "{said:?}");
@@ -629,7 +631,7 @@ async fn first_release_that_was_deployed_is_what_the_first_node_starts() {
 }
 
 #[tokio::test]
-async fn release_without_events_is_told_as_not_tried() {
+async fn release_without_events_is_reported_as_not_tried() {
     let setup = Setup::new(&component("echo"), 1).await;
     let new = build(&setup.folder, &component("echo"), 1);
     let said = setup.deploy(&new, &["--json"]).await;
@@ -648,7 +650,7 @@ async fn release_without_events_is_told_as_not_tried() {
     // It has answered events in the end.
     let newest = build(&setup.folder, &component("echo"), 3);
     let newest = newest.to_str().expect("its path is text");
-    let deploy = Running::begin(&["deploy", newest, "--wait-for-events", "--json"], setup.folder.path());
+    let deploy = RunningCommand::begin(&["deploy", newest, "--wait-for-events", "--json"], setup.folder.path());
     let events = async {
         setup.app_nodes[0].logged_times("not tried yet", 3).await;
         setup.while_asking("hello", deploy.end()).await
@@ -661,14 +663,14 @@ async fn release_without_events_is_told_as_not_tried() {
 }
 
 #[tokio::test]
-async fn release_that_fails_its_first_events_is_taken_back_and_told() {
+async fn release_failing_its_first_events_is_rolled_back() {
     // Echo answers what faulty breaks at.
     let setup = Setup::new(&component("echo"), 1).await;
     // Its connection is no event of the new release, which would answer that.
     let mut client = Client::connect(&setup.io_node).await;
     let faulty = component("faulty");
     let faulty = faulty.to_str().expect("its path is text");
-    let deploy = Running::begin(&["deploy", faulty, "--wait-for-events", "--json"], setup.folder.path());
+    let deploy = RunningCommand::begin(&["deploy", faulty, "--wait-for-events", "--json"], setup.folder.path());
     setup.app_nodes[0].logged("not tried yet").await;
     let (said, _) = tokio::join!(deploy.end(), client.ask("panic", &[]));
     assert_eq!(said.status.code(), Some(1), "{said:?}");
@@ -721,7 +723,7 @@ async fn first_component_that_cannot_start_leaves_no_release() {
 }
 
 #[tokio::test]
-async fn removes_an_app_that_no_node_runs() {
+async fn removes_app_that_no_node_runs() {
     let redis = RedisServer::start().await;
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let cluster = Cluster::new(redis.url()).app("/", &component("echo"), "");
@@ -752,7 +754,7 @@ async fn removes_an_app_that_no_node_runs() {
 }
 
 #[tokio::test]
-async fn first_release_that_fails_has_none_to_go_back_to() {
+async fn failing_first_release_has_no_predecessor_to_restore() {
     let redis = RedisServer::start().await;
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let cluster = Cluster::new(redis.url()).app("/", &component("echo"), "grants = { keyvalue = [\"default\"] }");
@@ -760,7 +762,7 @@ async fn first_release_that_fails_has_none_to_go_back_to() {
     let faulty = component("faulty");
     let faulty = faulty.to_str().expect("its path is text");
     let arguments = ["deploy", faulty, "--wait-for-events", "--json"];
-    let deploy = Running::begin(&arguments, folder.path());
+    let deploy = RunningCommand::begin(&arguments, folder.path());
     let posted = async { while !verb(&["releases", "--json"], folder.path()).await.status.success() {} };
     within("the deploy is asked for", posted).await;
     let (io_node, _node) = tokio::join!(cluster.start_io(), cluster.start_app());
@@ -777,7 +779,7 @@ async fn first_release_that_fails_has_none_to_go_back_to() {
 }
 
 #[tokio::test]
-async fn node_needs_no_file_where_a_release_is_in_use() {
+async fn node_needs_no_file_when_release_is_in_use() {
     let redis = RedisServer::start().await;
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let file = folder.path().join("app.wasm");

@@ -8,7 +8,7 @@ use serde_json::json;
 const KEY_VALUE: &str = "grants = { keyvalue = [\"default\"] }";
 
 #[tokio::test]
-async fn round_robin_is_even() {
+async fn round_robin_spreads_one_client_evenly() {
     let node = Node::app(&component("faulty"), &format!("instances = 4\n{KEY_VALUE}")).await;
     let mut client = Client::connect(&node).await;
     let mut counts = BTreeMap::new();
@@ -22,7 +22,7 @@ async fn round_robin_is_even() {
 }
 
 #[tokio::test]
-async fn round_robin_is_fair_when_many_speak() {
+async fn round_robin_spreads_many_clients_fairly() {
     let node = Node::app(&component("faulty"), &format!("instances = 4\n{KEY_VALUE}")).await;
     let mut clients = Vec::new();
     for _ in 0..20 {
@@ -71,7 +71,7 @@ async fn sticky_keeps_each_client_on_one_instance() {
 }
 
 #[tokio::test]
-async fn an_instance_is_told_of_a_client_it_has_not_seen_once() {
+async fn new_instance_gets_no_client_event_once() {
     let node = Node::app(&component("faulty"), &format!("instances = 2\n{KEY_VALUE}")).await;
     let mut client = Client::connect(&node).await;
     // Instance 0 saw the connection; 1 is told before its first event, and neither is told again.
@@ -114,7 +114,7 @@ async fn two_namespaces_run_two_components() {
 }
 
 #[tokio::test]
-async fn attributes_stay_with_the_client_whatever_the_instance() {
+async fn attributes_follow_client_across_instances() {
     let node = Node::app(&component("faulty"), &format!("instances = 4\n{KEY_VALUE}")).await;
     let mut client = Client::connect_to(&node, "/", json!({ "user": "ada" }))
         .await
@@ -145,7 +145,7 @@ async fn counts_in_key_value_are_exact_over_instances() {
 }
 
 #[tokio::test]
-async fn an_answer_is_handled_before_what_its_client_sends_next() {
+async fn reply_is_handled_before_clients_next_event() {
     let node = Node::app(&component("faulty"), &format!("instances = 4\n{KEY_VALUE}")).await;
     let mut client = Client::connect(&node).await;
     for number in 0..300 {

@@ -18,7 +18,7 @@ async fn solver(node: &Node, puzzle: &str) -> Client {
 }
 
 #[tokio::test]
-async fn the_io_node_knows_clients_by_their_handshake_and_handlers_see_it() {
+async fn handler_sees_attributes_set_at_handshake() {
     let node = program().await;
     let mut ada = solver(&node, "7").await;
     let mut bob = solver(&node, "7").await;
@@ -44,7 +44,7 @@ async fn the_io_node_knows_clients_by_their_handshake_and_handlers_see_it() {
 }
 
 #[tokio::test]
-async fn the_io_node_refuses_who_does_not_say_what_is_asked() {
+async fn refuses_handshake_without_required_query() {
     let node = program().await;
     let refused = Client::connect_to(&node, "/", json!({})).await;
     let message = refused.err().expect("it names no puzzle").0["message"].to_string();
@@ -52,7 +52,7 @@ async fn the_io_node_refuses_who_does_not_say_what_is_asked() {
 }
 
 #[tokio::test]
-async fn native_handlers_live_beside_components() {
+async fn native_handler_runs_beside_component() {
     let node = program().await;
     let mut native = solver(&node, "7").await;
     let mut plugin = Client::connect_to(&node, "/plugin", json!({}))
@@ -69,7 +69,7 @@ async fn native_handlers_live_beside_components() {
 }
 
 #[tokio::test]
-async fn a_native_handler_that_panics_costs_its_event_alone() {
+async fn panic_in_native_handler_costs_one_event() {
     let node = program().await;
     let mut ada = solver(&node, "7").await;
     let mut bob = solver(&node, "7").await;
@@ -85,7 +85,7 @@ async fn a_native_handler_that_panics_costs_its_event_alone() {
 }
 
 #[tokio::test]
-async fn its_frontend_tells_of_its_io_node() {
+async fn frontend_lists_embedded_io_node() {
     let node = program().await;
     let port = node.port();
     let answer = plugnode_tests::within("it is told of", async {

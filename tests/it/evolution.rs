@@ -50,7 +50,7 @@ async fn said_of(replace: &[(&str, &str)]) -> String {
 }
 
 #[tokio::test]
-async fn a_handler_of_another_track_is_told_to_be_rebuilt() {
+async fn refuses_incompatible_contract_and_asks_for_rebuild() {
     for (version, interface) in [("0.2.0", "handler"), ("0.0.9", "handler"), ("0.2.0", "outbox")] {
         let name = format!("plugnode:app/{interface}@");
         let output = said_of(&[(&format!("{name}0.1.0"), &format!("{name}{version}"))]).await;
@@ -64,7 +64,7 @@ async fn a_handler_of_another_track_is_told_to_be_rebuilt() {
 }
 
 #[tokio::test]
-async fn a_handler_that_wants_what_is_not_there_yet_is_told_to_update_the_host() {
+async fn refuses_newer_import_and_asks_for_host_update() {
     // A function that a later outbox has, and an interface that a later release has.
     let output = said_of(&[
         ("plugnode:app/outbox@0.1.0", "plugnode:app/outbox@0.1.9"),

@@ -55,7 +55,7 @@ async fn others_go_on_while(fault: &str) -> Node {
 }
 
 #[tokio::test]
-async fn a_panic_costs_its_own_event_alone() {
+async fn panic_costs_only_its_event() {
     let node = others_go_on_while("panic").await;
     let log = node.log();
     assert!(log.contains("nested_panic"), "the report names the function:\n{log}");
@@ -66,7 +66,7 @@ async fn a_panic_costs_its_own_event_alone() {
 }
 
 #[tokio::test]
-async fn an_endless_loop_costs_its_own_event_alone() {
+async fn endless_loop_costs_only_its_event() {
     let node = others_go_on_while("loop").await;
     assert!(
         node.log().contains("spin"),
@@ -76,7 +76,7 @@ async fn an_endless_loop_costs_its_own_event_alone() {
 }
 
 #[tokio::test]
-async fn devouring_memory_costs_its_own_event_alone() {
+async fn memory_exhaustion_costs_only_its_event() {
     let node = others_go_on_while("eat").await;
     let log = node.log();
     assert!(
@@ -86,7 +86,7 @@ async fn devouring_memory_costs_its_own_event_alone() {
 }
 
 #[tokio::test]
-async fn a_handler_that_fails_half_way_leaves_nothing() {
+async fn failed_event_leaves_no_effects() {
     let node = node().await;
     let mut other = Client::connect(&node).await;
     other.ask("where", &[]).await;
@@ -106,14 +106,14 @@ async fn a_handler_that_fails_half_way_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_failed_event_is_tried_again_with_its_number_of_attempts() {
+async fn retry_carries_attempt_number() {
     let node = node().await;
     let mut client = Client::connect(&node).await;
     assert_eq!(client.ask("fail-retry", &[json!(1)]).await, [json!(2)]);
 }
 
 #[tokio::test]
-async fn what_is_rejected_is_not_tried_again_and_order_is_kept() {
+async fn rejected_event_is_not_retried_and_order_holds() {
     let node = node().await;
     let mut client = Client::connect(&node).await;
     client.emit("a", &[]).await;
@@ -130,7 +130,7 @@ async fn what_is_rejected_is_not_tried_again_and_order_is_kept() {
 }
 
 #[tokio::test]
-async fn client_is_told_that_its_event_failed() {
+async fn failed_event_is_acknowledged_with_error_and_id() {
     let node = node().await;
     let mut client = Client::connect(&node).await;
     for fault in ["fail-reject", "fail-retry", "panic"] {
@@ -142,7 +142,7 @@ async fn client_is_told_that_its_event_failed() {
 }
 
 #[tokio::test]
-async fn a_slow_event_holds_back_its_own_client_only() {
+async fn slow_event_delays_only_its_client() {
     let node = node().await;
     let mut slow = Client::connect(&node).await;
     let mut quick = Client::connect(&node).await;
@@ -163,7 +163,7 @@ async fn a_slow_event_holds_back_its_own_client_only() {
 }
 
 #[tokio::test]
-async fn what_a_handler_prints_and_logs_is_in_the_log() {
+async fn guest_output_and_logs_reach_node_log() {
     let node = node().await;
     let mut client = Client::connect(&node).await;
     client.ask("stdout", &[json!("printed to standard output")]).await;

@@ -56,7 +56,7 @@ async fn hears_nothing(stream: &mut TcpStream) {
 }
 
 #[tokio::test]
-async fn a_cut_proxy_ends_connections_and_takes_none() {
+async fn cut_proxy_closes_and_refuses_connections() {
     let proxy = Proxy::to(echo().await).await;
     let mut stream = connect(&proxy).await;
     says(&mut stream, "one").await;
@@ -76,7 +76,7 @@ async fn a_cut_proxy_ends_connections_and_takes_none() {
 }
 
 #[tokio::test]
-async fn a_delay_costs_time_each_way_and_no_throughput() {
+async fn delay_adds_latency_without_reducing_throughput() {
     let proxy = Proxy::to(echo().await).await;
     let mut stream = connect(&proxy).await;
     proxy.delay(Duration::from_millis(100));
@@ -92,7 +92,7 @@ async fn a_delay_costs_time_each_way_and_no_throughput() {
 }
 
 #[tokio::test]
-async fn a_blackhole_keeps_connections_and_swallows_everything() {
+async fn blackhole_keeps_connections_and_drops_bytes() {
     let proxy = Proxy::to(echo().await).await;
     let mut old = connect(&proxy).await;
     says(&mut old, "before").await;
@@ -112,7 +112,7 @@ async fn a_blackhole_keeps_connections_and_swallows_everything() {
 }
 
 #[tokio::test]
-async fn what_is_held_comes_late() {
+async fn held_bytes_arrive_after_mend() {
     let proxy = Proxy::to(echo().await).await;
     let mut stream = connect(&proxy).await;
     says(&mut stream, "before").await;
@@ -125,7 +125,7 @@ async fn what_is_held_comes_late() {
 }
 
 #[tokio::test]
-async fn a_flaky_proxy_cuts_in_the_middle() {
+async fn flaky_proxy_cuts_mid_stream() {
     let proxy = Proxy::to(echo().await).await;
     proxy.flaky(Duration::from_millis(20));
     let mut cut_in_the_middle = 0;
@@ -147,7 +147,7 @@ async fn a_flaky_proxy_cuts_in_the_middle() {
 }
 
 #[tokio::test]
-async fn a_redis_with_aof_keeps_all_it_acknowledged_when_killed() {
+async fn killed_redis_with_aof_keeps_acknowledged_writes() {
     let mut redis = Redis::new().aof("always").start().await;
     for number in 0..100 {
         redis.command(&["RPUSH", "list", &number.to_string()]).await;
@@ -191,7 +191,7 @@ async fn valkey_answers() {
 }
 
 #[tokio::test]
-async fn sentinels_promote_by_order() {
+async fn sentinels_fail_over_on_request() {
     let mut sentinels = Sentinels::start().await;
     let first = sentinels.master().port();
     sentinels.master().command(&["SET", "key", "one"]).await;
@@ -203,7 +203,7 @@ async fn sentinels_promote_by_order() {
 }
 
 #[tokio::test]
-async fn sentinels_promote_when_the_master_is_killed() {
+async fn sentinels_fail_over_when_master_is_killed() {
     let mut sentinels = Sentinels::of(Redis::new().password("open sesame")).await;
     let first = sentinels.master().port();
     sentinels.kill_master().await;
@@ -216,7 +216,7 @@ async fn sentinels_promote_when_the_master_is_killed() {
 }
 
 #[tokio::test]
-async fn a_slot_moves_while_its_keys_are_written() {
+async fn slot_migrates_under_writes() {
     let cluster = RedisCluster::start().await;
     let key = |number: usize| format!("{{plugnode:0}}:{number}");
     let slot = cluster.slot_of(&key(0)).await;
@@ -249,7 +249,7 @@ async fn a_slot_moves_while_its_keys_are_written() {
 }
 
 #[tokio::test]
-async fn a_paused_node_answers_when_it_goes_on_and_a_killed_one_never() {
+async fn paused_node_answers_after_resume() {
     let mut node = Node::app(&component("echo"), "").await;
     let mut client = Client::connect(&node).await;
     node.pause();

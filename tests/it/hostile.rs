@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use plugnode_tests::{Client, Heard, Hostility, Node, component, within};
+use plugnode_tests::{Client, Fuzz, Heard, Node, component, within};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -184,14 +184,14 @@ async fn a_flood_is_slowed_and_loses_nothing() {
 }
 
 /// PLUGNODE_FUZZ_SEED has the same input again, PLUGNODE_FUZZ_INPUTS more of it.
-fn hostility() -> Hostility {
+fn fuzz() -> Fuzz {
     let number = |name: &str| {
         std::env::var(name)
             .ok()
             .map(|text| text.parse().expect("it is a whole number"))
     };
     let clock = std::time::UNIX_EPOCH.elapsed().map_or(1, |since| since.as_secs());
-    Hostility {
+    Fuzz {
         seed: number("PLUGNODE_FUZZ_SEED").unwrap_or(clock),
         inputs: number("PLUGNODE_FUZZ_INPUTS").unwrap_or(3_000) as usize,
     }
@@ -199,12 +199,12 @@ fn hostility() -> Hostility {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn thousands_of_odd_inputs_disturb_nobody_and_leave_nothing() {
-    hostility().play("").await;
+    fuzz().run("").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nor_do_they_in_messagepack() {
-    hostility().play("parser = \"msgpack\"").await;
+    fuzz().run("parser = \"msgpack\"").await;
 }
 
 const POLLING: &str = "/socket.io/?EIO=4&transport=polling";

@@ -11,7 +11,7 @@ use tokio::process::Command;
 const LIMIT: Duration = Duration::from_secs(300);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn withstands_the_hostile_suite() {
+async fn node_withstands_every_case() {
     component("conformance");
     let config = repository().join("examples/conformance/plugnode-hostile.toml");
     let pages = tempfile::tempdir().expect("a temporary folder can be made");
@@ -45,7 +45,7 @@ async fn withstands_the_hostile_suite() {
 }
 
 #[tokio::test]
-async fn documentation_has_every_case() {
+async fn documentation_lists_every_case() {
     let list = Command::new(built("plugnode-hostile"))
         .args(["--list", "--json"])
         .output()

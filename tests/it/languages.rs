@@ -31,7 +31,7 @@ async fn built(place: &str, folder: &TempDir) -> PathBuf {
 }
 
 #[tokio::test]
-async fn chat_changes_its_language_and_nobody_notices() {
+async fn chat_changes_language_without_disconnecting() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let page = repository().join("examples/chat/public");
     let app = plugnode_tests::app("/", &component("chat"), SETTINGS);
@@ -57,7 +57,7 @@ async fn chat_changes_its_language_and_nobody_notices() {
 }
 
 #[tokio::test]
-async fn chat_has_the_same_page_in_each_language() {
+async fn chat_serves_same_page_in_each_language() {
     let page = |place: &Path| std::fs::read_to_string(place.join("public/index.html")).expect("it is there");
     let examples = repository().join("examples");
     for place in ["js/chat", "python/chat"] {
@@ -74,7 +74,7 @@ async fn chat_has_the_same_page_in_each_language() {
 }
 
 #[test]
-fn chat_in_typescript_is_of_the_types_that_are_published() {
+fn typescript_chat_passes_type_check() {
     let checked = Command::new("node")
         .arg(repository().join("tests/node_modules/typescript/bin/tsc"))
         .args(["--noEmit", "-p"])

@@ -1,7 +1,7 @@
 //! Many clients at once: nothing lost, nothing doubled, each client's order kept.
 
 use futures_util::future::join_all;
-use plugnode_tests::crowd::{ComingAndGoing, LargeMessages};
+use plugnode_tests::leaks::{ClientChurn, LargeMessages};
 use plugnode_tests::{Client, Heard, Node, component, within_minutes};
 use serde_json::json;
 
@@ -11,7 +11,7 @@ const MESSAGES: u64 = 500;
 const WINDOW: u64 = 16;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_hundred_clients_lose_double_and_reorder_nothing() {
+async fn two_hundred_clients_get_messages_once_in_order() {
     let node = Node::app(&component("echo"), "instances = 4").await;
     let clients = (0..CLIENTS).map(|n| {
         let node = &node;
@@ -37,7 +37,7 @@ async fn tell_and_hear(mut client: Client, n: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broadcast_reaches_everybody_once_and_in_order() {
+async fn broadcast_reaches_every_client_once_in_order() {
     let node = Node::app(&component("echo"), "instances = 4").await;
     let mut clients = join_all((0..100).map(|_| Client::connect(&node))).await;
     // Each is in the channel once the event that follows its connection is handled.
@@ -56,7 +56,7 @@ async fn a_broadcast_reaches_everybody_once_and_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_thousand_connect_at_once() {
+async fn serves_two_thousand_simultaneous_connects() {
     let mut node = Node::app(&component("echo"), "").await;
     let clients = (0..2_000).map(|n| {
         let node = &node;
@@ -86,7 +86,7 @@ async fn a_stopping_node_ends_its_clients_and_then_itself() {
 }
 
 #[tokio::test]
-async fn who_reads_nothing_is_disconnected_and_others_go_on() {
+async fn disconnects_client_that_does_not_read() {
     let node = Node::app(&component("faulty"), "grants = { keyvalue = [\"default\"] }").await;
     let mut watcher = Client::connect(&node).await;
     watcher.ask("watch", &[]).await;
@@ -101,11 +101,11 @@ async fn who_reads_nothing_is_disconnected_and_others_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_clients_that_come_and_go_nothing_is_left() {
-    ComingAndGoing::SHORT.play().await;
+async fn departed_clients_leave_no_memory_or_files() {
+    ClientChurn::SHORT.run().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_large_messages_and_many_who_left_the_memory_comes_back() {
-    LargeMessages::SHORT.play().await;
+async fn memory_recovers_after_large_messages() {
+    LargeMessages::SHORT.run().await;
 }

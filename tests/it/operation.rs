@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use plugnode_tests::{
-    Client, Cluster, Flaw, Node, Redis, RedisServer, Said, app, component, rebuilt, repository, run_to_end, verb,
-    within,
+    Client, Cluster, CommandOutput, Flaw, Node, Redis, RedisServer, app, component, rebuilt, repository, run_to_end,
+    verb, within,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -59,7 +59,7 @@ impl Setup {
         self.redis.command(&command).await;
     }
 
-    async fn verb(&self, line: &str) -> Said {
+    async fn verb(&self, line: &str) -> CommandOutput {
         let begun = Instant::now();
         let args: Vec<_> = line.split(' ').collect();
         let said = verb(&args, self.folder.path()).await;
@@ -92,7 +92,7 @@ const CHANGES: [&str; 2] = ["deploy next.wasm", "rollback 1"];
 const ROOM: &str = "dead-letters = 200000\ndead-letters-bytes = \"1GB\"";
 
 #[tokio::test]
-async fn verbs_answer_when_redis_is_full() {
+async fn verbs_explain_a_full_redis() {
     let setup = Setup::new(Redis::new().setting("maxmemory-policy noeviction")).await;
     setup.kill(20).await;
     setup.redis.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
@@ -110,7 +110,7 @@ async fn verbs_answer_when_redis_is_full() {
 }
 
 #[tokio::test]
-async fn verbs_answer_when_redis_is_away() {
+async fn verbs_explain_an_unreachable_redis() {
     let mut setup = Setup::new(Redis::new()).await;
     let reading = ["status", "releases", "dead list", "dead drop --all"];
     setup.redis.pause();
@@ -126,7 +126,7 @@ async fn verbs_answer_when_redis_is_away() {
 }
 
 #[tokio::test]
-async fn reading_verbs_need_only_the_right_to_read() {
+async fn reading_verbs_need_only_read_permission() {
     let viewer = "%R~{plugnode:* +@read +@connection";
     let everything = "~* &* +@all";
     let redis = Redis::new()
@@ -157,7 +157,7 @@ async fn reading_verbs_need_only_the_right_to_read() {
 }
 
 #[tokio::test]
-async fn reading_verbs_are_answered_by_a_replica() {
+async fn reading_verbs_work_on_replica() {
     let setup = Setup::new(Redis::new()).await;
     setup.kill(1).await;
     let replica = RedisServer::start().await;
@@ -170,7 +170,7 @@ async fn reading_verbs_are_answered_by_a_replica() {
 }
 
 #[tokio::test]
-async fn many_dead_letters_are_dropped_in_a_moment() {
+async fn drops_ten_thousand_dead_letters() {
     let setup = Setup::new(Redis::new()).await;
     setup.kill(10_023).await;
     let said = setup.verb("dead drop --reason nothing-of-the-kind").await;
@@ -198,7 +198,7 @@ fn documented_users() -> Vec<Vec<String>> {
 }
 
 #[tokio::test]
-async fn documented_users_have_the_rights_they_need() {
+async fn documented_acl_users_suffice() {
     let users = documented_users();
     let [old, new, viewer] = &users[..] else {
         panic!("{users:?}")
@@ -230,7 +230,7 @@ async fn documented_users_have_the_rights_they_need() {
 }
 
 #[tokio::test]
-async fn check_finds_what_fails_at_its_start_and_reads_the_config_file() {
+async fn check_starts_component_and_reads_config() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let write = |name: &str, content: &[u8]| fs::write(folder.path().join(name), content).expect("it can be written");
     let recorder = fs::read(component("recorder")).expect("it was built");
@@ -262,7 +262,7 @@ async fn check_finds_what_fails_at_its_start_and_reads_the_config_file() {
 }
 
 #[tokio::test]
-async fn two_roles_of_one_file_run_on_one_host() {
+async fn two_roles_share_one_config_file() {
     let redis = RedisServer::start().await;
     let port = plugnode_tests::free_port();
     let listen = format!("127.0.0.1:{port}");
@@ -286,7 +286,7 @@ async fn two_roles_of_one_file_run_on_one_host() {
 }
 
 #[tokio::test]
-async fn releases_say_who_asked_for_them_and_why() {
+async fn releases_record_author_and_message() {
     let setup = Setup::new(Redis::new()).await;
     let mut deploy = vec!["deploy", "next.wasm", "--message", "mends the echo of large events"];
     let said = verb(&deploy, setup.folder.path()).await;
@@ -362,7 +362,7 @@ async fn listed_at_last(node: &Node) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn load_balancer_meets_no_refused_connection() {
+async fn shutdown_refuses_no_load_balanced_connection() {
     let (mut node, _folder) = node("", "2500").await;
     let mut client = Client::connect(&node).await;
     let port = node.port();
@@ -410,7 +410,7 @@ async fn load_balancer_meets_no_refused_connection() {
 }
 
 #[tokio::test]
-async fn ctrl_c_and_an_app_node_alone_wait_for_no_load_balancer() {
+async fn app_node_skips_lame_duck_period() {
     let redis = RedisServer::start().await;
     let cluster = Cluster::new(redis.url()).app("/", &component("echo"), "");
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
@@ -424,7 +424,7 @@ async fn ctrl_c_and_an_app_node_alone_wait_for_no_load_balancer() {
 }
 
 #[tokio::test]
-async fn what_was_read_is_answered_before_the_end() {
+async fn shutdown_answers_events_already_read() {
     for over_redis in [false, true] {
         let redis = RedisServer::start().await;
         let settings = "[io-node]\ndrain-ms = 200";
@@ -474,7 +474,7 @@ async fn polled(port: u16, method: &str, query: &str, body: &str) -> std::io::Re
 }
 
 #[tokio::test]
-async fn client_that_polls_gets_every_answer_before_the_end() {
+async fn polling_client_gets_every_answer_before_shutdown() {
     let (mut node, _folder) = node("[io-node]\ndrain-ms = 200", "300").await;
     let port = node.port();
     let opened = polled(port, "GET", "", "").await.expect("it listens");
@@ -503,7 +503,7 @@ async fn client_that_polls_gets_every_answer_before_the_end() {
 }
 
 #[tokio::test]
-async fn config_check_finds_keys_that_cannot_be_used() {
+async fn config_check_finds_unusable_keys() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let write = |settings: &str| {
         let app = app("/", &component("echo"), "");
@@ -527,7 +527,7 @@ async fn config_check_finds_keys_that_cannot_be_used() {
 }
 
 #[tokio::test]
-async fn node_whose_redis_is_away_ends_soon() {
+async fn shuts_down_promptly_while_redis_is_away() {
     let mut redis = RedisServer::start().await;
     let cluster = Cluster::new(redis.url()).app("/", &component("faulty"), "grants = { keyvalue = [\"default\"] }");
     let (mut io_node, mut app_node) = (cluster.start_io().await, cluster.start_app().await);
@@ -565,7 +565,7 @@ async fn address_behind(node: &Node, first: &[u8], headers: &str) -> Option<Stri
 }
 
 #[tokio::test]
-async fn proxies_that_are_trusted_say_who_is_behind_them() {
+async fn trusted_proxy_headers_set_client_address() {
     let trusting = "[http]\ntrusted-proxies = [\"127.0.0.0/8\", \"10.0.0.1\"]\n[log]\nlevel = \"debug\"\n\
                     [io-node]\nmax-clients-per-address = 1";
     let (node, _folder) = node(trusting, "0").await;
@@ -587,14 +587,14 @@ async fn proxies_that_are_trusted_say_who_is_behind_them() {
 }
 
 #[tokio::test]
-async fn proxies_that_are_not_trusted_say_nothing() {
+async fn untrusted_proxy_headers_are_ignored() {
     let (node, _folder) = node("[log]\nlevel = \"debug\"", "0").await;
     let address = address_behind(&node, b"", "X-Forwarded-For: 203.0.113.7\r\n").await;
     assert!(address.is_some_and(|address| address.starts_with("127.0.0.1:")));
 }
 
 #[tokio::test]
-async fn proxy_protocol_says_who_is_behind_a_proxy() {
+async fn proxy_protocol_sets_client_address() {
     let settings = "[http]\nproxy-protocol = true\ntrusted-proxies = [\"127.0.0.1\"]\n[log]\nlevel = \"debug\"";
     let (node, _folder) = node(settings, "0").await;
     let line = b"PROXY TCP4 203.0.113.7 127.0.0.1 4711 80\r\n";
@@ -622,7 +622,7 @@ async fn proxy_protocol_says_who_is_behind_a_proxy() {
 }
 
 #[tokio::test]
-async fn list_of_io_nodes_has_scheme_and_path() {
+async fn io_node_list_has_scheme_and_path() {
     let (plain, _folder) = node("[io-node]\npath = \"/rt\"", "0").await;
     let expected = json!({ "host": "127.0.0.1", "port": plain.port(), "scheme": "http", "path": "/rt" });
     assert_eq!(listed_at_last(&plain).await, [expected]);
@@ -637,7 +637,7 @@ const SECRETS: [&str; 2] = [
 ];
 
 #[tokio::test]
-async fn sighup_reads_again_and_says_what_is_different() {
+async fn sighup_reloads_config_and_logs_changes() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let (file, secret) = (folder.path().join("plugnode.toml"), folder.path().join("secret"));
     let app = app("/", &component("echo"), "");
@@ -649,13 +649,13 @@ async fn sighup_reads_again_and_says_what_is_different() {
     write("");
     let node = Node::configured(&file, &[]).await;
     let mut client = Client::connect(&node).await;
-    node.hang_up();
+    node.send_sighup();
     node.logged("nothing has changed").await;
     fs::write(&secret, SECRETS[1]).expect("it can be written");
     write(
         "max-clients-per-address = 1\nping-interval-ms = 20000\n[log]\nlevel = \"debug\"\n[transport]\nlease-ms = 4000\n",
     );
-    node.hang_up();
+    node.send_sighup();
     let line = node.logged("changed: ").await;
     for part in [
         "io-node.max-clients-per-address: null → 1",
@@ -682,13 +682,13 @@ async fn sighup_reads_again_and_says_what_is_different() {
     // All or nothing: what is wrong with a key keeps the limit as it was, too.
     fs::write(&secret, "short").expect("it can be written");
     write("max-clients-per-address = 50");
-    node.hang_up();
+    node.send_sighup();
     let line = node.logged("nothing of the configuration is read again").await;
     assert!(line.contains("ERROR") && line.contains("io-node.token"), "{line}");
     assert!(opened().await.contains("429"));
 
     write("max-clients-per-address = 0");
-    node.hang_up();
+    node.send_sighup();
     let log = node.logged_times("nothing of the configuration is read again", 2).await;
     assert!(log.contains("max-clients-per-address"), "{log}");
     client.ask("n", &[]).await;
@@ -724,7 +724,7 @@ async fn shown(port: u16) -> String {
 }
 
 #[tokio::test]
-async fn certificate_is_read_again_when_it_changes_and_on_sighup() {
+async fn changed_certificate_is_reloaded() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     certificate(folder.path(), "17");
     let place = |name: &str| folder.path().join(name);
@@ -746,13 +746,13 @@ async fn certificate_is_read_again_when_it_changes_and_on_sighup() {
     assert_eq!(shown(port).await, "serial=12");
     // What cannot be used changes nothing.
     fs::write(place("https.pem"), "no certificate").expect("it can be written");
-    node.hang_up();
+    node.send_sighup();
     node.logged("the certificate stays as it was").await;
     assert_eq!(shown(port).await, "serial=12");
 }
 
 #[tokio::test]
-async fn lines_for_machines_say_which_process_they_are_of() {
+async fn json_log_lines_name_node_role_and_version() {
     let json = "[log]\nformat = \"json\"\n";
     let (node, _folder) = node(&format!("{json}[io-node]\nname = \"io-7\""), "0").await;
     for line in node.log().lines() {
@@ -794,7 +794,7 @@ async fn lines_for_machines_say_which_process_they_are_of() {
 }
 
 #[tokio::test]
-async fn metrics_have_what_there_is_at_present_and_how_long_things_take() {
+async fn metrics_report_gauges_and_latencies() {
     let settings = "[admin]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"debug\"";
     let (node, _folder) = node(settings, "0").await;
     let line = node.logged("health and metrics on http://").await;
@@ -839,7 +839,7 @@ async fn metrics_have_what_there_is_at_present_and_how_long_things_take() {
 }
 
 #[tokio::test]
-async fn survivors_say_which_node_is_gone_and_what_it_had() {
+async fn survivors_log_lost_node_and_its_share() {
     let redis = RedisServer::start().await;
     let cluster = Cluster::new(redis.url())
         .app("/", &component("echo"), "")
@@ -883,7 +883,7 @@ async fn survivors_say_which_node_is_gone_and_what_it_had() {
 }
 
 #[tokio::test]
-async fn key_that_everybody_may_read_is_warned_of() {
+async fn warns_of_world_readable_secret() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let secret = folder.path().join("token.secret");

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use plugnode_tests::{Client, Node, brought, repository};
+use plugnode_tests::{Client, Node, installed_tool, repository};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -72,7 +72,7 @@ fn included(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[tokio::test]
-async fn packed_rust_sdk_builds_a_handler() {
+async fn packed_rust_sdk_builds_handler() {
     let packed = packed_crates();
     for (package, files) in [
         ("engine-io-0.1.0", &["src/lib.rs"][..]),
@@ -136,10 +136,10 @@ async fn packed_rust_sdk_builds_a_handler() {
 }
 
 #[test]
-fn packed_python_package_tests_a_program() {
+fn packed_python_package_tests_program() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let python = || {
-        let mut python = Command::new(brought("python/bin/python"));
+        let mut python = Command::new(installed_tool("python/bin/python"));
         python.current_dir(folder.path()).env("PYTHONDONTWRITEBYTECODE", "1");
         python
     };

@@ -26,7 +26,7 @@ async fn fill(client: &mut Client, busy: Duration) -> u64 {
 }
 
 #[tokio::test]
-async fn a_client_that_is_paused_for_long_stays_and_loses_nothing() {
+async fn paused_client_stays_connected_and_loses_nothing() {
     const MESSAGES: u64 = 300;
     let node = node("ping-interval-ms = 300\nping-timeout-ms = 1000").await;
     let mut busy = Client::connect(&node).await;
@@ -49,7 +49,7 @@ async fn a_client_that_is_paused_for_long_stays_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn what_waits_for_too_long_is_refused_to_its_acknowledgement_and_counted() {
+async fn overdue_events_are_refused_and_counted() {
     let node = node("refuse-after-ms = 300").await;
     let mut client = Client::connect(&node).await;
     client.ask("where", &[]).await;
@@ -99,13 +99,13 @@ async fn what_waits_for_too_long_is_refused_to_its_acknowledgement_and_counted()
 }
 
 #[tokio::test]
-async fn the_official_client_stays_by_every_transport_while_nothing_is_taken_in() {
+async fn official_client_survives_full_backlog_on_every_transport() {
     let node = node("ping-interval-ms = 300\nping-timeout-ms = 1000").await;
     node_script("paused.mjs", &[&node.url()]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_newcomer_is_answered_while_sixty_clients_press() {
+async fn new_client_is_served_under_pressure_of_sixty() {
     const GREEDY: usize = 60;
     const EVENTS: usize = 300;
     let redis = Redis::new().start().await;

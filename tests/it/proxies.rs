@@ -44,7 +44,7 @@ impl Setup {
 }
 
 #[tokio::test]
-async fn haproxy_tells_addresses_and_a_drain_fails_nobody() {
+async fn haproxy_passes_addresses_and_drains_without_errors() {
     let mut setup = Setup::new("proxy-protocol = true").await;
     let balancer = Balancer::haproxy(setup.ports()).await;
     node_script("behind.mjs", &[&balancer.url()]).await;
@@ -60,7 +60,7 @@ async fn haproxy_tells_addresses_and_a_drain_fails_nobody() {
 }
 
 #[tokio::test]
-async fn nginx_tells_addresses_and_carries_every_transport() {
+async fn nginx_passes_addresses_and_every_transport() {
     let setup = Setup::new("").await;
     let balancer = Balancer::nginx(setup.ports()).await;
     node_script("behind.mjs", &[&balancer.url()]).await;

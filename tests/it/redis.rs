@@ -98,7 +98,7 @@ async fn keys(redis: &RedisServer, prefix: &str) -> usize {
 }
 
 #[tokio::test]
-async fn over_a_single_redis() {
+async fn serves_over_single_redis() {
     let redis = RedisServer::start().await;
     let running = serves(&echo(&redis.url())).await;
     let all = redis.command(&["DBSIZE"]).await;
@@ -123,14 +123,14 @@ async fn over_a_single_redis() {
 }
 
 #[tokio::test]
-async fn over_a_redis_with_a_password() {
+async fn serves_over_redis_with_password() {
     let redis = Redis::new().password("p@ss/w:rd #1?%").start().await;
     let running = serves(&echo(&redis.url())).await;
     assert!(!running.app_node.log().contains("p@ss"), "{}", running.app_node.log());
 }
 
 #[tokio::test]
-async fn over_a_redis_with_a_user_who_may_no_more_than_needed() {
+async fn serves_with_least_privileged_user() {
     let redis = Redis::new().user("plugnode", "secret", RIGHTS).start().await;
     serves(&echo(&redis.url_for("plugnode", "secret"))).await;
     let denied = redis.command(&["ACL", "LOG"]).await;
@@ -138,7 +138,7 @@ async fn over_a_redis_with_a_user_who_may_no_more_than_needed() {
 }
 
 #[tokio::test]
-async fn over_another_database() {
+async fn serves_over_another_database() {
     let redis = RedisServer::start().await;
     serves(&echo(&format!("{}/3", redis.url()))).await;
     assert_eq!(redis.command(&["DBSIZE"]).await, "0");
@@ -147,7 +147,7 @@ async fn over_another_database() {
 }
 
 #[tokio::test]
-async fn over_tls() {
+async fn serves_over_tls() {
     let redis = Redis::new().tls().password("secret").start().await;
     assert!(redis.url().starts_with("rediss://"));
     let (trust, _) = redis.tls_settings();
@@ -155,21 +155,21 @@ async fn over_tls() {
 }
 
 #[tokio::test]
-async fn over_tls_with_a_certificate_of_its_own() {
+async fn serves_over_tls_with_client_certificate() {
     let redis = Redis::new().tls().setting("tls-auth-clients yes").start().await;
     let (trust, show) = redis.tls_settings();
     serves(&echo(&redis.url()).transport(&trust).transport(&show)).await;
 }
 
 #[tokio::test]
-async fn over_sentinel() {
+async fn serves_over_sentinel() {
     let sentinels = Sentinels::of(Redis::new().password("secret")).await;
     serves(&echo(&sentinels.url())).await;
     assert!(keys(sentinels.master(), "{plugnode:").await > 0);
 }
 
 #[tokio::test]
-async fn over_a_redis_cluster_with_three_shards() {
+async fn serves_over_cluster_with_three_shards() {
     let redis = RedisCluster::start().await;
     serves(&echo(&redis.url()).transport("shards = 3")).await;
     for shard in 0..3 {
@@ -180,13 +180,13 @@ async fn over_a_redis_cluster_with_three_shards() {
 }
 
 #[tokio::test]
-async fn over_valkey() {
+async fn serves_over_valkey() {
     let valkey = RedisServer::valkey().await;
     serves(&echo(&valkey.url())).await;
 }
 
 #[tokio::test]
-async fn two_clusters_share_a_redis_by_prefix() {
+async fn two_clusters_share_redis_by_prefix() {
     let redis = RedisServer::start().await;
     let (red, blue) = (echo(&redis.url()), echo(&redis.url()));
     let (red, blue) = (red.transport("prefix = \"red\""), blue.transport("prefix = \"blue\""));

@@ -1,11 +1,11 @@
-//! Every scene of faults, under the checker's eyes: lost 0, doubled 0, out of order 0, disconnects exactly one each.
+//! Every scenario of faults, under the checker's eyes: lost 0, doubled 0, out of order 0, disconnects exactly one each.
 //!
 //! Each is a dozen processes that have to keep up with a lease of a second: `.ci/test` runs them one at a time.
 
 use std::time::Duration;
 
 use plugnode_tests::check::{Check, Report, Settings};
-use plugnode_tests::faults::{Plan, Scene};
+use plugnode_tests::faults::{Plan, Scenario};
 use plugnode_tests::{Cluster, Node, Redis, component};
 
 async fn play(name: &str, shards: u16) {
@@ -13,7 +13,7 @@ async fn play(name: &str, shards: u16) {
         shards,
         ..Default::default()
     };
-    let report = Scene::named(name).play(plan).await;
+    let report = Scenario::named(name).run(plan).await;
     report.assert_clean();
     assert!(
         report.verdict.tally.acked > 200,
@@ -21,7 +21,7 @@ async fn play(name: &str, shards: u16) {
     );
 }
 
-macro_rules! scenes {
+macro_rules! scenarios {
     ($($test:ident: $name:literal in $shards:literal;)*) => {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -32,40 +32,40 @@ macro_rules! scenes {
     };
 }
 
-scenes! {
-    app_nodes_are_killed: "app-nodes-killed" in 1;
-    an_app_node_rises_from_the_dead: "app-node-zombie" in 1;
-    app_nodes_are_restarted_in_order: "app-nodes-restarted" in 1;
-    app_nodes_come_and_go_every_second: "app-nodes-come-and-go" in 3;
-    io_nodes_are_killed: "io-nodes-killed" in 1;
-    an_io_node_rises_from_the_dead: "io-node-zombie" in 1;
-    io_nodes_are_restarted_in_order: "io-nodes-restarted" in 1;
-    redis_is_restarted: "redis-restarted" in 1;
-    redis_is_killed: "redis-killed" in 3;
-    redis_is_paused: "redis-paused" in 1;
-    a_server_of_a_cluster_is_paused: "server-paused" in 3;
-    a_server_of_a_cluster_is_replaced: "server-replaced" in 3;
-    a_replica_is_promoted: "replica-promoted" in 1;
-    the_master_is_killed_and_its_replica_promoted: "master-killed" in 1;
-    slots_move: "slots-moved" in 3;
-    links_to_redis_are_cut: "links-cut" in 1;
-    links_to_redis_are_slow: "links-delayed" in 1;
-    links_to_redis_swallow_everything: "links-blackholed" in 1;
-    app_nodes_are_killed_with_shards: "app-nodes-killed" in 3;
-    io_nodes_are_killed_with_shards: "io-nodes-killed" in 3;
-    everything_fails_at_once: "everything-at-once" in 1;
-    links_to_redis_fail_all_the_time: "links-flaky" in 1;
-    links_to_redis_are_narrow: "links-narrow" in 1;
-    an_io_node_is_isolated: "io-node-isolated" in 1;
-    calls_come_late: "late-copies" in 1;
-    greedy_clients_take_their_share: "greedy-clients" in 1;
-    redis_is_flushed: "redis-flushed" in 3;
-    redis_is_restarted_without_aof: "redis-restarted-without-aof" in 1;
+scenarios! {
+    survives_killed_app_nodes: "app-nodes-killed" in 1;
+    fences_app_node_resumed_after_its_lease: "app-node-zombie" in 1;
+    survives_rolling_restart_of_app_nodes: "app-nodes-restarted" in 1;
+    survives_app_node_churn: "app-nodes-come-and-go" in 3;
+    survives_killed_io_nodes: "io-nodes-killed" in 1;
+    fences_io_node_resumed_after_its_lease: "io-node-zombie" in 1;
+    survives_rolling_restart_of_io_nodes: "io-nodes-restarted" in 1;
+    survives_redis_restart: "redis-restarted" in 1;
+    survives_killed_redis_with_aof: "redis-killed" in 3;
+    survives_paused_redis: "redis-paused" in 1;
+    survives_paused_cluster_server: "server-paused" in 3;
+    survives_cluster_failover: "server-replaced" in 3;
+    survives_planned_sentinel_failover: "replica-promoted" in 1;
+    survives_sentinel_failover_of_killed_master: "master-killed" in 1;
+    survives_slot_migration: "slots-moved" in 3;
+    survives_cut_links: "links-cut" in 1;
+    survives_slow_links: "links-delayed" in 1;
+    survives_blackholed_links: "links-blackholed" in 1;
+    survives_killed_app_nodes_with_shards: "app-nodes-killed" in 3;
+    survives_killed_io_nodes_with_shards: "io-nodes-killed" in 3;
+    survives_simultaneous_failures: "everything-at-once" in 1;
+    survives_flaky_links: "links-flaky" in 1;
+    survives_narrow_links: "links-narrow" in 1;
+    survives_isolated_io_node: "io-node-isolated" in 1;
+    ignores_late_copies_of_calls: "late-copies" in 1;
+    greedy_clients_do_not_starve_others: "greedy-clients" in 1;
+    recovers_from_flushed_redis: "redis-flushed" in 3;
+    recovers_from_redis_restarted_empty: "redis-restarted-without-aof" in 1;
 }
 
 /// How long it takes until the dead are replaced: of app-nodes, and of io-nodes whose clients are to be told.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_dead_are_replaced_when_their_lease_is_over() {
+async fn lost_nodes_are_replaced_after_their_lease() {
     const LEASE: Duration = Duration::from_secs(1);
     let redis = Redis::new().start().await;
     let settings = "instances = 2\ngrants = { keyvalue = [\"default\"] }";
@@ -94,7 +94,7 @@ async fn the_dead_are_replaced_when_their_lease_is_over() {
 
     let moved = waited_after(&report, app_killed_at, io_killed_at);
     println!("a killed app-node's partitions: answered again after {moved:.2?} (lease {LEASE:?})");
-    let told = report.history.watches.iter().flat_map(|watch| &watch.gone);
+    let told = report.history.watches.iter().flat_map(|watch| &watch.notices);
     let told: Vec<u64> = told
         .filter(|gone| gone.reason == "node-lost")
         .map(|gone| gone.at - io_killed_at)
@@ -113,7 +113,7 @@ async fn the_dead_are_replaced_when_their_lease_is_over() {
 
 /// The longest that anybody who sent before `until` waited for an answer after `from`.
 fn waited_after(report: &Report, from: u64, until: u64) -> Duration {
-    let sent = report.history.stories.iter().flat_map(|story| &story.sent);
+    let sent = report.history.traces.iter().flat_map(|trace| &trace.sent);
     let waits = sent.filter(|sent| sent.at < until).filter_map(|sent| {
         let acked_at = sent.acked_at.filter(|at| *at > from)?;
         Some(acked_at - sent.at.max(from))

@@ -127,17 +127,17 @@ async fn flushall_is_survived(more: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn flushall_under_load_is_survived() {
+async fn recovers_from_flushall_under_load() {
     flushall_is_survived("").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn flushall_of_several_shards_is_one_error() {
+async fn flushall_of_three_shards_logs_one_error() {
     flushall_is_survived("shards = 3").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn releases_in_use_survive_a_redis_that_restarts_empty() {
+async fn releases_survive_redis_restarted_empty() {
     let mut redis = Redis::new().start().await;
     let faulty = component("faulty");
     let cluster = cluster(&redis, &faulty, "");

@@ -26,7 +26,7 @@ async fn refused(cluster: &Cluster, words: &[&str]) {
 }
 
 #[tokio::test]
-async fn a_redis_that_is_not_there() {
+async fn refuses_unreachable_redis() {
     let port = free_port();
     let address = format!("127.0.0.1:{port}");
     let urls = [
@@ -40,7 +40,7 @@ async fn a_redis_that_is_not_there() {
 }
 
 #[tokio::test]
-async fn a_redis_that_does_not_answer() {
+async fn refuses_unresponsive_redis() {
     let redis = RedisServer::start().await;
     redis.pause();
     refused(&echo(&redis.url()), &[&redis.address(), "trying again"]).await;
@@ -48,7 +48,7 @@ async fn a_redis_that_does_not_answer() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_or_none() {
+async fn refuses_wrong_or_missing_password() {
     let redis = Redis::new().password("right").start().await;
     for login in ["", ":secret@", "nobody:secret@"] {
         let url = format!("redis://{login}{}", redis.address());
@@ -57,7 +57,7 @@ async fn a_wrong_password_or_none() {
 }
 
 #[tokio::test]
-async fn a_user_who_may_too_little_and_then_what_it_was_told() {
+async fn refuses_user_without_needed_permissions() {
     let rights = "~{plugnode:* +@read +@connection +eval";
     let redis = Redis::new().user("plugnode", "secret", rights).start().await;
     let cluster = echo(&redis.url_for("plugnode", "secret"));
@@ -69,7 +69,7 @@ async fn a_user_who_may_too_little_and_then_what_it_was_told() {
 }
 
 #[tokio::test]
-async fn a_replica() {
+async fn refuses_replica() {
     let (master, replica) = tokio::join!(RedisServer::start(), RedisServer::start());
     replica.replica_of(&master).await;
     refused(
@@ -80,13 +80,13 @@ async fn a_replica() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_nobody_vouches_for() {
+async fn refuses_untrusted_certificate() {
     let redis = Redis::new().tls().start().await;
     refused(&echo(&redis.url()), &[&redis.address(), "certificate"]).await;
 }
 
 #[tokio::test]
-async fn a_cluster_by_the_url_of_a_single_redis_and_the_other_way_round() {
+async fn refuses_url_scheme_of_other_redis_kind() {
     let (cluster, single) = tokio::join!(RedisCluster::start(), RedisServer::start());
     let one = cluster.servers()[0].url();
     refused(&echo(&one), &["redis+cluster://"]).await;
@@ -95,14 +95,14 @@ async fn a_cluster_by_the_url_of_a_single_redis_and_the_other_way_round() {
 }
 
 #[tokio::test]
-async fn a_master_that_the_sentinels_do_not_know() {
+async fn refuses_master_unknown_to_sentinels() {
     let sentinels = Sentinels::start().await;
     let url = sentinels.url().replace("/plugnode", "/other");
     refused(&echo(&url), &["`other`"]).await;
 }
 
 #[tokio::test]
-async fn another_number_of_partitions_or_shards_than_the_cluster_has() {
+async fn refuses_other_partition_or_shard_count() {
     let redis = RedisServer::start().await;
     let app_node = echo(&redis.url()).transport("partitions = 16").start_app().await;
     for line in ["partitions = 32", "partitions = 16\nshards = 2"] {
@@ -120,7 +120,7 @@ async fn another_number_of_partitions_or_shards_than_the_cluster_has() {
 }
 
 #[tokio::test]
-async fn keys_that_are_somebody_elses() {
+async fn refuses_foreign_keys_under_its_prefix() {
     let redis = RedisServer::start().await;
     let words = ["something unknown", "[transport] prefix", "{plugnode:"];
     redis.command(&["SET", "{plugnode:0}:meta", "mine"]).await;
@@ -140,7 +140,7 @@ async fn keys_that_are_somebody_elses() {
 }
 
 #[tokio::test]
-async fn a_start_that_waits_for_redis_ends_when_told_to() {
+async fn sigterm_ends_start_that_waits_for_redis() {
     let redis = RedisServer::start().await;
     redis.pause();
     let mut node = Node::begin(&echo(&redis.url()).config("io-node"));
@@ -152,7 +152,7 @@ async fn a_start_that_waits_for_redis_ends_when_told_to() {
 }
 
 #[tokio::test]
-async fn an_eviction_policy_that_would_lose_data_is_warned_of() {
+async fn warns_of_eviction_policy_that_loses_data() {
     let redis = Redis::new()
         .setting("maxmemory 100mb")
         .setting("maxmemory-policy allkeys-lru")
@@ -164,7 +164,7 @@ async fn an_eviction_policy_that_would_lose_data_is_warned_of() {
 }
 
 #[tokio::test]
-async fn a_redis_that_keeps_nothing_on_disk_is_told_and_one_with_aof_is_not() {
+async fn notes_redis_without_persistence() {
     let redis = RedisServer::start().await;
     let app_node = echo(&redis.url()).start_app().await;
     let line = app_node.logged("keeps nothing on disk").await;

@@ -23,7 +23,7 @@ async fn built(script: &str) -> (PathBuf, TempDir) {
 }
 
 #[tokio::test]
-async fn a_program_for_a_server_of_socket_io_runs_in_several_instances() {
+async fn socketio_server_program_runs_in_several_instances() {
     let (component, _folder) = built("tests/js/handlers/server.js").await;
     for (dispatch, arguments) in [("sticky", &[][..]), ("round-robin", &["spread"])] {
         let settings = format!("{ADMISSION}\ninstances = 3\ndispatch = {dispatch:?}");
@@ -35,13 +35,13 @@ async fn a_program_for_a_server_of_socket_io_runs_in_several_instances() {
 }
 
 #[tokio::test]
-async fn a_chat_with_names_runs_as_it_is() {
+async fn names_example_runs() {
     let node = Node::dev(&repository().join("examples/js/names/server.js"), &[]).await;
     node_script("chat-names.mjs", &[&node.url()]).await;
 }
 
 #[tokio::test]
-async fn a_whiteboard_runs_as_it_is() {
+async fn whiteboard_example_runs() {
     let (component, _folder) = built("examples/js/whiteboard/server.js").await;
     let node = Node::app(&component, "").await;
     node_script("whiteboard.mjs", &[&node.url()]).await;
@@ -49,7 +49,7 @@ async fn a_whiteboard_runs_as_it_is() {
 
 /// What of HTTP a script may send is what its app is granted.
 #[tokio::test]
-async fn scripts_fetch_from_hosts_that_are_granted() {
+async fn fetch_reaches_only_granted_hosts() {
     let (component, _folder) = built("tests/js/handlers/fetch.js").await;
     let [open, closed] = [free_port(), free_port()].map(|port| port.to_string());
     let settings =
@@ -70,7 +70,7 @@ async fn scripts_fetch_from_hosts_that_are_granted() {
 }
 
 #[tokio::test]
-async fn chat_of_socket_io_cluster_runs_over_instances_and_deploys() {
+async fn socketio_cluster_example_runs_over_instances() {
     let (component, folder) = built("examples/js/cluster/appNode.js").await;
     let settings = "instances = 3\ngrants = { keyvalue = [\"default\"] }";
     let node = Node::app(&component, settings).await;
@@ -114,7 +114,7 @@ async fn talks(node: &Node) {
 }
 
 #[tokio::test]
-async fn new_javascript_project_runs_as_it_is() {
+async fn new_javascript_project_runs() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let said = verb(&["new", "hello", "--lang", "js"], folder.path()).await;
     assert!(
@@ -126,7 +126,7 @@ async fn new_javascript_project_runs_as_it_is() {
 }
 
 #[tokio::test]
-async fn new_typescript_project_is_checked_and_bundled() {
+async fn new_typescript_project_type_checks_and_reloads() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let said = verb(&["new", "hello", "--lang", "ts"], folder.path()).await;
     assert!(said.status.success() && said.out.contains("npm install"), "{said:?}");
@@ -170,7 +170,7 @@ async fn new_typescript_project_is_checked_and_bundled() {
 }
 
 #[tokio::test]
-async fn settings_of_a_program_for_node_are_written_beside_it() {
+async fn new_from_program_writes_its_settings() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let script = repository().join("tests/js/handlers/server.js");
     fs::copy(script, folder.path().join("server.js")).expect("it can be copied");
@@ -195,7 +195,7 @@ async fn settings_of_a_program_for_node_are_written_beside_it() {
 
 /// The npm package as it would be published: installed, a program's tests run by it, and it is built by the runtime in it.
 #[tokio::test]
-async fn packed_npm_package_tests_and_builds_a_program() {
+async fn packed_npm_package_tests_and_builds_program() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let at = |name: &str| folder.path().join(name);
     let sources = repository().join("guest-sdk/js");
@@ -253,7 +253,7 @@ async fn check_component(folder: &Path) {
 
 /// A program in Python, over instances that take a client's events in turn.
 #[tokio::test]
-async fn a_program_in_python_runs_in_several_instances() {
+async fn python_program_runs_in_several_instances() {
     let (component, _folder) = built("tests/py/handlers/app.py").await;
     let settings =
         "instances = 3\nadmission = true\ngrants = { keyvalue = [\"default\"] }\nconfig = { colour = \"red\" }";
@@ -323,7 +323,7 @@ async fn a_program_in_python_runs_in_several_instances() {
 
 /// 20 clients count by a state and by an addition, while instances read and write it at the same time.
 #[tokio::test]
-async fn increments_in_python_are_all_there() {
+async fn concurrent_python_increments_are_all_counted() {
     let (component, _folder) = built("tests/py/handlers/app.py").await;
     let node = Node::app(&component, "instances = 3\ngrants = { keyvalue = [\"default\"] }").await;
     let counting = (0..20).map(|_| async {
@@ -339,7 +339,7 @@ async fn increments_in_python_are_all_there() {
 }
 
 #[tokio::test]
-async fn new_python_project_runs_and_changes() {
+async fn new_python_project_runs_and_reloads() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let said = verb(&["new", "hello", "--lang", "python"], folder.path()).await;
     assert!(

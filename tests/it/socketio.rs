@@ -10,25 +10,25 @@ const SOCKET_IO_2: (&str, &str) = ("PLUGNODE_IO_NODE__SOCKET_IO_2", "true");
 const MSGPACK: (&str, &str) = ("PLUGNODE_IO_NODE__PARSER", "msgpack");
 
 #[tokio::test]
-async fn one_process_speaks_the_protocols() {
+async fn one_process_conforms_to_protocol() {
     let node = alone("main", &[]).await;
     node_script("protocol.mjs", &[&node.url()]).await;
 }
 
 #[tokio::test]
-async fn one_process_serves_the_client_of_socket_io_4() {
+async fn one_process_serves_v4_client() {
     let node = alone("client", &[]).await;
     node_script("client.mjs", &[&node.url()]).await;
 }
 
 #[tokio::test]
-async fn one_process_serves_the_client_of_socket_io_4_by_msgpack() {
+async fn one_process_serves_v4_msgpack_client() {
     let node = alone("client", &[MSGPACK]).await;
     node_script("client.mjs", &[&node.url(), "msgpack"]).await;
 }
 
 #[tokio::test]
-async fn values_come_back_as_by_the_official_parsers() {
+async fn values_round_trip_as_through_official_parsers() {
     let client = Reference::start(&["client"]).await;
     node_script("parsers.mjs", &[client.urls()]).await;
     let client = Reference::start(&["client", "msgpack"]).await;
@@ -41,75 +41,75 @@ async fn values_come_back_as_by_the_official_parsers() {
 }
 
 #[tokio::test]
-async fn one_process_serves_the_client_of_socket_io_2() {
+async fn one_process_serves_v2_client() {
     let client = alone("client", &[SOCKET_IO_2]).await;
     let main = alone("main", &[SOCKET_IO_2]).await;
     node_script("client2.mjs", &[&client.url(), &main.url()]).await;
 }
 
 #[tokio::test]
-async fn one_process_serves_many_clients() {
+async fn one_process_passes_cluster_driver() {
     let node = alone("cluster", &[]).await;
     node_script("cluster.mjs", &[&node.url()]).await;
 }
 
 #[tokio::test]
-async fn one_process_serves_a_client_in_python() {
+async fn one_process_serves_python_client() {
     let node = alone("main", &[]).await;
     python_client(&[&node.url()]).await;
 }
 
 #[tokio::test]
-async fn one_process_serves_a_client_in_rust() {
+async fn one_process_serves_rust_client() {
     let node = alone("main", &[]).await;
     rust_client(&[&node.url()]).await;
 }
 
 #[tokio::test]
-async fn a_node_of_three_speaks_the_protocols() {
+async fn node_of_three_conforms_to_protocol() {
     let three = Three::start("main", &[]).await;
     node_script("protocol.mjs", &[&three.first()]).await;
 }
 
 #[tokio::test]
-async fn a_node_of_three_serves_the_client_of_socket_io_4() {
+async fn node_of_three_serves_v4_client() {
     let three = Three::start("client", &[]).await;
     node_script("client.mjs", &[&three.first()]).await;
 }
 
 #[tokio::test]
-async fn three_nodes_serve_the_client_of_socket_io_2() {
+async fn three_nodes_serve_v2_client() {
     let client = Three::start("client", &[SOCKET_IO_2]).await;
     let main = Three::start("main", &[SOCKET_IO_2]).await;
     node_script("client2.mjs", &[&client.first(), &main.urls()]).await;
 }
 
 #[tokio::test]
-async fn three_nodes_are_one_server() {
+async fn three_nodes_pass_cluster_driver() {
     let three = Three::start("cluster", &[]).await;
     node_script("cluster.mjs", &[&three.urls()]).await;
 }
 
 #[tokio::test]
-async fn three_nodes_are_one_server_by_msgpack() {
+async fn three_nodes_pass_msgpack_cluster_driver() {
     let three = Three::start("cluster", &[MSGPACK]).await;
     node_script("cluster.mjs", &[&three.urls(), "msgpack"]).await;
 }
 
 #[tokio::test]
-async fn three_nodes_serve_clients_in_python() {
+async fn three_nodes_serve_python_client() {
     let three = Three::start("main", &[]).await;
     python_client(&[&three.urls()]).await;
 }
 
 #[tokio::test]
-async fn three_nodes_serve_clients_in_rust() {
+async fn three_nodes_serve_rust_client() {
     let three = Three::start("main", &[]).await;
     rust_client(&[&three.urls()]).await;
 }
 
 #[tokio::test]
-async fn nodes_own_server_is_what_the_drivers_describe() {
+async fn reference_server_passes_every_driver() {
     let main = Reference::start(&["main"]).await;
     node_script("protocol.mjs", &[main.urls()]).await;
     python_client(&[main.urls()]).await;
@@ -122,7 +122,7 @@ async fn nodes_own_server_is_what_the_drivers_describe() {
 }
 
 #[tokio::test]
-async fn nodes_own_server_is_what_the_drivers_describe_when_it_speaks_otherwise() {
+async fn reference_server_passes_v2_and_msgpack_drivers() {
     let (client, main) = (
         Reference::start(&["client", "v2"]).await,
         Reference::start(&["main", "v2"]).await,

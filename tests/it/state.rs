@@ -103,7 +103,7 @@ async fn counters_add_up_while_app_nodes_are_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn large_reads_are_refused_and_hold_up_nobody() {
+async fn large_reads_are_refused_without_delaying_others() {
     const MB: usize = 1_000_000;
     // As JSON within the largest value that the app's limits allow.
     const LARGE: usize = 900_000;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use futures_util::future::join_all;
-use plugnode_tests::faults::{Deploys, Plan, Scene};
+use plugnode_tests::faults::{Deployer, Plan, Scenario};
 use plugnode_tests::{Client, Cluster, Console, Flaw, Node, Redis, component, rebuilt};
 use serde_json::json;
 
@@ -14,7 +14,7 @@ const SECONDS: &str = "PLUGNODE_STORM_SECONDS";
 
 /// 200 clients, and a deploy each second.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_storm_of_deploys_over_three_app_nodes() {
+async fn deploys_every_second_keep_promises_over_redis() {
     let seconds = std::env::var(SECONDS).map_or(60, |seconds| seconds.parse().expect("a number of seconds"));
     let plan = Plan {
         clients: 200,
@@ -22,7 +22,7 @@ async fn a_storm_of_deploys_over_three_app_nodes() {
         rounds: usize::div_ceil(seconds, 10),
         ..Default::default()
     };
-    let report = Scene::named("swap-storm").play(plan).await;
+    let report = Scenario::named("swap-storm").run(plan).await;
     report.assert_clean();
     assert!(
         report.verdict.tally.acked > 1_000,
@@ -31,14 +31,14 @@ async fn a_storm_of_deploys_over_three_app_nodes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_storm_of_deploys_in_one_process() {
+async fn deploys_every_second_keep_promises_in_memory() {
     let plan = Plan {
         clients: 50,
         rate: 3.0,
         rounds: 1,
         ..Default::default()
     };
-    let report = Scene::named("swap-storm-in-memory").play(plan).await;
+    let report = Scenario::named("swap-storm-in-memory").run(plan).await;
     report.assert_clean();
     assert!(
         report.verdict.tally.acked > 500,
@@ -46,13 +46,13 @@ async fn a_storm_of_deploys_in_one_process() {
     );
 }
 
-macro_rules! scenes {
+macro_rules! scenarios {
     ($($test:ident: $name:literal in $shards:literal;)*) => {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
                 let plan = Plan { shards: $shards, ..Default::default() };
-                let report = Scene::named($name).play(plan).await;
+                let report = Scenario::named($name).run(plan).await;
                 report.assert_clean();
                 assert!(report.verdict.tally.acked > 200, "too little happened to tell: {report}");
             }
@@ -60,14 +60,14 @@ macro_rules! scenes {
     };
 }
 
-scenes! {
-    two_deploy_at_once: "deploys-at-once" in 1;
-    an_app_node_is_killed_during_a_deploy: "deploys-while-app-nodes-die" in 1;
-    an_app_node_sleeps_through_a_deploy: "deploys-while-app-nodes-sleep" in 1;
-    redis_is_killed_during_a_deploy: "deploys-while-redis-dies" in 1;
-    a_rollout_is_rolled_back: "rollbacks-in-rollouts" in 1;
-    a_canary_that_fails_is_taken_back: "canaries-of-flawed-builds" in 1;
-    two_deploy_at_once_with_shards: "deploys-at-once" in 3;
+scenarios! {
+    concurrent_deploys_agree_on_one_release: "deploys-at-once" in 1;
+    deploy_survives_killed_app_node: "deploys-while-app-nodes-die" in 1;
+    deploy_survives_paused_app_node: "deploys-while-app-nodes-sleep" in 1;
+    deploy_survives_killed_redis: "deploys-while-redis-dies" in 1;
+    rollback_cancels_canary: "rollbacks-in-rollouts" in 1;
+    failing_canary_is_rolled_back: "canaries-of-flawed-builds" in 1;
+    concurrent_deploys_agree_with_shards: "deploys-at-once" in 3;
 }
 
 /// What is slow here is slower than anything else, and still allowed.
@@ -75,13 +75,13 @@ const SLOW_MS: u64 = 900;
 const SLOW_APP: &str = "instances = 8\nlimits = { time-ms = 10000 }\ngrants = { keyvalue = [\"default\"] }";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slow_event_finishes_on_the_code_that_began_it() {
+async fn slow_event_finishes_on_old_release_in_memory() {
     let node = Node::app(&component("recorder"), SLOW_APP).await;
     old_code_finishes(Console::of_node(&node), &node).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slow_event_finishes_on_the_code_that_began_it_over_redis() {
+async fn slow_event_finishes_on_old_release_over_redis() {
     let redis = Redis::new().start().await;
     let cluster = Cluster::new(redis.url()).app("/", &component("recorder"), SLOW_APP);
     let _app = cluster.start_app().await;
@@ -91,14 +91,14 @@ async fn a_slow_event_finishes_on_the_code_that_began_it_over_redis() {
 
 /// Slow events are under way at any time, and one who is quick asks again and again, while a build is deployed.
 async fn old_code_finishes(console: Console, door: &Node) {
-    let mut deploys = Deploys::at(console).await;
+    let mut deployer = Deployer::at(console).await;
     let over = AtomicBool::new(false);
     let slow = join_all((0..3).map(|_| ask_on(door, SLOW_MS, &over)));
     let quick = ask_on(door, 0, &over);
     let deploy = async {
         // All of them speak by then.
         Client::connect(door).await.ask("slow", &[json!(SLOW_MS)]).await;
-        let answer = deploys.good(0, &[]).await;
+        let answer = deployer.deploy_good(0, &[]).await;
         Client::connect(door).await.ask("slow", &[json!(SLOW_MS)]).await;
         over.store(true, Ordering::Relaxed);
         answer.digest()
@@ -139,9 +139,9 @@ async fn ask_on(door: &Node, ms: u64, over: &AtomicBool) -> Vec<(Instant, String
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_has_a_flaw_replaces_nothing_and_the_reason_is_told() {
+async fn broken_build_replaces_nothing_and_reason_is_shown() {
     let node = Node::app(&component("recorder"), "grants = { keyvalue = [\"default\"] }").await;
-    let mut deploys = Deploys::at(Console::of_node(&node)).await;
+    let mut deployer = Deployer::at(Console::of_node(&node)).await;
     let mut client = Client::connect(&node).await;
     let before = client.ask("slow", &[json!(0)]).await[0]["release"].clone();
     for (flaw, words) in [
@@ -157,7 +157,7 @@ async fn what_has_a_flaw_replaces_nothing_and_the_reason_is_told() {
             }
         };
         let deploy = async {
-            let answer = deploys.flawed(flaw, &[]).await;
+            let answer = deployer.deploy_flawed(flaw, &[]).await;
             over.store(true, Ordering::Relaxed);
             answer
         };
@@ -170,7 +170,7 @@ async fn what_has_a_flaw_replaces_nothing_and_the_reason_is_told() {
 
 /// The handler counts in memory alone what each client says.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_instances_know_of_their_clients_goes_through_every_deploy() {
+async fn instance_state_survives_deploys() {
     for settings in ["dispatch = \"sticky\"", "instances = 1"] {
         let counts = counted_through_deploys(settings, 0, 5).await;
         assert!(
@@ -182,7 +182,7 @@ async fn what_instances_know_of_their_clients_goes_through_every_deploy() {
 
 /// Events so slow that the new release has one on trial at any time, also when it is taken into use.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_on_trial_as_it_ends_is_a_rehearsal_too() {
+async fn trial_running_at_cutover_changes_no_state() {
     let counts = counted_through_deploys("dispatch = \"sticky\"", 100, 3).await;
     assert!(
         counts.iter().all(|count| *count > 3),

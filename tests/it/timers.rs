@@ -65,12 +65,12 @@ async fn sets_and_hears(node: &Node) {
 }
 
 #[tokio::test]
-async fn are_due_once_in_memory() {
+async fn timers_fire_once_in_memory() {
     sets_and_hears(&Node::app(&component("faulty"), SETTINGS).await).await;
 }
 
 #[tokio::test]
-async fn are_due_once_over_redis() {
+async fn timers_fire_once_over_redis() {
     for shards in [1, 3] {
         let redis = RedisServer::start().await;
         let cluster = cluster(&redis.url(), shards, &component("faulty"));
@@ -80,7 +80,7 @@ async fn are_due_once_over_redis() {
 }
 
 #[tokio::test]
-async fn scripts_set_them_in_both_languages() {
+async fn timers_work_from_javascript_and_python() {
     for script in ["tests/js/handlers/timers.js", "tests/py/handlers/timers.py"] {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let component = built(script, &folder).await;
@@ -96,7 +96,7 @@ fn cluster(url: &str, shards: u16, component: &Path) -> Cluster {
 
 /// Timers of the app and of a client, while the app-nodes are killed, a release is replaced and Redis restarts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn survive_kills_deploys_and_a_restart_of_redis() {
+async fn timers_survive_kills_deploys_and_redis_restart() {
     const TIMERS: usize = 120;
     let mut redis = Redis::new().aof("always").start().await;
     let cluster = cluster(&redis.url(), 3, &component("faulty"));

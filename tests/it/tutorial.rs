@@ -125,7 +125,7 @@ async fn speaker(node: &Node, name: Option<&str>) -> String {
 }
 
 #[tokio::test]
-async fn tutorial_does_what_it_says() {
+async fn tutorial_commands_work_as_written() {
     let text = fs::read_to_string(repository().join("docs/tutorial.md")).expect("it is there");
     let mut reader = Reader::new();
     let mut said = String::new();

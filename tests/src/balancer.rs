@@ -1,4 +1,4 @@
-//! HAProxy and nginx as `docs/proxies.md` has them, with the addresses of a test.
+//! HAProxy and nginx with the configurations of `docs/proxies.md`, adapted to a test's addresses.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,11 +8,11 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
-use crate::{brought, free_port, repository, within};
+use crate::{free_port, installed_tool, repository, within};
 
-/// Where the document has it listen.
+/// The listen address in the document.
 const LISTEN: &str = "10.0.0.10:80";
-/// Another process may take the port that was free.
+/// Attempts to start: another process may take the free port.
 const TRIES: usize = 3;
 
 /// A load balancer in front of two nodes. It is killed when dropped.
@@ -31,14 +31,14 @@ impl Balancer {
         .await
     }
 
-    /// nginx in front of them.
+    /// nginx in front of the nodes at these ports.
     pub async fn nginx(nodes: [u16; 2]) -> Self {
         Self::start("nginx", nodes, |folder| {
             let paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
                 .map(|name| format!("{name}_temp_path {}; ", folder.join(name).display()));
             let config = fs::read_to_string(folder.join("config")).expect("it was just written");
             let config = config.replacen("http {", &format!("http {{ access_log off; {}", paths.concat()), 1);
-            // Temporary files are read by nobody else.
+            // Its temporary files stay in the test's folder.
             let main = format!(
                 "daemon off; master_process off; pid {}/pid;\n{config}",
                 folder.display()
@@ -95,7 +95,7 @@ impl Balancer {
                 return true;
             }
             if let Ok(Some(status)) = self.child.try_wait() {
-                println!("it ended with {status}: {}", self.log());
+                println!("the load balancer ended with {status}: {}", self.log());
                 return false;
             }
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
@@ -112,13 +112,13 @@ impl Balancer {
         self.port
     }
 
-    /// What it has said so far.
+    /// Its log so far.
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 }
 
-/// The block of `docs/proxies.md` in this language.
+/// The code block of `docs/proxies.md` in this language.
 fn documented(language: &str) -> String {
     let document = fs::read_to_string(repository().join("docs/proxies.md")).expect("it is there");
     let (_, rest) = document
@@ -128,9 +128,9 @@ fn documented(language: &str) -> String {
     block.to_owned()
 }
 
-/// The program on PATH, or the one that `.ci/setup-tests` brought, with its libraries.
+/// The program on PATH, or the one that `.ci/setup-tests` installed, with its libraries.
 fn command(name: &str) -> Command {
-    let folder = brought("proxies");
+    let folder = installed_tool("proxies");
     let program = folder.join("usr/sbin").join(name);
     if !program.exists() {
         return Command::new(name);

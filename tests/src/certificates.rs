@@ -1,14 +1,14 @@
-//! Certificates for TLS on this machine: an authority, and under it a server's and a client's.
+//! TLS certificates for tests: an authority, a server's certificate and a client's.
 
 use std::path::Path;
 use std::process::Stdio;
 
 use tokio::process::Command;
 
-/// Makes `ca.crt`, `server.crt`, `server.key`, `client.crt` and `client.key` in a folder.
+/// Creates `ca.crt`, `server.crt`, `server.key`, `client.crt` and `client.key` in a folder.
 ///
 /// # Panics
-/// When openssl is missing or fails, with all it said.
+/// When openssl is missing or fails, with its output.
 pub(crate) async fn make(folder: &Path) {
     let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
     openssl(
@@ -30,7 +30,7 @@ async fn openssl(folder: &Path, arguments: &str) {
         .stdin(Stdio::null())
         .output()
         .await
-        .expect("there is no openssl: install openssl, or run .ci/setup-tests");
+        .expect("cannot run openssl; install it, or run .ci/setup-tests");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "openssl {arguments} failed:\n{said}");
 }

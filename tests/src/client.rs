@@ -1,4 +1,4 @@
-//! A Socket.IO client over a bare websocket: small, so that thousands fit in a test, and strict about what it hears.
+//! A Socket.IO client over a websocket: small, so that a test can hold thousands, and strict about what it receives.
 
 use std::collections::VecDeque;
 
@@ -20,20 +20,20 @@ pub struct Client {
     heard: VecDeque<Heard>,
 }
 
-/// What a client hears.
+/// What a client receives.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Heard {
-    /// An event, with the number to acknowledge it by if it asks for that.
+    /// An event, with the number to acknowledge it by if it asks for an acknowledgement.
     Event(String, Vec<Value>, Option<u64>),
     /// An acknowledgement of the event of that number.
     Ack(u64, Vec<Value>),
-    /// The server disconnected it from the namespace.
+    /// The server disconnected the client from the namespace.
     Disconnected,
     /// The connection ended.
     Closed,
 }
 
-/// A connection that was refused: the `connect_error`.
+/// A refused connection: the `connect_error`.
 #[derive(Debug)]
 pub struct Refused(pub Value);
 
@@ -52,12 +52,12 @@ impl Client {
             .expect("the node speaks Socket.IO")
     }
 
-    /// Connects, and says why when it cannot.
+    /// Connects, and returns why when it cannot.
     pub async fn open(port: u16, namespace: &str, auth: Value) -> anyhow::Result<Result<Self, Refused>> {
         Self::open_with(port, "", namespace, auth).await
     }
 
-    /// The same with a query.
+    /// The same with more query parameters.
     pub async fn open_with(
         port: u16,
         query: &str,
@@ -68,7 +68,7 @@ impl Client {
         let (mut socket, _) = connect_async(url).await.context("the websocket does not open")?;
         let open = text(&mut socket).await?;
         if !open.starts_with('0') {
-            bail!("{open:?} came instead of the open packet");
+            bail!("expected the open packet, got {open:?}");
         }
         socket
             .send(Message::text(format!("40{}{auth}", prefix(namespace))))
@@ -94,7 +94,7 @@ impl Client {
             } else if let Some(rest) = packet.strip_prefix("44") {
                 return Ok(Err(Refused(serde_json::from_str(after_namespace(rest))?)));
             } else {
-                bail!("{packet:?} came instead of the connect packet");
+                bail!("expected the connect packet, got {packet:?}");
             }
         }
     }
@@ -110,7 +110,7 @@ impl Client {
         self.send(packet).await;
     }
 
-    /// Emits an event that asks for an acknowledgement, and returns its number.
+    /// Emits an event that asks for an acknowledgement; returns its number.
     pub async fn emit_with_ack(&mut self, event: &str, args: &[Value]) -> u64 {
         let number = self.acks;
         self.acks += 1;
@@ -119,7 +119,7 @@ impl Client {
         number
     }
 
-    /// Emits an event and waits for its acknowledgement; what else is heard meanwhile stays to be heard.
+    /// Emits an event and waits for its acknowledgement. Anything else that arrives meanwhile stays in the queue.
     pub async fn ask(&mut self, event: &str, args: &[Value]) -> Vec<Value> {
         let number = self.emit_with_ack(event, args).await;
         let mut others = VecDeque::new();
@@ -144,23 +144,23 @@ impl Client {
 
     /// Sends a packet as it is.
     pub async fn send(&mut self, packet: String) {
-        // A connection that is gone shows when it is next listened to.
+        // A closed connection shows at the next read.
         let _ = self.socket.send(Message::text(packet)).await;
     }
 
-    /// The next thing it hears; after [`Heard::Closed`] there is nothing more.
+    /// The next packet; after [`Heard::Closed`] there is nothing more.
     pub async fn next(&mut self) -> Heard {
         match self.heard.pop_front() {
             Some(heard) => heard,
-            None => within("a client hears something", self.listen()).await,
+            None => within("a client receives something", self.listen()).await,
         }
     }
 
-    /// The next event it hears, which must not be anything else.
+    /// The next packet, which must be an event.
     pub async fn event(&mut self) -> (String, Vec<Value>) {
         match self.next().await {
             Heard::Event(event, args, _) => (event, args),
-            other => panic!("{other:?} came instead of an event"),
+            other => panic!("expected an event, got {other:?}"),
         }
     }
 
@@ -180,7 +180,7 @@ impl Client {
     }
 }
 
-/// Reads what is of interest in a packet of Socket.IO.
+/// Parses a Socket.IO packet; none for packets that tests do not need.
 fn read(packet: &str) -> Option<Heard> {
     let rest = |kind| packet.strip_prefix(kind).map(after_namespace);
     if rest("41").is_some() {
@@ -190,7 +190,7 @@ fn read(packet: &str) -> Option<Heard> {
         .map(|rest| (rest, true))
         .or(rest("43").map(|rest| (rest, false)))?;
     let start = rest.find('[').unwrap_or_else(|| panic!("no array in {packet:?}"));
-    // To JavaScript it is a double.
+    // JavaScript servers write large numbers as doubles.
     let number = rest[..start].parse().ok().map(|number: f64| number as u64);
     let args: Result<Vec<Value>, _> = serde_json::from_str(&rest[start..]);
     let mut args = args.unwrap_or_else(|error| panic!("no JSON in {packet:.100}: {error}"));

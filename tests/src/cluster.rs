@@ -1,4 +1,4 @@
-//! Processes of plugnode that one transport joins: io-nodes, app-nodes and frontends, each to be broken by itself.
+//! A cluster of plugnode processes over one transport: io-nodes, app-nodes and frontends, each a process of its own.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::{Node, node};
 
-/// What all processes of a cluster have in common. It starts them and does not own them: each [`Node`] is killed when
+/// The configuration that all processes of a cluster share. It starts processes and does not own them: each [`Node`] is killed when
 /// dropped.
 #[derive(Clone)]
 pub struct Cluster {
@@ -18,7 +18,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// A cluster over the transport at this URL, still without apps and processes.
+    /// A cluster over the transport at this URL, without apps and processes.
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
@@ -29,25 +29,25 @@ impl Cluster {
         }
     }
 
-    /// With one more app: its namespace, its component, and more settings for it.
+    /// Adds an app: its namespace, its component, and its other settings.
     pub fn app(mut self, namespace: &str, component: &Path, settings: &str) -> Self {
         self.apps += &node::app(namespace, component, settings);
         self
     }
 
-    /// With more lines in `[transport]`, as `shards = 3`.
+    /// Adds lines to `[transport]`, such as `shards = 3`.
     pub fn transport(mut self, lines: &str) -> Self {
         self.transport += &format!("{lines}\n");
         self
     }
 
-    /// With more sections in every process's configuration, as `[shutdown]`.
+    /// Adds sections to every process's configuration, such as `[shutdown]`.
     pub fn settings(mut self, sections: &str) -> Self {
         self.settings += &format!("{sections}\n");
         self
     }
 
-    /// The same cluster by another URL, for a process that goes through a [`crate::Proxy`].
+    /// The same cluster by another URL, for a process behind a [`crate::Proxy`].
     pub fn by(&self, url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
@@ -70,13 +70,12 @@ impl Cluster {
         self.start_as("frontend", &self.next("frontend")).await
     }
 
-    /// Starts a process of one role (`io-node`, `app-node`, `frontend`) under a name, as when one that ended is started
-    /// again.
+    /// Starts a process with one role (`io-node`, `app-node`, `frontend`) under a given name, such as that of a process that ended.
     pub async fn start_as(&self, role: &str, name: &str) -> Node {
         Node::run_as(name, &self.config(role)).await
     }
 
-    /// The configuration of such a process, for one that is expected not to start.
+    /// The configuration of a process with one role.
     pub fn config(&self, role: &str) -> String {
         let Self {
             url,
@@ -89,7 +88,7 @@ impl Cluster {
     }
 
     fn next(&self, role: &str) -> String {
-        let mut started = self.started.lock().expect("nobody panics with it");
+        let mut started = self.started.lock().expect("no holder of this lock panics");
         let count = started.entry(role.to_owned()).or_default();
         *count += 1;
         format!("{role}-{count}")

@@ -1,4 +1,4 @@
-//! Somebody who deploys: the verbs about releases as processes, as a person or a script would start them, and what these say.
+//! Runs the release commands of the CLI (`deploy`, `rollback`, `releases`, `status`) against one cluster.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,30 +9,30 @@ use tempfile::TempDir;
 use tokio::time::sleep;
 
 use crate::Node;
-use crate::verb::{Said, verb};
+use crate::verb::{CommandOutput, verb};
 
-/// How often the cluster is asked whether something is so by now
+/// Interval of polling the status.
 const LOOK: Duration = Duration::from_millis(200);
-/// and how long it may take until all nodes say the same.
+/// Time-out until all nodes report the same release.
 const AGREEMENT: Duration = Duration::from_secs(20);
 
-/// A terminal at which one cluster's releases are seen to.
+/// The release commands, with the arguments that select the cluster.
 pub struct Console {
     folder: TempDir,
     cluster: Vec<String>,
     builds: AtomicUsize,
 }
 
-/// What a command came to.
+/// Result of a command.
 #[derive(Debug)]
-pub struct Answer {
-    /// Its exit code.
+pub struct CommandResult {
+    /// Exit code.
     pub code: Option<i32>,
-    /// What it said for a machine; null when that is nothing.
+    /// Standard output as JSON; null when it is not JSON.
     pub json: Value,
-    /// What it said for people.
+    /// Standard error, for people.
     pub said: String,
-    /// How long it took, from its start to its end.
+    /// Duration of the command.
     pub took: Duration,
 }
 
@@ -57,17 +57,17 @@ impl Console {
         }
     }
 
-    /// `plugnode deploy` of these bytes, with more arguments.
-    pub async fn deploy(&self, component: &[u8], args: &[&str]) -> Answer {
+    /// Runs `plugnode deploy` on these bytes, with more arguments.
+    pub async fn deploy(&self, component: &[u8], args: &[&str]) -> CommandResult {
         let file = self.build(component);
         let path = file.to_str().expect("its name is text");
         let answer = self.run(&[&["deploy", path][..], args].concat()).await;
-        // A storm has hundreds of them.
+        // Some tests deploy hundreds of builds.
         std::fs::remove_file(&file).expect("it is still there");
         answer
     }
 
-    /// A file with these bytes.
+    /// Writes these bytes to a new file.
     pub fn build(&self, component: &[u8]) -> PathBuf {
         let number = self.builds.fetch_add(1, Ordering::Relaxed);
         let file = self.folder.path().join(format!("build-{number}.wasm"));
@@ -80,15 +80,15 @@ impl Console {
         &self.cluster
     }
 
-    /// `plugnode rollback`, to a release if one is named.
-    pub async fn rollback(&self, args: &[&str]) -> Answer {
+    /// Runs `plugnode rollback`, to the release in `args` if there is one.
+    pub async fn rollback(&self, args: &[&str]) -> CommandResult {
         self.run(&[&["rollback"][..], args].concat()).await
     }
 
     /// `plugnode releases`, newest first.
     ///
     /// # Panics
-    /// When the cluster cannot be asked.
+    /// When the command fails.
     pub async fn releases(&self) -> Vec<Value> {
         let answer = self.run(&["releases"]).await;
         let releases = answer.json.as_array().cloned();
@@ -98,20 +98,19 @@ impl Console {
     /// The only app of `plugnode status`.
     ///
     /// # Panics
-    /// When the cluster cannot be asked.
+    /// When the command fails.
     pub async fn status(&self) -> Value {
         let mut answer = self.run(&["status"]).await;
         match answer.json["apps"].as_array() {
             Some(apps) if apps.len() == 1 => answer.json["apps"][0].take(),
-            _ => panic!("plugnode status does not tell of one app: {answer:?}"),
+            _ => panic!("plugnode status does not list exactly one app: {answer:?}"),
         }
     }
 
-    /// Waits until no rollout goes on and every app-node, of which there are so many, uses the same release. Returns its
-    /// number.
+    /// Waits until no rollout is in progress and all app-nodes, `nodes` in number, use the same release. Returns its number.
     ///
     /// # Panics
-    /// When that does not come to be.
+    /// When that takes too long.
     pub async fn agreement(&self, nodes: usize) -> u64 {
         let begun = Instant::now();
         loop {
@@ -121,7 +120,7 @@ impl Console {
             }
             assert!(
                 begun.elapsed() < AGREEMENT,
-                "{nodes} nodes do not come to the same: {status:#}"
+                "{nodes} nodes do not agree on a release: {status:#}"
             );
             sleep(LOOK).await;
         }
@@ -130,7 +129,7 @@ impl Console {
     /// Waits until a rollout is in this phase.
     ///
     /// # Panics
-    /// When it does not come to be.
+    /// When that takes too long.
     pub async fn phase(&self, phase: &str) {
         let begun = Instant::now();
         loop {
@@ -138,17 +137,20 @@ impl Console {
             if status["rollout"]["phase"] == phase {
                 return;
             }
-            assert!(begun.elapsed() < crate::LIMIT, "there is no {phase}: {status:#}");
+            assert!(
+                begun.elapsed() < crate::LIMIT,
+                "no rollout in phase {phase}: {status:#}"
+            );
             sleep(LOOK).await;
         }
     }
 
-    async fn run(&self, args: &[&str]) -> Answer {
+    async fn run(&self, args: &[&str]) -> CommandResult {
         let begun = Instant::now();
         let cluster = self.cluster.iter().map(String::as_str);
         let all: Vec<&str> = args.iter().copied().chain(cluster).chain(["--json"]).collect();
-        let Said { status, out, err } = verb(&all, self.folder.path()).await;
-        Answer {
+        let CommandOutput { status, out, err } = verb(&all, self.folder.path()).await;
+        CommandResult {
             code: status.code(),
             json: serde_json::from_str(&out).unwrap_or_default(),
             said: err,
@@ -157,13 +159,13 @@ impl Console {
     }
 }
 
-impl Answer {
-    /// In a word: `in-use`, `not-tried`, `failed`, `superseded` …
+impl CommandResult {
+    /// Outcome: `in-use`, `not-tried`, `failed`, `superseded` …
     pub fn outcome(&self) -> &str {
-        self.json["outcome"].as_str().unwrap_or("nothing that can be read")
+        self.json["outcome"].as_str().unwrap_or("no outcome")
     }
 
-    /// Whether it is in use, be it that it had no events to be tried with.
+    /// Whether the release is in use, tried with events or not.
     pub fn is_in_use(&self) -> bool {
         matches!(self.outcome(), "in-use" | "not-tried")
     }
@@ -173,17 +175,17 @@ impl Answer {
         self.json["reason"].as_str().unwrap_or_default()
     }
 
-    /// The number of the release that was asked for; 0 when none was.
+    /// Number of the requested release; 0 without one.
     pub fn release(&self) -> u64 {
         self.json["release"].as_u64().unwrap_or_default()
     }
 
-    /// Its component, as handlers see it.
+    /// Short digest of its component, as handlers see it.
     pub fn digest(&self) -> String {
         short(&self.json)
     }
 
-    /// From the command to the last node's first use of it, as the command saw it.
+    /// Time from the command until the last node used the release, as reported by the command.
     pub fn until_last_node(&self) -> Option<Duration> {
         let nodes = self.json["nodes"].as_array()?;
         let times: Option<Vec<u64>> = nodes.iter().map(|node| node["ms"].as_u64()).collect();
@@ -191,16 +193,16 @@ impl Answer {
     }
 }
 
-/// The short digest of what has a digest, as handlers see it.
+/// The short digest of a release, as handlers see it.
 pub(crate) fn short(release: &Value) -> String {
     let digest = release["digest"].as_str().unwrap_or_default();
     digest.chars().take(12).collect()
 }
 
-/// The release in use, when nothing else is and nothing is on its way.
+/// The release in use, if all nodes use it and no rollout is in progress.
 fn agreed(status: &Value, nodes: usize) -> Option<u64> {
     let release = status["release"]["release"].as_u64()?;
-    let told = status["nodes"].as_array()?;
+    let reported = status["nodes"].as_array()?;
     let is_there = |node: &Value| node["release"] == release && node["progress"].is_null();
-    (status["rollout"].is_null() && told.len() == nodes && told.iter().all(is_there)).then_some(release)
+    (status["rollout"].is_null() && reported.len() == nodes && reported.iter().all(is_there)).then_some(release)
 }

@@ -1,33 +1,33 @@
-//! What can be wrong with a build, and how the handler `recorder`'s file is made into one that has it.
+//! Builds of the handler `recorder` with a flaw, made by patching its file.
 
 use crate::tools::patched;
 
-/// What is written over in the file; see the handler's `fault` module.
+/// The text that is patched; see the handler's module `fault`.
 const MARK: &str = "fault:none; tests write it here.";
 
-/// What is wrong with a build.
+/// A flaw of a build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flaw {
-    /// It fails before it has handled anything.
+    /// It traps at its start.
     Start,
-    /// It fails at every event.
+    /// It traps at every event.
     First,
-    /// It never comes back from an event.
+    /// It loops forever at every event.
     Loops,
-    /// It exports another interface than a handler's.
+    /// It exports another interface than a handler.
     World,
-    /// An instance of it fails once it has handled some events: first ones tell nothing.
+    /// Its instances trap after some events: the first events succeed.
     Later,
 }
 
 impl Flaw {
-    /// What a deploy finds out before the release is in use.
+    /// Flaws that a deploy detects before the release comes into use.
     pub const FOUND_AT_ONCE: [Self; 4] = [Self::Start, Self::First, Self::Loops, Self::World];
 
     /// A build of the handler `recorder` with this flaw.
     ///
     /// # Panics
-    /// When it is no build of that handler.
+    /// When `component` is no build of that handler.
     pub fn of(self, component: Vec<u8>) -> Vec<u8> {
         let word = match self {
             Self::Start => "start",

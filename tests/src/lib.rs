@@ -1,30 +1,30 @@
-//! The fixture: real processes, a real Socket.IO connection, and the tools that tests drive from outside.
+//! The test fixture: plugnode processes, Socket.IO clients, Redis servers, and a proxy that injects network faults.
 //!
-//! Nothing here knows the host's code. A test starts a [`Node`] with the configuration a user would write, speaks to it as
-//! clients do, and waits for what must happen, with a limit in time.
+//! It does not depend on the host's code. A test starts a [`Node`] with a configuration as a user would write it, connects clients, and
+//! waits for events with a time-out.
 
-pub mod account;
 mod balancer;
-pub mod bare;
 mod certificates;
 pub mod check;
 mod client;
 mod cluster;
 mod console;
-pub mod crowd;
 pub mod faults;
 mod flaw;
-mod hostility;
+mod fuzz;
+pub mod leaks;
 mod node;
 mod ports;
 mod proxy;
 mod random;
+pub mod raw_client;
 mod redis;
 mod redis_cluster;
 mod redis_setup;
 mod reference;
 mod resp;
 mod sentinel;
+pub mod sequence;
 mod signals;
 mod tools;
 mod verb;
@@ -32,9 +32,9 @@ mod verb;
 pub use balancer::Balancer;
 pub use client::{Client, Heard, Refused};
 pub use cluster::Cluster;
-pub use console::{Answer, Console};
+pub use console::{CommandResult, Console};
 pub use flaw::Flaw;
-pub use hostility::Hostility;
+pub use fuzz::Fuzz;
 pub use node::{Node, app, run_to_end};
 pub use ports::free_port;
 pub use proxy::Proxy;
@@ -44,33 +44,33 @@ pub use redis_setup::Redis;
 pub use reference::Reference;
 pub use sentinel::Sentinels;
 pub use tools::{
-    binary, brought, built, component, node_script, patched, python_client, rebuilt, repository, rust_client,
+    binary, built, component, installed_tool, node_script, patched, python_client, rebuilt, repository, rust_client,
 };
-pub use verb::{Running, Said, verb};
+pub use verb::{CommandOutput, RunningCommand, verb};
 
 use std::future::Future;
 use std::time::Duration;
 
-/// The longest that anything expected may take. Far more than it needs, for busy machines.
+/// Time-out of anything expected; generous, for busy machines.
 pub const LIMIT: Duration = Duration::from_secs(30);
 
-/// Waits for something that must happen.
+/// Awaits a future; `what` says in the panic message what did not happen.
 ///
 /// # Panics
-/// When it does not happen within [`LIMIT`].
+/// When it takes longer than [`LIMIT`].
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(LIMIT, future)
         .await
-        .unwrap_or_else(|_| panic!("nothing came of it in {LIMIT:?}: {what}"))
+        .unwrap_or_else(|_| panic!("timed out after {LIMIT:?}: {what}"))
 }
 
-/// Waits for something that takes minutes at the most.
+/// Awaits a future that may take minutes.
 ///
 /// # Panics
-/// When it takes longer.
+/// When it takes longer than `minutes`.
 pub async fn within_minutes<T>(minutes: u64, what: &str, future: impl Future<Output = T>) -> T {
     let limit = Duration::from_secs(60 * minutes);
     tokio::time::timeout(limit, future)
         .await
-        .unwrap_or_else(|_| panic!("{what} did not end in {minutes} minutes"))
+        .unwrap_or_else(|_| panic!("timed out after {minutes} minutes: {what}"))
 }

@@ -1,4 +1,4 @@
-//! One `plugnode` process on a port of its own, with its configuration in a folder of its own.
+//! One `plugnode` process with its own port and its own folder.
 
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
@@ -35,7 +35,7 @@ impl Node {
         Self::start(command, folder).await
     }
 
-    /// The same with the deliberately broken build, that breaks this promise.
+    /// The same with the deliberately broken build, with this fault.
     pub async fn run_broken(fault: &str, config: &str) -> Self {
         let mut command = Command::new(broken_binary());
         command.env("PLUGNODE_BREAK", fault);
@@ -43,17 +43,17 @@ impl Node {
         Self::start(command, folder).await
     }
 
-    /// Runs `plugnode run` under this name, whatever its role.
+    /// Runs `plugnode run` with this node name, for any role.
     pub(crate) async fn run_as(name: &str, config: &str) -> Self {
         let mut command = Command::new(binary());
-        // Not in the file, where a section that a test writes would be there twice.
+        // Not in the file: the test may have written the same section.
         command.env("PLUGNODE_IO_NODE__NAME", name);
         command.env("PLUGNODE_APP_NODE__NAME", name);
         let (command, folder) = run_command(command, config);
         Self::start(command, folder).await
     }
 
-    /// Runs `plugnode run` with a configuration of the repository as it is, and with variables over it.
+    /// Runs `plugnode run` with a configuration file, overridden by environment variables.
     pub async fn configured(file: &Path, variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(binary());
         command.arg("run").arg("-c").arg(file).envs(variables.iter().copied());
@@ -61,12 +61,12 @@ impl Node {
         Self::start(command, folder).await
     }
 
-    /// Runs one component on namespace `/`, with more settings for the app.
+    /// Runs `plugnode run` with one app in namespace `/`.
     pub async fn app(component: &Path, settings: &str) -> Self {
         Self::run(&app("/", component, settings)).await
     }
 
-    /// Runs a program of the examples, that embeds plugnode.
+    /// Runs an example program that embeds plugnode.
     pub async fn program(name: &str, args: &[&str]) -> Self {
         let mut command = Command::new(built(name));
         command.args(args);
@@ -88,7 +88,7 @@ impl Node {
         Self::start(command.into(), folder).await
     }
 
-    /// Runs `plugnode run` with this configuration and does not wait until it listens; its port is not known.
+    /// Starts `plugnode run` without waiting until it listens; its port is unknown.
     pub fn begin(config: &str) -> Self {
         let (command, folder) = run_command(Command::new(binary()), config);
         Self::spawn(command, folder)
@@ -107,7 +107,7 @@ impl Node {
     }
 
     fn spawn(mut command: Command, folder: TempDir) -> Self {
-        // No test is a load balancer unless it says so.
+        // No wait for load balancers at shutdown, unless the test sets it.
         for (name, value) in [
             ("PLUGNODE_HTTP__LISTEN", "127.0.0.1:0"),
             ("PLUGNODE_SHUTDOWN__LAME_DUCK_MS", "0"),
@@ -157,12 +157,12 @@ impl Node {
         self.port
     }
 
-    /// What it answers to a GET, head and body.
+    /// The answer to a GET, head and body.
     pub async fn get(&self, path: &str) -> String {
         self.get_at(self.port, path).await
     }
 
-    /// The same at another port of it.
+    /// The same at another of its ports.
     pub async fn get_at(&self, port: u16, path: &str) -> String {
         let asked = async {
             let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
@@ -180,12 +180,12 @@ impl Node {
         self.folder.path()
     }
 
-    /// Waits for a line of its log that contains this, and returns it.
+    /// Waits for a log line that contains `part`, and returns it.
     pub async fn logged(&self, part: &str) -> String {
         self.logged_times(part, 1).await
     }
 
-    /// Waits for so many lines of its log that contain this, and returns the last.
+    /// Waits for so many log lines that contain `part`, and returns the last.
     pub async fn logged_times(&self, part: &str, times: usize) -> String {
         tokio::select! {
             line = self.log.wait_for(part, times) => line,
@@ -193,7 +193,7 @@ impl Node {
         }
     }
 
-    /// All it has logged so far.
+    /// Its log so far.
     pub fn log(&self) -> String {
         self.log.text()
     }
@@ -219,26 +219,26 @@ impl Node {
         self.child.try_wait().expect("it is our child").is_none()
     }
 
-    /// Asks it to end (SIGTERM) and waits until it has.
+    /// Sends SIGTERM and waits until it has ended.
     pub async fn stop(mut self) -> ExitStatus {
         self.terminate();
         self.ended().await
     }
 
-    /// Asks it to end, waits until it has, and returns also what it logged.
+    /// The same; returns the log as well.
     pub async fn stop_with_log(mut self) -> (ExitStatus, String) {
         self.terminate();
         self.logged("ended").await;
         (self.ended().await, self.log.text())
     }
 
-    /// Asks it to end (SIGTERM), and does not wait.
+    /// Sends SIGTERM without waiting.
     pub fn terminate(&self) {
         signals::send(&self.child, Signal::SIGTERM);
     }
 
-    /// Tells it to read its configuration again (SIGHUP).
-    pub fn hang_up(&self) {
+    /// Sends SIGHUP, which reloads its configuration.
+    pub fn send_sighup(&self) {
         signals::send(&self.child, Signal::SIGHUP);
     }
 
@@ -253,12 +253,12 @@ impl Node {
         self.child.kill().await.expect("it is our child");
     }
 
-    /// Stops its clock (SIGSTOP): it does nothing, and does not know it.
+    /// Pauses it (SIGSTOP).
     pub fn pause(&self) {
         signals::pause(&self.child);
     }
 
-    /// Lets it go on (SIGCONT).
+    /// Resumes it (SIGCONT).
     pub fn resume(&self) {
         signals::send(&self.child, Signal::SIGCONT);
     }
@@ -272,12 +272,12 @@ fn run_command(mut command: Command, config: &str) -> (Command, TempDir) {
     (command, folder)
 }
 
-/// The configuration of one app.
+/// The `[[app]]` section of one app.
 pub fn app(namespace: &str, component: &Path, settings: &str) -> String {
     format!("[[app]]\nnamespace = {namespace:?}\ncomponent = {component:?}\n{settings}\n")
 }
 
-/// Runs `plugnode` with arguments until it ends, and returns its status and all it said.
+/// Runs `plugnode` until it ends; returns its status and its output.
 pub async fn run_to_end(args: &[&str], folder: &Path) -> (ExitStatus, String) {
     let output = Command::new(binary())
         .args(args)
@@ -310,7 +310,7 @@ impl Log {
     async fn collect(self: Arc<Self>, lines: impl AsyncBufReadExt + Unpin) {
         let mut lines = lines.lines();
         while let Ok(Some(line)) = lines.next_line().await {
-            self.lines.lock().expect("nobody panics with it").push(line);
+            self.lines.lock().expect("no holder of this lock panics").push(line);
             self.news.notify_waiters();
         }
     }
@@ -319,7 +319,7 @@ impl Log {
         loop {
             let news = self.news.notified();
             {
-                let lines = self.lines.lock().expect("nobody panics with it");
+                let lines = self.lines.lock().expect("no holder of this lock panics");
                 if let Some(line) = lines.iter().filter(|line| line.contains(part)).nth(times - 1) {
                     return line.clone();
                 }
@@ -329,6 +329,6 @@ impl Log {
     }
 
     fn text(&self) -> String {
-        self.lines.lock().expect("nobody panics with it").join("\n")
+        self.lines.lock().expect("no holder of this lock panics").join("\n")
     }
 }

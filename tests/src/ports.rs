@@ -1,7 +1,7 @@
-//! Free ports for servers that must be told theirs, and must find it again after a restart.
+//! Free ports for servers that need a fixed port, also after a restart.
 //!
-//! They come from below the range that the system gives to outgoing connections. From within it, a client that tries
-//! again and again to reach a server that is down is given that very port one day, and is connected to itself.
+//! They are below the range of outgoing connections: from within it, a client that keeps reconnecting to a stopped server can be given
+//! the server's port as its own and connect to itself.
 
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -14,7 +14,7 @@ const COUNT: u16 = 12_000;
 
 static TURN: AtomicU16 = AtomicU16::new(0);
 
-/// A port that nobody listens on. This process does not give it twice; another may take it, so be ready to try again.
+/// A free port. This process returns it only once; another process may take it, so callers retry.
 ///
 /// # Panics
 /// When none is free.
@@ -28,7 +28,7 @@ pub fn free_port() -> u16 {
     panic!("no port from {FIRST} to {} is free", FIRST + COUNT);
 }
 
-/// One after the other, from a place of this process's own.
+/// The next port, counted from a random start.
 fn next() -> u16 {
     let _ = TURN.compare_exchange(0, 1 + random(COUNT.into()) as u16, Ordering::Relaxed, Ordering::Relaxed);
     let turn = TURN.update(Ordering::Relaxed, Ordering::Relaxed, |turn| 1 + turn % COUNT);

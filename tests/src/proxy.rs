@@ -1,7 +1,7 @@
-//! A small TCP proxy in front of a server: the network, with its faults at hand.
+//! A TCP proxy in front of a server that injects network faults.
 //!
-//! It knows no protocol. Each direction of each connection is a reader and a writer with a queue between them, so that a
-//! delay costs time and not throughput. A bandwidth is shared by all connections, each direction for itself.
+//! It knows no protocol. Each direction of a connection has a reader and a writer with a queue between them, so that a delay does not
+//! reduce throughput. All connections share the bandwidth of a direction.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,11 +16,11 @@ use tokio::time::Instant;
 use crate::free_port;
 use crate::random::random;
 
-/// Pieces on their way through one direction of one connection.
+/// Longest queue of one direction of a connection, in pieces.
 const QUEUE: usize = 1024;
-/// Bytes of one piece at the most.
+/// Most bytes of a piece.
 const PIECE: usize = 16 << 10;
-/// How long a connection that is to be cut in the middle of a piece waits for one.
+/// Time for which a flaky connection waits for a piece to cut.
 const LAST_PIECE: Duration = Duration::from_millis(20);
 
 /// A proxy. It ends, with all its connections, when dropped.
@@ -30,20 +30,20 @@ pub struct Proxy {
     accepting: JoinHandle<()>,
 }
 
-/// What is done to connections.
+/// The current state of the network.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Network {
     state: State,
     delay: Duration,
     /// Connections of an earlier age are closed.
     age: u64,
-    /// Cut everything each such time.
+    /// Mean lifetime of connections on a flaky network.
     flaky: Option<Duration>,
     /// The generation of new connections.
     generation: u64,
-    /// Connections of these generations carry nothing for now.
+    /// Connections of the generations in this range are stalled.
     stalled: (u64, u64),
-    /// Bytes per second, each way.
+    /// Bytes per second in each direction.
     bandwidth: Option<u64>,
 }
 
@@ -52,7 +52,7 @@ enum State {
     Open,
     Cut,
     Hold,
-    Swallow,
+    Blackhole,
 }
 
 impl Proxy {
@@ -86,13 +86,13 @@ impl Proxy {
         self.port
     }
 
-    /// The URL of a server, by way of this proxy.
+    /// The URL of a server through this proxy.
     pub fn url(&self, server: &crate::RedisServer) -> String {
         let own = format!("127.0.0.1:{}", self.port);
         server.url().replace(&server.address(), &own)
     }
 
-    /// Closes all connections and each new one at once, until [`Proxy::mend`].
+    /// Closes all connections, and each new one at once, until [`Proxy::mend`].
     pub fn cut(&self) {
         self.network.send_modify(|network| {
             network.state = State::Cut;
@@ -105,20 +105,18 @@ impl Proxy {
         self.network.send_modify(|network| network.age += 1);
     }
 
-    /// Holds back what is on its way and what comes, as a network does that is partitioned for a while: nobody notices,
-    /// and [`Proxy::mend`] delivers all of it, late.
+    /// Holds all traffic, like a network partition: connections stay open, and [`Proxy::mend`] delivers everything late.
     pub fn hold(&self) {
         self.network.send_modify(|network| network.state = State::Hold);
     }
 
-    /// Takes connections, existing and new, and swallows all that they carry. [`Proxy::mend`] closes them.
+    /// Keeps and accepts connections, and drops all their traffic. [`Proxy::mend`] closes them.
     pub fn blackhole(&self) {
-        self.network.send_modify(|network| network.state = State::Swallow);
+        self.network.send_modify(|network| network.state = State::Blackhole);
     }
 
-    /// Stalls the connections that there are, as a network does that loses their packets for a while; new ones are served.
-    /// What is held up is delivered by [`Proxy::deliver_oldest`] or [`Proxy::mend`], also when its sender has given up the
-    /// connection long ago and goes on by another one.
+    /// Stalls the existing connections; new ones are served. [`Proxy::deliver_oldest`] or [`Proxy::mend`] delivers the held traffic, even
+    /// after its sender has abandoned the connection.
     pub fn stall(&self) {
         self.network.send_modify(|network| {
             network.generation += 1;
@@ -126,34 +124,34 @@ impl Proxy {
         });
     }
 
-    /// Delivers what is held up on the connections that were stalled first, also while all others are held.
+    /// Delivers the traffic of the connections that were stalled first.
     pub fn deliver_oldest(&self) {
         self.network.send_modify(|network| {
             network.stalled.0 = (network.stalled.0 + 1).min(network.stalled.1);
         });
     }
 
-    /// Carries no more than so many bytes per second each way, all connections together.
+    /// Limits all connections together to so many bytes per second in each direction.
     pub fn bandwidth(&self, bytes_per_second: u64) {
         self.network
             .send_modify(|network| network.bandwidth = Some(bytes_per_second));
     }
 
-    /// Lets everything take this long, each way.
+    /// Delays all traffic by this time in each direction.
     pub fn delay(&self, delay: Duration) {
         self.network.send_modify(|network| network.delay = delay);
     }
 
-    /// Cuts all connections each such time, each at an arbitrary byte; new ones are served.
+    /// Cuts each connection after about this time, at an arbitrary byte; new ones are served.
     pub fn flaky(&self, every: Duration) {
         self.network.send_modify(|network| network.flaky = Some(every));
     }
 
-    /// All is well again: no cut, hold, stall, blackhole, delay, flakiness or limit of bandwidth.
+    /// Ends all faults.
     pub fn mend(&self) {
         self.network.send_modify(|network| {
-            if network.state == State::Swallow {
-                // What was swallowed is missing in the middle of a stream.
+            if network.state == State::Blackhole {
+                // The dropped bytes are missing in the streams.
                 network.age += 1;
             }
             network.state = State::Open;
@@ -171,18 +169,18 @@ impl Network {
     }
 }
 
-/// One direction of the link, which all connections share.
+/// One direction of the link, shared by all connections.
 #[derive(Default)]
 struct Lane {
-    /// When all that was let through is carried.
+    /// When the bytes so far have been carried.
     free_at: Mutex<Option<Instant>>,
 }
 
 impl Lane {
-    /// Waits until so many bytes are carried at this bandwidth.
+    /// Waits until so many bytes have been carried at this bandwidth.
     async fn carry(&self, bytes: usize, bytes_per_second: u64) {
         let done_at = {
-            let mut free_at = self.free_at.lock().expect("nobody panics with it");
+            let mut free_at = self.free_at.lock().expect("no holder of this lock panics");
             let begun_at = free_at.unwrap_or_else(Instant::now).max(Instant::now());
             let done_at = begun_at + Duration::from_secs_f64(bytes as f64 / bytes_per_second.max(1) as f64);
             *free_at = Some(done_at);
@@ -199,7 +197,7 @@ impl Drop for Proxy {
 }
 
 async fn accept(listener: TcpListener, address: Arc<str>, network: watch::Receiver<Network>) {
-    // Dropped with this task, and its connections with it.
+    // Dropping the set closes the connections.
     let mut connections = JoinSet::new();
     let lanes = Arc::new([Lane::default(), Lane::default()]);
     loop {
@@ -221,38 +219,38 @@ async fn serve(client: TcpStream, address: Arc<str>, network: watch::Receiver<Ne
         return;
     };
     for stream in [&client, &server] {
-        // Delays are the proxy's to make, not the kernel's.
+        // No delays by the kernel.
         let _ = stream.set_nodelay(true);
     }
     let (client_reads, client_writes) = client.into_split();
     let (server_reads, server_writes) = server.into_split();
-    let (doom, doomed) = watch::channel(false);
+    let (cut, is_cut) = watch::channel(false);
     let mut directions = JoinSet::new();
     let generation = network.borrow().generation;
     for (lane, from, to) in [(0, client_reads, server_writes), (1, server_reads, client_writes)] {
-        let (network, doomed, lanes) = (network.clone(), doomed.clone(), lanes.clone());
-        directions.spawn(async move { carry(from, to, network, doomed, generation, &lanes[lane]).await });
+        let (network, is_cut, lanes) = (network.clone(), is_cut.clone(), lanes.clone());
+        directions.spawn(async move { carry(from, to, network, is_cut, generation, &lanes[lane]).await });
     }
     tokio::select! {
         _ = directions.join_next() => {
-            // What the other direction has in hand is on its way already.
+            // Let the other direction deliver its last pieces.
             let _ = tokio::time::timeout(LAST_PIECE, directions.join_next()).await;
         }
-        () = outlived(network.clone(), age) => {}
+        () = wait_for_reset(network.clone(), age) => {}
         () = lifetime(network) => {
-            // The next piece is written in part; where nothing is said, there is nothing to cut through.
-            doom.send_replace(true);
+            // The next piece is written in part; an idle connection is just closed.
+            cut.send_replace(true);
             let _ = tokio::time::timeout(LAST_PIECE, directions.join_next()).await;
         }
     }
 }
 
-/// Until connections of that age are closed.
-async fn outlived(mut network: watch::Receiver<Network>, age: u64) {
+/// Waits until connections of this age are to be closed.
+async fn wait_for_reset(mut network: watch::Receiver<Network>, age: u64) {
     let _ = network.wait_for(|network| network.age > age).await;
 }
 
-/// How long a connection lives on a flaky network: about that time, each another; for ever on a better one.
+/// Waits for the lifetime of a connection: random around the mean on a flaky network, else for ever.
 async fn lifetime(mut network: watch::Receiver<Network>) {
     loop {
         let flaky = network.borrow_and_update().flaky;
@@ -273,12 +271,12 @@ async fn lifetime(mut network: watch::Receiver<Network>) {
     }
 }
 
-/// Carries one direction until its sender ends it or its receiver is gone.
+/// Carries one direction until the sender ends it or the receiver has closed.
 async fn carry(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut network: watch::Receiver<Network>,
-    doomed: watch::Receiver<bool>,
+    is_cut: watch::Receiver<bool>,
     generation: u64,
     lane: &Lane,
 ) {
@@ -289,7 +287,7 @@ async fn carry(
         while let Ok(length @ 1..) = from.read(&mut buffer).await {
             let bandwidth = delays.borrow().bandwidth;
             if let Some(bandwidth) = bandwidth {
-                // Nothing is read meanwhile, so that the sender is slowed as well.
+                // Not reading meanwhile slows the sender down.
                 lane.carry(length, bandwidth).await;
             }
             let due = Instant::now() + delays.borrow().delay;
@@ -308,10 +306,10 @@ async fn carry(
             else {
                 return;
             };
-            if state == State::Swallow {
+            if state == State::Blackhole {
                 continue;
             }
-            let cut = *doomed.borrow();
+            let cut = *is_cut.borrow();
             let piece = if cut {
                 &piece[..random(piece.len() as u64) as usize]
             } else {
@@ -321,10 +319,10 @@ async fn carry(
                 return;
             }
         }
-        // Through a network that carries nothing, no end is heard either.
+        // The end of the stream is held as well while the network carries nothing.
         let _ = network.wait_for(|network| network.state == State::Open).await;
     };
-    // The reader ends first and lets go of the queue; the writer then writes what is left.
+    // The reader ends first and closes the queue; the writer then writes the rest.
     tokio::pin!(write);
     tokio::select! {
         () = &mut write => {}

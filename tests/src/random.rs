@@ -1,9 +1,9 @@
-//! Chance, for faults at arbitrary moments: no two runs alike.
+//! Unseeded random numbers, for faults at arbitrary times.
 
 use std::hash::{BuildHasher, RandomState};
 
 /// A number below `limit`.
 pub(crate) fn random(limit: u64) -> u64 {
-    // Each state has keys of its own, and the hash of one value under fresh keys is as good as a die.
+    // Each `RandomState` has new random keys.
     RandomState::new().hash_one(0) % limit.max(1)
 }

@@ -1,4 +1,4 @@
-//! A real Redis or Valkey with a port and a folder of its own, to be stopped, killed, paused and started again.
+//! A Redis or Valkey process with its own port and folder, which can be stopped, killed, paused and restarted.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -12,14 +12,14 @@ use tokio::process::{Child, Command};
 use crate::resp::{self, Login};
 use crate::{Redis, certificates, free_port, signals, within};
 
-/// How often a server that is starting is asked whether it is ready.
+/// Interval of polling a server.
 const PAUSE: Duration = Duration::from_millis(10);
-/// Ports that another process may take before the server does.
+/// Attempts to start, because another process may take the free port.
 const TRIES: usize = 5;
 
 /// A running server. It is killed when dropped, and its folder is removed.
 ///
-/// The fixture's own commands go past TLS, over a plain port.
+/// The fixture's own commands use a port without TLS.
 pub struct RedisServer {
     setup: Redis,
     login: Option<Login>,
@@ -30,12 +30,12 @@ pub struct RedisServer {
 }
 
 impl RedisServer {
-    /// Starts a `redis-server` with nothing set; for more, see [`Redis`].
+    /// Starts a `redis-server` with the default setup; see [`Redis`].
     pub async fn start() -> Self {
         Redis::new().start().await
     }
 
-    /// Starts a `valkey-server` with nothing set.
+    /// Starts a `valkey-server` with the default setup.
     pub async fn valkey() -> Self {
         Redis::valkey().start().await
     }
@@ -69,10 +69,10 @@ impl RedisServer {
                 Err(said) => panic!("{} does not start:\n{said}", setup.program.display()),
             }
         }
-        panic!("{TRIES} ports in a row were taken by others");
+        panic!("{TRIES} free ports were taken by other processes");
     }
 
-    /// The port for clients; with TLS, that of TLS.
+    /// The port for clients: the TLS port if there is one.
     pub fn port(&self) -> u16 {
         self.tls_port.unwrap_or(self.port)
     }
@@ -89,11 +89,11 @@ impl RedisServer {
 
     /// The same for one of its users.
     pub fn url_for(&self, user: &str, password: &str) -> String {
-        let (user, password) = (in_url(user), in_url(password));
+        let (user, password) = (percent_encoded(user), percent_encoded(password));
         format!("{}://{user}:{password}@{}", self.scheme(), self.address())
     }
 
-    /// What `[transport]` needs to trust it: `tls-ca`; and `tls-cert` and `tls-key` to be known to it.
+    /// Lines of `[transport]`: `tls-ca` to trust the server, and `tls-cert` and `tls-key` of a client.
     pub fn tls_settings(&self) -> (String, String) {
         let file = |name: &str| self.folder.path().join(name);
         let trust = format!("tls-ca = {:?}\n", file("ca.crt"));
@@ -115,7 +115,7 @@ impl RedisServer {
         self.child.try_wait().expect("it is our child").is_none()
     }
 
-    /// Asks it to end (SIGTERM) and waits until it has.
+    /// Sends SIGTERM and waits until it has ended.
     pub async fn stop(&mut self) {
         signals::send(&self.child, Signal::SIGTERM);
         let ended = within("a Redis ends when asked to", self.child.wait()).await;
@@ -137,17 +137,17 @@ impl RedisServer {
         ready.unwrap_or_else(|said| panic!("{} does not start again:\n{said}", self.setup.program.display()));
     }
 
-    /// Stops its clock (SIGSTOP): connections stay, and nothing answers.
+    /// Pauses it (SIGSTOP): connections stay open and nothing answers.
     pub fn pause(&self) {
         signals::pause(&self.child);
     }
 
-    /// Lets it go on (SIGCONT).
+    /// Resumes it (SIGCONT).
     pub fn resume(&self) {
         signals::send(&self.child, Signal::SIGCONT);
     }
 
-    /// Runs a command; the answer as text, an item a line.
+    /// Runs a command; returns the answer as text, one item a line.
     ///
     /// # Panics
     /// When it fails.
@@ -156,12 +156,12 @@ impl RedisServer {
         answer.unwrap_or_else(|error| panic!("{command:?}: {error}"))
     }
 
-    /// Runs a command; an error when the server cannot be reached, gives none in 5 seconds, or answers with one.
+    /// Runs a command; an error when the server cannot be reached, does not answer within 5 seconds, or answers with an error.
     pub async fn try_command(&self, command: &[&str]) -> std::io::Result<String> {
         resp::ask(self.port, self.login.as_ref(), command).await
     }
 
-    /// Makes it a replica, and waits until it has all that the other has.
+    /// Makes it a replica of `master`, and waits until it is in sync.
     pub async fn replica_of(&self, master: &RedisServer) {
         if let Some(login) = &master.login {
             self.command(&["CONFIG", "SET", "masteruser", &login.user]).await;
@@ -172,7 +172,7 @@ impl RedisServer {
         self.until(&["INFO", "replication"], "master_link_status:up").await;
     }
 
-    /// Waits until the answer to a command contains this.
+    /// Waits until the answer to a command contains `part`.
     pub async fn until(&self, command: &[&str], part: &str) {
         let happens = async {
             while !matches!(self.try_command(command).await, Ok(answer) if answer.contains(part)) {
@@ -182,7 +182,7 @@ impl RedisServer {
         within(&format!("{command:?} answers with {part}"), happens).await;
     }
 
-    /// All it has logged so far.
+    /// Its log so far.
     pub fn log(&self) -> String {
         log(self.folder.path())
     }
@@ -191,7 +191,7 @@ impl RedisServer {
     pub(crate) fn login_in_url(&self) -> String {
         let password = self.setup.password.as_ref();
         password
-            .map(|password| format!(":{}@", in_url(password)))
+            .map(|password| format!(":{}@", percent_encoded(password)))
             .unwrap_or_default()
     }
 
@@ -204,7 +204,7 @@ fn config(setup: &Redis, port: u16, tls_port: Option<u16>) -> String {
     let mut lines = vec![format!("port {port}")];
     lines.extend(setup.lines.iter().cloned());
     if setup.lines.iter().any(|line| line == "cluster-enabled yes") {
-        // By default 10,000 above the port, where there may be no port at all.
+        // The default, port + 10,000, may exceed 65,535.
         lines.push(format!("cluster-port {}", free_port()));
     }
     if let Some(tls_port) = tls_port {
@@ -238,7 +238,7 @@ fn spawn(setup: &Redis, folder: &Path) -> Child {
         .unwrap_or_else(|error| panic!("{} cannot be run: {error}", setup.program.display()))
 }
 
-/// Waits until this very process answers, and has loaded what is on disk; what it said if it ends instead.
+/// Waits until this process answers and has loaded its data; returns its log if it ends.
 async fn ready(child: &mut Child, port: u16, login: Option<&Login>, folder: &Path) -> Result<(), String> {
     let own = format!("process_id:{}\r", child.id().expect("it was just started"));
     let answers = async {
@@ -248,7 +248,7 @@ async fn ready(child: &mut Child, port: u16, login: Option<&Login>, folder: &Pat
             }
             match resp::ask(port, login, &["INFO"]).await {
                 Ok(info) if info.contains(&own) && !info.contains("loading:1") => return Ok(()),
-                // Another's server; ours will end and say so.
+                // Another process may have the port; then ours ends.
                 _ => tokio::time::sleep(PAUSE).await,
             }
         }
@@ -258,8 +258,8 @@ async fn ready(child: &mut Child, port: u16, login: Option<&Login>, folder: &Pat
         .unwrap_or_else(|_| Err(log(folder)))
 }
 
-/// As it may stand in a URL.
-fn in_url(text: &str) -> String {
+/// Percent-encodes a text.
+fn percent_encoded(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric();
     text.bytes()
         .map(|byte| {

@@ -1,4 +1,4 @@
-//! A Redis Cluster of three masters, whose slots can be moved while it works, with replicas or without.
+//! A Redis Cluster of three masters, with or without replicas, whose slots can be migrated live.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use futures_util::future::join_all;
 
 use crate::{Redis, RedisServer, within};
 
-/// Slots of every Redis Cluster.
+/// Slots of a Redis Cluster.
 const SLOTS: u32 = 16_384;
 const MASTERS: u32 = 3;
-/// Keys that go at once when a slot moves, and the pause after them: slow enough that traffic meets a slot half moved.
+/// Keys per `MIGRATE`, and the pause after it: slow enough that traffic meets a partly migrated slot.
 const KEYS: &str = "1";
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Three servers, and as many replicas if they have any. All are killed when dropped.
+/// Three masters, and optionally three replicas. All are killed when dropped.
 pub struct RedisCluster {
     servers: Vec<RedisServer>,
     ids: Vec<String>,
@@ -21,12 +21,12 @@ pub struct RedisCluster {
 }
 
 impl RedisCluster {
-    /// Starts it, with AOF, and waits until every server says that all is well.
+    /// Starts it with AOF and waits until every server reports `cluster_state:ok`.
     pub async fn start() -> Self {
         Self::of(Redis::new().aof("everysec")).await
     }
 
-    /// The same with servers that are set up like this.
+    /// The same with another setup of the servers.
     pub async fn of(setup: Redis) -> Self {
         let setup = in_cluster(setup);
         let servers = start(&setup).await;
@@ -36,7 +36,7 @@ impl RedisCluster {
             server
                 .command(&["CLUSTER", "ADDSLOTSRANGE", &range[0], &range[1]])
                 .await;
-            // Else they would quarrel about it for a while.
+            // Avoids an epoch conflict, whose resolution takes a while.
             server
                 .command(&["CLUSTER", "SET-CONFIG-EPOCH", &(n + 1).to_string()])
                 .await;
@@ -55,7 +55,7 @@ impl RedisCluster {
         }
     }
 
-    /// The same with a replica of each, which takes over when its master does not answer for two seconds and more.
+    /// The same with a replica for each master, which takes over after two seconds without an answer.
     pub async fn with_replicas(setup: Redis) -> Self {
         let mut this = Self::of(setup.clone()).await;
         this.replicas = start(&in_cluster(setup)).await;
@@ -77,17 +77,17 @@ impl RedisCluster {
         format!("redis+cluster://{login}{}", addresses.join(","))
     }
 
-    /// The servers.
+    /// The masters.
     pub fn servers(&self) -> &[RedisServer] {
         &self.servers
     }
 
-    /// The replicas, in the order of the servers that they were begun for.
+    /// The replicas, in the order of their first masters.
     pub fn replicas(&self) -> &[RedisServer] {
         &self.replicas
     }
 
-    /// The same, to kill and restart one.
+    /// The masters, to kill and restart one.
     pub fn servers_mut(&mut self) -> &mut [RedisServer] {
         &mut self.servers
     }
@@ -98,7 +98,7 @@ impl RedisCluster {
         slot.parse().expect("it is a number")
     }
 
-    /// Which server has a slot, by its own word.
+    /// Index of the server that owns a slot, by its own `CLUSTER NODES`.
     pub async fn owner_of(&self, slot: u32) -> usize {
         for (n, server) in self.servers.iter().enumerate() {
             let nodes = server.command(&["CLUSTER", "NODES"]).await;
@@ -107,10 +107,10 @@ impl RedisCluster {
                 return n;
             }
         }
-        panic!("nobody has slot {slot}");
+        panic!("no server owns slot {slot}");
     }
 
-    /// Moves a slot to a server, live: what it holds goes key by key, and who asks meanwhile is sent on.
+    /// Migrates a slot to a server live, key by key; clients are redirected meanwhile.
     pub async fn move_slot(&self, slot: u32, to: usize) {
         let from = self.owner_of(slot).await;
         if from == to {
@@ -138,7 +138,7 @@ impl RedisCluster {
             }
         };
         within(&format!("slot {slot} is emptied"), moved).await;
-        // First the new owner, so that there is one at any time.
+        // The new owner first, so that the slot always has one.
         let mut servers: Vec<_> = self.servers.iter().collect();
         servers.swap(0, to);
         for server in servers {
@@ -146,7 +146,7 @@ impl RedisCluster {
         }
     }
 
-    /// Moves the slot of every shard of a plugnode cluster, one after the other, to the next server.
+    /// Migrates the slot of every shard of a plugnode cluster to the next server.
     pub async fn move_slots_of_prefix(&self, prefix: &str, shards: u16) {
         for shard in 0..shards {
             let slot = self.slot_of(&format!("{{{prefix}:{shard}}}")).await;
@@ -166,7 +166,7 @@ async fn start(setup: &Redis) -> Vec<RedisServer> {
     join_all((0..MASTERS).map(|_| setup.clone().start())).await
 }
 
-/// Tells one of a cluster of others.
+/// Introduces the others to one server.
 async fn meet(one: &RedisServer, others: &[RedisServer]) {
     for other in others {
         let bus = other.command(&["CONFIG", "GET", "cluster-port"]).await;
@@ -176,7 +176,7 @@ async fn meet(one: &RedisServer, others: &[RedisServer]) {
     }
 }
 
-/// Waits until all know each other.
+/// Waits until all servers know each other.
 async fn acquainted(servers: Vec<&RedisServer>) {
     let all = format!("cluster_known_nodes:{}\r", servers.len());
     for server in servers {
@@ -184,7 +184,7 @@ async fn acquainted(servers: Vec<&RedisServer>) {
     }
 }
 
-/// Whether a word of `CLUSTER NODES`, as `5` or `0-5460`, holds a slot. What is on its way is in brackets, and skipped.
+/// Whether a range of `CLUSTER NODES`, such as `5` or `0-5460`, contains a slot. Migrating slots, in brackets, do not count.
 fn holds(range: &str, slot: u32) -> bool {
     let (first, last) = range.split_once('-').unwrap_or((range, range));
     match (first.parse::<u32>(), last.parse::<u32>()) {

@@ -1,15 +1,15 @@
-//! How a Redis is to be set up before it starts: durability, who may come in, TLS.
+//! Setup of a Redis before its start: durability, users, TLS.
 
 use std::path::PathBuf;
 
 use crate::RedisServer;
 use crate::resp::Login;
-use crate::tools::brought;
+use crate::tools::installed_tool;
 
-/// The one who may do everything, where there are users: the fixture itself.
+/// The fixture's own user, with all permissions, if there are users.
 const FIXTURE: &str = "fixture";
 
-/// A server that is yet to be started. Without more, it keeps nothing on disk and lets everybody in.
+/// Setup of a server. By default it has no persistence and no password.
 #[derive(Debug, Clone)]
 pub struct Redis {
     pub(crate) program: PathBuf,
@@ -24,21 +24,21 @@ impl Redis {
     /// The `redis-server` on PATH.
     ///
     /// # Panics
-    /// When there is none, with what to do.
+    /// When there is none.
     #[expect(clippy::new_without_default, reason = "it looks for a program and may not find it")]
     pub fn new() -> Self {
         let program = on_path("redis-server");
-        Self::of(program.expect("there is no redis-server: install redis-server, or run .ci/setup-tests"))
+        Self::of(program.expect("no redis-server on PATH; install it, or run .ci/setup-tests"))
     }
 
-    /// The `valkey-server` on PATH, or the one that `.ci/setup-tests` brought.
+    /// The `valkey-server` on PATH, or the one that `.ci/setup-tests` installed.
     ///
     /// # Panics
-    /// When there is neither, with what to do.
+    /// When there is neither.
     pub fn valkey() -> Self {
         let program = on_path("valkey-server")
-            .or_else(|| Some(brought("valkey/usr/bin/valkey-server")).filter(|path| path.exists()));
-        Self::of(program.expect("there is no valkey-server: install valkey-server, or run .ci/setup-tests"))
+            .or_else(|| Some(installed_tool("valkey/usr/bin/valkey-server")).filter(|path| path.exists()));
+        Self::of(program.expect("no valkey-server on PATH; install it, or run .ci/setup-tests"))
     }
 
     fn of(program: PathBuf) -> Self {
@@ -51,37 +51,37 @@ impl Redis {
             lines: vec![
                 "bind 127.0.0.1".into(),
                 "save \"\"".into(),
-                // Quicker than within 5 seconds, and a full copy costs nothing here.
+                // Start the full copy at once; the default waits 5 seconds.
                 "repl-diskless-sync-delay 0".into(),
             ],
         }
     }
 
-    /// Keeps every write on disk; `sync` is `always` or `everysec`.
+    /// Enables AOF; `sync` is `always` or `everysec`.
     pub fn aof(self, sync: &str) -> Self {
         self.setting("appendonly yes").setting(&format!("appendfsync {sync}"))
     }
 
-    /// Lets in who knows this password.
+    /// Requires this password.
     pub fn password(mut self, password: &str) -> Self {
         self.password = Some(password.into());
         self
     }
 
-    /// Lets this user in, who may do what the rules say, and nobody whose name is not given.
+    /// Adds a user with these ACL rules, and disables the default user.
     pub fn user(mut self, name: &str, password: &str, rules: &str) -> Self {
         self.users.push(format!("user {name} on >{password} {rules}"));
         self
     }
 
-    /// Speaks TLS, with certificates of its own, on the port that [`RedisServer::url`] names. Takes clients with and
-    /// without a certificate; those that show one must have it from [`RedisServer::tls_settings`].
+    /// Enables TLS with new certificates on the port of [`RedisServer::url`]. A client certificate is optional; it must be the one of
+    /// [`RedisServer::tls_settings`].
     pub fn tls(mut self) -> Self {
         self.tls = true;
         self
     }
 
-    /// Any line of `redis.conf`; the last of its kind wins.
+    /// Adds a line of `redis.conf`; the last of its kind wins.
     pub fn setting(mut self, line: &str) -> Self {
         self.lines.push(line.into());
         self
@@ -97,7 +97,7 @@ impl Redis {
         self
     }
 
-    /// Whom the fixture speaks as.
+    /// The fixture's own login.
     pub(crate) fn login(&self) -> Option<Login> {
         let login = |user: &str, password: &str| Login {
             user: user.into(),
@@ -109,7 +109,7 @@ impl Redis {
         self.password.as_ref().map(|password| login("default", password))
     }
 
-    /// The file of users, if there are any.
+    /// The ACL file, if there are users.
     pub(crate) fn acl(&self) -> Option<String> {
         if self.users.is_empty() {
             return None;

@@ -1,4 +1,4 @@
-//! Node's own Socket.IO server, which behaves as the handler `conformance` does: to hold drivers against what they describe.
+//! The official Socket.IO server on Node.js, with the behaviour of the handler `conformance`: it shows that the drivers are correct.
 
 use std::process::Stdio;
 
@@ -31,7 +31,7 @@ impl Reference {
         Self { urls, _child: child }
     }
 
-    /// The URLs of its nodes, with commas between.
+    /// The URLs of its nodes, comma-separated.
     pub fn urls(&self) -> &str {
         &self.urls
     }

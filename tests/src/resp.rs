@@ -1,4 +1,4 @@
-//! A word with a Redis: one connection a command, so that nothing is left over from before it was killed or cut off.
+//! A minimal Redis client: a new connection for each command, so that no state survives a kill or a cut.
 
 use std::io::{Error, ErrorKind, Result};
 use std::time::Duration;
@@ -6,17 +6,17 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-/// How long a server may take to answer the fixture.
+/// Time-out of a command.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Who asks.
+/// User and password.
 #[derive(Debug, Clone)]
 pub(crate) struct Login {
     pub(crate) user: String,
     pub(crate) password: String,
 }
 
-/// Runs one command; the answer as text, an item a line. What Redis answers with an error is an error here too.
+/// Runs one command; returns the answer as text, one item a line, or the error that Redis answers.
 pub(crate) async fn ask(port: u16, login: Option<&Login>, command: &[&str]) -> Result<String> {
     let answer = async {
         let mut stream = BufReader::new(TcpStream::connect(("127.0.0.1", port)).await?);
@@ -41,7 +41,7 @@ async fn send(stream: &mut BufReader<TcpStream>, command: &[&str]) -> Result<()>
     stream.write_all(bytes.as_bytes()).await
 }
 
-/// Lists within lists are read in one go: what counts is how many items are still to come.
+/// Reads an answer; nested lists are flattened.
 async fn read(stream: &mut BufReader<TcpStream>) -> Result<String> {
     let mut items = Vec::new();
     let mut due = 1;
@@ -64,7 +64,7 @@ async fn read(stream: &mut BufReader<TcpStream>) -> Result<String> {
     Ok(items.join("\n"))
 }
 
-/// A text of that length; none (-1) is an empty one.
+/// Reads a text of this length; null (-1) becomes an empty text.
 async fn bulk(stream: &mut BufReader<TcpStream>, length: i64) -> Result<String> {
     let Ok(length) = usize::try_from(length) else {
         return Ok(String::new());

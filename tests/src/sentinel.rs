@@ -1,16 +1,16 @@
-//! A Redis as it is kept available: a master, a replica, and three Sentinels that promote the one when the other dies.
+//! A highly available Redis: a master, a replica, and three Sentinels that promote the replica when the master fails.
 
 use std::time::Duration;
 
 use crate::{Redis, RedisServer, within};
 
-/// The name that the Sentinels know the master by.
+/// Name of the master in the Sentinels' configuration.
 const NAME: &str = "plugnode";
 /// A majority of the three.
 const QUORUM: &str = "2";
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Two servers, one of them the master, and three Sentinels. All are killed when dropped.
+/// A master, a replica and three Sentinels. All are killed when dropped.
 pub struct Sentinels {
     servers: [RedisServer; 2],
     sentinels: Vec<RedisServer>,
@@ -18,14 +18,14 @@ pub struct Sentinels {
 }
 
 impl Sentinels {
-    /// Starts all of them, the servers with AOF, and waits until they know each other.
+    /// Starts all of them, the servers with AOF, and waits until the Sentinels know each other.
     pub async fn start() -> Self {
         Self::of(Redis::new().aof("everysec")).await
     }
 
-    /// The same with servers that are set up like this. (Not with users or TLS; with a password, Sentinels ask for none.)
+    /// The same with another setup of the servers, without users or TLS. The Sentinels themselves need no password.
     pub async fn of(setup: Redis) -> Self {
-        // Each is replica or master in turn, so each knows what to say to the other.
+        // Either server may become the replica, so both have the other's password.
         let setup = match setup.password.clone() {
             Some(password) => setup.setting(&format!("masterauth \"{password}\"")),
             None => setup,
@@ -52,19 +52,19 @@ impl Sentinels {
         format!("redis+sentinel://{login}{}/{NAME}", addresses.join(","))
     }
 
-    /// The server that is the master, as far as the last [`Sentinels::await_promotion`] or [`Sentinels::promote`] saw.
+    /// The master, as of the last [`Sentinels::await_promotion`] or [`Sentinels::promote`].
     pub fn master(&self) -> &RedisServer {
         &self.servers[self.master]
     }
 
-    /// The other one.
+    /// The replica.
     pub fn replica(&self) -> &RedisServer {
         &self.servers[1 - self.master]
     }
 
-    /// Kills the master (SIGKILL); after a second the Sentinels begin to promote the replica.
+    /// Kills the master (SIGKILL); after a second the Sentinels start to promote the replica.
     pub async fn kill_master(&mut self) {
-        // They promote none of which they last heard that it does not follow, and ask only every ten seconds.
+        // Sentinels promote only a replica whose link was up at their last check, and check every ten seconds.
         for sentinel in &self.sentinels {
             let line = "master-link-status\nok";
             sentinel.until(&["SENTINEL", "REPLICAS", NAME], line).await;
@@ -72,7 +72,7 @@ impl Sentinels {
         self.servers[self.master].kill().await;
     }
 
-    /// Waits until another server is the master, says so itself, and every Sentinel says so.
+    /// Waits until the other server is the master, by its own `ROLE` and by every Sentinel.
     pub async fn await_promotion(&mut self) {
         let new = 1 - self.master;
         let port = self.servers[new].port().to_string();
@@ -85,19 +85,18 @@ impl Sentinels {
         self.master = new;
     }
 
-    /// Starts the server that was the master before. It takes itself for a master for some ten seconds, until the
-    /// Sentinels tell it otherwise: see [`Sentinels::await_replica`].
+    /// Restarts the former master. It acts as a master for some ten seconds, until the Sentinels make it a replica: see
+    /// [`Sentinels::await_replica`].
     pub async fn restart_old_master(&mut self) {
         self.servers[1 - self.master].restart().await;
     }
 
-    /// Lets the Sentinels make the replica the master while both are well, and waits until they have. The old one is
-    /// not stopped, and goes on taking writes from whoever still asks it, which are lost when it becomes a replica, some
-    /// ten seconds later: see [`Sentinels::await_replica`].
+    /// Fails over while both servers are healthy, and waits until that is done. The former master keeps accepting writes for some ten
+    /// seconds, which are lost when it becomes a replica: see [`Sentinels::await_replica`].
     pub async fn promote(&mut self) {
         self.acquainted().await;
         let asked = async {
-            // They refuse within a while after the last time.
+            // Refused for a while after the last failover.
             while self.sentinels[0]
                 .try_command(&["SENTINEL", "FAILOVER", NAME])
                 .await
@@ -106,12 +105,12 @@ impl Sentinels {
                 tokio::time::sleep(PAUSE).await;
             }
         };
-        within("Sentinels take the order to promote the replica", asked).await;
+        within("the Sentinels accept the failover", asked).await;
         self.await_promotion().await;
     }
 
-    /// Waits until the server that was the master before follows the new one. Sentinels look at it every ten seconds, and for eight
-    /// more they leave it to itself, so that half a minute may be too short.
+    /// Waits until the former master follows the new one. The Sentinels check it every ten seconds and then wait for eight, so that
+    /// [`crate::LIMIT`] may be too short.
     pub async fn await_replica(&self) {
         let port = format!("master_port:{}\r", self.master().port());
         let told = async {
@@ -120,13 +119,13 @@ impl Sentinels {
                 tokio::time::sleep(PAUSE).await;
             }
         };
-        crate::within_minutes(2, "the old master is told of the new one", told).await;
+        crate::within_minutes(2, "the former master follows the new one", told).await;
         self.replica()
             .until(&["INFO", "replication"], "master_link_status:up")
             .await;
     }
 
-    /// Until each Sentinel knows the others and the replica: before that they promote nobody.
+    /// Waits until each Sentinel knows the others and the replica; before, they do not fail over.
     async fn acquainted(&self) {
         for sentinel in &self.sentinels {
             let line = "status=ok";

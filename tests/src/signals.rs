@@ -1,4 +1,4 @@
-//! What is done to processes that this fixture started, and to no others.
+//! Signals to processes that this fixture started.
 
 use std::fs;
 use std::time::Duration;
@@ -10,23 +10,23 @@ use tokio::process::Child;
 /// Sends a signal.
 ///
 /// # Panics
-/// When the process has ended and been waited for: its id may be another's by now.
+/// When the process has been waited for: its id may belong to another process.
 pub(crate) fn send(child: &Child, signal: Signal) {
     let pid = child.id().expect("it was not waited for yet");
     signal::kill(Pid::from_raw(pid as i32), signal).expect("it is our child");
 }
 
-/// Stops its clock (SIGSTOP), and waits until every thread of it stands still.
+/// Sends SIGSTOP and waits until every thread is stopped.
 pub(crate) fn pause(child: &Child) {
     send(child, Signal::SIGSTOP);
     let threads = format!("/proc/{}/task", child.id().expect("it was just sent a signal"));
     while !all_stopped(&threads) {
-        // A moment, of which no runtime notices.
+        // Short enough to block the async runtime.
         std::thread::sleep(Duration::from_millis(1));
     }
 }
 
-/// A thread that is gone meanwhile stands still too.
+/// Whether every thread is stopped or has ended.
 fn all_stopped(threads: &str) -> bool {
     let threads = fs::read_dir(threads).expect("it runs on Linux");
     threads.flatten().all(|thread| {

@@ -1,4 +1,4 @@
-//! What tests need from the rest of the repository, and a clear word when it was not built.
+//! Files and programs of the repository that tests need, with a clear message when one was not built.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -15,18 +15,18 @@ pub fn repository() -> &'static Path {
 /// The `.wasm` of an example, by name.
 ///
 /// # Panics
-/// When it was not built, with the command that does.
+/// When it was not built; the message has the command.
 pub fn component(name: &str) -> PathBuf {
     let path = repository().join("target/components").join(name).with_extension("wasm");
     assert!(
         path.exists(),
-        "{} is not there: build it by `make test`",
+        "{} does not exist; build it with `make test`",
         path.display()
     );
     path
 }
 
-/// Another build of a component, as far as anybody can tell: it does the same, and its digest is another for each number.
+/// A component with the same behaviour and a different digest for each number.
 ///
 /// # Panics
 /// When the component cannot be read.
@@ -34,7 +34,7 @@ pub fn rebuilt(component: &Path, number: u64) -> Vec<u8> {
     const NAME: &[u8] = b"test-build";
     let mut bytes = std::fs::read(component).expect("the component can be read");
     let number = number.to_le_bytes();
-    // A custom section, which may stand anywhere and means nothing: its id, its size, the length of its name, its name.
+    // A custom section, which has no effect: id, size, length of the name, name, content.
     let size = 1 + NAME.len() + number.len();
     bytes.extend([
         0,
@@ -46,12 +46,12 @@ pub fn rebuilt(component: &Path, number: u64) -> Vec<u8> {
     bytes
 }
 
-/// A component in whose file another text of the same length stands wherever this one did.
+/// A component in whose file every `from` is replaced with `to`.
 ///
 /// # Panics
-/// When it stands nowhere, or their lengths differ.
+/// When `from` does not occur, or the lengths differ.
 pub fn patched(mut component: Vec<u8>, from: &str, to: &str) -> Vec<u8> {
-    assert_eq!(from.len(), to.len(), "everything else has to stay where it is");
+    assert_eq!(from.len(), to.len(), "both texts have the same length");
     let place = |bytes: &[u8]| bytes.windows(from.len()).position(|window| window == from.as_bytes());
     let mut at = 0;
     while let Some(place) = place(&component[at..]) {
@@ -66,7 +66,7 @@ pub fn patched(mut component: Vec<u8>, from: &str, to: &str) -> Vec<u8> {
 /// The `plugnode` binary that was built with these tests, or the one that `PLUGNODE_BIN` names.
 ///
 /// # Panics
-/// When it was not built, with the command that does.
+/// When it was not built; the message has the command.
 pub fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("PLUGNODE_BIN") {
         return path.into();
@@ -77,7 +77,7 @@ pub fn binary() -> PathBuf {
 /// A binary that was built with these tests.
 ///
 /// # Panics
-/// When it was not built, with the command that does.
+/// When it was not built; the message has the command.
 pub fn built(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("a test knows its own executable");
     let path = own
@@ -87,20 +87,20 @@ pub fn built(name: &str) -> PathBuf {
         .join(name);
     assert!(
         path.exists(),
-        "{} is not there: build it by `cargo build -p {name}`",
+        "{} does not exist; build it with `cargo build -p {name}`",
         path.display()
     );
     path
 }
 
-/// The deliberately broken build of it.
+/// The deliberately broken build.
 pub(crate) fn broken_binary() -> PathBuf {
     let own = std::env::current_exe().expect("a test knows its own executable");
     let profile = own.ancestors().nth(2).expect("tests are in target/PROFILE/deps");
     let path = profile.join("examples/plugnode-broken");
     assert!(
         path.exists(),
-        "{} is not there: build it by `cargo build -p plugnode --example plugnode-broken`",
+        "{} does not exist; build it with `cargo build -p plugnode --example plugnode-broken`",
         path.display()
     );
     path
@@ -109,22 +109,22 @@ pub(crate) fn broken_binary() -> PathBuf {
 /// Runs a script of `tests/js` with Node.js.
 ///
 /// # Panics
-/// When it fails, with all it said.
+/// When it fails, with its output.
 pub async fn node_script(script: &str, args: &[&str]) {
     let mut command = node_command(script);
     command.args(args);
     succeeds(script, command).await;
 }
 
-/// Runs `tests/py/client.py` with the Python that `.ci/setup-tests` made for it.
+/// Runs `tests/py/client.py` with the Python environment of `.ci/setup-tests`.
 ///
 /// # Panics
-/// When it fails, with all it said.
+/// When it fails, with its output.
 pub async fn python_client(args: &[&str]) {
-    let python = brought("python/bin/python");
+    let python = installed_tool("python/bin/python");
     assert!(
         python.exists(),
-        "{} is not there: make it by `.ci/setup-tests python`",
+        "{} does not exist; create it with `.ci/setup-tests python`",
         python.display()
     );
     let mut command = Command::new(python);
@@ -132,15 +132,15 @@ pub async fn python_client(args: &[&str]) {
     succeeds("client.py", command).await;
 }
 
-/// Runs the client of `tests/rust`, which is a package of its own.
+/// Runs the client of `tests/rust`, a separate package.
 ///
 /// # Panics
-/// When it fails, with all it said.
+/// When it fails, with its output.
 pub async fn rust_client(args: &[&str]) {
     let program = repository().join("target/rust-client/debug/rust-client");
     assert!(
         program.exists(),
-        "{} is not there: build it by `.ci/setup-tests rust_client`",
+        "{} does not exist; build it with `.ci/setup-tests rust_client`",
         program.display()
     );
     let mut command = Command::new(program);
@@ -153,15 +153,15 @@ pub(crate) fn node_command(script: &str) -> Command {
     let folder = repository().join("tests");
     assert!(
         folder.join("node_modules").exists(),
-        "npm packages are missing: install them by `make test`"
+        "npm packages are missing; install them with `make test`"
     );
     let mut command = Command::new("node");
     command.arg(folder.join("js").join(script));
     command
 }
 
-/// Where `.ci/setup-tests` and `.ci/setup-bench` put what they do not install; `.ci/prelude.sh` says the same.
-pub fn brought(path: &str) -> PathBuf {
+/// A tool that `.ci/setup-tests` or `.ci/setup-bench` downloaded; the folder is the one of `.ci/prelude.sh`.
+pub fn installed_tool(path: &str) -> PathBuf {
     let cache = std::env::var_os("PLUGNODE_CACHE")
         .map(PathBuf::from)
         .unwrap_or_else(|| {

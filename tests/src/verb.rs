@@ -1,4 +1,4 @@
-//! A verb of `plugnode` that ends by itself, and what it said to people and to machines.
+//! Runs a command of the CLI, such as `plugnode status`, until it ends, and returns its output.
 
 use std::path::Path;
 use std::process::{ExitStatus, Output, Stdio};
@@ -10,37 +10,37 @@ use tokio::process::{Child, Command};
 use crate::tools::binary;
 use crate::{signals, within_minutes};
 
-/// What a verb said, and how it ended.
+/// Exit status and output of a command.
 #[derive(Debug)]
-pub struct Said {
-    /// How it ended.
+pub struct CommandOutput {
+    /// Exit status.
     pub status: ExitStatus,
-    /// Its standard output.
+    /// Standard output.
     pub out: String,
-    /// Its standard error.
+    /// Standard error.
     pub err: String,
 }
 
-impl Said {
-    /// What it said to a machine.
+impl CommandOutput {
+    /// Standard output as JSON.
     ///
     /// # Panics
-    /// When that is no JSON.
+    /// When it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 }
 
-/// Runs a verb in a folder until it ends by itself.
-pub async fn verb(args: &[&str], folder: &Path) -> Said {
-    Running::begin(args, folder).end().await
+/// Runs `plugnode` with these arguments in a folder until it ends.
+pub async fn verb(args: &[&str], folder: &Path) -> CommandOutput {
+    RunningCommand::begin(args, folder).end().await
 }
 
-/// A verb that runs.
-pub struct Running(Child);
+/// A running command.
+pub struct RunningCommand(Child);
 
-impl Running {
-    /// Starts a verb in a folder.
+impl RunningCommand {
+    /// Starts `plugnode` with these arguments in a folder.
     pub fn begin(args: &[&str], folder: &Path) -> Self {
         let child = Command::new(binary())
             .args(args)
@@ -54,18 +54,18 @@ impl Running {
         Self(child.expect("plugnode can be started"))
     }
 
-    /// Presses ctrl-c.
+    /// Sends SIGINT, as ctrl-c does.
     pub fn interrupt(&self) {
         signals::send(&self.0, Signal::SIGINT);
     }
 
     /// Waits until it ends.
-    pub async fn end(self) -> Said {
-        let Output { status, stdout, stderr } = within_minutes(2, "a verb of plugnode", self.0.wait_with_output())
+    pub async fn end(self) -> CommandOutput {
+        let Output { status, stdout, stderr } = within_minutes(2, "a plugnode command ends", self.0.wait_with_output())
             .await
             .expect("it is our child");
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Said {
+        CommandOutput {
             status,
             out: text(stdout),
             err: text(stderr),

@@ -14,7 +14,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::ensure;
-use plugnode_tests::{brought, repository};
+use plugnode_tests::{installed_tool, repository};
 use tokio::process::Command;
 
 use crate::server::{Process, Server};
@@ -47,7 +47,7 @@ impl Wasmtime {
     /// When one of them was not, with the command that does.
     pub(crate) fn find() -> anyhow::Result<Self> {
         let found = Self {
-            program: brought("bin/wasmtime"),
+            program: installed_tool("bin/wasmtime"),
             component: repository().join("target/guests/wasm32-wasip2/release/http_echo.wasm"),
         };
         for path in [&found.program, &found.component] {

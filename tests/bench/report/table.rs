@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use plugnode_tests::account::Tally;
+use plugnode_tests::sequence::SequenceCounts;
 
 use super::figures::FIGURES;
 use super::{Report, Results};
@@ -88,7 +88,7 @@ fn account(row: &Row) -> String {
     let Some(tally) = row.tally else {
         return String::new();
     };
-    let Tally {
+    let SequenceCounts {
         expected,
         lost,
         doubled,

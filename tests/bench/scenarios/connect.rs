@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
-use plugnode_tests::account::Tally;
+use plugnode_tests::sequence::SequenceCounts;
 use tokio::time::sleep;
 
 use super::everyone;
@@ -43,10 +43,10 @@ async fn storm(server: &Server, clients: usize) -> Round {
     let cost = server.cpu().into_iter().zip(before);
     let cost = cost.map(|((part, after), (_, before))| (part, (after - before).as_secs_f64() * 1e6 / clients as f64));
     let let_in = connected.iter().filter(|client| client.is_ok()).count();
-    let mut round = Round::of(Tally {
+    let mut round = Round::of(SequenceCounts {
         expected: clients as u64,
         lost: (clients - let_in) as u64,
-        ..Tally::default()
+        ..SequenceCounts::default()
     });
     round.say("connections", "/s", let_in as f64 / time.as_secs_f64());
     round.costs(cost.collect());

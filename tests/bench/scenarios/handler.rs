@@ -1,7 +1,7 @@
 //! What WebAssembly costs: the same handler as a component and as native Rust in the same host, on the memory transport. Both
 //! are called in place, so that what differs is what runs the code of the handler.
 
-use plugnode_tests::account::FIRST;
+use plugnode_tests::sequence::FIRST;
 
 use super::echo::{CLIENTS, IN_FLIGHT};
 use crate::peers::{self, Handler};

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use plugnode_tests::account::Tally;
+use plugnode_tests::sequence::SequenceCounts;
 use tokio::time::sleep;
 
 use crate::client::connect;
@@ -53,10 +53,10 @@ async fn measure(server: &Server, clients: usize) -> anyhow::Result<Round> {
         client.send(&frame(WORD.as_bytes()))?;
         silent += u64::from(client.text().await? != WORD.as_bytes());
     }
-    let mut round = Round::of(Tally {
+    let mut round = Round::of(SequenceCounts {
         expected: clients as u64,
         lost: silent,
-        ..Tally::default()
+        ..SequenceCounts::default()
     });
     let each = |bytes: f64| bytes / 1024.0 / clients as f64;
     let grown = || {

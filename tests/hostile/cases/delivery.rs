@@ -1,9 +1,9 @@
-//! Much at once, of clients that do nothing wrong: nothing of it is lost, and nobody is closed.
+//! Bursts of well-behaved clients: nothing is lost and no client is closed.
 
 use anyhow::ensure;
-use plugnode_tests::bare::frame;
+use plugnode_tests::raw_client::frame;
 
-use crate::case::{Case, Did, OURS};
+use crate::case::{Case, CaseResult, OURS};
 use crate::polling::payload;
 use crate::server::Server;
 
@@ -50,7 +50,7 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new(
             "ten-echoes-of-900-kb",
             "writes ten events of 900 KB at once, and reads meanwhile",
-            "ten answers of 900 KB: who reads is slowed, and not closed",
+            "ten answers of 900 KB: a client that reads is slowed, not closed",
             OURS,
             ten_echoes_of_900_kb,
         )
@@ -58,14 +58,14 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new(
             "two-attachments-of-600-kb",
             "sends an event with two attachments of 600 KB where messages may have 1 MB",
-            "it is acknowledged with both: the limit is for each message",
+            "it is acknowledged with both: the limit applies to each attachment",
             OURS,
             two_attachments_of_600_kb,
         ),
     ]
 }
 
-async fn upgrade_with_500_waiting(server: Server) -> Did {
+async fn upgrade_with_500_waiting(server: Server) -> CaseResult {
     let mut polling = server.polling_client().await?;
     polling
         .post(payload((0..500).map(|n| format!("42[\"message\",{n}]"))))
@@ -78,16 +78,16 @@ async fn upgrade_with_500_waiting(server: Server) -> Did {
     all_in_order(&got, 500, |n| format!("42[\"message-back\",{n}]"))
 }
 
-async fn post_of(server: Server, count: usize) -> Did {
+async fn post_of(server: Server, count: usize) -> CaseResult {
     let mut polling = server.polling_client().await?;
     let body = payload((0..count).map(|n| format!("42{n}[\"message-with-ack\",{n}]")));
     let mut got = polling.burst(vec![body], "43", count).await;
-    // Their order among each other is not promised by polling.
+    // Polling does not promise the order of acknowledgements.
     got.sort_by_key(|packet| (packet.len(), packet.clone()));
     all_in_order(&got, count, |n| format!("43{n}[{n}]"))
 }
 
-async fn polling_1200_with_ack(server: Server) -> Did {
+async fn polling_1200_with_ack(server: Server) -> CaseResult {
     let mut polling = server.polling_client().await?;
     let body = |tenth: usize| {
         payload(
@@ -100,14 +100,14 @@ async fn polling_1200_with_ack(server: Server) -> Did {
     all_in_order(&got, 1_200, |n| format!("43{n}[{n}]"))
 }
 
-async fn websocket_burst_of_4000(server: Server) -> Did {
+async fn websocket_burst_of_4000(server: Server) -> CaseResult {
     let mut client = server.client().await?;
     let events = (0..4_000).map(|n| frame(0x81, format!("42{n}[\"message-with-ack\",{n}]").as_bytes()));
     let got = client.burst(&events.collect::<Vec<_>>().concat(), "43", 4_000).await;
     all_in_order(&got, 4_000, |n| format!("43{n}[{n}]"))
 }
 
-async fn ten_echoes_of_900_kb(server: Server) -> Did {
+async fn ten_echoes_of_900_kb(server: Server) -> CaseResult {
     let mut client = server.client().await?;
     let text = "x".repeat(900_000);
     let event = frame(0x81, format!("42[\"message\",\"{text}\"]").as_bytes());
@@ -115,7 +115,7 @@ async fn ten_echoes_of_900_kb(server: Server) -> Did {
     all_in_order(&got, 10, |_| format!("42[\"message-back\",\"{text}\"]"))
 }
 
-async fn two_attachments_of_600_kb(server: Server) -> Did {
+async fn two_attachments_of_600_kb(server: Server) -> CaseResult {
     let mut client = server.client().await?;
     let [first, second] = [1, 2].map(|byte| vec![byte; 600_000]);
     let packet = [
@@ -136,8 +136,8 @@ async fn two_attachments_of_600_kb(server: Server) -> Did {
     Ok("both come back".into())
 }
 
-/// Whether these are all that was to come, in their order.
-fn all_in_order(got: &[String], count: usize, expected: impl Fn(usize) -> String) -> Did {
+/// Fails unless these are the expected packets, in order.
+fn all_in_order(got: &[String], count: usize, expected: impl Fn(usize) -> String) -> CaseResult {
     ensure!(got.len() == count, "{} of {count}", got.len());
     let wrong = got.iter().enumerate().find(|(n, packet)| **packet != expected(*n));
     if let Some((n, packet)) = wrong {

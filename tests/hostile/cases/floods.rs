@@ -1,4 +1,4 @@
-//! Much more than any client sends, or little that makes much of it: memory stays bounded, and others are served meanwhile.
+//! Floods, and small inputs with large effects: memory stays bounded and others are served meanwhile.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -6,24 +6,24 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use futures_util::future::join_all;
 use hyper::Method;
-use plugnode_tests::bare::frame;
+use plugnode_tests::raw_client::frame;
 use tokio::time::error::Elapsed;
 use tokio::time::{sleep, timeout, timeout_at};
 
-use crate::case::{Case, Did, OURS};
+use crate::case::{Case, CaseResult, OURS};
 use crate::polling::{Answer, Polling};
 use crate::server::Server;
 
-/// How long a flood goes on.
+/// Duration of a flood.
 const FLOOD: Duration = Duration::from_secs(1);
-/// A request that is not answered by then waits, as it may.
+/// Time after which an unanswered request counts as waiting, which is allowed.
 const WAITS: Duration = Duration::from_millis(1_500);
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         Case::new(
             "post-of-320000-connects",
-            "POSTs 320,000 packets in one body: `40` and `41`, again and again",
+            "POSTs 320,000 packets in one body: `40` and `41`, repeated",
             "it is refused or slowed, and others are served meanwhile",
             OURS,
             |server| post_of_320000_connects(server, 0),
@@ -39,7 +39,7 @@ pub(crate) fn cases() -> Vec<Case> {
         .seconds(30),
         Case::new(
             "connects-to-a-pattern",
-            "two sessions POST 68,000 connects and disconnects each, of a namespace that a pattern is for",
+            "two sessions POST 68,000 connects and disconnects each for a namespace matched by a pattern",
             "it is refused or slowed, and others are served meanwhile",
             OURS,
             connects_to_a_pattern,
@@ -47,7 +47,7 @@ pub(crate) fn cases() -> Vec<Case> {
         .seconds(30),
         Case::new(
             "refusals-of-900-kb-unread",
-            "connects to namespaces with names of 900 KB, again and again, and does not read",
+            "connects to namespaces with names of 900 KB repeatedly and does not read",
             "memory stays bounded",
             OURS,
             |server| unread(server, frame(0x81, format!("40/{},", "n".repeat(900_000)).as_bytes())),
@@ -62,14 +62,14 @@ pub(crate) fn cases() -> Vec<Case> {
         .seconds(30),
         Case::new(
             "small-refusals-unread",
-            "connects to nowhere again and again, and does not read: what comes back is eleven times as much",
+            "connects to an unknown namespace repeatedly and does not read; the answers are eleven times as large",
             "memory stays bounded",
             OURS,
             |server| unread(server, frame(0x81, b"40/nowhere,").repeat(2_000)),
         ),
         Case::new(
             "echoes-unread",
-            "asks for echoes of 900 KB, and does not read",
+            "requests echoes of 900 KB and does not read",
             "memory stays bounded",
             OURS,
             |server| unread(server, frame(0x81, format!("42[\"message\",\"{}\"]", "x".repeat(900_000)).as_bytes())),
@@ -85,7 +85,7 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new(
             "forty-thousand-namespaces",
             "connects to 40,000 namespaces on one connection",
-            "a bound on their number or on what they cost",
+            "their number or their cost is bounded",
             OURS,
             forty_thousand_namespaces,
         )
@@ -93,7 +93,7 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new(
             "names-of-900-kb",
             "joins 120 rooms with names of 900 KB",
-            "a bound on what names take",
+            "memory for names is bounded",
             OURS,
             names_of_900_kb,
         )
@@ -108,7 +108,7 @@ pub(crate) fn cases() -> Vec<Case> {
         ),
         Case::new(
             "flood-of-acknowledgements",
-            "acknowledges what nobody asked, as fast as it can",
+            "sends acknowledgements of unknown ids as fast as it can",
             "others are served meanwhile",
             OURS,
             |server| read(server, frame(0x81, b"43123[\"x\"]").repeat(5_000)),
@@ -129,30 +129,30 @@ pub(crate) fn cases() -> Vec<Case> {
         ),
         Case::new(
             "flood-of-empty-fragments",
-            "begins a message and goes on with empty fragments for ever",
+            "starts a message and continues it with empty fragments for ever",
             "memory stays bounded, and others are served meanwhile",
             "an advisory for ws of 2026 on tiny fragments, CVE-2026-42786 (Bandit)",
             flood_of_empty_fragments,
         ),
         Case::new(
             "flood-of-sessions",
-            "opens 2,000 sessions by polling and never comes back",
-            "a bound on their number or on what they cost",
+            "opens 2,000 polling sessions and abandons them",
+            "their number or their cost is bounded",
             OURS,
             flood_of_sessions,
         )
         .seconds(25),
         Case::new(
             "compressed-bomb",
-            "offers permessage-deflate, and if it is taken sends 50 MB in a frame of 315 KB",
-            "it is not taken, or closed with 1009 without memory for all of it",
+            "offers permessage-deflate and, if accepted, sends 50 MB in a frame of 315 KB",
+            "it is not accepted, or closed with 1009 without memory for all of it",
             "CWE-409, GHSA-frh3-6pv6-rc8j (Bandit)",
             compressed_bomb,
         ),
     ]
 }
 
-async fn post_of_320000_connects(server: Server, header: usize) -> Did {
+async fn post_of_320000_connects(server: Server, header: usize) -> CaseResult {
     let long = "h".repeat(header);
     let headers: &[(&str, &str)] = if header == 0 { &[] } else { &[("x-long", &long)] };
     let mut polling = match Polling::open(server.http(), headers).await {
@@ -161,21 +161,21 @@ async fn post_of_320000_connects(server: Server, header: usize) -> Did {
         Err(error) => return Err(error),
     };
     let begun = Instant::now();
-    let answer = taken(timeout(WAITS, polling.try_post(again_and_again("40", "41", 160_000))).await);
+    let answer = taken(timeout(WAITS, polling.try_post(repeated("40", "41", 160_000))).await);
     let time = begun.elapsed();
-    // What it started may go on for longer than the request.
+    // Its processing may outlast the request.
     sleep(Duration::from_secs(1)).await;
     Ok(format!("{} after {time:.1?}", answer.err().unwrap_or("taken".into())))
 }
 
-/// A payload of two packets so many times, and a pong at its end.
-fn again_and_again(one: &str, other: &str, times: usize) -> String {
+/// A payload that repeats two packets, with a pong at its end.
+fn repeated(one: &str, other: &str, times: usize) -> String {
     format!("{}3", format!("{one}\u{1e}{other}\u{1e}").repeat(times))
 }
 
-async fn connects_to_a_pattern(server: Server) -> Did {
+async fn connects_to_a_pattern(server: Server) -> CaseResult {
     let (mut one, mut other) = (server.polling_client().await?, server.polling_client().await?);
-    let body = again_and_again("40/hostile-1,", "41/hostile-1,", 34_000);
+    let body = repeated("40/hostile-1,", "41/hostile-1,", 34_000);
     let posts = timeout(WAITS, async {
         tokio::join!(one.try_post(body.clone()), other.try_post(body.clone()))
     });
@@ -187,15 +187,15 @@ async fn connects_to_a_pattern(server: Server) -> Did {
     Ok(answers)
 }
 
-async fn unread(server: Server, chunk: Vec<u8>) -> Did {
+async fn unread(server: Server, chunk: Vec<u8>) -> CaseResult {
     server.flood_unread(&chunk, FLOOD).await
 }
 
-async fn read(server: Server, chunk: Vec<u8>) -> Did {
+async fn read(server: Server, chunk: Vec<u8>) -> CaseResult {
     server.flood(&chunk, FLOOD).await
 }
 
-async fn unpolled(server: Server, body: String, times: usize) -> Did {
+async fn unpolled(server: Server, body: String, times: usize) -> CaseResult {
     let mut polling = server.polling_client().await?;
     for time in 0..times {
         if let Err(end) = taken(timeout(WAITS, polling.try_post(body.clone())).await) {
@@ -205,7 +205,7 @@ async fn unpolled(server: Server, body: String, times: usize) -> Did {
     Ok(format!("{times} are taken"))
 }
 
-async fn echoes_unpolled(server: Server) -> Did {
+async fn echoes_unpolled(server: Server) -> CaseResult {
     let polling = server.polling_client().await?;
     let path = server.query("polling", &format!("&sid={}", polling.sid));
     let event = format!("42[\"message\",\"{}\"]", "x".repeat(900_000));
@@ -222,7 +222,7 @@ async fn echoes_unpolled(server: Server) -> Did {
     Ok("100 are taken".into())
 }
 
-/// Whether a POST was taken, and how it ended where it was not.
+/// Ok when a POST succeeded, else what happened.
 fn taken(answer: Result<anyhow::Result<Answer>, Elapsed>) -> Result<(), String> {
     match answer {
         Ok(Ok(answer)) if answer.status == 200 => Ok(()),
@@ -232,7 +232,7 @@ fn taken(answer: Result<anyhow::Result<Answer>, Elapsed>) -> Result<(), String> 
     }
 }
 
-async fn forty_thousand_namespaces(server: Server) -> Did {
+async fn forty_thousand_namespaces(server: Server) -> CaseResult {
     let mut client = server.client().await?;
     let connects = (0..40_000).map(|n| frame(0x81, format!("40/hostile-{n},").as_bytes()));
     let is_answer = |text: &str| text.starts_with("40/") || text.starts_with("44/");
@@ -242,7 +242,7 @@ async fn forty_thousand_namespaces(server: Server) -> Did {
     Ok(format!("{} are entered, {} refused", count("40/"), count("44/")))
 }
 
-async fn names_of_900_kb(server: Server) -> Did {
+async fn names_of_900_kb(server: Server) -> CaseResult {
     let mut client = server.client().await?;
     let joins = |n: usize| {
         frame(
@@ -265,7 +265,7 @@ async fn names_of_900_kb(server: Server) -> Did {
     Ok(format!("{answered} are answered"))
 }
 
-async fn flood_of_empty_fragments(server: Server) -> Did {
+async fn flood_of_empty_fragments(server: Server) -> CaseResult {
     let mut client = server.client().await?;
     client.write(&frame(0x01, b"42[\"message\",\"")).await?;
     let (mut sent, end) = (0, tokio::time::Instant::now() + FLOOD);
@@ -279,7 +279,7 @@ async fn flood_of_empty_fragments(server: Server) -> Did {
     Ok(format!("{sent} of them are taken"))
 }
 
-async fn flood_of_sessions(server: Server) -> Did {
+async fn flood_of_sessions(server: Server) -> CaseResult {
     let path = server.query("polling", "");
     let open_some = || async {
         let mut http = server.http();
@@ -298,7 +298,7 @@ async fn flood_of_sessions(server: Server) -> Did {
     Ok(format!("answered by {counts:?}"))
 }
 
-async fn compressed_bomb(server: Server) -> Did {
+async fn compressed_bomb(server: Server) -> CaseResult {
     let opened = server
         .upgrade("", "Sec-WebSocket-Extensions: permessage-deflate\r\n")
         .await?;
@@ -313,7 +313,7 @@ async fn compressed_bomb(server: Server) -> Did {
     Ok("closed with 1009".into())
 }
 
-/// So many times the letter `x` and more, compressed (RFC 1951): one literal, then matches of 258 bytes at distance 1.
+/// At least so many letters `x`, compressed (RFC 1951): one literal, then matches of 258 bytes at distance 1.
 fn deflated(bytes: usize) -> Vec<u8> {
     let mut bits = Vec::new();
     // Not the last block, with the fixed codes.

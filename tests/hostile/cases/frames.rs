@@ -1,16 +1,16 @@
-//! Websocket frames that RFC 6455 forbids or that are too large: each ends its connection with the code for it.
+//! Websocket frames that RFC 6455 forbids or that are too large: each ends its connection with the matching close code.
 
 use anyhow::{Context, ensure};
-use plugnode_tests::bare::frame;
+use plugnode_tests::raw_client::frame;
 
-use crate::case::{Case, Did};
+use crate::case::{Case, CaseResult};
 use crate::server::Server;
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         Case::new(
             "reserved-bits",
-            "sends frames with RSV1, RSV2, RSV3 where no extension is agreed on",
+            "sends frames with RSV1, RSV2, RSV3 without an agreed extension",
             "closed with 1002",
             "CVE-2022-21676, GHSA-273r-mgr4-v34f (engine.io)",
             |server| {
@@ -50,14 +50,14 @@ pub(crate) fn cases() -> Vec<Case> {
         ),
         Case::new(
             "fragments-out-of-turn",
-            "continues where nothing began, and begins where another message goes on",
+            "sends a continuation without a message, and a new message within a fragmented one",
             "closed with 1002",
             "RFC 6455, 5.4",
             fragments_out_of_turn,
         ),
         Case::new(
             "text-not-utf8",
-            "sends texts that are no UTF-8",
+            "sends texts that are not UTF-8",
             "closed with 1007",
             "RFC 6455, 8.1",
             |server| {
@@ -79,7 +79,7 @@ pub(crate) fn cases() -> Vec<Case> {
         ),
         Case::new(
             "frame-of-2-to-the-62",
-            "announces a frame of 2^62 bytes, and of 2^63, and sends none",
+            "announces a frame of 2^62 bytes, and of 2^63, and sends no content",
             "closed with 1009 (2^63 is forbidden, 1002), without memory for it",
             "CVE-2016-10542 (ws)",
             frame_of_2_to_the_62,
@@ -94,7 +94,7 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-async fn control_frames_misformed(server: Server) -> Did {
+async fn control_frames_misformed(server: Server) -> CaseResult {
     let frames = vec![
         frame(0x89, &[0; 126]),
         frame(0x09, b"x"),
@@ -104,27 +104,27 @@ async fn control_frames_misformed(server: Server) -> Did {
     forbidden(server, frames, 1002).await
 }
 
-async fn fragments_out_of_turn(server: Server) -> Did {
+async fn fragments_out_of_turn(server: Server) -> CaseResult {
     let frames = vec![frame(0x80, b"x"), [frame(0x01, b"4"), frame(0x81, b"2")].concat()];
     forbidden(server, frames, 1002).await
 }
 
-async fn frame_of_2_to_the_62(server: Server) -> Did {
+async fn frame_of_2_to_the_62(server: Server) -> CaseResult {
     let announced = |length: u64| [&[0x82, 0xff][..], &length.to_be_bytes(), &[0; 4]].concat();
     closed_with(&server, &announced(1 << 62), &[1009]).await?;
     closed_with(&server, &announced(1 << 63), &[1002, 1009]).await?;
     Ok("closed with 1009".into())
 }
 
-async fn fragments_of_2_mb(server: Server) -> Did {
+async fn fragments_of_2_mb(server: Server) -> CaseResult {
     let part = vec![b'x'; 100_000];
     let parts = [frame(0x01, &part), frame(0x00, &part).repeat(18), frame(0x80, &part)];
     closed_with(&server, &parts.concat(), &[1009]).await?;
     Ok("closed with 1009".into())
 }
 
-/// Each of these, by a client of its own, must end it with this code.
-async fn forbidden(server: Server, frames: Vec<Vec<u8>>, code: u16) -> Did {
+/// Sends each of these by a new client, which must be closed with this code.
+async fn forbidden(server: Server, frames: Vec<Vec<u8>>, code: u16) -> CaseResult {
     for (number, bytes) in frames.iter().enumerate() {
         let closed = closed_with(&server, bytes, &[code]).await;
         closed.with_context(|| format!("number {}", number + 1))?;
@@ -134,7 +134,7 @@ async fn forbidden(server: Server, frames: Vec<Vec<u8>>, code: u16) -> Did {
 
 async fn closed_with(server: &Server, bytes: &[u8], codes: &[u16]) -> anyhow::Result<()> {
     let mut client = server.client().await?;
-    // It may be closed before all is sent.
+    // The server may close before all is sent.
     let _ = client.write(bytes).await;
     let code = client.closed().await?;
     ensure!(

@@ -1,19 +1,19 @@
-//! Connections that take a place and do nothing with it: newcomers are served meanwhile, and in time they are let go.
+//! Connections that are held without use: new clients are served meanwhile, and the server closes the held ones in time.
 
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use futures_util::future::join_all;
-use plugnode_tests::bare::frame;
+use plugnode_tests::raw_client::frame;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
-use crate::case::{Case, Did, OURS};
-use crate::innocent::Innocent;
+use crate::bystander::Bystander;
+use crate::case::{Case, CaseResult, OURS};
 use crate::server::Server;
 
-const MUST: &str = "newcomers are served at once, and they are let go within --patience";
+const MUST: &str = "new clients are served at once; held connections are closed within --patience";
 const SLOWLORIS: &str = "CVE-2007-6750 (Apache, Slowloris)";
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -62,7 +62,7 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new(
             "unfinished-messages",
             "267 websockets of one address with 950 KB of an unfinished message each, 254 MB together",
-            "a bound on it all, and messages of 200 KB of others pass",
+            "their total memory is bounded, and messages of 200 KB of others pass",
             OURS,
             unfinished_messages,
         )
@@ -70,8 +70,8 @@ pub(crate) fn cases() -> Vec<Case> {
         .megabytes(350),
         Case::new(
             "unfinished-bodies",
-            "267 POSTs of one address of which 950 KB of 960 come, 254 MB together",
-            "a bound on it all, and messages of 200 KB of others pass",
+            "267 POSTs of one address that send 950 KB of 960 KB, 254 MB together",
+            "their total memory is bounded, and messages of 200 KB of others pass",
             OURS,
             unfinished_bodies,
         )
@@ -80,13 +80,13 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-async fn held(server: Server, connections: usize, bytes: String) -> Did {
+async fn held(server: Server, connections: usize, bytes: String) -> CaseResult {
     let files = server.files();
     let held = server.hold(connections, bytes.as_bytes()).await?;
-    server.lets_go(held, files).await
+    server.assert_released(held, files).await
 }
 
-async fn slow_headers(server: Server) -> Did {
+async fn slow_headers(server: Server) -> CaseResult {
     let begin = format!(
         "GET {} HTTP/1.1\r\nHost: {}\r\nX-Slow: ",
         server.query("polling", ""),
@@ -95,7 +95,7 @@ async fn slow_headers(server: Server) -> Did {
     dripping(&server, vec![begin; 100]).await
 }
 
-async fn slow_bodies(server: Server) -> Did {
+async fn slow_bodies(server: Server) -> CaseResult {
     let mut begins = Vec::new();
     for _ in 0..100 {
         let path = server.query("polling", &format!("&sid={}", server.session().await?.sid));
@@ -107,8 +107,8 @@ async fn slow_bodies(server: Server) -> Did {
     dripping(&server, begins).await
 }
 
-/// Connections that begin so, and go on with a byte now and then.
-async fn dripping(server: &Server, begins: Vec<String>) -> Did {
+/// Connections that start with this text and then send a byte every 200 ms.
+async fn dripping(server: &Server, begins: Vec<String>) -> CaseResult {
     let files = server.files();
     let streams = join_all(begins.iter().map(|begin| server.hold(1, begin.as_bytes()))).await;
     let (readers, writers): (Vec<_>, Vec<_>) = streams
@@ -123,39 +123,39 @@ async fn dripping(server: &Server, begins: Vec<String>) -> Did {
             sleep(Duration::from_millis(200)).await;
         }
     })));
-    let end = server.lets_go_of(readers.len(), files).await;
+    let end = server.assert_released_count(readers.len(), files).await;
     drips.abort();
     end
 }
 
-async fn unread_files(server: Server) -> Did {
+async fn unread_files(server: Server) -> CaseResult {
     let request = format!("GET {} HTTP/1.1\r\nHost: {}\r\n\r\n", server.file()?, server.host);
     held(server, 300, request.repeat(3)).await
 }
 
-async fn unread_pipelines(server: Server) -> Did {
+async fn unread_pipelines(server: Server) -> CaseResult {
     let request = format!(
         "GET {}?EIO=4&transport=none HTTP/1.1\r\nHost: {}\r\n\r\n",
         server.path, server.host
     );
     let files = server.files();
     let held = server.hold_small(300, request.repeat(2_000).as_bytes()).await?;
-    server.lets_go(held, files).await
+    server.assert_released(held, files).await
 }
 
-async fn unfinished_messages(server: Server) -> Did {
+async fn unfinished_messages(server: Server) -> CaseResult {
     let part = frame(0x01, &vec![b'x'; 950_000]);
     let mut sockets = Vec::new();
     for _ in 0..267 {
         let mut socket = server.socket().await?;
-        // Where it is closed for this, that is right.
+        // The server may close it, which is fine.
         let _ = tokio::time::timeout(Duration::from_secs(1), socket.write(&part)).await;
         sockets.push(socket);
     }
     others_pass(&server).await
 }
 
-async fn unfinished_bodies(server: Server) -> Did {
+async fn unfinished_bodies(server: Server) -> CaseResult {
     let mut streams = Vec::new();
     for _ in 0..267 {
         let path = server.query("polling", &format!("&sid={}", server.session().await?.sid));
@@ -172,9 +172,9 @@ async fn unfinished_bodies(server: Server) -> Did {
     others_pass(&server).await
 }
 
-/// Whether messages of 200 KB of somebody from elsewhere pass.
-async fn others_pass(server: &Server) -> Did {
-    let mut other = Innocent::connect(server).await.context("a newcomer is not served")?;
+/// Fails unless messages of 200 KB of the bystander are echoed in time.
+async fn others_pass(server: &Server) -> CaseResult {
+    let mut other = Bystander::connect(server).await.context("a newcomer is not served")?;
     let text = "x".repeat(200_000);
     for _ in 0..3 {
         let took = other.echo(&text).await.context("a message of 200 KB of another")?;

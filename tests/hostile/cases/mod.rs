@@ -1,21 +1,25 @@
-//! All cases, a file for each family: the list at the top of a file says what its cases do, the functions below do it.
+//! All cases, one file a family: a list of its cases at the top, the functions that run them below.
 
+mod attachments;
 mod content;
 mod delivery;
 mod floods;
 mod frames;
+mod handshakes;
 mod holds;
-mod protocol;
 mod requests;
+mod sessions;
 
 use crate::case::Case;
 
-/// Every case, in the order in which they run: what only asks comes before what weighs on the server.
+/// All cases in the order in which they run: cheap ones before those that load the server.
 pub(crate) fn all() -> Vec<Case> {
     let families = [
         delivery::cases(),
         content::cases(),
-        protocol::cases(),
+        attachments::cases(),
+        sessions::cases(),
+        handshakes::cases(),
         frames::cases(),
         requests::cases(),
         floods::cases(),

@@ -1,7 +1,7 @@
-//! `plugnode-check`: sends numbered messages to a cluster, and says what was lost, doubled or reordered.
+//! `plugnode-check`: sends numbered messages to a cluster and reports what was lost, doubled or reordered.
 //!
-//! Break what you like while it runs: kill nodes, restart Redis, cut the network. It exits with 0 when every promise was
-//! kept, with 1 when one was broken, and with 2 when it could not be told.
+//! Inject faults while it runs: kill nodes, restart Redis, cut the network. Exit code 0: every promise was kept; 1: one was broken;
+//! 2: no verdict was possible.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use anyhow::Result;
 use clap::Parser;
 use plugnode_tests::check::{Check, Progress, Report, Settings, io_nodes};
 
-/// Checks a cluster that runs the handler `recorder`: is anything lost, doubled, reordered or done by half?
+/// Check a cluster that runs the handler `recorder` for lost, doubled, reordered and partial effects
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXAMPLES)]
 struct Arguments {
@@ -27,55 +27,55 @@ struct Arguments {
     /// The path of Engine.IO
     #[arg(long, default_value = "/socket.io")]
     path: String,
-    /// How many clients there are at any time
+    /// Number of clients at any time
     #[arg(long, default_value_t = 50)]
     clients: usize,
-    /// How long they send; ctrl-c ends it earlier, and judges
+    /// Seconds to send for; ctrl-c stops earlier, with a verdict
     #[arg(long, default_value_t = 30.0)]
     seconds: f64,
-    /// How many messages each sends in a second
+    /// Messages of each client per second
     #[arg(long, default_value_t = 20.0)]
     rate: f64,
-    /// How many messages of a client may be on their way
+    /// Most messages of a client in flight
     #[arg(long, default_value_t = 32)]
     window: usize,
-    /// How many clients share a channel
+    /// Clients per channel
     #[arg(long, default_value_t = 8)]
     channel: usize,
-    /// How many seconds a client stays, more or less, before another takes its place; 0 for all the time
+    /// Mean seconds before a client disconnects and a new one takes its place; 0: never
     #[arg(long, default_value_t = 10.0)]
     lifetime: f64,
-    /// Of all messages, the part that asks the handler to fail at the first attempt, such as 0.01; its log tells of each
+    /// Share of messages that ask the handler to fail at the first attempt, such as 0.01; each is logged there
     #[arg(long, default_value_t = 0.0)]
     trouble: f64,
-    /// Of all messages, the part that asks the handler to fail at every attempt, such as 0.01; each leaves a dead letter
+    /// Share of messages that ask the handler to fail at every attempt, such as 0.01; each leaves a dead letter
     #[arg(long, default_value_t = 0.0)]
     failures: f64,
-    /// How many shared counters messages increment by a read, an addition and a write
+    /// Number of shared counters, which messages increment by read, addition and write
     #[arg(long, default_value_t = 0)]
     counters: usize,
-    /// Of all messages, the part that increments one, where there are any
+    /// Share of messages that increment a counter, if there are any
     #[arg(long, default_value_t = 0.2)]
     increments: f64,
-    /// Have each message set an attribute of its client, which the client's next event must see
+    /// Let each message set an attribute of its client, which the client's next event must see
     #[arg(long)]
     attributes: bool,
-    /// Of all messages, the part that sets a timer of its client, such as 0.1
+    /// Share of messages that set a timer of their client, such as 0.1
     #[arg(long, default_value_t = 0.0)]
     timers: f64,
-    /// How many seconds to wait at the end for what is still on its way
+    /// Seconds to wait at the end for messages in flight
     #[arg(long, default_value_t = 30.0)]
     patience: f64,
-    /// What refuse-after-ms under [io-node] says, in seconds
+    /// Value of [io-node] refuse-after-ms, in seconds
     #[arg(long, default_value_t = 10.0)]
     refuse_after: f64,
-    /// Which random numbers to take
+    /// Seed of the random numbers
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Write the report as JSON
+    /// Print the report as JSON
     #[arg(long)]
     json: bool,
-    /// Say nothing while it runs
+    /// Print no progress
     #[arg(long)]
     quiet: bool,
 }
@@ -138,25 +138,25 @@ async fn run(arguments: &Arguments) -> Result<Report> {
         seed: arguments.seed,
     })
     .await?;
-    let say = (!arguments.quiet).then(|| tokio::spawn(say(check.progress())));
+    let printing = (!arguments.quiet).then(|| tokio::spawn(print_progress(check.progress())));
     tokio::select! {
         () = tokio::time::sleep(seconds(arguments.seconds)) => {}
         interrupted = tokio::signal::ctrl_c() => interrupted?,
     }
     if !arguments.quiet {
-        eprintln!("waiting for what is still on its way");
+        eprintln!("waiting for messages in flight");
     }
     let report = check.finish().await;
-    say.inspect(|say| say.abort());
+    printing.inspect(|task| task.abort());
     Ok(report)
 }
 
-/// A line now and then, for whoever waits.
-async fn say(progress: Arc<Progress>) {
+/// Prints a line every five seconds.
+async fn print_progress(progress: Arc<Progress>) {
     loop {
         tokio::time::sleep(Duration::from_secs(5)).await;
         eprintln!(
-            "{:>5.0} s  {} connected, {} sent, {} acknowledged, {} refused, {} on their way, {} connections lost",
+            "{:>5.0} s  {} connected, {} sent, {} acknowledged, {} refused, {} in flight, {} connections lost",
             progress.now() as f64 / 1e6,
             progress.connected(),
             progress.sent(),

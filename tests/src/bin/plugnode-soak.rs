@@ -1,15 +1,15 @@
-//! `make soak`: plays scenes of faults in random order and length until the time is over or something is found.
+//! `make soak`: runs random fault scenarios until the time is over or a violation is found.
 //!
-//! SOAK_MINUTES says how long, SOAK_SEED and SOAK_SCENE play one thing again. Every scene says its seed before it begins.
-//! `SOAK_SCENE=coming-and-going` and `SOAK_SCENE=large-messages` are crowds of clients, which are played once and alone.
+//! SOAK_MINUTES sets the time; SOAK_SEED and SOAK_SCENARIO repeat one scenario, with the values printed at its start.
+//! `SOAK_SCENARIO=client-churn` and `SOAK_SCENARIO=large-messages` run a leak check once.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use plugnode_tests::crowd::{ComingAndGoing, LargeMessages};
-use plugnode_tests::faults::{Plan, SCENES, Scene};
+use plugnode_tests::faults::{Plan, SCENARIOS, Scenario};
+use plugnode_tests::leaks::{ClientChurn, LargeMessages};
 
-/// How long to go on when nothing else is said.
+/// Default of SOAK_MINUTES.
 const MINUTES: u64 = 30;
 
 #[tokio::main]
@@ -18,53 +18,56 @@ async fn main() -> ExitCode {
     let (minutes, seed) = match (number("SOAK_MINUTES").transpose(), number("SOAK_SEED").transpose()) {
         (Ok(minutes), Ok(seed)) => (minutes.unwrap_or(MINUTES), seed.unwrap_or_else(by_the_clock)),
         _ => {
-            eprintln!("plugnode-soak: SOAK_MINUTES and SOAK_SEED are whole numbers");
+            eprintln!("plugnode-soak: SOAK_MINUTES and SOAK_SEED must be whole numbers");
             return ExitCode::from(2);
         }
     };
-    let scenes = match std::env::var("SOAK_SCENE") {
-        Ok(name) if name == "coming-and-going" => {
-            ComingAndGoing::LONG.play().await;
+    let scenarios = match std::env::var("SOAK_SCENARIO") {
+        Ok(name) if name == "client-churn" => {
+            ClientChurn::LONG.run().await;
             return ExitCode::SUCCESS;
         }
         Ok(name) if name == "large-messages" => {
-            LargeMessages::LONG.play().await;
+            LargeMessages::LONG.run().await;
             return ExitCode::SUCCESS;
         }
-        Ok(name) => vec![Scene::named(&name)],
-        Err(_) => SCENES.to_vec(),
+        Ok(name) => vec![Scenario::named(&name)],
+        Err(_) => SCENARIOS.to_vec(),
     };
     let begun = Instant::now();
     let mut seed = seed;
-    let mut played = 0;
+    let mut runs = 0;
     while begun.elapsed() < Duration::from_secs(60 * minutes) {
-        let scene = scenes[(mixed(seed) % scenes.len() as u64) as usize];
-        let plan = plan(seed, scene);
+        let scenario = scenarios[(mixed(seed) % scenarios.len() as u64) as usize];
+        let plan = plan(seed, scenario);
         println!(
-            "== {:.0?}: {} (SOAK_SEED={seed} SOAK_SCENE={}), {} clients, {} messages/s each, {} rounds, {} shards",
+            "== {:.0?}: {} (SOAK_SEED={seed} SOAK_SCENARIO={}), {} clients, {} messages/s each, {} rounds, {} shards",
             begun.elapsed(),
-            scene.name,
-            scene.name,
+            scenario.name,
+            scenario.name,
             plan.clients,
             plan.rate,
             plan.rounds,
             plan.shards
         );
-        // A panic says what is wrong as well; it ends this program with another code than success.
-        let report = scene.play(plan).await;
+        // A panic is a failure as well, with its own exit code.
+        let report = scenario.run(plan).await;
         if !report.is_clean() {
-            println!("found with SOAK_SEED={seed} SOAK_SCENE={}", scene.name);
+            println!(
+                "violation found; repeat with SOAK_SEED={seed} SOAK_SCENARIO={}",
+                scenario.name
+            );
             return ExitCode::FAILURE;
         }
-        played += 1;
+        runs += 1;
         seed = seed.wrapping_add(1);
     }
-    println!("== {played} scenes in {:.0?}, and nothing found", begun.elapsed());
+    println!("== {runs} scenarios in {:.0?}, no violation", begun.elapsed());
     ExitCode::SUCCESS
 }
 
-/// What a seed makes of a scene.
-fn plan(seed: u64, scene: Scene) -> Plan {
+/// The parameters of a scenario that follow from a seed.
+fn plan(seed: u64, scenario: Scenario) -> Plan {
     let random = mixed(seed ^ 0x5eed);
     let plan = Plan {
         seed,
@@ -74,8 +77,8 @@ fn plan(seed: u64, scene: Scene) -> Plan {
         shards: if random >> 24 & 1 == 1 { 3 } else { 1 },
         ..Default::default()
     };
-    match scene.name {
-        // Many who say little, for ten minutes of a deploy each second.
+    match scenario.name {
+        // Many clients with few messages; a deploy every second for ten minutes.
         "swap-storm" => Plan {
             clients: 2_000,
             rate: 0.1,

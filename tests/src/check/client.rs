@@ -1,4 +1,5 @@
-//! A client of the run: sends numbered messages, notes all it hears, and begins anew as another when its connection ends.
+//! A client of the run: sends numbered messages, records all that it receives, and reconnects as a new client when its connection
+//! ends.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
@@ -9,67 +10,67 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::history::{Answers, Ended, EventName, Heard, Sent, Story, What};
+use super::history::{ClientTrace, Delivery, DeliveryKind, Ended, EventId, ReleaseAnswers, Sent};
 use super::progress::Progress;
 use super::random::Random;
 use super::run::Settings;
 use super::socket::{Packet, Socket, Targets};
 
-/// How long to wait before connecting again.
+/// Pause before connecting again.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Of all messages, so many ask for an acknowledgement,
+/// Share of messages that ask for an acknowledgement.
 const ASKING: f64 = 0.8;
-/// name another client,
+/// Share of messages that are also sent to one other client.
 const TO_PEER: f64 = 0.25;
-/// and carry bytes.
+/// Share of messages with an attachment.
 const WITH_BYTES: f64 = 0.05;
-/// Of those that ask for trouble, so many ask for a panic.
+/// Share of the messages failing at the first attempt that panic; the others ask for a retry.
 const PANIC: f64 = 0.2;
-/// Of those that are to fail, so many ask for every attempt; the others become dead letters at once.
+/// Share of the failing messages that fail at every attempt; the others are rejected at once.
 const EVERY_ATTEMPT: f64 = 0.3;
-/// Of the messages that increment a shared counter, half increment the first one, which is always contended; and so many another one as
-/// well.
+/// Half of the messages that increment a shared counter increment the first, so that it is contended. This share increments a second
+/// counter as well.
 const TWO_COUNTERS: f64 = 0.2;
-/// In how many milliseconds timers are due, at the most.
+/// Longest delay of a timer, in milliseconds.
 const TIMER_MS: usize = 500;
 
-/// What the clients of a run share.
-pub(super) struct Fleet {
+/// State shared by the clients of a run.
+pub(super) struct SharedState {
     pub(super) settings: Settings,
     pub(super) targets: Targets,
     pub(super) progress: Arc<Progress>,
-    /// Part of the names of channels, so that two runs do not hear each other.
+    /// Part of the channel names, so that two runs do not receive each other's messages.
     pub(super) run: String,
-    /// Every client's place in the history, by its session id.
+    /// Every client's index in the history, by session id.
     names: RwLock<HashMap<String, u32>>,
-    /// Connected clients that were welcomed: these can be sent to.
+    /// Connected clients that have joined their channel and can be sent to.
     peers: RwLock<Vec<(u32, String)>>,
-    stories: Mutex<Vec<(u32, Story)>>,
-    releases: Mutex<BTreeMap<String, Answers>>,
+    traces: Mutex<Vec<(u32, ClientTrace)>>,
+    releases: Mutex<BTreeMap<String, ReleaseAnswers>>,
     /// How many clients are connected to each io-node, by its host and port.
     connected: Mutex<BTreeMap<String, usize>>,
-    /// Why a client could not connect the last time.
+    /// The last reason why a client could not connect.
     pub(super) refusal: Mutex<Option<String>>,
 }
 
-/// What the run is at.
+/// Phase of the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Clients send.
     Sending,
-    /// They send one last message, and listen.
+    /// Clients send one last message, then only receive.
     Listening,
-    /// They leave.
+    /// Clients leave.
     Leaving,
 }
 
-/// Runs a client until the run is over; it may be several, one after the other.
-pub(super) async fn run(fleet: Arc<Fleet>, number: usize, mut phases: watch::Receiver<Phase>) {
-    let mut random = Random::new(fleet.settings.seed.wrapping_add(number as u64 + 1));
+/// Runs a client until the run ends, as several clients one after the other if connections end.
+pub(super) async fn run(shared: Arc<SharedState>, number: usize, mut phases: watch::Receiver<Phase>) {
+    let mut random = Random::new(shared.settings.seed.wrapping_add(number as u64 + 1));
     let mut turn = number;
     while *phases.borrow_and_update() == Phase::Sending {
-        let target = fleet.targets.at(turn);
-        let channel = format!("{}:{}", fleet.run, number / fleet.settings.channel.max(1));
+        let target = shared.targets.at(turn);
+        let channel = format!("{}:{}", shared.run, number / shared.settings.channel.max(1));
         let auth = json!({ "channel": channel });
         let connected = tokio::select! {
             connected = Socket::connect(&target, &auth) => connected,
@@ -77,17 +78,17 @@ pub(super) async fn run(fleet: Arc<Fleet>, number: usize, mut phases: watch::Rec
         };
         match connected {
             Ok(socket) => {
-                fleet.count_connected(&target.authority, |count| count + 1);
-                let stayed = Client::new(&fleet, socket, channel, &mut random)
-                    .tell(&mut phases)
+                shared.count_connected(&target.authority, |count| count + 1);
+                let stayed = Client::new(&shared, socket, channel, &mut random)
+                    .run(&mut phases)
                     .await;
-                fleet.count_connected(&target.authority, |count| count - 1);
+                shared.count_connected(&target.authority, |count| count - 1);
                 if stayed {
                     return;
                 }
             }
             Err(error) => {
-                *lock(&fleet.refusal) = Some(format!("{error:#}"));
+                *lock(&shared.refusal) = Some(format!("{error:#}"));
                 tokio::select! {
                     () = sleep(PAUSE.mul_f64(random.about_one())) => {}
                     _ = phases.changed() => return,
@@ -100,76 +101,76 @@ pub(super) async fn run(fleet: Arc<Fleet>, number: usize, mut phases: watch::Rec
 
 /// One connection of a client.
 struct Client<'a> {
-    fleet: &'a Fleet,
+    shared: &'a SharedState,
     random: &'a mut Random,
     socket: Socket,
     index: u32,
-    story: Story,
-    /// The greatest number that was handled or refused.
+    trace: ClientTrace,
+    /// Greatest number that was handled or refused.
     settled: usize,
 }
 
 impl<'a> Client<'a> {
-    fn new(fleet: &'a Fleet, socket: Socket, channel: String, random: &'a mut Random) -> Self {
-        fleet.progress.has_connected();
-        let story = Story {
+    fn new(shared: &'a SharedState, socket: Socket, channel: String, random: &'a mut Random) -> Self {
+        shared.progress.has_connected();
+        let trace = ClientTrace {
             id: socket.id().to_owned(),
             channel,
-            connected_at: fleet.progress.now(),
+            connected_at: shared.progress.now(),
             ..Default::default()
         };
         Self {
-            fleet,
+            shared,
             random,
-            index: fleet.register(socket.id()),
+            index: shared.register(socket.id()),
             socket,
-            story,
+            trace,
             settled: 0,
         }
     }
 
-    /// Goes on until something ends it, hands its story in, and says whether it stayed to the end.
-    async fn tell(mut self, phases: &mut watch::Receiver<Phase>) -> bool {
+    /// Runs until the connection ends, stores the trace, and returns whether the client stayed to the end.
+    async fn run(mut self, phases: &mut watch::Receiver<Phase>) -> bool {
         let ended = match self.talk(phases).await {
             Ok(ended) => ended,
             Err(error) => Ended::Lost(format!("{error:#}")),
         };
         let Self {
-            fleet,
+            shared,
             index,
             socket,
-            mut story,
+            mut trace,
             settled,
             ..
         } = self;
-        fleet.forget_peer(index);
-        story.ended_at = fleet.progress.now();
-        let outstanding = story.sent.len() - settled;
-        fleet
+        shared.forget_peer(index);
+        trace.ended_at = shared.progress.now();
+        let outstanding = trace.sent.len() - settled;
+        shared
             .progress
             .has_ended(outstanding as i64, matches!(ended, Ended::Lost(_)));
         if matches!(ended, Ended::Stayed | Ended::Left) {
             socket.leave().await;
         }
         let stayed = ended == Ended::Stayed;
-        story.ended = ended;
-        lock(&fleet.stories).push((index, story));
+        trace.ended = ended;
+        lock(&shared.traces).push((index, trace));
         stayed
     }
 
     async fn talk(&mut self, phases: &mut watch::Receiver<Phase>) -> Result<Ended> {
-        let settings = &self.fleet.settings;
+        let settings = &self.shared.settings;
         let pause = Duration::from_secs_f64(1.0 / settings.rate.max(0.001));
         let lifetime = settings.lifetime.unwrap_or(Duration::from_secs(86_400));
         let end_at = Instant::now() + lifetime.mul_f64(self.random.about_one());
         let mut send_at = Instant::now() + pause.mul_f64(self.random.about_one() - 0.5);
         let mut sending = true;
         loop {
-            let room = self.story.sent.len() - self.settled < settings.window;
+            let room = self.trace.sent.len() - self.settled < settings.window;
             tokio::select! {
                 packet = self.socket.next() => match packet? {
                     Packet::Disconnect => return Ok(Ended::Lost("the server disconnected it".into())),
-                    packet => self.hear(packet),
+                    packet => self.receive(packet),
                 },
                 () = sleep_until(send_at), if sending && room => {
                     self.send().await?;
@@ -178,7 +179,7 @@ impl<'a> Client<'a> {
                 () = sleep_until(end_at), if sending => {
                     return Ok(if self.random.chance(0.5) { Ended::Left } else { Ended::Dropped });
                 }
-                // The run cannot be gone before its clients: it waits for them.
+                // The sender outlives the clients: the run waits for them.
                 _ = phases.changed() => {
                     let phase = *phases.borrow_and_update();
                     match phase {
@@ -195,34 +196,34 @@ impl<'a> Client<'a> {
     }
 
     async fn send(&mut self) -> Result<()> {
-        let number = self.story.sent.len() as u64 + 1;
+        let number = self.trace.sent.len() as u64 + 1;
         let asks = self.random.chance(ASKING);
         let peer = match self.random.chance(TO_PEER) {
-            true => self.fleet.peer(self.random, self.index),
+            true => self.shared.peer(self.random, self.index),
             false => None,
         };
-        let bytes = self.random.chance(WITH_BYTES).then(|| bytes_of(number));
+        let bytes = self.random.chance(WITH_BYTES).then(|| attachment(number));
         let increments = self.increments();
         let trouble = self.trouble();
-        // Of a message that fails nothing is heard but that.
+        // The acknowledgement is the only delivery of a failed message.
         let fails = matches!(trouble, Some("fail" | "reject"));
         let asks = asks || fails;
-        let names: Vec<String> = increments.iter().map(|counter| self.fleet.counter(*counter)).collect();
-        self.story.sent.push(Sent {
-            at: self.fleet.progress.now(),
+        let names: Vec<String> = increments.iter().map(|counter| self.shared.counter(*counter)).collect();
+        self.trace.sent.push(Sent {
+            at: self.shared.progress.now(),
             acked_at: None,
             asks,
             peer: peer.as_ref().map(|(index, _)| *index),
             increments,
             fails,
         });
-        self.fleet.progress.has_sent();
+        self.shared.progress.has_sent();
         let requests = json!({
             "peer": peer.map(|(_, id)| id),
             "trouble": trouble,
             "increment": names,
-            "attribute": self.fleet.settings.attributes,
-            "timer": self.random.chance(self.fleet.settings.timers).then(|| self.random.below(TIMER_MS)),
+            "attribute": self.shared.settings.attributes,
+            "timer": self.random.chance(self.shared.settings.timers).then(|| self.random.below(TIMER_MS)),
         });
         self.socket
             .emit(
@@ -236,8 +237,8 @@ impl<'a> Client<'a> {
 
     /// The shared counters that the next message increments.
     fn increments(&mut self) -> Vec<u16> {
-        let count = self.fleet.settings.counters;
-        if count == 0 || !self.random.chance(self.fleet.settings.increments) {
+        let count = self.shared.settings.counters;
+        if count == 0 || !self.random.chance(self.shared.settings.increments) {
             return Vec::new();
         }
         let first = match self.random.chance(0.5) {
@@ -252,9 +253,9 @@ impl<'a> Client<'a> {
         counters
     }
 
-    /// The trouble that the next message asks for.
+    /// The failure that the next message asks for.
     fn trouble(&mut self) -> Option<&'static str> {
-        let settings = &self.fleet.settings;
+        let settings = &self.shared.settings;
         if self.random.chance(settings.trouble) {
             return Some(if self.random.chance(PANIC) { "panic" } else { "retry" });
         }
@@ -265,92 +266,101 @@ impl<'a> Client<'a> {
         None
     }
 
-    fn hear(&mut self, packet: Packet) {
-        self.fleet.progress.has_heard();
+    fn receive(&mut self, packet: Packet) {
+        self.shared.progress.has_received();
         match packet {
-            Packet::Event(event, args, bytes) => self.hear_event(&event, &args, &bytes),
-            Packet::Ack(number, args) => self.hear_ack(number, args.first().unwrap_or(&Value::Null)),
+            Packet::Event(event, args, bytes) => self.receive_event(&event, &args, &bytes),
+            Packet::Ack(number, args) => self.receive_ack(number, args.first().unwrap_or(&Value::Null)),
             Packet::Disconnect => {}
         }
     }
 
-    fn hear_event<B: AsRef<[u8]>>(&mut self, event: &str, args: &[Value], bytes: &[B]) {
+    fn receive_event<B: AsRef<[u8]>>(&mut self, event: &str, args: &[Value], bytes: &[B]) {
         if event == "welcome" {
-            self.story.welcomed_at.get_or_insert(self.fleet.progress.now());
-            self.fleet.add_peer(self.index, self.socket.id());
-            return self.note(self.index, 0, 0, What::Welcome, event_name(args.get(2)));
+            self.trace.welcomed_at.get_or_insert(self.shared.progress.now());
+            self.shared.add_peer(self.index, self.socket.id());
+            return self.note(self.index, 0, 0, DeliveryKind::Welcome, event_id(args.get(2)));
         }
         if event == "gone" {
-            let who = args.first().and_then(Value::as_str).and_then(|id| self.fleet.place(id));
+            let who = args
+                .first()
+                .and_then(Value::as_str)
+                .and_then(|id| self.shared.place(id));
             if let Some(who) = who {
-                self.note(who, Heard::LAST.into(), 0, What::Gone, event_name(args.get(3)));
+                self.note(who, Delivery::LAST.into(), 0, DeliveryKind::Gone, event_id(args.get(3)));
             }
             return;
         }
-        let what = match event {
-            "direct" => What::Direct,
-            "peer" => What::Peer,
-            "broadcast" => What::Broadcast,
+        let kind = match event {
+            "direct" => DeliveryKind::Direct,
+            "peer" => DeliveryKind::Peer,
+            "broadcast" => DeliveryKind::Broadcast,
             _ => return,
         };
         let from = args.first().and_then(Value::as_str).unwrap_or_default();
-        // Clients of other runs and of other handlers are no part of this history.
-        let Some(from) = self.fleet.place(from) else { return };
+        // Clients of other runs do not belong to this history.
+        let Some(from) = self.shared.place(from) else { return };
         let number = |place: usize| args.get(place).and_then(Value::as_u64).unwrap_or_default();
-        self.note(from, number(1), number(2), what, event_name(args.get(3)));
-        if what == What::Direct {
+        self.note(from, number(1), number(2), kind, event_id(args.get(3)));
+        if kind == DeliveryKind::Direct {
             self.settle(number(1));
-            if bytes.iter().any(|bytes| bytes.as_ref() != bytes_of(number(1))) {
-                self.story.garbled.push(number(1));
+            if bytes.iter().any(|bytes| bytes.as_ref() != attachment(number(1))) {
+                self.trace.corrupted.push(number(1));
             }
         }
     }
 
-    fn hear_ack(&mut self, number: u64, answer: &Value) {
+    fn receive_ack(&mut self, number: u64, answer: &Value) {
         if answer["error"]["code"] == "overloaded" {
-            self.fleet.progress.has_been_refused();
+            self.shared.progress.has_been_refused();
             self.settle(number);
-            return self.note(self.index, number, 0, What::Refused, EventName::default());
+            return self.note(self.index, number, 0, DeliveryKind::Refused, EventId::default());
         }
         if answer["error"]["code"] == "failed" {
             self.settle(number);
-            let event = event_name(answer["error"].get("event"));
-            return self.note(self.index, number, 0, What::Failed, event);
+            let event = event_id(answer["error"].get("event"));
+            return self.note(self.index, number, 0, DeliveryKind::Failed, event);
         }
-        self.fleet.progress.has_been_acked();
-        let now = self.fleet.progress.now();
-        if let Some(sent) = self.story.sent.get_mut((number as usize).wrapping_sub(1)) {
+        self.shared.progress.has_been_acked();
+        let now = self.shared.progress.now();
+        if let Some(sent) = self.trace.sent.get_mut((number as usize).wrapping_sub(1)) {
             sent.acked_at.get_or_insert(now);
         }
         let count = answer["count"].as_u64().unwrap_or_default();
         if let Some(release) = answer["release"].as_str() {
-            self.fleet.note_release(release, now);
+            self.shared.note_release(release, now);
         }
-        self.note(self.index, number, count, What::Ack, event_name(answer.get("event")));
+        self.note(
+            self.index,
+            number,
+            count,
+            DeliveryKind::Ack,
+            event_id(answer.get("event")),
+        );
     }
 
-    fn note(&mut self, from: u32, number: u64, count: u64, what: What, event: EventName) {
-        self.story.heard.push(Heard {
+    fn note(&mut self, from: u32, number: u64, count: u64, kind: DeliveryKind, event: EventId) {
+        self.trace.deliveries.push(Delivery {
             from,
             number: number as u32,
             count: count as u32,
-            what,
+            kind,
             event,
         });
     }
 
     fn settle(&mut self, number: u64) {
-        let number = (number as usize).min(self.story.sent.len());
+        let number = (number as usize).min(self.trace.sent.len());
         if number > self.settled {
-            self.fleet.progress.has_settled((number - self.settled) as i64);
+            self.shared.progress.has_settled((number - self.settled) as i64);
             self.settled = number;
         }
     }
 }
 
-impl Fleet {
+impl SharedState {
     pub(super) fn new(settings: Settings, targets: Targets, progress: Arc<Progress>, run: String) -> Self {
-        let (names, peers, stories, releases, connected, refusal) = Default::default();
+        let (names, peers, traces, releases, connected, refusal) = Default::default();
         Self {
             settings,
             targets,
@@ -358,7 +368,7 @@ impl Fleet {
             run,
             names,
             peers,
-            stories,
+            traces,
             releases,
             connected,
             refusal,
@@ -377,12 +387,12 @@ impl Fleet {
             .collect()
     }
 
-    /// The place of a client in the history.
+    /// Index of a client in the history.
     pub(super) fn place(&self, id: &str) -> Option<u32> {
         self.names.read().expect(LOCK).get(id).copied()
     }
 
-    /// The session ids of those who are connected and were welcomed, and of all there ever were.
+    /// Session ids of the clients that are connected and have joined their channel, and of all clients so far.
     pub(super) fn ids(&self) -> (Vec<String>, Vec<String>) {
         let peers = self.peers.read().expect(LOCK);
         let welcomed = peers.iter().map(|(_, id)| id.clone()).collect();
@@ -400,15 +410,15 @@ impl Fleet {
         *count = change(*count);
     }
 
-    /// All stories, in their places. Only when every client has ended.
-    pub(super) fn take_stories(&self) -> Vec<Story> {
-        let mut stories = std::mem::take(&mut *lock(&self.stories));
-        stories.sort_by_key(|(index, _)| *index);
-        stories.into_iter().map(|(_, story)| story).collect()
+    /// All traces, by client index. Call it after every client has ended.
+    pub(super) fn take_traces(&self) -> Vec<ClientTrace> {
+        let mut traces = std::mem::take(&mut *lock(&self.traces));
+        traces.sort_by_key(|(index, _)| *index);
+        traces.into_iter().map(|(_, trace)| trace).collect()
     }
 
-    /// The releases that acknowledgements named. Only when every client has ended.
-    pub(super) fn take_releases(&self) -> BTreeMap<String, Answers> {
+    /// The releases that acknowledgements named. Call it after every client has ended.
+    pub(super) fn take_releases(&self) -> BTreeMap<String, ReleaseAnswers> {
         std::mem::take(&mut *lock(&self.releases))
     }
 
@@ -419,7 +429,7 @@ impl Fleet {
             answers.times += 1;
             return;
         }
-        let answers = Answers {
+        let answers = ReleaseAnswers {
             first_at: now,
             last_at: now,
             times: 1,
@@ -454,19 +464,19 @@ impl Fleet {
     }
 }
 
-const LOCK: &str = "nothing panics while it holds this lock";
+const LOCK: &str = "no holder of this lock panics";
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect(LOCK)
 }
 
-fn event_name(text: Option<&Value>) -> EventName {
-    let name = text.and_then(Value::as_str).and_then(EventName::read);
+fn event_id(text: Option<&Value>) -> EventId {
+    let name = text.and_then(Value::as_str).and_then(EventId::parse);
     name.unwrap_or_default()
 }
 
-/// The bytes that go with a message, and have to come back.
-fn bytes_of(number: u64) -> Vec<u8> {
+/// The attachment of a message, which must come back unchanged.
+fn attachment(number: u64) -> Vec<u8> {
     let length = (number % 300) as usize + 1;
     number.to_le_bytes().iter().copied().cycle().take(length).collect()
 }

@@ -1,4 +1,4 @@
-//! Asks a frontend for the list of io-nodes, by a request of its own: one GET needs no library.
+//! Fetches the list of io-nodes from a frontend, with a hand-written GET.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio::time::timeout;
 /// The URLs of the io-nodes that a frontend at `http://host:port` lists in its `/config.json`.
 ///
 /// # Errors
-/// When it cannot be asked or lists none.
+/// When the frontend cannot be reached or lists no io-node.
 pub async fn io_nodes(frontend: &str) -> Result<Vec<String>> {
     let authority = frontend
         .strip_prefix("http://")
@@ -41,12 +41,12 @@ async fn get(authority: &str, path: &str) -> Result<String> {
     };
     let connection = TcpStream::connect(&address).await;
     let mut connection = connection.with_context(|| format!("cannot connect to {address}"))?;
-    // Of HTTP 1.0, so that the answer comes in one piece and ends with the connection.
+    // HTTP/1.0: no chunked body, and the answer ends with the connection.
     let request = format!("GET {path} HTTP/1.0\r\nHost: {authority}\r\n\r\n");
     connection.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
     connection.read_to_string(&mut answer).await?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP came")?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("the answer is not HTTP")?;
     if head.split(' ').nth(1) != Some("200") {
         bail!("{address} answers {}", head.lines().next().unwrap_or_default());
     }

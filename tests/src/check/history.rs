@@ -1,7 +1,7 @@
-//! What was observed: each client's story, what watchers were told, and what the cluster kept of each client.
+//! Observations of a run: a trace of each client, the disconnects that watchers received, and the cluster's record of each client.
 //!
-//! Times are in microseconds since the beginning of the run, all of one clock. Clients are named by their place in the
-//! history, messages by their numbers, which begin with 1.
+//! Times are microseconds since the start of the run, by one clock. Clients are identified by their index in the history, messages by
+//! their numbers, which start at 1.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,66 +11,67 @@ use serde::Deserialize;
 /// All that was observed in one run.
 #[derive(Debug, Default)]
 pub struct History {
-    /// How long a message that asks has to wait before the cluster refuses it. Who has gone meanwhile does not hear of it.
+    /// How long a message that asks for an acknowledgement waits before the cluster refuses it. A client that has disconnected
+    /// meanwhile does not learn of the refusal.
     pub refuse_after: u64,
-    /// One for each connection that was made.
-    pub stories: Vec<Story>,
-    /// Those who were told of disconnects.
+    /// One trace for each connection.
+    pub traces: Vec<ClientTrace>,
+    /// The clients that received disconnects.
     pub watches: Vec<Watch>,
     /// The releases that acknowledgements named.
-    pub releases: BTreeMap<String, Answers>,
-    /// The values of the shared counters at the end. Counter N is at N.
+    pub releases: BTreeMap<String, ReleaseAnswers>,
+    /// Final values of the shared counters. Counter N is at index N.
     pub counters: Vec<u64>,
 }
 
 /// The acknowledgements that named one release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Answers {
-    /// When the first came,
+pub struct ReleaseAnswers {
+    /// Time of the first.
     pub first_at: u64,
-    /// and the last.
+    /// Time of the last.
     pub last_at: u64,
-    /// How many came.
+    /// Their number.
     pub times: u64,
 }
 
 /// One client, from its connection to its end.
 #[derive(Debug, Default)]
-pub struct Story {
+pub struct ClientTrace {
     /// Its session id.
     pub id: String,
     /// Its channel.
     pub channel: String,
     /// When it was connected.
     pub connected_at: u64,
-    /// When it heard that it is in its channel, if it did.
+    /// When it was told that it had joined its channel, if it was.
     pub welcomed_at: Option<u64>,
-    /// Message N is at N - 1.
+    /// Message N is at index N - 1.
     pub sent: Vec<Sent>,
     /// In the order of arrival.
-    pub heard: Vec<Heard>,
-    /// Messages whose bytes came back as others.
-    pub garbled: Vec<u64>,
-    /// How it ended,
+    pub deliveries: Vec<Delivery>,
+    /// Messages whose attachment came back changed.
+    pub corrupted: Vec<u64>,
+    /// How its connection ended.
     pub ended: Ended,
-    /// and when.
+    /// When its connection ended.
     pub ended_at: u64,
-    /// What the cluster kept of it when all was quiet and it was still connected.
+    /// The cluster's record after the run settled, while the client was connected.
     pub open_record: Option<Record>,
-    /// What the cluster kept of it at last.
+    /// The cluster's last record.
     pub record: Option<Record>,
 }
 
 /// A message that a client sent.
 #[derive(Debug, Clone, Default)]
 pub struct Sent {
-    /// When.
+    /// When it was sent.
     pub at: u64,
     /// When its acknowledgement came.
     pub acked_at: Option<u64>,
-    /// Whether it asked for one.
+    /// Whether it asked for an acknowledgement.
     pub asks: bool,
-    /// The other client that it was for.
+    /// The other client that it was addressed to.
     pub peer: Option<u32>,
     /// The shared counters that it increments.
     pub increments: Vec<u16>,
@@ -78,89 +79,92 @@ pub struct Sent {
     pub fails: bool,
 }
 
-/// Something that a client heard.
+/// Something that a client received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Heard {
-    /// Who sent the message that it comes of.
+pub struct Delivery {
+    /// Sender of the message that caused it.
     pub from: u32,
     /// That message's number; 0 for a welcome.
     pub number: u32,
-    /// How many messages of that client had been handled, as the handler said.
+    /// Handled messages of that client so far, by the handler's count.
     pub count: u32,
-    /// How it came.
-    pub what: What,
-    /// The event that it comes of.
-    pub event: EventName,
+    /// How it was delivered.
+    pub kind: DeliveryKind,
+    /// The event that caused it.
+    pub event: EventId,
 }
 
-/// The ways in which a message is heard, in the order of the handler's calls.
+/// Ways in which a message is delivered, in the order of the handler's calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum What {
-    /// Not of a message: the client is in its channel.
+pub enum DeliveryKind {
+    /// No message: the client has joined its channel.
     Welcome,
     /// Sent to its sender.
     Direct,
-    /// Sent to another client by name.
+    /// Sent to one other client.
     Peer,
     /// Sent to the channel.
     Broadcast,
     /// Acknowledged.
     Ack,
-    /// Acknowledged with a refusal: the cluster had too much to do.
+    /// Acknowledged with a refusal: the cluster was overloaded.
     Refused,
     /// Acknowledged with an error: the handler failed, and the event is a dead letter.
     Failed,
-    /// Not of a message: one of the channel went. Its number is [`Heard::LAST`].
+    /// No message: a member of the channel disconnected. Its number is [`Delivery::LAST`].
     Gone,
 }
 
-impl Heard {
-    /// Greater than every message's number.
+impl Delivery {
+    /// Greater than any message's number.
     pub const LAST: u32 = u32::MAX;
 
-    /// Whether it shows that a message took effect.
+    /// Whether it proves that a message took effect.
     pub fn is_of_effect(&self) -> bool {
-        matches!(self.what, What::Direct | What::Peer | What::Broadcast | What::Ack)
+        matches!(
+            self.kind,
+            DeliveryKind::Direct | DeliveryKind::Peer | DeliveryKind::Broadcast | DeliveryKind::Ack
+        )
     }
 
-    /// Whether it is an acknowledgement that says that a message took no effect.
+    /// Whether it is an acknowledgement that a message took no effect.
     pub fn is_error(&self) -> bool {
-        matches!(self.what, What::Refused | What::Failed)
+        matches!(self.kind, DeliveryKind::Refused | DeliveryKind::Failed)
     }
 }
 
-/// The id of an event; its text is rebuilt for reports.
+/// The id of an event.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct EventName {
+pub struct EventId {
     /// The partition.
     pub partition: u16,
-    /// The place in it.
+    /// The position in the partition.
     pub sequence: u64,
 }
 
-/// How a client ended.
+/// How a client's connection ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Ended {
-    /// It stayed until the run was over and all was quiet.
+    /// It stayed until the run had settled.
     #[default]
     Stayed,
-    /// It left the namespace of its own will.
+    /// It left the namespace.
     Left,
-    /// It closed its connection of its own will.
+    /// It closed its connection without leaving the namespace.
     Dropped,
-    /// Its connection was lost, for this reason.
+    /// It lost its connection, for this reason.
     Lost(String),
 }
 
-/// What the cluster keeps of a client.
+/// The cluster's record of a client, kept by the handler.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Record {
     /// How often its connection was handled.
     pub connections: u32,
-    /// How often its disconnect was handled,
+    /// How often its disconnect was handled.
     pub disconnects: u32,
-    /// and why it went.
+    /// Reason of its disconnect.
     pub reason: Option<String>,
     /// Messages that were handled before its connection.
     pub early: u32,
@@ -168,83 +172,83 @@ pub struct Record {
     pub late: u32,
     /// Messages that were handled, repeated ones included.
     pub count: u64,
-    /// The sum of their numbers, repeated ones left out.
+    /// The sum of their numbers, without repeated ones.
     pub sum: u64,
     /// The greatest number.
     pub last: u64,
-    /// First and last of each gap below it.
+    /// First and last number of each gap below `last`.
     pub gaps: Vec<(u64, u64)>,
-    /// Of numbers up to this, the gaps are forgotten.
+    /// Gaps up to this number are no longer recorded.
     pub forgotten_to: u64,
-    /// Numbers that came again.
+    /// Numbers handled again.
     pub repeated: Numbers,
-    /// Numbers that came after a greater one.
+    /// Numbers handled after a greater one.
     pub reordered: Numbers,
     /// Messages that did not see the attributes that an earlier one had set; 0 stands for the disconnect.
     pub stale: Numbers,
     /// Its timers.
     pub timers: Timers,
-    /// The event that changed this last.
+    /// The last event that changed the record.
     pub event: String,
 }
 
-/// The timers of a client, each of which is named by the message that set it.
+/// The timers of a client, each identified by the message that set it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Timers {
-    /// Those that are set, and were not due yet.
+    /// Timers that are set and have not fired.
     pub set: Vec<u64>,
-    /// How many were due.
+    /// How many fired.
     pub due: u64,
-    /// Those that were due again, or never set.
+    /// Timers that fired again, or were never set.
     pub repeated: Numbers,
-    /// Those that were due after the client's disconnect.
+    /// Timers that fired after the client's disconnect.
     pub late: Numbers,
 }
 
-/// Numbers that something went wrong with.
+/// Messages with the same fault.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Numbers {
-    /// How many.
+    /// How many there are.
     pub count: u32,
     /// The first of them.
     pub first: Vec<u64>,
 }
 
-/// A client that was told of disconnects, for as long as it was connected.
+/// One connection of a client that receives disconnects.
 #[derive(Debug, Default)]
 pub struct Watch {
-    /// From when on it was told.
+    /// Time from which it received them.
     pub welcomed_at: u64,
     /// Whether it stayed to the end.
     pub stayed: bool,
     /// In the order of arrival.
-    pub gone: Vec<Gone>,
+    pub notices: Vec<DisconnectNotice>,
 }
 
-/// A disconnect that a watcher was told of.
+/// A disconnect that a watcher received.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Gone {
-    /// When it was told.
+pub struct DisconnectNotice {
+    /// When it arrived.
     pub at: u64,
-    /// Who went.
-    pub who: u32,
-    /// Why.
+    /// The client that disconnected.
+    pub client: u32,
+    /// The reason.
     pub reason: String,
     /// The disconnect's event.
-    pub event: EventName,
+    pub event: EventId,
 }
 
-impl Story {
-    /// Whether it stayed until all was quiet.
+impl ClientTrace {
+    /// Whether it stayed until the run had settled.
     pub fn stayed(&self) -> bool {
         self.ended == Ended::Stayed
     }
 }
 
-impl What {
-    /// The word for reports.
+impl DeliveryKind {
+    /// The name in reports.
     pub fn word(self) -> &'static str {
         match self {
             Self::Welcome => "welcome",
@@ -259,9 +263,9 @@ impl What {
     }
 }
 
-impl EventName {
+impl EventId {
     /// Reads `PPPP-SSSSSSSSSSSS`, hexadecimal.
-    pub fn read(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         let (partition, sequence) = text.split_once('-')?;
         Some(Self {
             partition: u16::from_str_radix(partition, 16).ok()?,
@@ -270,7 +274,7 @@ impl EventName {
     }
 }
 
-impl fmt::Display for EventName {
+impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:04x}-{:012x}", self.partition, self.sequence)
     }

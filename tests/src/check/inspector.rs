@@ -1,4 +1,4 @@
-//! Asks the cluster what it keeps of clients. It connects again, to whatever io-node answers, until it has the answer.
+//! Reads the cluster's records of clients. Reconnects, to the next io-node each time, until it has an answer.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,13 +10,13 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::history::Record;
 use super::socket::{Packet, Socket, Targets};
 
-/// At most so many clients are asked for at once.
+/// Most clients in one request.
 const BATCH: usize = 200;
-/// How long one answer may take before another io-node is asked.
+/// Time-out of one request before another io-node is asked.
 const ANSWER: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Asks for records.
+/// A client that reads records and counters.
 pub(super) struct Inspector {
     targets: Targets,
     turn: usize,
@@ -34,7 +34,7 @@ impl Inspector {
         }
     }
 
-    /// What is kept of these clients.
+    /// The records of these clients.
     ///
     /// # Errors
     /// When the cluster does not answer before the deadline.
@@ -72,7 +72,7 @@ impl Inspector {
         Ok(())
     }
 
-    /// Deletes what is kept of these clients.
+    /// Deletes the records of these clients.
     pub(super) async fn forget(&mut self, ids: &[String], deadline: Instant) -> Result<()> {
         for batch in ids.chunks(BATCH) {
             self.ask("forget", &json!([batch]), deadline).await?;
@@ -80,14 +80,14 @@ impl Inspector {
         Ok(())
     }
 
-    /// Leaves.
+    /// Disconnects.
     pub(super) async fn end(self) {
         if let Some(socket) = self.socket {
             socket.leave().await;
         }
     }
 
-    /// Asks until there is an answer; asking twice does no harm.
+    /// Asks until there is an answer. Requests are idempotent.
     async fn ask(&mut self, event: &str, args: &Value, deadline: Instant) -> Result<Value> {
         loop {
             let asked = match timeout_at(deadline, timeout(ANSWER, self.ask_once(event, args))).await {
@@ -112,7 +112,7 @@ impl Inspector {
             let target = self.targets.at(self.turn);
             self.socket = Some(Socket::connect(&target, &json!({})).await?);
         }
-        let socket = self.socket.as_mut().expect("it was put there just now");
+        let socket = self.socket.as_mut().expect("it was set above");
         self.questions += 1;
         socket.emit(event, args, Some(self.questions), None).await?;
         loop {
@@ -128,7 +128,7 @@ impl Inspector {
                     }
                     return Ok(answer);
                 }
-                Packet::Disconnect => bail!("the server disconnected it"),
+                Packet::Disconnect => bail!("the server disconnected the client"),
                 _ => {}
             }
         }

@@ -1,10 +1,9 @@
-//! The history checker: clients that send numbered messages to a cluster, and a judgement of all they saw.
+//! The history checker: clients send numbered messages to a cluster, and all that they observe is checked against the promises.
 //!
-//! [`Check`] speaks to clusters that run the handler `recorder`. Its clients send, listen, come and go, while whoever
-//! started it breaks what is to be broken. At the end the cluster is asked for what it kept of each client, and what was
-//! observed becomes a [`History`]. [`judge`] compares every side of it, and needs no network for that: what was lost, what
-//! came twice or in a wrong order, whose connection and disconnect were not exactly one each, and which events were done
-//! by half. `plugnode-check` is this as a program.
+//! [`Check`] needs a cluster that runs the handler `recorder`. Its clients send, receive, connect and disconnect while the caller
+//! injects faults. At the end it reads the cluster's record of each client; with it, the observations are a [`History`]. [`judge`]
+//! needs no network: it finds messages that were lost, doubled or out of order, clients without exactly one connection and one
+//! disconnect, and events with partial effects. `plugnode-check` is the command-line program.
 
 mod client;
 mod frontend;
@@ -19,8 +18,11 @@ mod socket;
 mod watcher;
 
 pub use frontend::io_nodes;
-pub use history::{Answers, Ended, EventName, Gone, Heard, History, Numbers, Record, Sent, Story, Watch, What};
-pub use judge::{Kind, Tally, Verdict, Violation, judge};
+pub use history::{
+    ClientTrace, Delivery, DeliveryKind, DisconnectNotice, Ended, EventId, History, Numbers, Record, ReleaseAnswers,
+    Sent, Watch,
+};
+pub use judge::{Tally, Verdict, Violation, ViolationKind, judge};
 pub use progress::Progress;
 pub use report::{Report, Timing};
 pub use run::{Check, Settings};

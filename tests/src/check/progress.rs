@@ -1,20 +1,20 @@
-//! Counters of a run that goes on, for whoever watches it.
+//! Live counters of a run.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// Counters of a run. They only grow, but for those of what is there at the moment.
+/// Counters of a run. All grow only, except `connected` and `outstanding`.
 #[derive(Debug)]
 pub struct Progress {
     begun: Instant,
     sent: AtomicU64,
     acked: AtomicU64,
     refused: AtomicU64,
-    heard: AtomicU64,
+    received: AtomicU64,
     connected: AtomicI64,
     lost: AtomicU64,
     outstanding: AtomicI64,
-    heard_at: AtomicU64,
+    received_at: AtomicU64,
 }
 
 impl Progress {
@@ -24,15 +24,15 @@ impl Progress {
             sent: AtomicU64::default(),
             acked: AtomicU64::default(),
             refused: AtomicU64::default(),
-            heard: AtomicU64::default(),
+            received: AtomicU64::default(),
             connected: AtomicI64::default(),
             lost: AtomicU64::default(),
             outstanding: AtomicI64::default(),
-            heard_at: AtomicU64::default(),
+            received_at: AtomicU64::default(),
         }
     }
 
-    /// Microseconds since the beginning: the clock of the history.
+    /// Microseconds since the start: the clock of the history.
     pub fn now(&self) -> u64 {
         self.begun.elapsed().as_micros() as u64
     }
@@ -52,9 +52,9 @@ impl Progress {
         self.refused.load(Relaxed)
     }
 
-    /// All that clients heard.
-    pub fn heard(&self) -> u64 {
-        self.heard.load(Relaxed)
+    /// Deliveries to clients.
+    pub fn received(&self) -> u64 {
+        self.received.load(Relaxed)
     }
 
     /// Clients that are connected.
@@ -62,7 +62,7 @@ impl Progress {
         self.connected.load(Relaxed).max(0) as u64
     }
 
-    /// Connections that were lost, and not ended by their clients.
+    /// Connections that were lost, not ended by their clients.
     pub fn lost(&self) -> u64 {
         self.lost.load(Relaxed)
     }
@@ -72,9 +72,9 @@ impl Progress {
         self.outstanding.load(Relaxed).max(0) as u64
     }
 
-    /// For how long nobody has heard anything.
+    /// Time since the last delivery to any client.
     pub fn silence(&self) -> Duration {
-        Duration::from_micros(self.now().saturating_sub(self.heard_at.load(Relaxed)))
+        Duration::from_micros(self.now().saturating_sub(self.received_at.load(Relaxed)))
     }
 
     pub(super) fn has_connected(&self) {
@@ -96,9 +96,9 @@ impl Progress {
         self.outstanding.fetch_sub(messages, Relaxed);
     }
 
-    pub(super) fn has_heard(&self) {
-        self.heard.fetch_add(1, Relaxed);
-        self.heard_at.store(self.now(), Relaxed);
+    pub(super) fn has_received(&self) {
+        self.received.fetch_add(1, Relaxed);
+        self.received_at.store(self.now(), Relaxed);
     }
 
     pub(super) fn has_been_acked(&self) {

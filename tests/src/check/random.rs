@@ -1,4 +1,4 @@
-//! Random numbers from a seed: a run can be told again, and nothing here has to be unpredictable.
+//! Seeded random numbers, so that a run can be repeated.
 
 /// A generator (SplitMix64).
 pub(crate) struct Random(u64);

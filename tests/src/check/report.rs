@@ -1,4 +1,4 @@
-//! What a run comes to: the judgement, and how fast and with what interruptions it went.
+//! Report of a run: the verdict, the latencies and the interruptions.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,42 +6,42 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::history::{Ended, History};
-use super::judge::{Kind, Tally, Verdict, judge};
+use super::judge::{Tally, Verdict, ViolationKind, judge};
 
-/// So many violations of a kind are written out.
+/// Most violations of one kind that are printed.
 const WRITTEN: usize = 12;
 
-/// What a run comes to.
+/// Result of a run.
 #[derive(Debug)]
 pub struct Report {
-    /// The judgement.
+    /// Broken promises.
     pub verdict: Verdict,
     /// All that was observed.
     pub history: History,
-    /// How it went in time.
+    /// Durations and latencies.
     pub timing: Timing,
     /// Connections that were lost, rather than ended by their clients.
     pub reconnects: usize,
-    /// Whether everything that connected clients sent was handled before patience ended.
+    /// Whether everything that connected clients sent was handled within `patience`.
     pub settled: bool,
-    /// Why no judgement can be made, when the cluster did not answer at the end.
+    /// Why there is no verdict: the cluster did not answer at the end.
     pub incomplete: Option<String>,
 }
 
-/// How a run went in time.
+/// Durations and latencies of a run.
 #[derive(Debug, Clone, Default)]
 pub struct Timing {
     /// How long clients sent.
     pub sending: Duration,
-    /// How long it took after that until all was quiet.
+    /// Time from then until nothing more arrived.
     pub settling: Duration,
-    /// From sending to acknowledgement: half were quicker,
+    /// Median time from sending to acknowledgement.
     pub median: Duration,
-    /// and of a hundred 99 were.
+    /// 99th percentile of the same.
     pub p99: Duration,
-    /// The slowest.
+    /// Maximum of the same.
     pub slowest: Duration,
-    /// The longest time in which nobody was acknowledged anything while clients were sending.
+    /// Longest time without any acknowledgement while clients were sending.
     pub longest_silence: Duration,
 }
 
@@ -64,14 +64,14 @@ impl Report {
         Self {
             verdict,
             timing: Timing::of(&history, stopped_at, settled_at),
-            reconnects: history.stories.iter().filter(|story| lost(&story.ended)).count(),
+            reconnects: history.traces.iter().filter(|trace| lost(&trace.ended)).count(),
             history,
             settled,
             incomplete,
         }
     }
 
-    /// Whether every promise was kept, as far as could be seen.
+    /// Whether every promise was kept, as far as could be observed.
     pub fn is_clean(&self) -> bool {
         self.incomplete.is_none() && self.verdict.violations.is_empty()
     }
@@ -84,12 +84,12 @@ impl Report {
         assert!(self.is_clean(), "{self}");
     }
 
-    /// The longest time between two acknowledgements, whoever got them, from one time to another of the history's clock.
+    /// Longest time between two acknowledgements to any clients, between two times of the history's clock.
     pub fn longest_silence(&self, from: u64, to: u64) -> Duration {
         longest_silence(&self.history, from, to)
     }
 
-    /// For programs.
+    /// The report as JSON.
     pub fn to_json(&self) -> Value {
         let milliseconds = |time: Duration| time.as_secs_f64() * 1_000.0;
         let (tally, timing) = (&self.verdict.tally, &self.timing);
@@ -103,7 +103,7 @@ impl Report {
                 "events": violation.events.iter().map(ToString::to_string).collect::<Vec<_>>(),
             })
         });
-        let found = Kind::ALL.map(|kind| (kind.word().replace(' ', "-"), json!(self.verdict.times(kind))));
+        let found = ViolationKind::ALL.map(|kind| (kind.word().replace(' ', "-"), json!(self.verdict.times(kind))));
         let found = found.into_iter();
         json!({
             "ok": self.is_clean(),
@@ -117,7 +117,7 @@ impl Report {
             "unknown": tally.unknown,
             "effects": tally.effects,
             "increments": tally.increments,
-            "heard": tally.heard,
+            "deliveries": tally.deliveries,
             "found": found.collect::<Map<_, _>>(),
             "violations": violations.collect::<Vec<_>>(),
             "milliseconds": {
@@ -136,27 +136,27 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (tally, timing) = (&self.verdict.tally, &self.timing);
         if let Some(reason) = &self.incomplete {
-            writeln!(f, "no judgement: {reason}")?;
+            writeln!(f, "no verdict: {reason}")?;
         }
         writeln!(
             f,
-            "clients       {} in all, {} lost their connection",
+            "clients       {} in total, {} lost their connection",
             tally.clients, self.reconnects
         )?;
         writeln!(
             f,
-            "messages      {} sent, {} acknowledged, {} refused, {} unknown (in flight when their client went)",
+            "messages      {} sent, {} acknowledged, {} refused, {} unknown (in flight when their connection ended)",
             tally.sent, tally.acked, tally.refused, tally.unknown
         )?;
         writeln!(
             f,
-            "effects       {}, heard {} times; {} increments of shared counters",
-            tally.effects, tally.heard, tally.increments
+            "effects       {}, {} deliveries; {} increments of shared counters",
+            tally.effects, tally.deliveries, tally.increments
         )?;
         writeln!(
             f,
-            "time          {:.1?} sending, {:.1?} until quiet; to an acknowledgement {:.1?} (median), {:.1?} (99 of 100), \
-             {:.1?} (slowest); longest silence {:.1?}",
+            "time          {:.1?} sending, {:.1?} settling; acknowledgement latency {:.1?} (median), {:.1?} (p99), \
+             {:.1?} (maximum); longest silence {:.1?}",
             timing.sending, timing.settling, timing.median, timing.p99, timing.slowest, timing.longest_silence
         )?;
         if !self.settled {
@@ -165,10 +165,10 @@ impl fmt::Display for Report {
                 "unsettled     messages of connected clients were still unhandled at the end"
             )?;
         }
-        for kind in Kind::ALL {
+        for kind in ViolationKind::ALL {
             writeln!(f, "{:<14}{}", kind.word(), self.verdict.times(kind))?;
         }
-        for kind in Kind::ALL {
+        for kind in ViolationKind::ALL {
             let of_kind = self
                 .verdict
                 .violations
@@ -188,7 +188,7 @@ impl fmt::Display for Report {
 
 impl Timing {
     fn of(history: &History, stopped_at: u64, settled_at: u64) -> Self {
-        let sent = history.stories.iter().flat_map(|story| &story.sent);
+        let sent = history.traces.iter().flat_map(|trace| &trace.sent);
         let mut waits: Vec<u64> = sent.filter_map(|sent| Some(sent.acked_at? - sent.at)).collect();
         waits.sort_unstable();
         let part = |part: usize| {
@@ -196,9 +196,9 @@ impl Timing {
             Duration::from_micros(waits.get(place).copied().unwrap_or_default())
         };
         let begun_at = history
-            .stories
+            .traces
             .iter()
-            .map(|story| story.connected_at)
+            .map(|trace| trace.connected_at)
             .min()
             .unwrap_or_default();
         Self {
@@ -213,7 +213,7 @@ impl Timing {
 }
 
 fn longest_silence(history: &History, from: u64, to: u64) -> Duration {
-    let sent = history.stories.iter().flat_map(|story| &story.sent);
+    let sent = history.traces.iter().flat_map(|trace| &trace.sent);
     let mut acks: Vec<u64> = sent
         .filter_map(|sent| sent.acked_at)
         .filter(|at| (from..to).contains(at))

@@ -1,4 +1,4 @@
-//! One run: starts the clients, waits for quiet when they have stopped, asks the cluster what it kept, and judges.
+//! One run: starts the clients, stops them, waits until nothing more arrives, reads the cluster's records, and judges.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::client::{self, Fleet, Phase};
+use super::client::{self, Phase, SharedState};
 use super::history::{History, Record, Watch};
 use super::inspector::Inspector;
 use super::progress::Progress;
@@ -17,10 +17,10 @@ use super::report::Report;
 use super::socket::{Target, Targets};
 use super::watcher;
 
-/// How often it is looked whether something is so by now.
+/// Interval of polling for a condition.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// How a run goes.
+/// Settings of a run.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The io-nodes, as `http://host:port`. Clients are spread over them.
@@ -29,35 +29,35 @@ pub struct Settings {
     pub path: String,
     /// The namespace that the handler `recorder` is bound to.
     pub namespace: String,
-    /// How many clients there are at any time.
+    /// Number of clients at any time.
     pub clients: usize,
-    /// How many messages a client sends in a second.
+    /// Messages of one client per second.
     pub rate: f64,
-    /// How many messages of a client may be on their way.
+    /// Most messages of one client in flight.
     pub window: usize,
-    /// How many clients are in a channel.
+    /// Clients per channel.
     pub channel: usize,
-    /// How long a client stays, more or less, before it goes and another comes. None: until the end.
+    /// Mean time before a client disconnects and a new one takes its place; none: until the end.
     pub lifetime: Option<Duration>,
-    /// Of all messages, the part that asks the handler to fail at the first attempt. Its log tells of each.
+    /// Share of messages that ask the handler to fail at the first attempt. Each is logged there.
     pub trouble: f64,
-    /// Of all messages, the part that asks the handler to fail at every attempt.
+    /// Share of messages that ask the handler to fail at every attempt.
     pub failures: f64,
-    /// How many shared counters messages increment, by a read, an addition and a write.
+    /// Number of shared counters, which messages increment by read, addition and write.
     pub counters: usize,
-    /// Of all messages, the part that increments a shared counter, where there are any.
+    /// Share of messages that increment a shared counter, if there are any.
     pub increments: f64,
     /// Whether each message sets an attribute of its client, which the client's next event must see.
     pub attributes: bool,
-    /// Of all messages, the part that sets a timer of its client.
+    /// Share of messages that set a timer of their client.
     pub timers: f64,
-    /// How long to wait at the end for what is still on its way, for disconnects, and for an answer of the cluster.
+    /// Time-out at the end for messages in flight, for disconnects, and for answers of the cluster.
     pub patience: Duration,
-    /// The cluster's `refuse-after-ms`: how long a message waits at least before it is refused.
+    /// The cluster's `refuse-after-ms`: the shortest wait of a message before it is refused.
     pub refuse_after: Duration,
-    /// How long nobody may hear anything before all is taken for quiet.
+    /// Time without any delivery after which the run counts as settled.
     pub quiet: Duration,
-    /// Which random numbers to take.
+    /// Seed of the random numbers.
     pub seed: u64,
 }
 
@@ -86,9 +86,9 @@ impl Default for Settings {
     }
 }
 
-/// A run that goes on.
+/// A run in progress.
 pub struct Check {
-    fleet: Arc<Fleet>,
+    shared: Arc<SharedState>,
     phases: watch::Sender<Phase>,
     clients: JoinSet<()>,
     watchers: JoinSet<Vec<Watch>>,
@@ -97,13 +97,13 @@ pub struct Check {
 }
 
 impl Check {
-    /// Connects everybody and begins to send.
+    /// Connects the clients and starts sending.
     ///
     /// # Errors
     /// When the cluster cannot be reached, or does not run the handler `recorder`.
     pub async fn start(settings: Settings) -> Result<Self> {
         if settings.urls.is_empty() {
-            bail!("no io-node was named");
+            bail!("no io-node is given");
         }
         let targets = Targets::default();
         for url in &settings.urls {
@@ -112,76 +112,86 @@ impl Check {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let run = format!("check-{:x}-{:x}", since.as_micros(), std::process::id());
         let progress = Arc::new(Progress::new());
-        let fleet = Arc::new(Fleet::new(settings, targets.clone(), progress, run));
+        let shared = Arc::new(SharedState::new(settings, targets.clone(), progress, run));
 
         let mut inspector = Inspector::new(targets.clone());
-        let deadline = Instant::now() + fleet.settings.patience;
+        let deadline = Instant::now() + shared.settings.patience;
         let nobody = inspector.records(&["nobody".to_owned()], deadline).await;
-        nobody.context("the cluster cannot be checked: is the handler `recorder` bound to this namespace?")?;
+        nobody.context("cannot check the cluster; is the handler `recorder` bound to this namespace?")?;
 
-        // Before all others, so that nobody goes unseen.
+        // Watchers connect first, so that they see every disconnect.
         let (watching, watch_phases) = watch::channel(Phase::Sending);
         let mut watchers = JoinSet::new();
-        for number in 0..fleet.settings.urls.len() {
-            let (socket, first) = watcher::begin(&targets.at(number), &fleet).await?;
-            watchers.spawn(watcher::run(fleet.clone(), socket, first, number, watch_phases.clone()));
+        for number in 0..shared.settings.urls.len() {
+            let (socket, first) = watcher::begin(&targets.at(number), &shared).await?;
+            watchers.spawn(watcher::run(
+                shared.clone(),
+                socket,
+                first,
+                number,
+                watch_phases.clone(),
+            ));
         }
         let (phases, following) = watch::channel(Phase::Sending);
         let mut clients = JoinSet::new();
-        for number in 0..fleet.settings.clients {
-            clients.spawn(client::run(fleet.clone(), number, following.clone()));
+        for number in 0..shared.settings.clients {
+            clients.spawn(client::run(shared.clone(), number, following.clone()));
         }
         let check = Self {
-            fleet,
+            shared,
             phases,
             clients,
             watchers,
             watching,
             inspector,
         };
-        let everybody = check.fleet.settings.clients as u64;
-        let (connected, limit) = (check.progress(), check.fleet.settings.patience);
-        if !wait_until(limit, || connected.connected() >= everybody * 9 / 10).await {
-            let refusal = check.fleet.refusal.lock().expect("nobody panics with it").take();
+        let wanted = check.shared.settings.clients as u64;
+        let (connected, limit) = (check.progress(), check.shared.settings.patience);
+        if !wait_until(limit, || connected.connected() >= wanted * 9 / 10).await {
+            let refusal = check
+                .shared
+                .refusal
+                .lock()
+                .expect("no holder of this lock panics")
+                .take();
             bail!(
-                "{} of {everybody} clients are connected: {}",
+                "only {} of {wanted} clients could connect: {}",
                 connected.connected(),
-                refusal.unwrap_or_else(|| "the others wait".into())
+                refusal.unwrap_or_else(|| "connecting timed out".into())
             );
         }
         Ok(check)
     }
 
-    /// Tells clients of one more io-node, that they may find when they connect again.
+    /// Adds an io-node to those that clients choose from when they reconnect.
     ///
     /// # Errors
-    /// When it is no URL that can be connected to.
+    /// When `url` is not `http://host:port`.
     pub fn add_url(&self, url: &str) -> Result<()> {
-        let settings = &self.fleet.settings;
-        self.fleet
+        let settings = &self.shared.settings;
+        self.shared
             .targets
             .add(Target::new(url, &settings.path, &settings.namespace)?);
         Ok(())
     }
 
-    /// Its counters.
+    /// The live counters.
     pub fn progress(&self) -> Arc<Progress> {
-        self.fleet.progress.clone()
+        self.shared.progress.clone()
     }
 
     /// How many clients are connected to the io-node at this URL.
     pub fn connected_to(&self, url: &str) -> usize {
         let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
-        self.fleet.connected_to(authority.trim_end_matches('/'))
+        self.shared.connected_to(authority.trim_end_matches('/'))
     }
 
-    /// Lets clients stop and leave without a judgement. Returns whether every message of those that are connected at the end
-    /// was handled or refused.
+    /// Stops the clients without a verdict. Returns whether every message of the clients connected at the end was handled or refused.
     pub async fn abandon(mut self) -> bool {
         self.enter(Phase::Listening);
         sleep(LOOK * 2).await;
-        let progress = self.fleet.progress.clone();
-        let settled = wait_until(self.fleet.settings.patience, || progress.outstanding() == 0).await;
+        let progress = self.shared.progress.clone();
+        let settled = wait_until(self.shared.settings.patience, || progress.outstanding() == 0).await;
         self.enter(Phase::Leaving);
         while self.clients.join_next().await.is_some() {}
         self.watching.send_replace(Phase::Leaving);
@@ -190,31 +200,31 @@ impl Check {
         settled
     }
 
-    /// Lets clients stop, waits until all is quiet, asks the cluster, and judges.
+    /// Stops the clients, waits until the run has settled, reads the cluster's records, and judges.
     pub async fn finish(mut self) -> Report {
-        let stopped_at = self.fleet.progress.now();
+        let stopped_at = self.shared.progress.now();
         self.enter(Phase::Listening);
-        let patience = self.fleet.settings.patience;
-        let all_is_quiet = self.quiet(patience).await;
-        let settled_at = self.fleet.progress.now();
+        let patience = self.shared.settings.patience;
+        let settled = self.settle(patience).await;
+        let settled_at = self.shared.progress.now();
 
         let deadline = Instant::now() + patience;
-        let (connected, _) = self.fleet.ids();
+        let (connected, _) = self.shared.ids();
         let open = self.open_records(&connected, deadline).await;
         self.enter(Phase::Leaving);
         while self.clients.join_next().await.is_some() {}
         let mut history = History {
-            // Clocks and the way there are not exact.
-            refuse_after: self.fleet.settings.refuse_after.mul_f64(0.9).as_micros() as u64,
-            stories: self.fleet.take_stories(),
+            // Leaves room for clock differences and network latency.
+            refuse_after: self.shared.settings.refuse_after.mul_f64(0.9).as_micros() as u64,
+            traces: self.shared.take_traces(),
             watches: Vec::new(),
-            releases: self.fleet.take_releases(),
+            releases: self.shared.take_releases(),
             counters: Vec::new(),
         };
         let records = self.last_records(&history).await;
-        // Once every client has gone: nothing increments them any more.
+        // Read after every client has left, when nothing increments them any more.
         let deadline = Instant::now() + patience;
-        let counters = self.inspector.counters(&self.fleet.counters(), deadline).await;
+        let counters = self.inspector.counters(&self.shared.counters(), deadline).await;
         self.watching.send_replace(Phase::Leaving);
         while let Some(watches) = self.watchers.join_next().await {
             history.watches.extend(watches.unwrap_or_default());
@@ -223,33 +233,33 @@ impl Check {
         let incomplete = match (open, records, counters) {
             (Ok(mut open), Ok(mut records), Ok(counters)) => {
                 history.counters = counters;
-                for story in &mut history.stories {
-                    story.open_record = open.remove(&story.id);
-                    story.record = records.remove(&story.id);
+                for trace in &mut history.traces {
+                    trace.open_record = open.remove(&trace.id);
+                    trace.record = records.remove(&trace.id);
                 }
                 None
             }
             (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => Some(format!("{error:#}")),
         };
         self.clean_up(&history).await;
-        Report::new(history, incomplete, all_is_quiet, stopped_at, settled_at)
+        Report::new(history, incomplete, settled, stopped_at, settled_at)
     }
 
     fn enter(&self, phase: Phase) {
         self.phases.send_replace(phase);
     }
 
-    /// Waits until everything sent is handled and nobody hears anything any more.
-    async fn quiet(&self, limit: Duration) -> bool {
-        // A moment, so that each client has sent its last message.
+    /// Waits until everything sent is handled and nothing more arrives.
+    async fn settle(&self, limit: Duration) -> bool {
+        // Lets each client send its last message.
         sleep(LOOK * 2).await;
-        let (progress, quiet) = (&self.fleet.progress, self.fleet.settings.quiet);
+        let (progress, quiet) = (&self.shared.progress, self.shared.settings.quiet);
         let settled = wait_until(limit, || progress.outstanding() == 0).await;
         wait_until(limit, || progress.silence() > quiet).await;
         settled
     }
 
-    /// What is kept of clients that are connected. Waits for timers that they have set.
+    /// The records of connected clients, once their timers have fired.
     async fn open_records(&mut self, ids: &[String], deadline: Instant) -> Result<HashMap<String, Record>> {
         loop {
             let records = self.inspector.records(ids, deadline).await?;
@@ -261,46 +271,46 @@ impl Check {
         }
     }
 
-    /// What is kept of each client when all of them have gone. Waits for disconnects that are late.
+    /// The records of all clients after they have left, once their disconnects are handled.
     async fn last_records(&mut self, history: &History) -> Result<HashMap<String, Record>> {
-        let ids: Vec<String> = history.stories.iter().map(|story| story.id.clone()).collect();
-        let deadline = Instant::now() + self.fleet.settings.patience;
+        let ids: Vec<String> = history.traces.iter().map(|trace| trace.id.clone()).collect();
+        let deadline = Instant::now() + self.shared.settings.patience;
         let mut records = self.inspector.records(&ids, deadline).await?;
         loop {
-            // Who has heard nothing may have been lost before the cluster knew of it.
-            let expected = history.stories.iter().filter(|story| !story.heard.is_empty());
+            // A client that received nothing may have been lost before the cluster had a record of it.
+            let expected = history.traces.iter().filter(|trace| !trace.deliveries.is_empty());
             let missing: Vec<String> = expected
-                .filter(|story| records.get(&story.id).is_none_or(|record| record.disconnects == 0))
-                .map(|story| story.id.clone())
+                .filter(|trace| records.get(&trace.id).is_none_or(|record| record.disconnects == 0))
+                .map(|trace| trace.id.clone())
                 .collect();
             if missing.is_empty() || Instant::now() + LOOK >= deadline {
                 break;
             }
             sleep(LOOK * 4).await;
-            let limit = Instant::now() + self.fleet.settings.patience;
+            let limit = Instant::now() + self.shared.settings.patience;
             records.extend(self.inspector.records(&missing, limit).await?);
         }
-        // One disconnect is there; what would be too many may come a moment later.
-        let (progress, quiet) = (self.fleet.progress.clone(), self.fleet.settings.quiet);
-        wait_until(self.fleet.settings.patience, || progress.silence() > quiet).await;
-        let deadline = Instant::now() + self.fleet.settings.patience;
+        // A second disconnect, which would be a fault, may come a moment later.
+        let (progress, quiet) = (self.shared.progress.clone(), self.shared.settings.quiet);
+        wait_until(self.shared.settings.patience, || progress.silence() > quiet).await;
+        let deadline = Instant::now() + self.shared.settings.patience;
         self.inspector.records(&ids, deadline).await
     }
 
-    /// Leaves nothing behind in the cluster, if it can be reached.
+    /// Deletes the run's records from the cluster, if it can be reached.
     async fn clean_up(mut self, history: &History) {
-        let ids: Vec<String> = history.stories.iter().map(|story| story.id.clone()).collect();
+        let ids: Vec<String> = history.traces.iter().map(|trace| trace.id.clone()).collect();
         let deadline = Instant::now() + Duration::from_secs(5);
         let _ = self.inspector.forget(&ids, deadline).await;
-        let _ = self.inspector.forget_counters(&self.fleet.counters(), deadline).await;
+        let _ = self.inspector.forget_counters(&self.shared.counters(), deadline).await;
         self.inspector.end().await;
     }
 }
 
-/// Waits until something is so, and says whether it came to be.
-async fn wait_until(limit: Duration, so: impl Fn() -> bool) -> bool {
+/// Waits until a condition holds; false when it does not within `limit`.
+async fn wait_until(limit: Duration, condition: impl Fn() -> bool) -> bool {
     let deadline = Instant::now() + limit;
-    while !so() {
+    while !condition() {
         if Instant::now() >= deadline {
             return false;
         }

@@ -1,5 +1,5 @@
-//! One Socket.IO client over a websocket, as an observer needs it: it never panics, notices a silent server, and passes
-//! bytes on.
+//! A Socket.IO client over a websocket for the checker: returns errors instead of panicking, detects a silent server, and supports
+//! attachments.
 
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -12,9 +12,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-/// How long connecting may take.
+/// Time-out of connecting.
 const CONNECTING: Duration = Duration::from_secs(10);
-/// How long the last words of a client may take.
+/// Time-out of leaving.
 const LEAVING: Duration = Duration::from_secs(2);
 
 /// A connected client.
@@ -22,11 +22,11 @@ pub(super) struct Socket {
     stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
     namespace: String,
     id: String,
-    /// The server pings more often than this.
+    /// Longest silence: ping interval and ping time-out together.
     silence: Duration,
     heard_at: Instant,
     pong_due: bool,
-    /// A packet whose bytes are still to come.
+    /// A packet that waits for its attachments.
     partial: Option<Partial>,
 }
 
@@ -36,18 +36,18 @@ struct Partial {
     missing: usize,
 }
 
-/// What comes from the server.
+/// A packet from the server.
 #[derive(Debug, PartialEq)]
 pub(super) enum Packet {
-    /// An event, with its binary arguments beside.
+    /// An event, with its attachments.
     Event(String, Vec<Value>, Vec<Bytes>),
-    /// The acknowledgement of what was sent under that number.
+    /// The acknowledgement of the event with that number.
     Ack(u64, Vec<Value>),
-    /// The server ended this client.
+    /// The server disconnected the client.
     Disconnect,
 }
 
-/// Where to connect.
+/// An io-node to connect to.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
     /// Host and port of the io-node.
@@ -61,7 +61,9 @@ impl Target {
     pub(super) fn new(url: &str, path: &str, namespace: &str) -> Result<Self> {
         let authority = match url.split_once("://") {
             Some(("http" | "ws", rest)) => rest.trim_end_matches('/'),
-            Some(("https" | "wss", _)) => bail!("{url}: this client speaks no TLS; name the io-node itself by http://"),
+            Some(("https" | "wss", _)) => {
+                bail!("{url}: this client does not support TLS; give the io-node's own http:// URL")
+            }
             _ => bail!("{url} is not a URL such as http://127.0.0.1:8080"),
         };
         let path = path.trim_matches('/');
@@ -73,18 +75,18 @@ impl Target {
     }
 }
 
-/// Everywhere one can connect. Clones are the same list.
+/// All targets. Clones share the list.
 #[derive(Clone, Default)]
 pub(super) struct Targets(Arc<RwLock<Vec<Target>>>);
 
 impl Targets {
     pub(super) fn add(&self, target: Target) {
-        self.0.write().expect("nobody panics with it").push(target);
+        self.0.write().expect("no holder of this lock panics").push(target);
     }
 
-    /// One after the other, as turns go by. There must be one.
+    /// The target of this turn, round robin. The list must not be empty.
     pub(super) fn at(&self, turn: usize) -> Target {
-        let targets = self.0.read().expect("nobody panics with it");
+        let targets = self.0.read().expect("no holder of this lock panics");
         targets[turn % targets.len()].clone()
     }
 }
@@ -112,7 +114,7 @@ impl Socket {
         let open = socket.frame().await?.into_text()?;
         let open: Value = match open.strip_prefix('0') {
             Some(open) => serde_json::from_str(open)?,
-            None => bail!("{open:.100} came instead of the open packet"),
+            None => bail!("expected the open packet, got {open:.100}"),
         };
         let milliseconds = |name: &str| open[name].as_u64().context("an interval is missing in the open packet");
         socket.silence = Duration::from_millis(milliseconds("pingInterval")? + milliseconds("pingTimeout")?);
@@ -133,7 +135,7 @@ impl Socket {
                     without_namespace(rest)
                 );
             } else {
-                bail!("{text:.100} came instead of the connect packet");
+                bail!("expected the connect packet, got {text:.100}");
             }
         }
     }
@@ -143,7 +145,7 @@ impl Socket {
         &self.id
     }
 
-    /// Emits an event; with `ack`, it is to be acknowledged under that number; with bytes, they are its last argument.
+    /// Emits an event: with an acknowledgement number if `ack` is given, and with an attachment as last argument if `bytes` are.
     pub(super) async fn emit(
         &mut self,
         event: &str,
@@ -172,7 +174,7 @@ impl Socket {
     /// The next packet. Cancel safe.
     ///
     /// # Errors
-    /// When the connection has ended, or the server has been silent for longer than it said it would be.
+    /// When the connection has ended, or the server has been silent for longer than its ping interval and time-out.
     pub(super) async fn next(&mut self) -> Result<Packet> {
         loop {
             if self.pong_due {
@@ -188,7 +190,7 @@ impl Socket {
                 }
                 Message::Binary(bytes) => {
                     let Some(mut partial) = self.partial.take() else {
-                        bail!("bytes came without a packet");
+                        bail!("an attachment came without a packet");
                     };
                     partial.bytes.push(bytes);
                     partial.missing -= 1;
@@ -211,11 +213,11 @@ impl Socket {
         let leaving = async {
             self.send(format!("41{}", self.prefix())).await?;
             self.stream.close(None).await?;
-            // To its end, so that the kernel does not cut off what was just sent.
+            // Read to the end: closing with unread bytes would reset the connection and drop what was just sent.
             while self.frame().await.is_ok() {}
             anyhow::Ok(())
         };
-        // Where the server is in no state to hear it, it is no worse than a lost connection.
+        // An unreachable server treats it as a lost connection.
         let _ = timeout(LEAVING, leaving).await;
     }
 

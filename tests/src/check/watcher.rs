@@ -1,4 +1,4 @@
-//! A client that is told of disconnects. It connects again when its connection ends, and each time is a watch of its own.
+//! A client that receives the disconnects of others. It reconnects when its connection ends; each connection is a [`Watch`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,21 +8,21 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::client::{Fleet, Phase};
-use super::history::{EventName, Gone, Watch};
+use super::client::{Phase, SharedState};
+use super::history::{DisconnectNotice, EventId, Watch};
 use super::socket::{Packet, Socket, Target};
 
 const PAUSE: Duration = Duration::from_millis(100);
 const WELCOME: Duration = Duration::from_secs(30);
 
-/// Connects, and waits until it is told of disconnects.
-pub(super) async fn begin(target: &Target, fleet: &Fleet) -> Result<(Socket, Watch)> {
+/// Connects, and waits until it receives disconnects.
+pub(super) async fn begin(target: &Target, shared: &SharedState) -> Result<(Socket, Watch)> {
     let mut socket = Socket::connect(target, &json!({ "watch": true })).await?;
     let welcomed = timeout(WELCOME, async {
         loop {
             match socket.next().await? {
                 Packet::Event(event, ..) if event == "welcome" => return anyhow::Ok(()),
-                Packet::Disconnect => bail!("the server disconnected it"),
+                Packet::Disconnect => bail!("the server disconnected the watcher"),
                 _ => {}
             }
         }
@@ -30,19 +30,21 @@ pub(super) async fn begin(target: &Target, fleet: &Fleet) -> Result<(Socket, Wat
     match welcomed.await {
         Ok(welcomed) => welcomed?,
         Err(_) => {
-            bail!("no welcome comes: is the handler `recorder` bound to this namespace, and does an app-node run?")
+            bail!(
+                "no welcome within 30 s; is the handler `recorder` bound to this namespace, and does an app-node run?"
+            )
         }
     }
     let watch = Watch {
-        welcomed_at: fleet.progress.now(),
+        welcomed_at: shared.progress.now(),
         ..Default::default()
     };
     Ok((socket, watch))
 }
 
-/// Watches until told to leave.
+/// Watches until the run's last phase.
 pub(super) async fn run(
-    fleet: Arc<Fleet>,
+    shared: Arc<SharedState>,
     mut socket: Socket,
     first: Watch,
     number: usize,
@@ -52,16 +54,16 @@ pub(super) async fn run(
     let mut turn = number;
     loop {
         let current = watches.last_mut().expect("there is always one");
-        if listen(&fleet, &mut socket, current, &mut phases).await {
+        if listen(&shared, &mut socket, current, &mut phases).await {
             socket.leave().await;
             return watches;
         }
-        // Lost: begins anew, wherever there is a node.
+        // The connection is lost: reconnect to the next node.
         loop {
             turn += 1;
-            let target = fleet.targets.at(turn);
+            let target = shared.targets.at(turn);
             tokio::select! {
-                begun = begin(&target, &fleet) => if let Ok((again, watch)) = begun {
+                begun = begin(&target, &shared) => if let Ok((again, watch)) = begun {
                     socket = again;
                     watches.push(watch);
                     break;
@@ -73,14 +75,19 @@ pub(super) async fn run(
     }
 }
 
-/// Notes who goes, and says whether it stayed to the end.
-async fn listen(fleet: &Fleet, socket: &mut Socket, watch: &mut Watch, phases: &mut watch::Receiver<Phase>) -> bool {
+/// Records disconnects, and returns whether the watcher stayed to the end.
+async fn listen(
+    shared: &SharedState,
+    socket: &mut Socket,
+    watch: &mut Watch,
+    phases: &mut watch::Receiver<Phase>,
+) -> bool {
     loop {
         tokio::select! {
             packet = socket.next() => match packet {
                 Ok(Packet::Event(event, args, _)) if event == "gone" => {
-                    fleet.progress.has_heard();
-                    watch.gone.extend(gone(fleet, &args));
+                    shared.progress.has_received();
+                    watch.notices.extend(notice(shared, &args));
                 }
                 Ok(Packet::Disconnect) | Err(_) => return false,
                 Ok(_) => {}
@@ -94,17 +101,17 @@ async fn listen(fleet: &Fleet, socket: &mut Socket, watch: &mut Watch, phases: &
 }
 
 async fn left(phases: &mut watch::Receiver<Phase>) {
-    // When the run is gone without a word, that is an end, too.
+    // A dropped sender ends the run as well.
     let _ = phases.wait_for(|phase| *phase == Phase::Leaving).await;
 }
 
-/// Who went, if it is one of this run.
-fn gone(fleet: &Fleet, args: &[Value]) -> Option<Gone> {
+/// The disconnect, if it is of a client of this run.
+fn notice(shared: &SharedState, args: &[Value]) -> Option<DisconnectNotice> {
     let text = |place: usize| args.get(place).and_then(Value::as_str);
-    Some(Gone {
-        at: fleet.progress.now(),
-        who: fleet.place(text(0)?)?,
+    Some(DisconnectNotice {
+        at: shared.progress.now(),
+        client: shared.place(text(0)?)?,
         reason: text(1)?.to_owned(),
-        event: text(3).and_then(EventName::read).unwrap_or_default(),
+        event: text(3).and_then(EventId::parse).unwrap_or_default(),
     })
 }

@@ -1,49 +1,49 @@
-//! Faults for real, under load: each scene starts a cluster of processes over a Redis of its own, lets the checker's
-//! clients speak to it, breaks something again and again, and returns the checker's report.
+//! Real faults under load: each scenario starts a cluster of processes over its own Redis, runs the checker's clients against it, injects
+//! faults repeatedly, and returns the checker's report.
 //!
-//! A scene sees to it that work goes on after each fault, and that no client loses its connection where none may. Whether
-//! anything was lost, doubled or reordered is in the report.
+//! A scenario asserts that clients are served after each fault, and that no client loses its connection where none may. Lost, doubled
+//! and reordered messages are in the report.
 
-mod amnesia;
-mod deploys;
-mod everything;
-mod ground;
-mod late;
+mod combined;
+mod data_loss;
+mod deployer;
+mod greedy;
+mod late_copies;
 mod network;
 mod nodes;
+mod redis;
 mod rollouts;
-mod shares;
-mod storage;
+mod testbed;
 
-pub use deploys::Deploys;
+pub use deployer::Deployer;
 
 use std::pin::Pin;
 use std::time::Duration;
 
 use crate::check::Report;
 
-/// How a scene is played.
+/// Parameters of a scenario.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
-    /// Which random numbers to take: for times, for victims.
+    /// Seed of the random times and victims.
     pub seed: u64,
-    /// How many clients there are.
+    /// Number of clients.
     pub clients: usize,
-    /// How many messages each sends in a second.
+    /// Messages of each client per second.
     pub rate: f64,
-    /// How often something is broken.
+    /// Number of faults.
     pub rounds: usize,
-    /// Parts that partitions and keys are spread over.
+    /// Number of shards.
     pub shards: u16,
-    /// Of all messages, the part that the handler fails at the first attempt.
+    /// Share of messages that the handler fails at the first attempt.
     pub trouble: f64,
-    /// Of all messages, the part that the handler fails at every attempt.
+    /// Share of messages that the handler fails at every attempt.
     pub failures: f64,
     /// Whether messages increment shared counters.
     pub counters: bool,
     /// Whether messages set attributes of their clients.
     pub attributes: bool,
-    /// How long a client stays, more or less, before another takes its place.
+    /// Mean time before a client disconnects and a new one takes its place.
     pub lifetime: Duration,
 }
 
@@ -64,44 +64,49 @@ impl Default for Plan {
     }
 }
 
-/// A scene that is being played.
-pub type Playing = Pin<Box<dyn Future<Output = Report> + Send>>;
+/// A running scenario.
+pub type RunningScenario = Pin<Box<dyn Future<Output = Report> + Send>>;
 
-/// A scene.
+/// A named scenario.
 #[derive(Clone, Copy)]
-pub struct Scene {
+pub struct Scenario {
     /// Its name.
     pub name: &'static str,
-    play: fn(Plan) -> Playing,
+    run: fn(Plan) -> RunningScenario,
 }
 
-impl Scene {
-    /// Plays it.
+impl Scenario {
+    /// Runs it.
     ///
     /// # Panics
-    /// When work does not go on after a fault, or clients were disconnected by one that is none of theirs.
-    pub fn play(self, plan: Plan) -> Playing {
-        (self.play)(plan)
+    /// When clients are not served after a fault, or lose their connection where none may.
+    pub fn run(self, plan: Plan) -> RunningScenario {
+        (self.run)(plan)
     }
 
-    /// The scene of that name.
+    /// The scenario with this name.
     ///
     /// # Panics
     /// When there is none.
     pub fn named(name: &str) -> Self {
-        let scene = SCENES.into_iter().find(|scene| scene.name == name);
-        scene.unwrap_or_else(|| panic!("there is no scene {name:?}: {:?}", SCENES.map(|scene| scene.name)))
+        let scenario = SCENARIOS.into_iter().find(|scenario| scenario.name == name);
+        scenario.unwrap_or_else(|| {
+            panic!(
+                "no scenario {name:?}; there are {:?}",
+                SCENARIOS.map(|scenario| scenario.name)
+            )
+        })
     }
 }
 
-macro_rules! scenes {
-    ($($name:literal => $scene:path,)*) => {
-        [$(Scene { name: $name, play: |plan| Box::pin($scene(plan)) }),*]
+macro_rules! scenarios {
+    ($($name:literal => $scenario:path,)*) => {
+        [$(Scenario { name: $name, run: |plan| Box::pin($scenario(plan)) }),*]
     };
 }
 
-/// Every scene.
-pub const SCENES: [Scene; 34] = scenes! {
+/// All scenarios.
+pub const SCENARIOS: [Scenario; 34] = scenarios! {
     "app-nodes-killed" => nodes::app_nodes_killed,
     "app-node-zombie" => nodes::app_node_zombie,
     "app-nodes-restarted" => nodes::app_nodes_restarted,
@@ -109,31 +114,31 @@ pub const SCENES: [Scene; 34] = scenes! {
     "io-nodes-killed" => nodes::io_nodes_killed,
     "io-node-zombie" => nodes::io_node_zombie,
     "io-nodes-restarted" => nodes::io_nodes_restarted,
-    "redis-restarted" => storage::redis_restarted,
-    "redis-killed" => storage::redis_killed,
-    "redis-paused" => storage::redis_paused,
-    "server-paused" => storage::server_paused,
-    "server-replaced" => storage::server_replaced,
-    "replica-promoted" => storage::replica_promoted,
-    "master-killed" => storage::master_killed,
-    "slots-moved" => storage::slots_moved,
+    "redis-restarted" => redis::redis_restarted,
+    "redis-killed" => redis::redis_killed,
+    "redis-paused" => redis::redis_paused,
+    "server-paused" => redis::server_paused,
+    "server-replaced" => redis::server_replaced,
+    "replica-promoted" => redis::replica_promoted,
+    "master-killed" => redis::master_killed,
+    "slots-moved" => redis::slots_moved,
     "links-cut" => network::links_cut,
     "links-delayed" => network::links_delayed,
     "links-blackholed" => network::links_blackholed,
     "links-flaky" => network::links_flaky,
     "links-narrow" => network::links_narrow,
     "io-node-isolated" => network::io_node_isolated,
-    "late-copies" => late::late_copies,
-    "greedy-clients" => shares::greedy_clients,
-    "redis-flushed" => amnesia::redis_flushed,
-    "redis-restarted-without-aof" => amnesia::redis_restarted_without_aof,
-    "swap-storm" => deploys::swap_storm,
-    "swap-storm-in-memory" => deploys::swap_storm_in_memory,
+    "late-copies" => late_copies::late_copies,
+    "greedy-clients" => greedy::greedy_clients,
+    "redis-flushed" => data_loss::redis_flushed,
+    "redis-restarted-without-aof" => data_loss::redis_restarted_without_aof,
+    "swap-storm" => deployer::swap_storm,
+    "swap-storm-in-memory" => deployer::swap_storm_in_memory,
     "deploys-at-once" => rollouts::deploys_at_once,
     "deploys-while-app-nodes-die" => rollouts::app_nodes_killed,
     "deploys-while-redis-dies" => rollouts::redis_killed,
     "deploys-while-app-nodes-sleep" => rollouts::app_nodes_paused,
     "rollbacks-in-rollouts" => rollouts::rolled_back,
     "canaries-of-flawed-builds" => rollouts::canaries_fail,
-    "everything-at-once" => everything::at_once,
+    "everything-at-once" => combined::at_once,
 };

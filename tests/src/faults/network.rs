@@ -1,28 +1,28 @@
-//! The network between nodes and Redis: cut, slow, narrow, swallowing, or failing all the time.
+//! Faults of the network between nodes and Redis: cut, delayed, narrow, blackholed or flaky links.
 
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::Plan;
-use super::ground::{Ground, cluster};
+use super::testbed::{Testbed, cluster};
 use crate::check::{Ended, Report};
 use crate::{Client, Node, Proxy, Redis, RedisServer};
 
 const LEASE: Duration = Duration::from_secs(1);
-/// What a narrow link carries in a second.
+/// Bytes per second of a narrow link.
 const NARROW: u64 = 384 << 10;
-/// Answers that are asked for at once, and bytes of each: all together many times what a narrow link carries in the two seconds that
-/// a call may take.
+/// Answers that are requested at once, and bytes of each: in total many times what a narrow link carries within the time-out of a call,
+/// two seconds.
 const ANSWERS: u64 = 80;
 const ANSWER: usize = 60_000;
 
-/// A cluster of which one io-node and one app-node reach Redis by one proxy, and the others by another.
+/// A cluster in which one io-node and one app-node reach Redis through one proxy, and the others through another.
 struct Links {
     _redis: RedisServer,
     first: Proxy,
     others: Proxy,
-    ground: Ground,
+    bed: Testbed,
 }
 
 impl Links {
@@ -30,11 +30,11 @@ impl Links {
         let redis = Redis::new().start().await;
         let (first, others) = (Proxy::to(redis.address()).await, Proxy::to(redis.address()).await);
         let cluster = cluster(others.url(&redis), plan, lease);
-        let by_first = cluster.by(first.url(&redis));
-        let apps = vec![by_first.start_app().await, cluster.start_app().await];
-        let ios = vec![by_first.start_io().await, cluster.start_io().await];
+        let via_first = cluster.by(first.url(&redis));
+        let apps = vec![via_first.start_app().await, cluster.start_app().await];
+        let ios = vec![via_first.start_io().await, cluster.start_io().await];
         Self {
-            ground: Ground::with(cluster, plan, ios, apps).await,
+            bed: Testbed::with(cluster, plan, ios, apps).await,
             _redis: redis,
             first,
             others,
@@ -50,98 +50,97 @@ impl Links {
     }
 }
 
-/// Connections are cut: of all nodes for a moment and for longer than a lease, and of some for longer than a lease.
+/// Cuts the connections of all nodes, briefly and for longer than a lease, and of some nodes for longer than a lease.
 pub(super) async fn links_cut(plan: Plan) -> Report {
     let mut links = Links::new(plan, LEASE).await;
     for _ in 0..plan.rounds {
         for (some, time) in [(false, 0..300), (false, 1_200..2_500), (true, 2_200..2_600)] {
-            links.ground.wait(300..800).await;
+            links.bed.wait(300..800).await;
             links.first.cut();
             if !some {
                 links.others.cut();
             }
-            links.ground.wait(time).await;
+            links.bed.wait(time).await;
             links.mend();
-            links.ground.work_goes_on().await;
+            links.bed.await_progress().await;
         }
     }
-    links.ground.finish("links-cut").await
+    links.bed.finish("links-cut").await
 }
 
-/// Every answer takes a fifth of a second. There are fewer messages, for each waits for several of them.
+/// Delays every answer of Redis by 200 ms. There are fewer messages, because each needs several round trips.
 pub(super) async fn links_delayed(plan: Plan) -> Report {
     let rate = plan.rate.min(2.0);
     let plan = Plan { rate, ..plan };
     let mut links = Links::new(plan, Duration::from_secs(3)).await;
     for _ in 0..plan.rounds {
-        links.ground.wait(300..800).await;
+        links.bed.wait(300..800).await;
         for proxy in links.all() {
             proxy.delay(Duration::from_millis(100));
         }
-        links.ground.wait(2_000..3_000).await;
-        links.ground.work_goes_on().await;
+        links.bed.wait(2_000..3_000).await;
+        links.bed.await_progress().await;
         links.mend();
-        links.ground.work_goes_on().await;
+        links.bed.await_progress().await;
     }
-    links.ground.finish_undisturbed("links-delayed").await
+    links.bed.finish_undisturbed("links-delayed").await
 }
 
-/// What is sent is swallowed, for five seconds: of all nodes, and then of some.
+/// Drops all traffic for five seconds: of all nodes, then of some.
 pub(super) async fn links_blackholed(plan: Plan) -> Report {
     let mut links = Links::new(plan, LEASE).await;
     for round in 0..plan.rounds.div_ceil(2) * 2 {
-        links.ground.wait(300..800).await;
+        links.bed.wait(300..800).await;
         links.first.blackhole();
         if round % 2 == 0 {
             links.others.blackhole();
         }
-        links.ground.wait(5_000..5_200).await;
+        links.bed.wait(5_000..5_200).await;
         links.mend();
-        links.ground.work_goes_on().await;
+        links.bed.await_progress().await;
     }
-    links.ground.finish("links-blackholed").await
+    links.bed.finish("links-blackholed").await
 }
 
-/// Every connection is cut again and again, each at an arbitrary byte.
+/// Cuts every connection repeatedly, each at an arbitrary byte.
 pub(super) async fn links_flaky(plan: Plan) -> Report {
     let mut links = Links::new(plan, LEASE).await;
     for _ in 0..plan.rounds {
         for proxy in links.all() {
             proxy.flaky(Duration::from_millis(300));
         }
-        links.ground.wait(2_000..4_000).await;
+        links.bed.wait(2_000..4_000).await;
         links.mend();
-        links.ground.work_goes_on().await;
+        links.bed.await_progress().await;
     }
-    links.ground.finish("links-flaky").await
+    links.bed.finish("links-flaky").await
 }
 
-/// Links carry little, and some clients ask for many large answers at once: these come, one after the other, and all others
-/// are served meanwhile.
+/// On narrow links one client requests many large answers at once: all arrive, and the other clients are served meanwhile.
 pub(super) async fn links_narrow(plan: Plan) -> Report {
     let rate = plan.rate.min(1.0);
     let plan = Plan { rate, ..plan };
     let mut links = Links::new(plan, Duration::from_secs(3)).await;
     for _ in 0..plan.rounds.div_ceil(6) {
-        links.ground.wait(300..800).await;
+        links.bed.wait(300..800).await;
         for proxy in links.all() {
             proxy.bandwidth(NARROW);
         }
-        let (_, ()) = tokio::join!(download(&links.ground.ios[0]), links.ground.work_goes_on());
+        let (_, ()) = tokio::join!(download(&links.bed.ios[0]), links.bed.await_progress());
         links.mend();
-        links.ground.work_goes_on().await;
+        links.bed.await_progress().await;
     }
-    links.ground.finish_undisturbed("links-narrow").await
+    links.bed.finish_undisturbed("links-narrow").await
 }
 
-/// One client asks for many large answers at once and hears all of them.
+/// One client requests many large answers at once and receives all of them.
 async fn download(node: &Node) {
     let mut client = Client::connect(node).await;
     for number in 1..=ANSWERS {
         client.emit("n", &[json!(number), json!({ "padding": ANSWER })]).await;
     }
     for number in 1..=ANSWERS {
-        // Each within a limit of its own.
+        // Each answer has its own time-out.
         let (event, args) = loop {
             let heard = client.event().await;
             if heard.0 != "welcome" {
@@ -153,56 +152,53 @@ async fn download(node: &Node) {
     }
 }
 
-/// One io-node reaches Redis no more, in any of the ways there are: it closes its clients by itself, before others take it for
-/// dead, takes no new ones, and is back when the link is.
+/// One io-node loses Redis, in one of three ways: it closes its clients before its lease ends, accepts no new ones, and resumes with the
+/// link.
 pub(super) async fn io_node_isolated(plan: Plan) -> Report {
     let redis = Redis::new().start().await;
     let link = Proxy::to(redis.address()).await;
     let cluster = cluster(redis.url(), plan, Duration::from_secs(3));
     let ios = vec![cluster.by(link.url(&redis)).start_io().await, cluster.start_io().await];
     let apps = vec![cluster.start_app().await, cluster.start_app().await];
-    let mut ground = Ground::with(cluster, plan, ios, apps).await;
-    let url = ground.ios[0].url();
-    let connected = |ground: &Ground| ground.check.connected_to(&url);
+    let mut bed = Testbed::with(cluster, plan, ios, apps).await;
+    let url = bed.ios[0].url();
+    let connected = |bed: &Testbed| bed.check.connected_to(&url);
     for _ in 0..plan.rounds.div_ceil(2) {
-        ground
-            .until("the io-node has clients", |ground| connected(ground) > 0)
-            .await;
-        ground.wait(300..800).await;
-        match ground.random.below(3) {
+        bed.until("the io-node has clients", |bed| connected(bed) > 0).await;
+        bed.wait(300..800).await;
+        match bed.random.below(3) {
             0 => link.blackhole(),
             1 => link.hold(),
             _ => link.cut(),
         }
         let closed = "an io-node without Redis closes its clients and takes no new ones";
-        ground.until(closed, |ground| connected(ground) == 0).await;
-        let ready = ground.ios[0].get("/readyz").await;
+        bed.until(closed, |bed| connected(bed) == 0).await;
+        let ready = bed.ios[0].get("/readyz").await;
         assert!(ready.contains(" 503 "), "an io-node without Redis is ready: {ready}");
-        ground.work_goes_on().await;
-        ground.wait(0..3_000).await;
-        assert_eq!(connected(&ground), 0, "{closed}");
+        bed.await_progress().await;
+        bed.wait(0..3_000).await;
+        assert_eq!(connected(&bed), 0, "{closed}");
         link.mend();
-        ground.work_goes_on().await;
+        bed.await_progress().await;
     }
-    ground
-        .until("the io-node has clients again", |ground| connected(ground) > 0)
+    bed.until("the io-node has clients again", |bed| connected(bed) > 0)
         .await;
-    let report = ground.finish("io-node-isolated").await;
+    let report = bed.finish("io-node-isolated").await;
     assert_closed_before_declared_dead(&report);
     report
 }
 
-/// Of the clients whose io-node was taken for dead, each was closed before that.
+/// Asserts that the clients of the lost io-node were closed before others declared it lost.
 fn assert_closed_before_declared_dead(report: &Report) {
     let history = &report.history;
-    for gone in history.watches.iter().flat_map(|watch| &watch.gone) {
-        let story = &history.stories[gone.who as usize];
-        if gone.reason == "node-lost" && matches!(story.ended, Ended::Lost(_)) {
+    for notice in history.watches.iter().flat_map(|watch| &watch.notices) {
+        let trace = &history.traces[notice.client as usize];
+        if notice.reason == "node-lost" && matches!(trace.ended, Ended::Lost(_)) {
             assert!(
-                story.ended_at <= gone.at,
+                trace.ended_at <= notice.at,
                 "client {} was connected for {:?} after its io-node was declared dead",
-                story.id,
-                Duration::from_micros(story.ended_at - gone.at)
+                trace.id,
+                Duration::from_micros(trace.ended_at - notice.at)
             );
         }
     }

@@ -1,163 +1,157 @@
-//! Processes that are killed, stopped, paused until they are taken for dead, or come and go.
+//! Faults of nodes: killed, restarted, paused past their lease, started and stopped all the time.
 
 use std::time::Duration;
 
 use super::Plan;
-use super::ground::{Ground, cluster};
+use super::testbed::{Testbed, cluster};
 use crate::check::Report;
 use crate::{Redis, RedisServer};
 
 /// Lease of all nodes. No shorter: on a busy machine heartbeats come a second late, and a node that misses its lease closes its clients.
 const LEASE: Duration = Duration::from_secs(3);
-/// Lease where nobody may have to wait for its end.
+/// Lease of scenarios in which no message may wait for a lease to end.
 const LONG_LEASE: Duration = Duration::from_secs(10);
-/// Pause after which a node was declared dead and does not know it yet, in milliseconds.
+/// Pause after which a node has lost its lease without knowing it, in milliseconds.
 const ZOMBIE: std::ops::Range<u64> = 4_200..4_600;
 
-async fn ground(plan: Plan, lease: Duration, ios: usize, apps: usize) -> (RedisServer, Ground) {
+async fn bed(plan: Plan, lease: Duration, ios: usize, apps: usize) -> (RedisServer, Testbed) {
     let redis = Redis::new().start().await;
-    let ground = Ground::of(cluster(redis.url(), plan, lease), plan, ios, apps).await;
-    (redis, ground)
+    let bed = Testbed::of(cluster(redis.url(), plan, lease), plan, ios, apps).await;
+    (redis, bed)
 }
 
-/// App-nodes are killed, one or two of three at once, and others take their place.
+/// Kills one or two of three app-nodes at once, and replaces them.
 pub(super) async fn app_nodes_killed(plan: Plan) -> Report {
-    let (_redis, mut ground) = ground(plan, LEASE, 2, 3).await;
+    let (_redis, mut bed) = bed(plan, LEASE, 2, 3).await;
     for round in 0..plan.rounds {
-        ground.wait(300..1_000).await;
-        let first = ground.random.below(3);
+        bed.wait(300..1_000).await;
+        let first = bed.random.below(3);
         let victims = if round % 2 == 0 {
             vec![first]
         } else {
             vec![first, (first + 1) % 3]
         };
         for victim in &victims {
-            ground.apps[*victim].kill9().await;
+            bed.apps[*victim].kill9().await;
         }
-        ground.wait(0..4_000).await;
+        bed.wait(0..4_000).await;
         for victim in victims {
-            let next = match ground.random.chance(0.5) {
-                // Under the name of the dead, whose lease may still run.
-                true => {
-                    ground
-                        .cluster
-                        .start_as("app-node", &format!("app-{}", victim + 1))
-                        .await
-                }
-                false => ground.cluster.start_app().await,
+            let next = match bed.random.chance(0.5) {
+                // Under the name of the killed node, whose lease may still run.
+                true => bed.cluster.start_as("app-node", &format!("app-{}", victim + 1)).await,
+                false => bed.cluster.start_app().await,
             };
-            ground.replace_app(victim, next);
+            bed.replace_app(victim, next);
         }
-        ground.work_goes_on().await;
+        bed.await_progress().await;
     }
-    ground.finish_undisturbed("app-nodes-killed").await
+    bed.finish_undisturbed("app-nodes-killed").await
 }
 
-/// An app-node sleeps until its partitions are with others, and then goes on with what it had in hand.
+/// Pauses an app-node until its partitions have moved; resumed, it tries to commit the events that it had begun.
 pub(super) async fn app_node_zombie(plan: Plan) -> Report {
-    let (_redis, mut ground) = ground(plan, LEASE, 2, 3).await;
+    let (_redis, mut bed) = bed(plan, LEASE, 2, 3).await;
     for _ in 0..plan.rounds {
-        ground.wait(300..1_000).await;
-        let victim = ground.random.below(3);
-        ground.apps[victim].pause();
-        ground.wait(ZOMBIE).await;
-        ground.work_goes_on().await;
-        ground.apps[victim].resume();
-        ground.work_goes_on().await;
+        bed.wait(300..1_000).await;
+        let victim = bed.random.below(3);
+        bed.apps[victim].pause();
+        bed.wait(ZOMBIE).await;
+        bed.await_progress().await;
+        bed.apps[victim].resume();
+        bed.await_progress().await;
     }
-    ground.finish_undisturbed("app-node-zombie").await
+    bed.finish_undisturbed("app-node-zombie").await
 }
 
-/// App-nodes are asked to end, one after the other, and others are started: nobody waits as long as a lease.
+/// Restarts app-nodes one after the other: no message waits as long as a lease.
 pub(super) async fn app_nodes_restarted(plan: Plan) -> Report {
-    let (_redis, mut ground) = ground(plan, LONG_LEASE, 2, 2).await;
+    let (_redis, mut bed) = bed(plan, LONG_LEASE, 2, 2).await;
     for round in 0..plan.rounds * 2 {
-        ground.wait(300..1_000).await;
-        let next = ground.cluster.start_app().await;
-        ground.apps[round % 2].terminate();
-        let status = ground.apps[round % 2].ended().await;
-        assert!(status.success(), "an app-node that is asked to end: {status}");
-        ground.replace_app(round % 2, next);
-        ground.work_goes_on().await;
+        bed.wait(300..1_000).await;
+        let next = bed.cluster.start_app().await;
+        bed.apps[round % 2].terminate();
+        let status = bed.apps[round % 2].ended().await;
+        assert!(status.success(), "an app-node did not shut down cleanly: {status}");
+        bed.replace_app(round % 2, next);
+        bed.await_progress().await;
     }
-    let report = ground.finish_undisturbed("app-nodes-restarted").await;
+    let report = bed.finish_undisturbed("app-nodes-restarted").await;
     assert!(
         report.timing.slowest < LONG_LEASE,
-        "somebody waited as long as a lease: {report}"
+        "a message waited as long as a lease: {report}"
     );
     report
 }
 
-/// Two app-nodes are started and stopped every second, by word or by force, beside one that stays.
+/// Starts two app-nodes every second and stops or kills them, beside one that stays.
 pub(super) async fn app_nodes_come_and_go(plan: Plan) -> Report {
-    let (_redis, mut ground) = ground(plan, LEASE, 2, 1).await;
+    let (_redis, mut bed) = bed(plan, LEASE, 2, 1).await;
     for _ in 0..plan.rounds * 3 {
-        let (a, b) = tokio::join!(ground.cluster.start_app(), ground.cluster.start_app());
-        ground.wait(500..1_000).await;
+        let (a, b) = tokio::join!(bed.cluster.start_app(), bed.cluster.start_app());
+        bed.wait(500..1_000).await;
         for mut node in [a, b] {
-            match ground.random.chance(0.5) {
+            match bed.random.chance(0.5) {
                 true => drop(node.stop().await),
                 false => node.kill9().await,
             }
         }
     }
-    ground.finish_undisturbed("app-nodes-come-and-go").await
+    bed.finish_undisturbed("app-nodes-come-and-go").await
 }
 
-/// Io-nodes are killed; the clients of each go to the others, and some of them to the one that comes in its place.
+/// Kills io-nodes; their clients reconnect to the others or to the replacement.
 pub(super) async fn io_nodes_killed(plan: Plan) -> Report {
-    let (_redis, mut ground) = ground(plan, LEASE, 3, 2).await;
+    let (_redis, mut bed) = bed(plan, LEASE, 3, 2).await;
     for _ in 0..plan.rounds {
-        ground.wait(300..1_000).await;
-        let victim = ground.random.below(3);
-        ground.ios[victim].kill9().await;
-        ground.wait(0..4_000).await;
-        let next = match ground.random.chance(0.5) {
+        bed.wait(300..1_000).await;
+        let victim = bed.random.below(3);
+        bed.ios[victim].kill9().await;
+        bed.wait(0..4_000).await;
+        let next = match bed.random.chance(0.5) {
             true => {
-                ground
-                    .cluster
+                bed.cluster
                     .start_as("io-node", &format!("io-node-{}", victim + 1))
                     .await
             }
-            false => ground.cluster.start_io().await,
+            false => bed.cluster.start_io().await,
         };
-        ground.replace_io(victim, next);
-        ground.work_goes_on().await;
+        bed.replace_io(victim, next);
+        bed.await_progress().await;
     }
-    let report = ground.finish("io-nodes-killed").await;
-    assert!(report.reconnects > 0, "nobody was there to be lost: {report}");
+    let report = bed.finish("io-nodes-killed").await;
+    assert!(report.reconnects > 0, "no client lost its connection: {report}");
     report
 }
 
-/// An io-node sleeps until its clients are taken for lost, and wakes up with all of their connections.
+/// Pauses an io-node until its clients are declared lost; resumed, it still has their connections.
 pub(super) async fn io_node_zombie(plan: Plan) -> Report {
-    let (_redis, mut ground) = ground(plan, LEASE, 3, 2).await;
+    let (_redis, mut bed) = bed(plan, LEASE, 3, 2).await;
     for _ in 0..plan.rounds {
-        ground.wait(300..1_000).await;
-        let victim = ground.random.below(3);
-        ground.ios[victim].pause();
-        ground.wait(ZOMBIE).await;
-        ground.work_goes_on().await;
-        ground.ios[victim].resume();
-        ground.work_goes_on().await;
-        assert!(ground.ios[victim].is_running(), "it joins anew, and does not end");
+        bed.wait(300..1_000).await;
+        let victim = bed.random.below(3);
+        bed.ios[victim].pause();
+        bed.wait(ZOMBIE).await;
+        bed.await_progress().await;
+        bed.ios[victim].resume();
+        bed.await_progress().await;
+        assert!(bed.ios[victim].is_running(), "the node must rejoin, not end");
     }
-    let report = ground.finish("io-node-zombie").await;
-    assert!(report.reconnects > 0, "nobody was there to be lost: {report}");
+    let report = bed.finish("io-node-zombie").await;
+    assert!(report.reconnects > 0, "no client lost its connection: {report}");
     report
 }
 
-/// Io-nodes are asked to end: their clients are disconnected in order, and find another.
+/// Restarts io-nodes: their clients are disconnected cleanly and reconnect elsewhere.
 pub(super) async fn io_nodes_restarted(plan: Plan) -> Report {
-    let (_redis, mut ground) = ground(plan, LEASE, 2, 2).await;
+    let (_redis, mut bed) = bed(plan, LEASE, 2, 2).await;
     for round in 0..plan.rounds {
-        ground.wait(300..1_000).await;
-        let next = ground.cluster.start_io().await;
-        ground.ios[round % 2].terminate();
-        let status = ground.ios[round % 2].ended().await;
-        assert!(status.success(), "an io-node that is asked to end: {status}");
-        ground.replace_io(round % 2, next);
-        ground.work_goes_on().await;
+        bed.wait(300..1_000).await;
+        let next = bed.cluster.start_io().await;
+        bed.ios[round % 2].terminate();
+        let status = bed.ios[round % 2].ended().await;
+        assert!(status.success(), "an io-node did not shut down cleanly: {status}");
+        bed.replace_io(round % 2, next);
+        bed.await_progress().await;
     }
-    ground.finish("io-nodes-restarted").await
+    bed.finish("io-nodes-restarted").await
 }

@@ -1,26 +1,26 @@
-//! One connection first and one disconnect last, of every client, by its record and by what watchers were told.
+//! Checks by the records and by what watchers received that every client had one connection, first, and one disconnect, last.
 
 use std::collections::HashSet;
 
-use super::super::history::{History, Story, Watch};
-use super::{Findings, Kind};
+use super::super::history::{ClientTrace, History, Watch};
+use super::{Findings, ViolationKind};
 
 /// Judges connections and disconnects.
 pub(super) fn judge(history: &History, findings: &mut Findings<'_>) {
-    for (client, story) in (0..).zip(&history.stories) {
-        by_record(client, story, findings);
+    for (client, trace) in (0..).zip(&history.traces) {
+        by_record(client, trace, findings);
     }
     for watch in &history.watches {
         by_watch(history, watch, findings);
     }
 }
 
-fn by_record(client: u32, story: &Story, findings: &mut Findings<'_>) {
-    // That there is none, or no connection in it, has been said already.
-    let Some(record) = story.record.as_ref().filter(|record| record.connections > 0) else {
+fn by_record(client: u32, trace: &ClientTrace, findings: &mut Findings<'_>) {
+    // A missing record or connection is reported by `effects`.
+    let Some(record) = trace.record.as_ref().filter(|record| record.connections > 0) else {
         return;
     };
-    let kind = Kind::Disconnects;
+    let kind = ViolationKind::Disconnects;
     findings.add_times(kind, client, "its connection was handled again", record.connections - 1);
     findings.add_times(
         kind,
@@ -33,31 +33,35 @@ fn by_record(client: u32, story: &Story, findings: &mut Findings<'_>) {
         0 => drop(findings.add(kind, client, "its disconnect was never handled")),
         times => drop(findings.add_times(kind, client, "its disconnect was handled again", times - 1)),
     }
-    let while_open = story.open_record.as_ref().map_or(0, |record| record.disconnects);
-    if story.stayed() && while_open > 0 {
+    let while_open = trace.open_record.as_ref().map_or(0, |record| record.disconnects);
+    if trace.stayed() && while_open > 0 {
         findings.add(kind, client, "its disconnect was handled while it was connected");
     }
 }
 
 fn by_watch(history: &History, watch: &Watch, findings: &mut Findings<'_>) {
-    let disconnects = |story: &Story| story.record.as_ref().map_or(0, |record| record.disconnects);
+    let disconnects = |trace: &ClientTrace| trace.record.as_ref().map_or(0, |record| record.disconnects);
     let mut told = HashSet::new();
-    for gone in &watch.gone {
-        let Some(story) = history.stories.get(gone.who as usize) else {
+    for notice in &watch.notices {
+        let Some(trace) = history.traces.get(notice.client as usize) else {
             continue;
         };
-        if !told.insert(gone.who) && disconnects(story) < 2 {
-            let violation = findings.add(Kind::Doubled, gone.who, "a watcher was told twice that it went");
-            violation.event(gone.event);
+        if !told.insert(notice.client) && disconnects(trace) < 2 {
+            let violation = findings.add(
+                ViolationKind::Doubled,
+                notice.client,
+                "a watcher received its disconnect twice",
+            );
+            violation.event(notice.event);
         }
     }
     if !watch.stayed {
         return;
     }
-    for (client, story) in (0..).zip(&history.stories) {
-        let due = story.connected_at >= watch.welcomed_at && disconnects(story) > 0;
+    for (client, trace) in (0..).zip(&history.traces) {
+        let due = trace.connected_at >= watch.welcomed_at && disconnects(trace) > 0;
         if due && !told.contains(&client) {
-            findings.add(Kind::Lost, client, "a watcher was not told that it went");
+            findings.add(ViolationKind::Lost, client, "a watcher did not receive its disconnect");
         }
     }
 }

@@ -1,12 +1,12 @@
-//! From a history to a verdict: every side of what was observed is held against every other.
+//! Derives a verdict from a history by comparing all observations with each other.
 //!
-//! Which messages took effect is told by the cluster's records and by whoever heard of them. Of each message that did,
-//! it is known who had to hear what of it and in which order. What a client can only guess is left open: messages in
-//! flight when its connection ended may have taken effect, in the order they were sent, or not.
+//! The cluster's records and the deliveries show which messages took effect. From these follow the deliveries that each client
+//! should have received, and their order. Messages in flight when their client's connection ended may have taken effect, in the
+//! order sent, or not: either is accepted.
 
+mod deliveries;
 mod disconnects;
 mod effects;
-mod heard;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -14,17 +14,17 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::history::{EventName, History, What};
+use super::history::{DeliveryKind, EventId, History};
 
-/// So many numbers, events and recipients are named in a violation.
+/// Most numbers, events and recipients that a violation names.
 const NAMED: usize = 12;
 
-/// What a history says of the promises.
+/// Whether a history keeps the promises.
 #[derive(Debug, Default)]
 pub struct Verdict {
-    /// What was broken.
+    /// Broken promises.
     pub violations: Vec<Violation>,
-    /// How much was looked at.
+    /// How much was examined.
     pub tally: Tally,
 }
 
@@ -32,43 +32,43 @@ pub struct Verdict {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
     /// Which promise.
-    pub kind: Kind,
+    pub kind: ViolationKind,
     /// `client ID`, whose messages or events these were, or `counter N`.
     pub subject: String,
-    /// In words.
+    /// What happened.
     pub what: &'static str,
     /// How often.
     pub times: usize,
     /// The messages concerned, or the first of them.
     pub numbers: Vec<u64>,
     /// The events concerned, as far as they are known, or the first of them.
-    pub events: Vec<EventName>,
-    /// Other clients that should have heard, or did, or the first of them.
+    pub events: Vec<EventId>,
+    /// Other clients concerned, or the first of them.
     pub others: Vec<String>,
 }
 
 /// The ways to break a promise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
+pub enum ViolationKind {
     /// Something accepted did not take effect, or something sent did not arrive.
     Lost,
     /// Something took effect or arrived twice.
     Doubled,
-    /// Something came after what it had to come before.
+    /// Something came after what should have come later.
     OutOfOrder,
-    /// A client had not one connection at first and one disconnect at last.
+    /// A client did not have exactly one connection, first, and one disconnect, last.
     Disconnects,
     /// Commands and key-value writes of one event disagree.
-    HalfEffects,
-    /// Something came that nobody should have got.
+    PartialEffects,
+    /// Something arrived or took effect that should not have.
     Unexpected,
-    /// A shared counter is not the number of messages that incremented it.
+    /// A shared counter differs from the number of messages that incremented it.
     Increments,
-    /// An event did not see the attributes of its client as an earlier event had set them.
+    /// An event did not see the attributes that an earlier event of its client had set.
     Attributes,
 }
 
-/// How much was looked at.
+/// How much was examined.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Connections that were made.
@@ -79,25 +79,25 @@ pub struct Tally {
     pub acked: usize,
     /// refused,
     pub refused: usize,
-    /// and in flight when their client went, without anybody having heard of them.
+    /// and in flight when their client's connection ended, without a known outcome.
     pub unknown: usize,
     /// Messages that took effect.
     pub effects: usize,
     /// Increments of shared counters.
     pub increments: u64,
-    /// How often anything was heard.
-    pub heard: usize,
+    /// Deliveries to clients.
+    pub deliveries: usize,
 }
 
 /// Judges a history.
 pub fn judge(history: &History) -> Verdict {
     let mut findings = Findings::new(history);
     let evidence = effects::evidence(history);
-    let mut effects = Vec::with_capacity(history.stories.len());
-    for (client, (story, heard)) in (0..).zip(history.stories.iter().zip(&evidence)) {
-        effects.push(effects::judge(client, story, heard, &mut findings));
+    let mut effects = Vec::with_capacity(history.traces.len());
+    for (client, (trace, evidence)) in (0..).zip(history.traces.iter().zip(&evidence)) {
+        effects.push(effects::judge(client, trace, evidence, &mut findings));
     }
-    heard::judge(history, &effects, &evidence, &mut findings);
+    deliveries::judge(history, &effects, &evidence, &mut findings);
     disconnects::judge(history, &mut findings);
     state::judge(history, &effects, &mut findings);
     let mut tally = Tally::of(history);
@@ -113,33 +113,33 @@ pub fn judge(history: &History) -> Verdict {
 
 impl Verdict {
     /// How often this kind was found.
-    pub fn times(&self, kind: Kind) -> usize {
+    pub fn times(&self, kind: ViolationKind) -> usize {
         let of_kind = self.violations.iter().filter(|violation| violation.kind == kind);
         of_kind.map(|violation| violation.times).sum()
     }
 }
 
-impl Kind {
-    /// Every one.
+impl ViolationKind {
+    /// All kinds.
     pub const ALL: [Self; 8] = [
         Self::Lost,
         Self::Doubled,
         Self::OutOfOrder,
         Self::Disconnects,
-        Self::HalfEffects,
+        Self::PartialEffects,
         Self::Unexpected,
         Self::Increments,
         Self::Attributes,
     ];
 
-    /// The word for reports.
+    /// The kind's name in reports.
     pub fn word(self) -> &'static str {
         match self {
             Self::Lost => "lost",
             Self::Doubled => "doubled",
             Self::OutOfOrder => "out of order",
             Self::Disconnects => "disconnects",
-            Self::HalfEffects => "half effects",
+            Self::PartialEffects => "partial effects",
             Self::Unexpected => "unexpected",
             Self::Increments => "increments",
             Self::Attributes => "attributes",
@@ -148,21 +148,21 @@ impl Kind {
 }
 
 impl Tally {
-    /// What can be counted without judging.
+    /// The counts that need no judgement.
     pub(super) fn of(history: &History) -> Self {
-        let count = |what: What| {
-            let heard = history.stories.iter().flat_map(|story| &story.heard);
-            heard.filter(|heard| heard.what == what).count()
+        let count = |kind: DeliveryKind| {
+            let deliveries = history.traces.iter().flat_map(|trace| &trace.deliveries);
+            deliveries.filter(|delivery| delivery.kind == kind).count()
         };
         Self {
-            clients: history.stories.len(),
-            sent: history.stories.iter().map(|story| story.sent.len()).sum(),
-            acked: count(What::Ack),
-            refused: count(What::Refused),
+            clients: history.traces.len(),
+            sent: history.traces.iter().map(|trace| trace.sent.len()).sum(),
+            acked: count(DeliveryKind::Ack),
+            refused: count(DeliveryKind::Refused),
             unknown: 0,
             effects: 0,
             increments: history.counters.iter().sum(),
-            heard: history.stories.iter().map(|story| story.heard.len()).sum(),
+            deliveries: history.traces.iter().map(|trace| trace.deliveries.len()).sum(),
         }
     }
 }
@@ -195,10 +195,10 @@ fn texts(list: &[impl fmt::Display]) -> Vec<String> {
     list.iter().map(ToString::to_string).collect()
 }
 
-/// Gathers violations: one for each subject, kind and wording.
+/// Collects violations: one for each subject, kind and wording.
 struct Findings<'a> {
     history: &'a History,
-    found: BTreeMap<(Kind, Subject, &'static str), Violation>,
+    found: BTreeMap<(ViolationKind, Subject, &'static str), Violation>,
 }
 
 /// The subject of a violation.
@@ -216,8 +216,14 @@ impl<'a> Findings<'a> {
         }
     }
 
-    /// Adds to a violation, so many times.
-    fn add_times(&mut self, kind: Kind, client: u32, what: &'static str, times: u32) -> Option<&mut Violation> {
+    /// Adds `times` occurrences to a violation.
+    fn add_times(
+        &mut self,
+        kind: ViolationKind,
+        client: u32,
+        what: &'static str,
+        times: u32,
+    ) -> Option<&mut Violation> {
         if times == 0 {
             return None;
         }
@@ -226,19 +232,20 @@ impl<'a> Findings<'a> {
         Some(violation)
     }
 
-    /// Adds to a violation by a shared counter.
+    /// Adds `times` occurrences to a violation of a shared counter.
     fn add_to_counter(&mut self, counter: usize, what: &'static str, times: u64) {
         if times > 0 {
-            self.violation(Kind::Increments, Subject::Counter(counter), what).times += times as usize;
+            self.violation(ViolationKind::Increments, Subject::Counter(counter), what)
+                .times += times as usize;
         }
     }
 
-    fn violation(&mut self, kind: Kind, subject: Subject, what: &'static str) -> &mut Violation {
+    fn violation(&mut self, kind: ViolationKind, subject: Subject, what: &'static str) -> &mut Violation {
         let history = self.history;
         self.found.entry((kind, subject, what)).or_insert_with(|| Violation {
             kind,
             subject: match subject {
-                Subject::Client(client) => format!("client {}", history.stories[client as usize].id),
+                Subject::Client(client) => format!("client {}", history.traces[client as usize].id),
                 Subject::Counter(counter) => format!("counter {counter}"),
             },
             what,
@@ -249,12 +256,13 @@ impl<'a> Findings<'a> {
         })
     }
 
-    /// Adds to a violation.
-    fn add(&mut self, kind: Kind, client: u32, what: &'static str) -> &mut Violation {
-        self.add_times(kind, client, what, 1).expect("once is not never")
+    /// Adds one occurrence to a violation.
+    fn add(&mut self, kind: ViolationKind, client: u32, what: &'static str) -> &mut Violation {
+        self.add_times(kind, client, what, 1)
+            .expect("one occurrence makes a violation")
     }
 
-    /// Whether anything was found with this client's messages.
+    /// Whether there is a violation of this client.
     fn any(&self, client: u32) -> bool {
         self.found.keys().any(|(_, found, _)| *found == Subject::Client(client))
     }
@@ -268,8 +276,8 @@ impl Violation {
         self
     }
 
-    fn event(&mut self, event: EventName) -> &mut Self {
-        if event != EventName::default() && self.events.len() < NAMED && !self.events.contains(&event) {
+    fn event(&mut self, event: EventId) -> &mut Self {
+        if event != EventId::default() && self.events.len() < NAMED && !self.events.contains(&event) {
             self.events.push(event);
         }
         self

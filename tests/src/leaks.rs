@@ -1,8 +1,7 @@
-//! Crowds of clients, and what of them a process still holds when they are gone: connections, clients, memory.
+//! Leak checks: many clients connect and leave, and the process must release their connections, sessions and memory.
 //!
-//! Each is played short by `make test`, and long by `SOAK_SCENE=... make soak`. Memory is what the kernel counts (RSS), from
-//! a process that has handled an event already; it has some time to come back, as an allocator gives back what is free for a
-//! while.
+//! `make test` runs each briefly, `SOAK_SCENARIO=… make soak` for long. Memory is the resident set size of a process that has already
+//! handled an event. It may take a while to shrink, because the allocator returns free memory with a delay.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,61 +12,61 @@ use futures_util::{StreamExt, stream};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
-use crate::bare::Bare;
+use crate::raw_client::RawClient;
 use crate::{Client, Node, app, component, within, within_minutes};
 
-/// By so much a process may be larger in the end than at the start.
+/// Bytes by which a process may be larger at the end than at the start.
 const LEFT: u64 = 30 << 20;
-/// How long that may take from the last client's end.
+/// Time-out for releasing everything after the last client has left.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Clients that connect at the same moment.
+/// Clients that connect at the same time.
 const AT_ONCE: usize = 100;
-/// What a process has open beside its connections, and what is not yet closed.
+/// Tolerance for open files besides connections.
 const FILES: usize = 16;
 
-/// Clients that stay, and others that come and go beside them.
+/// Idle clients, and others that connect and leave.
 #[derive(Debug, Clone, Copy)]
-pub struct ComingAndGoing {
-    /// How many stay,
+pub struct ClientChurn {
+    /// Number of idle clients.
     pub idle: usize,
-    /// how many come in a second, and go again at once,
+    /// Clients per second that connect and leave at once.
     pub each_second: usize,
-    /// and for how long.
+    /// Duration in seconds.
     pub seconds: u64,
 }
 
-/// Messages as large as may be, and then many who leave.
+/// Messages of nearly the largest size, then many clients that leave.
 #[derive(Debug, Clone, Copy)]
 pub struct LargeMessages {
-    /// Clients that each send one and hear it come back, at once,
+    /// Clients that each send a message and wait for its echo, all at once.
     pub clients: usize,
-    /// so often,
+    /// Messages of each client.
     pub rounds: usize,
-    /// of so many bytes.
+    /// Bytes of a message.
     pub size: usize,
-    /// How many connect after them, and leave.
+    /// Clients that connect afterwards, and leave.
     pub leaving: usize,
 }
 
-impl ComingAndGoing {
+impl ClientChurn {
     /// For `make test`.
     pub const SHORT: Self = Self {
         idle: 2_000,
         each_second: 300,
         seconds: 8,
     };
-    /// For `make soak`. With the one who counts, there are 10,000 that stay.
+    /// For `make soak`. With the client that counts the others, 10,000 stay.
     pub const LONG: Self = Self {
         idle: 9_999,
         each_second: 1_000,
         seconds: 60,
     };
 
-    /// Plays it.
+    /// Runs the check.
     ///
     /// # Panics
-    /// When somebody could not connect, or something of those who left is still there.
-    pub async fn play(self) {
+    /// When a client cannot connect, or resources of departed clients are not released.
+    pub async fn run(self) {
         let app = app(
             "/",
             &component("conformance"),
@@ -76,10 +75,10 @@ impl ComingAndGoing {
         let node = node(&app).await;
         let mut counter = Client::connect(&node).await;
         drop(connected(&node, 50).await);
-        settle(&mut counter, 1).await;
+        await_clients(&mut counter, 1).await;
         let (files, start) = (files(&node), node.memory());
 
-        // Who counts all of them has a handler list them, whose memory then stays as large as that took. So that is done last.
+        // Counting makes the handler list all clients, and its memory stays that large. So it comes last.
         let idle = connected(&node, self.idle).await;
         let full = node.memory();
         println!(
@@ -91,24 +90,24 @@ impl ComingAndGoing {
         );
 
         let begun = Instant::now();
-        let most = self.come_and_go(&node).await;
+        let most = self.churn(&node).await;
         println!(
-            "{} clients came and went in {:.1?}, {} MB at the most",
+            "{} clients connected and left in {:.1?}, {} MB at most",
             self.each_second as u64 * self.seconds,
             begun.elapsed(),
             most >> 20
         );
         assert_files(&node, files + self.idle).await;
-        comes_back(&node, full, "beside those who stay").await;
+        assert_memory_released(&node, full, "with the idle clients connected").await;
 
         drop(idle);
         assert_files(&node, files).await;
-        comes_back(&node, start, "after all left").await;
-        settle(&mut counter, 1).await;
+        assert_memory_released(&node, start, "after all clients left").await;
+        await_clients(&mut counter, 1).await;
     }
 
-    /// Has clients come at an even pace, or as fast as the machine can, and go in each of the ways there are.
-    async fn come_and_go(self, node: &Node) -> u64 {
+    /// Connects clients at an even pace, or as fast as the machine can; they leave in different ways. Returns the peak memory.
+    async fn churn(self, node: &Node) -> u64 {
         let (port, places) = (node.port(), Arc::new(Semaphore::new(2 * AT_ONCE)));
         let all = self.each_second as u64 * self.seconds;
         let begun = tokio::time::Instant::now();
@@ -119,7 +118,7 @@ impl ComingAndGoing {
             let place = places.clone().acquire_owned().await.expect("it is not closed");
             tokio::spawn(async move {
                 let number = number as usize;
-                let mut bare = Bare::client(port, number).await.expect("a client connects");
+                let mut bare = RawClient::client(port, number).await.expect("a client connects");
                 match number % 4 {
                     0 => bare.reset(),
                     1 => drop(bare),
@@ -136,8 +135,8 @@ impl ComingAndGoing {
                 most = node.memory().max(most);
             }
         }
-        let everybody = places.acquire_many(2 * AT_ONCE as u32);
-        drop(within("the last ones went", everybody).await);
+        let all_done = places.acquire_many(2 * AT_ONCE as u32);
+        drop(within("the last clients leave", all_done).await);
         most.max(node.memory())
     }
 }
@@ -158,18 +157,18 @@ impl LargeMessages {
         leaving: 9_000,
     };
 
-    /// Plays it.
+    /// Runs the check.
     ///
     /// # Panics
-    /// When a message does not come back, or the memory.
-    pub async fn play(self) {
+    /// When a message is not echoed, or the memory is not released.
+    pub async fn run(self) {
         let node = node(&app("/", &component("echo"), "")).await;
         let mut client = Client::connect(&node).await;
         client.ask("ready", &[]).await;
         let files = files(&node);
         let start = node.memory();
-        let storm = self.storm(&node);
-        let most = within_minutes(10, "large messages come back", storm).await;
+        let exchange = self.exchange(&node);
+        let most = within_minutes(10, "large messages are echoed", exchange).await;
         println!(
             "{} messages of {} KB both ways: from {} MB to {} MB",
             self.clients * self.rounds,
@@ -177,26 +176,26 @@ impl LargeMessages {
             start >> 20,
             most >> 20
         );
-        comes_back(&node, start, "after the storm").await;
+        assert_memory_released(&node, start, "after the messages").await;
         let clients = connected(&node, self.leaving).await;
         client.ask("all are here", &[]).await;
         println!("{} clients: {} MB", self.leaving, node.memory() >> 20);
         drop(clients);
         assert_files(&node, files).await;
-        comes_back(&node, start, "after all left").await;
+        assert_memory_released(&node, start, "after all clients left").await;
         client.ask("still here", &[json!(1)]).await;
     }
 
-    async fn storm(self, node: &Node) -> u64 {
+    async fn exchange(self, node: &Node) -> u64 {
         let message = format!("42[\"big\",\"{}\"]", "x".repeat(self.size));
         let most = AtomicU64::new(0);
         let clients = (0..self.clients).map(|number| {
             let (message, most) = (&message, &most);
             async move {
-                let mut bare = Bare::client(node.port(), number).await.expect("a client connects");
+                let mut bare = RawClient::client(node.port(), number).await.expect("a client connects");
                 for _ in 0..self.rounds {
                     bare.send(message).await.expect("it is open");
-                    let heard = bare.hear("42[\"big\"").await.expect("it comes back");
+                    let heard = bare.hear("42[\"big\"").await.expect("the echo arrives");
                     assert_eq!(heard, message.len());
                     most.fetch_max(node.memory(), Ordering::Relaxed);
                 }
@@ -207,12 +206,12 @@ impl LargeMessages {
     }
 }
 
-/// Nobody is pinged, so that who is idle needs nobody to answer for it.
+/// A node that sends no pings, so that idle clients need not answer any.
 async fn node(app: &str) -> Node {
     let files = rlimit::increase_nofile_limit(u64::MAX).expect("its own limit can be raised");
     assert!(
         files > 12_000,
-        "{files} files may be open: raise the hard limit (ulimit -Hn)"
+        "{files} files may be open: too few; raise the hard limit (ulimit -Hn)"
     );
     Node::run(&format!(
         "[http]\nmax-connections = 15000\n[io-node]\nping-interval-ms = 600000\n{app}"
@@ -220,11 +219,11 @@ async fn node(app: &str) -> Node {
     .await
 }
 
-/// So many clients, who do nothing.
-async fn connected(node: &Node, clients: usize) -> Vec<Bare> {
+/// Connects so many idle clients.
+async fn connected(node: &Node, clients: usize) -> Vec<RawClient> {
     let port = node.port();
     let connecting = stream::iter(0..clients).map(|number| async move {
-        let client = Bare::client(port, number).await;
+        let client = RawClient::client(port, number).await;
         client.expect("a client connects")
     });
     let connected = connecting.buffer_unordered(AT_ONCE).collect();
@@ -232,7 +231,7 @@ async fn connected(node: &Node, clients: usize) -> Vec<Bare> {
 }
 
 /// Waits until the node has exactly so many clients.
-async fn settle(counter: &mut Client, clients: usize) {
+async fn await_clients(counter: &mut Client, clients: usize) {
     let begun = Instant::now();
     loop {
         let found = counter.ask("fetch_sockets", &[]).await;
@@ -240,15 +239,12 @@ async fn settle(counter: &mut Client, clients: usize) {
         if found == clients {
             return;
         }
-        assert!(
-            begun.elapsed() < PATIENCE,
-            "{found} clients are there, and not {clients}"
-        );
+        assert!(begun.elapsed() < PATIENCE, "expected {clients} clients, found {found}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
-/// Files that a node has open.
+/// Number of open files of a node.
 pub(crate) fn files(node: &Node) -> usize {
     let open = std::fs::read_dir(format!("/proc/{}/fd", node.pid()));
     open.expect("it runs on Linux").count()
@@ -258,13 +254,19 @@ async fn assert_files(node: &Node, expected: usize) {
     let begun = Instant::now();
     while files(node).abs_diff(expected) > FILES {
         let open = files(node);
-        assert!(begun.elapsed() < PATIENCE, "{open} files are open, and not {expected}");
+        assert!(
+            begun.elapsed() < PATIENCE,
+            "expected {expected} open files, found {open}"
+        );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
-/// Waits until a process is no larger than it was, or nearly so.
-pub async fn comes_back(node: &Node, before: u64, when: &str) {
+/// Waits until a node's memory is back at `before`, within a tolerance.
+///
+/// # Panics
+/// When it is not within [`PATIENCE`].
+pub async fn assert_memory_released(node: &Node, before: u64, when: &str) {
     let begun = Instant::now();
     while node.memory() > before + LEFT && begun.elapsed() < PATIENCE {
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -274,7 +276,7 @@ pub async fn comes_back(node: &Node, before: u64, when: &str) {
     println!("{when}: {change:+} MB after {:.1?}", begun.elapsed());
     assert!(
         now <= before + LEFT,
-        "{when} it has {} MB, from {} MB before, after {PATIENCE:?}",
+        "{when} the node has {} MB, before {} MB, after waiting {PATIENCE:?}",
         now >> 20,
         before >> 20
     );

@@ -1,4 +1,4 @@
-//! The innocent: a well-behaved client on the same server, which is echoed twice a second and remembers the longest wait.
+//! The bystander: a well-behaved client on the same server that requests an echo twice a second and records the longest wait.
 
 use std::time::{Duration, Instant};
 
@@ -14,39 +14,39 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 use crate::server::Server;
 
 const PACE: Duration = Duration::from_millis(500);
-/// After this an echo is taken for lost.
+/// Time-out of an echo.
 const LOST: Duration = Duration::from_secs(15);
 
 /// A client in namespace `/`.
-pub(crate) struct Innocent {
+pub(crate) struct Bystander {
     socket: WebSocketStream<TcpStream>,
     echoes: u64,
     worst: Duration,
 }
 
-/// An innocent who is being echoed.
-pub(crate) struct Echoed {
+/// A bystander that requests echoes in the background.
+pub(crate) struct RunningBystander {
     stop: oneshot::Sender<()>,
     task: JoinHandle<Result<Duration>>,
 }
 
-impl Innocent {
+impl Bystander {
     /// Connects.
     pub(crate) async fn connect(server: &Server) -> Result<Self> {
-        let stream = server.dial_innocent().await?;
+        let stream = server.dial_bystander().await?;
         let url = format!("ws://{}{}?EIO=4&transport=websocket", server.host, server.path);
         let (socket, _) = client_async(url, stream).await?;
-        let mut innocent = Self {
+        let mut bystander = Self {
             socket,
             echoes: 0,
             worst: Duration::ZERO,
         };
-        innocent.socket.send(Message::text("40")).await?;
-        innocent.hear("40").await?;
-        Ok(innocent)
+        bystander.socket.send(Message::text("40")).await?;
+        bystander.hear("40").await?;
+        Ok(bystander)
     }
 
-    /// One echo, and how long it took.
+    /// Requests one echo; returns how long it took.
     pub(crate) async fn echo(&mut self, text: &str) -> Result<Duration> {
         let number = self.echoes;
         self.echoes += 1;
@@ -60,8 +60,8 @@ impl Innocent {
         Ok(begun.elapsed())
     }
 
-    /// Is echoed until it is told to stop, and once more then.
-    pub(crate) fn start(mut self) -> Echoed {
+    /// Requests echoes in the background until it is stopped, and one more then.
+    pub(crate) fn start(mut self) -> RunningBystander {
         let (stop, mut stopped) = oneshot::channel();
         let task = tokio::spawn(async move {
             let mut ticks = interval(PACE);
@@ -69,7 +69,7 @@ impl Innocent {
             loop {
                 tokio::select! {
                     _ = ticks.tick() => drop(self.echo("").await?),
-                    // Pings come here.
+                    // Answers pings between echoes.
                     message = self.socket.next() => drop(self.read(message).await?),
                     _ = &mut stopped => break,
                 }
@@ -77,7 +77,7 @@ impl Innocent {
             self.echo("").await?;
             Ok(self.worst)
         });
-        Echoed { stop, task }
+        RunningBystander { stop, task }
     }
 
     async fn hear(&mut self, prefix: &str) -> Result<()> {
@@ -89,7 +89,7 @@ impl Innocent {
         }
     }
 
-    /// The text of a message; pings are answered.
+    /// The text of a message; answers pings.
     async fn read(
         &mut self,
         message: Option<Result<Message, tokio_tungstenite::tungstenite::Error>>,
@@ -106,10 +106,10 @@ impl Innocent {
     }
 }
 
-impl Echoed {
-    /// Ends it: the longest that an echo took, or why there was none.
+impl RunningBystander {
+    /// Stops it; returns the longest echo, or why one failed.
     pub(crate) async fn stop(self) -> Result<Duration> {
         let _ = self.stop.send(());
-        self.task.await.context("the innocent failed")?
+        self.task.await.context("the bystander failed")?
     }
 }

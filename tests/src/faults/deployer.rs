@@ -1,7 +1,6 @@
-//! Deploys under load, one after the other: good builds and builds with each of the flaws that a deploy finds out.
+//! Deploys under load, one after the other: good builds, and builds with each flaw that a deploy detects.
 //!
-//! [`Deploys`] is somebody who deploys and keeps book of it, so that it can be said afterwards whether every answer came of a
-//! release that could answer, and whether each deploy ended as it had to.
+//! [`Deployer`] records its deploys. Afterwards it checks that every answer came from a release that was allowed to answer.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,58 +8,58 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::Plan;
-use super::ground::{Ground, ShownOnPanic, cluster};
+use super::testbed::{LogsOnPanic, Testbed, cluster};
 use crate::check::Report;
 use crate::console::short;
-use crate::{Answer, Console, Flaw, Redis, component, rebuilt};
+use crate::{CommandResult, Console, Flaw, Redis, component, rebuilt};
 
-/// How long a node that is not heard of keeps what it holds: nobody is to be taken for dead here.
+/// Long enough that no node loses its lease.
 const LEASE: Duration = Duration::from_secs(10);
-/// From deploy to deploy, unless one takes longer.
+/// Interval of deploys, unless one takes longer.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How long a round of the storm is.
+/// Duration of a round.
 const ROUND: Duration = Duration::from_secs(10);
-/// Who stays so long lives through many deploys.
+/// Lifetime of a client, which spans many deploys.
 const LIFETIME: Duration = Duration::from_secs(40);
-/// One of so many builds has a flaw.
+/// Every so many builds, one has a flaw.
 const FLAWED: u64 = 5;
-/// At least so many deploys, so that each flaw has its turn however slow the machine is.
+/// Fewest deploys, so that each flaw is tried even on a slow machine.
 const LEAST: u64 = FLAWED * Flaw::FOUND_AT_ONCE.len() as u64;
-/// From this many deploys on, a process is to be no larger than it is.
+/// Deploys before the memory is first measured.
 const WARM: u64 = 5;
-/// By so much it may be all the same.
+/// Bytes by which a process may grow after that.
 const GROWTH: u64 = 50 << 20;
 
-/// Somebody who deploys, and keeps book.
-pub struct Deploys {
-    /// Where.
+/// Deploys builds of the handler `recorder` and records the results.
+pub struct Deployer {
+    /// The commands, against one cluster.
     pub console: Console,
     /// The next build's number.
     next: u64,
-    /// The builds that may answer, by the name that handlers see, and from when on.
-    good: BTreeMap<String, u64>,
+    /// When each build was asked for, by short digest: from then on it may answer.
+    requested: BTreeMap<String, u64>,
     /// The release in use.
     in_use: u64,
-    /// The component of the last release that came into use here.
+    /// Short digest of the last release that came into use here.
     digest: Option<String>,
-    /// How long it took until the last node used a release.
+    /// Times until the last node used a release.
     took: Vec<Duration>,
     flawed: u64,
 }
 
-impl Deploys {
-    /// In a cluster of many processes.
-    pub(super) async fn of(ground: &Ground) -> Self {
-        Self::at(Console::of(&ground.cluster.config("app-node"))).await
+impl Deployer {
+    /// For a cluster of several processes.
+    pub(super) async fn of(bed: &Testbed) -> Self {
+        Self::at(Console::of(&bed.cluster.config("app-node"))).await
     }
 
-    /// Looks up what is in use.
+    /// Starts from the release in use.
     pub async fn at(console: Console) -> Self {
         let first = console.releases().await.remove(0);
         Self {
             console,
             next: 1,
-            good: BTreeMap::from([(short(&first), 0)]),
+            requested: BTreeMap::from([(short(&first), 0)]),
             in_use: first["release"].as_u64().expect("a release has a number"),
             digest: None,
             took: Vec::new(),
@@ -68,33 +67,33 @@ impl Deploys {
         }
     }
 
-    /// Another build.
+    /// A new build.
     pub fn build(&mut self) -> Vec<u8> {
         self.next += 1;
-        // Not those of an earlier run, which would be compiled already.
+        // Not a build of an earlier run, which would be compiled already.
         rebuilt(
             &component("recorder"),
             self.next + u64::from(std::process::id()) * 1_000_000,
         )
     }
 
-    /// Deploys a good build, asked for at this time of the history's clock, and sees it taken into use.
+    /// Deploys a good build and asserts that it comes into use. `now` is the time of the request by the history's clock.
     ///
     /// # Panics
-    /// When it is not.
-    pub async fn good(&mut self, now: u64, args: &[&str]) -> Answer {
+    /// When it does not.
+    pub async fn deploy_good(&mut self, now: u64, args: &[&str]) -> CommandResult {
         let build = self.build();
         let answer = self.console.deploy(&build, args).await;
-        self.book(&answer, now);
+        self.record(&answer, now);
         assert!(answer.is_in_use(), "a good build is not in use: {answer:#?}");
         assert_eq!(answer.code, Some(0), "{answer:#?}");
         answer
     }
 
-    /// Takes note of a release that may have answered, whatever has become of it.
-    pub fn book(&mut self, answer: &Answer, now: u64) {
+    /// Records a release that may have answered, whatever the outcome.
+    pub fn record(&mut self, answer: &CommandResult, now: u64) {
         if answer.release() > 0 {
-            self.good.insert(answer.digest(), now);
+            self.requested.insert(answer.digest(), now);
         }
         if answer.is_in_use() {
             self.in_use = answer.release();
@@ -103,30 +102,30 @@ impl Deploys {
         }
     }
 
-    /// Deploys a build with a flaw, and sees it fail for a reason that is told, and what was in use stay.
+    /// Deploys a build with a flaw, and asserts that it fails with a reason and that the release in use stays.
     ///
     /// # Panics
     /// When it does not.
-    pub async fn flawed(&mut self, flaw: Flaw, args: &[&str]) -> Answer {
+    pub async fn deploy_flawed(&mut self, flaw: Flaw, args: &[&str]) -> CommandResult {
         let build = flaw.of(self.build());
         let answer = self.console.deploy(&build, args).await;
         self.flawed += 1;
         let is_refused = matches!(answer.outcome(), "failed" | "refused");
         assert!(is_refused, "a build with flaw {flaw:?} did not fail: {answer:#?}");
         assert!(answer.code.is_some_and(|code| code != 0), "{flaw:?}: {answer:#?}");
-        assert!(!answer.reason().is_empty(), "{flaw:?}: no reason is told: {answer:#?}");
+        assert!(!answer.reason().is_empty(), "{flaw:?}: no reason is given: {answer:#?}");
         let status = self.console.status().await;
         assert_eq!(
             status["release"]["release"], self.in_use,
-            "{flaw:?}: what was in use is not any more: {answer:#?} {status:#}"
+            "{flaw:?}: the release in use has changed: {answer:#?} {status:#}"
         );
         answer
     }
 
-    /// Sees to it that the release in use has the component that was last seen to come into use, whatever its number.
+    /// Asserts that the release in use has the component that last came into use here, whatever its number.
     ///
     /// # Panics
-    /// When it has another.
+    /// When it has another component.
     pub async fn assert_in_use(&self) {
         let status = self.console.status().await;
         let digest = short(&status["release"]);
@@ -137,29 +136,29 @@ impl Deploys {
         );
     }
 
-    /// The number of the release that was last seen to come into use.
+    /// Number of the release that last came into use here.
     pub fn in_use(&self) -> u64 {
         self.in_use
     }
 
-    /// Sees to it that every answer of a run came of a build that could give it.
+    /// Asserts that every answer of a run came from a build that had been asked for by then.
     ///
     /// # Panics
     /// When one did not.
-    pub fn assert_answers_of(&self, report: &Report) {
+    pub fn assert_answers_allowed(&self, report: &Report) {
         let named = &report.history.releases;
         assert!(!named.is_empty(), "no answer names a release");
         for (release, answers) in named {
-            let asked_for_at = self.good.get(release);
+            let asked_for_at = self.requested.get(release);
             assert!(
                 asked_for_at.is_some_and(|at| *at <= answers.first_at),
-                "release {release} answered and may not have: {answers:?}, may: {:?}",
-                self.good
+                "release {release} answered before it was deployed: {answers:?}, deployed: {:?}",
+                self.requested
             );
         }
     }
 
-    /// In a line, for people.
+    /// One line for the log.
     pub fn summary(&self) -> String {
         let mut took = self.took.clone();
         took.sort();
@@ -173,10 +172,10 @@ impl Deploys {
         )
     }
 
-    async fn storm(&mut self, ground: &Ground, rounds: usize) {
-        let _shown = ShownOnPanic(ground);
-        let end = Instant::now() + ROUND * u32::try_from(rounds).expect("it ends some day");
-        let progress = ground.check.progress();
+    async fn storm(&mut self, bed: &Testbed, rounds: usize) {
+        let _shown = LogsOnPanic(bed);
+        let end = Instant::now() + ROUND * u32::try_from(rounds).expect("the number of rounds is small");
+        let progress = bed.check.progress();
         let (mut warm, mut number) = (Vec::new(), 0);
         while Instant::now() < end || number < LEAST {
             let next = Instant::now() + PAUSE;
@@ -184,18 +183,18 @@ impl Deploys {
             match number % FLAWED {
                 0 => {
                     let flaw = Flaw::FOUND_AT_ONCE[(number / FLAWED) as usize % Flaw::FOUND_AT_ONCE.len()];
-                    drop(self.flawed(flaw, &[]).await);
+                    drop(self.deploy_flawed(flaw, &[]).await);
                 }
-                _ => drop(self.good(progress.now(), &[]).await),
+                _ => drop(self.deploy_good(progress.now(), &[]).await),
             }
             if number == WARM {
-                warm = ground.memory();
+                warm = bed.memory();
             }
             sleep_until(next).await;
         }
-        assert_eq!(self.console.agreement(ground.apps.len()).await, self.in_use);
+        assert_eq!(self.console.agreement(bed.apps.len()).await, self.in_use);
         println!("{}", self.summary());
-        for (before, after) in warm.into_iter().zip(ground.memory()) {
+        for (before, after) in warm.into_iter().zip(bed.memory()) {
             println!(
                 "memory of an app-node: {} MB, {} MB at the end",
                 before >> 20,
@@ -204,7 +203,7 @@ impl Deploys {
             let grown = after.saturating_sub(before);
             assert!(
                 grown < GROWTH,
-                "{} deploys let a process grow by {} MB",
+                "after {} deploys a process has grown by {} MB",
                 number - WARM,
                 grown >> 20
             );
@@ -212,26 +211,25 @@ impl Deploys {
     }
 }
 
-/// Every second a build is deployed over three app-nodes, every fifth of them with a flaw, for ten seconds a round and for
-/// twenty deploys at least.
+/// Deploys a build over three app-nodes every second, every fifth with a flaw: for ten seconds a round, and at least twenty times.
 pub(super) async fn swap_storm(plan: Plan) -> Report {
     let lifetime = LIFETIME;
     let plan = Plan { lifetime, ..plan };
     let redis = Redis::new().start().await;
-    let ground = Ground::of(cluster(redis.url(), plan, LEASE), plan, 2, 3).await;
-    let mut deploys = Deploys::of(&ground).await;
-    deploys.storm(&ground, plan.rounds).await;
-    let report = ground.finish_undisturbed("swap-storm").await;
-    deploys.assert_answers_of(&report);
+    let bed = Testbed::of(cluster(redis.url(), plan, LEASE), plan, 2, 3).await;
+    let mut deployer = Deployer::of(&bed).await;
+    deployer.storm(&bed, plan.rounds).await;
+    let report = bed.finish_undisturbed("swap-storm").await;
+    deployer.assert_answers_allowed(&report);
     report
 }
 
-/// The same in one process, whose transport is its own memory.
+/// The same in one process on the memory transport.
 pub(super) async fn swap_storm_in_memory(plan: Plan) -> Report {
-    let ground = Ground::alone(plan).await;
-    let mut deploys = Deploys::at(Console::of_node(&ground.apps[0])).await;
-    deploys.storm(&ground, plan.rounds).await;
-    let report = ground.finish_undisturbed("swap-storm-in-memory").await;
-    deploys.assert_answers_of(&report);
+    let bed = Testbed::alone(plan).await;
+    let mut deployer = Deployer::at(Console::of_node(&bed.apps[0])).await;
+    deployer.storm(&bed, plan.rounds).await;
+    let report = bed.finish_undisturbed("swap-storm-in-memory").await;
+    deployer.assert_answers_allowed(&report);
     report
 }

@@ -1,4 +1,4 @@
-//! What every scene stands on: a cluster of processes, the checker's clients, and a feeling for whether work goes on.
+//! The test bed of every scenario: a cluster of processes under the load of the checker's clients.
 
 use std::fs;
 use std::ops::Range;
@@ -11,39 +11,39 @@ use crate::check::random::Random;
 use crate::check::{Check, Report, Settings};
 use crate::{Cluster, LIMIT, Node, app, component, verb};
 
-/// How often it is looked whether work goes on.
+/// Interval of polling for a condition.
 const LOOK: Duration = Duration::from_millis(20);
-/// Longer than anything is broken: what waits is to be handled, and not to be refused.
+/// Longer than any fault, so that waiting messages are handled and not refused.
 const REFUSE_AFTER: Duration = Duration::from_secs(30);
-/// Time that clients have to hear of all that they sent, once they have stopped: a machine may be very busy.
+/// Time-out for the outcome of all messages at the end; generous, for busy machines.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// The handler's app.
+/// Settings of the app.
 const APP: &str = "instances = 8\ngrants = { keyvalue = [\"default\"] }";
-/// Shared counters, where they are incremented.
+/// Number of shared counters, in plans with counters.
 const COUNTERS: usize = 8;
-/// Part of all messages that increment one: no more than a contended key can take on a busy machine.
+/// Share of messages that increment one: no more than a contended key can take on a busy machine.
 const INCREMENTS: f64 = 0.05;
-/// Part of all messages that set a timer: no more than a client may have when all that waited is handled at once.
+/// Share of messages that set a timer: after an outage all waiting messages are handled at once, and a client's timers are limited.
 const TIMERS: f64 = 0.1;
-/// So many of the last lines of each process are shown when something was found.
+/// Log lines of each process that are printed after a violation.
 const LINES: usize = 40;
 
 /// A cluster under load.
-pub(super) struct Ground {
+pub(super) struct Testbed {
     pub(super) cluster: Cluster,
     pub(super) ios: Vec<Node>,
     pub(super) apps: Vec<Node>,
     pub(super) check: Check,
     pub(super) random: Random,
     plan: Plan,
-    /// Logs of processes that are gone.
+    /// Logs of processes that have ended.
     past: Vec<String>,
 }
 
-/// Shows what the processes of a cluster said last, if a panic ends its life.
-pub(super) struct ShownOnPanic<'a>(pub(super) &'a Ground);
+/// Prints the last log lines of the cluster's processes when it is dropped by a panic.
+pub(super) struct LogsOnPanic<'a>(pub(super) &'a Testbed);
 
-impl Drop for ShownOnPanic<'_> {
+impl Drop for LogsOnPanic<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             println!("{}", self.0.logs());
@@ -51,20 +51,20 @@ impl Drop for ShownOnPanic<'_> {
     }
 }
 
-/// A cluster that runs the handler `recorder`, whose nodes are taken for dead after so long.
+/// A cluster that runs the handler `recorder`, with this lease.
 pub(super) fn cluster(url: impl Into<String>, plan: Plan, lease: Duration) -> Cluster {
     cluster_of(url, APP).transport(&format!("lease-ms = {}\nshards = {}", lease.as_millis(), plan.shards))
 }
 
-/// The same with other settings of the app, and without any of the transport.
+/// The same with other settings of the app, and with the default transport.
 pub(super) fn cluster_of(url: impl Into<String>, app: &str) -> Cluster {
     Cluster::new(url)
         .app("/", &component("recorder"), app)
         .settings(&format!("[io-node]\nrefuse-after-ms = {}", REFUSE_AFTER.as_millis()))
 }
 
-impl Ground {
-    /// So many nodes of each role, and clients that speak to them.
+impl Testbed {
+    /// Starts so many nodes of each role, and the clients.
     pub(super) async fn of(cluster: Cluster, plan: Plan, ios: usize, apps: usize) -> Self {
         let (mut io_nodes, mut app_nodes) = (Vec::new(), Vec::new());
         for _ in 0..apps {
@@ -76,7 +76,7 @@ impl Ground {
         Self::with(cluster, plan, io_nodes, app_nodes).await
     }
 
-    /// One process on the memory transport that has all roles; it is among the app-nodes.
+    /// One process with all roles on the memory transport, listed as an app-node.
     pub(super) async fn alone(plan: Plan) -> Self {
         let settings = format!("[io-node]\nrefuse-after-ms = {}", REFUSE_AFTER.as_millis());
         let app = app("/", &component("recorder"), APP);
@@ -84,7 +84,7 @@ impl Ground {
         Self::with(Cluster::new("memory:"), plan, Vec::new(), vec![node]).await
     }
 
-    /// With nodes that run already. Clients go to the io-nodes, or, where there is none, to those that have all roles.
+    /// With running nodes. Clients connect to the io-nodes or, without any, to the processes with all roles.
     pub(super) async fn with(cluster: Cluster, plan: Plan, ios: Vec<Node>, apps: Vec<Node>) -> Self {
         let check = check(plan, &ios, &apps).await;
         Self {
@@ -98,29 +98,28 @@ impl Ground {
         }
     }
 
-    /// Ends the account of what happened so far without a judgement, and begins another with new clients. For faults that may
-    /// lose what was accepted.
+    /// Ends the running check without a verdict and starts another with new clients. For faults that may lose accepted events.
     ///
     /// # Panics
-    /// When clients of the old account are connected and never hear of a message.
-    pub(super) async fn start_anew(&mut self) {
+    /// When a connected client of the old check never learns the outcome of a message.
+    pub(super) async fn restart_check(&mut self) {
         self.plan.seed += 1;
         let next = check(self.plan, &self.ios, &self.apps).await;
         let settled = std::mem::replace(&mut self.check, next).abandon().await;
         assert!(
             settled,
-            "clients are connected and do not hear of their messages:\n{}",
+            "connected clients did not learn the outcome of their messages:\n{}",
             self.logs()
         );
     }
 
-    /// Waits until something is so.
+    /// Waits until a condition holds.
     ///
     /// # Panics
-    /// When it does not come to be.
-    pub(super) async fn until(&self, what: &str, so: impl Fn(&Self) -> bool) {
+    /// When it does not within [`LIMIT`].
+    pub(super) async fn until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
         let deadline = Instant::now() + LIMIT;
-        while !so(self) {
+        while !condition(self) {
             assert!(
                 Instant::now() < deadline,
                 "{what}: not within {LIMIT:?}\n{}",
@@ -130,25 +129,25 @@ impl Ground {
         }
     }
 
-    /// Lets time pass, in milliseconds.
+    /// Sleeps for a random time of this range, in milliseconds.
     pub(super) async fn wait(&mut self, milliseconds: Range<u64>) {
         let length = (milliseconds.end - milliseconds.start) as usize;
         let time = milliseconds.start + self.random.below(length) as u64;
         sleep(Duration::from_millis(time)).await;
     }
 
-    /// Waits until clients are answered again: as many answers as there are clients.
+    /// Waits until as many further messages are acknowledged as there are clients.
     ///
     /// # Panics
     /// When they are not.
-    pub(super) async fn work_goes_on(&self) {
+    pub(super) async fn await_progress(&self) {
         let progress = self.check.progress();
         let enough = progress.acked() + progress.connected().max(10);
         let deadline = Instant::now() + LIMIT;
         while progress.acked() < enough {
             assert!(
                 Instant::now() < deadline,
-                "work does not go on: {progress:?}\n{}",
+                "clients are not answered any more: {progress:?}\n{}",
                 self.logs()
             );
             sleep(LOOK).await;
@@ -160,48 +159,48 @@ impl Ground {
         self.apps.iter().map(Node::memory).collect()
     }
 
-    /// Puts a node in the place of one that has ended.
+    /// Replaces an app-node that has ended.
     pub(super) fn replace_app(&mut self, place: usize, node: Node) {
         let ended = std::mem::replace(&mut self.apps[place], node);
         self.past.push(ended.log());
     }
 
-    /// The same for an io-node; clients may find it.
+    /// Replaces an io-node that has ended; clients may connect to the new one.
     pub(super) fn replace_io(&mut self, place: usize, node: Node) {
         self.check.add_url(&node.url()).expect("it is a URL");
         let ended = std::mem::replace(&mut self.ios[place], node);
         self.past.push(ended.log());
     }
 
-    /// Lets the clients come to an end, and judges.
-    pub(super) async fn finish(self, scene: &str) -> Report {
-        self.end(scene, true).await
+    /// Stops the clients, and judges.
+    pub(super) async fn finish(self, scenario: &str) -> Report {
+        self.end(scenario, true).await
     }
 
-    /// The same where no client may have lost its connection.
-    pub(super) async fn finish_undisturbed(self, scene: &str) -> Report {
-        let report = self.end(scene, false).await;
-        let lost = report.history.stories.iter().filter_map(|story| match &story.ended {
-            crate::check::Ended::Lost(reason) => Some((&story.id, reason)),
+    /// The same, and asserts that no client lost its connection.
+    pub(super) async fn finish_undisturbed(self, scenario: &str) -> Report {
+        let report = self.end(scenario, false).await;
+        let lost = report.history.traces.iter().filter_map(|trace| match &trace.ended {
+            crate::check::Ended::Lost(reason) => Some((&trace.id, reason)),
             _ => None,
         });
         let lost: Vec<_> = lost.collect();
-        assert!(lost.is_empty(), "{scene}: clients lost their connection: {lost:?}");
+        assert!(lost.is_empty(), "{scenario}: clients lost their connection: {lost:?}");
         report
     }
 
-    async fn end(mut self, scene: &str, may_lose_connections: bool) -> Report {
-        self.work_goes_on().await;
+    async fn end(mut self, scenario: &str, may_lose_connections: bool) -> Report {
+        self.await_progress().await;
         let (ios, apps, past) = (
             std::mem::take(&mut self.ios),
             std::mem::take(&mut self.apps),
             std::mem::take(&mut self.past),
         );
         let report = self.check.finish().await;
-        println!("{scene}:\n{report}");
+        println!("{scenario}:\n{report}");
         if !report.is_clean() || report.reconnects > 0 && !may_lose_connections {
             println!("{}", logs(&ios, &apps, &past));
-            println!("{}", unasked_deaths(&self.cluster).await);
+            println!("{}", unexpected_dead_letters(&self.cluster).await);
         }
         report
     }
@@ -211,8 +210,8 @@ impl Ground {
     }
 }
 
-/// The dead letters of a cluster over Redis that no client asked for: what was lost may be among them.
-async fn unasked_deaths(cluster: &Cluster) -> String {
+/// Dead letters that no client asked for; lost messages may be among them.
+async fn unexpected_dead_letters(cluster: &Cluster) -> String {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     fs::write(folder.path().join("plugnode.toml"), cluster.config("app-node")).expect("it can be written");
     let said = verb(&["dead", "list", "--most", "1000"], folder.path()).await;
@@ -222,9 +221,9 @@ async fn unasked_deaths(cluster: &Cluster) -> String {
 }
 
 async fn check(plan: Plan, ios: &[Node], apps: &[Node]) -> Check {
-    let doors = if ios.is_empty() { apps } else { ios };
+    let targets = if ios.is_empty() { apps } else { ios };
     let check = Check::start(Settings {
-        urls: doors.iter().map(Node::url).collect(),
+        urls: targets.iter().map(Node::url).collect(),
         clients: plan.clients,
         rate: plan.rate,
         lifetime: Some(plan.lifetime),
@@ -241,7 +240,7 @@ async fn check(plan: Plan, ios: &[Node], apps: &[Node]) -> Check {
     });
     check
         .await
-        .unwrap_or_else(|error| panic!("the cluster cannot be checked: {error:#}\n{}", logs(ios, apps, &[])))
+        .unwrap_or_else(|error| panic!("cannot check the cluster: {error:#}\n{}", logs(ios, apps, &[])))
 }
 
 fn logs(ios: &[Node], apps: &[Node], past: &[String]) -> String {

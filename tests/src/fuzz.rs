@@ -1,7 +1,7 @@
-//! Thousands of inputs that no client would send, or nearly none, against a process that serves somebody else meanwhile.
+//! Fuzzing: thousands of malformed inputs to a node, while it serves a well-behaved client, the bystander.
 //!
-//! All follows from a seed, but for who is faster. What is sent is never judged one by one: it must not end the process, nor
-//! disturb the bystander, nor leave anything behind.
+//! The inputs follow from a seed, except for timing. They are not checked one by one: together they must not end the process, disturb the
+//! bystander or leak resources.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -11,36 +11,36 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use serde_json::json;
 
-use crate::bare::{Bare, frame};
 use crate::check::random::Random;
-use crate::crowd::{comes_back, files};
+use crate::leaks::{assert_memory_released, files};
+use crate::raw_client::{RawClient, frame};
 use crate::{Client, Node, app, component, within_minutes};
 
-/// How many send at once.
+/// Concurrent senders.
 const AT_ONCE: usize = 16;
-/// How long one listens to what is answered.
+/// Time for which a sender reads answers.
 const LISTENS: Duration = Duration::from_millis(20);
-/// How long the process has for what has to time out.
+/// Time-out for the process to release everything.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Clients, sessions and requests that go on for longer than this are none.
+/// Short time-outs, so that abandoned connections end soon.
 const LIMITS: &str = "[http]\nheader-timeout-ms = 1000\nbody-timeout-ms = 1000\n[io-node]\nping-interval-ms = 1000\n\
     ping-timeout-ms = 1000\nconnect-timeout-ms = 1000\nupgrade-timeout-ms = 1000\n";
 
-/// What is sent.
+/// A fuzzing run.
 #[derive(Debug, Clone, Copy)]
-pub struct Hostility {
-    /// What all follows from.
+pub struct Fuzz {
+    /// Seed of the inputs.
     pub seed: u64,
-    /// Connections with such input.
+    /// Number of inputs, each on a connection of its own.
     pub inputs: usize,
 }
 
-impl Hostility {
-    /// Against a process with these settings beside its limits, in `[io-node]`.
+impl Fuzz {
+    /// Runs against a process with additional `settings` in `[io-node]`.
     ///
     /// # Panics
-    /// When the process ends, does not serve the bystander, or keeps something.
-    pub async fn play(self, settings: &str) {
+    /// When the process ends, does not serve the bystander, or leaks resources.
+    pub async fn run(self, settings: &str) {
         println!("seed {}, {} inputs", self.seed, self.inputs);
         let clients = app(
             "/{*rest}",
@@ -53,13 +53,13 @@ impl Hostility {
         ))
         .await;
         let port = node.port();
-        // What the process keeps of the first ones it keeps for good: instances, buffers.
-        within_minutes(2, "the first inputs end", self.some(port, 0, self.inputs / 10)).await;
-        let (files_before, before) = (quiet(&node).await, node.memory());
+        // The first inputs allocate what the process keeps for good: instances, buffers.
+        within_minutes(2, "the first inputs end", self.send_inputs(port, 0, self.inputs / 10)).await;
+        let (files_before, before) = (open_files(&node).await, node.memory());
 
         let is_over = AtomicBool::new(false);
         let attack = async {
-            within_minutes(8, "the inputs end", self.some(port, 1, self.inputs)).await;
+            within_minutes(8, "the inputs end", self.send_inputs(port, 1, self.inputs)).await;
             is_over.store(true, Ordering::Relaxed);
         };
         let (answers, ()) = tokio::join!(bystander(port, settings.contains("msgpack"), &is_over), attack);
@@ -68,7 +68,7 @@ impl Hostility {
         assert!(!node.log().contains("panicked"), "something panicked:\n{}", node.log());
 
         let begun = Instant::now();
-        while quiet(&node).await > files_before + 8 && begun.elapsed() < PATIENCE {}
+        while open_files(&node).await > files_before + 8 && begun.elapsed() < PATIENCE {}
         assert!(
             files(&node) <= files_before + 8,
             "{} files are open, and {files_before} were",
@@ -82,14 +82,14 @@ impl Hostility {
             assert_eq!(
                 found[0].as_array().map(Vec::len),
                 Some(1),
-                "clients that are gone are still there: {found:?}"
+                "clients that have left are still listed: {found:?}"
             );
         }
-        comes_back(&node, before, "after all inputs").await;
+        assert_memory_released(&node, before, "after all inputs").await;
     }
 
-    /// So many inputs, some at a time.
-    async fn some(self, port: u16, part: u64, inputs: usize) {
+    /// Sends so many inputs, [`AT_ONCE`] at a time.
+    async fn send_inputs(self, port: u16, part: u64, inputs: usize) {
         let next = AtomicUsize::new(0);
         let senders = (0..AT_ONCE).map(|_| async {
             loop {
@@ -103,7 +103,7 @@ impl Hostility {
                     number,
                     random: &mut random,
                 };
-                // Where the process hangs up in the middle, it has answered.
+                // An error means that the process closed the connection, which is fine.
                 let _ = input.send().await;
             }
         });
@@ -111,19 +111,19 @@ impl Hostility {
     }
 }
 
-/// Waits until the number of open files stands still, and says it.
-async fn quiet(node: &Node) -> usize {
+/// The lowest number of open files within three seconds.
+async fn open_files(node: &Node) -> usize {
     let mut seen = BTreeSet::new();
     for _ in 0..12 {
         tokio::time::sleep(Duration::from_millis(250)).await;
         seen.insert(files(node));
     }
-    *seen.first().expect("it was looked at")
+    *seen.first().expect("it was sampled")
 }
 
-/// Is echoed all the time, and says how often.
+/// Sends echo requests until `is_over`; returns their number.
 async fn bystander(port: u16, is_msgpack: bool, is_over: &AtomicBool) -> usize {
-    let mut bare = Bare::open(port, 0).await.expect("it listens");
+    let mut bare = RawClient::open(port, 0).await.expect("it listens");
     let binary = |text: &[u8]| frame(0x82, text);
     let (enter, entered) = match is_msgpack {
         true => (binary(b"\x82\xa4type\x00\xa3nsp\xa1/"), "\u{0}"),
@@ -156,7 +156,7 @@ async fn bystander(port: u16, is_msgpack: bool, is_over: &AtomicBool) -> usize {
     answers
 }
 
-/// One connection's worth of input.
+/// The input of one connection.
 struct Input<'a> {
     port: u16,
     number: usize,
@@ -190,12 +190,12 @@ impl Input<'_> {
         }
     }
 
-    /// Bytes that may be a request.
+    /// Random bytes or a mutated handshake.
     async fn raw(&mut self) -> std::io::Result<()> {
-        let mut bare = Bare::dial(self.port, self.number).await?;
+        let mut bare = RawClient::dial(self.port, self.number).await?;
         let bytes = match self.random.below(3) {
             0 => self.bytes(400),
-            _ => self.nearly(HANDSHAKE.as_bytes().to_vec(), 4),
+            _ => self.mutated(HANDSHAKE.as_bytes().to_vec(), 4),
         };
         let cut = self.random.below(bytes.len().max(1));
         bare.write(&bytes[..cut]).await?;
@@ -206,7 +206,7 @@ impl Input<'_> {
     }
 
     async fn websocket(&mut self) -> std::io::Result<()> {
-        let mut bare = Bare::open(self.port, self.number).await?;
+        let mut bare = RawClient::open(self.port, self.number).await?;
         if self.random.chance(0.8) {
             let enter = *self.one_of(&["40", "40/other,", "40/other/more,{\"a\":1}"]);
             bare.send(enter).await?;
@@ -223,7 +223,7 @@ impl Input<'_> {
         Ok(())
     }
 
-    /// A session by polling, some requests of which are odd.
+    /// A polling session with some malformed requests.
     async fn polling(&mut self) -> std::io::Result<()> {
         let answer = self.request("GET", "", b"").await?;
         let sid = answer
@@ -232,7 +232,7 @@ impl Input<'_> {
             .and_then(|rest| rest.split('"').next());
         let mut sid = format!("&sid={}", sid.unwrap_or("none"));
         if self.random.chance(0.1) {
-            sid = String::from_utf8_lossy(&self.nearly(sid.into_bytes(), 2)).replace(['\r', '\n', ' '], "_");
+            sid = String::from_utf8_lossy(&self.mutated(sid.into_bytes(), 2)).replace(['\r', '\n', ' '], "_");
         }
         if self.random.chance(0.8) {
             self.request("POST", &sid, b"40").await?;
@@ -242,7 +242,7 @@ impl Input<'_> {
             let packets: Vec<Vec<u8>> = (0..packets).map(|_| self.packet()).collect();
             let mut body = packets.join(&0x1e);
             if self.random.chance(0.3) {
-                body = self.nearly(body, 3);
+                body = self.mutated(body, 3);
             }
             self.request("POST", &sid, &body).await?;
             if self.random.chance(0.5) {
@@ -256,7 +256,7 @@ impl Input<'_> {
     }
 
     async fn request(&mut self, method: &str, query: &str, body: &[u8]) -> std::io::Result<String> {
-        let mut bare = Bare::dial(self.port, self.number).await?;
+        let mut bare = RawClient::dial(self.port, self.number).await?;
         let length = match self.random.below(20) {
             0 => body.len() + self.random.below(100_000),
             _ => body.len(),
@@ -267,13 +267,13 @@ impl Input<'_> {
              Content-Type: {kind}\r\nContent-Length: {length}\r\n\r\n"
         );
         bare.write(&[head.as_bytes(), body].concat()).await?;
-        // A poll may wait for longer than one cares to.
+        // A poll may wait for longer.
         let answer = tokio::time::timeout(Duration::from_millis(100), bare.read_to_end()).await;
         let answer = answer.unwrap_or_else(|_| Ok(Vec::new()))?;
         Ok(String::from_utf8_lossy(&answer).into_owned())
     }
 
-    /// A frame, or something that looks like one.
+    /// A frame, sometimes malformed.
     fn frame(&mut self) -> Vec<u8> {
         let content = match self.random.below(10) {
             0 => self.bytes(300),
@@ -289,14 +289,14 @@ impl Input<'_> {
         };
         let frame = frame(first, &content);
         match self.random.below(20) {
-            0 => self.nearly(frame, 2),
-            // It says to be longer than anything.
+            0 => self.mutated(frame, 2),
+            // Announces the greatest length.
             1 => [&[first, 0xff], &u64::MAX.to_be_bytes()[..], b"mask", &content].concat(),
             _ => frame,
         }
     }
 
-    /// A packet in JSON, or nearly one.
+    /// A packet in JSON, sometimes malformed.
     fn packet(&mut self) -> Vec<u8> {
         let kind = *self.one_of(&[
             "42",
@@ -329,7 +329,7 @@ impl Input<'_> {
             _ => format!("{kind}{namespace}{number}[\"{name}\",{args}]"),
         };
         match self.random.chance(0.4) {
-            true => self.nearly(packet.into_bytes(), 3),
+            true => self.mutated(packet.into_bytes(), 3),
             false => packet.into_bytes(),
         }
     }
@@ -354,7 +354,7 @@ impl Input<'_> {
         }
     }
 
-    /// A packet in MessagePack, or nearly one.
+    /// A packet in MessagePack, sometimes malformed.
     fn pack(&mut self) -> Vec<u8> {
         let data = *self.one_of(&[
             &b"\x92\xa3say\xc4\x03abc"[..],
@@ -373,13 +373,13 @@ impl Input<'_> {
         let kind = self.random.below(8) as u8;
         let packet = [&b"\x84\xa4type"[..], &[kind], b"\xa3nsp\xa1/\xa2id\x07\xa4data", &data].concat();
         match self.random.chance(0.4) {
-            true => self.nearly(packet, 3),
+            true => self.mutated(packet, 3),
             false => packet,
         }
     }
 
-    /// The same with some bytes changed.
-    fn nearly(&mut self, mut bytes: Vec<u8>, changes: usize) -> Vec<u8> {
+    /// Changes some of the bytes.
+    fn mutated(&mut self, mut bytes: Vec<u8>, changes: usize) -> Vec<u8> {
         for _ in 0..=self.random.below(changes) {
             if bytes.is_empty() {
                 break;
@@ -406,7 +406,7 @@ impl Input<'_> {
         &some[self.random.below(some.len())]
     }
 
-    async fn leave(&mut self, mut bare: Bare) {
+    async fn leave(&mut self, mut bare: RawClient) {
         match self.random.below(4) {
             0 => bare.reset(),
             1 => drop(bare),

@@ -1,4 +1,4 @@
-//! A connection with next to nothing around it: ten thousand of them fit in a test, and each can send what it likes.
+//! A minimal client over a TCP connection: a test can hold ten thousand of them, and each can send arbitrary bytes.
 
 use std::io;
 use std::time::Duration;
@@ -6,16 +6,16 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-/// Local addresses that connections come from in turn, as one has too few ports for a thousand of them each second.
+/// Number of local addresses that connections come from in turn: one has too few ports for a thousand connections a second.
 const ADDRESSES: usize = 8;
 const UPGRADE: &str = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n\
     Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
-/// A TCP connection to a node, and what makes a client of it.
-pub struct Bare(TcpStream);
+/// A TCP connection to a node.
+pub struct RawClient(TcpStream);
 
-impl Bare {
-    /// Opens a connection, and nothing more. `number` tells where from.
+impl RawClient {
+    /// Opens a TCP connection; `number` selects the local address.
     pub async fn dial(port: u16, number: usize) -> io::Result<Self> {
         let socket = TcpSocket::new_v4()?;
         let from = u8::try_from(2 + number % ADDRESSES).expect("there are few addresses");
@@ -40,7 +40,7 @@ impl Bare {
         Ok(bare)
     }
 
-    /// Becomes a client in namespace `/`.
+    /// Opens a WebSocket and joins namespace `/`.
     pub async fn client(port: u16, number: usize) -> io::Result<Self> {
         let mut bare = Self::open(port, number).await?;
         bare.send("40").await?;
@@ -48,7 +48,7 @@ impl Bare {
         Ok(bare)
     }
 
-    /// Sends a text.
+    /// Sends a text frame.
     pub async fn send(&mut self, text: &str) -> io::Result<()> {
         self.write(&frame(0x81, text.as_bytes())).await
     }
@@ -58,7 +58,7 @@ impl Bare {
         self.0.write_all(bytes).await
     }
 
-    /// Waits for a frame whose content begins like this, answers pings meanwhile, and returns the content's length.
+    /// Waits for a frame that starts with `beginning`, answering pings, and returns its length.
     pub async fn hear(&mut self, beginning: &str) -> io::Result<usize> {
         loop {
             let (kind, content) = self.frame().await?;
@@ -73,7 +73,7 @@ impl Bare {
         }
     }
 
-    /// Waits for a binary frame with this in it, and answers pings meanwhile.
+    /// Waits for a binary frame that contains `part`, answering pings.
     pub async fn hear_binary(&mut self, part: &[u8]) -> io::Result<()> {
         loop {
             match self.frame().await? {
@@ -85,7 +85,7 @@ impl Bare {
         }
     }
 
-    /// Reads for so long at the most, or until the end, and forgets it.
+    /// Reads and discards for `time` or until the end.
     pub async fn read_for(&mut self, time: Duration) {
         let mut buffer = [0; 4_096];
         let read = async { while matches!(self.0.read(&mut buffer).await, Ok(1..)) {} };
@@ -99,7 +99,7 @@ impl Bare {
         Ok(read)
     }
 
-    /// Goes without a word: the node hears of a reset.
+    /// Closes with a TCP reset.
     pub fn reset(self) {
         let _ = self.0.set_zero_linger();
     }
@@ -117,7 +117,7 @@ impl Bare {
     }
 }
 
-/// A frame of a client. Its mask changes nothing.
+/// A client's frame, masked with zeros.
 pub fn frame(first: u8, content: &[u8]) -> Vec<u8> {
     let length = match content.len() {
         short @ 0..126 => vec![0x80 | short as u8],
