@@ -7,14 +7,13 @@
 mod puzzle;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
 use plugnode::embed::{AppNode, CustomCommand, IoHandle, IoNode, Native, Newcomer, Refusal, config, frontend};
 use plugnode::http::{self, HttpSettings};
 use plugnode::shutdown::Shutdown;
-use plugnode::transport::{Memory, MemorySettings};
+use plugnode::transport::{Memory, MemorySettings, Transport};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tracing::{info, warn};
@@ -32,7 +31,7 @@ async fn main() -> Result<()> {
     let component = arguments.next().map(PathBuf::from);
 
     let shutdown = Shutdown::new();
-    let transport = Arc::new(Memory::new(MemorySettings::default()));
+    let transport = Transport::from(Memory::new(MemorySettings::default()));
     let mut app_node = AppNode::builder(transport.clone()).native("/", Native::of::<Puzzle>());
     let mut io_node = IoNode::builder(transport.clone()).namespace("/");
     if let Some(component) = component {

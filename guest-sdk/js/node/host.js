@@ -29,11 +29,11 @@ const write = (bucket, key, value) => {
   event.writes.push([bucket, key, value]);
 };
 
-/** Decodes arguments: replaces placeholders by bytes. */
-function argsOf(json, attachments = []) {
-  return JSON.parse(json, (_, value) =>
-    value !== null && typeof value === "object" && value._placeholder === true ? Buffer.from(attachments[value.num]) : value,
-  );
+/** Decodes recorded arguments. Copies the attachments, which the handler may change afterwards. */
+function argsOf(json, attachments) {
+  // Loaded on the first call, because the modules require this one.
+  const { decode } = require("./modules").load("internal");
+  return decode(json, attachments?.map((bytes) => Uint8Array.from(bytes)));
 }
 
 /** The description of an audience in effects. */

@@ -103,7 +103,7 @@ function decode(json, attachments) {
   const args = JSON.parse(json);
   if (!attachments) return args;
   const { Buffer } = require("buffer");
-  const buffers = attachments.map((bytes) => new Buffer(bytes.buffer, bytes.byteOffset, bytes.length));
+  const buffers = attachments.map((bytes) => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length));
   const restore = (value) => {
     if (value === null || typeof value !== "object") return value;
     if (value._placeholder === true) return buffers[value.num];

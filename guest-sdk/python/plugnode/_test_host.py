@@ -145,11 +145,10 @@ world = World()
 
 def values_of(payload: Any) -> list[Any]:
     """Decodes arguments."""
+    # Imported on the first call, because that module imports the contract, which this one defines.
+    from ._payload import decode
 
-    def restore(value: dict[str, Any]) -> Any:
-        return payload.attachments[value["num"]] if value.get("_placeholder") is True else value
-
-    return json.loads(payload.json, object_hook=restore if payload.attachments else None)
+    return decode(payload)
 
 
 def _describe(audience: Any) -> dict[str, Any]:

@@ -1,6 +1,15 @@
 //! The contract's imports on targets other than wasm: the same functions, which call the [`Host`](super::Host) of the current
 //! thread.
 
+/// Defines functions of the contract that record their arguments as a [`Command`](super::Command) with the same fields.
+macro_rules! record_commands {
+    ($record:ident: $(fn $function:ident($($field:ident: $type:ty),*) => $command:ident;)*) => {
+        $(pub(crate) fn $function($($field: $type),*) -> Result<(), Error> {
+            $record(Command::$command { $($field: $field.to_owned()),* })
+        })*
+    };
+}
+
 pub(crate) mod outbox {
     use super::super::Command;
     use super::super::host::call_host;
@@ -21,58 +30,6 @@ pub(crate) mod outbox {
         })
     }
 
-    pub(crate) fn subscribe(who: &Audience, channels: &[String]) -> Result<(), Error> {
-        record(Command::Subscribe {
-            who: who.clone(),
-            channels: channels.into(),
-        })
-    }
-
-    pub(crate) fn unsubscribe(who: &Audience, channels: &[String]) -> Result<(), Error> {
-        record(Command::Unsubscribe {
-            who: who.clone(),
-            channels: channels.into(),
-        })
-    }
-
-    pub(crate) fn ack(id: &str, args: &Payload) -> Result<(), Error> {
-        record(Command::Ack {
-            id: id.into(),
-            args: args.clone(),
-        })
-    }
-
-    pub(crate) fn request(
-        to: &Audience,
-        event: &str,
-        args: &Payload,
-        timeout_ms: u32,
-        token: &[u8],
-    ) -> Result<(), Error> {
-        let (to, event, args, token) = (to.clone(), event.into(), args.clone(), token.into());
-        record(Command::Request {
-            to,
-            event,
-            args,
-            timeout_ms,
-            token,
-        })
-    }
-
-    pub(crate) fn disconnect(who: &Audience, close_transport: bool) -> Result<(), Error> {
-        record(Command::Disconnect {
-            who: who.clone(),
-            close_transport,
-        })
-    }
-
-    pub(crate) fn patch_attributes(id: &str, patch: &str) -> Result<(), Error> {
-        record(Command::PatchAttributes {
-            id: id.into(),
-            patch: patch.into(),
-        })
-    }
-
     pub(crate) fn custom(io_node: Option<&str>, kind: &str, data: &[u8]) -> Result<(), Error> {
         record(Command::Custom {
             io_node: io_node.map(Into::into),
@@ -88,51 +45,30 @@ pub(crate) mod outbox {
         })
     }
 
-    pub(crate) fn collect(
-        to: &Audience,
-        event: &str,
-        args: &Payload,
-        timeout_ms: u32,
-        token: &[u8],
-    ) -> Result<(), Error> {
-        let (to, event, args, token) = (to.clone(), event.into(), args.clone(), token.into());
-        record(Command::Collect {
-            to,
-            event,
-            args,
-            timeout_ms,
-            token,
-        })
-    }
-
-    pub(crate) fn find_clients(who: &Audience, most: u32, timeout_ms: u32, token: &[u8]) -> Result<(), Error> {
-        let (who, token) = (who.clone(), token.into());
-        record(Command::FindClients {
-            who,
-            most,
-            timeout_ms,
-            token,
-        })
-    }
-
     pub(crate) fn list_channels(
         namespace: Option<&str>,
         most: u32,
         timeout_ms: u32,
         token: &[u8],
     ) -> Result<(), Error> {
-        let (namespace, token) = (namespace.map(Into::into), token.into());
         record(Command::ListChannels {
-            namespace,
+            namespace: namespace.map(Into::into),
             most,
             timeout_ms,
-            token,
+            token: token.into(),
         })
     }
 
-    pub(crate) fn settle(timeout_ms: u32, token: &[u8]) -> Result<(), Error> {
-        let token = token.into();
-        record(Command::Settle { timeout_ms, token })
+    record_commands! { record:
+        fn subscribe(who: &Audience, channels: &[String]) => Subscribe;
+        fn unsubscribe(who: &Audience, channels: &[String]) => Unsubscribe;
+        fn ack(id: &str, args: &Payload) => Ack;
+        fn request(to: &Audience, event: &str, args: &Payload, timeout_ms: u32, token: &[u8]) => Request;
+        fn disconnect(who: &Audience, close_transport: bool) => Disconnect;
+        fn patch_attributes(id: &str, patch: &str) => PatchAttributes;
+        fn collect(to: &Audience, event: &str, args: &Payload, timeout_ms: u32, token: &[u8]) => Collect;
+        fn find_clients(who: &Audience, most: u32, timeout_ms: u32, token: &[u8]) => FindClients;
+        fn settle(timeout_ms: u32, token: &[u8]) => Settle;
     }
 }
 
@@ -152,28 +88,10 @@ pub(crate) mod schedule {
         })
     }
 
-    pub(crate) fn at(owner: Owner, key: &str, time_ms: u64, kind: &str, data: &[u8]) -> Result<(), Error> {
-        record(Command::At {
-            owner,
-            key: key.into(),
-            time_ms,
-            kind: kind.into(),
-            data: data.into(),
-        })
-    }
-
-    pub(crate) fn every(owner: Owner, key: &str, period_ms: u64, kind: &str, data: &[u8]) -> Result<(), Error> {
-        record(Command::Every {
-            owner,
-            key: key.into(),
-            period_ms,
-            kind: kind.into(),
-            data: data.into(),
-        })
-    }
-
-    pub(crate) fn cancel(owner: Owner, key: &str) -> Result<(), Error> {
-        record(Command::Cancel { owner, key: key.into() })
+    record_commands! { record:
+        fn at(owner: Owner, key: &str, time_ms: u64, kind: &str, data: &[u8]) => At;
+        fn every(owner: Owner, key: &str, period_ms: u64, kind: &str, data: &[u8]) => Every;
+        fn cancel(owner: Owner, key: &str) => Cancel;
     }
 }
 

@@ -21,7 +21,7 @@ use plugnode_message::now_ms;
 use plugnode_process::pause::{Pause, jittered};
 use plugnode_release::{Board, Digest};
 use plugnode_transport::Result;
-use plugnode_transport::registry::{KEPT, Parts, check_size, digest_of};
+use plugnode_transport::releases::{KEPT, Parts, check_size, digest_of};
 
 /// How long to wait before it is looked whether all parts are there, at first, and at the most.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(2), Duration::from_secs(5));

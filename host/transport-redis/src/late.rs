@@ -12,7 +12,7 @@ use super::membership::{Member, bury};
 use super::wire::encode;
 use super::{Redis, batch, bytes_of, scripts};
 use plugnode_message::{DisconnectReason, Event, EventKind, Partition};
-use plugnode_transport::{IoNode, Transport, TransportError};
+use plugnode_transport::{Events, IoNode, TransportError};
 
 const SOON: Duration = Duration::from_secs(20);
 /// The lease of tests, in milliseconds.

@@ -26,12 +26,13 @@ mod late;
 mod lease;
 mod membership;
 mod name;
+mod nodes;
 mod open;
 mod outbox;
 mod progress;
 mod pulse;
 mod reader;
-mod registry;
+mod releases;
 mod routes;
 mod scripts;
 mod store;
@@ -59,11 +60,11 @@ use self::forwards::Forwards;
 use self::keys::{Layout, Shard};
 use self::membership::{Incarnations, Peers};
 use self::strangers::Strangers;
-use plugnode_message::{Event, EventId, KeyValue, Namespace, NodeId, SessionId};
+use plugnode_message::{Event, EventId, Namespace, NodeId, SessionId};
 use plugnode_process::shutdown::Shutdown;
 use plugnode_transport::{
-    Backlog, DeadLetter, DeadLetterBudget, DeadLetters, IoNode, IoSession, Leases, OutboxBudget, Result, Revival,
-    Standing, Sweep, SweepPlace, Swept, TimerBudget, Transport, TransportError,
+    Backlog, DeadLetter, DeadLetterBudget, DeadLetters, Events, IoNode, IoSession, Leases, OutboxBudget, Result,
+    Revival, Standing, Sweep, SweepPlace, Swept, TimerBudget, Transport, TransportError,
 };
 
 /// What the keys of this version look like. Nodes of another do not share a cluster with it.
@@ -321,7 +322,7 @@ impl Redis {
 }
 
 #[async_trait]
-impl Transport for Redis {
+impl Events for Redis {
     async fn join_io(&self, node: IoNode) -> Result<IoSession> {
         io_side::join(self, node).await
     }
@@ -329,62 +330,11 @@ impl Transport for Redis {
     async fn join_app(&self, node: NodeId) -> Result<Box<dyn Leases>> {
         Ok(Box::new(app_side::join(self, node).await?))
     }
+}
 
-    async fn io_nodes(&self) -> Result<Vec<IoNode>> {
-        #[derive(serde::Deserialize)]
-        struct Place {
-            host: String,
-            port: u16,
-            #[serde(default)]
-            probes: Vec<String>,
-            #[serde(default)]
-            scheme: String,
-            #[serde(default)]
-            path: String,
-        }
-        let shard = self.layout.shard(0);
-        let mut names = ::redis::cmd("HKEYS");
-        let names: Vec<String> = self
-            .link
-            .try_ask(names.arg(&shard.key("io")[..]))
-            .await
-            .map_err(unusable)?;
-        let mut places = ::redis::cmd("HGETALL");
-        let places: Vec<(String, String)> = self
-            .link
-            .try_ask(places.arg(&shard.key("info")[..]))
-            .await
-            .map_err(unusable)?;
-        let there = places.into_iter().filter(|(name, _)| names.contains(name));
-        let mut nodes: Vec<IoNode> = there
-            .filter_map(|(name, place)| {
-                let place: Place = serde_json::from_str(&place).ok()?;
-                Some(IoNode {
-                    id: name.into(),
-                    host: place.host,
-                    port: place.port,
-                    probes: place.probes,
-                    scheme: place.scheme,
-                    path: place.path,
-                })
-            })
-            .collect();
-        nodes.sort_by(|a, b| a.id.cmp(&b.id));
-        Ok(nodes)
-    }
-
-    async fn unlist_io(&self, node: &NodeId) -> Result<()> {
-        let mut forget = ::redis::cmd("HDEL");
-        forget.arg(&self.layout.shard(0).key("info")[..]).arg(node.as_str());
-        self.link.try_ask::<()>(&forget).await.map_err(unusable)
-    }
-
-    fn standing(&self) -> Standing {
-        self.standing.clone()
-    }
-
-    fn key_value(&self) -> Arc<dyn KeyValue> {
-        Arc::new(self.clone())
+impl From<Redis> for Transport {
+    fn from(redis: Redis) -> Self {
+        Self::of(Arc::new(redis))
     }
 }
 
@@ -444,9 +394,9 @@ fn bytes_of_client(namespace: &Namespace, id: &SessionId) -> Bytes {
 
 /// One with the bounds that the list of what transports must do asks for, on a Redis of its own.
 #[cfg(test)]
-pub(crate) async fn for_conformance(shards: u16) -> (Arc<dyn Transport>, connection::testing::TestServer) {
+pub(crate) async fn for_conformance(shards: u16) -> (Transport, connection::testing::TestServer) {
     let (redis, server) = Redis::for_test(shards).await;
-    (Arc::new(redis), server)
+    (redis.into(), server)
 }
 
 #[cfg(test)]
@@ -476,7 +426,7 @@ impl Redis {
             lease: Duration::from_secs(1),
             wait_replicas: 0,
             wait_aof: false,
-            max_component: plugnode_transport::registry::conformance::MAX_COMPONENT,
+            max_component: plugnode_transport::releases::conformance::MAX_COMPONENT,
         };
         Self::connect(settings, &Shutdown::new()).await.unwrap()
     }
@@ -489,7 +439,7 @@ plugnode_transport::conforms! {
 }
 
 #[cfg(test)]
-plugnode_transport::registry_conforms! {
+plugnode_transport::releases_conform! {
     registry_on_redis: super::for_conformance(1),
     registry_on_redis_in_shards: super::for_conformance(3),
 }

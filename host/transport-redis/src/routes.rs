@@ -11,7 +11,7 @@ use super::{Redis, bytes_of_client};
 use plugnode_message::ids::ById;
 use plugnode_message::{Command, Event, Namespace, NodeId, SessionId};
 use plugnode_transport::reach::{Reach, ask_by_another, needs_another_asker};
-use plugnode_transport::{Transport, partition_of};
+use plugnode_transport::{Nodes, partition_of};
 
 /// At most so many clients are remembered; then all are forgotten, and learnt again.
 const REMEMBERED: usize = 100_000;

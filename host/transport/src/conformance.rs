@@ -3,7 +3,6 @@
 //! To hold a new transport to the list, name it in `conforms!` with what makes one, and what that needs to live.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -93,11 +92,9 @@ macro_rules! conforms {
     )*};
 }
 
-type Shared = Arc<dyn Transport>;
-
-pub async fn an_event_is_handed_out_in_order_and_committed_once(transport: Shared) {
+pub async fn an_event_is_handed_out_in_order_and_committed_once(transport: Transport) {
     let io = join_io(&transport, "io").await;
-    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut leases = transport.events.join_app("app".into()).await.unwrap();
     let mut lease = lease_of("alice", &mut *leases).await;
     accept(&io, (0..5).map(|n| message("alice", n)).collect()).await;
 
@@ -132,9 +129,9 @@ pub async fn an_event_is_handed_out_in_order_and_committed_once(transport: Share
     assert_eq!(hear(&mut *outbox, 2).await, ["first", "second"]);
 }
 
-pub async fn what_is_not_committed_goes_to_the_next_owner(transport: Shared) {
+pub async fn what_is_not_committed_goes_to_the_next_owner(transport: Transport) {
     let io = join_io(&transport, "io").await;
-    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut leases = transport.events.join_app("app".into()).await.unwrap();
     let mut lease = lease_of("alice", &mut *leases).await;
     accept(&io, (0..4).map(|n| message("alice", n)).collect()).await;
     let deliveries = read(&mut lease, 4).await;
@@ -152,9 +149,9 @@ pub async fn what_is_not_committed_goes_to_the_next_owner(transport: Shared) {
     assert_eq!(again[0].id, deliveries[0].id, "an event keeps its name");
 }
 
-pub async fn a_full_backlog_refuses_and_keeps_order(transport: Shared) {
+pub async fn a_full_backlog_refuses_and_keeps_order(transport: Transport) {
     let io = join_io(&transport, "io").await;
-    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut leases = transport.events.join_app("app".into()).await.unwrap();
     let mut lease = lease_of("client-0", &mut *leases).await;
     // Many clients of one partition.
     let clients: Vec<String> = clients_in(lease.partition).take(BACKLOG + 2).collect();
@@ -181,7 +178,7 @@ pub async fn a_full_backlog_refuses_and_keeps_order(transport: Shared) {
     );
 }
 
-pub async fn one_client_cannot_fill_a_partition(transport: Shared) {
+pub async fn one_client_cannot_fill_a_partition(transport: Transport) {
     let io = join_io(&transport, "io").await;
     let refused = io
         .inbox
@@ -196,9 +193,9 @@ pub async fn one_client_cannot_fill_a_partition(transport: Shared) {
     );
 }
 
-pub async fn greedy_clients_leave_room_for_a_newcomer(transport: Shared) {
+pub async fn greedy_clients_leave_room_for_a_newcomer(transport: Transport) {
     let io = join_io(&transport, "io").await;
-    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut leases = transport.events.join_app("app".into()).await.unwrap();
     let mut lease = lease_of("client-0", &mut *leases).await;
     let mut clients = clients_in(lease.partition);
     // Each offers more than it is let have, again and again, and nothing of it is done.
@@ -219,7 +216,7 @@ pub async fn greedy_clients_leave_room_for_a_newcomer(transport: Shared) {
     assert!(heard.len() <= BACKLOG, "{} events are open", heard.len());
 }
 
-pub async fn open_events_are_bounded_in_bytes(transport: Shared) {
+pub async fn open_events_are_bounded_in_bytes(transport: Transport) {
     let io = join_io(&transport, "io").await;
     let refused = async |events: Vec<Event>| -> Vec<u64> {
         let refused = io.inbox.ingest(events).await.unwrap();
@@ -238,17 +235,17 @@ pub async fn open_events_are_bounded_in_bytes(transport: Shared) {
     let events = vec![large("bob", 0, 2 * client_bytes), message("bob", 1)];
     assert_eq!(refused(events).await, [1], "larger than his share, it is alone");
 
-    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut leases = transport.events.join_app("app".into()).await.unwrap();
     let mut lease = lease_of("client-0", &mut *leases).await;
     let partition = lease.partition;
     let large_of = |count: usize, size: usize| {
         let clients = clients_in(partition).take(count).enumerate();
         clients.map(|(n, id)| large(&id, n as u64, size)).collect()
     };
-    let of_others = transport.backlog().await.unwrap() as usize;
+    let of_others = transport.nodes.backlog().await.unwrap() as usize;
     let (size, count) = (bytes / 8, 12);
     let left: Vec<u64> = refused(large_of(count, size)).await;
-    let taken = transport.backlog().await.unwrap() as usize - of_others;
+    let taken = transport.nodes.backlog().await.unwrap() as usize - of_others;
     assert_eq!(taken + left.len(), count);
     assert!((5..=8).contains(&taken), "{taken} of {size} bytes are open in {bytes}");
 
@@ -265,12 +262,12 @@ pub async fn open_events_are_bounded_in_bytes(transport: Shared) {
     }
 }
 
-pub async fn every_outbox_has_one_order(transport: Shared) {
+pub async fn every_outbox_has_one_order(transport: Transport) {
     let mut one = join_io(&transport, "one").await;
     let mut two = join_io(&transport, "two").await;
     accept(&one, vec![connection("alice", "one")]).await;
     accept(&two, vec![connection("bob", "two")]).await;
-    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut leases = transport.events.join_app("app".into()).await.unwrap();
     let mut lease = lease_of("alice", &mut *leases).await;
     accept(&one, vec![message("alice", 1)]).await;
     let deliveries = read(&mut lease, 2).await;
@@ -289,10 +286,10 @@ pub async fn every_outbox_has_one_order(transport: Shared) {
     assert_eq!(hear(&mut *one.outbox, 4).await, ["a", "c", "d", "f"]);
 }
 
-pub async fn an_outbox_is_bounded_in_bytes(transport: Shared) {
+pub async fn an_outbox_is_bounded_in_bytes(transport: Transport) {
     const EVENTS: usize = 18;
     let mut io = join_io(&transport, "io").await;
-    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut leases = transport.events.join_app("app".into()).await.unwrap();
     let mut lease = lease_of("client-0", &mut *leases).await;
     let clients = clients_in(lease.partition).take(EVENTS);
     accept(&io, clients.map(|id| message(&id, 1)).collect()).await;
@@ -318,12 +315,12 @@ pub async fn an_outbox_is_bounded_in_bytes(transport: Shared) {
     assert_eq!(heard, sent.collect::<Vec<_>>());
 }
 
-pub async fn a_command_for_one_client_reaches_its_io_node_alone(transport: Shared) {
+pub async fn a_command_for_one_client_reaches_its_io_node_alone(transport: Transport) {
     let one = join_io(&transport, "one").await;
     let mut two = join_io(&transport, "two").await;
     accept(&one, vec![connection("alice", "one")]).await;
     accept(&two, vec![connection("bob", "two")]).await;
-    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut leases = transport.events.join_app("app".into()).await.unwrap();
     let mut lease = lease_of("alice", &mut *leases).await;
     let deliveries = read(&mut lease, 1).await;
     let commands = vec![
@@ -339,7 +336,7 @@ pub async fn a_command_for_one_client_reaches_its_io_node_alone(transport: Share
     assert_eq!(hear(&mut *two.outbox, 1).await, ["his"]);
 }
 
-pub async fn a_lost_io_node_leaves_one_disconnect_for_each_client(transport: Shared) {
+pub async fn a_lost_io_node_leaves_one_disconnect_for_each_client(transport: Transport) {
     let io = join_io(&transport, "io").await;
     let disconnect = event_of_its_end("bob");
     accept(
@@ -353,11 +350,11 @@ pub async fn a_lost_io_node_leaves_one_disconnect_for_each_client(transport: Sha
     )
     .await;
     drop(io);
-    while !transport.io_nodes().await.unwrap().is_empty() {
+    while !transport.nodes.io_nodes().await.unwrap().is_empty() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
 
-    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut leases = transport.events.join_app("app".into()).await.unwrap();
     let mut seen: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut held = Vec::new();
     for _ in 0..PARTITIONS {
@@ -380,10 +377,10 @@ pub async fn a_lost_io_node_leaves_one_disconnect_for_each_client(transport: Sha
     assert_eq!(seen["bob"], ["connection", "Client"]);
 }
 
-pub async fn a_refused_client_is_forgotten(transport: Shared) {
+pub async fn a_refused_client_is_forgotten(transport: Transport) {
     let one = join_io(&transport, "one").await;
     let mut two = join_io(&transport, "two").await;
-    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut leases = transport.events.join_app("app".into()).await.unwrap();
     let mut lease = lease_of("alice", &mut *leases).await;
     // All in one partition.
     let mut names = (0..)
@@ -412,7 +409,7 @@ pub async fn a_refused_client_is_forgotten(transport: Shared) {
     lease.commits.commit(outcomes.collect()).await.unwrap();
     let told = commands(&mut *two.outbox, 4).await;
     assert_eq!(told, [&stays, &leaves, &late, &dead].map(|id| refusal(id)));
-    let revived = transport.revive(deliveries[3].id).await.unwrap();
+    let revived = transport.dead_letters.revive(deliveries[3].id).await.unwrap();
     assert_eq!(revived, Revival::ClientGone, "it was refused for good");
 
     // What its io-node had not heard yet is accepted, and nothing comes of it.
@@ -436,7 +433,7 @@ pub async fn a_refused_client_is_forgotten(transport: Shared) {
     assert_eq!(left[1].id, lost.id);
 }
 
-pub async fn what_an_io_node_tells_another_reaches_it_alone(transport: Shared) {
+pub async fn what_an_io_node_tells_another_reaches_it_alone(transport: Transport) {
     let mut one = join_io(&transport, "one").await;
     let mut two = join_io(&transport, "two").await;
     one.inbox.tell(&"two".into(), to_all("a")).await.unwrap();
@@ -452,9 +449,9 @@ pub async fn what_an_io_node_tells_another_reaches_it_alone(transport: Shared) {
     assert!(told.is_ok() || matches!(told, Err(TransportError::Fenced)), "{told:?}");
 }
 
-pub async fn late_reply_follows_last_event_of_its_client(transport: Shared) {
+pub async fn late_reply_follows_last_event_of_its_client(transport: Transport) {
     let io = join_io(&transport, "io").await;
-    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut leases = transport.events.join_app("app".into()).await.unwrap();
     let mut lease = lease_of("alice", &mut *leases).await;
     accept(&io, vec![connection("alice", "io")]).await;
     let kind = EventKind::LateReply {
@@ -553,16 +550,16 @@ async fn is_silent(outbox: &mut dyn Outbox) {
     assert!(more.is_err(), "{more:?}");
 }
 
-pub async fn timer_is_due_once_at_its_owner(transport: Shared) {
+pub async fn timer_is_due_once_at_its_owner(transport: Transport) {
     let mut io = join_io(&transport, "io").await;
-    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut leases = transport.events.join_app("app".into()).await.unwrap();
     let mut held = hold_all(&mut *leases).await;
     is_handled(&io, &mut held, connection("alice", "io")).await;
     let (hers, ours) = (timer(Some("alice"), "hers"), timer(None, "ours"));
     let begun = now_ms();
     let writes = vec![sets(&hers, 60), sets(&ours, 60)];
     assert_eq!(commits(&io, &mut held, "alice", writes).await, []);
-    assert_eq!(transport.timers().await.unwrap(), 2);
+    assert_eq!(transport.nodes.timers().await.unwrap(), 2);
     assert_eq!(fired(&mut *io.outbox, 1).await, ["hers"]);
     assert!(now_ms() >= begun + 60, "it is not early");
     let due = read(held.get_mut(&Partition(0)).unwrap(), 1).await.remove(0);
@@ -579,13 +576,13 @@ pub async fn timer_is_due_once_at_its_owner(transport: Shared) {
         .commit(vec![done(due.id, Vec::new())])
         .await
         .unwrap();
-    assert_eq!(transport.timers().await.unwrap(), 0);
+    assert_eq!(transport.nodes.timers().await.unwrap(), 0);
     is_silent(&mut *io.outbox).await;
 }
 
-pub async fn timer_is_replaced_cancelled_and_gone_with_its_client(transport: Shared) {
+pub async fn timer_is_replaced_cancelled_and_gone_with_its_client(transport: Transport) {
     let mut io = join_io(&transport, "io").await;
-    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut leases = transport.events.join_app("app".into()).await.unwrap();
     let mut held = hold_all(&mut *leases).await;
     for client in ["alice", "bob"] {
         is_handled(&io, &mut held, connection(client, "io")).await;
@@ -601,19 +598,19 @@ pub async fn timer_is_replaced_cancelled_and_gone_with_its_client(transport: Sha
     assert_eq!(commits(&io, &mut held, "bob", writes).await, []);
     assert_eq!(fired(&mut *io.outbox, 1).await, ["replaced"]);
     is_silent(&mut *io.outbox).await;
-    assert_eq!(transport.timers().await.unwrap(), 1);
+    assert_eq!(transport.nodes.timers().await.unwrap(), 1);
     // What has no disconnect yet may be set, and does not come after it.
     let writes = vec![sets(&timer(Some("bob"), "late"), 60_000)];
     assert_eq!(commits(&io, &mut held, "bob", writes).await, []);
     for client in ["alice", "bob"] {
         is_handled(&io, &mut held, event_of_its_end(client)).await;
     }
-    assert_eq!(transport.timers().await.unwrap(), 0);
+    assert_eq!(transport.nodes.timers().await.unwrap(), 0);
 }
 
-pub async fn timer_goes_on_until_it_is_cancelled(transport: Shared) {
+pub async fn timer_goes_on_until_it_is_cancelled(transport: Transport) {
     let io = join_io(&transport, "io").await;
-    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut leases = transport.events.join_app("app".into()).await.unwrap();
     let mut held = hold_all(&mut *leases).await;
     let every = Timer {
         period_ms: Some(60),
@@ -640,12 +637,12 @@ pub async fn timer_goes_on_until_it_is_cancelled(transport: Shared) {
     assert!(steps >= 3 && steps <= 3 + u64::from(missed), "{due:?}, {missed} missed");
     let cancel = every.cancel(&"/".into(), Partition(0));
     assert_eq!(commits(&io, &mut held, "alice", vec![cancel]).await, []);
-    assert_eq!(transport.timers().await.unwrap(), 0);
+    assert_eq!(transport.nodes.timers().await.unwrap(), 0);
 }
 
-pub async fn timer_without_room_holds_up_no_other(transport: Shared) {
+pub async fn timer_without_room_holds_up_no_other(transport: Transport) {
     let mut io = join_io(&transport, "io").await;
-    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut leases = transport.events.join_app("app".into()).await.unwrap();
     let mut held = hold_all(&mut *leases).await;
     is_handled(&io, &mut held, connection("alice", "io")).await;
     // More than the partition of the app's may have open.
@@ -667,9 +664,9 @@ pub async fn timer_without_room_holds_up_no_other(transport: Shared) {
     }
 }
 
-pub async fn timers_are_bounded_for_each_app_and_client(transport: Shared) {
+pub async fn timers_are_bounded_for_each_app_and_client(transport: Transport) {
     let io = join_io(&transport, "io").await;
-    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut leases = transport.events.join_app("app".into()).await.unwrap();
     let mut held = hold_all(&mut *leases).await;
     let of_alice = |number: usize| sets(&timer(Some("alice"), &format!("timer {number}")), 60_000);
     let most = TIMERS.of_client;
@@ -695,10 +692,10 @@ pub async fn timers_are_bounded_for_each_app_and_client(transport: Shared) {
     refused(commits(&io, &mut held, "bob", vec![of_app(TIMERS.of_app)]).await);
 }
 
-pub async fn question_for_lost_client_has_another_asker(transport: Shared) {
+pub async fn question_for_lost_client_has_another_asker(transport: Transport) {
     let mut one = join_io(&transport, "one").await;
     let two = join_io(&transport, "two").await;
-    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut leases = transport.events.join_app("app".into()).await.unwrap();
     let mut lease = lease_of("alice", &mut *leases).await;
     let ask = |id: EventId| Command::Ask {
         asker: Asker {
@@ -731,9 +728,9 @@ pub async fn question_for_lost_client_has_another_asker(transport: Shared) {
     assert_eq!(askers.collect::<Vec<_>>(), ["two", "one"]);
 }
 
-pub async fn patches_are_kept_for_the_next_owner(transport: Shared) {
+pub async fn patches_are_kept_for_the_next_owner(transport: Transport) {
     let io = join_io(&transport, "io").await;
-    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut leases = transport.events.join_app("app".into()).await.unwrap();
     let mut lease = lease_of("alice", &mut *leases).await;
     assert_eq!(lease.patches, []);
     accept(
@@ -769,7 +766,7 @@ pub async fn patches_are_kept_for_the_next_owner(transport: Shared) {
     assert_eq!(lease.patches, left[1..]);
 }
 
-pub async fn a_newer_session_fences_the_older(transport: Shared) {
+pub async fn a_newer_session_fences_the_older(transport: Transport) {
     let mut old = join_io(&transport, "io").await;
     let new = join_io(&transport, "io").await;
     assert!(matches!(
@@ -779,17 +776,17 @@ pub async fn a_newer_session_fences_the_older(transport: Shared) {
     assert!(matches!(old.outbox.next().await, Err(TransportError::Fenced)));
     drop(old);
     accept(&new, vec![message("alice", 1)]).await;
-    assert_eq!(transport.io_nodes().await.unwrap().len(), 1);
+    assert_eq!(transport.nodes.io_nodes().await.unwrap().len(), 1);
 }
 
-pub async fn partitions_are_dealt_out_and_move(transport: Shared) {
-    let mut first = transport.join_app("first".into()).await.unwrap();
+pub async fn partitions_are_dealt_out_and_move(transport: Transport) {
+    let mut first = transport.events.join_app("first".into()).await.unwrap();
     let mut held = BTreeMap::new();
     for _ in 0..PARTITIONS {
         let lease = first.next().await.unwrap();
         held.insert(lease.partition, lease);
     }
-    let mut second = transport.join_app("second".into()).await.unwrap();
+    let mut second = transport.events.join_app("second".into()).await.unwrap();
     let members = [NodeId::from("first"), NodeId::from("second")];
     let moving: Vec<Partition> = (0..PARTITIONS)
         .map(Partition)
@@ -825,9 +822,9 @@ pub async fn partitions_are_dealt_out_and_move(transport: Shared) {
     }
 }
 
-pub async fn writes_are_seen_after_the_commit_and_not_from_dead_letters(transport: Shared) {
+pub async fn writes_are_seen_after_the_commit_and_not_from_dead_letters(transport: Transport) {
     let io = join_io(&transport, "io").await;
-    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut leases = transport.events.join_app("app".into()).await.unwrap();
     let mut lease = lease_of("alice", &mut *leases).await;
     accept(&io, (0..3).map(|n| message("alice", n)).collect()).await;
     let deliveries = read(&mut lease, 3).await;
@@ -851,11 +848,11 @@ pub async fn writes_are_seen_after_the_commit_and_not_from_dead_letters(transpor
         .await
         .unwrap();
 
-    let store = transport.key_value();
+    let store = transport.key_value.clone();
     assert_eq!(values(&*store, &["k", "gone"]).await, [Some("2".into()), None]);
     assert_eq!(all_keys(&*store, "").await, ["k"]);
     assert_eq!(store.get("other", &["k".into()], MOST).await.unwrap(), [None]);
-    let dead = transport.dead_letters(10).await.unwrap();
+    let dead = transport.dead_letters.dead_letters(10).await.unwrap();
     assert_eq!((dead.len(), dead[0].id), (1, deliveries[2].id));
 }
 
@@ -864,13 +861,13 @@ const SPREAD: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
 /// More than is ever read.
 const MOST: usize = 10_000_000;
 
-pub async fn writes_on_changed_reads_are_lost(transport: Shared) {
+pub async fn writes_on_changed_reads_are_lost(transport: Transport) {
     let io = join_io(&transport, "io").await;
     let mut outbox = io.outbox;
-    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut leases = transport.events.join_app("app".into()).await.unwrap();
     let mut held = hold_all(&mut *leases).await;
     let long = "long".repeat(1_000);
-    let store = transport.key_value();
+    let store = transport.key_value.clone();
     let mut before: Option<String> = None;
     for value in ["1", "12", &long, "x"] {
         let of = |client: &str| partition_of(&client.into(), PARTITIONS);
@@ -915,9 +912,9 @@ pub async fn writes_on_changed_reads_are_lost(transport: Shared) {
     }
 }
 
-pub async fn one_call_is_checked_event_by_event(transport: Shared) {
+pub async fn one_call_is_checked_event_by_event(transport: Transport) {
     let io = join_io(&transport, "io").await;
-    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut leases = transport.events.join_app("app".into()).await.unwrap();
     let mut lease = lease_of("alice", &mut *leases).await;
     accept(&io, (0..5).map(|n| message("alice", n)).collect()).await;
     let ids: Vec<EventId> = read(&mut lease, 5).await.iter().map(|delivery| delivery.id).collect();
@@ -939,13 +936,13 @@ pub async fn one_call_is_checked_event_by_event(transport: Shared) {
             _ => assert_eq!(lost, [changed(last)]),
         }
     }
-    let store = transport.key_value();
+    let store = transport.key_value.clone();
     assert_eq!(values(&*store, &["k", "m"]).await, [Some("1".into()), None]);
 }
 
-pub async fn additions_need_no_reads(transport: Shared) {
+pub async fn additions_need_no_reads(transport: Transport) {
     let io = join_io(&transport, "io").await;
-    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut leases = transport.events.join_app("app".into()).await.unwrap();
     let mut lease = lease_of("alice", &mut *leases).await;
     accept(&io, (0..5).map(|n| message("alice", n)).collect()).await;
     let mut ids: Vec<EventId> = read(&mut lease, 5).await.iter().map(|delivery| delivery.id).collect();
@@ -954,7 +951,7 @@ pub async fn additions_need_no_reads(transport: Shared) {
     for (id, delta) in [(ids[0], 40), (ids[1], -5), (ids[2], 7)] {
         assert_eq!(lease.commits.commit(vec![add(id, delta)]).await.unwrap(), []);
     }
-    let store = transport.key_value();
+    let store = transport.key_value.clone();
     assert_eq!(
         values(&*store, &["a", "h"]).await,
         [Some("42".into()), Some("42".into())]
@@ -997,10 +994,10 @@ pub async fn additions_need_no_reads(transport: Shared) {
     );
 }
 
-pub async fn bucket_takes_no_more_than_its_bytes(transport: Shared) {
+pub async fn bucket_takes_no_more_than_its_bytes(transport: Transport) {
     const VALUE: usize = 300_000;
     let io = join_io(&transport, "io").await;
-    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut leases = transport.events.join_app("app".into()).await.unwrap();
     let mut held = hold_all(&mut *leases).await;
     let mut clients = 0;
     let set = |key: &str, bytes: usize| write(key, Change::set("x".repeat(bytes)));
@@ -1048,11 +1045,11 @@ pub async fn bucket_takes_no_more_than_its_bytes(transport: Shared) {
     }
 }
 
-pub async fn bucket_filled_by_many_at_once_keeps_its_bound(transport: Shared) {
+pub async fn bucket_filled_by_many_at_once_keeps_its_bound(transport: Transport) {
     const VALUE: usize = 900_000;
     const CLIENTS: usize = 24;
     let io = join_io(&transport, "io").await;
-    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut leases = transport.events.join_app("app".into()).await.unwrap();
     let mut held = hold_all(&mut *leases).await;
     let names: Vec<String> = (0..CLIENTS).map(|number| format!("client-{number}")).collect();
     let mut filling = Vec::new();
@@ -1080,15 +1077,15 @@ pub async fn bucket_filled_by_many_at_once_keeps_its_bound(transport: Shared) {
         });
     }
     futures_util::future::join_all(filling).await;
-    let kept = all_keys(&*transport.key_value(), "").await.len();
+    let kept = all_keys(&*transport.key_value.clone(), "").await.len();
     assert!(kept * VALUE <= BUCKET_BYTES, "{kept} values of {VALUE} bytes");
     // Each shard takes what fits into its part.
     assert!(kept >= 6, "{kept}");
 }
 
-pub async fn a_kept_turn_keeps_younger_events_out(transport: Shared) {
+pub async fn a_kept_turn_keeps_younger_events_out(transport: Transport) {
     let io = join_io(&transport, "io").await;
-    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut leases = transport.events.join_app("app".into()).await.unwrap();
     let mut held = hold_all(&mut *leases).await;
     let of = |client: &str| partition_of(&client.into(), PARTITIONS);
     let mut older = message("alice", 0);
@@ -1135,9 +1132,9 @@ pub async fn a_kept_turn_keeps_younger_events_out(transport: Shared) {
     );
 }
 
-pub async fn a_key_is_gone_after_its_time(transport: Shared) {
+pub async fn a_key_is_gone_after_its_time(transport: Transport) {
     let io = join_io(&transport, "io").await;
-    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut leases = transport.events.join_app("app".into()).await.unwrap();
     let mut lease = lease_of("alice", &mut *leases).await;
     accept(&io, (0..4).map(|n| message("alice", n)).collect()).await;
     let ids: Vec<EventId> = read(&mut lease, 4).await.iter().map(|delivery| delivery.id).collect();
@@ -1165,7 +1162,7 @@ pub async fn a_key_is_gone_after_its_time(transport: Shared) {
             .unwrap(),
         []
     );
-    let store = transport.key_value();
+    let store = transport.key_value.clone();
     let there = values(&*store, &["b", "c"]).await;
     if begun.elapsed() < Duration::from_millis(250) {
         assert_eq!(there, [Some("2".into()), Some("1".into())]);
@@ -1195,17 +1192,17 @@ pub async fn a_key_is_gone_after_its_time(transport: Shared) {
     assert_eq!(all_keys(&*store, "").await, ["stays"]);
 }
 
-pub async fn answers_of_the_store_are_bounded(transport: Shared) {
+pub async fn answers_of_the_store_are_bounded(transport: Transport) {
     const LARGE: usize = 300_000;
     let io = join_io(&transport, "io").await;
-    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut leases = transport.events.join_app("app".into()).await.unwrap();
     let mut lease = lease_of("alice", &mut *leases).await;
     accept(&io, vec![message("alice", 0)]).await;
     let id = read(&mut lease, 1).await[0].id;
     let large = Change::set(vec![b'x'; LARGE]);
     let outcome = wrote(id, Vec::new(), SPREAD.map(|key| write(key, large.clone())).into());
     assert_eq!(lease.commits.commit(vec![outcome]).await.unwrap(), []);
-    let store = transport.key_value();
+    let store = transport.key_value.clone();
     let keys: Vec<Text> = SPREAD.into_iter().chain(["none"]).map(Text::from).collect();
     let found = store.get("b", &keys, SPREAD.len() * LARGE).await.unwrap();
     let sizes: Vec<_> = found.iter().map(|value| value.as_ref().map(Bytes::len)).collect();
@@ -1233,9 +1230,9 @@ pub async fn answers_of_the_store_are_bounded(transport: Shared) {
     panic!("no key has no bytes");
 }
 
-pub async fn keys_are_listed_by_prefix(transport: Shared) {
+pub async fn keys_are_listed_by_prefix(transport: Transport) {
     let io = join_io(&transport, "io").await;
-    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut leases = transport.events.join_app("app".into()).await.unwrap();
     let mut lease = lease_of("alice", &mut *leases).await;
     accept(&io, vec![message("alice", 0)]).await;
     let id = read(&mut lease, 1).await[0].id;
@@ -1246,7 +1243,7 @@ pub async fn keys_are_listed_by_prefix(transport: Shared) {
         lease.commits.commit(vec![wrote(id, Vec::new(), writes)]).await.unwrap(),
         []
     );
-    let store = transport.key_value();
+    let store = transport.key_value.clone();
     names.sort_unstable();
     assert_eq!(all_keys(&*store, "").await, names);
     let those = |prefix: &str| {
@@ -1262,10 +1259,10 @@ pub async fn keys_are_listed_by_prefix(transport: Shared) {
 }
 
 /// As an app-node does it: whoever loses reads again, and after a few losses has its turn kept.
-pub async fn counters_of_many_clients_add_up(transport: Shared) {
+pub async fn counters_of_many_clients_add_up(transport: Transport) {
     const CLIENTS: usize = 12;
     let io = join_io(&transport, "io").await;
-    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut leases = transport.events.join_app("app".into()).await.unwrap();
     let held = hold_all(&mut *leases).await;
     let clients: Vec<String> = (0..CLIENTS).map(|number| format!("client-{number}")).collect();
     io.inbox
@@ -1273,7 +1270,7 @@ pub async fn counters_of_many_clients_add_up(transport: Shared) {
         .await
         .unwrap();
     let of = |client: &String| partition_of(&client.as_str().into(), PARTITIONS);
-    let store = transport.key_value();
+    let store = transport.key_value.clone();
     let (mut counting, mut kept) = (Vec::new(), Vec::new());
     for (partition, mut lease) in held {
         let expected = clients.iter().filter(|client| of(client) == partition).count();
@@ -1318,12 +1315,12 @@ pub async fn counters_of_many_clients_add_up(transport: Shared) {
 
 /// Prints what an event costs that reads and writes so many keys of its own, from taking it in to its commit; `--nocapture`
 /// shows it. What it costs where many count under one key, the test above tells in the same way.
-pub async fn cost_of_keys_is_told(transport: Shared) {
+pub async fn cost_of_keys_is_told(transport: Transport) {
     const EVENTS: usize = 160;
     let io = join_io(&transport, "io").await;
-    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut leases = transport.events.join_app("app".into()).await.unwrap();
     let mut held = hold_all(&mut *leases).await;
-    let store = transport.key_value();
+    let store = transport.key_value.clone();
     let mut outbox = io.outbox;
     // Those that it has settled make room for the next.
     let heard = tokio::spawn(async move { while outbox.next().await.is_ok() {} });
@@ -1378,9 +1375,9 @@ async fn hold_all(leases: &mut dyn Leases) -> BTreeMap<Partition, Lease> {
     held
 }
 
-pub async fn a_dead_letter_is_kept_until_it_is_revived_or_buried(transport: Shared) {
+pub async fn a_dead_letter_is_kept_until_it_is_revived_or_buried(transport: Transport) {
     let io = join_io(&transport, "io").await;
-    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut leases = transport.events.join_app("app".into()).await.unwrap();
     let mut lease = lease_of("alice", &mut *leases).await;
     accept(
         &io,
@@ -1392,43 +1389,52 @@ pub async fn a_dead_letter_is_kept_until_it_is_revived_or_buried(transport: Shar
     let outcomes = deliveries[1..].iter().map(dead);
     lease.commits.commit(outcomes.collect()).await.unwrap();
 
-    let dead = transport.dead_letters(10).await.unwrap();
+    let dead = transport.dead_letters.dead_letters(10).await.unwrap();
     assert_eq!(
         dead.iter().map(|letter| letter.id).collect::<Vec<_>>(),
         [deliveries[1].id, deliveries[2].id]
     );
     assert_eq!(dead[0].death, death("broken"));
-    let one = transport.dead_letter(deliveries[2].id).await.unwrap();
+    let one = transport.dead_letters.dead_letter(deliveries[2].id).await.unwrap();
     assert_eq!(one.map(|letter| letter.id), Some(deliveries[2].id));
-    let alive = transport.dead_letter(deliveries[0].id).await.unwrap();
+    let alive = transport.dead_letters.dead_letter(deliveries[0].id).await.unwrap();
     assert!(alive.is_none(), "{alive:?}");
     let DeadContent::Event(event) = &dead[0].content else {
         panic!("{dead:?}")
     };
     assert_eq!(number(event), 1);
     assert_eq!(
-        transport.dead_letters(1).await.unwrap()[0].id,
+        transport.dead_letters.dead_letters(1).await.unwrap()[0].id,
         deliveries[2].id,
         "the latest"
     );
 
-    assert_eq!(transport.revive(deliveries[1].id).await.unwrap(), Revival::Queued);
-    assert_eq!(transport.revive(deliveries[1].id).await.unwrap(), Revival::Unknown);
+    assert_eq!(
+        transport.dead_letters.revive(deliveries[1].id).await.unwrap(),
+        Revival::Queued
+    );
+    assert_eq!(
+        transport.dead_letters.revive(deliveries[1].id).await.unwrap(),
+        Revival::Unknown
+    );
     let again = read(&mut lease, 1).await;
     assert_eq!(numbers(&again), [1]);
     assert!(again[0].id > deliveries[2].id, "it has a new name");
     lease.commits.commit(vec![done(again[0].id, Vec::new())]).await.unwrap();
 
     accept(&io, vec![event_of_its_end("alice")]).await;
-    assert_eq!(transport.revive(deliveries[2].id).await.unwrap(), Revival::ClientGone);
-    assert!(transport.bury(deliveries[2].id).await.unwrap());
-    assert!(!transport.bury(deliveries[2].id).await.unwrap());
-    assert!(transport.dead_letters(10).await.unwrap().is_empty());
+    assert_eq!(
+        transport.dead_letters.revive(deliveries[2].id).await.unwrap(),
+        Revival::ClientGone
+    );
+    assert!(transport.dead_letters.bury(deliveries[2].id).await.unwrap());
+    assert!(!transport.dead_letters.bury(deliveries[2].id).await.unwrap());
+    assert!(transport.dead_letters.dead_letters(10).await.unwrap().is_empty());
 }
 
-pub async fn dead_letters_are_bounded_for_each_app_and_client(transport: Shared) {
+pub async fn dead_letters_are_bounded_for_each_app_and_client(transport: Transport) {
     let io = join_io(&transport, "io").await;
-    let mut leases = transport.join_app("app".into()).await.unwrap();
+    let mut leases = transport.events.join_app("app".into()).await.unwrap();
     let mut lease = lease_of("client-0", &mut *leases).await;
     let mut clients = clients_in(lease.partition);
     let mut put_aside = async |app: &str, client: &str, number: u64, bytes: usize| {
@@ -1451,7 +1457,7 @@ pub async fn dead_letters_are_bounded_for_each_app_and_client(transport: Shared)
         lease.commits.commit(vec![outcome(id, verdict)]).await.unwrap();
     };
     let kept = async |app: &str| -> Vec<u64> {
-        let letters = transport.dead_letters(1_000).await.unwrap();
+        let letters = transport.dead_letters.dead_letters(1_000).await.unwrap();
         let of_app = letters.iter().filter(|letter| letter.death.app == Some(app.into()));
         let number = |letter: &DeadLetter| match &letter.content {
             DeadContent::Event(event) => number(event),
@@ -1485,8 +1491,9 @@ pub async fn dead_letters_are_bounded_for_each_app_and_client(transport: Shared)
     assert_eq!(kept("/other").await, [7]);
 }
 
-async fn join_io(transport: &Shared, id: &str) -> IoSession {
+async fn join_io(transport: &Transport, id: &str) -> IoSession {
     transport
+        .events
         .join_io(IoNode {
             host: "localhost".into(),
             port: 1,

@@ -7,19 +7,15 @@
 //!
 //! This module knows neither Socket.IO nor WebAssembly.
 
-#[doc(hidden)]
-pub mod __private {
-    pub use plugnode_message as message;
-    pub use plugnode_release as release;
-}
 mod backlog;
 #[cfg(any(test, feature = "conformance"))]
 #[allow(missing_docs)]
 pub mod conformance;
 mod dead_letters;
 mod memory;
+mod nodes;
 pub mod reach;
-pub mod registry;
+pub mod releases;
 mod standing;
 
 use std::fmt;
@@ -37,9 +33,10 @@ use plugnode_message::{
 
 pub use self::backlog::{Backlog, Load};
 pub use self::dead_letters::{DeadFilter, DeadLetterBudget, DeadLetters, Sweep, SweepPlace, Swept};
-pub use self::registry::Registry;
+pub use self::nodes::Nodes;
+pub use self::releases::Releases;
 #[cfg(any(test, feature = "conformance"))]
-pub use self::registry::conformance as registry_conformance;
+pub use self::releases::conformance as releases_conformance;
 pub use self::standing::{Absence, Renewal, Standing};
 pub use memory::{Memory, MemorySettings};
 
@@ -86,7 +83,7 @@ pub enum TransportError {
 pub type Result<T> = std::result::Result<T, TransportError>;
 
 /// An io-node as others see it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IoNode {
     /// Its name, unique in the cluster.
     pub id: NodeId,
@@ -165,43 +162,81 @@ pub enum Revival {
     Foreign,
 }
 
-/// A way for io-nodes and app-nodes to reach each other. Dropping what a join returned leaves the cluster. Where others
-/// have to be reached for a promise, and cannot be, calls wait until they can.
+/// How the nodes of a cluster reach each other: five seams, each of which another can take the place of. Clones are the same
+/// transport.
+#[derive(Clone)]
+pub struct Transport {
+    /// Events to app-nodes, commands to io-nodes.
+    pub events: Arc<dyn Events>,
+    /// Which nodes there are, and what they tell.
+    pub nodes: Arc<dyn Nodes>,
+    /// Components, and the board of releases.
+    pub releases: Arc<dyn Releases>,
+    /// Events that were put aside.
+    pub dead_letters: Arc<dyn DeadLetters>,
+    /// The key-value store, as of the last commit.
+    pub key_value: Arc<dyn KeyValue>,
+}
+
+impl Transport {
+    /// A transport of one thing that is all five seams.
+    pub fn of(whole: Arc<impl Events + Nodes + Releases + DeadLetters + KeyValue + 'static>) -> Self {
+        Self {
+            events: whole.clone(),
+            nodes: whole.clone(),
+            releases: whole.clone(),
+            dead_letters: whole.clone(),
+            key_value: whole,
+        }
+    }
+
+    /// What an operator does with it.
+    pub fn operations(&self) -> Operations {
+        Operations {
+            nodes: self.nodes.clone(),
+            releases: self.releases.clone(),
+            dead_letters: self.dead_letters.clone(),
+        }
+    }
+}
+
+/// What an operator does with a running cluster from outside of its processes: three seams of its [`Transport`].
+#[derive(Clone)]
+pub struct Operations {
+    /// Which nodes there are, and what they tell.
+    pub nodes: Arc<dyn Nodes>,
+    /// Components, and the board of releases.
+    pub releases: Arc<dyn Releases>,
+    /// Events that were put aside.
+    pub dead_letters: Arc<dyn DeadLetters>,
+}
+
+impl Operations {
+    /// The operations of one thing that is all three seams.
+    pub fn of(whole: Arc<impl Nodes + Releases + DeadLetters + 'static>) -> Self {
+        Self {
+            nodes: whole.clone(),
+            releases: whole.clone(),
+            dead_letters: whole,
+        }
+    }
+}
+
+/// Carries events from io-nodes to app-nodes, and commands back. Dropping what a join returned leaves the cluster. Where other
+/// nodes have to be reached for a promise, and cannot be, calls wait until they can.
 #[async_trait]
-pub trait Transport: Operations {
+pub trait Events: Send + Sync {
     /// Joins as an io-node, under a fresh incarnation: an earlier session under that name is fenced.
     async fn join_io(&self, node: IoNode) -> Result<IoSession>;
 
     /// Joins as an app-node. Partitions are dealt out evenly over all that have joined.
     async fn join_app(&self, node: NodeId) -> Result<Box<dyn Leases>>;
 
-    /// The io-nodes that are there.
-    async fn io_nodes(&self) -> Result<Vec<IoNode>>;
-
-    /// No new clients are to come to this io-node, which is about to leave: it is not among [`io_nodes`](Self::io_nodes) from
-    /// now on.
-    async fn unlist_io(&self, _node: &NodeId) -> Result<()> {
-        Ok(())
-    }
-
-    /// Whether the members of this process can renew their places in the cluster.
-    fn standing(&self) -> Standing {
-        Standing::default()
-    }
-
-    /// Whether what was accepted is there when this process has ended, for others to handle.
+    /// Whether accepted events outlive this process, for others to handle.
     fn outlives_process(&self) -> bool {
         true
     }
-
-    /// The key-value store, as of the last commit.
-    fn key_value(&self) -> Arc<dyn KeyValue>;
 }
-
-/// What an operator does with a running cluster from outside of its processes.
-pub trait Operations: Registry + DeadLetters {}
-
-impl<T: Registry + DeadLetters + ?Sized> Operations for T {}
 
 /// An io-node's two ends of the transport.
 pub struct IoSession {

@@ -3,8 +3,6 @@
 //! It never blocks, so it is called in place, as the component is: on the task of its instance, with no thread of its own. All
 //! else is as `plugnode run` has it on the memory transport: allocator, threads, settings, and instances.
 
-use std::sync::Arc;
-
 use ::plugnode::embed::{AppNode, IoNode, Native, config};
 use ::plugnode::http::{self, HttpSettings};
 use ::plugnode::shutdown::Shutdown;
@@ -22,7 +20,7 @@ pub(super) fn serve() {
             partitions: PARTITIONS,
             ..MemorySettings::default()
         };
-        let transport = Arc::new(Memory::new(settings));
+        let transport = Memory::new(settings);
         let app = config::App {
             instances: INSTANCES,
             grants: config::Grants {

@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use plugnode::message::{
-    AckId, AttributePatch, Change, Command, Effects, Event, EventId, EventKind, Handshake, KeyChange, KeyValue,
-    Namespace, NodeId, Scope, SessionId, has_timers,
+    AckId, AttributePatch, Change, Command, Effects, Event, EventId, EventKind, Handshake, KeyChange, Namespace,
+    NodeId, Scope, SessionId, has_timers,
 };
 use plugnode::transport::{
-    Commits, Delivery, Inbox, IoNode, IoSession, Lease, Leases, Log, Lost, Outcome, Result, Standing, Transport,
-    Verdict,
+    Commits, Delivery, Events, Inbox, IoNode, IoSession, Lease, Leases, Log, Lost, Outcome, Result, Transport, Verdict,
 };
 
 use crate::fault::{Fault, Turns};
@@ -32,22 +31,28 @@ const GHOST: &str = "ghost";
 
 /// Breaks a promise of the transport in it.
 pub(crate) struct Broken {
-    whole: Arc<dyn Transport>,
+    whole: Arc<dyn Events>,
     fault: Fault,
     turns: Arc<Turns>,
 }
 
 impl Broken {
-    pub(crate) fn new(whole: Arc<dyn Transport>, fault: Fault) -> Self {
-        let turns = Arc::default();
-        Self { whole, fault, turns }
+    /// This transport with a fault on the way of its events.
+    pub(crate) fn over(transport: Transport, fault: Fault) -> Transport {
+        let broken = Self {
+            whole: transport.events,
+            fault,
+            turns: Arc::default(),
+        };
+        Transport {
+            events: Arc::new(broken),
+            ..transport
+        }
     }
 }
 
-plugnode::transport::forward_operations!(Broken: whole);
-
 #[async_trait]
-impl Transport for Broken {
+impl Events for Broken {
     async fn join_io(&self, node: IoNode) -> Result<IoSession> {
         let IoSession { inbox, outbox } = self.whole.join_io(node).await?;
         let inbox = Arc::new(BrokenInbox {
@@ -66,22 +71,6 @@ impl Transport for Broken {
             fault: self.fault,
             turns: self.turns.clone(),
         }))
-    }
-
-    async fn io_nodes(&self) -> Result<Vec<IoNode>> {
-        self.whole.io_nodes().await
-    }
-
-    async fn unlist_io(&self, node: &NodeId) -> Result<()> {
-        self.whole.unlist_io(node).await
-    }
-
-    fn standing(&self) -> Standing {
-        self.whole.standing()
-    }
-
-    fn key_value(&self) -> Arc<dyn KeyValue> {
-        self.whole.key_value()
     }
 
     fn outlives_process(&self) -> bool {

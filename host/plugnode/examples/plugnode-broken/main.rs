@@ -6,7 +6,6 @@ mod broken;
 mod fault;
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::Parser;
 use plugnode::cli::{Arguments, Verb, compile, run};
@@ -29,9 +28,7 @@ fn main() -> ExitCode {
         eprintln!("plugnode-broken: only `run` can be broken");
         return ExitCode::FAILURE;
     };
-    ended(run::run_over(&arguments, |transport| {
-        Arc::new(Broken::new(transport, fault))
-    }))
+    ended(run::run_over(&arguments, |transport| Broken::over(transport, fault)))
 }
 
 fn ended(done: anyhow::Result<ExitCode>) -> ExitCode {

@@ -159,8 +159,8 @@ mod tests {
             });
             format!("{json}\n")
         };
-        let other = Path::new("/registry/serde/Cargo.toml");
-        let lines = line("registry+x#serde", other, "lib", "/t/libserde.rlib")
+        let other = Path::new("/cluster/serde/Cargo.toml");
+        let lines = line("cluster+x#serde", other, "lib", "/t/libserde.rlib")
             + &line(
                 "path+file:///sdk#0.1.0",
                 Path::new("/sdk/Cargo.toml"),

@@ -110,7 +110,7 @@ async fn check_one(app: &App) -> Result<bool> {
         cache: None,
         compiler: settings::compiler(),
     })?;
-    let key_value = Memory::new(MemorySettings::default()).key_value();
+    let key_value = Transport::from(Memory::new(MemorySettings::default())).key_value;
     let app = settings::app(app, &"check".into(), key_value);
     let work = during(|| format!("compiling {file}"), say, start(&engine, bytes.clone(), app)).await;
     let outline = Outline::read(&bytes).ok();

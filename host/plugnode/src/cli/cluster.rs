@@ -5,7 +5,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -44,7 +43,7 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// A cluster that was reached.
 pub(super) struct Reached {
-    pub(super) operations: Arc<dyn Operations>,
+    pub(super) operations: Operations,
     /// The apps that its config file names.
     pub(super) apps: Vec<Namespace>,
     hindrance: Hindrance,
@@ -69,8 +68,8 @@ impl Reached {
 
 impl Cluster {
     /// Reaches the cluster, and does something there that takes no time where the transport answers.
-    pub(super) fn visit(&self, work: impl AsyncFnOnce(&dyn Operations) -> Result<ExitCode>) -> Result<ExitCode> {
-        self.reach(async |cluster| cluster.within(PATIENCE, work(&*cluster.operations)).await)
+    pub(super) fn visit(&self, work: impl AsyncFnOnce(&Operations) -> Result<ExitCode>) -> Result<ExitCode> {
+        self.reach(async |cluster| cluster.within(PATIENCE, work(&cluster.operations)).await)
     }
 
     /// The same for what decides itself how long it waits for which part of its work.

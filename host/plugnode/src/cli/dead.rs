@@ -108,7 +108,7 @@ impl Filter {
 /// Does it. The exit code says whether all of it could be done.
 pub fn dead(arguments: &Arguments) -> Result<ExitCode> {
     arguments.cluster.visit(async |cluster| {
-        let all_done = run(&arguments.verb, cluster, &mut io::stdout()).await?;
+        let all_done = run(&arguments.verb, &*cluster.dead_letters, &mut io::stdout()).await?;
         Ok(if all_done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     })
 }

@@ -90,13 +90,17 @@ pub fn deploy(arguments: &Arguments) -> Result<ExitCode> {
 }
 
 async fn deploy_to(cluster: &Reached, arguments: &Arguments, component: Bytes, asking: &Ask) -> Result<Asking> {
-    let registry = &*cluster.operations;
-    let (_, board) = registry.board().await.context("cannot read the board of releases")?;
-    let app = rollout::app_or_new(registry, &board, arguments.app.as_deref(), &cluster.apps).await?;
+    let operations = &cluster.operations;
+    let (_, board) = operations
+        .releases
+        .board()
+        .await
+        .context("cannot read the board of releases")?;
+    let app = rollout::app_or_new(operations, &board, arguments.app.as_deref(), &cluster.apps).await?;
     let file = arguments.component.display().to_string();
     let canary = canary(arguments);
     let message = arguments.message.as_deref();
-    let number = match rollout::ask(registry, &app, component, &file, Way::Tried(canary.as_ref()), message).await? {
+    let number = match rollout::ask(operations, &app, component, &file, Way::Tried(canary.as_ref()), message).await? {
         Asked::InUse(number) => {
             say(&format!(
                 "release {number} of app {app} is in use already, and has the same component"

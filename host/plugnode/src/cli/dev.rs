@@ -83,7 +83,7 @@ pub fn dev(arguments: &Arguments) -> Result<ExitCode> {
             shutdown.spawn(async move {
                 tokio::select! {
                     () = ending.begun() => {}
-                    () = notices.watch(&*transport) => {}
+                    () = notices.watch(&transport) => {}
                     () = keep => {}
                 }
             });
@@ -91,7 +91,7 @@ pub fn dev(arguments: &Arguments) -> Result<ExitCode> {
         let mut sources = Some(made.sources);
         for app in config.apps.iter().filter(|app| app.component == made.file) {
             let redeploy = Redeploy {
-                registry: node.transport.clone(),
+                operations: node.transport.operations(),
                 app: Namespace::from(app.namespace.as_str()),
                 file: project.path.display().to_string(),
                 way: Way::AtOnce,

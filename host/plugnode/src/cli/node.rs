@@ -30,7 +30,7 @@ pub(super) struct Node {
     /// Where it listens for pages and clients, if it has a role that does.
     pub(super) address: Option<SocketAddr>,
     /// What it shares with the other nodes.
-    pub(super) transport: Arc<dyn Transport>,
+    pub(super) transport: Transport,
     /// What of it can be renewed.
     pub(super) live: Live,
 }
@@ -53,7 +53,7 @@ impl Node {
     pub(super) async fn start_over(
         config: &Config,
         shutdown: &Shutdown,
-        over: impl FnOnce(Arc<dyn Transport>) -> Arc<dyn Transport>,
+        over: impl FnOnce(Transport) -> Transport,
     ) -> Result<Self> {
         Self::start_parts(config, shutdown, over, None).await
     }
@@ -61,7 +61,7 @@ impl Node {
     async fn start_parts(
         config: &Config,
         shutdown: &Shutdown,
-        over: impl FnOnce(Arc<dyn Transport>) -> Arc<dyn Transport>,
+        over: impl FnOnce(Transport) -> Transport,
         overlay: Option<Overlay>,
     ) -> Result<Self> {
         // First what is most likely not to be had, and soon known.
@@ -98,7 +98,7 @@ impl Node {
             serve_verbs(config, address, transport.clone(), shutdown)?;
         }
         let mut checks = vec![
-            lease_check(transport.as_ref()),
+            lease_check(&transport),
             transport_check(transport.clone()),
             memory_check(pressure.clone()),
         ];
@@ -123,7 +123,7 @@ impl Node {
         let asked = transport.clone();
         operations.tell_backlog(move || {
             let transport = asked.clone();
-            async move { transport.backlog().await.ok() }
+            async move { transport.nodes.backlog().await.ok() }
         });
         operations.started(checks);
         Ok(Self {
@@ -160,7 +160,7 @@ impl Port {
     async fn serve(
         self,
         config: &Config,
-        transport: Arc<dyn Transport>,
+        transport: Transport,
         pressure: Pressure,
         shutdown: &Shutdown,
         live: &mut Live,
@@ -215,7 +215,7 @@ impl Port {
                 port.drained(FOREVER).await;
             });
         } else {
-            let standing = transport.standing();
+            let standing = transport.nodes.standing();
             let ready = move || Readiness {
                 problem: standing.problem().or_else(|| pressure.problem()),
                 renewed: None,
@@ -232,17 +232,17 @@ impl Port {
 }
 
 /// Whether the places of this process in the cluster are renewed in time.
-fn lease_check(transport: &dyn Transport) -> Check {
-    let standing = transport.standing();
+fn lease_check(transport: &Transport) -> Check {
+    let standing = transport.nodes.standing();
     Check::new("lease", move || future::ready(verdict(standing.problem())))
 }
 
 /// Whether the transport answers: it is asked for the io-nodes that run.
-fn transport_check(transport: Arc<dyn Transport>) -> Check {
+fn transport_check(transport: Transport) -> Check {
     Check::new("transport", move || {
         let transport = transport.clone();
         async move {
-            let asked = transport.io_nodes().await;
+            let asked = transport.nodes.io_nodes().await;
             asked.map(drop).map_err(|error| error.to_string())
         }
     })
@@ -258,14 +258,18 @@ fn verdict(problem: Option<String>) -> std::result::Result<(), String> {
 }
 
 /// Lets verbs of other processes reach the transport. Without it nothing is missing but them.
-fn serve_verbs(config: &Config, address: SocketAddr, transport: Arc<dyn Transport>, shutdown: &Shutdown) -> Result<()> {
+fn serve_verbs(config: &Config, address: SocketAddr, transport: Transport, shutdown: &Shutdown) -> Result<()> {
     let configured = config.admin.socket.as_deref();
     let Some(path) = admin::path(configured, address.port()) else {
         return Ok(());
     };
     match admin::Socket::bind(&path) {
         Ok(socket) => {
-            let serving = socket.serve(transport, config.transport.max_component.in_memory(), shutdown.clone());
+            let serving = socket.serve(
+                transport.operations(),
+                config.transport.max_component.in_memory(),
+                shutdown.clone(),
+            );
             shutdown.spawn(serving);
         }
         Err(error) if configured.is_some() => return Err(error.context("[admin] socket")),
@@ -276,12 +280,12 @@ fn serve_verbs(config: &Config, address: SocketAddr, transport: Arc<dyn Transpor
     Ok(())
 }
 
-async fn start_app_node(config: &Config, transport: Arc<dyn Transport>, shutdown: &Shutdown) -> Result<()> {
+async fn start_app_node(config: &Config, transport: Transport, shutdown: &Shutdown) -> Result<()> {
     let name = settings::app_node_name(&config.app_node);
     let mut apps = Vec::new();
     for app in &config.apps {
         apps.push(AppSource {
-            settings: settings::app(app, &name, transport.key_value()),
+            settings: settings::app(app, &name, transport.key_value.clone()),
             file: app.component.display().to_string(),
             component: embed::read_component(app).await,
         });

@@ -122,11 +122,12 @@ impl Notices {
     }
 
     /// Tells of events that fail. Never ends.
-    pub(super) async fn watch(&self, transport: &dyn Transport) {
+    pub(super) async fn watch(&self, transport: &Transport) {
         let mut last = None;
         loop {
             sleep(LOOK).await;
             let Some(letter) = transport
+                .dead_letters
                 .dead_letters(1)
                 .await
                 .ok()

@@ -73,15 +73,19 @@ impl Ask {
 /// Follows a release to its end and tells of it. The exit code says whether it is, or was, in use, and was tried if that was to
 /// be waited for.
 async fn follow(cluster: &Reached, app: &Namespace, number: u64, began: Instant, asking: &Ask) -> Result<ExitCode> {
-    let registry = &*cluster.operations;
+    let operations = &cluster.operations;
     let following = async {
-        let nodes = registry.app_nodes().await.context("cannot ask which app-nodes run")?;
+        let nodes = operations
+            .nodes
+            .app_nodes()
+            .await
+            .context("cannot ask which app-nodes run")?;
         if !rollout::runs(&nodes, app) {
             say(&format!(
                 "no app-node runs app {app}: waiting for one, which will take release {number} up; ctrl-c ends the waiting alone"
             ));
         }
-        rollout::follow(registry, app, number, began, asking.patience, say).await
+        rollout::follow(operations, app, number, began, asking.patience, say).await
     };
     let followed = tokio::select! {
         followed = cluster.within(FOLLOWING, following) => match followed {

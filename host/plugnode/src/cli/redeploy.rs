@@ -5,7 +5,6 @@
 
 use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Error, Result, anyhow};
@@ -21,7 +20,7 @@ use plugnode_process::shutdown::Shutdown;
 use plugnode_release::Digest;
 use plugnode_runtime::Outline;
 use plugnode_server::config::{Config, Role};
-use plugnode_transport::Registry;
+use plugnode_transport::Operations;
 
 /// What came of a change.
 pub(super) enum Told {
@@ -42,7 +41,7 @@ pub(super) trait Origin: Send + Sync {
 
 /// An app that is deployed anew each time its component changes.
 pub(super) struct Redeploy {
-    pub(super) registry: Arc<dyn Registry>,
+    pub(super) operations: Operations,
     pub(super) app: Namespace,
     /// The name of the component, for people.
     pub(super) file: String,
@@ -95,7 +94,7 @@ impl Redeploy {
 
     async fn follow(&self, number: u64, began: Instant) -> Result<Followed> {
         let what = || format!("release {number} is on its way");
-        let follow = rollout::follow(&*self.registry, &self.app, number, began, Patience::default(), |_| {});
+        let follow = rollout::follow(&self.operations, &self.app, number, began, Patience::default(), |_| {});
         progress::during(what, self.say, follow).await
     }
 
@@ -107,7 +106,7 @@ impl Redeploy {
             return Ok(None);
         }
         Outline::of_handler(&component).with_context(|| format!("{} cannot run", self.file))?;
-        let asked = rollout::ask(&*self.registry, &self.app, component, &self.file, self.way, None).await?;
+        let asked = rollout::ask(&self.operations, &self.app, component, &self.file, self.way, None).await?;
         self.last = Some(digest);
         Ok(match asked {
             Asked::Release(number) => Some(number),
@@ -146,10 +145,10 @@ impl Watched {
     }
 
     /// Deploys the file each time it changes, until shutdown begins.
-    pub(super) async fn deploy(self, registry: Arc<dyn Registry>, shutdown: Shutdown) {
+    pub(super) async fn deploy(self, operations: Operations, shutdown: Shutdown) {
         let (app, file) = (self.app, self.file);
         let redeploy = Redeploy {
-            registry,
+            operations,
             app: app.clone(),
             file: file.display().to_string(),
             way: Way::Tried(None),

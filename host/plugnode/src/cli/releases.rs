@@ -40,11 +40,19 @@ pub struct Arguments {
 
 /// Lists them.
 pub fn releases(arguments: &Arguments) -> Result<ExitCode> {
-    arguments.cluster.visit(async |registry| {
-        let (_, board) = registry.board().await.context("cannot read the board of releases")?;
-        let app = rollout::app_of(registry, &board, arguments.app.as_deref()).await?;
+    arguments.cluster.visit(async |cluster| {
+        let (_, board) = cluster
+            .releases
+            .board()
+            .await
+            .context("cannot read the board of releases")?;
+        let app = rollout::app_of(cluster, &board, arguments.app.as_deref()).await?;
         let track = &board.apps[&app];
-        let nodes = registry.app_nodes().await.context("cannot ask which app-nodes run")?;
+        let nodes = cluster
+            .nodes
+            .app_nodes()
+            .await
+            .context("cannot ask which app-nodes run")?;
         let is_run = rollout::runs(&nodes, &app);
         let newest_first = track.releases.iter().rev();
         match arguments.json {

@@ -33,10 +33,10 @@ pub struct Arguments {
 
 /// Removes it.
 pub fn remove(arguments: &Arguments) -> Result<ExitCode> {
-    arguments.cluster.visit(async |registry| {
-        let (_, board) = registry.board().await.context("cannot read the board of releases")?;
-        let app = rollout::app_of(registry, &board, Some(&arguments.app)).await?;
-        let nodes = registry.app_nodes().await.context("cannot ask which app-nodes run")?;
+    arguments.cluster.visit(async |cluster| {
+        let (_, board) = cluster.releases.board().await.context("cannot read the board of releases")?;
+        let app = rollout::app_of(cluster, &board, Some(&arguments.app)).await?;
+        let nodes = cluster.nodes.app_nodes().await.context("cannot ask which app-nodes run")?;
         let there = nodes.iter().filter(|(_, report)| rollout::may_run(report.as_ref(), &app));
         let there: Vec<_> = there.map(|(node, _)| node.as_str()).collect();
         if !there.is_empty() {
@@ -45,8 +45,8 @@ pub fn remove(arguments: &Arguments) -> Result<ExitCode> {
                 there.join(", ")
             );
         }
-        let releases = rollout::remove(registry, &app).await?;
-        registry.prune_components().await.context("cannot delete its components")?;
+        let releases = rollout::remove(cluster, &app).await?;
+        cluster.releases.prune_components().await.context("cannot delete its components")?;
         say(&format!("app {app} is removed, with {releases} of its releases"));
         if arguments.json {
             let done = json!({ "app": app.as_str(), "outcome": "removed", "releases": releases });

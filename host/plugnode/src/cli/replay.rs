@@ -85,7 +85,7 @@ pub fn replay(arguments: &Arguments) -> Result<ExitCode> {
 fn read(cluster: &Cluster, id: EventId) -> Result<Arc<Event>> {
     let mut found = None;
     cluster.visit(async |cluster| {
-        let letter = cluster.dead_letter(id).await;
+        let letter = cluster.dead_letters.dead_letter(id).await;
         found = letter.with_context(|| format!("cannot read {id}"))?;
         Ok(ExitCode::SUCCESS)
     })?;

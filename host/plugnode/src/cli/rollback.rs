@@ -12,7 +12,7 @@ use super::progress::say;
 use super::rollout::{self, Patience};
 use plugnode_message::now_ms;
 use plugnode_release::Refused;
-use plugnode_transport::Registry;
+use plugnode_transport::Operations;
 
 /// Arguments of `plugnode rollback`.
 #[derive(Debug, clap::Args)]
@@ -54,14 +54,18 @@ pub fn rollback(arguments: &Arguments) -> Result<ExitCode> {
     asking.run(
         || Ok(()),
         &arguments.cluster,
-        async |cluster, ()| rollback_at(&*cluster.operations, arguments, &asking).await,
+        async |cluster, ()| rollback_at(&cluster.operations, arguments, &asking).await,
     )
 }
 
-async fn rollback_at(registry: &dyn Registry, arguments: &Arguments, asking: &Ask) -> Result<Asking> {
-    let (_, board) = registry.board().await.context("cannot read the board of releases")?;
-    let app = rollout::app_of(registry, &board, arguments.app.as_deref()).await?;
-    let asked = rollout::change(registry, &app, |track| {
+async fn rollback_at(cluster: &Operations, arguments: &Arguments, asking: &Ask) -> Result<Asking> {
+    let (_, board) = cluster
+        .releases
+        .board()
+        .await
+        .context("cannot read the board of releases")?;
+    let app = rollout::app_of(cluster, &board, arguments.app.as_deref()).await?;
+    let asked = rollout::change(cluster, &app, |track| {
         let ended = track.rollout.as_ref().map(|rollout| rollout.release);
         let to = track.rollback(arguments.release.as_deref(), now_ms())?;
         if let Some(number) = to {

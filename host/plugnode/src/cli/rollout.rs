@@ -16,7 +16,7 @@ use super::author::author;
 use super::words::seconds;
 use plugnode_message::{Namespace, NodeId, now_ms};
 use plugnode_release::{Board, Canary, NodeReport, PREPARATION, Refused, Target, Track};
-use plugnode_transport::Registry;
+use plugnode_transport::Operations;
 
 /// How often the board and the nodes are looked at.
 const LOOK: Duration = Duration::from_millis(100);
@@ -43,7 +43,7 @@ pub(super) enum Way<'a> {
 
 /// Puts a component into the store and asks for a release of it. Of an app that has none, and that no node runs, it is the first.
 pub(super) async fn ask(
-    registry: &dyn Registry,
+    cluster: &Operations,
     app: &Namespace,
     component: Bytes,
     file: &str,
@@ -51,15 +51,19 @@ pub(super) async fn ask(
     message: Option<&str>,
 ) -> Result<Asked> {
     let bytes = component.len() as u64;
-    let digest = registry.put_component(component).await;
+    let digest = cluster.releases.put_component(component).await;
     let target = Target {
         digest: digest.context("cannot store the component")?,
         file: file.to_owned(),
         bytes,
     };
-    let nodes = registry.app_nodes().await.context("cannot ask which app-nodes run")?;
+    let nodes = cluster
+        .nodes
+        .app_nodes()
+        .await
+        .context("cannot ask which app-nodes run")?;
     let is_run = runs(&nodes, app);
-    let asked = change_board(registry, |board| {
+    let asked = change_board(cluster, |board| {
         match board.apps.get_mut(app) {
             Some(track) => {
                 let number = match way {
@@ -93,11 +97,11 @@ pub(super) async fn ask(
 
 /// Changes an app's track, as it is when nobody else changes it. What is refused changes nothing.
 pub(super) async fn change<T>(
-    registry: &dyn Registry,
+    cluster: &Operations,
     app: &Namespace,
     mut change: impl FnMut(&mut Track) -> Result<T, Refused>,
 ) -> Result<Result<T, Refused>> {
-    let changed = change_board(registry, |board| match board.apps.get_mut(app) {
+    let changed = change_board(cluster, |board| match board.apps.get_mut(app) {
         Some(track) => Ok(change(track)),
         None => bail!("{}", unknown(app, board)),
     });
@@ -105,8 +109,8 @@ pub(super) async fn change<T>(
 }
 
 /// Takes an app off the board, and returns how many releases it had.
-pub(super) async fn remove(registry: &dyn Registry, app: &Namespace) -> Result<usize> {
-    let removed = change_board(registry, |board| match board.apps.remove(app) {
+pub(super) async fn remove(cluster: &Operations, app: &Namespace) -> Result<usize> {
+    let removed = change_board(cluster, |board| match board.apps.remove(app) {
         Some(track) => Ok(Ok(track.releases.len())),
         None => bail!("{}", unknown(app, board)),
     });
@@ -114,17 +118,22 @@ pub(super) async fn remove(registry: &dyn Registry, app: &Namespace) -> Result<u
 }
 
 async fn change_board<T>(
-    registry: &dyn Registry,
+    cluster: &Operations,
     mut change: impl FnMut(&mut Board) -> Result<Result<T, Refused>>,
 ) -> Result<Result<T, Refused>> {
     loop {
-        let (version, mut board) = registry.board().await.context("cannot read the board of releases")?;
+        let (version, mut board) = cluster
+            .releases
+            .board()
+            .await
+            .context("cannot read the board of releases")?;
         let done = match change(&mut board)? {
             Ok(done) => done,
             Err(refused) => return Ok(Err(refused)),
         };
         // Somebody else may have been faster: then it is decided anew.
-        if registry
+        if cluster
+            .releases
             .post_board(version, &board)
             .await
             .context("cannot ask for the release")?
@@ -149,7 +158,7 @@ pub(super) struct Patience {
 /// # Errors
 /// When it is not clear by the end of patience, or cannot be seen.
 pub(super) async fn follow(
-    registry: &dyn Registry,
+    cluster: &Operations,
     app: &Namespace,
     number: u64,
     began: Instant,
@@ -161,7 +170,8 @@ pub(super) async fn follow(
     let mut untried_since = None;
     let mut last_seen = Instant::now();
     loop {
-        let ((_, board), nodes) = tokio::try_join!(registry.board(), registry.app_nodes()).with_context(lost)?;
+        let ((_, board), nodes) =
+            tokio::try_join!(cluster.releases.board(), cluster.nodes.app_nodes()).with_context(lost)?;
         if let Some(followed) = course.look(&board, &nodes, began.elapsed(), &mut tell)? {
             let Some(most) = patience.for_events.filter(|_| followed.outcome == Outcome::NotTried) else {
                 return Ok(followed);
@@ -197,7 +207,7 @@ const LATER: &str = "the rollout goes on when it can; plugnode status shows it, 
 
 /// The app that a deploy is meant for: as `app_of`, or a new one, which has to be among those that the config file names.
 pub(super) async fn app_or_new(
-    registry: &dyn Registry,
+    cluster: &Operations,
     board: &Board,
     named: Option<&str>,
     configured: &[Namespace],
@@ -210,20 +220,20 @@ pub(super) async fn app_or_new(
     };
     match new {
         Some(app) if !board.apps.contains_key(app) => {
-            check_native(registry, app).await?;
+            check_native(cluster, app).await?;
             Ok(app.clone())
         }
         Some(app) => Ok(app.clone()),
-        None => app_of(registry, board, named).await,
+        None => app_of(cluster, board, named).await,
     }
 }
 
 /// The app that is meant: the one that is named, or the only one.
-pub(super) async fn app_of(registry: &dyn Registry, board: &Board, named: Option<&str>) -> Result<Namespace> {
+pub(super) async fn app_of(cluster: &Operations, board: &Board, named: Option<&str>) -> Result<Namespace> {
     if let Some(name) = named {
         let app = Namespace::from(name);
         if !board.apps.contains_key(&app) {
-            check_native(registry, &app).await?;
+            check_native(cluster, &app).await?;
             bail!("{}", unknown(&app, board));
         }
         return Ok(app);
@@ -233,8 +243,8 @@ pub(super) async fn app_of(registry: &dyn Registry, board: &Board, named: Option
         (Some(app), None) => Ok(app.clone()),
         (Some(_), Some(_)) => bail!("there are several apps, {}: name one by --app", listed(board)),
         (None, _) => {
-            for app in native(registry).await? {
-                check_native(registry, &app).await?;
+            for app in native(cluster).await? {
+                check_native(cluster, &app).await?;
             }
             bail!(NONE)
         }
@@ -242,8 +252,8 @@ pub(super) async fn app_of(registry: &dyn Registry, board: &Board, named: Option
 }
 
 /// An app of native Rust has no releases.
-async fn check_native(registry: &dyn Registry, app: &Namespace) -> Result<()> {
-    if native(registry).await?.contains(app) {
+async fn check_native(cluster: &Operations, app: &Namespace) -> Result<()> {
+    if native(cluster).await?.contains(app) {
         bail!(
             "app {app} is native Rust in the program that embeds its app-node, and has no component to replace: build and \
              restart that program"
@@ -253,8 +263,12 @@ async fn check_native(registry: &dyn Registry, app: &Namespace) -> Result<()> {
 }
 
 /// The apps that some node runs as native Rust.
-async fn native(registry: &dyn Registry) -> Result<Vec<Namespace>> {
-    let nodes = registry.app_nodes().await.context("cannot ask which app-nodes run")?;
+async fn native(cluster: &Operations) -> Result<Vec<Namespace>> {
+    let nodes = cluster
+        .nodes
+        .app_nodes()
+        .await
+        .context("cannot ask which app-nodes run")?;
     let reports = nodes.into_iter().filter_map(|(_, report)| report);
     Ok(reports.flat_map(|report| report.native).collect())
 }

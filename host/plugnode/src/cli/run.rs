@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -34,10 +33,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
 }
 
 /// The same, over what is made of the configured transport: one that observes it, or breaks it for a test.
-pub fn run_over(
-    arguments: &Arguments,
-    over: impl FnOnce(Arc<dyn Transport>) -> Arc<dyn Transport>,
-) -> Result<ExitCode> {
+pub fn run_over(arguments: &Arguments, over: impl FnOnce(Transport) -> Transport) -> Result<ExitCode> {
     let file = &arguments.config;
     if !file.exists() {
         bail!(
@@ -69,10 +65,10 @@ pub fn run_over(
             node = Node::start_over(&config, &shutdown, over) => {
                 let node = node?;
                 is_serving.store(node.address.is_some(), Ordering::Relaxed);
-                standing = node.transport.standing();
+                standing = node.transport.nodes.standing();
                 shutdown.spawn(reload.run(node.live.clone(), shutdown.clone()));
                 for file in watched {
-                    shutdown.spawn(file.deploy(node.transport.clone(), shutdown.clone()));
+                    shutdown.spawn(file.deploy(node.transport.operations(), shutdown.clone()));
                 }
             }
             // A start may wait for Redis, and so has nothing in hand yet.

@@ -12,7 +12,7 @@ use self::page::Cut;
 use super::cluster::Cluster;
 use super::rollout;
 use plugnode_message::Namespace;
-use plugnode_transport::Registry;
+use plugnode_transport::Operations;
 
 /// How often it is shown anew.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -41,9 +41,9 @@ pub struct Arguments {
 
 /// Shows it.
 pub fn status(arguments: &Arguments) -> Result<ExitCode> {
-    arguments.cluster.visit(async |registry| {
+    arguments.cluster.visit(async |cluster| {
         if !arguments.watch {
-            let cut = look(registry, arguments.app.as_deref()).await?;
+            let cut = look(cluster, arguments.app.as_deref()).await?;
             match arguments.json {
                 true => writeln!(std::io::stdout(), "{:#}", cut.in_json())?,
                 false => write!(std::io::stdout(), "{}", cut.for_people())?,
@@ -51,17 +51,17 @@ pub fn status(arguments: &Arguments) -> Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
         tokio::select! {
-            watched = watch(registry, arguments) => watched,
+            watched = watch(cluster, arguments) => watched,
             _ = tokio::signal::ctrl_c() => Ok(ExitCode::SUCCESS),
         }
     })
 }
 
-async fn watch(registry: &dyn Registry, arguments: &Arguments) -> Result<ExitCode> {
+async fn watch(cluster: &Operations, arguments: &Arguments) -> Result<ExitCode> {
     let mut out = std::io::stdout();
     let clear = if out.is_terminal() { CLEAR } else { "" };
     loop {
-        let cut = look(registry, arguments.app.as_deref()).await?;
+        let cut = look(cluster, arguments.app.as_deref()).await?;
         match arguments.json {
             true => writeln!(out, "{}", cut.in_json())?,
             false => write!(out, "{clear}{}", cut.for_people())?,
@@ -72,10 +72,14 @@ async fn watch(registry: &dyn Registry, arguments: &Arguments) -> Result<ExitCod
 }
 
 /// How it all is now.
-async fn look(registry: &dyn Registry, app: Option<&str>) -> Result<Cut> {
-    let (_, mut board) = registry.board().await.context("cannot read the board of releases")?;
+async fn look(cluster: &Operations, app: Option<&str>) -> Result<Cut> {
+    let (_, mut board) = cluster
+        .releases
+        .board()
+        .await
+        .context("cannot read the board of releases")?;
     if let Some(app) = app {
-        let app: Namespace = rollout::app_of(registry, &board, Some(app)).await?;
+        let app: Namespace = rollout::app_of(cluster, &board, Some(app)).await?;
         board.apps.retain(|namespace, _| *namespace == app);
     }
     if board.apps.is_empty() {
@@ -83,8 +87,20 @@ async fn look(registry: &dyn Registry, app: Option<&str>) -> Result<Cut> {
     }
     Ok(Cut {
         board,
-        nodes: registry.app_nodes().await.context("cannot ask which app-nodes run")?,
-        backlog: registry.backlog().await.context("cannot ask how many events wait")?,
-        timers: registry.timers().await.context("cannot ask how many timers are set")?,
+        nodes: cluster
+            .nodes
+            .app_nodes()
+            .await
+            .context("cannot ask which app-nodes run")?,
+        backlog: cluster
+            .nodes
+            .backlog()
+            .await
+            .context("cannot ask how many events wait")?,
+        timers: cluster
+            .nodes
+            .timers()
+            .await
+            .context("cannot ask how many timers are set")?,
     })
 }

@@ -7,7 +7,7 @@ use clap::{CommandFactory, Parser};
 use super::*;
 use plugnode_message::Namespace;
 use plugnode_release::{Board, Digest, NodeReport, Target, Track};
-use plugnode_transport::{Memory, MemorySettings, Registry, Transport};
+use plugnode_transport::{Memory, MemorySettings, Transport};
 
 #[test]
 fn the_command_line_is_consistent() {
@@ -65,24 +65,28 @@ fn a_new_project_has_all_its_files_and_replaces_nothing() {
 
 #[tokio::test]
 async fn what_is_native_has_no_releases_and_it_is_said_why() {
-    let memory = Memory::new(MemorySettings::default());
-    let _leases = memory.join_app("app".into()).await.unwrap();
+    let memory = Transport::from(Memory::new(MemorySettings::default()));
+    let operations = memory.operations();
+    let _leases = memory.events.join_app("app".into()).await.unwrap();
     let report = NodeReport {
         node: "app".into(),
         at_ms: 0,
         apps: Default::default(),
         native: vec!["/".into()],
     };
-    memory.report(&report).await.unwrap();
+    memory.nodes.report(&report).await.unwrap();
     let board = Board::default();
     for named in [Some("/"), None] {
-        let refused = rollout::app_of(&memory, &board, named).await.unwrap_err().to_string();
+        let refused = rollout::app_of(&operations, &board, named)
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(
             refused.contains("app / is native Rust") && refused.contains("restart that program"),
             "{refused}"
         );
     }
-    let unknown = rollout::app_of(&memory, &board, Some("/other"))
+    let unknown = rollout::app_of(&operations, &board, Some("/other"))
         .await
         .unwrap_err()
         .to_string();
@@ -91,7 +95,7 @@ async fn what_is_native_has_no_releases_and_it_is_said_why() {
 
 #[tokio::test]
 async fn deploy_is_of_the_app_that_the_file_names_alone() {
-    let memory = Memory::new(MemorySettings::default());
+    let operations = Transport::from(Memory::new(MemorySettings::default())).operations();
     let target = Target {
         digest: Digest::of(b"a"),
         file: "a".into(),
@@ -106,9 +110,11 @@ async fn deploy_is_of_the_app_that_the_file_names_alone() {
         (Some("/shop"), &["/", "/shop"], "/shop"),
     ] {
         let configured: Vec<Namespace> = configured.iter().map(|app| Namespace::from(*app)).collect();
-        let app = rollout::app_or_new(&memory, &board, named, &configured).await.unwrap();
+        let app = rollout::app_or_new(&operations, &board, named, &configured)
+            .await
+            .unwrap();
         assert_eq!(app.as_str(), meant, "{named:?} {configured:?}");
     }
-    let unknown = rollout::app_or_new(&memory, &board, Some("/typo"), &["/".into()]).await;
+    let unknown = rollout::app_or_new(&operations, &board, Some("/typo"), &["/".into()]).await;
     assert!(unknown.unwrap_err().to_string().contains("there is no app /typo"));
 }

@@ -19,19 +19,19 @@ use plugnode_transport_redis::{Hindrance, Redis};
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Opens the transport. What works for its members ends after they have left, and `shutdown` waits for that.
-pub(super) async fn open(config: &Config, shutdown: &Shutdown) -> Result<Arc<dyn Transport>> {
+pub(super) async fn open(config: &Config, shutdown: &Shutdown) -> Result<Transport> {
     if config.transport.url == "memory:" {
-        return Ok(Arc::new(Memory::new(settings::memory(&config.transport))));
+        return Ok(Memory::new(settings::memory(&config.transport)).into());
     }
     let redis = Redis::connect(settings::redis(&config.transport), shutdown).await;
-    Ok(Arc::new(redis.context("[transport] url")?))
+    Ok(redis.context("[transport] url")?.into())
 }
 
 /// What a verb can do with the cluster that a configuration is of: what runs on the transport `memory:` is reached by its socket.
 ///
 /// # Errors
 /// When it cannot be reached, with what to do.
-pub(super) async fn operations(config: &Config, shutdown: &Shutdown) -> Result<(Arc<dyn Operations>, Hindrance)> {
+pub(super) async fn operations(config: &Config, shutdown: &Shutdown) -> Result<(Operations, Hindrance)> {
     if config.transport.url != "memory:" {
         let began = Instant::now();
         let redis = loop {
@@ -44,12 +44,12 @@ pub(super) async fn operations(config: &Config, shutdown: &Shutdown) -> Result<(
             sleep(PAUSE).await;
         };
         let hindrance = redis.hindrance();
-        return Ok((Arc::new(redis), hindrance));
+        return Ok((Operations::of(Arc::new(redis)), hindrance));
     }
     let listen: IoServer = config.http.listen.parse().map_err(anyhow::Error::msg)?;
     let Some(socket) = admin::reachable(config.admin.socket.as_deref(), listen.port) else {
         bail!("a running plugnode cannot be reached: [admin] socket is \"\", which is nowhere");
     };
     let remote = Remote::connect(&socket, config.transport.max_component.in_memory()).await?;
-    Ok((Arc::new(remote), Box::new(|| None)))
+    Ok((Operations::of(Arc::new(remote)), Box::new(|| None)))
 }

@@ -16,7 +16,7 @@ use super::wire::{self, Answer, Request};
 use plugnode_message::{EventId, NodeId};
 use plugnode_release::{Board, Digest, NodeReport};
 use plugnode_transport::{
-    DeadLetter, DeadLetters, Registry, Result, Revival, Sweep, SweepPlace, Swept, TransportError,
+    DeadLetter, DeadLetters, IoNode, Nodes, Releases, Result, Revival, Sweep, SweepPlace, Swept, TransportError,
 };
 
 /// The time for an answer.
@@ -108,7 +108,7 @@ impl Remote {
 }
 
 #[async_trait]
-impl Registry for Remote {
+impl Releases for Remote {
     async fn put_component(&self, bytes: Bytes) -> Result<Digest> {
         match self.ask(&Request::PutComponent(bytes)).await? {
             Answer::Digest(digest) => Ok(digest),
@@ -146,6 +146,16 @@ impl Registry for Remote {
     async fn post_board(&self, version: u64, board: &Board) -> Result<bool> {
         match self.ask(&Request::PostBoard(version, json(board)?)).await? {
             Answer::Posted(posted) => Ok(posted),
+            _ => Err(self.astray()),
+        }
+    }
+}
+
+#[async_trait]
+impl Nodes for Remote {
+    async fn io_nodes(&self) -> Result<Vec<IoNode>> {
+        match self.ask(&Request::IoNodes).await? {
+            Answer::IoNodes(nodes) => Ok(nodes),
             _ => Err(self.astray()),
         }
     }

@@ -54,7 +54,7 @@ impl Socket {
     }
 
     /// Answers until shutdown begins. A component may have so many bytes.
-    pub async fn serve(self, operations: Arc<dyn Operations>, max_component: usize, shutdown: Shutdown) {
+    pub async fn serve(self, operations: Operations, max_component: usize, shutdown: Shutdown) {
         let most = wire::most(max_component);
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         let serving = async {
@@ -67,7 +67,7 @@ impl Socket {
                         shutdown.spawn(async move {
                             tokio::select! {
                                 () = ending.begun() => {}
-                                () = converse(stream, &*operations, most) => {}
+                                () = converse(stream, &operations, most) => {}
                             }
                             drop(place);
                         });
@@ -120,7 +120,7 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     Ok((found.dev(), found.ino()))
 }
 
-async fn converse(mut stream: UnixStream, operations: &dyn Operations, most: usize) {
+async fn converse(mut stream: UnixStream, operations: &Operations, most: usize) {
     match stream.peer_cred() {
         Ok(peer) if is_trusted(peer.uid()) => {}
         Ok(peer) => {
@@ -156,50 +156,55 @@ async fn tell(stream: &mut UnixStream, answer: &Answer) {
     }
 }
 
-async fn answer(request: Request, operations: &dyn Operations) -> Answer {
+async fn answer(request: Request, operations: &Operations) -> Answer {
     let answered = match request {
-        Request::PutComponent(bytes) => operations.put_component(bytes).await.map(Answer::Digest),
-        Request::Component(digest) => operations.component(&digest).await.map(Answer::Component),
-        Request::PruneComponents => operations.prune_components().await.map(|()| Answer::Done),
+        Request::PutComponent(bytes) => operations.releases.put_component(bytes).await.map(Answer::Digest),
+        Request::Component(digest) => operations.releases.component(&digest).await.map(Answer::Component),
+        Request::PruneComponents => operations.releases.prune_components().await.map(|()| Answer::Done),
         Request::Board => board(operations).await,
-        Request::BoardAfter(version) => match timeout(CHANGE, operations.board_after(version)).await {
+        Request::BoardAfter(version) => match timeout(CHANGE, operations.releases.board_after(version)).await {
             Ok(Ok((version, board))) => Ok(Answer::Board(version, json(&board))),
             Ok(Err(error)) => Err(error),
             Err(_) => board(operations).await,
         },
         Request::PostBoard(version, board) => match serde_json::from_str(&board) {
-            Ok(board) => operations.post_board(version, &board).await.map(Answer::Posted),
+            Ok(board) => operations
+                .releases
+                .post_board(version, &board)
+                .await
+                .map(Answer::Posted),
             Err(error) => Ok(Answer::Refused(format!("this is no board: {error}"))),
         },
         Request::Report(report) => match serde_json::from_str(&report) {
-            Ok(report) => operations.report(&report).await.map(|()| Answer::Done),
+            Ok(report) => operations.nodes.report(&report).await.map(|()| Answer::Done),
             Err(error) => Ok(Answer::Refused(format!("this is no report: {error}"))),
         },
-        Request::AppNodes => operations.app_nodes().await.map(|nodes| {
+        Request::AppNodes => operations.nodes.app_nodes().await.map(|nodes| {
             let nodes = nodes
                 .into_iter()
                 .map(|(node, report)| (node, report.as_ref().map(json)));
             Answer::AppNodes(nodes.collect())
         }),
-        Request::Backlog => operations.backlog().await.map(Answer::Backlog),
-        Request::Timers => operations.timers().await.map(Answer::Timers),
-        Request::DeadLetters(most) => operations.dead_letters(most).await.map(|letters| {
+        Request::Backlog => operations.nodes.backlog().await.map(Answer::Backlog),
+        Request::IoNodes => operations.nodes.io_nodes().await.map(Answer::IoNodes),
+        Request::Timers => operations.nodes.timers().await.map(Answer::Timers),
+        Request::DeadLetters(most) => operations.dead_letters.dead_letters(most).await.map(|letters| {
             let ids = letters.iter().map(|letter| letter.id);
             Answer::DeadLetters(ids.collect())
         }),
         Request::DeadLetter(id) => {
-            let found = operations.dead_letter(id).await;
+            let found = operations.dead_letters.dead_letter(id).await;
             found.map(|letter| Answer::DeadLetter(letter.map(|letter| Box::new(letter.into()))))
         }
-        Request::Revive(id) => operations.revive(id).await.map(Answer::Revived),
-        Request::Bury(id) => operations.bury(id).await.map(Answer::Buried),
-        Request::Sweep(sweep, from) => operations.sweep(&sweep, from).await.map(Answer::Swept),
+        Request::Revive(id) => operations.dead_letters.revive(id).await.map(Answer::Revived),
+        Request::Bury(id) => operations.dead_letters.bury(id).await.map(Answer::Buried),
+        Request::Sweep(sweep, from) => operations.dead_letters.sweep(&sweep, from).await.map(Answer::Swept),
     };
     answered.unwrap_or_else(|error| Answer::Refused(error.to_string()))
 }
 
-async fn board(operations: &dyn Operations) -> plugnode_transport::Result<Answer> {
-    let (version, board) = operations.board().await?;
+async fn board(operations: &Operations) -> plugnode_transport::Result<Answer> {
+    let (version, board) = operations.releases.board().await?;
     Ok(Answer::Board(version, json(&board)))
 }
 

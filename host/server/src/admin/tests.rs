@@ -15,12 +15,12 @@ use tokio::time::timeout;
 use super::*;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_release::{Board, Digest};
-use plugnode_transport::registry_conformance::{MAX_COMPONENT, Stage};
-use plugnode_transport::{Memory, MemorySettings, Registry, Transport, TransportError};
+use plugnode_transport::releases_conformance::{MAX_COMPONENT, Stage};
+use plugnode_transport::{Memory, MemorySettings, Nodes, Operations, Releases, Transport, TransportError};
 
 const SOON: Duration = Duration::from_secs(20);
 
-plugnode_transport::registry_conforms! {
+plugnode_transport::releases_conform! {
     over_the_socket: crate::admin::tests::stage(),
 }
 
@@ -43,7 +43,11 @@ impl Place {
 
     async fn serve(&self, memory: &Memory) -> Remote {
         let socket = Socket::bind(&self.path()).unwrap();
-        let serving = socket.serve(Arc::new(memory.clone()), MAX_COMPONENT, self.shutdown.clone());
+        let serving = socket.serve(
+            Transport::from(memory.clone()).operations(),
+            MAX_COMPONENT,
+            self.shutdown.clone(),
+        );
         self.shutdown.spawn(serving);
         Remote::connect(&self.path(), MAX_COMPONENT).await.unwrap()
     }
@@ -65,9 +69,9 @@ fn memory() -> Memory {
 async fn stage() -> (Stage, Place) {
     let place = Place::new();
     let memory = memory();
-    let registry: Arc<dyn Registry> = Arc::new(place.serve(&memory).await);
-    let transport: Arc<dyn Transport> = Arc::new(memory);
-    (Stage { transport, registry }, place)
+    let operations = Operations::of(Arc::new(place.serve(&memory).await));
+    let transport = Transport::from(memory);
+    (Stage { transport, operations }, place)
 }
 
 async fn refused<T: std::fmt::Debug>(asked: impl Future<Output = plugnode_transport::Result<T>>) -> String {

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use plugnode_message::{Event, EventId, NodeId};
 use plugnode_release::Digest;
-use plugnode_transport::{DeadContent, DeadLetter, Death, Revival, Sweep, SweepPlace, Swept};
+use plugnode_transport::{DeadContent, DeadLetter, Death, IoNode, Revival, Sweep, SweepPlace, Swept};
 
 /// The version that is spoken here.
 const VERSION: u8 = 1;
@@ -38,6 +38,7 @@ pub(super) enum Request {
     Bury(EventId),
     Sweep(Sweep, Option<SweepPlace>),
     Timers,
+    IoNodes,
 }
 
 /// What is answered. A board comes with its version.
@@ -58,6 +59,7 @@ pub(super) enum Answer {
     Refused(String),
     Swept(Swept),
     Timers(u64),
+    IoNodes(Vec<IoNode>),
 }
 
 /// A dead letter.

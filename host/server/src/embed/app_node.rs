@@ -1,7 +1,5 @@
 //! An app-node in a program, with handlers in native Rust, in components, or both.
 
-use std::sync::Arc;
-
 use anyhow::{Context, Result};
 
 use crate::config::{self, App, Config};
@@ -19,7 +17,7 @@ pub struct AppNode {
 /// An app-node that is to be.
 #[must_use = "it is started by `start`"]
 pub struct AppNodeBuilder {
-    transport: Arc<dyn Transport>,
+    transport: Transport,
     settings: config::AppNode,
     partitions: u16,
     components: Vec<App>,
@@ -28,10 +26,10 @@ pub struct AppNodeBuilder {
 
 impl AppNode {
     /// Begins an app-node that is to join this transport, with the defaults of `plugnode run`.
-    pub fn builder(transport: Arc<dyn Transport>) -> AppNodeBuilder {
+    pub fn builder(transport: impl Into<Transport>) -> AppNodeBuilder {
         let config = Config::default();
         AppNodeBuilder {
-            transport,
+            transport: transport.into(),
             settings: config.app_node,
             partitions: config.transport.partitions,
             components: Vec::new(),
@@ -83,7 +81,7 @@ impl AppNodeBuilder {
     /// When a handler cannot be loaded or started, with the reason, and when the transport cannot be joined.
     pub async fn start(self, shutdown: &Shutdown) -> Result<AppNode> {
         let name = settings::app_node_name(&self.settings);
-        let key_value = self.transport.key_value();
+        let key_value = self.transport.key_value.clone();
         let mut apps = Vec::new();
         for app in &self.components {
             apps.push(AppSource {

@@ -1,6 +1,5 @@
 //! A frontend that knows which io-nodes run.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -18,18 +17,18 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// Pages and the list of io-nodes (`/config.js`), as a service of hyper and of tower: to be served by
 /// [`http::serve`](crate::http::serve), or mounted into the program's own server, as its fallback or at the one address
 /// of the list. It follows who is running until `shutdown` begins.
-pub fn frontend(settings: &config::Frontend, transport: Arc<dyn Transport>, shutdown: &Shutdown) -> Frontend {
+pub fn frontend(settings: &config::Frontend, transport: Transport, shutdown: &Shutdown) -> Frontend {
     let (list, running) = watch::channel(Vec::new());
     shutdown.spawn(keep_io_list(list, transport, shutdown.clone()));
     Frontend::new(settings, running)
 }
 
 /// Keeps the frontend's list of io-nodes no older than a moment.
-pub async fn keep_io_list(list: watch::Sender<Vec<IoServerUrl>>, transport: Arc<dyn Transport>, shutdown: Shutdown) {
+pub async fn keep_io_list(list: watch::Sender<Vec<IoServerUrl>>, transport: Transport, shutdown: Shutdown) {
     let mut known = true;
     loop {
         let mut pause = PAUSE;
-        match transport.io_nodes().await {
+        match transport.nodes.io_nodes().await {
             Ok(nodes) => {
                 known = true;
                 if nodes.is_empty() {

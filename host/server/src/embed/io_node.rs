@@ -29,7 +29,7 @@ pub struct IoNode<S: Clone = Frontend> {
 /// An io-node that is to be.
 #[must_use = "it is started by `start` or `start_around`"]
 pub struct IoNodeBuilder {
-    transport: Arc<dyn Transport>,
+    transport: Transport,
     settings: config::IoNode,
     address: SocketAddr,
     doors: Vec<AppDoor>,
@@ -38,9 +38,9 @@ pub struct IoNodeBuilder {
 
 impl IoNode {
     /// Begins an io-node that is to join this transport, with the defaults of `plugnode run`.
-    pub fn builder(transport: Arc<dyn Transport>) -> IoNodeBuilder {
+    pub fn builder(transport: impl Into<Transport>) -> IoNodeBuilder {
         IoNodeBuilder {
-            transport,
+            transport: transport.into(),
             settings: config::IoNode::default(),
             address: SocketAddr::from(([127, 0, 0, 1], 8080)),
             doors: Vec::new(),

@@ -27,7 +27,7 @@ use super::*;
 use crate::http::{self as server, HttpSettings};
 
 use plugnode_process::shutdown::Shutdown;
-use plugnode_transport::{Memory, MemorySettings, Registry};
+use plugnode_transport::{Memory, MemorySettings, Transport};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -53,14 +53,14 @@ impl Handler for Echo {
 }
 
 struct Stage {
-    transport: Arc<Memory>,
+    transport: Transport,
     shutdown: Shutdown,
 }
 
 impl Stage {
     async fn new() -> Self {
         let stage = Self {
-            transport: Arc::new(Memory::new(MemorySettings::default())),
+            transport: Transport::from(Memory::new(MemorySettings::default())),
             shutdown: Shutdown::new(),
         };
         let app_node = AppNode::builder(stage.transport.clone()).native("/", Native::of::<Echo>());
@@ -318,7 +318,7 @@ impl Handler for Farewell {
 
 #[tokio::test]
 async fn shutdown_tells_handler_of_every_client() {
-    let (transport, shutdown) = (Arc::new(Memory::new(MemorySettings::default())), Shutdown::new());
+    let (transport, shutdown) = (Transport::from(Memory::new(MemorySettings::default())), Shutdown::new());
     let gone = Arc::<AtomicUsize>::default();
     let counted = gone.clone();
     let app_node = AppNode::builder(transport.clone()).native("/", Native::made_by(move || Farewell(counted.clone())));
@@ -339,5 +339,5 @@ async fn shutdown_tells_handler_of_every_client() {
     shutdown.begin();
     assert!(shutdown.drained(SOON).await, "it ends by the deadline");
     assert_eq!(gone.load(Ordering::SeqCst), 20);
-    assert_eq!(transport.backlog().await.expect("it is here"), 0);
+    assert_eq!(transport.nodes.backlog().await.expect("it is here"), 0);
 }

@@ -10,7 +10,7 @@ use super::super::connection::testing::{Lines, TestServer};
 use super::*;
 use plugnode_message::{Client, Effects, Event, EventId, EventKind};
 use plugnode_transport::conformance::{BACKLOG, PARTITIONS};
-use plugnode_transport::{Delivery, Inbox, IoNode, Outcome, Transport, Verdict, partition_of};
+use plugnode_transport::{Delivery, Events, Inbox, IoNode, Outcome, Verdict, partition_of};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -244,7 +244,7 @@ async fn lease_of(partition: Partition, leases: &mut dyn Leases) -> Lease {
 
 impl Redis {
     async fn backlog_of_all(&self) -> u64 {
-        plugnode_transport::Registry::backlog(self).await.unwrap()
+        plugnode_transport::Nodes::backlog(self).await.unwrap()
     }
 }
 

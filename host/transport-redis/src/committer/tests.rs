@@ -222,7 +222,7 @@ async fn large_commits_end_on_a_narrow_link_and_nobody_is_fenced() {
     let server = TestServer::start().await;
     let narrow = NarrowLink::to(&server, 12_500_000);
     let bench = Bench::with(Redis::for_test_at(narrow.url(), 1).await, server);
-    let mut leases = plugnode_transport::Transport::join_app(&bench.redis, "app".into())
+    let mut leases = plugnode_transport::Events::join_app(&bench.redis, "app".into())
         .await
         .unwrap();
     let hold = bench.hold(50, 250).await;

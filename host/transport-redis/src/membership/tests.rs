@@ -10,10 +10,10 @@ use tokio::time::{Instant, sleep, timeout};
 use super::super::connection::testing::TestServer;
 use super::super::wire::encode;
 use super::*;
-use plugnode_message::{Change, Client, Effects, Event, EventKind, KeyChange, Write};
+use plugnode_message::{Change, Client, Effects, Event, EventKind, KeyChange, KeyValue, Write};
 use plugnode_transport::conformance::PARTITIONS;
 use plugnode_transport::{
-    Inbox, IoNode, IoSession, Lease, Leases, Outcome, Transport, TransportError, Verdict, partition_of,
+    Events, Inbox, IoNode, IoSession, Lease, Leases, Outcome, TransportError, Verdict, partition_of,
 };
 
 const SOON: Duration = Duration::from_secs(20);
@@ -59,7 +59,7 @@ async fn who_waits_for_one_shard_lives_in_the_others() {
     assert!(waiting.is_err(), "it holds its place and has nothing to tell");
     assert!(timeout(Duration::ZERO, leases.next()).await.is_err());
     assert!(!waits.is_finished());
-    let store = cluster.redis.key_value();
+    let store = cluster.redis.clone();
     assert!(
         store.get("test", &[key.as_str().into()], 1_000).await.is_err(),
         "it may not be there yet"

@@ -2,7 +2,7 @@
 
 use futures_util::FutureExt;
 
-use crate::{IoNode, IoSession, Lease, Memory, MemorySettings, Outcome, Transport, Verdict};
+use crate::{Events, IoNode, IoSession, Lease, Memory, MemorySettings, Outcome, Verdict};
 use plugnode_message::{Command, Effects, Event};
 use plugnode_testing::counted::{answer, io_node, message};
 

@@ -9,8 +9,9 @@ mod buckets;
 mod counted;
 mod dead;
 mod io_side;
+mod nodes;
 mod partition;
-mod registry;
+mod releases;
 mod state;
 mod timers;
 
@@ -22,8 +23,8 @@ use tokio::sync::{Notify, watch};
 
 use self::state::State;
 use super::{
-    Backlog, DeadLetter, DeadLetterBudget, DeadLetters, IoNode, IoSession, Leases, OutboxBudget, Result, Revival,
-    Sweep, SweepPlace, Swept, TimerBudget, Transport,
+    Backlog, DeadLetter, DeadLetterBudget, DeadLetters, Events, IoNode, IoSession, Leases, OutboxBudget, Result,
+    Revival, Sweep, SweepPlace, Swept, TimerBudget, Transport,
 };
 use plugnode_message::{EventId, KeyValue, KeyValueError, NodeId, Text};
 
@@ -73,6 +74,12 @@ pub struct Memory {
     timers: Arc<timers::Wake>,
 }
 
+impl From<Memory> for Transport {
+    fn from(memory: Memory) -> Self {
+        Self::of(Arc::new(memory))
+    }
+}
+
 impl Memory {
     /// An empty transport that nobody has joined.
     pub fn new(settings: MemorySettings) -> Self {
@@ -92,32 +99,13 @@ impl Memory {
 }
 
 #[async_trait]
-impl Transport for Memory {
+impl Events for Memory {
     async fn join_io(&self, node: IoNode) -> Result<IoSession> {
         Ok(io_side::join(self, node))
     }
 
     async fn join_app(&self, node: NodeId) -> Result<Box<dyn Leases>> {
         Ok(Box::new(app_side::join(self, node)))
-    }
-
-    async fn io_nodes(&self) -> Result<Vec<IoNode>> {
-        let state = self.state();
-        let listed = state.io_nodes.values().filter(|io| io.is_listed);
-        let mut nodes: Vec<IoNode> = listed.map(|io| io.node.clone()).collect();
-        nodes.sort_by(|a, b| a.id.cmp(&b.id));
-        Ok(nodes)
-    }
-
-    async fn unlist_io(&self, node: &NodeId) -> Result<()> {
-        if let Some(io) = self.state().io_nodes.get_mut(node) {
-            io.is_listed = false;
-        }
-        Ok(())
-    }
-
-    fn key_value(&self) -> Arc<dyn KeyValue> {
-        Arc::new(self.clone())
     }
 
     fn outlives_process(&self) -> bool {
@@ -203,13 +191,13 @@ crate::conforms! {
 }
 
 #[cfg(test)]
-crate::registry_conforms! {
+crate::releases_conform! {
     registry_in_memory: super::for_conformance(),
 }
 
 /// One with the bounds that the list of what transports must do asks for.
 #[cfg(test)]
-async fn for_conformance() -> (Arc<dyn Transport>, ()) {
+async fn for_conformance() -> (Transport, ()) {
     let memory = Memory::new(MemorySettings {
         partitions: super::conformance::PARTITIONS,
         backlog: super::conformance::BUDGETS,
@@ -217,7 +205,7 @@ async fn for_conformance() -> (Arc<dyn Transport>, ()) {
         bucket_bytes: super::conformance::BUCKET_BYTES,
         timers: super::conformance::TIMERS,
         outbox: super::conformance::OUTBOX,
-        max_component: super::registry::conformance::MAX_COMPONENT,
+        max_component: super::releases::conformance::MAX_COMPONENT,
     });
-    (Arc::new(memory), ())
+    (memory.into(), ())
 }

@@ -9,7 +9,7 @@ use super::MemorySettings;
 use super::buckets::Buckets;
 use super::dead::DeadLetters;
 use super::partition::PartitionState;
-use super::registry::RegistryState;
+use super::releases::ReleasesState;
 use crate::reach::{Reach, ask_by_another, needs_another_asker};
 use crate::{
     DeadContent, DeadLetter, IoNode, Lost, OutboxBudget, Outcome, Rank, Revival, Verdict, owner_of, partition_of,
@@ -18,6 +18,7 @@ use plugnode_message::{
     AttributePatch, Client, Command, DisconnectReason, Effects, Event, EventId, EventKind, Namespace, NodeId,
     Partition, SessionId, Text, now_ms,
 };
+use plugnode_release::NodeReport;
 
 pub(super) struct State {
     pub(super) partitions: Vec<PartitionState>,
@@ -29,7 +30,9 @@ pub(super) struct State {
     pub(super) dead: DeadLetters,
     /// Counts joins, so that each has a number of its own.
     pub(super) incarnations: u64,
-    pub(super) registry: RegistryState,
+    /// What app-nodes told last.
+    pub(super) reports: HashMap<NodeId, NodeReport>,
+    pub(super) releases: ReleasesState,
 }
 
 pub(super) struct IoState {
@@ -59,7 +62,8 @@ impl State {
             buckets: Buckets::new(settings.bucket_bytes, settings.timers),
             dead: DeadLetters::new(settings.dead_letters),
             incarnations: 0,
-            registry: RegistryState::new(),
+            reports: HashMap::new(),
+            releases: ReleasesState::new(),
         }
     }
 
@@ -105,7 +109,7 @@ impl State {
             self.app_nodes.insert(node.clone(), app);
             return;
         }
-        self.registry.forget(node);
+        self.reports.remove(node);
         for partition in app.granted {
             self.partition(partition).owner = None;
         }

@@ -1,7 +1,5 @@
 //! What `plugnode dead` says and does: in the process of a memory transport, and by its socket.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use clap::Parser;
 use tempfile::TempDir;
@@ -12,11 +10,11 @@ use plugnode_message::{Client, DisconnectReason, Event, EventKind, Payload};
 use plugnode_process::shutdown::Shutdown;
 use plugnode_server::admin::{Remote, Socket};
 use plugnode_transport::{
-    Death, IoNode, IoSession, Lease, Leases, Memory, MemorySettings, Outcome, Transport, Verdict,
+    Death, Events, IoNode, IoSession, Lease, Leases, Memory, MemorySettings, Outcome, Transport, Verdict,
 };
 
 struct Fixture {
-    memory: Arc<Memory>,
+    memory: Memory,
     cluster: Box<dyn DeadLetters>,
     io: IoSession,
     _leases: Box<dyn Leases>,
@@ -38,7 +36,11 @@ impl Fixture {
         let (here, mut there) = (Self::new().await, Self::new().await);
         let path = there.folder.path().join("here/8080.sock");
         let socket = Socket::bind(&path).unwrap();
-        let serving = socket.serve(there.memory.clone(), 1_000_000, there.shutdown.clone());
+        let serving = socket.serve(
+            Transport::from(there.memory.clone()).operations(),
+            1_000_000,
+            there.shutdown.clone(),
+        );
         there.shutdown.spawn(serving);
         there.cluster = Box::new(Remote::connect(&path, 1_000_000).await.unwrap());
         [here, there]
@@ -54,7 +56,7 @@ impl Fixture {
         let lease = leases.next().await.unwrap();
         Self {
             cluster: Box::new(memory.clone()),
-            memory: Arc::new(memory),
+            memory,
             io,
             _leases: leases,
             lease,

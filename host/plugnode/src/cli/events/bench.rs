@@ -62,7 +62,12 @@ impl Component {
         let mut apps = Vec::new();
         let own = config.apps.first().map(|app| app.component.clone());
         for app in config.apps.iter().filter(|app| Some(&app.component) == own.as_ref()) {
-            let grants = settings::app(app, &IO_NODE.into(), Memory::new(MemorySettings::default()).key_value()).grants;
+            let grants = settings::app(
+                app,
+                &IO_NODE.into(),
+                Transport::from(Memory::new(MemorySettings::default())).key_value,
+            )
+            .grants;
             apps.push((app.clone(), engine.load(bytes.clone(), &grants).await?));
         }
         Ok(Self { engine, apps })
@@ -77,17 +82,17 @@ impl Bench {
     ) -> Result<Self> {
         let shutdown = Shutdown::new();
         // One, so that all events are in one order.
-        let memory = Memory::new(MemorySettings {
+        let memory = Transport::from(Memory::new(MemorySettings {
             partitions: 1,
             ..MemorySettings::default()
-        });
-        let io = memory.join_io(IoNode::without_address(IO_NODE)).await?;
-        let mut leases = memory.join_app("app".into()).await?;
+        }));
+        let io = memory.events.join_io(IoNode::without_address(IO_NODE)).await?;
+        let mut leases = memory.events.join_app("app".into()).await?;
         let lease = leases.next().await?;
         let mut pools = Namespaces::default();
         let mut namespace = String::new();
         for (app, compiled) in &component.apps {
-            let settings = settings::app(app, &"app".into(), memory.key_value());
+            let settings = settings::app(app, &"app".into(), memory.key_value.clone());
             let pool = Pool::start(&component.engine, compiled.clone(), settings, &shutdown).await?;
             pools.insert(&app.namespace, pool).map_err(anyhow::Error::msg)?;
             if namespace.is_empty() {

@@ -35,7 +35,7 @@ pub(super) struct BoardKeeper {
     losses: u64,
     /// The apps of this node that have releases.
     apps: BTreeSet<Namespace>,
-    transport: Arc<dyn Transport>,
+    transport: Transport,
     engine: Engine,
     shutdown: Shutdown,
 }
@@ -46,14 +46,14 @@ impl BoardKeeper {
         board: watch::Sender<Arc<Board>>,
         version: u64,
         apps: BTreeSet<Namespace>,
-        transport: Arc<dyn Transport>,
+        transport: Transport,
         engine: Engine,
         shutdown: Shutdown,
     ) -> Self {
         Self {
             board,
             version,
-            losses: transport.data_losses().unwrap_or_default(),
+            losses: transport.nodes.data_losses().unwrap_or_default(),
             apps,
             transport,
             engine,
@@ -73,7 +73,7 @@ impl BoardKeeper {
     async fn follow(&mut self) {
         self.keep_components();
         loop {
-            match self.transport.board_after(self.version).await {
+            match self.transport.releases.board_after(self.version).await {
                 Ok((version, board)) => self.hears(version, board).await,
                 Err(error) => {
                     warn!(%error, "cannot read which releases are to run; what runs goes on");
@@ -92,7 +92,7 @@ impl BoardKeeper {
             return self.post_again(version, recovered).await;
         }
         self.version = version;
-        self.losses = self.transport.data_losses().unwrap_or_default();
+        self.losses = self.transport.nodes.data_losses().unwrap_or_default();
         if board == *known {
             // Another node has posted it again, which may lack some components.
             self.put_components(&board).await;
@@ -111,7 +111,7 @@ impl BoardKeeper {
     async fn has_lost_data(&mut self, version: u64, goes_on: bool) -> bool {
         let until = Instant::now() + if goes_on { Duration::ZERO } else { DOUBT };
         while version > self.version {
-            let losses = self.transport.data_losses().unwrap_or_default();
+            let losses = self.transport.nodes.data_losses().unwrap_or_default();
             if losses != self.losses {
                 self.losses = losses;
                 return true;
@@ -127,7 +127,7 @@ impl BoardKeeper {
     async fn post_again(&mut self, version: u64, board: Board) {
         // First: whoever reads of a component on the board wants to find it.
         let put = self.put_components(&board).await;
-        match self.transport.post_board(version, &board).await {
+        match self.transport.releases.post_board(version, &board).await {
             Ok(true) => {
                 info!("the transport had lost the board of releases; the releases in use are posted again");
                 let (transport, lacking) = (self.transport.clone(), lacking(&board, &put));
@@ -153,7 +153,7 @@ impl BoardKeeper {
             let Some(bytes) = self.engine.kept_bytes(digest).await else {
                 continue;
             };
-            match self.transport.put_component(bytes).await {
+            match self.transport.releases.put_component(bytes).await {
                 Ok(digest) => _ = put.insert(digest),
                 Err(error) => warn!(component = digest.short(), %error, "cannot put a component again"),
             }
@@ -163,7 +163,7 @@ impl BoardKeeper {
 
     /// Sees to it that this node has the bytes of the components that its apps use, should the transport lose them.
     fn keep_components(&self) {
-        if self.transport.data_losses().is_none() {
+        if self.transport.nodes.data_losses().is_none() {
             return;
         }
         let (transport, engine, shutdown) = (self.transport.clone(), self.engine.clone(), self.shutdown.clone());
@@ -178,7 +178,7 @@ impl BoardKeeper {
                 }
                 let fetched = tokio::select! {
                     () = shutdown.begun() => return,
-                    fetched = transport.component(&digest) => fetched,
+                    fetched = transport.releases.component(&digest) => fetched,
                 };
                 if let Ok(Some(bytes)) = fetched {
                     engine.keep_bytes(&digest, &bytes).await;
@@ -202,7 +202,7 @@ fn lacking(board: &Board, put: &BTreeSet<Digest>) -> Vec<(Namespace, Release)> {
 }
 
 /// Tells of the components that no node has put, once all had time to.
-async fn tell_what_nobody_has(transport: Arc<dyn Transport>, lacking: Vec<(Namespace, Release)>, shutdown: Shutdown) {
+async fn tell_what_nobody_has(transport: Transport, lacking: Vec<(Namespace, Release)>, shutdown: Shutdown) {
     tokio::select! {
         () = shutdown.begun() => return,
         () = sleep(OTHERS_PUT) => {}
@@ -210,7 +210,7 @@ async fn tell_what_nobody_has(transport: Arc<dyn Transport>, lacking: Vec<(Names
     for (app, release) in lacking {
         let found = tokio::select! {
             () = shutdown.begun() => return,
-            found = transport.component(&release.digest) => found,
+            found = transport.releases.component(&release.digest) => found,
         };
         if let Ok(None) = found {
             error!(

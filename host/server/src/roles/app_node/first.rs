@@ -25,7 +25,7 @@ const LOOK: Duration = Duration::from_millis(50);
 pub(super) async fn start(
     source: AppSource,
     kept: usize,
-    transport: &dyn Transport,
+    transport: &Transport,
     engine: &Engine,
     shutdown: &Shutdown,
 ) -> Result<App> {
@@ -51,7 +51,7 @@ pub(super) async fn start(
     let why = || format!("{} cannot be its first release, and it has no other", source.file);
     let (component, pool) = first.await.with_context(why)?;
     let target = Target {
-        digest: transport.put_component(bytes).await?,
+        digest: transport.releases.put_component(bytes).await?,
         file: source.file.clone(),
         bytes: size,
     };
@@ -71,7 +71,7 @@ pub(super) async fn start(
 async fn start_release(
     source: &AppSource,
     release: &Release,
-    transport: &dyn Transport,
+    transport: &Transport,
     engine: &Engine,
     shutdown: &Shutdown,
 ) -> Result<App> {
@@ -99,10 +99,10 @@ async fn load(
     bytes: Bytes,
     digest: &Digest,
     source: &AppSource,
-    transport: &dyn Transport,
+    transport: &Transport,
     engine: &Engine,
 ) -> Result<Component> {
-    if transport.data_losses().is_some() {
+    if transport.nodes.data_losses().is_some() {
         engine.keep_bytes(digest, &bytes).await;
     }
     Ok(engine.load(bytes, &source.settings.grants).await?)
@@ -116,11 +116,11 @@ pub(super) async fn start_native(app: NativeApp, engine: &Engine, shutdown: &Shu
 }
 
 /// The release in use; none where the app has no release, or one that has only failed while another component is configured.
-async fn in_use(source: &AppSource, kept: usize, transport: &dyn Transport) -> Result<Option<Release>> {
+async fn in_use(source: &AppSource, kept: usize, transport: &Transport) -> Result<Option<Release>> {
     let namespace = &source.settings.namespace;
     let patience = Instant::now() + POSTED_AGAIN;
     loop {
-        let (version, mut board) = transport.board().await?;
+        let (version, mut board) = transport.releases.board().await?;
         if let Some(track) = board.apps.get_mut(namespace) {
             let release = track.in_use().clone();
             let is_other = |component: &Bytes| Digest::of(component) != release.digest;
@@ -131,7 +131,7 @@ async fn in_use(source: &AppSource, kept: usize, transport: &dyn Transport) -> R
             if track.kept != kept {
                 track.kept = kept;
                 // Whoever was faster may have it otherwise, and then it stays so.
-                transport.post_board(version, &board).await?;
+                transport.releases.post_board(version, &board).await?;
             }
             return Ok(Some(release));
         }
@@ -145,10 +145,10 @@ async fn in_use(source: &AppSource, kept: usize, transport: &dyn Transport) -> R
 
 /// Makes a component that has been started the app's first release, and returns its number. None when the app has got one
 /// meanwhile.
-async fn post_first(source: &AppSource, target: Target, kept: usize, transport: &dyn Transport) -> Result<Option<u64>> {
+async fn post_first(source: &AppSource, target: Target, kept: usize, transport: &Transport) -> Result<Option<u64>> {
     let namespace = &source.settings.namespace;
     loop {
-        let (version, mut board) = transport.board().await?;
+        let (version, mut board) = transport.releases.board().await?;
         let number = match board.apps.get_mut(namespace) {
             None => {
                 let track = Track::first(target.clone(), now_ms(), kept);
@@ -159,7 +159,7 @@ async fn post_first(source: &AppSource, target: Target, kept: usize, transport: 
             Some(track) if track.is_false_start() => track.start_again(target.clone(), Origin::Config, now_ms()),
             Some(_) => return Ok(None),
         };
-        if transport.post_board(version, &board).await? {
+        if transport.releases.post_board(version, &board).await? {
             return Ok(Some(number));
         }
     }
@@ -170,35 +170,35 @@ async fn note_false_start(
     source: &AppSource,
     release: &Release,
     error: &anyhow::Error,
-    transport: &dyn Transport,
+    transport: &Transport,
 ) -> Result<bool> {
     loop {
-        let (version, mut board) = transport.board().await?;
+        let (version, mut board) = transport.releases.board().await?;
         let track = board.apps.get_mut(&source.settings.namespace);
         if !track.is_some_and(|track| track.note_false_start(release.number, format!("{error:#}"))) {
             return Ok(false);
         }
-        if transport.post_board(version, &board).await? {
+        if transport.releases.post_board(version, &board).await? {
             return Ok(true);
         }
     }
 }
 
 /// Whether an app-node tells that it runs the app.
-async fn is_run_elsewhere(app: &Namespace, transport: &dyn Transport) -> Result<bool> {
-    let nodes = transport.app_nodes().await?;
+async fn is_run_elsewhere(app: &Namespace, transport: &Transport) -> Result<bool> {
+    let nodes = transport.nodes.app_nodes().await?;
     let mut reports = nodes.iter().filter_map(|(_, report)| report.as_ref());
     Ok(reports.any(|report| report.apps.contains_key(app)))
 }
 
 /// The component of a release: the configured one if it is that, else from the store.
-async fn bytes(source: &AppSource, release: &Release, transport: &dyn Transport) -> Result<Bytes> {
+async fn bytes(source: &AppSource, release: &Release, transport: &Transport) -> Result<Bytes> {
     if let Ok(component) = &source.component
         && Digest::of(component) == release.digest
     {
         return Ok(component.clone());
     }
-    let stored = transport.component(&release.digest).await?;
+    let stored = transport.releases.component(&release.digest).await?;
     stored.ok_or_else(|| {
         anyhow!(
             "release {} is in use, and its component {} is not in the store any more: name a file with it as the app's \

@@ -40,7 +40,7 @@ const FETCHING: Duration = Duration::from_secs(5);
 pub(super) struct Follower {
     app: Arc<App>,
     partitions: u16,
-    transport: Arc<dyn Transport>,
+    transport: Transport,
     engine: Engine,
     board: watch::Receiver<Arc<Board>>,
     shutdown: Shutdown,
@@ -84,7 +84,7 @@ impl Follower {
     pub(super) fn new(
         app: Arc<App>,
         partitions: u16,
-        transport: Arc<dyn Transport>,
+        transport: Transport,
         engine: Engine,
         board: watch::Receiver<Arc<Board>>,
         shutdown: Shutdown,
@@ -342,7 +342,7 @@ impl Follower {
         if let Some(component) = self.engine.load_kept(&wanted.digest, &app.settings.grants).await {
             return Ok(component);
         }
-        let mut fetching = pin!(self.transport.component(&wanted.digest));
+        let mut fetching = pin!(self.transport.releases.component(&wanted.digest));
         let (bytes, turn) = match timeout(FETCHING, &mut fetching).await {
             Ok(bytes) => (bytes?, turn),
             Err(_) => {
@@ -351,7 +351,7 @@ impl Follower {
             }
         };
         let bytes = bytes.context("its component is not in the store any more: deploy it again")?;
-        if self.transport.data_losses().is_some() {
+        if self.transport.nodes.data_losses().is_some() {
             self.engine.keep_bytes(&wanted.digest, &bytes).await;
         }
         app.set_stage(Some((wanted.number, Stage::Compiling)));

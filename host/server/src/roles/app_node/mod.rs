@@ -103,16 +103,16 @@ impl AppNode {
     pub async fn start(
         settings: AppNodeSettings,
         engine: Engine,
-        transport: Arc<dyn Transport>,
+        transport: Transport,
         shutdown: &Shutdown,
     ) -> Result<Self> {
         let mut apps = Apps {
-            standing: transport.standing(),
+            standing: transport.nodes.standing(),
             ..Apps::default()
         };
         for source in settings.apps {
             let namespace = source.settings.namespace.clone();
-            let app = first::start(source, settings.kept_releases, &*transport, &engine, shutdown)
+            let app = first::start(source, settings.kept_releases, &transport, &engine, shutdown)
                 .await
                 .with_context(|| format!("app {namespace:?} cannot start"))?;
             let in_use = app.in_use();
@@ -130,8 +130,13 @@ impl AppNode {
         }
         engine.begin_to_serve();
         let apps = Arc::new(apps);
-        let board = transport.board().await.context("cannot read the board of releases")?;
+        let board = transport
+            .releases
+            .board()
+            .await
+            .context("cannot read the board of releases")?;
         let leases = transport
+            .events
             .join_app(settings.name.clone())
             .await
             .context("cannot join the transport")?;

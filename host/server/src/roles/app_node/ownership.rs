@@ -31,7 +31,7 @@ const SETTLED: Duration = Duration::from_secs(30);
 /// An app-node that has joined once.
 pub(super) struct Ownership {
     pub(super) name: NodeId,
-    pub(super) transport: Arc<dyn Transport>,
+    pub(super) transport: Transport,
     pub(super) apps: Arc<Apps>,
     pub(super) retries: Retries,
     pub(super) shutdown: Shutdown,
@@ -65,8 +65,8 @@ impl Ownership {
         tokio::select! {
             () = self.finished() => {}
             () = self.shutdown.is_urgent() => {
-                if !self.transport.outlives_process() {
-                    let events = self.transport.backlog().await.unwrap_or_default();
+                if !self.transport.events.outlives_process() {
+                    let events = self.transport.nodes.backlog().await.unwrap_or_default();
                     warn!(events, "events are lost: they were not handled by the deadline; see [shutdown] deadline-ms");
                 }
             }
@@ -76,8 +76,8 @@ impl Ownership {
     async fn finished(&self) {
         self.shutdown.intake_ended().await;
         // An app-node that ends alone leaves what is there to others.
-        if self.shutdown.has_intake() && !self.transport.outlives_process() {
-            while self.transport.backlog().await.is_ok_and(|events| events > 0) {
+        if self.shutdown.has_intake() && !self.transport.events.outlives_process() {
+            while self.transport.nodes.backlog().await.is_ok_and(|events| events > 0) {
                 sleep(LOOK).await;
             }
         }
@@ -134,7 +134,7 @@ impl Ownership {
         loop {
             let joining = async {
                 sleep(pause.take()).await;
-                self.transport.join_app(self.name.clone()).await
+                self.transport.events.join_app(self.name.clone()).await
             };
             let joined = tokio::select! {
                 () = self.shutdown.begun() => return None,

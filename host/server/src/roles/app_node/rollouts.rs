@@ -34,7 +34,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Rollouts {
     node: NodeId,
     apps: Arc<Apps>,
-    transport: Arc<dyn Transport>,
+    transport: Transport,
     shutdown: Shutdown,
     /// Since when each app's rollout is in its phase, as this node has seen it.
     phases: HashMap<Namespace, (u64, Option<Phase>, Instant)>,
@@ -45,7 +45,7 @@ impl Rollouts {
     pub(super) fn start(
         node: NodeId,
         apps: Arc<Apps>,
-        transport: Arc<dyn Transport>,
+        transport: Transport,
         engine: &Engine,
         partitions: u16,
         board: (u64, Board),
@@ -105,7 +105,7 @@ impl Rollouts {
                 .as_ref()
                 .is_none_or(|(told, at)| at.elapsed() >= due || differs(told, &report));
             if is_due {
-                match self.transport.report(&report).await {
+                match self.transport.nodes.report(&report).await {
                     Ok(()) => told = Some((report, Instant::now())),
                     Err(error) => {
                         warn!(%error, "cannot tell how the releases do");
@@ -141,7 +141,8 @@ impl Rollouts {
 
     /// Takes each app's rollout a step further, if what the nodes tell allows it. Whichever node is first does it.
     async fn step(&mut self) -> Result<()> {
-        let ((version, before), nodes) = tokio::try_join!(self.transport.board(), self.transport.app_nodes())?;
+        let ((version, before), nodes) =
+            tokio::try_join!(self.transport.releases.board(), self.transport.nodes.app_nodes())?;
         let mut board = before.clone();
         let mut has_changed = false;
         for (namespace, track) in &mut board.apps {
@@ -159,13 +160,13 @@ impl Rollouts {
                 .collect();
             has_changed |= track.step(&peers, age);
         }
-        if !has_changed || !self.transport.post_board(version, &board).await? {
+        if !has_changed || !self.transport.releases.post_board(version, &board).await? {
             return Ok(());
         }
         for (namespace, track) in &board.apps {
             tell(namespace, before.apps.get(namespace), track);
         }
-        self.transport.prune_components().await
+        self.transport.releases.prune_components().await
     }
 
     fn age(&mut self, namespace: &Namespace, track: &Track) -> Duration {

@@ -20,8 +20,8 @@ use plugnode_message::{
 };
 use plugnode_runtime::{Compiler, Dispatch, EngineSettings, Grants, Limits};
 use plugnode_transport::{
-    Commits, DeadLetters, Delivery, IoNode, IoSession, Lease, Leases, Log, Lost, Memory, MemorySettings, Outcome,
-    Result as Answer, TransportError, Verdict,
+    Commits, DeadLetters, Delivery, Events, IoNode, IoSession, Lease, Leases, Log, Lost, Memory, MemorySettings,
+    Outcome, Result as Answer, Transport, TransportError, Verdict,
 };
 
 const SOON: Duration = Duration::from_secs(20);
@@ -131,14 +131,14 @@ impl KeyValue for Store {
     }
 }
 
-async fn start(transport: Arc<dyn Transport>, store: Arc<Store>, shutdown: &Shutdown) -> AppNode {
+async fn start(transport: Transport, store: Arc<Store>, shutdown: &Shutdown) -> AppNode {
     start_with(|_| {}, transport, store, shutdown).await
 }
 
 /// With other settings of its app.
 async fn start_with(
     set: impl FnOnce(&mut AppSettings),
-    transport: Arc<dyn Transport>,
+    transport: Transport,
     store: Arc<Store>,
     shutdown: &Shutdown,
 ) -> AppNode {
@@ -275,7 +275,7 @@ async fn a_fenced_app_node_joins_anew_and_goes_on() {
     let mut io = join_io(&memory).await;
     let shutdown = Shutdown::new();
     let store = Store::new(&memory, Mood::Well);
-    let _app_node = start(Arc::new(memory.clone()), store, &shutdown).await;
+    let _app_node = start(memory.clone().into(), store, &shutdown).await;
     io.inbox
         .ingest(vec![connection("a"), message("a", "count", 1)])
         .await
@@ -296,7 +296,7 @@ async fn events_wait_for_a_store_that_is_away_and_none_is_given_up_for_it() {
     let mut io = join_io(&memory).await;
     let shutdown = Shutdown::new();
     let store = Store::new(&memory, Mood::Well);
-    let _app_node = start(Arc::new(memory.clone()), store.clone(), &shutdown).await;
+    let _app_node = start(memory.clone().into(), store.clone(), &shutdown).await;
     io.inbox.ingest(vec![connection("a")]).await.unwrap();
     let mut number = 0;
     for mood in [Mood::Failing, Mood::Hanging, Mood::Failing] {
@@ -336,7 +336,7 @@ async fn an_event_that_reads_too_much_for_its_time_has_failed() {
     let mut io = join_io(&memory).await;
     let shutdown = Shutdown::new();
     let store = Store::new(&memory, Mood::Overloaded);
-    let _app_node = start(Arc::new(memory.clone()), store, &shutdown).await;
+    let _app_node = start(memory.clone().into(), store, &shutdown).await;
     io.inbox
         .ingest(vec![
             connection("a"),
@@ -365,7 +365,7 @@ async fn an_event_whose_reads_have_changed_is_handled_again() {
     let mut io = join_io(&memory).await;
     let shutdown = Shutdown::new();
     let store = Store::new(&memory, Mood::Slow);
-    let _app_node = start(Arc::new(memory.clone()), store.clone(), &shutdown).await;
+    let _app_node = start(memory.clone().into(), store.clone(), &shutdown).await;
     let names: Vec<String> = (0..CLIENTS).map(|number| format!("client-{number}")).collect();
     io.inbox
         .ingest(names.iter().map(|name| connection(name)).collect())
@@ -405,7 +405,7 @@ async fn a_stopping_app_node_does_not_wait_for_a_store_that_is_away() {
     let io = join_io(&memory).await;
     let shutdown = Shutdown::new();
     let store = Store::new(&memory, Mood::Hanging);
-    let _app_node = start(Arc::new(memory.clone()), store.clone(), &shutdown).await;
+    let _app_node = start(memory.clone().into(), store.clone(), &shutdown).await;
     io.inbox
         .ingest(vec![connection("a"), message("a", "count", 1)])
         .await
@@ -425,10 +425,8 @@ struct Scripted {
     leases: StdMutex<Option<mpsc::UnboundedReceiver<Lease>>>,
 }
 
-plugnode_transport::forward_operations!(Scripted: memory);
-
 #[async_trait]
-impl Transport for Scripted {
+impl Events for Scripted {
     async fn join_io(&self, node: IoNode) -> Answer<IoSession> {
         self.memory.join_io(node).await
     }
@@ -436,14 +434,6 @@ impl Transport for Scripted {
     async fn join_app(&self, _: NodeId) -> Answer<Box<dyn Leases>> {
         let leases = self.leases.lock().unwrap().take();
         Ok(Box::new(ScriptedLeases(leases.expect("it joins once"))))
-    }
-
-    async fn io_nodes(&self) -> Answer<Vec<IoNode>> {
-        self.memory.io_nodes().await
-    }
-
-    fn key_value(&self) -> Arc<dyn KeyValue> {
-        self.memory.key_value()
     }
 }
 
@@ -504,6 +494,10 @@ async fn start_scripted(mood: Mood, shutdown: &Shutdown) -> (mpsc::UnboundedSend
         leases: StdMutex::new(Some(next)),
     });
     let store = Store::new(&memory, mood);
+    let transport = Transport {
+        events: transport,
+        ..memory.into()
+    };
     start(transport, store.clone(), shutdown).await;
     (leases, store)
 }
@@ -608,7 +602,7 @@ async fn own_patches_reach_next_events_through_a_move() {
     let mut io = join_io(&memory).await;
     let shutdown = Shutdown::new();
     let store = Store::new(&memory, Mood::Well);
-    let _app_node = start(Arc::new(memory.clone()), store, &shutdown).await;
+    let _app_node = start(memory.clone().into(), store, &shutdown).await;
     let patch = |patch: &str, number| {
         let mut event = message("a", "patch", number);
         if let EventKind::Message { args, .. } = &mut event.kind {

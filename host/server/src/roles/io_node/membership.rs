@@ -41,7 +41,7 @@ const SETTLED: Duration = Duration::from_secs(30);
 /// An io-node that has joined once.
 pub(super) struct Membership {
     pub(super) node: IoNode,
-    pub(super) transport: Arc<dyn Transport>,
+    pub(super) transport: Transport,
     pub(super) sessions: Arc<Sessions>,
     pub(super) directory: Arc<Directory>,
     pub(super) gate: Arc<Gate>,
@@ -208,7 +208,7 @@ impl Membership {
         let mut closing = JoinSet::new();
         for (place, session) in (0..).zip(sessions) {
             sleep_until(began + self.drain * place / count).await;
-            let (inbox, standing) = (inbox.clone(), self.transport.standing());
+            let (inbox, standing) = (inbox.clone(), self.transport.nodes.standing());
             let until = began + self.drain + self.answering;
             closing.spawn(async move {
                 let reason = DisconnectReason::ServerShutdown;
@@ -247,7 +247,7 @@ impl Membership {
         loop {
             let joining = async {
                 sleep(pause.take()).await;
-                self.transport.join_io(self.node.clone()).await
+                self.transport.events.join_io(self.node.clone()).await
             };
             let joined = tokio::select! {
                 () = self.shutdown.begun() => return None,

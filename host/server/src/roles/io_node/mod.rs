@@ -173,7 +173,7 @@ pub struct AppDoor {
 /// When the transport cannot be joined, or a key of tokens cannot be used.
 pub async fn start<S: Inner>(
     settings: IoNodeSettings,
-    transport: Arc<dyn Transport>,
+    transport: Transport,
     inner: S,
     shutdown: &Shutdown,
 ) -> Result<IoService<S>> {
@@ -188,7 +188,7 @@ pub async fn start<S: Inner>(
 pub async fn start_embedded<S: Inner>(
     settings: IoNodeSettings,
     hooks: Hooks,
-    transport: Arc<dyn Transport>,
+    transport: Transport,
     inner: S,
     shutdown: &Shutdown,
 ) -> Result<(IoService<S>, IoHandle)> {
@@ -223,6 +223,7 @@ pub async fn start_embedded<S: Inner>(
         attributes: settings.attributes.clone(),
     });
     let session = transport
+        .events
         .join_io(settings.node.clone())
         .await
         .context("cannot join the transport")?;
@@ -230,7 +231,7 @@ pub async fn start_embedded<S: Inner>(
         protocol,
         entrance,
         gate: gate.clone(),
-        standing: transport.standing(),
+        standing: transport.nodes.standing(),
         shutdown: shutdown.clone(),
     };
     let engine = Engine::new(engine_settings(&settings), application);
@@ -284,10 +285,10 @@ pub async fn start_embedded<S: Inner>(
 }
 
 /// Tells nobody of this io-node any more once the end of the process is announced.
-async fn unlist(node: NodeId, transport: Arc<dyn Transport>, shutdown: Shutdown) {
+async fn unlist(node: NodeId, transport: Transport, shutdown: Shutdown) {
     shutdown.announced().await;
     let unlisted = tokio::select! {
-        unlisted = transport.unlist_io(&node) => unlisted,
+        unlisted = transport.nodes.unlist_io(&node) => unlisted,
         () = shutdown.begun() => return,
     };
     if let Err(error) = unlisted {

@@ -43,7 +43,7 @@ const OPEN: usize = 10_000;
 pub(super) struct Questions {
     pub(super) node: NodeId,
     pub(super) directory: Arc<Directory>,
-    pub(super) transport: Arc<dyn Transport>,
+    pub(super) transport: Transport,
     pub(super) inbox: Arc<dyn Inbox>,
     pub(super) incarnation: Arc<Incarnation>,
     /// Bytes of events from nobody that wait to be accepted.
@@ -162,7 +162,7 @@ impl Questions {
     /// Hears from all io-nodes that are there, or those that answer in time and before this one ends.
     async fn hear(&self, mut said: UnboundedReceiver<(NodeId, Part)>, deadline: Instant) -> Payload {
         let nodes = tokio::select! {
-            nodes = timeout_at(deadline, self.transport.io_nodes()) => nodes.ok(),
+            nodes = timeout_at(deadline, self.transport.nodes.io_nodes()) => nodes.ok(),
             () = self.shutdown.begun() => None,
         };
         let there = match nodes {

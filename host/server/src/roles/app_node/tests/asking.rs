@@ -24,7 +24,7 @@ impl Fixture {
         let io = join_io(&memory).await;
         let shutdown = Shutdown::new();
         let store = Store::new(&memory, Mood::Well);
-        let transport = Arc::new(memory.clone());
+        let transport = memory.clone().into();
         let _app_node = start_with(set, transport, store, &shutdown).await;
         Self {
             memory,

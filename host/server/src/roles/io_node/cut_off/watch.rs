@@ -1,6 +1,5 @@
 //! Gathers evidence while the place of an io-node is not renewed.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -19,7 +18,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Watches over the standing of an io-node.
 pub(in super::super) struct Watch {
     own: NodeId,
-    transport: Arc<dyn Transport>,
+    transport: Transport,
     standing: Standing,
     /// How long the transport may be out of reach without any evidence.
     bound: Duration,
@@ -36,10 +35,10 @@ struct Renewals {
 }
 
 impl Watch {
-    pub(in super::super) fn new(own: NodeId, transport: Arc<dyn Transport>, bound: Duration) -> Self {
+    pub(in super::super) fn new(own: NodeId, transport: Transport, bound: Duration) -> Self {
         Self {
             own,
-            standing: transport.standing(),
+            standing: transport.nodes.standing(),
             transport,
             bound,
             witnesses: Vec::new(),
@@ -99,7 +98,7 @@ impl Watch {
             return;
         }
         // What cannot be asked now stays as it was.
-        if let Ok(Ok(nodes)) = timeout(lease / 4, self.transport.io_nodes()).await {
+        if let Ok(Ok(nodes)) = timeout(lease / 4, self.transport.nodes.io_nodes()).await {
             // Those that follow in the order of names, so that each is asked by a few.
             let (before, after): (Vec<_>, Vec<_>) = nodes
                 .into_iter()

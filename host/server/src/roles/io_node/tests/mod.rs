@@ -19,9 +19,10 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use super::*;
 use crate::http::{self as server, HttpSettings, Ready};
-use plugnode_message::{Command, DisconnectReason, Effects, Event, EventKind, KeyValue, NodeId, SessionId};
+use plugnode_message::{Command, DisconnectReason, Effects, Event, EventKind, NodeId, SessionId};
 use plugnode_transport::{
-    Backlog, Inbox, IoNode, IoSession, Leases, Memory, MemorySettings, Outcome, Result as Answer, Verdict,
+    Backlog, Events, Inbox, IoNode, IoSession, Leases, Memory, MemorySettings, Outcome, Result as Answer, Transport,
+    Verdict,
 };
 
 mod admission;
@@ -42,10 +43,8 @@ struct Valves {
     ingest: watch::Sender<bool>,
 }
 
-plugnode_transport::forward_operations!(Valves: memory);
-
 #[async_trait]
-impl Transport for Valves {
+impl Events for Valves {
     async fn join_io(&self, node: IoNode) -> Answer<IoSession> {
         opened(self.join.subscribe()).await;
         let session = self.memory.join_io(node).await?;
@@ -61,14 +60,6 @@ impl Transport for Valves {
 
     async fn join_app(&self, node: NodeId) -> Answer<Box<dyn Leases>> {
         self.memory.join_app(node).await
-    }
-
-    async fn io_nodes(&self) -> Answer<Vec<IoNode>> {
-        self.memory.io_nodes().await
-    }
-
-    fn key_value(&self) -> Arc<dyn KeyValue> {
-        self.memory.key_value()
     }
 }
 
@@ -131,6 +122,10 @@ impl Fixture {
             join: watch::Sender::new(true),
             ingest: watch::Sender::new(true),
         });
+        let seams = Transport {
+            events: transport.clone(),
+            ..transport.memory.clone().into()
+        };
         let mut settings = IoNodeSettings {
             node: IoNode::without_address("io"),
             apps: vec![AppDoor {
@@ -174,7 +169,7 @@ impl Fixture {
         let http = HttpSettings::default();
         let shutdown = Shutdown::new();
         let inner = service_fn(async |_| Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())));
-        let service = start(settings, transport.clone(), inner, &shutdown).await.unwrap();
+        let service = start(settings, seams, inner, &shutdown).await.unwrap();
         let (joined, directory) = (service.joined(), service.directory());
         let listener = server::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

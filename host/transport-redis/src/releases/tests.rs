@@ -6,11 +6,12 @@ use redis::Value;
 use tokio::time::timeout;
 
 use super::super::connection::testing::TestServer;
+use super::super::nodes::{is_old, read};
 use super::super::{RedisSettings, components};
 use super::*;
 use plugnode_release::Track;
-use plugnode_transport::TransportError;
-use plugnode_transport::registry_conformance::{noise, report, target};
+use plugnode_transport::releases_conformance::{noise, report, target};
+use plugnode_transport::{Nodes, TransportError};
 
 const SOON: Duration = Duration::from_secs(30);
 

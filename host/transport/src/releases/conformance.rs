@@ -1,39 +1,38 @@
-//! What every registry must do, as tests that know none of them.
+//! The promises of [`Releases`](crate::Releases) and [`Nodes`](crate::Nodes), as tests.
 //!
-//! To hold a registry to the list, name it in `registry_conforms!` with what makes a [`Stage`].
+//! An implementation runs them by `releases_conform!`, given an expression that makes a [`Stage`].
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::{sleep, timeout};
 
-use crate::{IoNode, Registry, Transport, TransportError};
+use crate::{IoNode, Operations, Transport, TransportError};
 use plugnode_message::{Event, EventKind, NodeId, Payload, now_ms};
 use plugnode_release::{AppReport, Board, Counts, Digest, NodeReport, Progress, Stage as HowFar, Target, Track};
 
-/// The most bytes of a component, for a registry under test.
+/// The most bytes of a component, for an implementation under test.
 pub const MAX_COMPONENT: usize = 1_000_000;
 
-/// A registry under test, and the transport whose registry it is.
+/// Operations under test, and the transport that they reach.
 pub struct Stage {
-    pub transport: Arc<dyn Transport>,
-    pub registry: Arc<dyn Registry>,
+    pub transport: Transport,
+    pub operations: Operations,
 }
 
-impl From<Arc<dyn Transport>> for Stage {
-    fn from(transport: Arc<dyn Transport>) -> Self {
-        let registry: Arc<dyn Registry> = transport.clone();
-        Self { transport, registry }
+impl From<Transport> for Stage {
+    fn from(transport: Transport) -> Self {
+        let operations = transport.operations();
+        Self { transport, operations }
     }
 }
 
 #[macro_export]
-macro_rules! registry_conforms {
+macro_rules! releases_conform {
     ($($registry:ident: $make:expr),* $(,)?) => {$(
         mod $registry {
-            $crate::registry_conforms!(@tests $make;
+            $crate::releases_conform!(@tests $make;
                 components_are_kept_by_their_digest,
                 changes_of_the_board_follow_each_other,
                 a_post_that_comes_again_is_answered_as_the_first,
@@ -48,7 +47,7 @@ macro_rules! registry_conforms {
         #[tokio::test]
         async fn $test() {
             let (stage, _kept) = $make.await;
-            let test = $crate::registry_conformance::$test(stage.into());
+            let test = $crate::releases_conformance::$test(stage.into());
             let limit = std::time::Duration::from_secs(30);
             tokio::time::timeout(limit, test).await.expect("the test must not hang");
         }
@@ -56,42 +55,42 @@ macro_rules! registry_conforms {
 }
 
 pub async fn components_are_kept_by_their_digest(stage: Stage) {
-    let registry = stage.registry;
+    let releases = stage.operations.releases;
     for size in [0, 1, 256 * 1024, 300_000, MAX_COMPONENT] {
         let component = noise(size);
         let expected = Digest::of(&component);
-        assert_eq!(registry.component(&expected).await.unwrap(), None);
+        assert_eq!(releases.component(&expected).await.unwrap(), None);
         for _ in 0..2 {
-            let digest = registry.put_component(component.clone()).await.unwrap();
+            let digest = releases.put_component(component.clone()).await.unwrap();
             assert_eq!(digest, expected);
-            assert_eq!(registry.component(&digest).await.unwrap().as_ref(), Some(&component));
+            assert_eq!(releases.component(&digest).await.unwrap().as_ref(), Some(&component));
         }
     }
-    let error = registry.put_component(noise(MAX_COMPONENT + 1)).await.unwrap_err();
+    let error = releases.put_component(noise(MAX_COMPONENT + 1)).await.unwrap_err();
     let TransportError::Unusable(reason) = error else {
         panic!("nobody has joined")
     };
     assert!(reason.contains("max-component"), "{reason}");
-    let digest = registry.put_component(noise(7)).await.unwrap();
-    assert!(registry.component(&digest).await.unwrap().is_some(), "it still serves");
+    let digest = releases.put_component(noise(7)).await.unwrap();
+    assert!(releases.component(&digest).await.unwrap().is_some(), "it still serves");
 }
 
 pub async fn changes_of_the_board_follow_each_other(stage: Stage) {
     const TASKS: u64 = 20;
-    let (version, mut board) = stage.registry.board().await.unwrap();
+    let (version, mut board) = stage.operations.releases.board().await.unwrap();
     assert_eq!((version, &board), (0, &Board::default()));
     let track = Track::first(target("first"), 1, 100);
     board.apps.insert("/".into(), track);
-    assert!(stage.registry.post_board(version, &board).await.unwrap());
+    assert!(stage.operations.releases.post_board(version, &board).await.unwrap());
 
     let tasks = (0..TASKS).map(|n| {
-        let registry = stage.registry.clone();
+        let releases = stage.operations.releases.clone();
         tokio::spawn(async move {
             loop {
-                let (version, mut board) = registry.board().await.unwrap();
+                let (version, mut board) = releases.board().await.unwrap();
                 let track = board.apps.get_mut(&"/".into()).unwrap();
                 let number = track.deploy(target(&format!("of task {n}")), None, n).unwrap();
-                if registry.post_board(version, &board).await.unwrap() {
+                if releases.post_board(version, &board).await.unwrap() {
                     return (version, number);
                 }
             }
@@ -103,111 +102,119 @@ pub async fn changes_of_the_board_follow_each_other(stage: Stage) {
     }
     let over: BTreeSet<u64> = answers.iter().map(|(version, _)| *version).collect();
     assert_eq!(over.len() as u64, TASKS, "no two changed the same board");
-    let (_, board) = stage.registry.board().await.unwrap();
+    let (_, board) = stage.operations.releases.board().await.unwrap();
     let releases = &board.apps[&"/".into()].releases;
     let numbers: Vec<u64> = releases.iter().map(|release| release.number).collect();
     assert_eq!(numbers, (1..=TASKS + 1).collect::<Vec<_>>(), "each change is there");
 }
 
 pub async fn a_post_that_comes_again_is_answered_as_the_first(stage: Stage) {
-    let registry = stage.registry;
+    let releases = stage.operations.releases;
     let boards = ["a", "b", "c"].map(|name| {
         let mut board = Board::default();
         board.apps.insert("/".into(), Track::first(target(name), 0, 10));
         board
     });
-    assert!(registry.post_board(0, &boards[0]).await.unwrap());
-    let (first, _) = registry.board().await.unwrap();
+    assert!(releases.post_board(0, &boards[0]).await.unwrap());
+    let (first, _) = releases.board().await.unwrap();
     assert!(first > 0);
-    assert!(registry.post_board(0, &boards[0]).await.unwrap(), "the same call");
-    assert!(!registry.post_board(0, &boards[1]).await.unwrap(), "another");
-    assert!(registry.post_board(first, &boards[1]).await.unwrap());
+    assert!(releases.post_board(0, &boards[0]).await.unwrap(), "the same call");
+    assert!(!releases.post_board(0, &boards[1]).await.unwrap(), "another");
+    assert!(releases.post_board(first, &boards[1]).await.unwrap());
     assert!(
-        registry.post_board(0, &boards[0]).await.unwrap(),
+        releases.post_board(0, &boards[0]).await.unwrap(),
         "also when another followed"
     );
-    assert!(!registry.post_board(0, &boards[1]).await.unwrap());
-    assert!(!registry.post_board(first, &boards[2]).await.unwrap());
-    let (second, board) = registry.board().await.unwrap();
+    assert!(!releases.post_board(0, &boards[1]).await.unwrap());
+    assert!(!releases.post_board(first, &boards[2]).await.unwrap());
+    let (second, board) = releases.board().await.unwrap();
     assert!(second > first);
     assert_eq!(board, boards[1], "and nothing was changed by any of it");
 }
 
 pub async fn a_change_of_the_board_is_waited_for(stage: Stage) {
-    let registry = stage.registry;
-    let (version, board) = registry.board_after(77).await.unwrap();
+    let releases = stage.operations.releases;
+    let (version, board) = releases.board_after(77).await.unwrap();
     assert_eq!(
         (version, &board),
         (0, &Board::default()),
         "another than that is there already"
     );
     for _ in 0..5 {
-        let given_up = timeout(Duration::from_millis(20), registry.board_after(0)).await;
+        let given_up = timeout(Duration::from_millis(20), releases.board_after(0)).await;
         assert!(given_up.is_err(), "there is no change yet");
     }
     let waiting: Vec<_> = (0..3)
         .map(|_| {
-            let registry = registry.clone();
-            tokio::spawn(async move { registry.board_after(0).await.unwrap() })
+            let releases = releases.clone();
+            tokio::spawn(async move { releases.board_after(0).await.unwrap() })
         })
         .collect();
     let mut changed = Board::default();
     changed.apps.insert("/chat".into(), Track::first(target("a"), 0, 10));
-    assert!(registry.post_board(0, &changed).await.unwrap());
+    assert!(releases.post_board(0, &changed).await.unwrap());
     for waiting in waiting {
         let (version, board) = waiting.await.unwrap();
         assert!(version > 0);
         assert_eq!(board, changed);
     }
-    assert_eq!(registry.board().await.unwrap().1, changed);
+    assert_eq!(releases.board().await.unwrap().1, changed);
 }
 
 pub async fn reports_are_those_of_the_app_nodes_that_are_there(stage: Stage) {
-    let registry = stage.registry;
+    let operations = stage.operations;
     let early = report("one", 1);
-    registry.report(&early).await.unwrap();
-    assert!(registry.app_nodes().await.unwrap().is_empty(), "it has not joined");
-    let one = stage.transport.join_app("one".into()).await.unwrap();
-    let _two = stage.transport.join_app("two".into()).await.unwrap();
-    become_so(&*registry, &[("one", Some(early)), ("two", None)]).await;
+    operations.nodes.report(&early).await.unwrap();
+    assert!(
+        operations.nodes.app_nodes().await.unwrap().is_empty(),
+        "it has not joined"
+    );
+    let one = stage.transport.events.join_app("one".into()).await.unwrap();
+    let _two = stage.transport.events.join_app("two".into()).await.unwrap();
+    become_so(&operations, &[("one", Some(early)), ("two", None)]).await;
     let (later, other) = (report("one", 2), report("two", 3));
-    registry.report(&later).await.unwrap();
-    registry.report(&other).await.unwrap();
-    become_so(&*registry, &[("one", Some(later)), ("two", Some(other.clone()))]).await;
+    operations.nodes.report(&later).await.unwrap();
+    operations.nodes.report(&other).await.unwrap();
+    become_so(&operations, &[("one", Some(later)), ("two", Some(other.clone()))]).await;
     drop(one);
-    become_so(&*registry, &[("two", Some(other))]).await;
+    become_so(&operations, &[("two", Some(other))]).await;
 }
 
 pub async fn pruning_keeps_what_is_named_and_what_is_young(stage: Stage) {
-    let registry = stage.registry;
-    let named = registry.put_component(noise(10)).await.unwrap();
-    let young = registry.put_component(noise(11)).await.unwrap();
+    let releases = stage.operations.releases;
+    let named = releases.put_component(noise(10)).await.unwrap();
+    let young = releases.put_component(noise(11)).await.unwrap();
     let mut board = Board::default();
     let mut target = target("named");
     target.digest = named.clone();
     board.apps.insert("/".into(), Track::first(target, 0, 10));
-    assert!(registry.post_board(0, &board).await.unwrap());
-    registry.prune_components().await.unwrap();
+    assert!(releases.post_board(0, &board).await.unwrap());
+    releases.prune_components().await.unwrap();
     for digest in [named, young] {
-        assert!(registry.component(&digest).await.unwrap().is_some());
+        assert!(releases.component(&digest).await.unwrap().is_some());
     }
 }
 
 pub async fn the_backlog_is_what_was_accepted_and_is_not_committed(stage: Stage) {
-    let registry = stage.registry;
-    assert_eq!(registry.backlog().await.unwrap(), 0);
-    let io = stage.transport.join_io(IoNode::without_address("io")).await.unwrap();
+    let operations = stage.operations;
+    assert_eq!(operations.nodes.backlog().await.unwrap(), 0);
+    let io = stage
+        .transport
+        .events
+        .join_io(IoNode::without_address("io"))
+        .await
+        .unwrap();
     let events = (0..12).map(|n| event(&format!("client-{n}"))).collect();
     assert!(io.inbox.ingest(events).await.unwrap().is_empty());
-    assert_eq!(registry.backlog().await.unwrap(), 12);
+    assert_eq!(operations.nodes.backlog().await.unwrap(), 12);
 }
 
-async fn become_so(registry: &dyn Registry, expected: &[(&str, Option<NodeReport>)]) {
+async fn become_so(operations: &Operations, expected: &[(&str, Option<NodeReport>)]) {
     let expected: Vec<(NodeId, Option<NodeReport>)> = expected
         .iter()
         .map(|(name, report)| (NodeId::from(*name), report.clone()))
         .collect();
-    while registry.app_nodes().await.unwrap() != expected {
+    while operations.nodes.app_nodes().await.unwrap() != expected {
         sleep(Duration::from_millis(10)).await;
     }
 }

@@ -7,22 +7,20 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::Memory;
-use crate::registry::{KEPT, Parts, check_size};
-use crate::{Registry, Result};
-use plugnode_message::NodeId;
-use plugnode_release::{Board, Digest, NodeReport};
+use crate::releases::{KEPT, Parts, check_size};
+use crate::{Releases, Result};
+use plugnode_release::{Board, Digest};
 
 /// How many boards are remembered, to know a call that is made again.
 const BOARDS: usize = 50;
 
-pub(super) struct RegistryState {
+pub(super) struct ReleasesState {
     components: HashMap<Digest, Component>,
     /// What they are made of, with how often they name it.
     parts: HashMap<Digest, (Bytes, usize)>,
     /// The number of the board that is last here; the ones before it have those before.
     version: u64,
     boards: VecDeque<Board>,
-    reports: HashMap<NodeId, NodeReport>,
 }
 
 struct Component {
@@ -31,20 +29,14 @@ struct Component {
     put_at: Option<Instant>,
 }
 
-impl RegistryState {
+impl ReleasesState {
     pub(super) fn new() -> Self {
         Self {
             components: HashMap::new(),
             parts: HashMap::new(),
             version: 0,
             boards: VecDeque::from([Board::default()]),
-            reports: HashMap::new(),
         }
-    }
-
-    /// Forgets what a node told that has left.
-    pub(super) fn forget(&mut self, node: &NodeId) {
-        self.reports.remove(node);
     }
 
     fn board(&self) -> (u64, Board) {
@@ -124,27 +116,27 @@ impl RegistryState {
 }
 
 #[async_trait]
-impl Registry for Memory {
+impl Releases for Memory {
     async fn put_component(&self, bytes: Bytes) -> Result<Digest> {
         check_size(bytes.len() as u64, self.settings.max_component)?;
         let parts = Parts::of(bytes).await;
         let digest = parts.digest.clone();
-        self.state().registry.put(parts);
+        self.state().releases.put(parts);
         Ok(digest)
     }
 
     async fn component(&self, digest: &Digest) -> Result<Option<Bytes>> {
-        let parts = self.state().registry.parts(digest);
+        let parts = self.state().releases.parts(digest);
         Ok(parts.map(|parts| parts.concat().into()))
     }
 
     async fn prune_components(&self) -> Result<()> {
-        self.state().registry.prune(KEPT);
+        self.state().releases.prune(KEPT);
         Ok(())
     }
 
     async fn board(&self) -> Result<(u64, Board)> {
-        Ok(self.state().registry.board())
+        Ok(self.state().releases.board())
     }
 
     async fn board_after(&self, version: u64) -> Result<(u64, Board)> {
@@ -155,36 +147,9 @@ impl Registry for Memory {
 
     async fn post_board(&self, version: u64, board: &Board) -> Result<bool> {
         let mut state = self.state();
-        let posted = state.registry.post(version, board);
-        self.version.send_replace(state.registry.version);
+        let posted = state.releases.post(version, board);
+        self.version.send_replace(state.releases.version);
         Ok(posted)
-    }
-
-    async fn report(&self, report: &NodeReport) -> Result<()> {
-        let mut state = self.state();
-        state.registry.reports.insert(report.node.clone(), report.clone());
-        Ok(())
-    }
-
-    async fn app_nodes(&self) -> Result<Vec<(NodeId, Option<NodeReport>)>> {
-        let state = self.state();
-        let told = |node: &NodeId| (node.clone(), state.registry.reports.get(node).cloned());
-        let mut nodes: Vec<_> = state.app_nodes.keys().map(told).collect();
-        nodes.sort_by(|a, b| a.0.cmp(&b.0));
-        Ok(nodes)
-    }
-
-    async fn timers(&self) -> Result<u64> {
-        Ok(self.state().buckets.timers() as u64)
-    }
-
-    async fn backlog(&self) -> Result<u64> {
-        let state = self.state();
-        Ok(state
-            .partitions
-            .iter()
-            .map(|partition| partition.open.events as u64)
-            .sum())
     }
 }
 
@@ -209,7 +174,7 @@ mod tests {
         assert!(memory.post_board(0, &board).await.unwrap());
         memory.prune_components().await.unwrap();
         assert!(memory.component(&other).await.unwrap().is_some());
-        memory.state().registry.prune(Duration::ZERO);
+        memory.state().releases.prune(Duration::ZERO);
         assert!(memory.component(&other).await.unwrap().is_none());
         assert!(memory.component(&named).await.unwrap().is_some());
     }
@@ -217,11 +182,11 @@ mod tests {
     #[tokio::test]
     async fn parts_are_kept_once_and_go_with_the_last_that_names_them() {
         let memory = Memory::new(MemorySettings::default());
-        let runtime = crate::registry_conformance::noise(2_000_000);
+        let runtime = crate::releases_conformance::noise(2_000_000);
         let with = |script: &str| Bytes::from([&runtime[..], script.as_bytes()].concat());
         let kept = || {
             let state = memory.state();
-            let parts = state.registry.parts.values().map(|(bytes, _)| bytes.len());
+            let parts = state.releases.parts.values().map(|(bytes, _)| bytes.len());
             parts.sum::<usize>()
         };
         let mut digests = Vec::new();
@@ -238,12 +203,12 @@ mod tests {
         let mut board = Board::default();
         board.apps.insert("/".into(), Track::first(target, 0, 10));
         assert!(memory.post_board(0, &board).await.unwrap());
-        memory.state().registry.prune(Duration::ZERO);
+        memory.state().releases.prune(Duration::ZERO);
         assert_eq!(memory.component(&digests[0]).await.unwrap(), None);
         assert_eq!(memory.component(&digests[1]).await.unwrap(), Some(with("two")));
         assert_eq!(kept(), with("two").len());
         assert!(memory.post_board(1, &Board::default()).await.unwrap());
-        memory.state().registry.prune(Duration::ZERO);
+        memory.state().releases.prune(Duration::ZERO);
         assert_eq!(kept(), 0);
     }
 

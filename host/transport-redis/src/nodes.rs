@@ -1,90 +1,74 @@
-//! The board of releases and what app-nodes tell, in shard 0; components are in `components`.
-//!
-//! Board and reports are JSON, so that a person can read them with any client of Redis, and a node those of a newer version
-//! as far as it knows them.
+//! The nodes that have joined, and what app-nodes tell of themselves, in shard 0.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::Deserialize;
-use tokio::time::sleep;
 use tracing::debug;
 
 use super::data_watch::Losses;
-use super::{Redis, bytes_of, components, scripts, unusable};
+use super::{Redis, bytes_of, scripts, unusable};
 use plugnode_message::{NodeId, now_ms};
-use plugnode_release::{Board, Digest, NodeReport};
-use plugnode_transport::{Registry, Result};
+use plugnode_release::NodeReport;
+use plugnode_transport::{IoNode, Nodes, Result, Standing};
 
-/// How often it is looked for a change of the board. A person may wait for that.
-const LOOKS: Duration = Duration::from_millis(100);
 /// For how long the report of a node is kept that is not there, in milliseconds: it may be about to join.
 const REPORT_KEPT_MS: u64 = 300_000;
 
 #[async_trait]
-impl Registry for Redis {
-    async fn put_component(&self, bytes: Bytes) -> Result<Digest> {
-        components::put(self, bytes).await
-    }
-
-    async fn component(&self, digest: &Digest) -> Result<Option<Bytes>> {
-        components::get(self, digest).await
-    }
-
-    async fn prune_components(&self) -> Result<()> {
-        let (_, board) = self.board().await?;
-        components::prune(self, &board).await;
-        Ok(())
-    }
-
-    async fn board(&self) -> Result<(u64, Board)> {
-        let key = self.layout.shard(0).key("board");
-        let mut question = ::redis::cmd("HMGET");
-        question.arg(&key[..]).arg("version").arg("content");
-        let (version, content): (Option<String>, Option<Bytes>) = self.link.ask(&question).await;
-        let Some(version) = version else {
-            return Ok((0, Board::default()));
-        };
-        let content = content.unwrap_or_default();
-        let read = version.parse().map_err(|_| format!("`{version}` is no version"));
-        let read = read.and_then(|version| Ok((version, Board::read(&content)?)));
-        read.map_err(|problem: String| {
-            let key = String::from_utf8_lossy(&key);
-            unusable(format!(
-                "the board of releases in Redis at {} cannot be read: {problem}; use the version of plugnode that wrote it, \
-                 or delete the key {key} to begin with the components of the config files",
-                self.server
-            ))
-        })
-    }
-
-    async fn board_after(&self, version: u64) -> Result<(u64, Board)> {
-        let mut question = ::redis::cmd("HGET");
-        question.arg(&self.layout.shard(0).key("board")[..]).arg("version");
-        let known = version.to_string();
-        loop {
-            let present: Option<String> = self.link.ask(&question).await;
-            if present.as_deref().unwrap_or("0") != known {
-                let (present, board) = self.board().await?;
-                if present != version {
-                    return Ok((present, board));
-                }
-            }
-            sleep(LOOKS).await;
+impl Nodes for Redis {
+    async fn io_nodes(&self) -> Result<Vec<IoNode>> {
+        #[derive(serde::Deserialize)]
+        struct Place {
+            host: String,
+            port: u16,
+            #[serde(default)]
+            probes: Vec<String>,
+            #[serde(default)]
+            scheme: String,
+            #[serde(default)]
+            path: String,
         }
+        let shard = self.layout.shard(0);
+        let mut names = ::redis::cmd("HKEYS");
+        let names: Vec<String> = self
+            .link
+            .try_ask(names.arg(&shard.key("io")[..]))
+            .await
+            .map_err(unusable)?;
+        let mut places = ::redis::cmd("HGETALL");
+        let places: Vec<(String, String)> = self
+            .link
+            .try_ask(places.arg(&shard.key("info")[..]))
+            .await
+            .map_err(unusable)?;
+        let there = places.into_iter().filter(|(name, _)| names.contains(name));
+        let mut nodes: Vec<IoNode> = there
+            .filter_map(|(name, place)| {
+                let place: Place = serde_json::from_str(&place).ok()?;
+                Some(IoNode {
+                    id: name.into(),
+                    host: place.host,
+                    port: place.port,
+                    probes: place.probes,
+                    scheme: place.scheme,
+                    path: place.path,
+                })
+            })
+            .collect();
+        nodes.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(nodes)
     }
 
-    async fn post_board(&self, version: u64, board: &Board) -> Result<bool> {
-        let shard = self.layout.shard(0);
-        let content =
-            serde_json::to_vec(board).map_err(|error| unusable(format!("the board cannot be written: {error}")))?;
-        let digest = Digest::of(&content);
-        let arguments = [bytes_of(version), content.into(), bytes_of(digest)];
-        Ok(self
-            .change(&shard, &scripts::POST_BOARD, &[shard.key("board")], &arguments)
-            .await)
+    async fn unlist_io(&self, node: &NodeId) -> Result<()> {
+        let mut forget = ::redis::cmd("HDEL");
+        forget.arg(&self.layout.shard(0).key("info")[..]).arg(node.as_str());
+        self.link.try_ask::<()>(&forget).await.map_err(unusable)
+    }
+
+    fn standing(&self) -> Standing {
+        self.standing.clone()
     }
 
     async fn report(&self, report: &NodeReport) -> Result<()> {
@@ -153,7 +137,7 @@ impl Registry for Redis {
     }
 }
 
-fn read(name: &str, report: &[u8]) -> Option<NodeReport> {
+pub(super) fn read(name: &str, report: &[u8]) -> Option<NodeReport> {
     match serde_json::from_slice(report) {
         Ok(report) => Some(report),
         Err(error) => {
@@ -164,7 +148,7 @@ fn read(name: &str, report: &[u8]) -> Option<NodeReport> {
 }
 
 /// Whether a report is older than any of a node that is about to join.
-fn is_old(report: &[u8]) -> bool {
+pub(super) fn is_old(report: &[u8]) -> bool {
     #[derive(Deserialize)]
     struct Time {
         at_ms: u64,
@@ -172,6 +156,3 @@ fn is_old(report: &[u8]) -> bool {
     let time = serde_json::from_slice::<Time>(report);
     time.map_or(true, |time| time.at_ms.abs_diff(now_ms()) > REPORT_KEPT_MS)
 }
-
-#[cfg(test)]
-mod tests;

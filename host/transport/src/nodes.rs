@@ -1,0 +1,42 @@
+//! The seam of nodes: which there are, what they tell of themselves, and how much work the cluster has.
+
+use async_trait::async_trait;
+
+use super::{IoNode, Result, Standing};
+use plugnode_message::NodeId;
+use plugnode_release::NodeReport;
+
+/// Knows the nodes of the cluster. A store that cannot be reached is waited for.
+#[async_trait]
+pub trait Nodes: Send + Sync {
+    /// The io-nodes that take new clients.
+    async fn io_nodes(&self) -> Result<Vec<IoNode>>;
+
+    /// Takes an io-node that is about to leave off the list of [`io_nodes`](Self::io_nodes).
+    async fn unlist_io(&self, _node: &NodeId) -> Result<()> {
+        Ok(())
+    }
+
+    /// Whether this process renews its places in the cluster in time.
+    fn standing(&self) -> Standing {
+        Standing::default()
+    }
+
+    /// Tells of a node, in the place of what it told before.
+    async fn report(&self, report: &NodeReport) -> Result<()>;
+
+    /// The app-nodes that are there, and what each has told last.
+    async fn app_nodes(&self) -> Result<Vec<(NodeId, Option<NodeReport>)>>;
+
+    /// How many events were accepted and are not committed.
+    async fn backlog(&self) -> Result<u64>;
+
+    /// How many timers are set.
+    async fn timers(&self) -> Result<u64>;
+
+    /// How often data were lost since the process started, as when Redis was emptied. None where nothing can be lost while the
+    /// process lives.
+    fn data_losses(&self) -> Option<u64> {
+        None
+    }
+}
