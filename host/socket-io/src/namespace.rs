@@ -11,7 +11,7 @@ use parking_lot::RwLock;
 
 use crate::codec::Codec;
 use crate::incarnation::CurrentIncarnation;
-use plugnode_message::ids::{ById, Ids};
+use plugnode_message::id_map::{ById, Ids};
 use plugnode_message::{Audience, Channel, Namespace, NodeId, Scope, SessionId};
 use plugnode_process::timings;
 

@@ -28,7 +28,7 @@ use super::last_words::last_words;
 use super::patches::Patches;
 use super::refused::{ClientKey, Refused};
 use super::{Apps, Retries};
-use plugnode_message::ids::ById;
+use plugnode_message::id_map::ById;
 use plugnode_message::{Effects, EventId, EventKind};
 use plugnode_process::counts;
 use plugnode_process::pause::Pause;
