@@ -152,7 +152,11 @@ mod tests {
     fn too_much_is_refused() {
         let mut handshake = handshake();
         let wanted = [("big".into(), auth("big"))];
-        for (length, taken) in [(MOST - 10, true), (MOST - 9, false), (10 * MOST, false)] {
+        for (length, taken) in [
+            (MOST_ATTRIBUTES - 10, true),
+            (MOST_ATTRIBUTES - 9, false),
+            (10 * MOST_ATTRIBUTES, false),
+        ] {
             handshake.auth = Some(json!({ "big": "x".repeat(length) }).to_string().into());
             let attributes = first(&wanted, &Fields::of(&handshake), Map::new());
             assert_eq!(attributes.is_ok(), taken, "{length}");

@@ -36,7 +36,7 @@ pub(super) enum Testimony {
 
 /// Why a node considers itself cut off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum CutOff {
+pub(in super::super) enum CutOff {
     /// Other io-nodes renew their memberships.
     OthersRenew,
     /// No other io-node can be asked, and the bound has passed.
