@@ -7,11 +7,11 @@ use plugnode::cli::{
     Arguments, Verb, check, compile, config, dead, deploy, dev, log, new, releases, remove, replay, rollback, run,
     script, status, test,
 };
-use tikv_jemallocator::Jemalloc;
 
 /// Gives back to the system what clients who left had, by a thread of its own; glibc keeps most of it for good.
+#[cfg(feature = "jemalloc")]
 #[global_allocator]
-static ALLOCATOR: Jemalloc = Jemalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().verb {

@@ -380,7 +380,7 @@ impl Borrow<str> for Name {
 }
 
 impl SharedOpening {
-    fn share(&mut self, opening: &engine_io::Opening) -> (Arc<str>, Arc<[(String, String)]>) {
+    fn share(&mut self, opening: &engine_io::OpeningRequest) -> (Arc<str>, Arc<[(String, String)]>) {
         let query = self.query.as_ref().and_then(Weak::upgrade);
         let query = query.unwrap_or_else(|| opening.query().into());
         let headers = self.headers.as_ref().and_then(Weak::upgrade).unwrap_or_else(|| {

@@ -115,7 +115,7 @@ pub fn dev(arguments: &Arguments) -> Result<ExitCode> {
 }
 
 fn deadline(config: &Config) -> Duration {
-    Duration::from_millis(config.shutdown.deadline_ms)
+    config.shutdown.deadline
 }
 
 /// Takes each new version into use until shutdown begins.

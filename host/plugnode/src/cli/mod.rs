@@ -42,9 +42,15 @@ mod words;
 
 use clap::{Parser, Subcommand};
 
+/// The version, with the commit if the build tells it.
+const VERSION: &str = match option_env!("PLUGNODE_VERSION") {
+    Some(version) => version,
+    None => env!("CARGO_PKG_VERSION"),
+};
+
 /// What a person types.
 #[derive(Debug, Parser)]
-#[command(name = "plugnode", version, arg_required_else_help = true, after_help = EXAMPLES)]
+#[command(name = "plugnode", version = VERSION, arg_required_else_help = true, after_help = EXAMPLES)]
 #[command(about = "Runs Socket.IO applications as hot-swappable WebAssembly components")]
 pub struct Arguments {
     /// What to do.

@@ -53,7 +53,7 @@ pub fn run_over(arguments: &Arguments, over: impl FnOnce(Transport) -> Transport
     runtime::block_on(async {
         let shutdown = Shutdown::new();
         let lame_duck = LameDuck {
-            time: Duration::from_millis(config.shutdown.lame_duck_ms),
+            time: config.shutdown.lame_duck,
             ..LameDuck::default()
         };
         let is_serving = lame_duck.is_serving.clone();
@@ -74,7 +74,7 @@ pub fn run_over(arguments: &Arguments, over: impl FnOnce(Transport) -> Transport
             // A start may wait for Redis, and so has nothing in hand yet.
             () = shutdown.begun() => {}
         }
-        let deadline = Duration::from_millis(config.shutdown.deadline_ms);
+        let deadline = config.shutdown.deadline;
         Ok(runtime::drain(&shutdown, deadline, &standing).await)
     })
 }

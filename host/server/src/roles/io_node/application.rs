@@ -66,7 +66,7 @@ impl engine_io::Application for Application {
 }
 
 impl engine_io::Handler for SessionHandler {
-    fn burst(&mut self, messages: usize) {
+    fn expect_messages(&mut self, messages: usize) {
         self.protocol.burst(&self.connection, messages);
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use engine_io::{Accepted, CloseReason, Engine, Message, Refusal};
+use engine_io::{AcceptedHandshake, CloseReason, Engine, Message, Refusal};
 use http::{Extensions, Request};
 use tokio::time::Instant;
 
@@ -22,7 +22,7 @@ const AUDIENCE: usize = 500;
 struct Inside {
     engine: Engine<Silent>,
     /// Handshakes whose websockets never open.
-    accepted: Vec<Accepted<Silent>>,
+    accepted: Vec<AcceptedHandshake<Silent>>,
     namespaces: Arc<NamespaceRegistry<Socket>>,
     arrivals: Arrivals,
 }

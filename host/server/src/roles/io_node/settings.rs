@@ -29,11 +29,11 @@ pub struct IoNodeSettings {
     /// The largest message that a client may send, in bytes.
     pub max_payload: usize,
     /// Bytes that may wait to be sent to a client. Beyond that, the client is not read, and it is disconnected if it reads nothing for
-    /// [`engine_io::STALL`]; beyond [`engine_io::BURST`] times as much it is disconnected in any case.
+    /// [`engine_io::STALL_TIMEOUT`]; beyond [`engine_io::SEND_BURST`] times as much it is disconnected in any case.
     pub send_buffer: usize,
     /// How long a client may take to read a byte that is sent to it.
     pub send_timeout: Duration,
-    /// How long a client may take to send the body of a request. Each [`engine_io::BODY_RATE`] bytes allow a second more.
+    /// How long a client may take to send the body of a request. Each [`engine_io::MIN_BODY_RATE`] bytes allow a second more.
     pub body_timeout: Duration,
     /// How long a client may take to read the last bytes and the close.
     pub close_timeout: Duration,
