@@ -1,87 +1,117 @@
-//! How many connections each address has, so that one alone cannot take all places.
+//! Limits the connections of a port, in all and of each address, so that one address cannot take all of them.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use tokio::sync::OwnedSemaphorePermit;
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The addresses that have connections.
+/// Counts the connections of a port.
 #[derive(Debug)]
-pub(super) struct Peers {
-    most: usize,
-    /// Whether addresses that are private count as well. A proxy has one of these, as a rule.
+pub(super) struct ConnectionLimiter {
+    all: Arc<Semaphore>,
+    by_address: Arc<AddressCounts>,
+}
+
+/// The right to hold a connection, until it is dropped.
+#[derive(Debug)]
+pub(super) struct ConnectionPermit {
+    _of_all: OwnedSemaphorePermit,
+    _of_address: Option<AddressPermit>,
+}
+
+/// The limit that a connection exceeds.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum ExceededLimit {
+    /// That of its address.
+    Address,
+    /// That of the port.
+    All,
+}
+
+/// The connections of each address.
+#[derive(Debug)]
+struct AddressCounts {
+    limit: usize,
+    /// Whether connections of private addresses count. A proxy usually has one.
     counts_private: bool,
-    held: Mutex<HashMap<IpAddr, usize>>,
+    counts: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// What a connection has of the places of its address, until this is dropped.
+/// A connection counted for its address, until this is dropped.
 #[derive(Debug)]
-pub(super) struct Place(Option<(Arc<Peers>, IpAddr)>);
-
-/// The right to hold a connection: its place among all, and among those of its address.
-#[derive(Debug)]
-pub(super) struct Permit {
-    pub(super) _of_all: OwnedSemaphorePermit,
-    pub(super) _of_address: Place,
+struct AddressPermit {
+    counts: Arc<AddressCounts>,
+    address: IpAddr,
 }
 
-impl Place {
-    /// Of somebody whose connections are not counted.
-    pub(super) fn of_nobody() -> Self {
-        Self(None)
+impl ConnectionLimiter {
+    /// A limiter for a port with so many connections, and so many of each address. For None see
+    /// [`HttpSettings`](super::HttpSettings).
+    pub(super) fn new(max_connections: usize, per_address: Option<usize>) -> Self {
+        Self {
+            all: Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS))),
+            by_address: Arc::new(AddressCounts {
+                limit: per_address.unwrap_or_else(|| max_connections.div_ceil(2)),
+                counts_private: per_address.is_some(),
+                counts: Mutex::default(),
+            }),
+        }
     }
-}
 
-impl Peers {
-    /// Of a port that holds so many connections, and so many of one address if that is said.
-    pub(super) fn new(max_connections: usize, per_address: Option<usize>) -> Arc<Self> {
-        Arc::new(Self {
-            most: per_address.unwrap_or_else(|| max_connections.div_ceil(2)),
-            counts_private: per_address.is_some(),
-            held: Mutex::default(),
+    /// Number of connections that one address may have.
+    pub(super) fn per_address(&self) -> usize {
+        self.by_address.limit
+    }
+
+    /// Admits a connection. `address` is None for one of a proxy: it has many clients behind it, and no limit of its own.
+    pub(super) fn admit(&self, address: Option<IpAddr>) -> Result<ConnectionPermit, ExceededLimit> {
+        let of_address = match address.filter(|address| self.by_address.is_counted(*address)) {
+            Some(address) => Some(self.by_address.admit(address).ok_or(ExceededLimit::Address)?),
+            None => None,
+        };
+        let of_all = self.all.clone().try_acquire_owned().map_err(|_| ExceededLimit::All)?;
+        Ok(ConnectionPermit {
+            _of_all: of_all,
+            _of_address: of_address,
         })
     }
+}
 
-    /// The most connections of one address.
-    pub(super) fn most(&self) -> usize {
-        self.most
+impl AddressCounts {
+    fn is_counted(&self, address: IpAddr) -> bool {
+        self.counts_private || !is_private(address.to_canonical())
     }
 
-    /// Takes a place for one more connection of this address. None when it has all that it may have.
-    pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
-        if !self.counts_private && is_private(address.to_canonical()) {
-            return Some(Place(None));
-        }
+    fn admit(self: &Arc<Self>, address: IpAddr) -> Option<AddressPermit> {
         let address = engine_io::network(address);
-        let mut held = self.held();
-        let held = held.entry(address).or_default();
-        if *held >= self.most {
+        let mut counts = self.counts.lock();
+        let count = counts.entry(address).or_default();
+        if *count >= self.limit {
             return None;
         }
-        *held += 1;
-        Some(Place(Some((self.clone(), address))))
-    }
-
-    fn held(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        *count += 1;
+        Some(AddressPermit {
+            counts: self.clone(),
+            address,
+        })
     }
 }
 
-impl Drop for Place {
+impl Drop for AddressPermit {
     fn drop(&mut self) {
-        let Some((peers, address)) = &self.0 else { return };
-        if let Entry::Occupied(mut held) = peers.held().entry(*address) {
-            *held.get_mut() -= 1;
-            if *held.get() == 0 {
-                held.remove();
+        if let Entry::Occupied(mut count) = self.counts.counts.lock().entry(self.address) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
             }
         }
     }
 }
 
-/// Whether an address is none of the Internet's.
+/// Whether an address is not one of the public Internet.
 fn is_private(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
@@ -93,39 +123,42 @@ fn is_private(address: IpAddr) -> bool {
 mod tests {
     use super::*;
 
-    fn ip(text: &str) -> IpAddr {
-        text.parse().unwrap()
+    fn admit(limiter: &ConnectionLimiter, address: &str) -> Result<ConnectionPermit, ExceededLimit> {
+        limiter.admit(Some(address.parse().unwrap()))
     }
 
     #[test]
-    fn address_has_no_more_connections_than_it_may() {
-        let peers = Peers::new(100, Some(2));
-        let first = peers.enter(ip("127.0.0.1")).unwrap();
-        let _second = peers.enter(ip("::ffff:127.0.0.1")).unwrap();
-        assert!(peers.enter(ip("127.0.0.1")).is_none());
-        let _other = peers.enter(ip("127.0.0.2")).unwrap();
+    fn limits_connections_of_address() {
+        let limiter = ConnectionLimiter::new(100, Some(2));
+        let first = admit(&limiter, "127.0.0.1").unwrap();
+        let second = admit(&limiter, "::ffff:127.0.0.1").unwrap();
+        assert_eq!(admit(&limiter, "127.0.0.1").unwrap_err(), ExceededLimit::Address);
+        let other = admit(&limiter, "127.0.0.2").unwrap();
         drop(first);
-        let third = peers.enter(ip("127.0.0.1"));
-        assert!(third.is_some() && peers.enter(ip("127.0.0.1")).is_none());
-        drop(third);
-        drop((_second, _other));
-        assert!(peers.held().is_empty());
+        let third = admit(&limiter, "127.0.0.1").unwrap();
+        assert!(admit(&limiter, "127.0.0.1").is_err());
+        drop((second, other, third));
+        assert!(limiter.by_address.counts.lock().is_empty());
     }
 
     #[test]
-    fn by_default_one_address_leaves_half_to_others() {
-        let peers = Peers::new(10, None);
-        let held: Vec<_> = (0..20).filter_map(|_| peers.enter(ip("203.0.113.1"))).collect();
-        assert_eq!(held.len(), 5);
-        assert!(peers.enter(ip("203.0.113.2")).is_some());
-        let held: Vec<_> = (0..20)
-            .filter_map(|i| peers.enter(ip(&format!("2001:db8::{i}"))))
-            .collect();
-        assert_eq!(held.len(), 5);
+    fn one_address_gets_half_by_default() {
+        for address in [
+            |_| "203.0.113.1".to_owned(),
+            |number| format!("2001:db8::{number}"),
+        ] {
+            let limiter = ConnectionLimiter::new(10, None);
+            let held: Vec<_> = (0..20).map(|number| admit(&limiter, &address(number))).collect();
+            assert_eq!(held.iter().filter(|held| held.is_ok()).count(), 5);
+            assert!(admit(&limiter, "203.0.113.2").is_ok());
+        }
         // A proxy, or a load test.
         for proxy in ["127.0.0.1", "10.1.2.3", "192.168.0.1", "fd00::1", "::1"] {
-            assert_eq!((0..20).filter_map(|_| peers.enter(ip(proxy))).count(), 20, "{proxy}");
+            let limiter = ConnectionLimiter::new(10, None);
+            let held: Vec<_> = (0..20).map(|_| admit(&limiter, proxy)).collect();
+            assert_eq!(held.iter().filter(|held| held.is_ok()).count(), 10, "{proxy}");
+            assert!(matches!(held.last(), Some(Err(ExceededLimit::All))));
         }
-        assert_eq!(Peers::new(1, None).most(), 1);
+        assert_eq!(ConnectionLimiter::new(1, None).per_address(), 1);
     }
 }

@@ -1,9 +1,9 @@
-//! One connection from its accept to its end, or to the moment when it is a WebSocket and somebody else's.
+//! Serves one connection, from its accept until it closes or is handed over as a WebSocket.
 
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -15,44 +15,76 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper::{Method, Request, Response, StatusCode, Version};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::connection::Connection;
+use super::connection_limiter::ConnectionPermit;
+use super::error::BoxError;
+use super::first_request::{self, FirstRequest};
 use super::handshake::{Opener, WebSockets};
-use super::head::{self, First};
-use super::peers::Permit;
-use super::proxy::{self, TrustedProxies};
+use super::proxy_protocol;
+use super::settings::{HttpSettings, MAX_HEADER_SIZE};
 use super::stream::Stream;
 use super::tls::Tls;
-use super::wire::Io;
-use super::{BoxError, Warnings};
+use super::transport_stream::TransportStream;
+use super::trusted_proxies::TrustedProxies;
+use super::warning_limiter::WarningLimiter;
 use plugnode_process::metrics;
 use plugnode_process::shutdown::Shutdown;
 
-/// What every connection of a port is held with.
-pub(super) struct Holding<S> {
-    pub(super) http: http1::Builder,
-    pub(super) service: S,
-    pub(super) websockets: Option<Arc<dyn WebSockets>>,
-    pub(super) tls: Option<Tls>,
-    pub(super) header_timeout: Duration,
-    pub(super) write_timeout: Duration,
-    /// Of whom a header of the PROXY protocol is expected, if it is of anybody; empty is everybody.
-    pub(super) proxies: Option<TrustedProxies>,
-    pub(super) warnings: Mutex<Warnings>,
-    pub(super) shutdown: Shutdown,
+/// Size of hyper's buffer for each direction, in bytes.
+const MAX_BUFFER: usize = 64 * 1024;
+/// How long a connection without a running request may make no progress while the process ends.
+pub(super) const SHUTDOWN_WRITE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Serves the connections of a port.
+pub(super) struct ConnectionServer<S> {
+    http: http1::Builder,
+    service: S,
+    websockets: Option<Arc<dyn WebSockets>>,
+    tls: Option<Tls>,
+    header_timeout: Duration,
+    write_timeout: Duration,
+    /// The peers that must send a header of the PROXY protocol, if any must. Empty: all.
+    proxies: Option<TrustedProxies>,
+    warnings: WarningLimiter,
+    shutdown: Shutdown,
 }
 
-/// While the process ends, how long nothing may happen on a connection on which no request is in hand.
-pub(super) const LAST_PATIENCE: Duration = Duration::from_secs(2);
+/// A handshake that hyper has read and answered. It waits for hyper to return the stream.
+type PendingUpgrade = Mutex<Option<(OnUpgrade, Opener)>>;
 
-/// A handshake that came by hyper and was answered, until hyper lets go of the stream.
-type Upgrading = Mutex<Option<(OnUpgrade, Opener)>>;
+impl<S> ConnectionServer<S> {
+    pub(super) fn new(
+        service: S,
+        websockets: Option<Arc<dyn WebSockets>>,
+        settings: &HttpSettings,
+        shutdown: Shutdown,
+    ) -> Self {
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new())
+            .header_read_timeout(settings.header_timeout)
+            .max_header_size(MAX_HEADER_SIZE)
+            .max_buf_size(MAX_BUFFER);
+        Self {
+            http,
+            service,
+            websockets,
+            tls: settings.tls.clone(),
+            header_timeout: settings.header_timeout,
+            write_timeout: settings.write_timeout,
+            proxies: settings.proxy_protocol.then(|| settings.trusted_proxies.clone()),
+            warnings: WarningLimiter::default(),
+            shutdown,
+        }
+    }
+}
 
-impl<S, B> Holding<S>
+impl<S, B> ConnectionServer<S>
 where
     S: Service<Request<Incoming>, Response = Response<B>> + Send + Sync + 'static,
     S::Future: Send,
@@ -60,12 +92,12 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    /// Holds a connection to its end.
-    pub(super) async fn hold(self: Arc<Self>, tcp: TcpStream, peer: SocketAddr, permit: Permit) {
-        // Each part in a box of its own, so that a connection takes no more room than what it is at.
+    /// Serves a connection until it closes or is handed over.
+    pub(super) async fn serve(self: Arc<Self>, tcp: TcpStream, peer: SocketAddr, permit: ConnectionPermit) {
+        // Each phase is boxed, so that a connection takes only the memory of its present phase.
         let begun = Box::pin(self.clone().begin(tcp, peer, permit)).await;
         let ended = match begun {
-            Ok(Some(stream)) => Box::pin(self.speak_http(stream)).await,
+            Ok(Some(stream)) => Box::pin(self.serve_http(stream)).await,
             Ok(None) => Ok(()),
             Err(error) => Err(error),
         };
@@ -74,40 +106,41 @@ where
         }
     }
 
-    /// Gives the stream of a connection that is to speak HTTP. One that is a WebSocket from the start is given away.
+    /// Returns the stream for HTTP. None if the first request was a handshake, and the stream is handed over, or if the process
+    /// ends.
     async fn begin(
         self: Arc<Self>,
         mut tcp: TcpStream,
         peer: SocketAddr,
-        permit: Permit,
+        permit: ConnectionPermit,
     ) -> Result<Option<Stream>, BoxError> {
-        let Some(peer) = self.client(&mut tcp, peer).await? else {
+        let Some(peer) = self.client_address(&mut tcp, peer).await? else {
             return Ok(None);
         };
-        let io = match &self.tls {
-            None => Io::Plain(tcp),
+        let transport = match &self.tls {
+            None => TransportStream::Plain(tcp),
             Some(tls) => match in_time(tls.accept(tcp), self.header_timeout, &self.shutdown).await? {
-                Some(tls) => Io::Tls(Box::new(tls)),
+                Some(tls) => TransportStream::Tls(Box::new(tls)),
                 None => return Ok(None),
             },
         };
-        let mut stream = Stream::new(io, Connection::new(Some(peer)), Some(permit));
-        stream.limit_writes(Some(self.write_timeout));
+        let mut stream = Stream::new(transport, Connection::new(Some(peer)), Some(permit));
+        stream.set_write_timeout(Some(self.write_timeout));
         let Some(websockets) = &self.websockets else {
             return Ok(Some(stream));
         };
-        let first = in_time(head::read(&mut stream), self.header_timeout, &self.shutdown);
-        let Some(First { mut bytes, request }) = first.await? else {
+        let first = in_time(first_request::read(&mut stream), self.header_timeout, &self.shutdown);
+        let Some(FirstRequest { mut bytes, handshake }) = first.await? else {
             return Ok(None);
         };
-        if let Some((mut request, length)) = request {
+        if let Some((mut request, length)) = handshake {
             request.extensions_mut().insert(stream.connection().clone());
             if let Some(accepted) = websockets.accept(&mut request) {
                 bytes.advance(length);
                 stream.put_back(bytes);
-                stream.write_all(&accepted.answer()).await?;
+                stream.write_all(&accepted.to_bytes()).await?;
                 stream.flush().await?;
-                stream.limit_writes(None);
+                stream.set_write_timeout(None);
                 (accepted.open)(stream);
                 return Ok(None);
             }
@@ -116,35 +149,34 @@ where
         Ok(Some(stream))
     }
 
-    /// Who is at the other end: the peer, or whom the proxy names that the peer is. None when the process is to end.
-    async fn client(&self, tcp: &mut TcpStream, peer: SocketAddr) -> Result<Option<SocketAddr>, BoxError> {
+    /// The client's address: the peer's, or the one that a proxy names by the PROXY protocol. None when the process ends.
+    async fn client_address(&self, tcp: &mut TcpStream, peer: SocketAddr) -> Result<Option<SocketAddr>, BoxError> {
         let is_proxy = |proxies: &TrustedProxies| proxies.is_empty() || proxies.contains(peer.ip());
         if !self.proxies.as_ref().is_some_and(is_proxy) {
             return Ok(Some(peer));
         }
-        match in_time(proxy::read_header(tcp), self.header_timeout, &self.shutdown).await {
+        match in_time(proxy_protocol::read_header(tcp), self.header_timeout, &self.shutdown).await {
             Ok(named) => Ok(named.map(|named| named.unwrap_or(peer))),
             Err(error) => {
                 metrics::PROXY_HEADERS_MALFORMED.increment();
-                let mut warnings = self.warnings.lock().expect("nothing panics while it holds this lock");
-                warnings.warn(
-                    || tracing::warn!(%peer, error, "connections are closed that do not begin as those of a proxy"),
-                );
+                if self.warnings.allows() {
+                    tracing::warn!(%peer, error, "connection closed: it does not begin with a header of the PROXY protocol");
+                }
                 Err(error)
             }
         }
     }
 
-    /// Speaks HTTP until the connection ends or is upgraded.
-    async fn speak_http(self: Arc<Self>, stream: Stream) -> Result<(), BoxError> {
-        let upgrading = Arc::new(Upgrading::default());
+    /// Serves HTTP until the connection ends or is upgraded.
+    async fn serve_http(self: Arc<Self>, stream: Stream) -> Result<(), BoxError> {
+        let upgrade = Arc::new(PendingUpgrade::default());
         let connection = stream.connection().clone();
-        let answering = Answering {
+        let requests = RequestService {
             connection: stream.connection().clone(),
-            upgrading: upgrading.clone(),
-            holding: self.clone(),
+            upgrade: upgrade.clone(),
+            server: self.clone(),
         };
-        let service = service_fn(move |request| answering.answer(request));
+        let service = service_fn(move |request| requests.answer(request));
         let serving = self.http.serve_connection(TokioIo::new(stream), service);
         {
             let mut serving = pin!(serving.with_upgrades());
@@ -154,25 +186,22 @@ where
                     serving.as_mut().graceful_shutdown();
                     tokio::select! {
                         ended = serving => ended?,
-                        () = is_stuck(&connection, self.write_timeout.min(LAST_PATIENCE)) => {
-                            return Err("the process ends, and the peer neither reads its answers nor ends its request".into());
+                        () = stalls(&connection, self.write_timeout.min(SHUTDOWN_WRITE_TIMEOUT)) => {
+                            return Err("the process ends, and the peer neither reads its response nor completes its request".into());
                         }
                     }
                 }
             }
         }
-        let upgraded = upgrading
-            .lock()
-            .expect("nothing panics while it holds this lock")
-            .take();
-        if let Some((upgraded, open)) = upgraded {
-            open(taken_back(upgraded.await?));
+        let upgrade = upgrade.lock().take();
+        if let Some((upgraded, open)) = upgrade {
+            open(into_stream(upgraded.await?));
         }
         Ok(())
     }
 }
 
-/// Waits for the peer for as long as it may take. None when the process is to end.
+/// Waits for the peer, at most for `limit`. None when the process ends.
 async fn in_time<T>(
     waiting: impl Future<Output = io::Result<T>>,
     limit: Duration,
@@ -184,29 +213,29 @@ async fn in_time<T>(
     }
 }
 
-/// Waits until nothing was written for so long while no request is in hand: the peer does not read, or does not end what it
-/// has begun to ask.
-async fn is_stuck(connection: &Connection, patience: Duration) {
+/// Waits until nothing was written for `limit` while no request was running: the peer does not read its response, or does not
+/// complete its request.
+async fn stalls(connection: &Connection, limit: Duration) {
     let (mut before, mut since) = (connection.written(), Instant::now());
-    while since.elapsed() < patience {
-        sleep(patience / 8).await;
+    while since.elapsed() < limit {
+        sleep(limit / 8).await;
         let now = connection.written();
-        if now != before || connection.is_answering() {
+        if now != before || connection.has_running_request() {
             (before, since) = (now, Instant::now());
         }
     }
 }
 
-/// What answers the requests of one connection.
-struct Answering<S> {
+/// Answers the requests of one connection.
+struct RequestService<S> {
     connection: Arc<Connection>,
-    upgrading: Arc<Upgrading>,
-    holding: Arc<Holding<S>>,
+    upgrade: Arc<PendingUpgrade>,
+    server: Arc<ConnectionServer<S>>,
 }
 
-type Answer<B> = Response<EitherBody<Full<Bytes>, B>>;
+type HttpResponse<B> = Response<EitherBody<Full<Bytes>, B>>;
 
-/// Whether a request names its host once, as HTTP/1.1 demands (RFC 9112, 3.2).
+/// Whether a request has exactly one Host header, as HTTP/1.1 requires (RFC 9112, 3.2).
 fn names_host<B>(request: &Request<B>) -> bool {
     let mut hosts = request.headers().get_all(HOST).iter();
     match hosts.next() {
@@ -215,32 +244,32 @@ fn names_host<B>(request: &Request<B>) -> bool {
     }
 }
 
-fn without_host() -> Response<Full<Bytes>> {
-    let mut answer = Response::new(Full::from("a request names its host once, in the header Host\n"));
+fn bad_host() -> Response<Full<Bytes>> {
+    let mut answer = Response::new(Full::from("a request must have exactly one header Host\n"));
     *answer.status_mut() = StatusCode::BAD_REQUEST;
     answer
 }
 
-impl<S, B> Answering<S>
+impl<S, B> RequestService<S>
 where
     S: Service<Request<Incoming>, Response = Response<B>>,
 {
-    fn answer(&self, mut request: Request<Incoming>) -> impl Future<Output = Result<Answer<B>, S::Error>> + use<S, B> {
+    fn answer(&self, mut request: Request<Incoming>) -> impl Future<Output = Result<HttpResponse<B>, S::Error>> + use<S, B> {
         request.extensions_mut().insert(self.connection.clone());
         let handled = match names_host(&request) {
             true => self.answer_handshake(request),
-            false => Either::Left(without_host()),
+            false => Either::Left(bad_host()),
         };
         let answering = match handled {
             Either::Left(answer) => Either::Left(answer),
-            Either::Right(request) => Either::Right((self.holding.service.call(request), self.connection.answering())),
+            Either::Right(request) => Either::Right((self.server.service.call(request), self.connection.request_guard())),
         };
-        // Who keeps connections for later is told not to, while others are still taken.
-        let is_announced = self.holding.shutdown.is_announced();
+        // Before the listener closes, peers that keep connections alive are asked to close them.
+        let is_announced = self.server.shutdown.is_announced();
         async move {
             match answering {
                 Either::Left(answer) => Ok(answer.map(EitherBody::Left)),
-                Either::Right((answer, _in_hand)) => {
+                Either::Right((answer, _guard)) => {
                     let mut answer = answer.await?;
                     if is_announced {
                         let headers = answer.headers_mut();
@@ -252,10 +281,10 @@ where
         }
     }
 
-    /// Answers a request that is to become a WebSocket, or gives it back when nobody takes it.
+    /// Accepts a handshake, or returns the request if it is not accepted.
     fn answer_handshake(&self, request: Request<Incoming>) -> Either<Response<Full<Bytes>>, Request<Incoming>> {
         let Some(websockets) = self
-            .holding
+            .server
             .websockets
             .as_ref()
             .filter(|_| request.method() == Method::GET)
@@ -270,18 +299,17 @@ where
         let mut answer = Response::new(Full::default());
         *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         *answer.headers_mut() = accepted.headers;
-        let mut upgrading = self.upgrading.lock().expect("nothing panics while it holds this lock");
-        *upgrading = Some((hyper::upgrade::on(&mut request), accepted.open));
+        *self.upgrade.lock() = Some((hyper::upgrade::on(&mut request), accepted.open));
         Either::Left(answer)
     }
 }
 
-/// The stream that hyper was given, with what it has read too far.
-fn taken_back(upgraded: Upgraded) -> Stream {
+/// The stream that hyper was given, including the bytes that it has read ahead.
+fn into_stream(upgraded: Upgraded) -> Stream {
     let parts = upgraded.downcast::<TokioIo<Stream>>();
-    let parts = parts.unwrap_or_else(|_| unreachable!("it was given no other stream"));
+    let parts = parts.unwrap_or_else(|_| unreachable!("hyper was given this type"));
     let mut stream = parts.io.into_inner();
-    stream.limit_writes(None);
+    stream.set_write_timeout(None);
     stream.put_back(parts.read_buf);
     stream
 }
