@@ -187,7 +187,7 @@ fn directory_is_bounded() {
 #[test]
 fn size_of_one_build_is_bounded() {
     let cache = open(&temp_dir());
-    assert!(cache.insert(&key(1), vec![0; MOST_OF_ONE - 1]));
+    assert!(cache.insert(&key(1), vec![0; MAX_BUILD - 1]));
     assert!(!cache.insert(&key(2), vec![0; 2]));
     assert!(!cache.insert(b"no key", vec![0]));
 }
