@@ -9,7 +9,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 /// The crates that are published.
-const CRATES: [&str; 10] = [
+const CRATES: [&str; 11] = [
     "engine-io",
     "plugnode-message",
     "plugnode-process",
@@ -18,6 +18,7 @@ const CRATES: [&str; 10] = [
     "plugnode-transport-redis",
     "plugnode-sdk",
     "plugnode-runtime",
+    "plugnode-socket-io",
     "plugnode-server",
     "plugnode",
 ];

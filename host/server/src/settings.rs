@@ -10,7 +10,9 @@ use anyhow::Result;
 use crate::config::{self, App, AppNode, ClientTransport, Config, Dispatch, Http, IoServerUrl, Jwks, Token, Transport};
 use crate::http::{HttpSettings, Tls, TrustedProxies};
 use crate::roles::app_node::Retries;
-use crate::roles::io_node::{self, AppDoor, Encoding, IoNodeSettings, JwksPlace, KeySource, PerAddress, TokenSettings};
+use crate::roles::io_node::{
+    self, AppNamespace, Encoding, IoNodeSettings, JwksPlace, KeySource, PerAddress, TokenSettings,
+};
 use plugnode_message::{KeyValue, NodeId};
 use plugnode_process::MemoryPressure;
 use plugnode_runtime::{AppSettings, Compiler, EngineSettings, Grants, Limits};
@@ -246,8 +248,8 @@ fn scheme(config: &Config) -> &'static str {
     }
 }
 
-fn app_door(app: &App) -> AppDoor {
-    AppDoor {
+fn app_door(app: &App) -> AppNamespace {
+    AppNamespace {
         namespace: app.namespace.as_str().into(),
         admission: app.admission.then(|| app.admission_timeout),
     }

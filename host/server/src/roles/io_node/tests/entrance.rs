@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
-use super::limits::Flood;
 use super::*;
 use plugnode_message::{Departure, Handshake, now_ms};
+use plugnode_socket_io::Flood;
 
 const SECRET: &str = "for tests alone: 0123456789abcdef";
 const OPEN: &str = "GET /socket.io/?EIO=4&transport=polling";
@@ -19,7 +19,7 @@ async fn fixture(change: impl FnOnce(&mut IoNodeSettings)) -> Fixture {
 }
 
 fn with_tokens(settings: &mut IoNodeSettings) {
-    settings.apps.push(AppDoor {
+    settings.apps.push(AppNamespace {
         namespace: "/chat".into(),
         admission: None,
     });

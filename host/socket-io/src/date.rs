@@ -1,16 +1,18 @@
-//! Dates of JavaScript in JSON, which has none: as the text that `JSON.stringify` makes of one, with its first character escaped. So who
-//! reads the JSON has that text, and who passes it on as it is passes on a date.
+//! JavaScript's dates in JSON, which has none.
+//!
+//! A date becomes the string that `JSON.stringify` makes of it, with its first character as a `\u` escape. Whoever parses the JSON gets
+//! that string, and whoever passes the JSON on unparsed passes on a date.
 
-/// The most milliseconds before or after 1970 that a date may be.
-const MOST: u64 = 8_640_000_000_000_000;
+/// The milliseconds before or after 1970 that JavaScript's dates can have.
+const MAX_MS: u64 = 8_640_000_000_000_000;
 const DAY: i64 = 86_400_000;
 
-/// What is written between quotes for so many milliseconds since 1970. None when that is no date in JavaScript.
-pub(super) fn written(ms: i64) -> Option<String> {
-    if ms.unsigned_abs() > MOST {
+/// The string, without quotes, for so many milliseconds since 1970. None if JavaScript has no such date.
+pub(crate) fn to_text(ms: i64) -> Option<String> {
+    if ms.unsigned_abs() > MAX_MS {
         return None;
     }
-    let (year, month, day) = civil(ms.div_euclid(DAY));
+    let (year, month, day) = date_of(ms.div_euclid(DAY));
     let time = ms.rem_euclid(DAY);
     let year = match year {
         0..=9_999 => format!("{year:04}"),
@@ -27,24 +29,24 @@ pub(super) fn written(ms: i64) -> Option<String> {
     ))
 }
 
-/// The milliseconds since 1970 of a date that is written so.
-pub(super) fn read(written_so: &str) -> Option<i64> {
-    let rest = written_so.strip_prefix("\\u00")?;
+/// The milliseconds since 1970 of a date, if the string is one that [`to_text`] makes.
+pub(crate) fn from_text(text: &str) -> Option<i64> {
+    let rest = text.strip_prefix("\\u00")?;
     let first = u8::from_str_radix(rest.get(..2)?, 16).ok()?;
     let (date, time) = rest.get(2..)?.split_once('T')?;
     let date = format!("{}{date}", char::from(first));
     let (year, day) = date.split_at_checked(date.len().checked_sub(6)?)?;
     let number = |text: &str| text.parse::<i64>().ok();
-    let days = days(number(year)?, number(day.get(1..3)?)?, number(day.get(4..6)?)?)?;
+    let days = days_since_1970(number(year)?, number(day.get(1..3)?)?, number(day.get(4..6)?)?)?;
     let [hours, minutes, seconds] = [0, 3, 6].map(|at| number(time.get(at..at + 2)?));
     let ms = number(time.get(9..12)?)?;
     let ms = days * DAY + hours? * 3_600_000 + minutes? * 60_000 + seconds? * 1_000 + ms;
-    // What else may have been there is seen by this.
-    (written(ms)? == written_so).then_some(ms)
+    // Refuses all other spellings.
+    (to_text(ms)? == text).then_some(ms)
 }
 
-/// Year, month and day of a day since 1970, in the Gregorian calendar: <https://howardhinnant.github.io/date_algorithms.html>.
-fn civil(days: i64) -> (i64, i64, i64) {
+/// Year, month and day in the Gregorian calendar: <https://howardhinnant.github.io/date_algorithms.html>.
+fn date_of(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
@@ -55,8 +57,8 @@ fn civil(days: i64) -> (i64, i64, i64) {
     (year + era * 400 + i64::from(month <= 2), month, of_month)
 }
 
-/// The opposite.
-fn days(year: i64, month: i64, day: i64) -> Option<i64> {
+/// The opposite of [`date_of`]. None for a month or day that no calendar has.
+fn days_since_1970(year: i64, month: i64, day: i64) -> Option<i64> {
     if year.abs() > 300_000 || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
         return None;
     }
@@ -74,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates_are_written_as_javascript_writes_them() {
+    fn writes_dates_as_javascript_does() {
         for (ms, date) in [
             (0, r"\u0031970-01-01T00:00:00.000Z"),
             (-1, r"\u0031969-12-31T23:59:59.999Z"),
@@ -84,15 +86,15 @@ mod tests {
             (8_640_000_000_000_000, r"\u002b275760-09-13T00:00:00.000Z"),
             (-8_640_000_000_000_000, r"\u002d271821-04-20T00:00:00.000Z"),
         ] {
-            assert_eq!(written(ms).as_deref(), Some(date));
-            assert_eq!(read(date), Some(ms));
+            assert_eq!(to_text(ms).as_deref(), Some(date));
+            assert_eq!(from_text(date), Some(ms));
         }
-        assert_eq!(written(8_640_000_000_000_001), None);
-        assert_eq!(written(i64::MIN), None);
+        assert_eq!(to_text(8_640_000_000_000_001), None);
+        assert_eq!(to_text(i64::MIN), None);
     }
 
     #[test]
-    fn what_is_no_date_is_a_text() {
+    fn refuses_strings_that_are_no_dates() {
         for text in [
             "",
             "1970-01-01T00:00:00.000Z",
@@ -104,15 +106,15 @@ mod tests {
             r"\u003é",
             r"\u002b001970-01-01T00:00:00.000Z",
         ] {
-            assert_eq!(read(text), None, "{text}");
+            assert_eq!(from_text(text), None, "{text}");
         }
     }
 
     proptest! {
         #[test]
-        fn every_date_comes_back(ms in -8_640_000_000_000_000_i64..=8_640_000_000_000_000, text in "\\\\u003[0-9][0-9T:.Z-]{0,30}") {
-            prop_assert_eq!(read(&written(ms).unwrap()), Some(ms));
-            let _ = read(&text);
+        fn reads_every_date_that_it_writes(ms in -8_640_000_000_000_000_i64..=8_640_000_000_000_000, text in "\\\\u003[0-9][0-9T:.Z-]{0,30}") {
+            prop_assert_eq!(from_text(&to_text(ms).unwrap()), Some(ms));
+            let _ = from_text(&text);
         }
     }
 }

@@ -1,41 +1,41 @@
-//! A packet of Socket.IO as it goes out: encoded once, for any number of clients.
+//! A packet that is sent: encoded once, for any number of recipients.
 
 use engine_io::Packet;
 use socketioxide_core::Value;
 
-/// A packet. Clones share its bytes.
+/// An encoded packet. Clones share its bytes.
 #[derive(Debug, Clone)]
-pub(super) struct Encoded {
-    /// None when there is nothing that clients could take.
+pub struct EncodedPacket {
+    /// None if the packet is not sent, because clients could not read it.
     first: Option<Packet>,
-    /// What follows a text that has attachments.
+    /// Sent behind a text, one message each.
     attachments: Vec<Packet>,
 }
 
-impl Encoded {
-    /// One that is all text, which is written behind what has to stand before it.
-    pub(super) fn plain(write: impl FnOnce(&str) -> String) -> Self {
+impl EncodedPacket {
+    /// A text without attachments. `write` gets what the text has to begin with.
+    pub(crate) fn plain(write: impl FnOnce(&str) -> String) -> Self {
         Self {
             first: Some(Packet::write_text(write)),
             attachments: Vec::new(),
         }
     }
 
-    /// None at all.
-    pub(super) fn nothing() -> Self {
+    /// A packet that is not sent.
+    pub(crate) fn nothing() -> Self {
         Self {
             first: None,
             attachments: Vec::new(),
         }
     }
 
-    /// The packets of Engine.IO that it is sent as.
-    pub(super) fn into_packets(self) -> impl Iterator<Item = Packet> {
+    /// The messages of Engine.IO that it consists of.
+    pub fn into_packets(self) -> impl Iterator<Item = Packet> {
         self.first.into_iter().chain(self.attachments)
     }
 }
 
-impl From<Value> for Encoded {
+impl From<Value> for EncodedPacket {
     fn from(packet: Value) -> Self {
         match packet {
             Value::Str(text, attachments) => Self {

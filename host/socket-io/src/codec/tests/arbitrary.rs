@@ -1,4 +1,5 @@
-//! Packets that no client would send, or nearly none: refused, or the same when they are written and read again; and at little cost.
+//! Generated packets, most of which no client would send: each is refused, or the same after it is written and read again; both take little
+//! memory.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -7,26 +8,26 @@ use serde_json::Value as Json;
 use super::*;
 use plugnode_testing::arbitrary::{bytes, json, json_text, nearly, nearly_text, one_of, peak, placeholder, text};
 
-/// Reading takes no more memory than so many times what was sent,
-const TIMES: u64 = 64;
-/// and this.
-const BESIDES: u64 = 16 << 10;
+/// Reading may take so many times the bytes that were sent,
+const MEMORY_FACTOR: u64 = 64;
+/// and this many bytes besides.
+const MEMORY_BASE: u64 = 16 << 10;
 
-/// What a client sends: a text or binary data, and the attachments behind it.
+/// A message of Engine.IO that a client sends.
 #[derive(Debug, Clone)]
 enum Sent {
     Text(String),
     Binary(Vec<u8>),
 }
 
-fn read(codec: &Codec, unfinished: &Unfinished, sent: Sent) -> Result<Option<Incoming>, Malformed> {
+fn read(codec: &Codec, partial: &PartialPacket, sent: Sent) -> Result<Option<IncomingPacket>, Malformed> {
     match sent {
-        Sent::Text(text) => codec.read_text(unfinished, text.into()),
-        Sent::Binary(data) => codec.read_binary(unfinished, data.into()),
+        Sent::Text(text) => codec.read_text(partial, text.into()),
+        Sent::Binary(data) => codec.read_binary(partial, data.into()),
     }
 }
 
-/// A packet as another might write it, in JSON.
+/// A packet in JSON, as another library might write it.
 fn packet() -> impl Strategy<Value = String> {
     let kind = one_of(&[
         "2",
@@ -57,7 +58,7 @@ fn packet() -> impl Strategy<Value = String> {
     (kind, namespace, number, content).prop_map(|parts| [parts.0, parts.1, parts.2, parts.3].concat())
 }
 
-/// A value of MessagePack, with what JSON does not have.
+/// A value in MessagePack, with types that JSON does not have.
 fn pack() -> impl Strategy<Value = Vec<u8>> {
     let odd = prop_oneof![
         bytes(300).prop_map(|data| written(|to| rmp::encode::write_bin(to, &data))),
@@ -72,9 +73,7 @@ fn pack() -> impl Strategy<Value = Vec<u8>> {
     ];
     let leaf = prop_oneof![
         odd,
-        json().prop_map(|value| super::super::msgpack::from_json(&value.to_string(), &[], 0)
-            .unwrap()
-            .into())
+        json().prop_map(|value| msgpack::encode(&value.to_string(), &[], 0).unwrap().into())
     ];
     leaf.prop_recursive(4, 24, 5, |inner| {
         let list = |head: u8, items: Vec<Vec<u8>>| [vec![head, 0, items.len() as u8], items.concat()].concat();
@@ -99,7 +98,7 @@ fn written<T, E: std::fmt::Debug>(write: impl FnOnce(&mut Vec<u8>) -> Result<T, 
     data
 }
 
-/// A packet as another might write it, in MessagePack.
+/// A packet in MessagePack, as another library might write it.
 fn packed() -> impl Strategy<Value = Vec<u8>> {
     let id = prop_oneof![Just(None), any::<i64>().prop_map(Some), (0_i64..9).prop_map(Some)];
     (0_u64..8, text(), pack(), text(), vec(pack(), 0..3), id, any::<bool>()).prop_map(
@@ -132,7 +131,7 @@ fn sent() -> impl Strategy<Value = Vec<Sent>> {
     vec(one, 1..6)
 }
 
-/// JSON with its attachments in their places: how they are numbered does not matter.
+/// JSON with its attachments in place of their placeholders, because their numbers may differ.
 fn whole(text: &str, attachments: &[Bytes]) -> Option<Json> {
     fn fill(value: &mut Json, attachments: &[Bytes]) {
         let number = value.get("num").and_then(Json::as_u64);
@@ -164,64 +163,64 @@ fn codecs() -> [Codec; 2] {
 
 proptest! {
     #[test]
-    fn whatever_comes_is_refused_or_comes_back_as_it_was(sent in sent()) {
+    fn refuses_or_preserves_any_packet(sent in sent()) {
         let namespace = Namespace::from("/chat");
         for codec in codecs() {
-            let unfinished = Unfinished::default();
+            let partial = PartialPacket::default();
             for sent in sent.clone() {
-                let Ok(Some(incoming)) = read(&codec, &unfinished, sent) else { continue };
+                let Ok(Some(incoming)) = read(&codec, &partial, sent) else { continue };
                 match incoming.content {
-                    Content::Event((json, attachments), ack) => {
-                        let Ok((name, args)) = args::read_event(&json, attachments) else { continue };
+                    PacketContent::Event(payload, ack) => {
+                        let Ok((name, args)) = payload.into_event() else { continue };
                         let Some(expected) = whole(&args.json, &args.attachments) else { continue };
                         let ack = ack.filter(|ack| *ack >= 0);
-                        let Content::Event((json, attachments), same) = back(&codec, codec.event(&namespace, &name, &args, ack)).content else {
-                            panic!("it is an event")
+                        let PacketContent::Event(payload, same) = back(&codec, codec.event(&namespace, &name, &args, ack)).content else {
+                            panic!("not an event")
                         };
                         prop_assert_eq!(same, ack);
-                        let (same, args) = args::read_event(&json, attachments).expect("we wrote it");
+                        let (same, args) = payload.into_event().expect("a valid event");
                         prop_assert_eq!(&*same, &*name);
                         prop_assert_eq!(whole(&args.json, &args.attachments), Some(expected));
                     }
-                    Content::Ack((json, attachments), number) => {
-                        let Ok(args) = args::read_answer(&json, attachments) else { continue };
+                    PacketContent::Ack(payload, number) => {
+                        let Ok(args) = payload.into_answer() else { continue };
                         let Some(expected) = whole(&args.json, &args.attachments) else { continue };
                         let number = number.max(0);
-                        let Content::Ack((json, attachments), same) = back(&codec, codec.answer(&namespace, &args, number)).content else {
-                            panic!("it is an answer")
+                        let PacketContent::Ack(payload, same) = back(&codec, codec.answer(&namespace, &args, number)).content else {
+                            panic!("not an acknowledgement")
                         };
                         prop_assert_eq!(same, number);
-                        let args = args::read_answer(&json, attachments).expect("we wrote it");
+                        let args = payload.into_answer().expect("a valid acknowledgement");
                         prop_assert_eq!(whole(&args.json, &args.attachments), Some(expected));
                     }
-                    Content::Connect(auth) => {
-                        let _ = args::read_auth(auth.as_ref().map(|(text, _)| text.as_str()));
+                    PacketContent::Connect(auth) => {
+                        let _ = auth.map(RawPayload::into_auth);
                     }
-                    Content::Disconnect => {}
+                    PacketContent::Disconnect => {}
                 }
             }
         }
     }
 
     #[test]
-    fn reading_takes_no_more_memory_than_a_few_times_what_was_sent(sent in sent()) {
+    fn memory_for_reading_is_proportional_to_input(sent in sent()) {
         for codec in codecs() {
-            let unfinished = Unfinished::default();
+            let partial = PartialPacket::default();
             let size: usize = sent.iter().map(|sent| match sent {
                 Sent::Text(text) => text.len(),
                 Sent::Binary(data) => data.len(),
             }).sum();
             let ((), peak) = peak(|| for sent in sent.clone() {
-                if let Ok(Some(Incoming { content: Content::Event((json, attachments), _), .. })) = read(&codec, &unfinished, sent) {
-                    let _ = args::read_event(&json, attachments);
+                if let Ok(Some(IncomingPacket { content: PacketContent::Event(payload, _), .. })) = read(&codec, &partial, sent) {
+                    let _ = payload.into_event();
                 }
             });
-            prop_assert!(peak <= TIMES * size as u64 + BESIDES, "{peak} bytes for {size}");
+            prop_assert!(peak <= MEMORY_FACTOR * size as u64 + MEMORY_BASE, "{peak} bytes for {size}");
         }
     }
 
     #[test]
-    fn what_handlers_say_is_heard_as_they_said_it(
+    fn clients_read_what_handlers_send(
         name in text(),
         items in vec(json(), 0..5),
         attachments in vec(bytes(20), 0..5),
@@ -234,20 +233,23 @@ proptest! {
             attachments: attachments.into_iter().map(Bytes::from).collect(),
         };
         let expected = whole(&args.json, &args.attachments);
-        // Not so a placeholder of a number that is not there, and a name of Socket.IO's own.
-        let is_fine = args::read_event(&args::write_event(&name, &args), args.attachments.clone()).is_ok()
-            && args::check_placeholders(&args.json, args.attachments.len()).is_ok();
+        // Not sent, or refused by the other side: placeholders without attachment, and names that Socket.IO reserves.
+        let raw = RawPayload {
+            json: event_array(&[""; 5], &name, &args).into(),
+            attachments: args.attachments.clone(),
+        };
+        let is_fine = raw.into_event().is_ok() && check_placeholders(&args.json, args.attachments.len()).is_ok();
         for codec in codecs() {
             let encoded = codec.event(&"/".into(), &name, &args, ack);
             if !is_fine && encoded.clone().into_packets().next().is_none() {
                 continue;
             }
-            let Content::Event((json, attachments), same) = back(&codec, encoded).content else {
-                panic!("it is an event")
+            let PacketContent::Event(payload, same) = back(&codec, encoded).content else {
+                panic!("not an event")
             };
             prop_assert_eq!(same, ack);
             if is_fine {
-                let (same, args) = args::read_event(&json, attachments).expect("it is fine");
+                let (same, args) = payload.into_event().expect("a valid event");
                 prop_assert_eq!(&*same, &*name);
                 prop_assert_eq!(whole(&args.json, &args.attachments), expected.clone());
             }
@@ -256,7 +258,7 @@ proptest! {
 }
 
 #[test]
-fn what_is_made_to_take_memory_or_stack_does_not() {
+fn hostile_packets_take_little_memory_and_stack() {
     const SIZE: usize = 1 << 20;
     let json =
         |start: &str, item: &str, end: &str| Sent::Text(format!("{start}{}{end}", item.repeat(SIZE / item.len())));
@@ -297,17 +299,17 @@ fn what_is_made_to_take_memory_or_stack_does_not() {
         };
         let shown: String = format!("{sent:?}").chars().take(300).collect();
         let (_, peak) = peak(|| {
-            let unfinished = Unfinished::default();
-            let mut incoming = read(&codec, &unfinished, sent)?;
+            let partial = PartialPacket::default();
+            let mut incoming = read(&codec, &partial, sent)?;
             if incoming.is_none() {
-                incoming = codec.read_binary(&unfinished, Bytes::new())?;
+                incoming = codec.read_binary(&partial, Bytes::new())?;
             }
             match incoming.map(|incoming| incoming.content) {
-                Some(Content::Event((json, attachments), _)) => {
-                    let (name, args) = args::read_event(&json, attachments)?;
+                Some(PacketContent::Event(payload, _)) => {
+                    let (name, args) = payload.into_event()?;
                     codec.event(&"/".into(), &name, &args, None);
                 }
-                Some(Content::Connect(Some((json, _)))) => _ = args::read_auth(Some(json.as_str()))?,
+                Some(PacketContent::Connect(Some(auth))) => _ = auth.into_auth()?,
                 _ => {}
             }
             Ok::<_, Malformed>(())
