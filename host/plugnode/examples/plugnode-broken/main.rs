@@ -1,6 +1,6 @@
-//! `plugnode run` over a transport that breaks one promise, again and again: what `plugnode-check` has to find out.
+//! `plugnode run` over a transport that repeatedly breaks one promise, so that tests can show that `plugnode-check` detects it.
 //!
-//! The environment variable PLUGNODE_BREAK says which; see [`Fault`]. Also shows how a transport is wrapped by another.
+//! The environment variable PLUGNODE_BREAK names the [`Fault`]. Also an example of a transport that wraps another.
 
 mod broken;
 mod fault;
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     };
     let Verb::Run(arguments) = verb else {
-        eprintln!("plugnode-broken: only `run` can be broken");
+        eprintln!("plugnode-broken: unsupported command; use `run`");
         return ExitCode::FAILURE;
     };
     ended(run::run_over(&arguments, |transport| Broken::over(transport, fault)))

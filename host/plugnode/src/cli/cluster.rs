@@ -15,7 +15,7 @@ use plugnode_message::Namespace;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_server::config::{Config, LogLevel, Role};
 use plugnode_transport::Operations;
-use plugnode_transport_redis::Hindrance;
+use plugnode_transport_redis::OutageProbe;
 
 /// What is read when nothing else is named.
 const USUAL: &str = "plugnode.toml";
@@ -46,18 +46,18 @@ pub(super) struct Reached {
     pub(super) operations: Operations,
     /// The apps that its config file names.
     pub(super) apps: Vec<Namespace>,
-    hindrance: Hindrance,
+    outage_probe: OutageProbe,
 }
 
 impl Reached {
-    /// Does something there. What is hindered for so long is given up, and the hindrance told.
+    /// Does some work there, and gives it up during an outage of that long, with the reason of the outage.
     pub(super) async fn within<T>(&self, patience: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
         let mut work = pin!(work);
         loop {
             if let Ok(done) = timeout(LOOK, &mut work).await {
                 return done;
             }
-            if let Some((time, words)) = (self.hindrance)()
+            if let Some((time, words)) = (self.outage_probe)()
                 && time >= patience
             {
                 bail!("{words}");
@@ -78,12 +78,12 @@ impl Cluster {
         log::init(&config.log)?;
         runtime::block_on_here(async {
             let shutdown = Shutdown::new();
-            let (operations, hindrance) = transport::operations(&config, &shutdown).await?;
+            let (operations, outage_probe) = transport::operations(&config, &shutdown).await?;
             let apps = config.apps.iter().map(|app| Namespace::from(app.namespace.as_str()));
             let cluster = Reached {
                 operations,
                 apps: apps.collect(),
-                hindrance,
+                outage_probe,
             };
             let done = work(&cluster).await;
             drop(cluster);

@@ -13,7 +13,7 @@ use plugnode_server::admin::{self, Remote};
 use plugnode_server::config::{Config, IoServer};
 use plugnode_server::settings;
 use plugnode_transport::{Memory, Operations, Transport, TransportError};
-use plugnode_transport_redis::{Hindrance, Redis};
+use plugnode_transport_redis::{OutageProbe, Redis};
 
 /// How long a verb pauses before it tries again to reach Redis.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -31,11 +31,11 @@ pub(super) async fn open(config: &Config, shutdown: &Shutdown) -> Result<Transpo
 ///
 /// # Errors
 /// When it cannot be reached, with what to do.
-pub(super) async fn operations(config: &Config, shutdown: &Shutdown) -> Result<(Operations, Hindrance)> {
+pub(super) async fn operations(config: &Config, shutdown: &Shutdown) -> Result<(Operations, OutageProbe)> {
     if config.transport.url != "memory:" {
         let began = Instant::now();
         let redis = loop {
-            let redis = Redis::visit(settings::redis(&config.transport), shutdown).await;
+            let redis = Redis::connect_read_only(settings::redis(&config.transport), shutdown).await;
             // One that restarts is waited for, as by everybody else.
             let is_away = |error: &TransportError| matches!(error, TransportError::Unreachable(_));
             if began.elapsed() >= PATIENCE || !redis.as_ref().is_err_and(is_away) {
@@ -43,8 +43,8 @@ pub(super) async fn operations(config: &Config, shutdown: &Shutdown) -> Result<(
             }
             sleep(PAUSE).await;
         };
-        let hindrance = redis.hindrance();
-        return Ok((Operations::of(Arc::new(redis)), hindrance));
+        let outage_probe = redis.outage_probe();
+        return Ok((Operations::of(Arc::new(redis)), outage_probe));
     }
     let listen: IoServer = config.http.listen.parse().map_err(anyhow::Error::msg)?;
     let Some(socket) = admin::reachable(config.admin.socket.as_deref(), listen.port) else {
