@@ -162,7 +162,7 @@ mod tests {
         let before = Config::default();
         let mut now = before.clone();
         now.io_node.events_per_second = Some(5);
-        now.transport.lease = Duration::from_millis(1);
+        now.transport.lease = std::time::Duration::from_millis(1);
         now.apps.push(Default::default());
         let found = differences(&before, &now);
         assert_eq!(found["io-node.events-per-second"], (Value::Null, 5.into()));
