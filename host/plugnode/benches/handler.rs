@@ -124,7 +124,7 @@ async fn load() -> (Engine, Component) {
         max_instances: 64,
         max_memory: Limits::default().memory,
         cache: None,
-        compiler: Compiler::Here,
+        compiler: Compiler::InProcess,
     };
     let engine = Engine::new(settings).expect("an engine");
     let component = engine.load(bytes.into(), &Grants::default()).await.expect("a handler");

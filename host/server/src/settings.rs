@@ -14,7 +14,7 @@ use crate::roles::io_node::{
     self, AppNamespace, Encoding, IoNodeSettings, JwksPlace, KeySource, PerAddress, TokenSettings,
 };
 use plugnode_message::{KeyValue, NodeId};
-use plugnode_process::pressure::Pressure;
+use plugnode_process::MemoryPressure;
 use plugnode_runtime::{AppSettings, Compiler, EngineSettings, Grants, Limits};
 use plugnode_transport::{Backlog, DeadLetterBudget, MemorySettings, OutboxBudget, TimerBudget};
 use plugnode_transport_redis::{RedisSettings, TlsFiles};
@@ -123,9 +123,9 @@ pub fn engine(config: &Config) -> EngineSettings {
 pub fn compiler() -> Compiler {
     let own = Path::new("/proc/self/exe");
     if own.exists() {
-        return Compiler::Child(own.into());
+        return Compiler::ChildProcess(own.into());
     }
-    std::env::current_exe().map_or(Compiler::Here, Compiler::Child)
+    std::env::current_exe().map_or(Compiler::InProcess, Compiler::ChildProcess)
 }
 
 /// The configured folder must be usable; the one that nobody asked for need not be.
@@ -186,7 +186,7 @@ pub fn io_node(config: &Config, address: SocketAddr) -> IoNodeSettings {
         },
         packets_per_second: io_node.packets_per_second,
         events_per_second: io_node.events_per_second,
-        pressure: Pressure::default(),
+        pressure: MemoryPressure::default(),
         channels_per_client: io_node.channels_per_client,
         namespaces_per_connection: io_node.namespaces_per_connection,
         attributes: io_node

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use plugnode_process::counts;
+use plugnode_process::metrics;
 
 /// Acknowledgements that a client may await.
 const MAX_AWAITED: usize = 1_024;
@@ -38,7 +38,7 @@ impl AwaitedAcks {
         if self.since.len() > MAX_AWAITED {
             // Clients count upwards.
             self.since.pop_first();
-            counts::ACKS_FORGOTTEN.one();
+            metrics::ACKS_FORGOTTEN.increment();
         }
         pauses
     }

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::send_rate::{Flood, RateDecision, SendRate};
-use plugnode_process::pressure::Pressure;
+use plugnode_process::MemoryPressure;
 
 /// Reading pauses when so many events wait to be accepted.
 const PAUSE_AT: usize = 64;
@@ -23,7 +23,7 @@ pub struct ConnectionLimits {
     /// Events per second; none is without a limit.
     pub events_per_second: Option<u32>,
     /// The memory of this process.
-    pub pressure: Pressure,
+    pub pressure: MemoryPressure,
 }
 
 /// The backpressure on one connection.
@@ -107,7 +107,7 @@ impl Backpressure {
             RateDecision::Pause(wait) => Some(wait),
             RateDecision::Disconnect => return Err(Flood::Packets),
         };
-        let for_memory = self.limits.pressure.is_short().then_some(PAUSE_SHORT_OF_MEMORY);
+        let for_memory = self.limits.pressure.is_high().then_some(PAUSE_SHORT_OF_MEMORY);
         Ok(wait.max(for_memory).is_some_and(|wait| self.pause_until(now + wait)))
     }
 

@@ -20,7 +20,7 @@ use crate::malformed::Malformed;
 use crate::msgpack;
 use crate::raw_payload::{RawPayload, check_placeholders, event_array};
 use plugnode_message::{MOST_ATTACHMENTS, Namespace, Payload, Refusal};
-use plugnode_process::repeats;
+use plugnode_process::log_limiter;
 
 /// How packets are encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -190,7 +190,7 @@ impl Codec {
                 let is_readable =
                     attachments.len() <= MOST_ATTACHMENTS && check_placeholders(&json, attachments.len()).is_ok();
                 if !is_readable {
-                    if repeats::allows(namespace, "attachments") {
+                    if log_limiter::allows(namespace, "attachments") {
                         warn!(
                             %namespace,
                             attachments = attachments.len(),

@@ -13,7 +13,7 @@ use crate::codec::Codec;
 use crate::incarnation::CurrentIncarnation;
 use plugnode_message::id_map::{ById, Ids};
 use plugnode_message::{Audience, Channel, Namespace, NodeId, Scope, SessionId};
-use plugnode_process::timings;
+use plugnode_process::metrics;
 
 /// What all sockets of this io-node share.
 pub struct SocketContext {
@@ -79,7 +79,7 @@ impl<S> NamespaceSockets<S> {
         let mut sockets = self.sockets.write();
         sockets.pending.remove(&id);
         if sockets.connected.insert(id, socket).is_none() {
-            timings::CLIENTS.more();
+            metrics::CLIENTS.increment();
         }
     }
 
@@ -88,7 +88,7 @@ impl<S> NamespaceSockets<S> {
         let mut sockets = self.sockets.write();
         sockets.pending.remove(id);
         if sockets.connected.remove(id).is_some() {
-            timings::CLIENTS.fewer();
+            metrics::CLIENTS.decrement();
         }
         for room in sockets.rooms_of.remove(id).into_iter().flatten() {
             sockets.leave(&room, id);

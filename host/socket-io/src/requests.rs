@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc::UnboundedSender;
 
 use plugnode_message::{Payload, SessionId};
-use plugnode_process::counts;
+use plugnode_process::metrics;
 
 /// Requests that may be open to one client. Beyond that, the oldest is forgotten.
 const MAX_OPEN: usize = 1_024;
@@ -47,7 +47,7 @@ impl Requests {
         }
         if state.open.len() >= MAX_OPEN {
             state.open.pop_first();
-            counts::ACKS_FORGOTTEN.one();
+            metrics::ACKS_FORGOTTEN.increment();
         }
         state.last_id += 1;
         let id = state.last_id;

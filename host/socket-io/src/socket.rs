@@ -24,8 +24,7 @@ use plugnode_message::{
     AckId, Client, Departure, DisconnectReason, Event, EventKind, Handshake, MOST_ATTRIBUTES, Namespace, Payload,
     Refusal, SessionId, Text, now_ms,
 };
-use plugnode_process::counts;
-use plugnode_process::timings;
+use plugnode_process::metrics;
 
 /// The acknowledgement of an event that was refused.
 const OVERLOADED: &str = r#"[{"error":{"code":"overloaded","message":"the server has too much to do and did not take this in; try again later"}}]"#;
@@ -185,7 +184,7 @@ impl Socket {
             (Stage::Pending, None) => return self.admit(&mut state),
             (Stage::Pending, Some(refusal)) => {
                 self.set_turned_away(&mut state);
-                counts::CLIENTS_REFUSED.one();
+                metrics::CLIENTS_REFUSED.increment();
                 self.send_refusal(refusal);
             }
             (Stage::LeftPending(reason), None) => {
@@ -208,7 +207,7 @@ impl Socket {
         }
         debug!(client = %self.id, namespace = %self.namespace(), "refused: its admission took too long");
         state.stage = Stage::LeftPending(DisconnectReason::Other("its admission took too long".into()));
-        counts::CLIENTS_REFUSED.one();
+        metrics::CLIENTS_REFUSED.increment();
         self.send_refusal(&Refusal {
             message: Text::from_static("timeout"),
             data: None,
@@ -313,7 +312,7 @@ impl Socket {
             waited
         };
         if let Some(waited) = waited {
-            timings::ACKNOWLEDGEMENT.note(waited);
+            metrics::ACKNOWLEDGEMENT_TIME.observe(waited);
             self.send(self.namespace.context.codec.answer(self.namespace(), args, id));
         }
     }

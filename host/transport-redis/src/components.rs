@@ -20,7 +20,7 @@ use crate::keys::Shard;
 use crate::redis::Redis;
 use crate::scripts;
 use plugnode_message::now_ms;
-use plugnode_process::pause::{Pause, jittered};
+use plugnode_process::{Backoff, jittered};
 use plugnode_release::{Board, Digest};
 use plugnode_transport::Result;
 use plugnode_transport::releases::{KEPT, Parts, check_size, digest_of};
@@ -37,7 +37,7 @@ pub(crate) async fn put(redis: &Redis, bytes: Bytes) -> Result<Digest> {
     let mut arguments = vec![bytes_of(&digest), bytes_of(bytes.len())];
     arguments.extend(parts.iter().map(|(digest, _)| bytes_of(digest)));
     let link = own_link(redis);
-    let mut pause = Pause::new(RETRY.0, RETRY.1);
+    let mut pause = Backoff::new(RETRY.0, RETRY.1);
     loop {
         // Usually runs twice: before and after the upload. More often only if Redis loses parts.
         let missing = redis
@@ -50,7 +50,7 @@ pub(crate) async fn put(redis: &Redis, bytes: Bytes) -> Result<Digest> {
             let arguments = [bytes_of(digest), part.clone()];
             link.run::<()>(&scripts::PUT_PART, &keys[2..], &arguments).await;
         }
-        sleep(jittered(pause.take())).await;
+        sleep(jittered(pause.next_delay())).await;
     }
 }
 

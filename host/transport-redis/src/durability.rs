@@ -11,11 +11,11 @@ use tracing::warn;
 
 use crate::keys::Shard;
 use crate::settings::RedisSettings;
-use plugnode_process::pause::jittered;
+use plugnode_process::jittered;
 
 /// Timeout of `WAIT` and `WAITAOF`, in milliseconds.
 const ANSWER_MS: u64 = 500;
-/// Pause before the next attempt.
+/// Backoff before the next attempt.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Number of failed attempts in a row after which a warning is logged.
 const WARN_AT: u32 = 3;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::progress::{during, say};
 use super::runtime;
 use plugnode_process::shutdown::Shutdown;
-use plugnode_runtime::{AppSettings, Engine, EngineSettings, LoadError, Outline, Pool};
+use plugnode_runtime::{AppSettings, ComponentInfo, Engine, EngineSettings, LoadError, Pool};
 use plugnode_server::config::{App, Config, Role};
 use plugnode_server::settings;
 use plugnode_transport::{Memory, MemorySettings, Transport};
@@ -113,10 +113,10 @@ async fn check_one(app: &App) -> Result<bool> {
     let key_value = Transport::from(Memory::new(MemorySettings::default())).key_value;
     let app = settings::app(app, &"check".into(), key_value);
     let work = during(|| format!("compiling {file}"), say, start(&engine, bytes.clone(), app)).await;
-    let outline = Outline::read(&bytes).ok();
-    let asked = outline.iter().flat_map(|outline| {
-        let exports = outline.exports.iter().map(|name| format!("  exports  {name}\n"));
-        exports.chain(outline.imports.iter().map(|name| format!("  imports  {name}\n")))
+    let info = ComponentInfo::read(&bytes).ok();
+    let asked = info.iter().flat_map(|info| {
+        let exports = info.exports.iter().map(|name| format!("  exports  {name}\n"));
+        exports.chain(info.imports.iter().map(|name| format!("  imports  {name}\n")))
     });
     let asked: String = asked.collect();
     match work {

@@ -12,7 +12,7 @@ use super::build::listen;
 use super::progress;
 use super::script::{component_of, is_script};
 use super::sources::Sources;
-use plugnode_runtime::Outline;
+use plugnode_runtime::ComponentInfo;
 use plugnode_server::config::Build;
 
 /// The most lines of what a command has said that an error shows: its last ones.
@@ -110,7 +110,7 @@ impl BuildCommand {
         }
         let component = tokio::fs::read(&self.output).await;
         let component = Bytes::from(component.with_context(|| format!("cannot read {output}"))?);
-        Outline::of_handler(&component).with_context(|| {
+        ComponentInfo::of_handler(&component).with_context(|| {
             format!("{output}, which `{command}` made, is no handler; see [build] output in {settings}")
         })?;
         Ok(component)

@@ -53,14 +53,14 @@ pub fn compile(arguments: &Arguments) -> Result<ExitCode> {
         Ok(compiled) => {
             let written = std::io::stdout().write_all(&compiled.code);
             written.context("cannot write what was compiled; is the disk full?")?;
-            if let Err(error) = compiled.keep_functions() {
+            if let Err(error) = compiled.cache_functions() {
                 eprintln!("its functions cannot be kept for the next one: {error}");
             }
             Ok(ExitCode::SUCCESS)
         }
         Err(LoadError::Invalid { cause }) => {
             eprintln!("{cause}");
-            Ok(ExitCode::from(Compiler::REFUSED))
+            Ok(ExitCode::from(Compiler::INVALID_COMPONENT))
         }
         Err(error) => Err(error.into()),
     }

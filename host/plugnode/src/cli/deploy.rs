@@ -15,7 +15,7 @@ use super::progress::say;
 use super::rollout::{self, Asked, Patience, Way};
 use super::words::{parse_percent, parse_span};
 use plugnode_release::Canary;
-use plugnode_runtime::Outline;
+use plugnode_runtime::ComponentInfo;
 
 /// Arguments of `plugnode deploy`.
 #[derive(Debug, clap::Args)]
@@ -126,7 +126,7 @@ async fn deploy_to(cluster: &Reached, arguments: &Arguments, component: Bytes, a
 fn component(arguments: &Arguments) -> Result<Bytes> {
     let file = arguments.component.display();
     let bytes = std::fs::read(&arguments.component).with_context(|| format!("cannot read {file}"))?;
-    Outline::of_handler(&bytes).with_context(|| format!("{file} cannot be deployed"))?;
+    ComponentInfo::of_handler(&bytes).with_context(|| format!("{file} cannot be deployed"))?;
     Ok(bytes.into())
 }
 

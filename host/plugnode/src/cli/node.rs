@@ -10,9 +10,9 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::{progress, transport};
-use plugnode_process::counts;
-use plugnode_process::pressure::Pressure;
-use plugnode_process::repeats;
+use plugnode_process::MemoryPressure;
+use plugnode_process::log_limiter;
+use plugnode_process::metrics;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_runtime::Engine;
 use plugnode_server::admin;
@@ -86,7 +86,7 @@ impl Node {
             shutdown.spawn(serve_flash_policy(listener, shutdown.clone()));
         }
 
-        let pressure = Pressure::watch(config.memory.budget.map(|budget| budget.0), shutdown);
+        let pressure = MemoryPressure::watch(config.memory.budget.map(|budget| budget.0), shutdown);
         let transport = over(transport::open(config, shutdown).await?);
         if config.has(Role::AppNode) {
             start_app_node(config, transport.clone(), shutdown).await?;
@@ -116,8 +116,8 @@ impl Node {
         shutdown.spawn(async move {
             tokio::select! {
                 () = ending.begun() => {}
-                () = counts::keep_log() => {}
-                () = repeats::keep_log() => {}
+                () = metrics::log_counter_changes() => {}
+                () = log_limiter::log_summaries() => {}
             }
         });
         let asked = transport.clone();
@@ -161,7 +161,7 @@ impl Port {
         self,
         config: &Config,
         transport: Transport,
-        pressure: Pressure,
+        pressure: MemoryPressure,
         shutdown: &Shutdown,
         live: &mut Live,
         overlay: Option<Overlay>,
@@ -249,7 +249,7 @@ fn transport_check(transport: Transport) -> Check {
 }
 
 /// Whether there is memory for new clients.
-fn memory_check(pressure: Pressure) -> Check {
+fn memory_check(pressure: MemoryPressure) -> Check {
     Check::new("memory", move || future::ready(verdict(pressure.problem())))
 }
 

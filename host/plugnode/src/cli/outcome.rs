@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::cluster::{Cluster, PATIENCE, Reached};
 use super::progress::say;
-use super::rollout::{self, Followed, Member, Outcome, Patience};
+use super::rollout::{self, Followed, NodeProgress, Outcome, Patience};
 use super::words::{first_line, milliseconds, plain, seconds};
 use plugnode_message::Namespace;
 use plugnode_release::{Counts, Stage};
@@ -147,7 +147,7 @@ fn sentence(followed: &Followed, verb: &str) -> String {
                 .filter(|(_, member)| member.in_use_after.is_none());
             let late: Vec<_> = late.collect();
             // Where it has had no events, the next one goes to it all the same.
-            let has_it = |member: &Member| matches!(member.stage, None | Some(Stage::Ready | Stage::Proven));
+            let has_it = |member: &NodeProgress| matches!(member.stage, None | Some(Stage::Ready | Stage::Proven));
             let all = followed.nodes.len();
             let nodes = match followed.nodes.values().filter(|member| has_it(member)).count() {
                 there if there < all => format!("{there} of {all} nodes"),
@@ -179,7 +179,7 @@ fn sentence(followed: &Followed, verb: &str) -> String {
     }
 }
 
-fn lateness(member: &Member) -> String {
+fn lateness(member: &NodeProgress) -> String {
     match &member.stage {
         Some(Stage::Behind(reason)) => format!("is behind and goes on trying: {reason}"),
         Some(Stage::Ready | Stage::Proven) => "has had no event for it yet".to_owned(),

@@ -18,7 +18,7 @@ use super::sources::Sources;
 use plugnode_message::Namespace;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_release::Digest;
-use plugnode_runtime::Outline;
+use plugnode_runtime::ComponentInfo;
 use plugnode_server::config::{Config, Role};
 use plugnode_transport::Operations;
 
@@ -105,7 +105,7 @@ impl Redeploy {
         if self.last.as_ref() == Some(&digest) {
             return Ok(None);
         }
-        Outline::of_handler(&component).with_context(|| format!("{} cannot run", self.file))?;
+        ComponentInfo::of_handler(&component).with_context(|| format!("{} cannot run", self.file))?;
         let asked = rollout::ask(&self.operations, &self.app, component, &self.file, self.way, None).await?;
         self.last = Some(digest);
         Ok(match asked {

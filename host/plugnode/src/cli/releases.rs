@@ -10,7 +10,7 @@ use super::cluster::Cluster;
 use super::rollout;
 use super::words::{ago, first_line, plain, size, table, time};
 use plugnode_message::now_ms;
-use plugnode_release::{Origin, Release, State, Track};
+use plugnode_release::{AppReleases, Origin, Release, ReleaseState};
 
 const TITLES: [&str; 9] = [
     "RELEASE",
@@ -47,21 +47,21 @@ pub fn releases(arguments: &Arguments) -> Result<ExitCode> {
             .await
             .context("cannot read the board of releases")?;
         let app = rollout::app_of(cluster, &board, arguments.app.as_deref()).await?;
-        let track = &board.apps[&app];
+        let app_releases = &board.apps[&app];
         let nodes = cluster
             .nodes
             .app_nodes()
             .await
             .context("cannot ask which app-nodes run")?;
         let is_run = rollout::runs(&nodes, &app);
-        let newest_first = track.releases.iter().rev();
+        let newest_first = app_releases.releases.iter().rev();
         match arguments.json {
             true => {
                 let releases: Vec<_> = newest_first.map(in_json).collect();
                 writeln!(std::io::stdout(), "{:#}", Value::from(releases))?;
             }
             false => {
-                let rows = newest_first.map(|release| row(track, release, is_run));
+                let rows = newest_first.map(|release| row(app_releases, release, is_run));
                 write!(std::io::stdout(), "{}", table(&TITLES, rows))?;
             }
         }
@@ -69,17 +69,17 @@ pub fn releases(arguments: &Arguments) -> Result<ExitCode> {
     })
 }
 
-fn row(track: &Track, release: &Release, is_run: bool) -> [String; TITLES.len()] {
-    let rollout = track
+fn row(app_releases: &AppReleases, release: &Release, is_run: bool) -> [String; TITLES.len()] {
+    let rollout = app_releases
         .rollout
         .as_ref()
         .filter(|rollout| rollout.release == release.number);
     let state = match (&release.state, rollout) {
-        (State::RollingOut, Some(rollout)) => format!("{} ({})", word(&release.state), in_word(rollout.phase)),
-        (State::Failed(reason), _) => format!("failed: {}", first_line(reason)),
-        (State::Superseded(by), _) => format!("superseded by {by}"),
-        (State::Current, _) if waits_for_node(release, is_run) => "waits for an app-node".to_owned(),
-        (State::Current, _) => format!("in use{}", doubt(release)),
+        (ReleaseState::RollingOut, Some(rollout)) => format!("{} ({})", word(&release.state), in_word(rollout.phase)),
+        (ReleaseState::Failed(reason), _) => format!("failed: {}", first_line(reason)),
+        (ReleaseState::Superseded(by), _) => format!("superseded by {by}"),
+        (ReleaseState::Current, _) if waits_for_node(release, is_run) => "waits for an app-node".to_owned(),
+        (ReleaseState::Current, _) => format!("in use{}", doubt(release)),
         (state, _) => word(state).to_owned(),
     };
     [
@@ -114,7 +114,7 @@ pub(super) fn signature(release: &Release) -> String {
 
 /// What is to be said of a release in use that has answered no event yet.
 pub(super) fn doubt(release: &Release) -> String {
-    match &release.trouble {
+    match &release.first_failure {
         _ if release.is_tried => String::new(),
         Some(trouble) => format!(", has answered no event and fails: {}", first_line(trouble)),
         None => ", not tried yet: no events".to_owned(),
@@ -123,7 +123,7 @@ pub(super) fn doubt(release: &Release) -> String {
 
 /// Whether no node has started the release yet.
 pub(super) fn waits_for_node(release: &Release, is_run: bool) -> bool {
-    !is_run && !release.is_tried && release.trouble.is_none()
+    !is_run && !release.is_tried && release.first_failure.is_none()
 }
 
 /// A phase in one word.
@@ -136,22 +136,22 @@ pub(super) fn in_word(phase: plugnode_release::Phase) -> &'static str {
     }
 }
 
-fn word(state: &State) -> &'static str {
+fn word(state: &ReleaseState) -> &'static str {
     match state {
-        State::RollingOut => "rolling out",
-        State::Current => "in use",
-        State::Retired => "was in use",
-        State::Failed(_) => "failed",
-        State::Superseded(_) => "superseded",
-        State::Cancelled => "cancelled",
+        ReleaseState::RollingOut => "rolling out",
+        ReleaseState::Current => "in use",
+        ReleaseState::Retired => "was in use",
+        ReleaseState::Failed(_) => "failed",
+        ReleaseState::Superseded(_) => "superseded",
+        ReleaseState::Cancelled => "cancelled",
     }
 }
 
 /// A release, for a machine.
 pub(super) fn in_json(release: &Release) -> Value {
     let (reason, by) = match &release.state {
-        State::Failed(reason) => (Some(reason), None),
-        State::Superseded(by) => (None, Some(by)),
+        ReleaseState::Failed(reason) => (Some(reason), None),
+        ReleaseState::Superseded(by) => (None, Some(by)),
         _ => (None, None),
     };
     let (origin, of) = match release.origin {
@@ -166,7 +166,7 @@ pub(super) fn in_json(release: &Release) -> Value {
         "state": word(&release.state).replace(' ', "-"),
         "reason": reason,
         "tried": release.is_tried,
-        "trouble": release.trouble,
+        "trouble": release.first_failure,
         "superseded_by": by,
         "asked_for_at": time(release.at_ms),
         "asked_for_at_ms": release.at_ms,

@@ -11,7 +11,7 @@ use super::outcome::{Ask, Asking};
 use super::progress::say;
 use super::rollout::{self, Patience};
 use plugnode_message::now_ms;
-use plugnode_release::Refused;
+use plugnode_release::ReleaseError;
 use plugnode_transport::Operations;
 
 /// Arguments of `plugnode rollback`.
@@ -65,13 +65,13 @@ async fn rollback_at(cluster: &Operations, arguments: &Arguments, asking: &Ask) 
         .await
         .context("cannot read the board of releases")?;
     let app = rollout::app_of(cluster, &board, arguments.app.as_deref()).await?;
-    let asked = rollout::change(cluster, &app, |track| {
-        let ended = track.rollout.as_ref().map(|rollout| rollout.release);
-        let to = track.rollback(arguments.release.as_deref(), now_ms())?;
+    let asked = rollout::change(cluster, &app, |app_releases| {
+        let ended = app_releases.rollout.as_ref().map(|rollout| rollout.release);
+        let to = app_releases.rollback(arguments.release.as_deref(), now_ms())?;
         if let Some(number) = to {
-            track.sign(number, author(), arguments.message.as_deref());
+            app_releases.set_author(number, author(), arguments.message.as_deref());
         }
-        Ok((to, ended, track.current))
+        Ok((to, ended, app_releases.current))
     });
     match asked.await? {
         Ok((Some(number), _, _)) => {
@@ -89,14 +89,14 @@ async fn rollback_at(cluster: &Operations, arguments: &Arguments, asking: &Ask) 
             }))?;
             Ok(Asking::Ended(ExitCode::SUCCESS))
         }
-        Err(Refused::InUse(number)) => {
+        Err(ReleaseError::InUse(number)) => {
             say(&format!(
                 "release {number} of app {app} is in use already, and has that component"
             ));
             asking.print(&json!({ "app": app.as_str(), "release": number, "outcome": "in-use", "unchanged": true }))?;
             Ok(Asking::Ended(ExitCode::SUCCESS))
         }
-        Err(Refused::RollingOut(number)) => {
+        Err(ReleaseError::RollingOut(number)) => {
             say(&format!(
                 "release {number} of app {app} has that component and is being rolled out already"
             ));

@@ -3,19 +3,19 @@
 //!
 //! The app-nodes do the work and decide. Here the board is changed once, and from then on only read.
 
-mod course;
+mod progress;
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 
-use self::course::Course;
-pub(super) use self::course::{Followed, Member, Outcome, in_words};
+use self::progress::RolloutProgress;
+pub(super) use self::progress::{Followed, NodeProgress, Outcome, in_words};
 use super::author::author;
 use super::words::seconds;
 use plugnode_message::{Namespace, NodeId, now_ms};
-use plugnode_release::{Board, Canary, NodeReport, PREPARATION, Refused, Target, Track};
+use plugnode_release::{AppReleases, Board, Canary, ComponentFile, NodeReport, PREPARE_TIMEOUT, ReleaseError};
 use plugnode_transport::Operations;
 
 /// How often the board and the nodes are looked at.
@@ -52,7 +52,7 @@ pub(super) async fn ask(
 ) -> Result<Asked> {
     let bytes = component.len() as u64;
     let digest = cluster.releases.put_component(component).await;
-    let target = Target {
+    let target = ComponentFile {
         digest: digest.context("cannot store the component")?,
         file: file.to_owned(),
         bytes,
@@ -65,44 +65,44 @@ pub(super) async fn ask(
     let is_run = runs(&nodes, app);
     let asked = change_board(cluster, |board| {
         match board.apps.get_mut(app) {
-            Some(track) => {
+            Some(app_releases) => {
                 let number = match way {
-                    Way::AtOnce => track.save(target.clone(), now_ms()),
-                    Way::Tried(canary) if is_run => track.deploy(target.clone(), canary.cloned(), now_ms()),
-                    Way::Tried(canary) => track.deploy_to_nobody(target.clone(), canary.cloned(), now_ms()),
+                    Way::AtOnce => app_releases.deploy_saved(target.clone(), now_ms()),
+                    Way::Tried(canary) if is_run => app_releases.deploy(target.clone(), canary.cloned(), now_ms()),
+                    Way::Tried(canary) => app_releases.deploy_without_nodes(target.clone(), canary.cloned(), now_ms()),
                 };
                 if let Ok(number) = number {
-                    track.sign(number, author(), message);
+                    app_releases.set_author(number, author(), message);
                 }
                 Ok(number)
             }
             // Nodes that run it are about to post its releases again.
             None if is_run => bail!("{}", unknown(app, board)),
             None => {
-                let mut track = Track::first_deployed(target.clone(), now_ms());
-                let number = track.current;
-                track.sign(number, author(), message);
-                board.apps.insert(app.clone(), track);
+                let mut app_releases = AppReleases::first_deployed(target.clone(), now_ms());
+                let number = app_releases.current;
+                app_releases.set_author(number, author(), message);
+                board.apps.insert(app.clone(), app_releases);
                 Ok(Ok(number))
             }
         }
     });
     match asked.await? {
         Ok(number) => Ok(Asked::Release(number)),
-        Err(Refused::InUse(number)) => Ok(Asked::InUse(number)),
-        Err(Refused::RollingOut(number)) => Ok(Asked::RollingOut(number)),
+        Err(ReleaseError::InUse(number)) => Ok(Asked::InUse(number)),
+        Err(ReleaseError::RollingOut(number)) => Ok(Asked::RollingOut(number)),
         Err(refused) => Err(refused.into()),
     }
 }
 
-/// Changes an app's track, as it is when nobody else changes it. What is refused changes nothing.
+/// Changes an app's releases on the board, by compare-and-swap. A refused change changes nothing.
 pub(super) async fn change<T>(
     cluster: &Operations,
     app: &Namespace,
-    mut change: impl FnMut(&mut Track) -> Result<T, Refused>,
-) -> Result<Result<T, Refused>> {
+    mut change: impl FnMut(&mut AppReleases) -> Result<T, ReleaseError>,
+) -> Result<Result<T, ReleaseError>> {
     let changed = change_board(cluster, |board| match board.apps.get_mut(app) {
-        Some(track) => Ok(change(track)),
+        Some(app_releases) => Ok(change(app_releases)),
         None => bail!("{}", unknown(app, board)),
     });
     changed.await
@@ -111,7 +111,7 @@ pub(super) async fn change<T>(
 /// Takes an app off the board, and returns how many releases it had.
 pub(super) async fn remove(cluster: &Operations, app: &Namespace) -> Result<usize> {
     let removed = change_board(cluster, |board| match board.apps.remove(app) {
-        Some(track) => Ok(Ok(track.releases.len())),
+        Some(app_releases) => Ok(Ok(app_releases.releases.len())),
         None => bail!("{}", unknown(app, board)),
     });
     Ok(removed.await??)
@@ -119,8 +119,8 @@ pub(super) async fn remove(cluster: &Operations, app: &Namespace) -> Result<usiz
 
 async fn change_board<T>(
     cluster: &Operations,
-    mut change: impl FnMut(&mut Board) -> Result<Result<T, Refused>>,
-) -> Result<Result<T, Refused>> {
+    mut change: impl FnMut(&mut Board) -> Result<Result<T, ReleaseError>>,
+) -> Result<Result<T, ReleaseError>> {
     loop {
         let (version, mut board) = cluster
             .releases
@@ -165,14 +165,14 @@ pub(super) async fn follow(
     patience: Patience,
     mut tell: impl FnMut(&str),
 ) -> Result<Followed> {
-    let mut course = Course::new(app.clone(), number);
+    let mut progress = RolloutProgress::new(app.clone(), number);
     let lost = || format!("cannot see how release {number} does; plugnode status shows it");
     let mut untried_since = None;
     let mut last_seen = Instant::now();
     loop {
         let ((_, board), nodes) =
             tokio::try_join!(cluster.releases.board(), cluster.nodes.app_nodes()).with_context(lost)?;
-        if let Some(followed) = course.look(&board, &nodes, began.elapsed(), &mut tell)? {
+        if let Some(followed) = progress.look(&board, &nodes, began.elapsed(), &mut tell)? {
             let Some(most) = patience.for_events.filter(|_| followed.outcome == Outcome::NotTried) else {
                 return Ok(followed);
             };
@@ -189,8 +189,8 @@ pub(super) async fn follow(
         if runs(&nodes, app) {
             last_seen = Instant::now();
         }
-        if last_seen.elapsed() >= PREPARATION {
-            bail!("no app-node has come to run app {app} within {PREPARATION:?}: {LATER}");
+        if last_seen.elapsed() >= PREPARE_TIMEOUT {
+            bail!("no app-node has come to run app {app} within {PREPARE_TIMEOUT:?}: {LATER}");
         }
         if patience.whole.is_some_and(|whole| began.elapsed() >= whole) {
             bail!(

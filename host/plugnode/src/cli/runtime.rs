@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use tokio::runtime::Builder;
 
-use plugnode_process::counts;
-use plugnode_process::repeats;
+use plugnode_process::log_limiter;
+use plugnode_process::metrics;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_transport::Standing;
 
@@ -65,16 +65,16 @@ pub(super) async fn drain(shutdown: &Shutdown, deadline: Duration, standing: &St
     let drained = tokio::select! {
         drained = shutdown.drained(deadline) => drained,
         () = absent(standing) => {
-            repeats::flush();
-            counts::log();
+            log_limiter::flush();
+            metrics::log_counters();
             tracing::warn!(
                 "the transport is away, and what it would have to take is given up; accepted events are handled by others, or later"
             );
             return ExitCode::FAILURE;
         }
     };
-    repeats::flush();
-    counts::log();
+    log_limiter::flush();
+    metrics::log_counters();
     if drained {
         tracing::info!("ended");
         return ExitCode::SUCCESS;

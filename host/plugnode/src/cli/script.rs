@@ -16,7 +16,7 @@ use tokio::process::Command;
 
 use super::project::Project;
 use super::runtime;
-use plugnode_runtime::{Outline, Script};
+use plugnode_runtime::{ComponentInfo, Script};
 
 /// What a script may be called.
 const KINDS: [&str; 7] = ["js", "mjs", "cjs", "ts", "mts", "cts", "tsx"];
@@ -125,7 +125,7 @@ pub(super) async fn component_of(script: &Path, runtime: Option<&Path>) -> Resul
     let place = find_runtime(script, runtime, wanted)?;
     let bytes = std::fs::read(&place).with_context(|| format!("cannot read {}", place.display()))?;
     let bytes = Bytes::from(bytes);
-    if !Outline::read(&bytes).is_ok_and(|outline| outline.is_runtime()) {
+    if !ComponentInfo::read(&bytes).is_ok_and(|info| info.is_runtime()) {
         bail!(
             "{} is no runtime of scripts; name another by --runtime",
             place.display()

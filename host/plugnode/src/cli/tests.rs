@@ -6,7 +6,7 @@ use clap::{CommandFactory, Parser};
 
 use super::*;
 use plugnode_message::Namespace;
-use plugnode_release::{Board, Digest, NodeReport, Target, Track};
+use plugnode_release::{AppReleases, Board, ComponentFile, Digest, NodeReport};
 use plugnode_transport::{Memory, MemorySettings, Transport};
 
 #[test]
@@ -96,13 +96,13 @@ async fn what_is_native_has_no_releases_and_it_is_said_why() {
 #[tokio::test]
 async fn deploy_is_of_the_app_that_the_file_names_alone() {
     let operations = Transport::from(Memory::new(MemorySettings::default())).operations();
-    let target = Target {
+    let target = ComponentFile {
         digest: Digest::of(b"a"),
         file: "a".into(),
         bytes: 1,
     };
     let mut board = Board::default();
-    board.apps.insert("/".into(), Track::first(target, 0, 10));
+    board.apps.insert("/".into(), AppReleases::configured(target, 0, 10));
     for (named, configured, meant) in [
         (None, &["/shop"][..], "/shop"),
         (None, &["/"], "/"),

@@ -41,7 +41,7 @@ impl Default for AppNode {
             max_instances: 256,
             attempts: 3,
             retry_delay: Duration::from_millis(100),
-            kept_releases: plugnode_release::KEPT,
+            kept_releases: plugnode_release::DEFAULT_KEPT_RELEASES,
         }
     }
 }

@@ -27,7 +27,7 @@ use crate::keys::Shard;
 use crate::linger::linger;
 use crate::redis::Redis;
 use crate::{dead_letters, scripts};
-use plugnode_process::pause::{Pause, jittered};
+use plugnode_process::{Backoff, jittered};
 
 /// First and longest pause while an outbox is full.
 const FULL: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(200));
@@ -105,7 +105,7 @@ impl Committer {
 
     /// Repeats a call until no outbox is full. Fences an io-node whose outbox stays full for a whole lease.
     async fn call(&self, keys: &[Bytes], arguments: &[Bytes]) -> CommitAnswer {
-        let mut pause = Pause::new(FULL.0, FULL.1);
+        let mut pause = Backoff::new(FULL.0, FULL.1);
         let mut full_since: HashMap<String, Instant> = HashMap::new();
         loop {
             let answer: Vec<String> = self.redis.change(&self.shard, &scripts::COMMIT, keys, arguments).await;
@@ -120,7 +120,7 @@ impl Committer {
                     self.fence(&member).await;
                 }
             }
-            sleep(jittered(pause.take())).await;
+            sleep(jittered(pause.next_delay())).await;
         }
     }
 

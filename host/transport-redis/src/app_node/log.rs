@@ -15,7 +15,7 @@ use crate::app_node::progress::InFlightEvent;
 use crate::arguments::client_key;
 use crate::wire::{DecodeError, encode};
 use plugnode_message::{Event, EventId, EventKind};
-use plugnode_process::counts;
+use plugnode_process::metrics;
 use plugnode_transport::{Delivery, Log, Result, TransportError};
 
 pub(crate) struct RedisLog {
@@ -101,7 +101,7 @@ impl RedisLog {
             }
             Err((content, DecodeError::Broken(reason))) => {
                 warn!(messaging.message.id = %id, "put aside: {reason}");
-                counts::DEAD_LETTERS.one();
+                metrics::DEAD_LETTERS.increment();
                 self.commits.pass_over(PreparedOutcome {
                     letter: encode(&foreign_letter(id, content, &reason)),
                     ..nothing

@@ -24,7 +24,7 @@ use crate::stream::{Entry, EntryId, Page, ReadCount, first_from, read, read_betw
 use crate::wire::encode;
 use crate::{dead_letters, scripts};
 use plugnode_message::{EventId, Partition};
-use plugnode_process::counts;
+use plugnode_process::metrics;
 use plugnode_transport::Load;
 
 /// Maximum number of entries in one read; each is a batch of events.
@@ -333,7 +333,7 @@ impl LogReader {
             sequence: entry.id.major,
         };
         warn!(messaging.message.id = %id, entry = %entry.id, "put aside: {reason}");
-        counts::DEAD_LETTERS.one();
+        metrics::DEAD_LETTERS.increment();
         let content = entry.get("b").or(entry.fields.first().map(|(_, value)| value));
         let content = content.cloned().unwrap_or_default();
         let letter = foreign_letter(id, content.clone(), &reason);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use plugnode_process::pause::jittered;
+use plugnode_process::jittered;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// The usual longest pause.

@@ -20,7 +20,7 @@ use crate::client::outage::OutageWaiter;
 use crate::client::request::{Request, ScriptCall};
 use crate::client::script::Script;
 use crate::client::server::Server;
-use plugnode_process::pause::jittered;
+use plugnode_process::jittered;
 
 /// Response timeout of a small request, well below a lease.
 const ANSWER: Duration = Duration::from_secs(2);

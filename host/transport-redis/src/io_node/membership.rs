@@ -21,7 +21,7 @@ use crate::membership::name_claim::{NameClaim, NameHolder};
 use crate::redis::Redis;
 use crate::scripts;
 use plugnode_message::NodeId;
-use plugnode_process::pause::Pause;
+use plugnode_process::Backoff;
 use plugnode_transport::{Result, TransportError};
 
 /// Role in errors and the config section of the name.
@@ -48,12 +48,12 @@ impl IoMembership {
     /// # Errors
     /// If another io-node holds the name.
     pub(crate) async fn join(redis: &Redis, name: NodeId, address: &str) -> Result<(Member, Arc<Self>)> {
-        let mut pause = Pause::new(REJOIN.0, REJOIN.1);
+        let mut pause = Backoff::new(REJOIN.0, REJOIN.1);
         let member = loop {
             let member = Member::new(redis, ROLE, name.clone());
             match enter(redis, &redis.layout.shard(0), &member, address).await {
                 Ok(()) => break member,
-                Err(TransportError::Fenced) => sleep(pause.take()).await,
+                Err(TransportError::Fenced) => sleep(pause.next_delay()).await,
                 Err(taken) => return Err(taken),
             }
         };

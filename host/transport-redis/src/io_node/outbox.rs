@@ -18,7 +18,7 @@ use crate::redis::Redis;
 use crate::stream::{Entry, EntryId, ReadCount, newest, read_between};
 use crate::wire::{DecodeError, OUTBOX_COMMANDS, OUTBOX_SETTLED, decode};
 use plugnode_message::Command;
-use plugnode_process::counts;
+use plugnode_process::metrics;
 use plugnode_transport::{Outbox, Result, TransportError};
 
 /// Maximum number of entries in one read.
@@ -180,7 +180,7 @@ impl OutboxReader {
                 _ => Ok(()),
             };
             let Err(reason) = read else { continue };
-            counts::COMMANDS_DROPPED.one();
+            metrics::COMMANDS_DROPPED.increment();
             match reason {
                 DecodeError::Version(version) => {
                     self.redis

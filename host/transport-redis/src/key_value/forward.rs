@@ -19,7 +19,7 @@ use crate::stream::{EntryId, Page};
 use crate::wire::DecodeError;
 use crate::{scripts, wire};
 use plugnode_message::{KeyValueError, Write};
-use plugnode_process::counts;
+use plugnode_process::metrics;
 
 /// Maximum number of writes in one call.
 const WRITES: usize = 500;
@@ -90,7 +90,7 @@ impl Redis {
                         break;
                     }
                     Err(DecodeError::Broken(reason)) => {
-                        counts::COMMANDS_DROPPED.one();
+                        metrics::COMMANDS_DROPPED.increment();
                         warn!(entry = %entry.id, "a key-value write for another shard is dropped: {reason}");
                         last = Some(entry.id);
                         continue;

@@ -10,7 +10,7 @@ use crate::client::testing::TestServer;
 use crate::components;
 use crate::nodes::{is_old, read};
 use crate::settings::RedisSettings;
-use plugnode_release::Track;
+use plugnode_release::AppReleases;
 use plugnode_transport::releases_conformance::{noise, report, target};
 use plugnode_transport::{Nodes, TransportError};
 
@@ -54,7 +54,9 @@ fn component(digest: &Digest) -> String {
 
 fn board_of(name: &str) -> Board {
     let mut board = Board::default();
-    board.apps.insert("/".into(), Track::first(target(name), 0, 10));
+    board
+        .apps
+        .insert("/".into(), AppReleases::configured(target(name), 0, 10));
     board
 }
 

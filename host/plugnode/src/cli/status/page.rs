@@ -10,7 +10,7 @@ use super::super::releases;
 use super::super::rollout::{self, in_words};
 use super::super::words::{ago, first_line, milliseconds, plain, table};
 use plugnode_message::{Namespace, NodeId, now_ms};
-use plugnode_release::{AppReport, Board, Counts, NodeReport, State, Track};
+use plugnode_release::{AppReleases, AppReport, Board, Counts, NodeReport, ReleaseState};
 
 const TITLES: [&str; 9] = [
     "NODE",
@@ -39,8 +39,8 @@ pub(super) struct Cut {
 impl Cut {
     pub(super) fn for_people(&self) -> String {
         let mut page = String::new();
-        for (app, track) in &self.board.apps {
-            self.app(&mut page, app, track);
+        for (app, app_releases) in &self.board.apps {
+            self.app(&mut page, app, app_releases);
             page.push('\n');
         }
         let now = now_ms();
@@ -60,8 +60,8 @@ impl Cut {
         page
     }
 
-    fn app(&self, page: &mut String, app: &Namespace, track: &Track) {
-        let release = track.in_use();
+    fn app(&self, page: &mut String, app: &Namespace, app_releases: &AppReleases) {
+        let release = app_releases.in_use();
         let doubt = match releases::waits_for_node(release, rollout::runs(&self.nodes, app)) {
             true => ", waits for an app-node".to_owned(),
             false => releases::doubt(release),
@@ -76,7 +76,7 @@ impl Cut {
             releases::signature(release),
             doubt
         );
-        if let Some((failed, reason)) = latest_failure(track) {
+        if let Some((failed, reason)) = latest_failure(app_releases) {
             let _ = writeln!(page, "  release {failed} failed: {}", first_line(reason));
         }
         let nodes: Vec<_> = self.nodes_of(app).collect();
@@ -86,7 +86,7 @@ impl Cut {
             let rows = nodes.iter().map(|(node, report)| row(node, report));
             page.extend(table(&TITLES, rows).lines().map(|line| format!("  {line}\n")));
         }
-        if let (Some(rollout), Some(release)) = (&track.rollout, track.rolling_out()) {
+        if let (Some(rollout), Some(release)) = (&app_releases.rollout, app_releases.rolling_out()) {
             let _ = write!(
                 page,
                 "  release {} ({}), asked for {}{}, is being rolled out: {}",
@@ -124,8 +124,8 @@ impl Cut {
     }
 
     pub(super) fn in_json(&self) -> Value {
-        let apps = self.board.apps.iter().map(|(app, track)| {
-            let rollout = track
+        let apps = self.board.apps.iter().map(|(app, app_releases)| {
+            let rollout = app_releases
                 .rollout
                 .as_ref()
                 .map(|rollout| json!({ "release": rollout.release, "phase": rollout.phase, "canary": rollout.canary }));
@@ -147,9 +147,9 @@ impl Cut {
             });
             json!({
                 "app": app.as_str(),
-                "release": releases::in_json(track.in_use()),
+                "release": releases::in_json(app_releases.in_use()),
                 "rollout": rollout,
-                "failed": latest_failure(track).map(|(release, reason)| json!({ "release": release, "reason": reason })),
+                "failed": latest_failure(app_releases).map(|(release, reason)| json!({ "release": release, "reason": reason })),
                 "nodes": nodes.collect::<Vec<_>>(),
             })
         });
@@ -172,10 +172,10 @@ impl Cut {
 }
 
 /// The release that was asked for last, if that has failed, and why.
-fn latest_failure(track: &Track) -> Option<(u64, &str)> {
-    let last = track.releases.last()?;
+fn latest_failure(app_releases: &AppReleases) -> Option<(u64, &str)> {
+    let last = app_releases.releases.last()?;
     match &last.state {
-        State::Failed(reason) => Some((last.number, reason)),
+        ReleaseState::Failed(reason) => Some((last.number, reason)),
         _ => None,
     }
 }

@@ -12,7 +12,7 @@ use super::address_limits::TooMany;
 use super::entrance::Entrance;
 use super::protocol::Protocol;
 use plugnode_message::DisconnectReason;
-use plugnode_process::counts;
+use plugnode_process::metrics;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_socket_io::{Connection, CurrentIncarnation, Str};
 use plugnode_transport::Standing;
@@ -82,10 +82,10 @@ impl engine_io::Handler for SessionHandler {
     fn close(self, reason: CloseReason) {
         debug!(session = self.connection.id(), "disconnected: {reason}");
         match reason {
-            CloseReason::ParseError => counts::PACKETS_MALFORMED.one(),
-            CloseReason::Overloaded => counts::SESSIONS_OVERLOADED.one(),
-            CloseReason::Flood => counts::SESSIONS_FLOODING.one(),
-            CloseReason::SlowReader => counts::CLIENTS_SLOW.add(self.connection.sockets().len()),
+            CloseReason::ParseError => metrics::PACKETS_MALFORMED.increment(),
+            CloseReason::Overloaded => metrics::SESSIONS_OVERLOADED.increment(),
+            CloseReason::Flood => metrics::SESSIONS_FLOODING.increment(),
+            CloseReason::SlowReader => metrics::CLIENTS_SLOW.add(self.connection.sockets().len()),
             _ => {}
         }
         self.protocol.closed(&self.connection, &disconnect_reason(reason));

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::pending_events::PendingEvents;
 use plugnode_message::{Audience, Channel, Payload, Scope, Selection, Text};
-use plugnode_process::pressure::Pressure;
+use plugnode_process::MemoryPressure;
 use plugnode_socket_io::{
     AppNamespace, Arrivals, Codec, Connection, ConnectionLimits, Connections, CurrentIncarnation, Encoding,
     NamespaceRegistry, NamespaceSockets, Socket, SocketContext,
@@ -39,7 +39,7 @@ impl Inside {
         });
         let limits = ConnectionLimits {
             packets_per_second: 10_000,
-            pressure: Pressure::default(),
+            pressure: MemoryPressure::default(),
             waiting_bytes: 1 << 20,
             events_per_second: None,
         };

@@ -14,8 +14,8 @@ use super::handle::IoHandle;
 use super::hooks::{CustomCommand, Hooks};
 use super::questions::Questions;
 use plugnode_message::{Audience, Command, DisconnectReason, EventKind, Payload};
-use plugnode_process::counts;
-use plugnode_process::repeats;
+use plugnode_process::log_limiter;
+use plugnode_process::metrics;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_socket_io::{NamespaceRegistry, ReplyTo, Socket};
 use plugnode_transport::{Outbox, Result};
@@ -59,8 +59,8 @@ impl Delivery {
             } => self.publish(&to, &event, &args, volatile),
             Command::Subscribe { who, channels } => self.for_each(&who, |socket| {
                 if socket.namespace.join_rooms(&socket.id, &channels).is_err() {
-                    counts::SUBSCRIPTIONS_REFUSED.one();
-                    if repeats::allows(socket.namespace(), "too many channels") {
+                    metrics::SUBSCRIPTIONS_REFUSED.increment();
+                    if log_limiter::allows(socket.namespace(), "too many channels") {
                         warn!(client = %socket.id, namespace = %socket.namespace(), "client not subscribed: it has too many channels");
                     }
                 }
@@ -99,8 +99,8 @@ impl Delivery {
                     return;
                 };
                 if let Err(reason) = socket.patch_attributes(&patch, number) {
-                    counts::PATCHES_REFUSED.one();
-                    if repeats::allows(&namespace, "attributes refused") {
+                    metrics::PATCHES_REFUSED.increment();
+                    if log_limiter::allows(&namespace, "attributes refused") {
                         warn!(%client, %namespace, "attributes not changed: {reason}");
                     }
                 }
@@ -108,7 +108,7 @@ impl Delivery {
             Command::Custom { io_node, kind, data } => {
                 let custom = CustomCommand { kind: kind.clone(), data, io_node };
                 if !self.hooks.custom(&self.handle, custom) {
-                    counts::COMMANDS_DROPPED.one();
+                    metrics::COMMANDS_DROPPED.increment();
                     debug!(kind = %kind, "custom command dropped: the program has no hook for it");
                 }
             }

@@ -12,8 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::pending_events::{BATCH, PendingEvent, PendingEvents};
 use plugnode_message::Event;
-use plugnode_process::counts;
-use plugnode_process::timings;
+use plugnode_process::metrics;
 use plugnode_socket_io::{Arrivals, Incarnation};
 use plugnode_transport::{Inbox, Result};
 
@@ -100,7 +99,7 @@ async fn offer(batch: Vec<PendingEvent>, inbox: Arc<dyn Inbox>) -> Result<Vec<Pe
         events.push(event);
     }
     let mut refused = inbox.ingest(events).await?;
-    counts::EVENTS_ACCEPTED.add(offered.len() - refused.len());
+    metrics::EVENTS_ACCEPTED.add(offered.len() - refused.len());
     let accepted_at = Instant::now();
     let mut returned = Vec::with_capacity(refused.len());
     // Refused events keep their order and are the last of their clients, so from the end they match one by one.
@@ -108,7 +107,7 @@ async fn offer(batch: Vec<PendingEvent>, inbox: Arc<dyn Inbox>) -> Result<Vec<Pe
         match refused.pop_if(|event| event.in_order_with() == key.as_ref()) {
             Some(event) => returned.push(PendingEvent { event, source, since }),
             None => {
-                timings::INGEST.note(accepted_at - since);
+                metrics::INGEST_TIME.observe(accepted_at - since);
                 source.event_left(size);
             }
         }

@@ -22,8 +22,8 @@ use super::hooks::Hooks;
 use super::intake;
 use super::questions::Questions;
 use plugnode_message::{DisconnectReason, Event};
-use plugnode_process::counts;
-use plugnode_process::pause::Pause;
+use plugnode_process::Backoff;
+use plugnode_process::metrics;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_socket_io::{Arrivals, Connections, CurrentIncarnation, Incarnation, NamespaceRegistry, Socket};
 use plugnode_transport::{Inbox, IoNode, IoSession, Result, Transport, TransportError};
@@ -66,7 +66,7 @@ pub(super) struct Joined {
 impl Membership {
     /// Serves until the process ends, and joins again each time that its membership is lost.
     pub(super) async fn run(self, mut joined: Joined) {
-        let mut pause = Pause::new(FIRST_PAUSE, MAX_PAUSE);
+        let mut pause = Backoff::new(FIRST_PAUSE, MAX_PAUSE);
         let mut watch = Watch::new(self.node.id.clone(), self.transport.clone(), self.cut_off);
         loop {
             let began = Instant::now();
@@ -77,7 +77,7 @@ impl Membership {
                 io_node = %self.node.id, %error,
                 "io-node lost its membership in the cluster; closing its connections and joining again"
             );
-            counts::PLACES_LOST.one();
+            metrics::PLACES_LOST.increment();
             self.close_all().await;
             if began.elapsed() >= SETTLED {
                 pause.reset();
@@ -245,10 +245,10 @@ impl Membership {
     }
 
     /// Joins, and tries again until it succeeds. None when the process ends.
-    async fn join_again(&self, pause: &mut Pause) -> Option<IoSession> {
+    async fn join_again(&self, pause: &mut Backoff) -> Option<IoSession> {
         loop {
             let joining = async {
-                sleep(pause.take()).await;
+                sleep(pause.next_delay()).await;
                 self.transport.events.join_io(self.node.clone()).await
             };
             let joined = tokio::select! {

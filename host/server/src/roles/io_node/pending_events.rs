@@ -11,8 +11,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use plugnode_message::{Event, EventKind, SessionId};
-use plugnode_process::counts;
-use plugnode_process::pause::Pause;
+use plugnode_process::Backoff;
+use plugnode_process::metrics;
 use plugnode_socket_io::{Arrival, EventSource};
 
 /// Events that are offered at once.
@@ -49,7 +49,7 @@ pub(super) struct PendingEvents {
 /// The events of a client that was refused.
 struct HeldClient {
     events: VecDeque<PendingEvent>,
-    pause: Pause,
+    pause: Backoff,
 }
 
 /// Events with the same key stay in order. None is the key of events that come from no client.
@@ -134,7 +134,7 @@ impl PendingEvents {
         if refused.is_empty() && self.offered.is_empty() {
             return;
         }
-        counts::EVENTS_PUT_OFF.add(refused.len());
+        metrics::EVENTS_PUT_OFF.add(refused.len());
         let mut newly_held: HashSet<Key> = HashSet::new();
         let mut refused_of: HashMap<Key, VecDeque<PendingEvent>> = HashMap::new();
         for pending in refused {
@@ -152,7 +152,7 @@ impl PendingEvents {
                 }
                 None => {
                     newly_held.insert(key.clone());
-                    let pause = Pause::new(FIRST_PAUSE, MAX_PAUSE);
+                    let pause = Backoff::new(FIRST_PAUSE, MAX_PAUSE);
                     self.held.insert(key.clone(), HeldClient { events, pause });
                 }
             }
@@ -171,7 +171,11 @@ impl PendingEvents {
             if refused < offered {
                 held.pause.reset();
             }
-            let at = if refused > 0 { now + held.pause.take() } else { now };
+            let at = if refused > 0 {
+                now + held.pause.next_delay()
+            } else {
+                now
+            };
             let position = self.again.partition_point(|(other, _)| *other <= at);
             self.again.insert(position, (at, key));
         }
@@ -201,7 +205,7 @@ impl PendingEvents {
             .collect();
         for source in &late_connections {
             source.turn_away();
-            counts::CLIENTS_TURNED_AWAY.one();
+            metrics::CLIENTS_TURNED_AWAY.increment();
         }
         let stays = |pending: &mut PendingEvent| {
             if pending.source.was_turned_away() {
@@ -210,7 +214,7 @@ impl PendingEvents {
             }
             if pending.asks_for_acknowledgement() && is_late(pending) {
                 pending.source.refuse(&pending.event);
-                counts::EVENTS_OVERLOADED.one();
+                metrics::EVENTS_OVERLOADED.increment();
                 pending.give_up();
                 return false;
             }

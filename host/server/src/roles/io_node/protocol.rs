@@ -17,7 +17,7 @@ use super::attributes::{self, Field, Fields};
 use super::hooks::Hooks;
 use super::token::{Tokens, VerifiedToken};
 use plugnode_message::{DisconnectReason, Handshake, MOST_NAME, Refusal, Text, now_ms};
-use plugnode_process::counts;
+use plugnode_process::metrics;
 use plugnode_socket_io::{
     Connection, Connections, Flood, IncomingPacket, Malformed, NamespaceRegistry, PacketContent, Revision, Sid, Socket,
     SocketContext, Str,
@@ -94,7 +94,7 @@ impl Protocol {
 
     fn close_flooding(&self, connection: &Connection, flood: Flood) {
         debug!(session = connection.id(), "closing the connection: {flood}");
-        counts::SESSIONS_FLOODING.one();
+        metrics::SESSIONS_FLOODING.increment();
         connection.close_with(&DisconnectReason::Other(flood.to_string()));
     }
 
@@ -106,7 +106,7 @@ impl Protocol {
         };
         if let Err(malformed) = handled {
             debug!(session = connection.id(), "closing the connection: {malformed}");
-            counts::PACKETS_MALFORMED.one();
+            metrics::PACKETS_MALFORMED.increment();
             connection.close_with(&DisconnectReason::ParseError);
         }
     }
@@ -165,7 +165,7 @@ impl Protocol {
             return;
         }
         if namespace.len() > MOST_NAME {
-            counts::NAMESPACES_REFUSED.one();
+            metrics::NAMESPACES_REFUSED.increment();
             return self.refuse(connection, namespace, &refusal(LONG_NAMESPACE));
         }
         if !self.namespaces.is_bound(namespace) {
@@ -173,7 +173,7 @@ impl Protocol {
             return;
         }
         if connection.namespace_count() >= self.namespaces_per_connection.load(Ordering::Relaxed) {
-            counts::NAMESPACES_REFUSED.one();
+            metrics::NAMESPACES_REFUSED.increment();
             return self.refuse(connection, namespace, &refusal(TOO_MANY_NAMESPACES));
         }
         let handshake = connection.handshake(auth);
@@ -189,7 +189,7 @@ impl Protocol {
         }
         // It waits for a key. Meanwhile the connection is read.
         if !connection.begin_join(namespace) {
-            counts::NAMESPACES_REFUSED.one();
+            metrics::NAMESPACES_REFUSED.increment();
             return self.refuse(connection, namespace, &refusal(TOO_MANY_JOINING));
         }
         let (protocol, connection, namespace) = (self.clone(), connection.clone(), namespace.to_owned());
@@ -218,7 +218,7 @@ impl Protocol {
                 }
             }
             Err(refusal) => {
-                counts::TOKENS_REFUSED.one();
+                metrics::TOKENS_REFUSED.increment();
                 self.refuse(connection, namespace, &refusal);
             }
         }
@@ -248,7 +248,7 @@ impl Protocol {
             // Clients of revision 4 have to be in the main namespace before they can join another.
             (Revision::V4, "/") => codec.connected(&"/".into(), Sid::ZERO, connection.revision),
             _ => {
-                counts::NAMESPACES_REFUSED.one();
+                metrics::NAMESPACES_REFUSED.increment();
                 codec.unknown_namespace(namespace)
             }
         };
@@ -285,7 +285,7 @@ fn close_at_expiry(connection: &Arc<Connection>, expires_at: u64) {
         sleep(left).await;
         if let Some(connection) = expiring.upgrade().filter(|connection| !connection.is_closed()) {
             info!(session = connection.id(), "closing the connection: {EXPIRED}");
-            counts::TOKENS_EXPIRED.one();
+            metrics::TOKENS_EXPIRED.increment();
             connection.close_with(&DisconnectReason::Other(EXPIRED.into()));
         }
     });

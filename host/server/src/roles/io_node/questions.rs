@@ -20,7 +20,7 @@ use plugnode_message::{
     Asker, Audience, Command, Event, EventKind, Namespace, NodeId, Part, Payload, Present, Question, SessionId, Text,
     now_ms,
 };
-use plugnode_process::counts;
+use plugnode_process::metrics;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_socket_io::{Arrival, Incarnation, NamespaceRegistry, ReplyTo, Socket};
 use plugnode_transport::{Inbox, Transport};
@@ -134,7 +134,7 @@ impl Questions {
             kind: EventKind::LateReply { client, token, answer },
         };
         let Some(source) = self.backlog.reserve(event.size()) else {
-            counts::REPLIES_DROPPED.one();
+            metrics::REPLIES_DROPPED.increment();
             return debug!("reply to a client that has left dropped: too many events wait to be accepted");
         };
         self.incarnation.queue(Arrival { event, source });

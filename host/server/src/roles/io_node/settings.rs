@@ -6,7 +6,7 @@ use super::address_limits::PerAddress;
 use super::attributes::Field;
 use super::token::TokenSettings;
 use crate::http::TrustedProxies;
-use plugnode_process::pressure::Pressure;
+use plugnode_process::MemoryPressure;
 use plugnode_socket_io::{AppNamespace, Encoding};
 
 /// The settings of an io-node.
@@ -68,7 +68,7 @@ pub struct IoNodeSettings {
     /// Events per second of one client; none is without a limit.
     pub events_per_second: Option<u32>,
     /// The memory of this process. New sessions are refused when none is left.
-    pub pressure: Pressure,
+    pub pressure: MemoryPressure,
     /// Names of first attributes, and the field of the handshake that each is taken from.
     pub attributes: Vec<(String, Field)>,
     /// How long the answer to a new session is delayed.

@@ -95,9 +95,8 @@ fn unconnected() -> Redis {
         max_component: 1_000,
     };
     let server = Arc::new(Server::new(&settings.url, &settings.tls).expect("it is a URL"));
-    Redis {
-        standing: Standing::default(),
-        durability: None,
-        ..Redis::with_server(server, settings, &Shutdown::new(), false)
-    }
+    let mut redis = Redis::with_server(server, settings, &Shutdown::new(), false);
+    redis.standing = Standing::default();
+    redis.durability = None;
+    redis
 }

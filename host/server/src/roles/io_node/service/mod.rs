@@ -32,8 +32,8 @@ use super::settings::IoNodeSettings;
 use crate::browser_client;
 use crate::http::{Accepted, Connection, Readiness, Ready, Stream, TrustedProxies, WebSockets};
 use plugnode_message::NodeId;
-use plugnode_process::counts;
-use plugnode_process::pressure::Pressure;
+use plugnode_process::MemoryPressure;
+use plugnode_process::metrics;
 use plugnode_socket_io::CurrentIncarnation;
 #[cfg(test)]
 use plugnode_socket_io::{NamespaceRegistry, Socket};
@@ -81,7 +81,7 @@ pub struct IoService<S: Clone> {
     incarnation: Arc<CurrentIncarnation>,
     standing: Standing,
     entrance: Arc<Entrance>,
-    pressure: Pressure,
+    pressure: MemoryPressure,
     proxies: TrustedProxies,
     unknown: Arc<UnknownSessions>,
     /// Cancelled once no session is left and none can be opened.
@@ -94,7 +94,7 @@ struct UnknownSessions(Mutex<Option<(Instant, u32)>>);
 
 impl UnknownSessions {
     fn count(&self, client: Option<SocketAddr>) {
-        counts::SESSIONS_UNKNOWN.one();
+        metrics::SESSIONS_UNKNOWN.increment();
         if !enabled!(Level::DEBUG) {
             return;
         }
@@ -117,7 +117,7 @@ impl<S: Clone> IoService<S> {
     /// The refusal of new sessions and other requests while no memory is left. None if there is some.
     fn out_of_memory(&self) -> Option<Response<AnswerBody>> {
         let problem = self.pressure.problem()?;
-        counts::MEMORY_REFUSED.one();
+        metrics::MEMORY_REFUSED.increment();
         let mut full = error_answer(StatusCode::SERVICE_UNAVAILABLE, &problem);
         full.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         Some(full)
@@ -206,8 +206,8 @@ impl<S: Clone> IoService<S> {
             Err(forbidden) => {
                 debug!("request refused: {forbidden}");
                 match forbidden {
-                    Barred::Host(_) => counts::HOSTS_REFUSED.one(),
-                    Barred::Page(_) => counts::PAGES_REFUSED.one(),
+                    Barred::Host(_) => metrics::HOSTS_REFUSED.increment(),
+                    Barred::Page(_) => metrics::PAGES_REFUSED.increment(),
                 }
                 let mut answer = error_answer(StatusCode::FORBIDDEN, &forbidden);
                 answer.headers_mut().insert(VARY, HeaderValue::from_static("origin"));
@@ -239,8 +239,8 @@ impl<S: Clone> IoService<S> {
         // Boxed, because most waiting requests are polls, whose futures are small.
         let mut answer = Box::pin(answer_by(self.engine, request)).await;
         match answer.status() {
-            StatusCode::SERVICE_UNAVAILABLE if opens => counts::SESSIONS_REFUSED.one(),
-            StatusCode::TOO_MANY_REQUESTS => counts::ADDRESSES_REFUSED.one(),
+            StatusCode::SERVICE_UNAVAILABLE if opens => metrics::SESSIONS_REFUSED.increment(),
+            StatusCode::TOO_MANY_REQUESTS => metrics::ADDRESSES_REFUSED.increment(),
             _ if answer.extensions().get::<UnknownSession>().is_some() => unknown.count(client),
             _ => {}
         }

@@ -420,7 +420,7 @@ async fn slows_reading_of_too_fast_packets() {
 
 #[tokio::test]
 async fn refuses_new_sessions_while_memory_is_full() {
-    let pressure = Pressure::default();
+    let pressure = MemoryPressure::default();
     let given = pressure.clone();
     let fixture = fixture(|settings| settings.pressure = given).await;
     let mut app = fixture.app().await;
@@ -459,7 +459,7 @@ async fn refuses_new_sessions_while_memory_is_full() {
 
 #[tokio::test]
 async fn slows_reading_while_memory_is_short() {
-    let fixture = fixture(|settings| settings.pressure = Pressure::of(90)).await;
+    let fixture = fixture(|settings| settings.pressure = MemoryPressure::fixed(90)).await;
     let mut app = fixture.app().await;
     let mut client = Client::connect(fixture.address).await;
     let began = Instant::now();

@@ -21,7 +21,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use super::*;
 use crate::http::{self as server, HttpSettings, Ready};
 use plugnode_message::{Command, DisconnectReason, Effects, Event, EventKind, NodeId, SessionId};
-use plugnode_process::pressure::Pressure;
+use plugnode_process::MemoryPressure;
 use plugnode_socket_io::Socket;
 use plugnode_transport::{
     Backlog, Events, Inbox, IoNode, IoSession, Leases, Memory, MemorySettings, Outcome, Result as Answer, Transport,
@@ -160,7 +160,7 @@ impl Fixture {
             per_address: PerAddress::default(),
             packets_per_second: 10_000,
             events_per_second: None,
-            pressure: Pressure::default(),
+            pressure: MemoryPressure::default(),
             attributes: Vec::new(),
             handshake_delay: Duration::ZERO,
             token: None,
