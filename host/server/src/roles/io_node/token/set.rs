@@ -3,9 +3,10 @@
 //! One task reads it, so that there is one reading at a time and a pause between two, however many tokens wait for one. If a reading fails,
 //! the keys stay.
 
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use parking_lot::{Mutex, RwLock};
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -89,15 +90,12 @@ impl KeySet {
 
     /// The present keys.
     pub(super) fn keys(&self) -> Arc<[Key]> {
-        self.keys
-            .read()
-            .expect("nothing panics while it holds this lock")
-            .clone()
+        self.keys.read().clone()
     }
 
     /// The digest of the text that the keys were read from.
     pub(super) fn digest(&self) -> [u8; 32] {
-        *self.digest.lock().expect("nothing panics while it holds this lock")
+        *self.digest.lock()
     }
 
     /// Has the set read again unless that was just done, and waits until it is.
@@ -155,12 +153,12 @@ impl Reader {
         let secrets = matches!(self.source, Source::File(_));
         let keys = text.and_then(|text| {
             let keys = key::of_set(&text, &self.algorithms, secrets)?;
-            *self.digest.lock().expect("nothing panics while it holds this lock") = Sha256::digest(&text).into();
+            *self.digest.lock() = Sha256::digest(&text).into();
             Ok(keys)
         });
         let keys = keys.with_context(|| format!("[io-node.token] jwks: cannot use {}", self.source))?;
         let count = keys.len();
-        *self.keys.write().expect("nothing panics while it holds this lock") = keys.into();
+        *self.keys.write() = keys.into();
         Ok(count)
     }
 }
