@@ -111,7 +111,7 @@ impl KeySet {
     async fn request(&self, now: bool) {
         let (done, done_receiver) = oneshot::channel();
         if self.requests.try_send(ReadRequest { now, done }).is_ok() {
-            // An error means that the reader has ended.
+            // An error means that nothing is read now.
             let _ = done_receiver.await;
         }
     }
