@@ -1,6 +1,6 @@
-//! `plugnode run` over a transport that breaks one promise, again and again: what `plugnode-check` has to find out.
+//! `plugnode run` with a transport that repeatedly breaks one promise, for `plugnode-check` to detect.
 //!
-//! The environment variable PLUGNODE_BREAK says which; see [`Fault`]. Also shows how a transport is wrapped by another.
+//! The environment variable PLUGNODE_BREAK names the promise; see [`Fault`]. Also an example of wrapping a transport.
 
 mod broken;
 mod fault;
@@ -8,15 +8,16 @@ mod fault;
 use std::process::ExitCode;
 
 use clap::Parser;
-use plugnode::cli::{Arguments, Verb, compile, run};
+use plugnode::cli::{Arguments, Verb, run_over};
 
 use crate::broken::Broken;
 use crate::fault::Fault;
 
 fn main() -> ExitCode {
     let verb = Arguments::parse().verb;
-    if let Verb::Compile(arguments) = verb {
-        return ended(compile::compile(&arguments));
+    // The node compiles components in a child process of this program.
+    if let Verb::Compile(_) = verb {
+        return exit_code(verb.run());
     }
     let fault = std::env::var("PLUGNODE_BREAK").unwrap_or_default();
     let Some(fault) = Fault::named(&fault) else {
@@ -24,15 +25,15 @@ fn main() -> ExitCode {
         eprintln!("plugnode-broken: set PLUGNODE_BREAK to one of {names}");
         return ExitCode::FAILURE;
     };
-    let Verb::Run(arguments) = verb else {
+    let Verb::Run(args) = verb else {
         eprintln!("plugnode-broken: only `run` can be broken");
         return ExitCode::FAILURE;
     };
-    ended(run::run_over(&arguments, |transport| Broken::over(transport, fault)))
+    exit_code(run_over(&args, |transport| Broken::over(transport, fault)))
 }
 
-fn ended(done: anyhow::Result<ExitCode>) -> ExitCode {
-    done.unwrap_or_else(|error| {
+fn exit_code(result: anyhow::Result<ExitCode>) -> ExitCode {
+    result.unwrap_or_else(|error| {
         eprintln!("plugnode-broken: {error:#}");
         ExitCode::FAILURE
     })
