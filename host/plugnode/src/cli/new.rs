@@ -59,6 +59,7 @@ const JS: &[TemplateFile] = template! {
     "package.json" from "js/package.json.in",
     "jsconfig.json" from "js/jsconfig.json.in",
     "server.js" from "js/server.js.in",
+    "events.toml" from "js/events.toml.in",
     "README.md" from "js/README.md.in",
     ".gitignore" from "js/gitignore.in",
 };
@@ -66,11 +67,13 @@ const TS: &[TemplateFile] = template! {
     "package.json" from "ts/package.json.in",
     "tsconfig.json" from "ts/tsconfig.json.in",
     "server.ts" from "ts/server.ts.in",
+    "events.toml" from "js/events.toml.in",
     "README.md" from "ts/README.md.in",
     ".gitignore" from "ts/gitignore.in",
 };
 const PYTHON: &[TemplateFile] = template! {
     "app.py" from "python/app.py.in",
+    "events.toml" from "python/events.toml.in",
     "pyproject.toml" from "python/pyproject.toml.in",
     "README.md" from "python/README.md.in",
     ".gitignore" from "python/gitignore.in",

@@ -29,9 +29,9 @@ fn new_project_is_complete_and_overwrites_nothing() {
     let folder = tempfile::tempdir().unwrap();
     for (lang, files) in [
         (new::Language::Rust, &["Cargo.toml", "src/lib.rs"][..]),
-        (new::Language::Js, &["server.js", "types/socket.io.d.ts"]),
-        (new::Language::Ts, &["server.ts", "tsconfig.json"]),
-        (new::Language::Python, &["app.py", "pyproject.toml"]),
+        (new::Language::Js, &["server.js", "events.toml", "types/socket.io.d.ts"]),
+        (new::Language::Ts, &["server.ts", "events.toml", "tsconfig.json"]),
+        (new::Language::Python, &["app.py", "events.toml", "pyproject.toml"]),
     ] {
         let name = folder.path().join(format!("my-{lang:?}").to_lowercase());
         let arguments = new::NewArgs {
