@@ -24,9 +24,13 @@ pub(super) fn table<const N: usize>(titles: &[&str; N], rows: impl Iterator<Item
     table
 }
 
-/// Whether a terminal acts on this character instead of showing it.
+/// Whether a terminal acts on this character instead of showing it: control characters, and those that change the direction of text or
+/// break a line.
 pub(super) fn is_unprintable(c: char) -> bool {
-    c.is_control()
+    let is_bidirectional =
+        matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let is_separator = matches!(c, '\u{2028}' | '\u{2029}');
+    c.is_control() || is_bidirectional || is_separator
 }
 
 /// Text on one line, with unprintable characters escaped as `\n` or `\u{1b}`.
@@ -240,13 +244,17 @@ mod tests {
     #[test]
     fn escapes_characters_that_a_terminal_acts_on() {
         assert_eq!(plain("ä\u{1b}[2J\n\u{9b}x"), "ä\\u{1b}[2J\\n\\u{9b}x");
+        assert_eq!(
+            plain("a\u{202e}b\u{2066}\u{200f}\u{2028}"),
+            r"a\u{202e}b\u{2066}\u{200f}\u{2028}"
+        );
         assert_eq!(plain("👩\u{200d}🚀 ש"), "👩\u{200d}🚀 ש", "letters and emoji stay");
         assert_eq!(plain_lines("a\n\tb\r"), "a\n\tb\\r");
     }
 
     #[test]
     fn escaped_json_has_the_same_value() {
-        let value = serde_json::json!({ "a": "\u{9b}\u{7f}\n", "b": [1] });
+        let value = serde_json::json!({ "a\u{202e}": "\u{9b}\u{7f}\n", "b": [1] });
         for text in [json_line(&value), json_page(&value)] {
             assert!(!text.contains(|c| c != '\n' && is_unprintable(c)), "{text}");
             assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);

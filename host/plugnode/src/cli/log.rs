@@ -223,6 +223,7 @@ mod tests {
             ("a\n\nb\n", "a\n  \n  b\n"),
             ("a\n    in b\n", "a\n    in b\n"),
             ("a\rb\u{1b}[2J\u{9b}c\n", "a\\rb\\u{1b}[2J\\u{9b}c\n"),
+            ("a\u{202e}b\n", "a\\u{202e}b\n"),
         ] {
             assert_eq!(sanitized(event, false), expected);
         }

@@ -90,7 +90,7 @@ impl Fixture {
             recovered: false,
         };
         let message = EventKind::Message {
-            event: "draw\u{7}".into(),
+            event: "draw\u{7}\u{202e}".into(),
             args: Payload {
                 json: r#"[{"x":1},{"_placeholder":true,"num":0}]"#.into(),
                 attachments: vec![Bytes::from_static(b"abc")],
@@ -154,14 +154,17 @@ async fn check_list_and_show(mut fixture: Fixture) {
     );
     for word in [
         "a-longer-name",
-        r"message draw\u{7}",
+        r"message draw\u{7}\u{202e}",
         " 3 ",
         "game-1a2b",
         "the handler broke",
     ] {
         assert!(lines[2].contains(word), "{word}: {table}");
     }
-    assert!(!table.contains('\u{7}') && !table.contains("    draw"), "{table}");
+    assert!(
+        !table.contains(['\u{7}', '\u{202e}']) && !table.contains("    draw"),
+        "{table}"
+    );
     let (table, _) = fixture.run("list --most 1").await;
     assert!(table.contains(&second.to_string()) && !table.contains(&first.to_string()));
 
@@ -187,7 +190,7 @@ async fn check_list_and_show(mut fixture: Fixture) {
     assert_eq!(whole["content"]["args"][0]["x"], 1);
     assert_eq!(whole["content"]["attachments"][0], "YWJj");
     assert_eq!(whole["client"]["attributes"]["name"], "Ada");
-    assert_eq!(whole["event"], "draw\u{7}");
+    assert_eq!(whole["event"], "draw\u{7}\u{202e}");
     let (said, done) = fixture.run("show 0000-000000000999").await;
     assert!(!done && said.contains("there is no such dead letter"), "{said}");
 }
