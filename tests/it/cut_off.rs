@@ -73,7 +73,7 @@ async fn isolated_io_node_closes_clients_before_its_lease_ends() {
     }
 
     proxy.blackhole();
-    is_ready(&cut, "503", "cannot renew its place").await;
+    is_ready(&cut, "503", "cannot renew its lease").await;
     let refused = Client::open(cut.port(), "/", json!({})).await;
     assert!(refused.is_err(), "it takes no new clients");
     let polling = cut.get("/socket.io/?EIO=4&transport=polling").await;
@@ -104,9 +104,9 @@ async fn sockets_stay_while_redis_is_paused() {
     }
     redis.pause();
     for node in &nodes {
-        is_ready(node, "503", "cannot renew its place").await;
+        is_ready(node, "503", "cannot renew its lease").await;
     }
-    app_is_ready(&app, "503", "cannot renew its place").await;
+    app_is_ready(&app, "503", "cannot renew its lease").await;
     tokio::time::sleep(LEASE * 2).await;
     redis.resume();
     for client in &mut clients {
@@ -134,7 +134,7 @@ async fn sockets_stay_while_redis_is_down() {
     let mut client = Client::connect(&node).await;
     assert_eq!(client.ask("last", &[json!(1)]).await, [json!(1)]);
     redis.kill().await;
-    is_ready(&node, "503", "cannot renew its place").await;
+    is_ready(&node, "503", "cannot renew its lease").await;
     tokio::time::sleep(LEASE * 2).await;
     redis.restart().await;
     assert_eq!(
@@ -171,7 +171,7 @@ async fn isolated_app_node_is_unready_and_resumes() {
     let mut client = Client::connect(&io_node).await;
     assert_eq!(client.ask("last", &[json!(1)]).await, [json!(1)]);
     proxy.blackhole();
-    app_is_ready(&app, "503", "cannot renew its place").await;
+    app_is_ready(&app, "503", "cannot renew its lease").await;
     is_ready(&io_node, "200 OK", "").await;
     proxy.mend();
     app_is_ready(&app, "200 OK", "").await;

@@ -5,7 +5,25 @@
   "use strict";
   // Names of npm packages, and the modules that implement them.
   const ALIASES = { "socket.io": "plugnode/socket.io", "socket.io-cluster": "plugnode/cluster" };
-  const HIDDEN = new Set(["internal", "globals", "inspect", "source-map", "node", "boot", "events", "buffer", "hash", "fetch"]);
+  // Modules that scripts cannot import.
+  const HIDDEN = new Set([
+    "attributes",
+    "boot",
+    "broadcast",
+    "buffer",
+    "events",
+    "fetch",
+    "globals",
+    "handshake",
+    "hash",
+    "inspect",
+    "internal",
+    "node",
+    "process",
+    "socket",
+    "source-map",
+    "url",
+  ]);
   const cache = new Map([["boot", { host, config }]]);
 
   function load(name) {

@@ -416,30 +416,6 @@ function awaitRequests() {
 
 // ---- Scripts ----
 
-const process = {
-  env: config,
-  argv: ["plugnode"],
-  platform: "wasi",
-  version: "v20.0.0",
-  versions: { node: "20.0.0" },
-  cwd: () => "/",
-  nextTick: (callback, ...args) => queueMicrotask(() => run(() => callback(...args))),
-  uptime: () => 0,
-  hrtime: Object.assign(
-    () => {
-      const now = Date.now();
-      return [Math.floor(now / 1000), (now % 1000) * 1e6];
-    },
-    { bigint: () => BigInt(Date.now()) * 1000000n },
-  ),
-  memoryUsage: () => ({ rss: 0, heapTotal: 0, heapUsed: 0, external: 0 }),
-  on: () => process,
-  once: () => process,
-  exit: (code) => {
-    throw new Error(`the script called process.exit(${code ?? 0})`);
-  },
-};
-
 function runCommon(body, name) {
   const module = { exports: {}, id: ".", filename: `/${name}`, loaded: false, children: [], paths: [] };
   require.main = module;
@@ -466,7 +442,6 @@ module.exports = {
   onCommit,
   onFailure,
   pending: () => current.pending,
-  process,
   request,
   run,
   runAfterPending,

@@ -1,15 +1,15 @@
-//! JSON text, token by token: without recursion and without a tree, so that what somebody made up costs no more than its text, however
-//! deep it is. It knows nothing of Socket.IO but how its attachments are named.
+//! JSON text as a stream of tokens, without recursion and without a tree: hostile text costs no more than its length, however deeply it
+//! is nested. Of Socket.IO it knows only the placeholders of attachments.
 //!
-//! The text is one that `serde_json` takes. Of any other, tokens come as far as there are some, and nothing panics.
+//! Input is text that `serde_json` accepts. Other text yields some tokens and never panics.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// The longest number that `JSON.stringify` writes, in characters, is a little shorter.
+/// Longer than any number that `JSON.stringify` writes, in characters.
 const LONGEST_NUMBER: usize = 32;
 
-/// A piece of JSON.
+/// A token of JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Token<'a> {
     /// `[`.
@@ -18,9 +18,9 @@ pub enum Token<'a> {
     OpenObject,
     /// `]` or `}`.
     Close,
-    /// The name of a field, between its quotes as it is written.
+    /// The key of a field: the escaped text between its quotes.
     Key(&'a str),
-    /// A text, between its quotes as it is written.
+    /// A string: the escaped text between its quotes.
     Text(&'a str),
     /// A number, as it is written.
     Number(&'a str),
@@ -41,7 +41,7 @@ impl<'a> Tokens<'a> {
         Self { json, at: 0 }
     }
 
-    /// Where the token ends that came last.
+    /// The end of the last token, as an offset into the text.
     fn end(&self) -> usize {
         self.at
     }
@@ -68,7 +68,7 @@ impl<'a> Tokens<'a> {
         Some(Token::Key(inside))
     }
 
-    /// The text from here on that is made of these bytes.
+    /// The longest text from here on whose bytes all match.
     fn while_in(&mut self, is_part: impl Fn(&u8) -> bool) -> &'a str {
         let start = self.at;
         let rest = &self.json.as_bytes()[start..];
@@ -103,15 +103,15 @@ impl<'a> Iterator for Tokens<'a> {
     }
 }
 
-/// JSON is nested deeper than it may be.
+/// The JSON is nested more deeply than allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooDeep;
 
-/// The same JSON, with numbers as JavaScript would pass them on that others cannot read: one that is beyond a double is null, and one of
-/// very many digits the double that is next to it.
+/// The same JSON with the numbers that JavaScript would pass on: a number beyond the range of a double becomes null, one with very many
+/// digits the nearest double.
 ///
 /// # Errors
-/// When it is nested deeper than this.
+/// When it is nested more deeply than `most_depth`.
 pub fn with_sane_numbers(json: &str, most_depth: usize) -> Result<Cow<'_, str>, TooDeep> {
     if is_plain(json, most_depth) {
         return Ok(Cow::Borrowed(json));
@@ -145,7 +145,7 @@ pub fn with_sane_numbers(json: &str, most_depth: usize) -> Result<Cow<'_, str>, 
     Ok(Cow::Owned(sane))
 }
 
-/// Whether one look at each byte tells that nothing is too deep and no number has to be read, as with nearly all that clients send.
+/// Fast path: whether a scan of the bytes shows that nothing is too deep and no number needs a change. True for nearly all messages.
 fn is_plain(json: &str, most_depth: usize) -> bool {
     let (mut opened, mut digits) = (0, 0);
     for byte in json.as_bytes() {
@@ -168,7 +168,7 @@ fn is_plain(json: &str, most_depth: usize) -> bool {
     opened <= most_depth
 }
 
-/// What to write instead of a number. None when it can stay.
+/// The number to write instead. None if it can stay.
 fn sane_number(number: &str) -> Option<String> {
     let is_long = number.len() > LONGEST_NUMBER;
     if !is_long && !number.contains(['e', 'E']) {
@@ -182,7 +182,7 @@ fn sane_number(number: &str) -> Option<String> {
     }
 }
 
-/// The same JSON, with U+FFFD for each half of a surrogate pair that stands alone: JavaScript has such texts, and nothing else takes them.
+/// The same JSON with U+FFFD for each lone surrogate: JavaScript's strings can hold these, UTF-8 cannot.
 pub fn without_lone_surrogates(json: &str) -> Cow<'_, str> {
     let bytes = json.as_bytes();
     let (mut at, mut copied, mut sound) = (0, 0, String::new());
@@ -209,7 +209,7 @@ pub fn without_lone_surrogates(json: &str) -> Cow<'_, str> {
     Cow::Owned(sound)
 }
 
-/// The unit of UTF-16 that is escaped here as `\uXXXX`.
+/// The UTF-16 unit that is escaped at this offset as `\uXXXX`.
 fn escaped_unit(bytes: &[u8], at: usize) -> Option<u16> {
     let digits = bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;
     if !digits.iter().all(u8::is_ascii_hexdigit) {
@@ -218,7 +218,7 @@ fn escaped_unit(bytes: &[u8], at: usize) -> Option<u16> {
     u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
-/// What a text or a key says that is written like this between its quotes.
+/// The text that this escaped text stands for.
 pub fn unescaped(written: &str) -> Cow<'_, str> {
     if !written.contains('\\') {
         return Cow::Borrowed(written);
@@ -230,7 +230,7 @@ pub fn unescaped(written: &str) -> Cow<'_, str> {
     }
 }
 
-/// An object that may stand for an attachment, `{"_placeholder":true,"num":0}`, as its fields come: of two of the same name the last
+/// Recognises the placeholder of an attachment, `{"_placeholder":true,"num":0}`, field by field. Of two fields with one name the last
 /// counts, as in JavaScript.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Placeholder {
@@ -238,20 +238,20 @@ pub struct Placeholder {
     number: Option<usize>,
 }
 
-/// How a placeholder's keys may be written.
+/// How the keys of a placeholder may be escaped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Spelling {
-    /// In any way, as for those who read JSON.
+    /// In any way that JSON allows.
     Any,
-    /// Without escapes. An object of somebody's own that is like a placeholder has one there: see [`OWN_PLACEHOLDER`].
+    /// Not at all. A user's own object that looks like a placeholder has an escape in its key: see [`OWN_PLACEHOLDER`].
     Plain,
 }
 
-/// The key of an object that is like a placeholder and is none, written so that it can be told from one.
+/// The key `_placeholder` in a user's own object, escaped so that it differs from a real placeholder's.
 pub const OWN_PLACEHOLDER: &str = "\\u005fplaceholder";
 
 impl Placeholder {
-    /// Notes a field, whose value is this token or begins with it.
+    /// Takes a field whose value is, or begins with, this token.
     pub fn field(&mut self, key: &str, value: Token<'_>, spelling: Spelling) {
         let name = match spelling {
             Spelling::Any => unescaped(key),
@@ -265,12 +265,12 @@ impl Placeholder {
         }
     }
 
-    /// Whether it says that it is one.
+    /// Whether the object has `_placeholder: true`.
     pub fn is_one(&self) -> bool {
         self.is_one
     }
 
-    /// Which attachment it stands for, if it is a placeholder with a number.
+    /// The number of its attachment, for a placeholder with a valid number.
     pub fn number(&self) -> Option<usize> {
         self.number.filter(|_| self.is_one)
     }
@@ -280,12 +280,12 @@ fn attachment_number(number: &str) -> Option<usize> {
     if let Ok(number) = number.parse() {
         return Some(number);
     }
-    // As JavaScript reads it: 1.0 is 1.
+    // JavaScript reads 1.0 as 1.
     let double: f64 = number.parse().ok()?;
     ((0.0..1e9).contains(&double) && double.fract() == 0.0).then_some(double as usize)
 }
 
-/// The objects that say that they are placeholders, each with its number where that can be one.
+/// All placeholders of a text, each with the number of its attachment if that is valid.
 pub fn placeholders(json: &str, spelling: Spelling) -> impl Iterator<Item = Option<usize>> {
     let mut tokens = Tokens::of(json);
     let mut open: Vec<Option<Placeholder>> = Vec::new();
@@ -311,7 +311,7 @@ pub fn placeholders(json: &str, spelling: Spelling) -> impl Iterator<Item = Opti
     })
 }
 
-/// The same JSON with placeholders that name attachments by so much greater numbers.
+/// The same JSON with the number of each placeholder raised by `by`.
 pub fn with_placeholders_moved(json: &str, by: usize) -> String {
     let mut tokens = Tokens::of(json);
     let mut open: Vec<(Option<Placeholder>, Range<usize>)> = Vec::new();
@@ -356,7 +356,7 @@ mod tests {
     use super::*;
     use plugnode_testing::arbitrary::{json_text, nearly_text};
 
-    /// Writes the tokens as JSON again, without what is between them.
+    /// The tokens as JSON, without the white space between them.
     fn written(json: &str) -> String {
         let (mut text, mut open, mut comma) = (String::new(), Vec::new(), false);
         for token in Tokens::of(json) {
@@ -389,7 +389,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn tokens_make_the_same_json_again(json in json_text()) {
+        fn tokens_round_trip(json in json_text()) {
             let same: Value = serde_json::from_str(&written(&json)).expect("it is JSON");
             prop_assert_eq!(same, serde_json::from_str::<Value>(&json).unwrap());
             prop_assert_eq!(&*with_sane_numbers(&json, 100).unwrap(), &json);
@@ -397,14 +397,14 @@ mod tests {
         }
 
         #[test]
-        fn what_is_no_json_does_no_harm(text in prop_oneof![any::<String>(), nearly_text(json_text()), "[\\\\u\"d8c0é]{0,30}"]) {
+        fn malformed_text_never_panics(text in prop_oneof![any::<String>(), nearly_text(json_text()), "[\\\\u\"d8c0é]{0,30}"]) {
             let _ = (written(&text), with_sane_numbers(&text, 5), without_lone_surrogates(&text), unescaped(&text));
             let _ = placeholders(&text, Spelling::Any).count();
         }
     }
 
     #[test]
-    fn numbers_that_others_cannot_read_are_those_of_javascript() {
+    fn numbers_become_those_of_javascript() {
         for (json, sane) in [
             ("[1e999]", "[null]"),
             ("[-1E999, 1]", "[null, 1]"),

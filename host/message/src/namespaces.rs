@@ -1,13 +1,13 @@
-//! What is bound to namespaces: each by its own name, or many by one pattern.
+//! A map from namespaces to values: each key is a namespace, or a pattern of many.
 //!
-//! In a pattern, `{name}` stands for a part of one segment, at most one in each, and `{*name}`, at the end, for all that
-//! follows: `/shop/{id}`, `/team-{name}`, `/{*rest}`. Neither stands for nothing. It knows no apps and no connections.
+//! In a pattern, `{name}` matches a part of one segment, at most one a segment, and `{*name}`, at the end, matches everything that
+//! follows: `/shop/{id}`, `/team-{name}`, `/{*rest}`. Neither matches nothing.
 
 use std::collections::HashMap;
 
 use matchit::{InsertError, Router};
 
-/// A value for each namespace or pattern.
+/// A map from namespaces and patterns to values.
 #[derive(Debug, Clone)]
 pub struct Namespaces<T> {
     exact: HashMap<String, T>,
@@ -24,44 +24,48 @@ impl<T> Default for Namespaces<T> {
 }
 
 impl<T> Namespaces<T> {
-    /// Binds a value to a namespace, or to all that a pattern matches.
+    /// Adds a namespace or a pattern.
     ///
     /// # Errors
-    /// When it is no namespace or pattern, or another could mean the same, in words for a person.
+    /// If it is neither, is there already, or is ambiguous with another: what to change, for the user.
     pub fn insert(&mut self, namespace: &str, value: T) -> Result<(), String> {
         if !namespace.starts_with('/') {
-            return Err(format!("the namespace {namespace:?} does not begin with a slash"));
+            return Err(format!(
+                "the namespace {namespace:?} does not begin with a slash; write \"/{namespace}\""
+            ));
         }
         if namespace.contains(['{', '}']) {
             return self
                 .patterns
                 .insert(namespace, value)
-                .map_err(|error| words(namespace, error));
+                .map_err(|error| describe(namespace, error));
         }
         if self.exact.contains_key(namespace) {
-            return Err(format!("the namespace {namespace:?} stands there twice"));
+            return Err(format!("the namespace {namespace:?} is there twice; remove one"));
         }
         self.exact.insert(namespace.to_owned(), value);
         Ok(())
     }
 
-    /// What is bound to this namespace by its name or else by a pattern: the more of it a pattern says itself, the rather.
+    /// The value of a namespace: that of its own name, else that of the most specific pattern.
     pub fn find(&self, namespace: &str) -> Option<&T> {
         let by_name = self.exact.get(namespace);
         by_name.or_else(|| self.patterns.at(namespace).ok().map(|found| found.value))
     }
 }
 
-fn words(pattern: &str, error: InsertError) -> String {
+fn describe(pattern: &str, error: InsertError) -> String {
     match error {
         InsertError::Conflict { with } => {
-            format!("the namespaces {pattern:?} and {with:?} cannot be told apart: each could mean what the other does")
+            format!("the namespaces {pattern:?} and {with:?} are ambiguous: both match the same names; change one")
         }
         InsertError::InvalidParamSegment => {
             format!("the namespace {pattern:?} has two variable parts in one segment: separate them by a slash")
         }
         InsertError::InvalidCatchAll => {
-            format!("the namespace {pattern:?} has something behind a {{*name}}, which stands for all that follows")
+            format!(
+                "the namespace {pattern:?} has something behind a {{*name}}, which matches everything that follows; put it at the end"
+            )
         }
         _ => format!("the namespace {pattern:?} is not a pattern: write a variable part as in \"/shop/{{id}}\""),
     }
@@ -80,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_itself_comes_before_patterns_and_narrow_ones_before_wide() {
+    fn exact_names_come_first_then_specific_patterns() {
         let namespaces = of(&["/", "/shop/{id}", "/shop/new", "/team-{name}", "/{*rest}"]);
         for (namespace, expected) in [
             ("/", "/"),
@@ -98,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nothing_is_bound_to_is_not_found() {
+    fn unknown_namespaces_are_not_found() {
         let namespaces = of(&["/chat", "/shop/{id}"]);
         for namespace in [
             "",
@@ -117,13 +121,13 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_told_apart_or_is_no_pattern_is_refused() {
+    fn refuses_ambiguous_and_malformed_patterns() {
         for (first, second, reason) in [
-            ("/a", "/a", "stands there twice"),
+            ("/a", "/a", "is there twice"),
             ("/a", "chat", "does not begin with a slash"),
-            ("/shop/{id}", "/shop/{name}", "cannot be told apart"),
+            ("/shop/{id}", "/shop/{name}", "are ambiguous"),
             ("/a", "/{a}{b}", "two variable parts"),
-            ("/a", "/{*rest}/x", "stands for all that follows"),
+            ("/a", "/{*rest}/x", "matches everything that follows"),
             ("/a", "/shop/{id", "is not a pattern"),
             ("/a", "/shop/{}", "is not a pattern"),
         ] {
@@ -155,7 +159,7 @@ mod tests {
 
         proptest! {
             #[test]
-            fn any_name_is_refused_or_bound_and_any_is_looked_up(names in vec(name(), 0..8), asked in vec(name(), 0..8)) {
+            fn any_name_is_refused_or_found(names in vec(name(), 0..8), asked in vec(name(), 0..8)) {
                 let mut namespaces = Namespaces::default();
                 let mut bound = Vec::new();
                 for name in names {

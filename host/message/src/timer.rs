@@ -1,20 +1,20 @@
-//! Timers: events that an app asks to be given at a time, or again and again.
+//! Timers: events that an app schedules, once or periodically.
 //!
-//! A timer is a record in a bucket of the key-value store that no handler can open, one bucket an app. So it is set, replaced and
-//! cancelled by the writes of an event, committed with it, and in the place where its event will be: the partition of its
-//! client, or the one of events from nobody. A transport keeps these records by when they are due, and in one step takes one
-//! that is due and hands its event on.
+//! A timer is a record in a reserved bucket of the key-value store, one bucket an app. Setting, replacing and cancelling it are writes
+//! of an event, committed with that event, in the partition where the timer's event will be: that of its client, or that of events
+//! without a client. A transport indexes these records by due time, and removes a due record and hands on its event in one step.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Change, Client, Command, Event, EventKind, KeyChange, Namespace, Partition, SessionId, Text, now_ms};
+use crate::fired::Fired;
+use crate::{Change, Client, Command, Event, EventKind, KeyChange, Namespace, Partition, SessionId, Text, now_ms};
 
-/// What the buckets of timers are called, before the app's namespace.
+/// Prefix of the buckets of timers; the app's namespace follows.
 pub const TIMER_BUCKETS: &str = "plugnode:timers:";
-/// How many digits a time has at the beginning of a record: enough for thirty thousand years.
+/// Digits of the due time at the beginning of a record: enough for thirty thousand years.
 const DIGITS: usize = 15;
-/// The latest time that a timer can have, in milliseconds since the Unix epoch.
+/// Maximum due time of a timer, in milliseconds since the Unix epoch.
 pub const LATEST: u64 = 10_u64.pow(DIGITS as u32) - 1;
 
 /// A timer that is set.
@@ -22,54 +22,43 @@ pub const LATEST: u64 = 10_u64.pow(DIGITS as u32) - 1;
 pub struct Timer {
     /// The namespace of its event.
     pub namespace: Namespace,
-    /// The client that it belongs to, and goes with; none belongs to the app.
+    /// The client that owns the timer; it is cancelled when that client disconnects. None: the app owns it.
     pub client: Option<SessionId>,
-    /// What the handler calls it.
+    /// The key that the handler gave it.
     pub key: Text,
     /// The kind of its event.
     pub kind: Text,
     /// The content of its event.
     pub data: Bytes,
-    /// The time between two events, when there is more than one.
+    /// Period of a periodic timer.
     pub period_ms: Option<u64>,
 }
 
-/// A timer that is due.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fired {
-    /// What the handler calls it.
-    pub key: Text,
-    /// When it was due, in milliseconds since the Unix epoch.
-    pub due_ms: u64,
-    /// How many events before this one were left out, since nothing could be handled when they were due.
-    pub missed: u32,
-}
-
-/// What becomes of a timer that is due.
+/// The firing of a due timer.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Firing {
-    /// What hands its event on.
+    /// Its event, and the way it takes.
     pub event: TimerEvent,
-    /// The record that takes its place, if it goes on.
+    /// The record of its next period, for a periodic timer.
     pub next: Option<Bytes>,
 }
 
-/// How the event of a timer goes its way.
+/// The event of a timer, and the way it takes.
 #[derive(Debug, PartialEq, Eq)]
 pub enum TimerEvent {
-    /// By the io-node of its client, which knows the client's attributes and puts the event behind its earlier ones.
+    /// Through the io-node of its client, which adds the client's attributes and orders the event after the client's earlier ones.
     OfClient(SessionId, Command),
-    /// Straight into the partition.
+    /// Directly into the partition.
     OfApp(Event),
 }
 
 impl Timer {
-    /// The write that sets it to a time, for an app, in this partition.
+    /// The write that sets this timer of an app to a due time.
     pub fn set(&self, app: &Namespace, partition: Partition, due_ms: u64) -> KeyChange {
         self.change(app, partition, Change::set(self.record(due_ms)))
     }
 
-    /// The write that cancels the timer of this name.
+    /// The write that cancels the timer with this key.
     pub fn cancel(&self, app: &Namespace, partition: Partition) -> KeyChange {
         self.change(app, partition, Change::Delete)
     }
@@ -86,7 +75,7 @@ impl Timer {
         }
     }
 
-    /// As it is kept: the time first, as decimal digits, for those who sort by it.
+    /// The stored record: the due time as decimal digits, so that records sort by it, and the timer.
     fn record(&self, due_ms: u64) -> Bytes {
         let head = format!("{:0DIGITS$} ", due_ms.min(LATEST));
         postcard::to_extend(self, head.into_bytes())
@@ -94,14 +83,14 @@ impl Timer {
             .into()
     }
 
-    /// Reads a record, and when it is due.
+    /// Reads a record: its due time and the timer.
     pub fn read(record: &[u8]) -> Option<(u64, Self)> {
         let due_ms = due_of(record)?;
         let (timer, rest) = postcard::take_from_bytes(record.get(DIGITS + 1..)?).ok()?;
         rest.is_empty().then_some((due_ms, timer))
     }
 
-    /// What becomes of it at this time, when it was due at that. What it missed comes as one event.
+    /// Fires a timer that was due at `due_ms`. Missed periods become one event.
     pub fn fire(self, due_ms: u64, now_ms: u64) -> Firing {
         let period = self.period_ms.map(|period| period.max(1));
         let missed = period.map_or(0, |period| now_ms.saturating_sub(due_ms) / period);
@@ -134,27 +123,27 @@ impl Timer {
     }
 }
 
-/// When a record is due, in milliseconds since the Unix epoch.
+/// The due time of a record, in milliseconds since the Unix epoch.
 pub fn due_of(record: &[u8]) -> Option<u64> {
     std::str::from_utf8(record.get(..DIGITS)?).ok()?.parse().ok()
 }
 
-/// Whether a bucket has timers in it.
+/// Whether a bucket is reserved for timers.
 pub fn has_timers(bucket: &str) -> bool {
     bucket.starts_with(TIMER_BUCKETS)
 }
 
-/// The partition that the name of a timer is in.
+/// The partition of a timer, by its key in the bucket.
 pub fn partition_of_timer(name: &str) -> Option<Partition> {
     name.split(' ').next()?.parse().ok().map(Partition)
 }
 
-/// What the names of a client's timers begin with.
+/// Prefix of the keys of a client's timers in the bucket.
 pub fn names_of(partition: Partition, namespace: &Namespace, client: &SessionId) -> String {
     format!("{partition} c {namespace}\0{client} ")
 }
 
-/// A time from now, as a timer has it.
+/// The due time of a timer that is set to fire after `time_ms`.
 pub fn due_in(time_ms: u64) -> u64 {
     now_ms().saturating_add(time_ms).min(LATEST)
 }
@@ -175,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn is_read_as_it_is_written() {
+    fn records_round_trip() {
         let client = Timer {
             client: Some("alice".into()),
             ..timer(None)
@@ -189,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn missed_periods_come_as_one() {
+    fn missed_periods_become_one_event() {
         let missed = |now| {
             let firing = timer(Some(100)).fire(1_000, now);
             let TimerEvent::OfApp(event) = firing.event else {
@@ -207,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn name_tells_the_partition() {
+    fn key_tells_the_partition() {
         let change = timer(None).set(&"/{room}".into(), Partition(41), 5);
         assert!(has_timers(&change.bucket));
         assert_eq!(partition_of_timer(&change.key), Some(Partition(41)));

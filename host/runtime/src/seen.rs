@@ -1,6 +1,6 @@
 //! Which instances have seen which client, so that an instance that has not is given `no-client` first.
 
-use plugnode_message::ids::ById;
+use plugnode_message::id_map::ById;
 use plugnode_message::{Namespace, SessionId};
 
 /// How many instances this can tell apart.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use plugnode_message::Partition;
-use plugnode_message::ids::ById;
+use plugnode_message::id_map::ById;
 use plugnode_transport::Backlog;
 use plugnode_transport::Load;
 

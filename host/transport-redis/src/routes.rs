@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::Bytes;
 
 use super::{Redis, bytes_of_client};
-use plugnode_message::ids::ById;
+use plugnode_message::id_map::ById;
 use plugnode_message::{Command, Event, Namespace, NodeId, SessionId};
 use plugnode_transport::reach::{Reach, ask_by_another, needs_another_asker};
 use plugnode_transport::{Nodes, partition_of};

@@ -1,13 +1,12 @@
-//! Admission to a partition: budgets for its open events, and the share of each client in them.
+//! Admission to a partition: its backlog budget, and each client's share of it.
 //!
-//! An event is open from the moment it is accepted until it is committed. A partition has a budget of open events and of
-//! their bytes, and each client has a share of it. While the partition is at most half full, the share is the whole
-//! setting. Beyond that the shares of all clients shrink, and the last eighth is kept for the first events of clients
-//! that have nothing open: however many clients press, one more is heard.
+//! An event is open from its acceptance to its commit. A partition has a budget of open events and of their bytes, and each client a share
+//! of it. Up to half of the budget, the share is the configured one. Above that it shrinks for all clients, and the last eighth of the
+//! budget is reserved for clients without open events: whatever the load, a new client is heard.
 
-/// Where shares begin to shrink, as a part of the budget,
+/// Part of the budget above which shares shrink.
 const HALF_FULL: f64 = 0.5;
-/// and from where on a client has room for its first event alone.
+/// Part of the budget above which only clients without open events are accepted.
 const NEARLY_FULL: f64 = 0.875;
 
 /// Budgets of open events.
@@ -15,15 +14,15 @@ const NEARLY_FULL: f64 = 0.875;
 pub struct Backlog {
     /// Open events of a partition.
     pub events: usize,
-    /// Their bytes. A larger event is accepted when nothing else of its partition is open.
+    /// Their bytes. A larger event is accepted while nothing else of its partition is open.
     pub bytes: usize,
     /// Open events of one client, while its partition is at most half full.
     pub client_events: usize,
-    /// Their bytes. A larger event is accepted when nothing else of its client is open.
+    /// Their bytes. A larger event is accepted while nothing else of its client is open.
     pub client_bytes: usize,
 }
 
-/// Open events: how many, and their bytes.
+/// Open events in count and bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Load {
     /// Number of events.
@@ -44,18 +43,18 @@ impl Default for Backlog {
 }
 
 impl Backlog {
-    /// Whether an event of so many bytes is accepted from a client, as far as its partition is concerned.
+    /// Whether the partition has room for an event of `bytes`.
     pub fn has_room(&self, partition: Load, bytes: usize) -> bool {
         partition.events < self.events && partition.fits(bytes, self.bytes)
     }
 
-    /// Whether it is within its client's share.
+    /// Whether the event is within its client's share.
     pub fn is_in_share(&self, partition: Load, client: Load, bytes: usize) -> bool {
         let share = self.share(partition);
         client.events < share.events && client.fits(bytes, share.bytes)
     }
 
-    /// The share of each client in a partition that has so much open.
+    /// The share of each client while the partition has this load.
     fn share(&self, partition: Load) -> Load {
         let used = |open: usize, most: usize| open as f64 / most as f64;
         let used = used(partition.events, self.events).max(used(partition.bytes, self.bytes));
@@ -80,7 +79,7 @@ impl Load {
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 
-    /// Whether so many bytes more are within a budget, or there is nothing else.
+    /// Whether `bytes` more fit into `most`, or nothing else is open.
     fn fits(&self, bytes: usize, most: usize) -> bool {
         self.events == 0 || self.bytes.saturating_add(bytes) <= most
     }
@@ -120,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_over_a_budget_is_accepted_alone() {
+    fn event_over_budget_is_accepted_alone() {
         assert!(BACKLOG.has_room(load(0, 0), 1_000_000));
         assert!(!BACKLOG.has_room(load(1, 1), 80_000));
         assert!(BACKLOG.is_in_share(load(700, 0), load(0, 0), 10_000));
@@ -129,9 +128,9 @@ mod tests {
     }
 
     #[test]
-    fn a_newcomer_is_accepted_whatever_others_take() {
+    fn newcomer_is_accepted_under_any_load() {
         let mut partition = load(0, 0);
-        // Greedy clients come one after the other, and none gives anything back.
+        // Each client takes all that it gets and never commits.
         for _ in 0..100 {
             let mut client = load(0, 0);
             while BACKLOG.has_room(partition, 10) && BACKLOG.is_in_share(partition, client, 10) {

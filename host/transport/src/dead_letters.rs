@@ -1,87 +1,135 @@
-//! Dead letters: what an operator does with them, and their budget, for each app with a share of it for each client.
+//! The seam of dead letters: events that were given up, and their budget.
 //!
-//! Over a budget the oldest go: of a client's letters when the client has more than its share, of the app's letters when the
-//! app has. So no client pushes out the letters of others, and no app those of another.
+//! Each app has a budget, and each client a share of it. Over the budget the oldest letters are dropped: the client's own if the client
+//! exceeds its share, else the app's. So no client displaces the letters of others, and no app those of another app.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::backlog::Load;
-use super::{DeadContent, DeadLetter, Result, Revival};
-use plugnode_message::{EventId, Namespace};
+use crate::{Load, Result};
+use plugnode_message::{Event, EventId, Namespace};
 
-/// How many clients share an app's budget before one of them has less than its share.
+/// A client's share of an app's budget is the budget divided by this.
 const SHARES: usize = 10;
 
 /// The dead letters of a transport.
 #[async_trait]
 pub trait DeadLetters: Send + Sync {
-    /// The latest dead letters, at most so many, oldest first.
+    /// The latest dead letters, at most `most`, oldest first.
     async fn dead_letters(&self, most: usize) -> Result<Vec<DeadLetter>>;
 
-    /// A dead letter, if there is one of this id.
+    /// The dead letter with this id.
     async fn dead_letter(&self, id: EventId) -> Result<Option<DeadLetter>>;
 
-    /// Puts a dead letter's event at the end of its log again, behind what its client sent since.
+    /// Retries a dead letter: puts its event at the end of the log, after everything that its client has sent since.
     async fn revive(&self, dead: EventId) -> Result<Revival>;
 
-    /// Forgets a dead letter, and says whether there was one.
+    /// Deletes a dead letter. False if there is none with this id.
     async fn bury(&self, dead: EventId) -> Result<bool>;
 
-    /// Retries or forgets the dead letters that a filter names, oldest first: those of one page, bounded in count and bytes, so
-    /// that all of them take as many calls as there are pages. The first call begins at the oldest; letters that come after it
-    /// are left alone.
+    /// Retries or deletes the dead letters that a filter matches, oldest first, one page a call; a page is bounded in count and bytes.
+    /// Letters that are added after the first call are left alone.
     async fn sweep(&self, sweep: &Sweep, from: Option<SweepPlace>) -> Result<Swept>;
 }
 
-/// What is to become of which dead letters.
+/// An event that was given up, and why.
+#[derive(Debug, Clone)]
+pub struct DeadLetter {
+    /// The event's id.
+    pub id: EventId,
+    /// The event.
+    pub content: DeadContent,
+    /// Why it was given up.
+    pub death: Death,
+    /// When, in milliseconds since the Unix epoch.
+    pub died_at_ms: u64,
+}
+
+/// The content of a dead letter.
+#[derive(Debug, Clone)]
+pub enum DeadContent {
+    /// An event.
+    Event(Arc<Event>),
+    /// An entry of a log that this version cannot read.
+    Foreign(Bytes),
+}
+
+/// Why an event was given up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Death {
+    /// The reason, for people.
+    pub reason: String,
+    /// Number of attempts.
+    pub attempts: u32,
+    /// The release that handled the last attempt, if one did.
+    pub release: Option<String>,
+    /// The app, by its namespace or pattern. None if no app is bound to the event's namespace.
+    pub app: Option<Namespace>,
+}
+
+/// The result of retrying a dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Revival {
+    /// It is at the end of its partition's log, with a new id.
+    Queued,
+    /// There is no dead letter with this id.
+    Unknown,
+    /// Its client has disconnected: no event may follow a disconnect.
+    ClientGone,
+    /// This version cannot read it.
+    Foreign,
+}
+
+/// A bulk operation on dead letters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sweep {
-    /// Whether they are retried; else they are forgotten.
+    /// Whether to retry them; else they are deleted.
     pub retries: bool,
-    /// Which.
+    /// The letters.
     pub filter: DeadFilter,
 }
 
-/// Which dead letters are meant: those for which all holds that is said here.
+/// A filter of dead letters: all conditions must hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeadFilter {
-    /// They are among these.
+    /// Their id is among these.
     pub ids: Option<HashSet<EventId>>,
-    /// They are of this app, or of this namespace.
+    /// Their app or their namespace is this.
     pub app: Option<Namespace>,
-    /// Their reason has this text in it.
+    /// Their reason contains this text.
     pub reason: Option<String>,
-    /// They died before this time, in milliseconds since the Unix epoch.
+    /// They were given up before this time, in milliseconds since the Unix epoch.
     pub before_ms: Option<u64>,
 }
 
-/// Where the next call of a sweep goes on. Each transport has its own numbers.
+/// The cursor of a sweep. Its numbers are the transport's own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SweepPlace {
     /// The part of the transport.
     pub part: u16,
-    /// The letter in it to begin with.
+    /// The next letter of that part.
     pub from: (u64, u64),
-    /// The last letter that was there when the sweep came to this part.
+    /// The last letter of that part when the sweep reached it.
     pub last: (u64, u64),
 }
 
-/// What one call of a sweep did.
+/// The result of one call of a sweep.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Swept {
-    /// What became of each letter that was meant. None: it was forgotten.
+    /// The letters that matched, each with the result of its retry. None: deleted.
     pub letters: Vec<(EventId, Option<Revival>)>,
-    /// How many letters were looked at.
+    /// Number of letters examined.
     pub seen: usize,
-    /// Where to go on; none at the end.
+    /// The cursor of the next call. None at the end.
     pub next: Option<SweepPlace>,
 }
 
 impl DeadFilter {
-    /// Whether a letter is meant.
+    /// Whether the filter matches a letter.
     pub fn takes(&self, letter: &DeadLetter) -> bool {
         let is_of = |app: &Namespace| {
             let namespace = match &letter.content {
@@ -100,10 +148,10 @@ impl DeadFilter {
     }
 }
 
-/// How many dead letters are kept of one app, and how many bytes of them. The newest is kept however large it is.
+/// Budget of the dead letters of an app. The newest letter is kept whatever its size.
 #[derive(Debug, Clone, Copy)]
 pub struct DeadLetterBudget {
-    /// Letters.
+    /// Number of letters.
     pub letters: usize,
     /// Their bytes.
     pub bytes: usize,
@@ -127,7 +175,7 @@ impl DeadLetterBudget {
         }
     }
 
-    /// Whether one of these letters has to go.
+    /// Whether a letter has to be dropped.
     pub fn is_exceeded(self, kept: Load) -> bool {
         kept.events > 1 && (kept.events > self.letters || kept.bytes > self.bytes)
     }

@@ -22,20 +22,19 @@ pub trait Nodes: Send + Sync {
         Standing::default()
     }
 
-    /// Tells of a node, in the place of what it told before.
+    /// Stores the report of a node, in place of its last one.
     async fn report(&self, report: &NodeReport) -> Result<()>;
 
-    /// The app-nodes that are there, and what each has told last.
+    /// The app-nodes that have joined, each with its last report.
     async fn app_nodes(&self) -> Result<Vec<(NodeId, Option<NodeReport>)>>;
 
-    /// How many events were accepted and are not committed.
+    /// Number of open events: accepted and not committed.
     async fn backlog(&self) -> Result<u64>;
 
-    /// How many timers are set.
+    /// Number of timers.
     async fn timers(&self) -> Result<u64>;
 
-    /// How often data were lost since the process started, as when Redis was emptied. None where nothing can be lost while the
-    /// process lives.
+    /// Number of data losses since the process started, such as a Redis that was emptied. None where data live as long as the process.
     fn data_losses(&self) -> Option<u64> {
         None
     }

@@ -1,23 +1,23 @@
-//! Which io-nodes a command concerns.
+//! The routing of commands: the io-nodes that a command has to reach.
 
 use plugnode_message::{Command, DisconnectReason, Event, EventKind, Namespace, NodeId, SessionId};
 
 /// The io-nodes that a command has to reach.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Reach<'a> {
-    /// All of them.
+    /// All io-nodes.
     Everyone,
-    /// One, by name; none when there is no name.
+    /// One io-node by name. None: no io-node.
     Node(Option<&'a NodeId>),
-    /// Those that hold these clients.
+    /// The io-nodes that hold these clients.
     Holders(&'a Namespace, &'a [SessionId]),
 }
 
 impl<'a> Reach<'a> {
-    /// Of a command that handling an event had.
+    /// The reach of a command that the handling of this event produced.
     pub fn of(command: &'a Command, event: &'a Event) -> Self {
         let audience = match command {
-            // The verdict is on the event's own client, which may have gone away meanwhile.
+            // The event's own client may have disconnected meanwhile, so its io-node is not looked up.
             Command::Publish { local: true, .. } | Command::Admit { .. } => {
                 return Self::Node(event.client.as_ref().map(|client| &client.io_node));
             }
@@ -43,8 +43,7 @@ impl<'a> Reach<'a> {
     }
 }
 
-/// Whether the answers to a question cannot come together on the io-node of the client in whose name it is asked, since that
-/// one has ended or is about to.
+/// Whether the asker's io-node cannot collect the answers to a cluster query, because it has ended or is about to.
 pub fn needs_another_asker(command: &Command, event: &Event) -> bool {
     use DisconnectReason::{NodeLost, ServerShutdown};
     let is_leaving =
@@ -52,7 +51,7 @@ pub fn needs_another_asker(command: &Command, event: &Event) -> bool {
     is_leaving && matches!(command, Command::Ask { .. })
 }
 
-/// Has the answers come together on the first of these io-nodes that is another. Without one, the question stays as it is.
+/// Lets the first other io-node collect the answers. Without another, the query stays as it is.
 pub fn ask_by_another<'a>(command: &mut Command, nodes: impl Iterator<Item = &'a NodeId>) {
     let Command::Ask { asker, .. } = command else { return };
     if let Some(other) = nodes.filter(|node| **node != asker.io_node).min() {

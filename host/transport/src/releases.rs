@@ -13,53 +13,51 @@ use tokio::task::spawn_blocking;
 use super::{Result, TransportError};
 use plugnode_release::{Board, Digest};
 
-/// The least time that a component which no board has named is kept, for whoever is about to name it.
+/// Minimum time for which a component is kept before a board names it.
 pub const KEPT: Duration = Duration::from_secs(60);
 
 /// Keeps components and the board of releases. A store that cannot be reached is waited for.
 #[async_trait]
 pub trait Releases: Send + Sync {
-    /// Keeps a component under its digest. It stays for at least a minute if no board comes to name it, and else for as
-    /// long as the board names it.
+    /// Stores a component under its digest. It is kept for at least a minute, and then as long as the board names it.
     ///
     /// # Errors
-    /// [`Unusable`](super::TransportError::Unusable) when it is larger than the settings allow.
+    /// [`Unusable`](super::TransportError::Unusable) if it exceeds `max-component`.
     async fn put_component(&self, bytes: Bytes) -> Result<Digest>;
 
-    /// A component, if all of it is there: the bytes have this digest.
+    /// A component, if it is stored completely. Its bytes have this digest.
     async fn component(&self, digest: &Digest) -> Result<Option<Bytes>>;
 
-    /// Forgets the components that the board does not name and that nobody is about to name: some transports wait for a
-    /// minute to be over, others see that a board has named them before.
+    /// Deletes the components that the board does not name, except those that were stored a moment ago for a board to come.
     async fn prune_components(&self) -> Result<()>;
 
     /// The board, and its version.
     async fn board(&self) -> Result<(u64, Board)>;
 
-    /// The board and its version, as soon as that is another than the one given. Cancel safe.
+    /// Waits until the board has another version than this. Cancel safe.
     async fn board_after(&self, version: u64) -> Result<(u64, Board)>;
 
-    /// Puts a board in the place of the one of this version. False when there is another there by now: then nothing was
-    /// changed. A call that is made again, since its answer was lost, is answered as the first.
+    /// Replaces the board of this version (compare and set). False if the board has another version by now; nothing is changed then.
+    /// Idempotent: a call that is repeated gets the answer of the first.
     async fn post_board(&self, version: u64, board: &Board) -> Result<bool>;
 }
 
-/// Refuses a component that is larger than the settings allow.
+/// Refuses a component over the limit.
 pub fn check_size(bytes: u64, most: usize) -> Result<()> {
     if bytes <= most as u64 {
         return Ok(());
     }
     Err(TransportError::Unusable(format!(
-        "the component has {bytes} bytes, and [transport] max-component allows {most}: make it smaller (strip it of its \
-         debug sections), or allow more on every node"
+        "the component has {bytes} bytes, more than the limit of {most}; strip its debug sections, or raise [transport] \
+         max-component on every node"
     )))
 }
 
-/// The bytes of a part of a component; the last may have fewer.
+/// Size of a part of a component, in bytes. The last part may be smaller.
 const PART: usize = 256 * 1024;
 
-/// A component in parts, each by its own digest: a registry keeps a part once, whatever the number of components that have it.
-/// Those of one runtime differ in what stands at the end of them, their scripts.
+/// A component in parts, each with its digest. A part that several components share is stored once: scripts of one runtime differ only
+/// in their last parts.
 pub struct Parts {
     /// Digest of the whole component.
     pub digest: Digest,
@@ -68,7 +66,7 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// Cuts a component, which may be large.
+    /// Cuts a component into parts, on a blocking thread.
     pub async fn of(bytes: Bytes) -> Self {
         let cut = {
             let bytes = bytes.clone();
@@ -76,7 +74,7 @@ impl Parts {
         };
         match spawn_blocking(cut).await {
             Ok(parts) => parts,
-            // The process ends, and takes no more such work.
+            // The runtime shuts down and takes no blocking work.
             Err(_) => Self::cut(&bytes),
         }
     }
@@ -91,12 +89,12 @@ impl Parts {
     }
 }
 
-/// The digest of what may be large.
+/// The digest of large content, computed on a blocking thread.
 pub async fn digest_of(bytes: Bytes) -> Digest {
     let hashed = bytes.clone();
     match spawn_blocking(move || Digest::of(&hashed)).await {
         Ok(digest) => digest,
-        // The process ends, and takes no more such work.
+        // The runtime shuts down and takes no blocking work.
         Err(_) => Digest::of(&bytes),
     }
 }

@@ -1,7 +1,7 @@
-//! Whether the members of this process can still renew their places in the cluster.
+//! Whether this process renews its leases in the cluster in time.
 //!
-//! By the clock of the process alone: a heartbeat counts from when it was sent, since that is the earliest moment at which it
-//! can have renewed a lease. So a node knows before all others do that its lease is about to end.
+//! Measured by the clock of the process alone. A heartbeat counts from the moment it was sent, the earliest at which it can have renewed
+//! a lease: so a node knows before any other that its lease is about to expire.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
@@ -16,30 +16,29 @@ pub struct Standing(Option<Arc<Inner>>);
 
 struct Inner {
     lease: Duration,
-    /// When each place of each member was last renewed.
+    /// When each registration was last renewed.
     renewals: Mutex<Vec<Weak<Mutex<Instant>>>>,
     is_overdue: AtomicBool,
-    /// What the transport tells of itself.
+    /// The current state of the transport.
     absence: Box<dyn Fn() -> Absence + Send + Sync>,
 }
 
-/// What a transport tells of itself while places cannot be renewed.
+/// The state of the transport while leases cannot be renewed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Absence {
-    /// Nothing: it is silent, or cannot be reached, at least by this node.
+    /// Unknown: it does not answer, or this node cannot reach it.
     Unknown,
-    /// Its host refuses connections.
+    /// Its host refuses connections: it is down.
     Refuses,
-    /// It answers this node that it cannot serve now: it loads its data, moves slots, waits for a master. A node that is told so
-    /// is not cut off.
+    /// It answers that it cannot serve now: it loads data, moves slots, waits for a master. This node is not cut off.
     Answers,
 }
 
-/// The place of a member, which it has until this is dropped.
+/// The registration of a member, until this is dropped.
 pub struct Renewal(Option<Arc<Mutex<Instant>>>);
 
 impl Standing {
-    /// Of members whose places have to be renewed within this time. `absence` tells what the transport tells of itself.
+    /// The standing of members whose leases last this long. `absence` tells the state of the transport.
     pub fn new(lease: Duration, absence: impl Fn() -> Absence + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(Inner {
             lease,
@@ -49,38 +48,37 @@ impl Standing {
         })))
     }
 
-    /// The time within which places have to be renewed; none where they need not be.
+    /// The duration of the lease. None where there are no leases.
     pub fn lease(&self) -> Option<Duration> {
         self.0.as_ref().map(|inner| inner.lease)
     }
 
-    /// How long ago the place was renewed that was not renewed for longest. None where there is no place.
+    /// Time since the last renewal of the registration that was renewed longest ago. None without registrations.
     pub fn silence(&self) -> Option<Duration> {
         self.0.as_ref()?.silence()
     }
 
-    /// Whether a place was not renewed for half a lease or longer: then nothing new is begun. Cheap enough to be asked for each
-    /// event.
+    /// Whether a registration was not renewed for half a lease: then no new work begins. Cheap enough to be called for each event.
     pub fn is_overdue(&self) -> bool {
         self.0
             .as_ref()
             .is_some_and(|inner| inner.is_overdue.load(Ordering::Relaxed))
     }
 
-    /// What is wrong, for a person.
+    /// The problem, for people.
     pub fn problem(&self) -> Option<String> {
         self.is_overdue().then(|| {
             let silence = self.silence().unwrap_or_default().as_millis();
-            format!("cannot renew its place in the cluster: last renewed {silence} ms ago")
+            format!("cannot renew its lease in the cluster: last renewed {silence} ms ago")
         })
     }
 
-    /// What the transport tells of itself at present.
+    /// The current state of the transport.
     pub fn absence(&self) -> Absence {
         self.0.as_ref().map_or(Absence::Unknown, |inner| (inner.absence)())
     }
 
-    /// Takes note of a place, which counts as renewed now.
+    /// Adds a registration, renewed now.
     pub fn place(&self) -> Renewal {
         Renewal(self.0.as_ref().map(|inner| {
             let renewed = Arc::new(Mutex::new(Instant::now()));
@@ -91,7 +89,7 @@ impl Standing {
         }))
     }
 
-    /// Keeps [`Standing::is_overdue`] up to date, and tells of each change, for as long as anybody has this standing.
+    /// Keeps [`Standing::is_overdue`] up to date and logs each change, as long as a clone of this standing exists.
     pub fn watch(&self) -> impl Future<Output = ()> + Send + use<> {
         let inner = self.0.as_ref().map(Arc::downgrade);
         async move {
@@ -111,7 +109,7 @@ impl Inner {
         renewed.map(|renewed| lock(&renewed).elapsed()).max()
     }
 
-    /// Looks whether a place is overdue, and says when to look again.
+    /// Checks whether a registration is overdue. Returns the time until the next check.
     fn look(&self) -> Duration {
         let silence = self.silence().unwrap_or_default();
         let is_overdue = silence >= self.lease / 2;
@@ -119,9 +117,9 @@ impl Inner {
             match is_overdue {
                 true => warn!(
                     ?silence,
-                    "this node cannot renew its place in the cluster: it takes no new clients and begins no events until it can"
+                    "cannot renew the lease of this node: no new clients and no new events until it can"
                 ),
-                false => info!("this node has renewed its place in the cluster"),
+                false => info!("renewed the lease of this node"),
             }
         }
         let shortest = self.lease / 60;
@@ -137,7 +135,7 @@ impl Inner {
 }
 
 impl Renewal {
-    /// Notes that a heartbeat that was sent at this time has renewed the place.
+    /// Records that a heartbeat sent at this time renewed the registration.
     pub fn renewed(&self, sent: Instant) {
         if let Some(renewed) = &self.0 {
             let mut renewed = lock(renewed);
@@ -157,7 +155,7 @@ mod tests {
     const LEASE: Duration = Duration::from_secs(60);
 
     #[test]
-    fn oldest_place_of_those_held_counts() {
+    fn oldest_registration_counts() {
         let standing = Standing::new(LEASE, || Absence::Unknown);
         assert_eq!(standing.silence(), None);
         let (one, other) = (standing.place(), standing.place());

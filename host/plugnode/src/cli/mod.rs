@@ -55,9 +55,15 @@ use clap::{Parser, Subcommand};
 
 pub use self::run::run_over;
 
+/// Version, with the commit if the build sets it.
+const VERSION: &str = match option_env!("PLUGNODE_VERSION") {
+    Some(version) => version,
+    None => env!("CARGO_PKG_VERSION"),
+};
+
 /// The command line.
 #[derive(Debug, Parser)]
-#[command(name = "plugnode", version, arg_required_else_help = true, after_help = EXAMPLES)]
+#[command(name = "plugnode", version = VERSION, arg_required_else_help = true, after_help = EXAMPLES)]
 #[command(about = "Run Socket.IO applications as hot-swappable WebAssembly components")]
 pub struct Arguments {
     /// The verb.

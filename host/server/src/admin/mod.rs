@@ -1,4 +1,4 @@
-//! A door for the verbs of the command line to a running process on the embedded transport, over a Unix socket.
+//! A door for the verbs of the command line to a running process on the transport in memory, over a Unix socket.
 //!
 //! Over Redis nobody needs it, since everybody reaches Redis. The socket is for the user that the process runs as, and for
 //! root; what comes in is bounded and believed in nothing. It knows no release and no verb: it carries the

@@ -295,7 +295,7 @@ fn what_is_wrong_in_the_file_is_named_with_key_file_and_line() {
         (
             "[[app]]\ncomponent = \"chat.wasm\"\nnamespace = \"/a/{id}\"\n\
              [[app]]\ncomponent = \"chat.wasm\"\nnamespace = \"/a/{name}\"",
-            "plugnode.toml:6: app.1.namespace: the namespaces \"/a/{name}\" and \"/a/{id}\" cannot be told apart",
+            "plugnode.toml:6: app.1.namespace: the namespaces \"/a/{name}\" and \"/a/{id}\" are ambiguous",
         ),
         (
             "[[app]]\nadmission-timeout-ms = 0\n",

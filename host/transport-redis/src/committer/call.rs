@@ -10,7 +10,7 @@ use crate::outbox::{COMMANDS, SETTLED};
 use crate::routes::Target;
 use crate::wire::{Run, encode};
 use crate::{Redis, bytes_of};
-use plugnode_message::ids::ById;
+use plugnode_message::id_map::ById;
 use plugnode_message::{NodeId, Partition, Write};
 use plugnode_transport::Load;
 

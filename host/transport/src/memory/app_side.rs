@@ -1,4 +1,4 @@
-//! What an app-node holds of the embedded transport: its leases, and the two halves of each.
+//! The app-node's side: its leases, with their logs and commits.
 
 use std::sync::{Arc, MutexGuard};
 
@@ -90,7 +90,7 @@ impl Drop for MemoryLeases {
     }
 }
 
-/// A held lease; dropping it gives the partition back.
+/// A lease that is held. Dropping it returns the partition.
 struct Hold {
     memory: Memory,
     partition: Partition,
@@ -98,7 +98,7 @@ struct Hold {
 }
 
 impl Hold {
-    /// The state, unless the lease has gone to another.
+    /// The state, unless another app-node has the lease.
     fn state(&self) -> Result<MutexGuard<'_, State>> {
         let state = self.memory.state();
         if state.partitions[usize::from(self.partition.0)].epoch != self.epoch {
@@ -153,7 +153,7 @@ impl Commits for MemoryCommits {
     async fn commit(&self, outcomes: Vec<Outcome>) -> Result<Vec<Lost>> {
         let memory = &self.hold.memory;
         loop {
-            // Made before the look, so that no news of space is missed between the look and the wait.
+            // Registered before the check, so that no notification between check and wait is missed.
             let space = memory.space.notified();
             {
                 let mut state = self.hold.state()?;

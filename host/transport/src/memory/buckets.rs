@@ -1,5 +1,5 @@
-//! The key-value store of the embedded transport: buckets, keys that live for a time, and the turns that are kept for
-//! events which have lost too often.
+//! The key-value store of the transport in memory: buckets, keys with a time to live, reservations of keys for events that lost too many
+//! conflicts, and the index of timers.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -13,34 +13,34 @@ use plugnode_message::{
     integer_of, names_of, sum_of,
 };
 
-/// At most so many keys are looked at for one page.
+/// Maximum number of keys examined for a page.
 const PAGE: usize = 1_000;
-/// At most so many keys whose time is over are removed at once.
+/// Maximum number of expired keys removed at once.
 const EXPIRED: usize = 100;
 
 pub(super) struct Buckets {
-    /// The most bytes in one bucket.
+    /// Maximum size of a bucket, in bytes.
     most: usize,
     buckets: HashMap<Text, Bucket>,
-    /// When keys that live for a time are gone.
+    /// Expiry times of keys with a time to live.
     ends: BTreeSet<(Instant, Text, Text)>,
     turns: HashMap<(Text, Text), Turn>,
-    /// How many timers there may be.
+    /// Budget of timers.
     budget: TimerBudget,
-    /// Timers by when they are due: time, bucket, name.
+    /// Timers by due time: time, bucket, name.
     due: BTreeSet<(u64, Text, Text)>,
     /// Timers by name: name, bucket.
     names: BTreeSet<(Text, Text)>,
-    /// Whether one was set since this was asked for last.
+    /// Whether a timer was set since the last `take_timers_set`.
     timers_set: bool,
 }
 
 #[derive(Default)]
 struct Bucket {
     values: HashMap<Text, Stored>,
-    /// The keys in the order in which they came, which is that of pages.
+    /// The keys in insertion order, which is the order of pages.
     order: BTreeMap<u64, Text>,
-    /// The number of the next that comes.
+    /// Number of the next key.
     next: u64,
     /// Bytes of all keys and values.
     bytes: usize,
@@ -52,14 +52,14 @@ struct Stored {
     end: Option<Instant>,
 }
 
-/// Until then, only this event and older ones change the key.
+/// A reservation of a key: until `end`, only this event and older ones change it.
 struct Turn {
     rank: Rank,
     end: Instant,
 }
 
 impl Buckets {
-    /// Empty ones, of which none may have more bytes than `most`.
+    /// Empty buckets, each of at most `most` bytes.
     pub(super) fn new(most: usize, budget: TimerBudget) -> Self {
         let (buckets, ends, turns, due, names) = Default::default();
         Self {
@@ -88,7 +88,7 @@ impl Buckets {
         Ok(values)
     }
 
-    /// Some of the keys that begin with `prefix`, from a cursor on, and where to go on.
+    /// A page of the keys that begin with `prefix`, and the cursor of the next page.
     pub(super) fn keys(
         &self,
         bucket: &str,
@@ -118,7 +118,7 @@ impl Buckets {
         Ok((keys, None))
     }
 
-    /// Why an event cannot be committed, if it cannot.
+    /// The conflict that keeps an event from being committed.
     pub(super) fn conflict_of(&self, rank: Rank, effects: &Effects) -> Option<Conflict> {
         let now = Instant::now();
         let has_changed = |read: &Read| !read.seen.is(self.value(&read.bucket, &read.key, now));
@@ -134,16 +134,16 @@ impl Buckets {
         impossible.map(Conflict::Impossible)
     }
 
-    /// Why a bucket cannot take these writes.
+    /// The error if a bucket has no room for these writes.
     fn full(&self, writes: &[KeyChange]) -> Option<String> {
         let size = |key: &str, value: usize| key.len() + value + KEY_BYTES;
         let added = |write: &KeyChange| match &write.change {
             Change::Set { value, .. } => size(&write.key, value.len()),
-            // As long as an integer may be.
+            // The longest integer.
             Change::Add(_) => size(&write.key, 20),
             Change::Delete => 0,
         };
-        // Mostly there is room whatever was there before.
+        // Fast path: there is room even if no write replaces a value.
         let most: usize = writes.iter().map(added).sum();
         let has_room = |bucket: &Bucket| bucket.bytes + most <= self.most;
         if most <= self.most
@@ -170,7 +170,7 @@ impl Buckets {
         })
     }
 
-    /// Why there cannot be the timers that these writes set.
+    /// The error if these writes set too many timers.
     fn too_many_timers(&self, writes: &[KeyChange]) -> Option<String> {
         let mut of_app: HashMap<&Text, usize> = HashMap::new();
         let mut of_client: HashMap<(&Text, &str), usize> = HashMap::new();
@@ -202,7 +202,7 @@ impl Buckets {
         None
     }
 
-    /// The timers whose names begin so.
+    /// The timers with this prefix of their names.
     fn timers_of<'a>(&'a self, owner: &'a str) -> impl Iterator<Item = &'a (Text, Text)> {
         let from = (Text::from(owner), Text::new());
         self.names
@@ -210,7 +210,7 @@ impl Buckets {
             .take_while(move |(name, _)| name.starts_with(owner))
     }
 
-    /// A client is gone.
+    /// Removes the timers of a client that disconnected.
     pub(super) fn drop_timers(&mut self, partition: Partition, namespace: &Namespace, client: &SessionId) {
         if self.names.is_empty() {
             return;
@@ -222,12 +222,12 @@ impl Buckets {
         }
     }
 
-    /// Whether a timer was set since this was asked last.
+    /// Whether a timer was set since the last call.
     pub(super) fn take_timers_set(&mut self) -> bool {
         std::mem::take(&mut self.timers_set)
     }
 
-    /// Timers that are due, the first of them first: when, the bucket, name and record of each.
+    /// Due timers, earliest first: due time, bucket, name and record.
     pub(super) fn due_timers(&self, now_ms: u64, most: usize) -> Vec<(u64, Text, Text, Bytes)> {
         let due = self.due.iter().take_while(|(due_ms, ..)| *due_ms <= now_ms);
         let due = due.filter_map(|(due_ms, bucket, name)| {
@@ -237,18 +237,18 @@ impl Buckets {
         due.take(most).collect()
     }
 
-    /// When the next timer is due.
+    /// Due time of the next timer.
     pub(super) fn next_timer(&self) -> Option<u64> {
         self.due.first().map(|(due_ms, ..)| *due_ms)
     }
 
-    /// How many timers are set.
+    /// Number of timers.
     pub(super) fn timers(&self) -> usize {
         self.names.len()
     }
 
-    /// Puts the next record of a timer in the place of the one that was fired, or ends it.
-    pub(super) fn goes_on(&mut self, bucket: Text, name: Text, next: Option<Bytes>) {
+    /// Replaces a fired timer by its next record, or removes it.
+    pub(super) fn replace_fired(&mut self, bucket: Text, name: Text, next: Option<Bytes>) {
         match next {
             Some(next) => {
                 let write = KeyChange {
@@ -262,7 +262,7 @@ impl Buckets {
         }
     }
 
-    /// Does what an event has written. It has no conflict.
+    /// Applies the writes of an event without conflicts.
     pub(super) fn apply(&mut self, writes: Vec<KeyChange>) {
         if writes.is_empty() {
             return;
@@ -277,7 +277,7 @@ impl Buckets {
                     self.set(&write, value.clone(), end);
                 }
                 Change::Add(delta) => {
-                    // One that is no integer is a conflict, and was looked for.
+                    // A value that is no integer was found as a conflict before.
                     if let Ok(sum) = self.sum(&write, *delta, now) {
                         let end = self
                             .stored(&write.bucket, &write.key, now)
@@ -289,7 +289,7 @@ impl Buckets {
         }
     }
 
-    /// Keeps the turn of an event that has lost, and says whether it has all of it: an older event may have some.
+    /// Reserves the keys of an event that lost a conflict. True if it has all of them: an older event may hold some.
     pub(super) fn keep_turn(&mut self, rank: Rank, effects: &Effects, time: Duration) -> bool {
         let now = Instant::now();
         let end = now + time;
@@ -309,7 +309,7 @@ impl Buckets {
         has_all
     }
 
-    /// An event has come to its end.
+    /// Ends the reservations of an event.
     pub(super) fn end_turn(&mut self, rank: Rank) {
         if !self.turns.is_empty() {
             let now = Instant::now();
@@ -326,7 +326,7 @@ impl Buckets {
         self.stored(bucket, key, now).map(|stored| &stored.value)
     }
 
-    /// Whether it is another event's turn to change a key.
+    /// Whether a key is reserved for an older event.
     fn is_held(&self, write: &KeyChange, rank: Rank, now: Instant) -> bool {
         if self.turns.is_empty() {
             return false;
@@ -335,7 +335,7 @@ impl Buckets {
         turn.is_some_and(|turn| turn.rank < rank && turn.end > now)
     }
 
-    /// What an addition leads to, or why to nothing.
+    /// The sum of an addition, or why it is impossible.
     fn sum(&self, write: &KeyChange, delta: i64, now: Instant) -> Result<i64, String> {
         let (bucket, key) = (&write.bucket, &write.key);
         let number = match self.value(bucket, key, now) {
@@ -385,7 +385,7 @@ impl Buckets {
         }
     }
 
-    /// Takes a timer out of the orders in which timers stand.
+    /// Removes a timer from the indexes.
     fn forget_due(&mut self, name: &Text, key: &Text) {
         let stored = self.buckets.get(name).and_then(|bucket| bucket.values.get(key));
         let Some(due_ms) = stored.and_then(|stored| due_of(&stored.value)) else {
@@ -412,7 +412,7 @@ impl Buckets {
         }
     }
 
-    /// Removes some of the keys whose time is over.
+    /// Removes expired keys, a bounded number a call.
     fn expire(&mut self, now: Instant) {
         for _ in 0..EXPIRED {
             let Some((_, bucket, key)) = self.ends.first().filter(|(end, ..)| *end <= now).cloned() else {
@@ -423,7 +423,7 @@ impl Buckets {
     }
 }
 
-/// What the names of a client's timers begin with, when this is one of them.
+/// The prefix of the names of a client's timers, if this is one of them.
 fn owner_of_timer(name: &str) -> Option<&str> {
     let (partition, rest) = name.split_once(" c ")?;
     let client = rest.split(' ').next()?;

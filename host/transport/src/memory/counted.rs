@@ -1,4 +1,4 @@
-//! Counted: the way of events through the embedded transport. See `plugnode_testing::counted`.
+//! Counted: the way of events through the transport in memory. See `plugnode_testing::counted`.
 
 use futures_util::FutureExt;
 
@@ -6,9 +6,9 @@ use crate::{Events, IoNode, IoSession, Lease, Memory, MemorySettings, Outcome, V
 use plugnode_message::{Command, Effects, Event};
 use plugnode_testing::counted::{answer, io_node, message};
 
-/// How many events go together.
+/// Events in a batch.
 const TOGETHER: usize = 64;
-/// Why there is no runtime.
+/// Every call completes at once: there is no runtime.
 const AT_ONCE: &str = "there is nothing to wait for";
 
 #[test]

@@ -1,4 +1,4 @@
-//! Dead letters of the embedded transport, oldest first, within their budget.
+//! Dead letters in memory, oldest first, within their budget.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -9,11 +9,11 @@ use plugnode_message::{EventId, Namespace, SessionId};
 pub(super) struct DeadLetters {
     budget: DeadLetterBudget,
     letters: VecDeque<DeadLetter>,
-    /// What is kept of each app, and of each of its clients.
+    /// Letters of each app, and of each of its clients.
     kept: HashMap<Owner, Load>,
 }
 
-/// Whose letters: an app's, or of these those of one client.
+/// The owner of a budget: an app, or one client of it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Owner {
     app: Option<Namespace>,
@@ -37,7 +37,7 @@ impl DeadLetters {
         self.letters.iter().find(|letter| letter.id == id)
     }
 
-    /// Adds a letter; older ones of its client or its app go when there are too many.
+    /// Adds a letter. Over a budget, the oldest letters of its client or its app are dropped.
     pub(super) fn add(&mut self, letter: DeadLetter) {
         let owners = owners(&letter);
         let bytes = size(&letter);
@@ -57,7 +57,7 @@ impl DeadLetters {
         }
     }
 
-    /// Removes a letter, and says whether there was one.
+    /// Removes a letter. False if there was none.
     pub(super) fn remove(&mut self, id: EventId) -> bool {
         let place = self.letters.iter().position(|letter| letter.id == id);
         place.map(|place| self.remove_at(place)).is_some()
@@ -84,7 +84,7 @@ impl Owner {
     }
 }
 
-/// The client of a letter if it has one, and its app.
+/// The budgets that a letter counts towards: that of its client, and that of its app.
 fn owners(letter: &DeadLetter) -> Vec<Owner> {
     let owner = |client| Owner {
         app: letter.death.app.clone(),

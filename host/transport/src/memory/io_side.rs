@@ -1,4 +1,4 @@
-//! What an io-node holds of the embedded transport: its inbox and its outbox.
+//! The io-node's side: its inbox and its outbox.
 
 use std::collections::HashSet;
 use std::sync::{Arc, MutexGuard};
@@ -30,7 +30,7 @@ pub(super) fn join(memory: &Memory, node: IoNode) -> IoSession {
     }
 }
 
-/// An io-node's place in the cluster, which ends when both halves of its session are dropped.
+/// The membership of an io-node. It ends when inbox and outbox are dropped.
 struct IoMembership {
     memory: Memory,
     node: NodeId,
@@ -66,7 +66,7 @@ impl Inbox for MemoryInbox {
         let mut state = self.membership.state()?;
         let mut refused = Vec::new();
         let mut refused_clients: HashSet<SessionId> = HashSet::new();
-        // What one client sends comes together, so that most are the same as the one before.
+        // Events of one client come together, so a repeated partition is mostly the last one.
         let mut appended: Vec<Partition> = Vec::new();
         for event in events {
             let client = event.in_order_with();
@@ -132,8 +132,7 @@ impl Outbox for MemoryOutbox {
                 }
             }
             self.news.notified().await;
-            // Who has more to commit by now goes first: what is given out together is sent together, and sockets are written
-            // less often for the same.
+            // Lets running commits add to the batch first: larger batches mean fewer writes to sockets.
             yield_now().await;
         }
     }

@@ -1,7 +1,7 @@
-//! The embedded transport: everything in one process, behind one lock, with nothing to install.
+//! The transport in memory: for one process, with nothing to install.
 //!
-//! It keeps every promise of the seam while the process lives and nothing beyond. One lock makes a commit atomic and
-//! gives all outboxes one order without further thought; it is held for moments and never across an await.
+//! It keeps every promise of the seam as long as the process lives. One lock guards all state: it makes a commit atomic and gives all
+//! outboxes the same order. It is held briefly and never across an await.
 
 mod app_side;
 mod buckets;
@@ -11,7 +11,9 @@ mod dead;
 mod io_side;
 mod nodes;
 mod partition;
+mod release_store;
 mod releases;
+mod settings;
 mod state;
 mod timers;
 
@@ -21,56 +23,23 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 
+pub use self::settings::MemorySettings;
 use self::state::State;
 use super::{
-    Backlog, DeadLetter, DeadLetterBudget, DeadLetters, Events, IoNode, IoSession, Leases, OutboxBudget, Result,
-    Revival, Sweep, SweepPlace, Swept, TimerBudget, Transport,
+    DeadLetter, DeadLetters, Events, IoNode, IoSession, Leases, Result, Revival, Sweep, SweepPlace, Swept, Transport,
 };
 use plugnode_message::{EventId, KeyValue, KeyValueError, NodeId, Text};
 
-/// Limits of the embedded transport.
-#[derive(Debug, Clone)]
-pub struct MemorySettings {
-    /// Number of partitions.
-    pub partitions: u16,
-    /// What of events that are not committed yet a partition holds before it refuses more.
-    pub backlog: Backlog,
-    /// What is kept of dead letters.
-    pub dead_letters: DeadLetterBudget,
-    /// The most bytes of keys and values in one bucket.
-    pub bucket_bytes: usize,
-    /// How many timers there may be.
-    pub timers: TimerBudget,
-    /// What may wait for an io-node before commits wait for it.
-    pub outbox: OutboxBudget,
-    /// The most bytes that a component may have.
-    pub max_component: usize,
-}
-
-impl Default for MemorySettings {
-    fn default() -> Self {
-        Self {
-            partitions: 64,
-            backlog: Backlog::default(),
-            dead_letters: DeadLetterBudget::default(),
-            bucket_bytes: super::BUCKET_BYTES,
-            timers: TimerBudget::default(),
-            outbox: OutboxBudget::default(),
-            max_component: 64_000_000,
-        }
-    }
-}
-
-/// The embedded transport. Clones are the same one.
+/// The transport in memory. Clones are the same transport.
 #[derive(Clone)]
 pub struct Memory {
     settings: MemorySettings,
     state: Arc<Mutex<State>>,
-    /// Told when an outbox was emptied.
+    /// Notified when a full outbox was emptied.
     space: Arc<Notify>,
     /// The version of the board.
     version: Arc<watch::Sender<u64>>,
-    /// Told when timers were set.
+    /// Wakes the task that fires timers.
     timers: Arc<timers::Wake>,
 }
 
@@ -81,7 +50,7 @@ impl From<Memory> for Transport {
 }
 
 impl Memory {
-    /// An empty transport that nobody has joined.
+    /// An empty transport without members.
     pub fn new(settings: MemorySettings) -> Self {
         let state = State::new(&settings);
         Self {
@@ -133,7 +102,7 @@ impl DeadLetters for Memory {
         Ok(self.state().dead.remove(dead))
     }
 
-    /// All at once: letters are few, and nothing goes over a network. The lock is taken for each by itself.
+    /// One page has all letters. The lock is taken for each letter separately.
     async fn sweep(&self, sweep: &Sweep, _: Option<SweepPlace>) -> Result<Swept> {
         let (seen, meant) = {
             let state = self.state();
@@ -192,10 +161,10 @@ crate::conforms! {
 
 #[cfg(test)]
 crate::releases_conform! {
-    registry_in_memory: super::for_conformance(),
+    releases_in_memory: super::for_conformance(),
 }
 
-/// One with the bounds that the list of what transports must do asks for.
+/// A transport with the limits that the conformance tests expect.
 #[cfg(test)]
 async fn for_conformance() -> (Transport, ()) {
     let memory = Memory::new(MemorySettings {

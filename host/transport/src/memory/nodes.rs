@@ -1,4 +1,4 @@
-//! The nodes that have joined, and what they told last.
+//! The members, and the last report of each app-node.
 
 use async_trait::async_trait;
 

@@ -1,4 +1,4 @@
-//! One partition: its log, from the oldest event that is not committed, and who owns it.
+//! A partition: its log, from the oldest open event on, and its owner.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -7,26 +7,26 @@ use tokio::sync::Notify;
 
 use crate::Delivery;
 use crate::backlog::{Backlog, Load};
-use plugnode_message::ids::ById;
+use plugnode_message::id_map::ById;
 use plugnode_message::{Event, EventId, EventKind, Namespace, NodeId, Partition, SessionId, Text};
 
-/// At most so many events are handed out at once.
+/// Maximum number of events handed out at once.
 const BATCH: usize = 256;
 
 pub(super) struct PartitionState {
-    /// Events from the oldest that is not committed; committed ones behind it are empty.
+    /// Events from the oldest open one on; later ones that are committed are None.
     pub(super) log: VecDeque<Option<Arc<Event>>>,
-    /// The sequence number of the first in the log.
+    /// Sequence of the first entry of the log.
     pub(super) first: u64,
-    /// What in the log is not committed, in all and by client.
+    /// The open events, in all and by client.
     pub(super) open: Load,
     open_by_client: ById<SessionId, Load>,
-    /// Counts leases: what an earlier lease asks for is refused.
+    /// Fencing epoch: counts leases, and calls of an earlier lease are refused.
     pub(super) epoch: u64,
     pub(super) owner: Option<NodeId>,
     pub(super) revoked: bool,
     pub(super) news: Arc<Notify>,
-    /// Patches of attributes that io-nodes may not have applied yet.
+    /// Attribute patches that io-nodes may not have applied yet.
     pub(super) patches: BTreeMap<(Namespace, SessionId, u64), Text>,
 }
 
@@ -45,7 +45,7 @@ impl PartitionState {
         }
     }
 
-    /// Whether an event of so many bytes is to be accepted.
+    /// Whether an event of `bytes` is accepted.
     pub(super) fn has_room(&self, client: Option<&SessionId>, bytes: usize, backlog: &Backlog) -> bool {
         let of_client = client.and_then(|client| self.open_by_client.get(client));
         backlog.has_room(self.open, bytes) && of_client.is_none_or(|open| backlog.is_in_share(self.open, *open, bytes))
@@ -69,7 +69,7 @@ impl PartitionState {
         self.log.push_back(Some(Arc::new(event)));
     }
 
-    /// What is open from `next` on, and where to go on after that.
+    /// The open events from `next` on, and the sequence to continue at.
     pub(super) fn read(&self, partition: Partition, next: u64) -> (Vec<Delivery>, u64) {
         let mut next = next.max(self.first);
         let mut deliveries = Vec::new();
@@ -92,13 +92,13 @@ impl PartitionState {
         (deliveries, next)
     }
 
-    /// An open event. None when it was committed before.
+    /// An open event. None if it is committed.
     pub(super) fn event(&self, sequence: u64) -> Option<&Arc<Event>> {
         let place = sequence.checked_sub(self.first)?;
         self.log.get(place as usize)?.as_ref()
     }
 
-    /// Takes an open event out of the log. None when it was committed before.
+    /// Takes an open event out of the log. None if it is committed.
     pub(super) fn close(&mut self, sequence: u64) -> Option<Arc<Event>> {
         let place = sequence.checked_sub(self.first)?;
         let event = self.log.get_mut(place as usize)?.take()?;
@@ -106,7 +106,7 @@ impl PartitionState {
         Some(event)
     }
 
-    /// Takes a client's disconnect out of the log, if it is there.
+    /// Takes a client's disconnect out of the log, if there is one.
     pub(super) fn forget(&mut self, namespace: &Namespace, client: &SessionId) {
         if !self.open_by_client.contains_key(client) {
             return;
@@ -120,7 +120,7 @@ impl PartitionState {
         }
     }
 
-    /// An event was taken out of the log.
+    /// Accounts for an event that was taken out of the log.
     fn closed(&mut self, event: &Event) {
         while let Some(None) = self.log.front() {
             self.log.pop_front();

@@ -1,7 +1,4 @@
-//! What the embedded transport knows of releases: components, the board, and what app-nodes have told.
-
-use std::collections::{HashMap, VecDeque};
-use std::time::{Duration, Instant};
+//! Components and the board of releases, in memory.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -10,110 +7,6 @@ use super::Memory;
 use crate::releases::{KEPT, Parts, check_size};
 use crate::{Releases, Result};
 use plugnode_release::{Board, Digest};
-
-/// How many boards are remembered, to know a call that is made again.
-const BOARDS: usize = 50;
-
-pub(super) struct ReleasesState {
-    components: HashMap<Digest, Component>,
-    /// What they are made of, with how often they name it.
-    parts: HashMap<Digest, (Bytes, usize)>,
-    /// The number of the board that is last here; the ones before it have those before.
-    version: u64,
-    boards: VecDeque<Board>,
-}
-
-struct Component {
-    parts: Vec<Digest>,
-    /// When it was put, until a board is the first to name it.
-    put_at: Option<Instant>,
-}
-
-impl ReleasesState {
-    pub(super) fn new() -> Self {
-        Self {
-            components: HashMap::new(),
-            parts: HashMap::new(),
-            version: 0,
-            boards: VecDeque::from([Board::default()]),
-        }
-    }
-
-    fn board(&self) -> (u64, Board) {
-        let board = self.boards.back().expect("there is one from the start");
-        (self.version, board.clone())
-    }
-
-    fn post(&mut self, version: u64, board: &Board) -> bool {
-        if version != self.version {
-            return self.has_taken(version, board);
-        }
-        self.await_no_more(board);
-        self.version += 1;
-        self.boards.push_back(board.clone());
-        if self.boards.len() > BOARDS {
-            self.boards.pop_front();
-        }
-        true
-    }
-
-    /// Whether it was this board that took the place of the one of that version.
-    fn has_taken(&self, version: u64, board: &Board) -> bool {
-        let later = self.version.checked_sub(version).and_then(|n| usize::try_from(n).ok());
-        let place = later.and_then(|later| self.boards.len().checked_sub(later));
-        place.and_then(|place| self.boards.get(place)) == Some(board)
-    }
-
-    /// What a board names that the one before did not has been put for it. From now on it stays as long as it is named.
-    fn await_no_more(&mut self, board: &Board) {
-        let (_, before) = self.board();
-        for digest in board.digests() {
-            if let Some(component) = self.components.get_mut(digest)
-                && before.digests().all(|named| named != digest)
-            {
-                component.put_at = None;
-            }
-        }
-    }
-
-    fn put(&mut self, Parts { digest, parts }: Parts) {
-        let put_at = Some(Instant::now());
-        if let Some(component) = self.components.get_mut(&digest) {
-            component.put_at = put_at;
-            return;
-        }
-        for (part, bytes) in &parts {
-            // A copy: a slice would keep all of the component that it is of.
-            let kept = self.parts.entry(part.clone());
-            kept.or_insert_with(|| (Bytes::copy_from_slice(bytes), 0)).1 += 1;
-        }
-        let parts = parts.into_iter().map(|(part, _)| part).collect();
-        self.components.insert(digest, Component { parts, put_at });
-    }
-
-    /// The parts of a component, in their order.
-    fn parts(&self, digest: &Digest) -> Option<Vec<Bytes>> {
-        let component = self.components.get(digest)?;
-        let part = |digest| self.parts.get(digest).map(|(bytes, _)| bytes.clone());
-        component.parts.iter().map(part).collect()
-    }
-
-    fn prune(&mut self, kept: Duration) {
-        let (_, board) = self.board();
-        let is_over = |digest: &Digest, component: &mut Component| {
-            component.put_at.is_none_or(|at| at.elapsed() >= kept) && board.digests().all(|named| named != digest)
-        };
-        let over: Vec<_> = self.components.extract_if(is_over).collect();
-        for part in over.into_iter().flat_map(|(_, component)| component.parts) {
-            if let Some((_, uses)) = self.parts.get_mut(&part) {
-                *uses -= 1;
-                if *uses == 0 {
-                    self.parts.remove(&part);
-                }
-            }
-        }
-    }
-}
 
 #[async_trait]
 impl Releases for Memory {
@@ -155,12 +48,15 @@ impl Releases for Memory {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use super::super::release_store::BOARDS;
     use super::*;
     use crate::MemorySettings;
     use plugnode_release::{Target, Track};
 
     #[tokio::test]
-    async fn pruning_keeps_what_the_board_names_and_what_is_young() {
+    async fn pruning_keeps_named_and_young_components() {
         let memory = Memory::new(MemorySettings::default());
         let named = memory.put_component(Bytes::from("named")).await.unwrap();
         let other = memory.put_component(Bytes::from("other")).await.unwrap();
@@ -180,7 +76,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn parts_are_kept_once_and_go_with_the_last_that_names_them() {
+    async fn shared_parts_are_stored_once() {
         let memory = Memory::new(MemorySettings::default());
         let runtime = crate::releases_conformance::noise(2_000_000);
         let with = |script: &str| Bytes::from([&runtime[..], script.as_bytes()].concat());
@@ -213,7 +109,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_board_names_no_more_is_pruned_at_once_unless_it_was_put_again() {
+    async fn prunes_components_that_no_board_names_any_more() {
         let memory = Memory::new(MemorySettings::default());
         let digests = [
             memory.put_component(Bytes::from("once")).await.unwrap(),

@@ -1,15 +1,15 @@
-//! All that the embedded transport knows, and what a commit does to it.
+//! The state of the transport in memory, and how a commit changes it.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-use super::MemorySettings;
 use super::buckets::Buckets;
 use super::dead::DeadLetters;
 use super::partition::PartitionState;
-use super::releases::ReleasesState;
+use super::release_store::ReleaseStore;
+use super::settings::MemorySettings;
 use crate::reach::{Reach, ask_by_another, needs_another_asker};
 use crate::{
     DeadContent, DeadLetter, IoNode, Lost, OutboxBudget, Outcome, Rank, Revival, Verdict, owner_of, partition_of,
@@ -24,20 +24,20 @@ pub(super) struct State {
     pub(super) partitions: Vec<PartitionState>,
     pub(super) io_nodes: HashMap<NodeId, IoState>,
     pub(super) app_nodes: HashMap<NodeId, AppState>,
-    /// Which io-node holds a client.
+    /// The io-node of each connected client.
     pub(super) live: HashMap<(Namespace, SessionId), NodeId>,
     pub(super) buckets: Buckets,
     pub(super) dead: DeadLetters,
-    /// Counts joins, so that each has a number of its own.
+    /// Number of joins: the last incarnation.
     pub(super) incarnations: u64,
-    /// What app-nodes told last.
+    /// The last report of each app-node.
     pub(super) reports: HashMap<NodeId, NodeReport>,
-    pub(super) releases: ReleasesState,
+    pub(super) releases: ReleaseStore,
 }
 
 pub(super) struct IoState {
     pub(super) node: IoNode,
-    /// Whether new clients are to come to it.
+    /// Whether it takes new clients.
     pub(super) is_listed: bool,
     pub(super) incarnation: u64,
     commands: VecDeque<Command>,
@@ -63,11 +63,11 @@ impl State {
             dead: DeadLetters::new(settings.dead_letters),
             incarnations: 0,
             reports: HashMap::new(),
-            releases: ReleasesState::new(),
+            releases: ReleaseStore::new(),
         }
     }
 
-    /// Puts an io-node in, in the place of an earlier one of that name, and returns its incarnation.
+    /// Adds an io-node, in place of an earlier one with its name. Returns its incarnation.
     pub(super) fn join_io(&mut self, node: IoNode, news: Arc<Notify>) -> u64 {
         self.leave_io(&node.id, None);
         self.incarnations += 1;
@@ -84,7 +84,7 @@ impl State {
         self.incarnations
     }
 
-    /// Puts an app-node in and deals the partitions out anew; returns its incarnation.
+    /// Adds an app-node and assigns the partitions anew. Returns its incarnation.
     pub(super) fn join_app(&mut self, node: NodeId, news: Arc<Notify>) -> u64 {
         self.incarnations += 1;
         let app = AppState {
@@ -102,7 +102,7 @@ impl State {
         self.incarnations
     }
 
-    /// Removes an app-node, unless a later one has taken its name, and deals the partitions out anew.
+    /// Removes an app-node, unless a later one has its name, and assigns the partitions anew.
     pub(super) fn leave_app(&mut self, node: &NodeId, incarnation: u64) {
         let Some(app) = self.app_nodes.remove(node) else { return };
         if app.incarnation != incarnation {
@@ -116,13 +116,13 @@ impl State {
         self.rebalance();
     }
 
-    /// One partition's state.
+    /// The state of a partition.
     pub(super) fn partition(&mut self, partition: Partition) -> &mut PartitionState {
         &mut self.partitions[usize::from(partition.0)]
     }
 
-    /// Remembers who holds a client, from its connection to its disconnect. Says whether the event is still of interest:
-    /// the disconnect of a client that is forgotten is not.
+    /// Tracks which io-node holds a client, from its connection to its disconnect. False for the disconnect of a client that is not
+    /// known: the event is dropped.
     pub(super) fn track(&mut self, event: &Event, io_node: &NodeId) -> bool {
         let Some(client) = &event.client else { return true };
         let key = || (event.namespace.clone(), client.id.clone());
@@ -134,7 +134,7 @@ impl State {
         true
     }
 
-    /// Puts a dead letter's event at the end of its log again.
+    /// Puts a dead letter's event at the end of its log.
     pub(super) fn revive(&mut self, dead: EventId) -> Revival {
         let Some(letter) = self.dead.find(dead) else {
             return Revival::Unknown;
@@ -154,7 +154,7 @@ impl State {
         Revival::Queued
     }
 
-    /// Removes an io-node, of this incarnation or of whatever, and tells the apps that its clients are gone.
+    /// Removes an io-node, of this incarnation or of any, and appends a disconnect for each of its clients.
     pub(super) fn leave_io(&mut self, node: &NodeId, incarnation: Option<u64>) {
         match self.io_nodes.get(node) {
             Some(io) if incarnation.is_none_or(|incarnation| incarnation == io.incarnation) => {}
@@ -189,7 +189,7 @@ impl State {
         }
     }
 
-    /// Grants what nobody owns to whom it belongs, and revokes what belongs to another.
+    /// Grants partitions without an owner, and revokes those that belong to another app-node.
     pub(super) fn rebalance(&mut self) {
         for (number, partition) in self.partitions.iter_mut().enumerate() {
             let number = Partition(number as u16);
@@ -213,7 +213,7 @@ impl State {
         }
     }
 
-    /// Makes an outcome take effect, unless something that it rests on has changed.
+    /// Applies an outcome, unless it conflicts.
     pub(super) fn commit(&mut self, outcome: Outcome) -> Option<Lost> {
         let Outcome { id, verdict, keep_turn } = outcome;
         if let Verdict::Done(effects) = &verdict
@@ -245,7 +245,7 @@ impl State {
             }
         };
         self.buckets.apply(effects.writes);
-        // A client that is gone takes its timers along.
+        // The timers of a client end with it.
         if let Some(client) = &event.client
             && (is_refused || matches!(event.kind, EventKind::Disconnect(_)))
         {
@@ -264,7 +264,7 @@ impl State {
             }
             self.route(command, &event);
         }
-        // Behind the commands, for these are routed by who holds the client.
+        // After the commands: these are routed by the client's io-node.
         if let Some(client) = event.client.as_ref().filter(|_| is_refused) {
             self.live.remove(&(event.namespace.clone(), client.id.clone()));
             self.partition(id.partition).forget(&event.namespace, &client.id);
@@ -272,7 +272,7 @@ impl State {
         None
     }
 
-    /// Appends a command to the outboxes of the io-nodes that it concerns.
+    /// Appends a command to the outboxes of the io-nodes that it has to reach.
     pub(super) fn route(&mut self, mut command: Command, event: &Event) {
         if needs_another_asker(&command, event) {
             ask_by_another(&mut command, self.io_nodes.keys());
@@ -283,14 +283,14 @@ impl State {
             io.push(command);
             return;
         }
-        for node in self.concerned(&command, event) {
+        for node in self.targets(&command, event) {
             if let Some(io) = self.io_nodes.get_mut(&node) {
                 io.push(command.clone());
             }
         }
     }
 
-    fn concerned(&self, command: &Command, event: &Event) -> HashSet<NodeId> {
+    fn targets(&self, command: &Command, event: &Event) -> HashSet<NodeId> {
         match Reach::of(command, event) {
             Reach::Everyone => self.io_nodes.keys().cloned().collect(),
             Reach::Node(node) => node.into_iter().cloned().collect(),
@@ -303,12 +303,12 @@ impl State {
 }
 
 impl IoState {
-    /// Whether its outbox takes more.
+    /// Whether its outbox has room.
     pub(super) fn has_room(&self, budget: OutboxBudget) -> bool {
         self.commands.len() < budget.entries && self.bytes < budget.bytes
     }
 
-    /// Takes all that is in its outbox.
+    /// Takes everything out of its outbox.
     pub(super) fn take(&mut self) -> Vec<Command> {
         self.bytes = 0;
         std::mem::take(&mut self.commands).into()
@@ -317,7 +317,7 @@ impl IoState {
     pub(super) fn push(&mut self, command: Command) {
         self.bytes += command.size();
         self.commands.push_back(command);
-        // It takes all that is there, so of what comes behind something it was told.
+        // The reader takes everything at once: only the first command needs a notification.
         if self.commands.len() == 1 {
             self.news.notify_one();
         }

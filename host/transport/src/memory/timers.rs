@@ -1,4 +1,4 @@
-//! Fires timers: a task sleeps until the next is due and hands its event on, under the one lock.
+//! Fires timers: a task sleeps until the next timer is due and hands on its event.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -12,11 +12,11 @@ use super::state::State;
 use super::{Memory, MemorySettings};
 use plugnode_message::{Event, Firing, Partition, Timer, TimerEvent, now_ms, partition_of_timer};
 
-/// How many are fired before others have the lock.
+/// Maximum number of timers fired while the lock is held.
 const TOGETHER: usize = 2_000;
-/// How long to wait where there is no room for the event of the next.
+/// Pause while there is no room for the events of due timers.
 const NO_ROOM: Duration = Duration::from_millis(50);
-/// How often it is looked whether the transport is still there.
+/// Maximum sleep: the task then checks whether the transport still exists.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Wakes the task when a timer was set.
@@ -26,7 +26,7 @@ pub(super) struct Wake {
     set: Notify,
 }
 
-/// A timer was set: wakes the task, or starts it for the first. It ends with the transport.
+/// Wakes the task after a timer was set; the first call starts it. It ends with the transport.
 pub(super) fn wake(memory: &Memory) {
     memory.timers.set.notify_one();
     if memory.timers.has_task.swap(true, Ordering::AcqRel) {
@@ -36,13 +36,13 @@ pub(super) fn wake(memory: &Memory) {
     let settings = memory.settings.clone();
     tokio::spawn(async move {
         while let Some(pause) = look(&state, &settings) {
-            // Woken or not, it looks again.
+            // Both a wake-up and a time-out lead to the next check.
             let _ = timeout(pause, wake.set.notified()).await;
         }
     });
 }
 
-/// Fires what is due, and says how long until more may be. None once the transport is gone.
+/// Fires due timers. Returns the time until the next check; None once the transport is dropped.
 fn look(state: &Weak<Mutex<State>>, settings: &MemorySettings) -> Option<Duration> {
     let state = state.upgrade()?;
     let mut state = state.lock().expect("nothing panics while it holds this lock");
@@ -54,22 +54,22 @@ fn look(state: &Weak<Mutex<State>>, settings: &MemorySettings) -> Option<Duratio
             Duration::from_millis(next.saturating_sub(now_ms)).min(LOOK)
         }));
     }
-    // One whose event has no room stands in the way of no other.
+    // A timer without room for its event does not delay the others.
     let mut fired = 0;
     for (due_ms, bucket, name, record) in due {
         let partition = partition_of_timer(&name).filter(|of| usize::from(of.0) < state.partitions.len());
         let (Some(partition), Some((_, timer))) = (partition, Timer::read(&record)) else {
-            warn!("a timer is dropped that cannot be read");
-            state.buckets.goes_on(bucket, name, None);
+            warn!("dropped a timer that cannot be read");
+            state.buckets.replace_fired(bucket, name, None);
             continue;
         };
         let namespace = timer.namespace.clone();
         let Firing { event, next } = timer.fire(due_ms, now_ms);
         let is_settled = match event {
-            TimerEvent::OfApp(event) => state.append_from_nobody(partition, event, settings),
+            TimerEvent::OfApp(event) => state.append_without_client(partition, event, settings),
             TimerEvent::OfClient(client, command) => {
                 let node = state.live.get(&(namespace, client)).cloned();
-                // Of one whose io-node is lost, the disconnect is in the log.
+                // Without an io-node the client's disconnect is in the log already: drop the timer.
                 let io = node.and_then(|node| state.io_nodes.get_mut(&node));
                 io.is_none_or(|io| {
                     let has_room = io.has_room(settings.outbox);
@@ -81,7 +81,7 @@ fn look(state: &Weak<Mutex<State>>, settings: &MemorySettings) -> Option<Duratio
             }
         };
         if is_settled {
-            state.buckets.goes_on(bucket, name, next);
+            state.buckets.replace_fired(bucket, name, next);
             fired += 1;
         }
     }
@@ -89,8 +89,8 @@ fn look(state: &Weak<Mutex<State>>, settings: &MemorySettings) -> Option<Duratio
 }
 
 impl State {
-    /// Puts an event from nobody at the end of a partition, if there is room.
-    fn append_from_nobody(&mut self, partition: Partition, event: Event, settings: &MemorySettings) -> bool {
+    /// Appends an event without a client to a partition, if there is room.
+    fn append_without_client(&mut self, partition: Partition, event: Event, settings: &MemorySettings) -> bool {
         let partition = self.partition(partition);
         if !partition.has_room(None, event.size(), &settings.backlog) {
             return false;

@@ -33,13 +33,13 @@ macro_rules! releases_conform {
     ($($registry:ident: $make:expr),* $(,)?) => {$(
         mod $registry {
             $crate::releases_conform!(@tests $make;
-                components_are_kept_by_their_digest,
-                changes_of_the_board_follow_each_other,
-                a_post_that_comes_again_is_answered_as_the_first,
-                a_change_of_the_board_is_waited_for,
-                reports_are_those_of_the_app_nodes_that_are_there,
-                pruning_keeps_what_is_named_and_what_is_young,
-                the_backlog_is_what_was_accepted_and_is_not_committed,
+                components_are_stored_by_digest,
+                concurrent_changes_of_the_board_are_serial,
+                repeated_post_gets_the_first_answer,
+                board_after_waits_for_a_change,
+                reports_are_of_joined_app_nodes,
+                pruning_keeps_named_and_young_components,
+                backlog_counts_open_events,
             );
         }
     )*};
@@ -54,7 +54,7 @@ macro_rules! releases_conform {
     )*};
 }
 
-pub async fn components_are_kept_by_their_digest(stage: Stage) {
+pub async fn components_are_stored_by_digest(stage: Stage) {
     let releases = stage.operations.releases;
     for size in [0, 1, 256 * 1024, 300_000, MAX_COMPONENT] {
         let component = noise(size);
@@ -75,7 +75,7 @@ pub async fn components_are_kept_by_their_digest(stage: Stage) {
     assert!(releases.component(&digest).await.unwrap().is_some(), "it still serves");
 }
 
-pub async fn changes_of_the_board_follow_each_other(stage: Stage) {
+pub async fn concurrent_changes_of_the_board_are_serial(stage: Stage) {
     const TASKS: u64 = 20;
     let (version, mut board) = stage.operations.releases.board().await.unwrap();
     assert_eq!((version, &board), (0, &Board::default()));
@@ -108,7 +108,7 @@ pub async fn changes_of_the_board_follow_each_other(stage: Stage) {
     assert_eq!(numbers, (1..=TASKS + 1).collect::<Vec<_>>(), "each change is there");
 }
 
-pub async fn a_post_that_comes_again_is_answered_as_the_first(stage: Stage) {
+pub async fn repeated_post_gets_the_first_answer(stage: Stage) {
     let releases = stage.operations.releases;
     let boards = ["a", "b", "c"].map(|name| {
         let mut board = Board::default();
@@ -132,7 +132,7 @@ pub async fn a_post_that_comes_again_is_answered_as_the_first(stage: Stage) {
     assert_eq!(board, boards[1], "and nothing was changed by any of it");
 }
 
-pub async fn a_change_of_the_board_is_waited_for(stage: Stage) {
+pub async fn board_after_waits_for_a_change(stage: Stage) {
     let releases = stage.operations.releases;
     let (version, board) = releases.board_after(77).await.unwrap();
     assert_eq!(
@@ -161,7 +161,7 @@ pub async fn a_change_of_the_board_is_waited_for(stage: Stage) {
     assert_eq!(releases.board().await.unwrap().1, changed);
 }
 
-pub async fn reports_are_those_of_the_app_nodes_that_are_there(stage: Stage) {
+pub async fn reports_are_of_joined_app_nodes(stage: Stage) {
     let operations = stage.operations;
     let early = report("one", 1);
     operations.nodes.report(&early).await.unwrap();
@@ -180,7 +180,7 @@ pub async fn reports_are_those_of_the_app_nodes_that_are_there(stage: Stage) {
     become_so(&operations, &[("two", Some(other))]).await;
 }
 
-pub async fn pruning_keeps_what_is_named_and_what_is_young(stage: Stage) {
+pub async fn pruning_keeps_named_and_young_components(stage: Stage) {
     let releases = stage.operations.releases;
     let named = releases.put_component(noise(10)).await.unwrap();
     let young = releases.put_component(noise(11)).await.unwrap();
@@ -195,7 +195,7 @@ pub async fn pruning_keeps_what_is_named_and_what_is_young(stage: Stage) {
     }
 }
 
-pub async fn the_backlog_is_what_was_accepted_and_is_not_committed(stage: Stage) {
+pub async fn backlog_counts_open_events(stage: Stage) {
     let operations = stage.operations;
     assert_eq!(operations.nodes.backlog().await.unwrap(), 0);
     let io = stage

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use super::app::{App, Generation};
-use super::{AppSource, NativeApp};
+use super::settings::{AppSource, NativeApp};
 use plugnode_message::{Namespace, now_ms};
 use plugnode_process::shutdown::Shutdown;
 use plugnode_release::{Digest, Origin, Release, Target, Track};

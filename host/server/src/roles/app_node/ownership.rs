@@ -12,7 +12,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use super::{Apps, Retries, partition};
+use super::apps::Apps;
+use super::partition;
+use super::settings::Retries;
 use plugnode_message::{NodeId, Partition};
 use plugnode_process::counts;
 use plugnode_process::pause::Pause;

@@ -23,12 +23,13 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::app::{App, By, Tried};
+use super::apps::Apps;
 use super::endings::{Ending, Endings, Taken, Then};
 use super::last_words::last_words;
 use super::patches::Patches;
 use super::refused::{ClientKey, Refused};
-use super::{Apps, Retries};
-use plugnode_message::ids::ById;
+use super::settings::Retries;
+use plugnode_message::id_map::ById;
 use plugnode_message::{Effects, EventId, EventKind};
 use plugnode_process::counts;
 use plugnode_process::pause::Pause;

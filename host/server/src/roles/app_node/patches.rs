@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::refused::ClientKey;
-use plugnode_message::ids::ById;
+use plugnode_message::id_map::ById;
 use plugnode_message::{AttributePatch, Effects, Event, EventId, MOST_ATTRIBUTES, Text};
 
 /// How many patches of one client are kept, and how many bytes of them; older ones go, and may be seen late then.

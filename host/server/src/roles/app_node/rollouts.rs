@@ -9,8 +9,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-use super::Apps;
 use super::app::App;
+use super::apps::Apps;
 use super::board_keeper::BoardKeeper;
 use super::follower::Follower;
 use plugnode_message::{Namespace, NodeId, now_ms};

@@ -7,18 +7,21 @@ mod asking;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex as StdMutex;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 
+use bytes::Bytes;
+
 use super::*;
 use plugnode_message::{
-    AckId, AttributePatch, Client, Command, Event, EventId, EventKind, Handshake, KeyValue, KeyValueError, Partition,
-    Payload, Text,
+    AckId, AttributePatch, Client, Command, Event, EventId, EventKind, Handshake, KeyValue, KeyValueError, NodeId,
+    Partition, Payload, Text,
 };
-use plugnode_runtime::{Compiler, Dispatch, EngineSettings, Grants, Limits};
+use plugnode_runtime::{AppSettings, Compiler, Dispatch, EngineSettings, Grants, Limits};
 use plugnode_transport::{
     Commits, DeadLetters, Delivery, Events, IoNode, IoSession, Lease, Leases, Log, Lost, Memory, MemorySettings,
     Outcome, Result as Answer, Transport, TransportError, Verdict,

@@ -9,7 +9,7 @@ use super::codec::Codec;
 use super::hooks::Hooks;
 use super::incarnation::Gate;
 use super::member::Member;
-use plugnode_message::ids::{ById, Ids};
+use plugnode_message::id_map::{ById, Ids};
 use plugnode_message::{Audience, Channel, Namespace, NodeId, Scope, SessionId};
 use plugnode_process::timings;
 

@@ -1,24 +1,24 @@
-//! Maps by names that the host itself gives, such as clients' ids, or that have one in them.
+//! Hash maps by ids that the host itself makes, such as session ids.
 //!
-//! What clients may choose needs a hash that nobody can aim at, and the standard library's is that. Ids are random and
-//! come from here, so that theirs need only be quick; a seed of its own for each map keeps anybody from trying.
+//! Keys that clients choose need the standard library's hash, which resists collision attacks. Ids are random and made by the host, so
+//! a faster hash is enough; each map has its own seed.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// A map by names that are not chosen by clients.
+/// A map by ids that clients do not choose.
 pub type ById<K, V> = HashMap<K, V, Seed>;
 
-/// A set of names that are not chosen by clients.
+/// A set of ids that clients do not choose.
 pub type Ids<K> = HashSet<K, Seed>;
 
-/// Where the hashes of one map begin.
+/// The seed of one map.
 #[derive(Debug, Clone, Copy)]
 pub struct Seed(u64);
 
-/// A hash under way.
+/// A hasher: XXH3 with the map's seed.
 #[derive(Debug)]
 pub struct Hash(u64);
 
@@ -41,7 +41,7 @@ impl Hasher for Hash {
         self.0 = xxh3_64_with_seed(bytes, self.0);
     }
 
-    /// What ends a text: two texts after each other do not hash as one.
+    /// Ends a text: `("ab", "c")` and `("a", "bc")` hash differently.
     fn write_u8(&mut self, byte: u8) {
         self.0 = self.0.rotate_left(5) ^ u64::from(byte);
     }
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_found_that_were_put_in_and_no_others() {
+    fn finds_what_was_inserted() {
         let mut known = ById::default();
         for number in 0..1_000 {
             known.insert(number.to_string().repeat(number % 40 + 1), number);
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn each_map_hashes_in_a_way_of_its_own() {
+    fn each_map_has_its_own_seed() {
         let hash = |seed: Seed| seed.hash_one("abcdefghijklmnopqrst");
         let (one, other) = (Seed::default(), Seed::default());
         assert_eq!(hash(one), hash(one));

@@ -1,0 +1,181 @@
+//! Commands: what app-nodes ask of io-nodes.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::fired::Fired;
+use crate::{
+    AckId, Asker, Audience, Channel, Namespace, NodeId, Part, Payload, Question, Scope, Selection, SessionId, Text,
+};
+
+/// A command of an app-node to io-nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// Emit an event to clients.
+    Publish {
+        /// The recipients.
+        to: Audience,
+        /// The event's name.
+        event: Text,
+        /// Its arguments.
+        args: Payload,
+        /// Whether clients that cannot take it at once may miss it.
+        volatile: bool,
+        /// Whether it goes only to clients on the io-node of the event's own client.
+        local: bool,
+    },
+    /// Add clients to channels.
+    Subscribe {
+        /// The clients.
+        who: Audience,
+        /// The channels.
+        channels: Vec<Channel>,
+    },
+    /// Remove clients from channels.
+    Unsubscribe {
+        /// The clients.
+        who: Audience,
+        /// The channels.
+        channels: Vec<Channel>,
+    },
+    /// Acknowledge an event of a client.
+    Ack {
+        /// The acknowledgement.
+        id: AckId,
+        /// Its arguments.
+        args: Payload,
+    },
+    /// Emit an event, and hand each client's acknowledgement to the app as a reply event.
+    Request {
+        /// The recipients.
+        to: Audience,
+        /// The event's name.
+        event: Text,
+        /// Its arguments.
+        args: Payload,
+        /// Time limit of each acknowledgement.
+        timeout_ms: u32,
+        /// Comes back with each reply.
+        token: Bytes,
+    },
+    /// Disconnect clients.
+    Disconnect {
+        /// The clients.
+        who: Audience,
+        /// Whether to close the whole connection rather than leave the namespace.
+        close_transport: bool,
+    },
+    /// Change a client's attributes by a JSON merge patch.
+    PatchAttributes {
+        /// The namespace of the client.
+        namespace: Namespace,
+        /// The client.
+        client: SessionId,
+        /// The patch, a JSON object.
+        patch: Text,
+        /// The sequence of the event that made the patch, if it is an event of this client; else 0.
+        number: u64,
+    },
+    /// A message to the program that embeds io-nodes.
+    Custom {
+        /// The io-node; None for all.
+        io_node: Option<NodeId>,
+        /// Its kind.
+        kind: Text,
+        /// Its content.
+        data: Bytes,
+    },
+    /// Admit or refuse a client that waits for admission. The first command of its connection's effects.
+    Admit {
+        /// The namespace of the client.
+        namespace: Namespace,
+        /// The client.
+        client: SessionId,
+        /// None admits the client.
+        refusal: Option<Refusal>,
+    },
+    /// Ask all io-nodes. The asker's io-node collects their answers into one reply event.
+    Ask {
+        /// The client whose event asks.
+        asker: Asker,
+        /// The question.
+        question: Question,
+        /// Time limit of the whole answer.
+        timeout_ms: u32,
+        /// Comes back with the answer.
+        token: Bytes,
+    },
+    /// One io-node's answer to an [`Ask`](Self::Ask), to the asker's io-node.
+    Answer {
+        /// The client whose event asked.
+        asker: Asker,
+        /// The io-node that answers.
+        from: NodeId,
+        /// Its part of the answer.
+        part: Part,
+    },
+    /// A timer of a client fired: its io-node makes an event of it.
+    Fire {
+        /// The namespace of the client.
+        namespace: Namespace,
+        /// The client.
+        client: SessionId,
+        /// Which timer.
+        fired: Fired,
+        /// The kind of the event.
+        kind: Text,
+        /// Its content.
+        data: Bytes,
+    },
+}
+
+impl Command {
+    /// Size in bytes, as limits count it. Names and flags count as a constant.
+    pub fn size(&self) -> usize {
+        const FIXED: usize = 64;
+        let audience = |who: &Audience| {
+            let listed = |some: &Selection| some.clients.len() + some.channels.len();
+            let to = match &who.to {
+                Scope::Only(some) => listed(some),
+                Scope::All => 0,
+            };
+            FIXED * (to + listed(&who.except))
+        };
+        FIXED
+            + match self {
+                Self::Publish { to, event, args, .. } => audience(to) + event.len() + args.size(),
+                Self::Request {
+                    to, event, args, token, ..
+                } => audience(to) + event.len() + args.size() + token.len(),
+                Self::Subscribe { who, channels } | Self::Unsubscribe { who, channels } => {
+                    audience(who) + FIXED * channels.len()
+                }
+                Self::Ack { args, .. } => args.size(),
+                Self::Disconnect { who, .. } => audience(who),
+                Self::PatchAttributes { patch, .. } => patch.len(),
+                Self::Custom { data, .. } => data.len(),
+                Self::Fire { fired, kind, data, .. } => fired.key.len() + kind.len() + data.len(),
+                Self::Ask {
+                    question: Question::Acks { args, .. },
+                    token,
+                    ..
+                } => args.size() + token.len(),
+                Self::Ask { token, .. } => token.len(),
+                Self::Admit { .. } | Self::Answer { .. } => FIXED,
+            }
+    }
+
+    /// Whether this refuses a client.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Admit { refusal: Some(_), .. })
+    }
+}
+
+/// Why a client is refused, as the client is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// Text for people.
+    pub message: Text,
+    /// A JSON value for programs.
+    pub data: Option<Text>,
+}

@@ -1,0 +1,15 @@
+//! Effects: everything that the handling of one event does.
+
+use crate::{Command, KeyChange, Read};
+
+/// Everything that the handling of one event does. Committed as a whole or not at all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// Commands, in the order of the handler's calls.
+    pub commands: Vec<Command>,
+    /// Changes of keys, at most one a key.
+    pub writes: Vec<KeyChange>,
+    /// What the event read of keys before it changed them, at most one a key. The commit fails if one of them has changed since.
+    /// Empty without writes.
+    pub reads: Vec<Read>,
+}

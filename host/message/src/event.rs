@@ -1,0 +1,125 @@
+//! Events: what io-nodes hand to app-nodes.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::fired::Fired;
+use crate::{AckId, Client, Departure, Handshake, Namespace, Payload, SessionId, Text};
+
+/// Prefix of the kinds of the host's own custom events. Handlers and embedders may not use it.
+pub const RESERVED_KINDS: &str = "plugnode.";
+
+/// Kind of the custom event that carries the answer to a cluster query whose client has left.
+pub const LATE_REPLY: &str = "plugnode.reply/1";
+
+/// Something that a client did, or that happened to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// The namespace, which selects the app.
+    pub namespace: Namespace,
+    /// The client. Only custom events may have none.
+    pub client: Option<Client>,
+    /// When the io-node received it, in milliseconds since the Unix epoch.
+    pub received_at_ms: u64,
+    /// The kind of event, with its content.
+    pub kind: EventKind,
+}
+
+/// The kind of an event. Handlers also get `no-client`, which the runtime adds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EventKind {
+    /// The client's first event.
+    Connection(Box<Handshake>),
+    /// The client emitted an event.
+    Message {
+        /// The event's name.
+        event: Text,
+        /// The arguments.
+        args: Payload,
+        /// Present when the client waits for an acknowledgement.
+        ack: Option<AckId>,
+    },
+    /// The client's last event.
+    Disconnect(Departure),
+    /// The client's acknowledgement of a request.
+    Reply {
+        /// The token of the request.
+        token: Bytes,
+        /// None when the request timed out.
+        answer: Option<Payload>,
+    },
+    /// An event of the program that embeds an io-node, or of the host.
+    Custom {
+        /// Its kind, with a version at the end.
+        kind: Text,
+        /// Its content.
+        data: Bytes,
+        /// The media type of the content.
+        content_type: Option<Text>,
+    },
+    /// The answer to a cluster query whose client has left. Handlers get it as a custom event of the kind [`LATE_REPLY`], without a
+    /// client.
+    LateReply {
+        /// The client whose event made the query.
+        client: SessionId,
+        /// The token of the query.
+        token: Bytes,
+        /// The answer.
+        answer: Payload,
+    },
+    /// A timer fired. Handlers get it as a custom event.
+    Timer {
+        /// Which timer.
+        fired: Fired,
+        /// The kind that the handler gave it.
+        kind: Text,
+        /// The content that the handler gave it.
+        data: Bytes,
+    },
+}
+
+impl EventKind {
+    /// The name of this kind in logs and reports.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Connection(_) => "connection",
+            Self::Message { .. } => "message",
+            Self::Disconnect(_) => "disconnect",
+            Self::Reply { .. } => "reply",
+            Self::Custom { .. } | Self::LateReply { .. } | Self::Timer { .. } => "custom",
+        }
+    }
+}
+
+impl Event {
+    /// The client whose partition and order the event has. None for an event of the app.
+    pub fn in_order_with(&self) -> Option<&SessionId> {
+        match &self.kind {
+            EventKind::LateReply { client, .. } => Some(client),
+            _ => self.client.as_ref().map(|client| &client.id),
+        }
+    }
+
+    /// Size in bytes, as limits count it.
+    pub fn size(&self) -> usize {
+        const FIXED: usize = 128;
+        FIXED
+            + match &self.kind {
+                EventKind::Connection(handshake) => {
+                    handshake.query.len()
+                        + handshake
+                            .headers
+                            .iter()
+                            .map(|(name, value)| name.len() + value.len())
+                            .sum::<usize>()
+                        + handshake.auth.as_ref().map_or(0, |auth| auth.len())
+                }
+                EventKind::Message { event, args, .. } => event.len() + args.size(),
+                EventKind::Disconnect(departure) => departure.channels.as_ref().map_or(0, |channels| channels.len()),
+                EventKind::Reply { token, answer } => token.len() + answer.as_ref().map_or(0, Payload::size),
+                EventKind::Custom { data, .. } => data.len(),
+                EventKind::LateReply { token, answer, .. } => token.len() + answer.size(),
+                EventKind::Timer { fired, kind, data } => fired.key.len() + kind.len() + data.len(),
+            }
+    }
+}

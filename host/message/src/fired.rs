@@ -1,0 +1,16 @@
+//! The firing of a timer, as its event tells of it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Text;
+
+/// A timer that fired.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fired {
+    /// The key that the handler gave the timer.
+    pub key: Text,
+    /// When it was due, in milliseconds since the Unix epoch.
+    pub due_ms: u64,
+    /// Number of earlier events that this one stands for: periods that passed while no event could be handled.
+    pub missed: u32,
+}
