@@ -1,4 +1,4 @@
-//! The results of cluster queries, which ask all io-nodes. Each is parsed from a [`Reply`](crate::Reply).
+//! The results of cluster queries, which ask all io-nodes. Each is parsed from a [`Reply`].
 //!
 //! ```
 //! use std::time::Duration;

@@ -1,7 +1,7 @@
-//! A Socket.IO client that costs next to nothing: a connection, what came by it, and what waits to be written.
+//! A Socket.IO client with very little overhead: a connection, a read buffer, and a write buffer.
 //!
-//! Ten thousand of them fit in this process beside the servers. It speaks raw WebSocket, hands out texts where they lie in
-//! its buffer, answers pings, and knows nothing of what the texts say.
+//! Ten thousand of them fit in this process beside the servers. It speaks raw WebSocket, returns texts as slices of its
+//! buffer, answers pings, and does not interpret the texts.
 
 use std::io;
 use std::ops::Range;
@@ -10,41 +10,41 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{TcpSocket, TcpStream};
 
+use crate::numbered_text::frame;
 use crate::server::Server;
-use crate::text::frame;
 
-/// Clients that connect at the same moment.
-pub(crate) const AT_ONCE: usize = 100;
-/// Local addresses that connections come from in turn, as one has too few ports for round after round of them.
+/// Clients that connect at the same time.
+pub(crate) const MAX_CONNECTING: usize = 100;
+/// Local addresses used in turn, because one has too few ports for all rounds.
 const ADDRESSES: usize = 8;
 const UPGRADE: &[u8] =
     b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n\
     Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-/// Room for what comes when a client connects; it grows with what comes later,
-const SMALLEST: usize = 512;
-/// up to this.
-const LARGEST: usize = 64 << 10;
+/// Initial size of the read buffer, enough for the handshake.
+const MIN_BUFFER: usize = 512;
+/// Size up to which a read buffer grows when it is filled by one read.
+const MAX_BUFFER: usize = 64 << 10;
 
 /// A client in namespace `/`.
 pub(crate) struct Client {
     stream: TcpStream,
     buffer: Vec<u8>,
-    /// What is in the buffer and has not been handed out.
+    /// The part of the buffer that is not returned yet.
     unread: Range<usize>,
     unwritten: Vec<u8>,
 }
 
-/// Connects so many clients, and waits until each has its session id.
+/// Connects clients, and waits until each has its session id.
 pub(crate) async fn connect(server: &Server, clients: usize) -> io::Result<Vec<Client>> {
     stream::iter(0..clients)
         .map(|number| Client::connect(server.port(number), number))
-        .buffered(AT_ONCE)
+        .buffered(MAX_CONNECTING)
         .try_collect()
         .await
 }
 
 impl Client {
-    /// Connects. `number` tells where from.
+    /// Connects, from a local address chosen by `number`.
     pub(crate) async fn connect(port: u16, number: usize) -> io::Result<Self> {
         let mut client = Self::upgrade(port, number).await?;
         client.send(&frame(b"40"))?;
@@ -54,14 +54,14 @@ impl Client {
                 return Ok(client);
             }
             if text.starts_with(b"4") {
-                return Err(strange(text));
+                return Err(unexpected(text));
             }
         }
     }
 
     async fn upgrade(port: u16, number: usize) -> io::Result<Self> {
         let socket = TcpSocket::new_v4()?;
-        let from = u8::try_from(2 + number % ADDRESSES).expect("there are few addresses");
+        let from = u8::try_from(2 + number % ADDRESSES).expect("the address fits into a byte");
         socket.set_reuseaddr(true)?;
         socket.bind(([127, 0, 0, from], 0).into())?;
         let mut stream = socket.connect(([127, 0, 0, 1], port).into()).await?;
@@ -69,7 +69,7 @@ impl Client {
         stream.write_all(UPGRADE).await?;
         let mut client = Self {
             stream,
-            buffer: vec![0; SMALLEST],
+            buffer: vec![0; MIN_BUFFER],
             unread: 0..0,
             unwritten: Vec::new(),
         };
@@ -77,7 +77,7 @@ impl Client {
             let head = &client.buffer[client.unread.clone()];
             if let Some(end) = head.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
                 if !head.starts_with(b"HTTP/1.1 101") {
-                    return Err(strange(head));
+                    return Err(unexpected(head));
                 }
                 client.unread.start += end + 4;
                 return Ok(client);
@@ -86,7 +86,7 @@ impl Client {
         }
     }
 
-    /// Sends a frame. What the connection does not take at once goes out while the client waits for the next text.
+    /// Sends a frame. Bytes that the connection does not take at once are written while the client waits for the next text.
     pub(crate) fn send(&mut self, frame: &[u8]) -> io::Result<()> {
         if !self.unwritten.is_empty() {
             self.unwritten.extend_from_slice(frame);
@@ -97,7 +97,7 @@ impl Client {
         Ok(())
     }
 
-    /// The next text that is not a ping. Nothing is lost when this is dropped while it waits.
+    /// The next text that is not a ping. Cancellation safe.
     pub(crate) async fn text(&mut self) -> io::Result<&[u8]> {
         loop {
             let Some((kind, content)) = self.frame() else {
@@ -108,12 +108,12 @@ impl Client {
                 (0x81, b"2") => self.send(&frame(b"3"))?,
                 (0x81, _) => return Ok(&self.buffer[content]),
                 (0x88, _) => return Err(io::ErrorKind::ConnectionAborted.into()),
-                (_, odd) => return Err(strange(odd)),
+                (_, odd) => return Err(unexpected(odd)),
             }
         }
     }
 
-    /// Takes a whole frame from the buffer, if there is one: its first byte, and where its content is.
+    /// Takes a complete frame from the buffer: its first byte, and the range of its payload.
     fn frame(&mut self) -> Option<(u8, Range<usize>)> {
         let unread = &self.buffer[self.unread.clone()];
         let (head, length) = match *unread.get(1)? {
@@ -150,8 +150,8 @@ impl Client {
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
             read => self.unread.end += read,
         }
-        // It came full, so there is more than it holds.
-        if self.unread.end == self.buffer.len() && self.buffer.len() < LARGEST {
+        // The read filled the buffer, so there is probably more.
+        if self.unread.end == self.buffer.len() && self.buffer.len() < MAX_BUFFER {
             self.buffer.resize(self.buffer.len() * 2, 0);
         }
         Ok(())
@@ -166,7 +166,7 @@ impl Client {
         }
         self.buffer.copy_within(self.unread.clone(), 0);
         self.unread = 0..self.unread.len();
-        // A frame that is larger than the buffer.
+        // The frame is larger than the buffer.
         if self.unread.end == self.buffer.len() {
             self.buffer.resize(self.buffer.len() * 2, 0);
         }
@@ -180,6 +180,9 @@ fn written(written: io::Result<usize>) -> io::Result<usize> {
     }
 }
 
-fn strange(text: &[u8]) -> io::Error {
-    io::Error::other(format!("the server says {:?}", String::from_utf8_lossy(text)))
+fn unexpected(text: &[u8]) -> io::Error {
+    io::Error::other(format!(
+        "unexpected answer of the server: {:?}",
+        String::from_utf8_lossy(text)
+    ))
 }

@@ -1,21 +1,21 @@
-//! How long answers took: one histogram for all clients of a round.
+//! Latencies: one histogram for all clients of a round.
 //!
-//! Waiting must not hide itself. Who sends at fixed times measures from when a message was due, which is right as it is.
-//! Who sends when an answer came would have sent more during a long wait: [`Latency::corrected`] adds what was not sent.
+//! Coordinated omission: an open loop measures from the time at which a message was due, which needs no correction. A closed
+//! loop would have sent more messages during a long wait: [`Latency::corrected`] adds them.
 
 use std::sync::Mutex;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-/// From a microsecond to 100 seconds.
+/// From a microsecond to 100 seconds, in nanoseconds.
 const BOUNDS: (u64, u64) = (1_000, 100_000_000_000);
 const DIGITS: u8 = 3;
 
-/// Round trips, in nanoseconds.
+/// Round-trip times, in nanoseconds.
 pub(crate) struct Latency(Mutex<Histogram<u64>>);
 
-/// What a round's latency was: half took no longer, and 99 of 100 did not.
+/// Percentiles of the latency in a round.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Percentiles {
     pub(crate) p50: Duration,
@@ -24,7 +24,7 @@ pub(crate) struct Percentiles {
 
 impl Latency {
     pub(crate) fn new() -> Self {
-        let histogram = Histogram::new_with_bounds(BOUNDS.0, BOUNDS.1, DIGITS).expect("these bounds can be");
+        let histogram = Histogram::new_with_bounds(BOUNDS.0, BOUNDS.1, DIGITS).expect("the bounds are valid");
         Self(Mutex::new(histogram))
     }
 
@@ -32,7 +32,7 @@ impl Latency {
         self.histogram().saturating_record(nanos(wait));
     }
 
-    /// Forgets what was before a round.
+    /// Discards the latencies of the warm-up.
     pub(crate) fn clear(&self) {
         self.histogram().reset();
     }
@@ -42,18 +42,18 @@ impl Latency {
         percentiles(&self.histogram())
     }
 
-    /// As if messages had been due at the pace of the median, for those who send when an answer came.
+    /// Corrected for coordinated omission: as if messages had been due at intervals of the median.
     pub(crate) fn corrected(&self) -> Option<Percentiles> {
         let histogram = self.histogram();
         percentiles(&histogram.clone_correct(histogram.value_at_quantile(0.5)))
     }
 
     fn histogram(&self) -> std::sync::MutexGuard<'_, Histogram<u64>> {
-        self.0.lock().expect("nobody panics with it")
+        self.0.lock().expect("the lock is not poisoned")
     }
 }
 
-/// Nothing when nothing was recorded.
+/// None when nothing was recorded.
 fn percentiles(histogram: &Histogram<u64>) -> Option<Percentiles> {
     let at = |quantile| Duration::from_nanos(histogram.value_at_quantile(quantile));
     (!histogram.is_empty()).then(|| Percentiles {

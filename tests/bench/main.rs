@@ -1,24 +1,24 @@
-//! The benchmark: plugnode beside its peers, under the same load, on the same machine, in one run.
+//! The benchmark: plugnode and its peers, under the same load, on the same machine, in one run.
 //!
-//! `make bench` runs all of it and writes `tests/bench/results`. Of everything that is sent, each recipient keeps an account:
-//! where something was lost, doubled or reordered, the run fails, because then its figures compare nothing.
+//! `make bench` runs all scenarios and writes `tests/bench/results`. Each recipient keeps an account of the messages that it
+//! should receive: if one is lost, doubled or reordered, the run fails, because its figures are not comparable.
 //!
-//! Read it from here: [`scenarios`] say what is measured, on [`peers`], with clients that [`talk`], [`fan`] out, or make
-//! [`requests`]; [`rounds`] are what comes of it, and [`report`] is what is said about it.
+//! [`scenarios`] run [`rounds`] on the servers in [`peers`]. A [`load`] consists of [`client`]s that [`exchange`] messages,
+//! [`fan_out`] messages, or send HTTP [`requests`]. [`report`] presents the results.
 
-mod books;
 mod client;
-mod crowd;
-mod fan;
+mod exchange;
+mod fan_out;
 mod latency;
+mod load;
+mod numbered_text;
 mod peers;
+mod reply_check;
 mod report;
 mod requests;
 mod rounds;
 mod scenarios;
 mod server;
-mod talk;
-mod text;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,37 +29,37 @@ use clap::{Parser, ValueEnum};
 use plugnode_tests::repository;
 
 use crate::report::{Machine, Report, Results};
-use crate::rounds::Extent;
+use crate::rounds::RunSize;
 use crate::scenarios::Scenario;
 
-/// Measures plugnode and its peers.
+/// Measure plugnode and its peers.
 #[derive(Debug, Parser)]
 #[command(name = "bench")]
 struct Arguments {
-    /// What to measure; all when none is named
+    /// Scenarios to run [default: all]
     scenarios: Vec<Scenario>,
-    /// Of these, the middle is what counts
+    /// Rounds of each scenario; the median counts
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// How long a round is measured
+    /// Measured time of a round
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
-    /// One round of a second with fewer clients: to see that it works, not how fast it is
+    /// Smoke test: one round of one second with fewer clients
     #[arg(long)]
     quick: bool,
-    /// Say what there is to measure
+    /// List the scenarios
     #[arg(long)]
     list: bool,
-    /// Where to write the results; without it, only a run of all scenarios writes them, to tests/bench/results
+    /// Folder for the results [default: tests/bench/results for a run of all scenarios, none otherwise]
     #[arg(long, value_name = "FOLDER")]
     results: Option<PathBuf>,
-    /// What cargo says to every benchmark
+    /// Passed by cargo to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
 }
 
 fn main() -> ExitCode {
-    if let Some(code) = peers::take_part() {
+    if let Some(code) = peers::run_mode() {
         return code;
     }
     let arguments = Arguments::parse();
@@ -83,18 +83,18 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether everything that was sent came as it should.
+/// Runs the scenarios. Returns whether all checks are clean.
 async fn run(arguments: Arguments) -> anyhow::Result<bool> {
-    let extent = match arguments.quick {
-        true => Extent {
+    let size = match arguments.quick {
+        true => RunSize {
             rounds: 1,
             time: Duration::from_secs(1),
-            quick: true,
+            is_quick: true,
         },
-        false => Extent {
+        false => RunSize {
             rounds: arguments.rounds.max(1),
-            time: Duration::try_from_secs_f64(arguments.seconds).context("--seconds is no time")?,
-            quick: false,
+            time: Duration::try_from_secs_f64(arguments.seconds).context("--seconds is not a valid duration")?,
+            is_quick: false,
         },
     };
     let all = arguments.scenarios.is_empty();
@@ -104,13 +104,13 @@ async fn run(arguments: Arguments) -> anyhow::Result<bool> {
         &arguments.scenarios
     };
     let mut report = Report {
-        machine: Machine::look(),
-        extent,
+        machine: Machine::inspect(),
+        size,
         results: Vec::new(),
     };
     for scenario in scenarios {
         eprintln!("== {}: {}", scenario.name(), scenario.load());
-        let (rows, failed) = match scenario.run(extent).await {
+        let (rows, failed) = match scenario.run(size).await {
             Ok(rows) => (rows, None),
             Err(error) => (Vec::new(), Some(format!("{error:#}"))),
         };
@@ -120,15 +120,15 @@ async fn run(arguments: Arguments) -> anyhow::Result<bool> {
             failed,
         });
     }
-    report.machine.look_again();
+    report.machine.finish();
     println!("{}", report.to_markdown());
-    let own = (all && !arguments.quick).then(|| repository().join("tests/bench/results"));
-    if let Some(folder) = arguments.results.or(own) {
+    let default_folder = (all && !arguments.quick).then(|| repository().join("tests/bench/results"));
+    if let Some(folder) = arguments.results.or(default_folder) {
         report.write(&folder)?;
     }
     let clean = report.results.iter().all(Results::is_clean);
     if !clean {
-        eprintln!("error: not everything came as it should, so the figures above compare nothing");
+        eprintln!("error: messages were lost, doubled or reordered, so the figures above are not comparable");
     }
     Ok(clean)
 }

@@ -1,7 +1,7 @@
-//! Clients that ask over HTTP: a connection each that is kept, and one request in flight on it, whose body comes back.
+//! HTTP clients: each keeps a connection open, with one request in flight, and gets the body of the request back.
 //!
-//! There is no more than one in flight, as clients of HTTP/1.1 do not pipeline. By hyper: it is what most of the servers are made
-//! of, and so costs about as much on this side.
+//! There is only one request in flight, because HTTP/1.1 clients do not pipeline. They use hyper, like most of the servers, so
+//! that both sides cost about as much.
 
 use std::io;
 use std::time::Instant;
@@ -13,51 +13,51 @@ use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use crate::books::Books;
-use crate::crowd::Crowd;
+use crate::exchange::end_of_client;
+use crate::load::Load;
+use crate::numbered_text::NumberedText;
+use crate::reply_check::ReplyCheck;
 use crate::server::Server;
-use crate::talk::failed;
-use crate::text::Text;
 
-/// So many clients that each ask again when an answer came.
-pub(crate) async fn steady(server: &Server, clients: usize, text: &Text) -> io::Result<Crowd> {
-    let mut crowd = Crowd::new();
+/// Starts clients that send the next request after each response.
+pub(crate) async fn closed_loop(server: &Server, clients: usize, text: &NumberedText) -> io::Result<Load> {
+    let mut load = Load::new();
     for number in 0..clients {
         let stream = TcpStream::connect(("127.0.0.1", server.port(number))).await?;
         stream.set_nodelay(true)?;
         let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-        let (books, text) = (Books::open(&mut crowd), text.clone());
-        crowd.tasks.spawn(async move {
+        let (check, text) = (ReplyCheck::add_to(&mut load), text.clone());
+        load.tasks.spawn(async move {
             tokio::select! {
-                ended = connection => failed(ended.map_err(io::Error::other)),
-                ended = keep_asking(sender, text, books) => failed(ended),
+                ended = connection => end_of_client(ended.map_err(io::Error::other)),
+                ended = send_requests(sender, text, check) => end_of_client(ended),
             }
         });
     }
-    Ok(crowd)
+    Ok(load)
 }
 
-async fn keep_asking(mut sender: SendRequest<Full<Bytes>>, text: Text, books: Books) -> io::Result<()> {
-    while !books.field.is_over() {
+async fn send_requests(mut sender: SendRequest<Full<Bytes>>, text: NumberedText, check: ReplyCheck) -> io::Result<()> {
+    while !check.progress.is_over() {
         let begun = Instant::now();
-        let (status, body) = ask(&mut sender, text.bare(books.send()))
+        let (status, body) = send(&mut sender, text.bare(check.next_number()))
             .await
             .map_err(io::Error::other)?;
         let number = text.number_in(&body).filter(|_| status == StatusCode::OK);
-        if books.settle(number).is_some() {
-            books.field.latency.record(begun.elapsed());
+        if check.record(number).is_some() {
+            check.progress.latency.record(begun.elapsed());
         }
     }
-    // A connection that is over by itself would be one that broke.
+    // Stays connected: a connection that ends is counted as broken.
     std::future::pending().await
 }
 
-async fn ask(sender: &mut SendRequest<Full<Bytes>>, body: Vec<u8>) -> hyper::Result<(StatusCode, Bytes)> {
+async fn send(sender: &mut SendRequest<Full<Bytes>>, body: Vec<u8>) -> hyper::Result<(StatusCode, Bytes)> {
     let request = Request::post("/")
         .header("host", "127.0.0.1")
         .header("content-type", "application/json");
-    let request = request.body(Full::new(body.into())).expect("it is as it should be");
-    let answer = sender.send_request(request).await?;
-    let status = answer.status();
-    Ok((status, answer.into_body().collect().await?.to_bytes()))
+    let request = request.body(Full::new(body.into())).expect("the request is valid");
+    let response = sender.send_request(request).await?;
+    let status = response.status();
+    Ok((status, response.into_body().collect().await?.to_bytes()))
 }

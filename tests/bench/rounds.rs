@@ -1,6 +1,6 @@
-//! Rounds: the same load on each server of a comparison, in turn, and the middle of what came of it.
+//! Rounds: the same load on each server of a comparison, in turn, and the medians of the results.
 //!
-//! Medians of rounds in turn, because other work on the machine comes and goes. Ratios hold better than figures.
+//! Servers take turns, because other work on the machine comes and goes. Ratios are more reliable than absolute figures.
 
 use std::io;
 use std::path::Path;
@@ -11,64 +11,66 @@ use tempfile::TempDir;
 
 use crate::server::Server;
 
-/// How much of it all there is to be.
+/// The size of a run.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Extent {
+pub(crate) struct RunSize {
     pub(crate) rounds: usize,
-    /// The time that is measured in a round.
+    /// Measured time of a round.
     pub(crate) time: Duration,
-    /// Only to see that it works: with fewer clients.
-    pub(crate) quick: bool,
+    /// A smoke test with fewer clients.
+    pub(crate) is_quick: bool,
 }
 
-/// A server in a comparison, under the name that its figures are found by.
-pub(crate) struct Entrant {
+/// A server in a comparison.
+pub(crate) struct Contender {
+    /// Identifies its results.
     pub(crate) key: String,
     pub(crate) server: Server,
-    /// Where it writes its logs, for as long as it runs.
+    /// The folder of its logs, which lives as long as the server.
     _folder: TempDir,
 }
 
-/// What one server did in one round.
+/// The results of one server in one round.
 pub(crate) struct Round {
+    /// Name, unit and value.
     values: Vec<(&'static str, &'static str, f64)>,
-    /// Nothing where nothing can be lost.
-    tally: Option<SequenceCounts>,
+    /// None where no messages are sent.
+    counts: Option<SequenceCounts>,
 }
 
-/// Something that was measured: a value each round.
+/// A metric: one value for each round.
 #[derive(Debug)]
-pub(crate) struct Measured {
+pub(crate) struct Metric {
     pub(crate) name: &'static str,
     pub(crate) unit: &'static str,
     pub(crate) rounds: Vec<f64>,
 }
 
-/// What one server did in all rounds.
+/// The results of one server in all rounds.
 #[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) key: String,
     pub(crate) server: String,
     pub(crate) in_order: bool,
-    pub(crate) measured: Vec<Measured>,
-    pub(crate) tally: Option<SequenceCounts>,
+    pub(crate) metrics: Vec<Metric>,
+    pub(crate) counts: Option<SequenceCounts>,
 }
 
-impl Extent {
+impl RunSize {
     pub(crate) fn warm_up(self) -> Duration {
         self.time.mul_f64(0.4)
     }
 
-    /// So many clients, unless it is to be quick.
+    /// The number of clients; a tenth, but at least 100, in a quick run.
     pub(crate) fn clients(self, clients: usize) -> usize {
-        if self.quick {
+        if self.is_quick {
             (clients / 10).max(100).min(clients)
         } else {
             clients
         }
     }
 
-    /// With no more rounds than this, where one takes long.
+    /// Limits the number of rounds, for scenarios that take long.
     pub(crate) fn at_most(self, rounds: usize) -> Self {
         Self {
             rounds: self.rounds.min(rounds),
@@ -77,10 +79,10 @@ impl Extent {
     }
 }
 
-impl Entrant {
+impl Contender {
     /// Starts a server in a folder of its own.
     pub(crate) async fn start(key: impl Into<String>, start: impl AsyncFnOnce(&Path) -> Server) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let folder = tempfile::tempdir().expect("cannot create a temporary folder");
         Self {
             key: key.into(),
             server: start(folder.path()).await,
@@ -89,20 +91,20 @@ impl Entrant {
     }
 }
 
-/// A round of each in turn, again and again. `round` gets the server's place among them.
+/// Runs all rounds, in each of them one server after the other. `round` gets the index of the server.
 pub(crate) async fn in_turn(
-    extent: Extent,
-    entrants: &[Entrant],
+    extent: RunSize,
+    contenders: &[Contender],
     round: impl AsyncFn(usize, &Server) -> io::Result<Round>,
 ) -> anyhow::Result<Vec<Row>> {
-    let mut rows: Vec<Row> = entrants
+    let mut rows: Vec<Row> = contenders
         .iter()
-        .map(|entrant| Row::new(&entrant.key, &entrant.server))
+        .map(|contender| Row::new(&contender.key, &contender.server))
         .collect();
     for number in 1..=extent.rounds {
-        for (place, (entrant, row)) in entrants.iter().zip(&mut rows).enumerate() {
+        for (index, (contender, row)) in contenders.iter().zip(&mut rows).enumerate() {
             eprintln!("   round {number} of {}: {} ({})", extent.rounds, row.server, row.key);
-            let round = round(place, &entrant.server).await;
+            let round = round(index, &contender.server).await;
             row.add(round.map_err(|error| anyhow::anyhow!("{}: {error}", row.server))?);
         }
     }
@@ -110,22 +112,22 @@ pub(crate) async fn in_turn(
 }
 
 impl Round {
-    pub(crate) fn of(tally: SequenceCounts) -> Self {
+    pub(crate) fn of(counts: SequenceCounts) -> Self {
         Self {
-            tally: Some(tally),
+            counts: Some(counts),
             ..Self::unaccounted()
         }
     }
 
-    /// Of what sends no messages.
+    /// A round in which no messages are sent.
     pub(crate) fn unaccounted() -> Self {
         Self {
             values: Vec::new(),
-            tally: None,
+            counts: None,
         }
     }
 
-    pub(crate) fn say(&mut self, name: &'static str, unit: &'static str, value: f64) {
+    pub(crate) fn record(&mut self, name: &'static str, unit: &'static str, value: f64) {
         self.values.push((name, unit, value));
     }
 }
@@ -138,25 +140,25 @@ impl Row {
         }
     }
 
-    /// Of what is no server: a name for us, and one for people.
+    /// A row that is not of a [`Server`].
     pub(crate) fn named(key: &str, server: &str) -> Self {
         Self {
             key: key.to_owned(),
             server: server.to_owned(),
             in_order: true,
-            measured: Vec::new(),
-            tally: None,
+            metrics: Vec::new(),
+            counts: None,
         }
     }
 
     pub(crate) fn add(&mut self, round: Round) {
-        if let Some(tally) = round.tally {
-            *self.tally.get_or_insert_default() += tally;
+        if let Some(counts) = round.counts {
+            *self.counts.get_or_insert_default() += counts;
         }
         for (name, unit, value) in round.values {
-            match self.measured.iter_mut().find(|measured| measured.name == name) {
-                Some(measured) => measured.rounds.push(value),
-                None => self.measured.push(Measured {
+            match self.metrics.iter_mut().find(|metric| metric.name == name) {
+                Some(metric) => metric.rounds.push(value),
+                None => self.metrics.push(Metric {
                     name,
                     unit,
                     rounds: vec![value],
@@ -170,36 +172,36 @@ impl Row {
         self
     }
 
-    /// One of several of the same server: `KEY, of it` for us, and `SERVER, for people` for them.
-    pub(crate) fn called(self, of_it: &str, for_people: &str) -> Self {
+    /// Marks one of several rows of the same server: appends to its key and to its name.
+    pub(crate) fn with_variant(self, key: &str, name: &str) -> Self {
         Self {
-            key: format!("{}, {of_it}", self.key),
-            server: format!("{}: {for_people}", self.server),
+            key: format!("{}, {key}", self.key),
+            server: format!("{}: {name}", self.server),
             ..self
         }
     }
 
-    /// The same name for people as for us.
-    pub(crate) fn known_by_key(self) -> Self {
+    /// Uses the key as the name.
+    pub(crate) fn named_by_key(self) -> Self {
         Self {
             server: self.key.clone(),
             ..self
         }
     }
 
-    /// The middle round's value.
+    /// The median of a metric over all rounds.
     pub(crate) fn median(&self, name: &str) -> Option<f64> {
-        let measured = self.measured.iter().find(|measured| measured.name == name)?;
-        Some(measured.median())
+        let metric = self.metrics.iter().find(|metric| metric.name == name)?;
+        Some(metric.median())
     }
 
     pub(crate) fn is_clean(&self) -> bool {
-        self.tally
-            .is_none_or(|tally| tally.expected > 0 && tally.is_clean(self.in_order))
+        self.counts
+            .is_none_or(|counts| counts.expected > 0 && counts.is_clean(self.in_order))
     }
 }
 
-impl Measured {
+impl Metric {
     pub(crate) fn median(&self) -> f64 {
         let mut rounds = self.rounds.clone();
         rounds.sort_by(f64::total_cmp);

@@ -1,8 +1,7 @@
-//! What is measured: one or more processes that together serve Socket.IO on one or more ports.
+//! A server under test: one or more processes that together serve on one or more ports.
 //!
-//! A process writes its log to a file in the folder of its server, where a start that fails can be read. What a run costs
-//! is asked of the kernel: CPU time with that of children that ended, and memory that is a process's own share. Nothing
-//! here knows what is sent to a server.
+//! Each process writes its log to a file in the folder of its server, and a failed start shows it. CPU time (with that of
+//! ended children) and memory (proportional set size) are read from the kernel. Knows nothing of the load.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -13,32 +12,32 @@ use std::time::Duration;
 use plugnode_tests::within;
 use tokio::process::{Child, Command};
 
-/// One who takes part in a comparison.
+/// A server under test.
 pub(crate) struct Server {
-    /// What people call it.
+    /// The name in reports.
     pub(crate) name: &'static str,
-    /// Where it listens: a port of each of its processes that holds connections. Clients are spread over them in turn.
+    /// A port for each process that holds connections. Clients are spread over them in turn.
     pub(crate) ports: Vec<u16>,
-    /// Whether it means to answer one client's messages in the order in which they were sent.
+    /// Whether it promises to answer the messages of one client in order.
     pub(crate) in_order: bool,
-    /// All whose CPU time and memory are its cost.
+    /// The processes whose CPU time and memory are its cost.
     pub(crate) processes: Vec<Process>,
 }
 
-/// The part that a process plays in its server.
+/// The part of a process in its server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
-    /// It holds connections.
+    /// Holds connections.
     Io,
-    /// It handles events.
+    /// Handles events.
     App,
-    /// It is the queue.
+    /// The queue.
     Redis,
-    /// It is all of it.
+    /// The whole server.
     Whole,
 }
 
-/// One process of a server. It is killed when dropped.
+/// One process of a server, killed on drop.
 pub(crate) struct Process {
     name: &'static str,
     child: Child,
@@ -46,8 +45,8 @@ pub(crate) struct Process {
 }
 
 impl Server {
-    /// One that is started and ended elsewhere, and whose cost nobody asks for.
-    pub(crate) fn of_port(name: &'static str, port: u16) -> Self {
+    /// A server whose processes are started elsewhere, and whose cost is not measured.
+    pub(crate) fn external(name: &'static str, port: u16) -> Self {
         Self {
             name,
             ports: vec![port],
@@ -61,7 +60,7 @@ impl Server {
         self.ports[client % self.ports.len()]
     }
 
-    /// CPU time that each part has used so far.
+    /// CPU time of each part so far.
     pub(crate) fn cpu(&self) -> Vec<(Part, Duration)> {
         self.by_part(Process::cpu)
     }
@@ -71,7 +70,7 @@ impl Server {
         self.by_part(Process::memory)
     }
 
-    fn by_part<T: std::iter::Sum>(&self, of: impl Fn(&Process) -> T) -> Vec<(Part, T)> {
+    fn by_part<T: std::iter::Sum>(&self, value: impl Fn(&Process) -> T) -> Vec<(Part, T)> {
         let sum = |part| {
             let mut processes = self
                 .processes
@@ -79,7 +78,7 @@ impl Server {
                 .filter(|process| process.part() == part)
                 .peekable();
             processes.peek()?;
-            Some((part, processes.map(&of).sum()))
+            Some((part, processes.map(&value).sum()))
         };
         Part::ALL.into_iter().filter_map(sum).collect()
     }
@@ -99,34 +98,34 @@ impl Part {
 }
 
 impl Process {
-    /// Starts a command in this folder. A name that begins with `io`, `app` or `redis` says what part it plays.
+    /// Starts a command in a folder. The beginning of the name (`io`, `app`, `redis`, or anything else) selects its part.
     pub(crate) fn start(name: &'static str, mut command: Command, folder: &Path) -> Self {
         let (log, file) = log(name, folder);
         let child = command
             .current_dir(folder)
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())
-            .stdout(file.try_clone().expect("a file can be shared"))
+            .stdout(file.try_clone().expect("cannot share the log file"))
             .stderr(file)
             .kill_on_drop(true)
             .spawn()
-            .unwrap_or_else(|error| panic!("{name} cannot be started: {error}"));
+            .unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
         Self { name, child, log }
     }
 
-    /// Waits until it says a line with this in it, and returns the rest of that line.
+    /// Waits for a log line that contains a text, and returns the rest of that line.
     ///
     /// # Panics
-    /// When it ends instead, or never says it, with all that it said.
-    pub(crate) async fn says(&mut self, part: &str) -> String {
-        within(&format!("{} says {part:?}", self.name), async {
+    /// With the log, when the process ends before, or the line does not come in time.
+    pub(crate) async fn wait_for(&mut self, text: &str) -> String {
+        within(&format!("{} logs {text:?}", self.name), async {
             loop {
-                let log = std::fs::read_to_string(&self.log).expect("the log can be read");
-                let whole = log.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-                if let Some((_, rest)) = whole.filter_map(|line| line.split_once(part)).next() {
+                let log = std::fs::read_to_string(&self.log).expect("cannot read the log");
+                let lines = log.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+                if let Some((_, rest)) = lines.filter_map(|line| line.split_once(text)).next() {
                     return rest.trim_end().to_owned();
                 }
-                if let Some(status) = self.child.try_wait().expect("it is our child") {
+                if let Some(status) = self.child.try_wait().expect("cannot wait for the process") {
                     panic!("{} ended with {status}:\n{log}", self.name);
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -135,28 +134,28 @@ impl Process {
         .await
     }
 
-    /// The port on which it says to listen for HTTP.
+    /// Waits until it listens for HTTP, and returns the port.
     pub(crate) async fn port(&mut self) -> u16 {
-        self.port_in("listening on http://").await
+        self.port_after("listening on http://").await
     }
 
-    /// The port of the address that follows these words.
-    pub(crate) async fn port_in(&mut self, words: &str) -> u16 {
-        let address = self.says(words).await;
+    /// Waits for a log line with this text and an address after it, and returns the port.
+    pub(crate) async fn port_after(&mut self, text: &str) -> u16 {
+        let address = self.wait_for(text).await;
         address
             .split(|c: char| c.is_whitespace() || c == '/')
             .next()
             .and_then(|address| address.rsplit(':').next())
             .and_then(|port| port.parse().ok())
-            .unwrap_or_else(|| panic!("{} names no port in {address:?}", self.name))
+            .unwrap_or_else(|| panic!("{} logs no port in {address:?}", self.name))
     }
 
-    /// CPU time that it has used so far, all threads together and with children that ended, in the kernel and out of it.
+    /// CPU time so far, user and system, of all threads and of ended children.
     ///
     /// # Panics
     /// When it has ended.
     pub(crate) fn cpu(&self) -> Duration {
-        let stat = self.asked("stat");
+        let stat = self.proc_file("stat");
         let (state, cpu) = cpu_in(&stat);
         assert_ne!(
             state,
@@ -168,64 +167,64 @@ impl Process {
         cpu
     }
 
-    /// Its memory in bytes: what it shares with others in equal parts, the rest whole (PSS).
+    /// Proportional set size (PSS) in bytes: shared pages are divided by the number of processes that share them.
     ///
     /// # Panics
     /// When it has ended.
     pub(crate) fn memory(&self) -> u64 {
-        let told = self.asked("smaps_rollup");
-        let line = told.lines().find_map(|line| line.strip_prefix("Pss:"));
+        let rollup = self.proc_file("smaps_rollup");
+        let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
         let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-        kilobytes.expect("Linux tells it") * 1024
+        kilobytes.expect("Linux reports the PSS") * 1024
     }
 
     fn part(&self) -> Part {
-        let begins = |start: &str| self.name.starts_with(start);
-        match () {
-            () if begins("io") => Part::Io,
-            () if begins("app") => Part::App,
-            () if begins("redis") => Part::Redis,
-            () => Part::Whole,
+        match self.name {
+            name if name.starts_with("io") => Part::Io,
+            name if name.starts_with("app") => Part::App,
+            name if name.starts_with("redis") => Part::Redis,
+            _ => Part::Whole,
         }
     }
 
-    /// What the kernel says of it.
-    fn asked(&self, what: &str) -> String {
-        let pid = self
-            .child
-            .id()
-            .expect("nobody has waited for it, so it still has its number");
-        std::fs::read_to_string(format!("/proc/{pid}/{what}"))
-            .unwrap_or_else(|error| panic!("{} cannot be asked for its {what}, on Linux: {error}", self.name))
+    /// Reads a file of the process in `/proc`.
+    fn proc_file(&self, file: &str) -> String {
+        let pid = self.child.id().expect("the process has not been waited for");
+        std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_else(|error| {
+            panic!(
+                "cannot read /proc/PID/{file} of {}, which needs Linux: {error}",
+                self.name
+            )
+        })
     }
 }
 
 /// CPU time of this process so far.
 pub(crate) fn own_cpu() -> Duration {
-    cpu_in(&std::fs::read_to_string("/proc/self/stat").expect("this is Linux")).1
+    cpu_in(&std::fs::read_to_string("/proc/self/stat").expect("cannot read /proc/self/stat, which needs Linux")).1
 }
 
-/// The state and the CPU time that a `stat` of Linux tells.
+/// The state and the CPU time in `/proc/PID/stat`.
 fn cpu_in(stat: &str) -> (&str, Duration) {
-    let (_, rest) = stat.rsplit_once(") ").expect("the name of the program is in brackets");
+    let (_, rest) = stat.rsplit_once(") ").expect("the program name is in brackets");
     let fields: Vec<&str> = rest.split_whitespace().collect();
     let ticks: u64 = fields[11..15]
         .iter()
         .map(|field| field.parse::<u64>().expect("a number"))
         .sum();
-    // Linux shows programs a hundred ticks a second, whatever the kernel counts in.
+    // User space always sees 100 ticks per second (USER_HZ).
     (fields[0], Duration::from_millis(ticks * 10))
 }
 
-/// A file of its own, as several processes of a server may have one name.
+/// Creates a log file. Several processes of a server may have the same name.
 fn log(name: &str, folder: &Path) -> (PathBuf, File) {
     for number in 1.. {
         let path = folder.join(format!("{name}-{number}.log"));
         match File::create_new(&path) {
             Ok(file) => return (path, file),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(error) => panic!("{} cannot be made: {error}", path.display()),
+            Err(error) => panic!("cannot create {}: {error}", path.display()),
         }
     }
-    unreachable!("there are not so many processes")
+    unreachable!("the number of processes is small")
 }

@@ -1,13 +1,12 @@
-//! What authors of handlers do on the command line: test a handler against a file of events, replay an event, and have any toolchain
-//! build it.
+//! Commands for authors of handlers: `test`, `replay`, and `build` and `dev` with any toolchain.
 
 use std::fs;
 use std::path::Path;
 
-use plugnode_tests::{Client, Node, component, node_script, repository, verb};
+use plugnode_tests::{Client, Node, component, node_script, repository, temp_folder, verb};
 use serde_json::json;
 
-/// The code blocks of a language in a document.
+/// The code blocks of one language in a document.
 fn blocks(document: &str, language: &str) -> Vec<String> {
     let begin = format!("```{language}\n");
     let parts = document.split(&begin).skip(1);
@@ -18,31 +17,31 @@ fn blocks(document: &str, language: &str) -> Vec<String> {
 
 fn write(folder: &Path, name: &str, text: &str) {
     let file = folder.join(name);
-    fs::create_dir_all(file.parent().expect("it is in the folder")).expect("a folder can be made");
-    fs::write(file, text).expect("the folder can be written to");
+    fs::create_dir_all(file.parent().expect("it is in the folder")).expect("the folder can be created");
+    fs::write(file, text).expect("the folder is writable");
 }
 
 fn read(folder: &Path, name: &str) -> String {
-    fs::read_to_string(folder.join(name)).expect("it is there")
+    fs::read_to_string(folder.join(name)).expect("the file exists")
 }
 
-/// The handler and the test of docs/testing.md.
+/// Writes the handler and the test of docs/testing.md.
 fn documented(folder: &Path) {
-    let document = fs::read_to_string(repository().join("docs/testing.md")).expect("it is there");
+    let document = fs::read_to_string(repository().join("docs/testing.md")).expect("the file exists");
     write(folder, "app.js", &blocks(&document, "js")[0]);
     write(folder, "events.toml", &blocks(&document, "toml")[0]);
 }
 
 #[tokio::test]
 async fn documented_test_passes_reports_differences_and_updates() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let folder = folder.path();
     documented(folder);
     let said = verb(&["test", "app.js", "events.toml"], folder).await;
     assert!(said.status.success(), "{said:?}");
     assert_eq!(said.out, "events.toml: 5 events, as expected\n");
 
-    // What differs is told, and nothing is written.
+    // Differences are reported, and nothing is written.
     let events = read(folder, "events.toml");
     let wrong = events.replace("ack = [5]", "ack = [6]").replace("add = 1", "add = 2");
     write(folder, "events.toml", &wrong);
@@ -58,11 +57,13 @@ async fn documented_test_passes_reports_differences_and_updates() {
     }
     assert_eq!(read(folder, "events.toml"), wrong);
 
-    // What came takes the place of what was expected, and of nothing else; where nothing was, it is added.
+    // --update replaces failed expectations, adds missing ones, and changes nothing else.
     let said = verb(&["test", "app.js", "events.toml", "--update"], folder).await;
     assert!(said.status.success() && said.out.contains("updated"), "{said:?}");
     let updated = read(folder, "events.toml");
-    let from = events.find("[[event]]\nclient = \"nobody\"").expect("it is there");
+    let from = events
+        .find("[[event]]\nclient = \"nobody\"")
+        .expect("the document has the event");
     assert!(updated.contains(&events[from..]), "{updated}");
     assert!(
         updated.contains("{ join = [\"lobby\"], clients = [\"ada\"] },\n"),
@@ -74,7 +75,7 @@ async fn documented_test_passes_reports_differences_and_updates() {
 
 #[tokio::test]
 async fn update_writes_missing_expectations_and_keeps_comments() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let folder = folder.path();
     let app = "from plugnode import app, everyone, kv\n\n\n@app.on(\"add\")\ndef add(client, number):\n    if number is None:\n        \
                raise ValueError(\"no number\")\n    before = kv.get(\"sum\") or \"0\"\n    kv.set(\"sum\", str(int(before) + number))\n    \
@@ -108,10 +109,10 @@ async fn update_writes_missing_expectations_and_keeps_comments() {
 
 #[tokio::test]
 async fn refuses_invalid_event_files_with_reason() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let folder = folder.path();
     let echo = component("echo");
-    let echo = echo.to_str().expect("its path is text");
+    let echo = echo.to_str().expect("the path is UTF-8");
     for (events, words) in [
         ("", "has no [[event]]"),
         ("[[event]]\nmesage = \"a\"\n", "unknown field `mesage`"),
@@ -149,13 +150,13 @@ async fn refuses_invalid_event_files_with_reason() {
 
 #[tokio::test]
 async fn replays_dead_letter_and_saves_it_as_test() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let folder = folder.path();
     documented(folder);
     let node = Node::dev(&folder.join("app.js"), &[]).await;
     let mut ada = Client::connect_to(&node, "/", json!({ "name": "Ada" }))
         .await
-        .expect("she is let in");
+        .expect("the client is accepted");
     let told = ada.ask("say", &[json!({ "no": null })]).await;
     let id = told[0]["error"]["event"].as_str().expect("it has an id").to_owned();
     let port = node.port().to_string();
@@ -177,11 +178,11 @@ async fn replays_dead_letter_and_saves_it_as_test() {
     );
     let saved = read(folder, "failed.toml");
     assert!(saved.contains("args = '[{\"no\":null}]'\nack = true"), "{saved}");
-    // It is there as before.
+    // The dead letter is still there.
     let list = verb(&["dead", "list", "--port", &port], folder).await;
     assert!(list.out.contains(&id), "{list:?}");
 
-    // A handler that takes it, and the event as a test.
+    // A fixed handler, with the saved event as a test.
     let app = read(folder, "app.js").replace("throw new TypeError(\"a text is wanted\")", "text = String(text)");
     write(folder, "fixed.js", &app);
     let said = verb(&["replay", "fixed.js", "failed.toml"], folder).await;
@@ -204,10 +205,10 @@ async fn replays_dead_letter_and_saves_it_as_test() {
 
 #[tokio::test]
 async fn custom_build_command_serves_build_test_and_dev() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let folder = folder.path();
     let at = |name: &str| folder.join(name);
-    // A toolchain: it puts a word into a template.
+    // A toolchain that inserts a word into a template.
     write(
         folder,
         "src/app.tmpl",
@@ -272,7 +273,7 @@ async fn custom_build_command_serves_build_test_and_dev() {
 
 #[tokio::test]
 async fn dev_overlay_shows_errors_until_fixed() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let folder = folder.path();
     write(folder, "package.json", "{ \"main\": \"server.js\" }");
     write(
@@ -285,12 +286,12 @@ async fn dev_overlay_shows_errors_until_fixed() {
                 <body>page</body>\n";
     write(folder, "public/index.html", page);
     std::os::unix::fs::symlink(repository().join("tests/node_modules"), folder.join("node_modules"))
-        .expect("a link can be made");
+        .expect("the link can be created");
     let node = Node::dev(folder, &[]).await;
-    let place = folder.to_str().expect("its path is text");
+    let place = folder.to_str().expect("the path is UTF-8");
     node_script("overlay.mjs", &[&node.url(), place]).await;
 
-    // Pages of `run` are as they are.
+    // `run` serves pages unchanged.
     let node = Node::run(&format!(
         "[frontend]\nstatic-dir = {:?}\n[[app]]\ncomponent = {:?}\n",
         folder.join("public"),

@@ -1,4 +1,4 @@
-//! Budgets in bytes: what waits in Redis and in an app-node, and what is put aside.
+//! Byte budgets: waiting events in Redis and in an app-node, and dead letters.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use serde_json::json;
 const MB: u64 = 1_000_000;
 const SETTINGS: &str = "instances = 2\nlimits = { time-ms = 10000 }\ngrants = { keyvalue = [\"default\"] }";
 
-/// A cluster of one partition, with more lines in `[transport]`.
+/// A cluster with one partition, and more lines in `[transport]`.
 fn cluster(redis: &RedisServer, lines: &str) -> Cluster {
     Cluster::new(redis.url())
         .app("/", &component("faulty"), SETTINGS)
         .transport(&format!("partitions = 1\n{lines}"))
 }
 
-/// Events of the partition that were committed.
+/// Number of committed events of the partition.
 async fn committed(redis: &RedisServer) -> u64 {
     let done = redis.command(&["HGET", "{plugnode:0}:done", "0"]).await;
     done.split(' ').next().unwrap_or_default().parse().unwrap_or(0)
@@ -37,7 +37,7 @@ async fn waiting_large_events_do_not_grow_app_node() {
     let floods = clients.into_iter().map(|mut client| {
         tokio::spawn(async move {
             let padding = "x".repeat(SIZE);
-            // Its connection takes no more when its share is used up.
+            // The io-node stops reading when the client's share is used up.
             for _ in 0..200 {
                 client.emit("slow", &[json!(100), json!(padding)]).await;
             }
@@ -46,7 +46,7 @@ async fn waiting_large_events_do_not_grow_app_node() {
     let floods: Vec<_> = floods.collect();
     let mut most = 0;
     let first = committed(&redis).await;
-    within("some of it is handled", async {
+    within("200 events are handled", async {
         while committed(&redis).await < first + 200 {
             most = most.max(app.memory());
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -55,7 +55,7 @@ async fn waiting_large_events_do_not_grow_app_node() {
     .await;
     floods.iter().for_each(tokio::task::JoinHandle::abort);
     let grown = most.saturating_sub(before) / MB;
-    assert!(grown < 80, "it has grown by {grown} MB");
+    assert!(grown < 80, "the app-node has grown by {grown} MB");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -78,12 +78,12 @@ async fn dead_letters_stay_within_byte_budget() {
             for _ in 0..5 {
                 client.emit("fail-reject", &[json!(padding)]).await;
             }
-            // It is answered behind them.
+            // Answered after the rejected events.
             client.ask("where", &[]).await;
         }
     }
-    // Of each of the four clients its last is kept, as a tenth of the budget is one of them; of the first client all.
-    within("the others went", async {
+    // A client's share is a tenth of the budget, one large letter: each of the four keeps its last, the first client its small one.
+    within("older dead letters are dropped", async {
         while redis.command(&["XLEN", "{plugnode:0}:dead"]).await != "5" {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -96,5 +96,5 @@ async fn dead_letters_stay_within_byte_budget() {
 async fn used_memory(redis: &RedisServer) -> u64 {
     let info = redis.command(&["INFO", "memory"]).await;
     let line = info.lines().find_map(|line| line.strip_prefix("used_memory:"));
-    line.expect("Redis tells it").trim().parse().expect("it is a number")
+    line.expect("INFO has the line").trim().parse().expect("it is a number")
 }

@@ -1,11 +1,9 @@
-//! The chat, by its page in a browser and by its protocol.
+//! The example `chat`: its page in a browser, and its protocol.
 
-use plugnode_tests::{Client, Console, Node, app, binary, component, node_script, patched, repository};
+use plugnode_tests::{Client, Console, KEY_VALUE, Node, app, binary, component, node_script, patched, repository};
 use serde_json::{Value, json};
 
-const KEY_VALUE: &str = "grants = { keyvalue = [\"default\"] }";
-
-/// The chat and its page.
+/// A node with the chat and its page.
 async fn chat() -> Node {
     let page = repository().join("examples/chat/public");
     let app = app("/", &component("chat"), KEY_VALUE);
@@ -18,7 +16,7 @@ async fn browser_tabs_chat() {
     let screenshot = node.folder().join("chat.png");
     node_script(
         "chat-tabs.mjs",
-        &[&node.url(), screenshot.to_str().expect("its name is text")],
+        &[&node.url(), screenshot.to_str().expect("the path is UTF-8")],
     )
     .await;
     assert!(screenshot.exists());
@@ -32,13 +30,13 @@ async fn deploy_changes_answers_without_disconnecting_tabs() {
         "a message is a text of 1 to 2000 characters",
         "a message is a word or two, or two thousand",
     );
-    let chat = std::fs::read(component("chat")).expect("it can be read");
+    let chat = std::fs::read(component("chat")).expect("the file can be read");
     let changed = console.build(&patched(chat, before, after));
     let binary = binary();
     let mut deploy = vec![binary.to_str(), Some("deploy"), changed.to_str()];
     deploy.extend(console.cluster().iter().map(|argument| Some(argument.as_str())));
     let screenshot = node.folder().join("swap.png");
-    let screenshot = screenshot.to_str().expect("its name is text");
+    let screenshot = screenshot.to_str().expect("the path is UTF-8");
     let deploy = json!(deploy).to_string();
     node_script("chat-swap.mjs", &[&node.url(), screenshot, &deploy, before, after]).await;
 }
@@ -46,18 +44,18 @@ async fn deploy_changes_answers_without_disconnecting_tabs() {
 #[tokio::test]
 async fn cargo_component_build_chats() {
     let node = Node::app(&component("chat-component"), KEY_VALUE).await;
-    chats(&node).await;
+    assert_chat_works(&node).await;
 }
 
 #[tokio::test]
 async fn instances_share_one_history() {
     let node = Node::app(&component("chat"), &format!("instances = 8\n{KEY_VALUE}")).await;
-    chats(&node).await;
+    assert_chat_works(&node).await;
     let mut speakers = Vec::new();
     for n in 0..8 {
         speakers.push(connect(&node, &format!("speaker {n}")).await);
     }
-    // All at once, so that eight instances write at the same time.
+    // At the same time, so that all eight instances write concurrently.
     for (n, speaker) in speakers.iter_mut().enumerate() {
         speaker.emit("message", &[json!(format!("at once {n}"))]).await;
     }
@@ -68,13 +66,13 @@ async fn instances_share_one_history() {
             assert!(history.len() <= 15);
             return;
         }
-        // Somebody was not handled yet when this one came.
+        // Not all messages were handled when this listener connected.
         listener = connect(&node, "listener").await;
     }
 }
 
-/// Two talk; a third who comes later is given what was said.
-pub(crate) async fn chats(node: &Node) {
+/// Asserts that two clients exchange messages and a third receives the history.
+pub(crate) async fn assert_chat_works(node: &Node) {
     let mut ada = connect(node, "Ada").await;
     let mut bob = connect(node, "Bob").await;
     assert_eq!(heard(&mut ada, "joined").await["name"], "Bob");
@@ -102,7 +100,7 @@ async fn connect(node: &Node, name: &str) -> Client {
     client
 }
 
-/// The argument of the next event of that name.
+/// The argument of the next event with this name.
 async fn heard(client: &mut Client, event: &str) -> Value {
     loop {
         let (name, mut args) = client.event().await;

@@ -1,4 +1,4 @@
-//! The checker itself: it finds nothing wrong with a healthy build, and each fault of a deliberately broken one.
+//! The checker itself: it finds no violation in a healthy build, and each fault of the deliberately broken build.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -9,8 +9,10 @@ use tokio::process::Command;
 
 /// How long clients send.
 const SENDING: Duration = Duration::from_millis(2_500);
-/// How long a client stays.
-const LIFETIME: Option<Duration> = Some(Duration::from_millis(800));
+/// Lifetime of clients, in tests whose clients do not stay to the end.
+const LIFETIME: Duration = Duration::from_millis(800);
+/// Time after which the broken build `take-refused` refuses messages.
+const REFUSE_AFTER: Duration = Duration::from_millis(200);
 
 fn config() -> String {
     app(
@@ -20,23 +22,29 @@ fn config() -> String {
     )
 }
 
-/// With clients that leave and come as others after this time, or stay.
-async fn check(node: &Node, lifetime: Option<Duration>) -> Report {
-    let settings = Settings {
+/// Clients that stay to the end.
+fn staying() -> Settings {
+    Settings {
         clients: 16,
-        lifetime,
+        lifetime: None,
         ..Default::default()
-    };
-    check_with(node, settings).await
+    }
 }
 
-/// With other settings than the usual ones.
-async fn check_with(node: &Node, settings: Settings) -> Report {
+/// Clients that disconnect and are replaced.
+fn changing() -> Settings {
+    Settings {
+        lifetime: Some(LIFETIME),
+        ..staying()
+    }
+}
+
+async fn check(node: &Node, settings: Settings) -> Report {
     let check = Check::start(Settings {
         urls: vec![node.url()],
         channel: 4,
-        patience: Duration::from_secs(2),
         quiet: Duration::from_millis(300),
+        patience: Duration::from_secs(2),
         ..settings
     });
     let check = check.await.expect("the cluster can be checked");
@@ -45,9 +53,9 @@ async fn check_with(node: &Node, settings: Settings) -> Report {
 }
 
 #[tokio::test]
-async fn a_healthy_build_is_found_healthy() {
+async fn healthy_build_has_no_violations() {
     let node = Node::run(&config()).await;
-    let report = check(&node, LIFETIME).await;
+    let report = check(&node, changing()).await;
     report.assert_clean();
     let tally = &report.verdict.tally;
     assert!(report.settled && report.reconnects == 0, "{report}");
@@ -58,36 +66,26 @@ async fn a_healthy_build_is_found_healthy() {
 }
 
 #[tokio::test]
-async fn counters_attributes_and_timers_of_a_healthy_build_are_right() {
+async fn healthy_build_keeps_counters_attributes_and_timers() {
     let node = Node::run(&config()).await;
     let settings = Settings {
-        clients: 16,
-        lifetime: LIFETIME,
         rate: 40.0,
         counters: 1,
         attributes: true,
         timers: 0.1,
         failures: 0.02,
-        ..Default::default()
+        ..changing()
     };
-    let report = check_with(&node, settings).await;
+    let report = check(&node, settings).await;
     report.assert_clean();
     assert!(report.settled && report.verdict.tally.acked > 200, "{report}");
 }
 
-/// Every kind that was found is among these, and the first of them was.
-async fn finds(fault: &str, kinds: &[ViolationKind]) {
-    finds_with(fault, kinds, LIFETIME).await;
-}
-
-/// The same, with clients of this lifetime.
-async fn finds_with(fault: &str, kinds: &[ViolationKind], lifetime: Option<Duration>) {
-    let node = Node::run_broken(fault, &config()).await;
-    let report = check(&node, lifetime).await;
-    assert_found(fault, kinds, &report);
-}
-
-fn assert_found(fault: &str, kinds: &[ViolationKind], report: &Report) {
+/// Asserts that the checker finds a fault of the broken build: a violation of the first kind, and none of any other kind than these.
+async fn assert_found(fault: &str, kinds: &[ViolationKind], settings: Settings) {
+    let refuse_after = format!("[io-node]\nrefuse-after-ms = {}\n", settings.refuse_after.as_millis());
+    let node = Node::run_broken(fault, &format!("{refuse_after}{}", config())).await;
+    let report = check(&node, settings).await;
     let found: Vec<ViolationKind> = ViolationKind::ALL
         .into_iter()
         .filter(|kind| report.verdict.times(*kind) > 0)
@@ -97,198 +95,54 @@ fn assert_found(fault: &str, kinds: &[ViolationKind], report: &Report) {
     assert!(found.iter().all(|kind| kinds.contains(kind)), "{fault}:\n{report}");
 }
 
-#[tokio::test]
-async fn a_lost_event_is_found() {
-    finds("lose-event", &[ViolationKind::Lost]).await;
-}
-
-#[tokio::test]
-async fn a_doubled_event_is_found() {
-    finds("double-event", &[ViolationKind::Doubled]).await;
-}
-
-#[tokio::test]
-async fn swapped_events_are_found() {
-    // One that waits for a next message until its client leaves comes when nobody listens any more.
-    finds(
-        "swap-events",
-        &[
-            ViolationKind::OutOfOrder,
-            ViolationKind::PartialEffects,
-            ViolationKind::Lost,
-        ],
-    )
-    .await;
-}
-
-#[tokio::test]
-async fn an_event_after_the_disconnect_is_found() {
-    // Until then it is missing among its client's messages, and nobody may be left to hear it.
-    let kinds = [
-        ViolationKind::Disconnects,
-        ViolationKind::OutOfOrder,
-        ViolationKind::Lost,
-        ViolationKind::PartialEffects,
-    ];
-    finds("late-event", &kinds).await;
-}
-
-#[tokio::test]
-async fn an_event_without_effects_is_found() {
-    finds("lose-effects", &[ViolationKind::Lost]).await;
-}
-
-#[tokio::test]
-async fn a_lost_command_is_found() {
-    // Of clients that stay: of what is left of an event nobody may hear when its client leaves just then.
-    finds_with("lose-command", &[ViolationKind::Lost], None).await;
-}
-
-#[tokio::test]
-async fn a_doubled_command_is_found() {
-    finds("double-command", &[ViolationKind::Doubled]).await;
-}
-
-#[tokio::test]
-async fn swapped_commands_are_found() {
-    // Of clients that stay: what comes behind another would be lost to one that leaves between the two.
-    finds_with("swap-commands", &[ViolationKind::OutOfOrder], None).await;
-}
-
-#[tokio::test]
-async fn a_command_for_another_is_found() {
-    finds("misdirect-command", &[ViolationKind::Unexpected]).await;
-}
-
-#[tokio::test]
-async fn writes_without_commands_are_found() {
-    finds("writes-alone", &[ViolationKind::PartialEffects]).await;
-}
-
-#[tokio::test]
-async fn commands_without_writes_are_found() {
-    // Where nobody was left to hear them, they are lost as well.
-    finds("commands-alone", &[ViolationKind::PartialEffects, ViolationKind::Lost]).await;
-}
-
-#[tokio::test]
-async fn a_lost_connection_event_is_found() {
-    finds("lose-connection", &[ViolationKind::Disconnects]).await;
-}
-
-#[tokio::test]
-async fn a_doubled_connection_event_is_found() {
-    finds("double-connection", &[ViolationKind::Disconnects]).await;
-}
-
-#[tokio::test]
-async fn a_lost_disconnect_is_found() {
-    finds("lose-disconnect", &[ViolationKind::Disconnects]).await;
-}
-
-#[tokio::test]
-async fn a_doubled_disconnect_is_found() {
-    finds("double-disconnect", &[ViolationKind::Disconnects]).await;
-}
-
-#[tokio::test]
-async fn a_late_copy_of_a_refused_message_is_found() {
-    let refuse_after = Duration::from_millis(200);
-    let settings = format!("[io-node]\nrefuse-after-ms = {}\n", refuse_after.as_millis());
-    let node = Node::run_broken("take-refused", &format!("{settings}{}", config())).await;
-    let settings = Settings {
-        clients: 16,
-        lifetime: None,
-        refuse_after,
-        ..Default::default()
+macro_rules! faults {
+    ($($(#[doc = $why:literal])? $test:ident: $fault:literal is [$($kind:ident),+] with $settings:expr;)*) => {
+        $(
+            $(#[doc = $why])?
+            #[tokio::test]
+            async fn $test() {
+                assert_found($fault, &[$(ViolationKind::$kind),+], $settings).await;
+            }
+        )*
     };
-    let report = check_with(&node, settings).await;
-    // It comes behind what its client sent after it, and its acknowledgement is used up.
-    let kinds = [
-        ViolationKind::Unexpected,
-        ViolationKind::OutOfOrder,
-        ViolationKind::Lost,
-        ViolationKind::PartialEffects,
-    ];
-    assert_found("take-refused", &kinds, &report);
 }
 
-#[tokio::test]
-async fn a_doubled_increment_is_found() {
-    let node = Node::run_broken("double-increment", &config()).await;
-    let settings = Settings {
-        lifetime: LIFETIME,
-        clients: 16,
-        rate: 40.0,
-        counters: 2,
-        ..Default::default()
-    };
-    let report = check_with(&node, settings).await;
-    assert_found("double-increment", &[ViolationKind::Increments], &report);
+faults! {
+    finds_lost_event: "lose-event" is [Lost] with changing();
+    finds_doubled_event: "double-event" is [Doubled] with changing();
+    /// An event held back until its client disconnects comes when no client is left to receive it.
+    finds_swapped_events: "swap-events" is [OutOfOrder, PartialEffects, Lost] with changing();
+    /// Until it is handled the event is missing, and then no client may be left to receive it.
+    finds_event_after_disconnect: "late-event" is [Disconnects, OutOfOrder, Lost, PartialEffects] with changing();
+    finds_event_without_effects: "lose-effects" is [Lost] with changing();
+    /// With clients that stay: one that disconnects may miss the other commands as well.
+    finds_lost_command: "lose-command" is [Lost] with staying();
+    finds_doubled_command: "double-command" is [Doubled] with changing();
+    /// With clients that stay: one that disconnects between the two commands would miss the second.
+    finds_swapped_commands: "swap-commands" is [OutOfOrder] with staying();
+    finds_misdirected_command: "misdirect-command" is [Unexpected] with changing();
+    finds_writes_without_commands: "writes-alone" is [PartialEffects] with changing();
+    /// Commands that no client is left to receive are lost as well.
+    finds_commands_without_writes: "commands-alone" is [PartialEffects, Lost] with changing();
+    finds_lost_connection: "lose-connection" is [Disconnects] with changing();
+    finds_doubled_connection: "double-connection" is [Disconnects] with changing();
+    finds_lost_disconnect: "lose-disconnect" is [Disconnects] with changing();
+    finds_doubled_disconnect: "double-disconnect" is [Disconnects] with changing();
+    /// The copy comes after its client's next messages, and its acknowledgement id is used up.
+    finds_late_copy_of_refused_message: "take-refused" is [Unexpected, OutOfOrder, Lost, PartialEffects]
+        with Settings { refuse_after: REFUSE_AFTER, ..staying() };
+    finds_doubled_increment: "double-increment" is [Increments]
+        with Settings { rate: 40.0, counters: 2, ..changing() };
+    /// With so many increments that two overlap.
+    finds_lost_increment: "lose-increment" is [Increments]
+        with Settings { rate: 40.0, counters: 1, increments: 0.6, ..staying() };
+    finds_lost_timer: "lose-timer" is [Lost] with Settings { clients: 8, timers: 0.2, ..staying() };
+    finds_doubled_timer: "double-timer" is [Doubled] with Settings { clients: 8, timers: 0.2, ..staying() };
+    finds_stale_attributes: "stale-attributes" is [Attributes] with Settings { attributes: true, ..staying() };
+    finds_lost_acknowledgement_of_failure: "lose-failure" is [Lost] with Settings { failures: 0.1, ..staying() };
 }
 
-#[tokio::test]
-async fn a_lost_increment_is_found() {
-    let node = Node::run_broken("lose-increment", &config()).await;
-    let settings = Settings {
-        clients: 16,
-        lifetime: None,
-        rate: 40.0,
-        counters: 1,
-        // So many that two meet for sure.
-        increments: 0.6,
-        ..Default::default()
-    };
-    let report = check_with(&node, settings).await;
-    assert_found("lose-increment", &[ViolationKind::Increments], &report);
-}
-
-#[tokio::test]
-async fn timers_that_are_lost_or_due_twice_are_found() {
-    for (fault, kind) in [
-        ("lose-timer", ViolationKind::Lost),
-        ("double-timer", ViolationKind::Doubled),
-    ] {
-        let node = Node::run_broken(fault, &config()).await;
-        let settings = Settings {
-            clients: 8,
-            lifetime: None,
-            timers: 0.2,
-            patience: Duration::from_secs(5),
-            ..Default::default()
-        };
-        let report = check_with(&node, settings).await;
-        assert_found(fault, &[kind], &report);
-    }
-}
-
-#[tokio::test]
-async fn stale_attributes_are_found() {
-    let node = Node::run_broken("stale-attributes", &config()).await;
-    let settings = Settings {
-        clients: 16,
-        lifetime: None,
-        attributes: true,
-        ..Default::default()
-    };
-    let report = check_with(&node, settings).await;
-    assert_found("stale-attributes", &[ViolationKind::Attributes], &report);
-}
-
-#[tokio::test]
-async fn a_lost_acknowledgement_of_a_failure_is_found() {
-    let node = Node::run_broken("lose-failure", &config()).await;
-    let settings = Settings {
-        clients: 16,
-        lifetime: None,
-        failures: 0.1,
-        ..Default::default()
-    };
-    let report = check_with(&node, settings).await;
-    assert_found("lose-failure", &[ViolationKind::Lost], &report);
-}
-
-/// The program: its words, its JSON and its exit codes.
+/// Runs `plugnode-check`; returns its exit code, standard output and standard error.
 async fn plugnode_check(args: &[&str]) -> (Option<i32>, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_plugnode-check"))
         .args(args)

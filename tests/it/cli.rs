@@ -1,25 +1,25 @@
-//! What is typed: `check`, `run` and `dev`, and what they say to what they cannot use.
+//! The commands `check`, `run`, `dev` and `dead`, and their errors.
 
 use std::fs;
 use std::time::Duration;
 
-use plugnode_tests::{Client, Node, app, component, run_to_end, verb, within};
+use plugnode_tests::{Client, Heard, KEY_VALUE, Node, app, component, run_to_end, temp_folder, verb, within};
 use serde_json::json;
 use tokio::net::TcpStream;
 
-/// A core module that does nothing: the header of one, and no sections.
+/// An empty core module: the header without sections.
 const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
 
 #[tokio::test]
 async fn refuses_files_that_are_no_handler() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let write = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).expect("it can be written");
+    let folder = temp_folder();
+    let write = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).expect("the file can be written");
     write("empty.wasm", b"");
     write("text.wasm", b"this is not wasm");
     write("core.wasm", CORE_MODULE);
-    // A component without anything in it.
+    // An empty component.
     write("other.wasm", b"\0asm\x0d\0\x01\0");
-    let mut broken = fs::read(component("echo")).expect("it was built");
+    let mut broken = fs::read(component("echo")).expect("the component was built");
     broken.truncate(broken.len() / 2);
     write("broken.wasm", &broken);
     for (file, words) in [
@@ -43,10 +43,10 @@ async fn refuses_files_that_are_no_handler() {
 #[tokio::test]
 async fn refuses_ungranted_import_and_names_the_grant() {
     let chat = component("chat");
-    let chat = chat.to_str().expect("its path is text");
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let chat = chat.to_str().expect("the path is UTF-8");
+    let folder = temp_folder();
     let config = format!("[http]\nlisten = \"127.0.0.1:0\"\n[[app]]\ncomponent = {chat:?}\n");
-    fs::write(folder.path().join("plugnode.toml"), config).expect("it can be written");
+    fs::write(folder.path().join("plugnode.toml"), config).expect("the file can be written");
     let (status, said) = run_to_end(&["run", "-c", "plugnode.toml"], folder.path()).await;
     assert!(!status.success(), "{said}");
     assert!(said.contains("wasi:keyvalue") && said.contains("grants"), "{said}");
@@ -54,7 +54,7 @@ async fn refuses_ungranted_import_and_names_the_grant() {
 
 #[tokio::test]
 async fn config_error_names_key_file_and_line() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     for (config, key, line) in [
         ("[http]\nlisten = \"x\"\nlistne = 1\n", "listne", "3"),
         ("[io-node]\nping-interval-ms = \"soon\"\n", "ping-interval-ms", "2"),
@@ -65,7 +65,7 @@ async fn config_error_names_key_file_and_line() {
         ),
         ("[http\n", "plugnode.toml", "1"),
     ] {
-        fs::write(folder.path().join("plugnode.toml"), config).expect("it can be written");
+        fs::write(folder.path().join("plugnode.toml"), config).expect("the file can be written");
         let (status, said) = run_to_end(&["run", "-c", "plugnode.toml"], folder.path()).await;
         assert!(!status.success(), "{config:?}: {said}");
         for part in [key, "plugnode.toml", line] {
@@ -79,21 +79,21 @@ async fn config_error_names_key_file_and_line() {
 
 #[tokio::test]
 async fn dev_swaps_component_and_keeps_sockets() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let wasm = folder.path().join("app.wasm");
-    fs::copy(component("echo"), &wasm).expect("it can be copied");
+    fs::copy(component("echo"), &wasm).expect("the file can be copied");
     let node = Node::dev(&wasm, &[]).await;
     let mut client = Client::connect(&node).await;
     assert_eq!(client.ask("where", &[json!(1)]).await, [json!(1)], "echo answers");
     assert_eq!(client.event().await.0, "where");
 
-    // What cannot be used changes nothing.
-    fs::write(&wasm, CORE_MODULE).expect("it can be written");
+    // An unusable file changes nothing.
+    fs::write(&wasm, CORE_MODULE).expect("the file can be written");
     node.logged("core").await;
     assert_eq!(client.ask("where", &[json!(2)]).await, [json!(2)]);
     assert_eq!(client.event().await.0, "where");
 
-    fs::copy(component("faulty"), &wasm).expect("it can be copied");
+    fs::copy(component("faulty"), &wasm).expect("the file can be copied");
     let answer = loop {
         let answer = client.ask("where", &[]).await;
         if answer.first().is_some_and(|answer| answer.is_object()) {
@@ -105,16 +105,16 @@ async fn dev_swaps_component_and_keeps_sockets() {
         answer[0]["release"].as_str().is_some_and(|release| release.len() == 12),
         "{answer:?}"
     );
-    // The same socket, all along.
+    // The socket has been the same all the time.
     let who = client.ask("who", &[]).await;
     assert_eq!(who[0]["id"], json!(client.id()));
 }
 
 #[tokio::test]
 async fn dev_swap_keeps_order_without_loss_or_duplicates() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let wasm = folder.path().join("app.wasm");
-    fs::copy(component("echo"), &wasm).expect("it can be copied");
+    fs::copy(component("echo"), &wasm).expect("the file can be copied");
     let node = Node::dev(&wasm, &[]).await;
     let mut clients = Vec::new();
     for _ in 0..20 {
@@ -131,7 +131,7 @@ async fn dev_swap_keeps_order_without_loss_or_duplicates() {
     });
     let swap = async {
         for (n, name) in ["faulty", "echo", "faulty", "echo"].into_iter().enumerate() {
-            fs::copy(component(name), &wasm).expect("it can be copied");
+            fs::copy(component(name), &wasm).expect("the file can be copied");
             node.logged_times("release taken into use", n + 1).await;
         }
         swapped.store(true, std::sync::atomic::Ordering::Relaxed);
@@ -142,14 +142,15 @@ async fn dev_swap_keeps_order_without_loss_or_duplicates() {
 #[tokio::test]
 async fn sigterm_closes_clients_and_handles_every_disconnect() {
     let settings = "[log]\nlevel = \"debug\"\n";
-    let app = plugnode_tests::app("/", &component("faulty"), "grants = { keyvalue = [\"default\"] }");
+    let app = plugnode_tests::app("/", &component("faulty"), KEY_VALUE);
     let node = Node::run(&format!("{settings}{app}")).await;
     let mut clients = Vec::new();
     for _ in 0..20 {
         clients.push(Client::connect(&node).await);
     }
-    let (status, log) = node.stop_with_log().await;
+    let ((status, log), closed) = tokio::join!(node.stop_with_log(), clients[0].next());
     assert!(status.success(), "{log}");
+    assert_eq!(closed, Heard::Closed);
     let is_disconnect = |line: &&str| line.contains("handling") && line.contains("kind=\"disconnect\"");
     assert_eq!(log.lines().filter(is_disconnect).count(), 20, "{log}");
 }
@@ -157,7 +158,7 @@ async fn sigterm_closes_clients_and_handles_every_disconnect() {
 #[tokio::test]
 async fn dead_letters_of_running_process_are_managed_by_port() {
     let node = Node::dev(&component("faulty"), &[]).await;
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let port = node.port().to_string();
     let dead = async |args: &[&str]| verb(&[&["dead"], args, &["--port", &port]].concat(), folder.path()).await;
     let mut client = Client::connect(&node).await;
@@ -170,7 +171,7 @@ async fn dead_letters_of_running_process_are_managed_by_port() {
     assert_eq!(shown["event"], "fail-reject", "{shown}");
     let retried = dead(&["retry", id]).await;
     assert!(retried.status.success(), "{retried:?}");
-    // It fails again, under a new id.
+    // The retried event fails again, under a new id.
     loop {
         let list = dead(&["list", "--json"]).await.json();
         if list[0]["id"].as_str().is_some_and(|again| again != id) {
@@ -187,18 +188,16 @@ async fn dead_letters_of_running_process_are_managed_by_port() {
 async fn admin_port_answers_when_connections_are_exhausted() {
     let settings = "[http]\nmax-connections = 1\n[admin]\nlisten = \"127.0.0.1:0\"\n";
     let node = Node::run(&(app("/", &component("echo"), "") + settings)).await;
-    let line = node.logged("health and metrics on http://").await;
-    let port = line.rsplit(':').next().and_then(|port| port.trim().parse::<u16>().ok());
-    let port = port.expect("the line ends with the port");
+    let port = node.admin_port().await;
     let holder = TcpStream::connect(("127.0.0.1", node.port()))
         .await
-        .expect("it listens");
+        .expect("the node listens");
     let refused = "plugnode_connections_refused_total{reason=\"max_connections\"} ";
     within("a connection is refused and counted", async {
         loop {
             let _more = TcpStream::connect(("127.0.0.1", node.port()))
                 .await
-                .expect("it listens");
+                .expect("the node listens");
             let metrics = node.get_at(port, "/metrics").await;
             let sum = metrics.lines().find_map(|line| line.strip_prefix(refused));
             if sum.expect("it is counted") != "0" {
@@ -226,7 +225,7 @@ async fn admin_port_answers_when_connections_are_exhausted() {
         node.folder().join("other.toml"),
         app("/", &component("echo"), "") + &taken,
     )
-    .expect("it can be written");
+    .expect("the file can be written");
     let (status, said) = run_to_end(&["run", "-c", "other.toml"], node.folder()).await;
     assert!(!status.success() && said.contains("[admin] listen"), "{said}");
 }

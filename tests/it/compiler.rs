@@ -1,4 +1,4 @@
-//! How components are compiled: by another process, once, and at nobody's expense.
+//! Compilation of components: in a child process, once per machine, without harming the node.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -7,37 +7,37 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use plugnode_tests::{Client, Node, app, component, within};
+use plugnode_tests::{Client, Node, app, component, temp_folder, within};
 use serde_json::json;
 
-/// How often a component is replaced, and how often before memory is looked at first.
+/// Number of replacements, and number of them before memory is first measured.
 const SWAPS: usize = 40;
 const WARM: usize = 20;
 
-/// A folder with a component that `plugnode dev` runs, and a cache that is its own.
+/// A project for `plugnode dev` with its own compile cache.
 fn project(bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let settings = "[app-node]\ncache-dir = \"cache\"\n";
-    fs::write(folder.path().join("plugnode.toml"), settings).expect("it can be written");
+    fs::write(folder.path().join("plugnode.toml"), settings).expect("the file can be written");
     let wasm = folder.path().join("app.wasm");
-    fs::write(&wasm, bytes).expect("it can be written");
+    fs::write(&wasm, bytes).expect("the file can be written");
     (folder, wasm)
 }
 
 fn echo() -> Vec<u8> {
-    fs::read(component("echo")).expect("it was built")
+    fs::read(component("echo")).expect("the component was built")
 }
 
-/// The same component as another build: with a custom section that says so.
+/// Another build of a component: with a custom section that holds its number.
 fn build(component: &[u8], number: usize) -> Vec<u8> {
     let text = format!("\x05build{number}");
     [component, &section(0, text.as_bytes())].concat()
 }
 
-/// The same component with a module that it has no use for, and that takes a compiler many seconds.
+/// The component with an unused module that takes many seconds to compile.
 fn slow(component: &[u8]) -> Vec<u8> {
     const FUNCTIONS: usize = 8_000;
-    // x = x * 5 + x, many times, and first x = x + number: of functions that are alike only one would be compiled.
+    // x = x + number, then x = x * 5 + x many times. The number makes the functions differ: equal ones are compiled once.
     let step = [0x20, 0, 0x41, 5, 0x6c, 0x20, 0, 0x6a, 0x21, 0];
     let body = |number: usize| {
         let own = [&[0x20, 0, 0x41][..], &leb(number), &[0x6a, 0x21, 0]].concat();
@@ -75,10 +75,10 @@ fn compiled(cache: &Path) -> Vec<PathBuf> {
 }
 
 fn mode(path: &Path) -> u32 {
-    fs::metadata(path).expect("it is there").permissions().mode() & 0o7777
+    fs::metadata(path).expect("the file exists").permissions().mode() & 0o7777
 }
 
-/// The compiler that a node has started, as soon as there is one.
+/// Waits for the compiler process of a node.
 async fn compiler_of(node: &Node) -> Pid {
     let found = async {
         loop {
@@ -96,7 +96,7 @@ fn child_of(parent: u32) -> Option<u32> {
     let pids = processes.filter_map(|process| process.file_name().to_str()?.parse().ok());
     let is_child = |pid: &u32| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // After the name, which may have anything in it: the state, and the parent.
+        // After the name, which may contain anything: the state and the parent.
         let (_, rest) = stat.rsplit_once(')').unwrap_or_default();
         let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         rest.split_whitespace().nth(1) == Some(&parent.to_string())
@@ -107,7 +107,7 @@ fn child_of(parent: u32) -> Option<u32> {
     pids.into_iter().find(is_child)
 }
 
-async fn gone(pid: Pid) {
+async fn await_end(pid: Pid) {
     let gone = async {
         while is_alive(pid) {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -116,7 +116,7 @@ async fn gone(pid: Pid) {
     within("the compiler ends", gone).await;
 }
 
-/// One that ended and that nobody has waited for is no more.
+/// Whether a process runs; a zombie does not.
 fn is_alive(pid: Pid) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(')')
@@ -125,7 +125,7 @@ fn is_alive(pid: Pid) -> bool {
 
 #[tokio::test]
 async fn nodes_of_one_machine_share_compiled_component() {
-    let cache = tempfile::tempdir().expect("a temporary folder can be made");
+    let cache = temp_folder();
     let cache = cache.path().join("of/plugnode");
     let config = format!(
         "[app-node]\ncache-dir = {cache:?}\n{}",
@@ -137,13 +137,13 @@ async fn nodes_of_one_machine_share_compiled_component() {
         panic!("{:?}", compiled(&cache))
     };
     assert_eq!((mode(file), mode(&cache.join("compiled"))), (0o600, 0o700));
-    let made = fs::metadata(file).expect("it is there").len();
+    let made = fs::metadata(file).expect("the file exists").len();
 
     let second = Node::run(&config).await;
     second.logged("component was compiled before").await;
     assert!(!second.log().contains("component compiled"), "{}", second.log());
     assert_eq!(compiled(&cache), std::slice::from_ref(file));
-    assert_eq!(fs::metadata(file).expect("it is there").len(), made);
+    assert_eq!(fs::metadata(file).expect("the file exists").len(), made);
     for node in [&first, &second] {
         let mut client = Client::connect(node).await;
         assert_eq!(client.ask("here", &[json!(1)]).await, [json!(1)]);
@@ -163,20 +163,20 @@ async fn next_build_reuses_compiled_functions() {
     };
     let [first] = &*kept() else { panic!("{:?}", kept()) };
     assert_eq!((mode(first), mode(&functions)), (0o600, 0o700));
-    let damage = |path: &Path| fs::write(path, "of another program").expect("it is ours");
+    let damage = |path: &Path| fs::write(path, "of another program").expect("the file is ours");
     for number in 1..4 {
         if number == 3 {
             damage(&kept()[0]);
         }
-        fs::write(&wasm, build(&echo(), number)).expect("it can be written");
+        fs::write(&wasm, build(&echo(), number)).expect("the file can be written");
         node.logged_times("rollout ended: release is in use", number).await;
         assert_eq!(client.ask("swap", &[json!(number)]).await, [json!(number)]);
         assert_eq!(client.event().await.0, "swap");
         assert_eq!(kept().len(), 1, "{:?}", kept());
     }
     assert!(
-        fs::metadata(&kept()[0]).expect("it is there").len() > 1000,
-        "it is whole again"
+        fs::metadata(&kept()[0]).expect("the file exists").len() > 1000,
+        "the damaged cache file is replaced"
     );
     assert!(
         !node.log().contains("not all is well with the compiler"),
@@ -187,10 +187,10 @@ async fn next_build_reuses_compiled_functions() {
 
 #[tokio::test]
 async fn refuses_cache_writable_by_others() {
-    let cache = tempfile::tempdir().expect("a temporary folder can be made");
+    let cache = temp_folder();
     let folder = cache.path().join("compiled");
-    fs::create_dir(&folder).expect("it can be made");
-    fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).expect("it is ours");
+    fs::create_dir(&folder).expect("the folder can be created");
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).expect("the file is ours");
     let settings = format!("[app-node]\ncache-dir = {:?}\n", cache.path());
     let mut node = Node::begin(&[settings, app("/", &component("echo"), "")].concat());
     assert!(!node.ended().await.success());
@@ -202,7 +202,7 @@ async fn killed_compiler_fails_only_its_deploy() {
     let (_folder, wasm) = project(&echo());
     let node = Node::dev(&wasm, &[]).await;
     let mut client = Client::connect(&node).await;
-    fs::write(&wasm, slow(&echo())).expect("it can be written");
+    fs::write(&wasm, slow(&echo())).expect("the file can be written");
     let compiler = compiler_of(&node).await;
     assert_eq!(client.ask("meanwhile", &[json!(1)]).await, [json!(1)]);
     kill(compiler, Signal::SIGKILL).expect("it is the node's child");
@@ -211,58 +211,56 @@ async fn killed_compiler_fails_only_its_deploy() {
     assert_eq!(client.event().await.0, "meanwhile");
     assert_eq!(client.ask("still", &[json!(2)]).await, [json!(2)]);
     assert_eq!(client.event().await.0, "still");
-    fs::write(&wasm, build(&echo(), 1)).expect("it can be written");
+    fs::write(&wasm, build(&echo(), 1)).expect("the file can be written");
     node.logged("rollout ended: release is in use").await;
     assert_eq!(client.ask("after", &[json!(3)]).await, [json!(3)]);
 }
 
-/// What the first release waits for takes its share of the processors; what comes while clients are served steps back.
+/// The compiler of a first release has the node's priority; one that runs while clients are served has a lower one.
 #[tokio::test]
 async fn only_later_compilers_run_at_low_priority() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let wasm = folder.path().join("slow.wasm");
-    fs::write(&wasm, slow(&echo())).expect("it can be written");
+    fs::write(&wasm, slow(&echo())).expect("the file can be written");
     let settings = format!("[app-node]\ncache-dir = {:?}\n", folder.path());
     let node = Node::begin(&[settings, app("/", &wasm, "")].concat());
     let compiler = compiler_of(&node).await;
-    at_work(compiler).await;
+    await_cpu_time(compiler).await;
     assert_eq!(nice(compiler.as_raw() as u32), nice(node.pid()));
     drop(node);
 
     let (_folder, wasm) = project(&echo());
     let node = Node::dev(&wasm, &[]).await;
-    fs::write(&wasm, slow(&echo())).expect("it can be written");
+    fs::write(&wasm, slow(&echo())).expect("the file can be written");
     let compiler = compiler_of(&node).await;
-    let stepped_back = async {
+    let lowered = async {
         while nice(compiler.as_raw() as u32) <= nice(node.pid()) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    within("the compiler steps back", stepped_back).await;
+    within("the compiler lowers its priority", lowered).await;
 }
 
-/// Waits until a process has had some time: its beginning is behind it.
-async fn at_work(pid: Pid) {
-    let had_some = async {
+/// Waits until a process has used some processor time, so that its start is over.
+async fn await_cpu_time(pid: Pid) {
+    let used_some = async {
         while field(pid.as_raw() as u32, 11) < 10 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    within("the compiler is at work", had_some).await;
+    within("the compiler uses processor time", used_some).await;
 }
 
 fn nice(pid: u32) -> i64 {
     field(pid, 16)
 }
 
-/// A number that the system tells of a process, counted from its state.
+/// A field of /proc/PID/stat, counted from the state.
 fn field(pid: u32, number: usize) -> i64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let (_, rest) = stat.rsplit_once(')').unwrap_or_default();
     let field = rest.split_whitespace().nth(number);
-    field
-        .and_then(|field| field.parse().ok())
-        .expect("the process is there")
+    field.and_then(|field| field.parse().ok()).expect("the process runs")
 }
 
 #[tokio::test]
@@ -270,28 +268,28 @@ async fn stuck_compiler_does_not_block_shutdown() {
     let (_folder, wasm) = project(&echo());
     let node = Node::dev(&wasm, &[]).await;
     let mut client = Client::connect(&node).await;
-    fs::write(&wasm, slow(&echo())).expect("it can be written");
+    fs::write(&wasm, slow(&echo())).expect("the file can be written");
     let compiler = compiler_of(&node).await;
     kill(compiler, Signal::SIGSTOP).expect("it is the node's child");
     assert_eq!(client.ask("meanwhile", &[json!(1)]).await, [json!(1)]);
     drop(client);
     assert!(node.stop().await.success());
-    gone(compiler).await;
+    await_end(compiler).await;
 }
 
 #[tokio::test]
 async fn compiler_ends_with_its_killed_node() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let wasm = folder.path().join("slow.wasm");
-    fs::write(&wasm, slow(&echo())).expect("it can be written");
+    fs::write(&wasm, slow(&echo())).expect("the file can be written");
     let settings = format!("[app-node]\ncache-dir = {:?}\n", folder.path());
     let mut node = Node::begin(&[settings, app("/", &wasm, "")].concat());
     let compiler = compiler_of(&node).await;
     node.kill9().await;
-    gone(compiler).await;
+    await_end(compiler).await;
 }
 
-/// The environment variable SWAPS makes it more.
+/// SWAPS in the environment sets the number of replacements.
 #[tokio::test]
 async fn memory_stays_flat_over_many_swaps() {
     let swaps = std::env::var("SWAPS").map_or(SWAPS, |swaps| swaps.parse().expect("SWAPS is a number"));
@@ -301,7 +299,7 @@ async fn memory_stays_flat_over_many_swaps() {
     let mut before = 0;
     let began = Instant::now();
     for swap in 1..=swaps {
-        fs::write(&wasm, build(&echo(), swap)).expect("it can be written");
+        fs::write(&wasm, build(&echo(), swap)).expect("the file can be written");
         node.logged_times("rollout ended: release is in use", swap).await;
         assert_eq!(client.ask("swap", &[json!(swap)]).await, [json!(swap)]);
         assert_eq!(client.event().await.0, "swap");
@@ -315,6 +313,6 @@ async fn memory_stays_flat_over_many_swaps() {
     let grown = node.memory().saturating_sub(before);
     assert!(
         grown < 50 << 20,
-        "{grown} bytes more after {swaps} swaps than after {WARM}"
+        "memory grew by {grown} bytes between swap {WARM} and swap {swaps}"
     );
 }

@@ -1,4 +1,4 @@
-//! Nodes that cannot reach Redis: one alone, which gives its clients to others in time, and all of them, whose sockets stay.
+//! Nodes that cannot reach Redis: a single io-node closes its clients in time; when no node can, sockets stay.
 
 use std::time::Duration;
 
@@ -15,18 +15,16 @@ fn cluster(redis: &RedisServer) -> Cluster {
         .transport(&format!("lease-ms = {}", LEASE.as_millis()))
 }
 
-async fn is_ready(node: &Node, status: &str, reason: &str) {
-    is_ready_at(node, node.port(), status, reason).await;
+async fn await_readiness(node: &Node, status: &str, reason: &str) {
+    await_readiness_at(node, node.port(), status, reason).await;
 }
 
-/// The same of an app-node, which has only the port of [admin].
-async fn app_is_ready(node: &Node, status: &str, reason: &str) {
-    let line = node.logged("health and metrics on http://").await;
-    let port = line.rsplit(':').next().and_then(|port| port.trim().parse().ok());
-    is_ready_at(node, port.expect("the line ends with the port"), status, reason).await;
+/// The same for an app-node, which has only the admin port.
+async fn await_app_readiness(node: &Node, status: &str, reason: &str) {
+    await_readiness_at(node, node.admin_port().await, status, reason).await;
 }
 
-async fn is_ready_at(node: &Node, port: u16, status: &str, reason: &str) {
+async fn await_readiness_at(node: &Node, port: u16, status: &str, reason: &str) {
     let told = async {
         loop {
             let answer = node.get_at(port, "/readyz").await;
@@ -36,15 +34,15 @@ async fn is_ready_at(node: &Node, port: u16, status: &str, reason: &str) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    within(&format!("/readyz tells {status}"), told).await;
+    within(&format!("/readyz answers {status}"), told).await;
 }
 
-async fn hears_the_end(client: &mut Client) {
+async fn await_close(client: &mut Client) {
     while client.next().await != Heard::Closed {}
 }
 
-/// Connects as soon as the node takes clients, and is answered.
-async fn serves(node: &Node) {
+/// Waits until a new client can connect and is answered.
+async fn assert_serves(node: &Node) {
     let served = async {
         loop {
             if let Ok(Ok(mut client)) = Client::open(node.port(), "/", json!({})).await {
@@ -62,10 +60,10 @@ async fn isolated_io_node_closes_clients_before_its_lease_ends() {
     let redis = RedisServer::start().await;
     let cluster = cluster(&redis);
     let proxy = Proxy::to(redis.address()).await;
-    // First the one that is to be known to the other.
+    // The other node first, so that it is known to the one that is cut off.
     let (other, _app) = (cluster.start_as("io-node", "other").await, cluster.start_app().await);
     let cut = cluster.by(proxy.url(&redis)).start_as("io-node", "cut").await;
-    is_ready(&cut, "200 OK", "plugnode-renewed-ms").await;
+    await_readiness(&cut, "200 OK", "plugnode-renewed-ms").await;
     let mut clients = join_all((0..20).map(|_| Client::connect(&cut))).await;
     let mut watcher = Client::connect(&other).await;
     for client in &mut clients {
@@ -73,22 +71,26 @@ async fn isolated_io_node_closes_clients_before_its_lease_ends() {
     }
 
     proxy.blackhole();
-    is_ready(&cut, "503", "cannot renew its lease").await;
+    await_readiness(&cut, "503", "cannot renew its lease").await;
     let refused = Client::open(cut.port(), "/", json!({})).await;
-    assert!(refused.is_err(), "it takes no new clients");
+    assert!(refused.is_err(), "the node accepts no new clients");
     let polling = cut.get("/socket.io/?EIO=4&transport=polling").await;
     assert!(polling.contains("503"), "{polling}");
-    join_all(clients.iter_mut().map(hears_the_end)).await;
-    // Nobody has taken it for dead yet.
+    join_all(clients.iter_mut().map(await_close)).await;
+    // Its lease has not expired yet.
     assert_eq!(redis.command(&["HEXISTS", "{plugnode:0}:io", "cut"]).await, "1");
     cut.logged("is cut off from Redis").await;
-    assert_eq!(watcher.ask("last", &[json!(2)]).await, [json!(2)], "the other goes on");
-    serves(&other).await;
-    is_ready(&cut, "503", "").await;
+    assert_eq!(
+        watcher.ask("last", &[json!(2)]).await,
+        [json!(2)],
+        "the other io-node keeps serving"
+    );
+    assert_serves(&other).await;
+    await_readiness(&cut, "503", "").await;
 
     proxy.mend();
-    is_ready(&cut, "200 OK", "").await;
-    serves(&cut).await;
+    await_readiness(&cut, "200 OK", "").await;
+    assert_serves(&cut).await;
     assert_eq!(watcher.ask("last", &[json!(3)]).await, [json!(3)]);
 }
 
@@ -104,21 +106,21 @@ async fn sockets_stay_while_redis_is_paused() {
     }
     redis.pause();
     for node in &nodes {
-        is_ready(node, "503", "cannot renew its lease").await;
+        await_readiness(node, "503", "cannot renew its lease").await;
     }
-    app_is_ready(&app, "503", "cannot renew its lease").await;
+    await_app_readiness(&app, "503", "cannot renew its lease").await;
     tokio::time::sleep(LEASE * 2).await;
     redis.resume();
     for client in &mut clients {
         assert_eq!(
             client.ask("last", &[json!(2)]).await,
             [json!(2)],
-            "the same socket goes on"
+            "the same socket is served"
         );
     }
-    app_is_ready(&app, "200 OK", "").await;
+    await_app_readiness(&app, "200 OK", "").await;
     for node in &nodes {
-        is_ready(node, "200 OK", "").await;
+        await_readiness(node, "200 OK", "").await;
     }
     for node in nodes.iter().chain([&app]) {
         assert!(!node.log().contains("ending connections"), "{}", node.log());
@@ -134,15 +136,15 @@ async fn sockets_stay_while_redis_is_down() {
     let mut client = Client::connect(&node).await;
     assert_eq!(client.ask("last", &[json!(1)]).await, [json!(1)]);
     redis.kill().await;
-    is_ready(&node, "503", "cannot renew its lease").await;
+    await_readiness(&node, "503", "cannot renew its lease").await;
     tokio::time::sleep(LEASE * 2).await;
     redis.restart().await;
     assert_eq!(
         client.ask("last", &[json!(2)]).await,
         [json!(2)],
-        "the same socket goes on"
+        "the same socket is served"
     );
-    is_ready(&node, "200 OK", "").await;
+    await_readiness(&node, "200 OK", "").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -155,10 +157,10 @@ async fn lone_io_node_closes_clients_after_cut_off_limit() {
     let mut client = Client::connect(&node).await;
     assert_eq!(client.ask("last", &[json!(1)]).await, [json!(1)]);
     proxy.blackhole();
-    hears_the_end(&mut client).await;
+    await_close(&mut client).await;
     node.logged("cut-off-ms").await;
     proxy.mend();
-    serves(&node).await;
+    assert_serves(&node).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -171,9 +173,9 @@ async fn isolated_app_node_is_unready_and_resumes() {
     let mut client = Client::connect(&io_node).await;
     assert_eq!(client.ask("last", &[json!(1)]).await, [json!(1)]);
     proxy.blackhole();
-    app_is_ready(&app, "503", "cannot renew its lease").await;
-    is_ready(&io_node, "200 OK", "").await;
+    await_app_readiness(&app, "503", "cannot renew its lease").await;
+    await_readiness(&io_node, "200 OK", "").await;
     proxy.mend();
-    app_is_ready(&app, "200 OK", "").await;
+    await_app_readiness(&app, "200 OK", "").await;
     assert_eq!(client.ask("last", &[json!(2)]).await, [json!(2)]);
 }

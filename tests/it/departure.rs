@@ -1,28 +1,26 @@
-//! What a handler is told of a client that is gone: once, why, and in which channels it was.
+//! The disconnect event: once for each client, with the reason and the client's channels.
 
 use std::time::Duration;
 
-use plugnode_tests::{Client, Cluster, Node, Redis, component, within};
+use plugnode_tests::{Client, Cluster, KEY_VALUE, Node, Redis, component, within};
 use serde_json::{Value, json};
 
-const KEY_VALUE: &str = "grants = { keyvalue = [\"default\"] }";
-
-/// A client that hears of all that go.
+/// A client that receives the disconnects of all others.
 async fn watcher(node: &Node) -> Client {
     let mut watcher = Client::connect(node).await;
     watcher.ask("watch", &[]).await;
     watcher
 }
 
-/// The channels of the next that goes, who must be this one.
+/// The channels in the next disconnect, which must be of this client.
 async fn channels_of(watcher: &mut Client, id: &str) -> Value {
     let (event, mut args) = watcher.event().await;
     assert_eq!((event.as_str(), &args[0]), ("gone", &json!(id)));
     args.remove(2)
 }
 
-/// However a client goes, its handler is told in which channels it was, and not in which it had been.
-async fn tells_channels(node: &Node, watcher: &mut Client) {
+/// Asserts that every kind of disconnect lists the channels that the client was in, not those that it had left.
+async fn assert_channels_listed(node: &Node, watcher: &mut Client) {
     for (way, argument) in [("leaves", None), ("kick", Some(false)), ("kick", Some(true))] {
         let mut client = Client::connect(node).await;
         for channel in ["a", "of \"b\"", "left"] {
@@ -39,13 +37,17 @@ async fn tells_channels(node: &Node, watcher: &mut Client) {
     let client = Client::connect(node).await;
     let id = client.id().to_owned();
     drop(client);
-    assert_eq!(channels_of(watcher, &id).await, json!([]), "it was in none");
+    assert_eq!(
+        channels_of(watcher, &id).await,
+        json!([]),
+        "the client was in no channel"
+    );
 }
 
 #[tokio::test]
 async fn disconnect_event_lists_channels_in_memory() {
     let node = Node::app(&component("faulty"), KEY_VALUE).await;
-    tells_channels(&node, &mut watcher(&node).await).await;
+    assert_channels_listed(&node, &mut watcher(&node).await).await;
 }
 
 #[tokio::test]
@@ -59,12 +61,12 @@ async fn disconnect_event_lists_channels_over_redis_unless_node_is_lost() {
         cluster.start_app().await,
     );
     let mut watcher = watcher(&other).await;
-    tells_channels(&lost, &mut watcher).await;
+    assert_channels_listed(&lost, &mut watcher).await;
 
     let mut client = Client::connect(&lost).await;
     client.ask("join", &[json!("a")]).await;
     lost.kill9().await;
     let told = tokio::time::timeout(Duration::from_secs(20), channels_of(&mut watcher, client.id())).await;
-    assert_eq!(told.expect("its end is told"), Value::Null);
-    within("the other goes on", watcher.ask("join", &[json!("b")])).await;
+    assert_eq!(told.expect("the disconnect arrives"), Value::Null);
+    within("the other io-node keeps serving", watcher.ask("join", &[json!("b")])).await;
 }

@@ -1,4 +1,4 @@
-//! `deploy`, `rollback`, `releases` and `status`, as they are typed, against processes that serve clients meanwhile.
+//! The commands `deploy`, `rollback`, `releases` and `status`, against processes that serve clients meanwhile.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,16 +6,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use plugnode_tests::{
-    Client, Cluster, CommandOutput, Flaw, Node, RedisServer, RunningCommand, app, component, rebuilt, verb, within,
+    Client, Cluster, CommandOutput, Flaw, Node, RedisServer, RunningCommand, app, component, rebuilt, temp_folder,
+    verb, within,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 const KEY_VALUE: &str = "instances = 2\ngrants = { keyvalue = [\"default\"] }";
-/// A core module that does nothing.
+/// An empty core module.
 const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
 
-/// An io-node and some app-nodes over Redis, and a folder with the configuration that verbs read.
+/// An io-node and app-nodes over Redis, and a folder with the configuration for commands.
 struct Setup {
     _redis: RedisServer,
     cluster: Cluster,
@@ -25,7 +26,7 @@ struct Setup {
 }
 
 impl Setup {
-    /// With this component in namespace `/`, on so many app-nodes.
+    /// Runs this component in namespace `/` on so many app-nodes.
     async fn new(first: &Path, app_nodes: usize) -> Self {
         let redis = RedisServer::start().await;
         let cluster = Cluster::new(redis.url()).app("/", first, KEY_VALUE);
@@ -34,10 +35,10 @@ impl Setup {
         for _ in 0..app_nodes {
             running.push(cluster.start_app().await);
         }
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        // Only how the cluster is reached: no app has to be named.
+        let folder = temp_folder();
+        // Only the transport: commands need no app in the configuration.
         let config = format!("[transport]\nurl = {:?}\n", redis.url());
-        fs::write(folder.path().join("plugnode.toml"), config).expect("it can be written");
+        fs::write(folder.path().join("plugnode.toml"), config).expect("the file can be written");
         Self {
             _redis: redis,
             cluster,
@@ -52,12 +53,11 @@ impl Setup {
     }
 
     async fn deploy(&self, component: &Path, args: &[&str]) -> CommandOutput {
-        let component = component.to_str().expect("its path is text");
+        let component = component.to_str().expect("the path is UTF-8");
         self.verb(&[&["deploy", component], args].concat()).await
     }
 
-    /// Does something while a client asks again and again, so that there are events for a new release, and no answer may be
-    /// missing.
+    /// Runs `work` while clients send requests, so that a new release gets events. Every request must be answered.
     async fn while_asking<T>(&self, event: &str, work: impl Future<Output = T>) -> T {
         let is_over = AtomicBool::new(false);
         let mut clients = Vec::new();
@@ -78,23 +78,26 @@ impl Setup {
         tokio::join!(futures_util::future::join_all(ask), work).1
     }
 
-    /// The short digest of the release that answers.
+    /// Short digest of the release that answers.
     async fn answers(&self) -> String {
         let mut client = Client::connect(&self.io_node).await;
         release(&mut client).await
     }
 }
 
-/// The release that `faulty` says it is.
+/// Short digest of the release that answers, by the handler `faulty`.
 async fn release(client: &mut Client) -> String {
     let answer = client.ask("where", &[]).await;
-    answer[0]["release"].as_str().expect("faulty tells it").to_owned()
+    answer[0]["release"]
+        .as_str()
+        .expect("`faulty` returns its release")
+        .to_owned()
 }
 
-/// Another build of a component, in a file.
+/// A new build of a component, in a file.
 fn build(folder: &TempDir, component: &Path, number: u64) -> PathBuf {
     let path = folder.path().join(format!("build-{number}.wasm"));
-    fs::write(&path, rebuilt(component, number)).expect("it can be written");
+    fs::write(&path, rebuilt(component, number)).expect("the file can be written");
     path
 }
 
@@ -128,17 +131,17 @@ async fn deploy_reaches_all_nodes_and_rolls_back() {
         "{told}"
     );
     for words in ["app-1 uses it", "app-2 uses it", "is in use on 2 nodes", "after deploy"] {
-        assert!(said.err.contains(words), "{words:?} is missing: {}", said.err);
+        assert!(said.err.contains(words), "{words:?} is missing in {}", said.err);
     }
     let deployed = short(&told["digest"]).to_owned();
     assert_ne!(deployed, first);
     assert_eq!(
         release(&mut client).await,
         deployed,
-        "the same socket hears the new release"
+        "the new release answers on the same socket"
     );
 
-    // The same again is no news.
+    // Deploying the same component again changes nothing.
     let said = setup.deploy(&second, &[]).await;
     assert!(said.status.success() && said.err.contains("in use already"), "{said:?}");
 
@@ -180,7 +183,7 @@ async fn deploy_reaches_all_nodes_and_rolls_back() {
     assert!(status["backlog"].is_u64(), "{status}");
     let said = setup.verb(&["status"]).await;
     for words in ["app /: release 2", "app-1", "app-2", "EVENTS/S", "P99"] {
-        assert!(said.out.contains(words), "{words:?} is missing: {}", said.out);
+        assert!(said.out.contains(words), "{words:?} is missing in {}", said.out);
     }
 
     let said = setup.verb(&["rollback", "--json"]).await;
@@ -201,14 +204,14 @@ async fn deploy_reaches_all_nodes_and_rolls_back() {
 
 #[tokio::test]
 async fn unusable_component_replaces_nothing_and_reason_is_shown() {
-    // Echo answers what faulty breaks at.
+    // `echo` answers the event `panic`, at which `faulty` traps.
     let setup = Setup::new(&component("echo"), 2).await;
     let write = |name: &str, bytes: &[u8]| {
         let path = setup.folder.path().join(name);
-        fs::write(&path, bytes).expect("it can be written");
+        fs::write(&path, bytes).expect("the file can be written");
         path
     };
-    // Seen before anybody is asked for anything.
+    // Refused by the command itself.
     for (name, bytes, words) in [
         ("empty.wasm", &b""[..], "empty"),
         ("text.wasm", b"this is not wasm", "not a WebAssembly component"),
@@ -222,8 +225,8 @@ async fn unusable_component_replaces_nothing_and_reason_is_shown() {
     let releases = setup.verb(&["releases", "--json"]).await.json();
     assert_eq!(releases.as_array().expect("an array").len(), 1, "{releases}");
 
-    // Seen only where it is to run: its instances break as they start.
-    let recorder = fs::read(component("recorder")).expect("it was built");
+    // Detected by the app-nodes: its instances trap at their start.
+    let recorder = fs::read(component("recorder")).expect("the component was built");
     let start = write("start.wasm", &Flaw::Start.of(recorder));
     let said = setup.while_asking("hello", setup.deploy(&start, &["--json"])).await;
     assert_eq!(said.status.code(), Some(1), "{said:?}");
@@ -238,7 +241,7 @@ async fn unusable_component_replaces_nothing_and_reason_is_shown() {
         "{said:?}"
     );
 
-    // Its handler breaks at first events that echo answers: nobody notices, and it is not taken.
+    // Its handler traps at its first events, which `echo` answers instead; the release is not used.
     let said = setup
         .while_asking("panic", setup.deploy(&component("faulty"), &["--json"]))
         .await;
@@ -283,7 +286,7 @@ async fn refuses_to_deploy_unknown_app() {
     for node in app_nodes {
         node.stop().await;
     }
-    let new = new.to_str().expect("its path is text");
+    let new = new.to_str().expect("the path is UTF-8");
     let said = verb(&["status"], folder.path()).await;
     assert!(
         said.status.success() && said.out.contains("no app-node runs it"),
@@ -295,7 +298,7 @@ async fn refuses_to_deploy_unknown_app() {
         folder.path().join("plugnode.toml"),
         format!("[transport]\nurl = {:?}\n", empty.url()),
     )
-    .expect("it can be written");
+    .expect("the file can be written");
     for args in [&["deploy", new][..], &["status"], &["releases"], &["rollback"]] {
         let said = verb(args, folder.path()).await;
         assert!(
@@ -329,7 +332,7 @@ async fn equal_canary_is_promoted() {
 #[tokio::test]
 async fn failing_canary_is_rolled_back_automatically() {
     let setup = Setup::new(&component("echo"), 2).await;
-    // What faulty breaks at comes only once its first events are answered.
+    // The event at which `faulty` traps is sent only after its first events were answered.
     let mut clients = Vec::new();
     for _ in 0..16 {
         clients.push(Client::connect(&setup.io_node).await);
@@ -358,7 +361,7 @@ async fn failing_canary_is_rolled_back_automatically() {
         loop {
             let status = setup.verb(&["status", "--json"]).await.json();
             if status["apps"][0]["rollout"]["phase"] == "canary" {
-                // Until every node has seen it, one failure is as bad as many.
+                // Wait until every node runs the canary: before, a single failure would end it.
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 return is_canary.store(true, Ordering::Relaxed);
             }
@@ -367,7 +370,7 @@ async fn failing_canary_is_rolled_back_automatically() {
     let (_, said, ()) = tokio::join!(
         futures_util::future::join_all(ask),
         deploy,
-        within("it is a canary", watch)
+        within("the release is a canary", watch)
     );
     assert_eq!(said.status.code(), Some(1), "{said:?}");
     let told = said.json();
@@ -393,7 +396,7 @@ async fn rollback_cancels_rollout() {
     let new = build(&setup.folder, &component("faulty"), 3);
     let args = [
         "deploy",
-        new.to_str().expect("its path is text"),
+        new.to_str().expect("the path is UTF-8"),
         "--canary",
         "10%",
         "--for",
@@ -408,7 +411,7 @@ async fn rollback_cancels_rollout() {
             }
         }
     };
-    let (deployed, rolled_back) = tokio::join!(deploy.end(), within("there is a rollout to end", rollback));
+    let (deployed, rolled_back) = tokio::join!(deploy.end(), within("the rollout is in progress", rollback));
     assert!(rolled_back.status.success(), "{rolled_back:?}");
     assert!(
         rolled_back
@@ -432,7 +435,7 @@ async fn ctrl_c_leaves_rollout_running_until_superseded() {
         build(&setup.folder, &component("faulty"), 5),
     );
     let canary = |path: &Path| {
-        let path = path.to_str().expect("its path is text").to_owned();
+        let path = path.to_str().expect("the path is UTF-8").to_owned();
         RunningCommand::begin(
             &["deploy", &path, "--canary", "10%", "--for", "1h"],
             setup.folder.path(),
@@ -445,7 +448,7 @@ async fn ctrl_c_leaves_rollout_running_until_superseded() {
         }
     };
     let interrupted = canary(&two);
-    within("the release is on its way", until_rolling_out()).await;
+    within("the rollout is in progress", until_rolling_out()).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     interrupted.interrupt();
     let said = interrupted.end().await;
@@ -453,7 +456,7 @@ async fn ctrl_c_leaves_rollout_running_until_superseded() {
         said.status.code() == Some(130) && said.err.contains("the rollout goes on"),
         "{said:?}"
     );
-    // The same component again only follows.
+    // Deploying the same component again only follows the rollout.
     let again = canary(&two);
     let said = setup.while_asking("where", setup.deploy(&three, &[])).await;
     assert!(said.status.success(), "{said:?}");
@@ -470,7 +473,7 @@ async fn late_node_runs_deployed_release() {
     assert!(said.status.success(), "{said:?}");
     let deployed = short(&said.json()["digest"]).to_owned();
     let late = setup.cluster.start_app().await;
-    // Its file is another, and it says so.
+    // Its configured file is another component, which it logs.
     late.logged("is not the configured component").await;
     for node in setup.app_nodes.drain(..) {
         node.stop().await;
@@ -481,19 +484,19 @@ async fn late_node_runs_deployed_release() {
 #[tokio::test]
 async fn watched_file_is_deployed_on_change() {
     let faulty = component("faulty");
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let file = folder.path().join("app.wasm");
-    fs::copy(&faulty, &file).expect("it can be copied");
+    fs::copy(&faulty, &file).expect("the file can be copied");
     let node = Node::app(&file, &format!("{KEY_VALUE}\nwatch = true")).await;
     let mut client = Client::connect(&node).await;
     let first = release(&mut client).await;
 
-    fs::write(&file, CORE_MODULE).expect("it can be written");
+    fs::write(&file, CORE_MODULE).expect("the file can be written");
     node.logged("core WebAssembly module").await;
     assert_eq!(release(&mut client).await, first);
 
     let new = folder.path().join("new");
-    fs::write(&new, rebuilt(&faulty, 7)).expect("it can be written");
+    fs::write(&new, rebuilt(&faulty, 7)).expect("the file can be written");
     fs::rename(&new, &file).expect("it can be renamed");
     let changed = async {
         while release(&mut client).await == first {
@@ -507,11 +510,11 @@ async fn watched_file_is_deployed_on_change() {
 #[tokio::test]
 async fn verbs_reach_single_process_by_port_socket_or_config() {
     let faulty = component("faulty");
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let file = |number| {
         build(&folder, &faulty, number)
             .to_str()
-            .expect("its path is text")
+            .expect("the path is UTF-8")
             .to_owned()
     };
     let config = format!("[admin]\nsocket = \"own.sock\"\n{}", app("/", &faulty, KEY_VALUE));
@@ -519,7 +522,7 @@ async fn verbs_reach_single_process_by_port_socket_or_config() {
     let own = Node::run(&config).await;
     let dev = Node::dev(&PathBuf::from(file(8)), &[]).await;
     let port = |node: &Node| vec!["--port".to_owned(), node.port().to_string()];
-    let at = |node: &Node, name: &str| node.folder().join(name).to_str().expect("its path is text").to_owned();
+    let at = |node: &Node, name: &str| node.folder().join(name).to_str().expect("the path is UTF-8").to_owned();
     for (node, place) in [
         (&usual, port(&usual)),
         (&own, vec!["--socket".to_owned(), at(&own, "own.sock")]),
@@ -561,7 +564,7 @@ async fn deploy_without_app_node_waits_for_one() {
     app_nodes[0].terminate();
     app_nodes[0].logged("ended").await;
     let new = build(folder, &component("echo"), 1);
-    let new = new.to_str().expect("its path is text");
+    let new = new.to_str().expect("the path is UTF-8");
     let said = setup.verb(&["deploy", new, "--timeout", "500ms", "--json"]).await;
     assert!(!said.status.success(), "{said:?}");
     assert!(said.err.contains("no app-node runs app /: waiting for one"), "{said:?}");
@@ -571,63 +574,6 @@ async fn deploy_without_app_node_waits_for_one() {
     let (said, _node) = tokio::join!(deploy.end(), cluster.start_app());
     assert!(said.status.success(), "{said:?}");
     assert_eq!(said.json()["outcome"], "not-tried", "{said:?}");
-}
-
-#[tokio::test]
-async fn failed_first_deploy_falls_back_to_configured_file() {
-    let redis = RedisServer::start().await;
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let configured = folder.path().join("app.wasm");
-    fs::copy(component("echo"), &configured).expect("it can be copied");
-    let cluster = Cluster::new(redis.url()).app("/", &configured, "grants = { keyvalue = [\"default\"] }");
-    let config = cluster.config("app-node");
-    fs::write(folder.path().join("plugnode.toml"), config).expect("it can be written");
-    let recorder = fs::read(component("recorder")).expect("it was built");
-    let trapping = folder.path().join("trapping.wasm");
-    fs::write(&trapping, Flaw::Start.of(recorder)).expect("it can be written");
-    let trapping = trapping.to_str().expect("its path is text");
-
-    // What cannot start is told with its reason, and the node's own file takes its place.
-    let deploy = RunningCommand::begin(&["deploy", trapping, "--json"], folder.path());
-    let posted = async { while !verb(&["releases", "--json"], folder.path()).await.status.success() {} };
-    within("the deploy is asked for", posted).await;
-    let (said, node) = tokio::join!(deploy.end(), cluster.start_app());
-    assert_eq!(
-        (said.status.code(), &said.json()["outcome"]),
-        (Some(1), &json!("failed")),
-        "{said:?}"
-    );
-    let releases = verb(&["releases", "--json"], folder.path()).await.json();
-    assert_eq!(
-        (&releases[0]["origin"], &releases[0]["state"], &releases[1]["state"]),
-        (&json!("config"), &json!("in-use"), &json!("failed")),
-        "{releases}"
-    );
-    node.stop().await;
-}
-
-#[tokio::test]
-async fn first_node_starts_release_deployed_before_it() {
-    let redis = RedisServer::start().await;
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    // The node's own file cannot be used at all.
-    let configured = folder.path().join("app.wasm");
-    fs::write(&configured, b"this is not wasm").expect("it can be written");
-    let cluster = Cluster::new(redis.url()).app("/", &configured, "");
-    let config = cluster.config("app-node");
-    fs::write(folder.path().join("plugnode.toml"), config).expect("it can be written");
-    let echo = component("echo");
-    let echo = echo.to_str().expect("its path is text");
-    let early = verb(&["deploy", echo, "--timeout", "200ms", "--json"], folder.path()).await;
-    assert_eq!(early.json()["outcome"], "not-followed", "{early:?}");
-    let again = RunningCommand::begin(&["deploy", echo, "--json"], folder.path());
-    let (said, _node) = tokio::join!(again.end(), cluster.start_app());
-    assert!(said.status.success(), "{said:?}");
-    assert_eq!(said.json()["outcome"], "not-tried", "{said:?}");
-    let io_node = cluster.start_io().await;
-    Client::connect(&io_node).await.ask("hello", &[]).await;
-    let releases = verb(&["releases", "--json"], folder.path()).await.json();
-    assert_eq!(releases[0]["origin"], "deploy", "{releases}");
 }
 
 #[tokio::test]
@@ -647,9 +593,9 @@ async fn release_without_events_is_reported_as_not_tried() {
     assert_eq!(said.status.code(), Some(1), "{said:?}");
     assert_eq!(said.json()["outcome"], "not-tried", "{said:?}");
 
-    // It has answered events in the end.
+    // With --wait-for-events the command ends once events were answered.
     let newest = build(&setup.folder, &component("echo"), 3);
-    let newest = newest.to_str().expect("its path is text");
+    let newest = newest.to_str().expect("the path is UTF-8");
     let deploy = RunningCommand::begin(&["deploy", newest, "--wait-for-events", "--json"], setup.folder.path());
     let events = async {
         setup.app_nodes[0].logged_times("not tried yet", 3).await;
@@ -664,12 +610,12 @@ async fn release_without_events_is_reported_as_not_tried() {
 
 #[tokio::test]
 async fn release_failing_its_first_events_is_rolled_back() {
-    // Echo answers what faulty breaks at.
+    // `echo` answers the event `panic`, at which `faulty` traps.
     let setup = Setup::new(&component("echo"), 1).await;
-    // Its connection is no event of the new release, which would answer that.
+    // Connected before the deploy: the new release would answer its connection event.
     let mut client = Client::connect(&setup.io_node).await;
     let faulty = component("faulty");
-    let faulty = faulty.to_str().expect("its path is text");
+    let faulty = faulty.to_str().expect("the path is UTF-8");
     let deploy = RunningCommand::begin(&["deploy", faulty, "--wait-for-events", "--json"], setup.folder.path());
     setup.app_nodes[0].logged("not tried yet").await;
     let (said, _) = tokio::join!(deploy.end(), client.ask("panic", &[]));
@@ -684,109 +630,4 @@ async fn release_failing_its_first_events_is_rolled_back() {
     );
     let said = setup.verb(&["releases"]).await;
     assert!(said.out.contains("taken back after it was in use"), "{said:?}");
-}
-
-#[tokio::test]
-async fn first_component_that_cannot_start_leaves_no_release() {
-    let redis = RedisServer::start().await;
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let file = folder.path().join("app.wasm");
-    let cluster = Cluster::new(redis.url()).app("/", &file, "grants = { keyvalue = [\"default\"] }");
-    let io_node = cluster.start_io().await;
-    let config = format!("[transport]\nurl = {:?}\n", redis.url());
-    fs::write(folder.path().join("plugnode.toml"), config).expect("it can be written");
-    let recorder = fs::read(component("recorder")).expect("it was built");
-    for broken in [b"this is not wasm".to_vec(), Flaw::Start.of(recorder)] {
-        fs::write(&file, broken).expect("it can be written");
-        let mut node = Node::begin(&cluster.config("app-node"));
-        node.logged("app.wasm cannot be its first release").await;
-        assert!(!node.ended().await.success());
-        let said = verb(&["releases"], folder.path()).await;
-        assert!(said.err.contains("no app runs here yet"), "{said:?}");
-    }
-    // Put right, it is the first; and what breaks at the first event can be put right as well.
-    fs::copy(component("faulty"), &file).expect("it can be copied");
-    let node = cluster.start_app().await;
-    let breaks = Client::connect_to(&io_node, "/", json!({ "break": true })).await;
-    let mut client = breaks.expect("it is let in, whatever becomes of its connection");
-    node.logged("release has answered no event yet and fails").await;
-    node.stop().await;
-    fs::copy(component("echo"), &file).expect("it can be copied");
-    let _node = cluster.start_app().await;
-    client.ask("panic", &[]).await;
-    let releases = verb(&["releases", "--json"], folder.path()).await.json();
-    assert_eq!(
-        (&releases[0]["state"], &releases[1]["state"]),
-        (&json!("in-use"), &json!("failed")),
-        "{releases}"
-    );
-}
-
-#[tokio::test]
-async fn removes_app_that_no_node_runs() {
-    let redis = RedisServer::start().await;
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let cluster = Cluster::new(redis.url()).app("/", &component("echo"), "");
-    fs::write(folder.path().join("plugnode.toml"), cluster.config("app-node")).expect("it can be written");
-    let echo = component("echo");
-    let early = ["deploy", echo.to_str().expect("its path is text"), "--timeout", "200ms"];
-    assert!(!verb(&early, folder.path()).await.status.success());
-    let said = verb(&["releases"], folder.path()).await;
-    assert!(said.out.contains("waits for an app-node"), "{said:?}");
-    let said = verb(&["remove", "/", "--json"], folder.path()).await;
-    assert_eq!(said.json()["releases"], 1, "{said:?}");
-    let said = verb(&["remove", "/"], folder.path()).await;
-    assert!(
-        !said.status.success() && said.err.contains("there is no app /"),
-        "{said:?}"
-    );
-
-    // What runs stays.
-    let node = cluster.start_app().await;
-    let said = verb(&["remove", "/"], folder.path()).await;
-    assert!(
-        !said.status.success() && said.err.contains("stop these app-nodes"),
-        "{said:?}"
-    );
-    assert!(verb(&["releases"], folder.path()).await.out.contains("config"));
-    node.stop().await;
-    assert!(verb(&["remove", "/"], folder.path()).await.status.success());
-}
-
-#[tokio::test]
-async fn failing_first_release_has_no_predecessor_to_restore() {
-    let redis = RedisServer::start().await;
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let cluster = Cluster::new(redis.url()).app("/", &component("echo"), "grants = { keyvalue = [\"default\"] }");
-    fs::write(folder.path().join("plugnode.toml"), cluster.config("app-node")).expect("it can be written");
-    let faulty = component("faulty");
-    let faulty = faulty.to_str().expect("its path is text");
-    let arguments = ["deploy", faulty, "--wait-for-events", "--json"];
-    let deploy = RunningCommand::begin(&arguments, folder.path());
-    let posted = async { while !verb(&["releases", "--json"], folder.path()).await.status.success() {} };
-    within("the deploy is asked for", posted).await;
-    let (io_node, _node) = tokio::join!(cluster.start_io(), cluster.start_app());
-    let breaks = Client::connect_to(&io_node, "/", json!({ "break": true })).await;
-    let _client = breaks.expect("it is let in, whatever becomes of its connection");
-    let said = deploy.end().await;
-    assert_eq!(
-        (said.status.code(), &said.json()["outcome"]),
-        (Some(1), &json!("failed")),
-        "{said:?}"
-    );
-    assert!(said.err.contains("no release before it to go back to"), "{said:?}");
-    assert!(!said.err.contains("stays in use"), "{said:?}");
-}
-
-#[tokio::test]
-async fn node_needs_no_file_when_release_is_in_use() {
-    let redis = RedisServer::start().await;
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let file = folder.path().join("app.wasm");
-    fs::copy(component("echo"), &file).expect("it can be copied");
-    let cluster = Cluster::new(redis.url()).app("/", &file, "");
-    cluster.start_app().await.stop().await;
-    fs::remove_file(&file).expect("it is there");
-    let (io_node, _node) = tokio::join!(cluster.start_io(), cluster.start_app());
-    Client::connect(&io_node).await.ask("hello", &[]).await;
 }

@@ -1,5 +1,4 @@
-//! plugnode within a Rust program: `examples/embedded`, whose io-node has a say, and whose handler is native Rust beside a
-//! component.
+//! plugnode embedded in a Rust program, `examples/embedded`: hooks of the io-node, and a native handler beside a component.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +13,9 @@ async fn program() -> Node {
 async fn solver(node: &Node, puzzle: &str) -> Client {
     let query = format!("puzzleId={puzzle}");
     let opened = Client::open_with(node.port(), &query, "/", json!({})).await;
-    opened.expect("the program speaks Socket.IO").expect("it takes clients")
+    opened
+        .expect("the program speaks Socket.IO")
+        .expect("the client is accepted")
 }
 
 #[tokio::test]
@@ -47,7 +48,7 @@ async fn handler_sees_attributes_set_at_handshake() {
 async fn refuses_handshake_without_required_query() {
     let node = program().await;
     let refused = Client::connect_to(&node, "/", json!({})).await;
-    let message = refused.err().expect("it names no puzzle").0["message"].to_string();
+    let message = refused.err().expect("the handshake names no puzzle").0["message"].to_string();
     assert!(message.contains("which puzzle?"), "{message}");
 }
 
@@ -57,7 +58,7 @@ async fn native_handler_runs_beside_component() {
     let mut native = solver(&node, "7").await;
     let mut plugin = Client::connect_to(&node, "/plugin", json!({}))
         .await
-        .expect("it takes clients");
+        .expect("the client is accepted");
     let mut instances = BTreeSet::new();
     for number in 0..8 {
         let there = native.ask("where", &[]).await;
@@ -65,7 +66,7 @@ async fn native_handler_runs_beside_component() {
         assert_eq!(plugin.ask("echo", &[json!(number)]).await, [json!(number)]);
         assert_eq!(plugin.event().await, ("echo".into(), vec![json!(number)]));
     }
-    assert_eq!(instances.len(), 4, "they take turns");
+    assert_eq!(instances.len(), 4, "all instances are used");
 }
 
 #[tokio::test]
@@ -88,7 +89,7 @@ async fn panic_in_native_handler_costs_one_event() {
 async fn frontend_lists_embedded_io_node() {
     let node = program().await;
     let port = node.port();
-    let answer = plugnode_tests::within("it is told of", async {
+    let answer = plugnode_tests::within("the io-node is listed", async {
         loop {
             let answer = node.get("/config.js").await;
             if answer.contains(&format!("\"port\":{port}")) {

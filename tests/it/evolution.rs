@@ -1,49 +1,42 @@
-//! Handlers that were built for earlier releases of the contract go on working, and those that want another one are told
-//! what to do.
+//! Compatibility of the contract: handlers built for earlier releases run; incompatible ones are refused with advice.
 
 use std::path::PathBuf;
 
-use plugnode_tests::{Client, Node, app, patched, repository, run_to_end};
+use plugnode_tests::{Client, KEY_VALUE, Node, app, patched, repository, run_to_end, temp_folder};
 use serde_json::json;
 
-/// The releases of the contract whose handlers are kept.
+/// Releases of the contract of which built handlers are kept.
 const RELEASES: [&str; 1] = ["0.1.0"];
-const KEY_VALUE: &str = "grants = { keyvalue = [\"default\"] }";
 
 fn fixture(release: &str, name: &str) -> PathBuf {
     repository().join(format!("tests/fixtures/contract-{release}/{name}.wasm"))
 }
 
 #[tokio::test]
-async fn an_echo_of_each_release_echoes() {
+async fn components_of_earlier_contract_releases_still_run() {
     for release in RELEASES {
         let node = Node::app(&fixture(release, "echo"), "").await;
         let mut client = Client::connect(&node).await;
         assert_eq!(client.ask("hi", &[json!("a"), json!(1)]).await, [json!("a"), json!(1)]);
         client.emit("all", &[json!("x")]).await;
         while client.event().await != ("chat".to_owned(), vec![json!("x")]) {}
-    }
-}
 
-#[tokio::test]
-async fn a_chat_of_each_release_chats() {
-    for release in RELEASES {
         let node = Node::app(&fixture(release, "chat"), KEY_VALUE).await;
-        crate::chat::chats(&node).await;
+        crate::chat::assert_chat_works(&node).await;
     }
 }
 
-/// What `plugnode run` says about the echo of 0.1.0 with these versions in the place of its own.
+/// Output of `plugnode run` for the echo of 0.1.0 with these texts replaced.
 async fn said_of(replace: &[(&str, &str)]) -> String {
     let mut bytes = std::fs::read(fixture("0.1.0", "echo")).expect("the fixture is there");
     for (old, new) in replace {
         bytes = patched(bytes, old, new);
     }
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let component = folder.path().join("app.wasm");
-    std::fs::write(&component, bytes).expect("it can be written");
+    std::fs::write(&component, bytes).expect("the file can be written");
     let config = format!("[http]\nlisten = \"127.0.0.1:0\"\n{}", app("/", &component, ""));
-    std::fs::write(folder.path().join("plugnode.toml"), config).expect("it can be written");
+    std::fs::write(folder.path().join("plugnode.toml"), config).expect("the file can be written");
     let (status, output) = run_to_end(&["run", "-c", "plugnode.toml"], folder.path()).await;
     assert!(!status.success(), "it runs:\n{output}");
     output
@@ -65,7 +58,7 @@ async fn refuses_incompatible_contract_and_asks_for_rebuild() {
 
 #[tokio::test]
 async fn refuses_newer_import_and_asks_for_host_update() {
-    // A function that a later outbox has, and an interface that a later release has.
+    // A function of a later `outbox`, and an interface of a later release.
     let output = said_of(&[
         ("plugnode:app/outbox@0.1.0", "plugnode:app/outbox@0.1.9"),
         ("publish", "publicy"),

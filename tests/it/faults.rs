@@ -1,4 +1,4 @@
-//! Handlers that panic, spin, devour memory or give up: what it costs, and whom.
+//! Faulty handlers: a panic, an endless loop, exhausted memory or an error costs only its own event.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use plugnode_tests::{Client, Heard, Node, component};
 use serde_json::json;
 
-/// Quick to give up, so that a test sees the end.
+/// Short limits, so that tests end soon.
 const SETTINGS: &str =
     "instances = 4\nlimits = { memory = \"32MB\", time-ms = 600 }\ngrants = { keyvalue = [\"default\"] }";
 const ATTEMPTS: &str = "[app-node]\nattempts = 2\nretry-delay-ms = 20\n";
@@ -17,7 +17,7 @@ async fn node() -> Node {
     Node::run(&format!("{ATTEMPTS}{app}")).await
 }
 
-/// Fifty clients go on while one does this, and hear each of their messages once and in order.
+/// Asserts that fifty clients get their messages once and in order while another client triggers this fault.
 async fn others_go_on_while(fault: &str) -> Node {
     let mut node = node().await;
     let before = node.memory();
@@ -37,7 +37,7 @@ async fn others_go_on_while(fault: &str) -> Node {
     });
     let fail = async {
         victim.emit(fault, &[]).await;
-        // Its next event waits until the faulty one is given up, and then it is served as before.
+        // The client's next event waits until the faulty one has failed, and is then handled.
         victim.ask("stderr", &[json!("alive again")]).await;
         over.store(true, Ordering::Relaxed);
     };
@@ -99,7 +99,7 @@ async fn failed_event_leaves_no_effects() {
     assert_eq!(
         client.event().await.0,
         "last",
-        "it hears neither what was emitted nor the channel it nearly joined"
+        "neither the emitted event nor the channel join took effect"
     );
     other.emit("last", &[]).await;
     assert_eq!(other.event().await.0, "last");
@@ -157,8 +157,8 @@ async fn slow_event_delays_only_its_client() {
             _ = quick.ask("where", &[]) => answers += 1,
         }
     };
-    assert_eq!(heard, Heard::Ack(slow_ack, Vec::new()), "its own next event waits");
-    assert!(answers > 1, "others are answered meanwhile");
+    assert_eq!(heard, Heard::Ack(slow_ack, Vec::new()), "the client's next event waits");
+    assert!(answers > 1, "other clients are answered meanwhile");
     assert_eq!(slow.event().await.0, "after");
 }
 
@@ -176,7 +176,7 @@ async fn guest_output_and_logs_reach_node_log() {
     ] {
         assert!(
             node.logged(line).await.contains("instance"),
-            "each line says which instance"
+            "each line names the instance"
         );
     }
 }

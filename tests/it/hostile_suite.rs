@@ -1,21 +1,21 @@
-//! The suite of attacks in `tests/hostile` against a node: every case passes.
+//! The hostile suite (`tests/hostile`) against a node: every case passes.
 
 use std::process::Stdio;
 use std::time::Duration;
 
-use plugnode_tests::{Node, built, component, repository};
+use plugnode_tests::{Node, built, component, repository, temp_folder};
 use serde_json::Value;
 use tokio::process::Command;
 
-/// How long all of them may take together.
+/// Time-out of the whole suite.
 const LIMIT: Duration = Duration::from_secs(300);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn node_withstands_every_case() {
     component("conformance");
     let config = repository().join("examples/conformance/plugnode-hostile.toml");
-    let pages = tempfile::tempdir().expect("a temporary folder can be made");
-    std::fs::write(pages.path().join("large.bin"), vec![b'x'; 4_000_000]).expect("the folder can be written to");
+    let pages = temp_folder();
+    std::fs::write(pages.path().join("large.bin"), vec![b'x'; 4_000_000]).expect("the folder is writable");
     let folder = pages.path().to_string_lossy();
     let mut node = Node::configured(&config, &[("PLUGNODE_FRONTEND__STATIC_DIR", &folder)]).await;
 
@@ -61,5 +61,5 @@ async fn documentation_lists_every_case() {
         let row = format!("| `{name}` | {does} | {must} | {source} |");
         assert!(table.contains(&row), "docs/hostile.md lacks the line\n{row}");
     }
-    assert_eq!(rows, cases.len(), "docs/hostile.md has cases that are none");
+    assert_eq!(rows, cases.len(), "docs/hostile.md lists cases that do not exist");
 }

@@ -1,8 +1,6 @@
-//! The official Socket.IO client, against handlers.
+//! The official Socket.IO client against the handlers `echo` and `faulty`.
 
-use plugnode_tests::{Node, app, component, node_script};
-
-const KEY_VALUE: &str = "grants = { keyvalue = [\"default\"] }";
+use plugnode_tests::{KEY_VALUE, Node, app, component, node_script};
 
 #[tokio::test]
 async fn official_client_echoes_over_every_transport() {

@@ -1,15 +1,15 @@
-//! One chat in four languages, each in the place of the one before while people talk.
+//! The chat in four languages, each deployed in place of the previous one while clients talk.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use plugnode_tests::{Node, binary, component, node_script, repository, verb};
+use plugnode_tests::{Node, binary, component, node_script, repository, temp_folder, verb};
 use serde_json::json;
 use tempfile::TempDir;
 
 const SETTINGS: &str = "instances = 3\ngrants = { keyvalue = [\"default\"] }";
 
-/// The chat of a folder of the examples as a component, built as its reader would.
+/// Builds the chat in this folder of the examples, as its README says.
 async fn built(place: &str, folder: &TempDir) -> PathBuf {
     let project = folder.path().join(place.replace('/', "-"));
     let copied = Command::new("cp")
@@ -19,12 +19,12 @@ async fn built(place: &str, folder: &TempDir) -> PathBuf {
         .expect("cp is there");
     assert!(copied.success(), "{place} cannot be copied");
     if project.join("tsconfig.json").exists() {
-        // What `npm install` would bring.
+        // As after `npm install`.
         let modules = repository().join("tests/node_modules");
-        std::os::unix::fs::symlink(modules, project.join("node_modules")).expect("a link can be made");
+        std::os::unix::fs::symlink(modules, project.join("node_modules")).expect("the link can be created");
     }
     let component = project.with_extension("wasm");
-    let output = component.to_str().expect("its path is text");
+    let output = component.to_str().expect("the path is UTF-8");
     let said = verb(&["build", ".", "-o", output], &project).await;
     assert!(said.status.success(), "{said:?}");
     component
@@ -32,7 +32,7 @@ async fn built(place: &str, folder: &TempDir) -> PathBuf {
 
 #[tokio::test]
 async fn chat_changes_language_without_disconnecting() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let page = repository().join("examples/chat/public");
     let app = plugnode_tests::app("/", &component("chat"), SETTINGS);
     let node = Node::run(&format!("[frontend]\nstatic-dir = {page:?}\n{app}")).await;
@@ -58,17 +58,17 @@ async fn chat_changes_language_without_disconnecting() {
 
 #[tokio::test]
 async fn chat_serves_same_page_in_each_language() {
-    let page = |place: &Path| std::fs::read_to_string(place.join("public/index.html")).expect("it is there");
+    let page = |place: &Path| std::fs::read_to_string(place.join("public/index.html")).expect("the file exists");
     let examples = repository().join("examples");
     for place in ["js/chat", "python/chat"] {
         let node = Node::dev(&examples.join(place), &[]).await;
         let served = node.get("/").await;
-        // What is served while it is written has a line more, which shows errors.
+        // `dev` adds a line that shows errors.
         let wanted = page(&examples.join("chat"));
         let (body, _) = wanted.split_once("</body>").expect("it has a body");
         assert!(served.contains(body), "{place}: {served}");
         let screenshot = node.folder().join("chat.png");
-        let screenshot = screenshot.to_str().expect("its name is text");
+        let screenshot = screenshot.to_str().expect("the path is UTF-8");
         node_script("chat-tabs.mjs", &[&node.url(), screenshot]).await;
     }
 }

@@ -1,10 +1,11 @@
-//! Everything that plugnode promises, seen from outside.
+//! Integration tests: plugnode's promises, tested from outside.
 
 mod author;
 mod budgets;
 mod chat;
 mod check;
 mod cli;
+mod client_address;
 mod compiler;
 mod cut_off;
 mod departure;
@@ -13,6 +14,7 @@ mod dispatch;
 mod embedded;
 mod evolution;
 mod faults;
+mod first_release;
 mod fixture;
 mod hostile;
 mod hostile_suite;
@@ -20,6 +22,7 @@ mod javascript;
 mod languages;
 mod links;
 mod load;
+mod monitoring;
 mod operation;
 mod packages;
 mod pressure;
@@ -28,8 +31,10 @@ mod redis;
 mod redis_faults;
 mod redis_forgets;
 mod redis_start;
+mod reload;
 mod rooms;
 mod scripts;
+mod shutdown;
 mod socketio;
 mod state;
 mod storm;

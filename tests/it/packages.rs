@@ -1,25 +1,15 @@
-//! What is published, as it would be: packed, unpacked elsewhere, and used from there.
+//! The packages to publish: packed, unpacked elsewhere, and used from there.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use plugnode_tests::{Client, Node, installed_tool, repository};
+use plugnode_tests::{Client, Node, installed_tool, repository, run_command, temp_folder};
 use serde_json::json;
 use tempfile::TempDir;
 
-/// Runs a command and returns what it said.
-fn run(command: &mut Command) -> String {
-    let output = command
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?} cannot be run: {error}"));
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert!(output.status.success(), "{command:?}: {said}");
-    said
-}
-
 /// The crates that are published.
-const CRATES: [&str; 10] = [
+const CRATES: [&str; 11] = [
     "engine-io",
     "plugnode-message",
     "plugnode-process",
@@ -28,13 +18,14 @@ const CRATES: [&str; 10] = [
     "plugnode-transport-redis",
     "plugnode-sdk",
     "plugnode-runtime",
+    "plugnode-socket-io",
     "plugnode-server",
     "plugnode",
 ];
 
 /// The packages of crates.io, unpacked in a folder by their names.
 fn packed_crates() -> TempDir {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let mut package = Command::new(env!("CARGO"));
     package
         .args(["package", "--quiet", "--no-verify", "--allow-dirty", "--offline"])
@@ -42,20 +33,20 @@ fn packed_crates() -> TempDir {
         .arg("--target-dir")
         .arg(folder.path())
         .current_dir(repository());
-    run(&mut package);
+    run_command(&mut package);
     for name in CRATES {
         let file = folder.path().join(format!("package/{name}-0.1.0.crate"));
         let mut unpack = Command::new("tar");
         unpack.arg("xf").arg(file).arg("-C").arg(folder.path());
-        run(&mut unpack);
+        run_command(&mut unpack);
     }
     folder
 }
 
-/// What `include_str!` and the like name in the files of a package, from where it is named.
+/// The paths in `include_str!` and `include_bytes!` of a package's files.
 fn included(folder: &Path) -> Vec<PathBuf> {
     let mut included = Vec::new();
-    for entry in fs::read_dir(folder).expect("it is there").flatten() {
+    for entry in fs::read_dir(folder).expect("the file exists").flatten() {
         let path = entry.path();
         if path.is_dir() {
             included.extend(self::included(&path));
@@ -80,7 +71,7 @@ async fn packed_rust_sdk_builds_handler() {
             &["README.md", "LICENSE", "wit/app.wit", "wit/deps/keyvalue.wit"],
         ),
         ("plugnode-runtime-0.1.0", &["wit/app.wit"]),
-        ("plugnode-transport-redis-0.1.0", &["src/scripts/commit.lua"]),
+        ("plugnode-transport-redis-0.1.0", &["src/lua/commit.lua"]),
         ("plugnode-server-0.1.0", &["client/socket.io.min.js"]),
         (
             "plugnode-0.1.0",
@@ -97,22 +88,22 @@ async fn packed_rust_sdk_builds_handler() {
         }
     }
 
-    // A crate that knows nothing but the package. It shares what examples were built with: the same versions, by the same profile.
+    // A crate that depends only on the package. It reuses the examples' build: the same versions and profile.
     let project = packed.path().join("scratch");
-    fs::create_dir_all(project.join("src")).expect("a folder can be made");
+    fs::create_dir_all(project.join("src")).expect("the folder can be created");
     let sdk = packed.path().join("plugnode-sdk-0.1.0");
     let manifest = format!(
         "[package]\nname = \"scratch\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[lib]\ncrate-type = [\"cdylib\"]\n\
          [dependencies]\nplugnode-sdk = {{ path = {sdk:?} }}\n[profile.release]\nlto = \"fat\"\ncodegen-units = 1\n\
          debug = \"line-tables-only\"\n[workspace]\n"
     );
-    fs::write(project.join("Cargo.toml"), manifest).expect("it can be written");
-    fs::copy(repository().join("Cargo.lock"), project.join("Cargo.lock")).expect("it can be copied");
+    fs::write(project.join("Cargo.toml"), manifest).expect("the file can be written");
+    fs::copy(repository().join("Cargo.lock"), project.join("Cargo.lock")).expect("the file can be copied");
     fs::copy(
         repository().join("examples/echo/src/lib.rs"),
         project.join("src/lib.rs"),
     )
-    .expect("it can be copied");
+    .expect("the file can be copied");
     let cargo = repository().join("target/guest-cargo");
     let mut build = Command::new(cargo);
     build
@@ -127,7 +118,7 @@ async fn packed_rust_sdk_builds_handler() {
         .arg("--target-dir")
         .arg(repository().join("target/guests"))
         .current_dir(&project);
-    run(&mut build);
+    run_command(&mut build);
     let component = repository().join("target/guests/wasm32-wasip2/release/scratch.wasm");
     let node = Node::app(&component, "").await;
     let mut client = Client::connect(&node).await;
@@ -136,20 +127,24 @@ async fn packed_rust_sdk_builds_handler() {
 
 #[test]
 fn packed_python_package_tests_program() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let python = || {
         let mut python = Command::new(installed_tool("python/bin/python"));
         python.current_dir(folder.path()).env("PYTHONDONTWRITEBYTECODE", "1");
         python
     };
     let sources = folder.path().join("sources");
-    run(Command::new("cp")
-        .arg("-rL")
-        .arg(repository().join("guest-sdk/python"))
-        .arg(&sources));
-    run(python()
-        .args(["-m", "build", "--no-isolation", "--outdir", "dist"])
-        .arg(&sources));
+    run_command(
+        Command::new("cp")
+            .arg("-rL")
+            .arg(repository().join("guest-sdk/python"))
+            .arg(&sources),
+    );
+    run_command(
+        python()
+            .args(["-m", "build", "--no-isolation", "--outdir", "dist"])
+            .arg(&sources),
+    );
     for packed in ["plugnode-0.1.0.tar.gz", "plugnode-0.1.0-py3-none-any.whl"] {
         assert!(
             folder.path().join("dist").join(packed).is_file(),
@@ -168,7 +163,7 @@ fn packed_python_package_tests_program() {
         "installed",
         "dist/plugnode-0.1.0-py3-none-any.whl",
     ];
-    run(python().args(install));
+    run_command(python().args(install));
     let installed = folder.path().join("installed");
     for file in [
         "plugnode/py.typed",
@@ -179,8 +174,10 @@ fn packed_python_package_tests_program() {
     }
     let program = repository().join("tests/py/handlers");
     let path = std::env::join_paths([&installed, &program]).expect("no path has a colon");
-    let said = run(python()
-        .arg(repository().join("tests/py/test_handlers.py"))
-        .env("PYTHONPATH", path));
+    let said = run_command(
+        python()
+            .arg(repository().join("tests/py/test_handlers.py"))
+            .env("PYTHONPATH", path),
+    );
     assert!(said.contains("Ran 8 tests"), "{said}");
 }

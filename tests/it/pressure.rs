@@ -1,4 +1,4 @@
-//! A backlog that is full for a while: who waits, who is told, and that nobody's connection ends for it.
+//! Backpressure: with a full backlog events wait or are refused, and connections stay.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use plugnode_tests::{Client, Cluster, Heard, Node, Redis, RedisServer, app, component, node_script, within};
 use serde_json::json;
 
-/// One instance, which one event can keep busy, and a backlog that is soon full.
+/// A node with one instance and a small backlog.
 async fn node(io_node: &str) -> Node {
     let settings = "instances = 1\nlimits = { time-ms = 10000 }\ngrants = { keyvalue = [\"default\"] }";
     let app = app("/", &component("faulty"), settings);
@@ -16,7 +16,7 @@ async fn node(io_node: &str) -> Node {
     .await
 }
 
-/// Keeps the instance busy for so long, and the backlog full behind that.
+/// Keeps the instance busy for this time, with a full backlog behind it.
 async fn fill(client: &mut Client, busy: Duration) -> u64 {
     let number = client.emit_with_ack("slow", &[json!(busy.as_millis() as u64)]).await;
     for _ in 0..3 {
@@ -54,7 +54,7 @@ async fn overdue_events_are_refused_and_counted() {
     let mut client = Client::connect(&node).await;
     client.ask("where", &[]).await;
     let busy = client.emit_with_ack("slow", &[json!(2_000)]).await;
-    // More than the backlog holds.
+    // More events than the backlog holds.
     let mut last = busy;
     for _ in 0..10 {
         last = client.emit_with_ack("said", &[]).await;
@@ -64,7 +64,7 @@ async fn overdue_events_are_refused_and_counted() {
     loop {
         let heard = client.next().await;
         let Heard::Ack(number, args) = heard else {
-            panic!("{heard:?} is heard while the instance is busy")
+            panic!("{heard:?} arrived while the instance was busy")
         };
         assert_eq!(args[0]["error"]["code"], json!("overloaded"));
         assert!(args[0]["error"]["message"].is_string());
@@ -74,7 +74,7 @@ async fn overdue_events_are_refused_and_counted() {
         }
     }
     assert_eq!(client.next().await, Heard::Ack(busy, Vec::new()));
-    // What was taken in is handled, and behind it what asks for nothing and has waited.
+    // The accepted events are handled, then the waiting event, which asked for no acknowledgement.
     let mut said = 0;
     loop {
         match client.next().await {
@@ -115,7 +115,7 @@ async fn new_client_is_served_under_pressure_of_sixty() {
         .transport("partitions = 1");
     let (io, _app) = tokio::join!(cluster.start_io(), cluster.start_app());
     let mut greedy = join_all((0..GREEDY).map(|_| Client::connect(&io))).await;
-    // Together they want three minutes of both instances, and more than the backlog.
+    // In total three minutes of work for both instances, and more events than the backlog holds.
     for client in &mut greedy {
         for _ in 0..EVENTS {
             client.emit("slow", &[json!(20)]).await;
@@ -130,10 +130,10 @@ async fn new_client_is_served_under_pressure_of_sixty() {
     let mut newcomer = Client::connect(&io).await;
     newcomer.ask("where", &[]).await;
     let open = open_events(&redis).await;
-    assert!(open >= 4_000, "they press no more: {open}");
+    assert!(open >= 4_000, "the backlog is no longer full: {open}");
 }
 
-/// Events of the only partition that are accepted and not committed.
+/// Number of accepted, uncommitted events of the only partition.
 async fn open_events(redis: &RedisServer) -> u64 {
     let taken = redis.command(&["HGET", "{plugnode:0}:in", "0"]).await;
     let done = redis.command(&["HGET", "{plugnode:0}:done", "0"]).await;

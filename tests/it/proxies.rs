@@ -1,8 +1,8 @@
-//! Nodes behind load balancers as `docs/proxies.md` has them: HAProxy and nginx.
+//! Nodes behind HAProxy and nginx, with the configurations of `docs/proxies.md`.
 
 use std::fs;
 
-use plugnode_tests::{Balancer, Cluster, Node, RedisServer, component, node_script, within};
+use plugnode_tests::{Balancer, Cluster, KEY_VALUE, Node, RedisServer, component, node_script, temp_folder, within};
 use tempfile::TempDir;
 
 /// Two io-nodes and an app-node.
@@ -14,15 +14,15 @@ struct Setup {
 }
 
 impl Setup {
-    /// Nodes with these lines in `[http]`. The balancer's address is trusted; clients come from another one.
+    /// Starts nodes with these lines in `[http]`. They trust the balancer's address; clients use another one.
     async fn new(http: &str) -> Self {
         let redis = RedisServer::start().await;
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let folder = temp_folder();
         let settings = format!("[http]\ntrusted-proxies = [\"127.0.0.1\"]\n{http}\n");
-        let cluster = Cluster::new(redis.url()).app("/", &component("faulty"), "grants = { keyvalue = [\"default\"] }");
+        let cluster = Cluster::new(redis.url()).app("/", &component("faulty"), KEY_VALUE);
         let app_node = cluster.start_app().await;
         let file = folder.path().join("plugnode.toml");
-        fs::write(&file, cluster.settings(&settings).config("io-node")).expect("it can be written");
+        fs::write(&file, cluster.settings(&settings).config("io-node")).expect("the file can be written");
         let start = async |name| {
             let variables = [
                 ("PLUGNODE_SHUTDOWN__LAME_DUCK_MS", "2000"),

@@ -1,4 +1,4 @@
-//! Io-nodes, app-nodes and frontends as processes of their own, over each kind of Redis that people run.
+//! Clusters of separate processes over each kind of Redis.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use futures_util::future::join_all;
 use plugnode_tests::{Client, Cluster, Node, Redis, RedisCluster, RedisServer, Sentinels, component, within};
 use serde_json::{Value, json};
 
-/// What a user of Redis must be allowed to do for plugnode; a user who may less is told the same at the start.
+/// The least ACL rules that plugnode needs; its error at the start lists the same.
 const RIGHTS: &str = "~{plugnode:* +@connection +@hash +@set +@sortedset +@stream +@string +del +exists +expire +eval +evalsha \
     +time +info +role +cluster|slots +cluster|nodes +config|get";
 
-/// Echo in namespace `/`.
+/// A cluster with `echo` in namespace `/`.
 fn echo(url: &str) -> Cluster {
     Cluster::new(url).app("/", &component("echo"), "")
 }
@@ -36,12 +36,12 @@ async fn run(cluster: &Cluster) -> Running {
     }
 }
 
-/// Clients of both io-nodes are answered, and one's broadcast reaches all; the frontend tells both io-nodes.
-async fn serves(cluster: &Cluster) -> Running {
+/// Asserts that clients of both io-nodes are answered, that a broadcast reaches all, and that the frontend lists both io-nodes.
+async fn assert_serves(cluster: &Cluster) -> Running {
     let running = run(cluster).await;
-    running.frontend_tells_both().await;
+    running.await_frontend_list().await;
     let mut clients = running.clients().await;
-    join_all(clients.iter_mut().map(talks)).await;
+    join_all(clients.iter_mut().map(echo_in_order)).await;
     clients[0].emit("all", &[json!("to everybody")]).await;
     for client in &mut clients {
         assert_eq!(client.event().await, ("chat".to_owned(), vec![json!("to everybody")]));
@@ -49,8 +49,8 @@ async fn serves(cluster: &Cluster) -> Running {
     running
 }
 
-/// Says twenty things, some at a time, and hears each come back in its place.
-async fn talks(client: &mut Client) {
+/// Sends twenty events at once and expects their echoes in order.
+async fn echo_in_order(client: &mut Client) {
     for number in 0..20 {
         client.emit("n", &[json!(number)]).await;
     }
@@ -62,13 +62,13 @@ async fn talks(client: &mut Client) {
 }
 
 impl Running {
-    /// Three on each io-node.
+    /// Connects three clients to each io-node.
     async fn clients(&self) -> Vec<Client> {
         let nodes = self.io_nodes.iter().chain(&self.io_nodes).chain(&self.io_nodes);
         join_all(nodes.map(Client::connect)).await
     }
 
-    async fn frontend_tells_both(&self) {
+    async fn await_frontend_list(&self) {
         let mut expected: Vec<_> = self.io_nodes.iter().map(|node| json!(node.port())).collect();
         expected.sort_by_key(Value::as_u64);
         let told = async {
@@ -76,7 +76,7 @@ impl Running {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        within("the frontend tells the io-nodes", told).await;
+        within("the frontend lists both io-nodes", told).await;
     }
 }
 
@@ -91,7 +91,7 @@ async fn ports(frontend: &Node) -> Vec<Value> {
     ports
 }
 
-/// The keys of a server that begin with this.
+/// Number of keys with this prefix.
 async fn keys(redis: &RedisServer, prefix: &str) -> usize {
     let keys = redis.command(&["KEYS", &format!("{prefix}*")]).await;
     keys.lines().count()
@@ -100,14 +100,14 @@ async fn keys(redis: &RedisServer, prefix: &str) -> usize {
 #[tokio::test]
 async fn serves_over_single_redis() {
     let redis = RedisServer::start().await;
-    let running = serves(&echo(&redis.url())).await;
+    let running = assert_serves(&echo(&redis.url())).await;
     let all = redis.command(&["DBSIZE"]).await;
     assert_eq!(
         all,
         keys(&redis, "{plugnode:").await.to_string(),
-        "no key is without the prefix"
+        "every key has the prefix"
     );
-    // An io-node that ends is told no more.
+    // An io-node that has ended is not listed.
     let Running {
         io_nodes: [one, two],
         frontend,
@@ -119,28 +119,28 @@ async fn serves_over_single_redis() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    within("the frontend tells the one that is left", told).await;
+    within("the frontend lists only the remaining io-node", told).await;
 }
 
 #[tokio::test]
 async fn serves_over_redis_with_password() {
     let redis = Redis::new().password("p@ss/w:rd #1?%").start().await;
-    let running = serves(&echo(&redis.url())).await;
+    let running = assert_serves(&echo(&redis.url())).await;
     assert!(!running.app_node.log().contains("p@ss"), "{}", running.app_node.log());
 }
 
 #[tokio::test]
 async fn serves_with_least_privileged_user() {
     let redis = Redis::new().user("plugnode", "secret", RIGHTS).start().await;
-    serves(&echo(&redis.url_for("plugnode", "secret"))).await;
+    assert_serves(&echo(&redis.url_for("plugnode", "secret"))).await;
     let denied = redis.command(&["ACL", "LOG"]).await;
-    assert_eq!(denied, "", "it asked for what it may not do");
+    assert_eq!(denied, "", "plugnode used a command without permission");
 }
 
 #[tokio::test]
 async fn serves_over_another_database() {
     let redis = RedisServer::start().await;
-    serves(&echo(&format!("{}/3", redis.url()))).await;
+    assert_serves(&echo(&format!("{}/3", redis.url()))).await;
     assert_eq!(redis.command(&["DBSIZE"]).await, "0");
     let keyspace = redis.command(&["INFO", "keyspace"]).await;
     assert!(keyspace.contains("db3:"), "{keyspace}");
@@ -151,27 +151,27 @@ async fn serves_over_tls() {
     let redis = Redis::new().tls().password("secret").start().await;
     assert!(redis.url().starts_with("rediss://"));
     let (trust, _) = redis.tls_settings();
-    serves(&echo(&redis.url()).transport(&trust)).await;
+    assert_serves(&echo(&redis.url()).transport(&trust)).await;
 }
 
 #[tokio::test]
 async fn serves_over_tls_with_client_certificate() {
     let redis = Redis::new().tls().setting("tls-auth-clients yes").start().await;
     let (trust, show) = redis.tls_settings();
-    serves(&echo(&redis.url()).transport(&trust).transport(&show)).await;
+    assert_serves(&echo(&redis.url()).transport(&trust).transport(&show)).await;
 }
 
 #[tokio::test]
 async fn serves_over_sentinel() {
     let sentinels = Sentinels::of(Redis::new().password("secret")).await;
-    serves(&echo(&sentinels.url())).await;
+    assert_serves(&echo(&sentinels.url())).await;
     assert!(keys(sentinels.master(), "{plugnode:").await > 0);
 }
 
 #[tokio::test]
 async fn serves_over_cluster_with_three_shards() {
     let redis = RedisCluster::start().await;
-    serves(&echo(&redis.url()).transport("shards = 3")).await;
+    assert_serves(&echo(&redis.url()).transport("shards = 3")).await;
     for shard in 0..3 {
         let tag = format!("{{plugnode:{shard}}}");
         let owner = redis.owner_of(redis.slot_of(&tag).await).await;
@@ -182,7 +182,7 @@ async fn serves_over_cluster_with_three_shards() {
 #[tokio::test]
 async fn serves_over_valkey() {
     let valkey = RedisServer::valkey().await;
-    serves(&echo(&valkey.url())).await;
+    assert_serves(&echo(&valkey.url())).await;
 }
 
 #[tokio::test]
@@ -190,16 +190,16 @@ async fn two_clusters_share_redis_by_prefix() {
     let redis = RedisServer::start().await;
     let (red, blue) = (echo(&redis.url()), echo(&redis.url()));
     let (red, blue) = (red.transport("prefix = \"red\""), blue.transport("prefix = \"blue\""));
-    // The same names in both, and not one of the other's events.
-    let (red, blue) = tokio::join!(serves(&red), serves(&blue));
+    // Both clusters use the same node names and must not receive each other's events.
+    let (red, blue) = tokio::join!(assert_serves(&red), assert_serves(&blue));
     let (mut reds, mut blues) = (red.clients().await, blue.clients().await);
-    join_all(reds.iter_mut().chain(&mut blues).map(talks)).await;
+    join_all(reds.iter_mut().chain(&mut blues).map(echo_in_order)).await;
     reds[0].emit("all", &[json!("red")]).await;
     blues[0].emit("all", &[json!("blue")]).await;
     for (clients, color) in [(&mut reds, "red"), (&mut blues, "blue")] {
         for client in clients {
             assert_eq!(client.event().await, ("chat".to_owned(), vec![json!(color)]));
-            // What came between would be heard before this.
+            // An event of the other cluster would arrive before this echo.
             client.emit("after", &[]).await;
             assert_eq!(client.event().await.0, "after");
         }

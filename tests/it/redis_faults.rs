@@ -1,6 +1,6 @@
-//! Every scenario of faults, under the checker's eyes: lost 0, doubled 0, out of order 0, disconnects exactly one each.
+//! Every fault scenario, with the history checker: nothing is lost, doubled or reordered, and each client has one disconnect.
 //!
-//! Each is a dozen processes that have to keep up with a lease of a second: `.ci/test` runs them one at a time.
+//! A scenario runs a dozen processes with short leases, so `.ci/test` runs them one at a time.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use plugnode_tests::check::{Check, Report, Settings};
 use plugnode_tests::faults::{Plan, Scenario};
 use plugnode_tests::{Cluster, Node, Redis, component};
 
-async fn play(name: &str, shards: u16) {
+async fn run(name: &str, shards: u16) {
     let plan = Plan {
         shards,
         ..Default::default()
@@ -17,7 +17,7 @@ async fn play(name: &str, shards: u16) {
     report.assert_clean();
     assert!(
         report.verdict.tally.acked > 200,
-        "too little happened to tell: {report}"
+        "too few messages for a verdict: {report}"
     );
 }
 
@@ -26,7 +26,7 @@ macro_rules! scenarios {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
-                play($name, $shards).await;
+                run($name, $shards).await;
             }
         )*
     };
@@ -63,7 +63,7 @@ scenarios! {
     recovers_from_redis_restarted_empty: "redis-restarted-without-aof" in 1;
 }
 
-/// How long it takes until the dead are replaced: of app-nodes, and of io-nodes whose clients are to be told.
+/// Measures the time until a killed app-node's partitions are served again and a killed io-node's clients are disconnected.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lost_nodes_are_replaced_after_their_lease() {
     const LEASE: Duration = Duration::from_secs(1);
@@ -93,30 +93,30 @@ async fn lost_nodes_are_replaced_after_their_lease() {
     report.assert_clean();
 
     let moved = waited_after(&report, app_killed_at, io_killed_at);
-    println!("a killed app-node's partitions: answered again after {moved:.2?} (lease {LEASE:?})");
+    println!("a killed app-node's partitions: served again after {moved:.2?} (lease {LEASE:?})");
     let told = report.history.watches.iter().flat_map(|watch| &watch.notices);
     let told: Vec<u64> = told
         .filter(|gone| gone.reason == "node-lost")
         .map(|gone| gone.at - io_killed_at)
         .collect();
     let (first, last) = (told.iter().min(), told.iter().max());
-    let time = |at: Option<&u64>| Duration::from_micros(*at.expect("its clients are told to be lost"));
+    let time = |at: Option<&u64>| Duration::from_micros(*at.expect("its clients' disconnects arrive"));
     println!(
-        "a killed io-node's clients: told to be lost after {:.2?} to {:.2?} (lease {LEASE:?})",
+        "a killed io-node's clients: disconnected after {:.2?} to {:.2?} (lease {LEASE:?})",
         time(first),
         time(last)
     );
-    // Far more than promised, for busy machines.
+    // Far longer than promised, for busy machines.
     assert!(moved < LEASE * 30, "{moved:?}");
     assert!(time(last) < LEASE * 30, "{:?}", time(last));
 }
 
-/// The longest that anybody who sent before `until` waited for an answer after `from`.
+/// Longest wait, from `from` on, for the answer to a message sent before `until`.
 fn waited_after(report: &Report, from: u64, until: u64) -> Duration {
     let sent = report.history.traces.iter().flat_map(|trace| &trace.sent);
     let waits = sent.filter(|sent| sent.at < until).filter_map(|sent| {
         let acked_at = sent.acked_at.filter(|at| *at > from)?;
         Some(acked_at - sent.at.max(from))
     });
-    Duration::from_micros(waits.max().expect("somebody was answered"))
+    Duration::from_micros(waits.max().expect("some message was answered"))
 }

@@ -1,11 +1,11 @@
-//! Redis that comes back empty: all nodes notice, say so once, and go on by themselves with the releases that were in use.
+//! Redis loses its data: every node notices, logs one error, and goes on with the releases in use.
 
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use plugnode_tests::{Client, Cluster, Heard, Node, Redis, RedisServer, component, rebuilt, verb, within};
+use plugnode_tests::{Client, Cluster, Heard, Node, Redis, RedisServer, component, rebuilt, temp_folder, verb, within};
 use serde_json::{Value, json};
 
 const LEASE: Duration = Duration::from_secs(1);
@@ -17,7 +17,7 @@ fn cluster(redis: &RedisServer, component: &Path, more: &str) -> Cluster {
         .transport(&format!("lease-ms = {}\n{more}", LEASE.as_millis()))
 }
 
-/// Clients that ask all the time, and reconnect whenever their connection ends, until this is dropped.
+/// Clients that send requests and reconnect when their connection ends, until this is dropped.
 struct Load(Vec<tokio::task::JoinHandle<()>>);
 
 impl Load {
@@ -48,7 +48,7 @@ impl Drop for Load {
     }
 }
 
-/// Connects as soon as the node takes clients, and is answered.
+/// Waits until a new client can connect and is answered.
 async fn is_served(node: &Node) -> Client {
     let connected = async {
         loop {
@@ -58,38 +58,38 @@ async fn is_served(node: &Node) -> Client {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    let mut client = within("a client connects anew", connected).await;
+    let mut client = within("a client connects again", connected).await;
     client.ask("where", &[]).await;
     client
 }
 
-/// So many clients that all partitions have some are answered.
+/// Asserts that clients of all partitions are served: so many connect that each partition has some.
 async fn serves_all_partitions(node: &Node) {
     join_all((0..64).map(|_| is_served(node))).await;
 }
 
 async fn status(redis: &RedisServer, more: &str) -> Value {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let config = format!("[transport]\nurl = {:?}\n{more}\n", redis.url());
-    fs::write(folder.path().join("plugnode.toml"), config).expect("it can be written");
+    fs::write(folder.path().join("plugnode.toml"), config).expect("the file can be written");
     verb(&["status", "--json"], folder.path()).await.json()
 }
 
-/// Waits until the status tells that this release is in use.
+/// Waits until the status shows this release in use.
 async fn is_in_use(redis: &RedisServer, more: &str, number: u64) {
     let told = async {
         while status(redis, more).await["apps"][0]["release"]["release"] != json!(number) {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    within("the status tells the release", told).await;
+    within("the status shows the release", told).await;
 }
 
-async fn told_once(nodes: &[&Node]) {
+async fn assert_logged_once(nodes: &[&Node]) {
     for node in nodes {
         node.logged(LOST).await;
     }
-    // Whoever tells it twice has done so by now.
+    // Time for a second error, which would be a fault.
     tokio::time::sleep(LEASE).await;
     for node in nodes {
         let log = node.log();
@@ -108,19 +108,19 @@ async fn flushall_is_survived(more: &str) {
     client.ask("where", &[]).await;
     let load = Load::on(&[&io_1, &io_2]);
     redis.command(&["FLUSHALL"]).await;
-    within("its connection ends", async {
+    within("the client's connection ends", async {
         while client.next().await != Heard::Closed {}
     })
     .await;
-    told_once(&nodes).await;
+    assert_logged_once(&nodes).await;
     drop(load);
     for io_node in [&io_1, &io_2] {
         serves_all_partitions(io_node).await;
     }
     is_in_use(&redis, more, 1).await;
     let format = redis.command(&["HGETALL", "{plugnode:0}:meta"]).await;
-    assert!(format.contains("partitions"), "it is settled again: {format}");
-    // Another that is configured otherwise does not start.
+    assert!(format.contains("partitions"), "the layout is written again: {format}");
+    // A node with another layout is refused.
     let other = cluster.transport("partitions = 3").config("app-node");
     let other = Node::begin(&other);
     other.logged("partitions").await;
@@ -143,11 +143,11 @@ async fn releases_survive_redis_restarted_empty() {
     let cluster = cluster(&redis, &faulty, "");
     let io_node = cluster.start_io().await;
     let (app_1, app_2) = (cluster.start_app().await, cluster.start_app().await);
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let config = format!("[transport]\nurl = {:?}\n", redis.url());
-    fs::write(folder.path().join("plugnode.toml"), config).expect("it can be written");
+    fs::write(folder.path().join("plugnode.toml"), config).expect("the file can be written");
     let build = folder.path().join("second.wasm");
-    fs::write(&build, rebuilt(&faulty, 2)).expect("it can be written");
+    fs::write(&build, rebuilt(&faulty, 2)).expect("the file can be written");
     let load = Load::on(&[&io_node]);
     let said = verb(&["deploy", "second.wasm", "--json"], folder.path()).await;
     assert!(said.status.success(), "{said:?}");
@@ -155,14 +155,14 @@ async fn releases_survive_redis_restarted_empty() {
 
     redis.kill().await;
     redis.restart().await;
-    told_once(&[&io_node, &app_1, &app_2]).await;
+    assert_logged_once(&[&io_node, &app_1, &app_2]).await;
     drop(load);
     serves_all_partitions(&io_node).await;
     is_in_use(&redis, "", 2).await;
     let said = verb(&["releases", "--json"], folder.path()).await;
     assert!(said.out.contains(&deployed), "{said:?}");
 
-    // One that starts has its file as the first release, and gets the one in use.
+    // A new node runs the release in use, not its configured file.
     let third = cluster.start_app().await;
     drop((app_1, app_2));
     let mut client = is_served(&io_node).await;

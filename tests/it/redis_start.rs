@@ -1,20 +1,22 @@
-//! A Redis that cannot be used, or hardly: what is said at the start, to whoever has to put it right.
+//! Start with an unusable or unsafe Redis: the error or warning says what to correct.
 
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use plugnode_tests::{Cluster, Node, Redis, RedisCluster, RedisServer, Sentinels, component, free_port, run_to_end};
+use plugnode_tests::{
+    Cluster, Node, Redis, RedisCluster, RedisServer, Sentinels, component, free_port, run_to_end, temp_folder,
+};
 
 fn echo(url: &str) -> Cluster {
     Cluster::new(url).app("/", &component("echo"), "")
 }
 
-/// Every role refuses to start, with all these words and none of the secrets.
-async fn refused(cluster: &Cluster, words: &[&str]) {
+/// Asserts that every role refuses to start, with all these words and without the secrets.
+async fn assert_refused(cluster: &Cluster, words: &[&str]) {
     let refused = ["io-node", "app-node", "frontend"].map(|role| async move {
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let folder = temp_folder();
         let cluster = cluster.clone().settings("[http]\nlisten = \"127.0.0.1:0\"");
-        std::fs::write(folder.path().join("plugnode.toml"), cluster.config(role)).expect("it can be written");
+        std::fs::write(folder.path().join("plugnode.toml"), cluster.config(role)).expect("the file can be written");
         let (status, said) = run_to_end(&["run", "-c", "plugnode.toml"], folder.path()).await;
         assert!(!status.success(), "{role} started: {said}");
         for word in words {
@@ -35,7 +37,9 @@ async fn refuses_unreachable_redis() {
         format!("redis+sentinel://:secret@{address}/plugnode"),
         format!("redis+cluster://:secret@{address}"),
     ];
-    let refusals = urls.iter().map(|url| async { refused(&echo(url), &[&address]).await });
+    let refusals = urls
+        .iter()
+        .map(|url| async { assert_refused(&echo(url), &[&address]).await });
     join_all(refusals).await;
 }
 
@@ -43,7 +47,7 @@ async fn refuses_unreachable_redis() {
 async fn refuses_unresponsive_redis() {
     let redis = RedisServer::start().await;
     redis.pause();
-    refused(&echo(&redis.url()), &[&redis.address(), "trying again"]).await;
+    assert_refused(&echo(&redis.url()), &[&redis.address(), "trying again"]).await;
     redis.resume();
 }
 
@@ -52,7 +56,7 @@ async fn refuses_wrong_or_missing_password() {
     let redis = Redis::new().password("right").start().await;
     for login in ["", ":secret@", "nobody:secret@"] {
         let url = format!("redis://{login}{}", redis.address());
-        refused(&echo(&url), &[&redis.address(), "refuses the login", "[transport] url"]).await;
+        assert_refused(&echo(&url), &[&redis.address(), "refuses the login", "[transport] url"]).await;
     }
 }
 
@@ -61,18 +65,18 @@ async fn refuses_user_without_needed_permissions() {
     let rights = "~{plugnode:* +@read +@connection +eval";
     let redis = Redis::new().user("plugnode", "secret", rights).start().await;
     let cluster = echo(&redis.url_for("plugnode", "secret"));
-    refused(&cluster, &[&redis.address(), "[transport] url", "HSET", "ACL SETUSER"]).await;
+    assert_refused(&cluster, &[&redis.address(), "[transport] url", "HSET", "ACL SETUSER"]).await;
     redis
         .command(&["ACL", "SETUSER", "plugnode", "resetkeys", "~other:*", "+@all"])
         .await;
-    refused(&cluster, &[&redis.address(), "~{plugnode:*"]).await;
+    assert_refused(&cluster, &[&redis.address(), "~{plugnode:*"]).await;
 }
 
 #[tokio::test]
 async fn refuses_replica() {
     let (master, replica) = tokio::join!(RedisServer::start(), RedisServer::start());
     replica.replica_of(&master).await;
-    refused(
+    assert_refused(
         &echo(&replica.url()),
         &[&replica.address(), "is a replica of", &master.address()],
     )
@@ -82,23 +86,23 @@ async fn refuses_replica() {
 #[tokio::test]
 async fn refuses_untrusted_certificate() {
     let redis = Redis::new().tls().start().await;
-    refused(&echo(&redis.url()), &[&redis.address(), "certificate"]).await;
+    assert_refused(&echo(&redis.url()), &[&redis.address(), "certificate"]).await;
 }
 
 #[tokio::test]
 async fn refuses_url_scheme_of_other_redis_kind() {
     let (cluster, single) = tokio::join!(RedisCluster::start(), RedisServer::start());
     let one = cluster.servers()[0].url();
-    refused(&echo(&one), &["redis+cluster://"]).await;
+    assert_refused(&echo(&one), &["redis+cluster://"]).await;
     let as_cluster = single.url().replace("redis://", "redis+cluster://");
-    refused(&echo(&as_cluster), &[&single.address(), "redis://"]).await;
+    assert_refused(&echo(&as_cluster), &[&single.address(), "redis://"]).await;
 }
 
 #[tokio::test]
 async fn refuses_master_unknown_to_sentinels() {
     let sentinels = Sentinels::start().await;
     let url = sentinels.url().replace("/plugnode", "/other");
-    refused(&echo(&url), &["`other`"]).await;
+    assert_refused(&echo(&url), &["`other`"]).await;
 }
 
 #[tokio::test]
@@ -111,11 +115,11 @@ async fn refuses_other_partition_or_shard_count() {
         } else {
             "partitions"
         };
-        refused(&echo(&redis.url()).transport(line), &[key, "prefix", "{plugnode:"]).await;
+        assert_refused(&echo(&redis.url()).transport(line), &[key, "prefix", "{plugnode:"]).await;
     }
-    // Stopped and started again it finds what it had settled.
+    // The layout stays after a restart.
     assert!(app_node.stop().await.success());
-    refused(&echo(&redis.url()), &["partitions"]).await;
+    assert_refused(&echo(&redis.url()), &["partitions"]).await;
     echo(&redis.url()).transport("partitions = 16").start_app().await;
 }
 
@@ -124,18 +128,18 @@ async fn refuses_foreign_keys_under_its_prefix() {
     let redis = RedisServer::start().await;
     let words = ["something unknown", "[transport] prefix", "{plugnode:"];
     redis.command(&["SET", "{plugnode:0}:meta", "mine"]).await;
-    refused(&echo(&redis.url()), &words).await;
+    assert_refused(&echo(&redis.url()), &words).await;
     redis.command(&["DEL", "{plugnode:0}:meta"]).await;
     redis.command(&["HSET", "{plugnode:0}:meta", "mine", "too"]).await;
-    refused(&echo(&redis.url()), &words).await;
+    assert_refused(&echo(&redis.url()), &words).await;
     redis
         .command(&["HSET", "{plugnode:0}:meta", "format", "my format"])
         .await;
-    refused(&echo(&redis.url()), &["my format"]).await;
+    assert_refused(&echo(&redis.url()), &["my format"]).await;
     assert_eq!(
         redis.command(&["HLEN", "{plugnode:0}:meta"]).await,
         "2",
-        "it is left as it was"
+        "the foreign key is unchanged"
     );
 }
 

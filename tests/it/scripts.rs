@@ -1,22 +1,23 @@
-//! Programs in JavaScript, as they are written for Node's Socket.IO, with the official client.
+//! Programs in JavaScript, TypeScript and Python, with the official client.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use plugnode_tests::{
-    Client, Heard, Node, app, component, free_port, node_script, repository, run_to_end, verb, within,
+    Client, Heard, Node, app, component, free_port, node_script, repository, run_command, run_to_end, temp_folder,
+    verb, within,
 };
 use serde_json::json;
 use tempfile::TempDir;
 
 const ADMISSION: &str = "admission = true";
 
-/// The component of a script of this repository, by `plugnode build`.
-async fn built(script: &str) -> (PathBuf, TempDir) {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+/// Builds a script of this repository with `plugnode build`; the folder holds the component.
+pub(crate) async fn built(script: &str) -> (PathBuf, TempDir) {
+    let folder = temp_folder();
     let script = repository().join(script);
-    let script = script.to_str().expect("its path is UTF-8");
+    let script = script.to_str().expect("the path is UTF-8");
     let (status, said) = run_to_end(&["build", script, "-o", "app.wasm"], folder.path()).await;
     assert!(status.success(), "{said}");
     (folder.path().join("app.wasm"), folder)
@@ -47,7 +48,6 @@ async fn whiteboard_example_runs() {
     node_script("whiteboard.mjs", &[&node.url()]).await;
 }
 
-/// What of HTTP a script may send is what its app is granted.
 #[tokio::test]
 async fn fetch_reaches_only_granted_hosts() {
     let (component, _folder) = built("tests/js/handlers/fetch.js").await;
@@ -61,7 +61,7 @@ async fn fetch_reaches_only_granted_hosts() {
         log.contains("was over before there was an answer to GET http://127.0.0.1"),
         "{log}"
     );
-    // Nothing is granted unless it is named.
+    // Without a grant, everything is denied.
     let node = Node::app(&component, "").await;
     let mut client = Client::connect(&node).await;
     let told = client.ask("fetch", &[json!("http://127.0.0.1:1/")]).await;
@@ -80,7 +80,7 @@ async fn socketio_cluster_example_runs_over_instances() {
     let came = json!({ "announcement": format!("{} connected", two.id()) });
     assert_eq!(one.event().await.1, [came]);
     assert_eq!(two.event().await.1, [json!({ "buffer": [] })]);
-    // In turn to instances that did not see the connection.
+    // Handled in turn by instances that did not see the connection.
     let mut said = Vec::new();
     for number in 0..20 {
         two.emit("message", &[json!(number)]).await;
@@ -93,8 +93,8 @@ async fn socketio_cluster_example_runs_over_instances() {
     drop(folder);
 }
 
-/// What one says in a new project reaches all others, and its page finds the official client.
-async fn talks(node: &Node) {
+/// Asserts that a new project's clients exchange messages and that its page has the official client.
+async fn assert_project_works(node: &Node) {
     let (mut one, mut other) = (Client::connect(node).await, Client::connect(node).await);
     for client in [&mut one, &mut other] {
         let (event, args) = client.event().await;
@@ -115,25 +115,25 @@ async fn talks(node: &Node) {
 
 #[tokio::test]
 async fn new_javascript_project_runs() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let said = verb(&["new", "hello", "--lang", "js"], folder.path()).await;
     assert!(
         said.status.success() && said.out.contains("plugnode dev hello"),
         "{said:?}"
     );
     let node = Node::dev(&folder.path().join("hello"), &[]).await;
-    talks(&node).await;
+    assert_project_works(&node).await;
 }
 
 #[tokio::test]
 async fn new_typescript_project_type_checks_and_reloads() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let said = verb(&["new", "hello", "--lang", "ts"], folder.path()).await;
     assert!(said.status.success() && said.out.contains("npm install"), "{said:?}");
     let project = folder.path().join("hello");
-    // What `npm install` would bring.
+    // As after `npm install`.
     let modules = repository().join("tests/node_modules");
-    std::os::unix::fs::symlink(&modules, project.join("node_modules")).expect("a link can be made");
+    std::os::unix::fs::symlink(&modules, project.join("node_modules")).expect("the link can be created");
     let types = Command::new("node")
         .arg(modules.join("typescript/bin/tsc"))
         .args(["--noEmit", "-p", "."])
@@ -142,23 +142,23 @@ async fn new_typescript_project_type_checks_and_reloads() {
         .expect("node is installed");
     assert!(types.status.success(), "{}", String::from_utf8_lossy(&types.stdout));
     let node = Node::dev(&project, &[]).await;
-    talks(&node).await;
+    assert_project_works(&node).await;
 
-    // A change of a file that it imports is taken into use, and what fails there is told by its own name and line.
-    let server = fs::read_to_string(project.join("server.ts")).expect("it is there");
+    // A changed import is reloaded, and an error in it has its file and line.
+    let server = fs::read_to_string(project.join("server.ts")).expect("the file exists");
     fs::write(
         project.join("answers.ts"),
         "export type Answer = { text: string };\n\nexport function answer(text: string): Answer {\n  if (text === \"bad\") throw new \
          Error(\"it was bad\");\n  return { text };\n}\n",
     )
-    .expect("it can be written");
+    .expect("the file can be written");
     let listener =
         "  socket.on(\"ask\", (text: string, done: (answer: unknown) => void) => done(answer(text)));\n});\n";
     let changed = format!(
         "import {{ answer }} from \"./answers\";\n{}",
         server.trim_end().trim_end_matches("});").to_owned() + listener
     );
-    fs::write(project.join("server.ts"), changed).expect("it can be written");
+    fs::write(project.join("server.ts"), changed).expect("the file can be written");
     node.logged("of / runs, ").await;
     let mut client = Client::connect(&node).await;
     assert_eq!(client.event().await.0, "welcome");
@@ -171,18 +171,18 @@ async fn new_typescript_project_type_checks_and_reloads() {
 
 #[tokio::test]
 async fn new_from_program_writes_its_settings() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let script = repository().join("tests/js/handlers/server.js");
-    fs::copy(script, folder.path().join("server.js")).expect("it can be copied");
+    fs::copy(script, folder.path().join("server.js")).expect("the file can be copied");
     let said = verb(&["new", "--from", "server.js"], folder.path()).await;
     assert!(
         said.status.success() && said.out.contains("plugnode dev server.js"),
         "{said:?}"
     );
     let node = Node::dev(&folder.path().join("server.js"), &[]).await;
-    within("both namespaces are there", async {
+    within("both namespaces exist", async {
         let second = Client::connect_to(&node, "/second", json!({})).await;
-        second.expect("it is let in");
+        second.expect("the client is accepted");
     })
     .await;
     let again = verb(&["new", "--from", "server.js"], folder.path()).await;
@@ -190,29 +190,31 @@ async fn new_from_program_writes_its_settings() {
         !again.status.success() && again.err.contains("is there already"),
         "{again:?}"
     );
-    check_component(folder.path()).await;
+    assert_builds(folder.path()).await;
 }
 
-/// The npm package as it would be published: installed, a program's tests run by it, and it is built by the runtime in it.
+/// Installs the packed npm package, runs a program's tests with it, and builds the program with its runtime.
 #[tokio::test]
 async fn packed_npm_package_tests_and_builds_program() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let at = |name: &str| folder.path().join(name);
     let sources = repository().join("guest-sdk/js");
-    run(Command::new("cp").arg("-r").arg(&sources).arg(at("package")));
-    fs::copy(component("plugnode-js"), at("package/plugnode-js.wasm")).expect("it was built");
-    run(Command::new("npm")
-        .args(["pack", "--silent"])
-        .current_dir(at("package")));
-    fs::create_dir(at("program")).expect("a folder can be made");
+    run_command(Command::new("cp").arg("-r").arg(&sources).arg(at("package")));
+    fs::copy(component("plugnode-js"), at("package/plugnode-js.wasm")).expect("the component was built");
+    run_command(
+        Command::new("npm")
+            .args(["pack", "--silent"])
+            .current_dir(at("package")),
+    );
+    fs::create_dir(at("program")).expect("the folder can be created");
     fs::write(
         at("program/package.json"),
         r#"{ "private": true, "type": "module", "main": "server.js" }"#,
     )
-    .expect("it can be written");
+    .expect("the file can be written");
     for file in ["server.js", "server.test.mjs"] {
         let from = repository().join("tests/js/handlers").join(file);
-        fs::copy(from, at("program").join(file)).expect("it can be copied");
+        fs::copy(from, at("program").join(file)).expect("the file can be copied");
     }
     let install = [
         "install",
@@ -222,28 +224,16 @@ async fn packed_npm_package_tests_and_builds_program() {
         "--no-fund",
         "../package/plugnode-0.1.0.tgz",
     ];
-    run(Command::new("npm").args(install).current_dir(at("program")));
-    run(Command::new("node").arg("--test").current_dir(at("program")));
+    run_command(Command::new("npm").args(install).current_dir(at("program")));
+    run_command(Command::new("node").arg("--test").current_dir(at("program")));
     let runtime = at("program/node_modules/plugnode/plugnode-js.wasm");
-    let runtime = runtime.to_str().expect("its path is text");
+    let runtime = runtime.to_str().expect("the path is UTF-8");
     let said = verb(&["build", "--runtime", runtime], &at("program")).await;
     assert!(said.status.success() && at("program/server.wasm").is_file(), "{said:?}");
 }
 
-fn run(command: &mut Command) {
-    let output = command
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?} cannot be run: {error}"));
-    let said = [output.stdout, output.stderr].concat();
-    assert!(
-        output.status.success(),
-        "{command:?}: {}",
-        String::from_utf8_lossy(&said)
-    );
-}
-
-/// `plugnode build` makes the file that the settings name.
-async fn check_component(folder: &Path) {
+/// Asserts that `plugnode build` writes the file that the settings name.
+async fn assert_builds(folder: &Path) {
     let said = verb(&["build", "server.js"], folder).await;
     assert!(
         said.status.success() && folder.join("server.wasm").is_file(),
@@ -251,7 +241,6 @@ async fn check_component(folder: &Path) {
     );
 }
 
-/// A program in Python, over instances that take a client's events in turn.
 #[tokio::test]
 async fn python_program_runs_in_several_instances() {
     let (component, _folder) = built("tests/py/handlers/app.py").await;
@@ -260,10 +249,10 @@ async fn python_program_runs_in_several_instances() {
     let node = Node::app(&component, settings).await;
     let mut ada = Client::connect_to(&node, "/", json!({ "name": "ada" }))
         .await
-        .expect("she is let in");
+        .expect("the client is accepted");
     let mut bob = Client::connect(&node).await;
     let refused = Client::connect_to(&node, "/", json!({ "name": "nobody" })).await;
-    let refused = format!("{:?}", refused.err().expect("nobody is refused"));
+    let refused = format!("{:?}", refused.err().expect("the client named nobody is refused"));
     assert!(refused.contains("not you") && refused.contains('7'), "{refused}");
 
     for number in 0..6 {
@@ -274,7 +263,7 @@ async fn python_program_runs_in_several_instances() {
         assert_eq!(ada.ask("price", &[json!("ab"), json!("cde")]).await, [json!(5)]);
         assert_eq!(ada.ask("later", &[]).await, [json!("later")]);
     }
-    // What was drawn when the runtime was made is not drawn again.
+    // Each instance has fresh random numbers, not those of the runtime's snapshot.
     let mut drawn = Vec::new();
     for _ in 0..6 {
         drawn.push(ada.ask("draw", &[]).await[0].to_string());
@@ -292,7 +281,7 @@ async fn python_program_runs_in_several_instances() {
     assert_eq!(bob.event().await, ("in room".into(), vec![json!(1)]));
     ada.emit("ask me", &[json!("really?")]).await;
     let Heard::Event(_, _, Some(number)) = ada.next().await else {
-        panic!("she is asked")
+        panic!("the client is asked")
     };
     ada.acknowledge(number, &[json!("yes")]).await;
     assert_eq!(ada.event().await, ("told".into(), vec![json!("yes")]));
@@ -301,7 +290,7 @@ async fn python_program_runs_in_several_instances() {
     node.logged("a line of ada").await;
     assert_eq!(ada.ask("again", &[]).await, [json!(2)]);
 
-    // What fails has no effects, is told by file and line, and costs nobody else.
+    // A failure has no effects, is logged with file and line, and does not affect other clients.
     for (event, words) in [
         ("fail", "shop/cart.py:2"),
         ("loop", "time limit"),
@@ -321,7 +310,6 @@ async fn python_program_runs_in_several_instances() {
     assert_eq!((event.as_str(), &args[0], &args[2]), ("went", &name, &json!(["here"])));
 }
 
-/// 20 clients count by a state and by an addition, while instances read and write it at the same time.
 #[tokio::test]
 async fn concurrent_python_increments_are_all_counted() {
     let (component, _folder) = built("tests/py/handlers/app.py").await;
@@ -340,7 +328,7 @@ async fn concurrent_python_increments_are_all_counted() {
 
 #[tokio::test]
 async fn new_python_project_runs_and_reloads() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = temp_folder();
     let said = verb(&["new", "hello", "--lang", "python"], folder.path()).await;
     assert!(
         said.status.success() && said.out.contains("plugnode dev hello"),
@@ -348,10 +336,10 @@ async fn new_python_project_runs_and_reloads() {
     );
     let project = folder.path().join("hello");
     let node = Node::dev(&project, &[]).await;
-    talks(&node).await;
-    let mut program = fs::read_to_string(project.join("app.py")).expect("it is there");
+    assert_project_works(&node).await;
+    let mut program = fs::read_to_string(project.join("app.py")).expect("the file exists");
     program += "\n\n@app.on(\"ask\")\ndef ask(client):\n    return \"answered\"\n";
-    fs::write(project.join("app.py"), program).expect("it can be written");
+    fs::write(project.join("app.py"), program).expect("the file can be written");
     node.logged("of / runs, ").await;
     let mut client = Client::connect(&node).await;
     assert_eq!(client.event().await.0, "welcome");

@@ -1,6 +1,5 @@
-//! Socket.IO as others speak it: drivers made of official clients, and of bare packets, against the handler `conformance` as it
-//! is configured for them. Each in one process, over three io-nodes and Redis, and against Node's own server, which tells
-//! whether the driver is right.
+//! Conformance to Socket.IO: drivers made of official clients and of raw packets, against the handler `conformance`. Each runs against
+//! one process, against three io-nodes over Redis, and against the official server on Node.js, which shows that the driver is correct.
 
 use std::path::PathBuf;
 
@@ -175,14 +174,14 @@ impl Three {
         self.io_nodes[0].url()
     }
 
-    /// The URLs of the io-nodes, with commas between.
+    /// The URLs of the io-nodes, comma-separated.
     fn urls(&self) -> String {
         let urls: Vec<String> = self.io_nodes.iter().map(Node::url).collect();
         urls.join(",")
     }
 }
 
-/// A configuration of the handler, which names the component where it is built to.
+/// A configuration file of the example `conformance`, whose component must be built.
 fn file(configuration: &str) -> PathBuf {
     component("conformance");
     repository().join(format!("examples/conformance/plugnode-{configuration}.toml"))

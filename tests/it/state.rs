@@ -1,4 +1,4 @@
-//! What handlers remember: counters that many count on add up, whatever else happens, and answers of the store are bounded.
+//! The key-value store: concurrent increments add up, also under faults, and large reads are refused.
 
 use futures_util::future::join_all;
 use plugnode_tests::{Client, Cluster, Node, RedisServer, component, within, within_minutes};
@@ -8,10 +8,10 @@ const CLIENTS: usize = 20;
 const TIMES: usize = 10;
 const GRANT: &str = "grants = { keyvalue = [\"default\"] }\ninstances = 4";
 
-/// Ways to count by 1 on a shared key. The last does not tell the count.
-const WAYS: [&str; 4] = ["tally", "swap", "increment", "add"];
+/// Events of `faulty` that increment a key by 1. `add` does not return the count.
+const INCREMENTS: [&str; 4] = ["tally", "swap", "increment", "add"];
 
-/// Each counts so often under this key; who counts is told a number that nobody else is told.
+/// Lets each client increment the key so often. Every returned count must be unique.
 async fn count(clients: &mut [Client], way: &'static str, times: usize) {
     let counting = clients.iter_mut().map(|client| async move {
         let mut told = Vec::new();
@@ -25,28 +25,32 @@ async fn count(clients: &mut [Client], way: &'static str, times: usize) {
         }
         told
     });
-    let told = within_minutes(2, "everybody counts", join_all(counting)).await;
+    let told = within_minutes(2, "all increments are answered", join_all(counting)).await;
     if way != "add" {
         let mut told: Vec<u64> = told.concat().iter().filter_map(Value::as_u64).collect();
         told.sort_unstable();
         told.dedup();
-        assert_eq!(told.len(), clients.len() * times, "{way}: two were told the same");
+        assert_eq!(
+            told.len(),
+            clients.len() * times,
+            "{way}: two increments returned the same count"
+        );
     }
 }
 
-/// What was acknowledged is there for whoever reads it, also where it was written by another node, to another shard.
-async fn sum_is(client: &mut Client, way: &str, wanted: usize) {
+/// Asserts the value of a counter, also where another node wrote it to another shard.
+async fn assert_sum(client: &mut Client, way: &str, wanted: usize) {
     let sum = client.ask("get", &[json!(way)]).await;
     assert_eq!(sum, [json!(wanted)], "{way}");
 }
 
-async fn add_up(nodes: &[&Node]) {
+async fn assert_counters_add_up(nodes: &[&Node]) {
     let mut clients = join_all((0..CLIENTS).map(|n| Client::connect(nodes[n % nodes.len()]))).await;
-    for way in WAYS {
+    for way in INCREMENTS {
         count(&mut clients, way, TIMES).await;
-        sum_is(&mut clients[0], way, CLIENTS * TIMES).await;
+        assert_sum(&mut clients[0], way, CLIENTS * TIMES).await;
     }
-    // What is no integer cannot be added to: the event fails, and the value stays.
+    // Adding to a text fails the event and keeps the value.
     clients[0].ask("set", &[json!("word"), json!("text")]).await;
     clients[0].emit("add", &[json!("word"), json!(1)]).await;
     assert_eq!(clients[0].ask("get", &[json!("word")]).await, [json!("text")]);
@@ -54,7 +58,7 @@ async fn add_up(nodes: &[&Node]) {
     assert_eq!(keys, [json!(["tally"])]);
     clients[0].ask("set-for", &[json!("brief"), json!(1), json!(200)]).await;
     let gone = async { while clients[0].ask("get", &[json!("brief")]).await != [json!(null)] {} };
-    within("a key for a time is gone", gone).await;
+    within("a key with a TTL expires", gone).await;
 }
 
 fn faulty(url: &str, shards: u16) -> Cluster {
@@ -66,7 +70,7 @@ fn faulty(url: &str, shards: u16) -> Cluster {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn counters_add_up_in_memory() {
     let node = Node::app(&component("faulty"), GRANT).await;
-    add_up(&[&node]).await;
+    assert_counters_add_up(&[&node]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -80,7 +84,7 @@ async fn counters_add_up_over_redis() {
             cluster.start_app(),
             cluster.start_app()
         );
-        add_up(&[&one, &two]).await;
+        assert_counters_add_up(&[&one, &two]).await;
     }
 }
 
@@ -97,7 +101,7 @@ async fn counters_add_up_while_app_nodes_are_killed() {
                 app = cluster.start_app().await;
             };
             tokio::join!(count(&mut clients, "tally", 20), killing);
-            sum_is(&mut clients[0], "tally", CLIENTS * 20 * round).await;
+            assert_sum(&mut clients[0], "tally", CLIENTS * 20 * round).await;
         }
     }
 }
@@ -105,7 +109,7 @@ async fn counters_add_up_while_app_nodes_are_killed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn large_reads_are_refused_without_delaying_others() {
     const MB: usize = 1_000_000;
-    // As JSON within the largest value that the app's limits allow.
+    // Encoded as JSON it stays within the largest value that the limits allow.
     const LARGE: usize = 900_000;
     let redis = RedisServer::start().await;
     let cluster = faulty(&redis.url(), 1);
@@ -123,7 +127,7 @@ async fn large_reads_are_refused_without_delaying_others() {
             let same = vec![&keys[0]; 4_000];
             for keys in [json!(keys), json!(same)] {
                 let refused = greedy.ask("get-many", &[keys]).await;
-                let words = refused[0].as_str().expect("it is refused");
+                let words = refused[0].as_str().expect("the read is refused");
                 assert!(words.contains("the answer has more than"), "{words}");
             }
         }
@@ -136,6 +140,6 @@ async fn large_reads_are_refused_without_delaying_others() {
     };
     tokio::join!(reading, talking);
     let grown = app.memory().saturating_sub(before);
-    assert!(grown < 200 * MB as u64, "it has grown by {grown} bytes");
+    assert!(grown < 200 * MB as u64, "the app-node has grown by {grown} bytes");
     assert_eq!(app.log().matches("Redis is").count(), 0, "{}", app.log());
 }

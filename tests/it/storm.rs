@@ -1,18 +1,17 @@
-//! Live replacement: builds are deployed under load, again and again, in the way of each other and of everything else, and nobody
-//! notices but by the answers.
+//! Live replacement: repeated deploys under load, also concurrent and disturbed by faults, drop no connection and break no promise.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use futures_util::future::join_all;
 use plugnode_tests::faults::{Deployer, Plan, Scenario};
-use plugnode_tests::{Client, Cluster, Console, Flaw, Node, Redis, component, rebuilt};
+use plugnode_tests::{Client, Cluster, Console, Flaw, KEY_VALUE, Node, Redis, component, rebuilt};
 use serde_json::json;
 
-/// Tells how long the storm lasts, in seconds.
+/// Environment variable with the duration of the deploys over Redis, in seconds.
 const SECONDS: &str = "PLUGNODE_STORM_SECONDS";
 
-/// 200 clients, and a deploy each second.
+/// 200 clients and a deploy every second.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deploys_every_second_keep_promises_over_redis() {
     let seconds = std::env::var(SECONDS).map_or(60, |seconds| seconds.parse().expect("a number of seconds"));
@@ -26,7 +25,7 @@ async fn deploys_every_second_keep_promises_over_redis() {
     report.assert_clean();
     assert!(
         report.verdict.tally.acked > 1_000,
-        "too little happened to tell: {report}"
+        "too few messages for a verdict: {report}"
     );
 }
 
@@ -42,7 +41,7 @@ async fn deploys_every_second_keep_promises_in_memory() {
     report.assert_clean();
     assert!(
         report.verdict.tally.acked > 500,
-        "too little happened to tell: {report}"
+        "too few messages for a verdict: {report}"
     );
 }
 
@@ -54,7 +53,7 @@ macro_rules! scenarios {
                 let plan = Plan { shards: $shards, ..Default::default() };
                 let report = Scenario::named($name).run(plan).await;
                 report.assert_clean();
-                assert!(report.verdict.tally.acked > 200, "too little happened to tell: {report}");
+                assert!(report.verdict.tally.acked > 200, "too few messages for a verdict: {report}");
             }
         )*
     };
@@ -70,14 +69,14 @@ scenarios! {
     concurrent_deploys_agree_with_shards: "deploys-at-once" in 3;
 }
 
-/// What is slow here is slower than anything else, and still allowed.
+/// Handling time of a slow event: longer than a swap takes, shorter than the time limit.
 const SLOW_MS: u64 = 900;
 const SLOW_APP: &str = "instances = 8\nlimits = { time-ms = 10000 }\ngrants = { keyvalue = [\"default\"] }";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slow_event_finishes_on_old_release_in_memory() {
     let node = Node::app(&component("recorder"), SLOW_APP).await;
-    old_code_finishes(Console::of_node(&node), &node).await;
+    assert_old_release_finishes(Console::of_node(&node), &node).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -86,35 +85,35 @@ async fn slow_event_finishes_on_old_release_over_redis() {
     let cluster = Cluster::new(redis.url()).app("/", &component("recorder"), SLOW_APP);
     let _app = cluster.start_app().await;
     let io = cluster.start_io().await;
-    old_code_finishes(Console::of(&cluster.config("app-node")), &io).await;
+    assert_old_release_finishes(Console::of(&cluster.config("app-node")), &io).await;
 }
 
-/// Slow events are under way at any time, and one who is quick asks again and again, while a build is deployed.
-async fn old_code_finishes(console: Console, door: &Node) {
+/// Deploys a build while some clients send slow events and one sends fast ones.
+async fn assert_old_release_finishes(console: Console, io_node: &Node) {
     let mut deployer = Deployer::at(console).await;
     let over = AtomicBool::new(false);
-    let slow = join_all((0..3).map(|_| ask_on(door, SLOW_MS, &over)));
-    let quick = ask_on(door, 0, &over);
+    let slow = join_all((0..3).map(|_| ask_on(io_node, SLOW_MS, &over)));
+    let quick = ask_on(io_node, 0, &over);
     let deploy = async {
-        // All of them speak by then.
-        Client::connect(door).await.ask("slow", &[json!(SLOW_MS)]).await;
+        // By then all clients have sent events.
+        Client::connect(io_node).await.ask("slow", &[json!(SLOW_MS)]).await;
         let answer = deployer.deploy_good(0, &[]).await;
-        Client::connect(door).await.ask("slow", &[json!(SLOW_MS)]).await;
+        Client::connect(io_node).await.ask("slow", &[json!(SLOW_MS)]).await;
         over.store(true, Ordering::Relaxed);
         answer.digest()
     };
     let (slow, quick, new) = tokio::join!(slow, quick, deploy);
     let last_of_old = quick.iter().rev().find(|(_, release)| *release != new);
-    let swapped_at = last_of_old.expect("the old one answered first").0;
+    let swapped_at = last_of_old.expect("the old release answered first").0;
     let finished = |(at, release): &&(Instant, String)| *release != new && *at > swapped_at;
     let finished: Vec<Instant> = slow.iter().flatten().filter(finished).map(|(at, _)| *at).collect();
     let last = finished.iter().max().unwrap_or_else(|| {
-        panic!("no slow event was answered by the old code after the swap: {slow:?}");
+        panic!("no slow event was answered by the old release after the swap: {slow:?}");
     });
     let meanwhile = quick.iter().filter(|(at, _)| (swapped_at..*last).contains(at)).count();
     assert!(
         meanwhile > 1,
-        "nobody was answered by the new code while the old one finished"
+        "the new release answered nothing while the old one finished"
     );
     assert!(
         slow.iter()
@@ -122,15 +121,18 @@ async fn old_code_finishes(console: Console, door: &Node) {
     );
 }
 
-/// Asks again and again until it is over, and returns when which release answered.
-async fn ask_on(door: &Node, ms: u64, over: &AtomicBool) -> Vec<(Instant, String)> {
-    let mut client = Client::connect(door).await;
+/// Sends requests until `over`; returns the time and the release of each answer.
+async fn ask_on(io_node: &Node, ms: u64, over: &AtomicBool) -> Vec<(Instant, String)> {
+    let mut client = Client::connect(io_node).await;
     let mut answers = Vec::new();
     loop {
-        // What begins when it is over is answered by the new code.
+        // A request sent after the deploy is answered by the new release.
         let is_last = over.load(Ordering::Relaxed);
         let answer = client.ask("slow", &[json!(ms)]).await;
-        let release = answer[0]["release"].as_str().expect("it says who answers").to_owned();
+        let release = answer[0]["release"]
+            .as_str()
+            .expect("the answer names the release")
+            .to_owned();
         answers.push((Instant::now(), release));
         if is_last {
             return answers;
@@ -140,7 +142,7 @@ async fn ask_on(door: &Node, ms: u64, over: &AtomicBool) -> Vec<(Instant, String
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn broken_build_replaces_nothing_and_reason_is_shown() {
-    let node = Node::app(&component("recorder"), "grants = { keyvalue = [\"default\"] }").await;
+    let node = Node::app(&component("recorder"), KEY_VALUE).await;
     let mut deployer = Deployer::at(Console::of_node(&node)).await;
     let mut client = Client::connect(&node).await;
     let before = client.ask("slow", &[json!(0)]).await[0]["release"].clone();
@@ -164,33 +166,33 @@ async fn broken_build_replaces_nothing_and_reason_is_shown() {
         let (answer, ()) = tokio::join!(deploy, asking);
         assert!(answer.reason().contains(words), "{flaw:?}: {answer:#?}");
         let told = answer.said.lines().any(|line| line.contains(words));
-        assert!(told, "{flaw:?}: people are told as well: {}", answer.said);
+        assert!(told, "{flaw:?}: standard error lacks the reason: {}", answer.said);
     }
 }
 
-/// The handler counts in memory alone what each client says.
+/// The handler `counter` counts each client's events in instance memory only.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn instance_state_survives_deploys() {
     for settings in ["dispatch = \"sticky\"", "instances = 1"] {
         let counts = counted_through_deploys(settings, 0, 5).await;
         assert!(
             counts.iter().all(|count| *count > 20),
-            "too little happened to tell: {counts:?}"
+            "too few messages for a verdict: {counts:?}"
         );
     }
 }
 
-/// Events so slow that the new release has one on trial at any time, also when it is taken into use.
+/// Events are so slow that the new release always has one on trial, also when it comes into use.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn trial_running_at_cutover_changes_no_state() {
     let counts = counted_through_deploys("dispatch = \"sticky\"", 100, 3).await;
     assert!(
         counts.iter().all(|count| *count > 3),
-        "too little happened to tell: {counts:?}"
+        "too few messages for a verdict: {counts:?}"
     );
 }
 
-/// Clients speak again and again, and each answer takes so long, while so many builds are deployed: the counts never jump.
+/// Deploys so many builds while clients send events of this handling time, and asserts that their counts have no gaps.
 async fn counted_through_deploys(settings: &str, ms: u64, deploys: u64) -> Vec<u64> {
     const CLIENTS: usize = 8;
     let node = Node::app(&component("counter"), settings).await;
@@ -212,7 +214,7 @@ async fn counted_through_deploys(settings: &str, ms: u64, deploys: u64) -> Vec<u
             assert!(answer.is_in_use(), "{answer:#?}");
             assert!(
                 !answer.said.contains("instance 0"),
-                "no state was refused: {}",
+                "an instance's state was refused: {}",
                 answer.said
             );
         }

@@ -1,35 +1,26 @@
-//! Timers: once, in order, in each language, and through whatever happens to nodes, releases and Redis.
+//! Timers: they fire once and in order, in each language, also through kills, deploys and restarts.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use plugnode_tests::{
-    Client, Cluster, Node, Redis, RedisServer, component, rebuilt, repository, run_to_end, verb, within_minutes,
+    Client, Cluster, Node, Redis, RedisServer, component, rebuilt, temp_folder, verb, within_minutes,
 };
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 const SETTINGS: &str = "instances = 3\ngrants = { keyvalue = [\"default\"] }";
-
-async fn built(script: &str, folder: &TempDir) -> PathBuf {
-    let script = repository().join(script);
-    let script = script.to_str().expect("its path is UTF-8");
-    let (status, said) = run_to_end(&["build", script, "-o", "app.wasm"], folder.path()).await;
-    assert!(status.success(), "{said}");
-    folder.path().join("app.wasm")
-}
 
 async fn due(client: &mut Client) -> (String, Value, u64) {
     let (event, args) = client.event().await;
     assert_eq!(event, "due", "{args:?}");
-    let missed = args[2].as_u64().expect("it is a number");
-    (args[0].as_str().expect("it is a key").into(), args[1].clone(), missed)
+    let missed = args[2].as_u64().expect("a number");
+    (args[0].as_str().expect("a key").into(), args[1].clone(), missed)
 }
 
-async fn sets_and_hears(node: &Node) {
+async fn assert_timers_fire(node: &Node) {
     let (mut ada, mut bob) = tokio::join!(Client::connect(node), Client::connect(node));
     let after = |owner: &str, key: &str, ms: u64| [json!(owner), json!(key), json!(ms), json!({ "of": key })];
-    // What is set again is due once; what is cancelled never is.
+    // A timer set again fires once; a cancelled one never.
     ada.ask("timer-after", &after("client", "cancelled", 100)).await;
     ada.ask("timer-after", &after("client", "late", 100)).await;
     ada.ask("timer-cancel", &[json!("client"), json!("cancelled")]).await;
@@ -40,12 +31,12 @@ async fn sets_and_hears(node: &Node) {
     assert_eq!(ada.ask("get", &[json!("due:late")]).await, [json!(1)]);
     assert_eq!(ada.ask("get", &[json!("due:cancelled")]).await, [json!(null)]);
 
-    // What is the app's is heard by all.
+    // A timer of the app reaches all clients.
     bob.ask("timer-after", &after("app", "ours", 50)).await;
     assert_eq!(due(&mut ada).await.0, "ours");
     assert_eq!(due(&mut bob).await.0, "ours");
 
-    // Again and again, until it is cancelled.
+    // A periodic timer fires until it is cancelled.
     bob.ask("timer-every", &[json!("client"), json!("tick"), json!(60), json!(1)])
         .await;
     let mut times = 0;
@@ -56,7 +47,7 @@ async fn sets_and_hears(node: &Node) {
     }
     bob.ask("timer-cancel", &[json!("client"), json!("tick")]).await;
 
-    // A client takes its timers along.
+    // A client's timers end with its connection.
     ada.ask("timer-after", &after("client", "gone", 400)).await;
     drop(ada);
     bob.ask("timer-after", &after("app", "after it", 600)).await;
@@ -66,7 +57,7 @@ async fn sets_and_hears(node: &Node) {
 
 #[tokio::test]
 async fn timers_fire_once_in_memory() {
-    sets_and_hears(&Node::app(&component("faulty"), SETTINGS).await).await;
+    assert_timers_fire(&Node::app(&component("faulty"), SETTINGS).await).await;
 }
 
 #[tokio::test]
@@ -75,16 +66,15 @@ async fn timers_fire_once_over_redis() {
         let redis = RedisServer::start().await;
         let cluster = cluster(&redis.url(), shards, &component("faulty"));
         let (io, _one, _two) = tokio::join!(cluster.start_io(), cluster.start_app(), cluster.start_app());
-        sets_and_hears(&io).await;
+        assert_timers_fire(&io).await;
     }
 }
 
 #[tokio::test]
 async fn timers_work_from_javascript_and_python() {
     for script in ["tests/js/handlers/timers.js", "tests/py/handlers/timers.py"] {
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        let component = built(script, &folder).await;
-        sets_and_hears(&Node::app(&component, SETTINGS).await).await;
+        let (component, _folder) = crate::scripts::built(script).await;
+        assert_timers_fire(&Node::app(&component, SETTINGS).await).await;
     }
 }
 
@@ -94,18 +84,18 @@ fn cluster(url: &str, shards: u16, component: &Path) -> Cluster {
         .app("/", component, SETTINGS)
 }
 
-/// Timers of the app and of a client, while the app-nodes are killed, a release is replaced and Redis restarts.
+/// Timers of the app, while app-nodes are killed, a release is deployed and Redis restarts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn timers_survive_kills_deploys_and_redis_restart() {
     const TIMERS: usize = 120;
     let mut redis = Redis::new().aof("always").start().await;
     let cluster = cluster(&redis.url(), 3, &component("faulty"));
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    std::fs::write(folder.path().join("plugnode.toml"), cluster.config("app-node")).expect("it can be written");
+    let folder = temp_folder();
+    std::fs::write(folder.path().join("plugnode.toml"), cluster.config("app-node")).expect("the file can be written");
     let (io, mut one, mut two) = tokio::join!(cluster.start_io(), cluster.start_app(), cluster.start_app());
     let (mut setter, mut hears) = tokio::join!(Client::connect(&io), Client::connect(&io));
     for number in 0..TIMERS {
-        // Spread over what is about to happen.
+        // Spread over the time of the faults.
         let args = [
             json!("app"),
             json!(format!("timer-{number}")),
@@ -118,8 +108,8 @@ async fn timers_survive_kills_deploys_and_redis_restart() {
         one.kill9().await;
         one = cluster.start_app().await;
         let newer = folder.path().join("newer.wasm");
-        std::fs::write(&newer, rebuilt(&component("faulty"), 2)).expect("it can be written");
-        let said = verb(&["deploy", newer.to_str().expect("its path is text")], folder.path()).await;
+        std::fs::write(&newer, rebuilt(&component("faulty"), 2)).expect("the file can be written");
+        let said = verb(&["deploy", newer.to_str().expect("the path is UTF-8")], folder.path()).await;
         assert!(said.status.success(), "{said:?}");
         redis.restart().await;
         two.kill9().await;
@@ -132,7 +122,7 @@ async fn timers_survive_kills_deploys_and_redis_restart() {
         }
         heard
     };
-    let (heard, ()) = within_minutes(2, "all timers are due", async { tokio::join!(hearing, disturbing) }).await;
+    let (heard, ()) = within_minutes(2, "all timers fire", async { tokio::join!(hearing, disturbing) }).await;
     assert!(heard.values().all(|times| *times == 1), "{heard:?}");
     for number in (0..TIMERS).step_by(7) {
         let key = json!(format!("due:timer-{number}"));

@@ -1,14 +1,14 @@
-//! The tutorial, as a reader types it: its commands are run and its files are written, in their order.
+//! The tutorial (docs/tutorial.md): its commands are run and its files written, in order.
 
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use plugnode_tests::{Client, Node, binary, component, free_port, repository};
+use plugnode_tests::{Client, Node, binary, component, free_port, repository, temp_folder};
 use serde_json::json;
 use tempfile::TempDir;
 
-/// What is between two fences: the words behind the first one, and the text.
+/// The code blocks: the words after the opening fence, and the text.
 fn blocks(text: &str) -> Vec<(Vec<&str>, &str)> {
     let mut blocks = Vec::new();
     let mut rest = text;
@@ -21,7 +21,7 @@ fn blocks(text: &str) -> Vec<(Vec<&str>, &str)> {
     blocks
 }
 
-/// A person at a terminal.
+/// A reader's terminal and files.
 struct Reader {
     home: TempDir,
     place: PathBuf,
@@ -31,7 +31,7 @@ struct Reader {
 
 impl Reader {
     fn new() -> Self {
-        let home = tempfile::tempdir().expect("a temporary folder can be made");
+        let home = temp_folder();
         let reader = Self {
             place: home.path().to_owned(),
             port: free_port().to_string(),
@@ -42,7 +42,7 @@ impl Reader {
         reader
     }
 
-    /// What npm would find in its registry: the package as it is packed, by a command that stands before npm.
+    /// Puts a wrapper before npm that installs the packed package instead of one from the registry.
     fn publish_npm_package(&self) {
         let package = self.home.path().join("package");
         let copied = Command::new("cp")
@@ -51,21 +51,21 @@ impl Reader {
             .arg(&package)
             .status();
         assert!(copied.expect("cp is there").success());
-        fs::copy(component("plugnode-js"), package.join("plugnode-js.wasm")).expect("it was built");
+        fs::copy(component("plugnode-js"), package.join("plugnode-js.wasm")).expect("the component was built");
         let bin = self.home.path().join("bin");
-        fs::create_dir(&bin).expect("a folder can be made");
-        std::os::unix::fs::symlink(binary(), bin.join("plugnode")).expect("a link can be made");
+        fs::create_dir(&bin).expect("the folder can be created");
+        std::os::unix::fs::symlink(binary(), bin.join("plugnode")).expect("the link can be created");
         let npm = format!(
             "#!/usr/bin/env bash\nPATH=${{PATH#*:}}\n[[ \"$*\" == 'install --save-dev plugnode' ]] || exit 64\n\
              (cd {package:?} && npm pack --silent >/dev/null) && exec npm install --silent --offline --no-audit --no-fund \
              --save-dev {package:?}/plugnode-0.1.0.tgz\n"
         );
-        fs::write(bin.join("npm"), npm).expect("it can be written");
+        fs::write(bin.join("npm"), npm).expect("the file can be written");
         let runnable = Command::new("chmod").arg("+x").arg(bin.join("npm")).status();
         assert!(runnable.expect("chmod is there").success());
     }
 
-    /// Commands, from the folder of those before.
+    /// A shell that runs commands in the current folder.
     fn bash(&self, commands: &str) -> Command {
         let commands = commands.replace("8080", &self.port);
         let path = std::env::var("PATH").unwrap_or_default();
@@ -78,7 +78,7 @@ impl Reader {
         bash
     }
 
-    /// Runs commands that end, and returns what they say.
+    /// Runs commands that end, and returns their output.
     async fn types(&mut self, commands: &str) -> String {
         let mut bash = self.bash(&format!("{commands}\npwd >{:?}", self.home.path().join("place")));
         let output = tokio::task::spawn_blocking(move || bash.output());
@@ -91,7 +91,7 @@ impl Reader {
         said
     }
 
-    /// Runs one that goes on, in the place of the one before.
+    /// Starts a server, after stopping the one before.
     async fn starts(&mut self, command: &str) {
         if let Some(before) = self.server.take() {
             assert!(before.stop().await.success());
@@ -100,7 +100,7 @@ impl Reader {
     }
 
     async fn writes(&self, name: &str, text: &str) {
-        fs::write(self.place.join(name), text.replace("8080", &self.port)).expect("it can be written");
+        fs::write(self.place.join(name), text.replace("8080", &self.port)).expect("the file can be written");
     }
 
     fn server(&self) -> &Node {
@@ -108,7 +108,7 @@ impl Reader {
     }
 }
 
-/// Whom another hears when one speaks who has this name, or none.
+/// The sender's name that another client sees when a client with this name, or none, sends a message.
 async fn speaker(node: &Node, name: Option<&str>) -> String {
     let (mut one, mut other) = (Client::connect(node).await, Client::connect(node).await);
     for client in [&mut one, &mut other] {
@@ -126,7 +126,7 @@ async fn speaker(node: &Node, name: Option<&str>) -> String {
 
 #[tokio::test]
 async fn tutorial_commands_work_as_written() {
-    let text = fs::read_to_string(repository().join("docs/tutorial.md")).expect("it is there");
+    let text = fs::read_to_string(repository().join("docs/tutorial.md")).expect("the file exists");
     let mut reader = Reader::new();
     let mut said = String::new();
     let mut stayed = None;
@@ -143,19 +143,19 @@ async fn tutorial_commands_work_as_written() {
                 assert_eq!(speaker(reader.server(), Some("Ada")).await, "Ada");
             }
             [_, name] => reader.writes(name, block).await,
-            _ => panic!("what kind of block is this? {words:?}"),
+            _ => panic!("unknown kind of code block: {words:?}"),
         }
         if block.contains("plugnode deploy") {
             assert_eq!(speaker(reader.server(), None).await, "somebody");
         }
     }
     assert_eq!(speaker(reader.server(), None).await, "its id");
-    // Whoever came before the deploy is there after the rollback.
-    let mut stayed = stayed.expect("somebody came");
+    // A client that connected before the deploy is still connected after the rollback.
+    let mut stayed = stayed.expect("a client connected");
     let answer = json!({ "ok": "still here" });
     stayed.emit("say", &[json!("")]).await;
     assert_eq!(stayed.ask("say", &[json!("still here")]).await, [answer]);
     for words in ["no ids in the chat", "server.wasm", "pass 1"] {
-        assert!(said.contains(words), "nothing said {words:?}:\n{said}");
+        assert!(said.contains(words), "no command printed {words:?}:\n{said}");
     }
 }

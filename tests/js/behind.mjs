@@ -1,4 +1,4 @@
-// node behind.mjs URL: the official client behind a load balancer, against the handler `faulty`, which tells each client its address.
+// node behind.mjs URL: the official client behind a load balancer, against the handler `faulty`, which returns each client's address.
 
 import assert from 'node:assert/strict';
 import http from 'node:http';
@@ -6,14 +6,14 @@ import { acknowledged, argumentsOf, connected, heard, open, run, same } from './
 
 const [url] = argumentsOf('behind.mjs', 'URL');
 
-/** Where clients connect from: the balancer itself is at 127.0.0.1. */
+/** Source address of the clients; the balancer's is 127.0.0.1. */
 const ADDRESS = '127.0.0.2';
 const TRANSPORTS = { websocket: ['websocket'], polling: ['polling'], 'polling, upgraded': ['polling', 'websocket'] };
 
 const cases = {};
 
 for (const [name, transports] of Object.entries(TRANSPORTS)) {
-  cases[`${name}: it is known by its address, and is answered`] = async () => {
+  cases[`${name}: the handler sees its address and answers`] = async () => {
     const agent = new http.Agent({ keepAlive: true, localAddress: ADDRESS });
     // What the balancer says of itself with each client is ours to give back.
     const headers = { 'X-Forwarded-For': '6.6.6.6' };

@@ -1,6 +1,6 @@
-// node chat-languages.mjs URL FIRST DEPLOYS: the official client at the chat of the examples, which is in several languages. FIRST is that in
-// which it runs. DEPLOYS, a JSON array of `[language, [command, ...arguments]]`, brings the others, one after the other, while people
-// talk. Each passes the same cases, and has the history of those before it.
+// node chat-languages.mjs URL FIRST DEPLOYS: the official client against the example `chat` in several languages. FIRST is the language
+// that runs at the start. DEPLOYS, a JSON array of `[language, [command, ...arguments]]`, deploys the others one after the other while
+// clients talk. Each language passes the same cases and keeps the history.
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -11,7 +11,7 @@ import { acknowledged, argumentsOf, connect, connected, heard, open, run, same, 
 const [url, first, deploys] = argumentsOf('chat-languages.mjs', 'URL', 'FIRST', 'DEPLOYS');
 const KEPT = 15;
 const TALKERS = 8;
-/** Messages of each of them once a language is there. */
+/** Messages of each client after a deploy. */
 const AFTERWARDS = 25;
 const NAME_RULE = { error: 'a name has 1 to 32 characters' };
 const BODY_RULE = { error: 'a message is a text of 1 to 2000 characters' };
@@ -20,13 +20,13 @@ const talkers = [];
 const releases = new Map();
 const cases = {};
 
-cases['people come, who stay to the end'] = async () => {
+cases['clients connect that stay to the end'] = async () => {
   for (let n = 0; n < TALKERS; n++) talkers.push(talker(`talker ${n}`));
   await Promise.all(talkers.map(({ socket }) => connected(socket)));
 };
 chatsIn(first);
 for (const [language, [command, ...rest]] of JSON.parse(deploys)) {
-  cases[`they talk while it becomes ${language}`] = async () => {
+  cases[`they exchange messages while ${language} is deployed`] = async () => {
     let isDeployed = false;
     const deployed = promisify(execFile)(command, rest).finally(() => (isDeployed = true));
     await Promise.all([deployed, ...talkers.map((one) => one.talk(() => isDeployed))]);
@@ -35,7 +35,7 @@ for (const [language, [command, ...rest]] of JSON.parse(deploys)) {
   chatsIn(language);
 }
 
-cases['nothing is lost, doubled or reordered, and nobody was disconnected'] = () => {
+cases['nothing is lost, doubled or reordered, and no client was disconnected'] = () => {
   for (const { socket, name, connections, others, heardFrom } of talkers) {
     assert.deepEqual([connections(), others, socket.connected], [1, [], true], name);
     for (const spoke of talkers) {
@@ -49,7 +49,7 @@ cases['nothing is lost, doubled or reordered, and nobody was disconnected'] = ()
 
 await run(cases, { caseSeconds: 100, seconds: 280 });
 
-/** Somebody who stays connected, notes what others say, and talks when asked to. */
+/** A client that stays connected, records messages of others, and sends messages on request. */
 function talker(name) {
   const socket = io(url, { forceNew: true, auth: { name }, transports: ['websocket'] });
   const others = [];
@@ -68,22 +68,22 @@ function talker(name) {
       const body = `number ${said++}`;
       const [answer] = await acknowledged(socket, 'message', body);
       assert.equal(answer.ok?.body, body, JSON.stringify(answer));
-      // Many on a busy machine, and not as many as it can take: this is about what happens to them.
+      // A moderate rate: this tests delivery, not load.
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
   };
   return { socket, name, others, heardFrom, talk, connections: () => connections, said: () => said };
 }
 
-/** Whether it has been asked so often. */
+/** Whether it has been called so often. */
 function atMost(times) {
   return () => times-- <= 0;
 }
 
-/** What the chat does, whatever it is written in. */
+/** The behaviour of the chat, the same in every language. */
 function chatsIn(language) {
   const has = (what, act) => (cases[`${language}: ${what}`] = act);
-  // Each has a room of its own for what it is told at its start.
+  // Each client collects the messages that it receives at its start.
   const enter = async (auth) => {
     const socket = open(url, { auth });
     const [welcome, history] = [heard(socket, 'welcome'), heard(socket, 'history')];
@@ -104,7 +104,7 @@ function chatsIn(language) {
     same(ada.welcome, { name: 'Ada L.', release: bob.welcome.release });
     same(await joined, [{ id: ada.socket.id, name: 'Ada L.' }]);
     const { id } = ada.socket;
-    // Those of the case before may be going still.
+    // Clients of the previous case may still be disconnecting.
     const left = new Promise((resolve) => bob.socket.on('left', (who) => who.id === id && resolve(who)));
     ada.socket.disconnect();
     same(await within(10, 'hearing "left"', left), { id, name: 'Ada L.' });

@@ -5,7 +5,7 @@ import { argumentsOf, connect, heard, run, same } from './suite.mjs';
 const [url] = argumentsOf('chat-names.mjs', 'URL');
 
 await run({
-  async 'people come, type, talk and go'() {
+  async 'users join, type, talk and leave'() {
     const [ada, grace] = await Promise.all([connect(url), connect(url)]);
     const enter = async (socket, name) => {
       const entered = heard(socket, 'entered');

@@ -1,15 +1,15 @@
-// People at the page of the example `chat`: a real browser, in which each has a tab that shares nothing with the others.
+// Users of the page of the example `chat`, each in a separate tab of a real browser.
 
 import { chromium } from 'playwright-core';
 
-// The browser is to speak with the tested server only.
+// The browser must contact only the tested server.
 const ARGUMENTS = [
   '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
   '--disable-component-update', '--disable-sync',
 ];
 export const SECONDS = 10_000;
 
-/** A browser; the script ends when there is none. */
+/** Starts the browser; ends the script if there is none. */
 export async function browse() {
   return chromium
     .launch({ executablePath: process.env.PLUGNODE_CHROMIUM ?? '/usr/bin/chromium', args: ARGUMENTS, timeout: 60_000 })
@@ -19,7 +19,7 @@ export async function browse() {
     });
 }
 
-/** A person with a name who is connected, in a tab of their own. What goes wrong in it is added to `wrong`; `prepare` runs in the page first. */
+/** Opens a tab whose user has joined the chat. Errors of the page are added to `wrong`; `prepare` runs in the page first. */
 export async function visit(browser, url, name, wrong, { viewport = { width: 1100, height: 760 }, prepare } = {}) {
   const page = await (await browser.newContext({ viewport })).newPage();
   page.on('pageerror', (error) => wrong.push(`${name}: ${error.stack ?? error}`));
@@ -48,7 +48,7 @@ export function message(page, author, text) {
   return page.locator('.message', { has: by }).filter({ has: page.locator('.body', { hasText: what }) });
 }
 
-/** In the page: author and text of each message. */
+/** Runs in the page: author and text of each message. */
 export function words(messages) {
   return messages.map((message) => [message.querySelector('.author').textContent, message.querySelector('.body').textContent]);
 }

@@ -1,6 +1,6 @@
-// node chat-swap.mjs URL SCREENSHOT DEPLOY: two people chat, each in a tab of a real browser, while another build of the chat is deployed by
-// DEPLOY, a command as a JSON array. They see that it answers otherwise; their connections, and what they say, do not notice.
-// Before, the chat says BEFORE to a message that is too long, and afterwards AFTER. SCREENSHOT (a .png) shows the first one's page at the end.
+// node chat-swap.mjs URL SCREENSHOT DEPLOY BEFORE AFTER: two users chat, each in a tab of a real browser, while another build of the chat is
+// deployed with DEPLOY, a command as a JSON array. The answer to a message that is too long changes from BEFORE to AFTER; connections stay
+// and no message is lost. SCREENSHOT (a .png) shows the first user's page at the end.
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -17,7 +17,7 @@ const said = [];
 let ada, bob, release, speaking, deployed;
 
 await run({
-  'two people chat, and are answered by one release': async () => {
+  'two users chat, answered by one release': async () => {
     [ada, bob] = await Promise.all(['Ada', 'Bob'].map((name) => visit(browser, url, name, wrong, { prepare: watch })));
     await speak(ada, 'Ada', 'Hello, Bob');
     await sees(bob, 'Ada', 'Hello, Bob');
@@ -42,7 +42,7 @@ await run({
     await Promise.all([deployed, talk]);
   },
 
-  'both pages tell of the new release, and it answers otherwise': async () => {
+  'both pages show the new release, and its answer differs': async () => {
     for (const [page, name] of [[ada, 'Ada'], [bob, 'Bob']]) {
       await speak(page, name, `${name}, afterwards`);
       await page.locator('.notice.swap', { hasText: 'Now answered by release' }).waitFor({ timeout: SECONDS });
@@ -53,7 +53,7 @@ await run({
     await ada.screenshot({ path: screenshot, animations: 'disabled' });
   },
 
-  'nothing that was said is missing, there twice, or in another order': async () => {
+  'no message is lost, doubled or reordered': async () => {
     for (const page of [ada, bob]) {
       const seen = (await page.locator('.message:not(.failed)').evaluateAll(words)).map(([, text]) => text);
       assert.deepEqual(seen, said);
@@ -61,26 +61,26 @@ await run({
     return { messages: said.length };
   },
 
-  'no page met a reconnect, a disconnect or an error': async () => {
+  'no page had a reconnect, a disconnect or an error': async () => {
     for (const page of [ada, bob]) {
       const { connects, sockets, others, states } = await page.evaluate(() => window.watched);
       assert.deepEqual(others, []);
       assert.deepEqual(states, ['online']);
-      // Engine.IO may begin by polling; more than one WebSocket would be another connection.
+      // Engine.IO may start by polling; a second WebSocket would be a new connection.
       assert.deepEqual([connects, sockets <= 1], [1, true]);
     }
     assert.deepEqual(wrong, []);
   },
 });
 
-/** Says something, and knows it for later. */
+/** Sends a message and records it. */
 async function speak(page, name, text) {
   said.push(text);
   await say(page, text);
   await sees(page, name, text);
 }
 
-/** Says too much, which the page alone would not let through, and is told so by the chat. */
+/** Sends a message that is too long, past the check of the page, and returns the chat's answer. */
 async function isTold(page, reason) {
   await page.locator('#text').evaluate((field) => {
     field.value = 'long '.repeat(500);
@@ -94,7 +94,7 @@ async function shown(page) {
   return page.locator('#release code').textContent();
 }
 
-/** In the page, before anything else: counts what happens to its connection. */
+/** Runs in the page first: counts events of its connection. */
 function watch() {
   const watched = { connects: 0, sockets: 0, others: [], states: [] };
   window.watched = watched;
@@ -104,7 +104,7 @@ function watch() {
       watched.sockets += 1;
     }
   };
-  // The page finds `io` as a global, which its library sets.
+  // The library sets the global `io`, which the page uses.
   let connect;
   Object.defineProperty(window, 'io', {
     configurable: true,
@@ -119,7 +119,7 @@ function watch() {
       }, io);
     },
   });
-  // What a person sees of it.
+  // What the user sees.
   addEventListener('DOMContentLoaded', () => {
     const status = document.getElementById('status');
     const note = () => status.dataset.state !== 'connecting' || watched.states.length > 0 ? watched.states.push(status.dataset.state) : 0;

@@ -1,5 +1,5 @@
-// node chat-tabs.mjs URL SCREENSHOT: people at the page of the example `chat`, each in a tab of a real browser that shares nothing with the
-// others. Two chat with each other, a third comes later and finds what was said. SCREENSHOT (a .png) shows the first one's page at the end.
+// node chat-tabs.mjs URL SCREENSHOT: users of the page of the example `chat`, each in a separate tab of a real browser. Two chat, a third
+// comes later and sees the history. SCREENSHOT (a .png) shows the first user's page at the end.
 
 import assert from 'node:assert/strict';
 import { SECONDS, browse, message, say, sees, visit as visitBy, words } from './chat-page.mjs';
@@ -8,7 +8,7 @@ import { argumentsOf, run } from './suite.mjs';
 const [url, screenshot] = argumentsOf('chat-tabs.mjs', 'URL', 'SCREENSHOT');
 const KEPT = 15;
 
-// The room may have a history; what is said here is told from it by this.
+// Marks this run's messages: the room may have a history.
 const now = `(${Date.now()})`;
 const HELLO = `Hello, is anybody there? ${now}`;
 
@@ -17,7 +17,7 @@ const wrong = [];
 let ada, bob;
 
 await run({
-  'two people chat': async () => {
+  'two users chat': async () => {
     [ada, bob] = await Promise.all([visit('Ada'), visit('Bob')]);
     await say(ada, HELLO);
     await sees(bob, 'Ada', HELLO);
@@ -25,13 +25,13 @@ await run({
     await sees(ada, 'Bob', `I am! Grüße 🦀 ${now}`);
   },
 
-  'one sees what one says once, as delivered': async () => {
+  'a sender sees its message once, as delivered': async () => {
     const own = message(ada, 'Ada', HELLO);
     await own.and(ada.locator(':not(.pending):not(.failed)')).waitFor({ timeout: SECONDS });
     assert.equal(await own.count(), 1);
   },
 
-  'what people type is text, never markup': async () => {
+  'messages are shown as text, never as markup': async () => {
     const markup = `<img src=x onerror="document.title='taken over'"> <b>bold</b> & "quotes" ${now}`;
     await say(bob, markup);
     await sees(ada, 'Bob', markup);
@@ -39,7 +39,7 @@ await run({
     assert.notEqual(await ada.title(), 'taken over');
   },
 
-  'lines are sent by Enter, and kept': async () => {
+  'Enter sends, and line breaks are kept': async () => {
     await ada.locator('#text').fill('first line');
     await ada.locator('#text').press('Shift+Enter');
     await ada.locator('#text').pressSequentially(`second line ${now}`);
@@ -48,7 +48,7 @@ await run({
     assert.equal(await ada.locator('#text').inputValue(), '');
   },
 
-  'who comes later finds what was said': async () => {
+  'a later user sees the history': async () => {
     const spoken = (await ada.locator('.message').evaluateAll(words)).slice(-KEPT);
     const cleo = await visit('Cleo', { viewport: { width: 390, height: 780 } });
     await cleo.locator('.message').nth(spoken.length - 1).waitFor({ timeout: SECONDS });
@@ -61,13 +61,13 @@ await run({
     await ada.screenshot({ path: screenshot, animations: 'disabled' });
   },
 
-  'who goes is seen to go': async () => {
+  'the others see a user leave': async () => {
     const left = ada.locator('.notice', { hasText: 'Bob left' });
     await bob.context().close();
     await left.waitFor({ timeout: SECONDS });
   },
 
-  'no page met an error': async () => assert.deepEqual(wrong, []),
+  'no page had an error': async () => assert.deepEqual(wrong, []),
 });
 
 function visit(name, options) {

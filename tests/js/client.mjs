@@ -1,5 +1,5 @@
 // node client.mjs URL [msgpack]: the official client of Socket.IO 4 against the configuration `client` of the handler `conformance`: ping
-// interval 2,000 ms, and requests for a session answered 10 ms late. With `msgpack`, the client and the server speak that parser.
+// interval 2,000 ms, and requests for a session answered 10 ms late. With `msgpack`, client and server use that parser.
 
 import assert from 'node:assert/strict';
 import { Manager, io } from 'socket.io-client';
@@ -95,7 +95,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
       socket.emit('ack');
       (await asked)[0](...wrong);
     }
-    // What comes after the answers were handled came after what they could have caused.
+    // An event after the answers proves that their effects would have arrived.
     same(await acknowledged(socket, 'echo', 1), [1]);
     same(names, Array(5).fill('ack'));
   });
@@ -167,7 +167,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
 
   has('binary comes', async () => {
     const socket = open();
-    // The msgpack parser's own decoder reads Buffers alone.
+    // The decoder of the msgpack parser reads only Buffers.
     if (parserName !== 'msgpack') socket.io.engine.binaryType = 'arraybuffer';
     const doge = heard(socket, 'doge');
     const bin = heard(socket, 'takebin');
@@ -182,7 +182,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
     const socket = await connect();
     const buffack = heard(socket, 'buffack');
     const bytes = Buffer.from([1, 2, 3, 250]);
-    // The msgpack parser has a type of its own for an ArrayBuffer, which Node's own server does not take for binary.
+    // The msgpack parser has a separate type for ArrayBuffer, which Node's server does not treat as binary.
     socket.emit('buffa', parserName === 'msgpack' ? bytes : new Uint8Array(bytes).buffer);
     same(await buffack, []);
     const jsonbuff = heard(socket, 'jsonbuff-ack');
@@ -445,7 +445,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
     same(sent, ['0', '0/foo,', '1', '1/foo,']);
   });
 
-  // ---- connecting, and connecting again
+  // ---- connecting and reconnecting
 
   has('the handshake takes as long as the configuration says', async () => {
     const began = performance.now();
@@ -528,7 +528,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
     assert.equal(engine.readyState, 'closed');
   });
 
-  // ---- what is not sure to arrive, and what is to arrive for sure
+  // ---- volatile and buffered events
 
   has('a volatile event is sent to a connection that is ready, and only then', async () => {
     const socket = open('/', { autoConnect: false });
@@ -546,7 +546,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
 
   has('a volatile event is dropped while another is on its way', async () => {
     const socket = await connect();
-    // Nothing else is on its way: an upgrade is over.
+    // The upgrade is complete, nothing else is in flight.
     if (socket.io.engine.transport.name !== (by.transports ?? ['websocket']).at(-1)) await heard(socket.io.engine, 'upgrade');
     let volatile = 0;
     const sure = acknowledged(socket, 'getId');
@@ -607,12 +607,12 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
 
 await run(cases, { tries: 3, seconds: 240 });
 
-/** A socket of its own connection; it is closed when its case ends. */
+/** A socket with its own connection, closed when its case ends. */
 function start(path, options) {
   return keep(io(url + path, { forceNew: true, reconnection: false, ...parser, ...options }));
 }
 
-/** A connection whose namespaces are yet to be named. */
+/** A connection without namespaces, closed when its case ends. */
 function managed(options) {
   const manager = new Manager(url, { reconnection: false, ...parser, ...options });
   keep({ disconnect: () => manager._close() });

@@ -1,5 +1,5 @@
 // node client2.mjs URL MAIN_URL[,MAIN_URL…]: the official client of Socket.IO 2 (Engine.IO 3, Socket.IO protocol 4) against the configurations `client`
-// and `main` of the handler `conformance`, whose io-node was told to take such clients; and the client of Socket.IO 4 beside it.
+// and `main` of the handler `conformance`, with `socket-io-2` enabled; and the client of Socket.IO 4 beside it.
 
 import assert from 'node:assert/strict';
 import { createRequire } from 'node:module';
@@ -126,7 +126,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
       const socket = await connect(path);
       const [id] = await acknowledged(socket, 'getId');
       assert.ok(id);
-      // This client makes up its id itself, of the namespace and the id of the connection.
+      // This client derives its id from the namespace and the id of the connection.
       assert.equal(id, socket.id);
     });
   }
@@ -160,7 +160,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
 
   has('it is refused by a namespace that is not there', async () => {
     const [error] = await heard(open('/nowhere'), 'error');
-    // In words, as the server of Socket.IO 2 did; that of Socket.IO 4 has them in an object.
+    // A text, as from the server of Socket.IO 2; Socket.IO 4 sends an object.
     assert.equal(error.message ?? error, 'Invalid namespace');
   });
 
@@ -188,7 +188,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
   has('it leaves and comes back when told', async () => {
     const socket = await connect();
     const gone = heard(socket, 'disconnect');
-    // This client takes the end of the connection before for that of the next one, when it is told too soon.
+    // Wait: this client attributes a close that comes too early to the next connection.
     const over = heard(socket.io, 'close');
     socket.disconnect();
     same(await gone, ['io client disconnect']);
@@ -235,7 +235,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
 
 await run(cases, { tries: 3 });
 
-/** A socket of its own connection; it is closed when its case ends. */
+/** A socket with its own connection, closed when its case ends. */
 function start(address, options) {
   return keep(io(address, { forceNew: true, reconnection: false, ...options }));
 }

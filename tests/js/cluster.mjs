@@ -1,5 +1,5 @@
 // node cluster.mjs URL,URL,URL [msgpack]: the official client of Socket.IO 4 against the configuration `cluster` of the handler
-// `conformance`: ten clients spread over several io-nodes, which are to be one server to them.
+// `conformance`: ten clients over several io-nodes, which must act as one server.
 
 import assert from 'node:assert/strict';
 import { io } from 'socket.io-client';
@@ -12,7 +12,7 @@ const parser = parserName === 'msgpack' ? { parser: msgpack } : {};
 
 const CLIENTS = 10;
 const ROOMS = ['room1', 'room2', 'room4', 'room5'];
-// What it may take until a client that left is forgotten everywhere.
+// Time-out until a departed client is removed on all nodes.
 const FORGOTTEN_MS = 50;
 
 const TRANSPORTS = {
@@ -29,7 +29,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
   for (const event of ['broadcast', 'volatile_broadcast']) {
     has(`${event} reaches every client, the sender too`, async (sockets) => {
       for (const sender of sockets) {
-        // Over polling, who is between two polls is not ready, and may miss what is volatile.
+        // A polling client between two polls is not ready and may miss volatile events.
         if (event === 'volatile_broadcast') await sleep(30);
         const everywhere = sockets.map((socket) => heard(socket, event));
         sender.emit(event);
@@ -181,20 +181,20 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
 
 await run(cases, { tries: 3, seconds: 240 });
 
-/** Ten connected clients, the first on the first node, the second on the second …; the cases before left nobody behind. */
+/** Ten connected clients, round robin over the nodes, after all clients of earlier cases have gone. */
 async function spread(by) {
   const sockets = [];
   for (let n = 0; n < CLIENTS; n++) {
     sockets.push(keep(io(urls[n % urls.length], { forceNew: true, reconnection: false, ...parser, ...by })));
   }
   await Promise.all(sockets.map(connected));
-  // Who closes a connection in the midst of an upgrade closes it only after that.
+  // A connection closed during an upgrade closes only after it.
   if (!by.transports) await Promise.all(sockets.map(({ io: { engine } }) => engine.transport.name === 'websocket' || heard(engine, 'upgrade')));
   await alone(sockets);
   return sockets;
 }
 
-/** Waits until nobody but these is there: a case before this one may just have ended. */
+/** Waits until only these clients are connected: the previous case may have just ended. */
 async function alone(sockets) {
   for (const start = performance.now(); performance.now() - start < 2000; ) {
     const [found] = await acknowledged(sockets[0], 'fetch_sockets');
@@ -213,7 +213,7 @@ function without(room, id) {
   return [...ROOMS.filter((name) => name !== room), id].sort();
 }
 
-/** Two on one node, two on neighbours, and one with itself. */
+/** Pairs of clients: on one node, on neighbouring nodes, and a client with itself. */
 function pairs(sockets) {
   return [[sockets[0], sockets[urls.length]], [sockets[0], sockets[1]], [sockets[2], sockets[1]], [sockets[4], sockets[4]]];
 }

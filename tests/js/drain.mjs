@@ -1,5 +1,5 @@
-// node drain.mjs URL PID: clients behind a load balancer while an io-node of two, the process PID, is told to end, which this script does.
-// Nobody's attempt to connect fails, and whoever was connected is connected again.
+// node drain.mjs URL PID: clients behind a load balancer, while this script stops one of two io-nodes, the process PID. No attempt to connect
+// fails, and connected clients reconnect.
 
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -19,7 +19,7 @@ function isRunning() {
 }
 
 const cases = {
-  async 'an io-node ends, and nobody fails'() {
+  async 'an io-node ends without a failed connection'() {
     const failures = [];
     let [again, fresh] = [0, 0];
     const stays = [];
@@ -34,7 +34,7 @@ const cases = {
     await Promise.all(stays.map(connected));
     await Promise.all(stays.map((socket) => acknowledged(socket, 'here')));
     process.kill(Number(pid), 'SIGTERM');
-    // Others come and go all the while, and for a moment after it.
+    // Other clients connect and leave until a moment after the end.
     const come = async (options) => {
       for (let left = 10; left > 0; left -= isRunning() ? 0 : 1) {
         const socket = await connect(url, options);

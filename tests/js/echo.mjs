@@ -1,7 +1,7 @@
 // node echo.mjs URL: the official Socket.IO client against the handler `echo` in the namespace `/`.
 //
 // `echo` sends any event back to its sender under its own name, and acks with the same arguments when an ack is asked; every client is in
-// the channel `room`, where the event `all` is heard as `chat`.
+// the channel `room`, to which the event `all` is published as `chat`.
 
 import assert from 'node:assert/strict';
 import { acknowledged, argumentsOf, connect, connected, heard, open, run, same } from './suite.mjs';
@@ -78,7 +78,7 @@ for (const [transport, options] of Object.entries(TRANSPORTS)) {
   };
 
   cases[`${transport}: keeps the order of 500 events`] = async () => {
-    // From before it is connected, and so also through an upgrade; every tenth with binary, which travels in several packets.
+    // Sent from before the connection on, so also during an upgrade; every tenth has binary, which takes several packets.
     const socket = open(url, options);
     const numbers = [];
     const all = new Promise((resolve) => {
@@ -93,12 +93,12 @@ for (const [transport, options] of Object.entries(TRANSPORTS)) {
     for (let n = 100; n < 500; n++) send(n);
     await all;
     same(numbers, Array.from({ length: 500 }, (_, n) => n), 'order');
-    // What would come twice came before this.
+    // A duplicate would have come before this.
     await echo(socket, 'fence', []);
     assert.equal(numbers.length, 500, 'nothing comes twice');
   };
 
-  cases[`${transport}: comes back after its connection is closed`] = async () => {
+  cases[`${transport}: reconnects after its connection is closed`] = async () => {
     const socket = await connect(url, { ...options, reconnection: true, reconnectionDelay: 20, reconnectionDelayMax: 100 });
     const before = socket.id;
     const gone = heard(socket, 'disconnect');
@@ -114,7 +114,7 @@ for (const [transport, options] of Object.entries(TRANSPORTS)) {
     same(await chat, ['still in the room']);
   };
 
-  cases[`${transport}: leaves and comes back by itself`] = async () => {
+  cases[`${transport}: disconnects and reconnects by itself`] = async () => {
     const socket = await connect(url, options);
     const before = socket.id;
     const gone = heard(socket, 'disconnect');
@@ -142,10 +142,10 @@ cases['event names of every kind'] = async () => {
   }
 };
 
-cases['a channel reaches every client in it, by whichever transport'] = async () => {
+cases['a channel reaches all its clients on every transport'] = async () => {
   const sockets = [];
   for (const options of [...Object.values(TRANSPORTS), TRANSPORTS.websocket]) sockets.push(await connect(url, options));
-  // An answered event tells that the connection before it has been handled, and so that the client is in the channel.
+  // Once an event is answered, the connection before it was handled and the client is in the channel.
   for (const socket of sockets) await echo(socket, 'ready', []);
   for (const sender of sockets) {
     for (const args of [['hello', { from: sender.id }], [Buffer.from('bytes'), 'and text'], []]) {
@@ -156,7 +156,7 @@ cases['a channel reaches every client in it, by whichever transport'] = async ()
   }
 };
 
-cases['what one client publishes arrives everywhere in its order'] = async () => {
+cases['messages of one client arrive everywhere in order'] = async () => {
   const sender = await connect(url, TRANSPORTS.websocket);
   const listeners = await Promise.all(Object.values(TRANSPORTS).map((options) => connect(url, options)));
   for (const socket of [sender, ...listeners]) await echo(socket, 'ready', []);
@@ -175,7 +175,7 @@ cases['what one client publishes arrives everywhere in its order'] = async () =>
   for (const numbers of await Promise.all(logs)) same(numbers, expected, 'order');
 };
 
-cases['a client that left hears nothing more, and the others go on'] = async () => {
+cases['a client that left receives nothing more, and the others go on'] = async () => {
   const [stays, leaves] = await Promise.all([connect(url, TRANSPORTS.websocket), connect(url, TRANSPORTS.polling)]);
   for (const socket of [stays, leaves]) await echo(socket, 'ready', []);
   let late = 0;

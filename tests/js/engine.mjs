@@ -1,6 +1,6 @@
-// The official Engine.IO clients, of protocols 4 and 3, against an echo server that greets each session by so many numbers:
+// The official Engine.IO clients, of protocols 4 and 3, against an echo server that first sends GREETINGS numbers to each session:
 //   node engine.mjs URL GREETINGS
-// Each session has to hear the greetings, and then its own messages, all of them, once and in order, whatever it goes by.
+// On every transport a session must receive the greetings and then all its own messages, once and in order.
 
 import assert from 'node:assert/strict';
 import { createRequire } from 'node:module';
@@ -11,7 +11,7 @@ const of = (name) => createRequire(createRequire(import.meta.url).resolve(name))
 const protocol4 = of('socket.io-client').Socket;
 const protocol3 = of('socket.io-client-2');
 
-// How many messages each session sends of its own, every seventh of them binary.
+// Messages of each session, every seventh binary.
 const OWN = 500;
 const CONNECTIONS = 300;
 const AT_ONCE = 30;
@@ -20,7 +20,7 @@ const BINARY = Buffer.from([0, 1, 2, 250, 251, 252]);
 
 const message = (number) => (number % 7 === 0 ? BINARY : `own ${number} €😀`);
 
-/** Opens a session, sends from its opening on, and ends when it has heard all. Gives the transport that it ended on. */
+/** Opens a session, sends at once, and closes when everything has arrived. Returns the last transport. */
 function session(open, options) {
   return new Promise((resolve, reject) => {
     const socket = open(url, { path: '/engine.io/', ...options });
@@ -35,7 +35,7 @@ function session(open, options) {
     const moved = new Promise((resolve) => socket.on(moves ? 'upgrade' : 'open', resolve));
     socket.on('open', async () => {
       for (let number = 0; number < OWN; number++) {
-        // Some of it goes before, while and after the session moves.
+        // Some are sent before, during and after the upgrade.
         if (number === OWN / 2) await moved;
         else if (number % 10 === 0) await new Promise(setImmediate);
         socket.send(message(number));

@@ -74,7 +74,7 @@ await run({
     same([method, url, headers.host], ['GET', '/echo?a=b%20c', `127.0.0.1:${granted}`]);
   },
 
-  'JSON, forms and bytes go and come': async () => {
+  'JSON, forms and bytes are sent and received': async () => {
     const { method, headers, body } = await ask('json', at('/echo'), { grüße: ['🦀'] });
     const text = '{"grüße":["🦀"]}';
     same([method, headers['content-type'], headers['content-length'], body], ['POST', 'application/json', String(Buffer.byteLength(text)), text]);
@@ -87,11 +87,11 @@ await run({
     same([told.method, told.headers['x-own'], told.headers['user-agent']], ['DELETE', 'yes', 'me']);
   },
 
-  'requests are on their way at the same time': async () => {
+  'requests run concurrently': async () => {
     same(await ask('together', Array(8).fill(at('/together?of=8'))), Array(8).fill('all are here'));
   },
 
-  'redirects are followed, to a point': async () => {
+  'redirects are followed up to a limit': async () => {
     const followed = await ask('fetch', at('/redirect?times=3'), { method: 'POST', body: 'x', headers: { authorization: 'secret' } });
     same([followed.url, followed.redirected], [at('/echo'), true]);
     const told = JSON.parse(followed.text);
@@ -100,17 +100,17 @@ await run({
     same([kept.method, kept.body], ['POST', 'x']);
     assert.match((await ask('fetch', at('/redirect?times=50'))).error, /redirected more than 20 times/);
     same((await ask('fetch', at('/redirect'), { redirect: 'manual' })).status, 302);
-    // What is not granted is not granted by a redirect.
+    // A redirect does not extend the grant.
     assert.match((await ask('fetch', at(`/redirect?to=${encodeURIComponent(`http://${elsewhere}/`)}`))).error, /grants = /);
   },
 
-  'what is not granted is denied, and how to grant it is said': async () => {
+  'an ungranted host is denied with the grant to add': async () => {
     const { error, name } = await ask('fetch', `http://${elsewhere}/x`);
     same(name, 'TypeError');
     assert.ok(error.includes(`http://${elsewhere}/x`) && error.includes(`grants = { http = ["${elsewhere}"] }`), error);
   },
 
-  'what fails is told': async () => {
+  'failures are reported': async () => {
     assert.match((await ask('fetch', `http://127.0.0.1:${closed}/`)).error, /fetch failed: GET http:\/\/127.*refused/);
     assert.match((await ask('fetch', at('/broken'))).error, /fetch failed: GET .*(ended|HTTP)/);
     for (const [url, init, words] of [
@@ -126,7 +126,7 @@ await run({
     assert.match((await ask('twice', at('/echo'))).error, /already read/);
   },
 
-  'an answer has a limit': async () => {
+  'the size of an answer is limited': async () => {
     same(await ask('size', at(`/large?bytes=${8 << 20}`)), 8 << 20);
     assert.match((await ask('fetch', at(`/large?bytes=${(8 << 20) + 1}`))).error, /larger than 8388608 bytes/);
     assert.match((await ask('fetch', at('/endless'))).error, /larger than 8388608 bytes/);
@@ -135,7 +135,7 @@ await run({
     same(more, []);
   },
 
-  'what is aborted ends': async () => {
+  'an aborted request ends': async () => {
     const { name } = await ask('aborted', at('/never'), 30);
     same(name, 'AbortError');
     await within(10, 'the server sees it end', gone);
@@ -144,14 +144,14 @@ await run({
     same((await ask('aborted', at('/status?is=200'), 60_000)).status, 200);
   },
 
-  'the event waits for what nothing waits for': async () => {
+  'the event waits for requests that nothing awaits': async () => {
     const socket = await connect(url);
     const remembered = heard(socket, 'remembered');
     same(await acknowledged(socket, 'forgotten', at('/status?is=201')), ['sent']);
     same(await remembered, [201]);
   },
 
-  'what is not answered in time costs the event, and no more': async () => {
+  'a request without an answer in time fails only its event': async () => {
     const socket = await connect(url);
     const [{ error }] = await acknowledged(socket, 'fetch', at('/never'));
     same(error.code, 'failed');

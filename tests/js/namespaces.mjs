@@ -1,4 +1,4 @@
-// node namespaces.mjs URL [SECOND]: two namespaces, `/` and SECOND (`/second` when not given), each with a handler that behaves as `echo`,
+// node namespaces.mjs URL [SECOND]: two namespaces, `/` and SECOND (`/second` when not given), each with a handler that behaves like `echo`,
 // over one connection of the official Socket.IO client.
 
 import assert from 'node:assert/strict';
@@ -39,7 +39,7 @@ for (const transports of [['websocket'], ['polling'], ['polling', 'websocket']])
     const chat = heard(here, 'chat');
     here.emit('all', 'for / only');
     same(await chat, ['for / only']);
-    // On the same connection, and sent after: what had strayed would be here before it.
+    // Sent later on the same connection: a stray event would arrive before it.
     await echo(there, 'fence', []);
     assert.equal(strays, 0, `the channel "room" of / was heard in ${second}`);
   };

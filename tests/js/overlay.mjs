@@ -1,4 +1,4 @@
-// The page of a handler that is being written, in a real browser: what `plugnode dev` shows over it, and that its connection stays.
+// A handler's page under `plugnode dev`, in a real browser: errors are shown over it, and its connection stays.
 // Arguments: the URL, and the folder of the handler.
 
 import assert from 'node:assert/strict';
@@ -29,33 +29,33 @@ const goesAway = () => overlay.waitFor({ state: 'detached', timeout: SECONDS });
 const ask = (text) => page.evaluate((text) => window.socket.timeout(8000).emitWithAck('ask', text), text);
 assert.equal(await overlay.count(), 0);
 
-// What does not build: the file, the line and the code, as text.
+// A build error shows file, line and code, as text.
 save('export const answer = (text) => "<img src=x onerror=window.hurt=1>" + ;\n');
 await shows('The handler does not build', 'answers.js:1', 'onerror=window.hurt=1');
 assert.equal(await overlay.locator('img').count(), 0);
 assert.equal(await overlay.locator('.here').textContent(), '1export const answer = (text) => "<img src=x onerror=window.hurt=1>" + ;');
-// A page that is opened now shows it, too.
+// A page opened now shows it as well.
 const other = await (await browser.newContext()).newPage();
 await other.goto(url, { timeout: SECONDS });
 await other.locator('plugnode-overlay').getByText('answers.js:1').first().waitFor({ timeout: SECONDS });
 await other.close();
-// The handler before it is at work.
+// The previous handler still runs.
 assert.equal(await ask('well'), 'well');
 
-// The same as before it: nothing to deploy, and nothing to show.
+// The same source as before: nothing to deploy or to show.
 save('export const answer = (text) => text;\n');
 await goesAway();
 
-// What throws: its message, and the place in the file that was written.
+// An exception shows its message and its place in the source.
 save('export const answer = (text) => {\n  if (text === "bad")\n    throw new Error(`<b>${text}</b>`);\n  return text + "!";\n};\n');
-// Asked again and again: a release takes the time that it takes, and the test as long as tests do.
+// Retried: a release takes an unknown time.
 while ((await ask('well')) !== 'well!') await new Promise((done) => setTimeout(done, 100));
 await ask('bad');
 await shows('The handler failed: message "ask"', 'answers.js:3', '<b>bad</b>');
 assert.equal(await overlay.locator('b').count(), 0);
 await page.keyboard.press('Escape');
 await goesAway();
-// It is shown again when it happens again, and goes away at the next build.
+// It is shown again when it happens again, and disappears at the next build.
 await ask('bad');
 await shows('answers.js:3');
 save('export const answer = (text) => text + "?";\n');

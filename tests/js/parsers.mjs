@@ -1,5 +1,5 @@
 // node parsers.mjs URL [msgpack]: values of all kinds by the official client, against the event `echo` of the configuration `client` of the
-// handler `conformance`: what comes back is what the official parsers alone make of a value on its way to a server and back.
+// handler `conformance`: each value comes back as after a round trip through the official parsers alone.
 
 import assert from 'node:assert/strict';
 import * as json from 'socket.io-parser';
@@ -13,12 +13,12 @@ const options = { transports: ['websocket'], ...(isPacked && { parser: msgpack }
 
 const VALUES = 400;
 const EVENT = 2;
-// What Socket.IO's own parser takes of attachments.
+// Most attachments that Socket.IO's parser accepts.
 const ATTACHMENTS = 10;
 
 const seed = Number(process.env.SEED ?? Date.now() % 2 ** 31);
 let state = seed;
-/** A number from 0 to below `most`: mulberry32. */
+/** A random number below `most` (mulberry32). */
 function below(most) {
   state = (state + 0x6d2b79f5) | 0;
   let t = Math.imul(state ^ (state >>> 15), 1 | state);
@@ -28,7 +28,7 @@ function below(most) {
 
 const TEXTS = ['', 'a', 'grüße', 'てすと', '😀', '\u2028', '\u0000\n"\\', '1970-01-01T00:00:00.000Z'];
 const NUMBERS = [0, -0, 1, -1, 0.1, -1.5e-7, 2 ** 31, 2 ** 53, -(2 ** 53), 1e21, 1e308, 5e-324, NaN, Infinity, -Infinity];
-// notepack writes whole numbers of more than 64 bits, and infinite ones, otherwise than it reads them.
+// notepack cannot read back integers of more than 64 bits and infinite numbers as it writes them.
 const PACKED_NUMBERS = NUMBERS.filter((number) => Number.isFinite(number) && Math.abs(number) < 2 ** 63);
 
 let attachments = 0;
@@ -44,7 +44,7 @@ function value(depth) {
     () => text(),
     () => new Date(below(2 ** 31) * 1000 - 2 ** 40 + below(1000)),
     () => (attachments++ < ATTACHMENTS ? bytes() : 'one too many'),
-    // JSON has no way to tell one from a placeholder.
+    // JSON cannot distinguish it from a placeholder.
     () => (isPacked ? { _placeholder: true, num: below(3) } : { _placeholder: false, num: 0 }),
   ];
   if (depth < 5) {
@@ -55,7 +55,7 @@ function value(depth) {
 }
 
 function text() {
-  // The parser for MessagePack cannot write half a surrogate pair, and what it reads of the key `__proto__` it cannot write any more.
+  // The msgpack parser cannot write half a surrogate pair, nor write again what it reads for the key `__proto__`.
   const texts = isPacked ? [...TEXTS, '_placeholder', 'num'] : [...TEXTS, '\ud83d', 'x\ude00', '__proto__'];
   return pick(texts) + (below(4) === 0 ? 'x'.repeat(below(300)) : '');
 }
@@ -68,7 +68,7 @@ function pick(list) {
   return list[below(list.length)];
 }
 
-/** What the official parsers make of it, there and back. */
+/** The value after a round trip through the official parsers. */
 function expected(sent) {
   return travelled(travelled(sent));
 }
@@ -81,7 +81,7 @@ function travelled(sent) {
   return received;
 }
 
-/** What can be told apart by another client: `undefined` is absent or null, and -0 is 0. */
+/** The value as another client can distinguish it: `undefined` becomes absent or null, and -0 becomes 0. */
 function plain(value) {
   if (value === undefined) return null;
   if (value instanceof Date) return { date: +value };
@@ -104,7 +104,7 @@ cases[`${VALUES} values (SEED=${seed}) come back as by the official parser`] = a
   }
 };
 
-cases['lists in lists in lists come back'] = async () => {
+cases['deeply nested lists come back'] = async () => {
   const socket = await connect(url, options);
   let sent = [];
   for (let depth = 1; depth < 1000; depth++) sent = [sent];

@@ -1,4 +1,4 @@
-// node paused.mjs URL: the official Socket.IO client while the server takes nothing in for longer than pings may go unanswered.
+// node paused.mjs URL: the official Socket.IO client while the server accepts no events for longer than the ping time-out.
 //
 // The handler is `faulty` with one instance: the event `slow` keeps it busy for so many milliseconds, any other is sent back to its
 // sender. The backlog holds four events.
@@ -40,7 +40,7 @@ for (const [name, options] of Object.entries(TRANSPORTS)) {
       });
     });
     const padding = 'x'.repeat(1000);
-    // In portions, so that a client that polls sends more than one request.
+    // In portions, so that a polling client sends several requests.
     for (let n = 0; n < MESSAGES; n += 1) {
       socket.emit('n', n, padding);
       if (n % 50 === 49) await new Promise((resolve) => setTimeout(resolve, 20));

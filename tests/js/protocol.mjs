@@ -1,5 +1,4 @@
-// node protocol.mjs URL: what Socket.IO's public documents of the protocols Engine.IO 4 and Socket.IO 5 ask of a server, statement by
-// statement, against the configuration `main` of the handler `conformance`: ping interval 300 ms, ping timeout 200 ms, payloads of up to
+// node protocol.mjs URL: the requirements of the public documents of Engine.IO 4 and Socket.IO 5 on a server, one by one, against the configuration `main` of the handler `conformance`: ping interval 300 ms, ping timeout 200 ms, payloads of up to
 // 1,000,000 bytes, connect timeout 1,000 ms.
 
 import assert from 'node:assert/strict';
@@ -13,7 +12,7 @@ const PING_INTERVAL = 300;
 const PING_TIMEOUT = 200;
 const MAX_PAYLOAD = 1_000_000;
 const CONNECT_TIMEOUT = 1000;
-// How much earlier or later than it should a timer may seem to have fired, seen from another process.
+// Tolerance for timers of another process.
 const EARLY = 40;
 
 const EIO4 = { EIO: '4', transport: 'polling' };
@@ -104,7 +103,7 @@ cases['polling: binary travels as base64 behind a b'] = async () => {
 
 cases['polling: a packet of no known type closes the session'] = async () => {
   const session = await Polling.open(url);
-  // Whether this very request is answered, and by what, the documents leave open.
+  // The documents do not specify the answer to this request.
   await session.push('abc').catch(() => {});
   assert.equal((await session.poll()).status, 400);
 };
@@ -130,7 +129,7 @@ cases['polling: a second POST at the same time closes the session'] = async () =
   assert.equal((await session.poll()).status, 400);
 };
 
-cases['polling: a GET that is given up closes the session'] = async () => {
+cases['polling: an aborted GET closes the session'] = async () => {
   const session = await Polling.open(url);
   const abort = new AbortController();
   session.poll({ signal: abort.signal }).catch(() => {});
@@ -228,7 +227,7 @@ cases['polling: a close packet ends the waiting GET and the session'] = async ()
   assert.equal((await session.poll()).status, 400);
 };
 
-// The document has it close the session; a websocket has a close of its own, and Node's server looks at no other.
+// By the document it closes the session. A websocket has its own close, and Node's server ignores this one.
 cases['websocket: a close packet is ignored'] = async () => {
   const wire = await greeted(Wire, url);
   wire.send('1', '42["message","still here"]');
@@ -237,7 +236,7 @@ cases['websocket: a close packet is ignored'] = async () => {
 
 // ---- Engine.IO: upgrade
 
-cases['upgrade: the probe is answered, the waiting GET ends, and packets go on by websocket'] = async () => {
+cases['upgrade: the probe is answered, the waiting GET ends, and packets continue by websocket'] = async () => {
   const session = await connectedSession();
   const waiting = session.poll();
   const wire = (await session.upgrade()).beat();
@@ -249,7 +248,7 @@ cases['upgrade: the probe is answered, the waiting GET ends, and packets go on b
   assert.equal(await wire.next(), '42["message-back","by websocket"]');
 };
 
-cases['upgrade: what waits for a GET comes by websocket'] = async () => {
+cases['upgrade: packets waiting for a GET come by websocket'] = async () => {
   const session = await connectedSession();
   const wire = (await session.upgrade()).beat();
   wire.send('2probe');
@@ -285,7 +284,7 @@ cases['upgrade: pings come by websocket'] = async () => {
   }
 };
 
-cases['upgrade: one that is given up leaves the session to polling'] = async () => {
+cases['upgrade: an abandoned upgrade leaves the session on polling'] = async () => {
   const session = await connectedSession();
   const wire = await session.upgrade();
   wire.send('2probe');
@@ -352,7 +351,7 @@ for (const [name, kind] of Object.entries(WIRES)) {
     isConnected(await wire.next(), '');
   });
 
-  has('who connects to an unknown namespace alone is closed like who connects to none', async () => {
+  has('a client connecting only to an unknown namespace is closed after the connect timeout', async () => {
     const start = performance.now();
     const wire = await opened(kind);
     wire.send('40/random');
@@ -360,7 +359,7 @@ for (const [name, kind] of Object.entries(WIRES)) {
     closedInTime((await closed(wire)) - start);
   });
 
-  has('who connects to no namespace is closed after the connect timeout', async () => {
+  has('a client connecting to no namespace is closed after the connect timeout', async () => {
     const start = performance.now();
     const wire = await opened(kind);
     closedInTime((await closed(wire)) - start);
@@ -387,7 +386,7 @@ for (const [name, kind] of Object.entries(WIRES)) {
     assert.equal(await wire.next(), '42["auth",{}]');
   });
 
-  has('who leaves one namespace stays in the other', async () => {
+  has('leaving one namespace keeps the other', async () => {
     const wire = await greeted(kind, url);
     wire.send('40/custom');
     isConnected(await wire.next(), '/custom,');
@@ -551,17 +550,17 @@ for (const [name, kind] of Object.entries(WIRES)) {
 
 await run(cases, { tries: 3 });
 
-/** What stands for so many attachments. */
+/** Placeholders of so many attachments. */
 function placeholders(count) {
   return Array.from({ length: count }, (_, num) => `{"_placeholder":true,"num":${num}}`).join();
 }
 
-/** Lists in lists, so deep. */
+/** Nested lists of this depth. */
 function nested(depth) {
   return '['.repeat(depth) + ']'.repeat(depth);
 }
 
-/** Whether an open packet says what the configuration says. */
+/** Asserts that an open packet matches the configuration. */
 function offers(packet, upgrades) {
   assert.equal(packet[0], '0');
   const { sid, ...rest } = JSON.parse(packet.slice(1));
@@ -587,7 +586,7 @@ async function opened(kind) {
   return (await kind.open(url)).beat();
 }
 
-/** A session over polling that is connected to / and has heard that it is. */
+/** A polling session that has connected to /. */
 async function connectedSession() {
   const session = await Polling.open(url);
   await session.push('40');
@@ -595,20 +594,20 @@ async function connectedSession() {
   return session;
 }
 
-/** A session that was upgraded, and the websocket it is on. */
+/** An upgraded session and its websocket. */
 async function upgraded() {
   const session = await connectedSession();
   const wire = (await session.upgrade()).beat();
   wire.send('2probe');
   assert.equal(await wire.next(), '3probe');
   wire.send('5');
-  // An answer tells that the upgrade is done.
+  // Once an event is answered, the upgrade is complete.
   wire.send('42["message","upgraded"]');
   assert.equal(await wire.next(), '42["message-back","upgraded"]');
   return { session, wire };
 }
 
-/** So many packets, by as many GETs as it takes; pings are answered. */
+/** Polls until so many packets have come; answers pings. */
 async function hears(session, count) {
   const packets = [];
   while (packets.length < count) {
@@ -622,13 +621,13 @@ async function hears(session, count) {
   return packets;
 }
 
-/** A POST of which only the first part was sent. */
+/** A POST with only its first part sent. */
 function begun(session) {
   const body = encode(['42["message"]', '42["message"]']);
   const options = { method: 'POST', headers: { 'content-type': 'text/plain', 'content-length': body.length } };
   const slow = httpRequest(engineUrl(url, { ...EIO4, sid: session.sid }), options);
   slow.on('error', () => {});
-  // Flushed, and read by the server before what is sent next on another connection.
+  // Sent, so that the server reads it before the next request on another connection.
   const sent = new Promise((resolve) => slow.write(body.slice(0, 5), () => setTimeout(resolve, 20)));
   return { sent, abort: () => slow.destroy() };
 }

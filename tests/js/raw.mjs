@@ -1,5 +1,5 @@
-// Engine.IO 4 as it travels, by `fetch` and `ws` alone: for statements about single requests, packets and moments, which a client
-// library would hide. Knows no Socket.IO but for the names of its packets in the helpers at the end.
+// Engine.IO 4 at the level of packets, with `fetch` and `ws`: for tests of single requests, packets and their timing, which a client library
+// hides. Does not know Socket.IO, except for packet names in the helpers at the end.
 
 import assert from 'node:assert/strict';
 import { WebSocket } from 'ws';
@@ -7,7 +7,7 @@ import { keep, within } from './suite.mjs';
 
 const PATH = '/socket.io/';
 const SEPARATOR = '\x1e';
-// A payload that has so many bytes gets no more packets.
+// A payload of this many bytes gets no more packets.
 const PAYLOAD = 100_000;
 
 /** `url` with the path and query of Engine.IO; parameters that are undefined are left out. */
@@ -16,15 +16,15 @@ export function engineUrl(url, parameters) {
   return `${url}${PATH}?${new URLSearchParams(given)}`;
 }
 
-/** The answer to a request: status, text, and the type of its content. */
+/** The answer to a request: status, text and content type. */
 export async function request(url, parameters, options = {}) {
   const response = await fetch(engineUrl(url, parameters), options);
   return { status: response.status, type: response.headers.get('content-type'), text: await response.text() };
 }
 
-/** A session over HTTP long-polling, and the requests one can make in it. */
+/** A session over HTTP long-polling. */
 export class Polling {
-  /** Opens a session; `handshake` is what the server said. */
+  /** Opens a session; `handshake` is the server's open packet. */
   static async open(url, parameters = {}) {
     const answer = await request(url, { EIO: '4', transport: 'polling', ...parameters });
     assert.equal(answer.status, 200, `the handshake is answered by ${answer.status} ${answer.text}`);
@@ -38,32 +38,32 @@ export class Polling {
     this.sid = handshake.sid;
   }
 
-  /** One GET: what the server has to say, or has when it does. */
+  /** One GET: the packets that wait, or the next ones. */
   poll(options) {
     return request(this.url, { EIO: '4', transport: 'polling', sid: this.sid }, options);
   }
 
-  /** One POST of packets. */
+  /** POSTs packets. */
   push(...packets) {
     return request(this.url, { EIO: '4', transport: 'polling', sid: this.sid }, { method: 'POST', body: encode(packets) });
   }
 
-  /** A websocket for this session, which is not yet its transport. */
+  /** A websocket of this session before the upgrade. */
   upgrade() {
     return Wire.dial(this.url, this.sid);
   }
 }
 
-/** Packets over a websocket: what came and was not yet asked for waits. */
+/** Packets over a websocket; received packets are queued. */
 export class Wire {
-  /** An open websocket with a session of its own, or for the one named. */
+  /** An open websocket with a new session, or for the given one. */
   static async dial(url, sid) {
     const wire = new Wire(engineUrl(url.replace('http', 'ws'), { EIO: '4', transport: 'websocket', sid }));
     await within(10, 'opening a websocket', wire.opened);
     return wire;
   }
 
-  /** A session; `handshake` is what the server said. */
+  /** A session; `handshake` is the server's open packet. */
   static async open(url) {
     const wire = await Wire.dial(url);
     const packet = await wire.next();
@@ -76,13 +76,13 @@ export class Wire {
     this.socket = new WebSocket(url);
     this.waiting = [];
     this.listeners = [];
-    /** Whether pings are answered, and not shown. */
+    /** Whether pings are answered instead of returned. */
     this.beats = false;
     this.opened = new Promise((resolve, reject) => {
       this.socket.once('open', resolve);
       this.socket.once('error', reject);
     });
-    // A websocket that is refused never opens and never was open: both end it.
+    // A refused websocket never opens: close or error ends it.
     this.closed = new Promise((resolve) => this.socket.once('close', () => resolve(performance.now())));
     this.opened.catch(() => {});
     this.socket.on('error', () => {});
@@ -103,7 +103,7 @@ export class Wire {
     return within(seconds, 'hearing a packet', packet);
   }
 
-  /** Answers pings from now on, those that wait too. */
+  /** Answers pings from now on, including queued ones. */
   beat() {
     this.beats = true;
     for (const packet of this.waiting.splice(0)) this.hear(packet);
@@ -118,7 +118,7 @@ export class Wire {
   }
 }
 
-/** The same over HTTP long-polling: it polls all the time, and answers pings. */
+/** The same over HTTP long-polling: polls continuously and answers pings. */
 export class PollingWire {
   static async open(url) {
     const session = await Polling.open(url);
@@ -156,7 +156,7 @@ export class PollingWire {
     return this;
   }
 
-  /** Sends what is unsent, one POST after the other. */
+  /** Sends queued packets, one POST after the other. */
   async flush() {
     if (this.flushing) return;
     this.flushing = true;
@@ -188,7 +188,7 @@ export class PollingWire {
   }
 }
 
-/** The ways to a session in which packets are sent and heard. */
+/** Transports: each opens a session that sends and receives packets. */
 export const WIRES = { websocket: Wire, polling: PollingWire };
 
 /** A payload of HTTP long-polling. */
@@ -197,12 +197,12 @@ export function encode(packets) {
   return texts.join(SEPARATOR);
 }
 
-/** The packets of one. */
+/** The packets of a payload. */
 export function decode(payload) {
   return payload.split(SEPARATOR).map((packet) => (packet[0] === 'b' ? Buffer.from(packet.slice(1), 'base64') : packet));
 }
 
-/** A session that answers pings and is connected to the namespace `/`; `first` is the event that it was greeted with. */
+/** A session that answers pings and is connected to the namespace `/`; `first` is the first event that it received. */
 export async function greeted(kind, url, auth = '') {
   const wire = (await kind.open(url)).beat();
   wire.send(`40${auth}`);

@@ -1,8 +1,8 @@
-// node reference.mjs main|client|cluster|hostile [msgpack] [v2]: Node's own Socket.IO server, behaving as the configurations of the handler
-// `conformance` do, one for `main` and `client` and three that know each other for `cluster`. Prints their URLs in one line, with commas between. With `v2` it
-// takes clients of Socket.IO 2 as well. `hostile` is `main` with Node's own times, and namespaces by a pattern: what `plugnode-hostile` asks for.
+// node reference.mjs main|client|cluster|hostile [msgpack] [v2]: the official Socket.IO server with the behaviour of the handler `conformance`:
+// one server for `main` and `client`, three connected ones for `cluster`. Prints their URLs in one line, comma-separated. With `v2` it accepts
+// clients of Socket.IO 2 as well. `hostile` is `main` with Node's default time-outs and namespaces by a pattern, as `plugnode-hostile` requires.
 //
-// It is here so that the scripts beside it can be held against what they describe: one that fails with it is wrong.
+// It validates the drivers: a driver that fails against it is wrong.
 
 import { EventEmitter } from 'node:events';
 import { createServer } from 'node:http';
@@ -123,7 +123,7 @@ function member(io, socket) {
   for (const [event, answer] of Object.entries(answers)) socket.on(event, answer);
 }
 
-// What was published before has arrived once this has: the servers are in one process.
+// The servers share a process: once this has arrived, everything published before has.
 function settled(_, done) {
   setImmediate(() => setImmediate(done));
 }

@@ -1,5 +1,5 @@
-// node requests.mjs URL: acknowledgements in the other direction, against the handler `faulty`: asked by `request` (event, argument, ms) it
-// asks the client back, and tells the client its own answer as `replied` (event, answer), with null for no answer in time.
+// node requests.mjs URL: requests of the server to the client, against the handler `faulty`. On `request` (event, argument, ms) it sends the
+// event with an acknowledgement to the client, then returns the answer as `replied` (event, answer), with null for none in time.
 
 import assert from 'node:assert/strict';
 import { argumentsOf, connect, heard, run, same } from './suite.mjs';
@@ -21,7 +21,7 @@ for (const [transport, transports] of Object.entries(TRANSPORTS)) {
     }
   };
 
-  cases[`${transport}: an answer belongs to its request, in whichever order they come`] = async () => {
+  cases[`${transport}: answers are matched to their requests in any order`] = async () => {
     const socket = await connect(url, { transports });
     const names = Array.from({ length: 10 }, (_, n) => `question ${n}`);
     const asked = names.map((name) => heard(socket, name));
@@ -38,13 +38,13 @@ for (const [transport, transports] of Object.entries(TRANSPORTS)) {
     for (const name of names) assert.equal(replied.get(name), `answer for ${name}`);
   };
 
-  cases[`${transport}: the handler hears of an answer that does not come`] = async () => {
+  cases[`${transport}: the handler gets a time-out for a missing answer`] = async () => {
     const socket = await connect(url, { transports });
     same(await ask(socket, 'nobody listens', 'x', SHORT), ['nobody listens', null]);
 
     const question = heard(socket, 'question');
     same(await ask(socket, 'question', 'x', SHORT), ['question', null]);
-    // The answer comes too late: it is nobody's, and what is sent after it is answered as ever.
+    // The late answer is ignored, and later events are answered as usual.
     let replies = 0;
     socket.on('replied', () => replies++);
     const [, answer] = await question;
@@ -52,7 +52,7 @@ for (const [transport, transports] of Object.entries(TRANSPORTS)) {
     const fence = heard(socket, 'fence');
     socket.emit('fence');
     await fence;
-    assert.equal(replies, 0, 'a late answer is not told');
+    assert.equal(replies, 0, 'a late answer must be ignored');
   };
 }
 

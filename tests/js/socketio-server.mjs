@@ -1,26 +1,26 @@
 // node socketio-server.mjs URL [spread]: the official client against `handlers/server.js`, a program for Node's Socket.IO. With `spread`
-// a client's events go to several instances of the app: that makes no difference but to a program that waits for answers.
+// a client's events go to several instances of the app, which only a program that awaits answers notices.
 
 import assert from 'node:assert/strict';
 import { createHash, createHmac } from 'node:crypto';
 import { acknowledged, argumentsOf, connect, connected, heard, open, run, same } from './suite.mjs';
 
 const [url, spread] = argumentsOf('socketio-server.mjs', 'URL', '[spread]');
-/** Cases in which the program waits for answers. */
+/** Cases in which the program awaits answers. */
 const WAITING = [
-  'a program awaits what a client answers',
-  'a program awaits what all in a room answer',
-  'clients are found, brought elsewhere and thrown out',
+  'a program awaits the answer of a client',
+  'a program awaits the answers of a room',
+  'clients are fetched, moved and disconnected',
 ];
 const at = (path = '/', options = {}) => connect(url + path, { transports: ['websocket'], ...options });
-/** Has each of a few instances make the acquaintance of a client. */
+/** Lets several instances handle an event of the client. */
 const goAround = async (socket) => {
   for (let n = 0; n < 8; n++) same(await acknowledged(socket, 'echo', n), [n]);
 };
 const room = () => `room-${Math.random()}`;
 
 const cases = {
-  async 'echoes and acknowledges, by whichever instance'() {
+  async 'echoes and acknowledges on every instance'() {
     const socket = await at();
     for (const args of [[], [1, 'two', null, { three: [3] }], ['grüße 🦀', '\u2028'], [Buffer.from([0, 255]), { deep: Buffer.from('x') }]]) {
       const back = heard(socket, 'echo');
@@ -39,7 +39,7 @@ const cases = {
     same(got, [...Array(100).keys()]);
   },
 
-  async 'a middleware refuses a client, in words'() {
+  async 'a middleware refuses a client with a reason'() {
     const socket = open(url, { transports: ['websocket'], auth: { name: 'nobody' } });
     const [error] = await heard(socket, 'connect_error');
     assert.equal(error.message, 'not you');
@@ -61,7 +61,7 @@ const cases = {
     same(await acknowledged(socket, 'soon'), ['soon']);
   },
 
-  async 'a program awaits what a client answers'() {
+  async 'a program awaits the answer of a client'() {
     const socket = await at();
     socket.on('question', (question, answer) => answer(`${question} yes`));
     for (const ask of ['ask me', 'ask by callback']) {
@@ -75,7 +75,7 @@ const cases = {
     same(await told, ['operation has timed out']);
   },
 
-  async 'a program awaits what all in a room answer'() {
+  async 'a program awaits the answers of a room'() {
     const where = room();
     const sockets = await Promise.all(['a', 'b', 'c'].map(() => at()));
     for (const [n, socket] of sockets.entries()) {
@@ -87,7 +87,7 @@ const cases = {
     same(await told, [[0, 1, 2]]);
   },
 
-  async 'rooms reach who is in them'() {
+  async 'rooms reach their members'() {
     const where = room();
     const [a, b, c] = await Promise.all([at(), at(), at()]);
     same(await acknowledged(a, 'join', where), [[where]]);
@@ -109,7 +109,7 @@ const cases = {
     await goAround(c);
   },
 
-  async 'bytes come and go as buffers'() {
+  async 'binary is received and sent as buffers'() {
     const socket = await at();
     const answer = await acknowledged(socket, 'as base64', Buffer.from([0, 1, 254, 255]));
     same(answer, [true, 'AAH+/w==', Buffer.from('hi')]);
@@ -135,7 +135,7 @@ const cases = {
     same(await back, ['hey']);
   },
 
-  async 'clients are found, brought elsewhere and thrown out'() {
+  async 'clients are fetched, moved and disconnected'() {
     const [here, there] = [room(), room()];
     const [a, b] = await Promise.all([at(), at()]);
     for (const [socket, note] of [[a, 'A'], [b, 'B']]) {
@@ -174,12 +174,12 @@ const cases = {
     same(await told, ['no entry']);
   },
 
-  async 'who goes is noticed'() {
+  async 'disconnects are noticed'() {
     const [watcher, socket] = await Promise.all([at(), at('/', { auth: { name: 'Linus' } })]);
     await acknowledged(watcher, 'join', 'watchers');
     await acknowledged(socket, 'join', `of ${socket.id}`);
     await goAround(socket);
-    // Another has it join a room, which no event of its own tells.
+    // Another client makes it join a room, without an event of its own.
     watcher.emit('bring all', `of ${socket.id}`, 'by another');
     await acknowledged(watcher, 'rooms');
     const [leaves, left] = [heard(watcher, 'leaves'), heard(watcher, 'has left')];
@@ -193,7 +193,7 @@ const cases = {
     same((await gone).slice(0, 1), ['io server disconnect']);
   },
 
-  async 'an event that fails has no effects, and costs nobody else'() {
+  async 'a failed event has no effects and affects no other client'() {
     const socket = await at();
     const other = await at();
     await acknowledged(socket, 'note', 'before');
@@ -206,7 +206,7 @@ const cases = {
     assert.equal(data.note, 'before');
   },
 
-  async 'what is put on a prototype makes no message everybody\'s'() {
+  async 'prototype pollution does not turn messages into broadcasts'() {
     const [one, other] = await Promise.all([at(), at()]);
     other.on('for one', () => assert.fail('it is for another'));
     const heardIt = heard(one, 'for one');
@@ -215,9 +215,9 @@ const cases = {
     await goAround(other);
   },
 
-  async 'timers that wait are bounded, and cost other events nothing'() {
+  async 'pending timers are bounded and do not affect other events'() {
     const socket = await at();
-    // By 5,000, in up to three instances; one that is full clears them.
+    // 5,000 timers in up to three instances; a full instance clears them.
     const errors = new Set();
     for (let n = 0; n < 40; n++) errors.add((await acknowledged(socket, 'set timers'))[0]);
     same([...errors], [null, 'RangeError']);

@@ -1,7 +1,7 @@
-// What the scripts beside this file have in common: cases that each end in time, sockets that are closed after their case, and
-// the answer to whoever started the script: a line for each case, how many there were, and a non-zero exit code when one failed.
+// Shared by the scripts in this folder: runs cases with a time-out, closes their sockets, prints a line for each case and a total, and exits
+// with a non-zero code when one failed.
 //
-// It waits for events, never for time to pass; a time limit only ends what would hang.
+// Cases wait for events, never for time to pass; time-outs only end cases that hang.
 
 import assert from 'node:assert/strict';
 import { io } from 'socket.io-client';
@@ -10,7 +10,7 @@ const CASE_SECONDS = 20;
 const SUITE_SECONDS = 150;
 
 const opened = new Set();
-// What a library throws where nobody can catch it belongs to the case that runs.
+// An uncaught exception of a library fails the running case.
 let thrown = () => {};
 process.on('uncaughtException', (error) => thrown(error));
 
@@ -26,9 +26,8 @@ export function argumentsOf(script, ...names) {
 }
 
 /**
- * Runs `cases` (name → async function, which may give something to print) one after the other, also past a failure, then ends the
- * script. One that fails is tried again, up to `tries` times in all: for configurations whose own time limits are shorter than a busy
- * machine may hold a process up.
+ * Runs `cases` (name → async function, whose result is printed) one after the other, also after a failure, then ends the script. A failing
+ * case is tried up to `tries` times: for configurations whose time-outs are shorter than a busy machine may delay a process.
  */
 export async function run(cases, { tries = 1, seconds = SUITE_SECONDS, caseSeconds = CASE_SECONDS } = {}) {
   const end = setTimeout(() => fail(`the whole script took more than ${seconds} s`), seconds * 1000);
@@ -44,7 +43,7 @@ export async function run(cases, { tries = 1, seconds = SUITE_SECONDS, caseSecon
   process.exit(0);
 }
 
-/** Nothing when the case passed, and else what was wrong the last time. */
+/** Undefined when the case passed, else the last error. */
 async function attempt(name, act, tries, seconds) {
   for (let n = 1; ; n++) {
     const start = performance.now();
@@ -65,13 +64,13 @@ async function attempt(name, act, tries, seconds) {
   }
 }
 
-/** A socket that is not yet connected; it is closed when its case ends. */
+/** An unconnected socket, closed when its case ends. */
 export function open(url, options = {}) {
   const socket = io(url, { forceNew: true, reconnection: false, timeout: 10_000, ...options });
   return keep(socket);
 }
 
-/** Has `socket` closed when its case ends. */
+/** Closes `socket` when its case ends. */
 export function keep(socket) {
   opened.add(socket);
   return socket;
@@ -96,20 +95,20 @@ export async function connected(socket) {
   return socket;
 }
 
-/** The arguments of the next `event` that `emitter` hears. Ask before doing what causes it. */
+/** The arguments of the next `event` of `emitter`. Call it before causing the event. */
 export function heard(emitter, event) {
   const args = within(10, `hearing "${event}"`, new Promise((resolve) => emitter.once(event, (...args) => resolve(args))));
-  // Its case may have failed elsewhere before anybody waits for it; it then must not end the script.
+  // Not an unhandled rejection when its case has already failed elsewhere.
   args.catch(() => {});
   return args;
 }
 
-/** Emits with an acknowledgement and gives all of its arguments. */
+/** Emits with an acknowledgement; returns its arguments. */
 export function acknowledged(socket, event, ...args) {
   return within(10, `the ack of "${event}"`, new Promise((resolve) => socket.emit(event, ...args, (...back) => resolve(back))));
 }
 
-/** What `promise` resolves with, or an error that says what took too long. */
+/** The result of `promise`, or an error that names what timed out. */
 export async function within(seconds, what, promise) {
   let timer;
   const late = new Promise((_, reject) => {
@@ -122,7 +121,7 @@ export async function within(seconds, what, promise) {
   }
 }
 
-/** Deep equality of arguments, bytes by their content whichever class holds them. */
+/** Asserts deep equality of arguments; binary is compared by content, whatever its class. */
 export function same(actual, expected, what) {
   assert.deepEqual(plain(actual), plain(expected), what && `${what}: got ${show(actual)}, not ${show(expected)}`);
 }

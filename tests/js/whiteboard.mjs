@@ -5,7 +5,7 @@ import { argumentsOf, connect, heard, run, same } from './suite.mjs';
 const [url] = argumentsOf('whiteboard.mjs', 'URL');
 
 await run({
-  async 'what one draws, all others see'() {
+  async 'a drawing reaches all other clients'() {
     const [one, ...others] = await Promise.all([connect(url), connect(url), connect(url)]);
     one.on('drawing', () => {
       throw new Error('whoever draws is not told');

@@ -12,7 +12,7 @@ import traceback
 import socketio
 
 LIMIT = 10
-# The configuration gives a client 200 ms to answer a ping, which a busy machine may take from it: a case that fails is tried again.
+# The configuration's ping time-out is 200 ms, which a busy machine may exceed: a failing case is tried again.
 TRIES = 3
 TRANSPORTS = {
     "polling, upgraded": ["polling", "websocket"],
@@ -24,14 +24,14 @@ CASES = {}
 
 
 def case(function):
-    """Has a case run for each transport; its name is in the words of its documentation."""
+    """Registers a case for each transport; its docstring is its name."""
     for name, transports in TRANSPORTS.items():
         CASES[f"{name}: {function.__doc__.strip()}"] = (function, transports)
     return function
 
 
 class Person:
-    """A client, and all events that it hears: python-socketio hands each to a thread of its own."""
+    """A client with a queue of its events: python-socketio calls handlers in separate threads."""
 
     opened = []
 
@@ -40,7 +40,7 @@ class Person:
         self.heard = {}
         for namespace in namespaces:
             self.client.on("*", self._hear(namespace), namespace=namespace)
-            # Handlers of all events are not called for these.
+            # The catch-all handler is not called for these.
             for event in ["connect_error", "disconnect"]:
                 self.client.on(event, self._hear_one(event, namespace), namespace=namespace)
         Person.opened.append(self)
@@ -56,7 +56,7 @@ class Person:
         return lambda what: self._queue(event, namespace).put([what])
 
     def next(self, event, namespace="/"):
-        """The arguments of the next such event."""
+        """The arguments of the next event with this name."""
         try:
             return self._queue(event, namespace).get(timeout=LIMIT)
         except queue.Empty:
@@ -69,7 +69,7 @@ class Person:
         self.client.emit(event, args, namespace=namespace)
 
     def call(self, event, *args, namespace="/"):
-        """Emits, and waits for the acknowledgement: nothing, its argument, or all of them."""
+        """Emits and waits for the acknowledgement: none, its argument, or all of them."""
         return self.client.call(event, args, namespace=namespace, timeout=LIMIT)
 
 
@@ -79,7 +79,7 @@ def equal(actual, expected):
 
 @case
 def is_greeted(urls, by):
-    """it is greeted with what it gave as `auth`"""
+    """receives its `auth` back at its connection"""
     for auth, heard in [(None, {}), ({"token": "123", "list": [1, None, "ü"]}, {"token": "123", "list": [1, None, "ü"]})]:
         person = Person(urls[0], by, auth=auth)
         equal(person.next("auth"), [heard])
@@ -88,7 +88,7 @@ def is_greeted(urls, by):
 
 @case
 def hears_itself(urls, by):
-    """its arguments come back"""
+    """echoes arguments"""
     person = Person(urls[0], by)
     for args in [
         [],
@@ -104,7 +104,7 @@ def hears_itself(urls, by):
 
 @case
 def hears_its_bytes(urls, by):
-    """binary comes back, at whatever depth"""
+    """echoes binary at any depth"""
     person = Person(urls[0], by)
     for args in [
         [b"bytes"],
@@ -118,7 +118,7 @@ def hears_its_bytes(urls, by):
 
 @case
 def is_acknowledged(urls, by):
-    """it is acknowledged with its arguments"""
+    """gets acknowledgements with its arguments"""
     person = Person(urls[0], by)
     equal(person.call("message-with-ack"), None)
     for value in ["text", 0, False, {"nested": [1]}, b"bytes", {"deep": [b"\x00"]}]:
@@ -128,7 +128,7 @@ def is_acknowledged(urls, by):
 
 @case
 def is_in_two_namespaces(urls, by):
-    """it is in two namespaces, with another id in each"""
+    """joins two namespaces with different ids"""
     person = Person(urls[0], by, namespaces=("/", "/custom"), auth={"a": "b"})
     for namespace in ["/", "/custom"]:
         equal(person.next("auth", namespace), [{"a": "b"}])
@@ -141,7 +141,7 @@ def is_in_two_namespaces(urls, by):
 
 @case
 def is_refused(urls, by):
-    """it is refused by a namespace that is not there"""
+    """is refused by an unknown namespace"""
     try:
         Person(urls[0], by, namespaces=("/nowhere",))
     except socketio.exceptions.ConnectionError:
@@ -152,7 +152,7 @@ def is_refused(urls, by):
 
 @case
 def is_heard_in_a_room(urls, by):
-    """what it says to a room is heard there, by others"""
+    """reaches the other members of a room"""
     here, there, outside = (Person(urls[n % len(urls)], by) for n in range(3))
     equal(here.call("join", "room"), True)
     equal(there.call("join", "room"), True)
@@ -167,7 +167,7 @@ def is_heard_in_a_room(urls, by):
 
 @case
 def leaves_a_room(urls, by):
-    """who left a room hears it no more"""
+    """receives nothing of a room that it left"""
     here, there = (Person(urls[n % len(urls)], by) for n in range(2))
     for person in [here, there]:
         equal(person.call("join", "room"), True)
@@ -175,7 +175,7 @@ def leaves_a_room(urls, by):
     equal(there.next("said"), ["first"])
     equal(there.call("leave", "room"), True)
     here.emit("say", "room", "second")
-    # A shout goes the same way, and after it.
+    # A broadcast is sent later on the same path.
     here.emit("shout", "third")
     equal(there.next("shouted"), ["third"])
     equal(there.count("said"), 0)
@@ -183,7 +183,7 @@ def leaves_a_room(urls, by):
 
 @case
 def shouts(urls, by):
-    """what it shouts is heard by all others"""
+    """broadcasts to all others"""
     people = [Person(urls[n % len(urls)], by) for n in range(4)]
     for person in people:
         person.call("message-with-ack")
@@ -196,7 +196,7 @@ def shouts(urls, by):
 
 @case
 def is_kicked(urls, by):
-    """it is disconnected by the server, and may come back"""
+    """is disconnected by the server and can reconnect"""
     person = Person(urls[0], by)
     person.emit("kick-me")
     equal(person.next("disconnect"), [socketio.Client.reason.SERVER_DISCONNECT])
@@ -206,7 +206,7 @@ def is_kicked(urls, by):
 
 @case
 def leaves(urls, by):
-    """it leaves, and the others go on"""
+    """leaves without affecting the others"""
     stays, goes = (Person(urls[n % len(urls)], by) for n in range(2))
     goes.client.disconnect()
     equal(goes.next("disconnect"), [socketio.Client.reason.CLIENT_DISCONNECT])
@@ -215,7 +215,7 @@ def leaves(urls, by):
 
 @case
 def stays(urls, by):
-    """its pings keep the connection"""
+    """stays connected by answering pings"""
     person = Person(urls[0], by)
     time.sleep(2)
     equal(person.call("message-with-ack", "still here"), "still here")
@@ -223,7 +223,7 @@ def stays(urls, by):
 
 
 def attempt(name, function, urls, by):
-    """Nothing when the case passed, and else what was wrong the last time."""
+    """None when the case passed, else the last error."""
     for number in range(1, TRIES + 1):
         start = time.monotonic()
         try:

@@ -1,4 +1,4 @@
-"""The program of `handlers`, tested as its writer would: by `plugnode.testing`, in a plain Python. PYTHONPATH names both."""
+"""Tests the program in `handlers` with `plugnode.testing`, in plain Python. PYTHONPATH must contain both."""
 
 import unittest
 

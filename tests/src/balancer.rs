@@ -66,7 +66,7 @@ impl Balancer {
     }
 
     async fn try_start(name: &str, nodes: [u16; 2], arguments: impl Fn(&PathBuf) -> Vec<PathBuf>) -> Option<Self> {
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let folder = crate::temp_folder();
         let port = free_port();
         let config = documented(name)
             .replace(LISTEN, &format!("127.0.0.1:{port}"))

@@ -51,7 +51,7 @@ impl Console {
 
     fn with(cluster: &[&str]) -> Self {
         Self {
-            folder: tempfile::tempdir().expect("a temporary folder can be made"),
+            folder: crate::temp_folder(),
             cluster: cluster.iter().map(|argument| (*argument).to_owned()).collect(),
             builds: AtomicUsize::new(0),
         }

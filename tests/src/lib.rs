@@ -44,12 +44,16 @@ pub use redis_setup::Redis;
 pub use reference::Reference;
 pub use sentinel::Sentinels;
 pub use tools::{
-    binary, built, component, installed_tool, node_script, patched, python_client, rebuilt, repository, rust_client,
+    binary, built, component, installed_tool, node_script, patched, python_client, rebuilt, repository, run_command,
+    rust_client, temp_folder,
 };
 pub use verb::{CommandOutput, RunningCommand, verb};
 
 use std::future::Future;
 use std::time::Duration;
+
+/// App setting that grants the key-value bucket `default`, which most handlers of the tests need.
+pub const KEY_VALUE: &str = "grants = { keyvalue = [\"default\"] }";
 
 /// Time-out of anything expected; generous, for busy machines.
 pub const LIMIT: Duration = Duration::from_secs(30);

@@ -31,7 +31,7 @@ struct Log {
 impl Node {
     /// Runs `plugnode run` with this configuration and waits until it listens.
     pub async fn run(config: &str) -> Self {
-        let (command, folder) = run_command(Command::new(binary()), config);
+        let (command, folder) = with_config(Command::new(binary()), config);
         Self::start(command, folder).await
     }
 
@@ -39,7 +39,7 @@ impl Node {
     pub async fn run_broken(fault: &str, config: &str) -> Self {
         let mut command = Command::new(broken_binary());
         command.env("PLUGNODE_BREAK", fault);
-        let (command, folder) = run_command(command, config);
+        let (command, folder) = with_config(command, config);
         Self::start(command, folder).await
     }
 
@@ -49,7 +49,7 @@ impl Node {
         // Not in the file: the test may have written the same section.
         command.env("PLUGNODE_IO_NODE__NAME", name);
         command.env("PLUGNODE_APP_NODE__NAME", name);
-        let (command, folder) = run_command(command, config);
+        let (command, folder) = with_config(command, config);
         Self::start(command, folder).await
     }
 
@@ -57,7 +57,7 @@ impl Node {
     pub async fn configured(file: &Path, variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(binary());
         command.arg("run").arg("-c").arg(file).envs(variables.iter().copied());
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let folder = crate::temp_folder();
         Self::start(command, folder).await
     }
 
@@ -70,7 +70,7 @@ impl Node {
     pub async fn program(name: &str, args: &[&str]) -> Self {
         let mut command = Command::new(built(name));
         command.args(args);
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let folder = crate::temp_folder();
         Self::start(command, folder).await
     }
 
@@ -78,19 +78,19 @@ impl Node {
     pub async fn dev(path: &Path, args: &[&str]) -> Self {
         let mut command = Command::new(binary());
         command.arg("dev").arg(path).args(["--port", "0"]).args(args);
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let folder = crate::temp_folder();
         Self::start(command, folder).await
     }
 
     /// Runs a command line that starts plugnode, and waits until it listens.
     pub async fn typed(command: std::process::Command) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let folder = crate::temp_folder();
         Self::start(command.into(), folder).await
     }
 
     /// Starts `plugnode run` without waiting until it listens; its port is unknown.
     pub fn begin(config: &str) -> Self {
-        let (command, folder) = run_command(Command::new(binary()), config);
+        let (command, folder) = with_config(Command::new(binary()), config);
         Self::spawn(command, folder)
     }
 
@@ -155,6 +155,13 @@ impl Node {
     /// Its port.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Its port of `[admin] listen`, from its log.
+    pub async fn admin_port(&self) -> u16 {
+        let line = self.logged("health and metrics on http://").await;
+        let port = line.rsplit(':').next().and_then(|port| port.trim().parse().ok());
+        port.expect("the line ends with the port")
     }
 
     /// The answer to a GET, head and body.
@@ -265,8 +272,8 @@ impl Node {
 }
 
 /// `plugnode run` in a folder with this configuration.
-fn run_command(mut command: Command, config: &str) -> (Command, TempDir) {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+fn with_config(mut command: Command, config: &str) -> (Command, TempDir) {
+    let folder = crate::temp_folder();
     std::fs::write(folder.path().join("plugnode.toml"), config).expect("the folder can be written to");
     command.args(["run", "-c", "plugnode.toml"]);
     (command, folder)

@@ -41,7 +41,7 @@ impl RedisServer {
     }
 
     pub(crate) async fn run(setup: Redis) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let folder = crate::temp_folder();
         if setup.tls {
             certificates::make(folder.path()).await;
         }

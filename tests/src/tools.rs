@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use tempfile::TempDir;
 use tokio::process::Command;
 
 /// The repository's root.
@@ -104,6 +105,27 @@ pub(crate) fn broken_binary() -> PathBuf {
         path.display()
     );
     path
+}
+
+/// A new temporary folder, removed when dropped.
+///
+/// # Panics
+/// When it cannot be created.
+pub fn temp_folder() -> TempDir {
+    tempfile::tempdir().expect("a temporary folder can be created")
+}
+
+/// Runs a command to its end and returns its output.
+///
+/// # Panics
+/// When it cannot be run or fails, with its output.
+pub fn run_command(command: &mut std::process::Command) -> String {
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?} cannot be run: {error}"));
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{command:?}: {text}");
+    text
 }
 
 /// Runs a script of `tests/js` with Node.js.

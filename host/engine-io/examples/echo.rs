@@ -1,5 +1,5 @@
-//! An echo server at which Engine.IO protocol suites can be pointed:
-//! `cargo run -p engine-io --example echo -- --port 3000`. It answers on every path; port 0 takes a free one.
+//! An echo server for Engine.IO protocol test suites: `cargo run -p engine-io --example echo -- --port 3000`. It answers on
+//! every path, and prints its address; port 0 picks a free port.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -13,23 +13,23 @@ use tokio::net::TcpListener;
 
 struct Echo;
 
-struct Echoing(Session);
+struct EchoHandler(Session);
 
 impl Application for Echo {
-    type Handler = Echoing;
+    type Handler = EchoHandler;
 
-    fn open(&self, session: Session, _: &Extensions) -> Result<Echoing, Refusal> {
-        Ok(Echoing(session))
+    fn open(&self, session: Session, _: &Extensions) -> Result<EchoHandler, Refusal> {
+        Ok(EchoHandler(session))
     }
 }
 
-impl Handler for Echoing {
+impl Handler for EchoHandler {
     fn message(&mut self, message: Message) {
         let packet = match message {
             Message::Text(text) => Packet::text(&text),
             Message::Binary(data) => Packet::binary(data),
         };
-        // Its end is told by `close`.
+        // Fails only when the session has ended, which `close` reports.
         let _ = self.0.send([packet]);
     }
 
@@ -73,7 +73,7 @@ async fn main() -> std::io::Result<()> {
                 }
             });
             let serving = http1::Builder::new().serve_connection(TokioIo::new(tcp), service);
-            // It fails when the client goes away, which the session hears of by itself.
+            // Fails when the client goes away, which ends the session by itself.
             let _ = serving.with_upgrades().await;
         });
     }

@@ -1,5 +1,6 @@
-//! Memory of idle sessions: `cargo run --release -p engine-io --example memory -- 10000`. It starts itself as a server, opens
-//! so many websockets, and then so many sessions that poll, and prints what each takes of the server's resident memory.
+//! Measures the memory of idle sessions: `cargo run --release -p engine-io --example memory -- 10000`. It starts itself as a
+//! server, opens this many websockets, then as many polling sessions without and with a pending poll, and prints the server's
+//! resident memory for each.
 
 use std::convert::Infallible;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -16,7 +17,7 @@ use tokio::net::TcpListener;
 
 struct Silent;
 
-struct Held(#[allow(dead_code, reason = "it is held")] Session);
+struct Held(#[allow(dead_code, reason = "keeps the session")] Session);
 
 impl Application for Silent {
     type Handler = Held;
@@ -40,8 +41,8 @@ fn main() -> io::Result<()> {
     let count: usize = argument.parse().map_err(io::Error::other)?;
     for (name, open) in [
         ("websocket", open_websocket as fn(&str) -> io::Result<Vec<TcpStream>>),
-        ("polling session, no poll waiting", open_polling),
-        ("polling session, poll waiting", open_waiting),
+        ("polling session, no poll pending", open_polling),
+        ("polling session, poll pending", open_pending),
     ] {
         let (mut server, address) = start()?;
         drop((0..100).map(|_| open(&address)).collect::<io::Result<Vec<_>>>()?);
@@ -50,7 +51,7 @@ fn main() -> io::Result<()> {
         let open = (0..count).map(|_| open(&address)).collect::<io::Result<Vec<_>>>()?;
         std::thread::sleep(Duration::from_secs(1));
         let each = (resident(&server)? - before) / count;
-        println!("{each} bytes for each {name} of {count}");
+        println!("{each} bytes per {name} ({count} sessions)");
         drop(open);
         server.kill()?;
         server.wait()?;
@@ -76,53 +77,53 @@ fn resident(server: &Child) -> io::Result<usize> {
     Ok(kilobytes.ok_or_else(|| io::Error::other("no VmRSS"))? * 1024)
 }
 
-/// The headers of a browser, so many as one sends.
+/// Headers as a browser sends them.
 const HEADERS: &str = "host: app.example.org\r\norigin: https://app.example.org\r\nuser-agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) \
     Gecko/20100101 Firefox/140.0\r\naccept: */*\r\naccept-language: en-US,en;q=0.5\r\ncookie: session=0123456789abcdef0123456789abcdef\r\n";
 
-fn ask(tcp: &mut TcpStream, query: &str, headers: &str) -> io::Result<()> {
+fn get(tcp: &mut TcpStream, query: &str, headers: &str) -> io::Result<()> {
     write!(tcp, "GET /engine.io/?EIO=4&{query} HTTP/1.1\r\n{HEADERS}{headers}\r\n")
 }
 
 fn read(tcp: &mut TcpStream) -> io::Result<String> {
     let mut buffer = [0; 2048];
-    let mut answer = String::new();
-    while !answer.contains("maxPayload") {
+    let mut response = String::new();
+    while !response.contains("maxPayload") {
         let read = tcp.read(&mut buffer)?;
         if read == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        answer.push_str(&String::from_utf8_lossy(&buffer[..read]));
+        response.push_str(&String::from_utf8_lossy(&buffer[..read]));
     }
-    Ok(answer)
+    Ok(response)
 }
 
 fn open_websocket(address: &str) -> io::Result<Vec<TcpStream>> {
     let mut tcp = TcpStream::connect(address)?;
     let headers = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
         sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-    ask(&mut tcp, "transport=websocket", headers)?;
+    get(&mut tcp, "transport=websocket", headers)?;
     read(&mut tcp)?;
     Ok(vec![tcp])
 }
 
-/// Opens a session on a connection that is closed then.
+/// Opens a session on a connection that is closed afterwards.
 fn open_polling(address: &str) -> io::Result<Vec<TcpStream>> {
-    ask_polling(address)?;
+    start_polling(address)?;
     Ok(Vec::new())
 }
 
-fn open_waiting(address: &str) -> io::Result<Vec<TcpStream>> {
-    let (mut tcp, sid) = ask_polling(address)?;
-    ask(&mut tcp, &format!("transport=polling&sid={sid}"), "")?;
+fn open_pending(address: &str) -> io::Result<Vec<TcpStream>> {
+    let (mut tcp, sid) = start_polling(address)?;
+    get(&mut tcp, &format!("transport=polling&sid={sid}"), "")?;
     Ok(vec![tcp])
 }
 
-fn ask_polling(address: &str) -> io::Result<(TcpStream, String)> {
+fn start_polling(address: &str) -> io::Result<(TcpStream, String)> {
     let mut tcp = TcpStream::connect(address)?;
-    ask(&mut tcp, "transport=polling", "")?;
-    let answer = read(&mut tcp)?;
-    let sid = answer
+    get(&mut tcp, "transport=polling", "")?;
+    let response = read(&mut tcp)?;
+    let sid = response
         .split_once("\"sid\":\"")
         .and_then(|(_, rest)| rest.split_once('"'));
     let (sid, _) = sid.ok_or_else(|| io::Error::other("no sid"))?;

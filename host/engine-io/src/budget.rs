@@ -1,58 +1,59 @@
-//! Memory that all sessions share: bytes of messages that have not come to their end.
+//! The memory budget of unfinished messages, which all sessions share.
 //!
-//! An address may hold as much as it leaves to all others: one alone has half of the budget, two a third each. So whoever
-//! fills it closes their own connections, and a newcomer from elsewhere finds room.
+//! The sessions of one network may hold as many bytes as they leave free for all others: one network alone gets half of the
+//! budget, two get a third each. So an attacker that fills the budget only closes its own connections, and a client from
+//! elsewhere finds room.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::opening::network;
+use crate::peer::network;
 
-/// Small messages are not counted: a session always holds some.
-const FREE: usize = 16 * 1024;
+/// Bytes of each message that are not counted, because a session always holds some.
+const UNCOUNTED: usize = 16 * 1024;
 
-/// So many bytes, for all sessions together.
+/// A budget in bytes for all sessions together.
 #[derive(Debug)]
 pub(crate) struct Budget {
-    most: usize,
+    limit: usize,
     used: Mutex<Used>,
 }
 
 #[derive(Debug, Default)]
 struct Used {
-    all: usize,
-    /// Of addresses that hold something. Those that are not known count as one.
-    by_address: HashMap<Option<IpAddr>, usize>,
+    total: usize,
+    /// By network. All unknown addresses count as one network.
+    by_network: HashMap<Option<IpAddr>, usize>,
 }
 
-/// What one message has of a budget, until this is dropped.
+/// The share of one message in a budget, given back on drop.
 #[derive(Debug)]
 pub(crate) struct Share {
     budget: Arc<Budget>,
-    address: Option<IpAddr>,
+    network: Option<IpAddr>,
     bytes: usize,
 }
 
-/// There is no room for this message.
+/// The budget has no room for this message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("too many bytes of unfinished messages are held, of this address or of all together: see unfinished-bytes")]
+#[error("too many bytes of unfinished messages, from this address or from all: see unfinished-bytes")]
 pub(crate) struct Exhausted;
 
 impl Budget {
-    pub(crate) fn new(most: usize) -> Arc<Self> {
+    pub(crate) fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
-            most,
+            limit,
             used: Mutex::default(),
         })
     }
 
-    /// A share of nothing, for somebody at this address.
+    /// An empty share, for a client at this address.
     pub(crate) fn share(self: &Arc<Self>, address: Option<IpAddr>) -> Share {
         Share {
             budget: self.clone(),
-            address: address.map(network),
+            network: address.map(network),
             bytes: 0,
         }
     }
@@ -63,21 +64,21 @@ impl Budget {
 }
 
 impl Used {
-    /// Whether an address may have more.
-    fn allows(&self, address: Option<IpAddr>, more: usize, most: usize) -> bool {
-        let own = self.by_address.get(&address).copied().unwrap_or_default();
-        let (own, all) = (own.saturating_add(more), self.all.saturating_add(more));
-        most.checked_sub(all).is_some_and(|left| own <= left)
+    /// Whether a network may take more: it must leave at least as much free as it holds.
+    fn allows(&self, network: Option<IpAddr>, more: usize, limit: usize) -> bool {
+        let own = self.by_network.get(&network).copied().unwrap_or_default();
+        let (own, total) = (own.saturating_add(more), self.total.saturating_add(more));
+        limit.checked_sub(total).is_some_and(|free| own <= free)
     }
 
-    fn take(&mut self, address: Option<IpAddr>, more: usize) {
-        self.all += more;
-        *self.by_address.entry(address).or_default() += more;
+    fn take(&mut self, network: Option<IpAddr>, more: usize) {
+        self.total += more;
+        *self.by_network.entry(network).or_default() += more;
     }
 
-    fn give_back(&mut self, address: Option<IpAddr>, bytes: usize) {
-        self.all -= bytes;
-        if let Entry::Occupied(mut own) = self.by_address.entry(address) {
+    fn give_back(&mut self, network: Option<IpAddr>, bytes: usize) {
+        self.total -= bytes;
+        if let Entry::Occupied(mut own) = self.by_network.entry(network) {
             *own.get_mut() -= bytes;
             if *own.get() == 0 {
                 own.remove();
@@ -87,17 +88,17 @@ impl Used {
 }
 
 impl Share {
-    /// The message has so many bytes by now.
+    /// Sets the size that the message has reached.
     pub(crate) fn hold(&mut self, bytes: usize) -> Result<(), Exhausted> {
-        let bytes = bytes.saturating_sub(FREE);
+        let bytes = bytes.saturating_sub(UNCOUNTED);
         if bytes == self.bytes {
             return Ok(());
         }
         let mut used = self.budget.used();
         match bytes.checked_sub(self.bytes) {
-            Some(more) if !used.allows(self.address, more, self.budget.most) => return Err(Exhausted),
-            Some(more) => used.take(self.address, more),
-            None => used.give_back(self.address, self.bytes - bytes),
+            Some(more) if !used.allows(self.network, more, self.budget.limit) => return Err(Exhausted),
+            Some(more) => used.take(self.network, more),
+            None => used.give_back(self.network, self.bytes - bytes),
         }
         drop(used);
         self.bytes = bytes;
@@ -108,7 +109,7 @@ impl Share {
 impl Drop for Share {
     fn drop(&mut self) {
         if self.bytes > 0 {
-            self.budget.used().give_back(self.address, self.bytes);
+            self.budget.used().give_back(self.network, self.bytes);
         }
     }
 }
@@ -122,50 +123,53 @@ mod tests {
     }
 
     #[test]
-    fn shares_are_bounded_together_and_returned() {
+    fn shares_are_bounded_together_and_given_back() {
         let budget = Budget::new(100);
         let (mut one, mut other) = (budget.share(None), budget.share(None));
-        assert_eq!(one.hold(FREE), Ok(()));
-        assert_eq!(one.hold(FREE + 30), Ok(()));
-        assert_eq!(other.hold(FREE + 21), Err(Exhausted));
-        assert_eq!(other.hold(FREE + 20), Ok(()));
+        assert_eq!(one.hold(UNCOUNTED), Ok(()));
+        assert_eq!(one.hold(UNCOUNTED + 30), Ok(()));
+        assert_eq!(other.hold(UNCOUNTED + 21), Err(Exhausted));
+        assert_eq!(other.hold(UNCOUNTED + 20), Ok(()));
         assert_eq!(one.hold(0), Ok(()));
-        assert_eq!(other.hold(FREE + 50), Ok(()));
+        assert_eq!(other.hold(UNCOUNTED + 50), Ok(()));
         assert_eq!(other.hold(usize::MAX), Err(Exhausted));
         drop(other);
-        assert_eq!(budget.used().all, 0);
-        assert!(budget.used().by_address.is_empty());
+        assert_eq!(budget.used().total, 0);
+        assert!(budget.used().by_network.is_empty());
     }
 
     #[test]
-    fn address_that_holds_much_leaves_room_for_others() {
+    fn greedy_address_leaves_room_for_others() {
         let budget = Budget::new(1_000);
         let mut greedy: Vec<_> = (0..300).map(|_| budget.share(ip(1))).collect();
-        let taken = greedy.iter_mut().filter_map(|share| share.hold(FREE + 10).ok()).count();
+        let taken = greedy
+            .iter_mut()
+            .filter_map(|share| share.hold(UNCOUNTED + 10).ok())
+            .count();
         assert_eq!(taken, 50);
-        // The greedy one gets no more, and one from elsewhere does.
-        let mut innocent = budget.share(ip(2));
-        assert_eq!(innocent.hold(FREE + 200), Ok(()));
-        assert_eq!(budget.share(ip(1)).hold(FREE + 1), Err(Exhausted));
-        // Many together still leave some.
+        // Another network still gets some, the greedy one does not.
+        let mut other = budget.share(ip(2));
+        assert_eq!(other.hold(UNCOUNTED + 200), Ok(()));
+        assert_eq!(budget.share(ip(1)).hold(UNCOUNTED + 1), Err(Exhausted));
+        // Many networks together do not fill the budget.
         for last in 3..100 {
             let mut shares: Vec<_> = (0..300).map(|_| budget.share(ip(last))).collect();
             while shares
                 .iter_mut()
-                .any(|share| share.hold(FREE + share.bytes + 1).is_ok())
+                .any(|share| share.hold(UNCOUNTED + share.bytes + 1).is_ok())
             {}
             greedy.append(&mut shares);
         }
-        assert!(budget.used().all < 1_000);
+        assert!(budget.used().total < 1_000);
     }
 
     #[test]
-    fn addresses_of_one_network_share() {
+    fn addresses_of_one_network_share_a_limit() {
         let budget = Budget::new(100);
         let address = |text: &str| Some(text.parse().unwrap());
         let mut one = budget.share(address("2001:db8::1"));
-        assert_eq!(one.hold(FREE + 50), Ok(()));
-        assert_eq!(budget.share(address("2001:db8::2")).hold(FREE + 1), Err(Exhausted));
-        assert_eq!(budget.share(address("2001:db8:1::2")).hold(FREE + 20), Ok(()));
+        assert_eq!(one.hold(UNCOUNTED + 50), Ok(()));
+        assert_eq!(budget.share(address("2001:db8::2")).hold(UNCOUNTED + 1), Err(Exhausted));
+        assert_eq!(budget.share(address("2001:db8:1::2")).hold(UNCOUNTED + 20), Ok(()));
     }
 }

@@ -1,4 +1,4 @@
-//! The engine: takes requests, opens sessions, and ends them all at the end.
+//! The engine: dispatches requests, opens sessions, and ends them all at shutdown.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -15,20 +15,25 @@ use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-use crate::answer::{self, Body};
+use crate::application::{Application, Handler};
 use crate::budget::Budget;
-use crate::opening::{Opening, Peer};
+use crate::close_reason::CloseReason;
+use crate::opening_request::OpeningRequest;
 use crate::packet::Packet;
-use crate::polling;
-use crate::registry::{Registered, Registry};
-use crate::request::{Kind, Question, Refusal};
+use crate::peer::Peer;
+use crate::refusal::Refusal;
+use crate::registry::{Registration, Registry};
+use crate::request::{RequestKind, RequestParameters};
+use crate::response::{self, Body};
 use crate::session::Session;
+use crate::settings::Settings;
 use crate::task::Task;
-use crate::upgrade::Reserved;
+use crate::upgrade::PendingUpgrade;
+use crate::version::Version;
 use crate::websocket::{Stream, WebSocket, handshake};
-use crate::{Application, CloseReason, Handler, Settings, Version};
+use crate::{poll, post};
 
-/// Random bytes of an id: twenty characters, as Node's server has.
+/// Random bytes of a session id: twenty characters, as with Node's server.
 const ID_BYTES: usize = 15;
 
 /// An Engine.IO server for an application. Clones are the same one.
@@ -57,11 +62,11 @@ impl<A> fmt::Debug for Engine<A> {
 }
 
 impl<A: Application> Engine<A> {
-    /// An engine. It holds its sessions in tasks of the runtime in which their requests are taken.
+    /// Creates an engine. Its sessions run as tasks of the tokio runtime that polls [`answer`](Self::answer).
     pub fn new(settings: Settings, application: A) -> Self {
         Self(Arc::new(Inner {
             application,
-            // One message has to fit beside what its address leaves to others.
+            // At least twice max-payload, because a network must leave as much free as it holds.
             budget: Budget::new(settings.unfinished_bytes.max(settings.max_payload.saturating_mul(2))),
             settings: Arc::new(settings),
             registry: Arc::default(),
@@ -69,17 +74,17 @@ impl<A: Application> Engine<A> {
         }))
     }
 
-    /// Its application.
+    /// The application.
     pub fn application(&self) -> &A {
         &self.0.application
     }
 
-    /// Its settings.
+    /// The settings.
     pub fn settings(&self) -> &Settings {
         &self.0.settings
     }
 
-    /// The session of this id.
+    /// Finds a session by its id.
     pub fn session(&self, id: &str) -> Option<Session> {
         self.0.registry.find(id)
     }
@@ -89,102 +94,110 @@ impl<A: Application> Engine<A> {
         self.0.registry.all()
     }
 
-    /// Answers a request on the engine's path: a poll, a POST, or the handshake of a websocket, whose connection must come
-    /// from hyper with upgrades. Which path that is, who may come from where (CORS), and how many connections there are is
-    /// the caller's to decide before.
+    /// Answers a request: a poll, a POST, or the handshake of a websocket, whose connection must be served by hyper with
+    /// upgrades. The caller has checked the path, the origin (CORS), and the number of connections.
     pub async fn answer<B>(&self, mut request: Request<B>) -> Response<Body>
     where
         B: http_body::Body<Data: Buf>,
     {
         let has_body = !request.body().is_end_stream();
-        let (session, question) = match self.exchange(&mut request) {
-            Exchange::Answered(answer) => return after_body(answer, has_body),
-            Exchange::With(session, question) => (session, question),
+        let (session, parameters) = match self.dispatch(&mut request) {
+            Dispatched::Answered(response) => return close_after_refusal(response, has_body),
+            Dispatched::ToSession(session, parameters) => (session, parameters),
         };
-        // Most of the time of most sessions is spent here, so what a poll does not need goes, and what is large is elsewhere.
-        let posting = match question.kind {
-            Kind::Post => {
-                let share = self.0.budget.share(address(&request));
-                Some(Box::pin(polling::post(session.clone(), request, share)))
+        // A polling session spends most of its time in this future. So it drops what a poll does not need, and boxes what only a
+        // POST needs.
+        let posting = match parameters.kind {
+            RequestKind::Post => {
+                let share = self.0.budget.share(ip_address(&request));
+                Some(Box::pin(post::serve(session.clone(), request, share)))
             }
             _ => {
                 drop(request);
                 None
             }
         };
-        let base64 = question.base64;
-        drop(question);
+        let base64 = parameters.base64;
+        drop(parameters);
         match posting {
-            Some(posting) => after_body(posting.await, has_body),
-            None => polling::poll(session, base64).await,
+            Some(posting) => close_after_refusal(posting.await, has_body),
+            None => poll::serve(session, base64).await,
         }
     }
 
-    /// Answers what is no poll and no POST of a session.
-    fn exchange<B>(&self, request: &mut Request<B>) -> Exchange {
-        let question = match Question::of(request, &self.0.settings) {
-            Ok(question) => question,
-            Err(refusal) => return Exchange::Answered(refuse(&refusal)),
+    /// Answers a request, unless it is a poll or a POST of a session.
+    fn dispatch<B>(&self, request: &mut Request<B>) -> Dispatched {
+        let parameters = match RequestParameters::parse(request, &self.0.settings) {
+            Ok(parameters) => parameters,
+            Err(refusal) => return Dispatched::Answered(refuse(&refusal)),
         };
-        let answer = match (question.kind, &question.sid) {
-            (Kind::WebSocket, _) => self.switch(request, question),
-            (_, None) if question.is_misplaced_upgrade => Err(Refusal::BadRequest),
-            (_, None) => self.open(request, &question),
-            (_, Some(sid)) => match self.find(sid, question.version) {
-                Ok(_) if question.is_misplaced_upgrade => Err(Refusal::BadRequest),
-                Ok(session) => return Exchange::With(session, question),
+        let response = match (parameters.kind, &parameters.sid) {
+            (RequestKind::WebSocket, _) => self.switch_protocols(request, parameters),
+            (_, None) if parameters.is_misplaced_upgrade => Err(Refusal::BadRequest),
+            (_, None) => self.open_polling(request, &parameters),
+            (_, Some(sid)) => match self.find(sid, parameters.version) {
+                Ok(_) if parameters.is_misplaced_upgrade => Err(Refusal::BadRequest),
+                Ok(session) => return Dispatched::ToSession(session, parameters),
                 Err(refusal) => Err(refusal),
             },
         };
-        Exchange::Answered(answer.unwrap_or_else(|refusal| refuse(&refusal)))
+        Dispatched::Answered(response.unwrap_or_else(|refusal| refuse(&refusal)))
     }
 
     /// Answers the handshake of a websocket.
-    fn switch<B>(&self, request: &mut Request<B>, question: Question) -> Result<Response<Body>, Refusal> {
-        let accepted = self.accept_asked(request, question)?;
-        let mut answer = answer::status(StatusCode::SWITCHING_PROTOCOLS);
-        *answer.headers_mut() = accepted.headers().clone();
+    fn switch_protocols<B>(
+        &self,
+        request: &mut Request<B>,
+        parameters: RequestParameters,
+    ) -> Result<Response<Body>, Refusal> {
+        let accepted = self.accept_parsed(request, parameters)?;
+        let mut response = response::status(StatusCode::SWITCHING_PROTOCOLS);
+        *response.headers_mut() = accepted.headers().clone();
         let upgrading = hyper::upgrade::on(request);
         self.0.tasks.spawn(accepted.upgrade(upgrading));
-        Ok(answer)
+        Ok(response)
     }
 
-    /// Accepts the handshake of a websocket, for servers that answer it themselves: with the status 101 and
-    /// [`headers`](Accepted::headers).
+    /// Accepts the handshake of a websocket, for a server that answers it itself: with status 101 and
+    /// [`headers`](AcceptedHandshake::headers).
     ///
     /// # Errors
-    /// What to answer with instead.
-    pub fn accept<B>(&self, request: &Request<B>) -> Result<Accepted<A>, Refusal> {
-        let question = Question::of(request, &self.0.settings)?;
-        match question.kind {
-            Kind::WebSocket => self.accept_asked(request, question),
-            Kind::Poll | Kind::Post => Err(Refusal::BadRequest),
+    /// Why the request is refused.
+    pub fn accept<B>(&self, request: &Request<B>) -> Result<AcceptedHandshake<A>, Refusal> {
+        let parameters = RequestParameters::parse(request, &self.0.settings)?;
+        match parameters.kind {
+            RequestKind::WebSocket => self.accept_parsed(request, parameters),
+            RequestKind::Poll | RequestKind::Post => Err(Refusal::BadRequest),
         }
     }
 
-    fn accept_asked<B>(&self, request: &Request<B>, question: Question) -> Result<Accepted<A>, Refusal> {
-        let headers = handshake::answer(request).ok_or(Refusal::BadRequest)?;
-        let target = match &question.sid {
+    fn accept_parsed<B>(
+        &self,
+        request: &Request<B>,
+        parameters: RequestParameters,
+    ) -> Result<AcceptedHandshake<A>, Refusal> {
+        let headers = handshake::response_headers(request).ok_or(Refusal::BadRequest)?;
+        let purpose = match &parameters.sid {
             Some(sid) => {
-                let session = self.find(sid, question.version)?;
-                Target::Upgrade(Reserved::of(session).ok_or(Refusal::BadRequest)?)
+                let session = self.find(sid, parameters.version)?;
+                Purpose::Upgrade(PendingUpgrade::begin(session).ok_or(Refusal::BadRequest)?)
             }
             None => {
-                let (registered, handler) = self.enter(request, question.version, true)?;
-                let open = open_packet(registered.session());
-                Target::New(Box::new(Task::new(registered, handler)), open)
+                let (registration, handler) = self.register(request, parameters.version, true)?;
+                let open = open_packet(registration.session());
+                Purpose::NewSession(Box::new(Task::new(registration, handler)), open)
             }
         };
-        Ok(Accepted {
+        Ok(AcceptedHandshake {
             engine: self.clone(),
             headers,
-            base64: question.base64,
-            address: address(request),
-            target,
+            base64: parameters.base64,
+            address: ip_address(request),
+            purpose,
         })
     }
 
-    /// Ends all sessions, takes no more, and waits until all tasks are over. Clients are told as far as they listen.
+    /// Ends all sessions, accepts no more, and waits until all tasks have ended. Clients that still read are sent the close.
     pub async fn shutdown(&self) {
         self.0.registry.close();
         for session in self.sessions() {
@@ -202,21 +215,21 @@ impl<A: Application> Engine<A> {
         }
     }
 
-    /// Opens a session that polls.
-    fn open<B>(&self, request: &Request<B>, question: &Question) -> Result<Response<Body>, Refusal> {
-        let (registered, handler) = self.enter(request, question.version, false)?;
-        let session = registered.session().clone();
-        self.0.tasks.spawn(Task::new(registered, handler).run());
-        Ok(polling::opened(open_packet(&session), question))
+    /// Opens a polling session.
+    fn open_polling<B>(&self, request: &Request<B>, parameters: &RequestParameters) -> Result<Response<Body>, Refusal> {
+        let (registration, handler) = self.register(request, parameters.version, false)?;
+        let session = registration.session().clone();
+        self.0.tasks.spawn(Task::new(registration, handler).run());
+        Ok(poll::opened(open_packet(&session), parameters))
     }
 
-    /// Begins a session, when the application takes it.
-    fn enter<B>(
+    /// Registers a new session, if the application accepts it.
+    fn register<B>(
         &self,
         request: &Request<B>,
         version: Version,
         is_websocket: bool,
-    ) -> Result<(Registered, A::Handler), Refusal> {
+    ) -> Result<(Registration, A::Handler), Refusal> {
         if self.0.registry.is_closed() {
             return Err(Refusal::Forbidden("the server is shutting down".into()));
         }
@@ -225,58 +238,59 @@ impl<A: Application> Engine<A> {
             .application
             .session_id(request.headers())
             .unwrap_or_else(random_id);
-        let opening = Opening::of(request, is_websocket);
+        let opening = OpeningRequest::new(request, is_websocket);
         let session = Session::new(id.into(), version, opening, self.0.settings.clone());
-        let registered = self.0.registry.enter(session.clone()).ok_or(Refusal::BadRequest)?;
+        let registration = self.0.registry.register(session.clone()).ok_or(Refusal::BadRequest)?;
         let handler = self.0.application.open(session, request.extensions())?;
-        Ok((registered, handler))
+        Ok((registration, handler))
     }
 }
 
-/// What becomes of a request.
-enum Exchange {
+enum Dispatched {
     Answered(Response<Body>),
-    /// It polls or posts.
-    With(Session, Question),
+    /// A poll or a POST of this session.
+    ToSession(Session, RequestParameters),
 }
 
-/// A handshake that was accepted.
-pub struct Accepted<A: Application> {
+/// An accepted handshake of a websocket.
+pub struct AcceptedHandshake<A: Application> {
     engine: Engine<A>,
     headers: HeaderMap,
     base64: bool,
     address: Option<IpAddr>,
-    target: Target<A::Handler>,
+    purpose: Purpose<A::Handler>,
 }
 
-/// What a websocket is for.
-enum Target<H: Handler> {
-    New(Box<Task<H>>, Packet),
-    Upgrade(Reserved),
+/// What an accepted websocket is for.
+enum Purpose<H: Handler> {
+    NewSession(Box<Task<H>>, Packet),
+    Upgrade(PendingUpgrade),
 }
 
-impl<A: Application> fmt::Debug for Accepted<A> {
+impl<A: Application> fmt::Debug for AcceptedHandshake<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Accepted")
+        f.debug_struct("AcceptedHandshake")
             .field("headers", &self.headers)
             .finish_non_exhaustive()
     }
 }
 
-impl<A: Application> Accepted<A> {
-    /// The headers of the answer.
+impl<A: Application> AcceptedHandshake<A> {
+    /// The headers of the response.
     pub fn headers(&self) -> &HeaderMap {
         &self.headers
     }
 
-    /// Takes the websocket: the stream behind the answer, and what was read of it already. Its task is the engine's.
+    /// Runs the websocket in a task of the engine. `stream` is what follows the response; `read` are the bytes already read
+    /// from it.
     pub fn open(self, stream: impl Stream, read: &[u8]) {
         let inner = &self.engine.0;
-        let (most, share) = (inner.settings.max_payload, inner.budget.share(self.address));
-        let websocket = Box::new(WebSocket::new(stream, read, self.base64, most, share));
-        match self.target {
-            Target::New(task, open) => inner.tasks.spawn(task.run_websocket(websocket, open)),
-            Target::Upgrade(reserved) => inner.tasks.spawn(reserved.run(websocket)),
+        let share = inner.budget.share(self.address);
+        let max_message = inner.settings.max_payload;
+        let websocket = Box::new(WebSocket::new(stream, read, self.base64, max_message, share));
+        match self.purpose {
+            Purpose::NewSession(task, open) => inner.tasks.spawn(task.run_websocket(websocket, open)),
+            Purpose::Upgrade(upgrade) => inner.tasks.spawn(upgrade.run(websocket)),
         };
     }
 
@@ -284,11 +298,11 @@ impl<A: Application> Accepted<A> {
         let upgraded = match upgrading.await {
             Ok(upgraded) => upgraded,
             Err(error) => {
-                debug!(%error, "the server does not give its connection for a websocket");
+                debug!(%error, "cannot upgrade the connection to a websocket");
                 return;
             }
         };
-        // Most servers speak HTTP on plain sockets: without hyper's wrapping they take less memory.
+        // A plain socket is used without hyper's wrapper, which takes memory.
         match upgraded.downcast::<TokioIo<TcpStream>>() {
             Ok(parts) => self.open(parts.io.into_inner(), &parts.read_buf),
             Err(upgraded) => self.open(TokioIo::new(upgraded), &Bytes::new()),
@@ -296,7 +310,7 @@ impl<A: Application> Accepted<A> {
     }
 }
 
-/// The packet that opens a session.
+/// The open packet of a session.
 fn open_packet(session: &Session) -> Packet {
     let settings = &session.0.settings;
     let upgrades: &[&str] = match settings.websocket && !session.opening().is_websocket() {
@@ -313,29 +327,26 @@ fn open_packet(session: &Session) -> Packet {
     Packet::open(&open.to_string())
 }
 
-/// The answer to a request with a body. When it is a refusal, the body may not be read to its end, and what is left of it is no
-/// request: so the connection is closed.
-fn after_body(mut answer: Response<Body>, has_body: bool) -> Response<Body> {
-    if has_body && !answer.status().is_success() {
-        answer
-            .headers_mut()
-            .insert(CONNECTION, HeaderValue::from_static("close"));
+/// Closes the connection after a refused request with a body, because the body may not have been read to its end.
+fn close_after_refusal(mut response: Response<Body>, has_body: bool) -> Response<Body> {
+    if has_body && !response.status().is_success() {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
     }
-    answer
+    response
 }
 
-/// Where a request comes from, if the server named a [`Peer`].
-fn address<B>(request: &Request<B>) -> Option<IpAddr> {
-    request.extensions().get::<Peer>().map(|peer| peer.0.ip())
+fn ip_address<B>(request: &Request<B>) -> Option<IpAddr> {
+    Peer::address(request).map(|peer| peer.ip())
 }
 
 fn refuse(refusal: &Refusal) -> Response<Body> {
-    debug!(code = refusal.code(), "request refused: {refusal}");
-    refusal.answer()
+    debug!(code = refusal.code(), %refusal, "request refused");
+    refusal.response()
 }
 
 fn random_id() -> String {
     let mut bytes = [0; ID_BYTES];
-    getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
+    getrandom::fill(&mut bytes).expect("the operating system provides random bytes");
     URL_SAFE_NO_PAD.encode(bytes)
 }

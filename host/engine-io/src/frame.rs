@@ -1,4 +1,4 @@
-//! Websocket frames as a server sends them, each a whole message. RFC 6455, section 5.2.
+//! Encodes websocket frames, each of them a whole message. RFC 6455, section 5.2.
 
 use bytes::Bytes;
 
@@ -7,7 +7,7 @@ const BINARY: u8 = 0x82;
 const CLOSE: u8 = 0x88;
 const PONG: u8 = 0x8a;
 
-/// The longest header: two bytes, and eight of length.
+/// Bytes of the longest header: two, and eight for the length.
 pub(crate) const MAX_HEADER: usize = 10;
 
 /// A text message.
@@ -15,7 +15,7 @@ pub(crate) fn text(payload: &[u8]) -> Bytes {
     whole(TEXT, payload)
 }
 
-/// A text message whose payload stands behind [`MAX_HEADER`] bytes of room, so that it need not be moved.
+/// A text message in a buffer whose payload follows [`MAX_HEADER`] bytes of room, so that the payload is not copied.
 pub(crate) fn text_in_place(mut buffer: Vec<u8>) -> Bytes {
     let (header, length) = header(TEXT, buffer.len() - MAX_HEADER);
     let start = MAX_HEADER - length;
@@ -23,18 +23,18 @@ pub(crate) fn text_in_place(mut buffer: Vec<u8>) -> Bytes {
     Bytes::from(buffer).slice(start..)
 }
 
-/// The beginning of a binary message: the header and `prefix`, which `rest` more bytes follow.
+/// The head of a binary message: its header and `prefix`, to be followed by `rest` more bytes.
 pub(crate) fn binary_head(prefix: &[u8], rest: usize) -> Bytes {
     let (header, length) = header(BINARY, prefix.len() + rest);
     [&header[..length], prefix].concat().into()
 }
 
-/// The answer to a ping.
+/// A pong with the payload of its ping.
 pub(crate) fn pong(payload: &[u8]) -> Bytes {
     whole(PONG, payload)
 }
 
-/// A close, with a status code or (for the peer that is 1005) without.
+/// A close with a status code, or without one, which the peer reports as 1005.
 pub(crate) fn close(code: Option<u16>) -> Bytes {
     match code {
         Some(code) => whole(CLOSE, &code.to_be_bytes()),
@@ -42,7 +42,7 @@ pub(crate) fn close(code: Option<u16>) -> Bytes {
     }
 }
 
-/// Bytes of the header of a frame that one of these functions made.
+/// Length in bytes of the header of a frame from this file.
 pub(crate) fn header_length(frame: &[u8]) -> usize {
     match frame[1] {
         126 => 4,
@@ -51,14 +51,14 @@ pub(crate) fn header_length(frame: &[u8]) -> usize {
     }
 }
 
-fn whole(kind: u8, payload: &[u8]) -> Bytes {
-    let (header, length) = header(kind, payload.len());
+fn whole(opcode: u8, payload: &[u8]) -> Bytes {
+    let (header, length) = header(opcode, payload.len());
     [&header[..length], payload].concat().into()
 }
 
-fn header(kind: u8, payload: usize) -> ([u8; MAX_HEADER], usize) {
+fn header(opcode: u8, payload: usize) -> ([u8; MAX_HEADER], usize) {
     let mut header = [0; MAX_HEADER];
-    header[0] = kind;
+    header[0] = opcode;
     let length = match (u8::try_from(payload), u16::try_from(payload)) {
         (Ok(payload), _) if payload < 126 => {
             header[1] = payload;
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn header_tells_length_of_payload() {
+    fn header_encodes_length_of_payload() {
         assert_eq!(text("42[\"ü\"]".as_bytes()), &b"\x81\x0842[\"\xc3\xbc\"]"[..]);
         assert_eq!(binary_head(b"\x04", 2), &b"\x82\x03\x04"[..]);
         assert_eq!(binary_head(b"", 200), &b"\x82\x7e\0\xc8"[..]);

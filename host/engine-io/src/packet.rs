@@ -1,33 +1,33 @@
-//! A packet that is to be sent: encoded once, for any number of sessions.
+//! An outgoing packet: encoded once, for any number of sessions.
 //!
-//! Nearly all clients have websockets, so a text is kept as the frame that it will be there; the answer to a poll takes
-//! the text out of it.
+//! Nearly all clients use websockets, so a text is stored as a websocket frame; the response to a poll takes the text out of
+//! it.
 
 use bytes::{BufMut, Bytes};
 
-use crate::Version;
 use crate::frame;
+use crate::version::Version;
 
-/// The type of a message, in front of its text.
+/// Packet type of a message, in front of its text.
 const MESSAGE: u8 = b'4';
-/// The type of a binary message of protocol 3.
+/// Packet type of a binary message in protocol 3.
 const BINARY_MESSAGE_V3: u8 = 4;
-/// Room in front of a text: for the header of its frame and its packet type.
+/// What precedes a text: room for the frame header, and the packet type.
 const HEAD: &str = "\0\0\0\0\0\0\0\0\0\x004";
 const _: () = assert!(HEAD.len() == frame::MAX_HEADER + 1);
 
-/// What a packet costs in a queue besides its bytes.
+/// Bytes that each packet counts in a queue besides its content.
 pub(crate) const OVERHEAD: usize = 64;
 
-/// A packet, encoded. Clones share its bytes.
+/// An encoded message packet. Clones share its bytes.
 #[derive(Debug, Clone)]
-pub struct Packet(Kind);
+pub struct Packet(Encoded);
 
 #[derive(Debug, Clone)]
-enum Kind {
-    /// The websocket frame of a text; its payload begins with the packet type.
+enum Encoded {
+    /// The websocket frame of a text. Its payload begins with the packet type.
     Text(Bytes),
-    /// The head of a binary frame of protocol 4, and the data that follow it.
+    /// The head of a binary frame of protocol 4, and the data after it.
     Binary { head: Bytes, data: Bytes },
 }
 
@@ -37,43 +37,43 @@ impl Packet {
     pub(crate) const PONG: Self = Self::control(b"\x81\x013");
     pub(crate) const NOOP: Self = Self::control(b"\x81\x016");
 
-    /// A message that is a text.
+    /// A text message.
     pub fn text(text: &str) -> Self {
         Self::write_text(|head| [head, text].concat())
     }
 
-    /// A message that is a text: `write` returns what it is given, with the text behind it. So the text is copied nowhere.
+    /// A text message, written without a copy: `write` gets a prefix, and returns it with the text appended.
     ///
     /// # Panics
-    /// When what `write` was given is not the beginning of what it returns.
+    /// When the string that `write` returns does not begin with the prefix.
     pub fn write_text(write: impl FnOnce(&str) -> String) -> Self {
         let text = write(HEAD);
-        assert!(text.starts_with(HEAD), "the text is behind what was given");
-        Self(Kind::Text(frame::text_in_place(text.into_bytes())))
+        assert!(text.starts_with(HEAD), "the text follows the given prefix");
+        Self(Encoded::Text(frame::text_in_place(text.into_bytes())))
     }
 
-    /// A message that is binary data.
+    /// A binary message.
     pub fn binary(data: impl Into<Bytes>) -> Self {
         let data = data.into();
         let head = frame::binary_head(&[], data.len());
-        Self(Kind::Binary { head, data })
+        Self(Encoded::Binary { head, data })
     }
 
     /// The packet that opens a session.
     pub(crate) fn open(json: &str) -> Self {
-        Self(Kind::Text(frame::text(&[b"0", json.as_bytes()].concat())))
+        Self(Encoded::Text(frame::text(&[b"0", json.as_bytes()].concat())))
     }
 
-    /// The answer to the probe of an upgrade.
-    pub(crate) fn probe_answer() -> Self {
-        Self(Kind::Text(Bytes::from_static(b"\x81\x063probe")))
+    /// The reply to the probe of an upgrade.
+    pub(crate) fn probe_reply() -> Self {
+        Self(Encoded::Text(Bytes::from_static(b"\x81\x063probe")))
     }
 
     const fn control(frame: &'static [u8]) -> Self {
-        Self(Kind::Text(Bytes::from_static(frame)))
+        Self(Encoded::Text(Bytes::from_static(frame)))
     }
 
-    /// The text of a message that is one.
+    /// The text of a text message.
     pub fn as_text(&self) -> Option<&str> {
         match self.content() {
             Content::Text(text) => std::str::from_utf8(text.strip_prefix(&[MESSAGE])?).ok(),
@@ -84,47 +84,47 @@ impl Packet {
     /// The data of a binary message.
     pub fn as_binary(&self) -> Option<&Bytes> {
         match &self.0 {
-            Kind::Text(_) => None,
-            Kind::Binary { data, .. } => Some(data),
+            Encoded::Text(_) => None,
+            Encoded::Binary { data, .. } => Some(data),
         }
     }
 
-    /// Bytes of its content, without what a transport adds.
+    /// Bytes of the content, without the packet type and what a transport adds.
     pub fn size(&self) -> usize {
         match &self.0 {
-            Kind::Text(frame) => frame.len() - frame::header_length(frame) - 1,
-            Kind::Binary { data, .. } => data.len(),
+            Encoded::Text(frame) => frame.len() - frame::header_length(frame) - 1,
+            Encoded::Binary { data, .. } => data.len(),
         }
     }
 
-    /// What it costs in a queue.
+    /// Bytes that it counts in a queue.
     pub(crate) fn cost(&self) -> usize {
         OVERHEAD + self.size()
     }
 
     pub(crate) fn content(&self) -> Content<'_> {
         match &self.0 {
-            Kind::Text(frame) => Content::Text(&frame[frame::header_length(frame)..]),
-            Kind::Binary { data, .. } => Content::Binary(data),
+            Encoded::Text(frame) => Content::Text(&frame[frame::header_length(frame)..]),
+            Encoded::Binary { data, .. } => Content::Binary(data),
         }
     }
 
-    /// Gives the parts of its websocket frame, one after the other.
+    /// Passes the parts of its websocket frame to `write`, in order.
     pub(crate) fn into_frames(self, version: Version, base64: bool, mut write: impl FnMut(Bytes)) {
         match (self.0, version) {
-            (Kind::Text(frame), _) => write(frame),
-            (Kind::Binary { data, .. }, version) if base64 => {
+            (Encoded::Text(frame), _) => write(frame),
+            (Encoded::Binary { data, .. }, version) if base64 => {
                 let mut text = Vec::with_capacity(base64_length(version, data.len()));
                 put_base64(version, &data, &mut text);
                 write(frame::text(&text));
             }
-            (Kind::Binary { head, data }, Version::V4) => {
+            (Encoded::Binary { head, data }, Version::V4) => {
                 write(head);
                 if !data.is_empty() {
                     write(data);
                 }
             }
-            (Kind::Binary { data, .. }, Version::V3) => {
+            (Encoded::Binary { data, .. }, Version::V3) => {
                 write(frame::binary_head(&[BINARY_MESSAGE_V3], data.len()));
                 if !data.is_empty() {
                     write(data);
@@ -134,15 +134,15 @@ impl Packet {
     }
 }
 
-/// A packet as a payload carries it.
+/// The content of a packet, as a payload carries it.
 pub(crate) enum Content<'a> {
-    /// A text, behind its packet type.
+    /// The packet type and the text.
     Text(&'a [u8]),
     /// The data of a binary message.
     Binary(&'a [u8]),
 }
 
-/// Writes a binary message as text.
+/// Writes a binary message as base64 text, with its type.
 pub(crate) fn put_base64(version: Version, data: &[u8], to: &mut Vec<u8>) {
     use base64::Engine as _;
     to.put_u8(b'b');
@@ -154,10 +154,10 @@ pub(crate) fn put_base64(version: Version, data: &[u8], to: &mut Vec<u8>) {
     to.resize(start + length, 0);
     base64::engine::general_purpose::STANDARD
         .encode_slice(data, &mut to[start..])
-        .expect("there is room for it");
+        .expect("the buffer has the encoded length");
 }
 
-/// Bytes of a binary message as text.
+/// Length in bytes of a binary message as base64 text, with its type.
 pub(crate) fn base64_length(version: Version, data: usize) -> usize {
     let prefix = match version {
         Version::V3 => 2,
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn packet_becomes_frame_of_each_protocol() {
+    fn encodes_frames_of_each_protocol() {
         let text = Packet::text("2[\"ü\"]");
         let binary = Packet::binary(&b"\x01\x02\x03"[..]);
         for version in [Version::V3, Version::V4] {

@@ -1,9 +1,9 @@
-//! All sessions of an engine, by their ids.
+//! All sessions of an engine, by id.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::CloseReason;
+use crate::close_reason::CloseReason;
 use crate::session::{Phase, Session};
 
 #[derive(Debug, Default)]
@@ -12,26 +12,26 @@ pub(crate) struct Registry(Mutex<Sessions>);
 #[derive(Debug, Default)]
 struct Sessions {
     by_id: HashMap<Arc<str>, Session>,
-    /// No more are taken.
+    /// Whether no more sessions are accepted.
     is_closed: bool,
 }
 
-/// The place of a session in the registry, until this is dropped.
+/// The entry of a session, which is removed when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Registered {
+pub(crate) struct Registration {
     registry: Arc<Registry>,
     session: Session,
 }
 
 impl Registry {
-    /// Enters a session. None when its id is taken, or no more are.
-    pub(crate) fn enter(self: &Arc<Self>, session: Session) -> Option<Registered> {
+    /// Enters a session. None when its id is in use, or the registry is closed.
+    pub(crate) fn register(self: &Arc<Self>, session: Session) -> Option<Registration> {
         let mut sessions = self.sessions();
         if sessions.is_closed || sessions.by_id.contains_key(&session.0.id) {
             return None;
         }
         sessions.by_id.insert(session.0.id.clone(), session.clone());
-        Some(Registered {
+        Some(Registration {
             registry: self.clone(),
             session,
         })
@@ -49,7 +49,7 @@ impl Registry {
         self.sessions().by_id.len()
     }
 
-    /// Takes no more.
+    /// Accepts no more sessions.
     pub(crate) fn close(&self) {
         self.sessions().is_closed = true;
     }
@@ -63,18 +63,18 @@ impl Registry {
     }
 }
 
-impl Registered {
+impl Registration {
     pub(crate) fn session(&self) -> &Session {
         &self.session
     }
 }
 
-impl Drop for Registered {
+impl Drop for Registration {
     fn drop(&mut self) {
         self.registry.sessions().by_id.remove(&self.session.0.id);
         let mut state = self.session.0.state();
         if !matches!(state.phase, Phase::Ended(_)) {
-            // Its task never came to that: it was dropped with the runtime, or the application panicked.
+            // The task did not end it: it was dropped with the runtime, or the application panicked.
             state.ended(CloseReason::TransportError);
         }
     }

@@ -1,7 +1,7 @@
-//! The talk by which a client moves its session to a websocket: it says `2probe` and is answered `3probe`, waits for the end
-//! of its poll, and says `5`. Until then the session polls on, and loses nothing when this fails.
+//! The upgrade of a polling session to a websocket. The client sends `2probe` and gets `3probe`, waits for the end of its
+//! poll, and sends `5`. Until then the session keeps polling, and loses nothing when the upgrade fails.
 //!
-//! Nothing is read here beyond the client's last word: what follows it is the session's.
+//! Nothing is read here beyond the client's `5`: what follows belongs to the session.
 
 use std::future::poll_fn;
 use std::task::{Context, Poll};
@@ -10,117 +10,200 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use crate::packet::Packet;
-use crate::session::Session;
-use crate::websocket::{Event, Failure, WebSocket};
+use crate::session::{Phase, Session, UpgradeState};
+use crate::websocket::{WebSocket, WebSocketError, WebSocketEvent};
 
 const PROBE: &str = "2probe";
 const UPGRADE: &str = "5";
-/// Frames that a client may take: more than any needs.
+
+/// Frames that a client may send during an upgrade: more than any client needs.
 const MAX_FRAMES: usize = 32;
 
-/// An upgrade that a session waits for. Dropped before its end, it leaves the session as it is.
-#[derive(Debug)]
-pub(crate) struct Reserved(Option<Session>);
+/// Limit of websockets of one session that are being closed after a failed upgrade. At the limit, upgrades are refused.
+const MAX_CLOSING: u8 = 4;
 
-/// Why a session was not moved.
+/// An upgrade in progress. Dropped before it is complete, it leaves the session polling and open to another upgrade.
+#[derive(Debug)]
+pub(crate) struct PendingUpgrade(Option<Session>);
+
 #[derive(Debug, thiserror::Error)]
-enum GivenUp {
+enum UpgradeError {
     #[error("{0}")]
-    Failed(#[from] Failure),
+    WebSocket(#[from] WebSocketError),
     #[error("the client closed the websocket")]
     Closed,
-    #[error("the client sent what is no part of an upgrade")]
-    Nonsense,
-    #[error("the session ended")]
-    Over,
-    #[error("the client did not finish in time")]
-    TooSlow,
+    #[error("unexpected frame from the client")]
+    UnexpectedFrame,
+    #[error("the session has ended")]
+    SessionEnded,
+    #[error("the client did not finish within upgrade-timeout")]
+    TimedOut,
 }
 
-impl Reserved {
-    /// None when the session cannot be upgraded, or is being so.
-    pub(crate) fn of(session: Session) -> Option<Self> {
+impl PendingUpgrade {
+    /// Begins an upgrade. None when the session cannot be upgraded, or an upgrade is in progress.
+    pub(crate) fn begin(session: Session) -> Option<Self> {
         session.begin_upgrade().then(|| Self(Some(session)))
     }
 
-    /// Moves the session, when its client is ready.
+    /// Moves the session to the websocket when the client is ready, or closes the websocket.
     pub(crate) async fn run(mut self, mut websocket: Box<WebSocket>) {
         let Some(session) = self.0.take() else { return };
         let settings = session.0.settings.clone();
-        let mut left = Self(Some(session.clone()));
-        let mut talk = Talk {
+        let mut pending = Self(Some(session.clone()));
+        let mut exchange = ProbeExchange {
             session: &session,
             websocket: &mut websocket,
             frames: 0,
             is_probed: false,
         };
-        let talked = timeout(settings.upgrade_timeout, poll_fn(|cx| talk.poll(cx))).await;
-        let given_up = match talked.unwrap_or(Err(GivenUp::TooSlow)) {
-            Ok(()) => match session.upgrade(websocket) {
+        let exchanged = timeout(settings.upgrade_timeout, poll_fn(|cx| exchange.poll(cx))).await;
+        let error = match exchanged.unwrap_or(Err(UpgradeError::TimedOut)) {
+            Ok(()) => match session.complete_upgrade(websocket) {
                 Ok(()) => {
-                    left.0 = None;
+                    pending.0 = None;
                     return;
                 }
                 Err(returned) => {
                     websocket = returned;
-                    GivenUp::Over
+                    UpgradeError::SessionEnded
                 }
             },
-            Err(given_up) => given_up,
+            Err(error) => error,
         };
-        // First: another may follow at once, but no number of them while those before are closed.
-        session.begin_closing();
-        drop(left);
-        debug!(session = session.id(), "the session was not upgraded: {given_up}");
+        // Counted before another upgrade can begin, so that the number of closing websockets stays bounded.
+        session.begin_closing_websocket();
+        drop(pending);
+        debug!(session = session.id(), %error, "upgrade failed");
         let _ = websocket.close(None, settings.close_timeout).await;
-        session.end_closing();
+        session.end_closing_websocket();
     }
 }
 
-impl Drop for Reserved {
+impl Drop for PendingUpgrade {
     fn drop(&mut self) {
         if let Some(session) = self.0.take() {
-            session.end_upgrade();
+            session.abort_upgrade();
         }
     }
 }
 
-struct Talk<'a> {
+/// The exchange of probe and upgrade packets on the websocket.
+struct ProbeExchange<'a> {
     session: &'a Session,
     websocket: &'a mut WebSocket,
     frames: usize,
     is_probed: bool,
 }
 
-impl Talk<'_> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), GivenUp>> {
+impl ProbeExchange<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), UpgradeError>> {
         loop {
-            if self.session.poll_upgrade_over(cx).is_ready() {
-                return Poll::Ready(Err(GivenUp::Over));
+            if self.session.poll_upgrade_aborted(cx).is_ready() {
+                return Poll::Ready(Err(UpgradeError::SessionEnded));
             }
             if let Poll::Ready(Err(error)) = self.websocket.poll_write(cx) {
-                return Poll::Ready(Err(Failure::from(error).into()));
+                return Poll::Ready(Err(WebSocketError::from(error).into()));
             }
             let event = match self.websocket.poll_read(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(event)) => event,
-                Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure.into())),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
             };
             self.frames += 1;
             match event {
-                Event::Text(text) if text == PROBE => {
-                    self.websocket.send(Packet::probe_answer(), self.session.version());
+                WebSocketEvent::Text(text) if text == PROBE => {
+                    self.websocket.send(Packet::probe_reply(), self.session.version());
                     self.is_probed = true;
-                    self.session.was_probed();
+                    self.session.upgrade_probed();
                 }
-                Event::Text(text) if text == UPGRADE && self.is_probed => return Poll::Ready(Ok(())),
-                Event::Ping(_) | Event::Pong if self.frames < MAX_FRAMES => {}
-                Event::Close => return Poll::Ready(Err(GivenUp::Closed)),
-                _ => return Poll::Ready(Err(GivenUp::Nonsense)),
+                WebSocketEvent::Text(text) if text == UPGRADE && self.is_probed => return Poll::Ready(Ok(())),
+                WebSocketEvent::Ping(_) | WebSocketEvent::Pong if self.frames < MAX_FRAMES => {}
+                WebSocketEvent::Close => return Poll::Ready(Err(UpgradeError::Closed)),
+                _ => return Poll::Ready(Err(UpgradeError::UnexpectedFrame)),
             }
             if self.frames >= MAX_FRAMES {
-                return Poll::Ready(Err(GivenUp::Nonsense));
+                return Poll::Ready(Err(UpgradeError::UnexpectedFrame));
             }
         }
+    }
+}
+
+impl Session {
+    /// Reserves the session for an upgrade. False when it cannot be upgraded, or an upgrade is in progress.
+    fn begin_upgrade(&self) -> bool {
+        let mut state = self.0.state();
+        if state.phase != Phase::Open || state.is_websocket {
+            return false;
+        }
+        match &mut state.polling {
+            Some(polling)
+                if matches!(polling.upgrade, UpgradeState::None) && polling.closing_websockets < MAX_CLOSING =>
+            {
+                polling.upgrade = UpgradeState::Opening(None);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Ready when the session ends during the upgrade.
+    fn poll_upgrade_aborted(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut state = self.0.state();
+        if state.phase != Phase::Open {
+            return Poll::Ready(());
+        }
+        match state.polling.as_mut().map(|polling| &mut polling.upgrade) {
+            Some(UpgradeState::Opening(waker) | UpgradeState::Probed(waker)) => {
+                *waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            _ => Poll::Ready(()),
+        }
+    }
+
+    /// The probe is answered: ends the pending poll, for which the client waits.
+    fn upgrade_probed(&self) {
+        if let Some(polling) = &mut self.0.state().polling {
+            polling.upgrade = UpgradeState::Probed(None);
+            polling.wake_poll();
+        }
+    }
+
+    /// The upgrade failed: the session keeps polling.
+    fn abort_upgrade(&self) {
+        if let Some(polling) = &mut self.0.state().polling {
+            polling.upgrade = UpgradeState::None;
+        }
+    }
+
+    fn begin_closing_websocket(&self) {
+        if let Some(polling) = &mut self.0.state().polling {
+            polling.closing_websockets += 1;
+        }
+    }
+
+    fn end_closing_websocket(&self) {
+        if let Some(polling) = &mut self.0.state().polling {
+            polling.closing_websockets = polling.closing_websockets.saturating_sub(1);
+        }
+    }
+
+    /// Moves the session to a websocket. Returns the websocket if the session has ended.
+    fn complete_upgrade(&self, websocket: Box<WebSocket>) -> Result<(), Box<WebSocket>> {
+        let mut state = self.0.state();
+        let state = &mut *state;
+        if state.phase != Phase::Open {
+            return Err(websocket);
+        }
+        let Some(polling) = &mut state.polling else {
+            return Err(websocket);
+        };
+        polling.upgrade = UpgradeState::Ready(websocket);
+        polling.wake_poll();
+        polling.wake_next_post();
+        state.is_websocket = true;
+        state.task.wake();
+        Ok(())
     }
 }

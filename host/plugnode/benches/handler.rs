@@ -1,7 +1,8 @@
-//! What a message costs in here: one event through a warm instance, commands and pool included, and making an instance.
+//! Measures the runtime alone: one event through a warm instance, including its pool and commands, and the creation of an
+//! instance.
 //!
-//! Runs the `echo` example, which publishes each message back to its client: `target/components/echo.wasm`, or that of
-//! the folder in PLUGNODE_COMPONENTS. `make build` puts it there.
+//! Runs the `echo` example, which publishes each message back to its client: `target/components/echo.wasm`, built by `make build`,
+//! or `echo.wasm` in the folder PLUGNODE_COMPONENTS.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -23,7 +24,7 @@ use tokio_util::task::TaskTracker;
 criterion_group!(benches, message, instance);
 criterion_main!(benches);
 
-/// A message of 100 bytes to an instance that has seen its client, and back.
+/// A message of 100 bytes to an instance that knows its client, and back.
 fn message(criterion: &mut Criterion) {
     let runtime = runtime();
     let (engine, component) = runtime.block_on(load());
@@ -74,7 +75,7 @@ fn message(criterion: &mut Criterion) {
     });
 }
 
-/// An instance that is made and dropped: what a pool of sixteen takes more than one of eight, by eight.
+/// The creation and drop of an instance: the difference between pools of sixteen and of eight instances, divided by eight.
 fn instance(criterion: &mut Criterion) {
     const MORE: usize = 8;
     let runtime = runtime();
@@ -86,7 +87,7 @@ fn instance(criterion: &mut Criterion) {
             for _ in 0..times {
                 let pool = start(&engine, &component, size, &shutdown).await;
                 pool.retire();
-                // The instances' tasks end, and drop what they own, when they are next polled.
+                // The instances' tasks end and free their stores when they are polled next.
                 for _ in 0..size {
                     tokio::task::yield_now().await;
                 }
@@ -103,7 +104,7 @@ fn instance(criterion: &mut Criterion) {
     });
 }
 
-/// One thread, so that what is measured is CPU and not the waking of another.
+/// A single thread, so that wake-ups of other threads are not measured.
 fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
@@ -115,16 +116,15 @@ async fn load() -> (Engine, Component) {
     let path = components.join("echo.wasm");
     let bytes = std::fs::read(&path).unwrap_or_else(|error| {
         eprintln!("cannot read {}: {error}", path.display());
-        eprintln!("build it with `make build`, or with");
+        eprintln!("build it with `make build`; or set PLUGNODE_COMPONENTS=target/wasm32-wasip2/release after");
         eprintln!("  cargo build --release --target wasm32-wasip2 -p echo");
-        eprintln!("and name the folder that echo.wasm is in: PLUGNODE_COMPONENTS=target/wasm32-wasip2/release");
         std::process::exit(1)
     });
     let settings = EngineSettings {
         max_instances: 64,
         max_memory: Limits::default().memory,
         cache: None,
-        compiler: Compiler::Here,
+        compiler: Compiler::InProcess,
     };
     let engine = Engine::new(settings).expect("an engine");
     let component = engine.load(bytes.into(), &Grants::default()).await.expect("a handler");
@@ -178,7 +178,7 @@ fn handshake() -> Handshake {
     }
 }
 
-/// A store with nothing in it.
+/// An empty key-value store.
 struct Empty;
 
 #[async_trait]

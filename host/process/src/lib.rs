@@ -1,15 +1,18 @@
-//! What every part of a plugnode process shares. No room of the host is named here.
+//! What every part of a plugnode process shares. Nothing here knows Socket.IO, transports or WebAssembly.
 //!
-//! - [`shutdown`]: one token that all tasks listen to, and a tracker that waits for them.
-//! - [`counts`] and [`timings`]: counters, gauges and histograms of this process; [`metrics`] writes them for Prometheus.
-//! - [`repeats`]: limits log lines that clients can cause.
-//! - [`pressure`]: how close this process is to its memory limit.
-//! - [`pause`]: exponential back-off with jitter.
+//! - [`shutdown`]: tells all tasks to end, and waits until they have.
+//! - [`metrics`]: counters, gauges and histograms, and their text for Prometheus.
+//! - [`log_limiter`]: rate limit for log lines that clients can cause.
+//! - [`MemoryPressure`]: how close the memory use of this process is to its budget.
+//! - [`settings`]: durations and sizes as configuration files write them.
+//! - [`Backoff`]: growing delays between retries; [`jittered`] adds randomness.
 
-pub mod counts;
+mod backoff;
+pub mod log_limiter;
+mod memory_pressure;
 pub mod metrics;
-pub mod pause;
-pub mod pressure;
-pub mod repeats;
+pub mod settings;
 pub mod shutdown;
-pub mod timings;
+
+pub use self::backoff::{Backoff, jittered};
+pub use self::memory_pressure::MemoryPressure;

@@ -1,7 +1,7 @@
-//! How the process ends: one token that everyone listens to, and trackers that know every task.
+//! Graceful shutdown: a token that every task listens to, and a tracker that waits for every task.
 //!
-//! Whoever spawns does it here, so that nothing outlives the drain unseen. The end has an order: those that take events in
-//! end first, and those that handle events when there are no more to come.
+//! All tasks are spawned here, so that none outlives the drain. Intake tasks, which accept events, end first; tasks that
+//! handle events end once no more events can come.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -13,63 +13,62 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// The most of the deadline that is left to those that handle events once they have to stop with some unhandled.
+/// Part of the deadline, at most, that is reserved for tasks that must stop although events are still unhandled.
 const RESERVE: Duration = Duration::from_secs(1);
 
-/// A handle to the end of a process, or of a part of it. Clones are the same handle.
+/// Handle to the shutdown of a process, or of a part of it. Clones share their state.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
     token: CancellationToken,
-    /// The end is announced: whoever asks is told, and who comes all the same is served as before.
-    leaving: CancellationToken,
-    /// The deadline is near.
-    urgent: CancellationToken,
+    /// Shutdown is announced: health checks report it, and clients that still come are served as before.
+    announced: CancellationToken,
+    near_deadline: CancellationToken,
     tracker: TaskTracker,
-    /// Of these tasks, those that take events in.
+    /// Those of the tasks that accept events.
     intake: TaskTracker,
     has_intake: Arc<AtomicBool>,
 }
 
 impl Shutdown {
-    /// A handle on which nothing has begun yet.
+    /// A shutdown that has not begun.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Announces the end to those who ask whether this process takes work, before it stops to.
+    /// Announces the shutdown, for health checks: this process still takes work, but not for long.
     pub fn announce(&self) {
-        self.leaving.cancel();
+        self.announced.cancel();
     }
 
-    /// Whether the end was announced, or has begun.
+    /// Whether the shutdown was announced, or has begun.
     pub fn is_announced(&self) -> bool {
-        self.leaving.is_cancelled()
+        self.announced.is_cancelled()
     }
 
-    /// Completes when the end is announced.
+    /// Completes when the shutdown is announced.
     pub async fn announced(&self) {
-        self.leaving.cancelled().await;
+        self.announced.cancelled().await;
     }
 
-    /// Asks everyone to stop taking work, finish what is in hand, and end.
+    /// Asks all tasks to take no new work, finish what they have, and end.
     pub fn begin(&self) {
-        self.leaving.cancel();
+        self.announced.cancel();
         self.token.cancel();
         self.tracker.close();
         self.intake.close();
     }
 
-    /// Whether the end has begun.
+    /// Whether the shutdown has begun.
     pub fn has_begun(&self) -> bool {
         self.token.is_cancelled()
     }
 
-    /// Completes when the end begins.
+    /// Completes when the shutdown begins.
     pub async fn begun(&self) {
         self.token.cancelled().await;
     }
 
-    /// Runs a task that the drain waits for.
+    /// Spawns a task that [`drained`](Self::drained) waits for.
     pub fn spawn<F>(&self, task: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
@@ -78,7 +77,7 @@ impl Shutdown {
         self.tracker.spawn(task)
     }
 
-    /// The same for a task that takes events in: while it runs, those that handle them go on.
+    /// Spawns a task that accepts events: tasks that handle events go on while it runs.
     pub fn spawn_intake<F>(&self, task: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
@@ -88,29 +87,29 @@ impl Shutdown {
         self.tracker.spawn(self.intake.track_future(task))
     }
 
-    /// Whether there was ever a task that takes events in.
+    /// Whether an intake task was ever spawned.
     pub fn has_intake(&self) -> bool {
         self.has_intake.load(Ordering::Relaxed)
     }
 
-    /// Completes when the end has begun and no task takes events in any more.
+    /// Completes when the shutdown has begun and all intake tasks have ended.
     pub async fn intake_ended(&self) {
         self.begun().await;
         self.intake.wait().await;
     }
 
-    /// Completes when so little is left before the deadline that what is not begun must be given up.
-    pub async fn is_urgent(&self) {
-        self.urgent.cancelled().await;
+    /// Completes when the deadline is so near that work that has not started must be given up.
+    pub async fn near_deadline(&self) {
+        self.near_deadline.cancelled().await;
     }
 
-    /// Waits until every task has ended, and says whether they did before the deadline. Begin first.
+    /// Waits until every task has ended, for at most `deadline`; returns whether all did. Call [`begin`](Self::begin) first.
     pub async fn drained(&self, deadline: Duration) -> bool {
         let reserve = RESERVE.min(deadline / 4);
         if timeout(deadline - reserve, self.tracker.wait()).await.is_ok() {
             return true;
         }
-        self.urgent.cancel();
+        self.near_deadline.cancel();
         timeout(reserve, self.tracker.wait()).await.is_ok()
     }
 }

@@ -1,4 +1,4 @@
-//! A share of the partitions on a new release, and how it compares with the one in use.
+//! Canary: gives a new release a share of the partitions, and compares it with the current one by failure rate and latency.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -6,48 +6,49 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::report::{Counts, Peer};
+use crate::report::{Counts, NodeStatus};
 use plugnode_message::Partition;
 
-/// From so many failures on, their share says something before the time is over
-const MANY_FAILURES: u64 = 5;
-/// and then.
-const SEVERAL_FAILURES: u64 = 2;
-/// How many standard errors the failure rate has to be beyond the margin, while it is looked at again and again
-const SURE_EARLY: f64 = 3.5;
-/// and when it is looked at for the last time (2.3: one in a hundred releases that are as good is refused).
-const SURE: f64 = 2.3;
-/// From so many events on each side, the slowest of a hundred say something.
-const ENOUGH_TIMES: u64 = 200;
-/// Less of a difference is noise, however the ratio looks.
+/// Failures from which on the failure rate is judged before the canary's time is over. (Fewer are chance.)
+const MIN_FAILURES_EARLY: u64 = 5;
+/// The same when the time is over.
+const MIN_FAILURES: u64 = 2;
+/// Critical value of the failure test before the time is over, in standard errors. Higher, because the test is repeated.
+const CRITICAL_EARLY: f64 = 3.5;
+/// The same when the time is over: 2.3 fails one in a hundred releases that are as good as the current one.
+const CRITICAL: f64 = 2.3;
+/// Events of either release from which on latency is compared.
+const MIN_EVENTS_FOR_LATENCY: u64 = 200;
+/// Differences in latency below this many microseconds are noise, whatever the ratio.
 const NOISE_US: u64 = 1_000;
 
-/// How a new release is compared with the one in use before it takes its place.
+/// Settings of a canary.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Canary {
-    /// The share of the partitions that it gets, in percent. A client is in one partition, and so stays on one side.
+    /// Share of the partitions that the new release handles, in percent. A client belongs to one partition, so all its events
+    /// are handled by the same release.
     pub percent: f64,
-    /// For how long, in milliseconds.
+    /// Duration, in milliseconds.
     pub for_ms: u64,
-    /// By how many percentage points more of its events may fail.
+    /// Allowed excess of its failure rate, in percentage points.
     pub failure_margin: f64,
-    /// By how many percent longer the slowest of a hundred events may take.
+    /// Allowed excess of its p99 latency, in percent.
     pub p99_margin: f64,
 }
 
-/// What can be said of a canary.
+/// Result of the comparison.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Opinion {
-    /// Nothing yet.
-    None,
-    /// It is not to be used, for this reason.
+pub(crate) enum CanaryVerdict {
+    /// It needs more time.
+    Undecided,
+    /// The new release is worse, for this reason.
     Worse(String),
-    /// It can be used.
+    /// The new release can be promoted.
     AsGood,
 }
 
 impl Default for Canary {
-    /// A tenth for two minutes; one percentage point more failures, and half as long again for the slowest.
+    /// 10 % of the partitions for two minutes; allows 1 percentage point more failures and a p99 latency 50 % higher.
     fn default() -> Self {
         Self {
             percent: 10.0,
@@ -59,8 +60,8 @@ impl Default for Canary {
 }
 
 impl Canary {
-    /// The partitions that the new release has, out of `count`: at least one, and not all. Which ones they are differs from
-    /// release to release.
+    /// The partitions that the new release handles, out of `count`: at least one, and not all if there are several. They are
+    /// chosen by a hash of the release, so that not always the same clients get canaries.
     pub fn partitions(&self, release: u64, count: u16) -> BTreeSet<Partition> {
         let mut all: Vec<u16> = (0..count).collect();
         all.sort_unstable_by_key(|partition| (xxh3_64_with_seed(&partition.to_le_bytes(), release), *partition));
@@ -69,9 +70,9 @@ impl Canary {
         all.into_iter().take(share).map(Partition).collect()
     }
 
-    /// Compares the release with the one in use, by what the nodes tell after `age`.
-    pub(super) fn opinion(&self, release: u64, peers: &[Peer<'_>], age: Duration) -> Opinion {
-        let reports = || peers.iter().filter_map(|peer| peer.app);
+    /// Compares the release with the current one, by the reports of the nodes. `age` is how long the canary has run.
+    pub(crate) fn verdict(&self, release: u64, nodes: &[NodeStatus<'_>], age: Duration) -> CanaryVerdict {
+        let reports = || nodes.iter().filter_map(|node| node.app);
         let progress = reports().filter_map(|app| app.progress.as_ref());
         let new = Counts::sum(
             progress
@@ -80,30 +81,33 @@ impl Canary {
         );
         let old = Counts::sum(reports().map(|app| &app.counts));
         let is_over = age >= Duration::from_millis(self.for_ms);
-        let enough = if is_over { SEVERAL_FAILURES } else { MANY_FAILURES };
-        if new.failures >= enough
-            && let Some(reason) = self.too_many_failures(&new, &old, if is_over { SURE } else { SURE_EARLY })
+        let (min_failures, critical) = match is_over {
+            true => (MIN_FAILURES, CRITICAL),
+            false => (MIN_FAILURES_EARLY, CRITICAL_EARLY),
+        };
+        if new.failures >= min_failures
+            && let Some(reason) = self.too_many_failures(&new, &old, critical)
         {
-            return Opinion::Worse(reason);
+            return CanaryVerdict::Worse(reason);
         }
         if !is_over {
-            return Opinion::None;
+            return CanaryVerdict::Undecided;
         }
         if new.events == 0 {
             let time = Duration::from_millis(self.for_ms);
-            return Opinion::Worse(format!(
-                "its partitions had no event in {time:?}, so nothing is known of it"
+            return CanaryVerdict::Worse(format!(
+                "its partitions had no event in {time:?}, so it cannot be judged; use a larger share or a longer time"
             ));
         }
         match self.too_slow(&new, &old) {
-            Some(reason) => Opinion::Worse(reason),
-            None => Opinion::AsGood,
+            Some(reason) => CanaryVerdict::Worse(reason),
+            None => CanaryVerdict::AsGood,
         }
     }
 
-    /// A one-sided z-test of two proportions: that the failure rate is beyond the margin by more than chance explains. Where one
-    /// event of a hundred fails anyhow, 5 of the first 200 say nothing.
-    fn too_many_failures(&self, new: &Counts, old: &Counts, sure: f64) -> Option<String> {
+    /// One-sided z-test of two proportions: is the failure rate above the margin by more than chance explains? (If one event in
+    /// a hundred fails with any release, 5 failures in the first 200 events are chance.)
+    fn too_many_failures(&self, new: &Counts, old: &Counts, critical: f64) -> Option<String> {
         let (new_rate, old_rate) = (new.failure_rate(), old.failure_rate());
         let variance = |rate: f64, events: u64| {
             let share = (rate / 100.0).clamp(0.0, 1.0);
@@ -111,29 +115,29 @@ impl Canary {
         };
         let allowed = old_rate + self.failure_margin;
         let error = (variance(allowed, new.events) + variance(old_rate, old.events)).sqrt() * 100.0;
-        (new_rate > allowed + sure * error).then(|| {
+        (new_rate > allowed + critical * error).then(|| {
             format!(
-                "{new_rate:.1} % of its {} events failed, {old_rate:.1} % of the {} of the one in use",
+                "{new_rate:.1} % of its {} events failed, {old_rate:.1} % of the {} events of the release in use",
                 new.events, old.events
             )
         })
     }
 
     fn too_slow(&self, new: &Counts, old: &Counts) -> Option<String> {
-        if new.events.min(old.events) < ENOUGH_TIMES {
+        if new.events.min(old.events) < MIN_EVENTS_FOR_LATENCY {
             return None;
         }
-        let (slow, usual) = (new.p99_us, old.p99_us);
-        let most = usual as f64 * (1.0 + self.p99_margin / 100.0) + NOISE_US as f64;
-        (slow as f64 > most)
-            .then(|| format!("99 of 100 of its events take up to {slow} µs, those of the one in use {usual} µs"))
+        let (new_p99, old_p99) = (new.p99_us, old.p99_us);
+        let allowed = old_p99 as f64 * (1.0 + self.p99_margin / 100.0) + NOISE_US as f64;
+        (new_p99 as f64 > allowed)
+            .then(|| format!("its p99 handling time is {new_p99} µs, that of the release in use {old_p99} µs"))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{AppReport, Digest, Progress, Stage};
     use super::*;
+    use crate::{AppReport, Digest, Progress, Stage};
     use plugnode_message::NodeId;
 
     fn counts(events: u64, failures: u64, usual_us: u64, slow_us: u64) -> Counts {
@@ -145,7 +149,7 @@ mod tests {
         }
     }
 
-    fn opinion(old: Counts, new: Counts, over: bool) -> Opinion {
+    fn verdict(old: Counts, new: Counts, over: bool) -> CanaryVerdict {
         let canary = Canary::default();
         let report = AppReport {
             release: 1,
@@ -160,19 +164,19 @@ mod tests {
             }),
             have_begun: true,
             has_answered: false,
-            trouble: None,
+            first_failure: None,
             states_refused: Vec::new(),
         };
-        let peer = Peer {
+        let node = NodeStatus {
             node: &NodeId::from("app-1"),
             app: Some(&report),
         };
         let age = Duration::from_millis(if over { canary.for_ms } else { 0 });
-        canary.opinion(2, &[peer], age)
+        canary.verdict(2, &[node], age)
     }
 
     #[test]
-    fn a_share_of_the_partitions_is_that_share() {
+    fn gets_its_share_of_partitions() {
         for (percent, count, wanted) in [
             (10.0, 64, 6),
             (50.0, 64, 32),
@@ -192,64 +196,79 @@ mod tests {
     }
 
     #[test]
-    fn what_fails_more_often_is_given_up_at_once() {
+    fn clearly_higher_failure_rate_fails_early() {
         let good = counts(10_000, 10, 100, 200);
         assert_eq!(
-            opinion(good.clone(), counts(19, 4, 100, 200), false),
-            Opinion::None,
+            verdict(good.clone(), counts(19, 4, 100, 200), false),
+            CanaryVerdict::Undecided,
             "too few"
         );
         assert!(matches!(
-            opinion(good.clone(), counts(19, 4, 100, 200), true),
-            Opinion::Worse(_)
-        ));
-        assert_eq!(opinion(good.clone(), counts(19, 1, 100, 200), true), Opinion::AsGood);
-        assert!(matches!(
-            opinion(good.clone(), counts(8, 5, 100, 200), false),
-            Opinion::Worse(_)
-        ));
-        assert!(matches!(
-            opinion(good.clone(), counts(500, 15, 100, 200), false),
-            Opinion::Worse(_)
+            verdict(good.clone(), counts(19, 4, 100, 200), true),
+            CanaryVerdict::Worse(_)
         ));
         assert_eq!(
-            opinion(good, counts(500, 5, 100, 200), false),
-            Opinion::None,
+            verdict(good.clone(), counts(19, 1, 100, 200), true),
+            CanaryVerdict::AsGood
+        );
+        assert!(matches!(
+            verdict(good.clone(), counts(8, 5, 100, 200), false),
+            CanaryVerdict::Worse(_)
+        ));
+        assert!(matches!(
+            verdict(good.clone(), counts(500, 15, 100, 200), false),
+            CanaryVerdict::Worse(_)
+        ));
+        assert_eq!(
+            verdict(good, counts(500, 5, 100, 200), false),
+            CanaryVerdict::Undecided,
             "within the margin"
         );
     }
 
     #[test]
-    fn failures_that_chance_explains_are_no_reason() {
+    fn failures_explained_by_chance_are_allowed() {
         let in_use = counts(400, 4, 100, 200);
-        assert_eq!(opinion(in_use.clone(), counts(200, 5, 100, 200), false), Opinion::None);
-        assert_eq!(opinion(in_use.clone(), counts(200, 5, 100, 200), true), Opinion::AsGood);
+        assert_eq!(
+            verdict(in_use.clone(), counts(200, 5, 100, 200), false),
+            CanaryVerdict::Undecided
+        );
+        assert_eq!(
+            verdict(in_use.clone(), counts(200, 5, 100, 200), true),
+            CanaryVerdict::AsGood
+        );
         assert!(matches!(
-            opinion(in_use, counts(200, 16, 100, 200), false),
-            Opinion::Worse(_)
+            verdict(in_use, counts(200, 16, 100, 200), false),
+            CanaryVerdict::Worse(_)
         ));
     }
 
     #[test]
-    fn what_does_as_well_is_taken_when_the_time_is_over() {
+    fn equal_release_passes_when_time_is_over() {
         let good = counts(10_000, 10, 100, 200);
-        assert_eq!(opinion(good.clone(), good.clone(), false), Opinion::None);
-        assert_eq!(opinion(good.clone(), good.clone(), true), Opinion::AsGood);
+        assert_eq!(verdict(good.clone(), good.clone(), false), CanaryVerdict::Undecided);
+        assert_eq!(verdict(good.clone(), good.clone(), true), CanaryVerdict::AsGood);
         assert_eq!(
-            opinion(good.clone(), counts(3, 0, 100, 90_000), true),
-            Opinion::AsGood,
+            verdict(good.clone(), counts(3, 0, 100, 90_000), true),
+            CanaryVerdict::AsGood,
             "too few"
         );
-        assert!(matches!(opinion(good, Counts::default(), true), Opinion::Worse(_)));
+        assert!(matches!(
+            verdict(good, Counts::default(), true),
+            CanaryVerdict::Worse(_)
+        ));
     }
 
     #[test]
-    fn what_is_slower_is_not_taken() {
+    fn higher_p99_latency_fails() {
         let good = counts(10_000, 10, 1_000, 2_000);
         assert!(matches!(
-            opinion(good.clone(), counts(1_000, 0, 1_000, 4_100), true),
-            Opinion::Worse(_)
+            verdict(good.clone(), counts(1_000, 0, 1_000, 4_100), true),
+            CanaryVerdict::Worse(_)
         ));
-        assert_eq!(opinion(good, counts(1_000, 0, 1_000, 3_900), true), Opinion::AsGood);
+        assert_eq!(
+            verdict(good, counts(1_000, 0, 1_000, 3_900), true),
+            CanaryVerdict::AsGood
+        );
     }
 }

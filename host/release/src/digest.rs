@@ -1,4 +1,4 @@
-//! The name of a component: the SHA-256 of its bytes.
+//! The digest of a component: the SHA-256 of its bytes, which identifies it in the whole cluster.
 
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
@@ -7,30 +7,30 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-/// A component by its bytes: 64 hexadecimal digits, in lower case.
+/// SHA-256 of a component, as 64 lower-case hexadecimal digits.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Digest(Arc<str>);
 
-/// Text that is no digest.
+/// The text is not a digest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not a SHA-256 in hexadecimal")]
-pub struct NoDigest;
+#[error("not a SHA-256 digest: expected 64 lower-case hexadecimal digits")]
+pub struct InvalidDigest;
 
-/// Digits of the short name.
+/// Digits of the short form.
 const SHORT: usize = 12;
 
 impl Digest {
-    /// Of these bytes.
+    /// The digest of these bytes.
     pub fn of(bytes: &[u8]) -> Self {
         let mut text = String::with_capacity(64);
         for byte in <Sha256 as sha2::Digest>::digest(bytes) {
-            write!(text, "{byte:02x}").expect("a String takes all that is written");
+            write!(text, "{byte:02x}").expect("writing to a String does not fail");
         }
         Self(text.into())
     }
 
-    /// All of it.
+    /// All 64 digits.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -42,21 +42,21 @@ impl Digest {
 }
 
 impl FromStr for Digest {
-    type Err = NoDigest;
+    type Err = InvalidDigest;
 
-    fn from_str(text: &str) -> Result<Self, NoDigest> {
+    fn from_str(text: &str) -> Result<Self, InvalidDigest> {
         let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
         match text.len() == 64 && text.bytes().all(is_digit) {
             true => Ok(Self(text.into())),
-            false => Err(NoDigest),
+            false => Err(InvalidDigest),
         }
     }
 }
 
 impl TryFrom<String> for Digest {
-    type Error = NoDigest;
+    type Error = InvalidDigest;
 
-    fn try_from(text: String) -> Result<Self, NoDigest> {
+    fn try_from(text: String) -> Result<Self, InvalidDigest> {
         text.parse()
     }
 }

@@ -1,123 +1,123 @@
-//! What an app-node tells of itself: what it runs, how that goes, and how far it is with a rollout.
+//! Reports of app-nodes: which release each app runs, how it performs, and the progress of a rollout on that node.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Digest;
+use crate::digest::Digest;
 use plugnode_message::{Namespace, NodeId};
 
-/// A node's latest words.
+/// The latest report of an app-node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NodeReport {
-    /// Who tells it.
+    /// The node.
     pub node: NodeId,
-    /// When, in milliseconds since the Unix epoch, by its own clock.
+    /// Time of the report, in milliseconds since the Unix epoch, by the node's clock.
     pub at_ms: u64,
-    /// Its apps.
+    /// Its apps with components.
     pub apps: BTreeMap<Namespace, AppReport>,
-    /// Those of its apps whose handlers are native Rust, which have no releases.
+    /// Its apps with native Rust handlers, which have no releases.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub native: Vec<Namespace>,
 }
 
-/// One app on one node.
+/// The report on one app.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AppReport {
-    /// The number of the release in use.
+    /// Number of the release that the node runs.
     pub release: u64,
     /// Its component.
     pub digest: Digest,
-    /// Its instances.
+    /// Number of instances.
     pub instances: usize,
-    /// Events that were read and are not committed.
+    /// Events that the node has read and not yet committed.
     pub in_hand: u64,
-    /// How the release in use does.
+    /// Counts of the release that the node runs.
     pub counts: Counts,
-    /// How far the node is with a release that is to be taken into use.
+    /// Progress with a release that is being rolled out.
     pub progress: Option<Progress>,
-    /// Whether all instances of the release have begun, and so have got the state of those before them, or not.
+    /// Whether all instances have started, and so have taken over the state of their predecessors or failed to.
     #[serde(default)]
     pub have_begun: bool,
-    /// Whether the release in use has answered an event here.
+    /// Whether the release has handled an event successfully on this node.
     #[serde(default)]
     pub has_answered: bool,
-    /// Why it failed its first event here, if it has answered none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trouble: Option<String>,
-    /// Instances that began without the state of those before them, since the last swap, and why.
+    /// Why its first event failed on this node, while none was handled successfully.
+    #[serde(rename = "trouble", default, skip_serializing_if = "Option::is_none")]
+    pub first_failure: Option<String>,
+    /// Instances that started without the state of their predecessor since the last swap, with the reasons.
     #[serde(default)]
     pub states_refused: Vec<String>,
 }
 
-/// How far a node is with a release.
+/// Progress of a node with a release that is being rolled out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// The release.
+    /// Number of the release.
     pub release: u64,
-    /// How far.
+    /// Stage on this node.
     pub stage: Stage,
-    /// How it does, once it is given events.
+    /// Counts of the events that it was given.
     pub counts: Counts,
 }
 
-/// How far a node is with a release that is to be taken into use.
+/// Stage of a release on one node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
-    /// It asks for the component.
+    /// The node fetches the component.
     Fetching,
-    /// It compiles it.
+    /// The node compiles it.
     Compiling,
-    /// It makes instances.
+    /// The node creates instances.
     Starting,
-    /// Instances wait for their first events.
+    /// The instances can take their first events.
     Ready,
-    /// They have answered their first events.
+    /// The instances have handled their first events successfully.
     Proven,
-    /// It cannot be used here, for this reason: the rollout is over.
+    /// It cannot run here, for this reason. This ends the rollout.
     Failed(String),
-    /// The cluster uses it already and this node cannot yet, for this reason. It goes on trying.
+    /// It is current in the cluster, but cannot run here yet, for this reason. The node retries.
     Behind(String),
 }
 
-/// How a release does on a node.
+/// Counts of the events that a release handled on a node.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Counts {
-    /// Events handled since it was given any.
+    /// Events handled since its first.
     pub events: u64,
-    /// How many of these failed. For a release on trial, those that the one in use has handled then: what fails with both is the
-    /// event's own fault.
+    /// Failed events. For a release on trial, only those that the current release then handled: an event that fails with both
+    /// is at fault itself.
     pub failures: u64,
-    /// Events a second, of late.
+    /// Recent events per second.
     pub per_second: f64,
-    /// Time in the handler of late, in microseconds: half of the events took no longer.
+    /// Median of the recent handling times, in microseconds.
     pub p50_us: u64,
-    /// 99 of 100 took no longer.
+    /// 99th percentile of the recent handling times, in microseconds.
     pub p99_us: u64,
-    /// All times since it was given events, in microseconds, with how many took so long. Told only while two
+    /// Histogram of all handling times since its first event: microseconds and number of events. Reported only while two
     /// releases are compared.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub times: Vec<(u64, u64)>,
 }
 
-/// An app-node that is there, as far as one app goes.
+/// A live app-node and its report on one app.
 #[derive(Debug, Clone, Copy)]
-pub struct Peer<'a> {
-    /// Its name.
+pub struct NodeStatus<'a> {
+    /// Name of the node.
     pub node: &'a NodeId,
-    /// What it tells of the app. None when it has told nothing yet.
+    /// None before the node's first report.
     pub app: Option<&'a AppReport>,
 }
 
-impl Peer<'_> {
-    /// Whether it can give the release its first events, or has.
-    pub(super) fn is_ready(&self, release: u64) -> bool {
+impl NodeStatus<'_> {
+    /// Whether the release can take its first events on this node, or has.
+    pub(crate) fn is_ready(&self, release: u64) -> bool {
         matches!(self.stage(release), Some(Stage::Ready | Stage::Proven))
     }
 
-    /// Whether the release has answered its first events there, or there were none of late that it could have got.
-    pub(super) fn has_tried(&self, release: u64) -> bool {
+    /// Whether the release has handled its first events on this node, or there are no events it could be given.
+    pub(crate) fn has_tried(&self, release: u64) -> bool {
         let is_quiet = |app: &AppReport| {
             let on_trial = app.progress.as_ref().map_or(0, |progress| progress.counts.events);
             app.in_hand + on_trial == 0 && app.counts.per_second == 0.0
@@ -125,31 +125,31 @@ impl Peer<'_> {
         self.stage(release) == Some(&Stage::Proven) || self.app.is_some_and(is_quiet)
     }
 
-    /// Whether the release has answered its first events there, on trial.
-    pub(super) fn is_proven(&self, release: u64) -> bool {
+    /// Whether the release has handled its first events on this node, on trial.
+    pub(crate) fn is_proven(&self, release: u64) -> bool {
         self.stage(release) == Some(&Stage::Proven)
     }
 
-    /// Whether the release is in use there, and has answered an event.
-    pub(super) fn has_answered(&self, release: u64) -> bool {
+    /// Whether this node runs the release, and has handled an event with it.
+    pub(crate) fn has_answered(&self, release: u64) -> bool {
         self.app.is_some_and(|app| app.release == release && app.has_answered)
     }
 
-    /// Why the release, which is in use there, has failed an event, if it has answered none.
-    pub(super) fn trouble(&self, release: u64) -> Option<String> {
+    /// Why the first event of the release failed on this node, if the node runs it and it has handled none.
+    pub(crate) fn first_failure(&self, release: u64) -> Option<String> {
         let app = self.app.filter(|app| app.release == release)?;
-        Some(format!("on {}: {}", self.node, app.trouble.as_ref()?))
+        Some(format!("on {}: {}", self.node, app.first_failure.as_ref()?))
     }
 
-    /// How far it is with a release.
-    pub(super) fn stage(&self, release: u64) -> Option<&Stage> {
+    /// The stage of the release on this node.
+    pub(crate) fn stage(&self, release: u64) -> Option<&Stage> {
         let progress = self.app?.progress.as_ref()?;
         (progress.release == release).then_some(&progress.stage)
     }
 }
 
 impl Counts {
-    /// What several nodes tell, together. The times are all of those, and not only those of late.
+    /// The total over several nodes. Percentiles are those of all handling times, not only of recent ones.
     pub fn sum<'a>(counts: impl IntoIterator<Item = &'a Self>) -> Self {
         let mut sum = Self::default();
         for counts in counts {
@@ -164,12 +164,12 @@ impl Counts {
         sum
     }
 
-    /// How many of a hundred events failed.
+    /// Failed events in percent.
     pub fn failure_rate(&self) -> f64 {
         100.0 * self.failures as f64 / self.events.max(1) as f64
     }
 
-    /// The time that so many of a hundred events did not exceed, by all times, which are in order.
+    /// Percentile of `times`, which must be sorted.
     fn percentile(&self, percent: u64) -> u64 {
         let all: u64 = self.times.iter().map(|(_, count)| count).sum();
         let mut left = all.saturating_mul(percent).div_ceil(100);

@@ -1,11 +1,11 @@
-//! From a component's bytes to machine code, by a process that ends when it is done.
+//! Compiles components to machine code, in a child process.
 //!
-//! wasmtime keeps memory of what it compiled for as long as the process lives, and a component can be made so that the
-//! compiler crashes, or never ends. None of it may happen to a node: it starts its own executable once more, with another
-//! verb, which reads the component, writes machine code, and is gone. What that one may keep are the functions that it has
-//! compiled, as the next build has most of them as well. This knows neither where the result is kept nor what handlers are.
+//! A node does not compile in its own process: wasmtime does not free all memory of a compilation, and a malicious component
+//! can crash the compiler or never finish. The node starts its own executable with the verb `compile`, which reads the
+//! component, writes machine code, and ends. Compiled functions are cached, since the next build has most of them again. Where
+//! the machine code is stored, and what handlers are, is not known here.
 
-mod known;
+mod function_cache;
 
 use std::fs::File;
 use std::future::pending;
@@ -25,134 +25,137 @@ use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 
-use self::known::Known;
-use super::engine::config;
-use super::load_error::LoadError;
-use super::settings::in_words;
+use self::function_cache::FunctionCache;
+use crate::byte_size::byte_size;
+use crate::load_error::LoadError;
+use crate::wasmtime_config::config;
 
-/// Time and memory for one component. An interpreter of 12 MB takes a minute of a slow machine, and 400 MB.
-const LIMITS: Limits = Limits {
+/// Limits of one compilation. An interpreter of 12 MB takes a minute on a slow machine, and 400 MB.
+const LIMITS: CompileLimits = CompileLimits {
     time: Duration::from_secs(300),
     memory: 4 << 30,
 };
-/// Threads of one compiler, at most: each sets address space aside, and the events of the node come first.
-const THREADS: usize = 4;
-/// What of a compiler's last words is kept.
-const WORDS: u64 = 4 << 10;
-/// How often a compiler that takes the time that nobody else wants is looked after,
-const LOOK: Duration = Duration::from_secs(1);
-/// and how much of a processor it has to have had by then, or it is not for it to wait any longer.
-const LEAST: f64 = 0.1;
-/// In what the system counts the time of a process.
-const TICK: Duration = Duration::from_millis(10);
+/// Most threads of one compiler. Each reserves address space, and event handling comes first.
+const MAX_THREADS: usize = 4;
+/// Bytes of a compiler's standard error that are kept.
+const MAX_STDERR: u64 = 4 << 10;
+/// How often the processor time of a compiler with idle priority is checked.
+const STARVATION_CHECK: Duration = Duration::from_secs(1);
+/// The share of one processor below which such a compiler counts as starved.
+const STARVATION_SHARE: f64 = 0.1;
+/// The unit of processor time in `/proc`.
+const CLOCK_TICK: Duration = Duration::from_millis(10);
 
-/// By whom components are compiled.
+/// Where components are compiled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Compiler {
-    /// By this process, which keeps some of the memory that it takes. For tests and benchmarks, whose executables have no
-    /// verbs.
-    Here,
-    /// By a process of this executable, started with the verb [`Compiler::VERB`].
-    Child(PathBuf),
+    /// In this process, which keeps some of the memory. For tests and benchmarks, whose executables lack the verb.
+    InProcess,
+    /// In a child process of this executable, started with the verb [`Compiler::VERB`].
+    ChildProcess(PathBuf),
 }
 
-/// What there is to compile.
+/// A component to compile.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Work<'a> {
-    /// The component.
-    pub(super) bytes: &'a Bytes,
-    /// The name of the engine's configuration.
-    pub(super) configuration: &'a str,
-    /// The folder for functions that a process which compiles has use for.
-    pub(super) functions: &'a Path,
-    /// Whether no handler runs yet: then nobody's events wait for what this takes of the processors.
-    pub(super) is_first: bool,
+pub(crate) struct CompileRequest<'a> {
+    /// Its bytes.
+    pub(crate) bytes: &'a Bytes,
+    /// Name of the engine's configuration, by [`configuration`].
+    pub(crate) configuration: &'a str,
+    /// Directory of the function cache.
+    pub(crate) functions: &'a Path,
+    /// Whether the node does not handle events yet, so that the compiler may use the processors fully.
+    pub(crate) is_before_serving: bool,
 }
 
-/// The machine code of a component, and what was learned on the way.
+/// The machine code of a component, and the functions to cache.
 #[derive(Debug)]
-pub struct Compiled {
-    /// What wasmtime runs.
+pub struct CompiledComponent {
+    /// Machine code, in wasmtime's format.
     pub code: Vec<u8>,
-    known: Option<io::Result<Arc<Known>>>,
+    functions: Option<io::Result<Arc<FunctionCache>>>,
     name: String,
 }
 
-impl Compiled {
-    /// Keeps its functions for whoever compiles next, where a folder for that was given.
-    pub fn keep_functions(self) -> io::Result<()> {
-        match self.known {
-            Some(known) => known?.keep(&self.name),
+impl CompiledComponent {
+    /// Stores its functions in the function cache, if a directory was given.
+    pub fn cache_functions(self) -> io::Result<()> {
+        match self.functions {
+            Some(functions) => functions?.store(&self.name),
             None => Ok(()),
         }
     }
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Limits {
+struct CompileLimits {
     time: Duration,
     memory: usize,
 }
 
-/// What a compiler gets of the processors.
+/// Priority of a compiler for processor time.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Share {
-    /// As much as anybody: somebody waits for it, and no handler runs meanwhile whose events would.
-    Full,
-    /// What nobody else wants: no event waits for it.
+enum Priority {
+    /// Normal: the start of the node waits for it, and no events do.
+    Normal,
+    /// Idle: only what other processes leave.
     Idle,
-    /// A little, whatever others want: a deploy may be what mends a node that has no time left.
-    Little,
+    /// Low: some, even if the machine is busy, since the deploy may be the remedy for an overloaded node.
+    Low,
 }
 
 impl Compiler {
     /// The verb of the executable that reads a component from standard input and writes machine code to standard output.
     pub const VERB: &str = "compile";
-    /// With which the process ends when the component cannot be compiled; why not is on standard error. Ended in any other
-    /// way, the compiler is to blame.
-    pub const REFUSED: u8 = 65;
+    /// Exit code of the process for an invalid component; standard error has the reason. Any other failure is the compiler's.
+    pub const INVALID_COMPONENT: u8 = 65;
 
-    /// Compiles for this engine, and writes the result to the file.
-    pub(super) async fn compile(
+    /// Compiles for this engine, and writes the machine code to `output`.
+    pub(crate) async fn compile(
         &self,
         engine: &wasmtime::Engine,
-        work: Work<'_>,
-        result: File,
+        request: CompileRequest<'_>,
+        output: File,
     ) -> Result<(), LoadError> {
         match self {
-            Self::Here => compile_here(engine.clone(), work.bytes.clone(), result).await,
-            Self::Child(executable) => compile_in_child(executable, work, result, LIMITS).await,
+            Self::InProcess => compile_in_process(engine.clone(), request.bytes.clone(), output).await,
+            Self::ChildProcess(executable) => compile_in_child(executable, request, output, LIMITS).await,
         }
     }
 }
 
-/// Compiles a component for the engine whose configuration has this name: what the verb does. Functions that are known in
-/// this folder are not compiled again; without one, or where it cannot be used, all of them are.
-pub fn compile(bytes: &[u8], configuration: &str, functions: Option<&Path>) -> Result<Compiled, LoadError> {
+/// Compiles a component for the engine whose configuration has this name; the verb `compile` calls this. Functions that are in
+/// the cache in `functions` are not compiled again. Without the directory, or if it cannot be used, all are compiled.
+///
+/// # Errors
+/// When the component is invalid, or this executable's configuration differs.
+pub fn compile(bytes: &[u8], configuration: &str, functions: Option<&Path>) -> Result<CompiledComponent, LoadError> {
     let unusable = |error: wasmtime::Error| LoadError::Engine {
         cause: format!("{error:#}"),
     };
-    let known = functions.map(|folder| Known::open(folder, configuration).map(Arc::new));
+    let functions = functions.map(|dir| FunctionCache::open(dir, configuration).map(Arc::new));
     let mut config = config();
-    if let Some(Ok(known)) = &known {
-        config.enable_incremental_compilation(known.clone()).map_err(unusable)?;
+    if let Some(Ok(functions)) = &functions {
+        config
+            .enable_incremental_compilation(functions.clone())
+            .map_err(unusable)?;
     }
     let engine = wasmtime::Engine::new(&config).map_err(unusable)?;
     if self::configuration(&engine) != configuration {
         return Err(LoadError::Compiler {
-            cause: "it is of another build than what asks for it: start the node again".to_owned(),
+            cause: "it is another build than the node: restart the node".to_owned(),
         });
     }
-    Ok(Compiled {
+    Ok(CompiledComponent {
         code: precompile(&engine, bytes)?,
-        known,
+        functions,
         name: format!("{:016x}", xxh3_64(bytes)),
     })
 }
 
-/// The name of all that machine code depends on: wasmtime's version, the processor, and how the engine is set up. How
-/// instances find their memory is no part of it.
-pub(super) fn configuration(engine: &wasmtime::Engine) -> String {
+/// A hash of everything that machine code depends on: wasmtime's version, the processor, and the engine's settings. How
+/// instances get their memory is not part of it.
+pub(crate) fn configuration(engine: &wasmtime::Engine) -> String {
     let mut hasher = Xxh3Default::new();
     engine.precompile_compatibility_hash().hash(&mut hasher);
     format!("{:016x}", hasher.finish())
@@ -164,11 +167,11 @@ fn precompile(engine: &wasmtime::Engine, bytes: &[u8]) -> Result<Vec<u8>, LoadEr
     })
 }
 
-async fn compile_here(engine: wasmtime::Engine, bytes: Bytes, mut result: File) -> Result<(), LoadError> {
+async fn compile_in_process(engine: wasmtime::Engine, bytes: Bytes, mut output: File) -> Result<(), LoadError> {
     let compiled = spawn_blocking(move || {
         let code = precompile(&engine, &bytes)?;
-        result.write_all(&code).map_err(|error| LoadError::Compiler {
-            cause: format!("cannot write what was compiled: {error}"),
+        output.write_all(&code).map_err(|error| LoadError::Compiler {
+            cause: format!("cannot write the machine code: {error}"),
         })
     });
     compiled.await.map_err(|error| LoadError::Compiler {
@@ -176,64 +179,69 @@ async fn compile_here(engine: wasmtime::Engine, bytes: Bytes, mut result: File) 
     })?
 }
 
-/// Where nothing is left for a compiler that waits for idle processors, another is started that does not.
+/// Runs a compiler in a child process. One with idle priority that starves on a busy machine is replaced by one with low
+/// priority.
 async fn compile_in_child(
     executable: &Path,
-    work: Work<'_>,
-    mut result: File,
-    limits: Limits,
+    request: CompileRequest<'_>,
+    mut output: File,
+    limits: CompileLimits,
 ) -> Result<(), LoadError> {
     let failed = |cause| LoadError::Compiler { cause };
-    let unwritable = |error| failed(format!("what it makes cannot be written: {error}"));
+    let unwritable = |error| failed(format!("cannot write the machine code: {error}"));
     let compiling = async {
-        let output = result.try_clone().map_err(unwritable)?;
-        let share = if work.is_first { Share::Full } else { Share::Idle };
-        if let Some(ended) = run(executable, work, output, limits, share).await {
+        let first_output = output.try_clone().map_err(unwritable)?;
+        let priority = if request.is_before_serving {
+            Priority::Normal
+        } else {
+            Priority::Idle
+        };
+        if let Some(ended) = run_child(executable, request, first_output, limits, priority).await {
             return ended;
         }
-        tracing::info!("the processors are busy: the compiler does not wait for them any longer");
-        let emptied = result.set_len(0).and_then(|()| result.rewind());
+        tracing::info!("compiler starves on a busy machine; restarting it with higher priority");
+        let emptied = output.set_len(0).and_then(|()| output.rewind());
         emptied.map_err(unwritable)?;
-        let ended = run(executable, work, result, limits, Share::Little).await;
-        ended.expect("only one that waits gives up waiting")
+        let ended = run_child(executable, request, output, limits, Priority::Low).await;
+        ended.expect("only a compiler with idle priority starves")
     };
     timeout(limits.time, compiling).await.unwrap_or_else(|_| {
         let seconds = limits.time.as_secs_f32();
         Err(failed(format!(
-            "it was still at work after {seconds} s and was stopped; make the component smaller"
+            "it was stopped at its time limit of {seconds} s; make the component smaller"
         )))
     })
 }
 
-/// How a child ended. None when it was stopped because it had too little of the processors. It ends by itself when what it
-/// reads from does, so that it does not outlive a node that is killed.
-async fn run(
+/// Runs one child process, and returns how it ended. None if it was stopped because it starved. The child ends when its
+/// standard input is closed, so it does not outlive a node that is killed.
+async fn run_child(
     executable: &Path,
-    work: Work<'_>,
-    result: File,
-    limits: Limits,
-    share: Share,
+    request: CompileRequest<'_>,
+    output: File,
+    limits: CompileLimits,
+    priority: Priority,
 ) -> Option<Result<(), LoadError>> {
     let failed = |cause| Some(Err(LoadError::Compiler { cause }));
-    let threads = available_parallelism().map_or(1, |threads| threads.get().min(THREADS));
+    let threads = available_parallelism().map_or(1, |threads| threads.get().min(MAX_THREADS));
     let spawned = Command::new(executable)
         .arg0("plugnode")
         .arg(Compiler::VERB)
-        .args(["--bytes", &work.bytes.len().to_string()])
+        .args(["--bytes", &request.bytes.len().to_string()])
         .args(["--memory", &limits.memory.to_string()])
-        .args(["--for", work.configuration])
+        .args(["--for", request.configuration])
         .arg("--functions")
-        .arg(work.functions)
-        .args(match share {
-            Share::Full => Some("--first"),
-            Share::Idle => Some("--idle"),
-            Share::Little => None,
+        .arg(request.functions)
+        .args(match priority {
+            Priority::Normal => Some("--first"),
+            Priority::Idle => Some("--idle"),
+            Priority::Low => None,
         })
-        // What it has to do is all said; nothing of the node's secrets is any of its business.
+        // The arguments are all that it needs; the node's environment may contain secrets.
         .env_clear()
         .env("RAYON_NUM_THREADS", threads.to_string())
         .stdin(Stdio::piped())
-        .stdout(result)
+        .stdout(output)
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn();
@@ -241,92 +249,90 @@ async fn run(
         Ok(child) => child,
         Err(error) => return failed(format!("cannot start {}: {error}", executable.display())),
     };
-    let starves = starves(child.id().filter(|_| share == Share::Idle));
+    let starved = starved(child.id().filter(|_| priority == Priority::Idle));
     let mut stdin = child.stdin.take().expect("it is piped");
-    let mut stderr = child.stderr.take().expect("it is piped").take(WORDS);
-    let mut said = Vec::new();
+    let mut stderr = child.stderr.take().expect("it is piped").take(MAX_STDERR);
+    let mut stderr_text = Vec::new();
     let working = async {
-        // One that ends early says why.
-        let feed = async { drop(stdin.write_all(work.bytes).await) };
-        let listen = async { drop(stderr.read_to_end(&mut said).await) };
-        let (status, (), ()) = tokio::join!(child.wait(), feed, listen);
+        // Errors are ignored: a child that ends early reports why.
+        let feed = async { drop(stdin.write_all(request.bytes).await) };
+        let read = async { drop(stderr.read_to_end(&mut stderr_text).await) };
+        let (status, (), ()) = tokio::join!(child.wait(), feed, read);
         status
     };
     let status = tokio::select! {
         status = working => Some(status),
-        () = starves => None,
+        () = starved => None,
     };
-    // Not before: its end would be the child's.
+    // Not earlier: the child ends when its input is closed.
     drop(stdin);
     match status {
-        Some(Ok(status)) => Some(judge(status, words(&said), limits)),
+        Some(Ok(status)) => Some(outcome(status, one_line(&stderr_text), limits)),
         Some(Err(error)) => failed(format!("cannot wait for it: {error}")),
         None => {
-            // It would go on writing to the file that the next one writes to.
+            // Waits for its end: the next compiler writes to the same file.
             let _ = child.kill().await;
             None
         }
     }
 }
 
-/// Completes when a process has had much less of the processors than it could use. Never without one.
-async fn starves(process: Option<u32>) {
+/// Completes when the process has had less than a tenth of a processor. Never completes without a process.
+async fn starved(process: Option<u32>) {
     let Some(process) = process else { return pending().await };
     let began = Instant::now();
     loop {
-        sleep(LOOK).await;
-        // One that has ended is not waiting.
-        let Some(had) = time_of(process) else {
+        sleep(STARVATION_CHECK).await;
+        // A process that has ended does not starve.
+        let Some(used) = processor_time(process) else {
             return pending().await;
         };
-        if had < began.elapsed().mul_f64(LEAST) {
+        if used < began.elapsed().mul_f64(STARVATION_SHARE) {
             return;
         }
     }
 }
 
-/// How much of the processors a process has had. None where the system does not tell.
-fn time_of(process: u32) -> Option<Duration> {
+/// Processor time that a process has used. None if the system does not report it.
+fn processor_time(process: u32) -> Option<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // After the name, which may have anything in it, comes the state. User's and system's time are eleven words further.
+    // The name in parentheses may contain anything. After it comes the state; user and system time are eleven words further.
     let (_, after_name) = stat.rsplit_once(')')?;
     let mut times = after_name
         .split_whitespace()
         .skip(11)
         .map(|ticks| ticks.parse::<u32>().ok());
-    Some(TICK * (times.next()?? + times.next()??))
+    Some(CLOCK_TICK * (times.next()?? + times.next()??))
 }
 
-fn judge(status: ExitStatus, said: String, limits: Limits) -> Result<(), LoadError> {
+fn outcome(status: ExitStatus, stderr: String, limits: CompileLimits) -> Result<(), LoadError> {
     const SIGKILL: i32 = 9;
     if status.success() {
-        if !said.is_empty() {
-            tracing::warn!(said, "a component was compiled, but not all is well with the compiler");
+        if !stderr.is_empty() {
+            tracing::warn!(stderr, "the compiler succeeded with a warning");
         }
         return Ok(());
     }
-    if status.code() == Some(i32::from(Compiler::REFUSED)) {
-        return Err(LoadError::Invalid { cause: said });
+    if status.code() == Some(i32::from(Compiler::INVALID_COMPONENT)) {
+        return Err(LoadError::Invalid { cause: stderr });
     }
-    let cause = if said.contains("memory allocation of") {
-        let memory = in_words(limits.memory);
-        format!("it needed more than the {memory} of memory that it may have; make the component smaller")
+    let cause = if stderr.contains("memory allocation of") {
+        let memory = byte_size(limits.memory);
+        format!("it exceeded its memory limit of {memory}; make the component smaller")
     } else if status.signal() == Some(SIGKILL) {
-        format!(
-            "it was killed ({status}), as happens when the machine runs out of memory; try again when there is some"
-        )
+        format!("it was killed ({status}), probably because the machine is out of memory; free some and try again")
     } else if status.signal().is_some() {
-        format!("it crashed ({status}), so build the component in another way: {said}")
+        format!("it crashed ({status}): {stderr}; build the component in another way")
     } else {
-        format!("it ended with {status}: {said}")
+        format!("it ended with {status}: {stderr}")
     };
     Err(LoadError::Compiler { cause })
 }
 
-/// What a process said, in one line, without what Rust advises after a panic.
-fn words(said: &[u8]) -> String {
-    let said = String::from_utf8_lossy(said);
-    let lines = said.lines().map(str::trim);
+/// The output of a process in one line, without the notes that Rust adds to a panic.
+fn one_line(output: &[u8]) -> String {
+    let output = String::from_utf8_lossy(output);
+    let lines = output.lines().map(str::trim);
     let lines: Vec<_> = lines
         .filter(|line| !line.is_empty() && !line.starts_with("note: "))
         .collect();

@@ -1,4 +1,4 @@
-//! Counted: the way of an event to an instance, but for the call into it. See `plugnode_testing::counted`.
+//! Instruction counts of an event's way to an instance, without the call into it. See `plugnode_testing::counted`.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use tokio_util::task::TaskTracker;
 
 use super::job::Job;
 use super::lower::Lowered;
-use super::queue::{Next, Queue};
+use super::pool::queue::{JobQueue, NextStep};
 use super::settings::Dispatch;
 use plugnode_message::{Event, EventId, Partition};
 use plugnode_testing::counted::{CLIENTS, message};
@@ -30,24 +30,24 @@ fn jobs_through_the_queue() {
             token: tracker.token(),
         })
         .collect();
-    let mut queue = Queue::new(Dispatch::RoundRobin, INSTANCES, true);
+    let mut queue = JobQueue::new(Dispatch::RoundRobin, INSTANCES, true);
     assert_eq!(counted_jobs_through_the_queue(&mut queue, jobs), CLIENTS);
     assert_eq!(queue.backlog(), 0);
 }
 
-/// How many clients had to be introduced: each to the one instance that has its events when they come in turn.
+/// Number of clients that were introduced. Events come in turn, so each client meets one instance.
 #[inline(never)]
-fn counted_jobs_through_the_queue(queue: &mut Queue, jobs: Vec<Job>) -> usize {
+fn counted_jobs_through_the_queue(queue: &mut JobQueue, jobs: Vec<Job>) -> usize {
     let mut introduced = 0;
     for job in jobs {
-        let submitted = queue.submit(job).expect("it is not retired");
+        let submitted = queue.submit(job).expect("the queue is not retired");
         let instance = submitted.expect("one is idle");
-        let Next::Handle(job, introduce) = queue.next(instance) else {
-            panic!("it was woken for a job");
+        let NextStep::Handle(job, introduce) = queue.next(instance) else {
+            panic!("the instance was woken for a job");
         };
         introduced += usize::from(introduce);
-        queue.saw(instance, &job.event);
-        assert!(matches!(queue.next(instance), Next::Wait), "there was one");
+        queue.record_seen(instance, &job.event);
+        assert!(matches!(queue.next(instance), NextStep::Wait), "there was one job");
     }
     introduced
 }

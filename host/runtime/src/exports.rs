@@ -1,34 +1,37 @@
-//! What a component exports of the contract: `handler` always, `lifecycle` and `snapshot` if it likes. Each is looked up
-//! by name, and a version of the same track does, so that handlers that were built before there was more go on working.
+//! The exports of a component: `handler`, and optionally `lifecycle` and `snapshot`. Each is looked up by name; semver-compatible
+//! versions match, so handlers that were built against an older contract keep working.
 
 use wasmtime::Store;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{ComponentNamedList, InstancePre, Lift, Lower};
 
-use super::bindings::exports::plugnode::app::{handler, lifecycle, snapshot};
-use super::bindings::plugnode::app::types::{Context, Event, HandlerError};
-use super::inspect::{CONTRACT, HANDLER, LIFECYCLE, SNAPSHOT};
-use super::state::State;
+use crate::bindings::exports::plugnode::app::{handler, lifecycle, snapshot};
+use crate::bindings::plugnode::app::types::{Context, Event, HandlerError};
+use crate::contract::{HANDLER, LIFECYCLE, SNAPSHOT, VERSION};
+use crate::state::InstanceState;
 
-/// A linked component whose exports have been found and are of the right types.
+/// A linked component whose exports were found and have the right types.
 #[derive(Clone)]
-pub(super) struct HandlerPre {
-    pre: InstancePre<State>,
+pub(crate) struct HandlerPre {
+    pre: InstancePre<InstanceState>,
     handler: handler::GuestIndices,
     lifecycle: Option<lifecycle::GuestIndices>,
     snapshot: Option<snapshot::GuestIndices>,
 }
 
 /// The exports of one instance.
-pub(super) struct Guest {
-    pub(super) handler: handler::Guest,
-    pub(super) lifecycle: Option<lifecycle::Guest>,
-    pub(super) snapshot: Option<snapshot::Guest>,
+pub(crate) struct GuestExports {
+    pub(crate) handler: handler::Guest,
+    pub(crate) lifecycle: Option<lifecycle::Guest>,
+    pub(crate) snapshot: Option<snapshot::Guest>,
 }
 
 impl HandlerPre {
-    /// Looks them up. An error says which function is missing or of another type.
-    pub(super) fn new(pre: InstancePre<State>) -> wasmtime::Result<Self> {
+    /// Looks the exports up.
+    ///
+    /// # Errors
+    /// Which function is missing or has another type.
+    pub(crate) fn new(pre: InstancePre<InstanceState>) -> wasmtime::Result<Self> {
         let lifecycle = has(&pre, LIFECYCLE).then(|| {
             check::<(&[(&str, &str)],), (Result<(), String>,)>(&pre, LIFECYCLE, "start")?;
             check::<(), ()>(&pre, LIFECYCLE, "stop")?;
@@ -49,18 +52,21 @@ impl HandlerPre {
         })
     }
 
-    pub(super) fn engine(&self) -> &wasmtime::Engine {
+    pub(crate) fn engine(&self) -> &wasmtime::Engine {
         self.pre.engine()
     }
 
-    /// Whether its instances can save what they have in memory, and load it.
-    pub(super) fn carries_state(&self) -> bool {
+    /// Whether its instances can save and load their state.
+    pub(crate) fn carries_state(&self) -> bool {
         self.snapshot.is_some()
     }
 
-    pub(super) async fn instantiate_async(&self, mut store: &mut Store<State>) -> wasmtime::Result<Guest> {
+    pub(crate) async fn instantiate_async(
+        &self,
+        mut store: &mut Store<InstanceState>,
+    ) -> wasmtime::Result<GuestExports> {
         let instance = self.pre.instantiate_async(&mut store).await?;
-        Ok(Guest {
+        Ok(GuestExports {
             handler: self.handler.load(&mut store, &instance)?,
             lifecycle: match &self.lifecycle {
                 Some(lifecycle) => Some(lifecycle.load(&mut store, &instance)?),
@@ -74,19 +80,19 @@ impl HandlerPre {
     }
 }
 
-fn has(pre: &InstancePre<State>, interface: &str) -> bool {
-    let name = format!("{interface}@{}", CONTRACT.1);
+fn has(pre: &InstancePre<InstanceState>, interface: &str) -> bool {
+    let name = format!("{interface}@{}", VERSION);
     pre.component().get_export_index(None, name.as_str()).is_some()
 }
 
-/// That there is a function of this type.
-fn check<Params, Return>(pre: &InstancePre<State>, interface: &str, function: &str) -> wasmtime::Result<()>
+/// Checks that the interface has this function, with this type.
+fn check<Params, Return>(pre: &InstancePre<InstanceState>, interface: &str, function: &str) -> wasmtime::Result<()>
 where
     Params: ComponentNamedList + Lower,
     Return: ComponentNamedList + Lift,
 {
     let component = pre.component();
-    let name = format!("{interface}@{}", CONTRACT.1);
+    let name = format!("{interface}@{}", VERSION);
     let instance = component.get_export_index(None, name.as_str());
     let item = instance.and_then(|instance| component.get_export(Some(&instance), function));
     match item {

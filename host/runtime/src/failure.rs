@@ -1,80 +1,80 @@
-//! Why an event has no effects.
+//! Why an event has no effects: failures, and traps with their reports.
 
 use std::fmt;
 
 use wasmtime::WasmBacktrace;
 use wasmtime_wasi::I32Exit;
 
-use super::state::Absence;
+use crate::state::HostFailure;
 use plugnode_message::{EventId, Namespace};
 
-/// Why the handling of an event came to nothing. None of its effects are kept.
+/// Why the handling of an event failed. None of its effects are kept.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Failure {
-    /// The handler asks for another attempt, with this reason.
-    #[error("the handler asks for another attempt: {0}")]
+    /// The handler asks for a retry, for this reason.
+    #[error("the handler asks for a retry: {0}")]
     Retry(String),
-    /// The handler will never take this event, for this reason.
+    /// The handler rejects the event for good, for this reason.
     #[error("the handler rejects the event: {0}")]
     Reject(String),
-    /// The host could not give the handler what it is entitled to. It is no fault of the event, and another attempt will
-    /// go better when that is over.
-    #[error("not to be had for now: {0}")]
+    /// A host call failed because something that the host depends on is unavailable. The event is not at fault; a retry
+    /// succeeds once it is available again.
+    #[error("unavailable: {0}")]
     Unavailable(String),
-    /// The host gave the handler all that it has, and yet not in its time: it asked for too much.
+    /// The event reads more than the host can deliver within its time limit.
     #[error("{0}")]
-    TooMuch(String),
-    /// What the handler has written cannot be committed.
+    ReadsTooMuch(String),
+    /// The transport refuses to commit the effects.
     #[error("its effects cannot be committed: {0}")]
     Uncommittable(String),
-    /// The handler trapped, looped, or used too much; another attempt may go better.
+    /// The handler trapped, or exceeded its time or memory. A retry may succeed.
     #[error("{0}")]
-    Broken(Box<Report>),
+    Trap(Box<TrapReport>),
 }
 
-/// The most characters of a reason that are put into the log.
-const SHOWN: usize = 1_000;
-/// The most bytes of one that are kept with a dead letter.
-const KEPT: usize = 4_096;
+/// Longest reason in the log, in characters.
+const MAX_LOGGED: usize = 1_000;
+/// Longest reason in a dead letter, in bytes.
+const MAX_KEPT: usize = 4_096;
 
 impl Failure {
-    /// What it is, in a word that no client and no handler chooses.
+    /// The kind of failure, as a fixed word.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Retry(_) => "retry",
             Self::Reject(_) => "rejected",
             Self::Unavailable(_) => "unavailable",
-            Self::TooMuch(_) => "too much",
+            Self::ReadsTooMuch(_) => "too much",
             Self::Uncommittable(_) => "uncommittable",
-            Self::Broken(_) => "broken",
+            Self::Trap(_) => "trap",
         }
     }
 
-    /// What is kept of it with a dead letter: a reason of a handler's own is cut.
-    pub fn kept(&self) -> String {
+    /// The reason to keep with a dead letter. A handler's own reason is cut off at 4 KiB.
+    pub fn for_dead_letter(&self) -> String {
         let mut reason = self.to_string();
-        if !matches!(self, Self::Broken(_)) && reason.len() > KEPT {
-            reason.truncate(reason.floor_char_boundary(KEPT));
+        if !matches!(self, Self::Trap(_)) && reason.len() > MAX_KEPT {
+            reason.truncate(reason.floor_char_boundary(MAX_KEPT));
             reason.push('…');
         }
         reason
     }
 
-    /// What the log says of it. A handler's reason may hold what a client has sent, so it is one line that is not too long.
-    pub fn in_log(&self) -> String {
+    /// The reason to log. A handler's reason may contain text from clients, so it becomes one line of bounded length.
+    pub fn for_log(&self) -> String {
         let reason = match self {
-            Self::Broken(report) => return report.to_string(),
+            Self::Trap(report) => return report.to_string(),
             other => other.to_string(),
         };
-        let mut shown: String = reason.chars().take(SHOWN).flat_map(escaped).collect();
-        if reason.chars().nth(SHOWN).is_some() {
-            shown.push_str(&format!("… ({} bytes)", reason.len()));
+        let mut line: String = reason.chars().take(MAX_LOGGED).flat_map(escaped).collect();
+        if reason.chars().nth(MAX_LOGGED).is_some() {
+            line.push_str(&format!("… ({} bytes)", reason.len()));
         }
-        shown
+        line
     }
 }
 
-/// A character as it is, unless it would end or rewrite a line.
+/// Escapes control characters, which could end or rewrite a line.
 fn escaped(character: char) -> impl Iterator<Item = char> {
     let (plain, escape) = match character.is_control() {
         true => (None, Some(character.escape_default())),
@@ -83,36 +83,36 @@ fn escaped(character: char) -> impl Iterator<Item = char> {
     plain.into_iter().chain(escape.into_iter().flatten())
 }
 
-/// What is known about a call that broke its instance. Displayed as several lines for a person.
+/// Report on a trap. Displayed as several lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Report {
+pub struct TrapReport {
     /// The app.
     pub app: Namespace,
-    /// The release that ran.
+    /// The release that trapped: the first 12 digits of its component's SHA-256.
     pub release: String,
-    /// The whole SHA-256 of its component, in hexadecimal.
+    /// SHA-256 of its component, in hexadecimal.
     pub digest: String,
-    /// The number of the instance.
+    /// Number of the instance.
     pub instance: u32,
     /// The event.
     pub event: EventId,
-    /// Which attempt at it this was.
+    /// Number of the attempt, from 1.
     pub attempt: u32,
-    /// What the event was, such as `message "draw"`.
+    /// Kind of the event, such as `message "draw"`.
     pub kind: String,
-    /// What ended the call.
+    /// Cause of the trap.
     pub cause: String,
-    /// Where the handler was, innermost function first; a line each.
+    /// Backtrace, innermost function first, one line each.
     pub backtrace: Vec<String>,
-    /// The end of what the handler wrote to standard error during the event.
+    /// The last 4 KiB that the handler wrote to standard error during the event.
     pub stderr: String,
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for TrapReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "the handler of {} broke on event {} ({}): {}",
+            "the handler of {} trapped on event {} ({}): {}",
             self.app, self.event, self.kind, self.cause
         )?;
         write!(
@@ -121,23 +121,23 @@ impl fmt::Display for Report {
             self.release, self.digest, self.instance
         )?;
         write!(f, ", attempt {}", self.attempt)?;
-        Ruin::write_details(f, &self.backtrace, &self.stderr)
+        Trap::write_details(f, &self.backtrace, &self.stderr)
     }
 }
 
-/// What is left of an instance: the part of a report that does not depend on the event.
+/// The end of a call that leaves its instance unusable: a trap, a native panic, or a time-out.
 #[derive(Debug)]
-pub(super) struct Ruin {
-    pub(super) cause: String,
-    pub(super) backtrace: Vec<String>,
-    pub(super) stderr: String,
-    /// What the host could not give before, when that may be why.
-    pub(super) absence: Option<Absence>,
+pub(crate) struct Trap {
+    pub(crate) cause: String,
+    pub(crate) backtrace: Vec<String>,
+    pub(crate) stderr: String,
+    /// A failure of the host earlier in the call, which may be the cause.
+    pub(crate) host_failure: Option<HostFailure>,
 }
 
-impl Ruin {
-    /// From what wasmtime says about the end of a call.
-    pub(super) fn of(error: &wasmtime::Error, stderr: String) -> Self {
+impl Trap {
+    /// From wasmtime's error.
+    pub(crate) fn new(error: &wasmtime::Error, stderr: String) -> Self {
         let cause = match error.downcast_ref::<I32Exit>() {
             Some(I32Exit(code)) => format!("the handler called exit({code})"),
             None => error.root_cause().to_string(),
@@ -147,17 +147,17 @@ impl Ruin {
             cause,
             backtrace,
             stderr,
-            absence: None,
+            host_failure: None,
         }
     }
 
-    /// For an end that left no trace in the instance.
-    pub(super) fn without_trace(cause: String, stderr: String) -> Self {
+    /// Without a backtrace.
+    pub(crate) fn without_backtrace(cause: String, stderr: String) -> Self {
         Self {
             cause,
             backtrace: Vec::new(),
             stderr,
-            absence: None,
+            host_failure: None,
         }
     }
 
@@ -178,32 +178,33 @@ impl Ruin {
     }
 }
 
-impl fmt::Display for Ruin {
+impl fmt::Display for Trap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.cause)?;
         Self::write_details(f, &self.backtrace, &self.stderr)
     }
 }
 
-/// The functions of a backtrace and their places in the component, as `faults::spin (0x1d734)`.
+/// The functions of a backtrace with their offsets in the component, as `faults::spin (0x1d734)`.
 fn lines(backtrace: &WasmBacktrace) -> Vec<String> {
-    // Only wasmtime's own text has demangled names in it: a heading, and lines like `0: 0x1d734 - module!function`.
-    backtrace.to_string().lines().skip(1).map(tidy).collect()
+    // Only wasmtime's own text contains demangled names: a heading, and lines like `0: 0x1d734 - module!function`.
+    backtrace.to_string().lines().skip(1).map(short_line).collect()
 }
 
-fn tidy(line: &str) -> String {
+fn short_line(line: &str) -> String {
     let line = line.trim();
-    let Some((place, function)) = line.split_once(" - ") else {
+    let Some((offset, function)) = line.split_once(" - ") else {
         return line.to_owned();
     };
-    let place = place.rsplit(' ').next().unwrap_or(place);
+    let offset = offset.rsplit(' ').next().unwrap_or(offset);
     let function = function
         .split_once('!')
         .map_or(function, |(_module, function)| function);
-    format!("{} ({place})", without_hashes(function))
+    format!("{} ({offset})", without_hashes(function))
 }
 
-/// A function's name without what the Rust compiler adds to tell builds apart: `::h` or brackets, with 16 digits.
+/// A function's name without the hash that the Rust compiler adds, which differs from build to build: `::h` or brackets, and
+/// 16 digits.
 fn without_hashes(function: &str) -> String {
     const DIGITS: usize = 16;
     let is_hash = |text: &str| text.len() == DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -230,14 +231,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reasons_are_one_short_line_in_the_log() {
-        let reject = |reason: &str| Failure::Reject(reason.into()).in_log();
+    fn logged_reason_is_one_bounded_line() {
+        let reject = |reason: &str| Failure::Reject(reason.into()).for_log();
         let line = reject("no event `x\n2026-11-30 ERROR all is lost\u{1b}[2J`");
         assert_eq!(
             line,
             "the handler rejects the event: no event `x\\n2026-11-30 ERROR all is lost\\u{1b}[2J`"
         );
-        let kept = Failure::Reject("ä".repeat(900_000)).kept();
+        let kept = Failure::Reject("ä".repeat(900_000)).for_dead_letter();
         assert!(kept.len() < 4_200 && kept.ends_with("ä…"), "{} bytes", kept.len());
         let line = reject(&"ä".repeat(900_000));
         assert!(
@@ -248,8 +249,8 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_a_backtrace_is_a_name_that_a_person_knows() {
-        let tidied = [
+    fn backtrace_lines_have_plain_function_names() {
+        let lines = [
             (
                 "    0:  0x1d734 - faulty.wasm!faulty::faults::spin::h26c5d0d808d4653d",
                 "faulty::faults::spin (0x1d734)",
@@ -272,8 +273,8 @@ mod tests {
             ),
             ("something else", "something else"),
         ];
-        for (line, expected) in tidied {
-            assert_eq!(tidy(line), expected);
+        for (line, expected) in lines {
+            assert_eq!(short_line(line), expected);
         }
     }
 }

@@ -1,42 +1,34 @@
-//! Reads what a component file is, what it imports and what it exports, without compiling it, and says why it could not
-//! run here and what would help.
+//! Inspects a component file before it is compiled: what it is, and what it imports and exports. Explains why it cannot run
+//! here, and what to do.
 
 use wasmparser::{ComponentExternalKind, ComponentTypeRef, Parser, Payload};
 
-use super::capability::{self, Package};
-use super::load_error::LoadError;
-use super::settings::Grants;
+use crate::capability;
+use crate::capability::definition::Package;
+use crate::contract::{self, HANDLER, LIFECYCLE, SNAPSHOT};
+use crate::load_error::LoadError;
+use crate::settings::Grants;
 
-/// What every handler exports.
-pub(super) const HANDLER: &str = "plugnode:app/handler";
-/// What a handler may export besides.
-pub(super) const LIFECYCLE: &str = "plugnode:app/lifecycle";
-/// What a handler may export besides.
-pub(super) const SNAPSHOT: &str = "plugnode:app/snapshot";
-/// The package of the contract, and the version of it that is served.
-pub(super) const CONTRACT: (&str, &str) = ("plugnode:app", "0.1.2");
-
-/// Refuses what is not a handler, or asks for what it will not be given; and a runtime without a script to run.
-pub(super) fn check(bytes: &[u8], has_script: bool, grants: &Grants) -> Result<(), LoadError> {
-    let outline = Outline::of_handler(bytes)?;
-    let is_runtime = outline.is_runtime();
+/// Refuses a file that is not a handler or imports what it is not granted, and a script runtime without a script.
+pub(crate) fn check(bytes: &[u8], has_script: bool, grants: &Grants) -> Result<(), LoadError> {
+    let info = ComponentInfo::of_handler(bytes)?;
+    let is_runtime = info.is_runtime();
     if is_runtime && !has_script {
         return Err(LoadError::NoScript);
     }
-    outline
-        .imports
+    info.imports
         .iter()
         .try_for_each(|import| match check_import(import, grants) {
-            // It may well never call it.
+            // The script may never call it.
             Err(LoadError::NotGranted { .. }) if is_runtime => Ok(()),
             checked => checked,
         })
 }
 
-/// What to do about a component that names what is served, and expects something else behind the name.
-pub(super) fn remedy_for_mismatch(bytes: &[u8]) -> String {
-    let newer = Outline::read(bytes).ok().and_then(|outline| {
-        outline.imports.into_iter().chain(outline.exports).find(|import| {
+/// The remedy for a component whose imports and exports have the right names but other types.
+pub(crate) fn remedy_for_mismatch(bytes: &[u8]) -> String {
+    let newer = ComponentInfo::read(bytes).ok().and_then(|info| {
+        info.imports.into_iter().chain(info.exports).find(|import| {
             let Some(name) = Name::parse(import) else { return false };
             packages().any(|package| package.name == name.package && is_newer(name.version, package.version))
         })
@@ -47,39 +39,45 @@ pub(super) fn remedy_for_mismatch(bytes: &[u8]) -> String {
     }
 }
 
-/// The names at the outermost level of a component.
+/// The imports and exports of a component, without types.
 #[derive(Debug, Clone)]
-pub struct Outline {
-    /// What it asks for.
+pub struct ComponentInfo {
+    /// Names of the imports.
     pub imports: Vec<String>,
-    /// What it gives.
+    /// Names of the exports.
     pub exports: Vec<String>,
 }
 
-impl Outline {
-    /// Reads those of a handler, and refuses what is none, whatever it might be granted.
+impl ComponentInfo {
+    /// Reads those of a handler, whatever its grants.
+    ///
+    /// # Errors
+    /// When the file is not a handler.
     pub fn of_handler(bytes: &[u8]) -> Result<Self, LoadError> {
         check_header(bytes)?;
-        let outline = Self::read(bytes)?;
-        check_exports(&outline.exports)?;
-        Ok(outline)
+        let info = Self::read(bytes)?;
+        check_exports(&info.exports)?;
+        Ok(info)
     }
 
-    /// Reads them. Whether it could run here is another matter.
+    /// Reads those of any component.
+    ///
+    /// # Errors
+    /// When the file is not a valid component.
     pub fn read(bytes: &[u8]) -> Result<Self, LoadError> {
         Self::parse(bytes).map_err(|error| LoadError::Invalid {
             cause: error.to_string(),
         })
     }
 
-    /// Whether it runs a script that comes with it.
+    /// Whether it is a script runtime.
     pub fn is_runtime(&self) -> bool {
         let mut imports = self.imports.iter().filter_map(|import| Name::parse(import));
         imports.any(|name| name.full == capability::SOURCE)
     }
 
     fn parse(bytes: &[u8]) -> wasmparser::Result<Self> {
-        let mut outline = Self {
+        let mut info = Self {
             imports: Vec::new(),
             exports: Vec::new(),
         };
@@ -91,9 +89,9 @@ impl Outline {
                 Payload::ComponentImportSection(section) if depth == 0 => {
                     for import in section {
                         let import = import?;
-                        // A type is a matter of the other imports, and nothing that a host would have to serve.
+                        // Imported types belong to the other imports; a host does not serve them.
                         if !matches!(import.ty, ComponentTypeRef::Type(_)) {
-                            outline.imports.push(import.name.name.to_owned());
+                            info.imports.push(import.name.name.to_owned());
                         }
                     }
                 }
@@ -101,14 +99,14 @@ impl Outline {
                     for export in section {
                         let export = export?;
                         if export.kind != ComponentExternalKind::Type {
-                            outline.exports.push(export.name.name.to_owned());
+                            info.exports.push(export.name.name.to_owned());
                         }
                     }
                 }
                 _ => {}
             }
         }
-        Ok(outline)
+        Ok(info)
     }
 }
 
@@ -132,7 +130,7 @@ fn check_header(bytes: &[u8]) -> Result<(), LoadError> {
 fn describe(bytes: &[u8]) -> &'static str {
     let text = bytes.trim_ascii_start();
     if text.starts_with(b"(") {
-        return "this is WebAssembly text, which wasm-tools parse turns into a binary";
+        return "this is WebAssembly text; convert it by wasm-tools parse";
     }
     if bytes.starts_with(b"\x7fELF") {
         return "this is a native binary";
@@ -140,14 +138,14 @@ fn describe(bytes: &[u8]) -> &'static str {
     if std::str::from_utf8(&bytes[..bytes.len().min(64)]).is_ok() {
         "this is text"
     } else {
-        "its first bytes are others"
+        "its first bytes are unknown"
     }
 }
 
 fn check_exports(exports: &[String]) -> Result<(), LoadError> {
-    let (package, served) = CONTRACT;
+    let (package, served) = (contract::PACKAGE, contract::VERSION);
     let names: Vec<_> = exports.iter().filter_map(|export| Name::parse(export)).collect();
-    // What else it exports is not called here, whoever it is for.
+    // Other exports are not called by this host, and may be anything.
     let ours = |name: &&Name<'_>| [HANDLER, LIFECYCLE, SNAPSHOT].contains(&name.full);
     let other = |name: &&Name<'_>| !is_compatible(name.version, served);
     if let Some(name) = names.iter().filter(ours).find(other) {
@@ -204,7 +202,7 @@ fn check_import(import: &str, grants: &Grants) -> Result<(), LoadError> {
                 found: import.to_owned(),
                 package: package.name,
                 served: package.version,
-                remedy: "it needs something newer, so update the host".to_owned(),
+                remedy: "it was built for a newer host: update the host".to_owned(),
             },
             false => unknown(),
         })?;
@@ -233,14 +231,14 @@ fn served_packages() -> String {
 }
 
 fn remedy_for_version(package: &str, served: &str) -> String {
-    if package == CONTRACT.0 {
-        let track = track(served).unwrap_or(served);
-        return format!("rebuild the handler with plugnode-sdk {track}, or update the host");
+    if package == contract::PACKAGE {
+        let range = compatible_range(served).unwrap_or(served);
+        return format!("rebuild the handler with plugnode-sdk {range}, or update the host");
     }
     format!("build the handler against {package}@{served}, or update the host")
 }
 
-/// The parts of an interface's name, as in `wasi:cli/stdout@0.2.0`.
+/// The parts of an interface name such as `wasi:cli/stdout@0.2.0`.
 struct Name<'a> {
     full: &'a str,
     package: &'a str,
@@ -261,13 +259,13 @@ impl<'a> Name<'a> {
     }
 }
 
-/// Whether a component made for one version can be given the other: by the rules that the linker goes by.
+/// Whether a component built for one version can use the other, by the rules of wasmtime's linker.
 fn is_compatible(wanted: &str, served: &str) -> bool {
-    wanted == served || track(wanted).is_some_and(|wanted| track(served) == Some(wanted))
+    wanted == served || compatible_range(wanted).is_some_and(|wanted| compatible_range(served) == Some(wanted))
 }
 
-/// The part of a version that compatible versions share: `0.2` of `0.2.12`. None when nothing else is compatible.
-fn track(version: &str) -> Option<&str> {
+/// The part of a version that all compatible versions share: `0.2` of `0.2.12`. None if no other version is compatible.
+fn compatible_range(version: &str) -> Option<&str> {
     let (core, _build) = version.split_once('+').unwrap_or((version, ""));
     if core.contains('-') {
         return None;
@@ -281,7 +279,7 @@ fn track(version: &str) -> Option<&str> {
     }
 }
 
-/// Whether one version is compatible with the other and has a higher last number.
+/// Whether `wanted` is compatible with `served` and newer.
 fn is_newer(wanted: &str, served: &str) -> bool {
     let patch = |version: &str| version.rsplit('.').next().and_then(|patch| patch.parse::<u64>().ok());
     wanted != served && is_compatible(wanted, served) && patch(wanted) > patch(served)
@@ -292,7 +290,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_compatible_as_semver_says() {
+    fn compatible_versions_follow_semver() {
         assert!(is_compatible("0.2.0", "0.2.12"));
         assert!(is_compatible("0.1.9", "0.1.0"));
         assert!(is_compatible("1.4.0", "1.0.0"));

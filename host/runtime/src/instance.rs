@@ -1,5 +1,5 @@
-//! A live instance of a handler, which handles one event at a time. Before the first and after the last there are the calls
-//! by which it begins, ends, and hands over what it has in memory. What runs its code is its `body`.
+//! A live instance of a handler: handles one event at a time, each within its time limit. Before the first and after the last
+//! event come the calls that start it, stop it, and save or load its state. The code that it calls is a [`Guest`].
 
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -9,56 +9,60 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use tracing::Instrument;
 
-use super::bindings::plugnode::app::types as wit;
-use super::body::Body;
-use super::engine::{Component, Room};
-use super::failure::{Failure, Report, Ruin};
-use super::job::Job;
-use super::legacy::Snapshot;
-use super::load_error::LoadError;
-use super::lower::Lowered;
-use super::output::Output;
-use super::settings::in_words;
-use super::state::{Absence, App, GRACE, State};
+use crate::app::App;
+use crate::bindings::plugnode::app::types as wit;
+use crate::byte_size::byte_size;
+use crate::component::Component;
+use crate::failure::{Failure, Trap, TrapReport};
+use crate::guest::{Guest, Snapshot};
+use crate::instance_limit::InstanceLimit;
+use crate::job::Job;
+use crate::load_error::LoadError;
+use crate::lower::Lowered;
+use crate::output::Output;
+use crate::state::{GRACE, HostFailure, InstanceState};
 use plugnode_message::{Effects, EventKind};
 
-/// How long the making of an instance may take: interpreters do a lot before their first event.
-const START: Duration = Duration::from_secs(10);
+/// Time limit to start an instance. Interpreters do a lot before their first event.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A handler at work.
+/// An instance of a handler.
 pub(super) struct Instance {
-    body: Body,
+    guest: Guest,
     output: Output,
     app: Arc<App>,
     number: u32,
 }
 
 impl Instance {
-    /// Makes an instance and has it start. What its component does to start counts against its memory limit.
+    /// Instantiates the component and calls its start function.
+    ///
+    /// # Errors
+    /// When it does not start in time, or the engine's limit of instances is reached.
     pub(super) async fn start(
         component: &Component,
         app: &Arc<App>,
         number: u32,
-        room: &Room,
+        limit: &InstanceLimit,
     ) -> Result<Self, LoadError> {
-        let place = room.take()?;
-        let mut state = State::new(app.clone(), number);
-        let deadline = state.begin_outside(START);
+        let permit = limit.acquire()?;
+        let mut state = InstanceState::new(app.clone(), number);
+        let deadline = state.begin_without_event(START_TIMEOUT);
         let output = state.output.clone();
-        let starting = Body::start(component.code(), state, place);
+        let starting = Guest::start(component.code(), state, permit);
         let started = tokio::time::timeout_at((deadline + GRACE).into(), starting).await;
         output.end();
         let cause = match started {
-            Ok(Ok(body)) => {
+            Ok(Ok(guest)) => {
                 return Ok(Self {
-                    body,
+                    guest,
                     output,
                     app: app.clone(),
                     number,
                 });
             }
             Ok(Err(cause)) => cause,
-            Err(_) => format!("it took more than {START:?}"),
+            Err(_) => format!("it took more than {START_TIMEOUT:?}"),
         };
         Err(match component.is_native() {
             true => LoadError::StartNative { cause },
@@ -66,70 +70,85 @@ impl Instance {
         })
     }
 
-    /// Tells it that no event will come any more.
+    /// Calls its stop function: no more events will come.
+    ///
+    /// # Errors
+    /// The reason, if it traps. The instance is dropped then.
     pub(super) async fn stop(self) -> Result<Self, String> {
-        if !self.body.has_lifecycle() {
+        if !self.guest.has_lifecycle() {
             return Ok(self);
         }
-        let ((), instance) = self.outside("stop", async |body| body.stop().await).await?;
+        let ((), instance) = self
+            .call_without_event("stop", async |guest| guest.stop().await)
+            .await?;
         Ok(instance)
     }
 
-    /// What it hands to its successor. None when there is nothing.
+    /// Saves its state for its successor. None if it has none.
+    ///
+    /// # Errors
+    /// The reason why the state cannot be handed over.
     pub(super) async fn save(self) -> Result<Option<Snapshot>, String> {
-        if !self.body.has_snapshot() {
+        if !self.guest.has_snapshot() {
             return Ok(None);
         }
-        let most = self.app.settings.limits.snapshot;
-        let (saved, _) = self.outside("save", async move |body| body.save(most).await).await?;
+        let max = self.app.settings.limits.snapshot;
+        let (saved, _) = self
+            .call_without_event("save", async move |guest| guest.save(max).await)
+            .await?;
         let saved = saved.map_err(|reason| format!("save: {reason}"))?;
         let size = saved.schema.len() + saved.data.len();
-        if size > most {
-            let most = in_words(most);
+        if size > max {
+            let max = byte_size(max);
             return Err(format!(
-                "save: a state of {size} bytes is larger than the limit of {most}: save less, or raise limits.snapshot"
+                "save: a state of {size} bytes is larger than the limit of {max}: save less, or raise limits.snapshot"
             ));
         }
         Ok((size > 0).then_some(saved))
     }
 
-    /// Gives it what its predecessor saved.
+    /// Loads the state that its predecessor saved.
+    ///
+    /// # Errors
+    /// The reason, if it refuses the state or traps. The instance is dropped then.
     pub(super) async fn load(self, state: &Snapshot) -> Result<Self, String> {
-        if !self.body.has_snapshot() {
-            return Err("load: it is not exported".to_owned());
+        if !self.guest.has_snapshot() {
+            return Err("load: the component does not export plugnode:app/snapshot".to_owned());
         }
-        let (loaded, instance) = self.outside("load", async |body| body.load(state).await).await?;
+        let (loaded, instance) = self
+            .call_without_event("load", async |guest| guest.load(state).await)
+            .await?;
         loaded.map_err(|reason| format!("load: {reason}"))?;
         Ok(instance)
     }
 
-    /// A call outside of an event, with an event's time. An instance that broke in it is gone.
-    async fn outside<T>(
+    /// Calls a lifecycle or snapshot function, within the time limit of an event. If the call traps, the instance is dropped.
+    async fn call_without_event<T>(
         mut self,
         function: &str,
-        call: impl AsyncFnOnce(&mut Body) -> Result<T, Ruin>,
+        call: impl AsyncFnOnce(&mut Guest) -> Result<T, Trap>,
     ) -> Result<(T, Self), String> {
         let limit = self.app.settings.limits.time;
-        let deadline = self.body.state().begin_outside(limit);
-        let calling = AssertUnwindSafe(call(&mut self.body)).catch_unwind();
+        let deadline = self.guest.state().begin_without_event(limit);
+        let calling = AssertUnwindSafe(call(&mut self.guest)).catch_unwind();
         let answer = tokio::time::timeout_at((deadline + GRACE).into(), calling).await;
         self.output.end();
         let reason = match answer {
             Ok(Ok(Ok(answer))) => return Ok((answer, self)),
-            Ok(Ok(Err(ruin))) => ruin.to_string(),
-            Ok(Err(panic)) => format!("the host panicked: {}", words_of(&*panic)),
-            Err(_) => self.body.too_late(limit),
+            Ok(Ok(Err(trap))) => trap.to_string(),
+            Ok(Err(panic)) => format!("the host panicked: {}", panic_message(&*panic)),
+            Err(_) => self.guest.timeout_reason(limit),
         };
         Err(format!("{function}: {reason}"))
     }
 
-    /// Handles an event, whose time begins at `begun`, and the introduction of its client before it if there has to be one.
-    /// An instance that broke is gone: nothing may enter it again.
+    /// Handles an event, whose time limit counts from `began`. With `introduce`, first gives the instance a `no-client` event of
+    /// the event's client. Returns the instance unless it trapped; a trapped instance must not be called again.
     pub(super) async fn handle(
         self,
         job: &Job,
         introduce: bool,
-        begun: Instant,
+        began: Instant,
     ) -> (Result<Effects, Failure>, Option<Self>) {
         let (app, number) = (self.app.clone(), self.number);
         let span = tracing::debug_span!(
@@ -140,30 +159,32 @@ impl Instance {
             kind = job.event.kind.word(),
             attempt = job.attempt,
         );
-        // A panic is a bug of this host, and yet no reason to lose the event or the instance's task.
-        // In its place: a future that is handed on is copied each time, and this is a large one.
-        let handling = pin!(self.try_handle(job, introduce, begun));
+        // A panic would be a bug of this host; it must not end the slot's task. Pinned here, because moving this future
+        // would copy it, and it is large.
+        let handling = pin!(self.try_handle(job, introduce, began));
         let handled = AssertUnwindSafe(handling).catch_unwind().instrument(span).await;
-        let ruin = match handled {
+        let trap = match handled {
             Ok(Ok((instance, result))) => return (result, Some(instance)),
-            Ok(Err(ruin)) => ruin,
-            Err(panic) => Ruin::without_trace(format!("the host panicked: {}", words_of(&*panic)), String::new()),
+            Ok(Err(trap)) => trap,
+            Err(panic) => {
+                Trap::without_backtrace(format!("the host panicked: {}", panic_message(&*panic)), String::new())
+            }
         };
-        if let Some(absence) = ruin.absence {
-            return (Err(found_out(&app, absence).await), None);
+        if let Some(failure) = trap.host_failure {
+            return (Err(from_host_failure(&app, failure).await), None);
         }
-        (Err(Failure::Broken(Box::new(report(&app, number, job, ruin)))), None)
+        (Err(Failure::Trap(Box::new(report(&app, number, job, trap)))), None)
     }
 
     async fn try_handle(
         mut self,
         job: &Job,
         introduce: bool,
-        begun: Instant,
-    ) -> Result<(Self, Result<Effects, Failure>), Ruin> {
+        began: Instant,
+    ) -> Result<(Self, Result<Effects, Failure>), Trap> {
         let event = &*job.event;
         let limit = self.app.settings.limits.time;
-        let deadline = self.body.state().begin(job.id, event, begun);
+        let deadline = self.guest.state().begin(job.id, event, began);
         let lowered = Lowered::new(event);
         let id = job.id.to_string();
         let extra = lowered.extra();
@@ -175,7 +196,7 @@ impl Instance {
         let mut answer = match lowered.event() {
             Some(_) => Ok(()),
             None => Err(wit::HandlerError::Reject(format!(
-                "a {} without a client",
+                "the {} event has no client",
                 event.kind.word()
             ))),
         };
@@ -184,7 +205,7 @@ impl Instance {
             if answer.is_err() {
                 break;
             }
-            let now = if number == 0 { begun } else { Instant::now() };
+            let now = if number == 0 { began } else { Instant::now() };
             let context = wit::Context {
                 id: &id,
                 attempt: job.attempt,
@@ -197,23 +218,23 @@ impl Instance {
                 extra: &extra,
             };
             let called = {
-                let calling = pin!(self.body.handle(call, context));
+                let calling = pin!(self.guest.handle(call, context));
                 tokio::time::timeout_at((deadline + GRACE).into(), calling).await
             };
             answer = match called {
                 Ok(Ok(answer)) => answer,
-                Ok(Err(ruin)) => return Err(self.ruined(ruin)),
+                Ok(Err(trap)) => return Err(self.trapped(trap)),
                 Err(_) => {
-                    let ruin = Ruin::without_trace(self.body.too_late(limit), self.output.stderr_tail());
-                    return Err(self.ruined(ruin));
+                    let trap = Trap::without_backtrace(self.guest.timeout_reason(limit), self.output.stderr_tail());
+                    return Err(self.trapped(trap));
                 }
             };
         }
         self.output.end();
-        let state = self.body.state();
+        let state = self.guest.state();
         let effects = state.call.take_effects();
-        if let Some(absence) = state.call.absence.take() {
-            return Ok((self, Err(found_out(&app, absence).await)));
+        if let Some(failure) = state.call.host_failure.take() {
+            return Ok((self, Err(from_host_failure(&app, failure).await)));
         }
         let result = match answer {
             Ok(()) => Ok(effects),
@@ -223,37 +244,42 @@ impl Instance {
         Ok((self, result))
     }
 
-    fn ruined(&self, ruin: Ruin) -> Ruin {
+    fn trapped(&self, trap: Trap) -> Trap {
         self.output.end();
-        Ruin {
-            absence: self.body.absence(),
-            ..ruin
+        Trap {
+            host_failure: self.guest.host_failure(),
+            ..trap
         }
     }
 }
 
-/// Whether what an event was not given was not to be had, or was too much for its time.
-async fn found_out(app: &App, absence: Absence) -> Failure {
-    let Absence { words, late_since } = absence;
-    let is_too_much = match late_since {
-        Some(asked) => app.settings.key_value.has_answered_since(asked).await,
+/// Tells whether the host's service was unavailable, or the event reads too much: a call timed out, and the service has
+/// answered others since.
+async fn from_host_failure(app: &App, failure: HostFailure) -> Failure {
+    let HostFailure {
+        reason,
+        timed_out_since,
+    } = failure;
+    let reads_too_much = match timed_out_since {
+        Some(began) => app.settings.key_value.has_answered_since(began).await,
         None => false,
     };
-    match is_too_much {
-        true => Failure::TooMuch(format!(
-            "{words}, though it answers others: the event reads too much for the {:?} that it has",
+    match reads_too_much {
+        true => Failure::ReadsTooMuch(format!(
+            "{reason}, though it answers others: the event reads too much for its time limit of {:?}; read less, or raise \
+             limits.time",
             app.settings.limits.time
         )),
-        false => Failure::Unavailable(words),
+        false => Failure::Unavailable(reason),
     }
 }
 
-fn report(app: &App, number: u32, job: &Job, ruin: Ruin) -> Report {
+fn report(app: &App, number: u32, job: &Job, trap: Trap) -> TrapReport {
     let kind = match &job.event.kind {
         EventKind::Message { event, .. } => format!("message {event:?}"),
         kind => kind.word().to_owned(),
     };
-    Report {
+    TrapReport {
         app: app.settings.namespace.clone(),
         release: app.release.to_string(),
         digest: app.digest.clone(),
@@ -261,19 +287,19 @@ fn report(app: &App, number: u32, job: &Job, ruin: Ruin) -> Report {
         event: job.id,
         attempt: job.attempt,
         kind,
-        cause: ruin.cause,
-        backtrace: ruin.backtrace,
-        stderr: ruin.stderr,
+        cause: trap.cause,
+        backtrace: trap.backtrace,
+        stderr: trap.stderr,
     }
 }
 
 fn millis(duration: Duration) -> u32 {
-    // Rounded up: a handler that is told 0 would think that it has no time at all.
+    // Rounded up: 0 would mean that no time is left.
     u32::try_from(duration.as_micros().div_ceil(1000)).unwrap_or(u32::MAX)
 }
 
-fn words_of(panic: &(dyn std::any::Any + Send)) -> &str {
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("without words")
+        .unwrap_or("no message")
 }

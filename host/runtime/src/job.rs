@@ -1,4 +1,4 @@
-//! What a pool is given and what it gives back.
+//! The input and the output of a pool: a job, and its outcome.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,38 +6,38 @@ use std::time::Duration;
 use tokio::sync::mpsc::Sender;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::failure::Failure;
+use crate::failure::Failure;
 use plugnode_message::{Effects, Event, EventId};
 
-/// An event to be handled, and where to say what came of it.
+/// An event to handle.
 #[derive(Debug)]
 pub struct Job {
     /// The event's id.
     pub id: EventId,
-    /// 1 at first, and one more each time the event is tried again.
+    /// 1, and one more for each retry of the event.
     pub attempt: u32,
     /// The event.
     pub event: Arc<Event>,
-    /// The number of the release that has it on trial, if one has. Nothing to the pool, and told again with the outcome.
+    /// The number of the release whose trial this job is part of, if any. Not used by the pool; repeated in the outcome.
     pub on_trial: Option<u64>,
-    /// Where its outcome goes. Has to have room for it: an outcome for which there is none is dropped. Once it is closed,
-    /// an event that has not begun is passed over.
-    pub done: Sender<Handled>,
-    /// Dropped when the event is not, and will not be, handled any more, so that who asked for it can wait for that.
+    /// Receives the outcome. It must have capacity for it, or the outcome is dropped. When it is closed, a job that has not
+    /// started is skipped.
+    pub done: Sender<JobOutcome>,
+    /// Dropped when the job is not running and will not run, so that its owner can wait for that.
     pub token: TaskTrackerToken,
 }
 
-/// What came of a job.
+/// The outcome of a job.
 #[derive(Debug)]
-pub struct Handled {
+pub struct JobOutcome {
     /// The event's id.
     pub id: EventId,
-    /// What the event leads to, or why to nothing.
+    /// The event's effects, or why there are none.
     pub result: Result<Effects, Failure>,
     /// The release that handled it: the first 12 hexadecimal digits of the component's SHA-256.
     pub release: Arc<str>,
-    /// What the job said of itself.
+    /// As in the job.
     pub on_trial: Option<u64>,
-    /// The time it spent in the handler; none at all when the pool was retired before its turn.
+    /// Time in the handler. Zero if the pool was retired before the job started.
     pub took: Duration,
 }

@@ -1,4 +1,4 @@
-//! Whether the JSON of a handler is what Socket.IO can carry, without building anything from it.
+//! Checks the JSON of a handler: whether Socket.IO can carry it. Parses without building values.
 
 use std::fmt;
 
@@ -7,15 +7,18 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Vis
 
 use plugnode_message::json::{Spelling, placeholders};
 
-/// Whether this is an array, and each of its placeholders is one of the attachments. Else what is wrong with it.
-pub(super) fn check_args(json: &str, attachments: &[Bytes]) -> Result<(), String> {
+/// Checks that this is an array, and that each of its placeholders names an attachment.
+///
+/// # Errors
+/// What is wrong, to follow the name of the value.
+pub(crate) fn check_args(json: &str, attachments: &[Bytes]) -> Result<(), String> {
     serde_json::from_str::<Array>(json).map_err(|error| format!("is not a JSON array: {error}"))?;
-    for number in named(json, attachments) {
+    for number in placeholder_numbers(json, attachments) {
         match number {
             Some(number) if number < attachments.len() => {}
             Some(number) => {
                 return Err(format!(
-                    "has a placeholder number {number}, and there are {} attachments",
+                    "has a placeholder number {number}, but there are {} attachments",
                     attachments.len()
                 ));
             }
@@ -25,41 +28,47 @@ pub(super) fn check_args(json: &str, attachments: &[Bytes]) -> Result<(), String
     Ok(())
 }
 
-/// How many bytes there are of JSON and attachments, each of these counted as often as it is named, for it may be sent so.
-pub(super) fn size_sent(json: &str, attachments: &[Bytes]) -> usize {
+/// Bytes of JSON and attachments as they may be sent: an attachment counts as often as a placeholder names it.
+pub(crate) fn size_sent(json: &str, attachments: &[Bytes]) -> usize {
     let sizes = attachments.iter().map(Bytes::len);
     let all = json.len() + sizes.sum::<usize>();
-    let named = named(json, attachments)
+    let named = placeholder_numbers(json, attachments)
         .flatten()
         .filter_map(|number| attachments.get(number));
     let named = named.fold(json.len(), |sum, attachment| sum.saturating_add(attachment.len()));
     all.max(named)
 }
 
-/// The numbers in placeholders. Without attachments they are objects like any others.
-fn named(json: &str, attachments: &[Bytes]) -> impl Iterator<Item = Option<usize>> {
+/// The numbers of the placeholders, None for a placeholder without one. Without attachments, placeholders are plain objects.
+fn placeholder_numbers(json: &str, attachments: &[Bytes]) -> impl Iterator<Item = Option<usize>> {
     let json = if attachments.is_empty() { "" } else { json };
     placeholders(json, Spelling::Plain)
 }
 
-/// Whether this is an object. Else what is wrong with it.
-pub(super) fn check_object(json: &str) -> Result<(), String> {
+/// Checks that this is an object.
+///
+/// # Errors
+/// What is wrong, to follow the name of the value.
+pub(crate) fn check_object(json: &str) -> Result<(), String> {
     serde_json::from_str::<Object>(json)
         .map(|Object| ())
         .map_err(|error| format!("is not a JSON object: {error}"))
 }
 
-/// Whether this is a value. Else what is wrong with it.
-pub(super) fn check_value(json: &str) -> Result<(), String> {
+/// Checks that this is a JSON value.
+///
+/// # Errors
+/// What is wrong, to follow the name of the value.
+pub(crate) fn check_value(json: &str) -> Result<(), String> {
     serde_json::from_str::<IgnoredAny>(json)
         .map(|IgnoredAny| ())
         .map_err(|error| format!("is not JSON: {error}"))
 }
 
-/// Any array, read and forgotten.
+/// Any array; its values are skipped.
 struct Array;
 
-/// Any object, read and forgotten.
+/// Any object; its fields are skipped.
 struct Object;
 
 impl<'de> Deserialize<'de> for Array {
@@ -105,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arguments_are_an_array_of_anything() {
+    fn arguments_are_any_array() {
         for json in ["[]", "[1]", r#" [ "a", {"b": [null]} ] "#] {
             assert_eq!(check_args(json, &[]), Ok(()), "{json}");
         }
@@ -115,18 +124,22 @@ mod tests {
     }
 
     #[test]
-    fn every_placeholder_has_its_attachment() {
+    fn every_placeholder_needs_an_attachment() {
         let json = r#"["a",{"deep":[{"_placeholder":true,"num":1}]},{"_placeholder":true,"num":0}]"#;
         let attachments = [Bytes::from_static(b"zero"), Bytes::from_static(b"one")];
         assert_eq!(check_args(json, &attachments), Ok(()));
         let error = check_args(json, &attachments[..1]).expect_err("number 1 is missing");
         assert!(error.contains("number 1"), "{error}");
-        assert_eq!(check_args(json, &[]), Ok(()), "they are objects like any others");
+        assert_eq!(
+            check_args(json, &[]),
+            Ok(()),
+            "without attachments they are plain objects"
+        );
         assert!(check_args(r#"[{"_placeholder":true}]"#, &attachments).is_err());
     }
 
     #[test]
-    fn deep_json_and_texts_of_javascript_pass() {
+    fn deep_json_and_lone_surrogates_pass() {
         let attachments = [Bytes::from_static(b"zero")];
         for inside in [r#""\ud83d""#, "1e999", r#"{"_placeholder":true,"num":0}"#] {
             let json = format!("{}{inside}{}", "[".repeat(5_000), "]".repeat(5_000));
@@ -136,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn attachments_count_as_often_as_they_are_named() {
+    fn attachments_count_once_for_each_placeholder() {
         let attachments = [Bytes::from(vec![7; 1_000])];
         assert_eq!(size_sent("[]", &attachments), 1_002);
         let json = format!("[{}]", vec![r#"{"_placeholder":true,"num":0}"#; 100].join(","));
@@ -144,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_patch_is_an_object() {
+    fn patch_must_be_an_object() {
         assert_eq!(check_object(r#"{"name":null}"#), Ok(()));
         for json in ["", "[]", "{", "null", r#"{"a":1} x"#] {
             assert!(check_object(json).is_err(), "{json}");

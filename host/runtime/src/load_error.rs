@@ -1,41 +1,41 @@
-//! Why a component, or a pool of its instances, cannot run here: each in words that a person can act on.
+//! Errors of loading and starting: why a component or a pool cannot run here, and what to do.
 
 use std::path::PathBuf;
 
-/// Why something could not be loaded or started. Whatever ran before is not disturbed by it.
+/// Why a component could not be loaded or started. It does not affect pools that are running.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
-    /// There is nothing in the file.
+    /// The file is empty.
     #[error("the component file is empty: build the handler again, or check what wrote the file")]
     Empty,
-    /// Something else than WebAssembly.
+    /// The file is not WebAssembly.
     #[error(
         "not a WebAssembly component: {found}; build the handler with cargo build --release --target wasm32-wasip2"
     )]
     NotWasm {
-        /// What it seems to be.
+        /// What it looks like.
         found: String,
     },
-    /// WebAssembly, but from before components.
+    /// A core module instead of a component.
     #[error(
-        "this is a core WebAssembly module and not a component: build it with cargo build --release --target \
-         wasm32-wasip2, or with cargo component build --release"
+        "not a component but a core WebAssembly module: build it with cargo build --release --target wasm32-wasip2, or \
+         with cargo component build --release"
     )]
     CoreModule,
-    /// A component that cannot be read or compiled.
-    #[error("the component cannot be compiled, so build it again: {cause}")]
+    /// A component that cannot be parsed or compiled.
+    #[error("cannot compile the component: {cause}; build it again")]
     Invalid {
         /// What is wrong with it.
         cause: String,
     },
-    /// The compiler came to no end, whatever the component is like.
+    /// The compiler failed, for another reason than an invalid component.
     #[error("the compiler did not finish: {cause}")]
     Compiler {
-        /// What became of it, and what to do.
+        /// What happened to it, and what to do.
         cause: String,
     },
-    /// A component that answers no events.
+    /// A component that handles no events.
     #[error(
         "the component does not export {wanted}, it exports {exports}: implement the handler of plugnode-sdk and \
          export it with plugnode_sdk::export!, or build against the world plugnode:app/app-node"
@@ -46,10 +46,10 @@ pub enum LoadError {
         /// What it exports instead.
         exports: String,
     },
-    /// A runtime component as it is shipped.
-    #[error("the component runs scripts, and there is none in it: make one of both with plugnode build app.js")]
+    /// A script runtime without a script.
+    #[error("the component is a script runtime without a script: combine both with plugnode build app.js")]
     NoScript,
-    /// A component or an import made for another version of an interface.
+    /// An import or export of an incompatible version of an interface.
     #[error("the component {verb} {found}, this host serves {package}@{served}: {remedy}")]
     OtherVersion {
         /// `imports` or `exports`.
@@ -63,17 +63,17 @@ pub enum LoadError {
         /// What to do.
         remedy: String,
     },
-    /// An import that the app's configuration could allow.
+    /// An import that the app's configuration does not grant.
     #[error("the component imports {import}, which this app is not granted: {remedy}")]
     NotGranted {
         /// The interface with its version.
         import: String,
-        /// The line for the configuration.
+        /// What to write into the configuration.
         remedy: &'static str,
     },
-    /// An import that no host of this version could serve.
+    /// An import that this version of the host does not serve.
     #[error(
-        "the component imports {import}, which this host does not know; it serves {served}: take the import out of \
+        "the component imports {import}, which this host does not know; it serves {served}: remove the import from \
          the handler"
     )]
     UnknownImport {
@@ -82,52 +82,54 @@ pub enum LoadError {
         /// The packages that are served.
         served: String,
     },
-    /// Names and versions agree, and what is behind them does not.
+    /// Names and versions match, but types do not.
     #[error("the component does not fit this host: {cause}; {remedy}")]
     Mismatch {
-        /// Which function or type.
+        /// The function or type.
         cause: String,
         /// What to do.
         remedy: String,
     },
-    /// A pool of no or of too many instances.
-    #[error("{wanted} instances are asked for, and an app can have 1 to {most} on a node: change `instances`")]
+    /// A pool of no instances or of too many.
+    #[error("cannot run {wanted} instances: an app has 1 to {max} on each node; change `instances`")]
     Instances {
-        /// How many were asked for.
+        /// The configured number.
         wanted: usize,
-        /// How many there can be.
-        most: usize,
+        /// The limit.
+        max: usize,
     },
-    /// The engine is full.
-    #[error("no room for another instance, {most} are alive: lower `instances` of the apps, or raise the host's limit")]
+    /// The engine's limit of instances is reached.
+    #[error(
+        "cannot make another instance: the limit of {max} is reached; lower `instances` of the apps, or raise max-instances"
+    )]
     Full {
-        /// How many there can be.
-        most: usize,
+        /// The limit.
+        max: usize,
     },
-    /// An instance could not be made.
+    /// An instance does not start.
     #[error("the component compiled but does not start: {cause}")]
     Start {
-        /// What happened, with the backtrace and what the component wrote to standard error.
+        /// What happened, with the backtrace and the component's standard error.
         cause: String,
     },
-    /// An instance of native Rust could not be made.
+    /// A native instance does not start.
     #[error("the native handler does not start: {cause}")]
     StartNative {
         /// What happened.
         cause: String,
     },
-    /// The folder for compiled code cannot be used.
-    #[error("cannot use {} as the cache of compiled components: {cause}", path.display())]
+    /// The compile cache cannot be used.
+    #[error("cannot use {} as the compile cache: {cause}", path.display())]
     Cache {
-        /// The folder.
+        /// Its directory.
         path: PathBuf,
-        /// Why not.
+        /// Why, and what to do.
         cause: String,
     },
-    /// WebAssembly does not work on this machine.
+    /// wasmtime does not work on this machine.
     #[error("cannot set up WebAssembly on this machine: {cause}")]
     Engine {
-        /// Why not.
+        /// Why, and what to do.
         cause: String,
     },
 }

@@ -1,20 +1,21 @@
-//! An event as the handler is given it: borrowed from the host's, so that a payload is copied but once, into the
-//! handler's memory.
+//! Lowers an event from the host's types to the contract's. The result borrows from the event, so that a payload is copied
+//! once, into the handler's memory.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
-use super::bindings::plugnode::app::types as wit;
+use crate::bindings::plugnode::app::types as wit;
 use plugnode_message::json::without_lone_surrogates;
 use plugnode_message::{Client, DisconnectReason, Event, EventKind, LATE_REPLY, Payload, SessionId};
 
-/// The name of the channels in the context of a disconnect.
+/// Key of the client's channels in the context of a disconnect.
 const CHANNELS: &str = "channels";
 
-/// What an event in WIT's shape has to borrow and the host's does not have: lists of slices, and names as text.
+/// An event with the parts that the contract's types borrow but the host's types do not have: lists of slices, and ids as
+/// text.
 #[derive(Debug)]
-pub(super) struct Lowered<'e> {
+pub(crate) struct Lowered<'e> {
     event: &'e Event,
     attachments: Vec<&'e [u8]>,
     headers: Vec<(&'e str, &'e str)>,
@@ -24,7 +25,7 @@ pub(super) struct Lowered<'e> {
 }
 
 impl<'e> Lowered<'e> {
-    pub(super) fn new(event: &'e Event) -> Self {
+    pub(crate) fn new(event: &'e Event) -> Self {
         let mut lowered = Self {
             event,
             attachments: Vec::new(),
@@ -59,13 +60,13 @@ impl<'e> Lowered<'e> {
         lowered
     }
 
-    /// The `no-client` that comes before the event. None when the event has no client.
-    pub(super) fn introduction(&self) -> Option<wit::Event<'_>> {
+    /// The `no-client` event that introduces the event's client. None if it has no client.
+    pub(crate) fn introduction(&self) -> Option<wit::Event<'_>> {
         self.client().map(wit::Event::NoClient)
     }
 
-    /// The event. None when it lacks the client that its kind must have.
-    pub(super) fn event(&self) -> Option<wit::Event<'_>> {
+    /// The event. None if it lacks the client that its kind requires.
+    pub(crate) fn event(&self) -> Option<wit::Event<'_>> {
         Some(match &self.event.kind {
             EventKind::Connection(handshake) => wit::Event::Connection((
                 self.client()?,
@@ -119,8 +120,8 @@ impl<'e> Lowered<'e> {
         })
     }
 
-    /// What the call's context has besides: the channels of a client that is gone, and which timer is due.
-    pub(super) fn extra(&self) -> Vec<(&str, &str)> {
+    /// Additional entries of the call's context: the channels of a client that has disconnected, and the timer that fired.
+    pub(crate) fn extra(&self) -> Vec<(&str, &str)> {
         match &self.event.kind {
             EventKind::Disconnect(gone) => gone.channels.iter().map(|channels| (CHANNELS, &**channels)).collect(),
             EventKind::Timer { fired, .. } => vec![
@@ -155,7 +156,7 @@ impl<'e> Lowered<'e> {
     }
 }
 
-/// The content of a [`LATE_REPLY`].
+/// The content of a [`LATE_REPLY`] event, in JSON.
 fn late_reply(client: &SessionId, token: &[u8], answer: &Payload) -> String {
     let attachments: Vec<_> = answer.attachments.iter().map(|bytes| BASE64.encode(bytes)).collect();
     // A reply has one argument.
@@ -181,6 +182,6 @@ fn lower_reason(reason: &DisconnectReason) -> wit::DisconnectReason<'_> {
         DisconnectReason::ParseError => wit::DisconnectReason::ParseError,
         DisconnectReason::ServerShutdown => wit::DisconnectReason::ServerShutdown,
         DisconnectReason::NodeLost => wit::DisconnectReason::NodeLost,
-        DisconnectReason::Other(words) => wit::DisconnectReason::Other(words),
+        DisconnectReason::Other(reason) => wit::DisconnectReason::Other(reason),
     }
 }

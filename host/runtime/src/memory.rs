@@ -1,28 +1,29 @@
-//! How much memory one instance may have, over all the memories and tables that its component is made of.
+//! Memory limit of one instance, over all memories and tables of its component.
 
 use wasmtime::{ResourceLimiter, Result, bail};
 
-use super::settings::in_words;
+use crate::byte_size::byte_size;
 
-/// Functions that a table can refer to. Interpreters have some ten thousand.
-pub(super) const TABLE_ELEMENTS: usize = 100_000;
-/// Core instances, tables and memories of one component. Python's have more than ten.
-pub(super) const PARTS: usize = 64;
+/// Elements of a table: functions that can be called indirectly. Interpreters have some ten thousand.
+pub(crate) const MAX_TABLE_ELEMENTS: usize = 100_000;
+/// Core instances, tables and memories of one component, each. Python's have more than ten.
+pub(crate) const MAX_UNITS: usize = 64;
 
-/// Counts what an instance has, and ends the call that asks for too much.
+/// Counts the memory of an instance. Growing beyond the limit traps.
 #[derive(Debug)]
-pub(super) struct MemoryLimit {
+pub(crate) struct MemoryLimit {
     limit: usize,
     used: usize,
-    asked: usize,
+    /// The growth that was allowed last, taken back if it fails.
+    last_growth: usize,
 }
 
 impl MemoryLimit {
-    pub(super) fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         Self {
             limit,
             used: 0,
-            asked: 0,
+            last_growth: 0,
         }
     }
 }
@@ -32,34 +33,34 @@ impl ResourceLimiter for MemoryLimit {
         if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }
-        self.asked = desired.saturating_sub(current);
-        // Refused with a trap and not by answering -1: the event then fails here, with a backtrace, and not somewhere
-        // later in code that did not expect it.
-        if self.used.saturating_add(self.asked) > self.limit {
-            bail!("memory limit of {} reached", in_words(self.limit));
+        self.last_growth = desired.saturating_sub(current);
+        // A trap rather than the answer -1: the event fails here with a backtrace, instead of later in code that does not
+        // expect it.
+        if self.used.saturating_add(self.last_growth) > self.limit {
+            bail!("memory limit of {} reached", byte_size(self.limit));
         }
-        self.used += self.asked;
+        self.used += self.last_growth;
         Ok(true)
     }
 
     fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> Result<()> {
-        self.used = self.used.saturating_sub(std::mem::take(&mut self.asked));
+        self.used = self.used.saturating_sub(std::mem::take(&mut self.last_growth));
         Ok(())
     }
 
     fn table_growing(&mut self, _current: usize, desired: usize, maximum: Option<usize>) -> Result<bool> {
-        Ok(desired <= TABLE_ELEMENTS && maximum.is_none_or(|maximum| desired <= maximum))
+        Ok(desired <= MAX_TABLE_ELEMENTS && maximum.is_none_or(|maximum| desired <= maximum))
     }
 
     fn instances(&self) -> usize {
-        PARTS
+        MAX_UNITS
     }
 
     fn tables(&self) -> usize {
-        PARTS
+        MAX_UNITS
     }
 
     fn memories(&self) -> usize {
-        PARTS
+        MAX_UNITS
     }
 }

@@ -1,15 +1,16 @@
-//! What a handler writes to standard output and error: lines in the host's log, with app, instance and event.
+//! Standard output and error of a handler, as lines in the host's log, with app, instance and event.
 //!
-//! A handler can write for ever, so a line and what one event writes are bounded. The end of standard error is kept
-//! besides, for the report in case the event breaks the instance: a panic says there what it is about.
+//! Lines, and the output of one event, are bounded. The end of standard error is kept for the trap report, since a panic
+//! writes its message there.
 
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
@@ -17,103 +18,102 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
 use plugnode_message::{EventId, Namespace};
 
-/// Bytes of a line; what is longer is broken into several.
-const LINE: usize = 4 << 10;
-/// Bytes that one event may put into the log.
-const EVENT: usize = 64 << 10;
-/// Bytes of standard error that are kept for a report.
-const TAIL: usize = 4 << 10;
-/// Bytes that a handler may give to one write.
-const WRITE: usize = 64 << 10;
+/// Longest line, in bytes; a longer one is split.
+const MAX_LINE: usize = 4 << 10;
+/// Most bytes that one event writes to the log.
+const MAX_EVENT: usize = 64 << 10;
+/// Bytes of standard error that are kept for a trap report.
+const STDERR_TAIL: usize = 4 << 10;
+/// Most bytes of one write.
+const MAX_WRITE: usize = 64 << 10;
 
-/// The output of one instance. Clones are the same output.
+/// The output of one instance. Clones share it.
 #[derive(Debug, Clone)]
-pub(super) struct Output(Arc<Mutex<Lines>>);
+pub(crate) struct Output(Arc<Mutex<Lines>>);
 
 #[derive(Debug)]
 struct Lines {
     app: Namespace,
     instance: u32,
     event: Option<EventId>,
+    /// Bytes that the event may still write.
     left: usize,
-    cut: bool,
+    is_truncated: bool,
     stdout: Vec<u8>,
     stderr: Vec<u8>,
-    tail: VecDeque<u8>,
+    stderr_tail: VecDeque<u8>,
 }
 
-/// Which of the two streams.
+/// A standard stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stream {
+pub(crate) enum Stream {
     Stdout,
     Stderr,
 }
 
-/// One of the two streams, as the handler gets it.
+/// A standard stream as wasmtime writes to it.
 #[derive(Debug, Clone)]
-pub(super) struct Writer {
+pub(crate) struct Writer {
     output: Output,
     stream: Stream,
 }
 
 impl Output {
-    pub(super) fn new(app: Namespace, instance: u32) -> Self {
+    pub(crate) fn new(app: Namespace, instance: u32) -> Self {
         Self(Arc::new(Mutex::new(Lines {
             app,
             instance,
             event: None,
-            left: EVENT,
-            cut: false,
+            left: MAX_EVENT,
+            is_truncated: false,
             stdout: Vec::new(),
             stderr: Vec::new(),
-            tail: VecDeque::new(),
+            stderr_tail: VecDeque::new(),
         })))
     }
 
-    pub(super) fn writer(&self, stream: Stream) -> Writer {
+    pub(crate) fn writer(&self, stream: Stream) -> Writer {
         Writer {
             output: self.clone(),
             stream,
         }
     }
 
-    /// From here on, what is written belongs to this event, or to a call outside of one.
-    pub(super) fn begin(&self, event: Option<EventId>) {
-        let mut lines = self.lock();
+    /// Starts the output of this event, or of a call without an event.
+    pub(crate) fn begin(&self, event: Option<EventId>) {
+        let mut lines = self.0.lock();
         lines.event = event;
-        lines.left = EVENT;
-        lines.cut = false;
-        lines.tail.clear();
+        lines.left = MAX_EVENT;
+        lines.is_truncated = false;
+        lines.stderr_tail.clear();
     }
 
-    /// Logs lines that have no end yet.
-    pub(super) fn end(&self) {
-        self.lock().end();
+    /// Logs incomplete lines, at the end of a call.
+    pub(crate) fn end(&self) {
+        self.0.lock().end();
     }
 
-    /// The end of standard error since the event began.
-    pub(super) fn stderr_tail(&self) -> String {
-        let mut lines = self.lock();
-        String::from_utf8_lossy(lines.tail.make_contiguous()).trim().to_owned()
+    /// The end of the event's standard error.
+    pub(crate) fn stderr_tail(&self) -> String {
+        let mut lines = self.0.lock();
+        String::from_utf8_lossy(lines.stderr_tail.make_contiguous())
+            .trim()
+            .to_owned()
     }
 
-    /// Takes bytes for the log out of what this event may use, and says whether there were enough.
-    pub(super) fn take(&self, bytes: usize) -> bool {
-        self.lock().take(bytes) == bytes
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Lines> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Charges bytes of another log line to this event, and returns whether it may still write that many.
+    pub(crate) fn take(&self, bytes: usize) -> bool {
+        self.0.lock().take(bytes) == bytes
     }
 }
 
 impl Lines {
     fn write(&mut self, stream: Stream, bytes: &[u8]) {
         if stream == Stream::Stderr {
-            let kept = &bytes[bytes.len().saturating_sub(TAIL)..];
-            let over = (self.tail.len() + kept.len()).saturating_sub(TAIL);
-            self.tail.drain(..over);
-            self.tail.extend(kept);
+            let kept = &bytes[bytes.len().saturating_sub(STDERR_TAIL)..];
+            let over = (self.stderr_tail.len() + kept.len()).saturating_sub(STDERR_TAIL);
+            self.stderr_tail.drain(..over);
+            self.stderr_tail.extend(kept);
         }
         let taken = self.take(bytes.len());
         for piece in bytes[..taken].split_inclusive(|byte| *byte == b'\n') {
@@ -121,7 +121,7 @@ impl Lines {
         }
     }
 
-    /// Adds what is no more than one line.
+    /// Adds a piece of at most one line.
     fn add(&mut self, stream: Stream, mut piece: &[u8]) {
         loop {
             let line = if stream == Stream::Stdout {
@@ -129,7 +129,7 @@ impl Lines {
             } else {
                 &mut self.stderr
             };
-            let room = LINE - line.len();
+            let room = MAX_LINE - line.len();
             if piece.len() <= room {
                 line.extend_from_slice(piece);
                 break;
@@ -174,14 +174,14 @@ impl Lines {
     fn take(&mut self, bytes: usize) -> usize {
         let taken = bytes.min(self.left);
         self.left -= taken;
-        if taken < bytes && !self.cut {
-            self.cut = true;
+        if taken < bytes && !self.is_truncated {
+            self.is_truncated = true;
             tracing::warn!(
                 app = %self.app,
                 instance = self.instance,
                 messaging.message.id = self.event.map(tracing::field::display),
                 "the handler wrote more than {} KB for one event; the rest is not logged",
-                EVENT >> 10
+                MAX_EVENT >> 10
             );
         }
         taken
@@ -211,7 +211,7 @@ impl Pollable for Writer {
 
 impl OutputStream for Writer {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.output.lock().write(self.stream, &bytes);
+        self.output.0.lock().write(self.stream, &bytes);
         Ok(())
     }
 
@@ -220,13 +220,13 @@ impl OutputStream for Writer {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(WRITE)
+        Ok(MAX_WRITE)
     }
 }
 
 impl AsyncWrite for Writer {
     fn poll_write(self: Pin<&mut Self>, _cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.output.lock().write(self.stream, bytes);
+        self.output.0.lock().write(self.stream, bytes);
         Poll::Ready(Ok(bytes.len()))
     }
 

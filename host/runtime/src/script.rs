@@ -1,8 +1,7 @@
-//! The program of a runtime component: the files that `plugnode build` appends to it, each as a custom section.
+//! The script of a script runtime: files that `plugnode build` appends to the component, each as a custom section.
 //!
-//! wasmtime leaves custom sections out of what it compiles, so components of the same runtime are the same machine code,
-//! whatever their scripts: that is kept under the digest of what is left without them. What is in the files is between
-//! the one who appends them and the runtime.
+//! wasmtime does not compile custom sections, so all components with the same runtime have the same machine code, which is
+//! cached under the digest of the runtime alone. The format of the files is a matter of `plugnode build` and the runtime.
 
 use std::fmt;
 use std::ops::Range;
@@ -11,25 +10,25 @@ use std::sync::Arc;
 use bytes::Bytes;
 use wasmparser::{Parser, Payload};
 
-/// The name of the sections.
+/// Name of the custom sections.
 const SECTION: &str = "plugnode:script";
-/// The id of a custom section.
+/// Id of custom sections in WebAssembly.
 const CUSTOM: u8 = 0;
 
-/// The files of a program, in the order in which they were appended. Clones are the same.
+/// The files of a script, in the order in which they were appended. Clones share them.
 #[derive(Clone, Default)]
 pub struct Script {
-    files: Arc<[File]>,
+    files: Arc<[ScriptFile]>,
 }
 
-struct File {
+struct ScriptFile {
     name: String,
     bytes: Bytes,
 }
 
 impl Script {
-    /// A component without its script, and the script. None when there is none.
-    pub(super) fn split(component: &Bytes) -> Option<(Bytes, Self)> {
+    /// Splits a component into its runtime and its script. None if it has no script.
+    pub(crate) fn split(component: &Bytes) -> Option<(Bytes, Self)> {
         let sections = sections(component).ok()?;
         if sections.is_empty() {
             return None;
@@ -40,14 +39,14 @@ impl Script {
         for Section { whole, data } in sections {
             code.extend_from_slice(&component[kept..whole.start]);
             kept = whole.end;
-            files.push(File::read(component.slice(data))?);
+            files.push(ScriptFile::read(component.slice(data))?);
         }
         code.extend_from_slice(&component[kept..]);
         let files = files.into();
         Some((code.into(), Self { files }))
     }
 
-    /// The component with these files in place of those that it has.
+    /// The component with these files as its script, in place of any other.
     pub fn append(component: &Bytes, files: &[(&str, &[u8])]) -> Vec<u8> {
         let mut appended = match Self::split(component) {
             Some((code, _)) => code.to_vec(),
@@ -65,11 +64,11 @@ impl Script {
         appended
     }
 
-    pub(super) fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         self.files.iter().map(|file| file.name.clone()).collect()
     }
 
-    pub(super) fn read(&self, name: &str) -> Option<&Bytes> {
+    pub(crate) fn read(&self, name: &str) -> Option<&Bytes> {
         let file = self.files.iter().find(|file| file.name == name);
         file.map(|file| &file.bytes)
     }
@@ -83,8 +82,8 @@ impl fmt::Debug for Script {
     }
 }
 
-impl File {
-    /// The length of its name, the name, and what is in it.
+impl ScriptFile {
+    /// Parses the content of a section: the length of the name, the name, and the content.
     fn read(data: Bytes) -> Option<Self> {
         let mut reader = wasmparser::BinaryReader::new(&data, 0);
         let name = reader.read_string().ok()?.to_owned();
@@ -93,17 +92,17 @@ impl File {
     }
 }
 
-/// Where a section is: with its head, and what is in it.
+/// Byte ranges of a section: with its header, and its content.
 struct Section {
     whole: Range<usize>,
     data: Range<usize>,
 }
 
-/// Those of the outermost component; what is within others is theirs.
+/// The script sections of the outermost component, not those of nested modules and components.
 fn sections(component: &[u8]) -> wasmparser::Result<Vec<Section>> {
     let mut sections = Vec::new();
     let mut depth = 0;
-    // Where the section before this one ended.
+    // End of the previous section.
     let mut end = 0;
     for payload in Parser::new(0).parse_all(component) {
         match payload? {
@@ -140,7 +139,7 @@ fn push_text(data: &mut Vec<u8>, text: &str) {
     data.extend_from_slice(text.as_bytes());
 }
 
-/// As WebAssembly has numbers: LEB128, unsigned.
+/// Unsigned LEB128, the number format of WebAssembly.
 fn push_number(data: &mut Vec<u8>, mut number: usize) {
     loop {
         let digits = (number & 0x7f) as u8;
@@ -162,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn files_come_back_and_leave_the_component_as_it_was() {
+    fn split_returns_files_and_original_component() {
         let component = component();
         let text = "x".repeat(300);
         let appended = Bytes::from(Script::append(
@@ -178,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn files_replace_those_that_were_there() {
+    fn appended_files_replace_earlier_ones() {
         let component = component();
         let first = Bytes::from(Script::append(&component, &[("a.js", b"1"), ("b.js", b"2")]));
         let second = Bytes::from(Script::append(&first, &[("c.js", b"3")]));
@@ -188,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_script_may_be_followed_by_what_others_append() {
+    fn other_sections_may_follow_the_script() {
         let component = component();
         let mut appended = Script::append(&component, &[("a.js", b"1")]);
         let mut expected = component.to_vec();
@@ -201,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_script_of_its_own_is_left_alone() {
+    fn component_without_script_is_not_split() {
         assert!(Script::split(&component()).is_none());
         assert!(Script::split(&Bytes::from_static(b"no component")).is_none());
     }

@@ -1,4 +1,4 @@
-//! What engines and pools are told: plain values, made from the configuration by others.
+//! Settings of engines and pools: plain values, which the server makes from the configuration.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,55 +6,56 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::compiler::Compiler;
+use crate::compiler::Compiler;
 use plugnode_message::{KeyValue, MOST_ATTACHMENTS, Namespace, NodeId};
 
-/// What an [`Engine`](super::Engine) needs to know.
+/// Settings of an [`Engine`](crate::Engine).
 #[derive(Debug, Clone)]
 pub struct EngineSettings {
-    /// Instances of all apps together. Twice as many again may live while pools are tried and replaced by their heirs.
+    /// Instances of all apps together. Up to three times as many exist while pools are tried and replaced.
     pub max_instances: u32,
-    /// The largest memory limit of any app, in bytes.
+    /// Largest memory limit of any app, in bytes.
     pub max_memory: usize,
-    /// Where compiled code is kept, in a folder `compiled` that only this user may write. None compiles anew at each start.
+    /// Directory of the compile cache, which is its subdirectory `compiled`; only this user may be able to write to it. None
+    /// uses a temporary directory, so that each start compiles anew.
     pub cache: Option<PathBuf>,
-    /// By whom components are compiled.
+    /// Where components are compiled.
     pub compiler: Compiler,
 }
 
-/// How events are dealt out to the instances of a pool.
+/// How the events of an app are dispatched to the instances of its pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Dispatch {
-    /// To the next idle instance in turn.
+    /// To the next idle instance.
     #[default]
     RoundRobin,
-    /// A client's events all to one instance, chosen by hash of its id.
+    /// All events of a client to one instance, chosen by hash of its id.
     Sticky,
 }
 
-/// What a handler may use. An event that would need more fails, and its effects are dropped.
+/// Limits of a handler. An event that exceeds one fails, and its effects are dropped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of memory of one instance; it keeps them between events.
+    /// Memory of one instance, in bytes.
     pub memory: usize,
-    /// Time for one event.
+    /// Time limit of one event.
     pub time: Duration,
-    /// Commands and key-value writes of one event.
+    /// Most commands and key-value writes of one event.
     pub commands: usize,
-    /// Bytes of all commands and key-value writes of one event.
+    /// Most bytes of all commands and key-value writes of one event.
     pub bytes: usize,
-    /// Bytes of one payload.
+    /// Largest payload, in bytes.
     pub payload: usize,
-    /// Binary values of one payload.
+    /// Most attachments of one payload.
     pub attachments: usize,
-    /// Bytes of one value in a key-value bucket.
+    /// Largest value in a key-value bucket, in bytes.
     pub value: usize,
-    /// Bytes of the state that an instance hands to the one that follows it.
+    /// Largest state that an instance hands over to its successor, in bytes.
     pub snapshot: usize,
 }
 
 impl Default for Limits {
-    /// 64 MB, 1 s, 10,000 commands, 16 MB of them, 1 MB for one payload and for one value, 10 binary values, and 16 MB for a state that is handed over.
+    /// Memory 64 MB, time 1 s, 10,000 commands of 16 MB together, payload and value 1 MB, 10 attachments, snapshot 16 MB.
     fn default() -> Self {
         Self {
             memory: 64 << 20,
@@ -69,37 +70,37 @@ impl Default for Limits {
     }
 }
 
-/// What an app may use beyond its clients. Nothing by default.
+/// What an app may access beyond its clients. Nothing by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Grants {
     /// The key-value buckets it may open.
     pub keyvalue: Vec<String>,
-    /// The hosts it may send HTTP requests to: `host`, which is every port of it, `host:port`, or `*` for any.
+    /// The hosts it may send HTTP requests to: `host` for all of its ports, `host:port`, or `*` for any host.
     pub http: Vec<String>,
 }
 
-/// What a [`Pool`](super::Pool) needs to know about its app.
+/// Settings of a [`Pool`](crate::Pool).
 #[derive(Clone)]
 pub struct AppSettings {
-    /// The namespace that the app is bound to, or the pattern of several, which is then its name.
+    /// The namespace that the app is bound to, or the pattern of several; it names the app.
     pub namespace: Namespace,
-    /// The node that the pool is on.
+    /// The node that the pool runs on.
     pub node: NodeId,
-    /// How many instances, 1 to 64.
+    /// Number of instances, 1 to 64.
     pub instances: usize,
-    /// How events are dealt out to them.
+    /// How events are dispatched to them.
     pub dispatch: Dispatch,
-    /// Whether its clients wait until their connection has been handled, and may be refused.
+    /// Whether clients wait until their connection event was handled, and can be refused.
     pub admission: bool,
     /// Whether the acknowledgement of an event that becomes a dead letter is answered with the error `failed`.
     pub failure_acks: bool,
-    /// What one event may use.
+    /// Limits of its handler.
     pub limits: Limits,
-    /// What the app may use. The component must have been loaded with the same.
+    /// Its grants. The component must have been loaded with the same.
     pub grants: Grants,
-    /// What the handler reads by `wasi:config`.
+    /// What the handler reads through `wasi:config`.
     pub config: BTreeMap<String, String>,
-    /// Where the handler's reads of `wasi:keyvalue` go.
+    /// The store that answers the handler's key-value reads.
     pub key_value: Arc<dyn KeyValue>,
 }
 
@@ -116,21 +117,4 @@ impl fmt::Debug for AppSettings {
             .field("grants", &self.grants)
             .finish_non_exhaustive()
     }
-}
-
-/// Bytes as a person writes them in the configuration.
-pub(super) fn in_words(bytes: usize) -> String {
-    const UNITS: [(&str, usize, usize); 3] = [
-        ("GB", 1 << 30, 1_000_000_000),
-        ("MB", 1 << 20, 1_000_000),
-        ("KB", 1 << 10, 1_000),
-    ];
-    for (unit, binary, decimal) in UNITS {
-        for size in [binary, decimal] {
-            if bytes >= size && bytes.is_multiple_of(size) {
-                return format!("{}{unit}", bytes / size);
-            }
-        }
-    }
-    format!("{bytes} bytes")
 }

@@ -1,119 +1,110 @@
-//! What an instance's Store holds: what is the app's, what is the instance's, and what is the present event's.
+//! The state of an instance, which is the data of its wasmtime Store: parts that live as long as the instance, and those of
+//! the current call.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::WasiCtx;
-use wasmtime_wasi_config::WasiConfigVariables;
 
-use super::capability::{OutgoingHttp, View, closed_wasi};
-use super::memory::MemoryLimit;
-use super::output::Output;
-use super::script::Script;
-use super::settings::AppSettings;
+use crate::app::App;
+use crate::keyvalue_view::KeyValueView;
+use crate::memory::MemoryLimit;
+use crate::outgoing_http::OutgoingHttp;
+use crate::output::{Output, Stream};
 use plugnode_message::{Client, Command, Effects, Event, EventId, EventKind, KeyChange, Namespace, Refusal};
 
-/// What all instances of a pool share.
-pub(super) struct App {
-    pub(super) settings: AppSettings,
-    pub(super) config: WasiConfigVariables,
-    pub(super) script: Script,
-    pub(super) release: Arc<str>,
-    pub(super) digest: String,
+/// The state of an instance.
+pub(crate) struct InstanceState {
+    pub(crate) app: Arc<App>,
+    pub(crate) instance: u32,
+    pub(crate) call: CallState,
+    pub(crate) memory: MemoryLimit,
+    pub(crate) output: Output,
+    pub(crate) table: ResourceTable,
+    pub(crate) wasi: WasiCtx,
+    pub(crate) http: OutgoingHttp,
 }
 
-/// The data of a Store.
-pub(super) struct State {
-    pub(super) app: Arc<App>,
-    pub(super) instance: u32,
-    pub(super) call: Call,
-    pub(super) memory: MemoryLimit,
-    pub(super) output: Output,
-    pub(super) table: ResourceTable,
-    pub(super) wasi: WasiCtx,
-    pub(super) http: OutgoingHttp,
-}
-
-/// What is the present event's, or the present call's outside of one, and begins anew with each.
-pub(super) struct Call {
-    /// What it has asked for so far.
-    pub(super) effects: Effects,
-    /// What it has read of the key-value store and written to it.
-    pub(super) view: View,
-    /// The event: outside of one nothing can be asked for or written.
-    pub(super) event: Option<EventId>,
-    /// The time it has,
-    pub(super) limit: Duration,
-    /// and when that is used up.
-    pub(super) deadline: Instant,
-    /// The namespace of its client.
-    pub(super) namespace: Namespace,
-    /// Its client, if it has one.
-    pub(super) client: Option<Client>,
-    /// Whether it is the last of its client,
-    pub(super) is_last: bool,
-    /// whether its client waits to be admitted,
-    pub(super) is_at_the_door: bool,
-    /// and is not.
-    pub(super) refusal: Option<Refusal>,
-    /// What the host could not give it, when there was such a thing: then nothing that it did counts.
-    pub(super) absence: Option<Absence>,
+/// The state of the current call: of an event, or of a lifecycle or snapshot function, which have no event.
+pub(crate) struct CallState {
+    /// The commands so far.
+    pub(crate) effects: Effects,
+    /// The call's reads and writes of the key-value store.
+    pub(crate) view: KeyValueView,
+    /// The event. Without one, commands and writes are denied.
+    pub(crate) event: Option<EventId>,
+    /// Time limit of the call.
+    pub(crate) limit: Duration,
+    /// When the time limit is reached.
+    pub(crate) deadline: Instant,
+    /// Namespace of the event.
+    pub(crate) namespace: Namespace,
+    /// Client of the event, if it has one.
+    pub(crate) client: Option<Client>,
+    /// Whether the event is the client's disconnect.
+    pub(crate) is_disconnect: bool,
+    /// Whether the client waits to be admitted or refused.
+    pub(crate) awaits_admission: bool,
+    /// The refusal, if the handler refuses the client.
+    pub(crate) refusal: Option<Refusal>,
+    /// A failure of the host. If there was one, the event's effects are dropped.
+    pub(crate) host_failure: Option<HostFailure>,
     commands_left: usize,
     bytes_left: usize,
 }
 
-/// An event that has used up its commands or bytes.
+/// The event has used up its commands or bytes.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct QuotaExceeded;
+pub(crate) struct QuotaExceeded;
 
-/// What the host could not give an event.
+/// A host call that could not be answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Absence {
-    /// What it was, and why.
-    pub(super) words: String,
-    /// When it was asked for, if it only did not come in time: then the event may have asked for too much.
-    pub(super) late_since: Option<Instant>,
+pub(crate) struct HostFailure {
+    /// What failed, and why.
+    pub(crate) reason: String,
+    /// When the call began, if it timed out: then the event may have asked for too much.
+    pub(crate) timed_out_since: Option<Instant>,
 }
 
-/// Why a write was not taken.
+/// Why a key-value write was refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Refused {
-    /// There is nothing that it could be committed with.
-    #[error("there is no event that this write could belong to: write while one is handled")]
+pub(crate) enum WriteRefused {
+    /// No event is being handled, and so there is no commit that it could be part of.
+    #[error("cannot write outside of an event: write while an event is handled")]
     NoEvent,
-    /// There are too many, or they are too large.
-    #[error("this event has used up the writes or bytes that the app's limits allow")]
+    /// The event has used up its writes or bytes.
+    #[error("this event has used up its writes or bytes: write less, or raise limits.commands or limits.bytes")]
     QuotaExceeded,
     /// The value is too large.
     #[error(
-        "a value of {size} bytes is over the app's limit of {most}: store less under one key, or raise limits.value"
+        "a value of {size} bytes is over the app's limit of {max}: store less under one key, or raise limits.value"
     )]
-    TooLarge { size: usize, most: usize },
-    /// What it rests on cannot be checked.
+    TooLarge { size: usize, max: usize },
+    /// The event has read too many keys for the commit to check.
     #[error("this event has read more than {0} keys, and so cannot write: read less, or raise limits.commands")]
     ReadTooMuch(usize),
-    /// It cannot be done to the value that is there.
+    /// The change does not apply to the key's value.
     #[error("{0}")]
     Impossible(String),
 }
 
-/// How much later than the clock within WebAssembly the one around the whole call ends it. The former knows where the
-/// handler was, so it comes first; the latter ends a handler that waits within a call to the host.
-pub(super) const GRACE: Duration = Duration::from_millis(50);
-/// Objects of the host that an instance may hold. Enough for any handler, and too few to hurt.
-const RESOURCES: usize = 10_000;
+/// Extra time after the deadline before the host drops the whole call. Epoch interruption comes first, because it has a
+/// backtrace; it cannot end a handler that waits in a host call.
+pub(crate) const GRACE: Duration = Duration::from_millis(50);
+/// Host resources that an instance may hold.
+const MAX_RESOURCES: usize = 10_000;
 
-impl State {
-    pub(super) fn new(app: Arc<App>, instance: u32) -> Self {
+impl InstanceState {
+    pub(crate) fn new(app: Arc<App>, instance: u32) -> Self {
         let output = Output::new(app.settings.namespace.clone(), instance);
         let mut table = ResourceTable::new();
-        table.set_max_capacity(RESOURCES);
+        table.set_max_capacity(MAX_RESOURCES);
         Self {
             instance,
-            call: Call::new(&app, Instant::now()),
+            call: CallState::new(&app, Instant::now()),
             memory: MemoryLimit::new(app.settings.limits.memory),
-            wasi: closed_wasi(&output),
+            wasi: wasi_context(&output),
             output,
             table,
             http: OutgoingHttp::new(&app),
@@ -121,88 +112,88 @@ impl State {
         }
     }
 
-    /// Begins an event, and says when it has to have ended.
-    pub(super) fn begin(&mut self, id: EventId, event: &Event, now: Instant) -> Instant {
+    /// Begins the call for an event, and returns its deadline.
+    pub(crate) fn begin(&mut self, id: EventId, event: &Event, now: Instant) -> Instant {
         let limit = self.app.settings.limits.time;
-        self.call = Call {
+        self.call = CallState {
             namespace: event.namespace.clone(),
             client: event.client.clone(),
-            is_last: matches!(event.kind, EventKind::Disconnect(_)),
-            is_at_the_door: self.app.settings.admission && matches!(event.kind, EventKind::Connection(_)),
+            is_disconnect: matches!(event.kind, EventKind::Disconnect(_)),
+            awaits_admission: self.app.settings.admission && matches!(event.kind, EventKind::Connection(_)),
             event: Some(id),
-            ..Call::new(&self.app, now)
+            ..CallState::new(&self.app, now)
         };
         self.output.begin(Some(id));
-        self.give(limit, now)
+        self.set_limit(limit, now)
     }
 
-    /// Begins a call outside of an event, and says when it has to have ended.
-    pub(super) fn begin_outside(&mut self, limit: Duration) -> Instant {
+    /// Begins a call without an event, and returns its deadline.
+    pub(crate) fn begin_without_event(&mut self, limit: Duration) -> Instant {
         let now = Instant::now();
-        self.call = Call::new(&self.app, now);
+        self.call = CallState::new(&self.app, now);
         self.output.begin(None);
-        self.give(limit, now)
+        self.set_limit(limit, now)
     }
 
-    fn give(&mut self, limit: Duration, now: Instant) -> Instant {
+    fn set_limit(&mut self, limit: Duration, now: Instant) -> Instant {
         let deadline = now + limit;
         self.call.limit = limit;
         self.set_deadline(deadline);
         deadline
     }
 
-    pub(super) fn set_deadline(&mut self, deadline: Instant) {
+    pub(crate) fn set_deadline(&mut self, deadline: Instant) {
         self.call.deadline = deadline;
         self.http.set_deadline(deadline);
     }
 }
 
-impl Call {
+impl CallState {
     fn new(app: &App, now: Instant) -> Self {
         let settings = &app.settings;
         Self {
             effects: Effects::default(),
-            view: View::default(),
+            view: KeyValueView::default(),
             event: None,
             limit: Duration::ZERO,
             deadline: now,
             namespace: settings.namespace.clone(),
             client: None,
-            is_last: false,
-            is_at_the_door: false,
+            is_disconnect: false,
+            awaits_admission: false,
             refusal: None,
-            absence: None,
+            host_failure: None,
             commands_left: settings.limits.commands,
             bytes_left: settings.limits.bytes,
         }
     }
 
-    /// Notes a command of that size.
-    pub(super) fn command(&mut self, command: Command, size: usize) -> Result<(), QuotaExceeded> {
+    /// Adds a command, which counts for `size` bytes.
+    pub(crate) fn add_command(&mut self, command: Command, size: usize) -> Result<(), QuotaExceeded> {
         self.charge(size)?;
         self.effects.commands.push(command);
         Ok(())
     }
 
-    /// Notes a write to a key-value bucket.
-    pub(super) fn write(&mut self, write: KeyChange) -> Result<(), Refused> {
+    /// Adds a write to a key-value bucket.
+    pub(crate) fn add_write(&mut self, write: KeyChange) -> Result<(), WriteRefused> {
         self.charge(write.bucket.len() + write.key.len() + write.change.size())
-            .map_err(|QuotaExceeded| Refused::QuotaExceeded)?;
-        self.view.write(write).map_err(Refused::Impossible)
+            .map_err(|QuotaExceeded| WriteRefused::QuotaExceeded)?;
+        self.view.write(write).map_err(WriteRefused::Impossible)
     }
 
-    /// Refuses the client, instead of whatever was asked for otherwise.
-    pub(super) fn refuse(&mut self, refusal: Refusal, size: usize) -> Result<(), QuotaExceeded> {
+    /// Refuses the client, in place of all other commands.
+    pub(crate) fn refuse(&mut self, refusal: Refusal, size: usize) -> Result<(), QuotaExceeded> {
         self.charge(size)?;
         self.refusal = Some(refusal);
         Ok(())
     }
 
-    /// What it leads to. The verdict on a client that waits for one comes first.
-    pub(super) fn take_effects(&mut self) -> Effects {
+    /// Takes the effects. If the client awaits admission, the first command admits or refuses it.
+    pub(crate) fn take_effects(&mut self) -> Effects {
         let mut effects = std::mem::take(&mut self.effects);
         (effects.writes, effects.reads) = self.view.take();
-        let Some(client) = self.client.as_ref().filter(|_| self.is_at_the_door) else {
+        let Some(client) = self.client.as_ref().filter(|_| self.awaits_admission) else {
             return effects;
         };
         let admit = Command::Admit {
@@ -225,4 +216,15 @@ impl Call {
         self.bytes_left -= size;
         Ok(())
     }
+}
+
+/// A WASI context without arguments, environment, files and network; standard output and error go to the log.
+fn wasi_context(output: &Output) -> WasiCtx {
+    WasiCtx::builder()
+        .stdout(output.writer(Stream::Stdout))
+        .stderr(output.writer(Stream::Stderr))
+        .allow_tcp(false)
+        .allow_udp(false)
+        .allow_ip_name_lookup(false)
+        .build()
 }

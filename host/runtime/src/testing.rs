@@ -1,12 +1,12 @@
-//! What several tests of this module need.
+//! Helpers of several tests.
 
 use std::path::PathBuf;
 use std::process::Command;
 
 use tempfile::TempDir;
 
-/// An executable that does this, in a folder. Written by another process: one that this process had open for writing could
-/// not be run while any child of a test that runs at the same time still had it from us.
+/// A shell script in a directory. Another process writes it: a file that this process had open for writing cannot be executed
+/// while a child process of a concurrent test has inherited the descriptor.
 pub(super) fn script(folder: &TempDir, lines: &str) -> PathBuf {
     let path = folder.path().join("script");
     let text = format!("#!/bin/sh\n{lines}\n");
@@ -16,6 +16,6 @@ pub(super) fn script(folder: &TempDir, lines: &str) -> PathBuf {
         .arg(&path)
         .arg(text)
         .status();
-    assert!(status.expect("there is a shell").success());
+    assert!(status.expect("/bin/sh runs").success());
     path
 }

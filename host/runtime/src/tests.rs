@@ -1,4 +1,4 @@
-//! Which components are refused, and in which words. What handlers do at work is tested from outside, with real ones.
+//! Which components are refused, and with which errors. Running handlers is tested in `tests/`, with real ones.
 
 use bytes::Bytes;
 use wasmtime::component::Linker;
@@ -10,7 +10,7 @@ fn engine() -> Engine {
         max_instances: 4,
         max_memory: 16 << 20,
         cache: None,
-        compiler: Compiler::Here,
+        compiler: Compiler::InProcess,
     })
     .expect("an engine")
 }
@@ -35,7 +35,7 @@ fn refused(loaded: Result<Component, LoadError>) -> String {
     }
 }
 
-/// A component that imports this, and exports an instance under the handler's name with nothing in it.
+/// A component that imports this interface, and exports an empty instance under the handler's name.
 fn importing(import: &str) -> String {
     format!(
         r#"(component
@@ -46,7 +46,7 @@ fn importing(import: &str) -> String {
 }
 
 #[tokio::test]
-async fn what_is_no_component_is_named_for_what_it_is() {
+async fn error_names_what_the_file_is() {
     assert!(refusal(b"").await.contains("is empty"));
     assert!(refusal(b"(component)").await.contains("WebAssembly text"));
     assert!(refusal(b"\x7fELF\x02\x01").await.contains("native binary"));
@@ -65,14 +65,14 @@ async fn what_is_no_component_is_named_for_what_it_is() {
 }
 
 #[tokio::test]
-async fn a_damaged_component_is_refused() {
+async fn damaged_component_is_refused() {
     let mut bytes = wat::parse_str(importing("wasi:cli/stdout@0.2.0")).expect("WAT");
     bytes.truncate(bytes.len() - 3);
-    assert!(refusal(&bytes).await.contains("cannot be compiled"));
+    assert!(refusal(&bytes).await.contains("cannot compile the component"));
 }
 
 #[tokio::test]
-async fn a_component_of_another_world_is_told_what_it_lacks() {
+async fn component_of_another_world_is_refused_with_missing_export() {
     let error = refusal_of("(component)").await;
     assert!(
         error.contains("exports nothing") && error.contains("plugnode:app/handler@0.1.2"),
@@ -83,7 +83,7 @@ async fn a_component_of_another_world_is_told_what_it_lacks() {
 }
 
 #[tokio::test]
-async fn a_handler_of_another_version_is_told_which_is_served() {
+async fn handler_of_another_version_is_refused_with_served_version() {
     let error =
         refusal_of(r#"(component (instance $handler) (export "plugnode:app/handler@0.2.0" (instance $handler)))"#)
             .await;
@@ -95,7 +95,7 @@ async fn a_handler_of_another_version_is_told_which_is_served() {
 }
 
 #[tokio::test]
-async fn an_import_of_another_version_is_told_which_is_served() {
+async fn import_of_another_version_is_refused_with_served_version() {
     let error = refusal_of(&importing("plugnode:app/outbox@0.2.0")).await;
     assert!(
         error.contains("imports plugnode:app/outbox@0.2.0, this host serves plugnode:app@0.1.2"),
@@ -106,7 +106,7 @@ async fn an_import_of_another_version_is_told_which_is_served() {
 }
 
 #[tokio::test]
-async fn an_import_that_is_not_granted_names_the_grant() {
+async fn import_not_granted_is_refused_with_grant() {
     let error = refusal_of(&importing("wasi:keyvalue/store@0.2.0-draft")).await;
     assert!(error.contains(r#"grants.keyvalue = ["default"]"#), "{error}");
     let error = refusal_of(&importing("wasi:http/outgoing-handler@0.2.0")).await;
@@ -117,7 +117,7 @@ async fn an_import_that_is_not_granted_names_the_grant() {
 }
 
 #[tokio::test]
-async fn an_unknown_import_is_named() {
+async fn unknown_import_is_named() {
     for import in [
         "acme:db/sql@1.0.0",
         "wasi:keyvalue/watch@0.2.0-draft",
@@ -133,7 +133,7 @@ async fn an_unknown_import_is_named() {
 }
 
 #[tokio::test]
-async fn names_that_hide_something_else_are_a_mismatch() {
+async fn right_name_with_wrong_type_is_a_mismatch() {
     let error = refusal_of(&importing("wasi:cli/stdout@0.2.0")).await;
     assert!(
         error.contains("does not fit this host") && error.contains("handle"),
@@ -147,7 +147,7 @@ async fn names_that_hide_something_else_are_a_mismatch() {
     assert!(error.contains("shout") && error.contains("update the host"), "{error}");
 }
 
-/// Something that each interface has in it, functions or resources. `plugnode:app/types` has types alone.
+/// A function or resource of each interface. `plugnode:app/types` has types alone.
 const CONTENTS: &[(&str, &str)] = &[
     ("plugnode:app/outbox", "publish"),
     ("wasi:keyvalue/store", "open"),
@@ -189,7 +189,7 @@ const CONTENTS: &[(&str, &str)] = &[
     ("wasi:sockets/udp-create-socket", "create-udp-socket"),
 ];
 
-/// The interfaces of the table above that these grants link: nothing can be defined again in their place.
+/// The interfaces of the table above that are linked with these grants. A linked function cannot be defined again.
 fn linked(grants: &Grants) -> Vec<&'static str> {
     let mut linker = Linker::new(&wasmtime::Engine::default());
     capability::link(&mut linker, grants, false).expect("it links");
@@ -210,7 +210,7 @@ fn linked(grants: &Grants) -> Vec<&'static str> {
 }
 
 #[test]
-fn every_interface_that_is_promised_is_linked() {
+fn every_listed_interface_is_linked() {
     let grants = Grants {
         keyvalue: vec!["default".into()],
         http: vec!["*".into()],
@@ -231,7 +231,7 @@ fn every_interface_that_is_promised_is_linked() {
 }
 
 #[test]
-fn what_is_not_granted_is_not_linked() {
+fn interfaces_not_granted_are_not_linked() {
     let linked = linked(&Grants::default());
     assert!(linked.contains(&"plugnode:app/outbox"));
     assert!(
@@ -242,34 +242,34 @@ fn what_is_not_granted_is_not_linked() {
 }
 
 #[test]
-fn wasmtime_is_given_no_folder_that_is_not_its_own() {
-    // It clears away what it does not know, and once took the neighbours' files.
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    std::fs::write(folder.path().join("of somebody else"), "kept").expect("it can be written");
-    let cache = Some(folder.path().to_owned());
+fn compile_cache_uses_its_own_subdirectory() {
+    // The cache removes files that it does not know, so it must not share a directory.
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    std::fs::write(dir.path().join("of somebody else"), "kept").expect("it can be written");
+    let cache = Some(dir.path().to_owned());
     let settings = EngineSettings {
         max_instances: 4,
         max_memory: 16 << 20,
         cache,
-        compiler: Compiler::Here,
+        compiler: Compiler::InProcess,
     };
     Engine::new(settings).expect("an engine");
-    let entries = std::fs::read_dir(folder.path()).expect("it can be listed");
+    let entries = std::fs::read_dir(dir.path()).expect("it can be listed");
     let mut names: Vec<_> = entries.map(|entry| entry.expect("an entry").file_name()).collect();
     names.sort();
     assert_eq!(names, ["compiled", "of somebody else"]);
 }
 
 #[test]
-fn the_contract_that_is_served_is_the_one_that_is_given_out() {
+fn served_contract_matches_wit_file() {
     let contract = include_str!("../wit/app.wit");
-    let (package, version) = inspect::CONTRACT;
+    let (package, version) = (contract::PACKAGE, contract::VERSION);
     assert!(contract.contains(&format!("\npackage {package}@{version};\n")));
 }
 
 #[tokio::test]
 async fn optional_exports_of_another_type_are_a_mismatch() {
-    // A handler that does nothing, and something under the name of an optional export.
+    // An empty handler, and a function under the name of an optional export.
     let with = |name: &str, export: &str| {
         format!(
             r#"(component
@@ -300,7 +300,7 @@ async fn optional_exports_of_another_type_are_a_mismatch() {
 }
 
 #[test]
-fn a_runtime_is_refused_without_a_script_and_whatever_it_imports_is_linked() {
+fn runtime_needs_a_script_and_is_linked_without_grants() {
     let runtime = r#"(component
         (import "plugnode:script/source@0.1.0" (instance))
         (import "wasi:keyvalue/store@0.2.0-draft" (instance))
@@ -308,10 +308,10 @@ fn a_runtime_is_refused_without_a_script_and_whatever_it_imports_is_linked() {
         (export "plugnode:app/handler@0.1.0" (instance $handler)))"#;
     let bytes = wat::parse_str(runtime).expect("WAT");
     let grants = Grants::default();
-    let error = inspect::check(&bytes, false, &grants).expect_err("there is nothing to run");
+    let error = inspect::check(&bytes, false, &grants).expect_err("there is no script");
     assert!(error.to_string().contains("plugnode build"), "{error}");
     inspect::check(&bytes, true, &grants).expect("it may never call what is not granted");
-    assert!(Outline::read(&bytes).expect("it is a component").is_runtime());
+    assert!(ComponentInfo::read(&bytes).expect("it is a component").is_runtime());
 
     let mut linker = Linker::new(&wasmtime::Engine::default());
     capability::link(&mut linker, &grants, true).expect("all of it can be linked");

@@ -10,9 +10,11 @@ use anyhow::Result;
 use crate::config::{self, App, AppNode, ClientTransport, Config, Dispatch, Http, IoServerUrl, Jwks, Token, Transport};
 use crate::http::{HttpSettings, Tls, TrustedProxies};
 use crate::roles::app_node::Retries;
-use crate::roles::io_node::{self, AppDoor, Encoding, IoNodeSettings, JwksPlace, KeySource, PerAddress, TokenSettings};
+use crate::roles::io_node::{
+    self, AppNamespace, Encoding, IoNodeSettings, JwksPlace, KeySource, PerAddress, TokenSettings,
+};
 use plugnode_message::{KeyValue, NodeId};
-use plugnode_process::pressure::Pressure;
+use plugnode_process::MemoryPressure;
 use plugnode_runtime::{AppSettings, Compiler, EngineSettings, Grants, Limits};
 use plugnode_transport::{Backlog, DeadLetterBudget, MemorySettings, OutboxBudget, TimerBudget};
 use plugnode_transport_redis::{RedisSettings, TlsFiles};
@@ -26,8 +28,8 @@ pub fn http(http: &Http) -> Result<HttpSettings> {
     Ok(HttpSettings {
         max_connections: http.max_connections,
         max_connections_per_address: http.max_connections_per_address,
-        header_timeout: Duration::from_millis(http.header_timeout_ms),
-        write_timeout: Duration::from_millis(http.write_timeout_ms),
+        header_timeout: http.header_timeout,
+        write_timeout: http.write_timeout,
         tls,
         proxy_protocol: http.proxy_protocol,
         trusted_proxies: trusted_proxies(http),
@@ -99,7 +101,7 @@ pub fn redis(transport: &Transport) -> RedisSettings {
         dead_letters: dead_letters(transport),
         bucket_bytes: transport.bucket_bytes.in_memory(),
         timers: timers(transport),
-        lease: Duration::from_millis(transport.lease_ms),
+        lease: transport.lease,
         wait_replicas: transport.wait_replicas,
         wait_aof: transport.wait_aof,
         max_component: transport.max_component.in_memory(),
@@ -121,9 +123,9 @@ pub fn engine(config: &Config) -> EngineSettings {
 pub fn compiler() -> Compiler {
     let own = Path::new("/proc/self/exe");
     if own.exists() {
-        return Compiler::Child(own.into());
+        return Compiler::ChildProcess(own.into());
     }
-    std::env::current_exe().map_or(Compiler::Here, Compiler::Child)
+    std::env::current_exe().map_or(Compiler::InProcess, Compiler::ChildProcess)
 }
 
 /// The configured folder must be usable; the one that nobody asked for need not be.
@@ -153,23 +155,23 @@ pub fn io_node(config: &Config, address: SocketAddr) -> IoNodeSettings {
         },
         apps: config.apps.iter().map(app_door).collect(),
         path: io_node.path.clone(),
-        ping_interval: Duration::from_millis(io_node.ping_interval_ms),
-        ping_timeout: Duration::from_millis(io_node.ping_timeout_ms),
-        connect_timeout: Duration::from_millis(io_node.connect_timeout_ms),
-        upgrade_timeout: Duration::from_millis(io_node.upgrade_timeout_ms),
+        ping_interval: io_node.ping_interval,
+        ping_timeout: io_node.ping_timeout,
+        connect_timeout: io_node.connect_timeout,
+        upgrade_timeout: io_node.upgrade_timeout,
         max_payload: io_node.max_payload.in_memory(),
         send_buffer: io_node.send_buffer.in_memory(),
-        send_timeout: Duration::from_millis(io_node.send_timeout_ms),
-        body_timeout: Duration::from_millis(config.http.body_timeout_ms),
-        close_timeout: Duration::from_millis(io_node.close_timeout_ms),
+        send_timeout: io_node.send_timeout,
+        body_timeout: config.http.body_timeout,
+        close_timeout: io_node.close_timeout,
         control_packets_per_second: io_node.control_packets_per_second,
         unfinished_bytes: io_node.unfinished_bytes.in_memory(),
-        refuse_after: Duration::from_millis(io_node.refuse_after_ms),
+        refuse_after: io_node.refuse_after,
         polling: io_node.transports.contains(&ClientTransport::Polling),
         websocket: io_node.transports.contains(&ClientTransport::Websocket),
         drain: drain(config),
-        answering: (Duration::from_millis(config.shutdown.deadline_ms) - drain(config)) / 2,
-        cut_off: Duration::from_millis(io_node.cut_off_ms),
+        answering: (config.shutdown.deadline - drain(config)) / 2,
+        cut_off: io_node.cut_off,
         encoding: match io_node.parser {
             config::Parser::Json => Encoding::Json,
             config::Parser::Msgpack => Encoding::MessagePack,
@@ -184,7 +186,7 @@ pub fn io_node(config: &Config, address: SocketAddr) -> IoNodeSettings {
         },
         packets_per_second: io_node.packets_per_second,
         events_per_second: io_node.events_per_second,
-        pressure: Pressure::default(),
+        pressure: MemoryPressure::default(),
         channels_per_client: io_node.channels_per_client,
         namespaces_per_connection: io_node.namespaces_per_connection,
         attributes: io_node
@@ -192,7 +194,7 @@ pub fn io_node(config: &Config, address: SocketAddr) -> IoNodeSettings {
             .iter()
             .map(|(name, place)| (name.clone(), field(place)))
             .collect(),
-        handshake_delay: Duration::from_millis(io_node.handshake_delay_ms),
+        handshake_delay: io_node.handshake_delay,
         token: tokens(io_node),
     }
 }
@@ -220,10 +222,10 @@ fn allowed_hosts(io_node: &config::IoNode, address: SocketAddr) -> Option<Vec<St
 
 /// Over how long connections are closed: what is closed has to end by the deadline, too.
 fn drain(config: &Config) -> Duration {
-    Duration::from_millis(match config.io_node.drain_ms {
-        drain if drain < config.shutdown.deadline_ms => drain,
-        _ => config.shutdown.deadline_ms / 2,
-    })
+    match config.io_node.drain {
+        drain if drain < config.shutdown.deadline => drain,
+        _ => config.shutdown.deadline / 2,
+    }
 }
 
 /// Where other nodes may find the health checks of one that listens at `address`.
@@ -246,10 +248,10 @@ fn scheme(config: &Config) -> &'static str {
     }
 }
 
-fn app_door(app: &App) -> AppDoor {
-    AppDoor {
+fn app_door(app: &App) -> AppNamespace {
+    AppNamespace {
         namespace: app.namespace.as_str().into(),
-        admission: app.admission.then(|| Duration::from_millis(app.admission_timeout_ms)),
+        admission: app.admission.then(|| app.admission_timeout),
     }
 }
 
@@ -284,14 +286,14 @@ fn token(token: &Token) -> TokenSettings {
         algorithms: token.algorithms.iter().map(algorithm).collect(),
         issuers: token.issuers.clone(),
         audiences: token.audiences.clone(),
-        leeway: Duration::from_millis(token.leeway_ms),
+        leeway: token.leeway,
         expiry_required: token.expiry_required,
         enforce_expiry: token.enforce_expiry,
         claims: token.claims.clone(),
         ca: token.jwks_ca.clone(),
-        refresh: Duration::from_millis(token.jwks_refresh_ms),
-        pause: Duration::from_millis(token.jwks_pause_ms),
-        timeout: Duration::from_millis(token.jwks_timeout_ms),
+        refresh: token.jwks_refresh,
+        pause: token.jwks_pause,
+        timeout: token.jwks_timeout,
     }
 }
 
@@ -322,7 +324,7 @@ pub fn frontend_name() -> NodeId {
 pub fn retries(app_node: &AppNode) -> Retries {
     Retries {
         attempts: app_node.attempts,
-        delay: Duration::from_millis(app_node.retry_delay_ms),
+        delay: app_node.retry_delay,
     }
 }
 
@@ -340,7 +342,7 @@ pub fn app(app: &App, node: &NodeId, key_value: Arc<dyn KeyValue>) -> AppSetting
         },
         limits: Limits {
             memory: app.limits.memory.in_memory(),
-            time: Duration::from_millis(app.limits.time_ms),
+            time: app.limits.time,
             commands: app.limits.commands,
             bytes: app.limits.bytes.in_memory(),
             payload: app.limits.payload.in_memory(),

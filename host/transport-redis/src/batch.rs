@@ -1,33 +1,32 @@
-//! A batch: events of a shard's partitions as one entry of its log, as the io-node took them in.
+//! A batch: events of several partitions as one entry of a shard's log.
 //!
-//! One byte that tells the version of the events; then for each event the number of its partition (two bytes), its length
-//! (four), both with the low byte first, and the event as `wire` writes it. So whoever owns some of the partitions passes
-//! over the events of others without reading them. But for the events themselves, all of this stays as it is in every
-//! version: a node that cannot read an event knows which partition it is of, and that it is one.
+//! Format: one byte for the version of the events; then for each event its partition (two bytes) and length (four bytes), both
+//! little-endian, and the event as `wire` encodes it. So the owner of some partitions skips the events of others undecoded.
+//! This frame is the same in all versions: a node that cannot decode an event still knows its partition and number.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use plugnode_message::Partition;
 
-/// The version that this node writes, and the only one of which it reads events.
-pub(super) const VERSION: u8 = 2;
-/// Bytes before an event.
+/// Version of the events that this node writes, and the only one that it reads.
+pub(crate) const VERSION: u8 = 2;
+/// Bytes of partition and length before an event.
 const HEAD: usize = 6;
 
-/// A batch as it was read.
-pub(super) struct Batch {
-    /// The version of its events.
-    pub(super) version: u8,
-    pub(super) events: Vec<(Partition, Bytes)>,
+/// A decoded frame.
+pub(crate) struct Batch {
+    /// Version of its events.
+    pub(crate) version: u8,
+    pub(crate) events: Vec<(Partition, Bytes)>,
 }
 
-/// Writes a batch.
-pub(super) fn write<'a>(events: impl Iterator<Item = (Partition, &'a Bytes)> + Clone) -> Bytes {
+/// Encodes a batch in this node's version.
+pub(crate) fn write<'a>(events: impl Iterator<Item = (Partition, &'a Bytes)> + Clone) -> Bytes {
     write_as(VERSION, events)
 }
 
-/// Writes a batch of events of some version.
-pub(super) fn write_as<'a>(version: u8, events: impl Iterator<Item = (Partition, &'a Bytes)> + Clone) -> Bytes {
+/// Encodes a batch of events in some version.
+pub(crate) fn write_as<'a>(version: u8, events: impl Iterator<Item = (Partition, &'a Bytes)> + Clone) -> Bytes {
     let size: usize = events.clone().map(|(_, event)| HEAD + event.len()).sum();
     let mut batch = BytesMut::with_capacity(1 + size);
     batch.put_u8(version);
@@ -40,8 +39,8 @@ pub(super) fn write_as<'a>(version: u8, events: impl Iterator<Item = (Partition,
     batch.freeze()
 }
 
-/// Reads a batch, or says why it is none.
-pub(super) fn read(batch: &Bytes) -> Result<Batch, &'static str> {
+/// Decodes a batch, or says why it is malformed.
+pub(crate) fn read(batch: &Bytes) -> Result<Batch, &'static str> {
     let version = *batch.first().ok_or("it is empty")?;
     let mut events = Vec::new();
     let mut at = 1;
@@ -84,7 +83,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(events in batch()) {
+        fn written_batch_is_read_back(events in batch()) {
             let read = read(&written(&events)).unwrap();
             prop_assert_eq!(read.version, VERSION);
             let read: Vec<(u16, Vec<u8>)> = read.events.into_iter().map(|(partition, event)| (partition.0, event.into())).collect();
@@ -92,7 +91,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_is_in_the_log_is_read_or_refused(one in prop_oneof![
+        fn any_bytes_are_read_or_refused(one in prop_oneof![
             nearly(batch().prop_map(|events| written(&events).into())),
             bytes(40),
         ]) {
@@ -107,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_refused_with_the_reason() {
+    fn refuses_malformed_batch_with_a_reason() {
         let good = written(&[(7, vec![1, 2, 3])]);
         for (bytes, reason) in [
             (Vec::new(), "it is empty"),

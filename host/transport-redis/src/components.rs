@@ -1,11 +1,11 @@
-//! Components in Redis: each is a list of parts, which are written and read one at a time, so that neither Redis nor a
-//! connection is busy with one for long.
+//! Components in Redis: each is a list of parts, written and read one at a time, so that a large component blocks neither Redis
+//! nor the connection for long.
 //!
-//! A part is kept once, under its own digest, whatever the number of components that have it: those of the same runtime differ
-//! in what stands at the end, their scripts. It goes with the last component that names it.
+//! A part is stored once, under its digest, for all components that contain it: script components on the same runtime differ
+//! only in their last part. It is deleted with the last component that refers to it.
 //!
-//! A component is there when it is marked as complete. Its name tells its bytes, so whoever writes a part writes the same,
-//! and two that put the same component do not disturb each other.
+//! A component exists once it is marked as complete. Its key is its digest, so concurrent uploads of the same component write
+//! the same bytes.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,20 +14,22 @@ use bytes::{Bytes, BytesMut};
 use tokio::time::sleep;
 use tracing::warn;
 
-use super::connection::Link;
-use super::keys::Shard;
-use super::{Redis, bytes_of, scripts};
+use crate::arguments::bytes_of;
+use crate::client::link::Link;
+use crate::keys::Shard;
+use crate::redis::Redis;
+use crate::scripts;
 use plugnode_message::now_ms;
-use plugnode_process::pause::{Pause, jittered};
+use plugnode_process::{Backoff, jittered};
 use plugnode_release::{Board, Digest};
 use plugnode_transport::Result;
 use plugnode_transport::releases::{KEPT, Parts, check_size, digest_of};
 
-/// How long to wait before it is looked whether all parts are there, at first, and at the most.
-const AGAIN: (Duration, Duration) = (Duration::from_millis(2), Duration::from_secs(5));
+/// First and longest pause before another check for missing parts.
+const RETRY: (Duration, Duration) = (Duration::from_millis(2), Duration::from_secs(5));
 
-/// Puts a component, unless it is there: then it is kept for as long again.
-pub(super) async fn put(redis: &Redis, bytes: Bytes) -> Result<Digest> {
+/// Uploads a component. If it exists, only its retention starts anew.
+pub(crate) async fn put(redis: &Redis, bytes: Bytes) -> Result<Digest> {
     check_size(bytes.len() as u64, redis.settings.max_component)?;
     let Parts { digest, parts } = Parts::of(bytes.clone()).await;
     let shard = redis.layout.shard(0);
@@ -35,9 +37,9 @@ pub(super) async fn put(redis: &Redis, bytes: Bytes) -> Result<Digest> {
     let mut arguments = vec![bytes_of(&digest), bytes_of(bytes.len())];
     arguments.extend(parts.iter().map(|(digest, _)| bytes_of(digest)));
     let link = own_link(redis);
-    let mut pause = Pause::new(AGAIN.0, AGAIN.1);
+    let mut pause = Backoff::new(RETRY.0, RETRY.1);
     loop {
-        // Twice as a rule; again when Redis has forgotten parts.
+        // Usually runs twice: before and after the upload. More often only if Redis loses parts.
         let missing = redis
             .change::<BTreeSet<String>>(&shard, &scripts::PUT_COMPONENT, &keys, &arguments)
             .await;
@@ -48,14 +50,14 @@ pub(super) async fn put(redis: &Redis, bytes: Bytes) -> Result<Digest> {
             let arguments = [bytes_of(digest), part.clone()];
             link.run::<()>(&scripts::PUT_PART, &keys[2..], &arguments).await;
         }
-        sleep(jittered(pause.take())).await;
+        sleep(jittered(pause.next_delay())).await;
     }
 }
 
-/// A component, if all of it is there.
-pub(super) async fn get(redis: &Redis, digest: &Digest) -> Result<Option<Bytes>> {
+/// Reads a component; none if it is missing or incomplete.
+pub(crate) async fn get(redis: &Redis, digest: &Digest) -> Result<Option<Bytes>> {
     let [_, component, parts, _] = keys_of(&redis.layout.shard(0), digest);
-    let mut question = ::redis::cmd("HMGET");
+    let mut question = redis::cmd("HMGET");
     question.arg(&component[..]).arg("bytes").arg("parts");
     let (size, count): (Option<String>, Option<String>) = redis.link.ask(&question).await;
     let number = |text: Option<String>| text.and_then(|text| text.parse::<u64>().ok());
@@ -63,7 +65,7 @@ pub(super) async fn get(redis: &Redis, digest: &Digest) -> Result<Option<Bytes>>
         return Ok(None);
     };
     check_size(size, redis.settings.max_component)?;
-    // However it was cut, a part has a byte at least.
+    // Every part has at least one byte, so a greater count is foreign.
     if count > size {
         return Ok(None);
     }
@@ -71,12 +73,12 @@ pub(super) async fn get(redis: &Redis, digest: &Digest) -> Result<Option<Bytes>>
     let mut bytes = BytesMut::with_capacity(size as usize);
     let mut damaged = Vec::new();
     for number in 0..count {
-        let mut question = ::redis::cmd("HGET");
+        let mut question = redis::cmd("HGET");
         question.arg(&component[..]).arg(number);
         let Some(name) = link.ask::<Option<Bytes>>(&question).await else {
             return Ok(None);
         };
-        let mut question = ::redis::cmd("HGET");
+        let mut question = redis::cmd("HGET");
         question.arg(&parts[..]).arg(&name[..]);
         let Some(part) = link.ask::<Option<Bytes>>(&question).await else {
             return Ok(None);
@@ -92,25 +94,24 @@ pub(super) async fn get(redis: &Redis, digest: &Digest) -> Result<Option<Bytes>>
         return Ok(Some(bytes));
     }
     warn!(%digest, "this component in Redis is damaged, and is forgotten: deploy it again");
-    // Whoever puts it, or another that has them, writes them anew.
+    // The next upload of a component with these parts writes them again.
     for name in damaged {
-        link.ask::<()>(::redis::cmd("HDEL").arg(&parts[..]).arg(&name[..]))
-            .await;
+        link.ask::<()>(redis::cmd("HDEL").arg(&parts[..]).arg(&name[..])).await;
     }
-    link.ask::<()>(::redis::cmd("HDEL").arg(&component[..]).arg("bytes"))
+    link.ask::<()>(redis::cmd("HDEL").arg(&component[..]).arg("bytes"))
         .await;
     Ok(None)
 }
 
-/// Forgets what the board does not name and nobody has put of late. What is too young by this clock is not asked about: after
-/// many deploys in a row that would be all of them, one by one.
-pub(super) async fn prune(redis: &Redis, board: &Board) {
+/// Deletes components that the board does not name and that were not uploaded recently. Young ones by the local clock are
+/// skipped without a call each.
+pub(crate) async fn prune(redis: &Redis, board: &Board) {
     let shard = redis.layout.shard(0);
-    let mut question = ::redis::cmd("ZRANGEBYSCORE");
+    let mut question = redis::cmd("ZRANGEBYSCORE");
     let old = now_ms().saturating_sub(KEPT.as_millis() as u64);
     question.arg(&shard.key("components")[..]).arg("-inf").arg(old);
     let old: Vec<String> = redis.link.ask(&question).await;
-    // What is no digest is not ours.
+    // Other members of the set are foreign.
     for digest in old.iter().filter_map(|digest| digest.parse::<Digest>().ok()) {
         if board.digests().any(|named| *named == digest) {
             continue;
@@ -121,7 +122,7 @@ pub(super) async fn prune(redis: &Redis, board: &Board) {
     }
 }
 
-/// The list of components, a component, the parts of all, and how often each is named.
+/// Keys: list of components, this component, parts of all components, reference counts of parts.
 fn keys_of(shard: &Shard, digest: &Digest) -> [Bytes; 4] {
     [
         shard.key("components"),
@@ -131,7 +132,7 @@ fn keys_of(shard: &Shard, digest: &Digest) -> [Bytes; 4] {
     ]
 }
 
-/// What is large goes over a connection of its own: events do not wait behind it.
+/// A connection of its own, so that events do not queue behind large transfers.
 fn own_link(redis: &Redis) -> Link {
     Link::new(redis.server.clone())
 }

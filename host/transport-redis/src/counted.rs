@@ -1,9 +1,9 @@
-//! Counted: what the Redis transport reads and writes. See `plugnode_testing::counted`.
+//! Counted: encoding and decoding. See `plugnode_testing::counted`.
 
 use bytes::Bytes;
 
-use super::progress::{Open, Progress};
-use super::{batch, wire};
+use crate::app_node::progress::{InFlightEvent, Progress};
+use crate::{batch, wire};
 use plugnode_message::{Command, Event, Partition};
 use plugnode_testing::counted::{answer, broadcast, message};
 
@@ -66,12 +66,12 @@ fn progress_of_a_partition() {
     assert_eq!(counted_progress_of_a_partition(&mut progress), "256 256 25600");
 }
 
-/// Clients do not wait for each other, so each event of four is committed before the three that came before it.
+/// Commits each four events in reverse order, because clients do not wait for each other.
 #[inline(never)]
 fn counted_progress_of_a_partition(progress: &mut Progress) -> String {
     let mut written = String::new();
     for number in 1..=256 {
-        assert!(progress.meet(number, Open::Broken, 100), "it is new");
+        assert!(progress.add(number, InFlightEvent::Broken, 100), "it is new");
     }
     for four in 0..64 {
         for number in (4 * four + 1..=4 * four + 4).rev() {

@@ -1,161 +1,162 @@
-//! Notices that Redis has lost data: a shard that was emptied (FLUSHALL, a restart without AOF), or that is older than it was
-//! (a failover to a replica that lacked the last writes).
+//! Detects that Redis has lost data: a shard that was emptied (FLUSHALL, a restart without AOF) or set back (a failover to a
+//! replica that lacked the last writes).
 //!
-//! A shard has a data id, a random text that is set with the first heartbeat and returned by every one: another id means
-//! other data. The number of its last event only grows: a smaller one means older data. Members compare [`Losses`] with what
-//! they were when they joined, and join anew. A loss is told by one error of the process, whatever the number of its
-//! members and shards.
+//! Each shard has a random data id, set by the first heartbeat and returned by all: a different id means emptied. The number of
+//! its last event only grows: a smaller one means set back. Members compare [`LossCounts`] with those at their join, and
+//! join anew after a change.
 
 use std::collections::BTreeSet;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
-use tracing::error;
+use tokio::time::Instant;
 
-use super::Redis;
-use super::keys::Shard;
-
-/// What is known of the data of all shards.
-pub(super) struct DataWatch {
-    inner: Mutex<Inner>,
+/// Last known state of the data of all shards.
+pub(crate) struct DataWatch {
+    inner: Mutex<State>,
 }
 
-struct Inner {
-    shards: Vec<Known>,
-    /// Losses that were noticed and are about to be told.
-    untold: Option<Lost>,
-    /// The loss that was told last, and when.
-    told: Option<(Lost, Instant)>,
+struct State {
+    shards: Vec<ShardState>,
+    /// Detected losses that the next error will report.
+    unreported: Option<LostShards>,
+    /// Losses of the last error, and its time.
+    reported: Option<(LostShards, Instant)>,
 }
 
 #[derive(Default)]
-struct Known {
+struct ShardState {
     data_id: Option<String>,
     tail: u64,
-    /// When the last answer came that is taken into account.
-    heard_at: Option<Instant>,
-    losses: Losses,
+    /// Arrival time of the last answer that was taken into account.
+    observed_at: Option<Instant>,
+    losses: LossCounts,
 }
 
-/// What a heartbeat tells of the data of its shard.
+/// State of a shard's data in the answer to a heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct DataSeen {
-    pub(super) data_id: String,
-    /// The number of the last event that was taken in; none where that proves nothing, since writes count later.
-    pub(super) tail: Option<u64>,
+pub(crate) struct DataState {
+    pub(crate) data_id: String,
+    /// Number of the last event in the log; none with a configured durability, because unconfirmed events may be dropped.
+    pub(crate) tail: Option<u64>,
 }
 
-/// How often a shard has lost data.
+/// Number of data losses of a shard.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Losses {
-    /// Times that all of it was gone.
-    pub(super) emptied: u64,
-    /// Times that the latest writes were gone.
-    pub(super) set_back: u64,
+pub(crate) struct LossCounts {
+    /// Times that all data were lost.
+    pub(crate) emptied: u64,
+    /// Times that the latest writes were lost.
+    pub(crate) set_back: u64,
 }
 
-/// A way to lose data.
+/// Kind of a data loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Loss {
+pub(crate) enum DataLoss {
     /// All data of the shard.
     Emptied,
     /// Its latest writes.
     SetBack,
 }
 
-/// The shards that lost data at about the same time.
+/// Shards that lost data at about the same time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Lost {
+pub(crate) struct LostShards {
     emptied: BTreeSet<u16>,
     set_back: BTreeSet<u16>,
 }
 
 impl DataWatch {
-    pub(super) fn new(shards: u16) -> Self {
+    pub(crate) fn new(shards: u16) -> Self {
         Self {
-            inner: Mutex::new(Inner {
-                shards: (0..shards).map(|_| Known::default()).collect(),
-                untold: None,
-                told: None,
+            inner: Mutex::new(State {
+                shards: (0..shards).map(|_| ShardState::default()).collect(),
+                unreported: None,
+                reported: None,
             }),
         }
     }
 
-    /// How often this shard has lost data since the process started.
-    pub(super) fn losses(&self, shard: u16) -> Losses {
+    /// Data losses of a shard since the process started.
+    pub(crate) fn losses(&self, shard: u16) -> LossCounts {
         self.inner().shards[usize::from(shard)].losses
     }
 
-    /// The number of the last event of a shard, as the last heartbeat told it.
+    /// Number of the last event of a shard in the last heartbeat.
     #[cfg(test)]
-    pub(super) fn tail(&self, shard: u16) -> u64 {
+    pub(crate) fn tail(&self, shard: u16) -> u64 {
         self.inner().shards[usize::from(shard)].tail
     }
 
-    /// Compares what a heartbeat tells with what was known. One that was sent before the last answer came may be older than
-    /// that, and says nothing.
-    fn hears(&self, shard: u16, sent: Instant, seen: &DataSeen) -> Option<Loss> {
+    /// Counts one loss of the latest writes.
+    pub(crate) fn count_missing_writes(&self, shard: u16) {
+        self.inner().shards[usize::from(shard)].losses.set_back += 1;
+    }
+
+    /// Compares the state in an answer with the last known one. An answer is ignored if its heartbeat was sent before the last
+    /// answer arrived, because it may be older than that.
+    pub(crate) fn observe(&self, shard: u16, sent: Instant, seen: &DataState) -> Option<DataLoss> {
         let mut inner = self.inner();
         let known = &mut inner.shards[usize::from(shard)];
-        if known.heard_at.is_some_and(|heard_at| sent < heard_at) {
+        if known.observed_at.is_some_and(|observed_at| sent < observed_at) {
             return None;
         }
-        known.heard_at = Some(Instant::now());
+        known.observed_at = Some(Instant::now());
         let before = known.data_id.replace(seen.data_id.clone());
         let tail = std::mem::replace(&mut known.tail, seen.tail.unwrap_or_default());
         let loss = match before {
             None => return None,
-            Some(before) if before != seen.data_id => Loss::Emptied,
-            Some(_) if seen.tail.is_some_and(|seen| seen < tail) => Loss::SetBack,
+            Some(before) if before != seen.data_id => DataLoss::Emptied,
+            Some(_) if seen.tail.is_some_and(|seen| seen < tail) => DataLoss::SetBack,
             Some(_) => return None,
         };
         match loss {
-            Loss::Emptied => known.losses.emptied += 1,
-            Loss::SetBack => known.losses.set_back += 1,
+            DataLoss::Emptied => known.losses.emptied += 1,
+            DataLoss::SetBack => known.losses.set_back += 1,
         }
         Some(loss)
     }
 
-    /// Notes a loss that is to be told. True for the first of several, which tells them all.
-    fn is_first_to_tell(&self, shard: u16, loss: Loss, within: Duration) -> bool {
+    /// Adds a loss to the next error. True for the first one, whose caller reports them all; false also if the last error,
+    /// within this time, has reported it.
+    pub(crate) fn is_first_to_report(&self, shard: u16, loss: DataLoss, within: Duration) -> bool {
         let mut inner = self.inner();
-        let recent = inner.told.as_ref().filter(|(_, at)| at.elapsed() < within);
-        if recent.is_some_and(|(told, _)| told.has(shard, loss)) {
+        let recent = inner.reported.as_ref().filter(|(_, at)| at.elapsed() < within);
+        if recent.is_some_and(|(reported, _)| reported.has(shard, loss)) {
             return false;
         }
-        let is_first = inner.untold.is_none();
-        inner.untold.get_or_insert_default().add(shard, loss);
+        let is_first = inner.unreported.is_none();
+        inner.unreported.get_or_insert_default().add(shard, loss);
         is_first
     }
 
-    fn take_untold(&self) -> Lost {
+    /// Takes the losses of the next error.
+    pub(crate) fn take_unreported(&self) -> LostShards {
         let mut inner = self.inner();
-        let lost = inner.untold.take().unwrap_or_default();
-        inner.told = Some((lost.clone(), Instant::now()));
+        let lost = inner.unreported.take().unwrap_or_default();
+        inner.reported = Some((lost.clone(), Instant::now()));
         lost
     }
 
-    fn inner(&self) -> MutexGuard<'_, Inner> {
+    fn inner(&self) -> MutexGuard<'_, State> {
         self.inner.lock().expect("nothing panics while it holds this lock")
     }
 }
 
-impl Lost {
-    fn add(&mut self, shard: u16, loss: Loss) {
+impl LostShards {
+    fn add(&mut self, shard: u16, loss: DataLoss) {
         match loss {
-            Loss::Emptied => self.emptied.insert(shard),
-            Loss::SetBack => self.set_back.insert(shard),
+            DataLoss::Emptied => self.emptied.insert(shard),
+            DataLoss::SetBack => self.set_back.insert(shard),
         };
     }
 
-    /// Whether it was told already, by this or by a loss that includes it.
-    fn has(&self, shard: u16, loss: Loss) -> bool {
-        self.emptied.contains(&shard) || loss == Loss::SetBack && self.set_back.contains(&shard)
+    /// Whether it includes this loss: an emptied shard has lost its latest writes, too.
+    fn has(&self, shard: u16, loss: DataLoss) -> bool {
+        self.emptied.contains(&shard) || loss == DataLoss::SetBack && self.set_back.contains(&shard)
     }
 
-    fn words(&self, server: &str) -> String {
+    pub(crate) fn describe(&self, server: &str) -> String {
         if self.emptied.is_empty() {
             return format!(
                 "Redis at {server} has lost writes that it had acknowledged, in shards {:?}, as after a failover to a replica \
@@ -175,113 +176,72 @@ impl Lost {
     }
 }
 
-/// An id unlike any other, ever.
-pub(super) fn random_id() -> String {
-    // Each hasher is seeded by the operating system's randomness.
-    format!("{:016x}", RandomState::new().build_hasher().finish())
-}
-
-impl Redis {
-    /// Takes note of what a heartbeat, sent at this time, tells of the data of its shard.
-    pub(super) fn hears_of_data(&self, shard: &Shard, sent: Instant, seen: &DataSeen) {
-        if let Some(loss) = self.data_watch.hears(shard.number, sent, seen) {
-            self.has_lost(shard, loss);
-        }
-    }
-
-    /// Takes note of writes that a reader of the shard misses.
-    pub(super) fn misses_writes(&self, shard: &Shard) {
-        self.data_watch.inner().shards[usize::from(shard.number)]
-            .losses
-            .set_back += 1;
-        self.has_lost(shard, Loss::SetBack);
-    }
-
-    fn has_lost(&self, shard: &Shard, loss: Loss) {
-        let lease = self.settings.lease;
-        if self.data_watch.is_first_to_tell(shard.number, loss, lease) {
-            let redis = self.clone();
-            self.shutdown.spawn(async move {
-                // What other shards have lost by the same cause belongs to the same error.
-                sleep(lease / 3).await;
-                let lost = redis.data_watch.take_untold();
-                error!("{}", lost.words(&redis.server.to_string()));
-            });
-        }
-        if loss == Loss::Emptied && shard.number == 0 {
-            let redis = self.clone();
-            self.shutdown.spawn(async move {
-                if let Err(disagreement) = redis.agree().await {
-                    error!("after the loss of its data, {disagreement}");
-                }
-            });
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn seen(data_id: &str, tail: u64) -> DataSeen {
-        DataSeen {
+    fn seen(data_id: &str, tail: u64) -> DataState {
+        DataState {
             data_id: data_id.into(),
             tail: Some(tail),
         }
     }
 
     #[test]
-    fn other_data_or_older_data_is_a_loss() {
+    fn other_data_id_or_smaller_tail_is_a_loss() {
         let watch = DataWatch::new(2);
-        let hear = |shard, seen: DataSeen| watch.hears(shard, Instant::now(), &seen);
+        let hear = |shard, seen: DataState| watch.observe(shard, Instant::now(), &seen);
         assert_eq!(hear(0, seen("a", 7)), None, "nothing was known");
         assert_eq!(hear(0, seen("a", 7)), None);
         assert_eq!(hear(0, seen("a", 9)), None);
-        assert_eq!(hear(0, seen("a", 8)), Some(Loss::SetBack));
+        assert_eq!(hear(0, seen("a", 8)), Some(DataLoss::SetBack));
         assert_eq!(hear(0, seen("a", 8)), None, "once");
-        assert_eq!(hear(0, seen("b", 100)), Some(Loss::Emptied));
-        let unproven = DataSeen {
+        assert_eq!(hear(0, seen("b", 100)), Some(DataLoss::Emptied));
+        let unproven = DataState {
             tail: None,
             ..seen("b", 0)
         };
         assert_eq!(hear(0, unproven), None);
         assert_eq!(hear(1, seen("c", 0)), None, "shards have ids of their own");
-        let losses = Losses {
+        let losses = LossCounts {
             emptied: 1,
             set_back: 1,
         };
         assert_eq!(watch.losses(0), losses);
-        assert_eq!(watch.losses(1), Losses::default());
+        assert_eq!(watch.losses(1), LossCounts::default());
     }
 
     #[test]
-    fn late_answer_is_no_loss() {
+    fn ignores_answer_older_than_the_last() {
         let watch = DataWatch::new(1);
         let later = Instant::now() + Duration::from_secs(60);
         let early = Instant::now();
         while Instant::now() == early {}
-        assert_eq!(watch.hears(0, Instant::now(), &seen("a", 7)), None);
-        assert_eq!(watch.hears(0, later, &seen("b", 1)), Some(Loss::Emptied));
-        assert_eq!(watch.hears(0, early, &seen("a", 7)), None);
-        assert_eq!(watch.hears(0, later, &seen("b", 2)), None);
+        assert_eq!(watch.observe(0, Instant::now(), &seen("a", 7)), None);
+        assert_eq!(watch.observe(0, later, &seen("b", 1)), Some(DataLoss::Emptied));
+        assert_eq!(watch.observe(0, early, &seen("a", 7)), None);
+        assert_eq!(watch.observe(0, later, &seen("b", 2)), None);
     }
 
     #[test]
-    fn losses_of_one_time_are_told_together_and_once() {
+    fn reports_losses_of_one_time_together_and_once() {
         let watch = DataWatch::new(3);
         let lease = Duration::from_secs(60);
-        assert!(watch.is_first_to_tell(1, Loss::SetBack, lease));
-        assert!(!watch.is_first_to_tell(1, Loss::Emptied, lease));
-        assert!(!watch.is_first_to_tell(2, Loss::Emptied, lease));
-        let words = watch.take_untold().words("redis://example");
+        assert!(watch.is_first_to_report(1, DataLoss::SetBack, lease));
+        assert!(!watch.is_first_to_report(1, DataLoss::Emptied, lease));
+        assert!(!watch.is_first_to_report(2, DataLoss::Emptied, lease));
+        let words = watch.take_unreported().describe("redis://example");
         assert!(words.contains("lost its data, in shards {1, 2}"), "{words}");
-        assert!(!watch.is_first_to_tell(2, Loss::SetBack, lease), "it is part of that");
-        assert!(watch.is_first_to_tell(0, Loss::SetBack, lease));
-        let words = watch.take_untold().words("redis://example");
-        assert!(words.contains("lost writes") && words.contains("{0}"), "{words}");
-        assert!(!watch.is_first_to_tell(0, Loss::SetBack, lease));
         assert!(
-            watch.is_first_to_tell(0, Loss::SetBack, Duration::ZERO),
+            !watch.is_first_to_report(2, DataLoss::SetBack, lease),
+            "it is part of that"
+        );
+        assert!(watch.is_first_to_report(0, DataLoss::SetBack, lease));
+        let words = watch.take_unreported().describe("redis://example");
+        assert!(words.contains("lost writes") && words.contains("{0}"), "{words}");
+        assert!(!watch.is_first_to_report(0, DataLoss::SetBack, lease));
+        assert!(
+            watch.is_first_to_report(0, DataLoss::SetBack, Duration::ZERO),
             "a lease later it is another"
         );
     }

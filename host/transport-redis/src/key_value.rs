@@ -1,8 +1,11 @@
-//! The key-value store: a hash for each bucket and shard.
+//! The key-value store: one hash for each bucket and shard.
 //!
-//! Reads have a connection of their own, so that large answers hold up nothing else, and are answered in parts: no call
-//! makes Redis or this process load more than it must. A key that lives for a time stands in `ends` as well, and is not seen
-//! once that time is over.
+//! Reads use a connection of their own, so that large answers delay nothing else, and each call reads a limited number of bytes.
+//! The expiry of a key with a TTL is in the sorted set `ends`; an expired key is invisible.
+
+pub(crate) mod forward;
+pub(crate) mod forward_queues;
+pub(crate) mod key_locks;
 
 use std::time::{Duration, Instant};
 
@@ -11,20 +14,22 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
-use super::keys::Shard;
-use super::{Redis, bytes_of, scripts};
+use crate::arguments::bytes_of;
+use crate::keys::Shard;
+use crate::redis::Redis;
+use crate::scripts;
 use plugnode_message::{KeyValue, KeyValueError, Text};
 
-/// About so many keys are in one page,
+/// Approximate number of keys in one page of a listing.
 const PAGE: usize = 1_000;
-/// and, where values are large, as many as have so many bytes with them.
+/// Approximate size of the values that Redis loads for one page, in bytes.
 const PAGE_BYTES: usize = 4 << 20;
-/// Bytes of values in one answer, unless one alone has more,
+/// Maximum size of the values in one answer in bytes, unless a single value is larger.
 const ANSWER: usize = 256 << 10;
-/// and keys that one call asks for.
+/// Maximum number of keys in one call.
 const KEYS: usize = 1_000;
-/// How soon Redis answers something small if it is there.
-const THERE: Duration = Duration::from_millis(250);
+/// Deadline of a small request to a reachable Redis.
+const PING_DEADLINE: Duration = Duration::from_millis(250);
 
 #[async_trait]
 impl KeyValue for Redis {
@@ -32,35 +37,40 @@ impl KeyValue for Redis {
         let mut values = vec![None; keys.len()];
         let mut left = most;
         if self.layout.shards == 1 {
-            let places: Vec<usize> = (0..keys.len()).collect();
+            let indices: Vec<usize> = (0..keys.len()).collect();
             let shard = self.layout.shard(0);
-            let part = Part {
+            let part = ShardRead {
                 shard,
                 bucket,
                 keys,
                 most,
             };
-            self.read(part, &places, &mut left, &mut values).await?;
+            self.read(part, &indices, &mut left, &mut values).await?;
             return Ok(values);
         }
         let mut by_shard = vec![Vec::new(); usize::from(self.layout.shards)];
-        for (place, key) in keys.iter().enumerate() {
-            by_shard[usize::from(self.layout.shard_of_key(bucket, key))].push(place);
+        for (index, key) in keys.iter().enumerate() {
+            by_shard[usize::from(self.layout.shard_of_key(bucket, key))].push(index);
         }
-        for (shard, places) in self.layout.all().zip(by_shard).filter(|(_, places)| !places.is_empty()) {
-            self.is_forwarded(shard.number).await?;
-            let part = Part {
+        for (shard, indices) in self
+            .layout
+            .all()
+            .zip(by_shard)
+            .filter(|(_, indices)| !indices.is_empty())
+        {
+            self.wait_until_forwarded(shard.number).await?;
+            let part = ShardRead {
                 shard,
                 bucket,
                 keys,
                 most,
             };
-            self.read(part, &places, &mut left, &mut values).await?;
+            self.read(part, &indices, &mut left, &mut values).await?;
         }
         Ok(values)
     }
 
-    /// Cursors count through the shards: what Redis gives as the cursor of a shard, times the shards, and the shard.
+    /// The cursor encodes the shard: `cursor of Redis * number of shards + shard`.
     async fn keys(
         &self,
         bucket: &str,
@@ -71,7 +81,7 @@ impl KeyValue for Redis {
         let shards = u64::from(self.layout.shards);
         let (number, from) = ((cursor % shards) as u16, cursor / shards);
         let shard = self.layout.shard(number);
-        self.is_forwarded(number).await?;
+        self.wait_until_forwarded(number).await?;
         let names = [shard.bucket(bucket), shard.key("ends")];
         let arguments = [
             bytes_of(from),
@@ -82,7 +92,7 @@ impl KeyValue for Redis {
         ];
         let found: Vec<Bytes> = self
             .reads
-            .try_run(&scripts::KEYS, &names, &arguments)
+            .try_run(&scripts::LIST_KEYS, &names, &arguments)
             .await
             .map_err(KeyValueError::Unavailable)?;
         let mut found = found.into_iter();
@@ -90,7 +100,7 @@ impl KeyValue for Redis {
             .next()
             .and_then(|next| std::str::from_utf8(&next).ok()?.parse::<u64>().ok());
         let next = next.ok_or(KeyValueError::TooLarge(most))?;
-        // A handler's keys are text; what is not was put there by somebody else.
+        // Keys of handlers are UTF-8; others are foreign.
         let keys = found.filter_map(|key| Text::try_from(key).ok());
         let next = match next {
             0 if u64::from(number) + 1 == shards => None,
@@ -100,28 +110,28 @@ impl KeyValue for Redis {
         Ok((keys.collect(), next))
     }
 
-    /// In all shards, as they may be on several servers: on the connection of reads and on that of everything else, by which is
-    /// brought what reads wait for; and nothing is on its way. A connection that is newer than the question may have held it up.
+    /// Asks all shards, which may be on several servers, over the connection of reads and over the common one, which carries
+    /// forwards; no forward may be pending. A connection that is newer than `asked` may itself have delayed the read.
     async fn has_answered_since(&self, asked: Instant) -> bool {
         let in_shards = self.layout.all().map(|shard| async move {
-            let mut ping = ::redis::cmd("EXISTS");
+            let mut ping = redis::cmd("EXISTS");
             ping.arg(&shard.key("meta")[..]);
-            // A connection of reads that is dead is found out by this.
+            // Without a deadline, so that it also detects a dead connection.
             let reads = self.reads.has_answered_since(asked, &ping);
             let other = async {
-                let answered = timeout(THERE, self.link.has_answered_since(asked, &ping)).await;
-                let is_forwarded = timeout(THERE, self.is_forwarded(shard.number)).await;
-                matches!((answered, is_forwarded), (Ok(true), Ok(Ok(()))))
+                let answered = timeout(PING_DEADLINE, self.link.has_answered_since(asked, &ping)).await;
+                let forwarded = timeout(PING_DEADLINE, self.wait_until_forwarded(shard.number)).await;
+                matches!((answered, forwarded), (Ok(true), Ok(Ok(()))))
             };
             let (reads, other) = tokio::join!(reads, other);
             reads && other
         });
-        join_all(in_shards).await.into_iter().all(|is_there| is_there)
+        join_all(in_shards).await.into_iter().all(|has_answered| has_answered)
     }
 }
 
-/// What of a read is in one shard.
-struct Part<'a> {
+/// The part of a read in one shard.
+struct ShardRead<'a> {
     shard: Shard,
     bucket: &'a str,
     keys: &'a [Text],
@@ -129,65 +139,68 @@ struct Part<'a> {
 }
 
 impl Redis {
-    /// Reads the values of the keys at these places, in parts.
+    /// Reads the values of the keys at these indices, in several calls.
     async fn read(
         &self,
-        part: Part<'_>,
-        mut places: &[usize],
+        part: ShardRead<'_>,
+        mut indices: &[usize],
         left: &mut usize,
         values: &mut [Option<Bytes>],
     ) -> Result<(), KeyValueError> {
         let mut names = vec![part.shard.bucket(part.bucket), part.shard.key("ends")];
-        // What is committed in another shard may be on its way here, and whoever wrote it may have been told.
+        // A write committed in another shard may not have arrived, although its writer was already answered. Its lock shows it.
         if self.layout.shards > 1 {
             names.push(part.shard.key("locks"));
         }
-        while !places.is_empty() {
-            let asked = &places[..places.len().min(KEYS)];
+        while !indices.is_empty() {
+            let asked = &indices[..indices.len().min(KEYS)];
             let mut arguments = vec![bytes_of(ANSWER), bytes_of(*left)];
-            arguments.extend(asked.iter().map(|place| part.keys[*place].clone().into_bytes()));
+            arguments.extend(asked.iter().map(|index| part.keys[*index].clone().into_bytes()));
             let read = async |names: &[Bytes]| {
-                let answer = self.reads.try_run::<Answer>(&scripts::READ, names, &arguments).await;
+                let answer = self
+                    .reads
+                    .try_run::<ReadAnswer>(&scripts::READ_VALUES, names, &arguments)
+                    .await;
                 answer.map_err(KeyValueError::Unavailable)
             };
             let mut answer = read(&names).await?;
-            if self.have_arrived(&part.shard, &answer.held).await {
-                // What was committed before the first look is there now; what is locked since does not matter.
+            if self.fetch_forwarded(&part.shard, &answer.held).await {
+                // All writes committed before the first read have arrived now. Later locks do not matter.
                 answer = read(&names[..2]).await?;
             }
-            let Answer { answered, found, .. } = answer;
+            let ReadAnswer { answered, found, .. } = answer;
             if answered < 1 {
                 return Err(KeyValueError::TooLarge(part.most));
             }
-            let (now, later) = places.split_at((answered as usize).min(asked.len()));
-            for (place, value) in now.iter().zip(found) {
+            let (now, later) = indices.split_at((answered as usize).min(asked.len()));
+            for (index, value) in now.iter().zip(found) {
                 *left = left.saturating_sub(value.as_ref().map_or(0, Bytes::len));
-                values[*place] = value;
+                values[*index] = value;
             }
-            places = later;
+            indices = later;
         }
         Ok(())
     }
 }
 
-/// What one call has read.
-struct Answer {
-    /// How many keys are answered.
+/// Answer to one call.
+struct ReadAnswer {
+    /// Number of keys read; negative if the next value exceeds the limit.
     answered: i64,
-    /// Names and locks of those that are locked.
+    /// Names and locks of the locked keys among them.
     held: Vec<Bytes>,
-    /// Their values.
+    /// Values of the keys.
     found: Vec<Option<Bytes>>,
 }
 
-impl ::redis::FromRedisValue for Answer {
-    fn from_redis_value(value: ::redis::Value) -> Result<Self, ::redis::ParsingError> {
-        let ::redis::Value::Array(parts) = value else {
+impl redis::FromRedisValue for ReadAnswer {
+    fn from_redis_value(value: redis::Value) -> Result<Self, redis::ParsingError> {
+        let redis::Value::Array(parts) = value else {
             return Err("no array".into());
         };
         let mut parts = parts.into_iter();
-        let answered = i64::from_redis_value(parts.next().unwrap_or(::redis::Value::Nil))?;
-        let held = Vec::<Bytes>::from_redis_value(parts.next().unwrap_or(::redis::Value::Nil))?;
+        let answered = i64::from_redis_value(parts.next().unwrap_or(redis::Value::Nil))?;
+        let held = Vec::<Bytes>::from_redis_value(parts.next().unwrap_or(redis::Value::Nil))?;
         let values = parts.map(Option::<Bytes>::from_redis_value);
         Ok(Self {
             answered,

@@ -1,30 +1,31 @@
-//! The names of all keys. Every key of a shard has the shard's tag, so that one script may change any of them, on Redis
-//! Cluster too (<https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags>).
+//! Names of all keys, and the shards of partitions and key-value keys. All keys of a shard share its hash tag, so that one script
+//! can change them, on Redis Cluster too
+//! (<https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags>).
 
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::RedisSettings;
+use crate::settings::RedisSettings;
 use plugnode_message::{Partition, has_timers, partition_of_timer};
 use plugnode_release::Digest;
 
-/// Where partitions and key-value keys are, and what their keys are called.
+/// Distribution of partitions and key-value keys over shards.
 #[derive(Clone)]
-pub(super) struct Layout {
+pub(crate) struct Layout {
     prefix: String,
-    pub(super) partitions: u16,
-    pub(super) shards: u16,
+    pub(crate) partitions: u16,
+    pub(crate) shards: u16,
 }
 
 /// The keys of one shard.
 #[derive(Clone)]
-pub(super) struct Shard {
-    pub(super) number: u16,
+pub(crate) struct Shard {
+    pub(crate) number: u16,
     tag: String,
 }
 
 impl Layout {
-    pub(super) fn new(settings: &RedisSettings) -> Self {
+    pub(crate) fn new(settings: &RedisSettings) -> Self {
         Self {
             prefix: settings.prefix.clone(),
             partitions: settings.partitions,
@@ -32,32 +33,32 @@ impl Layout {
         }
     }
 
-    pub(super) fn shard(&self, number: u16) -> Shard {
+    pub(crate) fn shard(&self, number: u16) -> Shard {
         Shard {
             number,
             tag: format!("{{{}:{number}}}", self.prefix),
         }
     }
 
-    pub(super) fn all(&self) -> impl Iterator<Item = Shard> + '_ {
+    pub(crate) fn all(&self) -> impl Iterator<Item = Shard> + '_ {
         (0..self.shards).map(|number| self.shard(number))
     }
 
     /// The shard of a partition.
-    pub(super) fn shard_of(&self, partition: Partition) -> u16 {
+    pub(crate) fn shard_of(&self, partition: Partition) -> u16 {
         partition.0 % self.shards
     }
 
     /// The partitions of a shard.
-    pub(super) fn partitions_of(&self, shard: u16) -> impl Iterator<Item = Partition> + use<> {
+    pub(crate) fn partitions_of(&self, shard: u16) -> impl Iterator<Item = Partition> + use<> {
         (shard..self.partitions)
             .step_by(usize::from(self.shards))
             .map(Partition)
     }
 
     /// The shard of a key of the key-value store.
-    pub(super) fn shard_of_key(&self, bucket: &str, key: &str) -> u16 {
-        // A timer is where its event will be.
+    pub(crate) fn shard_of_key(&self, bucket: &str, key: &str) -> u16 {
+        // A timer is in the shard of its event's partition.
         if has_timers(bucket)
             && let Some(partition) = partition_of_timer(key)
         {
@@ -69,53 +70,53 @@ impl Layout {
 }
 
 impl Shard {
-    /// A key that is there once in the shard.
-    pub(super) fn key(&self, name: &str) -> Bytes {
+    /// A key that exists once in the shard.
+    pub(crate) fn key(&self, name: &str) -> Bytes {
         format!("{}:{name}", self.tag).into()
     }
 
-    /// The sessions of an io-node's incarnation, and what was answered to its last call.
-    pub(super) fn live(&self, member: &str) -> Bytes {
+    /// Live sessions of an io-node's incarnation, and the answer to its last ingest call.
+    pub(crate) fn live(&self, member: &str) -> Bytes {
         self.key(&format!("live:{member}"))
     }
 
-    /// The outbox of an io-node's incarnation.
-    pub(super) fn outbox(&self, member: &str) -> Bytes {
+    /// Outbox of an io-node's incarnation.
+    pub(crate) fn outbox(&self, member: &str) -> Bytes {
         self.key(&format!("out:{member}"))
     }
 
-    /// How many bytes were ever put into an outbox.
-    pub(super) fn outbox_in(&self, member: &str) -> Bytes {
+    /// Number of bytes ever added to an outbox.
+    pub(crate) fn outbox_in(&self, member: &str) -> Bytes {
         self.key(&format!("out-in:{member}"))
     }
 
-    /// How many bytes of an outbox its io-node has read.
-    pub(super) fn outbox_read(&self, member: &str) -> Bytes {
+    /// Number of bytes that the io-node has read from its outbox.
+    pub(crate) fn outbox_read(&self, member: &str) -> Bytes {
         self.key(&format!("out-read:{member}"))
     }
 
-    /// A bucket's part in this shard.
-    pub(super) fn bucket(&self, bucket: &str) -> Bytes {
+    /// This shard's part of a bucket.
+    pub(crate) fn bucket(&self, bucket: &str) -> Bytes {
         self.key(&format!("kv:{bucket}"))
     }
 
-    /// Patches of attributes that the next owner of a partition has to know of.
-    pub(super) fn patches(&self, partition: Partition) -> Bytes {
+    /// Attribute patches for the next owner of a partition.
+    pub(crate) fn patches(&self, partition: Partition) -> Bytes {
         self.key(&format!("patches:{partition}"))
     }
 
-    /// Writes that belong to another shard.
-    pub(super) fn writes_to(&self, shard: u16) -> Bytes {
+    /// Committed writes for another shard.
+    pub(crate) fn writes_to(&self, shard: u16) -> Bytes {
         self.key(&format!("to:{shard}"))
     }
 
-    /// A component.
-    pub(super) fn component(&self, digest: &Digest) -> Bytes {
+    /// A component's list of parts.
+    pub(crate) fn component(&self, digest: &Digest) -> Bytes {
         self.key(&format!("component:{digest}"))
     }
 
-    /// What wakes an app-node's reader.
-    pub(super) fn wake(&self, member: &str) -> Bytes {
+    /// Stream that wakes an app-node's log reader.
+    pub(crate) fn wake(&self, member: &str) -> Bytes {
         self.key(&format!("wake:{member}"))
     }
 }

@@ -1,4 +1,6 @@
-//! The nodes that have joined, and what app-nodes tell of themselves, in shard 0.
+//! The nodes of the cluster and the reports of app-nodes, in shard 0.
+//!
+//! Reports are JSON: readable with any Redis client, and unknown fields of a newer version are ignored.
 
 use std::collections::HashMap;
 
@@ -7,53 +9,59 @@ use bytes::Bytes;
 use serde::Deserialize;
 use tracing::debug;
 
-use super::data_watch::Losses;
-use super::{Redis, bytes_of, scripts, unusable};
+use crate::app_node::timers;
+use crate::arguments::bytes_of;
+use crate::data_watch::LossCounts;
+use crate::error::unusable;
+use crate::redis::Redis;
+use crate::scripts;
 use plugnode_message::{NodeId, now_ms};
 use plugnode_release::NodeReport;
 use plugnode_transport::{IoNode, Nodes, Result, Standing};
 
-/// For how long the report of a node is kept that is not there, in milliseconds: it may be about to join.
-const REPORT_KEPT_MS: u64 = 300_000;
+/// Retention of the report of an absent node, in milliseconds, because it may be about to join.
+const REPORT_RETENTION_MS: u64 = 300_000;
+
+/// Value of the hash `info`: the address of an io-node, as JSON.
+#[derive(Deserialize)]
+struct StoredAddress {
+    host: String,
+    port: u16,
+    #[serde(default)]
+    probes: Vec<String>,
+    #[serde(default)]
+    scheme: String,
+    #[serde(default)]
+    path: String,
+}
 
 #[async_trait]
 impl Nodes for Redis {
     async fn io_nodes(&self) -> Result<Vec<IoNode>> {
-        #[derive(serde::Deserialize)]
-        struct Place {
-            host: String,
-            port: u16,
-            #[serde(default)]
-            probes: Vec<String>,
-            #[serde(default)]
-            scheme: String,
-            #[serde(default)]
-            path: String,
-        }
         let shard = self.layout.shard(0);
-        let mut names = ::redis::cmd("HKEYS");
+        let mut names = redis::cmd("HKEYS");
         let names: Vec<String> = self
             .link
             .try_ask(names.arg(&shard.key("io")[..]))
             .await
             .map_err(unusable)?;
-        let mut places = ::redis::cmd("HGETALL");
-        let places: Vec<(String, String)> = self
+        let mut addresses = redis::cmd("HGETALL");
+        let addresses: Vec<(String, String)> = self
             .link
-            .try_ask(places.arg(&shard.key("info")[..]))
+            .try_ask(addresses.arg(&shard.key("info")[..]))
             .await
             .map_err(unusable)?;
-        let there = places.into_iter().filter(|(name, _)| names.contains(name));
-        let mut nodes: Vec<IoNode> = there
-            .filter_map(|(name, place)| {
-                let place: Place = serde_json::from_str(&place).ok()?;
+        let present = addresses.into_iter().filter(|(name, _)| names.contains(name));
+        let mut nodes: Vec<IoNode> = present
+            .filter_map(|(name, address)| {
+                let address: StoredAddress = serde_json::from_str(&address).ok()?;
                 Some(IoNode {
                     id: name.into(),
-                    host: place.host,
-                    port: place.port,
-                    probes: place.probes,
-                    scheme: place.scheme,
-                    path: place.path,
+                    host: address.host,
+                    port: address.port,
+                    probes: address.probes,
+                    scheme: address.scheme,
+                    path: address.path,
                 })
             })
             .collect();
@@ -62,7 +70,7 @@ impl Nodes for Redis {
     }
 
     async fn unlist_io(&self, node: &NodeId) -> Result<()> {
-        let mut forget = ::redis::cmd("HDEL");
+        let mut forget = redis::cmd("HDEL");
         forget.arg(&self.layout.shard(0).key("info")[..]).arg(node.as_str());
         self.link.try_ask::<()>(&forget).await.map_err(unusable)
     }
@@ -74,31 +82,34 @@ impl Nodes for Redis {
     async fn report(&self, report: &NodeReport) -> Result<()> {
         let content =
             serde_json::to_vec(report).map_err(|error| unusable(format!("a report cannot be written: {error}")))?;
-        let mut tell = ::redis::cmd("HSET");
-        tell.arg(&self.layout.shard(0).key("reports")[..])
+        let mut write = redis::cmd("HSET");
+        write
+            .arg(&self.layout.shard(0).key("reports")[..])
             .arg(report.node.as_str())
             .arg(content);
-        self.link.ask::<()>(&tell).await;
+        self.link.ask::<()>(&write).await;
         Ok(())
     }
 
     async fn app_nodes(&self) -> Result<Vec<(NodeId, Option<NodeReport>)>> {
         let shard = self.layout.shard(0);
-        let all = |name: &str| ::redis::cmd("HGETALL").arg(&shard.key(name)[..]).take();
+        let all = |name: &str| redis::cmd("HGETALL").arg(&shard.key(name)[..]).take();
         let (members, reports) = (all("app"), all("reports"));
         let (members, mut reports): (HashMap<String, String>, HashMap<String, Bytes>) =
             tokio::join!(self.link.ask(&members), self.link.ask(&reports));
         let mut nodes = Vec::new();
         for (name, incarnation) in members {
             let report = reports.remove(&name);
-            // One that leaves takes no part any more.
+            // Skips leaving nodes.
             if !incarnation.ends_with('-') {
                 let report = report.and_then(|report| read(&name, &report));
                 nodes.push((NodeId::from(name), report));
             }
         }
-        // Who only looks changes nothing.
-        let forgettable = reports.into_iter().filter(|(_, report)| !self.visits && is_old(report));
+        // A read-only connection deletes nothing.
+        let forgettable = reports
+            .into_iter()
+            .filter(|(_, report)| !self.is_read_only && is_old(report));
         for (name, report) in forgettable {
             let arguments = [bytes_of(name), report];
             let keys = [shard.key("reports")];
@@ -109,13 +120,13 @@ impl Nodes for Redis {
     }
 
     async fn timers(&self) -> Result<u64> {
-        super::timers::count(self).await.map_err(super::unusable)
+        timers::count(self).await.map_err(unusable)
     }
 
     async fn backlog(&self) -> Result<u64> {
         let mut backlog = 0;
         for shard in self.layout.all() {
-            let all = |name: &str| ::redis::cmd("HGETALL").arg(&shard.key(name)[..]).take();
+            let all = |name: &str| redis::cmd("HGETALL").arg(&shard.key(name)[..]).take();
             let taken: HashMap<String, u64> = self.link.ask(&all("in")).await;
             let done: HashMap<String, String> = self.link.ask(&all("done")).await;
             for partition in self.layout.partitions_of(shard.number) {
@@ -132,27 +143,28 @@ impl Nodes for Redis {
 
     fn data_losses(&self) -> Option<u64> {
         // The board is in shard 0.
-        let Losses { emptied, set_back } = self.data_watch.losses(0);
+        let LossCounts { emptied, set_back } = self.data_watch.losses(0);
         Some(emptied + set_back)
     }
 }
 
-pub(super) fn read(name: &str, report: &[u8]) -> Option<NodeReport> {
+/// Parses the report of a node.
+pub(crate) fn read(name: &str, report: &[u8]) -> Option<NodeReport> {
     match serde_json::from_slice(report) {
         Ok(report) => Some(report),
         Err(error) => {
-            debug!(node = name, %error, "its report is of a version that is not known here");
+            debug!(node = name, %error, "the report of a node cannot be read: it may be of another version");
             None
         }
     }
 }
 
-/// Whether a report is older than any of a node that is about to join.
-pub(super) fn is_old(report: &[u8]) -> bool {
+/// Whether the retention of a report has expired, or it has no readable time.
+pub(crate) fn is_old(report: &[u8]) -> bool {
     #[derive(Deserialize)]
     struct Time {
         at_ms: u64,
     }
     let time = serde_json::from_slice::<Time>(report);
-    time.map_or(true, |time| time.at_ms.abs_diff(now_ms()) > REPORT_KEPT_MS)
+    time.map_or(true, |time| time.at_ms.abs_diff(now_ms()) > REPORT_RETENTION_MS)
 }

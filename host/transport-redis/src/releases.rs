@@ -1,7 +1,6 @@
-//! The board of releases and what app-nodes tell, in shard 0; components are in `components`.
+//! The board of releases, in shard 0. Components are in `components`.
 //!
-//! Board and reports are JSON, so that a person can read them with any client of Redis, and a node those of a newer version
-//! as far as it knows them.
+//! The board is JSON: readable with any Redis client, and unknown fields of a newer version are ignored.
 
 use std::time::Duration;
 
@@ -9,12 +8,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::time::sleep;
 
-use super::{Redis, bytes_of, components, scripts, unusable};
+use crate::arguments::bytes_of;
+use crate::error::unusable;
+use crate::redis::Redis;
+use crate::{components, scripts};
 use plugnode_release::{Board, Digest};
 use plugnode_transport::{Releases, Result};
 
-/// How often it is looked for a change of the board. A person may wait for that.
-const LOOKS: Duration = Duration::from_millis(100);
+/// Poll interval for a change of the board.
+const BOARD_POLL: Duration = Duration::from_millis(100);
 
 #[async_trait]
 impl Releases for Redis {
@@ -34,14 +36,14 @@ impl Releases for Redis {
 
     async fn board(&self) -> Result<(u64, Board)> {
         let key = self.layout.shard(0).key("board");
-        let mut question = ::redis::cmd("HMGET");
-        question.arg(&key[..]).arg("version").arg("content");
-        let (version, content): (Option<String>, Option<Bytes>) = self.link.ask(&question).await;
+        let mut command = redis::cmd("HMGET");
+        command.arg(&key[..]).arg("version").arg("content");
+        let (version, content): (Option<String>, Option<Bytes>) = self.link.ask(&command).await;
         let Some(version) = version else {
             return Ok((0, Board::default()));
         };
         let content = content.unwrap_or_default();
-        let read = version.parse().map_err(|_| format!("`{version}` is no version"));
+        let read = version.parse().map_err(|_| format!("`{version}` is not a version"));
         let read = read.and_then(|version| Ok((version, Board::read(&content)?)));
         read.map_err(|problem: String| {
             let key = String::from_utf8_lossy(&key);
@@ -54,18 +56,18 @@ impl Releases for Redis {
     }
 
     async fn board_after(&self, version: u64) -> Result<(u64, Board)> {
-        let mut question = ::redis::cmd("HGET");
-        question.arg(&self.layout.shard(0).key("board")[..]).arg("version");
+        let mut command = redis::cmd("HGET");
+        command.arg(&self.layout.shard(0).key("board")[..]).arg("version");
         let known = version.to_string();
         loop {
-            let present: Option<String> = self.link.ask(&question).await;
+            let present: Option<String> = self.link.ask(&command).await;
             if present.as_deref().unwrap_or("0") != known {
                 let (present, board) = self.board().await?;
                 if present != version {
                     return Ok((present, board));
                 }
             }
-            sleep(LOOKS).await;
+            sleep(BOARD_POLL).await;
         }
     }
 

@@ -1,60 +1,60 @@
-//! The scripts that change things. Each is a file that tells its keys, arguments, answers and invariant, and why a copy of a
-//! call does no harm that a slow connection delivers long after the call was answered.
+//! The Lua scripts. The header of each file names its keys, arguments, answers, invariant and cost, and says why a late copy is
+//! harmless: a copy of a call that a slow connection delivers long after the call was answered.
 
-use super::connection::Script;
+use crate::client::script::Script;
 
-/// A script is the file of its name; those of `shared` that it uses stand before it, and then the flags are said here.
+/// The code of a script: its file. A script that uses files of `shared` has them in front, and its flags here.
 macro_rules! code {
     ($file:literal) => {
-        include_str!(concat!("scripts/", $file, ".lua"))
+        include_str!(concat!("lua/", $file, ".lua"))
     };
     ($file:literal, $flags:literal, $($shared:literal),+) => {
         concat!(
             "#!lua", $flags, "\n",
-            $(include_str!(concat!("scripts/shared/", $shared, ".lua")),)+
-            include_str!(concat!("scripts/", $file, ".lua")),
+            $(include_str!(concat!("lua/shared/", $shared, ".lua")),)+
+            include_str!(concat!("lua/", $file, ".lua")),
         )
     };
 }
 
 macro_rules! scripts {
     ($($name:ident = ($file:literal $($rest:tt)*)),* $(,)?) => {$(
-        pub(super) static $name: Script = Script::new($file, code!($file $($rest)*));
+        pub(crate) static $name: Script = Script::new($file, code!($file $($rest)*));
     )*};
 }
 
 scripts! {
-    META = ("meta"),
+    LAYOUT = ("layout"),
     JOIN_IO = ("join_io", "", "clock"),
     LEAVE_IO = ("leave_io"),
     FENCE_IO = ("fence_io"),
     LEAVE_APP = ("leave_app"),
-    BEAT = ("beat", " flags=allow-oom", "clock"),
+    HEARTBEAT = ("heartbeat", " flags=allow-oom", "clock"),
     CLAIM = ("claim"),
-    BEGIN = ("begin"),
-    SPARE = ("spare"),
+    MARK_STARTED = ("mark_started"),
+    UNMARK_STARTED = ("unmark_started"),
     RELEASE = ("release"),
     INGEST = ("ingest", "", "log"),
     COMMIT = ("commit", " flags=allow-oom", "sizes"),
     TRIM = ("trim"),
     TRIM_DEAD = ("trim_dead"),
-    TELL = ("tell"),
-    APPLY = ("apply", " flags=allow-oom", "sizes"),
-    BURY = ("bury", " flags=allow-oom", "log"),
-    CONDEMN = ("condemn"),
+    SEND = ("send"),
+    APPLY_FORWARDED = ("apply_forwarded", " flags=allow-oom", "sizes"),
+    DISCONNECT_LOST = ("disconnect_lost", " flags=allow-oom", "log"),
+    DEAD_LETTER = ("dead_letter"),
     REVIVE = ("revive", "", "log"),
     POST_BOARD = ("post_board"),
     PUT_COMPONENT = ("put_component"),
     PUT_PART = ("put_part"),
     PRUNE_COMPONENT = ("prune_component"),
     FORGET_REPORT = ("forget_report"),
-    VALUES = ("values"),
-    PAGE = ("page"),
-    LOCK = ("lock", " flags=allow-oom", "sizes"),
-    UNLOCK = ("unlock", " flags=allow-oom", "sizes"),
-    HOLDER = ("holder"),
-    DUE = ("due"),
-    FIRE = ("fire", "", "log", "sizes"),
-    READ = ("read"),
-    KEYS = ("keys"),
+    READ_FIELDS = ("read_fields"),
+    READ_PAGE = ("read_page"),
+    LOCK_KEYS = ("lock_keys", " flags=allow-oom", "sizes"),
+    UNLOCK_KEYS = ("unlock_keys", " flags=allow-oom", "sizes"),
+    LOCK_STATE = ("lock_state"),
+    DUE_TIMERS = ("due_timers"),
+    FIRE_TIMERS = ("fire_timers", "", "log", "sizes"),
+    READ_VALUES = ("read_values"),
+    LIST_KEYS = ("list_keys"),
 }

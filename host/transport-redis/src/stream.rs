@@ -6,30 +6,31 @@ use std::str::FromStr;
 use bytes::Bytes;
 use redis::{Cmd, Value};
 
-use super::connection::Link;
-use super::{bytes_of, scripts};
+use crate::arguments::bytes_of;
+use crate::client::link::Link;
+use crate::scripts;
 
-/// How long a read waits for news, in milliseconds.
-const WAIT_MS: u64 = 1_000;
-/// How many entries are read at once before anything is known of their size.
-const FIRST_HELPING: usize = 4;
+/// Timeout of a blocking read, in milliseconds.
+const BLOCK_MS: u64 = 1_000;
+/// First read count, while the size of entries is unknown.
+const FIRST_COUNT: usize = 4;
 
-/// The id of an entry.
+/// Id of an entry.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct EntryId {
-    pub(super) major: u64,
-    pub(super) minor: u64,
+pub(crate) struct EntryId {
+    pub(crate) major: u64,
+    pub(crate) minor: u64,
 }
 
 impl EntryId {
-    /// None is greater.
-    pub(super) const LAST: Self = Self {
+    /// The greatest id.
+    pub(crate) const LAST: Self = Self {
         major: u64::MAX,
         minor: u64::MAX,
     };
 
-    /// The greatest id that is less, if there is one.
-    pub(super) fn previous(self) -> Option<Self> {
+    /// The id before this one; none before 0-0.
+    pub(crate) fn previous(self) -> Option<Self> {
         match self.minor.checked_sub(1) {
             Some(minor) => Some(Self { minor, ..self }),
             None => Some(Self {
@@ -39,8 +40,8 @@ impl EntryId {
         }
     }
 
-    /// The least id that is greater.
-    pub(super) fn next(self) -> Self {
+    /// The id after this one.
+    pub(crate) fn next(self) -> Self {
         match self.minor.checked_add(1) {
             Some(minor) => Self { minor, ..self },
             None => Self {
@@ -83,14 +84,14 @@ impl FromStr for EntryId {
 
 /// An entry of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub(super) id: EntryId,
-    pub(super) fields: Vec<(Bytes, Bytes)>,
+pub(crate) struct Entry {
+    pub(crate) id: EntryId,
+    pub(crate) fields: Vec<(Bytes, Bytes)>,
 }
 
 impl Entry {
-    /// The value of a field.
-    pub(super) fn get(&self, name: &str) -> Option<&Bytes> {
+    /// Value of a field.
+    pub(crate) fn get(&self, name: &str) -> Option<&Bytes> {
         self.fields
             .iter()
             .find(|(field, _)| &field[..] == name.as_bytes())
@@ -98,34 +99,34 @@ impl Entry {
     }
 }
 
-/// Waits a moment for entries behind these, and returns what came, by stream. The link waits for nothing else meanwhile.
-pub(super) async fn read(link: &Link, count: usize, streams: &[(Bytes, EntryId)]) -> Vec<(Bytes, Vec<Entry>)> {
+/// Reads entries behind these ids, by stream. Blocks the link until there are some, for at most a second.
+pub(crate) async fn read(link: &Link, count: usize, streams: &[(Bytes, EntryId)]) -> Vec<(Bytes, Vec<Entry>)> {
     by_stream(link.ask(&command(count, streams)).await)
 }
 
-/// The same in one round trip with what is done before. `following` asks behind the read whether what was read
-/// is safe; what is not, is found again later.
-pub(super) async fn read_between(
+/// The same, in one round trip with commands before it. The answers to the `following` commands decide whether the entries are
+/// returned; others are read again later.
+pub(crate) async fn read_between(
     link: &Link,
     before: Vec<Cmd>,
     count: usize,
     streams: &[(Bytes, EntryId)],
     following: &[Cmd],
-    is_safe: impl Fn(&[Value]) -> bool,
+    is_confirmed: impl Fn(&[Value]) -> bool,
 ) -> Vec<(Bytes, Vec<Entry>)> {
     let mut commands = redis::pipe();
-    let place = before.len();
+    let index = before.len();
     let reading = command(count, streams);
     for command in before.into_iter().chain([reading]).chain(following.iter().cloned()) {
         commands.add_command(command);
     }
     let mut answers = link.ask_all(&commands).await;
-    if answers.len() <= place {
+    if answers.len() <= index {
         return Vec::new();
     }
-    let safe = answers.split_off(place + 1);
+    let confirmation = answers.split_off(index + 1);
     let found = answers.pop().map(by_stream).unwrap_or_default();
-    match is_safe(&safe) {
+    match is_confirmed(&confirmation) {
         true => found,
         false => Vec::new(),
     }
@@ -133,7 +134,12 @@ pub(super) async fn read_between(
 
 fn command(count: usize, streams: &[(Bytes, EntryId)]) -> Cmd {
     let mut command = redis::cmd("XREAD");
-    command.arg("COUNT").arg(count).arg("BLOCK").arg(WAIT_MS).arg("STREAMS");
+    command
+        .arg("COUNT")
+        .arg(count)
+        .arg("BLOCK")
+        .arg(BLOCK_MS)
+        .arg("STREAMS");
     for (key, _) in streams {
         command.arg(&key[..]);
     }
@@ -143,106 +149,109 @@ fn command(count: usize, streams: &[(Bytes, EntryId)]) -> Cmd {
     command
 }
 
-/// A page of a stream.
-pub(super) struct Page {
-    /// The entry to begin with, if that is there.
-    pub(super) from: EntryId,
-    /// The most entries.
-    pub(super) entries: usize,
-    /// No more entries are added once it has so many bytes.
-    pub(super) bytes: usize,
+/// A page of a stream, limited by count and bytes.
+pub(crate) struct Page {
+    /// Smallest id.
+    pub(crate) from: EntryId,
+    /// Maximum number of entries.
+    pub(crate) entries: usize,
+    /// Size in bytes at which no further entry is added.
+    pub(crate) bytes: usize,
 }
 
 impl Page {
-    /// Reads it, from older to newer entries.
-    pub(super) async fn read(&self, link: &Link, key: &Bytes) -> Vec<Entry> {
-        let arguments = self.arguments("XRANGE", "+");
-        entries(link.run(&scripts::PAGE, std::slice::from_ref(key), &arguments).await)
+    /// Reads it, oldest entry first.
+    pub(crate) async fn read(&self, link: &Link, key: &Bytes) -> Vec<Entry> {
+        let arguments = self.arguments();
+        entries(
+            link.run(&scripts::READ_PAGE, std::slice::from_ref(key), &arguments)
+                .await,
+        )
     }
 
-    /// The same for somebody who waits.
-    pub(super) async fn try_read(&self, link: &Link, key: &Bytes) -> Result<Vec<Entry>, String> {
-        let arguments = self.arguments("XRANGE", "+");
+    /// The same, with one attempt.
+    pub(crate) async fn try_read(&self, link: &Link, key: &Bytes) -> Result<Vec<Entry>, String> {
+        let arguments = self.arguments();
         let page = link
-            .try_run(&scripts::PAGE, std::slice::from_ref(key), &arguments)
+            .try_run(&scripts::READ_PAGE, std::slice::from_ref(key), &arguments)
             .await;
         page.map(entries)
     }
 
-    fn arguments(&self, way: &'static str, to: &'static str) -> [Bytes; 5] {
+    fn arguments(&self) -> [Bytes; 5] {
         [
-            way.into(),
+            "XRANGE".into(),
             bytes_of(self.from),
-            to.into(),
+            "+".into(),
             bytes_of(self.entries),
             bytes_of(self.bytes),
         ]
     }
 }
 
-/// Reads entries for somebody who waits, by `XRANGE` or `XREVRANGE`: also for one who may run no scripts.
-pub(super) async fn try_read(
+/// Reads entries by `XRANGE` or `XREVRANGE`, with one attempt. Needs no right to run scripts.
+pub(crate) async fn try_read(
     link: &Link,
-    way: &str,
+    range: &str,
     key: &[u8],
     from: EntryId,
     to: &str,
     count: usize,
 ) -> Result<Vec<Entry>, String> {
-    let mut command = redis::cmd(way);
+    let mut command = redis::cmd(range);
     command.arg(key).arg(from.to_string()).arg(to).arg("COUNT").arg(count);
     link.try_ask(&command).await.map(entries)
 }
 
-/// The entry of this id, or the first behind it.
-pub(super) async fn first_from(link: &Link, key: &[u8], id: EntryId) -> Option<Entry> {
+/// The entry with this id, or the first one behind it.
+pub(crate) async fn first_from(link: &Link, key: &[u8], id: EntryId) -> Option<Entry> {
     let mut command = redis::cmd("XRANGE");
     command.arg(key).arg(id.to_string()).arg("+").arg("COUNT").arg(1);
     entries(link.ask(&command).await).into_iter().next()
 }
 
-/// How many entries are read at once, where that cannot be said in bytes: fewer where they were large before.
-pub(super) struct Helping {
+/// Adaptive count of entries for reads that have no limit in bytes: smaller after large entries.
+pub(crate) struct ReadCount {
     entries: usize,
     most: usize,
 }
 
-/// Bytes that are read at once, about.
-const HELPING: usize = 4 << 20;
+/// Target size of a read, in bytes.
+const READ_BYTES: usize = 4 << 20;
 
-impl Helping {
-    pub(super) fn of_at_most(most: usize) -> Self {
+impl ReadCount {
+    pub(crate) fn at_most(most: usize) -> Self {
         Self {
-            entries: most.min(FIRST_HELPING),
+            entries: most.min(FIRST_COUNT),
             most,
         }
     }
 
-    /// How many to read next.
-    pub(super) fn entries(&self) -> usize {
+    /// Count for the next read.
+    pub(crate) fn entries(&self) -> usize {
         self.entries
     }
 
-    /// Takes from what was read how much is to be read next.
-    pub(super) fn was<'a>(&mut self, read: impl Iterator<Item = &'a Entry>) {
+    /// Adapts the count to the size of these entries.
+    pub(crate) fn observe<'a>(&mut self, read: impl Iterator<Item = &'a Entry>) {
         let (mut entries, mut bytes) = (0, 0);
         for entry in read {
             entries += 1;
             bytes += entry.fields.iter().map(|(_, value)| value.len()).sum::<usize>();
         }
         if let Some(each) = bytes.checked_div(entries) {
-            let fitting = HELPING / each.max(1);
-            // Larger ones may come at any time.
+            let fitting = READ_BYTES / each.max(1);
+            // Doubles at most, because larger entries may come at any time.
             self.entries = fitting.min(2 * self.entries).clamp(1, self.most);
         }
     }
 }
 
-/// The newest id that a stream has given out.
-pub(super) async fn newest(link: &Link, key: &[u8]) -> EntryId {
+/// Last id that a stream has generated.
+pub(crate) async fn newest(link: &Link, key: &[u8]) -> EntryId {
     let mut command = redis::cmd("XINFO");
     command.arg("STREAM").arg(key);
-    // There is no stream until it has had an entry.
+    // A stream exists from its first entry on.
     let Ok(Value::Array(info)) = link.ask_or_error::<Value>(&command).await else {
         return EntryId::default();
     };
@@ -252,7 +261,7 @@ pub(super) async fn newest(link: &Link, key: &[u8]) -> EntryId {
     field.and_then(|pair| text(&pair[1])?.parse().ok()).unwrap_or_default()
 }
 
-/// Reads `XREAD`'s answer: nil, or pairs of stream and entries (as a map in RESP3).
+/// Parses the answer to `XREAD`: nil, or pairs of stream and entries (a map in RESP3).
 fn by_stream(answer: Value) -> Vec<(Bytes, Vec<Entry>)> {
     let pairs: Vec<(Value, Value)> = match answer {
         Value::Map(pairs) => pairs,
@@ -271,8 +280,8 @@ fn by_stream(answer: Value) -> Vec<(Bytes, Vec<Entry>)> {
         .collect()
 }
 
-/// Reads a list of entries: pairs of id and fields, where a field that was deleted meanwhile may be nil.
-pub(super) fn entries(answer: Value) -> Vec<Entry> {
+/// Parses a list of entries: pairs of id and fields. The fields of an entry deleted meanwhile may be nil.
+pub(crate) fn entries(answer: Value) -> Vec<Entry> {
     let Value::Array(found) = answer else {
         return Vec::new();
     };
@@ -315,19 +324,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fewer_large_entries_are_read_at_once() {
+    fn reads_fewer_entries_after_large_ones() {
         let entry = |bytes: usize| Entry {
             id: EntryId::default(),
             fields: vec![("b".into(), vec![0; bytes].into())],
         };
-        let mut helping = Helping::of_at_most(16);
-        assert_eq!(helping.entries(), FIRST_HELPING);
+        let mut read_count = ReadCount::at_most(16);
+        assert_eq!(read_count.entries(), FIRST_COUNT);
         for (bytes, next) in [(1, 8), (1, 16), (1, 16), (1 << 20, 4), (16 << 20, 1), (1, 2), (1, 4)] {
-            helping.was([entry(bytes)].iter());
-            assert_eq!(helping.entries(), next);
+            read_count.observe([entry(bytes)].iter());
+            assert_eq!(read_count.entries(), next);
         }
-        helping.was([].iter());
-        assert_eq!(helping.entries(), 4);
+        read_count.observe([].iter());
+        assert_eq!(read_count.entries(), 4);
     }
 
     mod arbitrary {
@@ -337,7 +346,7 @@ mod tests {
         use super::super::*;
         use plugnode_testing::arbitrary::{bytes as some_bytes, nearly_text, one_of, peak};
 
-        /// What a server, or something in its place, may answer.
+        /// Any answer, also of something that is no Redis.
         fn answer() -> impl Strategy<Value = Value> {
             let id = nearly_text(one_of(&[
                 "1-2",
@@ -376,7 +385,7 @@ mod tests {
 
         proptest! {
             #[test]
-            fn whatever_is_answered_is_entries_or_nothing(answer in answer()) {
+            fn any_answer_is_parsed_or_ignored(answer in answer()) {
                 let (_, peak) = peak(|| {
                     let _ = by_stream(answer.clone());
                     entries(answer.clone())
@@ -385,7 +394,7 @@ mod tests {
             }
 
             #[test]
-            fn entries_are_read_as_they_are(
+            fn entries_are_parsed_unchanged(
                 major in any::<u64>(),
                 minor in any::<u64>(),
                 fields in vec((some_bytes(9), some_bytes(9)), 0..4),
@@ -401,7 +410,7 @@ mod tests {
             }
 
             #[test]
-            fn an_entry_s_id_is_read_or_refused(text in nearly_text(one_of(&["1-2", "0", "99999999999999999999-1", "1-1-1"]))) {
+            fn any_text_is_an_entry_id_or_refused(text in nearly_text(one_of(&["1-2", "0", "99999999999999999999-1", "1-1-1"]))) {
                 if let Ok(id) = text.parse::<EntryId>() {
                     prop_assert_eq!(id.to_string().parse(), Ok(id));
                 }

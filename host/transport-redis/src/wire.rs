@@ -1,7 +1,7 @@
-//! How events, commands and dead letters are written: one byte that tells the version, then postcard
+//! Wire format of events, commands and dead letters: one byte for the version, then postcard
 //! (<https://postcard.jamesmunns.com/wire-format>).
 //!
-//! A node that meets another version says so once and leaves the thing alone; it never guesses.
+//! A node never guesses at another version: it leaves such data alone.
 
 use std::fmt;
 
@@ -12,32 +12,37 @@ use serde::{Deserialize, Serialize};
 use plugnode_message::{Command, Event, EventId};
 use plugnode_transport::Death;
 
-/// The version that this node writes, and the only one it reads.
+/// The version that this node writes, and the only one that it reads.
 const VERSION: u8 = 1;
 
-/// A dead letter as it is kept.
+/// Field of an outbox entry: a list of commands.
+pub(crate) const OUTBOX_COMMANDS: &str = "c";
+/// Field of an outbox entry: for each client the number and the bytes of its newly committed events.
+pub(crate) const OUTBOX_SETTLED: &str = "s";
+
+/// A dead letter in Redis.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Letter {
-    pub(super) id: EventId,
-    pub(super) death: Death,
-    pub(super) died_at_ms: u64,
-    pub(super) content: Content,
+pub(crate) struct StoredLetter {
+    pub(crate) id: EventId,
+    pub(crate) death: Death,
+    pub(crate) died_at_ms: u64,
+    pub(crate) content: LetterContent,
 }
 
-/// What was put aside.
+/// Content of a dead letter.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Content {
+pub(crate) enum LetterContent {
     Event(Event),
     Foreign(Bytes),
 }
 
-/// Room for most of what is written.
+/// Initial capacity, enough for most values.
 const USUAL: usize = 256;
-/// Room for any count.
+/// Maximum length of an encoded count.
 const COUNT: usize = 10;
 
-/// Writes a value.
-pub(super) fn encode(value: &impl Serialize) -> Bytes {
+/// Encodes a value.
+pub(crate) fn encode(value: &impl Serialize) -> Bytes {
     let mut written = Vec::with_capacity(USUAL);
     written.push(VERSION);
     extended(value, written).into()
@@ -47,15 +52,15 @@ fn extended(value: &impl Serialize, written: Vec<u8>) -> Vec<u8> {
     postcard::to_extend(value, written).expect("memory takes what is written to it")
 }
 
-/// Commands as they are written one behind the other, without their number: runs of them are joined as they are.
-pub(super) struct Run {
+/// Encoded commands without their count, so that runs can be joined without decoding.
+pub(crate) struct CommandRun {
     count: usize,
     written: Bytes,
 }
 
-impl Run {
-    /// Writes commands.
-    pub(super) fn of(commands: &[Command]) -> Self {
+impl CommandRun {
+    /// Encodes commands.
+    pub(crate) fn of(commands: &[Command]) -> Self {
         let mut written = Vec::with_capacity(USUAL);
         for command in commands {
             written = extended(command, written);
@@ -66,13 +71,13 @@ impl Run {
         }
     }
 
-    /// How many bytes it has.
-    pub(super) fn len(&self) -> usize {
+    /// Its size in bytes.
+    pub(crate) fn len(&self) -> usize {
         self.written.len()
     }
 
-    /// Joins runs to what [`encode`] makes of a list of all their commands.
-    pub(super) fn join(runs: &[&Self]) -> Bytes {
+    /// Joins runs. The result equals [`encode`] of the list of all their commands.
+    pub(crate) fn join(runs: &[&Self]) -> Bytes {
         let count: usize = runs.iter().map(|run| run.count).sum();
         let bytes: usize = runs.iter().map(|run| run.len()).sum();
         let mut written = Vec::with_capacity(1 + COUNT + bytes);
@@ -83,16 +88,16 @@ impl Run {
     }
 }
 
-/// Why something cannot be read.
+/// Reason why a value cannot be decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Unread {
-    /// Another release of plugnode wrote it, in this version: it is for a node that knows that.
+pub(crate) enum DecodeError {
+    /// Another release of plugnode wrote it in this version.
     Version(u8),
-    /// It is nothing that any release wrote.
+    /// It is malformed.
     Broken(String),
 }
 
-impl fmt::Display for Unread {
+impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Version(version) => write!(f, "it is of version {version}, which this node does not know"),
@@ -101,22 +106,22 @@ impl fmt::Display for Unread {
     }
 }
 
-impl From<&str> for Unread {
+impl From<&str> for DecodeError {
     fn from(reason: &str) -> Self {
         Self::Broken(reason.into())
     }
 }
 
-/// Reads a value, or says why that cannot be.
-pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unread> {
+/// Decodes a value.
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     let (version, rest) = bytes.split_first().ok_or("it is empty")?;
     if *version != VERSION {
-        return Err(Unread::Version(*version));
+        return Err(DecodeError::Version(*version));
     }
     match postcard::take_from_bytes(rest) {
         Ok((value, [])) => Ok(value),
-        Ok((_, more)) => Err(Unread::Broken(format!("it has {} bytes too many", more.len()))),
-        Err(error) => Err(Unread::Broken(format!("it is malformed: {error}"))),
+        Ok((_, more)) => Err(DecodeError::Broken(format!("it has {} bytes too many", more.len()))),
+        Err(error) => Err(DecodeError::Broken(format!("it is malformed: {error}"))),
     }
 }
 
@@ -141,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn connection_and_disconnect_are_read_back() {
         let handshake = Handshake {
             auth: Some("{}".into()),
             query: "a=b".into(),
@@ -274,7 +279,7 @@ mod tests {
             )
         }
 
-        /// Decoding takes no more memory than what is decoded could, whatever lengths it says it has.
+        /// Decodes, and checks that memory use is bounded by the input, whatever lengths the input claims.
         fn decoded<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
             let (decoded, peak) = peak(|| decode::<T>(bytes));
             assert!(
@@ -291,20 +296,20 @@ mod tests {
 
         proptest! {
             #[test]
-            fn joined_runs_are_the_list_of_their_commands(runs in vec(vec(command(), 0..3), 0..4)) {
-                let written: Vec<Run> = runs.iter().map(|run| Run::of(run)).collect();
-                let joined = Run::join(&written.iter().collect::<Vec<_>>());
+            fn joined_runs_equal_the_list_of_their_commands(runs in vec(vec(command(), 0..3), 0..4)) {
+                let written: Vec<CommandRun> = runs.iter().map(|run| CommandRun::of(run)).collect();
+                let joined = CommandRun::join(&written.iter().collect::<Vec<_>>());
                 prop_assert_eq!(joined, encode(&runs.concat()));
             }
 
             #[test]
-            fn what_is_written_is_read_as_it_was(event in some_event(), commands in vec(command(), 0..3)) {
+            fn written_value_is_read_back(event in some_event(), commands in vec(command(), 0..3)) {
                 prop_assert_eq!(decode::<Event>(&encode(&event)), Ok(event));
                 prop_assert_eq!(decode::<Vec<Command>>(&encode(&commands)), Ok(commands));
             }
 
             #[test]
-            fn whatever_is_in_redis_is_read_or_refused(
+            fn any_bytes_are_read_or_refused(
                 one in prop_oneof![
                     nearly(some_event().prop_map(|event| encode(&event).into())),
                     nearly(vec(command(), 0..3).prop_map(|commands| encode(&commands).into())),
@@ -314,27 +319,27 @@ mod tests {
             ) {
                 if let Some(event) = decoded::<Event>(&one) {
                     let _ = event.size();
-                    // A number can be written at more length than needed, so the bytes may be others.
+                    // Compares values, because a number may have a longer encoding than needed.
                     prop_assert_eq!(decode::<Event>(&encode(&event)), Ok(event));
                 }
                 if let Some(commands) = decoded::<Vec<Command>>(&one) {
                     prop_assert_eq!(decode::<Vec<Command>>(&encode(&commands)), Ok(commands));
                 }
-                let _ = decoded::<Letter>(&one);
+                let _ = decoded::<StoredLetter>(&one);
                 let _ = decoded::<Death>(&one);
                 let _ = decoded::<Vec<Digest>>(&one);
             }
         }
 
         #[test]
-        fn lengths_that_are_only_said_take_no_memory() {
+        fn claimed_lengths_allocate_nothing() {
             let endless = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
             for behind in 0..64 {
                 for first in 0..16 {
                     let bytes = framed([vec![first; behind], endless.to_vec(), vec![0; 64]].concat());
                     let _ = decoded::<Event>(&bytes);
                     let _ = decoded::<Vec<Command>>(&bytes);
-                    let _ = decoded::<Letter>(&bytes);
+                    let _ = decoded::<StoredLetter>(&bytes);
                 }
             }
         }

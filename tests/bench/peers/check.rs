@@ -1,4 +1,4 @@
-//! Whether all peers do the same: two clients say every word, and hear the same from each server, to the byte.
+//! Checks that all peers behave the same: two clients send every event, and must receive the same bytes from each server.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -9,15 +9,15 @@ use super::probe::Probe;
 use super::{Handler, bare, memory, node, node_alone, order, redis};
 use crate::server::Server;
 
-/// Who speaks, what, and who hears.
+/// The sender, its text, and the recipients of the reply in order.
 type Step<'a> = (usize, &'a str, &'a [usize]);
 
 const ADA: usize = 0;
 const BOB: usize = 1;
 
-/// Checks every peer, and says of each what it found.
+/// Checks every peer, and prints the result of each.
 pub(super) fn run() -> ExitCode {
-    let runtime = tokio::runtime::Runtime::new().expect("threads can be started");
+    let runtime = tokio::runtime::Runtime::new().expect("cannot start the runtime");
     match runtime.block_on(check()) {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
@@ -27,21 +27,21 @@ pub(super) fn run() -> ExitCode {
 async fn check() -> bool {
     let expected = expected();
     let mut all_agree = true;
-    // Each in turn, and gone before the next one starts.
+    // One peer at a time; each is stopped before the next starts.
     for number in 0.. {
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        let Some((shape, server)) = peer(number, folder.path()).await else {
+        let folder = tempfile::tempdir().expect("cannot create a temporary folder");
+        let Some((nodes, server)) = peer(number, folder.path()).await else {
             break;
         };
-        let heard = converse(&server).await;
-        let agrees = heard == expected;
-        println!("{} {} {shape}", if agrees { "same " } else { "OTHER" }, server.name);
-        for (heard, expected) in heard
+        let received = run_steps(&server).await;
+        let agrees = received == expected;
+        println!("{} {} {nodes}", if agrees { "same" } else { "DIFFERENT" }, server.name);
+        for (received, expected) in received
             .iter()
             .zip(&expected)
-            .filter(|(heard, expected)| heard != expected)
+            .filter(|(received, expected)| received != expected)
         {
-            println!("  heard:    {heard}\n  expected: {expected}");
+            println!("  received: {received}\n  expected: {expected}");
         }
         all_agree &= agrees;
     }
@@ -62,23 +62,23 @@ async fn peer(number: usize, folder: &Path) -> Option<(&'static str, Server)> {
     })
 }
 
-/// All that is heard, in the order of the steps.
-async fn converse(server: &Server) -> Vec<String> {
+/// Runs all steps, and returns the texts received.
+async fn run_steps(server: &Server) -> Vec<String> {
     let ports = [server.ports[0], server.ports[server.ports.len() - 1]];
     let mut clients = [Probe::connect(ports[ADA]).await, Probe::connect(ports[BOB]).await];
     let order = format!(r#"42["json",{}]"#, order(7));
-    let mut heard = Vec::new();
-    for (speaker, text, hearers) in steps(&order) {
-        clients[speaker].send(text).await;
-        for &hearer in hearers {
+    let mut received = Vec::new();
+    for (sender, text, recipients) in steps(&order) {
+        clients[sender].send(text).await;
+        for &recipient in recipients {
             let what = format!("{} answers {text}", server.name);
-            heard.push(within(&what, clients[hearer].hear()).await);
+            received.push(within(&what, clients[recipient].receive()).await);
         }
     }
-    heard
+    received
 }
 
-/// The last ones show that nothing came besides what was to come.
+/// The last step shows that no unexpected text arrived before.
 fn steps(order: &str) -> [Step<'_>; 13] {
     [
         (ADA, r#"42["echo",{"b":1,"a":[0.5,"ü"]},"two",null]"#, &[ADA]),

@@ -1,20 +1,20 @@
-//! Who is measured: plugnode in its several shapes, and those beside which its figures mean something.
+//! The servers under test: plugnode in several configurations, and the peers with which it is compared.
 //!
-//! Each function starts the processes of one server, and returns once every port answers. All answer the words of
-//! `examples/benchmark` with the same text, which `--check` looks after; those of HTTP answer a request with its body.
-//! Servers over Redis have a redis-server of their own each, with the same settings. Nothing here knows what is measured.
+//! Each function starts the processes of one server, and returns when every port answers. All Socket.IO servers answer the events
+//! of `examples/benchmark` with the same texts, which `--check` verifies; HTTP servers echo the body of a request. Each server
+//! over Redis has its own redis-server, with the same settings. Knows nothing of the scenarios.
 //!
-//! What is no program of its own is this very executable in another mode, and so [`take_part`] comes first in `main`.
+//! Some servers are modes of this executable, so `main` calls [`run_mode`] first.
 
-mod bare;
 mod check;
-mod http;
+mod hyper;
 mod native;
 mod node;
 mod plugnode;
 mod probe;
 mod queue;
-mod serve;
+mod socketioxide;
+mod wasmtime;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -23,27 +23,26 @@ use plugnode_tests::{free_port, repository};
 use tikv_jemallocator::Jemalloc;
 use tokio::process::Command;
 
+pub(crate) use self::hyper::hyper;
 pub(crate) use self::plugnode::{Handler, memory, redis};
-pub(crate) use bare::bare;
-pub(crate) use http::http;
+pub(crate) use self::socketioxide::bare;
+pub(crate) use self::wasmtime::{Instances, Wasmtime};
 pub(crate) use node::{node, node_alone};
-pub(crate) use queue::queue_limit;
-pub(crate) use serve::{Instances, Wasmtime};
+pub(crate) use queue::queue_limits;
 
 use crate::server::Process;
 
-/// That of `plugnode`. The modes of this executable are servers as well.
+/// The same allocator as in `plugnode`, for the servers that are modes of this executable.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 
-/// Raises the limit of open files for what is to come; and then, where the arguments ask for it, is one of the peers or
-/// checks them all, and has nothing left to do but to end.
-pub(crate) fn take_part() -> Option<ExitCode> {
-    // What cannot be raised shows where it matters: a connection is refused.
+/// Raises the limit of open files. If the first argument names a mode, runs it, and returns the exit code.
+pub(crate) fn run_mode() -> Option<ExitCode> {
+    // If this fails, connections are refused later, which is reported then.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     match std::env::args().nth(1)?.as_str() {
-        "--bare" => bare::serve(),
-        "--http" => http::serve(),
+        "--bare" => socketioxide::serve(),
+        "--hyper" => hyper::serve(),
         "--native" => native::serve(),
         "--check" => return Some(check::run()),
         _ => return None,
@@ -51,14 +50,14 @@ pub(crate) fn take_part() -> Option<ExitCode> {
     Some(ExitCode::SUCCESS)
 }
 
-/// What `json` takes: an order of this number, a kilobyte of JSON that begins with `{"id":NUMBER,"count":1,`.
+/// The argument of `json`: an order with this id, a kilobyte of JSON that begins with `{"id":ID,"count":1,`.
 pub(crate) fn order(id: u64) -> String {
-    serde_json::to_string(&benchmark::Order::numbered(id)).expect("it can be written")
+    serde_json::to_string(&benchmark::Order::numbered(id)).expect("an order is valid JSON")
 }
 
-/// This executable in one of its modes.
+/// Starts this executable in one of its modes.
 fn own_mode(name: &'static str, mode: &str, folder: &Path) -> Process {
-    let mut command = Command::new(std::env::current_exe().expect("a program knows itself"));
+    let mut command = Command::new(std::env::current_exe().expect("the path of this executable is known"));
     command.arg(mode);
     Process::start(name, command, folder)
 }
@@ -68,7 +67,7 @@ fn script(name: &'static str, script: &str, args: &[&str], folder: &Path) -> Pro
     let tests = repository().join("tests");
     assert!(
         tests.join("node_modules/ioredis").exists(),
-        "npm packages are missing: install them by `make bench`"
+        "npm packages are missing; install them with `make bench`"
     );
     let mut command = Command::new("node");
     command
@@ -78,7 +77,7 @@ fn script(name: &'static str, script: &str, args: &[&str], folder: &Path) -> Pro
     Process::start(name, command, folder)
 }
 
-/// A redis-server that keeps nothing, and its port.
+/// Starts a redis-server without persistence. Also returns its port.
 async fn redis_server(folder: &Path) -> (Process, u16) {
     let port = free_port();
     let mut command = Command::new("redis-server");
@@ -86,7 +85,7 @@ async fn redis_server(folder: &Path) -> (Process, u16) {
         .args(["--bind", "127.0.0.1", "--port", &port.to_string()])
         .args(["--save", "", "--appendonly", "no"]);
     let mut redis = Process::start("redis-server", command, folder);
-    redis.says("Ready to accept connections").await;
+    redis.wait_for("Ready to accept connections").await;
     (redis, port)
 }
 
@@ -94,11 +93,11 @@ fn url(redis_port: u16) -> String {
     format!("redis://127.0.0.1:{redis_port}")
 }
 
-/// Threads and all else that `plugnode run` has.
+/// Runs on the same runtime as `plugnode run`.
 fn block_on(work: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .expect("threads can be started")
+        .expect("cannot start the runtime")
         .block_on(work);
 }

@@ -1,7 +1,7 @@
-//! plugnode with the same handler in native Rust: what is left of a figure when WebAssembly is taken away.
+//! plugnode with the same handler in native Rust: shows the share of WebAssembly in a figure.
 //!
-//! It never blocks, so it is called in place, as the component is: on the task of its instance, with no thread of its own. All
-//! else is as `plugnode run` has it on the memory transport: allocator, threads, settings, and instances.
+//! The handler never blocks, so it is called in place like the component: on the task of its instance, without its own thread.
+//! Allocator, threads, settings and instances are those of `plugnode run` on the memory transport.
 
 use ::plugnode::embed::{AppNode, IoNode, Native, config};
 use ::plugnode::http::{self, HttpSettings};
@@ -12,7 +12,7 @@ use benchmark::Benchmark;
 use super::block_on;
 use super::plugnode::{BUCKET, CONNECTIONS, INSTANCES, PARTITIONS};
 
-/// Is the server.
+/// Runs the server in this process.
 pub(super) fn serve() {
     block_on(async {
         let shutdown = Shutdown::new();
@@ -33,15 +33,15 @@ pub(super) fn serve() {
             .native_app(app, Native::in_place::<Benchmark>())
             .start(&shutdown)
             .await
-            .expect("a native handler can be started");
-        let listener = http::bind("127.0.0.1:0").await.expect("a port is free");
-        let address = listener.local_addr().expect("it listens");
+            .expect("cannot start the native handler");
+        let listener = http::bind("127.0.0.1:0").await.expect("cannot bind a port");
+        let address = listener.local_addr().expect("the socket has an address");
         let io_node = IoNode::builder(transport)
             .namespace("/")
             .listens_at(address)
             .start(&shutdown)
             .await
-            .expect("it joins what is in memory");
+            .expect("cannot join the memory transport");
         eprintln!("listening on http://{address}");
         let settings = HttpSettings {
             max_connections: CONNECTIONS,

@@ -1,6 +1,6 @@
-//! Node: socket.io 4 in one process, and what is built of it today when there are to be several.
+//! Node: socket.io 4 in one process, and the usual setup of several processes with Redis.
 //!
-//! The scripts are in `node/`, with their settings and what was tried.
+//! The scripts, their settings, and the settings that were tried, are in `node/`.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use super::probe::answering;
 use super::{redis_server, script, url};
 use crate::server::{Process, Server};
 
-/// One process that does everything.
+/// A single process.
 pub(crate) async fn node_alone(folder: &Path) -> Server {
     let mut alone = script("alone", "alone.mjs", &[], folder);
     answering(Server {
@@ -20,11 +20,11 @@ pub(crate) async fn node_alone(folder: &Path) -> Server {
     .await
 }
 
-/// Processes that hold connections, others that answer, and a Redis between them.
+/// Processes that hold connections, processes that handle messages, and Redis between them.
 pub(crate) async fn node(folder: &Path, io: usize, app: usize) -> Server {
     let (redis, port) = redis_server(folder).await;
     let url = url(port);
-    // A consumer group gives each message to any worker.
+    // A consumer group gives messages to any worker, so several workers do not keep order.
     let in_order = app == 1;
     let start = |name, file| {
         let url = &url;
@@ -37,7 +37,7 @@ pub(crate) async fn node(folder: &Path, io: usize, app: usize) -> Server {
         ports.push(process.port().await);
     }
     for process in &mut app {
-        process.says("reading the stream").await;
+        process.wait_for("reading the stream").await;
     }
     answering(Server {
         name: "socket.io, redis streams",

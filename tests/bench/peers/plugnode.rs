@@ -9,13 +9,13 @@ use super::probe::answering;
 use super::{own_mode, redis_server, url};
 use crate::server::{Process, Server};
 
-/// Instances of the handler in each process, one for each processor of the machine that the aims are set for.
+/// Instances of the handler in each process: one for each processor of the machine for which the goals are set.
 pub(super) const INSTANCES: usize = 2;
-/// Enough for four app-nodes, and fewer than the default: what a batch carries is shared by fewer.
+/// Enough for four app-nodes, and fewer than the default, so that batches are larger.
 pub(super) const PARTITIONS: u16 = 16;
-/// Connections that a process takes: more than any scenario brings.
+/// Limit of connections of a process: more than any scenario needs.
 pub(super) const CONNECTIONS: usize = 100_000;
-/// The bucket that the handler counts in.
+/// The key-value bucket of the handler's counters.
 pub(super) const BUCKET: &str = "default";
 
 /// How the handler runs.
@@ -23,7 +23,7 @@ pub(super) const BUCKET: &str = "default";
 pub(crate) enum Handler {
     /// As a component.
     Wasm,
-    /// As native Rust, called in place, in a program that embeds plugnode.
+    /// As native Rust, called in place, in a process that embeds plugnode.
     Native,
 }
 
@@ -48,11 +48,11 @@ pub(crate) async fn memory(folder: &Path, handler: Handler) -> Server {
     .await
 }
 
-/// Over a Redis of its own.
+/// Over its own Redis.
 pub(crate) async fn redis(folder: &Path, io: usize, app: usize) -> Server {
     let (redis, port) = redis_server(folder).await;
     configure(folder, &url(port));
-    // Three processes or more share two processors: each has one thread for its work, as each process of Node has.
+    // At least three processes share two processors, so each has one worker thread, like a process of Node.
     let start = |role| move |_| run_with(role, &["--role", role], folder, &[("TOKIO_WORKER_THREADS", "1")]);
     let mut io: Vec<Process> = (0..io).map(start("io-node")).collect();
     let mut app: Vec<Process> = (0..app).map(start("app-node")).collect();
@@ -61,7 +61,7 @@ pub(crate) async fn redis(folder: &Path, io: usize, app: usize) -> Server {
         ports.push(process.port().await);
     }
     for process in &mut app {
-        process.says("started; it has no clients").await;
+        process.wait_for("started; it has no clients").await;
     }
     answering(Server {
         name: "plugnode, redis",
@@ -81,7 +81,7 @@ fn configure(folder: &Path, transport: &str) {
             &format!("instances = {INSTANCES}\ngrants.keyvalue = [{BUCKET:?}]")
         )
     );
-    std::fs::write(folder.join("plugnode.toml"), config).expect("the folder can be written to");
+    std::fs::write(folder.join("plugnode.toml"), config).expect("cannot write plugnode.toml");
 }
 
 fn run(name: &'static str, arguments: &[&str], folder: &Path) -> Process {
@@ -98,15 +98,15 @@ fn run_with(name: &'static str, arguments: &[&str], folder: &Path, environment: 
 /// The `plugnode` of `make build`, or the one that `PLUGNODE_BIN` names.
 ///
 /// # Panics
-/// When it was not built, with the command that does.
+/// When it is not built; the message names the command that builds it.
 fn binary() -> PathBuf {
     let named = std::env::var_os("PLUGNODE_BIN").map(PathBuf::from);
     let path = named.unwrap_or_else(|| repository().join("target/release/plugnode"));
     assert!(
         path.exists(),
-        "{} is not there: build it by `make build`",
+        "{} does not exist; build it with `make build`",
         path.display()
     );
-    // Its server starts in another folder.
-    std::path::absolute(path).expect("there is a folder that we are in")
+    // Servers start in other folders.
+    std::path::absolute(path).expect("there is a current folder")
 }

@@ -1,4 +1,4 @@
-//! What Redis itself can do on this machine: `redis-benchmark` with the commands that a queue is made of.
+//! The limits of Redis on this machine: `redis-benchmark` with the commands of a queue.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -7,32 +7,32 @@ use tokio::process::Command;
 
 use super::redis_server;
 
-/// About what one event takes in a queue.
+/// Approximate bytes of an event in a queue.
 const EVENT: usize = 200;
 const CONNECTIONS: usize = 50;
-/// Entries that one XREAD gets.
+/// Entries per XREAD.
 const BATCH: usize = 100;
-/// Commands sent together; 1 is that each waits for the one before it.
+/// Commands sent together. With 1, each waits for the reply to the one before.
 const PIPELINES: [usize; 2] = [1, 32];
 const SCRIPT: &str = "redis.call('XADD', KEYS[1], 'MAXLEN', '~', 10000, '*', 'event', ARGV[1]) return 1";
 
-/// How often Redis can do something.
+/// The limit of one command.
 pub(crate) struct QueueLimit {
-    /// What, with how many entries.
+    /// The command, and the number of entries.
     pub(crate) command: &'static str,
-    /// How many commands are sent together.
+    /// Commands sent together.
     pub(crate) pipeline: usize,
     pub(crate) per_second: f64,
-    /// CPU time of Redis for each, in microseconds.
+    /// CPU time of Redis per command, in microseconds.
     pub(crate) cpu_micros: f64,
 }
 
-/// Measures it.
-pub(crate) async fn queue_limit(folder: &Path) -> Vec<QueueLimit> {
+/// Measures all commands on a new Redis.
+pub(crate) async fn queue_limits(folder: &Path) -> Vec<QueueLimit> {
     let (redis, port) = redis_server(folder).await;
     let port = port.to_string();
     let event = "x".repeat(EVENT);
-    let sha = said("redis-cli", &["-p", &port, "SCRIPT", "LOAD", SCRIPT]).await;
+    let sha = output_of("redis-cli", &["-p", &port, "SCRIPT", "LOAD", SCRIPT]).await;
     let fill = [
         "-p",
         &port,
@@ -44,7 +44,7 @@ pub(crate) async fn queue_limit(folder: &Path) -> Vec<QueueLimit> {
         "event",
         &event,
     ];
-    said("redis-benchmark", &fill).await;
+    output_of("redis-benchmark", &fill).await;
     let batch = BATCH.to_string();
     let commands: [(_, usize, &[&str]); 3] = [
         (
@@ -66,7 +66,7 @@ pub(crate) async fn queue_limit(folder: &Path) -> Vec<QueueLimit> {
     let mut limits = Vec::new();
     for (name, times, command) in commands {
         for pipeline in PIPELINES {
-            // Without a pipeline it is many times slower, and measured as well by fewer.
+            // Without a pipeline it is many times slower, so fewer commands are enough.
             let times = if pipeline == 1 { times / 4 } else { times };
             let before = redis.cpu();
             let per_second = run(&port, times, pipeline, command).await;
@@ -81,21 +81,22 @@ pub(crate) async fn queue_limit(folder: &Path) -> Vec<QueueLimit> {
     limits
 }
 
-/// Commands a second.
+/// Commands per second.
 async fn run(port: &str, times: usize, pipeline: usize, command: &[&str]) -> f64 {
     let (times, pipeline, connections) = (times.to_string(), pipeline.to_string(), CONNECTIONS.to_string());
     let mut arguments = vec!["-p", port, "--csv", "-n", &times, "-P", &pipeline, "-c", &connections];
     arguments.extend(command);
-    let said = said("redis-benchmark", &arguments).await;
-    // A head, and a line: the name in quotes, which may have commas in it, and then figures in quotes.
-    said.lines()
+    let output = output_of("redis-benchmark", &arguments).await;
+    // CSV with a header line: the name in quotes, which may contain commas, and then figures in quotes.
+    output
+        .lines()
         .last()
         .and_then(|line| line.rsplit("\",\"").nth(6))
         .and_then(|figure| figure.parse().ok())
-        .unwrap_or_else(|| panic!("redis-benchmark does not say how fast it was:\n{said}"))
+        .unwrap_or_else(|| panic!("cannot parse the output of redis-benchmark:\n{output}"))
 }
 
-async fn said(program: &str, arguments: &[&str]) -> String {
+async fn output_of(program: &str, arguments: &[&str]) -> String {
     let mut command = Command::new(program);
     let output = command
         .args(arguments)
@@ -103,7 +104,7 @@ async fn said(program: &str, arguments: &[&str]) -> String {
         .kill_on_drop(true)
         .output()
         .await
-        .unwrap_or_else(|error| panic!("{program} cannot be run: {error}; install redis-tools"));
+        .unwrap_or_else(|error| panic!("cannot run {program}: {error}; install redis-tools"));
     assert!(output.status.success(), "{program} failed: {output:?}");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }

@@ -1,4 +1,4 @@
-//! What a run ran on. Nothing that names the machine or a place on it.
+//! The machine of a run, without anything that identifies it.
 
 use std::process::Command;
 use std::time::Instant;
@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 
 use plugnode_tests::binary;
 
-/// The facts, and how busy the machine was.
+/// Hardware, versions, and the load of the machine.
 pub(crate) struct Machine {
     processor: String,
     cores: usize,
     memory_gb: u64,
     kernel: String,
-    /// A program and its version.
+    /// Programs with their versions.
     programs: Vec<(&'static str, String)>,
     load_at_start: String,
     load_at_end: String,
@@ -22,11 +22,11 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Looks around, before anything is started.
-    pub(crate) fn look() -> Self {
+    /// Inspects the machine, before anything is started.
+    pub(crate) fn inspect() -> Self {
         let plugnode = binary();
         Self {
-            processor: after(&read("/proc/cpuinfo"), "model name").unwrap_or_else(|| "unknown".to_owned()),
+            processor: value_of(&read("/proc/cpuinfo"), "model name").unwrap_or_else(|| "unknown".to_owned()),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             memory_gb: memory_kb() >> 20,
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
@@ -42,8 +42,8 @@ impl Machine {
         }
     }
 
-    /// Looks again.
-    pub(crate) fn look_again(&mut self) {
+    /// Notes the load and the time at the end of the run.
+    pub(crate) fn finish(&mut self) {
         self.load_at_end = load();
         self.seconds = self.begun.elapsed().as_secs();
     }
@@ -81,13 +81,13 @@ impl Machine {
     }
 }
 
-/// How many processes wanted to run in the last minute.
+/// Load average of the last minute.
 fn load() -> String {
     read("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned()
 }
 
 fn memory_kb() -> u64 {
-    let total = after(&read("/proc/meminfo"), "MemTotal");
+    let total = value_of(&read("/proc/meminfo"), "MemTotal");
     total
         .and_then(|total| total.split(' ').next()?.parse().ok())
         .unwrap_or(0)
@@ -97,21 +97,21 @@ fn read(file: &str) -> String {
     std::fs::read_to_string(file).unwrap_or_default()
 }
 
-/// What stands after the colon in the line that begins like this.
-fn after(text: &str, start: &str) -> Option<String> {
+/// The value after the colon, in the line that begins with `start`.
+fn value_of(text: &str, start: &str) -> Option<String> {
     let line = text.lines().find(|line| line.starts_with(start))?;
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
-/// The first thing that looks like a version in what a program says of itself.
+/// The first word of `--version` that looks like a version.
 fn version(program: &str) -> String {
-    let said = Command::new(program)
+    let output = Command::new(program)
         .arg("--version")
         .output()
         .map(|output| output.stdout);
-    let said = said.unwrap_or_default();
-    let said = String::from_utf8_lossy(&said);
-    let words = said
+    let output = output.unwrap_or_default();
+    let output = String::from_utf8_lossy(&output);
+    let words = output
         .split_whitespace()
         .map(|word| word.trim_start_matches("v=").trim_start_matches('v'));
     let mut versions = words.filter(|word| word.starts_with(|c: char| c.is_ascii_digit()));

@@ -1,9 +1,9 @@
-//! What a run says: tables for people, all numbers for programs, and pictures.
+//! The report of a run: Markdown tables, all figures as JSON, and charts.
 
-mod figures;
+mod chart;
+mod charts;
+mod goals;
 mod machine;
-mod pictures;
-mod svg;
 mod table;
 
 use std::path::Path;
@@ -11,68 +11,68 @@ use std::path::Path;
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use crate::rounds::{Extent, Row};
+use crate::rounds::{Row, RunSize};
 use crate::scenarios::Scenario;
 
 pub(crate) use machine::Machine;
 
-/// One scenario's part of a run.
+/// The results of one scenario.
 pub(crate) struct Results {
     pub(crate) scenario: Scenario,
     pub(crate) rows: Vec<Row>,
-    /// Why it came to nothing.
+    /// Why it failed as a whole.
     pub(crate) failed: Option<String>,
 }
 
-/// All of a run.
+/// The results of a run.
 pub(crate) struct Report {
     pub(crate) machine: Machine,
-    pub(crate) extent: Extent,
+    pub(crate) size: RunSize,
     pub(crate) results: Vec<Results>,
 }
 
 impl Results {
-    /// Whether there is something, and every account is clean.
+    /// Whether the scenario ran, and every account is clean.
     pub(crate) fn is_clean(&self) -> bool {
         self.failed.is_none() && self.rows.iter().all(Row::is_clean)
     }
 }
 
 impl Report {
-    /// The tables.
+    /// The report as Markdown.
     pub(crate) fn to_markdown(&self) -> String {
         table::report(self)
     }
 
-    /// Writes `table.md`, `figures.json` and the pictures.
+    /// Writes `table.md`, `figures.json` and the charts.
     ///
     /// # Errors
-    /// When the folder cannot be written to.
+    /// When the folder or a file cannot be written.
     pub(crate) fn write(&self, folder: &Path) -> anyhow::Result<()> {
-        std::fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let figures = format!("{:#}\n", self.to_json());
         let mut files = vec![
             ("table.md".to_owned(), self.to_markdown()),
             ("figures.json".to_owned(), figures),
         ];
         files.extend(
-            pictures::of(self)
+            charts::draw(self)?
                 .into_iter()
                 .map(|(name, svg)| (format!("{name}.svg"), svg)),
         );
         for (name, text) in files {
-            std::fs::write(folder.join(&name), text).with_context(|| format!("{name} cannot be written"))?;
+            std::fs::write(folder.join(&name), text).with_context(|| format!("cannot write {name}"))?;
         }
         Ok(())
     }
 
-    /// The middle round's value of something that was measured, where nothing was lost, doubled or reordered meanwhile.
-    fn median(&self, scenario: Scenario, key: &str, what: &str) -> Option<f64> {
+    /// The median of a metric. None if the account of the row is not clean.
+    fn median(&self, scenario: Scenario, key: &str, metric: &str) -> Option<f64> {
         let row = self.rows(scenario).iter().find(|row| row.key == key)?;
-        row.is_clean().then(|| row.median(what))?
+        row.is_clean().then(|| row.median(metric))?
     }
 
-    /// What a scenario measured; nothing when it did not run.
+    /// The rows of a scenario; none if it did not run.
     fn rows(&self, scenario: Scenario) -> &[Row] {
         let results = self.results.iter().find(|results| results.scenario == scenario);
         results.map_or(&[], |results| &results.rows)
@@ -81,13 +81,13 @@ impl Report {
     fn to_json(&self) -> Value {
         json!({
             "machine": self.machine.to_json(),
-            "rounds": self.extent.rounds,
-            "seconds": self.extent.time.as_secs_f64(),
-            "figures": figures::FIGURES.iter().map(|figure| json!({
-                "figure": figure.what,
-                "aim": figure.aim,
-                "at-least": figure.at_least,
-                "reached": figure.reached(self),
+            "rounds": self.size.rounds,
+            "seconds": self.size.time.as_secs_f64(),
+            "figures": goals::GOALS.iter().map(|goal| json!({
+                "figure": goal.description,
+                "aim": goal.aim,
+                "at-least": goal.at_least,
+                "reached": goal.reached(self),
             })).collect::<Vec<_>>(),
             "scenarios": self.results.iter().map(|results| json!({
                 "scenario": results.scenario.name(),
@@ -100,25 +100,25 @@ impl Report {
 }
 
 fn row(row: &Row) -> Value {
-    let measured = row.measured.iter().map(|measured| {
+    let metrics = row.metrics.iter().map(|metric| {
         json!({
-            "what": measured.name,
-            "unit": measured.unit,
-            "median": measured.median(),
-            "rounds": measured.rounds,
+            "what": metric.name,
+            "unit": metric.unit,
+            "median": metric.median(),
+            "rounds": metric.rounds,
         })
     });
     json!({
         "key": row.key,
         "server": row.server,
-        "measured": measured.collect::<Vec<_>>(),
-        "account": row.tally.map(|tally| json!({
-            "expected": tally.expected,
-            "lost": tally.lost,
-            "doubled": tally.doubled,
-            "out-of-order": tally.out_of_order,
-            "strange": tally.strange,
-            "broken": tally.broken,
+        "measured": metrics.collect::<Vec<_>>(),
+        "account": row.counts.map(|counts| json!({
+            "expected": counts.expected,
+            "lost": counts.lost,
+            "doubled": counts.doubled,
+            "out-of-order": counts.out_of_order,
+            "strange": counts.strange,
+            "broken": counts.broken,
             "clean": row.is_clean(),
         })),
     })

@@ -1,28 +1,27 @@
-//! The tables of a run, as Markdown that also reads well in a terminal.
+//! The report as Markdown tables, which are also readable in a terminal.
 
 use std::fmt::Write;
 
 use plugnode_tests::sequence::SequenceCounts;
 
-use super::figures::FIGURES;
+use super::goals::GOALS;
 use super::{Report, Results};
 use crate::rounds::Row;
 
-/// All of them, and what the run ran on.
+/// The whole report.
 pub(super) fn report(report: &Report) -> String {
     let mut text = String::from("# Benchmark\n\n");
-    let extent = report.extent;
+    let size = report.size;
     let _ = writeln!(
         text,
-        "One run of `make bench`: servers in turn under the same load, medians of rounds of {} s each, {} of them (at most 3 \
-         where one takes long).\n\n{}\nCPU is what a server used for one message, `load` what the clients themselves used, who \
-         share the machine: read the ratios. An account is of all that should have come; it is clean when everything did, \
-         once, and in order.\n",
-        extent.time.as_secs_f64(),
-        extent.rounds,
+        "One run of `make bench`: servers in turn under the same load; medians of {} rounds of {} s (at most 3 rounds where one \
+         takes long).\n\n{}\nCPU is CPU time of the server per message; `load` is CPU time of the clients, which share the machine: \
+         read the ratios. An account counts all expected messages; it is clean when each arrived once and in order.\n",
+        size.rounds,
+        size.time.as_secs_f64(),
         report.machine.describe()
     );
-    text += &figures(report);
+    text += &goals(report);
     for results in &report.results {
         let _ = write!(
             text,
@@ -35,14 +34,14 @@ pub(super) fn report(report: &Report) -> String {
     text
 }
 
-fn figures(report: &Report) -> String {
-    let rows = FIGURES.iter().map(|figure| {
+fn goals(report: &Report) -> String {
+    let rows = GOALS.iter().map(|goal| {
         vec![
-            figure.what.to_owned(),
-            number(figure.aim),
-            number(figure.at_least),
-            figure.reached(report).map_or_else(|| "–".to_owned(), number),
-            figure.verdict(report).name().to_owned(),
+            goal.description.to_owned(),
+            number(goal.aim),
+            number(goal.at_least),
+            goal.reached(report).map_or_else(|| "–".to_owned(), number),
+            goal.verdict(report).name().to_owned(),
         ]
     });
     table(&["", "aim", "at least", "reached", ""], rows)
@@ -52,11 +51,11 @@ fn scenario(results: &Results) -> String {
     if let Some(failed) = &results.failed {
         return format!("**Failed**: {failed}\n");
     }
-    // Columns in the order in which they first come up, as not every server has every part.
+    // In order of first occurrence, because not every server has every part.
     let mut columns: Vec<(&str, &str)> = Vec::new();
-    for measured in results.rows.iter().flat_map(|row| &row.measured) {
-        if !columns.iter().any(|(name, _)| *name == measured.name) {
-            columns.push((measured.name, measured.unit));
+    for metric in results.rows.iter().flat_map(|row| &row.metrics) {
+        if !columns.iter().any(|(name, _)| *name == metric.name) {
+            columns.push((metric.name, metric.unit));
         }
     }
     let heads: Vec<String> = std::iter::once(String::new())
@@ -75,7 +74,7 @@ fn scenario(results: &Results) -> String {
     table(&heads.iter().map(String::as_str).collect::<Vec<_>>(), rows)
 }
 
-/// As `CPU, µs` or `messages/s`.
+/// A heading like `CPU, µs` or `messages/s`.
 fn head(name: &str, unit: &str) -> String {
     match unit {
         "" => name.to_owned(),
@@ -85,7 +84,7 @@ fn head(name: &str, unit: &str) -> String {
 }
 
 fn account(row: &Row) -> String {
-    let Some(tally) = row.tally else {
+    let Some(counts) = row.counts else {
         return String::new();
     };
     let SequenceCounts {
@@ -95,22 +94,22 @@ fn account(row: &Row) -> String {
         out_of_order,
         strange,
         broken,
-    } = tally;
+    } = counts;
     if row.is_clean() {
         return format!("{} clean", grouped(expected));
     }
-    let wrong = [
+    let problems = [
         (lost, "lost"),
         (doubled, "doubled"),
         (out_of_order, "out of order"),
-        (strange, "that nobody sent"),
+        (strange, "never sent"),
         (broken, "connections ended"),
     ];
-    let wrong = wrong.iter().filter(|(count, _)| *count > 0);
-    let wrong: Vec<String> = wrong
+    let problems = problems.iter().filter(|(count, _)| *count > 0);
+    let problems: Vec<String> = problems
         .map(|(count, what)| format!("{} {what}", grouped(*count)))
         .collect();
-    format!("**of {}: {}**", grouped(expected), wrong.join(", "))
+    format!("**of {}: {}**", grouped(expected), problems.join(", "))
 }
 
 fn table(heads: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
@@ -128,7 +127,7 @@ fn table(heads: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut text = String::new();
     for (number, row) in rows.iter().enumerate() {
         for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
-            // Names to the left, numbers to the right.
+            // Names are left-aligned, numbers right-aligned.
             let cell = if column == 0 {
                 format!("{cell:<width$}")
             } else {
@@ -152,7 +151,7 @@ fn table(heads: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     text
 }
 
-/// With three digits that mean something.
+/// A number with three significant digits.
 pub(super) fn number(value: f64) -> String {
     match value.abs() {
         _ if !value.is_finite() => "–".to_owned(),
@@ -164,7 +163,7 @@ pub(super) fn number(value: f64) -> String {
     }
 }
 
-/// `12,345`
+/// Groups digits: `12,345`.
 fn grouped(value: u64) -> String {
     let digits = value.to_string();
     let mut text = String::new();

@@ -1,22 +1,22 @@
-//! A broadcast to everybody: what it takes until the last of them has heard it.
+//! A broadcast to all clients: the cost of each delivery.
 
-use crate::fan::everybody;
+use crate::fan_out::broadcast;
 use crate::peers::{self, Handler};
-use crate::rounds::{Entrant, Extent, Row, in_turn};
+use crate::rounds::{Contender, Row, RunSize, in_turn};
 
 const CLIENTS: usize = 500;
 const IN_FLIGHT: u64 = 8;
 
-pub(super) async fn run(extent: Extent) -> anyhow::Result<Vec<Row>> {
-    let entrants = [
-        Entrant::start("bare", peers::bare).await,
-        Entrant::start("memory", async |folder| peers::memory(folder, Handler::Wasm).await).await,
-        Entrant::start("node", async |folder| peers::node(folder, 1, 1).await).await,
-        Entrant::start("redis", async |folder| peers::redis(folder, 1, 1).await).await,
+pub(super) async fn run(size: RunSize) -> anyhow::Result<Vec<Row>> {
+    let contenders = [
+        Contender::start("bare", peers::bare).await,
+        Contender::start("memory", async |folder| peers::memory(folder, Handler::Wasm).await).await,
+        Contender::start("node", async |folder| peers::node(folder, 1, 1).await).await,
+        Contender::start("redis", async |folder| peers::redis(folder, 1, 1).await).await,
     ];
-    in_turn(extent, &entrants, async |_, server| {
-        let crowd = everybody(server, CLIENTS, IN_FLIGHT).await?;
-        Ok(crowd.round(server, extent, "deliveries").await)
+    in_turn(size, &contenders, async |_, server| {
+        let load = broadcast(server, CLIENTS, IN_FLIGHT).await?;
+        Ok(load.throughput_round(server, size, "deliveries").await)
     })
     .await
 }

@@ -1,4 +1,4 @@
-//! A storm of connections, as after a restart: how fast all are let in, and what each costs.
+//! A storm of connections, as after a restart: the rate at which they are accepted, and the cost of each.
 
 use std::time::{Duration, Instant};
 
@@ -6,23 +6,23 @@ use futures_util::{StreamExt, stream};
 use plugnode_tests::sequence::SequenceCounts;
 use tokio::time::sleep;
 
-use super::everyone;
-use crate::client::{AT_ONCE, Client};
+use super::all_servers;
+use crate::client::{Client, MAX_CONNECTING};
 use crate::latency::Latency;
-use crate::rounds::{Extent, Round, Row, in_turn};
+use crate::rounds::{Round, Row, RunSize, in_turn};
 use crate::server::Server;
 
 const CLIENTS: usize = 2_000;
-/// What a server still has to do when the last client is let in is that client's cost as well;
-const LATER: Duration = Duration::from_millis(300);
-/// and what it has to do when all have left is nobody's.
-const LEFT: Duration = Duration::from_secs(1);
+/// How long the server's work after the last connection still counts.
+const AFTERMATH: Duration = Duration::from_millis(300);
+/// How long the server's work for the disconnects may take. It is not counted.
+const DISCONNECTING: Duration = Duration::from_secs(1);
 
-pub(super) async fn run(extent: Extent) -> anyhow::Result<Vec<Row>> {
-    let extent = extent.at_most(3);
-    let entrants = everyone().await;
-    let clients = extent.clients(CLIENTS);
-    in_turn(extent, &entrants, async |_, server| Ok(storm(server, clients).await)).await
+pub(super) async fn run(size: RunSize) -> anyhow::Result<Vec<Row>> {
+    let size = size.at_most(3);
+    let contenders = all_servers().await;
+    let clients = size.clients(CLIENTS);
+    in_turn(size, &contenders, async |_, server| Ok(storm(server, clients).await)).await
 }
 
 async fn storm(server: &Server, clients: usize) -> Round {
@@ -35,23 +35,23 @@ async fn storm(server: &Server, clients: usize) -> Round {
             latency.record(begun.elapsed());
             client
         })
-        .buffer_unordered(AT_ONCE)
+        .buffer_unordered(MAX_CONNECTING)
         .collect()
         .await;
     let time = begun.elapsed();
-    sleep(LATER).await;
+    sleep(AFTERMATH).await;
     let cost = server.cpu().into_iter().zip(before);
     let cost = cost.map(|((part, after), (_, before))| (part, (after - before).as_secs_f64() * 1e6 / clients as f64));
-    let let_in = connected.iter().filter(|client| client.is_ok()).count();
+    let accepted = connected.iter().filter(|client| client.is_ok()).count();
     let mut round = Round::of(SequenceCounts {
         expected: clients as u64,
-        lost: (clients - let_in) as u64,
+        lost: (clients - accepted) as u64,
         ..SequenceCounts::default()
     });
-    round.say("connections", "/s", let_in as f64 / time.as_secs_f64());
-    round.costs(cost.collect());
-    round.latency(latency.percentiles());
+    round.record("connections", "/s", accepted as f64 / time.as_secs_f64());
+    round.record_cpu(cost.collect());
+    round.record_latency(latency.percentiles());
     drop(connected);
-    sleep(LEFT).await;
+    sleep(DISCONNECTING).await;
     round
 }

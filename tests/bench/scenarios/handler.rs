@@ -1,49 +1,54 @@
-//! What WebAssembly costs: the same handler as a component and as native Rust in the same host, on the memory transport. Both
-//! are called in place, so that what differs is what runs the code of the handler.
+//! The cost of WebAssembly: the same handler as a component and as native Rust, in the same host, on the memory transport. Both
+//! are called in place, so that only the execution of the handler differs.
 
 use plugnode_tests::sequence::FIRST;
 
 use super::echo::{CLIENTS, IN_FLIGHT};
+use crate::exchange::{Exchange, closed_loop};
+use crate::numbered_text::{NumberedText, number};
 use crate::peers::{self, Handler};
-use crate::rounds::{Entrant, Extent, Row, in_turn};
-use crate::talk::{Talk, steady};
-use crate::text::{Text, number};
+use crate::rounds::{Contender, Row, RunSize, in_turn};
 
 const COUNT: &[u8] = br#"42["count","#;
 
-pub(super) async fn run(extent: Extent) -> anyhow::Result<Vec<Row>> {
-    let entrants = [
-        Entrant::start("native", async |folder| peers::memory(folder, Handler::Native).await).await,
-        Entrant::start("memory", async |folder| peers::memory(folder, Handler::Wasm).await).await,
+pub(super) async fn run(size: RunSize) -> anyhow::Result<Vec<Row>> {
+    let contenders = [
+        Contender::start("native", async |folder| peers::memory(folder, Handler::Native).await).await,
+        Contender::start("memory", async |folder| peers::memory(folder, Handler::Wasm).await).await,
     ];
-    let words = [("echo", Talk::echo()), ("json", json()), ("count", count())];
+    let events = [("echo", Exchange::echo()), ("json", json()), ("count", count())];
     let mut rows = Vec::new();
-    for (word, talk) in words {
-        let of_word = in_turn(extent, &entrants, async |_, server| {
-            let crowd = steady(server, CLIENTS, IN_FLIGHT, &talk).await?;
-            Ok(crowd.round(server, extent, "messages").await)
+    for (event, exchange) in events {
+        let rows_of_event = in_turn(size, &contenders, async |_, server| {
+            let load = closed_loop(server, CLIENTS, IN_FLIGHT, &exchange).await?;
+            Ok(load.throughput_round(server, size, "messages").await)
         });
-        rows.extend(of_word.await?.into_iter().map(|row| row.called(word, word)));
+        rows.extend(
+            rows_of_event
+                .await?
+                .into_iter()
+                .map(|row| row.with_variant(event, event)),
+        );
     }
     Ok(rows)
 }
 
-/// A kilobyte of JSON that is parsed, changed, and written again.
-fn json() -> Talk {
-    let place = "#".repeat(10);
+/// A kilobyte of JSON, which is parsed, changed, and serialized.
+fn json() -> Exchange {
+    let placeholder = "#".repeat(10);
     let order = |count: &str| {
-        let order = peers::order(FIRST).replace(&FIRST.to_string(), &place);
-        Text::new(&format!(r#"42["json",{}]"#, order.replace(r#""count":1,"#, count)))
+        let order = peers::order(FIRST).replace(&FIRST.to_string(), &placeholder);
+        NumberedText::new(&format!(r#"42["json",{}]"#, order.replace(r#""count":1,"#, count)))
     };
-    Talk::new(order(r#""count":1,"#), order(r#""count":2,"#))
+    Exchange::new(order(r#""count":1,"#), order(r#""count":2,"#))
 }
 
-/// A counter in the key-value store. It says how many it has counted, and so whether one was counted twice.
-fn count() -> Talk {
-    Talk::answered(Text::new(r#"42["count",##########]"#), |text| {
+/// A counter in the key-value store. The reply has the count, and so shows a message that is counted twice.
+fn count() -> Exchange {
+    Exchange::with_reply(NumberedText::new(r#"42["count",##########]"#), |text| {
         let args = text.strip_prefix(COUNT)?.strip_suffix(b"]")?;
         let comma = args.iter().position(|byte| *byte == b',')?;
-        let (count, asked) = (number(&args[..comma])?, number(&args[comma + 1..])?);
-        (count == asked + 1 - FIRST).then_some(asked)
+        let (count, sent) = (number(&args[..comma])?, number(&args[comma + 1..])?);
+        (count == sent + 1 - FIRST).then_some(sent)
     })
 }

@@ -1,36 +1,36 @@
-//! What it costs to be answered by a component, with all that brings a message to it and the answer back: `wasmtime serve` over
-//! HTTP and plugnode over Socket.IO, each beside a bare server of the same protocol that answers by itself.
+//! The cost of an answer by a component, from socket to component and back: `wasmtime serve` over HTTP and plugnode over
+//! Socket.IO, each beside a bare server of the same protocol that answers without a component.
 
+use crate::exchange::{Exchange, closed_loop};
+use crate::numbered_text::NumberedText;
 use crate::peers::{self, Handler, Instances, Wasmtime};
 use crate::requests;
-use crate::rounds::{Entrant, Extent, Row, in_turn};
-use crate::talk::{Talk, steady};
-use crate::text::Text;
+use crate::rounds::{Contender, Row, RunSize, in_turn};
 
 const CLIENTS: usize = 100;
 
-pub(super) async fn run(extent: Extent) -> anyhow::Result<Vec<Row>> {
+pub(super) async fn run(size: RunSize) -> anyhow::Result<Vec<Row>> {
     let wasmtime = Wasmtime::find()?;
     let serve =
-        async |key, instances| Entrant::start(key, async |folder| wasmtime.serve(folder, instances).await).await;
-    let by_http = [
-        Entrant::start("http", peers::http).await,
+        async |key, instances| Contender::start(key, async |folder| wasmtime.serve(folder, instances).await).await;
+    let http_servers = [
+        Contender::start("http", peers::hyper).await,
         serve("serve", Instances::New).await,
-        serve("serve, kept", Instances::Kept).await,
+        serve("serve, kept", Instances::Reused).await,
     ];
-    let by_socket_io = [
-        Entrant::start("bare", peers::bare).await,
-        Entrant::start("memory", async |folder| peers::memory(folder, Handler::Wasm).await).await,
+    let socket_io_servers = [
+        Contender::start("bare", peers::bare).await,
+        Contender::start("memory", async |folder| peers::memory(folder, Handler::Wasm).await).await,
     ];
-    let mut rows = in_turn(extent, &by_http, async |_, server| {
-        let crowd = requests::steady(server, CLIENTS, &Text::object()).await?;
-        Ok(crowd.unhurried_round(server, extent, "messages").await)
+    let mut rows = in_turn(size, &http_servers, async |_, server| {
+        let load = requests::closed_loop(server, CLIENTS, &NumberedText::object()).await?;
+        Ok(load.latency_round(server, size, "messages").await)
     })
     .await?;
-    let others = in_turn(extent, &by_socket_io, async |_, server| {
-        let crowd = steady(server, CLIENTS, 1, &Talk::echo()).await?;
-        Ok(crowd.unhurried_round(server, extent, "messages").await)
+    let socket_io_rows = in_turn(size, &socket_io_servers, async |_, server| {
+        let load = closed_loop(server, CLIENTS, 1, &Exchange::echo()).await?;
+        Ok(load.latency_round(server, size, "messages").await)
     });
-    rows.extend(others.await?);
+    rows.extend(socket_io_rows.await?);
     Ok(rows)
 }

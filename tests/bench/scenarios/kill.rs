@@ -1,4 +1,4 @@
-//! An app-node is killed under load: how long those wait whose events it had, while nothing is lost or doubled.
+//! An app-node is killed under load: how long clients with events on it wait. No event may be lost or doubled.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -7,49 +7,50 @@ use plugnode_tests::{Cluster, Redis, component};
 use tokio::time::sleep;
 
 use super::APP;
-use crate::rounds::{Extent, Round, Row};
+use crate::exchange::{Exchange, open_loop};
+use crate::rounds::{Round, Row, RunSize};
 use crate::server::Server;
-use crate::talk::{Talk, paced};
 
 const CLIENTS: usize = 100;
-/// Messages a second, of all of them.
+/// Messages per second, of all clients.
 const RATE: f64 = 2_000.0;
 const LEASE: Duration = Duration::from_secs(1);
-/// What is watched after a kill.
-const AFTER: Duration = Duration::from_secs(5);
-/// Who waits longer than this has been waiting for the node that is gone.
-const CONCERNED: Duration = Duration::from_millis(500);
+/// Measured time after a kill.
+const RECOVERY: Duration = Duration::from_secs(5);
+/// A client that waits longer than this is affected by the kill.
+const AFFECTED: Duration = Duration::from_millis(500);
 
-pub(super) async fn run(extent: Extent) -> anyhow::Result<Vec<Row>> {
+pub(super) async fn run(size: RunSize) -> anyhow::Result<Vec<Row>> {
     let redis = Redis::new().start().await;
     let cluster = Cluster::new(redis.url())
         .app("/", &component("benchmark"), APP)
         .transport(&format!("lease-ms = {}", LEASE.as_millis()));
     let io = cluster.start_io().await;
-    let server = Server::of_port("plugnode, redis", io.port());
+    let server = Server::external("plugnode, redis", io.port());
     let mut row = Row::new("redis", &server);
-    let mut stays = cluster.start_app().await;
-    for number in 1..=extent.rounds.min(5) {
+    let mut older = cluster.start_app().await;
+    for number in 1..=size.rounds.min(5) {
         eprintln!("   round {number}");
-        let other = cluster.start_app().await;
-        let (crowd, longest) = paced(&server, CLIENTS, RATE, &Talk::echo()).await?;
-        // Until the newcomer has its part of the partitions.
+        let newer = cluster.start_app().await;
+        let (load, longest_waits) = open_loop(&server, CLIENTS, RATE, &Exchange::echo()).await?;
+        // Until the new node has its partitions.
         sleep(LEASE * 2).await;
-        longest.iter().for_each(|longest| longest.store(0, Ordering::Relaxed));
-        // The older one this time, which the next round replaces.
-        stays.kill9().await;
-        stays = other;
-        sleep(AFTER).await;
-        let mut round = Round::of(crowd.close().await);
-        let longest = longest
+        longest_waits
+            .iter()
+            .for_each(|longest| longest.store(0, Ordering::Relaxed));
+        older.kill9().await;
+        older = newer;
+        sleep(RECOVERY).await;
+        let mut round = Round::of(load.close().await);
+        let longest_waits = longest_waits
             .iter()
             .map(|longest| Duration::from_micros(longest.load(Ordering::Relaxed)));
-        let mut waited: Vec<Duration> = longest.filter(|longest| *longest > CONCERNED).collect();
+        let mut waited: Vec<Duration> = longest_waits.filter(|longest| *longest > AFFECTED).collect();
         waited.sort_unstable();
-        let at = |place: usize| waited.get(place).copied().unwrap_or_default().as_secs_f64();
-        round.say("clients concerned", "", waited.len() as f64);
-        round.say("median wait", "s", at(waited.len() / 2));
-        round.say("longest wait", "s", at(waited.len().saturating_sub(1)));
+        let at = |index: usize| waited.get(index).copied().unwrap_or_default().as_secs_f64();
+        round.record("clients concerned", "", waited.len() as f64);
+        round.record("median wait", "s", at(waited.len() / 2));
+        round.record("longest wait", "s", at(waited.len().saturating_sub(1)));
         row.add(round);
     }
     Ok(vec![row])

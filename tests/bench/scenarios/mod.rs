@@ -1,4 +1,4 @@
-//! The scenarios: each starts its servers, puts the same load on each of them in turn, and says what came of it.
+//! The scenarios: each starts its servers, runs the same load on them in turn, and returns the results.
 
 mod broadcast;
 mod connect;
@@ -14,23 +14,23 @@ mod rooms;
 mod swap;
 
 use crate::peers::{self, Handler};
-use crate::rounds::{Entrant, Extent, Row};
+use crate::rounds::{Contender, Row, RunSize};
 
-/// Settings of the handler that is measured, where a scenario starts its nodes itself.
+/// Settings of the app, for scenarios that start a cluster themselves.
 const APP: &str = "instances = 2\ngrants.keyvalue = [\"default\"]";
 
-/// Every kind of server, with as few processes as it can have.
-async fn everyone() -> [Entrant; 5] {
+/// All kinds of servers, each with as few processes as possible.
+async fn all_servers() -> [Contender; 5] {
     [
-        Entrant::start("bare", peers::bare).await,
-        Entrant::start("node_alone", peers::node_alone).await,
-        Entrant::start("memory", async |folder| peers::memory(folder, Handler::Wasm).await).await,
-        Entrant::start("node", async |folder| peers::node(folder, 1, 1).await).await,
-        Entrant::start("redis", async |folder| peers::redis(folder, 1, 1).await).await,
+        Contender::start("bare", peers::bare).await,
+        Contender::start("node_alone", peers::node_alone).await,
+        Contender::start("memory", async |folder| peers::memory(folder, Handler::Wasm).await).await,
+        Contender::start("node", async |folder| peers::node(folder, 1, 1).await).await,
+        Contender::start("redis", async |folder| peers::redis(folder, 1, 1).await).await,
     ]
 }
 
-/// What is measured, in the order in which it is.
+/// A scenario. A run has them in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Scenario {
     Echo,
@@ -65,57 +65,61 @@ impl Scenario {
         }
     }
 
-    /// The load, in a sentence. Everything that costs is what one message, delivery or connection cost.
+    /// Describes the load. Costs are per message, delivery or connection.
     pub(crate) fn load(self) -> &'static str {
         match self {
-            Self::Echo => "100 clients with 8 messages in flight each; each message comes back to its sender",
-            Self::Latency => "echo with one message in flight: by one client alone, and by each of 100",
-            Self::Broadcast => {
-                "500 clients hear what one says, who has 8 messages in flight; costs are of one delivery"
+            Self::Echo => {
+                "100 clients with 8 messages in flight each; the server sends each message back to its sender"
             }
-            Self::Rooms => "200 rooms of 50, 2,000 clients in 5 each, one speaker a room; costs are of one delivery",
+            Self::Latency => "echo with one message in flight: of one client, and of each of 100",
+            Self::Broadcast => "500 clients receive the messages of one, which has 8 in flight; costs are per delivery",
+            Self::Rooms => {
+                "200 rooms of 50; 2,000 clients in 5 rooms each; one sender in each room; costs are per delivery"
+            }
             Self::Connect => {
-                "2,000 clients connect, 100 at a time, until each has its session id; costs are of one connection"
+                "2,000 clients connect, 100 at a time, until each has its session id; costs are per connection"
             }
-            Self::Idle => "5,000 clients connect and are silent: what memory grew by, for each",
+            Self::Idle => "5,000 clients connect and stay idle: growth of memory per client",
             Self::Handler => {
-                "100 clients with 8 messages in flight each, the same handler as a component and natively, called in place"
+                "100 clients with 8 messages in flight each; the same handler as a component and as native Rust, called in place"
             }
             Self::Invocation => {
-                "100 clients with one request or message in flight each, which comes back, over HTTP and over Socket.IO; the bare \
+                "100 clients with one request or message in flight each, which is sent back, over HTTP and over Socket.IO; the bare \
                  servers answer by themselves, the others invoke a component"
             }
             Self::Swap => {
-                "100 clients, each a message every 200 ms at fixed times, 3 app-nodes over Redis, a deploy a second"
+                "100 clients with a message every 200 ms each, at fixed times; 3 app-nodes over Redis; one deploy per second"
             }
             Self::Kill => {
-                "100 clients, 2,000 messages a second at fixed times, kill -9 of one of two app-nodes; lease of 1 s"
+                "100 clients with 2,000 messages per second together, at fixed times; kill -9 of one of two app-nodes; lease of 1 s"
             }
             Self::Growth => {
-                "3,000 messages a second at fixed times over Redis, from few clients and many, with few nodes and more"
+                "3,000 messages per second at fixed times over Redis, from 100 to 10,000 clients, and with 2 to 5 nodes"
             }
-            Self::Limits => "redis-benchmark: what Redis does of each, from 50 connections, with entries of 200 bytes",
+            Self::Limits => {
+                "redis-benchmark: rate and cost of each command, from 50 connections, with entries of 200 bytes"
+            }
         }
     }
 
-    /// The same, with one server after the other.
+    /// Runs the scenario.
     ///
     /// # Errors
-    /// When a server did not take the load at all.
-    pub(crate) async fn run(self, extent: Extent) -> anyhow::Result<Vec<Row>> {
+    /// When a server cannot run the load at all.
+    pub(crate) async fn run(self, size: RunSize) -> anyhow::Result<Vec<Row>> {
         match self {
-            Self::Echo => echo::run(extent).await,
-            Self::Latency => latency::run(extent).await,
-            Self::Broadcast => broadcast::run(extent).await,
-            Self::Rooms => rooms::run(extent).await,
-            Self::Connect => connect::run(extent).await,
-            Self::Idle => idle::run(extent).await,
-            Self::Handler => handler::run(extent).await,
-            Self::Invocation => invocation::run(extent).await,
-            Self::Swap => swap::run(extent).await,
-            Self::Kill => kill::run(extent).await,
-            Self::Growth => growth::run(extent).await,
-            Self::Limits => limits::run(extent).await,
+            Self::Echo => echo::run(size).await,
+            Self::Latency => latency::run(size).await,
+            Self::Broadcast => broadcast::run(size).await,
+            Self::Rooms => rooms::run(size).await,
+            Self::Connect => connect::run(size).await,
+            Self::Idle => idle::run(size).await,
+            Self::Handler => handler::run(size).await,
+            Self::Invocation => invocation::run(size).await,
+            Self::Swap => swap::run(size).await,
+            Self::Kill => kill::run(size).await,
+            Self::Growth => growth::run(size).await,
+            Self::Limits => limits::run(size).await,
         }
     }
 }

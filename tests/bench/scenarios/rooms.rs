@@ -1,25 +1,25 @@
-//! Many rooms, with somebody speaking in each: what it costs to know who is where.
+//! Many rooms with a sender in each: the cost of looking up the members of a room.
 
-use crate::fan::rooms;
+use crate::fan_out::rooms;
 use crate::peers;
-use crate::rounds::{Entrant, Extent, Row, in_turn};
+use crate::rounds::{Contender, Row, RunSize, in_turn};
 
 const CLIENTS: usize = 2_000;
 const ROOMS: usize = 200;
-const OF_EACH: usize = 5;
+const ROOMS_OF_CLIENT: usize = 5;
 const IN_FLIGHT: u64 = 1;
 
-pub(super) async fn run(extent: Extent) -> anyhow::Result<Vec<Row>> {
-    let extent = extent.at_most(3);
-    let entrants = [
-        Entrant::start("bare", peers::bare).await,
-        Entrant::start("node", async |folder| peers::node(folder, 1, 1).await).await,
-        Entrant::start("redis", async |folder| peers::redis(folder, 1, 1).await).await,
+pub(super) async fn run(size: RunSize) -> anyhow::Result<Vec<Row>> {
+    let size = size.at_most(3);
+    let contenders = [
+        Contender::start("bare", peers::bare).await,
+        Contender::start("node", async |folder| peers::node(folder, 1, 1).await).await,
+        Contender::start("redis", async |folder| peers::redis(folder, 1, 1).await).await,
     ];
-    let clients = extent.clients(CLIENTS);
-    in_turn(extent, &entrants, async |_, server| {
-        let crowd = rooms(server, clients, ROOMS, OF_EACH, IN_FLIGHT).await?;
-        Ok(crowd.round(server, extent, "deliveries").await)
+    let clients = size.clients(CLIENTS);
+    in_turn(size, &contenders, async |_, server| {
+        let load = rooms(server, clients, ROOMS, ROOMS_OF_CLIENT, IN_FLIGHT).await?;
+        Ok(load.throughput_round(server, size, "deliveries").await)
     })
     .await
 }

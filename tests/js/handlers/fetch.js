@@ -1,4 +1,4 @@
-// Sends what clients ask for to other servers, and tells what became of it.
+// Sends HTTP requests on behalf of clients and returns the results.
 
 import { on } from "plugnode";
 
@@ -28,7 +28,7 @@ on("bytes", async (client, url, bytes) => {
 
 on("size", async (client, url) => (await (await fetch(url)).bytes()).length);
 
-// Each of them is answered once all have come.
+// Answered once all answers have arrived.
 on("together", async (client, urls) => {
   const answers = await Promise.all(urls.map((url) => fetch(url)));
   return Promise.all(answers.map((answer) => answer.text()));
@@ -44,7 +44,7 @@ on("aborted before", (client, url) => told(fetch(url, { signal: AbortSignal.abor
 
 on("limited", (client, url, limit) => told(fetch(url, { signal: AbortSignal.timeout(limit) })));
 
-// The event waits for it all the same.
+// The event waits for this request although nothing awaits it.
 on("forgotten", (client, url) => {
   fetch(url).then((answer) => client.emit("remembered", answer.status));
   return "sent";

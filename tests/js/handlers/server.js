@@ -1,4 +1,4 @@
-// What `socketio-server.mjs` drives: a program that uses a Socket.IO server's methods, an event for each.
+// The program that `socketio-server.mjs` drives: one event for each method of a Socket.IO server.
 
 import { createHash, createHmac } from "node:crypto";
 import { EventEmitter } from "node:events";
@@ -94,7 +94,7 @@ io.on("connection", async (socket) => {
   socket.on("throw out", (room) => io.in(room).disconnectSockets());
   socket.on("goodbye", () => socket.disconnect());
 
-  // ---- what is kept of a client
+  // ---- data of a client
 
   socket.on("note", (note, answer) => {
     socket.data.note = note;
@@ -122,7 +122,7 @@ io.on("connection", async (socket) => {
   });
   socket.on("disconnect", (reason) => io.to("watchers").emit("has left", socket.username, reason, socket.rooms.size));
 
-  // ---- what goes wrong
+  // ---- failures
 
   socket.on("throw", () => {
     socket.emit("told", "what must not be told");

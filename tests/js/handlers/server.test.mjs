@@ -1,18 +1,18 @@
-// `node --test`: server.js by plugnode/test, without a host.
+// Run with `node --test`: tests server.js with plugnode/test, without a host.
 
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import { connect, Refused } from 'plugnode/test';
 import './server.js';
 
-test('answers come with their bytes, and promises are waited for', async () => {
+test('acknowledgements carry bytes, and promises are awaited', async () => {
   const client = await connect();
   assert.deepEqual(await client.ask('echo', 1, Buffer.from('x')), [1, Buffer.from('x')]);
   assert.deepEqual(client.take(), [['echo', 1, Buffer.from('x')]]);
   assert.deepEqual(await client.ask('later', 5), ['done']);
 });
 
-test('a room hears what is said in it, and a question is answered', async () => {
+test('a room receives its messages, and a request is answered', async () => {
   const [ada, bob] = [await connect({ auth: { name: 'ada' } }), await connect()];
   await bob.ask('join', 'here');
   const effects = await ada.emit('to room', 'here', 1);
@@ -27,7 +27,7 @@ test('a room hears what is said in it, and a question is answered', async () => 
   assert.deepEqual(ada.take()[0], ['leaves', ['here'], 'client namespace disconnect']);
 });
 
-test('who is refused is told why', async () => {
+test('a refused client gets the reason', async () => {
   const refused = (error) => error instanceof Refused && error.message === 'not you' && error.data.code === 7;
   await assert.rejects(connect({ auth: { name: 'nobody' } }), refused);
 });

@@ -1,4 +1,4 @@
-// What tests/it/timers.rs drives.
+// The program that tests/it/timers.rs drives.
 
 import { all, kv, on, schedule } from "plugnode";
 

@@ -1,4 +1,4 @@
-"""What tests/it/scripts.rs drives: an event for each thing that there is."""
+"""The program that tests/it/scripts.rs drives: one event for each feature."""
 
 import hashlib
 import logging

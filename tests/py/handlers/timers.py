@@ -1,4 +1,4 @@
-"""What tests/it/timers.rs drives."""
+"""The program that tests/it/timers.rs drives."""
 
 from plugnode import app, everyone, kv, schedule
 

@@ -1,4 +1,4 @@
-//! What is tried, each over every transport.
+//! The cases, each run over every transport.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -8,12 +8,12 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use sioc::prelude::*;
 
-use crate::person::{By, Heard, Person};
+use crate::client::{By, Heard, TestClient};
 
-/// One case; the error says what was wrong.
+/// A case; the error is what failed.
 pub(crate) type Case = for<'a> fn(&'a Cluster<'a>) -> Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
 
-/// Where to connect, and how.
+/// The io-nodes and the transport.
 pub(crate) struct Cluster<'a> {
     pub(crate) urls: &'a [&'a str],
     pub(crate) by: By,
@@ -92,21 +92,21 @@ struct Shout(Value);
 struct KickMe;
 
 impl Cluster<'_> {
-    /// Client `number`, on the io-node whose turn it is, and greeted.
-    async fn client(&self, number: usize) -> Result<Person> {
+    /// Connects client `number` to the next io-node, round robin, and awaits its first event.
+    async fn client(&self, number: usize) -> Result<TestClient> {
         self.greeted(number, "/", "").await
     }
 
-    async fn greeted(&self, number: usize, namespace: &str, auth: &str) -> Result<Person> {
+    async fn greeted(&self, number: usize, namespace: &str, auth: &str) -> Result<TestClient> {
         let url = self.urls[number % self.urls.len()];
-        let mut person = Person::connect(url, self.by, namespace, auth).await?;
+        let mut client = TestClient::connect(url, self.by, namespace, auth).await?;
         let given: Value = if auth.is_empty() {
             json!({})
         } else {
             serde_json::from_str(auth)?
         };
-        equal(person.heard().await?, text(json!(["auth", given])))?;
-        Ok(person)
+        equal(client.heard().await?, text(json!(["auth", given])))?;
+        Ok(client)
     }
 }
 
@@ -119,7 +119,7 @@ async fn is_greeted(cluster: &Cluster<'_>) -> Result<()> {
 }
 
 async fn hears_itself(cluster: &Cluster<'_>) -> Result<()> {
-    let mut person = cluster.client(0).await?;
+    let mut client = cluster.client(0).await?;
     for value in [
         json!("てすと 🦀"),
         json!(null),
@@ -127,46 +127,46 @@ async fn hears_itself(cluster: &Cluster<'_>) -> Result<()> {
         json!(""),
         json!([]),
     ] {
-        person.emit(Message(value.clone(), json!(1))).await?;
-        equal(person.heard().await?, text(json!(["message-back", value, 1])))?;
+        client.emit(Message(value.clone(), json!(1))).await?;
+        equal(client.heard().await?, text(json!(["message-back", value, 1])))?;
     }
     Ok(())
 }
 
 async fn hears_its_bytes(cluster: &Cluster<'_>) -> Result<()> {
-    let mut person = cluster.client(0).await?;
+    let mut client = cluster.client(0).await?;
     let bytes = [Bytes::from_static(b"\x00\xff"), Bytes::new(), vec![7; 200_000].into()];
     let [first, second, third] = bytes.clone();
     let event = |attach: &mut AttachmentsBuilder| {
         BinaryMessage(attach.attach(first), vec![attach.attach(second), attach.attach(third)])
     };
-    person.emit(event).await?;
+    client.emit(event).await?;
     let heard = Heard {
         payload: json!(["message-back", placeholder(0), [placeholder(1), placeholder(2)]]),
         attachments: bytes.into(),
     };
-    equal(person.heard().await?, heard)
+    equal(client.heard().await?, heard)
 }
 
 async fn is_acknowledged(cluster: &Cluster<'_>) -> Result<()> {
-    let person = cluster.client(0).await?;
+    let client = cluster.client(0).await?;
     for value in [json!("text"), json!({"nested": [1, "ü"]}), json!(null)] {
         let Ack {
             payload: Value2(first, second),
             ..
-        } = person.ask(MessageWithAck(value.clone(), json!(2))).await?;
+        } = client.ask(MessageWithAck(value.clone(), json!(2))).await?;
         equal((first, second), (value, json!(2)))?;
     }
     Ok(())
 }
 
 async fn is_acknowledged_with_bytes(cluster: &Cluster<'_>) -> Result<()> {
-    let person = cluster.client(0).await?;
+    let client = cluster.client(0).await?;
     let event = |attach: &mut AttachmentsBuilder| BinaryMessageWithAck(attach.attach(Bytes::from_static(b"bytes")));
     let Ack {
         payload: BinaryAck(place),
         attachments,
-    } = person.ask(event).await?;
+    } = client.ask(event).await?;
     equal((place.slot(), attachments), (0, vec![Bytes::from_static(b"bytes")]))
 }
 
@@ -179,7 +179,7 @@ async fn is_in_a_custom_namespace(cluster: &Cluster<'_>) -> Result<()> {
 }
 
 async fn is_refused(cluster: &Cluster<'_>) -> Result<()> {
-    match Person::connect(cluster.urls[0], cluster.by, "/nowhere", "").await {
+    match TestClient::connect(cluster.urls[0], cluster.by, "/nowhere", "").await {
         Ok(_) => bail!("it was not refused"),
         Err(error) => equal(error.to_string().as_str(), "refused: Invalid namespace"),
     }
@@ -188,16 +188,16 @@ async fn is_refused(cluster: &Cluster<'_>) -> Result<()> {
 async fn is_heard_in_a_room(cluster: &Cluster<'_>) -> Result<()> {
     let (mut here, mut there) = (cluster.client(0).await?, cluster.client(1).await?);
     let mut outside = cluster.client(2).await?;
-    for person in [&here, &there] {
+    for client in [&here, &there] {
         let Ack {
             payload: Done(done), ..
-        } = person.ask(Join("room".into())).await?;
+        } = client.ask(Join("room".into())).await?;
         ensure!(done, "`join` is acknowledged by true");
     }
     here.emit(Say("room".into(), json!({"hello": "there"}))).await?;
     equal(there.heard().await?, text(json!(["said", {"hello": "there"}])))?;
     there.emit(Say("room".into(), json!("and back"))).await?;
-    // What is said in a room comes neither to who says it, nor to who is not in it: this is the first that they hear.
+    // A room's message reaches neither its sender nor clients outside: this is the first event that they receive.
     equal(here.heard().await?, text(json!(["said", "and back"])))?;
     there.emit(Shout(json!("all"))).await?;
     equal(outside.heard().await?, text(json!(["shouted", "all"])))
@@ -219,20 +219,20 @@ async fn shouts(cluster: &Cluster<'_>) -> Result<()> {
 }
 
 async fn keeps_order(cluster: &Cluster<'_>) -> Result<()> {
-    let mut person = cluster.client(0).await?;
+    let mut client = cluster.client(0).await?;
     for number in 0..100 {
-        person.emit(Message(json!(number), json!("text"))).await?;
+        client.emit(Message(json!(number), json!("text"))).await?;
     }
     for number in 0..100 {
-        equal(person.heard().await?, text(json!(["message-back", number, "text"])))?;
+        equal(client.heard().await?, text(json!(["message-back", number, "text"])))?;
     }
     Ok(())
 }
 
 async fn is_kicked(cluster: &Cluster<'_>) -> Result<()> {
-    let mut person = cluster.client(0).await?;
-    person.emit(KickMe).await?;
-    person.disconnected().await?;
+    let mut client = cluster.client(0).await?;
+    client.emit(KickMe).await?;
+    client.disconnected().await?;
     cluster.client(0).await?;
     Ok(())
 }
@@ -245,10 +245,10 @@ async fn leaves(cluster: &Cluster<'_>) -> Result<()> {
 }
 
 async fn stays(cluster: &Cluster<'_>) -> Result<()> {
-    let mut person = cluster.client(0).await?;
+    let mut client = cluster.client(0).await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
-    person.emit(Message(json!("still here"), json!(1))).await?;
-    equal(person.heard().await?, text(json!(["message-back", "still here", 1])))
+    client.emit(Message(json!("still here"), json!(1))).await?;
+    equal(client.heard().await?, text(json!(["message-back", "still here", 1])))
 }
 
 fn text(payload: Value) -> Heard {

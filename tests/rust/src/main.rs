@@ -1,21 +1,20 @@
 //! `rust-client URL[,URL…]`: sioc, a Socket.IO client in Rust, against the configuration `main` of the handler
-//! `conformance`. With several URLs, of io-nodes that are one cluster, clients that speak with each other are on different
-//! ones. Prints a line for each case, and ends with a non-zero exit code when one failed.
+//! `conformance`. With several URLs, the io-nodes of one cluster, clients that exchange messages use different ones. Prints a
+//! line for each case, and exits with a non-zero code when one failed.
 
 mod cases;
-mod person;
+mod client;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
-use crate::person::By;
+use crate::client::By;
 
-/// The longest that a case may take.
+/// Time-out of a case.
 const LIMIT: Duration = Duration::from_secs(20);
-/// The configuration gives a client 200 ms to answer a ping, which a busy machine may take from it: a case that fails is
-/// tried again.
+/// Attempts for a case: the configuration's ping time-out is 200 ms, which a busy machine may exceed.
 const TRIES: u32 = 3;
 
 #[tokio::main(flavor = "current_thread")]

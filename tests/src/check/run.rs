@@ -116,8 +116,8 @@ impl Check {
 
         let mut inspector = Inspector::new(targets.clone());
         let deadline = Instant::now() + shared.settings.patience;
-        let nobody = inspector.records(&["nobody".to_owned()], deadline).await;
-        nobody.context("cannot check the cluster; is the handler `recorder` bound to this namespace?")?;
+        let records = inspector.records(&["nobody".to_owned()], deadline).await;
+        records.context("cannot check the cluster; is the handler `recorder` bound to this namespace?")?;
 
         // Watchers connect first, so that they see every disconnect.
         let (watching, watch_phases) = watch::channel(Phase::Sending);

@@ -212,7 +212,7 @@ impl Testbed {
 
 /// Dead letters that no client asked for; lost messages may be among them.
 async fn unexpected_dead_letters(cluster: &Cluster) -> String {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = crate::temp_folder();
     fs::write(folder.path().join("plugnode.toml"), cluster.config("app-node")).expect("it can be written");
     let said = verb(&["dead", "list", "--most", "1000"], folder.path()).await;
     let unasked = said.out.lines().filter(|line| !line.contains("asked to"));

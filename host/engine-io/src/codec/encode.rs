@@ -1,29 +1,35 @@
-//! The answer to a poll: as many packets as fit.
+//! Encodes the payload of a response to a poll: as many packets as fit.
 
 use std::collections::VecDeque;
 
 use bytes::{BufMut, Bytes};
 
-use super::{LENGTH_END, SEPARATOR, utf16_length};
-use crate::Version;
+use super::payload::{LENGTH_END, SEPARATOR};
 use crate::packet::{self, Content, Packet};
+use crate::version::Version;
 
-/// A payload, and what it is in HTTP.
+/// An encoded payload.
 #[derive(Debug)]
-pub(crate) struct Encoded {
+pub(crate) struct EncodedPayload {
     pub(crate) body: Bytes,
     pub(crate) is_binary: bool,
 }
 
-/// Takes packets from the front of a queue, as many as fit into `most` bytes and at least one, and says what they cost there.
+/// Takes packets from the front of a queue, as many as fit into `limit` bytes and at least one. Also returns the sum of their
+/// [costs](Packet::cost).
 ///
-/// `base64` is of protocol 3: whether the client takes text only. Those of protocol 4 get all binary data as text.
-pub(crate) fn encode(packets: &mut VecDeque<Packet>, version: Version, base64: bool, most: usize) -> (Encoded, usize) {
+/// `base64` matters in protocol 3: the client accepts text only. In protocol 4 all binary data are sent as base64.
+pub(crate) fn encode(
+    packets: &mut VecDeque<Packet>,
+    version: Version,
+    base64: bool,
+    limit: usize,
+) -> (EncodedPayload, usize) {
     let mut length = 0;
     let fits = packets.iter().take_while(|packet| {
         let is_first = length == 0;
-        length += longest(packet, version, base64);
-        is_first || length <= most
+        length += max_length(packet, version, base64);
+        is_first || length <= limit
     });
     let count = fits.count();
     let cost = packets.iter().take(count).map(Packet::cost).sum();
@@ -41,13 +47,13 @@ pub(crate) fn encode(packets: &mut VecDeque<Packet>, version: Version, base64: b
     (encoded, cost)
 }
 
-/// Bytes that a packet takes at most, with what is around it.
-fn longest(packet: &Packet, version: Version, base64: bool) -> usize {
-    let around = match version {
+/// Upper bound in bytes of an encoded packet with its framing.
+fn max_length(packet: &Packet, version: Version, base64: bool) -> usize {
+    let framing = match version {
         Version::V4 => 1,
         Version::V3 => 2 + packet.size().max(10).ilog10() as usize + 2,
     };
-    around
+    framing
         + match packet.content() {
             Content::Text(text) => text.len(),
             Content::Binary(data) if base64 || version == Version::V4 => packet::base64_length(version, data.len()),
@@ -55,7 +61,7 @@ fn longest(packet: &Packet, version: Version, base64: bool) -> usize {
         }
 }
 
-fn text_v4(packets: impl Iterator<Item = Packet>) -> Encoded {
+fn text_v4(packets: impl Iterator<Item = Packet>) -> EncodedPayload {
     let mut body = Vec::new();
     for packet in packets {
         if !body.is_empty() {
@@ -63,13 +69,13 @@ fn text_v4(packets: impl Iterator<Item = Packet>) -> Encoded {
         }
         put_text(&packet, Version::V4, &mut body);
     }
-    Encoded {
+    EncodedPayload {
         body: body.into(),
         is_binary: false,
     }
 }
 
-fn text_v3(packets: impl Iterator<Item = Packet>) -> Encoded {
+fn text_v3(packets: impl Iterator<Item = Packet>) -> EncodedPayload {
     let mut body = Vec::new();
     let mut text = Vec::new();
     for packet in packets {
@@ -79,13 +85,13 @@ fn text_v3(packets: impl Iterator<Item = Packet>) -> Encoded {
         body.put_u8(b':');
         body.extend_from_slice(&text);
     }
-    Encoded {
+    EncodedPayload {
         body: body.into(),
         is_binary: false,
     }
 }
 
-fn binary_v3(packets: impl Iterator<Item = Packet>) -> Encoded {
+fn binary_v3(packets: impl Iterator<Item = Packet>) -> EncodedPayload {
     let mut body = Vec::new();
     let mut put = |kind: u8, prefix: &[u8], content: &[u8]| {
         body.put_u8(kind);
@@ -101,7 +107,7 @@ fn binary_v3(packets: impl Iterator<Item = Packet>) -> Encoded {
             Content::Binary(data) => put(1, &[4], data),
         }
     }
-    Encoded {
+    EncodedPayload {
         body: body.into(),
         is_binary: true,
     }
@@ -112,4 +118,10 @@ fn put_text(packet: &Packet, version: Version, to: &mut Vec<u8>) {
         Content::Text(text) => to.extend_from_slice(text),
         Content::Binary(data) => packet::put_base64(version, data, to),
     }
+}
+
+/// Length of a text in UTF-16 code units, by which JavaScript counts.
+fn utf16_length(text: &[u8]) -> usize {
+    // One unit for each character, and a second one for each that takes four bytes in UTF-8.
+    text.iter().filter(|byte| **byte & 0xc0 != 0x80).count() + text.iter().filter(|byte| **byte >= 0xf0).count()
 }

@@ -1,4 +1,4 @@
-//! The payload codec: what it reads, writes and refuses.
+//! The payload codec: what it decodes, encodes and refuses.
 
 use std::collections::VecDeque;
 
@@ -7,72 +7,73 @@ use bytestring::ByteString;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::decode::Malformed;
+use super::client_packet::Malformed;
 use super::*;
+use crate::message::Message;
 use crate::packet::Packet;
-use crate::{Message, Version};
+use crate::version::Version;
 
-fn text(text: &str) -> Incoming {
-    Incoming::Message(Message::Text(text.into()))
+fn text(text: &str) -> ClientPacket {
+    ClientPacket::Message(Message::Text(text.into()))
 }
 
-fn binary(data: &[u8]) -> Incoming {
-    Incoming::Message(Message::Binary(Bytes::copy_from_slice(data)))
+fn binary(data: &[u8]) -> ClientPacket {
+    ClientPacket::Message(Message::Binary(Bytes::copy_from_slice(data)))
 }
 
-fn read(body: &[u8], version: Version) -> Result<Vec<Incoming>, Malformed> {
+fn decode(body: &[u8], version: Version) -> Result<Vec<ClientPacket>, Malformed> {
     Payload::text(Bytes::copy_from_slice(body), version).collect()
 }
 
-fn read_binary(body: &[u8]) -> Result<Vec<Incoming>, Malformed> {
+fn decode_binary(body: &[u8]) -> Result<Vec<ClientPacket>, Malformed> {
     Payload::binary(Bytes::copy_from_slice(body)).collect()
 }
 
-fn written(packets: &[Packet], version: Version, base64: bool) -> Encoded {
+fn encode_all(packets: &[Packet], version: Version, base64: bool) -> EncodedPayload {
     encode(&mut packets.iter().cloned().collect(), version, base64, usize::MAX).0
 }
 
 #[test]
-fn payload_of_protocol_4_is_separated() {
+fn protocol_4_payload_is_separated() {
     let packets = [Packet::text("ü"), Packet::binary(&b"\x01\x02"[..]), Packet::PING];
-    let encoded = written(&packets, Version::V4, false);
+    let encoded = encode_all(&packets, Version::V4, false);
     assert_eq!(encoded.body, "4ü\x1ebAQI=\x1e2");
     assert!(!encoded.is_binary);
-    let packets = read("4ü\x1ebAQI\x1e3\x1e1\x1e6\x1e5".as_bytes(), Version::V4).unwrap();
+    let packets = decode("4ü\x1ebAQI\x1e3\x1e1\x1e6\x1e5".as_bytes(), Version::V4).unwrap();
     let expected = [
         text("ü"),
         binary(b"\x01\x02"),
-        Incoming::Pong,
-        Incoming::Close,
-        Incoming::Other,
-        Incoming::Upgrade,
+        ClientPacket::Pong,
+        ClientPacket::Close,
+        ClientPacket::Other,
+        ClientPacket::Upgrade,
     ];
     assert_eq!(packets, expected);
 }
 
 #[test]
-fn payload_of_protocol_3_counts_utf16() {
+fn protocol_3_payload_counts_utf16_units() {
     let packets = [Packet::text("€😀"), Packet::binary(&b"\x01\x02"[..])];
-    let encoded = written(&packets, Version::V3, true);
+    let encoded = encode_all(&packets, Version::V3, true);
     assert_eq!(encoded.body, "4:4€😀6:b4AQI=");
     let expected = [text("€😀"), binary(b"\x01\x02")];
-    assert_eq!(read(&encoded.body, Version::V3).unwrap(), expected);
-    let encoded = written(&packets, Version::V3, false);
+    assert_eq!(decode(&encoded.body, Version::V3).unwrap(), expected);
+    let encoded = encode_all(&packets, Version::V3, false);
     assert!(encoded.is_binary);
     assert_eq!(
         encoded.body,
         &b"\0\x08\xff4\xe2\x82\xac\xf0\x9f\x98\x80\x01\x03\xff\x04\x01\x02"[..]
     );
-    assert_eq!(read_binary(&encoded.body).unwrap(), expected);
-    // Without binary data it is a text for everybody.
-    assert_eq!(written(&[Packet::PONG], Version::V3, false).body, "1:3");
-    assert_eq!(read(b"0:2:4a", Version::V3).unwrap(), [text("a")]);
+    assert_eq!(decode_binary(&encoded.body).unwrap(), expected);
+    // Without binary data the payload is text.
+    assert_eq!(encode_all(&[Packet::PONG], Version::V3, false).body, "1:3");
+    assert_eq!(decode(b"0:2:4a", Version::V3).unwrap(), [text("a")]);
 }
 
 #[test]
-fn broken_payloads_are_refused() {
+fn invalid_payloads_are_refused() {
     for body in ["", "a", "4a\x1e", "\x1e4a", "7", "😀"] {
-        assert!(read(body.as_bytes(), Version::V4).is_err(), "{body:?}");
+        assert!(decode(body.as_bytes(), Version::V4).is_err(), "{body:?}");
     }
     for body in [
         "",
@@ -87,7 +88,7 @@ fn broken_payloads_are_refused() {
         "1:b",
         "+1:4",
     ] {
-        assert!(read(body.as_bytes(), Version::V3).is_err(), "{body:?}");
+        assert!(decode(body.as_bytes(), Version::V3).is_err(), "{body:?}");
     }
     for body in [
         &b"\0"[..],
@@ -98,9 +99,9 @@ fn broken_payloads_are_refused() {
         b"\x01\x01\xff\x07",
         b"\0\0\xff",
     ] {
-        assert!(read_binary(body).is_err(), "{body:?}");
+        assert!(decode_binary(body).is_err(), "{body:?}");
     }
-    // What comes before is taken.
+    // The packets before the invalid one are decoded.
     let mut payload = Payload::text("4a\x1e7\x1e4b".into(), Version::V4);
     assert_eq!(payload.next(), Some(Ok(text("a"))));
     assert_eq!(payload.next(), Some(Err(Malformed)));
@@ -108,7 +109,7 @@ fn broken_payloads_are_refused() {
 }
 
 #[test]
-fn wrong_base64_is_read_as_by_node() {
+fn invalid_base64_is_decoded_as_by_node() {
     for (text, data) in [
         ("!!!!", &b""[..]),
         ("QQ", b"A"),
@@ -123,18 +124,18 @@ fn wrong_base64_is_read_as_by_node() {
         ("é", b""),
         ("QQ==*", b"A"),
     ] {
-        let packets = read(format!("b{text}").as_bytes(), Version::V4).unwrap();
+        let packets = decode(format!("b{text}").as_bytes(), Version::V4).unwrap();
         assert_eq!(packets, [binary(data)], "{text:?}");
     }
 }
 
 #[test]
 fn invalid_utf8_is_replaced() {
-    assert_eq!(read(b"4\xff", Version::V4).unwrap(), [text("\u{fffd}")]);
+    assert_eq!(decode(b"4\xff", Version::V4).unwrap(), [text("\u{fffd}")]);
 }
 
 #[test]
-fn answer_holds_at_least_one_packet() {
+fn payload_holds_at_least_one_packet() {
     let mut packets: VecDeque<Packet> = ["x".repeat(50), "y".into(), "z".repeat(7)]
         .iter()
         .map(|text| Packet::text(text))
@@ -160,16 +161,16 @@ impl Sent {
         }
     }
 
-    fn message(&self) -> Incoming {
+    fn message(&self) -> ClientPacket {
         match self {
-            Self::Text(text) => Incoming::Message(Message::Text(ByteString::from(text.as_str()))),
+            Self::Text(text) => ClientPacket::Message(Message::Text(ByteString::from(text.as_str()))),
             Self::Binary(data) => binary(data),
         }
     }
 }
 
 fn sent() -> impl Strategy<Value = Vec<Sent>> {
-    // The separator cannot be in a packet of protocol 4, and JSON has none.
+    // A packet of protocol 4 cannot contain the separator; JSON escapes it.
     let text = "[^\x1e]{0,20}".prop_map(Sent::Text);
     let data = vec(any::<u8>(), 0..20).prop_map(Sent::Binary);
     vec(prop_oneof![text, data], 1..20)
@@ -177,30 +178,30 @@ fn sent() -> impl Strategy<Value = Vec<Sent>> {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read(sent in sent(), most in 0_usize..200, base64: bool, is_v3: bool) {
+    fn encoded_payloads_decode_to_the_same(sent in sent(), limit in 0_usize..200, base64: bool, is_v3: bool) {
         let version = if is_v3 { Version::V3 } else { Version::V4 };
         let mut queue: VecDeque<Packet> = sent.iter().map(Sent::packet).collect();
         let cost: usize = queue.iter().map(Packet::cost).sum();
-        let (mut heard, mut taken) = (Vec::new(), 0);
+        let (mut received, mut taken) = (Vec::new(), 0);
         while !queue.is_empty() {
             let before = queue.len();
-            let (encoded, cost) = encode(&mut queue, version, base64, most);
+            let (encoded, cost) = encode(&mut queue, version, base64, limit);
             taken += cost;
-            prop_assert!(encoded.body.len() <= most || queue.len() + 1 == before);
+            prop_assert!(encoded.body.len() <= limit || queue.len() + 1 == before);
             let payload = match encoded.is_binary {
                 true => Payload::binary(encoded.body),
                 false => Payload::text(encoded.body, version),
             };
             for packet in payload {
-                heard.push(packet.unwrap());
+                received.push(packet.unwrap());
             }
         }
         prop_assert_eq!(taken, cost);
-        prop_assert_eq!(heard, sent.iter().map(Sent::message).collect::<Vec<_>>());
+        prop_assert_eq!(received, sent.iter().map(Sent::message).collect::<Vec<_>>());
     }
 
     #[test]
-    fn arbitrary_bodies_are_read_to_an_end(body in vec(prop_oneof![any::<u8>(), 0_u8..7, Just(255), Just(b':'), Just(b'4'), Just(0x1e)], 0..200)) {
+    fn arbitrary_payloads_do_not_panic(body in vec(prop_oneof![any::<u8>(), 0_u8..7, Just(255), Just(b':'), Just(b'4'), Just(0x1e)], 0..200)) {
         for version in [Version::V3, Version::V4] {
             prop_assert!(Payload::text(body.clone().into(), version).count() <= body.len() + 1);
         }

@@ -1,5 +1,5 @@
-//! The handshake by which a request becomes a websocket. RFC 6455, section 4.2. Of the subprotocols that a client offers
-//! the first is taken, as Node's server does; extensions are not spoken.
+//! The websocket handshake. RFC 6455, section 4.2. Of the subprotocols that a client offers the first is selected, as Node's
+//! server does; extensions are not supported.
 
 use http::header::{
     self, CONNECTION, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
@@ -8,31 +8,31 @@ use http::header::{
 use http::{HeaderMap, Method, Request};
 use tungstenite::handshake::derive_accept_key;
 
-/// Whether a request wants to become a websocket, be it in the right way or not.
-pub(crate) fn is_wanted<B>(request: &Request<B>) -> bool {
+/// Whether a request asks for a websocket, by a valid handshake or not.
+pub(crate) fn is_requested<B>(request: &Request<B>) -> bool {
     let headers = request.headers();
-    request.method() == Method::GET && names(headers, CONNECTION, "upgrade") && names(headers, UPGRADE, "websocket")
+    request.method() == Method::GET && lists(headers, CONNECTION, "upgrade") && lists(headers, UPGRADE, "websocket")
 }
 
-/// The headers that answer a handshake, when it is as it should be.
-pub(crate) fn answer<B>(request: &Request<B>) -> Option<HeaderMap> {
+/// The headers of the response. None when the handshake is invalid.
+pub(crate) fn response_headers<B>(request: &Request<B>) -> Option<HeaderMap> {
     let headers = request.headers();
     let key = headers.get(SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes);
     let key = key.filter(|key| is_key(key))?;
-    if !is_wanted(request) || headers.get(SEC_WEBSOCKET_VERSION)? != "13" || has_body(headers) {
+    if !is_requested(request) || headers.get(SEC_WEBSOCKET_VERSION)? != "13" || has_body(headers) {
         return None;
     }
-    let mut answer = HeaderMap::with_capacity(4);
-    answer.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    answer.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    answer.insert(
+    let mut response = HeaderMap::with_capacity(4);
+    response.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    response.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    response.insert(
         SEC_WEBSOCKET_ACCEPT,
         HeaderValue::from_str(&derive_accept_key(key)).ok()?,
     );
     if let Some(protocol) = list(headers, SEC_WEBSOCKET_PROTOCOL).find(|protocol| !protocol.is_empty()) {
-        answer.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_str(protocol).ok()?);
+        response.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_str(protocol).ok()?);
     }
-    Some(answer)
+    Some(response)
 }
 
 fn has_body(headers: &HeaderMap) -> bool {
@@ -40,8 +40,8 @@ fn has_body(headers: &HeaderMap) -> bool {
     headers.contains_key(header::TRANSFER_ENCODING) || length.is_some_and(|length| length != "0")
 }
 
-fn names(headers: &HeaderMap, header: HeaderName, name: &str) -> bool {
-    list(headers, header).any(|named| named.eq_ignore_ascii_case(name))
+fn lists(headers: &HeaderMap, header: HeaderName, value: &str) -> bool {
+    list(headers, header).any(|listed| listed.eq_ignore_ascii_case(value))
 }
 
 fn list(headers: &HeaderMap, header: HeaderName) -> impl Iterator<Item = &str> {
@@ -52,7 +52,7 @@ fn list(headers: &HeaderMap, header: HeaderName) -> impl Iterator<Item = &str> {
     lists.flat_map(|list| list.split(',')).map(str::trim)
 }
 
-/// Whether this is base64 of 16 bytes.
+/// Whether a key is the base64 of 16 bytes.
 fn is_key(key: &[u8]) -> bool {
     let base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/".contains(byte);
     matches!(key.strip_suffix(b"=="), Some(key) if key.len() == 22 && key.iter().all(base64))
@@ -76,14 +76,14 @@ mod tests {
     }
 
     #[test]
-    fn handshake_is_answered() {
-        let answer = answer(&request(|_| {})).unwrap();
-        assert_eq!(answer["sec-websocket-accept"], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
-        assert_eq!(answer["sec-websocket-protocol"], "one");
+    fn valid_handshake_is_answered() {
+        let headers = response_headers(&request(|_| {})).unwrap();
+        assert_eq!(headers["sec-websocket-accept"], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert_eq!(headers["sec-websocket-protocol"], "one");
     }
 
     #[test]
-    fn wrong_handshakes_are_not_answered() {
+    fn invalid_handshakes_are_refused() {
         for (header, value) in [
             ("connection", "keep-alive"),
             ("upgrade", "h2c"),
@@ -94,7 +94,7 @@ mod tests {
             let request = request(|headers| {
                 headers.insert(header, HeaderValue::from_static(value));
             });
-            assert_eq!(answer(&request), None, "{header}");
+            assert_eq!(response_headers(&request), None, "{header}");
         }
     }
 }

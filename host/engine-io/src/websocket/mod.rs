@@ -1,8 +1,8 @@
-//! A websocket of a client: messages in, frames out.
+//! A client's websocket: messages in, frames out.
 //!
-//! What goes out are frames that were made once for any number of clients, and they are written from where they are. What
-//! comes in is kept only while a message is unfinished. So an idle websocket keeps hardly more than its stream. It has one
-//! owner, who polls it, and knows nothing of sessions.
+//! Outgoing frames are shared with other websockets and are written without a copy. Input is stored only while a message is
+//! unfinished. So an idle websocket takes little more memory than its stream. It is polled by one owner, and knows nothing of
+//! sessions.
 
 mod decoder;
 pub(crate) mod handshake;
@@ -21,53 +21,54 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::timeout;
 
 use self::decoder::Decoder;
-pub(crate) use self::decoder::{Broken, Event};
-use crate::Version;
+pub(crate) use self::decoder::{DecodeError, WebSocketEvent};
 use crate::budget::Share;
 use crate::frame;
 use crate::packet::{OVERHEAD, Packet};
+use crate::version::Version;
 
-/// How much is read at once.
-const READ: usize = 16 * 1024;
-/// How many parts of frames are written at once.
-const WRITE: usize = 64;
-/// How much may still come of a client that is told the close. More than the buffers of both kernels hold is not on its way any more: it
-/// goes on sending, and hears nothing.
-const AFTER_CLOSE: usize = 16 << 20;
+/// Bytes read at once.
+const READ_BUFFER: usize = 16 * 1024;
+/// Parts of frames written at once.
+const WRITE_SLICES: usize = 64;
+/// Bytes that may still arrive after the close was sent: more than the buffers of both kernels hold. A client that sends more
+/// ignores the close.
+const MAX_AFTER_CLOSE: usize = 16 << 20;
 
-/// The stream of bytes that a websocket is spoken on: a socket, TLS on one, or what a server had before.
+/// The byte stream under a websocket: for example a TCP socket, or TLS on one.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for S {}
 
 pub(crate) struct WebSocket {
     stream: Box<dyn Stream>,
-    /// Whether its client wants binary data as text.
+    /// Whether the client wants binary data as base64 text.
     base64: bool,
     decoder: Decoder,
-    /// What was read and not decoded.
+    /// Bytes read, not all of them decoded.
     input: Vec<u8>,
-    /// How much of it was.
+    /// How many bytes of `input` are decoded.
     decoded: usize,
     unwritten: VecDeque<Bytes>,
-    /// Their bytes.
+    /// Total bytes of `unwritten`.
     unwritten_bytes: usize,
-    /// The answer to the latest ping, when there is no room for it yet. So pings take no more than this.
+    /// The answer to the latest ping, written when nothing else is left. It replaces an earlier one, so that pings take bounded
+    /// memory.
     pong: Option<Bytes>,
-    /// How much was read and dropped because the websocket is being closed.
-    dropped: usize,
+    /// Bytes read and discarded while the websocket is being closed.
+    discarded: usize,
     is_unflushed: bool,
 }
 
-/// Why a websocket ended.
+/// Why a websocket cannot be read or written.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Failure {
+pub(crate) enum WebSocketError {
     #[error("the connection ended")]
     Ended,
-    #[error("the connection broke: {0}")]
+    #[error("the connection failed: {0}")]
     Io(#[from] io::Error),
     #[error(transparent)]
-    Broken(#[from] Broken),
+    Decode(#[from] DecodeError),
 }
 
 impl fmt::Debug for WebSocket {
@@ -79,7 +80,7 @@ impl fmt::Debug for WebSocket {
 }
 
 impl WebSocket {
-    /// On a stream from which some was read already, with messages of at most so many bytes.
+    /// A websocket on a stream from which the bytes `read` were read already.
     pub(crate) fn new(stream: impl Stream, read: &[u8], base64: bool, max_message: usize, share: Share) -> Self {
         Self {
             stream: Box::new(stream),
@@ -90,29 +91,29 @@ impl WebSocket {
             unwritten: VecDeque::new(),
             unwritten_bytes: 0,
             pong: None,
-            dropped: 0,
+            discarded: 0,
             is_unflushed: false,
         }
     }
 
-    /// Takes a packet that is to be written.
+    /// Queues a packet.
     pub(crate) fn send(&mut self, packet: Packet, version: Version) {
         packet.into_frames(version, self.base64, |frame| self.push(frame));
     }
 
-    /// Takes a frame, or a part of one.
+    /// Queues a frame, or a part of one.
     fn push(&mut self, frame: Bytes) {
         self.unwritten_bytes += frame.len();
         self.unwritten.push_back(frame);
     }
 
-    /// What waits to be written costs so much.
+    /// Bytes that wait to be written, with an overhead for each frame.
     pub(crate) fn cost(&self) -> usize {
         self.unwritten_bytes + self.unwritten.len() * OVERHEAD
     }
 
-    /// Gives what the client sends next, and keeps the answers to its pings.
-    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Failure>> {
+    /// Reads the next event. Pings are answered.
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<WebSocketEvent, WebSocketError>> {
         loop {
             if self.decoded < self.input.len() {
                 let (taken, event) = self.decoder.decode(&self.input[self.decoded..])?;
@@ -122,18 +123,18 @@ impl WebSocket {
                     self.decoded = 0;
                 }
                 if let Some(event) = event {
-                    return Poll::Ready(Ok(self.note(event)));
+                    return Poll::Ready(Ok(self.answer_ping(event)));
                 }
-                // A header of which the end is missing.
+                // An incomplete header.
                 self.input.drain(..self.decoded);
                 self.decoded = 0;
             }
-            let mut buffer = [MaybeUninit::uninit(); READ];
+            let mut buffer = [MaybeUninit::uninit(); READ_BUFFER];
             let mut buffer = ReadBuf::uninit(&mut buffer);
             ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
             let read = buffer.filled();
             if read.is_empty() {
-                return Poll::Ready(Err(Failure::Ended));
+                return Poll::Ready(Err(WebSocketError::Ended));
             }
             if !self.input.is_empty() {
                 self.input.extend_from_slice(read);
@@ -142,12 +143,12 @@ impl WebSocket {
             let (taken, event) = self.decoder.decode(read)?;
             self.input = read[taken..].to_vec();
             if let Some(event) = event {
-                return Poll::Ready(Ok(self.note(event)));
+                return Poll::Ready(Ok(self.answer_ping(event)));
             }
         }
     }
 
-    /// Writes until nothing is left. How far that came, [`cost`](Self::cost) tells.
+    /// Writes until nothing is left. [`cost`](Self::cost) shows the progress.
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             if self.unwritten.is_empty() {
@@ -160,8 +161,8 @@ impl WebSocket {
             let written = if self.unwritten.len() == 1 {
                 ready!(stream.poll_write(cx, &self.unwritten[0]))?
             } else {
-                let mut slices = [IoSlice::new(&[]); WRITE];
-                let count = self.unwritten.len().min(WRITE);
+                let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
+                let count = self.unwritten.len().min(WRITE_SLICES);
                 for (slice, frame) in slices.iter_mut().zip(&self.unwritten) {
                     *slice = IoSlice::new(frame);
                 }
@@ -171,7 +172,7 @@ impl WebSocket {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.is_unflushed = true;
-            self.wrote(written);
+            self.advance(written);
         }
         if self.is_unflushed {
             ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
@@ -181,20 +182,21 @@ impl WebSocket {
         Poll::Ready(Ok(()))
     }
 
-    /// Writes what is left and a close, and waits for the client's. What it sends meanwhile is read and dropped: unread, it
-    /// would make the kernel reset the connection before the client has read the close. The client has so much time for
-    /// that, and as much again for each part of what is left. One that sends more than [`AFTER_CLOSE`] meanwhile is cut off.
-    pub(crate) async fn close(mut self, code: Option<u16>, patience: Duration) -> io::Result<()> {
+    /// Writes the remaining frames and a close frame, and waits for the client's close. Input is read and discarded meanwhile:
+    /// unread input would make the kernel reset the connection before the client has read the close. `step_timeout` limits the
+    /// wait for the client's close, and that for each part of the remaining frames. A client that sends more than
+    /// [`MAX_AFTER_CLOSE`] is cut off.
+    pub(crate) async fn close(mut self, code: Option<u16>, step_timeout: Duration) -> io::Result<()> {
         self.pong = None;
         self.input = Vec::new();
-        self.decoder.forget();
+        self.decoder.discard();
         self.push(frame::close(code));
         loop {
             let before = self.cost();
             let written = timeout(
-                patience,
+                step_timeout,
                 poll_fn(|cx| {
-                    let _ = self.poll_drop_input(cx);
+                    let _ = self.poll_discard_input(cx);
                     match self.poll_write(cx) {
                         Poll::Pending if self.cost() < before => Poll::Ready(Ok(false)),
                         written => written.map_ok(|()| true),
@@ -207,33 +209,33 @@ impl WebSocket {
         }
         let ended = async {
             poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx)).await?;
-            poll_fn(|cx| self.poll_drop_input(cx)).await
+            poll_fn(|cx| self.poll_discard_input(cx)).await
         };
-        timeout(patience, ended).await?
+        timeout(step_timeout, ended).await?
     }
 
-    fn poll_drop_input(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.dropped <= AFTER_CLOSE {
-            let mut buffer = [MaybeUninit::uninit(); READ];
+    fn poll_discard_input(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.discarded <= MAX_AFTER_CLOSE {
+            let mut buffer = [MaybeUninit::uninit(); READ_BUFFER];
             let mut buffer = ReadBuf::uninit(&mut buffer);
             ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
             if buffer.filled().is_empty() {
                 return Poll::Ready(Ok(()));
             }
-            self.dropped += buffer.filled().len();
+            self.discarded += buffer.filled().len();
         }
-        Poll::Ready(Err(io::Error::other("the client goes on sending after the close")))
+        Poll::Ready(Err(io::Error::other("the client keeps sending after the close")))
     }
 
-    fn note(&mut self, event: Event) -> Event {
-        if let Event::Ping(payload) = &event {
+    fn answer_ping(&mut self, event: WebSocketEvent) -> WebSocketEvent {
+        if let WebSocketEvent::Ping(payload) = &event {
             self.pong = Some(frame::pong(payload));
         }
         event
     }
 
-    /// Forgets what was written.
-    fn wrote(&mut self, mut bytes: usize) {
+    /// Removes written bytes from the queue.
+    fn advance(&mut self, mut bytes: usize) {
         self.unwritten_bytes -= bytes;
         while let Some(first) = self.unwritten.front_mut() {
             if bytes < first.len() {
@@ -242,18 +244,6 @@ impl WebSocket {
             }
             bytes -= first.len();
             self.unwritten.pop_front();
-        }
-    }
-}
-
-impl Broken {
-    /// The status code of the close that tells it.
-    pub(crate) fn code(self) -> u16 {
-        match self {
-            Self::Protocol => 1002,
-            Self::NotUtf8 => 1007,
-            Self::TooLarge => 1009,
-            Self::Exhausted(_) => 1013,
         }
     }
 }

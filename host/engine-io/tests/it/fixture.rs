@@ -1,4 +1,4 @@
-//! A server with an application that tests look into, and clients of it.
+//! A server whose application reports to the test, and clients of it.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -19,29 +19,30 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{self, Message as Frame};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-/// Longer than anything takes that happens.
+/// Time limit for an expected event; much longer than any takes.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
-/// What the application of a test does by itself.
+/// Behaviour of the application.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Ways {
-    /// It answers each message with the same.
+pub(crate) struct Behaviour {
+    /// Sends each message back.
     pub(crate) echoes: bool,
-    /// It tells the test nothing.
+    /// Does not report messages to the test.
     pub(crate) is_silent: bool,
-    /// It sends so many numbers when a session opens.
-    pub(crate) greets: usize,
+    /// How many numbers it sends when a session opens.
+    pub(crate) greetings: usize,
+    /// Refuses all sessions.
     pub(crate) refuses: bool,
 }
 
 pub(crate) struct App {
-    ways: Ways,
-    heard: mpsc::UnboundedSender<Heard>,
+    behaviour: Behaviour,
+    events: mpsc::UnboundedSender<AppEvent>,
 }
 
-/// What an application hears.
+/// A call that the application got from the engine.
 #[derive(Debug)]
-pub(crate) enum Heard {
+pub(crate) enum AppEvent {
     Opened(Session),
     Message(Message),
     Closed(CloseReason),
@@ -49,32 +50,32 @@ pub(crate) enum Heard {
 
 pub(crate) struct AppSession {
     session: Session,
-    ways: Ways,
-    heard: mpsc::UnboundedSender<Heard>,
+    behaviour: Behaviour,
+    events: mpsc::UnboundedSender<AppEvent>,
 }
 
 impl Application for App {
     type Handler = AppSession;
 
     fn open(&self, session: Session, _: &Extensions) -> Result<AppSession, Refusal> {
-        if self.ways.refuses {
+        if self.behaviour.refuses {
             return Err(Refusal::Forbidden("not you".into()));
         }
-        for number in 0..self.ways.greets {
+        for number in 0..self.behaviour.greetings {
             session.send([Packet::text(&number.to_string())]).unwrap();
         }
-        self.heard.send(Heard::Opened(session.clone())).unwrap();
+        self.events.send(AppEvent::Opened(session.clone())).unwrap();
         Ok(AppSession {
             session,
-            ways: self.ways,
-            heard: self.heard.clone(),
+            behaviour: self.behaviour,
+            events: self.events.clone(),
         })
     }
 }
 
 impl Handler for AppSession {
     fn message(&mut self, message: Message) {
-        if self.ways.echoes {
+        if self.behaviour.echoes {
             let packet = match &message {
                 Message::Text(text) => Packet::text(text),
                 Message::Binary(data) => Packet::binary(data.clone()),
@@ -84,23 +85,23 @@ impl Handler for AppSession {
         if message == Message::Text("pause".into()) {
             self.session.pause();
         }
-        if !self.ways.is_silent {
-            let _ = self.heard.send(Heard::Message(message));
+        if !self.behaviour.is_silent {
+            let _ = self.events.send(AppEvent::Message(message));
         }
     }
 
     fn close(self, reason: CloseReason) {
-        let _ = self.heard.send(Heard::Closed(reason));
+        let _ = self.events.send(AppEvent::Closed(reason));
     }
 }
 
 pub(crate) struct Fixture {
     pub(crate) engine: Engine<App>,
     pub(crate) address: SocketAddr,
-    heard: mpsc::UnboundedReceiver<Heard>,
+    events: mpsc::UnboundedReceiver<AppEvent>,
 }
 
-/// An answer in HTTP.
+/// An HTTP response.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
@@ -127,28 +128,34 @@ pub(crate) fn settings() -> Settings {
 }
 
 impl Fixture {
-    pub(crate) async fn start(ways: Ways, settings: Settings) -> Self {
-        Self::start_over(ways, settings, |tcp| tcp).await
+    pub(crate) async fn start(behaviour: Behaviour, settings: Settings) -> Self {
+        Self::start_wrapped(behaviour, settings, |tcp| tcp).await
     }
 
-    /// The same, whose server speaks over what is made of each connection.
-    pub(crate) async fn start_over<Io>(
-        ways: Ways,
+    /// Like [`start`](Self::start), but wraps each connection of the server.
+    pub(crate) async fn start_wrapped<Io>(
+        behaviour: Behaviour,
         settings: Settings,
-        over: impl Fn(TcpStream) -> Io + Send + 'static,
+        wrap: impl Fn(TcpStream) -> Io + Send + 'static,
     ) -> Self
     where
         Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (told, heard) = mpsc::unbounded_channel();
-        let engine = Engine::new(settings, App { ways, heard: told });
+        let (sender, events) = mpsc::unbounded_channel();
+        let engine = Engine::new(
+            settings,
+            App {
+                behaviour,
+                events: sender,
+            },
+        );
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let serving = engine.clone();
         tokio::spawn(async move {
             loop {
                 let (tcp, peer) = listener.accept().await.unwrap();
-                let (engine, io) = (serving.clone(), over(tcp));
+                let (engine, io) = (serving.clone(), wrap(tcp));
                 tokio::spawn(async move {
                     let service = service_fn(|mut request| {
                         let engine = engine.clone();
@@ -162,56 +169,60 @@ impl Fixture {
                 });
             }
         });
-        Self { engine, address, heard }
+        Self {
+            engine,
+            address,
+            events,
+        }
     }
 
     pub(crate) async fn echo() -> Self {
-        let ways = Ways {
+        let behaviour = Behaviour {
             echoes: true,
-            ..Ways::default()
+            ..Behaviour::default()
         };
-        Self::start(ways, settings()).await
+        Self::start(behaviour, settings()).await
     }
 
-    /// One that tells the test what it hears.
+    /// An application that sends nothing and reports all messages.
     pub(crate) async fn quiet(settings: Settings) -> Self {
-        Self::start(Ways::default(), settings).await
+        Self::start(Behaviour::default(), settings).await
     }
 
-    pub(crate) async fn hear(&mut self) -> Heard {
-        timeout(SOON, self.heard.recv())
+    pub(crate) async fn next_event(&mut self) -> AppEvent {
+        timeout(SOON, self.events.recv())
             .await
-            .expect("the application hears something")
+            .expect("the application is called")
             .unwrap()
     }
 
     pub(crate) async fn opened(&mut self) -> Session {
-        match self.hear().await {
-            Heard::Opened(session) => session,
+        match self.next_event().await {
+            AppEvent::Opened(session) => session,
             other => panic!("{other:?}"),
         }
     }
 
     pub(crate) async fn message(&mut self) -> String {
-        match self.hear().await {
-            Heard::Message(Message::Text(text)) => text.to_string(),
+        match self.next_event().await {
+            AppEvent::Message(Message::Text(text)) => text.to_string(),
             other => panic!("{other:?}"),
         }
     }
 
-    /// The reason of the end, whatever comes before it.
+    /// The reason of the next end of a session; skips other events.
     pub(crate) async fn closed(&mut self) -> CloseReason {
         loop {
-            if let Heard::Closed(reason) = self.hear().await {
+            if let AppEvent::Closed(reason) = self.next_event().await {
                 return reason;
             }
         }
     }
 
-    /// Nothing has been told that was not asked for.
-    pub(crate) fn heard_nothing(&mut self) {
-        let heard = self.heard.try_recv();
-        assert!(heard.is_err(), "{heard:?}");
+    /// Asserts that the application has reported nothing more.
+    pub(crate) fn assert_no_event(&mut self) {
+        let event = self.events.try_recv();
+        assert!(event.is_err(), "{event:?}");
     }
 
     pub(crate) async fn stop(self) {
@@ -224,12 +235,12 @@ impl Fixture {
     }
 
     pub(crate) async fn http_with(&self, method: &str, query: &str, headers: &str, body: &[u8]) -> Reply {
-        let mut tcp = self.begin(method, query, headers, body).await;
+        let mut tcp = self.send(method, query, headers, body).await;
         Self::reply(&mut tcp).await
     }
 
-    /// Sends a request, and leaves the answer to the caller.
-    pub(crate) async fn begin(&self, method: &str, query: &str, headers: &str, body: &[u8]) -> TcpStream {
+    /// Sends a request, without waiting for the response.
+    pub(crate) async fn send(&self, method: &str, query: &str, headers: &str, body: &[u8]) -> TcpStream {
         let head = format!(
             "{method} /engine.io/?{query} HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: {}\r\n{headers}\r\n",
             body.len()
@@ -243,12 +254,12 @@ impl Fixture {
         let mut bytes = Vec::new();
         timeout(SOON, tcp.read_to_end(&mut bytes))
             .await
-            .expect("an answer comes")
+            .expect("a response arrives")
             .unwrap();
         let end = bytes
             .windows(4)
             .position(|end| end == b"\r\n\r\n")
-            .expect("the head has an end");
+            .expect("the response has a head");
         let head = String::from_utf8(bytes[..end].to_vec()).unwrap().to_lowercase();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         Reply {
@@ -259,7 +270,7 @@ impl Fixture {
     }
 }
 
-/// A client that polls.
+/// A polling client.
 pub(crate) struct Polling<'a> {
     pub(crate) fixture: &'a Fixture,
     pub(crate) sid: String,
@@ -289,7 +300,7 @@ impl<'a> Polling<'a> {
         self.fixture.http("POST", &self.query(), body.as_ref()).await
     }
 
-    /// Polls until a packet comes, and gives all that came.
+    /// Polls until a packet arrives, and returns all packets.
     pub(crate) async fn poll_until(&self, last: &str) -> Vec<String> {
         let mut packets = Vec::new();
         while packets.last().is_none_or(|packet| packet != last) {
@@ -300,7 +311,7 @@ impl<'a> Polling<'a> {
         packets
     }
 
-    /// Opens the websocket that the session may move to.
+    /// Opens a websocket for an upgrade.
     pub(crate) async fn websocket(&self) -> Client {
         Client::connect(
             self.fixture,
@@ -309,22 +320,22 @@ impl<'a> Polling<'a> {
         .await
     }
 
-    /// The same, and hears that it may move.
+    /// Opens a websocket for an upgrade, and completes the probe.
     pub(crate) async fn probed(&self) -> Client {
         let mut client = self.websocket().await;
-        client.say("2probe").await;
-        assert_eq!(client.hear().await, "3probe");
+        client.send_text("2probe").await;
+        assert_eq!(client.next_text().await, "3probe");
         client
     }
 }
 
-/// The id in the packet that opens a session.
+/// The session id in an open packet.
 pub(crate) fn sid(open: &str) -> String {
     let open: serde_json::Value = serde_json::from_str(open).unwrap();
     open["sid"].as_str().unwrap().to_owned()
 }
 
-/// A client by websocket.
+/// A websocket client.
 pub(crate) struct Client {
     pub(crate) socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
 }
@@ -333,47 +344,50 @@ impl Client {
     /// Opens a session.
     pub(crate) async fn open(fixture: &Fixture) -> Self {
         let mut client = Self::connect(fixture, "EIO=4&transport=websocket").await;
-        let open = client.hear().await;
+        let open = client.next_text().await;
         assert!(open.starts_with("0{"), "{open}");
         client
     }
 
     pub(crate) async fn connect(fixture: &Fixture, query: &str) -> Self {
-        Self::try_connect(fixture, query).await.expect("it connects")
+        Self::try_connect(fixture, query).await.expect("the handshake succeeds")
     }
 
-    /// The status of the answer when it does not connect.
+    /// Connects, or returns the HTTP status of the refusal.
     pub(crate) async fn try_connect(fixture: &Fixture, query: &str) -> Result<Self, u16> {
         let url = format!("ws://{}/engine.io/?{query}", fixture.address);
-        match timeout(SOON, connect_async(url)).await.expect("it is answered") {
+        match timeout(SOON, connect_async(url))
+            .await
+            .expect("the handshake is answered")
+        {
             Ok((socket, _)) => Ok(Self { socket }),
             Err(tungstenite::Error::Http(answer)) => Err(answer.status().as_u16()),
             Err(error) => panic!("{error}"),
         }
     }
 
-    pub(crate) async fn say(&mut self, packet: &str) {
+    pub(crate) async fn send_text(&mut self, packet: &str) {
         self.send(Frame::text(packet.to_owned())).await;
     }
 
     pub(crate) async fn send(&mut self, frame: Frame) {
-        // A connection that is gone shows when it is next listened to.
+        // A connection that is gone shows at the next read.
         let _ = self.socket.send(frame).await;
     }
 
-    /// The next frame; none when the connection has ended without a close.
+    /// The next frame. None when the connection has ended without a close.
     pub(crate) async fn next(&mut self) -> Option<Frame> {
-        timeout(SOON, self.socket.next()).await.expect("something comes")?.ok()
+        timeout(SOON, self.socket.next()).await.expect("a frame arrives")?.ok()
     }
 
-    pub(crate) async fn hear(&mut self) -> String {
+    pub(crate) async fn next_text(&mut self) -> String {
         match self.next().await {
             Some(Frame::Text(text)) => text.to_string(),
             other => panic!("{other:?}"),
         }
     }
 
-    /// The status of the close that comes, 1005 for none and 1006 when none comes, whatever is before it.
+    /// The status code of the close frame: 1005 when it has none, 1006 when the connection ends without one. Skips other frames.
     pub(crate) async fn closed(&mut self) -> u16 {
         loop {
             match self.next().await {

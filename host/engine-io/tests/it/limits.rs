@@ -1,4 +1,4 @@
-//! Clients that send too much or read too little, and those that only seem to.
+//! Clients that send too much or read too little, and slow but well-behaved ones.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
 use crate::fixture::*;
 
-/// Opens a session as a websocket on a connection that holds little on its way.
-async fn narrow(fixture: &Fixture) -> TcpStream {
+/// Opens a websocket session on a connection with a small receive buffer.
+async fn connect_narrow(fixture: &Fixture) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(16 * 1024).unwrap();
     let mut tcp = socket.connect(fixture.address).await.unwrap();
@@ -32,9 +32,9 @@ fn packet(size: usize) -> Packet {
 }
 
 #[tokio::test]
-async fn client_that_does_not_read_ends_over_send_buffer() {
+async fn overflow_of_send_buffer_ends_session() {
     let mut fixture = Fixture::quiet(settings()).await;
-    let _client = narrow(&fixture).await;
+    let _client = connect_narrow(&fixture).await;
     let session = fixture.opened().await;
     let large = packet(50_000);
     let mut sent = 0;
@@ -54,7 +54,7 @@ async fn client_that_does_not_read_ends_over_send_buffer() {
 }
 
 #[tokio::test]
-async fn empty_packets_count_too() {
+async fn empty_packets_count_in_send_buffer() {
     let mut fixture = Fixture::quiet(settings()).await;
     let _polling = Polling::open(&fixture).await.sid;
     let session = fixture.opened().await;
@@ -66,14 +66,14 @@ async fn empty_packets_count_too() {
     fixture.stop().await;
 }
 
-/// More than the kernel takes for a client that does not read.
+/// Sends more than the kernel buffers for a client that does not read.
 async fn send_much(session: &Session) {
     for _ in 0..200 {
         session.send([packet(99_000)]).unwrap();
     }
 }
 
-fn patient() -> Settings {
+fn large_send_buffer() -> Settings {
     Settings {
         send_buffer: 50_000_000,
         send_timeout: Duration::from_millis(400),
@@ -82,9 +82,9 @@ fn patient() -> Settings {
 }
 
 #[tokio::test]
-async fn client_that_takes_nothing_ends_in_time() {
-    let mut fixture = Fixture::quiet(patient()).await;
-    let _client = narrow(&fixture).await;
+async fn stalled_client_ends_after_send_timeout() {
+    let mut fixture = Fixture::quiet(large_send_buffer()).await;
+    let _client = connect_narrow(&fixture).await;
     let session = fixture.opened().await;
     send_much(&session).await;
     assert_eq!(fixture.closed().await, CloseReason::SlowReader);
@@ -92,36 +92,35 @@ async fn client_that_takes_nothing_ends_in_time() {
 }
 
 #[tokio::test]
-async fn client_that_takes_little_stays() {
-    let mut fixture = Fixture::quiet(patient()).await;
-    let mut client = narrow(&fixture).await;
+async fn slow_client_stays() {
+    let mut fixture = Fixture::quiet(large_send_buffer()).await;
+    let mut client = connect_narrow(&fixture).await;
     let session = fixture.opened().await;
     send_much(&session).await;
     let begun = std::time::Instant::now();
     let mut buffer = vec![0; 1 << 20];
-    let mut left: usize = 200 * (4 + 1 + 99_000 + 6);
-    left = left.min(200 * 99_000);
+    let mut left: usize = 200 * 99_000;
     while left > 0 {
         tokio::time::sleep(Duration::from_millis(40)).await;
         let mut now = 600_000;
         while now > 0 && left > 0 {
             let read = client.read(&mut buffer).await.unwrap();
-            assert_ne!(read, 0, "it was closed with {left} bytes left");
+            assert_ne!(read, 0, "closed with {left} bytes left");
             now -= read.min(now);
             left -= read.min(left);
         }
     }
-    assert!(begun.elapsed() > patient().send_timeout);
+    assert!(begun.elapsed() > large_send_buffer().send_timeout);
     assert!(session.is_open());
-    fixture.heard_nothing();
+    fixture.assert_no_event();
     fixture.stop().await;
 }
 
 #[tokio::test]
-async fn poll_whose_answer_is_not_read_ends_session() {
+async fn unread_poll_response_ends_session() {
     let settings = Settings {
         max_payload: 30_000_000,
-        ..patient()
+        ..large_send_buffer()
     };
     let mut fixture = Fixture::quiet(settings).await;
     let query = Polling::open(&fixture).await.query();
@@ -139,16 +138,16 @@ async fn poll_whose_answer_is_not_read_ends_session() {
 }
 
 #[tokio::test]
-async fn poll_cut_off_in_its_answer_ends_session() {
+async fn cut_off_poll_response_ends_session() {
     let settings = Settings {
         max_payload: 30_000_000,
-        ..patient()
+        ..large_send_buffer()
     };
     let mut fixture = Fixture::quiet(settings).await;
     let query = Polling::open(&fixture).await.query();
     let session = fixture.opened().await;
     send_much(&session).await;
-    let mut tcp = fixture.begin("GET", &query, "", b"").await;
+    let mut tcp = fixture.send("GET", &query, "", b"").await;
     let mut some = [0; 1_000];
     tcp.read_exact(&mut some).await.unwrap();
     drop(tcp);
@@ -157,43 +156,43 @@ async fn poll_cut_off_in_its_answer_ends_session() {
 }
 
 #[tokio::test]
-async fn input_waits_while_output_waits() {
-    let ways = Ways {
+async fn input_is_not_read_while_send_buffer_is_full() {
+    let behaviour = Behaviour {
         echoes: true,
         is_silent: true,
-        ..Ways::default()
+        ..Behaviour::default()
     };
     let settings = Settings {
         send_buffer: 100_000,
         ..settings()
     };
-    let mut fixture = Fixture::start(ways, settings).await;
+    let mut fixture = Fixture::start(behaviour, settings).await;
     let client = Client::open(&fixture).await;
     fixture.opened().await;
     let (mut sink, mut stream) = client.socket.split();
     let texts: Vec<String> = (0..60)
         .map(|number| format!("4{number}{}", "x".repeat(90_000)))
         .collect();
-    let saying = async {
+    let sending = async {
         for text in &texts {
             sink.send(Frame::text(text.clone())).await.unwrap();
         }
     };
-    let hearing = async {
+    let receiving = async {
         for text in &texts {
-            let heard = stream.next().await.unwrap().unwrap();
-            assert!(heard == Frame::text(text.clone()), "{} bytes", heard.len());
+            let received = stream.next().await.unwrap().unwrap();
+            assert!(received == Frame::text(text.clone()), "{} bytes", received.len());
         }
     };
-    tokio::time::timeout(SOON, async { tokio::join!(saying, hearing) })
+    tokio::time::timeout(SOON, async { tokio::join!(sending, receiving) })
         .await
         .unwrap();
-    fixture.heard_nothing();
+    fixture.assert_no_event();
     fixture.stop().await;
 }
 
 #[tokio::test]
-async fn frames_without_message_are_counted() {
+async fn flood_of_control_packets_ends_session() {
     let mut fixture = Fixture::quiet(settings()).await;
     let empty = || Frame::Frame(Raw::message("", OpCode::Data(Data::Continue), false));
     let many: [fn() -> Frame; 4] = [
@@ -211,7 +210,7 @@ async fn frames_without_message_are_counted() {
         fixture.opened().await;
         let (mut sink, mut stream) = client.socket.split();
         let is_fragment = matches!(frame(), Frame::Frame(_));
-        let saying = async {
+        let sending = async {
             if is_fragment {
                 let _ = sink
                     .send(Frame::Frame(Raw::message("4", OpCode::Data(Data::Text), false)))
@@ -224,7 +223,7 @@ async fn frames_without_message_are_counted() {
             }
             let _ = sink.flush().await;
         };
-        let hearing = async {
+        let receiving = async {
             let mut pongs = 0;
             loop {
                 match stream.next().await {
@@ -234,7 +233,7 @@ async fn frames_without_message_are_counted() {
                 }
             }
         };
-        let (_, (code, pongs)) = tokio::time::timeout(SOON, async { tokio::join!(saying, hearing) })
+        let (_, (code, pongs)) = tokio::time::timeout(SOON, async { tokio::join!(sending, receiving) })
             .await
             .unwrap();
         assert_eq!(code, Some(1008));
@@ -251,7 +250,7 @@ async fn frames_without_message_are_counted() {
 }
 
 #[tokio::test]
-async fn unfinished_messages_are_bounded_together() {
+async fn unfinished_messages_share_a_limit() {
     let settings = Settings {
         max_payload: 1_000_000,
         unfinished_bytes: 2_000_000,
@@ -275,16 +274,16 @@ async fn unfinished_messages_are_bounded_together() {
     for _ in 0..2 {
         assert_eq!(fixture.closed().await, CloseReason::Overloaded);
     }
-    fixture.heard_nothing();
+    fixture.assert_no_event();
     drop(clients);
     fixture.closed().await;
     fixture.stop().await;
 }
 
 #[tokio::test]
-async fn volatile_packets_are_dropped_for_slow_client() {
-    let mut fixture = Fixture::quiet(patient()).await;
-    let _client = narrow(&fixture).await;
+async fn volatile_packets_are_dropped_for_stalled_client() {
+    let mut fixture = Fixture::quiet(large_send_buffer()).await;
+    let _client = connect_narrow(&fixture).await;
     let session = fixture.opened().await;
     assert_eq!(session.send_volatile([packet(10)]), Ok(true));
     send_much(&session).await;
@@ -294,14 +293,14 @@ async fn volatile_packets_are_dropped_for_slow_client() {
 }
 
 #[tokio::test]
-async fn slow_reader_does_not_hold_up_shutdown() {
+async fn slow_reader_does_not_delay_shutdown() {
     let settings = Settings {
         close_timeout: Duration::from_millis(300),
         send_timeout: SOON,
-        ..patient()
+        ..large_send_buffer()
     };
     let mut fixture = Fixture::quiet(settings).await;
-    let mut client = narrow(&fixture).await;
+    let mut client = connect_narrow(&fixture).await;
     let session = fixture.opened().await;
     send_much(&session).await;
     let reading = tokio::spawn(async move {
@@ -317,7 +316,7 @@ async fn slow_reader_does_not_hold_up_shutdown() {
 }
 
 #[tokio::test]
-async fn other_requests_do_not_make_up_for_polls() {
+async fn other_requests_do_not_replace_polls() {
     let settings = Settings {
         send_buffer: 1_000_000,
         ..settings()
@@ -325,7 +324,7 @@ async fn other_requests_do_not_make_up_for_polls() {
     let mut fixture = Fixture::quiet(settings).await;
     let _polling = Polling::open(&fixture).await;
     let session = fixture.opened().await;
-    // Whatever its connection carries meanwhile, nothing of this is taken.
+    // Requests of other sessions take none of these packets.
     let mut sent = 0;
     while session.send([packet(99_000)]).is_ok() {
         sent += 99_000;
@@ -337,20 +336,20 @@ async fn other_requests_do_not_make_up_for_polls() {
 }
 
 #[tokio::test]
-async fn client_that_goes_on_sending_after_the_close_is_cut_off() {
+async fn client_that_keeps_sending_after_close_is_cut_off() {
     let settings = Settings {
         close_timeout: SOON,
         ..settings()
     };
     let mut fixture = Fixture::quiet(settings).await;
-    let mut tcp = narrow(&fixture).await;
+    let mut tcp = connect_narrow(&fixture).await;
     fixture.opened().await;
-    // Pings, each with a mask of zeros.
+    // Pings, masked with zeros.
     let pings = [&[0x89, 0x80 | 125][..], &[0; 4 + 125]].concat().repeat(1_000);
     let mut sent = 0;
     while tcp.write_all(&pings).await.is_ok() {
         sent += pings.len();
-        assert!(sent < 64 << 20, "what it sends is read for ever");
+        assert!(sent < 64 << 20, "the connection is never cut off");
     }
     assert_eq!(fixture.closed().await, CloseReason::Flood);
     fixture.stop().await;

@@ -1,4 +1,4 @@
-//! The engine over real sockets, as clients and an application see it.
+//! Tests of the engine over real sockets, from the side of clients and of the application.
 
 mod fixture;
 mod limits;

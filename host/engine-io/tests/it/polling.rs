@@ -1,4 +1,4 @@
-//! Sessions that poll.
+//! Polling sessions.
 
 use std::io;
 use std::pin::Pin;
@@ -40,7 +40,7 @@ async fn session_opens_and_echoes() {
 }
 
 #[tokio::test]
-async fn wrong_requests_get_codes_of_node() {
+async fn invalid_requests_get_error_codes_of_node() {
     let fixture = Fixture::echo().await;
     let polling = Polling::open(&fixture).await;
     let websocket = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
@@ -110,11 +110,11 @@ async fn wrong_requests_get_codes_of_node() {
         r#"{"code":3,"message":"Bad request"}"#
     );
     fixture.stop().await;
-    let ways = Ways {
+    let behaviour = Behaviour {
         refuses: true,
-        ..Ways::default()
+        ..Behaviour::default()
     };
-    let fixture = Fixture::start(ways, settings()).await;
+    let fixture = Fixture::start(behaviour, settings()).await;
     let reply = fixture.http("GET", "EIO=4&transport=polling", b"").await;
     assert_eq!(
         (reply.status, reply.text().as_str()),
@@ -129,12 +129,12 @@ async fn wrong_requests_get_codes_of_node() {
 }
 
 #[tokio::test]
-async fn second_poll_closes_session() {
+async fn overlapping_poll_ends_session() {
     let mut fixture = Fixture::quiet(settings()).await;
     let polling = Polling::open(&fixture).await;
     let query = polling.query();
-    let mut first = fixture.begin("GET", &query, "", b"").await;
-    // It waits when the session can send it something at once.
+    let mut first = fixture.send("GET", &query, "", b"").await;
+    // Repeated, because a poll that arrives before the first one becomes the pending poll.
     let second = loop {
         let reply = fixture.http("GET", &query, b"").await;
         if reply.status == 400 {
@@ -154,13 +154,13 @@ async fn second_poll_closes_session() {
 }
 
 #[tokio::test]
-async fn second_post_closes_session() {
+async fn overlapping_post_ends_session() {
     let mut fixture = Fixture::quiet(settings()).await;
     let query = Polling::open(&fixture).await.query();
     let session = fixture.opened().await;
     session.pause();
-    let mut first = fixture.begin("POST", &query, "", b"4a").await;
-    // Whichever comes second.
+    let mut first = fixture.send("POST", &query, "", b"4a").await;
+    // Either of them may arrive first.
     let second = fixture.http("POST", &query, b"4b").await;
     assert_eq!(second.status, 400);
     assert_eq!(Fixture::reply(&mut first).await.status, 400);
@@ -169,18 +169,18 @@ async fn second_post_closes_session() {
 }
 
 #[tokio::test]
-async fn close_packet_answers_waiting_poll_by_noop() {
+async fn close_packet_ends_pending_poll_by_noop() {
     let mut fixture = Fixture::quiet(settings()).await;
     let query = Polling::open(&fixture).await.query();
-    let mut poll = fixture.begin("GET", &query, "", b"").await;
+    let mut poll = fixture.send("GET", &query, "", b"").await;
     fixture.opened().await;
-    waits(&fixture, &query).await;
+    wait_for_pending_poll(&fixture, &query).await;
     assert_eq!(fixture.http("POST", &query, b"1").await.text(), "ok");
     let poll = Fixture::reply(&mut poll).await;
     assert_eq!((poll.status, poll.text().as_str()), (200, "6"));
     assert_eq!(fixture.closed().await, CloseReason::Client);
     assert_eq!(fixture.http("GET", &query, b"").await.status, 400);
-    // A poll that its own close has overtaken.
+    // A poll that is overtaken by its close packet.
     let query = Polling::open(&fixture).await.query();
     assert_eq!(fixture.http("POST", &query, b"1").await.text(), "ok");
     assert_eq!(fixture.http("POST", &query, b"4late").await.status, 400);
@@ -190,24 +190,24 @@ async fn close_packet_answers_waiting_poll_by_noop() {
     fixture.stop().await;
 }
 
-/// Waits until the poll of a session waits: then it takes a volatile packet, which no other does.
-async fn waits(fixture: &Fixture, query: &str) {
+/// Waits until the session has a pending poll: only then are volatile packets sent.
+async fn wait_for_pending_poll(fixture: &Fixture, query: &str) {
     let sid = query.split("sid=").nth(1).unwrap();
     let session = fixture.engine.session(sid).unwrap();
-    let waiting = async {
+    let pending = async {
         while !session.send_volatile([]).unwrap() {
             tokio::task::yield_now().await;
         }
     };
-    timeout(SOON, waiting).await.unwrap();
+    timeout(SOON, pending).await.unwrap();
 }
 
 #[tokio::test]
-async fn application_closes_after_what_it_sent() {
+async fn close_flushes_sent_packets() {
     let mut fixture = Fixture::quiet(settings()).await;
     let query = Polling::open(&fixture).await.query();
     let session = fixture.opened().await;
-    // More than one answer holds.
+    // More than fits into one response.
     for text in ["a".repeat(60_000), "b".repeat(60_000)] {
         session.send([Packet::text(&text)]).unwrap();
     }
@@ -218,7 +218,7 @@ async fn application_closes_after_what_it_sent() {
     let last = fixture.http("GET", &query, b"").await.text();
     assert!(last.starts_with("4b") && last.ends_with("b\x1e1"), "{}", last.len());
     fixture.stop().await;
-    // A poll that comes after the end, and one that waits for it.
+    // A poll that comes after the end, and one that is pending at the end.
     let mut fixture = Fixture::quiet(settings()).await;
     let query = Polling::open(&fixture).await.query();
     fixture.opened().await.close();
@@ -226,32 +226,32 @@ async fn application_closes_after_what_it_sent() {
     assert_eq!(fixture.http("GET", &query, b"").await.text(), "6\x1e1");
     let query = Polling::open(&fixture).await.query();
     let session = fixture.opened().await;
-    let mut poll = fixture.begin("GET", &query, "", b"").await;
-    waits(&fixture, &query).await;
+    let mut poll = fixture.send("GET", &query, "", b"").await;
+    wait_for_pending_poll(&fixture, &query).await;
     session.close();
     assert_eq!(Fixture::reply(&mut poll).await.text(), "1");
     fixture.stop().await;
 }
 
-/// What a server's connections gave to the kernel, in that order.
+/// Bodies of the responses, in the order in which they were given to the kernel.
 type Written = Arc<Mutex<Vec<String>>>;
 
-/// A connection that gives the answer to a POST to the kernel late: time enough for a poll that does not wait for it.
-struct Late {
+/// A connection that delays the response to a POST, so that a poll that does not wait for it is answered first.
+struct DelayedPosts {
     tcp: TcpStream,
     written: Written,
     until: Option<Pin<Box<Sleep>>>,
 }
 
-const LATE: Duration = Duration::from_millis(20);
+const DELAY: Duration = Duration::from_millis(20);
 
-impl AsyncRead for Late {
+impl AsyncRead for DelayedPosts {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.tcp).poll_read(cx, buffer)
     }
 }
 
-impl AsyncWrite for Late {
+impl AsyncWrite for DelayedPosts {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_write_vectored(cx, &[io::IoSlice::new(bytes)])
     }
@@ -264,9 +264,9 @@ impl AsyncWrite for Late {
         let this = &mut *self;
         let text =
             String::from_utf8_lossy(&bytes.iter().flat_map(|part| part.to_vec()).collect::<Vec<_>>()).into_owned();
-        // Polls are answered by text/plain.
+        // Only responses to polls are text/plain.
         if !text.contains("text/plain") {
-            let until = this.until.get_or_insert_with(|| Box::pin(sleep(LATE)));
+            let until = this.until.get_or_insert_with(|| Box::pin(sleep(DELAY)));
             ready!(until.as_mut().poll(cx));
         }
         let count = ready!(Pin::new(&mut this.tcp).poll_write_vectored(cx, bytes))?;
@@ -288,75 +288,75 @@ impl AsyncWrite for Late {
     }
 }
 
-/// A server over such connections.
-async fn late(ways: Ways, settings: Settings) -> (Fixture, Written) {
+/// A server whose connections delay the responses to POSTs.
+async fn delayed_posts(behaviour: Behaviour, settings: Settings) -> (Fixture, Written) {
     let written = Written::default();
-    let noted = written.clone();
-    let over = move |tcp| Late {
+    let recorded = written.clone();
+    let wrap = move |tcp| DelayedPosts {
         tcp,
-        written: noted.clone(),
+        written: recorded.clone(),
         until: None,
     };
-    (Fixture::start_over(ways, settings, over).await, written)
+    (Fixture::start_wrapped(behaviour, settings, wrap).await, written)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn answer_of_post_comes_before_what_it_asks_for() {
-    let ways = Ways {
+async fn post_is_answered_before_replies_to_it() {
+    let behaviour = Behaviour {
         echoes: true,
-        ..Ways::default()
+        ..Behaviour::default()
     };
-    let (fixture, written) = late(ways, settings()).await;
-    // With a poll that waits, and with one that comes when the answer is there.
-    for waits_before in [true, false] {
+    let (fixture, written) = delayed_posts(behaviour, settings()).await;
+    // With a poll that is pending before the POST, and with one that comes about then.
+    for is_pending in [true, false] {
         let polling = Polling::open(&fixture).await;
         let query = polling.query();
         written.lock().unwrap().clear();
-        let mut poll = fixture.begin("GET", &query, "", b"").await;
-        if waits_before {
-            waits(&fixture, &query).await;
+        let mut poll = fixture.send("GET", &query, "", b"").await;
+        if is_pending {
+            wait_for_pending_poll(&fixture, &query).await;
         }
-        let mut post = fixture.begin("POST", &query, "", b"4a").await;
+        let mut post = fixture.send("POST", &query, "", b"4a").await;
         assert_eq!(Fixture::reply(&mut poll).await.text(), "4a");
         assert_eq!(Fixture::reply(&mut post).await.text(), "ok");
         assert_eq!(*written.lock().unwrap(), ["ok", "4a"]);
     }
-    // The poll that an upgrade ends brings nothing that would have to wait.
+    // A poll that is ended by an upgrade must not deliver the reply too early, either.
     let polling = Polling::open(&fixture).await;
     let _probed = polling.probed().await;
-    let mut post = fixture.begin("POST", &polling.query(), "", b"4a").await;
-    let mut brought = polling.poll().await.text();
-    while brought == "6" {
-        brought = polling.poll().await.text();
+    let mut post = fixture.send("POST", &polling.query(), "", b"4a").await;
+    let mut delivered = polling.poll().await.text();
+    while delivered == "6" {
+        delivered = polling.poll().await.text();
     }
-    assert_eq!(brought, "4a");
+    assert_eq!(delivered, "4a");
     assert_eq!(Fixture::reply(&mut post).await.text(), "ok");
     let written = written.lock().unwrap().clone();
-    let place = |what| written.iter().rposition(|body| body == what);
-    assert!(place("ok") < place("4a"), "{written:?}");
+    let position = |what| written.iter().rposition(|body| body == what);
+    assert!(position("ok") < position("4a"), "{written:?}");
     fixture.stop().await;
 }
 
 #[tokio::test]
-async fn post_is_answered_before_polls_that_it_waits_for() {
-    let ways = Ways {
+async fn paused_post_is_answered_before_replies_to_it() {
+    let behaviour = Behaviour {
         echoes: true,
-        ..Ways::default()
+        ..Behaviour::default()
     };
-    let (mut fixture, written) = late(ways, settings()).await;
+    let (mut fixture, written) = delayed_posts(behaviour, settings()).await;
     let query = Polling::open(&fixture).await.query();
     let session = fixture.opened().await;
-    let mut poll = fixture.begin("GET", &query, "", b"").await;
-    waits(&fixture, &query).await;
+    let mut poll = fixture.send("GET", &query, "", b"").await;
+    wait_for_pending_poll(&fixture, &query).await;
     written.lock().unwrap().clear();
-    // What the first packet asks for cannot wait until the rest is taken.
+    // The reply to the first packet cannot wait until the rest is processed.
     assert_eq!(fixture.http("POST", &query, b"4pause\x1e4rest").await.text(), "ok");
     assert_eq!(Fixture::reply(&mut poll).await.text(), "4pause");
     assert_eq!(*written.lock().unwrap(), ["ok", "4pause"]);
     assert_eq!(fixture.message().await, "pause");
-    fixture.heard_nothing();
-    // The next waits for it, unread.
-    let mut next = fixture.begin("POST", &query, "", b"4next").await;
+    fixture.assert_no_event();
+    // The next POST waits, unread.
+    let mut next = fixture.send("POST", &query, "", b"4next").await;
     session.send([Packet::text("meanwhile")]).unwrap();
     assert_eq!(fixture.http("GET", &query, b"").await.text(), "4meanwhile");
     session.resume();
@@ -367,13 +367,13 @@ async fn post_is_answered_before_polls_that_it_waits_for() {
 }
 
 #[tokio::test]
-async fn third_post_closes_session() {
+async fn third_post_ends_session() {
     let mut fixture = Fixture::echo().await;
     let query = Polling::open(&fixture).await.query();
     fixture.opened().await;
     assert_eq!(fixture.http("POST", &query, b"4pause\x1e4rest").await.text(), "ok");
-    let mut next = fixture.begin("POST", &query, "", b"4next").await;
-    // Whichever comes second.
+    let mut next = fixture.send("POST", &query, "", b"4next").await;
+    // Either of them may arrive first.
     assert_eq!(fixture.http("POST", &query, b"4more").await.status, 400);
     assert_eq!(Fixture::reply(&mut next).await.status, 400);
     assert_eq!(fixture.closed().await, CloseReason::TransportError);
@@ -381,31 +381,31 @@ async fn third_post_closes_session() {
 }
 
 #[tokio::test]
-async fn poll_goes_on_while_post_waits_for_it() {
+async fn polls_are_served_while_post_waits_for_them() {
     let settings = Settings {
         send_buffer: 10_000,
         ..settings()
     };
-    let ways = Ways {
+    let behaviour = Behaviour {
         echoes: true,
-        ..Ways::default()
+        ..Behaviour::default()
     };
-    let fixture = Fixture::start(ways, settings).await;
+    let fixture = Fixture::start(behaviour, settings).await;
     let polling = Polling::open(&fixture).await;
     let body = vec![format!("4{}", "x".repeat(3_000)); 30].join("\x1e");
-    let mut post = fixture.begin("POST", &polling.query(), "", body.as_bytes()).await;
-    let mut heard = 0;
-    while heard < 30 {
+    let mut post = fixture.send("POST", &polling.query(), "", body.as_bytes()).await;
+    let mut received = 0;
+    while received < 30 {
         let reply = polling.poll().await;
         assert_eq!(reply.status, 200);
-        heard += reply.text().split('\x1e').count();
+        received += reply.text().split('\x1e').count();
     }
     assert_eq!(Fixture::reply(&mut post).await.text(), "ok");
     fixture.stop().await;
 }
 
 #[tokio::test]
-async fn broken_payload_closes_session() {
+async fn invalid_payload_ends_session() {
     let mut fixture = Fixture::quiet(settings()).await;
     for body in ["abc", "", "4a\x1e9", "2"] {
         let query = Polling::open(&fixture).await.query();
@@ -426,26 +426,26 @@ async fn broken_payload_closes_session() {
 }
 
 #[tokio::test]
-async fn abandoned_poll_closes_session() {
+async fn abandoned_poll_ends_session() {
     let mut fixture = Fixture::quiet(settings()).await;
     let query = Polling::open(&fixture).await.query();
     fixture.opened().await;
-    let poll = fixture.begin("GET", &query, "", b"").await;
-    waits(&fixture, &query).await;
+    let poll = fixture.send("GET", &query, "", b"").await;
+    wait_for_pending_poll(&fixture, &query).await;
     drop(poll);
     assert_eq!(fixture.closed().await, CloseReason::TransportError);
     fixture.stop().await;
 }
 
 #[tokio::test]
-async fn cut_off_post_closes_session() {
+async fn cut_off_post_ends_session() {
     let mut fixture = Fixture::quiet(settings()).await;
     let query = Polling::open(&fixture).await.query();
     fixture.opened().await;
-    let mut post = fixture.begin("POST", &query, "x-a: b\r\n", b"").await;
+    let mut post = fixture.send("POST", &query, "x-a: b\r\n", b"").await;
     post.shutdown().await.unwrap();
     drop(post);
-    // An empty body is no payload.
+    // An empty body is not a valid payload.
     assert_eq!(fixture.closed().await, CloseReason::ParseError);
     let query = Polling::open(&fixture).await.query();
     fixture.opened().await;
@@ -458,17 +458,17 @@ async fn cut_off_post_closes_session() {
 }
 
 #[tokio::test]
-async fn large_post_is_taken_at_pace_of_application() {
+async fn large_post_is_processed_at_pace_of_application() {
     let mut fixture = Fixture::quiet(settings()).await;
     let query = Polling::open(&fixture).await.query();
     let session = fixture.opened().await;
     let body: Vec<String> = (0..10_000).map(|number| format!("4{number}")).collect();
     session.pause();
-    let mut post = fixture.begin("POST", &query, "", body.join("\x1e").as_bytes()).await;
-    // While it waits, the session goes on otherwise.
+    let mut post = fixture.send("POST", &query, "", body.join("\x1e").as_bytes()).await;
+    // Meanwhile the session still sends.
     session.send([Packet::text("hi")]).unwrap();
     assert_eq!(fixture.http("GET", &query, b"").await.text(), "4hi");
-    fixture.heard_nothing();
+    fixture.assert_no_event();
     session.resume();
     for number in 0..10_000 {
         assert_eq!(fixture.message().await, number.to_string());
@@ -478,11 +478,11 @@ async fn large_post_is_taken_at_pace_of_application() {
 }
 
 #[tokio::test]
-async fn post_is_taken_whole_when_its_connection_ends() {
+async fn post_is_processed_whole_after_its_connection_ends() {
     let mut fixture = Fixture::quiet(settings()).await;
     let query = Polling::open(&fixture).await.query();
     let session = fixture.opened().await;
-    let post = fixture.begin("POST", &query, "", b"4pause\x1e4a\x1e4b").await;
+    let post = fixture.send("POST", &query, "", b"4pause\x1e4a\x1e4b").await;
     assert_eq!(fixture.message().await, "pause");
     drop(post);
     session.resume();
@@ -492,7 +492,7 @@ async fn post_is_taken_whole_when_its_connection_ends() {
 }
 
 #[tokio::test]
-async fn burst_is_answered_in_bounded_polls() {
+async fn large_queue_is_split_over_polls() {
     let fixture = Fixture::echo().await;
     let polling = Polling::open(&fixture).await;
     let bodies: Vec<Vec<String>> = (0..4)
@@ -529,14 +529,14 @@ async fn body_over_max_payload_is_refused() {
             .await;
     }
     assert_eq!(Fixture::reply(&mut tcp).await.status, 413);
-    // As with Node's server, the session goes on.
+    // The session stays open, as with Node's server.
     assert_eq!(polling.post("4a").await.status, 200);
     assert_eq!(polling.poll().await.text(), "4a");
     fixture.stop().await;
 }
 
 #[tokio::test]
-async fn slow_body_is_given_up_and_steady_one_is_not() {
+async fn stalled_body_times_out_and_steady_one_does_not() {
     let settings = Settings {
         body_timeout: Duration::from_millis(300),
         ..settings()
@@ -561,13 +561,13 @@ async fn slow_body_is_given_up_and_steady_one_is_not() {
     let mut slow = begin(40_000).await;
     slow.write_all(b"4").await.unwrap();
     assert_eq!(Fixture::reply(&mut slow).await.status, 408);
-    // Nothing of it was taken, and its client knows: the session goes on.
+    // The response tells the client that nothing was processed, so the session stays open.
     assert_eq!(polling.post("4a").await.status, 200);
     fixture.stop().await;
 }
 
 #[tokio::test]
-async fn silent_client_is_lost() {
+async fn silent_client_times_out() {
     let settings = Settings {
         ping_interval: Duration::from_millis(200),
         ping_timeout: Duration::from_millis(200),
@@ -588,12 +588,12 @@ async fn silent_client_is_lost() {
 }
 
 #[tokio::test]
-async fn shutdown_answers_waiting_poll() {
+async fn shutdown_answers_pending_poll() {
     let mut fixture = Fixture::quiet(settings()).await;
     let query = Polling::open(&fixture).await.query();
     fixture.opened().await;
-    let mut poll = fixture.begin("GET", &query, "", b"").await;
-    waits(&fixture, &query).await;
+    let mut poll = fixture.send("GET", &query, "", b"").await;
+    wait_for_pending_poll(&fixture, &query).await;
     timeout(SOON, fixture.engine.shutdown()).await.unwrap();
     assert_eq!(Fixture::reply(&mut poll).await.text(), "1");
     assert_eq!(fixture.closed().await, CloseReason::Shutdown);
@@ -601,14 +601,14 @@ async fn shutdown_answers_waiting_poll() {
 }
 
 #[tokio::test]
-async fn shutdown_answers_post_whose_body_still_comes() {
+async fn shutdown_answers_post_with_unfinished_body() {
     let mut fixture = Fixture::quiet(settings()).await;
     let query = Polling::open(&fixture).await.query();
     fixture.opened().await;
     let mut post = tokio::net::TcpStream::connect(fixture.address).await.unwrap();
     let head = format!("POST /engine.io/?{query} HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\n4abc");
     post.write_all(head.as_bytes()).await.unwrap();
-    // A second one is refused once the first has begun.
+    // A second POST is refused once the first has begun.
     while fixture.http("POST", &query, b"").await.status != 400 {}
     timeout(SOON, fixture.engine.shutdown()).await.unwrap();
     assert_eq!(Fixture::reply(&mut post).await.status, 400);
@@ -616,13 +616,13 @@ async fn shutdown_answers_post_whose_body_still_comes() {
 }
 
 #[tokio::test]
-async fn volatile_packets_need_waiting_poll() {
+async fn volatile_packets_need_pending_poll() {
     let mut fixture = Fixture::quiet(settings()).await;
     let query = Polling::open(&fixture).await.query();
     let session = fixture.opened().await;
     assert_eq!(session.send_volatile([Packet::text("lost")]), Ok(false));
-    let mut poll = fixture.begin("GET", &query, "", b"").await;
-    waits(&fixture, &query).await;
+    let mut poll = fixture.send("GET", &query, "", b"").await;
+    wait_for_pending_poll(&fixture, &query).await;
     assert_eq!(session.send_volatile([Packet::text("heard")]), Ok(true));
     assert_eq!(Fixture::reply(&mut poll).await.text(), "4heard");
     fixture.stop().await;
@@ -643,13 +643,13 @@ async fn opening_request_is_kept() {
 }
 
 #[tokio::test]
-async fn binary_message_arrives_as_such() {
+async fn base64_message_arrives_as_binary() {
     let mut fixture = Fixture::quiet(settings()).await;
     let query = Polling::open(&fixture).await.query();
     fixture.opened().await;
     fixture.http("POST", &query, b"bAQIDBA==").await;
-    match fixture.hear().await {
-        Heard::Message(Message::Binary(data)) => assert_eq!(data, &[1, 2, 3, 4][..]),
+    match fixture.next_event().await {
+        AppEvent::Message(Message::Binary(data)) => assert_eq!(data, &[1, 2, 3, 4][..]),
         other => panic!("{other:?}"),
     }
     fixture.stop().await;

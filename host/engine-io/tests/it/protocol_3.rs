@@ -1,4 +1,4 @@
-//! Clients of protocol 3: those of Socket.IO 2.
+//! Clients of protocol 3 (Socket.IO 2).
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ async fn polling_echoes_text_and_binary() {
         reply.head
     );
     assert_eq!(reply.body, &body[..]);
-    // A client that takes no binary data.
+    // A client that accepts no binary data.
     assert_eq!(polling.post("6:b4AQID").await.status, 200);
     let text = fixture.http("GET", &format!("{}&b64=1", polling.query()), b"").await;
     assert_eq!(text.text(), "6:b4AQID");
@@ -53,24 +53,24 @@ async fn polling_echoes_text_and_binary() {
 async fn websocket_echoes_text_and_binary() {
     let fixture = Fixture::echo().await;
     let mut client = Client::connect(&fixture, "EIO=3&transport=websocket").await;
-    assert!(client.hear().await.starts_with("0{"));
-    client.say("4hello").await;
-    assert_eq!(client.hear().await, "4hello");
+    assert!(client.next_text().await.starts_with("0{"));
+    client.send_text("4hello").await;
+    assert_eq!(client.next_text().await, "4hello");
     client.send(Frame::binary(vec![4, 1, 2])).await;
     assert_eq!(client.next().await, Some(Frame::binary(vec![4, 1, 2])));
-    client.say("b4AQI=").await;
+    client.send_text("b4AQI=").await;
     assert_eq!(client.next().await, Some(Frame::binary(vec![4, 1, 2])));
-    client.say("2").await;
-    assert_eq!(client.hear().await, "3");
+    client.send_text("2").await;
+    assert_eq!(client.next_text().await, "3");
     let mut text = Client::connect(&fixture, "EIO=3&transport=websocket&b64=1").await;
-    text.hear().await;
-    text.say("b4AQI=").await;
-    assert_eq!(text.hear().await, "b4AQI=");
+    text.next_text().await;
+    text.send_text("b4AQI=").await;
+    assert_eq!(text.next_text().await, "b4AQI=");
     fixture.stop().await;
 }
 
 #[tokio::test]
-async fn what_waits_goes_by_websocket() {
+async fn queued_packets_go_by_websocket() {
     let mut fixture = Fixture::quiet(settings()).await;
     let sid = open(&fixture, "").await.sid;
     let session = fixture.opened().await;
@@ -85,21 +85,21 @@ async fn what_waits_goes_by_websocket() {
         version: 3,
     };
     let mut client = polling.probed().await;
-    client.say("5").await;
+    client.send_text("5").await;
     for number in 0..500 {
-        assert_eq!(client.hear().await, format!("4{number}"));
+        assert_eq!(client.next_text().await, format!("4{number}"));
         assert_eq!(client.next().await, Some(Frame::binary(vec![4, 1])));
     }
     client.send(Frame::binary(vec![4, 7])).await;
-    match fixture.hear().await {
-        Heard::Message(Message::Binary(data)) => assert_eq!(data, &[7][..]),
+    match fixture.next_event().await {
+        AppEvent::Message(Message::Binary(data)) => assert_eq!(data, &[7][..]),
         other => panic!("{other:?}"),
     }
     fixture.stop().await;
 }
 
 #[tokio::test]
-async fn client_that_does_not_ping_is_lost() {
+async fn client_without_pings_times_out() {
     let settings = Settings {
         ping_interval: Duration::from_millis(100),
         ping_timeout: Duration::from_millis(200),
@@ -107,11 +107,11 @@ async fn client_that_does_not_ping_is_lost() {
     };
     let mut fixture = Fixture::quiet(settings).await;
     let mut client = Client::connect(&fixture, "EIO=3&transport=websocket").await;
-    client.hear().await;
+    client.next_text().await;
     fixture.opened().await;
     for _ in 0..5 {
-        client.say("2").await;
-        assert_eq!(client.hear().await, "3");
+        client.send_text("2").await;
+        assert_eq!(client.next_text().await, "3");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert_eq!(client.closed().await, 1005);
@@ -120,11 +120,11 @@ async fn client_that_does_not_ping_is_lost() {
 }
 
 #[tokio::test]
-async fn pings_of_server_are_none_of_client() {
+async fn client_must_not_send_pongs() {
     let mut fixture = Fixture::quiet(settings()).await;
     let mut client = Client::connect(&fixture, "EIO=3&transport=websocket").await;
-    client.hear().await;
-    client.say("3").await;
+    client.next_text().await;
+    client.send_text("3").await;
     assert_eq!(client.closed().await, 1005);
     assert_eq!(fixture.closed().await, CloseReason::ParseError);
     fixture.stop().await;

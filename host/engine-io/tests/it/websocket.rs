@@ -1,4 +1,4 @@
-//! Sessions by websocket.
+//! Sessions that begin as websockets.
 
 use std::time::Duration;
 
@@ -13,23 +13,23 @@ use crate::fixture::*;
 async fn session_opens_and_echoes() {
     let fixture = Fixture::echo().await;
     let mut client = Client::connect(&fixture, "EIO=4&transport=websocket").await;
-    let open: serde_json::Value = serde_json::from_str(&client.hear().await[1..]).unwrap();
+    let open: serde_json::Value = serde_json::from_str(&client.next_text().await[1..]).unwrap();
     let expected = serde_json::json!({
         "sid": open["sid"], "upgrades": [], "pingInterval": 20_000, "pingTimeout": 20_000, "maxPayload": 100_000
     });
     assert_eq!(open, expected);
-    client.say("4hello").await;
-    assert_eq!(client.hear().await, "4hello");
+    client.send_text("4hello").await;
+    assert_eq!(client.next_text().await, "4hello");
     client.send(Frame::binary(vec![1, 2, 3])).await;
     assert_eq!(client.next().await, Some(Frame::binary(vec![1, 2, 3])));
-    // What a client sends that cannot send binary data.
-    client.say("bAQID").await;
+    // A client that cannot send binary data sends base64.
+    client.send_text("bAQID").await;
     assert_eq!(client.next().await, Some(Frame::binary(vec![1, 2, 3])));
     client.send(Frame::Ping("are you there".into())).await;
     assert_eq!(client.next().await, Some(Frame::Pong("are you there".into())));
     let large = "x".repeat(99_999);
-    client.say(&format!("4{large}")).await;
-    assert_eq!(client.hear().await[1..], large);
+    client.send_text(&format!("4{large}")).await;
+    assert_eq!(client.next_text().await[1..], large);
     fixture.stop().await;
 }
 
@@ -37,14 +37,14 @@ async fn session_opens_and_echoes() {
 async fn client_without_binary_gets_base64() {
     let fixture = Fixture::echo().await;
     let mut client = Client::connect(&fixture, "EIO=4&transport=websocket&b64=1").await;
-    client.hear().await;
-    client.say("bAQID").await;
-    assert_eq!(client.hear().await, "bAQID");
+    client.next_text().await;
+    client.send_text("bAQID").await;
+    assert_eq!(client.next_text().await, "bAQID");
     fixture.stop().await;
 }
 
 #[tokio::test]
-async fn first_subprotocol_is_answered() {
+async fn first_subprotocol_is_selected() {
     let fixture = Fixture::echo().await;
     let url = format!("ws://{}/engine.io/?EIO=4&transport=websocket", fixture.address);
     let mut request = url.into_client_request().unwrap();
@@ -57,19 +57,19 @@ async fn first_subprotocol_is_answered() {
 }
 
 #[tokio::test]
-async fn packets_without_meaning_are_ignored() {
+async fn meaningless_packets_are_ignored() {
     let fixture = Fixture::echo().await;
     let mut client = Client::open(&fixture).await;
     for packet in ["0", "1", "5", "6", "3", "3probe", "6x"] {
-        client.say(packet).await;
+        client.send_text(packet).await;
     }
-    client.say("4still here").await;
-    assert_eq!(client.hear().await, "4still here");
+    client.send_text("4still here").await;
+    assert_eq!(client.next_text().await, "4still here");
     fixture.stop().await;
 }
 
 #[tokio::test]
-async fn ends_are_told_by_close_frames() {
+async fn end_of_session_sends_close_frame() {
     let mut fixture = Fixture::quiet(settings()).await;
     for (frame, code, reason) in [
         (Frame::text("abc"), 1005, CloseReason::ParseError),
@@ -81,14 +81,14 @@ async fn ends_are_told_by_close_frames() {
     ] {
         let mut client = Client::open(&fixture).await;
         fixture.opened().await;
-        let (code_heard, ()) = {
+        let (received_code, ()) = {
             let (mut sink, stream) = futures_util::StreamExt::split(client.socket);
-            let mut hearing = Hearing(stream);
-            tokio::join!(hearing.closed(), async {
+            let mut receiver = Receiver(stream);
+            tokio::join!(receiver.closed(), async {
                 let _ = futures_util::SinkExt::send(&mut sink, frame.clone()).await;
             })
         };
-        assert_eq!(code_heard, code, "{reason}");
+        assert_eq!(received_code, code, "{reason}");
         assert_eq!(fixture.closed().await, reason);
         client = Client::open(&fixture).await;
         fixture.opened().await;
@@ -101,15 +101,15 @@ async fn ends_are_told_by_close_frames() {
     fixture.stop().await;
 }
 
-/// The reading half of a client.
-struct Hearing<S>(S);
+/// The receiving half of a client.
+struct Receiver<S>(S);
 
-impl<S: futures_util::Stream<Item = Result<Frame, tokio_tungstenite::tungstenite::Error>> + Unpin> Hearing<S> {
+impl<S: futures_util::Stream<Item = Result<Frame, tokio_tungstenite::tungstenite::Error>> + Unpin> Receiver<S> {
     async fn closed(&mut self) -> u16 {
         loop {
             match tokio::time::timeout(SOON, futures_util::StreamExt::next(&mut self.0))
                 .await
-                .expect("it ends")
+                .expect("the connection ends")
             {
                 Some(Ok(Frame::Close(close))) => return close.map_or(1005, |close| close.code.into()),
                 Some(Ok(_)) => {}
@@ -120,7 +120,7 @@ impl<S: futures_util::Stream<Item = Result<Frame, tokio_tungstenite::tungstenite
 }
 
 #[tokio::test]
-async fn application_closes_after_what_it_sent() {
+async fn close_flushes_sent_packets() {
     let mut fixture = Fixture::quiet(settings()).await;
     let mut client = Client::open(&fixture).await;
     let session = fixture.opened().await;
@@ -130,7 +130,7 @@ async fn application_closes_after_what_it_sent() {
     session.close();
     assert_eq!(fixture.closed().await, CloseReason::Server);
     for number in 0..500 {
-        assert_eq!(client.hear().await, format!("4{number}"));
+        assert_eq!(client.next_text().await, format!("4{number}"));
     }
     assert_eq!(client.closed().await, 1005);
     fixture.stop().await;
@@ -151,22 +151,22 @@ async fn shutdown_closes_websockets() {
 }
 
 #[tokio::test]
-async fn paused_session_gives_no_message() {
+async fn paused_session_delivers_no_message() {
     let mut fixture = Fixture::quiet(settings()).await;
     let mut client = Client::open(&fixture).await;
     let session = fixture.opened().await;
-    client.say("4pause").await;
+    client.send_text("4pause").await;
     for number in 0..300 {
-        client.say(&format!("4{number}")).await;
+        client.send_text(&format!("4{number}")).await;
     }
     assert_eq!(fixture.message().await, "pause");
-    // It still sends meanwhile.
+    // A paused session still sends.
     session.send([Packet::text("hi")]).unwrap();
-    assert_eq!(client.hear().await, "4hi");
-    fixture.heard_nothing();
+    assert_eq!(client.next_text().await, "4hi");
+    fixture.assert_no_event();
     session.pause();
     session.resume();
-    fixture.heard_nothing();
+    fixture.assert_no_event();
     session.resume();
     for number in 0..300 {
         assert_eq!(fixture.message().await, number.to_string());
@@ -175,7 +175,7 @@ async fn paused_session_gives_no_message() {
 }
 
 #[tokio::test]
-async fn silent_client_is_lost_and_told() {
+async fn silent_client_times_out_with_close_frame() {
     let settings = Settings {
         ping_interval: Duration::from_millis(150),
         ping_timeout: Duration::from_millis(150),
@@ -184,17 +184,17 @@ async fn silent_client_is_lost_and_told() {
     let mut fixture = Fixture::quiet(settings).await;
     let mut client = Client::open(&fixture).await;
     for _ in 0..3 {
-        assert_eq!(client.hear().await, "2");
-        client.say("3").await;
+        assert_eq!(client.next_text().await, "2");
+        client.send_text("3").await;
     }
-    assert_eq!(client.hear().await, "2");
+    assert_eq!(client.next_text().await, "2");
     assert_eq!(client.closed().await, 1005);
     assert_eq!(fixture.closed().await, CloseReason::PingTimeout);
     fixture.stop().await;
 }
 
 #[tokio::test]
-async fn packet_is_shared_by_many_sessions() {
+async fn one_packet_is_sent_to_many_sessions() {
     let mut fixture = Fixture::quiet(settings()).await;
     let mut clients = Vec::new();
     let packets = [Packet::text("one"), Packet::binary(&b"two"[..])];
@@ -205,7 +205,7 @@ async fn packet_is_shared_by_many_sessions() {
         fixture.opened().await.send(packets.clone()).unwrap();
     }
     for client in &mut clients {
-        assert_eq!(client.hear().await, "4one");
+        assert_eq!(client.next_text().await, "4one");
         assert_eq!(client.next().await, Some(Frame::binary(&b"two"[..])));
     }
     fixture.stop().await;
@@ -222,8 +222,8 @@ async fn fragments_become_one_message() {
     client.send(fragment("4ab", Data::Text, false)).await;
     client.send(Frame::Ping("between".into())).await;
     client.send(fragment("cd", Data::Continue, true)).await;
-    match fixture.hear().await {
-        Heard::Message(Message::Text(text)) => assert_eq!(text, "abcd"),
+    match fixture.next_event().await {
+        AppEvent::Message(Message::Text(text)) => assert_eq!(text, "abcd"),
         other => panic!("{other:?}"),
     }
     fixture.stop().await;

@@ -1,4 +1,4 @@
-//! A transport that breaks one promise of the one it wraps: on the way in, with events, or on the way out, with effects.
+//! A transport that breaks one promise of the transport that it wraps: for events on the way in, or for effects on the way out.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -13,27 +13,26 @@ use plugnode::transport::{
     Commits, Delivery, Events, Inbox, IoNode, IoSession, Lease, Leases, Log, Lost, Outcome, Result, Transport, Verdict,
 };
 
-use crate::fault::{Fault, Turns};
+use crate::fault::{Fault, HitCounter};
 
-/// The events that are counted: one of `plugnode-check`, which asks its other questions until they are answered and learns
-/// nothing from their loss, and one of the benchmark.
+/// Names of the events that can be hit: that of `plugnode-check`, which repeats its other messages until they are answered, and
+/// so does not notice their loss, and that of the benchmark.
 const COUNTED: [&str; 2] = ["n", "echo"];
 
-/// Keys of shared counters.
+/// Prefix of the keys of shared counters.
 const COUNTER: &str = "counter:";
 
-/// How much later a copy of a refused message comes. Its client has been told of the refusal by then: tests set
-/// `refuse-after-ms` to less.
-const LATE: Duration = Duration::from_secs(1);
+/// Delay of the copy of a refused message. The client knows of the refusal by then, because tests set `refuse-after-ms` to less.
+const COPY_DELAY: Duration = Duration::from_secs(1);
 
-/// By what a ghost is known.
+/// Marks ghosts: connection events that only the wrapped transport sees.
 const GHOST: &str = "ghost";
 
-/// Breaks a promise of the transport in it.
+/// Breaks a promise of the wrapped transport.
 pub(crate) struct Broken {
     whole: Arc<dyn Events>,
     fault: Fault,
-    turns: Arc<Turns>,
+    counter: Arc<HitCounter>,
 }
 
 impl Broken {
@@ -42,7 +41,7 @@ impl Broken {
         let broken = Self {
             whole: transport.events,
             fault,
-            turns: Arc::default(),
+            counter: Arc::default(),
         };
         Transport {
             events: Arc::new(broken),
@@ -58,7 +57,7 @@ impl Events for Broken {
         let inbox = Arc::new(BrokenInbox {
             whole: inbox,
             fault: self.fault,
-            turns: self.turns.clone(),
+            counter: self.counter.clone(),
             held: Mutex::default(),
             refused: Mutex::default(),
         });
@@ -69,7 +68,7 @@ impl Events for Broken {
         Ok(Box::new(BrokenLeases {
             whole: self.whole.join_app(node).await?,
             fault: self.fault,
-            turns: self.turns.clone(),
+            counter: self.counter.clone(),
         }))
     }
 
@@ -81,10 +80,10 @@ impl Events for Broken {
 struct BrokenInbox {
     whole: Arc<dyn Inbox>,
     fault: Fault,
-    turns: Arc<Turns>,
-    /// Messages that wait for what their client does next.
+    counter: Arc<HitCounter>,
+    /// Messages held back until the next event of their client.
     held: Mutex<HashMap<SessionId, Event>>,
-    /// Messages that are refused whenever they are offered.
+    /// Messages that are refused each time they are offered.
     refused: Mutex<HashSet<AckId>>,
 }
 
@@ -108,7 +107,7 @@ impl Inbox for BrokenInbox {
 }
 
 impl BrokenInbox {
-    /// Refuses some messages, with all that their clients sent after them, and takes a copy of each later.
+    /// Refuses some messages, with all later events of their clients, and ingests a late copy of each.
     async fn refuse_some(&self, events: Vec<Event>) -> Result<Vec<Event>> {
         let mut refused_clients = HashSet::new();
         let (mut passed, mut refused) = (Vec::new(), Vec::new());
@@ -122,7 +121,7 @@ impl BrokenInbox {
             }
         }
         refused.extend(self.whole.ingest(passed).await?);
-        // In the order in which they were offered.
+        // In the order of the call.
         Ok(events.into_iter().filter(|event| refused.contains(event)).collect())
     }
 
@@ -135,24 +134,24 @@ impl BrokenInbox {
         else {
             return false;
         };
-        let mut refused = self.refused.lock().expect("nobody panics with it");
+        let mut refused = self.refused.lock().expect("the lock is not poisoned");
         if refused.contains(ack) {
             return true;
         }
-        let is_hit = COUNTED.contains(&name.as_ref()) && self.turns.of_messages();
+        let is_hit = COUNTED.contains(&name.as_ref()) && self.counter.hits_message();
         if is_hit {
             refused.insert(ack.clone());
             let (whole, copy) = (self.whole.clone(), event.clone());
             tokio::spawn(async move {
-                tokio::time::sleep(LATE).await;
-                // Whatever comes of it: the transport may have ended.
+                tokio::time::sleep(COPY_DELAY).await;
+                // Errors are ignored: the transport may have ended.
                 let _ = whole.ingest(vec![copy]).await;
             });
         }
         is_hit
     }
 
-    /// What comes of an event: itself, mostly.
+    /// Returns the events to ingest instead of this one.
     fn pass(&self, event: Event) -> Vec<Event> {
         if let Some(held) = self.release(&event) {
             return match (&event.kind, self.fault) {
@@ -166,22 +165,25 @@ impl BrokenInbox {
         match self.fault {
             Fault::LoseEvent | Fault::LoseConnection | Fault::LoseDisconnect => Vec::new(),
             Fault::SwapEvents | Fault::LateEvent => {
-                let client = event.client.as_ref().expect("messages are of clients").id.clone();
-                self.held.lock().expect("nobody panics with it").insert(client, event);
+                let client = event.client.as_ref().expect("a message has a client").id.clone();
+                self.held
+                    .lock()
+                    .expect("the lock is not poisoned")
+                    .insert(client, event);
                 Vec::new()
             }
-            // The disconnect of a client that is not there is not taken in, so it is back for a moment.
+            // A second disconnect would be ignored, so a ghost connects the client again before it.
             Fault::DoubleDisconnect => vec![event.clone(), ghost(&event), event],
             _ => vec![event.clone(), event],
         }
     }
 
-    /// The message that waited for this.
+    /// Takes the message that is held back until this event.
     fn release(&self, event: &Event) -> Option<Event> {
         if self.fault == Fault::LateEvent && !matches!(event.kind, EventKind::Disconnect(_)) {
             return None;
         }
-        let mut held = self.held.lock().expect("nobody panics with it");
+        let mut held = self.held.lock().expect("the lock is not poisoned");
         held.remove(&event.client.as_ref()?.id)
     }
 
@@ -190,10 +192,10 @@ impl BrokenInbox {
             (
                 Fault::LoseEvent | Fault::DoubleEvent | Fault::SwapEvents | Fault::LateEvent,
                 EventKind::Message { event, .. },
-            ) => COUNTED.contains(&event.as_ref()) && self.turns.of_messages(),
+            ) => COUNTED.contains(&event.as_ref()) && self.counter.hits_message(),
             (Fault::LoseConnection | Fault::DoubleConnection, EventKind::Connection(_))
             | (Fault::LoseDisconnect | Fault::DoubleDisconnect, EventKind::Disconnect(_))
-            | (Fault::DoubleTimer, EventKind::Timer { .. }) => self.turns.of_clients(),
+            | (Fault::DoubleTimer, EventKind::Timer { .. }) => self.counter.hits_client(),
             _ => false,
         }
     }
@@ -202,7 +204,7 @@ impl BrokenInbox {
 struct BrokenLeases {
     whole: Box<dyn Leases>,
     fault: Fault,
-    turns: Arc<Turns>,
+    counter: Arc<HitCounter>,
 }
 
 #[async_trait]
@@ -212,7 +214,7 @@ impl Leases for BrokenLeases {
         let commits = Arc::new(BrokenCommits {
             whole: lease.commits,
             fault: self.fault,
-            turns: self.turns.clone(),
+            counter: self.counter.clone(),
         });
         let log = Box::new(BrokenLog {
             whole: lease.log,
@@ -222,7 +224,7 @@ impl Leases for BrokenLeases {
     }
 }
 
-/// Loses the connections of ghosts, and attributes where that is the fault.
+/// Drops the connection events of ghosts, and for [`Fault::StaleAttributes`] the attributes.
 struct BrokenLog {
     whole: Box<dyn Log>,
     fault: Fault,
@@ -246,7 +248,7 @@ impl Log for BrokenLog {
     }
 }
 
-/// Gives an event's client no attributes, as if no later ones were to come.
+/// Clears the attributes of an event's client, marked as newer than any others.
 fn lose_attributes(delivery: &mut Delivery) {
     let mut event = Event::clone(&delivery.event);
     if let Some(client) = &mut event.client {
@@ -256,7 +258,7 @@ fn lose_attributes(delivery: &mut Delivery) {
     }
 }
 
-/// The connection of a client that is gone, for the transport alone.
+/// A connection event of a client that is gone, for the wrapped transport only.
 fn ghost(event: &Event) -> Event {
     let handshake = Handshake {
         auth: None,
@@ -277,7 +279,7 @@ fn is_ghost(event: &Event) -> bool {
 struct BrokenCommits {
     whole: Arc<dyn Commits>,
     fault: Fault,
-    turns: Arc<Turns>,
+    counter: Arc<HitCounter>,
 }
 
 #[async_trait]
@@ -285,8 +287,8 @@ impl Commits for BrokenCommits {
     async fn commit(&self, mut outcomes: Vec<Outcome>) -> Result<Vec<Lost>> {
         for Outcome { id, verdict, .. } in &mut outcomes {
             match verdict {
-                Verdict::Done(effects) if is_counted(effects) => self.spoil(*id, effects),
-                Verdict::Dead(_, commands) if self.fault == Fault::LoseFailure && self.turns.of_clients() => {
+                Verdict::Done(effects) if is_counted(effects) => self.break_effects(*id, effects),
+                Verdict::Dead(_, commands) if self.fault == Fault::LoseFailure && self.counter.hits_client() => {
                     commands.clear();
                 }
                 _ => {}
@@ -301,9 +303,9 @@ impl Commits for BrokenCommits {
 }
 
 impl BrokenCommits {
-    fn spoil(&self, id: EventId, effects: &mut Effects) {
+    fn break_effects(&self, id: EventId, effects: &mut Effects) {
         let commands = &mut effects.commands;
-        // Not always the same one.
+        // A different one each time.
         let any = id.sequence as usize % commands.len();
         match self.fault {
             Fault::LoseEffects
@@ -313,15 +315,15 @@ impl BrokenCommits {
             | Fault::MisdirectCommand
             | Fault::WritesAlone
             | Fault::CommandsAlone
-                if !self.turns.of_messages() => {}
+                if !self.counter.hits_message() => {}
             Fault::LoseEffects => *effects = Effects::default(),
             Fault::LoseCommand => drop(commands.remove(any)),
             Fault::DoubleCommand => {
-                // Io-nodes answer an acknowledgement once, whatever comes.
+                // Not an acknowledgement: io-nodes send each only once.
                 let published = commands
                     .iter()
                     .position(|command| matches!(command, Command::Publish { .. }));
-                let again = commands[published.expect("it is counted by these")].clone();
+                let again = commands[published.expect("counted effects have a publish")].clone();
                 commands.push(again);
             }
             Fault::SwapCommands => commands.swap(0, 1),
@@ -337,7 +339,7 @@ impl BrokenCommits {
             Fault::DoubleIncrement => {
                 let mut counters = effects.writes.iter_mut().filter(|write| write.key.starts_with(COUNTER));
                 if let Some(counter) = counters.next()
-                    && self.turns.of_clients()
+                    && self.counter.hits_client()
                 {
                     increment_again(counter);
                 }
@@ -347,15 +349,15 @@ impl BrokenCommits {
     }
 }
 
-/// Adds one more to what is written to a shared counter.
+/// Adds one to the value written to a shared counter.
 fn increment_again(counter: &mut KeyChange) {
     if let Change::Set { value, .. } = &mut counter.change {
-        let number: u64 = serde_json::from_slice(value).expect("counters are numbers");
+        let number: u64 = serde_json::from_slice(value).expect("a counter is a number");
         *value = (number + 1).to_string().into();
     }
 }
 
-/// Whether these are the effects of a counted message: to its sender, and to the channel.
+/// Whether these are the effects of a counted message: a publish to its sender, and one to the channel.
 fn is_counted(effects: &Effects) -> bool {
     let published = effects
         .commands

@@ -1,13 +1,13 @@
-//! The promises that can be broken, and how often that happens.
+//! The faults, and how often they occur.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Of so many messages or their effects one is hit,
-const MESSAGES: u64 = 50;
-/// and of so many connections and disconnects.
-const CLIENTS: u64 = 4;
+/// One of this many messages, or of their effects, is hit.
+const MESSAGE_INTERVAL: u64 = 50;
+/// One of this many connections, disconnects and other rare events is hit.
+const CLIENT_INTERVAL: u64 = 4;
 
-/// What is broken.
+/// A broken promise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// An accepted message is not handled.
@@ -26,11 +26,11 @@ pub(crate) enum Fault {
     DoubleCommand,
     /// Two commands of an event are carried out in the other order.
     SwapCommands,
-    /// What was for one client goes to all.
+    /// A command for one client goes to all clients.
     MisdirectCommand,
-    /// The writes of an event are done, its commands are not.
+    /// The writes of an event are committed without its commands.
     WritesAlone,
-    /// The commands of an event are done, its writes are not.
+    /// The commands of an event are committed without its writes.
     CommandsAlone,
     /// A connection is not handled.
     LoseConnection,
@@ -40,24 +40,24 @@ pub(crate) enum Fault {
     LoseDisconnect,
     /// A disconnect is handled twice.
     DoubleDisconnect,
-    /// A message is refused, and a copy of it that comes late is handled.
+    /// A message is refused, and a late copy of it is handled.
     TakeRefused,
-    /// An increment of a shared counter is done twice.
+    /// A shared counter is incremented twice.
     DoubleIncrement,
-    /// An increment of a shared counter is written over another that came after its read.
+    /// An increment of a shared counter overwrites one that was committed after its read.
     LoseIncrement,
-    /// A client's events do not have the attributes that its earlier ones set.
+    /// A client's events lack the attributes that earlier events have set.
     StaleAttributes,
     /// The acknowledgement of an event that failed for good is not sent.
     LoseFailure,
     /// A timer is not set.
     LoseTimer,
-    /// A timer is due twice.
+    /// A timer fires twice.
     DoubleTimer,
 }
 
 impl Fault {
-    /// Every one, with its name.
+    /// All faults with their names.
     pub(crate) const ALL: [(&str, Self); 22] = [
         ("lose-event", Self::LoseEvent),
         ("double-event", Self::DoubleEvent),
@@ -91,20 +91,20 @@ impl Fault {
     }
 }
 
-/// Whose turn it is to be hit. Counted, so that each run is like another.
+/// Decides which events are hit, by counting them, so that runs are reproducible.
 #[derive(Debug, Default)]
-pub(crate) struct Turns(AtomicU64);
+pub(crate) struct HitCounter(AtomicU64);
 
-impl Turns {
-    pub(crate) fn of_messages(&self) -> bool {
-        self.come(MESSAGES)
+impl HitCounter {
+    pub(crate) fn hits_message(&self) -> bool {
+        self.is_hit(MESSAGE_INTERVAL)
     }
 
-    pub(crate) fn of_clients(&self) -> bool {
-        self.come(CLIENTS)
+    pub(crate) fn hits_client(&self) -> bool {
+        self.is_hit(CLIENT_INTERVAL)
     }
 
-    fn come(&self, every: u64) -> bool {
+    fn is_hit(&self, every: u64) -> bool {
         self.0.fetch_add(1, Ordering::Relaxed) % every == every - 1
     }
 }

@@ -1,6 +1,6 @@
-//! `plugnode run` with a transport that repeatedly breaks one promise, for `plugnode-check` to detect.
+//! `plugnode run` over a transport that repeatedly breaks one promise, so that tests can show that `plugnode-check` detects it.
 //!
-//! The environment variable PLUGNODE_BREAK names the promise; see [`Fault`]. Also an example of wrapping a transport.
+//! The environment variable PLUGNODE_BREAK names the [`Fault`]. Also an example of a transport that wraps another.
 
 mod broken;
 mod fault;
@@ -17,7 +17,7 @@ fn main() -> ExitCode {
     let verb = Arguments::parse().verb;
     // The node compiles components in a child process of this program.
     if let Verb::Compile(_) = verb {
-        return exit_code(verb.run());
+        return ended(verb.run());
     }
     let fault = std::env::var("PLUGNODE_BREAK").unwrap_or_default();
     let Some(fault) = Fault::named(&fault) else {
@@ -25,15 +25,15 @@ fn main() -> ExitCode {
         eprintln!("plugnode-broken: set PLUGNODE_BREAK to one of {names}");
         return ExitCode::FAILURE;
     };
-    let Verb::Run(args) = verb else {
-        eprintln!("plugnode-broken: only `run` can be broken");
+    let Verb::Run(arguments) = verb else {
+        eprintln!("plugnode-broken: unsupported command; use `run`");
         return ExitCode::FAILURE;
     };
-    exit_code(run_over(&args, |transport| Broken::over(transport, fault)))
+    ended(run_over(&arguments, |transport| Broken::over(transport, fault)))
 }
 
-fn exit_code(result: anyhow::Result<ExitCode>) -> ExitCode {
-    result.unwrap_or_else(|error| {
+fn ended(done: anyhow::Result<ExitCode>) -> ExitCode {
+    done.unwrap_or_else(|error| {
         eprintln!("plugnode-broken: {error:#}");
         ExitCode::FAILURE
     })

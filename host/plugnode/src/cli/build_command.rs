@@ -11,7 +11,7 @@ use super::child::{ErrorOutput, output_of};
 use super::script::{build_component, is_script};
 use super::source_watcher::SourceWatcher;
 use super::terminal;
-use plugnode_runtime::Outline;
+use plugnode_runtime::ComponentInfo;
 use plugnode_server::config::Build;
 
 /// Limit of the command's output in an error, in lines from its end.
@@ -109,7 +109,7 @@ impl BuildCommand {
         }
         let component = tokio::fs::read(&self.output).await;
         let component = Bytes::from(component.with_context(|| format!("cannot read {output}"))?);
-        Outline::of_handler(&component).with_context(|| {
+        ComponentInfo::of_handler(&component).with_context(|| {
             format!("{output}, which `{command}` made, is no handler; see [build] output in {settings}")
         })?;
         Ok(component)

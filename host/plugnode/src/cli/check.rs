@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::runtime;
 use super::terminal::{during, say};
 use plugnode_process::shutdown::Shutdown;
-use plugnode_runtime::{AppSettings, Engine, EngineSettings, LoadError, Outline, Pool};
+use plugnode_runtime::{AppSettings, ComponentInfo, Engine, EngineSettings, LoadError, Pool};
 use plugnode_server::config::{App, Config, Role};
 use plugnode_server::settings;
 use plugnode_transport::{Memory, MemorySettings, Transport};
@@ -117,10 +117,10 @@ async fn check_one(app: &App) -> Result<bool> {
     let key_value = Transport::from(Memory::new(MemorySettings::default())).key_value;
     let app = settings::app(app, &"check".into(), key_value);
     let started = during(|| format!("compiling {file}"), say, start(&engine, bytes.clone(), app)).await;
-    let outline = Outline::read(&bytes).ok();
-    let interfaces = outline.iter().flat_map(|outline| {
-        let exports = outline.exports.iter().map(|name| format!("  exports  {name}\n"));
-        exports.chain(outline.imports.iter().map(|name| format!("  imports  {name}\n")))
+    let info = ComponentInfo::read(&bytes).ok();
+    let interfaces = info.iter().flat_map(|info| {
+        let exports = info.exports.iter().map(|name| format!("  exports  {name}\n"));
+        exports.chain(info.imports.iter().map(|name| format!("  imports  {name}\n")))
     });
     let interfaces: String = interfaces.collect();
     match started {

@@ -18,7 +18,7 @@ use plugnode_server::admin::{self, Remote};
 use plugnode_server::config::{Config, IoServer, LogLevel, Role};
 use plugnode_server::settings;
 use plugnode_transport::{Operations, TransportError};
-use plugnode_transport_redis::{Hindrance, Redis};
+use plugnode_transport_redis::{OutageProbe, Redis};
 
 /// Config file that is read if none is named.
 const DEFAULT_CONFIG: &str = "plugnode.toml";
@@ -50,7 +50,7 @@ pub(super) struct ClusterConnection {
     pub(super) operations: Operations,
     /// Apps in the config file.
     pub(super) apps: Vec<Namespace>,
-    hindrance: Hindrance,
+    outage_probe: OutageProbe,
 }
 
 impl ClusterConnection {
@@ -64,7 +64,7 @@ impl ClusterConnection {
             if let Ok(result) = timeout(CHECK, &mut work).await {
                 return result;
             }
-            if let Some((time, cause)) = (self.hindrance)()
+            if let Some((time, cause)) = (self.outage_probe)()
                 && time >= limit
             {
                 bail!("{cause}");
@@ -88,12 +88,12 @@ impl ClusterArgs {
         log::init(&config.log)?;
         runtime::block_on_here(async {
             let shutdown = Shutdown::new();
-            let (operations, hindrance) = connect(&config, &shutdown).await?;
+            let (operations, outage_probe) = connect(&config, &shutdown).await?;
             let apps = config.apps.iter().map(|app| Namespace::from(app.namespace.as_str()));
             let cluster = ClusterConnection {
                 operations,
                 apps: apps.collect(),
-                hindrance,
+                outage_probe,
             };
             let result = work(&cluster).await;
             drop(cluster);
@@ -133,19 +133,19 @@ impl ClusterArgs {
 }
 
 /// Connects to Redis, or to the admin socket if the transport is `memory:`. Retries while Redis is unreachable, for [`UNAVAILABLE`].
-async fn connect(config: &Config, shutdown: &Shutdown) -> Result<(Operations, Hindrance)> {
+async fn connect(config: &Config, shutdown: &Shutdown) -> Result<(Operations, OutageProbe)> {
     if config.transport.url != "memory:" {
         let began = Instant::now();
         let redis = loop {
-            let redis = Redis::visit(settings::redis(&config.transport), shutdown).await;
+            let redis = Redis::connect_read_only(settings::redis(&config.transport), shutdown).await;
             let is_unreachable = |error: &TransportError| matches!(error, TransportError::Unreachable(_));
             if began.elapsed() >= UNAVAILABLE || !redis.as_ref().is_err_and(is_unreachable) {
                 break redis.context("[transport] url")?;
             }
             sleep(RETRY).await;
         };
-        let hindrance = redis.hindrance();
-        return Ok((Operations::of(Arc::new(redis)), hindrance));
+        let outage_probe = redis.outage_probe();
+        return Ok((Operations::of(Arc::new(redis)), outage_probe));
     }
     let listen: IoServer = config.http.listen.parse().map_err(anyhow::Error::msg)?;
     let Some(socket) = admin::reachable(config.admin.socket.as_deref(), listen.port) else {

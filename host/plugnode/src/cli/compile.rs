@@ -52,14 +52,14 @@ pub(super) fn compile(args: &CompileArgs) -> Result<ExitCode> {
         Ok(compiled) => {
             let written = std::io::stdout().write_all(&compiled.code);
             written.context("cannot write the machine code; check that the disk is not full")?;
-            if let Err(error) = compiled.keep_functions() {
+            if let Err(error) = compiled.cache_functions() {
                 eprintln!("cannot keep the compiled functions: {error}");
             }
             Ok(ExitCode::SUCCESS)
         }
         Err(LoadError::Invalid { cause }) => {
             eprintln!("{cause}");
-            Ok(ExitCode::from(Compiler::REFUSED))
+            Ok(ExitCode::from(Compiler::INVALID_COMPONENT))
         }
         Err(error) => Err(error.into()),
     }

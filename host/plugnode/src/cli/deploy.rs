@@ -15,7 +15,7 @@ use super::release_request::{NextStep, ReleaseRequest};
 use super::rollout::{self, FollowLimits, RequestedRelease, Strategy};
 use super::terminal::say;
 use plugnode_release::Canary;
-use plugnode_runtime::Outline;
+use plugnode_runtime::ComponentInfo;
 
 /// Arguments of `plugnode deploy`.
 #[derive(Debug, clap::Args)]
@@ -133,7 +133,7 @@ async fn request_deploy(
 fn read_component(args: &DeployArgs) -> Result<Bytes> {
     let file = args.component.display();
     let bytes = std::fs::read(&args.component).with_context(|| format!("cannot read {file}"))?;
-    Outline::of_handler(&bytes).with_context(|| format!("cannot deploy {file}"))?;
+    ComponentInfo::of_handler(&bytes).with_context(|| format!("cannot deploy {file}"))?;
     Ok(bytes.into())
 }
 

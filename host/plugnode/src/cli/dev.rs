@@ -116,7 +116,7 @@ pub(super) fn dev(args: &DevArgs) -> Result<ExitCode> {
 }
 
 fn deadline(config: &Config) -> Duration {
-    Duration::from_millis(config.shutdown.deadline_ms)
+    config.shutdown.deadline
 }
 
 /// Builds and deploys the project at each change, until shutdown begins.

@@ -10,9 +10,9 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::terminal;
-use plugnode_process::counts;
-use plugnode_process::pressure::Pressure;
-use plugnode_process::repeats;
+use plugnode_process::MemoryPressure;
+use plugnode_process::log_limiter;
+use plugnode_process::metrics;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_runtime::Engine;
 use plugnode_server::admin;
@@ -87,7 +87,7 @@ impl Node {
             shutdown.spawn(serve_flash_policy(listener, shutdown.clone()));
         }
 
-        let pressure = Pressure::watch(config.memory.budget.map(|budget| budget.0), shutdown);
+        let pressure = MemoryPressure::watch(config.memory.budget.map(|budget| budget.0), shutdown);
         let transport = over(open_transport(config, shutdown).await?);
         if config.has(Role::AppNode) {
             start_app_node(config, transport.clone(), shutdown).await?;
@@ -117,8 +117,8 @@ impl Node {
         shutdown.spawn(async move {
             tokio::select! {
                 () = ending.begun() => {}
-                () = counts::keep_log() => {}
-                () = repeats::keep_log() => {}
+                () = metrics::log_counter_changes() => {}
+                () = log_limiter::log_summaries() => {}
             }
         });
         let asked = transport.clone();
@@ -162,7 +162,7 @@ impl Port {
         self,
         config: &Config,
         transport: Transport,
-        pressure: Pressure,
+        pressure: MemoryPressure,
         shutdown: &Shutdown,
         reloadable: &mut Reloadable,
         overlay: Option<Overlay>,
@@ -250,7 +250,7 @@ fn transport_check(transport: Transport) -> Check {
 }
 
 /// Checks that there is memory for new clients.
-fn memory_check(pressure: Pressure) -> Check {
+fn memory_check(pressure: MemoryPressure) -> Check {
     Check::new("memory", move || future::ready(verdict(pressure.problem())))
 }
 

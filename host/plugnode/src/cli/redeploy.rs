@@ -18,7 +18,7 @@ use super::terminal;
 use plugnode_message::Namespace;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_release::Digest;
-use plugnode_runtime::Outline;
+use plugnode_runtime::ComponentInfo;
 use plugnode_server::config::{Config, Role};
 use plugnode_transport::Operations;
 
@@ -121,7 +121,7 @@ impl Redeploy {
         if self.last.as_ref() == Some(&digest) {
             return Ok(None);
         }
-        Outline::of_handler(&component).with_context(|| format!("{} cannot run", self.file))?;
+        ComponentInfo::of_handler(&component).with_context(|| format!("{} cannot run", self.file))?;
         let strategy = self.strategy;
         let requested = rollout::request(&self.operations, &self.app, component, &self.file, strategy, None).await?;
         self.last = Some(digest);
@@ -172,7 +172,7 @@ impl WatchedFile {
             last: self.first,
             say: |line| info!("{line}"),
         };
-        let source = ComponentFile(file.clone());
+        let source = FileOnDisk(file.clone());
         tokio::select! {
             () = shutdown.begun() => {}
             error = redeploy.at_each_change(self.watcher, &source, |result| log(&app, &file, result)) => {
@@ -182,10 +182,10 @@ impl WatchedFile {
     }
 }
 
-struct ComponentFile(PathBuf);
+struct FileOnDisk(PathBuf);
 
 #[async_trait]
-impl ComponentSource for ComponentFile {
+impl ComponentSource for FileOnDisk {
     async fn component(&self) -> Result<Bytes> {
         let read = tokio::fs::read(&self.0).await;
         read.map(Bytes::from)

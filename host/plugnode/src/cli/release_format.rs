@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::format::{first_line, milliseconds, plain, time};
-use plugnode_release::{Counts, Origin, Phase, Release, Stage, State};
+use plugnode_release::{Counts, Origin, Phase, Release, ReleaseState, Stage};
 
 /// Author and message of a release, to follow the time of its request: ` by ada@host (message)`.
 pub(super) fn signature(release: &Release) -> String {
@@ -16,7 +16,7 @@ pub(super) fn signature(release: &Release) -> String {
 
 /// Warning on a release in use that has not answered an event yet; empty for others.
 pub(super) fn doubt(release: &Release) -> String {
-    match &release.trouble {
+    match &release.first_failure {
         _ if release.is_tried => String::new(),
         Some(trouble) => format!(", has answered no event and fails: {}", first_line(trouble)),
         None => ", not tried yet: no events".to_owned(),
@@ -25,7 +25,7 @@ pub(super) fn doubt(release: &Release) -> String {
 
 /// Whether no app-node has started the release yet. `is_run`: whether an app-node runs the app.
 pub(super) fn waits_for_node(release: &Release, is_run: bool) -> bool {
-    !is_run && !release.is_tried && release.trouble.is_none()
+    !is_run && !release.is_tried && release.first_failure.is_none()
 }
 
 /// Name of a phase.
@@ -38,14 +38,14 @@ pub(super) fn phase_name(phase: Phase) -> &'static str {
 }
 
 /// Name of a state.
-pub(super) fn state_name(state: &State) -> &'static str {
+pub(super) fn state_name(state: &ReleaseState) -> &'static str {
     match state {
-        State::RollingOut => "rolling out",
-        State::Current => "in use",
-        State::Retired => "was in use",
-        State::Failed(_) => "failed",
-        State::Superseded(_) => "superseded",
-        State::Cancelled => "cancelled",
+        ReleaseState::RollingOut => "rolling out",
+        ReleaseState::Current => "in use",
+        ReleaseState::Retired => "was in use",
+        ReleaseState::Failed(_) => "failed",
+        ReleaseState::Superseded(_) => "superseded",
+        ReleaseState::Cancelled => "cancelled",
     }
 }
 
@@ -88,8 +88,8 @@ pub(super) fn counts_in_json(counts: &Counts) -> Value {
 /// A release as JSON.
 pub(super) fn release_in_json(release: &Release) -> Value {
     let (reason, superseded_by) = match &release.state {
-        State::Failed(reason) => (Some(reason), None),
-        State::Superseded(by) => (None, Some(by)),
+        ReleaseState::Failed(reason) => (Some(reason), None),
+        ReleaseState::Superseded(by) => (None, Some(by)),
         _ => (None, None),
     };
     let (origin, rollback_to) = match release.origin {
@@ -104,7 +104,7 @@ pub(super) fn release_in_json(release: &Release) -> Value {
         "state": state_name(&release.state).replace(' ', "-"),
         "reason": reason,
         "tried": release.is_tried,
-        "trouble": release.trouble,
+        "trouble": release.first_failure,
         "superseded_by": superseded_by,
         "asked_for_at": time(release.at_ms),
         "asked_for_at_ms": release.at_ms,

@@ -11,7 +11,7 @@ use super::format::{ago, first_line, json_page, plain, size, table};
 use super::release_format::{doubt, phase_name, release_in_json, state_name, waits_for_node};
 use super::rollout;
 use plugnode_message::now_ms;
-use plugnode_release::{Origin, Release, State, Track};
+use plugnode_release::{AppReleases, Origin, Release, ReleaseState};
 
 const TITLES: [&str; 9] = [
     "RELEASE",
@@ -51,17 +51,17 @@ pub(super) fn releases(args: &ReleasesArgs) -> Result<ExitCode> {
             .await
             .context("cannot read the board of releases")?;
         let app = rollout::select_app(cluster, &board, args.app.as_deref()).await?;
-        let track = &board.apps[&app];
+        let app_releases = &board.apps[&app];
         let nodes = cluster.nodes.app_nodes().await.context("cannot list the app-nodes")?;
         let is_run = rollout::runs(&nodes, &app);
-        let newest_first = track.releases.iter().rev();
+        let newest_first = app_releases.releases.iter().rev();
         match args.json {
             true => {
                 let releases: Vec<_> = newest_first.map(release_in_json).collect();
                 writeln!(std::io::stdout(), "{}", json_page(&Value::from(releases)))?;
             }
             false => {
-                let rows = newest_first.map(|release| row(track, release, is_run));
+                let rows = newest_first.map(|release| row(app_releases, release, is_run));
                 write!(std::io::stdout(), "{}", table(&TITLES, rows))?;
             }
         }
@@ -69,19 +69,19 @@ pub(super) fn releases(args: &ReleasesArgs) -> Result<ExitCode> {
     })
 }
 
-fn row(track: &Track, release: &Release, is_run: bool) -> [String; TITLES.len()] {
-    let rollout = track
+fn row(app_releases: &AppReleases, release: &Release, is_run: bool) -> [String; TITLES.len()] {
+    let rollout = app_releases
         .rollout
         .as_ref()
         .filter(|rollout| rollout.release == release.number);
     let state = match (&release.state, rollout) {
-        (State::RollingOut, Some(rollout)) => {
+        (ReleaseState::RollingOut, Some(rollout)) => {
             format!("{} ({})", state_name(&release.state), phase_name(rollout.phase))
         }
-        (State::Failed(reason), _) => format!("failed: {}", first_line(reason)),
-        (State::Superseded(by), _) => format!("superseded by {by}"),
-        (State::Current, _) if waits_for_node(release, is_run) => "waits for an app-node".to_owned(),
-        (State::Current, _) => format!("in use{}", doubt(release)),
+        (ReleaseState::Failed(reason), _) => format!("failed: {}", first_line(reason)),
+        (ReleaseState::Superseded(by), _) => format!("superseded by {by}"),
+        (ReleaseState::Current, _) if waits_for_node(release, is_run) => "waits for an app-node".to_owned(),
+        (ReleaseState::Current, _) => format!("in use{}", doubt(release)),
         (state, _) => state_name(state).to_owned(),
     };
     let author = release.author.as_ref();

@@ -153,6 +153,8 @@ fn flat(config: &Config) -> BTreeMap<String, Value> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -160,7 +162,7 @@ mod tests {
         let before = Config::default();
         let mut now = before.clone();
         now.io_node.events_per_second = Some(5);
-        now.transport.lease_ms = 1;
+        now.transport.lease = Duration::from_millis(1);
         now.apps.push(Default::default());
         let found = differences(&before, &now);
         assert_eq!(found["io-node.events-per-second"], (Value::Null, 5.into()));

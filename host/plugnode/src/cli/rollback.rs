@@ -11,7 +11,7 @@ use super::release_request::{NextStep, ReleaseRequest};
 use super::rollout::{self, FollowLimits};
 use super::terminal::say;
 use plugnode_message::now_ms;
-use plugnode_release::Refused;
+use plugnode_release::ReleaseError;
 use plugnode_transport::Operations;
 
 /// Arguments of `plugnode rollback`.
@@ -65,13 +65,13 @@ async fn request_rollback(cluster: &Operations, args: &RollbackArgs, request: &R
         .await
         .context("cannot read the board of releases")?;
     let app = rollout::select_app(cluster, &board, args.app.as_deref()).await?;
-    let changed = rollout::change(cluster, &app, |track| {
-        let ended = track.rollout.as_ref().map(|rollout| rollout.release);
-        let new = track.rollback(args.release.as_deref(), now_ms())?;
+    let changed = rollout::change(cluster, &app, |app_releases| {
+        let ended = app_releases.rollout.as_ref().map(|rollout| rollout.release);
+        let new = app_releases.rollback(args.release.as_deref(), now_ms())?;
         if let Some(number) = new {
-            track.sign(number, author(), args.message.as_deref());
+            app_releases.set_author(number, author(), args.message.as_deref());
         }
-        Ok((new, ended, track.current))
+        Ok((new, ended, app_releases.current))
     });
     match changed.await? {
         Ok((Some(number), _, _)) => {
@@ -89,7 +89,7 @@ async fn request_rollback(cluster: &Operations, args: &RollbackArgs, request: &R
             }))?;
             Ok(NextStep::End(ExitCode::SUCCESS))
         }
-        Err(Refused::InUse(number)) => {
+        Err(ReleaseError::InUse(number)) => {
             say(&format!(
                 "release {number} of app {app} has the same component and is in use already"
             ));
@@ -97,7 +97,7 @@ async fn request_rollback(cluster: &Operations, args: &RollbackArgs, request: &R
                 .print(&json!({ "app": app.as_str(), "release": number, "outcome": "in-use", "unchanged": true }))?;
             Ok(NextStep::End(ExitCode::SUCCESS))
         }
-        Err(Refused::RollingOut(number)) => {
+        Err(ReleaseError::RollingOut(number)) => {
             say(&format!(
                 "release {number} of app {app} has the same component and is being rolled out already"
             ));

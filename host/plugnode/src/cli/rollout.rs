@@ -15,7 +15,7 @@ pub(super) use self::progress::{NodeProgress, RolloutOutcome, RolloutResult};
 use super::author::author;
 use super::format::seconds;
 use plugnode_message::{Namespace, NodeId, now_ms};
-use plugnode_release::{Board, Canary, NodeReport, PREPARATION, Refused, Target, Track};
+use plugnode_release::{AppReleases, Board, Canary, ComponentFile, NodeReport, PREPARE_TIMEOUT, ReleaseError};
 use plugnode_transport::Operations;
 
 /// Interval of polling the board and the nodes' reports.
@@ -55,7 +55,7 @@ pub(super) async fn request(
 ) -> Result<RequestedRelease> {
     let bytes = component.len() as u64;
     let digest = cluster.releases.put_component(component).await;
-    let target = Target {
+    let target = ComponentFile {
         digest: digest.context("cannot store the component")?,
         file: file.to_owned(),
         bytes,
@@ -64,32 +64,34 @@ pub(super) async fn request(
     let is_run = runs(&nodes, app);
     let requested = change_board(cluster, |board| {
         match board.apps.get_mut(app) {
-            Some(track) => {
+            Some(app_releases) => {
                 let number = match strategy {
-                    Strategy::Immediate => track.save(target.clone(), now_ms()),
-                    Strategy::Trial(canary) if is_run => track.deploy(target.clone(), canary.cloned(), now_ms()),
-                    Strategy::Trial(canary) => track.deploy_to_nobody(target.clone(), canary.cloned(), now_ms()),
+                    Strategy::Immediate => app_releases.deploy_saved(target.clone(), now_ms()),
+                    Strategy::Trial(canary) if is_run => app_releases.deploy(target.clone(), canary.cloned(), now_ms()),
+                    Strategy::Trial(canary) => {
+                        app_releases.deploy_without_nodes(target.clone(), canary.cloned(), now_ms())
+                    }
                 };
                 if let Ok(number) = number {
-                    track.sign(number, author(), message);
+                    app_releases.set_author(number, author(), message);
                 }
                 Ok(number)
             }
             // See above: its nodes are about to post its releases again.
             None if is_run => bail!("{}", unknown(app, board)),
             None => {
-                let mut track = Track::first_deployed(target.clone(), now_ms());
-                let number = track.current;
-                track.sign(number, author(), message);
-                board.apps.insert(app.clone(), track);
+                let mut app_releases = AppReleases::first_deployed(target.clone(), now_ms());
+                let number = app_releases.current;
+                app_releases.set_author(number, author(), message);
+                board.apps.insert(app.clone(), app_releases);
                 Ok(Ok(number))
             }
         }
     });
     match requested.await? {
         Ok(number) => Ok(RequestedRelease::New(number)),
-        Err(Refused::InUse(number)) => Ok(RequestedRelease::InUse(number)),
-        Err(Refused::RollingOut(number)) => Ok(RequestedRelease::RollingOut(number)),
+        Err(ReleaseError::InUse(number)) => Ok(RequestedRelease::InUse(number)),
+        Err(ReleaseError::RollingOut(number)) => Ok(RequestedRelease::RollingOut(number)),
         Err(refused) => Err(refused.into()),
     }
 }
@@ -98,10 +100,10 @@ pub(super) async fn request(
 pub(super) async fn change<T>(
     cluster: &Operations,
     app: &Namespace,
-    mut change: impl FnMut(&mut Track) -> Result<T, Refused>,
-) -> Result<Result<T, Refused>> {
+    mut change: impl FnMut(&mut AppReleases) -> Result<T, ReleaseError>,
+) -> Result<Result<T, ReleaseError>> {
     let changed = change_board(cluster, |board| match board.apps.get_mut(app) {
-        Some(track) => Ok(change(track)),
+        Some(app_releases) => Ok(change(app_releases)),
         None => bail!("{}", unknown(app, board)),
     });
     changed.await
@@ -110,7 +112,7 @@ pub(super) async fn change<T>(
 /// Removes an app from the board, and returns the number of its releases.
 pub(super) async fn remove(cluster: &Operations, app: &Namespace) -> Result<usize> {
     let removed = change_board(cluster, |board| match board.apps.remove(app) {
-        Some(track) => Ok(Ok(track.releases.len())),
+        Some(app_releases) => Ok(Ok(app_releases.releases.len())),
         None => bail!("{}", unknown(app, board)),
     });
     Ok(removed.await??)
@@ -119,8 +121,8 @@ pub(super) async fn remove(cluster: &Operations, app: &Namespace) -> Result<usiz
 /// Changes the board by compare-and-set, retried until no other change interferes.
 async fn change_board<T>(
     cluster: &Operations,
-    mut change: impl FnMut(&mut Board) -> Result<Result<T, Refused>>,
-) -> Result<Result<T, Refused>> {
+    mut change: impl FnMut(&mut Board) -> Result<Result<T, ReleaseError>>,
+) -> Result<Result<T, ReleaseError>> {
     loop {
         let (version, mut board) = cluster
             .releases
@@ -154,7 +156,7 @@ pub(super) struct FollowLimits {
 /// Follows a rollout to its outcome, and reports each step. `began` is when the command began.
 ///
 /// # Errors
-/// When a limit ends first, when no app-node runs the app for as long as app-nodes wait for each other ([`PREPARATION`]), or when
+/// When a limit ends first, when no app-node runs the app for as long as app-nodes wait for each other ([`PREPARE_TIMEOUT`]), or when
 /// the board cannot be read.
 pub(super) async fn follow(
     cluster: &Operations,
@@ -191,8 +193,8 @@ pub(super) async fn follow(
         if runs(&nodes, app) {
             last_run = Instant::now();
         }
-        if last_run.elapsed() >= PREPARATION {
-            bail!("no app-node has run app {app} for {PREPARATION:?}; {LATER}");
+        if last_run.elapsed() >= PREPARE_TIMEOUT {
+            bail!("no app-node has run app {app} for {PREPARE_TIMEOUT:?}; {LATER}");
         }
         if limits.total.is_some_and(|total| began.elapsed() >= total) {
             bail!(

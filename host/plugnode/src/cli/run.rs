@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use anyhow::{Result, bail};
 
@@ -53,7 +52,7 @@ pub fn run_over(args: &RunArgs, over: impl FnOnce(Transport) -> Transport) -> Re
     runtime::block_on(async {
         let shutdown = Shutdown::new();
         let lame_duck = LameDuck {
-            time: Duration::from_millis(config.shutdown.lame_duck_ms),
+            time: config.shutdown.lame_duck,
             ..LameDuck::default()
         };
         let is_serving = lame_duck.is_serving.clone();
@@ -74,7 +73,7 @@ pub fn run_over(args: &RunArgs, over: impl FnOnce(Transport) -> Transport) -> Re
             // The start may be waiting for Redis; no work is in progress yet.
             () = shutdown.begun() => {}
         }
-        let deadline = Duration::from_millis(config.shutdown.deadline_ms);
+        let deadline = config.shutdown.deadline;
         Ok(runtime::drain(&shutdown, deadline, &standing).await)
     })
 }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use tokio::runtime::Builder;
 
-use plugnode_process::counts;
-use plugnode_process::repeats;
+use plugnode_process::log_limiter;
+use plugnode_process::metrics;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_transport::Standing;
 
@@ -62,16 +62,16 @@ pub(super) async fn drain(shutdown: &Shutdown, deadline: Duration, standing: &St
     let drained = tokio::select! {
         drained = shutdown.drained(deadline) => drained,
         () = unavailable(standing) => {
-            repeats::flush();
-            counts::log();
+            log_limiter::flush();
+            metrics::log_counters();
             tracing::warn!(
                 "the transport is unavailable; work in progress is given up; accepted events are handled by other nodes, or later"
             );
             return ExitCode::FAILURE;
         }
     };
-    repeats::flush();
-    counts::log();
+    log_limiter::flush();
+    metrics::log_counters();
     if drained {
         tracing::info!("ended");
         return ExitCode::SUCCESS;

@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use tokio::process::Command;
 
-use plugnode_runtime::{Outline, Script};
+use plugnode_runtime::{ComponentInfo, Script};
 
 /// File extensions of scripts, besides Python's.
 const EXTENSIONS: [&str; 7] = ["js", "mjs", "cjs", "ts", "mts", "cts", "tsx"];
@@ -85,7 +85,7 @@ pub(super) async fn build_component(script: &Path, runtime: Option<&Path>) -> Re
     let file = find_runtime(script, runtime, language)?;
     let bytes = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
     let bytes = Bytes::from(bytes);
-    if !Outline::read(&bytes).is_ok_and(|outline| outline.is_runtime()) {
+    if !ComponentInfo::read(&bytes).is_ok_and(|info| info.is_runtime()) {
         bail!(
             "{} is not a runtime component for scripts; name one by --runtime",
             file.display()

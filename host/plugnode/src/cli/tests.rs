@@ -6,7 +6,7 @@ use clap::{CommandFactory, Parser};
 
 use super::*;
 use plugnode_message::Namespace;
-use plugnode_release::{Board, Digest, NodeReport, Target, Track};
+use plugnode_release::{AppReleases, Board, ComponentFile, Digest, NodeReport};
 use plugnode_transport::{Memory, MemorySettings, Transport};
 
 #[test]
@@ -93,13 +93,13 @@ async fn native_app_is_refused_with_reason() {
 #[tokio::test]
 async fn deploy_selects_only_app_of_config_file() {
     let operations = Transport::from(Memory::new(MemorySettings::default())).operations();
-    let target = Target {
+    let target = ComponentFile {
         digest: Digest::of(b"a"),
         file: "a".into(),
         bytes: 1,
     };
     let mut board = Board::default();
-    board.apps.insert("/".into(), Track::first(target, 0, 10));
+    board.apps.insert("/".into(), AppReleases::configured(target, 0, 10));
     for (named, configured, expected) in [
         (None, &["/shop"][..], "/shop"),
         (None, &["/"], "/"),

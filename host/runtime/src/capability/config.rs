@@ -1,9 +1,9 @@
-//! `wasi:config`: the `config` table of the app's configuration.
+//! `wasi:config`: the handler reads the `config` table of its app's configuration.
 
 use wasmtime_wasi_config::WasiConfig;
 
-use super::{Capability, Package};
-use crate::state::State;
+use super::definition::{Capability, Package};
+use crate::state::InstanceState;
 
 pub(super) const CAPABILITY: Capability = Capability {
     serves: &[Package {
@@ -12,5 +12,7 @@ pub(super) const CAPABILITY: Capability = Capability {
         interfaces: &["store"],
     }],
     grant: None,
-    link: |linker| wasmtime_wasi_config::add_to_linker(linker, |state: &mut State| WasiConfig::new(&state.app.config)),
+    link: |linker| {
+        wasmtime_wasi_config::add_to_linker(linker, |state: &mut InstanceState| WasiConfig::new(&state.app.config))
+    },
 };

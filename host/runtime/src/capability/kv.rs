@@ -1,45 +1,46 @@
-//! `plugnode:app/kv`: what the buckets of `wasi:keyvalue` can do beyond what that has.
+//! `plugnode:app/kv`: operations on buckets that `wasi:keyvalue` lacks: signed addition, expiry, and keys by prefix.
 
 use wasmtime::component::HasSelf;
 
+use super::definition::{Capability, Package};
 use super::keyvalue::GRANT;
-use super::{Capability, Package};
 use crate::bindings::plugnode::app::kv::{self, Error, Page};
 use crate::bindings::wasi::keyvalue::store;
-use crate::inspect::CONTRACT;
-use crate::state::{Refused, State};
+use crate::contract;
+use crate::state::{InstanceState, WriteRefused};
 use plugnode_message::{Change, Text};
 
 pub(super) const CAPABILITY: Capability = Capability {
     serves: &[Package {
-        name: CONTRACT.0,
-        version: CONTRACT.1,
+        name: contract::PACKAGE,
+        version: contract::VERSION,
         interfaces: &["kv"],
     }],
     grant: Some(GRANT),
-    link: |linker| kv::add_to_linker::<State, HasSelf<State>>(linker, |state| state),
+    link: |linker| kv::add_to_linker::<InstanceState, HasSelf<InstanceState>>(linker, |state| state),
 };
 
-type Answer<T> = wasmtime::Result<Result<T, Error>>;
+/// Outer error: the call traps. Inner error: the handler gets it.
+type HostResult<T> = wasmtime::Result<Result<T, Error>>;
 
-impl kv::Host for State {
-    fn add(&mut self, bucket: String, key: String, delta: i64) -> Answer<()> {
+impl kv::Host for InstanceState {
+    fn add(&mut self, bucket: String, key: String, delta: i64) -> HostResult<()> {
         Ok(self.change(bucket, key, Change::Add(delta)))
     }
 
-    fn set_with_ttl(&mut self, bucket: String, key: String, value: Vec<u8>, ttl_ms: u64) -> Answer<()> {
+    fn set_with_ttl(&mut self, bucket: String, key: String, value: Vec<u8>, ttl_ms: u64) -> HostResult<()> {
         let value = value.into();
         let ttl_ms = Some(ttl_ms);
         Ok(self.change(bucket, key, Change::Set { value, ttl_ms }))
     }
 
-    async fn list_keys(&mut self, bucket: String, prefix: String, cursor: Option<u64>) -> Answer<Page> {
+    async fn list_keys(&mut self, bucket: String, prefix: String, cursor: Option<u64>) -> HostResult<Page> {
         if let Err(error) = self.check_bucket(&bucket) {
-            return Ok(Err(of_store(error, &bucket)));
+            return Ok(Err(from_store_error(error, &bucket)));
         }
         let bucket = Text::from(bucket);
         let page = self.page(&bucket, &prefix, cursor.unwrap_or(0)).await;
-        let page = page.map_err(|error| of_store(error, &bucket));
+        let page = page.map_err(|error| from_store_error(error, &bucket));
         Ok(page.map(|page| Page {
             keys: page.keys,
             cursor: page.cursor,
@@ -47,26 +48,27 @@ impl kv::Host for State {
     }
 }
 
-impl State {
-    /// Takes a write of a handler.
+impl InstanceState {
+    /// Writes to a bucket that the app is granted.
     pub(crate) fn change(&mut self, bucket: String, key: String, change: Change) -> Result<(), Error> {
-        self.check_bucket(&bucket).map_err(|error| of_store(error, &bucket))?;
-        self.note_write(&bucket.into(), key, change)
+        self.check_bucket(&bucket)
+            .map_err(|error| from_store_error(error, &bucket))?;
+        self.add_write(&bucket.into(), key, change)
             .map_err(|refused| match refused {
-                Refused::QuotaExceeded => Error::QuotaExceeded,
-                Refused::NoEvent => Error::Denied(refused.to_string()),
-                Refused::Impossible(reason) => Error::Invalid(reason),
-                Refused::TooLarge { .. } => Error::Invalid(refused.to_string()),
-                Refused::ReadTooMuch(_) => Error::Other(refused.to_string()),
+                WriteRefused::QuotaExceeded => Error::QuotaExceeded,
+                WriteRefused::NoEvent => Error::Denied(refused.to_string()),
+                WriteRefused::Impossible(reason) => Error::Invalid(reason),
+                WriteRefused::TooLarge { .. } => Error::Invalid(refused.to_string()),
+                WriteRefused::ReadTooMuch(_) => Error::Other(refused.to_string()),
             })
     }
 }
 
-fn of_store(error: store::Error, bucket: &str) -> Error {
+fn from_store_error(error: store::Error, bucket: &str) -> Error {
     match error {
         store::Error::NoSuchStore | store::Error::AccessDenied => Error::Denied(format!(
-            "bucket {bucket:?} is not granted: add it to `keyvalue` in the app's `grants`"
+            "bucket {bucket:?} is not granted: add it to `grants.keyvalue` of the app"
         )),
-        store::Error::Other(words) => Error::Other(words),
+        store::Error::Other(reason) => Error::Other(reason),
     }
 }

@@ -1,10 +1,10 @@
-//! `wasi:logging`: lines for the host's log, at the level that the handler gives.
+//! `wasi:logging`: the handler writes lines to the host's log, at the level that it chooses.
 
 use wasmtime::component::HasSelf;
 
-use super::{Capability, Package};
+use super::definition::{Capability, Package};
 use crate::bindings::wasi::logging::logging::{self, Level};
-use crate::state::State;
+use crate::state::InstanceState;
 
 pub(super) const CAPABILITY: Capability = Capability {
     serves: &[Package {
@@ -13,10 +13,10 @@ pub(super) const CAPABILITY: Capability = Capability {
         interfaces: &["logging"],
     }],
     grant: None,
-    link: |linker| logging::add_to_linker::<State, HasSelf<State>>(linker, |state| state),
+    link: |linker| logging::add_to_linker::<InstanceState, HasSelf<InstanceState>>(linker, |state| state),
 };
 
-impl logging::Host for State {
+impl logging::Host for InstanceState {
     fn log(&mut self, level: Level, context: String, message: String) -> wasmtime::Result<()> {
         if !self.output.take(context.len() + message.len()) {
             return Ok(());

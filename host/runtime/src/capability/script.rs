@@ -1,11 +1,11 @@
-//! `plugnode:script`: hands a runtime component the files of the program that it runs.
+//! `plugnode:script`: a script runtime reads the files of the script that it runs.
 
 use wasmtime::StoreContextMut;
 
-use super::{Capability, Package};
-use crate::state::State;
+use super::definition::{Capability, Package};
+use crate::state::InstanceState;
 
-/// The interface by whose import a runtime component is known.
+/// A component that imports this interface is a script runtime.
 pub(crate) const SOURCE: &str = "plugnode:script/source";
 
 pub(super) const CAPABILITY: Capability = Capability {
@@ -17,12 +17,15 @@ pub(super) const CAPABILITY: Capability = Capability {
     grant: None,
     link: |linker| {
         let mut source = linker.instance("plugnode:script/source@0.1.0")?;
-        source.func_wrap("names", |store: StoreContextMut<'_, State>, ()| {
+        source.func_wrap("names", |store: StoreContextMut<'_, InstanceState>, ()| {
             Ok((store.data().app.script.names(),))
         })?;
-        source.func_wrap("read", |store: StoreContextMut<'_, State>, (name,): (String,)| {
-            let file = store.data().app.script.read(&name);
-            Ok((file.map(|bytes| bytes.to_vec()),))
-        })
+        source.func_wrap(
+            "read",
+            |store: StoreContextMut<'_, InstanceState>, (name,): (String,)| {
+                let file = store.data().app.script.read(&name);
+                Ok((file.map(|bytes| bytes.to_vec()),))
+            },
+        )
     },
 };

@@ -1,12 +1,10 @@
-//! What a program compiled for WASI 0.2 expects to find: clocks, random numbers, standard output and error. The
-//! interfaces for files, arguments, environment and sockets are there too, since standard libraries import them, and
-//! there is nothing in them.
+//! WASI 0.2: clocks, random numbers, standard output and error. The interfaces for files, arguments, environment and sockets
+//! are linked too, because standard libraries import them, but give access to nothing.
 
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi::{WasiCtxView, WasiView};
 
-use super::{Capability, Package};
-use crate::output::{Output, Stream};
-use crate::state::State;
+use super::definition::{Capability, Package};
+use crate::state::InstanceState;
 
 const VERSION: &str = "0.2.12";
 
@@ -63,21 +61,10 @@ pub(super) const CAPABILITY: Capability = Capability {
         },
     ],
     grant: None,
-    link: wasmtime_wasi::p2::add_to_linker_async::<State>,
+    link: wasmtime_wasi::p2::add_to_linker_async::<InstanceState>,
 };
 
-/// A world with nothing in it but two streams.
-pub(crate) fn closed_wasi(output: &Output) -> WasiCtx {
-    WasiCtx::builder()
-        .stdout(output.writer(Stream::Stdout))
-        .stderr(output.writer(Stream::Stderr))
-        .allow_tcp(false)
-        .allow_udp(false)
-        .allow_ip_name_lookup(false)
-        .build()
-}
-
-impl WasiView for State {
+impl WasiView for InstanceState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView {
             ctx: &mut self.wasi,

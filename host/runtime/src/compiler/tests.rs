@@ -1,4 +1,4 @@
-//! Compilers that come to no good end. Scripts stand in for them: what matters here is what becomes of a process.
+//! Compilers that fail. Shell scripts stand in for them, since only the handling of the process is tested.
 
 use std::io::Read;
 use std::path::Path;
@@ -9,39 +9,36 @@ use tempfile::TempDir;
 use super::*;
 use crate::testing::script;
 
-const LIMITS: Limits = Limits {
+const LIMITS: CompileLimits = CompileLimits {
     time: Duration::from_secs(20),
     memory: 1 << 30,
 };
 
-fn any(bytes: &Bytes) -> Work<'_> {
-    Work {
+fn request(bytes: &Bytes) -> CompileRequest<'_> {
+    CompileRequest {
         bytes,
         configuration: "any",
         functions: Path::new("/not/there"),
-        is_first: false,
+        is_before_serving: false,
     }
 }
 
-async fn run(executable: &Path, limits: Limits) -> String {
-    let result = tempfile::tempfile().expect("a temporary file can be made");
+async fn run(executable: &Path, limits: CompileLimits) -> String {
+    let result = tempfile::tempfile().expect("a temporary file");
     let bytes = Bytes::from(vec![0; 1 << 20]);
-    let ended = compile_in_child(executable, any(&bytes), result, limits).await;
+    let ended = compile_in_child(executable, request(&bytes), result, limits).await;
     ended.expect_err("nothing was compiled").to_string()
 }
 
 async fn ended(lines: &str) -> String {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    run(&script(&folder, lines), LIMITS).await
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    run(&script(&dir, lines), LIMITS).await
 }
 
 #[tokio::test]
-async fn a_component_that_is_refused_is_told_from_a_compiler_that_fails() {
+async fn invalid_component_is_distinguished_from_compiler_failure() {
     let error = ended("echo 'no such type' >&2; exit 65").await;
-    assert_eq!(
-        error,
-        "the component cannot be compiled, so build it again: no such type"
-    );
+    assert_eq!(error, "cannot compile the component: no such type; build it again");
     let error = ended("echo \"thread 'main' panicked\" >&2; echo 'note: try this' >&2; exit 101").await;
     assert_eq!(
         error,
@@ -52,50 +49,50 @@ async fn a_component_that_is_refused_is_told_from_a_compiler_that_fails() {
     let error = ended("echo 'stack overflow' >&2; kill -6 $$").await;
     assert!(error.contains("SIGABRT") && error.contains("stack overflow"), "{error}");
     let error = ended("echo 'memory allocation of 7 bytes failed' >&2; kill -6 $$").await;
-    assert!(error.contains("needed more than the 1GB of memory"), "{error}");
+    assert!(error.contains("exceeded its memory limit of 1GB"), "{error}");
     let error = run(Path::new("/not/there"), LIMITS).await;
     assert!(error.contains("cannot start /not/there"), "{error}");
 }
 
 #[tokio::test]
-async fn one_that_never_ends_is_stopped() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+async fn compiler_is_stopped_at_its_time_limit() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
     let time = Duration::from_millis(300);
     let began = Instant::now();
     let error = run(
-        &script(&folder, "echo $$ > \"$0.pid\"; exec sleep 1000"),
-        Limits { time, ..LIMITS },
+        &script(&dir, "echo $$ > \"$0.pid\"; exec sleep 1000"),
+        CompileLimits { time, ..LIMITS },
     )
     .await;
-    assert!(error.contains("still at work after 0.3 s"), "{error}");
+    assert!(error.contains("stopped at its time limit of 0.3 s"), "{error}");
     assert!(began.elapsed() < LIMITS.time);
-    gone(&folder).await;
+    gone(&dir).await;
 }
 
 #[tokio::test]
-async fn one_that_nobody_waits_for_is_stopped() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let endless = script(&folder, "echo $$ > \"$0.pid\"; exec sleep 1000");
+async fn compiler_is_stopped_when_its_future_is_dropped() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let endless = script(&dir, "echo $$ > \"$0.pid\"; exec sleep 1000");
     tokio::select! {
         error = run(&endless, LIMITS) => panic!("it ended: {error}"),
-        () = pid_written(&folder) => {}
+        () = pid_written(&dir) => {}
     }
-    gone(&folder).await;
+    gone(&dir).await;
 }
 
-async fn pid_written(folder: &TempDir) {
-    while pid(folder).is_none() {
+async fn pid_written(dir: &TempDir) {
+    while pid(dir).is_none() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
-fn pid(folder: &TempDir) -> Option<u32> {
-    let text = std::fs::read_to_string(folder.path().join("script.pid")).ok()?;
+fn pid(dir: &TempDir) -> Option<u32> {
+    let text = std::fs::read_to_string(dir.path().join("script.pid")).ok()?;
     text.trim().parse().ok()
 }
 
-async fn gone(folder: &TempDir) {
-    let pid = pid(folder).expect("it has begun");
+async fn gone(dir: &TempDir) {
+    let pid = pid(dir).expect("it has begun");
     let waiting = async {
         while Path::new(&format!("/proc/{pid}")).exists() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -105,7 +102,7 @@ async fn gone(folder: &TempDir) {
 }
 
 #[test]
-fn how_instances_find_their_memory_changes_no_code() {
+fn allocation_strategy_does_not_change_configuration() {
     let compiles = wasmtime::Engine::new(&config()).expect("an engine");
     let mut pooling = config();
     pooling.allocation_strategy(wasmtime::PoolingAllocationConfig::new());
@@ -118,13 +115,13 @@ fn how_instances_find_their_memory_changes_no_code() {
 }
 
 #[tokio::test]
-async fn one_that_waits_for_processors_in_vain_is_replaced() {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+async fn starved_compiler_is_replaced() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
     let lines = "case \"$*\" in *--idle*) echo something longer; exec sleep 1000;; *) echo code;; esac";
-    let mut result = tempfile::tempfile().expect("a temporary file can be made");
+    let mut result = tempfile::tempfile().expect("a temporary file");
     let output = result.try_clone().expect("there are handles left");
     let bytes = Bytes::from_static(b"any");
-    let ended = compile_in_child(&script(&folder, lines), any(&bytes), output, LIMITS).await;
+    let ended = compile_in_child(&script(&dir, lines), request(&bytes), output, LIMITS).await;
     ended.expect("the second one ends well");
     let mut written = String::new();
     result.rewind().expect("it is a file");
@@ -133,10 +130,10 @@ async fn one_that_waits_for_processors_in_vain_is_replaced() {
 }
 
 #[test]
-fn a_process_is_told_what_it_has_had() {
+fn reads_processor_time_of_a_process() {
     let began = Instant::now();
-    while time_of(std::process::id()).expect("it is alive") < Duration::from_millis(30) {
+    while processor_time(std::process::id()).expect("it is alive") < Duration::from_millis(30) {
         assert!(began.elapsed() < Duration::from_secs(60), "this loop takes time");
     }
-    assert_eq!(time_of(u32::MAX), None);
+    assert_eq!(processor_time(u32::MAX), None);
 }

@@ -1,4 +1,4 @@
-//! Between the contract's words as the host has them and as the SDK does: two sets of types made of the same file.
+//! Converts between the host's and the SDK's types of the contract, both generated from the same WIT file.
 
 use plugnode_sdk::native::{
     Audience, Client, Context, Custom, DisconnectReason, Error, Event, HandlerError, Handshake, KvError, Message,
@@ -63,9 +63,9 @@ pub(super) fn context(context: wit::Context<'_>) -> Context {
 
 pub(super) fn handler_error(error: HandlerError) -> wit::HandlerError {
     match error {
-        HandlerError::Retry(words) => wit::HandlerError::Retry(words),
-        HandlerError::Reject(words) => wit::HandlerError::Reject(words),
-        HandlerError::Other(words) => wit::HandlerError::Other(words),
+        HandlerError::Retry(reason) => wit::HandlerError::Retry(reason),
+        HandlerError::Reject(reason) => wit::HandlerError::Reject(reason),
+        HandlerError::Other(reason) => wit::HandlerError::Other(reason),
     }
 }
 
@@ -89,11 +89,11 @@ pub(super) fn payload(payload: Payload) -> outbox::Payload {
 
 pub(super) fn error(error: outbox::Error) -> Error {
     match error {
-        outbox::Error::Denied(words) => Error::Denied(words),
+        outbox::Error::Denied(reason) => Error::Denied(reason),
         outbox::Error::QuotaExceeded => Error::QuotaExceeded,
         outbox::Error::PayloadTooLarge => Error::PayloadTooLarge,
-        outbox::Error::Invalid(words) => Error::Invalid(words),
-        outbox::Error::Other(words) => Error::Other(words),
+        outbox::Error::Invalid(reason) => Error::Invalid(reason),
+        outbox::Error::Other(reason) => Error::Other(reason),
     }
 }
 
@@ -101,16 +101,16 @@ pub(super) fn store_error(error: store::Error) -> StoreError {
     match error {
         store::Error::NoSuchStore => StoreError::NoSuchStore,
         store::Error::AccessDenied => StoreError::AccessDenied,
-        store::Error::Other(words) => StoreError::Other(words),
+        store::Error::Other(reason) => StoreError::Other(reason),
     }
 }
 
 pub(super) fn kv_error(error: kv::Error) -> KvError {
     match error {
-        kv::Error::Denied(words) => KvError::Denied(words),
+        kv::Error::Denied(reason) => KvError::Denied(reason),
         kv::Error::QuotaExceeded => KvError::QuotaExceeded,
-        kv::Error::Invalid(words) => KvError::Invalid(words),
-        kv::Error::Other(words) => KvError::Other(words),
+        kv::Error::Invalid(reason) => KvError::Invalid(reason),
+        kv::Error::Other(reason) => KvError::Other(reason),
     }
 }
 
@@ -163,16 +163,16 @@ pub(super) fn owner(owner: Owner) -> schedule::Owner {
     }
 }
 
-/// What came of a call of `schedule`, as one of a command.
+/// The result of a call of `schedule`, as that of a command.
 pub(super) fn scheduled(answer: wasmtime::Result<Result<(), schedule::Error>>) -> Result<(), Error> {
     match answer {
         Ok(taken) => taken.map_err(|error| match error {
-            schedule::Error::Denied(words) => Error::Denied(words),
+            schedule::Error::Denied(reason) => Error::Denied(reason),
             schedule::Error::QuotaExceeded => Error::QuotaExceeded,
-            schedule::Error::Invalid(words) => Error::Invalid(words),
-            schedule::Error::Other(words) => Error::Other(words),
+            schedule::Error::Invalid(reason) => Error::Invalid(reason),
+            schedule::Error::Other(reason) => Error::Other(reason),
         }),
-        // None of these functions traps as yet.
+        // None of these functions traps so far.
         Err(trap) => Err(Error::Other(trap.to_string())),
     }
 }

@@ -1,74 +1,76 @@
-//! Handlers in native Rust: the trait of the SDK, run in this process instead of in a component.
+//! Handlers in native Rust: the SDK's trait, run in this process instead of in a component.
 //!
-//! They are held to what components are held to where native code can be: what an event may ask for and how much of it, the
-//! buckets that are granted, and the time it has. What needs a wall around the code is not there: a native handler has the
-//! memory, files and network of its process, one that runs out of its time keeps its thread until it returns, and one that
-//! aborts takes the process with it.
+//! Limits that need no sandbox apply as for components: commands and bytes of an event, granted buckets, and time. There is no
+//! sandbox: a native handler has the memory, files and network of its process; one that exceeds its time keeps its thread
+//! until it returns; one that aborts ends the process.
 //!
-//! There are two ways to call them. On a thread of its own, an instance may block, and one that does not return costs that
-//! thread and nobody's time. In place, on the task that deals it its events, there are no switches between threads, which cost
-//! more than most handlers do; but whatever it waits for, other tasks of the runtime wait for as well.
+//! An instance runs in one of two ways. *On a thread* of its own it may block, and if it never returns, only that thread is
+//! lost. *In place*, on the task of its slot, it avoids switching threads, which costs more than most handlers do; but while
+//! it blocks, it blocks other tasks of the runtime too.
 
+mod blocking_reads;
+mod call;
 mod convert;
-mod host;
-mod reads;
-mod seat;
+mod executor;
+mod handler_thread;
+mod instance;
+mod native_host;
 #[cfg(test)]
 mod tests;
-mod thread;
-mod worker;
 
 use std::any::type_name;
 use std::fmt;
 use std::sync::Arc;
 
 use plugnode_sdk::Handler;
-use seat::Make;
 
-pub(super) use worker::Worker;
+use self::executor::HandlerFactory;
+pub(crate) use self::instance::NativeInstance;
+use crate::instance_limit::InstancePermit;
+use crate::state::InstanceState;
 
-/// A handler in native Rust, of which instances can be made. Clones are the same handler.
+/// A handler in native Rust. Clones are the same handler.
 #[derive(Clone)]
 pub struct Native {
-    make: Make,
+    factory: HandlerFactory,
     name: &'static str,
 }
 
 impl Native {
-    /// A handler that its `Default` makes. Each instance has a value and a thread of its own, so that it may block, and the
-    /// type may hold what cannot leave its thread.
+    /// A handler that is made by its `Default`. Each instance has a value and a thread of its own, so it may block, and its type
+    /// need not be `Send`.
     pub fn of<H: Handler>() -> Self {
         Self::made_by(H::default)
     }
 
-    /// A handler that this makes, of what the program has: a pool of connections, or a channel into other parts of it. It is
-    /// called on the thread of the instance, and again whenever one has to be replaced. A test kit makes handlers by their
-    /// `Default`.
+    /// A handler that is made by a closure, which can pass in parts of the program: a connection pool, or a channel. The closure
+    /// is called on the thread of each instance, and again when an instance is replaced. (Test kits make handlers by their
+    /// `Default`.)
     pub fn made_by<H: Handler>(make: impl Fn() -> H + Send + Sync + 'static) -> Self {
         Self {
-            make: Make::OnThread(Arc::new(move || Box::new(make()))),
+            factory: HandlerFactory::OnThread(Arc::new(move || Box::new(make()))),
             name: type_name::<H>(),
         }
     }
 
-    /// As [`of`](Self::of), of a handler that never blocks: it is called in place, by the task that deals the instance its
-    /// events, on whatever thread of the runtime that is. It takes no threads, and a message costs less.
+    /// Like [`of`](Self::of), for a handler that never blocks: it is called in place, on the task of its slot, whatever thread
+    /// of the runtime that is on. It needs no threads, and an event costs less.
     ///
-    /// While it works, nothing else does on that thread of the runtime, and one that never returns keeps the thread for good,
-    /// with the clients whose turn is on it: it cannot be given up. What takes longer than its time without that is noticed
-    /// when it returns, and does not count. So it waits for no lock, file or answer, and does not work for long.
+    /// While the handler runs, no other task runs on that thread of the runtime. A handler that never returns keeps the thread
+    /// forever, and the clients of its slot are never served again. One that exceeds its time limit is noticed when it
+    /// returns; its event fails. So it must not wait for locks, files or responses, and must not compute for long.
     ///
-    /// Reads of the key-value store are the exception. Over the memory transport their answer is there at once. For one that
-    /// is not, as over Redis, the runtime's other tasks move to another thread, which costs about what a thread of one's own
-    /// does; on a `current_thread` runtime they cannot, and the read fails with words that say so.
+    /// Reads of the key-value store are the exception. With the memory transport their answer is ready at once. Otherwise, as
+    /// with Redis, the runtime's other tasks move to another thread, which costs about as much as a thread for each instance;
+    /// on a `current_thread` runtime they cannot, and the read fails with an explanation.
     pub fn in_place<H: Handler + Send>() -> Self {
         Self::made_in_place_by(H::default)
     }
 
-    /// As [`made_by`](Self::made_by), of a handler that is called [in place](Self::in_place), and so is what makes it.
+    /// Like [`made_by`](Self::made_by), for a handler that is called [in place](Self::in_place); so is the closure.
     pub fn made_in_place_by<H: Handler + Send>(make: impl Fn() -> H + Send + Sync + 'static) -> Self {
         Self {
-            make: Make::InPlace(Arc::new(move || Box::new(make()))),
+            factory: HandlerFactory::InPlace(Arc::new(move || Box::new(make()))),
             name: type_name::<H>(),
         }
     }
@@ -77,13 +79,18 @@ impl Native {
     pub fn name(&self) -> &'static str {
         self.name
     }
+
+    /// Makes an instance, and calls its start function.
+    pub(crate) async fn start(&self, state: InstanceState, permit: InstancePermit) -> Result<NativeInstance, String> {
+        NativeInstance::start(&self.factory, state, permit).await
+    }
 }
 
 impl fmt::Debug for Native {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Native")
             .field("name", &self.name)
-            .field("in_place", &matches!(self.make, Make::InPlace(_)))
+            .field("in_place", &matches!(self.factory, HandlerFactory::InPlace(_)))
             .finish()
     }
 }

@@ -1,5 +1,4 @@
-//! Native handlers in a pool: they are dealt events, held to their limits, and lost to nobody but their own event, whether they
-//! have a thread or are called in place.
+//! Native handlers in a pool, on threads and in place: dispatch, limits, and containment of their faults.
 
 use std::borrow::Borrow;
 use std::cell::Cell;
@@ -18,7 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Native;
 use crate::{
-    AppSettings, Compiler, Component, Dispatch, Engine, EngineSettings, Failure, Grants, Handled, Job, Limits,
+    AppSettings, Compiler, Component, Dispatch, Engine, EngineSettings, Failure, Grants, Job, JobOutcome, Limits,
     LoadError, Pool,
 };
 use plugnode_message::{
@@ -32,35 +31,35 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Bytes of a value.
 const VALUE: usize = 100;
 
-/// Does as it is told. It counts in what can leave its thread, or in what cannot.
-struct Obedient<C> {
+/// Does what each event names. Counts events in a cell that is `Send`, or not.
+struct TestHandler<C> {
     seen: C,
     word: &'static str,
     stopped: Option<Sender<&'static str>>,
 }
 
-type Bound = Obedient<Rc<Cell<u32>>>;
-type Free = Obedient<Cell<u32>>;
+type OnThread = TestHandler<Rc<Cell<u32>>>;
+type InPlace = TestHandler<Cell<u32>>;
 
-/// The two ways to call it. A test that fails has said which by then.
-fn ways() -> [Native; 2] {
-    [Native::of::<Bound>(), Native::in_place::<Free>()]
+/// The handler on a thread, and in place. `start` prints which one a failing test uses.
+fn both() -> [Native; 2] {
+    [Native::of::<OnThread>(), Native::in_place::<InPlace>()]
 }
 
-impl<C: Default> Obedient<C> {
+impl<C: Default> TestHandler<C> {
     fn new(word: &'static str, stopped: Option<Sender<&'static str>>) -> Self {
         let seen = C::default();
         Self { seen, word, stopped }
     }
 }
 
-impl<C: Default> Default for Obedient<C> {
+impl<C: Default> Default for TestHandler<C> {
     fn default() -> Self {
         Self::new("default", None)
     }
 }
 
-impl<C: Default + Borrow<Cell<u32>> + 'static> Handler for Obedient<C> {
+impl<C: Default + Borrow<Cell<u32>> + 'static> Handler for TestHandler<C> {
     fn on_start(&mut self) -> Result {
         match config::get("start")?.as_deref() {
             Some("refuse") => Err(Error::reject("not today")),
@@ -126,22 +125,22 @@ impl<C: Default + Borrow<Cell<u32>> + 'static> Handler for Obedient<C> {
     }
 }
 
-/// A store with one answer.
+/// A key-value store that always gives the same answer.
 enum Store {
-    /// It is there, at the expense of the task that asks.
-    Here(Mutex<()>),
-    /// It is somewhere else, for a moment.
-    Far,
-    /// It never comes.
-    Gone,
+    /// At once, at the expense of the task's budget.
+    Ready(Mutex<()>),
+    /// After a moment.
+    Slow,
+    /// Never.
+    Silent,
 }
 
 impl Store {
     async fn reach(&self) {
         match self {
-            Self::Here(lock) => drop(lock.lock().await),
-            Self::Far => tokio::time::sleep(Duration::from_millis(1)).await,
-            Self::Gone => pending().await,
+            Self::Ready(lock) => drop(lock.lock().await),
+            Self::Slow => tokio::time::sleep(Duration::from_millis(1)).await,
+            Self::Silent => pending().await,
         }
     }
 }
@@ -171,20 +170,20 @@ impl KeyValue for Store {
     }
 
     async fn has_answered_since(&self, _: std::time::Instant) -> bool {
-        !matches!(self, Self::Gone)
+        !matches!(self, Self::Silent)
     }
 }
 
 struct App {
     pool: Arc<Pool>,
     shutdown: Shutdown,
-    done: Sender<Handled>,
-    outcomes: Receiver<Handled>,
+    done: Sender<JobOutcome>,
+    outcomes: Receiver<JobOutcome>,
     sequence: u64,
 }
 
 fn settings(instances: usize) -> AppSettings {
-    settings_with(instances, Store::Far)
+    settings_with(instances, Store::Slow)
 }
 
 fn settings_with(instances: usize, store: Store) -> AppSettings {
@@ -216,7 +215,7 @@ async fn start(native: Native, settings: AppSettings) -> std::result::Result<App
         max_instances: 4,
         max_memory: 1 << 20,
         cache: None,
-        compiler: Compiler::Here,
+        compiler: Compiler::InProcess,
     })?;
     let shutdown = Shutdown::new();
     let pool = Pool::start(&engine, Component::native(native), settings, &shutdown).await?;
@@ -231,7 +230,7 @@ async fn start(native: Native, settings: AppSettings) -> std::result::Result<App
 }
 
 impl App {
-    /// With a client that its first instance knows.
+    /// With a client that instance 0 has seen.
     async fn with_ada(native: Native, settings: AppSettings) -> Self {
         let mut app = start(native, settings).await.expect("it starts");
         app.connect("ada", "").await;
@@ -290,7 +289,7 @@ impl App {
         self.handle(client, EventKind::Message { event, args, ack: None }).await
     }
 
-    /// What it sent, each the event and its arguments.
+    /// Sends an event, and returns what the handler emits: each event with its arguments.
     async fn told(&mut self, client: &str, event: &str) -> Vec<String> {
         let effects = self.tell(client, event).await.expect("it is handled");
         let sent = effects.commands.into_iter().filter_map(|command| match command {
@@ -302,8 +301,8 @@ impl App {
 }
 
 #[tokio::test]
-async fn instances_take_turns_and_are_told_of_clients_they_have_not_seen() {
-    for native in ways() {
+async fn round_robin_introduces_clients_to_each_instance() {
+    for native in both() {
         let mut app = App::with_ada(native, settings(2)).await;
         assert_eq!(app.told("ada", "say").await, ["who[]", r#"said[1,1,"default"]"#]);
         assert_eq!(app.told("ada", "say").await, [r#"said[0,1,"default"]"#]);
@@ -312,12 +311,12 @@ async fn instances_take_turns_and_are_told_of_clients_they_have_not_seen() {
 }
 
 #[tokio::test]
-async fn a_handler_can_be_made_of_what_the_program_has_and_is_told_of_its_end() {
+async fn closure_makes_handler_and_stop_is_called() {
     let (stopped, mut stops) = channel(1);
     let free = stopped.clone();
-    let bound = Native::made_by(move || Bound::new("bound", Some(stopped.clone())));
-    let free = Native::made_in_place_by(move || Free::new("free", Some(free.clone())));
-    for (native, word) in [(bound, "bound"), (free, "free")] {
+    let on_thread = Native::made_by(move || OnThread::new("bound", Some(stopped.clone())));
+    let in_place = Native::made_in_place_by(move || InPlace::new("free", Some(free.clone())));
+    for (native, word) in [(on_thread, "bound"), (in_place, "free")] {
         let mut app = App::with_ada(native, settings(1)).await;
         assert_eq!(app.told("ada", "say").await, [format!(r#"said[0,1,"{word}"]"#)]);
         app.pool.retire();
@@ -328,10 +327,10 @@ async fn a_handler_can_be_made_of_what_the_program_has_and_is_told_of_its_end() 
 }
 
 #[tokio::test]
-async fn a_panic_costs_its_event_and_its_instance() {
-    for native in ways() {
+async fn panic_costs_its_event_and_instance() {
+    for native in both() {
         let mut settings = settings(1);
-        // Where a backtrace is asked for, a panic takes its time.
+        // With RUST_BACKTRACE, a panic takes long.
         settings.limits.time = PATIENCE;
         let mut app = App::with_ada(native, settings).await;
         app.told("ada", "say").await;
@@ -345,8 +344,8 @@ async fn a_panic_costs_its_event_and_its_instance() {
 }
 
 #[tokio::test]
-async fn an_event_that_takes_too_long_is_given_up() {
-    for (native, why) in ways()
+async fn event_over_its_time_limit_fails() {
+    for (native, why) in both()
         .into_iter()
         .zip(["its thread cannot be stopped", "give it a thread"])
     {
@@ -361,8 +360,8 @@ async fn an_event_that_takes_too_long_is_given_up() {
 }
 
 #[tokio::test]
-async fn an_event_is_held_to_the_contract_and_to_its_limits() {
-    for native in ways() {
+async fn contract_and_limits_apply_to_native_handlers() {
+    for native in both() {
         let mut app = App::with_ada(native, settings(1)).await;
         let failure = |told: std::result::Result<Effects, Failure>| told.expect_err("it fails").to_string();
         assert!(failure(app.tell("ada", "reserved").await).contains("event of Socket.IO itself"));
@@ -391,8 +390,8 @@ async fn an_event_is_held_to_the_contract_and_to_its_limits() {
 }
 
 #[tokio::test]
-async fn there_are_no_more_instances_than_the_engine_allows() {
-    for native in ways() {
+async fn instance_limit_applies_to_native_handlers() {
+    for native in both() {
         let error = start(native, settings(50)).await.err();
         assert!(matches!(error, Some(LoadError::Full { .. })), "{error:?}");
     }
@@ -418,49 +417,49 @@ async fn reads_and_writes(native: Native, store: Store) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn buckets_are_read_from_the_store_and_written_with_the_event() {
-    for native in ways() {
-        reads_and_writes(native, Store::Far).await;
+async fn buckets_are_read_at_once_and_written_at_commit() {
+    for native in both() {
+        reads_and_writes(native, Store::Slow).await;
     }
 }
 
 #[tokio::test]
-async fn on_a_runtime_with_one_thread_only_a_thread_of_its_own_waits_for_a_store() {
-    let [bound, free] = ways();
-    reads_and_writes(bound, Store::Far).await;
-    let mut app = App::with_ada(free.clone(), settings_with(1, Store::Far)).await;
+async fn in_place_handler_cannot_wait_on_current_thread_runtime() {
+    let [on_thread, in_place] = both();
+    reads_and_writes(on_thread, Store::Slow).await;
+    let mut app = App::with_ada(in_place.clone(), settings_with(1, Store::Slow)).await;
     let failure = app.tell("ada", "keep").await.expect_err("it cannot wait").to_string();
     assert!(
         failure.contains("give it a thread of its own, by `Native::of`"),
         "{failure}"
     );
-    reads_and_writes(free, Store::Here(Mutex::default())).await;
+    reads_and_writes(in_place, Store::Ready(Mutex::default())).await;
 }
 
 #[tokio::test]
-async fn a_store_whose_answers_are_there_is_read_as_often_as_one_likes() {
-    for native in ways() {
-        let mut app = App::with_ada(native, settings_with(1, Store::Here(Mutex::default()))).await;
+async fn ready_answers_are_read_without_limit() {
+    for native in both() {
+        let mut app = App::with_ada(native, settings_with(1, Store::Ready(Mutex::default()))).await;
         assert!(app.told("ada", "read").await.is_empty());
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_event_whose_store_does_not_answer_is_not_at_fault() {
-    for native in ways() {
-        let mut app = App::with_ada(native, settings_with(1, Store::Gone)).await;
+async fn silent_store_makes_event_fail_as_unavailable() {
+    for native in both() {
+        let mut app = App::with_ada(native, settings_with(1, Store::Silent)).await;
         let failure = app.tell("ada", "keep").await.expect_err("there is no answer");
         assert!(matches!(failure, Failure::Unavailable(_)), "{failure}");
     }
 }
 
 #[tokio::test]
-async fn clients_at_the_door_are_admitted_or_refused() {
+async fn clients_awaiting_admission_are_admitted_or_refused() {
     let refusals = |effects: Effects| match &effects.commands[..] {
         [Command::Admit { refusal, .. }] => refusal.as_ref().map(|refusal| refusal.message.to_string()),
         _ => panic!("{effects:?}"),
     };
-    for native in ways() {
+    for native in both() {
         let mut app = start(native, settings(1)).await.expect("it starts");
         assert_eq!(refusals(app.connect("ada", "").await), None);
         assert_eq!(
@@ -471,9 +470,9 @@ async fn clients_at_the_door_are_admitted_or_refused() {
 }
 
 #[tokio::test]
-async fn a_handler_that_does_not_start_says_why() {
+async fn start_failure_names_its_reason() {
     for (how, why) in [("refuse", "refused: not today"), ("panic", "panicked: no start")] {
-        for native in ways() {
+        for native in both() {
             let mut settings = settings(1);
             settings.config.insert("start".into(), how.into());
             let error = start(native, settings)

@@ -2,20 +2,24 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::place::Places;
 use super::{Config, ConfigError, environment};
 
 /// `[build]`
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Build {
-    /// What makes the component, by `sh -c` in the folder of the file. Default: none; the folder is a crate, a package or a script.
+    /// Command that makes the component; run by `sh -c` in the folder of the file. Unset: the folder is a script or a crate.
+    #[schemars(example = &"make")]
     pub command: Option<String>,
-    /// The component, or the script, that it writes. Must be given with `command`.
+    /// File that `command` writes: a component, or a script that is then put into its runtime. Needed with `command`.
+    #[schemars(example = &"build/app.wasm")]
     pub output: Option<PathBuf>,
-    /// Files, folders and patterns whose changes make it run again. Default: all in the folder.
+    /// Files, folders and patterns such as `"src/**/*.c"` whose changes run `command` again. Empty: all in the folder
+    /// but `target`, `build`, `dist`, `out`, `node_modules` and `public`.
     pub watch: Vec<String>,
 }
 

@@ -4,6 +4,7 @@ mod io_node;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::place::Places;
 use super::{App, Config, ConfigError, IoServer, Role};
@@ -17,7 +18,7 @@ const MOST_PARTITIONS: u16 = 4096;
 /// Every change of one is a change of a list of all.
 const MOST_RELEASES: usize = 1000;
 /// A pause of the machine must not cost a node its work.
-const LEAST_LEASE_MS: u64 = 500;
+const LEAST_LEASE: Duration = Duration::from_millis(500);
 
 pub(super) fn check(config: &Config, places: &Places) -> Result<(), ConfigError> {
     let mut check = Check {
@@ -63,6 +64,14 @@ impl Check<'_> {
         }
     }
 
+    /// Refuses the keys of a section that are zero.
+    fn nonzero<const N: usize>(&mut self, section: &[&str], keys: [(&str, bool); N]) {
+        for (key, is_zero) in keys {
+            let path: Vec<&str> = section.iter().copied().chain([key]).collect();
+            self.require(!is_zero, &path, "must be 1 or more");
+        }
+    }
+
     fn address(&mut self, text: &str, path: &[&str]) {
         if let Err(problem) = text.parse::<IoServer>() {
             self.refuse(path, problem);
@@ -88,13 +97,14 @@ impl Check<'_> {
             &["http", "max-connections"],
             "must be 1 or more",
         );
-        for (key, number) in [
-            ("header-timeout-ms", config.http.header_timeout_ms),
-            ("body-timeout-ms", config.http.body_timeout_ms),
-            ("write-timeout-ms", config.http.write_timeout_ms),
-        ] {
-            self.require(number > 0, &["http", key], "must be 1 or more");
-        }
+        self.nonzero(
+            &["http"],
+            [
+                ("header-timeout-ms", config.http.header_timeout.is_zero()),
+                ("body-timeout-ms", config.http.body_timeout.is_zero()),
+                ("write-timeout-ms", config.http.write_timeout.is_zero()),
+            ],
+        );
         let problem = "must be 1 or more; leave it out for half of max-connections";
         let path = ["http", "max-connections-per-address"];
         self.require(config.http.max_connections_per_address != Some(0), &path, problem);
@@ -169,32 +179,25 @@ impl Check<'_> {
         let shards = transport.shards > 0 && (transport.shards <= transport.partitions || !partitions);
         let problem = "must be 1 or more, and no more than there are partitions";
         self.require(shards, &["transport", "shards"], problem);
-        for (key, number) in [
-            ("backlog", transport.backlog),
-            ("client-backlog", transport.client_backlog),
-            ("outbox", transport.outbox),
-            ("dead-letters", transport.dead_letters),
-            ("timers", transport.timers),
-            ("client-timers", transport.client_timers),
-        ] {
-            self.require(number > 0, &["transport", key], "must be 1 or more");
-        }
-        for (key, size) in [
-            ("backlog-bytes", transport.backlog_bytes),
-            ("client-backlog-bytes", transport.client_backlog_bytes),
-            ("outbox-bytes", transport.outbox_bytes),
-            ("dead-letters-bytes", transport.dead_letters_bytes),
-            ("bucket-bytes", transport.bucket_bytes),
-            ("max-component", transport.max_component),
-        ] {
-            self.require(size.0 > 0, &["transport", key], "must be 1 or more");
-        }
-        let problem = format!("must be {LEAST_LEASE_MS} or more");
-        self.require(
-            transport.lease_ms >= LEAST_LEASE_MS,
-            &["transport", "lease-ms"],
-            &problem,
+        self.nonzero(
+            &["transport"],
+            [
+                ("backlog", transport.backlog == 0),
+                ("client-backlog", transport.client_backlog == 0),
+                ("outbox", transport.outbox == 0),
+                ("dead-letters", transport.dead_letters == 0),
+                ("timers", transport.timers == 0),
+                ("client-timers", transport.client_timers == 0),
+                ("backlog-bytes", transport.backlog_bytes.0 == 0),
+                ("client-backlog-bytes", transport.client_backlog_bytes.0 == 0),
+                ("outbox-bytes", transport.outbox_bytes.0 == 0),
+                ("dead-letters-bytes", transport.dead_letters_bytes.0 == 0),
+                ("bucket-bytes", transport.bucket_bytes.0 == 0),
+                ("max-component", transport.max_component.0 == 0),
+            ],
         );
+        let problem = format!("must be {} or more", LEAST_LEASE.as_millis());
+        self.require(transport.lease >= LEAST_LEASE, &["transport", "lease-ms"], &problem);
         self.file(&["transport", "tls-ca"], &transport.tls_ca);
         self.certificate("transport", &transport.tls_cert, &transport.tls_key);
     }
@@ -259,10 +262,9 @@ impl Check<'_> {
         let problem = format!("`{name}` is not a namespace; one begins with `/` and holds no `,`, `?` or spaces");
         let plain = name.starts_with('/') && !name.contains([',', '?', ' ']);
         self.require(plain, &["app", index, "namespace"], &problem);
-        self.require(
-            app.admission_timeout_ms > 0,
-            &["app", index, "admission-timeout-ms"],
-            "must be 1 or more",
+        self.nonzero(
+            &["app", index],
+            [("admission-timeout-ms", app.admission_timeout.is_zero())],
         );
         let instances = (1..=MOST_INSTANCES).contains(&app.instances);
         let problem = format!("must be 1 to {MOST_INSTANCES}");
@@ -274,17 +276,18 @@ impl Check<'_> {
             &["app", index, "limits", "memory"],
             problem,
         );
-        for (key, number) in [
-            ("time-ms", limits.time_ms),
-            ("commands", limits.commands as u64),
-            ("bytes", limits.bytes.0),
-            ("payload", limits.payload.0),
-            ("attachments", limits.attachments as u64),
-            ("value", limits.value.0),
-            ("snapshot", limits.snapshot.0),
-        ] {
-            self.require(number > 0, &["app", index, "limits", key], "must be 1 or more");
-        }
+        self.nonzero(
+            &["app", index, "limits"],
+            [
+                ("time-ms", limits.time.is_zero()),
+                ("commands", limits.commands == 0),
+                ("bytes", limits.bytes.0 == 0),
+                ("payload", limits.payload.0 == 0),
+                ("attachments", limits.attachments == 0),
+                ("value", limits.value.0 == 0),
+                ("snapshot", limits.snapshot.0 == 0),
+            ],
+        );
     }
 
     /// Where releases outlive the node, one may be in use already, and then the file is not needed.

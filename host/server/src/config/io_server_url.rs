@@ -1,7 +1,9 @@
 //! Where clients find an io-node: its host and port and, if they are known, the scheme and the path to use.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::IoServer;
@@ -86,6 +88,16 @@ impl fmt::Display for IoServerUrl {
 impl<'de> Deserialize<'de> for IoServerUrl {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(IoServerUrlVisitor)
+    }
+}
+
+impl JsonSchema for IoServerUrl {
+    fn schema_name() -> Cow<'static, str> {
+        "IoServerUrl".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "object"] })
     }
 }
 

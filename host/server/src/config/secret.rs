@@ -1,15 +1,17 @@
-//! A text that is shown to nobody: not in logs, not in what is said of a wrong configuration.
+//! A text that never appears in logs, in errors or in `plugnode config show`.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A text that only whoever needs it gets to see.
+/// A text that is not shown: its debug and serialized forms are `(secret)`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// The text. For whoever needs it.
+    /// The text itself.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -40,5 +42,15 @@ impl<'de> Deserialize<'de> for Secret {
             toml::Value::String(text) => Ok(Self(text)),
             _ => Err(de::Error::custom("must be a text, in quotes")),
         }
+    }
+}
+
+impl JsonSchema for Secret {
+    fn schema_name() -> Cow<'static, str> {
+        "Secret".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        String::json_schema(generator)
     }
 }

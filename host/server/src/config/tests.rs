@@ -159,13 +159,13 @@ fn environment_wins_over_file_and_file_over_old_names() {
     ];
     let config = folder.load(&own).unwrap();
     assert_eq!(config.http.listen, "127.0.0.1:3");
-    assert_eq!(config.io_node.ping_interval_ms, 7);
+    assert_eq!(config.io_node.ping_interval.as_millis(), 7);
     assert_eq!(config.io_node.max_payload, Size(2 * 1024 * 1024));
     assert_eq!(config.io_node.name.as_deref(), Some("12"));
     assert_eq!(config.roles, [Role::IoNode, Role::AppNode]);
     assert_eq!(config.frontend.io_servers.len(), 2);
     assert_eq!(config.apps[0].config["Max_Users"], "9");
-    assert_eq!(config.apps[0].limits.time_ms, 50);
+    assert_eq!(config.apps[0].limits.time.as_millis(), 50);
     assert_eq!(config.apps[0].grants.keyvalue, ["default"]);
     assert_eq!(config.apps[1].namespace, "/b");
     let io_node = &config.io_node;

@@ -1,53 +1,71 @@
 //! The settings of the tokens that clients have to show.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use plugnode_process::settings::Millis;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Field, Secret};
 
-/// `[io-node.token]`. Tokens are looked at when there is at least one key to look at them with.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// `[io-node.token]`. Tokens are checked when there is at least one key to check them with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Token {
-    /// Where in the handshake it is. Default: `auth.token`.
-    pub from: Field,
-    /// Whether a client without one is refused. Default: true.
-    pub required: bool,
-    /// The secret of HS256. Default: none.
+    /// HS256 secret of 32 bytes or more, such as `openssl rand -base64 32` makes. Better set by the variable, or kept in
+    /// `secret-file`.
+    #[schemars(example = &"0123456789abcdef0123456789abcdef")]
     pub secret: Option<Secret>,
-    /// A file that holds a secret of HS256. Default: none.
+    /// File that holds the HS256 secret and nothing else.
+    #[schemars(example = &"token.secret")]
     pub secret_file: Option<PathBuf>,
-    /// A PEM file with the public key of RS256 or ES256. Default: none.
+    /// PEM file with the public key of RS256 (RSA) or ES256 (P-256).
+    #[schemars(example = &"token.pem")]
     pub public_key: Option<PathBuf>,
-    /// A JWK set: a file, or a URL. Default: none.
+    /// JWK set with public keys: a file, or an `http://` or `https://` URL.
+    #[schemars(example = &"https://login.example.com/.well-known/jwks.json")]
     pub jwks: Option<Jwks>,
-    /// A PEM file with the certificates to trust when the set is fetched. Default: those that browsers trust.
+    /// PEM file with the certificates to trust when `jwks` is fetched by https. Unset: those that browsers trust.
+    #[schemars(example = &"token-ca.pem")]
     pub jwks_ca: Option<PathBuf>,
-    /// How often the set is read again. Default: 300,000.
-    pub jwks_refresh_ms: u64,
-    /// The least time between two readings of the set because of a token whose key is not in it. Default: 10,000.
-    pub jwks_pause_ms: u64,
-    /// Time that a reading of the set may take. Default: 5,000.
-    pub jwks_timeout_ms: u64,
-    /// The algorithms that keys may be for. Default: all.
+    /// Interval between two reads of `jwks`. When a read fails, the keys stay as they are.
+    #[serde(rename = "jwks-refresh-ms", with = "Millis")]
+    pub jwks_refresh: Duration,
+    /// Shortest time between two reads of `jwks` that tokens with an unknown key cause.
+    #[serde(rename = "jwks-pause-ms", with = "Millis")]
+    pub jwks_pause: Duration,
+    /// Time-out of one read of `jwks`.
+    #[serde(rename = "jwks-timeout-ms", with = "Millis")]
+    pub jwks_timeout: Duration,
+    /// Where in the handshake the token is: `auth.token` is what clients give as `io(url, { auth: { token } })`. Also
+    /// `query.NAME`, which ends up in the logs of proxies, and `header.authorization`, where `Bearer ` may precede the token.
+    pub from: Field,
+    /// Whether a client without a token is refused too.
+    pub required: bool,
+    /// Algorithms to accept. Each key is for one algorithm, whatever the token's header says.
     pub algorithms: Vec<Algorithm>,
-    /// Who may have made it (`iss`). Default: anybody who has the key.
+    /// Accepted issuers (`iss`). Empty: any issuer that has the key.
+    #[schemars(example = ["https://login.example.com"])]
     pub issuers: Vec<String>,
-    /// Whom it must be made for (`aud`), one of these. Default: anybody.
+    /// Accepted audiences (`aud`); the token must name one of them. Empty: any.
+    #[schemars(example = ["chat"])]
     pub audiences: Vec<String>,
-    /// By how much clocks may differ. Default: 5,000.
-    pub leeway_ms: u64,
-    /// Whether it must say when it runs out (`exp`). Default: true.
+    /// Difference between clocks that is tolerated in `exp` and `nbf`; whole seconds count.
+    #[serde(rename = "leeway-ms", with = "Millis")]
+    pub leeway: Duration,
+    /// Whether a token without an expiry (`exp`) is refused.
     pub expiry_required: bool,
-    /// Whether a client's connection ends when its token runs out. Default: false.
+    /// Whether a client is disconnected, with the reason `token expired`, when its token and `leeway-ms` run out. To stay, a
+    /// client reconnects to the namespace with a newer token before that.
     pub enforce_expiry: bool,
-    /// The claims that become attributes of the client. Default: `sub`.
+    /// Claims that become attributes of the client.
     pub claims: Vec<String>,
 }
 
 /// How a token can be signed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs, reason = "they are names of RFC 7518")]
 pub enum Algorithm {
     HS256,
@@ -113,13 +131,13 @@ impl Default for Token {
             public_key: None,
             jwks: None,
             jwks_ca: None,
-            jwks_refresh_ms: 300_000,
-            jwks_pause_ms: 10_000,
-            jwks_timeout_ms: 5_000,
+            jwks_refresh: Duration::from_secs(300),
+            jwks_pause: Duration::from_secs(10),
+            jwks_timeout: Duration::from_secs(5),
             algorithms: vec![Algorithm::HS256, Algorithm::RS256, Algorithm::ES256],
             issuers: Vec::new(),
             audiences: Vec::new(),
-            leeway_ms: 5_000,
+            leeway: Duration::from_secs(5),
             expiry_required: true,
             enforce_expiry: false,
             claims: vec!["sub".into()],
@@ -143,5 +161,15 @@ impl<'de> Deserialize<'de> for Jwks {
             true => Self::Url(text),
             false => Self::File(text.into()),
         })
+    }
+}
+
+impl JsonSchema for Jwks {
+    fn schema_name() -> Cow<'static, str> {
+        "Jwks".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        String::json_schema(generator)
     }
 }

@@ -109,7 +109,7 @@ impl AppNodeBuilder {
         };
         let engine = Engine::new(EngineSettings {
             // This executable is the program's own, and knows no verb that compiles.
-            compiler: Compiler::Here,
+            compiler: Compiler::InProcess,
             ..settings::engine(&config)
         });
         let engine = engine.context("cannot set WebAssembly up")?;

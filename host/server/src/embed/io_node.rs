@@ -13,7 +13,9 @@ use tracing::error;
 use crate::config::{self, Config};
 use crate::http::{self as server, Health, HttpSettings, WebSockets};
 use crate::roles::frontend::Frontend;
-use crate::roles::io_node::{self, AppDoor, CustomCommand, Hooks, Inner, IoHandle, IoService, Newcomer, undecided};
+use crate::roles::io_node::{
+    self, AppNamespace, CustomCommand, Hooks, Inner, IoHandle, IoService, Newcomer, undecided,
+};
 use crate::settings;
 use plugnode_message::{Command, Event, Refusal};
 use plugnode_process::shutdown::Shutdown;
@@ -32,7 +34,7 @@ pub struct IoNodeBuilder {
     transport: Transport,
     settings: config::IoNode,
     address: SocketAddr,
-    doors: Vec<AppDoor>,
+    doors: Vec<AppNamespace>,
     hooks: Hooks,
 }
 
@@ -189,8 +191,8 @@ where
     }
 }
 
-fn door(namespace: &str, admission: Option<Duration>) -> AppDoor {
-    AppDoor {
+fn door(namespace: &str, admission: Option<Duration>) -> AppNamespace {
+    AppNamespace {
         namespace: namespace.into(),
         admission,
     }

@@ -29,7 +29,7 @@ use super::stream::Stream;
 use super::tls::Tls;
 use super::wire::Io;
 use super::{BoxError, Warnings};
-use plugnode_process::counts;
+use plugnode_process::metrics;
 use plugnode_process::shutdown::Shutdown;
 
 /// What every connection of a port is held with.
@@ -125,7 +125,7 @@ where
         match in_time(proxy::read_header(tcp), self.header_timeout, &self.shutdown).await {
             Ok(named) => Ok(named.map(|named| named.unwrap_or(peer))),
             Err(error) => {
-                counts::PROXY_HEADERS_MALFORMED.one();
+                metrics::PROXY_HEADERS_MALFORMED.increment();
                 let mut warnings = self.warnings.lock().expect("nothing panics while it holds this lock");
                 warnings.warn(
                     || tracing::warn!(%peer, error, "connections are closed that do not begin as those of a proxy"),

@@ -47,7 +47,7 @@ pub use tls::Tls;
 use holding::Holding;
 use peers::{Peers, Permit, Place};
 
-use plugnode_process::counts;
+use plugnode_process::metrics;
 use plugnode_process::shutdown::Shutdown;
 
 /// An error of any kind.
@@ -206,7 +206,7 @@ pub async fn serve_with_websockets<S, B>(
                     "connections refused: this address has as many as it may; see [http] max-connections-per-address"
                 )
             });
-            counts::PEERS_REFUSED.one();
+            metrics::PEERS_REFUSED.increment();
             if settings.tls.is_none() {
                 refuse(tcp, "429 Too Many Requests");
             }
@@ -219,7 +219,7 @@ pub async fn serve_with_websockets<S, B>(
                     "connections refused: the limit is reached"
                 )
             });
-            counts::CONNECTIONS_REFUSED.one();
+            metrics::CONNECTIONS_REFUSED.increment();
             if settings.tls.is_none() {
                 refuse(tcp, "503 Service Unavailable");
             }

@@ -181,7 +181,6 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
-    use plugnode_process::counts;
 
     async fn get(operations: &Operations, path: &str) -> (StatusCode, String) {
         let answer = operations.answer(&Method::GET, path).await;
@@ -235,7 +234,7 @@ mod tests {
 
     #[tokio::test]
     async fn metrics_have_reasons_as_labels() {
-        counts::TOKENS_REFUSED.one();
+        metrics::TOKENS_REFUSED.increment();
         let (status, text) = get(&Operations::new(&Shutdown::new()), "/metrics").await;
         assert_eq!(status, StatusCode::OK);
         let refused = "plugnode_clients_refused_total{reason=\"token\"} ";

@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::connection::{CLOSED, Connection};
 use super::peers::Permit;
 use super::wire::Io;
-use plugnode_process::counts;
+use plugnode_process::metrics;
 
 /// How much is read at once where the reader has less room: that of a WebSocket has little, so that an idle one takes
 /// little memory.
@@ -127,7 +127,7 @@ impl Inner {
                 .until_stuck
                 .get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + timeout)));
             if until_stuck.as_mut().poll(cx).is_ready() {
-                counts::WRITES_TIMED_OUT.one();
+                metrics::WRITES_TIMED_OUT.increment();
                 self.connection.close();
                 return Poll::Ready(Err(stuck(timeout)));
             }

@@ -1,15 +1,16 @@
-//! The registry in a Redis that forgets, fails, or holds what another version wrote.
+//! Releases in a Redis that loses data, fails, or holds data of another version.
 
 use std::time::Duration;
 
 use redis::Value;
 use tokio::time::timeout;
 
-use super::super::connection::testing::TestServer;
-use super::super::nodes::{is_old, read};
-use super::super::{RedisSettings, components};
 use super::*;
-use plugnode_release::Track;
+use crate::client::testing::TestServer;
+use crate::components;
+use crate::nodes::{is_old, read};
+use crate::settings::RedisSettings;
+use plugnode_release::AppReleases;
 use plugnode_transport::releases_conformance::{noise, report, target};
 use plugnode_transport::{Nodes, TransportError};
 
@@ -36,12 +37,12 @@ async fn ask(server: &TestServer, words: &[&str]) -> Value {
 
 const PARTS: &str = "{test:0}:parts";
 
-/// How many parts there are.
+/// Number of stored parts.
 async fn parts(server: &TestServer) -> u64 {
     number(&ask(server, &["HLEN", PARTS]).await)
 }
 
-/// The digest of a part of a component of `noise`.
+/// Digest of a part of a component.
 fn part(bytes: &Bytes, number: usize) -> String {
     let part = bytes.chunks(256 * 1024).nth(number).expect("it has as many");
     Digest::of(part).to_string()
@@ -53,12 +54,14 @@ fn component(digest: &Digest) -> String {
 
 fn board_of(name: &str) -> Board {
     let mut board = Board::default();
-    board.apps.insert("/".into(), Track::first(target(name), 0, 10));
+    board
+        .apps
+        .insert("/".into(), AppReleases::configured(target(name), 0, 10));
     board
 }
 
 #[tokio::test]
-async fn what_is_half_written_is_not_there() {
+async fn incomplete_component_does_not_exist() {
     let (redis, server) = redis().await;
     let bytes = noise(1_000_000);
     let digest = redis.put_component(bytes.clone()).await.unwrap();
@@ -83,7 +86,7 @@ async fn what_is_half_written_is_not_there() {
 }
 
 #[tokio::test]
-async fn parts_are_kept_once_and_go_with_the_last_that_names_them() {
+async fn parts_are_shared_and_deleted_with_their_last_component() {
     let (redis, server) = redis().await;
     let runtime = noise(2_000_000);
     let with = |script: &str| Bytes::from([&runtime[..], script.as_bytes()].concat());
@@ -92,7 +95,7 @@ async fn parts_are_kept_once_and_go_with_the_last_that_names_them() {
         digests.push(redis.put_component(with(script)).await.unwrap());
         redis.put_component(with(script)).await.unwrap();
     }
-    // Seven whole ones of the runtime, and what each has behind them.
+    // Seven shared parts of the runtime, and one last part for each component.
     assert_eq!(parts(&server).await, 7 + 3);
     for (gone, left) in [(0, 7 + 2), (1, 7 + 1), (2, 0)] {
         ask(
@@ -107,7 +110,7 @@ async fn parts_are_kept_once_and_go_with_the_last_that_names_them() {
             assert_eq!(redis.component(digest).await.unwrap(), Some(with(script)));
         }
     }
-    // A copy of a call that comes late leaves nothing behind.
+    // A late copy of a call leaves nothing behind.
     let keys = ["{test:0}:parts", "{test:0}:part-uses"].map(|key| Bytes::from_static(key.as_bytes()));
     let late = [bytes_of(Digest::of(b"late")), Bytes::from_static(b"late")];
     redis.link.run::<()>(&scripts::PUT_PART, &keys, &late).await;
@@ -117,11 +120,11 @@ async fn parts_are_kept_once_and_go_with_the_last_that_names_them() {
 }
 
 #[tokio::test]
-async fn component_that_another_version_has_cut_is_put_anew() {
+async fn component_cut_by_another_version_is_uploaded_again() {
     let (redis, server) = redis().await;
     let bytes = noise(600_000);
     let digest = Digest::of(&bytes);
-    // Whole parts under the component, and parts of another size.
+    // Parts stored under the component itself, and parts of another size.
     for fields in [["0", "raw", "bytes", "3"], ["0", "0000", "parts", "1"]] {
         let of = component(&digest);
         ask(&server, &["DEL", &of]).await;
@@ -133,7 +136,7 @@ async fn component_that_another_version_has_cut_is_put_anew() {
 }
 
 #[tokio::test]
-async fn what_is_damaged_or_too_large_is_not_given_out() {
+async fn damaged_or_too_large_component_is_not_returned() {
     let (mut redis, server) = redis().await;
     let bytes = noise(300_000);
     let digest = redis.put_component(bytes.clone()).await.unwrap();
@@ -156,7 +159,7 @@ async fn what_is_damaged_or_too_large_is_not_given_out() {
 }
 
 #[tokio::test]
-async fn a_put_survives_that_redis_is_full_and_is_killed_and_forgets() {
+async fn upload_survives_full_memory_and_data_loss() {
     for appendonly in ["no", "yes"] {
         let (redis, mut server) = redis_with(&["--appendonly", appendonly]).await;
         ask(&server, &["CONFIG", "SET", "maxmemory", "10mb"]).await;
@@ -179,7 +182,7 @@ async fn a_put_survives_that_redis_is_full_and_is_killed_and_forgets() {
 }
 
 #[tokio::test]
-async fn pruning_forgets_what_is_old_and_not_named() {
+async fn pruning_deletes_old_unnamed_components() {
     let (redis, server) = redis().await;
     let named = redis.put_component(noise(5)).await.unwrap();
     let old = redis.put_component(noise(6)).await.unwrap();
@@ -203,7 +206,7 @@ async fn pruning_forgets_what_is_old_and_not_named() {
 }
 
 #[tokio::test]
-async fn the_version_goes_on_when_redis_has_forgotten_the_board() {
+async fn board_version_grows_after_data_loss() {
     let (redis, server) = redis().await;
     assert!(redis.post_board(0, &board_of("a")).await.unwrap());
     let (first, _) = redis.board().await.unwrap();
@@ -218,7 +221,7 @@ async fn the_version_goes_on_when_redis_has_forgotten_the_board() {
 }
 
 #[tokio::test]
-async fn what_a_newer_version_adds_is_passed_over_and_what_cannot_be_read_is_said() {
+async fn ignores_unknown_fields_and_reports_unreadable_board() {
     let (redis, server) = redis().await;
     assert!(redis.post_board(0, &board_of("a")).await.unwrap());
     let mut newer = serde_json::to_value(board_of("a")).unwrap();
@@ -236,7 +239,7 @@ async fn what_a_newer_version_adds_is_passed_over_and_what_cannot_be_read_is_sai
 }
 
 #[tokio::test]
-async fn old_reports_of_nodes_that_are_gone_are_forgotten() {
+async fn deletes_old_reports_of_absent_nodes() {
     let (redis, server) = redis().await;
     let mut old = report("old", 1);
     old.at_ms = 5;
@@ -258,7 +261,7 @@ mod arbitrary {
     use super::*;
     use plugnode_testing::arbitrary::{bytes, json_text, nearly, nearly_text, one_of, peak};
 
-    /// A board with a rollout, some of whose numbers are others.
+    /// A board with a rollout and some changed numbers.
     fn board() -> impl Strategy<Value = Vec<u8>> {
         let mut board = board_of("one");
         let track = board.apps.get_mut(&"/".into()).unwrap();
@@ -281,7 +284,7 @@ mod arbitrary {
 
     proptest! {
         #[test]
-        fn whatever_board_or_report_is_in_redis_is_read_or_refused(
+        fn any_board_or_report_is_read_or_refused(
             content in prop_oneof![3 => board(), 3 => nearly(board()), 1 => json_text().prop_map(String::into_bytes), 1 => bytes(200)],
         ) {
             let (board, peak) = peak(|| Board::read(&content));
@@ -300,7 +303,7 @@ mod arbitrary {
         }
 
         #[test]
-        fn a_digest_is_read_as_it_is_written_or_refused(text in nearly_text(Just(Digest::of(b"one").to_string()))) {
+        fn any_digest_is_read_back_or_refused(text in nearly_text(Just(Digest::of(b"one").to_string()))) {
             if let Ok(digest) = text.parse::<Digest>() {
                 prop_assert_eq!(digest.to_string(), text);
             }
@@ -308,7 +311,7 @@ mod arbitrary {
     }
 
     #[test]
-    fn what_a_node_tells_is_read_as_it_was_written() {
+    fn node_report_is_read_back() {
         let told = report("node", 7);
         let written = serde_json::to_vec(&told).unwrap();
         assert_eq!(read("node", &written), Some(told));

@@ -53,20 +53,20 @@ mod tests {
     use super::super::release_store::BOARDS;
     use super::*;
     use crate::MemorySettings;
-    use plugnode_release::{Target, Track};
+    use plugnode_release::{AppReleases, ComponentFile};
 
     #[tokio::test]
     async fn pruning_keeps_named_and_young_components() {
         let memory = Memory::new(MemorySettings::default());
         let named = memory.put_component(Bytes::from("named")).await.unwrap();
         let other = memory.put_component(Bytes::from("other")).await.unwrap();
-        let target = Target {
+        let target = ComponentFile {
             digest: named.clone(),
             file: "named.wasm".into(),
             bytes: 5,
         };
         let mut board = Board::default();
-        board.apps.insert("/".into(), Track::first(target, 0, 10));
+        board.apps.insert("/".into(), AppReleases::configured(target, 0, 10));
         assert!(memory.post_board(0, &board).await.unwrap());
         memory.prune_components().await.unwrap();
         assert!(memory.component(&other).await.unwrap().is_some());
@@ -91,13 +91,13 @@ mod tests {
             memory.put_component(with(script)).await.unwrap();
         }
         assert!(kept() < runtime.len() + 3 * 256 * 1024, "{}", kept());
-        let target = Target {
+        let target = ComponentFile {
             digest: digests[1].clone(),
             file: "two.wasm".into(),
             bytes: 5,
         };
         let mut board = Board::default();
-        board.apps.insert("/".into(), Track::first(target, 0, 10));
+        board.apps.insert("/".into(), AppReleases::configured(target, 0, 10));
         assert!(memory.post_board(0, &board).await.unwrap());
         memory.state().releases.prune(Duration::ZERO);
         assert_eq!(memory.component(&digests[0]).await.unwrap(), None);
@@ -117,12 +117,14 @@ mod tests {
         ];
         let mut board = Board::default();
         for (namespace, digest) in ["/a", "/b"].into_iter().zip(&digests) {
-            let target = Target {
+            let target = ComponentFile {
                 digest: digest.clone(),
                 file: "app.wasm".into(),
                 bytes: 5,
             };
-            board.apps.insert(namespace.into(), Track::first(target, 0, 10));
+            board
+                .apps
+                .insert(namespace.into(), AppReleases::configured(target, 0, 10));
         }
         assert!(memory.post_board(0, &board).await.unwrap());
         memory.put_component(Bytes::from("twice")).await.unwrap();

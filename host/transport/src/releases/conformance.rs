@@ -10,7 +10,9 @@ use tokio::time::{sleep, timeout};
 
 use crate::{IoNode, Operations, Transport, TransportError};
 use plugnode_message::{Event, EventKind, NodeId, Payload, now_ms};
-use plugnode_release::{AppReport, Board, Counts, Digest, NodeReport, Progress, Stage as HowFar, Target, Track};
+use plugnode_release::{
+    AppReleases, AppReport, Board, ComponentFile, Counts, Digest, NodeReport, Progress, Stage as HowFar,
+};
 
 /// The most bytes of a component, for an implementation under test.
 pub const MAX_COMPONENT: usize = 1_000_000;
@@ -79,8 +81,8 @@ pub async fn concurrent_changes_of_the_board_are_serial(stage: Stage) {
     const TASKS: u64 = 20;
     let (version, mut board) = stage.operations.releases.board().await.unwrap();
     assert_eq!((version, &board), (0, &Board::default()));
-    let track = Track::first(target("first"), 1, 100);
-    board.apps.insert("/".into(), track);
+    let app_releases = AppReleases::configured(target("first"), 1, 100);
+    board.apps.insert("/".into(), app_releases);
     assert!(stage.operations.releases.post_board(version, &board).await.unwrap());
 
     let tasks = (0..TASKS).map(|n| {
@@ -88,8 +90,8 @@ pub async fn concurrent_changes_of_the_board_are_serial(stage: Stage) {
         tokio::spawn(async move {
             loop {
                 let (version, mut board) = releases.board().await.unwrap();
-                let track = board.apps.get_mut(&"/".into()).unwrap();
-                let number = track.deploy(target(&format!("of task {n}")), None, n).unwrap();
+                let app_releases = board.apps.get_mut(&"/".into()).unwrap();
+                let number = app_releases.deploy(target(&format!("of task {n}")), None, n).unwrap();
                 if releases.post_board(version, &board).await.unwrap() {
                     return (version, number);
                 }
@@ -112,7 +114,9 @@ pub async fn repeated_post_gets_the_first_answer(stage: Stage) {
     let releases = stage.operations.releases;
     let boards = ["a", "b", "c"].map(|name| {
         let mut board = Board::default();
-        board.apps.insert("/".into(), Track::first(target(name), 0, 10));
+        board
+            .apps
+            .insert("/".into(), AppReleases::configured(target(name), 0, 10));
         board
     });
     assert!(releases.post_board(0, &boards[0]).await.unwrap());
@@ -151,7 +155,9 @@ pub async fn board_after_waits_for_a_change(stage: Stage) {
         })
         .collect();
     let mut changed = Board::default();
-    changed.apps.insert("/chat".into(), Track::first(target("a"), 0, 10));
+    changed
+        .apps
+        .insert("/chat".into(), AppReleases::configured(target("a"), 0, 10));
     assert!(releases.post_board(0, &changed).await.unwrap());
     for waiting in waiting {
         let (version, board) = waiting.await.unwrap();
@@ -187,7 +193,7 @@ pub async fn pruning_keeps_named_and_young_components(stage: Stage) {
     let mut board = Board::default();
     let mut target = target("named");
     target.digest = named.clone();
-    board.apps.insert("/".into(), Track::first(target, 0, 10));
+    board.apps.insert("/".into(), AppReleases::configured(target, 0, 10));
     assert!(releases.post_board(0, &board).await.unwrap());
     releases.prune_components().await.unwrap();
     for digest in [named, young] {
@@ -243,7 +249,7 @@ pub fn report(node: &str, release: u64) -> NodeReport {
         }),
         have_begun: true,
         has_answered: false,
-        trouble: None,
+        first_failure: None,
         states_refused: vec!["instance 2: load: no".into()],
     };
     NodeReport {
@@ -255,8 +261,8 @@ pub fn report(node: &str, release: u64) -> NodeReport {
 }
 
 /// A target of this name.
-pub fn target(name: &str) -> Target {
-    Target {
+pub fn target(name: &str) -> ComponentFile {
+    ComponentFile {
         digest: Digest::of(name.as_bytes()),
         file: format!("{name}.wasm"),
         bytes: 1,

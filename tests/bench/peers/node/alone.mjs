@@ -1,6 +1,6 @@
-// socket.io 4 in one process, with the handlers where the connections are. What Node can do when nothing may fail or grow.
+// socket.io 4 in one process that holds the connections and runs the handlers: Node without fault tolerance and scaling.
 //
-// node alone.mjs; says on stderr where it listens. Settings: see options.mjs.
+// Usage: node alone.mjs; logs its address to stderr. Settings: see options.mjs.
 
 import { listen, serve } from "./options.mjs";
 

@@ -1,24 +1,24 @@
-// Answers the messages: a worker of a consumer group on the stream that io.mjs fills, speaking to clients through the
-// streams adapter. The app half of the same job as plugnode's, built the usual way; holds no connection of a client.
+// Handles messages: a worker in a consumer group of the stream that io.mjs fills. It sends to clients through the streams
+// adapter, and holds no client connections. The counterpart of plugnode's app-node, built the usual way.
 //
-// node app.mjs REDIS_URL; says on stderr when it reads.
+// Usage: node app.mjs REDIS_URL; logs to stderr when it starts reading.
 
 import { Redis } from "ioredis";
 import { Server } from "socket.io";
 import { createAdapter } from "@socket.io/redis-streams-adapter";
 import { ADAPTER, BATCH, INBOX } from "./streams.mjs";
-import { answer } from "./words.mjs";
+import { handle } from "./events.mjs";
 
-// Commands do not wait for each other's answers.
+// Commands do not wait for earlier replies.
 const redis = new Redis(process.argv[2]);
-// A blocking read keeps its connection to itself.
+// A blocking read needs its own connection.
 const reader = redis.duplicate();
-// There is no emitter for the streams adapter on its own: a server that never listens is how a worker emits. It reads back
-// what it wrote; writing the adapter's entries by hand was tried, and spares a quarter of this process, a tenth of all three.
+// The streams adapter has no standalone emitter: a worker emits through a server that never listens, which also reads back what it
+// wrote. Tried: writing the adapter's entries directly, which saves a quarter of this process's CPU, a tenth of all three.
 const io = new Server({ adapter: createAdapter(redis, ADAPTER) });
 const worker = `worker-${process.pid}`;
 
-// By one command, where reading and writing would be two.
+// One command instead of a read and a write.
 const count = (client) => redis.hincrby("counters", client, 1);
 
 await redis.xgroup("CREATE", INBOX, "workers", "0", "MKSTREAM").catch((error) => {
@@ -32,16 +32,16 @@ for (;;) {
   );
   if (!streams) continue;
   const entries = streams[0][1];
-  const underWay = [];
+  const pending = [];
   for (const [, [, client, , event, , args, , ack]] of entries) {
-    const answered = answer(io, count, client, event, JSON.parse(args), ack && ((...values) => {
+    const handled = handle(io, count, client, event, JSON.parse(args), ack && ((...values) => {
       io.serverSideEmit("ack", ack, values);
     }));
-    if (answered) underWay.push(answered);
+    if (handled) pending.push(handled);
   }
-  // None of them is waited for before the next batch is read.
-  Promise.all(underWay)
-    // By the same connection as the emits, and so after them: what is acknowledged was sent.
+  // The next batch is read without waiting for these.
+  Promise.all(pending)
+    // On the same connection as the emits, so an entry is acknowledged after its messages are sent.
     .then(() => redis.xack(INBOX, "workers", ...entries.map(([id]) => id)))
-    .catch((error) => console.error(`the stream was not acknowledged: ${error.message}`));
+    .catch((error) => console.error(`cannot acknowledge entries: ${error.message}`));
 }

@@ -1,19 +1,19 @@
-// Holds the connections: socket.io 4, whose clients' messages go into a Redis stream and whose answers come back by the
-// streams adapter. The io half of the same job as plugnode's, built the usual way; knows nothing of what app.mjs does.
+// Holds the connections: socket.io 4. Messages of clients go into a Redis stream; replies come back by the streams adapter. The
+// counterpart of plugnode's io-node, built the usual way; knows nothing of the handlers in app.mjs.
 //
-// node io.mjs REDIS_URL; says on stderr where it listens.
+// Usage: node io.mjs REDIS_URL; logs its address to stderr.
 
 import { Redis } from "ioredis";
 import { createAdapter } from "@socket.io/redis-streams-adapter";
 import { listen, serve } from "./options.mjs";
 import { ADAPTER, INBOX, STREAM_LENGTH } from "./streams.mjs";
 
-// Commands do not wait for each other's answers. Automatic pipelining was tried, here and in app.mjs, in four runs: it spares
-// Redis a third, and in three of them cost Node more than that and halved the messages a second.
+// Commands do not wait for earlier replies. Tried: automatic pipelining, here and in app.mjs, in four runs. It saves a third of
+// Redis's CPU, but in three of the runs it cost Node more than that, and halved the messages per second.
 const redis = new Redis(process.argv[2]);
 const { io, server } = serve({ adapter: createAdapter(redis, ADAPTER) });
 
-// Acknowledgements that clients wait for. The worker answers by number, to all io processes; a foreign number is not here.
+// Pending acknowledgements by id. Workers send them to all io processes; each ignores the ids of others.
 const waiting = new Map();
 const own = crypto.randomUUID();
 let last = 0;
@@ -28,7 +28,7 @@ io.on("connection", (socket) => {
     redis
       .xadd(INBOX, "MAXLEN", "~", STREAM_LENGTH, "*", "client", socket.id, "event", event, "args", JSON.stringify(args), "ack", ack)
       .catch((error) => {
-        console.error(`a message was not taken: ${error.message}`);
+        console.error(`cannot queue a message: ${error.message}`);
         waiting.delete(ack);
         socket.disconnect(true);
       });

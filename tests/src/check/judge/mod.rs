@@ -139,7 +139,7 @@ impl ViolationKind {
             Self::Doubled => "doubled",
             Self::OutOfOrder => "out of order",
             Self::Disconnects => "disconnects",
-            Self::PartialEffects => "partial effects",
+            Self::PartialEffects => "partial",
             Self::Unexpected => "unexpected",
             Self::Increments => "increments",
             Self::Attributes => "attributes",

@@ -10,7 +10,9 @@ use anyhow::{Result, anyhow};
 use super::super::format::seconds;
 use super::super::release_format::stage_in_words;
 use plugnode_message::{Namespace, NodeId};
-use plugnode_release::{AppReport, Board, Canary, Counts, NodeReport, Phase, Release, Stage, State, Track};
+use plugnode_release::{
+    AppReleases, AppReport, Board, Canary, Counts, NodeReport, Phase, Release, ReleaseState, Stage,
+};
 
 /// Once the release is in use: limit of waiting for nodes that cannot use it yet.
 const BEHIND: Duration = Duration::from_secs(10);
@@ -99,49 +101,54 @@ impl RolloutProgress {
         now: Duration,
         report: &mut dyn FnMut(&str),
     ) -> Result<Option<RolloutResult>> {
-        let track = board.apps.get(&self.app);
-        let found = track.and_then(|track| Some((track, track.release(self.number)?)));
-        let (track, release) = found.ok_or_else(|| {
+        let app_releases = board.apps.get(&self.app);
+        let found = app_releases.and_then(|app_releases| Some((app_releases, app_releases.release(self.number)?)));
+        let (app_releases, release) = found.ok_or_else(|| {
             anyhow!(
                 "release {} is no longer kept, because newer ones have replaced it; plugnode releases lists them",
                 self.number
             )
         })?;
         self.update_nodes(nodes, now, report);
-        self.update_phase(track, now, report);
-        self.update_canary(track, nodes);
+        self.update_phase(app_releases, now, report);
+        self.update_canary(app_releases, nodes);
         let outcome = match &release.state {
-            State::RollingOut => return Ok(None),
+            ReleaseState::RollingOut => return Ok(None),
             // A first release that no node has started yet.
-            State::Current if self.nodes.is_empty() && !release.is_tried && release.trouble.is_none() => {
+            ReleaseState::Current if self.nodes.is_empty() && !release.is_tried && release.first_failure.is_none() => {
                 return Ok(None);
             }
             // A first release that no node could start, or that fails: there is no other to return to.
-            State::Current if !release.is_tried && release.trouble.is_some() && !track.can_go_back() => {
-                RolloutOutcome::Failed(release.trouble.clone().unwrap_or_default())
+            ReleaseState::Current
+                if !release.is_tried && release.first_failure.is_some() && !app_releases.can_revert() =>
+            {
+                RolloutOutcome::Failed(release.first_failure.clone().unwrap_or_default())
             }
-            State::Current if !self.has_arrived(now) => return Ok(None),
-            State::Current if !release.is_tried => RolloutOutcome::NotTried,
-            State::Current => RolloutOutcome::InUse,
-            State::Retired => RolloutOutcome::Replaced(track.current),
-            State::Failed(reason) => RolloutOutcome::Failed(reason.clone()),
-            State::Superseded(by) => RolloutOutcome::Superseded(*by),
-            State::Cancelled => RolloutOutcome::Cancelled,
+            ReleaseState::Current if !self.has_arrived(now) => return Ok(None),
+            ReleaseState::Current if !release.is_tried => RolloutOutcome::NotTried,
+            ReleaseState::Current => RolloutOutcome::InUse,
+            ReleaseState::Retired => RolloutOutcome::Replaced(app_releases.current),
+            ReleaseState::Failed(reason) => RolloutOutcome::Failed(reason.clone()),
+            ReleaseState::Superseded(by) => RolloutOutcome::Superseded(*by),
+            ReleaseState::Cancelled => RolloutOutcome::Cancelled,
         };
         Ok(Some(RolloutResult {
             release: release.clone(),
             outcome,
-            in_use: track.current,
+            in_use: app_releases.current,
             was_in_use: self.current_after.is_some(),
-            can_go_back: track.can_go_back(),
+            can_go_back: app_releases.can_revert(),
             took: now,
             nodes: self.nodes.clone(),
             canary: self.canary.clone(),
         }))
     }
 
-    fn update_phase(&mut self, track: &Track, now: Duration, report: &mut dyn FnMut(&str)) {
-        let rollout = track.rollout.as_ref().filter(|rollout| rollout.release == self.number);
+    fn update_phase(&mut self, app_releases: &AppReleases, now: Duration, report: &mut dyn FnMut(&str)) {
+        let rollout = app_releases
+            .rollout
+            .as_ref()
+            .filter(|rollout| rollout.release == self.number);
         let phase = rollout.map(|rollout| rollout.phase);
         if phase == self.phase {
             return;
@@ -184,8 +191,11 @@ impl RolloutProgress {
     }
 
     /// Keeps the latest counts of both sides of a canary. Nodes may still report them just after it has ended.
-    fn update_canary(&mut self, track: &Track, nodes: &[(NodeId, Option<NodeReport>)]) {
-        let rollout = track.rollout.as_ref().filter(|rollout| rollout.release == self.number);
+    fn update_canary(&mut self, app_releases: &AppReleases, nodes: &[(NodeId, Option<NodeReport>)]) {
+        let rollout = app_releases
+            .rollout
+            .as_ref()
+            .filter(|rollout| rollout.release == self.number);
         let begun = rollout.filter(|rollout| rollout.phase == Phase::Canary);
         let begun = begun.and_then(|rollout| rollout.canary.clone());
         let known = self.canary.as_ref();
@@ -256,30 +266,30 @@ impl NodeProgress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use plugnode_release::{Digest, Progress, Target};
+    use plugnode_release::{ComponentFile, Digest, Progress};
 
     const APP: &str = "/";
 
-    fn board(change: impl FnOnce(&mut Track)) -> Board {
-        let target = |name: &str| Target {
+    fn board(change: impl FnOnce(&mut AppReleases)) -> Board {
+        let target = |name: &str| ComponentFile {
             digest: Digest::of(name.as_bytes()),
             file: name.into(),
             bytes: 1,
         };
-        let mut track = Track::first(target("a"), 0, 10);
-        track.deploy(target("b"), None, 0).unwrap();
-        change(&mut track);
+        let mut app_releases = AppReleases::configured(target("a"), 0, 10);
+        app_releases.deploy(target("b"), None, 0).unwrap();
+        change(&mut app_releases);
         let mut board = Board::default();
-        board.apps.insert(APP.into(), track);
+        board.apps.insert(APP.into(), app_releases);
         board
     }
 
-    fn in_use(track: &mut Track) {
-        track.rollout = None;
-        track.current = 2;
-        track.releases[0].state = State::Retired;
-        track.releases[1].state = State::Current;
-        track.releases[1].is_tried = true;
+    fn in_use(app_releases: &mut AppReleases) {
+        app_releases.rollout = None;
+        app_releases.current = 2;
+        app_releases.releases[0].state = ReleaseState::Retired;
+        app_releases.releases[1].state = ReleaseState::Current;
+        app_releases.releases[1].is_tried = true;
     }
 
     fn node(name: &str, release: u64, stage: Option<Stage>) -> (NodeId, Option<NodeReport>) {
@@ -296,7 +306,7 @@ mod tests {
             }),
             have_begun: true,
             has_answered: false,
-            trouble: None,
+            first_failure: None,
             states_refused: Vec::new(),
         };
         let report = NodeReport {
@@ -340,7 +350,7 @@ mod tests {
         let compiling = [node("app-1", 1, Some(Stage::Compiling)), ("app-2".into(), None)];
         assert_eq!(fixture.update(&rolling_out, &compiling, 1), None);
         assert_eq!(fixture.update(&rolling_out, &compiling, 2), None);
-        let trying = board(|track| track.rollout.as_mut().unwrap().phase = Phase::Trying);
+        let trying = board(|app_releases| app_releases.rollout.as_mut().unwrap().phase = Phase::Trying);
         let ready = [node("app-1", 1, Some(Stage::Ready))];
         assert_eq!(fixture.update(&trying, &ready, 3), None);
         assert_eq!(
@@ -373,9 +383,9 @@ mod tests {
 
     #[test]
     fn release_without_events_is_not_tried() {
-        let untried = board(|track| {
-            in_use(track);
-            track.releases[1].is_tried = false;
+        let untried = board(|app_releases| {
+            in_use(app_releases);
+            app_releases.releases[1].is_tried = false;
         });
         assert_eq!(
             Fixture::new().update(&untried, &[node("app-1", 2, None)], 4),
@@ -386,18 +396,18 @@ mod tests {
     #[test]
     fn final_states_end_the_rollout_at_once() {
         for (state, outcome) in [
-            (State::Failed("no".into()), RolloutOutcome::Failed("no".into())),
-            (State::Superseded(3), RolloutOutcome::Superseded(3)),
-            (State::Cancelled, RolloutOutcome::Cancelled),
-            (State::Retired, RolloutOutcome::Replaced(1)),
+            (ReleaseState::Failed("no".into()), RolloutOutcome::Failed("no".into())),
+            (ReleaseState::Superseded(3), RolloutOutcome::Superseded(3)),
+            (ReleaseState::Cancelled, RolloutOutcome::Cancelled),
+            (ReleaseState::Retired, RolloutOutcome::Replaced(1)),
         ] {
-            let board = board(|track| track.releases[1].state = state);
+            let board = board(|app_releases| app_releases.releases[1].state = state);
             assert_eq!(
                 Fixture::new().update(&board, &[node("app-1", 1, None)], 1),
                 Some(outcome)
             );
         }
-        let forgotten = board(|track| drop(track.releases.pop()));
+        let forgotten = board(|app_releases| drop(app_releases.releases.pop()));
         let updated = RolloutProgress::new(APP.into(), 2).update(&forgotten, &[], Duration::ZERO, &mut |_| {});
         assert!(updated.is_err());
     }

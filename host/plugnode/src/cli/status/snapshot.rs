@@ -11,7 +11,7 @@ use super::super::release_format::{
 };
 use super::super::rollout;
 use plugnode_message::{Namespace, NodeId, now_ms};
-use plugnode_release::{AppReport, Board, Counts, NodeReport, State, Track};
+use plugnode_release::{AppReleases, AppReport, Board, Counts, NodeReport, ReleaseState};
 
 const TITLES: [&str; 9] = [
     "NODE",
@@ -40,8 +40,8 @@ pub(super) struct ClusterSnapshot {
 impl ClusterSnapshot {
     pub(super) fn in_words(&self) -> String {
         let mut page = String::new();
-        for (app, track) in &self.board.apps {
-            self.app(&mut page, app, track);
+        for (app, app_releases) in &self.board.apps {
+            self.app(&mut page, app, app_releases);
             page.push('\n');
         }
         let now = now_ms();
@@ -61,8 +61,8 @@ impl ClusterSnapshot {
         page
     }
 
-    fn app(&self, page: &mut String, app: &Namespace, track: &Track) {
-        let release = track.in_use();
+    fn app(&self, page: &mut String, app: &Namespace, app_releases: &AppReleases) {
+        let release = app_releases.in_use();
         let doubt = match waits_for_node(release, rollout::runs(&self.nodes, app)) {
             true => ", waits for an app-node".to_owned(),
             false => doubt(release),
@@ -77,7 +77,7 @@ impl ClusterSnapshot {
             signature(release),
             doubt
         );
-        if let Some((failed, reason)) = latest_failure(track) {
+        if let Some((failed, reason)) = latest_failure(app_releases) {
             let _ = writeln!(page, "  release {failed} failed: {}", first_line(reason));
         }
         let nodes: Vec<_> = self.nodes_of(app).collect();
@@ -87,7 +87,7 @@ impl ClusterSnapshot {
             let rows = nodes.iter().map(|(node, report)| row(node, report));
             page.extend(table(&TITLES, rows).lines().map(|line| format!("  {line}\n")));
         }
-        if let (Some(rollout), Some(release)) = (&track.rollout, track.rolling_out()) {
+        if let (Some(rollout), Some(release)) = (&app_releases.rollout, app_releases.rolling_out()) {
             let _ = write!(
                 page,
                 "  release {} ({}), requested {}{}, is being rolled out: {}",
@@ -125,8 +125,8 @@ impl ClusterSnapshot {
     }
 
     pub(super) fn in_json(&self) -> Value {
-        let apps = self.board.apps.iter().map(|(app, track)| {
-            let rollout = track
+        let apps = self.board.apps.iter().map(|(app, app_releases)| {
+            let rollout = app_releases
                 .rollout
                 .as_ref()
                 .map(|rollout| json!({ "release": rollout.release, "phase": rollout.phase, "canary": rollout.canary }));
@@ -148,9 +148,9 @@ impl ClusterSnapshot {
             });
             json!({
                 "app": app.as_str(),
-                "release": release_in_json(track.in_use()),
+                "release": release_in_json(app_releases.in_use()),
                 "rollout": rollout,
-                "failed": latest_failure(track).map(|(release, reason)| json!({ "release": release, "reason": reason })),
+                "failed": latest_failure(app_releases).map(|(release, reason)| json!({ "release": release, "reason": reason })),
                 "nodes": nodes.collect::<Vec<_>>(),
             })
         });
@@ -173,10 +173,10 @@ impl ClusterSnapshot {
 }
 
 /// The latest release and its error, if it has failed.
-fn latest_failure(track: &Track) -> Option<(u64, &str)> {
-    let last = track.releases.last()?;
+fn latest_failure(app_releases: &AppReleases) -> Option<(u64, &str)> {
+    let last = app_releases.releases.last()?;
     match &last.state {
-        State::Failed(reason) => Some((last.number, reason)),
+        ReleaseState::Failed(reason) => Some((last.number, reason)),
         _ => None,
     }
 }

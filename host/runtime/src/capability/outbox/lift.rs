@@ -1,13 +1,13 @@
-//! From the contract's words to the host's: payloads, audiences and names, checked, and counted in bytes.
+//! Lifts payloads, audiences and names from the contract's types to the host's: checks them, and counts their bytes.
 
-use super::wit::{self, Error};
+use crate::bindings::plugnode::app::outbox::{self as wit, Error};
 use crate::json;
-use crate::state::State;
+use crate::state::InstanceState;
 use plugnode_message::{
     Audience, Channel, MOST_ATTACHMENTS, MOST_NAME, Namespace, Payload, RESERVED_EVENTS, Scope, Selection, SessionId,
 };
 
-impl State {
+impl InstanceState {
     pub(super) fn check_size(&self, size: usize) -> Result<(), Error> {
         if size > self.app.settings.limits.payload {
             return Err(Error::PayloadTooLarge);
@@ -20,22 +20,22 @@ impl State {
             json: payload.json.into(),
             attachments: payload.attachments.into_iter().map(Into::into).collect(),
         };
-        let (count, most) = (payload.attachments.len(), self.app.settings.limits.attachments);
-        if count > most {
+        let (count, max) = (payload.attachments.len(), self.app.settings.limits.attachments);
+        if count > max {
             return Err(Error::Invalid(format!(
-                "{count} attachments are over the limit of {most}: Socket.IO's own clients close their connection over more than \
+                "{count} attachments are over the limit of {max}: Socket.IO's own clients close their connection over more than \
                  {MOST_ATTACHMENTS}, so send several events, or join the binary values (only where all clients take more: raise \
                  `attachments` in the app's `limits`)"
             )));
         }
         self.check_size(payload.size())?;
         json::check_args(&payload.json, &payload.attachments)
-            .map_err(|words| Error::Invalid(format!("args.json {words}")))?;
+            .map_err(|reason| Error::Invalid(format!("args.json {reason}")))?;
         self.check_size(json::size_sent(&payload.json, &payload.attachments))?;
         Ok(payload)
     }
 
-    /// The namespace of that name, or of the event.
+    /// The namespace with this name; without one, that of the event.
     pub(super) fn namespace(&self, name: Option<String>) -> Result<Namespace, Error> {
         match name {
             None => Ok(self.call.namespace.clone()),
@@ -49,7 +49,7 @@ impl State {
         }
     }
 
-    /// The audience, and how many bytes it counts for.
+    /// The audience, and the bytes that it counts for.
     pub(super) fn audience(&self, audience: wit::Audience) -> Result<(Audience, usize), Error> {
         let namespace = self.namespace(audience.namespace)?;
         let (except, size) = lift_selection(audience.except);
@@ -64,8 +64,8 @@ impl State {
     }
 }
 
-/// Channels that clients are to be subscribed to, and how many bytes they count for.
-pub(super) fn lift_names(channels: Vec<String>) -> Result<(Vec<Channel>, usize), Error> {
+/// Channels to subscribe to, with names of checked length, and the bytes that they count for.
+pub(super) fn lift_new_channels(channels: Vec<String>) -> Result<(Vec<Channel>, usize), Error> {
     for channel in &channels {
         check_length("channel", channel)?;
     }
@@ -82,7 +82,7 @@ fn check_length(what: &str, name: &str) -> Result<(), Error> {
     Ok(())
 }
 
-pub(super) fn check_name(event: &str) -> Result<(), Error> {
+pub(super) fn check_event_name(event: &str) -> Result<(), Error> {
     check_length("event", event)?;
     if RESERVED_EVENTS.contains(&event) {
         return Err(Error::Invalid(format!(

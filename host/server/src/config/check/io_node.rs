@@ -5,7 +5,6 @@ use crate::config::{Algorithm, Config, IoNode, IoServerUrl, Jwks, Role, Token};
 
 /// RFC 7518 asks of a key of HS256 that it be as long as what it makes.
 const LEAST_SECRET: usize = 32;
-const NUMBER: &str = "must be 1 or more";
 
 impl Check<'_> {
     pub(super) fn io_node(&mut self, config: &Config) {
@@ -23,24 +22,25 @@ impl Check<'_> {
             &["io-node", "path"],
             &format!("`{path}` is not a path such as `/socket.io`"),
         );
-        for (key, number) in [
-            ("ping-interval-ms", io_node.ping_interval_ms),
-            ("ping-timeout-ms", io_node.ping_timeout_ms),
-            ("connect-timeout-ms", io_node.connect_timeout_ms),
-            ("upgrade-timeout-ms", io_node.upgrade_timeout_ms),
-            ("max-payload", io_node.max_payload.0),
-            ("send-buffer", io_node.send_buffer.0),
-            ("send-timeout-ms", io_node.send_timeout_ms),
-            ("close-timeout-ms", io_node.close_timeout_ms),
-            ("control-packets-per-second", io_node.control_packets_per_second.into()),
-            ("packets-per-second", io_node.packets_per_second.into()),
-            ("unfinished-bytes", io_node.unfinished_bytes.0),
-            ("refuse-after-ms", io_node.refuse_after_ms),
-            ("channels-per-client", io_node.channels_per_client as u64),
-            ("namespaces-per-connection", io_node.namespaces_per_connection as u64),
-        ] {
-            self.require(number > 0, &["io-node", key], NUMBER);
-        }
+        self.nonzero(
+            &["io-node"],
+            [
+                ("ping-interval-ms", io_node.ping_interval.is_zero()),
+                ("ping-timeout-ms", io_node.ping_timeout.is_zero()),
+                ("connect-timeout-ms", io_node.connect_timeout.is_zero()),
+                ("upgrade-timeout-ms", io_node.upgrade_timeout.is_zero()),
+                ("max-payload", io_node.max_payload.0 == 0),
+                ("send-buffer", io_node.send_buffer.0 == 0),
+                ("send-timeout-ms", io_node.send_timeout.is_zero()),
+                ("close-timeout-ms", io_node.close_timeout.is_zero()),
+                ("control-packets-per-second", io_node.control_packets_per_second == 0),
+                ("packets-per-second", io_node.packets_per_second == 0),
+                ("unfinished-bytes", io_node.unfinished_bytes.0 == 0),
+                ("refuse-after-ms", io_node.refuse_after.is_zero()),
+                ("channels-per-client", io_node.channels_per_client == 0),
+                ("namespaces-per-connection", io_node.namespaces_per_connection == 0),
+            ],
+        );
         let problem = "names no transport; there are polling and websocket";
         self.require(!io_node.transports.is_empty(), &["io-node", "transports"], problem);
         self.limits_of_clients(io_node);
@@ -78,9 +78,12 @@ impl Check<'_> {
     /// Only when somebody asked for it: a deadline that is below the default leaves time for what it can.
     fn drain(&mut self, config: &Config) {
         let path = ["io-node", "drain-ms"];
-        let (drain, deadline) = (config.io_node.drain_ms, config.shutdown.deadline_ms);
+        let (drain, deadline) = (config.io_node.drain, config.shutdown.deadline);
         if self.places.of(&path).is_some() && drain >= deadline {
-            let problem = format!("must be less than shutdown.deadline-ms, {deadline}, by which the process has ended");
+            let problem = format!(
+                "must be less than shutdown.deadline-ms, {}, by which the process has ended",
+                deadline.as_millis()
+            );
             self.refuse(&path, problem);
         }
     }
@@ -106,13 +109,14 @@ impl Check<'_> {
             self.refuse(&["io-node", "token", &named], problem);
             return;
         }
-        for (key, number) in [
-            ("jwks-refresh-ms", token.jwks_refresh_ms),
-            ("jwks-pause-ms", token.jwks_pause_ms),
-            ("jwks-timeout-ms", token.jwks_timeout_ms),
-        ] {
-            self.require(number > 0, &["io-node", "token", key], NUMBER);
-        }
+        self.nonzero(
+            &["io-node", "token"],
+            [
+                ("jwks-refresh-ms", token.jwks_refresh.is_zero()),
+                ("jwks-pause-ms", token.jwks_pause.is_zero()),
+                ("jwks-timeout-ms", token.jwks_timeout.is_zero()),
+            ],
+        );
         if let Some(secret) = &token.secret {
             let problem = format!("must be {LEAST_SECRET} bytes or more, such as `openssl rand -base64 32` makes");
             let long = secret.expose().len() >= LEAST_SECRET;

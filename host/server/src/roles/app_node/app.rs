@@ -13,7 +13,7 @@ use tracing::info;
 use super::candidate::Candidate;
 use super::tally::Tally;
 use plugnode_message::{Namespace, SessionId};
-use plugnode_process::timings;
+use plugnode_process::metrics;
 use plugnode_release::{AppReport, Digest, Progress, Stage};
 use plugnode_runtime::{AppSettings, Component, Dispatch, Job, Pool};
 
@@ -64,7 +64,7 @@ pub(super) struct Generation {
     /// Whether it has answered an event.
     has_answered: AtomicBool,
     /// Why an event failed, if that was before it had answered any.
-    trouble: OnceLock<String>,
+    first_failure: OnceLock<String>,
 }
 
 impl Generation {
@@ -75,7 +75,7 @@ impl Generation {
             pool,
             tally: Tally::new(),
             has_answered: AtomicBool::new(false),
-            trouble: OnceLock::new(),
+            first_failure: OnceLock::new(),
         }
     }
 
@@ -96,7 +96,7 @@ pub(super) struct InHand(Arc<App>);
 impl Drop for InHand {
     fn drop(&mut self) {
         self.0.in_hand.fetch_sub(1, Ordering::Relaxed);
-        timings::IN_HAND.fewer();
+        metrics::EVENTS_IN_HAND.decrement();
     }
 }
 
@@ -196,7 +196,7 @@ impl App {
             None if generations.is_in_use(&by.release) => {
                 let in_use = &generations.in_use;
                 in_use.tally.count(by.took, false);
-                if !in_use.has_answered() && in_use.trouble.set(reason.to_string()).is_ok() {
+                if !in_use.has_answered() && in_use.first_failure.set(reason.to_string()).is_ok() {
                     self.reports.notify_one();
                 }
                 return None;
@@ -321,11 +321,11 @@ impl App {
             counts: in_use.tally.counts(is_compared),
             progress,
             has_answered: has_everything.is_none() && in_use.has_answered(),
-            trouble: match has_everything.is_none() && !in_use.has_answered() {
-                true => in_use.trouble.get().cloned(),
+            first_failure: match has_everything.is_none() && !in_use.has_answered() {
+                true => in_use.first_failure.get().cloned(),
                 false => None,
             },
-            have_begun: pool.is_none_or(|pool| pool.have_begun()),
+            have_begun: pool.is_none_or(|pool| pool.is_started()),
             states_refused: pool.map(|pool| pool.states_refused()).unwrap_or_default(),
         }
     }
@@ -351,7 +351,7 @@ impl App {
     /// Counts an event as in hand until what is returned is dropped.
     pub(super) fn take_in_hand(self: &Arc<Self>) -> InHand {
         self.in_hand.fetch_add(1, Ordering::Relaxed);
-        timings::IN_HAND.more();
+        metrics::EVENTS_IN_HAND.increment();
         InHand(self.clone())
     }
 

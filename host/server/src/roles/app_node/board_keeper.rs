@@ -87,7 +87,7 @@ impl BoardKeeper {
     async fn hears(&mut self, version: u64, board: Board) {
         let known = self.board.borrow().clone();
         if let Some(recovered) = board.recovered(&known)
-            && (self.lacks_app(&board) || self.has_lost_data(version, board.goes_on_from(&known)).await)
+            && (self.lacks_app(&board) || self.has_lost_data(version, board.descends_from(&known)).await)
         {
             return self.post_again(version, recovered).await;
         }
@@ -150,7 +150,7 @@ impl BoardKeeper {
             if put.contains(digest) {
                 continue;
             }
-            let Some(bytes) = self.engine.kept_bytes(digest).await else {
+            let Some(bytes) = self.engine.cached_bytes(digest).await else {
                 continue;
             };
             match self.transport.releases.put_component(bytes).await {
@@ -173,7 +173,7 @@ impl BoardKeeper {
             .collect();
         self.shutdown.spawn(async move {
             for digest in needed {
-                if engine.keeps_bytes(&digest).await {
+                if engine.has_cached_bytes(&digest).await {
                     continue;
                 }
                 let fetched = tokio::select! {
@@ -181,7 +181,7 @@ impl BoardKeeper {
                     fetched = transport.releases.component(&digest) => fetched,
                 };
                 if let Ok(Some(bytes)) = fetched {
-                    engine.keep_bytes(&digest, &bytes).await;
+                    engine.cache_bytes(&digest, &bytes).await;
                 }
             }
         });
@@ -190,9 +190,12 @@ impl BoardKeeper {
 
 /// The releases without which apps cannot run: those in use, and those that are rolled out.
 fn needed(board: &Board) -> impl Iterator<Item = (&Namespace, &Release)> {
-    let tracks = board.apps.iter();
-    tracks
-        .flat_map(|(app, track)| [Some(track.in_use()), track.rolling_out()].map(|release| Some((app, release?))))
+    board
+        .apps
+        .iter()
+        .flat_map(|(app, app_releases)| {
+            [Some(app_releases.in_use()), app_releases.rolling_out()].map(|release| Some((app, release?)))
+        })
         .flatten()
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::app::InHand;
-use plugnode_process::counts;
+use plugnode_process::metrics;
 use plugnode_transport::{Delivery, Lost, Outcome, Verdict};
 
 /// How many outcomes are committed at once.
@@ -113,7 +113,7 @@ impl Endings {
                 None => committed.push(ending),
             }
         }
-        counts::DEAD_LETTERS.add(committed.iter().filter(|ending| ending.is_dead).count());
+        metrics::DEAD_LETTERS.add(committed.iter().filter(|ending| ending.is_dead).count());
         (committed, again)
     }
 }

@@ -11,7 +11,7 @@ use super::app::{App, Generation};
 use super::settings::{AppSource, NativeApp};
 use plugnode_message::{Namespace, now_ms};
 use plugnode_process::shutdown::Shutdown;
-use plugnode_release::{Digest, Origin, Release, Target, Track};
+use plugnode_release::{AppReleases, ComponentFile, Digest, Origin, Release};
 use plugnode_runtime::{Component, Engine, Pool};
 use plugnode_transport::Transport;
 
@@ -50,7 +50,7 @@ pub(super) async fn start(
     };
     let why = || format!("{} cannot be its first release, and it has no other", source.file);
     let (component, pool) = first.await.with_context(why)?;
-    let target = Target {
+    let target = ComponentFile {
         digest: transport.releases.put_component(bytes).await?,
         file: source.file.clone(),
         bytes: size,
@@ -77,7 +77,7 @@ async fn start_release(
 ) -> Result<App> {
     let settings = source.settings.clone();
     let started = async {
-        let component = match engine.load_kept(&release.digest, &settings.grants).await {
+        let component = match engine.load_cached(&release.digest, &settings.grants).await {
             Some(component) => component,
             None => {
                 let bytes = bytes(source, release, transport).await?;
@@ -103,7 +103,7 @@ async fn load(
     engine: &Engine,
 ) -> Result<Component> {
     if transport.nodes.data_losses().is_some() {
-        engine.keep_bytes(digest, &bytes).await;
+        engine.cache_bytes(digest, &bytes).await;
     }
     Ok(engine.load(bytes, &source.settings.grants).await?)
 }
@@ -121,15 +121,15 @@ async fn in_use(source: &AppSource, kept: usize, transport: &Transport) -> Resul
     let patience = Instant::now() + POSTED_AGAIN;
     loop {
         let (version, mut board) = transport.releases.board().await?;
-        if let Some(track) = board.apps.get_mut(namespace) {
-            let release = track.in_use().clone();
+        if let Some(app_releases) = board.apps.get_mut(namespace) {
+            let release = app_releases.in_use().clone();
             let is_other = |component: &Bytes| Digest::of(component) != release.digest;
-            if track.is_false_start() && configured(source).is_ok_and(is_other) {
+            if app_releases.has_failed_start() && configured(source).is_ok_and(is_other) {
                 return Ok(None);
             }
             tell_of_other(source, &release);
-            if track.kept != kept {
-                track.kept = kept;
+            if app_releases.kept != kept {
+                app_releases.kept = kept;
                 // Whoever was faster may have it otherwise, and then it stays so.
                 transport.releases.post_board(version, &board).await?;
             }
@@ -145,18 +145,25 @@ async fn in_use(source: &AppSource, kept: usize, transport: &Transport) -> Resul
 
 /// Makes a component that has been started the app's first release, and returns its number. None when the app has got one
 /// meanwhile.
-async fn post_first(source: &AppSource, target: Target, kept: usize, transport: &Transport) -> Result<Option<u64>> {
+async fn post_first(
+    source: &AppSource,
+    target: ComponentFile,
+    kept: usize,
+    transport: &Transport,
+) -> Result<Option<u64>> {
     let namespace = &source.settings.namespace;
     loop {
         let (version, mut board) = transport.releases.board().await?;
         let number = match board.apps.get_mut(namespace) {
             None => {
-                let track = Track::first(target.clone(), now_ms(), kept);
-                let number = track.current;
-                board.apps.insert(namespace.clone(), track);
+                let app_releases = AppReleases::configured(target.clone(), now_ms(), kept);
+                let number = app_releases.current;
+                board.apps.insert(namespace.clone(), app_releases);
                 number
             }
-            Some(track) if track.is_false_start() => track.start_again(target.clone(), Origin::Config, now_ms()),
+            Some(app_releases) if app_releases.has_failed_start() => {
+                app_releases.replace_first(target.clone(), Origin::Config, now_ms())
+            }
             Some(_) => return Ok(None),
         };
         if transport.releases.post_board(version, &board).await? {
@@ -174,8 +181,10 @@ async fn note_false_start(
 ) -> Result<bool> {
     loop {
         let (version, mut board) = transport.releases.board().await?;
-        let track = board.apps.get_mut(&source.settings.namespace);
-        if !track.is_some_and(|track| track.note_false_start(release.number, format!("{error:#}"))) {
+        let app_releases = board.apps.get_mut(&source.settings.namespace);
+        if !app_releases
+            .is_some_and(|app_releases| app_releases.record_failed_start(release.number, format!("{error:#}")))
+        {
             return Ok(false);
         }
         if transport.releases.post_board(version, &board).await? {

@@ -15,9 +15,9 @@ use tracing::{info, warn};
 
 use super::app::{App, Generation};
 use super::candidate::{Candidate, Share};
-use plugnode_process::pause::Pause;
+use plugnode_process::Backoff;
 use plugnode_process::shutdown::Shutdown;
-use plugnode_release::{Board, Digest, Phase, Stage, Track};
+use plugnode_release::{AppReleases, Board, Digest, Phase, Stage};
 use plugnode_runtime::{AppSettings, Component, Dispatch, Engine, Pool};
 use plugnode_transport::Transport;
 
@@ -46,7 +46,7 @@ pub(super) struct Follower {
     shutdown: Shutdown,
     /// A release that could not be used here, so that it is not tried again and again.
     failed: Option<u64>,
-    pause: Pause,
+    backoff: Backoff,
 }
 
 /// What is to be done next.
@@ -97,7 +97,7 @@ impl Follower {
             board,
             shutdown,
             failed: None,
-            pause: Pause::new(FIRST_PAUSE, LONGEST_PAUSE),
+            backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
         }
     }
 
@@ -140,18 +140,18 @@ impl Follower {
     /// What to do next, once the candidate has been given the events that are its due.
     fn next(&mut self) -> Task {
         let board = self.board.borrow_and_update().clone();
-        let Some(track) = board.apps.get(&self.app.settings.namespace) else {
+        let Some(app_releases) = board.apps.get(&self.app.settings.namespace) else {
             return Task::Wait;
         };
         let (in_use, candidate) = (self.app.in_use(), self.app.candidate());
         let is_in_use = |wanted: &Wanted| wanted.is(in_use.number, in_use.component.digest());
-        let Some(wanted) = wanted(track).filter(|wanted| !is_in_use(wanted)) else {
-            return self.settle(track, candidate.is_some());
+        let Some(wanted) = wanted(app_releases).filter(|wanted| !is_in_use(wanted)) else {
+            return self.settle(app_releases, candidate.is_some());
         };
-        let is_current = wanted.number == track.current;
+        let is_current = wanted.number == app_releases.current;
         let promoted = candidate
             .as_ref()
-            .filter(|it| it.number == track.current && !is_current);
+            .filter(|it| it.number == app_releases.current && !is_current);
         if let Some(candidate) = promoted {
             // It had no first events here, and by now it is the one to fall back on.
             return match candidate.failure() {
@@ -159,7 +159,7 @@ impl Follower {
                 None => Task::Swap,
             };
         }
-        if self.failed == Some(track.current) && in_use.number != track.current {
+        if self.failed == Some(app_releases.current) && in_use.number != app_releases.current {
             // The cluster is about to take it back: that it failed here must be seen until then.
             return Task::Wait;
         }
@@ -175,10 +175,13 @@ impl Follower {
             let reason = reason.to_owned();
             return self.give_up(wanted.number, reason);
         }
-        if is_current && (candidate.is_proven() || !track.needs_trial(wanted.number)) {
+        if is_current && (candidate.is_proven() || !app_releases.needs_trial(wanted.number)) {
             return Task::Swap;
         }
-        let phase = track.rollout.as_ref().map(|rollout| (rollout.phase, &rollout.canary));
+        let phase = app_releases
+            .rollout
+            .as_ref()
+            .map(|rollout| (rollout.phase, &rollout.canary));
         let share = match phase {
             // Nobody had an event for it, and still it is in use now: its first ones will show.
             None => Share::Everything,
@@ -200,12 +203,12 @@ impl Follower {
     }
 
     /// Nothing is asked for but what is in use.
-    fn settle(&mut self, track: &Track, has_candidate: bool) -> Task {
+    fn settle(&mut self, app_releases: &AppReleases, has_candidate: bool) -> Task {
         if has_candidate {
             return Task::Dismiss;
         }
         // A failure stays to be seen until the cluster has drawn its conclusion.
-        if self.failed != Some(track.current) {
+        if self.failed != Some(app_releases.current) {
             self.failed = None;
             self.app.set_stage(None);
         }
@@ -269,13 +272,13 @@ impl Follower {
         match made {
             Ok(generation) => {
                 self.take_into_use(generation);
-                self.pause.reset();
+                self.backoff.reset();
             }
             Err(error) => {
                 let reason = format!("{error:#}");
                 warn!(app = %app.settings.namespace, release = number, "cannot take the release in use yet: {reason}");
                 app.set_stage(Some((number, Stage::Behind(reason))));
-                let pause = self.pause.take();
+                let pause = self.backoff.next_delay();
                 tokio::select! {
                     () = sleep(pause) => {}
                     _ = self.board.changed() => self.board.mark_changed(),
@@ -316,15 +319,15 @@ impl Follower {
         self.app.set_stage(None);
         let (app, pool) = (self.app.clone(), self.app.in_use().pool.clone());
         self.shutdown.spawn(async move {
-            let _ = timeout(BEGINNING, pool.begun()).await;
+            let _ = timeout(BEGINNING, pool.started()).await;
             app.reports.notify_one();
         });
     }
 
     fn is_current(&self, number: u64) -> bool {
         let board = self.board.borrow();
-        let track = board.apps.get(&self.app.settings.namespace);
-        track.is_some_and(|track| track.current == number)
+        let app_releases = board.apps.get(&self.app.settings.namespace);
+        app_releases.is_some_and(|app_releases| app_releases.current == number)
     }
 
     /// The component, as it is loaded already or from the store.
@@ -333,31 +336,31 @@ impl Follower {
             return Ok(component);
         }
         let app = &self.app;
-        if let Some(component) = self.engine.load_kept(&wanted.digest, &app.settings.grants).await {
+        if let Some(component) = self.engine.load_cached(&wanted.digest, &app.settings.grants).await {
             return Ok(component);
         }
         app.set_stage(Some((wanted.number, Stage::Fetching)));
-        // Of the nodes of a machine one fetches and compiles it; the others wait, and need no bytes then.
-        let turn = self.engine.turn(&wanted.digest).await?;
-        if let Some(component) = self.engine.load_kept(&wanted.digest, &app.settings.grants).await {
+        // One node of a machine fetches and compiles it; the others wait, and then find it in the compile cache.
+        let lock = self.engine.lock_compilation(&wanted.digest).await?;
+        if let Some(component) = self.engine.load_cached(&wanted.digest, &app.settings.grants).await {
             return Ok(component);
         }
         let mut fetching = pin!(self.transport.releases.component(&wanted.digest));
-        let (bytes, turn) = match timeout(FETCHING, &mut fetching).await {
-            Ok(bytes) => (bytes?, turn),
+        let (bytes, lock) = match timeout(FETCHING, &mut fetching).await {
+            Ok(bytes) => (bytes?, lock),
             Err(_) => {
-                drop(turn);
-                (fetching.await?, self.engine.turn(&wanted.digest).await?)
+                drop(lock);
+                (fetching.await?, self.engine.lock_compilation(&wanted.digest).await?)
             }
         };
         let bytes = bytes.context("its component is not in the store any more: deploy it again")?;
         if self.transport.nodes.data_losses().is_some() {
-            self.engine.keep_bytes(&wanted.digest, &bytes).await;
+            self.engine.cache_bytes(&wanted.digest, &bytes).await;
         }
         app.set_stage(Some((wanted.number, Stage::Compiling)));
         let loading = self
             .engine
-            .load_in_turn(wanted.digest.clone(), bytes, &app.settings.grants, turn);
+            .load_locked(wanted.digest.clone(), bytes, &app.settings.grants, lock);
         let component = loading.await?;
         info!(app = %app.settings.namespace, release = wanted.number, component = component.release(), "release loaded");
         Ok(component)
@@ -365,9 +368,14 @@ impl Follower {
 }
 
 /// The release that the app is to get to: the one being rolled out, else the one in use.
-fn wanted(track: &Track) -> Option<Wanted> {
-    let release = track.rolling_out().or_else(|| track.release(track.current))?;
-    let canary = track.rollout.as_ref().and_then(|rollout| rollout.canary.as_ref());
+fn wanted(app_releases: &AppReleases) -> Option<Wanted> {
+    let release = app_releases
+        .rolling_out()
+        .or_else(|| app_releases.release(app_releases.current))?;
+    let canary = app_releases
+        .rollout
+        .as_ref()
+        .and_then(|rollout| rollout.canary.as_ref());
     Some(Wanted {
         number: release.number,
         digest: release.digest.clone(),

@@ -71,7 +71,7 @@ impl AppNode {
             info!(app = %namespace, handler = name, "app of native code started");
             apps.insert(app)?;
         }
-        engine.begin_to_serve();
+        engine.start_serving();
         let apps = Arc::new(apps);
         let board = transport
             .releases

@@ -16,8 +16,8 @@ use super::apps::Apps;
 use super::partition;
 use super::settings::Retries;
 use plugnode_message::{NodeId, Partition};
-use plugnode_process::counts;
-use plugnode_process::pause::Pause;
+use plugnode_process::Backoff;
+use plugnode_process::metrics;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_transport::{Lease, Leases, Result, Transport};
 
@@ -42,16 +42,16 @@ pub(super) struct Ownership {
 impl Ownership {
     /// Works on what it is leased until the process ends, and then lets the instances go.
     pub(super) async fn run(self, mut leases: Box<dyn Leases>) {
-        let mut pause = Pause::new(FIRST_PAUSE, LONGEST_PAUSE);
+        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         loop {
             let began = Instant::now();
             let Err(error) = self.own(leases).await else { break };
             warn!(app_node = %self.name, %error, "this app-node lost its place in the cluster; joining anew");
-            counts::PLACES_LOST.one();
+            metrics::PLACES_LOST.increment();
             if began.elapsed() >= SETTLED {
-                pause.reset();
+                backoff.reset();
             }
-            let Some(joined) = self.join_again(&mut pause).await else {
+            let Some(joined) = self.join_again(&mut backoff).await else {
                 break;
             };
             info!(app_node = %self.name, "app-node joined anew");
@@ -66,7 +66,7 @@ impl Ownership {
         self.shutdown.begun().await;
         tokio::select! {
             () = self.finished() => {}
-            () = self.shutdown.is_urgent() => {
+            () = self.shutdown.near_deadline() => {
                 if !self.transport.events.outlives_process() {
                     let events = self.transport.nodes.backlog().await.unwrap_or_default();
                     warn!(events, "events are lost: they were not handled by the deadline; see [shutdown] deadline-ms");
@@ -132,10 +132,10 @@ impl Ownership {
     }
 
     /// Joins, however often it takes. None when the process is to end.
-    async fn join_again(&self, pause: &mut Pause) -> Option<Box<dyn Leases>> {
+    async fn join_again(&self, backoff: &mut Backoff) -> Option<Box<dyn Leases>> {
         loop {
             let joining = async {
-                sleep(pause.take()).await;
+                sleep(backoff.next_delay()).await;
                 self.transport.events.join_app(self.name.clone()).await
             };
             let joined = tokio::select! {

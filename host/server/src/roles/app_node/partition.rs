@@ -31,11 +31,10 @@ use super::refused::{ClientKey, Refused};
 use super::settings::Retries;
 use plugnode_message::id_map::ById;
 use plugnode_message::{Effects, EventId, EventKind};
-use plugnode_process::counts;
-use plugnode_process::pause::Pause;
-use plugnode_process::repeats;
-use plugnode_process::timings;
-use plugnode_runtime::{Failure, Handled, Job};
+use plugnode_process::Backoff;
+use plugnode_process::log_limiter;
+use plugnode_process::metrics;
+use plugnode_runtime::{Failure, Job, JobOutcome};
 use plugnode_transport::{Commits, Conflict, Death, Delivery, Lease, Log, Lost, Result, TransportError, Verdict};
 
 /// How many events of a partition may be with the pool or wait for their commit.
@@ -94,7 +93,7 @@ pub(super) async fn run(lease: Lease, apps: Arc<Apps>, retries: Retries, stoppin
 async fn work_on(
     log: &mut dyn Log,
     commits: &dyn Commits,
-    (mut work, mut handled): (Work, mpsc::Receiver<Handled>),
+    (mut work, mut handled): (Work, mpsc::Receiver<JobOutcome>),
     stopping: &CancellationToken,
 ) -> Result<()> {
     let mut reading = true;
@@ -137,7 +136,7 @@ async fn work_on(
 struct Work {
     apps: Arc<Apps>,
     retries: Retries,
-    done: mpsc::Sender<Handled>,
+    done: mpsc::Sender<JobOutcome>,
     /// With the pool, or waiting to be tried again.
     running: ById<u64, Running>,
     /// Behind a client's running event. A client with a running event has an entry.
@@ -146,7 +145,7 @@ struct Work {
     queued: usize,
     /// Clients' next events that wait until fewer are under way, in the order they came.
     ready: VecDeque<Taken>,
-    /// Handled, and to be committed.
+    /// JobOutcome, and to be committed.
     endings: Endings,
     refused: Refused,
     patches: Patches,
@@ -160,7 +159,7 @@ struct Running {
     taken: Taken,
     attempt: u32,
     /// The pause before the next attempt while the host cannot give the handler what it needs.
-    away: Option<Pause>,
+    away: Option<Backoff>,
     /// Whether what it read did not come in time before. Once, that may have been the store's fault.
     was_late: bool,
     /// Set once a release on trial has had it: it is for the release in use then.
@@ -182,7 +181,7 @@ impl Running {
     fn excuse<'f>(&mut self, failure: &'f Failure) -> Option<&'f str> {
         match failure {
             Failure::Unavailable(reason) => Some(reason),
-            Failure::TooMuch(reason) if !self.was_late => {
+            Failure::ReadsTooMuch(reason) if !self.was_late => {
                 self.was_late = true;
                 Some(reason)
             }
@@ -205,7 +204,7 @@ impl Work {
         commits: Arc<dyn Commits>,
         patches: Patches,
         handling: TaskTracker,
-    ) -> (Self, mpsc::Receiver<Handled>) {
+    ) -> (Self, mpsc::Receiver<JobOutcome>) {
         let (done, handled) = mpsc::channel(UNDER_WAY);
         let (running, waiting, ready, endings, refused, retry_at) = Default::default();
         let work = Self {
@@ -290,7 +289,7 @@ impl Work {
             return;
         };
         let Delivery { id, event, .. } = &running.taken.delivery;
-        if repeats::allows(&event.namespace, "process died") {
+        if log_limiter::allows(&event.namespace, "process died") {
             warn!(messaging.message.id = %id, attempts, "event put aside: each process that began it has died");
         }
         let app = self.apps.get(&event.namespace);
@@ -348,16 +347,16 @@ impl Work {
     }
 
     /// What becomes of handled events. Those to be tried again are put by for that, if this goes on.
-    fn judge(&mut self, handled: impl Iterator<Item = Handled>, goes_on: bool) {
+    fn judge(&mut self, handled: impl Iterator<Item = JobOutcome>, goes_on: bool) {
         for handled in handled {
-            let Handled {
+            let JobOutcome {
                 id,
                 result,
                 release,
                 on_trial,
                 took,
             } = handled;
-            timings::HANDLING.note(took);
+            metrics::HANDLING_TIME.observe(took);
             let by = By {
                 release,
                 on_trial,
@@ -389,9 +388,11 @@ impl Work {
             if let Some(reason) = running.excuse(&failure) {
                 // It counts for no attempt.
                 running.attempt -= 1;
-                let away = running.away.get_or_insert_with(|| Pause::new(FIRST_AWAY, LONGEST_AWAY));
-                self.retry_at.insert((Instant::now() + away.take(), id.sequence));
-                counts::STORE_UNAVAILABLE.one();
+                let away = running
+                    .away
+                    .get_or_insert_with(|| Backoff::new(FIRST_AWAY, LONGEST_AWAY));
+                self.retry_at.insert((Instant::now() + away.next_delay(), id.sequence));
+                metrics::STORE_UNAVAILABLE.increment();
                 debug!(messaging.message.id = %id, "event waits: {reason}");
                 self.apps.store_is_away(reason);
                 continue;
@@ -399,8 +400,8 @@ impl Work {
             if let Some(tried) = app.failed(&by, &failure) {
                 running.turn_to_release_in_use(tried);
                 self.retry_at.insert((Instant::now(), id.sequence));
-                if repeats::allows(&app.settings.namespace, "failed on trial") {
-                    let failure = failure.in_log();
+                if log_limiter::allows(&app.settings.namespace, "failed on trial") {
+                    let failure = failure.for_log();
                     warn!(messaging.message.id = %id, "event failed, and the release in use tries it next: {failure}");
                 }
                 continue;
@@ -421,13 +422,13 @@ impl Work {
         };
         let last = matches!(failure, Failure::Reject(_)) || running.attempt >= self.retries.attempts;
         let app = self.apps.get(&running.taken.delivery.event.namespace);
-        if app.is_none_or(|app| repeats::allows(&app.settings.namespace, failure.kind())) {
-            let failure = failure.in_log();
+        if app.is_none_or(|app| log_limiter::allows(&app.settings.namespace, failure.kind())) {
+            let failure = failure.for_log();
             warn!(messaging.message.id = %id, attempt = running.attempt, dead = last, "event failed: {failure}");
         }
         if last {
             let death = Death {
-                reason: failure.kept(),
+                reason: failure.for_dead_letter(),
                 attempts: running.attempt,
                 release: release.map(ToString::to_string),
                 app: app.map(|app| app.settings.namespace.clone()),
@@ -450,7 +451,7 @@ impl Work {
         self.running.insert(id.sequence, Running::new(taken));
         match conflict {
             Conflict::Changed => {
-                counts::EVENTS_HANDLED_AGAIN.one();
+                metrics::EVENTS_HANDLED_AGAIN.increment();
                 debug!(messaging.message.id = %id, has_turn, "handling again: what it had read has changed");
                 if let Some(running) = self.running.get_mut(&id.sequence) {
                     running.attempt -= 1;

@@ -15,7 +15,7 @@ use super::board_keeper::BoardKeeper;
 use super::follower::Follower;
 use plugnode_message::{Namespace, NodeId, now_ms};
 use plugnode_process::shutdown::Shutdown;
-use plugnode_release::{Board, NodeReport, Peer, Phase, Stage, Track};
+use plugnode_release::{AppReleases, Board, NodeReport, NodeStatus, Phase, Stage};
 use plugnode_runtime::Engine;
 use plugnode_transport::{Result, Transport};
 
@@ -145,34 +145,34 @@ impl Rollouts {
             tokio::try_join!(self.transport.releases.board(), self.transport.nodes.app_nodes())?;
         let mut board = before.clone();
         let mut has_changed = false;
-        for (namespace, track) in &mut board.apps {
-            let age = self.age(namespace, track);
+        for (namespace, app_releases) in &mut board.apps {
+            let age = self.age(namespace, app_releases);
             let peers: Vec<_> = nodes
                 .iter()
                 .filter_map(|(node, report)| {
                     let Some(report) = report else {
-                        return Some(Peer { node, app: None });
+                        return Some(NodeStatus { node, app: None });
                     };
                     // A node that has not got the app has no say in it.
                     let app = report.apps.get(namespace)?;
-                    Some(Peer { node, app: Some(app) })
+                    Some(NodeStatus { node, app: Some(app) })
                 })
                 .collect();
-            has_changed |= track.step(&peers, age);
+            has_changed |= app_releases.advance(&peers, age);
         }
         if !has_changed || !self.transport.releases.post_board(version, &board).await? {
             return Ok(());
         }
-        for (namespace, track) in &board.apps {
-            tell(namespace, before.apps.get(namespace), track);
+        for (namespace, app_releases) in &board.apps {
+            tell(namespace, before.apps.get(namespace), app_releases);
         }
         self.transport.releases.prune_components().await
     }
 
-    fn age(&mut self, namespace: &Namespace, track: &Track) -> Duration {
-        let rollout = track.rollout.as_ref();
+    fn age(&mut self, namespace: &Namespace, app_releases: &AppReleases) -> Duration {
+        let rollout = app_releases.rollout.as_ref();
         let present = (
-            rollout.map_or(track.current, |it| it.release),
+            rollout.map_or(app_releases.current, |it| it.release),
             rollout.map(|it| it.phase),
         );
         let known = self.phases.get(namespace);
@@ -188,11 +188,11 @@ impl Rollouts {
 fn look(board: &Board, report: &NodeReport) -> Option<Duration> {
     let looks = report.apps.iter().filter_map(|(namespace, app)| {
         let stage = app.progress.as_ref().map(|progress| &progress.stage);
-        let track = board.apps.get(namespace)?;
-        let in_use = track.in_use();
-        let is_news = app.has_answered || (app.trouble.is_some() && in_use.trouble.is_none());
-        let is_first_answer = is_news && app.release == track.current && !in_use.is_tried;
-        match (track.rollout.as_ref().map(|rollout| rollout.phase), stage) {
+        let app_releases = board.apps.get(namespace)?;
+        let in_use = app_releases.in_use();
+        let is_news = app.has_answered || (app.first_failure.is_some() && in_use.first_failure.is_none());
+        let is_first_answer = is_news && app.release == app_releases.current && !in_use.is_tried;
+        match (app_releases.rollout.as_ref().map(|rollout| rollout.phase), stage) {
             _ if is_first_answer => Some(LOOK),
             (Some(Phase::Canary), _) => Some(LOOK_AT_CANARY),
             (Some(_), _) | (None, Some(Stage::Failed(_))) => Some(LOOK),
@@ -211,7 +211,7 @@ fn differs(told: &NodeReport, report: &NodeReport) -> bool {
                 .progress
                 .as_ref()
                 .map(|progress| (progress.release, progress.stage.clone()));
-            let answers = (app.have_begun, app.has_answered, app.trouble.is_some());
+            let answers = (app.have_begun, app.has_answered, app.first_failure.is_some());
             (app.release, answers, progress, app.states_refused.len())
         })
         .collect()
@@ -219,30 +219,32 @@ fn differs(told: &NodeReport, report: &NodeReport) -> bool {
     words(told) != words(report)
 }
 
-fn tell(namespace: &Namespace, before: Option<&Track>, track: &Track) {
+fn tell(namespace: &Namespace, before: Option<&AppReleases>, app_releases: &AppReleases) {
     let was_rolling_out = before.and_then(|before| before.rolling_out());
-    let Some(release) = was_rolling_out.and_then(|release| track.release(release.number)) else {
+    let Some(release) = was_rolling_out.and_then(|release| app_releases.release(release.number)) else {
         let Some(before) = before else { return };
-        if before.current != track.current {
-            let state = track.release(before.current).map(|release| release.state.to_string());
+        if before.current != app_releases.current {
+            let state = app_releases
+                .release(before.current)
+                .map(|release| release.state.to_string());
             let state = state.unwrap_or_default();
-            warn!(app = %namespace, release = before.current, back_to = track.current, "release was taken back: it {state}");
-        } else if !before.in_use().is_tried && track.in_use().is_tried {
-            info!(app = %namespace, release = track.current, "release has answered its first events");
-        } else if let (None, Some(trouble)) = (&before.in_use().trouble, &track.in_use().trouble) {
+            warn!(app = %namespace, release = before.current, back_to = app_releases.current, "release was taken back: it {state}");
+        } else if !before.in_use().is_tried && app_releases.in_use().is_tried {
+            info!(app = %namespace, release = app_releases.current, "release has answered its first events");
+        } else if let (None, Some(trouble)) = (&before.in_use().first_failure, &app_releases.in_use().first_failure) {
             warn!(
-                app = %namespace, release = track.current,
+                app = %namespace, release = app_releases.current,
                 "release has answered no event yet and fails: {trouble}; deploy another, or put the app's file right and restart"
             );
         }
         return;
     };
-    match track.rollout.as_ref().map(|rollout| rollout.phase) {
+    match app_releases.rollout.as_ref().map(|rollout| rollout.phase) {
         Some(phase) if before.and_then(|before| before.rollout.as_ref()).map(|it| it.phase) != Some(phase) => {
             info!(app = %namespace, release = release.number, ?phase, "rollout goes on");
         }
         Some(_) => {}
-        None if track.current == release.number && !release.is_tried => {
+        None if app_releases.current == release.number && !release.is_tried => {
             info!(app = %namespace, release = release.number, "rollout ended: release is in use and not tried yet: no events");
         }
         None => info!(app = %namespace, release = release.number, "rollout ended: release {}", release.state),

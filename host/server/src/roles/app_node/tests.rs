@@ -171,7 +171,7 @@ async fn start_with(
         max_instances: 8,
         max_memory: 64 << 20,
         cache: None,
-        compiler: Compiler::Here,
+        compiler: Compiler::InProcess,
     });
     let settings = AppNodeSettings {
         name: "app".into(),

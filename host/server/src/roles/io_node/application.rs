@@ -1,39 +1,38 @@
-//! Where Engine.IO meets Socket.IO: takes the engine's sessions in, and gives the protocol what their clients send.
+//! Connects Engine.IO to Socket.IO: opens a connection for each session of the engine, and gives its messages to the protocol.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
 use engine_io::{CloseReason, Message, Refusal};
 use http::Extensions;
-use socketioxide_core::Str;
 use tracing::debug;
 
+use super::address_limits::TooMany;
 use super::entrance::Entrance;
-use super::incarnation::Gate;
-use super::limits::TooMany;
 use super::protocol::Protocol;
-use super::session::Session;
 use plugnode_message::DisconnectReason;
-use plugnode_process::counts;
+use plugnode_process::metrics;
 use plugnode_process::shutdown::Shutdown;
+use plugnode_socket_io::{Connection, CurrentIncarnation, Str};
 use plugnode_transport::Standing;
 
-/// Why a client is disconnected that does not read.
+/// The reason of the disconnect of a client that does not read.
 const SLOW_READER: &str = "slow reader: what was sent to it was not read";
 
-/// What the engine serves.
+/// The application that the engine serves.
 pub(super) struct Application {
     pub(super) protocol: Arc<Protocol>,
     pub(super) entrance: Arc<Entrance>,
-    pub(super) gate: Arc<Gate>,
+    pub(super) incarnation: Arc<CurrentIncarnation>,
     pub(super) standing: Standing,
     pub(super) shutdown: Shutdown,
 }
 
-/// What hears the client of one session.
-pub(super) struct Listener {
+/// Takes the messages of one session.
+pub(super) struct SessionHandler {
     protocol: Arc<Protocol>,
-    session: Arc<Session>,
+    connection: Arc<Connection>,
 }
 
 impl fmt::Debug for Application {
@@ -43,55 +42,58 @@ impl fmt::Debug for Application {
 }
 
 impl Application {
-    /// Whether new sessions are taken. What an io-node is about to lose it does not begin.
-    fn takes_sessions(&self) -> bool {
-        self.gate.is_open() && !self.standing.is_overdue() && !self.shutdown.has_begun()
+    /// Whether new sessions are accepted: not if this io-node is about to lose them.
+    fn accepts_sessions(&self) -> bool {
+        self.incarnation.is_member() && !self.standing.is_overdue() && !self.shutdown.has_begun()
     }
 }
 
 impl engine_io::Application for Application {
-    type Handler = Listener;
+    type Handler = SessionHandler;
 
-    fn open(&self, connection: engine_io::Session, _: &Extensions) -> Result<Listener, Refusal> {
-        if !self.takes_sessions() {
-            // What this io-node cannot do now, it or another soon can.
+    fn open(&self, session: engine_io::Session, _: &Extensions) -> Result<SessionHandler, Refusal> {
+        if !self.accepts_sessions() {
+            // The client tries again, here or at another io-node.
             return Err(Refusal::Unavailable("this node takes no sessions now".into()));
         }
-        let place = self.entrance.take_place(connection.opening().peer()).map_err(refusal)?;
-        let session = self.protocol.sessions.begin(connection, place);
-        self.protocol.begin(&session);
+        let permit = self.entrance.permit(session.opening().peer()).map_err(refusal)?;
+        let permit = permit.map(|permit| Box::new(permit) as Box<dyn Any + Send + Sync>);
+        let connection = self.protocol.connections.open(session, permit);
+        self.protocol.opened(&connection);
         let protocol = self.protocol.clone();
-        Ok(Listener { protocol, session })
+        Ok(SessionHandler { protocol, connection })
     }
 }
 
-impl engine_io::Handler for Listener {
-    fn burst(&mut self, messages: usize) {
-        self.protocol.expect(&self.session, messages);
+impl engine_io::Handler for SessionHandler {
+    fn expect_messages(&mut self, messages: usize) {
+        self.protocol.burst(&self.connection, messages);
     }
 
     fn message(&mut self, message: Message) {
         match message {
-            Message::Text(text) => self.protocol.hear_text(&self.session, Str::copy_from_slice(&text)),
-            Message::Binary(data) => self.protocol.hear_binary(&self.session, data),
+            Message::Text(text) => self
+                .protocol
+                .receive_text(&self.connection, Str::copy_from_slice(&text)),
+            Message::Binary(data) => self.protocol.receive_binary(&self.connection, data),
         }
     }
 
     fn close(self, reason: CloseReason) {
-        debug!(session = self.session.id(), "disconnected: {reason}");
+        debug!(session = self.connection.id(), "disconnected: {reason}");
         match reason {
-            CloseReason::ParseError => counts::PACKETS_MALFORMED.one(),
-            CloseReason::Overloaded => counts::SESSIONS_OVERLOADED.one(),
-            CloseReason::Flood => counts::SESSIONS_FLOODING.one(),
-            CloseReason::SlowReader => counts::CLIENTS_SLOW.add(self.session.all().len()),
+            CloseReason::ParseError => metrics::PACKETS_MALFORMED.increment(),
+            CloseReason::Overloaded => metrics::SESSIONS_OVERLOADED.increment(),
+            CloseReason::Flood => metrics::SESSIONS_FLOODING.increment(),
+            CloseReason::SlowReader => metrics::CLIENTS_SLOW.add(self.connection.sockets().len()),
             _ => {}
         }
-        self.protocol.end(&self.session, &told(reason));
+        self.protocol.closed(&self.connection, &disconnect_reason(reason));
     }
 }
 
-/// What the apps are told of the end of a session.
-fn told(reason: CloseReason) -> DisconnectReason {
+/// The reason that apps get.
+fn disconnect_reason(reason: CloseReason) -> DisconnectReason {
     match reason {
         CloseReason::Client | CloseReason::TransportClose | CloseReason::Server => DisconnectReason::TransportClose,
         CloseReason::TransportError => DisconnectReason::TransportError,
@@ -107,8 +109,8 @@ fn refusal(too_many: TooMany) -> Refusal {
     Refusal::TooMany {
         message: too_many.to_string(),
         retry_after: match too_many {
-            TooMany::Clients => None,
-            TooMany::Connects(wait) => Some(wait),
+            TooMany::Sessions => None,
+            TooMany::Rate(wait) => Some(wait),
         },
     }
 }

@@ -1,30 +1,26 @@
-//! The attributes that a client has from the beginning: what the configuration asks for of its handshake, and the claims
-//! of its token.
+//! The first attributes of a client: the fields of its handshake that the configuration names, and claims of its token.
 //!
-//! Fields of the handshake are what the client says of itself; claims were looked at, and win over them.
+//! The client itself chooses the fields of its handshake. Claims were verified, and override them.
 
 use std::cell::OnceCell;
 
 use serde_json::{Map, Value};
 
 use plugnode_message::json::without_lone_surrogates;
-use plugnode_message::{Handshake, Refusal, Text};
+use plugnode_message::{Handshake, MOST_ATTRIBUTES, Refusal, Text};
 
-/// A place in a client's handshake.
+/// A field of a client's handshake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Field {
-    /// In what the client gave as `auth`: a key, a key of what is found there, and so on.
+    /// In `auth`: a key, then a key of the value there, and so on.
     Auth(Vec<String>),
     /// A parameter of the query.
     Query(String),
-    /// A header, in lower case.
+    /// A header, by its name in lower case.
     Header(String),
 }
 
-/// Bytes of all attributes of a client, as JSON.
-pub(super) use plugnode_message::MOST_ATTRIBUTES as MOST;
-
-/// A handshake whose fields can be found.
+/// Looks up fields of a handshake.
 pub(super) struct Fields<'a> {
     handshake: &'a Handshake,
     auth: OnceCell<Value>,
@@ -38,7 +34,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// What is there; of several parameters or headers of that name, the first.
+    /// The value of a field; the first of several parameters or headers of that name.
     pub(super) fn find(&self, field: &Field) -> Option<Value> {
         match field {
             Field::Auth(keys) => {
@@ -63,10 +59,10 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A client's first attributes, a JSON object: what is found of these fields, and these claims over it.
+/// The first attributes of a client, a JSON object: the wanted fields, overridden by the claims.
 ///
 /// # Errors
-/// With what to tell the client when they are more than a client may have.
+/// With the refusal of the client if they are too large.
 pub(super) fn first(
     wanted: &[(String, Field)],
     fields: &Fields<'_>,
@@ -81,7 +77,7 @@ pub(super) fn first(
         .collect();
     attributes.extend(claims);
     let attributes = Value::Object(attributes).to_string();
-    if attributes.len() > MOST {
+    if attributes.len() > MOST_ATTRIBUTES {
         return Err(Refusal {
             message: Text::from_static("the attributes in the handshake are too large"),
             data: None,
@@ -156,7 +152,11 @@ mod tests {
     fn too_much_is_refused() {
         let mut handshake = handshake();
         let wanted = [("big".into(), auth("big"))];
-        for (length, taken) in [(MOST - 10, true), (MOST - 9, false), (10 * MOST, false)] {
+        for (length, taken) in [
+            (MOST_ATTRIBUTES - 10, true),
+            (MOST_ATTRIBUTES - 9, false),
+            (10 * MOST_ATTRIBUTES, false),
+        ] {
             handshake.auth = Some(json!({ "big": "x".repeat(length) }).to_string().into());
             let attributes = first(&wanted, &Fields::of(&handshake), Map::new());
             assert_eq!(attributes.is_ok(), taken, "{length}");

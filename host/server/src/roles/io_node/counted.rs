@@ -1,172 +1,135 @@
-//! Counted: from what a client sent to an event, and from a command to what clients are sent. See `plugnode_testing::counted`.
+//! Counted: from the event of a client to the transport, and from a broadcast to the packets of its recipients. See `plugnode_testing::counted`.
 
 use std::sync::{Arc, Mutex};
 
-use engine_io::{Accepted, CloseReason, Engine, Message, Refusal};
+use engine_io::{AcceptedHandshake, CloseReason, Engine, Message, Refusal};
 use http::{Extensions, Request};
-use socketioxide_core::Str;
 use tokio::time::Instant;
 
-use super::args;
-use super::clients::{Clients, Common};
-use super::codec::{Codec, Content, Encoding, Unfinished};
-use super::directory::Directory;
-use super::flow::Bounds;
-use super::hooks::Hooks;
-use super::incarnation::{Events, Gate};
-use super::member::Member;
-use super::session::{Session, Sessions};
-use super::waiting::Waiting;
-use plugnode_message::{Audience, Channel, EventKind, Payload, Scope, Selection, Text};
-use plugnode_process::pressure::Pressure;
+use super::pending_events::PendingEvents;
+use plugnode_message::{Audience, Channel, Payload, Scope, Selection, Text};
+use plugnode_process::MemoryPressure;
+use plugnode_socket_io::{
+    AppNamespace, Arrivals, Codec, Connection, ConnectionLimits, Connections, CurrentIncarnation, Encoding,
+    NamespaceRegistry, NamespaceSockets, Socket, SocketContext,
+};
 use plugnode_testing::counted::{io_node, payload};
 
-/// How many clients hear a broadcast.
+/// The recipients of the broadcast.
 const AUDIENCE: usize = 500;
 
-/// An io-node's inside without sockets and without a cluster.
+/// An io-node without network and without cluster.
 struct Inside {
-    engine: Engine<Nobody>,
-    /// Handshakes whose websockets never come.
-    accepted: Vec<Accepted<Nobody>>,
-    clients: Arc<Clients>,
-    directory: Arc<Directory>,
-    events: Events,
+    engine: Engine<Silent>,
+    /// Handshakes whose websockets never open.
+    accepted: Vec<AcceptedHandshake<Silent>>,
+    namespaces: Arc<NamespaceRegistry<Socket>>,
+    arrivals: Arrivals,
 }
 
 impl Inside {
     fn new() -> Self {
-        let gate = Gate::new();
-        let (_, events) = gate.open();
-        let common = Arc::new(Common {
+        let incarnation = CurrentIncarnation::none();
+        let (_, arrivals) = incarnation.begin();
+        let context = Arc::new(SocketContext {
             io_node: io_node(),
-            codec: codec(),
-            gate,
-            max_channels: 10.into(),
-            hooks: Hooks::default(),
+            codec: Codec::new(Encoding::Json, 1_000),
+            incarnation,
+            max_rooms: 10.into(),
         });
-        let bounds = Bounds {
+        let limits = ConnectionLimits {
             packets_per_second: 10_000,
-            pressure: Pressure::default(),
-            waiting: 1 << 20,
+            pressure: MemoryPressure::default(),
+            waiting_bytes: 1 << 20,
             events_per_second: None,
+        };
+        let app = AppNamespace {
+            namespace: "/chat".into(),
+            admission: None,
         };
         let settings = engine_io::Settings {
             send_buffer: 1 << 20,
             ..engine_io::Settings::default()
         };
-        let nobody = Nobody {
-            sessions: Sessions::new(bounds),
+        let silent = Silent {
+            connections: Connections::new(limits),
             latest: Mutex::default(),
         };
         Self {
-            engine: Engine::new(settings, nobody),
+            engine: Engine::new(settings, silent),
             accepted: Vec::new(),
-            clients: Clients::new("/chat".into(), None, common.clone()),
-            directory: Directory::new(Vec::new(), common).expect("no two are the same"),
-            events,
+            namespaces: NamespaceRegistry::new(vec![app], context).expect("a valid namespace"),
+            arrivals,
         }
     }
 
-    /// A client that is connected, and whose connection has been heard of.
-    fn member(&mut self) -> Arc<Member> {
+    /// A socket that is connected, and whose connection event was accepted.
+    fn socket(&mut self) -> Arc<Socket> {
         let request = Request::get("/socket.io/?EIO=4&transport=websocket")
             .header("connection", "upgrade")
             .header("upgrade", "websocket")
             .header("sec-websocket-version", "13")
             .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
             .body(());
-        let accepted = self.engine.accept(&request.expect("it is a request"));
-        self.accepted.push(accepted.expect("it is a handshake"));
+        let accepted = self.engine.accept(&request.expect("a valid request"));
+        self.accepted.push(accepted.expect("a valid handshake"));
         let latest = self.engine.application().latest.lock();
-        let session = latest.expect("nothing panics").take().expect("it has begun");
-        let connection = EventKind::Connection(Box::new(session.handshake(None)));
-        let member = Member::new(&self.clients, &self.directory, &session, Text::from_static("{}"));
-        member.enter(connection);
-        let taken = self.events.try_recv().expect("it has connected");
-        taken.source.went_on(taken.event.size());
-        member
+        let connection = latest.expect("nothing panics").take().expect("an open connection");
+        let (handshake, attributes) = (connection.handshake(None), Text::from_static("{}"));
+        let socket = Socket::connect(&self.namespaces, "/chat", &connection, handshake, attributes);
+        let arrival = self.arrivals.try_recv().expect("a connection event");
+        arrival.source.event_left(arrival.event.size());
+        socket.expect("an app is bound to the namespace")
     }
 }
 
-/// Has sessions, and hears nothing.
-struct Nobody {
-    sessions: Arc<Sessions>,
-    latest: Mutex<Option<Arc<Session>>>,
+/// Opens connections and ignores their messages.
+struct Silent {
+    connections: Arc<Connections<Socket>>,
+    latest: Mutex<Option<Arc<Connection>>>,
 }
 
-struct Deaf;
+struct Ignore;
 
-impl engine_io::Application for Nobody {
-    type Handler = Deaf;
+impl engine_io::Application for Silent {
+    type Handler = Ignore;
 
-    fn open(&self, connection: engine_io::Session, _: &Extensions) -> Result<Deaf, Refusal> {
-        *self.latest.lock().expect("nothing panics") = Some(self.sessions.begin(connection, None));
-        Ok(Deaf)
+    fn open(&self, session: engine_io::Session, _: &Extensions) -> Result<Ignore, Refusal> {
+        *self.latest.lock().expect("nothing panics") = Some(self.connections.open(session, None));
+        Ok(Ignore)
     }
 }
 
-impl engine_io::Handler for Deaf {
+impl engine_io::Handler for Ignore {
     fn message(&mut self, _: Message) {}
 
     fn close(self, _: CloseReason) {}
 }
 
-fn codec() -> Codec {
-    Codec::new(Encoding::Json, 1_000)
-}
-
-#[test]
-fn packets_that_clients_send() {
-    let packets: Vec<Str> = (0..256)
-        .map(|number| {
-            let args = payload(number).json;
-            Str::from(format!("2/chat,{number}[\"say\",{}", &args[1..]))
-        })
-        .collect();
-    let read = counted_packets_that_clients_send(&codec(), packets);
-    assert_eq!(read.len(), 256);
-    assert_eq!(read[7], (Text::from_static("say"), payload(7)));
-}
-
-#[inline(never)]
-fn counted_packets_that_clients_send(codec: &Codec, packets: Vec<Str>) -> Vec<(Text, Payload)> {
-    let unfinished = Unfinished::default();
-    let mut events = Vec::with_capacity(packets.len());
-    for packet in packets {
-        let read = codec.read_text(&unfinished, packet).expect("it is well formed");
-        let Content::Event((text, attachments), Some(_)) = read.expect("it is complete").content else {
-            panic!("it is an event that asks for an acknowledgement");
-        };
-        events.push(args::read_event(&text, attachments).expect("it is well formed"));
-    }
-    events
-}
-
 #[test]
 fn events_that_clients_send() {
     let mut inside = Inside::new();
-    let member = inside.member();
+    let socket = inside.socket();
     let payloads: Vec<Payload> = (0..256).map(payload).collect();
-    let offered = counted_events_that_clients_send(&mut inside.events, &member, payloads);
+    let offered = counted_events_that_clients_send(&mut inside.arrivals, &socket, payloads);
     assert_eq!(offered, 256);
 }
 
 #[inline(never)]
-fn counted_events_that_clients_send(events: &mut Events, member: &Arc<Member>, payloads: Vec<Payload>) -> usize {
-    let mut waiting = Waiting::default();
+fn counted_events_that_clients_send(arrivals: &mut Arrivals, socket: &Arc<Socket>, payloads: Vec<Payload>) -> usize {
+    let mut pending = PendingEvents::default();
     let since = Instant::now();
     for (number, args) in (0..).zip(payloads) {
-        member.take_in(Text::from_static("say"), args, Some(number));
+        socket.receive_event(Text::from_static("say"), args, Some(number));
     }
-    while let Ok(taken) = events.try_recv() {
-        waiting.push(taken, since);
+    while let Ok(arrival) = arrivals.try_recv() {
+        pending.push(arrival, since);
     }
-    let batch = waiting.offer();
-    for taken in &batch {
-        taken.source.went_on(taken.event.size());
+    let batch = pending.offer();
+    for event in &batch {
+        event.source.event_left(event.event.size());
     }
-    waiting.offered(Vec::new());
+    pending.offered(Vec::new());
     batch.len()
 }
 
@@ -174,10 +137,10 @@ fn counted_events_that_clients_send(events: &mut Events, member: &Arc<Member>, p
 fn a_broadcast_to_a_channel() {
     let mut inside = Inside::new();
     let lobby = Channel::from("lobby");
-    let members: Vec<Arc<Member>> = (0..AUDIENCE).map(|_| inside.member()).collect();
-    for member in &members {
-        let subscribed = inside.clients.subscribe(&member.id, std::slice::from_ref(&lobby));
-        assert!(subscribed.is_ok(), "it is the first channel");
+    let sockets: Vec<Arc<Socket>> = (0..AUDIENCE).map(|_| inside.socket()).collect();
+    for socket in &sockets {
+        let joined = socket.namespace.join_rooms(&socket.id, std::slice::from_ref(&lobby));
+        assert!(joined.is_ok(), "the first room");
     }
     let to = Audience {
         namespace: "/chat".into(),
@@ -187,18 +150,18 @@ fn a_broadcast_to_a_channel() {
         }),
         except: Selection::default(),
     };
-    let heard = counted_a_broadcast_to_a_channel(&inside.clients, &to, &payload(0));
+    let heard = counted_a_broadcast_to_a_channel(&sockets[0].namespace, &to, &payload(0));
     assert_eq!(heard, 8 * AUDIENCE);
 }
 
 #[inline(never)]
-fn counted_a_broadcast_to_a_channel(clients: &Clients, to: &Audience, args: &Payload) -> usize {
+fn counted_a_broadcast_to_a_channel(sockets: &NamespaceSockets<Socket>, to: &Audience, args: &Payload) -> usize {
     let mut heard = 0;
     for _ in 0..8 {
-        let audience = clients.audience(to);
-        let packet = clients.common.codec.event(&to.namespace, "said", args, None);
-        for member in audience {
-            member.push(packet.clone());
+        let audience = sockets.audience(to);
+        let packet = sockets.context.codec.event(&to.namespace, "said", args, None);
+        for socket in audience {
+            socket.send(packet.clone());
             heard += 1;
         }
     }

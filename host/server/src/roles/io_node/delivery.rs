@@ -1,7 +1,6 @@
-//! From command to socket: takes the outbox in order and applies each command to this node's clients.
+//! Applies the commands of the outbox, in order, to the sockets of this io-node.
 //!
-//! Nothing here waits for a client. A packet goes into the session's send queue, and the engine disconnects a client that does
-//! not read while its queue grows.
+//! Nothing here waits for a client. A packet goes into the session's send queue, and the engine disconnects a client that does not read.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -11,24 +10,22 @@ use bytes::Bytes;
 use tokio::time::sleep;
 use tracing::{debug, warn};
 
-use super::directory::Directory;
 use super::handle::IoHandle;
 use super::hooks::{CustomCommand, Hooks};
-use super::member::Member;
 use super::questions::Questions;
-use super::requests::Asked;
 use plugnode_message::{Audience, Command, DisconnectReason, EventKind, Payload};
-use plugnode_process::counts;
-use plugnode_process::repeats;
+use plugnode_process::log_limiter;
+use plugnode_process::metrics;
 use plugnode_process::shutdown::Shutdown;
+use plugnode_socket_io::{NamespaceRegistry, ReplyTo, Socket};
 use plugnode_transport::{Outbox, Result};
 
-/// The longest that a handler may wait for an acknowledgement.
-const LONGEST_WAIT: Duration = Duration::from_secs(600);
+/// The longest time that a handler may wait for an acknowledgement.
+const MAX_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Applies commands to the clients of this node.
+/// Applies commands to the sockets of this io-node.
 pub(super) struct Delivery {
-    pub(super) directory: Arc<Directory>,
+    pub(super) namespaces: Arc<NamespaceRegistry<Socket>>,
     pub(super) questions: Arc<Questions>,
     pub(super) hooks: Hooks,
     pub(super) handle: IoHandle,
@@ -36,16 +33,16 @@ pub(super) struct Delivery {
 }
 
 impl Delivery {
-    /// Applies what comes until this io-node leaves the cluster. Cancel safe.
+    /// Applies commands until this io-node leaves the cluster. Cancel safe.
     ///
     /// # Errors
-    /// When this io-node was fenced, or the transport cannot go on.
+    /// If this io-node was fenced, or the transport failed for good.
     pub(super) async fn run(&self, mut outbox: Box<dyn Outbox>) -> Result<Infallible> {
         loop {
             for command in outbox.next().await? {
                 self.apply(command);
             }
-            // Lets the sockets' own tasks write between batches.
+            // Lets the tasks of sessions write between batches.
             tokio::task::yield_now().await;
         }
     }
@@ -60,20 +57,20 @@ impl Delivery {
                 volatile,
                 ..
             } => self.publish(&to, &event, &args, volatile),
-            Command::Subscribe { who, channels } => self.for_each(&who, |member| {
-                if member.clients.subscribe(&member.id, &channels).is_err() {
-                    counts::SUBSCRIPTIONS_REFUSED.one();
-                    if repeats::allows(member.namespace(), "too many channels") {
-                        warn!(client = %member.id, namespace = %member.namespace(), "not subscribed: it has too many channels");
+            Command::Subscribe { who, channels } => self.for_each(&who, |socket| {
+                if socket.namespace.join_rooms(&socket.id, &channels).is_err() {
+                    metrics::SUBSCRIPTIONS_REFUSED.increment();
+                    if log_limiter::allows(socket.namespace(), "too many channels") {
+                        warn!(client = %socket.id, namespace = %socket.namespace(), "client not subscribed: it has too many channels");
                     }
                 }
             }),
             Command::Unsubscribe { who, channels } => {
-                self.for_each(&who, |member| member.clients.unsubscribe(&member.id, &channels));
+                self.for_each(&who, |socket| socket.namespace.leave_rooms(&socket.id, &channels));
             }
             Command::Ack { id, args } => {
-                if let Some(member) = self.directory.find(&id.namespace, &id.client) {
-                    member.acknowledge(id.number, &args);
+                if let Some(socket) = self.namespaces.find(&id.namespace, &id.client) {
+                    socket.acknowledge(id.number, &args);
                 }
             }
             Command::Request {
@@ -83,14 +80,14 @@ impl Delivery {
                 timeout_ms,
                 token,
             } => {
-                let timeout = Duration::from_millis(timeout_ms.into()).min(LONGEST_WAIT);
-                self.for_each(&to, |member| {
-                    self.request(member, &event, &args, timeout, token.clone())
+                let timeout = Duration::from_millis(timeout_ms.into()).min(MAX_TIMEOUT);
+                self.for_each(&to, |socket| {
+                    self.request(socket, &event, &args, timeout, token.clone())
                 });
             }
-            Command::Disconnect { who, close_transport } => self.for_each(&who, |member| match close_transport {
-                true => member.expel(DisconnectReason::Server),
-                false => member.disconnect(),
+            Command::Disconnect { who, close_transport } => self.for_each(&who, |socket| match close_transport {
+                true => socket.close_connection(DisconnectReason::Server),
+                false => socket.disconnect(),
             }),
             Command::PatchAttributes {
                 namespace,
@@ -98,21 +95,21 @@ impl Delivery {
                 patch,
                 number,
             } => {
-                let Some(member) = self.directory.find(&namespace, &client) else {
+                let Some(socket) = self.namespaces.find(&namespace, &client) else {
                     return;
                 };
-                if let Err(reason) = member.patch(&patch, number) {
-                    counts::PATCHES_REFUSED.one();
-                    if repeats::allows(&namespace, "attributes refused") {
-                        warn!(%client, %namespace, "attributes stay as they were: {reason}");
+                if let Err(reason) = socket.patch_attributes(&patch, number) {
+                    metrics::PATCHES_REFUSED.increment();
+                    if log_limiter::allows(&namespace, "attributes refused") {
+                        warn!(%client, %namespace, "attributes not changed: {reason}");
                     }
                 }
             }
             Command::Custom { io_node, kind, data } => {
-                let custom = CustomCommand { kind, data, io_node };
+                let custom = CustomCommand { kind: kind.clone(), data, io_node };
                 if !self.hooks.custom(&self.handle, custom) {
-                    counts::COMMANDS_DROPPED.one();
-                    debug!("custom command without a taker");
+                    metrics::COMMANDS_DROPPED.increment();
+                    debug!(kind = %kind, "custom command dropped: the program has no hook for it");
                 }
             }
             Command::Admit {
@@ -120,9 +117,9 @@ impl Delivery {
                 client,
                 refusal,
             } => {
-                let clients = self.directory.clients(&namespace);
-                if let Some(member) = clients.and_then(|clients| clients.find_at_door(&client)) {
-                    member.decided(refusal.as_ref());
+                let sockets = self.namespaces.sockets(&namespace);
+                if let Some(socket) = sockets.and_then(|sockets| sockets.find_pending(&client)) {
+                    socket.decide(refusal.as_ref());
                 }
             }
             Command::Ask {
@@ -139,54 +136,54 @@ impl Delivery {
                 kind,
                 data,
             } => {
-                // A client that is gone has taken its timers along.
-                if let Some(member) = self.directory.find(&namespace, &client) {
-                    member.enqueue(EventKind::Timer { fired, kind, data });
+                // The timers of a client end with it.
+                if let Some(socket) = self.namespaces.find(&namespace, &client) {
+                    socket.enqueue(EventKind::Timer { fired, kind, data });
                 }
             }
         }
     }
 
     fn publish(&self, to: &Audience, event: &str, args: &Payload, volatile: bool) {
-        let Some(clients) = self.directory.clients(&to.namespace) else {
+        let Some(sockets) = self.namespaces.sockets(&to.namespace) else {
             return;
         };
-        let audience = clients.audience(to);
+        let audience = sockets.audience(to);
         if audience.is_empty() {
             return;
         }
-        let packet = clients.common.codec.event(&to.namespace, event, args, None);
-        let push = |member: &Member, packet| match volatile {
-            true => member.push_volatile(packet),
-            false => member.push(packet),
+        let packet = sockets.context.codec.event(&to.namespace, event, args, None);
+        let send = |socket: &Socket, packet| match volatile {
+            true => socket.send_volatile(packet),
+            false => socket.send(packet),
         };
         let Some((last, others)) = audience.split_last() else {
             return;
         };
-        for member in others {
-            push(member, packet.clone());
+        for socket in others {
+            send(socket, packet.clone());
         }
-        push(last, packet);
+        send(last, packet);
     }
 
-    /// Asks one client, and takes its answer, or that there was none, in as an event of that client.
-    fn request(&self, member: &Arc<Member>, event: &str, args: &Payload, timeout: Duration, token: Bytes) {
-        let number = member.request(event, args, Asked::Reply(token));
-        let (asked, shutdown) = (Arc::downgrade(member), self.shutdown.clone());
+    /// Sends an event that one client has to acknowledge. Its answer, or that there was none in time, becomes an event of that client.
+    fn request(&self, socket: &Arc<Socket>, event: &str, args: &Payload, timeout: Duration, token: Bytes) {
+        let id = socket.request(event, args, ReplyTo::Handler(token));
+        let (asked, shutdown) = (Arc::downgrade(socket), self.shutdown.clone());
         self.shutdown.spawn(async move {
             tokio::select! {
                 () = sleep(timeout) => {}
                 () = shutdown.begun() => return,
             }
-            let Some(member) = asked.upgrade() else { return };
-            if let Some(Asked::Reply(token)) = member.requests.take(number) {
+            let Some(socket) = asked.upgrade() else { return };
+            if let Some(ReplyTo::Handler(token)) = socket.requests.close(id) {
                 let answer = None;
-                member.enqueue(EventKind::Reply { token, answer });
+                socket.enqueue(EventKind::Reply { token, answer });
             }
         });
     }
 
-    fn for_each(&self, who: &Audience, act: impl Fn(&Arc<Member>)) {
-        self.directory.audience(who).iter().for_each(act);
+    fn for_each(&self, who: &Audience, act: impl Fn(&Arc<Socket>)) {
+        self.namespaces.audience(who).iter().for_each(act);
     }
 }

@@ -1,6 +1,6 @@
-//! Who may open a session, as far as a request tells: for which hosts, pages of which sites, and how many from one address.
+//! Who may open a session, as far as a request shows: for which hosts, pages of which origins, and how many from one address.
 //!
-//! What a client shows for itself, a token, comes later: with the namespace that it wants to enter.
+//! Tokens are checked later, when the client joins a namespace.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use http::HeaderMap;
 
-use super::IoNodeSettings;
+use super::address_limits::{AddressLimits, PerAddress, SessionPermit, TooMany};
 use super::hosts::{Hosts, WrongHost};
-use super::limits::{Addresses, PerAddress, Place, TooMany};
 use super::origin::{CorsHeaders, Forbidden, Origins};
+use super::settings::IoNodeSettings;
 
-/// Why a request is not taken.
+/// Why a request is refused.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Barred {
     #[error(transparent)]
@@ -23,42 +23,42 @@ pub(super) enum Barred {
     Page(#[from] Forbidden),
 }
 
-/// The way in.
+/// Checks requests of the engine.
 pub(super) struct Entrance {
     hosts: Hosts,
     origins: Origins,
-    addresses: Arc<Addresses>,
-    /// How long the answer to a new session is held back.
+    addresses: Arc<AddressLimits>,
+    /// How long the answer to a new session is delayed.
     pub(super) delay: Duration,
 }
 
 impl Entrance {
     /// # Errors
-    /// When one of the origins is none.
+    /// If one of the allowed origins is not an origin.
     pub(super) fn new(settings: &IoNodeSettings) -> Result<Self> {
         Ok(Self {
             hosts: Hosts::new(settings.allowed_hosts.as_deref()),
             origins: Origins::new(&settings.allowed_origins)?,
-            addresses: Addresses::new(settings.per_address),
+            addresses: AddressLimits::new(settings.per_address),
             delay: settings.handshake_delay,
         })
     }
 
-    /// Whether the page that asks may, and what it is told of that.
+    /// Checks host and origin of a request. Returns the CORS headers of its answer.
     pub(super) fn check(&self, headers: &HeaderMap) -> Result<CorsHeaders, Barred> {
         self.hosts.check(headers)?;
         Ok(self.origins.check(headers)?)
     }
 
-    /// So much an address may have from now on.
-    pub(super) fn limit(&self, limits: PerAddress) {
-        self.addresses.limit(limits);
+    /// Changes the limits of one address for new sessions.
+    pub(super) fn set_limits(&self, limits: PerAddress) {
+        self.addresses.set(limits);
     }
 
-    /// Takes a place for a session from an address. It is held for as long as the session lives.
-    pub(super) fn take_place(&self, peer: Option<SocketAddr>) -> Result<Option<Place>, TooMany> {
+    /// Permits a session from this address. The session holds the permit as long as it lives.
+    pub(super) fn permit(&self, peer: Option<SocketAddr>) -> Result<Option<SessionPermit>, TooMany> {
         match peer {
-            Some(peer) => self.addresses.connect(peer.ip(), Instant::now()),
+            Some(peer) => self.addresses.permit(peer.ip(), Instant::now()),
             None => Ok(None),
         }
     }

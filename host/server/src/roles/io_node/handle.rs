@@ -1,22 +1,16 @@
-//! An io-node as the program sees it that embeds it: its clients, and events of the program's own for the apps.
+//! The interface of an io-node for the program that embeds it: its clients, and custom events from the program to apps.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::directory::Directory;
-use super::incarnation::Gate;
-use super::member::Member;
-use super::waiting::{Arrival, Source};
+use super::program_backlog::ProgramBacklog;
 use plugnode_message::{Channel, Event, EventKind, Namespace, NodeId, RESERVED_KINDS, SessionId, Text, now_ms};
+use plugnode_socket_io::{Arrival, CurrentIncarnation, NamespaceRegistry, Socket};
 
-/// Bytes of events from nobody that may wait to be accepted.
-const WAITING: usize = 4 << 20;
-
-/// The io-node. Clones are the same one.
+/// An io-node. Clones are handles of the same one.
 #[derive(Clone)]
 pub struct IoHandle {
     pub(super) parts: Arc<Parts>,
@@ -24,62 +18,62 @@ pub struct IoHandle {
 
 pub(super) struct Parts {
     pub(super) io_node: NodeId,
-    pub(super) directory: Arc<Directory>,
-    pub(super) gate: Arc<Gate>,
+    pub(super) namespaces: Arc<NamespaceRegistry<Socket>>,
+    pub(super) incarnation: Arc<CurrentIncarnation>,
     pub(super) max_payload: usize,
-    pub(super) waiting: Arc<AtomicUsize>,
+    pub(super) backlog: ProgramBacklog,
 }
 
-/// A client that was connected when it was looked up.
+/// A client that was connected when it was looked up, and may have left since.
 #[derive(Clone)]
 pub struct ConnectedClient {
     handle: IoHandle,
-    member: Arc<Member>,
+    socket: Arc<Socket>,
 }
 
-/// An event of the program's own, on its way to an app: what socket.io-cluster called a message.
-#[must_use = "it goes nowhere until it is sent"]
+/// A custom event from the program to an app; socket.io-cluster calls it a message.
+#[must_use = "an event has to be sent"]
 pub struct OwnEvent {
     handle: IoHandle,
     namespace: Namespace,
-    member: Option<Arc<Member>>,
+    socket: Option<Arc<Socket>>,
     kind: Text,
     data: Bytes,
     content_type: Option<Text>,
 }
 
-/// Why an event of the program's own was not taken.
+/// Why an event was not sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// Its client is not connected any more.
-    #[error("client {0} is gone, and after a client's disconnect no event of it may come")]
+    /// Its client has disconnected.
+    #[error("client {0} has disconnected, and no event may follow a client's disconnect")]
     Gone(SessionId),
-    /// Nobody would handle it.
+    /// No app is bound to its namespace.
     #[error("no app is bound to the namespace {0}: name the io-node's namespace when it is built")]
     NoApp(Namespace),
-    /// The host keeps this kind for itself.
-    #[error("the kind {0:?} begins with `plugnode.`, which is the host's own")]
+    /// The kind is reserved.
+    #[error("the kind {0:?} begins with `plugnode.`, which is reserved: choose another")]
     Reserved(Text),
-    /// It is larger than any client's message may be.
+    /// It is larger than a client's message may be.
     #[error("data of {size} bytes is over the limit of {most}: send less, or raise max-payload")]
     TooLarge {
-        /// Its bytes.
+        /// Its size in bytes.
         size: usize,
-        /// How many there may be.
+        /// The limit in bytes.
         most: usize,
     },
-    /// Events come faster than they are accepted.
+    /// The transport does not accept events as fast as they come.
     #[error("too many events wait to be accepted: send again when the transport keeps up")]
     Backlog,
-    /// The io-node has lost its place in the cluster for the moment.
+    /// The io-node is no member of the cluster at the moment.
     #[error("the io-node has not joined the cluster: send again when it has")]
     NotJoined,
 }
 
-/// Attributes that cannot be a client's.
+/// Why attributes were not changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("attributes stay as they were: {0}")]
+#[error("attributes not changed: {0}")]
 pub struct AttributesError(String);
 
 impl IoHandle {
@@ -88,41 +82,41 @@ impl IoHandle {
         &self.parts.io_node
     }
 
-    /// Whether it has its place in the cluster, and so takes clients.
+    /// Whether it is a member of the cluster, and so accepts clients.
     pub fn has_joined(&self) -> bool {
-        self.parts.gate.is_open()
+        self.parts.incarnation.is_member()
     }
 
-    /// A client that is connected here. Clients of other io-nodes are theirs.
+    /// A client that is connected to this io-node.
     pub fn client(&self, namespace: &str, id: &str) -> Option<ConnectedClient> {
-        let member = self.parts.directory.find(&namespace.into(), &id.into())?;
-        Some(self.connected(member))
+        let socket = self.parts.namespaces.find(&namespace.into(), &id.into())?;
+        Some(self.connected(socket))
     }
 
-    /// All clients of a namespace that are connected here.
+    /// All clients of a namespace that are connected to this io-node.
     pub fn clients(&self, namespace: &str) -> Vec<ConnectedClient> {
-        let clients = self.parts.directory.clients(&namespace.into());
-        let members = clients.map(|clients| clients.connected()).unwrap_or_default();
-        members.into_iter().map(|member| self.connected(member)).collect()
+        let sockets = self.parts.namespaces.sockets(&namespace.into());
+        let sockets = sockets.map(|sockets| sockets.connected()).unwrap_or_default();
+        sockets.into_iter().map(|socket| self.connected(socket)).collect()
     }
 
-    /// Begins an event of this kind, which says what it is, with a version at the end, such as `acme.price-change/1`. It
-    /// goes to the app of namespace `/` and comes from nobody, unless it is told otherwise.
+    /// Begins an event of this kind: a name with a version at the end, such as `acme.price-change/1`. By default it goes to the app of
+    /// namespace `/` and comes from no client.
     pub fn event(&self, kind: impl Into<Text>) -> OwnEvent {
         OwnEvent {
             handle: self.clone(),
             namespace: "/".into(),
-            member: None,
+            socket: None,
             kind: kind.into(),
             data: Bytes::new(),
             content_type: None,
         }
     }
 
-    fn connected(&self, member: Arc<Member>) -> ConnectedClient {
+    fn connected(&self, socket: Arc<Socket>) -> ConnectedClient {
         ConnectedClient {
             handle: self.clone(),
-            member,
+            socket,
         }
     }
 }
@@ -130,34 +124,34 @@ impl IoHandle {
 impl ConnectedClient {
     /// Its session id.
     pub fn id(&self) -> &SessionId {
-        &self.member.id
+        &self.socket.id
     }
 
     /// Its namespace.
     pub fn namespace(&self) -> &Namespace {
-        self.member.namespace()
+        self.socket.namespace()
     }
 
     /// Its attributes.
     pub fn attributes(&self) -> Map<String, Value> {
-        serde_json::from_str(&self.member.attributes()).unwrap_or_default()
+        serde_json::from_str(&self.socket.attributes()).unwrap_or_default()
     }
 
-    /// Changes its attributes by a JSON merge patch: fields that are `null` are removed, others set, the rest stays. They go
-    /// with all events that the io-node takes in from now on.
+    /// Applies a JSON merge patch to its attributes: fields that are `null` are removed, other fields are set. All events that the io-node
+    /// takes from now on have the new attributes.
     ///
     /// # Errors
-    /// When the patch is no object, or the attributes would be more than 16 KB.
+    /// If the patch is not an object, or the attributes would be larger than 16 KB.
     pub fn patch_attributes(&self, patch: &impl Serialize) -> Result<(), AttributesError> {
         let patch = match serde_json::to_value(patch) {
             Ok(Value::Object(patch)) => Value::Object(patch).to_string(),
             Ok(_) => return Err(AttributesError("the patch is not an object".into())),
             Err(error) => return Err(AttributesError(format!("the patch cannot be written as JSON: {error}"))),
         };
-        self.member.patch(&patch, 0).map_err(AttributesError)
+        self.socket.patch_attributes(&patch, 0).map_err(AttributesError)
     }
 
-    /// Sets the attribute `userId`: for its own events from now on, as `setUserId` of socket.io-cluster did.
+    /// Sets the attribute `userId`, as `setUserId` of socket.io-cluster does.
     ///
     /// # Errors
     /// As with [`patch_attributes`](Self::patch_attributes).
@@ -170,7 +164,7 @@ impl ConnectedClient {
 
     /// The channels that it is subscribed to.
     pub fn channels(&self) -> Vec<Channel> {
-        self.member.clients.subscriptions(&self.member.id)
+        self.socket.namespace.rooms_of(&self.socket.id)
     }
 
     /// Begins an event of this client.
@@ -180,25 +174,25 @@ impl ConnectedClient {
 }
 
 impl OwnEvent {
-    /// It comes from this client: with its id and attributes, to its app, and behind its earlier events.
+    /// Sends the event as one of this client: with its id and attributes, to its app, behind its earlier events.
     pub fn client(self, client: &ConnectedClient) -> Self {
         Self {
             namespace: client.namespace().clone(),
-            member: Some(client.member.clone()),
+            socket: Some(client.socket.clone()),
             ..self
         }
     }
 
-    /// It is for the app of this namespace, and comes from nobody. Events from nobody keep their order.
+    /// Sends the event to the app of this namespace, from no client. Such events keep their order.
     pub fn namespace(self, namespace: &str) -> Self {
         Self {
             namespace: namespace.into(),
-            member: None,
+            socket: None,
             ..self
         }
     }
 
-    /// It has this content, which is what the media type says.
+    /// Sets its content and media type.
     pub fn data(self, data: impl Into<Bytes>, content_type: Option<&str>) -> Self {
         Self {
             data: data.into(),
@@ -207,20 +201,19 @@ impl OwnEvent {
         }
     }
 
-    /// It has this content, as JSON.
+    /// Sets its content, as JSON.
     ///
     /// # Errors
-    /// When it cannot be written as JSON.
+    /// If it cannot be written as JSON.
     pub fn json(self, content: &impl Serialize) -> serde_json::Result<Self> {
         let data = serde_json::to_vec(content)?;
         Ok(self.data(data, Some("application/json")))
     }
 
-    /// Sends it on its way. It is handled once, as any other event, when the transport has accepted it: until then it is
-    /// lost if the process dies.
+    /// Sends the event. Once the transport has accepted it, it is handled exactly once; until then it is lost if the process dies.
     ///
     /// # Errors
-    /// When it cannot go; then nothing has been sent.
+    /// If it cannot be sent.
     pub fn send(self) -> Result<(), SendError> {
         let parts = &self.handle.parts;
         if self.kind.starts_with(RESERVED_KINDS) {
@@ -235,13 +228,13 @@ impl OwnEvent {
             data: self.data,
             content_type: self.content_type,
         };
-        if let Some(member) = self.member {
-            return match member.enqueue(kind) {
+        if let Some(socket) = self.socket {
+            return match socket.enqueue(kind) {
                 true => Ok(()),
-                false => Err(SendError::Gone(member.id.clone())),
+                false => Err(SendError::Gone(socket.id.clone())),
             };
         }
-        if !parts.directory.knows(self.namespace.as_str()) {
+        if !parts.namespaces.is_bound(self.namespace.as_str()) {
             return Err(SendError::NoApp(self.namespace));
         }
         let event = Event {
@@ -250,38 +243,12 @@ impl OwnEvent {
             received_at_ms: now_ms(),
             kind,
         };
-        let incarnation = parts.gate.present();
+        let incarnation = parts.incarnation.get();
         if incarnation.is_over() {
             return Err(SendError::NotJoined);
         }
-        let share = Share::take(&parts.waiting, event.size()).ok_or(SendError::Backlog)?;
-        incarnation.take_in(Arrival {
-            event,
-            source: Source::Program(share),
-        });
+        let source = parts.backlog.reserve(event.size()).ok_or(SendError::Backlog)?;
+        incarnation.queue(Arrival { event, source });
         Ok(())
-    }
-}
-
-/// Room for an event from nobody, free again when this is dropped.
-pub(super) struct Share {
-    waiting: Arc<AtomicUsize>,
-    bytes: usize,
-}
-
-impl Share {
-    pub(super) fn take(waiting: &Arc<AtomicUsize>, bytes: usize) -> Option<Self> {
-        let more = |waiting| (waiting < WAITING).then_some(waiting + bytes);
-        waiting.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;
-        Some(Self {
-            waiting: waiting.clone(),
-            bytes,
-        })
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        self.waiting.fetch_sub(self.bytes, Ordering::AcqRel);
     }
 }

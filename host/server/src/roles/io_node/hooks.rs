@@ -1,6 +1,8 @@
-//! What the program that embeds an io-node has to say: what is known of clients as they connect, and what comes of commands
-//! that are meant for it. Each is called in the midst of things, so none may wait; one that panics costs what it was
-//! called for.
+//! Functions of the program that embeds an io-node: they give clients their first attributes, take custom commands, and observe events and
+//! commands.
+//!
+//! They are called in the tasks that handle events and commands, so they must not block. A hook that panics fails only the call that it
+//! was made for.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,12 +13,12 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tracing::error;
 
-use super::attributes::{Field, Fields, MOST};
+use super::attributes::{Field, Fields};
 use super::handle::IoHandle;
 use plugnode_message::json::without_lone_surrogates;
-use plugnode_message::{Command, Event, Handshake, NodeId, Refusal, Text};
+use plugnode_message::{Command, Event, Handshake, MOST_ATTRIBUTES, NodeId, Refusal, Text};
 
-/// Told to a client whose attributes could not be made.
+/// The refusal of a client if its attributes could not be computed.
 const UNDECIDED: &str = "the server could not decide";
 
 type ClientInfo = dyn Fn(&Newcomer<'_>) -> Result<Map<String, Value>, Refusal> + Send + Sync;
@@ -24,43 +26,43 @@ type OnCustom = dyn Fn(&IoHandle, CustomCommand) + Send + Sync;
 type OnEvent = dyn Fn(&IoHandle, &Event) + Send + Sync;
 type OnCommand = dyn Fn(&IoHandle, &Command) + Send + Sync;
 
-/// What an embedding program gives an io-node. By default nothing.
+/// The hooks of an embedding program. By default there are none.
 #[derive(Clone, Default)]
 pub struct Hooks {
-    /// Gives each client its first attributes, over those that the configuration gives it, or refuses it.
+    /// Returns first attributes of a client, which override those of the configuration, or refuses the client.
     pub client_info: Option<Arc<ClientInfo>>,
     /// Takes the custom commands of handlers.
     pub on_custom: Option<Arc<OnCustom>>,
-    /// Hears of each event before it goes to its app.
+    /// Observes each event before it is offered to the transport.
     pub on_event: Option<Arc<OnEvent>>,
-    /// Hears of each command before it is applied.
+    /// Observes each command before it is applied.
     pub on_command: Option<Arc<OnCommand>>,
 }
 
-/// A client that wants to enter a namespace.
+/// A client that connects to a namespace.
 #[derive(Debug)]
 pub struct Newcomer<'a> {
     /// The namespace.
     pub namespace: &'a str,
-    /// How it connects. When it had to show a token, that was in order.
+    /// Its handshake. If a token is required, it was verified.
     pub handshake: &'a Handshake,
-    /// What the configuration gives it as attributes: fields of the handshake, and claims of its token.
+    /// The first attributes that the configuration gives it: fields of the handshake, and claims of its token.
     pub attributes: &'a Map<String, Value>,
 }
 
 /// A handler's message to the program that embeds its io-nodes.
 #[derive(Debug, Clone)]
 pub struct CustomCommand {
-    /// What it is.
+    /// Its kind.
     pub kind: Text,
     /// Its content.
     pub data: Bytes,
-    /// The io-node it was for; none when it was for all.
+    /// The io-node that it is for. None if it is for all.
     pub io_node: Option<NodeId>,
 }
 
 impl Newcomer<'_> {
-    /// A parameter of the query; of several the first.
+    /// A parameter of the query; the first of several.
     pub fn query(&self, name: &str) -> Option<String> {
         match Fields::of(self.handshake).find(&Field::Query(name.to_owned())) {
             Some(Value::String(text)) => Some(text),
@@ -68,27 +70,30 @@ impl Newcomer<'_> {
         }
     }
 
-    /// A header, by its name in lower case; of several the first.
+    /// A header, by its name in lower case; the first of several.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut headers = self.handshake.headers.iter();
         headers.find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// What it gave as `auth`; none when it gave nothing, or something else than a `T`.
+    /// Its `auth`. None if there is none, or it is not a `T`.
     pub fn auth<T: DeserializeOwned>(&self) -> Option<T> {
         serde_json::from_str(&without_lone_surrogates(self.handshake.auth.as_deref()?)).ok()
     }
 }
 
 impl CustomCommand {
-    /// The content, when it is JSON of this type.
+    /// The content, if it is JSON of this type.
     pub fn json<T: DeserializeOwned>(&self) -> Option<T> {
         serde_json::from_slice(&self.data).ok()
     }
 }
 
 impl Hooks {
-    /// The first attributes of a client to whom the configuration gives these.
+    /// The first attributes of a client, given those of the configuration.
+    ///
+    /// # Errors
+    /// With the refusal of the client.
     pub(super) fn first_attributes(
         &self,
         namespace: &str,
@@ -107,10 +112,10 @@ impl Hooks {
         let given = guarded("client_info", || client_info(&newcomer)).unwrap_or_else(|| Err(undecided()))?;
         attributes.extend(given);
         let attributes = Value::Object(attributes).to_string();
-        if attributes.len() > MOST {
+        if attributes.len() > MOST_ATTRIBUTES {
             error!(
                 namespace,
-                "client_info gives attributes of {} bytes, over the limit of {MOST}",
+                "client refused: client_info returned attributes of {} bytes, over the limit of {MOST_ATTRIBUTES}",
                 attributes.len()
             );
             return Err(undecided());
@@ -118,7 +123,7 @@ impl Hooks {
         Ok(attributes.into())
     }
 
-    /// Gives a custom command to whoever takes it, and says whether somebody does.
+    /// Calls the hook for custom commands. Returns whether there is one.
     pub(super) fn custom(&self, handle: &IoHandle, command: CustomCommand) -> bool {
         let Some(on_custom) = &self.on_custom else {
             return false;
@@ -151,7 +156,7 @@ impl fmt::Debug for Hooks {
     }
 }
 
-/// What a client is told when it is not known what to make of it.
+/// The refusal of a client if the server could not decide about it.
 pub fn undecided() -> Refusal {
     Refusal {
         message: Text::from_static(UNDECIDED),
@@ -159,8 +164,9 @@ pub fn undecided() -> Refusal {
     }
 }
 
-/// Runs code that is not ours. None when it panics.
+/// Runs code of the embedding program. None if it panics; that is logged.
 fn guarded<T>(hook: &'static str, run: impl FnOnce() -> T) -> Option<T> {
     let ran = catch_unwind(AssertUnwindSafe(run));
-    ran.inspect_err(|_| error!(hook, "the program's hook panicked")).ok()
+    ran.inspect_err(|_| error!(hook, "a hook of the embedding program panicked"))
+        .ok()
 }

@@ -1,4 +1,4 @@
-//! Events on their way from the clients to the transport.
+//! Hands the events of clients to the transport.
 
 use std::iter;
 use std::pin::pin;
@@ -10,78 +10,77 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::incarnation::{Events, Incarnation};
-use super::waiting::{BATCH, Taken, Waiting};
+use super::pending_events::{BATCH, PendingEvent, PendingEvents};
 use plugnode_message::Event;
-use plugnode_process::counts;
-use plugnode_process::timings;
+use plugnode_process::metrics;
+use plugnode_socket_io::{Arrivals, Incarnation};
 use plugnode_transport::{Inbox, Result};
 
-/// How long between two looks at what waits for too long: a tenth of what is too long, and within these.
-const LEAST_LOOK: Duration = Duration::from_millis(5);
-const MOST_LOOK: Duration = Duration::from_millis(500);
+/// Events that wait too long are looked for ten times within that time, but not more often than this
+const MIN_CHECK_INTERVAL: Duration = Duration::from_millis(5);
+/// and not less often.
+const MAX_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Hands events to the transport until `closing`, and then those that are left. What waits to be accepted for longer
-/// than `refuse_after` is refused to its client where that can be told. Each is heard of once before that.
+/// Hands events to the transport until `closing` is cancelled, then those that are left. An event that waits longer than `refuse_after` is
+/// refused to its client, if it asks for an acknowledgement or is the connection. `observe` gets each event before it is offered.
 ///
-/// One call of the transport is under way at a time and is heard to its end, also when the incarnation is over by then:
-/// what becomes of events that were offered is not known before.
+/// One call of the transport is under way at a time, and it is awaited even if the incarnation is over meanwhile: only its result tells
+/// whether the events were accepted.
 ///
 /// # Errors
-/// When this io-node was fenced, or the transport cannot go on.
+/// If this io-node was fenced, or the transport failed for good.
 pub(super) async fn run(
-    mut events: Events,
+    mut arrivals: Arrivals,
     inbox: Arc<dyn Inbox>,
     refuse_after: Duration,
     incarnation: &Incarnation,
     closing: CancellationToken,
-    hear: impl Fn(&Event),
+    observe: impl Fn(&Event),
 ) -> Result<()> {
-    let look = (refuse_after / 10).clamp(LEAST_LOOK, MOST_LOOK);
-    // What is waited for again and again is made once: it registers with who wakes it, and its end is a lock or two.
-    let mut late = pin!(sleep_until(Instant::now() + look));
+    let check_interval = (refuse_after / 10).clamp(MIN_CHECK_INTERVAL, MAX_CHECK_INTERVAL);
+    // Created once, because creating and dropping them takes locks.
+    let mut check = pin!(sleep_until(Instant::now() + check_interval));
     let mut closed = pin!(closing.cancelled());
     let mut over = pin!(incarnation.over());
     let mut fresh = Vec::with_capacity(BATCH);
-    let mut waiting = Waiting::default();
-    let mut offering: Option<BoxFuture<'static, Result<Vec<Taken>>>> = None;
-    let mut open = true;
-    while (open || !waiting.is_empty() || offering.is_some()) && !incarnation.is_over() {
-        if offering.is_none() && waiting.is_due() {
-            let batch = waiting.offer();
+    let mut pending = PendingEvents::default();
+    let mut offering: Option<BoxFuture<'static, Result<Vec<PendingEvent>>>> = None;
+    let mut is_open = true;
+    while (is_open || !pending.is_empty() || offering.is_some()) && !incarnation.is_over() {
+        if offering.is_none() && pending.is_due() {
+            let batch = pending.offer();
             if !batch.is_empty() {
                 offering = Some(Box::pin(offer(batch, inbox.clone())));
             }
         }
-        let next_offer = waiting.next_offer().filter(|_| offering.is_none());
-        // What most wake-ups are for is looked at first. None of it is always there: what is offered is the rest of what
-        // came, and of what comes there is an end to one turn of a task.
+        let next_offer = pending.next_offer().filter(|_| offering.is_none());
+        // In the order of frequency. No branch starves the later ones: each offer takes from what came, and a task's budget ends what comes.
         tokio::select! {
             biased;
             refused = async { offering.as_mut().expect("guarded").await }, if offering.is_some() => {
                 offering = None;
-                waiting.offered(refused?);
+                pending.offered(refused?);
             }
-            count = events.recv_many(&mut fresh, BATCH), if open => {
-                open = count > 0;
+            count = arrivals.recv_many(&mut fresh, BATCH), if is_open => {
+                is_open = count > 0;
                 if offering.is_none() && (1..BATCH).contains(&count) {
-                    // Sockets that have something by now are read first: what comes together is offered, handled and answered
-                    // together. Where nothing else is to be done, this takes no time.
+                    // Reads the other sockets that are ready first, so that their events go into the same batch. If none is, this takes no
+                    // time.
                     yield_now().await;
-                    fresh.extend(iter::from_fn(|| events.try_recv().ok()).take(BATCH - count));
+                    fresh.extend(iter::from_fn(|| arrivals.try_recv().ok()).take(BATCH - count));
                 }
                 let since = Instant::now();
                 for arrival in fresh.drain(..) {
-                    hear(&arrival.event);
-                    waiting.push(arrival, since);
+                    observe(&arrival.event);
+                    pending.push(arrival, since);
                 }
             }
             () = async { sleep_until(next_offer.expect("guarded")).await }, if next_offer.is_some() => {}
-            () = &mut late, if !waiting.is_empty() => {
-                waiting.refuse(refuse_after);
-                late.as_mut().reset(Instant::now() + look);
+            () = &mut check, if !pending.is_empty() => {
+                pending.refuse(refuse_after);
+                check.as_mut().reset(Instant::now() + check_interval);
             }
-            () = &mut closed, if !events.is_closed() => events.close(),
+            () = &mut closed, if !arrivals.is_closed() => arrivals.close(),
             () = &mut over => break,
         }
     }
@@ -91,28 +90,28 @@ pub(super) async fn run(
     Ok(())
 }
 
-/// Offers events to the transport, lets the sessions of accepted ones know, and returns the refused ones.
-async fn offer(batch: Vec<Taken>, inbox: Arc<dyn Inbox>) -> Result<Vec<Taken>> {
+/// Offers events to the transport, tells the sources of accepted events, and returns the refused events.
+async fn offer(batch: Vec<PendingEvent>, inbox: Arc<dyn Inbox>) -> Result<Vec<PendingEvent>> {
     let mut events = Vec::with_capacity(batch.len());
     let mut offered = Vec::with_capacity(batch.len());
-    for Taken { event, source, since } in batch {
+    for PendingEvent { event, source, since } in batch {
         offered.push((event.in_order_with().cloned(), event.size(), source, since));
         events.push(event);
     }
     let mut refused = inbox.ingest(events).await?;
-    counts::EVENTS_ACCEPTED.add(offered.len() - refused.len());
-    let accepted = Instant::now();
-    let mut again = Vec::with_capacity(refused.len());
-    // Refused events keep their order and are the last of their clients, so from the end they are met one by one.
-    for (id, size, source, since) in offered.into_iter().rev() {
-        match refused.pop_if(|event| event.in_order_with() == id.as_ref()) {
-            Some(event) => again.push(Taken { event, source, since }),
+    metrics::EVENTS_ACCEPTED.add(offered.len() - refused.len());
+    let accepted_at = Instant::now();
+    let mut returned = Vec::with_capacity(refused.len());
+    // Refused events keep their order and are the last of their clients, so from the end they match one by one.
+    for (key, size, source, since) in offered.into_iter().rev() {
+        match refused.pop_if(|event| event.in_order_with() == key.as_ref()) {
+            Some(event) => returned.push(PendingEvent { event, source, since }),
             None => {
-                timings::INGEST.note(accepted - since);
-                source.went_on(size);
+                metrics::INGEST_TIME.observe(accepted_at - since);
+                source.event_left(size);
             }
         }
     }
-    again.reverse();
-    Ok(again)
+    returned.reverse();
+    Ok(returned)
 }

@@ -1,8 +1,8 @@
-//! The io-node's place in the cluster: it serves in one incarnation after the other until the process ends.
+//! The io-node's membership in the cluster: it serves in one incarnation after the other until the process ends.
 //!
-//! An io-node that was taken for dead has nothing left to give: the apps were told that its clients are gone. So it ends
-//! their connections, which makes them come back by themselves, and joins anew; until then it takes no clients. One that is cut
-//! off from the cluster does so before it is taken for dead.
+//! When the cluster has declared an io-node dead, the apps were told that its clients are gone. Therefore it closes their connections, so
+//! that they reconnect, and joins again; until then it accepts no clients. An io-node that is cut off from the cluster closes them before it
+//! is declared dead.
 
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex};
@@ -16,58 +16,57 @@ use tracing::{info, warn};
 
 use super::cut_off::Watch;
 use super::delivery::Delivery;
-use super::directory::Directory;
+use super::drain::close_when_answered;
 use super::handle::IoHandle;
 use super::hooks::Hooks;
-use super::incarnation::{Events, Gate, Incarnation};
 use super::intake;
 use super::questions::Questions;
-use super::session::Sessions;
 use plugnode_message::{DisconnectReason, Event};
-use plugnode_process::counts;
-use plugnode_process::pause::Pause;
+use plugnode_process::Backoff;
+use plugnode_process::metrics;
 use plugnode_process::shutdown::Shutdown;
+use plugnode_socket_io::{Arrivals, Connections, CurrentIncarnation, Incarnation, NamespaceRegistry, Socket};
 use plugnode_transport::{Inbox, IoNode, IoSession, Result, Transport, TransportError};
 
-/// How long to wait for sockets to be closed.
+/// How long closed connections may take to end.
 const CLOSING: Duration = Duration::from_secs(5);
-/// How long to wait before joining again, at first
+/// The pause before joining again, at first.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// and at most.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// Who stayed for so long is not in a hurry to be fenced again.
+/// The longest pause before joining again.
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// The pause is reset after an incarnation that lasted so long.
 const SETTLED: Duration = Duration::from_secs(30);
 
-/// An io-node that has joined once.
+/// What an io-node needs to serve.
 pub(super) struct Membership {
     pub(super) node: IoNode,
     pub(super) transport: Transport,
-    pub(super) sessions: Arc<Sessions>,
-    pub(super) directory: Arc<Directory>,
-    pub(super) gate: Arc<Gate>,
+    pub(super) connections: Arc<Connections<Socket>>,
+    pub(super) namespaces: Arc<NamespaceRegistry<Socket>>,
+    pub(super) incarnation: Arc<CurrentIncarnation>,
     pub(super) hooks: Hooks,
     pub(super) handle: IoHandle,
-    /// Over how long connections are ended when the process ends.
+    /// The time over which connections are closed when the process ends.
     pub(super) drain: Duration,
-    /// How long it may take after that to answer what was read of a client.
+    /// How long it may then take to answer what clients have sent.
     pub(super) answering: Duration,
-    /// How long the transport may be out of reach, with no evidence of the reason.
+    /// How long the transport may be unreachable for an unknown reason.
     pub(super) cut_off: Duration,
     pub(super) refuse_after: Duration,
     pub(super) shutdown: Shutdown,
 }
 
-/// A session of the transport, and what is joined by it.
+/// One incarnation: its session of the transport, and its events.
 pub(super) struct Joined {
     pub(super) session: IoSession,
     pub(super) incarnation: Arc<Incarnation>,
-    pub(super) events: Events,
+    pub(super) arrivals: Arrivals,
 }
 
 impl Membership {
-    /// Serves until the process ends, and joins anew each time that it lost its place.
+    /// Serves until the process ends, and joins again each time that its membership is lost.
     pub(super) async fn run(self, mut joined: Joined) {
-        let mut pause = Pause::new(FIRST_PAUSE, LONGEST_PAUSE);
+        let mut pause = Backoff::new(FIRST_PAUSE, MAX_PAUSE);
         let mut watch = Watch::new(self.node.id.clone(), self.transport.clone(), self.cut_off);
         loop {
             let began = Instant::now();
@@ -76,44 +75,44 @@ impl Membership {
             };
             warn!(
                 io_node = %self.node.id, %error,
-                "this io-node lost its place in the cluster; ending its connections and joining anew"
+                "io-node lost its membership in the cluster; closing its connections and joining again"
             );
-            counts::PLACES_LOST.one();
-            self.end_clients().await;
+            metrics::PLACES_LOST.increment();
+            self.close_all().await;
             if began.elapsed() >= SETTLED {
                 pause.reset();
             }
             let Some(session) = self.join_again(&mut pause).await else {
-                self.sessions.all().iter().for_each(|session| session.hang_up());
+                self.connections.all().iter().for_each(|connection| connection.close());
                 return;
             };
-            let (incarnation, events) = self.gate.open();
+            let (incarnation, arrivals) = self.incarnation.begin();
             joined = Joined {
                 session,
                 incarnation,
-                events,
+                arrivals,
             };
-            info!(io_node = %self.node.id, "io-node joined anew and takes clients again");
+            info!(io_node = %self.node.id, "io-node joined again and accepts clients");
         }
     }
 
-    /// Serves in one incarnation. Ok when the process ends; an error is the end of the incarnation.
+    /// Serves in one incarnation. Returns when the process ends; an error ends the incarnation only.
     async fn serve(&self, joined: Joined, watch: &mut Watch) -> Result<()> {
         let Joined {
             session: IoSession { inbox, outbox },
             incarnation,
-            events,
+            arrivals,
         } = joined;
         let closing = CancellationToken::new();
         let delivery = Delivery {
-            directory: self.directory.clone(),
+            namespaces: self.namespaces.clone(),
             questions: Arc::new(Questions {
                 node: self.node.id.clone(),
-                directory: self.directory.clone(),
+                namespaces: self.namespaces.clone(),
                 transport: self.transport.clone(),
                 inbox: inbox.clone(),
                 incarnation: incarnation.clone(),
-                waiting: self.handle.parts.waiting.clone(),
+                backlog: self.handle.parts.backlog.clone(),
                 shutdown: self.shutdown.clone(),
                 open: Mutex::default(),
             }),
@@ -121,14 +120,14 @@ impl Membership {
             handle: self.handle.clone(),
             shutdown: self.shutdown.clone(),
         };
-        // Each in a task of its own, so that what wakes one is no turn of the others.
-        let mut delivery = alone(async move { delivery.run(outbox).await });
+        // Each in a task of its own, so that waking one does not poll the others.
+        let mut delivery = spawn(async move { delivery.run(outbox).await });
         let (hooks, handle, refuse_after) = (self.hooks.clone(), self.handle.clone(), self.refuse_after);
         let (within, closed) = (incarnation.clone(), closing.clone());
         let own_inbox = inbox.clone();
-        let intake = alone(async move {
-            let hear = |event: &Event| hooks.event(&handle, event);
-            intake::run(events, inbox, refuse_after, &within, closed, hear).await
+        let intake = spawn(async move {
+            let observe = |event: &Event| hooks.event(&handle, event);
+            intake::run(arrivals, inbox, refuse_after, &within, closed, observe).await
         });
         let delivering = async {
             let lost = tokio::select! {
@@ -138,7 +137,7 @@ impl Membership {
             };
             let Some(Err(lost)) = lost else {
                 delivery.abort();
-                // Nothing is delivered any more when it is gone.
+                // Nothing is delivered after it has ended.
                 let _ = delivery.await;
                 return Ok(());
             };
@@ -170,83 +169,86 @@ impl Membership {
         watched.and(delivered).and(taken_in)
     }
 
-    /// Ends the connections, and then the incarnation, when this io-node is cut off. What it cannot hand in any more is
-    /// refused: the apps are told that its clients are gone, by whoever takes it for dead or by itself when it joins anew.
+    /// Closes the connections and then ends the incarnation when this io-node is cut off. Events that wait are lost: the apps are told that
+    /// its clients are gone, by the node that declares it dead or by itself when it joins again.
     async fn end_when_cut_off(&self, watch: &mut Watch, incarnation: &Incarnation) -> Result<()> {
         loop {
             let reason = watch.until_cut_off().await;
-            warn!(io_node = %self.node.id, "{reason}; ending connections, so that clients reconnect to other io-nodes");
-            if self.hang_up_while_cut_off(watch).await {
+            warn!(io_node = %self.node.id, "{reason}; closing connections, so that clients reconnect to other io-nodes");
+            if self.close_while_cut_off(watch).await {
                 incarnation.end();
                 return Err(TransportError::CutOff);
             }
-            info!(io_node = %self.node.id, "the place in the cluster is renewed; the other connections stay");
+            info!(io_node = %self.node.id, "membership renewed; the other connections stay");
         }
     }
 
-    /// Ends connections spread over a part of the lease, and says whether that was done to the end.
-    async fn hang_up_while_cut_off(&self, watch: &Watch) -> bool {
-        let sessions = self.sessions.all();
-        let (began, count) = (Instant::now(), sessions.len().max(1) as u32);
-        for (place, session) in (0..).zip(sessions) {
-            sleep_until(began + watch.time_to_close() * place / count).await;
-            if watch.is_sound() {
+    /// Closes connections, spread over a part of the lease. False if the lease was renewed meanwhile; then the others stay.
+    async fn close_while_cut_off(&self, watch: &Watch) -> bool {
+        let connections = self.connections.all();
+        let (began, count) = (Instant::now(), connections.len().max(1) as u32);
+        for (number, connection) in (0..).zip(connections) {
+            sleep_until(began + watch.time_to_close() * number / count).await;
+            if watch.is_renewed() {
                 return false;
             }
-            session.hang_up();
+            connection.close();
         }
         true
     }
 
-    /// Closes every connection, after what came from it is answered and that is written, one after the other over the time of the
-    /// drain, so that clients do not all come back at once. Connections and not namespaces are closed, so that clients come back
-    /// by themselves to wherever they find a node.
+    /// Closes every connection once its events are answered and the answers are written. Connections are closed one after the other over the
+    /// drain time, so that clients do not all reconnect at once. Connections are closed, not namespaces, because clients reconnect by themselves
+    /// only then.
     async fn close(&self, inbox: &Arc<dyn Inbox>) {
-        let sessions = self.sessions.all();
+        let connections = self.connections.all();
         let began = Instant::now();
-        let count = sessions.len().max(1) as u32;
+        let count = connections.len().max(1) as u32;
         let mut closing = JoinSet::new();
-        for (place, session) in (0..).zip(sessions) {
-            sleep_until(began + self.drain * place / count).await;
+        for (number, connection) in (0..).zip(connections) {
+            sleep_until(began + self.drain * number / count).await;
             let (inbox, standing) = (inbox.clone(), self.transport.nodes.standing());
             let until = began + self.drain + self.answering;
             closing.spawn(async move {
                 let reason = DisconnectReason::ServerShutdown;
-                session.expel_answered(&reason, &*inbox, &standing, until).await;
+                close_when_answered(&connection, &reason, &*inbox, &standing, until).await;
             });
         }
         closing.join_all().await;
         if timeout(CLOSING, self.all_gone()).await.is_err() {
-            warn!("some sockets are still open and are cut off");
-            self.sessions.all().iter().for_each(|session| session.hang_up());
-            self.directory.all().iter().for_each(|member| member.stop_waiting());
+            warn!("some connections did not close in time; closing them without waiting for their clients");
+            self.connections.all().iter().for_each(|connection| connection.close());
+            let sockets = self.namespaces.all();
+            sockets.iter().for_each(|socket| socket.stop_waiting_for_admission());
         }
     }
 
-    /// Ends the clients of an incarnation that is over, so that none of them is there when the next one begins.
-    async fn end_clients(&self) {
-        for member in self.directory.all() {
-            member.stop_waiting();
-            member.session.hang_up();
+    /// Closes the connections of an incarnation that is over, so that none of its sockets is left when the next begins.
+    async fn close_all(&self) {
+        for socket in self.namespaces.all() {
+            socket.stop_waiting_for_admission();
+            socket.connection.close();
         }
         if timeout(CLOSING, self.all_gone()).await.is_err() {
-            warn!("some sockets are still open; nothing that they do is heard any more");
-            let all = self.directory.all();
-            all.iter().for_each(|member| member.close(DisconnectReason::NodeLost));
+            warn!("some connections did not close in time; nothing that their clients send is read");
+            let sockets = self.namespaces.all();
+            sockets
+                .iter()
+                .for_each(|socket| socket.close(DisconnectReason::NodeLost));
         }
     }
 
     async fn all_gone(&self) {
-        while !self.directory.is_empty() {
+        while !self.namespaces.is_empty() {
             sleep(Duration::from_millis(5)).await;
         }
     }
 
-    /// Joins, however often it takes. None when the process is to end.
-    async fn join_again(&self, pause: &mut Pause) -> Option<IoSession> {
+    /// Joins, and tries again until it succeeds. None when the process ends.
+    async fn join_again(&self, pause: &mut Backoff) -> Option<IoSession> {
         loop {
             let joining = async {
-                sleep(pause.take()).await;
+                sleep(pause.next_delay()).await;
                 self.transport.events.join_io(self.node.clone()).await
             };
             let joined = tokio::select! {
@@ -261,12 +263,12 @@ impl Membership {
     }
 }
 
-/// Runs in a task of its own, for as long as this is held.
-fn alone<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> AbortOnDropHandle<T> {
+/// Runs in a task that is aborted when the handle is dropped.
+fn spawn<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> AbortOnDropHandle<T> {
     AbortOnDropHandle::new(tokio::spawn(work))
 }
 
-/// What came of it. It is not aborted while somebody waits for it, so that all else is its panic, which goes on here.
+/// The result of a task that is not aborted. Its panic continues here.
 fn outcome<T>(ended: std::result::Result<T, JoinError>) -> T {
     ended.unwrap_or_else(|error| resume_unwind(error.into_panic()))
 }

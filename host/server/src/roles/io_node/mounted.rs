@@ -1,9 +1,8 @@
-//! The io-node as a service of tower, for a program that has an HTTP server of its own, such as axum.
+//! The io-node as a tower service, for programs with an HTTP server of their own, such as axum.
 //!
-//! It answers as it does behind [`crate::http`], and gives up what only that can give: addresses of peers are not known, so
-//! there are no limits for one address, and limits in time are the server's own.
-//!
-//! Who can turn it around, and give the program's pages as the io-node's inner service to [`crate::http`], loses nothing.
+//! It answers as it does behind [`crate::http`], with two exceptions: addresses of peers are not known, so limits of one address do not
+//! apply, and time limits are those of the server. A program that instead gives its own pages as the inner service to an io-node behind
+//! [`crate::http`] keeps both.
 
 use std::task::{Context, Poll};
 
@@ -13,7 +12,7 @@ use http::{Method, Request, Response};
 use http_body::Body;
 use http_body_util::{Either, Full};
 
-use super::service::{AnswerBody, Inner, IoService, Mistake, answer};
+use super::service::{AnswerBody, Inner, InnerError, IoService, answer};
 use crate::http::{BoxError, whole_body};
 
 impl<S, R> tower_service::Service<Request<R>> for IoService<S>
@@ -23,7 +22,7 @@ where
     R::Error: Into<BoxError>,
 {
     type Response = Response<AnswerBody>;
-    type Error = Mistake<S>;
+    type Error = InnerError<S>;
     type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -40,7 +39,7 @@ where
                 let request = request.map(|_| Either::Right(Full::default()));
                 return service.answer(request).await;
             }
-            // The body of a foreign request is of another type, so it is read here.
+            // Its body has another type than those of the inner service, so it is read here.
             match whole_body(request, service.max_body()).await {
                 Ok(request) => {
                     service

@@ -1,7 +1,7 @@
-//! The protocol of Socket.IO over the sessions of Engine.IO: who connects to which namespace, and what comes from whom.
+//! From packets of one connection to its sockets: who joins which namespace, and what becomes of each packet.
 //!
-//! Everything happens in the task that reads the connection, so that what a client sends keeps its order. The protocol:
-//! <https://socket.io/docs/v4/socket-io-protocol/>.
+//! Everything happens in the task that reads the connection, so that what a client sends keeps its order.
+//! <https://socket.io/docs/v4/socket-io-protocol/>
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,306 +10,290 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use serde_json::{Map, Value};
-use socketioxide_core::{Sid, Str};
 use tokio::time::sleep;
 use tracing::{debug, info};
 
-use super::args::{self, Malformed};
 use super::attributes::{self, Field, Fields};
-use super::clients::Common;
-use super::codec::{Content, Incoming, Revision};
-use super::directory::Directory;
-use super::limits::Flood;
-use super::member::Member;
-use super::session::{Session, Sessions};
-use super::token::{Taken, Tokens};
-use plugnode_message::{DisconnectReason, EventKind, Handshake, MOST_NAME, Refusal, Text, now_ms};
-use plugnode_process::counts;
+use super::hooks::Hooks;
+use super::token::{Tokens, VerifiedToken};
+use plugnode_message::{DisconnectReason, Handshake, MOST_NAME, Refusal, Text, now_ms};
+use plugnode_process::metrics;
+use plugnode_socket_io::{
+    Connection, Connections, Flood, IncomingPacket, Malformed, NamespaceRegistry, PacketContent, Revision, Sid, Socket,
+    SocketContext, Str,
+};
 
-/// What socketioxide and Node's server say, too.
-const UNKNOWN_NAMESPACE: &str = "Invalid namespace";
-/// What a client is told whose connection is in as many namespaces as it may be.
+/// The refusal of a connection that has joined as many namespaces as it may.
 const TOO_MANY_NAMESPACES: &str = "too many namespaces";
-/// What a client is told whose namespace has a name of more than [`MOST_NAME`] bytes.
+/// The refusal of a connection that is joining too many namespaces at the same time.
+const TOO_MANY_JOINING: &str = "too many namespaces at once";
+/// The refusal of a namespace with a name of more than [`MOST_NAME`] bytes.
 const LONG_NAMESPACE: &str = "the namespace's name is longer than 1024 bytes";
-/// Why a client is disconnected whose token has run out.
+/// The reason of the disconnect of a client whose token expired.
 const EXPIRED: &str = "token expired";
-/// A token that runs out later than this, ten years from now, outlives every connection.
-const LONGEST_TOKEN: Duration = Duration::from_secs(10 * 365 * 86_400);
+/// Tokens are taken to expire after at most ten years, which no connection lasts.
+const MAX_TOKEN_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
 
-/// Answers what clients send.
+/// Handles the packets of all connections.
 pub(super) struct Protocol {
-    pub(super) common: Arc<Common>,
-    pub(super) sessions: Arc<Sessions>,
-    pub(super) directory: Arc<Directory>,
-    /// How long a session has to enter a namespace.
+    pub(super) context: Arc<SocketContext>,
+    pub(super) connections: Arc<Connections<Socket>>,
+    pub(super) namespaces: Arc<NamespaceRegistry<Socket>>,
+    pub(super) hooks: Hooks,
+    /// How long a connection may take to join a namespace.
     pub(super) connect_timeout: Duration,
-    /// How many namespaces a session may be in.
+    /// Namespaces that a connection may join.
     pub(super) namespaces_per_connection: AtomicUsize,
-    /// Looks at the tokens of clients, if they have to have any.
+    /// Verifies the tokens of clients. None if they need no token.
     pub(super) tokens: Option<Arc<Tokens>>,
-    /// What clients have as attributes from the beginning, and where in the handshake it is found.
+    /// Names of first attributes, and the field of the handshake that each is taken from.
     pub(super) attributes: Vec<(String, Field)>,
 }
 
 impl Protocol {
-    /// A session begins.
-    pub(super) fn begin(self: &Arc<Self>, session: &Arc<Session>) {
-        self.expect_entry(session);
-        if session.revision == Revision::V4 {
-            // Of these every client is in the main namespace.
-            self.enter(session, "/", None);
+    /// A connection has opened.
+    pub(super) fn opened(self: &Arc<Self>, connection: &Arc<Connection>) {
+        self.limit_time_to_join(connection);
+        if connection.revision == Revision::V4 {
+            // Clients of revision 4 are in the main namespace from the beginning.
+            self.join(connection, "/", None);
         }
     }
 
-    /// A session is over, for this reason if nobody knows better.
-    pub(super) fn end(&self, session: &Session, reason: &DisconnectReason) {
-        for member in session.end() {
-            member.close(reason.clone());
+    /// A connection has ended. Sockets for which no other reason is set are closed for this one.
+    pub(super) fn closed(&self, connection: &Connection, reason: &DisconnectReason) {
+        for socket in connection.closed() {
+            socket.close(reason.clone());
         }
     }
 
-    /// Takes in a text of a session.
-    pub(super) fn hear_text(self: &Arc<Self>, session: &Arc<Session>, text: Str) {
-        if let Err(flood) = session.packet() {
-            return self.end_flood(session, flood);
+    /// Takes a text of a connection.
+    pub(super) fn receive_text(self: &Arc<Self>, connection: &Arc<Connection>, text: Str) {
+        if let Err(flood) = connection.count_packet() {
+            return self.close_flooding(connection, flood);
         }
-        let read = self.common.codec.read_text(&session.unfinished, text);
-        self.take_in(session, read);
+        let packet = self.context.codec.read_text(&connection.partial, text);
+        self.receive(connection, packet);
     }
 
-    /// Takes in binary data of a session.
-    pub(super) fn hear_binary(self: &Arc<Self>, session: &Arc<Session>, data: Bytes) {
-        if let Err(flood) = session.packet() {
-            return self.end_flood(session, flood);
+    /// Takes a binary message of a connection.
+    pub(super) fn receive_binary(self: &Arc<Self>, connection: &Arc<Connection>, data: Bytes) {
+        if let Err(flood) = connection.count_packet() {
+            return self.close_flooding(connection, flood);
         }
-        let read = self.common.codec.read_binary(&session.unfinished, data);
-        self.take_in(session, read);
+        let packet = self.context.codec.read_binary(&connection.partial, data);
+        self.receive(connection, packet);
     }
 
-    /// Notes that a session has sent so many messages at once.
-    pub(super) fn expect(&self, session: &Session, messages: usize) {
-        if let Err(flood) = session.expect(messages) {
-            self.end_flood(session, flood);
+    /// A connection has sent so many messages at once, which follow.
+    pub(super) fn burst(&self, connection: &Connection, messages: usize) {
+        if let Err(flood) = connection.check_burst(messages) {
+            self.close_flooding(connection, flood);
         }
     }
 
-    fn end_flood(&self, session: &Session, flood: Flood) {
-        debug!(session = session.id(), "closing the connection: {flood}");
-        counts::SESSIONS_FLOODING.one();
-        session.expel(&DisconnectReason::Other(flood.to_string()));
+    fn close_flooding(&self, connection: &Connection, flood: Flood) {
+        debug!(session = connection.id(), "closing the connection: {flood}");
+        metrics::SESSIONS_FLOODING.increment();
+        connection.close_with(&DisconnectReason::Other(flood.to_string()));
     }
 
-    fn take_in(self: &Arc<Self>, session: &Arc<Session>, read: Result<Option<Incoming>, Malformed>) {
-        let done = match read {
+    fn receive(self: &Arc<Self>, connection: &Arc<Connection>, packet: Result<Option<IncomingPacket>, Malformed>) {
+        let handled = match packet {
             Ok(None) => Ok(()),
-            Ok(Some(incoming)) => self.act(session, incoming),
+            Ok(Some(packet)) => self.handle(connection, packet),
             Err(malformed) => Err(malformed),
         };
-        if let Err(malformed) = done {
-            debug!(session = session.id(), "closing the connection: {malformed}");
-            counts::PACKETS_MALFORMED.one();
-            session.expel(&DisconnectReason::ParseError);
+        if let Err(malformed) = handled {
+            debug!(session = connection.id(), "closing the connection: {malformed}");
+            metrics::PACKETS_MALFORMED.increment();
+            connection.close_with(&DisconnectReason::ParseError);
         }
     }
 
-    fn act(self: &Arc<Self>, session: &Arc<Session>, incoming: Incoming) -> Result<(), Malformed> {
-        let (namespace, query) = match session.revision {
-            Revision::V5 => (&*incoming.namespace, None),
-            // These give what they connect with as a query.
-            Revision::V4 => match incoming.namespace.split_once('?') {
+    fn handle(self: &Arc<Self>, connection: &Arc<Connection>, packet: IncomingPacket) -> Result<(), Malformed> {
+        let (namespace, query) = match connection.revision {
+            Revision::V5 => (&*packet.namespace, None),
+            // Clients of revision 4 send `auth` as a query string.
+            Revision::V4 => match packet.namespace.split_once('?') {
                 Some((namespace, query)) => (namespace, Some(query)),
-                None => (&*incoming.namespace, None),
+                None => (&*packet.namespace, None),
             },
         };
-        if matches!(incoming.content, Content::Connect(_) | Content::Event(..))
-            && let Err(flood) = session.event()
+        if matches!(packet.content, PacketContent::Connect(_) | PacketContent::Event(..))
+            && let Err(flood) = connection.count_event()
         {
-            self.end_flood(session, flood);
+            self.close_flooding(connection, flood);
             return Ok(());
         }
-        if let Content::Connect(auth) = incoming.content {
-            let auth = match query {
-                Some(query) => Some(from_query(query)),
-                None => args::read_auth(auth.as_ref().map(|(text, _)| text.as_str()))?,
+        if let PacketContent::Connect(auth) = packet.content {
+            let auth = match (query, auth) {
+                (Some(query), _) => Some(auth_of_query(query)),
+                (None, Some(auth)) => auth.into_auth()?,
+                (None, None) => None,
             };
-            self.enter(session, namespace, auth);
+            self.join(connection, namespace, auth);
             return Ok(());
         }
-        let Some(member) = session.member(namespace) else {
-            return match session.is_near(namespace) {
-                // It may have sent this before it heard that it is disconnected.
+        let Some(socket) = connection.socket(namespace) else {
+            return match connection.is_joining_or_left(namespace) {
+                // The client may have sent this before it heard that it is disconnected.
                 true => Ok(()),
-                false => Err(Malformed::Packet("it is for a namespace that was not entered".into())),
+                false => Err(Malformed::Packet("the connection has not joined its namespace".into())),
             };
         };
-        match incoming.content {
-            Content::Connect(_) => {}
-            Content::Disconnect => member.close(DisconnectReason::Client),
-            Content::Event((text, attachments), ack) => {
-                let (event, args) = args::read_event(&text, attachments)?;
-                member.take_in(event, args, ack);
+        match packet.content {
+            PacketContent::Connect(_) => {}
+            PacketContent::Disconnect => socket.close(DisconnectReason::Client),
+            PacketContent::Event(payload, ack) => {
+                let (event, args) = payload.into_event()?;
+                socket.receive_event(event, args, ack);
             }
-            Content::Ack((text, attachments), number) => {
-                member.answered(number, args::read_answer(&text, attachments)?);
-            }
+            PacketContent::Ack(payload, id) => socket.receive_ack(id, payload.into_answer()?),
         }
         Ok(())
     }
 
-    /// A session enters a namespace. One that is there already, or about to be, is closed, as Node's server does.
-    fn enter(self: &Arc<Self>, session: &Arc<Session>, namespace: &str, auth: Option<Text>) {
-        if session.member(namespace).is_some() || session.is_checked_for(namespace) {
+    /// Lets a connection join a namespace. A connection that has joined it or is joining it is closed, as by Node's server.
+    fn join(self: &Arc<Self>, connection: &Arc<Connection>, namespace: &str, auth: Option<Text>) {
+        if connection.socket(namespace).is_some() || connection.is_joining(namespace) {
             debug!(
-                session = session.id(),
-                namespace, "closing the connection: it is in this namespace already"
+                session = connection.id(),
+                namespace, "closing the connection: it joins the same namespace again"
             );
-            session.expel(&DisconnectReason::Server);
+            connection.close_with(&DisconnectReason::Server);
             return;
         }
         if namespace.len() > MOST_NAME {
-            counts::NAMESPACES_REFUSED.one();
-            return self.refuse(session, namespace, &words(LONG_NAMESPACE));
+            metrics::NAMESPACES_REFUSED.increment();
+            return self.refuse(connection, namespace, &refusal(LONG_NAMESPACE));
         }
-        if !self.directory.knows(namespace) {
-            self.refuse_unknown(session, namespace);
+        if !self.namespaces.is_bound(namespace) {
+            self.refuse_unknown(connection, namespace);
             return;
         }
-        if session.namespaces() >= self.namespaces_per_connection.load(Ordering::Relaxed) {
-            counts::NAMESPACES_REFUSED.one();
-            return self.refuse(session, namespace, &words(TOO_MANY_NAMESPACES));
+        if connection.namespace_count() >= self.namespaces_per_connection.load(Ordering::Relaxed) {
+            metrics::NAMESPACES_REFUSED.increment();
+            return self.refuse(connection, namespace, &refusal(TOO_MANY_NAMESPACES));
         }
-        let handshake = session.handshake(auth);
+        let handshake = connection.handshake(auth);
         let Some(tokens) = self.tokens.clone() else {
-            self.let_in(session, namespace, handshake, Map::new());
+            self.connect(connection, namespace, handshake, Map::new());
             return;
         };
         let token = tokens.of(&Fields::of(&handshake));
-        let mut checking = Box::pin(async move { tokens.check(token.as_deref()).await });
-        if let Some(checked) = (&mut checking).now_or_never() {
-            self.checked(session, namespace, handshake, checked);
+        let mut verifying = Box::pin(async move { tokens.check(token.as_deref()).await });
+        if let Some(verified) = (&mut verifying).now_or_never() {
+            self.verified(connection, namespace, handshake, verified);
             return;
         }
-        // It waits for a key. What else the client sends is not held up by that.
-        if !session.begin_check(namespace) {
-            counts::NAMESPACES_REFUSED.one();
-            return self.refuse(session, namespace, &words("too many namespaces at once"));
+        // It waits for a key. Meanwhile the connection is read.
+        if !connection.begin_join(namespace) {
+            metrics::NAMESPACES_REFUSED.increment();
+            return self.refuse(connection, namespace, &refusal(TOO_MANY_JOINING));
         }
-        let (protocol, session, namespace) = (self.clone(), session.clone(), namespace.to_owned());
+        let (protocol, connection, namespace) = (self.clone(), connection.clone(), namespace.to_owned());
         tokio::spawn(async move {
-            let checked = checking.await;
-            if !session.is_over() {
-                protocol.checked(&session, &namespace, handshake, checked);
+            let verified = verifying.await;
+            if !connection.is_closed() {
+                protocol.verified(&connection, &namespace, handshake, verified);
             }
-            session.end_check(&namespace);
+            connection.end_join(&namespace);
         });
     }
 
-    /// A client's token was looked at.
-    fn checked(
+    /// The client's token was verified, or refused.
+    fn verified(
         self: &Arc<Self>,
-        session: &Arc<Session>,
+        connection: &Arc<Connection>,
         namespace: &str,
         handshake: Handshake,
-        checked: Result<Taken, Refusal>,
+        verified: Result<VerifiedToken, Refusal>,
     ) {
-        match checked {
-            Ok(Taken { claims, expires_at }) => {
-                self.let_in(session, namespace, handshake, claims);
+        match verified {
+            Ok(VerifiedToken { claims, expires_at }) => {
+                self.connect(connection, namespace, handshake, claims);
                 if let Some(expires_at) = expires_at {
-                    end_at_expiry(session, expires_at);
+                    close_at_expiry(connection, expires_at);
                 }
             }
             Err(refusal) => {
-                counts::TOKENS_REFUSED.one();
-                self.refuse(session, namespace, &refusal);
+                metrics::TOKENS_REFUSED.increment();
+                self.refuse(connection, namespace, &refusal);
             }
         }
     }
 
-    /// A client comes as far as to the door of a namespace, with these claims.
-    fn let_in(
+    /// Connects a client, with these claims of its token, to a namespace.
+    fn connect(
         self: &Arc<Self>,
-        session: &Arc<Session>,
+        connection: &Arc<Connection>,
         namespace: &str,
         handshake: Handshake,
         claims: Map<String, Value>,
     ) {
-        let attributes = match attributes::first(&self.attributes, &Fields::of(&handshake), claims) {
-            Ok(attributes) => attributes,
-            Err(refusal) => return self.refuse(session, namespace, &refusal),
-        };
-        let hooks = &self.common.hooks;
-        let attributes = match hooks.first_attributes(namespace, &handshake, attributes) {
-            Ok(attributes) => attributes,
-            Err(refusal) => return self.refuse(session, namespace, &refusal),
-        };
-        let entered = self.directory.enter(namespace, |clients| {
-            let member = Member::new(clients, &self.directory, session, attributes);
-            session.enter(&member);
-            member
-        });
-        if let Some(member) = entered {
-            debug!(client = %member.id, session = session.id(), address = session.address(), namespace, "connecting");
-            member.enter(EventKind::Connection(Box::new(handshake)));
-            if session.is_over() {
-                member.close(DisconnectReason::TransportClose);
+        let attributes = attributes::first(&self.attributes, &Fields::of(&handshake), claims)
+            .and_then(|attributes| self.hooks.first_attributes(namespace, &handshake, attributes));
+        match attributes {
+            Ok(attributes) => {
+                Socket::connect(&self.namespaces, namespace, connection, handshake, attributes);
             }
+            Err(refusal) => self.refuse(connection, namespace, &refusal),
         }
     }
 
-    fn refuse_unknown(&self, session: &Session, namespace: &str) {
-        let codec = &self.common.codec;
-        let packet = match (session.revision, namespace) {
-            // Without which these would go nowhere else.
-            (Revision::V4, "/") => codec.connected(&"/".into(), Sid::ZERO, session.revision),
+    fn refuse_unknown(&self, connection: &Connection, namespace: &str) {
+        let codec = &self.context.codec;
+        let packet = match (connection.revision, namespace) {
+            // Clients of revision 4 have to be in the main namespace before they can join another.
+            (Revision::V4, "/") => codec.connected(&"/".into(), Sid::ZERO, connection.revision),
             _ => {
-                counts::NAMESPACES_REFUSED.one();
-                codec.unknown(namespace, UNKNOWN_NAMESPACE)
+                metrics::NAMESPACES_REFUSED.increment();
+                codec.unknown_namespace(namespace)
             }
         };
-        session.send(packet);
+        connection.send(packet);
     }
 
-    fn refuse(&self, session: &Session, namespace: &str, refusal: &Refusal) {
-        let packet = self.common.codec.refused(namespace, refusal, session.revision);
-        session.send(packet);
+    fn refuse(&self, connection: &Connection, namespace: &str, refusal: &Refusal) {
+        let packet = self.context.codec.refused(namespace, refusal, connection.revision);
+        connection.send(packet);
     }
 
-    /// Ends a session that enters no namespace in time.
-    fn expect_entry(&self, session: &Arc<Session>) {
-        let (timeout, late) = (self.connect_timeout, Arc::downgrade(session));
+    /// Closes a connection that joins no namespace in time.
+    fn limit_time_to_join(&self, connection: &Arc<Connection>) {
+        let (timeout, idle) = (self.connect_timeout, Arc::downgrade(connection));
         let deadline = tokio::spawn(async move {
             sleep(timeout).await;
-            if let Some(session) = late.upgrade() {
+            if let Some(connection) = idle.upgrade() {
                 debug!(
-                    session = session.id(),
-                    "closing the connection: it entered no namespace in time"
+                    session = connection.id(),
+                    "closing the connection: it joined no namespace in time"
                 );
-                session.hang_up();
+                connection.close();
             }
         });
-        session.expect_entry(deadline.abort_handle());
+        connection.set_join_deadline(deadline.abort_handle());
     }
 }
 
-/// Ends a session when a token runs out by which one of its clients came in.
-fn end_at_expiry(session: &Arc<Session>, expires_at: u64) {
-    let (expiring, opened) = (Arc::downgrade(session), now_ms());
-    let left = Duration::from_millis(expires_at.saturating_mul(1_000).saturating_sub(opened)).min(LONGEST_TOKEN);
-    let deadline = tokio::spawn(async move {
+/// Closes a connection at `expires_at`, in seconds since 1970, when the token of one of its sockets expires.
+fn close_at_expiry(connection: &Arc<Connection>, expires_at: u64) {
+    let (expiring, now) = (Arc::downgrade(connection), now_ms());
+    let left = Duration::from_millis(expires_at.saturating_mul(1_000).saturating_sub(now)).min(MAX_TOKEN_LIFETIME);
+    let expiry = tokio::spawn(async move {
         sleep(left).await;
-        if let Some(session) = expiring.upgrade().filter(|session| !session.is_over()) {
-            info!(session = session.id(), "closing the connection: {EXPIRED}");
-            counts::TOKENS_EXPIRED.one();
-            session.expel(&DisconnectReason::Other(EXPIRED.into()));
+        if let Some(connection) = expiring.upgrade().filter(|connection| !connection.is_closed()) {
+            info!(session = connection.id(), "closing the connection: {EXPIRED}");
+            metrics::TOKENS_EXPIRED.increment();
+            connection.close_with(&DisconnectReason::Other(EXPIRED.into()));
         }
     });
-    session.expire_by(deadline.abort_handle());
+    connection.set_expiry(expiry.abort_handle());
 }
 
-/// The fields of a query string, as the JSON object that newer clients would send.
-fn from_query(query: &str) -> Text {
+/// The fields of a query string, as the JSON object that clients of revision 5 would send as `auth`.
+fn auth_of_query(query: &str) -> Text {
     let fields = form_urlencoded::parse(query.as_bytes());
     let fields: Map<_, _> = fields
         .map(|(name, value)| (name.into_owned(), value.into_owned().into()))
@@ -317,8 +301,7 @@ fn from_query(query: &str) -> Text {
     Value::Object(fields).to_string().into()
 }
 
-/// A refusal in these words.
-fn words(message: &'static str) -> Refusal {
+fn refusal(message: &'static str) -> Refusal {
     Refusal {
         message: Text::from_static(message),
         data: None,

@@ -1,12 +1,11 @@
-//! Questions to all io-nodes, and what they say to them.
+//! Questions of handlers to all io-nodes, and the answers.
 //!
-//! A question is in every io-node's outbox, behind the commands of the handler that asked. Each io-node answers when it
-//! comes to it, and so when it has carried those out. The answers come together on the io-node that holds the client in whose
-//! name it was asked, and become one reply event of that client, or of nobody when the client is gone; who has not answered in
-//! time, or before this io-node ends, is named in it.
+//! A question is in the outbox of every io-node, behind the commands that its handler sent before. An io-node answers when it reaches the
+//! question, so after it applied those commands. The io-node of the client in whose event the question was asked collects the answers. They
+//! become one reply event of that client, or of no client if it has left. The reply names the io-nodes that did not answer in time, or
+//! before the collecting io-node ends.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
@@ -15,59 +14,55 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::debug;
 
-use super::directory::Directory;
-use super::handle::Share;
-use super::incarnation::Incarnation;
-use super::member::Member;
-use super::requests::Asked;
+use super::program_backlog::ProgramBacklog;
 use super::summary;
-use super::waiting::{Arrival, Source};
 use plugnode_message::{
     Asker, Audience, Command, Event, EventKind, Namespace, NodeId, Part, Payload, Present, Question, SessionId, Text,
     now_ms,
 };
-use plugnode_process::counts;
+use plugnode_process::metrics;
 use plugnode_process::shutdown::Shutdown;
+use plugnode_socket_io::{Arrival, Incarnation, NamespaceRegistry, ReplyTo, Socket};
 use plugnode_transport::{Inbox, Transport};
 
-/// The longest that a handler may wait for all answers.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// How much longer answers may be on their way than clients may take.
-const ON_THE_WAY: Duration = Duration::from_millis(500);
-/// How many bytes one io-node says at most; of clients beyond that it says only that they are there.
-const MOST_BYTES: usize = 1 << 20;
-/// How many questions may be open on one io-node.
-const OPEN: usize = 10_000;
+/// The longest time that a handler may wait for all answers.
+const MAX_TIMEOUT: Duration = Duration::from_secs(60);
+/// Added to the timeout of clients, for the way of the answers between io-nodes.
+const TRANSIT: Duration = Duration::from_millis(500);
+/// Bytes in the answer of one io-node. Clients and rooms beyond that are only counted.
+const MAX_BYTES: usize = 1 << 20;
+/// Questions that may be open on one io-node.
+const MAX_OPEN: usize = 10_000;
 
-/// What this io-node is asked, and what it has asked others for its clients.
+/// The questions of one incarnation: those that it answers, and those of its clients that it collects answers for.
 pub(super) struct Questions {
     pub(super) node: NodeId,
-    pub(super) directory: Arc<Directory>,
+    pub(super) namespaces: Arc<NamespaceRegistry<Socket>>,
     pub(super) transport: Transport,
     pub(super) inbox: Arc<dyn Inbox>,
     pub(super) incarnation: Arc<Incarnation>,
-    /// Bytes of events from nobody that wait to be accepted.
-    pub(super) waiting: Arc<AtomicUsize>,
+    /// The budget of replies to clients that have left.
+    pub(super) backlog: ProgramBacklog,
     pub(super) shutdown: Shutdown,
     pub(super) open: Open,
 }
 
-/// The questions that answers are gathered for.
+/// The questions that answers are collected for.
 type Open = Mutex<HashMap<Text, UnboundedSender<(NodeId, Part)>>>;
 
 impl Questions {
-    /// Answers a question and, when the client who asks is here, sees to it that all answers come together.
+    /// Answers a question. If the client that asks is on this io-node, the answers are collected here.
     pub(super) fn asked(self: &Arc<Self>, asker: Asker, question: Question, timeout_ms: u32, token: Bytes) {
-        let patience = Duration::from_millis(timeout_ms.into()).min(LONGEST_WAIT);
+        let patience = Duration::from_millis(timeout_ms.into()).min(MAX_TIMEOUT);
         if asker.io_node == self.node {
-            self.gather(&asker, patience, token);
+            self.collect_answers(&asker, patience, token);
         }
         let part = match question {
             Question::Settled => Part::Settled,
             Question::Acks { to, event, args } => {
                 let questions = self.clone();
                 let answers = self.ask(&to, &event, &args);
-                self.until_the_end(async move {
+                self.spawn_until_shutdown(async move {
                     let part = answers.within(patience).await;
                     questions.answer(asker, part);
                 });
@@ -79,7 +74,7 @@ impl Questions {
         self.answer(asker, part);
     }
 
-    /// Takes in what an io-node says to a question of a client that is here.
+    /// Takes the answer of an io-node to a question of a client on this one.
     pub(super) fn answered(&self, asker: &Asker, from: NodeId, part: Part) {
         // The question may have been given up by now.
         if let Some(answers) = self.open().get(&asker.id) {
@@ -94,42 +89,42 @@ impl Questions {
             return;
         }
         let (questions, node) = (self.clone(), asker.io_node.clone());
-        self.until_the_end(async move {
+        self.spawn_until_shutdown(async move {
             let told = questions.inbox.tell(&node, Command::Answer { asker, from, part });
             if let Err(error) = told.await {
-                debug!(%node, %error, "cannot tell an answer");
+                debug!(%node, %error, "cannot send an answer to another io-node");
             }
         });
     }
 
-    fn gather(self: &Arc<Self>, asker: &Asker, patience: Duration, token: Bytes) {
-        let (answers, said) = mpsc::unbounded_channel();
+    fn collect_answers(self: &Arc<Self>, asker: &Asker, patience: Duration, token: Bytes) {
+        let (answers, receiver) = mpsc::unbounded_channel();
         {
             let mut open = self.open();
-            if open.len() >= OPEN {
-                debug!(client = %asker.client, "a question is not heard: too many are open");
+            if open.len() >= MAX_OPEN {
+                debug!(client = %asker.client, "question dropped: too many questions are open");
                 return;
             }
             open.insert(asker.id.clone(), answers);
         }
         let (questions, asker) = (self.clone(), asker.clone());
         self.shutdown.spawn_intake(async move {
-            let deadline = Instant::now() + patience + ON_THE_WAY;
-            let answer = questions.hear(said, deadline).await;
+            let deadline = Instant::now() + patience + TRANSIT;
+            let answer = questions.collect(receiver, deadline).await;
             questions.open().remove(&asker.id);
             questions.reply(asker, token, answer);
         });
     }
 
-    /// Takes an answer in as an event of the client that asked or, when that is gone, as one from nobody behind its last.
+    /// Queues the reply as an event of the client that asked or, if it has left, as an event of no client behind its last.
     fn reply(&self, asker: Asker, token: Bytes, answer: Payload) {
         let Asker { namespace, client, .. } = asker;
-        let member = self.directory.find(&namespace, &client);
+        let socket = self.namespaces.find(&namespace, &client);
         let reply = EventKind::Reply {
             token: token.clone(),
             answer: Some(answer.clone()),
         };
-        if member.is_some_and(|member| member.enqueue(reply)) {
+        if socket.is_some_and(|socket| socket.enqueue(reply)) {
             return;
         }
         let event = Event {
@@ -138,18 +133,15 @@ impl Questions {
             received_at_ms: now_ms(),
             kind: EventKind::LateReply { client, token, answer },
         };
-        let Some(share) = Share::take(&self.waiting, event.size()) else {
-            counts::REPLIES_DROPPED.one();
-            return debug!("the reply to a client that is gone is dropped: too much waits to be accepted");
+        let Some(source) = self.backlog.reserve(event.size()) else {
+            metrics::REPLIES_DROPPED.increment();
+            return debug!("reply to a client that has left dropped: too many events wait to be accepted");
         };
-        self.incarnation.take_in(Arrival {
-            event,
-            source: Source::Program(share),
-        });
+        self.incarnation.queue(Arrival { event, source });
     }
 
-    /// Does something that nobody waits for once the process ends.
-    fn until_the_end(&self, task: impl Future<Output = ()> + Send + 'static) {
+    /// Spawns a task that is dropped when the process ends.
+    fn spawn_until_shutdown(&self, task: impl Future<Output = ()> + Send + 'static) {
         let shutdown = self.shutdown.clone();
         self.shutdown.spawn_intake(async move {
             tokio::select! {
@@ -159,8 +151,8 @@ impl Questions {
         });
     }
 
-    /// Hears from all io-nodes that are there, or those that answer in time and before this one ends.
-    async fn hear(&self, mut said: UnboundedReceiver<(NodeId, Part)>, deadline: Instant) -> Payload {
+    /// Collects answers until all io-nodes have answered, until the deadline, or until this io-node ends.
+    async fn collect(&self, mut receiver: UnboundedReceiver<(NodeId, Part)>, deadline: Instant) -> Payload {
         let nodes = tokio::select! {
             nodes = timeout_at(deadline, self.transport.nodes.io_nodes()) => nodes.ok(),
             () = self.shutdown.begun() => None,
@@ -173,7 +165,7 @@ impl Questions {
         while !there.iter().all(|node| heard.contains_key(node)) {
             tokio::select! {
                 biased;
-                next = said.recv() => match next {
+                next = receiver.recv() => match next {
                     Some((node, part)) => heard.insert(node, part),
                     None => break,
                 },
@@ -185,29 +177,29 @@ impl Questions {
         summary::of(heard, silent)
     }
 
-    /// Emits an event to clients that are here and asks each for an acknowledgement.
+    /// Sends an event to the clients of an audience, each of which has to acknowledge it.
     fn ask(&self, to: &Audience, event: &str, args: &Payload) -> Answers {
-        let (answers, said) = mpsc::unbounded_channel();
+        let (answers, receiver) = mpsc::unbounded_channel();
         let mut asked = Vec::new();
-        for member in self.directory.audience(to) {
-            let number = member.request(event, args, Asked::Collect(answers.clone()));
-            asked.push((member.id.clone(), Arc::downgrade(&member), number));
+        for socket in self.namespaces.audience(to) {
+            let id = socket.request(event, args, ReplyTo::Collector(answers.clone()));
+            asked.push((socket.id.clone(), Arc::downgrade(&socket), id));
         }
-        Answers { asked, said }
+        Answers { asked, receiver }
     }
 
     fn clients(&self, who: &Audience, most: u32) -> Part {
-        let there = self.directory.audience(who);
+        let there = self.namespaces.audience(who);
         let mut bytes = 0;
-        let describe = there.iter().take(most as usize).map(|member| Present {
-            id: member.id.clone(),
-            attributes: member.attributes(),
-            channels: member.clients.subscriptions(&member.id),
+        let describe = there.iter().take(most as usize).map(|socket| Present {
+            id: socket.id.clone(),
+            attributes: socket.attributes(),
+            channels: socket.namespace.rooms_of(&socket.id),
         });
         let fits = |present: &Present| {
             let channels = present.channels.iter().map(|channel| channel.as_str().len());
             bytes += present.attributes.len() + channels.sum::<usize>();
-            bytes <= MOST_BYTES
+            bytes <= MAX_BYTES
         };
         Part::Clients {
             clients: describe.take_while(fits).collect(),
@@ -216,14 +208,12 @@ impl Questions {
     }
 
     fn channels(&self, namespace: &Namespace, most: u32) -> Part {
-        let clients = self.directory.clients(namespace);
-        let (count, mut channels) = clients
-            .map(|clients| clients.channels(most as usize))
-            .unwrap_or_default();
+        let sockets = self.namespaces.sockets(namespace);
+        let (count, mut channels) = sockets.map(|sockets| sockets.rooms(most as usize)).unwrap_or_default();
         let mut bytes = 0;
         channels.retain(|(channel, _)| {
             bytes += channel.as_str().len();
-            bytes <= MOST_BYTES
+            bytes <= MAX_BYTES
         });
         Part::Channels {
             count: count as u32,
@@ -236,22 +226,22 @@ impl Questions {
     }
 }
 
-/// What clients say that were asked.
+/// The acknowledgements of the clients that were asked.
 struct Answers {
-    /// Who was asked, and by which number: it is forgotten with this, for nobody waits for it any more.
-    asked: Vec<(SessionId, Weak<Member>, i64)>,
-    said: UnboundedReceiver<(SessionId, Payload)>,
+    /// The clients, and the acknowledgement id of each. When this is dropped, the requests are closed.
+    asked: Vec<(SessionId, Weak<Socket>, i64)>,
+    receiver: UnboundedReceiver<(SessionId, Payload)>,
 }
 
 impl Answers {
-    /// Waits until all have answered or are gone, but no longer than this.
+    /// Waits until all clients have answered or left, at most so long.
     async fn within(mut self, patience: Duration) -> Part {
         let deadline = Instant::now() + patience;
         let mut answers = BTreeMap::new();
         let mut bytes = 0;
-        while let Ok(Some((client, answer))) = timeout_at(deadline, self.said.recv()).await {
+        while let Ok(Some((client, answer))) = timeout_at(deadline, self.receiver.recv()).await {
             bytes += answer.size();
-            if bytes <= MOST_BYTES {
+            if bytes <= MAX_BYTES {
                 answers.insert(client, answer);
             }
         }
@@ -266,9 +256,9 @@ impl Answers {
 
 impl Drop for Answers {
     fn drop(&mut self) {
-        for (_, member, number) in &self.asked {
-            if let Some(member) = member.upgrade() {
-                member.requests.take(*number);
+        for (_, socket, id) in &self.asked {
+            if let Some(socket) = socket.upgrade() {
+                socket.requests.close(*id);
             }
         }
     }

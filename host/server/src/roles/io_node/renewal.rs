@@ -1,4 +1,4 @@
-//! What of an io-node can be others while it runs: limits, and the keys of tokens.
+//! Changes settings of a running io-node: limits, and the keys of tokens.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,7 +7,8 @@ use anyhow::Result;
 
 use super::entrance::Entrance;
 use super::protocol::Protocol;
-use super::{IoNodeSettings, TokenSettings};
+use super::settings::IoNodeSettings;
+use super::token::TokenSettings;
 
 /// Changes a running io-node. Clones are for the same one.
 #[derive(Clone)]
@@ -17,24 +18,21 @@ pub struct Renewal {
 }
 
 impl Renewal {
-    /// Has the limits of these settings count for what comes from now on: `per_address`, `events_per_second`,
-    /// `channels_per_client` and `namespaces_per_connection`.
+    /// Applies these limits from now on: `per_address`, `events_per_second` (to new connections), `channels_per_client` and
+    /// `namespaces_per_connection`.
     pub fn limit(&self, settings: &IoNodeSettings) {
-        self.entrance.limit(settings.per_address);
-        self.protocol.sessions.set_events_per_second(settings.events_per_second);
-        let (common, protocol) = (&self.protocol.common, &self.protocol);
-        common
-            .max_channels
-            .store(settings.channels_per_client, Ordering::Relaxed);
-        protocol
-            .namespaces_per_connection
-            .store(settings.namespaces_per_connection, Ordering::Relaxed);
+        self.entrance.set_limits(settings.per_address);
+        let protocol = &self.protocol;
+        protocol.connections.set_events_per_second(settings.events_per_second);
+        let (max_rooms, max_namespaces) = (&protocol.context.max_rooms, &protocol.namespaces_per_connection);
+        max_rooms.store(settings.channels_per_client, Ordering::Relaxed);
+        max_namespaces.store(settings.namespaces_per_connection, Ordering::Relaxed);
     }
 
-    /// Reads the keys of tokens again, and says whether some are others.
+    /// Reads the keys of tokens again. Returns whether any changed.
     ///
     /// # Errors
-    /// When one cannot be read or used; then all stay as they were.
+    /// If one cannot be read or used; then none changes.
     pub async fn read_keys(&self, settings: Option<&TokenSettings>) -> Result<bool> {
         match (&self.protocol.tokens, settings) {
             (Some(tokens), Some(settings)) => tokens.read_again(&settings.keys).await,

@@ -1,33 +1,33 @@
-//! Gathers evidence while the place of an io-node is not renewed.
+//! Gathers evidence while the membership of an io-node is not renewed.
 
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::judgement::{CutOff, Evidence, Testimony, judge};
 use super::witness::{Answer, Witness};
-use super::{CutOff, Evidence, Testimony, judge};
 use plugnode_message::NodeId;
 use plugnode_transport::{Standing, Transport};
 
-/// Io-nodes that are asked at once.
-const WITNESSES: usize = 5;
-/// The longest time between two looks at the standing.
-const LOOK: Duration = Duration::from_secs(1);
+/// Io-nodes that are asked at a time.
+const MAX_WITNESSES: usize = 5;
+/// The longest time between two checks.
+const MAX_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Watches over the standing of an io-node.
+/// Watches the membership of an io-node.
 pub(in super::super) struct Watch {
     own: NodeId,
     transport: Transport,
     standing: Standing,
-    /// How long the transport may be out of reach without any evidence.
+    /// How long the transport may be unreachable without any evidence.
     bound: Duration,
     witnesses: Vec<Witness>,
-    /// When it was looked last which there are.
+    /// When the witnesses were last listed.
     refreshed: Option<Instant>,
 }
 
-/// The renewals of others that were seen while this node could not renew.
+/// Renewals of witnesses while this node could not renew.
 #[derive(Default)]
 struct Renewals {
     first: Option<Instant>,
@@ -46,7 +46,7 @@ impl Watch {
         }
     }
 
-    /// Completes when this node takes itself for cut off.
+    /// Completes when this node considers itself cut off.
     pub(in super::super) async fn until_cut_off(&mut self) -> CutOff {
         let Some(lease) = self.standing.lease() else {
             return std::future::pending().await;
@@ -58,11 +58,16 @@ impl Watch {
                 renewals = Renewals::default();
                 self.refresh(lease).await;
                 let silence = self.standing.silence().unwrap_or_default();
-                sleep((lease / 3).saturating_sub(silence).clamp(lease / 60, LOOK)).await;
+                sleep(
+                    (lease / 3)
+                        .saturating_sub(silence)
+                        .clamp(lease / 60, MAX_CHECK_INTERVAL),
+                )
+                .await;
                 continue;
             }
             let witnesses = self.ask_witnesses(lease / 8, &mut renewals).await;
-            // It may have been renewed meanwhile.
+            // Read again, because it may have been renewed meanwhile.
             let evidence = Evidence {
                 lease,
                 silence: self.standing.silence().unwrap_or_default(),
@@ -75,37 +80,37 @@ impl Watch {
             {
                 return cut_off;
             }
-            // What lasts for long need not be looked at so often.
-            sleep((evidence.silence / 10).clamp(lease / 10, LOOK.max(lease / 10))).await;
+            // The longer it lasts, the fewer checks.
+            sleep((evidence.silence / 10).clamp(lease / 10, MAX_CHECK_INTERVAL.max(lease / 10))).await;
         }
     }
 
-    /// Whether the place has been renewed.
-    pub(in super::super) fn is_sound(&self) -> bool {
+    /// Whether the membership has been renewed.
+    pub(in super::super) fn is_renewed(&self) -> bool {
         self.standing
             .lease()
             .is_none_or(|lease| self.standing.silence().unwrap_or_default() < lease / 3)
     }
 
-    /// Looks once a lease which io-nodes there are.
-    /// Over how long connections are ended.
+    /// The time over which connections are closed.
     pub(in super::super) fn time_to_close(&self) -> Duration {
         self.standing.lease().unwrap_or_default() / 6
     }
 
+    /// Lists the witnesses, once a lease.
     async fn refresh(&mut self, lease: Duration) {
         if self.refreshed.is_some_and(|at| at.elapsed() < lease) {
             return;
         }
-        // What cannot be asked now stays as it was.
+        // On an error, the witnesses stay.
         if let Ok(Ok(nodes)) = timeout(lease / 4, self.transport.nodes.io_nodes()).await {
-            // Those that follow in the order of names, so that each is asked by a few.
+            // The next in the order of names, so that the questions are spread over all io-nodes.
             let (before, after): (Vec<_>, Vec<_>) = nodes
                 .into_iter()
                 .filter(|node| node.id != self.own)
                 .partition(|node| node.id < self.own);
             let witnesses = after.iter().chain(&before).filter_map(Witness::of);
-            self.witnesses = witnesses.take(WITNESSES).collect();
+            self.witnesses = witnesses.take(MAX_WITNESSES).collect();
             self.refreshed = Some(Instant::now());
         }
     }
@@ -134,7 +139,7 @@ impl Renewals {
         self.last = self.last.max(Some(at));
     }
 
-    /// What these prove, or what else is known when they prove nothing.
+    /// What the renewals prove, or `otherwise` if they prove nothing.
     fn testimony(&self, otherwise: Testimony) -> Testimony {
         match (self.first, self.last) {
             (Some(first), Some(last)) if last > first => Testimony::TransportLives { span: last - first },

@@ -1,7 +1,6 @@
-//! Asks another io-node how long ago it renewed its place, by its `/readyz`.
+//! Asks another io-node, at its `/readyz`, how long ago it renewed its membership.
 //!
-//! Over https any certificate is taken: the port may be known by another name to its clients than here, and a wrong answer
-//! makes clients reconnect at the worst.
+//! Any https certificate is accepted: clients may know the port by another host name, and a wrong answer can at most make clients reconnect.
 
 use std::io;
 use std::sync::Arc;
@@ -21,34 +20,34 @@ use crate::http::{NODE_HEADER, RENEWED_HEADER};
 use plugnode_message::NodeId;
 use plugnode_transport::IoNode;
 
-/// Bytes of an answer that are read: its headers are in them.
-const ANSWER: u64 = 4 << 10;
-/// Headers of an answer.
-const HEADERS: usize = 32;
+/// Bytes of an answer that are read; the headers are among them.
+const MAX_ANSWER: u64 = 4 << 10;
+/// Headers that an answer may have.
+const MAX_HEADERS: usize = 32;
 
-/// Another io-node, and where its `/readyz` may be.
+/// Another io-node, and the URLs at which its `/readyz` may be.
 pub(super) struct Witness {
     probes: Vec<Uri>,
 }
 
-/// What an io-node tells.
+/// The answer of an io-node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// It renewed its place at this time, or later.
+    /// It renewed its membership at this time or later.
     Renewed(Instant),
-    /// Nothing of that.
+    /// It did not tell.
     None,
 }
 
 impl Witness {
-    /// None of a node that does not tell where it can be asked.
+    /// None if the node has no such URL.
     pub(super) fn of(node: &IoNode) -> Option<Self> {
         let probes: Vec<Uri> = node.probes.iter().filter_map(|probe| probe.parse().ok()).collect();
         (!probes.is_empty()).then_some(Self { probes })
     }
 
-    /// Asks at each of its addresses until one answers. An answer of `own` node, which may be at the same address of
-    /// another machine, is none.
+    /// Asks at one URL after the other until one answers. An answer of the node `own` does not count: this node may have the same address in
+    /// its own network.
     pub(super) async fn ask(&self, own: &NodeId, within: Duration) -> Answer {
         let asking = async {
             for probe in &self.probes {
@@ -87,17 +86,17 @@ async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, probe: &Uri) 
     stream.write_all(question.as_bytes()).await?;
     stream.flush().await?;
     let mut answer = Vec::new();
-    let ended = (&mut stream).take(ANSWER).read_to_end(&mut answer).await;
+    let ended = (&mut stream).take(MAX_ANSWER).read_to_end(&mut answer).await;
     match ended {
-        // Some end TLS without saying so.
+        // Some servers end TLS without a close notification.
         Err(error) if answer.is_empty() => Err(error),
         _ => Ok(answer),
     }
 }
 
-/// How long ago the node has renewed its place that gave this answer, if it is another one.
+/// How long ago the node that gave this answer renewed its membership. None if it is the node `own`.
 fn renewed(answer: &[u8], own: &NodeId) -> Option<Duration> {
-    let mut headers = [httparse::EMPTY_HEADER; HEADERS];
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut response = httparse::Response::new(&mut headers);
     response.parse(answer).ok()?;
     let value = |name: &str| {
@@ -124,7 +123,7 @@ fn tls() -> io::Result<ClientConfig> {
         .with_no_client_auth())
 }
 
-/// Takes any certificate.
+/// Accepts any certificate.
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);
 
@@ -182,7 +181,7 @@ mod tests {
     const AGE: Duration = Duration::from_millis(35);
 
     #[tokio::test]
-    async fn witness_is_asked_by_http_and_https() {
+    async fn asks_witness_by_http_and_https() {
         let folder = tempfile::tempdir().unwrap();
         let (certificate, key) = certificate(folder.path());
         for tls in [None, Some(Tls::read(&certificate, &key).unwrap())] {
@@ -224,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn answer_of_another_node_tells_its_renewal() {
+    fn reads_renewal_from_answer_of_another_node() {
         let own = NodeId::from("io-1");
         let answer = |node: &str| {
             format!(

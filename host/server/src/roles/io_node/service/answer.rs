@@ -1,4 +1,4 @@
-//! What is answered to requests: by the engine, by what else answers there, or in their place.
+//! Answers of the HTTP service, all with the same type of body.
 
 use std::fmt::Display;
 
@@ -11,13 +11,14 @@ use http_body_util::{BodyExt, Full};
 
 use crate::http::BoxError;
 
-/// What goes out with an answer.
+/// The body of an answer.
 pub type AnswerBody = UnsyncBoxBody<Bytes, BoxError>;
 
+/// The result of a request.
 pub(in super::super) type Answered<E> = Result<Response<AnswerBody>, E>;
 
-/// An answer of another as one of ours.
-pub(super) fn to_ours<B>(answer: Response<B>) -> Response<AnswerBody>
+/// An answer with its body boxed.
+pub(super) fn boxed<B>(answer: Response<B>) -> Response<AnswerBody>
 where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
@@ -25,15 +26,16 @@ where
     answer.map(|body| body.map_err(Into::into).boxed_unsync())
 }
 
+/// An answer without a body.
 pub(in super::super) fn answer(status: StatusCode) -> Response<AnswerBody> {
-    let mut answer = to_ours(Response::new(Full::<Bytes>::default()));
+    let mut answer = boxed(Response::new(Full::<Bytes>::default()));
     *answer.status_mut() = status;
     answer
 }
 
-/// The answer that says what is wrong.
-pub(super) fn told(status: StatusCode, wrong: &impl Display) -> Response<AnswerBody> {
-    let mut answer = to_ours(Response::new(Full::from(format!("{wrong}\n"))));
+/// An answer with an error message.
+pub(super) fn error_answer(status: StatusCode, error: &impl Display) -> Response<AnswerBody> {
+    let mut answer = boxed(Response::new(Full::from(format!("{error}\n"))));
     *answer.status_mut() = status;
     let text = HeaderValue::from_static("text/plain; charset=utf-8");
     answer.headers_mut().insert(CONTENT_TYPE, text);

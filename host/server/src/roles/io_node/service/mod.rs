@@ -1,7 +1,7 @@
-//! The HTTP face of an io-node: gives requests on the path of Socket.IO to the engine, when the page that asks may, and all
-//! others to who answers them.
+//! The HTTP service of an io-node: checks requests on the path of Socket.IO and gives them to the engine. An inner service answers all
+//! other requests.
 //!
-//! Websockets come from a server of ours before it has answered, and from another one after the engine has.
+//! The server of [`crate::http`] hands over a websocket before the upgrade is answered; other servers do after the engine has answered.
 
 mod answer;
 
@@ -23,30 +23,32 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{Level, debug, enabled};
 
-use self::answer::{to_ours, told};
-use super::IoNodeSettings;
+use self::answer::{boxed, error_answer};
 use super::application::Application;
 use super::entrance::{Barred, Entrance};
-use super::incarnation::Gate;
 use super::origin::Origins;
 use super::renewal::Renewal;
+use super::settings::IoNodeSettings;
 use crate::browser_client;
 use crate::http::{Accepted, Connection, Readiness, Ready, Stream, TrustedProxies, WebSockets};
 use plugnode_message::NodeId;
-use plugnode_process::counts;
-use plugnode_process::pressure::Pressure;
+use plugnode_process::MemoryPressure;
+use plugnode_process::metrics;
+use plugnode_socket_io::CurrentIncarnation;
+#[cfg(test)]
+use plugnode_socket_io::{NamespaceRegistry, Socket};
 use plugnode_transport::Standing;
 
 pub use self::answer::AnswerBody;
 pub(super) use self::answer::{Answered, answer};
 
-/// How many requests for unknown sessions are logged in a second.
-const LOGGED: u32 = 5;
+/// Requests for unknown sessions that are logged per second.
+const MAX_LOGGED: u32 = 5;
 
-/// What comes with a request: from the network, or read by then.
+/// The body of a request: from the network, or already read.
 pub type RequestBody = Either<Incoming, Full<Bytes>>;
 
-/// What answers the requests that are none of Socket.IO: a service of hyper, cheap to clone. Each that fits is one.
+/// The service that answers all other requests: any service of hyper that is cheap to clone.
 pub trait Inner:
     Service<Request<RequestBody>, Response = Response<<Self as Inner>::Answer>, Error: Send, Future: Send>
     + Clone
@@ -54,7 +56,7 @@ pub trait Inner:
     + Sync
     + 'static
 {
-    /// What it answers with.
+    /// The body of its answers.
     type Answer: Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static> + Send + 'static;
 }
 
@@ -66,8 +68,8 @@ where
     type Answer = B;
 }
 
-/// What an inner service fails with.
-pub(super) type Mistake<S> = <S as Service<Request<RequestBody>>>::Error;
+/// The error of an inner service.
+pub(super) type InnerError<S> = <S as Service<Request<RequestBody>>>::Error;
 
 /// Answers Engine.IO requests, and gives all others to `S`.
 #[derive(Clone)]
@@ -76,23 +78,23 @@ pub struct IoService<S: Clone> {
     inner: S,
     path: Arc<str>,
     name: NodeId,
-    gate: Arc<Gate>,
+    incarnation: Arc<CurrentIncarnation>,
     standing: Standing,
     entrance: Arc<Entrance>,
-    pressure: Pressure,
+    pressure: MemoryPressure,
     proxies: TrustedProxies,
-    unknown: Arc<Unknown>,
-    /// Set once no session is left, and none will come.
+    unknown: Arc<UnknownSessions>,
+    /// Cancelled once no session is left and none can be opened.
     pub(super) ended: CancellationToken,
 }
 
-/// Requests for sessions that are not here. Of those of a second, the first few are logged.
+/// Counts requests for unknown sessions, and logs the first few of each second.
 #[derive(Default)]
-struct Unknown(Mutex<Option<(Instant, u32)>>);
+struct UnknownSessions(Mutex<Option<(Instant, u32)>>);
 
-impl Unknown {
-    fn one(&self, client: Option<SocketAddr>) {
-        counts::SESSIONS_UNKNOWN.one();
+impl UnknownSessions {
+    fn count(&self, client: Option<SocketAddr>) {
+        metrics::SESSIONS_UNKNOWN.increment();
         if !enabled!(Level::DEBUG) {
             return;
         }
@@ -102,21 +104,21 @@ impl Unknown {
             (*since, *logged) = (Instant::now(), 0);
         }
         *logged += 1;
-        if *logged <= LOGGED {
+        if *logged <= MAX_LOGGED {
             debug!(
                 client = client.map(tracing::field::display),
-                "Session ID unknown: the session has ended, or is at another io-node, to which its requests should go"
+                "Session ID unknown: the session has ended, or the request belongs to another io-node"
             );
         }
     }
 }
 
 impl<S: Clone> IoService<S> {
-    /// The answer to who comes anew while there is no memory for them. Who is there already is served.
-    fn without_memory(&self) -> Option<Response<AnswerBody>> {
+    /// The refusal of new sessions and other requests while no memory is left. None if there is some.
+    fn out_of_memory(&self) -> Option<Response<AnswerBody>> {
         let problem = self.pressure.problem()?;
-        counts::MEMORY_REFUSED.one();
-        let mut full = told(StatusCode::SERVICE_UNAVAILABLE, &problem);
+        metrics::MEMORY_REFUSED.increment();
+        let mut full = error_answer(StatusCode::SERVICE_UNAVAILABLE, &problem);
         full.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         Some(full)
     }
@@ -124,7 +126,7 @@ impl<S: Clone> IoService<S> {
     pub(super) fn new(engine: Engine<Application>, inner: S, settings: &IoNodeSettings) -> Self {
         let application = engine.application();
         Self {
-            gate: application.gate.clone(),
+            incarnation: application.incarnation.clone(),
             standing: application.standing.clone(),
             entrance: application.entrance.clone(),
             engine,
@@ -138,12 +140,12 @@ impl<S: Clone> IoService<S> {
         }
     }
 
-    /// Completes once the process ends and no session is left: until then clients that poll need its port.
+    /// Completes once the process ends and no session is left. Until then, clients that poll need the port.
     pub fn ended(&self) -> impl Future<Output = ()> + Send + 'static {
         self.ended.clone().cancelled_owned()
     }
 
-    /// What changes it while it runs.
+    /// Changes its settings while it runs.
     pub fn renewal(&self) -> Renewal {
         let application = self.engine.application();
         Renewal {
@@ -152,18 +154,18 @@ impl<S: Clone> IoService<S> {
         }
     }
 
-    /// The clients that are here.
+    /// The namespaces and their sockets.
     #[cfg(test)]
-    pub(super) fn directory(&self) -> Arc<super::Directory> {
-        self.engine.application().protocol.directory.clone()
+    pub(super) fn namespaces(&self) -> Arc<NamespaceRegistry<Socket>> {
+        self.engine.application().protocol.namespaces.clone()
     }
 
-    /// Tells whether this io-node has joined the cluster and can renew its place there, and so takes clients.
+    /// The readiness of this io-node: whether it is a member of the cluster, can renew its membership, and has memory.
     pub fn joined(&self) -> Ready {
-        let (name, gate, standing) = (self.name.to_string(), self.gate.clone(), self.standing.clone());
+        let (name, incarnation, standing) = (self.name.to_string(), self.incarnation.clone(), self.standing.clone());
         let pressure = self.pressure.clone();
         Arc::new(move || Readiness {
-            problem: match gate.is_open() {
+            problem: match incarnation.is_member() {
                 true => standing.problem().or_else(|| pressure.problem()),
                 false => Some("not joined to the cluster".into()),
             },
@@ -176,13 +178,13 @@ impl<S: Clone> IoService<S> {
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || self.path.ends_with('/'))
     }
 
-    /// The most bytes that a request may bring.
+    /// The largest body of a request, in bytes.
     pub(super) fn max_body(&self) -> usize {
         self.engine.settings().max_payload
     }
 
-    /// Names whose request it is: the other end of the connection that it came on, or who is behind a proxy there.
-    fn name_peer<B>(&self, request: &mut Request<B>) {
+    /// Sets the client's address: the peer of the connection, or the address that a trusted proxy names.
+    fn set_peer<B>(&self, request: &mut Request<B>) {
         let connection = request.extensions().get::<Arc<Connection>>();
         if let Some(peer) = connection.and_then(|connection| connection.peer()) {
             let client = self.proxies.client(peer, request.headers());
@@ -202,19 +204,19 @@ impl<S: Clone> IoService<S> {
         let cors = match self.entrance.check(request.headers()) {
             Ok(cors) => cors,
             Err(forbidden) => {
-                debug!("a request is refused: {forbidden}");
+                debug!("request refused: {forbidden}");
                 match forbidden {
-                    Barred::Host(_) => counts::HOSTS_REFUSED.one(),
-                    Barred::Page(_) => counts::PAGES_REFUSED.one(),
+                    Barred::Host(_) => metrics::HOSTS_REFUSED.increment(),
+                    Barred::Page(_) => metrics::PAGES_REFUSED.increment(),
                 }
-                let mut answer = told(StatusCode::FORBIDDEN, &forbidden);
+                let mut answer = error_answer(StatusCode::FORBIDDEN, &forbidden);
                 answer.headers_mut().insert(VARY, HeaderValue::from_static("origin"));
                 return answer;
             }
         };
         let bundle = browser_client::answer(&self.path, request.uri().path(), request.method(), request.headers());
         if let Some(bundle) = bundle {
-            let mut bundle = to_ours(bundle);
+            let mut bundle = boxed(bundle);
             cors.add_to(bundle.headers_mut());
             return bundle;
         }
@@ -223,9 +225,9 @@ impl<S: Clone> IoService<S> {
             cors.add_permission_to(answer.headers_mut(), request.headers());
             return answer;
         }
-        self.name_peer(&mut request);
+        self.set_peer(&mut request);
         let opens = opens_session(request.uri());
-        if opens && let Some(mut full) = self.without_memory() {
+        if opens && let Some(mut full) = self.out_of_memory() {
             cors.add_to(full.headers_mut());
             return full;
         }
@@ -234,16 +236,16 @@ impl<S: Clone> IoService<S> {
         }
         let client = request.extensions().get::<Peer>().map(|peer| peer.0);
         let unknown = self.unknown.clone();
-        // In a box: most requests that wait are polls, and the engine keeps them small.
+        // Boxed, because most waiting requests are polls, whose futures are small.
         let mut answer = Box::pin(answer_by(self.engine, request)).await;
         match answer.status() {
-            StatusCode::SERVICE_UNAVAILABLE if opens => counts::SESSIONS_REFUSED.one(),
-            StatusCode::TOO_MANY_REQUESTS => counts::ADDRESSES_REFUSED.one(),
-            _ if answer.extensions().get::<UnknownSession>().is_some() => unknown.one(client),
+            StatusCode::SERVICE_UNAVAILABLE if opens => metrics::SESSIONS_REFUSED.increment(),
+            StatusCode::TOO_MANY_REQUESTS => metrics::ADDRESSES_REFUSED.increment(),
+            _ if answer.extensions().get::<UnknownSession>().is_some() => unknown.count(client),
             _ => {}
         }
         cors.add_to(answer.headers_mut());
-        to_ours(answer)
+        boxed(answer)
     }
 }
 
@@ -254,22 +256,22 @@ where
     engine.answer(request).await
 }
 
-/// Whether a request names no session, and so would open one.
+/// Whether a request names no session and therefore opens one.
 fn opens_session(uri: &Uri) -> bool {
     let mut pairs = uri.query().unwrap_or_default().split('&');
     !pairs.any(|pair| pair.strip_prefix("sid=").is_some_and(|sid| !sid.is_empty()))
 }
 
 impl<S: Inner> IoService<S> {
-    pub(super) fn answer(&self, request: Request<RequestBody>) -> BoxFuture<'static, Answered<Mistake<S>>> {
+    pub(super) fn answer(&self, request: Request<RequestBody>) -> BoxFuture<'static, Answered<InnerError<S>>> {
         match self.is_of_engine(request.uri()) {
             true => {
                 let answering = self.clone().answer_engine(request);
                 Box::pin(async { Ok(answering.await) })
             }
-            false => match self.without_memory() {
+            false => match self.out_of_memory() {
                 Some(full) => Box::pin(async { Ok(full) }),
-                None => Box::pin(self.inner.call(request).map_ok(to_ours)),
+                None => Box::pin(self.inner.call(request).map_ok(boxed)),
             },
         }
     }
@@ -277,7 +279,7 @@ impl<S: Inner> IoService<S> {
 
 impl<S: Inner> Service<Request<Incoming>> for IoService<S> {
     type Response = Response<AnswerBody>;
-    type Error = Mistake<S>;
+    type Error = InnerError<S>;
     type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
@@ -291,7 +293,7 @@ impl<S: Inner> WebSockets for IoService<S> {
         if is_full || !self.is_of_engine(request.uri()) || self.entrance.check(request.headers()).is_err() {
             return None;
         }
-        self.name_peer(request);
+        self.set_peer(request);
         let accepted = self.engine.accept(request).ok()?;
         let (headers, delay) = (accepted.headers().clone(), self.delay());
         let delay = if opens_session(request.uri()) {

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
-use super::limits::Flood;
 use super::*;
 use plugnode_message::{Departure, Handshake, now_ms};
+use plugnode_socket_io::Flood;
 
 const SECRET: &str = "for tests alone: 0123456789abcdef";
 const OPEN: &str = "GET /socket.io/?EIO=4&transport=polling";
@@ -19,7 +19,7 @@ async fn fixture(change: impl FnOnce(&mut IoNodeSettings)) -> Fixture {
 }
 
 fn with_tokens(settings: &mut IoNodeSettings) {
-    settings.apps.push(AppDoor {
+    settings.apps.push(AppNamespace {
         namespace: "/chat".into(),
         admission: None,
     });
@@ -420,7 +420,7 @@ async fn packets_that_come_too_fast_are_read_more_slowly() {
 
 #[tokio::test]
 async fn newcomers_are_refused_while_memory_is_full() {
-    let pressure = Pressure::default();
+    let pressure = MemoryPressure::default();
     let given = pressure.clone();
     let fixture = fixture(|settings| settings.pressure = given).await;
     let mut app = fixture.app().await;
@@ -459,7 +459,7 @@ async fn newcomers_are_refused_while_memory_is_full() {
 
 #[tokio::test]
 async fn clients_are_read_more_slowly_while_memory_is_short() {
-    let fixture = fixture(|settings| settings.pressure = Pressure::of(90)).await;
+    let fixture = fixture(|settings| settings.pressure = MemoryPressure::fixed(90)).await;
     let mut app = fixture.app().await;
     let mut client = Client::connect(fixture.address).await;
     let began = Instant::now();

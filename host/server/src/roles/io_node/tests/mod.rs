@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -20,6 +21,8 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use super::*;
 use crate::http::{self as server, HttpSettings, Ready};
 use plugnode_message::{Command, DisconnectReason, Effects, Event, EventKind, NodeId, SessionId};
+use plugnode_process::MemoryPressure;
+use plugnode_socket_io::Socket;
 use plugnode_transport::{
     Backlog, Events, Inbox, IoNode, IoSession, Leases, Memory, MemorySettings, Outcome, Result as Answer, Transport,
     Verdict,
@@ -95,7 +98,7 @@ struct Fixture {
     transport: Arc<Valves>,
     address: SocketAddr,
     joined: Ready,
-    directory: Arc<Directory>,
+    namespaces: Arc<NamespaceRegistry<Socket>>,
     shutdown: Shutdown,
 }
 
@@ -128,7 +131,7 @@ impl Fixture {
         };
         let mut settings = IoNodeSettings {
             node: IoNode::without_address("io"),
-            apps: vec![AppDoor {
+            apps: vec![AppNamespace {
                 namespace: "/".into(),
                 admission: None,
             }],
@@ -157,7 +160,7 @@ impl Fixture {
             per_address: PerAddress::default(),
             packets_per_second: 10_000,
             events_per_second: None,
-            pressure: Pressure::default(),
+            pressure: MemoryPressure::default(),
             attributes: Vec::new(),
             handshake_delay: Duration::ZERO,
             token: None,
@@ -170,7 +173,7 @@ impl Fixture {
         let shutdown = Shutdown::new();
         let inner = service_fn(async |_| Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())));
         let service = start(settings, seams, inner, &shutdown).await.unwrap();
-        let (joined, directory) = (service.joined(), service.directory());
+        let (joined, namespaces) = (service.joined(), service.namespaces());
         let listener = server::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let ending = shutdown.clone();
@@ -182,7 +185,7 @@ impl Fixture {
             transport,
             address,
             joined,
-            directory,
+            namespaces,
             shutdown,
         }
     }

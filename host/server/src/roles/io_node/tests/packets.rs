@@ -15,7 +15,7 @@ async fn raw(fixture: &Fixture, query: &str) -> Client {
 async fn more_apps() -> Fixture {
     Fixture::with(MemorySettings::default(), |settings| {
         for namespace in ["/chat", "/shop/{id}"] {
-            settings.apps.push(AppDoor {
+            settings.apps.push(AppNamespace {
                 namespace: namespace.into(),
                 admission: None,
             });
@@ -530,7 +530,7 @@ async fn every_event_of_a_burst_is_acknowledged() {
 #[tokio::test]
 async fn a_connection_is_in_no_more_namespaces_than_it_may() {
     let fixture = Fixture::with(MemorySettings::default(), |settings| {
-        settings.apps.push(AppDoor {
+        settings.apps.push(AppNamespace {
             namespace: "/shop/{id}".into(),
             admission: None,
         });
@@ -619,8 +619,8 @@ async fn clients_that_were_silent_are_forgotten() {
     let mut silent = Client::connect(fixture.address).await;
     app.read_some(2).await;
     let open = |client: &Client| {
-        let member = fixture.directory.find(&"/".into(), &client.id.as_str().into());
-        member.expect("it is connected").requests.len()
+        let socket = fixture.namespaces.find(&"/".into(), &client.id.as_str().into());
+        socket.expect("a connected client").requests.len()
     };
     asking.say("42[\"ask\"]").await;
     app.handle(|event| {
@@ -662,7 +662,7 @@ async fn clients_that_were_silent_are_forgotten() {
 #[tokio::test]
 async fn long_names_are_refused() {
     let fixture = Fixture::with(MemorySettings::default(), |settings| {
-        settings.apps.push(AppDoor {
+        settings.apps.push(AppNamespace {
             namespace: "/shop/{id}".into(),
             admission: None,
         });

@@ -7,7 +7,7 @@ use jsonwebtoken::{AlgorithmFamily, DecodingKey};
 use serde_json::Value;
 use tracing::debug;
 
-use super::Algorithm;
+use super::settings::Algorithm;
 
 /// Shorter moduli of RSA are broken, or soon will be (RFC 7518 asks for this).
 const LEAST_MODULUS: usize = 2_048 / 8;
@@ -69,7 +69,7 @@ impl Key {
             AlgorithmParameters::OctetKey(_) if secrets => Algorithm::HS256,
             _ => return Ok(None),
         };
-        let named = KeyAlgorithm::from(algorithm.of_library());
+        let named = KeyAlgorithm::from(jsonwebtoken::Algorithm::from(algorithm));
         let signs = common
             .public_key_use
             .as_ref()

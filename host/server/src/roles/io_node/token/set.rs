@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 
 use super::fetch::Fetch;
 use super::key::{self, Key};
-use super::{Algorithm, JwksPlace, TokenSettings};
+use super::settings::{Algorithm, JwksPlace, TokenSettings};
 use plugnode_process::shutdown::Shutdown;
 
 /// How many tokens may wait for a reading; the others are refused at once.

@@ -1,0 +1,122 @@
+//! `[[app]]`: a namespace bound to a component, its limits and grants.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use plugnode_process::settings::{Millis, Size};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// `[[app]]`: a namespace bound to a component.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct App {
+    /// Socket.IO namespace. `{name}` stands for one segment, `{*name}` at the end for all that follow: `/shop/{id}` is for
+    /// `/shop/1` and `/shop/2`. An app with the exact name comes before one with a pattern.
+    pub namespace: String,
+    /// The `.wasm` file, which becomes the app's first release. Required. Later releases come from `plugnode deploy`, also for
+    /// nodes that start afterwards; over Redis the file is then no longer needed.
+    #[schemars(example = &"chat.wasm")]
+    pub component: PathBuf,
+    /// Whether this process deploys the file each time it changes, as an alternative to `plugnode deploy`. Write the new file
+    /// under another name and rename it, so that it is never read half written.
+    pub watch: bool,
+    /// Instances on each app-node, 1 to 64. Raise it for handlers that wait, such as for HTTP responses.
+    pub instances: usize,
+    /// `round-robin` gives each event to the next instance; `sticky` gives all events of a client to the same instance.
+    pub dispatch: Dispatch,
+    /// Whether the handler of `connection` decides which clients may connect.
+    pub admission: bool,
+    /// Time for that decision; a client without one by then is refused.
+    #[serde(rename = "admission-timeout-ms", with = "Millis")]
+    pub admission_timeout: Duration,
+    /// Whether a client is told that its event became a dead letter. An event that asked for an acknowledgement gets
+    /// `{"error":{"code":"failed","event":"ID"}}`, with the id that `plugnode dead` shows. If false, the client gets no answer.
+    pub failure_acks: bool,
+    /// What the handler reads by `wasi:config`: any names, with text as values. `plugnode config show` hides the values.
+    #[schemars(example = serde_json::json!({ "greeting": "hello" }))]
+    pub config: BTreeMap<String, String>,
+    /// Limits for handling one event. An event that exceeds one fails, and its effects are dropped.
+    pub limits: Limits,
+    /// What the handler may reach outside of its clients: nothing but what is listed here.
+    pub grants: Grants,
+}
+
+impl Default for App {
+    fn default() -> Self {
+        Self {
+            namespace: "/".into(),
+            component: PathBuf::new(),
+            watch: false,
+            instances: 4,
+            dispatch: Dispatch::RoundRobin,
+            admission: false,
+            admission_timeout: Duration::from_secs(5),
+            failure_acks: true,
+            config: BTreeMap::new(),
+            limits: Limits::default(),
+            grants: Grants::default(),
+        }
+    }
+}
+
+/// How the events of an app are spread over its instances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Dispatch {
+    /// Each event to the next instance in turn.
+    RoundRobin,
+    /// All events of a client to one instance.
+    Sticky,
+}
+
+/// `limits` of an app.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Limits {
+    /// Memory of one instance, at least 64KiB.
+    pub memory: Size,
+    /// Time to handle one event, host calls included.
+    #[serde(rename = "time-ms", with = "Millis")]
+    pub time: Duration,
+    /// Commands and key-value writes of one event; also the number of keys that an event which writes may read.
+    pub commands: usize,
+    /// Bytes of all commands and key-value writes of one event; also the size of one answer of the key-value store.
+    pub bytes: Size,
+    /// Bytes of one payload.
+    pub payload: Size,
+    /// Binary values of one payload. Socket.IO's own clients close their connection over more than 10: raise it only for clients
+    /// that speak MessagePack (`io-node.parser = "msgpack"`) or have a parser with another `maxAttachments`.
+    pub attachments: usize,
+    /// Bytes of one value in a key-value bucket; setting a larger one fails.
+    pub value: Size,
+    /// Bytes of the in-memory state that an instance hands to its successor when a new release comes into use.
+    pub snapshot: Size,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory: Size(64_000_000),
+            time: Duration::from_secs(1),
+            commands: 10_000,
+            bytes: Size(16_000_000),
+            payload: Size(4_000_000),
+            attachments: 10,
+            value: Size(1_000_000),
+            snapshot: Size(16_000_000),
+        }
+    }
+}
+
+/// `grants` of an app. Nothing by default.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Grants {
+    /// Hosts that it may send HTTP requests to, such as `["api.example.com", "localhost:9000"]`; without a port, every port of
+    /// the host. `"*"` is any host.
+    pub http: Vec<String>,
+    /// Key-value buckets that it may open, such as `["default"]`.
+    pub keyvalue: Vec<String>,
+}

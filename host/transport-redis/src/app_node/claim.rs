@@ -1,0 +1,126 @@
+//! Claims free partitions for an app-node, and reads what their previous owners have left.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use tracing::error;
+
+use crate::app_node::log_event::LogEvent;
+use crate::app_node::poison::PoisonSuspects;
+use crate::app_node::progress::Progress;
+use crate::arguments::bytes_of;
+use crate::keys::Shard;
+use crate::membership::member::Member;
+use crate::redis::Redis;
+use crate::scripts;
+use crate::wire::decode;
+use plugnode_message::{AttributePatch, Partition};
+use plugnode_transport::partition_of;
+
+/// Maximum number of set-aside events in one read.
+const EVENTS: usize = 256;
+/// Maximum size of one such read in bytes, unless a single event is larger.
+const BYTES: usize = 4 << 20;
+
+/// A claimed partition, as its previous owners have left it.
+pub(crate) struct ClaimedPartition {
+    pub(crate) partition: Partition,
+    /// `epoch:incarnation@name`
+    pub(crate) lease: String,
+    pub(crate) progress: Progress,
+    /// Refused clients, whose disconnects are passed over.
+    pub(crate) refused: HashSet<Bytes>,
+    /// Events that are set aside from the log.
+    pub(crate) set_aside: Vec<LogEvent>,
+    /// Attribute patches that io-nodes may not have applied yet.
+    pub(crate) patches: Vec<AttributePatch>,
+    /// Events that may have been in flight when an owner died.
+    pub(crate) suspects: PoisonSuspects,
+}
+
+/// Claims those of the wanted partitions that are free.
+pub(crate) async fn claim(
+    redis: &Redis,
+    shard: &Shard,
+    member: &Member,
+    wanted: &[Partition],
+) -> Vec<ClaimedPartition> {
+    let mut keys = ["app", "owner", "done", "over", "kept", "begun", "in"]
+        .map(|name| shard.key(name))
+        .to_vec();
+    keys.extend(wanted.iter().map(|partition| shard.patches(*partition)));
+    let mut arguments = vec![bytes_of(&member.name), bytes_of(&member.incarnation)];
+    arguments.extend(wanted.iter().map(bytes_of));
+    type Pairs<T> = Vec<(T, String)>;
+    type Answer = (
+        Vec<(u16, String, String)>,
+        Pairs<Bytes>,
+        Vec<String>,
+        Pairs<String>,
+        Vec<Bytes>,
+    );
+    let (claimed, refused, set_aside, marks, patches): Answer =
+        redis.change(shard, &scripts::CLAIM, &keys, &arguments).await;
+    if claimed.is_empty() {
+        return Vec::new();
+    }
+    let mut set_aside = read_set_aside(redis, shard, set_aside).await;
+    // Writes that the previous owners have committed for other shards must arrive before they are read there.
+    let others = (0..redis.layout.shards).filter(|other| *other != shard.number);
+    redis.forward_soon(shard, others);
+    let mut patches: Vec<AttributePatch> = patches.iter().filter_map(|patch| decode(patch).ok()).collect();
+    patches.sort_unstable_by_key(|patch| patch.number);
+    let partitions = redis.layout.partitions;
+    let mut found = Vec::new();
+    for (partition, lease, done) in claimed {
+        let mut progress = match done.parse::<Progress>() {
+            Ok(progress) => progress,
+            Err(reason) => {
+                error!(
+                    partition,
+                    "the progress of a partition cannot be read, so its events wait: {reason}"
+                );
+                continue;
+            }
+        };
+        let refused = refused.iter().filter(|(_, of)| *of == partition.to_string());
+        let refused = refused.map(|(client, _)| client.clone()).collect();
+        let own = set_aside.extract_if(.., |(field, _)| field.split(':').next() == Some(&partition.to_string()));
+        let mut events: Vec<LogEvent> = own
+            .filter_map(|(field, event)| LogEvent::set_aside(&field, &event))
+            .collect();
+        events.sort_unstable_by_key(|event| event.number);
+        events.iter().for_each(|event| progress.note_set_aside(event.number));
+        let prefix = format!("{partition}:");
+        let marks = marks
+            .iter()
+            .filter_map(|(field, value)| Some((field.strip_prefix(&prefix)?, value.as_str())));
+        let suspects = PoisonSuspects::from_marks(marks);
+        let partition = Partition(partition);
+        let own = patches.extract_if(.., |patch| partition_of(&patch.client, partitions) == partition);
+        found.push(ClaimedPartition {
+            patches: own.collect(),
+            suspects,
+            partition,
+            lease,
+            progress,
+            refused,
+            set_aside: events,
+        });
+    }
+    found
+}
+
+/// Reads these fields of the hash `kept`. Only the owner of their partition changes them.
+async fn read_set_aside(redis: &Redis, shard: &Shard, mut fields: Vec<String>) -> Vec<(String, Bytes)> {
+    let key = [shard.key("kept")];
+    let mut events = Vec::with_capacity(fields.len());
+    while !fields.is_empty() {
+        let page = fields.iter().take(EVENTS).map(bytes_of);
+        let arguments: Vec<Bytes> = [bytes_of(BYTES)].into_iter().chain(page).collect();
+        let values: Vec<Option<Bytes>> = redis.link.run(&scripts::READ_FIELDS, &key, &arguments).await;
+        let read = fields.drain(..values.len().clamp(1, fields.len()));
+        events.extend(read.zip(values).filter_map(|(field, event)| Some((field, event?))));
+    }
+    events
+}

@@ -1,0 +1,213 @@
+//! Startup checks of usable and unusable servers.
+
+use super::*;
+use crate::client::testing::{Lines, TestServer, free_port};
+use crate::settings::TlsFiles;
+use plugnode_transport::TransportError;
+
+fn settings(url: &str) -> RedisSettings {
+    RedisSettings {
+        url: url.into(),
+        tls: TlsFiles::default(),
+        prefix: "test".into(),
+        partitions: 4,
+        shards: 1,
+        backlog: plugnode_transport::Backlog::default(),
+        outbox: plugnode_transport::OutboxBudget::default(),
+        dead_letters: plugnode_transport::DeadLetterBudget::default(),
+        bucket_bytes: plugnode_transport::BUCKET_BYTES,
+        timers: plugnode_transport::TimerBudget::default(),
+        lease: Duration::from_secs(1),
+        wait_replicas: 0,
+        wait_aof: false,
+        max_component: 1_000_000,
+    }
+}
+
+async fn examined(settings: &RedisSettings) -> std::result::Result<(), String> {
+    let server = match Server::new(&settings.url, &settings.tls) {
+        Ok(server) => server,
+        Err(error) => return Err(error.to_string()),
+    };
+    assert!(!format!("{server:?} {server}").contains("secret"));
+    match examine(&server, settings).await {
+        Ok(()) => Ok(()),
+        Err(TransportError::Unusable(problem)) => Err(problem),
+        Err(_) => panic!("nobody has joined"),
+    }
+}
+
+async fn refused(url: &str, expected: &str) {
+    let problem = examined(&settings(url)).await.expect_err(url);
+    assert!(problem.contains(expected), "{problem}\nshould say\n{expected}");
+    assert!(!problem.contains("secret"), "{problem}");
+}
+
+/// URL of a server with a login.
+fn with_login(server: &TestServer, login: &str) -> String {
+    server.url().replace(":///", &format!("://{login}@/"))
+}
+
+#[tokio::test]
+async fn accepts_default_server() {
+    let server = TestServer::start().await;
+    examined(&settings(&server.url())).await.unwrap();
+    let all = server.ask(&["KEYS", "*"]).await.unwrap();
+    assert_eq!(all, Value::Array(Vec::new()), "looking leaves nothing behind");
+    let database = format!("{}?db=3", server.url());
+    examined(&settings(&database)).await.unwrap();
+    refused(&format!("{}?db=99", server.url()), "has no such database").await;
+}
+
+#[tokio::test]
+async fn checks_passwords_users_and_rights() {
+    let server = TestServer::start_with(&["--requirepass", "secret%"]).await;
+    examined(&settings(&with_login(&server, ":secret%25"))).await.unwrap();
+    refused(&server.url(), "refuses the login (NOAUTH").await;
+    refused(&with_login(&server, ":secret"), "refuses the login (WRONGPASS").await;
+    let open = TestServer::start().await;
+    refused(&with_login(&open, ":secret"), "without any password configured").await;
+
+    let allow = async |rules: &[&str]| {
+        let all = [&["ACL", "SETUSER", "me", "reset", "on", ">secret"], rules].concat();
+        server.ask(&all).await.unwrap();
+    };
+    let url = with_login(&server, "me:secret");
+    let needed = RIGHTS.split(' ').collect::<Vec<_>>();
+    allow(&[&["~{test:*"], &needed[..]].concat()).await;
+    examined(&settings(&url))
+        .await
+        .unwrap_or_else(|problem| panic!("with {RIGHTS}: {problem}"));
+    allow(&["~{test:*", "+@all", "-config", "-info"]).await;
+    examined(&settings(&url)).await.unwrap();
+    allow(&["~{test:*", "+@all", "-xdel", "-hset"]).await;
+    refused(
+        &url,
+        "(HSET, XDEL); give the user of [transport] url the right; it needs at least: ACL SETUSER",
+    )
+    .await;
+    allow(&["~other:*", "+@all"]).await;
+    refused(&url, "~{test:*").await;
+    allow(&["~*", "+@all", "-eval"]).await;
+    refused(&url, "'eval' command").await;
+}
+
+#[tokio::test]
+async fn refuses_unusable_server_with_a_remedy() {
+    let master = TestServer::start().await;
+    let replica = TestServer::start().await;
+    replica.ask(&["REPLICAOF", "127.0.0.1", "1"]).await.unwrap();
+    refused(&replica.url(), "is a replica of 127.0.0.1:1").await;
+    let mut waits = settings(&master.url());
+    waits.wait_aof = true;
+    let problem = examined(&waits).await.unwrap_err();
+    assert!(
+        problem.contains("7.2 or newer") || problem.contains("CONFIG SET appendonly yes"),
+        "{problem}"
+    );
+
+    let port = free_port().to_string();
+    let node = TestServer::start_with(&["--cluster-enabled", "yes", "--port", &port]).await;
+    refused(&node.url(), "is a node of a Cluster: write redis+cluster://").await;
+    let plain = free_port().to_string();
+    let _plain = TestServer::start_with(&["--port", &plain]).await;
+    refused(
+        &format!("redis+cluster://127.0.0.1:{plain}"),
+        "is no Cluster: write redis://",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn warns_about_settings_that_lose_events() {
+    let (lines, _guard) = Lines::heard();
+    let server = TestServer::start_with(&["--maxmemory-policy", "allkeys-lru"]).await;
+    let waits = RedisSettings {
+        wait_replicas: 2,
+        ..settings(&server.url())
+    };
+    examined(&waits).await.unwrap();
+    assert_eq!(lines.with("WARN", "CONFIG SET maxmemory-policy noeviction"), 1);
+    assert_eq!(
+        lines.with("WARN", "has 0 replicas, and [transport] wait-replicas = 2"),
+        1
+    );
+    assert_eq!(lines.with("INFO", "keeps nothing on disk"), 1);
+    server.ask(&["CONFIG", "SET", "save", "60 1"]).await.unwrap();
+    server.ask(&["CONFIG", "SET", "maxmemory", "1"]).await.unwrap();
+    examined(&waits).await.unwrap();
+    assert_eq!(lines.with("INFO", "keeps snapshots only"), 1);
+    assert_eq!(lines.with("WARN", "is full (OOM"), 1);
+    let well = TestServer::start_with(&["--appendonly", "yes"]).await;
+    let (lines, _guard) = Lines::heard();
+    examined(&settings(&well.url())).await.unwrap();
+    assert_eq!(lines.with("", ""), 0);
+}
+
+#[tokio::test]
+async fn accepts_cluster_and_sentinel_master() {
+    let (lines, _guard) = Lines::heard();
+    let (port, bus) = (free_port().to_string(), free_port().to_string());
+    let arguments = ["--cluster-enabled", "yes", "--port", &port, "--cluster-port", &bus];
+    let node = TestServer::start_with(&[&arguments[..], &["--requirepass", "secret"]].concat()).await;
+    let url = format!("redis+cluster://:secret@127.0.0.1:{port}");
+    let at = url.clone();
+    let examining = tokio::spawn(async move { examined(&settings(&at)).await });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    // The check waits until all slots are assigned.
+    node.ask(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await.unwrap();
+    examining.await.unwrap().unwrap();
+    assert_eq!(lines.with("INFO", "shards = 1 uses one node of the Cluster"), 1);
+    refused(&url.replace("secret", "secreter"), "refuses the login (WRONGPASS").await;
+
+    let (port, watcher) = (free_port(), free_port());
+    let master = TestServer::start_with(&["--port", &port.to_string()]).await;
+    let _sentinel = TestServer::start_sentinel(watcher, port).await;
+    examined(&settings(&format!("redis+sentinel://127.0.0.1:{watcher}/main")))
+        .await
+        .unwrap();
+    refused(
+        &format!("redis://127.0.0.1:{watcher}"),
+        "is a Sentinel: write redis+sentinel://",
+    )
+    .await;
+    drop(master);
+}
+
+#[tokio::test]
+async fn refuses_old_redis_and_accepts_valkey() {
+    let url = settings("redis://h");
+    let facts = |pairs: &[(&str, &str)]| -> ServerInfo {
+        pairs
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .collect()
+    };
+    let old = facts(&[("redis_version", "6.2.14")]);
+    let Err(StartupFailure::Unfit(problem)) = fits("h", &old, &url) else {
+        panic!("6.2 is too old");
+    };
+    assert!(
+        problem.contains("has version 6.2.14, and plugnode needs 7.0 or newer"),
+        "{problem}"
+    );
+    let waits = RedisSettings { wait_aof: true, ..url };
+    let valkey = facts(&[
+        ("redis_version", "7.2.4"),
+        ("valkey_version", "8.0.1"),
+        ("aof_enabled", "1"),
+    ]);
+    assert!(fits("h", &valkey, &waits).is_ok());
+    assert!(fits("h", &ServerInfo::new(), &waits).is_ok());
+}
+
+#[tokio::test]
+async fn waits_for_a_starting_server_up_to_a_deadline() {
+    let mut server = TestServer::start().await;
+    server.kill();
+    let url = server.url();
+    let examining = tokio::spawn(async move { examined(&settings(&url)).await });
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    server.restart().await;
+    examining.await.unwrap().unwrap();
+}

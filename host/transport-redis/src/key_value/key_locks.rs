@@ -1,0 +1,447 @@
+//! Serializable key-value transactions: one event's reads and writes.
+//!
+//! Before an event is committed, all keys that it has read or written are locked for it. One script in each shard checks that the
+//! reads are still current, and locks all keys or none; shards are locked in ascending order, so there is no deadlock.
+//! The locks keep other events from changing these keys until the event is committed and its writes have arrived in the other
+//! shards. A lock names its event and lease: an event that finds a lock of a dead holder looks up whether that event is committed,
+//! or never will be, and ends the lock.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use redis::{FromRedisValue, ParsingError, Value};
+
+use crate::app_node::held_lease::HeldLease;
+use crate::app_node::progress::Progress;
+use crate::arguments::bytes_of;
+use crate::keys::{Layout, Shard};
+use crate::redis::Redis;
+use crate::scripts;
+use plugnode_message::{Change, EventId, KeyChange, Partition, Read, Seen, Text, Write, integer_of, sha1_of, sum_of};
+use plugnode_transport::{Conflict, Lost, full_bucket};
+
+/// Values up to this size in bytes are compared as a whole, longer ones by their SHA-1.
+const COMPARED_WHOLE: usize = 40;
+/// Maximum number of expired keys deleted in one call that ends locks.
+const EXPIRED_KEYS: usize = 50;
+/// Number of attempts of this process.
+static ATTEMPTS: AtomicU64 = AtomicU64::new(1);
+
+/// Reads and changes of one event.
+pub(crate) struct Transaction {
+    id: EventId,
+    /// Rank of the event: an older event has the lesser text.
+    rank: String,
+    /// Time for which the keys are reserved for it if it fails (its turn), in milliseconds; 0 for none.
+    turn_ms: u64,
+    /// Number of this attempt, to tell it from others for the same event.
+    attempt: u64,
+    reads: Vec<Read>,
+    changes: Vec<KeyChange>,
+    /// Results of its additions, once the keys are locked.
+    sums: HashMap<(Text, Text), i64>,
+}
+
+/// A transaction that got no locks.
+pub(crate) struct LockRefusal {
+    pub(crate) lost: Lost,
+    /// Whether it may be tried again unchanged: a key was locked, and the event has read nothing.
+    pub(crate) may_wait: bool,
+}
+
+impl Transaction {
+    pub(crate) fn new(id: EventId, rank: String, turn_ms: u64, reads: Vec<Read>, changes: Vec<KeyChange>) -> Self {
+        Self {
+            id,
+            rank,
+            turn_ms,
+            attempt: ATTEMPTS.fetch_add(1, Ordering::Relaxed),
+            reads,
+            changes,
+            sums: HashMap::new(),
+        }
+    }
+
+    pub(crate) fn id(&self) -> EventId {
+        self.id
+    }
+
+    /// Its writes, with the results of additions. Call it after locking.
+    pub(crate) fn writes(&self) -> Vec<Write> {
+        let writes = self.changes.iter().map(|change| {
+            let KeyChange { bucket, key, change } = change;
+            Write {
+                value: match change {
+                    Change::Set { value, .. } => Some(value.clone()),
+                    Change::Delete => None,
+                    Change::Add(_) => {
+                        let sum = self.sums.get(&(bucket.clone(), key.clone()));
+                        sum.map(|sum| sum.to_string().into())
+                    }
+                },
+                bucket: bucket.clone(),
+                key: key.clone(),
+            }
+        });
+        writes.collect()
+    }
+
+    /// Its distinct keys by shard.
+    fn keys(&self, layout: &Layout) -> BTreeMap<u16, Vec<(&Text, &Text)>> {
+        let reads = self.reads.iter().map(|read| (&read.bucket, &read.key));
+        let changes = self.changes.iter().map(|change| (&change.bucket, &change.key));
+        let mut keys: BTreeMap<u16, Vec<(&Text, &Text)>> = BTreeMap::new();
+        for (bucket, key) in reads.chain(changes) {
+            let shard = layout.shard_of_key(bucket, key);
+            keys.entry(shard).or_default().push((bucket, key));
+        }
+        for keys in keys.values_mut() {
+            keys.sort_unstable();
+            keys.dedup();
+        }
+        keys
+    }
+
+    /// Owner of its locks. It includes the lease, because another process may use the same attempt number.
+    fn holder(&self, lease: &str) -> Bytes {
+        let Self { id, rank, attempt, .. } = self;
+        bytes_of(format_args!(
+            "{rank} {} {} {attempt} {lease}",
+            id.partition, id.sequence
+        ))
+    }
+
+    /// Computes the result of an addition, or says why there is none.
+    fn add(&mut self, bucket: Text, key: Text, delta: i64, value: Option<&Bytes>) -> Result<(), String> {
+        let number = match value {
+            None => Some(0),
+            Some(value) => integer_of(value),
+        };
+        let number =
+            number.ok_or_else(|| format!("cannot add to key {key:?} of bucket {bucket:?}: its value is no integer"))?;
+        let sum = sum_of(number, delta)
+            .ok_or_else(|| format!("cannot add to key {key:?} of bucket {bucket:?}: the sum is too large"))?;
+        self.sums.insert((bucket, key), sum);
+        Ok(())
+    }
+}
+
+/// A shard's answer about one event.
+struct LockAnswer {
+    number: u64,
+    why: String,
+    is_kept: bool,
+    /// Name of a locked key and its lock; or a full bucket and its size.
+    held: (Bytes, String),
+    /// Present values of the keys that it adds to.
+    values: Vec<Option<Bytes>>,
+}
+
+impl FromRedisValue for LockAnswer {
+    fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
+        let Value::Array(parts) = value else {
+            return Err("no array".into());
+        };
+        let mut parts = parts.into_iter();
+        let mut next = || parts.next().unwrap_or(Value::Nil);
+        Ok(Self {
+            number: u64::from_redis_value(next())?,
+            why: String::from_redis_value(next())?,
+            is_kept: String::from_redis_value(next())? == "kept",
+            held: (Bytes::from_redis_value(next())?, String::from_redis_value(next())?),
+            values: parts.map(Option::<Bytes>::from_redis_value).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl Redis {
+    /// Locks all keys of these transactions. Returns the refused ones, which hold no locks.
+    pub(crate) async fn lock(&self, held_lease: &HeldLease, transactions: &mut [&mut Transaction]) -> Vec<LockRefusal> {
+        let mut refused: Vec<LockRefusal> = Vec::new();
+        // All events lock the shards in the same order, so there is no deadlock.
+        for number in 0..self.layout.shards {
+            let shard = self.layout.shard(number);
+            let is_refused = |id| refused.iter().any(|refusal: &LockRefusal| refusal.lost.id == id);
+            let here: Vec<&&mut Transaction> = transactions
+                .iter()
+                .filter(|transaction| !is_refused(transaction.id))
+                .collect();
+            let answers = self
+                .ask_locks(
+                    "lock",
+                    &shard,
+                    held_lease,
+                    here.iter().map(|transaction| &***transaction),
+                )
+                .await;
+            for answer in answers {
+                let Some(transaction) = transactions
+                    .iter_mut()
+                    .find(|transaction| transaction.id.sequence == answer.number)
+                else {
+                    continue;
+                };
+                if answer.why == "locked" && transaction.turn_ms > 0 {
+                    self.end_stale_lock(&shard, &answer.held.0, &answer.held.1).await;
+                }
+                let conflict = match answer.why.as_str() {
+                    "ok" => self
+                        .add_up(&shard, transaction, answer.values)
+                        .err()
+                        .map(Conflict::Impossible),
+                    "full" => Some(Conflict::Impossible(self.full(&shard, &answer.held))),
+                    "timers" => Some(Conflict::Impossible(self.settings.timers.exceeded(&answer.held.1))),
+                    _ => Some(Conflict::Changed),
+                };
+                let Some(conflict) = conflict else { continue };
+                refused.push(LockRefusal {
+                    may_wait: answer.why == "locked" && transaction.reads.is_empty(),
+                    lost: Lost {
+                        id: transaction.id,
+                        conflict,
+                        has_turn: answer.is_kept,
+                    },
+                });
+            }
+        }
+        let is_refused =
+            |transaction: &&&mut Transaction| refused.iter().any(|refusal| refusal.lost.id == transaction.id);
+        let failed: Vec<&Transaction> = transactions
+            .iter()
+            .filter(is_refused)
+            .map(|transaction| &**transaction)
+            .collect();
+        self.unlock("void", held_lease, &failed).await;
+        if self.layout.shards > 1 {
+            self.keep_turns(held_lease, &failed, &mut refused).await;
+        }
+        refused
+    }
+
+    /// Ends the locks of transactions: `done` if they are committed, `void` if not.
+    pub(crate) async fn unlock(&self, how: &'static str, held_lease: &HeldLease, transactions: &[&Transaction]) {
+        let mut shards: BTreeMap<u16, Vec<Bytes>> = BTreeMap::new();
+        for transaction in transactions {
+            for (number, keys) in transaction.keys(&self.layout) {
+                let shard = self.layout.shard(number);
+                let names = keys.into_iter().map(|(bucket, key)| name_of(&shard, bucket, key));
+                let locks = names.flat_map(|name| [name, transaction.holder(&held_lease.lease)]);
+                shards.entry(number).or_default().extend(locks);
+            }
+        }
+        for (number, locks) in shards {
+            self.end_locks(&self.layout.shard(number), how, locks).await;
+        }
+    }
+
+    async fn end_locks(&self, shard: &Shard, how: &'static str, locks: Vec<Bytes>) {
+        let arguments = [vec![Bytes::from_static(how.as_bytes()), bytes_of(EXPIRED_KEYS)], locks].concat();
+        self.change::<()>(shard, &scripts::UNLOCK_KEYS, &store_keys(shard), &arguments)
+            .await;
+    }
+
+    /// Runs the lock script for those of these transactions that have keys in a shard.
+    async fn ask_locks<'a>(
+        &self,
+        mode: &'static str,
+        shard: &Shard,
+        held_lease: &HeldLease,
+        transactions: impl Iterator<Item = &'a Transaction>,
+    ) -> Vec<LockAnswer> {
+        let mut items = LockItems::new(shard);
+        let has_keys = |transaction: &&Transaction| transaction.keys(&self.layout).contains_key(&shard.number);
+        transactions
+            .filter(has_keys)
+            .for_each(|transaction| items.add(&self.layout, transaction));
+        if items.items.is_empty() {
+            return Vec::new();
+        }
+        let mut arguments = vec![
+            Bytes::from_static(mode.as_bytes()),
+            bytes_of(held_lease.partition),
+            bytes_of(&held_lease.lease),
+            bytes_of(self.settings.bucket_bytes / usize::from(self.layout.shards)),
+            bytes_of(self.settings.timers.of_app / usize::from(self.layout.shards)),
+            bytes_of(self.settings.timers.of_client),
+        ];
+        arguments.extend(items.items);
+        self.change(shard, &scripts::LOCK_KEYS, &items.keys, &arguments).await
+    }
+
+    /// Error text for a full bucket.
+    fn full(&self, shard: &Shard, (key, bytes): &(Bytes, String)) -> String {
+        let name = key.strip_prefix(&shard.bucket("")[..]).unwrap_or(key);
+        let bytes: usize = bytes.parse().unwrap_or_default();
+        let shards = usize::from(self.layout.shards);
+        full_bucket(
+            &String::from_utf8_lossy(name),
+            bytes,
+            self.settings.bucket_bytes / shards,
+        )
+    }
+
+    /// Computes the results of a transaction's additions in a shard from the present values.
+    fn add_up(&self, shard: &Shard, transaction: &mut Transaction, values: Vec<Option<Bytes>>) -> Result<(), String> {
+        let additions: Vec<(Text, Text, i64)> = transaction
+            .changes
+            .iter()
+            .filter(|change| self.layout.shard_of_key(&change.bucket, &change.key) == shard.number)
+            .filter_map(|change| match change.change {
+                Change::Add(delta) => Some((change.bucket.clone(), change.key.clone(), delta)),
+                _ => None,
+            })
+            .collect();
+        for ((bucket, key, delta), value) in additions.into_iter().zip(values) {
+            transaction.add(bucket, key, delta, value.as_ref())?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the turns of refused transactions in all their shards.
+    async fn keep_turns(&self, held_lease: &HeldLease, transactions: &[&Transaction], refused: &mut [LockRefusal]) {
+        let wait: Vec<&Transaction> = transactions
+            .iter()
+            .filter(|transaction| transaction.turn_ms > 0)
+            .copied()
+            .collect();
+        if wait.is_empty() {
+            return;
+        }
+        for refusal in refused.iter_mut() {
+            refusal.lost.has_turn = wait.iter().any(|transaction| transaction.id == refusal.lost.id);
+        }
+        for shard in self.layout.all() {
+            for answer in self.ask_locks("turn", &shard, held_lease, wait.iter().copied()).await {
+                let of_it = refused
+                    .iter_mut()
+                    .filter(|refusal| refusal.lost.id.sequence == answer.number);
+                of_it.for_each(|refusal| refusal.lost.has_turn &= answer.is_kept);
+            }
+        }
+    }
+
+    /// Fetches writes that events of other shards have committed for these locked keys. Returns whether there may be any.
+    pub(crate) async fn fetch_forwarded(&self, shard: &Shard, held: &[Bytes]) -> bool {
+        let mut is_elsewhere = false;
+        for name_and_lock in held.chunks_exact(2) {
+            let lock = String::from_utf8_lossy(&name_and_lock[1]);
+            let partition = lock.split(' ').nth(1).and_then(|partition| partition.parse().ok());
+            let home = partition.map(|partition| self.layout.shard_of(Partition(partition)));
+            if home.is_some_and(|home| home != shard.number) {
+                is_elsewhere = true;
+                self.end_stale_lock(shard, &name_and_lock[0], &lock).await;
+            }
+        }
+        is_elsewhere
+    }
+
+    /// Ends a lock whose event is committed or never will be, because its holder has died.
+    async fn end_stale_lock(&self, shard: &Shard, name: &Bytes, lock: &str) {
+        let words: Vec<&str> = lock.splitn(7, ' ').collect();
+        let [_, partition, number, _, _, _, lease] = words[..] else {
+            return;
+        };
+        let (Ok(partition), Ok(number)) = (partition.parse::<u16>(), number.parse::<u64>()) else {
+            return;
+        };
+        let home = self.layout.shard(self.layout.shard_of(Partition(partition)));
+        let keys = ["owner", "done", "kept"].map(|name| home.key(name));
+        let arguments = [bytes_of(partition), bytes_of(number)];
+        let (holder, done, is_kept): (String, String, bool) =
+            self.link.run(&scripts::LOCK_STATE, &keys, &arguments).await;
+        let is_committed = done.parse::<Progress>().is_ok_and(|progress| progress.has(number)) && !is_kept;
+        if !is_committed && holder == lease {
+            return;
+        }
+        if is_committed && home.number != shard.number {
+            self.forward(&home, [shard.number]).await;
+        }
+        let holder = bytes_of(format_args!("{} {lease}", words[..4].join(" ")));
+        let how = if is_committed { "done" } else { "void" };
+        self.end_locks(shard, how, vec![name.clone(), holder]).await;
+    }
+}
+
+/// Arguments of the lock script for one shard.
+struct LockItems {
+    shard: Shard,
+    keys: Vec<Bytes>,
+    indices: HashMap<Bytes, usize>,
+    items: Vec<Bytes>,
+}
+
+impl LockItems {
+    fn new(shard: &Shard) -> Self {
+        Self {
+            shard: shard.clone(),
+            keys: store_keys(shard),
+            indices: HashMap::new(),
+            items: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, layout: &Layout, transaction: &Transaction) {
+        let Transaction {
+            rank, turn_ms, attempt, ..
+        } = transaction;
+        let head = bytes_of(format_args!("{rank} {turn_ms} {attempt}"));
+        self.item(Bytes::new(), "e", bytes_of(transaction.id.sequence), head);
+        let here = self.shard.number;
+        let is_here = |bucket: &str, key: &str| layout.shard_of_key(bucket, key) == here;
+        for Read { bucket, key, seen } in transaction.reads.iter().filter(|read| is_here(&read.bucket, &read.key)) {
+            let (how, value) = match seen {
+                Seen::Nothing => ("n", Bytes::new()),
+                Seen::Value(value) if value.len() <= COMPARED_WHOLE => ("v", value.clone()),
+                Seen::Value(value) => ("d", hex(sha1_of(value))),
+                Seen::Digest(digest) => ("d", hex(*digest)),
+            };
+            let index = self.index(bucket);
+            self.item(index, how, key.clone().into_bytes(), value);
+        }
+        let changes = transaction.changes.iter();
+        for KeyChange { bucket, key, change } in changes.filter(|change| is_here(&change.bucket, &change.key)) {
+            // Only sizes: the commit writes the values.
+            let (how, value) = match change {
+                Change::Set { value, ttl_ms: None } => ("s", bytes_of(value.len())),
+                Change::Set {
+                    value,
+                    ttl_ms: Some(ttl),
+                } => ("t", bytes_of(format_args!("{ttl} {}", value.len()))),
+                Change::Delete => ("x", Bytes::new()),
+                Change::Add(delta) => ("a", bytes_of(delta)),
+            };
+            let index = self.index(bucket);
+            self.item(index, how, key.clone().into_bytes(), value);
+        }
+    }
+
+    fn item(&mut self, index: Bytes, how: &'static str, key: Bytes, value: Bytes) {
+        self.items
+            .extend([index, Bytes::from_static(how.as_bytes()), key, value]);
+    }
+
+    fn index(&mut self, bucket: &str) -> Bytes {
+        let key = self.shard.bucket(bucket);
+        let keys = &mut self.keys;
+        let index = *self.indices.entry(key.clone()).or_insert_with(|| {
+            keys.push(key);
+            keys.len()
+        });
+        bytes_of(index)
+    }
+}
+
+fn store_keys(shard: &Shard) -> Vec<Bytes> {
+    ["ends", "turns", "locks", "sizes"].map(|name| shard.key(name)).to_vec()
+}
+
+/// Name of a key in `ends`, `turns` and `locks`.
+fn name_of(shard: &Shard, bucket: &str, key: &str) -> Bytes {
+    [&shard.bucket(bucket)[..], b"\0", key.as_bytes()].concat().into()
+}
+
+fn hex(digest: [u8; 20]) -> Bytes {
+    let digits = digest.iter().map(|byte| format!("{byte:02x}"));
+    digits.collect::<String>().into()
+}
