@@ -153,8 +153,6 @@ fn flat(config: &Config) -> BTreeMap<String, Value> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
