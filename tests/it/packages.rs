@@ -179,5 +179,5 @@ fn packed_python_package_tests_program() {
             .arg(repository().join("tests/py/test_handlers.py"))
             .env("PYTHONPATH", path),
     );
-    assert!(said.contains("Ran 8 tests"), "{said}");
+    assert!(said.contains("Ran 11 tests"), "{said}");
 }
