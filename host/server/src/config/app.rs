@@ -117,6 +117,6 @@ pub struct Grants {
     /// Hosts that it may send HTTP requests to, such as `["api.example.com", "localhost:9000"]`; without a port, every port of
     /// the host. `"*"` is any host.
     pub http: Vec<String>,
-    /// Key-value buckets that it may open, such as `["default"]`.
+    /// Key-value buckets that it may open, such as `["default"]`. Names that begin with `plugnode:` are reserved.
     pub keyvalue: Vec<String>,
 }

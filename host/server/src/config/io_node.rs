@@ -21,7 +21,8 @@ pub struct IoNode {
     /// the node at another address than it listens on, such as behind a proxy. Unset: the address it listens on, and `path`.
     #[schemars(example = &"https://chat.example.com/socket.io")]
     pub advertise: Option<String>,
-    /// Path of Socket.IO requests; clients must use the same.
+    /// Path of Socket.IO requests; clients must use the same. It cannot be `/healthz` or `/readyz`, nor a path of
+    /// `frontend.client-config-url` in a process that is a frontend too.
     pub path: String,
     /// Interval between two heartbeat pings to a client.
     #[serde(rename = "ping-interval-ms", with = "Millis")]
@@ -35,7 +36,7 @@ pub struct IoNode {
     /// Time for the upgrade from polling to WebSocket.
     #[serde(rename = "upgrade-timeout-ms", with = "Millis")]
     pub upgrade_timeout: Duration,
-    /// Largest message accepted from a client. Raise it for clients that send large attachments; each may then use that much memory.
+    /// Largest message accepted from a client, at most 4GiB. Raise it for clients that send large attachments; each may then use that much memory.
     pub max_payload: Size,
     /// Bytes that wait to be sent to one client. Above it, reading from the client pauses, and a client that reads nothing for
     /// 5 seconds, or has four times as much waiting, is disconnected.
