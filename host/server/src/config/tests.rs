@@ -408,7 +408,6 @@ fn unknown_variable_is_refused_with_the_nearest_setting() {
         ("PLUGNODE_APP_0_COMPONENT", "PLUGNODE_APP__0__COMPONENT"),
         ("PLUGNODE_ROLE", "PLUGNODE_ROLES"),
         ("PLUGNODE_LOGLEVEL", "PLUGNODE_LOG__LEVEL"),
-        ("PLUGNODE_LEASE_MS", "PLUGNODE_TRANSPORT__LEASE_MS"),
     ] {
         let expected = format!("variable {wrong}: is no setting; did you mean {right}?");
         let problems = folder.problems(&[(wrong, "x")]);
