@@ -354,7 +354,7 @@ async fn an_event_that_reads_too_much_for_its_time_has_failed() {
     let dead = memory.dead_letters(10).await.unwrap();
     assert_eq!(dead.len(), 1);
     let reason = &dead[0].death.reason;
-    assert!(reason.contains("the event reads too much for the"), "{reason}");
+    assert!(reason.contains("the event reads too much for its time limit"), "{reason}");
     end(shutdown).await;
 }
 
