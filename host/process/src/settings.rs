@@ -85,6 +85,37 @@ impl JsonSchema for Size {
     }
 }
 
+/// How a size in the file is held as a number of bytes in memory: `#[serde(with = "Bytes")]`.
+pub struct Bytes;
+
+impl Bytes {
+    /// Writes a number of bytes.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(bytes: &usize, serializer: S) -> Result<S::Ok, S::Error> {
+        bytes.serialize(serializer)
+    }
+
+    /// Reads a [`Size`].
+    ///
+    /// # Errors
+    /// When it is not a size.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+        Size::deserialize(deserializer).map(Size::in_memory)
+    }
+}
+
+impl JsonSchema for Bytes {
+    fn schema_name() -> Cow<'static, str> {
+        Size::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        Size::json_schema(generator)
+    }
+}
+
 /// How a key that ends with `-ms` holds a [`Duration`]: `#[serde(rename = "lease-ms", with = "Millis")]`.
 pub struct Millis;
 

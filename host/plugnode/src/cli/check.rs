@@ -110,7 +110,7 @@ async fn check_one(app: &App) -> Result<bool> {
     let bytes = Bytes::from(bytes);
     let engine = Engine::new(EngineSettings {
         max_instances: 1,
-        max_memory: app.limits.memory.in_memory(),
+        max_memory: app.limits.memory,
         cache: None,
         compiler: settings::compiler(),
     })?;

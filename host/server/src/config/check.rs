@@ -12,7 +12,7 @@ use plugnode_message::namespaces::Namespaces;
 
 const MOST_INSTANCES: usize = 64;
 /// A wasm page; no instance can have less.
-const LEAST_MEMORY: u64 = 65_536;
+const LEAST_MEMORY: usize = 65_536;
 /// More make Redis slower and nothing better.
 const MOST_PARTITIONS: u16 = 4096;
 /// Every change of one is a change of a list of all.
@@ -285,7 +285,7 @@ impl Check<'_> {
         let limits = &app.limits;
         let problem = "must be 64KiB or more";
         self.require(
-            limits.memory.0 >= LEAST_MEMORY,
+            limits.memory >= LEAST_MEMORY,
             &["app", index, "limits", "memory"],
             problem,
         );
@@ -294,11 +294,11 @@ impl Check<'_> {
             [
                 ("time-ms", limits.time.is_zero()),
                 ("commands", limits.commands == 0),
-                ("bytes", limits.bytes.0 == 0),
-                ("payload", limits.payload.0 == 0),
+                ("bytes", limits.bytes == 0),
+                ("payload", limits.payload == 0),
                 ("attachments", limits.attachments == 0),
-                ("value", limits.value.0 == 0),
-                ("snapshot", limits.snapshot.0 == 0),
+                ("value", limits.value == 0),
+                ("snapshot", limits.snapshot == 0),
             ],
         );
     }

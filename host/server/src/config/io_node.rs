@@ -7,7 +7,8 @@ use plugnode_process::settings::Millis;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Field, Size, Token};
+use super::{Size, Token};
+use crate::roles::io_node::{Encoding, Field};
 
 /// `[io-node]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -74,7 +75,7 @@ pub struct IoNode {
     /// Transports of Engine.IO that clients may use.
     pub transports: Vec<ClientTransport>,
     /// Encoding of packets: `json`, or `msgpack` for clients with socket.io-msgpack-parser.
-    pub parser: Parser,
+    pub parser: Encoding,
     /// Whether clients of Socket.IO 2 may connect as well.
     pub socket_io_2: bool,
     /// Origins whose pages may connect, such as `["https://example.com", "http://localhost:3000"]`; `"*"` is any, without
@@ -129,16 +130,6 @@ pub enum ClientTransport {
     Websocket,
 }
 
-/// How packets are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Parser {
-    /// As JSON, with attachments: what clients use unless they are told otherwise.
-    Json,
-    /// As MessagePack, of `socket.io-msgpack-parser`.
-    Msgpack,
-}
-
 impl Default for IoNode {
     fn default() -> Self {
         Self {
@@ -159,7 +150,7 @@ impl Default for IoNode {
             cut_off: Duration::from_secs(60),
             drain: Duration::from_secs(1),
             transports: vec![ClientTransport::Polling, ClientTransport::Websocket],
-            parser: Parser::Json,
+            parser: Encoding::Json,
             socket_io_2: false,
             allowed_origins: Vec::new(),
             allowed_hosts: None,

@@ -1,7 +1,8 @@
 //! What must hold of the settings of an io-node.
 
 use super::Check;
-use crate::config::{Algorithm, Config, IoNode, IoServerUrl, Jwks, Role, Token};
+use crate::config::{Config, IoNode, IoServerUrl, Role, Token};
+use crate::roles::io_node::{Algorithm, JwksPlace};
 
 /// RFC 7518 asks of a key of HS256 that it be as long as what it makes.
 const LEAST_SECRET: usize = 32;
@@ -138,7 +139,7 @@ impl Check<'_> {
             let long = secret.expose().len() >= LEAST_SECRET;
             self.require(long, &["io-node", "token", "secret"], &problem);
         }
-        if let Some(Jwks::Url(url)) = &token.jwks {
+        if let Some(JwksPlace::Url(url)) = &token.jwks {
             let problem = "is not a file, nor a URL such as https://login.example.com/.well-known/jwks.json";
             self.require(is_url(url), &["io-node", "token", "jwks"], problem);
         }

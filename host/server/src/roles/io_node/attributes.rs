@@ -6,19 +6,9 @@ use std::cell::OnceCell;
 
 use serde_json::{Map, Value};
 
+use super::field::Field;
 use plugnode_message::json::without_lone_surrogates;
 use plugnode_message::{Handshake, MOST_ATTRIBUTES, Refusal, Text};
-
-/// A field of a client's handshake.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Field {
-    /// In `auth`: a key, then a key of the value there, and so on.
-    Auth(Vec<String>),
-    /// A parameter of the query.
-    Query(String),
-    /// A header, by its name in lower case.
-    Header(String),
-}
 
 /// Looks up fields of a handshake.
 pub(super) struct Fields<'a> {

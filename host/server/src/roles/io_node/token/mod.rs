@@ -26,7 +26,8 @@ use self::key::Key;
 pub use self::secret::Secret;
 use self::set::KeySet;
 pub use self::settings::{Algorithm, JwksPlace, KeySource, TokenSettings};
-use super::attributes::{Field, Fields};
+use super::attributes::Fields;
+use super::field::Field;
 use plugnode_message::{Refusal, Text};
 use plugnode_process::shutdown::Shutdown;
 
