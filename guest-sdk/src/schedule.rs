@@ -45,6 +45,11 @@ use crate::context::Context;
 use crate::host::schedule as host;
 use crate::incoming::Custom;
 
+/// The entries of the context's `extra` in a timer's event.
+const KEY: &str = "timer-key";
+const DUE_MS: &str = "timer-due-ms";
+const MISSED: &str = "timer-missed";
+
 /// The timers of one owner.
 #[derive(Debug, Clone, Copy)]
 pub struct Timers(Owner);
@@ -93,15 +98,27 @@ impl Due {
             let mut facts = context.extra.iter();
             facts.find(|(fact, _)| fact == name).map(|(_, value)| value.clone())
         };
-        let at: u64 = fact("timer-due-ms")?.parse().ok()?;
+        let at: u64 = fact(DUE_MS)?.parse().ok()?;
         Some(Self {
-            key: fact("timer-key")?,
+            key: fact(KEY)?,
             kind: custom.kind.clone(),
             client: custom.client.clone().map(Client::from),
             at: UNIX_EPOCH + Duration::from_millis(at),
-            missed: fact("timer-missed")?.parse().ok()?,
+            missed: fact(MISSED)?.parse().ok()?,
             bytes: custom.data.clone(),
         })
+    }
+
+    /// The entries of the context's `extra` that [`read`](Self::read) needs, for the test kit.
+    #[cfg(not(target_family = "wasm"))]
+    pub(crate) fn write(key: &str, due_ms: u64, missed: u64) -> Vec<(String, String)> {
+        let missed = u32::try_from(missed).unwrap_or(u32::MAX);
+        let facts = [
+            (KEY, key.to_owned()),
+            (DUE_MS, due_ms.to_string()),
+            (MISSED, missed.to_string()),
+        ];
+        facts.map(|(name, value)| (name.to_owned(), value)).into()
     }
 }
 

@@ -1,10 +1,10 @@
 //! The public API of the SDK: handlers driven by the test kit.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use plugnode_sdk::prelude::*;
 use plugnode_sdk::test::{Command, Failure, Kit, Sent, handshake};
-use plugnode_sdk::{AckId, all, context, kv, list_channels, log, settle, to};
+use plugnode_sdk::{AckId, all, context, kv, list_channels, log, schedule, settle, to};
 use serde_json::{Value, json};
 
 /// Executes the command that each message names.
@@ -603,4 +603,118 @@ fn query_of_disconnected_client_replies_late() {
         app.keys("default"),
         ["ada found 2", "bob found 1", "bob settled on test"]
     );
+}
+
+/// Sets and cancels timers as each message says, and tells which came.
+#[derive(Default)]
+struct Clock;
+
+impl Handler for Clock {
+    fn on_message(&mut self, client: &Client, message: &Incoming) -> Result {
+        let second = Duration::from_secs(1);
+        match message.event.as_str() {
+            "ask" => schedule::of_client().after("late", 30 * second, "quiz.late/1", &message.arg::<u32>(0)?)?,
+            "answer" => schedule::of_client().cancel("late")?,
+            "start" => schedule::of_app().every("tick", second, "quiz.tick/1", &())?,
+            "stop" => schedule::of_app().cancel("tick")?,
+            "leave" => {
+                schedule::of_client().after("late", second, "quiz.late/1", &0)?;
+                client.disconnect()?;
+            }
+            _ => {
+                schedule::of_client().after("late", second, "quiz.late/1", &0)?;
+                return Err(Error::reject("it fails"));
+            }
+        }
+        Ok(())
+    }
+
+    fn on_timer(&mut self, due: &schedule::Due) -> Result {
+        match (due.kind.as_str(), &due.client) {
+            ("quiz.late/1", Some(client)) => {
+                client.emit("too late", due.data::<u32>()?)?;
+                schedule::of_client().after("later", Duration::from_secs(1), "quiz.later/1", &())?;
+            }
+            ("quiz.later/1", Some(_)) => return Err(Error::reject("it fails")),
+            _ => {
+                let since = due.at.duration_since(UNIX_EPOCH).expect("it is after 1970");
+                let late = Duration::from_millis(context().received_at_ms) - since;
+                all().emit("tick", (&due.key, due.missed, late.as_secs()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn clock() -> Kit<Clock> {
+    let mut app = Kit::with_instances(2);
+    app.connect("ada");
+    app.connect("bob");
+    app
+}
+
+#[test]
+fn fires_timer_of_client_once() {
+    let mut app = clock();
+    app.message("ada", "ask", 7);
+    app.message("bob", "ask", 8);
+    app.message("bob", "ask", 9);
+    assert_eq!(app.timers_of("ada"), ["late"]);
+    let effects = app.fire_of("ada", "late");
+    assert_eq!(effects.commands.len(), 2);
+    assert_eq!(app.take_sent_to("ada"), [Sent::new("too late", 7)]);
+    assert!(app.sent_to("bob").is_empty());
+    // Setting the key again replaced the timer.
+    app.swap();
+    app.fire_of("bob", "late");
+    assert_eq!(app.take_sent_to("bob"), [Sent::new("too late", 9)]);
+    assert_eq!(app.timers_of("ada"), ["later"]);
+}
+
+#[test]
+fn fires_periodic_timer_and_counts_missed_periods() {
+    let mut app = clock();
+    app.message("ada", "start", ());
+    app.advance(Duration::from_secs(1));
+    app.fire("tick");
+    app.advance(Duration::from_millis(3500));
+    app.fire("tick");
+    app.advance(Duration::from_secs(1));
+    app.fire("tick");
+    let ticks = [0, 2, 0].map(|missed| Sent::new("tick", ("tick", missed, missed)));
+    assert_eq!(app.sent_to("ada"), ticks);
+    assert_eq!(app.timers(), ["tick"]);
+    app.message("bob", "stop", ());
+    assert!(app.timers().is_empty());
+}
+
+#[test]
+fn cancel_disconnect_and_failure_leave_no_timer() {
+    let mut app = clock();
+    app.message("ada", "ask", 1);
+    app.message("ada", "answer", ());
+    assert!(app.try_message("ada", "fail", ()).is_err());
+    assert!(app.timers_of("ada").is_empty());
+    app.message("ada", "ask", 1);
+    app.disconnect("ada", DisconnectReason::PingTimeout);
+    app.message("bob", "leave", ());
+    assert!(app.timers_of("ada").is_empty() && app.timers_of("bob").is_empty());
+}
+
+#[test]
+#[should_panic(expected = "client `ada` has no timer `late`: its timers are `later`")]
+fn firing_unset_timer_panics() {
+    let mut app = clock();
+    app.message("ada", "ask", 1);
+    app.fire_of("ada", "late");
+    app.fire_of("ada", "late");
+}
+
+#[test]
+#[should_panic(expected = "event `later` failed: rejected: it fails")]
+fn failed_timer_event_panics() {
+    let mut app = clock();
+    app.message("ada", "ask", 1);
+    app.fire_of("ada", "late");
+    app.fire_of("ada", "later");
 }

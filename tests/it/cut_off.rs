@@ -123,7 +123,7 @@ async fn sockets_stay_while_redis_is_paused() {
         await_readiness(node, "200 OK", "").await;
     }
     for node in nodes.iter().chain([&app]) {
-        assert!(!node.log().contains("ending connections"), "{}", node.log());
+        assert!(!node.log().contains("closing connections"), "{}", node.log());
     }
 }
 

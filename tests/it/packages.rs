@@ -179,5 +179,55 @@ fn packed_python_package_tests_program() {
             .arg(repository().join("tests/py/test_handlers.py"))
             .env("PYTHONPATH", path),
     );
-    assert!(said.contains("Ran 8 tests"), "{said}");
+    assert!(said.contains("Ran 11 tests"), "{said}");
+}
+
+/// mypy in strict mode, in the environment of `.ci/setup-tests`.
+fn type_checker(cache: &TempDir) -> Command {
+    let mut checker = Command::new(installed_tool("python/bin/python"));
+    checker
+        .args(["-m", "mypy", "--strict", "--cache-dir"])
+        .arg(cache.path())
+        .current_dir(repository());
+    checker
+}
+
+#[test]
+fn type_checker_passes_python_package() {
+    let folder = temp_folder();
+    // The contract's types, which the package imports when it is in a component.
+    let bindings = folder.path().join("bindings");
+    let runtime = repository().join("guest-sdk/python/runtime");
+    run_command(
+        Command::new(installed_tool("componentize-py/bin/componentize-py"))
+            .args(["-q", "-w", "plugnode:py-runtime/runtime", "-d"])
+            .arg(repository().join("wit"))
+            .arg("-d")
+            .arg(runtime.join("wit"))
+            .arg("bindings")
+            .arg(&bindings),
+    );
+    let package = repository().join("guest-sdk/python");
+    let path = std::env::join_paths([&bindings, &package]).expect("no path has a colon");
+    run_command(
+        type_checker(&folder)
+            .arg(package.join("plugnode"))
+            .arg(runtime.join("runtime.py"))
+            .env("MYPYPATH", path),
+    );
+}
+
+#[test]
+fn type_checker_passes_python_examples_and_finds_wrong_uses() {
+    let cache = temp_folder();
+    let examples = fs::read_dir(repository().join("examples/python")).expect("the folder exists");
+    let mut programs: Vec<_> = examples.flatten().map(|example| example.path()).collect();
+    assert!(!programs.is_empty());
+    // Fails if one of its wrong uses is not found.
+    programs.push(repository().join("tests/py/wrong_uses.py"));
+    for program in programs {
+        // As an installed package, which is typed because it has `py.typed`.
+        let package = repository().join("guest-sdk/python");
+        run_command(type_checker(&cache).arg(program).env("PYTHONPATH", package));
+    }
 }

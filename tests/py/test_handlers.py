@@ -4,7 +4,9 @@ import unittest
 
 import app  # noqa: F401
 import plugnode
-from plugnode.testing import Refused, config, connect, custom, reset, stored
+import timers  # noqa: F401
+from plugnode import testing
+from plugnode.testing import Refused, config, connect, custom, fire, reset, stored
 
 
 class Handlers(unittest.TestCase):
@@ -77,6 +79,35 @@ class Handlers(unittest.TestCase):
         config["colour"] = "red"
         self.assertEqual(connect().ask("log"), ({"colour": "red"},))
         self.assertEqual(custom("unknown", {"a": 1}), [])
+
+    def test_timer_of_client_fires_once(self):
+        ada, bob = connect(), connect()
+        ada.emit("timer-after", "client", "late", 60_000, {"a": 1})
+        self.assertEqual((ada.timers, bob.timers, testing.timers()), (["late"], [], []))
+        ada.emit("timer-after", "client", "late", 60_000, {"a": 2})
+        effects = ada.fire("late")
+        self.assertEqual([effect["type"] for effect in effects], ["emit", "set"])
+        self.assertEqual((ada.take(), bob.take()), ([("due", "late", {"a": 2}, 0)], []))
+        with self.assertRaisesRegex(LookupError, "has no timer 'late': its timers are \\[\\]"):
+            ada.fire("late")
+
+    def test_periodic_timer_of_app_fires_until_cancelled(self):
+        ada, bob, eve = connect(), connect(), connect(namespace="/else")
+        ada.emit("timer-every", "app", "tick", 1_000, None)
+        fire("tick")
+        fire("tick", missed=2)
+        self.assertEqual([one.take() for one in (ada, bob)], [[("due", "tick", None, 0), ("due", "tick", None, 2)]] * 2)
+        eve.emit("timer-every", "app", "tick", 1_000, "else")
+        bob.emit("timer-cancel", "app", "tick")
+        self.assertEqual((testing.timers(), testing.timers("/else")), ([], ["tick"]))
+        fire("tick", namespace="/else")
+        self.assertEqual((bob.take(), eve.take()), ([], [("due", "tick", "else", 0)]))
+
+    def test_disconnect_cancels_timers_of_client(self):
+        ada = connect()
+        ada.emit("timer-after", "client", "late", 60_000, None)
+        ada.disconnect()
+        self.assertEqual(ada.timers, [])
 
 
 if __name__ == "__main__":

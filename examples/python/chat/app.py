@@ -4,13 +4,15 @@ The program keeps no state in variables: names are attributes of the clients, an
 can handle any event, and a release in any language can take over during a conversation.
 """
 
+from typing import Any
+
 import history
-from plugnode import app, context
+from plugnode import Client, Handshake, app, context
 from text import BODY_RULE, NAME_RULE, body_in, name_in
 
 
 @app.on("connection")
-def enter(client, handshake):
+def enter(client: Client, handshake: Handshake) -> None:
     auth = handshake["auth"]
     name = name_in(auth.get("name")) if isinstance(auth, dict) else None
     if name:
@@ -21,7 +23,7 @@ def enter(client, handshake):
 
 
 @app.on("message")
-def say(client, given=None, *_):
+def say(client: Client, given: Any = None, *_: Any) -> dict[str, Any]:
     body = body_in(given)
     if not body:
         return {"error": BODY_RULE}
@@ -40,7 +42,7 @@ def say(client, given=None, *_):
 
 
 @app.on("set name")
-def rename(client, given=None, *_):
+def rename(client: Client, given: Any = None, *_: Any) -> dict[str, str]:
     name = name_in(given)
     if not name:
         return {"error": NAME_RULE}
@@ -52,9 +54,9 @@ def rename(client, given=None, *_):
 
 
 @app.on("disconnect")
-def leave(client, reason):
+def leave(client: Client, reason: str) -> None:
     client.others.emit("left", {"id": client.id, "name": name_of(client)})
 
 
-def name_of(client):
-    return client.attributes.get("name", f"guest {client.id[:4]}")
+def name_of(client: Client) -> str:
+    return str(client.attributes.get("name", f"guest {client.id[:4]}"))

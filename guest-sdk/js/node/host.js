@@ -12,11 +12,15 @@ const clients = new Map();
 /** Bytes by bucket and key. */
 const buckets = new Map();
 const config = Object.create(null);
+/** Timers by owner and key. The owner is a client, or the namespace of the app. Each has `due`, `period`, `kind` and `data`. */
+const timers = new Map();
 
 let event = newEvent();
+/** The client and namespace of the event, and the facts of its timer. */
+let origin = { client: undefined, namespace: "/", facts: {} };
 
 function newEvent() {
-  return { commands: [], writes: [], values: new Map(), client: undefined };
+  return { commands: [], writes: [], values: new Map() };
 }
 
 const idOf = (bucket, key) => `${bucket}\n${key}`;
@@ -44,6 +48,18 @@ const describe = ({ ns, all, clients: ids = [], channels = [], exceptClients = [
 };
 const record = (command) => event.commands.push(command);
 
+/** The owner of a timer that the event sets; undefined if a client must own it and cannot: there is none, or it has disconnected. */
+const timerOwner = (of) => {
+  if (of === "app") return origin.namespace;
+  return clients.has(origin.client?.id) ? origin.client : undefined;
+};
+/** `of` in the effects of timers. */
+const ownerName = (isClient) => {
+  const of = isClient ? "client" : "app";
+  if (timerOwner(of) === undefined) throw new Error("this event has no connected client to own the timer: use a timer of the app");
+  return of;
+};
+
 const host = {
   publish: (to, name, json, how, attachments) =>
     record({ type: "emit", to: describe(to), event: name, args: argsOf(json, attachments), ...(how & 1 ? { volatile: true } : {}) }),
@@ -64,10 +80,10 @@ const host = {
   keyDelete: (bucket, key) => write(bucket, key, undefined),
   keyAdd: (bucket, key, by) => write(bucket, key, encoder.encode(String(Number(decoder.decode(stored(bucket, key) ?? encoder.encode("0"))) + by))),
   timerAt: (client, key, time, kind, data) =>
-    record({ type: "timer", of: client ? "client" : "app", key, at: time, kind, data: JSON.parse(decoder.decode(data)) }),
+    record({ type: "timer", of: ownerName(client), key, at: time, kind, data: JSON.parse(decoder.decode(data)) }),
   timerEvery: (client, key, period, kind, data) =>
-    record({ type: "timer", of: client ? "client" : "app", key, every: period, kind, data: JSON.parse(decoder.decode(data)) }),
-  timerCancel: (client, key) => record({ type: "cancel", of: client ? "client" : "app", key }),
+    record({ type: "timer", of: ownerName(client), key, every: period, kind, data: JSON.parse(decoder.decode(data)) }),
+  timerCancel: (client, key) => record({ type: "cancel", of: ownerName(client), key }),
   keyList(bucket, prefix) {
     const keys = new Set(buckets.get(bucket)?.keys());
     for (const [written, key, value] of event.writes) if (written === bucket) value === undefined ? keys.delete(key) : keys.add(key);
@@ -75,7 +91,7 @@ const host = {
   },
   log: (level, _, text) => [console.debug, console.info, console.warn, console.error][level]?.(text),
   read: () => undefined,
-  context: () => ({ app: event.client?.namespace ?? "/", attempt: 1 }),
+  context: () => ({ app: origin.namespace, attempt: 1, ...origin.facts }),
   timeLeft: () => 5_000,
   random: (length) => crypto.randomBytes(length),
 };
@@ -97,7 +113,7 @@ function commit(writes) {
 }
 
 /** The clients that an audience selects. */
-function audience({ namespace = event.client?.namespace ?? "/", all, rooms = [], except = [] }) {
+function audience({ namespace = origin.namespace, all, rooms = [], except = [] }) {
   const matches = (client, names) => names.some((name) => name === client.id || client.rooms.has(name));
   return [...clients.values()].filter(
     (client) => client.namespace === namespace && (all || matches(client, rooms)) && !matches(client, except),
@@ -112,5 +128,8 @@ module.exports = {
   take,
   commit,
   audience,
-  setClient: (client) => (event.client = client),
+  timers,
+  timerOwner,
+  /** Sets the origin of the current event. */
+  enter: (entered) => (origin = entered),
 };

@@ -1,7 +1,8 @@
 // plugnode/test: tests a handler without a host, in any test runner for Node.
 //
 // Import this module, then the handler, which registers its listeners; then connect clients. As in plugnode, an event ends when its
-// listeners are done, including their promises. Timers are Node's.
+// listeners are done, including their promises. `setTimeout` and `setInterval` are Node's; timers of `schedule` do not run: a test
+// delivers their events with `fire`.
 
 "use strict";
 
@@ -28,10 +29,12 @@ const enqueue = (task) => {
   return done;
 };
 
-/** Handles one event and returns its effects. `args` are those of `internal.dispatch`. A failed event throws, and has no effects. */
-async function handle(client, ...args) {
+/** Handles one event of a client and returns its effects. `args` are those of `internal.dispatch`. A failed event throws, and has no effects. */
+const handle = (client, ...args) => handleFrom({ client, namespace: client.namespace, facts: {} }, ...args);
+
+async function handleFrom(origin, ...args) {
   world.take();
-  world.setClient(client);
+  world.enter(origin);
   const begun = Date.now();
   // The reply to a query is a separate event, so a listener that waits for one does not keep this event open.
   const before = internal.openQueries();
@@ -57,7 +60,7 @@ async function handle(client, ...args) {
   for (const [bucket, key, value] of writes) {
     effects.push({ type: value === undefined ? "delete" : "set", bucket, key, ...(value ? { value: valueOf(value) } : {}) });
   }
-  for (const command of commands) await apply(client, command, effects);
+  for (const command of commands) await apply(origin, command, effects);
   return effects;
 }
 
@@ -72,8 +75,9 @@ function valueOf(bytes) {
 }
 
 /** Applies a command, and adds the effects of the events that follow from it. */
-async function apply(client, command, effects) {
-  world.setClient(client);
+async function apply(origin, command, effects) {
+  // An earlier command may have led to another event.
+  world.enter(origin);
   const to = command.to ? world.audience(command.to) : [];
   switch (command.type) {
     case "emit":
@@ -94,6 +98,17 @@ async function apply(client, command, effects) {
       }
       return;
     }
+    case "timer": {
+      const { of, key, at, every: period, kind, data } = command;
+      const owner = world.timerOwner(of);
+      if (owner === undefined) return;
+      if (!world.timers.has(owner)) world.timers.set(owner, new Map());
+      world.timers.get(owner).set(key, { due: at ?? Date.now() + period, period, kind, data });
+      return;
+    }
+    case "cancel":
+      world.timers.get(world.timerOwner(command.of))?.delete(command.key);
+      return;
     case "disconnect":
       for (const one of to) effects.push(...(await disconnect(one, "server namespace disconnect")));
       return;
@@ -106,12 +121,12 @@ async function apply(client, command, effects) {
         else missing.push(one.id);
       }
       const reply = command.one ? (answers[0]?.args ?? null) : [{ answers, missing, silent: [] }];
-      effects.push(...(await deliverReply(client, command.token, reply)));
+      effects.push(...(await deliverReply(origin.client, command.token, reply)));
       return;
     }
     case "find": {
       const found = to.map(({ id, attributes, rooms }) => ({ id, attributes, channels: [...rooms] }));
-      effects.push(...(await deliverReply(client, command.token, [{ clients: found, count: found.length, silent: [] }])));
+      effects.push(...(await deliverReply(origin.client, command.token, [{ clients: found, count: found.length, silent: [] }])));
     }
   }
 }
@@ -119,12 +134,35 @@ async function apply(client, command, effects) {
 /** The first arguments of `internal.dispatch`: kind and client. */
 const eventArgs = (kind, { id, namespace, attributes }) => [kind, id, "test", namespace, JSON.stringify(attributes)];
 
+/** The same for a custom event without a client. */
+const NO_CLIENT = ["custom", undefined, undefined, undefined, undefined];
+
 const deliverReply = (client, token, reply) =>
   handle(client, ...eventArgs("reply", client), token, reply === null ? null : JSON.stringify(reply), undefined);
 
 function disconnect(client, reason) {
   if (!world.clients.delete(client.id)) return [];
+  world.timers.delete(client);
   return handle(client, ...eventArgs("disconnect", client), reason, reason === "node lost" ? undefined : JSON.stringify([...client.rooms]));
+}
+
+const timersOf = (owner) => [...(world.timers.get(owner)?.keys() ?? [])].sort();
+
+/** Delivers the event of a timer. The owner is a client, or the namespace of the app. */
+function fireOf(owner, key, { missed = 0 } = {}) {
+  const timers = world.timers.get(owner);
+  const timer = timers?.get(key);
+  const isClient = owner instanceof TestClient;
+  if (!timer) {
+    throw new Error(`${isClient ? `client ${owner.id}` : "the app"} has no timer ${key}: its timers are [${timersOf(owner).join(", ")}]`);
+  }
+  const { due, period, kind, data } = timer;
+  if (period === undefined) timers.delete(key);
+  else timers.set(key, { ...timer, due: due + (missed + 1) * period });
+  const facts = { key, "due-ms": String(due), missed: String(missed) };
+  const [client, namespace] = isClient ? [owner, owner.namespace] : [undefined, owner];
+  const from = isClient ? eventArgs("custom", client) : NO_CLIENT;
+  return handleFrom({ client, namespace, facts }, ...from, kind, Buffer.from(JSON.stringify(data)), undefined);
 }
 
 /** A client of the handler under test. */
@@ -159,6 +197,14 @@ class TestClient {
   /** Removes and returns the events in `received`. */
   take() {
     return this.received.splice(0);
+  }
+  /** The keys of the client's timers, sorted. */
+  get timers() {
+    return timersOf(this);
+  }
+  /** Delivers the event of the client's timer, like `fire` of the module. */
+  fire(key, options) {
+    return enqueue(() => fireOf(this, key, options));
   }
   disconnect(reason = "client namespace disconnect") {
     return enqueue(() => disconnect(this, reason));
@@ -197,8 +243,14 @@ function connect({ id = `client-${++lastClient}`.padEnd(20, "-"), namespace = "/
 const custom = (kind, data, contentType = "application/json") =>
   enqueue(() => {
     const bytes = typeof data === "string" || ArrayBuffer.isView(data) ? Buffer.from(data) : Buffer.from(JSON.stringify(data));
-    return handle(undefined, "custom", undefined, undefined, undefined, undefined, kind, bytes, contentType);
+    return handleFrom({ client: undefined, namespace: "/", facts: {} }, ...NO_CLIENT, kind, bytes, contentType);
   });
+
+/** Delivers the event of a timer of the app, also before the timer is due. A one-shot timer is then gone. Throws if there is none. */
+const fire = (key, { namespace = "/", ...options } = {}) => enqueue(() => fireOf(namespace, key, options));
+
+/** The keys of the app's timers, sorted. */
+const timers = (namespace = "/") => timersOf(namespace);
 
 /** The value of a key, parsed from JSON. */
 const stored = (key, bucket = "default") => {
@@ -206,10 +258,11 @@ const stored = (key, bucket = "default") => {
   return bytes && valueOf(bytes);
 };
 
-/** Removes all clients and stored values. Variables of the handler stay. */
+/** Removes all clients, stored values and timers. Variables of the handler stay. */
 function reset() {
   world.clients.clear();
   world.buckets.clear();
+  world.timers.clear();
 }
 
-module.exports = { connect, custom, stored, reset, config: world.config, Refused };
+module.exports = { connect, custom, fire, timers, stored, reset, config: world.config, Refused };

@@ -31,6 +31,10 @@ export interface TestClient {
   /** Removes and returns the events in `received`. */
   take(): [event: string, ...args: any[]][];
   disconnect(reason?: string): Promise<Effect[]>;
+  /** The keys of the client's timers, sorted. */
+  readonly timers: string[];
+  /** Delivers the event of the client's timer, like `fire` of the module. */
+  fire(key: string, options?: { missed?: number }): Promise<Effect[]>;
 }
 
 /** Connects a client and returns it when its `connection` has been handled. Throws `Refused` if the handler refused it. */
@@ -44,9 +48,16 @@ export function connect(options?: {
 }): Promise<TestClient>;
 /** Delivers an event that no client sent. */
 export function custom(kind: string, data: unknown, contentType?: string): Promise<Effect[]>;
+/**
+ * Delivers the event of a timer of the app, also before the timer is due: timers do not run in tests. A one-shot timer is then gone.
+ * `missed` is the number of periods without an event before this one. Throws if there is no such timer.
+ */
+export function fire(key: string, options?: { missed?: number; namespace?: string }): Promise<Effect[]>;
+/** The keys of the app's timers, sorted. */
+export function timers(namespace?: string): string[];
 /** The value of a key in the key-value store, parsed from JSON. */
 export function stored(key: string, bucket?: string): any;
-/** Removes all clients and stored values. Variables of the handler stay. */
+/** Removes all clients, stored values and timers. Variables of the handler stay. */
 export function reset(): void;
 /** The app's `config` table. Set keys before the handler reads them. */
 export const config: Record<string, string>;

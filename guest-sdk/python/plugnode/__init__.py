@@ -20,12 +20,31 @@ except ModuleNotFoundError:
 
     _test_host.install()
 
-from ._app import App, Refuse, Retry, app, context
+from ._app import App, Context, Handshake, Refuse, Retry, app, context
 from ._clients import Audience, Client, everyone, to
 from ._schedule import Due, schedule
 from ._store import Bucket, State, kv, state
 
-__all__ = ["App", "Audience", "Bucket", "Client", "Due", "Refuse", "Retry", "State", "app", "config", "context", "everyone", "kv", "schedule", "state", "to"]
+__all__ = [
+    "App",
+    "Audience",
+    "Bucket",
+    "Client",
+    "Context",
+    "Due",
+    "Handshake",
+    "Refuse",
+    "Retry",
+    "State",
+    "app",
+    "config",
+    "context",
+    "everyone",
+    "kv",
+    "schedule",
+    "state",
+    "to",
+]
 
 #: The `config` table of the app's configuration.
 config: dict[str, str] = {}

@@ -3,7 +3,7 @@
 import inspect
 import json
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Concatenate, Protocol, TypedDict, TypeVar
 
 from componentize_py_types import Err
 from wit_world.imports import outbox, types
@@ -13,7 +13,9 @@ from ._clients import Client
 from ._payload import decode, encode
 from ._schedule import schedule
 
-Listener = TypeVar("Listener", bound=Callable[..., Any])
+# Type checkers accept listeners with and without annotations, but not without the first parameters.
+ClientListener = TypeVar("ClientListener", bound=Callable[Concatenate[Client, ...], Any])
+CustomListener = TypeVar("CustomListener", bound=Callable[[Any, Client | None], Any])
 
 #: Names of events that clients cannot emit.
 RESERVED = frozenset({"connection", "disconnect", "no-client"})
@@ -43,6 +45,34 @@ class Refuse(Exception):
         self.data = data
 
 
+class Handshake(TypedDict):
+    """How a client connected."""
+
+    auth: Any
+    query: str
+    headers: dict[str, str]
+    address: str | None
+    #: `websocket` or `polling`.
+    transport: str
+    #: Whether the client continues an earlier connection.
+    recovered: bool
+
+
+class Context(Protocol):
+    """Facts about the current event."""
+
+    id: str
+    #: 1 for the first.
+    attempt: int
+    received_at_ms: int
+    #: The time limit of the event.
+    budget_ms: int
+    node: str
+    instance: int
+    release: str
+    traceparent: str | None
+
+
 class App:
     """The listeners of the program."""
 
@@ -51,34 +81,34 @@ class App:
         self._replies: dict[str, Callable[..., Any]] = {}
         self._customs: dict[str, list[Callable[..., Any]]] = {}
 
-    def on(self, event: str) -> Callable[[Listener], Listener]:
+    def on(self, event: str) -> Callable[[ClientListener], ClientListener]:
         """Calls the function as `f(client, *args)` for each such event. Its return value answers the acknowledgement; a tuple
         is several arguments.
 
-        `connection` has one argument, a dictionary with `auth`, `query`, `headers`, `address`, `transport` and `recovered`.
+        `connection` has one argument, a `Handshake`.
         `disconnect` has the reason; `client.rooms` are the rooms that the client was in. `no-client` precedes an event of a
         client whose connection this instance did not handle."""
 
-        def add(listener: Listener) -> Listener:
+        def add(listener: ClientListener) -> ClientListener:
             self._listeners.setdefault(event, []).append(listener)
             return listener
 
         return add
 
-    def on_reply(self, name: str) -> Callable[[Listener], Listener]:
+    def on_reply(self, name: str) -> Callable[[ClientListener], ClientListener]:
         """Calls the function as `f(client, *answer)` for an answer to `client.ask(…, reply=name)`, or as `f(client, None)` if
         the client did not answer in time."""
 
-        def add(listener: Listener) -> Listener:
+        def add(listener: ClientListener) -> ClientListener:
             self._replies[name] = listener
             return listener
 
         return add
 
-    def on_custom(self, kind: str) -> Callable[[Listener], Listener]:
+    def on_custom(self, kind: str) -> Callable[[CustomListener], CustomListener]:
         """Calls the function as `f(data, client)` for an event that no client sent. `data` is parsed if it is JSON, otherwise bytes."""
 
-        def add(listener: Listener) -> Listener:
+        def add(listener: CustomListener) -> CustomListener:
             self._customs.setdefault(kind, []).append(listener)
             return listener
 
@@ -112,23 +142,23 @@ class App:
                 if listener is not None:
                     _run(listener, _client(of), *([None] if reply.answer is None else decode(reply.answer)))
             case types.Event_Custom(custom):
-                of = None if custom.client is None else _client(custom.client)
-                if schedule._dispatch(dict(context().extra), custom.kind, custom.data, of, _run):
+                client = None if custom.client is None else _client(custom.client)
+                if schedule._dispatch(_extra(), custom.kind, custom.data, client, _run):
                     return
                 is_json = custom.content_type == "application/json"
                 data = json.loads(custom.data) if is_json else custom.data
                 for listener in self._customs.get(custom.kind, ()):
-                    _run(listener, data, of)
+                    _run(listener, data, client)
 
     def _connection(self, client: Client, handshake: types.Handshake) -> None:
-        info = {
-            "auth": None if handshake.auth is None else json.loads(handshake.auth),
-            "query": handshake.query,
-            "headers": dict(handshake.headers),
-            "address": handshake.remote_addr,
-            "transport": handshake.transport,
-            "recovered": handshake.recovered,
-        }
+        info = Handshake(
+            auth=None if handshake.auth is None else json.loads(handshake.auth),
+            query=handshake.query,
+            headers=dict(handshake.headers),
+            address=handshake.remote_addr,
+            transport=handshake.transport,
+            recovered=handshake.recovered,
+        )
         try:
             self._call("connection", client, info)
         except Refuse as refusal:
@@ -145,7 +175,7 @@ def _client(of: types.Client) -> Client:
 
 
 def _rooms() -> frozenset[str] | None:
-    rooms = dict(context().extra).get("channels")
+    rooms = _extra().get("channels")
     return None if rooms is None else frozenset(json.loads(rooms))
 
 
@@ -164,11 +194,15 @@ def _run(listener: Callable[..., Any], *args: Any) -> Any:
 _context: types.Context | None = None
 
 
-def context() -> types.Context:
-    """Facts about the current event: `id`, `attempt`, `received_at_ms`, `instance`, `node`, `release`."""
+def context() -> Context:
+    """Facts about the current event."""
     if _context is None:
         raise RuntimeError("no event is being handled")
     return _context
+
+
+def _extra() -> dict[str, str]:
+    return {} if _context is None else dict(_context.extra)
 
 
 def handle(event: types.Event, of: types.Context) -> None:

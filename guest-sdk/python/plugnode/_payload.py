@@ -25,12 +25,10 @@ def encode(values: list[Any] | tuple[Any, ...]) -> Payload:
 
 
 def decode(payload: Payload) -> list[Any]:
-    if not payload.attachments:
-        return json.loads(payload.json)
-
     def restore(value: dict[str, Any]) -> Any:
         if value.get("_placeholder") is True and isinstance(value.get("num"), int):
             return payload.attachments[value["num"]]
         return value
 
-    return json.loads(payload.json, object_hook=restore)
+    values: list[Any] = json.loads(payload.json, object_hook=restore if payload.attachments else None)
+    return values

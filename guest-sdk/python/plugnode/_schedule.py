@@ -11,9 +11,6 @@ from wit_world.imports import schedule as host
 
 from ._clients import Client
 
-Listener = TypeVar("Listener", bound=Callable[..., Any])
-
-
 @dataclass(frozen=True)
 class Due:
     """Facts about a timer that is due."""
@@ -27,17 +24,20 @@ class Due:
     client: Client | None
 
 
+TimerListener = TypeVar("TimerListener", bound=Callable[[Any, Due], Any])
+
+
 class Timers:
     """Timers of the event's client, or of the app. Setting and cancelling them are effects of the event."""
 
-    def __init__(self, owner: str) -> None:
+    def __init__(self, owner: host.Owner) -> None:
         self._owner = owner
 
     def at(self, key: str, when: datetime | float, kind: str, data: Any = None) -> None:
         """Sets a one-shot timer, at a datetime or in seconds since 1970. A time in the past is due at once. Setting a key
         again replaces its timer."""
         seconds = when.timestamp() if isinstance(when, datetime) else when
-        host.at(self._host_owner(), key, max(0, round(seconds * 1000)), kind, json.dumps(data).encode())
+        host.at(self._owner, key, max(0, round(seconds * 1000)), kind, json.dumps(data).encode())
 
     def after(self, key: str, seconds: float, kind: str, data: Any = None) -> None:
         """Sets a one-shot timer that is due after this many seconds."""
@@ -45,28 +45,25 @@ class Timers:
 
     def every(self, key: str, seconds: float, kind: str, data: Any = None) -> None:
         """Sets a periodic timer, first due after one period. The period is at least 0.05 seconds."""
-        host.every(self._host_owner(), key, max(0, round(seconds * 1000)), kind, json.dumps(data).encode())
+        host.every(self._owner, key, max(0, round(seconds * 1000)), kind, json.dumps(data).encode())
 
     def cancel(self, key: str) -> None:
         """Cancels a timer. Does nothing if there is none."""
-        host.cancel(self._host_owner(), key)
-
-    def _host_owner(self) -> Any:
-        return getattr(host.Owner, self._owner)
+        host.cancel(self._owner, key)
 
 
 class Schedule:
     def __init__(self) -> None:
         #: Timers of the event's client. Its disconnect cancels them.
-        self.client = Timers("CLIENT")
+        self.client = Timers(host.Owner.CLIENT)
         #: Timers of the app.
-        self.app = Timers("APP")
+        self.app = Timers(host.Owner.APP)
         self._listeners: dict[str, list[Callable[..., Any]]] = {}
 
-    def on(self, kind: str) -> Callable[[Listener], Listener]:
+    def on(self, kind: str) -> Callable[[TimerListener], TimerListener]:
         """Calls the function as `f(data, due)` for each due timer of this kind; `due` has `key`, `at`, `missed`, `client`."""
 
-        def add(listener: Listener) -> Listener:
+        def add(listener: TimerListener) -> TimerListener:
             self._listeners.setdefault(kind, []).append(listener)
             return listener
 

@@ -37,7 +37,7 @@ _TYPES = _records(
     Handshake="auth query headers remote_addr transport recovered",
     Message="event args ack",
     Reply="token answer",
-    Custom="kind data content_type client",
+    Custom="kind client data content_type",
     Context="id attempt received_at_ms budget_ms node instance release traceparent extra",
     Event_Connection="value",
     Event_Message="value",
@@ -83,14 +83,31 @@ def make(name: str, *values: Any) -> Any:
 Write = tuple[str, str, bytes | None]
 
 
+@dataclass
+class Timer:
+    due_ms: int
+    #: None if the timer is one-shot.
+    period_ms: int | None
+    kind: str
+    #: A JSON value.
+    data: Any
+
+
 class World:
     """The clients by id, the keys by bucket, and the effects of the current event."""
 
     def __init__(self) -> None:
         self.clients: dict[str, Any] = {}
         self.buckets: dict[str, dict[str, bytes]] = {}
-        self.client: Any = None
+        #: The timers by owner and key. The owner is a client, or the namespace of the app.
+        self.timers: dict[tuple[Any, str], Timer] = {}
+        self.enter(None, "/")
         self.take()
+
+    def enter(self, client: Any, namespace: str) -> None:
+        """Sets the client and the namespace of the current event."""
+        self.client = client
+        self.namespace = namespace
 
     def take(self) -> tuple[list[dict[str, Any]], list[Write]]:
         """Removes and returns the recorded commands and writes."""
@@ -100,8 +117,8 @@ class World:
         self.values: dict[tuple[str, str], bytes | None] = {}
         return taken
 
-    def record(self, kind: str, **command: Any) -> None:
-        self.commands.append({"type": kind, **command})
+    def record(self, type: str, **command: Any) -> None:
+        self.commands.append({"type": type, **command})
 
     def get(self, bucket: str, key: str) -> bytes | None:
         if (bucket, key) in self.values:
@@ -124,9 +141,16 @@ class World:
             else:
                 keys[key] = value
 
+    def timer_owner(self, of: str) -> Any:
+        """The owner of a timer that the current event sets. None if a client must own it and cannot: there is none, or it has
+        disconnected."""
+        if of == "app":
+            return self.namespace
+        return self.client if self.client and self.client.id in self.clients else None
+
     def audience(self, to: dict[str, Any]) -> list[Any]:
         """The clients that an audience selects."""
-        namespace = to.get("namespace", self.client.namespace if self.client else "/")
+        namespace = to.get("namespace", self.namespace)
 
         def matches(client: Any, names: list[str]) -> bool:
             return client.id in names or not client.rooms.isdisjoint(names)
@@ -193,15 +217,22 @@ class Owner(enum.Enum):
     APP = 1
 
 
+def _owner_name(owner: Owner) -> str:
+    name = owner.name.lower()
+    if world.timer_owner(name) is None:
+        raise Err("this event has no connected client to own the timer: use a timer of the app")
+    return name
+
+
 def _timer(how: str) -> Callable[..., None]:
     def record(owner: Owner, key: str, time_ms: int, kind: str, data: bytes) -> None:
-        world.record("timer", of=owner.name.lower(), key=key, kind=kind, data=json.loads(data), **{how: time_ms})
+        world.record("timer", of=_owner_name(owner), key=key, kind=kind, data=json.loads(data), **{how: time_ms})
 
     return record
 
 
 def _cancel(owner: Owner, key: str) -> None:
-    world.record("cancel", of=owner.name.lower(), key=key)
+    world.record("cancel", of=_owner_name(owner), key=key)
 
 
 class _Bucket:

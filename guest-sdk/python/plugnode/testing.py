@@ -9,9 +9,11 @@
         assert bob.take() == [("said", ada.id, "hello")]
         assert ada.ask("who") == (["ada"],)  # the arguments of its acknowledgement
 
-If a listener raises, the call raises the same exception, and the event has no effects.
+If a listener raises, the call raises the same exception, and the event has no effects. Timers do not run: a test delivers their events
+with `fire` and `TestClient.fire`.
 """
 
+import dataclasses
 import itertools
 import json
 import time
@@ -23,7 +25,7 @@ from . import _app, _test_host
 from . import config as config
 from ._payload import encode
 
-__all__ = ["Refused", "TestClient", "config", "connect", "custom", "reset", "stored"]
+__all__ = ["Refused", "TestClient", "config", "connect", "custom", "fire", "reset", "stored", "timers"]
 
 Effect = dict[str, Any]
 _world = _test_host.world
@@ -77,6 +79,15 @@ class TestClient:
         taken, self.received = self.received, []
         return taken
 
+    @property
+    def timers(self) -> list[str]:
+        """The keys of the client's timers, sorted."""
+        return _timers_of(self)
+
+    def fire(self, key: str, *, missed: int = 0) -> list[Effect]:
+        """Delivers the event of the client's timer, like `fire` of the module."""
+        return _fire(self, self.namespace, key, missed)
+
     def disconnect(self, reason: str = "client namespace disconnect") -> list[Effect]:
         return _disconnect(self, reason)
 
@@ -123,7 +134,18 @@ def connect(
 def custom(kind: str, data: Any, content_type: str = "application/json") -> list[Effect]:
     """Delivers an event that no client sent. `data` that is not bytes is written as JSON."""
     content = bytes(data) if isinstance(data, (bytes, bytearray)) else json.dumps(data).encode()
-    return _handle(None, _test_host.make("Event_Custom", _test_host.make("Custom", kind, content, content_type, None)))
+    return _handle(None, _test_host.make("Event_Custom", _test_host.make("Custom", kind, None, content, content_type)))
+
+
+def fire(key: str, *, missed: int = 0, namespace: str = "/") -> list[Effect]:
+    """Delivers the event of a timer of the app, also before the timer is due. A one-shot timer is then gone. `missed` is the number
+    of periods without an event before this one. Raises `LookupError` if there is no such timer."""
+    return _fire(None, namespace, key, missed)
+
+
+def timers(namespace: str = "/") -> list[str]:
+    """The keys of the app's timers, sorted."""
+    return _timers_of(namespace)
 
 
 def stored(key: str, bucket: str = "default") -> Any:
@@ -133,9 +155,10 @@ def stored(key: str, bucket: str = "default") -> Any:
 
 
 def reset() -> None:
-    """Removes all clients and stored values. Variables of the program stay."""
+    """Removes all clients, stored values and timers. Variables of the program stay."""
     _world.clients.clear()
     _world.buckets.clear()
+    _world.timers.clear()
 
 
 def _record_of(client: TestClient) -> Any:
@@ -149,10 +172,31 @@ def _value_of(value: bytes) -> Any:
         return value
 
 
-def _handle(client: TestClient | None, event: Any, extra: list[tuple[str, str]] | None = None) -> list[Effect]:
-    """Handles one event, applies its effects and returns them."""
+def _timers_of(owner: TestClient | str) -> list[str]:
+    return sorted(key for of, key in _world.timers if of == owner)
+
+
+def _fire(client: TestClient | None, namespace: str, key: str, missed: int) -> list[Effect]:
+    owner = client or namespace
+    timer = _world.timers.pop((owner, key), None)
+    if timer is None:
+        of = "the app" if client is None else f"client {client.id}"
+        raise LookupError(f"{of} has no timer {key!r}: its timers are {_timers_of(owner)}")
+    if timer.period_ms is not None:
+        _world.timers[owner, key] = dataclasses.replace(timer, due_ms=timer.due_ms + (missed + 1) * timer.period_ms)
+    of_client = None if client is None else _record_of(client)
+    event = _test_host.make("Custom", timer.kind, of_client, json.dumps(timer.data).encode(), None)
+    extra = [("timer-key", key), ("timer-due-ms", str(timer.due_ms)), ("timer-missed", str(missed))]
+    return _handle(client, _test_host.make("Event_Custom", event), extra, namespace)
+
+
+def _handle(
+    client: TestClient | None, event: Any, extra: list[tuple[str, str]] | None = None, namespace: str = "/"
+) -> list[Effect]:
+    """Handles one event, applies its effects and returns them. `namespace` is that of an event without a client."""
+    namespace = namespace if client is None else client.namespace
     _world.take()
-    _world.client = client
+    _world.enter(client, namespace)
     now = int(time.time() * 1000)
     context = _test_host.make("Context", f"event-{next(_numbers)}", 1, now, 1000, "test", 0, "test", None, extra or [])
     try:
@@ -170,7 +214,8 @@ def _handle(client: TestClient | None, event: Any, extra: list[tuple[str, str]] 
             else {"type": "set", "bucket": bucket, "key": key, "value": _value_of(value)}
         )
     for command in commands:
-        _world.client = client
+        # Applying a command may handle another event.
+        _world.enter(client, namespace)
         effects.extend(_apply(command))
     return effects
 
@@ -196,6 +241,14 @@ def _apply(command: Effect) -> list[Effect]:
                     attributes.pop(name, None)
                 else:
                     attributes[name] = value
+        case "timer":
+            owner = _world.timer_owner(command["of"])
+            period_ms = command.get("every")
+            due_ms = command["at"] if period_ms is None else int(time.time() * 1000) + period_ms
+            if owner is not None:
+                _world.timers[owner, command["key"]] = _test_host.Timer(due_ms, period_ms, command["kind"], command["data"])
+        case "cancel":
+            _world.timers.pop((_world.timer_owner(command["of"]), command["key"]), None)
         case "disconnect":
             for one in to:
                 more += _disconnect(one, "server namespace disconnect")
@@ -213,6 +266,8 @@ def _apply(command: Effect) -> list[Effect]:
 def _disconnect(client: TestClient, reason: str) -> list[Effect]:
     if _world.clients.pop(client.id, None) is None:
         return []
+    for key in _timers_of(client):
+        del _world.timers[client, key]
     why = _test_host.make("DisconnectReason_Other", reason)
     rooms = json.dumps(sorted(client.rooms))
     return _handle(client, _test_host.make("Event_Disconnect", (_record_of(client), why)), [("channels", rooms)])

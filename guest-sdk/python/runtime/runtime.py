@@ -10,6 +10,9 @@ import struct, sys, textwrap, threading, time, timeit, token, tokenize, tracebac
 import warnings, weakref, zlib, zoneinfo  # noqa: E401, F401
 import importlib.abc
 import importlib.util
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
+from typing import Any
 
 from componentize_py_types import Err
 from wit_world import exports
@@ -43,7 +46,9 @@ class _Files(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def __init__(self, files: dict[str, str]) -> None:
         self._files = files
 
-    def find_spec(self, name, path=None, target=None):  # noqa: ANN001, ANN201
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: types.ModuleType | None = None
+    ) -> ModuleSpec | None:
         path_name = name.replace(".", "/")
         for file, is_package in ((f"{path_name}/__init__.py", True), (f"{path_name}.py", False)):
             if file in self._files:
@@ -51,11 +56,13 @@ class _Files(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return None
 
     def exec_module(self, module: types.ModuleType) -> None:
-        file = module.__spec__.origin
+        spec = module.__spec__
+        assert spec is not None and spec.origin is not None, "find_spec names the file"
+        file = spec.origin
         _run(self._files[file], file, module.__dict__)
 
 
-def _run(text: str, file: str, names: dict) -> None:
+def _run(text: str, file: str, names: dict[str, Any]) -> None:
     # Lets tracebacks show source lines.
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
     names["__file__"] = file

@@ -80,6 +80,11 @@ impl Clients {
             .unwrap_or_else(|| panic!("client `{id}` never connected"))
     }
 
+    /// Whether a client is connected; false if it never was.
+    pub(super) fn is_connected(&self, id: &str) -> bool {
+        self.by_id.get(id).is_some_and(|client| client.is_connected)
+    }
+
     /// Carries out one command.
     pub(super) fn apply(&mut self, command: &Command) {
         match command {
@@ -121,7 +126,7 @@ impl Clients {
             | Command::FindClients { .. }
             | Command::ListChannels { .. }
             | Command::Settle { .. }
-            // The kit does not run timers: a test delivers their events with `Kit::custom`.
+            // `Timers` carries these out.
             | Command::At { .. }
             | Command::Every { .. }
             | Command::Cancel { .. } => {}

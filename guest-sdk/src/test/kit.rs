@@ -11,6 +11,7 @@ use super::clients::Clients;
 use super::effects::{Change, Command, Effects, Failure, Refusal, Sent};
 use super::host::{self, Buckets, CallHost, Line};
 use super::queries::{self, NODE};
+use super::timers::{Fired, Timers};
 use crate::bindings::plugnode::app::types::{self, Event};
 use crate::context::CHANNELS;
 use crate::handler::{Handler, dispatch, reason};
@@ -58,6 +59,7 @@ pub struct Kit<H> {
     buckets: Buckets,
     /// When keys expire, in milliseconds since 1970, by bucket and key.
     expiries: BTreeMap<(String, String), u64>,
+    timers: Timers,
     config: BTreeMap<String, String>,
     log: Vec<Line>,
     now_ms: u64,
@@ -94,6 +96,7 @@ impl<H: Handler> Kit<H> {
             clients: Clients::new(),
             buckets: Buckets::new(),
             expiries: BTreeMap::new(),
+            timers: Timers::default(),
             config: BTreeMap::new(),
             log: Vec::new(),
             now_ms: 1_800_000_000_000,
@@ -219,11 +222,61 @@ impl<H: Handler> Kit<H> {
     /// Delivers an event that no client sent.
     #[track_caller]
     pub fn custom(&mut self, custom: Custom) -> Effects {
-        self.events += 1;
-        let client = custom.client.as_ref().map(|client| client.id.clone());
-        let handled = self.call(0, vec![Event::Custom(custom)]);
-        let handled = handled.map(|effects| self.commit(effects, client.as_deref()));
+        let handled = self.deliver_custom(custom, Vec::new());
         expect_success("custom", handled)
+    }
+
+    /// Delivers the event of a timer of the app, also before the timer is due. A one-shot timer is then gone, a periodic one is due
+    /// again a period later.
+    ///
+    /// The clock stays as it is. [`advance`](Self::advance) it over several periods of a timer first to have an event with
+    /// [`missed`](crate::schedule::Due::missed) periods.
+    ///
+    /// # Panics
+    ///
+    /// If the app has no timer with this key.
+    #[track_caller]
+    pub fn fire(&mut self, key: &str) -> Effects {
+        let Fired { kind, data, extra } = self.timers.fire(None, key, self.now_ms);
+        let custom = Custom {
+            kind,
+            client: None,
+            data,
+            content_type: None,
+        };
+        let handled = self.deliver_custom(custom, extra);
+        expect_success(key, handled)
+    }
+
+    /// Delivers the event of a client's timer, like [`fire`](Self::fire).
+    ///
+    /// # Panics
+    ///
+    /// If the client has no timer with this key. Its disconnect cancels its timers.
+    #[track_caller]
+    pub fn fire_of(&mut self, client: impl AsRef<str>, key: &str) -> Effects {
+        let id = client.as_ref();
+        let Fired { kind, data, extra } = self.timers.fire(Some(id), key, self.now_ms);
+        let event = |client| {
+            Event::Custom(Custom {
+                kind,
+                client: Some(client),
+                data,
+                content_type: None,
+            })
+        };
+        let handled = self.deliver_with(id, extra, event);
+        expect_success(key, handled)
+    }
+
+    /// The keys of the app's timers, sorted.
+    pub fn timers(&self) -> Vec<&str> {
+        self.timers.keys(None)
+    }
+
+    /// The keys of a client's timers, sorted.
+    pub fn timers_of(&self, client: impl AsRef<str>) -> Vec<&str> {
+        self.timers.keys(Some(client.as_ref()))
     }
 
     /// Starts all instances, which otherwise start before their first event; returns the handler's failure.
@@ -250,6 +303,7 @@ impl<H: Handler> Kit<H> {
             clients: self.clients,
             buckets: self.buckets,
             expiries: self.expiries,
+            timers: self.timers,
             config: self.config,
             log: self.log,
             now_ms: self.now_ms,
@@ -271,7 +325,7 @@ impl<H: Handler> Kit<H> {
         &self.states_refused
     }
 
-    /// Advances the clock.
+    /// Advances the clock. Keys expire; timers do not [`fire`](Self::fire).
     pub fn advance(&mut self, time: Duration) {
         self.now_ms += time.as_millis() as u64;
         let buckets = &mut self.buckets;
@@ -345,8 +399,18 @@ impl<H: Handler> Kit<H> {
         self.deliver(client, |client| Event::Message((client, message)))
     }
 
-    /// Delivers an event to the next instance, preceded by a `no-client` event if the instance does not know the client.
     fn deliver(&mut self, id: &str, event: impl FnOnce(types::Client) -> Event) -> Result<Effects, Failure> {
+        self.deliver_with(id, Vec::new(), event)
+    }
+
+    /// Delivers an event to the next instance, preceded by a `no-client` event if the instance does not know the client. `extra`
+    /// are additional entries of the context.
+    fn deliver_with(
+        &mut self,
+        id: &str,
+        extra: Vec<(String, String)>,
+        event: impl FnOnce(types::Client) -> Event,
+    ) -> Result<Effects, Failure> {
         let connected = self.clients.get(id);
         assert!(connected.refusal.is_none(), "client `{id}` was refused");
         assert!(connected.is_connected, "client `{id}` is disconnected");
@@ -364,13 +428,20 @@ impl<H: Handler> Kit<H> {
         }
         self.events += 1;
         let is_disconnect = matches!(events.last(), Some(Event::Disconnect(_)));
-        let effects = self.call(turn, events)?;
+        let effects = self.call(turn, events, extra)?;
         match is_disconnect {
             // The client is gone before the effects are applied, so they cannot reach it.
             true => self.remove_client(id),
             false => drop(self.instances[turn].seen.insert(id.into())),
         }
         Ok(self.commit(effects, Some(id)))
+    }
+
+    fn deliver_custom(&mut self, custom: Custom, extra: Vec<(String, String)>) -> Result<Effects, Failure> {
+        self.events += 1;
+        let client = custom.client.as_ref().map(|client| client.id.clone());
+        let effects = self.call(0, vec![Event::Custom(custom)], extra)?;
+        Ok(self.commit(effects, client.as_deref()))
     }
 
     /// Hands the state of an old instance over to its successor.
@@ -427,12 +498,13 @@ impl<H: Handler> Kit<H> {
         self.run(host, call).0
     }
 
-    fn call(&mut self, turn: usize, events: Vec<Event>) -> Result<Effects, Failure> {
+    fn call(&mut self, turn: usize, events: Vec<Event>, extra: Vec<(String, String)>) -> Result<Effects, Failure> {
         if let Err(failure) = self.start(turn) {
             panic!("the handler failed to start: {failure}");
         }
         self.now_ms += 1;
         let mut context = host::context(self.events as u64, self.now_ms, turn);
+        context.extra = extra;
         if let Some(Event::Disconnect((client, reason))) = events.last()
             && !matches!(reason, DisconnectReason::NodeLost)
         {
@@ -498,9 +570,11 @@ impl<H: Handler> Kit<H> {
                 }
             }
         }
+        let connected = client.filter(|id| self.clients.is_connected(id));
         let mut answers = Vec::new();
         for command in &effects.commands {
             self.clients.apply(command);
+            self.timers.apply(command, connected, self.now_ms);
             answers.extend(queries::run(command, &mut self.clients));
         }
         while let Some(id) = self.clients.disconnecting.pop_front() {
@@ -520,6 +594,7 @@ impl<H: Handler> Kit<H> {
 
     fn remove_client(&mut self, id: &str) {
         self.clients.remove(id);
+        self.timers.remove_client(id);
         for instance in &mut self.instances {
             instance.seen.remove(id);
         }

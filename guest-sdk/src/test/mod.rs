@@ -26,13 +26,16 @@
 //! ```
 //!
 //! The kit answers cluster queries at once, as a cluster with a single io-node named `test`. Clients answer a collected event
-//! as set by [`Kit::will_answer`]. The kit does not run timers: deliver their events with [`Kit::custom`].
+//! as set by [`Kit::will_answer`].
+//!
+//! Timers are stored but do not run: a test delivers their events with [`Kit::fire`] and [`Kit::fire_of`].
 
 mod clients;
 mod effects;
 mod host;
 mod kit;
 mod queries;
+mod timers;
 
 pub use effects::{Change, Command, Effects, Failure, Refusal, Sent, Write};
 pub use host::{Line, recorded};

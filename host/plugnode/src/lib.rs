@@ -1,18 +1,18 @@
 //! plugnode runs Socket.IO applications as WebAssembly components.
 //!
-//! A Rust program that runs plugnode's roles within itself begins at [`embed`]. The command line is in [`cli`].
+//! To run plugnode's roles within a Rust program, begin with [`embed`]. The command line is [`cli`].
 //!
-//! The way of a message through the crates:
+//! A message takes this way through the crates:
 //!
-//! 1. `engine-io` holds the session: websocket or polling.
-//! 2. `plugnode-socket-io` reads and writes packets, and keeps namespaces, rooms and sockets.
-//! 3. `plugnode-server` wires these into the io-node, which makes an event of what a client sent.
-//! 4. `plugnode-transport` takes the event in, in memory or by `plugnode-transport-redis`, and gives it to the app-node that owns
-//!    the client's partition.
-//! 5. `plugnode-runtime` runs the handler in an instance of its pool.
-//! 6. The app-node commits the effects; the transport puts their commands into the outboxes of io-nodes, which apply them.
+//! 1. `engine-io` holds the session of a client, over WebSocket or polling.
+//! 2. `plugnode-socket-io` parses and encodes packets, and keeps namespaces, rooms and sockets.
+//! 3. `plugnode-server` is the io-node: it turns packets into events.
+//! 4. `plugnode-transport` stores the event, in memory or over Redis (`plugnode-transport-redis`), and delivers it to the app-node that
+//!    has the lease of the client's partition.
+//! 5. `plugnode-runtime` runs the handler in an instance of the app's pool.
+//! 6. The app-node commits the effects. The transport puts the commands among them into the outboxes of io-nodes, which apply them.
 //!
-//! All of them speak of the types in `plugnode-message`. `plugnode-release` decides which component an app runs.
+//! The types of all these crates are in `plugnode-message`. `plugnode-release` decides which component an app runs.
 
 pub mod cli;
 

@@ -10,6 +10,11 @@ use bytesize::ByteSize;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+/// The largest [`Size`]: more is a slip, and would overflow sums of sizes.
+const MOST_BYTES: u64 = 1_000_000_000_000_000;
+/// The longest duration: more is a slip, and would overflow the clock.
+const MOST_MILLIS: u64 = 100 * 365 * 24 * 60 * 60 * 1000;
+
 /// A number of bytes, written as `"64MB"` (64,000,000), `"1MiB"` (1,048,576) or a plain number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);
@@ -49,18 +54,22 @@ impl de::Visitor<'_> for SizeVisitor {
     }
 
     fn visit_i64<E: de::Error>(self, number: i64) -> Result<Size, E> {
-        u64::try_from(number)
-            .map(Size)
-            .map_err(|_| E::invalid_value(de::Unexpected::Signed(number), &self))
+        match u64::try_from(number) {
+            Ok(bytes) => self.visit_u64(bytes),
+            Err(_) => Err(E::invalid_value(de::Unexpected::Signed(number), &self)),
+        }
     }
 
     fn visit_u64<E: de::Error>(self, number: u64) -> Result<Size, E> {
-        Ok(Size(number))
+        match number {
+            0..=MOST_BYTES => Ok(Size(number)),
+            _ => Err(E::custom("is more than 1PB; give a size such as \"64MB\"")),
+        }
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Size, E> {
         match text.trim().parse::<ByteSize>() {
-            Ok(ByteSize(bytes)) => Ok(Size(bytes)),
+            Ok(ByteSize(bytes)) => self.visit_u64(bytes),
             Err(_) => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
         }
     }
@@ -73,6 +82,37 @@ impl JsonSchema for Size {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": ["string", "integer"], "format": "bytes" })
+    }
+}
+
+/// How a size in the file is held as a number of bytes in memory: `#[serde(with = "Bytes")]`.
+pub struct Bytes;
+
+impl Bytes {
+    /// Writes a number of bytes.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(bytes: &usize, serializer: S) -> Result<S::Ok, S::Error> {
+        bytes.serialize(serializer)
+    }
+
+    /// Reads a [`Size`].
+    ///
+    /// # Errors
+    /// When it is not a size.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+        Size::deserialize(deserializer).map(Size::in_memory)
+    }
+}
+
+impl JsonSchema for Bytes {
+    fn schema_name() -> Cow<'static, str> {
+        Size::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        Size::json_schema(generator)
     }
 }
 
@@ -91,9 +131,12 @@ impl Millis {
     /// Reads whole milliseconds.
     ///
     /// # Errors
-    /// When it is not a non-negative integer.
+    /// When it is not a non-negative integer, or more than 100 years.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        u64::deserialize(deserializer).map(Duration::from_millis)
+        match u64::deserialize(deserializer)? {
+            millis @ 0..=MOST_MILLIS => Ok(Duration::from_millis(millis)),
+            _ => Err(de::Error::custom("is more than 100 years, in milliseconds")),
+        }
     }
 }
 

@@ -52,25 +52,6 @@ pub enum ReleaseError {
 }
 
 impl AppReleases {
-    /// The first release, of the component in a node's configuration. It is current at once.
-    pub fn configured(component: ComponentFile, now_ms: u64, kept: usize) -> Self {
-        Self::with_first(component, Origin::Config, now_ms, kept)
-    }
-
-    /// The first release, deployed while no node runs the app. The first node that does starts it.
-    pub fn first_deployed(component: ComponentFile, now_ms: u64) -> Self {
-        Self::with_first(component, Origin::Deploy, now_ms, DEFAULT_KEPT_RELEASES)
-    }
-
-    fn with_first(component: ComponentFile, origin: Origin, now_ms: u64, kept: usize) -> Self {
-        Self {
-            current: 1,
-            releases: vec![component.release(1, now_ms, origin, ReleaseState::Current)],
-            rollout: None,
-            kept,
-        }
-    }
-
     /// Whether the current release and the one being rolled out are remembered.
     pub(crate) fn is_consistent(&self) -> bool {
         let is_known = |number: u64| self.release(number).is_some();
@@ -129,24 +110,6 @@ impl AppReleases {
         Ok(self.roll_out(component, origin, canary, now_ms))
     }
 
-    /// Like [`deploy`](Self::deploy), for an app that no node runs: replaces a first release that was deployed and never
-    /// started.
-    pub fn deploy_without_nodes(
-        &mut self,
-        component: ComponentFile,
-        canary: Option<Canary>,
-        now_ms: u64,
-    ) -> Result<u64, ReleaseError> {
-        let first = self.in_use();
-        if self.rollout.is_some() || first.origin != Origin::Deploy || !self.is_first(first) || first.is_tried {
-            return self.deploy(component, canary, now_ms);
-        }
-        if first.digest == component.digest && first.first_failure.is_none() {
-            return Err(ReleaseError::RollingOut(first.number));
-        }
-        Ok(self.replace_first(component, Origin::Deploy, now_ms))
-    }
-
     /// Starts to roll out the component of an earlier release. `to` is its number or the first digits of its digest, at least
     /// 6. Without `to`, cancels the rollout in progress; if there is none, goes back to the release in use before the current
     /// one. Returns the number of the new release, or None if only a rollout was cancelled.
@@ -154,7 +117,7 @@ impl AppReleases {
     /// # Errors
     /// When there is no such release, it never was in use, or its component is in use or being rolled out.
     pub fn rollback(&mut self, to: Option<&str>, now_ms: u64) -> Result<Option<u64>, ReleaseError> {
-        let component = match to {
+        let release = match to {
             None if self.rollout.is_some() => {
                 self.end_rollout(ReleaseState::Cancelled);
                 return Ok(None);
@@ -162,7 +125,7 @@ impl AppReleases {
             None => self.before_current()?,
             Some(name) => self.named(name)?,
         };
-        let (to, digest) = (component.number, component.digest.clone());
+        let (to, digest) = (release.number, release.digest.clone());
         if digest == self.in_use().digest {
             // To name the current release during a rollout means to cancel the rollout.
             return match self.rollout {
@@ -180,8 +143,8 @@ impl AppReleases {
         }
         let component = ComponentFile {
             digest,
-            file: component.file.clone(),
-            bytes: component.bytes,
+            file: release.file.clone(),
+            bytes: release.bytes,
         };
         Ok(Some(self.roll_out(component, Origin::Rollback(to), None, now_ms)))
     }
@@ -243,45 +206,6 @@ impl AppReleases {
         if let Some(release) = self.in_use_mut() {
             release.first_failure = Some(reason);
         }
-    }
-
-    /// Whether the app's first release has only failed, so that a changed component in the configuration may replace it.
-    pub fn has_failed_start(&self) -> bool {
-        let release = self.in_use();
-        let has_only_failed = !release.is_tried && release.first_failure.is_some();
-        has_only_failed && self.is_first(release) && self.rollout.is_none()
-    }
-
-    /// Whether no release was in use before `release`.
-    fn is_first(&self, release: &Release) -> bool {
-        let is_origin = matches!(release.origin, Origin::Config | Origin::Deploy);
-        is_origin && self.releases.iter().all(|other| other.state != ReleaseState::Retired)
-    }
-
-    /// Records that the first release cannot start. Does nothing, and returns false, if another one is current by now or it has
-    /// handled events.
-    pub fn record_failed_start(&mut self, number: u64, reason: String) -> bool {
-        let release = self.in_use();
-        let is_first = release.number == number && !release.is_tried && self.is_first(release);
-        if is_first {
-            self.set_first_failure(reason);
-        }
-        is_first
-    }
-
-    /// Replaces a first release that never handled an event; the new one is current at once. Returns its number.
-    pub fn replace_first(&mut self, component: ComponentFile, origin: Origin, now_ms: u64) -> u64 {
-        let (before, number) = (self.current, self.next_number());
-        let state = match self.in_use().first_failure.clone() {
-            Some(reason) => ReleaseState::Failed(reason),
-            None => ReleaseState::Superseded(number),
-        };
-        self.set_state(before, state);
-        self.releases
-            .push(component.release(number, now_ms, origin, ReleaseState::Current));
-        self.current = number;
-        self.forget_oldest();
-        number
     }
 
     fn in_use_mut(&mut self) -> Option<&mut Release> {
@@ -347,7 +271,7 @@ impl AppReleases {
         })
     }
 
-    fn next_number(&self) -> u64 {
+    pub(crate) fn next_number(&self) -> u64 {
         self.newest() + 1
     }
 
@@ -364,7 +288,7 @@ impl AppReleases {
         self.releases.last().map_or(0, |release| release.number)
     }
 
-    fn set_state(&mut self, number: u64, state: ReleaseState) {
+    pub(crate) fn set_state(&mut self, number: u64, state: ReleaseState) {
         let release = self.releases.iter_mut().find(|release| release.number == number);
         if let Some(release) = release {
             release.state = state;
@@ -372,7 +296,7 @@ impl AppReleases {
     }
 
     /// Forgets the oldest releases beyond `kept`, but never the current one, the one before it, or one being rolled out.
-    fn forget_oldest(&mut self) {
+    pub(crate) fn forget_oldest(&mut self) {
         while self.releases.len() > self.kept.max(2) {
             let before = self.before_current().map(|release| release.number).ok();
             let is_free = |release: &Release| {
@@ -475,49 +399,6 @@ mod tests {
             Err(ReleaseError::NeverInUse { number: 3, .. })
         ));
         assert_eq!(app.rollback(Some("99"), 0), Err(ReleaseError::Unknown("99".into())));
-    }
-
-    #[test]
-    fn configured_component_replaces_failed_first_release() {
-        let mut app = promoted(&[]);
-        assert!(!app.has_failed_start(), "it has not failed yet");
-        app.set_first_failure("it broke".into());
-        assert!(app.has_failed_start());
-        assert_eq!(app.replace_first(component("b"), Origin::Config, 0), 2);
-        assert_eq!(
-            states(&app),
-            [(1, ReleaseState::Failed("it broke".into())), (2, ReleaseState::Current)]
-        );
-        app.set_first_failure("an event was wrong".into());
-        app.set_tried();
-        assert!(!app.has_failed_start());
-        assert_eq!(app.in_use().first_failure, None);
-    }
-
-    #[test]
-    fn untried_first_release_is_replaced_by_deploy() {
-        let mut app = AppReleases::first_deployed(component("a"), 0);
-        let again = |app: &mut AppReleases, name: &str| app.deploy_without_nodes(component(name), None, 0);
-        assert_eq!(
-            again(&mut app, "a"),
-            Err(ReleaseError::RollingOut(1)),
-            "it waits for a node"
-        );
-        assert_eq!(again(&mut app, "b"), Ok(2));
-        assert!(!app.record_failed_start(1, "late".into()), "another is in use");
-        assert!(app.record_failed_start(2, "it traps".into()) && app.has_failed_start());
-        assert_eq!(again(&mut app, "b"), Ok(3), "it may be tried again");
-        assert_eq!(
-            states(&app),
-            [
-                (1, ReleaseState::Superseded(2)),
-                (2, ReleaseState::Failed("it traps".into())),
-                (3, ReleaseState::Current)
-            ]
-        );
-        app.set_tried();
-        assert_eq!(again(&mut app, "c"), Ok(4));
-        assert_eq!(app.current, 3, "it is rolled out");
     }
 
     #[test]

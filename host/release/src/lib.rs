@@ -18,6 +18,7 @@ mod app_releases;
 mod board;
 mod canary;
 mod digest;
+mod first_release;
 mod release;
 mod report;
 mod rollout;

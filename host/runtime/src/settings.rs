@@ -1,4 +1,4 @@
-//! Settings of engines and pools: plain values, which the server makes from the configuration.
+//! Settings of engines and pools. Those that a user can set are read from the configuration as they are declared here.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,8 +6,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::compiler::Compiler;
 use plugnode_message::{KeyValue, MOST_ATTACHMENTS, Namespace, NodeId};
+use plugnode_process::settings::{Bytes, Millis};
 
 /// Settings of an [`Engine`](crate::Engine).
 #[derive(Debug, Clone)]
@@ -24,7 +28,8 @@ pub struct EngineSettings {
 }
 
 /// How the events of an app are dispatched to the instances of its pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum Dispatch {
     /// To the next idle instance.
     #[default]
@@ -33,50 +38,59 @@ pub enum Dispatch {
     Sticky,
 }
 
-/// Limits of a handler. An event that exceeds one fails, and its effects are dropped.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Limits of a handler: `[app.limits]`. An event that exceeds one fails, and its effects are dropped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Limits {
-    /// Memory of one instance, in bytes.
+    /// Memory of one instance, at least 64KiB.
+    #[serde(with = "Bytes")]
     pub memory: usize,
-    /// Time limit of one event.
+    /// Time to handle one event, host calls included.
+    #[serde(rename = "time-ms", with = "Millis")]
     pub time: Duration,
-    /// Most commands and key-value writes of one event.
+    /// Commands and key-value writes of one event; also the number of keys that an event which writes may read.
     pub commands: usize,
-    /// Most bytes of all commands and key-value writes of one event.
+    /// Bytes of all commands and key-value writes of one event; also the size of one answer of the key-value store.
+    #[serde(with = "Bytes")]
     pub bytes: usize,
-    /// Largest payload, in bytes.
+    /// Bytes of one payload.
+    #[serde(with = "Bytes")]
     pub payload: usize,
-    /// Most attachments of one payload.
+    /// Binary values of one payload. Socket.IO's own clients close their connection over more than 10: raise it only for clients
+    /// that speak MessagePack (`io-node.parser = "msgpack"`) or have a parser with another `maxAttachments`.
     pub attachments: usize,
-    /// Largest value in a key-value bucket, in bytes.
+    /// Bytes of one value in a key-value bucket; setting a larger one fails.
+    #[serde(with = "Bytes")]
     pub value: usize,
-    /// Largest state that an instance hands over to its successor, in bytes.
+    /// Bytes of the in-memory state that an instance hands to its successor when a new release comes into use.
+    #[serde(with = "Bytes")]
     pub snapshot: usize,
 }
 
 impl Default for Limits {
-    /// Memory 64 MB, time 1 s, 10,000 commands of 16 MB together, payload and value 1 MB, 10 attachments, snapshot 16 MB.
     fn default() -> Self {
         Self {
-            memory: 64 << 20,
+            memory: 64_000_000,
             time: Duration::from_secs(1),
             commands: 10_000,
-            bytes: 16 << 20,
-            payload: 1 << 20,
+            bytes: 16_000_000,
+            payload: 4_000_000,
             attachments: MOST_ATTACHMENTS,
-            value: 1 << 20,
-            snapshot: 16 << 20,
+            value: 1_000_000,
+            snapshot: 16_000_000,
         }
     }
 }
 
-/// What an app may access beyond its clients. Nothing by default.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// What an app may access beyond its clients: `[app.grants]`. Nothing by default.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Grants {
-    /// The key-value buckets it may open.
-    pub keyvalue: Vec<String>,
-    /// The hosts it may send HTTP requests to: `host` for all of its ports, `host:port`, or `*` for any host.
+    /// Hosts that it may send HTTP requests to, such as `["api.example.com", "localhost:9000"]`; without a port, every port of
+    /// the host. `"*"` is any host.
     pub http: Vec<String>,
+    /// Key-value buckets that it may open, such as `["default"]`. Names that begin with `plugnode:` are reserved.
+    pub keyvalue: Vec<String>,
 }
 
 /// Settings of a [`Pool`](crate::Pool).

@@ -1,4 +1,4 @@
-//! From the words of the configuration to those of each part. The parts know no configuration, and it knows no part.
+//! Builds the settings of each part from the configuration, where the part does not declare its section itself.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -7,15 +7,13 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::config::{self, App, AppNode, ClientTransport, Config, Dispatch, Http, IoServerUrl, Jwks, Token, Transport};
+use crate::config::{self, App, AppNode, ClientTransport, Config, Http, IoServerUrl, Token, Transport};
 use crate::http::{HttpSettings, Tls, TrustedProxies};
 use crate::roles::app_node::Retries;
-use crate::roles::io_node::{
-    self, AppNamespace, Encoding, IoNodeSettings, JwksPlace, KeySource, PerAddress, TokenSettings,
-};
+use crate::roles::io_node::{AppNamespace, IoNodeSettings, KeySource, PerAddress, TokenSettings};
 use plugnode_message::{KeyValue, NodeId};
 use plugnode_process::MemoryPressure;
-use plugnode_runtime::{AppSettings, Compiler, EngineSettings, Grants, Limits};
+use plugnode_runtime::{AppSettings, Compiler, EngineSettings};
 use plugnode_transport::{Backlog, DeadLetterBudget, MemorySettings, OutboxBudget, TimerBudget};
 use plugnode_transport_redis::{RedisSettings, TlsFiles};
 
@@ -110,7 +108,7 @@ pub fn redis(transport: &Transport) -> RedisSettings {
 
 /// Settings of the engine that runs components.
 pub fn engine(config: &Config) -> EngineSettings {
-    let memories = config.apps.iter().map(|app| app.limits.memory.in_memory());
+    let memories = config.apps.iter().map(|app| app.limits.memory);
     EngineSettings {
         max_instances: u32::try_from(config.app_node.max_instances).unwrap_or(u32::MAX),
         max_memory: memories.max().unwrap_or_default(),
@@ -172,10 +170,7 @@ pub fn io_node(config: &Config, address: SocketAddr) -> IoNodeSettings {
         drain: drain(config),
         answering: (config.shutdown.deadline - drain(config)) / 2,
         cut_off: io_node.cut_off,
-        encoding: match io_node.parser {
-            config::Parser::Json => Encoding::Json,
-            config::Parser::Msgpack => Encoding::MessagePack,
-        },
+        encoding: io_node.parser,
         socket_io_2: io_node.socket_io_2,
         allowed_origins: io_node.allowed_origins.clone(),
         allowed_hosts: allowed_hosts(io_node, address),
@@ -189,11 +184,7 @@ pub fn io_node(config: &Config, address: SocketAddr) -> IoNodeSettings {
         pressure: MemoryPressure::default(),
         channels_per_client: io_node.channels_per_client,
         namespaces_per_connection: io_node.namespaces_per_connection,
-        attributes: io_node
-            .attributes
-            .iter()
-            .map(|(name, place)| (name.clone(), field(place)))
-            .collect(),
+        attributes: io_node.attributes.clone().into_iter().collect(),
         handshake_delay: io_node.handshake_delay,
         token: tokens(io_node),
     }
@@ -255,14 +246,6 @@ fn app_door(app: &App) -> AppNamespace {
     }
 }
 
-fn field(field: &config::Field) -> io_node::Field {
-    match field.clone() {
-        config::Field::Auth(keys) => io_node::Field::Auth(keys),
-        config::Field::Query(name) => io_node::Field::Query(name),
-        config::Field::Header(name) => io_node::Field::Header(name),
-    }
-}
-
 /// How tokens are looked at, where they are.
 pub fn tokens(io_node: &config::IoNode) -> Option<TokenSettings> {
     io_node.token.has_key().then(|| token(&io_node.token))
@@ -275,15 +258,12 @@ fn token(token: &Token) -> TokenSettings {
         .map(|secret| KeySource::Secret(secret.expose().into()));
     let secret_file = token.secret_file.clone().map(KeySource::SecretFile);
     let public_key = token.public_key.clone().map(KeySource::PublicKey);
-    let jwks = token.jwks.clone().map(|jwks| match jwks {
-        Jwks::File(file) => KeySource::Jwks(JwksPlace::File(file)),
-        Jwks::Url(url) => KeySource::Jwks(JwksPlace::Url(url)),
-    });
+    let jwks = token.jwks.clone().map(KeySource::Jwks);
     TokenSettings {
-        from: field(&token.from),
+        from: token.from.clone(),
         required: token.required,
         keys: [secret, secret_file, public_key, jwks].into_iter().flatten().collect(),
-        algorithms: token.algorithms.iter().map(algorithm).collect(),
+        algorithms: token.algorithms.clone(),
         issuers: token.issuers.clone(),
         audiences: token.audiences.clone(),
         leeway: token.leeway,
@@ -294,14 +274,6 @@ fn token(token: &Token) -> TokenSettings {
         refresh: token.jwks_refresh,
         pause: token.jwks_pause,
         timeout: token.jwks_timeout,
-    }
-}
-
-fn algorithm(algorithm: &config::Algorithm) -> io_node::Algorithm {
-    match algorithm {
-        config::Algorithm::HS256 => io_node::Algorithm::HS256,
-        config::Algorithm::RS256 => io_node::Algorithm::RS256,
-        config::Algorithm::ES256 => io_node::Algorithm::ES256,
     }
 }
 
@@ -336,24 +308,9 @@ pub fn app(app: &App, node: &NodeId, key_value: Arc<dyn KeyValue>) -> AppSetting
         namespace: app.namespace.as_str().into(),
         node: node.clone(),
         instances: app.instances,
-        dispatch: match app.dispatch {
-            Dispatch::RoundRobin => plugnode_runtime::Dispatch::RoundRobin,
-            Dispatch::Sticky => plugnode_runtime::Dispatch::Sticky,
-        },
-        limits: Limits {
-            memory: app.limits.memory.in_memory(),
-            time: app.limits.time,
-            commands: app.limits.commands,
-            bytes: app.limits.bytes.in_memory(),
-            payload: app.limits.payload.in_memory(),
-            attachments: app.limits.attachments,
-            value: app.limits.value.in_memory(),
-            snapshot: app.limits.snapshot.in_memory(),
-        },
-        grants: Grants {
-            keyvalue: app.grants.keyvalue.clone(),
-            http: app.grants.http.clone(),
-        },
+        dispatch: app.dispatch,
+        limits: app.limits.clone(),
+        grants: app.grants.clone(),
         config: app.config.clone(),
         key_value,
     }

@@ -6,6 +6,8 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use socketioxide_core::packet::{ConnectPacket, Packet, PacketData};
 use socketioxide_core::parser::{Parse, ParseConfig, ParseError, ParserState};
 use socketioxide_core::{Sid, Str, Value};
@@ -22,12 +24,14 @@ use crate::raw_payload::{RawPayload, check_placeholders, event_array};
 use plugnode_message::{MOST_ATTACHMENTS, Namespace, Payload, Refusal};
 use plugnode_process::log_limiter;
 
-/// How packets are encoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How packets are encoded: `json` or `msgpack` in the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum Encoding {
     /// As text with binary attachments: the default of every client.
     Json,
     /// As MessagePack, for clients with `socket.io-msgpack-parser`.
+    #[serde(rename = "msgpack")]
     MessagePack,
 }
 

@@ -20,7 +20,7 @@ pub struct RedisSettings {
     pub shards: u16,
     /// Limit of the uncommitted events of one partition; beyond it, events are refused.
     pub backlog: Backlog,
-    /// Limit of the unread commands of one io-node; beyond it, commits wait.
+    /// Limit of the unread commands of one io-node in one shard; beyond it, commits wait.
     pub outbox: OutboxBudget,
     /// Limit of the dead letters of one app in one shard.
     pub dead_letters: DeadLetterBudget,

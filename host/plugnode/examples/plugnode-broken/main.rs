@@ -8,15 +8,16 @@ mod fault;
 use std::process::ExitCode;
 
 use clap::Parser;
-use plugnode::cli::{Arguments, Verb, compile, run};
+use plugnode::cli::{Arguments, Verb, run_over};
 
 use crate::broken::Broken;
 use crate::fault::Fault;
 
 fn main() -> ExitCode {
     let verb = Arguments::parse().verb;
-    if let Verb::Compile(arguments) = verb {
-        return ended(compile::compile(&arguments));
+    // The node compiles components in a child process of this program.
+    if let Verb::Compile(_) = verb {
+        return ended(verb.run());
     }
     let fault = std::env::var("PLUGNODE_BREAK").unwrap_or_default();
     let Some(fault) = Fault::named(&fault) else {
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
         eprintln!("plugnode-broken: unsupported command; use `run`");
         return ExitCode::FAILURE;
     };
-    ended(run::run_over(&arguments, |transport| Broken::over(transport, fault)))
+    ended(run_over(&arguments, |transport| Broken::over(transport, fault)))
 }
 
 fn ended(done: anyhow::Result<ExitCode>) -> ExitCode {

@@ -1,27 +1,27 @@
-//! Who types: the user and the machine, as a release is signed.
+//! Author and message of a release.
 
 use plugnode_release::Author;
 use plugnode_server::settings;
 
-/// The longest message of a release, in characters: every node reads it whenever the board changes.
-const LONGEST: usize = 500;
+/// Limit of a release's message, in characters. Every node reads it whenever the board changes.
+const MAX_MESSAGE: usize = 500;
 
-/// The user of this process. Who has become root by sudo is still themselves.
+/// The user of this process, and this machine. Under sudo it is the user who ran sudo.
 pub(super) fn author() -> Author {
     let uid = rustix::process::geteuid();
-    let before = std::env::var("SUDO_USER").ok().filter(|_| uid.is_root());
-    let named = || {
+    let sudo_user = std::env::var("SUDO_USER").ok().filter(|_| uid.is_root());
+    let from_passwd = || {
         let users = std::fs::read_to_string("/etc/passwd").ok()?;
         name_of(&users, uid.as_raw())
     };
-    let user = before.or_else(named).or_else(|| std::env::var("USER").ok());
+    let user = sudo_user.or_else(from_passwd).or_else(|| std::env::var("USER").ok());
     Author {
         user: user.unwrap_or_else(|| uid.as_raw().to_string()),
         host: settings::host_name(),
     }
 }
 
-/// The name of a user in the list of them.
+/// Name of a user in the format of /etc/passwd.
 fn name_of(users: &str, uid: u32) -> Option<String> {
     users.lines().find_map(|line| {
         let mut fields = line.split(':');
@@ -30,11 +30,11 @@ fn name_of(users: &str, uid: u32) -> Option<String> {
     })
 }
 
-/// A message as it may be typed.
+/// Parses the argument `--message`.
 pub(super) fn parse_message(text: &str) -> Result<String, String> {
     match text.chars().count() {
-        0 => Err("says nothing".to_owned()),
-        length if length > LONGEST => Err(format!("has {length} characters; {LONGEST} are allowed")),
+        0 => Err("is empty".to_owned()),
+        length if length > MAX_MESSAGE => Err(format!("has {length} characters; {MAX_MESSAGE} are allowed")),
         _ => Ok(text.to_owned()),
     }
 }
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn user_is_found_by_its_number() {
+    fn finds_user_name_by_uid() {
         let users = "root:x:0:0:root:/root:/bin/sh\nbroken\nada:x:1000:1000::/home/ada:/bin/sh\n";
         assert_eq!(name_of(users, 1000).as_deref(), Some("ada"));
         assert_eq!(name_of(users, 1001), None);
@@ -53,9 +53,9 @@ mod tests {
     }
 
     #[test]
-    fn message_has_a_length() {
+    fn refuses_empty_and_long_messages() {
         assert!(parse_message("").is_err());
-        assert!(parse_message(&"ä".repeat(LONGEST)).is_ok());
-        assert!(parse_message(&"ä".repeat(LONGEST + 1)).is_err());
+        assert!(parse_message(&"ä".repeat(MAX_MESSAGE)).is_ok());
+        assert!(parse_message(&"ä".repeat(MAX_MESSAGE + 1)).is_err());
     }
 }

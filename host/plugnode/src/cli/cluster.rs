@@ -1,98 +1,108 @@
-//! The cluster that a verb is about, and how it is reached from outside: by the transport that the config file names, or by the
-//! socket of a process whose transport is in its memory.
+//! Connects a command to a running cluster: over Redis if the config file names it, otherwise over the admin socket of a process on
+//! the memory transport.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
-use tokio::time::timeout;
+use anyhow::{Context, Result, bail};
+use tokio::time::{sleep, timeout};
 
-use super::{log, runtime, transport};
+use super::{log, runtime};
 use plugnode_message::Namespace;
 use plugnode_process::shutdown::Shutdown;
-use plugnode_server::config::{Config, LogLevel, Role};
-use plugnode_transport::Operations;
-use plugnode_transport_redis::OutageProbe;
+use plugnode_server::admin::{self, Remote};
+use plugnode_server::config::{Config, IoServer, LogLevel, Role};
+use plugnode_server::settings;
+use plugnode_transport::{Operations, TransportError};
+use plugnode_transport_redis::{OutageProbe, Redis};
 
-/// What is read when nothing else is named.
-const USUAL: &str = "plugnode.toml";
-/// How long the transport may take to end its work in the background.
-const ENDING: Duration = Duration::from_secs(2);
+/// Config file that is read if none is named.
+const DEFAULT_CONFIG: &str = "plugnode.toml";
+/// Time-out for the transport's background work to end.
+const SHUTDOWN: Duration = Duration::from_secs(2);
+/// Time for which Redis may be unavailable before a command fails with the cause.
+pub(super) const UNAVAILABLE: Duration = Duration::from_secs(4);
+/// Interval at which a command checks whether Redis is available.
+const CHECK: Duration = Duration::from_millis(100);
+/// Pause between two attempts to connect to Redis.
+const RETRY: Duration = Duration::from_millis(200);
 
-/// Which cluster.
+/// Arguments that select the cluster.
 #[derive(Debug, Default, clap::Args)]
-pub struct Cluster {
-    /// The config file of the cluster, for its [transport] and [admin] [default: plugnode.toml, if there is one]
+pub struct ClusterArgs {
+    /// Config file of the cluster; its [transport] and [admin] are used [default: plugnode.toml, if it exists]
     #[arg(short, long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
-    /// The socket of a process on the memory transport, as its log names it
+    /// Admin socket of a process on the memory transport; its log names the path
     #[arg(long, value_name = "PATH", conflicts_with = "port", global = true)]
     pub socket: Option<PathBuf>,
-    /// The port of a process on the memory transport of this machine, such as plugnode dev
+    /// HTTP port of a process on the memory transport of this machine, such as plugnode dev
     #[arg(long, value_name = "PORT", global = true)]
     pub port: Option<u16>,
 }
 
-/// How long the transport may be kept from answering before a verb gives up and says by what.
-pub(super) const PATIENCE: Duration = Duration::from_secs(4);
-/// How often that is looked at.
-const LOOK: Duration = Duration::from_millis(100);
-
-/// A cluster that was reached.
-pub(super) struct Reached {
+/// An open connection to a cluster.
+pub(super) struct ClusterConnection {
     pub(super) operations: Operations,
-    /// The apps that its config file names.
+    /// Apps in the config file.
     pub(super) apps: Vec<Namespace>,
     outage_probe: OutageProbe,
 }
 
-impl Reached {
-    /// Does some work there, and gives it up during an outage of that long, with the reason of the outage.
-    pub(super) async fn within<T>(&self, patience: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+impl ClusterConnection {
+    /// Awaits `work`.
+    ///
+    /// # Errors
+    /// Those of `work`; and the cause, once Redis has been unavailable or full for `limit`.
+    pub(super) async fn within<T>(&self, limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
         let mut work = pin!(work);
         loop {
-            if let Ok(done) = timeout(LOOK, &mut work).await {
-                return done;
+            if let Ok(result) = timeout(CHECK, &mut work).await {
+                return result;
             }
-            if let Some((time, words)) = (self.outage_probe)()
-                && time >= patience
+            if let Some((time, cause)) = (self.outage_probe)()
+                && time >= limit
             {
-                bail!("{words}");
+                bail!("{cause}");
             }
         }
     }
 }
 
-impl Cluster {
-    /// Reaches the cluster, and does something there that takes no time where the transport answers.
-    pub(super) fn visit(&self, work: impl AsyncFnOnce(&Operations) -> Result<ExitCode>) -> Result<ExitCode> {
-        self.reach(async |cluster| cluster.within(PATIENCE, work(&cluster.operations)).await)
+impl ClusterArgs {
+    /// Connects and runs `work`, which fails once the transport has been unavailable for [`UNAVAILABLE`].
+    pub(super) fn run(&self, work: impl AsyncFnOnce(&Operations) -> Result<ExitCode>) -> Result<ExitCode> {
+        self.run_connected(async |cluster| cluster.within(UNAVAILABLE, work(&cluster.operations)).await)
     }
 
-    /// The same for what decides itself how long it waits for which part of its work.
-    pub(super) fn reach(&self, work: impl AsyncFnOnce(&Reached) -> Result<ExitCode>) -> Result<ExitCode> {
+    /// Connects and runs `work`, which sets its own time limits by [`ClusterConnection::within`].
+    pub(super) fn run_connected(
+        &self,
+        work: impl AsyncFnOnce(&ClusterConnection) -> Result<ExitCode>,
+    ) -> Result<ExitCode> {
         let config = self.configuration()?;
         log::init(&config.log)?;
         runtime::block_on_here(async {
             let shutdown = Shutdown::new();
-            let (operations, outage_probe) = transport::operations(&config, &shutdown).await?;
+            let (operations, outage_probe) = connect(&config, &shutdown).await?;
             let apps = config.apps.iter().map(|app| Namespace::from(app.namespace.as_str()));
-            let cluster = Reached {
+            let cluster = ClusterConnection {
                 operations,
                 apps: apps.collect(),
                 outage_probe,
             };
-            let done = work(&cluster).await;
+            let result = work(&cluster).await;
             drop(cluster);
             shutdown.begin();
-            shutdown.drained(ENDING).await;
-            match done {
-                // Whoever reads has read enough.
+            shutdown.drained(SHUTDOWN).await;
+            match result {
+                // The reader of the output, such as `head`, has closed the pipe.
                 Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
-                done => done,
+                result => result,
             }
         })
     }
@@ -103,10 +113,10 @@ impl Cluster {
                 bail!("there is no {}; name the cluster's config file by -c", file.display())
             }
             Some(file) => Some(file.as_path()),
-            None => Some(Path::new(USUAL)).filter(|file| file.exists()),
+            None => Some(Path::new(DEFAULT_CONFIG)).filter(|file| file.exists()),
         };
         let config = Config::load(file, runtime::variables(), |config| {
-            // No role is played here, so neither components nor pages have to be at hand.
+            // A role whose checks need no component and no pages.
             config.roles = vec![Role::Frontend];
             config.frontend.static_dir = ".".into();
             config.log.level = LogLevel::Warn;
@@ -120,6 +130,31 @@ impl Cluster {
         })?;
         Ok(config)
     }
+}
+
+/// Connects to Redis, or to the admin socket if the transport is `memory:`. Retries while Redis is unreachable, for [`UNAVAILABLE`].
+async fn connect(config: &Config, shutdown: &Shutdown) -> Result<(Operations, OutageProbe)> {
+    if config.transport.url != "memory:" {
+        let began = Instant::now();
+        let redis = loop {
+            let redis = Redis::connect_read_only(settings::redis(&config.transport), shutdown).await;
+            let is_unreachable = |error: &TransportError| matches!(error, TransportError::Unreachable(_));
+            if began.elapsed() >= UNAVAILABLE || !redis.as_ref().is_err_and(is_unreachable) {
+                break redis.context("[transport] url")?;
+            }
+            sleep(RETRY).await;
+        };
+        let outage_probe = redis.outage_probe();
+        return Ok((Operations::of(Arc::new(redis)), outage_probe));
+    }
+    let listen: IoServer = config.http.listen.parse().map_err(anyhow::Error::msg)?;
+    let Some(socket) = admin::reachable(config.admin.socket.as_deref(), listen.port) else {
+        bail!(
+            "cannot reach a running plugnode: its admin socket is off ([admin] socket = \"\"); set [admin] socket to a path"
+        );
+    };
+    let remote = Remote::connect(&socket, config.transport.max_component.in_memory()).await?;
+    Ok((Operations::of(Arc::new(remote)), Box::new(|| None)))
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -1,8 +1,7 @@
-//! `plugnode compile`: what a node starts to have a component compiled. Not meant for people, and not shown to them.
+//! `plugnode compile`: compiles a component in a child process of a node. Hidden from the help.
 //!
-//! Reads so many bytes from standard input and writes machine code to standard output, and to a folder, for the next of its
-//! kind, what of it may be used again. The input stays open for as long as somebody wants the result; when it ends, so does
-//! this.
+//! Reads the component from standard input and writes machine code to standard output. Compiled functions are kept in a folder, for
+//! later components with the same ones. The node keeps the input open while it wants the result; when it closes, this process exits.
 
 use std::io::{Read, Write};
 use std::path::PathBuf;
@@ -12,49 +11,49 @@ use anyhow::{Context, Result};
 
 use plugnode_runtime::{Compiler, LoadError};
 
-/// Given up of our share of the processors once handlers run: events of the node come first. It leaves a tenth of one that others want as well; at
-/// the lowest priority it would be a seventieth, of which an interpreter of JavaScript is not compiled within its time.
+/// Priority of the compiler while handlers run: their events come first. On a contended processor it gets a tenth of the time. At the lowest
+/// priority it would get a seventieth, too little to compile a JavaScript interpreter within the time-out.
 const NICE: i32 = 10;
 
 /// Arguments of `plugnode compile`.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
-    /// Length of the component
+pub struct CompileArgs {
+    /// Length of the component, in bytes
     #[arg(long)]
     pub bytes: usize,
-    /// Bytes of address space that may be used
+    /// Limit of the address space, in bytes
     #[arg(long)]
     pub memory: u64,
-    /// The name of the configuration to compile for
+    /// Name of the engine configuration to compile for
     #[arg(long = "for", value_name = "NAME")]
     pub configuration: String,
-    /// The folder of functions that were compiled before
+    /// Folder of compiled functions
     #[arg(long, value_name = "FOLDER")]
     pub functions: Option<PathBuf>,
-    /// Take only the processors' time that nobody else wants
+    /// Use only idle processor time
     #[arg(long)]
     pub idle: bool,
-    /// Take as much of the processors as anybody
+    /// Run at normal priority
     #[arg(long, conflicts_with = "idle")]
     pub first: bool,
 }
 
-/// Compiles. The exit code tells a component that cannot be compiled from all else that can go wrong.
-pub fn compile(arguments: &Arguments) -> Result<ExitCode> {
-    step_back(arguments);
-    let mut bytes = vec![0; arguments.bytes];
+/// Compiles. The exit code distinguishes an invalid component from other failures.
+pub(super) fn compile(args: &CompileArgs) -> Result<ExitCode> {
+    limit_process(args);
+    let mut bytes = vec![0; args.bytes];
     std::io::stdin()
         .read_exact(&mut bytes)
         .context("cannot read the component")?;
     std::thread::Builder::new()
-        .spawn(end_with_input)
+        .spawn(exit_with_input)
         .context("cannot start a thread")?;
-    match plugnode_runtime::compile(&bytes, &arguments.configuration, arguments.functions.as_deref()) {
+    match plugnode_runtime::compile(&bytes, &args.configuration, args.functions.as_deref()) {
         Ok(compiled) => {
             let written = std::io::stdout().write_all(&compiled.code);
-            written.context("cannot write what was compiled; is the disk full?")?;
+            written.context("cannot write the machine code; check that the disk is not full")?;
             if let Err(error) = compiled.cache_functions() {
-                eprintln!("its functions cannot be kept for the next one: {error}");
+                eprintln!("cannot keep the compiled functions: {error}");
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -66,24 +65,24 @@ pub fn compile(arguments: &Arguments) -> Result<ExitCode> {
     }
 }
 
-/// Limits this process, and lets others go first. Where the system knows no such thing, it goes without.
-fn step_back(arguments: &Arguments) {
+/// Limits memory and lowers the priority, as far as the system supports it.
+fn limit_process(args: &CompileArgs) {
     let _ = rlimit::setrlimit(rlimit::Resource::CORE, 0, 0);
-    if !arguments.first {
+    if !args.first {
         let _ = rustix::process::nice(NICE);
     }
-    if arguments.idle {
-        wait_for_idle_processors();
+    if args.idle {
+        use_idle_time_only();
     }
-    let _ = rlimit::setrlimit(rlimit::Resource::AS, arguments.memory, arguments.memory);
-    // When the machine runs out of memory, this is what it can do without.
+    let _ = rlimit::setrlimit(rlimit::Resource::AS, args.memory, args.memory);
+    // If the machine runs out of memory, the kernel ends this process first.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
 }
 
-/// Somebody who is only nice runs on for a moment when others wake, and keeps its processor from looking idle to them: with
-/// as many threads as there are processors, each event waits behind it several times. What sets the kernel's class for idle
-/// time is a command of the system, as Rust has no safe call for it.
-fn wait_for_idle_processors() {
+/// Sets the scheduling class for idle time. A process that is only nice keeps its processor for a moment when others wake, and makes it
+/// look busy: with as many threads as processors, each event would wait behind it several times. There is no safe Rust call for this,
+/// hence `chrt`.
+fn use_idle_time_only() {
     let own = std::process::id().to_string();
     let _ = Command::new("chrt")
         .args(["-i", "-p", "0", &own])
@@ -93,7 +92,8 @@ fn wait_for_idle_processors() {
         .status();
 }
 
-fn end_with_input() {
+/// Exits once standard input closes.
+fn exit_with_input() {
     let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
     std::process::exit(1);
 }

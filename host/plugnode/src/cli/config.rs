@@ -1,4 +1,4 @@
-//! `plugnode config`: whether a configuration can be used, and what its values are and where each came from.
+//! `plugnode config`: checks a configuration, or prints its values with their origins.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -13,44 +13,44 @@ use plugnode_server::config::{Config, Places, Role};
 use plugnode_server::roles::io_node::check_keys;
 use plugnode_server::settings;
 
-/// What cannot be shown of a URL: user, password and parameters.
+/// Replaces secrets in the output.
 const HIDDEN: &str = "(secret)";
 
 /// Arguments of `plugnode config`.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub struct ConfigArgs {
     /// What to do.
     #[command(subcommand)]
-    pub verb: Verb,
+    pub verb: ConfigVerb,
 }
 
-/// What can be done with a configuration.
+/// Subcommands of `plugnode config`.
 #[derive(Debug, clap::Subcommand)]
-pub enum Verb {
-    /// Say whether the configuration can be used; list every problem with its place
-    Check(Source),
-    /// Print every setting with its value and where it came from; secrets are hidden
-    Show(Source),
+pub enum ConfigVerb {
+    /// Check the configuration, and list every problem with its file and line
+    Check(ConfigSource),
+    /// Print every key with its value and origin; secrets are hidden
+    Show(ConfigSource),
 }
 
-/// Where the configuration comes from, besides the environment.
+/// Selects the config file. The environment applies too.
 #[derive(Debug, clap::Args)]
-pub struct Source {
-    /// The config file; plugnode.example.toml explains every key
+pub struct ConfigSource {
+    /// Config file; host/server/plugnode.example.toml explains every key
     #[arg(short, long, value_name = "FILE", default_value = "plugnode.toml")]
     pub config: PathBuf,
 }
 
-/// Checks or shows it.
-pub fn config(arguments: &Arguments) -> Result<ExitCode> {
+/// Runs the subcommand.
+pub(super) fn config(args: &ConfigArgs) -> Result<ExitCode> {
     let mut out = std::io::stdout();
-    match &arguments.verb {
-        Verb::Check(source) => {
+    match &args.verb {
+        ConfigVerb::Check(source) => {
             let (config, _) = source.load()?;
-            runtime::block_on(usable(&config))?;
+            runtime::block_on(check_keys_and_certificates(&config))?;
             writeln!(out, "{} can be used", source.config.display())?;
         }
-        Verb::Show(source) => {
+        ConfigVerb::Show(source) => {
             let (config, places) = source.load()?;
             write!(out, "{}", page(&config, &places)?)?;
         }
@@ -58,21 +58,21 @@ pub fn config(arguments: &Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-impl Source {
+impl ConfigSource {
     fn load(&self) -> Result<(Config, Places)> {
         let file = &self.config;
         if !file.exists() {
-            bail!("there is no {}; name the config file with -c FILE", file.display());
+            bail!("there is no {}; name the config file by -c", file.display());
         }
         Ok(Config::load_with_places(Some(file), runtime::variables(), |_| {})?)
     }
 }
 
-/// Whether the certificates and keys that a configuration names can be used.
+/// Checks the certificates and keys of a configuration.
 ///
 /// # Errors
-/// When one cannot.
-pub(super) async fn usable(config: &Config) -> Result<()> {
+/// When one cannot be used.
+pub(super) async fn check_keys_and_certificates(config: &Config) -> Result<()> {
     settings::http(&config.http).context("[http] tls-cert, tls-key")?;
     if config.has(Role::IoNode)
         && let Some(tokens) = settings::tokens(&config.io_node)
@@ -82,19 +82,19 @@ pub(super) async fn usable(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// All settings as TOML, each with a comment on its origin.
+/// Formats all keys as TOML, each with its origin in a comment.
 fn page(config: &Config, places: &Places) -> Result<String> {
     let Value::Table(mut table) = Value::try_from(config).context("cannot print the configuration")? else {
         bail!("cannot print the configuration");
     };
-    hide(&mut table);
+    hide_secrets(&mut table);
     let mut page = String::new();
     write_table(&mut page, &table, &mut Vec::new(), "", places);
     Ok(page.trim_start().to_owned())
 }
 
-/// A Redis URL may hold passwords, and what a handler is configured with may be a key of some service.
-fn hide(table: &mut Table) {
+/// Hides secrets: those in the Redis URL, and all `config` of apps, which may be keys of services.
+fn hide_secrets(table: &mut Table) {
     let url = table
         .get_mut("transport")
         .and_then(|transport| transport.get_mut("url"));
@@ -110,6 +110,7 @@ fn hide(table: &mut Table) {
     }
 }
 
+/// A URL without user, password and parameters.
 fn without_secrets(url: &str) -> String {
     let (url, parameters) = match url.split_once('?') {
         Some((url, _)) => (url, format!("?{HIDDEN}")),
@@ -121,7 +122,7 @@ fn without_secrets(url: &str) -> String {
     }
 }
 
-/// Values first: what follows a table's head belongs to that table.
+/// Writes a table: values first, then nested tables, as TOML requires.
 fn write_table(page: &mut String, table: &Table, path: &mut Vec<String>, head: &str, places: &Places) {
     let is_nested = |value: &Value| match value {
         Value::Table(_) => true,
@@ -160,6 +161,7 @@ fn write_table(page: &mut String, table: &Table, path: &mut Vec<String>, head: &
     }
 }
 
+/// Calls `find` with the path of a key.
 fn at<T>(path: &[String], key: &str, find: impl FnOnce(&[&str]) -> T) -> T {
     let names: Vec<&str> = path.iter().map(String::as_str).chain([key]).collect();
     find(&names)
@@ -185,7 +187,7 @@ config = { key = "hunter2" }
 "#;
 
     #[test]
-    fn shows_origins_and_no_secrets() {
+    fn page_shows_origins_and_hides_secrets() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("plugnode.toml");
         std::fs::write(&file, FILE).unwrap();
@@ -207,12 +209,12 @@ config = { key = "hunter2" }
             line("url = \"redis://(secret)@redis.example:6379/1\"").ends_with("plugnode.toml:6"),
             "{page}"
         );
-        // It is a configuration again.
+        // The output is valid TOML.
         toml::from_str::<Table>(&page).unwrap();
     }
 
     #[test]
-    fn hides_what_may_be_a_password() {
+    fn hides_credentials_of_urls() {
         for (url, shown) in [
             ("memory:", "memory:"),
             ("redis://h", "redis://h"),

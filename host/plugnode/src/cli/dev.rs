@@ -1,4 +1,4 @@
-//! `plugnode dev`: one handler in one process with all roles, taken into use anew each time it changes.
+//! `plugnode dev`: runs one handler in one process with all roles, and replaces it at each change of its sources.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
+use super::error_overlay::ErrorOverlay;
+use super::format::seconds;
 use super::node::Node;
-use super::notice::Notices;
-use super::progress::say;
 use super::project::Project;
-use super::redeploy::{Redeploy, Told};
-use super::rollout::{Outcome, Way};
+use super::redeploy::{ChangeResult, Redeploy};
+use super::rollout::{RolloutOutcome, Strategy};
 use super::signals::{self, LameDuck};
-use super::sources::Sources;
-use super::words::seconds;
+use super::source_watcher::SourceWatcher;
+use super::terminal::say;
 use super::{log, runtime};
 use plugnode_message::Namespace;
 use plugnode_process::shutdown::Shutdown;
@@ -26,52 +26,53 @@ use plugnode_transport::Standing;
 /// Arguments of `plugnode dev`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Each save is in use as soon as it is built and has started: the next event is handled by it. What cannot start changes nothing.
-A plugnode.toml beside PATH is used for settings; without one, the handler may use the key-value bucket \"default\", and a script
-has one instance, which is asked whether to let clients in.
-Its first [[app]] is the one that PATH is, and so are others that name the same component as that, if PATH is a script; the
-transport is always memory:.
-Pages show what does not build or has failed, until it works again.
-plugnode deploy, rollback, releases, status and dead find it by --port, when that is not 8080.
-PLUGNODE_GUEST_CARGO names the cargo that builds the handler, when it is not `cargo`.")]
-pub struct Arguments {
-    /// A script, a .wasm file, or the folder of a handler crate or of a package.json
+Each saved change is built and started, and then handles the next event; connections stay. If it does not build or start, the running
+handler stays, and the pages show the error. They also show events that fail.
+
+A plugnode.toml beside PATH has the settings; its first [[app]] gets the handler of PATH and, if PATH is a script, so do others with the
+same component. Without it, the handler may use the key-value bucket \"default\", and a script has one instance and can refuse clients. The
+transport is always memory:, and the default address is 127.0.0.1:8080.
+
+plugnode deploy, rollback, releases, status and dead reach this process by --port, if the port is not 8080. PLUGNODE_GUEST_CARGO is
+the path of the cargo that builds a Rust handler [default: cargo].")]
+pub struct DevArgs {
+    /// Script, .wasm file, or folder of a handler
     #[arg(default_value = ".")]
     pub path: PathBuf,
-    /// Port to listen on [default: 8080, or that of plugnode.toml]
+    /// Port to listen on [default: from plugnode.toml, or 8080]
     #[arg(short, long)]
     pub port: Option<u16>,
-    /// Folder of pages [default: public beside PATH]
+    /// Folder of pages [default: from plugnode.toml, or public beside PATH]
     #[arg(long, value_name = "DIR")]
     pub public: Option<PathBuf>,
-    /// Instances of the handler [default: 4, or those of plugnode.toml]
+    /// Number of instances [default: from plugnode.toml; without one, 1 for a script and 4 for other handlers]
     #[arg(long, value_name = "N")]
     pub instances: Option<usize>,
 }
 
-/// Runs until the process is told to end.
-pub fn dev(arguments: &Arguments) -> Result<ExitCode> {
-    let project = Project::at(&arguments.path)?;
+/// Runs until a signal ends the process.
+pub(super) fn dev(args: &DevArgs) -> Result<ExitCode> {
+    let project = Project::open(&args.path)?;
     runtime::block_on(async {
         let shutdown = Shutdown::new();
         signals::begin_shutdown_by_signal(&shutdown, LameDuck::default())?;
-        let made = tokio::select! {
+        let built = tokio::select! {
             () = shutdown.begun() => return Ok(ExitCode::SUCCESS),
-            made = project.make() => made?,
+            built = project.build_watched() => built?,
         };
-        let config = configuration(arguments, &project, &made.file)?;
+        let config = configuration(args, &project, &built.file)?;
         log::init(&config.log)?;
         runtime::raise_open_files(config.http.max_connections);
-        let first = Digest::of(&made.component);
-        let notices = Arc::new(Notices::new(project.folder(), &first));
-        let (overlay, keep) = notices.overlay();
+        let first = Digest::of(&built.component);
+        let errors = Arc::new(ErrorOverlay::new(project.folder(), &first));
+        let (overlay, forward_errors) = errors.for_frontend();
         let node = tokio::select! {
             () = shutdown.begun() => return Ok(runtime::drain(&shutdown, deadline(&config), &Standing::default()).await),
-            node = Node::start(&config, &shutdown, overlay) => node?,
+            node = Node::start_with_overlay(&config, &shutdown, overlay) => node?,
         };
         if !config.frontend.static_dir.is_dir() {
             say(&format!(
-                "there are no pages: no folder {}",
+                "there are no pages: there is no folder {}",
                 config.frontend.static_dir.display()
             ));
         }
@@ -79,34 +80,34 @@ pub fn dev(arguments: &Arguments) -> Result<ExitCode> {
         say(&format!("{} runs at http://localhost:{port}", project.path.display()));
         let project = Arc::new(project);
         {
-            let (notices, transport, ending) = (notices.clone(), node.transport.clone(), shutdown.clone());
+            let (errors, transport, ending) = (errors.clone(), node.transport.clone(), shutdown.clone());
             shutdown.spawn(async move {
                 tokio::select! {
                     () = ending.begun() => {}
-                    () = notices.watch(&transport) => {}
-                    () = keep => {}
+                    () = errors.watch_dead_letters(&transport) => {}
+                    () = forward_errors => {}
                 }
             });
         }
-        let mut sources = Some(made.sources);
-        for app in config.apps.iter().filter(|app| app.component == made.file) {
+        let mut watcher = Some(built.sources);
+        for app in config.apps.iter().filter(|app| app.component == built.file) {
             let redeploy = Redeploy {
                 operations: node.transport.operations(),
                 app: Namespace::from(app.namespace.as_str()),
                 file: project.path.display().to_string(),
-                way: Way::AtOnce,
+                strategy: Strategy::Immediate,
                 last: Some(first.clone()),
                 say,
             };
-            let sources = match sources.take() {
-                Some(sources) => sources,
-                None => project.sources()?,
+            let watcher = match watcher.take() {
+                Some(watcher) => watcher,
+                None => project.watch()?,
             };
-            shutdown.spawn(follow(
+            shutdown.spawn(redeploy_at_each_change(
                 redeploy,
                 project.clone(),
-                sources,
-                notices.clone(),
+                watcher,
+                errors.clone(),
                 shutdown.clone(),
             ));
         }
@@ -118,67 +119,68 @@ fn deadline(config: &Config) -> Duration {
     config.shutdown.deadline
 }
 
-/// Takes each new version into use until shutdown begins.
-async fn follow(
+/// Builds and deploys the project at each change, until shutdown begins.
+async fn redeploy_at_each_change(
     redeploy: Redeploy,
     project: Arc<Project>,
-    sources: Sources,
-    notices: Arc<Notices>,
+    watcher: SourceWatcher,
+    errors: Arc<ErrorOverlay>,
     shutdown: Shutdown,
 ) {
     let path = project.path.display();
     let app = redeploy.app.clone();
-    let tell = |told: Told| {
-        let refused = match told {
-            Told::Followed(followed) => {
-                let (number, digest) = (followed.release.number, followed.release.digest.short());
-                match followed.outcome {
-                    Outcome::InUse | Outcome::NotTried => {
-                        notices.runs(&followed.release.digest);
-                        let after = seconds(followed.took);
+    let report = |result: ChangeResult| {
+        let error = match result {
+            ChangeResult::Followed(result) => {
+                let (number, digest) = (result.release.number, result.release.digest.short());
+                match result.outcome {
+                    RolloutOutcome::InUse | RolloutOutcome::NotTried => {
+                        errors.release_in_use(&result.release.digest);
+                        let after = seconds(result.took);
                         return say(&format!(
                             "release {number} ({digest}) of {app} runs, {after} after the change"
                         ));
                     }
-                    Outcome::Failed(reason) => format!("{path} cannot run: {reason}"),
-                    Outcome::Superseded(by) | Outcome::Replaced(by) => {
-                        return say(&format!(
-                            "release {by} has taken the place of release {number} ({digest})"
-                        ));
+                    RolloutOutcome::Failed(reason) => format!("{path} cannot run: {reason}"),
+                    RolloutOutcome::Superseded(by) | RolloutOutcome::Replaced(by) => {
+                        return say(&format!("release {by} has replaced release {number} ({digest})"));
                     }
-                    Outcome::Cancelled => format!("release {number} ({digest}) was cancelled by a rollback"),
+                    RolloutOutcome::Cancelled => format!("release {number} ({digest}) was cancelled by a rollback"),
                 }
             }
-            Told::Same => return notices.builds(),
-            Told::Refused(error) => format!("{error:#}"),
+            ChangeResult::Unchanged => return errors.build_succeeded(),
+            ChangeResult::Refused(error) => format!("{error:#}"),
         };
-        notices.build_failed(&refused);
-        say(&format!("{refused}\nplugnode: the running one stays"));
+        errors.build_failed(&error);
+        say(&format!("{error}\nplugnode: the running handler stays"));
     };
     tokio::select! {
         () = shutdown.begun() => {}
-        error = redeploy.at_each_change(sources, &*project, tell) => {
-            say(&format!("changes are not seen any more: {error:#}"));
+        error = redeploy.at_each_change(watcher, &*project, report) => {
+            say(&format!("changes are no longer noticed; restart plugnode dev: {error:#}"));
         }
     }
 }
 
-/// The settings of the project, and what dev and its arguments say over them.
-fn configuration(arguments: &Arguments, project: &Project, component: &Path) -> Result<Config> {
-    if let Some(public) = arguments.public.as_deref().filter(|public| !public.is_dir()) {
-        bail!("there is no folder {} to serve", public.display());
+/// The settings of the project, with the arguments and the defaults of `plugnode dev`.
+fn configuration(args: &DevArgs, project: &Project, component: &Path) -> Result<Config> {
+    if let Some(public) = args.public.as_deref().filter(|public| !public.is_dir()) {
+        bail!(
+            "there is no folder {}; name the folder of the pages by --public",
+            public.display()
+        );
     }
-    project.config(component, arguments.instances, |config| {
-        if let Some(public) = &arguments.public {
+    project.config(component, args.instances, |config| {
+        if let Some(public) = &args.public {
             config.frontend.static_dir.clone_from(public);
         } else if config.frontend.static_dir == Path::new("public") {
             config.frontend.static_dir = project.folder().join("public");
         }
-        // What is being written is for who writes it, unless the file says otherwise.
+        // Only for this machine, unless plugnode.toml says otherwise.
         if config.http.listen == Http::default().listen {
             config.http.listen = "127.0.0.1:8080".into();
         }
-        if let (Some(port), Some((host, _))) = (arguments.port, config.http.listen.rsplit_once(':')) {
+        if let (Some(port), Some((host, _))) = (args.port, config.http.listen.rsplit_once(':')) {
             config.http.listen = format!("{host}:{port}");
         }
     })

@@ -1,10 +1,9 @@
-//! The log: lines on standard error, for people or for machines.
+//! The log on standard error: lines of text, or of JSON.
 //!
-//! Some hold what clients have sent. Whatever that is, no line of it can be taken for one of ours. Each line for a
-//! machine says which process it is of: its node, role and version. What ends the process is such a line as well.
+//! Log messages may contain text from clients. It cannot forge a log line: further lines of a message are indented, and unprintable
+//! characters are escaped. Each JSON line has the node, roles and version of its process. The error that ends a process is logged too.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -12,95 +11,96 @@ use std::sync::{Arc, OnceLock};
 use anyhow::{Result, anyhow};
 use tracing_subscriber::EnvFilter;
 
+use super::format::{escaped_json, is_unprintable, plain_lines};
 use plugnode_server::config::{Config, Log, LogFormat, LogLevel, Role};
 use plugnode_server::settings;
 
-/// Whether lines are for machines.
-static IS_FOR_MACHINES: AtomicBool = AtomicBool::new(false);
-/// Changes the level.
-static RELEVEL: OnceLock<Box<dyn Fn(EnvFilter) -> Result<()> + Send + Sync>> = OnceLock::new();
+/// Whether the format is JSON.
+static IS_JSON: AtomicBool = AtomicBool::new(false);
+/// Replaces the filter.
+static SET_FILTER: OnceLock<Box<dyn Fn(EnvFilter) -> Result<()> + Send + Sync>> = OnceLock::new();
 
-/// The lines of handlers, and what is wrong elsewhere.
+/// Filter for output of handlers, and warnings of plugnode.
 const HANDLERS: &str = "warn,redis=off,plugnode::wasm::output=info,plugnode::wasm::capability::logging=info";
 
-/// Sets the log up, once, for a verb. `RUST_LOG` wins over the level of the settings.
+/// Initializes the log, once, for a command. `RUST_LOG` overrides the configured level.
 pub(super) fn init(settings: &Log) -> Result<()> {
     init_for(settings, "")
 }
 
-/// The same for a verb that runs a handler: of the log, what the handler writes. It may have been set up before, for another part
-/// of the verb.
+/// Initializes the log for a command that runs a handler: only the handler's output and warnings are logged. The log may have been
+/// initialized before.
 pub(super) fn init_for_handlers(settings: &Log) -> Result<()> {
-    if RELEVEL.get().is_none() {
+    if SET_FILTER.get().is_none() {
         init(settings)?;
     }
-    match RELEVEL.get() {
-        Some(relevel) if asked_by_variable()?.is_none() => relevel(EnvFilter::new(HANDLERS)),
+    match SET_FILTER.get() {
+        Some(set_filter) if filter_by_variable()?.is_none() => set_filter(EnvFilter::new(HANDLERS)),
         _ => Ok(()),
     }
 }
 
-/// The same for a process of these roles.
+/// Initializes the log for a node.
 pub(super) fn init_for_node(config: &Config) -> Result<()> {
     init_for(&config.log, &origin(config))
 }
 
 fn init_for(settings: &Log, origin: &str) -> Result<()> {
-    let filter = match asked_by_variable()? {
+    let filter = match filter_by_variable()? {
         Some(filter) => filter,
         None => EnvFilter::new(directives(settings.level)),
     };
     let is_coloured = settings.format == LogFormat::Text && io::stderr().is_terminal();
-    let origin: Arc<str> = match settings.format {
-        LogFormat::Text => "".into(),
-        LogFormat::Json => origin.into(),
+    let origin: Option<Arc<str>> = match settings.format {
+        LogFormat::Text => None,
+        LogFormat::Json => Some(origin.into()),
     };
-    let lines = tracing_subscriber::fmt()
+    let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(move || Lines {
+        .with_writer(move || Writer {
             is_coloured,
             origin: origin.clone(),
         });
-    let set = match settings.format {
+    let result = match settings.format {
         LogFormat::Text => {
-            let lines = lines.with_ansi(is_coloured).with_filter_reloading();
-            let handle = lines.reload_handle();
-            let _ = RELEVEL.set(Box::new(move |filter| Ok(handle.reload(filter)?)));
-            lines.try_init()
+            let subscriber = subscriber.with_ansi(is_coloured).with_filter_reloading();
+            let handle = subscriber.reload_handle();
+            let _ = SET_FILTER.set(Box::new(move |filter| Ok(handle.reload(filter)?)));
+            subscriber.try_init()
         }
         LogFormat::Json => {
-            IS_FOR_MACHINES.store(true, Ordering::Relaxed);
+            IS_JSON.store(true, Ordering::Relaxed);
             std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
-            let lines = lines.json().flatten_event(true).with_filter_reloading();
-            let handle = lines.reload_handle();
-            let _ = RELEVEL.set(Box::new(move |filter| Ok(handle.reload(filter)?)));
-            lines.try_init()
+            let subscriber = subscriber.json().flatten_event(true).with_filter_reloading();
+            let handle = subscriber.reload_handle();
+            let _ = SET_FILTER.set(Box::new(move |filter| Ok(handle.reload(filter)?)));
+            subscriber.try_init()
         }
     };
-    set.map_err(|error| anyhow!("cannot set up the log: {error}"))
+    result.map_err(|error| anyhow!("cannot initialize the log: {error}"))
 }
 
-/// Writes lines of this level from now on. `RUST_LOG` wins over it.
+/// Changes the level. Has no effect if `RUST_LOG` is set.
 pub(super) fn set_level(level: LogLevel) -> Result<()> {
-    if asked_by_variable()?.is_some() {
+    if filter_by_variable()?.is_some() {
         return Ok(());
     }
-    match RELEVEL.get() {
-        Some(relevel) => relevel(EnvFilter::new(directives(level))),
+    match SET_FILTER.get() {
+        Some(set_filter) => set_filter(EnvFilter::new(directives(level))),
         None => Ok(()),
     }
 }
 
-/// Says what ends the process, as all else is said that it writes.
-pub fn fatal(error: &anyhow::Error) {
-    match IS_FOR_MACHINES.load(Ordering::Relaxed) {
+/// Writes the error that ends the process, in the format of the log.
+pub(super) fn fatal(error: &anyhow::Error) {
+    match IS_JSON.load(Ordering::Relaxed) {
         true => tracing::error!("{error:#}"),
-        false => eprintln!("plugnode: {error:#}"),
+        false => eprintln!("plugnode: {}", plain_lines(&format!("{error:#}"))),
     }
 }
 
-/// Sets the log up for an error that comes before the configuration is known, if that would ask for lines for machines: as far
-/// as its variable or its file can be read.
+/// Initializes the log for an error of the configuration itself. The format is JSON if the environment variable or the config file, as
+/// far as it can be read, says so.
 pub(super) fn init_without_config(file: &std::path::Path) {
     let by_variable = std::env::var("PLUGNODE_LOG__FORMAT").ok();
     let by_file = || {
@@ -112,12 +112,12 @@ pub(super) fn init_without_config(file: &std::path::Path) {
             format: LogFormat::Json,
             ..Log::default()
         };
-        // The error is told in any case.
+        // If this fails, the error is written as text.
         let _ = init_for(&log, &format!("\"version\":{:?},", env!("CARGO_PKG_VERSION")));
     }
 }
 
-fn asked_by_variable() -> Result<Option<EnvFilter>> {
+fn filter_by_variable() -> Result<Option<EnvFilter>> {
     match std::env::var("RUST_LOG") {
         Ok(directives) if !directives.is_empty() => match EnvFilter::try_new(&directives) {
             Ok(filter) => Ok(Some(filter)),
@@ -127,7 +127,7 @@ fn asked_by_variable() -> Result<Option<EnvFilter>> {
     }
 }
 
-/// What each line says of its process, as the beginning of an object.
+/// Fields of the process, for the beginning of each JSON line.
 fn origin(config: &Config) -> String {
     let node = match (config.has(Role::IoNode), config.has(Role::AppNode)) {
         (true, _) => settings::io_node_name(&config.io_node),
@@ -147,8 +147,8 @@ fn origin(config: &Config) -> String {
     )
 }
 
-/// The level for ourselves and for handlers. What we stand on talks of itself below info, but for the client of Redis:
-/// its every attempt would be told, where the transport tells of an outage once. `RUST_LOG` shows all of it.
+/// Filter for a level. Below info, dependencies stay at info. The Redis client is off: it logs each attempt to connect, while the
+/// transport logs an outage once. `RUST_LOG` can show all of it.
 fn directives(level: LogLevel) -> String {
     let ours = match level {
         LogLevel::Error => return "error,redis=off".into(),
@@ -160,25 +160,24 @@ fn directives(level: LogLevel) -> String {
     format!("info,redis=off,plugnode={ours}")
 }
 
-/// Standard error, to which one event is written at a time.
-struct Lines {
-    /// Whether escapes that set colours are ours.
+/// Writes log events to standard error, each with one call, so that events of several threads do not mix.
+struct Writer {
+    /// Whether colour escapes are expected.
     is_coloured: bool,
-    /// What stands behind the brace that an event begins with, if it is an object.
-    origin: Arc<str>,
+    /// For JSON: fields to insert at the beginning of each object.
+    origin: Option<Arc<str>>,
 }
 
-impl io::Write for Lines {
+impl io::Write for Writer {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        match std::str::from_utf8(event) {
-            Ok(text) if self.origin.is_empty() => io::stderr().write_all(tamed(text, self.is_coloured).as_bytes())?,
-            // As a whole, so that those of several threads do not mix.
-            Ok(text) => {
-                let text = tamed(text, false);
-                let rest = text.strip_prefix('{').unwrap_or(&text);
-                io::stderr().write_all(["{", &self.origin, rest].concat().as_bytes())?;
+        match (std::str::from_utf8(event), &self.origin) {
+            (Ok(text), None) => io::stderr().write_all(sanitized(text, self.is_coloured).as_bytes())?,
+            (Ok(json), Some(origin)) => {
+                let json = escaped_json(json);
+                let rest = json.strip_prefix('{').unwrap_or(&json);
+                io::stderr().write_all(["{", origin, rest].concat().as_bytes())?;
             }
-            Err(_) => io::stderr().write_all(event)?,
+            (Err(_), _) => io::stderr().write_all(event)?,
         }
         Ok(event.len())
     }
@@ -188,27 +187,27 @@ impl io::Write for Lines {
     }
 }
 
-/// An event whose further lines are indented, and that holds no characters that a terminal obeys.
-fn tamed(event: &str, is_coloured: bool) -> Cow<'_, str> {
-    let is_meant = |c: char| c == '\t' || (c == '\u{1b}' && is_coloured);
+/// Indents further lines of a text event, and escapes unprintable characters.
+fn sanitized(event: &str, is_coloured: bool) -> Cow<'_, str> {
+    let is_allowed = |c: char| c == '\t' || (c == '\u{1b}' && is_coloured);
     let within = event.strip_suffix('\n').unwrap_or(event);
-    if !within.contains(|c: char| c.is_control() && !is_meant(c)) {
+    if !within.contains(|c: char| is_unprintable(c) && !is_allowed(c)) {
         return Cow::Borrowed(event);
     }
-    let mut tame = String::with_capacity(event.len() + 64);
+    let mut sanitized = String::with_capacity(event.len() + 64);
     let mut rest = within.chars().peekable();
     while let Some(c) = rest.next() {
         match c {
-            '\n' if rest.peek() == Some(&' ') => tame.push('\n'),
-            '\n' => tame.push_str("\n  "),
-            c if c.is_control() && !is_meant(c) => {
-                let _ = write!(tame, "{}", c.escape_default());
+            '\n' if rest.peek() == Some(&' ') => sanitized.push('\n'),
+            '\n' => sanitized.push_str("\n  "),
+            c if is_unprintable(c) && !is_allowed(c) => {
+                sanitized.extend(c.escape_default());
             }
-            c => tame.push(c),
+            c => sanitized.push(c),
         }
     }
-    tame.push('\n');
-    tame.into()
+    sanitized.push('\n');
+    sanitized.into()
 }
 
 #[cfg(test)]
@@ -216,17 +215,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_line_of_an_event_can_be_taken_for_another() {
-        for (event, tame) in [
+    fn message_cannot_forge_a_log_line() {
+        for (event, expected) in [
             ("plain\n", "plain\n"),
             ("a\tb\n", "a\tb\n"),
             ("a\n2026 ERROR b\n", "a\n  2026 ERROR b\n"),
             ("a\n\nb\n", "a\n  \n  b\n"),
             ("a\n    in b\n", "a\n    in b\n"),
             ("a\rb\u{1b}[2J\u{9b}c\n", "a\\rb\\u{1b}[2J\\u{9b}c\n"),
+            ("a\u{202e}b\n", "a\\u{202e}b\n"),
         ] {
-            assert_eq!(tamed(event, false), tame);
+            assert_eq!(sanitized(event, false), expected);
         }
-        assert_eq!(tamed("\u{1b}[32mINFO\u{1b}[0m\n", true), "\u{1b}[32mINFO\u{1b}[0m\n");
+        assert_eq!(
+            sanitized("\u{1b}[32mINFO\u{1b}[0m\n", true),
+            "\u{1b}[32mINFO\u{1b}[0m\n"
+        );
     }
 }

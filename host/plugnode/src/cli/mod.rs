@@ -1,116 +1,163 @@
-//! The command line: one file a verb, and beside them what the verbs share.
+//! The command line. Each verb has a file; the other files are shared by several verbs.
 //!
-//! A verb reads its arguments, makes settings of them and of the configuration, and starts what they say. Nothing below
-//! knows that there is a command line.
+//! - Settings and process: `project` (a handler during development), `node`, `runtime`, `signals`, `reload`, `log`.
+//! - Building handlers: `script`, `cargo`, `build_command`, `source_watcher`.
+//! - A running cluster: `cluster` (the connection), `rollout` and `release_request`, `redeploy`.
+//! - Output: `format`, `terminal`, `release_format`, `rollout_report`, `error_overlay`.
+//!
+//! No other crate knows that there is a command line.
 
-pub mod check;
-pub mod cluster;
-pub mod compile;
-pub mod config;
-pub mod dead;
-pub mod deploy;
-pub mod dev;
-pub mod new;
-pub mod releases;
-pub mod remove;
-pub mod replay;
-pub mod rollback;
-pub mod run;
-pub mod script;
-pub mod status;
-pub mod test;
+mod build;
+mod check;
+mod compile;
+mod config;
+mod dead;
+mod deploy;
+mod dev;
+mod new;
+mod releases;
+mod remove;
+mod replay;
+mod rollback;
+mod run;
+mod status;
+mod test;
 
 mod author;
-mod build;
-mod command;
-mod events;
-mod exposed;
-pub mod log;
+mod build_command;
+mod cargo;
+mod child;
+mod cluster;
+mod error_overlay;
+mod event_file;
+mod format;
+mod log;
 mod node;
-mod notice;
-mod outcome;
-mod progress;
 mod project;
 mod redeploy;
+mod release_format;
+mod release_request;
 mod reload;
 mod rollout;
+mod rollout_report;
 mod runtime;
+mod script;
+mod secret_files;
 mod signals;
-mod sources;
-mod transport;
-mod words;
+mod source_excerpt;
+mod source_watcher;
+mod terminal;
 
+use std::process::ExitCode;
+
+use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-/// The version, with the commit if the build tells it.
+pub use self::run::run_over;
+
+/// Version, with the commit if the build sets it.
 const VERSION: &str = match option_env!("PLUGNODE_VERSION") {
     Some(version) => version,
     None => env!("CARGO_PKG_VERSION"),
 };
 
-/// What a person types.
+/// The command line.
 #[derive(Debug, Parser)]
 #[command(name = "plugnode", version = VERSION, arg_required_else_help = true, after_help = EXAMPLES)]
-#[command(about = "Runs Socket.IO applications as hot-swappable WebAssembly components")]
+#[command(about = "Run Socket.IO applications as hot-swappable WebAssembly components")]
 pub struct Arguments {
-    /// What to do.
+    /// The verb.
     #[command(subcommand)]
     pub verb: Verb,
 }
 
-/// What `plugnode` can do.
+/// A verb and its arguments.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Build and run a handler here, and take each change into use as it is saved
-    Dev(dev::Arguments),
-    /// Make a component of a script, a crate, or what a [build] command makes
-    Build(script::Arguments),
-    /// Run a handler against a file of events, and compare what it does with what is expected
-    Test(test::Arguments),
-    /// Run an event, or a dead letter, again here, and show what it leads to; nothing is committed
-    Replay(replay::Arguments),
-    /// Run the roles that a config file names
-    Run(run::Arguments),
-    /// Take a component into use on all nodes of an app, with nobody noticing
-    Deploy(deploy::Arguments),
-    /// Go back to a release that was in use, or end a rollout
-    Rollback(rollback::Arguments),
-    /// Forget an app that no app-node runs any more, with its releases
-    Remove(remove::Arguments),
-    /// List the releases of an app, and what became of each
-    Releases(releases::Arguments),
-    /// Show what each app-node runs, and how that does
-    Status(status::Arguments),
-    /// Check a configuration, or show its values and where each came from
-    Config(config::Arguments),
-    /// Say whether a component can run here, and what it asks for
-    Check(check::Arguments),
-    /// Make the project of a new handler
-    New(new::Arguments),
-    /// List, show, retry or drop events that were put aside
-    Dead(dead::Arguments),
-    /// Compile a component, for a node
+    /// Build and run a handler on this machine, and reload it at each save
+    Dev(dev::DevArgs),
+    /// Build a component from a script, a Rust crate, or by a [build] command
+    Build(build::BuildArgs),
+    /// Test a handler against files of events with expected effects
+    Test(test::TestArgs),
+    /// Handle an event or a dead letter again on this machine, and show its effects, without committing them
+    Replay(replay::ReplayArgs),
+    /// Run the roles of a config file
+    Run(run::RunArgs),
+    /// Deploy a component to all app-nodes of an app, without dropping a connection
+    Deploy(deploy::DeployArgs),
+    /// Return to an earlier release, or end a rollout
+    Rollback(rollback::RollbackArgs),
+    /// Delete an app that no app-node runs, with its releases
+    Remove(remove::RemoveArgs),
+    /// List the releases of an app with their states
+    Releases(releases::ReleasesArgs),
+    /// Show the release in use on each app-node, with event rates, failures and latencies
+    Status(status::StatusArgs),
+    /// Check a configuration, or show its values and their origins
+    Config(config::ConfigArgs),
+    /// Check that a component can run here, and list its imports and exports
+    Check(check::CheckArgs),
+    /// Create the project of a handler
+    New(new::NewArgs),
+    /// List, show, retry or drop dead letters
+    Dead(dead::DeadArgs),
+    /// Compile a component for a node
     #[command(hide = true)]
-    Compile(compile::Arguments),
+    Compile(compile::CompileArgs),
 }
 
 const EXAMPLES: &str = "\
 Examples:
-  plugnode new hello && plugnode dev hello     a handler and its page, at http://localhost:8080
-  plugnode dev chat.wasm --port 9000           a component that is built already
-  plugnode dev server.js                       a program of Socket.IO's in JavaScript
-  plugnode build server.js                     the same as a component: server.wasm
-  plugnode test server.js events.toml          what it does about events, against what is expected
-  plugnode run -c plugnode.toml                all roles, in one process
+  plugnode new hello && plugnode dev hello     create a handler and its page, and run it at http://localhost:8080
+  plugnode dev server.js                       run a program for Node's Socket.IO
+  plugnode dev chat.wasm --port 9000           run a component
+  plugnode build server.js                     build server.wasm
+  plugnode test server.js events.toml          test the effects of events
+  plugnode run -c plugnode.toml                run all roles in one process
   plugnode run -c plugnode.toml --role frontend
   plugnode deploy chat.wasm --canary 10% --for 2m
-  plugnode status --watch                      which release runs where, and how it does
-  plugnode rollback                            to the release before
+  plugnode status --watch                      show the releases on all nodes
+  plugnode rollback                            return to the previous release
   plugnode check chat.wasm --grant-keyvalue default
-  plugnode dead list                           events that could not be handled, and why
+  plugnode dead list                           show which events failed, and why
 
-Every key of the config file can be set in the environment too: PLUGNODE_HTTP__LISTEN=0.0.0.0:9000.
-RUST_LOG=debug says more.";
+Each key of the config file can be set by an environment variable too: PLUGNODE_HTTP__LISTEN=0.0.0.0:9000.
+Set RUST_LOG=debug for more log lines.";
+
+impl Verb {
+    /// Runs the verb and returns the exit code of the process.
+    ///
+    /// # Errors
+    /// With what failed, why, and what to do.
+    pub fn run(&self) -> Result<ExitCode> {
+        match self {
+            Self::Dev(args) => dev::dev(args),
+            Self::Build(args) => build::build(args),
+            Self::Test(args) => test::test(args),
+            Self::Replay(args) => replay::replay(args),
+            Self::Run(args) => run::run(args),
+            Self::Deploy(args) => deploy::deploy(args),
+            Self::Rollback(args) => rollback::rollback(args),
+            Self::Remove(args) => remove::remove(args),
+            Self::Releases(args) => releases::releases(args),
+            Self::Status(args) => status::status(args),
+            Self::Config(args) => config::config(args),
+            Self::Check(args) => check::check(args),
+            Self::New(args) => new::new(args),
+            Self::Dead(args) => dead::dead(args),
+            Self::Compile(args) => compile::compile(args),
+        }
+    }
+}
+
+/// Parses the command line and runs its verb. An error is written to the log, or to standard error without one.
+pub fn main() -> ExitCode {
+    Arguments::parse().verb.run().unwrap_or_else(|error| {
+        log::fatal(&error);
+        ExitCode::FAILURE
+    })
+}
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
-//! `plugnode new`: the project of a new handler, with a page to try it by.
+//! `plugnode new`: creates the project of a handler, with a page and tests.
 
-mod from;
+mod from_node;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -12,86 +12,89 @@ use anyhow::{Context, Result, bail};
 #[command(after_help = "\
 Examples:
   plugnode new hello                        a handler in Rust
-  plugnode new hello --lang ts              in TypeScript; js needs no npm
-  plugnode new --from server.js             plugnode.toml for a program that is there, written for Node's Socket.IO")]
-pub struct Arguments {
-    /// The folder to make; its last part names the handler
+  plugnode new hello --lang js              in JavaScript, without npm
+  plugnode new --from server.js             plugnode.toml for an existing program, written for Node's Socket.IO")]
+pub struct NewArgs {
+    /// Folder to create; its last part is the name of the handler
     #[arg(required_unless_present = "from")]
     pub name: Option<PathBuf>,
-    /// What the handler is written in
+    /// Language of the handler
     #[arg(long, value_enum, default_value = "rust")]
     pub lang: Language,
-    /// A checkout of plugnode's guest-sdk to depend on, instead of the released one [Rust only]
+    /// Folder of plugnode's guest-sdk to depend on, for Rust [default: the released SDK]
     #[arg(long, value_name = "DIR")]
     pub sdk: Option<PathBuf>,
-    /// Write plugnode.toml beside a script that was written for Node's Socket.IO
+    /// Write a plugnode.toml beside this script, which was written for Node's Socket.IO
     #[arg(long, value_name = "SCRIPT", conflicts_with_all = ["name", "lang", "sdk"])]
     pub from: Option<PathBuf>,
 }
 
-/// What a handler can be written in.
+/// Language of a handler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Language {
     /// Rust, with plugnode-sdk
     Rust,
-    /// JavaScript, as for Node's Socket.IO
+    /// JavaScript, with the API of Node's Socket.IO
     Js,
-    /// TypeScript, as for Node's Socket.IO
+    /// TypeScript, with the API of Node's Socket.IO
     Ts,
     /// Python
     Python,
 }
 
-/// A file of a template. `{{name}}`, `{{module}}` and `{{sdk}}` in it are filled in.
-type File = (&'static str, &'static str);
+/// Path and contents of a file. `{{name}}`, `{{module}}` and `{{sdk}}` in the contents are replaced.
+type TemplateFile = (&'static str, &'static str);
 
 macro_rules! template {
     ($($path:literal from $source:literal),* $(,)?) => { &[$(($path, include_str!(concat!("templates/", $source)))),*] };
 }
 
-const RUST: &[File] = template! {
+const RUST: &[TemplateFile] = template! {
     "Cargo.toml" from "rust/Cargo.toml.in",
     "src/lib.rs" from "rust/lib.rs.in",
     "README.md" from "rust/README.md.in",
     ".gitignore" from "rust/gitignore.in",
 };
-const JS: &[File] = template! {
+const JS: &[TemplateFile] = template! {
     "package.json" from "js/package.json.in",
     "jsconfig.json" from "js/jsconfig.json.in",
     "server.js" from "js/server.js.in",
+    "events.toml" from "js/events.toml.in",
     "README.md" from "js/README.md.in",
     ".gitignore" from "js/gitignore.in",
 };
-const TS: &[File] = template! {
+const TS: &[TemplateFile] = template! {
     "package.json" from "ts/package.json.in",
     "tsconfig.json" from "ts/tsconfig.json.in",
     "server.ts" from "ts/server.ts.in",
+    "events.toml" from "js/events.toml.in",
     "README.md" from "ts/README.md.in",
     ".gitignore" from "ts/gitignore.in",
 };
-const PYTHON: &[File] = template! {
+const PYTHON: &[TemplateFile] = template! {
     "app.py" from "python/app.py.in",
+    "events.toml" from "python/events.toml.in",
     "pyproject.toml" from "python/pyproject.toml.in",
     "README.md" from "python/README.md.in",
     ".gitignore" from "python/gitignore.in",
 };
-const PAGE: &[File] = template! {
+const PAGE: &[TemplateFile] = template! {
     "public/index.html" from "public/index.html.in",
 };
-/// What scripts import, for editors and compilers. A link leads to the types of the npm package.
-const TYPES: &[File] = template! {
+/// Types of the modules that scripts import, for editors and compilers: those of the npm package, by a symbolic link.
+const TYPES: &[TemplateFile] = template! {
     "types/globals.d.ts" from "types/globals.d.ts",
     "types/plugnode.d.ts" from "types/plugnode.d.ts",
     "types/socket.io.d.ts" from "types/socket.io.d.ts",
     "types/cluster.d.ts" from "types/cluster.d.ts",
 };
 
-/// Writes the project, and says how to go on.
-pub fn new(arguments: &Arguments) -> Result<ExitCode> {
-    if let Some(script) = &arguments.from {
-        return from::settings_of(script);
+/// Creates the project, and prints the next commands.
+pub(super) fn new(args: &NewArgs) -> Result<ExitCode> {
+    if let Some(script) = &args.from {
+        return from_node::write_settings(script);
     }
-    let folder = arguments.name.as_deref().context("name the folder to make")?;
+    let folder = args.name.as_deref().context("name the folder to create")?;
     let name = name_of(folder)?;
     if folder.exists() {
         bail!(
@@ -99,13 +102,13 @@ pub fn new(arguments: &Arguments) -> Result<ExitCode> {
             folder.display()
         );
     }
-    let sdk = sdk(arguments.sdk.as_deref())?;
+    let sdk = sdk(args.sdk.as_deref())?;
     let fill = |text: &str| {
         text.replace("{{name}}", name)
             .replace("{{module}}", &name.replace('-', "_"))
             .replace("{{sdk}}", &sdk)
     };
-    let (files, shared): (_, &[File]) = match arguments.lang {
+    let (files, shared): (_, &[TemplateFile]) = match args.lang {
         Language::Rust => (RUST, &[]),
         Language::Js => (JS, TYPES),
         Language::Ts => (TS, TYPES),
@@ -118,24 +121,27 @@ pub fn new(arguments: &Arguments) -> Result<ExitCode> {
         write(&folder.join(path), text)?;
     }
     let folder = folder.display();
-    println!("made {folder}; go on with:");
-    match arguments.lang {
+    println!("created {folder}; go on with:");
+    match args.lang {
         Language::Rust | Language::Js | Language::Python => println!("  plugnode dev {folder}"),
         Language::Ts => println!("  npm install --prefix {folder}\n  plugnode dev {folder}"),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// A name that is one for a crate, a package and a module alike.
+/// Name of the handler: the last part of the folder, if it is valid as the name of a crate, a package and a module.
 fn name_of(folder: &Path) -> Result<&str> {
     let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
     if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(fits) {
-        bail!("`{name}` cannot name a handler; use lower-case letters, digits, `-` and `_`, and begin with a letter");
+        bail!(
+            "`{name}` is not a valid name for a handler; use lower-case letters, digits, `-` and `_`, and begin with a letter"
+        );
     }
     Ok(name)
 }
 
+/// The SDK dependency in Cargo.toml: the released version, or a path.
 fn sdk(checkout: Option<&Path>) -> Result<String> {
     let Some(folder) = checkout else {
         return Ok(format!("\"{}\"", env!("CARGO_PKG_VERSION")));
@@ -145,7 +151,7 @@ fn sdk(checkout: Option<&Path>) -> Result<String> {
         .with_context(|| format!("cannot find {}", folder.display()))?;
     if !folder.join("Cargo.toml").is_file() {
         bail!(
-            "{} has no Cargo.toml; name the folder guest-sdk of plugnode's sources",
+            "{} has no Cargo.toml; name the folder guest-sdk of plugnode's source by --sdk",
             folder.display()
         );
     }
@@ -154,7 +160,9 @@ fn sdk(checkout: Option<&Path>) -> Result<String> {
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
-    let folder = path.parent().context("a file is in a folder")?;
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    let folder = path
+        .parent()
+        .with_context(|| format!("{} has no parent folder", path.display()))?;
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }

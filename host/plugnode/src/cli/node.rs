@@ -1,4 +1,4 @@
-//! One process of the cluster: binds its ports and starts the roles it has, each joined to the transport.
+//! A process of the cluster: binds its ports, opens the transport, and starts its roles.
 
 use std::future;
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::{progress, transport};
+use super::terminal;
 use plugnode_process::MemoryPressure;
 use plugnode_process::log_limiter;
 use plugnode_process::metrics;
@@ -23,33 +23,34 @@ use plugnode_server::roles::app_node::{AppNode, AppNodeSettings, AppSource};
 use plugnode_server::roles::frontend::{Frontend, Overlay, serve_flash_policy};
 use plugnode_server::roles::io_node::{self, IoNodeSettings, Renewal};
 use plugnode_server::settings;
-use plugnode_transport::Transport;
+use plugnode_transport::{Memory, Transport};
+use plugnode_transport_redis::Redis;
 
 /// A running process.
 pub(super) struct Node {
-    /// Where it listens for pages and clients, if it has a role that does.
+    /// Address of `[http] listen`; none for an app-node alone.
     pub(super) address: Option<SocketAddr>,
-    /// What it shares with the other nodes.
+    /// The transport that it shares with the other nodes.
     pub(super) transport: Transport,
-    /// What of it can be renewed.
-    pub(super) live: Live,
+    /// Parts that SIGHUP updates.
+    pub(super) reloadable: Reloadable,
 }
 
-/// What of a process can be others while it runs.
+/// Parts of a process that can be updated while it runs.
 #[derive(Clone, Default)]
-pub(super) struct Live {
+pub(super) struct Reloadable {
     pub(super) address: Option<SocketAddr>,
     pub(super) tls: Option<Tls>,
     pub(super) io_node: Option<Renewal>,
 }
 
 impl Node {
-    /// Starts what the configuration says, with something to show over its pages. All of it ends with `shutdown`.
-    pub(super) async fn start(config: &Config, shutdown: &Shutdown, overlay: Overlay) -> Result<Self> {
+    /// Starts the configured roles, with an overlay on the pages. They end with `shutdown`.
+    pub(super) async fn start_with_overlay(config: &Config, shutdown: &Shutdown, overlay: Overlay) -> Result<Self> {
         Self::start_parts(config, shutdown, |transport| transport, Some(overlay)).await
     }
 
-    /// The same over what is made of the configured transport, and with the pages as they are.
+    /// Starts the configured roles, with the configured transport wrapped by `over`. They end with `shutdown`.
     pub(super) async fn start_over(
         config: &Config,
         shutdown: &Shutdown,
@@ -64,7 +65,7 @@ impl Node {
         over: impl FnOnce(Transport) -> Transport,
         overlay: Option<Overlay>,
     ) -> Result<Self> {
-        // First what is most likely not to be had, and soon known.
+        // First the most likely failure, which is found at once.
         let port = match config.has(Role::Frontend) || config.has(Role::IoNode) {
             true => Some(Port::bind(config).await?),
             false => None,
@@ -87,7 +88,7 @@ impl Node {
         }
 
         let pressure = MemoryPressure::watch(config.memory.budget.map(|budget| budget.0), shutdown);
-        let transport = over(transport::open(config, shutdown).await?);
+        let transport = over(open_transport(config, shutdown).await?);
         if config.has(Role::AppNode) {
             start_app_node(config, transport.clone(), shutdown).await?;
         }
@@ -95,21 +96,21 @@ impl Node {
             && config.has(Role::AppNode)
             && config.transport.url == "memory:"
         {
-            serve_verbs(config, address, transport.clone(), shutdown)?;
+            serve_commands(config, address, transport.clone(), shutdown)?;
         }
         let mut checks = vec![
             lease_check(&transport),
             transport_check(transport.clone()),
             memory_check(pressure.clone()),
         ];
-        let mut live = Live::default();
+        let mut reloadable = Reloadable::default();
         match port {
             Some(port) => checks.extend(
-                port.serve(config, transport.clone(), pressure, shutdown, &mut live, overlay)
+                port.serve(config, transport.clone(), pressure, shutdown, &mut reloadable, overlay)
                     .await?,
             ),
             None => {
-                tracing::info!(roles = ?config.roles, "started; it has no clients, and so does not listen at [http] listen")
+                tracing::info!(roles = ?config.roles, "started; it has no clients, and does not listen at [http] listen")
             }
         }
         let ending = shutdown.clone();
@@ -129,15 +130,15 @@ impl Node {
         Ok(Self {
             address,
             transport,
-            live,
+            reloadable,
         })
     }
 }
 
-/// The deadline of the process comes before.
-const FOREVER: Duration = Duration::from_secs(86_400);
+/// A limit that the shutdown deadline of the process precedes.
+const NO_LIMIT: Duration = Duration::from_secs(86_400);
 
-/// The port of pages and clients.
+/// The HTTP port, for pages and clients.
 struct Port {
     listener: TcpListener,
     address: SocketAddr,
@@ -156,14 +157,14 @@ impl Port {
         })
     }
 
-    /// Serves what has its place there, and gives the checks of that.
+    /// Serves the frontend and the io-node, as far as they are configured. Returns their health checks.
     async fn serve(
         self,
         config: &Config,
         transport: Transport,
         pressure: MemoryPressure,
         shutdown: &Shutdown,
-        live: &mut Live,
+        reloadable: &mut Reloadable,
         overlay: Option<Overlay>,
     ) -> Result<Vec<Check>> {
         let Self {
@@ -172,8 +173,8 @@ impl Port {
             http,
         } = self;
         let scheme = if http.tls.is_some() { "https" } else { "http" };
-        live.address = Some(address);
-        live.tls.clone_from(&http.tls);
+        reloadable.address = Some(address);
+        reloadable.tls.clone_from(&http.tls);
         if let Some(tls) = http.tls.clone() {
             let ending = shutdown.clone();
             shutdown.spawn(async move {
@@ -197,13 +198,13 @@ impl Port {
             };
             let service = io_node::start(io_node, transport.clone(), frontend, shutdown).await?;
             let joined = service.joined();
-            live.io_node = Some(service.renewal());
+            reloadable.io_node = Some(service.renewal());
             let ready = joined.clone();
             checks.push(Check::new("io-node", move || future::ready(verdict(ready().problem))));
             let io_node_ended = service.ended();
             let websockets: Arc<dyn WebSockets> = Arc::new(service.clone());
             let service = Health::new(service, joined, shutdown.clone());
-            // Clients that poll come by new connections until their last answer is read.
+            // Polling clients open new connections until they have read their last response: the port closes after the io-node.
             let port = Shutdown::new();
             let serving = port.clone();
             port.spawn(async move {
@@ -212,7 +213,7 @@ impl Port {
             shutdown.spawn(async move {
                 io_node_ended.await;
                 port.begin();
-                port.drained(FOREVER).await;
+                port.drained(NO_LIMIT).await;
             });
         } else {
             let standing = transport.nodes.standing();
@@ -231,13 +232,13 @@ impl Port {
     }
 }
 
-/// Whether the places of this process in the cluster are renewed in time.
+/// Checks that the leases of this process are renewed in time.
 fn lease_check(transport: &Transport) -> Check {
     let standing = transport.nodes.standing();
     Check::new("lease", move || future::ready(verdict(standing.problem())))
 }
 
-/// Whether the transport answers: it is asked for the io-nodes that run.
+/// Checks that the transport answers, by listing the io-nodes.
 fn transport_check(transport: Transport) -> Check {
     Check::new("transport", move || {
         let transport = transport.clone();
@@ -248,7 +249,7 @@ fn transport_check(transport: Transport) -> Check {
     })
 }
 
-/// Whether there is memory for new clients.
+/// Checks that there is memory for new clients.
 fn memory_check(pressure: MemoryPressure) -> Check {
     Check::new("memory", move || future::ready(verdict(pressure.problem())))
 }
@@ -257,8 +258,8 @@ fn verdict(problem: Option<String>) -> std::result::Result<(), String> {
     problem.map_or(Ok(()), Err)
 }
 
-/// Lets verbs of other processes reach the transport. Without it nothing is missing but them.
-fn serve_verbs(config: &Config, address: SocketAddr, transport: Transport, shutdown: &Shutdown) -> Result<()> {
+/// Serves the admin socket, over which other commands reach the memory transport. Unless it is configured, a failure is only logged.
+fn serve_commands(config: &Config, address: SocketAddr, transport: Transport, shutdown: &Shutdown) -> Result<()> {
     let configured = config.admin.socket.as_deref();
     let Some(path) = admin::path(configured, address.port()) else {
         return Ok(());
@@ -274,10 +275,21 @@ fn serve_verbs(config: &Config, address: SocketAddr, transport: Transport, shutd
         }
         Err(error) if configured.is_some() => return Err(error.context("[admin] socket")),
         Err(error) => {
-            tracing::warn!("plugnode deploy, rollback, status, releases and dead cannot reach this process: {error:#}")
+            tracing::warn!(
+                "plugnode deploy, rollback, status, releases and dead cannot reach this process; set [admin] socket to a path that it can create: {error:#}"
+            )
         }
     }
     Ok(())
+}
+
+/// Opens the configured transport. Its background work ends after its members have left, and `shutdown` waits for it.
+async fn open_transport(config: &Config, shutdown: &Shutdown) -> Result<Transport> {
+    if config.transport.url == "memory:" {
+        return Ok(Memory::new(settings::memory(&config.transport)).into());
+    }
+    let redis = Redis::connect(settings::redis(&config.transport), shutdown).await;
+    Ok(redis.context("[transport] url")?.into())
 }
 
 async fn start_app_node(config: &Config, transport: Transport, shutdown: &Shutdown) -> Result<()> {
@@ -298,9 +310,9 @@ async fn start_app_node(config: &Config, transport: Transport, shutdown: &Shutdo
         partitions: config.transport.partitions,
         kept_releases: config.app_node.kept_releases,
     };
-    let engine = Engine::new(settings::engine(config)).context("cannot set WebAssembly up")?;
+    let engine = Engine::new(settings::engine(config)).context("cannot start the WebAssembly engine")?;
     let say = |line: &str| tracing::info!("{line}");
     let start = AppNode::start(app_node, engine, transport, shutdown);
-    let started = progress::during(|| "compiling".into(), say, start).await;
+    let started = terminal::during(|| "compiling".into(), say, start).await;
     started.map(drop).context("the app-node cannot start")
 }

@@ -1,5 +1,5 @@
-//! What a handler author names: a script, a component, or the folder of a handler; how it becomes a component, what to watch for its next
-//! version, and the settings that it is run with on this machine.
+//! A handler during development: a script, a component file, or a folder. Builds it, watches its sources, and loads its settings for
+//! this machine.
 
 use std::path::{Path, PathBuf};
 
@@ -7,62 +7,63 @@ use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::build::build;
-use super::command::BuildCommand;
-use super::redeploy::Origin;
+use super::build_command::BuildCommand;
+use super::cargo;
+use super::redeploy::ComponentSource;
 use super::runtime;
-use super::script::{component_of, find_script};
-use super::sources::Sources;
+use super::script::{build_component, find_script};
+use super::source_watcher::SourceWatcher;
 use plugnode_server::config::{App, Build, Config, Grants, Role};
 
-/// What is beside a handler when it has settings.
+/// Name of the optional settings file beside a handler.
 const SETTINGS: &str = "plugnode.toml";
 
-/// What PATH is.
+/// The handler at a path.
 pub(super) struct Project {
     pub(super) path: PathBuf,
     kind: Kind,
 }
 
-/// How it becomes a component.
+/// How a project is built.
 enum Kind {
-    /// It is one.
+    /// Not at all: it is a component file.
     Component,
-    /// By cargo.
+    /// With cargo.
     Crate,
-    /// By the runtime that this script is put into; kept, for who wants a file, in the folder.
+    /// By embedding this script in a runtime component, which is written to the temporary folder.
     Script(PathBuf, tempfile::TempDir),
-    /// By the command of its plugnode.toml; kept as a script is, if a script comes of it.
+    /// By the command of its plugnode.toml. The component is written to the temporary folder.
     Command(BuildCommand, tempfile::TempDir),
 }
 
-/// A component, and what to watch for its next version.
-pub(super) struct Made {
-    /// A file that has it.
+/// A component that was built, and a watcher of its sources.
+pub(super) struct BuiltComponent {
+    /// File of the component.
     pub(super) file: PathBuf,
     pub(super) component: Bytes,
-    pub(super) sources: Sources,
+    pub(super) sources: SourceWatcher,
 }
 
 impl Project {
-    pub(super) fn at(path: &Path) -> Result<Self> {
+    /// Finds out how to build the handler at `path`. Builds nothing.
+    pub(super) fn open(path: &Path) -> Result<Self> {
         if !path.exists() {
             bail!(
                 "there is no {}; name a script, a .wasm file or the folder of a handler",
                 path.display()
             );
         }
-        let kept = || tempfile::tempdir().context("cannot make a folder for what is built");
+        let temporary = || tempfile::tempdir().context("cannot create a temporary folder for the component");
         let settings = path.join(SETTINGS);
         let command = match settings.is_file() {
             true => Build::load(&settings, variables())?,
             false => None,
         };
         let kind = match command {
-            Some(build) => Kind::Command(BuildCommand::new(build, path, &settings)?, kept()?),
+            Some(build) => Kind::Command(BuildCommand::new(build, path, &settings)?, temporary()?),
             None if path.join("Cargo.toml").is_file() => Kind::Crate,
             None => match find_script(path)? {
-                Some(script) => Kind::Script(script, kept()?),
+                Some(script) => Kind::Script(script, temporary()?),
                 None if path.is_dir() => bail!(
                     "{} has no Cargo.toml, no package.json, no pyproject.toml and no plugnode.toml with [build] command; name a script, a \
                      .wasm file or the folder of a handler",
@@ -77,7 +78,7 @@ impl Project {
         })
     }
 
-    /// Where its pages and its plugnode.toml are.
+    /// Folder of its pages and its plugnode.toml.
     pub(super) fn folder(&self) -> &Path {
         match self.path.parent() {
             _ if self.path.is_dir() => &self.path,
@@ -86,67 +87,67 @@ impl Project {
         }
     }
 
-    /// The component, built if need be, and what to watch for its next version.
-    pub(super) async fn make(&self) -> Result<Made> {
+    /// Builds the component, and watches its sources from before the build.
+    pub(super) async fn build_watched(&self) -> Result<BuiltComponent> {
         let (file, sources) = match &self.kind {
-            Kind::Component => (self.path.clone(), Sources::of_file(&self.path)?),
+            Kind::Component => (self.path.clone(), SourceWatcher::file(&self.path)?),
             Kind::Crate => {
-                let built = build(&self.path).await?;
-                (built.component, Sources::of_crates(&built.crates)?)
+                let built = cargo::build(&self.path).await?;
+                (built.component, SourceWatcher::folders(&built.crates)?)
             }
-            Kind::Script(_, kept) | Kind::Command(_, kept) => {
-                // What is saved while it is built is a change.
-                let sources = self.sources()?;
+            Kind::Script(_, temporary) | Kind::Command(_, temporary) => {
+                // Before the build: a file saved meanwhile is a change.
+                let sources = self.watch()?;
                 let component = self.component().await?;
-                let file = kept.path().join("handler.wasm");
+                let file = temporary.path().join("handler.wasm");
                 std::fs::write(&file, component).with_context(|| format!("cannot write {}", file.display()))?;
                 (file, sources)
             }
         };
         let component = read(&file).await?;
-        Ok(Made {
+        Ok(BuiltComponent {
             file,
             component,
             sources,
         })
     }
 
-    /// A component that is built anew, and a name for its file; None where nothing is built.
+    /// Builds the component. Returns a name for its file, and the component. None for a component file.
     pub(super) async fn build(&self, runtime: Option<&Path>) -> Result<Option<(PathBuf, Bytes)>> {
         let (name, component) = match &self.kind {
             Kind::Component => return Ok(None),
             Kind::Crate => {
-                let component = build(&self.path).await?.component;
+                let component = cargo::build(&self.path).await?.component;
                 (component.clone(), read(&component).await?)
             }
-            Kind::Script(script, _) => (script.clone(), component_of(script, runtime).await?),
+            Kind::Script(script, _) => (script.clone(), build_component(script, runtime).await?),
             Kind::Command(command, _) => (command.output().to_owned(), command.run(runtime).await?),
         };
         let name = PathBuf::from(name.file_stem().unwrap_or_default()).with_extension("wasm");
         Ok(Some((name, component)))
     }
 
-    /// What to watch besides, where several apps are of one script: its folder, since what it imports is there as well.
-    pub(super) fn sources(&self) -> Result<Sources> {
+    /// Watches the sources: those of the build command, or else the whole folder.
+    pub(super) fn watch(&self) -> Result<SourceWatcher> {
         match &self.kind {
-            Kind::Command(command, _) => command.sources(),
-            _ => Sources::of_crates(&[self.folder().to_owned()]),
+            Kind::Command(command, _) => command.watch(),
+            _ => SourceWatcher::folders(&[self.folder().to_owned()]),
         }
     }
 
-    /// The settings: of the plugnode.toml beside the project if there is one, with `component` in place of what that names, and what
-    /// `over` puts over it. The transport is always memory:.
+    /// Loads the settings: the plugnode.toml beside the project, if there is one, with `component` as the component of its first app,
+    /// and changed by `overrides`. The transport is always `memory:`.
     pub(super) fn config(
         &self,
         component: &Path,
         instances: Option<usize>,
-        over: impl FnOnce(&mut Config),
+        overrides: impl FnOnce(&mut Config),
     ) -> Result<Config> {
         let file = Some(self.folder().join(SETTINGS)).filter(|file| file.is_file());
         let config = Config::load(file.as_deref(), variables(), |config| {
             config.roles = vec![Role::Frontend, Role::IoNode, Role::AppNode];
             config.transport.url = "memory:".into();
-            over(config);
+            overrides(config);
             let is_script = self.is_script();
             if config.apps.is_empty() {
                 let grants = Grants {
@@ -158,16 +159,16 @@ impl Project {
                     ..App::default()
                 };
                 if is_script {
-                    // As in Node: one instance knows all, and its middlewares are asked at the door.
+                    // As in Node: one instance has all state, and middlewares can refuse clients.
                     app.instances = 1;
                     app.admission = true;
                 }
                 config.apps.push(app);
             }
-            // A script serves several namespaces, as an app each.
-            let named = config.apps[0].component.clone();
+            // A script with several namespaces has one app for each.
+            let configured = config.apps[0].component.clone();
             for (place, app) in config.apps.iter_mut().enumerate() {
-                if place == 0 || (is_script && app.component == named) {
+                if place == 0 || (is_script && app.component == configured) {
                     app.component = component.into();
                     app.instances = instances.unwrap_or(app.instances);
                 }
@@ -179,14 +180,14 @@ impl Project {
     fn is_script(&self) -> bool {
         match &self.kind {
             Kind::Script(..) => true,
-            Kind::Command(command, _) => command.makes_script(),
+            Kind::Command(command, _) => command.builds_script(),
             Kind::Component | Kind::Crate => false,
         }
     }
 }
 
 #[async_trait]
-impl Origin for Project {
+impl ComponentSource for Project {
     async fn component(&self) -> Result<Bytes> {
         match &self.kind {
             Kind::Component => read(&self.path).await,
@@ -198,7 +199,7 @@ impl Origin for Project {
     }
 }
 
-/// Settings of the environment. Names that other programs use as well are meant for `run`.
+/// Environment variables with settings. Unprefixed ones, which other programs use too, apply to `run` only.
 fn variables() -> impl Iterator<Item = (String, String)> {
     runtime::variables().filter(|(name, _)| name.starts_with("PLUGNODE_"))
 }

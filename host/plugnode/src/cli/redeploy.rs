@@ -1,7 +1,7 @@
-//! Deploys what a component is made from each time that it changes: for `dev`, and for files that `run` watches.
+//! Requests a release at each change of an app's sources: for `plugnode dev`, and for component files that `plugnode run` watches.
 //!
-//! It goes by the board, as `plugnode deploy` does, so several processes may watch copies of one file: the first to see a
-//! change asks for the release, and for the others there is nothing left to do.
+//! Like `plugnode deploy` it goes through the board of releases. Several processes may therefore watch copies of one file: the first
+//! one to notice a change requests the release, and the others find it requested.
 
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -12,9 +12,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tracing::{info, warn};
 
-use super::progress;
-use super::rollout::{self, Asked, Followed, Outcome, Patience, Way};
-use super::sources::Sources;
+use super::rollout::{self, FollowLimits, RequestedRelease, RolloutOutcome, RolloutResult, Strategy};
+use super::source_watcher::SourceWatcher;
+use super::terminal;
 use plugnode_message::Namespace;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_release::Digest;
@@ -22,69 +22,78 @@ use plugnode_runtime::ComponentInfo;
 use plugnode_server::config::{Config, Role};
 use plugnode_transport::Operations;
 
-/// What came of a change.
-pub(super) enum Told {
-    /// A release was asked for, and this became of it.
-    Followed(Box<Followed>),
-    /// No release was asked for, for this reason.
+/// Result of a change.
+pub(super) enum ChangeResult {
+    /// A release was requested, and its rollout ended like this.
+    Followed(Box<RolloutResult>),
+    /// No release was requested, for this reason.
     Refused(Error),
-    /// What there is now was in use before.
-    Same,
+    /// The component is the same as before.
+    Unchanged,
 }
 
-/// Where a component comes from, again and again.
+/// Source of an app's component.
 #[async_trait]
-pub(super) trait Origin: Send + Sync {
-    /// The component as it is now.
+pub(super) trait ComponentSource: Send + Sync {
+    /// Reads or builds the current component.
     async fn component(&self) -> Result<Bytes>;
 }
 
-/// An app that is deployed anew each time its component changes.
+/// Deploys an app at each change.
 pub(super) struct Redeploy {
     pub(super) operations: Operations,
     pub(super) app: Namespace,
-    /// The name of the component, for people.
+    /// Name of the component's file, recorded with each release.
     pub(super) file: String,
-    /// How it comes into use.
-    pub(super) way: Way<'static>,
-    /// What was made last: the same again is no change.
+    pub(super) strategy: Strategy<'static>,
+    /// The last component that was deployed: the same one again is no change.
     pub(super) last: Option<Digest>,
-    /// Takes a word for who waits long.
+    /// Receives progress messages when a rollout takes long.
     pub(super) say: fn(&str),
 }
 
 impl Redeploy {
-    /// Deploys what comes from `origin` at each change, and tells what came of it, until changes cannot be seen any more. A change
-    /// that comes while a release is followed begins the next one.
-    pub(super) async fn at_each_change(mut self, sources: Sources, origin: &dyn Origin, tell: impl Fn(Told)) -> Error {
-        let ended = self.go_on(sources, origin, tell).await;
-        ended.err().unwrap_or_else(|| anyhow!("nothing is watched any more"))
+    /// Deploys the component of `source` at each change, and passes the results to `report`, until the watcher fails. A change during a
+    /// rollout supersedes the rollout.
+    pub(super) async fn at_each_change(
+        mut self,
+        watcher: SourceWatcher,
+        source: &dyn ComponentSource,
+        report: impl Fn(ChangeResult),
+    ) -> Error {
+        let ended = self.run(watcher, source, report).await;
+        ended.err().unwrap_or_else(|| anyhow!("the file watcher has ended"))
     }
 
-    async fn go_on(&mut self, mut sources: Sources, origin: &dyn Origin, tell: impl Fn(Told)) -> Result<()> {
-        sources.changed().await?;
+    async fn run(
+        &mut self,
+        mut watcher: SourceWatcher,
+        source: &dyn ComponentSource,
+        report: impl Fn(ChangeResult),
+    ) -> Result<()> {
+        watcher.changed().await?;
         loop {
             let began = Instant::now();
-            let number = match self.ask(origin).await {
+            let number = match self.request(source).await {
                 Ok(None) => {
-                    tell(Told::Same);
+                    report(ChangeResult::Unchanged);
                     None
                 }
                 Ok(number) => number,
                 Err(error) => {
-                    tell(Told::Refused(error));
+                    report(ChangeResult::Refused(error));
                     None
                 }
             };
-            let mut change = pin!(sources.changed());
+            let mut change = pin!(watcher.changed());
             if let Some(number) = number {
                 tokio::select! {
                     changed = &mut change => {
                         changed?;
                         continue;
                     }
-                    followed = self.follow(number, began) => {
-                        tell(followed.map_or_else(Told::Refused, |followed| Told::Followed(Box::new(followed))));
+                    result = self.follow(number, began) => {
+                        report(result.map_or_else(ChangeResult::Refused, |result| ChangeResult::Followed(Box::new(result))));
                     }
                 }
             }
@@ -92,83 +101,91 @@ impl Redeploy {
         }
     }
 
-    async fn follow(&self, number: u64, began: Instant) -> Result<Followed> {
-        let what = || format!("release {number} is on its way");
-        let follow = rollout::follow(&self.operations, &self.app, number, began, Patience::default(), |_| {});
-        progress::during(what, self.say, follow).await
+    async fn follow(&self, number: u64, began: Instant) -> Result<RolloutResult> {
+        let what = || format!("rolling out release {number}");
+        let follow = rollout::follow(
+            &self.operations,
+            &self.app,
+            number,
+            began,
+            FollowLimits::default(),
+            |_| {},
+        );
+        terminal::during(what, self.say, follow).await
     }
 
-    /// Asks for what there is now, unless it is the same again. What another process has asked for is followed there.
-    async fn ask(&mut self, origin: &dyn Origin) -> Result<Option<u64>> {
-        let component = origin.component().await?;
+    /// Requests a release of the current component. None if it is the last one, or if another process has requested it and follows it.
+    async fn request(&mut self, source: &dyn ComponentSource) -> Result<Option<u64>> {
+        let component = source.component().await?;
         let digest = Digest::of(&component);
         if self.last.as_ref() == Some(&digest) {
             return Ok(None);
         }
         ComponentInfo::of_handler(&component).with_context(|| format!("{} cannot run", self.file))?;
-        let asked = rollout::ask(&self.operations, &self.app, component, &self.file, self.way, None).await?;
+        let strategy = self.strategy;
+        let requested = rollout::request(&self.operations, &self.app, component, &self.file, strategy, None).await?;
         self.last = Some(digest);
-        Ok(match asked {
-            Asked::Release(number) => Some(number),
-            Asked::InUse(_) | Asked::RollingOut(_) => None,
+        Ok(match requested {
+            RequestedRelease::New(number) => Some(number),
+            RequestedRelease::InUse(_) | RequestedRelease::RollingOut(_) => None,
         })
     }
 }
 
-/// The file of an app that is deployed each time it changes.
-pub(super) struct Watched {
+/// A component file that is deployed at each change (`[[app]] watch`).
+pub(super) struct WatchedFile {
     app: Namespace,
     file: PathBuf,
-    sources: Sources,
-    /// What is in it as watching begins.
+    watcher: SourceWatcher,
+    /// Component in the file when watching began.
     first: Option<Digest>,
 }
 
-impl Watched {
-    /// The files that a configuration says are to be watched, from now on.
+impl WatchedFile {
+    /// Watches the files of all apps with `watch`, from now on.
     pub(super) fn all(config: &Config) -> Result<Vec<Self>> {
         let is_app_node = config.has(Role::AppNode);
         let apps = config.apps.iter().filter(|app| is_app_node && app.watch);
         let watched = apps.map(|app| {
             let file = app.component.clone();
-            let sources = Sources::of_file(&file).with_context(|| format!("cannot watch {}", file.display()))?;
-            // Read only now: what is written meanwhile is a change.
+            let watcher = SourceWatcher::file(&file).with_context(|| format!("cannot watch {}", file.display()))?;
+            // Read after the watch has begun: a write in between is a change.
             let first = std::fs::read(&file).ok().map(|bytes| Digest::of(&bytes));
             Ok(Self {
                 app: app.namespace.as_str().into(),
                 file,
-                sources,
+                watcher,
                 first,
             })
         });
         watched.collect()
     }
 
-    /// Deploys the file each time it changes, until shutdown begins.
+    /// Deploys the file at each change, until shutdown begins.
     pub(super) async fn deploy(self, operations: Operations, shutdown: Shutdown) {
         let (app, file) = (self.app, self.file);
         let redeploy = Redeploy {
             operations,
             app: app.clone(),
             file: file.display().to_string(),
-            way: Way::Tried(None),
+            strategy: Strategy::Trial(None),
             last: self.first,
             say: |line| info!("{line}"),
         };
-        let origin = File(file.clone());
+        let source = FileOnDisk(file.clone());
         tokio::select! {
             () = shutdown.begun() => {}
-            error = redeploy.at_each_change(self.sources, &origin, |told| log(&app, &file, told)) => {
-                warn!(%app, file = %file.display(), "changes are not seen any more: {error:#}");
+            error = redeploy.at_each_change(self.watcher, &source, |result| log(&app, &file, result)) => {
+                warn!(%app, file = %file.display(), "changes of the file are no longer noticed; restart this process: {error:#}");
             }
         }
     }
 }
 
-struct File(PathBuf);
+struct FileOnDisk(PathBuf);
 
 #[async_trait]
-impl Origin for File {
+impl ComponentSource for FileOnDisk {
     async fn component(&self) -> Result<Bytes> {
         let read = tokio::fs::read(&self.0).await;
         read.map(Bytes::from)
@@ -176,20 +193,24 @@ impl Origin for File {
     }
 }
 
-fn log(app: &Namespace, file: &Path, told: Told) {
+fn log(app: &Namespace, file: &Path, result: ChangeResult) {
     let file = file.display();
-    let followed = match told {
-        Told::Followed(followed) => followed,
-        Told::Same => return,
-        Told::Refused(error) => return warn!(%app, %file, "the changed file was not deployed: {error:#}"),
+    let result = match result {
+        ChangeResult::Followed(result) => result,
+        ChangeResult::Unchanged => return,
+        ChangeResult::Refused(error) => {
+            return warn!(%app, %file, "the changed file was not deployed: {error:#}");
+        }
     };
-    let (release, digest, took) = (followed.release.number, followed.release.digest.short(), followed.took);
-    match followed.outcome {
-        Outcome::InUse => info!(%app, release, digest, ?took, %file, "the changed file is in use"),
-        Outcome::NotTried => {
+    let (release, digest, took) = (result.release.number, result.release.digest.short(), result.took);
+    match result.outcome {
+        RolloutOutcome::InUse => info!(%app, release, digest, ?took, %file, "the changed file is in use"),
+        RolloutOutcome::NotTried => {
             info!(%app, release, digest, ?took, %file, "the changed file is in use and not tried yet: no events");
         }
-        Outcome::Failed(reason) => warn!(%app, release, digest, %file, "the changed file cannot be used: {reason}"),
+        RolloutOutcome::Failed(reason) => {
+            warn!(%app, release, digest, %file, "the changed file cannot be used: {reason}");
+        }
         outcome => info!(%app, release, digest, ?outcome, %file, "the changed file is not in use"),
     }
 }

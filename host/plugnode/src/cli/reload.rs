@@ -1,7 +1,7 @@
-//! SIGHUP: what can be others while a process runs is read again, and the log says what is.
+//! SIGHUP: reads the configuration again.
 //!
-//! Certificates, the keys of tokens, the log's level and the limits of an io-node take effect at once; of what else has changed
-//! in the configuration, the log says that it waits for a restart. A configuration that cannot be used changes nothing.
+//! Certificates, token keys, the log level and the limits of an io-node take effect at once. For other changes, the log says that they
+//! need a restart. An invalid configuration changes nothing.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,15 +11,15 @@ use serde_json::Value;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
-use super::config::usable;
-use super::node::Live;
+use super::config::check_keys_and_certificates;
+use super::node::Reloadable;
 use super::{log, runtime};
 use plugnode_process::shutdown::Shutdown;
 use plugnode_server::config::{Config, Role};
 use plugnode_server::settings;
 
-/// What takes effect when it is read again.
-const AT_ONCE: [&str; 6] = [
+/// Keys that take effect at once.
+const IMMEDIATE: [&str; 6] = [
     "log.level",
     "io-node.max-clients-per-address",
     "io-node.connects-per-second",
@@ -27,10 +27,10 @@ const AT_ONCE: [&str; 6] = [
     "io-node.channels-per-client",
     "io-node.namespaces-per-connection",
 ];
-/// What is never shown, and is read again as keys are.
+/// A secret, which is never logged. It takes effect as part of the token keys.
 const SECRET: &str = "io-node.token.secret";
 
-/// Reads a configuration again, each time that the process is told to.
+/// Reloads the configuration at each SIGHUP.
 pub(super) struct Reload {
     pub(super) file: PathBuf,
     pub(super) roles: Vec<Role>,
@@ -39,7 +39,7 @@ pub(super) struct Reload {
 }
 
 impl Reload {
-    /// From now on SIGHUP does not end the process.
+    /// Listens for SIGHUP, which from now on does not end the process.
     pub(super) fn new(file: PathBuf, roles: Vec<Role>, config: Config) -> Result<Self> {
         Ok(Self {
             file,
@@ -49,20 +49,20 @@ impl Reload {
         })
     }
 
-    /// Does so until shutdown begins.
-    pub(super) async fn run(mut self, live: Live, shutdown: Shutdown) {
+    /// Reloads at each signal, until shutdown begins.
+    pub(super) async fn run(mut self, reloadable: Reloadable, shutdown: Shutdown) {
         loop {
             tokio::select! {
                 () = shutdown.begun() => return,
-                told = self.signals.recv() => if told.is_none() { return },
+                signal = self.signals.recv() => if signal.is_none() { return },
             }
-            if let Err(problem) = self.read_again(&live).await {
+            if let Err(problem) = self.reload(&reloadable).await {
                 error!("nothing of the configuration is read again: {problem:#}");
             }
         }
     }
 
-    async fn read_again(&mut self, live: &Live) -> Result<()> {
+    async fn reload(&mut self, reloadable: &Reloadable) -> Result<()> {
         let roles = &self.roles;
         let read = Config::load(Some(&self.file), runtime::variables(), |config| {
             if !roles.is_empty() {
@@ -70,22 +70,22 @@ impl Reload {
             }
         })?;
         // All or nothing.
-        usable(&read).await?;
+        check_keys_and_certificates(&read).await?;
         let (mut changed, mut waiting) = (Vec::new(), Vec::new());
         for (key, (before, now)) in differences(&self.config, &read) {
-            match AT_ONCE.contains(&key.as_str()) {
+            match IMMEDIATE.contains(&key.as_str()) {
                 true => changed.push(format!("{key}: {before} → {now}")),
                 false if key != SECRET => waiting.push(key),
                 false => {}
             }
         }
         log::set_level(read.log.level)?;
-        match live.tls.as_ref().map(|tls| tls.read_again()) {
+        match reloadable.tls.as_ref().map(|tls| tls.read_again()) {
             Some(Ok(true)) => changed.push("the certificate".into()),
             Some(Err(problem)) => warn!("the certificate stays as it was: {problem:#}"),
             Some(Ok(false)) | None => {}
         }
-        if let (Some(renewal), Some(address)) = (&live.io_node, live.address) {
+        if let (Some(renewal), Some(address)) = (&reloadable.io_node, reloadable.address) {
             let settings = settings::io_node(&read, address);
             renewal.limit(&settings);
             match renewal.read_keys(settings.token.as_ref()).await {
@@ -101,7 +101,7 @@ impl Reload {
         if !waiting.is_empty() {
             warn!("changed, and waiting for a restart: {}", waiting.join(", "));
         }
-        // What waits is compared with what is in effect the next time, too.
+        // Keep the other values as they are in effect: the next reload compares with them.
         self.config.log.level = read.log.level;
         let (known, read) = (&mut self.config.io_node, read.io_node);
         known.max_clients_per_address = read.max_clients_per_address;
@@ -113,7 +113,7 @@ impl Reload {
     }
 }
 
-/// The keys that differ, with both values.
+/// Keys that differ, with both values.
 fn differences(before: &Config, now: &Config) -> BTreeMap<String, (Value, Value)> {
     let (before, now) = (flat(before), flat(now));
     let keys = before.keys().chain(now.keys());
@@ -123,7 +123,7 @@ fn differences(before: &Config, now: &Config) -> BTreeMap<String, (Value, Value)
         .collect()
 }
 
-/// All keys of a configuration with their values, as `section.key`.
+/// All values of a configuration, by `section.key`.
 fn flat(config: &Config) -> BTreeMap<String, Value> {
     fn collect(value: Value, name: String, found: &mut BTreeMap<String, Value>) {
         let inner = |key: String| match name.is_empty() {
@@ -153,24 +153,22 @@ fn flat(config: &Config) -> BTreeMap<String, Value> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
-    fn keys_that_differ_are_named() {
+    fn differences_name_the_changed_keys() {
         let before = Config::default();
         let mut now = before.clone();
         now.io_node.events_per_second = Some(5);
-        now.transport.lease = Duration::from_millis(1);
+        now.transport.lease = std::time::Duration::from_millis(1);
         now.apps.push(Default::default());
         let found = differences(&before, &now);
         assert_eq!(found["io-node.events-per-second"], (Value::Null, 5.into()));
         assert_eq!(found["transport.lease-ms"], (3_000.into(), 1.into()));
         assert!(found.contains_key("app.0.namespace"), "{found:?}");
         let known = flat(&before);
-        for key in AT_ONCE {
-            assert!(known.contains_key(key), "{key} is no setting");
+        for key in IMMEDIATE {
+            assert!(known.contains_key(key), "{key} is not a key of the configuration");
         }
     }
 }

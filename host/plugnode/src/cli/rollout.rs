@@ -1,7 +1,7 @@
-//! Asks for a release, and follows it until it is clear what has become of it: what `deploy`, `rollback`, `dev` and watched
-//! files have in common.
+//! Requests a release and follows its rollout: shared by `deploy`, `rollback`, `dev` and watched files.
 //!
-//! The app-nodes do the work and decide. Here the board is changed once, and from then on only read.
+//! The app-nodes carry out the rollout and decide its outcome. This side changes the board of releases once, by compare-and-set, and
+//! then only polls the board and the nodes' reports.
 
 mod progress;
 
@@ -11,45 +11,48 @@ use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 
 use self::progress::RolloutProgress;
-pub(super) use self::progress::{Followed, NodeProgress, Outcome, in_words};
+pub(super) use self::progress::{NodeProgress, RolloutOutcome, RolloutResult};
 use super::author::author;
-use super::words::seconds;
+use super::format::seconds;
 use plugnode_message::{Namespace, NodeId, now_ms};
 use plugnode_release::{AppReleases, Board, Canary, ComponentFile, NodeReport, PREPARE_TIMEOUT, ReleaseError};
 use plugnode_transport::Operations;
 
-/// How often the board and the nodes are looked at.
-const LOOK: Duration = Duration::from_millis(100);
+/// Interval of polling the board and the nodes' reports.
+const POLL: Duration = Duration::from_millis(100);
 
-/// What came of asking.
+/// Result of requesting a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Asked {
-    /// A release of this number is on its way.
-    Release(u64),
-    /// The release of this number has the same component, and is in use.
+pub(super) enum RequestedRelease {
+    /// A new release with this number.
+    New(u64),
+    /// No new release: the one with this number has the same component and is in use.
     InUse(u64),
-    /// The release of this number has the same component, and is on its way already.
+    /// No new release: the one with this number has the same component and is being rolled out.
     RollingOut(u64),
 }
 
-/// How a release comes into use.
+/// How a release replaces the one in use.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Way<'a> {
-    /// It is tried by first events, and then as a canary if that is wanted.
-    Tried(Option<&'a Canary>),
-    /// As soon as it has started.
-    AtOnce,
+pub(super) enum Strategy<'a> {
+    /// On trial with its first events, and then as a canary if requested.
+    Trial(Option<&'a Canary>),
+    /// As soon as its instances have started.
+    Immediate,
 }
 
-/// Puts a component into the store and asks for a release of it. Of an app that has none, and that no node runs, it is the first.
-pub(super) async fn ask(
+/// Stores a component and requests a release of it.
+///
+/// An app without releases gets its first one, unless an app-node runs the app: then its releases are about to be posted again after
+/// a data loss, and the request is refused.
+pub(super) async fn request(
     cluster: &Operations,
     app: &Namespace,
     component: Bytes,
     file: &str,
-    way: Way<'_>,
+    strategy: Strategy<'_>,
     message: Option<&str>,
-) -> Result<Asked> {
+) -> Result<RequestedRelease> {
     let bytes = component.len() as u64;
     let digest = cluster.releases.put_component(component).await;
     let target = ComponentFile {
@@ -57,26 +60,24 @@ pub(super) async fn ask(
         file: file.to_owned(),
         bytes,
     };
-    let nodes = cluster
-        .nodes
-        .app_nodes()
-        .await
-        .context("cannot ask which app-nodes run")?;
+    let nodes = cluster.nodes.app_nodes().await.context("cannot list the app-nodes")?;
     let is_run = runs(&nodes, app);
-    let asked = change_board(cluster, |board| {
+    let requested = change_board(cluster, |board| {
         match board.apps.get_mut(app) {
             Some(app_releases) => {
-                let number = match way {
-                    Way::AtOnce => app_releases.deploy_saved(target.clone(), now_ms()),
-                    Way::Tried(canary) if is_run => app_releases.deploy(target.clone(), canary.cloned(), now_ms()),
-                    Way::Tried(canary) => app_releases.deploy_without_nodes(target.clone(), canary.cloned(), now_ms()),
+                let number = match strategy {
+                    Strategy::Immediate => app_releases.deploy_saved(target.clone(), now_ms()),
+                    Strategy::Trial(canary) if is_run => app_releases.deploy(target.clone(), canary.cloned(), now_ms()),
+                    Strategy::Trial(canary) => {
+                        app_releases.deploy_without_nodes(target.clone(), canary.cloned(), now_ms())
+                    }
                 };
                 if let Ok(number) = number {
                     app_releases.set_author(number, author(), message);
                 }
                 Ok(number)
             }
-            // Nodes that run it are about to post its releases again.
+            // See above: its nodes are about to post its releases again.
             None if is_run => bail!("{}", unknown(app, board)),
             None => {
                 let mut app_releases = AppReleases::first_deployed(target.clone(), now_ms());
@@ -87,15 +88,15 @@ pub(super) async fn ask(
             }
         }
     });
-    match asked.await? {
-        Ok(number) => Ok(Asked::Release(number)),
-        Err(ReleaseError::InUse(number)) => Ok(Asked::InUse(number)),
-        Err(ReleaseError::RollingOut(number)) => Ok(Asked::RollingOut(number)),
+    match requested.await? {
+        Ok(number) => Ok(RequestedRelease::New(number)),
+        Err(ReleaseError::InUse(number)) => Ok(RequestedRelease::InUse(number)),
+        Err(ReleaseError::RollingOut(number)) => Ok(RequestedRelease::RollingOut(number)),
         Err(refused) => Err(refused.into()),
     }
 }
 
-/// Changes an app's releases on the board, by compare-and-swap. A refused change changes nothing.
+/// Changes the releases of an app, by compare-and-set. Changes nothing if `change` refuses.
 pub(super) async fn change<T>(
     cluster: &Operations,
     app: &Namespace,
@@ -108,7 +109,7 @@ pub(super) async fn change<T>(
     changed.await
 }
 
-/// Takes an app off the board, and returns how many releases it had.
+/// Removes an app from the board, and returns the number of its releases.
 pub(super) async fn remove(cluster: &Operations, app: &Namespace) -> Result<usize> {
     let removed = change_board(cluster, |board| match board.apps.remove(app) {
         Some(app_releases) => Ok(Ok(app_releases.releases.len())),
@@ -117,6 +118,7 @@ pub(super) async fn remove(cluster: &Operations, app: &Namespace) -> Result<usiz
     Ok(removed.await??)
 }
 
+/// Changes the board by compare-and-set, retried until no other change interferes.
 async fn change_board<T>(
     cluster: &Operations,
     mut change: impl FnMut(&mut Board) -> Result<Result<T, ReleaseError>>,
@@ -127,86 +129,88 @@ async fn change_board<T>(
             .board()
             .await
             .context("cannot read the board of releases")?;
-        let done = match change(&mut board)? {
-            Ok(done) => done,
+        let result = match change(&mut board)? {
+            Ok(result) => result,
             Err(refused) => return Ok(Err(refused)),
         };
-        // Somebody else may have been faster: then it is decided anew.
         if cluster
             .releases
             .post_board(version, &board)
             .await
-            .context("cannot ask for the release")?
+            .context("cannot write the board of releases")?
         {
-            return Ok(Ok(done));
+            return Ok(Ok(result));
         }
     }
 }
 
-/// How long a release is followed.
+/// Time limits of following a rollout.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Patience {
-    /// For how long in all; none is for as long as it takes.
-    pub(super) whole: Option<Duration>,
-    /// For how long its first events are waited for once it is in use; none is not at all.
-    pub(super) for_events: Option<Duration>,
+pub(super) struct FollowLimits {
+    /// In all. None: no limit.
+    pub(super) total: Option<Duration>,
+    /// Of waiting for its first events once it is in use. None: no waiting.
+    pub(super) first_events: Option<Duration>,
 }
 
-/// Follows a release and tells of each step, until it is clear what has become of it. What has to be waited for is waited for,
-/// but an app-node no longer than app-nodes wait for each other.
+/// Follows a rollout to its outcome, and reports each step. `began` is when the command began.
 ///
 /// # Errors
-/// When it is not clear by the end of patience, or cannot be seen.
+/// When a limit ends first, when no app-node runs the app for as long as app-nodes wait for each other ([`PREPARE_TIMEOUT`]), or when
+/// the board cannot be read.
 pub(super) async fn follow(
     cluster: &Operations,
     app: &Namespace,
     number: u64,
     began: Instant,
-    patience: Patience,
-    mut tell: impl FnMut(&str),
-) -> Result<Followed> {
+    limits: FollowLimits,
+    mut report: impl FnMut(&str),
+) -> Result<RolloutResult> {
     let mut progress = RolloutProgress::new(app.clone(), number);
-    let lost = || format!("cannot see how release {number} does; plugnode status shows it");
+    let lost = || format!("cannot follow release {number}; plugnode status shows it");
     let mut untried_since = None;
-    let mut last_seen = Instant::now();
+    let mut last_run = Instant::now();
     loop {
         let ((_, board), nodes) =
             tokio::try_join!(cluster.releases.board(), cluster.nodes.app_nodes()).with_context(lost)?;
-        if let Some(followed) = progress.look(&board, &nodes, began.elapsed(), &mut tell)? {
-            let Some(most) = patience.for_events.filter(|_| followed.outcome == Outcome::NotTried) else {
-                return Ok(followed);
+        if let Some(result) = progress.update(&board, &nodes, began.elapsed(), &mut report)? {
+            let Some(limit) = limits
+                .first_events
+                .filter(|_| result.outcome == RolloutOutcome::NotTried)
+            else {
+                return Ok(result);
             };
             if untried_since.is_none() {
-                tell(&format!(
-                    "it is in use, and its first events are waited for ({})",
+                report(&format!(
+                    "it is in use; waiting for its first events ({})",
                     seconds(began.elapsed())
                 ));
             }
-            if untried_since.get_or_insert_with(Instant::now).elapsed() >= most {
-                return Ok(followed);
+            if untried_since.get_or_insert_with(Instant::now).elapsed() >= limit {
+                return Ok(result);
             }
         }
         if runs(&nodes, app) {
-            last_seen = Instant::now();
+            last_run = Instant::now();
         }
-        if last_seen.elapsed() >= PREPARE_TIMEOUT {
-            bail!("no app-node has come to run app {app} within {PREPARE_TIMEOUT:?}: {LATER}");
+        if last_run.elapsed() >= PREPARE_TIMEOUT {
+            bail!("no app-node has run app {app} for {PREPARE_TIMEOUT:?}; {LATER}");
         }
-        if patience.whole.is_some_and(|whole| began.elapsed() >= whole) {
+        if limits.total.is_some_and(|total| began.elapsed() >= total) {
             bail!(
-                "it is not clear after {} how release {number} does: {LATER}",
+                "the outcome of release {number} is not known after {}; {LATER}",
                 seconds(began.elapsed())
             );
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL).await;
     }
 }
 
-/// What becomes of a release that is not followed any more.
-const LATER: &str = "the rollout goes on when it can; plugnode status shows it, and plugnode rollback ends it";
+/// Hint on a release that is not followed to its outcome.
+const LATER: &str = "the rollout goes on; plugnode status shows it, and plugnode rollback ends it";
 
-/// The app that a deploy is meant for: as `app_of`, or a new one, which has to be among those that the config file names.
-pub(super) async fn app_or_new(
+/// Selects the app to deploy: as [`select_app`] does; or one without releases, if the config file has it.
+pub(super) async fn select_or_new_app(
     cluster: &Operations,
     board: &Board,
     named: Option<&str>,
@@ -214,7 +218,7 @@ pub(super) async fn app_or_new(
 ) -> Result<Namespace> {
     let new = match named {
         Some(name) => configured.iter().find(|app| app.as_str() == name),
-        // Never another one, however many there are.
+        // The only app of the config file, even if the cluster has others.
         None if configured.len() == 1 => configured.first(),
         None => None,
     };
@@ -224,12 +228,12 @@ pub(super) async fn app_or_new(
             Ok(app.clone())
         }
         Some(app) => Ok(app.clone()),
-        None => app_of(cluster, board, named).await,
+        None => select_app(cluster, board, named).await,
     }
 }
 
-/// The app that is meant: the one that is named, or the only one.
-pub(super) async fn app_of(cluster: &Operations, board: &Board, named: Option<&str>) -> Result<Namespace> {
+/// Selects an app with releases: the named one, or the only one.
+pub(super) async fn select_app(cluster: &Operations, board: &Board, named: Option<&str>) -> Result<Namespace> {
     if let Some(name) = named {
         let app = Namespace::from(name);
         if !board.apps.contains_key(&app) {
@@ -241,17 +245,17 @@ pub(super) async fn app_of(cluster: &Operations, board: &Board, named: Option<&s
     let mut apps = board.apps.keys();
     match (apps.next(), apps.next()) {
         (Some(app), None) => Ok(app.clone()),
-        (Some(_), Some(_)) => bail!("there are several apps, {}: name one by --app", listed(board)),
+        (Some(_), Some(_)) => bail!("the cluster has several apps, {}; name one by --app", list(board)),
         (None, _) => {
             for app in native(cluster).await? {
                 check_native(cluster, &app).await?;
             }
-            bail!(NONE)
+            bail!(NO_APP)
         }
     }
 }
 
-/// An app of native Rust has no releases.
+/// Refuses an app of native Rust, which has no releases.
 async fn check_native(cluster: &Operations, app: &Namespace) -> Result<()> {
     if native(cluster).await?.contains(app) {
         bail!(
@@ -262,39 +266,36 @@ async fn check_native(cluster: &Operations, app: &Namespace) -> Result<()> {
     Ok(())
 }
 
-/// The apps that some node runs as native Rust.
+/// Apps that an app-node runs as native Rust.
 async fn native(cluster: &Operations) -> Result<Vec<Namespace>> {
-    let nodes = cluster
-        .nodes
-        .app_nodes()
-        .await
-        .context("cannot ask which app-nodes run")?;
+    let nodes = cluster.nodes.app_nodes().await.context("cannot list the app-nodes")?;
     let reports = nodes.into_iter().filter_map(|(_, report)| report);
     Ok(reports.flat_map(|report| report.native).collect())
 }
 
-/// What to do where no app is.
-pub(super) const NONE: &str = "no app runs here yet: start an app-node (plugnode run), whose config file names the app's first component, or deploy with \
-     -c FILE an app that FILE names";
+/// Error for a cluster without apps.
+pub(super) const NO_APP: &str = "no app runs here yet: start an app-node (plugnode run) with the app in its config file, or name by -c a config file with the \
+     app to deploy";
 
+/// Error for an app without releases.
 fn unknown(app: &Namespace, board: &Board) -> String {
     match board.apps.is_empty() {
-        true => format!("there is no app {app}: {NONE}"),
-        false => format!("there is no app {app}; there are {}", listed(board)),
+        true => format!("there is no app {app}: {NO_APP}"),
+        false => format!("there is no app {app}; there are {}", list(board)),
     }
 }
 
-fn listed(board: &Board) -> String {
+fn list(board: &Board) -> String {
     let apps: Vec<_> = board.apps.keys().map(Namespace::as_str).collect();
     apps.join(", ")
 }
 
-/// Whether an app-node runs the app, or may: one that has told nothing yet has just come.
+/// Whether an app-node runs the app. One that has not reported yet may run it, and counts.
 pub(super) fn runs(nodes: &[(NodeId, Option<NodeReport>)], app: &Namespace) -> bool {
     nodes.iter().any(|(_, report)| may_run(report.as_ref(), app))
 }
 
-/// Whether an app-node that tells this runs the app, or may.
+/// Whether an app-node with this report runs the app. One that has not reported yet may run it, and counts.
 pub(super) fn may_run(report: Option<&NodeReport>, app: &Namespace) -> bool {
     report.is_none_or(|report| report.apps.contains_key(app))
 }

@@ -1,4 +1,4 @@
-//! `plugnode run`: the roles that a config file names, until a signal ends them.
+//! `plugnode run`: runs the roles of a config file, until a signal ends the process.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,47 +7,47 @@ use std::sync::atomic::Ordering;
 use anyhow::{Result, bail};
 
 use super::node::Node;
-use super::redeploy::Watched;
+use super::redeploy::WatchedFile;
 use super::reload::Reload;
 use super::signals::{self, LameDuck};
-use super::{exposed, log, runtime};
+use super::{log, runtime, secret_files};
 use plugnode_process::shutdown::Shutdown;
 use plugnode_server::config::{Config, Role};
 use plugnode_transport::{Standing, Transport};
 
 /// Arguments of `plugnode run`.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
-    /// The config file; plugnode.example.toml explains every key
+pub struct RunArgs {
+    /// Config file; host/server/plugnode.example.toml explains every key
     #[arg(short, long, value_name = "FILE", default_value = "plugnode.toml")]
     pub config: PathBuf,
-    /// Only this role, whatever the file says; may be given more than once
+    /// Run this role instead of those in the file; repeatable [default: the roles of the file]
     #[arg(long = "role", value_name = "ROLE", value_enum)]
     pub roles: Vec<Role>,
 }
 
-/// Runs until the process is told to end.
-pub fn run(arguments: &Arguments) -> Result<ExitCode> {
-    run_over(arguments, |transport| transport)
+/// Runs until a signal ends the process.
+pub(super) fn run(args: &RunArgs) -> Result<ExitCode> {
+    run_over(args, |transport| transport)
 }
 
-/// The same, over what is made of the configured transport: one that observes it, or breaks it for a test.
-pub fn run_over(arguments: &Arguments, over: impl FnOnce(Transport) -> Transport) -> Result<ExitCode> {
-    let file = &arguments.config;
+/// `plugnode run` with the configured transport wrapped by `over`, such as by one that observes it or injects faults.
+pub fn run_over(args: &RunArgs, over: impl FnOnce(Transport) -> Transport) -> Result<ExitCode> {
+    let file = &args.config;
     if !file.exists() {
         bail!(
-            "there is no {}; name the config file by -c (plugnode.example.toml explains every key)",
+            "there is no {}; name the config file by -c (host/server/plugnode.example.toml explains every key)",
             file.display()
         );
     }
     let config = Config::load(Some(file), runtime::variables(), |config| {
-        if !arguments.roles.is_empty() {
-            config.roles.clone_from(&arguments.roles);
+        if !args.roles.is_empty() {
+            config.roles.clone_from(&args.roles);
         }
     });
     let config = config.inspect_err(|_| log::init_without_config(file))?;
     log::init_for_node(&config)?;
-    exposed::warn(&config, file);
+    secret_files::warn(&config, file);
     runtime::raise_open_files(config.http.max_connections);
     runtime::block_on(async {
         let shutdown = Shutdown::new();
@@ -58,19 +58,19 @@ pub fn run_over(arguments: &Arguments, over: impl FnOnce(Transport) -> Transport
         let is_serving = lame_duck.is_serving.clone();
         signals::begin_shutdown_by_signal(&shutdown, lame_duck)?;
         let mut standing = Standing::default();
-        let reload = Reload::new(file.clone(), arguments.roles.clone(), config.clone())?;
-        let watched = Watched::all(&config)?;
+        let reload = Reload::new(file.clone(), args.roles.clone(), config.clone())?;
+        let watched_files = WatchedFile::all(&config)?;
         tokio::select! {
             node = Node::start_over(&config, &shutdown, over) => {
                 let node = node?;
                 is_serving.store(node.address.is_some(), Ordering::Relaxed);
                 standing = node.transport.nodes.standing();
-                shutdown.spawn(reload.run(node.live.clone(), shutdown.clone()));
-                for file in watched {
+                shutdown.spawn(reload.run(node.reloadable.clone(), shutdown.clone()));
+                for file in watched_files {
                     shutdown.spawn(file.deploy(node.transport.operations(), shutdown.clone()));
                 }
             }
-            // A start may wait for Redis, and so has nothing in hand yet.
+            // The start may be waiting for Redis; no work is in progress yet.
             () = shutdown.begun() => {}
         }
         let deadline = config.shutdown.deadline;

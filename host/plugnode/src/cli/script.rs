@@ -1,12 +1,12 @@
-//! `plugnode build`: a script and the runtime that runs it become a component.
+//! Puts a JavaScript, TypeScript or Python program into the runtime component that interprets it.
 //!
-//! A single file of JavaScript is taken as it is. What imports other files or packages, or is TypeScript, is bundled first, by
-//! esbuild, which is looked for beside the script and in PATH. A program in Python is taken with the modules in its folder.
+//! A single JavaScript file is embedded as it is. TypeScript, and JavaScript that imports files or packages, is bundled first by
+//! esbuild, found in `node_modules` or PATH. A Python program is embedded with the modules in its folder.
 
 mod python;
 
 use std::path::{Path, PathBuf};
-use std::process::{ExitCode, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 use base64::Engine as _;
@@ -14,19 +14,17 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use tokio::process::Command;
 
-use super::project::Project;
-use super::runtime;
 use plugnode_runtime::{ComponentInfo, Script};
 
-/// What a script may be called.
-const KINDS: [&str; 7] = ["js", "mjs", "cjs", "ts", "mts", "cts", "tsx"];
-/// A runtime as it is shipped, beside the executable or in the npm package `plugnode`, and the variable that names another.
+/// File extensions of scripts, besides Python's.
+const EXTENSIONS: [&str; 7] = ["js", "mjs", "cjs", "ts", "mts", "cts", "tsx"];
+/// File name of a runtime component, and the environment variable that overrides its path.
 type Runtime = (&'static str, &'static str);
 const JAVASCRIPT: Runtime = ("plugnode-js.wasm", "PLUGNODE_JS_RUNTIME");
 const PYTHON: Runtime = ("plugnode-py.wasm", "PLUGNODE_PY_RUNTIME");
-/// Names another esbuild than the one that is found.
+/// Environment variable with the path of esbuild.
 const ESBUILD_VARIABLE: &str = "PLUGNODE_ESBUILD";
-/// What the runtime has itself, with or without `node:` before it.
+/// Modules that the JavaScript runtime provides, with or without the prefix `node:`.
 const BUILT_IN: [&str; 18] = [
     "plugnode",
     "plugnode/socket.io",
@@ -47,50 +45,11 @@ const BUILT_IN: [&str; 18] = [
     "timers/promises",
     "process",
 ];
-/// With which esbuild ends a bundle whose source map is in it.
+/// How esbuild marks an inline source map, at the end of a bundle.
 const INLINE_MAP: &str = "//# sourceMappingURL=data:application/json;base64,";
 
-/// Arguments of `plugnode build`.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "\
-PATH is a script, or a folder whose package.json names one as `main`, which has a pyproject.toml and an app.py, a Cargo.toml, or a
-plugnode.toml with a [build] command, for any other toolchain. Files and packages that JavaScript imports, and TypeScript, are
-bundled by esbuild: npm install --save-dev esbuild, or name one by PLUGNODE_ESBUILD. A program in Python is taken with all modules
-in its folder.
-
-Examples:
-  plugnode build server.js                  server.wasm, without npm
-  plugnode build src/app.ts -o app.wasm
-  plugnode build app.py
-  plugnode build && plugnode deploy app.wasm")]
-pub struct Arguments {
-    /// A script, or the folder of a handler
-    #[arg(default_value = ".")]
-    pub path: PathBuf,
-    /// The file to write [default: the name of what is built, with .wasm, in the current folder]
-    #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-    /// The runtime component [default: plugnode-js.wasm or plugnode-py.wasm beside plugnode, or that of the npm package]
-    #[arg(long, value_name = "FILE")]
-    pub runtime: Option<PathBuf>,
-}
-
-/// Writes the component.
-pub fn build(arguments: &Arguments) -> Result<ExitCode> {
-    let project = Project::at(&arguments.path)?;
-    let Some((name, component)) = runtime::block_on(project.build(arguments.runtime.as_deref()))? else {
-        bail!(
-            "{} is built already, or no script; name a .js, .ts or .py file, or the folder of a handler",
-            arguments.path.display()
-        );
-    };
-    let output = arguments.output.clone().unwrap_or(name);
-    std::fs::write(&output, &component).with_context(|| format!("cannot write {}", output.display()))?;
-    println!("{}: {} bytes", output.display(), component.len());
-    Ok(ExitCode::SUCCESS)
-}
-
-/// The script at a path, if it is one or the folder of one.
+/// The script at `path`: the file itself, or the one that the folder's package.json or pyproject.toml stands for. None if there is
+/// none.
 pub(super) fn find_script(path: &Path) -> Result<Option<PathBuf>> {
     if path.is_file() {
         return Ok(is_script(path).then(|| path.to_owned()));
@@ -101,12 +60,12 @@ pub(super) fn find_script(path: &Path) -> Result<Option<PathBuf>> {
     }
     let text = std::fs::read(&manifest).with_context(|| format!("cannot read {}", manifest.display()))?;
     let package: serde_json::Value =
-        serde_json::from_slice(&text).with_context(|| format!("{} is no JSON", manifest.display()))?;
+        serde_json::from_slice(&text).with_context(|| format!("{} is not JSON", manifest.display()))?;
     let main = package.get("main").and_then(serde_json::Value::as_str);
     let script = path.join(main.unwrap_or("index.js"));
     if !script.is_file() {
         bail!(
-            "there is no {}; name the script as `main` in {}",
+            "there is no {}; set `main` in {} to the script",
             script.display(),
             manifest.display()
         );
@@ -114,21 +73,22 @@ pub(super) fn find_script(path: &Path) -> Result<Option<PathBuf>> {
     Ok(is_script(&script).then_some(script))
 }
 
+/// Whether the file name has the extension of a script.
 pub(super) fn is_script(path: &Path) -> bool {
-    let is_javascript = |kind: &std::ffi::OsStr| KINDS.iter().any(|known| kind == *known);
-    python::is_program(path) || path.extension().is_some_and(is_javascript)
+    let is_known = |extension: &std::ffi::OsStr| EXTENSIONS.iter().any(|known| extension == *known);
+    python::is_program(path) || path.extension().is_some_and(is_known)
 }
 
-/// The runtime with the script in it.
-pub(super) async fn component_of(script: &Path, runtime: Option<&Path>) -> Result<Bytes> {
-    let wanted = if python::is_program(script) { PYTHON } else { JAVASCRIPT };
-    let place = find_runtime(script, runtime, wanted)?;
-    let bytes = std::fs::read(&place).with_context(|| format!("cannot read {}", place.display()))?;
+/// Builds the component of a script: its runtime component with the script embedded.
+pub(super) async fn build_component(script: &Path, runtime: Option<&Path>) -> Result<Bytes> {
+    let language = if python::is_program(script) { PYTHON } else { JAVASCRIPT };
+    let file = find_runtime(script, runtime, language)?;
+    let bytes = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
     let bytes = Bytes::from(bytes);
     if !ComponentInfo::read(&bytes).is_ok_and(|info| info.is_runtime()) {
         bail!(
-            "{} is no runtime of scripts; name another by --runtime",
-            place.display()
+            "{} is not a runtime component for scripts; name one by --runtime",
+            file.display()
         );
     }
     if python::is_program(script) {
@@ -145,7 +105,7 @@ pub(super) async fn component_of(script: &Path, runtime: Option<&Path>) -> Resul
         return Ok(Script::append(&bytes, &[(&name, text.as_bytes())]).into());
     };
     let (bundle, map) = bundle(script, &reason).await?;
-    // What it is made of has its own name in the map.
+    // A name of its own: the source map refers to the script by the script's name.
     let name = Path::new(&*name).with_extension("bundle.mjs");
     let name = name.to_string_lossy();
     let map_name = format!("{name}.map");
@@ -153,34 +113,35 @@ pub(super) async fn component_of(script: &Path, runtime: Option<&Path>) -> Resul
     Ok(Script::append(&bytes, &files).into())
 }
 
+/// The path of the runtime component: `given`, the environment variable, beside the executable, or in node_modules.
 fn find_runtime(script: &Path, given: Option<&Path>, (name, variable): Runtime) -> Result<PathBuf> {
     if let Some(given) = given {
         return Ok(given.to_owned());
     }
-    if let Some(named) = std::env::var_os(variable).filter(|named| !named.is_empty()) {
-        return Ok(named.into());
+    if let Some(path) = std::env::var_os(variable).filter(|path| !path.is_empty()) {
+        return Ok(path.into());
     }
     let executable = std::env::current_exe().ok();
-    let beside = executable.iter().filter_map(|executable| executable.parent());
+    let beside = executable.iter().filter_map(|file| file.parent());
     let beside = beside.flat_map(|folder| [folder.join(name), folder.join("../components").join(name)]);
-    let installed = above(script).map(|folder| folder.join("node_modules/plugnode").join(name));
+    let installed = ancestors(script).map(|folder| folder.join("node_modules/plugnode").join(name));
     let found = beside.chain(installed).find(|file| file.is_file());
     found.with_context(|| {
-        format!("cannot find {name}, which runs scripts: put it beside plugnode, or name it by --runtime or {variable}")
+        format!("cannot find {name}, the runtime component for the script; put it beside plugnode, or set its path by --runtime or {variable}")
     })
 }
 
-/// The folders of a file, from its own upwards.
-fn above(file: &Path) -> impl Iterator<Item = PathBuf> {
-    let whole = file.canonicalize().unwrap_or_else(|_| file.to_owned());
-    let folders: Vec<_> = whole.ancestors().skip(1).map(Path::to_owned).collect();
+/// The folders above a file, nearest first.
+fn ancestors(file: &Path) -> impl Iterator<Item = PathBuf> {
+    let file = file.canonicalize().unwrap_or_else(|_| file.to_owned());
+    let folders: Vec<_> = file.ancestors().skip(1).map(Path::to_owned).collect();
     folders.into_iter()
 }
 
-/// Why a script cannot be taken as it is. None when it can.
+/// Why a script has to be bundled; none if it can be embedded as it is.
 fn reason_to_bundle(script: &Path, text: &str) -> Option<String> {
-    let kind = script.extension().unwrap_or_default().to_string_lossy();
-    if !kind.ends_with("js") {
+    let extension = script.extension().unwrap_or_default().to_string_lossy();
+    if !extension.ends_with("js") {
         return Some("it is TypeScript".to_owned());
     }
     let import = imports(text).find(|name| {
@@ -190,10 +151,10 @@ fn reason_to_bundle(script: &Path, text: &str) -> Option<String> {
     import.map(|name| format!("it imports {name:?}"))
 }
 
-/// The names after `from`, `import` and `require`. One too many, as in a comment of several lines, only means a bundle that was
-/// not needed.
+/// Module names after `from`, `import` and `require`, found without parsing. A false match, such as in a multi-line comment, only
+/// causes an unnecessary bundle.
 fn imports(text: &str) -> impl Iterator<Item = &str> {
-    // What may stand between the word and the quote: `Array.from("x")` imports nothing.
+    // Each keyword with the characters allowed between it and the quote. `Array.from("x")` is not an import.
     const WORDS: [(&str, &[char]); 3] = [("from", &[' ']), ("import", &[' ', '(']), ("require", &[' ', '('])];
     WORDS.into_iter().flat_map(move |(word, between)| {
         text.match_indices(word).filter_map(move |(at, _)| {
@@ -210,7 +171,7 @@ fn imports(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// One file of all, and its source map.
+/// Bundles a script and its imports into one file. Returns it and its source map.
 async fn bundle(script: &Path, reason: &str) -> Result<(String, Vec<u8>)> {
     let esbuild = find_esbuild(script);
     let mut command = Command::new(&esbuild);
@@ -229,30 +190,30 @@ async fn bundle(script: &Path, reason: &str) -> Result<(String, Vec<u8>)> {
     command.stdin(Stdio::null()).kill_on_drop(true);
     let output = command.output().await.with_context(|| {
         format!(
-            "cannot run {}, which {} needs, because {reason}; npm install --save-dev esbuild, or name one by {ESBUILD_VARIABLE}",
+            "cannot run {}, which has to bundle {} because {reason}; npm install --save-dev esbuild, or set {ESBUILD_VARIABLE} to its path",
             esbuild.display(),
             script.display()
         )
     })?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("{} does not build\n{}", script.display(), said.trim_end());
+        let errors = String::from_utf8_lossy(&output.stderr);
+        bail!("{} does not build\n{}", script.display(), errors.trim_end());
     }
-    let text = String::from_utf8(output.stdout).context("what esbuild made is not UTF-8")?;
+    let text = String::from_utf8(output.stdout).context("the bundle that esbuild wrote is not UTF-8")?;
     let Some((bundle, map)) = text.rsplit_once(INLINE_MAP) else {
-        bail!("what esbuild made has no source map in it; use esbuild 0.17 or newer");
+        bail!("the bundle that esbuild wrote has no source map; use esbuild 0.17 or newer");
     };
     let map = STANDARD
         .decode(map.trim())
-        .context("esbuild's source map cannot be read")?;
+        .context("cannot read the source map that esbuild wrote")?;
     Ok((bundle.to_owned(), map))
 }
 
 fn find_esbuild(script: &Path) -> PathBuf {
-    if let Some(named) = std::env::var_os(ESBUILD_VARIABLE).filter(|named| !named.is_empty()) {
-        return named.into();
+    if let Some(path) = std::env::var_os(ESBUILD_VARIABLE).filter(|path| !path.is_empty()) {
+        return path.into();
     }
-    let installed = above(script).map(|folder| folder.join("node_modules/.bin/esbuild"));
+    let installed = ancestors(script).map(|folder| folder.join("node_modules/.bin/esbuild"));
     let mut installed = installed.filter(|file| file.is_file());
     installed.next().unwrap_or_else(|| "esbuild".into())
 }
@@ -266,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn single_files_need_no_bundler() {
+    fn single_javascript_file_is_not_bundled() {
         let text = "import { Server } from \"plugnode/socket.io\";\nconst { join } = require('node:path');\n";
         assert_eq!(reason("app.js", text), None);
         assert_eq!(reason("app.cjs", "const important = 'x'; // from here\n"), None);
@@ -275,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn typescript_files_and_packages_need_a_bundler() {
+    fn typescript_and_imports_are_bundled() {
         assert!(reason("app.ts", "").unwrap().contains("TypeScript"));
         assert!(reason("app.js", "import x from './x.js'").unwrap().contains("./x.js"));
         assert!(
@@ -291,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_names_its_script_in_package_json() {
+    fn package_json_main_names_the_script() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(find_script(folder.path()).unwrap(), None);
         std::fs::write(folder.path().join("package.json"), r#"{ "main": "server.js" }"#).unwrap();

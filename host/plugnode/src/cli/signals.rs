@@ -1,7 +1,7 @@
-//! SIGINT and SIGTERM: the first begins the end, the next is the end.
+//! SIGINT and SIGTERM: the first begins the shutdown, the second ends the process at once.
 //!
-//! SIGTERM comes from whoever replaces processes behind load balancers, which learn only after a while that one is not to be used
-//! any more. So the end is announced first. SIGINT comes from somebody at a terminal, who does not wait.
+//! SIGTERM usually comes from an orchestrator. Load balancers notice only after a while that a process is not ready, so it keeps
+//! accepting clients for a lame-duck period first. SIGINT comes from a terminal and begins the shutdown without that.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,32 +12,31 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use plugnode_process::shutdown::Shutdown;
 
-/// What a shell calls a process that ctrl-c ended, and one that was terminated.
+/// Exit codes, as a shell reports these signals.
 const INTERRUPTED: i32 = 130;
 const TERMINATED: i32 = 143;
 
-/// How long a process goes on taking clients after its end was announced, once it takes any.
+/// Period after SIGTERM in which a process still accepts clients and `/readyz` says that it ends.
 #[derive(Debug, Clone, Default)]
 pub(super) struct LameDuck {
     pub(super) time: Duration,
-    /// Set when it takes clients.
+    /// Whether the process accepts clients; without that there is no such period.
     pub(super) is_serving: Arc<AtomicBool>,
 }
 
-/// Begins the shutdown at the first signal, after the time of a lame duck if that is SIGTERM; a second one ends the process at
-/// once.
+/// Begins `shutdown` at the first signal, after the lame-duck period if it is SIGTERM. The second signal exits the process.
 pub(super) fn begin_shutdown_by_signal(shutdown: &Shutdown, lame_duck: LameDuck) -> Result<()> {
     let mut interrupts = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let mut terminations = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let shutdown = shutdown.clone();
-    // No task of the shutdown: it must outlive the drain, to cut it short.
+    // Not a task of `shutdown`: it has to outlive the drain, to cut it short.
     tokio::spawn(async move {
         let first = next(&mut interrupts, &mut terminations).await;
         if first == TERMINATED && lame_duck.is_serving.load(Ordering::Relaxed) && !lame_duck.time.is_zero() {
             let LameDuck { time, .. } = lame_duck;
             tracing::info!(
                 ?time,
-                "the end is announced; clients are still taken; another signal ends at once"
+                "shutdown announced; clients are still accepted; another signal ends at once"
             );
             shutdown.announce();
             tokio::select! {
@@ -45,7 +44,7 @@ pub(super) fn begin_shutdown_by_signal(shutdown: &Shutdown, lame_duck: LameDuck)
                 code = next(&mut interrupts, &mut terminations) => std::process::exit(code),
             }
         }
-        tracing::info!("finishing work in hand; another signal ends at once");
+        tracing::info!("shutting down; finishing work in progress; another signal ends at once");
         shutdown.begin();
         let code = next(&mut interrupts, &mut terminations).await;
         std::process::exit(code);

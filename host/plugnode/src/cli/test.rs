@@ -1,15 +1,14 @@
-//! `plugnode test`: has a handler take the events of a file, and compares what it does about each with what the file expects.
+//! `plugnode test`: gives the events of a file to a handler, and compares its effects with the expected ones.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
-use super::events::{Bench, Came, Component, EventsFile, diff, in_toml, update};
-use super::progress::{during, say};
-use super::project::{Made, Project};
-use super::words::plain;
-use super::{log, runtime};
+use super::event_file::{CompiledApps, EventFile, EventOutcome, Harness, diff, update};
+use super::format::plain;
+use super::project::Project;
+use super::runtime;
 
 /// Arguments of `plugnode test`.
 #[derive(Debug, clap::Args)]
@@ -30,108 +29,96 @@ A file of events, such as events.toml:
   commands = [{ emit = \"said\", args = [\"hello\"] }]
   writes = [{ bucket = \"default\", key = \"said\", add = 1 }]
 
-An event without `expect` may do anything but fail; with it, it does this and no more. \"<any>\" stands for any value. Each file
-begins with new instances and an empty key-value store, and what one of its events writes, the next one reads. APP's settings are
-those of the plugnode.toml beside it, as for plugnode dev. docs/testing.md has all kinds of events and effects.
+An event without `expect` may do anything but fail; with it, it must have exactly these effects. \"<any>\" stands for any value. Each
+file begins with new instances and an empty key-value store; its events are handled in order, and each sees the writes of those
+before. The settings are those of the plugnode.toml beside APP, as for plugnode dev. docs/testing.md has all events and effects.
 
 Examples:
   plugnode test server.js events.toml
-  plugnode test . tests/*.toml --update     write down what comes
+  plugnode test . tests/*.toml --update     write the actual effects into the files
 
-The exit code is 0 when all that was expected came.")]
-pub struct Arguments {
-    /// A script, a .wasm file, or the folder of a handler
+The exit code is 0 if all effects are as expected.")]
+pub struct TestArgs {
+    /// Script, .wasm file, or folder of a handler
     #[arg(value_name = "APP")]
     pub app: PathBuf,
     /// Files of events
     #[arg(value_name = "EVENTS.toml", required = true)]
     pub files: Vec<PathBuf>,
-    /// Write what came into the files, as what is expected from now on
+    /// Write the actual effects into the files, as expectations
     #[arg(long)]
     pub update: bool,
-    /// Instances of the handler [default: those of plugnode.toml; without one, 1 for a script and 4 for others]
+    /// Number of instances [default: from plugnode.toml; without one, 1 for a script and 4 for other handlers]
     #[arg(long, value_name = "N")]
     pub instances: Option<usize>,
 }
 
-/// Tests. The exit code says whether all that was expected came.
-pub fn test(arguments: &Arguments) -> Result<ExitCode> {
-    // What cannot be read should not cost a build.
-    let files = arguments.files.iter().map(|file| EventsFile::read(file));
+/// Runs the files. The exit code is success if all effects are as expected.
+pub(super) fn test(args: &TestArgs) -> Result<ExitCode> {
+    // Before the build: an invalid file should not cost one.
+    let files = args.files.iter().map(|file| EventFile::read(file));
     let files: Vec<_> = files.collect::<Result<_>>()?;
-    let project = Project::at(&arguments.app)?;
+    let project = Project::open(&args.app)?;
     runtime::block_on(async {
-        let component = compiled(&project, arguments.instances).await?;
-        let mut as_expected = true;
+        let apps = CompiledApps::build(&project, args.instances).await?;
+        let mut all_as_expected = true;
         for file in &files {
-            as_expected &= run(&component, file, arguments.update).await?;
+            all_as_expected &= run(&apps, file, args.update).await?;
         }
-        Ok(if as_expected {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
+        Ok(match all_as_expected {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
         })
     })
 }
 
-/// A project's component, built and compiled, with the settings of the project.
-pub(super) async fn compiled(project: &Project, instances: Option<usize>) -> Result<Component> {
-    let Made { file, component, .. } = project.make().await?;
-    let config = project.config(&file, instances, |config| {
-        // There are no pages here.
-        config.frontend.static_dir = ".".into();
-    })?;
-    log::init_for_handlers(&config.log)?;
-    let what = || format!("compiling {}", project.path.display());
-    let compiled = during(what, say, Component::load(&config, component)).await;
-    compiled.with_context(|| format!("{} cannot run", project.path.display()))
-}
-
-/// Runs the events of a file, and says whether all that was expected came.
-async fn run(component: &Component, file: &EventsFile, updates: bool) -> Result<bool> {
+/// Handles the events of a file. Returns whether all effects are as expected, or have been written as expectations.
+async fn run(apps: &CompiledApps, file: &EventFile, is_update: bool) -> Result<bool> {
     let path = file.path.display();
     let lines = file.lines();
-    let mut bench = Bench::start(component, &file.keyvalue).await?;
+    let mut harness = Harness::start(apps, &file.keyvalue).await?;
     let mut differing = 0;
-    let mut all = Vec::with_capacity(file.events.len());
-    for (place, entry) in file.events.iter().enumerate() {
-        let at = match lines.get(place) {
+    let mut updates = Vec::with_capacity(file.events.len());
+    for (index, entry) in file.events.iter().enumerate() {
+        let location = match lines.get(index) {
             Some(line) => format!("{path}:{line}"),
-            None => format!("{path}: event {}", place + 1),
+            None => format!("{path}: event {}", index + 1),
         };
-        let expected = entry.expect.as_ref().map(Came::expected).transpose();
-        let expected = expected.with_context(|| format!("{at}: expect"))?;
-        let came = bench.handle(place + 1, entry).await.with_context(|| at.clone())?;
+        let expected = entry.expect.as_ref().map(EventOutcome::expected).transpose();
+        let expected = expected.with_context(|| format!("{location}: expect"))?;
+        let actual = harness.handle_entry(index + 1, entry).await;
+        let actual = actual.with_context(|| location.clone())?;
         let is_met = match &expected {
-            Some(expected) => expected.is_met_by(&came),
-            None => came.error().is_none(),
+            Some(expected) => expected.is_met_by(&actual),
+            None => actual.error().is_none(),
         };
-        if updates {
-            all.push(match &expected {
-                // As it is written.
+        if is_update {
+            updates.push(match &expected {
+                // The expectation stays as it is written.
                 Some(_) if is_met => None,
-                Some(expected) => Some(came.kept_by(expected)),
-                None => Some(came),
+                Some(expected) => Some(actual.with_wildcards_of(expected)),
+                None => Some(actual),
             });
         } else if !is_met {
             differing += 1;
-            println!("{at}: {} is not as expected", plain(&entry.what()));
-            // What may be anything is no difference to be shown.
+            println!("{location}: {} is not as expected", plain(&entry.description()));
+            // Values that may be anything are not a difference.
             let shown = expected
                 .as_ref()
-                .map_or_else(|| came.clone(), |expected| came.clone().kept_by(expected));
-            for line in diff(&expected.as_ref().map(in_toml).unwrap_or_default(), &in_toml(&shown)) {
+                .map_or_else(|| actual.clone(), |expected| actual.clone().with_wildcards_of(expected));
+            let expected = expected.as_ref().map(EventOutcome::to_toml).unwrap_or_default();
+            for line in diff(&expected, &shown.to_toml()) {
                 println!("    {}", plain(&line));
             }
-            for line in came.error().into_iter().flat_map(str::lines).skip(1) {
+            for line in actual.error().into_iter().flat_map(str::lines).skip(1) {
                 println!("    | {}", plain(line));
             }
         }
     }
-    bench.end().await;
+    harness.end().await;
     let events = file.events.len();
-    if updates {
-        let updated = update(file, &all)?;
+    if is_update {
+        let updated = update(file, &updates)?;
         if updated == file.text {
             println!("{path}: {events} events, as expected");
         } else {
@@ -142,7 +129,9 @@ async fn run(component: &Component, file: &EventsFile, updates: bool) -> Result<
     }
     match differing {
         0 => println!("{path}: {events} events, as expected"),
-        _ => println!("{path}: {differing} of {events} events are not as expected; --update takes what came"),
+        _ => println!(
+            "{path}: {differing} of {events} events are not as expected; --update writes the actual effects into the file"
+        ),
     }
     Ok(differing == 0)
 }

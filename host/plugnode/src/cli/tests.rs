@@ -1,4 +1,4 @@
-//! The command line as it is typed, and the projects it makes.
+//! Parsing of the command line, new projects, and selection of apps.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use plugnode_release::{AppReleases, Board, ComponentFile, Digest, NodeReport};
 use plugnode_transport::{Memory, MemorySettings, Transport};
 
 #[test]
-fn the_command_line_is_consistent() {
+fn command_line_is_consistent() {
     Arguments::command().debug_assert();
     let arguments = Arguments::parse_from(["plugnode", "run", "--role", "frontend", "--role", "io-node"]);
     let Verb::Run(run) = arguments.verb else {
@@ -18,33 +18,30 @@ fn the_command_line_is_consistent() {
     };
     assert_eq!(run.config, Path::new("plugnode.toml"));
     assert_eq!(run.roles.len(), 2);
-    let said = Arguments::try_parse_from(["plugnode", "run", "--role", "cook"])
+    let error = Arguments::try_parse_from(["plugnode", "run", "--role", "cook"])
         .unwrap_err()
         .to_string();
-    assert!(said.contains("frontend, io-node, app-node"), "{said}");
+    assert!(error.contains("frontend, io-node, app-node"), "{error}");
 }
 
 #[test]
-fn a_new_project_has_all_its_files_and_replaces_nothing() {
+fn new_project_is_complete_and_overwrites_nothing() {
     let folder = tempfile::tempdir().unwrap();
     for (lang, files) in [
-        (new::Language::Rust, ["Cargo.toml", "src/lib.rs"]),
-        (new::Language::Js, ["server.js", "types/socket.io.d.ts"]),
-        (new::Language::Ts, ["server.ts", "tsconfig.json"]),
-        (new::Language::Python, ["app.py", "pyproject.toml"]),
+        (new::Language::Rust, &["Cargo.toml", "src/lib.rs"][..]),
+        (new::Language::Js, &["server.js", "events.toml", "types/socket.io.d.ts"]),
+        (new::Language::Ts, &["server.ts", "events.toml", "tsconfig.json"]),
+        (new::Language::Python, &["app.py", "events.toml", "pyproject.toml"]),
     ] {
         let name = folder.path().join(format!("my-{lang:?}").to_lowercase());
-        let arguments = new::Arguments {
+        let arguments = new::NewArgs {
             name: Some(name.clone()),
             lang,
             sdk: None,
             from: None,
         };
         new::new(&arguments).unwrap();
-        for file in files
-            .into_iter()
-            .chain(["README.md", ".gitignore", "public/index.html"])
-        {
+        for file in files.iter().chain(&["README.md", ".gitignore", "public/index.html"]) {
             let text = std::fs::read_to_string(name.join(file)).unwrap();
             assert!(!text.contains("{{"), "{file}: {text}");
         }
@@ -52,7 +49,7 @@ fn a_new_project_has_all_its_files_and_replaces_nothing() {
         assert!(again.contains("is there already"), "{again}");
     }
     for name in ["Hello", "1st", "a b", "a/.."] {
-        let arguments = new::Arguments {
+        let arguments = new::NewArgs {
             name: Some(folder.path().join("x").join(name)),
             lang: new::Language::Rust,
             sdk: None,
@@ -64,7 +61,7 @@ fn a_new_project_has_all_its_files_and_replaces_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_native_has_no_releases_and_it_is_said_why() {
+async fn native_app_is_refused_with_reason() {
     let memory = Transport::from(Memory::new(MemorySettings::default()));
     let operations = memory.operations();
     let _leases = memory.events.join_app("app".into()).await.unwrap();
@@ -77,7 +74,7 @@ async fn what_is_native_has_no_releases_and_it_is_said_why() {
     memory.nodes.report(&report).await.unwrap();
     let board = Board::default();
     for named in [Some("/"), None] {
-        let refused = rollout::app_of(&operations, &board, named)
+        let refused = rollout::select_app(&operations, &board, named)
             .await
             .unwrap_err()
             .to_string();
@@ -86,7 +83,7 @@ async fn what_is_native_has_no_releases_and_it_is_said_why() {
             "{refused}"
         );
     }
-    let unknown = rollout::app_of(&operations, &board, Some("/other"))
+    let unknown = rollout::select_app(&operations, &board, Some("/other"))
         .await
         .unwrap_err()
         .to_string();
@@ -94,7 +91,7 @@ async fn what_is_native_has_no_releases_and_it_is_said_why() {
 }
 
 #[tokio::test]
-async fn deploy_is_of_the_app_that_the_file_names_alone() {
+async fn deploy_selects_only_app_of_config_file() {
     let operations = Transport::from(Memory::new(MemorySettings::default())).operations();
     let target = ComponentFile {
         digest: Digest::of(b"a"),
@@ -103,18 +100,18 @@ async fn deploy_is_of_the_app_that_the_file_names_alone() {
     };
     let mut board = Board::default();
     board.apps.insert("/".into(), AppReleases::configured(target, 0, 10));
-    for (named, configured, meant) in [
+    for (named, configured, expected) in [
         (None, &["/shop"][..], "/shop"),
         (None, &["/"], "/"),
         (None, &[], "/"),
         (Some("/shop"), &["/", "/shop"], "/shop"),
     ] {
         let configured: Vec<Namespace> = configured.iter().map(|app| Namespace::from(*app)).collect();
-        let app = rollout::app_or_new(&operations, &board, named, &configured)
+        let app = rollout::select_or_new_app(&operations, &board, named, &configured)
             .await
             .unwrap();
-        assert_eq!(app.as_str(), meant, "{named:?} {configured:?}");
+        assert_eq!(app.as_str(), expected, "{named:?} {configured:?}");
     }
-    let unknown = rollout::app_or_new(&operations, &board, Some("/typo"), &["/".into()]).await;
+    let unknown = rollout::select_or_new_app(&operations, &board, Some("/typo"), &["/".into()]).await;
     assert!(unknown.unwrap_err().to_string().contains("there is no app /typo"));
 }

@@ -1,10 +1,11 @@
-//! `[[app]]`: a namespace bound to a component, its limits and grants.
+//! `[[app]]`: a namespace bound to a component. Its limits and grants are settings of the runtime.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use plugnode_process::settings::{Millis, Size};
+use plugnode_process::settings::Millis;
+use plugnode_runtime::{Dispatch, Grants, Limits};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -59,64 +60,4 @@ impl Default for App {
             grants: Grants::default(),
         }
     }
-}
-
-/// How the events of an app are spread over its instances.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Dispatch {
-    /// Each event to the next instance in turn.
-    RoundRobin,
-    /// All events of a client to one instance.
-    Sticky,
-}
-
-/// `limits` of an app.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
-pub struct Limits {
-    /// Memory of one instance, at least 64KiB.
-    pub memory: Size,
-    /// Time to handle one event, host calls included.
-    #[serde(rename = "time-ms", with = "Millis")]
-    pub time: Duration,
-    /// Commands and key-value writes of one event; also the number of keys that an event which writes may read.
-    pub commands: usize,
-    /// Bytes of all commands and key-value writes of one event; also the size of one answer of the key-value store.
-    pub bytes: Size,
-    /// Bytes of one payload.
-    pub payload: Size,
-    /// Binary values of one payload. Socket.IO's own clients close their connection over more than 10: raise it only for clients
-    /// that speak MessagePack (`io-node.parser = "msgpack"`) or have a parser with another `maxAttachments`.
-    pub attachments: usize,
-    /// Bytes of one value in a key-value bucket; setting a larger one fails.
-    pub value: Size,
-    /// Bytes of the in-memory state that an instance hands to its successor when a new release comes into use.
-    pub snapshot: Size,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            memory: Size(64_000_000),
-            time: Duration::from_secs(1),
-            commands: 10_000,
-            bytes: Size(16_000_000),
-            payload: Size(4_000_000),
-            attachments: 10,
-            value: Size(1_000_000),
-            snapshot: Size(16_000_000),
-        }
-    }
-}
-
-/// `grants` of an app. Nothing by default.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
-pub struct Grants {
-    /// Hosts that it may send HTTP requests to, such as `["api.example.com", "localhost:9000"]`; without a port, every port of
-    /// the host. `"*"` is any host.
-    pub http: Vec<String>,
-    /// Key-value buckets that it may open, such as `["default"]`.
-    pub keyvalue: Vec<String>,
 }

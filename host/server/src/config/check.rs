@@ -12,11 +12,15 @@ use plugnode_message::namespaces::Namespaces;
 
 const MOST_INSTANCES: usize = 64;
 /// A wasm page; no instance can have less.
-const LEAST_MEMORY: u64 = 65_536;
+const LEAST_MEMORY: usize = 65_536;
 /// More make Redis slower and nothing better.
 const MOST_PARTITIONS: u16 = 4096;
 /// Every change of one is a change of a list of all.
 const MOST_RELEASES: usize = 1000;
+/// What every listener of `[http]` answers by itself.
+const HEALTH_PATHS: [&str; 2] = ["/healthz", "/readyz"];
+/// Key-value buckets of plugnode itself, such as those of timers, begin with this.
+const RESERVED_BUCKETS: &str = "plugnode:";
 /// A pause of the machine must not cost a node its work.
 const LEAST_LEASE: Duration = Duration::from_millis(500);
 
@@ -136,12 +140,20 @@ impl Check<'_> {
         }
     }
 
+    /// Refuses a path that health checks have on the same port.
+    fn fixed_path(&mut self, path: &str, key: &[&str]) {
+        let is_fixed = HEALTH_PATHS.contains(&path.trim_end_matches('/'));
+        let problem = format!("`{path}` is the path of health checks; choose another");
+        self.require(!is_fixed, key, &problem);
+    }
+
     fn frontend(&mut self, config: &Config) {
         let frontend = &config.frontend;
         let url = &frontend.client_config_url;
         let plain = url.starts_with('/') && url.len() > 1 && !url.contains(['?', '#', ' ']) && !url.ends_with(".json");
         let problem = format!("`{url}` is not a path such as `/config.js`");
         self.require(plain, &["frontend", "client-config-url"], &problem);
+        self.fixed_path(url, &["frontend", "client-config-url"]);
         if let Some(listen) = &frontend.flash_policy_listen {
             self.address(listen, &["frontend", "flash-policy-listen"]);
         }
@@ -243,6 +255,7 @@ impl Check<'_> {
         for (i, app) in config.apps.iter().enumerate() {
             let index = i.to_string();
             self.app(app, &index);
+            self.grants(app, &index);
             if config.has(Role::AppNode) {
                 self.component(&app.component, &index, &config.transport.url);
             }
@@ -272,7 +285,7 @@ impl Check<'_> {
         let limits = &app.limits;
         let problem = "must be 64KiB or more";
         self.require(
-            limits.memory.0 >= LEAST_MEMORY,
+            limits.memory >= LEAST_MEMORY,
             &["app", index, "limits", "memory"],
             problem,
         );
@@ -281,13 +294,23 @@ impl Check<'_> {
             [
                 ("time-ms", limits.time.is_zero()),
                 ("commands", limits.commands == 0),
-                ("bytes", limits.bytes.0 == 0),
-                ("payload", limits.payload.0 == 0),
+                ("bytes", limits.bytes == 0),
+                ("payload", limits.payload == 0),
                 ("attachments", limits.attachments == 0),
-                ("value", limits.value.0 == 0),
-                ("snapshot", limits.snapshot.0 == 0),
+                ("value", limits.value == 0),
+                ("snapshot", limits.snapshot == 0),
             ],
         );
+    }
+
+    fn grants(&mut self, app: &App, index: &str) {
+        for (i, bucket) in app.grants.keyvalue.iter().enumerate() {
+            let problem = format!(
+                "`{bucket}` is reserved: names that begin with `{RESERVED_BUCKETS}` are plugnode's own; choose another"
+            );
+            let path = ["app", index, "grants", "keyvalue", &i.to_string()];
+            self.require(!bucket.starts_with(RESERVED_BUCKETS), &path, &problem);
+        }
     }
 
     /// Where releases outlive the node, one may be in use already, and then the file is not needed.

@@ -1,8 +1,8 @@
-//! Settings from the environment: `PLUGNODE_SECTION__KEY` over the file, and below it the names that socket.io-cluster
-//! had.
+//! Settings from the environment: `PLUGNODE_SECTION__KEY` overrides the file, and the file overrides the names of
+//! socket.io-cluster. Any other `PLUGNODE_*` variable is an error, because it is most likely a misspelt one.
 //!
-//! A variable's text is taken as a TOML value where the key takes one (`8`, `["a", "b"]`), else as text, else as a
-//! list with commas; so `PLUGNODE_ROLES=frontend,io-node` and `PLUGNODE_IO_NODE__MAX_PAYLOAD=1MB` read naturally.
+//! A variable's text is read as a TOML value where the key takes one (`8`, `["a", "b"]`), else as text, else as a
+//! list with commas: `PLUGNODE_ROLES=frontend,io-node`, `PLUGNODE_IO_NODE__MAX_PAYLOAD=1MB`.
 
 use std::collections::BTreeMap;
 
@@ -15,8 +15,29 @@ const PREFIX: &str = "PLUGNODE_";
 /// The one key that stands in no section.
 const ROLES: &str = "PLUGNODE_ROLES";
 const MOST_APPS: usize = 1024;
-/// Letters by which a name may differ from a setting and still be taken for a misspelt one.
-const MOST_MISTAKES: usize = 2;
+
+/// Variables that are no settings, and what each is for: first those that plugnode reads, then those of its tests and scripts.
+pub(super) const OTHER_VARIABLES: [(&str, &str); 13] = [
+    (
+        "PLUGNODE_GUEST_CARGO",
+        "the cargo that builds handlers written in Rust, when it is not `cargo`",
+    ),
+    ("PLUGNODE_ESBUILD", "the esbuild that bundles scripts"),
+    ("PLUGNODE_JS_RUNTIME", "the runtime component of JavaScript handlers"),
+    ("PLUGNODE_PY_RUNTIME", "the runtime component of Python handlers"),
+    ("PLUGNODE_BIN", "tests and benchmarks: the plugnode binary to run"),
+    ("PLUGNODE_BREAK", "tests: the fault of plugnode-broken"),
+    ("PLUGNODE_CACHE", "tests and scripts: the folder of downloaded tools"),
+    ("PLUGNODE_CHROMIUM", "tests: the path of Chromium"),
+    ("PLUGNODE_COMPONENTS", "benchmarks: the folder of components"),
+    ("PLUGNODE_FUZZ_INPUTS", "tests: how many inputs the fuzzer sends"),
+    ("PLUGNODE_FUZZ_SEED", "tests: the seed of the fuzzer"),
+    ("PLUGNODE_STORM_SECONDS", "tests: how long the storm of faults lasts"),
+    (
+        "PLUGNODE_WASM",
+        "scripts: which toolchain for wasm32 to use, `rustup` or `debian`",
+    ),
+];
 
 /// Puts an environment over what the file says, and the old names under it.
 pub(super) fn overlay(
@@ -38,7 +59,7 @@ pub(super) fn overlay(
         }
     }
 
-    problems.extend(variables.keys().filter_map(|name| misspelt(name)));
+    problems.extend(variables.keys().filter_map(|name| unknown(name)));
     let mut own: Vec<_> = variables.iter().filter(|(name, _)| is_own(name)).collect();
     // App 2 before app 10, so that apps are added in their order.
     own.sort_by_key(|(name, _)| {
@@ -54,7 +75,13 @@ pub(super) fn overlay(
                 table = changed;
                 places.add_variable(path, variable);
             }
-            Err(problem) => problems.push(format!("variable {variable}: {}: {problem}", path.join("."))),
+            Err(problem) => {
+                let is_unknown = problem.starts_with("unknown field");
+                let nearest = nearest(variable).filter(|_| is_unknown);
+                let hint = nearest.map(|nearest| format!("; did you mean {nearest}?"));
+                let hint = hint.unwrap_or_default();
+                problems.push(format!("variable {variable}: {}: {problem}{hint}", path.join(".")));
+            }
         }
     }
 
@@ -70,14 +97,23 @@ fn is_own(name: &str) -> bool {
     name == ROLES || name.strip_prefix(PREFIX).is_some_and(|key| key.contains("__"))
 }
 
-/// What is wrong with a name that is no setting and nearly is one, such as `PLUGNODE_HTTP_LISTEN`.
-fn misspelt(name: &str) -> Option<String> {
-    if is_own(name) || !name.starts_with(PREFIX) || is_of_kubernetes(name) {
+/// The error about a `PLUGNODE_*` variable that is neither a setting nor known otherwise, with the nearest setting.
+fn unknown(name: &str) -> Option<String> {
+    let is_other = OTHER_VARIABLES.iter().any(|(other, _)| *other == name);
+    if is_own(name) || is_other || !name.starts_with(PREFIX) || is_of_kubernetes(name) {
         return None;
     }
-    let distance = |known: &String| strsim::levenshtein(name, &known.replace("__", "_"));
-    let nearest = known_names().into_iter().min_by_key(distance)?;
-    (distance(&nearest) <= MOST_MISTAKES).then(|| format!("variable {name}: is no setting; did you mean {nearest}?"))
+    let nearest = nearest(name)?;
+    Some(format!(
+        "variable {name}: is no setting; did you mean {nearest}? Unset it or rename it if it is not for plugnode"
+    ))
+}
+
+/// The variable of the setting whose name differs in the fewest letters, underscores aside.
+fn nearest(name: &str) -> Option<String> {
+    let plain = |name: &str| name.replace("__", "_");
+    let distance = |known: &String| strsim::levenshtein(&plain(name), &plain(known));
+    known_names().into_iter().min_by_key(distance)
 }
 
 /// Whether Kubernetes sets such a variable, for a service whose name begins with `plugnode`.

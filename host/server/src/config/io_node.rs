@@ -7,7 +7,8 @@ use plugnode_process::settings::Millis;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Field, Size, Token};
+use super::{Size, Token};
+use crate::roles::io_node::{Encoding, Field};
 
 /// `[io-node]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -21,7 +22,8 @@ pub struct IoNode {
     /// the node at another address than it listens on, such as behind a proxy. Unset: the address it listens on, and `path`.
     #[schemars(example = &"https://chat.example.com/socket.io")]
     pub advertise: Option<String>,
-    /// Path of Socket.IO requests; clients must use the same.
+    /// Path of Socket.IO requests; clients must use the same. It cannot be `/healthz` or `/readyz`, nor a path of
+    /// `frontend.client-config-url` in a process that is a frontend too.
     pub path: String,
     /// Interval between two heartbeat pings to a client.
     #[serde(rename = "ping-interval-ms", with = "Millis")]
@@ -35,7 +37,7 @@ pub struct IoNode {
     /// Time for the upgrade from polling to WebSocket.
     #[serde(rename = "upgrade-timeout-ms", with = "Millis")]
     pub upgrade_timeout: Duration,
-    /// Largest message accepted from a client. Raise it for clients that send large attachments; each may then use that much memory.
+    /// Largest message accepted from a client, at most 4GiB. Raise it for clients that send large attachments; each may then use that much memory.
     pub max_payload: Size,
     /// Bytes that wait to be sent to one client. Above it, reading from the client pauses, and a client that reads nothing for
     /// 5 seconds, or has four times as much waiting, is disconnected.
@@ -73,7 +75,7 @@ pub struct IoNode {
     /// Transports of Engine.IO that clients may use.
     pub transports: Vec<ClientTransport>,
     /// Encoding of packets: `json`, or `msgpack` for clients with socket.io-msgpack-parser.
-    pub parser: Parser,
+    pub parser: Encoding,
     /// Whether clients of Socket.IO 2 may connect as well.
     pub socket_io_2: bool,
     /// Origins whose pages may connect, such as `["https://example.com", "http://localhost:3000"]`; `"*"` is any, without
@@ -128,16 +130,6 @@ pub enum ClientTransport {
     Websocket,
 }
 
-/// How packets are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Parser {
-    /// As JSON, with attachments: what clients use unless they are told otherwise.
-    Json,
-    /// As MessagePack, of `socket.io-msgpack-parser`.
-    Msgpack,
-}
-
 impl Default for IoNode {
     fn default() -> Self {
         Self {
@@ -158,7 +150,7 @@ impl Default for IoNode {
             cut_off: Duration::from_secs(60),
             drain: Duration::from_secs(1),
             transports: vec![ClientTransport::Polling, ClientTransport::Websocket],
-            parser: Parser::Json,
+            parser: Encoding::Json,
             socket_io_2: false,
             allowed_origins: Vec::new(),
             allowed_hosts: None,

@@ -9,7 +9,6 @@ mod app_node;
 mod build;
 mod check;
 mod environment;
-mod field;
 mod frontend;
 mod http;
 mod io_node;
@@ -28,21 +27,23 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use app::{App, Dispatch, Grants, Limits};
+pub use app::App;
 pub use app_node::AppNode;
 pub use build::Build;
-pub use field::Field;
 pub use frontend::Frontend;
 pub use http::{Http, network};
-pub use io_node::{ClientTransport, IoNode, Parser};
+pub use io_node::{ClientTransport, IoNode};
 pub use io_server::IoServer;
 pub use io_server_url::IoServerUrl;
 pub use place::Places;
 pub use plugnode_process::settings::Size;
 pub use process::{Admin, Log, LogFormat, LogLevel, Memory, Shutdown};
 pub use secret::Secret;
-pub use token::{Algorithm, Jwks, Token};
+pub use token::Token;
 pub use transport::Transport;
+
+pub use crate::roles::io_node::{Algorithm, Encoding, Field, JwksPlace};
+pub use plugnode_runtime::{Dispatch, Grants, Limits};
 
 /// All settings of a process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -11,6 +11,7 @@ use schemars::generate::SchemaSettings;
 use serde::{Deserialize, Deserializer, de};
 use serde_json::{Map, Value};
 
+use super::environment::OTHER_VARIABLES;
 use super::{App, Config};
 
 const RENEW: &str = "UPDATE=1 cargo test -p plugnode-server --lib config_reference";
@@ -364,6 +365,10 @@ fn page(sections: &[Section]) -> String {
             let _ = writeln!(page, "- Variable: `{}`", section.variable(key));
         }
     }
+    page.push_str(OTHER_HEAD);
+    for (variable, purpose) in OTHER_VARIABLES {
+        let _ = writeln!(page, "| `{variable}` | {purpose} |");
+    }
     page
 }
 
@@ -414,4 +419,14 @@ commas. Sizes are `\"64MB\"` (64,000,000 bytes), `\"1MiB\"` (1,048,576) or a num
 milliseconds.
 
 ## Roles
+";
+
+const OTHER_HEAD: &str = "
+## Other variables
+
+These begin with `PLUGNODE_` and are no keys. Any other variable that begins so is an error that names the nearest key, except for
+those that Kubernetes sets for a service (`PLUGNODE_SERVICE_HOST`, `PLUGNODE_PORT_8080_TCP` and the like).
+
+| variable | what it names |
+|---|---|
 ";

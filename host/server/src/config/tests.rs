@@ -195,6 +195,38 @@ fn what_is_wrong_in_the_file_is_named_with_key_file_and_line() {
             "plugnode.toml:2: io-node.max-payload: invalid value: string \"1XB\"",
         ),
         (
+            "[io-node]\nmax-payload = \"99999999999TB\"\n",
+            "plugnode.toml:2: io-node.max-payload: is more than 1PB",
+        ),
+        (
+            "[io-node]\nmax-payload = \"5GB\"\n",
+            "plugnode.toml:2: io-node.max-payload: must be 4GiB or less",
+        ),
+        (
+            "[transport]\nbacklog-bytes = 9000000000000000000\n",
+            "plugnode.toml:2: transport.backlog-bytes: is more than 1PB",
+        ),
+        (
+            "[io-node]\nping-interval-ms = 9000000000000000000\n",
+            "plugnode.toml:2: io-node.ping-interval-ms: is more than 100 years",
+        ),
+        (
+            "[io-node]\npath = \"/healthz\"\n",
+            "plugnode.toml:2: io-node.path: `/healthz` is the path of health checks; choose another",
+        ),
+        (
+            "[io-node]\npath = \"/config.json\"\n",
+            "plugnode.toml:2: io-node.path: `/config.json` is a path of frontend.client-config-url; choose another",
+        ),
+        (
+            "[frontend]\nclient-config-url = \"/readyz\"\n",
+            "plugnode.toml:2: frontend.client-config-url: `/readyz` is the path of health checks; choose another",
+        ),
+        (
+            "[[app]]\ncomponent = \"chat.wasm\"\ngrants = { keyvalue = [\"a\", \"plugnode:timers:/\"] }\n",
+            "plugnode.toml:3: app.0.grants.keyvalue.1: `plugnode:timers:/` is reserved: names that begin with `plugnode:` are",
+        ),
+        (
             "[http]\nmax-connections = -1\n",
             "plugnode.toml:2: http.max-connections: invalid value: integer `-1`",
         ),
@@ -323,6 +355,7 @@ fn what_is_wrong_in_the_environment_is_named_with_its_variable() {
             "x",
             "variable PLUGNODE_HTTP__LISTN: http.listn: unknown field `listn`",
         ),
+        ("PLUGNODE_HTTP__LISTN", "x", "; did you mean PLUGNODE_HTTP__LISTEN?"),
         (
             "PLUGNODE_HTTP__MAX_CONNECTIONS",
             "many",
@@ -362,7 +395,7 @@ fn what_is_wrong_in_the_environment_is_named_with_its_variable() {
 }
 
 #[test]
-fn variable_that_is_nearly_a_setting_is_refused_with_its_name() {
+fn unknown_variable_is_refused_with_the_nearest_setting() {
     let folder = Folder::with(APP);
     for (wrong, right) in [
         ("PLUGNODE_HTTP_LISTEN", "PLUGNODE_HTTP__LISTEN"),
@@ -374,6 +407,7 @@ fn variable_that_is_nearly_a_setting_is_refused_with_its_name() {
         ("PLUGNODE_ADMIN_LISTEN", "PLUGNODE_ADMIN__LISTEN"),
         ("PLUGNODE_APP_0_COMPONENT", "PLUGNODE_APP__0__COMPONENT"),
         ("PLUGNODE_ROLE", "PLUGNODE_ROLES"),
+        ("PLUGNODE_LOGLEVEL", "PLUGNODE_LOG__LEVEL"),
     ] {
         let expected = format!("variable {wrong}: is no setting; did you mean {right}?");
         let problems = folder.problems(&[(wrong, "x")]);
@@ -385,7 +419,8 @@ fn variable_that_is_nearly_a_setting_is_refused_with_its_name() {
         "PLUGNODE_SERVICE_HOST",
         "PLUGNODE_HTTP_SERVICE_PORT",
         "PLUGNODE_IO_NODE_PORT",
-        "PLUGNODE_HOME",
+        "PLUGNODE_GUEST_CARGO",
+        "PLUGNODE_CACHE",
     ] {
         let loaded = folder.load(&[(foreign, "tcp://10.0.0.1:8080")]);
         assert!(

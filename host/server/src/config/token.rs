@@ -1,14 +1,14 @@
 //! The settings of the tokens that clients have to show.
 
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use plugnode_process::settings::Millis;
-use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use super::{Field, Secret};
+use super::Secret;
+use crate::roles::io_node::{Algorithm, Field, JwksPlace};
 
 /// `[io-node.token]`. Tokens are checked when there is at least one key to check them with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -26,7 +26,7 @@ pub struct Token {
     pub public_key: Option<PathBuf>,
     /// JWK set with public keys: a file, or an `http://` or `https://` URL.
     #[schemars(example = &"https://login.example.com/.well-known/jwks.json")]
-    pub jwks: Option<Jwks>,
+    pub jwks: Option<JwksPlace>,
     /// PEM file with the certificates to trust when `jwks` is fetched by https. Unset: those that browsers trust.
     #[schemars(example = &"token-ca.pem")]
     pub jwks_ca: Option<PathBuf>,
@@ -64,24 +64,6 @@ pub struct Token {
     pub claims: Vec<String>,
 }
 
-/// How a token can be signed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[allow(missing_docs, reason = "they are names of RFC 7518")]
-pub enum Algorithm {
-    HS256,
-    RS256,
-    ES256,
-}
-
-/// Where a JWK set is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Jwks {
-    /// In a file.
-    File(PathBuf),
-    /// At a URL.
-    Url(String),
-}
-
 impl Token {
     /// Whether there is a key to look at tokens with.
     pub fn has_key(&self) -> bool {
@@ -91,7 +73,7 @@ impl Token {
     /// The files named, with their keys.
     pub(super) fn files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
         let jwks = match &self.jwks {
-            Some(Jwks::File(file)) => Some(file),
+            Some(JwksPlace::File(file)) => Some(file),
             _ => None,
         };
         [
@@ -107,7 +89,7 @@ impl Token {
     /// The same, to be changed.
     pub(super) fn files_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut PathBuf)> {
         let jwks = match &mut self.jwks {
-            Some(Jwks::File(file)) => Some(file),
+            Some(JwksPlace::File(file)) => Some(file),
             _ => None,
         };
         [
@@ -142,34 +124,5 @@ impl Default for Token {
             enforce_expiry: false,
             claims: vec!["sub".into()],
         }
-    }
-}
-
-impl Serialize for Jwks {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::File(file) => file.serialize(serializer),
-            Self::Url(url) => url.serialize(serializer),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Jwks {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Ok(match text.contains("://") {
-            true => Self::Url(text),
-            false => Self::File(text.into()),
-        })
-    }
-}
-
-impl JsonSchema for Jwks {
-    fn schema_name() -> Cow<'static, str> {
-        "Jwks".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        String::json_schema(generator)
     }
 }

@@ -14,7 +14,7 @@ use crate::app_node::held_lease::HeldLease;
 use crate::app_node::routes::Routes;
 use crate::arguments::{client_key, client_key_of};
 use crate::dead_letters::app_key;
-use crate::key_value::key_locks::Transaction;
+use crate::key_value::transaction::Transaction;
 use crate::redis::Redis;
 use crate::wire::{CommandRun, LetterContent, StoredLetter, encode};
 use plugnode_message::{AttributePatch, Effects, Event, EventId, EventKind, now_ms};
@@ -75,7 +75,7 @@ impl RedisCommits {
             let mut refused = self.redis.lock(&self.held_lease, &mut transactions).await;
             let (mut waiting, mut committed) = (Vec::new(), Vec::new());
             for (outcome, transaction) in writers {
-                let index = refused.iter().position(|refusal| refusal.lost.id == transaction.id());
+                let index = refused.iter().position(|refusal| refusal.lost.id == transaction.id);
                 match index.map(|index| refused.swap_remove(index)) {
                     Some(refusal) if refusal.may_wait && attempt < LOCK_ATTEMPTS => {
                         waiting.push((outcome, transaction));

@@ -175,7 +175,7 @@ impl LeaseManager {
             commits: Arc::new(commits),
             patches,
         };
-        // If nobody receives it, dropping it gives it back.
+        // If the node is leaving, dropping the lease gives it back.
         let _ = self.grants.send(lease);
     }
 

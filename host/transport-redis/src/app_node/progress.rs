@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn event_of_another_version_stays_in_flight_and_is_set_aside() {
+    fn unknown_version_stays_in_flight_and_is_set_aside() {
         let mut progress: Progress = "0 0 0".parse().unwrap();
         assert!(progress.add(1, InFlightEvent::Other(9, "x".into()), 10) && progress.add(2, event(), 10));
         assert_eq!((progress.event(1), progress.commit(2)), (None, Some(false)));

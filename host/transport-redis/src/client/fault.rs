@@ -209,7 +209,7 @@ fn tls_remedy(detail: &str) -> &'static str {
     for (sign, remedy) in [
         (
             "UnknownIssuer",
-            "; name the certificate of whoever signed the server's in [transport] tls-ca",
+            "; name the CA certificate that signed the server's in [transport] tls-ca",
         ),
         (
             "CaUsedAsEndEntity",

@@ -47,7 +47,7 @@ impl Sentinels<'_> {
         let answer: RedisResult<HashMap<String, String>> =
             question("MASTER", self.master).query_async(&mut connection).await;
         let fault = match answer {
-            Ok(facts) => return election(&facts).ok_or_else(unknown),
+            Ok(info) => return election(&info).ok_or_else(unknown),
             Err(error) => RedisFault::of(&error),
         };
         if fault.detail.contains("No such master") {
@@ -71,14 +71,11 @@ fn question(what: &str, master: &str) -> Cmd {
     question
 }
 
-fn election(facts: &HashMap<String, String>) -> Option<Election> {
-    let number = facts
-        .get("config-epoch")
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(0);
+fn election(info: &HashMap<String, String>) -> Option<Election> {
+    let number = info.get("config-epoch").and_then(|text| text.parse().ok()).unwrap_or(0);
     let host = Host {
-        name: facts.get("ip")?.clone(),
-        port: facts.get("port")?.parse().ok()?,
+        name: info.get("ip")?.clone(),
+        port: info.get("port")?.parse().ok()?,
     };
     Some((number, host))
 }

@@ -136,17 +136,17 @@ async fn look(server: &Server, settings: &RedisSettings) -> std::result::Result<
     look_at_mode(server).await?;
     let mut connection = server.connect(ANSWER).await?;
     let servers = info_of_masters(server, &mut connection).await?;
-    for (name, facts) in &servers {
-        fits(name, facts, settings)?;
+    for (name, info) in &servers {
+        fits(name, info, settings)?;
     }
     probe(server, &mut connection, settings).await?;
     // Advice comes last, so that it is logged once.
     if servers.is_empty() {
         tracing::warn!("Redis at {server} does not let its user ask for INFO: whether it is set up well is not known");
     }
-    for (name, facts) in &servers {
-        advise(name, facts, settings);
-        advise_on_disk(name, facts, &mut connection).await;
+    for (name, info) in &servers {
+        advise(name, info, settings);
+        advise_on_disk(name, info, &mut connection).await;
     }
     if server.is_cluster() && settings.shards == 1 {
         tracing::info!("[transport] shards = 1 uses one node of the Cluster; write more to use more");
@@ -173,12 +173,12 @@ async fn look_at_mode(server: &Server) -> std::result::Result<(), StartupFailure
         }
         _ => server.connect(ANSWER).await?,
     };
-    let facts = match connection.ask(&redis::cmd("INFO")).await {
-        Ok(answer) => facts(&answer),
+    let info = match connection.ask(&redis::cmd("INFO")).await {
+        Ok(answer) => parse_info(&answer),
         Err(error) if RedisFault::of(&error).kind == FaultKind::Rights => ServerInfo::new(),
         Err(error) => return Err(RedisFault::of(&error).into()),
     };
-    let problem = match (facts.get("redis_mode").map(String::as_str), server.is_cluster()) {
+    let problem = match (info.get("redis_mode").map(String::as_str), server.is_cluster()) {
         (Some("cluster"), false) => "is a node of a Cluster: write redis+cluster://HOST:PORT,HOST:PORT in",
         (Some("standalone"), true) => "is no Cluster: write redis:// for redis+cluster:// in",
         (Some("sentinel"), _) => "is a Sentinel: write redis+sentinel://HOST:PORT,HOST:PORT/MASTER in",
@@ -209,7 +209,7 @@ async fn info_of_masters(
     match answer {
         Ok(answers) => Ok(answers
             .into_iter()
-            .map(|(name, answer)| (name, facts(&answer)))
+            .map(|(name, answer)| (name, parse_info(&answer)))
             .collect()),
         Err(error) => match RedisFault::of(&error) {
             fault if fault.kind == FaultKind::Rights => Ok(Vec::new()),
@@ -219,7 +219,7 @@ async fn info_of_masters(
 }
 
 /// Parses the `name:value` lines of `INFO`.
-fn facts(answer: &Value) -> ServerInfo {
+fn parse_info(answer: &Value) -> ServerInfo {
     let text = match answer {
         Value::BulkString(bytes) => String::from_utf8_lossy(bytes),
         Value::VerbatimString { text, .. } => text.as_str().into(),
@@ -231,11 +231,11 @@ fn facts(answer: &Value) -> ServerInfo {
 }
 
 /// Checks version, role and persistence of a server.
-fn fits(name: &str, facts: &ServerInfo, settings: &RedisSettings) -> std::result::Result<(), StartupFailure> {
+fn fits(name: &str, info: &ServerInfo, settings: &RedisSettings) -> std::result::Result<(), StartupFailure> {
     let unfit = |problem: String| Err(StartupFailure::Unfit(format!("Redis at {name} {problem}")));
-    let fact = |name: &str| facts.get(name).map(String::as_str).unwrap_or_default();
-    let is_valkey = facts.contains_key("valkey_version");
-    let version = fact("redis_version");
+    let field = |name: &str| info.get(name).map(String::as_str).unwrap_or_default();
+    let is_valkey = info.contains_key("valkey_version");
+    let version = field("redis_version");
     let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
     let numbers = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     if !version.is_empty() && !is_valkey && numbers < (7, 0) {
@@ -243,8 +243,8 @@ fn fits(name: &str, facts: &ServerInfo, settings: &RedisSettings) -> std::result
             "has version {version}, and plugnode needs 7.0 or newer, or Valkey"
         ));
     }
-    if fact("role") == "slave" {
-        let master = format!("{}:{}", fact("master_host"), fact("master_port"));
+    if field("role") == "slave" {
+        let master = format!("{}:{}", field("master_host"), field("master_port"));
         return unfit(format!(
             "is a replica of {master}, which takes no writes: write its master, or redis+sentinel://, in [transport] url"
         ));
@@ -255,7 +255,7 @@ fn fits(name: &str, facts: &ServerInfo, settings: &RedisSettings) -> std::result
              `CONFIG SET appendfsync always` there does the same"
         ));
     }
-    if settings.wait_aof && fact("aof_enabled") == "0" {
+    if settings.wait_aof && field("aof_enabled") == "0" {
         return unfit(
             "keeps no append-only file, which [transport] wait-aof waits for: CONFIG SET appendonly yes".into(),
         );
@@ -264,14 +264,14 @@ fn fits(name: &str, facts: &ServerInfo, settings: &RedisSettings) -> std::result
 }
 
 /// Warns about settings that lose data or delay changes.
-fn advise(name: &str, facts: &ServerInfo, settings: &RedisSettings) {
-    if let Some(policy) = facts.get("maxmemory_policy").filter(|policy| *policy != "noeviction") {
+fn advise(name: &str, info: &ServerInfo, settings: &RedisSettings) {
+    if let Some(policy) = info.get("maxmemory_policy").filter(|policy| *policy != "noeviction") {
         tracing::warn!(
-            "Redis at {name} has the maxmemory-policy {policy}: when its memory is full it throws away what clients were \
-             promised; with CONFIG SET maxmemory-policy noeviction, clients are slowed down instead"
+            "Redis at {name} has the maxmemory-policy {policy}: when its memory is full it deletes accepted events and \
+             data; with CONFIG SET maxmemory-policy noeviction, clients are slowed down instead"
         );
     }
-    let replicas = facts
+    let replicas = info
         .get("connected_slaves")
         .and_then(|number| number.parse::<u32>().ok());
     if let Some(replicas) = replicas.filter(|replicas| *replicas < settings.wait_replicas) {
@@ -284,8 +284,8 @@ fn advise(name: &str, facts: &ServerInfo, settings: &RedisSettings) {
 }
 
 /// Logs what a restart of Redis would lose. Managed services often forbid `CONFIG`.
-async fn advise_on_disk(name: &str, facts: &ServerInfo, connection: &mut Connection) {
-    if facts.get("aof_enabled").is_none_or(|enabled| enabled != "0") {
+async fn advise_on_disk(name: &str, info: &ServerInfo, connection: &mut Connection) {
+    if info.get("aof_enabled").is_none_or(|enabled| enabled != "0") {
         return;
     }
     let mut question = redis::cmd("CONFIG");
@@ -293,9 +293,9 @@ async fn advise_on_disk(name: &str, facts: &ServerInfo, connection: &mut Connect
     let answer = connection.ask(&question).await.ok();
     let save = answer.and_then(|answer| HashMap::<String, String>::from_redis_value(answer).ok());
     let lost = match save.as_ref().and_then(|save| save.get("save")) {
-        Some(save) if save.is_empty() => "keeps nothing on disk: a restart loses all that was accepted and not handled",
-        Some(_) => "keeps snapshots only: a restart loses what was accepted since the last",
-        None => "keeps no append-only file: a restart loses what was accepted of late",
+        Some(save) if save.is_empty() => "keeps nothing on disk: a restart loses all events that are not handled",
+        Some(_) => "keeps snapshots only: a restart loses the events accepted since the last one",
+        None => "keeps no append-only file: a restart loses the latest events",
     };
     tracing::info!("Redis at {name} {lost}, and all sessions begin anew; CONFIG SET appendonly yes keeps them");
 }

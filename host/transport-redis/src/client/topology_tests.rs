@@ -254,7 +254,7 @@ async fn speaks_tls_and_explains_failed_handshakes() {
     refused(
         &url,
         &without_ca,
-        "name the certificate of whoever signed the server's in [transport] tls-ca",
+        "name the CA certificate that signed the server's in [transport] tls-ca",
     )
     .await;
     let no_cert = TlsFiles {

@@ -1,4 +1,4 @@
-//! Serializable key-value transactions: one event's reads and writes.
+//! Locks of key-value transactions, which make them serializable.
 //!
 //! Before an event is committed, all keys that it has read or written are locked for it. One script in each shard checks that the
 //! reads are still current, and locks all keys or none; shards are locked in ascending order, so there is no deadlock.
@@ -6,8 +6,7 @@
 //! shards. A lock names its event and lease: an event that finds a lock of a dead holder looks up whether that event is committed,
 //! or never will be, and ends the lock.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use redis::{FromRedisValue, ParsingError, Value};
@@ -15,116 +14,22 @@ use redis::{FromRedisValue, ParsingError, Value};
 use crate::app_node::held_lease::HeldLease;
 use crate::app_node::progress::Progress;
 use crate::arguments::bytes_of;
-use crate::keys::{Layout, Shard};
+use crate::key_value::lock_items::{LockItems, name_of, store_keys};
+use crate::key_value::transaction::Transaction;
+use crate::keys::Shard;
 use crate::redis::Redis;
 use crate::scripts;
-use plugnode_message::{Change, EventId, KeyChange, Partition, Read, Seen, Text, Write, integer_of, sha1_of, sum_of};
+use plugnode_message::{Change, Partition, Text};
 use plugnode_transport::{Conflict, Lost, full_bucket};
 
-/// Values up to this size in bytes are compared as a whole, longer ones by their SHA-1.
-const COMPARED_WHOLE: usize = 40;
 /// Maximum number of expired keys deleted in one call that ends locks.
 const EXPIRED_KEYS: usize = 50;
-/// Number of attempts of this process.
-static ATTEMPTS: AtomicU64 = AtomicU64::new(1);
-
-/// Reads and changes of one event.
-pub(crate) struct Transaction {
-    id: EventId,
-    /// Rank of the event: an older event has the lesser text.
-    rank: String,
-    /// Time for which the keys are reserved for it if it fails (its turn), in milliseconds; 0 for none.
-    turn_ms: u64,
-    /// Number of this attempt, to tell it from others for the same event.
-    attempt: u64,
-    reads: Vec<Read>,
-    changes: Vec<KeyChange>,
-    /// Results of its additions, once the keys are locked.
-    sums: HashMap<(Text, Text), i64>,
-}
 
 /// A transaction that got no locks.
 pub(crate) struct LockRefusal {
     pub(crate) lost: Lost,
     /// Whether it may be tried again unchanged: a key was locked, and the event has read nothing.
     pub(crate) may_wait: bool,
-}
-
-impl Transaction {
-    pub(crate) fn new(id: EventId, rank: String, turn_ms: u64, reads: Vec<Read>, changes: Vec<KeyChange>) -> Self {
-        Self {
-            id,
-            rank,
-            turn_ms,
-            attempt: ATTEMPTS.fetch_add(1, Ordering::Relaxed),
-            reads,
-            changes,
-            sums: HashMap::new(),
-        }
-    }
-
-    pub(crate) fn id(&self) -> EventId {
-        self.id
-    }
-
-    /// Its writes, with the results of additions. Call it after locking.
-    pub(crate) fn writes(&self) -> Vec<Write> {
-        let writes = self.changes.iter().map(|change| {
-            let KeyChange { bucket, key, change } = change;
-            Write {
-                value: match change {
-                    Change::Set { value, .. } => Some(value.clone()),
-                    Change::Delete => None,
-                    Change::Add(_) => {
-                        let sum = self.sums.get(&(bucket.clone(), key.clone()));
-                        sum.map(|sum| sum.to_string().into())
-                    }
-                },
-                bucket: bucket.clone(),
-                key: key.clone(),
-            }
-        });
-        writes.collect()
-    }
-
-    /// Its distinct keys by shard.
-    fn keys(&self, layout: &Layout) -> BTreeMap<u16, Vec<(&Text, &Text)>> {
-        let reads = self.reads.iter().map(|read| (&read.bucket, &read.key));
-        let changes = self.changes.iter().map(|change| (&change.bucket, &change.key));
-        let mut keys: BTreeMap<u16, Vec<(&Text, &Text)>> = BTreeMap::new();
-        for (bucket, key) in reads.chain(changes) {
-            let shard = layout.shard_of_key(bucket, key);
-            keys.entry(shard).or_default().push((bucket, key));
-        }
-        for keys in keys.values_mut() {
-            keys.sort_unstable();
-            keys.dedup();
-        }
-        keys
-    }
-
-    /// Owner of its locks. It includes the lease, because another process may use the same attempt number.
-    fn holder(&self, lease: &str) -> Bytes {
-        let Self { id, rank, attempt, .. } = self;
-        bytes_of(format_args!(
-            "{rank} {} {} {attempt} {lease}",
-            id.partition, id.sequence
-        ))
-    }
-
-    /// Computes the result of an addition, or says why there is none.
-    fn add(&mut self, bucket: Text, key: Text, delta: i64, value: Option<&Bytes>) -> Result<(), String> {
-        let number = match value {
-            None => Some(0),
-            Some(value) => integer_of(value),
-        };
-        let number =
-            number.ok_or_else(|| format!("cannot add to key {key:?} of bucket {bucket:?}: its value is no integer"))?;
-        let sum = sum_of(number, delta)
-            .ok_or_else(|| format!("cannot add to key {key:?} of bucket {bucket:?}: the sum is too large"))?;
-        self.sums.insert((bucket, key), sum);
-        Ok(())
-    }
 }
 
 /// A shard's answer about one event.
@@ -226,7 +131,7 @@ impl Redis {
             for (number, keys) in transaction.keys(&self.layout) {
                 let shard = self.layout.shard(number);
                 let names = keys.into_iter().map(|(bucket, key)| name_of(&shard, bucket, key));
-                let locks = names.flat_map(|name| [name, transaction.holder(&held_lease.lease)]);
+                let locks = names.flat_map(|name| [name, transaction.lock_owner(&held_lease.lease)]);
                 shards.entry(number).or_default().extend(locks);
             }
         }
@@ -361,87 +266,4 @@ impl Redis {
         let how = if is_committed { "done" } else { "void" };
         self.end_locks(shard, how, vec![name.clone(), holder]).await;
     }
-}
-
-/// Arguments of the lock script for one shard.
-struct LockItems {
-    shard: Shard,
-    keys: Vec<Bytes>,
-    indices: HashMap<Bytes, usize>,
-    items: Vec<Bytes>,
-}
-
-impl LockItems {
-    fn new(shard: &Shard) -> Self {
-        Self {
-            shard: shard.clone(),
-            keys: store_keys(shard),
-            indices: HashMap::new(),
-            items: Vec::new(),
-        }
-    }
-
-    fn add(&mut self, layout: &Layout, transaction: &Transaction) {
-        let Transaction {
-            rank, turn_ms, attempt, ..
-        } = transaction;
-        let head = bytes_of(format_args!("{rank} {turn_ms} {attempt}"));
-        self.item(Bytes::new(), "e", bytes_of(transaction.id.sequence), head);
-        let here = self.shard.number;
-        let is_here = |bucket: &str, key: &str| layout.shard_of_key(bucket, key) == here;
-        for Read { bucket, key, seen } in transaction.reads.iter().filter(|read| is_here(&read.bucket, &read.key)) {
-            let (how, value) = match seen {
-                Seen::Nothing => ("n", Bytes::new()),
-                Seen::Value(value) if value.len() <= COMPARED_WHOLE => ("v", value.clone()),
-                Seen::Value(value) => ("d", hex(sha1_of(value))),
-                Seen::Digest(digest) => ("d", hex(*digest)),
-            };
-            let index = self.index(bucket);
-            self.item(index, how, key.clone().into_bytes(), value);
-        }
-        let changes = transaction.changes.iter();
-        for KeyChange { bucket, key, change } in changes.filter(|change| is_here(&change.bucket, &change.key)) {
-            // Only sizes: the commit writes the values.
-            let (how, value) = match change {
-                Change::Set { value, ttl_ms: None } => ("s", bytes_of(value.len())),
-                Change::Set {
-                    value,
-                    ttl_ms: Some(ttl),
-                } => ("t", bytes_of(format_args!("{ttl} {}", value.len()))),
-                Change::Delete => ("x", Bytes::new()),
-                Change::Add(delta) => ("a", bytes_of(delta)),
-            };
-            let index = self.index(bucket);
-            self.item(index, how, key.clone().into_bytes(), value);
-        }
-    }
-
-    fn item(&mut self, index: Bytes, how: &'static str, key: Bytes, value: Bytes) {
-        self.items
-            .extend([index, Bytes::from_static(how.as_bytes()), key, value]);
-    }
-
-    fn index(&mut self, bucket: &str) -> Bytes {
-        let key = self.shard.bucket(bucket);
-        let keys = &mut self.keys;
-        let index = *self.indices.entry(key.clone()).or_insert_with(|| {
-            keys.push(key);
-            keys.len()
-        });
-        bytes_of(index)
-    }
-}
-
-fn store_keys(shard: &Shard) -> Vec<Bytes> {
-    ["ends", "turns", "locks", "sizes"].map(|name| shard.key(name)).to_vec()
-}
-
-/// Name of a key in `ends`, `turns` and `locks`.
-fn name_of(shard: &Shard, bucket: &str, key: &str) -> Bytes {
-    [&shard.bucket(bucket)[..], b"\0", key.as_bytes()].concat().into()
-}
-
-fn hex(digest: [u8; 20]) -> Bytes {
-    let digits = digest.iter().map(|byte| format!("{byte:02x}"));
-    digits.collect::<String>().into()
 }

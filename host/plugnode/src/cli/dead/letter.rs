@@ -1,4 +1,4 @@
-//! A dead letter for people and for machines. What clients wrote is shown so that a terminal does nothing with it.
+//! A dead letter as text for people and as JSON for programs. In text from clients, unprintable characters are escaped.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::super::words::{self, plain, time};
+use super::super::format::{self, plain, time};
 use plugnode_message::{Event, EventKind, Handshake, LATE_REPLY, Payload};
 use plugnode_transport::{DeadContent, DeadLetter};
 
@@ -22,9 +22,9 @@ const COLUMNS: [&str; 8] = [
     "REASON",
 ];
 
-/// Some letters, a line each.
+/// Formats letters as a table.
 pub(super) fn table(letters: &[DeadLetter]) -> String {
-    words::table(&COLUMNS, letters.iter().map(row))
+    format::table(&COLUMNS, letters.iter().map(row))
 }
 
 fn row(letter: &DeadLetter) -> [String; COLUMNS.len()] {
@@ -40,15 +40,15 @@ fn row(letter: &DeadLetter) -> [String; COLUMNS.len()] {
         time(letter.died_at_ms),
         plain(&client.unwrap_or_else(|| "-".to_owned())),
         plain(&namespace),
-        plain(&what(letter)),
+        plain(&kind_and_name(letter)),
         letter.death.attempts.to_string(),
         plain(letter.death.release.as_deref().unwrap_or("-")),
         plain(letter.death.reason.lines().next().unwrap_or_default()),
     ]
 }
 
-/// One letter, all of it, for a person.
-pub(super) fn page(letter: &DeadLetter) -> String {
+/// Formats all of a letter as text.
+pub(super) fn in_words(letter: &DeadLetter) -> String {
     let mut page = String::new();
     let mut line = |name: &str, value: &str| {
         let _ = writeln!(page, "{name:<12}{}", plain(value));
@@ -66,7 +66,7 @@ pub(super) fn page(letter: &DeadLetter) -> String {
                 line("attributes", &client.attributes);
             }
             line("received", &time(event.received_at_ms));
-            line("event", &what(letter));
+            line("event", &kind_and_name(letter));
             let content = content(event, |bytes| json!(format!("{} bytes", bytes.len())));
             for (name, value) in content.as_object().into_iter().flatten() {
                 match value {
@@ -78,7 +78,7 @@ pub(super) fn page(letter: &DeadLetter) -> String {
         DeadContent::Foreign(bytes) => {
             line(
                 "content",
-                &format!("{} bytes that are no event of this version", bytes.len()),
+                &format!("{} bytes of an event that this version does not know", bytes.len()),
             );
             line("", &String::from_utf8_lossy(&bytes[..bytes.len().min(500)]));
         }
@@ -90,7 +90,7 @@ pub(super) fn page(letter: &DeadLetter) -> String {
     page
 }
 
-/// What a list says of a letter.
+/// The JSON of a letter in a list.
 pub(super) fn summary(letter: &DeadLetter) -> Value {
     let event = event(letter);
     json!({
@@ -107,8 +107,8 @@ pub(super) fn summary(letter: &DeadLetter) -> Value {
     })
 }
 
-/// All of a letter.
-pub(super) fn whole(letter: &DeadLetter) -> Value {
+/// The JSON of all of a letter.
+pub(super) fn in_json(letter: &DeadLetter) -> Value {
     let mut whole = summary(letter);
     match &letter.content {
         DeadContent::Event(event) => {
@@ -126,7 +126,7 @@ pub(super) fn whole(letter: &DeadLetter) -> Value {
     whole
 }
 
-/// What an event of its kind has, with bytes shown in this way.
+/// The contents of an event, depending on its kind. `show` formats bytes.
 fn content(event: &Event, show: impl Fn(&Bytes) -> Value) -> Value {
     let payload = |payload: &Payload| -> (Value, Value) {
         let attachments: Vec<_> = payload.attachments.iter().map(&show).collect();
@@ -181,7 +181,7 @@ fn event(letter: &DeadLetter) -> Option<&Event> {
     }
 }
 
-/// The name that an event was given, if its kind has names.
+/// Name of an event, if events of its kind have one.
 fn name(event: &Event) -> Option<&str> {
     match &event.kind {
         EventKind::Message { event, .. } => Some(event),
@@ -191,8 +191,8 @@ fn name(event: &Event) -> Option<&str> {
     }
 }
 
-/// The kind of a letter's event, and its name.
-fn what(letter: &DeadLetter) -> String {
+/// Kind and name of a letter's event.
+fn kind_and_name(letter: &DeadLetter) -> String {
     let Some(event) = event(letter) else {
         return "foreign".to_owned();
     };
@@ -202,7 +202,7 @@ fn what(letter: &DeadLetter) -> String {
     }
 }
 
-/// JSON as such, and what is none as a text.
+/// Parses JSON; text that is not JSON becomes a string.
 fn parsed(json: &str) -> Value {
     serde_json::from_str(json).unwrap_or_else(|_| json.into())
 }

@@ -1,4 +1,4 @@
-//! What `plugnode dead` says and does: in the process of a memory transport, and by its socket.
+//! `plugnode dead` over the memory transport, in its process and over its admin socket.
 
 use bytes::Bytes;
 use clap::Parser;
@@ -19,7 +19,7 @@ struct Fixture {
     io: IoSession,
     _leases: Box<dyn Leases>,
     lease: Lease,
-    /// Removed at the end, and with it the socket.
+    /// Folder of the admin socket, removed at the end.
     folder: TempDir,
     shutdown: Shutdown,
 }
@@ -31,7 +31,7 @@ impl Drop for Fixture {
 }
 
 impl Fixture {
-    /// One whose dead letters are in this process, and one that reaches them by the socket of the process.
+    /// Two fixtures: one accesses dead letters directly, the other over the admin socket.
     async fn both() -> [Self; 2] {
         let (here, mut there) = (Self::new().await, Self::new().await);
         let path = there.folder.path().join("here/8080.sock");
@@ -79,7 +79,7 @@ impl Fixture {
         }
     }
 
-    /// Connects a client and kills a message of it.
+    /// Connects a client and makes a dead letter of a message from it.
     async fn kill(&mut self, client: &str) -> EventId {
         let handshake = plugnode_message::Handshake {
             auth: None,
@@ -90,7 +90,7 @@ impl Fixture {
             recovered: false,
         };
         let message = EventKind::Message {
-            event: "draw\u{7}".into(),
+            event: "draw\u{7}\u{202e}".into(),
             args: Payload {
                 json: r#"[{"x":1},{"_placeholder":true,"num":0}]"#.into(),
                 attachments: vec![Bytes::from_static(b"abc")],
@@ -118,32 +118,32 @@ impl Fixture {
         ids[1]
     }
 
-    /// What is said to a command line, and whether all could be done.
-    async fn say(&self, arguments: &str) -> (String, bool) {
+    /// Output of a command line, and whether it succeeded for all letters.
+    async fn run(&self, arguments: &str) -> (String, bool) {
         let arguments = ["plugnode", "dead"].into_iter().chain(arguments.split_whitespace());
-        let cli::Verb::Dead(arguments) = cli::Arguments::parse_from(arguments).verb else {
-            panic!("it is `dead`")
+        let cli::Verb::Dead(args) = cli::Arguments::parse_from(arguments).verb else {
+            panic!("not `dead`")
         };
         let mut out = Vec::new();
-        let done = run(&arguments.verb, &*self.cluster, &mut out).await.unwrap();
+        let done = super::run(&args.verb, &*self.cluster, &mut out).await.unwrap();
         (String::from_utf8(out).unwrap(), done)
     }
 }
 
 #[tokio::test]
-async fn dead_letters_are_listed_and_shown() {
+async fn lists_and_shows_dead_letters() {
     for fixture in Fixture::both().await {
-        lists_and_shows(fixture).await;
+        check_list_and_show(fixture).await;
     }
 }
 
-async fn lists_and_shows(mut fixture: Fixture) {
-    assert_eq!(fixture.say("list").await, ("there are no dead letters\n".into(), true));
-    assert_eq!(fixture.say("list --json").await, ("[]\n".into(), true));
+async fn check_list_and_show(mut fixture: Fixture) {
+    assert_eq!(fixture.run("list").await, ("there are no dead letters\n".into(), true));
+    assert_eq!(fixture.run("list --json").await, ("[]\n".into(), true));
     let first = fixture.kill("a").await;
     let second = fixture.kill("a-longer-name").await;
 
-    let (table, _) = fixture.say("list").await;
+    let (table, _) = fixture.run("list").await;
     let lines: Vec<_> = table.lines().collect();
     assert_eq!(lines.len(), 3, "{table}");
     assert!(lines[1].starts_with(&first.to_string()), "oldest first: {table}");
@@ -154,23 +154,26 @@ async fn lists_and_shows(mut fixture: Fixture) {
     );
     for word in [
         "a-longer-name",
-        r"message draw\u{7}",
+        r"message draw\u{7}\u{202e}",
         " 3 ",
         "game-1a2b",
         "the handler broke",
     ] {
         assert!(lines[2].contains(word), "{word}: {table}");
     }
-    assert!(!table.contains('\u{7}') && !table.contains("    draw"), "{table}");
-    let (table, _) = fixture.say("list --most 1").await;
+    assert!(
+        !table.contains(['\u{7}', '\u{202e}']) && !table.contains("    draw"),
+        "{table}"
+    );
+    let (table, _) = fixture.run("list --most 1").await;
     assert!(table.contains(&second.to_string()) && !table.contains(&first.to_string()));
 
-    let (list, _) = fixture.say("list --json").await;
+    let (list, _) = fixture.run("list --json").await;
     let list: serde_json::Value = serde_json::from_str(&list).unwrap();
     assert_eq!(list[0]["id"], first.to_string());
     assert_eq!(list[1]["client"], "a-longer-name");
 
-    let (page, done) = fixture.say(&format!("show {first}")).await;
+    let (page, done) = fixture.run(&format!("show {first}")).await;
     assert!(done);
     for word in [
         r#"{"name":"Ada"}"#,
@@ -182,32 +185,32 @@ async fn lists_and_shows(mut fixture: Fixture) {
     ] {
         assert!(page.contains(word), "{word}: {page}");
     }
-    let (whole, _) = fixture.say(&format!("show {first} --json")).await;
+    let (whole, _) = fixture.run(&format!("show {first} --json")).await;
     let whole: serde_json::Value = serde_json::from_str(&whole).unwrap();
     assert_eq!(whole["content"]["args"][0]["x"], 1);
     assert_eq!(whole["content"]["attachments"][0], "YWJj");
     assert_eq!(whole["client"]["attributes"]["name"], "Ada");
-    assert_eq!(whole["event"], "draw\u{7}");
-    let (said, done) = fixture.say("show 0000-000000000999").await;
+    assert_eq!(whole["event"], "draw\u{7}\u{202e}");
+    let (said, done) = fixture.run("show 0000-000000000999").await;
     assert!(!done && said.contains("there is no such dead letter"), "{said}");
 }
 
 #[tokio::test]
-async fn they_are_tried_again_or_dropped_and_what_could_not_be_done_is_said() {
+async fn retries_or_drops_letters_and_reports_failures() {
     for fixture in Fixture::both().await {
-        retries_and_drops(fixture).await;
+        check_retry_and_drop(fixture).await;
     }
 }
 
-async fn retries_and_drops(mut fixture: Fixture) {
+async fn check_retry_and_drop(mut fixture: Fixture) {
     let (first, second, third) = (
         fixture.kill("a").await,
         fixture.kill("b").await,
         fixture.kill("c").await,
     );
-    let (said, done) = fixture.say(&format!("retry {first} 0000-000000000999")).await;
+    let (said, done) = fixture.run(&format!("retry {first} 0000-000000000999")).await;
     assert!(!done, "one of them is not there");
-    assert!(said.contains(&format!("{first}: will be tried again")), "{said}");
+    assert!(said.contains(&format!("{first}: will be retried")), "{said}");
     assert!(
         said.contains("0000-000000000999: there is no such dead letter"),
         "{said}"
@@ -217,23 +220,23 @@ async fn retries_and_drops(mut fixture: Fixture) {
 
     let gone = Fixture::event("b", EventKind::Disconnect(DisconnectReason::Client.into()));
     fixture.io.inbox.ingest(vec![gone]).await.unwrap();
-    let (said, done) = fixture.say("retry --all").await;
+    let (said, done) = fixture.run("retry --all").await;
     assert!(!done);
     assert!(said.contains(&format!("{second}: its client is gone")), "{said}");
-    assert!(said.contains(&format!("{third}: will be tried again")), "{said}");
+    assert!(said.contains(&format!("{third}: will be retried")), "{said}");
 
-    let (said, done) = fixture.say(&format!("drop {second}")).await;
+    let (said, done) = fixture.run(&format!("drop {second}")).await;
     assert_eq!((said.as_str(), done), (&*format!("{second}: dropped\n"), true));
-    let (said, done) = fixture.say(&format!("drop {second}")).await;
+    let (said, done) = fixture.run(&format!("drop {second}")).await;
     assert!(!done && said.contains("there is no such dead letter"), "{said}");
     assert_eq!(
-        fixture.say("drop --all").await,
+        fixture.run("drop --all").await,
         ("there are no dead letters\n".into(), true)
     );
 }
 
 #[tokio::test]
-async fn letters_are_dropped_by_what_they_have_in_common() {
+async fn drops_letters_that_match_a_filter() {
     for mut fixture in Fixture::both().await {
         let (first, second) = (fixture.kill("a").await, fixture.kill("b").await);
         let nothing = ("there are no such dead letters\n".to_owned(), true);
@@ -243,33 +246,33 @@ async fn letters_are_dropped_by_what_they_have_in_common() {
             "--before 1h",
             "--before 2001-01-01T00:00:00Z",
         ] {
-            assert_eq!(fixture.say(&format!("drop {filter}")).await, nothing, "{filter}");
+            assert_eq!(fixture.run(&format!("drop {filter}")).await, nothing, "{filter}");
             assert_eq!(
-                fixture.say(&format!("list --json {filter}")).await.0,
+                fixture.run(&format!("list --json {filter}")).await.0,
                 "[]\n",
                 "{filter}"
             );
         }
         let (list, _) = fixture
-            .say("list --json --most 1 --app / --reason broke --before 2999-01-01")
+            .run("list --json --most 1 --app / --reason broke --before 2999-01-01")
             .await;
         assert!(
             list.contains(&second.to_string()) && !list.contains(&first.to_string()),
             "{list}"
         );
-        let (said, done) = fixture.say(&format!("drop {first} {second} 0000-000000000999")).await;
+        let (said, done) = fixture.run(&format!("drop {first} {second} 0000-000000000999")).await;
         assert!(!done, "one of them is not there");
         let expected = format!("{first}: dropped\n{second}: dropped\n0000-000000000999: there is no such");
         assert!(said.starts_with(&expected), "{said}");
         let third = fixture.kill("c").await;
-        let (said, done) = fixture.say("drop --all --app /game").await;
+        let (said, done) = fixture.run("drop --all --app /game").await;
         assert_eq!((said.as_str(), done), (&*format!("{third}: dropped\n"), true));
-        assert_eq!(fixture.say("list").await.0, "there are no dead letters\n");
+        assert_eq!(fixture.run("list").await.0, "there are no dead letters\n");
     }
 }
 
 #[test]
-fn a_command_line_names_letters_or_all_of_them() {
+fn command_line_needs_ids_or_a_filter() {
     for line in [
         "retry",
         "drop",
@@ -286,23 +289,23 @@ fn a_command_line_names_letters_or_all_of_them() {
 }
 
 #[test]
-fn nobody_there_is_said() {
+fn unreachable_process_is_reported() {
     let folder = tempfile::tempdir().unwrap();
-    let verb = || Verb::List {
+    let verb = || DeadVerb::List {
         most: 1,
         filter: Filter::default(),
         json: false,
     };
-    let cluster = Cluster {
+    let cluster = ClusterArgs {
         socket: Some(folder.path().join("none.sock")),
-        ..Cluster::default()
+        ..ClusterArgs::default()
     };
-    let said = dead(&Arguments { cluster, verb: verb() }).unwrap_err().to_string();
+    let said = dead(&DeadArgs { cluster, verb: verb() }).unwrap_err().to_string();
     assert!(said.starts_with("no plugnode runs at "), "{said}");
-    let cluster = Cluster {
+    let cluster = ClusterArgs {
         config: Some(folder.path().join("other.toml")),
-        ..Cluster::default()
+        ..ClusterArgs::default()
     };
-    let said = dead(&Arguments { cluster, verb: verb() }).unwrap_err().to_string();
+    let said = dead(&DeadArgs { cluster, verb: verb() }).unwrap_err().to_string();
     assert!(said.contains("-c"), "{said}");
 }

@@ -1,79 +1,79 @@
-//! Progress of one release's rollout, from successive readings of the board and of the nodes' reports: what is new, and the
-//! outcome.
+//! Progress of one rollout, derived from successive snapshots of the board and the nodes' reports.
 //!
-//! Does no I/O and reads no clock: the caller passes the elapsed time.
+//! No I/O and no clock: snapshots and the elapsed time are arguments.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 
-use super::super::words::{first_line, seconds};
+use super::super::format::seconds;
+use super::super::release_format::stage_in_words;
 use plugnode_message::{Namespace, NodeId};
 use plugnode_release::{
     AppReleases, AppReport, Board, Canary, Counts, NodeReport, Phase, Release, ReleaseState, Stage,
 };
 
-/// Longest wait for nodes that cannot run the release yet, once it is current.
+/// Once the release is in use: limit of waiting for nodes that cannot use it yet.
 const BEHIND: Duration = Duration::from_secs(10);
-/// Longest wait for nodes that merely had no events for it: it will handle their next event in any case.
+/// The same for nodes that are ready and had no event for it: their next event goes to it in any case.
 const QUIET: Duration = Duration::from_secs(1);
 
 /// Outcome of a rollout.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::cli) enum Outcome {
-    /// It is in use.
+pub(in crate::cli) enum RolloutOutcome {
+    /// The release is in use.
     InUse,
-    /// It is in use, but there were no events to try it with.
+    /// The release is in use, and there were no events to try it with.
     NotTried,
-    /// It was in use, and has been replaced by this release.
+    /// The release was in use, and the release with this number has replaced it.
     Replaced(u64),
-    /// It is not in use, for this reason.
+    /// The release is not in use, for this reason.
     Failed(String),
-    /// This release was deployed before it was in use.
+    /// The release with this number was requested before this one was in use.
     Superseded(u64),
-    /// A rollback ended it.
+    /// A rollback ended the rollout.
     Cancelled,
 }
 
-/// A rollout that has ended.
+/// How a rollout ended.
 #[derive(Debug, Clone)]
-pub(in crate::cli) struct Followed {
+pub(in crate::cli) struct RolloutResult {
     pub(in crate::cli) release: Release,
-    pub(in crate::cli) outcome: Outcome,
-    /// The number of the release in use at the end.
+    pub(in crate::cli) outcome: RolloutOutcome,
+    /// Number of the release in use at the end.
     pub(in crate::cli) in_use: u64,
-    /// Whether the release was ever seen in use.
+    /// Whether the followed release was in use at any time.
     pub(in crate::cli) was_in_use: bool,
-    /// Whether there is a release to go back to if the one in use fails.
+    /// Whether there is an earlier release to return to if the one in use fails.
     pub(in crate::cli) can_go_back: bool,
     pub(in crate::cli) took: Duration,
-    /// The app-nodes that run the app at the end.
+    /// The app-nodes of the app at the end.
     pub(in crate::cli) nodes: BTreeMap<NodeId, NodeProgress>,
-    /// Of a canary: its settings, and the counts of the previous and of the new release.
+    /// If it was a canary: its settings, and the counts of the release in use and of the new one.
     pub(in crate::cli) canary: Option<(Canary, Counts, Counts)>,
 }
 
-/// Progress of the rollout on one node.
+/// Progress of a rollout on one app-node.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(in crate::cli) struct NodeProgress {
-    /// When the node was first seen to run it.
+    /// When the node was first seen to use it.
     pub(in crate::cli) in_use_after: Option<Duration>,
-    /// Whether the node runs it but has not handled its first events yet.
+    /// Whether the node uses it and may still take it back.
     pub(in crate::cli) is_on_trial: bool,
-    /// The last stage that was reported.
+    /// Last reported stage, until the node uses it.
     pub(in crate::cli) stage: Option<Stage>,
-    /// Instances that started without the state of their predecessor, with the reasons.
+    /// Why instances began without the state of their predecessors.
     pub(in crate::cli) states_refused: Vec<String>,
 }
 
-/// What was seen of a rollout so far.
+/// What the snapshots have shown so far.
 pub(super) struct RolloutProgress {
     app: Namespace,
     number: u64,
     phase: Option<Phase>,
     nodes: BTreeMap<NodeId, NodeProgress>,
-    /// When it was first seen to be current.
+    /// When the release was first seen to be in use.
     current_after: Option<Duration>,
     canary: Option<(Canary, Counts, Counts)>,
 }
@@ -90,46 +90,49 @@ impl RolloutProgress {
         }
     }
 
-    /// Takes one reading: reports what is new to `tell`, and returns the outcome if the rollout has ended.
-    pub(super) fn look(
+    /// Takes in a snapshot, reports what is new, and returns the result once the rollout has ended.
+    ///
+    /// # Errors
+    /// When the board no longer has the release.
+    pub(super) fn update(
         &mut self,
         board: &Board,
         nodes: &[(NodeId, Option<NodeReport>)],
         now: Duration,
-        tell: &mut dyn FnMut(&str),
-    ) -> Result<Option<Followed>> {
+        report: &mut dyn FnMut(&str),
+    ) -> Result<Option<RolloutResult>> {
         let app_releases = board.apps.get(&self.app);
         let found = app_releases.and_then(|app_releases| Some((app_releases, app_releases.release(self.number)?)));
         let (app_releases, release) = found.ok_or_else(|| {
             anyhow!(
-                "release {} is forgotten: newer releases have replaced it; plugnode releases lists them",
+                "release {} is no longer kept, because newer ones have replaced it; plugnode releases lists them",
                 self.number
             )
         })?;
-        self.see_nodes(nodes, now, tell);
-        self.see_phase(app_releases, now, tell);
-        self.compare(app_releases, nodes);
+        self.update_nodes(nodes, now, report);
+        self.update_phase(app_releases, now, report);
+        self.update_canary(app_releases, nodes);
         let outcome = match &release.state {
             ReleaseState::RollingOut => return Ok(None),
             // A first release that no node has started yet.
             ReleaseState::Current if self.nodes.is_empty() && !release.is_tried && release.first_failure.is_none() => {
                 return Ok(None);
             }
-            // It fails, and there is no release to go back to.
+            // A first release that no node could start, or that fails: there is no other to return to.
             ReleaseState::Current
                 if !release.is_tried && release.first_failure.is_some() && !app_releases.can_revert() =>
             {
-                Outcome::Failed(release.first_failure.clone().unwrap_or_default())
+                RolloutOutcome::Failed(release.first_failure.clone().unwrap_or_default())
             }
             ReleaseState::Current if !self.has_arrived(now) => return Ok(None),
-            ReleaseState::Current if !release.is_tried => Outcome::NotTried,
-            ReleaseState::Current => Outcome::InUse,
-            ReleaseState::Retired => Outcome::Replaced(app_releases.current),
-            ReleaseState::Failed(reason) => Outcome::Failed(reason.clone()),
-            ReleaseState::Superseded(by) => Outcome::Superseded(*by),
-            ReleaseState::Cancelled => Outcome::Cancelled,
+            ReleaseState::Current if !release.is_tried => RolloutOutcome::NotTried,
+            ReleaseState::Current => RolloutOutcome::InUse,
+            ReleaseState::Retired => RolloutOutcome::Replaced(app_releases.current),
+            ReleaseState::Failed(reason) => RolloutOutcome::Failed(reason.clone()),
+            ReleaseState::Superseded(by) => RolloutOutcome::Superseded(*by),
+            ReleaseState::Cancelled => RolloutOutcome::Cancelled,
         };
-        Ok(Some(Followed {
+        Ok(Some(RolloutResult {
             release: release.clone(),
             outcome,
             in_use: app_releases.current,
@@ -141,7 +144,7 @@ impl RolloutProgress {
         }))
     }
 
-    fn see_phase(&mut self, app_releases: &AppReleases, now: Duration, tell: &mut dyn FnMut(&str)) {
+    fn update_phase(&mut self, app_releases: &AppReleases, now: Duration, report: &mut dyn FnMut(&str)) {
         let rollout = app_releases
             .rollout
             .as_ref()
@@ -153,7 +156,7 @@ impl RolloutProgress {
         self.phase = phase;
         let Some(rollout) = rollout else { return };
         let words = match (rollout.phase, &rollout.canary) {
-            // Each node tells what it does.
+            // The nodes' stages are reported instead.
             (Phase::Preparing, _) => return,
             (Phase::Canary, Some(canary)) => {
                 let time = Duration::from_millis(canary.for_ms);
@@ -163,32 +166,32 @@ impl RolloutProgress {
                 "every node is ready; first events go to it, one at a time".to_owned()
             }
         };
-        tell(&format!("{words} ({})", seconds(now)));
+        report(&format!("{words} ({})", seconds(now)));
     }
 
-    fn see_nodes(&mut self, nodes: &[(NodeId, Option<NodeReport>)], now: Duration, tell: &mut dyn FnMut(&str)) {
+    fn update_nodes(&mut self, nodes: &[(NodeId, Option<NodeReport>)], now: Duration, report: &mut dyn FnMut(&str)) {
         let mut seen = BTreeMap::new();
-        for (node, report) in nodes {
-            let app = report.as_ref().map(|report| report.apps.get(&self.app));
-            // Nodes that do not run the app are ignored.
+        for (node, latest) in nodes {
+            let app = latest.as_ref().map(|latest| latest.apps.get(&self.app));
+            // A node that does not run the app has no part in its rollout.
             if app.is_some_and(|app| app.is_none()) {
                 continue;
             }
-            let mut member = self.nodes.remove(node).unwrap_or_default();
+            let mut progress = self.nodes.remove(node).unwrap_or_default();
             if let Some(app) = app.flatten()
-                && let Some(words) = member.see(app, self.number, now)
+                && let Some(words) = progress.update(app, self.number, now)
             {
-                tell(&format!("{node} {words} ({})", seconds(now)));
+                report(&format!("{node} {words} ({})", seconds(now)));
             }
-            seen.insert(node.clone(), member);
+            seen.insert(node.clone(), progress);
         }
         for gone in std::mem::replace(&mut self.nodes, seen).into_keys() {
-            tell(&format!("{gone} is gone ({})", seconds(now)));
+            report(&format!("{gone} is gone ({})", seconds(now)));
         }
     }
 
-    /// Records the latest counts of both sides of a canary. Nodes may still report them just after it has ended.
-    fn compare(&mut self, app_releases: &AppReleases, nodes: &[(NodeId, Option<NodeReport>)]) {
+    /// Keeps the latest counts of both sides of a canary. Nodes may still report them just after it has ended.
+    fn update_canary(&mut self, app_releases: &AppReleases, nodes: &[(NodeId, Option<NodeReport>)]) {
         let rollout = app_releases
             .rollout
             .as_ref()
@@ -211,37 +214,36 @@ impl RolloutProgress {
         });
         let (old, new): (Vec<_>, Vec<_>) = sides.unzip();
         let (old, new) = (Counts::sum(old), Counts::sum(new));
-        // A smaller sum means that some nodes no longer report the canary.
+        // After the canary, nodes that no longer report it are missing in the sum: keep the larger one.
         if known.is_none_or(|(.., latest)| new.events >= latest.events) || rollout.is_some() {
             self.canary = Some((canary, old, new));
         }
     }
 
-    /// Whether every node runs the current release, or has been waited for long enough.
+    /// Whether every node uses the release, or has been waited for long enough.
     fn has_arrived(&mut self, now: Duration) -> bool {
         let since = now.saturating_sub(*self.current_after.get_or_insert(now));
-        self.nodes
-            .values()
-            .all(|member| match (member.in_use_after, &member.stage) {
-                _ if member.is_on_trial => since >= BEHIND,
-                (Some(_), _) => true,
-                (None, Some(Stage::Ready | Stage::Proven)) => since >= QUIET,
-                (None, _) => since >= BEHIND,
-            })
+        self.nodes.values().all(|node| match (node.in_use_after, &node.stage) {
+            _ if node.is_on_trial => since >= BEHIND,
+            (Some(_), _) => true,
+            (None, Some(Stage::Ready | Stage::Proven)) => since >= QUIET,
+            (None, _) => since >= BEHIND,
+        })
     }
 }
 
 impl NodeProgress {
-    /// Takes a node's report, and returns what is new in it, in words.
-    fn see(&mut self, app: &AppReport, number: u64, now: Duration) -> Option<String> {
+    /// Takes in a node's report, and returns in words what is new in it.
+    fn update(&mut self, app: &AppReport, number: u64, now: Duration) -> Option<String> {
         let progress = app.progress.as_ref().filter(|progress| progress.release == number);
         if app.release == number {
-            // It has not handled its first events yet and may be reverted, or its instances still take over state.
-            let late = [
+            // It may still be taken back while it has events and has answered none of them, or while its instances take over the
+            // state of their predecessors.
+            let rates = [
                 &app.counts.per_second,
                 &progress.map_or(0.0, |progress| progress.counts.per_second),
             ];
-            let has_events = app.in_hand > 0 || late.into_iter().any(|late| *late > 0.0);
+            let has_events = app.in_hand > 0 || rates.into_iter().any(|rate| *rate > 0.0);
             self.is_on_trial = !app.have_begun || (progress.is_some() && has_events);
             self.states_refused.clone_from(&app.states_refused);
             self.stage = None;
@@ -250,27 +252,14 @@ impl NodeProgress {
                 None => Some("uses it".to_owned()),
             };
         }
-        // The node has reverted it.
+        // Not in use there, or taken back.
         self.in_use_after = None;
         let progress = progress?;
         if self.stage.as_ref() == Some(&progress.stage) {
             return None;
         }
         self.stage = Some(progress.stage.clone());
-        Some(in_words(&progress.stage))
-    }
-}
-
-/// The stage of a node in words, to follow its name.
-pub(in crate::cli) fn in_words(stage: &Stage) -> String {
-    match stage {
-        Stage::Fetching => "fetches it".to_owned(),
-        Stage::Compiling => "compiles it".to_owned(),
-        Stage::Starting => "starts instances of it".to_owned(),
-        Stage::Ready => "is ready for it".to_owned(),
-        Stage::Proven => "has answered first events with it".to_owned(),
-        Stage::Failed(reason) => format!("cannot use it: {}", first_line(reason)),
-        Stage::Behind(reason) => format!("cannot use it yet: {}", first_line(reason)),
+        Some(stage_in_words(&progress.stage))
     }
 }
 
@@ -329,42 +318,47 @@ mod tests {
         (name.into(), Some(report))
     }
 
-    struct Seen {
+    struct Fixture {
         progress: RolloutProgress,
-        told: Vec<String>,
+        reported: Vec<String>,
     }
 
-    impl Seen {
+    impl Fixture {
         fn new() -> Self {
             Self {
                 progress: RolloutProgress::new(APP.into(), 2),
-                told: Vec::new(),
+                reported: Vec::new(),
             }
         }
 
-        fn look(&mut self, board: &Board, nodes: &[(NodeId, Option<NodeReport>)], seconds: u64) -> Option<Outcome> {
-            let tell = &mut |line: &str| self.told.push(line.to_owned());
-            let followed = self.progress.look(board, nodes, Duration::from_secs(seconds), tell);
-            followed.unwrap().map(|followed| followed.outcome)
+        fn update(
+            &mut self,
+            board: &Board,
+            nodes: &[(NodeId, Option<NodeReport>)],
+            seconds: u64,
+        ) -> Option<RolloutOutcome> {
+            let report = &mut |line: &str| self.reported.push(line.to_owned());
+            let result = self.progress.update(board, nodes, Duration::from_secs(seconds), report);
+            result.unwrap().map(|result| result.outcome)
         }
     }
 
     #[test]
-    fn each_step_is_reported_once() {
-        let mut seen = Seen::new();
+    fn reports_each_step_once() {
+        let mut fixture = Fixture::new();
         let rolling_out = board(|_| {});
         let compiling = [node("app-1", 1, Some(Stage::Compiling)), ("app-2".into(), None)];
-        assert_eq!(seen.look(&rolling_out, &compiling, 1), None);
-        assert_eq!(seen.look(&rolling_out, &compiling, 2), None);
+        assert_eq!(fixture.update(&rolling_out, &compiling, 1), None);
+        assert_eq!(fixture.update(&rolling_out, &compiling, 2), None);
         let trying = board(|app_releases| app_releases.rollout.as_mut().unwrap().phase = Phase::Trying);
         let ready = [node("app-1", 1, Some(Stage::Ready))];
-        assert_eq!(seen.look(&trying, &ready, 3), None);
+        assert_eq!(fixture.update(&trying, &ready, 3), None);
         assert_eq!(
-            seen.look(&board(in_use), &[node("app-1", 2, None)], 4),
-            Some(Outcome::InUse)
+            fixture.update(&board(in_use), &[node("app-1", 2, None)], 4),
+            Some(RolloutOutcome::InUse)
         );
         assert_eq!(
-            seen.told,
+            fixture.reported,
             [
                 "app-1 compiles it (1.0 s)",
                 "app-1 is ready for it (3.0 s)",
@@ -376,14 +370,14 @@ mod tests {
     }
 
     #[test]
-    fn wait_for_idle_and_late_nodes_is_bounded() {
+    fn waits_for_quiet_and_late_nodes_only_for_a_time() {
         let in_use = board(in_use);
         for (stage, least) in [(Stage::Ready, 1), (Stage::Behind("no room".into()), 10)] {
-            let mut seen = Seen::new();
+            let mut fixture = Fixture::new();
             let nodes = [node("app-1", 2, None), node("app-2", 1, Some(stage))];
-            assert_eq!(seen.look(&in_use, &nodes, 5), None);
-            assert_eq!(seen.look(&in_use, &nodes, 5 + least), Some(Outcome::InUse));
-            assert_eq!(seen.progress.nodes[&NodeId::from("app-2")].in_use_after, None);
+            assert_eq!(fixture.update(&in_use, &nodes, 5), None);
+            assert_eq!(fixture.update(&in_use, &nodes, 5 + least), Some(RolloutOutcome::InUse));
+            assert_eq!(fixture.progress.nodes[&NodeId::from("app-2")].in_use_after, None);
         }
     }
 
@@ -394,34 +388,37 @@ mod tests {
             app_releases.releases[1].is_tried = false;
         });
         assert_eq!(
-            Seen::new().look(&untried, &[node("app-1", 2, None)], 4),
-            Some(Outcome::NotTried)
+            Fixture::new().update(&untried, &[node("app-1", 2, None)], 4),
+            Some(RolloutOutcome::NotTried)
         );
     }
 
     #[test]
-    fn other_outcomes_are_seen_at_once() {
+    fn final_states_end_the_rollout_at_once() {
         for (state, outcome) in [
-            (ReleaseState::Failed("no".into()), Outcome::Failed("no".into())),
-            (ReleaseState::Superseded(3), Outcome::Superseded(3)),
-            (ReleaseState::Cancelled, Outcome::Cancelled),
-            (ReleaseState::Retired, Outcome::Replaced(1)),
+            (ReleaseState::Failed("no".into()), RolloutOutcome::Failed("no".into())),
+            (ReleaseState::Superseded(3), RolloutOutcome::Superseded(3)),
+            (ReleaseState::Cancelled, RolloutOutcome::Cancelled),
+            (ReleaseState::Retired, RolloutOutcome::Replaced(1)),
         ] {
             let board = board(|app_releases| app_releases.releases[1].state = state);
-            assert_eq!(Seen::new().look(&board, &[node("app-1", 1, None)], 1), Some(outcome));
+            assert_eq!(
+                Fixture::new().update(&board, &[node("app-1", 1, None)], 1),
+                Some(outcome)
+            );
         }
         let forgotten = board(|app_releases| drop(app_releases.releases.pop()));
-        let looked = RolloutProgress::new(APP.into(), 2).look(&forgotten, &[], Duration::ZERO, &mut |_| {});
-        assert!(looked.is_err());
+        let updated = RolloutProgress::new(APP.into(), 2).update(&forgotten, &[], Duration::ZERO, &mut |_| {});
+        assert!(updated.is_err());
     }
 
     #[test]
     fn node_without_the_app_is_ignored() {
         let mut other = node("app-2", 1, None);
         other.1.as_mut().unwrap().apps.clear();
-        let mut seen = Seen::new();
+        let mut fixture = Fixture::new();
         let nodes = [node("app-1", 2, None), other];
-        assert_eq!(seen.look(&board(in_use), &nodes, 1), Some(Outcome::InUse));
-        assert_eq!(seen.progress.nodes.len(), 1);
+        assert_eq!(fixture.update(&board(in_use), &nodes, 1), Some(RolloutOutcome::InUse));
+        assert_eq!(fixture.progress.nodes.len(), 1);
     }
 }

@@ -1,13 +1,13 @@
-//! A program in Python: the file to begin with, and the modules in its folder that it may import.
+//! Files of a Python program: the main file, and the modules in its folder.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-/// What a folder with a pyproject.toml may begin with.
-const FIRST: [&str; 3] = ["app.py", "main.py", "server.py"];
-/// Folders that are no part of a program.
-const LEFT_ALONE: [&str; 8] = [
+/// Names of the main file in a folder with a pyproject.toml; the first that exists is used.
+const MAIN: [&str; 3] = ["app.py", "main.py", "server.py"];
+/// Folders that are not part of a program.
+const EXCLUDED: [&str; 8] = [
     "__pycache__",
     "build",
     "dist",
@@ -17,46 +17,47 @@ const LEFT_ALONE: [&str; 8] = [
     "tests",
     "venv",
 ];
-/// The most that a program may have.
-const MOST_FILES: usize = 1000;
-const MOST_BYTES: usize = 8 << 20;
+/// Limits of a program, so that a script in the wrong folder does not embed a home directory.
+const MAX_FILES: usize = 1000;
+const MAX_BYTES: usize = 8 << 20;
 
+/// Whether this is a Python file.
 pub(super) fn is_program(path: &Path) -> bool {
-    path.extension().is_some_and(|kind| kind == "py")
+    path.extension().is_some_and(|extension| extension == "py")
 }
 
-/// The program of a folder that has a pyproject.toml.
+/// The main file of a folder with a pyproject.toml. None without a pyproject.toml.
 pub(super) fn find(folder: &Path) -> Result<Option<PathBuf>> {
     if !folder.join("pyproject.toml").is_file() {
         return Ok(None);
     }
-    let mut first = FIRST.iter().map(|name| folder.join(name)).filter(|file| file.is_file());
-    let Some(first) = first.next() else {
+    let mut files = MAIN.iter().map(|name| folder.join(name)).filter(|file| file.is_file());
+    let Some(main) = files.next() else {
         bail!(
-            "{} has a pyproject.toml and none of {}; name the program itself",
+            "{} has a pyproject.toml but none of {}; name the Python file itself",
             folder.display(),
-            FIRST.join(", ")
+            MAIN.join(", ")
         );
     };
-    Ok(Some(first))
+    Ok(Some(main))
 }
 
-/// The program and its modules, by their places within its folder: the program first.
+/// The main file followed by the modules in its folder, each with its path relative to the folder.
 pub(super) fn files(program: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     let folder = match program.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
     let mut found = vec![program.to_owned()];
-    gather(folder, program, &mut found)?;
+    add_modules(folder, program, &mut found)?;
     let mut bytes = 0;
     let mut files = Vec::with_capacity(found.len());
     for file in found {
         let text = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
         bytes += text.len();
-        if bytes > MOST_BYTES {
+        if bytes > MAX_BYTES {
             bail!(
-                "the modules in {} are more than {MOST_BYTES} bytes: keep the program in a folder of its own",
+                "the modules in {} have more than {MAX_BYTES} bytes in all; move the program to a folder of its own",
                 folder.display()
             );
         }
@@ -67,8 +68,8 @@ pub(super) fn files(program: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     Ok(files)
 }
 
-/// Links are not followed: a program is what is in its folder.
-fn gather(folder: &Path, program: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+/// Adds the modules in `folder` and its subfolders. Symbolic links are not followed.
+fn add_modules(folder: &Path, program: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
     let mut entries: Vec<_> = entries.collect::<Result<_, _>>()?;
     entries.sort_by_key(std::fs::DirEntry::file_name);
@@ -76,15 +77,15 @@ fn gather(folder: &Path, program: &Path, found: &mut Vec<PathBuf>) -> Result<()>
         let (path, kind) = (entry.path(), entry.file_type()?);
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name.starts_with('.') || LEFT_ALONE.contains(&&*name) {
+        if name.starts_with('.') || EXCLUDED.contains(&&*name) {
             continue;
         }
         if kind.is_dir() && !path.join("pyvenv.cfg").exists() {
-            gather(&path, program, found)?;
+            add_modules(&path, program, found)?;
         } else if kind.is_file() && is_program(&path) && path != *program {
-            if found.len() >= MOST_FILES {
+            if found.len() >= MAX_FILES {
                 bail!(
-                    "there are more than {MOST_FILES} modules beside {}: keep it in a folder of its own",
+                    "there are more than {MAX_FILES} modules beside {}; move the program to a folder of its own",
                     program.display()
                 );
             }
@@ -99,9 +100,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn program_comes_first_and_then_its_modules() {
+    fn main_file_precedes_its_modules() {
         let folder = tempfile::tempdir().unwrap();
-        let put = |name: &str| {
+        let write = |name: &str| {
             let file = folder.path().join(name);
             std::fs::create_dir_all(file.parent().unwrap()).unwrap();
             std::fs::write(file, name).unwrap();
@@ -116,10 +117,10 @@ mod tests {
             "a.txt",
             ".hid/x.py",
         ] {
-            put(name);
+            write(name);
         }
-        put("env/pyvenv.cfg");
-        put("env/lib/x.py");
+        write("env/pyvenv.cfg");
+        write("env/lib/x.py");
         let program = find(folder.path()).unwrap().unwrap();
         let files = files(&program).unwrap();
         let names: Vec<_> = files.iter().map(|(name, _)| name.as_str()).collect();

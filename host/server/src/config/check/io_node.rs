@@ -1,10 +1,13 @@
 //! What must hold of the settings of an io-node.
 
 use super::Check;
-use crate::config::{Algorithm, Config, IoNode, IoServerUrl, Jwks, Role, Token};
+use crate::config::{Config, IoNode, IoServerUrl, Role, Token};
+use crate::roles::io_node::{Algorithm, JwksPlace};
 
 /// RFC 7518 asks of a key of HS256 that it be as long as what it makes.
 const LEAST_SECRET: usize = 32;
+/// The memory of a wasm32 instance.
+const MOST_PAYLOAD: u64 = 1 << 32;
 
 impl Check<'_> {
     pub(super) fn io_node(&mut self, config: &Config) {
@@ -21,6 +24,20 @@ impl Check<'_> {
             plain,
             &["io-node", "path"],
             &format!("`{path}` is not a path such as `/socket.io`"),
+        );
+        self.fixed_path(path, &["io-node", "path"]);
+        let list = &config.frontend.client_config_url;
+        let list_as_json = format!("{}.json", list.strip_suffix(".js").unwrap_or(list));
+        let is_list = |path: &str| path == list || path == list_as_json;
+        if config.has(Role::Frontend) && is_list(path.trim_end_matches('/')) {
+            let problem = format!("`{path}` is a path of frontend.client-config-url; choose another");
+            self.refuse(&["io-node", "path"], problem);
+        }
+        let problem = "must be 4GiB or less: no handler has the memory for more";
+        self.require(
+            io_node.max_payload.0 <= MOST_PAYLOAD,
+            &["io-node", "max-payload"],
+            problem,
         );
         self.nonzero(
             &["io-node"],
@@ -122,7 +139,7 @@ impl Check<'_> {
             let long = secret.expose().len() >= LEAST_SECRET;
             self.require(long, &["io-node", "token", "secret"], &problem);
         }
-        if let Some(Jwks::Url(url)) = &token.jwks {
+        if let Some(JwksPlace::Url(url)) = &token.jwks {
             let problem = "is not a file, nor a URL such as https://login.example.com/.well-known/jwks.json";
             self.require(is_url(url), &["io-node", "token", "jwks"], problem);
         }

@@ -354,7 +354,10 @@ async fn event_fails_if_reads_exceed_time_limit() {
     let dead = memory.dead_letters(10).await.unwrap();
     assert_eq!(dead.len(), 1);
     let reason = &dead[0].death.reason;
-    assert!(reason.contains("the event reads too much for the"), "{reason}");
+    assert!(
+        reason.contains("the event reads too much for its time limit"),
+        "{reason}"
+    );
     end(shutdown).await;
 }
 

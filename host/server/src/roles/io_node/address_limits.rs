@@ -6,8 +6,10 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, RwLock};
 
 use plugnode_socket_io::Gcra;
 
@@ -76,11 +78,7 @@ impl AddressLimits {
 
     /// Changes the limits for new sessions.
     pub(super) fn set(&self, limits: PerAddress) {
-        *self.limits.write().expect("nothing panics while it holds this lock") = limits;
-    }
-
-    fn limits(&self) -> PerAddress {
-        *self.limits.read().expect("nothing panics while it holds this lock")
+        *self.limits.write() = limits;
     }
 
     /// Permits another session of this address. None if there are no limits.
@@ -88,12 +86,12 @@ impl AddressLimits {
     /// # Errors
     /// If the address is over a limit.
     pub(super) fn permit(self: &Arc<Self>, address: IpAddr, now: Instant) -> Result<Option<SessionPermit>, TooMany> {
-        let limits = self.limits();
+        let limits = *self.limits.read();
         if limits == PerAddress::default() {
             return Ok(None);
         }
         let address = engine_io::network(address);
-        let mut known = self.known();
+        let mut known = self.known.lock();
         known.forget_idle(now);
         let entry = known.addresses.entry(address).or_default();
         limits.allow(entry, now)?;
@@ -105,10 +103,6 @@ impl AddressLimits {
             address,
             addresses: self.clone(),
         }))
-    }
-
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().expect("nothing panics while it holds this lock")
     }
 }
 
@@ -146,7 +140,7 @@ impl Known {
 
 impl Drop for SessionPermit {
     fn drop(&mut self) {
-        let mut known = self.addresses.known();
+        let mut known = self.addresses.known.lock();
         if let Entry::Occupied(mut entry) = known.addresses.entry(self.address) {
             entry.get_mut().sessions -= 1;
             if entry.get().sessions == 0 && entry.get().arrival.is_none() {
@@ -179,7 +173,7 @@ mod tests {
         for _ in 0..10_000 {
             assert!(addresses.permit(ip("10.0.0.1"), Instant::now()).unwrap().is_none());
         }
-        assert!(addresses.known().addresses.is_empty());
+        assert!(addresses.known.lock().addresses.is_empty());
     }
 
     #[test]
@@ -235,16 +229,16 @@ mod tests {
         for i in 0..300_000_u32 {
             drop(addresses.permit(IpAddr::V4(((1 << 30) + i).into()), now).unwrap());
         }
-        let kept = addresses.known().addresses.len();
+        let kept = addresses.known.lock().addresses.len();
         assert!(kept <= 2 * (MAX_IDLE + 5_000), "{kept}");
         // Addresses with sessions are not forgotten.
-        assert_eq!(addresses.known().addresses[&IpAddr::V4(7.into())].sessions, 1);
+        assert_eq!(addresses.known.lock().addresses[&IpAddr::V4(7.into())].sessions, 1);
         drop(held);
         now += 100 * SECOND;
         for i in 0..100_000_u32 {
             drop(addresses.permit(IpAddr::V4(((1 << 30) + i).into()), now).unwrap());
         }
-        let kept = addresses.known().addresses.len();
+        let kept = addresses.known.lock().addresses.len();
         assert!(kept <= 2 * MAX_IDLE, "{kept}");
     }
 
@@ -300,7 +294,7 @@ mod tests {
                     }
                 }
                 drop(places);
-                let left: usize = addresses.known().addresses.values().map(|address| address.sessions).sum();
+                let left: usize = addresses.known.lock().addresses.values().map(|address| address.sessions).sum();
                 prop_assert_eq!(left, 0);
             }
         }

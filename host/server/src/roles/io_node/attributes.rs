@@ -6,19 +6,9 @@ use std::cell::OnceCell;
 
 use serde_json::{Map, Value};
 
+use super::field::Field;
 use plugnode_message::json::without_lone_surrogates;
 use plugnode_message::{Handshake, MOST_ATTRIBUTES, Refusal, Text};
-
-/// A field of a client's handshake.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Field {
-    /// In `auth`: a key, then a key of the value there, and so on.
-    Auth(Vec<String>),
-    /// A parameter of the query.
-    Query(String),
-    /// A header, by its name in lower case.
-    Header(String),
-}
 
 /// Looks up fields of a handshake.
 pub(super) struct Fields<'a> {
@@ -109,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_found_and_what_is_not_there_is_left_out() {
+    fn finds_fields_and_leaves_out_missing_ones() {
         let wanted = [
             ("id".into(), auth("user.id")),
             ("user".into(), auth("user")),
@@ -131,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn claims_win_over_what_the_client_says() {
+    fn claims_override_fields_of_the_handshake() {
         let handshake = handshake();
         let claims = Map::from_iter([("sub".into(), "ann".into())]);
         let attributes = first(&[("sub".into(), auth("sub"))], &Fields::of(&handshake), claims);
@@ -139,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_handshake_without_auth_or_with_a_broken_one_has_none() {
+    fn missing_or_invalid_auth_has_no_fields() {
         for auth_text in [None, Some(""), Some("[1"), Some("null"), Some("\"user\"")] {
             let mut handshake = handshake();
             handshake.auth = auth_text.map(Text::from_static);
@@ -149,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn too_much_is_refused() {
+    fn refuses_attributes_that_are_too_large() {
         let mut handshake = handshake();
         let wanted = [("big".into(), auth("big"))];
         for (length, taken) in [
@@ -172,7 +162,7 @@ mod tests {
 
         proptest! {
             #[test]
-            fn whatever_a_handshake_holds_attributes_are_an_object_and_no_larger_than_they_may_be(
+            fn first_attributes_are_always_an_object_within_the_limit(
                 auth in proptest::option::of(nearly_text(json_text())),
                 query in nearly_text((text(), text()).prop_map(|(name, value)| format!("{name}={value}&a=b"))),
                 headers in vec((text(), text()), 0..4),

@@ -13,7 +13,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tracing::error;
 
-use super::attributes::{Field, Fields};
+use super::attributes::Fields;
+use super::field::Field;
 use super::handle::IoHandle;
 use plugnode_message::json::without_lone_surrogates;
 use plugnode_message::{Command, Event, Handshake, MOST_ATTRIBUTES, NodeId, Refusal, Text};

@@ -1,7 +1,7 @@
-//! Which hosts requests may be for, against pages that have their own name lead to this node (DNS rebinding).
+//! Host names that requests may be for, as a protection against DNS rebinding: pages whose own host name resolves to this node.
 //!
-//! To a browser such a page is of the same origin as the node, so its `Origin` proves nothing, and a GET has none. What the page
-//! cannot change is the name in `Host`. Addresses, and names of one word, cannot be a page's of the Internet.
+//! For a browser such a page has the same origin as the node, so `Origin` proves nothing, and a GET has none. But the page cannot change the
+//! name in `Host`. Addresses, and names of one word, are not names of pages on the Internet, so they are always allowed.
 
 use std::collections::HashSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -11,25 +11,25 @@ use http::header::HOST;
 
 use super::origin::name_of;
 
-/// How much is shown of a name that a client gave.
-const SHOWN: usize = 200;
+/// Characters of a client's host name that are shown.
+const MAX_SHOWN: usize = 200;
 
 /// The hosts that requests may be for.
 #[derive(Debug, Clone)]
 pub(super) struct Hosts {
     any: bool,
     named: HashSet<String>,
-    /// What names may end with, beginning with a dot.
+    /// Endings of allowed names, each beginning with a dot.
     endings: Vec<String>,
 }
 
-/// A request for a host that is not served.
+/// The request is for another host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no host {0:?} here; if it is a name of this node, add it to [io-node] allowed-hosts")]
+#[error("requests for the host {0:?} are refused; if it is a name of this node, add it to [io-node] allowed-hosts")]
 pub(super) struct WrongHost(String);
 
 impl Hosts {
-    /// Those named, such as `chat.example.com`, `*.example.com` for all below it, or `*` for all. None is all as well.
+    /// Allows these names, such as `chat.example.com`, all names below one for `*.example.com`, or any for `*`. None allows any.
     pub(super) fn new(named: Option<&[String]>) -> Self {
         let mut hosts = Self {
             any: named.is_none(),
@@ -46,7 +46,10 @@ impl Hosts {
         hosts
     }
 
-    /// Whether a request with these headers may be made. One without the header comes from no browser.
+    /// Checks the host of a request. A request without the header does not come from a browser.
+    ///
+    /// # Errors
+    /// If a host is not allowed.
     pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), WrongHost> {
         if self.any {
             return Ok(());
@@ -54,7 +57,7 @@ impl Hosts {
         let wrong = headers.get_all(HOST).iter().find(|host| !self.serves(host.as_bytes()));
         wrong.map_or(Ok(()), |host| {
             let shown = String::from_utf8_lossy(host.as_bytes());
-            Err(WrongHost(shown.chars().take(SHOWN).collect()))
+            Err(WrongHost(shown.chars().take(MAX_SHOWN).collect()))
         })
     }
 
@@ -74,7 +77,7 @@ impl Hosts {
     }
 }
 
-/// A name without its port and the dot of the root, in lower case.
+/// The name in lower case, without port and without the final dot of the root.
 fn plain(host: &str) -> String {
     let name = name_of(host.trim());
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
@@ -104,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_the_internet_are_refused_unless_named() {
+    fn refuses_internet_names_unless_allowed() {
         let hosts = hosts(&["chat.example.com", "*.Example.org"]);
         for (host, taken) in [
             ("127.0.0.1:8080", true),
@@ -131,14 +134,14 @@ mod tests {
     }
 
     #[test]
-    fn none_and_a_star_are_all() {
+    fn none_and_star_allow_any_host() {
         assert!(takes(&Hosts::new(None), "evil.example"));
         assert!(takes(&hosts(&["*"]), "evil.example"));
         assert!(!takes(&hosts(&[]), "evil.example"));
     }
 
     #[test]
-    fn two_hosts_must_both_be_served() {
+    fn checks_both_of_two_host_headers() {
         let mut headers = HeaderMap::new();
         headers.append(HOST, "localhost".parse().unwrap());
         headers.append(HOST, "evil.example".parse().unwrap());

@@ -5,7 +5,7 @@
 //! is declared dead.
 
 use std::panic::resume_unwind;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::{JoinError, JoinSet};
@@ -114,7 +114,7 @@ impl Membership {
                 incarnation: incarnation.clone(),
                 backlog: self.handle.parts.backlog.clone(),
                 shutdown: self.shutdown.clone(),
-                open: Mutex::default(),
+                open: Default::default(),
             }),
             hooks: self.hooks.clone(),
             handle: self.handle.clone(),

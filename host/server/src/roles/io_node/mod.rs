@@ -20,6 +20,7 @@ mod cut_off;
 mod delivery;
 mod drain;
 mod entrance;
+mod field;
 mod handle;
 mod hooks;
 mod hosts;
@@ -59,7 +60,7 @@ use plugnode_socket_io::{Codec, ConnectionLimits, Connections, CurrentIncarnatio
 use plugnode_transport::Transport;
 
 pub use self::address_limits::PerAddress;
-pub use self::attributes::Field;
+pub use self::field::Field;
 pub use self::handle::{AttributesError, ConnectedClient, IoHandle, OwnEvent, SendError};
 pub use self::hooks::undecided;
 pub use self::hooks::{CustomCommand, Hooks, Newcomer};

@@ -1,9 +1,9 @@
-//! Whose pages may connect, and what browsers are told about it (CORS).
+//! Origins whose pages may connect, and CORS headers.
 //!
-//! A browser says in `Origin` which site a page is from, and no page can change that. The check comes before a session is
-//! made, for a WebSocket knows no CORS: its page would read what it gets. Who sends no `Origin` is no page of another
-//! site; tokens, and not origins, tell such clients apart. Pages of the same host may connect whatever their port is, as
-//! they share its cookies: a frontend and an io-node of one machine have different ones.
+//! Browsers send the origin of a page in `Origin`, which the page cannot change. It is checked before a session is opened, because CORS does
+//! not apply to websockets: any page could read what it receives. A request without `Origin` does not come from a page of another site;
+//! tokens authenticate such clients. Pages of the same host may connect from any port, because ports share cookies: a frontend and an
+//! io-node on one machine have different ports.
 
 use std::collections::HashSet;
 
@@ -15,48 +15,48 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Method};
 
-/// Seconds that a browser may remember that it may ask.
-const REMEMBERED: HeaderValue = HeaderValue::from_static("600");
-/// What requests of Socket.IO are made with.
+/// Seconds for which browsers may cache the answer to a preflight.
+const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
+/// The methods of Socket.IO's requests.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, POST");
 
-/// Whose pages may connect.
+/// The origins whose pages may connect.
 #[derive(Debug, Clone)]
 pub(super) struct Origins {
     any: bool,
-    /// As browsers write them.
+    /// Origins in the spelling of browsers.
     named: HashSet<String>,
 }
 
-/// What to add to the answer of a request that may be made.
+/// The CORS headers of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CorsHeaders {
-    origin: Asked,
+    origin: AllowedOrigin,
 }
 
-/// Who asks.
+/// The origin that an answer allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Asked {
-    /// No page.
-    Nobody,
-    /// A page of a site that is meant: it may send cookies along.
-    Site(HeaderValue),
-    /// A page of any site, as `*` allows: without cookies, for nobody has said that it may have what they open.
-    Anyone,
+enum AllowedOrigin {
+    /// None: the request does not come from a page.
+    None,
+    /// A named origin or the request's own host: with cookies.
+    Named(HeaderValue),
+    /// Any origin, allowed by `*`: without cookies.
+    Any,
 }
 
-/// A page of a site that may not connect.
+/// The page may not connect.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("pages from `{origin}` may not connect: they are of another site, and not among [io-node] allowed-origins")]
+#[error("pages from `{origin}` may not connect: it is another site, and not among [io-node] allowed-origins")]
 pub(super) struct Forbidden {
     origin: String,
 }
 
 impl Origins {
-    /// Those named, such as `https://example.com`, or `*` for all; and always those of the host that a request is for.
+    /// Allows these origins, such as `https://example.com`, or any for `*`. The host of the request is always allowed.
     ///
     /// # Errors
-    /// When one of them is not an origin.
+    /// If one is not an origin.
     pub(super) fn new(named: &[String]) -> Result<Self> {
         let mut origins = Self {
             any: false,
@@ -74,19 +74,26 @@ impl Origins {
         Ok(origins)
     }
 
-    /// Whether a request with these headers may be made, and what its answer says of that.
+    /// Checks the origin of a request. Returns the CORS headers of its answer.
+    ///
+    /// # Errors
+    /// If its page may not connect.
     pub(super) fn check(&self, headers: &HeaderMap) -> Result<CorsHeaders, Forbidden> {
         let mut given = headers.get_all(ORIGIN).iter();
         let Some(origin) = given.next() else {
-            return Ok(CorsHeaders { origin: Asked::Nobody });
+            return Ok(CorsHeaders {
+                origin: AllowedOrigin::None,
+            });
         };
         if given.next().is_none() {
-            if self.means(origin, headers) {
-                let origin = Asked::Site(origin.clone());
+            if self.is_named(origin, headers) {
+                let origin = AllowedOrigin::Named(origin.clone());
                 return Ok(CorsHeaders { origin });
             }
             if self.any {
-                return Ok(CorsHeaders { origin: Asked::Anyone });
+                return Ok(CorsHeaders {
+                    origin: AllowedOrigin::Any,
+                });
             }
         }
         let shown = String::from_utf8_lossy(origin.as_bytes());
@@ -95,13 +102,13 @@ impl Origins {
         })
     }
 
-    /// Whether this is a browser that asks whether its page may make a request.
+    /// Whether the request is a preflight of a browser.
     pub(super) fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
         method == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
     }
 
-    /// Whether it is a named site, or the host that the request is for.
-    fn means(&self, origin: &HeaderValue, headers: &HeaderMap) -> bool {
+    /// Whether it is a named origin, or the host of the request.
+    fn is_named(&self, origin: &HeaderValue, headers: &HeaderMap) -> bool {
         let Some(site) = origin.to_str().ok().and_then(Site::of) else {
             return false;
         };
@@ -111,26 +118,26 @@ impl Origins {
 }
 
 impl CorsHeaders {
-    /// Adds them to those of an answer.
+    /// Adds them to the headers of an answer.
     pub(super) fn add_to(&self, headers: &mut HeaderMap) {
         headers.append(VARY, HeaderValue::from_name(ORIGIN));
         match &self.origin {
-            Asked::Nobody => {}
-            Asked::Site(origin) => {
+            AllowedOrigin::None => {}
+            AllowedOrigin::Named(origin) => {
                 headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
                 headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
             }
-            Asked::Anyone => {
+            AllowedOrigin::Any => {
                 headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
             }
         }
     }
 
-    /// Adds to the headers of an answer that the page may make the request that it asks about.
+    /// Adds the permission that a preflight asks for.
     pub(super) fn add_permission_to(&self, headers: &mut HeaderMap, asked: &HeaderMap) {
         self.add_to(headers);
         headers.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
-        headers.insert(ACCESS_CONTROL_MAX_AGE, REMEMBERED);
+        headers.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE);
         headers.append(VARY, HeaderValue::from_name(ACCESS_CONTROL_REQUEST_HEADERS));
         if let Some(wanted) = asked.get(ACCESS_CONTROL_REQUEST_HEADERS) {
             headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
@@ -138,7 +145,7 @@ impl CorsHeaders {
     }
 }
 
-/// An origin in its parts, in lower case and without a port that its scheme implies.
+/// An origin, in lower case and without the default port of its scheme.
 #[derive(Debug, PartialEq, Eq)]
 struct Site {
     scheme: String,
@@ -157,8 +164,8 @@ impl Site {
         Some(Self { scheme, host })
     }
 
-    /// Whether it is the host that a request is for. Behind a proxy that ends TLS, it is not known which of the web's schemes that
-    /// came by. Those of others, such as extensions of browsers, are no sites.
+    /// Whether it has the same host name. Either scheme of the web will do, because a proxy may have ended TLS. Other schemes, such as those
+    /// of browser extensions, have no hosts.
     fn is_of(&self, host: &str) -> bool {
         matches!(&*self.scheme, "http" | "https") && name_of(host).eq_ignore_ascii_case(name_of(&self.host))
     }
@@ -183,7 +190,7 @@ fn without_port(scheme: &str, host: &str) -> String {
     }
 }
 
-/// A host without its port.
+/// The host name without the port.
 pub(super) fn name_of(host: &str) -> &str {
     let end = match host.starts_with('[') {
         true => host.find(']').map(|end| end + 1),
@@ -213,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn by_default_pages_of_the_same_host_and_clients_without_origin_may() {
+    fn allows_same_host_and_missing_origin_by_default() {
         let default = origins(&[]);
         assert!(default.check(&headers(&[("host", "a.example")])).is_ok());
         for (origin, host, taken) in [
@@ -244,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn named_origins_may_besides_exactly_as_they_are() {
+    fn allows_named_origins_exactly() {
         let named = origins(&[
             "https://example.com",
             "HTTP://Dev:3000",
@@ -269,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_star_is_for_all() {
+    fn star_allows_any_origin() {
         let any = origins(&["*"]);
         for origin in ["https://anywhere.example", "null", "file://"] {
             assert!(takes(&any, origin, "own"), "{origin}");
@@ -279,7 +286,7 @@ mod tests {
             assert_eq!(answered[ACCESS_CONTROL_ALLOW_ORIGIN], "*");
             assert!(!answered.contains_key(ACCESS_CONTROL_ALLOW_CREDENTIALS));
         }
-        // Who is named besides, and the host itself, may have cookies.
+        // Named origins and the own host may also send cookies.
         let both = origins(&["*", "https://example.com"]);
         for origin in ["https://example.com", "http://own"] {
             let mut answered = HeaderMap::new();
@@ -291,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_origin_is_not_taken_for_one() {
+    fn refuses_configured_names_that_are_no_origins() {
         for wrong in [
             "example.com",
             "https://",
@@ -306,14 +313,14 @@ mod tests {
     }
 
     #[test]
-    fn two_origins_are_none() {
+    fn refuses_two_origin_headers() {
         let mut headers = headers(&[("origin", "http://a"), ("host", "a")]);
         headers.append(ORIGIN, HeaderValue::from_static("http://a"));
         assert!(origins(&[]).check(&headers).is_err());
     }
 
     #[test]
-    fn answers_name_the_origin_only_when_it_may() {
+    fn answers_name_allowed_origins_only() {
         let named = origins(&["https://example.com"]);
         let mut answered = HeaderMap::new();
         let cors = named
@@ -336,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn browsers_are_told_what_they_may_ask() {
+    fn answers_preflights() {
         let named = origins(&["https://example.com"]);
         let question = headers(&[
             ("origin", "https://example.com"),
@@ -381,7 +388,7 @@ mod tests {
             prop_oneof![2 => valid.prop_map(String::into_bytes), 1 => bytes(20)]
         }
 
-        /// The host of a place in the web, as another reads it.
+        /// The host name, as another library parses it.
         fn name(authority: &str) -> Option<String> {
             let uri: http::Uri = format!("http://{authority}").parse().ok()?;
             Some(uri.host()?.to_lowercase())
@@ -389,7 +396,7 @@ mod tests {
 
         proptest! {
             #[test]
-            fn only_the_same_host_or_a_named_site_is_let_in(origin in origin(), host in host()) {
+            fn allows_only_same_host_or_named_origin(origin in origin(), host in host()) {
                 let (Ok(origin), Ok(host)) = (HeaderValue::from_bytes(&origin), HeaderValue::from_bytes(&host)) else {
                     return Ok(());
                 };
@@ -397,13 +404,13 @@ mod tests {
                 let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
                 let (text, host) = (text(&origin), text(&host));
                 let (scheme, site) = text.split_once("://").unwrap_or_default();
-                // What another cannot read, no browser is at.
+                // No browser has an origin that another library cannot parse.
                 let is_same = name(site).is_none() || name(site) == name(&host);
                 prop_assert!(origins(&[]).check(&headers).is_err() || is_same, "{origin:?} to {host:?}");
                 if let Ok(cors) = origins(&["https://named.example"]).check(&headers) {
                     let is_named = scheme.eq_ignore_ascii_case("https") && name(site).as_deref() == Some("named.example");
                     prop_assert!(is_same || is_named, "{origin:?} to {host:?}");
-                    prop_assert_eq!(cors.origin, Asked::Site(origin));
+                    prop_assert_eq!(cors.origin, AllowedOrigin::Named(origin));
                 }
                 let _ = Origins::new(&[text]);
             }

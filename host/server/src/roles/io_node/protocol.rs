@@ -13,7 +13,8 @@ use serde_json::{Map, Value};
 use tokio::time::sleep;
 use tracing::{debug, info};
 
-use super::attributes::{self, Field, Fields};
+use super::attributes::{self, Fields};
+use super::field::Field;
 use super::hooks::Hooks;
 use super::token::{Tokens, VerifiedToken};
 use plugnode_message::{DisconnectReason, Handshake, MOST_NAME, Refusal, Text, now_ms};

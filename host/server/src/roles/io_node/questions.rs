@@ -6,10 +6,11 @@
 //! before the collecting io-node ends.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::debug;
@@ -77,7 +78,7 @@ impl Questions {
     /// Takes the answer of an io-node to a question of a client on this one.
     pub(super) fn answered(&self, asker: &Asker, from: NodeId, part: Part) {
         // The question may have been given up by now.
-        if let Some(answers) = self.open().get(&asker.id) {
+        if let Some(answers) = self.open.lock().get(&asker.id) {
             let _ = answers.send((from, part));
         }
     }
@@ -100,7 +101,7 @@ impl Questions {
     fn collect_answers(self: &Arc<Self>, asker: &Asker, patience: Duration, token: Bytes) {
         let (answers, receiver) = mpsc::unbounded_channel();
         {
-            let mut open = self.open();
+            let mut open = self.open.lock();
             if open.len() >= MAX_OPEN {
                 debug!(client = %asker.client, "question dropped: too many questions are open");
                 return;
@@ -111,7 +112,7 @@ impl Questions {
         self.shutdown.spawn_intake(async move {
             let deadline = Instant::now() + patience + TRANSIT;
             let answer = questions.collect(receiver, deadline).await;
-            questions.open().remove(&asker.id);
+            questions.open.lock().remove(&asker.id);
             questions.reply(asker, token, answer);
         });
     }
@@ -219,10 +220,6 @@ impl Questions {
             count: count as u32,
             channels,
         }
-    }
-
-    fn open(&self) -> MutexGuard<'_, HashMap<Text, UnboundedSender<(NodeId, Part)>>> {
-        self.open.lock().expect("nothing panics while it holds this lock")
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::address_limits::PerAddress;
-use super::attributes::Field;
+use super::field::Field;
 use super::token::TokenSettings;
 use crate::http::TrustedProxies;
 use plugnode_process::MemoryPressure;

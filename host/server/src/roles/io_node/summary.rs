@@ -1,4 +1,4 @@
-//! The answers of all io-nodes to one question, as the one reply that the handler gets: a JSON array with one object.
+//! Merges the answers of all io-nodes to a question into the reply that the handler gets: a JSON array with one object.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use plugnode_message::json::with_placeholders_moved;
 use plugnode_message::{NodeId, Part, Payload};
 
-/// What these said, and that those said nothing.
+/// Merges the answers of these io-nodes, and names those that were silent.
 pub(super) fn of(heard: BTreeMap<NodeId, Part>, silent: Vec<NodeId>) -> Payload {
     let mut summary = Summary::default();
     let nodes: Vec<_> = heard.keys().map(|node| node.as_str().to_owned()).collect();
@@ -23,7 +23,7 @@ pub(super) fn of(heard: BTreeMap<NodeId, Part>, silent: Vec<NodeId>) -> Payload 
     fields.insert("nodes".into(), nodes.into());
     fields.insert("silent".into(), silent.into());
     let fields = Value::Object(fields).to_string();
-    // What clients answered is passed on as they wrote it.
+    // The answers of clients are passed on unparsed.
     let json = match answers {
         Some(answers) => format!(r#"[{{"answers":[{}],{}]"#, answers.join(","), &fields[1..]),
         None => format!("[{fields}]"),
@@ -37,7 +37,7 @@ pub(super) fn of(heard: BTreeMap<NodeId, Part>, silent: Vec<NodeId>) -> Payload 
 #[derive(Default)]
 struct Summary {
     fields: Map<String, Value>,
-    /// As JSON.
+    /// The answers of clients, as JSON.
     answers: Option<Vec<String>>,
     attachments: Vec<bytes::Bytes>,
 }
@@ -48,7 +48,7 @@ impl Summary {
             Part::Settled => {}
             Part::Acks { answers, missing } => {
                 for (client, answer) in answers {
-                    let (args, id) = (self.adopt(answer), Value::from(client.as_str()));
+                    let (args, id) = (self.take_answer(answer), Value::from(client.as_str()));
                     let answer = format!(r#"{{"args":{args},"id":{id}}}"#);
                     self.answers.get_or_insert_default().push(answer);
                 }
@@ -73,7 +73,7 @@ impl Summary {
                     let sum = known.entry(channel.as_str()).or_insert_with(|| 0.into());
                     *sum = (sum.as_u64().unwrap_or_default() + u64::from(clients)).into();
                 }
-                // Of names that were cut off it is not known whether other io-nodes have them, too.
+                // Rooms that are counted but not named may be among those that other io-nodes name.
                 let (named, most) = (known.len() as u64, u64::from(count));
                 let before = self.fields.get("count").and_then(Value::as_u64).unwrap_or_default();
                 self.fields.insert("count".into(), before.max(named).max(most).into());
@@ -88,16 +88,16 @@ impl Summary {
 
     fn list(&mut self, name: &str) -> &mut Vec<Value> {
         let list = self.fields.entry(name).or_insert_with(|| json!([]));
-        list.as_array_mut().expect("it was put there as one")
+        list.as_array_mut().expect("inserted with this type")
     }
 
     fn channels(&mut self) -> &mut Map<String, Value> {
         let channels = self.fields.entry("channels").or_insert_with(|| json!({}));
-        channels.as_object_mut().expect("it was put there as one")
+        channels.as_object_mut().expect("inserted with this type")
     }
 
-    /// Takes over an answer's attachments, under their new numbers.
-    fn adopt(&mut self, answer: Payload) -> String {
+    /// Takes over the attachments of an answer, and returns its JSON with their new numbers.
+    fn take_answer(&mut self, answer: Payload) -> String {
         if answer.attachments.is_empty() {
             return answer.json.to_string();
         }
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_and_channels_are_counted_over_all_nodes() {
+    fn counts_clients_and_channels_over_all_nodes() {
         let here = |count, id: &str| Part::Clients {
             count,
             clients: vec![Present {
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_an_empty_list() {
+    fn answers_of_no_client_are_an_empty_list() {
         let nobody = Part::Acks {
             answers: Vec::new(),
             missing: Vec::new(),

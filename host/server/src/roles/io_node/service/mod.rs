@@ -6,7 +6,7 @@
 mod answer;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -19,6 +19,7 @@ use http_body::Body;
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::service::Service;
+use parking_lot::Mutex;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{Level, debug, enabled};
@@ -98,7 +99,7 @@ impl UnknownSessions {
         if !enabled!(Level::DEBUG) {
             return;
         }
-        let mut known = self.0.lock().expect("nothing panics while it holds this lock");
+        let mut known = self.0.lock();
         let (since, logged) = known.get_or_insert_with(|| (Instant::now(), 0));
         if since.elapsed() >= Duration::from_secs(1) {
             (*since, *logged) = (Instant::now(), 0);

@@ -1,4 +1,4 @@
-//! Clients at the door.
+//! Admission of clients by the handler.
 
 use super::*;
 use plugnode_message::Refusal;
@@ -12,8 +12,8 @@ async fn fixture() -> Fixture {
     .await
 }
 
-/// A websocket that has asked to be let in.
-async fn knock(fixture: &Fixture) -> Client {
+/// A websocket whose client has asked to connect.
+async fn connecting(fixture: &Fixture) -> Client {
     let url = format!("ws://{}/socket.io/?EIO=4&transport=websocket", fixture.address);
     let (socket, _) = connect_async(url).await.unwrap();
     let id = String::new();
@@ -42,32 +42,32 @@ fn refusal() -> Refusal {
 }
 
 #[tokio::test]
-async fn who_is_admitted_is_connected_and_not_before() {
+async fn client_connects_only_after_admission() {
     let fixture = fixture().await;
     let mut app = fixture.app().await;
-    let mut client = knock(&fixture).await;
+    let mut client = connecting(&fixture).await;
     client.say("42[\"too early\"]").await;
     sleep(MOMENT / 4).await;
     app.handle(|event| verdict(event, None)).await;
     assert!(client.hear().await.unwrap().starts_with("40{\"sid\":"));
     client.say("42[\"hello\"]").await;
-    // What it said too early may come by itself, or with its connection.
+    // What it sent too early may arrive in a batch of its own.
     while !app.read().await.last().unwrap().ends_with(" hello") {}
     fixture.stop().await;
     assert!(app.read().await[0].ends_with(" disconnect"));
 }
 
 #[tokio::test]
-async fn who_is_refused_hears_why_and_is_not_heard_of_again() {
+async fn refused_client_gets_reason_and_no_disconnect_event() {
     let fixture = fixture().await;
     let mut app = fixture.app().await;
-    let mut client = knock(&fixture).await;
+    let mut client = connecting(&fixture).await;
     app.handle(|event| verdict(event, Some(refusal()))).await;
     assert_eq!(
         client.hear().await.unwrap(),
         r#"44{"message":"not you","data":{"code":7}}"#
     );
-    // It may ask again over the same connection.
+    // It may ask again on the same connection.
     client.say("40").await;
     app.handle(|event| verdict(event, None)).await;
     assert!(client.hear().await.unwrap().starts_with("40{\"sid\":"));
@@ -77,14 +77,14 @@ async fn who_is_refused_hears_why_and_is_not_heard_of_again() {
 }
 
 #[tokio::test]
-async fn no_verdict_in_time_is_a_refusal_and_the_handler_is_told_if_it_lets_the_client_in_after_all() {
+async fn admission_times_out_and_late_admission_gets_disconnect() {
     let fixture = fixture().await;
     let mut app = fixture.app().await;
-    let mut client = knock(&fixture).await;
+    let mut client = connecting(&fixture).await;
     assert_eq!(client.hear().await.unwrap(), r#"44{"message":"timeout"}"#);
     app.handle(|event| verdict(event, None)).await;
     assert!(app.read().await[0].ends_with(" disconnect"));
-    let mut other = knock(&fixture).await;
+    let mut other = connecting(&fixture).await;
     assert_eq!(other.hear().await.unwrap(), r#"44{"message":"timeout"}"#);
     app.handle(|event| verdict(event, Some(refusal()))).await;
     app.reads_nothing().await;
@@ -92,12 +92,12 @@ async fn no_verdict_in_time_is_a_refusal_and_the_handler_is_told_if_it_lets_the_
 }
 
 #[tokio::test]
-async fn who_leaves_before_the_verdict_is_disconnected_by_it_if_at_all() {
+async fn client_that_leaves_pending_disconnects_only_if_admitted() {
     let fixture = fixture().await;
     let mut app = fixture.app().await;
     for (refusal, heard) in [(None, 1), (Some(refusal()), 0)] {
-        let mut client = knock(&fixture).await;
-        // The connection is in the log before the client is gone.
+        let mut client = connecting(&fixture).await;
+        // Lets the connection event reach the log first.
         sleep(MOMENT / 4).await;
         client.socket.close(None).await.unwrap();
         sleep(MOMENT / 4).await;
@@ -111,14 +111,14 @@ async fn who_leaves_before_the_verdict_is_disconnected_by_it_if_at_all() {
 }
 
 #[tokio::test]
-async fn who_asks_again_before_a_late_verdict_is_not_ended_by_it() {
+async fn late_verdict_does_not_end_a_second_attempt() {
     let fixture = fixture().await;
     let mut app = fixture.app().await;
-    let mut client = knock(&fixture).await;
+    let mut client = connecting(&fixture).await;
     assert_eq!(client.hear().await.unwrap(), r#"44{"message":"timeout"}"#);
     client.say("40").await;
     sleep(MOMENT / 4).await;
-    // The verdict on the one that was let go comes first.
+    // The late verdict on the first attempt comes first.
     let mut connections = 0;
     while connections < 2 {
         connections += app.handle(|event| verdict(event, None)).await.len();

@@ -1,4 +1,4 @@
-//! What is mended of the engine, and what is asked of it wrongly, as clients see it.
+//! The engine as its clients see it: pings, polls, limits and wrong requests.
 
 use super::*;
 
@@ -37,7 +37,7 @@ impl<'a> Polling<'a> {
         }
     }
 
-    /// Waits until the session is no more.
+    /// Waits until the session has ended.
     pub(super) async fn is_gone(&self) {
         let gone = async {
             while !self.post("3").await.starts_with("HTTP/1.1 400") {
@@ -48,7 +48,7 @@ impl<'a> Polling<'a> {
     }
 }
 
-/// Begins a request, and leaves the rest to the caller.
+/// Sends the beginning of a request.
 pub(super) async fn begin(fixture: &Fixture, bytes: &str) -> TcpStream {
     let mut tcp = TcpStream::connect(fixture.address).await.unwrap();
     tcp.write_all(bytes.as_bytes()).await.unwrap();
@@ -65,7 +65,7 @@ pub(super) async fn read_to_end(tcp: &mut TcpStream) -> String {
 }
 
 #[tokio::test]
-async fn the_first_ping_comes_after_the_interval_on_both_transports() {
+async fn first_ping_comes_after_the_interval_on_both_transports() {
     let every = Duration::from_millis(600);
     let fixture = Fixture::pinging(every, MemorySettings::default()).await;
     let began = std::time::Instant::now();
@@ -95,7 +95,7 @@ async fn the_first_ping_comes_after_the_interval_on_both_transports() {
 }
 
 #[tokio::test]
-async fn a_session_whose_poll_is_abandoned_ends() {
+async fn session_ends_when_its_poll_is_abandoned() {
     let fixture = Fixture::start(MemorySettings::default()).await;
     let mut app = fixture.app().await;
     let polling = Polling::open(&fixture).await;
@@ -113,7 +113,7 @@ async fn a_session_whose_poll_is_abandoned_ends() {
 }
 
 #[tokio::test]
-async fn a_second_poll_at_the_same_time_ends_the_session() {
+async fn second_concurrent_poll_ends_the_session() {
     let fixture = Fixture::start(MemorySettings::default()).await;
     let polling = Polling::open(&fixture).await;
     let (first, second) = tokio::join!(polling.poll(), async {
@@ -127,7 +127,7 @@ async fn a_second_poll_at_the_same_time_ends_the_session() {
 }
 
 #[tokio::test]
-async fn a_second_message_at_the_same_time_ends_the_session() {
+async fn second_concurrent_post_ends_the_session() {
     let fixture = Fixture::start(MemorySettings::default()).await;
     let polling = Polling::open(&fixture).await;
     let slow = format!(
@@ -148,7 +148,7 @@ async fn a_second_message_at_the_same_time_ends_the_session() {
             "one after the other"
         );
     }
-    // One that waits for the end of a pause is being taken in.
+    // A POST that waits for the end of a pause is still being read.
     polling.post("40").await;
     polling.poll().await;
     fixture.transport.ingest.send_replace(false);
@@ -165,7 +165,7 @@ async fn a_second_message_at_the_same_time_ends_the_session() {
 }
 
 #[tokio::test]
-async fn bodies_are_limited_in_size_and_time() {
+async fn limits_size_and_time_of_bodies() {
     let fixture = Fixture::start(MemorySettings::default()).await;
     let polling = Polling::open(&fixture).await;
     let post = format!("POST {} HTTP/1.1\r\nhost: a\r\n", polling.address());
@@ -197,7 +197,7 @@ async fn bodies_are_limited_in_size_and_time() {
 }
 
 #[tokio::test]
-async fn what_is_asked_wrongly_is_refused_in_the_words_of_engine_io() {
+async fn refuses_wrong_requests_with_messages_of_engine_io() {
     let fixture = Fixture::start(MemorySettings::default()).await;
     let upgrade = "connection: close, upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
                    sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
@@ -223,23 +223,23 @@ async fn what_is_asked_wrongly_is_refused_in_the_words_of_engine_io() {
     fixture.stop().await;
 }
 
-/// Many times into a namespace and out of it, in one body.
+/// Connects to and disconnects from a namespace many times, in one body.
 fn flood_of_connects() -> String {
     vec!["40\x1e41"; 16_000].join("\x1e")
 }
 
 #[tokio::test]
-async fn a_burst_of_connects_waits_and_holds_up_nobody() {
+async fn burst_of_connects_waits_without_delaying_others() {
     let fixture = Fixture::with(MemorySettings::default(), |settings| {
         settings.refuse_after = SOON;
-        // There is no app that could.
+        // No app reads them.
         settings.answering = Duration::ZERO;
     })
     .await;
     let polling = Polling::open(&fixture).await;
     fixture.transport.ingest.send_replace(false);
     let (body, address) = (flood_of_connects(), format!("POST {}", polling.address()));
-    // Behind its answer, polls bring what the first of them led to; the rest waits, and so does the next request.
+    // Behind its answer, polls bring the answers to the first of them; the rest waits, and so does the next request.
     let answer = fixture.http(&address, &body).await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     let mut flood = Box::pin(fixture.http(&address, &body));
@@ -252,14 +252,14 @@ async fn a_burst_of_connects_waits_and_holds_up_nobody() {
         answer = &mut flood => panic!("it is taken in though nothing is accepted: {answer}"),
         () = connecting => {}
     }
-    // What waits of it does not keep the process from ending.
+    // The rest does not keep the process from ending.
     drop(flood);
     fixture.transport.ingest.send_replace(true);
     fixture.stop().await;
 }
 
 #[tokio::test]
-async fn a_burst_of_connects_over_the_rate_is_not_taken_in() {
+async fn refuses_burst_of_connects_over_the_rate() {
     let fixture = Fixture::with(MemorySettings::default(), |settings| {
         settings.events_per_second = Some(50);
     })
@@ -276,7 +276,7 @@ async fn a_burst_of_connects_over_the_rate_is_not_taken_in() {
 async fn refusals_are_bounded_for_a_client_that_does_not_poll() {
     let fixture = Fixture::start(MemorySettings::default()).await;
     let polling = Polling::open(&fixture).await;
-    // Each is refused by a packet as long as it is.
+    // Each refusal is as long as its packet.
     let body = format!("40/{},", "x".repeat(90_000));
     let mut taken = 0;
     while let Ok(answer) = timeout(Duration::from_secs(1), polling.post(&body)).await {

@@ -1,4 +1,4 @@
-//! Who gets in: pages, addresses, tokens, and clients that send too much.
+//! Checks of hosts, origins, addresses, tokens and rates.
 
 use std::time::Instant;
 
@@ -56,7 +56,7 @@ fn token(seconds: i64, secret: &str) -> String {
     .unwrap()
 }
 
-/// A websocket that is open, and in no namespace.
+/// An open websocket that has joined no namespace.
 async fn opened_by(address: SocketAddr, query: &str) -> Client {
     let url = format!("ws://{address}/socket.io/?transport=websocket&{query}");
     let (socket, _) = connect_async(url).await.unwrap();
@@ -66,7 +66,7 @@ async fn opened_by(address: SocketAddr, query: &str) -> Client {
     client
 }
 
-/// What becomes of a websocket from this origin.
+/// Opens a websocket from this origin.
 async fn websocket_from(address: SocketAddr, origin: &str) -> Result<(), u16> {
     let url = format!("ws://localhost:{}/socket.io/?EIO=4&transport=websocket", address.port());
     let mut request = url.into_client_request().unwrap();
@@ -83,7 +83,7 @@ fn attributes(event: &Event) -> Value {
 }
 
 #[tokio::test]
-async fn a_token_lets_its_client_in_and_says_who_it_is() {
+async fn valid_token_admits_client_and_sets_attributes() {
     let fixture = fixture(with_tokens).await;
     let mut app = fixture.app().await;
     let mut client = opened_by(fixture.address, "EIO=4&page=home").await;
@@ -105,10 +105,10 @@ async fn a_token_lets_its_client_in_and_says_who_it_is() {
 }
 
 #[tokio::test]
-async fn connection_ends_when_its_token_does_if_that_is_enforced() {
+async fn connection_closes_when_its_token_expires_if_enforced() {
     let enforced = fixture(|settings| {
         with_tokens(settings);
-        settings.token.as_mut().expect("it has tokens").enforce_expiry = true;
+        settings.token.as_mut().expect("settings of tokens").enforce_expiry = true;
     })
     .await;
     let lenient = fixture(with_tokens).await;
@@ -129,7 +129,7 @@ async fn connection_ends_when_its_token_does_if_that_is_enforced() {
 }
 
 #[tokio::test]
-async fn who_has_no_valid_token_hears_so_and_nothing_else() {
+async fn invalid_token_gets_refusal_and_nothing_else() {
     let fixture = fixture(with_tokens).await;
     let mut app = fixture.app().await;
     let mut client = opened_by(fixture.address, "EIO=4").await;
@@ -155,7 +155,7 @@ async fn who_has_no_valid_token_hears_so_and_nothing_else() {
         client.say(&packet).await;
         assert_eq!(client.hear().await.unwrap(), answer, "{packet}");
     }
-    // Nobody heard of any of them, and it may do better.
+    // No app got any event, and the client may try again.
     client.say(&format!(r#"40{{"token":"{}"}}"#, token(60, SECRET))).await;
     assert!(client.hear().await.unwrap().starts_with("40{\"sid\":"));
     let heard = app.read().await;
@@ -164,7 +164,7 @@ async fn who_has_no_valid_token_hears_so_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn who_shows_no_valid_token_in_time_is_disconnected() {
+async fn disconnects_client_without_valid_token_in_time() {
     for version in ["EIO=4", "EIO=3"] {
         let fixture = fixture(|settings| {
             with_tokens(settings);
@@ -198,7 +198,7 @@ async fn clients_of_socket_io_2_show_theirs_in_the_query() {
 }
 
 #[tokio::test]
-async fn more_attributes_than_a_client_may_have_are_a_refusal() {
+async fn refuses_client_with_too_large_attributes() {
     let fixture = fixture(|settings| settings.attributes = vec![("a".into(), Field::Auth(vec!["a".into()]))]).await;
     let mut client = opened_by(fixture.address, "EIO=4").await;
     client.say(&format!("40{}", json!({ "a": "x".repeat(17_000) }))).await;
@@ -211,7 +211,7 @@ async fn more_attributes_than_a_client_may_have_are_a_refusal() {
 }
 
 #[tokio::test]
-async fn pages_of_other_sites_do_not_get_in() {
+async fn refuses_pages_of_other_sites() {
     let fixture = fixture(|settings| settings.allowed_origins = vec!["https://good.example".into()]).await;
     let ask = async |request: &str, headers: &str| fixture.http_with(request, headers, "").await;
     for origin in ["http://a", "http://a:3000", "https://good.example"] {
@@ -245,7 +245,7 @@ async fn pages_of_other_sites_do_not_get_in() {
         assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
         assert!(!answer.contains("access-control"), "{answer}");
     }
-    // What is not Socket.IO is not the io-node's.
+    // Requests outside Socket.IO are not checked.
     let answer = ask("GET /page.html", "origin: https://evil.example\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 
@@ -256,7 +256,7 @@ async fn pages_of_other_sites_do_not_get_in() {
 }
 
 #[tokio::test]
-async fn an_address_has_no_more_sessions_than_it_may() {
+async fn limits_sessions_of_an_address() {
     let fixture = fixture(|settings| settings.per_address.clients = Some(2)).await;
     let first = Client::connect(fixture.address).await;
     let polling = fixture.http(OPEN, "").await;
@@ -270,12 +270,12 @@ async fn an_address_has_no_more_sessions_than_it_may() {
             sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(SOON, again).await.expect("there is room when one is gone");
+    timeout(SOON, again).await.expect("a session when another has ended");
     fixture.stop().await;
 }
 
 #[tokio::test]
-async fn an_address_opens_sessions_no_faster_than_it_may() {
+async fn limits_rate_of_new_sessions_of_an_address() {
     let fixture = fixture(|settings| settings.per_address.connects_per_second = Some(1)).await;
     let mut answers = Vec::new();
     for _ in 0..15 {
@@ -285,7 +285,7 @@ async fn an_address_opens_sessions_no_faster_than_it_may() {
         .iter()
         .filter(|answer| answer.starts_with("HTTP/1.1 200"))
         .count();
-    // Those of ten seconds come at once, and one for each second that this takes.
+    // A burst of ten seconds, and one for each second that this takes.
     assert!((10..15).contains(&taken), "{taken}");
     let last = answers.last().unwrap();
     assert!(
@@ -296,7 +296,7 @@ async fn an_address_opens_sessions_no_faster_than_it_may() {
 }
 
 #[tokio::test]
-async fn the_answer_to_a_new_session_can_be_late() {
+async fn delays_answer_to_a_new_session() {
     let fixture = fixture(|settings| settings.handshake_delay = MOMENT).await;
     let began = Instant::now();
     assert!(fixture.http(OPEN, "").await.starts_with("HTTP/1.1 200"));
@@ -308,12 +308,12 @@ async fn the_answer_to_a_new_session_can_be_late() {
 }
 
 #[tokio::test]
-async fn a_client_that_sends_too_fast_is_read_no_faster_than_it_may() {
+async fn reads_fast_client_at_its_rate() {
     let fixture = fixture(|settings| settings.events_per_second = Some(50)).await;
     let mut app = fixture.app().await;
     let mut client = Client::connect(fixture.address).await;
     let began = Instant::now();
-    // A hundred come at once; and what was read together with the last of these is heard, too.
+    // A burst of a hundred, and what was read together with the last of them.
     for i in 0..160 {
         client.say(&format!("42[\"m{i}\"]")).await;
     }
@@ -324,17 +324,17 @@ async fn a_client_that_sends_too_fast_is_read_no_faster_than_it_may() {
         .map(|words| words.split(' ').nth(1).unwrap().to_owned())
         .collect();
     assert_eq!(order, (0..160).map(|i| format!("m{i}")).collect::<Vec<_>>());
-    // After that it is as before.
+    // Then it is as before.
     client.say("42[\"more\"]").await;
     assert!(app.read().await[0].ends_with(" more"));
     fixture.stop().await;
 }
 
 #[tokio::test]
-async fn a_client_that_sends_far_too_much_is_disconnected_with_a_reason() {
+async fn disconnects_flooding_client_with_a_reason() {
     let fixture = fixture(|settings| settings.events_per_second = Some(5)).await;
     let mut app = fixture.app().await;
-    // One request brings all, so no pause holds it back.
+    // All in one request, so no pause holds it back.
     let opened = fixture.http(OPEN, "").await;
     let sid = opened.split("\"sid\":\"").nth(1).unwrap().split('"').next().unwrap();
     let session = format!("/socket.io/?EIO=4&transport=polling&sid={sid}");
@@ -356,7 +356,7 @@ async fn a_client_that_sends_far_too_much_is_disconnected_with_a_reason() {
 }
 
 #[tokio::test]
-async fn a_handshake_tells_the_app_what_the_client_sent() {
+async fn app_gets_the_handshake() {
     let fixture = fixture(with_tokens).await;
     let mut app = fixture.app().await;
     let mut client = opened_by(fixture.address, "EIO=4&page=home").await;
@@ -370,7 +370,7 @@ async fn a_handshake_tells_the_app_what_the_client_sent() {
     fixture.stop().await;
 }
 
-/// Sends so many of a packet by one client, and gives the reason for which it is disconnected.
+/// Sends a packet so many times from one client, and returns the reason of its disconnect.
 async fn reason_after(fixture: &Fixture, packet: &str, count: usize) -> DisconnectReason {
     let mut app = fixture.app().await;
     let opened = fixture.http(OPEN, "").await;
@@ -391,8 +391,8 @@ async fn reason_after(fixture: &Fixture, packet: &str, count: usize) -> Disconne
 }
 
 #[tokio::test]
-async fn packets_of_any_kind_are_counted() {
-    // An acknowledgement that nobody asked for, and the end of a namespace that it is not in.
+async fn counts_packets_of_any_kind() {
+    // An acknowledgement that was not asked for, and the disconnect from a namespace that it has not joined.
     for packet in ["431[]", "41/x,"] {
         let fixture = fixture(|settings| settings.packets_per_second = 10).await;
         let reason = reason_after(&fixture, packet, 1_000).await;
@@ -403,7 +403,7 @@ async fn packets_of_any_kind_are_counted() {
 }
 
 #[tokio::test]
-async fn packets_that_come_too_fast_are_read_more_slowly() {
+async fn slows_reading_of_too_fast_packets() {
     let fixture = fixture(|settings| settings.packets_per_second = 50).await;
     let mut app = fixture.app().await;
     let mut client = Client::connect(fixture.address).await;
@@ -419,7 +419,7 @@ async fn packets_that_come_too_fast_are_read_more_slowly() {
 }
 
 #[tokio::test]
-async fn newcomers_are_refused_while_memory_is_full() {
+async fn refuses_new_sessions_while_memory_is_full() {
     let pressure = MemoryPressure::default();
     let given = pressure.clone();
     let fixture = fixture(|settings| settings.pressure = given).await;
@@ -439,7 +439,7 @@ async fn newcomers_are_refused_while_memory_is_full() {
     assert!(fixture.http("GET /page", "").await.starts_with("HTTP/1.1 503"));
     let problem = (fixture.joined)().problem.unwrap();
     assert!(problem.contains("memory budget"), "{problem}");
-    // Those who are there stay.
+    // Present clients stay.
     client.say("42[\"here\"]").await;
     let session = format!("/socket.io/?EIO=4&transport=polling&sid={sid}");
     assert!(
@@ -458,7 +458,7 @@ async fn newcomers_are_refused_while_memory_is_full() {
 }
 
 #[tokio::test]
-async fn clients_are_read_more_slowly_while_memory_is_short() {
+async fn slows_reading_while_memory_is_short() {
     let fixture = fixture(|settings| settings.pressure = MemoryPressure::fixed(90)).await;
     let mut app = fixture.app().await;
     let mut client = Client::connect(fixture.address).await;
@@ -472,14 +472,14 @@ async fn clients_are_read_more_slowly_while_memory_is_short() {
 }
 
 #[tokio::test]
-async fn hosts_that_are_not_served_are_refused() {
+async fn refuses_requests_for_other_hosts() {
     let fixture = fixture(|settings| settings.allowed_hosts = Some(vec!["good.example".into()])).await;
     for (host, status) in [
         ("good.example", "200"),
         ("127.0.0.1:80", "200"),
         ("evil.example", "403"),
     ] {
-        // A page whose own name leads here is of the same origin.
+        // A page whose host name resolves to this node has the same origin.
         let request = format!("{OPEN} HTTP/1.1\r\nhost: {host}\r\norigin: http://{host}\r\nconnection: close\r\n\r\n");
         let mut tcp = TcpStream::connect(fixture.address).await.unwrap();
         tcp.write_all(request.as_bytes()).await.unwrap();

@@ -1,4 +1,4 @@
-//! A transport that is full, away, or has given the io-node up.
+//! A transport that is full, away, or has fenced the io-node.
 
 use std::collections::HashMap;
 
@@ -8,12 +8,12 @@ use super::engine::Polling;
 use super::*;
 
 #[tokio::test]
-async fn a_fenced_io_node_ends_its_clients_joins_anew_and_takes_clients_again() {
+async fn fenced_io_node_disconnects_clients_and_joins_again() {
     let fixture = Fixture::start(MemorySettings::default()).await;
     let mut app = fixture.app().await;
     let mut old = Client::connect(fixture.address).await;
     assert_eq!(app.read().await, [format!("{} connection", old.id)]);
-    // It has a session and is in no namespace yet.
+    // It has a session and has joined no namespace yet.
     let late = Polling::open(&fixture).await.sid;
 
     fixture.transport.join.send_replace(false);
@@ -27,14 +27,14 @@ async fn a_fenced_io_node_ends_its_clients_joins_anew_and_takes_clients_again() 
         }
     })
     .await
-    .expect("it is not ready");
+    .expect("not ready");
     let refused = fixture.http("GET /socket.io/?EIO=4&transport=polling", "").await;
     assert!(
         refused.starts_with("HTTP/1.1 503") && refused.contains("retry-after"),
         "{refused}"
     );
     assert!(Client::try_connect(fixture.address).await.is_none());
-    // One that connects in the middle is ended, and nobody hears of it.
+    // A client that connects meanwhile is disconnected without any event.
     fixture
         .http(
             &format!("POST /socket.io/?EIO=4&transport=polling&sid={late}"),
@@ -46,7 +46,7 @@ async fn a_fenced_io_node_ends_its_clients_joins_anew_and_takes_clients_again() 
         while fixture.http(&poll, "").await.starts_with("HTTP/1.1 200") {}
     })
     .await
-    .expect("its session is ended");
+    .expect("the end of its session");
 
     fixture.transport.join.send_replace(true);
     timeout(SOON, async {
@@ -55,7 +55,7 @@ async fn a_fenced_io_node_ends_its_clients_joins_anew_and_takes_clients_again() 
         }
     })
     .await
-    .expect("it joins anew");
+    .expect("joined again");
     let mut new = Client::connect(fixture.address).await;
     new.say("42[\"hello\"]").await;
     let heard = app.read_some(2).await;
@@ -66,7 +66,7 @@ async fn a_fenced_io_node_ends_its_clients_joins_anew_and_takes_clients_again() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_client_has_one_connection_and_one_disconnect_however_often_its_io_node_is_fenced() {
+async fn one_connection_and_one_disconnect_despite_repeated_fencing() {
     let fixture = Fixture::start(MemorySettings::default()).await;
     let mut app = fixture.app().await;
     let over = AtomicBool::new(false);
@@ -122,7 +122,7 @@ async fn every_client_has_one_connection_and_one_disconnect_however_often_its_io
 }
 
 #[tokio::test]
-async fn what_waits_for_too_long_is_refused_where_that_can_be_said_and_the_rest_keeps_its_order() {
+async fn refuses_late_events_with_acknowledgement_and_keeps_order() {
     let fixture = Fixture::start(MemorySettings::default()).await;
     let mut app = fixture.app().await;
     let mut client = Client::connect(fixture.address).await;
@@ -152,7 +152,7 @@ async fn what_waits_for_too_long_is_refused_where_that_can_be_said_and_the_rest_
 }
 
 #[tokio::test]
-async fn what_a_full_backlog_refuses_is_refused_in_the_end_or_goes_on_when_there_is_room() {
+async fn refused_events_go_on_when_the_backlog_has_room() {
     let fixture = Fixture::start(MemorySettings {
         backlog: Backlog {
             client_events: 2,
@@ -177,7 +177,7 @@ async fn what_a_full_backlog_refuses_is_refused_in_the_end_or_goes_on_when_there
 }
 
 #[tokio::test]
-async fn a_client_whose_connection_is_not_accepted_is_turned_away_and_nobody_hears_of_it() {
+async fn turns_away_client_with_unaccepted_connection_without_events() {
     let fixture = Fixture::start(MemorySettings::default()).await;
     let mut app = fixture.app().await;
     fixture.transport.ingest.send_replace(false);
@@ -198,7 +198,7 @@ async fn a_client_whose_connection_is_not_accepted_is_turned_away_and_nobody_hea
 }
 
 #[tokio::test]
-async fn a_websocket_that_is_paused_for_long_stays_and_nothing_of_it_is_lost() {
+async fn long_paused_websocket_stays_and_loses_nothing() {
     let fixture = Fixture::pinging(Duration::from_millis(300), MemorySettings::default()).await;
     let mut app = fixture.app().await;
     let client = Client::connect(fixture.address).await;
@@ -206,7 +206,7 @@ async fn a_websocket_that_is_paused_for_long_stays_and_nothing_of_it_is_lost() {
     fixture.transport.ingest.send_replace(false);
     let long = "x".repeat(10_000);
     let count = 500;
-    // It sends far more than is read, and still answers pings, behind all that.
+    // It sends far more than is read, and answers pings behind all that.
     let (mut sending, mut listening) = client.socket.split();
     let send = async {
         for number in 0..count {
@@ -238,7 +238,7 @@ async fn a_websocket_that_is_paused_for_long_stays_and_nothing_of_it_is_lost() {
 }
 
 #[tokio::test]
-async fn a_client_that_polls_is_held_back_for_long_and_stays() {
+async fn long_paused_polling_client_stays() {
     let fixture = Fixture::pinging(Duration::from_millis(300), MemorySettings::default()).await;
     let mut app = fixture.app().await;
     let sid = Polling::open(&fixture).await.sid;
@@ -246,7 +246,7 @@ async fn a_client_that_polls_is_held_back_for_long_and_stays() {
     let poll = format!("GET /socket.io/?EIO=4&transport=polling&sid={sid}");
     fixture.http(&post, "40").await;
     let connected = app.read().await.remove(0);
-    let id = connected.strip_suffix(" connection").expect("it is that");
+    let id = connected.strip_suffix(" connection").expect("a connection event");
     assert_ne!(id, sid, "whoever learns a client's id cannot poll in its place");
     fixture.transport.ingest.send_replace(false);
     let many = |numbers: std::ops::Range<usize>| {

@@ -1,4 +1,4 @@
-//! An io-node between real sockets and a transport with valves.
+//! An io-node between real connections and a memory transport that tests can block.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -36,10 +36,10 @@ mod packets;
 mod upgrade;
 
 const SOON: Duration = Duration::from_secs(20);
-/// Longer than anything that does happen takes.
+/// Nothing that is expected takes longer than this.
 const MOMENT: Duration = Duration::from_millis(200);
 
-/// The memory transport behind two valves: one for joining and one for taking events in.
+/// The memory transport behind two valves: one for joining, one for accepting events.
 struct Valves {
     memory: Memory,
     join: watch::Sender<bool>,
@@ -107,7 +107,7 @@ impl Fixture {
         Self::with(memory, |_| {}).await
     }
 
-    /// One that asks for signs of life so often, and waits as long for them.
+    /// Pings so often, and waits as long for the answer.
     async fn pinging(every: Duration, memory: MemorySettings) -> Self {
         let ping = |settings: &mut IoNodeSettings| {
             settings.ping_interval = every;
@@ -116,7 +116,7 @@ impl Fixture {
         Self::with(memory, ping).await
     }
 
-    /// One whose settings are changed a little.
+    /// Starts with changed settings.
     async fn with(memory: MemorySettings, change: impl FnOnce(&mut IoNodeSettings)) -> Self {
         let partitions = 1;
         let memory = Memory::new(MemorySettings { partitions, ..memory });
@@ -212,12 +212,12 @@ impl Fixture {
         assert!(self.shutdown.drained(SOON).await, "everything ends");
     }
 
-    /// Asks as a client that polls does.
+    /// Sends a request, and returns the answer.
     async fn http(&self, request: &str, body: &str) -> String {
         self.http_with(request, "", body).await
     }
 
-    /// The same with more headers, each with its line's end.
+    /// The same with more headers, each ending in CRLF.
     async fn http_with(&self, request: &str, headers: &str, body: &str) -> String {
         let length = body.len();
         let request = format!(
@@ -227,27 +227,27 @@ impl Fixture {
         tcp.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         let read = timeout(SOON, tcp.read_to_string(&mut answer)).await;
-        read.expect("an answer comes").unwrap();
+        read.expect("an answer in time").unwrap();
         answer
     }
 }
 
-/// Commits what it reads, and keeps it in words.
+/// Commits the events that it reads.
 struct App {
     _leases: Box<dyn Leases>,
     lease: plugnode_transport::Lease,
 }
 
 impl App {
-    /// What the next events are, as `client word`.
+    /// Reads the next events, each as `client word`.
     async fn read(&mut self) -> Vec<String> {
         let events = self.handle(|_| Vec::new()).await;
         events.iter().map(|event| in_words(event)).collect()
     }
 
-    /// Answers the next events with these commands.
+    /// Reads the next events and commits these commands.
     async fn handle(&mut self, mut commands: impl FnMut(&Event) -> Vec<Command>) -> Vec<Arc<Event>> {
-        let deliveries = timeout(SOON, self.lease.log.next()).await.expect("events come");
+        let deliveries = timeout(SOON, self.lease.log.next()).await.expect("events in time");
         let deliveries = deliveries.unwrap().unwrap();
         let outcomes = deliveries.iter().map(|delivery| Outcome {
             id: delivery.id,
@@ -287,7 +287,7 @@ fn in_words(event: &Event) -> String {
     }
 }
 
-/// A client by websocket.
+/// A client with a websocket.
 struct Client {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     id: String,
@@ -295,7 +295,7 @@ struct Client {
 
 impl Client {
     async fn connect(address: SocketAddr) -> Self {
-        Self::try_connect(address).await.expect("it connects")
+        Self::try_connect(address).await.expect("a connection")
     }
 
     async fn try_connect(address: SocketAddr) -> Option<Self> {
@@ -313,16 +313,16 @@ impl Client {
     }
 
     async fn say(&mut self, packet: &str) {
-        // A connection that is gone shows when it is next listened to.
+        // A closed connection shows at the next read.
         let _ = self.socket.send(Message::text(packet.to_owned())).await;
     }
 
-    /// The next packet that is no ping; none when the connection is closed.
+    /// The next packet that is not a ping. None if the connection is closed.
     async fn hear(&mut self) -> Option<String> {
         loop {
             match timeout(SOON, self.socket.next())
                 .await
-                .expect("something comes")?
+                .expect("a packet in time")?
                 .ok()?
             {
                 Message::Text(ping) if ping.as_str() == "2" => self.say("3").await,

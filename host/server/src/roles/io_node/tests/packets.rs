@@ -1,4 +1,4 @@
-//! What clients say and hear, packet by packet.
+//! Packets that clients send and receive.
 
 use super::*;
 use plugnode_message::{Asker, Audience, Payload, Question, Scope, Selection};
@@ -33,7 +33,7 @@ fn message(event: &Event) -> (&str, &Payload) {
 }
 
 #[tokio::test]
-async fn a_session_is_another_client_in_each_namespace_and_unknown_ones_are_refused() {
+async fn each_namespace_has_its_own_client_unknown_ones_are_refused() {
     let fixture = more_apps().await;
     let mut app = fixture.app().await;
     let mut client = Client::connect(fixture.address).await;
@@ -55,7 +55,7 @@ async fn a_session_is_another_client_in_each_namespace_and_unknown_ones_are_refu
     assert_eq!(connections, expected);
     ids.dedup();
     assert_eq!(ids.len(), 4, "each has an id of its own");
-    // Leaving one leaves the others.
+    // Disconnecting from one namespace leaves the others connected.
     client.say("41/chat,").await;
     client.say("42/shop/8,[\"still\"]").await;
     let heard = app.read_some(2).await;
@@ -65,7 +65,7 @@ async fn a_session_is_another_client_in_each_namespace_and_unknown_ones_are_refu
 }
 
 #[tokio::test]
-async fn names_of_events_hold_anything() {
+async fn event_names_may_be_any_text() {
     let fixture = more_apps().await;
     let mut app = fixture.app().await;
     let mut client = Client::connect(fixture.address).await;
@@ -98,7 +98,7 @@ async fn names_of_events_hold_anything() {
 }
 
 #[tokio::test]
-async fn what_is_malformed_ends_the_connection() {
+async fn malformed_packets_close_the_connection() {
     let fixture = more_apps().await;
     let mut app = fixture.app().await;
     for packet in [
@@ -140,7 +140,7 @@ async fn what_is_malformed_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn packets_for_a_namespace_that_was_left_are_passed_over() {
+async fn ignores_packets_for_a_namespace_that_was_left() {
     let fixture = more_apps().await;
     let mut app = fixture.app().await;
     let mut client = Client::connect(fixture.address).await;
@@ -164,7 +164,7 @@ async fn packets_for_a_namespace_that_was_left_are_passed_over() {
 }
 
 #[tokio::test]
-async fn what_only_javascript_reads_is_passed_on_or_made_readable() {
+async fn passes_on_or_replaces_values_that_only_javascript_parses() {
     let fixture = more_apps().await;
     let mut app = fixture.app().await;
     let mut client = Client::connect(fixture.address).await;
@@ -185,7 +185,7 @@ async fn what_only_javascript_reads_is_passed_on_or_made_readable() {
 }
 
 #[tokio::test]
-async fn who_enters_no_namespace_in_time_is_let_go() {
+async fn closes_connection_that_joins_no_namespace_in_time() {
     let fixture = Fixture::with(MemorySettings::default(), |settings| {
         settings.connect_timeout = Duration::from_millis(100);
     })
@@ -232,7 +232,7 @@ async fn clients_of_socket_io_2_are_in_the_main_namespace_at_once_and_give_queri
 }
 
 #[tokio::test]
-async fn a_question_is_answered_behind_the_commands_before_it() {
+async fn question_is_answered_after_earlier_commands() {
     let fixture = more_apps().await;
     let mut app = fixture.app().await;
     let mut asking = Client::connect(fixture.address).await;
@@ -307,7 +307,7 @@ async fn a_question_is_answered_behind_the_commands_before_it() {
     assert_eq!(asking.hear().await.unwrap(), "421[\"question\",1]");
     assert_eq!(other.hear().await.unwrap(), "421[\"question\",1]");
     asking.say("431[\"yes\"]").await;
-    // Who goes away is not waited for.
+    // A client that leaves is not waited for.
     other.socket.close(None).await.unwrap();
     let answer = reply(&mut app).await;
     assert_eq!(
@@ -332,7 +332,7 @@ async fn a_question_is_answered_behind_the_commands_before_it() {
 }
 
 #[tokio::test]
-async fn gone_client_gets_its_reply_as_an_event_from_nobody() {
+async fn reply_to_client_that_left_is_an_event_of_no_client() {
     let fixture = more_apps().await;
     let mut app = fixture.app().await;
     let mut client = Client::connect(fixture.address).await;
@@ -366,7 +366,7 @@ async fn gone_client_gets_its_reply_as_an_event_from_nobody() {
     fixture.stop().await;
 }
 
-/// A backlog that one client alone may fill with so many events.
+/// A backlog with room for so many events of one client.
 fn with_room_for(events: usize) -> MemorySettings {
     MemorySettings {
         backlog: Backlog {
@@ -378,9 +378,9 @@ fn with_room_for(events: usize) -> MemorySettings {
     }
 }
 
-/// Item by item, more than may wait at once, in one POST and in one burst by websocket.
+/// More events than may wait at once, in one POST and in one burst by websocket.
 #[tokio::test]
-async fn bursts_are_taken_in_whole_and_in_order() {
+async fn reads_bursts_completely_and_in_order() {
     const COUNT: usize = 9_000;
     let fixture = Fixture::with(with_room_for(20_000), |settings| settings.max_payload = 1_000_000).await;
     let mut app = fixture.app().await;
@@ -410,7 +410,7 @@ async fn bursts_are_taken_in_whole_and_in_order() {
 }
 
 #[tokio::test]
-async fn clients_own_burst_of_echoes_does_not_disconnect_it() {
+async fn burst_of_echoes_does_not_disconnect_the_client() {
     let fixture = Fixture::start(MemorySettings::default()).await;
     let mut app = fixture.app().await;
     let mut client = Client::connect(fixture.address).await;
@@ -455,7 +455,7 @@ async fn clients_own_burst_of_echoes_does_not_disconnect_it() {
 }
 
 #[tokio::test]
-async fn too_large_a_message_is_told_by_its_close_code() {
+async fn too_large_message_gets_its_close_code() {
     let fixture = Fixture::start(MemorySettings::default()).await;
     let mut app = fixture.app().await;
     let mut client = Client::connect(fixture.address).await;
@@ -476,7 +476,7 @@ async fn refusals_are_bounded_for_a_client_that_does_not_read() {
     let mut app = fixture.app().await;
     let mut client = Client::connect(fixture.address).await;
     app.read().await;
-    // Each is refused by a packet as long as it is.
+    // Each refusal is as long as its packet.
     let packet = format!("40/{},", "x".repeat(90_000));
     let flood = async { while client.socket.send(Message::text(packet.clone())).await.is_ok() {} };
     timeout(SOON, flood).await.expect("its connection ends");
@@ -485,14 +485,14 @@ async fn refusals_are_bounded_for_a_client_that_does_not_read() {
 }
 
 #[tokio::test]
-async fn every_event_of_a_burst_is_acknowledged() {
+async fn acknowledges_every_event_of_a_burst() {
     const COUNT: usize = 3_000;
     let fixture = Fixture::with(with_room_for(10_000), |settings| settings.refuse_after = SOON).await;
     let mut app = fixture.app().await;
     let mut client = Client::connect(fixture.address).await;
     app.read().await;
     let acknowledging = async {
-        // All that can be is in the log before the first is answered.
+        // Lets the log fill before the first event is answered.
         sleep(MOMENT).await;
         let mut taken = 0;
         while taken < COUNT {
@@ -528,7 +528,7 @@ async fn every_event_of_a_burst_is_acknowledged() {
 }
 
 #[tokio::test]
-async fn a_connection_is_in_no_more_namespaces_than_it_may() {
+async fn limits_namespaces_of_a_connection() {
     let fixture = Fixture::with(MemorySettings::default(), |settings| {
         settings.apps.push(AppNamespace {
             namespace: "/shop/{id}".into(),
@@ -548,7 +548,7 @@ async fn a_connection_is_in_no_more_namespaces_than_it_may() {
         client.hear().await.unwrap(),
         r#"44/shop/2,{"message":"too many namespaces"}"#
     );
-    // Those that it left do not count.
+    // Namespaces that it left do not count.
     client.say("41/shop/0,").await;
     client.say("40/shop/2,").await;
     assert!(client.hear().await.unwrap().starts_with("40/shop/2,{"));
@@ -597,7 +597,7 @@ async fn clients_of_a_connection_share_its_headers() {
 }
 
 #[tokio::test]
-async fn packets_without_meaning_and_line_separators_pass() {
+async fn ignores_noop_packets_and_keeps_line_separators() {
     let fixture = more_apps().await;
     let mut app = fixture.app().await;
     let mut client = Client::connect(fixture.address).await;
@@ -612,7 +612,7 @@ async fn packets_without_meaning_and_line_separators_pass() {
 }
 
 #[tokio::test]
-async fn clients_that_were_silent_are_forgotten() {
+async fn forgets_requests_of_silent_clients() {
     let fixture = Fixture::start(MemorySettings::default()).await;
     let mut app = fixture.app().await;
     let mut asking = Client::connect(fixture.address).await;
@@ -660,7 +660,7 @@ async fn clients_that_were_silent_are_forgotten() {
 }
 
 #[tokio::test]
-async fn long_names_are_refused() {
+async fn refuses_long_names() {
     let fixture = Fixture::with(MemorySettings::default(), |settings| {
         settings.apps.push(AppNamespace {
             namespace: "/shop/{id}".into(),
@@ -686,7 +686,7 @@ async fn long_names_are_refused() {
 }
 
 #[tokio::test]
-async fn attachments_are_bounded_in_number() {
+async fn limits_number_of_attachments() {
     let fixture = Fixture::start(MemorySettings::default()).await;
     let mut app = fixture.app().await;
     let mut client = Client::connect(fixture.address).await;

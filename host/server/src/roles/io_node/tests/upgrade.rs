@@ -1,15 +1,15 @@
-//! Sessions that poll and move to a websocket, or try to.
+//! Upgrades from polling to websocket.
 
 use super::engine::{Polling, begin};
 use super::*;
 use plugnode_message::{Audience, Scope, Selection};
 
-/// A probe's frames, as a client sends them.
+/// The frames of a probe, as a client sends them.
 const PROBE: &[u8] = b"\x81\x86abcd\x53\x12\x11\x0b\x03\x07";
 const UPGRADE: &[u8] = b"\x81\x81abcd\x54";
 
 impl Polling<'_> {
-    /// Opens one that is connected to `/`.
+    /// Opens a session that is connected to `/`.
     async fn connected<'a>(fixture: &'a Fixture, app: &mut App) -> Polling<'a> {
         let polling = Polling::open(fixture).await;
         polling.post("40").await;
@@ -18,11 +18,11 @@ impl Polling<'_> {
         polling
     }
 
-    /// A websocket for it.
+    /// Opens a websocket for the session.
     async fn websocket(&self) -> Client {
         let (address, sid) = (self.fixture.address, &self.sid);
         let url = format!("ws://{address}/socket.io/?EIO=4&transport=websocket&sid={sid}");
-        // One that was given up may not be noticed to be gone yet.
+        // The end of an abandoned websocket may not be noticed yet.
         let connecting = async {
             loop {
                 match connect_async(&url).await {
@@ -36,7 +36,7 @@ impl Polling<'_> {
         Client { socket, id }
     }
 
-    /// One that has been answered.
+    /// Opens a websocket whose probe has been answered.
     async fn probed(&self) -> Client {
         let mut client = self.websocket().await;
         client.say("2probe").await;
@@ -44,7 +44,7 @@ impl Polling<'_> {
         client
     }
 
-    /// Whether it polls as if nothing had been.
+    /// Checks that the session still polls.
     async fn goes_on(&self, app: &mut App) {
         let told = self.post("42[\"goes on\"]").await;
         assert!(told.starts_with("HTTP/1.1 200 "), "{told}");
@@ -59,7 +59,7 @@ impl Polling<'_> {
 }
 
 impl App {
-    /// Has the next events published, and says what they are.
+    /// Publishes the next events, and returns them.
     async fn echo(&mut self) -> Vec<String> {
         let publish = |event: &Event| match &event.kind {
             EventKind::Message { event: name, args, .. } => vec![Command::Publish {
@@ -81,7 +81,7 @@ impl App {
 }
 
 #[tokio::test]
-async fn a_session_moves_with_what_was_sent_meanwhile() {
+async fn upgrade_keeps_packets_sent_meanwhile() {
     let fixture = Fixture::start(MemorySettings::default()).await;
     let mut app = fixture.app().await;
     let polling = Polling::connected(&fixture, &mut app).await;
@@ -98,7 +98,7 @@ async fn a_session_moves_with_what_was_sent_meanwhile() {
     for heard in ["42[\"sent by polling\"]", "42[\"sent by websocket\"]"] {
         assert_eq!(client.hear().await.unwrap(), heard);
     }
-    // It stays there: neither a poll nor another websocket takes it away.
+    // It stays upgraded: neither a poll nor another websocket changes that.
     assert!(polling.poll().await.starts_with("refused"));
     let url = format!(
         "ws://{}/socket.io/?EIO=4&transport=websocket&sid={}",
@@ -114,7 +114,7 @@ async fn a_session_moves_with_what_was_sent_meanwhile() {
 }
 
 #[tokio::test]
-async fn a_move_that_is_given_up_leaves_the_session_polling() {
+async fn abandoned_upgrade_leaves_the_session_polling() {
     let fixture = Fixture::with(MemorySettings::default(), |settings| {
         settings.upgrade_timeout = Duration::from_millis(300);
     })
@@ -138,22 +138,22 @@ async fn a_move_that_is_given_up_leaves_the_session_polling() {
         polling.goes_on(&mut app).await;
     }
     let mut slow = polling.websocket().await;
-    assert_eq!(slow.hear().await, None, "it is closed in time");
+    assert_eq!(slow.hear().await, None, "closed in time");
     let mut slow = polling.probed().await;
-    assert_eq!(slow.hear().await, None, "it is closed in time");
+    assert_eq!(slow.hear().await, None, "closed in time");
     polling.goes_on(&mut app).await;
     let mut client = polling.probed().await;
     client.say("5").await;
     client.say("42[\"moved\"]").await;
     assert!(app.read().await[0].ends_with(" moved"));
-    // From here on, its end is that of the session.
+    // From here on, the end of the websocket is that of the session.
     drop(client);
     assert!(app.read().await[0].ends_with(" disconnect"));
     fixture.stop().await;
 }
 
 #[tokio::test]
-async fn a_session_that_ends_takes_its_probe_along() {
+async fn end_of_session_closes_its_probe() {
     let fixture = Fixture::start(MemorySettings::default()).await;
     let mut app = fixture.app().await;
     let polling = Polling::connected(&fixture, &mut app).await;
@@ -167,7 +167,7 @@ async fn a_session_that_ends_takes_its_probe_along() {
 }
 
 #[tokio::test]
-async fn polls_end_soon_while_a_probe_is_on_its_way_and_bring_what_there_is() {
+async fn polls_end_soon_during_a_probe() {
     let fixture = Fixture::start(MemorySettings::default()).await;
     let mut app = fixture.app().await;
     let polling = Polling::connected(&fixture, &mut app).await;
@@ -182,7 +182,7 @@ async fn polls_end_soon_while_a_probe_is_on_its_way_and_bring_what_there_is() {
 }
 
 #[tokio::test]
-async fn second_probe_at_the_same_time_is_refused() {
+async fn refuses_second_concurrent_probe() {
     let fixture = Fixture::start(MemorySettings::default()).await;
     let mut app = fixture.app().await;
     let polling = Polling::connected(&fixture, &mut app).await;
@@ -197,16 +197,16 @@ async fn second_probe_at_the_same_time_is_refused() {
     first.say("42[\"first\"]").await;
     assert!(app.echo().await[0].ends_with(" first"));
     assert_eq!(first.hear().await.unwrap(), "42[\"first\"]");
-    assert!(connect_async(&url).await.is_err(), "it has moved");
+    assert!(connect_async(&url).await.is_err(), "already upgraded");
     first.say("42[\"still\"]").await;
     assert!(app.echo().await[0].ends_with(" still"));
     assert_eq!(first.hear().await.unwrap(), "42[\"still\"]");
     fixture.stop().await;
 }
 
-/// A POST of 500 messages, which are answered while nothing polls: all wait for the websocket.
+/// A POST of 500 messages, answered while no poll waits: all answers wait for the websocket.
 #[tokio::test]
-async fn five_hundred_packets_come_through_an_upgrade() {
+async fn upgrade_delivers_five_hundred_packets() {
     let fixture = Fixture::start(MemorySettings::default()).await;
     let mut app = fixture.app().await;
     let polling = Polling::connected(&fixture, &mut app).await;
@@ -228,7 +228,7 @@ async fn five_hundred_packets_come_through_an_upgrade() {
 }
 
 #[tokio::test]
-async fn first_of_the_subprotocols_is_answered() {
+async fn answers_with_the_first_subprotocol() {
     let fixture = Fixture::start(MemorySettings::default()).await;
     let request = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\n\
                    upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
@@ -241,7 +241,7 @@ async fn first_of_the_subprotocols_is_answered() {
 }
 
 #[tokio::test]
-async fn a_move_may_come_in_pieces_and_on_a_connection_that_polled() {
+async fn upgrade_works_in_pieces_and_on_a_polling_connection() {
     let fixture = Fixture::start(MemorySettings::default()).await;
     let mut app = fixture.app().await;
     for polls_first in [false, true] {
@@ -271,7 +271,7 @@ async fn a_move_may_come_in_pieces_and_on_a_connection_that_polled() {
         assert!(app.echo().await[0].ends_with(" moved"));
         let heard = read_past(&mut tcp, b"[\"moved\"]").await;
         assert_eq!(heard, b"\x81\x063probe\x81\x0b42[\"moved\"]");
-        // What is sent too fast waits on the websocket from now on, and all of it comes.
+        // From now on, excess packets wait on the websocket, and all of them arrive.
         fixture.transport.ingest.send_replace(false);
         tcp.write_all(&message.repeat(100)).await.unwrap();
         sleep(MOMENT).await;
@@ -287,21 +287,21 @@ async fn a_move_may_come_in_pieces_and_on_a_connection_that_polled() {
 async fn read_past(tcp: &mut TcpStream, end: &[u8]) -> Vec<u8> {
     let mut read = Vec::new();
     while !read.ends_with(end) {
-        let byte = timeout(SOON, tcp.read_u8()).await.expect("it comes");
+        let byte = timeout(SOON, tcp.read_u8()).await.expect("a byte in time");
         read.push(byte.unwrap());
     }
     read
 }
 
 #[tokio::test]
-async fn attachments_are_held_to_max_payload_each() {
+async fn limits_each_attachment_to_max_payload() {
     let fixture = Fixture::start(MemorySettings::default()).await;
     let mut app = fixture.app().await;
     let mut client = Client::connect(fixture.address).await;
     app.read().await;
     let head = "452-[\"bytes\",{\"_placeholder\":true,\"num\":0},{\"_placeholder\":true,\"num\":1}]";
     client.say(head).await;
-    // Together more than the setting of the fixture.
+    // Together they exceed the fixture's `max-payload`.
     for byte in [1, 2] {
         client.socket.send(Message::binary(vec![byte; 60_000])).await.unwrap();
     }
@@ -315,7 +315,7 @@ async fn attachments_are_held_to_max_payload_each() {
 }
 
 #[tokio::test]
-async fn what_did_not_fit_into_the_last_poll_comes_by_websocket() {
+async fn websocket_delivers_what_the_last_poll_could_not() {
     let fixture = Fixture::start(MemorySettings::default()).await;
     let mut app = fixture.app().await;
     let polling = Polling::connected(&fixture, &mut app).await;
@@ -345,7 +345,7 @@ async fn what_did_not_fit_into_the_last_poll_comes_by_websocket() {
 }
 
 #[tokio::test]
-async fn nothing_is_lost_doubled_or_turned_round_by_a_move() {
+async fn upgrade_loses_doubles_and_reorders_nothing() {
     const ROUNDS: usize = 15;
     let fixture = Fixture::start(MemorySettings::default()).await;
     let mut app = fixture.app().await;
@@ -353,7 +353,7 @@ async fn nothing_is_lost_doubled_or_turned_round_by_a_move() {
     app.read().await;
     let quiet = Arc::new(AtomicBool::new(false));
     let done = quiet.clone();
-    // Broadcasts throughout, some of them so large that two do not fit into one poll.
+    // Broadcasts throughout, some so large that one poll cannot carry two.
     let noise = tokio::spawn(async move {
         let mut number = 0;
         while !done.load(Ordering::SeqCst) {
@@ -397,7 +397,7 @@ async fn nothing_is_lost_doubled_or_turned_round_by_a_move() {
             heard.push(polling.poll().await);
         }
         let mut client = polling.websocket().await;
-        // As clients do: they poll until they know that the websocket works, send meanwhile, and wait for both.
+        // As clients do: they poll until the websocket is known to work, send meanwhile, and wait for both.
         let (last, ()) = tokio::join!(polling.poll(), async {
             client.say("2probe").await;
             assert_eq!(client.hear().await.unwrap(), "3probe");

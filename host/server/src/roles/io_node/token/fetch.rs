@@ -1,6 +1,6 @@
-//! One GET of http or https: a small answer, no redirects, a connection of its own.
+//! A GET by http or https: a small answer, no redirects, one connection for each.
 //!
-//! A JWK set is asked for a few times an hour, so there is no pool. How long it may take is the caller's affair.
+//! A JWK set is fetched a few times an hour, so there is no pool. The caller sets a timeout.
 
 use std::fmt;
 use std::path::Path;
@@ -22,10 +22,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-/// Bytes of an answer. A set of keys has a few thousand.
-const MOST: usize = 256 * 1_024;
+/// Bytes that an answer may have. A JWK set has a few thousand.
+const MAX_BYTES: usize = 256 * 1_024;
 
-/// Where to fetch something, and how.
+/// What is fetched, and how.
 pub(super) struct Fetch {
     uri: Uri,
     host: String,
@@ -34,10 +34,9 @@ pub(super) struct Fetch {
 }
 
 impl Fetch {
-    /// From this URL; for https, from a server that one of these certificates vouches for, or one that browsers trust.
+    /// Fetches this URL. For https, the server has to be trusted by a certificate in the file `ca`, or by one that browsers trust.
     pub(super) fn new(url: &str, ca: Option<&Path>) -> Result<Self> {
-        const WANTED: &str =
-            "[io-node.token] jwks: this is not a URL such as https://login.example.com/.well-known/jwks.json";
+        const WANTED: &str = "[io-node.token] jwks: not a URL such as https://login.example.com/.well-known/jwks.json";
         let uri: Uri = url.parse().context(WANTED)?;
         let host = uri.host().context(WANTED)?;
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
@@ -61,14 +60,17 @@ impl Fetch {
         })
     }
 
-    /// The body of a 200.
+    /// Fetches the body of an answer with status 200.
     pub(super) async fn get(&self) -> Result<Vec<u8>> {
         let stream = TcpStream::connect((self.host.as_str(), self.port))
             .await
             .context("cannot connect")?;
         match &self.tls {
             Some((tls, name)) => {
-                let stream = tls.connect(name.clone(), stream).await.context("cannot agree on TLS")?;
+                let stream = tls
+                    .connect(name.clone(), stream)
+                    .await
+                    .context("TLS handshake failed")?;
                 self.get_by(stream).await
             }
             None => self.get_by(stream).await,
@@ -78,7 +80,7 @@ impl Fetch {
     async fn get_by(&self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Result<Vec<u8>> {
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let connection = async {
-            // Its errors are those of the request, too; and its end is not the answer's.
+            // The request reports its errors. Its end is not the end of the answer.
             let _ = connection.await;
             future::pending().await
         };
@@ -96,15 +98,16 @@ impl Fetch {
             .header(ACCEPT, "application/jwk-set+json, application/json")
             .header(USER_AGENT, concat!("plugnode/", env!("CARGO_PKG_VERSION")))
             .body(Empty::new())?;
-        let response = sender.send_request(request).await.context("there is no answer")?;
+        let response = sender.send_request(request).await.context("no answer")?;
         let status = response.status();
         ensure!(
             !status.is_redirection(),
-            "it is somewhere else ({status}), and redirects are not followed; name the URL that it is at"
+            "it redirects ({status}), and redirects are not followed: configure the final URL"
         );
         ensure!(status == StatusCode::OK, "the answer is {status}");
-        let body = Limited::new(response.into_body(), MOST).collect().await;
-        let body = body.map_err(|error| anyhow::anyhow!("cannot read the answer, {MOST} bytes at most: {error}"))?;
+        let body = Limited::new(response.into_body(), MAX_BYTES).collect().await;
+        let body =
+            body.map_err(|error| anyhow::anyhow!("cannot read the answer, at most {MAX_BYTES} bytes: {error}"))?;
         Ok(body.to_bytes().into())
     }
 }
@@ -127,7 +130,7 @@ fn connector(ca: Option<&Path>) -> Result<TlsConnector> {
             }
             ensure!(
                 !trusted.is_empty(),
-                "[io-node.token] jwks-ca: there is no certificate in {}; it is a PEM file",
+                "[io-node.token] jwks-ca: no certificate in {}; it has to be a PEM file",
                 file.display()
             );
         }
@@ -136,7 +139,7 @@ fn connector(ca: Option<&Path>) -> Result<TlsConnector> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .context("the cryptography of this build has no version of TLS")?
+        .context("the cryptography of this build supports no version of TLS")?
         .with_root_certificates(trusted)
         .with_no_client_auth();
     Ok(TlsConnector::from(Arc::new(config)))

@@ -1,5 +1,5 @@
-//! The keys that tokens are looked at with. Each is for one algorithm, which was decided where the key was read: what a
-//! token says of its own algorithm can only make it be refused.
+//! The keys that verify tokens. Each is for one algorithm, which is decided where the key is read. The algorithm that a token names cannot
+//! change that; it can only get the token refused.
 
 use anyhow::{Context, Result, bail, ensure};
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse};
@@ -9,19 +9,19 @@ use tracing::debug;
 
 use super::settings::Algorithm;
 
-/// Shorter moduli of RSA are broken, or soon will be (RFC 7518 asks for this).
-const LEAST_MODULUS: usize = 2_048 / 8;
-/// RFC 7518 asks of a key of HS256 that it be as long as what it makes.
-const LEAST_SECRET: usize = 32;
-/// A point of P-256, as it is written out: a mark and two numbers.
+/// Bytes of an RSA modulus, as RFC 7518 requires: shorter ones are broken, or soon will be.
+const MIN_MODULUS: usize = 2_048 / 8;
+/// Bytes of a secret, as RFC 7518 requires: the size of the signature.
+const MIN_SECRET: usize = 32;
+/// Bytes of an uncompressed point of P-256: a tag and two coordinates.
 const POINT: usize = 1 + 2 * 32;
-/// Keys taken from one set: a token that names none of them is tried with all.
-const MOST_KEYS: usize = 32;
+/// Keys that a set may have: a token that names no key is tried with each.
+const MAX_KEYS: usize = 32;
 
-/// One key. Its debug output shows nothing secret.
+/// A key. Its debug output shows nothing secret.
 #[derive(Debug, Clone)]
 pub(super) struct Key {
-    /// What a token calls it.
+    /// The id by which tokens name it.
     pub(super) id: Option<String>,
     pub(super) algorithm: Algorithm,
     pub(super) key: DecodingKey,
@@ -31,8 +31,8 @@ impl Key {
     /// A secret of HS256.
     pub(super) fn of_secret(secret: &[u8]) -> Result<Self> {
         ensure!(
-            secret.len() >= LEAST_SECRET,
-            "the secret must be {LEAST_SECRET} bytes or more, such as `openssl rand -base64 32` makes"
+            secret.len() >= MIN_SECRET,
+            "the secret must have {MIN_SECRET} bytes or more; make one by `openssl rand -base64 32`"
         );
         Ok(Self {
             id: None,
@@ -41,17 +41,17 @@ impl Key {
         })
     }
 
-    /// A public key as PEM: RSA for RS256, P-256 for ES256.
+    /// A public key in PEM: RSA for RS256, P-256 for ES256.
     pub(super) fn of_pem(pem: &[u8]) -> Result<Self> {
-        const WANTED: &str = "this is not the public key of RSA or P-256 as PEM";
+        const WANTED: &str = "this is not a public key of RSA or P-256 in PEM";
         let text = std::str::from_utf8(pem).context(WANTED)?;
         ensure!(
             !text.contains("PRIVATE KEY-----"),
-            "this is a private key, which only who makes tokens may have; `openssl pkey -in IT -pubout` makes the public one"
+            "this is a private key, which only the issuer of tokens may have; get its public key by `openssl pkey -in FILE -pubout`"
         );
         ensure!(
             !text.contains("BEGIN CERTIFICATE-----"),
-            "this is a certificate; `openssl x509 -in IT -noout -pubkey` makes the public key of it"
+            "this is a certificate; get its public key by `openssl x509 -in FILE -noout -pubkey`"
         );
         if let Ok(key) = DecodingKey::from_rsa_pem(pem) {
             return Self::checked(None, Algorithm::RS256, key);
@@ -60,7 +60,7 @@ impl Key {
         Self::checked(None, Algorithm::ES256, key)
     }
 
-    /// A key of a set; none when it is for something else.
+    /// A key of a set. None if it does not verify tokens with an algorithm that is supported.
     fn of_jwk(jwk: &Jwk, secrets: bool) -> Result<Option<Self>> {
         let common = &jwk.common;
         let algorithm = match &jwk.algorithm {
@@ -85,21 +85,21 @@ impl Key {
         Self::checked(common.key_id.clone(), algorithm, key).map(Some)
     }
 
-    /// That it can be used, which the library would find out with the first token.
+    /// Checks that the key can be used, which the library would do only with the first token.
     fn checked(id: Option<String>, algorithm: Algorithm, key: DecodingKey) -> Result<Self> {
         match key.family() {
             AlgorithmFamily::Hmac => {
                 let length = key.try_get_as_bytes()?.len();
-                ensure!(length >= LEAST_SECRET, "a secret must be {LEAST_SECRET} bytes or more");
+                ensure!(length >= MIN_SECRET, "a secret must have {MIN_SECRET} bytes or more");
             }
             AlgorithmFamily::Rsa => {
                 let jwk = Jwk::from_decoding_key(&key, None).context("this is not a public key of RSA")?;
                 let AlgorithmParameters::RSA(parameters) = jwk.algorithm else {
                     bail!("this is not a public key of RSA");
                 };
-                // Of base64, four characters are three bytes.
+                // Four characters of base64 are three bytes.
                 let length = parameters.n.len() * 3 / 4;
-                ensure!(length >= LEAST_MODULUS, "a key of RSA must have 2048 bits or more");
+                ensure!(length >= MIN_MODULUS, "a key of RSA must have 2048 bits or more");
             }
             _ => {
                 let point = key.try_get_as_bytes()?;
@@ -113,32 +113,31 @@ impl Key {
     }
 }
 
-/// The keys of a JWK set that are for one of these algorithms. Others, and those that cannot be read, are passed over;
-/// secrets are, unless they may be in it.
+/// The keys of a JWK set for these algorithms. Other keys, keys that cannot be parsed and, unless `secrets` is set, secrets are ignored.
+///
+/// # Errors
+/// If it is not a JWK set, or has no such key or too many.
 pub(super) fn of_set(text: &[u8], algorithms: &[Algorithm], secrets: bool) -> Result<Vec<Key>> {
     let set: Value = serde_json::from_slice(text).context("this is not JSON")?;
     let Some(all) = set.get("keys").and_then(Value::as_array) else {
-        bail!("this is not a JWK set, which is an object with a list of `keys`");
+        bail!("this is not a JWK set: an object with an array `keys`");
     };
     let mut keys = Vec::new();
     for (i, value) in all.iter().enumerate() {
         let read = serde_json::from_value::<Jwk>(value.clone()).map_err(Into::into);
         match read.and_then(|jwk| Key::of_jwk(&jwk, secrets)) {
             Ok(Some(key)) if algorithms.contains(&key.algorithm) => keys.push(key),
-            Ok(_) => debug!(key = i, "a key of the JWK set is for something else"),
-            // The error of serde may show what is in it.
-            Err(_) => debug!(key = i, "a key of the JWK set cannot be used"),
+            Ok(_) => debug!(key = i, "key of the JWK set ignored: it is for something else"),
+            // Not logged, because the error of serde may show a part of the key.
+            Err(_) => debug!(key = i, "key of the JWK set ignored: it is invalid"),
         }
     }
     if keys.is_empty() {
-        bail!(
-            "none of the {} keys in the JWK set is one for {algorithms:?}",
-            all.len()
-        );
+        bail!("none of the {} keys in the JWK set is for {algorithms:?}", all.len());
     }
-    if keys.len() > MOST_KEYS {
+    if keys.len() > MAX_KEYS {
         bail!(
-            "the JWK set has {} keys; a set of so many is not for one application, {MOST_KEYS} are taken at most",
+            "the JWK set has {} keys, over the limit of {MAX_KEYS}: use a set for this application alone",
             keys.len()
         );
     }

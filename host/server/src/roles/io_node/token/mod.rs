@@ -12,11 +12,12 @@ mod settings;
 mod tests;
 
 use std::collections::HashSet;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Validation, decode, decode_header};
+use parking_lot::RwLock;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use tracing::debug;
@@ -25,7 +26,8 @@ use self::key::Key;
 pub use self::secret::Secret;
 use self::set::KeySet;
 pub use self::settings::{Algorithm, JwksPlace, KeySource, TokenSettings};
-use super::attributes::{Field, Fields};
+use super::attributes::Fields;
+use super::field::Field;
 use plugnode_message::{Refusal, Text};
 use plugnode_process::shutdown::Shutdown;
 
@@ -127,7 +129,7 @@ impl Tokens {
             "[io-node.token]: there is no key any more"
         );
         let mut has_changed = {
-            let mut own = self.own.write().expect("nothing panics while it holds this lock");
+            let mut own = self.own.write();
             let has_changed = own.digest != read.digest;
             *own = read;
             has_changed
@@ -206,7 +208,7 @@ impl Tokens {
         let mut mismatch = None;
         let of_sets: Vec<_> = self.sets.iter().map(KeySet::keys).collect();
         let own = {
-            let own = self.own.read().expect("nothing panics while it holds this lock");
+            let own = self.own.read();
             own.keys.clone()
         };
         let all = || own.iter().chain(of_sets.iter().flat_map(|keys| keys.iter()));

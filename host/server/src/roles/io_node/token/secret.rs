@@ -1,4 +1,4 @@
-//! A secret that no log shows.
+//! A secret that is not shown by logs.
 
 use std::fmt;
 

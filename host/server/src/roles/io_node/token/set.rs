@@ -1,11 +1,12 @@
-//! A JWK set that is read again and again: from time to time, and when a token names a key that is not in it.
+//! A JWK set, which is read again from time to time and when a token names an unknown key.
 //!
-//! One task reads it, so that however many tokens ask for it there is one reading at a time and a pause between two. What
-//! cannot be read leaves the keys as they were.
+//! One task reads it, so that there is one reading at a time and a pause between two, however many tokens wait for one. If a reading fails,
+//! the keys stay.
 
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use parking_lot::{Mutex, RwLock};
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -16,59 +17,63 @@ use super::key::{self, Key};
 use super::settings::{Algorithm, JwksPlace, TokenSettings};
 use plugnode_process::shutdown::Shutdown;
 
-/// How many tokens may wait for a reading; the others are refused at once.
-const WAITING: usize = 1_024;
+/// Tokens that may wait for a reading. Others are refused at once.
+const MAX_WAITING: usize = 1_024;
 
-/// The keys of a set, as of its latest reading.
+/// The keys of a set, from its latest reading.
 #[derive(Debug)]
 pub(super) struct KeySet {
     keys: Arc<RwLock<Arc<[Key]>>>,
-    /// Of the text that they were read from.
+    /// The digest of the text that they were read from.
     digest: Arc<Mutex<[u8; 32]>>,
-    wanted: mpsc::Sender<Wanted>,
+    requests: mpsc::Sender<ReadRequest>,
 }
 
-/// A reading that somebody waits for.
-struct Wanted {
-    /// Whether it is to be read in any case, and not only when the last reading was a while ago.
+/// A request for a reading.
+struct ReadRequest {
+    /// Whether to read even if the last reading was just before.
     now: bool,
     done: oneshot::Sender<()>,
 }
 
-/// Who reads it.
+/// The task that reads the set.
 struct Reader {
-    place: Place,
+    source: Source,
     algorithms: Vec<Algorithm>,
     settings: TokenSettings,
     keys: Arc<RwLock<Arc<[Key]>>>,
     digest: Arc<Mutex<[u8; 32]>>,
-    wanted: mpsc::Receiver<Wanted>,
+    requests: mpsc::Receiver<ReadRequest>,
 }
 
-enum Place {
+/// Where the set is read from.
+enum Source {
     File(std::path::PathBuf),
     Url(Fetch),
 }
 
 impl KeySet {
-    /// Reads the set, and goes on to read it until `shutdown` begins.
+    /// Reads the set, and reads it again until `shutdown` begins.
+    ///
+    /// # Errors
+    /// If the first reading fails.
     pub(super) async fn start(place: &JwksPlace, settings: &TokenSettings, shutdown: &Shutdown) -> Result<Self> {
-        let place = match place {
-            JwksPlace::File(file) => Place::File(file.clone()),
-            JwksPlace::Url(url) => Place::Url(Fetch::new(url, settings.ca.as_deref())?),
+        let source = match place {
+            JwksPlace::File(file) => Source::File(file.clone()),
+            JwksPlace::Url(url) => Source::Url(Fetch::new(url, settings.ca.as_deref())?),
         };
-        let (sender, wanted) = mpsc::channel(WAITING);
+        let (sender, requests) = mpsc::channel(MAX_WAITING);
         let reader = Reader {
-            place,
+            source,
             algorithms: settings.algorithms.clone(),
             settings: settings.clone(),
             keys: Arc::new(RwLock::new(Arc::from([]))),
             digest: Arc::default(),
-            wanted,
+            requests,
         };
         let (keys, digest) = (reader.keys.clone(), reader.digest.clone());
         let count = reader.read().await?;
-        info!(keys = count, jwks = %reader.place, "tokens are looked at with the keys of a JWK set");
+        info!(keys = count, jwks = %reader.source, "JWK set read; its keys verify tokens");
         let ending = shutdown.clone();
         shutdown.spawn(async move {
             tokio::select! {
@@ -79,38 +84,35 @@ impl KeySet {
         Ok(Self {
             keys,
             digest,
-            wanted: sender,
+            requests: sender,
         })
     }
 
-    /// The keys of today.
+    /// The present keys.
     pub(super) fn keys(&self) -> Arc<[Key]> {
-        self.keys
-            .read()
-            .expect("nothing panics while it holds this lock")
-            .clone()
+        self.keys.read().clone()
     }
 
-    /// Tells this set from another.
+    /// The digest of the text that the keys were read from.
     pub(super) fn digest(&self) -> [u8; 32] {
-        *self.digest.lock().expect("nothing panics while it holds this lock")
+        *self.digest.lock()
     }
 
-    /// Has the set read again, unless that was just done, and waits for it.
+    /// Has the set read again unless that was just done, and waits until it is.
     pub(super) async fn renew(&self) {
-        self.want(false).await;
+        self.request(false).await;
     }
 
-    /// Has the set read again, and waits for it.
+    /// Has the set read again, and waits until it is.
     pub(super) async fn read_again(&self) {
-        self.want(true).await;
+        self.request(true).await;
     }
 
-    async fn want(&self, now: bool) {
-        let (done, is_done) = oneshot::channel();
-        if self.wanted.try_send(Wanted { now, done }).is_ok() {
-            // An error says that it is over, too.
-            let _ = is_done.await;
+    async fn request(&self, now: bool) {
+        let (done, done_receiver) = oneshot::channel();
+        if self.requests.try_send(ReadRequest { now, done }).is_ok() {
+            // An error means that nothing is read now.
+            let _ = done_receiver.await;
         }
     }
 }
@@ -119,49 +121,49 @@ impl Reader {
     async fn run(mut self) {
         let mut last = Instant::now();
         loop {
-            let asked = tokio::select! {
+            let request = tokio::select! {
                 () = sleep_until(last + self.settings.refresh) => None,
-                asked = self.wanted.recv() => match asked {
-                    Some(asked) => Some(asked),
+                request = self.requests.recv() => match request {
+                    Some(request) => Some(request),
                     None => return,
                 },
             };
-            if asked.as_ref().is_some_and(|asked| !asked.now) && last.elapsed() < self.settings.pause {
+            if request.as_ref().is_some_and(|request| !request.now) && last.elapsed() < self.settings.pause {
                 continue;
             }
             match self.read().await {
-                Ok(count) => debug!(keys = count, jwks = %self.place, "the JWK set was read again"),
-                Err(error) => warn!("the keys of tokens stay as they were: {error:#}"),
+                Ok(count) => debug!(keys = count, jwks = %self.source, "JWK set read again"),
+                Err(error) => warn!("cannot read the JWK set again; the keys stay as they were: {error:#}"),
             }
             last = Instant::now();
-            if let Some(asked) = asked {
-                // Who asked may not wait any more.
-                let _ = asked.done.send(());
+            if let Some(request) = request {
+                // The token may not wait any more.
+                let _ = request.done.send(());
             }
         }
     }
 
-    /// Reads the set, and says how many keys it has.
+    /// Reads the set, and returns the number of its keys.
     async fn read(&self) -> Result<usize> {
-        let reading = timeout(self.settings.timeout, self.place.read());
+        let reading = timeout(self.settings.timeout, self.source.read());
         let text = match reading.await {
             Ok(text) => text,
             Err(_) => Err(anyhow::anyhow!("it took longer than {:?}", self.settings.timeout)),
         };
-        let secrets = matches!(self.place, Place::File(_));
+        let secrets = matches!(self.source, Source::File(_));
         let keys = text.and_then(|text| {
             let keys = key::of_set(&text, &self.algorithms, secrets)?;
-            *self.digest.lock().expect("nothing panics while it holds this lock") = Sha256::digest(&text).into();
+            *self.digest.lock() = Sha256::digest(&text).into();
             Ok(keys)
         });
-        let keys = keys.with_context(|| format!("[io-node.token] jwks: cannot use {}", self.place))?;
+        let keys = keys.with_context(|| format!("[io-node.token] jwks: cannot use {}", self.source))?;
         let count = keys.len();
-        *self.keys.write().expect("nothing panics while it holds this lock") = keys.into();
+        *self.keys.write() = keys.into();
         Ok(count)
     }
 }
 
-impl Place {
+impl Source {
     async fn read(&self) -> Result<Vec<u8>> {
         match self {
             Self::File(file) => tokio::fs::read(file).await.context("cannot read it"),
@@ -170,7 +172,7 @@ impl Place {
     }
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::File(file) => file.display().fmt(f),

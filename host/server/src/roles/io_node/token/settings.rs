@@ -1,9 +1,13 @@
 //! The settings of tokens.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::super::attributes::Field;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::super::field::Field;
 use super::secret::Secret;
 
 /// Which tokens are valid.
@@ -40,7 +44,7 @@ pub struct TokenSettings {
 }
 
 /// The algorithm of a signature. Each key is for one of them; a token cannot choose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs, reason = "they are names of RFC 7518")]
 pub enum Algorithm {
     HS256,
@@ -61,7 +65,7 @@ pub enum KeySource {
     Jwks(JwksPlace),
 }
 
-/// The location of a JWK set.
+/// The location of a JWK set; a text with `://` is a URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JwksPlace {
     /// In a file.
@@ -77,5 +81,34 @@ impl From<Algorithm> for jsonwebtoken::Algorithm {
             Algorithm::RS256 => Self::RS256,
             Algorithm::ES256 => Self::ES256,
         }
+    }
+}
+
+impl Serialize for JwksPlace {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::File(file) => file.serialize(serializer),
+            Self::Url(url) => url.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for JwksPlace {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Ok(match text.contains("://") {
+            true => Self::Url(text),
+            false => Self::File(text.into()),
+        })
+    }
+}
+
+impl JsonSchema for JwksPlace {
+    fn schema_name() -> Cow<'static, str> {
+        "JwksPlace".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        String::json_schema(generator)
     }
 }

@@ -1,4 +1,4 @@
-//! Tokens with real signatures: who is let in, who is not, and that a client cannot tell why.
+//! Tokens with real signatures: which are valid, and that a refusal does not tell the reason.
 
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -20,7 +20,7 @@ use super::*;
 use plugnode_message::{Handshake, now_ms};
 
 const SECRET: &str = "for tests alone: 0123456789abcdef";
-// Keys made for these tests, and worth nothing elsewhere.
+// Keys that are used in these tests only.
 const RSA: &[u8] = include_bytes!("testing/rsa.key");
 const RSA_PUBLIC: &str = include_str!("testing/rsa.pem");
 const OTHER_RSA: &[u8] = include_bytes!("testing/other-rsa.key");
@@ -56,7 +56,7 @@ async fn tokens(settings: TokenSettings) -> Arc<Tokens> {
     Tokens::start(settings, &Shutdown::new()).await.unwrap()
 }
 
-/// A file that is there as long as this.
+/// A file that is removed when this is dropped.
 fn file(text: &str) -> tempfile::NamedTempFile {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), text).unwrap();
@@ -89,7 +89,7 @@ fn signed(algorithm: Signed, claims: &Value, key: &EncodingKey, kid: Option<&str
     encode(&header, claims, key).unwrap()
 }
 
-/// A token with a header of one's own.
+/// A token with any header.
 fn made_by_hand(header: &Value, claims: &Value, signature: &[u8]) -> String {
     let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
     let text = |value: &Value| part(value.to_string().as_bytes());
@@ -113,14 +113,14 @@ fn set(keys: &[(&[u8], Signed, &str)]) -> String {
     json!({ "keys": keys }).to_string()
 }
 
-async fn is_taken(tokens: &Tokens, token: &str) -> bool {
+async fn is_valid(tokens: &Tokens, token: &str) -> bool {
     match tokens.check(Some(token)).await {
         Ok(taken) => {
             assert_eq!(Value::Object(taken.claims), json!({ "sub": "ann" }));
             true
         }
         Err(refusal) => {
-            // Always the same, and nothing else.
+            // Always the same refusal.
             assert_eq!((&*refusal.message, refusal.data), ("invalid token", None));
             false
         }
@@ -128,13 +128,13 @@ async fn is_taken(tokens: &Tokens, token: &str) -> bool {
 }
 
 #[tokio::test]
-async fn tokens_signed_by_each_kind_of_key_are_taken() {
+async fn accepts_tokens_signed_by_each_kind_of_key() {
     let secret = tokens(settings(vec![KeySource::Secret(SECRET.into())])).await;
-    assert!(is_taken(&secret, &hs256(&claims(), SECRET.as_bytes())).await);
+    assert!(is_valid(&secret, &hs256(&claims(), SECRET.as_bytes())).await);
 
     let secret_file = file(&format!("{SECRET}\n"));
     let secret = tokens(settings(vec![KeySource::SecretFile(secret_file.path().into())])).await;
-    assert!(is_taken(&secret, &hs256(&claims(), SECRET.as_bytes())).await);
+    assert!(is_valid(&secret, &hs256(&claims(), SECRET.as_bytes())).await);
 
     let (rsa_file, ec_file) = (file(RSA_PUBLIC), file(EC_PUBLIC));
     let both = tokens(settings(vec![
@@ -142,17 +142,17 @@ async fn tokens_signed_by_each_kind_of_key_are_taken() {
         KeySource::PublicKey(ec_file.path().into()),
     ]))
     .await;
-    assert!(is_taken(&both, &rs256(&claims(), RSA, None)).await);
-    assert!(is_taken(&both, &es256(&claims(), EC, Some("any"))).await);
+    assert!(is_valid(&both, &rs256(&claims(), RSA, None)).await);
+    assert!(is_valid(&both, &es256(&claims(), EC, Some("any"))).await);
 
     let set_file = file(&set(&[(RSA, Signed::RS256, "r"), (EC, Signed::ES256, "e")]));
     let place = JwksPlace::File(set_file.path().into());
     let by_set = tokens(settings(vec![KeySource::Jwks(place)])).await;
-    assert!(is_taken(&by_set, &rs256(&claims(), RSA, Some("r"))).await);
-    assert!(is_taken(&by_set, &es256(&claims(), EC, Some("e"))).await);
-    assert!(is_taken(&by_set, &es256(&claims(), EC, None)).await);
-    // The name of another key.
-    assert!(!is_taken(&by_set, &es256(&claims(), EC, Some("r"))).await);
+    assert!(is_valid(&by_set, &rs256(&claims(), RSA, Some("r"))).await);
+    assert!(is_valid(&by_set, &es256(&claims(), EC, Some("e"))).await);
+    assert!(is_valid(&by_set, &es256(&claims(), EC, None)).await);
+    // The id of another key.
+    assert!(!is_valid(&by_set, &es256(&claims(), EC, Some("r"))).await);
 }
 
 #[tokio::test]
@@ -200,7 +200,7 @@ async fn forged_and_expired_tokens_get_the_same_refusal() {
             "empty signature",
             made_by_hand(&json!({ "alg": "HS256" }), &claims(), b""),
         ),
-        // A public key taken for a secret.
+        // A public key used as a secret.
         ("confused", hs256(&claims(), RSA_PUBLIC.as_bytes())),
         ("confused", hs256(&claims(), RSA_PUBLIC.trim_end().as_bytes())),
         ("confused", hs256(&claims(), EC_PUBLIC.as_bytes())),
@@ -241,13 +241,13 @@ async fn forged_and_expired_tokens_get_the_same_refusal() {
         ("noise", "a.b.c".into()),
         ("noise", "\u{0}\u{ff}.🦀".into()),
     ] {
-        assert!(!is_taken(&all, &token).await, "{what}: {token}");
+        assert!(!is_valid(&all, &token).await, "{what}: {token}");
     }
-    assert!(is_taken(&all, &hs256(&claims(), SECRET.as_bytes())).await);
+    assert!(is_valid(&all, &hs256(&claims(), SECRET.as_bytes())).await);
 }
 
 #[tokio::test]
-async fn issuer_audience_and_expiry_are_as_configured() {
+async fn checks_issuer_audience_and_expiry_as_configured() {
     let token = |claims: Value| hs256(&claims, SECRET.as_bytes());
     let key = || vec![KeySource::Secret(SECRET.into())];
     let strict = tokens(TokenSettings {
@@ -274,7 +274,7 @@ async fn issuer_audience_and_expiry_are_as_configured() {
         (json!({ "sub": "ann", "exp": exp, "aud": "chat" }), false),
         (json!({ "sub": "ann", "exp": exp, "iss": "me" }), false),
     ] {
-        assert_eq!(is_taken(&strict, &token(given.clone())).await, taken, "{given}");
+        assert_eq!(is_valid(&strict, &token(given.clone())).await, taken, "{given}");
     }
     let lax = tokens(TokenSettings {
         expiry_required: false,
@@ -289,12 +289,12 @@ async fn issuer_audience_and_expiry_are_as_configured() {
         (json!({ "sub": "ann", "exp": in_seconds(-200) }), false),
         (json!({ "sub": "ann", "exp": "never" }), false),
     ] {
-        assert_eq!(is_taken(&lax, &token(given.clone())).await, taken, "{given}");
+        assert_eq!(is_valid(&lax, &token(given.clone())).await, taken, "{given}");
     }
 }
 
 #[tokio::test]
-async fn claims_that_were_asked_for_and_are_there_become_attributes() {
+async fn configured_claims_become_attributes() {
     let tokens = tokens(TokenSettings {
         claims: vec!["sub".into(), "role".into(), "team".into()],
         ..settings(vec![KeySource::Secret(SECRET.into())])
@@ -302,11 +302,11 @@ async fn claims_that_were_asked_for_and_are_there_become_attributes() {
     .await;
     let given = tokens.check(Some(&hs256(&claims(), SECRET.as_bytes()))).await.unwrap();
     assert_eq!(Value::Object(given.claims), json!({ "sub": "ann", "role": "admin" }));
-    assert_eq!(given.expires_at, None, "it is not enforced");
+    assert_eq!(given.expires_at, None, "not enforced");
 }
 
 #[tokio::test]
-async fn keys_are_read_again_and_stay_when_they_cannot_be() {
+async fn keys_stay_if_they_cannot_be_read_again() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("secret");
     let secrets = [
@@ -330,14 +330,14 @@ async fn keys_are_read_again_and_stay_when_they_cannot_be() {
     assert!(!tokens.read_again(&sources).await.unwrap(), "nothing has changed");
     std::fs::write(&file, "too short").unwrap();
     assert!(tokens.read_again(&sources).await.is_err());
-    assert!(is_taken(&tokens, &signed[0]).await);
+    assert!(is_valid(&tokens, &signed[0]).await);
     std::fs::write(&file, secrets[1]).unwrap();
     assert!(tokens.read_again(&sources).await.unwrap());
-    assert!(is_taken(&tokens, &signed[1]).await && !is_taken(&tokens, &signed[0]).await);
+    assert!(is_valid(&tokens, &signed[1]).await && !is_valid(&tokens, &signed[0]).await);
 }
 
 #[tokio::test]
-async fn a_client_without_a_token_is_refused_unless_it_needs_none() {
+async fn refuses_missing_token_if_required() {
     let key = || vec![KeySource::Secret(SECRET.into())];
     let refusal = tokens(settings(key())).await.check(None).await.unwrap_err();
     assert_eq!(&*refusal.message, "a token is required");
@@ -347,11 +347,11 @@ async fn a_client_without_a_token_is_refused_unless_it_needs_none() {
     })
     .await;
     assert_eq!(tokens.check(None).await, Ok(VerifiedToken::default()));
-    assert!(!is_taken(&tokens, "forged").await);
+    assert!(!is_valid(&tokens, "forged").await);
 }
 
 #[tokio::test]
-async fn a_token_is_found_where_it_is_said_to_be() {
+async fn finds_token_in_the_configured_field() {
     let handshake = Handshake {
         auth: Some(r#"{"token":"a","number":7,"none":null,"in":{"side":"b"}}"#.into()),
         query: "token=c&EIO=4".into(),
@@ -386,7 +386,7 @@ async fn a_token_is_found_where_it_is_said_to_be() {
     }
 }
 
-/// Serves sets of keys, and counts how often it is asked.
+/// Serves a JWK set, and counts requests.
 struct Server {
     url: String,
     answer: Arc<Mutex<String>>,
@@ -429,7 +429,7 @@ impl Server {
         server
     }
 
-    /// From now on, these keys are in the set.
+    /// Replaces the set.
     fn set(&self, body: &str) {
         let length = body.len();
         self.say(&format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}"));
@@ -468,32 +468,32 @@ async fn reply(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: &str) {
 }
 
 #[tokio::test]
-async fn a_key_that_is_new_in_the_set_is_found_when_a_token_names_it() {
+async fn finds_new_key_of_the_set_when_a_token_names_it() {
     let server = Server::start(&set(&[(RSA, Signed::RS256, "old")]), None).await;
     let tokens = tokens(settings(server.keys())).await;
-    assert!(is_taken(&tokens, &rs256(&claims(), RSA, Some("old"))).await);
+    assert!(is_valid(&tokens, &rs256(&claims(), RSA, Some("old"))).await);
     assert_eq!(server.asked(), 1);
 
     let new = es256(&claims(), EC, Some("new"));
-    assert!(!is_taken(&tokens, &new).await);
+    assert!(!is_valid(&tokens, &new).await);
     assert_eq!(server.asked(), 2);
     server.set(&set(&[(RSA, Signed::RS256, "old"), (EC, Signed::ES256, "new")]));
-    assert!(is_taken(&tokens, &new).await);
+    assert!(is_valid(&tokens, &new).await);
     assert_eq!(server.asked(), 3);
-    // Known keys ask nobody, forged or not.
-    assert!(is_taken(&tokens, &new).await);
-    assert!(!is_taken(&tokens, &es256(&claims(), OTHER_EC, Some("new"))).await);
-    assert!(!is_taken(&tokens, &rs256(&claims(), RSA, Some("new"))).await);
+    // Known keys cause no request, whether the token is forged or not.
+    assert!(is_valid(&tokens, &new).await);
+    assert!(!is_valid(&tokens, &es256(&claims(), OTHER_EC, Some("new"))).await);
+    assert!(!is_valid(&tokens, &rs256(&claims(), RSA, Some("new"))).await);
     assert_eq!(server.asked(), 3);
 
-    // A key that is taken out counts no more, once that was read.
+    // A key that was removed from the set is invalid after the next reading.
     server.set(&set(&[(EC, Signed::ES256, "new")]));
-    assert!(!is_taken(&tokens, &es256(&claims(), OTHER_EC, Some("other"))).await);
-    assert!(!is_taken(&tokens, &rs256(&claims(), RSA, Some("old"))).await);
+    assert!(!is_valid(&tokens, &es256(&claims(), OTHER_EC, Some("other"))).await);
+    assert!(!is_valid(&tokens, &rs256(&claims(), RSA, Some("old"))).await);
 }
 
 #[tokio::test]
-async fn a_set_that_cannot_be_read_again_leaves_the_keys_as_they_were() {
+async fn keys_stay_if_the_set_cannot_be_read_again() {
     let server = Server::start(&set(&[(RSA, Signed::RS256, "a")]), None).await;
     let tokens = tokens(settings(server.keys())).await;
     let good = rs256(&claims(), RSA, Some("a"));
@@ -509,14 +509,14 @@ async fn a_set_that_cannot_be_read_again_leaves_the_keys_as_they_were() {
     ] {
         server.say(&answer);
         let before = server.asked();
-        assert!(!is_taken(&tokens, &rs256(&claims(), RSA, Some("unknown"))).await);
+        assert!(!is_valid(&tokens, &rs256(&claims(), RSA, Some("unknown"))).await);
         assert_eq!(server.asked(), before + 1);
-        assert!(is_taken(&tokens, &good).await, "{}", &answer[..answer.len().min(80)]);
+        assert!(is_valid(&tokens, &good).await, "{}", &answer[..answer.len().min(80)]);
     }
 }
 
 #[tokio::test]
-async fn tokens_with_unknown_keys_ask_once_in_a_while_only() {
+async fn unknown_keys_cause_few_readings() {
     let server = Server::start(&set(&[(RSA, Signed::RS256, "a")]), None).await;
     let tokens = tokens(TokenSettings {
         pause: SOON,
@@ -525,14 +525,14 @@ async fn tokens_with_unknown_keys_ask_once_in_a_while_only() {
     .await;
     let forged = es256(&claims(), OTHER_EC, Some("unknown"));
     for _ in 0..20 {
-        assert!(!is_taken(&tokens, &forged).await);
+        assert!(!is_valid(&tokens, &forged).await);
     }
     assert_eq!(server.asked(), 1);
-    assert!(is_taken(&tokens, &rs256(&claims(), RSA, Some("a"))).await);
+    assert!(is_valid(&tokens, &rs256(&claims(), RSA, Some("a"))).await);
 }
 
 #[tokio::test]
-async fn a_set_is_read_again_from_time_to_time() {
+async fn reads_set_again_from_time_to_time() {
     let server = Server::start(&set(&[(RSA, Signed::RS256, "a")]), None).await;
     let tokens = tokens(TokenSettings {
         refresh: Duration::from_millis(20),
@@ -547,11 +547,11 @@ async fn a_set_is_read_again_from_time_to_time() {
         }
     };
     tokio::time::timeout(SOON, gone).await.unwrap();
-    assert!(is_taken(&tokens, &es256(&claims(), EC, Some("b"))).await);
+    assert!(is_valid(&tokens, &es256(&claims(), EC, Some("b"))).await);
 }
 
 #[tokio::test]
-async fn a_set_comes_by_https_from_a_server_that_is_trusted() {
+async fn fetches_set_by_https_from_trusted_servers_only() {
     let chain = CertificateDer::pem_slice_iter(SERVER)
         .collect::<Result<_, _>>()
         .unwrap();
@@ -571,7 +571,7 @@ async fn a_set_comes_by_https_from_a_server_that_is_trusted() {
         ..settings(server.keys())
     })
     .await;
-    assert!(is_taken(&trusting, &es256(&claims(), EC, Some("e"))).await);
+    assert!(is_valid(&trusting, &es256(&claims(), EC, Some("e"))).await);
 
     let stranger = Tokens::start(settings(server.keys()), &Shutdown::new())
         .await
@@ -582,7 +582,7 @@ async fn a_set_comes_by_https_from_a_server_that_is_trusted() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_key_is_said_at_the_start() {
+async fn reports_invalid_keys_at_the_start() {
     let private = file(std::str::from_utf8(RSA).unwrap());
     let certificate = file(CA);
     let short = file("short");
@@ -592,7 +592,7 @@ async fn what_is_wrong_with_a_key_is_said_at_the_start() {
     for (source, expected) in [
         (
             KeySource::Secret("short".into()),
-            "secret: the secret must be 32 bytes or more",
+            "secret: the secret must have 32 bytes or more",
         ),
         (KeySource::SecretFile(short.path().into()), "secret-file: cannot use "),
         (
@@ -603,7 +603,7 @@ async fn what_is_wrong_with_a_key_is_said_at_the_start() {
         (KeySource::PublicKey(certificate.path().into()), "this is a certificate"),
         (
             KeySource::PublicKey(noise.path().into()),
-            "this is not the public key of RSA or P-256 as PEM",
+            "this is not a public key of RSA or P-256 in PEM",
         ),
         (
             KeySource::Jwks(JwksPlace::File(nowhere)),
@@ -640,7 +640,7 @@ async fn what_is_wrong_with_a_key_is_said_at_the_start() {
 }
 
 #[tokio::test]
-async fn a_set_that_does_not_come_is_not_waited_for() {
+async fn fetching_a_set_times_out() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let settings = TokenSettings {
@@ -652,7 +652,7 @@ async fn a_set_that_does_not_come_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn secrets_are_not_in_what_is_logged() {
+async fn debug_output_hides_secrets() {
     let settings = settings(vec![KeySource::Secret(SECRET.into())]);
     let shown = format!("{settings:?}");
     assert!(!shown.contains("0123456789"), "{shown}");
@@ -664,7 +664,7 @@ async fn secrets_are_not_in_what_is_logged() {
 }
 
 #[tokio::test]
-async fn keys_of_a_set_that_are_for_something_else_are_passed_over() {
+async fn ignores_keys_of_a_set_for_other_uses() {
     let mut keys: Value = serde_json::from_str(&set(&[
         (RSA, Signed::RS256, "enc"),
         (RSA, Signed::RS256, "pss"),
@@ -687,7 +687,7 @@ async fn keys_of_a_set_that_are_for_something_else_are_passed_over() {
         let keys = key::of_set(keys.to_string().as_bytes(), &all, secrets).unwrap();
         keys.into_iter().map(|key| key.id.unwrap()).collect::<Vec<_>>()
     };
-    // Secrets are taken from files alone: what can be fetched is no secret.
+    // Secrets are read from files only.
     assert_eq!(names(false), ["e"]);
     assert_eq!(names(true), ["e", "secret"]);
     let none = key::of_set(keys.to_string().as_bytes(), &[Algorithm::RS256], true).unwrap_err();
@@ -700,7 +700,7 @@ mod arbitrary {
     use super::*;
     use plugnode_testing::arbitrary::{bytes, json, nearly_text, peak, text};
 
-    /// Of which no part is signed by a key of ours.
+    /// Tokens that none of the keys signed.
     fn forged() -> impl Strategy<Value = String> {
         let header = prop_oneof![
             Just(json!({ "alg": "HS256", "typ": "JWT" })),
@@ -721,11 +721,11 @@ mod arbitrary {
             1 => Just("a.".repeat(10_000)),
             1 => Just(good.repeat(200)),
         ]
-        .prop_filter("it is not the good one", move |forged| *forged != good)
+        .prop_filter("not the valid token", move |forged| *forged != good)
     }
 
     #[test]
-    fn whatever_is_no_token_of_ours_is_refused() {
+    fn refuses_any_forged_token() {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -740,7 +740,7 @@ mod arbitrary {
         let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::default());
         let tried = runner.run(&forged(), |forged| {
             let (taken, peak) = peak(|| runtime.block_on(tokens.check(Some(&forged))));
-            let refusal = taken.expect_err("it should be refused");
+            let refusal = taken.expect_err("refused");
             prop_assert_eq!(&*refusal.message, "invalid token");
             prop_assert!(
                 peak <= 64 * forged.len() as u64 + (256 << 10),

@@ -1,4 +1,4 @@
-//! A dead letter's event as a file of events, so that what failed once is a test from then on.
+//! Writes an event, such as that of a dead letter, as a file of events.
 
 use std::fmt::Write as _;
 
@@ -7,12 +7,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::Value;
 
-use super::effects::{arguments, key, payload, text};
-use super::reason_name;
+use super::effects::arguments_of;
+use super::entry::reason_name;
+use super::notation::{arguments, key, text};
 use plugnode_message::{Event, EventKind, Handshake};
 
-/// The text of the file.
-pub(in super::super) fn file_of(event: &Event) -> Result<String> {
+/// Contents of a file with this event.
+///
+/// # Errors
+/// For a reply, which needs the event before it.
+pub(in super::super) fn file_of_event(event: &Event) -> Result<String> {
     let mut file = "[[event]]\n".to_owned();
     let mut put = |name: &str, value: &str| {
         let _ = writeln!(file, "{name} = {value}");
@@ -30,7 +34,7 @@ pub(in super::super) fn file_of(event: &Event) -> Result<String> {
         EventKind::Connection(handshake) => put("connection", &connection(handshake)),
         EventKind::Message { event, args, ack } => {
             put("message", &text(event));
-            put("args", &arguments(&payload(args)));
+            put("args", &arguments(&arguments_of(args)));
             if ack.is_some() {
                 put("ack", "true");
             }
@@ -58,7 +62,7 @@ pub(in super::super) fn file_of(event: &Event) -> Result<String> {
                 put("content-type", &text(content_type));
             }
         }
-        // A handler gets it as a custom event.
+        // Handlers receive it as a custom event.
         EventKind::Timer { kind, data, .. } => {
             put("custom", &text(kind));
             match std::str::from_utf8(data) {
@@ -67,9 +71,7 @@ pub(in super::super) fn file_of(event: &Event) -> Result<String> {
             }
         }
         EventKind::Reply { .. } | EventKind::LateReply { .. } => {
-            bail!(
-                "an answer to a question cannot be saved by itself: save the event that asks, and add the answer to it"
-            )
+            bail!("cannot save a reply by itself: save the event that makes the request, and add the reply to the file")
         }
     }
     Ok(file)

@@ -1,10 +1,16 @@
-//! The format against what is written by hand, and what is written by `update` and `letter` against the format.
+//! Reads and writes of files of events.
+
+use std::path::Path;
+
+use anyhow::Result;
+use bytes::Bytes;
+use serde_json::json;
 
 use super::*;
-use plugnode_message::Effects;
+use plugnode_message::{Effects, Event, EventKind};
 
-fn file(text: &str) -> EventsFile {
-    EventsFile::of_text(Path::new("events.toml"), text.to_owned()).unwrap()
+fn file(text: &str) -> EventFile {
+    EventFile::parse(Path::new("events.toml"), text.to_owned()).unwrap()
 }
 
 fn event(text: &str) -> Result<Event> {
@@ -13,7 +19,7 @@ fn event(text: &str) -> Result<Event> {
 }
 
 #[test]
-fn each_kind_of_event_is_read_and_written() {
+fn written_events_are_read_back_unchanged() {
     for text in [
         "connection = { auth = '{\"a\":null}', query = \"x=1\", headers = { cookie = \"c\" }, transport = \"polling\" }",
         "connection = { auth = '\"word\"', transport = \"websocket\", recovered = true }",
@@ -32,7 +38,7 @@ fn each_kind_of_event_is_read_and_written() {
         };
         let text = format!("[[event]]\n{client}received-at-ms = 7\n{text}\n");
         let event = event(&text).unwrap();
-        let written = file_of(&event).unwrap();
+        let written = file_of_event(&event).unwrap();
         assert_eq!(super::tests::event(&written).unwrap(), event, "{text}\n{written}");
     }
     let reply = event("[[event]]\nreply = [1]\n").unwrap();
@@ -42,8 +48,8 @@ fn each_kind_of_event_is_read_and_written() {
 }
 
 #[test]
-fn update_changes_expectations_and_nothing_else() {
-    let came = |toml: &str| Some(Came::expected(&toml.parse().unwrap()).unwrap());
+fn update_changes_only_expectations() {
+    let outcome = |toml: &str| Some(EventOutcome::expected(&toml.parse().unwrap()).unwrap());
     let text = "\
 # [[event]] is no event here
 [[event]] # one
@@ -102,17 +108,20 @@ expect.ack = [1]
     let file = file(text);
     assert_eq!(file.lines(), [2, 14, 25]);
     let second = "commands = [{ emit = \"c\" }]";
-    let done = update(&file, &[came("ack = [2]"), came(second), None]).unwrap();
-    // The comment was about what is not there any more, and stays all the same.
+    let done = update(&file, &[outcome("ack = [2]"), outcome(second), None]).unwrap();
+    // The comment on the replaced expectation stays too.
     assert_eq!(
         done.replace("\"\"\"\"\n# a comment\n", "\"\"\"\"\n"),
         updated.replace("\"\"\"\"\n# a comment\n", "")
     );
     let again = super::tests::file(&done);
-    assert_eq!(update(&again, &[came("ack = [2]"), came(second), None]).unwrap(), done);
+    assert_eq!(
+        update(&again, &[outcome("ack = [2]"), outcome(second), None]).unwrap(),
+        done
+    );
     let inline = super::tests::file("event = [{ message = \"a\" }]\n");
     assert!(
-        update(&inline, &[came("")])
+        update(&inline, &[outcome("")])
             .unwrap_err()
             .to_string()
             .contains("[[event]]")
@@ -120,25 +129,25 @@ expect.ack = [1]
 }
 
 #[test]
-fn what_may_be_anything_stays_so() {
-    let expected = |toml: &str| Came::expected(&toml.parse().unwrap()).unwrap();
+fn wildcards_match_and_are_kept() {
+    let expected = |toml: &str| EventOutcome::expected(&toml.parse().unwrap()).unwrap();
     let pattern = expected("ack = [\"<any>\", 1]\ncommands = [{ emit = \"a\", args = \"<any>\" }]\nerror = \"<any>\"");
-    let came = expected("ack = [{ x = 2 }, 1.0]\ncommands = [{ emit = \"a\", args = [1] }]\nerror = \"no\"");
-    assert!(pattern.is_met_by(&came));
+    let actual = expected("ack = [{ x = 2 }, 1.0]\ncommands = [{ emit = \"a\", args = [1] }]\nerror = \"no\"");
+    assert!(pattern.is_met_by(&actual));
     let other = expected("ack = [5, 2]\ncommands = [{ emit = \"b\", args = [1] }]\nerror = \"no\"");
     assert!(!pattern.is_met_by(&other));
     let kept = expected("ack = [\"<any>\", 2]\ncommands = [{ emit = \"b\", args = \"<any>\" }]\nerror = \"<any>\"");
-    assert_eq!(other.kept_by(&pattern), kept);
+    assert_eq!(other.with_wildcards_of(&pattern), kept);
 }
 
 #[test]
-fn event_that_does_nothing_has_no_lines() {
+fn event_without_effects_has_no_lines() {
     let event = event("[[event]]\nmessage = \"a\"\n").unwrap();
-    assert!(in_toml(&Came::of(&event, &Effects::default())).is_empty());
+    assert!(EventOutcome::handled(&event, &Effects::default()).to_toml().is_empty());
 }
 
 #[test]
-fn lines_of_two_lists_are_beside_each_other() {
+fn diff_marks_expected_and_actual_lines() {
     let lines = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(
         diff(&lines("a b c d"), &lines("a x c")),

@@ -1,5 +1,5 @@
-//! Has a component handle the events of a file, one after the other, by the pool and the transport of a node: what one commits, the
-//! next one finds. Clients are not there: what is sent to them is told and goes nowhere.
+//! Handles events one after the other with the pool and the transport of a node, without a network: each event sees the committed
+//! writes of those before. There are no clients; commands to them are reported as outcomes.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -11,7 +11,11 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-use super::{Attributes, Came, Connection, Entry, IO_NODE, Token};
+use super::super::log;
+use super::super::project::{BuiltComponent, Project};
+use super::super::terminal::{during, say};
+use super::entry::{Connection, Entry, IO_NODE, Token};
+use super::outcome::EventOutcome;
 use plugnode_message::namespaces::Namespaces;
 use plugnode_message::{
     Audience, Change, Command, Effects, Event, EventId, EventKind, KeyChange, Namespace, Scope, Selection, SessionId,
@@ -24,44 +28,59 @@ use plugnode_transport::{
     Conflict, Delivery, IoNode, IoSession, Lease, Leases, Memory, MemorySettings, Outcome, Transport, Verdict,
 };
 
-/// How long instances may take to end.
-const ENDING: Duration = Duration::from_secs(2);
+/// Time-out for instances to end.
+const SHUTDOWN: Duration = Duration::from_secs(2);
 
-/// A component that was compiled, and the apps of the configuration that are of it.
-pub(in super::super) struct Component {
+/// Attributes of clients, by namespace and session id.
+type Attributes = HashMap<(Namespace, String), Value>;
+
+/// A compiled component, for each app of the configuration that uses it.
+pub(in super::super) struct CompiledApps {
     engine: Engine,
     apps: Vec<(plugnode_server::config::App, plugnode_runtime::Component)>,
 }
 
-/// A component at work on the events of one file.
-pub(in super::super) struct Bench {
+/// Handles the events of one file.
+pub(in super::super) struct Harness {
     pools: Namespaces<Arc<Pool>>,
-    /// That of the first app.
+    /// Namespace of the first app.
     namespace: String,
     io: IoSession,
     lease: Lease,
     _leases: Box<dyn Leases>,
     attributes: Attributes,
-    questions: VecDeque<Open>,
-    /// The clients that the transport knows of.
+    requests: VecDeque<OpenRequest>,
+    /// Clients that the transport knows.
     connected: HashSet<(Namespace, SessionId)>,
     shutdown: Shutdown,
 }
 
-/// A question that clients have to answer.
-struct Open {
+/// A request of a handler that clients are to answer.
+struct OpenRequest {
     token: Token,
     to: Audience,
     answered: HashSet<String>,
 }
 
-impl Component {
-    /// Compiles it for the apps of a configuration whose component it is.
-    pub(in super::super) async fn load(config: &Config, bytes: Bytes) -> Result<Self> {
-        let engine = Engine::new(settings::engine(config)).context("cannot set WebAssembly up")?;
+impl CompiledApps {
+    /// Builds and compiles a project, with its settings.
+    pub(in super::super) async fn build(project: &Project, instances: Option<usize>) -> Result<Self> {
+        let BuiltComponent { file, component, .. } = project.build_watched().await?;
+        let config = project.config(&file, instances, |config| {
+            // No pages are served.
+            config.frontend.static_dir = ".".into();
+        })?;
+        log::init_for_handlers(&config.log)?;
+        let what = || format!("compiling {}", project.path.display());
+        let compiled = during(what, say, Self::compile(&config, component)).await;
+        compiled.with_context(|| format!("{} cannot run", project.path.display()))
+    }
+
+    async fn compile(config: &Config, bytes: Bytes) -> Result<Self> {
+        let engine = Engine::new(settings::engine(config)).context("cannot start the WebAssembly engine")?;
         let mut apps = Vec::new();
-        let own = config.apps.first().map(|app| app.component.clone());
-        for app in config.apps.iter().filter(|app| Some(&app.component) == own.as_ref()) {
+        let first = config.apps.first().map(|app| app.component.clone());
+        for app in config.apps.iter().filter(|app| Some(&app.component) == first.as_ref()) {
             let grants = settings::app(
                 app,
                 &IO_NODE.into(),
@@ -74,14 +93,14 @@ impl Component {
     }
 }
 
-impl Bench {
-    /// Starts instances, over a key-value store of its own with these values in it.
+impl Harness {
+    /// Starts instances, with a key-value store of these contents.
     pub(in super::super) async fn start(
-        component: &Component,
+        apps: &CompiledApps,
         keyvalue: &BTreeMap<String, BTreeMap<String, String>>,
     ) -> Result<Self> {
         let shutdown = Shutdown::new();
-        // One, so that all events are in one order.
+        // One partition keeps all events in order.
         let memory = Transport::from(Memory::new(MemorySettings {
             partitions: 1,
             ..MemorySettings::default()
@@ -91,49 +110,49 @@ impl Bench {
         let lease = leases.next().await?;
         let mut pools = Namespaces::default();
         let mut namespace = String::new();
-        for (app, compiled) in &component.apps {
+        for (app, compiled) in &apps.apps {
             let settings = settings::app(app, &"app".into(), memory.key_value.clone());
-            let pool = Pool::start(&component.engine, compiled.clone(), settings, &shutdown).await?;
+            let pool = Pool::start(&apps.engine, compiled.clone(), settings, &shutdown).await?;
             pools.insert(&app.namespace, pool).map_err(anyhow::Error::msg)?;
             if namespace.is_empty() {
                 namespace.clone_from(&app.namespace);
             }
         }
-        let mut bench = Self {
+        let mut harness = Self {
             pools,
             namespace,
             io,
             lease,
             _leases: leases,
             attributes: HashMap::new(),
-            questions: VecDeque::new(),
+            requests: VecDeque::new(),
             connected: HashSet::new(),
             shutdown,
         };
-        bench.write(keyvalue).await?;
-        Ok(bench)
+        harness.write(keyvalue).await?;
+        Ok(harness)
     }
 
-    /// Has an event handled and committed, and says what it led to.
+    /// Handles and commits the event of an entry. `number` counts from 1 in the file.
     ///
     /// # Errors
-    /// When the entry is no event. That its handler fails is something that came.
-    pub(in super::super) async fn handle(&mut self, number: usize, entry: &Entry) -> Result<Came> {
+    /// When the entry is not a valid event. A failure of the handler is an outcome.
+    pub(in super::super) async fn handle_entry(&mut self, number: usize, entry: &Entry) -> Result<EventOutcome> {
         let namespace = entry.namespace(&self.namespace).to_owned();
         let token = match (entry.is_reply(), entry.client()) {
-            (true, Some(client)) => self.answer(&namespace, client),
+            (true, Some(client)) => self.take_request(&namespace, client),
             _ => None,
         };
         let attributes = self.attributes_of(&namespace, entry)?;
         let event = entry.event(number, &namespace, &attributes, token)?;
-        self.handle_event(event).await
+        self.handle(event).await
     }
 
-    /// The same of an event as it is.
-    pub(in super::super) async fn handle_event(&mut self, event: Event) -> Result<Came> {
+    /// Handles and commits an event.
+    pub(in super::super) async fn handle(&mut self, event: Event) -> Result<EventOutcome> {
         let Some(pool) = self.pools.find(event.namespace.as_str()).cloned() else {
             bail!(
-                "no app is bound to the namespace {:?}; name one of plugnode.toml by `namespace`",
+                "no app is bound to the namespace {:?}; set `namespace` to one of plugnode.toml",
                 event.namespace.as_str()
             );
         };
@@ -150,13 +169,13 @@ impl Bench {
         });
         let handled = handled.recv().await.context("the instances have ended")?;
         let event = &*delivery.event;
-        let came = match handled.result {
+        let outcome = match handled.result {
             Ok(effects) => {
-                let came = Came::of(event, &effects);
+                let outcome = EventOutcome::handled(event, &effects);
                 let commands = effects.commands.clone();
                 match self.commit(delivery.id, effects).await? {
                     None => {
-                        self.note(&commands);
+                        self.apply(&commands);
                         if let Some(client) = event
                             .client
                             .as_ref()
@@ -164,17 +183,17 @@ impl Bench {
                         {
                             self.connected.remove(&(event.namespace.clone(), client.id.clone()));
                         }
-                        came
+                        outcome
                     }
                     Some(reason) => {
                         self.commit(delivery.id, Effects::default()).await?;
-                        Came::failed(reason)
+                        EventOutcome::failed(reason)
                     }
                 }
             }
             Err(failure) => {
                 self.commit(delivery.id, Effects::default()).await?;
-                Came::failed(failure.to_string())
+                EventOutcome::failed(failure.to_string())
             }
         };
         if let (EventKind::Disconnect(_), Some(client)) = (&event.kind, &event.client) {
@@ -182,17 +201,17 @@ impl Bench {
             self.attributes
                 .remove(&(event.namespace.clone(), client.id.to_string()));
         }
-        Ok(came)
+        Ok(outcome)
     }
 
-    /// Ends the instances.
+    /// Stops the instances.
     pub(in super::super) async fn end(self) {
         self.shutdown.begin();
         drop(self.pools);
-        self.shutdown.drained(ENDING).await;
+        self.shutdown.drained(SHUTDOWN).await;
     }
 
-    /// Puts an event into the log, and takes it out.
+    /// Offers an event to the transport and reads it back. The client of a disconnect is connected first if necessary.
     async fn deliver(&mut self, event: Event) -> Result<Delivery> {
         let key = event
             .client
@@ -200,7 +219,7 @@ impl Bench {
             .map(|client| (event.namespace.clone(), client.id.clone()));
         match (&event.kind, key) {
             (EventKind::Connection(_), Some(key)) => drop(self.connected.insert(key)),
-            // The transport takes none of a client that it does not know.
+            // The transport refuses the disconnect of an unknown client.
             (EventKind::Disconnect(_), Some(key)) if !self.connected.remove(&key) => {
                 let connection = Event {
                     kind: EventKind::Connection(Box::new(Connection::default().handshake()?)),
@@ -214,17 +233,20 @@ impl Bench {
         self.pass(event).await
     }
 
+    /// Offers an event to the transport and reads it back.
     async fn pass(&mut self, event: Event) -> Result<Delivery> {
-        let what = event.kind.word();
+        let kind = event.kind.word();
         let refused = self.io.inbox.ingest(vec![event]).await?;
         if !refused.is_empty() {
-            bail!("this {what} has more bytes than an io-node would take");
+            bail!("this {kind} is larger than an io-node accepts");
         }
         let read = self.lease.log.next().await?.unwrap_or_default();
-        read.into_iter().next().context("the event is not in its log")
+        read.into_iter()
+            .next()
+            .context("the transport did not return the event")
     }
 
-    /// None when that is done, and else why it cannot be.
+    /// Commits effects. Returns the reason if they cannot be committed.
     async fn commit(&mut self, id: EventId, effects: Effects) -> Result<Option<String>> {
         let outcome = Outcome {
             id,
@@ -232,18 +254,18 @@ impl Bench {
             keep_turn: None,
         };
         let lost = self.lease.commits.commit(vec![outcome]).await?;
-        // Nobody else empties the outbox.
+        // The outbox has to be emptied, or it fills up.
         while tokio::time::timeout(Duration::ZERO, self.io.outbox.next())
             .await
             .is_ok()
         {}
         Ok(lost.into_iter().next().map(|lost| match lost.conflict {
-            Conflict::Changed => "what it has read has changed meanwhile".to_owned(),
+            Conflict::Changed => "a value that it has read has changed meanwhile".to_owned(),
             Conflict::Impossible(reason) => format!("its effects cannot be committed: {reason}"),
         }))
     }
 
-    /// Puts values into the key-value store, as an event from nobody would.
+    /// Writes values to the key-value store, as the effects of an event.
     async fn write(&mut self, keyvalue: &BTreeMap<String, BTreeMap<String, String>>) -> Result<()> {
         let mut writes = Vec::new();
         for (bucket, values) in keyvalue {
@@ -277,7 +299,7 @@ impl Bench {
         }
     }
 
-    /// The attributes that a client has by now.
+    /// Current attributes of a client.
     fn attributes_of(&mut self, namespace: &str, entry: &Entry) -> Result<Value> {
         let Some(client) = entry.client() else {
             return Ok(json!({}));
@@ -290,8 +312,8 @@ impl Bench {
         Ok(attributes.clone())
     }
 
-    /// Does what an io-node would do with commands, as far as it shows in later events.
-    fn note(&mut self, commands: &[Command]) {
+    /// Applies commands as an io-node would, as far as later events depend on them: attributes and requests.
+    fn apply(&mut self, commands: &[Command]) {
         for command in commands {
             match command {
                 Command::PatchAttributes {
@@ -305,12 +327,12 @@ impl Bench {
                     let patch: Value = serde_json::from_str(patch).unwrap_or_default();
                     json_patch::merge(attributes, &patch);
                 }
-                Command::Request { to, token, .. } => self.questions.push_back(Open {
+                Command::Request { to, token, .. } => self.requests.push_back(OpenRequest {
                     token: token.clone(),
                     to: to.clone(),
                     answered: HashSet::new(),
                 }),
-                Command::Ask { asker, token, .. } => self.questions.push_back(Open {
+                Command::Ask { asker, token, .. } => self.requests.push_back(OpenRequest {
                     token: token.clone(),
                     to: Audience {
                         namespace: asker.namespace.clone(),
@@ -327,14 +349,14 @@ impl Bench {
         }
     }
 
-    /// The token of the oldest question that a client may have got and has not answered.
-    fn answer(&mut self, namespace: &str, client: &str) -> Option<Token> {
-        let is_asked = |open: &Open| match &open.to.to {
-            // Who is in a channel is not known here.
+    /// Token of the oldest request that a client may have received and has not answered.
+    fn take_request(&mut self, namespace: &str, client: &str) -> Option<Token> {
+        let is_asked = |open: &OpenRequest| match &open.to.to {
+            // Members of channels are not tracked: any client may be one.
             Scope::Only(some) if some.channels.is_empty() => some.clients.iter().any(|id| id.as_str() == client),
             _ => true,
         };
-        let open = self.questions.iter_mut().find(|open| {
+        let open = self.requests.iter_mut().find(|open| {
             open.to.namespace.as_str() == namespace && is_asked(open) && !open.answered.contains(client)
         })?;
         open.answered.insert(client.to_owned());

@@ -1,4 +1,4 @@
-//! Watches what a component is made of, and tells when it has changed and stayed so for a moment.
+//! Watches source files, and reports a change once no further one follows for a moment.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -9,27 +9,31 @@ use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-/// An editor saves in several steps, and a person saves several files.
+/// Changes closer together than this are one: editors save in several steps, and people save several files.
 const QUIET: Duration = Duration::from_millis(200);
-/// However busy the folder is, this long after the first change it is time.
-const AT_LAST: Duration = Duration::from_secs(2);
-/// Folders that hold what is made, or what needs no building.
-const LEFT_ALONE: [&str; 3] = ["target", "node_modules", "public"];
-/// The same of toolchains that are not known, unless it is named.
-const MADE: [&str; 3] = ["build", "dist", "out"];
+/// Limit of waiting for a quiet moment after the first change.
+const MAX_WAIT: Duration = Duration::from_secs(2);
+/// Folders of build results, dependencies and pages, which are not watched.
+const EXCLUDED: [&str; 3] = ["target", "node_modules", "public"];
+/// Folders of build results that are not watched either for a build command without `watch`.
+const BUILD_FOLDERS: [&str; 3] = ["build", "dist", "out"];
 
-/// What is watched.
-pub(super) struct Sources {
+/// Watches files and folders.
+pub(super) struct SourceWatcher {
+    /// Folders whose new subfolders are to be watched.
     folders: Vec<PathBuf>,
     watched: HashSet<PathBuf>,
     watcher: RecommendedWatcher,
     changes: mpsc::Receiver<()>,
 }
 
-impl Sources {
-    /// One file. Its folder is watched, so that it may be written anew, or not be there for a while.
-    pub(super) fn of_file(file: &Path) -> Result<Self> {
-        let name = file.file_name().context("a file has a name")?.to_owned();
+impl SourceWatcher {
+    /// Watches one file, which may be replaced, or be missing for a while.
+    pub(super) fn file(file: &Path) -> Result<Self> {
+        let name = file
+            .file_name()
+            .with_context(|| format!("{} is not the name of a file", file.display()))?
+            .to_owned();
         let folder = match file.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
@@ -39,8 +43,8 @@ impl Sources {
         Ok(sources)
     }
 
-    /// Crates: all in their folders but what is made from them.
-    pub(super) fn of_crates(folders: &[PathBuf]) -> Result<Self> {
+    /// Watches folders, except build results, dependencies, pages and hidden files.
+    pub(super) fn folders(folders: &[PathBuf]) -> Result<Self> {
         let folders: Vec<_> = folders
             .iter()
             .map(|folder| folder.canonicalize())
@@ -52,8 +56,9 @@ impl Sources {
         Ok(sources)
     }
 
-    /// What these names and patterns stand for in a folder; all in it without any. Not what is made there: `output`.
-    pub(super) fn of_patterns(folder: &Path, patterns: &[String], output: &Path) -> Result<Self> {
+    /// Watches the files in `folder` that match a name or a pattern; without any, the whole folder. `output`, the build result, is not
+    /// watched.
+    pub(super) fn patterns(folder: &Path, patterns: &[String], output: &Path) -> Result<Self> {
         let folder = folder
             .canonicalize()
             .with_context(|| format!("cannot read the folder {}", folder.display()))?;
@@ -65,8 +70,8 @@ impl Sources {
             let root = folder.clone();
             let mut sources = Self::new(move |path| {
                 let within = path.strip_prefix(&root).ok().and_then(|within| within.iter().next());
-                let is_made = within.is_some_and(|top| MADE.iter().any(|name| top == *name));
-                path != output && !is_made && is_source(path, &root)
+                let is_built = within.is_some_and(|top| BUILD_FOLDERS.iter().any(|name| top == *name));
+                path != output && !is_built && is_source(path, &root)
             })?;
             sources.folders = vec![folder];
             sources.watch_folders()?;
@@ -75,42 +80,43 @@ impl Sources {
         let mut wanted = Vec::with_capacity(patterns.len());
         let mut roots = Vec::with_capacity(patterns.len());
         for pattern in patterns {
-            let (wants, root) = Wanted::of(&folder, pattern)?;
-            wanted.push(wants);
+            let (pattern, root) = WatchPattern::parse(&folder, pattern)?;
+            wanted.push(pattern);
             roots.push(root);
         }
-        let mut sources =
-            Self::new(move |path| path != output && wanted.iter().any(|wants| wants.has(path)) && !is_passing(path))?;
+        let mut sources = Self::new(move |path| {
+            path != output && wanted.iter().any(|pattern| pattern.matches(path)) && !is_temporary(path)
+        })?;
         for (root, mode) in roots {
             sources.watch(&root, mode)?;
         }
         Ok(sources)
     }
 
-    /// Completes when something has changed since the last time. Cancel safe, but for the pause in which changes are
-    /// gathered.
+    /// Completes when a file has changed since the last call. Cancel safe until the first change; during the wait for a quiet moment, a
+    /// cancelled call loses the change.
     pub(super) async fn changed(&mut self) -> Result<()> {
-        self.changes.recv().await.context("nothing is watched any more")?;
+        self.changes.recv().await.context("the file watcher has ended")?;
         let quiet = async {
             while timeout(QUIET, self.changes.recv())
                 .await
                 .is_ok_and(|change| change.is_some())
             {}
         };
-        let _ = timeout(AT_LAST, quiet).await;
-        // A folder may have come with the change.
+        let _ = timeout(MAX_WAIT, quiet).await;
+        // There may be a new subfolder.
         self.watch_folders()
     }
 
-    fn new(is_of_interest: impl Fn(&Path) -> bool + Send + 'static) -> Result<Self> {
+    fn new(is_watched: impl Fn(&Path) -> bool + Send + 'static) -> Result<Self> {
         let (change, changes) = mpsc::channel(1);
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            // An error is a reason to look, too.
-            let of_interest = event.map_or(true, |event| {
-                !event.kind.is_access() && (event.need_rescan() || event.paths.iter().any(|path| is_of_interest(path)))
+            // An error may hide a change.
+            let is_change = event.map_or(true, |event| {
+                !event.kind.is_access() && (event.need_rescan() || event.paths.iter().any(|path| is_watched(path)))
             });
-            if of_interest {
-                // One that waits to be seen is as good as two.
+            if is_change {
+                // The channel is full if a change is pending already.
                 let _ = change.try_send(());
             }
         });
@@ -123,7 +129,7 @@ impl Sources {
         })
     }
 
-    /// Not recursive at the top: `target` would be thousands of folders.
+    /// Not recursive at the top level: `target` has thousands of folders.
     fn watch_folders(&mut self) -> Result<()> {
         for folder in self.folders.clone() {
             self.watch(&folder, RecursiveMode::NonRecursive)?;
@@ -149,24 +155,27 @@ impl Sources {
     }
 }
 
-/// What a name or a pattern stands for.
-enum Wanted {
-    /// A file, or all in a folder.
+/// An entry of `[build] watch`.
+enum WatchPattern {
+    /// A file, or everything in a folder.
     Within(PathBuf),
-    /// What matches.
+    /// Files that match a pattern.
     Matching(glob::Pattern),
 }
 
-impl Wanted {
-    /// Reads one, and says what to watch for it.
-    fn of(folder: &Path, pattern: &str) -> Result<(Self, (PathBuf, RecursiveMode))> {
-        const MAGIC: &[char] = &['*', '?', '['];
+impl WatchPattern {
+    /// Parses an entry, and returns what to watch for it.
+    fn parse(folder: &Path, pattern: &str) -> Result<(Self, (PathBuf, RecursiveMode))> {
+        const WILDCARDS: &[char] = &['*', '?', '['];
         let whole = folder.join(pattern);
-        if !pattern.contains(MAGIC) {
-            let found = whole
-                .canonicalize()
-                .with_context(|| format!("`{pattern}`: there is no {}; name what is there", whole.display()))?;
-            // A file may be written anew under its name: its folder knows.
+        if !pattern.contains(WILDCARDS) {
+            let found = whole.canonicalize().with_context(|| {
+                format!(
+                    "`{pattern}`: there is no {}; name an existing file or folder",
+                    whole.display()
+                )
+            })?;
+            // Of a file, the folder: the file may be replaced by another of its name.
             let root = match found.is_dir() {
                 true => (found.clone(), RecursiveMode::Recursive),
                 false => (found.parent().unwrap_or(folder).to_owned(), RecursiveMode::NonRecursive),
@@ -177,54 +186,58 @@ impl Wanted {
             let mut parts = Path::new(pattern).iter();
             let fixed = parts
                 .by_ref()
-                .take_while(|part| !part.to_string_lossy().contains(MAGIC))
+                .take_while(|part| !part.to_string_lossy().contains(WILDCARDS))
                 .collect::<Vec<_>>();
             let rest = Path::new(pattern).iter().skip(fixed.len()).collect();
             (fixed, rest)
         };
         let base = folder.join(fixed.iter().collect::<PathBuf>());
-        let base = base
-            .canonicalize()
-            .with_context(|| format!("`{pattern}`: there is no {}; name what is there", base.display()))?;
+        let base = base.canonicalize().with_context(|| {
+            format!(
+                "`{pattern}`: there is no {}; name an existing file or folder",
+                base.display()
+            )
+        })?;
         let mode = match rest.len() {
             1 if rest[0] != "**" => RecursiveMode::NonRecursive,
             _ => RecursiveMode::Recursive,
         };
         let whole = Path::new(&glob::Pattern::escape(&base.to_string_lossy())).join(rest.iter().collect::<PathBuf>());
         let pattern = glob::Pattern::new(&whole.to_string_lossy())
-            .with_context(|| format!("`{pattern}` is no pattern such as \"src/**/*.c\""))?;
+            .with_context(|| format!("`{pattern}` is not a pattern such as \"src/**/*.c\""))?;
         Ok((Self::Matching(pattern), (base, mode)))
     }
 
-    fn has(&self, path: &Path) -> bool {
-        const AS_IN_A_SHELL: glob::MatchOptions = glob::MatchOptions {
+    fn matches(&self, path: &Path) -> bool {
+        const SHELL_RULES: glob::MatchOptions = glob::MatchOptions {
             case_sensitive: true,
             require_literal_separator: true,
             require_literal_leading_dot: false,
         };
         match self {
             Self::Within(place) => path.starts_with(place),
-            Self::Matching(pattern) => pattern.matches_path_with(path, AS_IN_A_SHELL),
+            Self::Matching(pattern) => pattern.matches_path_with(path, SHELL_RULES),
         }
     }
 }
 
-/// What editors leave beside a file while they save it.
-fn is_passing(path: &Path) -> bool {
+/// Whether this is a hidden file, or a temporary one that editors write while they save.
+fn is_temporary(path: &Path) -> bool {
     path.file_name().is_some_and(|name| {
         let name = name.as_encoded_bytes();
         name.starts_with(b".") || name.ends_with(b"~") || name.starts_with(b"#")
     })
 }
 
+/// Whether a path in `root` is a source: not hidden, temporary, or in an excluded folder.
 fn is_source(path: &Path, root: &Path) -> bool {
     let Ok(within) = path.strip_prefix(root) else {
         return false;
     };
     let top = within.components().next().map(|top| top.as_os_str());
-    let left_alone = top.is_some_and(|top| LEFT_ALONE.iter().any(|name| top == *name));
+    let excluded = top.is_some_and(|top| EXCLUDED.iter().any(|name| top == *name));
     let hidden = top.is_some_and(|top| top.as_encoded_bytes().starts_with(b"."));
-    top.is_some() && !left_alone && !is_passing(path) && !hidden
+    top.is_some() && !excluded && !is_temporary(path) && !hidden
 }
 
 #[cfg(test)]
@@ -235,14 +248,14 @@ mod tests {
     const NEVER: Duration = Duration::from_millis(500);
 
     #[tokio::test]
-    async fn sources_are_watched_and_what_is_made_of_them_is_not() {
+    async fn watches_sources_and_ignores_build_results() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         for name in ["src", "target/deep", "public"] {
             std::fs::create_dir_all(path(name)).unwrap();
         }
         std::fs::write(path("src/lib.rs"), "1").unwrap();
-        let mut sources = Sources::of_crates(&[folder.path().to_owned()]).unwrap();
+        let mut sources = SourceWatcher::folders(&[folder.path().to_owned()]).unwrap();
 
         for name in [
             "target/deep/made",
@@ -260,30 +273,30 @@ mod tests {
         std::fs::write(path("src/lib.rs"), "2").unwrap();
         timeout(SOON, sources.changed())
             .await
-            .expect("a change of a source should be seen")
+            .expect("a changed source is reported")
             .unwrap();
         std::fs::create_dir(path("wit")).unwrap();
         timeout(SOON, sources.changed())
             .await
-            .expect("a new folder should be seen")
+            .expect("a new folder is reported")
             .unwrap();
         std::fs::write(path("wit/app.wit"), "").unwrap();
         timeout(SOON, sources.changed())
             .await
-            .expect("a change in a new folder should be seen")
+            .expect("a change in a new folder is reported")
             .unwrap();
         assert!(timeout(NEVER, sources.changed()).await.is_err());
     }
 
     #[tokio::test]
-    async fn patterns_are_watched_and_what_is_made_is_not() {
+    async fn watches_patterns_and_ignores_output() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         for name in ["src/deep", "wit", "build"] {
             std::fs::create_dir_all(path(name)).unwrap();
         }
         let patterns = ["src/**/*.c", "wit", "Makefile"].map(String::from);
-        let missing = Sources::of_patterns(folder.path(), &patterns, Path::new("build/app.wasm"));
+        let missing = SourceWatcher::patterns(folder.path(), &patterns, Path::new("build/app.wasm"));
         assert!(format!("{:#}", missing.err().unwrap()).contains("there is no"));
         std::fs::write(path("Makefile"), "").unwrap();
         for (patterns, quiet, seen) in [
@@ -298,7 +311,7 @@ mod tests {
                 &["b.c", "src/a.c"][..],
             ),
         ] {
-            let mut sources = Sources::of_patterns(folder.path(), patterns, &path("build/app.wasm")).unwrap();
+            let mut sources = SourceWatcher::patterns(folder.path(), patterns, &path("build/app.wasm")).unwrap();
             for name in quiet {
                 std::fs::write(path(name), "1").unwrap();
             }
@@ -306,23 +319,23 @@ mod tests {
             for name in seen {
                 std::fs::write(path(name), "2").unwrap();
                 let changed = timeout(SOON, sources.changed()).await;
-                changed.unwrap_or_else(|_| panic!("{name} should be seen")).unwrap();
+                changed.unwrap_or_else(|_| panic!("{name} is not reported")).unwrap();
             }
         }
     }
 
     #[tokio::test]
-    async fn a_file_is_watched_and_its_neighbours_are_not() {
+    async fn watches_one_file_and_ignores_its_neighbours() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("chat.wasm");
-        let mut sources = Sources::of_file(&file).unwrap();
+        let mut sources = SourceWatcher::file(&file).unwrap();
         std::fs::write(folder.path().join("other.wasm"), "1").unwrap();
         assert!(timeout(NEVER, sources.changed()).await.is_err());
         std::fs::write(folder.path().join("new"), "1").unwrap();
         std::fs::rename(folder.path().join("new"), &file).unwrap();
         timeout(SOON, sources.changed())
             .await
-            .expect("a new file should be seen")
+            .expect("a new file is reported")
             .unwrap();
     }
 }

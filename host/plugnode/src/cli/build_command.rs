@@ -1,47 +1,48 @@
-//! `[build]` of a plugnode.toml: a command of any toolchain that makes the component, or the script, of a handler.
+//! `[build]` of a plugnode.toml: a shell command that builds the handler, as a component or as a script, with any toolchain.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Mutex;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use tokio::process::Command;
 
-use super::build::listen;
-use super::progress;
-use super::script::{component_of, is_script};
-use super::sources::Sources;
+use super::child::{ErrorOutput, output_of};
+use super::script::{build_component, is_script};
+use super::source_watcher::SourceWatcher;
+use super::terminal;
 use plugnode_runtime::ComponentInfo;
 use plugnode_server::config::Build;
 
-/// The most lines of what a command has said that an error shows: its last ones.
-const SHOWN: usize = 60;
-/// What a shell ends with when there is no such command.
+/// Limit of the command's output in an error, in lines from its end.
+const MAX_LINES: usize = 60;
+/// Exit code of a shell for an unknown command.
 const NOT_FOUND: i32 = 127;
 
-/// A command that builds a handler.
+/// The build command of a project.
 pub(super) struct BuildCommand {
     command: String,
-    /// Where it runs.
+    /// Working directory.
     folder: PathBuf,
-    /// What it writes.
+    /// File that the command writes.
     output: PathBuf,
     watch: Vec<String>,
-    /// The file that says so, for people.
+    /// Path of the plugnode.toml, for error messages.
     settings: PathBuf,
 }
 
 impl BuildCommand {
-    /// What `[build]` in the plugnode.toml of a folder says.
+    /// From `[build]` of the plugnode.toml at `settings`, in `folder`.
     pub(super) fn new(build: Build, folder: &Path, settings: &Path) -> Result<Self> {
         let settings_name = settings.display();
         let Some(command) = build.command.filter(|command| !command.trim().is_empty()) else {
-            bail!("{settings_name}: [build] command: is missing; name what makes the component, such as \"make\"");
+            bail!(
+                "{settings_name}: [build] command: is missing; set it to the command that builds the component, such as \"make\""
+            );
         };
         let Some(output) = build.output.filter(|output| !output.as_os_str().is_empty()) else {
             bail!(
-                "{settings_name}: [build] output: is missing; name the component or the script that `{command}` writes, such as \
+                "{settings_name}: [build] output: is missing; set it to the component or script that `{command}` writes, such as \
                  \"build/app.wasm\""
             );
         };
@@ -54,48 +55,46 @@ impl BuildCommand {
         })
     }
 
-    /// Whether it makes a script, which is then put into its runtime.
-    pub(super) fn makes_script(&self) -> bool {
+    /// Whether the output is a script, to be embedded in its runtime component.
+    pub(super) fn builds_script(&self) -> bool {
         is_script(&self.output)
     }
 
-    /// The name of what it makes.
+    /// The file that the command writes.
     pub(super) fn output(&self) -> &Path {
         &self.output
     }
 
-    /// What is watched.
-    pub(super) fn sources(&self) -> Result<Sources> {
-        Sources::of_patterns(&self.folder, &self.watch, &self.output)
+    /// Watches `[build] watch`, or the folder without it.
+    pub(super) fn watch(&self) -> Result<SourceWatcher> {
+        SourceWatcher::patterns(&self.folder, &self.watch, &self.output)
             .with_context(|| format!("{}: [build] watch", self.settings.display()))
     }
 
-    /// Runs it, and gives the component that came of it.
+    /// Runs the command and returns the component.
+    ///
+    /// # Errors
+    /// With the last lines of its output, if the command fails.
     pub(super) async fn run(&self, runtime: Option<&Path>) -> Result<Bytes> {
         let (command, settings) = (&self.command, self.settings.display());
         let mut shell = Command::new("sh");
         shell.arg("-c").arg(command).current_dir(&self.folder);
         shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         shell.kill_on_drop(true);
-        let child = shell.spawn().context("cannot run sh, which runs [build] command")?;
-        let said = Mutex::new(String::new());
-        let what = || {
-            let said = said.lock().expect("nothing panics while it holds this lock");
-            let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
-            format!("{command}: {}", last.trim())
-        };
-        let (status, printed) = progress::during(what, progress::say, listen(child, &said)).await?;
+        let child = shell.spawn().context("cannot run sh for [build] command")?;
+        let errors = ErrorOutput::default();
+        let what = || format!("{command}: {}", errors.last_line());
+        let (status, printed) = terminal::during(what, terminal::say, output_of(child, &errors)).await?;
         if !status.success() {
-            let mut said = said.into_inner().expect("nothing panics while it holds this lock");
-            said.push_str(&String::from_utf8_lossy(&printed));
-            let lines: Vec<_> = said.trim_end().lines().collect();
-            let said = lines[lines.len().saturating_sub(SHOWN)..].join("\n");
+            let output = errors.into_text() + &String::from_utf8_lossy(&printed);
+            let lines: Vec<_> = output.trim_end().lines().collect();
+            let output = lines[lines.len().saturating_sub(MAX_LINES)..].join("\n");
             let remedy = match status.code() {
                 Some(NOT_FOUND) => format!("\ninstall what is not found, or change [build] command in {settings}"),
                 _ => String::new(),
             };
             bail!(
-                "{} does not build: `{command}` ended with {status}\n{said}{remedy}",
+                "{} does not build: `{command}` ended with {status}\n{output}{remedy}",
                 self.folder.display()
             );
         }
@@ -105,8 +104,8 @@ impl BuildCommand {
                 "`{command}` ended well, and there is no {output}; name the file that it writes by [build] output in {settings}"
             );
         }
-        if self.makes_script() {
-            return component_of(&self.output, runtime).await;
+        if self.builds_script() {
+            return build_component(&self.output, runtime).await;
         }
         let component = tokio::fs::read(&self.output).await;
         let component = Bytes::from(component.with_context(|| format!("cannot read {output}"))?);

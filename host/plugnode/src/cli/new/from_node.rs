@@ -1,6 +1,6 @@
-//! `plugnode new --from`: the settings of a program that was written for Node's Socket.IO, beside it.
+//! `plugnode new --from`: writes the plugnode.toml of a program that was written for Node's Socket.IO.
 //!
-//! It reads names of namespaces off the text, as `.of("/name")` spells them, and runs nothing.
+//! Namespaces are found in the text of the program, as `.of("/name")`. The program is not run.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -9,17 +9,16 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 
 use super::super::script::find_script;
-use super::write;
 
 const SETTINGS: &str = include_str!("../templates/from.toml.in");
 const APP: &str = include_str!("../templates/from-app.toml.in");
-/// Where programs for Node keep their pages.
+/// Usual folders of pages in programs for Node.
 const PAGES: [&str; 5] = ["public", "static", "client", "www", "dist"];
 
-/// Writes plugnode.toml beside the script, and says how to go on.
-pub(super) fn settings_of(script: &Path) -> Result<ExitCode> {
+/// Writes plugnode.toml beside the script, and prints the next commands.
+pub(super) fn write_settings(script: &Path) -> Result<ExitCode> {
     let Some(script) = find_script(script)? else {
-        bail!("{} is no script; name a .js or .ts file", script.display());
+        bail!("{} is not a script; name a .js or .ts file", script.display());
     };
     let text = std::fs::read_to_string(&script).with_context(|| format!("cannot read {}", script.display()))?;
     let folder = match script.parent() {
@@ -28,18 +27,18 @@ pub(super) fn settings_of(script: &Path) -> Result<ExitCode> {
     };
     let file = folder.join("plugnode.toml");
     if file.exists() {
-        bail!("{} is there already; remove it to have it written anew", file.display());
+        bail!("{} is there already; remove it first to write it again", file.display());
     }
     let name = script
         .file_name()
         .and_then(|name| name.to_str())
-        .context("its name is not UTF-8")?;
+        .with_context(|| format!("the name of {} is not UTF-8", script.display()))?;
     let settings = settings(name, &text, pages_of(folder));
-    write(&file, &settings)?;
+    std::fs::write(&file, settings).with_context(|| format!("cannot write {}", file.display()))?;
     if folder.join("index.html").is_file() {
-        // The folder of the script itself is not served: what is in it is not for everybody.
+        // The script's folder is not served: it has files that are not public.
         println!(
-            "index.html lies beside {name}: move it, and what it loads, to {}",
+            "index.html is beside {name}: move it, and the files that it loads, to {}",
             folder.join(PAGES[0]).display()
         );
     }
@@ -51,6 +50,7 @@ pub(super) fn settings_of(script: &Path) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Contents of the plugnode.toml.
 fn settings(name: &str, text: &str, pages: Option<&str>) -> String {
     let pages = match pages {
         Some(pages) => format!("static-dir = \"{pages}\""),
@@ -73,13 +73,13 @@ fn settings(name: &str, text: &str, pages: Option<&str>) -> String {
     fill(SETTINGS, "").replace("{{apps}}\n", &apps)
 }
 
-/// The first folder that has an index.html.
+/// The first folder of pages that has an index.html.
 fn pages_of(folder: &Path) -> Option<&'static str> {
     let has_index = |pages: &&str| folder.join(pages).join("index.html").is_file();
     PAGES.into_iter().find(has_index)
 }
 
-/// The namespaces that a program names as texts: `/` in any case.
+/// The namespaces in the text of a program, and `/`.
 fn namespaces_in(text: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::from(["/".to_owned()]);
     for (place, _) in text.match_indices(".of(") {
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn namespaces_are_read_off_the_text() {
+    fn finds_namespaces_in_program_text() {
         let text =
             r#"io.of("/admin"); io.of('chat').on("x"); io.of(`/a${b}`); io.of(/^\/re/); Array.of("é"); io.of(")"#;
         let found: Vec<_> = namespaces_in(text).into_iter().collect();
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_name_every_namespace_and_the_pages() {
+    fn settings_have_every_namespace_and_the_pages() {
         let bare = settings("app.js", "", None);
         let read: toml::Table = toml::from_str(&bare).unwrap();
         assert!(read["frontend"].get("static-dir").is_none(), "{bare}");

@@ -1,9 +1,13 @@
-//! Times, shares and tables as people write and read them. It knows no plugnode.
+//! Text of the command line: tables, times, sizes and shares, and text from elsewhere made safe for a terminal. Knows nothing of
+//! plugnode.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// Rows under their titles, in columns.
+use serde_json::Value;
+
+/// Formats rows below their titles, in aligned columns.
 pub(super) fn table<const N: usize>(titles: &[&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
     let rows: Vec<_> = std::iter::once(titles.map(str::to_owned)).chain(rows).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
@@ -20,27 +24,74 @@ pub(super) fn table<const N: usize>(titles: &[&str; N], rows: impl Iterator<Item
     table
 }
 
-/// A text on one line, without what a terminal would obey.
-pub(super) fn plain(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
-    for char in text.chars() {
-        match char.is_control() {
-            true => plain.extend(char.escape_default()),
-            false => plain.push(char),
-        }
-    }
-    plain
+/// Whether a terminal acts on this character instead of showing it: control characters, and those that change the direction of text or
+/// break a line.
+pub(super) fn is_unprintable(c: char) -> bool {
+    let is_bidirectional =
+        matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let is_separator = matches!(c, '\u{2028}' | '\u{2029}');
+    c.is_control() || is_bidirectional || is_separator
 }
 
-/// The first line of a text, so that a terminal does nothing with it.
+/// Text on one line, with unprintable characters escaped as `\n` or `\u{1b}`.
+pub(super) fn plain(text: &str) -> String {
+    escaped(text, |c| !is_unprintable(c))
+}
+
+/// Text with unprintable characters escaped, except line breaks and tabs.
+pub(super) fn plain_lines(text: &str) -> String {
+    escaped(text, |c| c == '\n' || c == '\t' || !is_unprintable(c))
+}
+
+fn escaped(text: &str, is_kept: impl Fn(char) -> bool) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match is_kept(c) {
+            true => escaped.push(c),
+            false => escaped.extend(c.escape_default()),
+        }
+    }
+    escaped
+}
+
+/// Indented JSON, with unprintable characters escaped as JSON escapes them.
+pub(super) fn json_page(value: &Value) -> String {
+    escaped_json(&format!("{value:#}")).into_owned()
+}
+
+/// JSON on one line, with unprintable characters escaped as JSON escapes them.
+pub(super) fn json_line(value: &Value) -> String {
+    escaped_json(&value.to_string()).into_owned()
+}
+
+/// Escapes unprintable characters of a JSON text, of which only strings can have some, besides line breaks between values.
+pub(super) fn escaped_json(json: &str) -> Cow<'_, str> {
+    let is_kept = |c: char| c == '\n' || !is_unprintable(c);
+    if json.chars().all(is_kept) {
+        return json.into();
+    }
+    let mut escaped = String::with_capacity(json.len() + 64);
+    for c in json.chars() {
+        match is_kept(c) {
+            true => escaped.push(c),
+            // All of them are in the basic plane: one escape each.
+            false => {
+                let _ = write!(escaped, "\\u{:04x}", u32::from(c));
+            }
+        }
+    }
+    escaped.into()
+}
+
+/// The first line of a text, with unprintable characters escaped.
 pub(super) fn first_line(text: &str) -> String {
     plain(text.lines().next().unwrap_or_default())
 }
 
-/// A time in UTC, as 2026-11-05T09:30:00Z.
+/// Formats milliseconds since the Unix epoch in UTC: `2026-11-05T09:30:00Z`.
 pub(super) fn time(ms: u64) -> String {
     let (days, seconds) = (ms / 86_400_000, ms / 1_000 % 86_400);
-    // Years that begin in March, in eras of 400 years: leap days are then at their ends.
+    // Counts years from March, in eras of 400 years, so that leap days are at the end of a year.
     let from_march_0000 = days + 719_468;
     let (era, day_of_era) = (from_march_0000 / 146_097, from_march_0000 % 146_097);
     let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
@@ -57,7 +108,7 @@ pub(super) fn time(ms: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
-/// Reads a time in UTC as [`time`] writes it; seconds, or the time of day, may be left out.
+/// Parses a time in UTC as [`time`] formats it, to milliseconds since the Unix epoch. Seconds, or the time of day, are optional.
 pub(super) fn parse_time(text: &str) -> Option<u64> {
     let (date, clock) = text.split_once('T').unwrap_or((text, "00:00Z"));
     let clock = clock.strip_suffix('Z').unwrap_or(clock);
@@ -85,20 +136,20 @@ pub(super) fn parse_time(text: &str) -> Option<u64> {
     if hour > 23 || minute > 59 || second > 59 {
         return None;
     }
-    // Years that begin in March, in eras of 400 years, as above.
+    // The inverse of `time`.
     let from_march = year - u64::from(month <= 2);
     let (era, year_of_era) = (from_march / 400, from_march % 400);
     let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
     let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
     let days = (era * 146_097 + day_of_era).checked_sub(719_468)?;
     let ms = (days * 86_400 + hour * 3_600 + minute * 60 + second) * 1_000;
-    // A day that its month does not have would be another day.
+    // Refuses a day that the month does not have.
     time(ms).starts_with(date).then_some(ms)
 }
 
-/// How long ago a time was, as `3 min ago`.
+/// Formats the age of a time: `3 min ago`.
 pub(super) fn ago(at_ms: u64, now_ms: u64) -> String {
-    // Clocks of two machines differ.
+    // Zero for a time in the future: clocks of two machines differ.
     let seconds = now_ms.saturating_sub(at_ms) / 1_000;
     match seconds {
         0..60 => format!("{seconds} s ago"),
@@ -108,17 +159,17 @@ pub(super) fn ago(at_ms: u64, now_ms: u64) -> String {
     }
 }
 
-/// Seconds, as `1.2 s`.
+/// Formats a duration in seconds: `1.2 s`.
 pub(super) fn seconds(time: Duration) -> String {
     format!("{:.1} s", time.as_secs_f64())
 }
 
-/// A time in a handler, as `0.2 ms`.
+/// Formats microseconds in milliseconds: `0.2 ms`.
 pub(super) fn milliseconds(us: u64) -> String {
     format!("{:.1} ms", us as f64 / 1_000.0)
 }
 
-/// A size, as `2.4 MB`.
+/// Formats a number of bytes: `2.4 MB`.
 pub(super) fn size(bytes: u64) -> String {
     match bytes {
         0..1_000 => format!("{bytes} B"),
@@ -127,7 +178,7 @@ pub(super) fn size(bytes: u64) -> String {
     }
 }
 
-/// A span of time as people write it: `2m`, `90s`, `500ms`.
+/// Parses a duration: `2m`, `90s`, `500ms`.
 pub(super) fn parse_span(text: &str) -> Result<Duration, String> {
     let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
     let number: u64 = text[..text.len() - unit.len()].parse().unwrap_or(0);
@@ -141,14 +192,14 @@ pub(super) fn parse_span(text: &str) -> Result<Duration, String> {
     };
     let ms = ms.filter(|ms| *ms > 0);
     ms.map(Duration::from_millis)
-        .ok_or_else(|| "is no span of time such as 2m, 90s or 500ms".to_owned())
+        .ok_or_else(|| "is not a duration such as 2m, 90s or 500ms".to_owned())
 }
 
-/// A share as people write it: `10%` or `10`.
+/// Parses a percentage: `10%` or `10`.
 pub(super) fn parse_percent(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix('%').unwrap_or(text).trim().parse::<f64>();
     let number = number.ok().filter(|number| number.is_finite() && *number >= 0.0);
-    number.ok_or_else(|| "is no share such as 10%".to_owned())
+    number.ok_or_else(|| "is not a share such as 10%".to_owned())
 }
 
 #[cfg(test)]
@@ -156,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_those_of_the_calendar() {
+    fn formats_and_parses_calendar_times() {
         for (seconds, expected) in [
             (0, "1970-01-01T00:00:00Z"),
             (951_782_399, "2000-02-28T23:59:59Z"),
@@ -171,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_is_refused() {
+    fn refuses_invalid_times() {
         assert_eq!(parse_time("2000-02-29"), Some(951_782_400_000));
         assert_eq!(parse_time("2000-02-29T00:01"), Some(951_782_460_000));
         for text in [
@@ -191,12 +242,27 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_is_told_nothing() {
+    fn escapes_characters_that_a_terminal_acts_on() {
         assert_eq!(plain("ä\u{1b}[2J\n\u{9b}x"), "ä\\u{1b}[2J\\n\\u{9b}x");
+        assert_eq!(
+            plain("a\u{202e}b\u{2066}\u{200f}\u{2028}"),
+            r"a\u{202e}b\u{2066}\u{200f}\u{2028}"
+        );
+        assert_eq!(plain("👩\u{200d}🚀 ש"), "👩\u{200d}🚀 ש", "letters and emoji stay");
+        assert_eq!(plain_lines("a\n\tb\r"), "a\n\tb\\r");
     }
 
     #[test]
-    fn spans_and_shares_are_read_as_people_write_them() {
+    fn escaped_json_has_the_same_value() {
+        let value = serde_json::json!({ "a\u{202e}": "\u{9b}\u{7f}\n", "b": [1] });
+        for text in [json_line(&value), json_page(&value)] {
+            assert!(!text.contains(|c| c != '\n' && is_unprintable(c)), "{text}");
+            assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
+        }
+    }
+
+    #[test]
+    fn parses_durations_and_percentages() {
         for (text, ms) in [
             ("500ms", 500),
             ("90s", 90_000),
@@ -218,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_long_ago_is_said_in_larger_units() {
+    fn older_ages_have_larger_units() {
         for (seconds, words) in [
             (5, "5 s ago"),
             (200, "3 min ago"),

@@ -1,4 +1,4 @@
-//! Where in a client's handshake something is found, written as `"auth.user"`, `"query.page"` or `"header.user-agent"`.
+//! A field of a client's handshake, written `"auth.user"`, `"query.page"` or `"header.user-agent"` in the configuration.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,14 +7,14 @@ use std::str::FromStr;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A place in a client's handshake.
+/// A field of a client's handshake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Field {
-    /// In what the client gave as `auth`: a key, and after each further dot a key of what is found there.
+    /// In `auth`: a key, then a key of the value there, and so on.
     Auth(Vec<String>),
     /// A parameter of the query.
     Query(String),
-    /// A header, in lower case.
+    /// A header, by its name in lower case.
     Header(String),
 }
 

@@ -1,4 +1,4 @@
-//! Files with keys and secrets that every user of the machine may read: told at the start, with what to do.
+//! Warns at start of files with secrets that every user of the machine can read.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -6,10 +6,10 @@ use std::path::Path;
 
 use plugnode_server::config::{Config, Role};
 
-/// What others than owner and group may do.
+/// Permission bits of users other than owner and group.
 const OTHERS: u32 = 0o007;
 
-/// Warns of each such file.
+/// Logs a warning for each such file.
 pub(super) fn warn(config: &Config, file: &Path) {
     for (what, file) in secrets(config, file) {
         if let Some(problem) = problem(what, file) {
@@ -18,15 +18,16 @@ pub(super) fn warn(config: &Config, file: &Path) {
     }
 }
 
+/// The warning for a file, if others have access. `what` names its secret.
 fn problem(what: &str, file: &Path) -> Option<String> {
     let mode = fs::metadata(file).ok()?.permissions().mode() & 0o7777;
     let shown = file.display();
     (mode & OTHERS != 0).then(|| {
-        format!("{what} is open to every user of this machine: {shown} has the mode {mode:04o}; chmod o-rwx {shown}")
+        format!("{what}: every user of this machine has access to {shown} (mode {mode:04o}); run chmod o-rwx {shown}")
     })
 }
 
-/// The files that hold something secret of what this process uses.
+/// Files with a secret that this process uses, each with the name of the secret. `file` is the config file.
 fn secrets<'a>(config: &'a Config, file: &'a Path) -> Vec<(&'static str, &'a Path)> {
     let token = &config.io_node.token;
     let has_port = config.has(Role::Frontend) || config.has(Role::IoNode);
@@ -34,8 +35,8 @@ fn secrets<'a>(config: &'a Config, file: &'a Path) -> Vec<(&'static str, &'a Pat
         url.split_once('@')
             .is_some_and(|(login, _)| login.matches(':').count() > 1)
     };
-    let holds = |path: &[&str]| {
-        // What came from the environment is not in the file.
+    let in_file = |path: &[&str]| {
+        // Not from `config`: a value from the environment is not in the file.
         let text = fs::read_to_string(file).ok();
         let table: Option<toml::Table> = text.and_then(|text| text.parse().ok());
         let found = path
@@ -57,9 +58,9 @@ fn secrets<'a>(config: &'a Config, file: &'a Path) -> Vec<(&'static str, &'a Pat
     {
         files.push(("[io-node.token] secret-file", secret.as_path()));
     }
-    if holds(&["io-node", "token", "secret"]).is_some() {
+    if in_file(&["io-node", "token", "secret"]).is_some() {
         files.push(("[io-node.token] secret", file));
-    } else if holds(&["transport", "url"]).is_some_and(|url| has_password(&url)) {
+    } else if in_file(&["transport", "url"]).is_some_and(|url| has_password(&url)) {
         files.push(("the password in [transport] url", file));
     }
     files
@@ -72,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_with_secrets_that_others_may_read_are_named() {
+    fn warns_of_secret_files_that_others_can_read() {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str, mode: u32| {
             let path = folder.path().join(name);
@@ -81,7 +82,7 @@ mod tests {
             path
         };
         let mut config = Config::default();
-        let told = |config: &Config, file: &Path| {
+        let problems_of = |config: &Config, file: &Path| {
             let files = secrets(config, file);
             files
                 .into_iter()
@@ -89,17 +90,17 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         let file = write("a.toml", "[transport]\nurl = \"redis://:secret@host\"", 0o644);
-        let problems = told(&config, &file);
+        let problems = problems_of(&config, &file);
         assert!(
             problems.len() == 1 && problems[0].contains("mode 0644") && problems[0].contains("chmod"),
             "{problems:?}"
         );
         assert!(!problems[0].contains("secret@"), "{problems:?}");
         let file = write("b.toml", "[transport]\nurl = \"redis://host\"", 0o644);
-        assert!(told(&config, &file).is_empty());
+        assert!(problems_of(&config, &file).is_empty());
         config.http.tls_key = Some(write("https.key", "", 0o640));
         config.io_node.token.secret_file = Some(write("token.secret", "", 0o604));
-        let problems = told(&config, &file);
+        let problems = problems_of(&config, &file);
         assert!(
             problems.len() == 1 && problems[0].starts_with("[io-node.token] secret-file"),
             "{problems:?}"

@@ -1,14 +1,15 @@
-//! A cluster at one moment, as a page for people and as an object for machines.
+//! State of a cluster at one moment, as text for people and as JSON for programs.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::super::outcome::counts_in_json;
-use super::super::releases;
-use super::super::rollout::{self, in_words};
-use super::super::words::{ago, first_line, milliseconds, plain, table};
+use super::super::format::{ago, first_line, milliseconds, plain, table};
+use super::super::release_format::{
+    counts_in_json, doubt, phase_name, release_in_json, signature, stage_in_words, waits_for_node,
+};
+use super::super::rollout;
 use plugnode_message::{Namespace, NodeId, now_ms};
 use plugnode_release::{AppReleases, AppReport, Board, Counts, NodeReport, ReleaseState};
 
@@ -23,21 +24,21 @@ const TITLES: [&str; 9] = [
     "P99",
     "IN HAND",
 ];
-/// A node that tells nothing for so long is worth a word.
+/// A node whose last report is older than this is listed as silent.
 const SILENCE_MS: u64 = 5_000;
 
-/// A cluster at one moment.
-pub(super) struct Cut {
+/// State of a cluster at one moment.
+pub(super) struct ClusterSnapshot {
     pub(super) board: Board,
     pub(super) nodes: Vec<(NodeId, Option<NodeReport>)>,
-    /// Events that were accepted and are not committed.
+    /// Number of events that are accepted and not committed yet.
     pub(super) backlog: u64,
-    /// Timers that are set.
+    /// Number of timers that are set.
     pub(super) timers: u64,
 }
 
-impl Cut {
-    pub(super) fn for_people(&self) -> String {
+impl ClusterSnapshot {
+    pub(super) fn in_words(&self) -> String {
         let mut page = String::new();
         for (app, app_releases) in &self.board.apps {
             self.app(&mut page, app, app_releases);
@@ -46,8 +47,8 @@ impl Cut {
         let now = now_ms();
         for (node, report) in &self.nodes {
             let silent = match report {
-                None => "has told nothing yet".to_owned(),
-                Some(report) if report.at_ms + SILENCE_MS < now => format!("told this {}", ago(report.at_ms, now)),
+                None => "has not reported yet".to_owned(),
+                Some(report) if report.at_ms + SILENCE_MS < now => format!("last reported {}", ago(report.at_ms, now)),
                 Some(_) => continue,
             };
             let _ = writeln!(page, "{node} {silent}");
@@ -62,18 +63,18 @@ impl Cut {
 
     fn app(&self, page: &mut String, app: &Namespace, app_releases: &AppReleases) {
         let release = app_releases.in_use();
-        let doubt = match releases::waits_for_node(release, rollout::runs(&self.nodes, app)) {
+        let doubt = match waits_for_node(release, rollout::runs(&self.nodes, app)) {
             true => ", waits for an app-node".to_owned(),
-            false => releases::doubt(release),
+            false => doubt(release),
         };
         let _ = writeln!(
             page,
-            "app {app}: release {} ({}) of {}, asked for {}{}{}",
+            "app {app}: release {} ({}) of {}, requested {}{}{}",
             release.number,
             release.digest.short(),
             plain(&release.file),
             ago(release.at_ms, now_ms()),
-            releases::signature(release),
+            signature(release),
             doubt
         );
         if let Some((failed, reason)) = latest_failure(app_releases) {
@@ -89,12 +90,12 @@ impl Cut {
         if let (Some(rollout), Some(release)) = (&app_releases.rollout, app_releases.rolling_out()) {
             let _ = write!(
                 page,
-                "  release {} ({}), asked for {}{}, is being rolled out: {}",
+                "  release {} ({}), requested {}{}, is being rolled out: {}",
                 release.number,
                 release.digest.short(),
                 ago(release.at_ms, now_ms()),
-                releases::signature(release),
-                releases::in_word(rollout.phase)
+                signature(release),
+                phase_name(rollout.phase)
             );
             if let Some(canary) = &rollout.canary {
                 let time = Duration::from_millis(canary.for_ms);
@@ -104,7 +105,7 @@ impl Cut {
         }
         for (node, report) in nodes {
             if let Some(progress) = &report.progress {
-                let _ = write!(page, "    {node} {}", in_words(&progress.stage));
+                let _ = write!(page, "    {node} {}", stage_in_words(&progress.stage));
                 let counts = &progress.counts;
                 if counts.events > 0 {
                     let _ = write!(
@@ -147,7 +148,7 @@ impl Cut {
             });
             json!({
                 "app": app.as_str(),
-                "release": releases::in_json(app_releases.in_use()),
+                "release": release_in_json(app_releases.in_use()),
                 "rollout": rollout,
                 "failed": latest_failure(app_releases).map(|(release, reason)| json!({ "release": release, "reason": reason })),
                 "nodes": nodes.collect::<Vec<_>>(),
@@ -164,14 +165,14 @@ impl Cut {
         })
     }
 
-    /// The nodes that run an app.
+    /// The app-nodes that run an app, with their reports on it.
     fn nodes_of<'a>(&'a self, app: &'a Namespace) -> impl Iterator<Item = (&'a NodeId, &'a AppReport)> {
         let reports = self.nodes.iter();
         reports.filter_map(move |(node, report)| Some((node, report.as_ref()?.apps.get(app)?)))
     }
 }
 
-/// The release that was asked for last, if that has failed, and why.
+/// The latest release and its error, if it has failed.
 fn latest_failure(app_releases: &AppReleases) -> Option<(u64, &str)> {
     let last = app_releases.releases.last()?;
     match &last.state {
