@@ -143,10 +143,7 @@ mod tests {
 
     #[test]
     fn one_address_gets_half_by_default() {
-        for address in [
-            |_| "203.0.113.1".to_owned(),
-            |number| format!("2001:db8::{number}"),
-        ] {
+        for address in [|_| "203.0.113.1".to_owned(), |number| format!("2001:db8::{number}")] {
             let limiter = ConnectionLimiter::new(10, None);
             let held: Vec<_> = (0..20).map(|number| admit(&limiter, &address(number))).collect();
             assert_eq!(held.iter().filter(|held| held.is_ok()).count(), 5);

@@ -254,7 +254,10 @@ impl<S, B> RequestService<S>
 where
     S: Service<Request<Incoming>, Response = Response<B>>,
 {
-    fn answer(&self, mut request: Request<Incoming>) -> impl Future<Output = Result<HttpResponse<B>, S::Error>> + use<S, B> {
+    fn answer(
+        &self,
+        mut request: Request<Incoming>,
+    ) -> impl Future<Output = Result<HttpResponse<B>, S::Error>> + use<S, B> {
         request.extensions_mut().insert(self.connection.clone());
         let handled = match names_host(&request) {
             true => self.answer_handshake(request),
@@ -262,7 +265,9 @@ where
         };
         let answering = match handled {
             Either::Left(answer) => Either::Left(answer),
-            Either::Right(request) => Either::Right((self.server.service.call(request), self.connection.request_guard())),
+            Either::Right(request) => {
+                Either::Right((self.server.service.call(request), self.connection.request_guard()))
+            }
         };
         // Before the listener closes, peers that keep connections alive are asked to close them.
         let is_announced = self.server.shutdown.is_announced();

@@ -10,9 +10,9 @@ use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method, Request, Uri, Version};
 use tokio::io::AsyncReadExt;
 
-use super::stream::Stream;
 use super::handshake;
 use super::settings::MAX_HEADER_SIZE;
+use super::stream::Stream;
 
 /// Initial size of the buffer in bytes. Most heads fit.
 const FIRST_BUFFER: usize = 1_024;

@@ -39,7 +39,11 @@ struct StreamState {
 }
 
 impl Stream {
-    pub(super) fn new(transport: TransportStream, connection: Arc<Connection>, permit: Option<ConnectionPermit>) -> Self {
+    pub(super) fn new(
+        transport: TransportStream,
+        connection: Arc<Connection>,
+        permit: Option<ConnectionPermit>,
+    ) -> Self {
         Self(Box::new(StreamState {
             transport,
             connection,
@@ -172,7 +176,8 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.0.poll_counted(cx, |transport, cx| transport.poll_write_vectored(cx, bytes))
+        self.0
+            .poll_counted(cx, |transport, cx| transport.poll_write_vectored(cx, bytes))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -185,7 +190,12 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // An error means that the peer is gone; then only TCP is closed.
-        if ready!(self.0.poll_unless_closed(cx, |transport, cx| transport.poll_shutdown(cx))).is_err() {
+        if ready!(
+            self.0
+                .poll_unless_closed(cx, |transport, cx| transport.poll_shutdown(cx))
+        )
+        .is_err()
+        {
             let _ = ready!(Pin::new(self.0.transport.tcp()).poll_shutdown(cx));
         }
         Poll::Ready(Ok(()))

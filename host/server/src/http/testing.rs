@@ -19,7 +19,10 @@ const SOON: Duration = Duration::from_secs(10);
 /// A stream and its peer.
 pub async fn pair() -> (Stream, TcpStream) {
     let (tcp, peer) = tcp_pair().await;
-    (Stream::new(TransportStream::Plain(tcp), Connection::new(None), None), peer)
+    (
+        Stream::new(TransportStream::Plain(tcp), Connection::new(None), None),
+        peer,
+    )
 }
 
 async fn tcp_pair() -> (TcpStream, TcpStream) {

@@ -408,5 +408,7 @@ async fn refuses_connections_over_limit_of_address() {
             }
         }
     };
-    timeout(SOON, again).await.expect("a connection should be admitted after one ended");
+    timeout(SOON, again)
+        .await
+        .expect("a connection should be admitted after one ended");
 }

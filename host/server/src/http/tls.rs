@@ -59,7 +59,13 @@ impl LoadedCertificate {
             .context("cannot set up TLS")?
             .with_no_client_auth()
             .with_single_cert(chain, private)
-            .with_context(|| format!("cannot use the certificate {} with the key {}", certificate.display(), key.display()))?;
+            .with_context(|| {
+                format!(
+                    "cannot use the certificate {} with the key {}",
+                    certificate.display(),
+                    key.display()
+                )
+            })?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let acceptor = TlsAcceptor::from(Arc::new(config));
         Ok(Self { acceptor, digest })

@@ -90,7 +90,12 @@ impl Server {
 async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
-        head.push(timeout(SOON, stream.read_u8()).await.expect("a response comes").unwrap());
+        head.push(
+            timeout(SOON, stream.read_u8())
+                .await
+                .expect("a response comes")
+                .unwrap(),
+        );
     }
     String::from_utf8(head).unwrap()
 }
