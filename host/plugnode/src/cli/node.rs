@@ -264,7 +264,7 @@ fn serve_commands(config: &Config, address: SocketAddr, transport: Transport, sh
     let Some(path) = admin::path(configured, address.port()) else {
         return Ok(());
     };
-    match admin::Socket::bind(&path) {
+    match admin::AdminListener::bind(&path) {
         Ok(socket) => {
             let serving = socket.serve(
                 transport.operations(),

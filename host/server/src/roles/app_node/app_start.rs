@@ -40,7 +40,12 @@ pub(super) async fn start(
         if configured(&source).map_or(true, |component| Digest::of(component) == release.digest) {
             return Err(error);
         }
-        warn!(app = %source.settings.namespace, release = release.number, error = %format!("{error:#}"), "the app's first release cannot start; using the configured component instead");
+        warn!(
+            app = %source.settings.namespace,
+            release = release.number,
+            error = %format!("{error:#}"),
+            "the app's first release cannot start; using the configured component instead"
+        );
     }
     let bytes = configured(&source)?.clone();
     let size = bytes.len() as u64;

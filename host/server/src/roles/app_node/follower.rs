@@ -295,7 +295,12 @@ impl Follower {
             }
             Err(error) => {
                 let reason = format!("{error:#}");
-                warn!(app = %app.settings.namespace, release = number, error = %reason, "cannot take the release into use yet; trying again");
+                warn!(
+                    app = %app.settings.namespace,
+                    release = number,
+                    error = %reason,
+                    "cannot take the release into use yet; trying again"
+                );
                 app.set_stage(Some((number, Stage::Behind(reason))));
                 let pause = self.backoff.next_delay();
                 tokio::select! {
