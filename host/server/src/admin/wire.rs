@@ -193,19 +193,19 @@ mod tests {
 
         proptest! {
             #[test]
-            fn whatever_comes_over_the_socket_is_read_or_refused(
+            fn arbitrary_messages_are_read_or_refused(
                 sent in prop_oneof![3 => nearly(message()), 1 => bytes(100)],
                 most in prop_oneof![Just(1_000_usize), Just(usize::MAX)],
             ) {
                 let (_, peak) = peak(|| run(async {
                     let _ = read::<Request>(&mut &sent[..], most).await;
-                    read::<Answer>(&mut &sent[..], most).await.is_ok()
+                    read::<Response>(&mut &sent[..], most).await.is_ok()
                 }));
                 prop_assert!(peak <= 64 * sent.len() as u64 + (64 << 10), "{peak} bytes for {}", sent.len());
             }
 
             #[test]
-            fn what_is_written_is_read(version in any::<u64>(), board in text()) {
+            fn written_message_is_read(version in any::<u64>(), board in text()) {
                 let sent = frame(&Request::PostBoard(version, board.clone()));
                 let read = run(read::<Request>(&mut &sent[..], sent.len())).expect("it is well formed");
                 prop_assert!(matches!(read, Request::PostBoard(same, text) if same == version && text == board));

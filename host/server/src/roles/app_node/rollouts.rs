@@ -37,7 +37,7 @@ pub(super) struct Rollouts {
     apps: Arc<Apps>,
     transport: Transport,
     shutdown: Shutdown,
-    /// Current release number and phase of each app, and when this node first saw them.
+    /// Release number and phase of each app's rollout, and when this node first saw them. Without a rollout: the current release.
     phases: HashMap<Namespace, (u64, Option<Phase>, Instant)>,
 }
 

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::Full;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -55,10 +57,10 @@ impl Site {
         std::os::unix::fs::symlink("app.js", public.join("same.js")).unwrap();
         settings.static_dir = public;
 
-        let (running, heard) = watch::channel(Vec::new());
+        let (running, receiver) = watch::channel(Vec::new());
         let listener = http::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let frontend = Frontend::new(&settings, heard);
+        let frontend = Frontend::new(&settings, receiver);
         tokio::spawn(async move {
             http::serve(listener, frontend, &HttpSettings::default(), Shutdown::new()).await;
         });
@@ -303,8 +305,8 @@ async fn missing_folder_and_absent_frontend_answer_404() {
         static_dir: "no such folder".into(),
         ..config::Frontend::default()
     };
-    let (_running, heard) = watch::channel(Vec::new());
-    for frontend in [Frontend::new(&settings, heard), Frontend::absent()] {
+    let (_running, receiver) = watch::channel(Vec::new());
+    for frontend in [Frontend::new(&settings, receiver), Frontend::absent()] {
         let request = Request::get("/").body(Full::<Bytes>::default()).unwrap();
         assert_eq!(frontend.call(request).await.unwrap().status(), StatusCode::NOT_FOUND);
     }
@@ -316,9 +318,9 @@ async fn answers_only_flash_policy_requests() {
     let address = listener.local_addr().unwrap();
     let shutdown = Shutdown::new();
     shutdown.spawn(serve_flash_policy(listener, shutdown.clone()));
-    let ask = async |question: &[u8]| {
+    let ask = async |request: &[u8]| {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.write_all(question).await.unwrap();
+        stream.write_all(request).await.unwrap();
         let mut answer = Vec::new();
         let _ = timeout(SOON, stream.read_to_end(&mut answer))
             .await
