@@ -48,8 +48,8 @@ struct AddressPermit {
 }
 
 impl ConnectionLimiter {
-    /// A limiter for a port with so many connections, and so many of each address. For None see
-    /// [`HttpSettings`](super::HttpSettings).
+    /// Limits in all and for each address. The latter is described at
+    /// [`HttpSettings`](super::HttpSettings::max_connections_per_address).
     pub(super) fn new(max_connections: usize, per_address: Option<usize>) -> Self {
         Self {
             all: Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS))),

@@ -13,7 +13,7 @@ use plugnode_transport::Delivery;
 const FIRST_UNAVAILABLE_DELAY: Duration = Duration::from_millis(50);
 /// and at most.
 const MAX_UNAVAILABLE_DELAY: Duration = Duration::from_secs(1);
-/// After so many conflicts, the transport is asked to reserve the event's keys at the next one.
+/// Number of conflicts after which the event's keys are reserved at the next one.
 const CONFLICTS_BEFORE_RESERVATION: u32 = 2;
 /// For how long keys are reserved beyond the handler's time limit: for the way to the commit.
 const RESERVATION_MARGIN: Duration = Duration::from_secs(1);
@@ -95,7 +95,7 @@ impl InFlightEvent {
         self.read_too_much = false;
     }
 
-    /// How long its keys are to be reserved if the commit fails by a conflict. None: not at all.
+    /// For how long its keys are reserved if the commit fails by a conflict. None: not at all.
     pub(super) fn key_reservation(&self) -> Option<Duration> {
         (self.conflicts >= CONFLICTS_BEFORE_RESERVATION).then_some(self.reservation)
     }

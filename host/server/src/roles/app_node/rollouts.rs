@@ -42,7 +42,7 @@ pub(super) struct Rollouts {
 }
 
 impl Rollouts {
-    /// Starts to follow the board, of which version and content are known. Does nothing on a node without apps.
+    /// Starts to follow the board, from its known version and content. Does nothing on a node without apps.
     pub(super) fn start(
         node: NodeId,
         apps: Arc<Apps>,

@@ -59,7 +59,7 @@ pub(super) struct Scheduler {
 }
 
 impl Scheduler {
-    /// A scheduler without events, and the outcomes of its jobs, which are to be given to `process_outcomes`.
+    /// A scheduler without events, and the receiver of its jobs' outcomes, for `process_outcomes`.
     pub(super) fn new(
         apps: Arc<Apps>,
         retries: Retries,
@@ -318,7 +318,7 @@ impl Scheduler {
         }
     }
 
-    /// When the next event is to be tried again.
+    /// When the next retry is due.
     pub(super) fn next_retry(&self) -> Option<Instant> {
         self.retry_schedule.next_due()
     }
