@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use plugnode_message::Event;
 
-/// An event, and who is told what becomes of it.
+/// An event, and its source, which is notified of the outcome.
 pub struct Arrival {
     /// The event.
     pub event: Event,
@@ -21,13 +21,13 @@ pub struct Arrival {
 
 /// The source of events: a socket, or the program that embeds the io-node.
 pub trait EventSource: Send + Sync {
-    /// An event of so many bytes was accepted, or given up.
+    /// An event of `bytes` bytes was accepted or dropped, so it no longer waits.
     fn event_left(&self, bytes: usize);
 
     /// Whether the source was turned away, so that its waiting events are dropped.
     fn was_turned_away(&self) -> bool;
 
-    /// The connection event of the source was not accepted in time: nobody will learn of the source.
+    /// The connection event of the source was not accepted in time: the app never learns of the source.
     fn turn_away(&self);
 
     /// This event was not accepted in time. Events that ask for no acknowledgement are never refused.

@@ -199,7 +199,7 @@ mod tests {
             ) {
                 let (_, peak) = peak(|| run(async {
                     let _ = read::<Request>(&mut &sent[..], most).await;
-                    read::<Answer>(&mut &sent[..], most).await.is_ok()
+                    read::<Response>(&mut &sent[..], most).await.is_ok()
                 }));
                 prop_assert!(peak <= 64 * sent.len() as u64 + (64 << 10), "{peak} bytes for {}", sent.len());
             }

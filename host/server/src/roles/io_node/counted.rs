@@ -1,4 +1,5 @@
-//! Counted: from the event of a client to the transport, and from a broadcast to the packets of its recipients. See `plugnode_testing::counted`.
+//! Instruction counts: from a client's event to the transport, and from a broadcast to the packets of its recipients. See
+//! `plugnode_testing::counted`.
 
 use std::sync::{Arc, Mutex};
 

@@ -154,7 +154,7 @@ impl ConnectedClient {
     /// Sets the attribute `userId`, as `setUserId` of socket.io-cluster does.
     ///
     /// # Errors
-    /// As with [`patch_attributes`](Self::patch_attributes).
+    /// The same as for [`patch_attributes`](Self::patch_attributes).
     pub fn set_user_id(&self, id: impl Serialize) -> Result<(), AttributesError> {
         self.patch_attributes(&Map::from_iter([(
             "userId".to_owned(),

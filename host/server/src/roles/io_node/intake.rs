@@ -16,7 +16,7 @@ use plugnode_process::metrics;
 use plugnode_socket_io::{Arrivals, Incarnation};
 use plugnode_transport::{Inbox, Result};
 
-/// Events that wait too long are looked for ten times within that time, but not more often than this
+/// Events that wait longer than `refuse_after` are looked for every tenth of that time, but not more often than this
 const MIN_CHECK_INTERVAL: Duration = Duration::from_millis(5);
 /// and not less often.
 const MAX_CHECK_INTERVAL: Duration = Duration::from_millis(500);

@@ -17,9 +17,9 @@ use plugnode_socket_io::{Arrival, EventSource};
 
 /// Events that are offered at once.
 pub(super) const BATCH: usize = 512;
-/// Of these, events of held clients while other events wait.
+/// Events of held clients among these while other events wait.
 const MAX_HELD_OFFERED: usize = BATCH / 2;
-/// Of these, events of one held client.
+/// Events of one held client among these.
 const MAX_OF_ONE_CLIENT: usize = 64;
 /// How long a held client waits before it is offered again, at first.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);

@@ -231,7 +231,7 @@ struct Answers {
 }
 
 impl Answers {
-    /// Waits until all clients have answered or left, at most so long.
+    /// Waits until all clients have answered or left, at most for `patience`.
     async fn within(mut self, patience: Duration) -> Part {
         let deadline = Instant::now() + patience;
         let mut answers = BTreeMap::new();
