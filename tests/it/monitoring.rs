@@ -10,7 +10,7 @@ use crate::operation::{node, status};
 use crate::reload::SECRETS;
 use crate::shutdown::listed;
 
-/// The same, once it lists any.
+/// The listed io-nodes, once there are any.
 async fn listed_at_last(node: &Node) -> Vec<Value> {
     let named = async {
         loop {

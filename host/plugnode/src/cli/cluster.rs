@@ -57,7 +57,7 @@ impl ClusterConnection {
     /// Awaits `work`.
     ///
     /// # Errors
-    /// Those of `work`; and the cause, once Redis has been unavailable or full for `limit`.
+    /// An error of `work`, or the cause once Redis has been unavailable or full for `limit`.
     pub(super) async fn within<T>(&self, limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
         let mut work = pin!(work);
         loop {

@@ -21,7 +21,7 @@ use plugnode_server::embed;
 use plugnode_server::http::{self, Check, Health, HttpSettings, Monitoring, Readiness, Tls, WebSockets};
 use plugnode_server::roles::app_node::{AppNode, AppNodeSettings, AppSource};
 use plugnode_server::roles::frontend::{Frontend, Overlay, serve_flash_policy};
-use plugnode_server::roles::io_node::{self, IoNodeSettings, Renewal};
+use plugnode_server::roles::io_node::{self, IoNodeSettings, SettingsUpdater};
 use plugnode_server::settings;
 use plugnode_transport::{Memory, Transport};
 use plugnode_transport_redis::Redis;
@@ -41,7 +41,7 @@ pub(super) struct Node {
 pub(super) struct Reloadable {
     pub(super) address: Option<SocketAddr>,
     pub(super) tls: Option<Tls>,
-    pub(super) io_node: Option<Renewal>,
+    pub(super) io_node: Option<SettingsUpdater>,
 }
 
 impl Node {
@@ -198,7 +198,7 @@ impl Port {
             };
             let service = io_node::start(io_node, transport.clone(), frontend, shutdown).await?;
             let joined = service.joined();
-            reloadable.io_node = Some(service.renewal());
+            reloadable.io_node = Some(service.settings_updater());
             let ready = joined.clone();
             checks.push(Check::new("io-node", move || future::ready(verdict(ready().problem))));
             let io_node_ended = service.ended();
