@@ -42,7 +42,7 @@ mod rollout;
 mod rollout_report;
 mod runtime;
 mod script;
-mod secret_files;
+mod private_files;
 mod signals;
 mod source_excerpt;
 mod source_watcher;

@@ -10,7 +10,7 @@ use super::node::Node;
 use super::redeploy::WatchedFile;
 use super::reload::Reload;
 use super::signals::{self, LameDuck};
-use super::{log, runtime, secret_files};
+use super::{log, runtime, private_files};
 use plugnode_process::shutdown::Shutdown;
 use plugnode_server::config::{Config, Role};
 use plugnode_transport::{Standing, Transport};
@@ -47,7 +47,7 @@ pub fn run_over(args: &RunArgs, over: impl FnOnce(Transport) -> Transport) -> Re
     });
     let config = config.inspect_err(|_| log::init_without_config(file))?;
     log::init_for_node(&config)?;
-    secret_files::warn(&config, file);
+    private_files::warn(&config, file);
     runtime::raise_open_files(config.http.max_connections);
     runtime::block_on(async {
         let shutdown = Shutdown::new();

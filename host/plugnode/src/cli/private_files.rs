@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn warns_of_secret_files_that_others_can_read() {
+    fn warns_of_private_files_that_others_can_read() {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str, mode: u32| {
             let path = folder.path().join(name);
