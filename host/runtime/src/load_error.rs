@@ -109,13 +109,13 @@ pub enum LoadError {
     /// An instance does not start.
     #[error("the component compiled but does not start: {cause}")]
     Start {
-        /// What happened, with the backtrace and the component's standard error.
+        /// The failure, with the backtrace and the component's standard error.
         cause: String,
     },
     /// A native instance does not start.
     #[error("the native handler does not start: {cause}")]
     StartNative {
-        /// What happened.
+        /// The failure.
         cause: String,
     },
     /// The compile cache cannot be used.
