@@ -59,7 +59,7 @@ async fn json_log_lines_name_node_role_and_version() {
                 node.port(),
                 app("/", &component("echo"), "")
             ),
-            "something else does",
+            "address in use",
         ),
         (format!("{json}[http]\nlistne = 1\n"), "listne"),
     ] {

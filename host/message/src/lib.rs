@@ -36,7 +36,7 @@ pub use bytestring::ByteString as Text;
 pub use self::attributes::AttributePatch;
 pub use self::audience::{Audience, Scope, Selection};
 pub use self::client::{Client, Handshake, MOST_ATTRIBUTES};
-pub use self::command::{Command, Refusal};
+pub use self::command::{Command, Destination, Refusal};
 pub use self::disconnect::{Departure, DisconnectReason};
 pub use self::effects::Effects;
 pub use self::event::{Event, EventKind, LATE_REPLY, RESERVED_KINDS};

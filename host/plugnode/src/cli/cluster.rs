@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use super::{log, runtime};
 use plugnode_message::Namespace;
 use plugnode_process::shutdown::Shutdown;
-use plugnode_server::admin::{self, Remote};
+use plugnode_server::admin::{self, AdminClient};
 use plugnode_server::config::{Config, IoServer, LogLevel, Role};
 use plugnode_server::settings;
 use plugnode_transport::{Operations, TransportError};
@@ -153,7 +153,7 @@ async fn connect(config: &Config, shutdown: &Shutdown) -> Result<(Operations, Ou
             "cannot reach a running plugnode: its admin socket is off ([admin] socket = \"\"); set [admin] socket to a path"
         );
     };
-    let remote = Remote::connect(&socket, config.transport.max_component.in_memory()).await?;
+    let remote = AdminClient::connect(&socket, config.transport.max_component.in_memory()).await?;
     Ok((Operations::of(Arc::new(remote)), Box::new(|| None)))
 }
 

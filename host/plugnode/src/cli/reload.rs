@@ -80,7 +80,7 @@ impl Reload {
             }
         }
         log::set_level(read.log.level)?;
-        match reloadable.tls.as_ref().map(|tls| tls.read_again()) {
+        match reloadable.tls.as_ref().map(|tls| tls.reload()) {
             Some(Ok(true)) => changed.push("the certificate".into()),
             Some(Err(problem)) => warn!("the certificate stays as it was: {problem:#}"),
             Some(Ok(false)) | None => {}
