@@ -16,7 +16,7 @@ use crate::awaited_acks::AwaitedAcks;
 use crate::codec::Revision;
 use crate::connection;
 use crate::encoded::EncodedPacket;
-use crate::incarnation::{Arrival, EventSource, Incarnation};
+use crate::incarnation::{EventSource, Incarnation, PendingEvent};
 use crate::namespace::NamespaceSockets;
 use crate::registry::NamespaceRegistry;
 use crate::requests::{ReplyTo, Requests};
@@ -418,10 +418,7 @@ impl Socket {
 
     fn queue(self: &Arc<Self>, event: Event) {
         self.connection.event_queued(event.size());
-        self.incarnation.queue(Arrival {
-            event,
-            source: self.clone(),
-        });
+        self.incarnation.queue(PendingEvent::new(event, self.clone()));
     }
 
     /// Sets the last stage, of a socket that has no disconnect event, and returns the stage before.
