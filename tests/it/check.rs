@@ -57,10 +57,10 @@ async fn healthy_build_has_no_violations() {
     let node = Node::run(&config()).await;
     let report = check(&node, changing()).await;
     report.assert_clean();
-    let tally = &report.verdict.tally;
+    let counts = &report.verdict.counts;
     assert!(report.settled && report.reconnects == 0, "{report}");
     assert!(
-        tally.acked > 200 && tally.clients > 20 && tally.effects > 300,
+        counts.acked > 200 && counts.clients > 20 && counts.effects > 300,
         "{report}"
     );
 }
@@ -78,7 +78,7 @@ async fn healthy_build_keeps_counters_attributes_and_timers() {
     };
     let report = check(&node, settings).await;
     report.assert_clean();
-    assert!(report.settled && report.verdict.tally.acked > 200, "{report}");
+    assert!(report.settled && report.verdict.counts.acked > 200, "{report}");
 }
 
 /// Asserts that the checker finds a fault of the broken build: a violation of the first kind, and none of any other kind than these.

@@ -16,7 +16,7 @@ async fn run(name: &str, shards: u16) {
     let report = Scenario::named(name).run(plan).await;
     report.assert_clean();
     assert!(
-        report.verdict.tally.acked > 200,
+        report.verdict.counts.acked > 200,
         "too few messages for a verdict: {report}"
     );
 }

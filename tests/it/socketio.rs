@@ -66,45 +66,45 @@ async fn one_process_serves_rust_client() {
 
 #[tokio::test]
 async fn node_of_three_conforms_to_protocol() {
-    let three = Three::start("main", &[]).await;
-    node_script("protocol.mjs", &[&three.first()]).await;
+    let nodes = ThreeNodes::start("main", &[]).await;
+    node_script("protocol.mjs", &[&nodes.first()]).await;
 }
 
 #[tokio::test]
 async fn node_of_three_serves_v4_client() {
-    let three = Three::start("client", &[]).await;
-    node_script("client.mjs", &[&three.first()]).await;
+    let nodes = ThreeNodes::start("client", &[]).await;
+    node_script("client.mjs", &[&nodes.first()]).await;
 }
 
 #[tokio::test]
 async fn three_nodes_serve_v2_client() {
-    let client = Three::start("client", &[SOCKET_IO_2]).await;
-    let main = Three::start("main", &[SOCKET_IO_2]).await;
+    let client = ThreeNodes::start("client", &[SOCKET_IO_2]).await;
+    let main = ThreeNodes::start("main", &[SOCKET_IO_2]).await;
     node_script("client2.mjs", &[&client.first(), &main.urls()]).await;
 }
 
 #[tokio::test]
 async fn three_nodes_pass_cluster_driver() {
-    let three = Three::start("cluster", &[]).await;
-    node_script("cluster.mjs", &[&three.urls()]).await;
+    let nodes = ThreeNodes::start("cluster", &[]).await;
+    node_script("cluster.mjs", &[&nodes.urls()]).await;
 }
 
 #[tokio::test]
 async fn three_nodes_pass_msgpack_cluster_driver() {
-    let three = Three::start("cluster", &[MSGPACK]).await;
-    node_script("cluster.mjs", &[&three.urls(), "msgpack"]).await;
+    let nodes = ThreeNodes::start("cluster", &[MSGPACK]).await;
+    node_script("cluster.mjs", &[&nodes.urls(), "msgpack"]).await;
 }
 
 #[tokio::test]
 async fn three_nodes_serve_python_client() {
-    let three = Three::start("main", &[]).await;
-    python_client(&[&three.urls()]).await;
+    let nodes = ThreeNodes::start("main", &[]).await;
+    python_client(&[&nodes.urls()]).await;
 }
 
 #[tokio::test]
 async fn three_nodes_serve_rust_client() {
-    let three = Three::start("main", &[]).await;
-    rust_client(&[&three.urls()]).await;
+    let nodes = ThreeNodes::start("main", &[]).await;
+    rust_client(&[&nodes.urls()]).await;
 }
 
 #[tokio::test]
@@ -140,13 +140,13 @@ async fn alone(configuration: &str, variables: &[(&str, &str)]) -> Node {
 }
 
 /// Three io-nodes and two app-nodes, over Redis.
-struct Three {
+struct ThreeNodes {
     io_nodes: Vec<Node>,
     _app_nodes: Vec<Node>,
     _redis: RedisServer,
 }
 
-impl Three {
+impl ThreeNodes {
     async fn start(configuration: &str, variables: &[(&str, &str)]) -> Self {
         let redis = RedisServer::start().await;
         let url = redis.url();

@@ -24,7 +24,7 @@ async fn deploys_every_second_keep_promises_over_redis() {
     let report = Scenario::named("swap-storm").run(plan).await;
     report.assert_clean();
     assert!(
-        report.verdict.tally.acked > 1_000,
+        report.verdict.counts.acked > 1_000,
         "too few messages for a verdict: {report}"
     );
 }
@@ -40,7 +40,7 @@ async fn deploys_every_second_keep_promises_in_memory() {
     let report = Scenario::named("swap-storm-in-memory").run(plan).await;
     report.assert_clean();
     assert!(
-        report.verdict.tally.acked > 500,
+        report.verdict.counts.acked > 500,
         "too few messages for a verdict: {report}"
     );
 }
@@ -53,7 +53,7 @@ macro_rules! scenarios {
                 let plan = Plan { shards: $shards, ..Default::default() };
                 let report = Scenario::named($name).run(plan).await;
                 report.assert_clean();
-                assert!(report.verdict.tally.acked > 200, "too few messages for a verdict: {report}");
+                assert!(report.verdict.counts.acked > 200, "too few messages for a verdict: {report}");
             }
         )*
     };

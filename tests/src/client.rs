@@ -20,7 +20,7 @@ pub struct Client {
     heard: VecDeque<Heard>,
 }
 
-/// What a client receives.
+/// A message to a client.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Heard {
     /// An event, with the number to acknowledge it by if it asks for an acknowledgement.

@@ -66,7 +66,7 @@ pub struct Timers {
 /// The numbers of messages with a fault.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Numbers {
-    /// How many there are.
+    /// Number of these messages.
     pub count: u32,
     /// The first of them.
     pub first: Vec<u64>,

@@ -18,11 +18,11 @@ const UNCOUNTED: usize = 16 * 1024;
 #[derive(Debug)]
 pub(crate) struct Budget {
     limit: usize,
-    used: Mutex<Used>,
+    used: Mutex<UsedBytes>,
 }
 
 #[derive(Debug, Default)]
-struct Used {
+struct UsedBytes {
     total: usize,
     /// By network. All unknown addresses count as one network.
     by_network: HashMap<Option<IpAddr>, usize>,
@@ -58,12 +58,12 @@ impl Budget {
         }
     }
 
-    fn used(&self) -> MutexGuard<'_, Used> {
+    fn used(&self) -> MutexGuard<'_, UsedBytes> {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Used {
+impl UsedBytes {
     /// Whether a network may take more: it must leave at least as much free as it holds.
     fn allows(&self, network: Option<IpAddr>, more: usize, limit: usize) -> bool {
         let own = self.by_network.get(&network).copied().unwrap_or_default();

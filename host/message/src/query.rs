@@ -35,14 +35,14 @@ pub enum Question {
     Clients {
         /// The clients.
         who: Audience,
-        /// How many are described at most; all are counted.
+        /// Maximum number of clients to describe; all are counted.
         most: u32,
     },
     /// Which channels of a namespace have clients.
     Channels {
         /// The namespace.
         namespace: Namespace,
-        /// How many are named at most; all are counted.
+        /// Maximum number of channels to name; all are counted.
         most: u32,
     },
 }
@@ -61,16 +61,16 @@ pub enum Part {
     },
     /// To [`Question::Clients`].
     Clients {
-        /// How many there are.
+        /// Number of these clients on the io-node.
         count: u32,
-        /// As many of them as the question allows.
+        /// The clients, up to the limit of the question.
         clients: Vec<Present>,
     },
     /// To [`Question::Channels`].
     Channels {
-        /// How many there are.
+        /// Number of these channels on the io-node.
         count: u32,
-        /// As many of them as the question allows, with the number of their clients here.
+        /// The channels, up to the limit of the question, each with the number of its clients on the io-node.
         channels: Vec<(Channel, u32)>,
     },
 }

@@ -18,7 +18,7 @@ pub struct AppReleases {
     pub releases: Vec<Release>,
     /// The rollout in progress, if any.
     pub rollout: Option<Rollout>,
-    /// How many releases to remember.
+    /// Maximum number of releases to keep.
     pub kept: usize,
 }
 

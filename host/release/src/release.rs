@@ -19,7 +19,7 @@ pub struct Release {
     pub bytes: u64,
     /// When it was created, in milliseconds since the Unix epoch.
     pub at_ms: u64,
-    /// What created it.
+    /// The act that created it.
     pub origin: Origin,
     /// Its state.
     pub state: ReleaseState,
@@ -29,7 +29,7 @@ pub struct Release {
     /// Why an event failed, while it is current and has handled none successfully.
     #[serde(rename = "trouble", default, skip_serializing_if = "Option::is_none")]
     pub first_failure: Option<String>,
-    /// Who deployed it. None from versions of plugnode that did not record it.
+    /// The author of the deploy. None from versions of plugnode that did not record it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub author: Option<Author>,
     /// The author's message.
@@ -37,7 +37,7 @@ pub struct Release {
     pub message: Option<String>,
 }
 
-/// Who created a release.
+/// The author of a release.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Author {
     /// Login name.
@@ -46,7 +46,7 @@ pub struct Author {
     pub host: String,
 }
 
-/// What created a release.
+/// The act that created a release.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Origin {

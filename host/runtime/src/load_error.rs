@@ -14,7 +14,7 @@ pub enum LoadError {
         "not a WebAssembly component: {found}; build the handler with cargo build --release --target wasm32-wasip2"
     )]
     NotWasm {
-        /// What it looks like.
+        /// The kind of file that it seems to be.
         found: String,
     },
     /// A core module instead of a component.
@@ -26,13 +26,13 @@ pub enum LoadError {
     /// A component that cannot be parsed or compiled.
     #[error("cannot compile the component: {cause}; build it again")]
     Invalid {
-        /// What is wrong with it.
+        /// The problem.
         cause: String,
     },
     /// The compiler failed, for another reason than an invalid component.
     #[error("the compiler did not finish: {cause}")]
     Compiler {
-        /// What happened to it, and what to do.
+        /// The problem and its remedy.
         cause: String,
     },
     /// A component that handles no events.
@@ -43,7 +43,7 @@ pub enum LoadError {
     NoHandler {
         /// The export that a handler must have.
         wanted: String,
-        /// What it exports instead.
+        /// Its exports.
         exports: String,
     },
     /// A script runtime without a script.
@@ -60,7 +60,7 @@ pub enum LoadError {
         package: &'static str,
         /// The version that is served.
         served: &'static str,
-        /// What to do.
+        /// The remedy.
         remedy: String,
     },
     /// An import that the app's configuration does not grant.
@@ -68,7 +68,7 @@ pub enum LoadError {
     NotGranted {
         /// The interface with its version.
         import: String,
-        /// What to write into the configuration.
+        /// The text to add to the configuration.
         remedy: &'static str,
     },
     /// An import that this version of the host does not serve.
@@ -87,7 +87,7 @@ pub enum LoadError {
     Mismatch {
         /// The function or type.
         cause: String,
-        /// What to do.
+        /// The remedy.
         remedy: String,
     },
     /// A pool of no instances or of too many.
@@ -109,13 +109,13 @@ pub enum LoadError {
     /// An instance does not start.
     #[error("the component compiled but does not start: {cause}")]
     Start {
-        /// What happened, with the backtrace and the component's standard error.
+        /// The failure, with the backtrace and the component's standard error.
         cause: String,
     },
     /// A native instance does not start.
     #[error("the native handler does not start: {cause}")]
     StartNative {
-        /// What happened.
+        /// The failure.
         cause: String,
     },
     /// The compile cache cannot be used.

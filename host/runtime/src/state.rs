@@ -62,7 +62,7 @@ pub(crate) struct QuotaExceeded;
 /// A host call that could not be answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HostFailure {
-    /// What failed, and why.
+    /// The failure and its cause.
     pub(crate) reason: String,
     /// When the call began, if it timed out: then the event may have asked for too much.
     pub(crate) timed_out_since: Option<Instant>,

@@ -25,10 +25,11 @@ const MAX_LEFT: usize = 16;
 /// All connections of this io-node.
 pub struct Connections<S> {
     limits: RwLock<ConnectionLimits>,
-    known: Mutex<Known<S>>,
+    known: Mutex<ConnectionTable<S>>,
 }
 
-struct Known<S> {
+/// The open connections, by a number of their own.
+struct ConnectionTable<S> {
     by_number: HashMap<u64, Weak<Connection<S>>>,
     last_number: u64,
 }
@@ -80,7 +81,7 @@ impl<S: Send + Sync + 'static> Connections<S> {
     pub fn new(limits: ConnectionLimits) -> Arc<Self> {
         Arc::new(Self {
             limits: RwLock::new(limits),
-            known: Mutex::new(Known {
+            known: Mutex::new(ConnectionTable {
                 by_number: HashMap::new(),
                 last_number: 0,
             }),

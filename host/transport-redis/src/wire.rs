@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_refused_with_the_reason() {
+    fn unreadable_bytes_are_refused_with_the_reason() {
         let good = encode(&event(EventKind::Disconnect(DisconnectReason::Client.into())));
         for (bytes, reason) in [
             (Vec::new(), "it is empty".to_owned()),

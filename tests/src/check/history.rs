@@ -52,7 +52,7 @@ pub struct ClientTrace {
     pub deliveries: Vec<Delivery>,
     /// Messages whose attachment came back changed.
     pub corrupted: Vec<u64>,
-    /// How its connection ended.
+    /// The end of its connection.
     pub ended: Ended,
     /// When its connection ended.
     pub ended_at: u64,
@@ -88,7 +88,7 @@ pub struct Delivery {
     pub number: u32,
     /// Handled messages of that client so far, by the handler's count.
     pub count: u32,
-    /// How it was delivered.
+    /// The kind of delivery.
     pub kind: DeliveryKind,
     /// The event that caused it.
     pub event: EventId,
@@ -160,9 +160,9 @@ pub enum Ended {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Record {
-    /// How often its connection was handled.
+    /// Number of times that its connection was handled.
     pub connections: u32,
-    /// How often its disconnect was handled.
+    /// Number of times that its disconnect was handled.
     pub disconnects: u32,
     /// Reason of its disconnect.
     pub reason: Option<String>,
@@ -198,7 +198,7 @@ pub struct Record {
 pub struct Timers {
     /// Timers that are set and have not fired.
     pub set: Vec<u64>,
-    /// How many fired.
+    /// Number of timers that fired.
     pub due: u64,
     /// Timers that fired again, or were never set.
     pub repeated: Numbers,
@@ -210,7 +210,7 @@ pub struct Timers {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Numbers {
-    /// How many there are.
+    /// Number of these messages.
     pub count: u32,
     /// The first of them.
     pub first: Vec<u64>,
@@ -221,7 +221,7 @@ pub struct Numbers {
 pub struct Watch {
     /// Time from which it received them.
     pub welcomed_at: u64,
-    /// Whether it stayed to the end.
+    /// Whether the connection lasted to the end of the run.
     pub stayed: bool,
     /// In the order of arrival.
     pub notices: Vec<DisconnectNotice>,

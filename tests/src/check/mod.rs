@@ -22,7 +22,7 @@ pub use history::{
     ClientTrace, Delivery, DeliveryKind, DisconnectNotice, Ended, EventId, History, Numbers, Record, ReleaseAnswers,
     Sent, Watch,
 };
-pub use judge::{Tally, Verdict, Violation, ViolationKind, judge};
+pub use judge::{CheckedCounts, Verdict, Violation, ViolationKind, judge};
 pub use progress::Progress;
 pub use report::{Report, Timing};
 pub use run::{Check, Settings};

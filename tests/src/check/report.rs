@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::history::{Ended, History};
-use super::judge::{Tally, Verdict, ViolationKind, judge};
+use super::judge::{CheckedCounts, Verdict, ViolationKind, judge};
 
 /// Most violations of one kind that are printed.
 const WRITTEN: usize = 12;
@@ -56,7 +56,7 @@ impl Report {
         let verdict = match incomplete {
             None => judge(&history),
             Some(_) => Verdict {
-                tally: Tally::of(&history),
+                counts: CheckedCounts::of(&history),
                 ..Default::default()
             },
         };
@@ -92,7 +92,7 @@ impl Report {
     /// The report as JSON.
     pub fn to_json(&self) -> Value {
         let milliseconds = |time: Duration| time.as_secs_f64() * 1_000.0;
-        let (tally, timing) = (&self.verdict.tally, &self.timing);
+        let (counts, timing) = (&self.verdict.counts, &self.timing);
         let violations = self.verdict.violations.iter().map(|violation| {
             json!({
                 "kind": violation.kind.word(),
@@ -109,15 +109,15 @@ impl Report {
             "ok": self.is_clean(),
             "incomplete": self.incomplete,
             "settled": self.settled,
-            "clients": tally.clients,
+            "clients": counts.clients,
             "reconnects": self.reconnects,
-            "sent": tally.sent,
-            "acked": tally.acked,
-            "refused": tally.refused,
-            "unknown": tally.unknown,
-            "effects": tally.effects,
-            "increments": tally.increments,
-            "deliveries": tally.deliveries,
+            "sent": counts.sent,
+            "acked": counts.acked,
+            "refused": counts.refused,
+            "unknown": counts.unknown,
+            "effects": counts.effects,
+            "increments": counts.increments,
+            "deliveries": counts.deliveries,
             "found": found.collect::<Map<_, _>>(),
             "violations": violations.collect::<Vec<_>>(),
             "milliseconds": {
@@ -134,24 +134,24 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (tally, timing) = (&self.verdict.tally, &self.timing);
+        let (counts, timing) = (&self.verdict.counts, &self.timing);
         if let Some(reason) = &self.incomplete {
             writeln!(f, "no verdict: {reason}")?;
         }
         writeln!(
             f,
             "clients       {} in total, {} lost their connection",
-            tally.clients, self.reconnects
+            counts.clients, self.reconnects
         )?;
         writeln!(
             f,
             "messages      {} sent, {} acknowledged, {} refused, {} unknown (in flight when their connection ended)",
-            tally.sent, tally.acked, tally.refused, tally.unknown
+            counts.sent, counts.acked, counts.refused, counts.unknown
         )?;
         writeln!(
             f,
             "effects       {}, {} deliveries; {} increments of shared counters",
-            tally.effects, tally.deliveries, tally.increments
+            counts.effects, counts.deliveries, counts.increments
         )?;
         writeln!(
             f,

@@ -47,7 +47,7 @@ pub(crate) struct WebSocket {
     decoder: Decoder,
     /// Bytes read, not all of them decoded.
     input: Vec<u8>,
-    /// How many bytes of `input` are decoded.
+    /// Number of bytes of `input` that are decoded.
     decoded: usize,
     unwritten: VecDeque<Bytes>,
     /// Total bytes of `unwritten`.

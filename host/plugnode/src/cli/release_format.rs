@@ -15,7 +15,7 @@ pub(super) fn signature(release: &Release) -> String {
 }
 
 /// Warning on a release in use that has not answered an event yet; empty for others.
-pub(super) fn doubt(release: &Release) -> String {
+pub(super) fn untried_warning(release: &Release) -> String {
     match &release.first_failure {
         _ if release.is_tried => String::new(),
         Some(trouble) => format!(", has answered no event and fails: {}", first_line(trouble)),

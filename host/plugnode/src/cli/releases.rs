@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::cluster::ClusterArgs;
 use super::format::{ago, first_line, json_page, plain, size, table};
-use super::release_format::{doubt, phase_name, release_in_json, state_name, waits_for_node};
+use super::release_format::{phase_name, release_in_json, state_name, untried_warning, waits_for_node};
 use super::rollout;
 use plugnode_message::now_ms;
 use plugnode_release::{AppReleases, Origin, Release, ReleaseState};
@@ -81,7 +81,7 @@ fn row(app_releases: &AppReleases, release: &Release, is_run: bool) -> [String; 
         (ReleaseState::Failed(reason), _) => format!("failed: {}", first_line(reason)),
         (ReleaseState::Superseded(by), _) => format!("superseded by {by}"),
         (ReleaseState::Current, _) if waits_for_node(release, is_run) => "waits for an app-node".to_owned(),
-        (ReleaseState::Current, _) => format!("in use{}", doubt(release)),
+        (ReleaseState::Current, _) => format!("in use{}", untried_warning(release)),
         (state, _) => state_name(state).to_owned(),
     };
     let author = release.author.as_ref();

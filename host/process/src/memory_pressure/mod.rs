@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use crate::shutdown::Shutdown;
 
-/// How often memory use is read.
+/// Interval between two readings of memory use.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Default budget, in percent of the memory limit of the process.
 const DEFAULT_PERCENT: u64 = 80;

@@ -19,10 +19,11 @@ pub(super) enum Handoff {
 
 /// Both ends of a slot: the channel that starts it, and the one that starts its successor.
 #[derive(Debug)]
-pub(super) struct SlotHandoff(Mutex<Ends>);
+pub(super) struct SlotHandoff(Mutex<SlotSenders>);
 
+/// The senders at both ends of a slot.
 #[derive(Debug)]
-struct Ends {
+struct SlotSenders {
     /// Starts this slot. None once it has started, or when a predecessor has the sender.
     starter: Option<oneshot::Sender<Handoff>>,
     /// Starts the successor.
@@ -33,7 +34,7 @@ struct Ends {
 impl SlotHandoff {
     /// For a slot that is started by this sender, or has already started.
     pub(super) fn new(starter: Option<oneshot::Sender<Handoff>>) -> Self {
-        Self(Mutex::new(Ends {
+        Self(Mutex::new(SlotSenders {
             starter,
             successor: None,
             has_ended: false,

@@ -76,7 +76,7 @@ struct Container {
     has_some: bool,
 }
 
-/// How much of a value was read.
+/// The part of a value that was read.
 enum Read {
     /// All of it.
     Whole,

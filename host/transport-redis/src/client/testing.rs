@@ -174,7 +174,7 @@ impl NarrowLink {
         let (socket, far) = (server.folder().join("narrow.sock"), server.socket());
         let listener = UnixListener::bind(&socket).expect("a test can write to its folder");
         let carrying = tokio::spawn(async move {
-            let ways = [Way::new(bytes_per_second), Way::new(bytes_per_second)];
+            let directions = [Direction::new(bytes_per_second), Direction::new(bytes_per_second)];
             // Dropping the set closes all connections.
             let mut connections = tokio::task::JoinSet::new();
             while let Ok((near, _)) = listener.accept().await {
@@ -182,7 +182,7 @@ impl NarrowLink {
                     continue;
                 };
                 let ((near_reads, near_writes), (far_reads, far_writes)) = (near.into_split(), far.into_split());
-                let [there, back] = ways.clone();
+                let [there, back] = directions.clone();
                 connections.spawn(async move {
                     tokio::select! {
                         () = there.carry(near_reads, far_writes) => {}
@@ -207,13 +207,13 @@ impl Drop for NarrowLink {
 }
 
 #[derive(Clone)]
-struct Way {
+struct Direction {
     bytes_per_second: u32,
     /// Time at which all earlier bytes are delivered.
     free_at: Arc<tokio::sync::Mutex<tokio::time::Instant>>,
 }
 
-impl Way {
+impl Direction {
     fn new(bytes_per_second: u32) -> Self {
         Self {
             bytes_per_second,

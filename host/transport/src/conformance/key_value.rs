@@ -447,7 +447,7 @@ pub async fn keys_are_listed_by_prefix(transport: Transport) {
     }
 }
 
-/// Retries as an app-node does: reads again after a conflict, and reserves the keys after the second.
+/// Retries as an app-node does: reads again after a conflict, and reserves the keys at the third.
 pub async fn counters_of_many_clients_add_up(transport: Transport) {
     const CLIENTS: usize = 12;
     let io = join_io(&transport, "io").await;

@@ -24,7 +24,7 @@ pub(super) struct Buckets {
     buckets: HashMap<Text, Bucket>,
     /// Expiry times of keys with a time to live.
     ends: BTreeSet<(Instant, Text, Text)>,
-    turns: HashMap<(Text, Text), Turn>,
+    turns: HashMap<(Text, Text), Reservation>,
     /// Budget of timers.
     budget: TimerBudget,
     /// Timers by due time: time, bucket, name.
@@ -53,7 +53,7 @@ struct Stored {
 }
 
 /// A reservation of a key: until `end`, only this event and older ones change it.
-struct Turn {
+struct Reservation {
     rank: Rank,
     end: Instant,
 }
@@ -300,9 +300,9 @@ impl Buckets {
             let turn = self
                 .turns
                 .entry((bucket.clone(), key.clone()))
-                .or_insert(Turn { rank, end });
+                .or_insert(Reservation { rank, end });
             if turn.end <= now || rank <= turn.rank {
-                *turn = Turn { rank, end };
+                *turn = Reservation { rank, end };
             }
             has_all &= turn.rank == rank;
         }

@@ -51,7 +51,7 @@ impl PartitionState {
         backlog.has_room(self.open, bytes) && of_client.is_none_or(|open| backlog.is_in_share(self.open, *open, bytes))
     }
 
-    /// How many events of a client are open.
+    /// Number of open events of a client.
     pub(super) fn open_of(&self, client: &SessionId) -> usize {
         self.open_by_client.get(client).map_or(0, |open| open.events)
     }

@@ -37,7 +37,7 @@ pub(super) struct State {
 
 pub(super) struct IoState {
     pub(super) node: IoNode,
-    /// Whether it takes new clients.
+    /// Whether the io-node accepts new clients.
     pub(super) is_listed: bool,
     pub(super) incarnation: u64,
     commands: VecDeque<Command>,

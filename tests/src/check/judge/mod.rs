@@ -24,8 +24,8 @@ const NAMED: usize = 12;
 pub struct Verdict {
     /// Broken promises.
     pub violations: Vec<Violation>,
-    /// How much was examined.
-    pub tally: Tally,
+    /// Amounts that were checked.
+    pub counts: CheckedCounts,
 }
 
 /// A promise that was broken in one way, to one client or by one shared counter.
@@ -35,9 +35,9 @@ pub struct Violation {
     pub kind: ViolationKind,
     /// `client ID`, whose messages or events these were, or `counter N`.
     pub subject: String,
-    /// What happened.
+    /// The description of the violation.
     pub what: &'static str,
-    /// How often.
+    /// Number of occurrences.
     pub times: usize,
     /// The messages concerned, or the first of them.
     pub numbers: Vec<u64>,
@@ -68,9 +68,9 @@ pub enum ViolationKind {
     Attributes,
 }
 
-/// How much was examined.
+/// Amounts of clients, messages and deliveries that were checked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct CheckedCounts {
     /// Connections that were made.
     pub clients: usize,
     /// Messages that were sent,
@@ -100,19 +100,19 @@ pub fn judge(history: &History) -> Verdict {
     deliveries::judge(history, &effects, &evidence, &mut findings);
     disconnects::judge(history, &mut findings);
     state::judge(history, &effects, &mut findings);
-    let mut tally = Tally::of(history);
+    let mut counts = CheckedCounts::of(history);
     for effects in &effects {
-        tally.unknown += effects.unknown;
-        tally.effects += effects.done.iter().filter(|done| **done).count();
+        counts.unknown += effects.unknown;
+        counts.effects += effects.done.iter().filter(|done| **done).count();
     }
     Verdict {
         violations: findings.found.into_values().collect(),
-        tally,
+        counts,
     }
 }
 
 impl Verdict {
-    /// How often this kind was found.
+    /// Number of violations of this kind.
     pub fn times(&self, kind: ViolationKind) -> usize {
         let of_kind = self.violations.iter().filter(|violation| violation.kind == kind);
         of_kind.map(|violation| violation.times).sum()
@@ -147,7 +147,7 @@ impl ViolationKind {
     }
 }
 
-impl Tally {
+impl CheckedCounts {
     /// The counts that need no judgement.
     pub(super) fn of(history: &History) -> Self {
         let count = |kind: DeliveryKind| {

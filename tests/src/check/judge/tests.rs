@@ -173,9 +173,15 @@ fn clean(history: &History) -> Verdict {
 
 #[test]
 fn correct_history_is_clean() {
-    let tally = clean(&history()).tally;
+    let counts = clean(&history()).counts;
     assert_eq!(
-        (tally.clients, tally.sent, tally.acked, tally.effects, tally.unknown),
+        (
+            counts.clients,
+            counts.sent,
+            counts.acked,
+            counts.effects,
+            counts.unknown
+        ),
         (2, 6, 5, 6, 0)
     );
 }
@@ -206,7 +212,7 @@ fn message_in_flight_at_lost_connection_is_unknown() {
     history.ada_record().reason = Some("node-lost".into());
     history.unwrite(6);
     history.silence(6);
-    assert_eq!(clean(&history).tally.unknown, 1);
+    assert_eq!(clean(&history).counts.unknown, 1);
     // It may also have taken effect when no client was left to receive it.
     let mut history = self::history();
     history.ada().ended = Ended::Lost("gone".into());
@@ -411,7 +417,7 @@ fn client_unknown_to_cluster_is_accepted() {
         sent,
         ..Default::default()
     });
-    assert_eq!(clean(&history).tally.unknown, 3);
+    assert_eq!(clean(&history).counts.unknown, 3);
 }
 
 #[test]
@@ -473,7 +479,7 @@ fn refused_message_has_no_effect() {
         ..delivery(ADA, 5, DeliveryKind::Refused)
     };
     history.ada().deliveries.push(refusal);
-    assert_eq!(clean(&history).tally.refused, 1);
+    assert_eq!(clean(&history).counts.refused, 1);
     // Only messages that ask for an acknowledgement are refused.
     history.unwrite(4);
     history.silence(4);
@@ -488,7 +494,7 @@ fn refused_message_has_no_effect() {
     only(ViolationKind::Lost, &history);
     // The message was sent at 105, the disconnect arrived at 1,100.
     history.refuse_after = 900;
-    assert_eq!(clean(&history).tally.unknown, 1);
+    assert_eq!(clean(&history).counts.unknown, 1);
     let mut history = self::history();
     history.ada().deliveries.push(refusal);
     only(ViolationKind::Unexpected, &history);
@@ -516,7 +522,7 @@ fn lost_and_doubled_increments_are_reported() {
     }
     history.ada().sent[5].increments = vec![1];
     history.counters = vec![3, 4];
-    assert_eq!(clean(&history).tally.increments, 7);
+    assert_eq!(clean(&history).counts.increments, 7);
     history.counters = vec![1, 4];
     let verdict = only(ViolationKind::Increments, &history);
     let violation = &verdict.violations[0];

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::super::format::{ago, first_line, milliseconds, plain, table};
 use super::super::release_format::{
-    counts_in_json, doubt, phase_name, release_in_json, signature, stage_in_words, waits_for_node,
+    counts_in_json, phase_name, release_in_json, signature, stage_in_words, untried_warning, waits_for_node,
 };
 use super::super::rollout;
 use plugnode_message::{Namespace, NodeId, now_ms};
@@ -63,9 +63,9 @@ impl ClusterSnapshot {
 
     fn app(&self, page: &mut String, app: &Namespace, app_releases: &AppReleases) {
         let release = app_releases.in_use();
-        let doubt = match waits_for_node(release, rollout::runs(&self.nodes, app)) {
+        let untried_warning = match waits_for_node(release, rollout::runs(&self.nodes, app)) {
             true => ", waits for an app-node".to_owned(),
-            false => doubt(release),
+            false => untried_warning(release),
         };
         let _ = writeln!(
             page,
@@ -75,7 +75,7 @@ impl ClusterSnapshot {
             plain(&release.file),
             ago(release.at_ms, now_ms()),
             signature(release),
-            doubt
+            untried_warning
         );
         if let Some((failed, reason)) = latest_failure(app_releases) {
             let _ = writeln!(page, "  release {failed} failed: {}", first_line(reason));

@@ -33,11 +33,11 @@ pub struct PerAddress {
 #[derive(Debug)]
 pub(super) struct AddressLimits {
     limits: RwLock<PerAddress>,
-    known: Mutex<Known>,
+    known: Mutex<AddressTable>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct AddressTable {
     addresses: HashMap<IpAddr, Address>,
     /// Number of addresses at which idle ones are forgotten.
     forget_at: usize,
@@ -121,7 +121,7 @@ impl PerAddress {
     }
 }
 
-impl Known {
+impl AddressTable {
     fn forget_idle(&mut self, now: Instant) {
         if self.addresses.len() < self.forget_at.max(MIN_KNOWN) {
             return;

@@ -19,7 +19,7 @@ use plugnode_testing::counted::{io_node, payload};
 const AUDIENCE: usize = 500;
 
 /// An io-node without network and without cluster.
-struct Inside {
+struct TestNode {
     engine: Engine<Silent>,
     /// Handshakes whose websockets never open.
     accepted: Vec<AcceptedHandshake<Silent>>,
@@ -27,7 +27,7 @@ struct Inside {
     arrivals: Arrivals,
 }
 
-impl Inside {
+impl TestNode {
     fn new() -> Self {
         let incarnation = CurrentIncarnation::none();
         let (_, arrivals) = incarnation.begin();
@@ -108,10 +108,10 @@ impl engine_io::Handler for Ignore {
 
 #[test]
 fn events_that_clients_send() {
-    let mut inside = Inside::new();
-    let socket = inside.socket();
+    let mut node = TestNode::new();
+    let socket = node.socket();
     let payloads: Vec<Payload> = (0..256).map(payload).collect();
-    let offered = counted_events_that_clients_send(&mut inside.arrivals, &socket, payloads);
+    let offered = counted_events_that_clients_send(&mut node.arrivals, &socket, payloads);
     assert_eq!(offered, 256);
 }
 
@@ -134,9 +134,9 @@ fn counted_events_that_clients_send(arrivals: &mut Arrivals, socket: &Arc<Socket
 
 #[test]
 fn a_broadcast_to_a_channel() {
-    let mut inside = Inside::new();
+    let mut node = TestNode::new();
     let lobby = Channel::from("lobby");
-    let sockets: Vec<Arc<Socket>> = (0..AUDIENCE).map(|_| inside.socket()).collect();
+    let sockets: Vec<Arc<Socket>> = (0..AUDIENCE).map(|_| node.socket()).collect();
     for socket in &sockets {
         let joined = socket.namespace.join_rooms(&socket.id, std::slice::from_ref(&lobby));
         assert!(joined.is_ok(), "the first room");

@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
+use super::command_applier::CommandApplier;
 use super::cut_off::Watch;
-use super::delivery::Delivery;
 use super::drain::close_when_answered;
 use super::handle::IoHandle;
 use super::hooks::Hooks;
@@ -104,7 +104,7 @@ impl Membership {
             arrivals,
         } = joined;
         let closing = CancellationToken::new();
-        let delivery = Delivery {
+        let applier = CommandApplier {
             namespaces: self.namespaces.clone(),
             questions: Arc::new(Questions {
                 node: self.node.id.clone(),
@@ -121,7 +121,7 @@ impl Membership {
             shutdown: self.shutdown.clone(),
         };
         // Each in a task of its own, so that waking one does not poll the others.
-        let mut delivery = spawn(async move { delivery.run(outbox).await });
+        let mut applying = spawn(async move { applier.run(outbox).await });
         let (hooks, handle, refuse_after) = (self.hooks.clone(), self.handle.clone(), self.refuse_after);
         let (within, closed) = (incarnation.clone(), closing.clone());
         let own_inbox = inbox.clone();
@@ -131,14 +131,14 @@ impl Membership {
         });
         let delivering = async {
             let lost = tokio::select! {
-                ended = &mut delivery => Some(outcome(ended)),
+                ended = &mut applying => Some(outcome(ended)),
                 () = incarnation.over() => None,
                 () = closing.cancelled() => None,
             };
             let Some(Err(lost)) = lost else {
-                delivery.abort();
+                applying.abort();
                 // Nothing is delivered after it has ended.
-                let _ = delivery.await;
+                let _ = applying.await;
                 return Ok(());
             };
             incarnation.end();

@@ -63,7 +63,7 @@ impl Origins {
             named: HashSet::new(),
         };
         for name in named {
-            match Site::of(name) {
+            match ParsedOrigin::of(name) {
                 _ if name == "*" => origins.any = true,
                 Some(site) => _ = origins.named.insert(site.to_string()),
                 None => {
@@ -109,7 +109,7 @@ impl Origins {
 
     /// Whether it is a named origin, or the host of the request.
     fn is_named(&self, origin: &HeaderValue, headers: &HeaderMap) -> bool {
-        let Some(site) = origin.to_str().ok().and_then(Site::of) else {
+        let Some(site) = origin.to_str().ok().and_then(ParsedOrigin::of) else {
             return false;
         };
         let host = headers.get(HOST).and_then(|host| host.to_str().ok());
@@ -147,12 +147,12 @@ impl CorsHeaders {
 
 /// An origin, in lower case and without the default port of its scheme.
 #[derive(Debug, PartialEq, Eq)]
-struct Site {
+struct ParsedOrigin {
     scheme: String,
     host: String,
 }
 
-impl Site {
+impl ParsedOrigin {
     fn of(origin: &str) -> Option<Self> {
         let (scheme, host) = origin.split_once("://")?;
         let plain = |c: char| c.is_ascii_graphic() && !"/?#@,*\\".contains(c);
@@ -171,7 +171,7 @@ impl Site {
     }
 }
 
-impl std::fmt::Display for Site {
+impl std::fmt::Display for ParsedOrigin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}://{}", self.scheme, self.host)
     }

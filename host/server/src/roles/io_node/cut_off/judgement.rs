@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn node_that_comes_back_late_after_an_outage_keeps_its_clients() {
+    fn node_returning_late_after_outage_keeps_its_clients() {
         let returning = Evidence {
             silence: Duration::from_secs(10),
             witnesses: lives_for(LEASE / 4),

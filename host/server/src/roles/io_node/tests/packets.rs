@@ -332,7 +332,7 @@ async fn question_is_answered_after_earlier_commands() {
 }
 
 #[tokio::test]
-async fn reply_to_client_that_left_is_an_event_of_no_client() {
+async fn reply_to_departed_client_is_an_event_without_client() {
     let fixture = more_apps().await;
     let mut app = fixture.app().await;
     let mut client = Client::connect(fixture.address).await;

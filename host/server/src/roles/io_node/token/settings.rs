@@ -23,23 +23,23 @@ pub struct TokenSettings {
     pub algorithms: Vec<Algorithm>,
     /// The allowed issuers; empty allows any.
     pub issuers: Vec<String>,
-    /// The audiences of which it must have one; empty allows any.
+    /// The accepted audiences; a token must name one. Empty: any.
     pub audiences: Vec<String>,
-    /// How much clocks may differ, rounded up to seconds.
+    /// Tolerated difference between clocks, rounded up to seconds.
     pub leeway: Duration,
-    /// Whether it must have an expiry.
+    /// Whether a token without an expiry is refused.
     pub expiry_required: bool,
-    /// Whether a client's connection is closed when it expires.
+    /// Whether a client's connection is closed when its token expires.
     pub enforce_expiry: bool,
     /// The claims that become attributes.
     pub claims: Vec<String>,
     /// A PEM file with the certificates to trust when a JWK set is fetched. None trusts those of browsers.
     pub ca: Option<PathBuf>,
-    /// How often a JWK set is read again.
+    /// Interval between two readings of a JWK set.
     pub refresh: Duration,
     /// The least time between two readings because of unknown keys.
     pub pause: Duration,
-    /// How long a reading may take.
+    /// Time limit of a reading.
     pub timeout: Duration,
 }
 

@@ -468,7 +468,7 @@ async fn reply(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: &str) {
 }
 
 #[tokio::test]
-async fn finds_new_key_of_the_set_when_a_token_names_it() {
+async fn unknown_key_id_of_token_refreshes_the_set() {
     let server = Server::start(&set(&[(RSA, Signed::RS256, "old")]), None).await;
     let tokens = tokens(settings(server.keys())).await;
     assert!(is_valid(&tokens, &rs256(&claims(), RSA, Some("old"))).await);

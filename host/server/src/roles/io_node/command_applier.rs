@@ -24,7 +24,7 @@ use plugnode_transport::{Outbox, Result};
 const MAX_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Applies commands to the sockets of this io-node.
-pub(super) struct Delivery {
+pub(super) struct CommandApplier {
     pub(super) namespaces: Arc<NamespaceRegistry<Socket>>,
     pub(super) questions: Arc<Questions>,
     pub(super) hooks: Hooks,
@@ -32,7 +32,7 @@ pub(super) struct Delivery {
     pub(super) shutdown: Shutdown,
 }
 
-impl Delivery {
+impl CommandApplier {
     /// Applies commands until this io-node leaves the cluster. Cancel safe.
     ///
     /// # Errors
