@@ -210,7 +210,9 @@ impl Codec {
             Encoding::MessagePack => {
                 let most = self.limits.max_incoming_binary_buf_size;
                 let encoded = msgpack::encode(&json, attachments, most);
-                if let Err(too_large) = &encoded {
+                if let Err(too_large) = &encoded
+                    && log_limiter::allows(namespace, "attachments repeated")
+                {
                     let size = too_large.size;
                     warn!(%namespace, size, most, "event not sent: its placeholders refer to the same attachments too often");
                 }
@@ -280,6 +282,10 @@ fn str(namespace: &Namespace) -> Str {
 #[cfg(test)]
 mod tests {
     mod arbitrary;
+
+    use std::io;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
     use plugnode_message::Text;
@@ -371,6 +377,43 @@ mod tests {
         assert_eq!(sent(Encoding::Json, &of(11, "[]")), 0);
         assert_eq!(sent(Encoding::Json, &of(1, own)), 0);
         assert_eq!(sent(Encoding::MessagePack, &of(11, own)), 1);
+    }
+
+    /// Counts the log lines of this thread.
+    #[derive(Clone, Default)]
+    struct LineCount(Arc<AtomicUsize>);
+
+    impl io::Write for LineCount {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn log_of_events_that_cannot_be_sent_is_limited() {
+        let lines = LineCount::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+        let args = Payload {
+            json: r#"[{"_placeholder":true,"num":0},{"_placeholder":true,"num":0}]"#.into(),
+            attachments: vec![vec![0; 60].into(); 11],
+        };
+        tracing::subscriber::with_default(subscriber, || {
+            for encoding in [Encoding::Json, Encoding::MessagePack] {
+                let before = lines.0.load(Ordering::Relaxed);
+                for _ in 0..100 {
+                    let encoded = Codec::new(encoding, 100).event(&"/flood".into(), "a", &args, None);
+                    assert_eq!(encoded.into_packets().count(), 0);
+                }
+                let written = lines.0.load(Ordering::Relaxed) - before;
+                assert!((1..10).contains(&written), "{written} lines with {encoding:?}");
+            }
+        });
     }
 
     #[test]
