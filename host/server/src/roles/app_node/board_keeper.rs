@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{debug, error, info, warn};
 
 use plugnode_message::Namespace;
+use plugnode_process::jittered;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_release::{Board, Digest, Release};
 use plugnode_runtime::Engine;
@@ -77,7 +78,7 @@ impl BoardKeeper {
                 Ok((version, board)) => self.hears(version, board).await,
                 Err(error) => {
                     warn!(%error, "cannot read which releases are to run; what runs goes on");
-                    sleep(PAUSE).await;
+                    sleep(jittered(PAUSE)).await;
                 }
             }
         }
@@ -138,7 +139,7 @@ impl BoardKeeper {
             Ok(false) => debug!("another node has posted the board of releases"),
             Err(error) => {
                 warn!(%error, "cannot post the releases in use again; trying again");
-                sleep(PAUSE).await;
+                sleep(jittered(PAUSE)).await;
             }
         }
     }

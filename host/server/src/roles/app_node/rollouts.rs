@@ -14,6 +14,7 @@ use super::apps::Apps;
 use super::board_keeper::BoardKeeper;
 use super::follower::Follower;
 use plugnode_message::{Namespace, NodeId, now_ms};
+use plugnode_process::jittered;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_release::{AppReleases, Board, NodeReport, NodeStatus, Phase, Stage};
 use plugnode_runtime::Engine;
@@ -109,7 +110,7 @@ impl Rollouts {
                     Ok(()) => told = Some((report, Instant::now())),
                     Err(error) => {
                         warn!(%error, "cannot tell how the releases do");
-                        sleep(PAUSE).await;
+                        sleep(jittered(PAUSE)).await;
                     }
                 }
             }
@@ -117,7 +118,7 @@ impl Rollouts {
                 && let Err(error) = self.step().await
             {
                 warn!(%error, "cannot take a rollout further");
-                sleep(PAUSE).await;
+                sleep(jittered(PAUSE)).await;
             }
             let pause = look.unwrap_or(REPORT);
             let news = select_all(self.apps.all().map(|app| Box::pin(app.reports.notified())));
