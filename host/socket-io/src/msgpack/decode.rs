@@ -396,4 +396,11 @@ mod tests {
             assert!(fields(wrong).is_err(), "{wrong:?}");
         }
     }
+
+    #[test]
+    fn acknowledgement_without_id_answers_nothing() {
+        let packet = decode(b"\x83\xa4type\x03\xa3nsp\xa1/\xa4data\x91\x01").unwrap();
+        assert!(matches!(packet.content, PacketContent::Ack(_, ack_number::NO_EVENT)));
+        assert!(decode(b"\x82\xa4type\x03\xa3nsp\xa1/").is_err(), "it has no arguments");
+    }
 }
