@@ -42,7 +42,7 @@ pub use health::{NODE_HEADER, RENEWED_HEADER};
 pub use operations::{Check, Operations};
 pub use proxy::TrustedProxies;
 pub use stream::Stream;
-pub use tls::Tls;
+pub use tls::{NewCertificate, Tls};
 
 use holding::Holding;
 use peers::{Peers, Permit, Place};

@@ -29,6 +29,9 @@ struct Inner {
     present: RwLock<Present>,
 }
 
+/// A certificate and its key that were read and are not in use yet.
+pub struct NewCertificate(Present);
+
 struct Present {
     acceptor: TlsAcceptor,
     /// Of both files.
@@ -37,22 +40,24 @@ struct Present {
 
 impl Present {
     fn read(certificate: &Path, key: &Path) -> anyhow::Result<Self> {
-        let mut hash = Sha256::new();
-        for file in [certificate, key] {
-            // What cannot be read is told below.
-            hash.update(std::fs::read(file).unwrap_or_default());
-        }
-        let digest = hash.finalize().into();
-        let chain = CertificateDer::pem_file_iter(certificate)
-            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .with_context(|| format!("cannot read the certificate {}", certificate.display()))?;
+        let cannot_read_certificate = || format!("cannot read the certificate {}", certificate.display());
+        let cannot_read_key = || format!("cannot read the private key {}", key.display());
+        let chain_pem = std::fs::read(certificate).with_context(cannot_read_certificate)?;
+        let key_pem = std::fs::read(key).with_context(cannot_read_key)?;
+        let digest = Sha256::new()
+            .chain_update(&chain_pem)
+            .chain_update(&key_pem)
+            .finalize()
+            .into();
+        let chain = CertificateDer::pem_slice_iter(&chain_pem)
+            .collect::<Result<Vec<_>, _>>()
+            .with_context(cannot_read_certificate)?;
         ensure!(
             !chain.is_empty(),
             "{} holds no certificate; it has to hold one in PEM",
             certificate.display()
         );
-        let private = PrivateKeyDer::from_pem_file(key)
-            .with_context(|| format!("cannot read the private key {}", key.display()))?;
+        let private = PrivateKeyDer::from_pem_slice(&key_pem).with_context(cannot_read_key)?;
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .context("cannot set TLS up")?
@@ -80,16 +85,20 @@ impl Tls {
         })))
     }
 
-    /// Reads the files again, for connections from now on, and says whether they are others.
+    /// Reads the files again. What was read is in use once it is given to [`replace`](Self::replace).
     ///
     /// # Errors
-    /// As with [`read`](Self::read); then all stays as it was.
-    pub fn read_again(&self) -> anyhow::Result<bool> {
-        let read = Present::read(&self.0.certificate, &self.0.key)?;
+    /// As with [`read`](Self::read).
+    pub fn read_again(&self) -> anyhow::Result<NewCertificate> {
+        Present::read(&self.0.certificate, &self.0.key).map(NewCertificate)
+    }
+
+    /// Uses a certificate for connections from now on. Returns whether it differs from the one before.
+    pub fn replace(&self, new: NewCertificate) -> bool {
         let mut present = self.0.present.write().expect("nothing panics while it holds this lock");
-        let is_other = present.digest != read.digest;
-        *present = read;
-        Ok(is_other)
+        let is_other = present.digest != new.0.digest;
+        *present = new.0;
+        is_other
     }
 
     /// Reads the files again whenever they have changed, also when others were put in their place. Never completes.
@@ -102,7 +111,7 @@ impl Tls {
             if now == known {
                 continue;
             }
-            match self.read_again() {
+            match self.read_again().map(|new| self.replace(new)) {
                 Ok(true) => {
                     tracing::info!(certificate = %self.0.certificate.display(), "the certificate was read again")
                 }

@@ -67,7 +67,7 @@ pub use self::hooks::{CustomCommand, Hooks, Newcomer};
 pub use self::renewal::Renewal;
 pub use self::service::{AnswerBody, Inner, IoService, RequestBody};
 pub use self::settings::IoNodeSettings;
-pub use self::token::{Algorithm, JwksPlace, KeySource, Secret, TokenSettings, check_keys};
+pub use self::token::{Algorithm, JwksPlace, KeySource, NewKeys, Secret, TokenSettings, check_keys};
 pub use plugnode_socket_io::{AppNamespace, Encoding};
 
 /// The attachments of one packet may have so many times `max-payload` bytes.
