@@ -90,10 +90,10 @@ impl Reload {
         {
             changed.push("the certificate".into());
         }
-        if let (Some(renewal), Some(settings)) = (&reloadable.io_node, &new.io_node) {
-            renewal.limit(settings);
+        if let (Some(updater), Some(settings)) = (&reloadable.io_node, &new.io_node) {
+            updater.limit(settings);
             if let Some(keys) = new.keys
-                && renewal.replace_keys(keys).await
+                && updater.replace_keys(keys).await
             {
                 changed.push("the keys of tokens".into());
             }
@@ -128,23 +128,21 @@ struct NewFiles {
 
 impl NewFiles {
     async fn read(reloadable: &Reloadable, before: &Config, now: &Config) -> Result<Self> {
+        let (mut io_node, mut keys) = (None, None);
+        if let (Some(updater), Some(address)) = (&reloadable.io_node, reloadable.address) {
+            let settings = settings::io_node(now, address);
+            let read = updater.read_keys(settings.token.as_ref()).await;
+            keys = read.context("[io-node.token]")?;
+            io_node = Some(settings);
+        }
+        // Last, so that the task that watches these files has no time to use newer ones in between.
         let files = |config: &Config| (config.http.tls_cert.clone(), config.http.tls_key.clone());
         let tls = reloadable.tls.as_ref().filter(|_| files(before) == files(now));
         let certificate = tls.map(Tls::read_again).transpose();
-        let certificate = certificate.context("[http] tls-cert, tls-key")?;
-        let (Some(renewal), Some(address)) = (&reloadable.io_node, reloadable.address) else {
-            return Ok(Self {
-                certificate,
-                io_node: None,
-                keys: None,
-            });
-        };
-        let settings = settings::io_node(now, address);
-        let keys = renewal.read_keys(settings.token.as_ref()).await;
         Ok(Self {
-            certificate,
-            io_node: Some(settings),
-            keys: keys.context("[io-node.token]")?,
+            certificate: certificate.context("[http] tls-cert, tls-key")?,
+            io_node,
+            keys,
         })
     }
 }
