@@ -11,6 +11,8 @@
 //! - `packet` is an outgoing packet, encoded once for any number of sessions;
 //! - `closing` ends a session: it calls the handler, and closes the websocket or answers the last polls.
 //!
+//! [`Gcra`] is the rate limit of control packets; applications may use it too.
+//!
 //! Guarantees:
 //!
 //! - Messages arrive once and in order, also during an upgrade. A session that cannot keep this promise ends.
@@ -28,6 +30,7 @@ mod closing;
 mod codec;
 mod engine;
 mod frame;
+mod gcra;
 mod handler_guard;
 mod heartbeat;
 mod message;
@@ -37,7 +40,6 @@ mod peer;
 mod poll;
 mod poll_delivery;
 mod post;
-mod rate_limit;
 mod refusal;
 mod registry;
 mod request;
@@ -52,6 +54,7 @@ mod websocket;
 pub use application::{Application, Handler};
 pub use close_reason::CloseReason;
 pub use engine::{AcceptedHandshake, Engine};
+pub use gcra::Gcra;
 pub use message::Message;
 pub use opening_request::OpeningRequest;
 pub use packet::Packet;

@@ -16,10 +16,10 @@ use crate::application::Handler;
 use crate::close_reason::CloseReason;
 use crate::closing::Closing;
 use crate::codec::ClientPacket;
+use crate::gcra::Gcra;
 use crate::handler_guard::HandlerGuard;
 use crate::heartbeat::{Due, Heartbeat};
 use crate::packet::Packet;
-use crate::rate_limit::RateLimit;
 use crate::registry::Registration;
 use crate::session::{Phase, PostOutcome, PostedPackets, Session};
 use crate::settings::STALL_TIMEOUT;
@@ -30,6 +30,8 @@ use crate::websocket::{DecodeError, WebSocket, WebSocketError, WebSocketEvent};
 const PACKETS_PER_TURN: u32 = 64;
 /// Passes in one turn, each because something changed during the one before.
 const PASSES_PER_TURN: u32 = 8;
+/// Control packets of so many seconds may come at once.
+const BURST_SECONDS: u32 = 10;
 
 /// The task of one session.
 pub(crate) struct Task<H: Handler> {
@@ -40,7 +42,8 @@ pub(crate) struct Task<H: Handler> {
     /// The POST that is being processed.
     post: Option<PostedPackets>,
     heartbeat: Heartbeat,
-    control_packets: RateLimit,
+    /// GCRA: theoretical arrival time of the next control packet.
+    next_control_packet: Option<Instant>,
     /// Whether the client has taken bytes since the heartbeat was last checked: so it is alive.
     has_progressed: bool,
     /// The status code for the websocket's close frame.
@@ -67,7 +70,7 @@ impl<H: Handler> Task<H> {
             websocket: None,
             post: None,
             heartbeat,
-            control_packets: RateLimit::default(),
+            next_control_packet: None,
             has_progressed: false,
             code: None,
         }
@@ -283,8 +286,9 @@ impl<H: Handler> Task<H> {
 
     /// Counts a packet or frame that is not a message.
     fn count_control_packet(&mut self) -> Result<(), CloseReason> {
-        let limit = self.session.0.settings.control_packets_per_second;
-        if self.control_packets.allows(limit, Instant::now()) {
+        let limit = Gcra::new(self.session.0.settings.control_packets_per_second, BURST_SECONDS);
+        let ahead = limit.count(&mut self.next_control_packet, Instant::now());
+        if limit.wait(ahead).is_none() {
             return Ok(());
         }
         self.code = Some(1008);

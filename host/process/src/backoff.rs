@@ -1,4 +1,5 @@
-//! Exponential back-off: each delay is twice the one before, up to a limit. [`jittered`] spreads delays at random.
+//! Exponential back-off with jitter: each delay is about twice the one before, up to a limit. [`jittered`] spreads other delays at
+//! random.
 //!
 //! It only computes delays; callers sleep, or keep the time of the next attempt.
 
@@ -12,7 +13,7 @@ pub fn jittered(delay: Duration) -> Duration {
     delay * (1_000 + random as u32) / 2_000
 }
 
-/// The delays between the attempts of one retried operation, without jitter.
+/// The delays between the attempts of one retried operation, [`jittered`]: nodes that fail together do not retry together.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     min: Duration,
@@ -21,7 +22,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Starts at `min` and doubles up to `max`.
+    /// Starts at `min` and doubles up to `max`, before jitter.
     pub fn new(min: Duration, max: Duration) -> Self {
         Self { min, max, next: min }
     }
@@ -30,7 +31,7 @@ impl Backoff {
     pub fn next_delay(&mut self) -> Duration {
         let delay = self.next;
         self.next = (delay * 2).min(self.max);
-        delay
+        jittered(delay)
     }
 
     /// Starts at the minimum again, after a success.
@@ -59,11 +60,19 @@ mod tests {
     fn doubles_up_to_max_and_resets_to_min() {
         let ms = Duration::from_millis;
         let mut backoff = Backoff::new(ms(100), ms(350));
-        assert_eq!(
-            [(); 4].map(|()| backoff.next_delay()),
-            [ms(100), ms(200), ms(350), ms(350)]
-        );
+        for nominal in [100, 200, 350, 350].map(ms) {
+            let delay = backoff.next_delay();
+            assert!(delay >= nominal / 2 && delay <= nominal, "{delay:?} of {nominal:?}");
+        }
         backoff.reset();
-        assert_eq!(backoff.next_delay(), ms(100));
+        assert!(backoff.next_delay() <= ms(100));
+    }
+
+    #[test]
+    fn nodes_that_fail_together_retry_apart() {
+        let second = Duration::from_secs(1);
+        let first = (0..100).map(|_| Backoff::new(second, second).next_delay());
+        let delays: std::collections::HashSet<Duration> = first.collect();
+        assert!(delays.len() > 50, "{} different delays", delays.len());
     }
 }

@@ -5,7 +5,7 @@
 //! - [`log_limiter`]: rate limit for log lines that clients can cause.
 //! - [`MemoryPressure`]: how close the memory use of this process is to its budget.
 //! - [`settings`]: durations and sizes as configuration files write them.
-//! - [`Backoff`]: growing delays between retries; [`jittered`] adds randomness.
+//! - [`Backoff`]: growing delays between retries, with jitter; [`jittered`] adds it to a fixed delay.
 
 mod backoff;
 pub mod log_limiter;

@@ -63,6 +63,7 @@ pub use inspect::ComponentInfo;
 pub use job::{Job, JobOutcome};
 pub use load_error::LoadError;
 pub use native::Native;
+pub use outgoing_http::check_http_grant;
 pub use pool::Pool;
 pub use script::Script;
 pub use settings::{AppSettings, Dispatch, EngineSettings, Grants, Limits};

@@ -88,6 +88,38 @@ fn port_of(uri: &http::Uri, authority: &Authority) -> u16 {
     authority.port_u16().unwrap_or(by_scheme)
 }
 
+/// Checks an entry of `grants.http`.
+///
+/// # Errors
+/// If no request can match it; with the remedy.
+pub fn check_http_grant(granted: &str) -> Result<(), String> {
+    if granted == "*" {
+        return Ok(());
+    }
+    let has_valid_port =
+        |authority: &Authority| authority.as_str() == authority.host() || authority.port_u16().is_some();
+    match granted.parse::<Authority>() {
+        Ok(authority) if granted.contains('*') => Err(format!(
+            "`{authority}` is not a host: `*` stands alone, for any host; name each host"
+        )),
+        Ok(authority) if !authority.as_str().contains('@') && has_valid_port(&authority) => Ok(()),
+        _ => {
+            let uri = granted.parse::<http::Uri>().ok();
+            let authority = uri
+                .as_ref()
+                .filter(|uri| uri.scheme().is_some())
+                .and_then(http::Uri::authority);
+            let host = authority.map(|authority| authority.as_str().rsplit('@').next().unwrap_or_default());
+            let remedy = host.unwrap_or("api.example.com` or `api.example.com:8443");
+            // What precedes an `@` may be a password.
+            let shown = granted.rsplit('@').next().unwrap_or_default();
+            Err(format!(
+                "`{shown}` is not a host with or without a port, so no request would match it; write `{remedy}`"
+            ))
+        }
+    }
+}
+
 fn is_granted(granted: &[String], wanted: &Authority, port: u16) -> bool {
     granted.iter().any(|granted| {
         if granted == "*" {
@@ -123,6 +155,35 @@ mod tests {
         assert!(!allows("api.example.com", "https://api.example.com@evil.example/"));
         let authority = "example.com".parse().expect("an authority");
         assert!(!is_granted(&[], &authority, 443));
+    }
+
+    #[test]
+    fn refuses_grants_that_match_no_request() {
+        for granted in [
+            "*",
+            "api.example.com",
+            "localhost:9000",
+            "[::1]",
+            "[::1]:80",
+            "127.0.0.1:80",
+        ] {
+            assert_eq!(check_http_grant(granted), Ok(()), "{granted}");
+        }
+        for (granted, remedy) in [
+            ("https://api.example.com", "write `api.example.com`"),
+            ("http://localhost:9000/a?b=c", "write `localhost:9000`"),
+            ("https://me:secret@host/", "write `host`"),
+            ("me@host", "write `api.example.com`"),
+            ("host/path", "write `api.example.com`"),
+            ("host:99999", "write `api.example.com`"),
+            ("host:", "write `api.example.com`"),
+            ("a b", "write `api.example.com`"),
+            ("", "write `api.example.com`"),
+            ("*.example.com", "name each host"),
+        ] {
+            let problem = check_http_grant(granted).expect_err(granted);
+            assert!(problem.contains(remedy) && !problem.contains("secret"), "{problem}");
+        }
     }
 
     #[test]

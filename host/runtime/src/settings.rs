@@ -42,7 +42,7 @@ pub enum Dispatch {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Limits {
-    /// Memory of one instance, at least 64KiB.
+    /// Memory of one instance, 64KiB to 4GiB.
     #[serde(with = "Bytes")]
     pub memory: usize,
     /// Time to handle one event, host calls included.

@@ -3,6 +3,9 @@
 //! Here they are `i64`. An id beyond that range is kept as the bits of its double with the sign bit set. The result is far below zero, where
 //! no client has ids.
 
+/// The id of acknowledgements that have none. The server's events have ids from 1.
+pub(crate) const NO_EVENT: i64 = 0;
+
 const SIGN_BIT: u64 = 1 << 63;
 /// An `i64` below this holds the bits of a double.
 const MIN_INTEGER: i64 = -(1 << 52);

@@ -3,6 +3,8 @@
 //! The parsers of texts are socketioxide's. Clients of Socket.IO 2 use revision 4 of the protocol, which differs from revision 5 in how
 //! the server answers a connect: <https://socket.io/docs/v4/socket-io-protocol/#difference-between-v5-and-v4>.
 
+mod head;
+
 use std::collections::VecDeque;
 
 use bytes::Bytes;
@@ -73,6 +75,7 @@ impl Codec {
         if self.encoding == Encoding::MessagePack {
             return Err(Malformed::Packet("a text, but this server uses MessagePack".into()));
         }
+        let text = head::normalized(text);
         let large_id = ack_number::beyond_i64(text.as_str());
         let read = from_parser(CommonParser.decode_str(&self.limits, partial, text))?;
         Ok(read.map(|mut packet| {
@@ -210,7 +213,9 @@ impl Codec {
             Encoding::MessagePack => {
                 let most = self.limits.max_incoming_binary_buf_size;
                 let encoded = msgpack::encode(&json, attachments, most);
-                if let Err(too_large) = &encoded {
+                if let Err(too_large) = &encoded
+                    && log_limiter::allows(namespace, "attachments repeated")
+                {
                     let size = too_large.size;
                     warn!(%namespace, size, most, "event not sent: its placeholders refer to the same attachments too often");
                 }
@@ -231,6 +236,7 @@ fn from_parser(parsed: Result<Packet, ParseError>) -> Result<Option<IncomingPack
     let content = match packet.inner {
         PacketData::Connect(auth) => PacketContent::Connect(auth.map(raw_payload)),
         PacketData::Disconnect => PacketContent::Disconnect,
+        PacketData::Event(Value::Str(args, _), _) if args.is_empty() => PacketContent::Nothing,
         PacketData::Event(args, ack) => PacketContent::Event(raw_payload(args), ack),
         PacketData::EventAck(args, ack) => PacketContent::Ack(raw_payload(args), ack),
         PacketData::BinaryEvent(args, ack) => PacketContent::Event(binary_payload(args)?, ack),
@@ -280,6 +286,10 @@ fn str(namespace: &Namespace) -> Str {
 #[cfg(test)]
 mod tests {
     mod arbitrary;
+
+    use std::io;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
     use plugnode_message::Text;
@@ -373,6 +383,43 @@ mod tests {
         assert_eq!(sent(Encoding::MessagePack, &of(11, own)), 1);
     }
 
+    /// Counts the log lines of this thread.
+    #[derive(Clone, Default)]
+    struct LineCount(Arc<AtomicUsize>);
+
+    impl io::Write for LineCount {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn log_of_events_that_cannot_be_sent_is_limited() {
+        let lines = LineCount::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+        let args = Payload {
+            json: r#"[{"_placeholder":true,"num":0},{"_placeholder":true,"num":0}]"#.into(),
+            attachments: vec![vec![0; 60].into(); 11],
+        };
+        tracing::subscriber::with_default(subscriber, || {
+            for encoding in [Encoding::Json, Encoding::MessagePack] {
+                let before = lines.0.load(Ordering::Relaxed);
+                for _ in 0..100 {
+                    let encoded = Codec::new(encoding, 100).event(&"/flood".into(), "a", &args, None);
+                    assert_eq!(encoded.into_packets().count(), 0);
+                }
+                let written = lines.0.load(Ordering::Relaxed) - before;
+                assert!((1..10).contains(&written), "{written} lines with {encoding:?}");
+            }
+        });
+    }
+
     #[test]
     fn writes_refusals_for_both_revisions() {
         let codec = Codec::new(Encoding::Json, 100);
@@ -387,6 +434,102 @@ mod tests {
         assert_eq!(written(codec.refused("/chat", &refusal, Revision::V4)), "4/chat,[1]");
         refusal.data = None;
         assert_eq!(written(codec.refused("/", &refusal, Revision::V4)), r#"4"not \"you\"""#);
+    }
+
+    /// What Node's parser, socket.io-parser 4.2, makes of the same packets.
+    #[test]
+    fn reads_acknowledgements_as_node_does() {
+        let none = ack_number::NO_EVENT;
+        for (text, id, args) in [
+            ("31", 1, "[]"),
+            ("3[1]", none, "[1]"),
+            ("3", none, "[]"),
+            ("3/a,2", 2, "[]"),
+            ("3/a", none, "[]"),
+            ("31\n[1]", 1, "[1]"),
+            ("31 2[]", none, "[]"),
+            ("399999999999999999999[]", none, "[]"),
+        ] {
+            let codec = Codec::new(Encoding::Json, 100);
+            let read = codec.read_text(&PartialPacket::default(), Str::copy_from_slice(text));
+            let packet = read.expect("Node accepts it").expect("no attachments");
+            assert_eq!(
+                &*packet.namespace,
+                if text.contains('/') { "/a" } else { "/" },
+                "{text}"
+            );
+            let PacketContent::Ack(payload, read_id) = packet.content else {
+                panic!("{text:?} is not an acknowledgement")
+            };
+            let answer = payload.into_answer().expect("an array");
+            assert_eq!((read_id, &*answer.json), (id, args), "{text}");
+        }
+        for text in ["31{}", "31null", "3a"] {
+            let codec = Codec::new(Encoding::Json, 100);
+            let read = codec.read_text(&PartialPacket::default(), Str::copy_from_slice(text));
+            let is_valid = match read {
+                Ok(Some(IncomingPacket {
+                    content: PacketContent::Ack(payload, _),
+                    ..
+                })) => payload.into_answer().is_ok(),
+                _ => false,
+            };
+            assert!(!is_valid, "{text}");
+        }
+    }
+
+    /// What Node's parser, socket.io-parser 4.2, makes of the same packets.
+    #[test]
+    fn reads_ids_beside_whitespace_as_node_does() {
+        for (text, id) in [
+            ("21\n[\"a\"]", Some("1")),
+            ("2\u{feff}7 [\"a\"]", Some("7")),
+            ("2 [\"a\"]", Some("0")),
+            ("21 2[\"a\"]", None),
+            ("2/a,1\t[\"a\"]", Some("1")),
+            ("20010[\"a\"]", Some("10")),
+            ("2100000000000000000000 [\"a\"]", Some("100000000000000000000")),
+            ("2[\"a\"]", None),
+            ("51-1\n[\"a\",{\"_placeholder\":true,\"num\":0}]", Some("1")),
+        ] {
+            let (codec, partial) = (Codec::new(Encoding::Json, 100), PartialPacket::default());
+            let mut read = codec
+                .read_text(&partial, Str::copy_from_slice(text))
+                .expect("Node accepts it");
+            if read.is_none() {
+                read = codec
+                    .read_binary(&partial, Bytes::from_static(b"x"))
+                    .expect("its attachment");
+            }
+            let Some(PacketContent::Event(payload, ack)) = read.map(|packet| packet.content) else {
+                panic!("{text:?} is not an event")
+            };
+            assert_eq!(ack.map(ack_number::to_text).as_deref(), id, "{text}");
+            assert_eq!(&*payload.into_event().expect("an event").0, "a", "{text}");
+        }
+    }
+
+    #[test]
+    fn binary_acknowledgement_without_id_answers_nothing() {
+        let (codec, partial) = (Codec::new(Encoding::Json, 100), PartialPacket::default());
+        let text = Str::from("61-[{\"_placeholder\":true,\"num\":0}]");
+        assert!(codec.read_text(&partial, text).expect("Node accepts it").is_none());
+        let read = codec.read_binary(&partial, Bytes::from_static(b"x"));
+        let content = read.expect("its attachment").map(|packet| packet.content);
+        assert!(
+            matches!(content, Some(PacketContent::Ack(_, ack_number::NO_EVENT))),
+            "{content:?}"
+        );
+    }
+
+    #[test]
+    fn event_without_payload_is_nothing() {
+        for text in ["2", "21", "2/a", "2/a,", "2 "] {
+            let codec = Codec::new(Encoding::Json, 100);
+            let read = codec.read_text(&PartialPacket::default(), Str::copy_from_slice(text));
+            let content = read.expect("Node accepts it").map(|packet| packet.content);
+            assert!(matches!(content, Some(PacketContent::Nothing)), "{text:?}: {content:?}");
+        }
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub enum PacketContent {
     Disconnect,
     /// An event, with its acknowledgement id if it asks for an acknowledgement.
     Event(RawPayload, Option<i64>),
-    /// The acknowledgement of the server's event with this id.
+    /// The acknowledgement of the server's event with this id, or of none if the id is 0.
     Ack(RawPayload, i64),
+    /// An event without a name, which Node's server ignores.
+    Nothing,
 }

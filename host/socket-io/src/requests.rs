@@ -20,6 +20,7 @@ pub struct Requests {
 
 #[derive(Default)]
 struct State {
+    /// Ids begin at 1: 0 is [`NO_EVENT`](crate::ack_number::NO_EVENT).
     last_id: i64,
     open: BTreeMap<i64, ReplyTo>,
 }

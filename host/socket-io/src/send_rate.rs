@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::gcra::Gcra;
+use engine_io::Gcra;
 
 const BURST_SECONDS: u32 = 2;
 /// A client that exceeds its rate for this long is disconnected.

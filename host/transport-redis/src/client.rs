@@ -6,7 +6,6 @@
 
 mod address;
 mod answer_timeout;
-mod backoff;
 mod connection;
 mod dialer;
 mod fault;
@@ -14,6 +13,7 @@ mod fault;
 mod fault_tests;
 pub(crate) mod link;
 mod master_watch;
+mod next_attempt;
 mod outage;
 mod request;
 pub(crate) mod script;

@@ -20,7 +20,7 @@ use crate::keys::Shard;
 use crate::redis::Redis;
 use crate::scripts;
 use plugnode_message::now_ms;
-use plugnode_process::{Backoff, jittered};
+use plugnode_process::Backoff;
 use plugnode_release::{Board, Digest};
 use plugnode_transport::Result;
 use plugnode_transport::releases::{KEPT, Parts, check_size, digest_of};
@@ -50,7 +50,7 @@ pub(crate) async fn put(redis: &Redis, bytes: Bytes) -> Result<Digest> {
             let arguments = [bytes_of(digest), part.clone()];
             link.run::<()>(&scripts::PUT_PART, &keys[2..], &arguments).await;
         }
-        sleep(jittered(pause.next_delay())).await;
+        sleep(pause.next_delay()).await;
     }
 }
 

@@ -16,6 +16,8 @@ use super::node::Reloadable;
 use super::{log, runtime};
 use plugnode_process::shutdown::Shutdown;
 use plugnode_server::config::{Config, Role};
+use plugnode_server::http::{NewCertificate, Tls};
+use plugnode_server::roles::io_node::{IoNodeSettings, NewKeys};
 use plugnode_server::settings;
 
 /// Keys that take effect at once.
@@ -69,8 +71,6 @@ impl Reload {
                 config.roles.clone_from(roles);
             }
         })?;
-        // All or nothing.
-        check_keys_and_certificates(&read).await?;
         let (mut changed, mut waiting) = (Vec::new(), Vec::new());
         for (key, (before, now)) in differences(&self.config, &read) {
             match IMMEDIATE.contains(&key.as_str()) {
@@ -79,19 +79,23 @@ impl Reload {
                 false => {}
             }
         }
-        log::set_level(read.log.level)?;
-        match reloadable.tls.as_ref().map(|tls| tls.reload()) {
-            Some(Ok(true)) => changed.push("the certificate".into()),
-            Some(Err(problem)) => warn!("the certificate stays as it was: {problem:#}"),
-            Some(Ok(false)) | None => {}
+        // All or nothing: whatever can fail comes before the first change.
+        if !waiting.is_empty() {
+            check_keys_and_certificates(&read).await?;
         }
-        if let (Some(updater), Some(address)) = (&reloadable.io_node, reloadable.address) {
-            let settings = settings::io_node(&read, address);
-            updater.limit(&settings);
-            match updater.read_keys(settings.token.as_ref()).await {
-                Ok(true) => changed.push("the keys of tokens".into()),
-                Err(problem) => warn!("the keys of tokens stay as they were: {problem:#}"),
-                Ok(false) => {}
+        let new = NewFiles::read(reloadable, &self.config, &read).await?;
+        log::set_level(read.log.level)?;
+        if let (Some(tls), Some(certificate)) = (&reloadable.tls, new.certificate)
+            && tls.replace(certificate)
+        {
+            changed.push("the certificate".into());
+        }
+        if let (Some(updater), Some(settings)) = (&reloadable.io_node, &new.io_node) {
+            updater.limit(settings);
+            if let Some(keys) = new.keys
+                && updater.replace_keys(keys).await
+            {
+                changed.push("the keys of tokens".into());
             }
         }
         match changed.is_empty() {
@@ -110,6 +114,36 @@ impl Reload {
         known.channels_per_client = read.channels_per_client;
         known.namespaces_per_connection = read.namespaces_per_connection;
         Ok(())
+    }
+}
+
+/// What a reload reads before it changes anything.
+struct NewFiles {
+    /// None without TLS, and if the configuration names other files, which wait for a restart.
+    certificate: Option<NewCertificate>,
+    /// None without an io-node.
+    io_node: Option<IoNodeSettings>,
+    keys: Option<NewKeys>,
+}
+
+impl NewFiles {
+    async fn read(reloadable: &Reloadable, before: &Config, now: &Config) -> Result<Self> {
+        let (mut io_node, mut keys) = (None, None);
+        if let (Some(updater), Some(address)) = (&reloadable.io_node, reloadable.address) {
+            let settings = settings::io_node(now, address);
+            let read = updater.read_keys(settings.token.as_ref()).await;
+            keys = read.context("[io-node.token]")?;
+            io_node = Some(settings);
+        }
+        // Last, so that the task that watches these files has no time to use newer ones in between.
+        let files = |config: &Config| (config.http.tls_cert.clone(), config.http.tls_key.clone());
+        let tls = reloadable.tls.as_ref().filter(|_| files(before) == files(now));
+        let certificate = tls.map(Tls::read_again).transpose();
+        Ok(Self {
+            certificate: certificate.context("[http] tls-cert, tls-key")?,
+            io_node,
+            keys,
+        })
     }
 }
 

@@ -9,10 +9,13 @@ use std::time::Duration;
 use super::value_sources::ValueSources;
 use super::{App, Config, ConfigError, IoServer, Role};
 use plugnode_message::namespaces::Namespaces;
+use plugnode_runtime::check_http_grant;
 
 const MAX_INSTANCES: usize = 64;
 /// One wasm page, the least memory of an instance.
-const MIN_MEMORY: usize = 65_536;
+const MIN_MEMORY: u64 = 65_536;
+/// What 32-bit addresses reach, the most memory of an instance.
+const MAX_MEMORY: u64 = 1 << 32;
 /// More partitions cost Redis time without any benefit.
 const MAX_PARTITIONS: u16 = 4096;
 /// Bounds the board, which is stored as a whole at each change.
@@ -283,12 +286,9 @@ impl Check<'_> {
         let problem = format!("must be 1 to {MAX_INSTANCES}");
         self.require(instances, &["app", index, "instances"], &problem);
         let limits = &app.limits;
-        let problem = "must be 64KiB or more";
-        self.require(
-            limits.memory >= MIN_MEMORY,
-            &["app", index, "limits", "memory"],
-            problem,
-        );
+        let memory = (MIN_MEMORY..=MAX_MEMORY).contains(&(limits.memory as u64));
+        let problem = "must be 64KiB to 4GiB, as WebAssembly has 32-bit addresses";
+        self.require(memory, &["app", index, "limits", "memory"], problem);
         self.nonzero(
             &["app", index, "limits"],
             [
@@ -304,6 +304,11 @@ impl Check<'_> {
     }
 
     fn grants(&mut self, app: &App, index: &str) {
+        for (i, host) in app.grants.http.iter().enumerate() {
+            if let Err(problem) = check_http_grant(host) {
+                self.refuse(&["app", index, "grants", "http", &i.to_string()], problem);
+            }
+        }
         for (i, bucket) in app.grants.keyvalue.iter().enumerate() {
             let problem = format!(
                 "`{bucket}` is reserved: names that begin with `{RESERVED_BUCKETS}` are plugnode's own; choose another"

@@ -227,6 +227,15 @@ fn error_in_file_names_key_file_and_line() {
             "plugnode.toml:3: app.0.grants.keyvalue.1: `plugnode:timers:/` is reserved: names that begin with `plugnode:` are",
         ),
         (
+            "[[app]]\ncomponent = \"chat.wasm\"\ngrants = { http = [\"a.example\", \"https://b.example\"] }\n",
+            "plugnode.toml:3: app.0.grants.http.1: `https://b.example` is not a host with or without a port, so no request would \
+             match it; write `b.example`",
+        ),
+        (
+            "[[app]]\nlimits = { memory = \"5GiB\" }\n",
+            "plugnode.toml:2: app.0.limits.memory: must be 64KiB to 4GiB",
+        ),
+        (
             "[http]\nmax-connections = -1\n",
             "plugnode.toml:2: http.max-connections: invalid value: integer `-1`",
         ),

@@ -45,5 +45,5 @@ pub use self::monitoring::{Check, Monitoring};
 pub use self::server::{bind, serve, serve_with_websockets};
 pub use self::settings::HttpSettings;
 pub use self::stream::Stream;
-pub use self::tls::Tls;
+pub use self::tls::{NewCertificate, Tls};
 pub use self::trusted_proxies::TrustedProxies;

@@ -30,6 +30,9 @@ struct TlsFiles {
     loaded: RwLock<LoadedCertificate>,
 }
 
+/// A certificate and its key that were read and are not in use yet.
+pub struct NewCertificate(LoadedCertificate);
+
 struct LoadedCertificate {
     acceptor: TlsAcceptor,
     /// SHA-256 of the content of both files.
@@ -38,22 +41,24 @@ struct LoadedCertificate {
 
 impl LoadedCertificate {
     fn read(certificate: &Path, key: &Path) -> anyhow::Result<Self> {
-        let mut hash = Sha256::new();
-        for file in [certificate, key] {
-            // An error is reported below.
-            hash.update(std::fs::read(file).unwrap_or_default());
-        }
-        let digest = hash.finalize().into();
-        let chain = CertificateDer::pem_file_iter(certificate)
-            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .with_context(|| format!("cannot read the certificate {}", certificate.display()))?;
+        let cannot_read_certificate = || format!("cannot read the certificate {}", certificate.display());
+        let cannot_read_key = || format!("cannot read the private key {}", key.display());
+        let chain_pem = std::fs::read(certificate).with_context(cannot_read_certificate)?;
+        let key_pem = std::fs::read(key).with_context(cannot_read_key)?;
+        let digest = Sha256::new()
+            .chain_update(&chain_pem)
+            .chain_update(&key_pem)
+            .finalize()
+            .into();
+        let chain = CertificateDer::pem_slice_iter(&chain_pem)
+            .collect::<Result<Vec<_>, _>>()
+            .with_context(cannot_read_certificate)?;
         ensure!(
             !chain.is_empty(),
             "{} holds no certificate; it must hold one in PEM",
             certificate.display()
         );
-        let private = PrivateKeyDer::from_pem_file(key)
-            .with_context(|| format!("cannot read the private key {}", key.display()))?;
+        let private = PrivateKeyDer::from_pem_slice(&key_pem).with_context(cannot_read_key)?;
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .context("cannot set up TLS")?
@@ -87,16 +92,20 @@ impl Tls {
         })))
     }
 
-    /// Reads the files again, for new connections. True if they have changed.
+    /// Reads the files again. What was read is in use once it is given to [`replace`](Self::replace).
     ///
     /// # Errors
-    /// As with [`read`](Self::read). The present certificate stays in use.
-    pub fn reload(&self) -> anyhow::Result<bool> {
-        let read = LoadedCertificate::read(&self.0.certificate, &self.0.key)?;
+    /// As with [`read`](Self::read).
+    pub fn read_again(&self) -> anyhow::Result<NewCertificate> {
+        LoadedCertificate::read(&self.0.certificate, &self.0.key).map(NewCertificate)
+    }
+
+    /// Uses a certificate for new connections. Returns whether it differs from the one before.
+    pub fn replace(&self, new: NewCertificate) -> bool {
         let mut loaded = self.0.loaded.write();
-        let has_changed = loaded.digest != read.digest;
-        *loaded = read;
-        Ok(has_changed)
+        let has_changed = loaded.digest != new.0.digest;
+        *loaded = new.0;
+        has_changed
     }
 
     /// Reloads the files whenever they change or are replaced. Never completes.
@@ -109,7 +118,7 @@ impl Tls {
             if now == known {
                 continue;
             }
-            match self.reload() {
+            match self.read_again().map(|new| self.replace(new)) {
                 Ok(true) => {
                     tracing::info!(certificate = %self.0.certificate.display(), "the certificate was read again")
                 }

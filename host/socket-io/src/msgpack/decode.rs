@@ -7,6 +7,7 @@ use rmp::Marker;
 use rmp::decode::{self, RmpRead};
 use socketioxide_core::Str;
 
+use crate::ack_number;
 use crate::date;
 use crate::incoming::{IncomingPacket, PacketContent};
 use crate::malformed::{MAX_DEPTH, Malformed};
@@ -31,8 +32,7 @@ pub(crate) fn decode(data: &[u8]) -> Result<IncomingPacket, Malformed> {
         (0, _) => PacketContent::Connect(payload.ok()),
         (1, _) => PacketContent::Disconnect,
         (2, ack) => PacketContent::Event(payload?, ack),
-        (3, Some(id)) => PacketContent::Ack(payload?, id),
-        (3, None) => return Err(Malformed::Packet("an acknowledgement without an id".into())),
+        (3, id) => PacketContent::Ack(payload?, id.unwrap_or(ack_number::NO_EVENT)),
         (4, _) => return Err(Malformed::connect_error()),
         (kind, _) => return Err(Malformed::Packet(format!("type {kind} does not exist"))),
     };
@@ -395,5 +395,12 @@ mod tests {
         ] {
             assert!(fields(wrong).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn acknowledgement_without_id_answers_nothing() {
+        let packet = decode(b"\x83\xa4type\x03\xa3nsp\xa1/\xa4data\x91\x01").unwrap();
+        assert!(matches!(packet.content, PacketContent::Ack(_, ack_number::NO_EVENT)));
+        assert!(decode(b"\x82\xa4type\x03\xa3nsp\xa1/").is_err(), "it has no arguments");
     }
 }

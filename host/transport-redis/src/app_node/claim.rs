@@ -13,7 +13,8 @@ use crate::keys::Shard;
 use crate::membership::member::Member;
 use crate::redis::Redis;
 use crate::scripts;
-use crate::wire::decode;
+use crate::unknown_versions::UnknownVersions;
+use crate::wire::{DecodeError, decode};
 use plugnode_message::{AttributePatch, Partition};
 use plugnode_transport::partition_of;
 
@@ -68,7 +69,7 @@ pub(crate) async fn claim(
     // Writes that the previous owners have committed for other shards must arrive before they are read there.
     let others = (0..redis.layout.shards).filter(|other| *other != shard.number);
     redis.forward_soon(shard, others);
-    let mut patches: Vec<AttributePatch> = patches.iter().filter_map(|patch| decode(patch).ok()).collect();
+    let mut patches = decode_patches(&redis.unknown_versions, shard.number, &patches);
     patches.sort_unstable_by_key(|patch| patch.number);
     let partitions = redis.layout.partitions;
     let mut found = Vec::new();
@@ -111,6 +112,28 @@ pub(crate) async fn claim(
     found
 }
 
+/// Decodes patches. Those that cannot be decoded are left out and logged.
+fn decode_patches(unknown: &UnknownVersions, shard: u16, encoded: &[Bytes]) -> Vec<AttributePatch> {
+    let mut patches = Vec::with_capacity(encoded.len());
+    let mut broken = Vec::new();
+    for patch in encoded {
+        match decode(patch) {
+            Ok(patch) => patches.push(patch),
+            Err(DecodeError::Version(version)) => unknown.warn_once("attribute patches", shard, version),
+            Err(DecodeError::Broken(reason)) => broken.push(reason),
+        }
+    }
+    if let Some(reason) = broken.first() {
+        error!(
+            shard,
+            patches = broken.len(),
+            reason,
+            "attribute patches cannot be read, so handlers may see old attributes of their clients"
+        );
+    }
+    patches
+}
+
 /// Reads these fields of the hash `kept`. Only the owner of their partition changes them.
 async fn read_set_aside(redis: &Redis, shard: &Shard, mut fields: Vec<String>) -> Vec<(String, Bytes)> {
     let key = [shard.key("kept")];
@@ -123,4 +146,35 @@ async fn read_set_aside(redis: &Redis, shard: &Shard, mut fields: Vec<String>) -
         events.extend(read.zip(values).filter_map(|(field, event)| Some((field, event?))));
     }
     events
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::testing::Lines;
+    use crate::wire::encode;
+    use plugnode_message::Text;
+
+    #[test]
+    fn logs_patches_that_cannot_be_read() {
+        let (lines, _guard) = Lines::heard();
+        let patch = AttributePatch {
+            namespace: "/".into(),
+            client: "alice".into(),
+            number: 7,
+            patch: Text::from_static("{}"),
+        };
+        let good = encode(&patch);
+        let broken = good.slice(..good.len() - 1);
+        let newer = Bytes::from_static(&[9, 1, 2]);
+        let encoded = [broken.clone(), good, newer.clone(), broken, newer];
+        let read = decode_patches(&UnknownVersions::default(), 0, &encoded);
+        assert_eq!(read.iter().map(|patch| patch.number).collect::<Vec<_>>(), [7]);
+        assert_eq!(lines.with("ERROR", "attribute patches cannot be read"), 1);
+        assert_eq!(lines.with("ERROR", "patches=2"), 1);
+        assert_eq!(
+            lines.with("WARN", "attribute patches of a version that this node does not know"),
+            1
+        );
+    }
 }

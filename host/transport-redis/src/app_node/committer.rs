@@ -27,7 +27,7 @@ use crate::keys::Shard;
 use crate::linger::linger;
 use crate::redis::Redis;
 use crate::{dead_letters, scripts};
-use plugnode_process::{Backoff, jittered};
+use plugnode_process::Backoff;
 
 /// First and longest pause while an outbox is full.
 const FULL: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(200));
@@ -120,7 +120,7 @@ impl Committer {
                     self.fence(&member).await;
                 }
             }
-            sleep(jittered(pause.next_delay())).await;
+            sleep(pause.next_delay()).await;
         }
     }
 

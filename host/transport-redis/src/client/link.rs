@@ -12,10 +12,10 @@ use bytes::Bytes;
 use redis::{Cmd, FromRedisValue, ParsingError, Pipeline, RedisResult, Value};
 
 use crate::client::answer_timeout::AnswerTimeout;
-use crate::client::backoff::{Backoff, LAST_PAUSE};
 use crate::client::connection::Connection;
 use crate::client::fault::{FaultKind, RedisFault};
 use crate::client::master_watch;
+use crate::client::next_attempt::{LAST_PAUSE, NextAttempt, backoff_up_to};
 use crate::client::outage::OutageWaiter;
 use crate::client::request::{Request, ScriptCall};
 use crate::client::script::Script;
@@ -43,7 +43,7 @@ struct Shared {
     answer_timeout: AnswerTimeout,
     live: RwLock<Option<LiveConnection>>,
     /// Held by the request that connects, while the others wait.
-    connecting: tokio::sync::Mutex<Backoff>,
+    connecting: tokio::sync::Mutex<NextAttempt>,
     /// Number of connections made so far.
     made: AtomicU64,
 }
@@ -82,7 +82,7 @@ impl Link {
             longest_pause,
             answer_timeout: AnswerTimeout::new(answer),
             live: RwLock::new(None),
-            connecting: tokio::sync::Mutex::new(Backoff::up_to(longest_pause)),
+            connecting: tokio::sync::Mutex::new(NextAttempt::with_pauses_up_to(longest_pause)),
             made: AtomicU64::new(0),
         }))
     }
@@ -199,7 +199,7 @@ impl Link {
 
     async fn until_answered<T>(&self, request: Request<'_>, read: fn(Vec<Value>) -> Result<T, ParsingError>) -> T {
         let mut waiting = OutageWaiter::new(self.0.server.outages());
-        let mut backoff = Backoff::up_to(self.0.longest_pause);
+        let mut backoff = backoff_up_to(self.0.longest_pause);
         let (mut failures, mut timeouts) = (0, 0);
         loop {
             let mut live = self.live(&mut waiting).await;
@@ -237,8 +237,7 @@ impl Link {
                 continue;
             }
             waiting.refused(&fault);
-            backoff.failed();
-            backoff.wait().await;
+            tokio::time::sleep(backoff.next_delay()).await;
         }
     }
 
@@ -258,14 +257,14 @@ impl Link {
         if let Some(live) = self.present() {
             return live;
         }
-        let mut backoff = self.0.connecting.lock().await;
+        let mut next_attempt = self.0.connecting.lock().await;
         loop {
             // Another request may have connected meanwhile.
             if let Some(live) = self.present() {
                 return live;
             }
-            backoff.wait().await;
-            match self.connect(&mut backoff).await {
+            next_attempt.wait().await;
+            match self.connect(&mut next_attempt).await {
                 Ok(live) => return live,
                 Err(fault) => waiting.refused(&fault),
             }
@@ -282,8 +281,8 @@ impl Link {
             let present = server.outages().present();
             present.unwrap_or_else(|| format!("Redis at {server} is just being connected to"))
         };
-        let mut backoff = match self.0.connecting.try_lock() {
-            Ok(backoff) => backoff,
+        let mut next_attempt = match self.0.connecting.try_lock() {
+            Ok(next_attempt) => next_attempt,
             // During an outage, the other attempt may take long.
             Err(_) if server.outages().present().is_some() => return Err(busy()),
             Err(_) => tokio::time::timeout(CONNECT_WAIT, self.0.connecting.lock())
@@ -292,15 +291,15 @@ impl Link {
         };
         match self.present() {
             Some(live) => Ok(live),
-            None if backoff.is_early() => Err(busy()),
+            None if next_attempt.is_early() => Err(busy()),
             None => self
-                .connect(&mut backoff)
+                .connect(&mut next_attempt)
                 .await
                 .map_err(|fault| fault.describe(&server.to_string())),
         }
     }
 
-    async fn connect(&self, backoff: &mut Backoff) -> Result<LiveConnection, RedisFault> {
+    async fn connect(&self, next_attempt: &mut NextAttempt) -> Result<LiveConnection, RedisFault> {
         master_watch::start(&self.0.server);
         let (connection, change) = match self
             .0
@@ -310,11 +309,11 @@ impl Link {
         {
             Ok(made) => made,
             Err(fault) => {
-                backoff.failed();
+                next_attempt.failed();
                 return Err(fault);
             }
         };
-        *backoff = Backoff::up_to(self.0.longest_pause);
+        next_attempt.succeeded();
         let number = self.0.made.fetch_add(1, Ordering::AcqRel);
         let live = LiveConnection {
             connection,
@@ -334,13 +333,13 @@ impl Link {
         }
         let link = self.clone();
         tokio::spawn(async move {
-            let Ok(mut backoff) = link.0.connecting.try_lock() else {
+            let Ok(mut next_attempt) = link.0.connecting.try_lock() else {
                 return;
             };
-            backoff.wait().await;
+            next_attempt.wait().await;
             if link.latest().is_some_and(|live| live.number == number) {
                 // Requests report the fault if it persists.
-                let _ = link.connect(&mut backoff).await;
+                let _ = link.connect(&mut next_attempt).await;
             }
         });
     }

@@ -14,6 +14,7 @@ use crate::client::server::Server;
 use crate::client::url::Topology;
 use crate::error::unusable;
 use crate::settings::RedisSettings;
+use plugnode_process::jittered;
 use plugnode_transport::{Result, TransportError};
 
 /// Time that a node waits for a Redis that is still starting.
@@ -67,7 +68,7 @@ pub(crate) async fn greet(server: &Server) -> Result<()> {
                 _ => unusable(words),
             });
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(jittered(PAUSE)).await;
     }
 }
 
@@ -102,7 +103,7 @@ pub(crate) async fn examine(server: &Server, settings: &RedisSettings) -> Result
             tracing::info!("{words}; trying again for {left} s");
             logged = Some(Instant::now());
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(jittered(PAUSE)).await;
     }
 }
 

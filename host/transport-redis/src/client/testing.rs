@@ -1,7 +1,7 @@
 //! Redis servers for tests: started in a temporary folder, killed on drop.
 //!
-//! A server listens on a Unix socket, so ports cannot collide. A test that needs TCP (Cluster, Sentinel, TLS) passes a port
-//! as an argument.
+//! A server listens on a Unix socket, so ports cannot collide. A test that needs TCP (Cluster, Sentinel, TLS) starts it with
+//! [`TestServer::start_on_port`], which tries another port if a process has taken the first.
 
 use std::io;
 use std::net::TcpListener;
@@ -13,11 +13,13 @@ use std::time::{Duration, Instant};
 use redis::{ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo};
 use tempfile::TempDir;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::{TcpSocket, UnixListener, UnixStream};
 use tracing::subscriber::DefaultGuard;
 
 /// Deadline of a start on a busy machine.
 const START_DEADLINE: Duration = Duration::from_secs(20);
+/// Ports that are tried for a server.
+const PORTS: usize = 10;
 
 /// A `redis-server`.
 pub(crate) struct TestServer {
@@ -43,8 +45,41 @@ impl TestServer {
         server
     }
 
-    /// Starts a Sentinel at this port that watches one master under the name `main`.
-    pub(crate) async fn start_sentinel(port: u16, master: u16) -> Self {
+    /// Starts a server with these arguments and a free TCP port as the value of `option`, and returns the port. A Cluster node
+    /// also gets a free port for its bus.
+    pub(crate) async fn start_on_port(option: &str, arguments: &[&str]) -> (Self, u16) {
+        let ports = (0..PORTS).map(|_| free_port());
+        let new = |port: u16| {
+            let (port, bus) = (port.to_string(), free_port().to_string());
+            let mut all = [arguments, &[option, &port]].concat();
+            if arguments.contains(&"--cluster-enabled") {
+                all.extend(["--cluster-port", &bus]);
+            }
+            Self::new(&all)
+        };
+        Self::start_on_one_of(ports, new).await
+    }
+
+    /// Starts a Sentinel that watches one master under the name `main`, and returns its port.
+    pub(crate) async fn start_sentinel(master: u16) -> (Self, u16) {
+        let ports = (0..PORTS).map(|_| free_port());
+        Self::start_on_one_of(ports, |port| Self::new_sentinel(port, master)).await
+    }
+
+    /// Starts a server on the first of these ports that no other process has.
+    async fn start_on_one_of(ports: impl Iterator<Item = u16>, new: impl Fn(u16) -> Self) -> (Self, u16) {
+        for port in ports {
+            let mut server = new(port);
+            match server.try_restart().await {
+                Ok(()) => return (server, port),
+                Err(reason) if reason.contains("Address already in use") => {}
+                Err(reason) => panic!("{reason}"),
+            }
+        }
+        panic!("other processes have taken every port that was tried")
+    }
+
+    fn new_sentinel(port: u16, master: u16) -> Self {
         let mut server = Self::new(&["--sentinel"]);
         let config = server.folder.path().join("sentinel.conf");
         let text = format!(
@@ -53,7 +88,6 @@ impl TestServer {
         );
         std::fs::write(&config, text).expect("a test can write to its folder");
         server.config = Some(config);
-        server.restart().await;
         server
     }
 
@@ -112,6 +146,12 @@ impl TestServer {
 
     /// Kills it if it runs, and starts it with the same files and arguments.
     pub(crate) async fn restart(&mut self) {
+        if let Err(reason) = self.try_restart().await {
+            panic!("{reason}");
+        }
+    }
+
+    async fn try_restart(&mut self) -> Result<(), String> {
         self.kill();
         let _ = std::fs::remove_file(self.socket());
         let log = std::fs::File::create(self.log()).expect("a test can write to its folder");
@@ -134,14 +174,13 @@ impl TestServer {
         while let Err(error) = self.ask(&["PING"]).await {
             let process = self.process.as_mut().expect("it was just started");
             let ended = process.try_wait().expect("it is our child").is_some();
-            let log = || std::fs::read_to_string(self.log()).unwrap_or_default();
-            assert!(
-                !ended && begun.elapsed() < START_DEADLINE,
-                "redis-server does not start: {error}\n{}",
-                log()
-            );
+            if ended || begun.elapsed() >= START_DEADLINE {
+                let log = std::fs::read_to_string(self.log()).unwrap_or_default();
+                return Err(format!("redis-server does not start: {error}\n{log}"));
+            }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        Ok(())
     }
 
     fn socket(&self) -> PathBuf {
@@ -272,8 +311,18 @@ impl io::Write for Lines {
     }
 }
 
-/// A free TCP port.
-pub(crate) fn free_port() -> u16 {
+/// A TCP port that nothing listens on, as long as the socket exists.
+pub(crate) fn closed_port() -> (TcpSocket, u16) {
+    let socket = TcpSocket::new_v4().expect("there are sockets");
+    socket
+        .bind("127.0.0.1:0".parse().unwrap())
+        .expect("there is a free port");
+    let port = socket.local_addr().expect("it is bound").port();
+    (socket, port)
+}
+
+/// A TCP port that was free just now. Another process may take it at any time.
+fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
     listener.local_addr().expect("it is bound").port()
 }
@@ -288,5 +337,16 @@ async fn test_server_restarts() {
     assert!(server.folder().is_dir() && free_port() > 0);
     server.signal("STOP");
     server.signal("CONT");
+    server.ask(&["PING"]).await.unwrap();
+}
+
+#[tokio::test]
+async fn server_starts_on_another_port_if_first_is_taken() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken_port = taken.local_addr().unwrap().port();
+    let ports = [taken_port, free_port(), free_port()].into_iter();
+    let new = |port: u16| TestServer::new(&["--port", &port.to_string()]);
+    let (server, port) = TestServer::start_on_one_of(ports, new).await;
+    assert_ne!(port, taken_port);
     server.ask(&["PING"]).await.unwrap();
 }

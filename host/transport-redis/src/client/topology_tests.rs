@@ -12,25 +12,18 @@ use crate::client::fault::RedisFault;
 use crate::client::fault_tests::{INCREASE, SOON, command, server, soon, until};
 use crate::client::link::Link;
 use crate::client::server::Server;
-use crate::client::testing::{Lines, TestServer, free_port};
+use crate::client::testing::{Lines, TestServer, closed_port};
 use crate::settings::TlsFiles;
 
 #[tokio::test]
 async fn follows_the_master_that_sentinels_elect() {
     let (lines, _guard) = Lines::heard();
-    let [first, second, third] = [free_port(), free_port(), free_port()];
-    let mut old = TestServer::start_with(&["--port", &first.to_string()]).await;
-    let replica = [
-        "--port",
-        &second.to_string(),
-        "--replicaof",
-        "127.0.0.1",
-        &first.to_string(),
-    ];
-    let new = TestServer::start_with(&replica).await;
+    let (mut old, first) = TestServer::start_on_port("--port", &[]).await;
+    let replica = ["--replicaof", "127.0.0.1", &first.to_string()];
+    let (new, _) = TestServer::start_on_port("--port", &replica).await;
     until(async || old.ask(&["WAIT", "1", "100"]).await == Ok(Value::Int(1))).await;
-    let sentinel = TestServer::start_sentinel(third, first).await;
-    let dead = free_port();
+    let (sentinel, third) = TestServer::start_sentinel(first).await;
+    let (_closed, dead) = closed_port();
     let url = format!("redis+sentinel://127.0.0.1:{dead},127.0.0.1:{third}/main");
     until(async || {
         let Ok(Value::Array(replicas)) = sentinel.ask(&["SENTINEL", "REPLICAS", "main"]).await else {
@@ -63,8 +56,7 @@ async fn follows_the_master_that_sentinels_elect() {
     until(async || lines.with("WARN", "has another master") == 1).await;
 
     // A former master may not know it, and would still accept writes.
-    let fourth = free_port();
-    let other = TestServer::start_with(&["--port", &fourth.to_string()]).await;
+    let (other, fourth) = TestServer::start_on_port("--port", &[]).await;
     sentinel.ask(&["SENTINEL", "REMOVE", "main"]).await.unwrap();
     let named = ["SENTINEL", "MONITOR", "main", "127.0.0.1", &fourth.to_string(), "1"];
     sentinel.ask(&named).await.unwrap();
@@ -76,17 +68,7 @@ async fn follows_the_master_that_sentinels_elect() {
 
 /// Starts a Cluster node, and returns its port.
 async fn cluster_node() -> (TestServer, u16) {
-    let (port, bus) = (free_port(), free_port());
-    let arguments = [
-        "--cluster-enabled",
-        "yes",
-        "--port",
-        &port.to_string(),
-        "--cluster-port",
-        &bus.to_string(),
-    ];
-    let node = TestServer::start_with(&arguments).await;
-    (node, port)
+    TestServer::start_on_port("--port", &["--cluster-enabled", "yes"]).await
 }
 
 async fn id(node: &TestServer) -> String {
@@ -110,7 +92,8 @@ async fn cluster_survives_slot_moves_and_a_promotion() {
     let (b, b_port) = cluster_node().await;
     a.ask(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await.unwrap();
     until(async || is_well(&a, 1).await).await;
-    let server = server(&format!("redis+cluster://127.0.0.1:{},127.0.0.1:{a_port}", free_port()));
+    let (_closed, dead) = closed_port();
+    let server = server(&format!("redis+cluster://127.0.0.1:{dead},127.0.0.1:{a_port}"));
     assert!(server.is_cluster());
     let (link, waiting) = (Link::new(server.clone()), Link::for_waiting(server));
     let keys = [Bytes::from("{p:0}:n"), Bytes::from("{p:0}:m")];
@@ -214,20 +197,17 @@ async fn speaks_tls_and_explains_failed_handshakes() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| folder.path().join(name);
     certificates(folder.path());
-    let port = free_port().to_string();
     let path = |name: &str| file(name).to_str().unwrap().to_owned();
     let (cert, key, ca) = (path("server.pem"), path("server.key"), path("ca.pem"));
-    let redis = TestServer::start_with(&[
-        "--tls-port",
-        &port,
+    let files = [
         "--tls-cert-file",
         &cert,
         "--tls-key-file",
         &key,
         "--tls-ca-cert-file",
         &ca,
-    ])
-    .await;
+    ];
+    let (redis, port) = TestServer::start_on_port("--tls-port", &files).await;
     let url = format!("rediss://localhost:{port}");
     let all = TlsFiles {
         ca: Some(file("ca.pem")),
@@ -287,8 +267,7 @@ async fn speaks_tls_and_explains_failed_handshakes() {
     };
     refused(&url, &empty, "tls-ca: there is no certificate in").await;
 
-    let plain_port = free_port().to_string();
-    let _plain = TestServer::start_with(&["--port", &plain_port]).await;
+    let (_plain, plain_port) = TestServer::start_on_port("--port", &[]).await;
     refused(
         &format!("rediss://localhost:{plain_port}"),
         &all,

@@ -5,8 +5,9 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
+use super::timer::timer;
 use plugnode_message::json::without_lone_surrogates;
-use plugnode_message::{Audience, Change, Command, KeyChange, Namespace, Payload, Question, Scope, Selection};
+use plugnode_message::{Audience, Change, Command, Event, KeyChange, Namespace, Payload, Question, Scope, Selection};
 
 /// Arguments, with `{ base64 = … }` in place of each attachment.
 pub(super) fn arguments_of(payload: &Payload) -> Value {
@@ -33,15 +34,18 @@ fn fill(value: &mut Value, attachments: &[Bytes]) {
 }
 
 /// Inserts bytes: as text under `name` if they are UTF-8, else as `base64`.
-fn put_bytes(keys: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
+pub(super) fn put_bytes(keys: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
     match std::str::from_utf8(bytes) {
         Ok(text) => keys.insert(name.to_owned(), text.into()),
         Err(_) => keys.insert("base64".to_owned(), BASE64.encode(bytes).into()),
     };
 }
 
-/// A write to the key-value store.
-pub(super) fn write(change: &KeyChange) -> Value {
+/// A write to the key-value store that an event made, or the timer that it set or cancelled.
+pub(super) fn write(change: &KeyChange, event: &Event) -> Value {
+    if let Some(timer) = timer(change, event) {
+        return json!({ "timer": timer });
+    }
     let mut keys = Map::new();
     keys.insert("bucket".to_owned(), (*change.bucket).into());
     keys.insert("key".to_owned(), (*change.key).into());

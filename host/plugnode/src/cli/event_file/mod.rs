@@ -12,6 +12,7 @@ mod file;
 mod harness;
 mod notation;
 mod outcome;
+mod timer;
 mod toml_pieces;
 mod update;
 mod value;

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::effects::{arguments_of, command_in_json, write};
 use super::notation::{JSON_KEYS, arguments, entry, text};
+use super::timer::with_expected_time;
 use super::value::{json_of, plain_json_of};
 use plugnode_message::{Command, Effects, Event, EventKind};
 
@@ -26,7 +27,7 @@ impl EventOutcome {
     /// The effects of an event that was handled.
     pub(super) fn handled(event: &Event, effects: &Effects) -> Self {
         let mut outcome = Self {
-            writes: effects.writes.iter().map(write).collect(),
+            writes: effects.writes.iter().map(|change| write(change, event)).collect(),
             ..Self::default()
         };
         let own = match &event.kind {
@@ -93,11 +94,24 @@ impl EventOutcome {
             (None, None) => true,
             _ => false,
         };
-        error && ack && all(&self.commands, &actual.commands) && all(&self.writes, &actual.writes)
+        error && ack && all(&self.commands, &actual.commands) && all(&self.writes, &actual.writes_as_expected_by(self))
+    }
+
+    /// The actual writes, with the expected times of timers where they are close enough.
+    fn writes_as_expected_by(&self, expected: &Self) -> Vec<Value> {
+        let mut expected = expected.writes.iter();
+        let writes = self.writes.iter().cloned();
+        writes
+            .map(|write| match expected.next() {
+                Some(expected) => with_expected_time(write, expected),
+                None => write,
+            })
+            .collect()
     }
 
     /// The actual outcome with the wildcards of `expected`, for a new expectation.
     pub(in super::super) fn with_wildcards_of(self, expected: &Self) -> Self {
+        let writes = self.writes_as_expected_by(expected);
         let keep = |actual: Vec<Value>, expected: &[Value]| -> Vec<Value> {
             let mut expected = expected.iter();
             actual
@@ -114,7 +128,7 @@ impl EventOutcome {
                 None => ack,
             }),
             commands: keep(self.commands, &expected.commands),
-            writes: keep(self.writes, &expected.writes),
+            writes: keep(writes, &expected.writes),
             error: match (&self.error, &expected.error) {
                 (Some(reason), Some(part)) if part == ANY || reason.contains(part.as_str()) => expected.error.clone(),
                 _ => self.error,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde_json::json;
 
 use super::*;
-use plugnode_message::{Effects, Event, EventKind};
+use plugnode_message::{Effects, Event, EventKind, Partition, Timer};
 
 fn file(text: &str) -> EventFile {
     EventFile::parse(Path::new("events.toml"), text.to_owned()).unwrap()
@@ -138,6 +138,48 @@ fn wildcards_match_and_are_kept() {
     assert!(!pattern.is_met_by(&other));
     let kept = expected("ack = [\"<any>\", 2]\ncommands = [{ emit = \"b\", args = \"<any>\" }]\nerror = \"<any>\"");
     assert_eq!(other.with_wildcards_of(&pattern), kept);
+}
+
+#[test]
+fn timers_are_shown_relative_to_the_event() {
+    let event = event("[[event]]\nclient = \"ada\"\nreceived-at-ms = 7000\nmessage = \"a\"\n").unwrap();
+    let timer = |client: Option<&str>, key: &str, period_ms| Timer {
+        namespace: "/".into(),
+        client: client.map(Into::into),
+        key: key.into(),
+        kind: "quiz.late/1".into(),
+        data: Bytes::from_static(b"[1]"),
+        period_ms,
+    };
+    let (app, partition) = ("/".into(), Partition(3));
+    let outcome = |handling_ms: u64| {
+        let writes = vec![
+            timer(Some("ada"), "answer 1", None).set(&app, partition, 37_000 + handling_ms),
+            timer(None, "tick", Some(50)).set(&app, partition, 7_050 + handling_ms),
+            timer(None, "once", None).set(&app, partition, 5),
+            timer(Some("ada"), "answer 1", None).cancel(&app, partition),
+            timer(None, "tick", None).cancel(&app, partition),
+        ];
+        let effects = Effects {
+            writes,
+            ..Effects::default()
+        };
+        EventOutcome::handled(&event, &effects)
+    };
+    let expected = "writes = [
+        { timer = { key = \"answer 1\", client = \"ada\", after-ms = 30000, kind = \"quiz.late/1\", data = \"[1]\" } },
+        { timer = { key = \"tick\", every-ms = 50, kind = \"quiz.late/1\", data = \"[1]\" } },
+        { timer = { key = \"once\", at-ms = 5, kind = \"quiz.late/1\", data = \"[1]\" } },
+        { timer = { key = \"answer 1\", client = \"ada\", cancel = true } },
+        { timer = { key = \"tick\", cancel = true } },
+    ]";
+    let expected = EventOutcome::expected(&expected.parse().unwrap()).unwrap();
+    for handling_ms in [0, 3, 900] {
+        let actual = outcome(handling_ms);
+        assert!(expected.is_met_by(&actual), "{actual:?}");
+        assert_eq!(actual.with_wildcards_of(&expected), expected);
+    }
+    assert!(!expected.is_met_by(&outcome(1_001)));
 }
 
 #[test]

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{debug, error, info, warn};
 
 use plugnode_message::Namespace;
+use plugnode_process::jittered;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_release::{Board, Digest, Release};
 use plugnode_runtime::Engine;
@@ -77,7 +78,7 @@ impl BoardWatcher {
                 Ok((version, board)) => self.update(version, board).await,
                 Err(error) => {
                     warn!(%error, "cannot read the board of releases; the loaded releases stay in use");
-                    sleep(ERROR_PAUSE).await;
+                    sleep(jittered(ERROR_PAUSE)).await;
                 }
             }
         }
@@ -139,7 +140,7 @@ impl BoardWatcher {
             Ok(false) => debug!("another node has posted the board of releases"),
             Err(error) => {
                 warn!(%error, "cannot post the releases in use again; trying again");
-                sleep(ERROR_PAUSE).await;
+                sleep(jittered(ERROR_PAUSE)).await;
             }
         }
     }

@@ -15,6 +15,7 @@ use super::apps::Apps;
 use super::board_watcher::BoardWatcher;
 use super::follower::Follower;
 use plugnode_message::{Namespace, NodeId, now_ms};
+use plugnode_process::jittered;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_release::{AppReleases, Board, NodeReport, NodeStatus, Phase, Stage};
 use plugnode_runtime::Engine;
@@ -110,7 +111,7 @@ impl Rollouts {
                     Ok(()) => sent = Some((report, Instant::now())),
                     Err(error) => {
                         warn!(%error, "cannot report on the releases of this node; trying again");
-                        sleep(ERROR_PAUSE).await;
+                        sleep(jittered(ERROR_PAUSE)).await;
                     }
                 }
             }
@@ -118,7 +119,7 @@ impl Rollouts {
                 && let Err(error) = self.advance().await
             {
                 warn!(%error, "cannot advance a rollout; trying again");
-                sleep(ERROR_PAUSE).await;
+                sleep(jittered(ERROR_PAUSE)).await;
             }
             let pause = interval.unwrap_or(REPORT_INTERVAL);
             let changed = select_all(self.apps.all().map(|app| Box::pin(app.report_changed.notified())));

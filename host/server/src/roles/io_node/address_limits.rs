@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 
-use plugnode_socket_io::Gcra;
+use engine_io::Gcra;
 
 /// The connects allowed in this many seconds may come at once.
 const BURST_SECONDS: u32 = 10;

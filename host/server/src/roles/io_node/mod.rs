@@ -67,7 +67,7 @@ pub use self::hooks::{CustomCommand, Hooks, Newcomer};
 pub use self::service::{AnswerBody, Inner, IoService, RequestBody};
 pub use self::settings::IoNodeSettings;
 pub use self::settings_updater::SettingsUpdater;
-pub use self::token::{Algorithm, JwksLocation, KeySource, Secret, TokenSettings, check_keys};
+pub use self::token::{Algorithm, JwksLocation, KeySource, NewKeys, Secret, TokenSettings, check_keys};
 pub use plugnode_socket_io::{AppNamespace, Encoding};
 
 /// Limit of the attachments of one packet together, as a multiple of `max-payload`.

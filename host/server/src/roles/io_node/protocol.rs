@@ -144,7 +144,7 @@ impl Protocol {
             };
         };
         match packet.content {
-            PacketContent::Connect(_) => {}
+            PacketContent::Connect(_) | PacketContent::Nothing => {}
             PacketContent::Disconnect => socket.close(DisconnectReason::Client),
             PacketContent::Event(payload, ack) => {
                 let (event, args) = payload.into_event()?;

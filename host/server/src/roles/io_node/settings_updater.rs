@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::access_check::AccessCheck;
 use super::protocol::Protocol;
 use super::settings::IoNodeSettings;
-use super::token::TokenSettings;
+use super::token::{NewKeys, TokenSettings};
 
 /// Changes settings of a running io-node. Clones change the same one.
 #[derive(Clone)]
@@ -29,14 +29,23 @@ impl SettingsUpdater {
         max_namespaces.store(settings.namespaces_per_connection, Ordering::Relaxed);
     }
 
-    /// Reads the keys of tokens again. Returns whether any changed.
+    /// Reads the keys of tokens again. They are in use once they are given to [`replace_keys`](Self::replace_keys). None without
+    /// tokens.
     ///
     /// # Errors
-    /// If a key cannot be read or used. Then all keys stay as they are.
-    pub async fn read_keys(&self, settings: Option<&TokenSettings>) -> Result<bool> {
+    /// If a key cannot be read or used.
+    pub async fn read_keys(&self, settings: Option<&TokenSettings>) -> Result<Option<NewKeys>> {
         match (&self.protocol.tokens, settings) {
-            (Some(tokens), Some(settings)) => tokens.read_again(&settings.keys).await,
-            _ => Ok(false),
+            (Some(tokens), Some(settings)) => tokens.read_again(&settings.keys).await.map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Uses these keys of tokens from now on. Returns whether any changed.
+    pub async fn replace_keys(&self, new: NewKeys) -> bool {
+        match &self.protocol.tokens {
+            Some(tokens) => tokens.replace(new).await,
+            None => false,
         }
     }
 }

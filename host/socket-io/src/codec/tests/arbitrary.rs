@@ -46,7 +46,16 @@ fn packet() -> impl Strategy<Value = String> {
         one_of(&["", "/,", "/chat,", "/chat?a=b,", "/é,", "/"]),
         text().prop_map(|name| format!("/{name},"))
     ];
-    let number = one_of(&["", "0", "7", "-1", "9223372036854775807", "99999999999999999999"]);
+    let number = one_of(&[
+        "",
+        "0",
+        "7",
+        "-1",
+        " 7\n",
+        "7 7",
+        "9223372036854775807",
+        "99999999999999999999",
+    ]);
     let content = prop_oneof![
         json_text(),
         (text(), vec(json_text(), 0..4)).prop_map(|(name, args)| {
@@ -195,7 +204,7 @@ proptest! {
                     PacketContent::Connect(auth) => {
                         let _ = auth.map(RawPayload::into_auth);
                     }
-                    PacketContent::Disconnect => {}
+                    PacketContent::Disconnect | PacketContent::Nothing => {}
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! Startup checks of usable and unusable servers.
 
 use super::*;
-use crate::client::testing::{Lines, TestServer, free_port};
+use crate::client::testing::{Lines, TestServer};
 use crate::settings::TlsFiles;
 use plugnode_transport::TransportError;
 
@@ -106,11 +106,9 @@ async fn refuses_unusable_server_with_a_remedy() {
         "{problem}"
     );
 
-    let port = free_port().to_string();
-    let node = TestServer::start_with(&["--cluster-enabled", "yes", "--port", &port]).await;
+    let (node, _) = TestServer::start_on_port("--port", &["--cluster-enabled", "yes"]).await;
     refused(&node.url(), "is a node of a Cluster: write redis+cluster://").await;
-    let plain = free_port().to_string();
-    let _plain = TestServer::start_with(&["--port", &plain]).await;
+    let (_plain, plain) = TestServer::start_on_port("--port", &[]).await;
     refused(
         &format!("redis+cluster://127.0.0.1:{plain}"),
         "is no Cluster: write redis://",
@@ -147,9 +145,8 @@ async fn warns_about_settings_that_lose_events() {
 #[tokio::test]
 async fn accepts_cluster_and_sentinel_master() {
     let (lines, _guard) = Lines::heard();
-    let (port, bus) = (free_port().to_string(), free_port().to_string());
-    let arguments = ["--cluster-enabled", "yes", "--port", &port, "--cluster-port", &bus];
-    let node = TestServer::start_with(&[&arguments[..], &["--requirepass", "secret"]].concat()).await;
+    let arguments = ["--cluster-enabled", "yes", "--requirepass", "secret"];
+    let (node, port) = TestServer::start_on_port("--port", &arguments).await;
     let url = format!("redis+cluster://:secret@127.0.0.1:{port}");
     let at = url.clone();
     let examining = tokio::spawn(async move { examined(&settings(&at)).await });
@@ -160,9 +157,8 @@ async fn accepts_cluster_and_sentinel_master() {
     assert_eq!(lines.with("INFO", "shards = 1 uses one node of the Cluster"), 1);
     refused(&url.replace("secret", "secreter"), "refuses the login (WRONGPASS").await;
 
-    let (port, watcher) = (free_port(), free_port());
-    let master = TestServer::start_with(&["--port", &port.to_string()]).await;
-    let _sentinel = TestServer::start_sentinel(watcher, port).await;
+    let (master, port) = TestServer::start_on_port("--port", &[]).await;
+    let (_sentinel, watcher) = TestServer::start_sentinel(port).await;
     examined(&settings(&format!("redis+sentinel://127.0.0.1:{watcher}/main")))
         .await
         .unwrap();

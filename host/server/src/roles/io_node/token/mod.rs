@@ -24,7 +24,7 @@ use tracing::debug;
 
 use self::key::Key;
 pub use self::secret::Secret;
-use self::set::KeySet;
+use self::set::{KeySet, SetKeys};
 pub use self::settings::{Algorithm, JwksLocation, KeySource, TokenSettings};
 use super::attributes::Fields;
 use super::field::Field;
@@ -53,6 +53,13 @@ struct OwnKeys {
     keys: Arc<[Key]>,
     /// The digest of the sources that they were read from.
     digest: [u8; 32],
+}
+
+/// Keys that were read and are not in use yet.
+pub struct NewKeys {
+    own: OwnKeys,
+    /// For each JWK set in use. None if it is at a URL.
+    sets: Vec<Option<SetKeys>>,
 }
 
 /// The part of a valid token that matters.
@@ -118,28 +125,42 @@ impl Tokens {
         Ok(Arc::new(Self { settings, own, sets }))
     }
 
-    /// Reads the keys again from these sources, and the JWK sets from their own. Returns whether any changed.
+    /// Reads the keys again from these sources, and the JWK sets that are files from their own. They are in use once they are given to
+    /// [`replace`](Self::replace).
     ///
     /// # Errors
-    /// If one cannot be read or used; then none changes.
-    pub(super) async fn read_again(&self, sources: &[KeySource]) -> Result<bool> {
-        let read = OwnKeys::read(sources, &self.settings.algorithms)?;
+    /// If one cannot be read or used.
+    pub(super) async fn read_again(&self, sources: &[KeySource]) -> Result<NewKeys> {
+        let own = OwnKeys::read(sources, &self.settings.algorithms)?;
         ensure!(
-            !(read.keys.is_empty() && self.sets.is_empty()),
+            !(own.keys.is_empty() && self.sets.is_empty()),
             "[io-node.token]: there is no key any more"
         );
+        let mut sets = Vec::with_capacity(self.sets.len());
+        for set in &self.sets {
+            sets.push(set.read_file().await?);
+        }
+        Ok(NewKeys { own, sets })
+    }
+
+    /// Uses these keys from now on, and fetches the JWK sets that are at URLs; one that cannot be fetched keeps its keys. Returns whether any
+    /// key changed.
+    pub(super) async fn replace(&self, new: NewKeys) -> bool {
         let mut has_changed = {
             let mut own = self.own.write();
-            let has_changed = own.digest != read.digest;
-            *own = read;
+            let has_changed = own.digest != new.own.digest;
+            *own = new.own;
             has_changed
         };
-        for set in &self.sets {
+        for (set, read) in self.sets.iter().zip(new.sets) {
             let before = set.digest();
-            set.read_again().await;
+            match read {
+                Some(read) => set.replace(read),
+                None => set.read_again().await,
+            }
             has_changed |= set.digest() != before;
         }
-        Ok(has_changed)
+        has_changed
     }
 
     /// The token in a handshake, if it has one.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -14,19 +14,27 @@ use tracing::{debug, info, warn};
 
 use super::fetch::Fetch;
 use super::key::{self, Key};
-use super::settings::{Algorithm, JwksLocation, TokenSettings};
+use super::settings::{JwksLocation, TokenSettings};
 use plugnode_process::shutdown::Shutdown;
 
 /// Tokens that may wait for a reading. Others are refused at once.
 const MAX_WAITING: usize = 1_024;
 
-/// The keys of a set, from its latest reading.
+/// A JWK set that is in use.
 #[derive(Debug)]
 pub(super) struct KeySet {
-    keys: Arc<RwLock<Arc<[Key]>>>,
-    /// The digest of the text that they were read from.
-    digest: Arc<Mutex<[u8; 32]>>,
+    present: Arc<RwLock<SetKeys>>,
+    source: Arc<Source>,
+    settings: TokenSettings,
     requests: mpsc::Sender<ReadRequest>,
+}
+
+/// The keys that one reading found.
+#[derive(Debug, Clone)]
+pub(super) struct SetKeys {
+    keys: Arc<[Key]>,
+    /// The digest of the text that they were read from.
+    digest: [u8; 32],
 }
 
 /// A request for a reading.
@@ -38,11 +46,9 @@ struct ReadRequest {
 
 /// The task that reads the set.
 struct Reader {
-    source: Source,
-    algorithms: Vec<Algorithm>,
+    source: Arc<Source>,
     settings: TokenSettings,
-    keys: Arc<RwLock<Arc<[Key]>>>,
-    digest: Arc<Mutex<[u8; 32]>>,
+    present: Arc<RwLock<SetKeys>>,
     requests: mpsc::Receiver<ReadRequest>,
 }
 
@@ -58,22 +64,20 @@ impl KeySet {
     /// # Errors
     /// If the first reading fails.
     pub(super) async fn start(place: &JwksLocation, settings: &TokenSettings, shutdown: &Shutdown) -> Result<Self> {
-        let source = match place {
+        let source = Arc::new(match place {
             JwksLocation::File(file) => Source::File(file.clone()),
             JwksLocation::Url(url) => Source::Url(Fetch::new(url, settings.ca.as_deref())?),
-        };
+        });
+        let first = source.read(settings).await?;
+        info!(keys = first.keys.len(), jwks = %source, "JWK set read; its keys verify tokens");
+        let present = Arc::new(RwLock::new(first));
         let (sender, requests) = mpsc::channel(MAX_WAITING);
         let reader = Reader {
-            source,
-            algorithms: settings.algorithms.clone(),
+            source: source.clone(),
             settings: settings.clone(),
-            keys: Arc::new(RwLock::new(Arc::from([]))),
-            digest: Arc::default(),
+            present: present.clone(),
             requests,
         };
-        let (keys, digest) = (reader.keys.clone(), reader.digest.clone());
-        let count = reader.read().await?;
-        info!(keys = count, jwks = %reader.source, "JWK set read; its keys verify tokens");
         let ending = shutdown.clone();
         shutdown.spawn(async move {
             tokio::select! {
@@ -82,20 +86,37 @@ impl KeySet {
             }
         });
         Ok(Self {
-            keys,
-            digest,
+            present,
+            source,
+            settings: settings.clone(),
             requests: sender,
         })
     }
 
     /// The present keys.
     pub(super) fn keys(&self) -> Arc<[Key]> {
-        self.keys.read().clone()
+        self.present.read().keys.clone()
     }
 
     /// The digest of the text that the keys were read from.
     pub(super) fn digest(&self) -> [u8; 32] {
-        *self.digest.lock()
+        self.present.read().digest
+    }
+
+    /// Reads the set if it is a file. None if it is at a URL.
+    ///
+    /// # Errors
+    /// If the file cannot be read or used.
+    pub(super) async fn read_file(&self) -> Result<Option<SetKeys>> {
+        match &*self.source {
+            Source::File(_) => self.source.read(&self.settings).await.map(Some),
+            Source::Url(_) => Ok(None),
+        }
+    }
+
+    /// Uses these keys from now on.
+    pub(super) fn replace(&self, keys: SetKeys) {
+        *self.present.write() = keys;
     }
 
     /// Has the set read again unless that was just done, and waits until it is.
@@ -131,8 +152,11 @@ impl Reader {
             if request.as_ref().is_some_and(|request| !request.now) && last.elapsed() < self.settings.pause {
                 continue;
             }
-            match self.read().await {
-                Ok(count) => debug!(keys = count, jwks = %self.source, "JWK set read again"),
+            match self.source.read(&self.settings).await {
+                Ok(read) => {
+                    debug!(keys = read.keys.len(), jwks = %self.source, "JWK set read again");
+                    *self.present.write() = read;
+                }
                 Err(error) => warn!("cannot read the JWK set again; the keys stay as they were: {error:#}"),
             }
             last = Instant::now();
@@ -142,33 +166,35 @@ impl Reader {
             }
         }
     }
-
-    /// Reads the set, and returns the number of its keys.
-    async fn read(&self) -> Result<usize> {
-        let reading = timeout(self.settings.timeout, self.source.read());
-        let text = match reading.await {
-            Ok(text) => text,
-            Err(_) => Err(anyhow::anyhow!("it took longer than {:?}", self.settings.timeout)),
-        };
-        let secrets = matches!(self.source, Source::File(_));
-        let keys = text.and_then(|text| {
-            let keys = key::of_set(&text, &self.algorithms, secrets)?;
-            *self.digest.lock() = Sha256::digest(&text).into();
-            Ok(keys)
-        });
-        let keys = keys.with_context(|| format!("[io-node.token] jwks: cannot use {}", self.source))?;
-        let count = keys.len();
-        *self.keys.write() = keys.into();
-        Ok(count)
-    }
 }
 
 impl Source {
-    async fn read(&self) -> Result<Vec<u8>> {
+    async fn read(&self, settings: &TokenSettings) -> Result<SetKeys> {
+        let text = match timeout(settings.timeout, self.text()).await {
+            Ok(text) => text,
+            Err(_) => Err(anyhow::anyhow!("it took longer than {:?}", settings.timeout)),
+        };
+        let secrets = matches!(self, Self::File(_));
+        let read = text.and_then(|text| {
+            Ok(SetKeys {
+                keys: key::of_set(&text, &settings.algorithms, secrets)?.into(),
+                digest: Sha256::digest(&text).into(),
+            })
+        });
+        read.with_context(|| format!("[io-node.token] jwks: cannot use {self}"))
+    }
+
+    async fn text(&self) -> Result<Vec<u8>> {
         match self {
             Self::File(file) => tokio::fs::read(file).await.context("cannot read it"),
             Self::Url(fetch) => fetch.get().await,
         }
+    }
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self}")
     }
 }
 

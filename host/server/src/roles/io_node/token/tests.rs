@@ -327,13 +327,31 @@ async fn keys_stay_if_they_cannot_be_read_again() {
         taken.expires_at.is_some_and(|at| at.abs_diff(expires_at) <= 60),
         "{taken:?}"
     );
-    assert!(!tokens.read_again(&sources).await.unwrap(), "nothing has changed");
+    let unchanged = tokens.read_again(&sources).await.unwrap();
+    assert!(!tokens.replace(unchanged).await);
     std::fs::write(&file, "too short").unwrap();
     assert!(tokens.read_again(&sources).await.is_err());
     assert!(is_valid(&tokens, &signed[0]).await);
     std::fs::write(&file, secrets[1]).unwrap();
-    assert!(tokens.read_again(&sources).await.unwrap());
+    let read = tokens.read_again(&sources).await.unwrap();
+    assert!(is_valid(&tokens, &signed[0]).await, "only read, not in use yet");
+    std::fs::write(&file, "too short").unwrap();
+    assert!(tokens.replace(read).await, "what was read, not what the file holds now");
     assert!(is_valid(&tokens, &signed[1]).await && !is_valid(&tokens, &signed[0]).await);
+}
+
+#[tokio::test]
+async fn file_of_a_set_is_read_once_for_a_reload() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), set(&[(RSA, Signed::RS256, "a")])).unwrap();
+    let sources = vec![KeySource::Jwks(JwksLocation::File(file.path().into()))];
+    let tokens = tokens(settings(sources.clone())).await;
+    std::fs::write(file.path(), set(&[(EC, Signed::ES256, "b")])).unwrap();
+    let read = tokens.read_again(&sources).await.unwrap();
+    std::fs::write(file.path(), "{}").unwrap();
+    assert!(tokens.read_again(&sources).await.is_err());
+    assert!(tokens.replace(read).await);
+    assert!(is_valid(&tokens, &es256(&claims(), EC, Some("b"))).await);
 }
 
 #[tokio::test]

@@ -36,13 +36,32 @@ impl Gcra {
     }
 
     /// Whether an event that lies so far ahead uses at most half of the burst.
-    pub(crate) fn is_relaxed(self, ahead: Duration) -> bool {
+    pub fn is_relaxed(self, ahead: Duration) -> bool {
         ahead <= self.tolerance / 2
     }
 
     /// Whether `events` more would exceed the rate for longer than `patience`.
-    pub(crate) fn is_exceeded_by(self, events: usize, ahead: Duration, patience: Duration) -> bool {
+    pub fn is_exceeded_by(self, events: usize, ahead: Duration, patience: Duration) -> bool {
         let events = u32::try_from(events).unwrap_or(u32::MAX);
         ahead.saturating_add(self.interval.saturating_mul(events)) >= self.tolerance + patience
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn burst_is_bounded_and_refills() {
+        let (limit, mut arrival) = (Gcra::new(4, 10), None);
+        let mut now = Instant::now();
+        let mut conforming = |now| {
+            let conforms = |_: &i32| limit.wait(limit.count(&mut arrival, now)).is_none();
+            (0..1_000).take_while(conforms).count()
+        };
+        assert_eq!(conforming(now), 40);
+        now += Duration::from_secs(2);
+        let more = conforming(now);
+        assert!((6..=8).contains(&more), "{more}");
     }
 }
