@@ -15,6 +15,7 @@ mod io_node;
 mod io_server;
 mod io_server_url;
 mod place;
+mod problem;
 mod process;
 #[cfg(test)]
 mod reference;

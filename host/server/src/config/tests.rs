@@ -188,7 +188,7 @@ fn what_is_wrong_in_the_file_is_named_with_key_file_and_line() {
     for (config, expected) in [
         (
             "\n[http]\nlistn = \"x\"\n",
-            "plugnode.toml:3: http.listn: unknown field `listn`, expected one of",
+            "plugnode.toml:3: http.listn: unknown key `listn`; did you mean `listen`?",
         ),
         (
             "[io-node]\nmax-payload = \"1XB\"\n",
@@ -265,7 +265,7 @@ fn what_is_wrong_in_the_file_is_named_with_key_file_and_line() {
         ),
         (
             "[transport]\nurl = \"http://:secret@h\"\n",
-            "plugnode.toml:2: transport.url: `http` is no transport; there are memory: and redis://, rediss://",
+            "plugnode.toml:2: transport.url: `http` is not a transport; use memory: or redis://, rediss://",
         ),
         (
             "[transport]\nprefix = \"a{b\"\n",
@@ -353,7 +353,7 @@ fn what_is_wrong_in_the_environment_is_named_with_its_variable() {
         (
             "PLUGNODE_HTTP__LISTN",
             "x",
-            "variable PLUGNODE_HTTP__LISTN: http.listn: unknown field `listn`",
+            "variable PLUGNODE_HTTP__LISTN: http.listn: unknown key `listn`",
         ),
         ("PLUGNODE_HTTP__LISTN", "x", "; did you mean PLUGNODE_HTTP__LISTEN?"),
         (

@@ -113,7 +113,7 @@ async fn refuses_unusable_server_with_a_remedy() {
     let _plain = TestServer::start_with(&["--port", &plain]).await;
     refused(
         &format!("redis+cluster://127.0.0.1:{plain}"),
-        "is no Cluster: write redis://",
+        "is not a Cluster: write redis://",
     )
     .await;
 }
