@@ -1,10 +1,6 @@
-//! The clients that a command applies to, as in Socket.IO's `io.to(..).except(..).emit(..)`.
-
-use std::time::Duration;
+//! The clients that a command applies to, as in Socket.IO's `io.to(..).except(..).emit(..)`. Its commands are in `command`.
 
 use crate::host::outbox::{self as wire, Delivery};
-use crate::outbox::{CommandError, millis};
-use crate::payload::Args;
 
 /// A set of clients of one namespace, with the commands for them.
 ///
@@ -13,8 +9,8 @@ use crate::payload::Args;
 #[derive(Debug, Clone)]
 #[must_use = "an audience does nothing until one of its commands is called"]
 pub struct Audience {
-    wire: wire::Audience,
-    how: Delivery,
+    pub(crate) wire: wire::Audience,
+    pub(crate) how: Delivery,
 }
 
 /// The clients of a channel.
@@ -84,81 +80,6 @@ impl Audience {
     pub fn local(mut self) -> Self {
         self.how = self.how | Delivery::LOCAL;
         self
-    }
-
-    /// Emits an event.
-    pub fn emit(&self, event: &str, args: impl Args) -> Result<(), CommandError> {
-        let args = args.to_payload()?;
-        Ok(wire::publish(&self.wire, event, &args, self.how)?)
-    }
-
-    /// Emits an event and asks each client for an acknowledgement. Each client's answer, or its absence after `timeout`, is
-    /// passed to [`Handler::on_reply`](crate::Handler::on_reply) with `token`.
-    pub fn request(
-        &self,
-        event: &str,
-        args: impl Args,
-        timeout: Duration,
-        token: impl AsRef<[u8]>,
-    ) -> Result<(), CommandError> {
-        let args = args.to_payload()?;
-        Ok(wire::request(
-            &self.wire,
-            event,
-            &args,
-            millis(timeout),
-            token.as_ref(),
-        )?)
-    }
-
-    /// Emits an event to clients on all io-nodes, asks each for an acknowledgement, and collects the answers in one reply. The
-    /// reply is passed to [`Handler::on_reply`](crate::Handler::on_reply) with `token` when all clients have answered or after
-    /// `timeout`, at most one minute. Parse it with [`Reply::collected`](crate::Reply::collected).
-    ///
-    /// Ignores [`volatile`](Self::volatile) and [`local`](Self::local).
-    pub fn collect(
-        &self,
-        event: &str,
-        args: impl Args,
-        timeout: Duration,
-        token: impl AsRef<[u8]>,
-    ) -> Result<(), CommandError> {
-        let args = args.to_payload()?;
-        Ok(wire::collect(
-            &self.wire,
-            event,
-            &args,
-            millis(timeout),
-            token.as_ref(),
-        )?)
-    }
-
-    /// Finds the matching clients on all io-nodes. One reply with `token` has their number and describes up to `most` of them;
-    /// `timeout` works as in [`collect`](Self::collect). Parse it with [`Reply::found`](crate::Reply::found).
-    ///
-    /// `most` is capped at 10,000; 0 requests only the number.
-    pub fn find_clients(&self, most: u32, timeout: Duration, token: impl AsRef<[u8]>) -> Result<(), CommandError> {
-        Ok(wire::find_clients(&self.wire, most, millis(timeout), token.as_ref())?)
-    }
-
-    /// Subscribes the clients to a channel.
-    pub fn join(&self, channel: impl Into<String>) -> Result<(), CommandError> {
-        Ok(wire::subscribe(&self.wire, &[channel.into()])?)
-    }
-
-    /// Unsubscribes the clients from a channel.
-    pub fn leave(&self, channel: impl Into<String>) -> Result<(), CommandError> {
-        Ok(wire::unsubscribe(&self.wire, &[channel.into()])?)
-    }
-
-    /// Disconnects the clients from the namespace. JavaScript clients do not reconnect automatically.
-    pub fn disconnect(&self) -> Result<(), CommandError> {
-        Ok(wire::disconnect(&self.wire, false)?)
-    }
-
-    /// Closes the clients' whole connections. JavaScript clients reconnect automatically.
-    pub fn close(&self) -> Result<(), CommandError> {
-        Ok(wire::disconnect(&self.wire, true)?)
     }
 
     /// Whether it selects no client and no channel.

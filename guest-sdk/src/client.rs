@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 
 use crate::audience::{self, Audience};
 use crate::bindings::plugnode::app::types;
+use crate::command_error::CommandError;
 use crate::host::outbox;
-use crate::outbox::CommandError;
 use crate::payload::{Args, ArgsError};
 
 /// The client whose event is being handled: what Socket.IO's server calls `socket`.

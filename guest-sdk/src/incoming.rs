@@ -4,7 +4,8 @@ use serde::de::DeserializeOwned;
 
 use crate::bindings::plugnode::app::types;
 pub use crate::bindings::plugnode::app::types::{Custom, DisconnectReason, Handshake};
-use crate::outbox::{AckId, CommandError};
+use crate::command::AckId;
+use crate::command_error::CommandError;
 use crate::payload::{Args, ArgsError, Payload};
 use crate::surrogates::replace_lone_surrogates;
 

@@ -30,7 +30,7 @@ pub enum Error {
     Value {
         /// The key.
         key: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
     /// The store did not answer, or refused a write.

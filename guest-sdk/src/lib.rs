@@ -78,6 +78,8 @@ pub mod answers;
 mod audience;
 mod binary;
 mod client;
+mod command;
+mod command_error;
 pub mod config;
 mod context;
 mod error;
@@ -89,7 +91,6 @@ pub mod log;
 mod message;
 #[cfg(not(target_family = "wasm"))]
 pub mod native;
-mod outbox;
 mod payload;
 mod placeholder;
 pub mod replace;
@@ -102,6 +103,8 @@ pub mod test;
 pub use audience::{Audience, all, client, to};
 pub use binary::Binary;
 pub use client::Client;
+pub use command::*;
+pub use command_error::CommandError;
 pub use context::{Context, context};
 pub use error::{Error, Result};
 pub use handler::Handler;
@@ -109,7 +112,6 @@ pub use handler::Handler;
 pub use handler::{handle, load, save, start, stop};
 pub use incoming::{Custom, DisconnectReason, Handshake, Incoming, Reply};
 pub use message::Message;
-pub use outbox::{AckId, CommandError, list_channels, list_channels_of, send_custom, settle};
 pub use payload::{Args, ArgsError, Payload};
 pub use snapshot::Snapshot;
 
@@ -131,5 +133,7 @@ mod host {
         wasi::logging::logging,
     };
     #[cfg(not(target_family = "wasm"))]
-    pub(crate) use crate::native::imports::{atomics, batch, config, kv, logging, outbox, schedule, store};
+    pub(crate) use crate::command::value as outbox;
+    #[cfg(not(target_family = "wasm"))]
+    pub(crate) use crate::native::imports::{atomics, batch, config, kv, logging, schedule, store};
 }

@@ -1,7 +1,7 @@
 //! The message builder of socket.io-cluster: create a message, address it, send it.
 
 use crate::audience::Audience;
-use crate::outbox::CommandError;
+use crate::command_error::CommandError;
 use crate::payload::{Args, ArgsError, Payload};
 
 /// A message to clients, built step by step.

@@ -145,7 +145,7 @@ impl Timers {
     /// Sets a one-shot timer that is due after this time.
     ///
     /// # Errors
-    /// As for [`at`](Self::at).
+    /// The same as for [`at`](Self::at).
     pub fn after(self, key: &str, time: Duration, kind: &str, data: &(impl Serialize + ?Sized)) -> Result<(), Error> {
         self.at(key, SystemTime::now() + time, kind, data)
     }
@@ -153,7 +153,7 @@ impl Timers {
     /// Sets a periodic timer, first due after one period. The period is at least 50 ms.
     ///
     /// # Errors
-    /// As for [`at`](Self::at).
+    /// The same as for [`at`](Self::at).
     pub fn every(self, key: &str, period: Duration, kind: &str, data: &(impl Serialize + ?Sized)) -> Result<(), Error> {
         host::every(self.0, key, millis(period), kind, &json(data)?).map_err(Error::from)
     }

@@ -3,8 +3,8 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use plugnode_sdk::prelude::*;
-use plugnode_sdk::test::{Command, Failure, Kit, Sent, handshake};
-use plugnode_sdk::{AckId, all, context, kv, list_channels, log, schedule, settle, to};
+use plugnode_sdk::test::{Command, CommandLimits, Failure, Kit, Sent, handshake, recorded};
+use plugnode_sdk::{AckId, Payload, all, context, kv, list_channels, log, schedule, send_custom, settle, to};
 use serde_json::{Value, json};
 
 /// Executes the command that each message names.
@@ -516,7 +516,7 @@ fn refusal_needs_admission_connection_event_and_small_message() {
     assert!(failure.contains("payload exceeds"), "{failure}");
     let mut app = Kit::<Host>::new();
     let failure = app.try_connect("ada", handshake()).unwrap_err().to_string();
-    assert!(failure.contains("no admission control"), "{failure}");
+    assert!(failure.contains("admits every client"), "{failure}");
 }
 
 #[test]
@@ -534,7 +534,7 @@ fn collects_acknowledgements() {
     ];
     assert_eq!(app.sent_to("ada"), expected);
     let failure = app.try_message("ada", "reserved", ()).unwrap_err().to_string();
-    assert!(failure.contains("`newListener`"), "{failure}");
+    assert!(failure.contains(r#""newListener" is reserved"#), "{failure}");
 }
 
 #[test]
@@ -717,4 +717,130 @@ fn failed_timer_event_panics() {
     app.message("ada", "ask", 1);
     app.fire_of("ada", "late");
     app.fire_of("ada", "later");
+}
+
+/// Why a command of an event with a client is refused.
+fn refusal(part: impl FnOnce() -> Result) -> String {
+    recorded(part).expect_err("it is refused").to_string()
+}
+
+#[test]
+fn refuses_invalid_names_and_kinds() {
+    let long = "x".repeat(1_025);
+    let too_long = "has 1025 bytes; a name may have 1024";
+    assert!(refusal(|| Ok(all().emit(&long, ())?)).contains(too_long));
+    assert!(refusal(|| Ok(all().join(&long)?)).contains(too_long));
+    assert!(refusal(|| Ok(all().in_namespace(format!("/{long}")).emit("e", ())?)).contains("the namespace has 1026"));
+    assert!(refusal(|| Ok(all().in_namespace("chat").emit("e", ())?)).contains("does not begin with a slash"));
+    assert!(refusal(|| Ok(send_custom(None, "plugnode.stop/1", b"")?)).contains("reserved for the host"));
+    let forged: AckId = serde_json::from_str(r#""forged""#).unwrap();
+    assert!(refusal(|| Ok(forged.answer(())?)).contains("not an ack-id of this host"));
+}
+
+#[test]
+fn refuses_payloads_that_no_client_can_receive() {
+    let large = "x".repeat(4_000_000);
+    assert!(refusal(|| Ok(all().emit("e", &large)?)).contains("payload exceeds"));
+    assert!(refusal(|| Ok(settle(Duration::ZERO, &format!("{large}x"))?)).contains("payload exceeds"));
+    let binary = vec![Binary(vec![1]); 11];
+    assert!(refusal(|| Ok(all().emit("e", &binary)?)).contains("11 attachments are over the limit of 10"));
+    let payload = |json: &str, attachments| Payload {
+        json: json.into(),
+        attachments,
+    };
+    let object = payload("{}", Vec::new());
+    assert!(refusal(|| Ok(all().emit("e", &object)?)).contains("args.json is not a JSON array"));
+    let dangling = payload(r#"[{"_placeholder":true,"num":1}]"#, vec![vec![1]]);
+    assert!(refusal(|| Ok(all().emit("e", &dangling)?)).contains("placeholder number 1, but there are 1"));
+}
+
+#[test]
+fn refuses_invalid_timers() {
+    let (timers, second) = (schedule::of_app(), Duration::from_secs(1));
+    assert!(refusal(|| Ok(timers.after("", second, "a/1", &())?)).contains("invalid key"));
+    assert!(refusal(|| Ok(timers.after("k", second, "", &())?)).contains("invalid kind"));
+    assert!(refusal(|| Ok(timers.after("k", second, "plugnode.a/1", &())?)).contains("invalid kind"));
+    assert!(refusal(|| Ok(timers.every("k", Duration::from_millis(49), "a/1", &())?)).contains("at least 50 ms"));
+    let data = "x".repeat(4_000_000);
+    assert!(refusal(|| Ok(timers.after("k", second, "a/1", &data)?)).contains("over the app's limit"));
+}
+
+/// Sends what needs a client, in events that have none or lose it.
+#[derive(Default)]
+struct Absent;
+
+impl Handler for Absent {
+    fn on_message(&mut self, client: &Client, _: &Incoming) -> Result {
+        (0..3).try_for_each(|_| Ok(client.emit("e", ())?))
+    }
+
+    fn on_disconnect(&mut self, _: &Client, _: &DisconnectReason) -> Result {
+        Ok(schedule::of_client().cancel("k")?)
+    }
+
+    fn on_custom(&mut self, _: &Custom) -> Result {
+        Ok(all().local().emit("e", ())?)
+    }
+}
+
+#[test]
+#[should_panic(expected = "cannot deliver locally")]
+fn denies_local_delivery_without_client() {
+    Kit::<Absent>::new().custom(Custom {
+        kind: "acme.tick/1".into(),
+        client: None,
+        data: Vec::new(),
+        content_type: None,
+    });
+}
+
+#[test]
+#[should_panic(expected = "which ends its timers")]
+fn denies_client_timers_in_disconnect() {
+    let mut app = Kit::<Absent>::new();
+    app.connect("ada");
+    app.disconnect("ada", DisconnectReason::TransportClose);
+}
+
+#[test]
+fn event_over_its_limit_of_commands_fails() {
+    for (limits, fits) in [
+        (
+            CommandLimits {
+                commands: 3,
+                ..CommandLimits::default()
+            },
+            true,
+        ),
+        (
+            CommandLimits {
+                commands: 2,
+                ..CommandLimits::default()
+            },
+            false,
+        ),
+        // A command counts 6 bytes: the id, the event and the JSON.
+        (
+            CommandLimits {
+                bytes: 18,
+                ..CommandLimits::default()
+            },
+            true,
+        ),
+        (
+            CommandLimits {
+                bytes: 17,
+                ..CommandLimits::default()
+            },
+            false,
+        ),
+    ] {
+        let mut app = Kit::<Absent>::new().with_limits(limits);
+        app.connect("ada");
+        let handled = app.try_message("ada", "send", ());
+        match fits {
+            true => assert_eq!(handled.unwrap().commands.len(), 3),
+            false => assert!(handled.unwrap_err().to_string().contains("limit of commands or bytes")),
+        }
+    }
 }

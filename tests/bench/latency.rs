@@ -37,7 +37,7 @@ impl Latency {
         self.histogram().reset();
     }
 
-    /// As recorded.
+    /// The percentiles of the recorded latencies.
     pub(crate) fn percentiles(&self) -> Option<Percentiles> {
         percentiles(&self.histogram())
     }

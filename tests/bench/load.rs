@@ -24,7 +24,7 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(5);
 /// How long to wait for duplicates after everything has arrived.
 const DUPLICATES: Duration = Duration::from_millis(50);
 
-/// What all clients of a load share.
+/// Progress of a load, shared by its clients.
 pub(crate) struct Progress {
     /// Messages that have to arrive, of all clients together.
     expected: AtomicU64,
@@ -41,7 +41,7 @@ pub(crate) struct Load {
     pub(crate) checks: Vec<Arc<Mutex<SequenceCheck>>>,
 }
 
-/// What was measured in a round.
+/// The measurement of a round.
 pub(crate) struct Measurement {
     /// Messages received.
     pub(crate) received: u64,

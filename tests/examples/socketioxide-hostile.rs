@@ -1,6 +1,6 @@
-//! A server of socketioxide alone that does what `plugnode-hostile` asks for, to hold plugnode against.
+//! A socketioxide server with the handler that `plugnode-hostile` expects, to compare plugnode with.
 //!
-//! It has the library's own settings, but for messages of 1 MB. Prints the port that it listens on.
+//! It has the library's default settings, except that messages may have 1 MB. Prints the port that it listens on.
 
 use std::fmt;
 
@@ -33,7 +33,7 @@ async fn main() -> std::io::Result<()> {
     }
 }
 
-/// What cannot be sent because its client is gone is nobody's loss.
+/// Echoes every message. Errors of sending are ignored: the client has disconnected.
 fn answer(socket: &SocketRef) {
     socket.on("message", async |socket: SocketRef, Data(args): Data<Arguments>| {
         let _ = socket.emit("message-back", &args);

@@ -1,4 +1,4 @@
-//! A case: what it does, what the server must do, its source and its limits.
+//! A case: its action, the required behaviour of the server, its source and its limits.
 
 use std::fmt;
 use std::future::Future;
@@ -12,7 +12,7 @@ pub(crate) const OURS: &str = "found by attacking plugnode";
 /// Source of cases of Engine.IO's protocol.
 pub(crate) const ENGINE: &str = "Engine.IO protocol 4, and its test suite";
 
-/// What the server did, or what is wrong with it.
+/// The behaviour of the server, or the error in it.
 pub(crate) type CaseResult = anyhow::Result<String>;
 
 type Run = Box<dyn Fn(Server) -> Pin<Box<dyn Future<Output = CaseResult> + Send>> + Send + Sync>;
@@ -20,9 +20,9 @@ type Run = Box<dyn Fn(Server) -> Pin<Box<dyn Future<Output = CaseResult> + Send>
 /// One attack or oddity.
 pub(crate) struct Case {
     pub(crate) name: &'static str,
-    /// What it does, for a reader who knows the protocol.
+    /// The action of the client, for a reader who knows the protocol.
     pub(crate) does: &'static str,
-    /// What the server must do.
+    /// The required behaviour of the server.
     pub(crate) must: &'static str,
     /// A CVE, an advisory, a specification, or [`OURS`].
     pub(crate) source: &'static str,

@@ -30,7 +30,7 @@ pub(crate) enum Verdict {
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) verdict: Verdict,
-    /// What the server did, and what is wrong with that.
+    /// The behaviour of the server, and the error in it.
     pub(crate) did: String,
     /// Memory of the server, if its process is known.
     pub(crate) memory: Option<Memory>,

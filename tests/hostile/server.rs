@@ -195,12 +195,12 @@ impl Server {
         Ok(self.file.as_deref().ok_or(Skipped("no --file is given"))?)
     }
 
-    /// Opens so many connections, writes these bytes on each, and reads nothing.
+    /// Opens `connections` connections, writes `bytes` on each, and reads nothing.
     pub(crate) async fn hold(&self, connections: usize, bytes: &[u8]) -> Result<Vec<TcpStream>> {
         self.hold_with(Receives::LittleAtOnce, connections, bytes).await
     }
 
-    /// The same with small segments, so that the server's kernel buffers little as well.
+    /// Holds connections like [`hold`](Self::hold), with small segments, so that the server's kernel buffers little as well.
     pub(crate) async fn hold_small(&self, connections: usize, bytes: &[u8]) -> Result<Vec<TcpStream>> {
         self.hold_with(Receives::SmallSegments, connections, bytes).await
     }
@@ -284,7 +284,7 @@ impl Server {
         Ok(flood)
     }
 
-    /// The same with reading.
+    /// Floods the server while reading its answers.
     pub(crate) async fn flood(&self, chunk: &[u8], time: Duration) -> CaseResult {
         Ok(flood(&mut self.client().await?, chunk, time, true).await)
     }

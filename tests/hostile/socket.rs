@@ -167,7 +167,7 @@ impl Socket {
         self.burst_of(bytes, |text| text.starts_with(prefix), count).await
     }
 
-    /// The same with texts that match a predicate.
+    /// Sends a burst, and counts only texts that match a predicate.
     pub(crate) async fn burst_of(&mut self, bytes: &[u8], is_one: impl Fn(&str) -> bool, count: usize) -> Vec<String> {
         let (reader, writer) = (&mut self.reader, &mut self.writer);
         // A close in between shows in the texts received.

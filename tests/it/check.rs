@@ -133,7 +133,7 @@ faults! {
         with Settings { refuse_after: REFUSE_AFTER, ..staying() };
     finds_doubled_increment: "double-increment" is [Increments]
         with Settings { rate: 40.0, counters: 2, ..changing() };
-    /// With so many increments that two overlap.
+    /// With enough increments that two overlap.
     finds_lost_increment: "lose-increment" is [Increments]
         with Settings { rate: 40.0, counters: 1, increments: 0.6, ..staying() };
     finds_lost_timer: "lose-timer" is [Lost] with Settings { clients: 8, timers: 0.2, ..staying() };

@@ -81,5 +81,5 @@ async fn proxy_protocol_sets_client_address() {
         None,
         "a connection without a header is closed"
     );
-    node.logged("do not begin as those of a proxy").await;
+    node.logged("does not begin with a header of the PROXY protocol").await;
 }

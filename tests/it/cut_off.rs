@@ -19,7 +19,7 @@ async fn await_readiness(node: &Node, status: &str, reason: &str) {
     await_readiness_at(node, node.port(), status, reason).await;
 }
 
-/// The same for an app-node, which has only the admin port.
+/// Waits for this `/readyz` of an app-node, which has only the admin port.
 async fn await_app_readiness(node: &Node, status: &str, reason: &str) {
     await_readiness_at(node, node.admin_port().await, status, reason).await;
 }

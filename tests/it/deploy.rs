@@ -26,7 +26,7 @@ struct Setup {
 }
 
 impl Setup {
-    /// Runs this component in namespace `/` on so many app-nodes.
+    /// Runs this component in namespace `/` on `app_nodes` app-nodes.
     async fn new(first: &Path, app_nodes: usize) -> Self {
         let redis = RedisServer::start().await;
         let cluster = Cluster::new(redis.url()).app("/", first, KEY_VALUE);

@@ -10,7 +10,7 @@ use crate::operation::{node, status};
 use crate::reload::SECRETS;
 use crate::shutdown::listed;
 
-/// The same, once it lists any.
+/// The listed io-nodes, once there are any.
 async fn listed_at_last(node: &Node) -> Vec<Value> {
     let named = async {
         loop {
@@ -59,7 +59,7 @@ async fn json_log_lines_name_node_role_and_version() {
                 node.port(),
                 app("/", &component("echo"), "")
             ),
-            "something else does",
+            "address in use",
         ),
         (format!("{json}[http]\nlistne = 1\n"), "listne"),
     ] {

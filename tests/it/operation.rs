@@ -47,7 +47,7 @@ impl Setup {
         fs::write(self.folder.path().join("plugnode.toml"), config).expect("the file can be written");
     }
 
-    /// Creates a dead letter and so many copies of it.
+    /// Creates a dead letter and `copies` copies of it.
     async fn create_dead_letters(&self, copies: usize) {
         let mut client = Client::connect(&self.io_node).await;
         client.ask("panic", &[json!(1)]).await;

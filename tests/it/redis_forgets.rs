@@ -63,7 +63,7 @@ async fn is_served(node: &Node) -> Client {
     client
 }
 
-/// Asserts that clients of all partitions are served: so many connect that each partition has some.
+/// Asserts that clients of all partitions are served: enough connect that each partition has some.
 async fn serves_all_partitions(node: &Node) {
     join_all((0..64).map(|_| is_served(node))).await;
 }

@@ -192,7 +192,7 @@ async fn trial_running_at_cutover_changes_no_state() {
     );
 }
 
-/// Deploys so many builds while clients send events of this handling time, and asserts that their counts have no gaps.
+/// Deploys `deploys` builds while clients send events that take `ms` to handle, and asserts that their counts have no gaps.
 async fn counted_through_deploys(settings: &str, ms: u64, deploys: u64) -> Vec<u64> {
     const CLIENTS: usize = 8;
     let node = Node::app(&component("counter"), settings).await;

@@ -1,4 +1,4 @@
-//! What Cargo cannot hold of the source tree's structure.
+//! Rules of the source tree that Cargo cannot enforce.
 
 use std::fs;
 use std::path::{Path, PathBuf};

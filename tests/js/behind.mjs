@@ -13,7 +13,7 @@ const TRANSPORTS = { websocket: ['websocket'], polling: ['polling'], 'polling, u
 const cases = {};
 
 for (const [name, transports] of Object.entries(TRANSPORTS)) {
-  cases[`${name}: the handler sees its address and answers`] = async () => {
+  cases[`${name}: the handler sees the client's address and answers`] = async () => {
     const agent = new http.Agent({ keepAlive: true, localAddress: ADDRESS });
     // What the balancer says of itself with each client is ours to give back.
     const headers = { 'X-Forwarded-For': '6.6.6.6' };

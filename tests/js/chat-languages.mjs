@@ -95,7 +95,7 @@ function chatsIn(language) {
       throw new Error(`${event} is not for this one: ${JSON.stringify(args)}`);
     });
 
-  has('one comes, is welcome, and is announced', async () => {
+  has('a new client is welcomed and announced', async () => {
     const bob = await enter({ name: 'Bob' });
     const joined = heard(bob.socket, 'joined');
     const ada = await enter({ name: ' Ada\tL.\n' });
@@ -110,7 +110,7 @@ function chatsIn(language) {
     same(await within(10, 'hearing "left"', left), { id, name: 'Ada L.' });
   });
 
-  has('who gives no name is a guest', async () => {
+  has('a client without a valid name is a guest', async () => {
     for (const auth of [undefined, {}, { name: '' }, { name: 7 }, { name: '🦀'.repeat(33) }]) {
       const { socket, welcome } = await enter(auth);
       same(welcome.name, `guest ${socket.id.slice(0, 4)}`);
@@ -118,7 +118,7 @@ function chatsIn(language) {
     same((await enter({ name: '🦀'.repeat(32) })).welcome.name, '🦀'.repeat(32));
   });
 
-  has('what one says reaches all others, and is in the history', async () => {
+  has('a message reaches all others and the history', async () => {
     const [ada, bob] = [await enter({ name: 'Ada' }), await enter({ name: 'Bob' })];
     nothing(ada.socket, 'message');
     for (const [said, body] of [['hello', 'hello'], [' a\n\0b\t ', 'a\nb'], ['Grüße 🦀', 'Grüße 🦀'], ['🦀'.repeat(2000), '🦀'.repeat(2000)]]) {
@@ -133,14 +133,14 @@ function chatsIn(language) {
     }
   });
 
-  has('the last fifteen are kept, in their order', async () => {
+  has('the last fifteen messages are kept in order', async () => {
     const { socket } = await enter({ name: 'Ada' });
     const told = [];
     for (let n = 0; n < KEPT + 5; n++) told.push((await acknowledged(socket, 'message', `in ${language} ${n}`))[0].ok);
     same((await enter()).history, told.slice(-KEPT));
   });
 
-  has('one is called otherwise', async () => {
+  has('a client changes its name', async () => {
     const [ada, bob] = [await enter({ name: 'Ada' }), await enter({ name: 'Bob' })];
     const { socket } = ada;
     const renamed = heard(bob.socket, 'renamed');
@@ -155,7 +155,7 @@ function chatsIn(language) {
     assert.equal((await told)[0].name, 'Countess of Lovelace');
   });
 
-  has('what cannot be said is answered, and nobody hears it', async () => {
+  has('an invalid message is answered and not broadcast', async () => {
     const [ada, bob] = [await enter({ name: 'Ada' }), await enter({ name: 'Bob' })];
     const { history } = await enter();
     nothing(bob.socket, 'message');
@@ -170,7 +170,7 @@ function chatsIn(language) {
     same((await enter()).history, history);
   });
 
-  has('who stayed from before it is still there', async () => {
+  has('clients of earlier releases are still connected', async () => {
     const bob = await connect(url);
     const [{ socket, name }] = talkers;
     for (const [as, was] of [[`${name}, renamed in ${language}`.slice(0, 32), name], [name, undefined]]) {

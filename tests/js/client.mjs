@@ -35,7 +35,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
     same(await back, []);
   });
 
-  has('nothing greets it', async () => {
+  has('receives no event by itself at the start', async () => {
     const socket = open();
     const names = [];
     socket.onAny((name) => names.push(name));
@@ -44,7 +44,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
     same(names, []);
   });
 
-  has('is upgraded to what it may use, and stays', async () => {
+  has('upgrades to its last allowed transport, and stays connected', async () => {
     const socket = await connect();
     const { engine } = socket.io;
     const last = (by.transports ?? ['websocket']).at(-1);
@@ -86,7 +86,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
     same(await got, []);
   });
 
-  has('a wrong acknowledgement is no right one', async () => {
+  has('a wrong acknowledgement is not taken for the right one', async () => {
     const socket = await connect();
     const names = [];
     socket.onAny((name) => names.push(name));
@@ -149,7 +149,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
     });
   }
 
-  has('text of every script comes in its order', async () => {
+  has('texts in several scripts arrive in order', async () => {
     const socket = await connect();
     const texts = [];
     const all = new Promise((resolve) => socket.on('takeUtf8', (text) => texts.push(text) === 5 && resolve()));
@@ -165,7 +165,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
     same(await back, [false]);
   });
 
-  has('binary comes', async () => {
+  has('binary arrives', async () => {
     const socket = open();
     // The decoder of the msgpack parser reads only Buffers.
     if (parserName !== 'msgpack') socket.io.engine.binaryType = 'arraybuffer';
@@ -178,7 +178,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
     if (parserName !== 'msgpack') assert.ok(bytes instanceof ArrayBuffer);
   });
 
-  has('binary goes, also within JSON', async () => {
+  has('binary is sent, also within JSON', async () => {
     const socket = await connect();
     const buffack = heard(socket, 'buffack');
     const bytes = Buffer.from([1, 2, 3, 250]);
@@ -190,7 +190,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
     same(await jsonbuff, []);
   });
 
-  has('binary goes and comes by a client that sends it as text', async () => {
+  has('binary as base64 works in both directions', async () => {
     const socket = await connect('/', { forceBase64: true });
     const { engine } = socket.io;
     const last = (by.transports ?? ['websocket']).at(-1);
@@ -200,7 +200,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
     same(await acknowledged(socket, 'echo', value), [value]);
   });
 
-  has('what is no binary is not taken for it', async () => {
+  has('text and objects are not taken for binary', async () => {
     const socket = await connect();
     const names = [];
     socket.onAny((name) => names.push(name));
@@ -228,7 +228,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
     assert.equal(answered, 0);
   });
 
-  has('events from before it is connected come first', async () => {
+  has('events emitted before the connection arrive first', async () => {
     const socket = open('/', { autoConnect: false });
     const answers = [];
     socket.emit('echo', 'first', (value) => answers.push(value));
@@ -261,7 +261,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
     assert.equal((await acknowledged(sockets[1], 'getId'))[0], sockets[1].id);
   });
 
-  has('it has no id once it is disconnected, and another when it is back', async () => {
+  has('it has no id after a disconnect, and another after it reconnects', async () => {
     const socket = await connect('/', { reconnection: true, reconnectionDelay: 10 });
     const before = socket.id;
     const gone = heard(socket, 'disconnect');
@@ -322,7 +322,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
 
   // ---- admission
 
-  has('it is refused by /no, in words', async () => {
+  has('it is refused by /no with a message', async () => {
     const socket = open('/no');
     const [error] = await heard(socket, 'connect_error');
     assert.ok(error instanceof Error);
@@ -343,14 +343,14 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
     same(await acknowledged(fine, 'echo', 1), [1]);
   });
 
-  has('it is refused by a namespace that is not there', async () => {
+  has('it is refused by an unknown namespace', async () => {
     const socket = open('/nowhere');
     const [error] = await heard(socket, 'connect_error');
     assert.equal(error.message, 'Invalid namespace');
     assert.equal(socket.connected, false);
   });
 
-  has('a refusal is not tried again, and no disconnect follows', async () => {
+  has('a refused connect is not retried, and no disconnect follows', async () => {
     const socket = open('/no', { reconnection: true, reconnectionDelay: 10 });
     let [refusals, disconnects] = [0, 0];
     socket.on('connect_error', () => {
@@ -391,7 +391,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
     await connected(keep(manager.socket('/foo')));
   });
 
-  has('it connects to a namespace after another is left', async () => {
+  has('it connects to a namespace after it left another', async () => {
     const manager = manage();
     const main = await connected(keep(manager.socket('/')));
     main.disconnect();
@@ -420,7 +420,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
     await closed;
   });
 
-  has('a namespace that was left can be opened again', async () => {
+  has('it can connect again to a namespace that it left', async () => {
     const manager = manage();
     const socket = await connected(keep(manager.socket('/')));
     const gone = heard(socket, 'disconnect');
@@ -432,7 +432,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
     same(await acknowledged(again, 'echo', 'again'), ['again']);
   });
 
-  has('what it sends is what the protocol has', async () => {
+  has('connect and disconnect packets are as in the protocol', async () => {
     if (parserName === 'msgpack') return;
     const manager = manage();
     const sent = [];
@@ -460,7 +460,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
     assert.equal(error.message, 'timeout');
   });
 
-  has('it gives up connecting after as many tries as it may make', async () => {
+  has('it gives up connecting after the configured attempts', async () => {
     const manager = manage({ reconnection: true, timeout: 0, reconnectionAttempts: 2, reconnectionDelay: 10 });
     const attempts = [];
     manager.on('reconnect_attempt', (number) => attempts.push(number));
@@ -473,7 +473,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
     same(attempts, [1, 2, 1, 2]);
   });
 
-  has('it comes back by itself, and goes on', async () => {
+  has('it reconnects automatically, and goes on', async () => {
     const socket = await connect('/', { reconnection: true, reconnectionDelay: 10 });
     const back = heard(socket.io, 'reconnect');
     socket.io.engine.close();
@@ -482,7 +482,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
     same(await acknowledged(socket, 'echo', 'again'), ['again']);
   });
 
-  has('it comes back when told, and then by itself', async () => {
+  has('it reconnects on request, and later automatically', async () => {
     const socket = await connect('/', { reconnection: true, reconnectionDelay: 10 });
     const gone = heard(socket, 'disconnect');
     socket.disconnect();
@@ -495,7 +495,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
     await connected(socket);
   });
 
-  has('it leaves and comes back in one breath, and is disconnected once', async () => {
+  has('an immediate reconnect is one disconnect', async () => {
     const socket = await connect();
     let gone = 0;
     socket.on('disconnect', () => gone++);
@@ -505,7 +505,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
     assert.equal(gone, 1);
   });
 
-  has('one namespace comes back and one that was left does not', async () => {
+  has('only namespaces that were not left reconnect', async () => {
     const manager = manage({ reconnection: true, reconnectionDelay: 10 });
     const left = await connected(keep(manager.socket('/')));
     const stays = await connected(keep(manager.socket('/asd')));
@@ -517,7 +517,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
     same([left.connected, stays.connected], [false, true]);
   });
 
-  has('a packet that it cannot read makes it connect again', async () => {
+  has('an invalid packet makes the client reconnect', async () => {
     const manager = manage({ reconnection: true, reconnectionDelay: 10 });
     await connected(keep(manager.socket('/')));
     const { engine } = manager;
@@ -530,7 +530,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
 
   // ---- volatile and buffered events
 
-  has('a volatile event is sent to a connection that is ready, and only then', async () => {
+  has('a volatile event is sent only on a ready connection', async () => {
     const socket = open('/', { autoConnect: false });
     let early = 0;
     socket.volatile.emit('getId', () => early++);
@@ -544,7 +544,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
     assert.equal(await within(10, 'a volatile event', id), socket.id);
   });
 
-  has('a volatile event is dropped while another is on its way', async () => {
+  has('a volatile event is dropped while another event is in flight', async () => {
     const socket = await connect();
     // The upgrade is complete, nothing else is in flight.
     if (socket.io.engine.transport.name !== (by.transports ?? ['websocket']).at(-1)) await heard(socket.io.engine, 'upgrade');
@@ -556,7 +556,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
     assert.equal(volatile, 0);
   });
 
-  has('events that are sent until they are acknowledged keep their order', async () => {
+  has('events with retries keep their order', async () => {
     const socket = open('/', { retries: 1, ackTimeout: 2000 });
     const sent = [];
     socket.io.engine.on('packetCreate', ({ data }) => data && sent.push(data));
@@ -569,7 +569,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
     if (parserName !== 'msgpack') same(sent, ['0', '20["echo",1]', '21["echo",2]', '22["echo",3]']);
   });
 
-  has('an event that is never acknowledged is sent as often as it may be', async () => {
+  has('an unacknowledged event is sent up to the configured retries', async () => {
     const socket = open('/', { retries: 3, ackTimeout: 200 });
     let asked = 0;
     socket.on('ack', () => asked++);
@@ -578,7 +578,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
     assert.equal(asked, 4);
   });
 
-  has('what waits while it is disconnected is sent when it is back', async () => {
+  has('events buffered while disconnected are sent after the reconnect', async () => {
     const socket = await connect();
     socket.disconnect();
     const answer = acknowledged(socket, 'echo', 'a');
@@ -587,7 +587,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
     same(await answer, ['a']);
   });
 
-  has('what is not acknowledged when it leaves never is', async () => {
+  has('a disconnect rejects pending acknowledgements', async () => {
     const socket = await connect();
     let answered = 0;
     socket.emit('echo', 'a', () => answered++);
@@ -598,7 +598,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
     assert.equal(answered, 0);
   });
 
-  has('what is emitted before it is connected is acknowledged within its timeout', async () => {
+  has('an event emitted before the connection is acknowledged in time', async () => {
     const socket = open();
     const answer = new Promise((resolve) => socket.timeout(10_000).emit('echo', 42, (...args) => resolve(args)));
     same(await answer, [null, 42]);

@@ -32,7 +32,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
     same(await back, []);
   });
 
-  has('is upgraded to what it may use, and stays', async () => {
+  has('upgrades to its last allowed transport, and stays connected', async () => {
     const socket = await connect();
     const { engine } = socket.io;
     const last = (by.transports ?? ['websocket']).at(-1);
@@ -85,7 +85,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
     for (const text of [date, object.date]) assert.ok(Math.abs(Date.now() - new Date(text)) < 60_000, `${text} is now`);
   });
 
-  has('text of every script comes in its order', async () => {
+  has('texts in several scripts arrive in order', async () => {
     const socket = await connect();
     const texts = [];
     const all = new Promise((resolve) => socket.on('takeUtf8', (text) => texts.push(text) === 5 && resolve()));
@@ -101,7 +101,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
     same(await back, [false]);
   });
 
-  has('binary comes and goes, also within JSON, in its order', async () => {
+  has('binary works in both directions, also within JSON, in order', async () => {
     const socket = await connect();
     const answers = ['doge', 'takebin', 'buffack', 'jsonbuff-ack', 'abuff2-ack'].map((event) => heard(socket, event));
     socket.emit('doge');
@@ -145,7 +145,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
     same([handshake.query.b, handshake.query.d], ['c', 'e']);
   });
 
-  has('it is refused by /no, in words', async () => {
+  has('it is refused by /no with a message', async () => {
     same(await heard(open('/no'), 'error'), ['Auth failed (custom namespace)']);
   });
 
@@ -158,7 +158,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
     assert.equal(connections, 0);
   });
 
-  has('it is refused by a namespace that is not there', async () => {
+  has('it is refused by an unknown namespace', async () => {
     const [error] = await heard(open('/nowhere'), 'error');
     // A text, as from the server of Socket.IO 2; Socket.IO 4 sends an object.
     assert.equal(error.message ?? error, 'Invalid namespace');
@@ -174,7 +174,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
     same(await acknowledged(main, 'echo', 'still here'), ['still here']);
   });
 
-  has('it comes back by itself, and goes on', async () => {
+  has('it reconnects automatically, and goes on', async () => {
     const socket = await connect('/', { reconnection: true, reconnectionDelay: 10 });
     const before = socket.id;
     const back = heard(socket, 'reconnect');
@@ -185,7 +185,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
     same(await acknowledged(socket, 'echo', 'again'), ['again']);
   });
 
-  has('it leaves and comes back when told', async () => {
+  has('it disconnects and reconnects on request', async () => {
     const socket = await connect();
     const gone = heard(socket, 'disconnect');
     // Wait: this client attributes a close that comes too early to the next connection.
@@ -200,7 +200,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
 
   // ---- in the configuration `main`, beside a client of Socket.IO 4
 
-  has('it and the client of Socket.IO 4 hear each other in a room', async () => {
+  has('clients of Socket.IO 2 and 4 share a room', async () => {
     const [old, young] = [start(mainUrls[0], by), keep(io4(mainUrls.at(-1), { forceNew: true, reconnection: false, ...by }))];
     for (const socket of [old, young]) same(await acknowledged(socket, 'join', 'room'), [true]);
     for (const [from, to] of [[old, young], [young, old]]) {

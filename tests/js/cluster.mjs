@@ -162,7 +162,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
     same(found.map(({ id }) => id).sort(), [sender, ...others.slice(3)].map(({ id }) => id).sort());
   });
 
-  has('who left is soon nowhere to be found', async (sockets) => {
+  has('a disconnected client is no longer listed', async (sockets) => {
     const [stays, ...leave] = sockets;
     for (const socket of leave) socket.disconnect();
     await sleep(FORGOTTEN_MS);
@@ -170,7 +170,7 @@ for (const [transport, by] of Object.entries(TRANSPORTS)) {
     same((await acknowledged(stays, 'rooms'))[0].sort(), [...ROOMS, stays.id].sort());
   });
 
-  has('who closed the connection is soon nowhere to be found', async (sockets) => {
+  has('a client with a closed connection is no longer listed', async (sockets) => {
     const [stays, ...leave] = sockets;
     for (const socket of leave) socket.io.engine.close();
     await sleep(FORGOTTEN_MS);

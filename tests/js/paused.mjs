@@ -1,6 +1,6 @@
 // node paused.mjs URL: the official Socket.IO client while the server accepts no events for longer than the ping time-out.
 //
-// The handler is `faulty` with one instance: the event `slow` keeps it busy for so many milliseconds, any other is sent back to its
+// The handler is `faulty` with one instance: the event `slow` keeps it busy for the given number of milliseconds, any other is sent back to its
 // sender. The backlog holds four events.
 
 import assert from 'node:assert/strict';

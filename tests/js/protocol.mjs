@@ -365,24 +365,24 @@ for (const [name, kind] of Object.entries(WIRES)) {
     closedInTime((await closed(wire)) - start);
   });
 
-  has('a first packet that is no packet closes the connection', async () => {
+  has('an invalid first packet closes the connection', async () => {
     const wire = await opened(kind);
     wire.send('4abc');
     await closed(wire, CONNECT_TIMEOUT / 2000);
   });
 
-  has('a first packet that is no connect packet closes the connection', async () => {
+  has('a first packet other than connect closes the connection', async () => {
     const wire = await opened(kind);
     wire.send('42["message"]');
     await closed(wire, CONNECT_TIMEOUT / 2000);
   });
 
-  has('who leaves / keeps the connection, and may come back', async () => {
+  has('a client that leaves / keeps the connection and may return', async () => {
     const wire = await greeted(kind, url);
     wire.send('41');
     await sleep(2 * CONNECT_TIMEOUT);
     wire.send('40');
-    assert.notEqual(isConnected(await wire.next(), ''), wire.id, 'who comes back is another');
+    assert.notEqual(isConnected(await wire.next(), ''), wire.id, 'a client that returns has another id');
     assert.equal(await wire.next(), '42["auth",{}]');
   });
 
@@ -397,7 +397,7 @@ for (const [name, kind] of Object.entries(WIRES)) {
     isConnected(await wire.next(), '/custom,');
   });
 
-  has('who is disconnected by the server hears it, and keeps the connection', async () => {
+  has('a client that the server disconnects is told, and keeps the connection', async () => {
     const wire = await greeted(kind, url);
     wire.send('42["kick-me"]');
     assert.equal(await wire.next(), '41');
@@ -441,7 +441,7 @@ for (const [name, kind] of Object.entries(WIRES)) {
     });
   }
 
-  has('as many attachments as a client takes', async () => {
+  has('the maximum number of attachments', async () => {
     const wire = await greeted(kind, url);
     const attachments = Array.from({ length: 10 }, (_, n) => Buffer.from([n]));
     wire.send(`4510-["message",${placeholders(10)}]`, ...attachments);
@@ -449,7 +449,7 @@ for (const [name, kind] of Object.entries(WIRES)) {
     for (const attachment of attachments) assert.deepEqual(await wire.next(), attachment);
   });
 
-  has('base64 that is none is read as far as it is', async () => {
+  has('invalid base64 is decoded up to the error', async () => {
     const wire = await greeted(kind, url);
     wire.send('451-["message",{"_placeholder":true,"num":0}]', 'bA Q*I-_=AQID');
     assert.equal(await wire.next(), '451-["message-back",{"_placeholder":true,"num":0}]');
@@ -550,7 +550,7 @@ for (const [name, kind] of Object.entries(WIRES)) {
 
 await run(cases, { tries: 3 });
 
-/** Placeholders of so many attachments. */
+/** Placeholders of `count` attachments. */
 function placeholders(count) {
   return Array.from({ length: count }, (_, num) => `{"_placeholder":true,"num":${num}}`).join();
 }
@@ -607,7 +607,7 @@ async function upgraded() {
   return { session, wire };
 }
 
-/** Polls until so many packets have come; answers pings. */
+/** Polls until `count` packets have come; answers pings. */
 async function hears(session, count) {
   const packets = [];
   while (packets.length < count) {

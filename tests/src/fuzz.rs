@@ -88,7 +88,7 @@ impl Fuzz {
         assert_memory_released(&node, before, "after all inputs").await;
     }
 
-    /// Sends so many inputs, [`AT_ONCE`] at a time.
+    /// Sends `inputs` inputs, [`AT_ONCE`] at a time.
     async fn send_inputs(self, port: u16, part: u64, inputs: usize) {
         let next = AtomicUsize::new(0);
         let senders = (0..AT_ONCE).map(|_| async {

@@ -219,7 +219,7 @@ async fn node(app: &str) -> Node {
     .await
 }
 
-/// Connects so many idle clients.
+/// Connects `clients` idle clients.
 async fn connected(node: &Node, clients: usize) -> Vec<RawClient> {
     let port = node.port();
     let connecting = stream::iter(0..clients).map(|number| async move {
@@ -230,7 +230,7 @@ async fn connected(node: &Node, clients: usize) -> Vec<RawClient> {
     within_minutes(5, "the clients connect", connected).await
 }
 
-/// Waits until the node has exactly so many clients.
+/// Waits until the node has exactly `clients` clients.
 async fn await_clients(counter: &mut Client, clients: usize) {
     let begun = Instant::now();
     loop {

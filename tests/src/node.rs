@@ -192,7 +192,7 @@ impl Node {
         self.logged_times(part, 1).await
     }
 
-    /// Waits for so many log lines that contain `part`, and returns the last.
+    /// Waits for `times` log lines that contain `part`, and returns the last.
     pub async fn logged_times(&self, part: &str, times: usize) -> String {
         tokio::select! {
             line = self.log.wait_for(part, times) => line,

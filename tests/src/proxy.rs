@@ -131,7 +131,7 @@ impl Proxy {
         });
     }
 
-    /// Limits all connections together to so many bytes per second in each direction.
+    /// Limits all connections together to `bytes_per_second` in each direction.
     pub fn bandwidth(&self, bytes_per_second: u64) {
         self.network
             .send_modify(|network| network.bandwidth = Some(bytes_per_second));
@@ -177,7 +177,7 @@ struct Lane {
 }
 
 impl Lane {
-    /// Waits until so many bytes have been carried at this bandwidth.
+    /// Waits until `bytes` have been carried at this bandwidth.
     async fn carry(&self, bytes: usize, bytes_per_second: u64) {
         let done_at = {
             let mut free_at = self.free_at.lock().expect("no holder of this lock panics");

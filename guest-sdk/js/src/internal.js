@@ -240,7 +240,7 @@ function advance() {
     const wait = nextWait();
     if (wait !== undefined) return wait;
   }
-  // Whatever is still pending waits for a reply, which arrives as a separate event.
+  // A promise that is still pending waits for a reply, which arrives as a separate event.
   const next = current.steps.shift();
   if (next) {
     run(next);

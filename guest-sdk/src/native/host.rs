@@ -61,7 +61,7 @@ pub fn words_of(panic: &(dyn Any + Send)) -> &str {
 }
 
 /// Calls the host of the current call.
-pub(super) fn call_host<T>(with: impl FnOnce(&mut dyn Host) -> T) -> T {
+pub(crate) fn call_host<T>(with: impl FnOnce(&mut dyn Host) -> T) -> T {
     HOST.with_borrow_mut(|host| {
         let host = host.as_mut().expect(
             "no handler call runs on this thread: drive the handler with a `test::Kit`, and do not call the SDK from \

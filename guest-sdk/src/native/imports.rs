@@ -1,5 +1,5 @@
 //! The contract's imports on targets other than wasm: the same functions, which call the [`Host`](super::Host) of the current
-//! thread.
+//! thread. Those of `outbox` are in `command`.
 
 /// Defines functions of the contract that record their arguments as a [`Command`](super::Command) with the same fields.
 macro_rules! record_commands {
@@ -9,68 +9,7 @@ macro_rules! record_commands {
         })*
     };
 }
-
-pub(crate) mod outbox {
-    use super::super::Command;
-    use super::super::host::call_host;
-    pub(crate) use crate::bindings::plugnode::app::outbox::{Audience, Delivery, Error, Scope, Selection};
-    use crate::payload::Payload;
-
-    fn record(command: Command) -> Result<(), Error> {
-        call_host(|host| host.command(command))
-    }
-
-    pub(crate) fn publish(to: &Audience, event: &str, args: &Payload, how: Delivery) -> Result<(), Error> {
-        record(Command::Publish {
-            to: to.clone(),
-            event: event.into(),
-            args: args.clone(),
-            volatile: (how & Delivery::VOLATILE).bits() != 0,
-            local: (how & Delivery::LOCAL).bits() != 0,
-        })
-    }
-
-    pub(crate) fn custom(io_node: Option<&str>, kind: &str, data: &[u8]) -> Result<(), Error> {
-        record(Command::Custom {
-            io_node: io_node.map(Into::into),
-            kind: kind.into(),
-            data: data.into(),
-        })
-    }
-
-    pub(crate) fn refuse(message: &str, data: Option<&str>) -> Result<(), Error> {
-        record(Command::Refuse {
-            message: message.into(),
-            data: data.map(Into::into),
-        })
-    }
-
-    pub(crate) fn list_channels(
-        namespace: Option<&str>,
-        most: u32,
-        timeout_ms: u32,
-        token: &[u8],
-    ) -> Result<(), Error> {
-        record(Command::ListChannels {
-            namespace: namespace.map(Into::into),
-            most,
-            timeout_ms,
-            token: token.into(),
-        })
-    }
-
-    record_commands! { record:
-        fn subscribe(who: &Audience, channels: &[String]) => Subscribe;
-        fn unsubscribe(who: &Audience, channels: &[String]) => Unsubscribe;
-        fn ack(id: &str, args: &Payload) => Ack;
-        fn request(to: &Audience, event: &str, args: &Payload, timeout_ms: u32, token: &[u8]) => Request;
-        fn disconnect(who: &Audience, close_transport: bool) => Disconnect;
-        fn patch_attributes(id: &str, patch: &str) => PatchAttributes;
-        fn collect(to: &Audience, event: &str, args: &Payload, timeout_ms: u32, token: &[u8]) => Collect;
-        fn find_clients(who: &Audience, most: u32, timeout_ms: u32, token: &[u8]) => FindClients;
-        fn settle(timeout_ms: u32, token: &[u8]) => Settle;
-    }
-}
+pub(crate) use record_commands;
 
 pub(crate) mod schedule {
     use super::super::Command;

@@ -66,14 +66,18 @@
 //! assert_eq!(outbox.0.len(), 1);
 //! ```
 
-mod command;
 mod host;
 pub(crate) mod imports;
 mod instance;
+mod json;
+pub(crate) mod rules;
 
-pub use command::Command;
+pub(crate) use host::call_host;
 pub use host::{Host, within, words_of};
 pub use instance::Instance;
+pub use rules::{CallKind, CommandLimits, CommandRules, MAX_NAME, RESERVED_EVENTS, RESERVED_KINDS};
+
+pub use crate::command::value::Command;
 
 pub use crate::bindings::plugnode::app::kv::Error as KvError;
 pub use crate::bindings::plugnode::app::outbox::{Audience, Error, Scope, Selection};

@@ -121,15 +121,8 @@ impl Clients {
                     merge(&mut client.attributes, patch);
                 }
             }
-            Command::Custom { .. }
-            | Command::Refuse { .. }
-            | Command::FindClients { .. }
-            | Command::ListChannels { .. }
-            | Command::Settle { .. }
-            // `Timers` carries these out.
-            | Command::At { .. }
-            | Command::Every { .. }
-            | Command::Cancel { .. } => {}
+            // Others change nothing that a client can see. `Timers` carries out timers.
+            _ => {}
         }
     }
 

@@ -8,20 +8,19 @@ use std::time::Duration;
 use super::effects::{Change, Command, Effects, Write};
 use crate::bindings::plugnode::app::types::Context;
 use crate::error::Result;
-use crate::native::{Error, Host, KeyPage, KvError, Level, Owner, StoreError, within};
+use crate::native::{CallKind, CommandLimits, CommandRules, Error, Host, KeyPage, KvError, Level, StoreError, within};
 
 /// The keys and values of each bucket, by bucket name.
 pub(crate) type Buckets = BTreeMap<String, BTreeMap<String, Vec<u8>>>;
 
 /// Keys per page. Small, so that tests get more than one page.
 const PAGE_SIZE: usize = 10;
-/// Size limit of a refusal's message, in bytes.
-const MAX_REFUSAL_MESSAGE: usize = 1 << 10;
-/// Size limit of a refusal's data, in bytes.
-const MAX_REFUSAL_DATA: usize = 16 << 10;
 
 /// Why a write outside of an event is refused.
 const NO_EVENT_FOR_WRITE: &str = "cannot write: no event is being handled";
+
+/// Why a write over the limits is refused.
+const NO_QUOTA_FOR_WRITE: &str = "this event has used up its limit of writes or bytes; raise it in the app's `limits`";
 
 /// A log line of a handler.
 #[derive(Clone, PartialEq)]
@@ -39,25 +38,27 @@ impl fmt::Debug for Line {
 }
 
 /// The data that one call can read, and its effects so far.
-#[derive(Default)]
 pub(crate) struct CallHost {
     pub(crate) buckets: Buckets,
     pub(crate) config: BTreeMap<String, String>,
     pub(crate) log: Vec<Line>,
     pub(crate) effects: Effects,
-    /// Whether the call runs outside of an event, where commands and writes are denied.
-    pub(crate) is_outside_event: bool,
-    /// Whether the event has no client.
-    pub(crate) has_no_client: bool,
-    /// Whether the app has `admission = true`.
-    pub(crate) admission: bool,
-    /// Whether the event is a connection.
-    pub(crate) is_connection: bool,
+    rules: CommandRules,
+    /// Bytes of the commands and writes so far.
+    bytes: usize,
 }
+
+/// The event has used up its limit of commands and writes, or of their bytes.
+struct QuotaExceeded;
 
 /// Runs handler code as if inside an event, and returns its effects.
 pub fn recorded(part: impl FnOnce() -> Result) -> Result<Effects> {
-    let (answer, call) = within(CallHost::default(), || {
+    let rules = CommandRules {
+        call: CallKind::OfClient,
+        admission: false,
+        limits: CommandLimits::default(),
+    };
+    let (answer, call) = within(CallHost::new(rules), || {
         let _scope = crate::context::enter(context(0, 0, 0));
         part()
     });
@@ -81,10 +82,8 @@ pub(crate) fn context(sequence: u64, received_at_ms: u64, instance: usize) -> Co
 
 impl Host for CallHost {
     fn command(&mut self, command: Command) -> std::result::Result<(), Error> {
-        self.check(&command)?;
-        if self.is_outside_event {
-            return Err(Error::Denied("no event is being handled".into()));
-        }
+        let size = command.check(&self.rules)?;
+        self.charge(size).map_err(|QuotaExceeded| Error::QuotaExceeded)?;
         self.effects.commands.push(command);
         Ok(())
     }
@@ -113,17 +112,18 @@ impl Host for CallHost {
     }
 
     fn write(&mut self, bucket: &str, pairs: Vec<(String, Option<Vec<u8>>)>) -> std::result::Result<(), StoreError> {
-        if self.is_outside_event {
+        if self.rules.call == CallKind::OutsideEvent {
             return Err(StoreError::Other(NO_EVENT_FOR_WRITE.into()));
         }
         for (key, value) in pairs {
-            self.record(bucket, &key, value, Change::Set);
+            self.record(bucket, &key, value, Change::Set)
+                .map_err(|QuotaExceeded| StoreError::Other(NO_QUOTA_FOR_WRITE.into()))?;
         }
         Ok(())
     }
 
     fn add(&mut self, bucket: &str, key: &str, delta: i64) -> std::result::Result<(), KvError> {
-        if self.is_outside_event {
+        if self.rules.call == CallKind::OutsideEvent {
             return Err(KvError::Denied(NO_EVENT_FOR_WRITE.into()));
         }
         let number = match self.read(bucket, key) {
@@ -135,17 +135,17 @@ impl Host for CallHost {
         let sum = number
             .checked_add(delta)
             .ok_or_else(|| reason("the sum is too large"))?;
-        self.record(bucket, key, Some(sum.to_string().into()), Change::Added);
-        Ok(())
+        self.record(bucket, key, Some(sum.to_string().into()), Change::Added)
+            .map_err(|QuotaExceeded| KvError::QuotaExceeded)
     }
 
     fn set_with_ttl(&mut self, bucket: &str, key: &str, value: &[u8], ttl_ms: u64) -> std::result::Result<(), KvError> {
-        if self.is_outside_event {
+        if self.rules.call == CallKind::OutsideEvent {
             return Err(KvError::Denied(NO_EVENT_FOR_WRITE.into()));
         }
         let time = Duration::from_millis(ttl_ms);
-        self.record(bucket, key, Some(value.into()), Change::SetFor(time));
-        Ok(())
+        self.record(bucket, key, Some(value.into()), Change::SetFor(time))
+            .map_err(|QuotaExceeded| KvError::QuotaExceeded)
     }
 
     fn config(&mut self) -> Vec<(String, String)> {
@@ -161,58 +161,42 @@ impl Host for CallHost {
 }
 
 impl CallHost {
-    fn record(&mut self, bucket: &str, key: &str, value: Option<Vec<u8>>, change: Change) {
+    pub(crate) fn new(rules: CommandRules) -> Self {
+        Self {
+            buckets: Buckets::new(),
+            config: BTreeMap::new(),
+            log: Vec::new(),
+            effects: Effects::default(),
+            rules,
+            bytes: 0,
+        }
+    }
+
+    fn record(
+        &mut self,
+        bucket: &str,
+        key: &str,
+        value: Option<Vec<u8>>,
+        change: Change,
+    ) -> std::result::Result<(), QuotaExceeded> {
+        self.charge(bucket.len() + key.len() + value.as_ref().map_or(0, Vec::len))?;
         self.effects.writes.push(Write {
             bucket: bucket.into(),
             key: key.into(),
             value,
             change,
         });
-    }
-
-    fn check(&self, command: &Command) -> std::result::Result<(), Error> {
-        match command {
-            Command::Publish { event, .. } | Command::Request { event, .. } => check_event_name(event),
-            Command::Collect { event, .. } => {
-                check_event_name(event)?;
-                self.check_query()
-            }
-            Command::FindClients { .. } | Command::ListChannels { .. } | Command::Settle { .. } => self.check_query(),
-            Command::Refuse { message, data } => self.check_refusal(message, data.as_deref()),
-            Command::At { owner, .. } | Command::Every { owner, .. } | Command::Cancel { owner, .. } => match owner {
-                Owner::Client if self.has_no_client => {
-                    let reason = "this event has no client to own the timer: use a timer of the app";
-                    Err(Error::Denied(reason.into()))
-                }
-                _ => Ok(()),
-            },
-            _ => Ok(()),
-        }
-    }
-
-    fn check_query(&self) -> std::result::Result<(), Error> {
-        if self.has_no_client && !self.is_outside_event {
-            let reason = "this event has no client to receive the reply";
-            return Err(Error::Denied(reason.into()));
-        }
         Ok(())
     }
 
-    fn check_refusal(&self, message: &str, data: Option<&str>) -> std::result::Result<(), Error> {
-        if self.is_outside_event {
-            return Ok(());
+    /// Counts a command or write of this size.
+    fn charge(&mut self, size: usize) -> std::result::Result<(), QuotaExceeded> {
+        let limits = self.rules.limits;
+        let count = self.effects.commands.len() + self.effects.writes.len();
+        if count >= limits.commands || self.bytes + size > limits.bytes {
+            return Err(QuotaExceeded);
         }
-        if !self.admission {
-            let reason = "this app has no admission control: call `with_admission` on the kit";
-            return Err(Error::Denied(reason.into()));
-        }
-        if !self.is_connection {
-            let reason = "a client can be refused only while its connection is handled: disconnect it instead";
-            return Err(Error::Denied(reason.into()));
-        }
-        if message.len() > MAX_REFUSAL_MESSAGE || data.is_some_and(|data| data.len() > MAX_REFUSAL_DATA) {
-            return Err(Error::PayloadTooLarge);
-        }
+        self.bytes += size;
         Ok(())
     }
 
@@ -225,15 +209,5 @@ impl CallHost {
 
     fn writes<'a>(&'a self, bucket: &'a str) -> impl Iterator<Item = &'a Write> {
         self.effects.writes.iter().filter(move |write| write.bucket == bucket)
-    }
-}
-
-/// Refuses the event names that Socket.IO reserves.
-fn check_event_name(event: &str) -> std::result::Result<(), Error> {
-    match event {
-        "connect" | "connect_error" | "disconnect" | "disconnecting" | "newListener" | "removeListener" => {
-            Err(Error::Invalid(format!("event name `{event}` is reserved by Socket.IO")))
-        }
-        _ => Ok(()),
     }
 }

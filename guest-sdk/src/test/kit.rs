@@ -17,7 +17,7 @@ use crate::context::CHANNELS;
 use crate::handler::{Handler, dispatch, reason};
 use crate::incoming::{Custom, DisconnectReason, Handshake};
 use crate::late_reply;
-use crate::native::{self, words_of};
+use crate::native::{self, CallKind, CommandLimits, CommandRules, words_of};
 use crate::payload::{Args, Payload};
 
 /// The refusal message when the connection event failed, as on the real host.
@@ -55,6 +55,7 @@ pub struct Kit<H> {
     events: usize,
     sticky: bool,
     admission: bool,
+    limits: CommandLimits,
     clients: Clients,
     buckets: Buckets,
     /// When keys expire, in milliseconds since 1970, by bucket and key.
@@ -93,6 +94,7 @@ impl<H: Handler> Kit<H> {
             events: 0,
             sticky: false,
             admission: false,
+            limits: CommandLimits::default(),
             clients: Clients::new(),
             buckets: Buckets::new(),
             expiries: BTreeMap::new(),
@@ -113,6 +115,12 @@ impl<H: Handler> Kit<H> {
     /// Sets `admission = true`: the handler may refuse clients, and a client whose connection event fails is refused.
     pub fn with_admission(mut self) -> Self {
         self.admission = true;
+        self
+    }
+
+    /// Sets the app's `limits` on commands. The default is that of the configuration file.
+    pub fn with_limits(mut self, limits: CommandLimits) -> Self {
+        self.limits = limits;
         self
     }
 
@@ -300,6 +308,7 @@ impl<H: Handler> Kit<H> {
             events: self.events,
             sticky: self.sticky,
             admission: self.admission,
+            limits: self.limits,
             clients: self.clients,
             buckets: self.buckets,
             expiries: self.expiries,
@@ -491,11 +500,7 @@ impl<H: Handler> Kit<H> {
     }
 
     fn call_outside_event<T>(&mut self, call: impl FnOnce() -> crate::Result<T>) -> Result<T, Failure> {
-        let host = CallHost {
-            is_outside_event: true,
-            ..CallHost::default()
-        };
-        self.run(host, call).0
+        self.run(CallKind::OutsideEvent, call).0
     }
 
     fn call(&mut self, turn: usize, events: Vec<Event>, extra: Vec<(String, String)>) -> Result<Effects, Failure> {
@@ -513,14 +518,13 @@ impl<H: Handler> Kit<H> {
         }
         let mut instance = std::mem::replace(&mut self.instances[turn], Instance::new());
         // The last one is the event itself; a `no-client` event may precede it.
-        let event = events.last();
-        let host = CallHost {
-            admission: self.admission,
-            is_connection: matches!(event, Some(Event::Connection(_))),
-            has_no_client: matches!(event, Some(Event::Custom(custom)) if custom.client.is_none()),
-            ..CallHost::default()
+        let kind = match events.last() {
+            Some(Event::Connection(_)) => CallKind::Connection,
+            Some(Event::Disconnect(_)) => CallKind::Disconnect,
+            Some(Event::Custom(custom)) if custom.client.is_none() => CallKind::WithoutClient,
+            _ => CallKind::OfClient,
         };
-        let (answer, mut effects) = self.run(host, || {
+        let (answer, mut effects) = self.run(kind, || {
             events
                 .into_iter()
                 .try_for_each(|event| dispatch(&mut instance.handler, event, context.clone()))
@@ -536,12 +540,15 @@ impl<H: Handler> Kit<H> {
     }
 
     /// Runs handler code against this kit's buckets and configuration.
-    fn run<T>(&mut self, host: CallHost, part: impl FnOnce() -> crate::Result<T>) -> (Result<T, Failure>, Effects) {
-        let host = CallHost {
-            buckets: std::mem::take(&mut self.buckets),
-            config: self.config.clone(),
-            ..host
+    fn run<T>(&mut self, kind: CallKind, part: impl FnOnce() -> crate::Result<T>) -> (Result<T, Failure>, Effects) {
+        let rules = CommandRules {
+            call: kind,
+            admission: self.admission,
+            limits: self.limits,
         };
+        let mut host = CallHost::new(rules);
+        host.buckets = std::mem::take(&mut self.buckets);
+        host.config = self.config.clone();
         let (answer, host) = native::within(host, part);
         self.buckets = host.buckets;
         self.log.extend(host.log);

@@ -25,6 +25,8 @@
 //! assert!(app.sent_to(&ada).is_empty());
 //! ```
 //!
+//! Commands are refused by the rules of the real host, and with the same reasons. [`Kit::with_limits`] sets the app's limits.
+//!
 //! The kit answers cluster queries at once, as a cluster with a single io-node named `test`. Clients answer a collected event
 //! as set by [`Kit::will_answer`].
 //!
@@ -42,3 +44,4 @@ pub use host::{Line, recorded};
 pub use kit::{Kit, TestClient, handshake};
 
 pub use crate::bindings::plugnode::app::outbox::{Audience, Scope, Selection};
+pub use crate::native::CommandLimits;

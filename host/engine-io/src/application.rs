@@ -1,4 +1,4 @@
-//! What an application implements to be served by an engine.
+//! The traits that an application implements to receive an engine's sessions.
 
 use http::{Extensions, HeaderMap};
 

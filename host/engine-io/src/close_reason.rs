@@ -26,7 +26,7 @@ pub enum CloseReason {
     /// [`Settings::control_packets_per_second`](crate::Settings::control_packets_per_second).
     #[error("too many packets that are not messages")]
     Flood,
-    /// The client does not read what it is sent.
+    /// The client does not read.
     #[error("client does not read what it is sent")]
     SlowReader,
     /// The client's address, or all clients together, hold too much of

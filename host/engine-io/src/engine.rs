@@ -261,7 +261,7 @@ pub struct AcceptedHandshake<A: Application> {
     purpose: Purpose<A::Handler>,
 }
 
-/// What an accepted websocket is for.
+/// The purpose of an accepted websocket.
 enum Purpose<H: Handler> {
     NewSession(Box<Task<H>>, Packet),
     Upgrade(PendingUpgrade),

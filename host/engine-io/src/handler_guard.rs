@@ -1,4 +1,4 @@
-//! Makes sure that a session's handler hears of the end, even when the session's task is dropped or panics.
+//! Ensures that a session's handler is told of the end, even when the session's task is dropped or panics.
 
 use crate::application::Handler;
 use crate::close_reason::CloseReason;

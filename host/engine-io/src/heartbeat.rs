@@ -20,7 +20,7 @@ pub(crate) struct Heartbeat {
     has_received: bool,
 }
 
-/// What the heartbeat's owner has to do.
+/// An action that the heartbeat requires of its session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Due {
     /// Show the client that the server is alive: by a ping, in protocol 3 by a pong.
@@ -55,7 +55,7 @@ impl Heartbeat {
         self.next
     }
 
-    /// What is due now. `is_excused`: the client cannot be expected to answer.
+    /// The action that is due now. `is_excused`: the client cannot be expected to answer.
     pub(crate) fn due(&mut self, settings: &Settings, now: Instant, is_excused: bool) -> Option<Due> {
         if now < self.next {
             return None;

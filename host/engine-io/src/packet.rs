@@ -12,7 +12,7 @@ use crate::version::Version;
 const MESSAGE: u8 = b'4';
 /// Packet type of a binary message in protocol 3.
 const BINARY_MESSAGE_V3: u8 = 4;
-/// What precedes a text: room for the frame header, and the packet type.
+/// The bytes before a text: space for the frame header, and the packet type.
 const HEAD: &str = "\0\0\0\0\0\0\0\0\0\x004";
 const _: () = assert!(HEAD.len() == frame::MAX_HEADER + 1);
 
@@ -89,7 +89,7 @@ impl Packet {
         }
     }
 
-    /// Bytes of the content, without the packet type and what a transport adds.
+    /// Bytes of the content, without the packet type and the framing of the transport.
     pub fn size(&self) -> usize {
         match &self.0 {
             Encoded::Text(frame) => frame.len() - frame::header_length(frame) - 1,

@@ -20,7 +20,7 @@ const TEXT: &str = "text/plain; charset=UTF-8";
 #[derive(Debug)]
 pub struct Body {
     rest: Bytes,
-    /// Of a response to a poll.
+    /// For the response to a poll: reports how far the client has read it.
     delivery: Option<PollDelivery>,
 }
 

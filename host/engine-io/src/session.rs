@@ -1,8 +1,8 @@
-//! A session: the application's handle on it, and what its task and its requests share.
+//! A session: the handle for the application, and the state that its task and its requests share.
 //!
 //! One task owns a session: it alone calls the application and uses the websocket. Requests that poll or post, and the
-//! application when it sends, change the state behind the lock and wake the task. So what comes in keeps its order over an
-//! upgrade, and what goes out has one queue, which either polls or the websocket drain.
+//! application when it sends, change the state behind the lock and wake the task. So input keeps its order over an
+//! upgrade, and output has one queue, which either polls or the websocket drain.
 
 mod polling_state;
 mod state;
@@ -46,7 +46,7 @@ pub enum SendError {
     /// The session has ended.
     #[error("the session has ended")]
     Closed,
-    /// The client does not read what it is sent; the session ends now.
+    /// The client does not read; the session ends now.
     #[error("the session is closed: more than send-buffer waits, and the client does not read it")]
     Overflow,
 }
@@ -101,7 +101,7 @@ impl Session {
     /// Sends packets, which stay together and in order. They arrive unless the session ends.
     ///
     /// # Errors
-    /// When the session has ended, or ends now because its client does not read what it is sent.
+    /// When the session has ended, or ends now because its client does not read.
     pub fn send(&self, packets: impl IntoIterator<Item = Packet>) -> Result<(), SendError> {
         let mut state = self.0.state();
         if state.phase != Phase::Open {
@@ -114,7 +114,7 @@ impl Session {
     /// little waiting. Returns whether they were sent.
     ///
     /// # Errors
-    /// As [`send`](Self::send).
+    /// The same as for [`send`](Self::send).
     pub fn send_volatile(&self, packets: impl IntoIterator<Item = Packet>) -> Result<bool, SendError> {
         let mut state = self.0.state();
         if state.phase != Phase::Open {

@@ -160,7 +160,7 @@ impl<H: Handler> Task<H> {
         None
     }
 
-    /// Writes to the websocket, and notes whether the client takes what it is sent.
+    /// Writes to the websocket, and records whether the client reads.
     fn write(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
         let Some(websocket) = &mut self.websocket else {
             return Ok(());
@@ -192,7 +192,7 @@ impl<H: Handler> Task<H> {
         Ok(())
     }
 
-    /// Processes input, for as long as the application takes it and the client takes what it is sent.
+    /// Processes input, for as long as the application accepts it and the client reads.
     fn read(&mut self, cx: &mut Context<'_>, packets_left: &mut u32) -> Result<ReadProgress, CloseReason> {
         loop {
             let has_post = {
@@ -307,7 +307,7 @@ impl<H: Handler> Task<H> {
         }
     }
 
-    /// Does what is due by now, and sets the timer to what is due next.
+    /// Performs the checks that are due (stall, heartbeat), and sets the timer to the next.
     fn check_timer(&mut self, cx: &mut Context<'_>, mut timer: Pin<&mut Sleep>) -> Result<(), CloseReason> {
         loop {
             let next = self.next_due();

@@ -1,5 +1,7 @@
 //! Commands: what app-nodes ask of io-nodes.
 
+use std::slice;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -165,10 +167,47 @@ impl Command {
             }
     }
 
+    /// The clients or io-nodes that this command goes to.
+    pub fn destination(&self) -> Destination<'_> {
+        match self {
+            Self::Publish { local: true, .. } | Self::Admit { .. } => Destination::OwnIoNode,
+            Self::Publish { to: audience, .. }
+            | Self::Request { to: audience, .. }
+            | Self::Subscribe { who: audience, .. }
+            | Self::Unsubscribe { who: audience, .. }
+            | Self::Disconnect { who: audience, .. } => match audience.clients_only() {
+                Some(clients) => Destination::Clients(&audience.namespace, clients),
+                None => Destination::AllIoNodes,
+            },
+            Self::Ack { id, .. } => Destination::Clients(&id.namespace, slice::from_ref(&id.client)),
+            Self::PatchAttributes { namespace, client, .. } | Self::Fire { namespace, client, .. } => {
+                Destination::Clients(namespace, slice::from_ref(client))
+            }
+            Self::Custom {
+                io_node: Some(io_node), ..
+            } => Destination::IoNode(io_node),
+            Self::Custom { io_node: None, .. } | Self::Ask { .. } => Destination::AllIoNodes,
+            Self::Answer { asker, .. } => Destination::IoNode(&asker.io_node),
+        }
+    }
+
     /// Whether this refuses a client.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Admit { refusal: Some(_), .. })
     }
+}
+
+/// Where a command goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Destination<'a> {
+    /// All io-nodes.
+    AllIoNodes,
+    /// This io-node.
+    IoNode(&'a NodeId),
+    /// The io-node of the client whose event is handled. That client may have disconnected meanwhile.
+    OwnIoNode,
+    /// The io-nodes that hold these clients of a namespace.
+    Clients(&'a Namespace, &'a [SessionId]),
 }
 
 /// Why a client is refused, as the client is told.

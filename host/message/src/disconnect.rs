@@ -28,7 +28,7 @@ pub enum DisconnectReason {
 }
 
 /// Maximum size of all channel names in a [`Departure`], in bytes.
-const MOST_CHANNELS: usize = 64 << 10;
+const MAX_CHANNELS: usize = 64 << 10;
 
 /// The end of a client's connection to a namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,7 +44,7 @@ impl Departure {
     /// The departure of a client that was in these channels.
     pub fn from_channels(reason: DisconnectReason, channels: &[Channel]) -> Self {
         let bytes: usize = channels.iter().map(|channel| channel.as_str().len()).sum();
-        let channels = (bytes <= MOST_CHANNELS)
+        let channels = (bytes <= MAX_CHANNELS)
             .then(|| serde_json::to_string(channels).ok())
             .flatten();
         Self {

@@ -7,9 +7,9 @@ use crate::{Command, KeyChange, Read};
 pub struct Effects {
     /// Commands, in the order of the handler's calls.
     pub commands: Vec<Command>,
-    /// Changes of keys, at most one a key.
+    /// Changes of keys, at most one per key.
     pub writes: Vec<KeyChange>,
-    /// What the event read of keys before it changed them, at most one a key. The commit fails if one of them has changed since.
+    /// The values that the event read, each before its own write to that key; at most one per key. The commit fails if one has changed since.
     /// Empty without writes.
     pub reads: Vec<Read>,
 }

@@ -28,8 +28,8 @@ pub trait KeyValue: Send + Sync {
         most: usize,
     ) -> Result<(Vec<Text>, Option<u64>), KeyValueError>;
 
-    /// Whether the store has answered anything since `asked`, and still does. Called when a read timed out: if this is true, the read
-    /// asked for too much; if false, the store was away.
+    /// Whether the store has answered any request since `asked` and is still reachable. Called after a read timed out: true means that the
+    /// read asked for too much, false that the store was unreachable.
     async fn has_answered_since(&self, asked: Instant) -> bool;
 }
 
@@ -55,7 +55,7 @@ pub struct KeyChange {
     pub change: Change,
 }
 
-/// What a change does to a key.
+/// A change of one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// Set the value.
@@ -108,18 +108,18 @@ pub fn sum_of(one: i64, other: i64) -> Option<i64> {
     (sum.unsigned_abs() < MOST_SUM.unsigned_abs()).then_some(sum)
 }
 
-/// What an event read of a key: its commit succeeds only if this is still so.
+/// The value of a key that an event read. The event's commit succeeds only if the key still has this value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Read {
     /// The bucket.
     pub bucket: Text,
     /// The key.
     pub key: Text,
-    /// What it saw there.
+    /// The value that was read.
     pub seen: Seen,
 }
 
-/// What a read saw of a key.
+/// A value that was read, or its digest if it is long.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seen {
     /// No value.
@@ -134,7 +134,7 @@ pub enum Seen {
 const LONGEST_SEEN: usize = 1_024;
 
 impl Seen {
-    /// What a read of this value saw.
+    /// The record of a read of this value.
     pub fn of(value: Option<&Bytes>) -> Self {
         match value {
             None => Self::Nothing,

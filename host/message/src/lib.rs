@@ -1,9 +1,10 @@
-//! What travels between the nodes of plugnode. Every other crate speaks in these types; this one knows none of them.
+//! The messages between the nodes of plugnode: events, commands, effects, and their parts. This crate depends on no other crate of
+//! plugnode but the test helpers.
 //!
-//! - An io-node makes an [`Event`] of what a [`Client`] did, with a [`Payload`] that is never parsed on its way.
-//! - Handling an event has [`Effects`]: [`Command`]s to io-nodes, and changes of keys ([`KeyChange`]).
+//! - An io-node makes an [`Event`] when a [`Client`] connects, sends or disconnects; its [`Payload`] is never parsed on its way.
+//! - Handling an event produces [`Effects`]: [`Command`]s to io-nodes, and changes of keys ([`KeyChange`]).
 //! - A command is for an [`Audience`]: clients and channels of a namespace.
-//! - [`Question`] and [`Part`] are a query of all io-nodes and what one of them answers.
+//! - [`Question`] is a query of all io-nodes, and [`Part`] the answer of one of them.
 //! - A [`Timer`] is a record in a reserved bucket; when it fires, it becomes an event.
 //!
 //! Texts and payloads are shared bytes: a message passes from socket to handler, and to many sockets, without a copy.
@@ -35,7 +36,7 @@ pub use bytestring::ByteString as Text;
 pub use self::attributes::AttributePatch;
 pub use self::audience::{Audience, Scope, Selection};
 pub use self::client::{Client, Handshake, MOST_ATTRIBUTES};
-pub use self::command::{Command, Refusal};
+pub use self::command::{Command, Destination, Refusal};
 pub use self::disconnect::{Departure, DisconnectReason};
 pub use self::effects::Effects;
 pub use self::event::{Event, EventKind, LATE_REPLY, RESERVED_KINDS};

@@ -1,4 +1,4 @@
-//! What every part of a plugnode process shares. Nothing here knows Socket.IO, transports or WebAssembly.
+//! Shared by all parts of a plugnode process. Knows neither Socket.IO nor transports nor WebAssembly.
 //!
 //! - [`shutdown`]: tells all tasks to end, and waits until they have.
 //! - [`metrics`]: counters, gauges and histograms, and their text for Prometheus.

@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn writes_first_lines_of_a_kind_and_counts_the_rest() {
+    fn writes_first_lines_and_counts_the_rest() {
         let mut limiter = LogLimiter::default();
         let start = Instant::now();
         let app = Namespace::from("/chat");

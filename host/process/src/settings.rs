@@ -11,9 +11,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// The largest [`Size`]: more is a slip, and would overflow sums of sizes.
-const MOST_BYTES: u64 = 1_000_000_000_000_000;
+const MAX_BYTES: u64 = 1_000_000_000_000_000;
 /// The longest duration: more is a slip, and would overflow the clock.
-const MOST_MILLIS: u64 = 100 * 365 * 24 * 60 * 60 * 1000;
+const MAX_MILLIS: u64 = 100 * 365 * 24 * 60 * 60 * 1000;
 
 /// A number of bytes, written as `"64MB"` (64,000,000), `"1MiB"` (1,048,576) or a plain number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,7 +62,7 @@ impl de::Visitor<'_> for SizeVisitor {
 
     fn visit_u64<E: de::Error>(self, number: u64) -> Result<Size, E> {
         match number {
-            0..=MOST_BYTES => Ok(Size(number)),
+            0..=MAX_BYTES => Ok(Size(number)),
             _ => Err(E::custom("is more than 1PB; give a size such as \"64MB\"")),
         }
     }
@@ -85,14 +85,14 @@ impl JsonSchema for Size {
     }
 }
 
-/// How a size in the file is held as a number of bytes in memory: `#[serde(with = "Bytes")]`.
+/// serde module for a field that holds a [`Size`] of the file as a number of bytes: `#[serde(with = "Bytes")]`.
 pub struct Bytes;
 
 impl Bytes {
     /// Writes a number of bytes.
     ///
     /// # Errors
-    /// Those of the serializer.
+    /// Errors of the serializer.
     pub fn serialize<S: Serializer>(bytes: &usize, serializer: S) -> Result<S::Ok, S::Error> {
         bytes.serialize(serializer)
     }
@@ -116,14 +116,14 @@ impl JsonSchema for Bytes {
     }
 }
 
-/// How a key that ends with `-ms` holds a [`Duration`]: `#[serde(rename = "lease-ms", with = "Millis")]`.
+/// serde module for a [`Duration`] whose key ends with `-ms`: `#[serde(rename = "lease-ms", with = "Millis")]`.
 pub struct Millis;
 
 impl Millis {
     /// Writes whole milliseconds.
     ///
     /// # Errors
-    /// Those of the serializer.
+    /// Errors of the serializer.
     pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
     }
@@ -134,7 +134,7 @@ impl Millis {
     /// When it is not a non-negative integer, or more than 100 years.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         match u64::deserialize(deserializer)? {
-            millis @ 0..=MOST_MILLIS => Ok(Duration::from_millis(millis)),
+            millis @ 0..=MAX_MILLIS => Ok(Duration::from_millis(millis)),
             _ => Err(de::Error::custom("is more than 100 years, in milliseconds")),
         }
     }

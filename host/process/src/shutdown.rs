@@ -24,7 +24,7 @@ pub struct Shutdown {
     announced: CancellationToken,
     near_deadline: CancellationToken,
     tracker: TaskTracker,
-    /// Those of the tasks that accept events.
+    /// Tracks the tasks that accept events.
     intake: TaskTracker,
     has_intake: Arc<AtomicBool>,
 }

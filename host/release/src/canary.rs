@@ -11,11 +11,11 @@ use plugnode_message::Partition;
 
 /// Failures from which on the failure rate is judged before the canary's time is over. (Fewer are chance.)
 const MIN_FAILURES_EARLY: u64 = 5;
-/// The same when the time is over.
+/// Failures from which on the failure rate is judged at the end of the canary's time.
 const MIN_FAILURES: u64 = 2;
 /// Critical value of the failure test before the time is over, in standard errors. Higher, because the test is repeated.
 const CRITICAL_EARLY: f64 = 3.5;
-/// The same when the time is over: 2.3 fails one in a hundred releases that are as good as the current one.
+/// Critical value at the end of the canary's time: 2.3 fails one in a hundred releases that are as good as the current one.
 const CRITICAL: f64 = 2.3;
 /// Events of either release from which on latency is compared.
 const MIN_EVENTS_FOR_LATENCY: u64 = 200;

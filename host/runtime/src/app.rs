@@ -1,4 +1,4 @@
-//! What all instances of a pool share.
+//! The state that all instances of a pool share.
 
 use std::sync::Arc;
 

@@ -46,7 +46,7 @@ const STARVATION_SHARE: f64 = 0.1;
 /// The unit of processor time in `/proc`.
 const CLOCK_TICK: Duration = Duration::from_millis(10);
 
-/// Where components are compiled.
+/// The process in which components are compiled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Compiler {
     /// In this process, which keeps some of the memory. For tests and benchmarks, whose executables lack the verb.

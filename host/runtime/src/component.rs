@@ -13,7 +13,7 @@ pub struct Component {
     script: Script,
 }
 
-/// What a handler consists of.
+/// The code of a handler.
 #[derive(Clone)]
 pub(crate) enum Code {
     Wasm(HandlerPre),

@@ -49,7 +49,7 @@ pub struct ComponentInfo {
 }
 
 impl ComponentInfo {
-    /// Reads those of a handler, whatever its grants.
+    /// Reads the imports and exports of a handler, without checking them against grants.
     ///
     /// # Errors
     /// When the file is not a handler.

@@ -36,7 +36,7 @@ pub struct JobOutcome {
     pub result: Result<Effects, Failure>,
     /// The release that handled it: the first 12 hexadecimal digits of the component's SHA-256.
     pub release: Arc<str>,
-    /// As in the job.
+    /// The `on_trial` of the job.
     pub on_trial: Option<u64>,
     /// Time in the handler. Zero if the pool was retired before the job started.
     pub took: Duration,

@@ -35,7 +35,6 @@ mod inspect;
 mod instance;
 mod instance_limit;
 mod job;
-mod json;
 mod keyvalue_resources;
 mod keyvalue_view;
 mod load_error;

@@ -72,7 +72,7 @@ impl WasiHttpHooks for RequestFilter {
     }
 }
 
-/// The same time-outs, each at most the time that is left.
+/// Limits each time-out of the request to the time that is left.
 fn bounded_by(options: RequestOptions, left: Duration) -> RequestOptions {
     let bound = |timeout: Option<Duration>| Some(timeout.map_or(left, |timeout| timeout.min(left)));
     RequestOptions {

@@ -23,7 +23,7 @@ pub struct EngineSettings {
     /// Directory of the compile cache, which is its subdirectory `compiled`; only this user may be able to write to it. None
     /// uses a temporary directory, so that each start compiles anew.
     pub cache: Option<PathBuf>,
-    /// Where components are compiled.
+    /// The process in which components are compiled.
     pub compiler: Compiler,
 }
 
@@ -112,7 +112,7 @@ pub struct AppSettings {
     pub limits: Limits,
     /// Its grants. The component must have been loaded with the same.
     pub grants: Grants,
-    /// What the handler reads through `wasi:config`.
+    /// The values that the handler reads through `wasi:config`.
     pub config: BTreeMap<String, String>,
     /// The store that answers the handler's key-value reads.
     pub key_value: Arc<dyn KeyValue>,

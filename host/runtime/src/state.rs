@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use plugnode_sdk::native::{CallKind, CommandLimits, CommandRules};
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::WasiCtx;
 
@@ -42,10 +43,10 @@ pub(crate) struct CallState {
     pub(crate) namespace: Namespace,
     /// Client of the event, if it has one.
     pub(crate) client: Option<Client>,
-    /// Whether the event is the client's disconnect.
-    pub(crate) is_disconnect: bool,
+    /// The kind of the call, by which commands are accepted.
+    kind: CallKind,
     /// Whether the client waits to be admitted or refused.
-    pub(crate) awaits_admission: bool,
+    awaits_admission: bool,
     /// The refusal, if the handler refuses the client.
     pub(crate) refusal: Option<Refusal>,
     /// A failure of the host. If there was one, the event's effects are dropped.
@@ -118,7 +119,12 @@ impl InstanceState {
         self.call = CallState {
             namespace: event.namespace.clone(),
             client: event.client.clone(),
-            is_disconnect: matches!(event.kind, EventKind::Disconnect(_)),
+            kind: match event.kind {
+                _ if event.client.is_none() => CallKind::WithoutClient,
+                EventKind::Connection(_) => CallKind::Connection,
+                EventKind::Disconnect(_) => CallKind::Disconnect,
+                _ => CallKind::OfClient,
+            },
             awaits_admission: self.app.settings.admission && matches!(event.kind, EventKind::Connection(_)),
             event: Some(id),
             ..CallState::new(&self.app, now)
@@ -133,6 +139,21 @@ impl InstanceState {
         self.call = CallState::new(&self.app, now);
         self.output.begin(None);
         self.set_limit(limit, now)
+    }
+
+    /// The rules for commands of the current call.
+    pub(crate) fn command_rules(&self) -> CommandRules {
+        let limits = &self.app.settings.limits;
+        CommandRules {
+            call: self.call.kind,
+            admission: self.app.settings.admission,
+            limits: CommandLimits {
+                commands: limits.commands,
+                bytes: limits.bytes,
+                payload: limits.payload,
+                attachments: limits.attachments,
+            },
+        }
     }
 
     fn set_limit(&mut self, limit: Duration, now: Instant) -> Instant {
@@ -159,7 +180,7 @@ impl CallState {
             deadline: now,
             namespace: settings.namespace.clone(),
             client: None,
-            is_disconnect: false,
+            kind: CallKind::OutsideEvent,
             awaits_admission: false,
             refusal: None,
             host_failure: None,

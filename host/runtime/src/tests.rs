@@ -319,3 +319,24 @@ fn runtime_needs_a_script_and_is_linked_without_grants() {
     let again = store.func_wrap("open", |_, (): ()| Ok(()));
     assert!(again.is_err(), "it is linked already");
 }
+
+#[test]
+fn sdk_and_host_have_the_same_limits_and_reserved_names() {
+    use plugnode_message::{MOST_ATTACHMENTS, MOST_NAME};
+    use plugnode_sdk::native::{CommandLimits, MAX_NAME, RESERVED_EVENTS, RESERVED_KINDS};
+    assert_eq!(MAX_NAME, MOST_NAME);
+    assert_eq!(RESERVED_EVENTS, plugnode_message::RESERVED_EVENTS);
+    assert_eq!(RESERVED_KINDS, plugnode_message::RESERVED_KINDS);
+    let limits = Limits::default();
+    let CommandLimits {
+        commands,
+        bytes,
+        payload,
+        attachments,
+    } = CommandLimits::default();
+    assert_eq!(attachments, MOST_ATTACHMENTS);
+    assert_eq!(
+        (commands, bytes, payload, attachments),
+        (limits.commands, limits.bytes, limits.payload, limits.attachments)
+    );
+}

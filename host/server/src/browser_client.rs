@@ -1,7 +1,5 @@
-//! The official Socket.IO client for browsers, under the names by which Node's server serves it: a page's
-//! `<script src="/socket.io/socket.io.js">` works unchanged.
-//!
-//! It knows neither pages nor clients. The bundles are in `client/`, with their licence.
+//! Serves the official Socket.IO client for browsers under the same names as Node's server, so that
+//! `<script src="/socket.io/socket.io.js">` works unchanged. The bundles and their licence are in `client/`.
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -26,7 +24,7 @@ const FILES: [(&str, &[u8]); 5] = [
     ("socket.io.msgpack.js", MSGPACK),
 ];
 
-/// The bundle, if the path names one: `base` is the path of Socket.IO, such as `/socket.io`.
+/// Answers a request for a bundle. None for other paths. `base` is the path of Socket.IO, such as `/socket.io`.
 pub(crate) fn answer(base: &str, path: &str, method: &Method, headers: &HeaderMap) -> Option<Response<Full<Bytes>>> {
     let name = path.strip_prefix(base.trim_end_matches('/'))?.strip_prefix('/')?;
     let (_, bundle) = FILES.into_iter().find(|(file, _)| *file == name)?;
@@ -64,10 +62,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn serves_bundles_by_their_names_alone() {
+    async fn serves_bundles_by_name() {
         let none = HeaderMap::new();
         for (name, bundle) in FILES {
-            let response = get(&format!("/socket.io/{name}"), &none).expect("it is one");
+            let response = get(&format!("/socket.io/{name}"), &none).expect("it is a bundle");
             assert_eq!(response.headers()[ETAG], VERSION);
             assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), bundle);
             let text = std::str::from_utf8(bundle).unwrap();

@@ -1,4 +1,4 @@
-//! The roles of plugnode, as wiring: what a process does with its connections, its transport and its handlers.
+//! The roles of plugnode: they connect sockets, transport and handlers. The work itself is in the other crates.
 //!
 //! 1. A connection comes in through [`http`].
 //! 2. The [io-node](roles::io_node) answers its Socket.IO side and offers events to the transport.

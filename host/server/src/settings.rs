@@ -1,4 +1,4 @@
-//! Builds the settings of each part from the configuration, where the part does not declare its section itself.
+//! Converts sections of the configuration to the settings structs of the crates and roles that use them.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -117,7 +117,7 @@ pub fn engine(config: &Config) -> EngineSettings {
     }
 }
 
-/// This executable, also when another was put in its place meanwhile.
+/// Compiles in a child process of this executable. `/proc/self/exe` is the running one, even if its file was replaced.
 pub fn compiler() -> Compiler {
     let own = Path::new("/proc/self/exe");
     if own.exists() {
@@ -126,7 +126,7 @@ pub fn compiler() -> Compiler {
     std::env::current_exe().map_or(Compiler::InProcess, Compiler::ChildProcess)
 }
 
-/// The configured folder must be usable; the one that nobody asked for need not be.
+/// The folder for compiled components. An unusable default folder disables the cache; the engine refuses an unusable configured one.
 fn cache(app_node: &AppNode) -> Option<PathBuf> {
     let folder = app_node.cache_folder()?;
     if app_node.cache_dir.is_none()
@@ -138,20 +138,20 @@ fn cache(app_node: &AppNode) -> Option<PathBuf> {
     Some(folder)
 }
 
-/// An io-node that listens at `address`.
+/// Settings of an io-node that listens at `address`.
 pub fn io_node(config: &Config, address: SocketAddr) -> IoNodeSettings {
     let io_node = &config.io_node;
-    let reached = reached(io_node.advertise.as_deref(), address);
+    let public = advertised_address(io_node.advertise.as_deref(), address);
     IoNodeSettings {
         node: plugnode_transport::IoNode {
             id: io_node_name(io_node),
-            host: reached.host,
-            port: reached.port,
+            host: public.host,
+            port: public.port,
             probes: probes(config, address),
-            scheme: reached.scheme.unwrap_or_else(|| scheme(config).to_owned()),
-            path: reached.path.unwrap_or_else(|| io_node.path.clone()),
+            scheme: public.scheme.unwrap_or_else(|| scheme(config).to_owned()),
+            path: public.path.unwrap_or_else(|| io_node.path.clone()),
         },
-        apps: config.apps.iter().map(app_door).collect(),
+        apps: config.apps.iter().map(app_namespace).collect(),
         path: io_node.path.clone(),
         ping_interval: io_node.ping_interval,
         ping_timeout: io_node.ping_timeout,
@@ -190,8 +190,8 @@ pub fn io_node(config: &Config, address: SocketAddr) -> IoNodeSettings {
     }
 }
 
-/// The hosts that requests may be for. Unless they are named, a node that only its own host reaches has none but those that are
-/// named elsewhere, and any other is open to all: by which names it is known, it cannot know.
+/// Hosts that requests may name: `allowed-hosts`, and the hosts of `advertise` and `allowed-origins`. None: any host. Without
+/// `allowed-hosts`, a node on a loopback address allows only the latter, and any other node allows all, because it cannot know its names.
 fn allowed_hosts(io_node: &config::IoNode, address: SocketAddr) -> Option<Vec<String>> {
     let mut hosts = match &io_node.allowed_hosts {
         Some(hosts) => hosts.clone(),
@@ -201,7 +201,7 @@ fn allowed_hosts(io_node: &config::IoNode, address: SocketAddr) -> Option<Vec<St
     let advertised = io_node
         .advertise
         .as_deref()
-        .and_then(|text| IoServerUrl::of_clients(text).ok());
+        .and_then(|text| IoServerUrl::parse(text).ok());
     hosts.extend(advertised.map(|server| server.host));
     let sites = io_node
         .allowed_origins
@@ -211,7 +211,7 @@ fn allowed_hosts(io_node: &config::IoNode, address: SocketAddr) -> Option<Vec<St
     Some(hosts)
 }
 
-/// Over how long connections are closed: what is closed has to end by the deadline, too.
+/// Time over which connections are closed: less than the deadline, by which they must also have ended.
 fn drain(config: &Config) -> Duration {
     match config.io_node.drain {
         drain if drain < config.shutdown.deadline => drain,
@@ -219,19 +219,19 @@ fn drain(config: &Config) -> Duration {
     }
 }
 
-/// Where other nodes may find the health checks of one that listens at `address`.
+/// URLs at which other nodes may reach `/readyz` of a node that listens at `address`.
 fn probes(config: &Config, address: SocketAddr) -> Vec<String> {
     let scheme = scheme(config);
     let mut probes = vec![format!("{scheme}://{address}/readyz")];
     let advertised = config.io_node.advertise.as_deref();
-    if let Some(advertised) = advertised.and_then(|text| IoServerUrl::of_clients(text).ok()) {
+    if let Some(advertised) = advertised.and_then(|text| IoServerUrl::parse(text).ok()) {
         let scheme = advertised.scheme.as_deref().unwrap_or(scheme);
         probes.push(format!("{scheme}://{advertised}/readyz"));
     }
     probes
 }
 
-/// What is spoken where it listens.
+/// The scheme of the listener.
 fn scheme(config: &Config) -> &'static str {
     match config.http.tls_cert {
         Some(_) => "https",
@@ -239,14 +239,14 @@ fn scheme(config: &Config) -> &'static str {
     }
 }
 
-fn app_door(app: &App) -> AppNamespace {
+fn app_namespace(app: &App) -> AppNamespace {
     AppNamespace {
         namespace: app.namespace.as_str().into(),
         admission: app.admission.then(|| app.admission_timeout),
     }
 }
 
-/// How tokens are looked at, where they are.
+/// Settings of the token check. None: no key is configured, so tokens are not checked.
 pub fn tokens(io_node: &config::IoNode) -> Option<TokenSettings> {
     io_node.token.has_key().then(|| token(&io_node.token))
 }
@@ -292,7 +292,7 @@ pub fn frontend_name() -> NodeId {
     name(None, "frontend")
 }
 
-/// How often an app-node retries an event.
+/// Attempts to handle an event, and the delay between them.
 pub fn retries(app_node: &AppNode) -> Retries {
     Retries {
         attempts: app_node.attempts,
@@ -300,7 +300,7 @@ pub fn retries(app_node: &AppNode) -> Retries {
     }
 }
 
-/// An app on the app-node of this name.
+/// Settings of an app on the app-node `node`.
 pub fn app(app: &App, node: &NodeId, key_value: Arc<dyn KeyValue>) -> AppSettings {
     AppSettings {
         admission: app.admission,
@@ -316,10 +316,10 @@ pub fn app(app: &App, node: &NodeId, key_value: Arc<dyn KeyValue>) -> AppSetting
     }
 }
 
-/// The address that clients are told: `advertise` if it is set, else where the io-node listens. The host stays empty for a
-/// wildcard or loopback address: clients then use the host by which they reached the frontend.
-fn reached(advertise: Option<&str>, address: SocketAddr) -> IoServerUrl {
-    if let Some(server) = advertise.and_then(|text| IoServerUrl::of_clients(text).ok()) {
+/// The address of the io-node that clients are given: `advertise`, else the listener's address. For a wildcard or loopback address the host
+/// is empty: clients then use the host at which they reached the frontend.
+fn advertised_address(advertise: Option<&str>, address: SocketAddr) -> IoServerUrl {
+    if let Some(server) = advertise.and_then(|text| IoServerUrl::parse(text).ok()) {
         return server;
     }
     let anywhere = address.ip().is_unspecified() || address.ip().is_loopback();
@@ -331,7 +331,7 @@ fn reached(advertise: Option<&str>, address: SocketAddr) -> IoServerUrl {
     IoServerUrl::at(host, address.port())
 }
 
-/// The configured name, or one that no other process has: of the role, the host and the process.
+/// The configured name, or a unique one made of role, host name and process id.
 fn name(configured: Option<&str>, role: &str) -> NodeId {
     if let Some(name) = configured {
         return name.into();
@@ -339,7 +339,7 @@ fn name(configured: Option<&str>, role: &str) -> NodeId {
     format!("{role}-{}-{}", host_name(), std::process::id()).into()
 }
 
-/// What this machine is called.
+/// The host name of this machine, or `node` if unknown.
 pub fn host_name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let host = host.or_else(|| std::env::var("HOSTNAME").ok());
@@ -352,7 +352,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn node_on_loopback_serves_the_names_it_is_told() {
+    fn loopback_node_allows_configured_hosts_only() {
         let hosts = |io_node: &config::IoNode, address: &str| allowed_hosts(io_node, address.parse().unwrap());
         let mut io_node = config::IoNode::default();
         assert_eq!(hosts(&io_node, "0.0.0.0:8080"), None);
@@ -369,7 +369,7 @@ mod tests {
     #[test]
     fn wildcard_address_is_advertised_without_host() {
         let advertised = |advertise, listen: &str| {
-            let IoServerUrl { host, port, .. } = reached(advertise, listen.parse().unwrap());
+            let IoServerUrl { host, port, .. } = advertised_address(advertise, listen.parse().unwrap());
             (host, port)
         };
         for listen in ["0.0.0.0:80", "[::]:80", "127.0.0.1:80"] {

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use crate::send_rate::{Flood, RateDecision, SendRate};
 use plugnode_process::MemoryPressure;
 
-/// Reading pauses when so many events wait to be accepted.
+/// Number of events waiting to be accepted at which reading pauses.
 const PAUSE_AT: usize = 64;
-/// Reading resumes when only so many events wait.
+/// Number of waiting events at which reading resumes.
 const RESUME_AT: usize = 16;
-/// While memory is short, reading pauses for so long after each packet.
+/// Pause after each packet while memory is short.
 const PAUSE_SHORT_OF_MEMORY: Duration = Duration::from_millis(100);
 
-/// The limits of what a connection may send.
+/// Limits of the events and packets that a connection may send.
 #[derive(Debug, Clone)]
 pub struct ConnectionLimits {
     /// Bytes of events that may wait to be accepted before reading pauses.
@@ -80,7 +80,7 @@ impl Backpressure {
         self.waiting_events > 0
     }
 
-    /// Checks a burst of so many messages before any of them is read.
+    /// Checks a burst of `messages` messages before any of them is read.
     ///
     /// # Errors
     /// If they would exceed a rate for too long.

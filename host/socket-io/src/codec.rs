@@ -28,9 +28,9 @@ use plugnode_process::log_limiter;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Encoding {
-    /// As text with binary attachments: the default of every client.
+    /// Text with binary attachments: the default of every client.
     Json,
-    /// As MessagePack, for clients with `socket.io-msgpack-parser`.
+    /// MessagePack, for clients with `socket.io-msgpack-parser`.
     #[serde(rename = "msgpack")]
     MessagePack,
 }
@@ -220,7 +220,7 @@ impl Codec {
     }
 }
 
-/// What socketioxide's parser of texts made of a packet. None if attachments have yet to arrive.
+/// Converts the result of socketioxide's text parser. None if attachments have yet to arrive.
 fn from_parser(parsed: Result<Packet, ParseError>) -> Result<Option<IncomingPacket>, Malformed> {
     let packet = match parsed {
         Ok(packet) => packet,

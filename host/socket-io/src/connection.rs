@@ -1,6 +1,6 @@
 //! A connection: one session of Engine.IO, which the sockets of one client in several namespaces share.
 //!
-//! `S` is the type of sockets, of which a connection knows nothing.
+//! `S` is the type of sockets; a connection uses nothing of it.
 
 use std::any::Any;
 use std::borrow::Borrow;
@@ -302,7 +302,7 @@ impl<S: Send + Sync + 'static> Connection<S> {
         self.backpressure.lock().event_left(bytes);
     }
 
-    /// Checks a burst of so many messages before any of them is read.
+    /// Checks a burst of `messages` messages before any of them is read.
     ///
     /// # Errors
     /// If they would exceed a rate for too long.

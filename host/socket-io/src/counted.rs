@@ -1,4 +1,4 @@
-//! Counted: from a packet that a client sends to its event. See `plugnode_testing::counted`.
+//! Instruction counts: from a client's packet to its event. See `plugnode_testing::counted`.
 
 use socketioxide_core::Str;
 

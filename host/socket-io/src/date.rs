@@ -1,13 +1,13 @@
-//! JavaScript's dates in JSON, which has none.
+//! JavaScript's dates in payloads, although JSON has no dates.
 //!
-//! A date becomes the string that `JSON.stringify` makes of it, with its first character as a `\u` escape. Whoever parses the JSON gets
-//! that string, and whoever passes the JSON on unparsed passes on a date.
+//! A date becomes the string that `JSON.stringify` makes of it, with its first character as a `\u` escape. A handler that
+//! parses the JSON gets that string. Payloads that are forwarded unparsed keep the escape, and are encoded as a date again.
 
 /// The milliseconds before or after 1970 that JavaScript's dates can have.
 const MAX_MS: u64 = 8_640_000_000_000_000;
 const DAY: i64 = 86_400_000;
 
-/// The string, without quotes, for so many milliseconds since 1970. None if JavaScript has no such date.
+/// The date `ms` milliseconds after 1970 as JavaScript writes it, without quotes. None if JavaScript has no such date.
 pub(crate) fn to_text(ms: i64) -> Option<String> {
     if ms.unsigned_abs() > MAX_MS {
         return None;

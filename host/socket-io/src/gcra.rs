@@ -40,7 +40,7 @@ impl Gcra {
         ahead <= self.tolerance / 2
     }
 
-    /// Whether so many events more would be over the rate for `patience`.
+    /// Whether `events` more would exceed the rate for longer than `patience`.
     pub(crate) fn is_exceeded_by(self, events: usize, ahead: Duration, patience: Duration) -> bool {
         let events = u32::try_from(events).unwrap_or(u32::MAX);
         ahead.saturating_add(self.interval.saturating_mul(events)) >= self.tolerance + patience

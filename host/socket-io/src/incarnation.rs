@@ -7,27 +7,53 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use plugnode_message::Event;
+use plugnode_message::{Event, EventKind};
 
-/// An event, and who is told what becomes of it.
-pub struct Arrival {
+/// An event that waits to be accepted by the transport, and its source, which is notified of the outcome.
+pub struct PendingEvent {
     /// The event.
     pub event: Event,
     /// Its source.
     pub source: Arc<dyn EventSource>,
+    /// When it came.
+    pub since: Instant,
+}
+
+impl PendingEvent {
+    /// An event that came now.
+    pub fn new(event: Event, source: Arc<dyn EventSource>) -> Self {
+        let since = Instant::now();
+        Self { event, source, since }
+    }
+
+    /// Whether it is its client's first.
+    pub fn is_connection(&self) -> bool {
+        matches!(self.event.kind, EventKind::Connection(_))
+    }
+
+    /// Whether its client waits for an acknowledgement.
+    pub fn asks_for_acknowledgement(&self) -> bool {
+        matches!(self.event.kind, EventKind::Message { ack: Some(_), .. })
+    }
+
+    /// Notifies the source that the event is dropped.
+    pub fn give_up(&self) {
+        self.source.event_left(self.event.size());
+    }
 }
 
 /// The source of events: a socket, or the program that embeds the io-node.
 pub trait EventSource: Send + Sync {
-    /// An event of so many bytes was accepted, or given up.
+    /// An event of `bytes` bytes was accepted or dropped, so it no longer waits.
     fn event_left(&self, bytes: usize);
 
     /// Whether the source was turned away, so that its waiting events are dropped.
     fn was_turned_away(&self) -> bool;
 
-    /// The connection event of the source was not accepted in time: nobody will learn of the source.
+    /// The connection event of the source was not accepted in time: the app never learns of the source.
     fn turn_away(&self);
 
     /// This event was not accepted in time. Events that ask for no acknowledgement are never refused.
@@ -35,11 +61,11 @@ pub trait EventSource: Send + Sync {
 }
 
 /// The events of an incarnation.
-pub type Arrivals = UnboundedReceiver<Arrival>;
+pub type Arrivals = UnboundedReceiver<PendingEvent>;
 
 /// One membership in the cluster.
 pub struct Incarnation {
-    arrivals: UnboundedSender<Arrival>,
+    arrivals: UnboundedSender<PendingEvent>,
     over: CancellationToken,
 }
 
@@ -54,8 +80,8 @@ impl Incarnation {
     }
 
     /// Queues an event. Backpressure on connections bounds how many wait; an incarnation that is over drops it.
-    pub fn queue(&self, arrival: Arrival) {
-        let _ = self.arrivals.send(arrival);
+    pub fn queue(&self, event: PendingEvent) {
+        let _ = self.arrivals.send(event);
     }
 
     /// Ends it: no socket connects in it any more.

@@ -9,11 +9,11 @@ use crate::raw_payload::RawPayload;
 pub struct IncomingPacket {
     /// The namespace as it was sent: not checked, and with a query string where clients of revision 4 send one.
     pub namespace: Str,
-    /// The type of the packet, and what it carries.
+    /// The type of the packet, with its content.
     pub content: PacketContent,
 }
 
-/// The type of a packet, and what it carries.
+/// The type of a packet, with its content.
 #[derive(Debug)]
 pub enum PacketContent {
     /// Connects to the namespace, with `auth` if the client gave one.

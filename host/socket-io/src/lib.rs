@@ -9,7 +9,7 @@
 //! - [`RawPayload`] is what such a packet carries. It is checked as it becomes an event name, arguments or `auth`; what fails is
 //!   [`Malformed`].
 //! - A [`Socket`] makes events of packets: first its connection, last its disconnect. It queues them in the [`Incarnation`] in which it
-//!   connected, from which the io-node takes each [`Arrival`].
+//!   connected, from which the io-node takes each [`PendingEvent`].
 //! - [`NamespaceRegistry`] finds [`NamespaceSockets`], and these the sockets of an audience, by id or room.
 //! - [`Codec`] encodes what is sent to an [`EncodedPacket`], once for any number of recipients. [`Requests`] are events that a client
 //!   has to acknowledge.
@@ -50,7 +50,7 @@ pub use codec::{Codec, Encoding, PartialPacket, Revision};
 pub use connection::Connections;
 pub use encoded::EncodedPacket;
 pub use gcra::Gcra;
-pub use incarnation::{Arrival, Arrivals, CurrentIncarnation, EventSource, Incarnation};
+pub use incarnation::{Arrivals, CurrentIncarnation, EventSource, Incarnation, PendingEvent};
 pub use incoming::{IncomingPacket, PacketContent};
 pub use malformed::Malformed;
 pub use namespace::{NamespaceSockets, SocketContext, TooManyRooms};

@@ -5,7 +5,7 @@ use plugnode_message::{MOST_ATTACHMENTS, MOST_NAME};
 /// Levels of nesting that a payload may have. Browsers and Node.js parse more; a handler that parses values may stop earlier.
 pub(crate) const MAX_DEPTH: usize = 1_024;
 
-/// What is wrong with a packet of a client. The connection is closed over it.
+/// Why a packet of a client is invalid. It closes the connection.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     /// The payload of an event or acknowledgement is not a JSON array.

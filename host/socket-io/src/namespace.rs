@@ -1,6 +1,6 @@
 //! The sockets of one namespace on this io-node, and their rooms.
 //!
-//! `S` is the type of sockets, of which a namespace knows nothing but their ids.
+//! `S` is the type of sockets; a namespace uses only their ids.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use plugnode_message::id_map::{ById, Ids};
 use plugnode_message::{Audience, Channel, Namespace, NodeId, Scope, SessionId};
 use plugnode_process::metrics;
 
-/// What all sockets of this io-node share.
+/// The context that all sockets of an io-node share.
 pub struct SocketContext {
     /// The name of the io-node.
     pub io_node: NodeId,
@@ -31,7 +31,7 @@ pub struct SocketContext {
 pub struct NamespaceSockets<S> {
     /// The namespace.
     pub namespace: Namespace,
-    /// What they share with the sockets of other namespaces.
+    /// The context that all sockets of the io-node share.
     pub context: Arc<SocketContext>,
     /// How long a handler may take to admit a socket. None if sockets need no admission.
     pub(crate) admission: Option<Duration>,
@@ -47,7 +47,7 @@ struct Sockets<S> {
     rooms_of: ById<SessionId, HashSet<Channel>>,
 }
 
-/// A socket cannot be in so many rooms.
+/// A socket would exceed its limit of rooms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the socket would be in more rooms than it may")]
 pub struct TooManyRooms;

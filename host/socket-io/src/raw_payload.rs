@@ -66,7 +66,7 @@ impl RawPayload {
         })
     }
 
-    /// What a client connects with: an object, or none if it is null.
+    /// Converts the payload of a connect packet to `auth`: an object, or None if it is null.
     ///
     /// # Errors
     /// If it is anything else.
@@ -79,7 +79,7 @@ impl RawPayload {
     }
 }
 
-/// Checks that each placeholder refers to one of so many attachments. If there are none, placeholders are objects like any others.
+/// Checks that each placeholder refers to one of `attachments` attachments. If there are none, placeholders are objects like any others.
 ///
 /// # Errors
 /// If one does not.

@@ -24,7 +24,7 @@ struct State {
     open: BTreeMap<i64, ReplyTo>,
 }
 
-/// Who gets the acknowledgement.
+/// The recipient of an acknowledgement.
 pub enum ReplyTo {
     /// The handler, with this token.
     Handler(Bytes),

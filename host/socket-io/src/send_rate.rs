@@ -1,14 +1,14 @@
-//! How fast one client may send events or packets.
+//! Limits the rate at which one client may send events or packets.
 //!
-//! It may send those of two seconds at once. A client that sends more is read no faster than its rate. One that exceeds the rate for 30
-//! seconds, or sends so much at once, is disconnected.
+//! The allowance of two seconds may come at once. A client that sends more is read at its rate. A client that exceeds the rate for 30
+//! seconds, or sends as much at once, is disconnected.
 
 use std::time::{Duration, Instant};
 
 use crate::gcra::Gcra;
 
 const BURST_SECONDS: u32 = 2;
-/// A client that exceeds its rate for so long is disconnected.
+/// A client that exceeds its rate for this long is disconnected.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The rate of one client.
@@ -19,18 +19,18 @@ pub(crate) struct SendRate {
     exceeded_since: Option<Instant>,
 }
 
-/// What to do after an event.
+/// The decision after an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RateDecision {
     /// Read on.
     Continue,
-    /// Take this event, and read nothing for so long.
+    /// Accept this event, and pause reading for this long.
     Pause(Duration),
     /// Disconnect the client: it is a [`Flood`].
     Disconnect,
 }
 
-/// A client exceeded a rate for so long that it is disconnected.
+/// A client is disconnected because it exceeded a rate for too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Flood {
     /// The rate of events.
@@ -51,7 +51,7 @@ impl SendRate {
         }
     }
 
-    /// Whether so many events more at once would disconnect the client.
+    /// Whether `events` more at once would disconnect the client.
     pub(crate) fn is_flooded_by(&self, events: usize, now: Instant) -> bool {
         let ahead = self
             .arrival

@@ -1,8 +1,8 @@
 //! A socket: one client in one namespace.
 //!
 //! It is opened and closed exactly once, so that its first event is its connection and its last its disconnect. If the app's handler admits
-//! clients, a socket is pending until the handler decides: the client hears nothing but that decision, and what it sends meanwhile is
-//! dropped.
+//! clients, a socket is pending until the handler decides: the client is sent only that decision, and packets that it sends meanwhile
+//! are dropped.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -16,7 +16,7 @@ use crate::awaited_acks::AwaitedAcks;
 use crate::codec::Revision;
 use crate::connection;
 use crate::encoded::EncodedPacket;
-use crate::incarnation::{Arrival, EventSource, Incarnation};
+use crate::incarnation::{EventSource, Incarnation, PendingEvent};
 use crate::namespace::NamespaceSockets;
 use crate::registry::NamespaceRegistry;
 use crate::requests::{ReplyTo, Requests};
@@ -37,7 +37,7 @@ pub struct Socket {
     pub connection: Arc<Connection>,
     /// The sockets of its namespace.
     pub namespace: Arc<NamespaceSockets<Self>>,
-    /// What the client was sent and has to acknowledge.
+    /// Events sent to the client that await its acknowledgement.
     pub requests: Requests,
     sid: Sid,
     registry: Arc<NamespaceRegistry<Self>>,
@@ -418,10 +418,7 @@ impl Socket {
 
     fn queue(self: &Arc<Self>, event: Event) {
         self.connection.event_queued(event.size());
-        self.incarnation.queue(Arrival {
-            event,
-            source: self.clone(),
-        });
+        self.incarnation.queue(PendingEvent::new(event, self.clone()));
     }
 
     /// Sets the last stage, of a socket that has no disconnect event, and returns the stage before.

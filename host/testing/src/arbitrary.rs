@@ -1,7 +1,8 @@
-//! What property tests are made of: input as nobody would write it, nearly valid input, and what it may cost to read.
+//! For property tests: strategies for arbitrary and nearly valid input, and measurement of the memory that parsing takes.
 //!
-//! Tests stand beside the code they are about. `PROPTEST_CASES=100000 cargo test --lib arbitrary` tries a lot more than usual;
-//! what fails is made small and printed, and its seed is kept in `proptest-regressions/` to be tried first the next time.
+//! The tests are in modules `arbitrary` beside the code they test. `PROPTEST_CASES=100000 cargo test --lib arbitrary` runs many more
+//! cases than the default. proptest shrinks and prints a failing case, and keeps its seed in `proptest-regressions/` to run it first
+//! the next time.
 
 use std::time::Duration;
 
@@ -12,12 +13,12 @@ use proptest::strategy::Union;
 use serde_json::{Map, Value};
 use tokio::time::timeout;
 
-/// Bytes of any kind, no more than so many.
-pub fn bytes(most: usize) -> impl Strategy<Value = Vec<u8>> {
-    vec(any::<u8>(), 0..=most)
+/// Up to `max` arbitrary bytes.
+pub fn bytes(max: usize) -> impl Strategy<Value = Vec<u8>> {
+    vec(any::<u8>(), 0..=max)
 }
 
-/// Text with what parsers trip over.
+/// Text, often with characters that parsers treat specially.
 pub fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         "[a-z]{0,8}",
@@ -28,13 +29,13 @@ pub fn text() -> impl Strategy<Value = String> {
     ]
 }
 
-/// JSON of all kinds, with objects that are, or nearly are, placeholders for attachments.
+/// Any JSON, with placeholders for attachments and objects that resemble them.
 pub fn json() -> impl Strategy<Value = Value> {
     let number = prop_oneof![
         any::<i64>().prop_map(Value::from),
         any::<u64>().prop_map(Value::from),
         (-5_i64..5).prop_map(Value::from),
-        // Of numbers with more digits `serde_json` may read the last one wrong.
+        // Few digits, because `serde_json` may read the last of many digits wrong.
         (any::<i32>(), 1_i32..1_000).prop_map(|(above, below)| Value::from(f64::from(above / below) / 8.0)),
     ];
     let leaf = prop_oneof![
@@ -52,12 +53,12 @@ pub fn json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// What stands for an attachment.
+/// The placeholder of an attachment.
 pub fn placeholder(number: u64) -> Value {
     serde_json::json!({ "_placeholder": true, "num": number })
 }
 
-/// JSON, as text that another might have written: some spaces, and texts with escapes.
+/// JSON text, compact or indented.
 pub fn json_text() -> impl Strategy<Value = String> {
     (json(), any::<bool>()).prop_map(|(value, is_wide)| match is_wide {
         true => serde_json::to_string_pretty(&value).expect("a value is JSON"),
@@ -65,7 +66,7 @@ pub fn json_text() -> impl Strategy<Value = String> {
     })
 }
 
-/// A change to something valid.
+/// A change to valid input.
 #[derive(Debug, Clone)]
 enum Edit {
     Change(Index, u8),
@@ -75,7 +76,7 @@ enum Edit {
     Cut(Index),
 }
 
-/// The same as this makes, with a few changes, or none.
+/// Nearly valid input: values of `valid` with up to three edits.
 pub fn nearly(valid: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     let place = any::<Index>;
     let edit = prop_oneof![
@@ -93,7 +94,7 @@ pub fn nearly(valid: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Ve
     })
 }
 
-/// The same of text: what is no UTF-8 any more is made so.
+/// Nearly valid text: like [`nearly`], with invalid UTF-8 replaced.
 pub fn nearly_text(valid: impl Strategy<Value = String>) -> impl Strategy<Value = String> {
     nearly(valid.prop_map(String::into_bytes)).prop_map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
@@ -127,12 +128,12 @@ impl Edit {
     }
 }
 
-/// How to cut something: each piece is so long, and the last is the rest.
+/// Lengths for [`pieces`].
 pub fn cuts() -> impl Strategy<Value = Vec<usize>> {
     vec(prop_oneof![1_usize..4, 1_usize..200, 1_usize..5_000], 0..40)
 }
 
-/// Bytes in pieces.
+/// Splits bytes into pieces of these lengths and the rest.
 pub fn pieces<'a>(mut bytes: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
     let mut pieces = Vec::new();
     for cut in cuts {
@@ -145,17 +146,20 @@ pub fn pieces<'a>(mut bytes: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
     pieces
 }
 
-/// Does something, and says how many bytes of memory it had at once at the most.
+/// Runs `work`, and returns its result and its peak of allocated bytes.
 pub fn peak<T>(work: impl FnOnce() -> T) -> (T, u64) {
     let mut done = None;
     let allocated = allocation_counter::measure(|| done = Some(work()));
-    (done.expect("it was done"), allocated.bytes_max)
+    (done.expect("measure runs the closure"), allocated.bytes_max)
 }
 
-/// Does what comes to its end soon.
+/// Runs a future to its end on a runtime of its own.
+///
+/// # Panics
+/// If it takes longer than ten seconds.
 pub fn run<T>(work: impl Future<Output = T>) -> T {
     const SOON: Duration = Duration::from_secs(10);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let work = async { timeout(SOON, work).await.expect("it comes to its end") };
-    runtime.expect("a runtime takes little").block_on(work)
+    let work = async { timeout(SOON, work).await.expect("the future completes in time") };
+    runtime.expect("a runtime can be built").block_on(work)
 }

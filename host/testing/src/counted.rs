@@ -1,15 +1,15 @@
-//! What the counted tests are made of: events and commands as an app that echoes has them.
+//! Workloads of the instruction counts: the events and commands of an app that echoes.
 //!
-//! A counted test (in a module `counted`, beside the code it is about) prepares what a hot function takes, then gives it to
-//! a function `counted_NAME`, where NAME is its own name, and looks at what came of it. `.ci/counts` runs each under callgrind,
-//! which counts the instructions of that function and of all that it calls, and compares them with `host/testing/counts.txt`.
-//! So a test always does the same, whatever chance and clock say; what it prepares and looks at costs nothing.
+//! A counted test is in a module `counted` beside the code that it measures. It prepares the input of a hot function, passes it to
+//! a function `counted_NAME`, where NAME is the name of the test, and checks the result. `.ci/counts` runs each test under callgrind,
+//! which counts the instructions of that function and its callees, and compares them with `host/testing/counts.txt`. Preparation
+//! and checks are not counted. A test must not depend on chance or time.
 
 use bytes::Bytes;
 
 use plugnode_message::{AckId, Audience, Client, Command, Event, EventKind, NodeId, Payload, Scope, Selection, Text};
 
-/// How many clients the events are of.
+/// Number of clients that the events come from.
 pub const CLIENTS: usize = 16;
 
 /// The io-node of all clients.
@@ -17,7 +17,7 @@ pub fn io_node() -> NodeId {
     "io-1".into()
 }
 
-/// A message of a client that waits for its acknowledgement. Numbers go through the clients in turn.
+/// A message that asks for an acknowledgement. Consecutive numbers come from the clients in turn.
 pub fn message(number: usize) -> Event {
     let client = Client {
         id: format!("qPTf4v7TZW9cAAA{:x}", number % CLIENTS).into(),
@@ -41,7 +41,7 @@ pub fn message(number: usize) -> Event {
     }
 }
 
-/// The arguments of that message.
+/// The arguments of [`message`].
 pub fn payload(number: usize) -> Payload {
     Payload {
         json: format!(r#"[{{"n":{number},"text":"hello to \"all\" of you","tags":["a",true,null,1.5]}}]"#).into(),
@@ -49,7 +49,7 @@ pub fn payload(number: usize) -> Payload {
     }
 }
 
-/// What echoing it leads to: the answer to the acknowledgement.
+/// The acknowledgement of [`message`], with the same arguments.
 pub fn answer(number: usize) -> Command {
     let EventKind::Message {
         args, ack: Some(id), ..
@@ -60,7 +60,7 @@ pub fn answer(number: usize) -> Command {
     Command::Ack { id, args }
 }
 
-/// A broadcast of the same to a channel.
+/// A broadcast of the same arguments, with an attachment, to a channel.
 pub fn broadcast(number: usize) -> Command {
     Command::Publish {
         to: Audience {

@@ -1,5 +1,5 @@
-//! What unit tests of several crates are made of: generators of hostile input ([`arbitrary`]), and the workloads whose
-//! instructions are counted ([`counted`]).
+//! Shared by the unit tests of several crates: proptest strategies for hostile input ([`arbitrary`]), and the workloads of the
+//! instruction counts ([`counted`]).
 
 pub mod arbitrary;
 pub mod counted;

@@ -30,7 +30,7 @@ mod url;
 /// Checks that a text is a valid URL of Redis.
 ///
 /// # Errors
-/// What is wrong with it. The text contains no secrets.
+/// The error names the problem and contains no secrets.
 pub fn check_url(url: &str) -> Result<(), String> {
     url::Location::parse(url).map(|_| ())
 }

@@ -1,4 +1,4 @@
-//! Counted: encoding and decoding. See `plugnode_testing::counted`.
+//! Instruction counts: encoding and decoding. See `plugnode_testing::counted`.
 
 use bytes::Bytes;
 

@@ -74,7 +74,7 @@ pub(crate) async fn trim(redis: &Redis, shard: &Shard) {
     trim_without(redis, shard, Vec::new()).await;
 }
 
-/// The same after letters were deleted; their arguments come from [`taken_out`].
+/// Trims dead letters to their budgets after letters were deleted; the arguments of these come from [`taken_out`].
 async fn trim_without(redis: &Redis, shard: &Shard, taken_out: Vec<Bytes>) {
     let keys = ["dead", "dead:order", "dead:kept"].map(|name| shard.key(name));
     let budget = redis.settings.dead_letters;

@@ -150,7 +150,7 @@ impl Redis {
     ) -> Self {
         let at_server = server.clone();
         Self {
-            standing: Standing::new(settings.lease, move || at_server.absence()),
+            standing: Standing::new(settings.lease, move || at_server.reachability()),
             layout: Arc::new(Layout::new(&settings)),
             data_watch: Arc::new(DataWatch::new(settings.shards)),
             link: Link::new(server.clone()),

@@ -104,7 +104,7 @@ pub(crate) async fn read(link: &Link, count: usize, streams: &[(Bytes, EntryId)]
     by_stream(link.ask(&command(count, streams)).await)
 }
 
-/// The same, in one round trip with commands before it. The answers to the `following` commands decide whether the entries are
+/// Reads entries like [`read`], in one round trip with commands before it. The answers to the `following` commands decide whether the entries are
 /// returned; others are read again later.
 pub(crate) async fn read_between(
     link: &Link,
@@ -169,7 +169,7 @@ impl Page {
         )
     }
 
-    /// The same, with one attempt.
+    /// Reads it like [`read`](Self::read), with one attempt.
     pub(crate) async fn try_read(&self, link: &Link, key: &Bytes) -> Result<Vec<Entry>, String> {
         let arguments = self.arguments();
         let page = link

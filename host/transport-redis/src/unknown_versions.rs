@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use tracing::warn;
 
-/// What was logged. Clones share their state.
+/// The unknown versions that were logged. Clones share their state.
 #[derive(Clone, Default)]
 pub(crate) struct UnknownVersions(Arc<Mutex<Logged>>);
 

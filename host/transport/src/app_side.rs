@@ -1,4 +1,4 @@
-//! What an app-node holds of a transport: leases of partitions. A lease reads the events of its partition and commits their outcomes.
+//! The transport as an app-node uses it: leases of partitions, to read the events of a partition and commit their outcomes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,7 +60,7 @@ pub trait Commits: Send + Sync {
     /// The [patches](AttributePatch::of) of clients' attributes by their own events are kept for the next owner.
     ///
     /// # Errors
-    /// [`TransportError::Fenced`](crate::TransportError::Fenced) if another app-node has the lease: what was not committed is left to it.
+    /// [`TransportError::Fenced`](crate::TransportError::Fenced) if another app-node has the lease: it handles the events that were not committed.
     async fn commit(&self, outcomes: Vec<Outcome>) -> Result<Vec<Lost>>;
 
     /// Drops these patches with the next commit: the next owner does not need them.
@@ -78,7 +78,7 @@ pub struct Outcome {
     pub keep_turn: Option<Duration>,
 }
 
-/// What becomes of a handled event.
+/// The result of handling an event.
 #[derive(Debug)]
 pub enum Verdict {
     /// It was handled and has these effects.

@@ -2,7 +2,7 @@
 //!
 //! An event is open from its acceptance to its commit. A partition has a budget of open events and of their bytes, and each client a share
 //! of it. Up to half of the budget, the share is the configured one. Above that it shrinks for all clients, and the last eighth of the
-//! budget is reserved for clients without open events: whatever the load, a new client is heard.
+//! budget is reserved for clients without open events: a new client is accepted under any load.
 
 /// Part of the budget above which shares shrink.
 const HALF_FULL: f64 = 0.5;
@@ -67,7 +67,7 @@ impl Backlog {
 }
 
 impl Load {
-    /// Adds an event of so many bytes.
+    /// Adds an event of `bytes` bytes.
     pub fn add(&mut self, bytes: usize) {
         self.events += 1;
         self.bytes += bytes;

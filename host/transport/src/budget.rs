@@ -1,4 +1,4 @@
-//! Limits of what waits and of what is kept. Backlogs of partitions have a file of their own, `backlog`.
+//! Budgets of outboxes, key-value buckets and timers. The budget of a partition's open events is in `backlog`.
 
 /// Budget of the outbox of an io-node. While it is full, commits wait.
 #[derive(Debug, Clone, Copy)]

@@ -1,4 +1,4 @@
-//! What an io-node holds of a transport: an inbox for events, and an outbox of commands.
+//! The transport as an io-node uses it: an inbox for its clients' events, and an outbox of commands for them.
 
 use std::sync::Arc;
 

@@ -7,7 +7,7 @@
 //! - [`KeyValue`](plugnode_message::KeyValue) reads the key-value store; writes are effects of events.
 //! - [`DeadLetters`] keeps events that were given up.
 //! - [`Releases`] keeps components and the board of releases.
-//! - [`Nodes`] knows the members of the cluster and what they report.
+//! - [`Nodes`] knows the members of the cluster and their reports.
 //!
 //! The promises: an accepted event is handed out until it is committed, and is committed once. Events of a client are in one partition,
 //! in order. An outbox carries the commands of an event together, and those of a client's events in the order of the events. Every
@@ -48,5 +48,5 @@ pub use self::rank::Rank;
 pub use self::releases::Releases;
 #[cfg(any(test, feature = "conformance"))]
 pub use self::releases::conformance as releases_conformance;
-pub use self::standing::{Absence, Renewal, Standing};
+pub use self::standing::{LeaseRenewal, Reachability, Standing};
 pub use self::transport::{Operations, Transport};

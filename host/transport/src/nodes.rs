@@ -1,4 +1,4 @@
-//! The seam of nodes: which there are, what they tell of themselves, and how much work the cluster has.
+//! The seam of nodes: the members of the cluster, their reports, and the backlog.
 
 use async_trait::async_trait;
 
@@ -6,7 +6,7 @@ use super::{IoNode, Result, Standing};
 use plugnode_message::NodeId;
 use plugnode_release::NodeReport;
 
-/// Knows the nodes of the cluster. A store that cannot be reached is waited for.
+/// Knows the nodes of the cluster. While the store cannot be reached, calls wait.
 #[async_trait]
 pub trait Nodes: Send + Sync {
     /// The io-nodes that take new clients.
@@ -17,7 +17,7 @@ pub trait Nodes: Send + Sync {
         Ok(())
     }
 
-    /// Whether this process renews its places in the cluster in time.
+    /// Whether this process renews its leases in the cluster in time.
     fn standing(&self) -> Standing {
         Standing::default()
     }
@@ -34,7 +34,7 @@ pub trait Nodes: Send + Sync {
     /// Number of timers.
     async fn timers(&self) -> Result<u64>;
 
-    /// Number of data losses since the process started, such as a Redis that was emptied. None where data live as long as the process.
+    /// Number of data losses since the process started, such as a Redis that was emptied. None: data live only as long as the process.
     fn data_losses(&self) -> Option<u64> {
         None
     }

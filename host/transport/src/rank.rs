@@ -11,7 +11,7 @@ pub struct Rank {
     id: EventId,
 }
 
-/// The text of ranks sorts as they do.
+/// Sorts as text in the same order as the ranks.
 impl fmt::Display for Rank {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:015}-{}", self.received_at_ms, self.id)

@@ -1,6 +1,6 @@
 //! The routing of commands: the io-nodes that a command has to reach.
 
-use plugnode_message::{Command, DisconnectReason, Event, EventKind, Namespace, NodeId, SessionId};
+use plugnode_message::{Command, Destination, DisconnectReason, Event, EventKind, Namespace, NodeId, SessionId};
 
 /// The io-nodes that a command has to reach.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,29 +16,12 @@ pub enum Reach<'a> {
 impl<'a> Reach<'a> {
     /// The reach of a command that the handling of this event produced.
     pub fn of(command: &'a Command, event: &'a Event) -> Self {
-        let audience = match command {
+        match command.destination() {
+            Destination::AllIoNodes => Self::Everyone,
+            Destination::IoNode(io_node) => Self::Node(Some(io_node)),
             // The event's own client may have disconnected meanwhile, so its io-node is not looked up.
-            Command::Publish { local: true, .. } | Command::Admit { .. } => {
-                return Self::Node(event.client.as_ref().map(|client| &client.io_node));
-            }
-            Command::Publish { to: audience, .. }
-            | Command::Request { to: audience, .. }
-            | Command::Subscribe { who: audience, .. }
-            | Command::Unsubscribe { who: audience, .. }
-            | Command::Disconnect { who: audience, .. } => audience,
-            Command::Ack { id, .. } => return Self::Holders(&id.namespace, std::slice::from_ref(&id.client)),
-            Command::PatchAttributes { namespace, client, .. } | Command::Fire { namespace, client, .. } => {
-                return Self::Holders(namespace, std::slice::from_ref(client));
-            }
-            Command::Custom {
-                io_node: Some(node), ..
-            } => return Self::Node(Some(node)),
-            Command::Custom { io_node: None, .. } | Command::Ask { .. } => return Self::Everyone,
-            Command::Answer { asker, .. } => return Self::Node(Some(&asker.io_node)),
-        };
-        match audience.clients_only() {
-            Some(clients) => Self::Holders(&audience.namespace, clients),
-            None => Self::Everyone,
+            Destination::OwnIoNode => Self::Node(event.client.as_ref().map(|client| &client.io_node)),
+            Destination::Clients(namespace, clients) => Self::Holders(namespace, clients),
         }
     }
 }

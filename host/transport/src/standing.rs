@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-/// The standing of a process. Clones are the same.
+/// Whether this process renews its leases in time. Clones share their state.
 #[derive(Clone, Default)]
 pub struct Standing(Option<Arc<Inner>>);
 
@@ -20,31 +20,31 @@ struct Inner {
     renewals: Mutex<Vec<Weak<Mutex<Instant>>>>,
     is_overdue: AtomicBool,
     /// The current state of the transport.
-    absence: Box<dyn Fn() -> Absence + Send + Sync>,
+    reachability: Box<dyn Fn() -> Reachability + Send + Sync>,
 }
 
 /// The state of the transport while leases cannot be renewed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Absence {
+pub enum Reachability {
     /// Unknown: it does not answer, or this node cannot reach it.
     Unknown,
-    /// Its host refuses connections: it is down.
-    Refuses,
-    /// It answers that it cannot serve now: it loads data, moves slots, waits for a master. This node is not cut off.
+    /// Its host refuses connections, so it is down for all nodes.
+    RefusesConnections,
+    /// It answers, but cannot serve at present: it loads data, moves slots, or waits for a master. This node is not cut off.
     Answers,
 }
 
-/// The registration of a member, until this is dropped.
-pub struct Renewal(Option<Arc<Mutex<Instant>>>);
+/// The registration of a lease, until this is dropped.
+pub struct LeaseRenewal(Option<Arc<Mutex<Instant>>>);
 
 impl Standing {
-    /// The standing of members whose leases last this long. `absence` tells the state of the transport.
-    pub fn new(lease: Duration, absence: impl Fn() -> Absence + Send + Sync + 'static) -> Self {
+    /// The standing of members whose leases last this long. `reachability` returns the state of the transport.
+    pub fn new(lease: Duration, reachability: impl Fn() -> Reachability + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(Inner {
             lease,
             renewals: Mutex::default(),
             is_overdue: AtomicBool::new(false),
-            absence: Box::new(absence),
+            reachability: Box::new(reachability),
         })))
     }
 
@@ -73,14 +73,16 @@ impl Standing {
         })
     }
 
-    /// The current state of the transport.
-    pub fn absence(&self) -> Absence {
-        self.0.as_ref().map_or(Absence::Unknown, |inner| (inner.absence)())
+    /// The state of the transport at present.
+    pub fn reachability(&self) -> Reachability {
+        self.0
+            .as_ref()
+            .map_or(Reachability::Unknown, |inner| (inner.reachability)())
     }
 
     /// Adds a registration, renewed now.
-    pub fn place(&self) -> Renewal {
-        Renewal(self.0.as_ref().map(|inner| {
+    pub fn register(&self) -> LeaseRenewal {
+        LeaseRenewal(self.0.as_ref().map(|inner| {
             let renewed = Arc::new(Mutex::new(Instant::now()));
             let mut renewals = inner.renewals();
             renewals.retain(|renewed| renewed.strong_count() > 0);
@@ -134,7 +136,7 @@ impl Inner {
     }
 }
 
-impl Renewal {
+impl LeaseRenewal {
     /// Records that a heartbeat sent at this time renewed the registration.
     pub fn renewed(&self, sent: Instant) {
         if let Some(renewed) = &self.0 {
@@ -156,9 +158,9 @@ mod tests {
 
     #[test]
     fn oldest_registration_counts() {
-        let standing = Standing::new(LEASE, || Absence::Unknown);
+        let standing = Standing::new(LEASE, || Reachability::Unknown);
         assert_eq!(standing.silence(), None);
-        let (one, other) = (standing.place(), standing.place());
+        let (one, other) = (standing.register(), standing.register());
         let ago = |age: Duration| Instant::now() - age;
         *lock(one.0.as_ref().unwrap()) = ago(LEASE);
         *lock(other.0.as_ref().unwrap()) = ago(LEASE / 4);
@@ -178,8 +180,8 @@ mod tests {
     #[test]
     fn standing_without_lease_is_never_overdue() {
         let standing = Standing::default();
-        standing.place().renewed(Instant::now());
+        standing.register().renewed(Instant::now());
         assert_eq!((standing.silence(), standing.lease()), (None, None));
-        assert!(!standing.is_overdue() && standing.absence() == Absence::Unknown);
+        assert!(!standing.is_overdue() && standing.reachability() == Reachability::Unknown);
     }
 }

@@ -1,28 +1,27 @@
-//! The five seams together, and the three of them that operators use.
+//! A transport: five trait objects, one for each seam. Three of them are also the interface for operators.
 
 use std::sync::Arc;
 
 use crate::{DeadLetters, Events, Nodes, Releases};
 use plugnode_message::KeyValue;
 
-/// How the nodes of a cluster reach each other: five seams, each of which another can take the place of. Clones are the same
-/// transport.
+/// The transport of a node: five seams, each of which can be replaced on its own. Clones share the transport.
 #[derive(Clone)]
 pub struct Transport {
     /// Events to app-nodes, commands to io-nodes.
     pub events: Arc<dyn Events>,
-    /// Which nodes there are, and what they tell.
+    /// The members of the cluster and their reports.
     pub nodes: Arc<dyn Nodes>,
     /// Components, and the board of releases.
     pub releases: Arc<dyn Releases>,
-    /// Events that were put aside.
+    /// Dead letters: events that every attempt failed to handle.
     pub dead_letters: Arc<dyn DeadLetters>,
     /// The key-value store, as of the last commit.
     pub key_value: Arc<dyn KeyValue>,
 }
 
 impl Transport {
-    /// A transport of one thing that is all five seams.
+    /// A transport from one value that implements all five seams.
     pub fn of(whole: Arc<impl Events + Nodes + Releases + DeadLetters + KeyValue + 'static>) -> Self {
         Self {
             events: whole.clone(),
@@ -33,7 +32,7 @@ impl Transport {
         }
     }
 
-    /// What an operator does with it.
+    /// The seams that operators use.
     pub fn operations(&self) -> Operations {
         Operations {
             nodes: self.nodes.clone(),
@@ -43,19 +42,19 @@ impl Transport {
     }
 }
 
-/// What an operator does with a running cluster from outside of its processes: three seams of its [`Transport`].
+/// The interface for operators, such as the command line: three seams of the [`Transport`] of a running cluster.
 #[derive(Clone)]
 pub struct Operations {
-    /// Which nodes there are, and what they tell.
+    /// The members of the cluster and their reports.
     pub nodes: Arc<dyn Nodes>,
     /// Components, and the board of releases.
     pub releases: Arc<dyn Releases>,
-    /// Events that were put aside.
+    /// Dead letters: events that every attempt failed to handle.
     pub dead_letters: Arc<dyn DeadLetters>,
 }
 
 impl Operations {
-    /// The operations of one thing that is all three seams.
+    /// The operations of one value that implements all three seams.
     pub fn of(whole: Arc<impl Nodes + Releases + DeadLetters + 'static>) -> Self {
         Self {
             nodes: whole.clone(),

@@ -21,9 +21,9 @@ pub(super) const BUCKET: &str = "default";
 /// How the handler runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Handler {
-    /// As a component.
+    /// A component.
     Wasm,
-    /// As native Rust, called in place, in a process that embeds plugnode.
+    /// Native Rust, called in place, in a process that embeds plugnode.
     Native,
 }
 

@@ -313,7 +313,7 @@ async fn compressed_bomb(server: Server) -> CaseResult {
     Ok("closed with 1009".into())
 }
 
-/// At least so many letters `x`, compressed (RFC 1951): one literal, then matches of 258 bytes at distance 1.
+/// At least `bytes` letters `x`, compressed (RFC 1951): one literal, then matches of 258 bytes at distance 1.
 fn deflated(bytes: usize) -> Vec<u8> {
     let mut bits = Vec::new();
     // Not the last block, with the fixed codes.

@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 const ROUND: Duration = Duration::from_secs(10);
 /// Lifetime of a client, which spans many deploys.
 const LIFETIME: Duration = Duration::from_secs(40);
-/// Every so many builds, one has a flaw.
+/// One in this many builds has a flaw.
 const FLAWED: u64 = 5;
 /// Fewest deploys, so that each flaw is tried even on a slow machine.
 const LEAST: u64 = FLAWED * Flaw::FOUND_AT_ONCE.len() as u64;

@@ -64,7 +64,7 @@ pub(super) fn cluster_of(url: impl Into<String>, app: &str) -> Cluster {
 }
 
 impl Testbed {
-    /// Starts so many nodes of each role, and the clients.
+    /// Starts `ios` io-nodes, `apps` app-nodes, and the clients.
     pub(super) async fn of(cluster: Cluster, plan: Plan, ios: usize, apps: usize) -> Self {
         let (mut io_nodes, mut app_nodes) = (Vec::new(), Vec::new());
         for _ in 0..apps {

@@ -44,7 +44,7 @@ pub(crate) enum PostState {
     Ready(PostedPackets),
     /// The task gives the packets to the application.
     Processing,
-    /// The same, but the POST is answered already, because the rest of it waits for polls.
+    /// The task gives the packets to the application. The POST is answered already, because the remaining packets wait for polls.
     Answered,
 }
 

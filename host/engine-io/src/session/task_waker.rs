@@ -14,7 +14,7 @@ pub(crate) struct TaskWaker {
 }
 
 impl TaskWaker {
-    /// Of a task that has not run yet.
+    /// The waker of a task that has not run yet.
     pub(crate) fn new() -> Self {
         Self {
             waker: None,

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::Child;
 
-/// What a child process has written to standard error so far.
+/// The standard error of a child process so far.
 #[derive(Default)]
 pub(super) struct ErrorOutput(Mutex<String>);
 

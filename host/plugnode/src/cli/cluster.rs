@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use super::{log, runtime};
 use plugnode_message::Namespace;
 use plugnode_process::shutdown::Shutdown;
-use plugnode_server::admin::{self, Remote};
+use plugnode_server::admin::{self, AdminClient};
 use plugnode_server::config::{Config, IoServer, LogLevel, Role};
 use plugnode_server::settings;
 use plugnode_transport::{Operations, TransportError};
@@ -57,7 +57,7 @@ impl ClusterConnection {
     /// Awaits `work`.
     ///
     /// # Errors
-    /// Those of `work`; and the cause, once Redis has been unavailable or full for `limit`.
+    /// An error of `work`, or the cause once Redis has been unavailable or full for `limit`.
     pub(super) async fn within<T>(&self, limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
         let mut work = pin!(work);
         loop {
@@ -153,7 +153,7 @@ async fn connect(config: &Config, shutdown: &Shutdown) -> Result<(Operations, Ou
             "cannot reach a running plugnode: its admin socket is off ([admin] socket = \"\"); set [admin] socket to a path"
         );
     };
-    let remote = Remote::connect(&socket, config.transport.max_component.in_memory()).await?;
+    let remote = AdminClient::connect(&socket, config.transport.max_component.in_memory()).await?;
     Ok((Operations::of(Arc::new(remote)), Box::new(|| None)))
 }
 

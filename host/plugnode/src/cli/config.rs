@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use toml::{Table, Value};
 
 use super::runtime;
-use plugnode_server::config::{Config, Places, Role};
+use plugnode_server::config::{Config, Role, ValueSources};
 use plugnode_server::roles::io_node::check_keys;
 use plugnode_server::settings;
 
@@ -51,20 +51,20 @@ pub(super) fn config(args: &ConfigArgs) -> Result<ExitCode> {
             writeln!(out, "{} can be used", source.config.display())?;
         }
         ConfigVerb::Show(source) => {
-            let (config, places) = source.load()?;
-            write!(out, "{}", page(&config, &places)?)?;
+            let (config, sources) = source.load()?;
+            write!(out, "{}", page(&config, &sources)?)?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
 impl ConfigSource {
-    fn load(&self) -> Result<(Config, Places)> {
+    fn load(&self) -> Result<(Config, ValueSources)> {
         let file = &self.config;
         if !file.exists() {
             bail!("there is no {}; name the config file by -c", file.display());
         }
-        Ok(Config::load_with_places(Some(file), runtime::variables(), |_| {})?)
+        Ok(Config::load_with_sources(Some(file), runtime::variables(), |_| {})?)
     }
 }
 
@@ -83,13 +83,13 @@ pub(super) async fn check_keys_and_certificates(config: &Config) -> Result<()> {
 }
 
 /// Formats all keys as TOML, each with its origin in a comment.
-fn page(config: &Config, places: &Places) -> Result<String> {
+fn page(config: &Config, sources: &ValueSources) -> Result<String> {
     let Value::Table(mut table) = Value::try_from(config).context("cannot print the configuration")? else {
         bail!("cannot print the configuration");
     };
     hide_secrets(&mut table);
     let mut page = String::new();
-    write_table(&mut page, &table, &mut Vec::new(), "", places);
+    write_table(&mut page, &table, &mut Vec::new(), "", sources);
     Ok(page.trim_start().to_owned())
 }
 
@@ -123,7 +123,7 @@ fn without_secrets(url: &str) -> String {
 }
 
 /// Writes a table: values first, then nested tables, as TOML requires.
-fn write_table(page: &mut String, table: &Table, path: &mut Vec<String>, head: &str, places: &Places) {
+fn write_table(page: &mut String, table: &Table, path: &mut Vec<String>, head: &str, sources: &ValueSources) {
     let is_nested = |value: &Value| match value {
         Value::Table(_) => true,
         Value::Array(items) => items.iter().any(Value::is_table) && path.is_empty(),
@@ -135,9 +135,9 @@ fn write_table(page: &mut String, table: &Table, path: &mut Vec<String>, head: &
         let _ = writeln!(page, "\n{head}");
     }
     for (key, value) in plain {
-        let place = at(path, key, |path| places.of(path));
+        let source = at(path, key, |path| sources.of(path));
         let setting = format!("{key} = {value}");
-        let _ = writeln!(page, "{setting:<48} # {}", place.as_deref().unwrap_or("default"));
+        let _ = writeln!(page, "{setting:<48} # {}", source.as_deref().unwrap_or("default"));
     }
     for (key, value) in nested {
         path.push(key.clone());
@@ -146,14 +146,14 @@ fn write_table(page: &mut String, table: &Table, path: &mut Vec<String>, head: &
                 for (i, item) in items.iter().enumerate() {
                     let Value::Table(item) = item else { continue };
                     path.push(i.to_string());
-                    write_table(page, item, path, &format!("[[{key}]]"), places);
+                    write_table(page, item, path, &format!("[[{key}]]"), sources);
                     path.pop();
                 }
             }
             Value::Table(table) => {
                 let names = path.iter().filter(|name| name.parse::<usize>().is_err());
                 let names: Vec<_> = names.map(String::as_str).collect();
-                write_table(page, table, path, &format!("[{}]", names.join(".")), places);
+                write_table(page, table, path, &format!("[{}]", names.join(".")), sources);
             }
             _ => {}
         }
@@ -192,8 +192,8 @@ config = { key = "hunter2" }
         let file = folder.path().join("plugnode.toml");
         std::fs::write(&file, FILE).unwrap();
         let variables = [("PLUGNODE_LOG__LEVEL".to_owned(), "debug".to_owned())];
-        let (config, places) = Config::load_with_places(Some(&file), variables, |_| {}).unwrap();
-        let page = page(&config, &places).unwrap();
+        let (config, sources) = Config::load_with_sources(Some(&file), variables, |_| {}).unwrap();
+        let page = page(&config, &sources).unwrap();
         assert!(!page.contains("hunter2"), "{page}");
         let line = |key: &str| page.lines().find(|line| line.starts_with(key)).unwrap_or_default();
         assert!(

@@ -61,7 +61,7 @@ impl ErrorOverlay {
         }
     }
 
-    /// What the frontend serves, and a future that keeps it up to date while it is polled.
+    /// The overlay for the frontend, and a future that keeps it up to date while it is polled.
     pub(super) fn for_frontend(&self) -> (Overlay, impl Future<Output = ()> + Send + use<>) {
         let mut state = self.state.subscribe();
         let (send, receive) = watch::channel(state.borrow().error.clone());

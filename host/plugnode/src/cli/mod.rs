@@ -129,7 +129,7 @@ impl Verb {
     /// Runs the verb and returns the exit code of the process.
     ///
     /// # Errors
-    /// With what failed, why, and what to do.
+    /// The error says what failed, why, and what to do.
     pub fn run(&self) -> Result<ExitCode> {
         match self {
             Self::Dev(args) => dev::dev(args),

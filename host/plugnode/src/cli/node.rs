@@ -18,10 +18,10 @@ use plugnode_runtime::Engine;
 use plugnode_server::admin;
 use plugnode_server::config::{Config, Role};
 use plugnode_server::embed;
-use plugnode_server::http::{self, Check, Health, HttpSettings, Operations, Readiness, Tls, WebSockets};
+use plugnode_server::http::{self, Check, Health, HttpSettings, Monitoring, Readiness, Tls, WebSockets};
 use plugnode_server::roles::app_node::{AppNode, AppNodeSettings, AppSource};
 use plugnode_server::roles::frontend::{Frontend, Overlay, serve_flash_policy};
-use plugnode_server::roles::io_node::{self, IoNodeSettings, Renewal};
+use plugnode_server::roles::io_node::{self, IoNodeSettings, SettingsUpdater};
 use plugnode_server::settings;
 use plugnode_transport::{Memory, Transport};
 use plugnode_transport_redis::Redis;
@@ -41,7 +41,7 @@ pub(super) struct Node {
 pub(super) struct Reloadable {
     pub(super) address: Option<SocketAddr>,
     pub(super) tls: Option<Tls>,
-    pub(super) io_node: Option<Renewal>,
+    pub(super) io_node: Option<SettingsUpdater>,
 }
 
 impl Node {
@@ -71,11 +71,11 @@ impl Node {
             false => None,
         };
         let address = port.as_ref().map(|port| port.address);
-        let operations = Operations::new(shutdown);
+        let monitoring = Monitoring::new(shutdown);
         if let Some(listen) = &config.admin.listen {
             let listener = http::bind(listen).await.context("[admin] listen")?;
             tracing::info!("health and metrics on http://{}", listener.local_addr()?);
-            operations.serve_on(listener);
+            monitoring.serve_on(listener);
         }
         if let Some(listen) = config
             .frontend
@@ -122,11 +122,11 @@ impl Node {
             }
         });
         let asked = transport.clone();
-        operations.tell_backlog(move || {
+        monitoring.set_backlog(move || {
             let transport = asked.clone();
             async move { transport.nodes.backlog().await.ok() }
         });
-        operations.started(checks);
+        monitoring.started(checks);
         Ok(Self {
             address,
             transport,
@@ -180,7 +180,7 @@ impl Port {
             shutdown.spawn(async move {
                 tokio::select! {
                     () = ending.begun() => {}
-                    () = tls.keep_fresh() => {}
+                    () = tls.watch_files() => {}
                 }
             });
         }
@@ -198,7 +198,7 @@ impl Port {
             };
             let service = io_node::start(io_node, transport.clone(), frontend, shutdown).await?;
             let joined = service.joined();
-            reloadable.io_node = Some(service.renewal());
+            reloadable.io_node = Some(service.settings_updater());
             let ready = joined.clone();
             checks.push(Check::new("io-node", move || future::ready(verdict(ready().problem))));
             let io_node_ended = service.ended();
@@ -264,7 +264,7 @@ fn serve_commands(config: &Config, address: SocketAddr, transport: Transport, sh
     let Some(path) = admin::path(configured, address.port()) else {
         return Ok(());
     };
-    match admin::Socket::bind(&path) {
+    match admin::AdminListener::bind(&path) {
         Ok(socket) => {
             let serving = socket.serve(
                 transport.operations(),

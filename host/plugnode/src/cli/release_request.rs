@@ -22,7 +22,7 @@ const INTERRUPTED: u8 = 130;
 /// Time for which Redis may be unavailable or full while a rollout is followed.
 const UNAVAILABLE_WHILE_FOLLOWING: Duration = Duration::from_secs(30);
 
-/// What a command does after its request.
+/// The next step of a command after its request.
 pub(super) enum NextStep {
     /// End: there is no rollout to follow.
     End(ExitCode),

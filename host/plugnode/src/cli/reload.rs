@@ -80,15 +80,15 @@ impl Reload {
             }
         }
         log::set_level(read.log.level)?;
-        match reloadable.tls.as_ref().map(|tls| tls.read_again()) {
+        match reloadable.tls.as_ref().map(|tls| tls.reload()) {
             Some(Ok(true)) => changed.push("the certificate".into()),
             Some(Err(problem)) => warn!("the certificate stays as it was: {problem:#}"),
             Some(Ok(false)) | None => {}
         }
-        if let (Some(renewal), Some(address)) = (&reloadable.io_node, reloadable.address) {
+        if let (Some(updater), Some(address)) = (&reloadable.io_node, reloadable.address) {
             let settings = settings::io_node(&read, address);
-            renewal.limit(&settings);
-            match renewal.read_keys(settings.token.as_ref()).await {
+            updater.limit(&settings);
+            match updater.read_keys(settings.token.as_ref()).await {
                 Ok(true) => changed.push("the keys of tokens".into()),
                 Err(problem) => warn!("the keys of tokens stay as they were: {problem:#}"),
                 Ok(false) => {}

@@ -35,9 +35,9 @@ pub(super) enum RequestedRelease {
 /// How a release replaces the one in use.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Strategy<'a> {
-    /// On trial with its first events, and then as a canary if requested.
+    /// The release handles its first events on trial, and then a share of the partitions as a canary if requested.
     Trial(Option<&'a Canary>),
-    /// As soon as its instances have started.
+    /// The release is taken into use as soon as its instances have started.
     Immediate,
 }
 
@@ -147,9 +147,9 @@ async fn change_board<T>(
 /// Time limits of following a rollout.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct FollowLimits {
-    /// In all. None: no limit.
+    /// Limit of the whole rollout. None: no limit.
     pub(super) total: Option<Duration>,
-    /// Of waiting for its first events once it is in use. None: no waiting.
+    /// Limit of waiting for the first events of the release once it is in use. None: does not wait.
     pub(super) first_events: Option<Duration>,
 }
 

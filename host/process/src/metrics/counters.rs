@@ -1,4 +1,4 @@
-//! Counters of this process: what it accepted, refused and gave up, from its start.
+//! Counters of this process since its start: accepted, refused and dropped events, clients and requests.
 //!
 //! Nothing is refused silently: each place that refuses increments a counter here. All counters appear in `/metrics`, and those
 //! that are not zero in the log line `counts`, under fixed names.

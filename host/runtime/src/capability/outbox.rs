@@ -1,19 +1,18 @@
-//! `plugnode:app/outbox`: the commands of a handler to clients. Each call is checked and recorded in the event's effects; nothing
-//! is sent before they are committed.
+//! `plugnode:app/outbox`: the commands of a handler to clients. Components and native handlers record them by one function,
+//! [`InstanceState::record`]; nothing is sent before the event's effects are committed.
 
-mod lift;
-mod queries;
+mod convert;
 
+use plugnode_sdk::native::{Command, Error};
 use wasmtime::component::HasSelf;
 
-use self::lift::{check_event_name, lift_channels, lift_new_channels};
+use self::convert::{channels, payload};
 use super::definition::{Capability, Package};
-use crate::bindings::plugnode::app::outbox::{self as wit, Delivery, Error};
+use crate::bindings::plugnode::app::outbox::{self as wit, Delivery};
 use crate::bindings::plugnode::app::types;
 use crate::contract;
-use crate::json;
 use crate::state::{InstanceState, QuotaExceeded};
-use plugnode_message::{AckId, Command, NodeId, Question, RESERVED_KINDS, Refusal};
+use plugnode_message::{Asker, Command as IoCommand, LATEST, NodeId, Question, Refusal, due_in};
 
 pub(super) const CAPABILITY: Capability = Capability {
     serves: &[Package {
@@ -28,37 +27,40 @@ pub(super) const CAPABILITY: Capability = Capability {
     },
 };
 
-/// Largest message of a refusal, in bytes.
-const MAX_REFUSAL_MESSAGE: usize = 1 << 10;
-/// Largest data of a refusal, in bytes.
-const MAX_REFUSAL_DATA: usize = 16 << 10;
+/// Most clients or channels in an answer.
+const MAX_NAMES: u32 = 10_000;
+/// Longest wait for answers to a query, in milliseconds.
+const MAX_TIMEOUT_MS: u32 = 60_000;
 
 /// Outer error: the call traps. Inner error: the handler gets it.
-type HostResult = wasmtime::Result<Result<(), Error>>;
+type HostResult = wasmtime::Result<Result<(), wit::Error>>;
 
 impl types::Host for InstanceState {}
 
 impl wit::Host for InstanceState {
     fn publish(&mut self, to: wit::Audience, event: String, args: wit::Payload, how: Delivery) -> HostResult {
-        Ok(self.try_publish(to, event, args, how))
+        self.record_import(Command::Publish {
+            to: to.into(),
+            event,
+            args: args.into(),
+            volatile: how.contains(Delivery::VOLATILE),
+            local: how.contains(Delivery::LOCAL),
+        })
     }
 
     fn subscribe(&mut self, who: wit::Audience, channels: Vec<String>) -> HostResult {
-        Ok(self.audience(who).and_then(|(who, size)| {
-            let (channels, more) = lift_new_channels(channels)?;
-            self.add_command(Command::Subscribe { who, channels }, size + more)
-        }))
+        let who = who.into();
+        self.record_import(Command::Subscribe { who, channels })
     }
 
     fn unsubscribe(&mut self, who: wit::Audience, channels: Vec<String>) -> HostResult {
-        Ok(self.audience(who).and_then(|(who, size)| {
-            let (channels, more) = lift_channels(channels);
-            self.add_command(Command::Unsubscribe { who, channels }, size + more)
-        }))
+        let who = who.into();
+        self.record_import(Command::Unsubscribe { who, channels })
     }
 
     fn ack(&mut self, id: String, args: wit::Payload) -> HostResult {
-        Ok(self.try_ack(&id, args))
+        let args = args.into();
+        self.record_import(Command::Ack { id, args })
     }
 
     fn request(
@@ -69,25 +71,30 @@ impl wit::Host for InstanceState {
         timeout_ms: u32,
         token: Vec<u8>,
     ) -> HostResult {
-        Ok(self.try_request(to, event, args, timeout_ms, token))
+        self.record_import(Command::Request {
+            to: to.into(),
+            event,
+            args: args.into(),
+            timeout_ms,
+            token,
+        })
     }
 
     fn disconnect(&mut self, who: wit::Audience, close_transport: bool) -> HostResult {
-        Ok(self
-            .audience(who)
-            .and_then(|(who, size)| self.add_command(Command::Disconnect { who, close_transport }, size)))
+        let who = who.into();
+        self.record_import(Command::Disconnect { who, close_transport })
     }
 
     fn patch_attributes(&mut self, id: String, patch: String) -> HostResult {
-        Ok(self.try_patch_attributes(id, patch))
+        self.record_import(Command::PatchAttributes { id, patch })
     }
 
     fn custom(&mut self, io_node: Option<String>, kind: String, data: Vec<u8>) -> HostResult {
-        Ok(self.try_custom(io_node, kind, data))
+        self.record_import(Command::Custom { io_node, kind, data })
     }
 
     fn refuse(&mut self, message: String, data: Option<String>) -> HostResult {
-        Ok(self.try_refuse(message, data))
+        self.record_import(Command::Refuse { message, data })
     }
 
     fn collect(
@@ -98,164 +105,203 @@ impl wit::Host for InstanceState {
         timeout_ms: u32,
         token: Vec<u8>,
     ) -> HostResult {
-        Ok(self.try_collect(to, event, args, timeout_ms, token))
+        self.record_import(Command::Collect {
+            to: to.into(),
+            event,
+            args: args.into(),
+            timeout_ms,
+            token,
+        })
     }
 
     fn find_clients(&mut self, who: wit::Audience, most: u32, timeout_ms: u32, token: Vec<u8>) -> HostResult {
-        Ok(self.try_find_clients(who, most, timeout_ms, token))
+        self.record_import(Command::FindClients {
+            who: who.into(),
+            most,
+            timeout_ms,
+            token,
+        })
     }
 
     fn list_channels(&mut self, namespace: Option<String>, most: u32, timeout_ms: u32, token: Vec<u8>) -> HostResult {
-        Ok(self.try_list_channels(namespace, most, timeout_ms, token))
+        self.record_import(Command::ListChannels {
+            namespace,
+            most,
+            timeout_ms,
+            token,
+        })
     }
 
     fn settle(&mut self, timeout_ms: u32, token: Vec<u8>) -> HostResult {
-        Ok(self.add_query(Question::Settled, 0, timeout_ms, token))
+        self.record_import(Command::Settle { timeout_ms, token })
     }
 }
 
 impl InstanceState {
-    fn try_publish(
-        &mut self,
-        to: wit::Audience,
-        event: String,
-        args: wit::Payload,
-        how: Delivery,
-    ) -> Result<(), Error> {
-        check_event_name(&event)?;
-        let local = how.contains(Delivery::LOCAL);
-        if local && self.call.client.is_none() {
-            return Err(Error::Invalid(
-                "cannot deliver locally: this event has no client, and so no io-node; deliver to all io-nodes"
-                    .to_owned(),
-            ));
-        }
-        let args = self.payload(args)?;
-        let (to, size) = self.audience(to)?;
-        let size = size + event.len() + args.size();
-        let volatile = how.contains(Delivery::VOLATILE);
-        self.add_command(
+    /// Records a command of a component.
+    fn record_import(&mut self, command: Command) -> HostResult {
+        Ok(self.record(command).map_err(wit::Error::from))
+    }
+
+    /// Records a command of the handler in the event's effects: checks it by the rules of the contract, and charges its bytes to
+    /// the event's limits.
+    ///
+    /// # Errors
+    /// Why the command is refused. The handler gets it and may continue.
+    pub(crate) fn record(&mut self, command: Command) -> Result<(), Error> {
+        let size = command.check(&self.command_rules())?;
+        let command = match command {
             Command::Publish {
                 to,
-                event: event.into(),
+                event,
                 args,
                 volatile,
                 local,
+            } => IoCommand::Publish {
+                to: self.audience(to),
+                event: event.into(),
+                args: payload(args),
+                volatile,
+                local,
             },
-            size,
-        )
-    }
-
-    fn try_ack(&mut self, id: &str, args: wit::Payload) -> Result<(), Error> {
-        let id: AckId = id
-            .parse()
-            .map_err(|reason| Error::Invalid(format!("{id:?} is {reason}")))?;
-        let args = self.payload(args)?;
-        let size = args.size();
-        self.add_command(Command::Ack { id, args }, size)
-    }
-
-    fn try_request(
-        &mut self,
-        to: wit::Audience,
-        event: String,
-        args: wit::Payload,
-        timeout_ms: u32,
-        token: Vec<u8>,
-    ) -> Result<(), Error> {
-        check_event_name(&event)?;
-        self.check_size(token.len())?;
-        let args = self.payload(args)?;
-        let (to, size) = self.audience(to)?;
-        let size = size + event.len() + args.size() + token.len();
-        self.add_command(
+            Command::Subscribe { who, channels: names } => IoCommand::Subscribe {
+                who: self.audience(who),
+                channels: channels(names),
+            },
+            Command::Unsubscribe { who, channels: names } => IoCommand::Unsubscribe {
+                who: self.audience(who),
+                channels: channels(names),
+            },
+            Command::Ack { id, args } => IoCommand::Ack {
+                id: id
+                    .parse()
+                    .map_err(|reason| Error::Invalid(format!("{id:?} is {reason}")))?,
+                args: payload(args),
+            },
             Command::Request {
                 to,
-                event: event.into(),
+                event,
                 args,
+                timeout_ms,
+                token,
+            } => IoCommand::Request {
+                to: self.audience(to),
+                event: event.into(),
+                args: payload(args),
                 timeout_ms,
                 token: token.into(),
             },
-            size,
-        )
-    }
-
-    fn try_patch_attributes(&mut self, id: String, patch: String) -> Result<(), Error> {
-        self.check_size(patch.len())?;
-        json::check_object(&patch).map_err(|reason| Error::Invalid(format!("the patch {reason}")))?;
-        let size = id.len() + patch.len();
-        let namespace = self.call.namespace.clone();
-        let own = self.call.client.as_ref().filter(|own| own.id.as_str() == id);
-        let number = own.and(self.call.event).map_or(0, |event| event.sequence);
-        self.add_command(
-            Command::PatchAttributes {
-                namespace,
-                client: id.into(),
-                patch: patch.into(),
-                number,
+            Command::Disconnect { who, close_transport } => IoCommand::Disconnect {
+                who: self.audience(who),
+                close_transport,
             },
-            size,
-        )
-    }
-
-    fn try_custom(&mut self, io_node: Option<String>, kind: String, data: Vec<u8>) -> Result<(), Error> {
-        if kind.starts_with(RESERVED_KINDS) {
-            return Err(Error::Invalid(format!(
-                "invalid kind {kind:?}: the prefix `plugnode.` is reserved for the host"
-            )));
-        }
-        self.check_size(data.len())?;
-        let size = kind.len() + data.len();
-        let io_node = io_node.map(NodeId::from);
-        self.add_command(
-            Command::Custom {
-                io_node,
+            Command::PatchAttributes { id, patch } => {
+                let own = self.call.client.as_ref().filter(|own| own.id.as_str() == id);
+                IoCommand::PatchAttributes {
+                    namespace: self.call.namespace.clone(),
+                    number: own.and(self.call.event).map_or(0, |event| event.sequence),
+                    client: id.into(),
+                    patch: patch.into(),
+                }
+            }
+            Command::Custom { io_node, kind, data } => IoCommand::Custom {
+                io_node: io_node.map(NodeId::from),
                 kind: kind.into(),
                 data: data.into(),
             },
-            size,
-        )
-    }
-
-    fn try_refuse(&mut self, message: String, data: Option<String>) -> Result<(), Error> {
-        self.check_in_event()?;
-        if !self.app.settings.admission {
-            let reason = "this app admits every client: set admission = true in its [[app]] to refuse clients";
-            return Err(Error::Denied(reason.to_owned()));
-        }
-        if !self.call.awaits_admission {
-            let reason = "a client can be refused only while its connection is handled: disconnect it instead";
-            return Err(Error::Denied(reason.to_owned()));
-        }
-        let data_len = data.as_ref().map_or(0, String::len);
-        if message.len() > MAX_REFUSAL_MESSAGE || data_len > MAX_REFUSAL_DATA {
-            return Err(Error::PayloadTooLarge);
-        }
-        if let Some(data) = &data {
-            json::check_value(data).map_err(|reason| Error::Invalid(format!("the data {reason}")))?;
-        }
-        let size = message.len() + data_len;
-        let refusal = Refusal {
-            message: message.into(),
-            data: data.map(Into::into),
+            Command::Refuse { message, data } => {
+                let refusal = Refusal {
+                    message: message.into(),
+                    data: data.map(Into::into),
+                };
+                return self.call.refuse(refusal, size).map_err(Error::from);
+            }
+            Command::Collect {
+                to,
+                event,
+                args,
+                timeout_ms,
+                token,
+            } => {
+                let question = Question::Acks {
+                    to: self.audience(to),
+                    event: event.into(),
+                    args: payload(args),
+                };
+                self.query(question, timeout_ms, token)?
+            }
+            Command::FindClients {
+                who,
+                most,
+                timeout_ms,
+                token,
+            } => {
+                let question = Question::Clients {
+                    who: self.audience(who),
+                    most: most.min(MAX_NAMES),
+                };
+                self.query(question, timeout_ms, token)?
+            }
+            Command::ListChannels {
+                namespace,
+                most,
+                timeout_ms,
+                token,
+            } => {
+                let question = Question::Channels {
+                    namespace: self.namespace(namespace),
+                    most: most.min(MAX_NAMES),
+                };
+                self.query(question, timeout_ms, token)?
+            }
+            Command::Settle { timeout_ms, token } => self.query(Question::Settled, timeout_ms, token)?,
+            Command::At {
+                owner,
+                key,
+                time_ms,
+                kind,
+                data,
+            } => return self.set_timer(owner, key, kind, data, None, time_ms.min(LATEST)),
+            Command::Every {
+                owner,
+                key,
+                period_ms,
+                kind,
+                data,
+            } => {
+                let period_ms = period_ms.min(LATEST);
+                return self.set_timer(owner, key, kind, data, Some(period_ms), due_in(period_ms));
+            }
+            Command::Cancel { owner, key } => return self.cancel_timer(owner, key),
         };
-        self.call
-            .refuse(refusal, size)
-            .map_err(|QuotaExceeded| Error::QuotaExceeded)
+        self.call.add_command(command, size).map_err(Error::from)
     }
 
-    fn check_in_event(&self) -> Result<(), Error> {
-        if self.call.event.is_none() {
-            let reason = "commands are denied outside of an event: call this while an event is handled";
-            return Err(Error::Denied(reason.to_owned()));
-        }
-        Ok(())
+    /// A query to all io-nodes, whose answers come back as one reply event of the client whose event is handled.
+    fn query(&self, question: Question, timeout_ms: u32, token: Vec<u8>) -> Result<IoCommand, Error> {
+        let (Some(event), Some(client)) = (self.call.event, &self.call.client) else {
+            return Err(Error::Denied(
+                "this event has no client to receive the reply".to_owned(),
+            ));
+        };
+        let asker = Asker {
+            // The same for each attempt at the event, only one of which takes effect.
+            id: format!("{event}.{}", self.call.effects.commands.len()).into(),
+            namespace: self.call.namespace.clone(),
+            client: client.id.clone(),
+            io_node: client.io_node.clone(),
+        };
+        Ok(IoCommand::Ask {
+            asker,
+            question,
+            timeout_ms: timeout_ms.min(MAX_TIMEOUT_MS),
+            token: token.into(),
+        })
     }
+}
 
-    fn add_command(&mut self, command: Command, size: usize) -> Result<(), Error> {
-        self.check_in_event()?;
-        self.call
-            .add_command(command, size)
-            .map_err(|QuotaExceeded| Error::QuotaExceeded)
+impl From<QuotaExceeded> for Error {
+    fn from(QuotaExceeded: QuotaExceeded) -> Self {
+        Self::QuotaExceeded
     }
 }

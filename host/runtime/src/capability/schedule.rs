@@ -1,12 +1,13 @@
 //! `plugnode:app/schedule`: timers, which give the handler an event later, once or periodically.
 
+use plugnode_sdk::native::{Command, Error, Owner};
 use wasmtime::component::HasSelf;
 
 use super::definition::{Capability, Package};
-use crate::bindings::plugnode::app::schedule::{self, Error, Owner};
+use crate::bindings::plugnode::app::schedule as wit;
 use crate::contract;
 use crate::state::{InstanceState, WriteRefused};
-use plugnode_message::{KeyChange, LATEST, MOST_NAME, Partition, RESERVED_KINDS, Timer, due_in};
+use plugnode_message::{KeyChange, Partition, Timer};
 
 pub(super) const CAPABILITY: Capability = Capability {
     serves: &[Package {
@@ -15,40 +16,68 @@ pub(super) const CAPABILITY: Capability = Capability {
         interfaces: &["schedule"],
     }],
     grant: None,
-    link: |linker| schedule::add_to_linker::<InstanceState, HasSelf<InstanceState>>(linker, |state| state),
+    link: |linker| wit::add_to_linker::<InstanceState, HasSelf<InstanceState>>(linker, |state| state),
 };
 
-/// Shortest period of a timer.
-const MIN_PERIOD_MS: u64 = 50;
-
 /// Outer error: the call traps. Inner error: the handler gets it.
-type HostResult = wasmtime::Result<Result<(), Error>>;
+type HostResult = wasmtime::Result<Result<(), wit::Error>>;
 
-impl schedule::Host for InstanceState {
-    fn at(&mut self, owner: Owner, key: String, time_ms: u64, kind: String, data: Vec<u8>) -> HostResult {
-        Ok(self.set_timer(owner, key, kind, data, None, time_ms.min(LATEST)))
+impl wit::Host for InstanceState {
+    fn at(&mut self, owner: wit::Owner, key: String, time_ms: u64, kind: String, data: Vec<u8>) -> HostResult {
+        self.record_timer(Command::At {
+            owner: owner.into(),
+            key,
+            time_ms,
+            kind,
+            data,
+        })
     }
 
-    fn every(&mut self, owner: Owner, key: String, period_ms: u64, kind: String, data: Vec<u8>) -> HostResult {
-        if period_ms < MIN_PERIOD_MS {
-            return Ok(Err(Error::Invalid(format!(
-                "a period of {period_ms} ms is too short: use at least {MIN_PERIOD_MS} ms"
-            ))));
+    fn every(&mut self, owner: wit::Owner, key: String, period_ms: u64, kind: String, data: Vec<u8>) -> HostResult {
+        self.record_timer(Command::Every {
+            owner: owner.into(),
+            key,
+            period_ms,
+            kind,
+            data,
+        })
+    }
+
+    fn cancel(&mut self, owner: wit::Owner, key: String) -> HostResult {
+        let owner = owner.into();
+        self.record_timer(Command::Cancel { owner, key })
+    }
+}
+
+impl From<wit::Owner> for Owner {
+    fn from(owner: wit::Owner) -> Self {
+        match owner {
+            wit::Owner::Client => Self::Client,
+            wit::Owner::App => Self::App,
         }
-        let period_ms = period_ms.min(LATEST);
-        Ok(self.set_timer(owner, key, kind, data, Some(period_ms), due_in(period_ms)))
     }
+}
 
-    fn cancel(&mut self, owner: Owner, key: String) -> HostResult {
-        Ok(self.timer(owner, key).and_then(|(timer, partition)| {
-            let write = timer.cancel(&self.app.settings.namespace, partition);
-            self.write_timer(write)
-        }))
+impl From<Error> for wit::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Denied(reason) => Self::Denied(reason),
+            Error::QuotaExceeded => Self::QuotaExceeded,
+            Error::PayloadTooLarge => Self::Invalid("the data is over the app's limits.payload".to_owned()),
+            Error::Invalid(reason) => Self::Invalid(reason),
+            Error::Other(reason) => Self::Other(reason),
+        }
     }
 }
 
 impl InstanceState {
-    fn set_timer(
+    /// Records a timer of a component.
+    fn record_timer(&mut self, command: Command) -> HostResult {
+        Ok(self.record(command).map_err(wit::Error::from))
+    }
+
+    /// Adds the write that sets a timer, whose arguments have been checked.
+    pub(super) fn set_timer(
         &mut self,
         owner: Owner,
         key: String,
@@ -57,18 +86,6 @@ impl InstanceState {
         period_ms: Option<u64>,
         due_ms: u64,
     ) -> Result<(), Error> {
-        if kind.is_empty() || kind.len() > MOST_NAME || kind.starts_with(RESERVED_KINDS) {
-            return Err(Error::Invalid(format!(
-                "invalid kind {kind:?}: use 1 to {MOST_NAME} bytes that do not begin with `plugnode.`"
-            )));
-        }
-        let max = self.app.settings.limits.payload;
-        if data.len() > max {
-            return Err(Error::Invalid(format!(
-                "data of {} bytes is over the app's limit of {max}: use less, or raise limits.payload",
-                data.len()
-            )));
-        }
         let (timer, partition) = self.timer(owner, key)?;
         let timer = Timer {
             kind: kind.into(),
@@ -80,26 +97,22 @@ impl InstanceState {
         self.write_timer(write)
     }
 
+    /// Adds the write that cancels a timer.
+    pub(super) fn cancel_timer(&mut self, owner: Owner, key: String) -> Result<(), Error> {
+        let (timer, partition) = self.timer(owner, key)?;
+        let write = timer.cancel(&self.app.settings.namespace, partition);
+        self.write_timer(write)
+    }
+
     /// An empty timer with this key, and its partition.
     fn timer(&self, owner: Owner, key: String) -> Result<(Timer, Partition), Error> {
-        if key.is_empty() || key.len() > MOST_NAME {
-            return Err(Error::Invalid(format!("invalid key: use 1 to {MOST_NAME} bytes")));
-        }
         let Some(event) = self.call.event else {
             return Err(Error::Denied(WriteRefused::NoEvent.to_string()));
         };
         let (client, partition) = match (owner, &self.call.client) {
-            // Events without a client are in partition 0.
-            (Owner::App, _) => (None, Partition(0)),
-            (Owner::Client, None) => {
-                let reason = "this event has no client to own the timer: make the app its owner";
-                return Err(Error::Denied(reason.to_owned()));
-            }
-            (Owner::Client, Some(_)) if self.call.is_disconnect => {
-                let reason = "the client has disconnected, which ends its timers: make the app the timer's owner";
-                return Err(Error::Denied(reason.to_owned()));
-            }
             (Owner::Client, Some(client)) => (Some(client.id.clone()), event.partition),
+            // Events without a client are in partition 0.
+            _ => (None, Partition(0)),
         };
         let timer = Timer {
             namespace: self.call.namespace.clone(),

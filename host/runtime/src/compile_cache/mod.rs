@@ -226,7 +226,7 @@ impl CompileCache {
 ///
 /// - *No other user can have written it.* Only [`CacheDir::find`] passes files here. It opens them in a directory that this
 ///   user owns and nobody else may write to, below directories in which nobody else can replace it; the file itself is owned
-///   by this user and writable for nobody else. Whoever could still change it could change this process as well.
+///   by this user and writable for nobody else. A user who could still change it could change this process as well.
 /// - *It is the file that was checked.* The open file is mapped, whatever its name refers to by now.
 /// - *It is complete, and does not change.* Our own compiler wrote it under a temporary name; it was renamed into place after
 ///   the compiler had succeeded and all of it was on disk. No file is ever written in place. It may be removed while it is

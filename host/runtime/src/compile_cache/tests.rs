@@ -1,4 +1,4 @@
-//! When components are compiled, and when compiled ones are reused. They need not be handlers.
+//! Tests of the compile cache: when it compiles a component and when it reuses a compiled one. The components are not handlers.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;

@@ -1,8 +1,8 @@
 //! A cache of compiled functions: a new build of a component has most functions of the previous one.
 //!
 //! The directory has a few files, each with the functions of one build. A compiler looks functions up in all of them, and
-//! stores a file with the functions of its own build. That replaces the files that more than half of which it has used, so
-//! that each family of components has one file, however often it is deployed. Damaged entries count as missing. Compilers may
+//! stores a file with the functions of its own build. The new file replaces each file of which it has used more than
+//! half, so that each family of components has one file, however often it is deployed. Damaged entries count as missing. Compilers may
 //! run concurrently: files are created complete, never changed, and stay readable while they are open.
 //!
 //! The key of a function comes from Cranelift: a SHA-256 of its code before compilation, Cranelift's version and all settings.

@@ -1,11 +1,11 @@
 //! Converts between the host's and the SDK's types of the contract, both generated from the same WIT file.
 
 use plugnode_sdk::native::{
-    Audience, Client, Context, Custom, DisconnectReason, Error, Event, HandlerError, Handshake, KvError, Message,
-    Owner, Payload, Reply, Scope, Selection, StoreError,
+    Client, Context, Custom, DisconnectReason, Event, HandlerError, Handshake, KvError, Message, Payload, Reply,
+    StoreError,
 };
 
-use crate::bindings::plugnode::app::{kv, outbox, schedule, types as wit};
+use crate::bindings::plugnode::app::{kv, types as wit};
 use crate::bindings::wasi::keyvalue::store;
 
 pub(super) fn event(event: wit::Event<'_>) -> Event {
@@ -69,34 +69,6 @@ pub(super) fn handler_error(error: HandlerError) -> wit::HandlerError {
     }
 }
 
-pub(super) fn audience(audience: Audience) -> outbox::Audience {
-    outbox::Audience {
-        namespace: audience.namespace,
-        to: match audience.to {
-            Scope::All => outbox::Scope::All,
-            Scope::Only(only) => outbox::Scope::Only(selection(only)),
-        },
-        except: selection(audience.except),
-    }
-}
-
-pub(super) fn payload(payload: Payload) -> outbox::Payload {
-    outbox::Payload {
-        json: payload.json,
-        attachments: payload.attachments,
-    }
-}
-
-pub(super) fn error(error: outbox::Error) -> Error {
-    match error {
-        outbox::Error::Denied(reason) => Error::Denied(reason),
-        outbox::Error::QuotaExceeded => Error::QuotaExceeded,
-        outbox::Error::PayloadTooLarge => Error::PayloadTooLarge,
-        outbox::Error::Invalid(reason) => Error::Invalid(reason),
-        outbox::Error::Other(reason) => Error::Other(reason),
-    }
-}
-
 pub(super) fn store_error(error: store::Error) -> StoreError {
     match error {
         store::Error::NoSuchStore => StoreError::NoSuchStore,
@@ -144,35 +116,7 @@ fn lowered(payload: wit::PayloadParam<'_>) -> Payload {
     }
 }
 
-fn selection(selection: Selection) -> outbox::Selection {
-    outbox::Selection {
-        clients: selection.clients,
-        channels: selection.channels,
-    }
-}
-
 fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     let pairs = pairs.iter();
     pairs.map(|(name, value)| ((*name).into(), (*value).into())).collect()
-}
-
-pub(super) fn owner(owner: Owner) -> schedule::Owner {
-    match owner {
-        Owner::Client => schedule::Owner::Client,
-        Owner::App => schedule::Owner::App,
-    }
-}
-
-/// The result of a call of `schedule`, as that of a command.
-pub(super) fn scheduled(answer: wasmtime::Result<Result<(), schedule::Error>>) -> Result<(), Error> {
-    match answer {
-        Ok(taken) => taken.map_err(|error| match error {
-            schedule::Error::Denied(reason) => Error::Denied(reason),
-            schedule::Error::QuotaExceeded => Error::QuotaExceeded,
-            schedule::Error::Invalid(reason) => Error::Invalid(reason),
-            schedule::Error::Other(reason) => Error::Other(reason),
-        }),
-        // None of these functions traps so far.
-        Err(trap) => Err(Error::Other(trap.to_string())),
-    }
 }

@@ -3,9 +3,7 @@
 use plugnode_sdk::native::{Command, Error, Host, KeyPage, KvError, Level, StoreError};
 
 use super::blocking_reads::BlockingReads;
-use super::convert::{audience, error, kv_error, owner, payload, scheduled, store_error};
-use crate::bindings::plugnode::app::outbox::{Delivery, Host as Outbox};
-use crate::bindings::plugnode::app::schedule::Host as Schedule;
+use super::convert::{kv_error, store_error};
 use crate::bindings::wasi::logging::logging::{self, Host as Logging};
 use crate::state::InstanceState;
 use plugnode_message::{Change, Text};
@@ -18,79 +16,7 @@ pub(super) struct NativeHost {
 
 impl Host for NativeHost {
     fn command(&mut self, command: Command) -> Result<(), Error> {
-        let state = &mut *self.state;
-        let answer = match command {
-            Command::Publish {
-                to,
-                event,
-                args,
-                volatile,
-                local,
-            } => {
-                let mut how = Delivery::empty();
-                if volatile {
-                    how |= Delivery::VOLATILE;
-                }
-                if local {
-                    how |= Delivery::LOCAL;
-                }
-                state.publish(audience(to), event, payload(args), how)
-            }
-            Command::Subscribe { who, channels } => Outbox::subscribe(state, audience(who), channels),
-            Command::Unsubscribe { who, channels } => Outbox::unsubscribe(state, audience(who), channels),
-            Command::Ack { id, args } => Outbox::ack(state, id, payload(args)),
-            Command::Request {
-                to,
-                event,
-                args,
-                timeout_ms,
-                token,
-            } => Outbox::request(state, audience(to), event, payload(args), timeout_ms, token),
-            Command::Disconnect { who, close_transport } => Outbox::disconnect(state, audience(who), close_transport),
-            Command::PatchAttributes { id, patch } => Outbox::patch_attributes(state, id, patch),
-            Command::Custom { io_node, kind, data } => Outbox::custom(state, io_node, kind, data),
-            Command::Refuse { message, data } => Outbox::refuse(state, message, data),
-            Command::Collect {
-                to,
-                event,
-                args,
-                timeout_ms,
-                token,
-            } => Outbox::collect(state, audience(to), event, payload(args), timeout_ms, token),
-            Command::FindClients {
-                who,
-                most,
-                timeout_ms,
-                token,
-            } => Outbox::find_clients(state, audience(who), most, timeout_ms, token),
-            Command::ListChannels {
-                namespace,
-                most,
-                timeout_ms,
-                token,
-            } => Outbox::list_channels(state, namespace, most, timeout_ms, token),
-            Command::Settle { timeout_ms, token } => Outbox::settle(state, timeout_ms, token),
-            Command::At {
-                owner: of,
-                key,
-                time_ms,
-                kind,
-                data,
-            } => return scheduled(Schedule::at(state, owner(of), key, time_ms, kind, data)),
-            Command::Every {
-                owner: of,
-                key,
-                period_ms,
-                kind,
-                data,
-            } => return scheduled(Schedule::every(state, owner(of), key, period_ms, kind, data)),
-            Command::Cancel { owner: of, key } => return scheduled(Schedule::cancel(state, owner(of), key)),
-        };
-        match answer {
-            Ok(taken) => taken.map_err(error),
-            // None of these functions traps so far.
-            Err(trap) => Err(Error::Other(trap.to_string())),
-        }
+        self.state.record(command)
     }
 
     fn open(&mut self, bucket: &str) -> Result<(), StoreError> {

@@ -364,7 +364,7 @@ async fn contract_and_limits_apply_to_native_handlers() {
     for native in both() {
         let mut app = App::with_ada(native, settings(1)).await;
         let failure = |told: std::result::Result<Effects, Failure>| told.expect_err("it fails").to_string();
-        assert!(failure(app.tell("ada", "reserved").await).contains("event of Socket.IO itself"));
+        assert!(failure(app.tell("ada", "reserved").await).contains("reserved by Socket.IO"));
         let limit = "has 1025 bytes; a name may have 1024";
         assert!(failure(app.tell("ada", "long").await).contains(&format!("the name of the event {limit}")));
         assert!(failure(app.tell("ada", "join long").await).contains(&format!("the name of the channel {limit}")));

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 use super::seen_clients::ClientKey;
 use crate::guest::Snapshot;
 
-/// What a slot receives from its predecessor when it starts.
+/// The state that a slot receives from its predecessor when it starts.
 #[derive(Debug)]
 pub(super) enum Handoff {
     /// No state: there was none, or the components cannot carry it.

@@ -523,7 +523,7 @@ async fn repeated_handoffs_keep_events_once_and_in_order() {
     );
 }
 
-/// As the app-node does: under the lock that each submit takes.
+/// Replaces the pool as the app-node does: under the lock that each submit takes.
 fn take_over(pool: &Mutex<Arc<Pool>>, successor: Arc<Pool>) {
     let mut pool = pool.lock().expect("no task panics");
     assert!(pool.states_refused().is_empty(), "{:?}", pool.states_refused());

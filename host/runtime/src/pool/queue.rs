@@ -29,7 +29,7 @@ pub(crate) struct JobQueue {
     forgotten: HashSet<ClientKey>,
 }
 
-/// What an instance does next.
+/// The next step of an instance.
 pub(crate) enum NextStep {
     /// Handle this job. If true, give the instance a `no-client` event first, since it has not seen the job's client.
     Handle(Job, bool),
@@ -102,7 +102,7 @@ impl JobQueue {
         if can_start { self.submit(job) } else { Err(job) }
     }
 
-    /// What this instance does next. With [`NextStep::Wait`] it becomes idle.
+    /// The next step of this instance. With [`NextStep::Wait`] it becomes idle.
     pub(crate) fn next(&mut self, instance: usize) -> NextStep {
         let job = self.assigned[instance]
             .pop_front()

@@ -1,4 +1,4 @@
-//! What a pool and its slots share.
+//! The state that a pool and its slots share.
 
 use std::sync::Arc;
 use std::time::Duration;

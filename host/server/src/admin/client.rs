@@ -1,4 +1,4 @@
-//! The side of the command line: what an operator does with a transport that is in another process.
+//! The client side, for the command line: the operations of a transport in another process.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,62 +11,61 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::place::is_trusted;
-use super::wire::{self, Answer, Request};
+use super::socket_path::is_trusted;
+use super::wire::{self, Request, Response};
 use plugnode_message::{EventId, NodeId};
 use plugnode_release::{Board, Digest, NodeReport};
 use plugnode_transport::{
     DeadLetter, DeadLetters, IoNode, Nodes, Releases, Result, Revival, Sweep, SweepPlace, Swept, TransportError,
 };
 
-/// The time for an answer.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Time for connection, request and response together.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The transport of a process that listens at a socket. A process that cannot be reached is not waited for: what is asked then
-/// is an error that says so.
+/// The transport of the process that listens at a socket. If the process cannot be reached, calls fail at once.
 #[derive(Debug, Clone)]
-pub struct Remote {
+pub struct AdminClient {
     path: PathBuf,
-    most: usize,
+    max_message: usize,
 }
 
-impl Remote {
-    /// Looks whether the process is there. A component may have so many bytes.
+impl AdminClient {
+    /// Connects to the process. Components have at most `max_component` bytes.
     ///
     /// # Errors
-    /// When it is not, with what to do.
+    /// If the process cannot be reached, with what to do.
     pub async fn connect(path: &Path, max_component: usize) -> Result<Self> {
-        let remote = Self {
+        let client = Self {
             path: path.into(),
-            most: wire::most(max_component),
+            max_message: wire::max_message(max_component),
         };
-        remote.backlog().await?;
-        Ok(remote)
+        client.backlog().await?;
+        Ok(client)
     }
 
-    async fn ask(&self, request: &Request) -> Result<Answer> {
-        let asked = timeout(PATIENCE, self.converse(request)).await;
-        match asked.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-            Ok(Answer::Refused(reason)) => Err(TransportError::Unusable(reason)),
-            Ok(answer) => Ok(answer),
-            Err(error) => Err(self.trouble(&error)),
+    async fn send(&self, request: &Request) -> Result<Response> {
+        let response = timeout(TIMEOUT, self.exchange(request)).await;
+        match response.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(Response::Refused(reason)) => Err(TransportError::Unusable(reason)),
+            Ok(response) => Ok(response),
+            Err(error) => Err(self.connection_error(&error)),
         }
     }
 
-    async fn converse(&self, request: &Request) -> io::Result<Answer> {
+    async fn exchange(&self, request: &Request) -> io::Result<Response> {
         let mut stream = UnixStream::connect(&self.path).await?;
         if !is_trusted(stream.peer_cred()?.uid()) {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         let written = wire::write(&mut stream, request).await;
-        // Who does not want to hear all of it has said why.
-        match (wire::read(&mut stream, self.most).await, written) {
+        // A process that refuses a request before it has read all of it has sent the reason.
+        match (wire::read(&mut stream, self.max_message).await, written) {
             (Err(_), Err(error)) => Err(error),
-            (answer, _) => answer,
+            (response, _) => response,
         }
     }
 
-    fn trouble(&self, error: &io::Error) -> TransportError {
+    fn connection_error(&self, error: &io::Error) -> TransportError {
         let path = self.path.display();
         TransportError::Unusable(match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
@@ -75,68 +74,68 @@ impl Remote {
             io::ErrorKind::PermissionDenied => {
                 format!("the plugnode at {path} runs as another user: use this command as that user")
             }
-            io::ErrorKind::TimedOut => format!("the plugnode at {path} does not answer: look at its log"),
-            io::ErrorKind::InvalidData => format!("the plugnode at {path} has answered with {error}"),
-            _ => format!("the plugnode at {path} has ended the connection ({error}): look at its log, and try again"),
+            io::ErrorKind::TimedOut => format!("the plugnode at {path} does not answer; see its log"),
+            io::ErrorKind::InvalidData => format!("the plugnode at {path} has sent {error}"),
+            _ => format!("the plugnode at {path} has ended the connection ({error}); see its log, and try again"),
         })
     }
 
-    /// It answered what answers another question.
-    fn astray(&self) -> TransportError {
+    /// The error for a response of another kind than the request asks for.
+    fn unexpected_response(&self) -> TransportError {
         let path = self.path.display();
         TransportError::Unusable(format!(
-            "the plugnode at {path} has answered something else than it was asked: use the same version of plugnode for both"
+            "the plugnode at {path} has sent an unexpected response; use the same version of plugnode for both"
         ))
     }
 
-    /// What a JSON text of the process says.
-    fn read<T: DeserializeOwned>(&self, json: &str) -> Result<T> {
+    /// Parses JSON from the process.
+    fn parse<T: DeserializeOwned>(&self, json: &str) -> Result<T> {
         serde_json::from_str(json).map_err(|error| {
             let path = self.path.display();
             TransportError::Unusable(format!(
-                "the plugnode at {path} has answered what cannot be read: {error}; use the same version of plugnode for both"
+                "the plugnode at {path} has sent JSON that cannot be read: {error}; use the same version of plugnode for both"
             ))
         })
     }
 
-    async fn ask_board(&self, request: &Request) -> Result<(u64, Board)> {
-        match self.ask(request).await? {
-            Answer::Board(version, board) => Ok((version, self.read(&board)?)),
-            _ => Err(self.astray()),
+    async fn request_board(&self, request: &Request) -> Result<(u64, Board)> {
+        match self.send(request).await? {
+            Response::Board(version, board) => Ok((version, self.parse(&board)?)),
+            _ => Err(self.unexpected_response()),
         }
     }
 }
 
 #[async_trait]
-impl Releases for Remote {
+impl Releases for AdminClient {
     async fn put_component(&self, bytes: Bytes) -> Result<Digest> {
-        match self.ask(&Request::PutComponent(bytes)).await? {
-            Answer::Digest(digest) => Ok(digest),
-            _ => Err(self.astray()),
+        match self.send(&Request::PutComponent(bytes)).await? {
+            Response::Digest(digest) => Ok(digest),
+            _ => Err(self.unexpected_response()),
         }
     }
 
     async fn component(&self, digest: &Digest) -> Result<Option<Bytes>> {
-        match self.ask(&Request::Component(digest.clone())).await? {
-            Answer::Component(component) => Ok(component),
-            _ => Err(self.astray()),
+        match self.send(&Request::Component(digest.clone())).await? {
+            Response::Component(component) => Ok(component),
+            _ => Err(self.unexpected_response()),
         }
     }
 
     async fn prune_components(&self) -> Result<()> {
-        match self.ask(&Request::PruneComponents).await? {
-            Answer::Done => Ok(()),
-            _ => Err(self.astray()),
+        match self.send(&Request::PruneComponents).await? {
+            Response::Done => Ok(()),
+            _ => Err(self.unexpected_response()),
         }
     }
 
     async fn board(&self) -> Result<(u64, Board)> {
-        self.ask_board(&Request::Board).await
+        self.request_board(&Request::Board).await
     }
 
     async fn board_after(&self, version: u64) -> Result<(u64, Board)> {
         loop {
-            let (present, board) = self.ask_board(&Request::BoardAfter(version)).await?;
+            let (present, board) = self.request_board(&Request::BoardAfter(version)).await?;
             if present != version {
                 return Ok((present, board));
             }
@@ -144,101 +143,102 @@ impl Releases for Remote {
     }
 
     async fn post_board(&self, version: u64, board: &Board) -> Result<bool> {
-        match self.ask(&Request::PostBoard(version, json(board)?)).await? {
-            Answer::Posted(posted) => Ok(posted),
-            _ => Err(self.astray()),
+        match self.send(&Request::PostBoard(version, json(board)?)).await? {
+            Response::Posted(posted) => Ok(posted),
+            _ => Err(self.unexpected_response()),
         }
     }
 }
 
 #[async_trait]
-impl Nodes for Remote {
+impl Nodes for AdminClient {
     async fn io_nodes(&self) -> Result<Vec<IoNode>> {
-        match self.ask(&Request::IoNodes).await? {
-            Answer::IoNodes(nodes) => Ok(nodes),
-            _ => Err(self.astray()),
+        match self.send(&Request::IoNodes).await? {
+            Response::IoNodes(nodes) => Ok(nodes),
+            _ => Err(self.unexpected_response()),
         }
     }
 
     async fn report(&self, report: &NodeReport) -> Result<()> {
-        match self.ask(&Request::Report(json(report)?)).await? {
-            Answer::Done => Ok(()),
-            _ => Err(self.astray()),
+        match self.send(&Request::Report(json(report)?)).await? {
+            Response::Done => Ok(()),
+            _ => Err(self.unexpected_response()),
         }
     }
 
     async fn app_nodes(&self) -> Result<Vec<(NodeId, Option<NodeReport>)>> {
-        let nodes = match self.ask(&Request::AppNodes).await? {
-            Answer::AppNodes(nodes) => nodes,
-            _ => return Err(self.astray()),
+        let nodes = match self.send(&Request::AppNodes).await? {
+            Response::AppNodes(nodes) => nodes,
+            _ => return Err(self.unexpected_response()),
         };
-        let read = |(node, report): (NodeId, Option<String>)| {
-            let report = report.map(|report| self.read(&report)).transpose()?;
+        let parse = |(node, report): (NodeId, Option<String>)| {
+            let report = report.map(|report| self.parse(&report)).transpose()?;
             Ok((node, report))
         };
-        nodes.into_iter().map(read).collect()
+        nodes.into_iter().map(parse).collect()
     }
 
     async fn timers(&self) -> Result<u64> {
-        match self.ask(&Request::Timers).await? {
-            Answer::Timers(timers) => Ok(timers),
-            _ => Err(self.astray()),
+        match self.send(&Request::Timers).await? {
+            Response::Timers(timers) => Ok(timers),
+            _ => Err(self.unexpected_response()),
         }
     }
 
     async fn backlog(&self) -> Result<u64> {
-        match self.ask(&Request::Backlog).await? {
-            Answer::Backlog(backlog) => Ok(backlog),
-            _ => Err(self.astray()),
+        match self.send(&Request::Backlog).await? {
+            Response::Backlog(backlog) => Ok(backlog),
+            _ => Err(self.unexpected_response()),
         }
     }
 }
 
 #[async_trait]
-impl DeadLetters for Remote {
-    /// One by one, since all of them may be more than a message can be.
+impl DeadLetters for AdminClient {
+    /// Fetched one by one, because all of them may exceed the size of a message.
     async fn dead_letters(&self, most: usize) -> Result<Vec<DeadLetter>> {
-        let ids = match self.ask(&Request::DeadLetters(most)).await? {
-            Answer::DeadLetters(ids) => ids,
-            _ => return Err(self.astray()),
+        let ids = match self.send(&Request::DeadLetters(most)).await? {
+            Response::DeadLetters(ids) => ids,
+            _ => return Err(self.unexpected_response()),
         };
         let mut letters = Vec::with_capacity(ids.len());
         for id in ids {
-            // One that has gone meanwhile is none of them any more.
+            // One that was removed meanwhile is left out.
             letters.extend(self.dead_letter(id).await?);
         }
         Ok(letters)
     }
 
     async fn dead_letter(&self, id: EventId) -> Result<Option<DeadLetter>> {
-        match self.ask(&Request::DeadLetter(id)).await? {
-            Answer::DeadLetter(letter) => Ok(letter.map(|letter| (*letter).into())),
-            _ => Err(self.astray()),
+        match self.send(&Request::DeadLetter(id)).await? {
+            Response::DeadLetter(letter) => Ok(letter.map(|letter| (*letter).into())),
+            _ => Err(self.unexpected_response()),
         }
     }
 
     async fn revive(&self, dead: EventId) -> Result<Revival> {
-        match self.ask(&Request::Revive(dead)).await? {
-            Answer::Revived(revival) => Ok(revival),
-            _ => Err(self.astray()),
+        match self.send(&Request::Revive(dead)).await? {
+            Response::Revived(revival) => Ok(revival),
+            _ => Err(self.unexpected_response()),
         }
     }
 
     async fn bury(&self, dead: EventId) -> Result<bool> {
-        match self.ask(&Request::Bury(dead)).await? {
-            Answer::Buried(was_there) => Ok(was_there),
-            _ => Err(self.astray()),
+        match self.send(&Request::Bury(dead)).await? {
+            Response::Buried(was_there) => Ok(was_there),
+            _ => Err(self.unexpected_response()),
         }
     }
 
     async fn sweep(&self, sweep: &Sweep, from: Option<SweepPlace>) -> Result<Swept> {
-        match self.ask(&Request::Sweep(sweep.clone(), from)).await? {
-            Answer::Swept(swept) => Ok(swept),
-            _ => Err(self.astray()),
+        match self.send(&Request::Sweep(sweep.clone(), from)).await? {
+            Response::Swept(swept) => Ok(swept),
+            _ => Err(self.unexpected_response()),
         }
     }
 }
 
 fn json(value: &impl Serialize) -> Result<String> {
-    serde_json::to_string(value).map_err(|error| TransportError::Unusable(format!("it cannot be written: {error}")))
+    serde_json::to_string(value)
+        .map_err(|error| TransportError::Unusable(format!("cannot serialize the request: {error}")))
 }

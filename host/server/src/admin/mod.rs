@@ -1,17 +1,18 @@
-//! A door for the verbs of the command line to a running process on the transport in memory, over a Unix socket.
+//! Gives the command line access to a running process with the memory transport, over a Unix socket.
 //!
-//! Over Redis nobody needs it, since everybody reaches Redis. The socket is for the user that the process runs as, and for
-//! root; what comes in is bounded and believed in nothing. It knows no release and no verb: it carries the
-//! [`Operations`](plugnode_transport::Operations) of a transport from one process to another.
+//! With Redis it is not needed: the command line connects to Redis. The socket is only for root and the user that the process runs
+//! as; requests are limited in size and validated. This module knows neither releases nor verbs: it carries the
+//! [`Operations`](plugnode_transport::Operations) of a transport from one process to another. `wire` is the protocol,
+//! `socket_path` the place of the socket.
 
 mod client;
-mod place;
 mod server;
+mod socket_path;
 mod wire;
 
-pub use client::Remote;
-pub use place::{path, reachable};
-pub use server::Socket;
+pub use self::client::AdminClient;
+pub use self::server::AdminListener;
+pub use self::socket_path::{path, reachable};
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! The side of the process that runs: answers one request a connection.
+//! The server side, in the running process: answers one request on each connection.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -14,37 +14,37 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-use super::place::{is_trusted, prepare};
-use super::wire::{self, Answer, Request};
+use super::socket_path::{is_trusted, prepare};
+use super::wire::{self, Request, Response};
 use plugnode_process::shutdown::Shutdown;
 use plugnode_transport::Operations;
 
-/// So many are served at once; the others wait, and not for long:
-const CONNECTIONS: usize = 16;
-/// a request comes within this time, and is read, as its answer is,
-const PATIENCE: Duration = Duration::from_secs(10);
-/// and who waits for a change of the board is told after this time that there is none, and asks again.
-const CHANGE: Duration = Duration::from_secs(5);
-/// The pause when a connection cannot be taken, for want of open files.
-const PAUSE: Duration = Duration::from_millis(100);
+/// Number of connections that are served at once. Further ones wait.
+const MAX_CONNECTIONS: usize = 16;
+/// Time to read a request, and to write a response.
+const IO_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a request waits for a change of the board. After it, the response is the present board, and the client asks again.
+const BOARD_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pause after an accept that failed for lack of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A bound socket, which is removed when this is dropped.
+/// A bound socket. Its file is removed when this is dropped.
 #[derive(Debug)]
-pub struct Socket {
+pub struct AdminListener {
     listener: UnixListener,
     path: PathBuf,
-    /// Device and number of its file: another process may have put another there.
+    /// Device and inode of its file: another process may have replaced it.
     file: (u64, u64),
 }
 
-impl Socket {
-    /// Binds a socket that this user alone can use. One that a dead process left there is replaced.
+impl AdminListener {
+    /// Binds a socket that only this user can use. The file of a dead process is replaced.
     ///
     /// # Errors
-    /// When somebody listens there, or others could meddle with it, with what to do.
+    /// If another process listens there, or other users could replace the socket, with what to do.
     pub fn bind(path: &Path) -> Result<Self> {
         prepare(path)?;
-        clear(path)?;
+        remove_stale(path)?;
         let shown = path.display();
         let listener = UnixListener::bind(path).with_context(|| format!("cannot listen at {shown}"))?;
         fs::set_permissions(path, Permissions::from_mode(0o600)).with_context(|| format!("cannot protect {shown}"))?;
@@ -53,28 +53,28 @@ impl Socket {
         Ok(Self { listener, path, file })
     }
 
-    /// Answers until shutdown begins. A component may have so many bytes.
+    /// Answers requests until shutdown begins. Components have at most `max_component` bytes.
     pub async fn serve(self, operations: Operations, max_component: usize, shutdown: Shutdown) {
-        let most = wire::most(max_component);
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        let max_message = wire::max_message(max_component);
+        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let serving = async {
             loop {
-                let place = places.clone().acquire_owned().await;
-                let place = place.expect("nobody closes the semaphore");
+                let permit = permits.clone().acquire_owned().await;
+                let permit = permit.expect("the semaphore is never closed");
                 match self.listener.accept().await {
                     Ok((stream, _)) => {
                         let (operations, ending) = (operations.clone(), shutdown.clone());
                         shutdown.spawn(async move {
                             tokio::select! {
                                 () = ending.begun() => {}
-                                () = converse(stream, &operations, most) => {}
+                                () = serve_connection(stream, &operations, max_message) => {}
                             }
-                            drop(place);
+                            drop(permit);
                         });
                     }
                     Err(error) => {
-                        warn!(%error, "cannot take a connection at {}", self.path.display());
-                        sleep(PAUSE).await;
+                        warn!(%error, socket = %self.path.display(), "cannot accept a connection of the command line; trying again");
+                        sleep(ACCEPT_PAUSE).await;
                     }
                 }
             }
@@ -86,7 +86,7 @@ impl Socket {
     }
 }
 
-impl Drop for Socket {
+impl Drop for AdminListener {
     fn drop(&mut self) {
         if identity(&self.path).is_ok_and(|file| file == self.file) {
             let _ = fs::remove_file(&self.path);
@@ -94,24 +94,24 @@ impl Drop for Socket {
     }
 }
 
-/// Removes what a dead process left.
-fn clear(path: &Path) -> Result<()> {
+/// Removes the socket file of a dead process.
+fn remove_stale(path: &Path) -> Result<()> {
     let shown = path.display();
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error).with_context(|| format!("cannot look at {shown}")),
         Ok(found) if !found.file_type().is_socket() => {
-            bail!("{shown} is no socket: remove it, or name another place by [admin] socket")
+            bail!("{shown} is no socket: remove it, or choose another path by [admin] socket")
         }
         Ok(_) => {}
     }
     match std::os::unix::net::UnixStream::connect(path) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            fs::remove_file(path).with_context(|| format!("cannot remove {shown}, which a process left that is gone"))
+            fs::remove_file(path).with_context(|| format!("cannot remove {shown}, the socket of a dead process"))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error).with_context(|| format!("cannot find out who listens at {shown}")),
-        Ok(_) => bail!("another process listens at {shown}: end it, or name another place by [admin] socket"),
+        Err(error) => Err(error).with_context(|| format!("cannot find out whether a process listens at {shown}")),
+        Ok(_) => bail!("another process listens at {shown}: stop it, or choose another path by [admin] socket"),
     }
 }
 
@@ -120,50 +120,50 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     Ok((found.dev(), found.ino()))
 }
 
-async fn converse(mut stream: UnixStream, operations: &Operations, most: usize) {
+async fn serve_connection(mut stream: UnixStream, operations: &Operations, max_message: usize) {
     match stream.peer_cred() {
         Ok(peer) if is_trusted(peer.uid()) => {}
         Ok(peer) => {
             return warn!(
                 user = peer.uid(),
-                "a user was refused who may not use the [admin] socket"
+                "[admin] socket: refused a connection of another user"
             );
         }
-        Err(error) => return warn!(%error, "somebody was refused who uses the [admin] socket and cannot be known"),
+        Err(error) => return warn!(%error, "[admin] socket: refused a connection whose user is not known"),
     }
-    let request = match timeout(PATIENCE, wire::read(&mut stream, most)).await {
+    let request = match timeout(IO_TIMEOUT, wire::read(&mut stream, max_message)).await {
         Ok(Ok(request)) => request,
         Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
-            let refused = Answer::Refused(format!("it was asked by {error}"));
-            return tell(&mut stream, &refused).await;
+            let refused = Response::Refused(format!("the request is {error}"));
+            return respond(&mut stream, &refused).await;
         }
-        Ok(Err(error)) => return debug!(%error, "somebody left the [admin] socket without a word"),
-        Err(_) => return debug!("somebody said too little at the [admin] socket"),
+        Ok(Err(error)) => return debug!(%error, "[admin] socket: the connection ended before a request"),
+        Err(_) => return debug!("[admin] socket: no request in time"),
     };
-    let answer = tokio::select! {
-        answer = answer(request, operations) => answer,
-        // Whoever has asked says nothing more: this is the end of the connection.
+    let response = tokio::select! {
+        response = respond_to(request, operations) => response,
+        // A client sends nothing after its request, so it has closed the connection.
         _ = stream.read_u8() => return,
     };
-    tell(&mut stream, &answer).await;
+    respond(&mut stream, &response).await;
 }
 
-async fn tell(stream: &mut UnixStream, answer: &Answer) {
-    match timeout(PATIENCE, wire::write(stream, answer)).await {
+async fn respond(stream: &mut UnixStream, response: &Response) {
+    match timeout(IO_TIMEOUT, wire::write(stream, response)).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => debug!(%error, "an answer at the [admin] socket was not taken"),
-        Err(_) => debug!("an answer at the [admin] socket was not taken in time"),
+        Ok(Err(error)) => debug!(%error, "[admin] socket: cannot send the response"),
+        Err(_) => debug!("[admin] socket: the client did not read the response in time"),
     }
 }
 
-async fn answer(request: Request, operations: &Operations) -> Answer {
-    let answered = match request {
-        Request::PutComponent(bytes) => operations.releases.put_component(bytes).await.map(Answer::Digest),
-        Request::Component(digest) => operations.releases.component(&digest).await.map(Answer::Component),
-        Request::PruneComponents => operations.releases.prune_components().await.map(|()| Answer::Done),
+async fn respond_to(request: Request, operations: &Operations) -> Response {
+    let result = match request {
+        Request::PutComponent(bytes) => operations.releases.put_component(bytes).await.map(Response::Digest),
+        Request::Component(digest) => operations.releases.component(&digest).await.map(Response::Component),
+        Request::PruneComponents => operations.releases.prune_components().await.map(|()| Response::Done),
         Request::Board => board(operations).await,
-        Request::BoardAfter(version) => match timeout(CHANGE, operations.releases.board_after(version)).await {
-            Ok(Ok((version, board))) => Ok(Answer::Board(version, json(&board))),
+        Request::BoardAfter(version) => match timeout(BOARD_TIMEOUT, operations.releases.board_after(version)).await {
+            Ok(Ok((version, board))) => Ok(Response::Board(version, json(&board))),
             Ok(Err(error)) => Err(error),
             Err(_) => board(operations).await,
         },
@@ -172,42 +172,42 @@ async fn answer(request: Request, operations: &Operations) -> Answer {
                 .releases
                 .post_board(version, &board)
                 .await
-                .map(Answer::Posted),
-            Err(error) => Ok(Answer::Refused(format!("this is no board: {error}"))),
+                .map(Response::Posted),
+            Err(error) => Ok(Response::Refused(format!("it has no valid board: {error}"))),
         },
         Request::Report(report) => match serde_json::from_str(&report) {
-            Ok(report) => operations.nodes.report(&report).await.map(|()| Answer::Done),
-            Err(error) => Ok(Answer::Refused(format!("this is no report: {error}"))),
+            Ok(report) => operations.nodes.report(&report).await.map(|()| Response::Done),
+            Err(error) => Ok(Response::Refused(format!("it has no valid report: {error}"))),
         },
         Request::AppNodes => operations.nodes.app_nodes().await.map(|nodes| {
             let nodes = nodes
                 .into_iter()
                 .map(|(node, report)| (node, report.as_ref().map(json)));
-            Answer::AppNodes(nodes.collect())
+            Response::AppNodes(nodes.collect())
         }),
-        Request::Backlog => operations.nodes.backlog().await.map(Answer::Backlog),
-        Request::IoNodes => operations.nodes.io_nodes().await.map(Answer::IoNodes),
-        Request::Timers => operations.nodes.timers().await.map(Answer::Timers),
+        Request::Backlog => operations.nodes.backlog().await.map(Response::Backlog),
+        Request::IoNodes => operations.nodes.io_nodes().await.map(Response::IoNodes),
+        Request::Timers => operations.nodes.timers().await.map(Response::Timers),
         Request::DeadLetters(most) => operations.dead_letters.dead_letters(most).await.map(|letters| {
             let ids = letters.iter().map(|letter| letter.id);
-            Answer::DeadLetters(ids.collect())
+            Response::DeadLetters(ids.collect())
         }),
         Request::DeadLetter(id) => {
             let found = operations.dead_letters.dead_letter(id).await;
-            found.map(|letter| Answer::DeadLetter(letter.map(|letter| Box::new(letter.into()))))
+            found.map(|letter| Response::DeadLetter(letter.map(|letter| Box::new(letter.into()))))
         }
-        Request::Revive(id) => operations.dead_letters.revive(id).await.map(Answer::Revived),
-        Request::Bury(id) => operations.dead_letters.bury(id).await.map(Answer::Buried),
-        Request::Sweep(sweep, from) => operations.dead_letters.sweep(&sweep, from).await.map(Answer::Swept),
+        Request::Revive(id) => operations.dead_letters.revive(id).await.map(Response::Revived),
+        Request::Bury(id) => operations.dead_letters.bury(id).await.map(Response::Buried),
+        Request::Sweep(sweep, from) => operations.dead_letters.sweep(&sweep, from).await.map(Response::Swept),
     };
-    answered.unwrap_or_else(|error| Answer::Refused(error.to_string()))
+    result.unwrap_or_else(|error| Response::Refused(error.to_string()))
 }
 
-async fn board(operations: &Operations) -> plugnode_transport::Result<Answer> {
+async fn board(operations: &Operations) -> plugnode_transport::Result<Response> {
     let (version, board) = operations.releases.board().await?;
-    Ok(Answer::Board(version, json(&board)))
+    Ok(Response::Board(version, json(&board)))
 }
 
 fn json(value: &impl serde::Serialize) -> String {
-    serde_json::to_string(value).expect("boards and reports have texts for keys, and finite numbers or none")
+    serde_json::to_string(value).expect("boards and reports have string keys")
 }

@@ -1,6 +1,7 @@
-//! What goes over the socket: a request and its answer, each a length in four bytes, a byte that tells the version, and postcard.
+//! The protocol of the socket: a request and its response. Each is a length in 4 bytes (little endian), a version byte, and
+//! postcard.
 //!
-//! Boards and reports are JSON in it, as they are in Redis: of those of another version is read what is known.
+//! Boards and reports within are JSON, as in Redis, so that unknown fields of another version are skipped.
 
 use std::io;
 use std::sync::Arc;
@@ -14,12 +15,12 @@ use plugnode_message::{Event, EventId, NodeId};
 use plugnode_release::Digest;
 use plugnode_transport::{DeadContent, DeadLetter, Death, IoNode, Revival, Sweep, SweepPlace, Swept};
 
-/// The version that is spoken here.
+/// Version of the protocol.
 const VERSION: u8 = 1;
-/// What may come with a component, or be there instead: the board, reports.
-const SLACK: usize = 8 << 20;
+/// Bytes of a message beyond the largest component, also for boards and reports.
+const MAX_OTHER_CONTENT: usize = 8 << 20;
 
-/// What is asked. A board is given with the version that it is to take the place of.
+/// A request. A board comes with the version that it replaces.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Request {
     PutComponent(Bytes),
@@ -31,7 +32,7 @@ pub(super) enum Request {
     Report(String),
     AppNodes,
     Backlog,
-    /// The ids of the latest dead letters, at most so many.
+    /// The ids of the latest dead letters, at most this many.
     DeadLetters(usize),
     DeadLetter(EventId),
     Revive(EventId),
@@ -41,9 +42,9 @@ pub(super) enum Request {
     IoNodes,
 }
 
-/// What is answered. A board comes with its version.
+/// A response. A board comes with its version.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Answer {
+pub(super) enum Response {
     Digest(Digest),
     Component(Option<Bytes>),
     Done,
@@ -52,38 +53,38 @@ pub(super) enum Answer {
     AppNodes(Vec<(NodeId, Option<String>)>),
     Backlog(u64),
     DeadLetters(Vec<EventId>),
-    DeadLetter(Option<Box<Letter>>),
+    DeadLetter(Option<Box<WireDeadLetter>>),
     Revived(Revival),
     Buried(bool),
-    /// It cannot be done, for this reason.
+    /// The request failed, for this reason.
     Refused(String),
     Swept(Swept),
     Timers(u64),
     IoNodes(Vec<IoNode>),
 }
 
-/// A dead letter.
+/// A dead letter, as it is sent.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Letter {
+pub(super) struct WireDeadLetter {
     id: EventId,
-    content: Content,
+    content: WireContent,
     death: Death,
     died_at_ms: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-enum Content {
+enum WireContent {
     Event(Event),
     Foreign(Bytes),
 }
 
-impl From<DeadLetter> for Letter {
+impl From<DeadLetter> for WireDeadLetter {
     fn from(letter: DeadLetter) -> Self {
         Self {
             id: letter.id,
             content: match letter.content {
-                DeadContent::Event(event) => Content::Event(Arc::unwrap_or_clone(event)),
-                DeadContent::Foreign(bytes) => Content::Foreign(bytes),
+                DeadContent::Event(event) => WireContent::Event(Arc::unwrap_or_clone(event)),
+                DeadContent::Foreign(bytes) => WireContent::Foreign(bytes),
             },
             death: letter.death,
             died_at_ms: letter.died_at_ms,
@@ -91,13 +92,13 @@ impl From<DeadLetter> for Letter {
     }
 }
 
-impl From<Letter> for DeadLetter {
-    fn from(letter: Letter) -> Self {
+impl From<WireDeadLetter> for DeadLetter {
+    fn from(letter: WireDeadLetter) -> Self {
         Self {
             id: letter.id,
             content: match letter.content {
-                Content::Event(event) => DeadContent::Event(event.into()),
-                Content::Foreign(bytes) => DeadContent::Foreign(bytes),
+                WireContent::Event(event) => DeadContent::Event(event.into()),
+                WireContent::Foreign(bytes) => DeadContent::Foreign(bytes),
             },
             death: letter.death,
             died_at_ms: letter.died_at_ms,
@@ -105,26 +106,28 @@ impl From<Letter> for DeadLetter {
     }
 }
 
-/// The most bytes of a message where components may have so many.
-pub(super) fn most(max_component: usize) -> usize {
-    max_component.saturating_add(SLACK)
+/// Largest message in bytes, given the largest component.
+pub(super) fn max_message(max_component: usize) -> usize {
+    max_component.saturating_add(MAX_OTHER_CONTENT)
 }
 
 /// Writes a message.
 pub(super) async fn write(to: &mut (impl AsyncWrite + Unpin), message: &impl Serialize) -> io::Result<()> {
     let frame = postcard::to_extend(message, vec![0, 0, 0, 0, VERSION]);
-    let mut frame = frame.expect("memory takes what is written to it");
+    let mut frame = frame.expect("a write to memory succeeds");
     let length = u32::try_from(frame.len() - 4).map_err(|_| invalid("a message of more than 4 GB".into()))?;
     frame[..4].copy_from_slice(&length.to_le_bytes());
     to.write_all(&frame).await?;
     to.flush().await
 }
 
-/// Reads a message of no more than so many bytes. It takes no more memory than has come in.
-pub(super) async fn read<T: DeserializeOwned>(from: &mut (impl AsyncRead + Unpin), most: usize) -> io::Result<T> {
+/// Reads a message of at most `max` bytes. It allocates no more than was received.
+pub(super) async fn read<T: DeserializeOwned>(from: &mut (impl AsyncRead + Unpin), max: usize) -> io::Result<T> {
     let length = from.read_u32_le().await?;
-    if length as usize > most {
-        return Err(invalid(format!("a message of {length} bytes, and {most} are allowed")));
+    if length as usize > max {
+        return Err(invalid(format!(
+            "a message of {length} bytes; at most {max} are allowed"
+        )));
     }
     let mut message = Vec::new();
     from.take(length.into()).read_to_end(&mut message).await?;
@@ -134,11 +137,11 @@ pub(super) async fn read<T: DeserializeOwned>(from: &mut (impl AsyncRead + Unpin
     match message.split_first() {
         Some((&VERSION, message)) => match postcard::take_from_bytes(message) {
             Ok((message, [])) => Ok(message),
-            Ok(_) => Err(invalid("a message with more behind it".into())),
-            Err(error) => Err(invalid(format!("a message that is malformed: {error}"))),
+            Ok(_) => Err(invalid("a message with extra bytes".into())),
+            Err(error) => Err(invalid(format!("a malformed message: {error}"))),
         },
         Some((version, _)) => Err(invalid(format!(
-            "a message of version {version} where {VERSION} is spoken: use the same version of plugnode for both"
+            "a message of version {version}, not {VERSION}; use the same version of plugnode for both"
         ))),
         None => Err(invalid("an empty message".into())),
     }
@@ -165,7 +168,7 @@ mod tests {
 
         fn frame(message: &impl Serialize) -> Vec<u8> {
             let mut frame = Vec::new();
-            run(write(&mut frame, message)).expect("memory takes what is written to it");
+            run(write(&mut frame, message)).expect("a write to memory succeeds");
             frame
         }
 
@@ -174,16 +177,16 @@ mod tests {
                 bytes(40).prop_map(|component| frame(&Request::PutComponent(component.into()))),
                 (any::<u64>(), text()).prop_map(|(version, board)| frame(&Request::PostBoard(version, board))),
                 text().prop_map(|report| frame(&Request::Report(report))),
-                (any::<u64>(), text()).prop_map(|(version, board)| frame(&Answer::Board(version, board))),
+                (any::<u64>(), text()).prop_map(|(version, board)| frame(&Response::Board(version, board))),
                 (text(), proptest::option::of(text()))
-                    .prop_map(|(node, report)| frame(&Answer::AppNodes(vec![(NodeId::from(node), report)]))),
+                    .prop_map(|(node, report)| frame(&Response::AppNodes(vec![(NodeId::from(node), report)]))),
                 Just(frame(&Request::Backlog)),
                 any::<u64>().prop_map(|sequence| {
                     let id = EventId {
                         partition: plugnode_message::Partition(7),
                         sequence,
                     };
-                    frame(&Answer::DeadLetters(vec![id]))
+                    frame(&Response::DeadLetters(vec![id]))
                 }),
             ]
         }
@@ -196,7 +199,7 @@ mod tests {
             ) {
                 let (_, peak) = peak(|| run(async {
                     let _ = read::<Request>(&mut &sent[..], most).await;
-                    read::<Answer>(&mut &sent[..], most).await.is_ok()
+                    read::<Response>(&mut &sent[..], most).await.is_ok()
                 }));
                 prop_assert!(peak <= 64 * sent.len() as u64 + (64 << 10), "{peak} bytes for {}", sent.len());
             }

@@ -47,7 +47,7 @@ impl Default for AppNode {
 }
 
 impl AppNode {
-    /// The folder to keep compiled components in, if they are to be kept.
+    /// The folder for compiled components. None: they are not cached.
     pub fn cache_folder(&self) -> Option<PathBuf> {
         match &self.cache_dir {
             Some(folder) if folder.as_os_str().is_empty() => None,

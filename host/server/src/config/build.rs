@@ -1,11 +1,11 @@
-//! `[build]`: how a handler is made by a toolchain that plugnode does not know.
+//! `[build]`: the command that builds a handler with a toolchain that plugnode does not support itself.
 
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::place::Places;
+use super::value_sources::ValueSources;
 use super::{Config, ConfigError, environment};
 
 /// `[build]`
@@ -24,13 +24,16 @@ pub struct Build {
 }
 
 impl Build {
-    /// What a file and the variables of an environment say of it, whatever the rest of them is. None when they say nothing.
+    /// Reads the section from a file and the environment without validating other sections. None: it is not set.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or a value has the wrong type.
     pub fn load(
         file: &Path,
         variables: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Option<Self>, ConfigError> {
-        let mut places = Places::of_file(Some(file))?;
-        let table = environment::overlay(places.table()?, variables, &mut places)?;
+        let mut sources = ValueSources::of_file(Some(file))?;
+        let table = environment::overlay(sources.table()?, variables, &mut sources)?;
         let config: Config = table
             .try_into()
             .map_err(|error: toml::de::Error| ConfigError(vec![error.to_string()]))?;

@@ -1,4 +1,4 @@
-//! What must hold of a configuration beyond the type of each value. All problems are told at once.
+//! Validates a configuration beyond the types of its values, and reports all problems at once.
 
 mod io_node;
 
@@ -6,27 +6,27 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::place::Places;
+use super::value_sources::ValueSources;
 use super::{App, Config, ConfigError, IoServer, Role};
 use plugnode_message::namespaces::Namespaces;
 
-const MOST_INSTANCES: usize = 64;
-/// A wasm page; no instance can have less.
-const LEAST_MEMORY: usize = 65_536;
-/// More make Redis slower and nothing better.
-const MOST_PARTITIONS: u16 = 4096;
-/// Every change of one is a change of a list of all.
-const MOST_RELEASES: usize = 1000;
-/// What every listener of `[http]` answers by itself.
+const MAX_INSTANCES: usize = 64;
+/// One wasm page, the least memory of an instance.
+const MIN_MEMORY: usize = 65_536;
+/// More partitions cost Redis time without any benefit.
+const MAX_PARTITIONS: u16 = 4096;
+/// Bounds the board, which is stored as a whole at each change.
+const MAX_RELEASES: usize = 1000;
+/// Paths that the listener of `[http]` serves itself.
 const HEALTH_PATHS: [&str; 2] = ["/healthz", "/readyz"];
-/// Key-value buckets of plugnode itself, such as those of timers, begin with this.
+/// Prefix of plugnode's own key-value buckets, such as those of timers.
 const RESERVED_BUCKETS: &str = "plugnode:";
-/// A pause of the machine must not cost a node its work.
-const LEAST_LEASE: Duration = Duration::from_millis(500);
+/// A shorter lease would expire during short pauses of the machine.
+const MIN_LEASE: Duration = Duration::from_millis(500);
 
-pub(super) fn check(config: &Config, places: &Places) -> Result<(), ConfigError> {
+pub(super) fn check(config: &Config, sources: &ValueSources) -> Result<(), ConfigError> {
     let mut check = Check {
-        places,
+        sources,
         problems: Vec::new(),
     };
     check.roles(config);
@@ -45,18 +45,18 @@ pub(super) fn check(config: &Config, places: &Places) -> Result<(), ConfigError>
 }
 
 struct Check<'a> {
-    places: &'a Places,
+    sources: &'a ValueSources,
     problems: Vec<String>,
 }
 
 impl Check<'_> {
     fn refuse(&mut self, path: &[&str], problem: impl AsRef<str>) {
-        // A key that is not there is missing from its file, if there is one.
+        // A missing key has no source: name its section or the file.
         let place = self
-            .places
+            .sources
             .of(path)
-            .or_else(|| self.places.of(&path[..path.len() - 1]))
-            .or(self.places.file());
+            .or_else(|| self.sources.of(&path[..path.len() - 1]))
+            .or(self.sources.file());
         let place = place.map(|place| format!("{place}: ")).unwrap_or_default();
         self.problems
             .push(format!("{place}{}: {}", path.join("."), problem.as_ref()));
@@ -120,7 +120,7 @@ impl Check<'_> {
         }
     }
 
-    /// A certificate and its key are named both or not at all, and are there.
+    /// Requires that certificate and key are both set or both unset, and that the files exist.
     fn certificate(&mut self, section: &str, cert: &Option<PathBuf>, key: &Option<PathBuf>) {
         if cert.is_some() != key.is_some() {
             let (given, missing) = match cert {
@@ -140,7 +140,7 @@ impl Check<'_> {
         }
     }
 
-    /// Refuses a path that health checks have on the same port.
+    /// Refuses a path of the health checks, which share the port.
     fn fixed_path(&mut self, path: &str, key: &[&str]) {
         let is_fixed = HEALTH_PATHS.contains(&path.trim_end_matches('/'));
         let problem = format!("`{path}` is the path of health checks; choose another");
@@ -158,7 +158,7 @@ impl Check<'_> {
             self.address(listen, &["frontend", "flash-policy-listen"]);
         }
         let path = ["frontend", "static-dir"];
-        let named = self.places.of(&path).is_some();
+        let named = self.sources.of(&path).is_some();
         if config.has(Role::Frontend) && named && !frontend.static_dir.is_dir() {
             self.refuse(&path, format!("there is no folder {}", frontend.static_dir.display()));
         }
@@ -177,7 +177,7 @@ impl Check<'_> {
 
     fn transport(&mut self, config: &Config) {
         let transport = &config.transport;
-        // A URL may hold a password: what is said of it never shows it.
+        // The URL may contain a password, so the error does not repeat it.
         if let Err(problem) = check_transport_url(&transport.url) {
             self.refuse(&["transport", "url"], problem);
         }
@@ -185,8 +185,8 @@ impl Check<'_> {
         let plain = !prefix.is_empty() && !prefix.contains(|c: char| c.is_control() || "{}".contains(c));
         let problem = "must be a text without `{`, `}` and control characters";
         self.require(plain, &["transport", "prefix"], problem);
-        let partitions = (1..=MOST_PARTITIONS).contains(&transport.partitions);
-        let problem = format!("must be 1 to {MOST_PARTITIONS}");
+        let partitions = (1..=MAX_PARTITIONS).contains(&transport.partitions);
+        let problem = format!("must be 1 to {MAX_PARTITIONS}");
         self.require(partitions, &["transport", "partitions"], &problem);
         let shards = transport.shards > 0 && (transport.shards <= transport.partitions || !partitions);
         let problem = "must be 1 or more, and no more than there are partitions";
@@ -208,8 +208,8 @@ impl Check<'_> {
                 ("max-component", transport.max_component.0 == 0),
             ],
         );
-        let problem = format!("must be {} or more", LEAST_LEASE.as_millis());
-        self.require(transport.lease >= LEAST_LEASE, &["transport", "lease-ms"], &problem);
+        let problem = format!("must be {} or more", MIN_LEASE.as_millis());
+        self.require(transport.lease >= MIN_LEASE, &["transport", "lease-ms"], &problem);
         self.file(&["transport", "tls-ca"], &transport.tls_ca);
         self.certificate("transport", &transport.tls_cert, &transport.tls_key);
     }
@@ -227,7 +227,7 @@ impl Check<'_> {
         self.name(app_node.name.as_deref(), &["app-node", "name"]);
         self.require(app_node.attempts > 0, &["app-node", "attempts"], "must be 1 or more");
         self.require(
-            (2..=MOST_RELEASES).contains(&app_node.kept_releases),
+            (2..=MAX_RELEASES).contains(&app_node.kept_releases),
             &["app-node", "kept-releases"],
             "must be 2 to 1000: the release in use, and one to go back to",
         );
@@ -279,13 +279,13 @@ impl Check<'_> {
             &["app", index],
             [("admission-timeout-ms", app.admission_timeout.is_zero())],
         );
-        let instances = (1..=MOST_INSTANCES).contains(&app.instances);
-        let problem = format!("must be 1 to {MOST_INSTANCES}");
+        let instances = (1..=MAX_INSTANCES).contains(&app.instances);
+        let problem = format!("must be 1 to {MAX_INSTANCES}");
         self.require(instances, &["app", index, "instances"], &problem);
         let limits = &app.limits;
         let problem = "must be 64KiB or more";
         self.require(
-            limits.memory >= LEAST_MEMORY,
+            limits.memory >= MIN_MEMORY,
             &["app", index, "limits", "memory"],
             problem,
         );
@@ -313,7 +313,7 @@ impl Check<'_> {
         }
     }
 
-    /// Where releases outlive the node, one may be in use already, and then the file is not needed.
+    /// Requires the file of the first release. Over Redis a release may be in use already, so the file may be missing there.
     fn component(&mut self, file: &Path, index: &str, transport: &str) {
         let path = ["app", index, "component"];
         if file.as_os_str().is_empty() {
@@ -324,12 +324,12 @@ impl Check<'_> {
     }
 }
 
-/// Whether a namespace stands for many.
+/// Whether a namespace is a pattern.
 fn is_pattern(namespace: &str) -> bool {
     namespace.contains(['{', '}'])
 }
 
-/// Whether this is the URL of a transport; an error says in words what is wrong with it, and shows nothing secret.
+/// Checks the URL of a transport. The error contains no secrets.
 fn check_transport_url(url: &str) -> Result<(), String> {
     match url.strip_prefix("memory:") {
         Some("") => Ok(()),

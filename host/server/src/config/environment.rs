@@ -8,15 +8,15 @@ use std::collections::BTreeMap;
 
 use toml::{Table, Value};
 
-use super::place::{KeyPath, Places};
+use super::value_sources::{KeyPath, ValueSources};
 use super::{App, Config, ConfigError, IoServerUrl, problem};
 
 const PREFIX: &str = "PLUGNODE_";
-/// The one key that stands in no section.
+/// The variable of `roles`, the only key outside of a section.
 const ROLES: &str = "PLUGNODE_ROLES";
-const MOST_APPS: usize = 1024;
+const MAX_APPS: usize = 1024;
 
-/// Variables that are no settings, and what each is for: first those that plugnode reads, then those of its tests and scripts.
+/// Variables that are not settings, each with its purpose: first those of plugnode, then those of its tests and scripts.
 pub(super) const OTHER_VARIABLES: [(&str, &str); 13] = [
     (
         "PLUGNODE_GUEST_CARGO",
@@ -39,11 +39,12 @@ pub(super) const OTHER_VARIABLES: [(&str, &str); 13] = [
     ),
 ];
 
-/// Puts an environment over what the file says, and the old names under it.
+/// Applies the environment to the table of the file: `PLUGNODE_*` overrides it, and variables of socket.io-cluster fill keys that it
+/// leaves out.
 pub(super) fn overlay(
     mut table: Table,
     variables: impl IntoIterator<Item = (String, String)>,
-    places: &mut Places,
+    sources: &mut ValueSources,
 ) -> Result<Table, ConfigError> {
     let variables: BTreeMap<String, String> = variables.into_iter().collect();
     let mut problems = Vec::new();
@@ -55,7 +56,7 @@ pub(super) fn overlay(
                 Ok(changed) => table = changed,
                 Err(problem) => problems.push(format!("variable {variable}: {problem}")),
             }
-            places.add_variable(path, variable);
+            sources.add_variable(path, variable);
         }
     }
 
@@ -73,7 +74,7 @@ pub(super) fn overlay(
         match set_text(&table, &path, text) {
             Ok(changed) => {
                 table = changed;
-                places.add_variable(path, variable);
+                sources.add_variable(path, variable);
             }
             Err(problem) => {
                 let unknown = problem::unknown_key(&problem).and_then(|(key, _)| Some((key, nearest(variable)?)));
@@ -93,12 +94,13 @@ pub(super) fn overlay(
     }
 }
 
-/// Names with single underscores are no settings: Kubernetes sets `PLUGNODE_PORT` and the like by itself.
+/// Whether the name is a setting of plugnode. Names with single underscores are not: Kubernetes sets variables such as
+/// `PLUGNODE_PORT`.
 fn is_own(name: &str) -> bool {
     name == ROLES || name.strip_prefix(PREFIX).is_some_and(|key| key.contains("__"))
 }
 
-/// The error about a `PLUGNODE_*` variable that is neither a setting nor known otherwise, with the nearest setting.
+/// The error for an unknown `PLUGNODE_*` variable, with the most similar setting. None: the variable is known or not of plugnode.
 fn unknown(name: &str) -> Option<String> {
     let is_other = OTHER_VARIABLES.iter().any(|(other, _)| *other == name);
     if is_own(name) || is_other || !name.starts_with(PREFIX) || is_of_kubernetes(name) {
@@ -110,20 +112,20 @@ fn unknown(name: &str) -> Option<String> {
     ))
 }
 
-/// The variable of the setting whose name differs in the fewest letters, underscores aside.
+/// The name of the most similar setting: smallest edit distance, with `__` read as `_`.
 fn nearest(name: &str) -> Option<String> {
     let plain = |name: &str| name.replace("__", "_");
     let distance = |known: &String| strsim::levenshtein(&plain(name), &plain(known));
     known_names().into_iter().min_by_key(distance)
 }
 
-/// Whether Kubernetes sets such a variable, for a service whose name begins with `plugnode`.
+/// Whether Kubernetes sets such a variable for a service named `plugnode…`.
 fn is_of_kubernetes(name: &str) -> bool {
     let of_service = ["_SERVICE_HOST", "_SERVICE_PORT", "_PORT_"];
     name.ends_with("_PORT") || of_service.iter().any(|part| name.contains(part))
 }
 
-/// The variables of all keys, those of an app by the first one.
+/// The variables of all keys; for the keys of an app, those of app 0.
 fn known_names() -> Vec<String> {
     fn collect(value: &serde_json::Value, name: &str, found: &mut Vec<String>) {
         match value {
@@ -154,7 +156,8 @@ fn key_parts(variable: &str) -> Vec<String> {
         .collect()
 }
 
-/// In some tables the keys are the user's own; one that the file has is meant whatever its case and dashes.
+/// The path of a key. The tables `app.N.config` and `io-node.attributes` have names chosen by the user: there, a variable matches a key of
+/// the file regardless of case and of `-` or `_`.
 fn key_path(table: &Table, mut path: KeyPath) -> KeyPath {
     let Some((key, place)) = path.split_last_mut() else {
         return path;
@@ -193,7 +196,10 @@ fn set_text(table: &Table, path: &[String], text: &str) -> Result<Table, String>
     Err(first_problem.expect("text is always one of the readings"))
 }
 
-/// The table with one value changed, if that still is a configuration.
+/// The table with one value changed.
+///
+/// # Errors
+/// If the result is not a valid configuration.
 fn with(table: &Table, path: &[String], value: Value) -> Result<Table, String> {
     let mut changed = table.clone();
     set(&mut changed, path, value)?;
@@ -224,14 +230,17 @@ fn set(table: &mut Table, path: &[String], value: Value) -> Result<(), String> {
             let Value::Array(apps) = apps else {
                 return Err("is not a list of apps".into());
             };
-            let number = index.parse::<usize>().ok().filter(|number| *number < MOST_APPS);
+            let number = index.parse::<usize>().ok().filter(|number| *number < MAX_APPS);
             let Some(number) = number else {
                 return Err(format!(
                     "`{index}` is not the number of an app; the first [[app]] is PLUGNODE_APP__0__…"
                 ));
             };
             if number > apps.len() {
-                return Err(format!("there is no app {} to come before it", number - 1));
+                return Err(format!(
+                    "there is no app {}; number apps from 0 without gaps",
+                    number - 1
+                ));
             }
             if number == apps.len() {
                 apps.push(Value::Table(Table::new()));
@@ -248,7 +257,7 @@ fn set(table: &mut Table, path: &[String], value: Value) -> Result<(), String> {
     }
 }
 
-/// What the names of socket.io-cluster say, as keys of today.
+/// The values of socket.io-cluster's variables, under the keys of this configuration.
 fn old_names(
     variables: &BTreeMap<String, String>,
     problems: &mut Vec<String>,
@@ -289,7 +298,7 @@ fn old_names(
     found
 }
 
-/// An address of IPv6 as it stands before a port.
+/// Adds the brackets that an IPv6 address needs before a port.
 fn bracketed(host: &str) -> String {
     match host.contains(':') && !host.starts_with('[') {
         true => format!("[{host}]"),
@@ -297,7 +306,7 @@ fn bracketed(host: &str) -> String {
     }
 }
 
-/// A password as it stands in a URL.
+/// Percent-encodes a password for a URL.
 fn escaped(password: &str) -> String {
     let escape = |byte: u8| match byte.is_ascii_alphanumeric() {
         true => char::from(byte).to_string(),
@@ -311,7 +320,7 @@ fn io_servers(text: &str) -> Result<Value, String> {
     let servers: Vec<IoServerUrl> = if text.trim_start().starts_with('[') && text.contains('{') {
         serde_json::from_str(text).map_err(|error| format!("not a JSON list of {{\"host\", \"port\"}}: {error}"))?
     } else {
-        text.split(',').map(IoServerUrl::of_clients).collect::<Result<_, _>>()?
+        text.split(',').map(IoServerUrl::parse).collect::<Result<_, _>>()?
     };
     Value::try_from(servers).map_err(|error| error.to_string())
 }

@@ -1,14 +1,14 @@
-//! Host and port of an io-node, as clients are told them.
+//! Host and port of an io-node, as clients use them.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-/// Where clients find an io-node. In the file: `{ host = "33.33.33.10", port = 8081 }` or `"33.33.33.10:8081"`.
+/// The address of an io-node as clients use it. In the file: `{ host = "33.33.33.10", port = 8081 }` or `"33.33.33.10:8081"`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct IoServer {
-    /// A name or address, an IPv6 one without its brackets. Empty means the host that the client asked for the list.
+    /// A host name or address; IPv6 without brackets. Empty: the host from which the client loaded the list.
     pub host: String,
     /// The port.
     pub port: u16,

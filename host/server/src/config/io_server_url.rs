@@ -1,4 +1,4 @@
-//! Where clients find an io-node: its host and port and, if they are known, the scheme and the path to use.
+//! The address of an io-node as clients use it: host, port and, if known, scheme and path.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,24 +8,24 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::IoServer;
 
-/// Where clients find an io-node. In the file: `{ host = "33.33.33.10", port = 8081 }`, also with `scheme` and `path`, or
+/// The address of an io-node as clients use it. In the file: `{ host = "33.33.33.10", port = 8081 }`, also with `scheme` and `path`, or
 /// `"33.33.33.10:8081"`, or `"https://chat.example/socket.io"`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct IoServerUrl {
-    /// A name or address, an IPv6 one without its brackets. Empty means the host that the client asked for the list.
+    /// A host name or address; IPv6 without brackets. Empty: the host from which the client loaded the list.
     pub host: String,
     /// The port.
     pub port: u16,
-    /// `http` or `https`, if that is known.
+    /// `http` or `https`. None: unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scheme: Option<String>,
-    /// The path of Socket.IO there, if that is known.
+    /// The path of Socket.IO. None: unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
 }
 
 impl IoServerUrl {
-    /// One that is at a host and a port, with nothing else known.
+    /// An address without scheme and path.
     pub fn at(host: impl Into<String>, port: u16) -> Self {
         Self {
             host: host.into(),
@@ -35,11 +35,11 @@ impl IoServerUrl {
         }
     }
 
-    /// Reads where clients find an io-node: a URL, or a host and a port.
+    /// Parses a URL, or a host and a port.
     ///
     /// # Errors
-    /// When it is neither, in words.
-    pub fn of_clients(text: &str) -> Result<Self, String> {
+    /// If the text is neither; the error is a message for users.
+    pub fn parse(text: &str) -> Result<Self, String> {
         let wrong = || {
             format!(
                 "`{text}` is not a host and a port such as `33.33.33.10:8081`, nor a URL such as `https://chat.example/socket.io`"
@@ -111,7 +111,7 @@ impl<'de> de::Visitor<'de> for IoServerUrlVisitor {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<IoServerUrl, E> {
-        IoServerUrl::of_clients(text).map_err(E::custom)
+        IoServerUrl::parse(text).map_err(E::custom)
     }
 
     fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<IoServerUrl, A::Error> {
@@ -143,9 +143,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn url_says_scheme_and_path() {
+    fn parses_scheme_and_path_of_url() {
         let read = |text: &str| {
-            let server = IoServerUrl::of_clients(text).ok()?;
+            let server = IoServerUrl::parse(text).ok()?;
             Some((
                 server.host,
                 server.port,
@@ -153,15 +153,16 @@ mod tests {
                 server.path.unwrap_or_default(),
             ))
         };
-        let told = |host: &str, port, scheme: &str, path: &str| Some((host.into(), port, scheme.into(), path.into()));
-        assert_eq!(read("https://chat.example"), told("chat.example", 443, "https", ""));
-        assert_eq!(read("http://chat.example/"), told("chat.example", 80, "http", ""));
+        let expected =
+            |host: &str, port, scheme: &str, path: &str| Some((host.into(), port, scheme.into(), path.into()));
+        assert_eq!(read("https://chat.example"), expected("chat.example", 443, "https", ""));
+        assert_eq!(read("http://chat.example/"), expected("chat.example", 80, "http", ""));
         assert_eq!(
             read("https://chat.example:8443/rt/socket.io/"),
-            told("chat.example", 8443, "https", "/rt/socket.io")
+            expected("chat.example", 8443, "https", "/rt/socket.io")
         );
-        assert_eq!(read("https://[::1]:1/x"), told("::1", 1, "https", "/x"));
-        assert_eq!(read("chat.example:81"), told("chat.example", 81, "", ""));
+        assert_eq!(read("https://[::1]:1/x"), expected("::1", 1, "https", "/x"));
+        assert_eq!(read("chat.example:81"), expected("chat.example", 81, "", ""));
         for wrong in [
             "ws://a",
             "https://",

@@ -14,7 +14,6 @@ mod http;
 mod io_node;
 mod io_server;
 mod io_server_url;
-mod place;
 mod problem;
 mod process;
 #[cfg(test)]
@@ -22,6 +21,7 @@ mod reference;
 mod secret;
 mod token;
 mod transport;
+mod value_sources;
 
 use std::path::Path;
 
@@ -36,14 +36,14 @@ pub use http::{Http, network};
 pub use io_node::{ClientTransport, IoNode};
 pub use io_server::IoServer;
 pub use io_server_url::IoServerUrl;
-pub use place::Places;
 pub use plugnode_process::settings::Size;
 pub use process::{Admin, Log, LogFormat, LogLevel, Memory, Shutdown};
 pub use secret::Secret;
 pub use token::Token;
 pub use transport::Transport;
+pub use value_sources::ValueSources;
 
-pub use crate::roles::io_node::{Algorithm, Encoding, Field, JwksPlace};
+pub use crate::roles::io_node::{Algorithm, Encoding, Field, JwksLocation};
 pub use plugnode_runtime::{Dispatch, Grants, Limits};
 
 /// All settings of a process.
@@ -99,7 +99,7 @@ impl Default for Config {
     }
 }
 
-/// What a process does.
+/// A role of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
@@ -111,37 +111,43 @@ pub enum Role {
     AppNode,
 }
 
-/// A configuration that cannot be used: each problem with its key and the place it came from, one a line.
+/// A configuration is invalid. One line per problem, with its key and the source of the value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
 pub struct ConfigError(pub Vec<String>);
 
 impl Config {
-    /// Reads a file, or none, and the variables of an environment; lets the caller put the command line over it; then
-    /// checks all of it. Relative paths in the file are taken from the file's folder.
+    /// Reads a file, if one is given, and the environment, applies `overrides` (the command line), and validates the result. Relative paths
+    /// in the file start at the file's folder.
+    ///
+    /// # Errors
+    /// If the configuration is invalid; the error lists all problems.
     pub fn load(
         file: Option<&Path>,
         variables: impl IntoIterator<Item = (String, String)>,
         overrides: impl FnOnce(&mut Config),
     ) -> Result<Config, ConfigError> {
-        Ok(Self::load_with_places(file, variables, overrides)?.0)
+        Ok(Self::load_with_sources(file, variables, overrides)?.0)
     }
 
-    /// The same, and where each value came from.
-    pub fn load_with_places(
+    /// Like [`load`](Self::load); also returns the source of each value.
+    ///
+    /// # Errors
+    /// If the configuration is invalid; the error lists all problems.
+    pub fn load_with_sources(
         file: Option<&Path>,
         variables: impl IntoIterator<Item = (String, String)>,
         overrides: impl FnOnce(&mut Config),
-    ) -> Result<(Config, Places), ConfigError> {
-        let mut places = Places::of_file(file)?;
-        let table = environment::overlay(places.table()?, variables, &mut places)?;
+    ) -> Result<(Config, ValueSources), ConfigError> {
+        let mut sources = ValueSources::of_file(file)?;
+        let table = environment::overlay(sources.table()?, variables, &mut sources)?;
         let mut config: Config = table
             .try_into()
             .map_err(|error: toml::de::Error| ConfigError(vec![error.to_string()]))?;
-        config.resolve(&places);
+        config.resolve(&sources);
         overrides(&mut config);
-        check::check(&config, &places)?;
-        Ok((config, places))
+        check::check(&config, &sources)?;
+        Ok((config, sources))
     }
 
     /// Whether this process has a role.
@@ -149,15 +155,15 @@ impl Config {
         self.roles.contains(&role)
     }
 
-    fn resolve(&mut self, places: &Places) {
-        places.resolve(&mut self.frontend.static_dir, &["frontend", "static-dir"]);
+    fn resolve(&mut self, sources: &ValueSources) {
+        sources.resolve(&mut self.frontend.static_dir, &["frontend", "static-dir"]);
         if let Some(folder) = self
             .app_node
             .cache_dir
             .as_mut()
             .filter(|folder| !folder.as_os_str().is_empty())
         {
-            places.resolve(folder, &["app-node", "cache-dir"]);
+            sources.resolve(folder, &["app-node", "cache-dir"]);
         }
         if let Some(socket) = self
             .admin
@@ -165,12 +171,12 @@ impl Config {
             .as_mut()
             .filter(|socket| !socket.as_os_str().is_empty())
         {
-            places.resolve(socket, &["admin", "socket"]);
+            sources.resolve(socket, &["admin", "socket"]);
         }
         let http = &mut self.http;
         for (key, file) in [("tls-cert", &mut http.tls_cert), ("tls-key", &mut http.tls_key)] {
             if let Some(file) = file {
-                places.resolve(file, &["http", key]);
+                sources.resolve(file, &["http", key]);
             }
         }
         let transport = &mut self.transport;
@@ -180,15 +186,15 @@ impl Config {
             ("tls-key", &mut transport.tls_key),
         ] {
             if let Some(file) = file {
-                places.resolve(file, &["transport", key]);
+                sources.resolve(file, &["transport", key]);
             }
         }
         for (key, file) in self.io_node.token.files_mut() {
-            places.resolve(file, &["io-node", "token", key]);
+            sources.resolve(file, &["io-node", "token", key]);
         }
         for (i, app) in self.apps.iter_mut().enumerate() {
             if !app.component.as_os_str().is_empty() {
-                places.resolve(&mut app.component, &["app", &i.to_string(), "component"]);
+                sources.resolve(&mut app.component, &["app", &i.to_string(), "component"]);
             }
         }
     }

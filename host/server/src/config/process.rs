@@ -1,4 +1,4 @@
-//! `[admin]`, `[memory]`, `[shutdown]` and `[log]`: what holds for the process, whatever its roles.
+//! `[admin]`, `[memory]`, `[shutdown]` and `[log]`: settings of the process, for any role.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -37,7 +37,7 @@ impl Serialize for Secret {
 
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // Through a value that takes anything: the usual complaint about a wrong type repeats what it found.
+        // Accepts any type first, because serde's error about a wrong type would contain the value.
         match toml::Value::deserialize(deserializer)? {
             toml::Value::String(text) => Ok(Self(text)),
             _ => Err(de::Error::custom("must be a text, in quotes")),

@@ -1,4 +1,4 @@
-//! The example file against the structs, the order of sources, and what is said of what is wrong.
+//! Tests of the example file, the precedence of sources, and the error messages.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -30,7 +30,7 @@ impl Folder {
         Config::load(Some(&self.file()), variables, |_| ())
     }
 
-    /// Problems, without the folder's own name.
+    /// The error message, without the path of the folder.
     fn problems(&self, variables: &[(&str, &str)]) -> String {
         let error = self.load(variables).expect_err("this configuration should be refused");
         error.to_string().replace(&format!("{}/", self.0.path().display()), "")
@@ -52,7 +52,7 @@ fn uncommented() -> String {
 }
 
 #[test]
-fn the_example_is_a_valid_config_of_defaults() {
+fn example_is_valid_and_has_the_defaults() {
     let folder = Folder::with(EXAMPLE);
     let mut config = folder.load(&[]).unwrap();
     assert_eq!(config.apps.len(), 1);
@@ -84,7 +84,7 @@ fn the_example_is_a_valid_config_of_defaults() {
 }
 
 #[test]
-fn the_example_has_every_key_and_no_other() {
+fn example_has_every_key_and_no_other() {
     fn keys(value: &serde_json::Value, path: String, found: &mut BTreeSet<String>) {
         let free = path.ends_with(".config") || path.ends_with(".attributes");
         match value {
@@ -178,13 +178,13 @@ fn environment_wins_over_file_and_file_over_old_names() {
     assert!(io_node.socket_io_2 && config.apps[0].admission);
     assert_eq!(io_node.token.from, Field::Header("authorization".into()));
     assert_eq!(io_node.token.audiences, ["chat", "shop"]);
-    // A number, and text all the same.
+    // The secret consists of digits, but is read as text.
     let secret = io_node.token.secret.as_ref().unwrap();
     assert_eq!(secret.expose(), "01234567890123456789012345678901");
 }
 
 #[test]
-fn what_is_wrong_in_the_file_is_named_with_key_file_and_line() {
+fn error_in_file_names_key_file_and_line() {
     for (config, expected) in [
         (
             "\n[http]\nlistn = \"x\"\n",
@@ -348,7 +348,7 @@ fn what_is_wrong_in_the_file_is_named_with_key_file_and_line() {
 }
 
 #[test]
-fn what_is_wrong_in_the_environment_is_named_with_its_variable() {
+fn error_in_environment_names_the_variable() {
     for (name, value, expected) in [
         (
             "PLUGNODE_HTTP__LISTN",
@@ -431,7 +431,7 @@ fn unknown_variable_is_refused_with_the_nearest_setting() {
 }
 
 #[test]
-fn listener_for_operators_is_an_address_of_its_own() {
+fn admin_listener_needs_its_own_address() {
     let folder = Folder::with("[http]\nlisten = \"127.0.0.1:8080\"\n[admin]\nlisten = \"127.0.0.1:8080\"\n");
     assert!(
         folder
@@ -446,7 +446,7 @@ fn listener_for_operators_is_an_address_of_its_own() {
 }
 
 #[test]
-fn the_command_line_wins_and_an_empty_cache_folder_keeps_none() {
+fn command_line_wins_and_empty_cache_dir_disables_the_cache() {
     let variables = [("PLUGNODE_APP_NODE__CACHE_DIR".to_string(), String::new())];
     let config = Config::load(None, variables, |config| config.roles = vec![Role::Frontend]).unwrap();
     assert_eq!(config.roles, [Role::Frontend]);
@@ -454,7 +454,7 @@ fn the_command_line_wins_and_an_empty_cache_folder_keeps_none() {
 }
 
 #[test]
-fn redis_is_named_by_a_url_or_by_the_old_names() {
+fn redis_url_comes_from_key_or_old_variables() {
     let folder = Folder::with(&format!("{APP}[transport]\ntls-ca = \"public/../chat.wasm\"\n"));
     let old = [
         ("REDIS_HOST", "::1"),
@@ -481,7 +481,7 @@ fn redis_is_named_by_a_url_or_by_the_old_names() {
 }
 
 #[test]
-fn what_is_wrong_with_an_io_node_is_named_with_what_to_do() {
+fn error_in_io_node_names_the_remedy() {
     for (config, expected) in [
         (
             "allowed-origins = [\"*\", \"example.com\"]",
@@ -537,7 +537,7 @@ fn what_is_wrong_with_an_io_node_is_named_with_what_to_do() {
         ),
         (
             "token = { required = true }",
-            "plugnode.toml:2: io-node.token.required: counts for nothing without a key",
+            "plugnode.toml:2: io-node.token.required: has no effect without a key",
         ),
         (
             "token = { secret = \"hunter2\" }",
@@ -565,7 +565,7 @@ fn what_is_wrong_with_an_io_node_is_named_with_what_to_do() {
         ),
         (
             "token = { secret-file = \"chat.wasm\", algorithms = [\"RS256\"] }",
-            "io-node.token.algorithms: leaves out HS256, which a secret is for",
+            "io-node.token.algorithms: lacks HS256, the algorithm of a secret",
         ),
         (
             "token = { secret-file = \"chat.wasm\", algorithms = [\"none\"] }",
@@ -580,11 +580,11 @@ fn what_is_wrong_with_an_io_node_is_named_with_what_to_do() {
         );
     }
     let token = Folder::with(APP).problems(&[("PLUGNODE_IO_NODE__TOKEN__ISSUERS", "me")]);
-    assert!(token.starts_with("variable PLUGNODE_IO_NODE__TOKEN__ISSUERS: io-node.token.issuers: counts for nothing"));
+    assert!(token.starts_with("variable PLUGNODE_IO_NODE__TOKEN__ISSUERS: io-node.token.issuers: has no effect"));
 }
 
 #[test]
-fn a_secret_is_shown_to_nobody() {
+fn secret_is_never_printed() {
     let folder = Folder::with(APP);
     let variables = [(
         "PLUGNODE_IO_NODE__TOKEN__SECRET",
@@ -627,11 +627,11 @@ mod arbitrary {
     }
 
     proptest! {
-        // Each writes a file, and reads all there is to configure.
+        // Fewer cases, because each writes a file.
         #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases / 4, ..ProptestConfig::default() })]
 
         #[test]
-        fn any_file_and_any_variables_are_read_or_refused_in_words(
+        fn any_file_and_variables_are_accepted_or_refused_with_message(
             file in nearly_text(prop_oneof![Just(uncommented()), Just(APP.to_owned()), Just(EXAMPLE.to_owned())]),
             variables in vec(variable(), 0..4),
         ) {

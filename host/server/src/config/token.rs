@@ -1,4 +1,4 @@
-//! The settings of the tokens that clients have to show.
+//! `[io-node.token]`: the JWTs that clients must present, and the keys that verify them.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Secret;
-use crate::roles::io_node::{Algorithm, Field, JwksPlace};
+use crate::roles::io_node::{Algorithm, Field, JwksLocation};
 
 /// `[io-node.token]`. Tokens are checked when there is at least one key to check them with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -26,7 +26,7 @@ pub struct Token {
     pub public_key: Option<PathBuf>,
     /// JWK set with public keys: a file, or an `http://` or `https://` URL.
     #[schemars(example = &"https://login.example.com/.well-known/jwks.json")]
-    pub jwks: Option<JwksPlace>,
+    pub jwks: Option<JwksLocation>,
     /// PEM file with the certificates to trust when `jwks` is fetched by https. Unset: those that browsers trust.
     #[schemars(example = &"token-ca.pem")]
     pub jwks_ca: Option<PathBuf>,
@@ -65,15 +65,15 @@ pub struct Token {
 }
 
 impl Token {
-    /// Whether there is a key to look at tokens with.
+    /// Whether a key is configured, so that tokens are checked.
     pub fn has_key(&self) -> bool {
         self.secret.is_some() || self.secret_file.is_some() || self.public_key.is_some() || self.jwks.is_some()
     }
 
-    /// The files named, with their keys.
+    /// The configured files, each with its key in the section.
     pub(super) fn files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
         let jwks = match &self.jwks {
-            Some(JwksPlace::File(file)) => Some(file),
+            Some(JwksLocation::File(file)) => Some(file),
             _ => None,
         };
         [
@@ -86,10 +86,10 @@ impl Token {
         .filter_map(|(key, file)| Some((key, file?.as_path())))
     }
 
-    /// The same, to be changed.
+    /// The same, mutable.
     pub(super) fn files_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut PathBuf)> {
         let jwks = match &mut self.jwks {
-            Some(JwksPlace::File(file)) => Some(file),
+            Some(JwksLocation::File(file)) => Some(file),
             _ => None,
         };
         [

@@ -1,4 +1,4 @@
-//! An app-node in a program, with handlers in native Rust, in components, or both.
+//! An app-node in a program, with native handlers, components, or both.
 
 use anyhow::{Context, Result};
 
@@ -9,12 +9,12 @@ use plugnode_process::shutdown::Shutdown;
 use plugnode_runtime::{Compiler, Engine, EngineSettings, Native};
 use plugnode_transport::Transport;
 
-/// A running app-node. It ends with the shutdown that it was started with.
+/// A running app-node. It stops with the shutdown that it was started with.
 pub struct AppNode {
     _running: app_node::AppNode,
 }
 
-/// An app-node that is to be.
+/// Configures an app-node.
 #[must_use = "it is started by `start`"]
 pub struct AppNodeBuilder {
     transport: Transport,
@@ -25,7 +25,7 @@ pub struct AppNodeBuilder {
 }
 
 impl AppNode {
-    /// Begins an app-node that is to join this transport, with the defaults of `plugnode run`.
+    /// An app-node on this transport, with the defaults of `plugnode run`.
     pub fn builder(transport: impl Into<Transport>) -> AppNodeBuilder {
         let config = Config::default();
         AppNodeBuilder {
@@ -39,20 +39,20 @@ impl AppNode {
 }
 
 impl AppNodeBuilder {
-    /// The settings that `[app-node]` has in a configuration file.
+    /// The settings of `[app-node]` in a configuration file.
     pub fn settings(self, settings: config::AppNode) -> Self {
         Self { settings, ..self }
     }
 
-    /// The number of the transport's partitions, when it was made with another than the default.
+    /// The number of the transport's partitions, if it is not the default.
     pub fn partitions(self, partitions: u16) -> Self {
         Self { partitions, ..self }
     }
 
-    /// The app of this namespace, or of a pattern of namespaces, is this handler, with what `[[app]]` has by default: no
-    /// key-value buckets, for one.
+    /// Adds an app for this namespace, or pattern of namespaces, with the defaults of `[[app]]`: it has no key-value buckets, for
+    /// example.
     ///
-    /// Its [`Native`] says how it is called: on threads of its own, or in place, where it must not block.
+    /// [`Native`] decides how the handler is called: on threads of its own, or in place, where it must not block.
     pub fn native(self, namespace: &str, handler: Native) -> Self {
         let app = App {
             namespace: namespace.into(),
@@ -61,15 +61,15 @@ impl AppNodeBuilder {
         self.native_app(app, handler)
     }
 
-    /// The app of these settings is this handler. They are those of `[[app]]` in a configuration file; of what a component
-    /// alone has, its file and its limit of memory, nothing is taken.
+    /// Adds an app with a native handler and the settings of `[[app]]` in a configuration file. Settings of components, such as
+    /// file and memory limit, are ignored.
     pub fn native_app(mut self, app: App, handler: Native) -> Self {
         self.native.push((app, handler));
         self
     }
 
-    /// The app of these settings is a component, as `[[app]]` in a configuration file says it. It can be replaced while it
-    /// runs as ever. It is compiled in this process.
+    /// Adds an app with a component and the settings of `[[app]]` in a configuration file. It can be replaced by `plugnode deploy`
+    /// as usual. It is compiled in this process.
     pub fn component(mut self, app: App) -> Self {
         self.components.push(app);
         self
@@ -78,7 +78,7 @@ impl AppNodeBuilder {
     /// Starts the apps, joins the transport and begins to handle events.
     ///
     /// # Errors
-    /// When a handler cannot be loaded or started, with the reason, and when the transport cannot be joined.
+    /// If a handler cannot be loaded or started, or the transport cannot be joined.
     pub async fn start(self, shutdown: &Shutdown) -> Result<AppNode> {
         let name = settings::app_node_name(&self.settings);
         let key_value = self.transport.key_value.clone();
@@ -108,11 +108,11 @@ impl AppNodeBuilder {
             ..Config::default()
         };
         let engine = Engine::new(EngineSettings {
-            // This executable is the program's own, and knows no verb that compiles.
+            // This executable is the program's own and has no verb `compile`.
             compiler: Compiler::InProcess,
             ..settings::engine(&config)
         });
-        let engine = engine.context("cannot set WebAssembly up")?;
+        let engine = engine.context("cannot set up WebAssembly")?;
         let running = app_node::AppNode::start(app_node, engine, self.transport, shutdown).await;
         Ok(AppNode {
             _running: running.context("the app-node cannot start")?,
@@ -120,9 +120,9 @@ impl AppNodeBuilder {
     }
 }
 
-/// The component of an app. Where the app has a release already, it may do without.
+/// Reads the component of an app. The error is fatal only if the app has no release yet.
 pub async fn read_component(app: &App) -> Result<bytes::Bytes, String> {
     let read = tokio::fs::read(&app.component).await;
-    let refused = |error| format!("cannot read the component {}: {error}", app.component.display());
-    read.map(bytes::Bytes::from).map_err(refused)
+    let reason = |error| format!("cannot read the component {}: {error}", app.component.display());
+    read.map(bytes::Bytes::from).map_err(reason)
 }

@@ -1,4 +1,4 @@
-//! A frontend that knows which io-nodes run.
+//! A frontend in a program, and the task that updates its list of io-nodes.
 
 use std::time::Duration;
 
@@ -9,30 +9,30 @@ use crate::roles::frontend::Frontend;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_transport::Transport;
 
-/// How often it is asked who is running,
-const PAUSE: Duration = Duration::from_secs(1);
-/// and as long as nobody is.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// How often the list of running io-nodes is read,
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// and while it is empty or about to change.
+const FAST_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Pages and the list of io-nodes (`/config.js`), as a service of hyper and of tower: to be served by
-/// [`http::serve`](crate::http::serve), or mounted into the program's own server, as its fallback or at the one address
-/// of the list. It follows who is running until `shutdown` begins.
+/// Pages and the list of io-nodes (`/config.js`), as a service of hyper and tower. Serve it by [`http::serve`](crate::http::serve), or
+/// mount it in the program's own server, as the fallback or only at the path of the list. The list is updated until `shutdown`
+/// begins.
 pub fn frontend(settings: &config::Frontend, transport: Transport, shutdown: &Shutdown) -> Frontend {
     let (list, running) = watch::channel(Vec::new());
     shutdown.spawn(keep_io_list(list, transport, shutdown.clone()));
     Frontend::new(settings, running)
 }
 
-/// Keeps the frontend's list of io-nodes no older than a moment.
+/// Keeps a list of running io-nodes up to date, until shutdown begins.
 pub async fn keep_io_list(list: watch::Sender<Vec<IoServerUrl>>, transport: Transport, shutdown: Shutdown) {
-    let mut known = true;
+    let mut is_readable = true;
     loop {
-        let mut pause = PAUSE;
+        let mut pause = POLL_INTERVAL;
         match transport.nodes.io_nodes().await {
             Ok(nodes) => {
-                known = true;
+                is_readable = true;
                 if nodes.is_empty() {
-                    pause = FIRST_PAUSE;
+                    pause = FAST_POLL_INTERVAL;
                 }
                 let servers = nodes.into_iter().map(|node| IoServerUrl {
                     host: node.host,
@@ -42,15 +42,15 @@ pub async fn keep_io_list(list: watch::Sender<Vec<IoServerUrl>>, transport: Tran
                 });
                 list.send_replace(servers.collect());
             }
-            // The last that was heard is better than none.
-            Err(error) if std::mem::take(&mut known) => {
-                tracing::warn!(%error, "cannot ask which io-nodes are running; the list stays as it is until that is known");
+            // The last known list is better than none.
+            Err(error) if std::mem::take(&mut is_readable) => {
+                tracing::warn!(%error, "cannot read which io-nodes are running; the list stays as it is");
             }
-            Err(error) => tracing::debug!(%error, "still cannot ask which io-nodes are running"),
+            Err(error) => tracing::debug!(%error, "still cannot read which io-nodes are running"),
         }
         if shutdown.is_announced() {
-            // An io-node of this process is not to be found any more.
-            pause = FIRST_PAUSE;
+            // An io-node of this process is leaving the list.
+            pause = FAST_POLL_INTERVAL;
         }
         tokio::select! {
             () = shutdown.begun() => return,

@@ -1,4 +1,4 @@
-//! An io-node in a program, and what the program has to say in it.
+//! An io-node in a program, with the program's hooks.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,63 +21,63 @@ use plugnode_message::{Command, Event, Refusal};
 use plugnode_process::shutdown::Shutdown;
 use plugnode_transport::Transport;
 
-/// A running io-node. What is no request of Socket.IO goes to `S`. It ends with the shutdown that it was started with.
+/// A running io-node. Requests that are not for Socket.IO go to `S`. It stops with the shutdown that it was started with.
 pub struct IoNode<S: Clone = Frontend> {
     service: IoService<S>,
     handle: IoHandle,
     shutdown: Shutdown,
 }
 
-/// An io-node that is to be.
+/// Configures an io-node.
 #[must_use = "it is started by `start` or `start_around`"]
 pub struct IoNodeBuilder {
     transport: Transport,
     settings: config::IoNode,
     address: SocketAddr,
-    doors: Vec<AppNamespace>,
+    namespaces: Vec<AppNamespace>,
     hooks: Hooks,
 }
 
 impl IoNode {
-    /// Begins an io-node that is to join this transport, with the defaults of `plugnode run`.
+    /// An io-node on this transport, with the defaults of `plugnode run`.
     pub fn builder(transport: impl Into<Transport>) -> IoNodeBuilder {
         IoNodeBuilder {
             transport: transport.into(),
             settings: config::IoNode::default(),
             address: SocketAddr::from(([127, 0, 0, 1], 8080)),
-            doors: Vec::new(),
+            namespaces: Vec::new(),
             hooks: Hooks::default(),
         }
     }
 }
 
 impl IoNodeBuilder {
-    /// The settings that `[io-node]` has in a configuration file.
+    /// The settings of `[io-node]` in a configuration file.
     pub fn settings(self, settings: config::IoNode) -> Self {
         Self { settings, ..self }
     }
 
-    /// Where it listens, which is what clients are told by a frontend unless its settings say what to `advertise`.
+    /// The address where it listens. Frontends send clients there, unless the settings have another one to `advertise`.
     pub fn listens_at(self, address: SocketAddr) -> Self {
         Self { address, ..self }
     }
 
-    /// Clients may enter this namespace, or those of a pattern such as `/shop/{id}`: an app of that name handles what they
-    /// do. Without any, `/` is the one.
+    /// Lets clients connect to this namespace, or to those of a pattern such as `/shop/{id}`. Its app must exist on an app-node.
+    /// Without any, it is `/`.
     pub fn namespace(self, namespace: &str) -> Self {
-        self.door(namespace, None)
+        self.add_namespace(namespace, None)
     }
 
-    /// The same for an app with `admission = true`, whose handler has so long to let a client in.
+    /// As [`namespace`](Self::namespace), for an app with `admission = true`. `timeout` is the handler's time to admit a client.
     pub fn namespace_with_admission(self, namespace: &str, timeout: Duration) -> Self {
-        self.door(namespace, Some(timeout))
+        self.add_namespace(namespace, Some(timeout))
     }
 
-    /// Gives each client its first attributes: `client_info` is called when a client is about to enter a namespace, and what
-    /// it returns, an object, is laid over those that the settings give it. With a [`Refusal`] the client is told a
-    /// `connect_error` and never was there. It is called where the client's connection is read, and must not wait.
+    /// Sets each client's first attributes: `client_info` is called before a client connects to a namespace. It returns an object,
+    /// which is merged over the attributes from the settings, or a [`Refusal`], which the client gets as `connect_error`. It runs on
+    /// the task that reads the client's connection, and must not block.
     ///
-    /// socket.io-cluster called this `getClientInfo`.
+    /// In socket.io-cluster this is `getClientInfo`.
     pub fn client_info<T: Serialize>(
         mut self,
         client_info: impl Fn(&Newcomer<'_>) -> Result<T, Refusal> + Send + Sync + 'static,
@@ -88,12 +88,12 @@ impl IoNodeBuilder {
                 Ok(_) => {
                     error!(
                         namespace = newcomer.namespace,
-                        "client_info gives something else than an object"
+                        "client refused: client_info must return a JSON object"
                     );
                     Err(undecided())
                 }
                 Err(error) => {
-                    error!(namespace = newcomer.namespace, %error, "client_info gives what is no JSON");
+                    error!(namespace = newcomer.namespace, %error, "client refused: cannot serialize what client_info returned");
                     Err(undecided())
                 }
             }
@@ -101,41 +101,40 @@ impl IoNodeBuilder {
         self
     }
 
-    /// Takes what handlers send by `send_custom`, in the order in which this io-node is given it. A command for all io-nodes
-    /// comes to each. Clients wait for their commands meanwhile, so it must not wait.
+    /// Called with each custom command of handlers (`send_custom`), in the order of this io-node's outbox. A command for all
+    /// io-nodes reaches each of them. Later commands wait for it, so it must not block.
     pub fn on_custom(mut self, on_custom: impl Fn(&IoHandle, CustomCommand) + Send + Sync + 'static) -> Self {
         self.hooks.on_custom = Some(Arc::new(on_custom));
         self
     }
 
-    /// Hears of each event of a client before it goes to its app, each client's in order: socket.io-cluster's `socket
-    /// connection`, `socket message` and `socket disconnect`. It changes nothing about them, and must not wait.
+    /// Called with each event of a client before it goes to its app, in order for each client: socket.io-cluster's `socket
+    /// connection`, `socket message` and `socket disconnect`. It cannot change the events, and must not block.
     pub fn on_event(mut self, on_event: impl Fn(&IoHandle, &Event) + Send + Sync + 'static) -> Self {
         self.hooks.on_event = Some(Arc::new(on_event));
         self
     }
 
-    /// Hears of each command of a handler before it is applied: socket.io-cluster's `app publish`, `app
-    /// subscribe-to-channel` and so on. It changes nothing about them, and must not wait.
+    /// Called with each command of a handler before it is applied: socket.io-cluster's `app publish`, `app
+    /// subscribe-to-channel` and so on. It cannot change the commands, and must not block.
     pub fn on_command(mut self, on_command: impl Fn(&IoHandle, &Command) + Send + Sync + 'static) -> Self {
         self.hooks.on_command = Some(Arc::new(on_command));
         self
     }
 
-    /// Joins the transport. What is no request of Socket.IO is answered by 404.
+    /// Joins the transport. Requests that are not for Socket.IO are answered with 404.
     ///
     /// # Errors
-    /// When the settings cannot be used, or the transport cannot be joined.
+    /// If the settings cannot be used, or the transport cannot be joined.
     pub async fn start(self, shutdown: &Shutdown) -> Result<IoNode> {
         self.start_around(Frontend::absent(), shutdown).await
     }
 
-    /// Joins the transport. What is no request of Socket.IO goes to `inner`: a [`Frontend`], or a service of the
-    /// program's own. One of tower, such as axum's router, becomes one of hyper by
-    /// `hyper_util::service::TowerToHyperService`.
+    /// Joins the transport. Requests that are not for Socket.IO go to `inner`: a [`Frontend`], or a hyper service of the program.
+    /// `hyper_util::service::TowerToHyperService` adapts a tower service, such as axum's router.
     ///
     /// # Errors
-    /// When the settings cannot be used, or the transport cannot be joined.
+    /// If the settings cannot be used, or the transport cannot be joined.
     pub async fn start_around<S: Inner>(self, inner: S, shutdown: &Shutdown) -> Result<IoNode<S>> {
         let config = Config {
             io_node: self.settings,
@@ -143,12 +142,12 @@ impl IoNodeBuilder {
         };
         let mut settings = settings::io_node(&config, self.address);
         if config.io_node.allowed_hosts.is_none() {
-            // Where it listens is the program's to know, and may be behind any name.
+            // The program may be reached by any host name.
             settings.allowed_hosts = None;
         }
-        settings.apps = match self.doors.is_empty() {
-            true => vec![door("/", None)],
-            false => self.doors,
+        settings.apps = match self.namespaces.is_empty() {
+            true => vec![app_namespace("/", None)],
+            false => self.namespaces,
         };
         let started = io_node::start_embedded(settings, self.hooks, self.transport, inner, shutdown).await;
         let (service, handle) = started.context("the io-node cannot start")?;
@@ -159,20 +158,20 @@ impl IoNodeBuilder {
         })
     }
 
-    fn door(mut self, namespace: &str, admission: Option<Duration>) -> Self {
-        self.doors.push(door(namespace, admission));
+    fn add_namespace(mut self, namespace: &str, admission: Option<Duration>) -> Self {
+        self.namespaces.push(app_namespace(namespace, admission));
         self
     }
 }
 
 impl<S: Clone> IoNode<S> {
-    /// What the program does with its clients.
+    /// Access to the io-node's clients.
     pub fn handle(&self) -> &IoHandle {
         &self.handle
     }
 
-    /// What answers requests: a service of hyper, whose WebSockets [`http`](crate::http) takes over, and one of tower for a
-    /// server of the program's own, which does not know the addresses of peers: see `roles/io_node/mounted.rs`.
+    /// The io-node as a service of hyper, for [`http`](crate::http) with WebSockets, and of tower, for the program's own server. That
+    /// does not give it the addresses of peers: see `roles/io_node/mounted.rs`.
     pub fn service(&self) -> IoService<S> {
         self.service.clone()
     }
@@ -183,7 +182,7 @@ where
     S: Inner,
     S::Error: Into<server::BoxError>,
 {
-    /// Serves what comes to the listener, health checks as well, until shutdown begins.
+    /// Serves the listener, including health checks, until shutdown begins.
     pub async fn serve(&self, listener: TcpListener, settings: &HttpSettings) {
         let websockets: Arc<dyn WebSockets> = Arc::new(self.service());
         let service = Health::new(self.service(), self.service.joined(), self.shutdown.clone());
@@ -191,7 +190,7 @@ where
     }
 }
 
-fn door(namespace: &str, admission: Option<Duration>) -> AppNamespace {
+fn app_namespace(namespace: &str, admission: Option<Duration>) -> AppNamespace {
     AppNamespace {
         namespace: namespace.into(),
         admission,

@@ -1,5 +1,4 @@
-//! plugnode within a Rust program: for custom logic in an io-node, for pages beside one's own, and for handlers in native
-//! Rust.
+//! plugnode's roles in a Rust program: for custom logic in an io-node, pages beside the program's own, and handlers in native Rust.
 //!
 //! ```no_run
 //! use std::sync::Arc;
@@ -43,21 +42,20 @@
 //! # }
 //! ```
 //!
-//! An instance of a native handler has a thread of its own, so that it may block. `Native::in_place` takes one that never does:
-//! it is called where its events are dealt out, with no switches between threads, which cost more than most handlers do.
+//! An instance of a native handler has a thread of its own, so it may block. A handler that never blocks can be passed to
+//! `Native::in_place`: it runs on the thread that dispatches its events, which saves thread switches that cost more than most
+//! handlers.
 //!
-//! The nodes of a program are nodes like others: over Redis they work with those that `plugnode run` starts, and an app may
-//! have native handlers on some nodes and a component on others while it moves from the one to the other.
+//! The program's nodes are ordinary nodes: with Redis they form a cluster with those of `plugnode run`, and an app may have native
+//! handlers on some nodes and a component on others while it migrates from one to the other.
 
 mod app_node;
 mod frontend;
 mod io_node;
 
-pub use app_node::read_component;
-pub use app_node::{AppNode, AppNodeBuilder};
-pub use frontend::frontend;
-pub use frontend::keep_io_list;
-pub use io_node::{IoNode, IoNodeBuilder};
+pub use self::app_node::{AppNode, AppNodeBuilder, read_component};
+pub use self::frontend::{frontend, keep_io_list};
+pub use self::io_node::{IoNode, IoNodeBuilder};
 
 pub use crate::config;
 pub use crate::roles::frontend::Frontend;

@@ -1,4 +1,4 @@
-//! The parts of plugnode within a program's own server, here one of axum behind hyper.
+//! plugnode's roles in a program with a server of its own, here axum behind hyper.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use plugnode_transport::{Memory, MemorySettings, Transport};
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// Says back what it hears, with what it knows of who says it, and tells its io-node.
+/// Echoes messages with the client's attributes, and sends custom commands.
 #[derive(Default)]
 struct Echo;
 
@@ -52,20 +52,20 @@ impl Handler for Echo {
     }
 }
 
-struct Stage {
+struct Fixture {
     transport: Transport,
     shutdown: Shutdown,
 }
 
-impl Stage {
+impl Fixture {
     async fn new() -> Self {
-        let stage = Self {
+        let fixture = Self {
             transport: Transport::from(Memory::new(MemorySettings::default())),
             shutdown: Shutdown::new(),
         };
-        let app_node = AppNode::builder(stage.transport.clone()).native("/", Native::of::<Echo>());
-        app_node.start(&stage.shutdown).await.expect("it starts");
-        stage
+        let app_node = AppNode::builder(fixture.transport.clone()).native("/", Native::of::<Echo>());
+        app_node.start(&fixture.shutdown).await.expect("it starts");
+        fixture
     }
 
     fn io_node(&self) -> IoNodeBuilder {
@@ -73,7 +73,7 @@ impl Stage {
     }
 }
 
-/// A server that knows nothing of plugnode.
+/// A server that is not plugnode's.
 async fn serve(router: Router) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("there are free ports");
     let address = listener.local_addr().expect("it is bound");
@@ -104,46 +104,50 @@ async fn get_page(address: SocketAddr, path: &str) -> String {
     .await
 }
 
-struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
+struct TestSocket(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
-impl Socket {
+impl TestSocket {
     async fn open(address: SocketAddr, query: &str) -> Self {
         let url = format!("ws://{address}/socket.io/?EIO=4&transport=websocket&{query}");
         let (socket, _) = connect_async(url).await.expect("it takes websockets");
         let mut socket = Self(socket);
-        assert!(socket.hear().await.starts_with('0'));
-        socket.say("40").await;
+        assert!(socket.receive().await.starts_with('0'));
+        socket.send("40").await;
         socket
     }
 
     async fn connect(address: SocketAddr, query: &str) -> Self {
         let mut socket = Self::open(address, query).await;
-        assert!(socket.hear().await.starts_with("40"));
+        assert!(socket.receive().await.starts_with("40"));
         socket
     }
 
-    async fn say(&mut self, packet: &str) {
+    async fn send(&mut self, packet: &str) {
         self.0.send(Message::text(packet)).await.expect("it is open");
     }
 
-    /// The next packet that is no ping.
-    async fn hear(&mut self) -> String {
+    /// The next packet other than a ping, which is answered.
+    async fn receive(&mut self) -> String {
         loop {
-            let heard = timeout(SOON, self.0.next()).await.expect("something comes");
-            let packet = heard.expect("it is open").expect("it is no error").to_string();
+            let message = timeout(SOON, self.0.next()).await.expect("a packet comes");
+            let packet = message.expect("it is open").expect("it is no error").to_string();
             if packet != "2" {
                 return packet;
             }
-            self.say("3").await;
+            self.send("3").await;
         }
     }
 }
 
 #[tokio::test]
-async fn a_router_of_axum_takes_frontend_and_io_node_in() {
-    let stage = Stage::new().await;
-    let io_node = stage.io_node().start(&stage.shutdown).await.expect("it starts");
-    let pages = frontend(&config::Frontend::default(), stage.transport.clone(), &stage.shutdown);
+async fn axum_router_mounts_frontend_and_io_node() {
+    let fixture = Fixture::new().await;
+    let io_node = fixture.io_node().start(&fixture.shutdown).await.expect("it starts");
+    let pages = frontend(
+        &config::Frontend::default(),
+        fixture.transport.clone(),
+        &fixture.shutdown,
+    );
     let router = Router::new()
         .route("/own", get(|| async { "my own page" }))
         .route_service("/config.js", pages)
@@ -162,14 +166,14 @@ async fn a_router_of_axum_takes_frontend_and_io_node_in() {
     });
     assert!(list.await.expect("it is told of").contains("SOCKET_SERVERS"));
 
-    let mut socket = Socket::connect(address, "").await;
-    socket.say(r#"42["hello"]"#).await;
-    assert_eq!(socket.hear().await, r#"42["hello",{}]"#);
+    let mut socket = TestSocket::connect(address, "").await;
+    socket.send(r#"42["hello"]"#).await;
+    assert_eq!(socket.receive().await, r#"42["hello",{}]"#);
     polls(address).await;
     assert!(get_page(address, "/nothing").await.starts_with("HTTP/1.1 404"));
 }
 
-/// Connects and says something by polling.
+/// Connects by polling, and gets an echo.
 async fn polls(address: SocketAddr) {
     let opened = get_page(address, "/socket.io/?EIO=4&transport=polling").await;
     let sid = opened
@@ -192,33 +196,33 @@ async fn polls(address: SocketAddr) {
 }
 
 #[tokio::test]
-async fn a_router_of_axum_can_be_within_an_io_node() {
-    let stage = Stage::new().await;
+async fn io_node_serves_axum_router_as_inner_service() {
+    let fixture = Fixture::new().await;
     let listener = server::bind("127.0.0.1:0").await.expect("there are free ports");
     let address = listener.local_addr().expect("it is bound");
     let own = |_: Request<axum::body::Body>| async { "my own page".into_response() };
     let router = Router::new().fallback(own);
-    let io_node = stage.io_node().listens_at(address);
+    let io_node = fixture.io_node().listens_at(address);
     let io_node = io_node
-        .start_around(TowerToHyperService::new(router), &stage.shutdown)
+        .start_around(TowerToHyperService::new(router), &fixture.shutdown)
         .await;
     let io_node = io_node.expect("it starts");
     tokio::spawn(async move { io_node.serve(listener, &HttpSettings::default()).await });
     assert!(get_page(address, "/any").await.ends_with("my own page"));
     assert!(get_page(address, "/readyz").await.contains("200 OK"));
-    let mut socket = Socket::connect(address, "").await;
-    socket.say(r#"42["hello"]"#).await;
-    assert_eq!(socket.hear().await, r#"42["hello",{}]"#);
+    let mut socket = TestSocket::connect(address, "").await;
+    socket.send(r#"42["hello"]"#).await;
+    assert_eq!(socket.receive().await, r#"42["hello",{}]"#);
 }
 
 #[tokio::test]
-async fn a_program_has_its_say_in_its_io_node() {
-    let stage = Stage::new().await;
-    let (heard, mut hears) = mpsc::unbounded_channel();
+async fn hooks_and_handle_of_io_node() {
+    let fixture = Fixture::new().await;
+    let (sender, mut kinds) = mpsc::unbounded_channel();
     let listener = server::bind("127.0.0.1:0").await.expect("there are free ports");
     let address = listener.local_addr().expect("it is bound");
-    let events = heard.clone();
-    let builder = stage
+    let events = sender.clone();
+    let builder = fixture
         .io_node()
         .client_info(|client| match client.query("user").as_deref() {
             Some("nobody") => Err(Refusal {
@@ -243,7 +247,7 @@ async fn a_program_has_its_say_in_its_io_node() {
                 .send()
                 .expect("it goes");
         });
-    let io_node = builder.start(&stage.shutdown).await.expect("it starts");
+    let io_node = builder.start(&fixture.shutdown).await.expect("it starts");
     let handle = io_node.handle().clone();
     tokio::spawn(async move { io_node.serve(listener, &HttpSettings::default()).await });
 
@@ -252,21 +256,24 @@ async fn a_program_has_its_say_in_its_io_node() {
         ("list", r#"44{"message":"the server could not decide"}"#),
         ("bug", r#"44{"message":"the server could not decide"}"#),
     ] {
-        let mut socket = Socket::open(address, &format!("user={user}")).await;
-        assert_eq!(socket.hear().await, refusal);
+        let mut socket = TestSocket::open(address, &format!("user={user}")).await;
+        assert_eq!(socket.receive().await, refusal);
     }
-    let mut socket = Socket::connect(address, "user=ada%20l").await;
-    socket.say(r#"42["hello"]"#).await;
-    assert_eq!(socket.hear().await, r#"42["hello",{"agent":null,"user":"ada l"}]"#);
-    socket.say(r#"42["custom"]"#).await;
-    let mut own = [socket.hear().await, socket.hear().await];
+    let mut socket = TestSocket::connect(address, "user=ada%20l").await;
+    socket.send(r#"42["hello"]"#).await;
+    assert_eq!(socket.receive().await, r#"42["hello",{"agent":null,"user":"ada l"}]"#);
+    socket.send(r#"42["custom"]"#).await;
+    let mut own = [socket.receive().await, socket.receive().await];
     own.sort();
     assert_eq!(own[0], r#"42["test.nobody/1","nobody's",null]"#);
     let attributes = json!(json!({ "agent": null, "user": "ada l", "userId": 7 }).to_string());
     assert_eq!(own[1], format!(r#"42["test.own/1","mine",{attributes}]"#));
     for kind in ["connection", "message", "message", "custom", "custom"] {
         assert_eq!(
-            timeout(SOON, hears.recv()).await.expect("it is heard").as_deref(),
+            timeout(SOON, kinds.recv())
+                .await
+                .expect("the hook is called")
+                .as_deref(),
             Some(kind)
         );
     }
@@ -297,14 +304,14 @@ async fn a_program_has_its_say_in_its_io_node() {
     });
     gone.await.expect("the connection's end is noticed");
     assert!(matches!(client.event("x/1").send(), Err(SendError::Gone(_))));
-    while hears.recv().await.expect("it goes on") != "disconnect" {}
+    while kinds.recv().await.expect("more events come") != "disconnect" {}
 }
 
-/// Counts the clients that it was told are gone.
+/// Counts disconnect events.
 #[derive(Default)]
-struct Farewell(Arc<AtomicUsize>);
+struct DisconnectCounter(Arc<AtomicUsize>);
 
-impl Handler for Farewell {
+impl Handler for DisconnectCounter {
     fn on_message(&mut self, client: &Client, message: &Incoming) -> Result {
         client.emit(&message.event, ())?;
         Ok(())
@@ -317,11 +324,12 @@ impl Handler for Farewell {
 }
 
 #[tokio::test]
-async fn shutdown_tells_handler_of_every_client() {
+async fn shutdown_delivers_disconnect_of_every_client() {
     let (transport, shutdown) = (Transport::from(Memory::new(MemorySettings::default())), Shutdown::new());
     let gone = Arc::<AtomicUsize>::default();
     let counted = gone.clone();
-    let app_node = AppNode::builder(transport.clone()).native("/", Native::made_by(move || Farewell(counted.clone())));
+    let app_node =
+        AppNode::builder(transport.clone()).native("/", Native::made_by(move || DisconnectCounter(counted.clone())));
     app_node.start(&shutdown).await.expect("it starts");
     let io_node = IoNode::builder(transport.clone())
         .start(&shutdown)
@@ -330,11 +338,11 @@ async fn shutdown_tells_handler_of_every_client() {
     let address = serve(Router::new().fallback_service(io_node.service())).await;
     let mut sockets = Vec::new();
     for _ in 0..20 {
-        sockets.push(Socket::connect(address, "").await);
+        sockets.push(TestSocket::connect(address, "").await);
     }
-    // Their last words, of which nobody waits for the answer.
+    // Messages right before the shutdown. The test does not wait for their echo.
     for socket in &mut sockets {
-        socket.say(r#"42["last"]"#).await;
+        socket.send(r#"42["last"]"#).await;
     }
     shutdown.begin();
     assert!(shutdown.drained(SOON).await, "it ends by the deadline");

@@ -1,17 +1,16 @@
-//! The body of a request, read to its end: so much of it.
+//! Reads the whole body of a request, within a limit.
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Body;
 use hyper::{Request, StatusCode};
 
-use super::BoxError;
+use super::error::BoxError;
 
-/// Reads the body of a request, of no more than so many bytes.
+/// Reads the body of a request, at most `most` bytes.
 ///
 /// # Errors
-/// The status to answer with, and to close the connection after: 413 for what is too long, and 400 for what ended before its
-/// end.
+/// The status to answer with before the connection is closed: 413 if the body is too long, 400 if it is incomplete.
 pub async fn whole_body<B>(request: Request<B>, most: usize) -> Result<Request<Bytes>, StatusCode>
 where
     B: Body<Data = Bytes>,

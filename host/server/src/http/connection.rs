@@ -1,7 +1,7 @@
-//! The handle of a TCP connection, by which it is slowed and ended from outside of the code that reads and writes it.
+//! The handle of a TCP connection, which pauses and closes it from outside the code that reads and writes it.
 //!
-//! Whoever reads and writes the [`Stream`](super::Stream), hyper among them, does not know who sends too much or does not
-//! read. So the stream asks its `Connection` before each read and write.
+//! hyper and other users of the [`Stream`](super::Stream) do not know which client sends too much or does not read. So the stream
+//! checks its `Connection` before each read and write.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,29 +10,29 @@ use std::task::{Context, Poll, Waker};
 
 use futures_util::task::AtomicWaker;
 
-/// Set in the state of a connection that was closed; the other bits count the pauses.
+/// Bit of the state that marks a closed connection. The other bits count pauses.
 pub(super) const CLOSED: u32 = 1 << 31;
 
-/// The handle of a TCP connection. Each request that comes on it has an `Arc<Connection>` among its extensions, and
-/// the handle goes on working when the connection is upgraded.
+/// The handle of a TCP connection. Each request on it has an `Arc<Connection>` among its extensions. The handle keeps working
+/// after an upgrade.
 #[derive(Debug)]
 pub struct Connection {
     peer: Option<SocketAddr>,
     state: AtomicU32,
     written: AtomicU64,
-    /// Whether a request is in hand: hyper gives one after the other.
-    is_answering: AtomicBool,
+    /// Whether a request is running. hyper runs one at a time.
+    has_running_request: AtomicBool,
     reader: AtomicWaker,
     writer: AtomicWaker,
 }
 
-/// A request that is in hand.
+/// Marks a request as running until it is dropped.
 #[derive(Debug)]
-pub(super) struct InHand(Arc<Connection>);
+pub(super) struct RequestGuard(Arc<Connection>);
 
-impl Drop for InHand {
+impl Drop for RequestGuard {
     fn drop(&mut self) {
-        self.0.is_answering.store(false, Ordering::Relaxed);
+        self.0.has_running_request.store(false, Ordering::Relaxed);
     }
 }
 
@@ -42,19 +42,19 @@ impl Connection {
             peer,
             state: AtomicU32::new(0),
             written: AtomicU64::new(0),
-            is_answering: AtomicBool::new(false),
+            has_running_request: AtomicBool::new(false),
             reader: AtomicWaker::new(),
             writer: AtomicWaker::new(),
         })
     }
 
-    /// The other end. Of a connection that a server took which is not ours, it is not known.
+    /// The client's address. None if another server accepted the connection.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.peer
     }
 
-    /// Stops reading, so that the peer's own sending stalls. Pauses are counted: reading goes on after as many calls of
-    /// [`resume`](Self::resume). While paused, it is not noticed that the peer closes.
+    /// Stops reading, so that the peer's sending stalls. Pauses are counted: reading resumes after as many calls of
+    /// [`resume`](Self::resume). While paused, a close by the peer is not noticed.
     pub fn pause(&self) {
         self.state.fetch_add(1, Ordering::AcqRel);
     }
@@ -69,8 +69,8 @@ impl Connection {
         }
     }
 
-    /// Ends the connection: its reads come to their end and its writes fail from now on, also one that waits for the
-    /// peer to read. What was written before is still sent.
+    /// Closes the connection: reads return the end of the stream, and writes fail, also one that waits for the peer to read.
+    /// Bytes that were written before are still sent.
     pub fn close(&self) {
         self.state.fetch_or(CLOSED, Ordering::AcqRel);
         self.reader.wake();
@@ -82,19 +82,19 @@ impl Connection {
         self.state() & CLOSED != 0
     }
 
-    /// Whether it is paused, and not closed.
+    /// Whether it is paused and not closed.
     pub fn is_paused(&self) -> bool {
         let state = self.state();
         state != 0 && state & CLOSED == 0
     }
 
-    /// Waits out the pauses. A connection that was closed is not waited for.
+    /// Waits until it is not paused. A closed connection counts as not paused.
     pub fn poll_unpaused(&self, cx: &Context<'_>) -> Poll<()> {
         if !self.is_paused() {
             return Poll::Ready(());
         }
-        self.reader_waits(cx.waker());
-        // A change between the look and the registration would wake nobody.
+        self.register_reader(cx.waker());
+        // A change between the check and the registration wakes nobody.
         if self.is_paused() {
             Poll::Pending
         } else {
@@ -102,36 +102,36 @@ impl Connection {
         }
     }
 
-    /// Bytes that the kernel took so far. It stands still while a peer does not read.
+    /// Number of bytes that the kernel has accepted. It does not grow while the peer does not read.
     pub fn written(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
     }
 
-    /// A request is in hand until what this gives is dropped.
-    pub(super) fn answering(self: &Arc<Self>) -> InHand {
-        self.is_answering.store(true, Ordering::Relaxed);
-        InHand(self.clone())
+    /// Marks a request as running until the guard is dropped.
+    pub(super) fn request_guard(self: &Arc<Self>) -> RequestGuard {
+        self.has_running_request.store(true, Ordering::Relaxed);
+        RequestGuard(self.clone())
     }
 
-    /// Whether a request is in hand, of which no answer has begun.
-    pub(super) fn is_answering(&self) -> bool {
-        self.is_answering.load(Ordering::Relaxed)
+    /// Whether a request is running whose response has not begun.
+    pub(super) fn has_running_request(&self) -> bool {
+        self.has_running_request.load(Ordering::Relaxed)
     }
 
-    /// Whether it is paused (any bit) and closed (this one), seen at one moment.
+    /// The number of pauses and the bit [`CLOSED`], read at once.
     pub(super) fn state(&self) -> u32 {
         self.state.load(Ordering::Acquire)
     }
 
-    pub(super) fn wrote(&self, bytes: usize) {
+    pub(super) fn add_written(&self, bytes: usize) {
         self.written.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    pub(super) fn reader_waits(&self, waker: &Waker) {
+    pub(super) fn register_reader(&self, waker: &Waker) {
         self.reader.register(waker);
     }
 
-    pub(super) fn writer_waits(&self, waker: &Waker) {
+    pub(super) fn register_writer(&self, waker: &Waker) {
         self.writer.register(waker);
     }
 }

@@ -1,4 +1,4 @@
-//! `/healthz` and `/readyz`, answered before anything else has a say.
+//! `/healthz` and `/readyz` on the clients' port, answered before the service behind.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use hyper::{Method, Request, Response, StatusCode};
 
 use plugnode_process::shutdown::Shutdown;
 
-/// Answers health checks, and hands all else to the service within. `/healthz` is 200 for as long as the process
-/// lives; `/readyz` is 200 while the process can take clients, and 503 before, between and after that, with the reason.
+/// Answers health checks, and passes other requests to the inner service. `/healthz` is 200 as long as the process lives.
+/// `/readyz` is 200 while the process can take clients, else 503 with the reason.
 #[derive(Clone)]
 pub struct Health<S> {
     inner: S,
@@ -26,23 +26,23 @@ pub struct Health<S> {
 
 /// The header of `/readyz` that names the node.
 pub const NODE_HEADER: &str = "plugnode-node";
-/// The header that tells how many milliseconds ago the node has renewed its place in the cluster.
+/// The header of `/readyz` with the milliseconds since the node last renewed its lease.
 pub const RENEWED_HEADER: &str = "plugnode-renewed-ms";
 
-/// Tells whether clients can be taken now.
+/// Tells whether the process can take clients now.
 pub type Ready = Arc<dyn Fn() -> Readiness + Send + Sync>;
 
-/// Whether clients can be taken.
+/// Whether a process can take clients.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Readiness {
-    /// Why not.
+    /// Why it cannot.
     pub problem: Option<String>,
-    /// The node's name, and how long ago it has renewed its place in the cluster, where there is one.
+    /// The node's name and the time since it last renewed its lease, if it has joined a cluster.
     pub renewed: Option<(String, Duration)>,
 }
 
 impl Readiness {
-    /// Whether there is no problem.
+    /// Whether it can take clients.
     pub fn is_ready(&self) -> bool {
         self.problem.is_none()
     }
@@ -57,14 +57,14 @@ impl Readiness {
     }
 }
 
-/// What a health check is answered.
-struct Answer {
+/// The answer to a health check.
+struct HealthAnswer {
     status: StatusCode,
     text: Cow<'static, str>,
     headers: Option<[(HeaderName, HeaderValue); 2]>,
 }
 
-impl Answer {
+impl HealthAnswer {
     fn ok() -> Self {
         Self::of(StatusCode::OK, "ok\n")
     }
@@ -79,32 +79,32 @@ impl Answer {
 }
 
 impl<S> Health<S> {
-    /// Health checks in front of a service.
+    /// Puts health checks in front of a service.
     pub fn new(inner: S, ready: Ready, shutdown: Shutdown) -> Self {
         Self { inner, ready, shutdown }
     }
 
-    fn answer<R>(&self, request: &Request<R>) -> Option<Answer> {
+    fn answer<R>(&self, request: &Request<R>) -> Option<HealthAnswer> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return None;
         }
         match request.uri().path() {
-            "/healthz" => Some(Answer::ok()),
+            "/healthz" => Some(HealthAnswer::ok()),
             "/readyz" if self.shutdown.is_announced() => {
-                Some(Answer::of(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n"))
+                Some(HealthAnswer::of(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n"))
             }
             "/readyz" => {
                 let readiness = (self.ready)();
                 let headers = readiness.headers();
                 Some(match readiness.problem {
-                    Some(problem) => Answer {
+                    Some(problem) => HealthAnswer {
                         status: StatusCode::SERVICE_UNAVAILABLE,
                         text: format!("{problem}\n").into(),
                         headers,
                     },
-                    None => Answer {
+                    None => HealthAnswer {
                         headers,
-                        ..Answer::ok()
+                        ..HealthAnswer::ok()
                     },
                 })
             }
@@ -126,7 +126,7 @@ where
     >;
 
     fn call(&self, request: Request<R>) -> Self::Future {
-        let Some(Answer { status, text, headers }) = self.answer(&request) else {
+        let Some(HealthAnswer { status, text, headers }) = self.answer(&request) else {
             return Either::Right(
                 self.inner
                     .call(request)

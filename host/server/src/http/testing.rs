@@ -1,4 +1,4 @@
-//! For tests: streams without a server.
+//! For unit tests: streams without a server, certificates, and TLS clients.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,14 +12,17 @@ use tokio_rustls::TlsConnector;
 
 use super::connection::Connection;
 use super::stream::Stream;
-use super::wire::Io;
+use super::transport_stream::TransportStream;
 
 const SOON: Duration = Duration::from_secs(10);
 
-/// A stream, and its peer.
+/// A stream and its peer.
 pub async fn pair() -> (Stream, TcpStream) {
     let (tcp, peer) = tcp_pair().await;
-    (Stream::new(Io::Plain(tcp), Connection::new(None), None), peer)
+    (
+        Stream::new(TransportStream::Plain(tcp), Connection::new(None), None),
+        peer,
+    )
 }
 
 async fn tcp_pair() -> (TcpStream, TcpStream) {
@@ -28,17 +31,17 @@ async fn tcp_pair() -> (TcpStream, TcpStream) {
     (listener.accept().await.unwrap().0, peer)
 }
 
-/// Reads these bytes next.
+/// Reads, and expects these bytes.
 pub async fn hears(peer: &mut (impl AsyncRead + Unpin), expected: &[u8]) {
     let mut heard = vec![0; expected.len()];
     timeout(SOON, peer.read_exact(&mut heard))
         .await
-        .expect("it speaks")
+        .expect("bytes come")
         .unwrap();
     assert_eq!(heard, expected);
 }
 
-/// A client that trusts this certificate and no other.
+/// A TLS client that trusts only this certificate.
 pub fn trusting(certificate: &Path) -> TlsConnector {
     let mut roots = rustls::RootCertStore::empty();
     let trusted = rustls::pki_types::pem::PemObject::from_pem_file(certificate).unwrap();
@@ -52,7 +55,7 @@ pub fn trusting(certificate: &Path) -> TlsConnector {
     TlsConnector::from(Arc::new(config))
 }
 
-/// A certificate for this machine and its key.
+/// Creates a certificate for localhost and its key.
 pub fn certificate(folder: &Path) -> (PathBuf, PathBuf) {
     let arguments = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost \
                      -addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:FALSE \
@@ -61,7 +64,7 @@ pub fn certificate(folder: &Path) -> (PathBuf, PathBuf) {
         .args(arguments.split_whitespace())
         .current_dir(folder)
         .output()
-        .expect("there is no openssl: install openssl, or run .ci/setup-tests");
+        .expect("cannot run openssl: install it, or run .ci/setup-tests");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "openssl failed:\n{said}");
     (folder.join("server.crt"), folder.join("server.key"))

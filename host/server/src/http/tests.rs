@@ -1,20 +1,26 @@
-//! Connections as a peer sees them, over real sockets.
+//! The server as a peer sees it, over real sockets.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
-use hyper::StatusCode;
-use hyper::body::Frame;
-use hyper::service::service_fn;
+use hyper::body::{Body, Frame, Incoming};
+use hyper::service::{Service, service_fn};
+use hyper::{Request, Response, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::holding::LAST_PATIENCE;
+use super::connection_server::SHUTDOWN_WRITE_TIMEOUT;
+use super::settings::MAX_HEADER_SIZE;
 use super::*;
+use plugnode_process::shutdown::Shutdown;
 
 mod arbitrary;
 mod websockets;
@@ -78,7 +84,7 @@ async fn read_to_end(stream: &mut TcpStream) -> String {
 const GET: &str = "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
 
 #[tokio::test]
-async fn a_pause_stops_reading_until_each_is_taken_back() {
+async fn reading_stops_until_each_pause_is_resumed() {
     let (paused, mut pauses) = mpsc::channel(1);
     let service = service_fn(move |request: Request<Incoming>| {
         let paused = paused.clone();
@@ -121,7 +127,7 @@ async fn a_pause_stops_reading_until_each_is_taken_back() {
 }
 
 #[tokio::test]
-async fn close_ends_a_connection_that_waits_for_an_answer() {
+async fn close_ends_connection_that_waits_for_response() {
     let (asked, mut questions) = mpsc::channel(1);
     let service = service_fn(move |request: Request<Incoming>| {
         let asked = asked.clone();
@@ -140,7 +146,7 @@ async fn close_ends_a_connection_that_waits_for_an_answer() {
 }
 
 #[tokio::test]
-async fn close_ends_a_connection_whose_peer_does_not_read() {
+async fn close_ends_connection_whose_peer_does_not_read() {
     let (asked, mut questions) = mpsc::channel(1);
     let service = service_fn(move |request: Request<Incoming>| {
         let asked = asked.clone();
@@ -172,7 +178,7 @@ async fn close_ends_a_connection_whose_peer_does_not_read() {
 }
 
 #[tokio::test]
-async fn a_peer_that_is_slow_with_its_headers_is_closed() {
+async fn closes_peer_with_slow_headers() {
     let service = service_fn(|_| async { Ok::<_, Infallible>(text("hello")) });
     let settings = HttpSettings {
         header_timeout: Duration::from_millis(100),
@@ -187,7 +193,7 @@ async fn a_peer_that_is_slow_with_its_headers_is_closed() {
 }
 
 #[tokio::test]
-async fn headers_are_limited() {
+async fn refuses_headers_over_limits() {
     let service = service_fn(|_| async { Ok::<_, Infallible>(text("hello")) });
     let (address, _shutdown) = start(service, HttpSettings::default()).await;
     let long = format!(
@@ -200,7 +206,7 @@ async fn headers_are_limited() {
 }
 
 #[tokio::test]
-async fn connections_over_the_limit_are_refused_until_there_is_room() {
+async fn refuses_connections_over_limit_until_one_ends() {
     let service = service_fn(|_| async { Ok::<_, Infallible>(text("hello")) });
     let (address, _shutdown) = start(
         service,
@@ -232,11 +238,11 @@ async fn connections_over_the_limit_are_refused_until_there_is_room() {
     };
     timeout(SOON, third)
         .await
-        .expect("the place of the first should be free");
+        .expect("the first connection should not count any more");
 }
 
 #[tokio::test]
-async fn shutdown_finishes_requests_in_hand_and_closes_the_rest() {
+async fn shutdown_finishes_running_requests_and_closes_the_rest() {
     let (asked, mut questions) = mpsc::channel(1);
     let service = service_fn(move |request: Request<Incoming>| {
         let asked = asked.clone();
@@ -269,7 +275,7 @@ async fn shutdown_finishes_requests_in_hand_and_closes_the_rest() {
 }
 
 #[tokio::test]
-async fn health_is_answered_first_and_readiness_ends_with_shutdown() {
+async fn answers_health_checks_and_readiness_ends_with_shutdown() {
     let inner = service_fn(|_: Request<Empty<Bytes>>| async { Ok::<_, Infallible>(text("inner")) });
     let shutdown = Shutdown::new();
     let joined = Arc::new(AtomicBool::new(true));
@@ -302,7 +308,7 @@ async fn health_is_answered_first_and_readiness_ends_with_shutdown() {
     assert_eq!(ask("/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
 }
 
-/// An endless answer.
+/// An endless response.
 fn endless() -> Response<BoxedBody> {
     let endless = futures_util::stream::repeat(Bytes::from(vec![7; 64 * 1024]));
     let endless = endless.map(|data| Ok::<_, Infallible>(Frame::data(data)));
@@ -312,7 +318,7 @@ fn endless() -> Response<BoxedBody> {
 type BoxedBody = http_body_util::combinators::UnsyncBoxBody<Bytes, Infallible>;
 
 #[tokio::test]
-async fn peer_that_takes_no_byte_in_time_is_closed() {
+async fn closes_peer_that_takes_no_byte_in_time() {
     let service = service_fn(|_| async { Ok::<_, Infallible>(endless()) });
     let settings = HttpSettings {
         max_connections: 1,
@@ -320,12 +326,12 @@ async fn peer_that_takes_no_byte_in_time_is_closed() {
         ..HttpSettings::default()
     };
     let (address, _shutdown) = start(service, settings).await;
-    // It asks, and never reads; or asks for much at once.
+    // A peer that never reads, after one request and after many.
     for asked in [GET.to_owned(), "GET / HTTP/1.1\r\nhost: a\r\n\r\n".repeat(100)] {
         let began = std::time::Instant::now();
         let mut silent = TcpStream::connect(address).await.unwrap();
         silent.write_all(asked.as_bytes()).await.unwrap();
-        // Its place is free again in time.
+        // Its connection does not count any more.
         let next = async {
             loop {
                 let mut next = TcpStream::connect(address).await.unwrap();
@@ -337,14 +343,14 @@ async fn peer_that_takes_no_byte_in_time_is_closed() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        timeout(SOON, next).await.expect("the place should be free");
+        timeout(SOON, next).await.expect("a connection should be admitted");
         assert!(began.elapsed() >= Duration::from_millis(250), "{:?}", began.elapsed());
         drop(silent);
     }
 }
 
 #[tokio::test]
-async fn peer_that_takes_little_is_not_closed() {
+async fn keeps_peer_that_reads_slowly() {
     let service = service_fn(|_| async { Ok::<_, Infallible>(endless()) });
     let settings = HttpSettings {
         write_timeout: Duration::from_millis(500),
@@ -358,12 +364,12 @@ async fn peer_that_takes_little_is_not_closed() {
     let mut part = vec![0; 256 * 1024];
     for _ in 0..20 {
         tokio::time::sleep(Duration::from_millis(60)).await;
-        slow.read_exact(&mut part).await.expect("it goes on");
+        slow.read_exact(&mut part).await.expect("more bytes come");
     }
 }
 
 #[tokio::test]
-async fn shutdown_does_not_wait_for_peers_that_do_nothing() {
+async fn shutdown_does_not_wait_for_stalled_peers() {
     let service = service_fn(|_| async { Ok::<_, Infallible>(endless()) });
     let (address, shutdown) = start(service, HttpSettings::default()).await;
     let mut silent = TcpStream::connect(address).await.unwrap();
@@ -375,11 +381,11 @@ async fn shutdown_does_not_wait_for_peers_that_do_nothing() {
     shutdown.begin();
     let began = std::time::Instant::now();
     assert!(shutdown.drained(SOON).await);
-    assert!(began.elapsed() < LAST_PATIENCE * 2, "{:?}", began.elapsed());
+    assert!(began.elapsed() < SHUTDOWN_WRITE_TIMEOUT * 2, "{:?}", began.elapsed());
 }
 
 #[tokio::test]
-async fn address_has_no_more_connections_than_it_may() {
+async fn refuses_connections_over_limit_of_address() {
     let service = service_fn(|_| async { Ok::<_, Infallible>(text("hello")) });
     let settings = HttpSettings {
         max_connections_per_address: Some(2),
@@ -402,5 +408,7 @@ async fn address_has_no_more_connections_than_it_may() {
             }
         }
     };
-    timeout(SOON, again).await.expect("there is room when one is gone");
+    timeout(SOON, again)
+        .await
+        .expect("a connection should be admitted after one ended");
 }

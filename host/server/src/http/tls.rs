@@ -1,12 +1,13 @@
-//! TLS on the port: the certificate and its key, which may be renewed, and the handshake with a peer.
+//! TLS of a port: certificate and private key, which are reloaded when their files change, and the handshake.
 
 use std::fmt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use parking_lot::RwLock;
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
@@ -16,30 +17,30 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// How often it is looked whether the files are others.
-const LOOK: Duration = Duration::from_secs(2);
+/// How often the files are checked for changes.
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
-/// What a port needs to speak TLS. Clones share it.
+/// TLS of a port. Clones share it.
 #[derive(Clone)]
-pub struct Tls(Arc<Inner>);
+pub struct Tls(Arc<TlsFiles>);
 
-struct Inner {
+struct TlsFiles {
     certificate: PathBuf,
     key: PathBuf,
-    present: RwLock<Present>,
+    loaded: RwLock<LoadedCertificate>,
 }
 
-struct Present {
+struct LoadedCertificate {
     acceptor: TlsAcceptor,
-    /// Of both files.
+    /// SHA-256 of the content of both files.
     digest: [u8; 32],
 }
 
-impl Present {
+impl LoadedCertificate {
     fn read(certificate: &Path, key: &Path) -> anyhow::Result<Self> {
         let mut hash = Sha256::new();
         for file in [certificate, key] {
-            // What cannot be read is told below.
+            // An error is reported below.
             hash.update(std::fs::read(file).unwrap_or_default());
         }
         let digest = hash.finalize().into();
@@ -48,17 +49,23 @@ impl Present {
             .with_context(|| format!("cannot read the certificate {}", certificate.display()))?;
         ensure!(
             !chain.is_empty(),
-            "{} holds no certificate; it has to hold one in PEM",
+            "{} holds no certificate; it must hold one in PEM",
             certificate.display()
         );
         let private = PrivateKeyDer::from_pem_file(key)
             .with_context(|| format!("cannot read the private key {}", key.display()))?;
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
-            .context("cannot set TLS up")?
+            .context("cannot set up TLS")?
             .with_no_client_auth()
             .with_single_cert(chain, private)
-            .with_context(|| format!("cannot use {} with {}", certificate.display(), key.display()))?;
+            .with_context(|| {
+                format!(
+                    "cannot use the certificate {} with the key {}",
+                    certificate.display(),
+                    key.display()
+                )
+            })?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let acceptor = TlsAcceptor::from(Arc::new(config));
         Ok(Self { acceptor, digest })
@@ -66,49 +73,51 @@ impl Present {
 }
 
 impl Tls {
-    /// Reads the files, in PEM: the certificate first and then those that vouch for it, and the private key.
+    /// Reads the files, in PEM: the certificate followed by its chain, and the private key.
     ///
     /// # Errors
-    /// When a file cannot be read or holds something else, or the two do not belong together.
+    /// If a file cannot be read or has other content, or certificate and key do not match.
     pub fn read(certificate: &Path, key: &Path) -> anyhow::Result<Self> {
-        let present = RwLock::new(Present::read(certificate, key)?);
+        let loaded = RwLock::new(LoadedCertificate::read(certificate, key)?);
         let (certificate, key) = (certificate.into(), key.into());
-        Ok(Self(Arc::new(Inner {
+        Ok(Self(Arc::new(TlsFiles {
             certificate,
             key,
-            present,
+            loaded,
         })))
     }
 
-    /// Reads the files again, for connections from now on, and says whether they are others.
+    /// Reads the files again, for new connections. True if they have changed.
     ///
     /// # Errors
-    /// As with [`read`](Self::read); then all stays as it was.
-    pub fn read_again(&self) -> anyhow::Result<bool> {
-        let read = Present::read(&self.0.certificate, &self.0.key)?;
-        let mut present = self.0.present.write().expect("nothing panics while it holds this lock");
-        let is_other = present.digest != read.digest;
-        *present = read;
-        Ok(is_other)
+    /// As with [`read`](Self::read). The present certificate stays in use.
+    pub fn reload(&self) -> anyhow::Result<bool> {
+        let read = LoadedCertificate::read(&self.0.certificate, &self.0.key)?;
+        let mut loaded = self.0.loaded.write();
+        let has_changed = loaded.digest != read.digest;
+        *loaded = read;
+        Ok(has_changed)
     }
 
-    /// Reads the files again whenever they have changed, also when others were put in their place. Never completes.
-    pub async fn keep_fresh(&self) {
-        let marks = || [&self.0.certificate, &self.0.key].map(|file| mark(file));
-        let mut known = marks();
+    /// Reloads the files whenever they change or are replaced. Never completes.
+    pub async fn watch_files(&self) {
+        let identities = || [&self.0.certificate, &self.0.key].map(|file| file_identity(file));
+        let mut known = identities();
         loop {
-            tokio::time::sleep(LOOK).await;
-            let now = marks();
+            tokio::time::sleep(POLL_INTERVAL).await;
+            let now = identities();
             if now == known {
                 continue;
             }
-            match self.read_again() {
+            match self.reload() {
                 Ok(true) => {
                     tracing::info!(certificate = %self.0.certificate.display(), "the certificate was read again")
                 }
                 Ok(false) => {}
-                // One file may be there before the other is.
-                Err(error) => tracing::warn!("the certificate stays as it was: {error:#}"),
+                // One file may have been replaced before the other.
+                Err(error) => {
+                    tracing::warn!(error = %format!("{error:#}"), "the certificate stays as it was: cannot read it again")
+                }
             }
             known = now;
         }
@@ -116,15 +125,15 @@ impl Tls {
 
     pub(super) async fn accept(&self, tcp: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
         let acceptor = {
-            let present = self.0.present.read().expect("nothing panics while it holds this lock");
-            present.acceptor.clone()
+            let loaded = self.0.loaded.read();
+            loaded.acceptor.clone()
         };
         acceptor.accept(tcp).await
     }
 }
 
-/// What changes with a file, behind links as well.
-fn mark(file: &Path) -> Option<(u64, u64, i64, i64)> {
+/// Inode, size and time of a file, behind links as well. They differ when it was changed or replaced.
+fn file_identity(file: &Path) -> Option<(u64, u64, i64, i64)> {
     let found = std::fs::metadata(file).ok()?;
     Some((found.ino(), found.len(), found.mtime(), found.mtime_nsec()))
 }

@@ -1,4 +1,4 @@
-//! What a process can be: one module a role. Roles never know each other; they meet in the transport.
+//! The roles of a process, one module each. Roles do not depend on each other; they communicate through the transport only.
 
 pub mod app_node;
 pub mod frontend;

@@ -51,8 +51,8 @@ fn infallible<T, E: fmt::Debug>(written: Result<T, E>) {
     written.expect("memory can be written to");
 }
 
-/// What has to be known of an array or object before it is written: how many items it has, or which attachment it is a placeholder of. Four
-/// bytes, as a packet may have a million of them.
+/// Facts about an array or object that encoding needs in advance: its number of items, or the attachment that it is a placeholder of. Four
+/// bytes, because a packet may have a million of them.
 #[derive(Clone, Copy)]
 struct Shape(u32);
 

@@ -2,7 +2,7 @@
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
-use plugnode_transport::Absence;
+use plugnode_transport::Reachability;
 
 /// Reason why a request was not answered.
 #[derive(Debug, Clone)]
@@ -95,18 +95,20 @@ impl RedisFault {
             || self.kind == FaultKind::Loading
     }
 
-    /// What the fault proves about Redis. A silent or unreachable server may be so for this node alone.
-    pub(crate) fn absence(&self) -> Absence {
+    /// The reachability of Redis that the fault proves. A silent or unreachable server proves nothing: it may be so for this node only.
+    pub(crate) fn reachability(&self) -> Reachability {
         match self.kind {
-            FaultKind::Unreachable if self.detail.to_lowercase().contains("refused") => Absence::Refuses,
+            FaultKind::Unreachable if self.detail.to_lowercase().contains("refused") => {
+                Reachability::RefusesConnections
+            }
             FaultKind::Loading
             | FaultKind::Replica
             | FaultKind::Lonely
             | FaultKind::Cluster
             | FaultKind::Sentinel
             | FaultKind::Disk
-            | FaultKind::Busy => Absence::Answers,
-            _ => Absence::Unknown,
+            | FaultKind::Busy => Reachability::Answers,
+            _ => Reachability::Unknown,
         }
     }
 

@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::client::fault::{FaultKind, RedisFault};
-use plugnode_transport::Absence;
+use plugnode_transport::Reachability;
 
 /// An outage without waiting requests is over after this time without a fault.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// Validity of what the last fault says about Redis.
-const ABSENCE_VALIDITY: Duration = Duration::from_secs(5);
+/// Time for which the last fault is evidence about Redis.
+const REACHABILITY_VALIDITY: Duration = Duration::from_secs(5);
 
 /// The present outage of a server, if there is one.
 #[derive(Debug)]
@@ -37,8 +37,8 @@ struct Outage {
     /// Description of the last fault.
     last: String,
     last_at: Instant,
-    /// What the last fault proves about Redis.
-    absence: Absence,
+    /// The reachability of Redis that the last fault proves.
+    reachability: Reachability,
 }
 
 impl Outages {
@@ -69,13 +69,13 @@ impl Outages {
             .map(|outage| (outage.since.elapsed(), outage.last.clone()))
     }
 
-    /// What the last fault proves about Redis.
-    pub(crate) fn absence(&self) -> Absence {
+    /// The reachability of Redis that the last fault proves.
+    pub(crate) fn reachability(&self) -> Reachability {
         let outage = self.outage();
         let fresh = outage
             .as_ref()
-            .filter(|outage| outage.last_at.elapsed() < ABSENCE_VALIDITY);
-        fresh.map_or(Absence::Unknown, |outage| outage.absence)
+            .filter(|outage| outage.last_at.elapsed() < REACHABILITY_VALIDITY);
+        fresh.map_or(Reachability::Unknown, |outage| outage.reachability)
     }
 
     /// Notes an answer to a request that has not failed before.
@@ -96,13 +96,13 @@ impl Outages {
             concerns_all: true,
             last: String::new(),
             last_at: Instant::now(),
-            absence: Absence::Unknown,
+            reachability: Reachability::Unknown,
         });
         outage.waiting += usize::from(joins);
         outage.concerns_all &= fault.concerns_all();
         outage.last_at = Instant::now();
         outage.last = fault.describe(&self.server);
-        outage.absence = fault.absence();
+        outage.reachability = fault.reachability();
         if outage.logged.insert(fault.kind) {
             let meaning = match fault.kind {
                 FaultKind::Rights => "work that needs it waits",

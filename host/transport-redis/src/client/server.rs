@@ -20,7 +20,7 @@ use crate::client::tls;
 use crate::client::url::{Host, Location, Topology};
 use crate::error::unusable;
 use crate::settings::TlsFiles;
-use plugnode_transport::{Absence, Result};
+use plugnode_transport::{Reachability, Result};
 
 /// The Redis of one URL. `Debug` and `Display` show no secrets.
 pub(crate) struct Server {
@@ -78,8 +78,8 @@ impl Server {
     }
 
     /// Whether the last fault proves that Redis itself is away, or it may be unreachable for this node alone.
-    pub(crate) fn absence(&self) -> Absence {
-        self.outages.absence()
+    pub(crate) fn reachability(&self) -> Reachability {
+        self.outages.reachability()
     }
 
     /// The local address of this machine's route to Redis, by which other nodes can probably reach this one.
@@ -116,7 +116,7 @@ impl Server {
         Ok(connection)
     }
 
-    /// The same, with the number of changes as of which the connection leads to a master.
+    /// Connects like [`connect`](Self::connect). Also returns [`changes`](Self::changes) as of before the connection.
     pub(crate) async fn connect_as_of(&self, response: Duration) -> std::result::Result<(Connection, u64), RedisFault> {
         let change = self.changes();
         let node = match &self.location().topology {

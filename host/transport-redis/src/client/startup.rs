@@ -18,7 +18,7 @@ use plugnode_transport::{Result, TransportError};
 
 /// Time that a node waits for a Redis that is still starting.
 const START_DEADLINE: Duration = Duration::from_secs(10);
-/// The same for the CLI.
+/// Time that a command of the CLI waits for a Redis that is still starting.
 const GREET_DEADLINE: Duration = Duration::from_secs(3);
 /// Pause between attempts.
 const PAUSE: Duration = Duration::from_millis(300);

@@ -39,7 +39,7 @@ impl Redis {
         join_all(targets).await;
     }
 
-    /// The same in the background. Reads wait for it.
+    /// Forwards the writes in the background. Reads wait for the end.
     pub(crate) fn forward_soon(&self, from: &Shard, to: impl IntoIterator<Item = u16>) {
         for to in to {
             let pending = PendingForward::on(self.forwards.to(to));

@@ -11,7 +11,7 @@ use crate::keys::Shard;
 use crate::membership::member::{ClusterView, HeartbeatAnswer, Member, Role};
 use crate::membership::name_claim::NameClaim;
 use crate::redis::Redis;
-use plugnode_transport::{Renewal, Result, TransportError};
+use plugnode_transport::{LeaseRenewal, Result, TransportError};
 
 /// Heartbeats of a member in one shard.
 pub(crate) struct Heartbeat {
@@ -22,7 +22,7 @@ pub(crate) struct Heartbeat {
     ticks: Interval,
     /// Losses of the shard at the first heartbeat.
     losses: Option<LossCounts>,
-    renewal: Renewal,
+    renewal: LeaseRenewal,
 }
 
 impl Heartbeat {
@@ -37,7 +37,7 @@ impl Heartbeat {
             role,
             ticks,
             losses: None,
-            renewal: redis.standing.place(),
+            renewal: redis.standing.register(),
         }
     }
 
@@ -70,7 +70,7 @@ impl Heartbeat {
     /// Sends the next heartbeat when it is due.
     ///
     /// # Errors
-    /// As [`send`](Self::send).
+    /// The same as for [`send`](Self::send).
     pub(crate) async fn next(&mut self) -> Result<ClusterView> {
         self.due().await;
         self.send().await

@@ -47,7 +47,7 @@ pub async fn dead_letter_is_kept_until_retried_or_deleted(transport: Transport) 
     );
     let again = read(&mut lease, 1).await;
     assert_eq!(numbers(&again), [1]);
-    assert!(again[0].id > deliveries[2].id, "it has a new name");
+    assert!(again[0].id > deliveries[2].id, "it has a new id");
     lease.commits.commit(vec![done(again[0].id, Vec::new())]).await.unwrap();
 
     accept(&io, vec![event_of_its_end("alice")]).await;
@@ -65,8 +65,8 @@ pub async fn dead_letters_are_bounded_per_app_and_client(transport: Transport) {
     let mut leases = transport.events.join_app("app".into()).await.unwrap();
     let mut lease = lease_of("client-0", &mut *leases).await;
     let mut clients = clients_in(lease.partition);
-    let mut put_aside = async |app: &str, client: &str, number: u64, bytes: usize| {
-        // There is room as soon as its io-node has heard of the commit before.
+    let mut add_letter = async |app: &str, client: &str, number: u64, bytes: usize| {
+        // The io-node has room for the event once it has learnt of the previous commit.
         while !io
             .inbox
             .ingest(vec![large(client, number, bytes)])
@@ -93,27 +93,27 @@ pub async fn dead_letters_are_bounded_per_app_and_client(transport: Transport) {
         };
         of_app.map(number).collect()
     };
-    put_aside("/other", &clients.next().unwrap(), 7, 10).await;
+    add_letter("/other", &clients.next().unwrap(), 7, 10).await;
     let first = clients.next().unwrap();
-    put_aside("/", &first, 0, 10).await;
+    add_letter("/", &first, 0, 10).await;
 
-    // A client has a tenth, in bytes and in letters; others keep theirs.
+    // One client may have a tenth of the budget, in bytes and in letters. Letters of others stay.
     let greedy = clients.next().unwrap();
     for number in 1..=12 {
-        put_aside("/", &greedy, number, DEAD_LETTERS.bytes / 50).await;
+        add_letter("/", &greedy, number, DEAD_LETTERS.bytes / 50).await;
     }
     assert_eq!(kept("/").await, [0, 9, 10, 11, 12]);
     let greedy = clients.next().unwrap();
     for number in 13..=30 {
-        put_aside("/", &greedy, number, 10).await;
+        add_letter("/", &greedy, number, 10).await;
     }
     let left: Vec<u64> = [0].into_iter().chain(9..=12).chain(21..=30).collect();
     assert_eq!(kept("/").await, left);
 
-    // One letter over the share is kept alone. What all have is bounded, and the oldest go first.
+    // A letter larger than its client's share is kept if the client has no other. The total is bounded; the oldest are dropped first.
     for (number, client) in clients.take(5).enumerate() {
-        put_aside("/", &client, 100, 10).await;
-        put_aside("/", &client, 101 + number as u64, DEAD_LETTERS.bytes / 4).await;
+        add_letter("/", &client, 100, 10).await;
+        add_letter("/", &client, 101 + number as u64, DEAD_LETTERS.bytes / 4).await;
     }
     assert_eq!(kept("/").await, [103, 104, 105]);
     assert_eq!(kept("/other").await, [7]);

@@ -51,7 +51,7 @@ pub async fn uncommitted_events_go_to_next_owner(transport: Transport) {
     let mut lease = lease_of("alice", &mut *leases).await;
     accept(&io, (0..4).map(|n| message("alice", n)).collect()).await;
     let deliveries = read(&mut lease, 4).await;
-    // The third is done and the others are not.
+    // Commits only the third event.
     lease
         .commits
         .commit(vec![done(deliveries[2].id, Vec::new())])
@@ -62,14 +62,14 @@ pub async fn uncommitted_events_go_to_next_owner(transport: Transport) {
     let mut lease = lease_of("alice", &mut *leases).await;
     let again = read(&mut lease, 3).await;
     assert_eq!(numbers(&again), [0, 1, 3]);
-    assert_eq!(again[0].id, deliveries[0].id, "an event keeps its name");
+    assert_eq!(again[0].id, deliveries[0].id, "an event keeps its id");
 }
 
 pub async fn full_backlog_refuses_and_keeps_order(transport: Transport) {
     let io = join_io(&transport, "io").await;
     let mut leases = transport.events.join_app("app".into()).await.unwrap();
     let mut lease = lease_of("client-0", &mut *leases).await;
-    // Many clients of one partition.
+    // One event from each of many clients of one partition.
     let clients: Vec<String> = clients_in(lease.partition).take(BACKLOG + 2).collect();
     let refused = io
         .inbox
@@ -105,7 +105,7 @@ pub async fn one_client_cannot_fill_a_partition(transport: Transport) {
     assert_eq!(
         refused,
         (CLIENT_BACKLOG as u64..8).collect::<Vec<_>>(),
-        "what is refused is the end, in order"
+        "the last events are refused, in order"
     );
 }
 
@@ -114,7 +114,7 @@ pub async fn greedy_clients_leave_room_for_newcomer(transport: Transport) {
     let mut leases = transport.events.join_app("app".into()).await.unwrap();
     let mut lease = lease_of("client-0", &mut *leases).await;
     let mut clients = clients_in(lease.partition);
-    // Each offers more than it is let have, again and again, and nothing of it is done.
+    // Each offers more events than its share, repeatedly, and none is committed.
     let greedy: Vec<String> = clients.by_ref().take(2 * BACKLOG / CLIENT_BACKLOG - 1).collect();
     for round in 0..3 {
         for id in &greedy {
@@ -173,7 +173,7 @@ pub async fn open_events_are_bounded_in_bytes(transport: Transport) {
     let outcomes = deliveries.iter().map(|delivery| done(delivery.id, Vec::new()));
     lease.commits.commit(outcomes.collect()).await.unwrap();
     while !refused(large_of(1, size)).await.is_empty() {
-        // Its io-node has not heard of the commit.
+        // The io-node has not learnt of the commit yet.
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
 }
@@ -224,13 +224,13 @@ pub async fn refused_client_is_removed(transport: Transport) {
     let mut two = join_io(&transport, "two").await;
     let mut leases = transport.events.join_app("app".into()).await.unwrap();
     let mut lease = lease_of("alice", &mut *leases).await;
-    // All in one partition.
+    // Five clients of one partition.
     let mut names = (0..)
         .map(|n| format!("client-{n}"))
         .filter(|id| partition_of(&id.as_str().into(), PARTITIONS) == lease.partition);
     let [stays, leaves, late, dead, lives] = [(); 5].map(|()| names.next().unwrap());
 
-    // All but the last are refused; of the second the disconnect is in the log already, of the third it comes too late.
+    // All but the last are refused. The disconnect of the second is already in the log; that of the third arrives after the refusal.
     let connections = [&stays, &leaves, &late, &dead, &lives].map(|id| connection(id, "two"));
     accept(&two, connections.into()).await;
     accept(&two, vec![event_of_its_end(&leaves)]).await;
@@ -254,11 +254,11 @@ pub async fn refused_client_is_removed(transport: Transport) {
     let revived = transport.dead_letters.revive(deliveries[3].id).await.unwrap();
     assert_eq!(revived, Revival::ClientGone, "it was refused for good");
 
-    // What its io-node had not heard yet is accepted, and nothing comes of it.
+    // The io-node may still send a disconnect of a refused client: it is accepted and dropped.
     accept(&two, vec![event_of_its_end(&late), message("alice", 7)]).await;
     assert_eq!(numbers(&read(&mut lease, 1).await), [7]);
 
-    // Their io-node dies, and only the one who came in has an end. The next owner finds no other.
+    // The io-node dies: only the admitted client gets a disconnect, also for the next owner of the partition.
     drop(two);
     let lost = read(&mut lease, 1).await.remove(0);
     let client = lost.event.client.as_ref().unwrap();
@@ -298,7 +298,7 @@ pub async fn late_reply_follows_last_event_of_its_client(transport: Transport) {
     assert_eq!(*deliveries[2].event, late);
     let outcomes = deliveries.iter().map(|delivery| done(delivery.id, Vec::new()));
     lease.commits.commit(outcomes.collect()).await.unwrap();
-    // Where a client's event is refused, what is in order with it is, too.
+    // If an event of a client is refused, its later events in the same call are refused too.
     let chatter = (0..CLIENT_BACKLOG as u64 + 1).map(|number| message("alice", number));
     let refused = io.inbox.ingest(chatter.chain([late.clone()]).collect()).await.unwrap();
     assert_eq!(refused.len(), 2);
@@ -333,7 +333,7 @@ pub async fn patches_are_kept_for_next_owner(transport: Transport) {
     let left = lease.patches.clone();
     assert_eq!(left.iter().map(|patch| patch.number).collect::<Vec<_>>(), numbers);
     assert_eq!((left[0].client.as_str(), &*left[0].patch), ("alice", r#"{"a":1}"#));
-    // The first is applied: with the next commit it is forgotten.
+    // The io-node has applied the first patch, so the next commit drops it.
     lease.commits.forget_patches(vec![left[0].clone()]);
     let mut lease = lease;
     let again = read(&mut lease, 1).await;

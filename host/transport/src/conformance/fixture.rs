@@ -1,4 +1,4 @@
-//! The settings of a transport under test, and what its tests share.
+//! Settings of the transport under test, and helpers of the tests.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::*;
 use plugnode_message::*;
 
-/// What a transport under test is made with.
+/// Number of partitions of the transport under test.
 pub const PARTITIONS: u16 = 8;
 
 pub const BACKLOG: usize = 20;
@@ -26,10 +26,10 @@ pub const OUTBOX: OutboxBudget = OutboxBudget {
     bytes: 1_000_000,
 };
 
-/// The most bytes in a bucket.
+/// Maximum bytes of a bucket.
 pub const BUCKET_BYTES: usize = 8_000_000;
 
-/// How many timers there may be.
+/// Maximum number of timers.
 pub const TIMERS: TimerBudget = TimerBudget {
     of_app: 90,
     of_client: 3,
@@ -56,7 +56,7 @@ pub(super) async fn accept(io: &IoSession, events: Vec<Event>) {
     assert!(io.inbox.ingest(events).await.unwrap().is_empty(), "nothing is refused");
 }
 
-/// The lease of the partition that a client is in; other leases are kept from coming back.
+/// The lease of a client's partition. Leases of other partitions are leaked, so that they are not handed out again.
 pub(super) async fn lease_of(client: &str, leases: &mut dyn Leases) -> Lease {
     let partition = partition_of(&client.into(), PARTITIONS);
     loop {
@@ -148,7 +148,7 @@ pub(super) fn death(reason: &str) -> Death {
     }
 }
 
-/// The keys of bucket `b` that begin so, sorted.
+/// The keys of bucket `b` with this prefix, sorted.
 pub(super) async fn all_keys(store: &dyn KeyValue, prefix: &str) -> Vec<String> {
     let (mut keys, mut cursor) = (Vec::new(), Some(0));
     while let Some(from) = cursor {
@@ -160,7 +160,7 @@ pub(super) async fn all_keys(store: &dyn KeyValue, prefix: &str) -> Vec<String> 
     keys
 }
 
-/// What is stored in bucket `b`.
+/// The values of these keys in bucket `b`.
 pub(super) async fn values(store: &dyn KeyValue, keys: &[&str]) -> Vec<Option<String>> {
     let keys: Vec<Text> = keys.iter().map(|key| (*key).into()).collect();
     let values = store.get("b", &keys, MOST).await.unwrap().into_iter();
@@ -177,7 +177,7 @@ pub(super) fn write(key: &str, change: Change) -> KeyChange {
     }
 }
 
-/// That this was under a key of bucket `b`.
+/// A read that saw this value under a key of bucket `b`.
 pub(super) fn saw(key: &str, value: Option<&str>) -> Read {
     let value = value.map(|value| Bytes::copy_from_slice(value.as_bytes()));
     Read {
@@ -227,7 +227,7 @@ pub(super) fn message(client: &str, number: u64) -> Event {
     )
 }
 
-/// A message with so many bytes of padding.
+/// A message with an attachment of `bytes` bytes.
 pub(super) fn large(client: &str, number: u64, bytes: usize) -> Event {
     let mut event = message(client, number);
     let EventKind::Message { args, .. } = &mut event.kind else {
@@ -237,7 +237,7 @@ pub(super) fn large(client: &str, number: u64, bytes: usize) -> Event {
     event
 }
 
-/// The bytes of its padding.
+/// The number of attachment bytes in a message.
 pub(super) fn size_of(event: &Event) -> usize {
     let EventKind::Message { args, .. } = &event.kind else {
         panic!("not a message")
@@ -311,5 +311,5 @@ pub(super) async fn hold_all(leases: &mut dyn Leases) -> BTreeMap<Partition, Lea
     held
 }
 
-/// More than is ever read.
+/// A limit for reads that no test reaches.
 pub(super) const MOST: usize = 10_000_000;

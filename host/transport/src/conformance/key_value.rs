@@ -43,7 +43,7 @@ pub async fn writes_are_visible_after_commit_never_from_dead_letters(transport: 
     assert_eq!((dead.len(), dead[0].id), (1, deliveries[2].id));
 }
 
-/// Keys of every shard.
+/// Enough keys that every shard has some.
 const SPREAD: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
 
 pub async fn write_conflicts_when_its_reads_changed(transport: Transport) {
@@ -73,7 +73,7 @@ pub async fn write_conflicts_when_its_reads_changed(transport: Transport) {
             []
         );
         assert_eq!(hear(&mut *outbox, 1).await, ["done"]);
-        // Each key alone is reason enough, and what is only written is none.
+        // One changed key that was read causes a conflict; a key that was only written does not.
         for key in ["a", "c", "h"] {
             let outcome = wrote(
                 bob,
@@ -92,7 +92,11 @@ pub async fn write_conflicts_when_its_reads_changed(transport: Transport) {
             vec![write("c", Change::set(value.to_owned()))],
         );
         assert_eq!(second.commit(vec![outcome]).await.unwrap(), []);
-        assert_eq!(hear(&mut *outbox, 1).await, ["done"], "nothing was sent before");
+        assert_eq!(
+            hear(&mut *outbox, 1).await,
+            ["done"],
+            "conflicting attempts sent nothing"
+        );
         before = Some(value.to_owned());
     }
 }
@@ -115,7 +119,7 @@ pub async fn conflicts_are_detected_event_by_event(transport: Transport) {
         };
         let last = outcomes.last().unwrap().id;
         let lost = lease.commits.commit(outcomes).await.unwrap();
-        // Across shards the second of two that touch a key comes with the next call.
+        // Across shards, the second of two events on the same key is committed by a later call, so it need not conflict.
         match key {
             "l" => assert!(lost.is_empty() || lost == [changed(last)], "{lost:?}"),
             _ => assert_eq!(lost, [changed(last)]),
@@ -187,7 +191,7 @@ pub async fn bucket_is_bounded_in_bytes(transport: Transport) {
     let mut clients = 0;
     let set = |key: &str, bytes: usize| write(key, Change::set("x".repeat(bytes)));
     let mut commit = async |writes| {
-        // Each by a client of its own, whose share of the backlog is free.
+        // A new client for each event, because the share of a client in the backlog is small.
         let client = format!("client-{clients}");
         clients += 1;
         accept(&io, vec![message(&client, 0)]).await;
@@ -203,8 +207,8 @@ pub async fn bucket_is_bounded_in_bytes(transport: Transport) {
     };
     let (mut kept, mut refusal) = (0, None);
     while refusal.is_none() {
-        // Each shard has its part of the budget.
-        assert!(kept <= BUCKET_BYTES / VALUE, "a bucket has a bound");
+        // The shards divide the budget.
+        assert!(kept <= BUCKET_BYTES / VALUE, "a bucket is bounded");
         refusal = commit(vec![set("a", 1), set(&format!("a{kept}"), VALUE)]).await;
         kept += usize::from(refusal.is_none());
     }
@@ -216,7 +220,7 @@ pub async fn bucket_is_bounded_in_bytes(transport: Transport) {
         reason.contains("bucket \"b\" is full") && reason.contains("bucket-bytes"),
         "{reason}"
     );
-    // What adds nothing is taken, and another bucket, and all once there is room.
+    // Still accepted: a write to another bucket, writes that do not grow the bucket, and any write after deletions.
     let elsewhere = KeyChange {
         bucket: "other".into(),
         ..set("a", VALUE)
@@ -264,7 +268,7 @@ pub async fn bucket_filled_concurrently_keeps_its_bound(transport: Transport) {
     futures_util::future::join_all(filling).await;
     let kept = all_keys(&*transport.key_value.clone(), "").await.len();
     assert!(kept * VALUE <= BUCKET_BYTES, "{kept} values of {VALUE} bytes");
-    // Each shard takes what fits into its part.
+    // Each shard fills its part of the budget.
     assert!(kept >= 6, "{kept}");
 }
 
@@ -333,7 +337,7 @@ pub async fn key_expires_after_its_time_to_live(transport: Transport) {
     let outcome = wrote(ids[0], Vec::new(), writes);
     let begun = std::time::Instant::now();
     assert_eq!(lease.commits.commit(vec![outcome]).await.unwrap(), []);
-    // One is made to stay, and one is counted on.
+    // `set` removes the TTL; `add` keeps it.
     let writes = vec![
         write("a", Change::set("2")),
         write("b", Change::Add(1)),
@@ -361,7 +365,7 @@ pub async fn key_expires_after_its_time_to_live(transport: Transport) {
         values(&*store, &["a", "stays"]).await,
         [Some("2".into()), Some("2".into())]
     );
-    // To a commit it is gone as well, and it begins anew.
+    // Commits treat an expired key as absent, and `add` starts from zero.
     let reads = vec![saw("c", None), saw("d", None)];
     let outcome = wrote(
         ids[2],
@@ -404,7 +408,7 @@ pub async fn reads_are_bounded_in_bytes(transport: Transport) {
     let mut cursor = Some(0);
     while let Some(from) = cursor {
         match store.keys("b", "", from, 0).await {
-            // There is nothing in this shard.
+            // This shard has no key.
             Ok((keys, next)) => {
                 assert!(keys.is_empty());
                 cursor = next;
@@ -443,7 +447,7 @@ pub async fn keys_are_listed_by_prefix(transport: Transport) {
     }
 }
 
-/// As an app-node does it: whoever loses reads again, and after a few losses has its turn kept.
+/// Retries as an app-node does: reads again after a conflict, and reserves the keys after the second.
 pub async fn counters_of_many_clients_add_up(transport: Transport) {
     const CLIENTS: usize = 12;
     let io = join_io(&transport, "io").await;
@@ -491,15 +495,15 @@ pub async fn counters_of_many_clients_add_up(transport: Transport) {
     let begun = std::time::Instant::now();
     futures_util::future::join_all(counting).await;
     let each = begun.elapsed().as_secs_f64() * 1e6 / CLIENTS as f64;
-    println!("{CLIENTS} clients at once on the same keys: {each:.1} µs an event");
+    println!("{CLIENTS} clients at once on the same keys: {each:.1} µs per event");
     assert_eq!(
         values(&*store, &SPREAD).await,
         vec![Some(CLIENTS.to_string()); SPREAD.len()]
     );
 }
 
-/// Prints what an event costs that reads and writes so many keys of its own, from taking it in to its commit; `--nocapture`
-/// shows it. What it costs where many count under one key, the test above tells in the same way.
+/// Prints the time from ingest to commit of an event that reads and writes 0, 1 and 10 keys without conflicts (`--nocapture` shows it).
+/// [`counters_of_many_clients_add_up`] prints the time with conflicts.
 pub async fn cost_of_keys_is_reported(transport: Transport) {
     const EVENTS: usize = 160;
     let io = join_io(&transport, "io").await;
@@ -507,7 +511,7 @@ pub async fn cost_of_keys_is_reported(transport: Transport) {
     let mut held = hold_all(&mut *leases).await;
     let store = transport.key_value.clone();
     let mut outbox = io.outbox;
-    // Those that it has settled make room for the next.
+    // Reads the outbox, so that the io-node learns of commits and has room for more events.
     let heard = tokio::spawn(async move { while outbox.next().await.is_ok() {} });
     for keys in [0, 1, 10] {
         let begun = std::time::Instant::now();
@@ -543,7 +547,7 @@ pub async fn cost_of_keys_is_reported(transport: Transport) {
             }
         }
         println!(
-            "{keys} keys: {:.1} µs an event",
+            "{keys} keys: {:.1} µs per event",
             begun.elapsed().as_secs_f64() * 1e6 / handled as f64
         );
     }

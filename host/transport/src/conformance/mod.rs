@@ -1,7 +1,7 @@
-//! The promises of a transport, as tests. They know no implementation.
+//! Tests of the promises that every transport makes.
 //!
-//! An implementation runs them by `conforms!`, given an expression that makes a transport with the settings here, and something that it
-//! needs to live, such as its server.
+//! An implementation runs them by `conforms!`. Its argument is an expression that makes a transport with the settings of `fixture`, and a
+//! guard that keeps the transport alive, such as its server.
 
 pub mod dead_letters;
 pub mod events;

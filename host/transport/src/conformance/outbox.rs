@@ -38,7 +38,7 @@ pub async fn outbox_is_bounded_in_bytes(transport: Transport) {
     let clients = clients_in(lease.partition).take(EVENTS);
     accept(&io, clients.map(|id| message(&id, 1)).collect()).await;
     let deliveries = read(&mut lease, EVENTS).await;
-    // Each event is answered with three quarters of what may wait.
+    // The commands of each event take three quarters of the outbox.
     let reply = |number: usize| {
         let mut reply = to_all(&number.to_string());
         if let Command::Publish { args, .. } = &mut reply {
@@ -53,7 +53,7 @@ pub async fn outbox_is_bounded_in_bytes(transport: Transport) {
         }
     });
     let early = tokio::time::timeout(std::time::Duration::from_millis(300), &mut commit_all);
-    assert!(early.await.is_err(), "commits do not wait until something is heard");
+    assert!(early.await.is_err(), "commits must wait until commands are read");
     let ((), heard) = tokio::join!(commit_all, hear(&mut *io.outbox, 3 * EVENTS));
     let sent = (0..3 * EVENTS).map(|number| (number / 3).to_string());
     assert_eq!(heard, sent.collect::<Vec<_>>());

@@ -1,4 +1,4 @@
-//! Timers.
+//! Timers: firing, cancelling, bounds.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
@@ -20,7 +20,7 @@ fn timer(client: Option<&str>, key: &str) -> Timer {
     }
 }
 
-/// A write that sets a timer of the app, or of a client, to so many milliseconds from now.
+/// A write that sets a timer to fire in `in_ms` milliseconds.
 fn sets(timer: &Timer, in_ms: u64) -> KeyChange {
     timer.set(&"/".into(), timer_partition(timer), now_ms() + in_ms)
 }
@@ -30,7 +30,7 @@ fn timer_partition(timer: &Timer) -> Partition {
     timer.client.as_ref().map_or(Partition(0), of_client)
 }
 
-/// A client's event is taken in, and committed without effects.
+/// Offers an event of a client, and commits it without effects.
 async fn is_handled(io: &IoSession, held: &mut BTreeMap<Partition, Lease>, event: Event) {
     let partition = partition_of(&event.client.as_ref().unwrap().id, PARTITIONS);
     let lease = held.get_mut(&partition).unwrap();
@@ -39,7 +39,7 @@ async fn is_handled(io: &IoSession, held: &mut BTreeMap<Partition, Lease>, event
     assert_eq!(lease.commits.commit(vec![done(id, Vec::new())]).await.unwrap(), []);
 }
 
-/// Commits an event of this client that writes so.
+/// Commits an event of this client with these writes. After a conflict, commits it without.
 async fn commits(
     io: &IoSession,
     held: &mut BTreeMap<Partition, Lease>,
@@ -129,7 +129,7 @@ pub async fn timer_is_replaced_cancelled_and_dropped_with_its_client(transport: 
     assert_eq!(fired(&mut *io.outbox, 1).await, ["replaced"]);
     is_silent(&mut *io.outbox).await;
     assert_eq!(transport.nodes.timers().await.unwrap(), 1);
-    // What has no disconnect yet may be set, and does not come after it.
+    // A client's timer can be set until its disconnect, which deletes it.
     let writes = vec![sets(&timer(Some("bob"), "late"), 60_000)];
     assert_eq!(commits(&io, &mut held, "bob", writes).await, []);
     for client in ["alice", "bob"] {
@@ -162,7 +162,7 @@ pub async fn periodic_timer_fires_until_cancelled(transport: Transport) {
             .unwrap();
     }
     assert!(due.windows(2).all(|two| two[1] > two[0]), "{due:?}");
-    // None is left out without being counted.
+    // Firings that are skipped are counted as missed.
     let steps = (due[3] - due[0]) / 60;
     assert!(steps >= 3 && steps <= 3 + u64::from(missed), "{due:?}, {missed} missed");
     let cancel = every.cancel(&"/".into(), Partition(0));
@@ -175,13 +175,13 @@ pub async fn timer_without_room_delays_no_other(transport: Transport) {
     let mut leases = transport.events.join_app("app".into()).await.unwrap();
     let mut held = hold_all(&mut *leases).await;
     is_handled(&io, &mut held, connection("alice", "io")).await;
-    // More than the partition of the app's may have open.
+    // More due timers than the backlog of their partition has room for.
     let all = BACKLOG + 5;
     let ours = (0..all).map(|number| sets(&timer(None, &format!("timer {number}")), 0));
     let writes = ours.chain([sets(&timer(Some("alice"), "hers"), 150)]).collect();
     assert_eq!(commits(&io, &mut held, "alice", writes).await, []);
     assert_eq!(fired(&mut *io.outbox, 1).await, ["hers"]);
-    // Once there is room, the others are due as well.
+    // The others fire once there is room.
     let mut due = HashSet::new();
     while due.len() < all {
         let lease = held.get_mut(&Partition(0)).unwrap();
@@ -202,7 +202,7 @@ pub async fn timers_are_bounded_per_app_and_client(transport: Transport) {
     let most = TIMERS.of_client;
     let writes = (0..most).map(of_alice).collect();
     assert_eq!(commits(&io, &mut held, "alice", writes).await, []);
-    // To set one again needs no room.
+    // Setting a timer again needs no room.
     let writes = (0..most).map(of_alice).collect();
     assert_eq!(commits(&io, &mut held, "alice", writes).await, []);
     let refused = |lost: Vec<Lost>| match lost.into_iter().next().map(|lost| lost.conflict) {
@@ -210,7 +210,7 @@ pub async fn timers_are_bounded_per_app_and_client(transport: Transport) {
         other => panic!("{other:?} was not expected"),
     };
     refused(commits(&io, &mut held, "alice", vec![of_alice(most)]).await);
-    // Each shard has its part of the app's.
+    // The shards divide the app's budget.
     let of_app = |number: usize| sets(&timer(None, &format!("timer {number}")), 60_000);
     for number in 0..TIMERS.of_app {
         let lost = commits(&io, &mut held, "bob", vec![of_app(number)]).await;

@@ -1,4 +1,4 @@
-//! Counted: the way of events through the transport in memory. See `plugnode_testing::counted`.
+//! Instruction counts: the path of events through the transport in memory. See `plugnode_testing::counted`.
 
 use futures_util::FutureExt;
 

@@ -8,7 +8,7 @@ use super::*;
 use crate::cli;
 use plugnode_message::{Client, DisconnectReason, Event, EventKind, Payload};
 use plugnode_process::shutdown::Shutdown;
-use plugnode_server::admin::{Remote, Socket};
+use plugnode_server::admin::{AdminClient, AdminListener};
 use plugnode_transport::{
     Death, Events, IoNode, IoSession, Lease, Leases, Memory, MemorySettings, Outcome, Transport, Verdict,
 };
@@ -35,14 +35,14 @@ impl Fixture {
     async fn both() -> [Self; 2] {
         let (here, mut there) = (Self::new().await, Self::new().await);
         let path = there.folder.path().join("here/8080.sock");
-        let socket = Socket::bind(&path).unwrap();
+        let socket = AdminListener::bind(&path).unwrap();
         let serving = socket.serve(
             Transport::from(there.memory.clone()).operations(),
             1_000_000,
             there.shutdown.clone(),
         );
         there.shutdown.spawn(serving);
-        there.cluster = Box::new(Remote::connect(&path, 1_000_000).await.unwrap());
+        there.cluster = Box::new(AdminClient::connect(&path, 1_000_000).await.unwrap());
         [here, there]
     }
 

@@ -169,8 +169,12 @@ pub(super) fn command_in_json(command: &Command, own: &Namespace) -> Map<String,
             put("fire", (**kind).into());
             put_bytes(&mut keys, "data", data);
         }
-        // Sent between io-nodes; not an effect of a handler.
-        Command::Answer { .. } => put("answer", true.into()),
+        // A command without words of its own is shown by its fields.
+        other => {
+            if let Ok(Value::Object(fields)) = serde_json::to_value(other) {
+                keys.extend(fields);
+            }
+        }
     }
     keys
 }

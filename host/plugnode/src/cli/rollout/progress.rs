@@ -16,7 +16,7 @@ use plugnode_release::{
 
 /// Once the release is in use: limit of waiting for nodes that cannot use it yet.
 const BEHIND: Duration = Duration::from_secs(10);
-/// The same for nodes that are ready and had no event for it: their next event goes to it in any case.
+/// Once the release is in use: limit of waiting for nodes that are ready and had no event. Their next event goes to the release anyway.
 const QUIET: Duration = Duration::from_secs(1);
 
 /// Outcome of a rollout.
@@ -67,7 +67,7 @@ pub(in crate::cli) struct NodeProgress {
     pub(in crate::cli) states_refused: Vec<String>,
 }
 
-/// What the snapshots have shown so far.
+/// The progress of a rollout, from the snapshots so far.
 pub(super) struct RolloutProgress {
     app: Namespace,
     number: u64,
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_for_quiet_and_late_nodes_only_for_a_time() {
+    fn waits_a_limited_time_for_quiet_and_late_nodes() {
         let in_use = board(in_use);
         for (stage, least) in [(Stage::Ready, 1), (Stage::Behind("no room".into()), 10)] {
             let mut fixture = Fixture::new();

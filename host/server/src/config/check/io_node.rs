@@ -1,19 +1,19 @@
-//! What must hold of the settings of an io-node.
+//! Validates `[io-node]`.
 
 use super::Check;
 use crate::config::{Config, IoNode, IoServerUrl, Role, Token};
-use crate::roles::io_node::{Algorithm, JwksPlace};
+use crate::roles::io_node::{Algorithm, JwksLocation};
 
-/// RFC 7518 asks of a key of HS256 that it be as long as what it makes.
-const LEAST_SECRET: usize = 32;
-/// The memory of a wasm32 instance.
-const MOST_PAYLOAD: u64 = 1 << 32;
+/// Bytes of an HS256 key: at least the size of the hash (RFC 7518, section 3.2).
+const MIN_SECRET: usize = 32;
+/// The largest memory of a wasm32 instance.
+const MAX_PAYLOAD: u64 = 1 << 32;
 
 impl Check<'_> {
     pub(super) fn io_node(&mut self, config: &Config) {
         let io_node = &config.io_node;
         if let Some(advertise) = &io_node.advertise
-            && let Err(problem) = IoServerUrl::of_clients(advertise)
+            && let Err(problem) = IoServerUrl::parse(advertise)
         {
             self.refuse(&["io-node", "advertise"], problem);
         }
@@ -35,7 +35,7 @@ impl Check<'_> {
         }
         let problem = "must be 4GiB or less: no handler has the memory for more";
         self.require(
-            io_node.max_payload.0 <= MOST_PAYLOAD,
+            io_node.max_payload.0 <= MAX_PAYLOAD,
             &["io-node", "max-payload"],
             problem,
         );
@@ -60,7 +60,7 @@ impl Check<'_> {
         );
         let problem = "names no transport; there are polling and websocket";
         self.require(!io_node.transports.is_empty(), &["io-node", "transports"], problem);
-        self.limits_of_clients(io_node);
+        self.client_limits(io_node);
         self.drain(config);
         for (i, origin) in io_node.allowed_origins.iter().enumerate() {
             let problem = format!(
@@ -78,7 +78,7 @@ impl Check<'_> {
         self.attributes(io_node);
     }
 
-    fn limits_of_clients(&mut self, io_node: &IoNode) {
+    fn client_limits(&mut self, io_node: &IoNode) {
         for (key, number) in [
             (
                 "max-clients-per-address",
@@ -92,11 +92,11 @@ impl Check<'_> {
         }
     }
 
-    /// Only when somebody asked for it: a deadline that is below the default leaves time for what it can.
+    /// Checks `drain-ms` only if it is set: with a short deadline, the default is reduced instead.
     fn drain(&mut self, config: &Config) {
         let path = ["io-node", "drain-ms"];
         let (drain, deadline) = (config.io_node.drain, config.shutdown.deadline);
-        if self.places.of(&path).is_some() && drain >= deadline {
+        if self.sources.of(&path).is_some() && drain >= deadline {
             let problem = format!(
                 "must be less than shutdown.deadline-ms, {}, by which the process has ended",
                 deadline.as_millis()
@@ -118,11 +118,11 @@ impl Check<'_> {
     }
 
     fn token(&mut self, token: &Token, runs_here: bool) {
-        let named = self.places.first_in(&["io-node", "token"]);
+        let named = self.sources.first_in(&["io-node", "token"]);
         if let Some(named) = named.filter(|_| !token.has_key()) {
-            // Whoever sets anything of tokens takes them to be looked at.
+            // A user who sets any key of the section expects that tokens are checked.
             let problem =
-                "counts for nothing without a key to look at tokens with; add secret, secret-file, public-key or jwks";
+                "has no effect without a key that verifies tokens; add secret, secret-file, public-key or jwks";
             self.refuse(&["io-node", "token", &named], problem);
             return;
         }
@@ -135,11 +135,11 @@ impl Check<'_> {
             ],
         );
         if let Some(secret) = &token.secret {
-            let problem = format!("must be {LEAST_SECRET} bytes or more, such as `openssl rand -base64 32` makes");
-            let long = secret.expose().len() >= LEAST_SECRET;
+            let problem = format!("must be {MIN_SECRET} bytes or more, such as `openssl rand -base64 32` makes");
+            let long = secret.expose().len() >= MIN_SECRET;
             self.require(long, &["io-node", "token", "secret"], &problem);
         }
-        if let Some(JwksPlace::Url(url)) = &token.jwks {
+        if let Some(JwksLocation::Url(url)) = &token.jwks {
             let problem = "is not a file, nor a URL such as https://login.example.com/.well-known/jwks.json";
             self.require(is_url(url), &["io-node", "token", "jwks"], problem);
         }
@@ -158,7 +158,7 @@ impl Check<'_> {
         if secrets && !token.algorithms.is_empty() && !token.algorithms.contains(&Algorithm::HS256) {
             self.refuse(
                 &path,
-                "leaves out HS256, which a secret is for; add it, or take the secret away",
+                "lacks HS256, the algorithm of a secret; add it, or remove the secret",
             );
         }
         let path = ["io-node", "token", "claims"];

@@ -1,10 +1,10 @@
-//! Streams over real sockets, in arbitrary pieces and with arbitrary pauses: every byte comes through once and in order.
+//! Streams over real sockets, with arbitrary pieces and pauses: each byte arrives once and in order.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::http::head::First;
+use crate::http::first_request::{self, FirstRequest};
 use crate::http::testing::pair;
 use plugnode_testing::arbitrary::{bytes, cuts, pieces, run};
 
@@ -14,7 +14,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases / 4, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_a_peer_sends_comes_through_whatever_the_pieces_and_pauses(
+    fn every_byte_arrives_with_any_pieces_and_pauses(
         sent in vec(bytes(2_000), 0..8),
         cuts in cuts(),
         reads in vec((any::<bool>(), 1_usize..600), 0..30),
@@ -31,8 +31,8 @@ proptest! {
                 peer.shutdown().await.unwrap();
             };
             let receive = async {
-                let First { mut bytes, request } = head::read(&mut stream).await.unwrap();
-                let (_, length) = request.expect("it asks for a WebSocket");
+                let FirstRequest { mut bytes, handshake } = first_request::read(&mut stream).await.unwrap();
+                let (_, length) = handshake.expect("it asks for a WebSocket");
                 assert_eq!(bytes.split_to(length), HEAD);
                 stream.put_back(bytes);
                 let mut read = Vec::new();
@@ -42,7 +42,7 @@ proptest! {
                     if is_paused {
                         connection.pause();
                         let reading = timeout(Duration::from_millis(1), stream.read(&mut buffer));
-                        assert!(reading.await.is_err(), "something is read through a pause");
+                        assert!(reading.await.is_err(), "nothing is read during a pause");
                         connection.resume();
                     } else {
                         let got = stream.read(&mut buffer).await.unwrap();

@@ -1,4 +1,4 @@
-//! WebSockets as a peer sees them, from the first byte of a connection and later on it, and over TLS.
+//! WebSockets as a peer sees them: on the first request of a connection, on later ones, and over TLS.
 
 use futures_util::SinkExt;
 use hyper::HeaderMap;
@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use super::*;
 use crate::http::testing::{certificate, hears, trusting};
 
-/// What a client sends to open a WebSocket; `more` is headers.
+/// The request that opens a WebSocket, with `more` headers.
 fn handshake(more: &str) -> String {
     format!(
         "GET /echo HTTP/1.1\r\nhost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n\
@@ -23,7 +23,7 @@ const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 const HELLO: &[u8] = b"\x81\x85\0\0\0\0hello";
 const HELLO_BACK: &[u8] = b"\x81\x05hello";
 
-/// Says back what it hears.
+/// Echoes messages.
 struct Echo {
     tasks: Shutdown,
     opened: mpsc::UnboundedSender<Arc<Connection>>,
@@ -86,35 +86,40 @@ impl Server {
     }
 }
 
-/// Reads a head, and nothing after it.
+/// Reads the head of a response, and no byte after it.
 async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
-        head.push(timeout(SOON, stream.read_u8()).await.expect("it answers").unwrap());
+        head.push(
+            timeout(SOON, stream.read_u8())
+                .await
+                .expect("a response comes")
+                .unwrap(),
+        );
     }
     String::from_utf8(head).unwrap()
 }
 
-async fn is_open(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+async fn expect_open(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
     let head = read_head(stream).await;
     assert!(head.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{head}");
     assert!(head.contains(&format!("sec-websocket-accept: {ACCEPT}\r\n")), "{head}");
 }
 
 #[tokio::test]
-async fn what_comes_right_after_a_handshake_is_not_lost() {
+async fn keeps_bytes_right_after_handshake() {
     let server = Server::start(HttpSettings::default()).await;
     let mut client = server.connect().await;
     let bytes = [handshake("").as_bytes(), HELLO, &HELLO[..3]].concat();
     client.write_all(&bytes).await.unwrap();
-    is_open(&mut client).await;
+    expect_open(&mut client).await;
     hears(&mut client, HELLO_BACK).await;
     client.write_all(&HELLO[3..]).await.unwrap();
     hears(&mut client, HELLO_BACK).await;
 }
 
 #[tokio::test]
-async fn a_handshake_may_come_in_any_pieces() {
+async fn accepts_handshake_in_any_pieces() {
     let server = Server::start(HttpSettings::default()).await;
     let mut client = server.connect().await;
     client.set_nodelay(true).unwrap();
@@ -123,21 +128,21 @@ async fn a_handshake_may_come_in_any_pieces() {
         client.write_all(piece).await.unwrap();
         tokio::task::yield_now().await;
     }
-    is_open(&mut client).await;
+    expect_open(&mut client).await;
     hears(&mut client, HELLO_BACK).await;
 }
 
 #[tokio::test]
-async fn a_connection_that_was_kept_alive_becomes_a_websocket_too() {
+async fn upgrades_connection_after_other_requests() {
     let mut server = Server::start(HttpSettings::default()).await;
     let mut client = server.connect().await;
     client.write_all(b"GET /a HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
     read_head(&mut client).await;
     hears(&mut client, b"page /a").await;
-    // What follows at once has hyper read already.
+    // hyper has read the frame together with the handshake.
     let bytes = [handshake("").as_bytes(), HELLO].concat();
     client.write_all(&bytes).await.unwrap();
-    is_open(&mut client).await;
+    expect_open(&mut client).await;
     hears(&mut client, HELLO_BACK).await;
     let connection = timeout(SOON, server.opened.recv()).await.unwrap().unwrap();
     assert_eq!(connection.peer(), client.local_addr().ok());
@@ -147,7 +152,7 @@ async fn a_connection_that_was_kept_alive_becomes_a_websocket_too() {
 }
 
 #[tokio::test]
-async fn requests_that_come_at_once_are_answered_in_turn() {
+async fn answers_pipelined_requests_in_order() {
     let server = Server::start(HttpSettings::default()).await;
     let mut client = server.connect().await;
     let pages = "GET /a HTTP/1.1\r\nhost: a\r\n\r\nGET /b HTTP/1.1\r\nhost: a\r\n\r\n";
@@ -157,12 +162,12 @@ async fn requests_that_come_at_once_are_answered_in_turn() {
         read_head(&mut client).await;
         hears(&mut client, page).await;
     }
-    is_open(&mut client).await;
+    expect_open(&mut client).await;
     hears(&mut client, HELLO_BACK).await;
 }
 
 #[tokio::test]
-async fn a_handshake_that_is_not_accepted_is_an_ordinary_request() {
+async fn handshake_not_accepted_is_an_ordinary_request() {
     let server = Server::start(HttpSettings::default()).await;
     let right = handshake("connection: close\r\n");
     for request in [
@@ -179,7 +184,7 @@ async fn a_handshake_that_is_not_accepted_is_an_ordinary_request() {
 }
 
 #[tokio::test]
-async fn limits_hold_for_the_first_request_too() {
+async fn limits_apply_to_first_request() {
     let server = Server::start(HttpSettings {
         header_timeout: Duration::from_millis(200),
         max_connections: 2,
@@ -199,10 +204,10 @@ async fn limits_hold_for_the_first_request_too() {
         assert_eq!(ask(server.address, slow).await, "");
     }
 
-    // A websocket has its place for as long as it lives.
+    // A websocket counts as a connection until it ends.
     let mut first = server.connect().await;
     first.write_all(handshake("").as_bytes()).await.unwrap();
-    is_open(&mut first).await;
+    expect_open(&mut first).await;
     let _second = server.connect().await;
     let mut third = server.connect().await;
     assert!(read_to_end(&mut third).await.starts_with("HTTP/1.1 503"));
@@ -213,7 +218,7 @@ async fn limits_hold_for_the_first_request_too() {
 }
 
 #[tokio::test]
-async fn pages_and_websockets_are_there_over_tls_and_nothing_else_is() {
+async fn serves_pages_and_websockets_over_tls_only() {
     let folder = tempfile::tempdir().unwrap();
     let (certificate, key) = certificate(folder.path());
     let settings = HttpSettings {
@@ -239,13 +244,13 @@ async fn pages_and_websockets_are_there_over_tls_and_nothing_else_is() {
         .write_all(&[handshake("").as_bytes(), HELLO].concat())
         .await
         .unwrap();
-    is_open(&mut websocket).await;
+    expect_open(&mut websocket).await;
     hears(&mut websocket, HELLO_BACK).await;
 
     assert!(!ask(server.address, GET).await.contains("HTTP"), "plain HTTP");
     assert!(!ask(server.address, "").await.contains("HTTP"), "silence");
 
-    // One that is closed while its peer does not read goes at once.
+    // A closed connection ends at once, also if its peer does not read.
     let connection = timeout(SOON, server.opened.recv()).await.unwrap().unwrap();
     connection.close();
     let mut rest = Vec::new();
@@ -258,7 +263,7 @@ async fn pages_and_websockets_are_there_over_tls_and_nothing_else_is() {
 }
 
 #[test]
-fn what_is_no_certificate_is_said() {
+fn names_unusable_certificate_files() {
     let folder = tempfile::tempdir().unwrap();
     let (certificate, key) = certificate(folder.path());
     let empty = folder.path().join("empty.pem");

@@ -1,51 +1,50 @@
-//! An app on this node: the release in use, perhaps another on trial, and which of them an event goes to.
+//! An app on this node: the release in use, an optional candidate on trial, and the choice between them for each event.
 //!
-//! An event that fails on trial is tried again by the release in use, at once and without that counting as an attempt: a
-//! release that is no good costs nobody an event.
+//! An event that fails on trial is tried again in the release in use, at once and without counting as an attempt: a bad release
+//! costs no event.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use tracing::info;
 
 use super::candidate::Candidate;
-use super::tally::Tally;
+use super::loaded_release::LoadedRelease;
 use plugnode_message::{Namespace, SessionId};
 use plugnode_process::metrics;
 use plugnode_release::{AppReport, Digest, Progress, Stage};
-use plugnode_runtime::{AppSettings, Component, Dispatch, Job, Pool};
+use plugnode_runtime::{AppSettings, Component, Dispatch, Failure, Job, JobOutcome};
 
 /// An app on this node.
 pub(super) struct App {
     pub(super) settings: AppSettings,
-    generations: RwLock<Generations>,
-    /// How far the node is with a release that is to be taken into use.
+    loaded: RwLock<LoadedReleases>,
+    /// Number and stage of the release that this node is about to take into use.
     stage: Mutex<Option<(u64, Stage)>>,
-    /// Told when the candidate is proven or has failed.
-    pub(super) changes: Notify,
-    /// Told when there is something new to report.
-    pub(super) reports: Notify,
-    in_hand: AtomicU64,
+    /// Notified when the candidate is proven or has failed.
+    pub(super) candidate_changed: Notify,
+    /// Notified when there is something new to report.
+    pub(super) report_changed: Notify,
+    in_flight: AtomicU64,
 }
 
-struct Generations {
-    in_use: Arc<Generation>,
+struct LoadedReleases {
+    in_use: Arc<LoadedRelease>,
     candidate: Option<Arc<Candidate>>,
-    /// The component that was in use before, compiled as it is, so that going back to it takes no time.
-    before: Option<Component>,
+    /// The compiled component that was in use before, so that a rollback takes no time.
+    previous: Option<Component>,
 }
 
-impl Generations {
-    /// Ends the trial, and returns what the candidate has not begun.
+impl LoadedReleases {
+    /// Ends the trial and returns the jobs that the candidate has not started.
     fn end_trial(&mut self) -> impl Iterator<Item = Job> + use<> {
-        let waiting = self.candidate.take().map(|candidate| candidate.trial.retire());
-        let on_trial_no_more = |job| Job { on_trial: None, ..job };
-        waiting.into_iter().flatten().map(on_trial_no_more)
+        let jobs = self.candidate.take().map(|candidate| candidate.trial_pool.retire());
+        jobs.into_iter().flatten().map(|job| Job { on_trial: None, ..job })
     }
 
-    /// The candidate, if it is of this number.
+    /// The candidate, if it has this number.
     fn candidate(&self, number: u64) -> Option<&Candidate> {
         self.candidate.as_deref().filter(|candidate| candidate.number == number)
     }
@@ -55,210 +54,172 @@ impl Generations {
     }
 }
 
-/// A loaded release that is, or was, in use.
-pub(super) struct Generation {
-    pub(super) number: u64,
-    pub(super) component: Component,
-    pub(super) pool: Arc<Pool>,
-    pub(super) tally: Tally,
-    /// Whether it has answered an event.
-    has_answered: AtomicBool,
-    /// Why an event failed, if that was before it had answered any.
-    first_failure: OnceLock<String>,
-}
+/// Counts an event as in flight until it is dropped.
+pub(super) struct InFlightGuard(Arc<App>);
 
-impl Generation {
-    pub(super) fn new(number: u64, component: Component, pool: Arc<Pool>) -> Self {
-        Self {
-            number,
-            component,
-            pool,
-            tally: Tally::new(),
-            has_answered: AtomicBool::new(false),
-            first_failure: OnceLock::new(),
-        }
-    }
-
-    /// It has answered an event, and says whether that is news.
-    pub(super) fn answered(&self) -> bool {
-        // Most of the time it is none, and then nothing is written.
-        !self.has_answered() && !self.has_answered.swap(true, Ordering::Relaxed)
-    }
-
-    fn has_answered(&self) -> bool {
-        self.has_answered.load(Ordering::Relaxed)
-    }
-}
-
-/// An event that was read and is not committed.
-pub(super) struct InHand(Arc<App>);
-
-impl Drop for InHand {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
-        self.0.in_hand.fetch_sub(1, Ordering::Relaxed);
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
         metrics::EVENTS_IN_HAND.decrement();
     }
 }
 
-/// What had an event, and for how long.
-pub(super) struct By {
-    /// The release, by its short digest.
-    pub(super) release: Arc<str>,
-    /// Its number, if it had the event on trial.
-    pub(super) on_trial: Option<u64>,
-    pub(super) took: Duration,
-}
-
-/// An event that is for the release in use, since another has had it.
+/// An attempt at an event by another release than the one in use. It does not count: the release in use must handle the event.
 #[derive(Debug, Clone)]
-pub(super) struct Tried {
-    /// The candidate that had it. None when that was a release on its way out.
+pub(super) struct TrialAttempt {
+    /// The candidate that handled it. None for a release that was replaced meanwhile.
     candidate: Option<u64>,
-    /// Why that one could not handle it. None when it could, and what it did was for trial alone.
+    /// Why it failed. None if it succeeded but its effects are discarded (see [`App::discards_trial_effects`]).
     failure: Option<String>,
 }
 
 impl App {
-    pub(super) fn new(settings: AppSettings, in_use: Generation) -> Self {
+    pub(super) fn new(settings: AppSettings, in_use: LoadedRelease) -> Self {
         Self {
             settings,
-            generations: RwLock::new(Generations {
+            loaded: RwLock::new(LoadedReleases {
                 in_use: Arc::new(in_use),
                 candidate: None,
-                before: None,
+                previous: None,
             }),
             stage: Mutex::default(),
-            changes: Notify::new(),
-            reports: Notify::new(),
-            in_hand: AtomicU64::new(0),
+            candidate_changed: Notify::new(),
+            report_changed: Notify::new(),
+            in_flight: AtomicU64::new(0),
         }
     }
 
-    /// Hands an event to the candidate, if that is to have it and nobody has tried it, or to the release in use. The lock is
-    /// held meanwhile, so that no event reaches a pool that retired.
+    /// Gives a job to the candidate if its share includes it, else to the release in use. `was_tried` jobs go to the release in
+    /// use. The lock is held meanwhile, so that no job reaches a retired pool.
     pub(super) fn submit(&self, job: Job, was_tried: bool) {
-        let generations = self.generations();
-        let job = match &generations.candidate {
-            Some(candidate) if !was_tried => match candidate.take(job) {
+        let loaded = self.loaded.read();
+        let job = match &loaded.candidate {
+            Some(candidate) if !was_tried => match candidate.offer(job) {
                 Ok(()) => return,
                 Err(job) => job,
             },
             _ => job,
         };
-        generations.in_use.pool.submit(job);
+        loaded.in_use.pool.submit(job);
     }
 
-    /// An event was handled, after `tried`. When that does not count, it is the turn of the release in use.
-    pub(super) fn handled(&self, by: &By, tried: Option<Tried>) -> Option<Tried> {
-        let generations = self.generations();
-        if let Some(number) = by.on_trial {
-            if let Some(candidate) = generations.candidate(number) {
-                candidate.tally.count(by.took, true);
-                if candidate.answered() {
-                    self.changes.notify_one();
+    /// Counts the outcome of a job for its release. `earlier` is the event's attempt on trial before this one, if there was one.
+    /// Returns a [`TrialAttempt`] if the release in use must handle the event.
+    pub(super) fn record(&self, outcome: &JobOutcome, earlier: Option<TrialAttempt>) -> Option<TrialAttempt> {
+        match &outcome.result {
+            Ok(_) => self.record_success(outcome, earlier),
+            Err(failure) => self.record_failure(outcome, failure),
+        }
+    }
+
+    fn record_success(&self, outcome: &JobOutcome, earlier: Option<TrialAttempt>) -> Option<TrialAttempt> {
+        let loaded = self.loaded.read();
+        if let Some(number) = outcome.on_trial {
+            let candidate = loaded.candidate(number);
+            if let Some(candidate) = candidate {
+                candidate.stats.record(outcome.took, true);
+                if candidate.add_answered() {
+                    self.candidate_changed.notify_one();
                 }
             }
-            let failure = None;
-            let candidate = Some(number);
-            // What a canary does counts.
-            let is_canary = generations
-                .candidate(number)
-                .is_some_and(|candidate| candidate.is_compared());
-            let is_rehearsal = self.is_rehearsed() && !is_canary;
-            return is_rehearsal.then_some(Tried { candidate, failure });
+            // The effects of a canary count.
+            let is_canary = candidate.is_some_and(|candidate| candidate.is_canary());
+            let is_discarded = self.discards_trial_effects() && !is_canary;
+            return is_discarded.then_some(TrialAttempt {
+                candidate: Some(number),
+                failure: None,
+            });
         }
-        if generations.is_in_use(&by.release) {
-            generations.in_use.tally.count(by.took, true);
-            if generations.in_use.answered() {
-                self.reports.notify_one();
+        if loaded.is_in_use(&outcome.release) {
+            loaded.in_use.stats.record(outcome.took, true);
+            if loaded.in_use.set_answered() {
+                self.report_changed.notify_one();
             }
         }
-        let Tried { candidate, failure } = tried?;
-        if let (Some(candidate), Some(failure)) = (generations.candidate(candidate?), failure) {
-            candidate.tally.has_failed();
-            if candidate.blame(failure) {
-                self.changes.notify_one();
+        let TrialAttempt { candidate, failure } = earlier?;
+        if let (Some(candidate), Some(failure)) = (loaded.candidate(candidate?), failure) {
+            candidate.stats.add_failure();
+            if candidate.set_failed(failure) {
+                self.candidate_changed.notify_one();
             }
         }
         None
     }
 
-    /// An event failed. Unless that was with the release in use, it is that one's turn.
-    pub(super) fn failed(&self, by: &By, reason: impl ToString) -> Option<Tried> {
-        let generations = self.generations();
-        match by.on_trial {
+    fn record_failure(&self, outcome: &JobOutcome, failure: &Failure) -> Option<TrialAttempt> {
+        let loaded = self.loaded.read();
+        match outcome.on_trial {
             Some(number) => {
-                if let Some(candidate) = generations.candidate(number) {
-                    // Whether that is its own fault is said by the release in use.
-                    candidate.tally.count(by.took, true);
+                if let Some(candidate) = loaded.candidate(number) {
+                    // Counted as handled until the release in use shows whether the candidate is at fault.
+                    candidate.stats.record(outcome.took, true);
                 }
             }
-            None if generations.is_in_use(&by.release) => {
-                let in_use = &generations.in_use;
-                in_use.tally.count(by.took, false);
-                if !in_use.has_answered() && in_use.first_failure.set(reason.to_string()).is_ok() {
-                    self.reports.notify_one();
+            None if loaded.is_in_use(&outcome.release) => {
+                loaded.in_use.stats.record(outcome.took, false);
+                if loaded.in_use.set_failed(failure.to_string()) {
+                    self.report_changed.notify_one();
                 }
                 return None;
             }
             None => {}
         }
-        Some(Tried {
-            candidate: by.on_trial,
-            failure: Some(reason.to_string()),
+        Some(TrialAttempt {
+            candidate: outcome.on_trial,
+            failure: Some(failure.to_string()),
         })
     }
 
-    /// Whether what a candidate does with its first events is for trial alone. Instances that keep what they know of their
-    /// clients would otherwise miss these.
-    fn is_rehearsed(&self) -> bool {
+    /// Whether the effects of a candidate's first events are discarded and the release in use handles these events again.
+    /// Otherwise instances that keep state of their clients would miss them.
+    fn discards_trial_effects(&self) -> bool {
         self.settings.dispatch == Dispatch::Sticky || self.settings.instances == 1
     }
 
     /// Whether its handler is native Rust, which has no releases.
     pub(super) fn is_native(&self) -> bool {
-        self.generations().in_use.component.is_native()
+        self.loaded.read().in_use.component.is_native()
     }
 
     /// The release in use.
-    pub(super) fn in_use(&self) -> Arc<Generation> {
-        self.generations().in_use.clone()
+    pub(super) fn in_use(&self) -> Arc<LoadedRelease> {
+        self.loaded.read().in_use.clone()
     }
 
     /// The release on trial.
     pub(super) fn candidate(&self) -> Option<Arc<Candidate>> {
-        self.generations().candidate.clone()
+        self.loaded.read().candidate.clone()
     }
 
-    /// Puts a release on trial. It is given nothing yet.
-    pub(super) fn try_out(&self, candidate: Candidate) {
-        self.dismiss();
-        let mut generations = self.generations_mut();
-        generations.in_use.tally.reset();
-        generations.candidate = Some(Arc::new(candidate));
+    /// Begins the trial of a release, which gets no events yet.
+    pub(super) fn begin_trial(&self, candidate: Candidate) {
+        self.end_trial();
+        let mut loaded = self.loaded.write();
+        loaded.in_use.stats.reset();
+        loaded.candidate = Some(Arc::new(candidate));
     }
 
-    /// Ends a trial: what the candidate has not begun goes to the release in use.
-    pub(super) fn dismiss(&self) {
-        let mut generations = self.generations_mut();
-        for job in generations.end_trial() {
-            generations.in_use.pool.submit(job);
+    /// Ends the trial. Jobs that the candidate has not started go to the release in use.
+    pub(super) fn end_trial(&self) {
+        let mut loaded = self.loaded.write();
+        for job in loaded.end_trial() {
+            loaded.in_use.pool.submit(job);
         }
     }
 
-    /// Puts another generation in the place of the one in use, between events, and ends the trial if there is one. Events
-    /// being handled are finished where they are; all others go to the new generation. Returns what is not kept any more.
-    pub(super) fn swap(&self, new: Generation) -> Option<Component> {
-        let mut generations = self.generations_mut();
+    /// Replaces the release in use between events, and ends the trial if there is one. Running events finish in the old release;
+    /// all others go to the new one. Returns the component that is no longer kept for a rollback.
+    pub(super) fn swap(&self, new: LoadedRelease) -> Option<Component> {
+        let mut loaded = self.loaded.write();
         let new = Arc::new(new);
-        let old = std::mem::replace(&mut generations.in_use, new.clone());
-        let forgotten = generations.before.replace(old.component.clone());
-        let tried = generations.end_trial();
-        let waiting = old.pool.hand_over(&new.pool);
-        for job in waiting.into_iter().chain(tried) {
+        let old = std::mem::replace(&mut loaded.in_use, new.clone());
+        let dropped = loaded.previous.replace(old.component.clone());
+        let from_trial = loaded.end_trial();
+        let from_old = old.pool.hand_over(&new.pool);
+        for job in from_old.into_iter().chain(from_trial) {
             new.pool.submit(job);
         }
-        drop(generations);
+        drop(loaded);
         info!(
             app = %self.settings.namespace,
             release = new.number,
@@ -266,50 +227,44 @@ impl App {
             before = old.number,
             "release taken into use"
         );
-        forgotten
+        dropped
     }
 
-    /// Another number for the component in use.
+    /// Gives the component in use another release number.
     pub(super) fn renumber(&self, number: u64) {
-        let mut generations = self.generations_mut();
-        let before = &generations.in_use;
-        let renumbered = Generation::new(number, before.component.clone(), before.pool.clone());
-        renumbered.has_answered.store(before.has_answered(), Ordering::Relaxed);
-        generations.in_use = Arc::new(renumbered);
+        let mut loaded = self.loaded.write();
+        loaded.in_use = Arc::new(loaded.in_use.renumbered(number));
     }
 
-    /// Says how far this node is with a release.
+    /// Sets the reported stage: how far this node is with a release.
     pub(super) fn set_stage(&self, stage: Option<(u64, Stage)>) {
-        let mut present = self.stage.lock().expect("nothing panics while it holds this lock");
+        let mut present = self.stage.lock();
         if *present != stage {
             *present = stage;
-            self.reports.notify_one();
+            self.report_changed.notify_one();
         }
     }
 
-    /// What this node tells of the app.
+    /// This node's report on the app.
     pub(super) fn report(&self) -> AppReport {
         let (in_use, candidate) = {
-            let generations = self.generations();
-            (generations.in_use.clone(), generations.candidate.clone())
+            let loaded = self.loaded.read();
+            (loaded.in_use.clone(), loaded.candidate.clone())
         };
-        let stage = self
-            .stage
-            .lock()
-            .expect("nothing panics while it holds this lock")
-            .clone();
+        let stage = self.stage.lock().clone();
         let progress = stage.map(|(release, stage)| {
             let candidate = candidate.as_ref().filter(|candidate| candidate.number == release);
-            let counts = candidate.map(|candidate| candidate.tally.counts(candidate.is_compared()));
+            let counts = candidate.map(|candidate| candidate.stats.counts(candidate.is_canary()));
             Progress {
                 release,
                 stage,
                 counts: counts.unwrap_or_default(),
             }
         });
-        let is_compared = candidate.as_ref().is_some_and(|candidate| candidate.is_compared());
-        let has_everything = candidate.as_ref().filter(|candidate| candidate.has_everything());
-        let (release, component, pool) = match has_everything {
+        let is_canary = candidate.as_ref().is_some_and(|candidate| candidate.is_canary());
+        // A candidate that gets all events is reported as the release that runs here.
+        let with_all_events = candidate.as_ref().filter(|candidate| candidate.has_all_events());
+        let (release, component, pool) = match with_all_events {
             Some(candidate) => (candidate.number, &candidate.component, None),
             None => (in_use.number, &in_use.component, Some(&in_use.pool)),
         };
@@ -317,66 +272,47 @@ impl App {
             release,
             digest: component.digest().clone(),
             instances: self.settings.instances,
-            in_hand: self.in_hand.load(Ordering::Relaxed),
-            counts: in_use.tally.counts(is_compared),
+            in_hand: self.in_flight.load(Ordering::Relaxed),
+            counts: in_use.stats.counts(is_canary),
             progress,
-            has_answered: has_everything.is_none() && in_use.has_answered(),
-            first_failure: match has_everything.is_none() && !in_use.has_answered() {
-                true => in_use.first_failure.get().cloned(),
-                false => None,
-            },
+            has_answered: with_all_events.is_none() && in_use.has_answered(),
+            first_failure: in_use.first_failure().filter(|_| with_all_events.is_none()).cloned(),
             have_begun: pool.is_none_or(|pool| pool.is_started()),
             states_refused: pool.map(|pool| pool.states_refused()).unwrap_or_default(),
         }
     }
 
-    /// Lets all instances go.
+    /// Ends all instances.
     pub(super) fn retire(&self) {
-        let generations = self.generations();
-        drop(generations.in_use.pool.retire());
-        if let Some(candidate) = &generations.candidate {
-            drop(candidate.trial.retire());
+        let loaded = self.loaded.read();
+        drop(loaded.in_use.pool.retire());
+        if let Some(candidate) = &loaded.candidate {
+            drop(candidate.trial_pool.retire());
         }
     }
 
-    /// Forgets a client, whose disconnect has been committed.
+    /// Drops what the instances hold of a client whose disconnect is committed.
     pub(super) fn forget(&self, namespace: &Namespace, client: &SessionId) {
-        let generations = self.generations();
-        generations.in_use.pool.forget(namespace, client);
-        if let Some(candidate) = &generations.candidate {
-            candidate.trial.forget(namespace, client);
+        let loaded = self.loaded.read();
+        loaded.in_use.pool.forget(namespace, client);
+        if let Some(candidate) = &loaded.candidate {
+            candidate.trial_pool.forget(namespace, client);
         }
     }
 
-    /// Counts an event as in hand until what is returned is dropped.
-    pub(super) fn take_in_hand(self: &Arc<Self>) -> InHand {
-        self.in_hand.fetch_add(1, Ordering::Relaxed);
+    /// Counts an event as in flight until the guard is dropped.
+    pub(super) fn count_in_flight(self: &Arc<Self>) -> InFlightGuard {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
         metrics::EVENTS_IN_HAND.increment();
-        InHand(self.clone())
+        InFlightGuard(self.clone())
     }
 
     /// The component of this digest, if it is loaded.
-    pub(super) fn loaded(&self, digest: &Digest) -> Option<Component> {
-        let generations = self.generations();
-        let candidate = generations.candidate.as_ref().map(|candidate| &candidate.component);
-        let loaded = [
-            Some(&generations.in_use.component),
-            generations.before.as_ref(),
-            candidate,
-        ];
-        let mut loaded = loaded.into_iter().flatten();
-        loaded.find(|component| component.digest() == digest).cloned()
-    }
-
-    fn generations(&self) -> RwLockReadGuard<'_, Generations> {
-        self.generations
-            .read()
-            .expect("nothing panics while it holds this lock")
-    }
-
-    fn generations_mut(&self) -> RwLockWriteGuard<'_, Generations> {
-        self.generations
-            .write()
-            .expect("nothing panics while it holds this lock")
+    pub(super) fn loaded_component(&self, digest: &Digest) -> Option<Component> {
+        let loaded = self.loaded.read();
+        let candidate = loaded.candidate.as_ref().map(|candidate| &candidate.component);
+        let components = [Some(&loaded.in_use.component), loaded.previous.as_ref(), candidate];
+        let mut components = components.into_iter().flatten();
+        components.find(|component| component.digest() == digest).cloned()
     }
 }

@@ -15,8 +15,8 @@ use plugnode_transport::Standing;
 pub(super) struct Apps {
     apps: Vec<Arc<App>>,
     by_namespace: Namespaces<Arc<App>>,
-    /// Whether events wait for the key-value store.
-    store_away: AtomicBool,
+    /// Whether events wait because the key-value store cannot be read.
+    store_is_away: AtomicBool,
     /// Whether this node renews its lease in time.
     pub(super) standing: Standing,
 }
@@ -26,7 +26,7 @@ impl Apps {
         Self {
             apps: Vec::new(),
             by_namespace: Namespaces::default(),
-            store_away: AtomicBool::new(false),
+            store_is_away: AtomicBool::new(false),
             standing,
         }
     }
@@ -48,16 +48,16 @@ impl Apps {
         self.apps.iter()
     }
 
-    /// An event waits for the key-value store. Logs the first.
+    /// Logs once that events wait for the key-value store.
     pub(super) fn store_is_away(&self, reason: &str) {
-        if !self.store_away.swap(true, Ordering::Relaxed) {
-            warn!("the key-value store cannot be read; events wait for it: {reason}");
+        if !self.store_is_away.swap(true, Ordering::Relaxed) {
+            warn!(error = %reason, "cannot read the key-value store; events wait for it");
         }
     }
 
-    /// An event that waited for the key-value store continues. Logs the first.
+    /// Logs once that the key-value store can be read again.
     pub(super) fn store_is_back(&self) {
-        if self.store_away.swap(false, Ordering::Relaxed) {
+        if self.store_is_away.swap(false, Ordering::Relaxed) {
             info!("the key-value store can be read again");
         }
     }
@@ -67,6 +67,7 @@ impl Apps {
         self.apps.iter().for_each(|app| app.retire());
     }
 
+    /// Drops what the instances hold of a client.
     pub(super) fn forget(&self, namespace: &Namespace, client: &SessionId) {
         if let Some(app) = self.get(namespace) {
             app.forget(namespace, client);

@@ -1,54 +1,56 @@
-//! A release that is to take the place of the one in use, and which events it is given until then.
+//! A release on trial: its pools, and the share of events that it gets.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock, RwLock};
+use std::sync::{Arc, OnceLock};
 
-use super::tally::Tally;
+use parking_lot::RwLock;
+
+use super::release_stats::ReleaseStats;
 use plugnode_message::Partition;
 use plugnode_release::Digest;
 use plugnode_runtime::{Component, Job, Pool};
 
-/// So many first events have to be answered.
+/// Number of events that a candidate must handle successfully.
 const FIRST_EVENTS: u32 = 3;
 
-/// A release on trial.
+/// A release on trial. It may replace the one in use.
 pub(super) struct Candidate {
     pub(super) number: u64,
     pub(super) component: Component,
-    /// Handles what the candidate is given on trial. Its instances end with the trial.
-    pub(super) trial: Arc<Pool>,
-    /// Waits to take the place of the pool in use.
-    pub(super) heir: Arc<Pool>,
-    pub(super) tally: Tally,
+    /// Handles the candidate's share of events. Its instances end with the trial.
+    pub(super) trial_pool: Arc<Pool>,
+    /// The pool that will replace the one in use.
+    pub(super) successor: Arc<Pool>,
+    pub(super) stats: ReleaseStats,
     share: RwLock<Share>,
     answered: AtomicU32,
-    /// Why it cannot be used: the first event that it failed and the release in use did not.
+    /// Why it cannot be used: its failure of the first event that the release in use then handled.
     failure: OnceLock<String>,
 }
 
-/// The events that a candidate is given.
+/// The events that a candidate gets.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Share {
     /// None.
-    Nothing,
-    /// One at a time.
-    First,
-    /// Those of some partitions.
+    None,
+    /// First events, while instances of the trial pool are idle.
+    FirstEvents,
+    /// All events of some partitions.
     Partitions(BTreeSet<Partition>),
-    /// All that it can take at once.
-    Everything,
+    /// As with `FirstEvents`. It is current in the cluster already, and only has to prove itself here.
+    All,
 }
 
 impl Candidate {
-    pub(super) fn new(number: u64, component: Component, trial: Arc<Pool>, heir: Arc<Pool>) -> Self {
+    pub(super) fn new(number: u64, component: Component, trial_pool: Arc<Pool>, successor: Arc<Pool>) -> Self {
         Self {
             number,
             component,
-            trial,
-            heir,
-            tally: Tally::new(),
-            share: RwLock::new(Share::Nothing),
+            trial_pool,
+            successor,
+            stats: ReleaseStats::new(),
+            share: RwLock::new(Share::None),
             answered: AtomicU32::new(0),
             failure: OnceLock::new(),
         }
@@ -58,17 +60,17 @@ impl Candidate {
         self.component.digest()
     }
 
-    /// Gives it other events from now on, and says whether that is a change.
-    pub(super) fn give(&self, share: Share) -> bool {
-        let mut present = self.share.write().expect("nothing panics while it holds this lock");
+    /// Sets the share of further events. True if it changed.
+    pub(super) fn set_share(&self, share: Share) -> bool {
+        let mut present = self.share.write();
         let is_change = *present != share;
         *present = share;
         is_change
     }
 
-    /// Hands it an event that it is to have, or gives that back.
-    pub(super) fn take(&self, job: Job) -> Result<(), Job> {
-        // One that has failed gets no more.
+    /// Submits a job if it is in the candidate's share, else returns it.
+    pub(super) fn offer(&self, job: Job) -> Result<(), Job> {
+        // A failed candidate gets no more events.
         if self.failure.get().is_some() {
             return Err(job);
         }
@@ -76,36 +78,33 @@ impl Candidate {
             on_trial: Some(self.number),
             ..job
         };
-        let share = self.share.read().expect("nothing panics while it holds this lock");
-        match &*share {
-            Share::Nothing => Err(job),
-            // As long as it is not proven, nobody waits for it.
-            Share::First | Share::Everything => {
-                let taken = self.trial.submit_if_idle(on_trial(job));
-                taken.map_err(|job| Job { on_trial: None, ..job })
+        match &*self.share.read() {
+            Share::None => Err(job),
+            // No event waits for a candidate that is not proven.
+            Share::FirstEvents | Share::All => {
+                let submitted = self.trial_pool.submit_if_idle(on_trial(job));
+                submitted.map_err(|job| Job { on_trial: None, ..job })
             }
-            Share::Partitions(own) if !own.contains(&job.id.partition) => Err(job),
+            Share::Partitions(partitions) if !partitions.contains(&job.id.partition) => Err(job),
             Share::Partitions(..) => {
-                self.trial.submit(on_trial(job));
+                self.trial_pool.submit(on_trial(job));
                 Ok(())
             }
         }
     }
 
-    /// Whether it has all events already, and only has to prove itself.
-    pub(super) fn has_everything(&self) -> bool {
-        let share = self.share.read().expect("nothing panics while it holds this lock");
-        *share == Share::Everything
+    /// Whether it is current in the cluster, and only has to prove itself here.
+    pub(super) fn has_all_events(&self) -> bool {
+        *self.share.read() == Share::All
     }
 
-    /// Whether single failures are weighed, and not each taken for the end.
-    pub(super) fn is_compared(&self) -> bool {
-        let share = self.share.read().expect("nothing panics while it holds this lock");
-        matches!(*share, Share::Partitions(..))
+    /// Whether it is compared with the release in use by failure rate and latency. Single failures do not end a canary.
+    pub(super) fn is_canary(&self) -> bool {
+        matches!(*self.share.read(), Share::Partitions(..))
     }
 
-    /// It has answered an event. True when it is proven by that.
-    pub(super) fn answered(&self) -> bool {
+    /// Notes that it has handled an event. True if that proves it.
+    pub(super) fn add_answered(&self) -> bool {
         self.answered.fetch_add(1, Ordering::AcqRel) + 1 == FIRST_EVENTS
     }
 
@@ -113,9 +112,9 @@ impl Candidate {
         self.answered.load(Ordering::Acquire) >= FIRST_EVENTS
     }
 
-    /// It has failed an event that the release in use has handled since. True when it is given up for that.
-    pub(super) fn blame(&self, reason: String) -> bool {
-        !self.is_compared() && self.failure.set(reason).is_ok()
+    /// Notes that it failed an event that the release in use then handled. True if the candidate is given up for that.
+    pub(super) fn set_failed(&self, reason: String) -> bool {
+        !self.is_canary() && self.failure.set(reason).is_ok()
     }
 
     pub(super) fn failure(&self) -> Option<&str> {

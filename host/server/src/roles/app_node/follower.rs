@@ -1,7 +1,7 @@
-//! Brings one app of this node to where the board says that it should be: fetches, compiles and starts what is to be tried,
-//! gives it the events that its phase allows, and swaps.
+//! Makes one app of this node follow the board: fetches, compiles and starts the release being rolled out, gives it the share of
+//! events of its phase, and replaces the release in use.
 //!
-//! It decides nothing for the cluster. It does what the board says, and says how far it is.
+//! It decides nothing for the cluster: it does what the board says, and reports its stage.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -13,30 +13,32 @@ use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use super::app::{App, Generation};
+use super::app::App;
 use super::candidate::{Candidate, Share};
+use super::loaded_release::LoadedRelease;
 use plugnode_process::Backoff;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_release::{AppReleases, Board, Digest, Phase, Stage};
 use plugnode_runtime::{AppSettings, Component, Dispatch, Engine, Pool};
 use plugnode_transport::Transport;
 
-/// How long to wait before a release that is in use elsewhere is tried again here, at first
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// Delay before this node tries again to load a release that is current in the cluster, at first
+const FIRST_DELAY: Duration = Duration::from_secs(1);
 /// and at most.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const MAX_DELAY: Duration = Duration::from_secs(30);
 
-/// Why an app is no canary whose instances know their clients.
+/// Why an app with sticky dispatch cannot have a canary.
 const NO_CANARY: &str = "this app has dispatch = \"sticky\", and what its instances know of their clients cannot go to a canary and \
                          back: deploy without --canary";
-/// After so long, a release that could not be used here is tried once more, if it is asked for still.
-const RECONSIDERED: Duration = Duration::from_secs(10);
-/// How long instances that get the state of others may take to begin, before that is told as it is.
-const BEGINNING: Duration = Duration::from_secs(30);
-/// For how long other nodes of the machine let this one fetch a component: they may reach the store when it does not.
-const FETCHING: Duration = Duration::from_secs(5);
+/// Delay before a release that failed here is tried once more, if the board still asks for it.
+const RETRY_FAILED_AFTER: Duration = Duration::from_secs(10);
+/// How long new instances may take to start with the state of the old ones before they are reported as not started.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the compile lock of the machine is held while the component is fetched. Another node may reach the store when this
+/// one does not.
+const FETCH_LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Follows the board for one app.
+/// Makes one app follow the board.
 pub(super) struct Follower {
     app: Arc<App>,
     partitions: u16,
@@ -44,37 +46,54 @@ pub(super) struct Follower {
     engine: Engine,
     board: watch::Receiver<Arc<Board>>,
     shutdown: Shutdown,
-    /// A release that could not be used here, so that it is not tried again and again.
+    /// The release that failed here last. It is not tried again at once.
     failed: Option<u64>,
     backoff: Backoff,
 }
 
-/// What is to be done next.
+/// What to do next.
 #[derive(Debug, PartialEq)]
-enum Task {
-    /// Nothing, until there is news.
+enum Step {
+    /// Wait for a change.
     Wait,
-    /// Get a release ready for its trial.
-    Prepare(Wanted),
-    /// Take into use at once what the cluster uses already.
-    CatchUp(Wanted),
-    /// Put the candidate in the place of what is in use.
+    /// Load a release and begin its trial.
+    Prepare(TargetRelease),
+    /// Load a release and take it into use without a trial, because it is current in the cluster.
+    CatchUp(TargetRelease),
+    /// Replace the release in use by the candidate.
     Swap,
-    /// The component in use has another number by now.
+    /// Give the component in use another release number.
     Renumber(u64),
-    /// End the trial of a release that nobody asks for any more.
-    Dismiss,
+    /// End the trial of a release that the board does not ask for any more.
+    EndTrial,
 }
 
+/// The release that the board asks for.
 #[derive(Debug, Clone, PartialEq)]
-struct Wanted {
+struct TargetRelease {
     number: u64,
     digest: Digest,
-    /// Whether it is to have a share of the partitions.
+    /// Whether it is compared on a share of the partitions.
     is_canary: bool,
 }
 
-impl Wanted {
+impl TargetRelease {
+    /// The release being rolled out, else the current one.
+    fn of(app_releases: &AppReleases) -> Option<Self> {
+        let release = app_releases
+            .rolling_out()
+            .or_else(|| app_releases.release(app_releases.current))?;
+        let canary = app_releases
+            .rollout
+            .as_ref()
+            .and_then(|rollout| rollout.canary.as_ref());
+        Some(Self {
+            number: release.number,
+            digest: release.digest.clone(),
+            is_canary: canary.is_some(),
+        })
+    }
+
     fn is(&self, number: u64, digest: &Digest) -> bool {
         self.number == number && self.digest == *digest
     }
@@ -97,7 +116,7 @@ impl Follower {
             board,
             shutdown,
             failed: None,
-            backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
+            backoff: Backoff::new(FIRST_DELAY, MAX_DELAY),
         }
     }
 
@@ -112,171 +131,176 @@ impl Follower {
 
     async fn follow(&mut self) {
         loop {
-            let task = self.next();
-            match task {
-                Task::Wait => self.news().await,
-                Task::Prepare(wanted) => self.prepare(wanted).await,
-                Task::CatchUp(wanted) => self.catch_up(wanted).await,
-                Task::Swap => self.swap(),
-                Task::Renumber(number) => self.app.renumber(number),
-                Task::Dismiss => {
-                    self.app.dismiss();
+            match self.next_step() {
+                Step::Wait => self.changed().await,
+                Step::Prepare(target) => self.prepare(target).await,
+                Step::CatchUp(target) => self.catch_up(target).await,
+                Step::Swap => self.swap(),
+                Step::Renumber(number) => self.app.renumber(number),
+                Step::EndTrial => {
+                    self.app.end_trial();
                     self.app.set_stage(None);
                 }
             }
         }
     }
 
-    /// Waits for a change of the board, or of how the candidate does.
-    async fn news(&mut self) {
+    /// Waits for a change of the board or of the candidate.
+    async fn changed(&mut self) {
         tokio::select! {
             Ok(()) = self.board.changed() => {}
-            () = self.app.changes.notified() => {}
-            // Where there was nothing to go back to, the cluster stays with a release that failed here.
-            () = sleep(RECONSIDERED), if self.failed.is_some() => self.failed = None,
+            () = self.app.candidate_changed.notified() => {}
+            // Without a release to roll back to, the cluster stays with one that failed here.
+            () = sleep(RETRY_FAILED_AFTER), if self.failed.is_some() => self.failed = None,
         }
     }
 
-    /// What to do next, once the candidate has been given the events that are its due.
-    fn next(&mut self) -> Task {
+    /// Sets the candidate's share of events and decides what to do next.
+    fn next_step(&mut self) -> Step {
         let board = self.board.borrow_and_update().clone();
         let Some(app_releases) = board.apps.get(&self.app.settings.namespace) else {
-            return Task::Wait;
+            return Step::Wait;
         };
         let (in_use, candidate) = (self.app.in_use(), self.app.candidate());
-        let is_in_use = |wanted: &Wanted| wanted.is(in_use.number, in_use.component.digest());
-        let Some(wanted) = wanted(app_releases).filter(|wanted| !is_in_use(wanted)) else {
+        let is_in_use = |target: &TargetRelease| target.is(in_use.number, in_use.component.digest());
+        let Some(target) = TargetRelease::of(app_releases).filter(|target| !is_in_use(target)) else {
             return self.settle(app_releases, candidate.is_some());
         };
-        let is_current = wanted.number == app_releases.current;
+        let is_current = target.number == app_releases.current;
         let promoted = candidate
             .as_ref()
             .filter(|it| it.number == app_releases.current && !is_current);
         if let Some(candidate) = promoted {
-            // It had no first events here, and by now it is the one to fall back on.
+            // It is current without a trial here, and the next rollout has begun, which may fall back on it.
             return match candidate.failure() {
                 Some(reason) => self.give_up(candidate.number, reason.to_owned()),
-                None => Task::Swap,
+                None => Step::Swap,
             };
         }
         if self.failed == Some(app_releases.current) && in_use.number != app_releases.current {
-            // The cluster is about to take it back: that it failed here must be seen until then.
-            return Task::Wait;
+            // The cluster is about to take it back. Until then, the failure stays reported.
+            return Step::Wait;
         }
-        let Some(candidate) = candidate.filter(|it| wanted.is(it.number, it.digest())) else {
+        let Some(candidate) = candidate.filter(|it| target.is(it.number, it.digest())) else {
             return match is_current {
-                _ if self.failed == Some(wanted.number) => Task::Wait,
-                true if wanted.digest == *in_use.component.digest() => Task::Renumber(wanted.number),
-                true => Task::CatchUp(wanted),
-                false => Task::Prepare(wanted),
+                _ if self.failed == Some(target.number) => Step::Wait,
+                true if target.digest == *in_use.component.digest() => Step::Renumber(target.number),
+                true => Step::CatchUp(target),
+                false => Step::Prepare(target),
             };
         };
         if let Some(reason) = candidate.failure() {
             let reason = reason.to_owned();
-            return self.give_up(wanted.number, reason);
+            return self.give_up(target.number, reason);
         }
-        if is_current && (candidate.is_proven() || !app_releases.needs_trial(wanted.number)) {
-            return Task::Swap;
+        if is_current && (candidate.is_proven() || !app_releases.needs_trial(target.number)) {
+            return Step::Swap;
         }
         let phase = app_releases
             .rollout
             .as_ref()
             .map(|rollout| (rollout.phase, &rollout.canary));
         let share = match phase {
-            // Nobody had an event for it, and still it is in use now: its first ones will show.
-            None => Share::Everything,
-            Some((Phase::Preparing, _)) => Share::Nothing,
-            Some((Phase::Canary, Some(canary))) => Share::Partitions(canary.partitions(wanted.number, self.partitions)),
-            Some((Phase::Trying | Phase::Canary, _)) => Share::First,
+            // It is current without a trial, for lack of events. The first ones are its trial.
+            None => Share::All,
+            Some((Phase::Preparing, _)) => Share::None,
+            Some((Phase::Canary, Some(canary))) => Share::Partitions(canary.partitions(target.number, self.partitions)),
+            Some((Phase::Trying | Phase::Canary, _)) => Share::FirstEvents,
         };
-        if candidate.give(share.clone()) && matches!(share, Share::Partitions(..)) {
-            // From here on the two are compared.
-            candidate.tally.reset();
-            self.app.in_use().tally.reset();
+        if candidate.set_share(share.clone()) && matches!(share, Share::Partitions(..)) {
+            // The comparison begins.
+            candidate.stats.reset();
+            self.app.in_use().stats.reset();
         }
         let stage = match candidate.is_proven() {
             true => Stage::Proven,
             false => Stage::Ready,
         };
-        self.app.set_stage(Some((wanted.number, stage)));
-        Task::Wait
+        self.app.set_stage(Some((target.number, stage)));
+        Step::Wait
     }
 
-    /// Nothing is asked for but what is in use.
-    fn settle(&mut self, app_releases: &AppReleases, has_candidate: bool) -> Task {
+    /// The board asks for nothing but the release in use.
+    fn settle(&mut self, app_releases: &AppReleases, has_candidate: bool) -> Step {
         if has_candidate {
-            return Task::Dismiss;
+            return Step::EndTrial;
         }
-        // A failure stays to be seen until the cluster has drawn its conclusion.
+        // A failure stays reported until the cluster has reacted to it.
         if self.failed != Some(app_releases.current) {
             self.failed = None;
             self.app.set_stage(None);
         }
-        Task::Wait
+        Step::Wait
     }
 
-    /// Ends the trial here, and tells the cluster why.
-    fn give_up(&mut self, number: u64, reason: String) -> Task {
-        warn!(app = %self.app.settings.namespace, release = number, "release cannot be used: {reason}");
+    /// Ends the trial here, and reports why.
+    fn give_up(&mut self, number: u64, reason: String) -> Step {
+        warn!(app = %self.app.settings.namespace, release = number, error = %reason, "release cannot be used");
         self.failed = Some(number);
-        self.app.dismiss();
+        self.app.end_trial();
         self.app.set_stage(Some((number, Stage::Failed(reason))));
-        Task::Wait
+        Step::Wait
     }
 
-    async fn prepare(&mut self, wanted: Wanted) {
-        self.app.dismiss();
-        if wanted.is_canary && self.app.settings.dispatch == Dispatch::Sticky {
-            self.give_up(wanted.number, NO_CANARY.to_owned());
+    async fn prepare(&mut self, target: TargetRelease) {
+        self.app.end_trial();
+        if target.is_canary && self.app.settings.dispatch == Dispatch::Sticky {
+            self.give_up(target.number, NO_CANARY.to_owned());
             return;
         }
-        let (app, number) = (self.app.clone(), wanted.number);
+        let (app, number) = (self.app.clone(), target.number);
         let preparing = async {
-            let component = self.component(&wanted).await?;
+            let component = self.component(&target).await?;
             app.set_stage(Some((number, Stage::Starting)));
-            let heir = Pool::prepare(&self.engine, component.clone(), app.settings.clone(), &self.shutdown).await?;
-            let instances = if wanted.is_canary { app.settings.instances } else { 1 };
-            let on_trial = AppSettings {
+            let successor =
+                Pool::prepare(&self.engine, component.clone(), app.settings.clone(), &self.shutdown).await?;
+            let instances = if target.is_canary { app.settings.instances } else { 1 };
+            let trial_settings = AppSettings {
                 instances,
                 ..app.settings.clone()
             };
-            let trial = Pool::start(&self.engine, component.clone(), on_trial, &self.shutdown).await?;
-            Ok(Candidate::new(number, component, trial, heir))
+            let trial_pool = Pool::start(&self.engine, component.clone(), trial_settings, &self.shutdown).await?;
+            Ok(Candidate::new(number, component, trial_pool, successor))
         };
         let Some(prepared) = self.unless_superseded(number, preparing).await else {
             return;
         };
         match prepared {
             Ok(candidate) => {
-                app.try_out(candidate);
+                app.begin_trial(candidate);
                 app.set_stage(Some((number, Stage::Ready)));
             }
-            // The others use it by now: it is for this node to come along, and not for them to go back.
+            // It is current by now: this node catches up, instead of making the others go back.
             Err(_) if self.is_current(number) => {}
             Err(error) => drop(self.give_up(number, format!("{error:#}"))),
         }
     }
 
-    /// Takes what the rest of the cluster uses already, however often it takes.
-    async fn catch_up(&mut self, wanted: Wanted) {
-        self.app.dismiss();
-        let (app, number) = (self.app.clone(), wanted.number);
+    /// Loads the current release and takes it into use. After an error it waits, and the next step tries again.
+    async fn catch_up(&mut self, target: TargetRelease) {
+        self.app.end_trial();
+        let (app, number) = (self.app.clone(), target.number);
         let catching_up = async {
-            let component = self.component(&wanted).await?;
+            let component = self.component(&target).await?;
             let pool = Pool::prepare(&self.engine, component.clone(), app.settings.clone(), &self.shutdown).await?;
-            Ok(Generation::new(number, component, pool))
+            Ok(LoadedRelease::new(number, component, pool))
         };
         let Some(made) = self.unless_superseded(number, catching_up).await else {
             return;
         };
         match made {
-            Ok(generation) => {
-                self.take_into_use(generation);
+            Ok(release) => {
+                self.take_into_use(release);
                 self.backoff.reset();
             }
             Err(error) => {
                 let reason = format!("{error:#}");
-                warn!(app = %app.settings.namespace, release = number, "cannot take the release in use yet: {reason}");
+                warn!(
+                    app = %app.settings.namespace,
+                    release = number,
+                    error = %reason,
+                    "cannot take the release into use yet; trying again"
+                );
                 app.set_stage(Some((number, Stage::Behind(reason))));
                 let pause = self.backoff.next_delay();
                 tokio::select! {
@@ -287,12 +311,13 @@ impl Follower {
         }
     }
 
-    /// Does some work on a release, or drops it, and with it a compiler that it has started, as soon as another is wanted.
+    /// Runs work for a release, and drops it as soon as the board asks for another one. That ends a compiler that it has started.
     async fn unless_superseded<T>(&self, number: u64, work: impl Future<Output = Result<T>>) -> Option<Result<T>> {
         let mut board = self.board.clone();
         let is_other = |board: &Arc<Board>| {
-            let wanted = board.apps.get(&self.app.settings.namespace).and_then(wanted);
-            wanted.is_none_or(|wanted| wanted.number != number)
+            let app_releases = board.apps.get(&self.app.settings.namespace);
+            let target = app_releases.and_then(TargetRelease::of);
+            target.is_none_or(|target| target.number != number)
         };
         tokio::select! {
             done = work => Some(done),
@@ -302,25 +327,25 @@ impl Follower {
 
     fn swap(&mut self) {
         let Some(candidate) = self.app.candidate() else { return };
-        let (component, heir) = (candidate.component.clone(), candidate.heir.clone());
+        let (component, successor) = (candidate.component.clone(), candidate.successor.clone());
         self.failed = None;
-        let generation = Generation::new(candidate.number, component, heir);
+        let release = LoadedRelease::new(candidate.number, component, successor);
         if candidate.is_proven() {
-            generation.answered();
+            release.set_answered();
         }
-        self.take_into_use(generation);
+        self.take_into_use(release);
     }
 
-    /// Swaps, and tells of it at once and again when all instances have begun.
-    fn take_into_use(&self, generation: Generation) {
-        let forgotten = self.app.swap(generation);
-        // Its code leaves the memory of the process, which takes a while.
-        spawn_blocking(move || drop(forgotten));
+    /// Replaces the release in use, and reports that at once and again when all instances have started.
+    fn take_into_use(&self, release: LoadedRelease) {
+        let dropped = self.app.swap(release);
+        // Unmapping its code takes a while.
+        spawn_blocking(move || drop(dropped));
         self.app.set_stage(None);
         let (app, pool) = (self.app.clone(), self.app.in_use().pool.clone());
         self.shutdown.spawn(async move {
-            let _ = timeout(BEGINNING, pool.started()).await;
-            app.reports.notify_one();
+            let _ = timeout(START_TIMEOUT, pool.started()).await;
+            app.report_changed.notify_one();
         });
     }
 
@@ -330,55 +355,39 @@ impl Follower {
         app_releases.is_some_and(|app_releases| app_releases.current == number)
     }
 
-    /// The component, as it is loaded already or from the store.
-    async fn component(&self, wanted: &Wanted) -> Result<Component> {
-        if let Some(component) = self.app.loaded(&wanted.digest) {
+    /// The component of a release: loaded already, from the compile cache, or compiled.
+    async fn component(&self, target: &TargetRelease) -> Result<Component> {
+        if let Some(component) = self.app.loaded_component(&target.digest) {
             return Ok(component);
         }
         let app = &self.app;
-        if let Some(component) = self.engine.load_cached(&wanted.digest, &app.settings.grants).await {
+        if let Some(component) = self.engine.load_cached(&target.digest, &app.settings.grants).await {
             return Ok(component);
         }
-        app.set_stage(Some((wanted.number, Stage::Fetching)));
-        // One node of a machine fetches and compiles it; the others wait, and then find it in the compile cache.
-        let lock = self.engine.lock_compilation(&wanted.digest).await?;
-        if let Some(component) = self.engine.load_cached(&wanted.digest, &app.settings.grants).await {
+        app.set_stage(Some((target.number, Stage::Fetching)));
+        // One node of a machine fetches and compiles it. The others wait, then find it in the compile cache.
+        let lock = self.engine.lock_compilation(&target.digest).await?;
+        if let Some(component) = self.engine.load_cached(&target.digest, &app.settings.grants).await {
             return Ok(component);
         }
-        let mut fetching = pin!(self.transport.releases.component(&wanted.digest));
-        let (bytes, lock) = match timeout(FETCHING, &mut fetching).await {
+        let mut fetching = pin!(self.transport.releases.component(&target.digest));
+        let (bytes, lock) = match timeout(FETCH_LOCK_TIMEOUT, &mut fetching).await {
             Ok(bytes) => (bytes?, lock),
             Err(_) => {
                 drop(lock);
-                (fetching.await?, self.engine.lock_compilation(&wanted.digest).await?)
+                (fetching.await?, self.engine.lock_compilation(&target.digest).await?)
             }
         };
-        let bytes = bytes.context("its component is not in the store any more: deploy it again")?;
+        let bytes = bytes.context("its component is not in the store any more; deploy it again")?;
         if self.transport.nodes.data_losses().is_some() {
-            self.engine.cache_bytes(&wanted.digest, &bytes).await;
+            self.engine.cache_bytes(&target.digest, &bytes).await;
         }
-        app.set_stage(Some((wanted.number, Stage::Compiling)));
+        app.set_stage(Some((target.number, Stage::Compiling)));
         let loading = self
             .engine
-            .load_locked(wanted.digest.clone(), bytes, &app.settings.grants, lock);
+            .load_locked(target.digest.clone(), bytes, &app.settings.grants, lock);
         let component = loading.await?;
-        info!(app = %app.settings.namespace, release = wanted.number, component = component.release(), "release loaded");
+        info!(app = %app.settings.namespace, release = target.number, component = component.release(), "release loaded");
         Ok(component)
     }
-}
-
-/// The release that the app is to get to: the one being rolled out, else the one in use.
-fn wanted(app_releases: &AppReleases) -> Option<Wanted> {
-    let release = app_releases
-        .rolling_out()
-        .or_else(|| app_releases.release(app_releases.current))?;
-    let canary = app_releases
-        .rollout
-        .as_ref()
-        .and_then(|rollout| rollout.canary.as_ref());
-    Some(Wanted {
-        number: release.number,
-        digest: release.digest.clone(),
-        is_canary: canary.is_some(),
-    })
 }

@@ -1,25 +1,37 @@
-//! The app-node: owns partitions, feeds their events to handler instances, commits what they do.
+//! The app-node: leases partitions, feeds their events to handler instances, and commits the effects.
 //!
-//! From event to commit in one sentence: a lease's log gives events, each goes to the pool of its namespace's app, and
-//! what the instance did is committed under the same lease. Which release of an app that pool runs is said by the board of
-//! releases, which `rollouts` keeps at hand and a `follower` of each app acts upon. It knows transports by their promises and
-//! handlers by their pools; of sockets it knows nothing.
+//! In the order in which an event travels:
+//!
+//! - [`LeaseHolder`] joins the cluster and starts `partition` for each leased partition.
+//! - `partition` reads the partition's log and gives each event to a `scheduler`, which keeps each client's events in order,
+//!   retries failed ones and hands `completions` back to be committed.
+//! - [`Apps`] finds the `app` of the event's namespace. The app gives the event to the release in use (`loaded_release`), or to
+//!   the `candidate` on trial.
+//!
+//! Beside this way, `board_watcher` reads the board of releases, a `follower` for each app loads and replaces releases as the
+//! board says, and [`Rollouts`] reports to the cluster and advances rollouts. `app_start` starts the apps with the node.
+//!
+//! It uses transports and handler pools through their interfaces, and knows no sockets.
 
 mod app;
+mod app_start;
 mod apps;
-mod board_keeper;
+mod board_watcher;
 mod candidate;
-mod endings;
-mod first;
+mod completions;
+mod failure_notice;
 mod follower;
-mod last_words;
-mod ownership;
+mod in_flight;
+mod lease_holder;
+mod loaded_release;
 mod partition;
 mod patches;
-mod refused;
+mod refused_clients;
+mod release_stats;
+mod retry_schedule;
 mod rollouts;
+mod scheduler;
 mod settings;
-mod tally;
 #[cfg(test)]
 mod tests;
 
@@ -29,23 +41,23 @@ use anyhow::{Context, Result};
 use tracing::info;
 
 use self::apps::Apps;
-use self::ownership::Ownership;
+use self::lease_holder::LeaseHolder;
 use self::rollouts::Rollouts;
 pub use self::settings::{AppNodeSettings, AppSource, NativeApp, Retries};
 use plugnode_process::shutdown::Shutdown;
 use plugnode_runtime::Engine;
 use plugnode_transport::Transport;
 
-/// A running app-node. It follows the board of releases until the shutdown that it was started with begins.
+/// A running app-node. It stops when the shutdown that it was started with begins.
 pub struct AppNode;
 
 impl AppNode {
-    /// Loads the release in use of every app, joins the transport and begins to handle events; stops when `shutdown` begins.
-    /// An app that has no release yet gets its first, of the component in its settings. An app-node that loses its place in
-    /// the cluster joins anew, and its apps stay.
+    /// Starts the release in use of every app, joins the transport and begins to handle events. An app without releases gets
+    /// its first from the component in its settings. An app-node that loses its place in the cluster joins again; its apps keep
+    /// running.
     ///
     /// # Errors
-    /// When a component cannot be loaded or started, with the reason, and when the transport cannot be joined.
+    /// If a component cannot be loaded or started, or the transport cannot be joined.
     pub async fn start(
         settings: AppNodeSettings,
         engine: Engine,
@@ -55,7 +67,7 @@ impl AppNode {
         let mut apps = Apps::new(transport.nodes.standing());
         for source in settings.apps {
             let namespace = source.settings.namespace.clone();
-            let app = first::start(source, settings.kept_releases, &transport, &engine, shutdown)
+            let app = app_start::start(source, settings.kept_releases, &transport, &engine, shutdown)
                 .await
                 .with_context(|| format!("app {namespace:?} cannot start"))?;
             let in_use = app.in_use();
@@ -65,10 +77,10 @@ impl AppNode {
         for app in settings.native {
             let namespace = app.settings.namespace.clone();
             let name = app.handler.name();
-            let app = first::start_native(app, &engine, shutdown)
+            let app = app_start::start_native(app, &engine, shutdown)
                 .await
                 .with_context(|| format!("app {namespace:?} cannot start"))?;
-            info!(app = %namespace, handler = name, "app of native code started");
+            info!(app = %namespace, handler = name, "native app started");
             apps.insert(app)?;
         }
         engine.start_serving();
@@ -92,14 +104,14 @@ impl AppNode {
             board,
             shutdown,
         );
-        let ownership = Ownership {
+        let lease_holder = LeaseHolder {
             name: settings.name,
             transport,
             apps,
             retries: settings.retries,
             shutdown: shutdown.clone(),
         };
-        shutdown.spawn(ownership.run(leases));
+        shutdown.spawn(lease_holder.run(leases));
         Ok(Self)
     }
 }

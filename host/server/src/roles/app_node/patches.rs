@@ -1,50 +1,49 @@
-//! Patches of clients' attributes that are decided here and that the clients' io-nodes may not have applied yet.
+//! Patches of clients' attributes that this partition's events have made and that the clients' io-nodes may not have applied yet.
 //!
-//! An io-node sends the attributes along with each event, as they are when it takes the event in, and says which patch it has
-//! applied last. What came after that is laid over them here, so that a client's next event sees what its events before it
-//! have set.
+//! An io-node sends the client's attributes with each event, and the number of the last patch that they include. Later patches are
+//! applied here, so that a handler sees the attributes as the client's earlier events have left them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::refused::ClientKey;
+use super::in_flight::ClientKey;
 use plugnode_message::id_map::ById;
 use plugnode_message::{AttributePatch, Effects, Event, EventId, MOST_ATTRIBUTES, Text};
 
-/// How many patches of one client are kept, and how many bytes of them; older ones go, and may be seen late then.
-const MOST: usize = 512;
-const MOST_BYTES: usize = 16 * MOST_ATTRIBUTES;
+/// Limits of one client's kept patches, in number and bytes. Beyond them the oldest are dropped, and handlers see these late.
+const MAX_PATCHES: usize = 512;
+const MAX_BYTES: usize = 16 * MOST_ATTRIBUTES;
 
-/// What was decided of a partition's clients.
+/// The pending patches of a partition's clients.
 #[derive(Default)]
 pub(super) struct Patches {
-    clients: ById<ClientKey, Pending>,
+    clients: ById<ClientKey, PendingPatches>,
 }
 
 /// The patches of one client that its io-node is not known to have applied, in order.
 #[derive(Default)]
-struct Pending {
+struct PendingPatches {
     patches: VecDeque<AttributePatch>,
     bytes: usize,
-    laid: Option<Laid>,
+    cached: Option<PatchedAttributes>,
 }
 
-/// What came of laying patches over attributes, so that the next event costs the patches since alone.
-struct Laid {
-    /// What the io-node sent,
+/// Attributes with patches applied. Kept, so that the next event costs only the patches since.
+struct PatchedAttributes {
+    /// The attributes that the io-node sent,
     sent: Text,
-    /// and the last that it has applied.
+    /// and the number of the last patch that they include.
     patched: u64,
-    /// The last that was laid over it.
+    /// The last patch that is applied here.
     up_to: u64,
     attributes: Value,
     text: Text,
 }
 
 impl Patches {
-    /// Begins with what the owners before have left.
+    /// Begins with the patches of earlier owners of the partition.
     pub(super) fn new(left: Vec<AttributePatch>) -> Self {
         let mut patches = Self::default();
         left.into_iter().for_each(|patch| patches.add(patch));
@@ -55,8 +54,8 @@ impl Patches {
         self.clients.is_empty()
     }
 
-    /// Takes note of what an event of a client has set.
-    pub(super) fn note(&mut self, event: EventId, effects: &Effects) {
+    /// Adds the patches among an event's effects.
+    pub(super) fn add_effects(&mut self, event: EventId, effects: &Effects) {
         let patches = effects
             .commands
             .iter()
@@ -71,45 +70,45 @@ impl Patches {
         pending.patches.push_back(patch);
     }
 
-    /// The event as its client's events before it have left its attributes, if that is another; and the patches that nobody need
-    /// know of any more. What the event itself has set, when it was handled before and came to nothing, is forgotten.
-    pub(super) fn lay_over(
+    /// Applies the pending patches to an event's attributes. Returns the changed event, if it is one, and the patches that are no
+    /// longer needed. The event's own patches, from an attempt that was not committed, are dropped.
+    pub(super) fn apply(
         &mut self,
         key: &ClientKey,
-        number: u64,
+        sequence: u64,
         event: &Arc<Event>,
     ) -> (Option<Arc<Event>>, Vec<AttributePatch>) {
         let (Some(pending), Some(client)) = (self.clients.get_mut(key), &event.client) else {
             return (None, Vec::new());
         };
-        while let Some(patch) = pending.patches.pop_back_if(|patch| patch.number >= number) {
+        while let Some(patch) = pending.patches.pop_back_if(|patch| patch.number >= sequence) {
             pending.bytes -= patch.patch.len();
-            pending.laid = None;
+            pending.cached = None;
         }
-        let mut done = Vec::new();
+        let mut unneeded = Vec::new();
         while let Some(patch) = pending.patches.pop_front_if(|patch| patch.number <= client.patched) {
             pending.bytes -= patch.patch.len();
-            done.push(patch);
+            unneeded.push(patch);
         }
-        while (pending.patches.len() > MOST || pending.bytes > MOST_BYTES)
+        while (pending.patches.len() > MAX_PATCHES || pending.bytes > MAX_BYTES)
             && let Some(patch) = pending.patches.pop_front()
         {
             pending.bytes -= patch.patch.len();
-            done.push(patch);
+            unneeded.push(patch);
         }
         if pending.patches.is_empty() {
             self.clients.remove(key);
-            return (None, done);
+            return (None, unneeded);
         }
-        let attributes = pending.over(&client.attributes, client.patched);
+        let attributes = pending.apply(&client.attributes, client.patched);
         let mut event = Event::clone(event);
         if let Some(client) = &mut event.client {
             client.attributes = attributes;
         }
-        (Some(Arc::new(event)), done)
+        (Some(Arc::new(event)), unneeded)
     }
 
-    /// The patches of a client.
+    /// The pending patches of a client.
     pub(super) fn of(&self, key: &ClientKey) -> Vec<AttributePatch> {
         let pending = self.clients.get(key);
         pending
@@ -117,41 +116,41 @@ impl Patches {
             .unwrap_or_default()
     }
 
-    /// The client is gone.
+    /// Drops the patches of a client that has left.
     pub(super) fn forget(&mut self, key: &ClientKey) {
         self.clients.remove(key);
     }
 }
 
-impl Pending {
-    /// All of them over attributes that an io-node has sent.
-    fn over(&mut self, sent: &Text, patched: u64) -> Text {
+impl PendingPatches {
+    /// The attributes that an io-node has sent, with all pending patches applied.
+    fn apply(&mut self, sent: &Text, patched: u64) -> Text {
         let known = self
-            .laid
+            .cached
             .take()
-            .filter(|laid| laid.sent == *sent && laid.patched == patched);
-        let mut laid = known.unwrap_or_else(|| Laid {
+            .filter(|cached| cached.sent == *sent && cached.patched == patched);
+        let mut result = known.unwrap_or_else(|| PatchedAttributes {
             sent: sent.clone(),
             patched,
             up_to: patched,
             attributes: serde_json::from_str(sent).unwrap_or_default(),
             text: sent.clone(),
         });
-        for patch in self.patches.iter().filter(|patch| patch.number > laid.up_to) {
-            // What was decided is a JSON object, and what is too large the io-node refuses as well.
+        for patch in self.patches.iter().filter(|patch| patch.number > result.up_to) {
+            // A patch is a JSON object. The io-node skips patches that make the attributes too large, and so does this.
             let Ok(parsed) = serde_json::from_str(&patch.patch) else {
                 continue;
             };
-            let mut attributes = laid.attributes.clone();
+            let mut attributes = result.attributes.clone();
             json_patch::merge(&mut attributes, &parsed);
             let text = attributes.to_string();
             if text.len() <= MOST_ATTRIBUTES {
-                (laid.attributes, laid.text) = (attributes, text.into());
+                (result.attributes, result.text) = (attributes, text.into());
             }
         }
-        laid.up_to = self.patches.back().map_or(laid.up_to, |last| last.number);
-        let text = laid.text.clone();
-        self.laid = Some(laid);
+        result.up_to = self.patches.back().map_or(result.up_to, |last| last.number);
+        let text = result.text.clone();
+        self.cached = Some(result);
         text
     }
 }

@@ -1,4 +1,5 @@
-//! This node's part in the releases of the cluster: keeps the board at hand, tells of the node, and takes rollouts further.
+//! This node's part in the rollouts of the cluster: starts the board watcher and the followers, reports on the node, and advances
+//! rollouts.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use tracing::{info, warn};
 
 use super::app::App;
 use super::apps::Apps;
-use super::board_keeper::BoardKeeper;
+use super::board_watcher::BoardWatcher;
 use super::follower::Follower;
 use plugnode_message::{Namespace, NodeId, now_ms};
 use plugnode_process::shutdown::Shutdown;
@@ -19,29 +20,29 @@ use plugnode_release::{AppReleases, Board, NodeReport, NodeStatus, Phase, Stage}
 use plugnode_runtime::Engine;
 use plugnode_transport::{Result, Transport};
 
-/// How often the node tells of itself when nothing happens
-const REPORT: Duration = Duration::from_secs(1);
-/// and during a rollout,
-const REPORT_SOON: Duration = Duration::from_millis(250);
-/// and how often it then looks at what the others tell,
-const LOOK: Duration = Duration::from_millis(50);
-/// or while two releases are compared, which takes long.
-const LOOK_AT_CANARY: Duration = Duration::from_millis(500);
-/// How long to wait when the transport cannot be asked.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Interval of reports without a rollout,
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// and during one.
+const ROLLOUT_REPORT_INTERVAL: Duration = Duration::from_millis(250);
+/// How often a node reads the reports of the others during a rollout,
+const ADVANCE_INTERVAL: Duration = Duration::from_millis(50);
+/// and during a canary, which takes long.
+const CANARY_INTERVAL: Duration = Duration::from_millis(500);
+/// Pause after an error of the transport.
+const ERROR_PAUSE: Duration = Duration::from_secs(1);
 
-/// The node's part in releases.
+/// Reports on this node and advances rollouts.
 pub(super) struct Rollouts {
     node: NodeId,
     apps: Arc<Apps>,
     transport: Transport,
     shutdown: Shutdown,
-    /// Since when each app's rollout is in its phase, as this node has seen it.
+    /// Current release number and phase of each app, and when this node first saw them.
     phases: HashMap<Namespace, (u64, Option<Phase>, Instant)>,
 }
 
 impl Rollouts {
-    /// Begins to follow the board, from what is known of it.
+    /// Starts to follow the board, of which version and content are known. Does nothing on a node without apps.
     pub(super) fn start(
         node: NodeId,
         apps: Arc<Apps>,
@@ -68,7 +69,7 @@ impl Rollouts {
             shutdown.spawn(follower.run());
         }
         let with_releases = apps.all().filter(|app| !app.is_native());
-        let keeper = BoardKeeper::new(
+        let watcher = BoardWatcher::new(
             sender,
             version,
             with_releases.map(|app| app.settings.namespace.clone()).collect(),
@@ -76,7 +77,7 @@ impl Rollouts {
             engine.clone(),
             shutdown.clone(),
         );
-        shutdown.spawn(keeper.run());
+        shutdown.spawn(watcher.run());
         let rollouts = Self {
             node,
             apps,
@@ -91,39 +92,39 @@ impl Rollouts {
         let shutdown = self.shutdown.clone();
         tokio::select! {
             () = shutdown.begun() => {}
-            () = self.go_on(board) => {}
+            () = self.report_and_advance(board) => {}
         }
     }
 
-    async fn go_on(&mut self, board: watch::Receiver<Arc<Board>>) {
-        let mut told: Option<(NodeReport, Instant)> = None;
+    async fn report_and_advance(&mut self, board: watch::Receiver<Arc<Board>>) {
+        let mut sent: Option<(NodeReport, Instant)> = None;
         loop {
             let report = self.report();
-            let look = look(&board.borrow(), &report);
-            let due = look.map_or(REPORT, |_| REPORT_SOON);
-            let is_due = told
+            let interval = advance_interval(&board.borrow(), &report);
+            let due = interval.map_or(REPORT_INTERVAL, |_| ROLLOUT_REPORT_INTERVAL);
+            let is_due = sent
                 .as_ref()
-                .is_none_or(|(told, at)| at.elapsed() >= due || differs(told, &report));
+                .is_none_or(|(sent, at)| at.elapsed() >= due || has_news(sent, &report));
             if is_due {
                 match self.transport.nodes.report(&report).await {
-                    Ok(()) => told = Some((report, Instant::now())),
+                    Ok(()) => sent = Some((report, Instant::now())),
                     Err(error) => {
-                        warn!(%error, "cannot tell how the releases do");
-                        sleep(PAUSE).await;
+                        warn!(%error, "cannot report on the releases of this node; trying again");
+                        sleep(ERROR_PAUSE).await;
                     }
                 }
             }
-            if look.is_some()
-                && let Err(error) = self.step().await
+            if interval.is_some()
+                && let Err(error) = self.advance().await
             {
-                warn!(%error, "cannot take a rollout further");
-                sleep(PAUSE).await;
+                warn!(%error, "cannot advance a rollout; trying again");
+                sleep(ERROR_PAUSE).await;
             }
-            let pause = look.unwrap_or(REPORT);
-            let news = select_all(self.apps.all().map(|app| Box::pin(app.reports.notified())));
+            let pause = interval.unwrap_or(REPORT_INTERVAL);
+            let changed = select_all(self.apps.all().map(|app| Box::pin(app.report_changed.notified())));
             tokio::select! {
                 () = sleep(pause) => {}
-                _ = news => {}
+                _ = changed => {}
             }
         }
     }
@@ -139,8 +140,8 @@ impl Rollouts {
         }
     }
 
-    /// Takes each app's rollout a step further, if what the nodes tell allows it. Whichever node is first does it.
-    async fn step(&mut self) -> Result<()> {
+    /// Advances each app's rollout if the reports of the nodes allow it. The first node to post the board does it.
+    async fn advance(&mut self) -> Result<()> {
         let ((version, before), nodes) =
             tokio::try_join!(self.transport.releases.board(), self.transport.nodes.app_nodes())?;
         let mut board = before.clone();
@@ -153,7 +154,7 @@ impl Rollouts {
                     let Some(report) = report else {
                         return Some(NodeStatus { node, app: None });
                     };
-                    // A node that has not got the app has no say in it.
+                    // A node that does not run the app does not count.
                     let app = report.apps.get(namespace)?;
                     Some(NodeStatus { node, app: Some(app) })
                 })
@@ -164,11 +165,12 @@ impl Rollouts {
             return Ok(());
         }
         for (namespace, app_releases) in &board.apps {
-            tell(namespace, before.apps.get(namespace), app_releases);
+            log_change(namespace, before.apps.get(namespace), app_releases);
         }
         self.transport.releases.prune_components().await
     }
 
+    /// For how long the app has been in its present phase, as seen by this node.
     fn age(&mut self, namespace: &Namespace, app_releases: &AppReleases) -> Duration {
         let rollout = app_releases.rollout.as_ref();
         let present = (
@@ -184,27 +186,27 @@ impl Rollouts {
     }
 }
 
-/// How often to look at what the others tell. None when nothing of what this node runs is on its way.
-fn look(board: &Board, report: &NodeReport) -> Option<Duration> {
-    let looks = report.apps.iter().filter_map(|(namespace, app)| {
+/// How often to read the reports of the others. None if no app of this node is in a rollout or handles its first event.
+fn advance_interval(board: &Board, report: &NodeReport) -> Option<Duration> {
+    let intervals = report.apps.iter().filter_map(|(namespace, app)| {
         let stage = app.progress.as_ref().map(|progress| &progress.stage);
         let app_releases = board.apps.get(namespace)?;
         let in_use = app_releases.in_use();
         let is_news = app.has_answered || (app.first_failure.is_some() && in_use.first_failure.is_none());
         let is_first_answer = is_news && app.release == app_releases.current && !in_use.is_tried;
         match (app_releases.rollout.as_ref().map(|rollout| rollout.phase), stage) {
-            _ if is_first_answer => Some(LOOK),
-            (Some(Phase::Canary), _) => Some(LOOK_AT_CANARY),
-            (Some(_), _) | (None, Some(Stage::Failed(_))) => Some(LOOK),
+            _ if is_first_answer => Some(ADVANCE_INTERVAL),
+            (Some(Phase::Canary), _) => Some(CANARY_INTERVAL),
+            (Some(_), _) | (None, Some(Stage::Failed(_))) => Some(ADVANCE_INTERVAL),
             (None, _) => None,
         }
     });
-    looks.min()
+    intervals.min()
 }
 
-/// Whether there is more to tell than how many events there were.
-fn differs(told: &NodeReport, report: &NodeReport) -> bool {
-    let words = |report: &NodeReport| -> Vec<_> {
+/// Whether more has changed since the last report than numbers of events.
+fn has_news(sent: &NodeReport, report: &NodeReport) -> bool {
+    let state = |report: &NodeReport| -> Vec<_> {
         let apps = report.apps.values();
         apps.map(|app| {
             let progress = app
@@ -216,10 +218,11 @@ fn differs(told: &NodeReport, report: &NodeReport) -> bool {
         })
         .collect()
     };
-    words(told) != words(report)
+    state(sent) != state(report)
 }
 
-fn tell(namespace: &Namespace, before: Option<&AppReleases>, app_releases: &AppReleases) {
+/// Logs what a posted board changed for an app.
+fn log_change(namespace: &Namespace, before: Option<&AppReleases>, app_releases: &AppReleases) {
     let was_rolling_out = before.and_then(|before| before.rolling_out());
     let Some(release) = was_rolling_out.and_then(|release| app_releases.release(release.number)) else {
         let Some(before) = before else { return };
@@ -228,25 +231,32 @@ fn tell(namespace: &Namespace, before: Option<&AppReleases>, app_releases: &AppR
                 .release(before.current)
                 .map(|release| release.state.to_string());
             let state = state.unwrap_or_default();
-            warn!(app = %namespace, release = before.current, back_to = app_releases.current, "release was taken back: it {state}");
+            warn!(app = %namespace, release = before.current, back_to = app_releases.current, %state, "release was taken back");
         } else if !before.in_use().is_tried && app_releases.in_use().is_tried {
             info!(app = %namespace, release = app_releases.current, "release has answered its first events");
-        } else if let (None, Some(trouble)) = (&before.in_use().first_failure, &app_releases.in_use().first_failure) {
+        } else if let (None, Some(error)) = (&before.in_use().first_failure, &app_releases.in_use().first_failure) {
             warn!(
-                app = %namespace, release = app_releases.current,
-                "release has answered no event yet and fails: {trouble}; deploy another, or put the app's file right and restart"
+                app = %namespace,
+                release = app_releases.current,
+                %error,
+                "release has answered no event yet and fails; deploy another, or correct the app's file and restart"
             );
         }
         return;
     };
     match app_releases.rollout.as_ref().map(|rollout| rollout.phase) {
         Some(phase) if before.and_then(|before| before.rollout.as_ref()).map(|it| it.phase) != Some(phase) => {
-            info!(app = %namespace, release = release.number, ?phase, "rollout goes on");
+            info!(app = %namespace, release = release.number, ?phase, "rollout entered its next phase");
         }
         Some(_) => {}
         None if app_releases.current == release.number && !release.is_tried => {
-            info!(app = %namespace, release = release.number, "rollout ended: release is in use and not tried yet: no events");
+            info!(app = %namespace, release = release.number, "rollout ended: release is in use and not tried yet, for lack of events");
         }
-        None => info!(app = %namespace, release = release.number, "rollout ended: release {}", release.state),
+        None if app_releases.current == release.number => {
+            info!(app = %namespace, release = release.number, "rollout ended: release is in use");
+        }
+        None => {
+            info!(app = %namespace, release = release.number, state = %release.state, "rollout ended: release is not in use");
+        }
     }
 }

@@ -11,9 +11,9 @@ use plugnode_runtime::{AppSettings, Native};
 pub struct AppNodeSettings {
     /// Its name, unique in the cluster.
     pub name: NodeId,
-    /// The apps it runs.
+    /// The apps that run components.
     pub apps: Vec<AppSource>,
-    /// The apps that it runs with handlers in native Rust.
+    /// The apps that run handlers in native Rust.
     pub native: Vec<NativeApp>,
     /// How failed events are retried.
     pub retries: Retries,
@@ -23,7 +23,7 @@ pub struct AppNodeSettings {
     pub kept_releases: usize,
 }
 
-/// An app, and the component of its first release if it has none yet.
+/// An app, and the component that becomes its first release if it has none.
 pub struct AppSource {
     /// The app.
     pub settings: AppSettings,
@@ -46,7 +46,7 @@ pub struct NativeApp {
 pub struct Retries {
     /// Number of attempts before an event becomes a dead letter. At least 1.
     pub attempts: u32,
-    /// Pause before the second attempt. It doubles before each further one.
+    /// Delay before the second attempt. It doubles before each further one.
     pub delay: Duration,
 }
 

@@ -1,8 +1,8 @@
-//! An app-node whose transport takes its partitions away, takes it for dead, or cannot read its key-value store.
+//! An app-node over the memory transport that loses partitions, is declared dead, or cannot read the key-value store.
 //!
-//! Runs the example `faulty`: `target/components/faulty.wasm`.
+//! It runs the example `faulty`, `target/components/faulty.wasm`.
 
-mod asking;
+mod commands;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -30,87 +30,87 @@ use plugnode_transport::{
 const SOON: Duration = Duration::from_secs(20);
 const TIME: Duration = Duration::from_millis(400);
 
-/// What the store does at present.
+/// How the store answers.
 #[derive(Clone, Copy, PartialEq)]
-enum Mood {
-    Well,
+enum StoreMode {
+    Normal,
     Slow,
     Failing,
     Hanging,
-    /// It answers others.
+    /// As `Hanging`, but other nodes get answers.
     Overloaded,
 }
 
-/// The key-value store of the memory transport with moods, which counts how many ask it at once.
+/// The key-value store of the memory transport in one of these modes. It counts reads.
 struct Store {
     memory: Memory,
-    mood: StdMutex<Mood>,
+    mode: StdMutex<StoreMode>,
     changed: Notify,
-    asking: AtomicUsize,
-    most: AtomicUsize,
-    asked: AtomicUsize,
+    running_reads: AtomicUsize,
+    max_running_reads: AtomicUsize,
+    reads: AtomicUsize,
 }
 
 impl Store {
-    fn new(memory: &Memory, mood: Mood) -> Arc<Self> {
+    fn new(memory: &Memory, mode: StoreMode) -> Arc<Self> {
         Arc::new(Self {
             memory: memory.clone(),
-            mood: StdMutex::new(mood),
+            mode: StdMutex::new(mode),
             changed: Notify::new(),
-            asking: AtomicUsize::new(0),
-            most: AtomicUsize::new(0),
-            asked: AtomicUsize::new(0),
+            running_reads: AtomicUsize::new(0),
+            max_running_reads: AtomicUsize::new(0),
+            reads: AtomicUsize::new(0),
         })
     }
 
-    fn mood(&self) -> Mood {
-        *self.mood.lock().unwrap()
+    fn mode(&self) -> StoreMode {
+        *self.mode.lock().unwrap()
     }
 
-    fn set(&self, mood: Mood) {
-        *self.mood.lock().unwrap() = mood;
+    fn set(&self, mode: StoreMode) {
+        *self.mode.lock().unwrap() = mode;
         self.changed.notify_waiters();
     }
 
-    async fn asked(&self, times: usize) {
-        let asked = async {
-            while self.asked.load(Ordering::SeqCst) < times {
+    async fn wait_for_reads(&self, count: usize) {
+        let read = async {
+            while self.reads.load(Ordering::SeqCst) < count {
                 sleep(Duration::from_millis(1)).await;
             }
         };
-        timeout(SOON, asked).await.expect("the store is asked");
+        timeout(SOON, read).await.expect("the store is read");
     }
 }
 
-/// Ends with the question, also with one that is given up.
-struct Asking<'a>(&'a Store);
+/// Counts a read as running, also one that is cancelled.
+struct RunningRead<'a>(&'a Store);
 
-impl<'a> Asking<'a> {
+impl<'a> RunningRead<'a> {
     fn begin(store: &'a Store) -> Self {
-        let asking = store.asking.fetch_add(1, Ordering::SeqCst) + 1;
-        store.most.fetch_max(asking, Ordering::SeqCst);
-        store.asked.fetch_add(1, Ordering::SeqCst);
+        let running = store.running_reads.fetch_add(1, Ordering::SeqCst) + 1;
+        store.max_running_reads.fetch_max(running, Ordering::SeqCst);
+        store.reads.fetch_add(1, Ordering::SeqCst);
         Self(store)
     }
 }
 
-impl Drop for Asking<'_> {
+impl Drop for RunningRead<'_> {
     fn drop(&mut self) {
-        self.0.asking.fetch_sub(1, Ordering::SeqCst);
+        self.0.running_reads.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 #[async_trait]
 impl KeyValue for Store {
     async fn get(&self, bucket: &str, keys: &[Text], most: usize) -> Result<Vec<Option<Bytes>>, KeyValueError> {
-        let _asking = Asking::begin(self);
-        match self.mood() {
-            Mood::Well => {}
-            Mood::Slow => sleep(TIME / 4).await,
-            Mood::Failing => return Err(KeyValueError::Unavailable("it is away".into())),
-            Mood::Hanging | Mood::Overloaded => loop {
+        let _running = RunningRead::begin(self);
+        match self.mode() {
+            StoreMode::Normal => {}
+            StoreMode::Slow => sleep(TIME / 4).await,
+            StoreMode::Failing => return Err(KeyValueError::Unavailable("it is away".into())),
+            StoreMode::Hanging | StoreMode::Overloaded => loop {
                 let changed = self.changed.notified();
-                if !matches!(self.mood(), Mood::Hanging | Mood::Overloaded) {
+                if !matches!(self.mode(), StoreMode::Hanging | StoreMode::Overloaded) {
                     break;
                 }
                 changed.await;
@@ -130,7 +130,7 @@ impl KeyValue for Store {
     }
 
     async fn has_answered_since(&self, _: std::time::Instant) -> bool {
-        !matches!(self.mood(), Mood::Failing | Mood::Hanging)
+        !matches!(self.mode(), StoreMode::Failing | StoreMode::Hanging)
     }
 }
 
@@ -183,7 +183,7 @@ async fn start_with(
         native: Vec::new(),
         partitions: 4,
         kept_releases: 10,
-        // Whatever counts as a failure is the end of an event.
+        // Each failed attempt that counts makes a dead letter.
         retries: Retries {
             attempts: 1,
             delay: Duration::ZERO,
@@ -269,15 +269,15 @@ async fn acks(session: &mut IoSession, count: usize) -> Vec<(i64, String)> {
 
 async fn end(shutdown: Shutdown) {
     shutdown.begin();
-    assert!(shutdown.drained(SOON).await, "everything ends");
+    assert!(shutdown.drained(SOON).await, "all tasks end");
 }
 
 #[tokio::test]
-async fn a_fenced_app_node_joins_anew_and_goes_on() {
+async fn fenced_app_node_joins_again() {
     let memory = memory();
     let mut io = join_io(&memory).await;
     let shutdown = Shutdown::new();
-    let store = Store::new(&memory, Mood::Well);
+    let store = Store::new(&memory, StoreMode::Normal);
     let _app_node = start(memory.clone().into(), store, &shutdown).await;
     io.inbox
         .ingest(vec![connection("a"), message("a", "count", 1)])
@@ -285,7 +285,7 @@ async fn a_fenced_app_node_joins_anew_and_goes_on() {
         .unwrap();
     assert_eq!(acks(&mut io, 1).await, [(1, "[1]".into())]);
     for number in 2..5 {
-        // Another under its name takes its place, and leaves.
+        // Another node of the same name joins, which fences this one, and leaves.
         drop(memory.join_app("app".into()).await.unwrap());
         io.inbox.ingest(vec![message("a", "count", number)]).await.unwrap();
         assert_eq!(acks(&mut io, 1).await, [(number, format!("[{number}]"))]);
@@ -294,21 +294,21 @@ async fn a_fenced_app_node_joins_anew_and_goes_on() {
 }
 
 #[tokio::test]
-async fn events_wait_for_a_store_that_is_away_and_none_is_given_up_for_it() {
+async fn events_wait_while_store_is_unavailable() {
     let memory = memory();
     let mut io = join_io(&memory).await;
     let shutdown = Shutdown::new();
-    let store = Store::new(&memory, Mood::Well);
+    let store = Store::new(&memory, StoreMode::Normal);
     let _app_node = start(memory.clone().into(), store.clone(), &shutdown).await;
     io.inbox.ingest(vec![connection("a")]).await.unwrap();
     let mut number = 0;
-    for mood in [Mood::Failing, Mood::Hanging, Mood::Failing] {
-        store.set(mood);
-        let asked = store.asked.load(Ordering::SeqCst);
+    for mode in [StoreMode::Failing, StoreMode::Hanging, StoreMode::Failing] {
+        store.set(mode);
+        let reads = store.reads.load(Ordering::SeqCst);
         let events = (number + 1..=number + 3).map(|number| message("a", "count", number));
         io.inbox.ingest(events.collect()).await.unwrap();
-        store.asked(asked + 3).await;
-        store.set(Mood::Well);
+        store.wait_for_reads(reads + 3).await;
+        store.set(StoreMode::Normal);
         let expected: Vec<_> = (number + 1..=number + 3)
             .map(|number| (number, format!("[{number}]")))
             .collect();
@@ -316,7 +316,7 @@ async fn events_wait_for_a_store_that_is_away_and_none_is_given_up_for_it() {
         number += 3;
     }
     assert!(memory.dead_letters(10).await.unwrap().is_empty());
-    // What the handler does wrong is still its own fault.
+    // A failure of the handler itself still counts.
     io.inbox
         .ingest(vec![message("a", "loop", 100), message("a", "where", 101)])
         .await
@@ -334,11 +334,11 @@ async fn events_wait_for_a_store_that_is_away_and_none_is_given_up_for_it() {
 }
 
 #[tokio::test]
-async fn an_event_that_reads_too_much_for_its_time_has_failed() {
+async fn event_fails_if_reads_exceed_time_limit() {
     let memory = memory();
     let mut io = join_io(&memory).await;
     let shutdown = Shutdown::new();
-    let store = Store::new(&memory, Mood::Overloaded);
+    let store = Store::new(&memory, StoreMode::Overloaded);
     let _app_node = start(memory.clone().into(), store, &shutdown).await;
     io.inbox
         .ingest(vec![
@@ -362,7 +362,7 @@ async fn an_event_that_reads_too_much_for_its_time_has_failed() {
 }
 
 #[tokio::test]
-async fn an_event_whose_reads_have_changed_is_handled_again() {
+async fn event_is_handled_again_after_conflict() {
     const CLIENTS: i64 = 8;
     let memory = Memory::new(MemorySettings {
         partitions: 4,
@@ -370,69 +370,69 @@ async fn an_event_whose_reads_have_changed_is_handled_again() {
     });
     let mut io = join_io(&memory).await;
     let shutdown = Shutdown::new();
-    let store = Store::new(&memory, Mood::Slow);
+    let store = Store::new(&memory, StoreMode::Slow);
     let _app_node = start(memory.clone().into(), store.clone(), &shutdown).await;
     let names: Vec<String> = (0..CLIENTS).map(|number| format!("client-{number}")).collect();
     io.inbox
         .ingest(names.iter().map(|name| connection(name)).collect())
         .await
         .unwrap();
-    let mut tallies: Vec<Event> = names
+    let mut events: Vec<Event> = names
         .iter()
         .zip(0..)
         .map(|(name, number)| message(name, "tally", number))
         .collect();
-    for tally in &mut tallies {
-        let EventKind::Message { args, .. } = &mut tally.kind else {
+    for event in &mut events {
+        let EventKind::Message { args, .. } = &mut event.kind else {
             unreachable!()
         };
         args.json = r#"["shared"]"#.into();
     }
-    io.inbox.ingest(tallies).await.unwrap();
-    let mut told: Vec<String> = acks(&mut io, CLIENTS as usize)
+    io.inbox.ingest(events).await.unwrap();
+    let mut counts: Vec<String> = acks(&mut io, CLIENTS as usize)
         .await
         .into_iter()
         .map(|(_, args)| args)
         .collect();
-    told.sort_unstable();
+    counts.sort_unstable();
     let expected: Vec<String> = (1..=CLIENTS).map(|count| format!("[{count}]")).collect();
-    assert_eq!(told, expected);
+    assert_eq!(counts, expected);
     assert!(
-        store.asked.load(Ordering::SeqCst) > CLIENTS as usize,
-        "somebody had to read again"
+        store.reads.load(Ordering::SeqCst) > CLIENTS as usize,
+        "some events read again"
     );
     assert!(memory.dead_letters(10).await.unwrap().is_empty());
     end(shutdown).await;
 }
 
 #[tokio::test]
-async fn a_stopping_app_node_does_not_wait_for_a_store_that_is_away() {
+async fn stops_while_store_is_unavailable() {
     let memory = memory();
     let io = join_io(&memory).await;
     let shutdown = Shutdown::new();
-    let store = Store::new(&memory, Mood::Hanging);
+    let store = Store::new(&memory, StoreMode::Hanging);
     let _app_node = start(memory.clone().into(), store.clone(), &shutdown).await;
     io.inbox
         .ingest(vec![connection("a"), message("a", "count", 1)])
         .await
         .unwrap();
-    store.asked(2).await;
+    store.wait_for_reads(2).await;
     end(shutdown).await;
-    // The event is the next owner's.
+    // The event is left to the next owner.
     let mut leases = memory.join_app("other".into()).await.unwrap();
     let mut lease = leases.next().await.unwrap();
     let left = lease.log.next().await.unwrap().unwrap();
     assert_eq!(left.len(), 1);
 }
 
-/// A transport that leases what it is told to.
-struct Scripted {
+/// A transport whose leases a test makes.
+struct ScriptedEvents {
     memory: Memory,
     leases: StdMutex<Option<mpsc::UnboundedReceiver<Lease>>>,
 }
 
 #[async_trait]
-impl Events for Scripted {
+impl Events for ScriptedEvents {
     async fn join_io(&self, node: IoNode) -> Answer<IoSession> {
         self.memory.join_io(node).await
     }
@@ -455,7 +455,7 @@ impl Leases for ScriptedLeases {
     }
 }
 
-/// Gives these events once.
+/// Delivers these events once.
 struct ScriptedLog(Option<Vec<Delivery>>);
 
 #[async_trait]
@@ -468,7 +468,7 @@ impl Log for ScriptedLog {
     }
 }
 
-/// Tells what is committed, or that the lease is another's. A call takes a permit, and waits for it.
+/// Reports what is committed, or fails because the lease is fenced. Each call needs a permit.
 struct ScriptedCommits {
     fenced: bool,
     committed: mpsc::UnboundedSender<Outcome>,
@@ -491,15 +491,15 @@ impl Commits for ScriptedCommits {
     fn forget_patches(&self, _: Vec<AttributePatch>) {}
 }
 
-/// An app-node that is leased what is sent, and its store.
-async fn start_scripted(mood: Mood, shutdown: &Shutdown) -> (mpsc::UnboundedSender<Lease>, Arc<Store>) {
+/// Starts an app-node that gets the leases that are sent.
+async fn start_scripted(mode: StoreMode, shutdown: &Shutdown) -> (mpsc::UnboundedSender<Lease>, Arc<Store>) {
     let memory = memory();
     let (leases, next) = mpsc::unbounded_channel();
-    let transport = Arc::new(Scripted {
+    let transport = Arc::new(ScriptedEvents {
         memory: memory.clone(),
         leases: StdMutex::new(Some(next)),
     });
-    let store = Store::new(&memory, mood);
+    let store = Store::new(&memory, mode);
     let transport = Transport {
         events: transport,
         ..memory.into()
@@ -508,7 +508,7 @@ async fn start_scripted(mood: Mood, shutdown: &Shutdown) -> (mpsc::UnboundedSend
     (leases, store)
 }
 
-/// A lease of these events, whose commits take permits.
+/// A lease with these events, whose commits need permits.
 fn lease(
     fenced: bool,
     events: Vec<(u64, Event)>,
@@ -534,9 +534,9 @@ fn lease(
 }
 
 #[tokio::test]
-async fn a_clients_next_event_waits_for_a_commit_only_when_something_was_written() {
+async fn next_event_waits_for_commit_only_after_writes() {
     let shutdown = Shutdown::new();
-    let (leases, store) = start_scripted(Mood::Well, &shutdown).await;
+    let (leases, store) = start_scripted(StoreMode::Normal, &shutdown).await;
     let (committed, mut outcomes) = mpsc::unbounded_channel();
     let permits = Arc::new(Semaphore::new(0));
     let events = ["who", "who", "count", "count", "who"].into_iter().zip(1..);
@@ -544,15 +544,15 @@ async fn a_clients_next_event_waits_for_a_commit_only_when_something_was_written
     leases
         .send(lease(false, events.collect(), &committed, &permits))
         .unwrap();
-    // Nothing is committed, and the third event is being handled.
-    store.asked(1).await;
-    let fourth = timeout(TIME, store.asked(2)).await;
-    assert!(fourth.is_err(), "the third has written, and that is not committed");
+    // The third event is being handled although nothing is committed.
+    store.wait_for_reads(1).await;
+    let fourth = timeout(TIME, store.wait_for_reads(2)).await;
+    assert!(fourth.is_err(), "the third event has written, and is not committed");
     permits.add_permits(2);
-    store.asked(2).await;
+    store.wait_for_reads(2).await;
     permits.add_permits(10);
     for sequence in 1..=5 {
-        let outcome = timeout(SOON, outcomes.recv()).await.expect("it is committed").unwrap();
+        let outcome = timeout(SOON, outcomes.recv()).await.expect("a commit comes").unwrap();
         assert_eq!(outcome.id.sequence, sequence);
         assert!(matches!(outcome.verdict, Verdict::Done(_)), "{outcome:?}");
     }
@@ -560,13 +560,13 @@ async fn a_clients_next_event_waits_for_a_commit_only_when_something_was_written
 }
 
 #[tokio::test]
-async fn a_partition_that_comes_back_waits_for_what_is_still_running_of_it() {
+async fn returning_partition_waits_for_running_events() {
     let shutdown = Shutdown::new();
-    let (leases, store) = start_scripted(Mood::Slow, &shutdown).await;
+    let (leases, store) = start_scripted(StoreMode::Slow, &shutdown).await;
     let (committed, mut outcomes) = mpsc::unbounded_channel();
     let permits = Arc::new(Semaphore::new(10));
     let lease = |fenced, events| lease(fenced, events, &committed, &permits);
-    // While the count of `a` is under way, the commit of `b` finds that the lease is another's.
+    // While the count of `a` is running, the commit of `b` fails because the lease is fenced.
     let counts = |from: u64| {
         (from..from + 3)
             .map(|n| (n, message("a", "count", n as i64)))
@@ -575,23 +575,27 @@ async fn a_partition_that_comes_back_waits_for_what_is_still_running_of_it() {
     let mut events = counts(1);
     events.push((9, message("b", "who", 9)));
     leases.send(lease(true, events)).unwrap();
-    store.asked(1).await;
+    store.wait_for_reads(1).await;
     leases.send(lease(false, counts(1))).unwrap();
     for sequence in 1..=3 {
-        let outcome = timeout(SOON, outcomes.recv()).await.expect("it is committed").unwrap();
+        let outcome = timeout(SOON, outcomes.recv()).await.expect("a commit comes").unwrap();
         assert_eq!(outcome.id.sequence, sequence);
         assert!(matches!(outcome.verdict, Verdict::Done(_)), "{outcome:?}");
     }
-    assert_eq!(store.most.load(Ordering::SeqCst), 1, "one event of a client at a time");
     assert_eq!(
-        store.asked.load(Ordering::SeqCst),
+        store.max_running_reads.load(Ordering::SeqCst),
+        1,
+        "one event of a client at a time"
+    );
+    assert_eq!(
+        store.reads.load(Ordering::SeqCst),
         4,
-        "and what had not begun was passed over"
+        "events that had not started are skipped"
     );
     end(shutdown).await;
 }
 
-/// Asks with what attributes an event reaches the handler, given those that the io-node sends.
+/// The attributes that the handler sees if the io-node sends these.
 async fn attributes(io: &mut IoSession, number: i64, sent: &str, patched: u64) -> String {
     let mut asking = message("a", "who", number);
     let client = asking.client.as_mut().unwrap();
@@ -603,11 +607,11 @@ async fn attributes(io: &mut IoSession, number: i64, sent: &str, patched: u64) -
 }
 
 #[tokio::test]
-async fn own_patches_reach_next_events_through_a_move() {
+async fn next_events_see_patches_after_partition_moves() {
     let memory = memory();
     let mut io = join_io(&memory).await;
     let shutdown = Shutdown::new();
-    let store = Store::new(&memory, Mood::Well);
+    let store = Store::new(&memory, StoreMode::Normal);
     let _app_node = start(memory.clone().into(), store, &shutdown).await;
     let patch = |patch: &str, number| {
         let mut event = message("a", "patch", number);
@@ -630,17 +634,17 @@ async fn own_patches_reach_next_events_through_a_move() {
         attributes(&mut io, 3, r#"{"rank":7}"#, 0).await,
         r#"{"nick":"ada","rank":7}"#
     );
-    // Another owner knows of it.
+    // The next owner gets the patches.
     drop(memory.join_app("app".into()).await.unwrap());
     assert_eq!(
         attributes(&mut io, 4, r#"{"rank":7}"#, 0).await,
         r#"{"nick":"ada","rank":7}"#
     );
-    // It has applied the first, and somebody else has changed it since; then the second as well.
+    // The io-node has applied the first, and another change after it; then also the second.
     let sent = r#"{"nick":"eve","x":1}"#;
     assert_eq!(attributes(&mut io, 5, sent, 2).await, r#"{"nick":"eve"}"#);
     assert_eq!(attributes(&mut io, 6, sent, 3).await, sent);
-    // Nothing is left of it for the next owner.
+    // After the disconnect, the next owner gets no patches.
     io.inbox.ingest(vec![patch(r#"{"y":1}"#, 7)]).await.unwrap();
     acks(&mut io, 1).await;
     let gone = event(

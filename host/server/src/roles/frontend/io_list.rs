@@ -1,4 +1,4 @@
-//! The list of io-nodes that pages ask for: `/config.js`, as socket.io-cluster had it, and the same as JSON.
+//! The list of io-nodes for pages: `/config.js`, as in socket.io-cluster, and the same as JSON.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,13 +11,13 @@ use tokio::sync::watch;
 
 use crate::config::IoServerUrl;
 
-/// The io-nodes, in another order at each request, so that clients that take the first are spread over all.
+/// The list of io-nodes. It is rotated at each request, so that clients that take the first are spread over all.
 pub(super) struct IoList {
     script_path: String,
     json_path: String,
     configured: Vec<IoServerUrl>,
     running: watch::Receiver<Vec<IoServerUrl>>,
-    turn: AtomicUsize,
+    rotation: AtomicUsize,
 }
 
 impl IoList {
@@ -28,20 +28,20 @@ impl IoList {
             json_path,
             configured,
             running,
-            turn: AtomicUsize::new(0),
+            rotation: AtomicUsize::new(0),
         }
     }
 
-    /// The list, if that is what is asked for.
+    /// Answers a request for the list. None for other paths.
     pub(super) fn answer<B>(&self, request: &Request<B>) -> Option<Response<Full<Bytes>>> {
         let path = request.uri().path();
         let (text, media_type) = if path == self.script_path {
             (
-                format!("var SOCKET_SERVERS = {};\n", self.next(request)),
+                format!("var SOCKET_SERVERS = {};\n", self.list(request)),
                 "text/javascript; charset=utf-8",
             )
         } else if path == self.json_path {
-            (self.next(request).to_string(), "application/json")
+            (self.list(request).to_string(), "application/json")
         } else {
             return None;
         };
@@ -55,7 +55,7 @@ impl IoList {
         Some(response)
     }
 
-    fn next<B>(&self, request: &Request<B>) -> serde_json::Value {
+    fn list<B>(&self, request: &Request<B>) -> serde_json::Value {
         let mut servers = self.configured.clone();
         for server in self.running.borrow().iter() {
             let is_same = |other: &IoServerUrl| (&other.host, other.port) == (&server.host, server.port);
@@ -64,36 +64,36 @@ impl IoList {
             }
         }
         if !servers.is_empty() {
-            let turn = self.turn.fetch_add(1, Ordering::Relaxed) % servers.len();
-            servers.rotate_left(turn);
+            let rotation = self.rotation.fetch_add(1, Ordering::Relaxed) % servers.len();
+            servers.rotate_left(rotation);
         }
-        let asked = asked_host(request);
+        let requested = requested_host(request);
         servers
             .iter()
             .map(|server| {
-                let mut told = json!({ "host": url_host(server, &asked), "port": server.port });
+                let mut entry = json!({ "host": url_host(server, &requested), "port": server.port });
                 for (name, value) in [("scheme", &server.scheme), ("path", &server.path)] {
                     if let Some(value) = value {
-                        told[name] = json!(value);
+                        entry[name] = json!(value);
                     }
                 }
-                told
+                entry
             })
             .collect()
     }
 }
 
-/// The host for a URL: pages put scheme, `://`, host, `:` and port together.
-fn url_host(server: &IoServerUrl, asked: &str) -> String {
+/// The host as part of a URL. Without a configured host it is the requested one.
+fn url_host(server: &IoServerUrl, requested: &str) -> String {
     match server.host.as_str() {
-        "" => asked.to_owned(),
+        "" => requested.to_owned(),
         v6 if v6.contains(':') && !v6.starts_with('[') => format!("[{v6}]"),
         host => host.to_owned(),
     }
 }
 
-/// The host by which the browser reached this frontend, without the port.
-fn asked_host<B>(request: &Request<B>) -> String {
+/// The host that the browser requested, without the port.
+fn requested_host<B>(request: &Request<B>) -> String {
     let authority = request.headers().get(HOST).and_then(|host| host.to_str().ok());
     let authority: Option<http::uri::Authority> = authority.and_then(|host| host.parse().ok());
     authority.map_or_else(|| "localhost".into(), |authority| authority.host().to_owned())

@@ -1,45 +1,42 @@
-//! The role frontend: serves the user's pages, and tells them where the io-nodes are.
+//! The frontend: serves the user's pages, and the list of io-nodes that pages connect to.
 //!
-//! It knows neither clients nor apps: the list of io-nodes is all it hears from the rest of the cluster.
+//! It knows neither clients nor apps, and of the cluster only the list of io-nodes.
 
 mod flash_policy;
 mod io_list;
 mod overlay;
 mod pages;
+mod response;
 
 use std::convert::Infallible;
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full};
 use hyper::body::Body;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{ALLOW, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::service::Service;
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::watch;
 
-pub use flash_policy::serve_flash_policy;
-pub use overlay::Overlay;
+pub use self::flash_policy::serve_flash_policy;
+pub use self::overlay::Overlay;
+pub use self::response::PageBody;
 
 use crate::browser_client;
 use crate::config::{self, IoServerUrl};
 
-use io_list::IoList;
-use pages::Pages;
+use self::io_list::IoList;
+use self::pages::Pages;
+use self::response::{in_memory, plain_text};
 
-/// The path at which pages expect the client's bundles.
+/// The path of the client's bundles.
 const SOCKET_IO: &str = "/socket.io";
 
-/// The body of an answer: a few words, or a file.
-pub type PageBody = UnsyncBoxBody<Bytes, io::Error>;
-
-/// The frontend as a hyper service. Clones are the same frontend.
+/// The frontend as a service of hyper and tower. Clones share its state.
 #[derive(Clone)]
 pub struct Frontend {
+    /// None in a process without the role.
     parts: Option<Arc<Parts>>,
 }
 
@@ -50,12 +47,12 @@ struct Parts {
 }
 
 impl Frontend {
-    /// A frontend that tells clients of the configured io-nodes and of those that `running` holds at the time.
+    /// A frontend whose list has the configured io-nodes and those that `running` holds at the time of the request.
     pub fn new(settings: &config::Frontend, running: watch::Receiver<Vec<IoServerUrl>>) -> Self {
         Self::with_overlay(settings, running, None)
     }
 
-    /// The same, with something to show over the pages.
+    /// As [`new`](Self::new), with an overlay over the pages.
     pub fn with_overlay(
         settings: &config::Frontend,
         running: watch::Receiver<Vec<IoServerUrl>>,
@@ -72,26 +69,26 @@ impl Frontend {
         }
     }
 
-    /// What stands in its place in a process without the role: all is 404.
+    /// A placeholder for processes without the role. It answers 404 to all requests.
     pub fn absent() -> Self {
         Self { parts: None }
     }
 
     async fn answer<B>(self, request: Request<B>) -> Response<PageBody> {
         let mut response = match &self.parts {
-            None => words(StatusCode::NOT_FOUND, "not found"),
+            None => plain_text(StatusCode::NOT_FOUND, "not found"),
             Some(_) if !matches!(*request.method(), Method::GET | Method::HEAD) => {
-                let mut response = words(StatusCode::METHOD_NOT_ALLOWED, "method not allowed");
+                let mut response = plain_text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed");
                 response
                     .headers_mut()
                     .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
                 response
             }
             Some(parts) => {
-                let client =
+                let bundle =
                     || browser_client::answer(SOCKET_IO, request.uri().path(), request.method(), request.headers());
                 let overlay = parts.overlay.as_ref().and_then(|overlay| overlay.answer(&request));
-                match (overlay, parts.io_list.answer(&request).or_else(client)) {
+                match (overlay, parts.io_list.answer(&request).or_else(bundle)) {
                     (Some(response), _) => response,
                     (None, Some(response)) => response.map(in_memory),
                     (None, None) => parts.pages.answer(&request).await,
@@ -112,13 +109,13 @@ impl<B: Body + Send + 'static> Service<Request<B>> for Frontend {
 
     fn call(&self, request: Request<B>) -> Self::Future {
         let frontend = self.clone();
-        // The pages need no body, and a future that holds one would have to be of its kind.
+        // Without the body, the future's type does not depend on it.
         let request = request.map(drop);
         Box::pin(async move { Ok(frontend.answer(request).await) })
     }
 }
 
-/// The same for servers of tower, such as axum, as a route or as the fallback of one's own.
+/// For tower's servers, such as axum: as a route, or as the fallback.
 impl<B: Body + Send + 'static> tower_service::Service<Request<B>> for Frontend {
     type Response = Response<PageBody>;
     type Error = Infallible;
@@ -131,23 +128,6 @@ impl<B: Body + Send + 'static> tower_service::Service<Request<B>> for Frontend {
     fn call(&mut self, request: Request<B>) -> Self::Future {
         Service::call(self, request)
     }
-}
-
-fn in_memory(body: Full<Bytes>) -> PageBody {
-    body.map_err(|never| match never {}).boxed_unsync()
-}
-
-/// A plain answer, never to be kept.
-fn words(status: StatusCode, text: &'static str) -> Response<PageBody> {
-    let mut response = Response::new(in_memory(Full::from(format!("{text}\n"))));
-    *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    response
-        .headers_mut()
-        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
 }
 
 #[cfg(test)]

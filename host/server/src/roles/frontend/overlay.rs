@@ -1,4 +1,4 @@
-//! What `plugnode dev` shows over the pages that it serves: a script in each page, and the notice that the script asks for.
+//! The overlay that `plugnode dev` shows over pages: a script added to each page, and the notice that the script fetches.
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -7,22 +7,22 @@ use hyper::{Request, Response};
 use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
 
-use super::{PageBody, in_memory};
+use super::response::{PageBody, in_memory};
 
 const SCRIPT_PATH: &str = "/__plugnode/overlay.js";
 const NOTICE_PATH: &str = "/__plugnode/overlay.json";
 const SCRIPT: &str = include_str!("overlay.js");
 const TAG: &str = "<script src=\"/__plugnode/overlay.js\" async></script>";
 const END: &[u8] = b"</body>";
-/// A page with more bytes is served as it is.
-const MOST: u64 = 4 << 20;
+/// Largest page in bytes that gets the script.
+const MAX_PAGE: u64 = 4 << 20;
 
-/// The notice, as JSON, that pages show; `null` while there is none.
+/// The notice that pages show, as JSON; `null` if there is none.
 #[derive(Debug, Clone)]
 pub struct Overlay(pub watch::Receiver<Bytes>);
 
 impl Overlay {
-    /// What a page asks for on behalf of the overlay.
+    /// Answers the overlay's own requests.
     pub(super) fn answer<B>(&self, request: &Request<B>) -> Option<Response<PageBody>> {
         let (media_type, body) = match request.uri().path() {
             SCRIPT_PATH => ("text/javascript; charset=utf-8", Bytes::from_static(SCRIPT.as_bytes())),
@@ -33,14 +33,14 @@ impl Overlay {
     }
 
     /// Whether a page of this media type and size gets the script.
-    pub(super) fn is_for(media_type: Option<&str>, size: u64) -> bool {
-        media_type.is_some_and(|of| of.starts_with("text/html")) && size <= MOST
+    pub(super) fn applies_to(media_type: Option<&str>, size: u64) -> bool {
+        media_type.is_some_and(|of| of.starts_with("text/html")) && size <= MAX_PAGE
     }
 
-    /// A page with the script at its end.
-    pub(super) async fn page(file: tokio::fs::File) -> std::io::Result<Response<PageBody>> {
+    /// The page with the script added before the end of its body.
+    pub(super) async fn add_to(file: tokio::fs::File) -> std::io::Result<Response<PageBody>> {
         let mut page = Vec::new();
-        file.take(MOST).read_to_end(&mut page).await?;
+        file.take(MAX_PAGE).read_to_end(&mut page).await?;
         let mut ends = page.windows(END.len()).enumerate().rev();
         let end = ends
             .find(|(_, part)| part.eq_ignore_ascii_case(END))

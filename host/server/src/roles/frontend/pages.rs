@@ -1,5 +1,5 @@
-//! The folder of pages. Nothing outside of it is served: not by `..` in any spelling, and not by a symbolic link.
-//! Names that begin with a dot are not served either, but for `.well-known`.
+//! Serves the folder of pages, and nothing outside it: neither by `..` in any encoding nor by a symbolic link. Names that begin
+//! with a dot are not served, except `.well-known`.
 
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -16,10 +16,10 @@ use hyper_staticfile::{AcceptEncoding, ResolveResult, ResolvedFile, Resolver};
 use tokio::fs::File;
 
 use super::overlay::Overlay;
-use super::{PageBody, words};
+use super::response::{PageBody, plain_text};
 
-/// More ranges than this in one request are a way to make much of little, and the whole file is sent.
-const MOST_RANGES: usize = 8;
+/// Number of ranges in one request. With more, the response could be much larger than the file, so the whole file is sent.
+const MAX_RANGES: usize = 8;
 
 /// Serves the files of a folder.
 pub(super) struct Pages {
@@ -36,42 +36,39 @@ impl Pages {
     }
 
     pub(super) async fn answer<B>(&self, request: &Request<B>) -> Response<PageBody> {
-        let not_found = || words(StatusCode::NOT_FOUND, "not found");
+        let not_found = || plain_text(StatusCode::NOT_FOUND, "not found");
         match self
             .files
             .resolve_path(request.uri().path(), AcceptEncoding::none())
             .await
         {
             Ok(ResolveResult::Found(file))
-                if self.has_overlay && Overlay::is_for(file.content_type.as_deref(), file.size) =>
+                if self.has_overlay && Overlay::applies_to(file.content_type.as_deref(), file.size) =>
             {
-                let page = Overlay::page(file.handle).await;
+                let page = Overlay::add_to(file.handle).await;
                 page.unwrap_or_else(|_| not_found())
             }
             Ok(ResolveResult::Found(file)) => file_response(request, file).unwrap_or_else(not_found),
-            Ok(ResolveResult::IsDirectory { .. }) => redirect_into(request).unwrap_or_else(not_found),
+            Ok(ResolveResult::IsDirectory { .. }) => redirect_to_folder(request).unwrap_or_else(not_found),
             Ok(ResolveResult::NotFound | ResolveResult::PermissionDenied | ResolveResult::MethodNotMatched) => {
                 not_found()
             }
-            Err(error) if is_of_the_name(&error) => not_found(),
+            Err(error) if is_invalid_name(&error) => not_found(),
             Err(error) => {
                 tracing::warn!(path = request.uri().path(), %error, "cannot read a page");
-                words(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "this page cannot be read at the moment",
-                )
+                plain_text(StatusCode::INTERNAL_SERVER_ERROR, "cannot read this page at the moment")
             }
         }
     }
 }
 
-/// The file or the asked part of it, or that it has not changed. None if it makes no response, which no file does.
+/// The file, the requested ranges of it, or 304 if it has not changed. None if no response can be built.
 fn file_response<B>(request: &Request<B>, file: ResolvedFile) -> Option<Response<PageBody>> {
     let headers = request.headers();
     let mut builder = FileResponseBuilder::new();
     builder.request(request);
     if headers.contains_key(IF_NONE_MATCH) {
-        // The finer question wins: times are compared by the second.
+        // Entity tags are finer than times, which are compared by the second.
         builder.if_modified_since = None;
     }
     if headers.get(RANGE).is_some_and(|range| is_excessive(range, file.size)) {
@@ -86,25 +83,25 @@ fn file_response<B>(request: &Request<B>, file: ResolvedFile) -> Option<Response
         response.headers_mut().insert(ETAG, etag);
     }
     let has_content = matches!(response.status(), StatusCode::OK | StatusCode::PARTIAL_CONTENT);
-    let several = response
+    let is_multipart = response
         .headers()
         .get(CONTENT_TYPE)
         .is_some_and(|of| of.as_bytes().starts_with(b"multipart/"));
     if has_content
-        && !several
+        && !is_multipart
         && let Some(media_type) = media_type.and_then(|of| HeaderValue::try_from(of).ok())
     {
         response.headers_mut().insert(CONTENT_TYPE, media_type);
     }
-    // Kept, and asked about each time: a page that was changed is seen at once.
+    // Clients may cache pages but must revalidate, so that changes are seen at once.
     response
         .headers_mut()
         .insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     Some(response)
 }
 
-/// Whether ranges are so many, or overlap, that much would be made of little: the whole file is sent then, as RFC 9110 (14.2)
-/// leaves to servers. Those that do not overlap are no more than the file.
+/// Whether there are too many ranges, or they overlap. Then the whole file is sent, as RFC 9110 (14.2) allows. Ranges that do not
+/// overlap are not larger than the file.
 fn is_excessive(range: &HeaderValue, size: u64) -> bool {
     let Ok(mut ranges) = HttpRange::parse_bytes(range.as_bytes(), size) else {
         return false;
@@ -113,10 +110,10 @@ fn is_excessive(range: &HeaderValue, size: u64) -> bool {
     let overlaps = ranges
         .windows(2)
         .any(|pair| pair[0].start.saturating_add(pair[0].length) > pair[1].start);
-    ranges.len() > MOST_RANGES || overlaps
+    ranges.len() > MAX_RANGES || overlaps
 }
 
-/// Whether what a client has is what there is.
+/// Whether the client has the version with this entity tag.
 fn matches(headers: &HeaderMap, etag: &HeaderValue) -> bool {
     let Ok(etag) = etag.to_str() else { return false };
     let strong = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
@@ -136,8 +133,8 @@ fn with_charset(media_type: &str) -> String {
     }
 }
 
-/// To the folder's own URL. Relative, so that it leads nowhere but into that folder.
-fn redirect_into<B>(request: &Request<B>) -> Option<Response<PageBody>> {
+/// Redirects to the folder's URL, with a slash at its end. It is relative, so that it cannot leave this server.
+fn redirect_to_folder<B>(request: &Request<B>) -> Option<Response<PageBody>> {
     let name = request.uri().path().rsplit('/').next()?;
     let query = request
         .uri()
@@ -145,18 +142,18 @@ fn redirect_into<B>(request: &Request<B>) -> Option<Response<PageBody>> {
         .map(|query| format!("?{query}"))
         .unwrap_or_default();
     let location = HeaderValue::try_from(format!("./{name}/{query}")).ok()?;
-    let mut response = words(StatusCode::MOVED_PERMANENTLY, "it is a folder");
+    let mut response = plain_text(StatusCode::MOVED_PERMANENTLY, "moved to the folder");
     response.headers_mut().insert(LOCATION, location);
     Some(response)
 }
 
-/// Whether a file could not be opened because no file can have that name.
-fn is_of_the_name(error: &io::Error) -> bool {
+/// Whether an error means that no file can have that name.
+fn is_invalid_name(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidFilename, InvalidInput, NotADirectory};
     matches!(error.kind(), InvalidFilename | InvalidInput | NotADirectory)
 }
 
-/// Opens what is really in the folder.
+/// Opens files that are inside the folder after links are resolved.
 struct Folder(PathBuf);
 
 impl FileOpener for Folder {
@@ -181,7 +178,7 @@ fn open_within(folder: &Path, path: &Path) -> io::Result<FileWithMetadata<File>>
     let folder = folder.canonicalize()?;
     let path = folder.join(path).canonicalize()?;
     let metadata = path.metadata()?;
-    // To open a pipe would wait for its writer.
+    // Opening a pipe would wait for its writer.
     if !path.starts_with(&folder) || !(metadata.is_file() || metadata.is_dir()) {
         return Err(io::ErrorKind::NotFound.into());
     }

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::Full;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -101,7 +103,7 @@ impl Site {
 }
 
 #[tokio::test]
-async fn pages_are_served_with_their_types() {
+async fn serves_pages_with_their_types() {
     let site = Site::start().await;
     let home = site.get("/").await;
     assert_eq!((home.status, home.body.as_str()), (200, "<h1>home</h1>"));
@@ -126,7 +128,7 @@ async fn pages_are_served_with_their_types() {
 }
 
 #[tokio::test]
-async fn a_folder_without_its_slash_leads_into_it() {
+async fn redirects_folder_to_trailing_slash() {
     let site = Site::start().await;
     let redirect = site.get("/sub%20dir?q=1").await;
     assert_eq!(
@@ -138,7 +140,7 @@ async fn a_folder_without_its_slash_leads_into_it() {
 }
 
 #[tokio::test]
-async fn ranges_are_served() {
+async fn serves_ranges() {
     let site = Site::start().await;
     let part = site.ask("GET", "/app.js", "range: bytes=2-4\r\n").await;
     assert_eq!((part.status, part.body.as_str()), (206, "234"));
@@ -164,7 +166,7 @@ async fn ranges_are_served() {
 }
 
 #[tokio::test]
-async fn what_has_not_changed_is_not_sent_again() {
+async fn unchanged_page_is_not_sent_again() {
     let site = Site::start().await;
     let first = site.get("/app.js").await;
     let (etag, modified) = (first.header("etag").unwrap(), first.header("last-modified").unwrap());
@@ -186,7 +188,7 @@ async fn what_has_not_changed_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn nothing_outside_of_the_folder_is_served() {
+async fn serves_nothing_outside_the_folder() {
     let site = Site::start().await;
     for path in [
         "/../secret.txt",
@@ -217,7 +219,7 @@ async fn nothing_outside_of_the_folder_is_served() {
 }
 
 #[tokio::test]
-async fn only_get_and_head_are_allowed() {
+async fn allows_only_get_and_head() {
     let site = Site::start().await;
     for (method, path) in [
         ("POST", "/"),
@@ -235,7 +237,7 @@ async fn only_get_and_head_are_allowed() {
 }
 
 #[tokio::test]
-async fn the_list_of_io_nodes_is_rotated_and_follows_who_is_running() {
+async fn io_list_rotates_and_follows_running_nodes() {
     let servers = vec![IoServerUrl::at("a", 1), IoServerUrl::at("b", 2)];
     let site = Site::with(config::Frontend {
         io_servers: servers,
@@ -271,7 +273,7 @@ async fn the_list_of_io_nodes_is_rotated_and_follows_who_is_running() {
 }
 
 #[tokio::test]
-async fn an_io_node_without_a_host_has_the_one_that_was_asked() {
+async fn io_node_without_host_gets_requested_host() {
     let site = Site::with(config::Frontend {
         client_config_url: "/io".into(),
         ..config::Frontend::default()
@@ -298,7 +300,7 @@ async fn an_io_node_without_a_host_has_the_one_that_was_asked() {
 }
 
 #[tokio::test]
-async fn a_frontend_without_a_folder_says_404_and_an_absent_one_too() {
+async fn missing_folder_and_absent_frontend_answer_404() {
     let settings = config::Frontend {
         static_dir: "no such folder".into(),
         ..config::Frontend::default()
@@ -311,7 +313,7 @@ async fn a_frontend_without_a_folder_says_404_and_an_absent_one_too() {
 }
 
 #[tokio::test]
-async fn flash_clients_get_their_policy_and_nobody_else_does() {
+async fn answers_only_flash_policy_requests() {
     let listener = http::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = Shutdown::new();

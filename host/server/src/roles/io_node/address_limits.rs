@@ -13,9 +13,9 @@ use parking_lot::{Mutex, RwLock};
 
 use plugnode_socket_io::Gcra;
 
-/// Connects of so many seconds may come at once.
+/// The connects allowed in this many seconds may come at once.
 const BURST_SECONDS: u32 = 10;
-/// AddressLimits without sessions that are remembered for their recent connects.
+/// Addresses without sessions that are remembered for their recent connects.
 const MAX_IDLE: usize = 16_384;
 /// With fewer addresses than this, none is forgotten.
 const MIN_KNOWN: usize = 1_024;
@@ -39,7 +39,7 @@ pub(super) struct AddressLimits {
 #[derive(Debug, Default)]
 struct Known {
     addresses: HashMap<IpAddr, Address>,
-    /// With so many addresses, some are forgotten.
+    /// Number of addresses at which idle ones are forgotten.
     forget_at: usize,
 }
 
@@ -130,7 +130,7 @@ impl Known {
             .retain(|_, address| address.sessions > 0 || address.arrival.is_some_and(|due| due > now));
         let idle = self.addresses.values().filter(|address| address.sessions == 0).count();
         if idle >= MAX_IDLE {
-            // Limits of single addresses do not hold back a client with so many of them; the limit of all connections does.
+            // A client with this many addresses evades limits per address. The limit of all connections holds for it.
             self.addresses.retain(|_, address| address.sessions > 0);
         }
         self.forget_at = self.addresses.len() * 2;

@@ -8,8 +8,8 @@ use engine_io::{CloseReason, Message, Refusal};
 use http::Extensions;
 use tracing::debug;
 
+use super::access_check::AccessCheck;
 use super::address_limits::TooMany;
-use super::entrance::Entrance;
 use super::protocol::Protocol;
 use plugnode_message::DisconnectReason;
 use plugnode_process::metrics;
@@ -23,7 +23,7 @@ const SLOW_READER: &str = "slow reader: what was sent to it was not read";
 /// The application that the engine serves.
 pub(super) struct Application {
     pub(super) protocol: Arc<Protocol>,
-    pub(super) entrance: Arc<Entrance>,
+    pub(super) access_check: Arc<AccessCheck>,
     pub(super) incarnation: Arc<CurrentIncarnation>,
     pub(super) standing: Standing,
     pub(super) shutdown: Shutdown,
@@ -56,7 +56,7 @@ impl engine_io::Application for Application {
             // The client tries again, here or at another io-node.
             return Err(Refusal::Unavailable("this node takes no sessions now".into()));
         }
-        let permit = self.entrance.permit(session.opening().peer()).map_err(refusal)?;
+        let permit = self.access_check.permit(session.opening().peer()).map_err(refusal)?;
         let permit = permit.map(|permit| Box::new(permit) as Box<dyn Any + Send + Sync>);
         let connection = self.protocol.connections.open(session, permit);
         self.protocol.opened(&connection);

@@ -1,10 +1,10 @@
-//! Counted: from the event of a client to the transport, and from a broadcast to the packets of its recipients. See `plugnode_testing::counted`.
+//! Instruction counts: from a client's event to the transport, and from a broadcast to the packets of its recipients. See
+//! `plugnode_testing::counted`.
 
 use std::sync::{Arc, Mutex};
 
 use engine_io::{AcceptedHandshake, CloseReason, Engine, Message, Refusal};
 use http::{Extensions, Request};
-use tokio::time::Instant;
 
 use super::pending_events::PendingEvents;
 use plugnode_message::{Audience, Channel, Payload, Scope, Selection, Text};
@@ -118,12 +118,11 @@ fn events_that_clients_send() {
 #[inline(never)]
 fn counted_events_that_clients_send(arrivals: &mut Arrivals, socket: &Arc<Socket>, payloads: Vec<Payload>) -> usize {
     let mut pending = PendingEvents::default();
-    let since = Instant::now();
     for (number, args) in (0..).zip(payloads) {
         socket.receive_event(Text::from_static("say"), args, Some(number));
     }
-    while let Ok(arrival) = arrivals.try_recv() {
-        pending.push(arrival, since);
+    while let Ok(event) = arrivals.try_recv() {
+        pending.push(event);
     }
     let batch = pending.offer();
     for event in &batch {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::program_backlog::ProgramBacklog;
 use plugnode_message::{Channel, Event, EventKind, Namespace, NodeId, RESERVED_KINDS, SessionId, Text, now_ms};
-use plugnode_socket_io::{Arrival, CurrentIncarnation, NamespaceRegistry, Socket};
+use plugnode_socket_io::{CurrentIncarnation, NamespaceRegistry, PendingEvent, Socket};
 
 /// An io-node. Clones are handles of the same one.
 #[derive(Clone)]
@@ -154,7 +154,7 @@ impl ConnectedClient {
     /// Sets the attribute `userId`, as `setUserId` of socket.io-cluster does.
     ///
     /// # Errors
-    /// As with [`patch_attributes`](Self::patch_attributes).
+    /// The same as for [`patch_attributes`](Self::patch_attributes).
     pub fn set_user_id(&self, id: impl Serialize) -> Result<(), AttributesError> {
         self.patch_attributes(&Map::from_iter([(
             "userId".to_owned(),
@@ -248,7 +248,7 @@ impl OwnEvent {
             return Err(SendError::NotJoined);
         }
         let source = parts.backlog.reserve(event.size()).ok_or(SendError::Backlog)?;
-        incarnation.queue(Arrival { event, source });
+        incarnation.queue(PendingEvent::new(event, source));
         Ok(())
     }
 }

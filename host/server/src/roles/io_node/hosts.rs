@@ -26,7 +26,7 @@ pub(super) struct Hosts {
 /// The request is for another host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("requests for the host {0:?} are refused; if it is a name of this node, add it to [io-node] allowed-hosts")]
-pub(super) struct WrongHost(String);
+pub(super) struct HostNotAllowed(String);
 
 impl Hosts {
     /// Allows these names, such as `chat.example.com`, all names below one for `*.example.com`, or any for `*`. None allows any.
@@ -50,14 +50,14 @@ impl Hosts {
     ///
     /// # Errors
     /// If a host is not allowed.
-    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), WrongHost> {
+    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), HostNotAllowed> {
         if self.any {
             return Ok(());
         }
         let wrong = headers.get_all(HOST).iter().find(|host| !self.serves(host.as_bytes()));
         wrong.map_or(Ok(()), |host| {
             let shown = String::from_utf8_lossy(host.as_bytes());
-            Err(WrongHost(shown.chars().take(MAX_SHOWN).collect()))
+            Err(HostNotAllowed(shown.chars().take(MAX_SHOWN).collect()))
         })
     }
 

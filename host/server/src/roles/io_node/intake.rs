@@ -10,13 +10,13 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::pending_events::{BATCH, PendingEvent, PendingEvents};
+use super::pending_events::{BATCH, PendingEvents};
 use plugnode_message::Event;
 use plugnode_process::metrics;
-use plugnode_socket_io::{Arrivals, Incarnation};
+use plugnode_socket_io::{Arrivals, Incarnation, PendingEvent};
 use plugnode_transport::{Inbox, Result};
 
-/// Events that wait too long are looked for ten times within that time, but not more often than this
+/// Events that wait longer than `refuse_after` are looked for every tenth of that time, but not more often than this
 const MIN_CHECK_INTERVAL: Duration = Duration::from_millis(5);
 /// and not less often.
 const MAX_CHECK_INTERVAL: Duration = Duration::from_millis(500);
@@ -69,10 +69,9 @@ pub(super) async fn run(
                     yield_now().await;
                     fresh.extend(iter::from_fn(|| arrivals.try_recv().ok()).take(BATCH - count));
                 }
-                let since = Instant::now();
-                for arrival in fresh.drain(..) {
-                    observe(&arrival.event);
-                    pending.push(arrival, since);
+                for event in fresh.drain(..) {
+                    observe(&event.event);
+                    pending.push(event);
                 }
             }
             () = async { sleep_until(next_offer.expect("guarded")).await }, if next_offer.is_some() => {}

@@ -34,10 +34,10 @@ const CLOSING: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause before joining again.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
-/// The pause is reset after an incarnation that lasted so long.
+/// An incarnation that lasted this long resets the pause.
 const SETTLED: Duration = Duration::from_secs(30);
 
-/// What an io-node needs to serve.
+/// Keeps an io-node in the cluster: joins, serves until the membership ends, joins again.
 pub(super) struct Membership {
     pub(super) node: IoNode,
     pub(super) transport: Transport,

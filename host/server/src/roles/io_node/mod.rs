@@ -2,15 +2,16 @@
 //!
 //! It wires the crates `engine-io` (sessions) and `plugnode-socket-io` (packets, connections, namespaces, sockets) to the transport:
 //!
-//! - `service` checks requests by `entrance` (`hosts`, `origin`, `address_limits`) and gives them to the engine.
+//! - `service` checks requests by `access_check` (`hosts`, `origin`, `address_limits`) and gives them to the engine.
 //! - `application` opens a connection for each session. `protocol` turns its packets into sockets and their events, checks `token`, and
 //!   gives sockets their first `attributes`.
 //! - `intake` offers events to the transport; `pending_events` holds those that are not accepted yet.
 //! - `delivery` applies commands; `questions` answers those to all io-nodes, and `summary` puts the answers together.
 //! - `membership` keeps the io-node in the cluster. `cut_off` decides when it has lost the cluster, `drain` closes connections at the end.
 //! - A program that embeds the io-node uses its `handle` and is called by its `hooks`; `mounted` is the service for HTTP servers such as axum.
-//! - `renewal` changes `settings` while the io-node runs.
+//! - `settings_updater` changes `settings` while the io-node runs.
 
+mod access_check;
 mod address_limits;
 mod application;
 mod attributes;
@@ -19,7 +20,6 @@ mod counted;
 mod cut_off;
 mod delivery;
 mod drain;
-mod entrance;
 mod field;
 mod handle;
 mod hooks;
@@ -32,9 +32,9 @@ mod pending_events;
 mod program_backlog;
 mod protocol;
 mod questions;
-mod renewal;
 mod service;
 mod settings;
+mod settings_updater;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -47,8 +47,8 @@ use engine_io::Engine;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use self::access_check::AccessCheck;
 use self::application::Application;
-use self::entrance::Entrance;
 use self::handle::Parts;
 use self::membership::{Joined, Membership};
 use self::program_backlog::ProgramBacklog;
@@ -64,13 +64,13 @@ pub use self::field::Field;
 pub use self::handle::{AttributesError, ConnectedClient, IoHandle, OwnEvent, SendError};
 pub use self::hooks::undecided;
 pub use self::hooks::{CustomCommand, Hooks, Newcomer};
-pub use self::renewal::Renewal;
 pub use self::service::{AnswerBody, Inner, IoService, RequestBody};
 pub use self::settings::IoNodeSettings;
-pub use self::token::{Algorithm, JwksPlace, KeySource, Secret, TokenSettings, check_keys};
+pub use self::settings_updater::SettingsUpdater;
+pub use self::token::{Algorithm, JwksLocation, KeySource, Secret, TokenSettings, check_keys};
 pub use plugnode_socket_io::{AppNamespace, Encoding};
 
-/// The attachments of one packet may have so many times `max-payload` bytes.
+/// Limit of the attachments of one packet together, as a multiple of `max-payload`.
 const ATTACHMENTS_FACTOR: usize = 4;
 
 /// Joins the transport and returns the service that answers Engine.IO requests; it gives all other requests to `inner`. An io-node that
@@ -89,10 +89,10 @@ pub async fn start<S: Inner>(
     Ok(service)
 }
 
-/// As [`start`], with hooks of the embedding program and a handle for it.
+/// Like [`start`], with hooks of the embedding program and a handle for it.
 ///
 /// # Errors
-/// As with [`start`].
+/// The same as for [`start`].
 pub async fn start_embedded<S: Inner>(
     settings: IoNodeSettings,
     hooks: Hooks,
@@ -100,7 +100,7 @@ pub async fn start_embedded<S: Inner>(
     inner: S,
     shutdown: &Shutdown,
 ) -> Result<(IoService<S>, IoHandle)> {
-    let entrance = Arc::new(Entrance::new(&settings)?);
+    let access_check = Arc::new(AccessCheck::new(&settings)?);
     let tokens = match settings.token.clone() {
         Some(token) => Some(Tokens::start(token, shutdown).await?),
         None => None,
@@ -140,7 +140,7 @@ pub async fn start_embedded<S: Inner>(
         .context("cannot join the transport")?;
     let application = Application {
         protocol,
-        entrance,
+        access_check,
         incarnation: current_incarnation.clone(),
         standing: transport.nodes.standing(),
         shutdown: shutdown.clone(),

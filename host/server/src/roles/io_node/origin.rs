@@ -48,7 +48,7 @@ enum AllowedOrigin {
 /// The page may not connect.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("pages from `{origin}` may not connect: it is another site, and not among [io-node] allowed-origins")]
-pub(super) struct Forbidden {
+pub(super) struct OriginNotAllowed {
     origin: String,
 }
 
@@ -78,7 +78,7 @@ impl Origins {
     ///
     /// # Errors
     /// If its page may not connect.
-    pub(super) fn check(&self, headers: &HeaderMap) -> Result<CorsHeaders, Forbidden> {
+    pub(super) fn check(&self, headers: &HeaderMap) -> Result<CorsHeaders, OriginNotAllowed> {
         let mut given = headers.get_all(ORIGIN).iter();
         let Some(origin) = given.next() else {
             return Ok(CorsHeaders {
@@ -97,7 +97,7 @@ impl Origins {
             }
         }
         let shown = String::from_utf8_lossy(origin.as_bytes());
-        Err(Forbidden {
+        Err(OriginNotAllowed {
             origin: shown.chars().take(200).collect(),
         })
     }

@@ -10,29 +10,21 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use plugnode_message::{Event, EventKind, SessionId};
+use plugnode_message::{Event, SessionId};
 use plugnode_process::Backoff;
 use plugnode_process::metrics;
-use plugnode_socket_io::{Arrival, EventSource};
+use plugnode_socket_io::{EventSource, PendingEvent};
 
 /// Events that are offered at once.
 pub(super) const BATCH: usize = 512;
-/// Of these, events of held clients while other events wait.
+/// Events of held clients among these while other events wait.
 const MAX_HELD_OFFERED: usize = BATCH / 2;
-/// Of these, events of one held client.
+/// Events of one held client among these.
 const MAX_OF_ONE_CLIENT: usize = 64;
 /// How long a held client waits before it is offered again, at first.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 /// How long it waits at most.
 const MAX_PAUSE: Duration = Duration::from_millis(100);
-
-/// An event that waits to be accepted.
-pub(super) struct PendingEvent {
-    pub(super) event: Event,
-    pub(super) source: Arc<dyn EventSource>,
-    /// When it came.
-    pub(super) since: Instant,
-}
 
 /// All events that wait to be accepted.
 #[derive(Default)]
@@ -55,29 +47,13 @@ struct HeldClient {
 /// Events with the same key stay in order. None is the key of events that come from no client.
 type Key = Option<SessionId>;
 
-impl PendingEvent {
-    pub(super) fn key(&self) -> Key {
-        self.event.in_order_with().cloned()
-    }
-
-    fn is_connection(&self) -> bool {
-        matches!(self.event.kind, EventKind::Connection(_))
-    }
-
-    fn asks_for_acknowledgement(&self) -> bool {
-        matches!(self.event.kind, EventKind::Message { ack: Some(_), .. })
-    }
-
-    fn give_up(&self) {
-        self.source.event_left(self.event.size());
-    }
+fn key_of(event: &Event) -> Key {
+    event.in_order_with().cloned()
 }
 
 impl PendingEvents {
     /// Adds an event, behind the earlier ones of its client.
-    pub(super) fn push(&mut self, arrival: Arrival, since: Instant) {
-        let Arrival { event, source } = arrival;
-        let pending = PendingEvent { event, source, since };
+    pub(super) fn push(&mut self, pending: PendingEvent) {
         if pending.source.was_turned_away() {
             pending.give_up();
             return;
@@ -85,7 +61,7 @@ impl PendingEvents {
         // Seldom is any client held; then no key is looked up.
         match self.held.is_empty() {
             true => self.fresh.push_back(pending),
-            false => match self.held.get_mut(&pending.key()) {
+            false => match self.held.get_mut(&key_of(&pending.event)) {
                 Some(held) => held.events.push_back(pending),
                 None => self.fresh.push_back(pending),
             },
@@ -138,7 +114,7 @@ impl PendingEvents {
         let mut newly_held: HashSet<Key> = HashSet::new();
         let mut refused_of: HashMap<Key, VecDeque<PendingEvent>> = HashMap::new();
         for pending in refused {
-            refused_of.entry(pending.key()).or_default().push_back(pending);
+            refused_of.entry(key_of(&pending.event)).or_default().push_back(pending);
         }
         // How many events of each client were offered and refused.
         let mut results: HashMap<Key, (usize, usize)> =
@@ -184,7 +160,7 @@ impl PendingEvents {
     /// Moves the fresh events of newly held clients behind their refused ones.
     fn move_behind_refused(&mut self, newly_held: &HashSet<Key>) {
         for pending in std::mem::take(&mut self.fresh) {
-            let key = pending.key();
+            let key = key_of(&pending.event);
             match self.held.get_mut(&key).filter(|_| newly_held.contains(&key)) {
                 Some(held) => held.events.push_back(pending),
                 None => self.fresh.push_back(pending),

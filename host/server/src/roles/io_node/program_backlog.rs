@@ -21,7 +21,7 @@ struct Share {
 }
 
 impl ProgramBacklog {
-    /// Reserves a share for an event of so many bytes. None if too much is waiting.
+    /// Reserves a share of `bytes` for an event. None if too much is waiting.
     pub(super) fn reserve(&self, bytes: usize) -> Option<Arc<dyn EventSource>> {
         let more = |waiting| (waiting < MAX_WAITING).then_some(waiting + bytes);
         self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;

@@ -1,6 +1,6 @@
-//! From packets of one connection to its sockets: who joins which namespace, and what becomes of each packet.
+//! Handles the packets of a connection: joins and leaves namespaces, and gives events and acknowledgements to the sockets.
 //!
-//! Everything happens in the task that reads the connection, so that what a client sends keeps its order.
+//! It runs in the task that reads the connection, so that a client's packets keep their order.
 //! <https://socket.io/docs/v4/socket-io-protocol/>
 
 use std::sync::Arc;
@@ -86,7 +86,7 @@ impl Protocol {
         self.receive(connection, packet);
     }
 
-    /// A connection has sent so many messages at once, which follow.
+    /// Called before the messages of a burst: the connection sent `messages` at once.
     pub(super) fn burst(&self, connection: &Connection, messages: usize) {
         if let Err(flood) = connection.check_burst(messages) {
             self.close_flooding(connection, flood);

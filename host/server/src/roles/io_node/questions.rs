@@ -23,7 +23,7 @@ use plugnode_message::{
 };
 use plugnode_process::metrics;
 use plugnode_process::shutdown::Shutdown;
-use plugnode_socket_io::{Arrival, Incarnation, NamespaceRegistry, ReplyTo, Socket};
+use plugnode_socket_io::{Incarnation, NamespaceRegistry, PendingEvent, ReplyTo, Socket};
 use plugnode_transport::{Inbox, Transport};
 
 /// The longest time that a handler may wait for all answers.
@@ -138,7 +138,7 @@ impl Questions {
             metrics::REPLIES_DROPPED.increment();
             return debug!("reply to a client that has left dropped: too many events wait to be accepted");
         };
-        self.incarnation.queue(Arrival { event, source });
+        self.incarnation.queue(PendingEvent::new(event, source));
     }
 
     /// Spawns a task that is dropped when the process ends.
@@ -231,7 +231,7 @@ struct Answers {
 }
 
 impl Answers {
-    /// Waits until all clients have answered or left, at most so long.
+    /// Waits until all clients have answered or left, at most for `patience`.
     async fn within(mut self, patience: Duration) -> Part {
         let deadline = Instant::now() + patience;
         let mut answers = BTreeMap::new();

@@ -1,5 +1,4 @@
-//! Generated packets, most of which no client would send: each is refused, or the same after it is written and read again; both take little
-//! memory.
+//! Property tests: any packet is refused, or survives encoding and decoding unchanged. Both take little memory.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -8,9 +7,9 @@ use serde_json::Value as Json;
 use super::*;
 use plugnode_testing::arbitrary::{bytes, json, json_text, nearly, nearly_text, one_of, peak, placeholder, text};
 
-/// Reading may take so many times the bytes that were sent,
+/// Bytes of memory that decoding may take for each byte that was sent,
 const MEMORY_FACTOR: u64 = 64;
-/// and this many bytes besides.
+/// and in addition to that.
 const MEMORY_BASE: u64 = 16 << 10;
 
 /// A message of Engine.IO that a client sends.

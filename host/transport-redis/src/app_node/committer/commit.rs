@@ -1,4 +1,4 @@
-//! What a partition asks the committer to commit.
+//! A request of a partition to the committer: outcomes to commit.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Counted: encoding a commit call. See `plugnode_testing::counted`.
+//! Instruction counts: encoding a commit call. See `plugnode_testing::counted`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

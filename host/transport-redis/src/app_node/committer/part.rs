@@ -92,7 +92,7 @@ impl CommitPart {
         self.set_aside.push((number, event));
     }
 
-    /// Updates `after` to what was added.
+    /// Updates `after` to include the added outcomes.
     pub(crate) fn close(&mut self) {
         self.after = bytes_of(&*self.held_lease.progress());
     }

@@ -1,4 +1,4 @@
-//! For counted tests: a lease without a lease manager. See `plugnode_testing::counted`.
+//! For instruction counts: a lease without a lease manager. See `plugnode_testing::counted`.
 
 use super::*;
 

@@ -3,24 +3,24 @@
 use std::fmt;
 use std::time::Duration;
 
-use plugnode_transport::Absence;
+use plugnode_transport::Reachability;
 
-/// What is known while the membership is not renewed.
+/// The evidence while the membership is not renewed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Evidence {
     /// The time within which a membership has to be renewed.
     pub(super) lease: Duration,
     /// How long ago it was renewed.
     pub(super) silence: Duration,
-    /// What the transport shows by itself.
-    pub(super) absence: Absence,
-    /// What other io-nodes tell.
+    /// The state of the transport, as its own errors show.
+    pub(super) reachability: Reachability,
+    /// The answers of other io-nodes.
     pub(super) witnesses: Testimony,
     /// How long the transport may be unreachable without any evidence.
     pub(super) bound: Duration,
 }
 
-/// What other io-nodes tell about their memberships.
+/// The answers of other io-nodes about their memberships.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Testimony {
     /// No other io-node is known, or none answers.
@@ -59,25 +59,25 @@ pub(super) fn judge(evidence: &Evidence) -> Option<CutOff> {
     let Evidence {
         lease,
         silence,
-        absence,
+        reachability,
         witnesses,
         bound,
     } = *evidence;
     match witnesses {
         // A node that gets any answer is not cut off.
-        _ if absence == Absence::Answers => None,
+        _ if reachability == Reachability::Answers => None,
         Testimony::TransportLives { span } => {
             // After an outage for all, nodes return at different times, and none is declared dead within a lease. Otherwise only the rest of
             // the lease is left.
             let is_after_outage = silence.saturating_sub(span) >= lease;
-            let proof = match is_after_outage || absence == Absence::Refuses {
+            let proof = match is_after_outage || reachability == Reachability::RefusesConnections {
                 true => lease / 2,
                 false => lease / 4,
             };
             (span >= proof).then_some(CutOff::OthersRenew)
         }
         Testimony::TransportIsAway => None,
-        Testimony::None if absence == Absence::Refuses => None,
+        Testimony::None if reachability == Reachability::RefusesConnections => None,
         Testimony::None => (silence >= bound.max(lease)).then_some(CutOff::NoWitness),
     }
 }
@@ -91,7 +91,7 @@ mod tests {
     const SILENT: Evidence = Evidence {
         lease: LEASE,
         silence: Duration::from_secs(3),
-        absence: Absence::Unknown,
+        reachability: Reachability::Unknown,
         witnesses: Testimony::None,
         bound: Duration::from_secs(60),
     };
@@ -122,7 +122,7 @@ mod tests {
         };
         assert_eq!(judge(&others), None);
         let refused = Evidence {
-            absence: Absence::Refuses,
+            reachability: Reachability::RefusesConnections,
             ..long
         };
         assert_eq!(judge(&refused), None);
@@ -132,7 +132,7 @@ mod tests {
     fn node_that_is_answered_is_not_cut_off() {
         let answered = Evidence {
             silence: Duration::from_secs(3_600),
-            absence: Absence::Answers,
+            reachability: Reachability::Answers,
             witnesses: lives_for(LEASE),
             ..SILENT
         };
@@ -163,7 +163,7 @@ mod tests {
         };
         assert_eq!(judge(&returning), None);
         let refused = Evidence {
-            absence: Absence::Refuses,
+            reachability: Reachability::RefusesConnections,
             witnesses: lives_for(LEASE / 4),
             ..SILENT
         };

@@ -71,7 +71,7 @@ impl Watch {
             let evidence = Evidence {
                 lease,
                 silence: self.standing.silence().unwrap_or_default(),
-                absence: self.standing.absence(),
+                reachability: self.standing.reachability(),
                 witnesses,
                 bound: self.bound,
             };
@@ -139,7 +139,7 @@ impl Renewals {
         self.last = self.last.max(Some(at));
     }
 
-    /// What the renewals prove, or `otherwise` if they prove nothing.
+    /// The testimony of the renewals, or `otherwise` if they prove nothing.
     fn testimony(&self, otherwise: Testimony) -> Testimony {
         match (self.first, self.last) {
             (Some(first), Some(last)) if last > first => Testimony::TransportLives { span: last - first },

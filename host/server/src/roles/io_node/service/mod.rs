@@ -25,11 +25,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Level, debug, enabled};
 
 use self::answer::{boxed, error_answer};
+use super::access_check::{AccessCheck, AccessDenied};
 use super::application::Application;
-use super::entrance::{Barred, Entrance};
 use super::origin::Origins;
-use super::renewal::Renewal;
 use super::settings::IoNodeSettings;
+use super::settings_updater::SettingsUpdater;
 use crate::browser_client;
 use crate::http::{Accepted, Connection, Readiness, Ready, Stream, TrustedProxies, WebSockets};
 use plugnode_message::NodeId;
@@ -81,7 +81,7 @@ pub struct IoService<S: Clone> {
     name: NodeId,
     incarnation: Arc<CurrentIncarnation>,
     standing: Standing,
-    entrance: Arc<Entrance>,
+    access_check: Arc<AccessCheck>,
     pressure: MemoryPressure,
     proxies: TrustedProxies,
     unknown: Arc<UnknownSessions>,
@@ -129,7 +129,7 @@ impl<S: Clone> IoService<S> {
         Self {
             incarnation: application.incarnation.clone(),
             standing: application.standing.clone(),
-            entrance: application.entrance.clone(),
+            access_check: application.access_check.clone(),
             engine,
             inner,
             path: settings.path.as_str().into(),
@@ -147,10 +147,10 @@ impl<S: Clone> IoService<S> {
     }
 
     /// Changes its settings while it runs.
-    pub fn renewal(&self) -> Renewal {
+    pub fn settings_updater(&self) -> SettingsUpdater {
         let application = self.engine.application();
-        Renewal {
-            entrance: application.entrance.clone(),
+        SettingsUpdater {
+            access_check: application.access_check.clone(),
             protocol: application.protocol.clone(),
         }
     }
@@ -194,7 +194,7 @@ impl<S: Clone> IoService<S> {
     }
 
     fn delay(&self) -> Duration {
-        self.entrance.delay
+        self.access_check.delay
     }
 
     /// Answers a request on the path of the engine.
@@ -202,13 +202,13 @@ impl<S: Clone> IoService<S> {
     where
         B: Body<Data = Bytes> + Send + 'static,
     {
-        let cors = match self.entrance.check(request.headers()) {
+        let cors = match self.access_check.check(request.headers()) {
             Ok(cors) => cors,
             Err(forbidden) => {
                 debug!("request refused: {forbidden}");
                 match forbidden {
-                    Barred::Host(_) => metrics::HOSTS_REFUSED.increment(),
-                    Barred::Page(_) => metrics::PAGES_REFUSED.increment(),
+                    AccessDenied::Host(_) => metrics::HOSTS_REFUSED.increment(),
+                    AccessDenied::Origin(_) => metrics::PAGES_REFUSED.increment(),
                 }
                 let mut answer = error_answer(StatusCode::FORBIDDEN, &forbidden);
                 answer.headers_mut().insert(VARY, HeaderValue::from_static("origin"));
@@ -291,7 +291,7 @@ impl<S: Inner> Service<Request<Incoming>> for IoService<S> {
 impl<S: Inner> WebSockets for IoService<S> {
     fn accept(&self, request: &mut Request<()>) -> Option<Accepted> {
         let is_full = self.pressure.is_full() && opens_session(request.uri());
-        if is_full || !self.is_of_engine(request.uri()) || self.entrance.check(request.headers()).is_err() {
+        if is_full || !self.is_of_engine(request.uri()) || self.access_check.check(request.headers()).is_err() {
             return None;
         }
         self.set_peer(request);

@@ -28,15 +28,15 @@ use plugnode_transport::{
     Verdict,
 };
 
+mod access_check;
 mod admission;
 mod engine;
-mod entrance;
 mod faults;
 mod packets;
 mod upgrade;
 
 const SOON: Duration = Duration::from_secs(20);
-/// Nothing that is expected takes longer than this.
+/// Time after which a test assumes that nothing more happens.
 const MOMENT: Duration = Duration::from_millis(200);
 
 /// The memory transport behind two valves: one for joining, one for accepting events.

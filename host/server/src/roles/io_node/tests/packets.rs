@@ -33,7 +33,7 @@ fn message(event: &Event) -> (&str, &Payload) {
 }
 
 #[tokio::test]
-async fn each_namespace_has_its_own_client_unknown_ones_are_refused() {
+async fn namespaces_have_separate_clients_and_unknown_are_refused() {
     let fixture = more_apps().await;
     let mut app = fixture.app().await;
     let mut client = Client::connect(fixture.address).await;
@@ -200,7 +200,7 @@ async fn closes_connection_that_joins_no_namespace_in_time() {
 }
 
 #[tokio::test]
-async fn clients_of_socket_io_2_are_in_the_main_namespace_at_once_and_give_queries_for_auth() {
+async fn socket_io_2_client_joins_at_once_with_query_as_auth() {
     let fixture = more_apps().await;
     let mut app = fixture.app().await;
     let mut old = raw(&fixture, "EIO=3").await;
@@ -225,7 +225,7 @@ async fn clients_of_socket_io_2_are_in_the_main_namespace_at_once_and_give_queri
     let url = format!("ws://{}/socket.io/?transport=websocket&EIO=3", fixture.address);
     assert!(
         connect_async(url).await.is_err(),
-        "these are not taken unless that is said"
+        "Socket.IO 2 is refused unless enabled"
     );
     fixture.app().await.reads_nothing().await;
     fixture.stop().await;
@@ -326,7 +326,7 @@ async fn question_is_answered_after_earlier_commands() {
     assert_eq!(
         answer[0]["channels"],
         serde_json::json!({"room": 1}),
-        "who left is gone from it"
+        "the client that left is not counted"
     );
     fixture.stop().await;
 }
@@ -366,7 +366,7 @@ async fn reply_to_client_that_left_is_an_event_of_no_client() {
     fixture.stop().await;
 }
 
-/// A backlog with room for so many events of one client.
+/// A backlog with room for `events` events of one client.
 fn with_room_for(events: usize) -> MemorySettings {
     MemorySettings {
         backlog: Backlog {

@@ -439,7 +439,7 @@ async fn upgrade_loses_doubles_and_reorders_nothing() {
 }
 
 #[tokio::test]
-async fn a_client_of_socket_io_2_moves_in_the_same_way() {
+async fn upgrades_socket_io_2_client() {
     let fixture = Fixture::with(MemorySettings::default(), |settings| settings.socket_io_2 = true).await;
     let mut app = fixture.app().await;
     let opened = fixture.http("GET /socket.io/?EIO=3&transport=polling", "").await;

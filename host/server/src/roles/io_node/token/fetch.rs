@@ -25,7 +25,7 @@ use tokio_rustls::TlsConnector;
 /// Bytes that an answer may have. A JWK set has a few thousand.
 const MAX_BYTES: usize = 256 * 1_024;
 
-/// What is fetched, and how.
+/// The request for a JWK set.
 pub(super) struct Fetch {
     uri: Uri,
     host: String,

@@ -25,7 +25,7 @@ use tracing::debug;
 use self::key::Key;
 pub use self::secret::Secret;
 use self::set::KeySet;
-pub use self::settings::{Algorithm, JwksPlace, KeySource, TokenSettings};
+pub use self::settings::{Algorithm, JwksLocation, KeySource, TokenSettings};
 use super::attributes::Fields;
 use super::field::Field;
 use plugnode_message::{Refusal, Text};
@@ -86,7 +86,7 @@ enum TokenError {
 pub async fn check_keys(settings: &TokenSettings) -> Result<()> {
     OwnKeys::read(&settings.keys, &settings.algorithms)?;
     for source in &settings.keys {
-        if let KeySource::Jwks(JwksPlace::File(file)) = source {
+        if let KeySource::Jwks(JwksLocation::File(file)) = source {
             let text = tokio::fs::read(file).await;
             let text = text.with_context(|| format!("cannot read {}", file.display()))?;
             let keys = key::of_set(&text, &settings.algorithms, true);

@@ -14,7 +14,7 @@ use tracing::{debug, info, warn};
 
 use super::fetch::Fetch;
 use super::key::{self, Key};
-use super::settings::{Algorithm, JwksPlace, TokenSettings};
+use super::settings::{Algorithm, JwksLocation, TokenSettings};
 use plugnode_process::shutdown::Shutdown;
 
 /// Tokens that may wait for a reading. Others are refused at once.
@@ -46,7 +46,7 @@ struct Reader {
     requests: mpsc::Receiver<ReadRequest>,
 }
 
-/// Where the set is read from.
+/// The source of the set.
 enum Source {
     File(std::path::PathBuf),
     Url(Fetch),
@@ -57,10 +57,10 @@ impl KeySet {
     ///
     /// # Errors
     /// If the first reading fails.
-    pub(super) async fn start(place: &JwksPlace, settings: &TokenSettings, shutdown: &Shutdown) -> Result<Self> {
+    pub(super) async fn start(place: &JwksLocation, settings: &TokenSettings, shutdown: &Shutdown) -> Result<Self> {
         let source = match place {
-            JwksPlace::File(file) => Source::File(file.clone()),
-            JwksPlace::Url(url) => Source::Url(Fetch::new(url, settings.ca.as_deref())?),
+            JwksLocation::File(file) => Source::File(file.clone()),
+            JwksLocation::Url(url) => Source::Url(Fetch::new(url, settings.ca.as_deref())?),
         };
         let (sender, requests) = mpsc::channel(MAX_WAITING);
         let reader = Reader {

@@ -62,12 +62,12 @@ pub enum KeySource {
     /// A PEM file with a public key: RSA for RS256, P-256 for ES256.
     PublicKey(PathBuf),
     /// A JWK set, read at the start, from time to time, and when a token names an unknown key.
-    Jwks(JwksPlace),
+    Jwks(JwksLocation),
 }
 
 /// The location of a JWK set; a text with `://` is a URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum JwksPlace {
+pub enum JwksLocation {
     /// In a file.
     File(PathBuf),
     /// At an http or https URL.
@@ -84,7 +84,7 @@ impl From<Algorithm> for jsonwebtoken::Algorithm {
     }
 }
 
-impl Serialize for JwksPlace {
+impl Serialize for JwksLocation {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::File(file) => file.serialize(serializer),
@@ -93,7 +93,7 @@ impl Serialize for JwksPlace {
     }
 }
 
-impl<'de> Deserialize<'de> for JwksPlace {
+impl<'de> Deserialize<'de> for JwksLocation {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         Ok(match text.contains("://") {
@@ -103,9 +103,9 @@ impl<'de> Deserialize<'de> for JwksPlace {
     }
 }
 
-impl JsonSchema for JwksPlace {
+impl JsonSchema for JwksLocation {
     fn schema_name() -> Cow<'static, str> {
-        "JwksPlace".into()
+        "JwksLocation".into()
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {

@@ -146,7 +146,7 @@ async fn accepts_tokens_signed_by_each_kind_of_key() {
     assert!(is_valid(&both, &es256(&claims(), EC, Some("any"))).await);
 
     let set_file = file(&set(&[(RSA, Signed::RS256, "r"), (EC, Signed::ES256, "e")]));
-    let place = JwksPlace::File(set_file.path().into());
+    let place = JwksLocation::File(set_file.path().into());
     let by_set = tokens(settings(vec![KeySource::Jwks(place)])).await;
     assert!(is_valid(&by_set, &rs256(&claims(), RSA, Some("r"))).await);
     assert!(is_valid(&by_set, &es256(&claims(), EC, Some("e"))).await);
@@ -444,7 +444,7 @@ impl Server {
     }
 
     fn keys(&self) -> Vec<KeySource> {
-        vec![KeySource::Jwks(JwksPlace::Url(self.url.clone()))]
+        vec![KeySource::Jwks(JwksLocation::Url(self.url.clone()))]
     }
 }
 
@@ -606,19 +606,19 @@ async fn reports_invalid_keys_at_the_start() {
             "this is not a public key of RSA or P-256 in PEM",
         ),
         (
-            KeySource::Jwks(JwksPlace::File(nowhere)),
+            KeySource::Jwks(JwksLocation::File(nowhere)),
             "jwks: cannot use no/such.pem: cannot read it",
         ),
         (
-            KeySource::Jwks(JwksPlace::File(noise.path().into())),
+            KeySource::Jwks(JwksLocation::File(noise.path().into())),
             "this is not JSON",
         ),
         (
-            KeySource::Jwks(JwksPlace::File(secrets_only.path().into())),
+            KeySource::Jwks(JwksLocation::File(secrets_only.path().into())),
             "none of the 1 keys in the JWK set",
         ),
         (
-            KeySource::Jwks(JwksPlace::Url("http://127.0.0.1:1/".into())),
+            KeySource::Jwks(JwksLocation::Url("http://127.0.0.1:1/".into())),
             "jwks: cannot use http://127.0.0.1:1/: cannot connect",
         ),
     ] {
@@ -645,7 +645,7 @@ async fn fetching_a_set_times_out() {
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let settings = TokenSettings {
         timeout: Duration::from_millis(50),
-        ..settings(vec![KeySource::Jwks(JwksPlace::Url(url))])
+        ..settings(vec![KeySource::Jwks(JwksLocation::Url(url))])
     };
     let error = Tokens::start(settings, &Shutdown::new()).await.unwrap_err();
     assert!(format!("{error:#}").contains("it took longer than 50ms"), "{error:#}");

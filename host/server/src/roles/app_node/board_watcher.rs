@@ -1,8 +1,8 @@
-//! Keeps the board of releases at hand, and posts it again when the transport has lost it.
+//! Watches the board of releases, and posts it again if the transport lost it.
 //!
-//! What is in use outlives the transport's data: each app-node knows the board, and keeps the bytes of the components that its
-//! apps use in its cache. After a loss the nodes agree as they do on any change of the board, by compare-and-set: the first
-//! to post the board that it knew wins, and each puts the components that it has.
+//! The releases in use outlive the transport's data: each app-node knows the board, and caches the components that its apps use.
+//! After a loss the nodes agree by compare-and-swap, as on any change of the board: the first to post the board that it knew
+//! wins, and each node puts the components that it has.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,20 +18,20 @@ use plugnode_release::{Board, Digest, Release};
 use plugnode_runtime::Engine;
 use plugnode_transport::Transport;
 
-/// How long to wait when the transport cannot be asked.
-const PAUSE: Duration = Duration::from_secs(1);
-/// How long heartbeats may take to tell that data were lost, once a board looks as if it had begun anew,
-const DOUBT: Duration = Duration::from_secs(1);
-/// and how often they are looked at.
-const LOOK: Duration = Duration::from_millis(50);
-/// How long other nodes have to put the components that this one lacks, before they count as lost.
-const OTHERS_PUT: Duration = Duration::from_secs(10);
+/// Pause after an error of the transport.
+const ERROR_PAUSE: Duration = Duration::from_secs(1);
+/// If a board does not descend from the known one: how long the heartbeats have to detect a loss of data,
+const LOSS_TIMEOUT: Duration = Duration::from_secs(1);
+/// and how often that is checked.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// How long other nodes have to put the components that this one lacks, before these are reported as lost.
+const COMPONENTS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The board, as this node knows it.
-pub(super) struct BoardKeeper {
+/// Keeps the node's copy of the board up to date.
+pub(super) struct BoardWatcher {
     board: watch::Sender<Arc<Board>>,
     version: u64,
-    /// How often the transport had lost data by then.
+    /// Number of data losses of the transport when this board was read.
     losses: u64,
     /// The apps of this node that have releases.
     apps: BTreeSet<Namespace>,
@@ -40,8 +40,8 @@ pub(super) struct BoardKeeper {
     shutdown: Shutdown,
 }
 
-impl BoardKeeper {
-    /// From what is known of the board.
+impl BoardWatcher {
+    /// `board` holds the known board, which has this version.
     pub(super) fn new(
         board: watch::Sender<Arc<Board>>,
         version: u64,
@@ -61,44 +61,45 @@ impl BoardKeeper {
         }
     }
 
-    /// Follows the board for as long as the process serves.
+    /// Watches the board until shutdown begins.
     pub(super) async fn run(mut self) {
         let shutdown = self.shutdown.clone();
         tokio::select! {
             () = shutdown.begun() => {}
-            () = self.follow() => {}
+            () = self.watch() => {}
         }
     }
 
-    async fn follow(&mut self) {
-        self.keep_components();
+    async fn watch(&mut self) {
+        self.cache_components();
         loop {
             match self.transport.releases.board_after(self.version).await {
-                Ok((version, board)) => self.hears(version, board).await,
+                Ok((version, board)) => self.update(version, board).await,
                 Err(error) => {
-                    warn!(%error, "cannot read which releases are to run; what runs goes on");
-                    sleep(PAUSE).await;
+                    warn!(%error, "cannot read the board of releases; the loaded releases stay in use");
+                    sleep(ERROR_PAUSE).await;
                 }
             }
         }
     }
 
-    /// Takes over what stands on the board now, unless that lacks what was lost: then it is posted again, and read again.
-    async fn hears(&mut self, version: u64, board: Board) {
+    /// Takes over a board that was read. If it lacks releases because data was lost, posts these again instead; the result is
+    /// read next.
+    async fn update(&mut self, version: u64, board: Board) {
         let known = self.board.borrow().clone();
         if let Some(recovered) = board.recovered(&known)
             && (self.lacks_app(&board) || self.has_lost_data(version, board.descends_from(&known)).await)
         {
-            return self.post_again(version, recovered).await;
+            return self.repost(version, recovered).await;
         }
         self.version = version;
         self.losses = self.transport.nodes.data_losses().unwrap_or_default();
         if board == *known {
-            // Another node has posted it again, which may lack some components.
+            // Another node has posted it again. It may lack some of the components.
             self.put_components(&board).await;
         }
         self.board.send_replace(Arc::new(board));
-        self.keep_components();
+        self.cache_components();
     }
 
     /// Whether the board lacks an app that this node runs: it may have been removed while the node was starting.
@@ -106,44 +107,44 @@ impl BoardKeeper {
         self.apps.iter().any(|app| !board.apps.contains_key(app))
     }
 
-    /// Whether the board that has this version stands where data were lost. Versions grow otherwise, and one that goes on from
-    /// what was known is doubted no longer than it takes to look: each step of a rollout is such a board.
-    async fn has_lost_data(&mut self, version: u64, goes_on: bool) -> bool {
-        let until = Instant::now() + if goes_on { Duration::ZERO } else { DOUBT };
+    /// Whether the transport lost data before the board of this version. Without a loss, versions only grow. A board that descends
+    /// from the known one is checked once, without waiting: each step of a rollout makes one.
+    async fn has_lost_data(&mut self, version: u64, is_descendant: bool) -> bool {
+        let deadline = Instant::now() + if is_descendant { Duration::ZERO } else { LOSS_TIMEOUT };
         while version > self.version {
             let losses = self.transport.nodes.data_losses().unwrap_or_default();
             if losses != self.losses {
                 self.losses = losses;
                 return true;
             }
-            if Instant::now() >= until {
+            if Instant::now() >= deadline {
                 return false;
             }
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
         }
         true
     }
 
-    async fn post_again(&mut self, version: u64, board: Board) {
-        // First: whoever reads of a component on the board wants to find it.
+    async fn repost(&mut self, version: u64, board: Board) {
+        // Components first: a node that reads a release on the board expects to find its component.
         let put = self.put_components(&board).await;
         match self.transport.releases.post_board(version, &board).await {
             Ok(true) => {
                 info!("the transport had lost the board of releases; the releases in use are posted again");
                 let (transport, lacking) = (self.transport.clone(), lacking(&board, &put));
                 self.shutdown
-                    .spawn(tell_what_nobody_has(transport, lacking, self.shutdown.clone()));
+                    .spawn(log_lost_components(transport, lacking, self.shutdown.clone()));
                 self.version = version;
             }
             Ok(false) => debug!("another node has posted the board of releases"),
             Err(error) => {
                 warn!(%error, "cannot post the releases in use again; trying again");
-                sleep(PAUSE).await;
+                sleep(ERROR_PAUSE).await;
             }
         }
     }
 
-    /// Puts every component of the board that this node has, and returns which these are.
+    /// Puts each component of the board that this node has. Returns their digests.
     async fn put_components(&self, board: &Board) -> BTreeSet<Digest> {
         let mut put = BTreeSet::new();
         for digest in board.digests() {
@@ -155,14 +156,14 @@ impl BoardKeeper {
             };
             match self.transport.releases.put_component(bytes).await {
                 Ok(digest) => _ = put.insert(digest),
-                Err(error) => warn!(component = digest.short(), %error, "cannot put a component again"),
+                Err(error) => warn!(component = digest.short(), %error, "cannot put a component into the store again"),
             }
         }
         put
     }
 
-    /// Sees to it that this node has the bytes of the components that its apps use, should the transport lose them.
-    fn keep_components(&self) {
+    /// Caches the components that this node's apps need, in case the transport loses them.
+    fn cache_components(&self) {
         if self.transport.nodes.data_losses().is_none() {
             return;
         }
@@ -188,7 +189,7 @@ impl BoardKeeper {
     }
 }
 
-/// The releases without which apps cannot run: those in use, and those that are rolled out.
+/// The releases that apps need to run: those in use, and those being rolled out.
 fn needed(board: &Board) -> impl Iterator<Item = (&Namespace, &Release)> {
     board
         .apps
@@ -204,11 +205,11 @@ fn lacking(board: &Board, put: &BTreeSet<Digest>) -> Vec<(Namespace, Release)> {
     lacking.map(|(app, release)| (app.clone(), release.clone())).collect()
 }
 
-/// Tells of the components that no node has put, once all had time to.
-async fn tell_what_nobody_has(transport: Transport, lacking: Vec<(Namespace, Release)>, shutdown: Shutdown) {
+/// Logs the components that no node has put after a while.
+async fn log_lost_components(transport: Transport, lacking: Vec<(Namespace, Release)>, shutdown: Shutdown) {
     tokio::select! {
         () = shutdown.begun() => return,
-        () = sleep(OTHERS_PUT) => {}
+        () = sleep(COMPONENTS_TIMEOUT) => {}
     }
     for (app, release) in lacking {
         let found = tokio::select! {
@@ -220,9 +221,9 @@ async fn tell_what_nobody_has(transport: Transport, lacking: Vec<(Namespace, Rel
                 %app,
                 release = release.number,
                 component = release.digest.short(),
-                "the component of this release is lost, and no node has kept it: it runs on where it runs, but no other node can \
-                 start it; deploy the file {} again",
-                release.file
+                file = %release.file,
+                "the component of this release is lost, and no node has a copy: nodes that run it keep running it, but no other node \
+                 can start it; deploy its file again"
             );
         }
     }

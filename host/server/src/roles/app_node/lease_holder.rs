@@ -1,4 +1,4 @@
-//! The app-node's place in the cluster: takes each partition that it is leased, and joins anew when it was taken for
+//! The app-node's membership in the cluster: works on each partition that it leases, and joins again if the cluster declared it
 //! dead.
 
 use std::collections::HashMap;
@@ -21,17 +21,17 @@ use plugnode_process::metrics;
 use plugnode_process::shutdown::Shutdown;
 use plugnode_transport::{Lease, Leases, Result, Transport};
 
-/// How long to wait before joining again, at first
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// Delay before joining again, at first
+const FIRST_DELAY: Duration = Duration::from_millis(100);
 /// and at most.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// How often to look, at the end, whether all events are handled.
-const LOOK: Duration = Duration::from_millis(5);
-/// Who stayed for so long is not in a hurry to be fenced again.
-const SETTLED: Duration = Duration::from_secs(30);
+const MAX_DELAY: Duration = Duration::from_secs(5);
+/// How often a process that ends checks whether all events are handled.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
+/// A membership that lasted this long resets the delay.
+const STABLE_AFTER: Duration = Duration::from_secs(30);
 
-/// An app-node that has joined once.
-pub(super) struct Ownership {
+/// An app-node that has joined the cluster.
+pub(super) struct LeaseHolder {
     pub(super) name: NodeId,
     pub(super) transport: Transport,
     pub(super) apps: Arc<Apps>,
@@ -39,62 +39,62 @@ pub(super) struct Ownership {
     pub(super) shutdown: Shutdown,
 }
 
-impl Ownership {
-    /// Works on what it is leased until the process ends, and then lets the instances go.
+impl LeaseHolder {
+    /// Works on leased partitions until the process ends, then ends the instances.
     pub(super) async fn run(self, mut leases: Box<dyn Leases>) {
-        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+        let mut backoff = Backoff::new(FIRST_DELAY, MAX_DELAY);
         loop {
             let began = Instant::now();
-            let Err(error) = self.own(leases).await else { break };
-            warn!(app_node = %self.name, %error, "this app-node lost its place in the cluster; joining anew");
+            let Err(error) = self.hold(leases).await else { break };
+            warn!(app_node = %self.name, %error, "app-node lost its place in the cluster; joining again");
             metrics::PLACES_LOST.increment();
-            if began.elapsed() >= SETTLED {
+            if began.elapsed() >= STABLE_AFTER {
                 backoff.reset();
             }
             let Some(joined) = self.join_again(&mut backoff).await else {
                 break;
             };
-            info!(app_node = %self.name, "app-node joined anew");
+            info!(app_node = %self.name, "app-node joined again");
             leases = joined;
         }
         self.apps.retire();
     }
 
-    /// Completes when this app-node is to end: when the io-nodes of its process have, and what they took in is handled if
-    /// nobody else can do that.
-    async fn ending(&self) {
+    /// Waits until this app-node must stop: the process ends and its io-nodes have stopped. If the events would end with the
+    /// process, they are handled first, until shortly before the deadline.
+    async fn must_stop(&self) {
         self.shutdown.begun().await;
         tokio::select! {
-            () = self.finished() => {}
+            () = self.events_handled() => {}
             () = self.shutdown.near_deadline() => {
                 if !self.transport.events.outlives_process() {
                     let events = self.transport.nodes.backlog().await.unwrap_or_default();
-                    warn!(events, "events are lost: they were not handled by the deadline; see [shutdown] deadline-ms");
+                    warn!(events, "events are lost: they were not handled by the deadline; raise [shutdown] deadline-ms");
                 }
             }
         }
     }
 
-    async fn finished(&self) {
+    async fn events_handled(&self) {
         self.shutdown.intake_ended().await;
-        // An app-node that ends alone leaves what is there to others.
+        // Without an io-node in this process, or with a transport that outlives it, the events are left to other app-nodes.
         if self.shutdown.has_intake() && !self.transport.events.outlives_process() {
             while self.transport.nodes.backlog().await.is_ok_and(|events| events > 0) {
-                sleep(LOOK).await;
+                sleep(POLL_INTERVAL).await;
             }
         }
     }
 
-    /// Works on each partition in a task of its own. Ok when the process ends; all tasks have ended then, and also when
-    /// this app-node has lost its place.
-    async fn own(&self, mut leases: Box<dyn Leases>) -> Result<()> {
+    /// Works on each leased partition in a task of its own. Returns Ok when the process ends, or an error when this app-node lost
+    /// its place. All tasks have ended then.
+    async fn hold(&self, mut leases: Box<dyn Leases>) -> Result<()> {
         let tasks = TaskTracker::new();
         let stopping = CancellationToken::new();
         let mut latest: HashMap<Partition, JoinHandle<()>> = HashMap::new();
-        let mut ending = pin!(self.ending());
+        let mut must_stop = pin!(self.must_stop());
         let ended = loop {
             let lease = tokio::select! {
-                () = &mut ending => break Ok(()),
+                () = &mut must_stop => break Ok(()),
                 lease = leases.next() => lease,
             };
             let lease = match lease {
@@ -105,7 +105,7 @@ impl Ownership {
             let work = self.work(lease, latest.remove(&partition), stopping.clone());
             latest.insert(partition, tasks.spawn(work));
         };
-        // Others may have what is finished here at once, and not only when all of it is.
+        // Leave first, so that others get each partition as soon as it is finished, and not when all are.
         drop(leases);
         stopping.cancel();
         tasks.close();
@@ -113,8 +113,8 @@ impl Ownership {
         ended
     }
 
-    /// Works on a partition. One that comes back while an earlier lease of it is being finished here waits for that: a
-    /// client has one event at a time.
+    /// Works on a partition. While an earlier lease of it is still being finished here, the new one waits: a client has one event
+    /// at a time.
     fn work(
         &self,
         lease: Lease,
@@ -124,14 +124,14 @@ impl Ownership {
         let (apps, retries) = (self.apps.clone(), self.retries);
         async move {
             if let Some(earlier) = earlier {
-                // It has panicked otherwise, and then nothing runs of it either.
+                // An error means that it panicked, and then none of its events is running.
                 let _ = earlier.await;
             }
             partition::run(lease, apps, retries, stopping).await;
         }
     }
 
-    /// Joins, however often it takes. None when the process is to end.
+    /// Joins, with unlimited retries. None when the process ends.
     async fn join_again(&self, backoff: &mut Backoff) -> Option<Box<dyn Leases>> {
         loop {
             let joining = async {

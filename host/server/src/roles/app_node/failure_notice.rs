@@ -1,15 +1,14 @@
-//! What a client is told when its event becomes a dead letter, so that it does not wait in vain.
+//! Tells a client that its event became a dead letter, so that it does not wait in vain.
 
 use plugnode_message::{Command, Event, EventId, EventKind, Payload, Refusal};
 use plugnode_runtime::AppSettings;
 
-/// What a client is told that waits to be admitted when its connection cannot be handled.
+/// The refusal of a client whose connection event could not be handled.
 const UNDECIDED: &str = "the server could not decide";
 
-/// The commands for a client whose event could not be handled: it is refused if it waits to be admitted, and an
-/// acknowledgement that it waits for is answered with the error `failed`. `app` is none where no app is bound to the
-/// event's namespace.
-pub(super) fn last_words(app: Option<&AppSettings>, id: EventId, event: &Event) -> Vec<Command> {
+/// The commands for the client of a failed event: it is refused if it waits for admission; an acknowledgement that it waits for
+/// is answered with the error `failed`. `app` is None if no app is bound to the event's namespace.
+pub(super) fn failure_notice(app: Option<&AppSettings>, id: EventId, event: &Event) -> Vec<Command> {
     let Some(client) = &event.client else {
         return Vec::new();
     };
@@ -30,7 +29,7 @@ pub(super) fn last_words(app: Option<&AppSettings>, id: EventId, event: &Event) 
     }
 }
 
-/// The answer to an acknowledgement whose event has failed for good.
+/// The arguments of the acknowledgement.
 fn failed(id: EventId) -> Payload {
     Payload {
         json: format!(r#"[{{"error":{{"code":"failed","event":"{id}"}}}}]"#).into(),

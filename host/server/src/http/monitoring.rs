@@ -1,7 +1,7 @@
-//! The listener for operators: `/healthz`, `/readyz` and `/metrics`, apart from the port of clients.
+//! The port for operators: `/healthz`, `/readyz` and `/metrics`, apart from the clients' port.
 //!
-//! Clients that fill the other port cannot keep a health check or a scrape from being answered. It answers from before the
-//! roles start until the process ends, and knows the roles only by the checks that it is given.
+//! Clients that fill their port cannot block a health check or a scrape. This port answers from before the roles start until the
+//! process ends, and knows the roles only by their checks.
 
 use std::convert::Infallible;
 use std::sync::{Arc, OnceLock};
@@ -16,82 +16,82 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
-use super::{HttpSettings, serve};
+use super::server::serve;
+use super::settings::HttpSettings;
 use plugnode_process::metrics;
 use plugnode_process::shutdown::Shutdown;
 
-/// How long a check may take, unless a test says otherwise.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// Connections held at once.
+/// Longest time of a check.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+/// Number of connections of the port.
 const MAX_CONNECTIONS: usize = 64;
 
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
-/// Answers operators. Clones are the same.
+/// Answers operators. Clones share its state.
 #[derive(Clone)]
-pub struct Operations {
+pub struct Monitoring {
     checks: Arc<OnceLock<Vec<Check>>>,
     backlog: Arc<OnceLock<Backlog>>,
-    /// How long a check may take.
-    patience: Duration,
+    check_timeout: Duration,
     shutdown: Shutdown,
 }
 
-/// Asks how many events wait.
+/// Reads the number of events that are not committed.
 struct Backlog(Box<dyn Fn() -> BoxFuture<'static, Option<u64>> + Send + Sync>);
 
-/// One thing that must hold for a process to be ready.
+/// A condition for a process to be ready.
 pub struct Check {
     name: &'static str,
-    look: Box<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>,
+    run: Box<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>,
 }
 
 impl Check {
-    /// A check of this name, whose error says for a person what does not hold.
-    pub fn new<F>(name: &'static str, look: impl Fn() -> F + Send + Sync + 'static) -> Self
+    /// A check of this name. Its error tells a person why it failed.
+    pub fn new<F>(name: &'static str, run: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<(), String>> + Send + 'static,
     {
         Self {
             name,
-            look: Box::new(move || Box::pin(look())),
+            run: Box::new(move || Box::pin(run())),
         }
     }
 
-    async fn finding(&self, patience: Duration) -> (&'static str, Result<(), String>) {
-        let found = timeout(patience, (self.look)()).await;
-        let found = found.unwrap_or_else(|_| Err(format!("no answer within {} ms", patience.as_millis())));
-        (self.name, found)
+    async fn result(&self, limit: Duration) -> (&'static str, Result<(), String>) {
+        let result = timeout(limit, (self.run)()).await;
+        let result = result.unwrap_or_else(|_| Err(format!("no answer within {} ms", limit.as_millis())));
+        (self.name, result)
     }
 }
 
-impl Operations {
-    /// Of a process that has not started yet and ends with `shutdown`.
+impl Monitoring {
+    /// For a process whose roles have not started yet and that ends with `shutdown`.
     pub fn new(shutdown: &Shutdown) -> Self {
         Self {
             checks: Arc::default(),
             backlog: Arc::default(),
-            patience: PATIENCE,
+            check_timeout: CHECK_TIMEOUT,
             shutdown: shutdown.clone(),
         }
     }
 
-    /// The roles have started. From now on these checks say whether the process is ready.
+    /// Call this when the roles have started: from now on these checks decide whether the process is ready.
     pub fn started(&self, checks: Vec<Check>) {
         let first = self.checks.set(checks);
-        debug_assert!(first.is_ok(), "a process starts once");
+        debug_assert!(first.is_ok(), "set once");
     }
 
-    /// Tells from now on how many events wait in the cluster, where that is known.
-    pub fn tell_backlog<F>(&self, look: impl Fn() -> F + Send + Sync + 'static)
+    /// Adds the number of events in the cluster that are not committed to the metrics. None: not known.
+    pub fn set_backlog<F>(&self, read: impl Fn() -> F + Send + Sync + 'static)
     where
         F: Future<Output = Option<u64>> + Send + 'static,
     {
-        let first = self.backlog.set(Backlog(Box::new(move || Box::pin(look()))));
-        debug_assert!(first.is_ok(), "a process starts once");
+        let first = self.backlog.set(Backlog(Box::new(move || Box::pin(read()))));
+        debug_assert!(first.is_ok(), "set once");
     }
 
-    /// Answers on this listener until the process ends: also while it drains, so no task of the shutdown.
+    /// Answers on this listener until the process ends. It is no task of the shutdown, because it answers during the drain.
     pub fn serve_on(&self, listener: TcpListener) {
         let settings = HttpSettings {
             max_connections: MAX_CONNECTIONS,
@@ -104,7 +104,7 @@ impl Operations {
     async fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
         let (status, media_type, text) = match path {
             "/healthz" | "/readyz" | "/metrics" if !matches!(*method, Method::GET | Method::HEAD) => {
-                let mut answer = told(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET and HEAD\n".into());
+                let mut answer = response(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET and HEAD\n".into());
                 answer
                     .headers_mut()
                     .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -118,32 +118,32 @@ impl Operations {
             "/metrics" => {
                 let media_type = HeaderValue::from_static(metrics::MEDIA_TYPE);
                 let backlog = match self.backlog.get() {
-                    Some(Backlog(look)) => timeout(self.patience, look()).await.ok().flatten(),
+                    Some(Backlog(read)) => timeout(self.check_timeout, read()).await.ok().flatten(),
                     None => None,
                 };
                 (StatusCode::OK, media_type, metrics::text(backlog))
             }
             _ => {
-                let text = "there are /healthz, /readyz and /metrics\n";
+                let text = "not found; use /healthz, /readyz or /metrics\n";
                 (StatusCode::NOT_FOUND, PLAIN, text.into())
             }
         };
-        told(status, media_type, text)
+        response(status, media_type, text)
     }
 
-    /// A line for each check, `[+]` before one that holds and `[-]` before one that does not, with the reason.
+    /// Status and text of `/readyz`. The text has a line for each check: `[+]` if it passed, `[-]` with the reason if it failed.
     async fn readiness(&self) -> (StatusCode, String) {
         let shutdown = match self.shutdown.is_announced() {
             true => Err("shutting down".to_owned()),
             false => Ok(()),
         };
-        let mut found = vec![("shutdown", shutdown)];
+        let mut results = vec![("shutdown", shutdown)];
         match self.checks.get() {
-            Some(checks) => found.extend(join_all(checks.iter().map(|check| check.finding(self.patience))).await),
-            None => found.push(("start", Err("the roles are starting".to_owned()))),
+            Some(checks) => results.extend(join_all(checks.iter().map(|check| check.result(self.check_timeout))).await),
+            None => results.push(("start", Err("the roles are starting".to_owned()))),
         }
-        let is_ready = found.iter().all(|(_, found)| found.is_ok());
-        let lines = found.into_iter().map(|(name, found)| match found {
+        let is_ready = results.iter().all(|(_, result)| result.is_ok());
+        let lines = results.into_iter().map(|(name, result)| match result {
             Ok(()) => format!("[+]{name} ok\n"),
             Err(problem) => format!("[-]{name} failed: {problem}\n"),
         });
@@ -155,7 +155,7 @@ impl Operations {
     }
 }
 
-fn told(status: StatusCode, media_type: HeaderValue, text: String) -> Response<Full<Bytes>> {
+fn response(status: StatusCode, media_type: HeaderValue, text: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from(text));
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -164,7 +164,7 @@ fn told(status: StatusCode, media_type: HeaderValue, text: String) -> Response<F
     response
 }
 
-impl<B> Service<Request<B>> for Operations {
+impl<B> Service<Request<B>> for Monitoring {
     type Response = Response<Full<Bytes>>;
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
@@ -182,8 +182,8 @@ mod tests {
 
     use super::*;
 
-    async fn get(operations: &Operations, path: &str) -> (StatusCode, String) {
-        let answer = operations.answer(&Method::GET, path).await;
+    async fn get(monitoring: &Monitoring, path: &str) -> (StatusCode, String) {
+        let answer = monitoring.answer(&Method::GET, path).await;
         let status = answer.status();
         let body = answer.into_body().collect().await.unwrap().to_bytes();
         (status, String::from_utf8(body.to_vec()).unwrap())
@@ -192,40 +192,40 @@ mod tests {
     #[tokio::test]
     async fn readiness_names_each_check() {
         let shutdown = Shutdown::new();
-        let operations = Operations::new(&shutdown);
-        let (status, text) = get(&operations, "/readyz").await;
+        let monitoring = Monitoring::new(&shutdown);
+        let (status, text) = get(&monitoring, "/readyz").await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
         assert!(text.contains("[-]start failed: the roles are starting\n"), "{text}");
-        assert_eq!(get(&operations, "/healthz").await.0, StatusCode::OK);
+        assert_eq!(get(&monitoring, "/healthz").await.0, StatusCode::OK);
 
-        operations.started(vec![Check::new("lease", || async { Ok(()) })]);
-        let (status, text) = get(&operations, "/readyz").await;
+        monitoring.started(vec![Check::new("lease", || async { Ok(()) })]);
+        let (status, text) = get(&monitoring, "/readyz").await;
         assert_eq!(
             (status, &*text),
             (StatusCode::OK, "[+]shutdown ok\n[+]lease ok\nready\n")
         );
 
         shutdown.begin();
-        let (status, text) = get(&operations, "/readyz").await;
+        let (status, text) = get(&monitoring, "/readyz").await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
         assert!(
             text.starts_with("[-]shutdown failed: shutting down\n[+]lease ok\n"),
             "{text}"
         );
-        assert_eq!(get(&operations, "/healthz").await.0, StatusCode::OK);
+        assert_eq!(get(&monitoring, "/healthz").await.0, StatusCode::OK);
     }
 
     #[tokio::test]
-    async fn check_without_answer_fails_in_time() {
-        let operations = Operations {
-            patience: Duration::from_millis(10),
-            ..Operations::new(&Shutdown::new())
+    async fn unanswered_check_fails_in_time() {
+        let monitoring = Monitoring {
+            check_timeout: Duration::from_millis(10),
+            ..Monitoring::new(&Shutdown::new())
         };
-        operations.started(vec![
+        monitoring.started(vec![
             Check::new("transport", std::future::pending),
             Check::new("io-node", || async { Err("not joined".to_owned()) }),
         ]);
-        let (status, text) = get(&operations, "/readyz").await;
+        let (status, text) = get(&monitoring, "/readyz").await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
         let expected = "[+]shutdown ok\n[-]transport failed: no answer within 10 ms\n\
                         [-]io-node failed: not joined\nnot ready\n";
@@ -235,7 +235,7 @@ mod tests {
     #[tokio::test]
     async fn metrics_have_reasons_as_labels() {
         metrics::TOKENS_REFUSED.increment();
-        let (status, text) = get(&Operations::new(&Shutdown::new()), "/metrics").await;
+        let (status, text) = get(&Monitoring::new(&Shutdown::new()), "/metrics").await;
         assert_eq!(status, StatusCode::OK);
         let refused = "plugnode_clients_refused_total{reason=\"token\"} ";
         let line = text.lines().find_map(|line| line.strip_prefix(refused)).expect(&text);
@@ -249,18 +249,18 @@ mod tests {
             text.contains("plugnode_handling_seconds_bucket{le=\"+Inf\"} "),
             "{text}"
         );
-        assert!(!text.contains("plugnode_backlog"), "nobody knows it");
-        let operations = Operations::new(&Shutdown::new());
-        operations.tell_backlog(|| async { Some(7) });
-        assert!(get(&operations, "/metrics").await.1.contains("plugnode_backlog 7\n"));
+        assert!(!text.contains("plugnode_backlog"), "the backlog is not known");
+        let monitoring = Monitoring::new(&Shutdown::new());
+        monitoring.set_backlog(|| async { Some(7) });
+        assert!(get(&monitoring, "/metrics").await.1.contains("plugnode_backlog 7\n"));
         assert!(text.ends_with("# EOF\n"));
     }
 
     #[tokio::test]
     async fn other_paths_and_methods_are_refused() {
-        let operations = Operations::new(&Shutdown::new());
-        assert_eq!(get(&operations, "/").await.0, StatusCode::NOT_FOUND);
-        let answer = operations.answer(&Method::POST, "/metrics").await;
+        let monitoring = Monitoring::new(&Shutdown::new());
+        assert_eq!(get(&monitoring, "/").await.0, StatusCode::NOT_FOUND);
+        let answer = monitoring.answer(&Method::POST, "/metrics").await;
         assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED);
     }
 }

@@ -1,4 +1,4 @@
-//! Where the socket is, and whether that is a place that others cannot meddle with.
+//! The path of the socket, and checks that no other user can replace it.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -9,11 +9,11 @@ use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
 
-/// A longer path is no address of a Unix socket.
-const LONGEST: usize = 107;
+/// Longest path of a Unix socket in bytes.
+const MAX_PATH: usize = 107;
 
-/// Where the socket of a process is that listens for HTTP at this port: where it is configured to be, or in the user's runtime
-/// folder. None when it is configured to be nowhere.
+/// The path of the socket of a process whose HTTP port is `port`: the configured one, or one in the user's runtime folder. None if
+/// the configured path is empty, which turns the socket off.
 pub fn path(configured: Option<&Path>, port: u16) -> Option<PathBuf> {
     match configured {
         Some(path) if path.as_os_str().is_empty() => None,
@@ -22,7 +22,7 @@ pub fn path(configured: Option<&Path>, port: u16) -> Option<PathBuf> {
     }
 }
 
-/// The same for whoever looks for the process: it may have been started with another environment.
+/// The path for a client. It also finds the socket of a process that was started with another environment.
 pub fn reachable(configured: Option<&Path>, port: u16) -> Option<PathBuf> {
     let mut sockets = folders().into_iter().map(|folder| in_folder(&folder, port));
     match configured {
@@ -31,7 +31,7 @@ pub fn reachable(configured: Option<&Path>, port: u16) -> Option<PathBuf> {
     }
 }
 
-/// The folders that are tried, the best first.
+/// The folders for sockets, the preferred one first.
 fn folders() -> Vec<PathBuf> {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let runtime = runtime.filter(|folder| folder.is_absolute() && folder.is_dir());
@@ -44,12 +44,12 @@ fn in_folder(folder: &Path, port: u16) -> PathBuf {
     folder.join(format!("{port}.sock"))
 }
 
-/// Sees to it that there is a folder for the socket, and that nobody but its owner can put something there.
+/// Creates the folder of the socket if necessary, and checks that only its owner can write to it.
 pub(super) fn prepare(socket: &Path) -> Result<()> {
     let length = socket.as_os_str().as_bytes().len();
-    if length > LONGEST {
+    if length > MAX_PATH {
         bail!(
-            "the path {} has {length} bytes, and that of a socket can have {LONGEST}: name a shorter one by [admin] socket",
+            "the path {} has {length} bytes, and a socket's path at most {MAX_PATH}: choose a shorter one by [admin] socket",
             socket.display()
         );
     }
@@ -58,29 +58,30 @@ pub(super) fn prepare(socket: &Path) -> Result<()> {
         _ => Path::new("."),
     };
     let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    made.with_context(|| format!("cannot create the folder {}", folder.display()))?;
     let shown = folder.display();
     let found = fs::symlink_metadata(folder).with_context(|| format!("cannot look at {shown}"))?;
-    let user = own_user().context("cannot find out which user this is")?;
+    let user = own_user().context("cannot find out the user of this process")?;
     if !found.is_dir() {
-        bail!("{shown} is no folder: remove it, or name another place by [admin] socket");
+        bail!("{shown} is no folder: remove it, or choose another path by [admin] socket");
     }
     if found.uid() != user {
         bail!(
-            "the folder {shown} belongs to user {} and this is user {user}: remove it, or name another place by [admin] socket",
+            "the folder {shown} belongs to user {}, and this process runs as user {user}: remove it, or choose another path \
+             by [admin] socket",
             found.uid()
         );
     }
     if found.mode() & 0o022 != 0 {
         bail!(
-            "other users may write to the folder {shown}: chmod go-w {shown}, or name another place by [admin] socket"
+            "other users may write to the folder {shown}: chmod go-w {shown}, or choose another path by [admin] socket"
         );
     }
     Ok(())
 }
 
-/// The number of the user that this process runs as: that of the files that it makes. What is under /proc belongs to root
-/// when the process may use low ports by its file's capabilities.
+/// The user id of this process, taken from a file that it creates. Its files under /proc belong to root if the program has file
+/// capabilities, such as for low ports.
 pub(super) fn own_user() -> io::Result<u32> {
     static USER: OnceLock<u32> = OnceLock::new();
     match USER.get() {
@@ -92,7 +93,7 @@ pub(super) fn own_user() -> io::Result<u32> {
     }
 }
 
-/// Whether somebody of this number may be spoken with.
+/// Whether a peer with this user id is trusted.
 pub(super) fn is_trusted(user: u32) -> bool {
     user == 0 || own_user().is_ok_and(|own| own == user)
 }

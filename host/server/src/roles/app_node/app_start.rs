@@ -1,4 +1,4 @@
-//! How an app comes to run when its node starts: the release in use, or the configured component as the app's first.
+//! Starts an app when its node starts: the release in use, or the configured component as the app's first release.
 
 use std::time::Duration;
 
@@ -7,7 +7,8 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-use super::app::{App, Generation};
+use super::app::App;
+use super::loaded_release::LoadedRelease;
 use super::settings::{AppSource, NativeApp};
 use plugnode_message::{Namespace, now_ms};
 use plugnode_process::shutdown::Shutdown;
@@ -15,13 +16,13 @@ use plugnode_release::{AppReleases, ComponentFile, Digest, Origin, Release};
 use plugnode_runtime::{Component, Engine, Pool};
 use plugnode_transport::Transport;
 
-/// How long nodes that run an app have to post its releases again, should the board be lost,
-const POSTED_AGAIN: Duration = Duration::from_secs(5);
-/// and how often it is looked whether they have.
-const LOOK: Duration = Duration::from_millis(50);
+/// If the board was lost: how long nodes that run an app have to post its releases again,
+const REPOST_TIMEOUT: Duration = Duration::from_secs(5);
+/// and how often the board is read meanwhile.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Loads and starts the release of an app that is in use. Where the app has none, the configured component becomes its first
-/// once it has been started here: what cannot be is never seen by others.
+/// Loads and starts the release of an app that is in use. If the app has none, the configured component is started and then posted
+/// as its first release: a component that cannot start never gets onto the board.
 pub(super) async fn start(
     source: AppSource,
     kept: usize,
@@ -32,14 +33,19 @@ pub(super) async fn start(
     if let Some(release) = in_use(&source, kept, transport).await? {
         let started = start_release(&source, &release, transport, engine, shutdown).await;
         let Err(error) = started else { return started };
-        // A first release that was deployed and cannot start gives way to the configured component.
-        if shutdown.has_begun() || !note_false_start(&source, &release, &error, transport).await? {
+        // A first release that was deployed and cannot start is replaced by the configured component.
+        if shutdown.has_begun() || !record_failed_start(&source, &release, &error, transport).await? {
             return Err(error);
         }
         if configured(&source).map_or(true, |component| Digest::of(component) == release.digest) {
             return Err(error);
         }
-        warn!(app = %source.settings.namespace, release = release.number, error = %format!("{error:#}"), "the app's first release cannot start; the configured component takes its place");
+        warn!(
+            app = %source.settings.namespace,
+            release = release.number,
+            error = %format!("{error:#}"),
+            "the app's first release cannot start; using the configured component instead"
+        );
     }
     let bytes = configured(&source)?.clone();
     let size = bytes.len() as u64;
@@ -50,22 +56,22 @@ pub(super) async fn start(
     };
     let why = || format!("{} cannot be its first release, and it has no other", source.file);
     let (component, pool) = first.await.with_context(why)?;
-    let target = ComponentFile {
+    let file = ComponentFile {
         digest: transport.releases.put_component(bytes).await?,
         file: source.file.clone(),
         bytes: size,
     };
-    // Another node may have been faster, with the same component or with another.
-    let Some(number) = post_first(&source, target, kept, transport).await? else {
+    // Another node may have posted a first release before, with this component or another.
+    let Some(number) = post_first(&source, file, kept, transport).await? else {
         drop(pool.retire());
         let release = in_use(&source, kept, transport)
             .await?
-            .context("its first release is gone")?;
+            .context("its first release is gone from the board; start the node again")?;
         return start_release(&source, &release, transport, engine, shutdown).await;
     };
     let namespace = &source.settings.namespace;
     info!(app = %namespace, component = component.digest().short(), "the configured component is the app's first release");
-    Ok(App::new(source.settings, Generation::new(number, component, pool)))
+    Ok(App::new(source.settings, LoadedRelease::new(number, component, pool)))
 }
 
 async fn start_release(
@@ -80,7 +86,7 @@ async fn start_release(
         let component = match engine.load_cached(&release.digest, &settings.grants).await {
             Some(component) => component,
             None => {
-                let bytes = bytes(source, release, transport).await?;
+                let bytes = component_bytes(source, release, transport).await?;
                 load(bytes, &release.digest, source, transport, engine).await?
             }
         };
@@ -92,7 +98,7 @@ async fn start_release(
         format!("release {number} ({digest}) is in use, whatever the configured component is, and cannot start here")
     };
     let (component, pool) = started.await.with_context(why)?;
-    Ok(App::new(settings, Generation::new(number, component, pool)))
+    Ok(App::new(settings, LoadedRelease::new(number, component, pool)))
 }
 
 async fn load(
@@ -108,17 +114,17 @@ async fn load(
     Ok(engine.load(bytes, &source.settings.grants).await?)
 }
 
-/// Starts an app of native code. The board of releases has no part in it.
+/// Starts an app of native code. It has no part in the board of releases.
 pub(super) async fn start_native(app: NativeApp, engine: &Engine, shutdown: &Shutdown) -> Result<App> {
     let component = Component::native(app.handler);
     let pool = Pool::start(engine, component.clone(), app.settings.clone(), shutdown).await?;
-    Ok(App::new(app.settings, Generation::new(0, component, pool)))
+    Ok(App::new(app.settings, LoadedRelease::new(0, component, pool)))
 }
 
-/// The release in use; none where the app has no release, or one that has only failed while another component is configured.
+/// The release in use. None if the app has no release, or only one that failed to start while another component is configured.
 async fn in_use(source: &AppSource, kept: usize, transport: &Transport) -> Result<Option<Release>> {
     let namespace = &source.settings.namespace;
-    let patience = Instant::now() + POSTED_AGAIN;
+    let deadline = Instant::now() + REPOST_TIMEOUT;
     loop {
         let (version, mut board) = transport.releases.board().await?;
         if let Some(app_releases) = board.apps.get_mut(namespace) {
@@ -127,27 +133,27 @@ async fn in_use(source: &AppSource, kept: usize, transport: &Transport) -> Resul
             if app_releases.has_failed_start() && configured(source).is_ok_and(is_other) {
                 return Ok(None);
             }
-            tell_of_other(source, &release);
+            log_other_component(source, &release);
             if app_releases.kept != kept {
                 app_releases.kept = kept;
-                // Whoever was faster may have it otherwise, and then it stays so.
+                // If another node changed the board first, its number stays.
                 transport.releases.post_board(version, &board).await?;
             }
             return Ok(Some(release));
         }
-        if Instant::now() >= patience || !is_run_elsewhere(namespace, transport).await? {
+        if Instant::now() >= deadline || !is_run_elsewhere(namespace, transport).await? {
             return Ok(None);
         }
-        // The board was lost, and whoever runs the app is about to post it again.
-        sleep(LOOK).await;
+        // The board was lost. The nodes that run the app are about to post it again.
+        sleep(POLL_INTERVAL).await;
     }
 }
 
-/// Makes a component that has been started the app's first release, and returns its number. None when the app has got one
+/// Posts a component that has been started as the app's first release, and returns its number. None if the app has got a release
 /// meanwhile.
 async fn post_first(
     source: &AppSource,
-    target: ComponentFile,
+    file: ComponentFile,
     kept: usize,
     transport: &Transport,
 ) -> Result<Option<u64>> {
@@ -156,13 +162,13 @@ async fn post_first(
         let (version, mut board) = transport.releases.board().await?;
         let number = match board.apps.get_mut(namespace) {
             None => {
-                let app_releases = AppReleases::configured(target.clone(), now_ms(), kept);
+                let app_releases = AppReleases::configured(file.clone(), now_ms(), kept);
                 let number = app_releases.current;
                 board.apps.insert(namespace.clone(), app_releases);
                 number
             }
             Some(app_releases) if app_releases.has_failed_start() => {
-                app_releases.replace_first(target.clone(), Origin::Config, now_ms())
+                app_releases.replace_first(file.clone(), Origin::Config, now_ms())
             }
             Some(_) => return Ok(None),
         };
@@ -172,8 +178,8 @@ async fn post_first(
     }
 }
 
-/// Records on the board why a first release cannot start here. False when it is not the first, has been tried, or gave way.
-async fn note_false_start(
+/// Records on the board why a first release cannot start here. False if it is not the first, has handled an event, or was replaced.
+async fn record_failed_start(
     source: &AppSource,
     release: &Release,
     error: &anyhow::Error,
@@ -181,10 +187,10 @@ async fn note_false_start(
 ) -> Result<bool> {
     loop {
         let (version, mut board) = transport.releases.board().await?;
-        let app_releases = board.apps.get_mut(&source.settings.namespace);
-        if !app_releases
-            .is_some_and(|app_releases| app_releases.record_failed_start(release.number, format!("{error:#}")))
-        {
+        let Some(app_releases) = board.apps.get_mut(&source.settings.namespace) else {
+            return Ok(false);
+        };
+        if !app_releases.record_failed_start(release.number, format!("{error:#}")) {
             return Ok(false);
         }
         if transport.releases.post_board(version, &board).await? {
@@ -193,15 +199,15 @@ async fn note_false_start(
     }
 }
 
-/// Whether an app-node tells that it runs the app.
+/// Whether an app-node reports that it runs the app.
 async fn is_run_elsewhere(app: &Namespace, transport: &Transport) -> Result<bool> {
     let nodes = transport.nodes.app_nodes().await?;
     let mut reports = nodes.iter().filter_map(|(_, report)| report.as_ref());
     Ok(reports.any(|report| report.apps.contains_key(app)))
 }
 
-/// The component of a release: the configured one if it is that, else from the store.
-async fn bytes(source: &AppSource, release: &Release, transport: &Transport) -> Result<Bytes> {
+/// The component of a release: the configured one if it is the same, else from the transport.
+async fn component_bytes(source: &AppSource, release: &Release, transport: &Transport) -> Result<Bytes> {
     if let Ok(component) = &source.component
         && Digest::of(component) == release.digest
     {
@@ -210,10 +216,10 @@ async fn bytes(source: &AppSource, release: &Release, transport: &Transport) -> 
     let stored = transport.releases.component(&release.digest).await?;
     stored.ok_or_else(|| {
         anyhow!(
-            "release {} is in use, and its component {} is not in the store any more: name a file with it as the app's \
-             component, and start again",
-            release.number,
-            release.digest.short()
+            "the component {} of release {} is not in the store any more: configure a file with it as the app's component, and \
+             start again",
+            release.digest.short(),
+            release.number
         )
     })
 }
@@ -225,8 +231,8 @@ fn configured(source: &AppSource) -> Result<&Bytes> {
         .context("it has no release yet")
 }
 
-/// A configured component that is not what runs is nothing wrong, and still worth a word.
-fn tell_of_other(source: &AppSource, release: &Release) {
+/// Warns if the configured component is not the one of the release in use. This is no error.
+fn log_other_component(source: &AppSource, release: &Release) {
     let Ok(component) = &source.component else { return };
     let digest = Digest::of(component);
     if digest != release.digest {

@@ -1,4 +1,4 @@
-//! Where each value of a configuration came from, so that what is wrong with it can be said where it can be put right.
+//! The source of each configuration value: a line of the file or a variable. Errors name it, and `plugnode config show` prints it.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -11,8 +11,8 @@ use super::{Config, ConfigError, problem};
 /// The path of a key: section, key, and for apps the index between them.
 pub(super) type KeyPath = Vec<String>;
 
-/// Where the values of one configuration came from.
-pub struct Places {
+/// The sources of the values of one configuration. A value without a source is a default.
+pub struct ValueSources {
     file: Option<File>,
     variables: Vec<(KeyPath, String)>,
 }
@@ -20,11 +20,12 @@ pub struct Places {
 struct File {
     path: PathBuf,
     text: String,
+    /// Each key and list item: its path, its bytes in `text`, its line.
     lines: Vec<(KeyPath, Range<usize>, usize)>,
 }
 
-impl Places {
-    /// Reads the file, if there is one, and checks it by itself, while lines are known.
+impl ValueSources {
+    /// Reads the file, if one is given, and checks it on its own, so that errors can name the line.
     pub(super) fn of_file(path: Option<&Path>) -> Result<Self, ConfigError> {
         let file = path.map(File::read).transpose()?;
         Ok(Self {
@@ -33,7 +34,7 @@ impl Places {
         })
     }
 
-    /// What the file says; nothing without one.
+    /// The file as a TOML table; empty without a file.
     pub(super) fn table(&self) -> Result<toml::Table, ConfigError> {
         let Some(file) = &self.file else {
             return Ok(toml::Table::new());
@@ -41,12 +42,12 @@ impl Places {
         toml::from_str(&file.text).map_err(|error| file.problem(&error))
     }
 
-    /// Notes that a value came from a variable.
+    /// Records that a value came from a variable.
     pub(super) fn add_variable(&mut self, path: KeyPath, variable: &str) {
         self.variables.push((path, variable.into()));
     }
 
-    /// The place of a key, for people; none when its value is the default.
+    /// The source of a key as text: `FILE:LINE` or `variable NAME`. None: the value is the default.
     pub fn of(&self, path: &[&str]) -> Option<String> {
         if let Some((_, variable)) = self.variables.iter().rev().find(|(of, _)| of == path) {
             return Some(format!("variable {variable}"));
@@ -56,7 +57,7 @@ impl Places {
         Some(format!("{}:{line}", file.path.display()))
     }
 
-    /// A key of this section that somebody gave a value, if there is one.
+    /// The first key of this section that has a source.
     pub(super) fn first_in(&self, section: &[&str]) -> Option<String> {
         let variables = self.variables.iter().map(|(path, _)| path);
         let lines = self.file.iter().flat_map(|file| &file.lines).map(|(path, _, _)| path);
@@ -66,13 +67,13 @@ impl Places {
             .map(|path| path[section.len()].clone())
     }
 
-    /// The file, for people, if there is one.
+    /// The path of the file as text.
     pub(super) fn file(&self) -> Option<String> {
         self.file.as_ref().map(|file| file.path.display().to_string())
     }
 
-    /// Makes a path that the file gave relative to the file's folder. One from a variable or the command line is
-    /// relative to where the process was started.
+    /// Resolves a path from the file relative to the file's folder. A path from a variable or the command line stays relative to
+    /// the current folder of the process.
     pub(super) fn resolve(&self, value: &mut PathBuf, path: &[&str]) {
         if self.variables.iter().any(|(of, _)| of == path) {
             return;

@@ -1,4 +1,4 @@
-//! What the bytes of a connection come by: TCP as it is, or TLS on it.
+//! The transport of a connection's bytes: TCP, or TLS over TCP.
 
 use std::io;
 use std::pin::Pin;
@@ -8,13 +8,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-pub(super) enum Io {
+/// TCP, or TLS over TCP.
+pub(super) enum TransportStream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-impl Io {
-    /// What is under it all.
+impl TransportStream {
+    /// The TCP stream below.
     pub(super) fn tcp(&mut self) -> &mut TcpStream {
         match self {
             Self::Plain(tcp) => tcp,
@@ -23,7 +24,7 @@ impl Io {
     }
 }
 
-impl AsyncRead for Io {
+impl AsyncRead for TransportStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buffer),
@@ -32,7 +33,7 @@ impl AsyncRead for Io {
     }
 }
 
-impl AsyncWrite for Io {
+impl AsyncWrite for TransportStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, bytes),

@@ -1,4 +1,4 @@
-//! What an app-node asks of io-nodes for a handler: verdicts on clients that wait at the door, and questions to all.
+//! Commands to io-nodes: admission of clients, answers to failed events, and queries.
 
 use super::*;
 use plugnode_message::{Asker, Audience, DisconnectReason, Question, Refusal, Scope};
@@ -23,7 +23,7 @@ impl Fixture {
         let memory = memory();
         let io = join_io(&memory).await;
         let shutdown = Shutdown::new();
-        let store = Store::new(&memory, Mood::Well);
+        let store = Store::new(&memory, StoreMode::Normal);
         let transport = memory.clone().into();
         let _app_node = start_with(set, transport, store, &shutdown).await;
         Self {
@@ -46,7 +46,7 @@ impl Fixture {
     }
 }
 
-fn arriving(client: &str, auth: &str) -> Event {
+fn connecting(client: &str, auth: &str) -> Event {
     let mut event = connection(client);
     if let EventKind::Connection(handshake) = &mut event.kind {
         handshake.auth = Some(auth.to_owned().into());
@@ -54,7 +54,7 @@ fn arriving(client: &str, auth: &str) -> Event {
     event
 }
 
-fn saying(client: &str, name: &str, args: &str) -> Event {
+fn message_with(client: &str, name: &str, args: &str) -> Event {
     let mut event = message(client, name, 1);
     if let EventKind::Message { args: payload, .. } = &mut event.kind {
         payload.json = args.to_owned().into();
@@ -62,7 +62,7 @@ fn saying(client: &str, name: &str, args: &str) -> Event {
     event
 }
 
-fn end_of(client: &str) -> Event {
+fn disconnect_of(client: &str) -> Event {
     event(client, EventKind::Disconnect(DisconnectReason::Client.into()))
 }
 
@@ -78,48 +78,48 @@ fn verdict(client: &str, refusal: Option<(&str, Option<&str>)>) -> Command {
 }
 
 #[tokio::test]
-async fn whoever_waits_at_the_door_has_a_verdict_first() {
+async fn admission_is_decided_before_other_commands() {
     let mut app = Fixture::start("/", true).await;
-    let commands = app.commands(vec![arriving("in", r#"{"a":1}"#)], 2).await;
+    let commands = app.commands(vec![connecting("in", r#"{"a":1}"#)], 2).await;
     assert_eq!(commands[0], verdict("in", None));
     assert!(matches!(commands[1], Command::PatchAttributes { .. }), "{commands:?}");
-    // What else the event asked for is dropped, and what it wrote is not.
+    // A refusal drops the event's other commands, but not its writes.
     let commands = app
-        .commands(vec![arriving("out", r#"{"refuse":"full","data":{"code":7}}"#)], 1)
+        .commands(vec![connecting("out", r#"{"refuse":"full","data":{"code":7}}"#)], 1)
         .await;
     assert_eq!(commands, [verdict("out", Some(("full", Some(r#"{"code":7}"#))))]);
     let written = app.memory.get("default", &["refused".into()], 100).await.unwrap();
     assert_eq!(written, [Some(Bytes::from_static(b"\"full\""))]);
-    // One whose connection cannot be handled.
-    let commands = app.commands(vec![arriving("lost", r#"{"break":true}"#)], 1).await;
+    // A connection event that fails refuses the client.
+    let commands = app.commands(vec![connecting("lost", r#"{"break":true}"#)], 1).await;
     assert_eq!(commands, [verdict("lost", Some(("the server could not decide", None)))]);
     assert_eq!(app.memory.dead_letters(10).await.unwrap().len(), 1);
-    // Other events have none.
+    // Other events make no such command.
     let commands = app.commands(vec![message("in", "where", 1)], 1).await;
     assert!(matches!(commands[0], Command::Ack { .. }), "{commands:?}");
     end(app.shutdown).await;
 }
 
 #[tokio::test]
-async fn nobody_hears_of_the_end_of_a_refused_client() {
+async fn no_handler_gets_disconnect_of_refused_client() {
     let mut app = Fixture::start("/", true).await;
     let watch = app
-        .commands(vec![arriving("watcher", "1"), message("watcher", "watch", 1)], 4)
+        .commands(vec![connecting("watcher", "1"), message("watcher", "watch", 1)], 4)
         .await;
     assert_eq!(watch[0], verdict("watcher", None));
-    // One leaves with its connection, one when it is refused already, and one who came in leaves as well.
+    // `early` leaves before it is refused, `late` after; `guest` is admitted and leaves.
     let commands = app
         .commands(
             vec![
-                arriving("early", r#"{"refuse":"no"}"#),
-                end_of("early"),
-                arriving("late", r#"{"refuse":"no"}"#),
+                connecting("early", r#"{"refuse":"no"}"#),
+                disconnect_of("early"),
+                connecting("late", r#"{"refuse":"no"}"#),
             ],
             2,
         )
         .await;
     assert!(commands.iter().all(Command::is_refusal), "{commands:?}");
-    let events = vec![end_of("late"), arriving("guest", "1"), end_of("guest")];
+    let events = vec![disconnect_of("late"), connecting("guest", "1"), disconnect_of("guest")];
     let commands = app.commands(events, 3).await;
     let gone = match &commands[2] {
         Command::Publish { event, args, .. } => (event.to_string(), args.json.to_string()),
@@ -132,13 +132,13 @@ async fn nobody_hears_of_the_end_of_a_refused_client() {
 }
 
 #[tokio::test]
-async fn without_admission_everybody_comes_in_and_refusing_is_an_error() {
+async fn refusing_without_admission_is_an_error() {
     let mut app = Fixture::start("/", false).await;
     let commands = app
-        .commands(vec![arriving("a", "1"), message("a", "where", 1)], 2)
+        .commands(vec![connecting("a", "1"), message("a", "where", 1)], 2)
         .await;
     assert!(matches!(commands[0], Command::PatchAttributes { .. }), "{commands:?}");
-    app.commands(vec![arriving("b", r#"{"refuse":"no"}"#), message("b", "where", 1)], 1)
+    app.commands(vec![connecting("b", r#"{"refuse":"no"}"#), message("b", "where", 1)], 1)
         .await;
     let dead = app.memory.dead_letters(10).await.unwrap();
     assert_eq!(dead.len(), 1);
@@ -147,7 +147,7 @@ async fn without_admission_everybody_comes_in_and_refusing_is_an_error() {
 }
 
 #[tokio::test]
-async fn an_app_of_a_pattern_has_the_events_of_every_namespace_that_it_matches() {
+async fn app_of_pattern_gets_events_of_matching_namespaces() {
     let mut app = Fixture::start("/shop/{id}", false).await;
     let in_namespace = |namespace: &str, event: Event| Event {
         namespace: namespace.into(),
@@ -156,20 +156,20 @@ async fn an_app_of_a_pattern_has_the_events_of_every_namespace_that_it_matches()
     let events = vec![
         in_namespace("/shop/7", connection("a")),
         in_namespace("/shop/8", connection("a")),
-        in_namespace("/shop/7", saying("a", "say", r#"["news","hi",1]"#)),
-        in_namespace("/shop/8", saying("a", "say", r#"["news","hi",1]"#)),
+        in_namespace("/shop/7", message_with("a", "say", r#"["news","hi",1]"#)),
+        in_namespace("/shop/8", message_with("a", "say", r#"["news","hi",1]"#)),
         in_namespace("/shop", connection("a")),
     ];
     let commands = app.commands(events, 4).await;
-    let mut spoken: Vec<&str> = commands.iter().filter_map(spoken_in).collect();
-    spoken.sort_unstable();
-    assert_eq!(spoken, ["/shop/7", "/shop/8"]);
+    let mut namespaces: Vec<&str> = commands.iter().filter_map(published_in).collect();
+    namespaces.sort_unstable();
+    assert_eq!(namespaces, ["/shop/7", "/shop/8"]);
     let dead = app.memory.dead_letters(10).await.unwrap();
     assert!(dead[0].death.reason.contains(r#"no app is bound to namespace "/shop""#));
     end(app.shutdown).await;
 }
 
-fn spoken_in(command: &Command) -> Option<&str> {
+fn published_in(command: &Command) -> Option<&str> {
     match command {
         Command::Publish { to, .. } => Some(to.namespace.as_str()),
         _ => None,
@@ -181,13 +181,13 @@ async fn failed_event_answers_its_acknowledgement() {
     let mut app = Fixture::start("/", false).await;
     let elsewhere = Event {
         namespace: "/elsewhere".into(),
-        ..saying("a", "where", "[]")
+        ..message_with("a", "where", "[]")
     };
     let events = vec![
         connection("a"),
-        saying("a", "fail-reject", "[]"),
-        saying("a", "fail-retry", "[]"),
-        saying("a", "panic", "[]"),
+        message_with("a", "fail-reject", "[]"),
+        message_with("a", "fail-retry", "[]"),
+        message_with("a", "panic", "[]"),
         elsewhere,
     ];
     let commands = app.commands(events, 4).await;
@@ -205,8 +205,8 @@ async fn failed_event_stays_unanswered_if_so_configured() {
     let mut app = Fixture::start_with(|app| app.failure_acks = false).await;
     let events = vec![
         connection("a"),
-        saying("a", "fail-reject", "[]"),
-        saying("a", "where", "[]"),
+        message_with("a", "fail-reject", "[]"),
+        message_with("a", "where", "[]"),
     ];
     let commands = app.commands(events, 1).await;
     assert!(answer(&commands[0]).contains("attempt"), "{commands:?}");
@@ -226,14 +226,14 @@ fn answer(command: &Command) -> String {
 }
 
 #[tokio::test]
-async fn questions_go_to_every_io_node_under_a_name_of_their_own() {
+async fn queries_have_ids_of_their_own() {
     let mut app = Fixture::start("/", false).await;
     let events = vec![
         connection("a"),
-        saying("a", "collect", r#"["news","guess",1,70000]"#),
-        saying("a", "find", "[20000]"),
-        saying("a", "channels", "[3]"),
-        saying("a", "gather", r#"["news"]"#),
+        message_with("a", "collect", r#"["news","guess",1,70000]"#),
+        message_with("a", "find", "[20000]"),
+        message_with("a", "channels", "[3]"),
+        message_with("a", "gather", r#"["news"]"#),
     ];
     let commands = app.commands(events, 5).await;
     let asker = |id: &Text| Asker {
@@ -295,7 +295,7 @@ async fn questions_go_to_every_io_node_under_a_name_of_their_own() {
         (Question::Settled, 2_000, "gather".to_owned()),
     ];
     assert_eq!(questions, expected);
-    // By event, and by place among its commands: the last had another before it.
+    // The event's id, and the position among its commands: the last event has another command before.
     assert_eq!(
         names,
         [

@@ -1,8 +1,7 @@
-//! The head of a connection's first request, read by ourselves.
+//! Reads the head of a connection's first request, to recognize a WebSocket handshake without hyper.
 //!
-//! hyper keeps its buffers and its state for as long as a connection lives, also when that became a WebSocket at once.
-//! So the first request is read before hyper is there. What does not ask for a WebSocket, or is odd in any way, is left
-//! for hyper to judge: its limits are the same.
+//! hyper keeps its buffers and state as long as a connection lives, also if it became a WebSocket at once. A first request that is
+//! no handshake, or is malformed in any way, is left to hyper, which has the same limits.
 
 use std::io;
 
@@ -11,53 +10,54 @@ use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method, Request, Uri, Version};
 use tokio::io::AsyncReadExt;
 
+use super::handshake;
+use super::settings::MAX_HEADER_SIZE;
 use super::stream::Stream;
-use super::{MAX_HEADER_SIZE, handshake};
 
-/// Most heads fit.
+/// Initial size of the buffer in bytes. Most heads fit.
 const FIRST_BUFFER: usize = 1_024;
-/// hyper's limit.
+/// Number of headers, as hyper's limit.
 const MAX_HEADERS: usize = 100;
 
-/// What came first on a connection.
-pub(super) struct First {
-    /// All that was read.
+/// The first bytes of a connection.
+pub(super) struct FirstRequest {
+    /// All bytes that were read.
     pub(super) bytes: Bytes,
-    /// The request that these bytes begin with, when it asks for a WebSocket, and how many of them it is.
-    pub(super) request: Option<(Request<()>, usize)>,
+    /// If they begin with a WebSocket handshake: the request and its length in bytes.
+    pub(super) handshake: Option<(Request<()>, usize)>,
 }
 
-/// Reads the head of the first request, and maybe something of what comes after it.
+/// Reads the head of the first request, and possibly bytes after it.
 ///
 /// # Errors
-/// When the stream fails.
-pub(super) async fn read(stream: &mut Stream) -> io::Result<First> {
+/// If the stream fails.
+pub(super) async fn read(stream: &mut Stream) -> io::Result<FirstRequest> {
     let mut read = BytesMut::with_capacity(FIRST_BUFFER);
-    let mut request = None;
+    let mut handshake = None;
     while read.len() < MAX_HEADER_SIZE {
         let before = read.len();
         if stream.read_buf(&mut read).await? == 0 {
             break;
         }
-        if holds_an_end(&read[before.saturating_sub(END.len() - 1)..]) {
-            request = parse(&read);
+        if contains_end(&read[before.saturating_sub(END.len() - 1)..]) {
+            handshake = parse(&read);
             break;
         }
     }
     let bytes = read.freeze();
-    Ok(First { bytes, request })
+    Ok(FirstRequest { bytes, handshake })
 }
 
-/// What a head ends with, and what hyper takes for the same.
+/// The end of a head, and the variant that hyper accepts as well.
 const END: &[u8] = b"\n\r\n";
 const BARE_END: &[u8] = b"\n\n";
 
-fn holds_an_end(bytes: &[u8]) -> bool {
-    let holds = |end: &[u8]| bytes.windows(end.len()).any(|window| window == end);
-    holds(END) || holds(BARE_END)
+fn contains_end(bytes: &[u8]) -> bool {
+    let contains = |end: &[u8]| bytes.windows(end.len()).any(|window| window == end);
+    contains(END) || contains(BARE_END)
 }
 
-/// A head that asks for a WebSocket, and its length.
+/// Parses a head that asks for a WebSocket. Returns the request and its length.
 fn parse(bytes: &[u8]) -> Option<(Request<()>, usize)> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut head = httparse::Request::new(&mut headers);
@@ -72,7 +72,7 @@ fn parse(bytes: &[u8]) -> Option<(Request<()>, usize)> {
         let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
         map.append(name, HeaderValue::from_bytes(header.value).ok()?);
     }
-    if !handshake::is_asked_for(&Method::GET, &map) {
+    if !handshake::is_requested(&Method::GET, &map) {
         return None;
     }
     let mut request = Request::new(());
@@ -131,14 +131,14 @@ mod tests {
 
         proptest! {
             #[test]
-            fn whatever_comes_is_left_to_hyper_or_is_a_handshake(sent in prop_oneof![3 => nearly(head()), 1 => bytes(300)]) {
+            fn arbitrary_bytes_are_left_to_hyper_or_a_handshake(sent in prop_oneof![3 => nearly(head()), 1 => bytes(300)]) {
                 let (parsed, peak) = peak(|| parse(&sent));
                 prop_assert!(peak <= 64 * sent.len() as u64 + 4_096, "{peak} bytes for {}", sent.len());
                 let Some((request, length)) = parsed else { return Ok(()) };
                 prop_assert!(length <= sent.len());
-                prop_assert!(holds_an_end(&sent[..length]), "{:?}", &sent[..length]);
-                prop_assert!(!holds_an_end(&sent[..length - 1]), "it goes on behind the head's end");
-                prop_assert!(handshake::is_asked_for(request.method(), request.headers()));
+                prop_assert!(contains_end(&sent[..length]), "{:?}", &sent[..length]);
+                prop_assert!(!contains_end(&sent[..length - 1]), "it continues after the end of the head");
+                prop_assert!(handshake::is_requested(request.method(), request.headers()));
             }
         }
     }

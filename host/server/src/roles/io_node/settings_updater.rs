@@ -5,23 +5,23 @@ use std::sync::atomic::Ordering;
 
 use anyhow::Result;
 
-use super::entrance::Entrance;
+use super::access_check::AccessCheck;
 use super::protocol::Protocol;
 use super::settings::IoNodeSettings;
 use super::token::TokenSettings;
 
-/// Changes a running io-node. Clones are for the same one.
+/// Changes settings of a running io-node. Clones change the same one.
 #[derive(Clone)]
-pub struct Renewal {
-    pub(super) entrance: Arc<Entrance>,
+pub struct SettingsUpdater {
+    pub(super) access_check: Arc<AccessCheck>,
     pub(super) protocol: Arc<Protocol>,
 }
 
-impl Renewal {
+impl SettingsUpdater {
     /// Applies these limits from now on: `per_address`, `events_per_second` (to new connections), `channels_per_client` and
     /// `namespaces_per_connection`.
     pub fn limit(&self, settings: &IoNodeSettings) {
-        self.entrance.set_limits(settings.per_address);
+        self.access_check.set_limits(settings.per_address);
         let protocol = &self.protocol;
         protocol.connections.set_events_per_second(settings.events_per_second);
         let (max_rooms, max_namespaces) = (&protocol.context.max_rooms, &protocol.namespaces_per_connection);
@@ -32,7 +32,7 @@ impl Renewal {
     /// Reads the keys of tokens again. Returns whether any changed.
     ///
     /// # Errors
-    /// If one cannot be read or used; then none changes.
+    /// If a key cannot be read or used. Then all keys stay as they are.
     pub async fn read_keys(&self, settings: Option<&TokenSettings>) -> Result<bool> {
         match (&self.protocol.tokens, settings) {
             (Some(tokens), Some(settings)) => tokens.read_again(&settings.keys).await,

@@ -183,7 +183,7 @@ async fn disconnects_client_without_valid_token_in_time() {
 }
 
 #[tokio::test]
-async fn clients_of_socket_io_2_show_theirs_in_the_query() {
+async fn socket_io_2_client_sends_its_token_in_the_query() {
     let fixture = fixture(|settings| {
         with_tokens(settings);
         settings.token.as_mut().unwrap().from = Field::Query("token".into());
@@ -370,7 +370,7 @@ async fn app_gets_the_handshake() {
     fixture.stop().await;
 }
 
-/// Sends a packet so many times from one client, and returns the reason of its disconnect.
+/// Sends a packet `count` times from one client, and returns the reason of its disconnect.
 async fn reason_after(fixture: &Fixture, packet: &str, count: usize) -> DisconnectReason {
     let mut app = fixture.app().await;
     let opened = fixture.http(OPEN, "").await;

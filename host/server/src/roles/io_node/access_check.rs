@@ -1,4 +1,4 @@
-//! Who may open a session, as far as a request shows: for which hosts, pages of which origins, and how many from one address.
+//! Checks requests before a session opens: the host that they name, the origin of the page, and the limits per client address.
 //!
 //! Tokens are checked later, when the client joins a namespace.
 
@@ -10,29 +10,29 @@ use anyhow::Result;
 use http::HeaderMap;
 
 use super::address_limits::{AddressLimits, PerAddress, SessionPermit, TooMany};
-use super::hosts::{Hosts, WrongHost};
-use super::origin::{CorsHeaders, Forbidden, Origins};
+use super::hosts::{HostNotAllowed, Hosts};
+use super::origin::{CorsHeaders, OriginNotAllowed, Origins};
 use super::settings::IoNodeSettings;
 
 /// Why a request is refused.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Barred {
+pub(super) enum AccessDenied {
     #[error(transparent)]
-    Host(#[from] WrongHost),
+    Host(#[from] HostNotAllowed),
     #[error(transparent)]
-    Page(#[from] Forbidden),
+    Origin(#[from] OriginNotAllowed),
 }
 
-/// Checks requests of the engine.
-pub(super) struct Entrance {
+/// The checks of requests to the engine.
+pub(super) struct AccessCheck {
     hosts: Hosts,
     origins: Origins,
     addresses: Arc<AddressLimits>,
-    /// How long the answer to a new session is delayed.
+    /// Delay of the answer to a new session.
     pub(super) delay: Duration,
 }
 
-impl Entrance {
+impl AccessCheck {
     /// # Errors
     /// If one of the allowed origins is not an origin.
     pub(super) fn new(settings: &IoNodeSettings) -> Result<Self> {
@@ -45,7 +45,7 @@ impl Entrance {
     }
 
     /// Checks host and origin of a request. Returns the CORS headers of its answer.
-    pub(super) fn check(&self, headers: &HeaderMap) -> Result<CorsHeaders, Barred> {
+    pub(super) fn check(&self, headers: &HeaderMap) -> Result<CorsHeaders, AccessDenied> {
         self.hosts.check(headers)?;
         Ok(self.origins.check(headers)?)
     }

@@ -1,0 +1,102 @@
+//! An event from its delivery by the log until its commit.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::app::{App, InFlightGuard, TrialAttempt};
+use plugnode_message::{Namespace, SessionId};
+use plugnode_process::Backoff;
+use plugnode_runtime::Failure;
+use plugnode_transport::Delivery;
+
+/// Delay before an event is tried again that failed because the host could not serve it, at first
+const FIRST_UNAVAILABLE_DELAY: Duration = Duration::from_millis(50);
+/// and at most.
+const MAX_UNAVAILABLE_DELAY: Duration = Duration::from_secs(1);
+/// After so many conflicts, the transport is asked to reserve the event's keys at the next one.
+const CONFLICTS_BEFORE_RESERVATION: u32 = 2;
+/// For how long keys are reserved beyond the handler's time limit: for the way to the commit.
+const RESERVATION_MARGIN: Duration = Duration::from_secs(1);
+
+/// A client, identified by namespace and session id.
+pub(super) type ClientKey = (Namespace, SessionId);
+
+/// An event that the log delivered and that is not committed.
+pub(super) struct InFlightEvent {
+    pub(super) delivery: Delivery,
+    /// Number of attempts that count: by owners that died, and failed ones of this node.
+    pub(super) attempts: u32,
+    /// The release that handled it last.
+    pub(super) release: Option<Arc<str>>,
+    /// An attempt by another release than the one in use. The next attempt is for the release in use.
+    pub(super) trial: Option<TrialAttempt>,
+    /// Number of commits that failed because a key that the event read had changed.
+    pub(super) conflicts: u32,
+    /// How long its keys are reserved after too many conflicts.
+    reservation: Duration,
+    /// Delays between attempts while the host cannot serve the handler. Set once that has happened.
+    pub(super) unavailable: Option<Backoff>,
+    /// Whether its reads took too long before. The store may be the cause once; after that it is the event.
+    read_too_much: bool,
+    _guard: Option<InFlightGuard>,
+}
+
+impl InFlightEvent {
+    /// `app` is None if no app is bound to the event's namespace.
+    pub(super) fn new(delivery: Delivery, app: Option<&Arc<App>>) -> Self {
+        let time_limit = app.map_or(Duration::ZERO, |app| app.settings.limits.time);
+        Self {
+            attempts: delivery.attempts,
+            delivery,
+            release: None,
+            trial: None,
+            conflicts: 0,
+            reservation: time_limit + RESERVATION_MARGIN,
+            unavailable: None,
+            read_too_much: false,
+            _guard: app.map(App::count_in_flight),
+        }
+    }
+
+    pub(super) fn sequence(&self) -> u64 {
+        self.delivery.id.sequence
+    }
+
+    /// The client whose events are handled in order with this one.
+    pub(super) fn client_key(&self) -> Option<ClientKey> {
+        let client = self.delivery.event.in_order_with()?;
+        Some((self.delivery.event.namespace.clone(), client.clone()))
+    }
+
+    /// The reason of a failure that is the host's fault and not the event's: the attempt does not count.
+    pub(super) fn host_fault<'f>(&mut self, failure: &'f Failure) -> Option<&'f str> {
+        match failure {
+            Failure::Unavailable(reason) => Some(reason),
+            Failure::ReadsTooMuch(reason) if !self.read_too_much => {
+                self.read_too_much = true;
+                Some(reason)
+            }
+            _ => None,
+        }
+    }
+
+    /// The delay before the next attempt after such a failure.
+    pub(super) fn unavailable_delay(&mut self) -> Duration {
+        self.unavailable
+            .get_or_insert_with(|| Backoff::new(FIRST_UNAVAILABLE_DELAY, MAX_UNAVAILABLE_DELAY))
+            .next_delay()
+    }
+
+    /// Prepares for another attempt after a commit that failed: what happened in earlier attempts is forgotten.
+    pub(super) fn reset_after_conflict(&mut self) {
+        self.conflicts += 1;
+        self.trial = None;
+        self.unavailable = None;
+        self.read_too_much = false;
+    }
+
+    /// How long its keys are to be reserved if the commit fails by a conflict. None: not at all.
+    pub(super) fn key_reservation(&self) -> Option<Duration> {
+        (self.conflicts >= CONFLICTS_BEFORE_RESERVATION).then_some(self.reservation)
+    }
+}

@@ -1,0 +1,415 @@
+//! The events in flight of one partition: keeps each client's events in order, retries failed ones, and decides what to commit.
+//!
+//! At most one event of a client is in the pool. Its next event starts as soon as that one was handled, and is committed together
+//! with it or later. If the event wrote to the key-value store, the next one starts after the commit, so that it can read the
+//! write. Clients do not wait for each other.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+use super::app::TrialAttempt;
+use super::apps::Apps;
+use super::completions::{AfterCommit, Completion, Completions};
+use super::failure_notice::failure_notice;
+use super::in_flight::{ClientKey, InFlightEvent};
+use super::patches::Patches;
+use super::refused_clients::RefusedClients;
+use super::retry_schedule::{RetrySchedule, conflict_delay};
+use super::settings::Retries;
+use plugnode_message::id_map::ById;
+use plugnode_message::{Effects, EventKind};
+use plugnode_process::log_limiter;
+use plugnode_process::metrics;
+use plugnode_runtime::{Failure, Job, JobOutcome};
+use plugnode_transport::{Commits, Conflict, Death, Delivery, Lost, Outcome, Verdict};
+
+/// Number of events of a partition that are in the pool or wait for their commit.
+const MAX_STARTED: usize = 4_096;
+/// Delay before an event is looked at again that was not started because the node's lease renewal is overdue.
+const OVERDUE_DELAY: Duration = Duration::from_millis(50);
+
+/// The events of a partition from delivery to commit.
+pub(super) struct Scheduler {
+    apps: Arc<Apps>,
+    retries: Retries,
+    /// Where the pool sends the outcomes of jobs.
+    done: mpsc::Sender<JobOutcome>,
+    /// Events in the pool or in `retry_schedule`, by sequence number.
+    running: ById<u64, InFlightEvent>,
+    /// The events behind a client's running one. A client with a running event has an entry.
+    waiting: ById<ClientKey, VecDeque<InFlightEvent>>,
+    /// Number of events in all of these queues.
+    waiting_count: usize,
+    /// Events whose turn it is, beyond `MAX_STARTED`, in order of arrival.
+    ready: VecDeque<InFlightEvent>,
+    /// Events to be committed.
+    completions: Completions,
+    refused: RefusedClients,
+    patches: Patches,
+    commits: Arc<dyn Commits>,
+    retry_schedule: RetrySchedule,
+    /// Tracks the jobs in the pool.
+    jobs: TaskTracker,
+}
+
+impl Scheduler {
+    /// A scheduler without events, and the outcomes of its jobs, which are to be given to `process_outcomes`.
+    pub(super) fn new(
+        apps: Arc<Apps>,
+        retries: Retries,
+        commits: Arc<dyn Commits>,
+        patches: Patches,
+        jobs: TaskTracker,
+    ) -> (Self, mpsc::Receiver<JobOutcome>) {
+        let (done, outcomes) = mpsc::channel(MAX_STARTED);
+        let scheduler = Self {
+            apps,
+            retries,
+            done,
+            running: ById::default(),
+            waiting: ById::default(),
+            waiting_count: 0,
+            ready: VecDeque::new(),
+            completions: Completions::default(),
+            refused: RefusedClients::default(),
+            patches,
+            commits,
+            retry_schedule: RetrySchedule::default(),
+            jobs,
+        };
+        (scheduler, outcomes)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting_count == 0 && self.ready.is_empty() && self.started_count() == 0
+    }
+
+    /// Whether events are in the pool or wait for a retry.
+    pub(super) fn has_running(&self) -> bool {
+        !self.running.is_empty()
+    }
+
+    /// Whether there are outcomes to commit that no call has taken.
+    pub(super) fn has_outcomes(&self) -> bool {
+        self.completions.has_outcomes()
+    }
+
+    /// Takes the outcomes of the next commit call. The call before must have ended.
+    pub(super) fn next_call(&mut self) -> Option<Vec<Outcome>> {
+        self.completions.next_call()
+    }
+
+    fn started_count(&self) -> usize {
+        self.running.len() + self.completions.len()
+    }
+
+    /// Starts an event, or queues it behind its client's running one.
+    pub(super) fn accept(&mut self, delivery: Delivery) {
+        let app = self.apps.get(&delivery.event.namespace);
+        let event = InFlightEvent::new(delivery, app);
+        if let Some(client) = event.client_key() {
+            if self.refused.is_disconnect_of_one(&client, &event.delivery.event) {
+                return self.skip(event);
+            }
+            if let Some(queue) = self.waiting.get_mut(&client) {
+                queue.push_back(event);
+                self.waiting_count += 1;
+                return;
+            }
+            self.waiting.insert(client, VecDeque::new());
+        }
+        self.start(event);
+    }
+
+    fn start(&mut self, event: InFlightEvent) {
+        self.ready.push_back(event);
+        self.start_ready();
+    }
+
+    fn start_ready(&mut self) {
+        while self.started_count() < MAX_STARTED
+            && let Some(event) = self.ready.pop_front()
+        {
+            let (sequence, attempts) = (event.sequence(), event.attempts);
+            self.running.insert(sequence, event);
+            match attempts >= self.retries.attempts {
+                true => self.give_up_crashing(sequence),
+                false => self.attempt(sequence),
+            }
+        }
+    }
+
+    /// Makes an event a dead letter because every process that began it has died.
+    fn give_up_crashing(&mut self, sequence: u64) {
+        let Some(InFlightEvent { delivery, attempts, .. }) = self.running.get(&sequence) else {
+            return;
+        };
+        let Delivery { id, event, .. } = delivery;
+        if log_limiter::allows(&event.namespace, "process died") {
+            warn!(messaging.message.id = %id, attempts, "event becomes a dead letter: each process that began it has died");
+        }
+        let app = self.apps.get(&event.namespace);
+        let commands = failure_notice(app.map(|app| &app.settings), *id, event);
+        let death = Death {
+            reason: "each process that began it has died before its end".into(),
+            attempts: *attempts,
+            release: None,
+            app: app.map(|app| app.settings.namespace.clone()),
+        };
+        self.complete(sequence, Verdict::Dead(death, commands));
+    }
+
+    /// Gives an event to its app. Without an app it becomes a dead letter.
+    fn attempt(&mut self, sequence: u64) {
+        if self.apps.standing.is_overdue() {
+            // Another app-node may be about to get the partition.
+            self.retry_schedule.insert(OVERDUE_DELAY, sequence);
+            return;
+        }
+        let Some(running) = self.running.get_mut(&sequence) else {
+            return;
+        };
+        running.attempts += 1;
+        let Delivery { id, mut event, .. } = running.delivery.clone();
+        if !self.patches.is_empty()
+            && let Some(client) = running.client_key()
+        {
+            let (patched, applied) = self.patches.apply(&client, id.sequence, &event);
+            event = patched.unwrap_or(event);
+            if !applied.is_empty() {
+                self.commits.forget_patches(applied);
+            }
+        }
+        debug!(messaging.message.id = %id, kind = event.kind.word(), attempt = running.attempts, "handling event");
+        let job = Job {
+            id,
+            attempt: running.attempts,
+            event,
+            on_trial: None,
+            done: self.done.clone(),
+            token: self.jobs.token(),
+        };
+        if let Some(app) = self.apps.get(&job.event.namespace) {
+            return app.submit(job, running.trial.is_some());
+        }
+        let death = Death {
+            reason: format!("no app is bound to namespace {:?}", job.event.namespace),
+            attempts: 0,
+            release: None,
+            app: None,
+        };
+        let commands = failure_notice(None, id, &job.event);
+        self.complete(sequence, Verdict::Dead(death, commands));
+    }
+
+    /// Takes the outcomes of jobs: completes each event or schedules its next attempt. Without `goes_on` there are no further
+    /// attempts.
+    pub(super) fn process_outcomes(&mut self, outcomes: impl Iterator<Item = JobOutcome>, goes_on: bool) {
+        for outcome in outcomes {
+            self.process_outcome(outcome);
+        }
+        if !goes_on {
+            self.stop();
+        }
+    }
+
+    fn process_outcome(&mut self, outcome: JobOutcome) {
+        metrics::HANDLING_TIME.observe(outcome.took);
+        let id = outcome.id;
+        let Some(running) = self.running.get_mut(&id.sequence) else {
+            return;
+        };
+        // It had an app at the first attempt, and apps are not removed.
+        let Some(app) = self.apps.get(&running.delivery.event.namespace) else {
+            return;
+        };
+        match &outcome.result {
+            Ok(_) if running.unavailable.is_some() => self.apps.store_is_back(),
+            Ok(_) => {}
+            Err(failure) => {
+                if let Some(reason) = running.host_fault(failure) {
+                    metrics::STORE_UNAVAILABLE.increment();
+                    debug!(messaging.message.id = %id, error = %reason, "event waits for the key-value store");
+                    self.apps.store_is_away(reason);
+                    let delay = running.unavailable_delay();
+                    running.attempts -= 1;
+                    self.retry_schedule.insert(delay, id.sequence);
+                    return;
+                }
+            }
+        }
+        if let Some(trial) = app.record(&outcome, running.trial.take()) {
+            if let Err(failure) = &outcome.result
+                && log_limiter::allows(&app.settings.namespace, "failed on trial")
+            {
+                let error = failure.for_log();
+                warn!(messaging.message.id = %id, %error, "event failed on trial; the release in use handles it next");
+            }
+            return self.retry_in_release_in_use(id.sequence, trial);
+        }
+        running.release = Some(outcome.release);
+        match outcome.result {
+            Ok(effects) => self.complete(id.sequence, Verdict::Done(effects)),
+            Err(failure) => self.attempt_failed(id.sequence, &failure),
+        }
+    }
+
+    /// Tries an event again at once, in the release in use. The attempt before does not count: the other release may be at fault.
+    fn retry_in_release_in_use(&mut self, sequence: u64, trial: TrialAttempt) {
+        if let Some(running) = self.running.get_mut(&sequence) {
+            running.attempts -= 1;
+            running.trial = Some(trial);
+            self.retry_schedule.insert(Duration::ZERO, sequence);
+        }
+    }
+
+    /// Schedules the next attempt at a failed event, or makes it a dead letter.
+    fn attempt_failed(&mut self, sequence: u64, failure: &Failure) {
+        let Some(running) = self.running.get_mut(&sequence) else {
+            return;
+        };
+        let (id, attempts) = (running.delivery.id, running.attempts);
+        let is_last = matches!(failure, Failure::Reject(_)) || attempts >= self.retries.attempts;
+        let app = self.apps.get(&running.delivery.event.namespace);
+        if app.is_none_or(|app| log_limiter::allows(&app.settings.namespace, failure.kind())) {
+            let error = failure.for_log();
+            warn!(messaging.message.id = %id, attempt = attempts, dead = is_last, %error, "event failed");
+        }
+        if is_last {
+            let death = Death {
+                reason: failure.for_dead_letter(),
+                attempts,
+                release: running.release.as_ref().map(ToString::to_string),
+                app: app.map(|app| app.settings.namespace.clone()),
+            };
+            let commands = failure_notice(app.map(|app| &app.settings), id, &running.delivery.event);
+            return self.complete(sequence, Verdict::Dead(death, commands));
+        }
+        let delay = self.retries.delay.saturating_mul(1 << (attempts - 1).min(16));
+        self.retry_schedule.insert(delay, sequence);
+    }
+
+    /// Handles an event again whose outcome was not committed. If another event has changed what it read, the attempt does not
+    /// count.
+    fn commit_conflicted(&mut self, mut event: InFlightEvent, lost: Lost) {
+        let Lost { id, conflict, has_turn } = lost;
+        event.reset_after_conflict();
+        let delay = conflict_delay(event.conflicts, has_turn);
+        if conflict == Conflict::Changed {
+            event.attempts -= 1;
+        }
+        self.running.insert(id.sequence, event);
+        match conflict {
+            Conflict::Changed => {
+                metrics::EVENTS_HANDLED_AGAIN.increment();
+                debug!(messaging.message.id = %id, has_turn, "handling event again: keys that it read have changed");
+                match delay.is_zero() {
+                    true => self.attempt(id.sequence),
+                    false => self.retry_schedule.insert(delay, id.sequence),
+                }
+            }
+            Conflict::Impossible(reason) => self.attempt_failed(id.sequence, &Failure::Uncommittable(reason)),
+        }
+    }
+
+    /// When the next event is to be tried again.
+    pub(super) fn next_retry(&self) -> Option<Instant> {
+        self.retry_schedule.next_due()
+    }
+
+    pub(super) fn retry_due(&mut self) {
+        let now = Instant::now();
+        while let Some(sequence) = self.retry_schedule.pop_due(now) {
+            self.attempt(sequence);
+        }
+    }
+
+    /// Moves an event to the completions, and starts its client's next one if that need not wait for the commit.
+    fn complete(&mut self, sequence: u64, verdict: Verdict) {
+        let Some(event) = self.running.remove(&sequence) else {
+            return;
+        };
+        let client = event.client_key();
+        if let Verdict::Done(effects) = &verdict {
+            self.patches.add_effects(event.delivery.id, effects);
+        }
+        if let (EventKind::Disconnect(_), Some(client)) = (&event.delivery.event.kind, &client) {
+            let left = self.patches.of(client);
+            if !left.is_empty() {
+                self.commits.forget_patches(left);
+            }
+        }
+        if self.completions.push(event, verdict) == AfterCommit::Nothing {
+            self.start_next_of(client);
+        }
+    }
+
+    /// Completes an event that no handler gets.
+    fn skip(&mut self, event: InFlightEvent) {
+        self.completions.push(event, Verdict::Done(Effects::default()));
+    }
+
+    /// Ends the commit call, which committed all but the lost outcomes. With `goes_on`, the events of these are handled again.
+    pub(super) fn call_ended(&mut self, lost: Vec<Lost>, goes_on: bool) {
+        let (committed, conflicting) = self.completions.call_ended(lost);
+        for Completion { event, next, .. } in committed {
+            let client = event.client_key();
+            if let (EventKind::Disconnect(_), Some(client)) = (&event.delivery.event.kind, &client) {
+                self.apps.forget(&client.0, &client.1);
+                self.patches.forget(client);
+            }
+            match next {
+                AfterCommit::Nothing => {}
+                AfterCommit::StartNext => self.start_next_of(client),
+                AfterCommit::ForgetClient => self.forget_refused(client),
+            }
+        }
+        if goes_on {
+            for (event, lost) in conflicting {
+                self.commit_conflicted(event, lost);
+            }
+        }
+        self.start_ready();
+    }
+
+    fn start_next_of(&mut self, client: Option<ClientKey>) {
+        let Some(client) = client else {
+            return;
+        };
+        match self.waiting.get_mut(&client).and_then(VecDeque::pop_front) {
+            Some(next) => {
+                self.waiting_count -= 1;
+                self.start(next);
+            }
+            None => drop(self.waiting.remove(&client)),
+        }
+    }
+
+    /// Drops what is held of a refused client. No handler gets its waiting events; there can be only a disconnect.
+    fn forget_refused(&mut self, client: Option<ClientKey>) {
+        let Some(client) = client else {
+            return;
+        };
+        self.apps.forget(&client.0, &client.1);
+        let waiting = self.waiting.remove(&client).unwrap_or_default();
+        self.waiting_count -= waiting.len();
+        self.refused.insert(client);
+        waiting.into_iter().for_each(|event| self.skip(event));
+    }
+
+    /// Drops the events that have not started or wait for a retry. They are not committed, so the next owner gets them.
+    pub(super) fn stop(&mut self) {
+        for sequence in self.retry_schedule.drain() {
+            self.running.remove(&sequence);
+        }
+        self.waiting.clear();
+        self.waiting_count = 0;
+        self.ready.clear();
+    }
+}
