@@ -232,7 +232,7 @@ async fn custom_build_command_serves_build_test_and_dev() {
             "command = \"echo x >a.wasm\"\noutput = \"a.wasm\"",
             "which `echo x >a.wasm` made, is no handler",
         ),
-        ("comand = \"true\"", "unknown field `comand`"),
+        ("comand = \"true\"", "unknown key `comand`"),
     ] {
         settings(build);
         let said = verb(&["build", "."], folder).await;

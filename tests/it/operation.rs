@@ -177,7 +177,7 @@ async fn drops_ten_thousand_dead_letters() {
     setup.create_dead_letters(10_023).await;
     let said = setup.verb("dead drop --reason nothing-of-the-kind").await;
     assert!(
-        said.status.success() && said.out == "there are no such dead letters\n",
+        said.status.success() && said.out == "no dead letter matches\n",
         "{said:?}"
     );
     let begun = Instant::now();

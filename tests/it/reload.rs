@@ -39,7 +39,7 @@ async fn sighup_reloads_config_and_logs_changes() {
     ] {
         assert!(line.contains(part), "{part}: {line}");
     }
-    let line = node.logged("waiting for a restart").await;
+    let line = node.logged("restart the process to apply changes").await;
     assert!(line.contains("io-node.ping-interval-ms, transport.lease-ms"), "{line}");
     let opened = async || {
         status(node.port(), "/socket.io/?EIO=4&transport=polling")
@@ -58,13 +58,13 @@ async fn sighup_reloads_config_and_logs_changes() {
     fs::write(&secret, "short").expect("the file can be written");
     write("max-clients-per-address = 50");
     node.send_sighup();
-    let line = node.logged("nothing of the configuration is read again").await;
+    let line = node.logged("configuration not reloaded").await;
     assert!(line.contains("ERROR") && line.contains("io-node.token"), "{line}");
     assert!(opened().await.contains("429"));
 
     write("max-clients-per-address = 0");
     node.send_sighup();
-    let log = node.logged_times("nothing of the configuration is read again", 2).await;
+    let log = node.logged_times("configuration not reloaded", 2).await;
     assert!(log.contains("max-clients-per-address"), "{log}");
     client.ask("n", &[]).await;
     let (_, log) = node.stop_with_log().await;

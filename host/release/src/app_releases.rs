@@ -33,7 +33,7 @@ pub enum ReleaseError {
     RollingOut(u64),
     /// There is no earlier release to roll back to.
     #[error(
-        "cannot roll back: no release before {0} was in use; choose one from `plugnode releases` and run `plugnode rollback APP NUMBER`"
+        "cannot roll back: no release before {0} was in use; choose one of `plugnode releases` and run `plugnode rollback NUMBER`"
     )]
     NothingBefore(u64),
     /// There is no such release.

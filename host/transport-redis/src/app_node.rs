@@ -24,7 +24,7 @@ use async_trait::async_trait;
 use futures_util::future::try_join_all;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info};
 
 use self::lease_manager::LeaseManager;
 use self::log_reader::LogReader;
@@ -89,7 +89,7 @@ pub(crate) async fn join(redis: &Redis, name: NodeId) -> Result<RedisLeases> {
             match try_join_all(managers).await {
                 Ok(_) => info!(app_node = %name, "left the cluster"),
                 Err(error) => {
-                    warn!(app_node = %name, %error, "this app-node has lost its lease, and joins again");
+                    debug!(app_node = %name, %error, "this app-node has lost its lease");
                     let is_data_lost = matches!(error, TransportError::DataLost);
                     has_lost_data.store(is_data_lost, Ordering::Release);
                     // After the reason is stored: this ends `RedisLeases::next`.

@@ -167,10 +167,10 @@ impl LostShards {
             );
         }
         format!(
-            "Redis at {server} has lost its data, in shards {:?}, as after FLUSHALL or a restart without appendonly: \
-             accepted events that were not handled, key-value data and dead letters are gone; this node joins anew and goes \
-             on with new work, clients are disconnected so that they reconnect, and releases in use are posted again; \
-             restore key-value data from a backup if you need them, and set appendonly yes",
+            "Redis at {server} has lost its data of shards {:?}, as after FLUSHALL or a restart without appendonly: \
+             unhandled events, key-value data and dead letters are gone; this node joins the cluster again, disconnects its \
+             clients so that they reconnect, and posts the releases in use again; restore key-value data from a backup if you \
+             need it, and set appendonly yes in Redis",
             self.emptied
         )
     }

@@ -190,7 +190,7 @@ impl Redis {
             let settled = settled.unwrap_or("something unknown".into());
             if settled != mine.to_string() {
                 return Err(unusable(format!(
-                    "the cluster {:?} at {} has {settled} for {name}, and this node has {mine}: start every node with the same, or \
+                    "the cluster {:?} at {} has {name} = {settled}, but this node has {mine}: start every node with the same, or \
                      choose another [transport] prefix; to change it, stop all nodes and delete the keys that begin with \
                      {{{}:",
                     self.settings.prefix, self.server, self.settings.prefix,

@@ -118,8 +118,8 @@ impl Inner {
         if self.is_overdue.swap(is_overdue, Ordering::Relaxed) != is_overdue {
             match is_overdue {
                 true => warn!(
-                    ?silence,
-                    "cannot renew the lease of this node: no new clients and no new events until it can"
+                    silence_ms = silence.as_millis(),
+                    "cannot renew the lease of this node; it takes no new clients and events until the lease is renewed"
                 ),
                 false => info!("renewed the lease of this node"),
             }

@@ -37,7 +37,7 @@ pub struct ClusterArgs {
     /// Config file of the cluster; its [transport] and [admin] are used [default: plugnode.toml, if it exists]
     #[arg(short, long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
-    /// Admin socket of a process on the memory transport; its log names the path
+    /// Admin socket of a process on the memory transport: [admin] socket of its config file
     #[arg(long, value_name = "PATH", conflicts_with = "port", global = true)]
     pub socket: Option<PathBuf>,
     /// HTTP port of a process on the memory transport of this machine, such as plugnode dev

@@ -27,16 +27,16 @@ pub struct ConfigArgs {
 /// Subcommands of `plugnode config`.
 #[derive(Debug, clap::Subcommand)]
 pub enum ConfigVerb {
-    /// Check the configuration, and list every problem with its file and line
+    /// Check the configuration, and report problems with file and line
     Check(ConfigSource),
-    /// Print every key with its value and origin; secrets are hidden
+    /// Print each key that has a value, with the value and its origin; secrets are hidden
     Show(ConfigSource),
 }
 
 /// Selects the config file. The environment applies too.
 #[derive(Debug, clap::Args)]
 pub struct ConfigSource {
-    /// Config file; host/server/plugnode.example.toml explains every key
+    /// Config file; docs/configuration.md explains every key
     #[arg(short, long, value_name = "FILE", default_value = "plugnode.toml")]
     pub config: PathBuf,
 }

@@ -124,7 +124,7 @@ pub(super) fn dead(args: &DeadArgs) -> Result<ExitCode> {
 /// Runs a subcommand. Returns whether it succeeded for all letters.
 async fn run(verb: &DeadVerb, cluster: &dyn DeadLetters, out: &mut dyn Write) -> Result<bool> {
     match verb {
-        DeadVerb::List { most, filter, json } => list(&letters(cluster, *most, filter).await?, *json, out),
+        DeadVerb::List { most, filter, json } => list(&letters(cluster, *most, filter).await?, filter, *json, out),
         DeadVerb::Show { id, json } => {
             let found = cluster.dead_letter(*id).await;
             let Some(letter) = &found.with_context(|| format!("cannot read {id}"))? else {
@@ -208,7 +208,7 @@ fn result_in_words(revival: Option<Revival>) -> &'static str {
 fn none(filter: &Filter) -> &'static str {
     match filter.is_empty() {
         true => "there are no dead letters",
-        false => "there are no such dead letters",
+        false => "no dead letter matches",
     }
 }
 
@@ -228,12 +228,12 @@ const CLIENT_GONE: &str = "its client is gone, and no event may follow a client'
 const FOREIGN: &str = "this version does not know its kind of event: retry it with the version of plugnode that wrote it, look at it \
      by `plugnode dead show`, or delete it by `plugnode dead drop`";
 
-fn list(letters: &[DeadLetter], json: bool, out: &mut dyn Write) -> Result<bool> {
+fn list(letters: &[DeadLetter], filter: &Filter, json: bool, out: &mut dyn Write) -> Result<bool> {
     if json {
         let letters: Vec<_> = letters.iter().map(letter::summary).collect();
         writeln!(out, "{}", json_page(&serde_json::Value::from(letters)))?;
     } else if letters.is_empty() {
-        writeln!(out, "there are no dead letters")?;
+        writeln!(out, "{}", none(filter))?;
     } else {
         write!(out, "{}", letter::table(letters))?;
     }

@@ -59,7 +59,7 @@ impl Reload {
                 signal = self.signals.recv() => if signal.is_none() { return },
             }
             if let Err(problem) = self.reload(&reloadable).await {
-                error!("nothing of the configuration is read again: {problem:#}");
+                error!("configuration not reloaded, the previous one stays in effect: {problem:#}");
             }
         }
     }
@@ -99,11 +99,11 @@ impl Reload {
             }
         }
         match changed.is_empty() {
-            true => info!("the configuration was read again; nothing has changed that can take effect now"),
-            false => info!("the configuration was read again; changed: {}", changed.join(", ")),
+            true => info!("configuration reloaded; nothing changed that takes effect without a restart"),
+            false => info!("configuration reloaded; changed: {}", changed.join(", ")),
         }
         if !waiting.is_empty() {
-            warn!("changed, and waiting for a restart: {}", waiting.join(", "));
+            warn!("restart the process to apply changes of {}", waiting.join(", "));
         }
         // Keep the other values as they are in effect: the next reload compares with them.
         self.config.log.level = read.log.level;

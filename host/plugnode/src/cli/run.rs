@@ -18,7 +18,7 @@ use plugnode_transport::{Standing, Transport};
 /// Arguments of `plugnode run`.
 #[derive(Debug, clap::Args)]
 pub struct RunArgs {
-    /// Config file; host/server/plugnode.example.toml explains every key
+    /// Config file; docs/configuration.md explains every key
     #[arg(short, long, value_name = "FILE", default_value = "plugnode.toml")]
     pub config: PathBuf,
     /// Run this role instead of those in the file; repeatable [default: the roles of the file]
@@ -36,7 +36,7 @@ pub fn run_over(args: &RunArgs, over: impl FnOnce(Transport) -> Transport) -> Re
     let file = &args.config;
     if !file.exists() {
         bail!(
-            "there is no {}; name the config file by -c (host/server/plugnode.example.toml explains every key)",
+            "there is no {}; name the config file by -c, or write one: docs/configuration.md explains every key",
             file.display()
         );
     }

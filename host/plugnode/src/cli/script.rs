@@ -127,7 +127,7 @@ fn find_runtime(script: &Path, given: Option<&Path>, (name, variable): Runtime) 
     let installed = ancestors(script).map(|folder| folder.join("node_modules/plugnode").join(name));
     let found = beside.chain(installed).find(|file| file.is_file());
     found.with_context(|| {
-        format!("cannot find {name}, the runtime component for the script; put it beside plugnode, or set its path by --runtime or {variable}")
+        format!("cannot find {name}, the runtime component for the script; copy it beside plugnode, or set {variable} to its path")
     })
 }
 
@@ -190,7 +190,7 @@ async fn bundle(script: &Path, reason: &str) -> Result<(String, Vec<u8>)> {
     command.stdin(Stdio::null()).kill_on_drop(true);
     let output = command.output().await.with_context(|| {
         format!(
-            "cannot run {}, which has to bundle {} because {reason}; npm install --save-dev esbuild, or set {ESBUILD_VARIABLE} to its path",
+            "cannot run {} to bundle {}, which needs it because {reason}; run npm install --save-dev esbuild, or set {ESBUILD_VARIABLE} to its path",
             esbuild.display(),
             script.display()
         )

@@ -239,7 +239,7 @@ impl Check<'_> {
         self.require(app_node.max_instances > 0, &path, "must be 1 or more");
         if config.has(Role::AppNode) && wanted > app_node.max_instances && app_node.max_instances > 0 {
             let problem = format!(
-                "{} are fewer than the {wanted} that the apps want",
+                "is {}, but the apps have {wanted} instances; raise it, or lower the instances of the apps",
                 app_node.max_instances
             );
             self.refuse(&path, problem);
@@ -250,7 +250,7 @@ impl Check<'_> {
         if config.apps.is_empty() && (config.has(Role::IoNode) || config.has(Role::AppNode)) {
             self.refuse(
                 &["app"],
-                "there is none, so nothing would answer clients; add [[app]] component = \"APP.wasm\"",
+                "there is no app to handle events; add [[app]] with component = \"APP.wasm\"",
             );
         }
         let mut seen = HashMap::new();

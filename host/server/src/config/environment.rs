@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use toml::{Table, Value};
 
 use super::value_sources::{KeyPath, ValueSources};
-use super::{App, Config, ConfigError, IoServerUrl};
+use super::{App, Config, ConfigError, IoServerUrl, problem};
 
 const PREFIX: &str = "PLUGNODE_";
 /// The variable of `roles`, the only key outside of a section.
@@ -77,11 +77,12 @@ pub(super) fn overlay(
                 sources.add_variable(path, variable);
             }
             Err(problem) => {
-                let is_unknown = problem.starts_with("unknown field");
-                let nearest = nearest(variable).filter(|_| is_unknown);
-                let hint = nearest.map(|nearest| format!("; did you mean {nearest}?"));
-                let hint = hint.unwrap_or_default();
-                problems.push(format!("variable {variable}: {}: {problem}{hint}", path.join(".")));
+                let unknown = problem::unknown_key(&problem).and_then(|(key, _)| Some((key, nearest(variable)?)));
+                let words = match unknown {
+                    Some((key, nearest)) => format!("unknown key `{key}`; did you mean {nearest}?"),
+                    None => problem::in_words(&problem),
+                };
+                problems.push(format!("variable {variable}: {}: {words}", path.join(".")));
             }
         }
     }
@@ -290,7 +291,9 @@ fn old_names(
         let database = text("REDIS_DB").map(|number| format!("/{number}")).unwrap_or_default();
         let host = bracketed(host);
         let url = format!("redis://{password}{host}:{port}{database}");
-        found.push((&["transport", "url"], "REDIS_HOST", url.into()));
+        let is_number = |name: &str| text(name).is_none_or(|number| number.parse::<u16>().is_ok());
+        let faulty = ["REDIS_PORT", "REDIS_DB"].into_iter().find(|name| !is_number(name));
+        found.push((&["transport", "url"], faulty.unwrap_or("REDIS_HOST"), url.into()));
     }
     found
 }

@@ -14,6 +14,7 @@ mod http;
 mod io_node;
 mod io_server;
 mod io_server_url;
+mod problem;
 mod process;
 #[cfg(test)]
 mod reference;

@@ -188,7 +188,7 @@ fn error_in_file_names_key_file_and_line() {
     for (config, expected) in [
         (
             "\n[http]\nlistn = \"x\"\n",
-            "plugnode.toml:3: http.listn: unknown field `listn`, expected one of",
+            "plugnode.toml:3: http.listn: unknown key `listn`; did you mean `listen`?",
         ),
         (
             "[io-node]\nmax-payload = \"1XB\"\n",
@@ -274,7 +274,7 @@ fn error_in_file_names_key_file_and_line() {
         ),
         (
             "[transport]\nurl = \"http://:secret@h\"\n",
-            "plugnode.toml:2: transport.url: `http` is no transport; there are memory: and redis://, rediss://",
+            "plugnode.toml:2: transport.url: `http` is not a transport; use memory: or redis://, rediss://",
         ),
         (
             "[transport]\nprefix = \"a{b\"\n",
@@ -362,7 +362,7 @@ fn error_in_environment_names_the_variable() {
         (
             "PLUGNODE_HTTP__LISTN",
             "x",
-            "variable PLUGNODE_HTTP__LISTN: http.listn: unknown field `listn`",
+            "variable PLUGNODE_HTTP__LISTN: http.listn: unknown key `listn`",
         ),
         ("PLUGNODE_HTTP__LISTN", "x", "; did you mean PLUGNODE_HTTP__LISTEN?"),
         (

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Config, ConfigError};
+use super::{Config, ConfigError, problem};
 
 /// The path of a key: section, key, and for apps the index between them.
 pub(super) type KeyPath = Vec<String>;
@@ -112,7 +112,7 @@ impl File {
     /// `file:line: section.key: what is wrong`
     fn problem(&self, error: &toml::de::Error) -> ConfigError {
         let path = self.path.display();
-        let message = error.message();
+        let message = problem::in_words(error.message());
         let Some(span) = error.span() else {
             return ConfigError(vec![format!("{path}: {message}")]);
         };

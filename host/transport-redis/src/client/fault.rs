@@ -115,8 +115,11 @@ impl RedisFault {
     /// Describes the fault and its remedy.
     pub(crate) fn describe(&self, server: &str) -> String {
         let (problem, remedy) = match self.kind {
-            FaultKind::Unreachable => ("cannot be reached", ""),
-            FaultKind::Silent => ("does not answer", ""),
+            FaultKind::Unreachable => (
+                "cannot be reached",
+                "; check that it runs, and the address in [transport] url",
+            ),
+            FaultKind::Silent => ("does not answer", "; check whether it hangs or is overloaded"),
             FaultKind::Tls => ("fails the TLS handshake", tls_remedy(&self.detail)),
             FaultKind::Login => ("refuses the login", "; correct user and password in [transport] url"),
             FaultKind::Database => ("has no such database", "; correct the number in [transport] url"),
@@ -124,7 +127,7 @@ impl RedisFault {
                 "denies its user a command or key",
                 "; give the user of [transport] url the right",
             ),
-            FaultKind::Loading => ("is loading its data", ""),
+            FaultKind::Loading => ("is loading its data", "; wait until it is done"),
             FaultKind::Crowded => ("has no connection to spare", "; raise its maxclients"),
             FaultKind::Full => ("is full", "; raise its maxmemory or take something else out of it"),
             FaultKind::Disk => ("cannot write to its disk", "; see its log, and make room on its disk"),
@@ -132,10 +135,22 @@ impl RedisFault {
                 "is a replica, which takes no writes",
                 "; write the master's address in [transport] url",
             ),
-            FaultKind::Lonely => ("has too few replicas to take writes (min-replicas-to-write)", ""),
-            FaultKind::Busy => ("is busy with a script", ""),
-            FaultKind::Cluster => ("cannot serve some slots just now", ""),
-            FaultKind::Sentinel => ("has no master just now", ""),
+            FaultKind::Lonely => (
+                "has too few replicas to take writes",
+                "; start its replicas, or lower its min-replicas-to-write",
+            ),
+            FaultKind::Busy => (
+                "is busy with a script",
+                "; wait for the script, or end it by SCRIPT KILL",
+            ),
+            FaultKind::Cluster => (
+                "cannot serve some slots at present",
+                "; check CLUSTER INFO and CLUSTER NODES",
+            ),
+            FaultKind::Sentinel => (
+                "has no known master",
+                "; check that the Sentinels run, and the master's name and the passwords in [transport] url",
+            ),
             FaultKind::NoScript => ("does not know a script", ""),
             FaultKind::Unexpected => ("gives an unexpected answer", ""),
         };

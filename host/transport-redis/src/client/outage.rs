@@ -105,10 +105,10 @@ impl Outages {
         outage.reachability = fault.reachability();
         if outage.logged.insert(fault.kind) {
             let meaning = match fault.kind {
-                FaultKind::Rights => "what needs it waits",
-                _ => "clients stay connected, what they send waits",
+                FaultKind::Rights => "work that needs it waits",
+                _ => "clients stay connected, their messages wait",
             };
-            tracing::warn!("{}: {meaning}, trying again", outage.last);
+            tracing::warn!("{}; {meaning}, trying again", outage.last);
         }
         self.present.store(true, Ordering::Release);
     }

@@ -100,7 +100,7 @@ pub(crate) async fn examine(server: &Server, settings: &RedisSettings) -> Result
         }
         if logged.is_none_or(|logged| logged.elapsed() >= LOG_INTERVAL) {
             let left = START_DEADLINE.saturating_sub(begun.elapsed()).as_secs();
-            tracing::info!("{words}; trying again for {left} s");
+            tracing::info!("{words}; trying again for up to {left} s");
             logged = Some(Instant::now());
         }
         tokio::time::sleep(jittered(PAUSE)).await;
@@ -143,7 +143,9 @@ async fn look(server: &Server, settings: &RedisSettings) -> std::result::Result<
     probe(server, &mut connection, settings).await?;
     // Advice comes last, so that it is logged once.
     if servers.is_empty() {
-        tracing::warn!("Redis at {server} does not let its user ask for INFO: whether it is set up well is not known");
+        tracing::warn!(
+            "Redis at {server} denies its user the command INFO: its version and settings are not checked; grant +info"
+        );
     }
     for (name, info) in &servers {
         advise(name, info, settings);
@@ -181,7 +183,7 @@ async fn look_at_mode(server: &Server) -> std::result::Result<(), StartupFailure
     };
     let problem = match (info.get("redis_mode").map(String::as_str), server.is_cluster()) {
         (Some("cluster"), false) => "is a node of a Cluster: write redis+cluster://HOST:PORT,HOST:PORT in",
-        (Some("standalone"), true) => "is no Cluster: write redis:// for redis+cluster:// in",
+        (Some("standalone"), true) => "is not a Cluster: write redis:// instead of redis+cluster:// in",
         (Some("sentinel"), _) => "is a Sentinel: write redis+sentinel://HOST:PORT,HOST:PORT/MASTER in",
         _ => return Ok(()),
     };

@@ -153,9 +153,9 @@ fn kind(scheme: &str) -> Option<(bool, SchemeKind)> {
 fn unknown(scheme: &str) -> String {
     let scheme = scheme.split(':').next().unwrap_or_default();
     if !scheme.is_empty() && scheme.chars().all(|c| c.is_ascii_lowercase() || c == '+') {
-        format!("`{scheme}` is no transport; there are memory: and {SCHEMES}")
+        format!("`{scheme}` is not a transport; use memory: or {SCHEMES}")
     } else {
-        format!("this is no URL of a transport; there are memory: and {SCHEMES}")
+        format!("is not the URL of a transport; use memory: or {SCHEMES}")
     }
 }
 
@@ -375,13 +375,13 @@ mod tests {
     #[test]
     fn errors_contain_no_secrets() {
         for (url, expected) in [
-            ("Se:cret", "no URL of a transport"),
-            ("secret://h", "`secret` is no transport"),
+            ("Se:cret", "not the URL of a transport"),
+            ("secret://h", "`secret` is not a transport"),
             (
                 "redis+tcp://h",
-                "`redis+tcp` is no transport; there are memory: and redis://, rediss://",
+                "`redis+tcp` is not a transport; use memory: or redis://, rediss://",
             ),
-            ("rediss+unix:///s", "is no transport"),
+            ("rediss+unix:///s", "is not a transport"),
             ("redis://:se/cret@h", "write a `/` in the user or the password as %2F"),
             (
                 "redis://:se?cret@h",

@@ -9,7 +9,7 @@ use futures_util::future::try_join_all;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tracing::{info, warn};
+use tracing::{debug, info};
 
 use crate::arguments::bytes_of;
 use crate::io_node::open_events::OpenEvents;
@@ -117,7 +117,7 @@ async fn renew(
     match try_join_all(shards).await {
         Ok(_) => info!(io_node = %member.name, "left the cluster"),
         Err(error) => {
-            warn!(io_node = %member.name, %error, "this io-node has lost its lease, and joins again");
+            debug!(io_node = %member.name, %error, "this io-node has lost its lease");
             if let (TransportError::DataLost, Some(membership)) = (error, membership.upgrade()) {
                 membership.has_lost_data.store(true, Ordering::Release);
             }

@@ -239,7 +239,7 @@ async fn check_retry_and_drop(mut fixture: Fixture) {
 async fn drops_letters_that_match_a_filter() {
     for mut fixture in Fixture::both().await {
         let (first, second) = (fixture.kill("a").await, fixture.kill("b").await);
-        let nothing = ("there are no such dead letters\n".to_owned(), true);
+        let nothing = ("no dead letter matches\n".to_owned(), true);
         for filter in [
             "--app /other",
             "--reason upset",

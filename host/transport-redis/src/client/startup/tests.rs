@@ -111,7 +111,7 @@ async fn refuses_unusable_server_with_a_remedy() {
     let (_plain, plain) = TestServer::start_on_port("--port", &[]).await;
     refused(
         &format!("redis+cluster://127.0.0.1:{plain}"),
-        "is no Cluster: write redis://",
+        "is not a Cluster: write redis://",
     )
     .await;
 }
