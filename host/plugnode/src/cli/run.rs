@@ -10,7 +10,7 @@ use super::node::Node;
 use super::redeploy::WatchedFile;
 use super::reload::Reload;
 use super::signals::{self, LameDuck};
-use super::{log, runtime, private_files};
+use super::{log, private_files, runtime};
 use plugnode_process::shutdown::Shutdown;
 use plugnode_server::config::{Config, Role};
 use plugnode_transport::{Standing, Transport};
