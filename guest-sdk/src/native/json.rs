@@ -9,7 +9,7 @@ use crate::placeholder::{INDEX, MARKER};
 /// Checks that this is an array, and that each of its placeholders names an attachment.
 ///
 /// # Errors
-/// What is wrong, to follow the name of the value.
+/// The problem, worded to follow the name of the value.
 pub(crate) fn check_args(json: &str, attachments: &[Vec<u8>]) -> Result<(), String> {
     serde_json::from_str::<AnyArray>(json).map_err(|error| format!("is not a JSON array: {error}"))?;
     let count = attachments.len();
@@ -42,7 +42,7 @@ pub(crate) fn size_sent(json: &str, attachments: &[Vec<u8>]) -> usize {
 /// Checks that this is an object.
 ///
 /// # Errors
-/// What is wrong, to follow the name of the value.
+/// The problem, worded to follow the name of the value.
 pub(crate) fn check_object(json: &str) -> Result<(), String> {
     serde_json::from_str::<AnyObject>(json)
         .map(|AnyObject| ())
@@ -52,7 +52,7 @@ pub(crate) fn check_object(json: &str) -> Result<(), String> {
 /// Checks that this is a JSON value.
 ///
 /// # Errors
-/// What is wrong, to follow the name of the value.
+/// The problem, worded to follow the name of the value.
 pub(crate) fn check_value(json: &str) -> Result<(), String> {
     serde_json::from_str::<IgnoredAny>(json)
         .map(|IgnoredAny| ())

@@ -70,7 +70,7 @@ pub enum CallKind {
     OfClient,
 }
 
-/// What decides whether a host accepts a [`Command`](super::Command): see [`Command::check`](super::Command::check).
+/// The facts by which a host accepts or refuses a [`Command`](super::Command): see [`Command::check`](super::Command::check).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CommandRules {
     /// The current call.

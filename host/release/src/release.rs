@@ -19,7 +19,7 @@ pub struct Release {
     pub bytes: u64,
     /// When it was created, in milliseconds since the Unix epoch.
     pub at_ms: u64,
-    /// The act that created it.
+    /// How it was created: by a deploy, a rollback, a configuration or a save.
     pub origin: Origin,
     /// Its state.
     pub state: ReleaseState,
@@ -46,7 +46,7 @@ pub struct Author {
     pub host: String,
 }
 
-/// The act that created a release.
+/// The origin of a release.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Origin {
