@@ -231,7 +231,7 @@ mod tests {
         assert!(!watch.is_first_to_report(1, DataLoss::Emptied, lease));
         assert!(!watch.is_first_to_report(2, DataLoss::Emptied, lease));
         let words = watch.take_unreported().describe("redis://example");
-        assert!(words.contains("lost its data, in shards {1, 2}"), "{words}");
+        assert!(words.contains("lost its data of shards {1, 2}"), "{words}");
         assert!(
             !watch.is_first_to_report(2, DataLoss::SetBack, lease),
             "it is part of that"

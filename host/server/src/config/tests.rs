@@ -324,7 +324,7 @@ fn error_in_file_names_key_file_and_line() {
             "roles = [\"io-node\"]\n",
             "plugnode.toml:1: roles: the transport `memory:` joins",
         ),
-        ("\n", "plugnode.toml: app: there is none"),
+        ("\n", "plugnode.toml: app: there is no app to handle events"),
         (
             "[[app]]\ncomponent = \"chat.wasm\"\n[[app]]\ncomponent = \"chat.wasm\"\nnamespace = \"/\"",
             "plugnode.toml:5: app.1.namespace: `/` is the namespace of app 0 already",
