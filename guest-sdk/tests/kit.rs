@@ -741,7 +741,7 @@ fn refuses_invalid_names_and_kinds() {
 fn refuses_payloads_that_no_client_can_receive() {
     let large = "x".repeat(4_000_000);
     assert!(refusal(|| Ok(all().emit("e", &large)?)).contains("payload exceeds"));
-    assert!(refusal(|| Ok(settle(Duration::ZERO, &format!("{large}x"))?)).contains("payload exceeds"));
+    assert!(refusal(|| Ok(settle(Duration::ZERO, format!("{large}x"))?)).contains("payload exceeds"));
     let binary = vec![Binary(vec![1]); 11];
     assert!(refusal(|| Ok(all().emit("e", &binary)?)).contains("11 attachments are over the limit of 10"));
     let payload = |json: &str, attachments| Payload {

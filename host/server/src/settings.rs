@@ -242,7 +242,7 @@ fn scheme(config: &Config) -> &'static str {
 fn app_namespace(app: &App) -> AppNamespace {
     AppNamespace {
         namespace: app.namespace.as_str().into(),
-        admission: app.admission.then(|| app.admission_timeout),
+        admission: app.admission.then_some(app.admission_timeout),
     }
 }
 
