@@ -15,8 +15,14 @@
 //! The types of all these crates are in `plugnode-message`. `plugnode-release` decides which component an app runs.
 
 pub mod cli;
+pub mod embed;
 
 pub use plugnode_message as message;
 pub use plugnode_process::shutdown;
-pub use plugnode_server::{embed, http};
-pub use plugnode_transport as transport;
+pub use plugnode_server::http;
+
+/// The transports: in memory, and over Redis.
+pub mod transport {
+    pub use plugnode_transport::*;
+    pub use plugnode_transport_redis::{Redis, RedisSettings, TlsFiles};
+}
