@@ -10,6 +10,9 @@ use crate::ack_number;
 
 /// The packet with the head that socketioxide's parser reads as Node's reads the original one. Most packets stay as they are.
 pub(super) fn normalized(packet: Str) -> Str {
+    if is_plain(packet.as_bytes()) {
+        return packet;
+    }
     let Some(head) = Head::of(&packet) else {
         return packet;
     };
@@ -30,6 +33,25 @@ pub(super) fn normalized(packet: Str) -> Str {
         false => (head.id.unwrap_or_default(), head.payload),
     };
     Str::from([&start, id, payload].concat())
+}
+
+/// Fast path: whether both parsers read the head of this packet alike. True for nearly all packets.
+fn is_plain(packet: &[u8]) -> bool {
+    let is_ack = match packet.first() {
+        Some(b'2') => false,
+        Some(b'3') => true,
+        _ => return false,
+    };
+    let id = match packet.get(1) {
+        Some(b'/') => packet.iter().position(|byte| *byte == b',').map(|comma| comma + 1),
+        _ => Some(1),
+    };
+    let Some(rest) = id.and_then(|start| packet.get(start..)) else {
+        return false;
+    };
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    // 18 digits fit into 64 bits.
+    rest.get(digits) == Some(&b'[') && (!is_ack || (1..=18).contains(&digits))
 }
 
 /// The parts of an event or acknowledgement.
