@@ -69,7 +69,7 @@ async fn panic_costs_only_its_event() {
 async fn endless_loop_costs_only_its_event() {
     let node = others_go_on_while("loop").await;
     assert!(
-        node.log().contains("spin"),
+        node.log().contains("loop_forever"),
         "the report names the function:\n{}",
         node.log()
     );
@@ -80,7 +80,7 @@ async fn memory_exhaustion_costs_only_its_event() {
     let node = others_go_on_while("eat").await;
     let log = node.log();
     assert!(
-        log.contains("memory") && log.contains("devour"),
+        log.contains("memory") && log.contains("exhaust_memory"),
         "the report says what ran out, and where:\n{log}"
     );
 }

@@ -25,7 +25,7 @@ async fn sighup_reloads_config_and_logs_changes() {
     let node = Node::configured(&file, &[]).await;
     let mut client = Client::connect(&node).await;
     node.send_sighup();
-    node.logged("nothing has changed").await;
+    node.logged("nothing changed that takes effect").await;
     fs::write(&secret, SECRETS[1]).expect("the file can be written");
     write(
         "max-clients-per-address = 1\nping-interval-ms = 20000\n[log]\nlevel = \"debug\"\n[transport]\nlease-ms = 4000\n",
