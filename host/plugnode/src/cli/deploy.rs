@@ -96,11 +96,7 @@ async fn request_deploy(
     request: &ReleaseRequest,
 ) -> Result<NextStep> {
     let operations = &cluster.operations;
-    let (_, board) = operations
-        .releases
-        .board()
-        .await
-        .context("cannot read the board of releases")?;
+    let (_, board) = rollout::board(operations).await?;
     let app = rollout::select_or_new_app(operations, &board, args.app.as_deref(), &cluster.apps).await?;
     let file = args.component.display().to_string();
     let canary = canary(args);

@@ -45,11 +45,7 @@ pub struct ReleasesArgs {
 /// Prints the list.
 pub(super) fn releases(args: &ReleasesArgs) -> Result<ExitCode> {
     args.cluster.run(async |cluster| {
-        let (_, board) = cluster
-            .releases
-            .board()
-            .await
-            .context("cannot read the board of releases")?;
+        let (_, board) = rollout::board(cluster).await?;
         let app = rollout::select_app(cluster, &board, args.app.as_deref()).await?;
         let app_releases = &board.apps[&app];
         let nodes = cluster.nodes.app_nodes().await.context("cannot list the app-nodes")?;

@@ -34,11 +34,7 @@ pub struct RemoveArgs {
 /// Removes the app.
 pub(super) fn remove(args: &RemoveArgs) -> Result<ExitCode> {
     args.cluster.run(async |cluster| {
-        let (_, board) = cluster
-            .releases
-            .board()
-            .await
-            .context("cannot read the board of releases")?;
+        let (_, board) = rollout::board(cluster).await?;
         let app = rollout::select_app(cluster, &board, Some(&args.app)).await?;
         let nodes = cluster
             .nodes

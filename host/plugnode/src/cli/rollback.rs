@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::json;
 
 use super::author::{author, parse_message};
@@ -59,11 +59,7 @@ pub(super) fn rollback(args: &RollbackArgs) -> Result<ExitCode> {
 }
 
 async fn request_rollback(cluster: &Operations, args: &RollbackArgs, request: &ReleaseRequest) -> Result<NextStep> {
-    let (_, board) = cluster
-        .releases
-        .board()
-        .await
-        .context("cannot read the board of releases")?;
+    let (_, board) = rollout::board(cluster).await?;
     let app = rollout::select_app(cluster, &board, args.app.as_deref()).await?;
     let changed = rollout::change(cluster, &app, |app_releases| {
         let ended = app_releases.rollout.as_ref().map(|rollout| rollout.release);

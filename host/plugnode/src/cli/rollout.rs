@@ -124,11 +124,7 @@ async fn change_board<T>(
     mut change: impl FnMut(&mut Board) -> Result<Result<T, ReleaseError>>,
 ) -> Result<Result<T, ReleaseError>> {
     loop {
-        let (version, mut board) = cluster
-            .releases
-            .board()
-            .await
-            .context("cannot read the board of releases")?;
+        let (version, mut board) = board(cluster).await?;
         let result = match change(&mut board)? {
             Ok(result) => result,
             Err(refused) => return Ok(Err(refused)),
@@ -230,6 +226,15 @@ pub(super) async fn select_or_new_app(
         Some(app) => Ok(app.clone()),
         None => select_app(cluster, board, named).await,
     }
+}
+
+/// The board of releases, and its version.
+pub(super) async fn board(cluster: &Operations) -> Result<(u64, Board)> {
+    cluster
+        .releases
+        .board()
+        .await
+        .context("cannot read the board of releases")
 }
 
 /// Selects an app with releases: the named one, or the only one.

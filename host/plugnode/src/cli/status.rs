@@ -74,11 +74,7 @@ async fn watch(cluster: &Operations, args: &StatusArgs) -> Result<ExitCode> {
 
 /// Reads the current state of the cluster.
 async fn read(cluster: &Operations, app: Option<&str>) -> Result<ClusterSnapshot> {
-    let (_, mut board) = cluster
-        .releases
-        .board()
-        .await
-        .context("cannot read the board of releases")?;
+    let (_, mut board) = rollout::board(cluster).await?;
     if let Some(app) = app {
         let app: Namespace = rollout::select_app(cluster, &board, Some(app)).await?;
         board.apps.retain(|namespace, _| *namespace == app);
