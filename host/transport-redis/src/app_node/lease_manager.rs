@@ -146,7 +146,6 @@ impl LeaseManager {
             lease: lease.clone(),
             end: end.clone(),
             progress: Mutex::new(progress),
-            forgotten: Mutex::default(),
             changed: Arc::default(),
             returns: self.returns.clone(),
         });

@@ -56,11 +56,7 @@ fn counted_events_through_memory(
                 commands: vec![answer],
                 ..Effects::default()
             };
-            outcomes.push(Outcome {
-                id: delivery.id,
-                verdict: Verdict::Done(effects),
-                keep_turn: None,
-            });
+            outcomes.push(Outcome::new(delivery.id, Verdict::Done(effects)));
         }
         let committed = lease.commits.commit(outcomes).now_or_never().expect(AT_ONCE);
         committed.expect("it is not fenced");

@@ -109,11 +109,7 @@ impl Fixture {
         };
         let verdicts = [Verdict::Done(Default::default()), Verdict::Dead(death, Vec::new())];
         let ids: Vec<EventId> = deliveries.iter().map(|delivery| delivery.id).collect();
-        let outcomes = ids.iter().zip(verdicts).map(|(id, verdict)| Outcome {
-            id: *id,
-            verdict,
-            keep_turn: None,
-        });
+        let outcomes = ids.iter().zip(verdicts).map(|(id, verdict)| Outcome::new(*id, verdict));
         self.lease.commits.commit(outcomes.collect()).await.unwrap();
         ids[1]
     }

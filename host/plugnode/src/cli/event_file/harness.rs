@@ -248,11 +248,7 @@ impl Harness {
 
     /// Commits effects. Returns the reason if they cannot be committed.
     async fn commit(&mut self, id: EventId, effects: Effects) -> Result<Option<String>> {
-        let outcome = Outcome {
-            id,
-            verdict: Verdict::Done(effects),
-            keep_turn: None,
-        };
+        let outcome = Outcome::new(id, Verdict::Done(effects));
         let lost = self.lease.commits.commit(vec![outcome]).await?;
         // The outbox has to be emptied, or it fills up.
         while tokio::time::timeout(Duration::ZERO, self.io.outbox.next())

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::app::{App, InFlightGuard, TrialAttempt};
-use plugnode_message::{Namespace, SessionId};
+use plugnode_message::{AttributePatch, Namespace, SessionId};
 use plugnode_process::Backoff;
 use plugnode_runtime::Failure;
 use plugnode_transport::Delivery;
@@ -38,6 +38,8 @@ pub(super) struct InFlightEvent {
     pub(super) unavailable: Option<Backoff>,
     /// Whether its reads took too long before. The store may be the cause once; after that it is the event.
     read_too_much: bool,
+    /// Patches of its client's attributes that the next owner does not need once this event is committed.
+    pub(super) unneeded_patches: Vec<AttributePatch>,
     _guard: Option<InFlightGuard>,
 }
 
@@ -54,6 +56,7 @@ impl InFlightEvent {
             reservation: time_limit + RESERVATION_MARGIN,
             unavailable: None,
             read_too_much: false,
+            unneeded_patches: Vec::new(),
             _guard: app.map(App::count_in_flight),
         }
     }

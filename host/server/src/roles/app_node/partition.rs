@@ -38,7 +38,7 @@ pub(super) async fn run(lease: Lease, apps: Arc<Apps>, retries: Retries, stoppin
     } = lease;
     debug!(%partition, "partition leased");
     let jobs = TaskTracker::new();
-    let (scheduler, outcomes) = Scheduler::new(apps, retries, commits.clone(), Patches::new(patches), jobs.clone());
+    let (scheduler, outcomes) = Scheduler::new(apps, retries, Patches::new(patches), jobs.clone());
     let ended = work_on(&mut *log, &*commits, scheduler, outcomes, &stopping).await;
     // Jobs of a lost partition run on in the pool, and their outcomes are dropped. They are awaited, because the next lease may be
     // this node's again and begins with the same events.

@@ -27,7 +27,7 @@ use plugnode_message::{Effects, EventKind};
 use plugnode_process::log_limiter;
 use plugnode_process::metrics;
 use plugnode_runtime::{Failure, Job, JobOutcome};
-use plugnode_transport::{Commits, Conflict, Death, Delivery, Lost, Outcome, Verdict};
+use plugnode_transport::{Conflict, Death, Delivery, Lost, Outcome, Verdict};
 
 /// Number of events of a partition that are in the pool or wait for their commit.
 const MAX_STARTED: usize = 4_096;
@@ -52,7 +52,6 @@ pub(super) struct Scheduler {
     completions: Completions,
     refused: RefusedClients,
     patches: Patches,
-    commits: Arc<dyn Commits>,
     retry_schedule: RetrySchedule,
     /// Tracks the jobs in the pool.
     jobs: TaskTracker,
@@ -63,7 +62,6 @@ impl Scheduler {
     pub(super) fn new(
         apps: Arc<Apps>,
         retries: Retries,
-        commits: Arc<dyn Commits>,
         patches: Patches,
         jobs: TaskTracker,
     ) -> (Self, mpsc::Receiver<JobOutcome>) {
@@ -79,7 +77,6 @@ impl Scheduler {
             completions: Completions::default(),
             refused: RefusedClients::default(),
             patches,
-            commits,
             retry_schedule: RetrySchedule::default(),
             jobs,
         };
@@ -180,11 +177,9 @@ impl Scheduler {
         if !self.patches.is_empty()
             && let Some(client) = running.client_key()
         {
-            let (patched, applied) = self.patches.apply(&client, id.sequence, &event);
+            let (patched, unneeded) = self.patches.apply(&client, id.sequence, &event);
             event = patched.unwrap_or(event);
-            if !applied.is_empty() {
-                self.commits.forget_patches(applied);
-            }
+            running.unneeded_patches.extend(unneeded);
         }
         debug!(messaging.message.id = %id, kind = event.kind.word(), attempt = running.attempts, "handling event");
         let job = Job {
@@ -332,7 +327,7 @@ impl Scheduler {
 
     /// Moves an event to the completions, and starts its client's next one if that need not wait for the commit.
     fn complete(&mut self, sequence: u64, verdict: Verdict) {
-        let Some(event) = self.running.remove(&sequence) else {
+        let Some(mut event) = self.running.remove(&sequence) else {
             return;
         };
         let client = event.client_key();
@@ -340,10 +335,7 @@ impl Scheduler {
             self.patches.add_effects(event.delivery.id, effects);
         }
         if let (EventKind::Disconnect(_), Some(client)) = (&event.delivery.event.kind, &client) {
-            let left = self.patches.of(client);
-            if !left.is_empty() {
-                self.commits.forget_patches(left);
-            }
+            event.unneeded_patches.extend(self.patches.of(client));
         }
         if self.completions.push(event, verdict) == AfterCommit::Nothing {
             self.start_next_of(client);

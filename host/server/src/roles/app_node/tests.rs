@@ -18,8 +18,8 @@ use bytes::Bytes;
 
 use super::*;
 use plugnode_message::{
-    AckId, AttributePatch, Client, Command, Event, EventId, EventKind, Handshake, KeyValue, KeyValueError, NodeId,
-    Partition, Payload, Text,
+    AckId, AttributePatch, Client, Command, DisconnectReason, Event, EventId, EventKind, Handshake, KeyValue,
+    KeyValueError, NodeId, Partition, Payload, Text,
 };
 use plugnode_runtime::{AppSettings, Compiler, Dispatch, EngineSettings, Grants, Limits};
 use plugnode_transport::{
@@ -487,8 +487,6 @@ impl Commits for ScriptedCommits {
             .for_each(|outcome| self.committed.send(outcome).unwrap());
         Ok(Vec::new())
     }
-
-    fn forget_patches(&self, _: Vec<AttributePatch>) {}
 }
 
 /// Starts an app-node that gets the leases that are sent.
@@ -555,6 +553,36 @@ async fn next_event_waits_for_commit_only_after_writes() {
         let outcome = timeout(SOON, outcomes.recv()).await.expect("a commit comes").unwrap();
         assert_eq!(outcome.id.sequence, sequence);
         assert!(matches!(outcome.verdict, Verdict::Done(_)), "{outcome:?}");
+    }
+    end(shutdown).await;
+}
+
+#[tokio::test]
+async fn patches_are_forgotten_with_the_disconnect_only() {
+    let shutdown = Shutdown::new();
+    let (leases, _store) = start_scripted(StoreMode::Normal, &shutdown).await;
+    let (committed, mut outcomes) = mpsc::unbounded_channel();
+    let permits = Arc::new(Semaphore::new(0));
+    let gone = event("a", EventKind::Disconnect(DisconnectReason::Client.into()));
+    let patch = |number| AttributePatch {
+        namespace: "/".into(),
+        client: "a".into(),
+        number,
+        patch: r#"{"x":1}"#.into(),
+    };
+    // `b` is handled and committed after the disconnect was handled and before it is committed.
+    let events = vec![(5, message("a", "who", 5)), (6, message("b", "who", 6)), (7, gone)];
+    let lease = Lease {
+        patches: vec![patch(3), patch(4)],
+        ..lease(false, events, &committed, &permits)
+    };
+    leases.send(lease).unwrap();
+    permits.add_permits(10);
+    for sequence in 5..=7 {
+        let outcome = timeout(SOON, outcomes.recv()).await.expect("a commit comes").unwrap();
+        let forgotten: Vec<u64> = outcome.forget.iter().map(|patch| patch.number).collect();
+        let expected: &[u64] = if outcome.id.sequence == 7 { &[3, 4] } else { &[] };
+        assert_eq!(forgotten, expected, "{sequence}");
     }
     end(shutdown).await;
 }
@@ -647,10 +675,7 @@ async fn next_events_see_patches_after_partition_moves() {
     // After the disconnect, the next owner gets no patches.
     io.inbox.ingest(vec![patch(r#"{"y":1}"#, 7)]).await.unwrap();
     acks(&mut io, 1).await;
-    let gone = event(
-        "a",
-        EventKind::Disconnect(plugnode_message::DisconnectReason::Client.into()),
-    );
+    let gone = event("a", EventKind::Disconnect(DisconnectReason::Client.into()));
     io.inbox.ingest(vec![gone]).await.unwrap();
     end(shutdown).await;
     let mut leases = memory.join_app("other".into()).await.unwrap();

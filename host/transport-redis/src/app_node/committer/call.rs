@@ -92,6 +92,10 @@ impl<'a> CommitCall<'a> {
             for (field, patch) in &outcome.patches {
                 self.add_patch(part.held_lease.partition, field, Some(patch));
             }
+            // After its own patches, which a disconnect forgets as well.
+            for field in &outcome.forgotten_patches {
+                self.add_patch(part.held_lease.partition, field, None);
+            }
             let end: &[u8] = match outcome.end {
                 ClientEnd::None => continue,
                 ClientEnd::Disconnected => b"d",
@@ -100,10 +104,6 @@ impl<'a> CommitCall<'a> {
             self.has_refused |= outcome.end == ClientEnd::Refused;
             self.ends
                 .extend([Bytes::from_static(end), outcome.client.clone(), partition.clone()]);
-        }
-        // After the outcomes: one of them may have made such a patch, for a client that has left by now.
-        for field in &part.forgotten {
-            self.add_patch(part.held_lease.partition, field, None);
         }
     }
 

@@ -249,13 +249,12 @@ impl App {
     async fn handle(&mut self, mut commands: impl FnMut(&Event) -> Vec<Command>) -> Vec<Arc<Event>> {
         let deliveries = timeout(SOON, self.lease.log.next()).await.expect("events in time");
         let deliveries = deliveries.unwrap().unwrap();
-        let outcomes = deliveries.iter().map(|delivery| Outcome {
-            id: delivery.id,
-            verdict: Verdict::Done(Effects {
+        let outcomes = deliveries.iter().map(|delivery| {
+            let effects = Effects {
                 commands: commands(&delivery.event),
                 ..Effects::default()
-            }),
-            keep_turn: None,
+            };
+            Outcome::new(delivery.id, Verdict::Done(effects))
         });
         self.lease.commits.commit(outcomes.collect()).await.unwrap();
         deliveries.into_iter().map(|delivery| delivery.event).collect()
