@@ -12,6 +12,7 @@ mod departure;
 mod deploy;
 mod dispatch;
 mod embedded;
+mod emitter;
 mod evolution;
 mod faults;
 mod first_release;

@@ -13,6 +13,7 @@
 //! - [`NamespaceRegistry`] finds [`NamespaceSockets`], and these the sockets of an audience, by id or room.
 //! - [`Codec`] encodes what is sent to an [`EncodedPacket`], once for any number of recipients. [`Requests`] are events that a client
 //!   has to acknowledge.
+//! - [`EmitterProtocol`] decodes what other programs publish to clients through `@socket.io/redis-emitter`.
 //!
 //! Guarantees:
 //!
@@ -32,6 +33,7 @@ mod connection;
 #[cfg(test)]
 mod counted;
 mod date;
+mod emitter;
 mod encoded;
 mod incarnation;
 mod incoming;
@@ -47,6 +49,7 @@ mod socket;
 pub use backpressure::ConnectionLimits;
 pub use codec::{Codec, Encoding, PartialPacket, Revision};
 pub use connection::Connections;
+pub use emitter::{EmitterError, EmitterProtocol};
 pub use encoded::EncodedPacket;
 pub use incarnation::{Arrivals, CurrentIncarnation, EventSource, Incarnation, PendingEvent};
 pub use incoming::{IncomingPacket, PacketContent};

@@ -20,6 +20,7 @@ pub(crate) mod script;
 mod sentinel;
 pub(crate) mod server;
 pub(crate) mod startup;
+pub(crate) mod subscription;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tls;

@@ -23,7 +23,7 @@
 //!   (`durability`). Lost data is detected by every heartbeat (`data_watch`).
 //!
 //! Beside this way: the key-value store (`key_value`) with its locks, dead letters (`dead_letters`), and the board of releases (`releases`)
-//! with their components (`components`).
+//! with their components (`components`). A [`Subscription`] receives what other programs publish; it is not part of the transport.
 
 mod app_node;
 mod arguments;
@@ -55,6 +55,7 @@ mod unknown_versions;
 mod wire;
 
 pub use self::client::check_url;
+pub use self::client::subscription::{Published, Subscription, SubscriptionBudget};
 pub use self::redis::{OutageProbe, Redis};
 pub use self::settings::{RedisSettings, TlsFiles};
 

@@ -21,10 +21,10 @@ use plugnode_server::embed;
 use plugnode_server::http::{self, Check, Health, HttpSettings, Monitoring, Readiness, Tls, WebSockets};
 use plugnode_server::roles::app_node::{AppNode, AppNodeSettings, AppSource};
 use plugnode_server::roles::frontend::{Frontend, Overlay, serve_flash_policy};
-use plugnode_server::roles::io_node::{self, IoNodeSettings, SettingsUpdater};
+use plugnode_server::roles::io_node::{self, EmitterBridge, IoNodeSettings, SettingsUpdater};
 use plugnode_server::settings;
 use plugnode_transport::{Memory, Transport};
-use plugnode_transport_redis::Redis;
+use plugnode_transport_redis::{Redis, Subscription, SubscriptionBudget};
 
 /// A running process.
 pub(super) struct Node {
@@ -197,6 +197,9 @@ impl Port {
                 ..settings::io_node(config, address)
             };
             let service = io_node::start(io_node, transport.clone(), frontend, shutdown).await?;
+            if let Some(prefix) = &config.transport.emitter {
+                receive_from_emitters(config, service.emitter_bridge(prefix), shutdown)?;
+            }
             let joined = service.joined();
             reloadable.io_node = Some(service.settings_updater());
             let ready = joined.clone();
@@ -290,6 +293,28 @@ async fn open_transport(config: &Config, shutdown: &Shutdown) -> Result<Transpor
     }
     let redis = Redis::connect(settings::redis(&config.transport), shutdown).await;
     Ok(redis.context("[transport] url")?.into())
+}
+
+/// Messages of emitters that may wait to be applied, and bytes of one of them.
+const EMITTERS: SubscriptionBudget = SubscriptionBudget {
+    messages: 10_000,
+    bytes: 32_000_000,
+    message: 4_000_000,
+};
+
+/// Applies what emitters publish until the process ends.
+fn receive_from_emitters(config: &Config, bridge: EmitterBridge, shutdown: &Shutdown) -> Result<()> {
+    let patterns = bridge.patterns().into();
+    let subscription = Subscription::new(&settings::redis(&config.transport), patterns, EMITTERS);
+    let subscription = subscription.context("[transport] emitter")?;
+    let ending = shutdown.clone();
+    shutdown.spawn(async move {
+        tokio::select! {
+            () = ending.begun() => {}
+            () = subscription.run(|published| bridge.apply(&published.channel, &published.message)) => {}
+        }
+    });
+    Ok(())
 }
 
 async fn start_app_node(config: &Config, transport: Transport, shutdown: &Shutdown) -> Result<()> {

@@ -158,6 +158,22 @@ counters! {
         /// Replies of clients that have disconnected, dropped because too many waited for the transport.
         REPLIES_DROPPED as replies_dropped ("client_gone"),
     }
+    "emitter_messages", "Messages of emitters that were applied to the clients of this io-node" {
+        /// Messages of emitters that were applied to the clients of this io-node.
+        EMITTER_MESSAGES as emitter_messages,
+    }
+    "emitter_messages_dropped", "Messages of emitters that were dropped" {
+        /// Messages of emitters that are invalid.
+        EMITTER_MESSAGES_INVALID as emitter_messages_invalid ("invalid"),
+        /// Requests of emitters that plugnode does not support.
+        EMITTER_REQUESTS_UNSUPPORTED as emitter_requests_unsupported ("unsupported"),
+        /// Messages of emitters that arrived faster than they could be applied, or that are too large.
+        EMITTER_MESSAGES_OVERFLOWED as emitter_messages_overflowed ("overflow"),
+    }
+    "emitter_subscriptions_lost", "Times that the subscription to emitters was lost; messages until the next one are lost" {
+        /// Times that the subscription to emitters was lost.
+        EMITTER_SUBSCRIPTIONS_LOST as emitter_subscriptions_lost,
+    }
     "places_lost", "Times that this process lost its lease and joined the cluster again" {
         /// Times that this process lost its lease and joined the cluster again.
         PLACES_LOST as places_lost,

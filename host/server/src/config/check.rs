@@ -188,6 +188,17 @@ impl Check<'_> {
         let plain = !prefix.is_empty() && !prefix.contains(|c: char| c.is_control() || "{}".contains(c));
         let problem = "must be a text without `{`, `}` and control characters";
         self.require(plain, &["transport", "prefix"], problem);
+        if let Some(emitter) = &transport.emitter {
+            let path = ["transport", "emitter"];
+            let plain = !emitter.is_empty() && !emitter.contains(char::is_control);
+            self.require(
+                plain,
+                &path,
+                "must be a text without control characters; leave it out for no emitters",
+            );
+            let problem = "needs Redis, where emitters publish; write its URL in [transport] url, or leave this out";
+            self.require(transport.url != "memory:", &path, problem);
+        }
         let partitions = (1..=MAX_PARTITIONS).contains(&transport.partitions);
         let problem = format!("must be 1 to {MAX_PARTITIONS}");
         self.require(partitions, &["transport", "partitions"], &problem);

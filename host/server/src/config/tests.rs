@@ -80,7 +80,8 @@ fn example_is_valid_and_has_the_defaults() {
     ] {
         std::fs::write(folder.0.path().join(file), "").unwrap();
     }
-    folder.load(&[]).unwrap();
+    // Emitters need Redis.
+    folder.load(&[("PLUGNODE_TRANSPORT__URL", "redis://h")]).unwrap();
 }
 
 #[test]
@@ -279,6 +280,10 @@ fn error_in_file_names_key_file_and_line() {
         (
             "[transport]\nprefix = \"a{b\"\n",
             "plugnode.toml:2: transport.prefix: must be a text without `{`, `}`",
+        ),
+        (
+            "[transport]\nemitter = \"socket.io\"\n",
+            "plugnode.toml:2: transport.emitter: needs Redis, where emitters publish; write its URL in [transport] url",
         ),
         (
             "[transport]\npartitions = 5000\n",

@@ -24,6 +24,10 @@ pub struct Transport {
     pub url: String,
     /// Prefix of every key in Redis. Several clusters can share one Redis under different prefixes.
     pub prefix: String,
+    /// Prefix of the channels of emitters, which they call `key`: `socket.io` by default. Io-nodes then receive what other programs publish
+    /// through `@socket.io/redis-emitter` in the Redis of `url`. Unset: they do not.
+    #[schemars(example = &"socket.io")]
+    pub emitter: Option<String>,
     /// Partitions that clients are spread over, 1 to 4096: the largest number of app-nodes that can share the work. All nodes of
     /// a cluster need the same number, and it cannot change while Redis holds the cluster's data.
     pub partitions: u16,
@@ -83,6 +87,7 @@ impl Default for Transport {
         Self {
             url: "memory:".into(),
             prefix: "plugnode".into(),
+            emitter: None,
             partitions: 64,
             shards: 1,
             backlog: 10_000,

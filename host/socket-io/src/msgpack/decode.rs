@@ -1,4 +1,4 @@
-//! Decodes a packet: writes JSON while it reads MessagePack.
+//! Decodes a packet of a client, or a message of an emitter: writes JSON while it reads MessagePack.
 
 use std::borrow::Cow;
 
@@ -18,6 +18,11 @@ use plugnode_message::json::OWN_PLACEHOLDER;
 const MAX_ATTACHMENTS: usize = 10_000;
 /// Fields that a packet may have: more than any client sends.
 const MAX_FIELDS: u32 = 20;
+/// Types of packets that carry events.
+const EVENT: i64 = 2;
+const BINARY_EVENT: i64 = 5;
+/// The type of the extension for timestamps.
+const TIMESTAMP: i8 = -1;
 /// How `undefined` begins: an extension of one byte, of type 0.
 const UNDEFINED: &[u8] = &[0xd4, 0];
 
@@ -51,19 +56,57 @@ struct Fields {
 }
 
 fn fields(data: &[u8]) -> Result<Fields, Malformed> {
-    let mut reader = Reader {
-        rest: data,
-        json: Vec::new(),
-        attachments: Vec::new(),
-    };
+    let mut reader = Reader::new(data, Dialect::Client);
     let fields = reader.packet()?;
-    match reader.rest {
-        [] => Ok(fields),
-        _ => Err(Malformed::Packet("bytes follow its end".into())),
+    reader.end()?;
+    Ok(fields)
+}
+
+/// What an emitter publishes to the clients of a namespace.
+#[derive(Debug)]
+pub(crate) struct Emission {
+    pub(crate) namespace: Str,
+    /// The event's name and arguments.
+    pub(crate) event: RawPayload,
+    /// JSON with rooms, exceptions and flags.
+    pub(crate) options: Str,
+}
+
+/// Decodes the array `[uid, packet, options]` of an emitter.
+///
+/// # Errors
+/// If it is not such an array, or its packet is no event.
+pub(crate) fn decode_emission(data: &[u8]) -> Result<Emission, Malformed> {
+    let mut reader = Reader::new(data, Dialect::Emitter);
+    let marker = reader.marker()?;
+    let Some((false, 3)) = reader.opened(marker)? else {
+        return Err(Malformed::Packet("not an array of three items".into()));
+    };
+    drop(reader.payload()?);
+    let packet = reader.packet()?;
+    let options = reader.payload()?.json;
+    reader.end()?;
+    match packet.kind {
+        EVENT | BINARY_EVENT => Ok(Emission {
+            namespace: packet.namespace,
+            event: packet.data.ok_or(Malformed::NotAnArray)?,
+            options,
+        }),
+        kind => Err(Malformed::Packet(format!("type {kind} is no event"))),
     }
 }
 
+/// Who writes the MessagePack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dialect {
+    /// `socket.io-msgpack-parser` of a client: dates are extensions of type 0.
+    Client,
+    /// An emitter on a server: dates are timestamps of the MessagePack specification, and the namespace may be missing.
+    Emitter,
+}
+
 struct Reader<'a> {
+    dialect: Dialect,
     rest: &'a [u8],
     json: Vec<u8>,
     attachments: Vec<Bytes>,
@@ -85,6 +128,23 @@ enum Read {
 }
 
 impl<'a> Reader<'a> {
+    fn new(data: &'a [u8], dialect: Dialect) -> Self {
+        Self {
+            dialect,
+            rest: data,
+            json: Vec::new(),
+            attachments: Vec::new(),
+        }
+    }
+
+    /// Checks that everything was read.
+    fn end(&self) -> Result<(), Malformed> {
+        match self.rest {
+            [] => Ok(()),
+            _ => Err(Malformed::Packet("bytes follow its end".into())),
+        }
+    }
+
     fn packet(&mut self) -> Result<Fields, Malformed> {
         let marker = self.marker()?;
         let Some((true, fields @ ..=MAX_FIELDS)) = self.opened(marker)? else {
@@ -107,6 +167,9 @@ impl<'a> Reader<'a> {
                 "data" => data = Some(self.payload()?),
                 _ => drop(self.payload()?),
             }
+        }
+        if self.dialect == Dialect::Emitter {
+            namespace.get_or_insert(Str::from("/"));
         }
         Ok(Fields {
             kind: kind.ok_or(Malformed::Packet("the type is missing".into()))?,
@@ -219,6 +282,11 @@ impl<'a> Reader<'a> {
     /// Reads an extension whose type was read.
     fn extension(&mut self, marker: Marker, kind: i8, length: u32) -> Result<(), Malformed> {
         match (marker, kind) {
+            (Marker::FixExt4 | Marker::FixExt8 | Marker::Ext8, TIMESTAMP) if self.dialect == Dialect::Emitter => {
+                let ms = self.timestamp(length)?;
+                self.date(ms);
+                Ok(())
+            }
             (Marker::FixExt1, 0) => {
                 self.take(length)?;
                 self.json.extend_from_slice(b"null");
@@ -226,9 +294,7 @@ impl<'a> Reader<'a> {
             }
             (Marker::FixExt8, 0) => {
                 let ms = self.number(RmpRead::read_data_i64)?;
-                let date = date::to_text(ms).map(|date| ["\"", &date, "\""].concat());
-                self.json
-                    .extend_from_slice(date.as_deref().unwrap_or("null").as_bytes());
+                self.date(Some(ms));
                 Ok(())
             }
             // An ArrayBuffer.
@@ -240,6 +306,32 @@ impl<'a> Reader<'a> {
                 Ok(())
             }
         }
+    }
+
+    /// The milliseconds since 1970 of a timestamp: <https://github.com/msgpack/msgpack/blob/master/spec.md#timestamp-extension-type>.
+    /// None if there are too many.
+    fn timestamp(&mut self, length: u32) -> Result<Option<i64>, Malformed> {
+        let (seconds, nanoseconds) = match length {
+            4 => (self.number(RmpRead::read_data_u32)?.into(), 0),
+            8 => {
+                let both = self.number(RmpRead::read_data_u64)?;
+                ((both & 0x3_ffff_ffff) as i64, (both >> 34) as u32)
+            }
+            12 => {
+                let nanoseconds = self.number(RmpRead::read_data_u32)?;
+                (self.number(RmpRead::read_data_i64)?, nanoseconds)
+            }
+            _ => return Err(Malformed::Packet(format!("a timestamp of {length} bytes"))),
+        };
+        let ms = seconds.checked_mul(1_000);
+        Ok(ms.and_then(|ms| ms.checked_add((nanoseconds / 1_000_000).into())))
+    }
+
+    /// Writes a date; null if JavaScript has no such date.
+    fn date(&mut self, ms: Option<i64>) {
+        let date = ms.and_then(date::to_text).map(|date| ["\"", &date, "\""].concat());
+        self.json
+            .extend_from_slice(date.as_deref().unwrap_or("null").as_bytes());
     }
 
     fn skips_undefined(&mut self) -> bool {

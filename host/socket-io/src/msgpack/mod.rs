@@ -15,7 +15,7 @@
 mod decode;
 mod encode;
 
-pub(crate) use decode::decode;
+pub(crate) use decode::{decode, decode_emission};
 pub(crate) use encode::{connect_error, encode};
 
 #[cfg(test)]

@@ -4,11 +4,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
+use redis::aio::{AsyncPushSender, MultiplexedConnection};
 use redis::cluster::ClusterClientBuilder;
 use redis::cluster_async::ClusterConnection;
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, Pipeline, RedisConnectionInfo, RedisResult, TlsCertificates, Value,
+    AsyncConnectionConfig, Client, ConnectionAddr, Pipeline, ProtocolVersion, RedisConnectionInfo, RedisResult,
+    TlsCertificates, Value,
 };
 
 use crate::client::address::{tcp, to_info};
@@ -121,6 +122,40 @@ impl Dialer {
         }
     }
 
+    /// Connects to a server by protocol version 3, in which messages of channels arrive beside answers, and logs in. `push` gets these
+    /// messages, and must not block.
+    pub(crate) async fn connect_subscriber(
+        &self,
+        address: &ConnectionAddr,
+        response: Duration,
+        push: impl AsyncPushSender,
+    ) -> Result<MultiplexedConnection, RedisFault> {
+        let login = &self.location.login;
+        let mut settings = RedisConnectionInfo::default()
+            .set_skip_set_lib_name()
+            .set_protocol(ProtocolVersion::RESP3);
+        if let Some(password) = &login.password {
+            settings = settings.set_password(password.as_str());
+        }
+        if let Some(user) = &login.user {
+            settings = settings.set_username(user.as_str());
+        }
+        let config = config(CONNECT, response).set_push_sender(push);
+        let connect = async {
+            let client = self.client(address, settings)?;
+            client.get_multiplexed_async_connection_with_config(&config).await
+        };
+        match tokio::time::timeout(CONNECT, connect).await {
+            Ok(Ok(connection)) => Ok(connection),
+            // The client library hides why a login failed: the other way to connect finds it.
+            Ok(Err(error)) => match self.connect_node(address, response).await {
+                Ok(_) => Err(RedisFault::of(&error)),
+                Err(fault) => Err(fault),
+            },
+            Err(_) => Err(RedisFault::new(FaultKind::Unreachable, "connecting takes too long")),
+        }
+    }
+
     pub(crate) fn address(&self, host: &Host) -> ConnectionAddr {
         let (host, port) = (host.name.clone(), host.port);
         match self.location.tls {
@@ -180,17 +215,17 @@ impl Dialer {
         within: Duration,
         response: Duration,
     ) -> RedisResult<MultiplexedConnection> {
-        let settings = RedisConnectionInfo::default().set_skip_set_lib_name();
-        let info = to_info(address.clone())?.set_redis_settings(settings);
-        let client = match (&self.certificates, address) {
-            (Some(certificates), ConnectionAddr::TcpTls { .. }) => Client::build_with_tls(info, certificates.clone())?,
-            _ => Client::open(info)?,
-        };
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(within))
-            .set_response_timeout(Some(response))
-            .set_pipeline_buffer_size(QUEUE);
+        let client = self.client(address, RedisConnectionInfo::default().set_skip_set_lib_name())?;
+        let config = config(within, response);
         client.get_multiplexed_async_connection_with_config(&config).await
+    }
+
+    fn client(&self, address: &ConnectionAddr, settings: RedisConnectionInfo) -> RedisResult<Client> {
+        let info = to_info(address.clone())?.set_redis_settings(settings);
+        match (&self.certificates, address) {
+            (Some(certificates), ConnectionAddr::TcpTls { .. }) => Client::build_with_tls(info, certificates.clone()),
+            _ => Client::open(info),
+        }
     }
 
     /// Adds a hint about TLS, until a first login has succeeded: a server that requires TLS or a client certificate, or knows no
@@ -216,4 +251,11 @@ impl Dialer {
         fault.detail = format!("{}; {hint}", fault.detail);
         fault
     }
+}
+
+fn config(within: Duration, response: Duration) -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(within))
+        .set_response_timeout(Some(response))
+        .set_pipeline_buffer_size(QUEUE)
 }

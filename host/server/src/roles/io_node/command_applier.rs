@@ -10,14 +10,15 @@ use bytes::Bytes;
 use tokio::time::sleep;
 use tracing::{debug, warn};
 
+use super::client_commands::ClientCommands;
 use super::handle::IoHandle;
 use super::hooks::{CustomCommand, Hooks};
 use super::questions::Questions;
-use plugnode_message::{Audience, Command, DisconnectReason, EventKind, Payload};
+use plugnode_message::{Command, EventKind, Payload};
 use plugnode_process::log_limiter;
 use plugnode_process::metrics;
 use plugnode_process::shutdown::Shutdown;
-use plugnode_socket_io::{NamespaceRegistry, ReplyTo, Socket};
+use plugnode_socket_io::{ReplyTo, Socket};
 use plugnode_transport::{Outbox, Result};
 
 /// The longest time that a handler may wait for an acknowledgement.
@@ -25,7 +26,7 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Applies commands to the sockets of this io-node.
 pub(super) struct CommandApplier {
-    pub(super) namespaces: Arc<NamespaceRegistry<Socket>>,
+    pub(super) clients: ClientCommands,
     pub(super) questions: Arc<Questions>,
     pub(super) hooks: Hooks,
     pub(super) handle: IoHandle,
@@ -56,20 +57,11 @@ impl CommandApplier {
                 args,
                 volatile,
                 ..
-            } => self.publish(&to, &event, &args, volatile),
-            Command::Subscribe { who, channels } => self.for_each(&who, |socket| {
-                if socket.namespace.join_rooms(&socket.id, &channels).is_err() {
-                    metrics::SUBSCRIPTIONS_REFUSED.increment();
-                    if log_limiter::allows(socket.namespace(), "too many channels") {
-                        warn!(client = %socket.id, namespace = %socket.namespace(), "client not subscribed: it has too many channels");
-                    }
-                }
-            }),
-            Command::Unsubscribe { who, channels } => {
-                self.for_each(&who, |socket| socket.namespace.leave_rooms(&socket.id, &channels));
-            }
+            } => self.clients.publish(&to, &event, &args, volatile),
+            Command::Subscribe { who, channels } => self.clients.subscribe(&who, &channels),
+            Command::Unsubscribe { who, channels } => self.clients.unsubscribe(&who, &channels),
             Command::Ack { id, args } => {
-                if let Some(socket) = self.namespaces.find(&id.namespace, &id.client) {
+                if let Some(socket) = self.clients.namespaces.find(&id.namespace, &id.client) {
                     socket.acknowledge(id.number, &args);
                 }
             }
@@ -81,21 +73,18 @@ impl CommandApplier {
                 token,
             } => {
                 let timeout = Duration::from_millis(timeout_ms.into()).min(MAX_TIMEOUT);
-                self.for_each(&to, |socket| {
+                self.clients.for_each(&to, |socket| {
                     self.request(socket, &event, &args, timeout, token.clone())
                 });
             }
-            Command::Disconnect { who, close_transport } => self.for_each(&who, |socket| match close_transport {
-                true => socket.close_connection(DisconnectReason::Server),
-                false => socket.disconnect(),
-            }),
+            Command::Disconnect { who, close_transport } => self.clients.disconnect(&who, close_transport),
             Command::PatchAttributes {
                 namespace,
                 client,
                 patch,
                 number,
             } => {
-                let Some(socket) = self.namespaces.find(&namespace, &client) else {
+                let Some(socket) = self.clients.namespaces.find(&namespace, &client) else {
                     return;
                 };
                 if let Err(reason) = socket.patch_attributes(&patch, number) {
@@ -106,7 +95,11 @@ impl CommandApplier {
                 }
             }
             Command::Custom { io_node, kind, data } => {
-                let custom = CustomCommand { kind: kind.clone(), data, io_node };
+                let custom = CustomCommand {
+                    kind: kind.clone(),
+                    data,
+                    io_node,
+                };
                 if !self.hooks.custom(&self.handle, custom) {
                     metrics::COMMANDS_DROPPED.increment();
                     debug!(kind = %kind, "custom command dropped: the program has no hook for it");
@@ -117,7 +110,7 @@ impl CommandApplier {
                 client,
                 refusal,
             } => {
-                let sockets = self.namespaces.sockets(&namespace);
+                let sockets = self.clients.namespaces.sockets(&namespace);
                 if let Some(socket) = sockets.and_then(|sockets| sockets.find_pending(&client)) {
                     socket.decide(refusal.as_ref());
                 }
@@ -137,33 +130,11 @@ impl CommandApplier {
                 data,
             } => {
                 // The timers of a client end with it.
-                if let Some(socket) = self.namespaces.find(&namespace, &client) {
+                if let Some(socket) = self.clients.namespaces.find(&namespace, &client) {
                     socket.enqueue(EventKind::Timer { fired, kind, data });
                 }
             }
         }
-    }
-
-    fn publish(&self, to: &Audience, event: &str, args: &Payload, volatile: bool) {
-        let Some(sockets) = self.namespaces.sockets(&to.namespace) else {
-            return;
-        };
-        let audience = sockets.audience(to);
-        if audience.is_empty() {
-            return;
-        }
-        let packet = sockets.context.codec.event(&to.namespace, event, args, None);
-        let send = |socket: &Socket, packet| match volatile {
-            true => socket.send_volatile(packet),
-            false => socket.send(packet),
-        };
-        let Some((last, others)) = audience.split_last() else {
-            return;
-        };
-        for socket in others {
-            send(socket, packet.clone());
-        }
-        send(last, packet);
     }
 
     /// Sends an event that one client has to acknowledge. Its answer, or that there was none in time, becomes an event of that client.
@@ -181,9 +152,5 @@ impl CommandApplier {
                 socket.enqueue(EventKind::Reply { token, answer });
             }
         });
-    }
-
-    fn for_each(&self, who: &Audience, act: impl Fn(&Arc<Socket>)) {
-        self.namespaces.audience(who).iter().for_each(act);
     }
 }

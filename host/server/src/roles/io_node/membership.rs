@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
+use super::client_commands::ClientCommands;
 use super::command_applier::CommandApplier;
 use super::cut_off::Watch;
 use super::drain::close_when_answered;
@@ -105,7 +106,9 @@ impl Membership {
         } = joined;
         let closing = CancellationToken::new();
         let applier = CommandApplier {
-            namespaces: self.namespaces.clone(),
+            clients: ClientCommands {
+                namespaces: self.namespaces.clone(),
+            },
             questions: Arc::new(Questions {
                 node: self.node.id.clone(),
                 namespaces: self.namespaces.clone(),

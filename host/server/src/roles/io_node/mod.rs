@@ -6,7 +6,8 @@
 //! - `application` opens a connection for each session. `protocol` turns its packets into sockets and their events, checks `token`, and
 //!   gives sockets their first `attributes`.
 //! - `intake` offers events to the transport; `pending_events` holds those that are not accepted yet.
-//! - `command_applier` applies commands; `questions` answers those to all io-nodes, and `summary` puts the answers together.
+//! - `command_applier` applies commands, with `client_commands` for those to an audience; `emitter` applies what other programs publish;
+//!   `questions` answers those to all io-nodes, and `summary` puts the answers together.
 //! - `membership` keeps the io-node in the cluster. `cut_off` decides when it has lost the cluster, `drain` closes connections at the end.
 //! - A program that embeds the io-node uses its `handle` and is called by its `hooks`; `mounted` is the service for HTTP servers such as axum.
 //! - `settings_updater` changes `settings` while the io-node runs.
@@ -15,11 +16,13 @@ mod access_check;
 mod address_limits;
 mod application;
 mod attributes;
+mod client_commands;
 mod command_applier;
 #[cfg(test)]
 mod counted;
 mod cut_off;
 mod drain;
+mod emitter;
 mod field;
 mod handle;
 mod hooks;
@@ -60,6 +63,7 @@ use plugnode_socket_io::{Codec, ConnectionLimits, Connections, CurrentIncarnatio
 use plugnode_transport::Transport;
 
 pub use self::address_limits::PerAddress;
+pub use self::emitter::EmitterBridge;
 pub use self::field::Field;
 pub use self::handle::{AttributesError, ConnectedClient, IoHandle, OwnEvent, SendError};
 pub use self::hooks::undecided;

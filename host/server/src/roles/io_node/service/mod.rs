@@ -27,6 +27,8 @@ use tracing::{Level, debug, enabled};
 use self::answer::{boxed, error_answer};
 use super::access_check::{AccessCheck, AccessDenied};
 use super::application::Application;
+use super::client_commands::ClientCommands;
+use super::emitter::EmitterBridge;
 use super::origin::Origins;
 use super::settings::IoNodeSettings;
 use super::settings_updater::SettingsUpdater;
@@ -35,7 +37,7 @@ use crate::http::{Accepted, Connection, Readiness, Ready, Stream, TrustedProxies
 use plugnode_message::NodeId;
 use plugnode_process::MemoryPressure;
 use plugnode_process::metrics;
-use plugnode_socket_io::CurrentIncarnation;
+use plugnode_socket_io::{CurrentIncarnation, EmitterProtocol};
 #[cfg(test)]
 use plugnode_socket_io::{NamespaceRegistry, Socket};
 use plugnode_transport::Standing;
@@ -152,6 +154,16 @@ impl<S: Clone> IoService<S> {
         SettingsUpdater {
             access_check: application.access_check.clone(),
             protocol: application.protocol.clone(),
+        }
+    }
+
+    /// The bridge for emitters with this prefix, which the caller has to give their messages.
+    pub fn emitter_bridge(&self, prefix: &str) -> EmitterBridge {
+        EmitterBridge {
+            protocol: EmitterProtocol::new(prefix),
+            clients: ClientCommands {
+                namespaces: self.engine.application().protocol.namespaces.clone(),
+            },
         }
     }
 
