@@ -1,6 +1,6 @@
 //! What programs publish with the official emitter reaches the clients of every io-node.
 
-use plugnode_tests::{Cluster, Node, Redis, RedisServer, component, node_script, within};
+use plugnode_tests::{Cluster, Node, Redis, RedisCluster, RedisServer, Sentinels, component, node_script, within};
 
 const EMITTER: &str = "emitter = \"socket.io\"";
 /// The ACL rules that the subscription needs beside those of the transport.
@@ -27,16 +27,16 @@ fn urls(nodes: &[Node; 3]) -> String {
     format!("{},{}", nodes[0].url(), nodes[1].url())
 }
 
-async fn assert_emits(redis: &RedisServer, cluster: &Cluster) -> [Node; 3] {
+async fn assert_emits(redis: &str, cluster: &Cluster) -> [Node; 3] {
     let nodes = start(cluster).await;
-    node_script("emitter.mjs", &[&urls(&nodes), &redis.url()]).await;
+    node_script("emitter.mjs", &[&urls(&nodes), redis]).await;
     nodes
 }
 
 #[tokio::test]
 async fn official_emitter_reaches_clients_of_two_io_nodes() {
     let redis = RedisServer::start().await;
-    let nodes = assert_emits(&redis, &apps(&redis.url()).transport(EMITTER)).await;
+    let nodes = assert_emits(&redis.url(), &apps(&redis.url()).transport(EMITTER)).await;
     let metrics = nodes[0].get_at(nodes[0].admin_port().await, "/metrics").await;
     for counted in [
         "messages_total ",
@@ -56,9 +56,39 @@ async fn official_emitter_reaches_clients_of_two_io_nodes() {
 
 #[tokio::test]
 async fn emitter_needs_only_channel_rights() {
-    let redis = Redis::new().user("plugnode", "secret", RIGHTS).start().await;
+    let publishes = "+publish +info resetchannels &socket.io#* &socket.io-request#*";
+    let redis = Redis::new()
+        .user("plugnode", "secret", RIGHTS)
+        .user("emitter", "secret", publishes);
+    let redis = redis.start().await;
     let cluster = apps(&redis.url_for("plugnode", "secret")).transport(EMITTER);
-    assert_emits(&redis, &cluster).await;
+    assert_emits(&redis.url_for("emitter", "secret"), &cluster).await;
+}
+
+#[tokio::test]
+async fn official_emitter_reaches_clients_over_valkey() {
+    let valkey = RedisServer::valkey().await;
+    assert_emits(&valkey.url(), &apps(&valkey.url()).transport(EMITTER)).await;
+}
+
+#[tokio::test]
+async fn official_emitter_reaches_clients_over_cluster() {
+    let redis = RedisCluster::start().await;
+    let cluster = apps(&redis.url()).transport("shards = 3").transport(EMITTER);
+    // A message to one server of the Cluster reaches the subscribers of all.
+    assert_emits(&redis.servers()[1].url(), &cluster).await;
+}
+
+#[tokio::test]
+async fn emitter_is_subscribed_again_after_failover() {
+    let mut sentinels = Sentinels::start().await;
+    let nodes = start(&apps(&sentinels.url()).transport(EMITTER)).await;
+    sentinels.kill_master().await;
+    sentinels.await_promotion().await;
+    for node in &nodes[..2] {
+        node.logged_times("subscribed to the channels of emitters", 2).await;
+    }
+    node_script("emitter.mjs", &[&urls(&nodes), &sentinels.master().url()]).await;
 }
 
 #[tokio::test]
